@@ -1,0 +1,51 @@
+//! Finds libtorch, refuses any version but the one `tch` binds, and writes its folder into the
+//! program's run path, so that nothing has to be set in the environment.
+
+use std::path::{Path, PathBuf};
+
+/// The libtorch that tch 0.24 binds; `scripts/setup-libtorch.sh` fetches the same.
+const TORCH_VERSION: &str = "2.11.0";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let root = PathBuf::from(std::env::var_os("LIBTORCH").unwrap_or_default());
+    let lib = root.join("lib");
+    if !lib.is_dir() {
+        fail(&format!("no libtorch at `{}`: run `make setup`", root.display()));
+    }
+    match version(&root) {
+        Some(v) if v == TORCH_VERSION => {}
+        Some(v) => fail(&format!(
+            "LIBTORCH={} is torch {v}; emoflow needs torch {TORCH_VERSION}: unset LIBTORCH and run \
+             `make setup`, or point it at that version",
+            root.display()
+        )),
+        None => fail(&format!(
+            "cannot tell the version of LIBTORCH={}: no `version.py` or `build-version` in it; emoflow needs torch \
+             {TORCH_VERSION}",
+            root.display()
+        )),
+    }
+    println!("cargo:rerun-if-changed={}", root.join("version.py").display());
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    println!("cargo:rustc-env=EMOFLOW_LIBTORCH={}", lib.display());
+}
+
+/// The version of the torch wheel (`version.py`) or of the plain libtorch archive (`build-version`)
+/// in `root`, without its local part such as `+cpu`.
+fn version(root: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(root.join("version.py"))
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|l| l.starts_with("__version__"))?.to_string();
+            Some(line.split(['\'', '"']).nth(1)?.to_string())
+        })
+        .or_else(|| std::fs::read_to_string(root.join("build-version")).ok())?;
+    Some(text.trim().split('+').next()?.to_string())
+}
+
+fn fail(message: &str) -> ! {
+    eprintln!("error: {message}");
+    std::process::exit(1)
+}

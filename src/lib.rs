@@ -1,0 +1,3 @@
+//! emoflow: emotion vectors inside language models, declared in TOML and run by a content-hashed DAG.
+
+pub mod lm;

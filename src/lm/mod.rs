@@ -1,0 +1,1 @@
+//! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches.
