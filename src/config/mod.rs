@@ -1,0 +1,112 @@
+//! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
+
+pub mod problem;
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::stages::{activations, analysis, stories, vectors};
+
+/// A checked experiment: every default filled in, every preset replaced by its words or texts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Experiment {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// The project folder that relative paths start from.
+    pub root: PathBuf,
+    /// The file's text, so that later phases can point at its lines too.
+    pub text: String,
+    pub name: String,
+    pub description: String,
+    pub seed: u64,
+    pub layers: Layers,
+    pub models: Vec<Model>,
+    pub emotions: Vec<String>,
+    pub stories: Vec<Source>,
+    /// Emotionless text for denoising.
+    pub neutral: Option<SourceKind>,
+    pub activations: activations::Params,
+    pub vectors: vectors::Params,
+    pub analysis: Vec<Analysis>,
+}
+
+/// Bytes of the experiment file that something was read from.
+pub type Span = Range<usize>;
+
+/// Which layers are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layers {
+    All,
+    List(Vec<usize>),
+    Every(usize),
+    /// The one block in which this fraction of the depth falls.
+    Depth(f64),
+    /// All blocks between two fractions of the depth, both ends included.
+    Range {
+        from: f64,
+        to: f64,
+    },
+}
+
+/// One `[models.<name>]` table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub name: String,
+    pub source: ModelSource,
+    /// `None`: the checkpoint's own.
+    pub dtype: Option<crate::lm::Dtype>,
+    /// `None`: the experiment's.
+    pub layers: Option<Layers>,
+    pub span: Span,
+    /// Where `layers` (the model's or the experiment's) was written.
+    pub layers_span: Span,
+}
+
+/// Where a model's checkpoint is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelSource {
+    /// A folder, absolute (joined with the project root).
+    Path(PathBuf),
+    /// A hub repository at a revision not yet resolved.
+    Repo { repo: String, revision: String },
+}
+
+/// One `[stories.<name>.<kind>]` table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    pub name: String,
+    pub kind: SourceKind,
+    pub span: Span,
+}
+
+/// How the texts of a source come to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceKind {
+    Template(stories::Template),
+    Generate {
+        writer: Writer,
+        params: stories::Generate,
+    },
+    /// `path` is absolute (joined with the project root).
+    File {
+        path: PathBuf,
+        columns: stories::Columns,
+    },
+}
+
+/// Which model writes generated stories.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Writer {
+    /// Each model writes its own.
+    Own,
+    /// One of `[models]` writes for all.
+    Model(String),
+}
+
+/// One `[analysis.<name>.<kind>]` table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Analysis {
+    pub name: String,
+    pub kind: analysis::Analysis,
+    pub span: Span,
+}

@@ -1,0 +1,106 @@
+//! The closed set of figures that an analysis may return: data only, nothing of how they are drawn.
+
+/// One figure of the report, and of `results/<name>/figures/`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// The analysis it belongs to; with model, stories and layer it names the file.
+    pub name: String,
+    pub title: String,
+    /// What one sees and how to read it.
+    pub caption: String,
+    /// The model, story source and layer it shows, where it shows one: the report's selectors.
+    pub model: Option<String>,
+    pub stories: Option<String>,
+    pub layer: Option<usize>,
+    pub body: Body,
+}
+
+/// What is drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    Scatter(Scatter),
+    Heatmap(Heatmap),
+    Lines(Lines),
+    Bars(Bars),
+    Table(TableFigure),
+}
+
+/// Labelled points in the plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scatter {
+    pub x: String,
+    pub y: String,
+    pub points: Vec<Point>,
+}
+
+/// One labelled point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    pub label: String,
+    pub x: f64,
+    pub y: f64,
+}
+
+/// A matrix in colours, diverging around zero.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heatmap {
+    /// What the rows and the columns are.
+    pub row_axis: String,
+    pub column_axis: String,
+    pub rows: Vec<String>,
+    pub columns: Vec<String>,
+    /// Row after row.
+    pub values: Vec<f64>,
+    /// What the colour means, with its unit.
+    pub value: String,
+    /// The colour scale ends at plus and minus this; `None`: the largest magnitude.
+    pub limit: Option<f64>,
+}
+
+/// Curves over one axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lines {
+    pub x: String,
+    pub y: String,
+    pub series: Vec<Series>,
+}
+
+/// One curve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+}
+
+/// One bar a label, with a band behind it for the null where there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bars {
+    pub y: String,
+    pub bars: Vec<Bar>,
+    /// What the band is; empty where there is none.
+    pub band: String,
+}
+
+/// One bar and the range of its null.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bar {
+    pub label: String,
+    pub value: f64,
+    pub band: Option<(f64, f64)>,
+}
+
+/// Rows of cells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableFigure {
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// One cell of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    Text(String),
+    /// Shown with so many decimals, aligned right.
+    Number(f64, usize),
+    Empty,
+}

@@ -1,0 +1,3 @@
+//! Tables and figures -> one self-contained HTML file. Knows no analysis by name.
+
+pub mod figure;

@@ -1,0 +1,3 @@
+//! Artifacts on disk: whole or absent, found by key.
+
+pub mod table;
