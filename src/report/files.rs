@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use super::slots::{self, Named};
 use super::svg::{self, Dress};
-use super::{Report, html, png, slots};
+use super::{Report, html, png};
 
 /// Writes `dir/report.html` and, for every figure that is a drawing, `dir/figures/<name>.svg` and `.png`; gives
 /// back the page's path. Drawings that an earlier report left in `dir/figures` are removed. Each file appears
@@ -21,25 +22,30 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
     fs_err::create_dir_all(&figures)?;
     let chapters = slots::arrange(report);
     let named: Vec<_> = chapters.iter().flat_map(|c| &c.slots).flat_map(|s| &s.figures).collect();
-    let written: Vec<Vec<String>> = named
-        .par_iter()
-        .map(|named| {
-            let figure = named.figure;
-            let draw = |dress| svg::draw(&figure.title, &figure.body, dress);
-            let (Some(file), Some(print)) = (draw(Dress::File), draw(Dress::Print)) else {
-                return Ok(Vec::new());
-            };
-            let pixels = png::render(&print).with_context(|| format!("draw figure {}", named.stem))?;
-            let names = [format!("{}.svg", named.stem), format!("{}.png", named.stem)];
-            replace(&figures.join(&names[0]), file.as_bytes())?;
-            replace(&figures.join(&names[1]), &pixels)?;
-            Ok(names.to_vec())
-        })
-        .collect::<Result<_>>()?;
+    let written: Vec<Vec<String>> =
+        named.par_iter().map(|named| write_figure(named, &figures)).collect::<Result<_>>()?;
     let page = dir.join("report.html");
     replace(&page, html::render(report).as_bytes())?;
     remove_stale(&figures, &written.into_iter().flatten().collect())?;
     Ok(page)
+}
+
+/// Writes the figure's two files and gives back their names; none for a table. Pixels cost a hundred times what
+/// the drawing does, so they are made again only where the drawing has changed: the PNG is written first, hence a
+/// drawing that is there and the same has its PNG. The drawing names the program's version.
+fn write_figure(Named { stem, figure }: &Named, folder: &Path) -> Result<Vec<String>> {
+    let draw = |dress| svg::draw(&figure.title, &figure.body, dress);
+    let Some(drawing) = draw(Dress::File) else { return Ok(Vec::new()) };
+    let names = ["svg", "png"].map(|kind| format!("{stem}.{kind}"));
+    let [drawing_path, pixels_path] = names.each_ref().map(|name| folder.join(name));
+    let same = fs_err::read(&drawing_path).is_ok_and(|old| old == drawing.as_bytes())
+        && fs_err::read(&pixels_path).is_ok_and(|old| png::is_whole(&old));
+    if !same && let Some(print) = draw(Dress::Print) {
+        let pixels = png::render(&print).with_context(|| format!("draw figure {stem}"))?;
+        replace(&pixels_path, &pixels)?;
+        replace(&drawing_path, drawing.as_bytes())?;
+    }
+    Ok(names.to_vec())
 }
 
 /// Writes a new file beside `path` and renames it into its place.

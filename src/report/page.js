@@ -52,7 +52,8 @@
       const best = fitting.reduce((a, f) => (a === undefined || distance(f) < distance(a) ? f : a), undefined);
       for (const f of figures) f.element.hidden = f !== best;
       if (best === undefined) {
-        note.textContent = `Not made for ${model} with the stories ${stories}.`;
+        const title = figures[0].element.querySelector("h3").firstChild.textContent.trim();
+        note.textContent = `${title}: not made for ${[model, stories].filter(Boolean).join(" with the stories ")}.`;
       } else if (distance(best) > 0) {
         note.textContent = `Made at layer ${best.layer}, not at layer ${layer}: shown for layer ${best.layer}.`;
       }

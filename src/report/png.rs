@@ -43,3 +43,8 @@ pub fn render(svg: &str) -> Result<Vec<u8>> {
     resvg::render(&tree, Transform::from_scale(PIXELS_PER_UNIT, PIXELS_PER_UNIT), &mut pixels.as_mut());
     pixels.encode_png().context("encode the drawing as PNG")
 }
+
+/// Whether `bytes` begin and end as a PNG file does.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x89PNG\r\n\x1a\n") && bytes.ends_with(b"IEND\xae\x42\x60\x82")
+}

@@ -20,7 +20,7 @@ pub fn html(table: &TableFigure) -> String {
     out.push_str("</tr></thead><tbody>");
     for row in &table.rows {
         out.push_str("<tr>");
-        for i in 0..table.columns.len() {
+        for (i, numeric) in numeric.iter().enumerate() {
             match row.get(i) {
                 Some(Cell::Number(value, decimals)) => {
                     out.push_str("<td class=\"num\">");
@@ -30,7 +30,7 @@ pub fn html(table: &TableFigure) -> String {
                     out.push_str("<td>");
                     out.push_str(&escape(text));
                 }
-                Some(Cell::Empty) | None if numeric[i] => {
+                Some(Cell::Empty) | None if *numeric => {
                     out.push_str("<td class=\"num\">");
                     out.push_str(NONE);
                 }

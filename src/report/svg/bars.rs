@@ -13,7 +13,7 @@ pub fn draw(bars: &Bars) -> Drawing {
         return Drawing::empty(summary);
     }
     let row = if bars.bars.len() > 60 { 17.0 } else { 22.0 };
-    let banded = bars.bars.iter().any(|b| b.band.is_some());
+    let banded = !bars.band.is_empty() && bars.bars.iter().any(|b| b.band.is_some());
     let labels = bars.bars.iter().map(|b| text::width(&b.label, SIZE)).fold(0.0, f64::max).min(200.0);
 
     let reach = bars.bars.iter().flat_map(|b| {

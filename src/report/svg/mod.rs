@@ -147,7 +147,8 @@ impl Drawing {
         let style = match dress {
             Dress::Page => String::new(),
             Dress::File => format!(
-                "<style>{}@media (prefers-color-scheme:dark){{{}}}</style>",
+                "<!-- emoflow {} --><style>{}@media (prefers-color-scheme:dark){{{}}}</style>",
+                env!("CARGO_PKG_VERSION"),
                 rules(Scheme::Light),
                 rules(Scheme::Dark)
             ),

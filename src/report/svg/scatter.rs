@@ -64,8 +64,10 @@ pub fn draw(scatter: &Scatter) -> Drawing {
     }
     let left_out = placed.iter().filter(|p| p.is_none()).count();
     if left_out > 0 {
-        let note = format!("{left_out} labels have no room: rest on a point to read its own");
-        drawing.text(plot.right, height - 10.0, 10.5, Anchor::End, "soft", &note);
+        drawing.height += 16.0;
+        let note =
+            format!("{left_out} of {} labels have no room: rest on a point to read its own", points.len());
+        drawing.text(plot.right, height + 4.0, 10.5, Anchor::End, "soft", &note);
     }
     drawing
 }
