@@ -1,15 +1,31 @@
 //! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches of results.
 
 pub mod attention;
+pub mod batch;
 pub mod cache;
+pub mod checkpoint;
 pub mod decoder;
+pub mod device;
 pub mod family;
+pub mod generate;
+pub mod hook;
 pub mod linear;
 pub mod mlp;
+pub mod model;
 pub mod norm;
 pub mod rope;
+pub mod sample;
 pub mod spec;
+pub mod template;
+pub mod tokenizer;
 pub mod weights;
 
+pub use batch::Batch;
+pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
+pub use generate::Sampling;
+pub use hook::{Capture, Hook, Positions, Steer};
+pub use model::{LanguageModel, LensNorm};
 pub use spec::{Dtype, Spec};
+pub use template::{Message, Role};
+pub use tokenizer::{Tokens, Wrap};

@@ -3,6 +3,8 @@
 mod config;
 mod llama;
 
+pub use config::token_ids;
+
 use super::spec::Spec;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
