@@ -1,3 +1,4 @@
-//! The one integration binary.
+//! The integration tests, in one binary.
 
 mod report;
+mod store;
