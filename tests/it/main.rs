@@ -1,0 +1,3 @@
+//! The integration tests: one program, everything in process.
+
+mod lm;
