@@ -50,7 +50,8 @@ pub enum Denoise {
 /// removed. An error if there are fewer than two texts, or more components asked for than the texts have.
 pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
     let pooled = Pooled::gather(activations)?;
-    let rows: Vec<f64> = pooled.rows.iter().flat_map(|row| row.values.iter().map(|&x| f64::from(x))).collect();
+    let rows: Vec<f64> =
+        pooled.rows.iter().flat_map(|row| row.values.iter().map(|&x| f64::from(x))).collect();
     let d_model = pooled.d_model;
     let components = principal::components(&rows, d_model)
         .with_context(|| format!("neutral text at layer {} ({} texts)", pooled.layer, pooled.rows.len()))?;
@@ -99,7 +100,12 @@ fn fewest(ratios: &[f64], wanted: f64) -> usize {
 /// length if `normalize` says so. `resid_norm` is the mean norm of all pooled residuals of these emotions.
 ///
 /// An error if an emotion has no story left, or if `denoise` asks for components and `neutral` is absent.
-pub fn run(params: &Params, activations: &[Table], emotions: &[String], neutral: Option<&Table>) -> Result<Table> {
+pub fn run(
+    params: &Params,
+    activations: &[Table],
+    emotions: &[String],
+    neutral: Option<&Table>,
+) -> Result<Table> {
     let pooled = Pooled::gather(activations)?;
     let d_model = pooled.d_model;
     let removed = match (params.denoise, neutral) {
@@ -266,7 +272,9 @@ mod tests {
             let neutral = neutral(&params, &neutral_rows).unwrap();
             assert_eq!(neutral.bool("removed").unwrap(), removed);
             assert_eq!(neutral.i32("component").unwrap(), [1, 2]);
-            for (got, want) in neutral.f32("explained_variance_ratio").unwrap().iter().zip([50.0 / 58.0, 8.0 / 58.0]) {
+            for (got, want) in
+                neutral.f32("explained_variance_ratio").unwrap().iter().zip([50.0 / 58.0, 8.0 / 58.0])
+            {
                 assert!((got - want).abs() < 1e-6);
             }
             let table = run(&params, &shards, &words(&["a", "b"]), Some(&neutral)).unwrap();
@@ -293,7 +301,9 @@ mod tests {
         assert_eq!(table.list("vector").unwrap().1[..3], [0.6, 0.8, 0.0]);
         assert_eq!(table.list("raw").unwrap().1[..3], [3.0, 4.0, 0.0]);
         let params = Params { center: Center::None, ..params };
-        assert!(run(&params, &shards, &words(&["a", "b"]), None).unwrap_err().to_string().contains("`b` is zero"));
+        assert!(
+            run(&params, &shards, &words(&["a", "b"]), None).unwrap_err().to_string().contains("`b` is zero")
+        );
     }
 
     #[test]

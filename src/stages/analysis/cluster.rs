@@ -59,8 +59,7 @@ mod tests {
     fn points_on_a_line_come_in_the_lines_order() {
         let check = |points: &[f64], want: &[usize]| {
             let n = points.len();
-            let distances: Vec<f64> =
-                (0..n * n).map(|i| (points[i / n] - points[i % n]).abs()).collect();
+            let distances: Vec<f64> = (0..n * n).map(|i| (points[i / n] - points[i % n]).abs()).collect();
             assert_eq!(order(&distances, n), want, "{points:?}");
         };
         check(&[], &[]);

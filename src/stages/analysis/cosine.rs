@@ -29,7 +29,11 @@ pub fn run(_: &Cosine, set: &VectorSet) -> Result<Tables> {
     for layer in &set.layers {
         let norms: Vec<f64> = (0..layer.emotions.len()).map(|i| norm(layer.vector(i))).collect();
         for (emotion, norm) in layer.emotions.iter().zip(&norms) {
-            ensure!(*norm > 0.0, "the vector of `{emotion}` at layer {} is zero: it has no cosine", layer.layer);
+            ensure!(
+                *norm > 0.0,
+                "the vector of `{emotion}` at layer {} is zero: it has no cosine",
+                layer.layer
+            );
         }
         for (a, emotion_a) in layer.emotions.iter().enumerate() {
             for (b, emotion_b) in layer.emotions.iter().enumerate() {
@@ -56,7 +60,11 @@ pub fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Resul
         let emotions = distinct(group.table.str("emotion_a")?, &group.rows);
         let all = group.table.f64("cosine")?;
         let cosines: Vec<f64> = group.rows.iter().map(|&row| all[row]).collect();
-        ensure!(cosines.len() == emotions.len().pow(2), "the cosine table of {} is not square", group.place());
+        ensure!(
+            cosines.len() == emotions.len().pow(2),
+            "the cosine table of {} is not square",
+            group.place()
+        );
         figures.push(heatmap(name, &group, &emotions, &cosines));
         figures.extend(pairs(params, name, &group, &emotions, &cosines));
     }

@@ -1,7 +1,8 @@
 //! The tokens that an emotion vector promotes and suppresses.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
+use tch::Tensor;
 
 use super::{Group, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::LanguageModel;
@@ -27,29 +28,36 @@ const SUPPRESSED: &str = "suppressed";
 
 /// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest
 /// values of the vector under the unembedding. Ties go to the smaller token id.
-pub fn run(params: &LogitLens, set: &VectorSet, model: &LanguageModel, progress: &mut Progress) -> Result<Tables> {
+pub fn run(
+    params: &LogitLens,
+    set: &VectorSet,
+    model: &LanguageModel,
+    progress: &mut Progress,
+) -> Result<Tables> {
     let mut places = Places::default();
     let (mut emotions, mut sides, mut ranks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ids, mut tokens, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let total = set.layers.iter().map(|l| l.emotions.len()).sum();
     let mut done = 0;
     for layer in &set.layers {
-        for (index, emotion) in layer.emotions.iter().enumerate() {
-            let logits = lens(model, layer.vector(index), params.norm)
-                .with_context(|| format!("logit lens of `{emotion}` at layer {}", layer.layer))?;
-            let [promoted, suppressed] = [extremes(&logits, params.top, 1.0), extremes(&logits, params.top, -1.0)];
-            for (side, found) in [(PROMOTED, promoted), (SUPPRESSED, suppressed)] {
-                for (rank, id) in found.into_iter().enumerate() {
-                    places.push(set, layer.layer);
-                    emotions.push(emotion.clone());
-                    sides.push(side.to_string());
-                    ranks.push(rank as i32 + 1);
-                    ids.push(id as i32);
-                    tokens.push(model.token(id as u32));
-                    values.push(f64::from(logits[id]));
+        let chunks = layer.vectors.chunks(CHUNK * layer.d_model);
+        for (names, vectors) in layer.emotions.chunks(CHUNK).zip(chunks) {
+            for (emotion, logits) in names.iter().zip(lens(model, vectors, layer.d_model, params.norm)?) {
+                let finite = logits.iter().all(|x| x.is_finite());
+                ensure!(finite, "the logit lens of `{emotion}` at layer {} is NaN or infinite", layer.layer);
+                for (side, sign) in [(PROMOTED, 1.0), (SUPPRESSED, -1.0)] {
+                    for (rank, id) in extremes(&logits, params.top, sign).into_iter().enumerate() {
+                        places.push(set, layer.layer);
+                        emotions.push(emotion.clone());
+                        sides.push(side.to_string());
+                        ranks.push(rank as i32 + 1);
+                        ids.push(id as i32);
+                        tokens.push(model.token(id as u32));
+                        values.push(f64::from(logits[id]));
+                    }
                 }
             }
-            done += 1;
+            done += names.len();
             progress(done, total);
         }
     }
@@ -64,11 +72,15 @@ pub fn run(params: &LogitLens, set: &VectorSet, model: &LanguageModel, progress:
     Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns))])
 }
 
-/// `[d_vocab]`: the vector under the unembedding, in fp32.
-fn lens(model: &LanguageModel, vector: &[f64], norm: LensNorm) -> Result<Vec<f32>> {
-    let logits = { let _ = (model, vector, norm); Vec::<f32>::new() };
-    ensure!(logits.iter().all(|x| x.is_finite()), "NaN or Inf");
-    Ok(logits)
+/// Vectors read through the unembedding at a time: it is converted to fp32 anew for each such group.
+const CHUNK: usize = 32;
+
+/// Of each vector (`vectors`: `[n, d_model]`) its `[d_vocab]` values under the unembedding, in fp32.
+fn lens(model: &LanguageModel, vectors: &[f64], d_model: usize, norm: LensNorm) -> Result<Vec<Vec<f32>>> {
+    ensure!(d_model == model.spec.d_model, "vectors of {d_model} entries for another model");
+    let vectors: Vec<f32> = vectors.iter().map(|&x| x as f32).collect();
+    let logits = model.unembed_direction(&Tensor::from_slice(&vectors).view([-1, d_model as i64]), norm);
+    (0..logits.size()[0]).map(|row| Ok(Vec::<f32>::try_from(logits.get(row))?)).collect()
 }
 
 /// The indices of the `top` largest `sign * values`, largest first, ties to the smaller index.
@@ -90,7 +102,8 @@ pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<
 }
 
 fn figure(name: &str, group: &Group) -> Result<Figure> {
-    let (all, sides, tokens) = (group.table.str("emotion")?, group.table.str("side")?, group.table.str("token")?);
+    let (all, sides, tokens) =
+        (group.table.str("emotion")?, group.table.str("side")?, group.table.str("token")?);
     let emotions = distinct(all, &group.rows);
     let mut found = 0;
     let mut rows = Vec::new();
@@ -136,7 +149,8 @@ fn bare(token: &str) -> &str {
 /// Whether a token is the emotion's word, a form of it, or (three letters or more) its beginning.
 fn is_own(token: &str, emotion: &str) -> bool {
     let token = bare(token).to_lowercase();
-    names_emotion(&token, emotion) || (token.chars().count() >= 3 && emotion.to_lowercase().starts_with(&token))
+    names_emotion(&token, emotion)
+        || (token.chars().count() >= 3 && emotion.to_lowercase().starts_with(&token))
 }
 
 #[cfg(test)]
@@ -155,7 +169,8 @@ mod tests {
 
     #[test]
     fn own_words_are_found_in_any_spelling_of_a_token() {
-        let check = |token: &str, emotion: &str, own: bool| assert_eq!(is_own(token, emotion), own, "{token}");
+        let check =
+            |token: &str, emotion: &str, own: bool| assert_eq!(is_own(token, emotion), own, "{token}");
         check("\u{120}happ", "happy", true);
         check("\u{2581}Happiness", "happy", true);
         check(" ha", "happy", false);

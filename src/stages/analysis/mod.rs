@@ -7,6 +7,7 @@ pub mod pca;
 mod published;
 pub mod steering;
 mod steering_figures;
+mod words;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -154,7 +155,9 @@ impl VectorSet {
                 found.emotions.push(emotions[row].clone());
                 found.vectors.extend(vectors[cells.clone()].iter().map(|&x| f64::from(x)));
                 found.raw.extend(raw[cells].iter().map(|&x| f64::from(x)));
-                found.n_stories.push(usize::try_from(n_stories[row]).context("a negative number of stories")?);
+                found
+                    .n_stories
+                    .push(usize::try_from(n_stories[row]).context("a negative number of stories")?);
             }
         }
         ensure!(!layers.is_empty(), "there are no vectors of {model} on {stories}");
@@ -293,7 +296,8 @@ mod tests {
                 ],
             )
         };
-        let tables = [table(vec![5, 5], vec![1.0, 2.0, 3.0, 4.0]), table(vec![2, 1], vec![5.0, 6.0, 7.0, 8.0])];
+        let tables =
+            [table(vec![5, 5], vec![1.0, 2.0, 3.0, 4.0]), table(vec![2, 1], vec![5.0, 6.0, 7.0, 8.0])];
         let set = VectorSet::from_tables("m", "s", 6, &tables).unwrap();
         assert_eq!(set.layers.iter().map(|l| l.layer).collect::<Vec<_>>(), [1, 2, 5]);
         assert_eq!(set.layers[2].vectors, [1.0, 2.0, 3.0, 4.0]);

@@ -34,7 +34,8 @@ pub fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
         let mut first = Vec::new();
         for (index, emotion) in layer.emotions.iter().enumerate() {
             let centred: Vec<f64> = layer.vector(index).iter().zip(&found.mean).map(|(x, m)| x - m).collect();
-            for (component, direction) in found.directions.chunks_exact(layer.d_model).take(kept).enumerate() {
+            for (component, direction) in found.directions.chunks_exact(layer.d_model).take(kept).enumerate()
+            {
                 scores.push(set, layer.layer);
                 emotions.push(emotion.clone());
                 components.push(component as i32 + 1);
@@ -64,8 +65,7 @@ pub fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
         vec![("component", Column::I32(numbers)), ("explained_variance_ratio", Column::F64(ratios))],
     );
     let names = vec![NORM_CHECK.to_string(); r.len()];
-    let checks =
-        checks.table("pca_checks/1", vec![("check", Column::Str(names)), ("value", Column::F64(r))]);
+    let checks = checks.table("pca_checks/1", vec![("check", Column::Str(names)), ("value", Column::F64(r))]);
     Ok(vec![("pca".into(), scores), ("pca_variance".into(), variance), ("pca_checks".into(), checks)])
 }
 
@@ -90,7 +90,8 @@ pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Fi
     let mut figures = Vec::new();
     let mut curves: Vec<Figure> = Vec::new();
     for variance in groups(tables, "pca_variance")? {
-        let same = |g: &&Group| (g.model, g.stories, g.layer) == (variance.model, variance.stories, variance.layer);
+        let same =
+            |g: &&Group| (g.model, g.stories, g.layer) == (variance.model, variance.stories, variance.layer);
         let all = variance.table.f64("explained_variance_ratio")?;
         let ratios: Vec<f64> = variance.rows.iter().map(|&row| all[row]).collect();
         let check = match checks.iter().find(same) {
@@ -117,7 +118,8 @@ fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figu
         rows.map(|&row| (emotions[row].clone(), scores[row]))
     };
     let points = of(1).zip(of(2)).map(|((label, x), (_, y))| Point { label, x, y }).collect();
-    let axis = |component: usize| format!("PC{component} ({:.1} % of variance)", 100.0 * ratios[component - 1]);
+    let axis =
+        |component: usize| format!("PC{component} ({:.1} % of variance)", 100.0 * ratios[component - 1]);
     Ok(group.figure(
         name.to_string(),
         format!("Emotion space at {}", group.place()),
@@ -156,7 +158,8 @@ fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
 
 /// Adds one layer to the curves of its model and stories.
 fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[f64]) {
-    let here = |f: &Figure| f.model.as_deref() == Some(group.model) && f.stories.as_deref() == Some(group.stories);
+    let here =
+        |f: &Figure| f.model.as_deref() == Some(group.model) && f.stories.as_deref() == Some(group.stories);
     let at = curves.iter().position(here).unwrap_or_else(|| {
         let series = |component| Series { name: format!("PC{component}"), points: Vec::new() };
         let lines = Lines {

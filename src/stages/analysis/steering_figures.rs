@@ -78,7 +78,11 @@ impl Cells {
 
     /// "strength 1 (vector), mean over 2 prompts".
     fn setting(&self, strength: f64) -> String {
-        let prompts = if self.n_prompts > 1 { format!(", mean over {} prompts", self.n_prompts) } else { String::new() };
+        let prompts = if self.n_prompts > 1 {
+            format!(", mean over {} prompts", self.n_prompts)
+        } else {
+            String::new()
+        };
         format!("strength {strength} ({}){prompts}", self.unit.replace('_', " "))
     }
 }
@@ -126,7 +130,10 @@ fn self_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> F
 
 fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> Figure {
     let every = |steered: &String| {
-        let row = cells.emotions.iter().map(|measured| cells.delta(strength, steered, measured).unwrap_or(f64::NAN));
+        let row = cells
+            .emotions
+            .iter()
+            .map(|measured| cells.delta(strength, steered, measured).unwrap_or(f64::NAN));
         row.collect::<Vec<_>>()
     };
     group.figure(
@@ -197,7 +204,8 @@ mod tests {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
         rows.iter().for_each(|_| places.push(&set, 3));
-        let strings = |f: fn(&(&str, f64, &str, &str, f64)) -> String| Column::Str(rows.iter().map(f).collect());
+        let strings =
+            |f: fn(&(&str, f64, &str, &str, f64)) -> String| Column::Str(rows.iter().map(f).collect());
         let columns = vec![
             ("prompt", strings(|r| r.0.into())),
             ("strength", Column::F64(rows.iter().map(|r| r.1).collect())),
@@ -223,7 +231,10 @@ mod tests {
             ("q", 1.0, "random-1", "a", 0.4),
         ]);
         let figures = figures(&params(), "causes", &tables).unwrap();
-        assert_eq!(figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["causes-self", "causes-cross"]);
+        assert_eq!(
+            figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
+            ["causes-self", "causes-cross"]
+        );
         let Body::Bars(bars) = &figures[0].body else { panic!() };
         let third = 0.6 / 2.0;
         let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{got} is not {want}");
@@ -242,7 +253,10 @@ mod tests {
         let tables = table(&[("p", 2.0, "a", "a", 4.0), ("p", 0.5, "a", "a", 1.0)]);
         let figures = figures(&params(), "causes", &tables).unwrap();
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
-        assert_eq!(names, ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5", "causes-dose"]);
+        assert_eq!(
+            names,
+            ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5", "causes-dose"]
+        );
         let Body::Lines(lines) = &figures[4].body else { panic!() };
         assert_eq!(lines.series.len(), 1);
         assert_eq!(lines.series[0].points, [(0.5, 1.0), (2.0, 4.0)]);

@@ -43,7 +43,12 @@ pub fn count(path: &Path, columns: &Columns, emotions: Option<&[String]>) -> Res
 ///
 /// A row whose emotion is not among `emotions` is passed over; emotions are compared without regard to case and
 /// surrounding space, and written as the experiment writes them. A story's index is its row in the file, from 0.
-pub fn run(path: &Path, columns: &Columns, emotions: Option<&[String]>, range: Range<usize>) -> Result<Table> {
+pub fn run(
+    path: &Path,
+    columns: &Columns,
+    emotions: Option<&[String]>,
+    range: Range<usize>,
+) -> Result<Table> {
     let mut stories = Vec::new();
     let mut count = 0;
     each(path, columns, emotions, &mut |_, story| {
@@ -227,7 +232,11 @@ mod tests {
         );
         let number = Arc::new(Int64Array::from(vec![1])) as ArrayRef;
         check(
-            parquet(vec![("feeling", text(vec![Some("sad")])), ("about", text(vec![None])), ("story", number)]),
+            parquet(vec![
+                ("feeling", text(vec![Some("sad")])),
+                ("about", text(vec![None])),
+                ("story", number),
+            ]),
             &["`story`", "Int64", "not text"],
         );
         check(

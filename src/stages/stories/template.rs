@@ -14,7 +14,9 @@ pub fn items(params: &Template, emotions: Option<&[String]>) -> Vec<Item> {
     let item = |emotion: Option<&String>, index| Item { emotion: emotion.cloned(), topic: None, index };
     match emotions {
         None => passages().map(|index| item(None, index)).collect(),
-        Some(words) => words.iter().flat_map(|word| passages().map(|index| item(Some(word), index))).collect(),
+        Some(words) => {
+            words.iter().flat_map(|word| passages().map(|index| item(Some(word), index))).collect()
+        }
     }
 }
 

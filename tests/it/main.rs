@@ -1,0 +1,4 @@
+//! Runs the program's parts together, in process.
+
+mod science;
+mod stages;
