@@ -1,8 +1,19 @@
 //! Stories -> pooled residual-stream activations.
 
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail, ensure};
+use half::f16;
 use serde::Serialize;
 
+use super::stories::{self, Story};
+use crate::lm::{Batch, Capture, LanguageModel};
+use crate::store::table::{Column, Table};
+
 pub use crate::lm::Wrap;
+
+/// Raised when the same stories would give other activations.
+pub const VERSION: u32 = 1;
 
 /// `[activations]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,4 +44,200 @@ pub enum Short {
 pub enum StoreDtype {
     F32,
     F16,
+}
+
+/// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in the stories' order.
+///
+/// An activation is the mean, in fp32, of `resid_post` at a layer over the story's own tokens from `from_token` on.
+/// All layers come from one pass, which ends at the last of them. `progress` is told how many stories are done.
+///
+/// An error names the story: one that is too short where `short` says so, one that cannot be wrapped or does not
+/// fit the model's context, one whose activation is NaN or infinite.
+pub fn run(
+    params: &Params,
+    layers: &[usize],
+    stories: &Table,
+    model: &LanguageModel,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Table>> {
+    let stories = stories::rows(stories)?;
+    let last = *layers.iter().max().context("no layer is kept")?;
+    let rows = tokenize(params, &stories, model)?;
+    let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
+    let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
+    let mut done = 0;
+    for batch in batches(&lengths, params.batch_tokens) {
+        let ids: Vec<&Vec<i64>> = batch.iter().map(|&row| &rows[row].ids).collect();
+        let ranges = batch.iter().map(|&row| rows[row].pooled.clone()).collect();
+        let mut capture = Capture::new(layers, ranges);
+        let longest = name(rows[batch[0]].story);
+        let resid = model.forward(&Batch::new(&ids)?, &mut [&mut capture], Some(last));
+        drop(resid.with_context(|| format!("a batch whose longest is {longest}"))?);
+        let means = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
+        let mut means = means.chunks_exact(model.spec.d_model);
+        for layer in &mut pooled {
+            for (&row, mean) in batch.iter().zip(&mut means) {
+                layer[row] = mean.to_vec();
+            }
+        }
+        done += batch.len();
+        progress(done, rows.len());
+    }
+    let d_model = model.spec.d_model;
+    layers.iter().zip(pooled).map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
+}
+
+/// A story's tokens.
+struct Row<'a> {
+    story: &'a Story,
+    ids: Vec<i64>,
+    /// Which of them are pooled.
+    pooled: Range<usize>,
+}
+
+/// The stories that are long enough, as tokens.
+fn tokenize<'a>(params: &Params, stories: &'a [Story], model: &LanguageModel) -> Result<Vec<Row<'a>>> {
+    let mut rows = Vec::with_capacity(stories.len());
+    for story in stories {
+        let tokens = model.encode_wrapped(&story.text, params.wrap).with_context(|| name(story))?;
+        let Some(pooled) = pooled(params, tokens.text).with_context(|| name(story))? else { continue };
+        rows.push(Row { story, ids: tokens.ids, pooled });
+    }
+    Ok(rows)
+}
+
+/// Which tokens are pooled of a text that became the tokens `text`; `None` if the story is left out.
+fn pooled(params: &Params, text: Range<usize>) -> Result<Option<Range<usize>>> {
+    let (n, from) = (text.len(), params.from_token);
+    match params.short {
+        _ if from < n => Ok(Some(text.start + from..text.end)),
+        Short::Skip => Ok(None),
+        Short::Error => bail!("has {n} tokens, none at `from_token` = {from}"),
+        Short::Whole => {
+            ensure!(n > 0, "has no token at all");
+            Ok(Some(text))
+        }
+    }
+}
+
+/// Rows cut into batches of at most `batch_tokens` padded tokens, but of at least one row: longest first, so that a
+/// batch too large for the device shows at once; equal lengths in their order. Depends on nothing else.
+fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for row in order {
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * lengths[batch[0]] <= batch_tokens => batch.push(row),
+            _ => batches.push(vec![row]),
+        }
+    }
+    batches
+}
+
+/// The table of one layer. An error if a value is not finite, or not in float16 where that is stored.
+fn table(params: &Params, layer: usize, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
+    let half = params.store_dtype == StoreDtype::F16;
+    let mut flat = Vec::with_capacity(rows.len() * width);
+    for (row, values) in rows.iter().zip(values) {
+        for &value in values {
+            ensure!(
+                value.is_finite(),
+                "{}: its activation at layer {layer} is NaN or infinite",
+                name(row.story)
+            );
+            let stored = if half { f16::from_f32(value).to_f32() } else { value };
+            ensure!(
+                stored.is_finite(),
+                "{}: {value} at layer {layer} does not fit float16; use `store_dtype = \"f32\"`",
+                name(row.story)
+            );
+            flat.push(stored);
+        }
+    }
+    Ok(Table::new(
+        "activations/1",
+        vec![
+            ("story_id", Column::Str(rows.iter().map(|r| r.story.story_id.clone()).collect())),
+            ("emotion", Column::OptStr(rows.iter().map(|r| r.story.emotion.clone()).collect())),
+            ("topic", Column::OptStr(rows.iter().map(|r| r.story.topic.clone()).collect())),
+            ("layer", Column::I32(vec![layer as i32; rows.len()])),
+            ("n_tokens", Column::I32(rows.iter().map(|r| r.pooled.len() as i32).collect())),
+            ("activation", Column::List { width, values: flat, half }),
+        ],
+    ))
+}
+
+/// A story for people: its name, its place and how it begins.
+fn name(story: &Story) -> String {
+    let emotion = story.emotion.as_deref().unwrap_or("neutral");
+    let start: String = story.text.chars().take(40).collect();
+    format!("story {} ({emotion}, {}, {start:?})", story.story_id, story.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(short: Short) -> Params {
+        let store_dtype = StoreDtype::F16;
+        Params { from_token: 3, wrap: Wrap::Raw, short, batch_tokens: 100, store_dtype }
+    }
+
+    #[test]
+    fn batches_are_bounded_sorted_and_hold_every_row_once() {
+        assert_eq!(batches(&[5, 9, 5, 2, 9], 18), [vec![1, 4], vec![0, 2, 3]]);
+        assert_eq!(batches(&[5, 9, 5], 4), [vec![1], vec![0], vec![2]]);
+        assert!(batches(&[], 8).is_empty());
+        let lengths: Vec<usize> = (0..500).map(|i| 1 + (i * 7919) % 83).collect();
+        let batches = batches(&lengths, 256);
+        for batch in &batches {
+            assert!(batch.len() * lengths[batch[0]] <= 256);
+            assert!(batch.is_sorted_by_key(|&row| (std::cmp::Reverse(lengths[row]), row)));
+        }
+        let mut all = batches.concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..500));
+    }
+
+    #[test]
+    fn pooling_counts_from_the_texts_first_token() {
+        let check =
+            |short, text, want: Option<Range<usize>>| assert_eq!(pooled(&params(short), text).unwrap(), want);
+        check(Short::Skip, 1..9, Some(4..9));
+        check(Short::Skip, 1..5, Some(4..5));
+        check(Short::Skip, 1..4, None);
+        check(Short::Whole, 1..4, Some(1..4));
+        check(Short::Whole, 1..5, Some(4..5));
+        let error = pooled(&params(Short::Error), 1..4).unwrap_err().to_string();
+        assert_eq!(error, "has 3 tokens, none at `from_token` = 3");
+        assert!(pooled(&params(Short::Whole), 1..1).is_err());
+    }
+
+    #[test]
+    fn values_that_cannot_be_stored_name_the_story_and_the_layer() {
+        let story = Story {
+            story_id: "0123".into(),
+            emotion: Some("sad".into()),
+            topic: None,
+            index: 4,
+            text: "Rain.".into(),
+            writer: "file".into(),
+            prompt: None,
+            seed: None,
+            rejected: 0,
+        };
+        let of = |value: f32| {
+            let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
+            table(&params(Short::Skip), 7, 2, &[row], &[vec![0.1, value]])
+        };
+        for (value, wanted) in [(f32::NAN, "NaN"), (f32::INFINITY, "NaN"), (70000.0, "float16")] {
+            let error = of(value).unwrap_err().to_string();
+            for part in ["0123", "sad, 4", "Rain.", "layer 7", wanted] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+        // 0.1 in float16 is 1638.5 / 2^14, rounded to even.
+        assert_eq!(of(2.0).unwrap().list("activation").unwrap(), (2, &[1638.0 / 16384.0, 2.0][..]));
+    }
 }

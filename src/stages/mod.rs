@@ -2,5 +2,6 @@
 
 pub mod activations;
 pub mod analysis;
+mod principal;
 pub mod stories;
 pub mod vectors;

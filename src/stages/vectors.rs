@@ -1,6 +1,19 @@
 //! Activations -> neutral components -> emotion vectors.
 
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+
+use super::principal::{self, dot, norm};
+use crate::store::table::{Column, Table};
+
+/// Raised when the same activations would give other vectors.
+pub const VERSION: u32 = 1;
+
+/// Raised when the same activations of neutral text would give other components.
+pub const NEUTRAL_VERSION: u32 = 1;
+
+/// Components kept in the table although they are not removed: enough for a scree plot.
+const SHOWN: usize = 64;
 
 /// `[vectors]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,4 +41,280 @@ pub enum Denoise {
     Components(usize),
     /// The fewest that explain at least this fraction of the variance.
     Variance(f64),
+}
+
+/// The principal components of the mean-centred activations of neutral text (schema `neutral/1`), one row a
+/// component, and which of them are removed.
+///
+/// `activations`: the tables of one layer, one row a text. The leading components are kept, at least those that are
+/// removed. An error if there are fewer than two texts, or more components asked for than the texts have.
+pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
+    let pooled = Pooled::gather(activations)?;
+    let rows: Vec<f64> =
+        pooled.rows.iter().flat_map(|row| row.values.iter().map(|&x| f64::from(x))).collect();
+    let d_model = pooled.d_model;
+    let components = principal::components(&rows, d_model)
+        .with_context(|| format!("neutral text at layer {} ({} texts)", pooled.layer, pooled.rows.len()))?;
+    let found = components.ratios.len();
+    let removed = match params.denoise {
+        Denoise::None => 0,
+        Denoise::Components(wanted) => {
+            ensure!(
+                wanted <= found,
+                "`denoise` removes {wanted} components, but {} neutral texts have only {found} at layer {}",
+                pooled.rows.len(),
+                pooled.layer
+            );
+            wanted
+        }
+        Denoise::Variance(wanted) => fewest(&components.ratios, wanted),
+    };
+    let kept = found.min(SHOWN.max(removed));
+    Ok(Table::new(
+        "neutral/1",
+        vec![
+            ("layer", Column::I32(vec![pooled.layer; kept])),
+            ("component", Column::I32((1..=kept as i32).collect())),
+            ("explained_variance_ratio", Column::F32(to_f32(&components.ratios[..kept]))),
+            ("removed", Column::Bool((0..kept).map(|i| i < removed).collect())),
+            ("direction", list(d_model, to_f32(&components.directions[..kept * d_model]))),
+        ],
+    ))
+}
+
+/// How many of the leading `ratios` reach the fraction `wanted`; all if rounding keeps them from it.
+fn fewest(ratios: &[f64], wanted: f64) -> usize {
+    let mut sum = 0.0;
+    let reach = |ratio: &f64| {
+        sum += ratio;
+        sum >= wanted - 1e-12
+    };
+    if wanted <= 0.0 { 0 } else { ratios.iter().position(reach).map_or(ratios.len(), |at| at + 1) }
+}
+
+/// One vector an emotion at one layer (schema `vectors/1`), in the order of `emotions`.
+///
+/// `activations`: the tables of one layer, all shards; rows of other emotions are not looked at. `neutral`: the
+/// table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories, minus the mean over
+/// emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is `vector`, of unit
+/// length if `normalize` says so. `resid_norm` is the mean norm of all pooled residuals of these emotions.
+///
+/// An error if an emotion has no story left, or if `denoise` asks for components and `neutral` is absent.
+pub fn run(
+    params: &Params,
+    activations: &[Table],
+    emotions: &[String],
+    neutral: Option<&Table>,
+) -> Result<Table> {
+    let pooled = Pooled::gather(activations)?;
+    let d_model = pooled.d_model;
+    let removed = match (params.denoise, neutral) {
+        (Denoise::None, _) => Vec::new(),
+        (_, Some(table)) => removed(table, &pooled)?,
+        (_, None) => bail!("`denoise` needs the components of neutral text"),
+    };
+    let mut norms = 0.0;
+    let mut counts = vec![0usize; emotions.len()];
+    let mut raw = vec![0.0f64; emotions.len() * d_model];
+    for row in &pooled.rows {
+        let Some(at) = emotions.iter().position(|e| Some(e) == row.emotion) else { continue };
+        let values: Vec<f64> = row.values.iter().map(|&x| f64::from(x)).collect();
+        norms += norm(&values);
+        counts[at] += 1;
+        raw[at * d_model..][..d_model].iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
+    }
+    for ((emotion, &count), mean) in emotions.iter().zip(&counts).zip(raw.chunks_exact_mut(d_model)) {
+        ensure!(
+            count > 0,
+            "`{emotion}` has no story left at layer {}: all were too short for `from_token`, or none was accepted",
+            pooled.layer
+        );
+        mean.iter_mut().for_each(|x| *x /= count as f64);
+    }
+    if params.center == Center::Emotions {
+        centre(&mut raw, d_model);
+    }
+    let mut vectors = raw.clone();
+    for (emotion, vector) in emotions.iter().zip(vectors.chunks_exact_mut(d_model)) {
+        project_out(vector, &removed);
+        if params.normalize {
+            let norm = norm(vector);
+            ensure!(norm > 0.0, "the vector of `{emotion}` is zero and cannot be normalised");
+            vector.iter_mut().for_each(|x| *x /= norm);
+        }
+    }
+    let resid_norm = (norms / counts.iter().sum::<usize>() as f64) as f32;
+    Ok(Table::new(
+        "vectors/1",
+        vec![
+            ("emotion", Column::Str(emotions.to_vec())),
+            ("layer", Column::I32(vec![pooled.layer; emotions.len()])),
+            ("n_stories", Column::I32(counts.iter().map(|&n| n as i32).collect())),
+            ("vector", list(d_model, to_f32(&vectors))),
+            ("raw", list(d_model, to_f32(&raw))),
+            ("resid_norm", Column::F32(vec![resid_norm; emotions.len()])),
+        ],
+    ))
+}
+
+/// Subtracts the mean row from `rows` (`[n, d]`).
+fn centre(rows: &mut [f64], d: usize) {
+    let n = (rows.len() / d) as f64;
+    let mut mean = vec![0.0; d];
+    rows.chunks_exact(d).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / n));
+    rows.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m));
+}
+
+/// `v - U U^T v`, the coefficients all taken before anything is subtracted.
+fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
+    let coefficients: Vec<f64> = directions.iter().map(|u| dot(u, vector)).collect();
+    for (u, c) in directions.iter().zip(coefficients) {
+        vector.iter_mut().zip(u).for_each(|(x, u)| *x -= c * u);
+    }
+}
+
+/// The removed directions of a table of components, which must fit the activations.
+fn removed(table: &Table, pooled: &Pooled) -> Result<Vec<Vec<f64>>> {
+    let (width, values) = table.list("direction")?;
+    ensure!(
+        width == pooled.d_model && table.i32("layer")?.iter().all(|&layer| layer == pooled.layer),
+        "the neutral components are of another model or layer"
+    );
+    let rows = values.chunks_exact(width).zip(table.bool("removed")?).filter(|(_, removed)| **removed);
+    Ok(rows.map(|(row, _)| row.iter().map(|&x| f64::from(x)).collect()).collect())
+}
+
+/// The rows of the activations tables of one layer.
+struct Pooled<'a> {
+    layer: i32,
+    d_model: usize,
+    rows: Vec<PooledRow<'a>>,
+}
+
+struct PooledRow<'a> {
+    emotion: Option<&'a String>,
+    values: &'a [f32],
+}
+
+impl Pooled<'_> {
+    fn gather(tables: &[Table]) -> Result<Pooled<'_>> {
+        let mut found: Option<Pooled> = None;
+        for table in tables.iter().filter(|table| table.rows() > 0) {
+            let (d_model, values) = table.list("activation")?;
+            let layer = table.i32("layer")?[0];
+            let pooled = found.get_or_insert(Pooled { layer, d_model, rows: Vec::new() });
+            let same = pooled.d_model == d_model && table.i32("layer")?.iter().all(|&l| l == pooled.layer);
+            ensure!(same, "activations of different layers or widths");
+            let rows = table.opt_str("emotion")?.iter().zip(values.chunks_exact(d_model));
+            pooled.rows.extend(rows.map(|(emotion, values)| PooledRow { emotion: emotion.as_ref(), values }));
+        }
+        found.context("no story has a token at `from_token`: every one is too short")
+    }
+}
+
+fn to_f32(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&x| x as f32).collect()
+}
+
+fn list(width: usize, values: Vec<f32>) -> Column {
+    Column::List { width, values, half: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(denoise: Denoise) -> Params {
+        Params { center: Center::Emotions, denoise, normalize: false }
+    }
+
+    fn activations(rows: &[(Option<&str>, [f32; 3])]) -> Table {
+        let n = rows.len();
+        Table::new(
+            "activations/1",
+            vec![
+                ("emotion", Column::OptStr(rows.iter().map(|r| r.0.map(String::from)).collect())),
+                ("layer", Column::I32(vec![7; n])),
+                ("activation", list(3, rows.iter().flat_map(|r| r.1).collect())),
+            ],
+        )
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|w| w.to_string()).collect()
+    }
+
+    #[test]
+    fn means_minus_the_mean_of_means_by_hand() {
+        let shards = [
+            activations(&[(Some("sad"), [3.0, 0.0, 4.0]), (Some("happy"), [0.0, 5.0, 0.0])]),
+            activations(&[]),
+            activations(&[(Some("sad"), [0.0, 3.0, 0.0]), (Some("bored"), [9.0, 9.0, 9.0])]),
+        ];
+        let table = run(&params(Denoise::None), &shards, &words(&["happy", "sad"]), None).unwrap();
+        // sad: (1.5, 1.5, 2), happy: (0, 5, 0), mean of means (.75, 3.25, 1); norms 5, 5, 3.
+        assert_eq!(table.list("vector").unwrap(), (3, &[-0.75, 1.75, -1.0, 0.75, -1.75, 1.0][..]));
+        assert_eq!(table.list("raw").unwrap(), table.list("vector").unwrap());
+        assert_eq!(table.i32("n_stories").unwrap(), [1, 2]);
+        assert_eq!(table.i32("layer").unwrap(), [7, 7]);
+        assert_eq!(table.f32("resid_norm").unwrap(), [13.0f32 / 3.0; 2]);
+    }
+
+    #[test]
+    fn neutral_components_are_projected_out() {
+        // Neutral text varies along (0, .6, .8) (variance 50) and (1, 0, 0) (variance 8).
+        let n = |x, y, z| (None, [x, y, z]);
+        let neutral_rows =
+            [activations(&[n(1.0, 3.0, 4.0), n(1.0, -3.0, -4.0), n(3.0, 0.0, 0.0), n(-1.0, 0.0, 0.0)])];
+        let shards = [activations(&[(Some("a"), [2.0, 5.0, 5.0]), (Some("b"), [0.0, -5.0, -5.0])])];
+        let check = |denoise, removed: &[bool], wanted: [f32; 3]| {
+            let params = params(denoise);
+            let neutral = neutral(&params, &neutral_rows).unwrap();
+            assert_eq!(neutral.bool("removed").unwrap(), removed);
+            assert_eq!(neutral.i32("component").unwrap(), [1, 2]);
+            for (got, want) in
+                neutral.f32("explained_variance_ratio").unwrap().iter().zip([50.0 / 58.0, 8.0 / 58.0])
+            {
+                assert!((got - want).abs() < 1e-6);
+            }
+            let table = run(&params, &shards, &words(&["a", "b"]), Some(&neutral)).unwrap();
+            for (got, want) in table.list("vector").unwrap().1.iter().zip(wanted) {
+                assert!((got - want).abs() < 1e-5, "{got} is not {want}");
+            }
+            assert_eq!(table.list("raw").unwrap().1[..3], [1.0, 5.0, 5.0]);
+        };
+        // a is (1, 5, 5) after centring; its part along (0, .6, .8) is 7 of it.
+        check(Denoise::Components(1), &[true, false], [1.0, 0.8, -0.6]);
+        check(Denoise::Components(2), &[true, true], [0.0, 0.8, -0.6]);
+        check(Denoise::Variance(0.5), &[true, false], [1.0, 0.8, -0.6]);
+        check(Denoise::Variance(0.9), &[true, true], [0.0, 0.8, -0.6]);
+        check(Denoise::Variance(1.0), &[true, true], [0.0, 0.8, -0.6]);
+        let error = neutral(&params(Denoise::Components(3)), &neutral_rows).unwrap_err().to_string();
+        assert!(error.contains("removes 3") && error.contains("only 2"), "{error}");
+    }
+
+    #[test]
+    fn normalised_vectors_have_unit_length() {
+        let shards = [activations(&[(Some("a"), [6.0, 8.0, 0.0]), (Some("b"), [0.0, 0.0, 0.0])])];
+        let params = Params { normalize: true, ..params(Denoise::None) };
+        let table = run(&params, &shards, &words(&["a", "b"]), None).unwrap();
+        assert_eq!(table.list("vector").unwrap().1[..3], [0.6, 0.8, 0.0]);
+        assert_eq!(table.list("raw").unwrap().1[..3], [3.0, 4.0, 0.0]);
+        let params = Params { center: Center::None, ..params };
+        assert!(
+            run(&params, &shards, &words(&["a", "b"]), None).unwrap_err().to_string().contains("`b` is zero")
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let shards = [activations(&[(Some("a"), [1.0, 0.0, 0.0])])];
+        let check = |denoise, shards: &[Table], wanted: &str| {
+            let error = run(&params(denoise), shards, &words(&["a", "b"]), None).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        };
+        check(Denoise::None, &shards, "`b` has no story left at layer 7");
+        check(Denoise::None, &[activations(&[])], "every one is too short");
+        check(Denoise::Components(1), &shards, "needs the components");
+    }
 }

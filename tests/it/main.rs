@@ -2,4 +2,6 @@
 
 mod lm;
 mod report;
+mod science;
+mod stages;
 mod store;

@@ -1,6 +1,16 @@
-//! Cosines between emotion vectors.
+//! Cosines between emotion vectors. Knows no model.
 
+use anyhow::{Result, ensure};
 use serde::Serialize;
+
+use super::published::{self, GEMMA, GEMMA_COSINES, LLAMA, LLAMA_COSINES};
+use super::{Group, Places, Tables, VectorSet, cluster, distinct, groups};
+use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
+use crate::stages::principal::{dot, norm};
+use crate::store::table::{Column, Table};
+
+/// Raised when the same vectors would give other tables.
+pub const VERSION: u32 = 1;
 
 /// `[analysis.<name>.cosine]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -8,4 +18,145 @@ pub struct Cosine {
     /// Pairs with a row of their own in the report. Not in the key: the table has every pair.
     #[serde(skip)]
     pub pairs: Vec<(String, String)>,
+}
+
+/// The table `cosine`: every ordered pair of emotions at every layer, a vector with itself included.
+///
+/// An error if a vector is zero.
+pub fn run(_: &Cosine, set: &VectorSet) -> Result<Tables> {
+    let mut places = Places::default();
+    let (mut first, mut second, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
+    for layer in &set.layers {
+        let norms: Vec<f64> = (0..layer.emotions.len()).map(|i| norm(layer.vector(i))).collect();
+        for (emotion, norm) in layer.emotions.iter().zip(&norms) {
+            ensure!(
+                *norm > 0.0,
+                "the vector of `{emotion}` at layer {} is zero: it has no cosine",
+                layer.layer
+            );
+        }
+        for (a, emotion_a) in layer.emotions.iter().enumerate() {
+            for (b, emotion_b) in layer.emotions.iter().enumerate() {
+                places.push(set, layer.layer);
+                first.push(emotion_a.clone());
+                second.push(emotion_b.clone());
+                let cosine = dot(layer.vector(a), layer.vector(b)) / (norms[a] * norms[b]);
+                cosines.push(if a == b { 1.0 } else { cosine });
+            }
+        }
+    }
+    let columns = vec![
+        ("emotion_a", Column::Str(first)),
+        ("emotion_b", Column::Str(second)),
+        ("cosine", Column::F64(cosines)),
+    ];
+    Ok(vec![("cosine".into(), places.table("cosine/1", columns))])
+}
+
+/// A clustered heat map and a table of pairs for each set and layer.
+pub fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for group in groups(tables, "cosine")? {
+        let emotions = distinct(group.table.str("emotion_a")?, &group.rows);
+        let all = group.table.f64("cosine")?;
+        let cosines: Vec<f64> = group.rows.iter().map(|&row| all[row]).collect();
+        ensure!(
+            cosines.len() == emotions.len().pow(2),
+            "the cosine table of {} is not square",
+            group.place()
+        );
+        figures.push(heatmap(name, &group, &emotions, &cosines));
+        figures.extend(pairs(params, name, &group, &emotions, &cosines));
+    }
+    Ok(figures)
+}
+
+fn heatmap(name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Figure {
+    let n = emotions.len();
+    let distances: Vec<f64> = cosines.iter().map(|cosine| 1.0 - cosine).collect();
+    let order = cluster::order(&distances, n);
+    let labels: Vec<String> = order.iter().map(|&i| emotions[i].to_string()).collect();
+    let values = order.iter().flat_map(|&a| order.iter().map(move |&b| cosines[a * n + b])).collect();
+    group.figure(
+        name.to_string(),
+        format!("Cosines at {}", group.place()),
+        "The cosine between every two emotion vectors: 1 the same direction, 0 unrelated, -1 opposite. Emotions are \
+         ordered by average-linkage clustering, so that groups of like emotions show as blocks."
+            .into(),
+        Body::Heatmap(Heatmap {
+            row_axis: "emotion".into(),
+            column_axis: "emotion".into(),
+            rows: labels.clone(),
+            columns: labels,
+            values,
+            value: "cosine".into(),
+            limit: Some(1.0),
+        }),
+    )
+}
+
+/// The pairs that the experiment names, then those for which there are published values; `None` if there are none.
+fn pairs(params: &Cosine, name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Option<Figure> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    let named = params.pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()));
+    for (a, b) in named.chain(LLAMA_COSINES.iter().chain(&GEMMA_COSINES).map(|(a, b, _)| (*a, *b))) {
+        if !pairs.contains(&(a, b)) && !pairs.contains(&(b, a)) {
+            pairs.push((a, b));
+        }
+    }
+    let published = [(LLAMA, &LLAMA_COSINES[..]), (GEMMA, &GEMMA_COSINES[..])];
+    let at = |emotion: &str| emotions.iter().position(|e| *e == emotion);
+    let mut rows = Vec::new();
+    for (a, b) in pairs {
+        let (Some(i), Some(j)) = (at(a), at(b)) else { continue };
+        let number = |value: Option<f64>| value.map_or(Cell::Empty, |value| Cell::Number(value, 3));
+        let mut row = vec![Cell::Text(format!("{a} / {b}")), number(Some(cosines[i * emotions.len() + j]))];
+        row.extend(published.iter().map(|(_, list)| number(published::cosine(list, a, b))));
+        rows.push(row);
+    }
+    let columns = ["pair", "cosine"].map(String::from).into_iter();
+    let columns = columns.chain(published.iter().map(|(label, _)| format!("{label}: published")));
+    (!rows.is_empty()).then(|| {
+        group.figure(
+            format!("{name}-pairs"),
+            format!("Named pairs at {}", group.place()),
+            "Cosines of single pairs, beside values published for other models and texts where there are any.".into(),
+            Body::Table(TableFigure { columns: columns.collect(), rows }),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::set;
+    use super::*;
+
+    #[test]
+    fn cosines_by_hand() {
+        let set = set(&["a", "b", "c"], &[&[3.0, 4.0], &[-4.0, 3.0], &[0.0, -2.0]]);
+        let tables = run(&Cosine { pairs: vec![] }, &set).unwrap();
+        let wanted = [1.0, 0.0, -0.8, 0.0, 1.0, -0.6, -0.8, -0.6, 1.0];
+        for (got, want) in tables[0].1.f64("cosine").unwrap().iter().zip(wanted) {
+            assert!((got - want).abs() < 1e-15);
+        }
+        assert_eq!(tables[0].1.str("emotion_b").unwrap()[..4], ["a", "b", "c", "a"]);
+        let zero = super::super::tests::set(&["a", "b"], &[&[1.0], &[0.0]]);
+        assert!(run(&Cosine { pairs: vec![] }, &zero).unwrap_err().to_string().contains("`b`"));
+    }
+
+    #[test]
+    fn the_heat_map_is_clustered_and_pairs_stand_beside_published_values() {
+        let set = set(&["happy", "sad", "joyful"], &[&[1.0, 0.0], &[-1.0, 0.1], &[1.0, 0.1]]);
+        let params = Cosine { pairs: vec![("sad".into(), "happy".into()), ("sad".into(), "nobody".into())] };
+        let figures = figures(&params, "similarity", &run(&params, &set).unwrap()).unwrap();
+        let Body::Heatmap(map) = &figures[0].body else { panic!() };
+        assert_eq!(map.rows, ["happy", "joyful", "sad"]);
+        assert_eq!(map.columns, map.rows);
+        assert!(map.values[1] > 0.99 && map.values[2] < -0.9);
+        let Body::Table(table) = &figures[1].body else { panic!() };
+        assert_eq!(table.rows.len(), 2);
+        assert_eq!(table.rows[0][0], Cell::Text("sad / happy".into()));
+        assert_eq!(table.rows[0][2..], [Cell::Number(-0.321, 3), Cell::Empty]);
+        assert_eq!(table.rows[1][0], Cell::Text("happy / joyful".into()));
+    }
 }

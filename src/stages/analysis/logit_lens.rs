@@ -1,12 +1,200 @@
 //! The tokens that an emotion vector promotes and suppresses.
 
+use anyhow::{Result, ensure};
 use serde::Serialize;
+use tch::Tensor;
+
+use super::{Group, Places, Progress, Tables, VectorSet, distinct, groups};
+use crate::lm::LanguageModel;
+use crate::report::figure::{Body, Cell, Figure, TableFigure};
+use crate::stages::stories::names_emotion;
+use crate::store::table::{Column, Table};
 
 pub use crate::lm::LensNorm;
+
+/// Raised when the same vectors would give other tables.
+pub const VERSION: u32 = 1;
 
 /// `[analysis.<name>.logit_lens]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogitLens {
     pub top: usize,
     pub norm: LensNorm,
+}
+
+/// The two sides, as the table spells them.
+const PROMOTED: &str = "promoted";
+const SUPPRESSED: &str = "suppressed";
+
+/// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest
+/// values of the vector under the unembedding. Ties go to the smaller token id.
+pub fn run(
+    params: &LogitLens,
+    set: &VectorSet,
+    model: &LanguageModel,
+    progress: &mut Progress,
+) -> Result<Tables> {
+    let mut places = Places::default();
+    let (mut emotions, mut sides, mut ranks) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut tokens, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let total = set.layers.iter().map(|l| l.emotions.len()).sum();
+    let mut done = 0;
+    for layer in &set.layers {
+        let chunks = layer.vectors.chunks(CHUNK * layer.d_model);
+        for (names, vectors) in layer.emotions.chunks(CHUNK).zip(chunks) {
+            for (emotion, logits) in names.iter().zip(lens(model, vectors, layer.d_model, params.norm)?) {
+                let finite = logits.iter().all(|x| x.is_finite());
+                ensure!(finite, "the logit lens of `{emotion}` at layer {} is NaN or infinite", layer.layer);
+                for (side, sign) in [(PROMOTED, 1.0), (SUPPRESSED, -1.0)] {
+                    for (rank, id) in extremes(&logits, params.top, sign).into_iter().enumerate() {
+                        places.push(set, layer.layer);
+                        emotions.push(emotion.clone());
+                        sides.push(side.to_string());
+                        ranks.push(rank as i32 + 1);
+                        ids.push(id as i32);
+                        tokens.push(model.token(id as u32));
+                        values.push(f64::from(logits[id]));
+                    }
+                }
+            }
+            done += names.len();
+            progress(done, total);
+        }
+    }
+    let columns = vec![
+        ("emotion", Column::Str(emotions)),
+        ("side", Column::Str(sides)),
+        ("rank", Column::I32(ranks)),
+        ("token_id", Column::I32(ids)),
+        ("token", Column::Str(tokens)),
+        ("value", Column::F64(values)),
+    ];
+    Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns))])
+}
+
+/// Vectors read through the unembedding at a time: it is converted to fp32 anew for each such group.
+const CHUNK: usize = 32;
+
+/// Of each vector (`vectors`: `[n, d_model]`) its `[d_vocab]` values under the unembedding, in fp32.
+fn lens(model: &LanguageModel, vectors: &[f64], d_model: usize, norm: LensNorm) -> Result<Vec<Vec<f32>>> {
+    ensure!(d_model == model.spec.d_model, "vectors of {d_model} entries for another model");
+    let vectors: Vec<f32> = vectors.iter().map(|&x| x as f32).collect();
+    let logits = model.unembed_direction(&Tensor::from_slice(&vectors).view([-1, d_model as i64]), norm);
+    (0..logits.size()[0]).map(|row| Ok(Vec::<f32>::try_from(logits.get(row))?)).collect()
+}
+
+/// The indices of the `top` largest `sign * values`, largest first, ties to the smaller index.
+fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    let by_value = |a: &usize, b: &usize| (sign * values[*b]).total_cmp(&(sign * values[*a])).then(a.cmp(b));
+    let top = top.min(order.len());
+    if top < order.len() {
+        order.select_nth_unstable_by(top, by_value);
+        order.truncate(top);
+    }
+    order.sort_unstable_by(by_value);
+    order
+}
+
+/// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
+pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    groups(tables, "logit_lens")?.iter().map(|group| figure(name, group)).collect()
+}
+
+fn figure(name: &str, group: &Group) -> Result<Figure> {
+    let (all, sides, tokens) =
+        (group.table.str("emotion")?, group.table.str("side")?, group.table.str("token")?);
+    let emotions = distinct(all, &group.rows);
+    let mut found = 0;
+    let mut rows = Vec::new();
+    for emotion in &emotions {
+        let of = |side: &str| -> Vec<&str> {
+            let rows = group.rows.iter().filter(|&&row| all[row] == *emotion && sides[row] == side);
+            rows.map(|&row| tokens[row].as_str()).collect()
+        };
+        let promoted = of(PROMOTED);
+        let own = promoted.iter().position(|token| is_own(token, emotion));
+        found += usize::from(own.is_some());
+        rows.push(vec![
+            Cell::Text(emotion.to_string()),
+            Cell::Text(joined(&promoted)),
+            Cell::Text(joined(&of(SUPPRESSED))),
+            own.map_or(Cell::Empty, |at| Cell::Number(at as f64 + 1.0, 0)),
+        ]);
+    }
+    let columns = ["emotion", "promoted", "suppressed", "own word at"].map(String::from).to_vec();
+    Ok(group.figure(
+        name.to_string(),
+        format!("Logit lens at {}", group.place()),
+        format!(
+            "The tokens whose logits each emotion vector raises and lowers most, read through the unembedding; and the \
+             rank of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} \
+             emotions have one among those shown.",
+            emotions.len()
+        ),
+        Body::Table(TableFigure { columns, rows }),
+    ))
+}
+
+/// Tokens as one cell; space around them, which tokenizers write in several ways, is dropped.
+fn joined(tokens: &[&str]) -> String {
+    tokens.iter().map(|token| bare(token)).collect::<Vec<_>>().join(", ")
+}
+
+/// A token without the signs with which tokenizers write a space.
+fn bare(token: &str) -> &str {
+    token.trim_matches(|c: char| c.is_whitespace() || c == '\u{120}' || c == '\u{2581}')
+}
+
+/// Whether a token is the emotion's word, a form of it, or (three letters or more) its beginning.
+fn is_own(token: &str, emotion: &str) -> bool {
+    let token = bare(token).to_lowercase();
+    names_emotion(&token, emotion)
+        || (token.chars().count() >= 3 && emotion.to_lowercase().starts_with(&token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::set;
+    use super::*;
+
+    #[test]
+    fn extremes_are_sorted_and_ties_go_to_the_smaller_id() {
+        let values = [0.5, 2.0, -1.0, 2.0, 0.0];
+        assert_eq!(extremes(&values, 3, 1.0), [1, 3, 0]);
+        assert_eq!(extremes(&values, 2, -1.0), [2, 4]);
+        assert_eq!(extremes(&values, 9, 1.0), [1, 3, 0, 4, 2]);
+        assert_eq!(extremes(&[1.0, 1.0, 1.0], 2, -1.0), [0, 1]);
+    }
+
+    #[test]
+    fn own_words_are_found_in_any_spelling_of_a_token() {
+        let check =
+            |token: &str, emotion: &str, own: bool| assert_eq!(is_own(token, emotion), own, "{token}");
+        check("\u{120}happ", "happy", true);
+        check("\u{2581}Happiness", "happy", true);
+        check(" ha", "happy", false);
+        check(" happen", "happy", false);
+        check("", "happy", false);
+    }
+
+    #[test]
+    fn the_table_has_a_row_an_emotion() {
+        let set = set(&["a"], &[&[1.0]]);
+        let mut places = Places::default();
+        (0..4).for_each(|_| places.push(&set, 3));
+        let strings = |list: [&str; 4]| Column::Str(list.map(String::from).to_vec());
+        let columns = vec![
+            ("emotion", strings(["sad", "sad", "sad", "calm"])),
+            ("side", strings([PROMOTED, PROMOTED, SUPPRESSED, PROMOTED])),
+            ("token", strings([" tears", " sad", "\u{120}joy", " sea"])),
+        ];
+        let tables = [("logit_lens".to_string(), places.table("logit_lens/1", columns))];
+        let figures = figures(&LogitLens { top: 2, norm: LensNorm::None }, "words", &tables).unwrap();
+        let Body::Table(table) = &figures[0].body else { panic!() };
+        let text = |t: &str| Cell::Text(t.into());
+        assert_eq!(table.rows[0], [text("sad"), text("tears, sad"), text("joy"), Cell::Number(2.0, 0)]);
+        assert_eq!(table.rows[1], [text("calm"), text("sea"), text(""), Cell::Empty]);
+        assert!(figures[0].caption.contains("1 of 2 emotions"));
+    }
 }

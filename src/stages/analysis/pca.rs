@@ -1,9 +1,244 @@
-//! Principal components of the emotion vectors.
+//! Principal components of the emotion vectors. Knows no model.
 
+use anyhow::{Context, Result};
 use serde::Serialize;
+
+use super::published::EXPLAINED_VARIANCE;
+use super::{Group, Places, Tables, VectorSet, groups};
+use crate::report::figure::{Body, Cell, Figure, Lines, Point, Scatter, Series, TableFigure};
+use crate::stages::principal::{self, dot, norm};
+use crate::store::table::{Column, Table};
+
+/// Raised when the same vectors would give other tables.
+pub const VERSION: u32 = 1;
 
 /// `[analysis.<name>.pca]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pca {
     pub components: usize,
+}
+
+/// The tables `pca` (scores), `pca_variance` and `pca_checks`, for every layer of the set.
+///
+/// Components of the vectors centred on their mean, in float64, the sign of each direction fixed. There are at most
+/// one fewer than emotions. `pca_checks` holds `|r(PC1, norm)|`, the correlation over emotions of the first score
+/// with the vector's norm: near 1, PC1 is the length of the vectors and no direction of meaning.
+pub fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
+    let (mut scores, mut variance, mut checks) = (Places::default(), Places::default(), Places::default());
+    let (mut emotions, mut components, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut numbers, mut ratios, mut r) = (Vec::new(), Vec::new(), Vec::new());
+    for layer in &set.layers {
+        let found = principal::components(&layer.vectors, layer.d_model)
+            .with_context(|| format!("pca at layer {} of {} on {}", layer.layer, set.model, set.stories))?;
+        let kept = params.components.min(found.ratios.len());
+        let mut first = Vec::new();
+        for (index, emotion) in layer.emotions.iter().enumerate() {
+            let centred: Vec<f64> = layer.vector(index).iter().zip(&found.mean).map(|(x, m)| x - m).collect();
+            for (component, direction) in found.directions.chunks_exact(layer.d_model).take(kept).enumerate()
+            {
+                scores.push(set, layer.layer);
+                emotions.push(emotion.clone());
+                components.push(component as i32 + 1);
+                values.push(dot(&centred, direction));
+            }
+            first.push(dot(&centred, &found.directions[..layer.d_model]));
+        }
+        for (component, ratio) in found.ratios[..kept].iter().enumerate() {
+            variance.push(set, layer.layer);
+            numbers.push(component as i32 + 1);
+            ratios.push(*ratio);
+        }
+        let norms: Vec<f64> = (0..layer.emotions.len()).map(|i| norm(layer.vector(i))).collect();
+        checks.push(set, layer.layer);
+        r.push(correlation(&first, &norms).abs());
+    }
+    let scores = scores.table(
+        "pca/1",
+        vec![
+            ("emotion", Column::Str(emotions)),
+            ("component", Column::I32(components)),
+            ("score", Column::F64(values)),
+        ],
+    );
+    let variance = variance.table(
+        "pca_variance/1",
+        vec![("component", Column::I32(numbers)), ("explained_variance_ratio", Column::F64(ratios))],
+    );
+    let names = vec![NORM_CHECK.to_string(); r.len()];
+    let checks = checks.table("pca_checks/1", vec![("check", Column::Str(names)), ("value", Column::F64(r))]);
+    Ok(vec![("pca".into(), scores), ("pca_variance".into(), variance), ("pca_checks".into(), checks)])
+}
+
+const NORM_CHECK: &str = "|r(PC1, norm)|";
+
+/// Pearson's correlation; 0 where one side does not vary.
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let centred = |v: &[f64]| {
+        let mean = v.iter().sum::<f64>() / v.len() as f64;
+        v.iter().map(|x| x - mean).collect::<Vec<_>>()
+    };
+    // Norms that differ by rounding alone do not vary.
+    let varies = |centred: &[f64], v: &[f64]| norm(centred) > 1e-9 * norm(v);
+    let (cx, cy) = (centred(x), centred(y));
+    if varies(&cx, x) && varies(&cy, y) { dot(&cx, &cy) / (norm(&cx) * norm(&cy)) } else { 0.0 }
+}
+
+/// A scatter of the first two components and a table of variances for each set and layer; curves over the layers
+/// where there are several.
+pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let (scores, checks) = (groups(tables, "pca")?, groups(tables, "pca_checks")?);
+    let mut figures = Vec::new();
+    let mut curves: Vec<Figure> = Vec::new();
+    for variance in groups(tables, "pca_variance")? {
+        let same =
+            |g: &&Group| (g.model, g.stories, g.layer) == (variance.model, variance.stories, variance.layer);
+        let all = variance.table.f64("explained_variance_ratio")?;
+        let ratios: Vec<f64> = variance.rows.iter().map(|&row| all[row]).collect();
+        let check = match checks.iter().find(same) {
+            Some(group) => group.table.f64("value")?[group.rows[0]],
+            None => continue,
+        };
+        if let Some(group) = scores.iter().find(same)
+            && ratios.len() > 1
+        {
+            figures.push(scatter(name, group, &ratios, check)?);
+        }
+        figures.push(variances(name, &variance, &ratios, check));
+        add_to_curves(&mut curves, name, &variance, &ratios);
+    }
+    curves.retain(|f| matches!(&f.body, Body::Lines(l) if l.series[0].points.len() > 1));
+    Ok(figures.into_iter().chain(curves).collect())
+}
+
+fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figure> {
+    let (emotions, components) = (group.table.str("emotion")?, group.table.i32("component")?);
+    let scores = group.table.f64("score")?;
+    let of = |component: i32| {
+        let rows = group.rows.iter().filter(move |&&row| components[row] == component);
+        rows.map(|&row| (emotions[row].clone(), scores[row]))
+    };
+    let points = of(1).zip(of(2)).map(|((label, x), (_, y))| Point { label, x, y }).collect();
+    let axis =
+        |component: usize| format!("PC{component} ({:.1} % of variance)", 100.0 * ratios[component - 1]);
+    Ok(group.figure(
+        name.to_string(),
+        format!("Emotion space at {}", group.place()),
+        format!(
+            "Each point is an emotion's vector on the first two principal components of all of them; emotions with \
+             like vectors lie close together. The sign of a component is fixed by its largest entry and means \
+             nothing. {NORM_CHECK} = {check:.2}: near 1, the first component would be no more than the vectors' length."
+        ),
+        Body::Scatter(Scatter { x: axis(1), y: axis(2), points }),
+    ))
+}
+
+fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
+    let percent = |ratio: f64| Cell::Number(100.0 * ratio, 1);
+    let published = |list: &[f64; 2], at: usize| list.get(at).map_or(Cell::Empty, |&ratio| percent(ratio));
+    let mut sum = 0.0;
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for (at, &ratio) in ratios.iter().enumerate() {
+        sum += ratio;
+        let mut row = vec![Cell::Text(format!("PC{}", at + 1)), percent(ratio), percent(sum)];
+        row.extend(EXPLAINED_VARIANCE.iter().map(|(_, list)| published(list, at)));
+        rows.push(row);
+    }
+    let columns = ["component", "explained variance, %", "cumulative, %"].map(String::from).into_iter();
+    let columns = columns.chain(EXPLAINED_VARIANCE.iter().map(|(label, _)| format!("{label}: published, %")));
+    group.figure(
+        format!("{name}-variance"),
+        format!("Explained variance at {}", group.place()),
+        format!(
+            "How much of the variance among the emotion vectors each component explains, beside published values \
+             for other models and emotions. {NORM_CHECK} = {check:.3}."
+        ),
+        Body::Table(TableFigure { columns: columns.collect(), rows }),
+    )
+}
+
+/// Adds one layer to the curves of its model and stories.
+fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[f64]) {
+    let here =
+        |f: &Figure| f.model.as_deref() == Some(group.model) && f.stories.as_deref() == Some(group.stories);
+    let at = curves.iter().position(here).unwrap_or_else(|| {
+        let series = |component| Series { name: format!("PC{component}"), points: Vec::new() };
+        let lines = Lines {
+            x: "layer".into(),
+            y: "explained variance, %".into(),
+            series: (1..=ratios.len().min(2)).map(series).collect(),
+        };
+        curves.push(Figure {
+            name: format!("{name}-layers"),
+            title: format!("Explained variance over the layers of {} on {}", group.model, group.stories),
+            caption: "The variance among the emotion vectors that the first two components explain, at each kept layer."
+                .into(),
+            model: Some(group.model.into()),
+            stories: Some(group.stories.into()),
+            layer: None,
+            body: Body::Lines(lines),
+        });
+        curves.len() - 1
+    });
+    if let Body::Lines(lines) = &mut curves[at].body {
+        for (series, ratio) in lines.series.iter_mut().zip(ratios) {
+            series.points.push((group.layer as f64, 100.0 * ratio));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::set;
+    use super::*;
+
+    #[test]
+    fn scores_variance_and_the_norm_check_by_hand() {
+        // Centred on (1, 1): (3, 0), (-3, 0), (0, 1), (0, -1).
+        let set = set(&["a", "b", "c", "d"], &[&[4.0, 1.0], &[-2.0, 1.0], &[1.0, 2.0], &[1.0, 0.0]]);
+        let tables = run(&Pca { components: 5 }, &set).unwrap();
+        let (scores, variance, checks) = (&tables[0].1, &tables[1].1, &tables[2].1);
+        let wanted = [3.0, 0.0, -3.0, 0.0, 0.0, 1.0, 0.0, -1.0];
+        for (got, want) in scores.f64("score").unwrap().iter().zip(wanted) {
+            assert!((got - want).abs() < 1e-12);
+        }
+        assert_eq!(scores.i32("component").unwrap(), [1, 2, 1, 2, 1, 2, 1, 2]);
+        assert_eq!(scores.i32("layer").unwrap(), [3; 8]);
+        for (got, want) in variance.f64("explained_variance_ratio").unwrap().iter().zip([0.9, 0.1]) {
+            assert!((got - want).abs() < 1e-12);
+        }
+        // Norms: sqrt 17, sqrt 5, sqrt 5, 1; the scores 3, -3, 0, 0 have mean 0 and norm sqrt 18.
+        let norms = [17f64.sqrt(), 5f64.sqrt(), 5f64.sqrt(), 1.0];
+        let mean = norms.iter().sum::<f64>() / 4.0;
+        let spread = norms.iter().map(|n| (n - mean).powi(2)).sum::<f64>().sqrt();
+        let wanted = 3.0 * (norms[0] - norms[1]) / (18f64.sqrt() * spread);
+        assert!((checks.f64("value").unwrap()[0] - wanted).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_first_component_that_is_the_norm_is_seen() {
+        let set = set(&["a", "b", "c"], &[&[1.0, 0.0], &[2.0, 0.0], &[4.0, 0.0]]);
+        let tables = run(&Pca { components: 2 }, &set).unwrap();
+        assert!((tables[2].1.f64("value").unwrap()[0] - 1.0).abs() < 1e-12);
+        assert_eq!(tables[1].1.rows(), 1);
+    }
+
+    #[test]
+    fn figures_one_a_layer_and_curves_over_several() {
+        let mut two = set(&["a", "b", "c"], &[&[1.0, 0.0], &[0.0, 2.0], &[-3.0, 0.0]]);
+        let params = Pca { components: 2 };
+        let figures = |set: &VectorSet| figures(&params, "space", &run(&params, set).unwrap()).unwrap();
+        let names = |list: &[Figure]| list.iter().map(|f| (f.name.clone(), f.layer)).collect::<Vec<_>>();
+        let one = figures(&two);
+        assert_eq!(names(&one), [("space".into(), Some(3)), ("space-variance".into(), Some(3))]);
+        let Body::Scatter(scatter) = &one[0].body else { panic!("{:?}", one[0]) };
+        assert_eq!(scatter.points.iter().map(|p| p.label.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(scatter.x.starts_with("PC1 (") && scatter.x.ends_with(" % of variance)"), "{}", scatter.x);
+        let mut next = two.layers[0].clone();
+        next.layer = 4;
+        two.layers.push(next);
+        let both = figures(&two);
+        assert_eq!(both.len(), 5);
+        assert_eq!(both[4].name, "space-layers");
+        assert_eq!(both[4].layer, None);
+    }
 }

@@ -1,6 +1,17 @@
-//! Where stories come from: one file a kind of source.
+//! Where stories come from: one file a kind of source, and the table they all end in.
 
+pub mod file;
+pub mod generate;
+pub mod naming;
+pub mod template;
+
+use anyhow::{Context, Result};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+pub use naming::names_emotion;
+
+use crate::store::table::{Column, Table};
 
 /// Fixed passages; `{emotion}` in each is replaced by the word.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,4 +54,139 @@ pub struct Columns {
     pub emotion: Option<String>,
     pub text: String,
     pub topic: Option<String>,
+}
+
+/// The place of one story in a source: which emotion, which topic, the how-manyth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// `None`: neutral text.
+    pub emotion: Option<String>,
+    /// `None`: passages of a template have none.
+    pub topic: Option<String>,
+    /// The passage's number, or the how-manyth story of this emotion and topic; from 0.
+    pub index: usize,
+}
+
+/// One row of the stories table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// See [`story_id`].
+    pub story_id: String,
+    pub emotion: Option<String>,
+    pub topic: Option<String>,
+    pub index: usize,
+    pub text: String,
+    /// The model that wrote it, or the kind of source.
+    pub writer: String,
+    /// The request that it answers, without system message and template.
+    pub prompt: Option<String>,
+    /// The seed of the attempt that was kept; stored as the int64 of the same bits.
+    pub seed: Option<u64>,
+    /// Attempts thrown away before this one.
+    pub rejected: usize,
+}
+
+/// A story's stable name: the first 16 hexadecimal digits of the SHA-256 of its emotion, topic, index and text,
+/// each with its length before it, so that no two places run into one another.
+pub fn story_id(emotion: Option<&str>, topic: Option<&str>, index: usize, text: &str) -> String {
+    let mut hasher = Sha256::new();
+    for part in [emotion, topic, Some(&index.to_string()), Some(text)] {
+        hash_part(&mut hasher, part);
+    }
+    hex::encode(&hasher.finalize()[..8])
+}
+
+/// Feeds `part` with a tag for absence and its length, so that the encoding can be read in one way only.
+fn hash_part(hasher: &mut Sha256, part: Option<&str>) {
+    match part {
+        None => hasher.update([0]),
+        Some(text) => {
+            hasher.update([1]);
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+    }
+}
+
+/// The stories table (schema `stories/1`).
+pub fn table(rows: &[Story]) -> Table {
+    let ints = |f: fn(&Story) -> usize| Column::I32(rows.iter().map(|r| f(r) as i32).collect());
+    let strings = |f: fn(&Story) -> &String| Column::Str(rows.iter().map(|r| f(r).clone()).collect());
+    let options =
+        |f: fn(&Story) -> &Option<String>| Column::OptStr(rows.iter().map(|r| f(r).clone()).collect());
+    Table::new(
+        "stories/1",
+        vec![
+            ("story_id", strings(|r| &r.story_id)),
+            ("emotion", options(|r| &r.emotion)),
+            ("topic", options(|r| &r.topic)),
+            ("index", ints(|r| r.index)),
+            ("text", strings(|r| &r.text)),
+            ("writer", strings(|r| &r.writer)),
+            ("prompt", options(|r| &r.prompt)),
+            ("seed", Column::OptI64(rows.iter().map(|r| r.seed.map(|s| s as i64)).collect())),
+            ("rejected", ints(|r| r.rejected)),
+        ],
+    )
+}
+
+/// The rows of a stories table; an error if a column is not there.
+pub fn rows(table: &Table) -> Result<Vec<Story>> {
+    let (id, emotion, topic) = (table.str("story_id")?, table.opt_str("emotion")?, table.opt_str("topic")?);
+    let (index, text, writer) = (table.i32("index")?, table.str("text")?, table.str("writer")?);
+    let (prompt, seed, rejected) = (table.opt_str("prompt")?, table.opt_i64("seed")?, table.i32("rejected")?);
+    let count = |value: i32| usize::try_from(value).context("a negative count in a stories table");
+    (0..table.rows())
+        .map(|i| {
+            Ok(Story {
+                story_id: id[i].clone(),
+                emotion: emotion[i].clone(),
+                topic: topic[i].clone(),
+                index: count(index[i])?,
+                text: text[i].clone(),
+                writer: writer[i].clone(),
+                prompt: prompt[i].clone(),
+                seed: seed[i].map(|s| s as u64),
+                rejected: count(rejected[i])?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_depend_on_every_part_and_on_where_it_stands() {
+        let base = story_id(Some("a"), None, 0, "t");
+        // Python: sha256 of b"\1" + len.to_bytes(8, "little") + bytes for each of b"a", b"0", b"t", with b"\0" for the topic.
+        assert_eq!(base, "4304b735c782c608");
+        for other in [
+            story_id(None, Some("a"), 0, "t"),
+            story_id(Some("a"), None, 1, "t"),
+            story_id(Some("a"), Some(""), 0, "t"),
+            story_id(Some("a"), None, 0, "u"),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn a_table_gives_its_rows_back() {
+        let story = Story {
+            story_id: story_id(None, Some("rain"), 3, "It rained."),
+            emotion: None,
+            topic: Some("rain".into()),
+            index: 3,
+            text: "It rained.".into(),
+            writer: "demo".into(),
+            prompt: Some("Write.".into()),
+            seed: Some(u64::MAX - 4),
+            rejected: 2,
+        };
+        let table = table(std::slice::from_ref(&story));
+        assert_eq!(table.opt_i64("seed").unwrap(), [Some(-5)]);
+        assert_eq!(rows(&table).unwrap(), [story]);
+    }
 }

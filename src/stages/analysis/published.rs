@@ -1,0 +1,45 @@
+//! Numbers that others published for the same measurements, to stand beside ours. Knows nothing of any run.
+
+/// A column of published numbers: what was measured, and on what.
+pub const PAPER: &str = "paper (171 emotions)";
+/// The open replication on Llama-3.2-1B-Instruct: 30 emotions in 10 template passages, float32, layer 10 of 16.
+pub const LLAMA: &str = "Llama-3.2-1B-Instruct, layer 10";
+/// The open replication on Gemma-4-E4B-it: 9 emotions in 1,002 stories of its own, bfloat16, layer 28 of 42.
+pub const GEMMA: &str = "Gemma-4-E4B-it, layer 28";
+
+/// The variance that the leading components explain: "Emotion Concepts and their Function in a Large Language
+/// Model" (2 April 2026), then the two replications.
+pub const EXPLAINED_VARIANCE: [(&str, [f64; 2]); 3] =
+    [(PAPER, [0.26, 0.15]), (LLAMA, [0.362, 0.127]), (GEMMA, [0.422, 0.183])];
+
+/// Cosines between emotion vectors in the replication on Llama-3.2-1B-Instruct.
+pub const LLAMA_COSINES: [(&str, &str, f64); 5] = [
+    ("happy", "joyful", 0.923),
+    ("angry", "furious", 0.898),
+    ("happy", "sad", -0.321),
+    ("calm", "panicked", -0.261),
+    ("loving", "disgusted", -0.362),
+];
+
+/// Cosines between emotion vectors in the replication on Gemma-4-E4B-it.
+pub const GEMMA_COSINES: [(&str, &str, f64); 10] = [
+    ("happy", "desperate", -0.61),
+    ("happy", "guilty", -0.61),
+    ("loving", "afraid", -0.58),
+    ("calm", "guilty", -0.53),
+    ("calm", "afraid", -0.56),
+    ("loving", "angry", -0.47),
+    ("happy", "loving", 0.50),
+    ("afraid", "desperate", 0.46),
+    ("guilty", "sad", 0.44),
+    ("afraid", "angry", 0.17),
+];
+
+/// What adding an emotion's vector once does to the log-probability of its own word after "He feels", in the
+/// replication on Llama-3.2-1B-Instruct: the least and the most that it told.
+pub const LLAMA_SELF_STEERING: [(&str, f64); 2] = [("sad", 1.2), ("loving", 3.2)];
+
+/// The published cosine of a pair, in either order.
+pub fn cosine(list: &[(&str, &str, f64)], a: &str, b: &str) -> Option<f64> {
+    list.iter().find(|(x, y, _)| (*x, *y) == (a, b) || (*x, *y) == (b, a)).map(|(_, _, cosine)| *cosine)
+}

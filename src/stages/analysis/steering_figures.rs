@@ -1,0 +1,264 @@
+//! The figures of steering: each emotion on its own word beside random directions, and every one on every other.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+
+use super::steering::{RANDOM, Steering};
+use super::{Group, groups, published};
+use crate::report::figure::{Bar, Bars, Body, Figure, Heatmap, Lines, Series};
+use crate::store::table::Table;
+
+/// For each set, layer and strength the bars of self-steering and the heat map of cross-steering; over several
+/// strengths the dose curves too.
+pub fn figures(_: &Steering, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for group in groups(tables, "steering")? {
+        let cells = Cells::read(&group)?;
+        for strength in &cells.strengths {
+            let suffix = if cells.strengths.len() > 1 { format!("-{strength}") } else { String::new() };
+            figures.push(self_steering(format!("{name}-self{suffix}"), &group, &cells, *strength));
+            figures.push(cross_steering(format!("{name}-cross{suffix}"), &group, &cells, *strength));
+        }
+        if cells.strengths.len() > 1 {
+            figures.push(dose(format!("{name}-dose"), &group, &cells));
+        }
+    }
+    Ok(figures)
+}
+
+/// Changes of log-probability, averaged over prompts.
+struct Cells {
+    unit: String,
+    n_prompts: usize,
+    /// In the order of the table.
+    strengths: Vec<f64>,
+    emotions: Vec<String>,
+    /// Names of the random directions.
+    random: Vec<String>,
+    /// By strength (its bits), steered and measured.
+    deltas: HashMap<(u64, String, String), f64>,
+}
+
+impl Cells {
+    fn read(group: &Group) -> Result<Cells> {
+        let table = group.table;
+        let (prompt, unit, strength) = (table.str("prompt")?, table.str("unit")?, table.f64("strength")?);
+        let (steered, measured, delta) = (table.str("steered")?, table.str("measured")?, table.f64("delta")?);
+        let mut sums: HashMap<(u64, String, String), (f64, usize)> = HashMap::new();
+        let mut strengths: Vec<f64> = Vec::new();
+        for &row in &group.rows {
+            let key = (strength[row].to_bits(), steered[row].clone(), measured[row].clone());
+            let sum = sums.entry(key).or_default();
+            *sum = (sum.0 + delta[row], sum.1 + 1);
+            if !strengths.contains(&strength[row]) {
+                strengths.push(strength[row]);
+            }
+        }
+        let all = super::distinct(steered, &group.rows).into_iter().map(String::from);
+        let (random, emotions) = all.partition(|name| name.starts_with(RANDOM));
+        Ok(Cells {
+            unit: unit[group.rows[0]].clone(),
+            n_prompts: super::distinct(prompt, &group.rows).len(),
+            strengths,
+            emotions,
+            random,
+            deltas: sums.into_iter().map(|(key, (sum, n))| (key, sum / n as f64)).collect(),
+        })
+    }
+
+    fn delta(&self, strength: f64, steered: &str, measured: &str) -> Option<f64> {
+        self.deltas.get(&(strength.to_bits(), steered.to_string(), measured.to_string())).copied()
+    }
+
+    /// What the random directions do to a word.
+    fn null(&self, strength: f64, measured: &str) -> Vec<f64> {
+        self.random.iter().filter_map(|random| self.delta(strength, random, measured)).collect()
+    }
+
+    /// "strength 1 (vector), mean over 2 prompts".
+    fn setting(&self, strength: f64) -> String {
+        let prompts = if self.n_prompts > 1 {
+            format!(", mean over {} prompts", self.n_prompts)
+        } else {
+            String::new()
+        };
+        format!("strength {strength} ({}){prompts}", self.unit.replace('_', " "))
+    }
+}
+
+/// The unit of every delta.
+const DELTA: &str = "change of log-probability, nats";
+
+fn self_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> Figure {
+    let (mut bars, mut raised, mut above) = (Vec::new(), 0, 0);
+    for emotion in &cells.emotions {
+        let Some(value) = cells.delta(strength, emotion, emotion) else { continue };
+        let null = cells.null(strength, emotion);
+        let band = null.iter().copied().reduce(f64::min).zip(null.iter().copied().reduce(f64::max));
+        raised += usize::from(value > 0.0);
+        above += usize::from(band.is_some_and(|(_, high)| value > high));
+        bars.push(Bar { label: emotion.clone(), value, band });
+    }
+    let n = bars.len();
+    let null = match cells.random.len() {
+        0 => "There are no random directions to compare with.".to_string(),
+        k => format!(
+            "The band is the range of {k} random directions of the same norm; {above} of {n} emotions lie above it."
+        ),
+    };
+    let [least, most] = published::LLAMA_SELF_STEERING;
+    group.figure(
+        name,
+        format!("Self-steering at {}: {}", group.place(), cells.setting(strength)),
+        format!(
+            "What adding an emotion's own vector does to the log-probability of its word. It rises for {raised} of {n} \
+             emotions. {null} Published for {} at strength 1: {:+.1} ({}) to {:+.1} ({}).",
+            published::LLAMA,
+            least.1,
+            least.0,
+            most.1,
+            most.0
+        ),
+        Body::Bars(Bars {
+            y: DELTA.into(),
+            bars,
+            band: if cells.random.is_empty() { String::new() } else { "random directions of equal norm".into() },
+        }),
+    )
+}
+
+fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> Figure {
+    let every = |steered: &String| {
+        let row = cells
+            .emotions
+            .iter()
+            .map(|measured| cells.delta(strength, steered, measured).unwrap_or(f64::NAN));
+        row.collect::<Vec<_>>()
+    };
+    group.figure(
+        name,
+        format!("Cross-steering at {}: {}", group.place(), cells.setting(strength)),
+        "What adding the vector of the row's emotion does to the log-probability of the column's word. The diagonal is \
+         self-steering."
+            .into(),
+        Body::Heatmap(Heatmap {
+            row_axis: "steered".into(),
+            column_axis: "measured".into(),
+            rows: cells.emotions.clone(),
+            columns: cells.emotions.clone(),
+            values: cells.emotions.iter().flat_map(every).collect(),
+            value: DELTA.into(),
+            limit: None,
+        }),
+    )
+}
+
+/// The mean over emotions of self-steering and of its null, over strengths.
+fn dose(name: String, group: &Group, cells: &Cells) -> Figure {
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let own = |s: f64| mean(cells.emotions.iter().filter_map(|e| cells.delta(s, e, e)).collect());
+    let null = |s: f64| mean(cells.emotions.iter().flat_map(|e| cells.null(s, e)).collect());
+    let mut strengths = cells.strengths.clone();
+    strengths.sort_by(f64::total_cmp);
+    let points = |of: &dyn Fn(f64) -> f64| strengths.iter().map(|&s| (s, of(s))).collect();
+    let mut series = vec![Series { name: "own vector".into(), points: points(&own) }];
+    if !cells.random.is_empty() {
+        series.push(Series { name: "random directions".into(), points: points(&null) });
+    }
+    group.figure(
+        name,
+        format!("Self-steering over strength at {}", group.place()),
+        "The mean over emotions of what adding the own vector, or a random direction of equal norm, does to the \
+         log-probability of the emotion's word."
+            .into(),
+        Body::Lines(Lines {
+            x: format!("strength ({})", cells.unit.replace('_', " ")),
+            y: DELTA.into(),
+            series,
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Places;
+    use super::super::tests::set;
+    use super::*;
+    use crate::stages::analysis::steering::{Layers, Positions, Unit};
+    use crate::store::table::Column;
+
+    fn params() -> Steering {
+        Steering {
+            prompts: vec!["p".into(), "q".into()],
+            strength: vec![1.0],
+            unit: Unit::Vector,
+            layers: Layers::Default,
+            positions: Positions::All,
+            random: 2,
+        }
+    }
+
+    /// A table of (prompt, strength, steered, measured, delta).
+    fn table(rows: &[(&str, f64, &str, &str, f64)]) -> Vec<(String, Table)> {
+        let set = set(&["a"], &[&[1.0]]);
+        let mut places = Places::default();
+        rows.iter().for_each(|_| places.push(&set, 3));
+        let strings =
+            |f: fn(&(&str, f64, &str, &str, f64)) -> String| Column::Str(rows.iter().map(f).collect());
+        let columns = vec![
+            ("prompt", strings(|r| r.0.into())),
+            ("strength", Column::F64(rows.iter().map(|r| r.1).collect())),
+            ("unit", strings(|_| "vector".into())),
+            ("steered", strings(|r| r.2.into())),
+            ("measured", strings(|r| r.3.into())),
+            ("delta", Column::F64(rows.iter().map(|r| r.4).collect())),
+        ];
+        vec![("steering".into(), places.table("steering/1", columns))]
+    }
+
+    #[test]
+    fn prompts_are_averaged_and_random_directions_make_the_band() {
+        let tables = table(&[
+            ("p", 1.0, "a", "a", 2.0),
+            ("p", 1.0, "a", "b", -1.0),
+            ("p", 1.0, "b", "a", 0.5),
+            ("p", 1.0, "b", "b", 0.1),
+            ("p", 1.0, "random-1", "a", 0.2),
+            ("p", 1.0, "random-2", "a", -0.4),
+            ("p", 1.0, "random-1", "b", 0.3),
+            ("q", 1.0, "a", "a", 1.0),
+            ("q", 1.0, "random-1", "a", 0.4),
+        ]);
+        let figures = figures(&params(), "causes", &tables).unwrap();
+        assert_eq!(
+            figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
+            ["causes-self", "causes-cross"]
+        );
+        let Body::Bars(bars) = &figures[0].body else { panic!() };
+        let third = 0.6 / 2.0;
+        let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{got} is not {want}");
+        assert_eq!(bars.bars.len(), 2);
+        close(bars.bars[0].value, 1.5);
+        close(bars.bars[0].band.unwrap().0, -0.4);
+        close(bars.bars[0].band.unwrap().1, third);
+        assert!(figures[0].caption.contains("rises for 2 of 2"), "{}", figures[0].caption);
+        assert!(figures[0].caption.contains("1 of 2 emotions lie above"), "{}", figures[0].caption);
+        let Body::Heatmap(map) = &figures[1].body else { panic!() };
+        assert_eq!(map.values, [1.5, -1.0, 0.5, 0.1]);
+    }
+
+    #[test]
+    fn several_strengths_have_figures_of_their_own_and_dose_curves() {
+        let tables = table(&[("p", 2.0, "a", "a", 4.0), ("p", 0.5, "a", "a", 1.0)]);
+        let figures = figures(&params(), "causes", &tables).unwrap();
+        let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5", "causes-dose"]
+        );
+        let Body::Lines(lines) = &figures[4].body else { panic!() };
+        assert_eq!(lines.series.len(), 1);
+        assert_eq!(lines.series[0].points, [(0.5, 1.0), (2.0, 4.0)]);
+    }
+}

@@ -1,0 +1,346 @@
+//! Stages against NumPy on random numbers, and their laws on a tiny random checkpoint.
+
+use std::path::Path;
+
+use emoflow::lm::{Batch, Checkpoint, Dtype, LanguageModel, Positions, Steer};
+use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
+use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
+use emoflow::stages::analysis::{Analysis, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
+use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate};
+use emoflow::stages::vectors::{self, Center, Denoise};
+use emoflow::store::table::{Column, Table};
+use serde_json::Value;
+use tch::{Device, Tensor};
+
+/// The checkpoint in a folder of the project, in fp32 on the CPU.
+pub fn load(folder: &str) -> LanguageModel {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    LanguageModel::load(&Checkpoint::open(&folder).unwrap(), Dtype::F32, Device::Cpu).unwrap()
+}
+
+fn tiny() -> LanguageModel {
+    load("tests/fixtures/llama-gqa")
+}
+
+/// The numbers of a JSON array of any depth, in order.
+pub fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(numbers).collect(),
+        value => vec![value.as_f64().unwrap()],
+    }
+}
+
+/// Whether `got` is `want` within `tolerance` times the largest of `want`.
+pub fn check(got: &[f64], want: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let scale = want.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    for (at, (g, w)) in got.iter().zip(want).enumerate() {
+        assert!((g - w).abs() <= tolerance * scale, "{what}, entry {at}: {g} is not {w} (largest: {scale})");
+    }
+}
+
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&x| f64::from(x)).collect()
+}
+
+fn activations_table(rows: &[(Option<&str>, Vec<f32>)], d_model: usize) -> Table {
+    Table::new(
+        "activations/1",
+        vec![
+            ("emotion", Column::OptStr(rows.iter().map(|r| r.0.map(String::from)).collect())),
+            ("layer", Column::I32(vec![2; rows.len()])),
+            (
+                "activation",
+                Column::List {
+                    width: d_model,
+                    values: rows.iter().flat_map(|r| r.1.clone()).collect(),
+                    half: false,
+                },
+            ),
+        ],
+    )
+}
+
+#[test]
+fn vectors_components_pca_and_cosines_agree_with_numpy() {
+    let golden: Value = serde_json::from_str(include_str!("../e2e/goldens.json")).unwrap();
+    let d_model = golden["d_model"].as_u64().unwrap() as usize;
+    let row = |value: &Value| numbers(value).iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let emotions = ["a", "b", "c", "d"].map(String::from);
+    let mut stories = Vec::new();
+    for (emotion, rows) in emotions.iter().zip(golden["stories"].as_array().unwrap()) {
+        stories.extend(rows.as_array().unwrap().iter().map(|r| (Some(emotion.as_str()), row(r))));
+    }
+    // In two shards, the second of which starts in the middle of an emotion.
+    let shards = [activations_table(&stories[..6], d_model), activations_table(&stories[6..], d_model)];
+    let neutral: Vec<_> = golden["neutral"].as_array().unwrap().iter().map(|r| (None, row(r))).collect();
+    let denoise = Denoise::Variance(golden["variance"].as_f64().unwrap());
+    let params = vectors::Params { center: Center::Emotions, denoise, normalize: false };
+
+    let neutral = vectors::neutral(&params, &[activations_table(&neutral, d_model)]).unwrap();
+    let removed = neutral.bool("removed").unwrap().iter().filter(|r| **r).count();
+    assert_eq!(removed as u64, golden["removed"].as_u64().unwrap());
+    check(
+        &wide(neutral.f32("explained_variance_ratio").unwrap()),
+        &numbers(&golden["neutral_ratio"]),
+        1e-6,
+        "ratios",
+    );
+    check(
+        &wide(neutral.list("direction").unwrap().1),
+        &numbers(&golden["neutral_direction"]),
+        1e-6,
+        "directions",
+    );
+
+    let table = vectors::run(&params, &shards, &emotions, Some(&neutral)).unwrap();
+    check(&wide(table.list("raw").unwrap().1), &numbers(&golden["raw"]), 1e-6, "raw");
+    check(&wide(table.list("vector").unwrap().1), &numbers(&golden["vector"]), 1e-6, "vectors");
+    check(&wide(&table.f32("resid_norm").unwrap()[..1]), &numbers(&golden["resid_norm"]), 1e-6, "resid_norm");
+
+    let set = VectorSet::from_tables("m", "s", 4, &[table]).unwrap();
+    let run = |analysis: Analysis| analysis.run(&set, None, 0, &mut |_, _| {}).unwrap();
+    let pca = run(Analysis::Pca(Pca { components: 3 }));
+    check(pca[0].1.f64("score").unwrap(), &numbers(&golden["pca_score"]), 1e-5, "scores");
+    check(
+        pca[1].1.f64("explained_variance_ratio").unwrap(),
+        &numbers(&golden["pca_ratio"]),
+        1e-5,
+        "pca ratios",
+    );
+    let cosines = run(Analysis::Cosine(Cosine { pairs: vec![] }));
+    check(cosines[0].1.f64("cosine").unwrap(), &numbers(&golden["cosine"]), 1e-6, "cosines");
+}
+
+fn story(emotion: &str, index: usize, text: &str) -> Story {
+    Story {
+        story_id: stories::story_id(Some(emotion), None, index, text),
+        emotion: Some(emotion.into()),
+        topic: Some("t".into()),
+        index,
+        text: text.into(),
+        writer: "file".into(),
+        prompt: None,
+        seed: None,
+        rejected: 0,
+    }
+}
+
+fn some_stories() -> Table {
+    let texts =
+        ["Rain fell.", "She ran home, laughing all the way.", "No.", "He sat by the window.", "It was late."];
+    stories::table(&texts.iter().enumerate().map(|(i, text)| story("sad", i, text)).collect::<Vec<_>>())
+}
+
+fn params(batch_tokens: usize) -> activations::Params {
+    let (wrap, short, store_dtype) = (Wrap::Raw, Short::Skip, StoreDtype::F32);
+    activations::Params { from_token: 2, wrap, short, batch_tokens, store_dtype }
+}
+
+fn activate(params: &activations::Params, layers: &[usize], model: &LanguageModel) -> Vec<Table> {
+    activations::run(params, layers, &some_stories(), model, &mut |_, _| {}).unwrap()
+}
+
+fn values(table: &Table) -> Vec<f64> {
+    wide(table.list("activation").unwrap().1)
+}
+
+#[test]
+fn batches_and_layers_asked_for_change_no_activation() {
+    let model = tiny();
+    let all = activate(&params(8192), &[0, 2], &model);
+    for batch_tokens in [1, 60] {
+        let other = activate(&params(batch_tokens), &[2, 0], &model);
+        check(&values(&other[1]), &values(&all[0]), 1e-5, "layer 0");
+        check(&values(&other[0]), &values(&all[1]), 1e-5, "layer 2");
+        assert_eq!(other[0].str("story_id").unwrap(), all[0].str("story_id").unwrap());
+    }
+    assert_eq!(all[1].i32("layer").unwrap(), vec![2; all[1].rows()]);
+    // Rows stay in the stories' order, whatever their lengths.
+    let order = stories::rows(&some_stories()).unwrap();
+    let kept: Vec<_> = order.iter().map(|s| s.story_id.clone()).collect();
+    assert!(
+        kept.iter()
+            .filter(|id| all[0].str("story_id").unwrap().contains(id))
+            .eq(all[0].str("story_id").unwrap())
+    );
+}
+
+#[test]
+fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
+    let model = tiny();
+    let raw = activate(&params(8192), &[1], &model);
+    let texts = stories::rows(&some_stories()).unwrap();
+    let lengths: Vec<usize> = texts.iter().map(|s| model.encode(&s.text).unwrap().text.len()).collect();
+    let pooled: Vec<i32> = lengths.iter().filter(|n| **n > 2).map(|n| *n as i32 - 2).collect();
+    assert_eq!(raw[0].i32("n_tokens").unwrap(), pooled);
+    // In a chat template the same tokens are pooled, but they mean something else.
+    let wrapped = activate(&activations::Params { wrap: Wrap::User, ..params(8192) }, &[1], &model);
+    assert_eq!(wrapped[0].i32("n_tokens").unwrap(), pooled);
+    assert_ne!(values(&wrapped[0]), values(&raw[0]));
+
+    let deep = activations::Params { from_token: 1000, ..params(8192) };
+    let none = activate(&deep, &[1], &model);
+    assert_eq!((none[0].rows(), none[0].list("activation").unwrap().0), (0, model.spec.d_model));
+    let error = activations::Params { short: Short::Error, ..deep.clone() };
+    let error = activations::run(&error, &[1], &some_stories(), &model, &mut |_, _| {}).unwrap_err();
+    assert!(format!("{error:#}").contains("Rain fell."), "{error:#}");
+    let whole = activate(&activations::Params { short: Short::Whole, ..deep }, &[1], &model);
+    assert_eq!(whole[0].i32("n_tokens").unwrap(), lengths.iter().map(|n| *n as i32).collect::<Vec<_>>());
+}
+
+fn generation(min_tokens: usize, attempts: usize) -> Generate {
+    Generate {
+        topics: vec!["rain".into(), "bread".into()],
+        per_topic: 2,
+        max_new_tokens: 12,
+        temperature: 1.0,
+        top_p: 0.9,
+        top_k: 0,
+        prompt: "Write about {topic}: {emotion}.".into(),
+        system: "Be brief.".into(),
+        reject: Reject { names_emotion: true, min_tokens, attempts },
+    }
+}
+
+fn write(params: &Generate, items: &[Item], run: u64, model: &LanguageModel) -> Vec<Story> {
+    let seeds = generate::Seeds { run, writer: "w".into() };
+    let mut last = (0, 0);
+    let table =
+        generate::run(params, items, model, "tiny", &seeds, &mut |done, of| last = (done, of)).unwrap();
+    assert_eq!(last, (items.len(), items.len()));
+    stories::rows(&table).unwrap()
+}
+
+#[test]
+fn written_stories_depend_on_their_seeds_alone() {
+    let model = tiny();
+    let params = generation(1, 3);
+    let items = generate::items(&params, Some(&["sad".into(), "calm".into()]));
+    let first = write(&params, &items, 0, &model);
+    assert_eq!(first.len(), 8);
+    assert_eq!(first, write(&params, &items, 0, &model));
+    assert_ne!(first, write(&params, &items, 1, &model));
+    // In another order and company the texts are the same.
+    let reversed: Vec<Item> = items[3..].iter().rev().cloned().collect();
+    let mut other = write(&params, &reversed, 0, &model);
+    other.reverse();
+    assert_eq!(other, first[3..]);
+    assert_eq!(first[2].prompt.as_deref(), Some("Write about bread: sad."));
+    assert!(first.iter().all(|s| s.writer == "tiny" && s.text == s.text.trim()));
+}
+
+#[test]
+fn refused_stories_are_written_again_and_given_up_after_the_last_attempt() {
+    let model = tiny();
+    let items = generate::items(&generation(0, 1), Some(&["sad".into()]));
+    let once = write(&generation(0, 1), &items, 0, &model);
+    let lengths: Vec<usize> = once.iter().map(|s| model.encode(&s.text).unwrap().text.len()).collect();
+    let bound = *lengths.iter().max().unwrap();
+    // As long as the longest of the first attempt: that one passes at once, the others are tried again.
+    let again = write(&generation(bound, 6), &items, 0, &model);
+    for story in &again {
+        assert!(model.encode(&story.text).unwrap().text.len() >= bound);
+        let at = once.iter().position(|s| (&s.topic, s.index) == (&story.topic, story.index));
+        let passed = at.is_some_and(|at| lengths[at] >= bound);
+        assert_eq!(story.rejected == 0, passed);
+        assert_eq!(at.is_some_and(|at| once[at].seed == story.seed), passed);
+    }
+    assert!(!again.is_empty());
+    assert!(write(&generation(1000, 2), &items, 0, &model).is_empty());
+}
+
+/// Two vectors of random numbers at two layers of the tiny model.
+fn vector_set(model: &LanguageModel) -> VectorSet {
+    let d_model = model.spec.d_model;
+    let layer = |layer: usize| {
+        let entry = |i: usize| 0.3 * ((i * 37 + layer * 11) as f64).sin();
+        let vectors: Vec<f64> = (0..2 * d_model).map(entry).collect();
+        let emotions = ["happy", "sad"].map(String::from).to_vec();
+        let raw = vectors.clone();
+        LayerVectors { layer, emotions, d_model, vectors, raw, n_stories: vec![3; 2], resid_norm: 5.0 }
+    };
+    VectorSet { model: "tiny".into(), stories: "s".into(), n_layers: 3, layers: vec![layer(1), layer(2)] }
+}
+
+fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) -> Steering {
+    let prompts = vec!["He feels".into()];
+    Steering { prompts, strength: vec![strength], unit: Unit::Vector, layers, positions, random }
+}
+
+fn steer(params: Steering, model: &LanguageModel) -> Table {
+    let mut last = (0, 1);
+    let tables =
+        Analysis::Steering(params).run(&vector_set(model), Some(model), 4, &mut |a, b| last = (a, b));
+    assert_eq!(last.0, last.1);
+    tables.unwrap().remove(0).1
+}
+
+#[test]
+fn steering_is_what_the_model_says_with_the_vector_added() {
+    let model = tiny();
+    let set = vector_set(&model);
+    let table = steer(steering(Layers::All, Positions::All, 1.5, 0), &model);
+    assert_eq!(table.rows(), 2 * 2 * 2);
+    let (layers, steered, measured) =
+        (table.i32("layer").unwrap(), table.str("steered").unwrap(), table.str("measured").unwrap());
+    let (mut baseline, mut after) = (Vec::new(), Vec::new());
+    for row in 0..table.rows() {
+        let (prompt, word) = model.encode_continuation("He feels", &measured[row]).unwrap();
+        assert!(word.len() > 1, "the tiny tokenizer splits words");
+        let batch = Batch::with_prompts(&[[prompt.clone(), word].concat()], &[prompt.len()]).unwrap();
+        let layer = set.layers.iter().find(|l| l.layer as i32 == layers[row]).unwrap();
+        let at = layer.emotions.iter().position(|e| *e == steered[row]).unwrap();
+        let vector: Vec<f32> =
+            layer.vectors[at * layer.d_model..][..layer.d_model].iter().map(|&x| x as f32).collect();
+        let vector = Tensor::from_slice(&vector);
+        let mut steer = Steer { layer: layer.layer, vector, strength: 1.5, positions: Positions::All };
+        let resid = model.forward(&batch, &mut [&mut steer], None).unwrap();
+        after.extend(model.continuation_logprobs(&resid, &batch).unwrap());
+        let resid = model.forward(&batch, &mut [], None).unwrap();
+        baseline.extend(model.continuation_logprobs(&resid, &batch).unwrap());
+    }
+    check(table.f64("baseline_logprob").unwrap(), &baseline, 1e-5, "baselines");
+    check(table.f64("steered_logprob").unwrap(), &after, 1e-5, "steered");
+    let delta: Vec<f64> = after.iter().zip(&baseline).map(|(a, b)| a - b).collect();
+    check(table.f64("delta").unwrap(), &delta, 1e-4, "deltas");
+    assert!(delta.iter().any(|d| d.abs() > 0.1));
+}
+
+#[test]
+fn steering_by_nothing_changes_nothing_and_positions_mean_what_they_say() {
+    let model = tiny();
+    let delta = |layers, positions, strength| {
+        steer(steering(layers, positions, strength, 0), &model).f64("delta").unwrap().to_vec()
+    };
+    assert!(delta(Layers::All, Positions::All, 0.0).iter().all(|d| d.abs() < 1e-4));
+    // After the last block only the positions that predict the word count, and those are the generated ones.
+    let last = || Layers::List(vec![2]);
+    let all = delta(last(), Positions::All, 1.0);
+    check(&delta(last(), Positions::Generated, 1.0), &all, 1e-4, "generated");
+    assert_ne!(delta(last(), Positions::Prompt, 1.0), all);
+    // Earlier, the prompt counts too.
+    let first = || Layers::List(vec![1]);
+    let all = delta(first(), Positions::All, 1.0);
+    for positions in [Positions::Generated, Positions::Prompt] {
+        let part = delta(first(), positions, 1.0);
+        assert!(part.iter().zip(&all).any(|(p, a)| (p - a).abs() > 1e-3), "{positions:?}");
+    }
+}
+
+#[test]
+fn random_directions_stand_beside_each_word() {
+    let model = tiny();
+    let table = steer(steering(Layers::Default, Positions::All, 1.0, 3), &model);
+    let names: Vec<_> = table.str("steered").unwrap().iter().zip(table.str("measured").unwrap()).collect();
+    let names: Vec<_> = names.iter().map(|(s, m)| (s.as_str(), m.as_str())).collect();
+    assert_eq!(names[..4], [("happy", "happy"), ("happy", "sad"), ("sad", "happy"), ("sad", "sad")]);
+    assert_eq!(
+        names[4..8],
+        [("random-1", "happy"), ("random-1", "sad"), ("random-2", "happy"), ("random-2", "sad")]
+    );
+    assert_eq!(names.len(), 10);
+    assert_eq!(table.i32("layer").unwrap()[0], 2);
+    let again = steer(steering(Layers::Default, Positions::All, 1.0, 3), &model);
+    assert_eq!(table, again);
+}
