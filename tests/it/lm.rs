@@ -344,7 +344,8 @@ fn log_probabilities_and_lens_follow_their_definitions() {
 
 #[test]
 fn half_precision_stays_near_single() {
-    for (dtype, tolerance) in [(Dtype::Bf16, 0.08), (Dtype::F16, 0.01)] {
+    // transformers in the same dtypes is off by at most 1.1e-2 and 1.3e-3.
+    for (dtype, tolerance) in [(Dtype::Bf16, 1.5e-2), (Dtype::F16, 2e-3)] {
         for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
             let (model, want) = (load_as(name, dtype), reference(name));
             let mut capture = Capture::new(&[0, 1, 2], vec![0..90]);
