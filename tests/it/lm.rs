@@ -123,42 +123,48 @@ fn chat_templates_agree_with_transformers() {
         say(Role::Assistant, "The key left."),
         say(Role::User, "Write it again."),
     ];
-    // A string, the default of a list, a file of its own.
-    for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
+    // A string, the default of a list, a file of its own; a tokenizer that marks spaces.
+    for name in ["llama-gqa", "llama-bf16", "llama3-rope", "llama-untied"] {
         let model = load(name);
         assert!(model.has_chat_template());
         assert_eq!(model.encode_chat(&chat).unwrap(), ids(&reference(name)["chat"]), "{name}");
         let refused = model.encode_chat(&chat[2..]).unwrap_err();
         assert!(format!("{refused:#}").contains("turns must alternate"), "{refused:#}");
     }
-    let without = load("llama-untied");
+    let without = load("llama-bias");
     assert!(!without.has_chat_template());
     assert!(without.encode_wrapped("x", Wrap::User).unwrap_err().to_string().contains("no chat template"));
 }
 
 #[test]
 fn wrapped_text_keeps_its_own_tokens() {
-    let model = load("llama-gqa");
-    for text in ["Mara laughs at the old map.", "user", "  The rain sang.\n", "café"] {
-        for wrap in [Wrap::Raw, Wrap::User, Wrap::Assistant] {
-            let tokens = model.encode_wrapped(text, wrap).unwrap();
-            let own = model.decode(&tokens.ids[tokens.text.clone()]).unwrap();
-            assert_eq!(own.trim(), text.trim(), "{wrap:?}");
-            assert_eq!(tokens.ids.iter().filter(|&&id| id == 0).count(), 1, "{wrap:?}: one BOS");
+    for name in ["llama-gqa", "llama-untied"] {
+        let model = load(name);
+        for text in ["Mara laughs at the old map.", "user", "  The rain sang.\n", "café ✨", "a"] {
+            for wrap in [Wrap::Raw, Wrap::User, Wrap::Assistant] {
+                let tokens = model.encode_wrapped(text, wrap).unwrap();
+                let own = model.decode(&tokens.ids[tokens.text.clone()]).unwrap();
+                assert_eq!(own.trim(), text.trim(), "{name}, {wrap:?}");
+                assert_eq!(tokens.ids.iter().filter(|&&id| id == 0).count(), 1, "{name}, {wrap:?}: one BOS");
+            }
         }
+        let raw = model.encode_wrapped("user", Wrap::Raw).unwrap();
+        assert_eq!((raw.text.start, raw.ids.len()), (1, raw.text.end));
+        assert!(model.encode_wrapped("user", Wrap::Assistant).unwrap().text.start > 10);
+        assert_eq!(model.encode("").unwrap().text, 1..1, "no text has no tokens");
     }
-    let raw = model.encode_wrapped("user", Wrap::Raw).unwrap();
-    assert_eq!((raw.text.start, raw.ids.len()), (1, raw.text.end));
-    assert!(model.encode_wrapped("user", Wrap::Assistant).unwrap().text.start > 10);
 }
 
 #[test]
 fn a_continuation_is_split_after_its_prompt() {
-    let model = load("llama-gqa");
-    let (prompt, word) = model.encode_continuation("He feels", "proud").unwrap();
-    assert_eq!(prompt, model.encode("He feels").unwrap().ids);
-    assert_eq!(model.decode(&word).unwrap(), " proud");
-    assert_eq!([prompt, word].concat(), model.encode("He feels proud").unwrap().ids);
+    for name in ["llama-gqa", "llama-untied"] {
+        let model = load(name);
+        let (prompt, word) = model.encode_continuation("He feels", "proud").unwrap();
+        assert_eq!(prompt, model.encode("He feels").unwrap().ids);
+        let shown: String = word.iter().map(|&id| model.token(id as u32)).collect();
+        assert_eq!(shown, " proud", "{name}");
+        assert_eq!([prompt, word].concat(), model.encode("He feels proud").unwrap().ids);
+    }
 }
 
 #[test]
@@ -338,7 +344,8 @@ fn log_probabilities_and_lens_follow_their_definitions() {
 
 #[test]
 fn half_precision_stays_near_single() {
-    for (dtype, tolerance) in [(Dtype::Bf16, 0.08), (Dtype::F16, 0.01)] {
+    // transformers in the same dtypes is off by at most 1.1e-2 and 1.3e-3.
+    for (dtype, tolerance) in [(Dtype::Bf16, 1.5e-2), (Dtype::F16, 2e-3)] {
         for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
             let (model, want) = (load_as(name, dtype), reference(name));
             let mut capture = Capture::new(&[0, 1, 2], vec![0..90]);
