@@ -38,6 +38,7 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
 }
 
 fn source(reader: &Reader<'_>, project: &Path) -> Read<ModelSource> {
+    let revision = revision(reader);
     match (reader.has("repo"), reader.has("path")) {
         (true, true) => {
             let problem = Problem::at(
@@ -64,7 +65,7 @@ fn source(reader: &Reader<'_>, project: &Path) -> Read<ModelSource> {
             Ok(ModelSource::Path(project.join(path)))
         }
         (true, false) => {
-            let (repo, revision) = (repo(reader), revision(reader));
+            let repo = repo(reader);
             Ok(ModelSource::Repo { repo: repo?, revision: revision?.unwrap_or_else(|| "main".into()) })
         }
     }

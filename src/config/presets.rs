@@ -65,3 +65,55 @@ impl Preset {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(presets: &[Preset], name: &str) -> Vec<String> {
+        presets.iter().find(|preset| preset.name == name).expect("a preset").entries()
+    }
+
+    fn words(text: &str) -> Vec<String> {
+        text.to_lowercase().split(|c: char| !c.is_alphabetic()).map(str::to_string).collect()
+    }
+
+    #[test]
+    fn presets_have_as_many_entries_as_their_names_say_each_once() {
+        for preset in EMOTIONS.iter().chain(PASSAGES).chain(TOPICS).chain(NEUTRAL) {
+            let entries = preset.entries();
+            let count = preset.name.rsplit('-').next().and_then(|count| count.parse().ok());
+            assert_eq!(Some(entries.len()), count, "{}", preset.name);
+            let once: std::collections::HashSet<_> = entries.iter().collect();
+            assert_eq!(once.len(), entries.len(), "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn the_thirty_contain_every_emotion_of_the_replications() {
+        let thirty = entries(EMOTIONS, "template-30");
+        let named =
+            "happy sad angry afraid calm desperate loving guilty surprised joyful furious panicked disgusted";
+        for emotion in named.split(' ') {
+            assert!(thirty.iter().any(|word| word == emotion), "{emotion}");
+        }
+    }
+
+    #[test]
+    fn texts_name_no_emotion_and_are_long_enough() {
+        let emotions = entries(EMOTIONS, "paper-171");
+        let (neutral, passages) = (entries(NEUTRAL, "neutral-40"), entries(PASSAGES, "passages-10"));
+        for (text, from, to) in
+            neutral.iter().map(|text| (text, 60, 110)).chain(passages.iter().map(|text| (text, 55, 75)))
+        {
+            let count = text.split_whitespace().count();
+            assert!((from..=to).contains(&count), "{count} words: {text}");
+            let words = words(&text.replace("{emotion}", ""));
+            let named = emotions.iter().find(|emotion| words.contains(emotion));
+            assert_eq!(named, None, "{text}");
+        }
+        for passage in passages {
+            assert!((1..=3).contains(&passage.matches("{emotion}").count()), "{passage}");
+        }
+    }
+}

@@ -170,6 +170,8 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longer words are no misspelling of ours.
     const LONGEST: usize = 64;
+    /// Of a longer list only so many are compared.
+    const MANY: usize = 1000;
     if written.is_empty() || written.len() > LONGEST {
         return None;
     }
@@ -183,7 +185,8 @@ pub(super) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
         let edits = strsim::damerau_levenshtein(&written, &candidate);
         (prefix || edits <= (length / 3).max(1)).then_some(edits)
     };
-    let near = candidates.into_iter().filter_map(|candidate| Some((distance(candidate)?, candidate)));
+    let near =
+        candidates.into_iter().take(MANY).filter_map(|candidate| Some((distance(candidate)?, candidate)));
     near.min_by_key(|(edits, _)| *edits).map(|(_, candidate)| candidate)
 }
 
@@ -195,7 +198,7 @@ pub(super) fn suggestion<'a>(
 ) -> String {
     match closest(written, candidates.clone()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None => format!("{what}: {}", candidates.into_iter().collect::<Vec<_>>().join(", ")),
+        None => format!("{what}: {}", candidates.into_iter().take(30).collect::<Vec<_>>().join(", ")),
     }
 }
 

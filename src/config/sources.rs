@@ -88,13 +88,11 @@ fn template(reader: &Reader<'_>, purpose: For) -> Read<Template> {
             let problem = Problem::at(reader.key_span("passages"), both());
             reader.wrong(problem.hint("keep one; two sources may stand side by side under two names"))
         }
-        (_, false) if reader.has("set") => {
-            Ok(Template { passages: reader.maybe_preset("set")?.unwrap_or_default() })
-        }
-        (_, false) if purpose == For::Neutral => Ok(Template {
+        (true, false) => Ok(Template { passages: reader.maybe_preset("set")?.unwrap_or_default() }),
+        (false, false) if purpose == For::Neutral => Ok(Template {
             passages: super::presets::NEUTRAL.iter().take(1).flat_map(|set| set.entries()).collect(),
         }),
-        (_, false) => {
+        (false, false) => {
             let problem =
                 Problem::at(reader.span(), format!("`[{}]` has neither `set` nor `passages`", reader.label));
             reader.wrong(problem.hint("add `set = \"passages-10\"` or `passages = [\"... {emotion} ...\"]`"))

@@ -161,11 +161,14 @@ fn line_at(text: &str, at: usize) -> (usize, &str) {
     (start, text[start..].lines().next().unwrap_or_default().trim())
 }
 
+/// Duplicates beyond so many are passed over: such a file is no experiment.
+const MANY: usize = 200;
+
 /// One problem for each key and header that stands twice; not for the keys below such a header.
 fn duplicates(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
     let mut below = 0..0;
     let mut problems = Vec::new();
-    for error in errors {
+    for error in errors.iter().take(MANY) {
         let span = error.span().unwrap_or(0..0);
         let (start, line) = line_at(text, span.start);
         if line.starts_with('[') {
