@@ -1,6 +1,19 @@
 //! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
 
+pub mod keys;
+mod layers;
+mod models;
+pub mod presets;
 pub mod problem;
+mod read;
+mod reader;
+mod sections;
+mod sources;
+mod tree;
+mod validate;
+
+pub use layers::nearest_two_thirds;
+pub use problem::{Problem, Problems};
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -16,6 +29,8 @@ pub struct Experiment {
     pub root: PathBuf,
     /// The file's text, so that later phases can point at its lines too.
     pub text: String,
+    /// The `--set` texts laid over it.
+    pub sets: Vec<String>,
     pub name: String,
     pub description: String,
     pub seed: u64,
@@ -25,12 +40,14 @@ pub struct Experiment {
     pub stories: Vec<Source>,
     /// Emotionless text for denoising.
     pub neutral: Option<SourceKind>,
+    /// Where that was written; `0..0`: nowhere.
+    pub neutral_span: Span,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
     pub analysis: Vec<Analysis>,
 }
 
-/// Bytes of the experiment file that something was read from.
+/// Bytes of the experiment file, or of a `--set` behind it (see [`Problems`]), that something was read from.
 pub type Span = Range<usize>;
 
 /// Which layers are kept.
@@ -58,6 +75,8 @@ pub struct Model {
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
     pub span: Span,
+    /// Where `path` or `repo` was written.
+    pub source_span: Span,
     /// Where `layers` (the model's or the experiment's) was written.
     pub layers_span: Span,
 }
@@ -76,6 +95,7 @@ pub enum ModelSource {
 pub struct Source {
     pub name: String,
     pub kind: SourceKind,
+    /// The table's header; of a file, its `path`.
     pub span: Span,
 }
 

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod check;
 mod lm;
 mod report;
 mod science;

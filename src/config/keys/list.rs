@@ -1,0 +1,300 @@
+//! The list of keys, but for those of story sources. Knows nothing of how they are read.
+
+use super::Default::{Is, Required, Said};
+use super::sources::{NEUTRAL, STORIES};
+use super::{Kind, Table, Type, Words, at_least, key, words};
+use crate::config::presets;
+use crate::lm::{Dtype, LensNorm, Positions, Wrap};
+use crate::stages::activations::{Short, StoreDtype};
+use crate::stages::analysis::steering::Unit;
+use crate::stages::vectors::Center;
+
+impl Words for Dtype {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("f32", Dtype::F32), ("bf16", Dtype::Bf16), ("f16", Dtype::F16)];
+}
+impl Words for Wrap {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("raw", Wrap::Raw), ("user", Wrap::User), ("assistant", Wrap::Assistant)];
+}
+impl Words for Short {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("skip", Short::Skip), ("error", Short::Error), ("whole", Short::Whole)];
+}
+impl Words for StoreDtype {
+    const WORDS: &'static [(&'static str, Self)] = &[("f32", StoreDtype::F32), ("f16", StoreDtype::F16)];
+}
+impl Words for Center {
+    const WORDS: &'static [(&'static str, Self)] = &[("emotions", Center::Emotions), ("none", Center::None)];
+}
+impl Words for LensNorm {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", LensNorm::None), ("gain", LensNorm::Gain), ("full", LensNorm::Full)];
+}
+impl Words for Unit {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("vector", Unit::Vector), ("resid_norm", Unit::ResidNorm)];
+}
+impl Words for Positions {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("all", Positions::All), ("prompt", Positions::Prompt), ("generated", Positions::Generated)];
+}
+const LAYERS_TYPE: Type = Type::Forms { words: &["all"], integers: true, table: Some(&LAYERS) };
+
+/// The whole file.
+pub static ROOT: Table = Table {
+    path: "",
+    about: "The top of the file, before the first `[table]`.",
+    keys: &[
+        key(
+            "name",
+            Type::Name,
+            Said("the file's stem"),
+            "Results go to `results/<name>/`. Not part of any key: renaming computes nothing again.",
+        ),
+        key("description", Type::Text, Is("\"\""), "Shown at the top of the report."),
+        key(
+            "seed",
+            at_least(0),
+            Is("0"),
+            "Every random draw follows from it: written stories, random directions.",
+        ),
+        key(
+            "layers",
+            LAYERS_TYPE,
+            Is("{ depth = 0.667 }"),
+            "Which blocks' residual streams are kept; see below.",
+        ),
+        key(
+            "models",
+            Type::Named(&MODEL),
+            Required,
+            "The models whose residual streams are read; at least one.",
+        ),
+        key("emotions", Type::Table(&EMOTIONS), Required, "The emotions; at least one."),
+        key(
+            "stories",
+            Type::NamedKinds(STORIES),
+            Required,
+            "Where the texts come from; at least one source.",
+        ),
+        key("neutral", Type::Kinds(NEUTRAL), Said("no denoising"), "Emotionless text for denoising."),
+        key(
+            "activations",
+            Type::Table(&ACTIVATIONS),
+            Is("{}"),
+            "How a story becomes one activation a layer.",
+        ),
+        key("vectors", Type::Table(&VECTORS), Is("{}"), "How activations become emotion vectors."),
+        key("analysis", Type::NamedKinds(ANALYSES), Is("{}"), "What is computed from the vectors."),
+    ],
+};
+
+static LAYERS: Table = Table {
+    path: "layers",
+    about: "The table forms of `layers`; exactly one of them.",
+    keys: &[
+        key("every", at_least(1), Said("-"), "Blocks 0, n, 2n, ..."),
+        key(
+            "depth",
+            Type::Number { from: 0.0, above: false, to: 1.0 },
+            Said("-"),
+            "The one block in which this fraction of the depth falls: `floor(depth * n_layers)`, at most the last. 0.667 is block 10 of 16 and 28 of 42.",
+        ),
+        key(
+            "from",
+            Type::Number { from: 0.0, above: false, to: 1.0 },
+            Said("-"),
+            "With `to`: all blocks from the one at this depth ...",
+        ),
+        key(
+            "to",
+            Type::Number { from: 0.0, above: false, to: 1.0 },
+            Said("-"),
+            "... to the one at this depth, both included.",
+        ),
+    ],
+};
+
+static MODEL: Table = Table {
+    path: "models.<name>",
+    about: "One table a model; several of them are a sweep. Exactly one of `repo` and `path`.",
+    keys: &[
+        key("repo", Type::Text, Said("-"), "A repository on the hub, `owner/name`."),
+        key("path", Type::Text, Said("-"), "A folder in Hugging Face format, relative to the project."),
+        key(
+            "revision",
+            Type::Text,
+            Said("`\"main\"`, with `repo`"),
+            "Branch, tag or commit of `repo`; resolved to a commit, which the run records.",
+        ),
+        key(
+            "dtype",
+            Type::Choice(words::<Dtype>),
+            Said("the checkpoint's own"),
+            "The type of weights and arithmetic.",
+        ),
+        key("layers", LAYERS_TYPE, Said("the experiment's `layers`"), "Instead of the experiment's."),
+    ],
+};
+
+static EMOTIONS: Table = Table {
+    path: "emotions",
+    about: "A preset, words of your own, or both: first the preset's, then yours.",
+    keys: &[
+        key("preset", Type::Preset(presets::EMOTIONS), Said("-"), "A list that ships with emoflow."),
+        key(
+            "words",
+            Type::Texts,
+            Said("-"),
+            "Emotions by name: letters, with single spaces, hyphens or apostrophes inside.",
+        ),
+    ],
+};
+static ACTIVATIONS: Table = Table {
+    path: "activations",
+    about: "How a story becomes one activation a layer: the mean of the residual stream over its tokens.",
+    keys: &[
+        key(
+            "from_token",
+            at_least(0),
+            Is("50"),
+            "Pool over the story's own tokens from this one on, counted from 0. Padding, BOS and template tokens never count.",
+        ),
+        key(
+            "wrap",
+            Type::Choice(words::<Wrap>),
+            Is("\"raw\""),
+            "As it stands (`raw`), or as a turn inside the model's chat template (`user`, `assistant`).",
+        ),
+        key(
+            "short",
+            Type::Choice(words::<Short>),
+            Is("\"skip\""),
+            "A story with no token at `from_token` is left out and counted (`skip`), an `error`, or pooled over all of its tokens (`whole`).",
+        ),
+        key("batch_tokens", at_least(1), Is("8192"), "At most so many padded tokens in a batch."),
+        key(
+            "store_dtype",
+            Type::Choice(words::<StoreDtype>),
+            Is("\"f32\""),
+            "The type that activations are stored in.",
+        ),
+    ],
+};
+
+static VECTORS: Table = Table {
+    path: "vectors",
+    about: "How activations become emotion vectors.",
+    keys: &[
+        key(
+            "center",
+            Type::Choice(words::<Center>),
+            Is("\"emotions\""),
+            "What is subtracted from an emotion's mean: the mean of the emotions' means (`emotions`), or nothing (`none`).",
+        ),
+        key(
+            "denoise",
+            Type::Forms { words: &["none"], integers: false, table: Some(&DENOISE) },
+            Said("`{ components = 3 }` with `[neutral]`, else `\"none\"`"),
+            "Which principal components of the neutral activations are projected out.",
+        ),
+        key("normalize", Type::Bool, Is("false"), "Scale every vector to length 1."),
+    ],
+};
+
+static DENOISE: Table = Table {
+    path: "vectors.denoise",
+    about: "The table forms of `denoise`; exactly one of them.",
+    keys: &[
+        key("components", at_least(1), Said("-"), "The leading so many."),
+        key(
+            "variance",
+            Type::Number { from: 0.0, above: true, to: 1.0 },
+            Said("-"),
+            "The fewest that explain at least this fraction of the variance.",
+        ),
+    ],
+};
+
+/// The kinds of analyses.
+pub static ANALYSES: &[Kind] = &[
+    Kind { name: "pca", table: &PCA, supported: true },
+    Kind { name: "cosine", table: &COSINE, supported: true },
+    Kind { name: "logit_lens", table: &LOGIT_LENS, supported: true },
+    Kind { name: "steering", table: &STEERING, supported: true },
+];
+
+static PCA: Table = Table {
+    path: "analysis.<name>.pca",
+    about: "Principal components of the emotion vectors.",
+    keys: &[key("components", at_least(1), Is("4"), "How many are kept.")],
+};
+
+static COSINE: Table = Table {
+    path: "analysis.<name>.cosine",
+    about: "Cosines between all emotion vectors.",
+    keys: &[key(
+        "pairs",
+        Type::Pairs,
+        Is("[]"),
+        "Pairs with a row of their own in the report, beside published values where there are any.",
+    )],
+};
+
+static LOGIT_LENS: Table = Table {
+    path: "analysis.<name>.logit_lens",
+    about: "The tokens that a vector promotes and suppresses most.",
+    keys: &[
+        key("top", at_least(1), Is("10"), "How many on each side."),
+        key(
+            "norm",
+            Type::Choice(words::<LensNorm>),
+            Is("\"none\""),
+            "`none`: `W_U v`; `gain`: `W_U (gain * v)`; `full`: the final norm applied to `v` first.",
+        ),
+    ],
+};
+
+static STEERING: Table = Table {
+    path: "analysis.<name>.steering",
+    about: "What adding a vector does to the log-probability of every emotion's word after a prompt.",
+    keys: &[
+        key(
+            "prompts",
+            Type::Texts,
+            Is("[\"He feels\"]"),
+            "The beginnings; each emotion's word is measured after each of them, with a space before it.",
+        ),
+        key(
+            "strength",
+            Type::Numbers,
+            Is("[1.0]"),
+            "How strongly; not 0. Below 0 only with `unit = \"vector\"`.",
+        ),
+        key(
+            "unit",
+            Type::Choice(words::<Unit>),
+            Is("\"vector\""),
+            "`vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.",
+        ),
+        key(
+            "layers",
+            Type::Forms { words: &["default", "all"], integers: true, table: None },
+            Is("\"default\""),
+            "Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.",
+        ),
+        key(
+            "positions",
+            Type::Choice(words::<Positions>),
+            Is("\"all\""),
+            "Which tokens' residual streams the vector is added to.",
+        ),
+        key(
+            "random",
+            Type::Integer { min: 0, max: 10_000 },
+            Is("5"),
+            "Random directions of the same norm beside each vector: the null.",
+        ),
+    ],
+};

@@ -1,0 +1,286 @@
+//! The list of keys of story sources and of neutral text. Knows nothing of how they are read.
+
+use super::Default::{Is, Required, Said};
+use super::{Key, Kind, Table, Type, at_least, key};
+use crate::config::presets;
+
+/// The kinds of story sources.
+pub static STORIES: &[Kind] = &[
+    Kind { name: "template", table: &TEMPLATE, supported: true },
+    Kind { name: "generate", table: &GENERATE, supported: true },
+    Kind { name: "file", table: &FILE, supported: true },
+    Kind { name: "ollama", table: &OLLAMA, supported: false },
+    Kind { name: "openai", table: &OPENAI, supported: false },
+    Kind { name: "dataset", table: &DATASET, supported: false },
+];
+
+/// The kinds of neutral text.
+pub static NEUTRAL: &[Kind] = &[
+    Kind { name: "template", table: &NEUTRAL_TEMPLATE, supported: true },
+    Kind { name: "generate", table: &NEUTRAL_GENERATE, supported: true },
+    Kind { name: "file", table: &NEUTRAL_FILE, supported: true },
+    Kind { name: "ollama", table: &NEUTRAL_OLLAMA, supported: false },
+    Kind { name: "openai", table: &NEUTRAL_OPENAI, supported: false },
+    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: false },
+];
+
+static TEMPLATE: Table = Table {
+    path: "stories.<name>.template",
+    about: "Fixed passages, one story for each passage and emotion. Exactly one of `set` and `passages`.",
+    keys: &[
+        key("set", Type::Preset(presets::PASSAGES), Said("-"), "Passages that ship with emoflow."),
+        key(
+            "passages",
+            Type::Texts,
+            Said("-"),
+            "Passages of your own; `{emotion}` in each becomes the word.",
+        ),
+    ],
+};
+
+static NEUTRAL_TEMPLATE: Table = Table {
+    path: "neutral.template",
+    about: "Fixed texts, each taken once.",
+    keys: &[
+        key(
+            "set",
+            Type::Preset(presets::NEUTRAL),
+            Said("`\"neutral-40\"`, without `passages`"),
+            "Texts that ship with emoflow.",
+        ),
+        key("passages", Type::Texts, Said("-"), "Texts of your own, instead of `set`."),
+    ],
+};
+
+const TOPICS: Key = key(
+    "topics",
+    Type::PresetOrTexts(presets::TOPICS),
+    Is("\"everyday-100\""),
+    "What the texts are about: a preset or a list. `{topic}` in the prompt becomes one of them.",
+);
+const PER_TOPIC: Key = key("per_topic", at_least(1), Is("12"), "Stories for each emotion and topic.");
+const NEUTRAL_PER_TOPIC: Key = key("per_topic", at_least(1), Is("1"), "Texts for each topic.");
+const MAX_NEW_TOKENS: Key = key("max_new_tokens", at_least(1), Is("256"), "A text ends here at the latest.");
+const TEMPERATURE: Key = key(
+    "temperature",
+    Type::Number { from: 0.0, above: false, to: 100.0 },
+    Is("1.0"),
+    "Of sampling; 0 always takes the likeliest token.",
+);
+const TOP_P: Key = key(
+    "top_p",
+    Type::Number { from: 0.0, above: true, to: 1.0 },
+    Is("0.95"),
+    "Samples among the likeliest tokens that together have this probability.",
+);
+const TOP_K: Key =
+    key("top_k", at_least(0), Is("0"), "Samples among this many likeliest tokens; 0: no bound.");
+const PROMPT: Key = key(
+    "prompt",
+    Type::Text,
+    Is("\"Write a short story about {topic} whose main character feels {emotion}.\""),
+    "What the writer is asked, with `{emotion}` and `{topic}`; put before it through its chat template where it has one.",
+);
+const NEUTRAL_PROMPT: Key = key(
+    "prompt",
+    Type::Text,
+    Is("\"Describe {topic} in a few plain sentences, without any feeling.\""),
+    "What the writer is asked, with `{topic}`.",
+);
+const SYSTEM: Key = key("system", Type::Text, Is("\"\""), "The system message, as it stands; empty: none.");
+const REJECT_KEY: Key =
+    key("reject", Type::Table(&REJECT), Is("{}"), "Which stories are thrown away and written again.");
+const NEUTRAL_REJECT_KEY: Key =
+    key("reject", Type::Table(&NEUTRAL_REJECT), Is("{}"), "Which texts are thrown away and written again.");
+const WRITER: Key = key(
+    "model",
+    Type::Text,
+    Is("\"self\""),
+    "Who writes: `\"self\"` (each model its own), or the name of one of `[models]` for all.",
+);
+const OLLAMA_URL: Key =
+    key("url", Type::Text, Is("\"http://127.0.0.1:11434\""), "Where the Ollama server listens.");
+const OPENAI_URL: Key = key("url", Type::Text, Required, "The endpoint, up to and with `/v1`.");
+const SERVED_MODEL: Key = key("model", Type::Text, Required, "The model's name at that server.");
+const API_KEY_ENV: Key =
+    key("api_key_env", Type::Text, Said("no key is sent"), "The environment variable that holds the key.");
+
+static GENERATE: Table = Table {
+    path: "stories.<name>.generate",
+    about: "Stories written by a model of this experiment: `per_topic` for each emotion and topic.",
+    keys: &[WRITER, TOPICS, PER_TOPIC, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, TOP_K, PROMPT, SYSTEM, REJECT_KEY],
+};
+
+static NEUTRAL_GENERATE: Table = Table {
+    path: "neutral.generate",
+    about: "Neutral texts written by a model of this experiment.",
+    keys: &[
+        WRITER,
+        TOPICS,
+        NEUTRAL_PER_TOPIC,
+        MAX_NEW_TOKENS,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        NEUTRAL_PROMPT,
+        SYSTEM,
+        NEUTRAL_REJECT_KEY,
+    ],
+};
+
+const MIN_TOKENS: Key = key("min_tokens", at_least(0), Is("0"), "Those with fewer tokens.");
+const ATTEMPTS: Key = key(
+    "attempts",
+    Type::Integer { min: 1, max: 1000 },
+    Is("4"),
+    "How often one text may be tried; the last try counts only if it passes.",
+);
+
+static REJECT: Table = Table {
+    path: "stories.<name>.generate.reject",
+    about: "What a written story must not be.",
+    keys: &[
+        key(
+            "names_emotion",
+            Type::Bool,
+            Is("true"),
+            "Those that contain the emotion's word, or a word that starts with its stem.",
+        ),
+        MIN_TOKENS,
+        ATTEMPTS,
+    ],
+};
+
+static NEUTRAL_REJECT: Table = Table {
+    path: "neutral.generate.reject",
+    about: "What a written neutral text must not be.",
+    keys: &[MIN_TOKENS, ATTEMPTS],
+};
+
+static OLLAMA: Table = Table {
+    path: "stories.<name>.ollama",
+    about: "Stories written by a model on a running Ollama server.",
+    keys: &[
+        OLLAMA_URL,
+        SERVED_MODEL,
+        TOPICS,
+        PER_TOPIC,
+        MAX_NEW_TOKENS,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        PROMPT,
+        SYSTEM,
+        REJECT_KEY,
+    ],
+};
+
+static NEUTRAL_OLLAMA: Table = Table {
+    path: "neutral.ollama",
+    about: "Neutral texts written by a model on a running Ollama server.",
+    keys: &[
+        OLLAMA_URL,
+        SERVED_MODEL,
+        TOPICS,
+        NEUTRAL_PER_TOPIC,
+        MAX_NEW_TOKENS,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        NEUTRAL_PROMPT,
+        SYSTEM,
+        NEUTRAL_REJECT_KEY,
+    ],
+};
+
+static OPENAI: Table = Table {
+    path: "stories.<name>.openai",
+    about: "Stories written at any OpenAI-compatible endpoint.",
+    keys: &[
+        OPENAI_URL,
+        SERVED_MODEL,
+        API_KEY_ENV,
+        TOPICS,
+        PER_TOPIC,
+        MAX_NEW_TOKENS,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        PROMPT,
+        SYSTEM,
+        REJECT_KEY,
+    ],
+};
+
+static NEUTRAL_OPENAI: Table = Table {
+    path: "neutral.openai",
+    about: "Neutral texts written at any OpenAI-compatible endpoint.",
+    keys: &[
+        OPENAI_URL,
+        SERVED_MODEL,
+        API_KEY_ENV,
+        TOPICS,
+        NEUTRAL_PER_TOPIC,
+        MAX_NEW_TOKENS,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        NEUTRAL_PROMPT,
+        SYSTEM,
+        NEUTRAL_REJECT_KEY,
+    ],
+};
+
+const PATH: Key =
+    key("path", Type::Text, Required, "A `.parquet`, `.jsonl` or `.csv` file, relative to the project.");
+const REPO: Key = key("repo", Type::Text, Required, "A dataset repository on the hub, `owner/name`.");
+const DATASET_REVISION: Key = key("revision", Type::Text, Is("\"main\""), "Branch, tag or commit.");
+const FILES: Key = key("files", Type::Text, Required, "Which of its files, as a glob.");
+const COLUMNS_KEY: Key = key("columns", Type::Table(&COLUMNS), Is("{}"), "Which column holds what.");
+const NEUTRAL_COLUMNS_KEY: Key =
+    key("columns", Type::Table(&NEUTRAL_COLUMNS), Is("{}"), "Which column holds what.");
+const TEXT_COLUMN: Key = key("text", Type::Text, Is("\"text\""), "The column with the text.");
+const TOPIC_COLUMN: Key = key("topic", Type::Text, Said("no topics"), "The column with the topic.");
+
+static FILE: Table = Table {
+    path: "stories.<name>.file",
+    about: "Stories from a file. Those of other emotions than the experiment's are left out.",
+    keys: &[PATH, COLUMNS_KEY],
+};
+
+static NEUTRAL_FILE: Table =
+    Table { path: "neutral.file", about: "Neutral texts from a file.", keys: &[PATH, NEUTRAL_COLUMNS_KEY] };
+
+static COLUMNS: Table = Table {
+    path: "stories.<name>.file.columns",
+    about: "Which column of the file holds what.",
+    keys: &[
+        key("emotion", Type::Text, Is("\"emotion\""), "The column with the emotion."),
+        TEXT_COLUMN,
+        TOPIC_COLUMN,
+    ],
+};
+
+static NEUTRAL_COLUMNS: Table = Table {
+    path: "neutral.file.columns",
+    about: "Which column of the file holds what.",
+    keys: &[TEXT_COLUMN, TOPIC_COLUMN],
+};
+
+static DATASET: Table = Table {
+    path: "stories.<name>.dataset",
+    about: "Stories from a dataset repository on the hub.",
+    keys: &[
+        REPO,
+        DATASET_REVISION,
+        FILES,
+        COLUMNS_KEY,
+        key("limit_per_emotion", at_least(1), Said("all"), "At most so many stories of each emotion."),
+    ],
+};
+
+static NEUTRAL_DATASET: Table = Table {
+    path: "neutral.dataset",
+    about: "Neutral texts from a dataset repository on the hub.",
+    keys: &[REPO, DATASET_REVISION, FILES, NEUTRAL_COLUMNS_KEY],
+};

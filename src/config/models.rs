@@ -1,0 +1,139 @@
+//! `[models]` and `[emotions]`. Knows no checkpoint: a folder or repository is looked at later.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::problem::{Problem, quoted};
+use super::reader::{Read, Reader, Reported};
+use super::{Model, ModelSource, layers};
+
+/// Every model, in the order of the file.
+pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
+    let tables = root.named("models")?;
+    let count = tables.len();
+    let mut models = Vec::new();
+    for (entry, reader) in tables {
+        if entry.key == "self" {
+            let problem = Problem::at(entry.key_span, "`self` cannot be a model's name");
+            reader.note(problem.hint("`model = \"self\"` means that each model writes its own stories"));
+            continue;
+        }
+        let (source, dtype) = (source(&reader, project), reader.maybe_choice("dtype"));
+        let own = layers::read(&reader);
+        let (Ok(source), Ok(dtype), Ok(own)) = (source, dtype, own) else { continue };
+        let written = if own.is_some() || !root.has("layers") { &reader } else { root };
+        let layers_span = written.span_of("layers");
+        let source_span = reader.span_of(if reader.has("path") { "path" } else { "repo" });
+        models.push(Model {
+            name: entry.key,
+            source,
+            dtype,
+            layers: own,
+            span: reader.span(),
+            source_span,
+            layers_span,
+        });
+    }
+    if models.len() == count { Ok(models) } else { Err(Reported) }
+}
+
+fn source(reader: &Reader<'_>, project: &Path) -> Read<ModelSource> {
+    let revision = revision(reader);
+    match (reader.has("repo"), reader.has("path")) {
+        (true, true) => {
+            let problem = Problem::at(
+                reader.key_span("path"),
+                format!("`[{}]` has both `repo` and `path`", reader.label),
+            );
+            reader.wrong(problem.hint("keep the one that the model is to be taken from"))
+        }
+        (false, false) => {
+            let problem =
+                Problem::at(reader.span(), format!("`[{}]` has neither `repo` nor `path`", reader.label));
+            reader.wrong(problem.hint("add `repo = \"owner/name\"` of the hub, or `path = \"folder\"`"))
+        }
+        (false, true) => {
+            let path = reader.filled("path")?;
+            if reader.has("revision") {
+                let problem = Problem::at(
+                    reader.key_span("revision"),
+                    "`revision` belongs to a `repo`, not to a `path`",
+                );
+                return reader
+                    .wrong(problem.hint("take it out; a folder's files are identified by their content"));
+            }
+            Ok(ModelSource::Path(project.join(path)))
+        }
+        (true, false) => {
+            let repo = repo(reader);
+            Ok(ModelSource::Repo { repo: repo?, revision: revision?.unwrap_or_else(|| "main".into()) })
+        }
+    }
+}
+
+/// `repo` as `owner/name`.
+pub(super) fn repo(reader: &Reader<'_>) -> Read<String> {
+    let repo = reader.filled("repo")?;
+    let part = |part: &str| {
+        let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(fits)
+    };
+    if repo.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name)) {
+        return Ok(repo);
+    }
+    let problem =
+        Problem::at(reader.span_of("repo"), format!("{} is no repository of the hub", quoted(&repo)));
+    reader.wrong(
+        problem
+            .hint("a repository is `owner/name`, as in the address of its page; a folder is given as `path`"),
+    )
+}
+
+/// `revision`, where it is written or has a default.
+pub(super) fn revision(reader: &Reader<'_>) -> Read<Option<String>> {
+    let Some(revision) = reader.maybe_text("revision")? else { return Ok(None) };
+    let fits = |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
+    if !revision.is_empty() && !revision.contains("..") && revision.chars().all(fits) {
+        return Ok(Some(revision));
+    }
+    let problem = Problem::at(reader.span_of("revision"), format!("{} is no revision", quoted(&revision)));
+    reader.wrong(problem.hint("a revision is a branch, a tag or a commit"))
+}
+
+/// The preset's words and the file's own, each once.
+pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
+    let reader = root.inner("emotions")?;
+    let (preset, words) = (reader.maybe_preset("preset"), reader.texts("words"));
+    let (preset, words) = (preset?, words?);
+    if preset.is_none() && words.is_none() {
+        let problem = Problem::at(reader.span(), "`[emotions]` names no emotion");
+        return reader
+            .wrong(problem.hint("add `preset = \"core-9\"`, or `words = [\"happy\", \"sad\"]`, or both"));
+    }
+    let mut emotions = preset.unwrap_or_default();
+    let mut seen: HashSet<String> = emotions.iter().cloned().collect();
+    let mut wrong = false;
+    for (word, span) in words.unwrap_or_default() {
+        let problem = if !is_word(&word) {
+            Problem::at(span, format!("{} cannot be an emotion", quoted(&word))).hint(
+                "an emotion is letters, with single spaces, hyphens or apostrophes inside, such as `at ease`",
+            )
+        } else if !seen.insert(word.to_lowercase()) {
+            Problem::at(span, format!("{} is in the preset already", quoted(&word)))
+                .hint("take it out of `words`")
+        } else {
+            emotions.push(word);
+            continue;
+        };
+        reader.note(problem);
+        wrong = true;
+    }
+    if wrong { Err(Reported) } else { Ok(emotions) }
+}
+
+/// Letters, with single spaces, hyphens or apostrophes between them.
+fn is_word(word: &str) -> bool {
+    let parts: Vec<&str> = word.split([' ', '-', '\'', '\u{2019}']).collect();
+    word.chars().count() <= 40
+        && parts.iter().all(|part| !part.is_empty() && part.chars().all(char::is_alphabetic))
+}

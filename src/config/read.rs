@@ -1,0 +1,173 @@
+//! From a file's bytes to a checked experiment, or to all of its problems. Reads that one file and nothing else.
+
+use std::cell::RefCell;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::problem::{Problem, Problems, set_bases};
+use super::reader::Reader;
+use super::tree::{self, Node};
+use super::{Experiment, keys, layers, models, sections, sources, validate};
+
+/// A larger file is no experiment.
+const LARGEST: u64 = 1_000_000;
+
+impl Experiment {
+    /// Reads and checks an experiment file.
+    ///
+    /// Errors: every problem of the file at once.
+    pub fn read(path: &Path) -> Result<Experiment, Problems> {
+        Experiment::read_with(path, &[])
+    }
+
+    /// The same with `--set` texts (`key.path=value`) laid over the file before it is checked.
+    pub fn read_with(path: &Path, sets: &[String]) -> Result<Experiment, Problems> {
+        let text = text(path)?;
+        Experiment::parse_with(path, &project_root(path), &text, sets)
+    }
+
+    /// Checks a text. `file` is shown in problems and gives the default name; `root` is where relative paths start.
+    pub fn parse(file: &Path, root: &Path, text: &str) -> Result<Experiment, Problems> {
+        Experiment::parse_with(file, root, text, &[])
+    }
+
+    /// The same with `--set` texts.
+    pub fn parse_with(file: &Path, root: &Path, text: &str, sets: &[String]) -> Result<Experiment, Problems> {
+        let sink = RefCell::default();
+        let experiment = tree::parse(text, &sink).and_then(|mut tree| {
+            for (set, base) in sets.iter().zip(set_bases(text, sets)) {
+                tree::set(&mut tree, set, base, &sink);
+            }
+            check(tree, file, root, text, sets, &sink)
+        });
+        let list = sink.into_inner();
+        match experiment {
+            Some(experiment) if list.is_empty() => Ok(experiment),
+            _ => Err(Problems::new(file.into(), text.into(), sets.into(), list)),
+        }
+    }
+
+    /// Problems that a later phase found in this experiment, ready to be shown.
+    pub fn problems(&self, list: Vec<Problem>) -> Problems {
+        Problems::new(self.file.clone(), self.text.clone(), self.sets.clone(), list)
+    }
+}
+
+/// Every part is read, whatever was wrong with those before it.
+fn check(
+    tree: Node,
+    file: &Path,
+    project: &Path,
+    text: &str,
+    sets: &[String],
+    sink: &tree::Sink,
+) -> Option<Experiment> {
+    let tree = Rc::new(tree);
+    let root = Reader::new(tree.clone(), String::new(), &keys::ROOT, sink);
+    let name = name(&root, file);
+    let (description, seed) = (root.text("description"), root.integer("seed"));
+    let layers = layers::read(&root);
+    let models = models::models(&root, project);
+    let emotions = models::emotions(&root);
+    let named = tree.find(&["models"]).map(|models| models.entries()).unwrap_or_default();
+    let names: Vec<String> = named.iter().map(|entry| entry.key.clone()).collect();
+    let stories = sources::stories(&root, project, &names);
+    let neutral = sources::neutral(&root, project, &names);
+    let activations = sections::activations(&root);
+    let vectors = sections::vectors(&root, root.has("neutral"));
+    let same_layers = models.as_ref().is_ok_and(|models| models.iter().all(|model| model.layers.is_none()));
+    let kept = layers.as_ref().ok().and_then(Option::as_ref).filter(|_| same_layers);
+    let analysis = sections::analyses(&root, emotions.as_deref().ok(), kept);
+    let parts = validate::Parts {
+        emotions: emotions.as_deref().ok(),
+        stories: stories.as_deref().unwrap_or_default(),
+        neutral: neutral.as_ref().ok().and_then(Option::as_ref),
+        activations: activations.as_ref().ok(),
+        vectors: vectors.as_ref().ok(),
+    };
+    validate::validate(&parts, &root, |path| tree.find(path).map(|node| node.span.clone()));
+    let neutral = neutral.ok()?;
+    Some(Experiment {
+        file: file.into(),
+        root: project.into(),
+        text: text.into(),
+        sets: sets.into(),
+        name: name?,
+        description: description.ok()?,
+        seed: seed.ok()? as u64,
+        layers: layers.ok()??,
+        models: models.ok()?,
+        emotions: emotions.ok()?,
+        stories: stories.ok()?,
+        neutral_span: neutral.as_ref().map_or(0..0, |source| source.span.clone()),
+        neutral: neutral.map(|source| source.kind),
+        activations: activations.ok()?,
+        vectors: vectors.ok()?,
+        analysis: analysis.ok()?,
+    })
+}
+
+/// The experiment's name: as written, or the file's stem.
+fn name(root: &Reader<'_>, file: &Path) -> Option<String> {
+    let written = root.maybe_text("name").ok()?;
+    let before = root.sink.borrow().len();
+    let name = match written {
+        Some(name) => {
+            root.check_name(&name, &root.span_of("name"));
+            name
+        }
+        None => {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            root.check_name(&stem, &(0..0));
+            stem
+        }
+    };
+    (root.sink.borrow().len() == before).then_some(name)
+}
+
+/// The file's text, bounded in size.
+fn text(path: &Path) -> Result<String, Problems> {
+    let unreadable = |problem| Problems::unreadable(path.into(), problem);
+    let io = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => unreadable(
+            Problem::whole("there is no such file")
+                .hint("give the path of an experiment file, such as experiments/quickstart.toml"),
+        ),
+        _ => unreadable(Problem::whole(error.to_string())),
+    };
+    let mut file = fs_err::File::open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.is_dir() {
+        let problem = Problem::whole("this is a folder");
+        return Err(unreadable(problem.hint("give the path of an experiment file in it")));
+    }
+    let mut bytes = Vec::new();
+    file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > LARGEST {
+        let problem = Problem::whole(format!("more than {} kB: this is no experiment file", LARGEST / 1000));
+        return Err(unreadable(
+            problem.hint("long lists of texts belong in a story file, `[stories.<name>.file]`"),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes()[at];
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let line = text[..at].matches('\n').count() + 1;
+        let problem =
+            Problem::at(at..at + 1, format!("not UTF-8: byte {at}, in line {line}, is 0x{byte:02x}"));
+        Problems::new(path.into(), text, Vec::new(), vec![problem.hint("save the file as UTF-8")])
+    })
+}
+
+/// The nearest folder upwards from a file that marks a project; else the file's own.
+fn project_root(file: &Path) -> PathBuf {
+    let own = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let own = fs_err::canonicalize(&own).unwrap_or(own);
+    let marked =
+        |folder: &&Path| ["Cargo.toml", ".git", "emoflow.toml"].iter().any(|mark| folder.join(mark).exists());
+    own.ancestors().find(marked).unwrap_or(&own).to_path_buf()
+}

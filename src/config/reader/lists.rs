@@ -1,0 +1,190 @@
+//! Values with an inner structure: words of a list, presets, lists, values of several forms.
+
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
+
+use super::{Form, Read, Reader, Reported, lower};
+use crate::config::Span;
+use crate::config::keys::{self, Type, Words};
+use crate::config::presets::Preset;
+use crate::config::problem::{Problem, closest, quoted, suggestion};
+use crate::config::tree::{Node, Value};
+
+impl<'s> Reader<'s> {
+    /// One of an enum's words.
+    pub fn maybe_choice<T: Words>(&self, name: &str) -> Read<Option<T>> {
+        let Some(node) = self.value(name)? else { return Ok(None) };
+        let text = self.as_text(name, &node)?;
+        match T::WORDS.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => self.no_such(name, &node, &text, &keys::words::<T>()),
+        }
+    }
+
+    pub fn choice<T: Words>(&self, name: &str) -> Read<T> {
+        self.maybe_choice(name)?.ok_or(Reported)
+    }
+
+    fn no_such<T>(&self, name: &str, node: &Node, written: &str, words: &[&str]) -> Read<T> {
+        let message = format!("`{name}` cannot be {}", quoted(written));
+        let hint = suggestion(written, "it is one of", words.iter().copied());
+        self.wrong(Problem::at(node.span.clone(), message).hint(hint))
+    }
+
+    fn preset(&self, node: &Node, written: &str, presets: &'static [Preset]) -> Read<&'static Preset> {
+        if let Some(preset) = presets.iter().find(|preset| preset.name == written) {
+            return Ok(preset);
+        }
+        let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
+        let mut hint = format!("presets: {}", names.join(", "));
+        if let Some(meant) = closest(written, names) {
+            hint = format!("did you mean `{meant}`? ({hint})");
+        }
+        self.wrong(
+            Problem::at(node.span.clone(), format!("there is no preset {}", quoted(written))).hint(hint),
+        )
+    }
+
+    /// The entries of the preset that is named.
+    pub fn maybe_preset(&self, name: &str) -> Read<Option<Vec<String>>> {
+        let Type::Preset(presets) = self.declared(name).of else { panic!("`{name}` is no preset") };
+        let Some(node) = self.value(name)? else { return Ok(None) };
+        let text = self.as_text(name, &node)?;
+        Ok(Some(self.preset(&node, &text, presets)?.entries()))
+    }
+
+    /// A preset's entries, or the strings that are listed.
+    pub fn preset_or_texts(&self, name: &str) -> Read<Vec<String>> {
+        let Type::PresetOrTexts(presets) = self.declared(name).of else { panic!("`{name}` is no preset") };
+        match self.value(name)? {
+            None => Err(Reported),
+            Some(node) => match &node.value {
+                Value::Text(text) => Ok(self.preset(&node, text, presets)?.entries()),
+                _ => Ok(self.strings(name, &node)?.into_iter().map(|(text, _)| text).collect()),
+            },
+        }
+    }
+
+    /// Strings, each with its place: at least one, none empty, none twice.
+    pub fn texts(&self, name: &str) -> Read<Option<Vec<(String, Span)>>> {
+        self.value(name)?.map(|node| self.strings(name, &node)).transpose()
+    }
+
+    fn strings(&self, name: &str, node: &Node) -> Read<Vec<(String, Span)>> {
+        let items = self.as_list(name, node, "strings")?;
+        if items.is_empty() {
+            let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
+            return self.wrong(problem.hint(lower(self.declared(name).about)));
+        }
+        let mut seen = HashSet::new();
+        let mut texts = Vec::new();
+        for item in items {
+            let Ok(text) = self.as_text(name, item) else { continue };
+            let problem = if text.trim().is_empty() {
+                format!("an empty string in `{name}`")
+            } else if !seen.insert(text.to_lowercase()) {
+                format!("{} stands twice in `{name}`", quoted(&text))
+            } else {
+                texts.push((text, item.span.clone()));
+                continue;
+            };
+            self.note(Problem::at(item.span.clone(), problem).hint("take it out"));
+        }
+        if texts.len() == items.len() { Ok(texts) } else { Err(Reported) }
+    }
+
+    /// Finite numbers, each with its place: at least one, none twice.
+    pub fn numbers(&self, name: &str) -> Read<Vec<(f64, Span)>> {
+        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let items = self.as_list(name, &node, "numbers")?;
+        if items.is_empty() {
+            let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
+            return self.wrong(problem.hint(lower(self.declared(name).about)));
+        }
+        let mut numbers: Vec<(f64, Span)> = Vec::new();
+        let mut seen = HashSet::new();
+        for item in items {
+            let Ok(number) = self.as_number(name, item) else { continue };
+            if seen.insert(number.to_bits()) {
+                numbers.push((number, item.span.clone()));
+            } else {
+                let problem = Problem::at(item.span.clone(), format!("{number} stands twice in `{name}`"));
+                self.note(problem.hint("take it out"));
+            }
+        }
+        if numbers.len() == items.len() { Ok(numbers) } else { Err(Reported) }
+    }
+
+    /// Pairs of strings, each string with its place.
+    pub fn pairs(&self, name: &str) -> Read<Vec<[(String, Span); 2]>> {
+        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let mut pairs = Vec::new();
+        let items = self.as_list(name, &node, "pairs")?;
+        for item in items {
+            let texts = match &item.value {
+                Value::List(two) if two.len() == 2 => two,
+                _ => {
+                    let message = format!("`{name}` must be a list of pairs of strings");
+                    self.note(
+                        Problem::at(item.span.clone(), message).hint("a pair is `[\"happy\", \"sad\"]`"),
+                    );
+                    continue;
+                }
+            };
+            if let (Ok(a), Ok(b)) = (self.as_text(name, &texts[0]), self.as_text(name, &texts[1])) {
+                pairs.push([(a, texts[0].span.clone()), (b, texts[1].span.clone())]);
+            }
+        }
+        if pairs.len() == items.len() { Ok(pairs) } else { Err(Reported) }
+    }
+
+    /// A value in one of several forms.
+    pub fn forms(&self, name: &str) -> Read<Option<Form<'s>>> {
+        let Type::Forms { words, integers, table } = &self.declared(name).of else {
+            panic!("`{name}` has no forms")
+        };
+        let Some(node) = self.value(name)? else { return Ok(None) };
+        match (&node.value, table) {
+            (Value::Text(text), _) => match words.iter().find(|word| *word == text) {
+                Some(word) => Ok(Some(Form::Word(word))),
+                None if closest(text, words.iter().copied()).is_some() => {
+                    self.no_such(name, &node, text, words)
+                }
+                None => {
+                    let message = format!("`{name}` cannot be {}", quoted(text));
+                    self.wrong(Problem::at(node.span.clone(), message).hint(self.expected(name)))
+                }
+            },
+            (Value::List(items), _) if *integers => {
+                Ok(Some(Form::Integers(self.indices(name, &node, items)?)))
+            }
+            (Value::Table(_), Some(table)) => {
+                Ok(Some(Form::Table(Reader::new(node, self.path(name), table, self.sink))))
+            }
+            (Value::Integer(_), _) if *integers => {
+                self.mismatch(name, &node, "a list", "write it in brackets: `[...]`".into())
+            }
+            _ => {
+                let message = format!("`{name}` cannot be {}", node.value.kind());
+                self.wrong(Problem::at(node.span.clone(), message).hint(self.expected(name)))
+            }
+        }
+    }
+
+    /// Integers from 0: at least one, none twice; sorted.
+    fn indices(&self, name: &str, node: &Node, items: &[Rc<Node>]) -> Read<Vec<usize>> {
+        if items.is_empty() {
+            let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
+            return self.wrong(problem.hint(self.expected(name)));
+        }
+        let mut indices = BTreeSet::new();
+        for item in items {
+            let Ok(index) = self.as_integer(name, item, 0, i64::MAX) else { continue };
+            if !indices.insert(index) {
+                let problem = Problem::at(item.span.clone(), format!("{index} stands twice in `{name}`"));
+                self.note(problem.hint("take it out"));
+            }
+        }
+        if indices.len() == items.len() { Ok(indices.into_iter().collect()) } else { Err(Reported) }
+    }
+}

@@ -1,0 +1,266 @@
+//! `[stories]` and `[neutral]`: where texts come from. Opens no file and asks no model.
+
+use std::path::Path;
+
+use super::problem::{Problem, closest, quoted, suggestion};
+use super::reader::{Chosen, Read, Reader, Reported};
+use super::{Source, SourceKind, Writer, models};
+use crate::stages::stories::{Columns, Generate, Reject, Template};
+
+/// What texts a source is for.
+#[derive(Clone, Copy, PartialEq)]
+enum For {
+    Stories,
+    Neutral,
+}
+
+/// Every story source that is right in itself, in the order of the file. `models`: the names that may write.
+pub(super) fn stories(root: &Reader<'_>, project: &Path, models: &[String]) -> Read<Vec<Source>> {
+    let mut sources = Vec::new();
+    for chosen in root.named_kinds("stories")? {
+        if chosen.name == "neutral" {
+            let problem = Problem::at(chosen.span.clone(), "a story source cannot be named `neutral`");
+            chosen.reader.note(problem.hint("neutral text has a table of its own, `[neutral.<kind>]`"));
+        }
+        if let Ok((kind, span)) = kind(&chosen, project, models, For::Stories) {
+            sources.push(Source { name: chosen.name, kind, span });
+        }
+    }
+    Ok(sources)
+}
+
+/// The neutral text, where there is any.
+pub(super) fn neutral(root: &Reader<'_>, project: &Path, models: &[String]) -> Read<Option<Source>> {
+    let Some(chosen) = root.kinds("neutral")? else { return Ok(None) };
+    let (kind, span) = kind(&chosen, project, models, For::Neutral)?;
+    Ok(Some(Source { name: chosen.name, kind, span }))
+}
+
+fn kind(
+    chosen: &Chosen<'_>,
+    project: &Path,
+    models: &[String],
+    purpose: For,
+) -> Read<(SourceKind, super::Span)> {
+    let reader = &chosen.reader;
+    let kind = match chosen.kind.name {
+        "template" => template(reader, purpose).map(SourceKind::Template),
+        "generate" => {
+            let (writer, params) = (writer(reader, models), generate(reader, purpose));
+            writer.and_then(|writer| Ok(SourceKind::Generate { writer, params: params? }))
+        }
+        "file" => {
+            let (path, columns) = (path(reader, project), columns(reader, purpose));
+            let kind = path.and_then(|path| Ok(SourceKind::File { path, columns: columns? }));
+            return Ok((kind?, reader.span_of("path")));
+        }
+        "ollama" => served(reader, purpose),
+        "openai" => {
+            let key = reader.maybe_text("api_key_env").map(|name| name.is_none_or(|name| is_variable(&name)));
+            if let Ok(false) = key {
+                let problem = Problem::at(
+                    reader.span_of("api_key_env"),
+                    "`api_key_env` is no name of an environment variable",
+                );
+                reader.note(
+                    problem
+                        .hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"),
+                );
+            }
+            served(reader, purpose)
+        }
+        _ => dataset(reader, purpose),
+    };
+    if !chosen.kind.supported {
+        let kinds = if purpose == For::Neutral { super::keys::NEUTRAL } else { super::keys::STORIES };
+        let supported: Vec<_> = kinds.iter().filter(|kind| kind.supported).map(|kind| kind.name).collect();
+        let message = format!("`{}` sources are not supported yet", chosen.kind.name);
+        let hint = format!("supported: {}", supported.join(", "));
+        return reader.wrong(Problem::at(chosen.span.clone(), message).hint(hint));
+    }
+    Ok((kind?, chosen.span.clone()))
+}
+
+fn template(reader: &Reader<'_>, purpose: For) -> Read<Template> {
+    let both = || format!("`[{}]` has both `set` and `passages`", reader.label);
+    match (reader.has("set"), reader.has("passages")) {
+        (true, true) => {
+            let problem = Problem::at(reader.key_span("passages"), both());
+            reader.wrong(problem.hint("keep one; two sources may stand side by side under two names"))
+        }
+        (true, false) => Ok(Template { passages: reader.maybe_preset("set")?.unwrap_or_default() }),
+        (false, false) if purpose == For::Neutral => Ok(Template {
+            passages: super::presets::NEUTRAL.iter().take(1).flat_map(|set| set.entries()).collect(),
+        }),
+        (false, false) => {
+            let problem =
+                Problem::at(reader.span(), format!("`[{}]` has neither `set` nor `passages`", reader.label));
+            reader.wrong(problem.hint("add `set = \"passages-10\"` or `passages = [\"... {emotion} ...\"]`"))
+        }
+        (false, true) => {
+            let passages = reader.texts("passages")?.unwrap_or_default();
+            let mut wrong = false;
+            for (passage, span) in &passages {
+                let problem = placeholder_problem("a passage", passage, span, &["emotion"], purpose);
+                wrong |= problem.is_some();
+                problem.into_iter().for_each(|problem| reader.note(problem));
+            }
+            if wrong {
+                Err(Reported)
+            } else {
+                Ok(Template { passages: passages.into_iter().map(|(text, _)| text).collect() })
+            }
+        }
+    }
+}
+
+/// Whether a text's `{placeholders}` are those that will be filled in.
+fn placeholder_problem(
+    what: &str,
+    text: &str,
+    span: &super::Span,
+    known: &[&str],
+    purpose: For,
+) -> Option<Problem> {
+    let names: Vec<&str> = placeholders(text).collect();
+    if purpose == For::Neutral && names.contains(&"emotion") {
+        let problem = Problem::at(span.clone(), format!("{what} of neutral text contains `{{emotion}}`"));
+        return Some(problem.hint("neutral text is the same for all emotions: take the placeholder out"));
+    }
+    let known: Vec<&str> =
+        known.iter().copied().filter(|name| purpose != For::Neutral || *name != "emotion").collect();
+    if let Some(name) = names.iter().find(|name| !known.is_empty() && !known.contains(name)) {
+        let problem = Problem::at(
+            span.clone(),
+            format!("{what} contains {}, which nothing fills in", quoted(&format!("{{{name}}}"))),
+        );
+        return Some(problem.hint(match closest(name, known.iter().copied()) {
+            Some(meant) => format!("did you mean `{{{meant}}}`?"),
+            None => {
+                "placeholders: ".to_string()
+                    + &known.iter().map(|name| format!("{{{name}}}")).collect::<Vec<_>>().join(", ")
+            }
+        }));
+    }
+    if purpose != For::Neutral && !names.contains(&"emotion") {
+        let problem = Problem::at(span.clone(), format!("{what} does not contain `{{emotion}}`"));
+        return Some(problem.hint("without it, the text is the same for all emotions"));
+    }
+    None
+}
+
+/// The words that stand in braces: `{emotion}`.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    let inner = text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(inner, _)| inner);
+    inner.filter(|inner| !inner.is_empty() && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
+fn writer(reader: &Reader<'_>, models: &[String]) -> Read<Writer> {
+    let name = reader.filled("model")?;
+    if name == "self" {
+        return Ok(Writer::Own);
+    }
+    // Models that are wrong themselves are named too, so that one mistake is one problem.
+    if models.contains(&name) {
+        return Ok(Writer::Model(name));
+    }
+    let names = models.iter().map(String::as_str).chain(["self"]);
+    let problem = Problem::at(reader.span_of("model"), format!("no model {} writes here", quoted(&name)));
+    reader.wrong(problem.hint(suggestion(&name, "it is `self` (each model its own) or one of", names)))
+}
+
+fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
+    let (topics, per_topic) = (reader.preset_or_texts("topics"), reader.integer("per_topic"));
+    let (max_new_tokens, temperature) = (reader.integer("max_new_tokens"), reader.number("temperature"));
+    let (top_p, top_k) = (reader.number("top_p"), reader.integer("top_k"));
+    let prompt = reader.filled("prompt").and_then(|prompt| {
+        match placeholder_problem(
+            "the prompt",
+            &prompt,
+            &reader.span_of("prompt"),
+            &["emotion", "topic"],
+            purpose,
+        ) {
+            Some(problem) => reader.wrong(problem),
+            None => Ok(prompt),
+        }
+    });
+    let system = reader.text("system").and_then(|system| {
+        match placeholders(&system).find(|name| ["emotion", "topic"].contains(name)) {
+            None => Ok(system.clone()),
+            Some(name) => {
+                let message = format!("`{{{name}}}` is not filled in in `system`");
+                reader.wrong(Problem::at(reader.span_of("system"), message).hint("put it into `prompt`"))
+            }
+        }
+    });
+    let reject = reader.inner("reject").and_then(|table| {
+        let names_emotion = if purpose == For::Neutral { Ok(false) } else { table.boolean("names_emotion") };
+        let (min_tokens, attempts) = (table.integer("min_tokens"), table.integer("attempts"));
+        if let (Ok(min), Ok(max)) = (min_tokens, max_new_tokens)
+            && min > max
+        {
+            let message = format!("no text has {min} tokens when `max_new_tokens` is {max}");
+            table.note(
+                Problem::at(table.span_of("min_tokens"), message)
+                    .hint("lower `min_tokens` or raise `max_new_tokens`"),
+            );
+        }
+        Ok(Reject { names_emotion: names_emotion?, min_tokens: min_tokens?, attempts: attempts? })
+    });
+    Ok(Generate {
+        topics: topics?,
+        per_topic: per_topic?,
+        max_new_tokens: max_new_tokens?,
+        temperature: temperature?,
+        top_p: top_p?,
+        top_k: top_k?,
+        prompt: prompt?,
+        system: system?,
+        reject: reject?,
+    })
+}
+
+fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {
+    const FORMATS: [&str; 3] = ["parquet", "jsonl", "csv"];
+    let written = reader.filled("path")?;
+    let path = project.join(&written);
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+    if extension.is_some_and(|extension| FORMATS.contains(&extension.as_str())) {
+        return Ok(path);
+    }
+    let problem = Problem::at(reader.span_of("path"), format!("{} is of no known format", quoted(&written)));
+    reader.wrong(problem.hint("known formats, by the file's ending: .parquet, .jsonl, .csv"))
+}
+
+fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
+    let table = reader.inner("columns")?;
+    let emotion = if purpose == For::Neutral { Ok(None) } else { table.filled("emotion").map(Some) };
+    let (text, topic) = (table.filled("text"), table.maybe_text("topic"));
+    Ok(Columns { emotion: emotion?, text: text?, topic: topic? })
+}
+
+/// A source at a server; what is read is only checked.
+fn served(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
+    let (url, model) = (reader.filled("url"), reader.filled("model"));
+    let params = generate(reader, purpose);
+    let url = url?;
+    if !["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme)) {
+        let problem = Problem::at(reader.span_of("url"), format!("{} is no address", quoted(&url)));
+        return reader.wrong(problem.hint("an address starts with http:// or https://"));
+    }
+    model.and(params).and(Err(Reported))
+}
+
+/// A source on the hub; what is read is only checked.
+fn dataset(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
+    let (repo, revision) = (models::repo(reader), models::revision(reader));
+    let (files, columns) = (reader.filled("files"), columns(reader, purpose));
+    let limit = if purpose == For::Neutral { Ok(None) } else { reader.maybe_integer("limit_per_emotion") };
+    repo.and(revision).and(files).and(columns).and(limit).and(Err(Reported))
+}
+
+fn is_variable(name: &str) -> bool {
+    let fits = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.chars().all(fits)
+}

@@ -1,0 +1,80 @@
+//! What must hold between parts of an experiment that are each right in themselves.
+
+use super::problem::Problem;
+use super::reader::Reader;
+use super::{Source, SourceKind, Span};
+use crate::stages::activations::{self, Short};
+use crate::stages::vectors::{self, Center, Denoise};
+
+/// The parts that could be read; `None`: wrong in itself.
+pub(super) struct Parts<'a> {
+    pub emotions: Option<&'a [String]>,
+    pub stories: &'a [Source],
+    pub neutral: Option<&'a Source>,
+    pub activations: Option<&'a activations::Params>,
+    pub vectors: Option<&'a vectors::Params>,
+}
+
+/// Notes every contradiction. `place`: where a key's value was written.
+pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&str]) -> Option<Span>) {
+    if let (Some(activations), Some(emotions)) = (parts.activations, parts.emotions) {
+        let from_token = place(&["activations", "from_token"]);
+        for source in parts.stories.iter().chain(parts.neutral) {
+            if let Some(problem) = beyond(activations, emotions, source, from_token.as_ref()) {
+                root.note(problem);
+            }
+        }
+    }
+    if let (Some([_]), Some(Center::Emotions)) = (parts.emotions, parts.vectors.map(|vectors| vectors.center))
+    {
+        let span = place(&["emotions", "words"]).or(place(&["emotions"])).unwrap_or(0..0);
+        let problem = Problem::at(span, "one emotion alone: its mean minus the mean of all emotions is zero");
+        root.note(problem.hint("name at least two emotions, or write `center = \"none\"` in `[vectors]`"));
+    }
+    if let (Some(Denoise::Components(components)), Some(source)) =
+        (parts.vectors.map(|vectors| vectors.denoise), parts.neutral)
+        && let SourceKind::Template(texts) = &source.kind
+        && components >= texts.passages.len()
+    {
+        let count = texts.passages.len();
+        let message =
+            format!("`denoise` removes {components} principal components, but neutral texts: {count}");
+        let span = place(&["vectors", "denoise"]).unwrap_or(source.span.clone());
+        let hint =
+            format!("so few have at most {}; bring more neutral texts, or lower `components`", count - 1);
+        root.note(Problem::at(span, message).hint(hint));
+    }
+}
+
+/// Pooling that would start behind every text of a source.
+fn beyond(
+    activations: &activations::Params,
+    emotions: &[String],
+    source: &Source,
+    written: Option<&Span>,
+) -> Option<Problem> {
+    let (most, why) = match &source.kind {
+        SourceKind::Generate { params, .. } => (params.max_new_tokens, "`max_new_tokens`"),
+        SourceKind::Template(template) => {
+            let word = emotions.iter().map(String::len).max().unwrap_or(0);
+            let filled = |passage: &String| {
+                let places = passage.matches("{emotion}").count();
+                passage.len() - places * "{emotion}".len() + places * word
+            };
+            // A token is at least one byte of the text.
+            (template.passages.iter().map(filled).max().unwrap_or(0), "the longest passage's bytes")
+        }
+        SourceKind::File { .. } => return None,
+    };
+    let from_token = activations.from_token;
+    if from_token < most || activations.short == Short::Whole {
+        return None;
+    }
+    let label = match source.name.as_str() {
+        "neutral" => "every neutral text".to_string(),
+        name => format!("every story of `{name}`"),
+    };
+    let message = format!("`from_token` = {from_token} is beyond {label}: at most {most} tokens ({why})");
+    let hint = "lower `from_token`, make the texts longer, or pool short ones whole with `short = \"whole\"`";
+    Some(Problem::at(written.unwrap_or(&source.span).clone(), message).hint(hint))
+}
