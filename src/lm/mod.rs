@@ -1,45 +1,31 @@
-//! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches.
+//! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches of results.
 
-use serde::{Deserialize, Serialize};
+pub mod attention;
+pub mod batch;
+pub mod cache;
+pub mod checkpoint;
+pub mod decoder;
+pub mod device;
+pub mod family;
+pub mod generate;
+pub mod hook;
+pub mod linear;
+pub mod mlp;
+pub mod model;
+pub mod norm;
+pub mod rope;
+pub mod sample;
+pub mod spec;
+pub mod template;
+pub mod tokenizer;
+pub mod weights;
 
-/// The type of a model's weights and of its arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dtype {
-    F32,
-    Bf16,
-    F16,
-}
-
-/// How a text is put before the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wrap {
-    /// As it stands.
-    Raw,
-    /// As the user's turn of the chat template.
-    User,
-    /// As the assistant's turn of the chat template.
-    Assistant,
-}
-
-/// How the logit lens applies the final norm to a direction `v`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LensNorm {
-    /// `W_U v`
-    None,
-    /// `W_U (gain * v)`
-    Gain,
-    /// The final norm applied to `v`.
-    Full,
-}
-
-/// Which positions a steering vector is added at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    All,
-    Prompt,
-    Generated,
-}
+pub use batch::Batch;
+pub use checkpoint::Checkpoint;
+pub use decoder::Decoder;
+pub use generate::Sampling;
+pub use hook::{Capture, Hook, Positions, Steer};
+pub use model::{LanguageModel, LensNorm};
+pub use spec::{Dtype, Spec};
+pub use template::{Message, Role};
+pub use tokenizer::{Tokens, Wrap};

@@ -1,4 +1,5 @@
-//! Runs the program's parts together, in process.
+//! The integration tests: one program, everything in process.
 
+mod lm;
 mod science;
 mod stages;

@@ -1,0 +1,76 @@
+//! A right-padded batch of token rows. Knows nothing of what the rows say.
+
+use anyhow::{Result, ensure};
+use tch::Tensor;
+
+/// Token rows of one forward pass, padded on the right.
+pub struct Batch {
+    /// `[batch, pos]` int64 on the CPU; padding is token 0.
+    pub ids: Tensor,
+    /// Real tokens of each row in this pass, at least 1.
+    pub lengths: Vec<usize>,
+    /// Position of each row's first column in its sequence: 0, but in a cached step of generation.
+    pub starts: Vec<usize>,
+    /// How many leading tokens of each row's sequence are its prompt; what follows is generated.
+    pub prompts: Vec<usize>,
+    /// Which sequence each row is: its place among the rows or prompts first given. Differs from
+    /// the row's number only in generation, where finished sequences leave the batch.
+    pub sequences: Vec<usize>,
+}
+
+impl Batch {
+    /// Rows that are prompts throughout.
+    ///
+    /// # Errors
+    /// No rows, or a row without tokens.
+    pub fn new<R: AsRef<[i64]>>(rows: &[R]) -> Result<Batch> {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.as_ref().len()).collect();
+        Batch::with_prompts(rows, &lengths)
+    }
+
+    /// Rows of which the first `prompts[row]` tokens are the prompt.
+    ///
+    /// # Errors
+    /// No rows, a row without tokens, or a prompt longer than its row.
+    pub fn with_prompts<R: AsRef<[i64]>>(rows: &[R], prompts: &[usize]) -> Result<Batch> {
+        ensure!(!rows.is_empty(), "a batch needs at least one row");
+        ensure!(prompts.len() == rows.len(), "{} prompt lengths for {} rows", prompts.len(), rows.len());
+        let lengths: Vec<usize> = rows.iter().map(|row| row.as_ref().len()).collect();
+        for (row, (&length, &prompt)) in lengths.iter().zip(prompts).enumerate() {
+            ensure!(length > 0, "row {row} of the batch has no tokens");
+            ensure!(prompt <= length, "row {row} has a prompt of {prompt} tokens in {length}");
+        }
+        let pos = lengths.iter().copied().max().unwrap_or(0);
+        let mut flat = vec![0i64; rows.len() * pos];
+        for (padded, row) in flat.chunks_exact_mut(pos).zip(rows) {
+            padded[..row.as_ref().len()].copy_from_slice(row.as_ref());
+        }
+        Ok(Batch {
+            ids: Tensor::from_slice(&flat).view([rows.len() as i64, pos as i64]),
+            starts: vec![0; rows.len()],
+            prompts: prompts.to_vec(),
+            sequences: (0..rows.len()).collect(),
+            lengths,
+        })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Number of columns, padding included.
+    pub fn pos(&self) -> usize {
+        self.ids.size()[1] as usize
+    }
+
+    /// `[batch, pos]` bool on the CPU: true where `wanted(row, position in the row's sequence)`.
+    pub fn mask(&self, wanted: impl Fn(usize, usize) -> bool) -> Tensor {
+        let (rows, pos) = (self.rows(), self.pos());
+        let flat: Vec<bool> = (0..rows)
+            .flat_map(|row| (0..pos).map(move |p| (row, p)))
+            .map(|(r, p)| wanted(r, self.starts[r] + p))
+            .collect();
+        Tensor::from_slice(&flat).view([rows as i64, pos as i64])
+    }
+}

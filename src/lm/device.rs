@@ -1,0 +1,146 @@
+//! Which device computes, and why. Knows nothing of models.
+
+use anyhow::{Result, bail, ensure};
+use tch::Device;
+
+/// A device with the reason for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The device.
+    pub device: Device,
+    /// What the hardware calls itself, where it can be told.
+    pub name: String,
+    /// Why this one.
+    pub reason: String,
+}
+
+impl Choice {
+    /// `cpu`, `cuda` or `mps`: the class that decides the numerics.
+    pub fn kind(&self) -> &'static str {
+        match self.device {
+            Device::Cuda(_) => "cuda",
+            Device::Mps => "mps",
+            Device::Cpu | Device::Vulkan => "cpu",
+        }
+    }
+}
+
+/// Chooses a device: `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+///
+/// # Errors
+/// Another word, or a device that is not there.
+pub fn choose(wanted: &str) -> Result<Choice> {
+    let cuda = load_cuda();
+    let reason = match wanted {
+        "auto" => None,
+        _ => Some(format!("asked for with --device {wanted}")),
+    };
+    let because = |automatic: &str| reason.clone().unwrap_or_else(|| automatic.to_string());
+    match wanted {
+        "auto" if cuda.is_ok() => Ok(choice(Device::Cuda(0), because("a CUDA device is there"))),
+        "auto" if tch::utils::has_mps() => Ok(choice(Device::Mps, because("Metal is there"))),
+        "auto" => {
+            let why = cuda.err().unwrap_or_default();
+            Ok(choice(Device::Cpu, format!("no GPU: {why}")))
+        }
+        "cpu" => Ok(choice(Device::Cpu, because(""))),
+        "mps" => {
+            ensure!(tch::utils::has_mps(), "--device mps: this libtorch has no Metal");
+            Ok(choice(Device::Mps, because("")))
+        }
+        _ => {
+            let index = match wanted.strip_prefix("cuda") {
+                Some("") => Some(0),
+                Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse::<usize>().ok()),
+                None => None,
+            };
+            let Some(index) = index else {
+                bail!("--device {wanted}: expected auto, cpu, cuda, cuda:N or mps");
+            };
+            if let Err(why) = cuda {
+                bail!("--device {wanted}: {why}");
+            }
+            let count = tch::Cuda::device_count();
+            ensure!((index as i64) < count, "--device {wanted}: there are {count} CUDA devices");
+            Ok(choice(Device::Cuda(index), because("")))
+        }
+    }
+}
+
+fn choice(device: Device, reason: String) -> Choice {
+    Choice { device, name: hardware_name(device), reason }
+}
+
+/// Loads libtorch's CUDA half, which the linker leaves out because nothing refers to it by symbol,
+/// and asks whether a device answers. The error says why there is none.
+fn load_cuda() -> Result<(), String> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::sync::OnceLock;
+        static LOADED: OnceLock<Result<(), String>> = OnceLock::new();
+        LOADED.get_or_init(load_cuda_library).clone()?;
+    }
+    match tch::Cuda::is_available() {
+        true => Ok(()),
+        false => Err("libtorch finds no CUDA device".into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn load_cuda_library() -> Result<(), String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    let path = std::path::Path::new(env!("EMOFLOW_LIBTORCH")).join("libtorch_cuda.so");
+    if !path.is_file() {
+        return Err("this libtorch is the one for CPUs".into());
+    }
+    // SAFETY: the library is part of the libtorch that the program is linked with; its constructors
+    // register kernels with the part that is loaded already.
+    match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
+        Ok(library) => {
+            // It must stay for as long as the program runs.
+            std::mem::forget(library);
+            Ok(())
+        }
+        Err(e) => Err(format!("{} cannot be loaded: {e}", path.display())),
+    }
+}
+
+/// What Linux says of the hardware; empty elsewhere.
+fn hardware_name(device: Device) -> String {
+    let after = |text: &str, key: &str| -> Option<String> {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    };
+    let name = match device {
+        Device::Cuda(index) => fs_err::read_dir("/proc/driver/nvidia/gpus").ok().and_then(|folders| {
+            let mut folders: Vec<_> = folders.flatten().map(|entry| entry.path()).collect();
+            folders.sort();
+            let information = fs_err::read_to_string(folders.get(index)?.join("information")).ok()?;
+            after(&information, "Model")
+        }),
+        Device::Cpu => {
+            fs_err::read_to_string("/proc/cpuinfo").ok().and_then(|text| after(&text, "model name"))
+        }
+        Device::Mps | Device::Vulkan => None,
+    };
+    name.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_has_a_reason() {
+        let auto = choose("auto").unwrap();
+        assert!(!auto.reason.is_empty());
+        let cpu = choose("cpu").unwrap();
+        assert_eq!(
+            (cpu.device, cpu.kind(), cpu.reason.as_str()),
+            (Device::Cpu, "cpu", "asked for with --device cpu")
+        );
+        for wrong in ["gpu", "cuda:x", "cuda1", ""] {
+            assert!(choose(wrong).unwrap_err().to_string().contains("expected auto"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Continuing prompts, many at once, with a cache of keys and values. Knows nothing of what the
+//! texts are for.
+
+use super::batch::Batch;
+use super::cache::Cache;
+use super::hook::Hook;
+use super::model::LanguageModel;
+use super::sample::{choose, uniform};
+use anyhow::{Context, Result, bail, ensure};
+use tch::{Kind, Tensor};
+
+pub use super::sample::Sampling;
+
+/// One sequence that is still being written; its row is its place in the list.
+struct Row {
+    sequence: usize,
+    prompt: usize,
+    last: i64,
+}
+
+impl LanguageModel {
+    /// Continues each prompt until a token that ends a text (left out of the result), until
+    /// `sampling.max_new_tokens`, or until the model's context is full. Returns the new tokens of
+    /// each prompt. A sequence's text depends on its prompt and its seed, not on its neighbours (but
+    /// for the last bits of the arithmetic). `progress` is told how many sequences have ended, each
+    /// time that number grows.
+    ///
+    /// # Errors
+    /// An empty or too long prompt; sampling settings out of range; logits that are not finite.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<i64>],
+        sampling: &Sampling,
+        seeds: &[u64],
+        hooks: &mut [&mut dyn Hook],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<i64>>> {
+        ensure!(seeds.len() == prompts.len(), "{} seeds for {} prompts", seeds.len(), prompts.len());
+        ensure!(
+            sampling.temperature >= 0.0 && sampling.temperature.is_finite(),
+            "temperature {}",
+            sampling.temperature
+        );
+        ensure!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
+        let mut written: Vec<Vec<i64>> = vec![Vec::new(); prompts.len()];
+        if prompts.is_empty() || sampling.max_new_tokens == 0 {
+            return Ok(written);
+        }
+        let first = Batch::new(prompts)?;
+        self.check_batch(&first)?;
+        let longest = first.pos().saturating_add(sampling.max_new_tokens).min(self.spec.context);
+        let _no_grad = tch::no_grad_guard();
+        let mut cache =
+            Cache::new(&self.spec, &first.lengths, longest, self.decoder.kind(), self.decoder.device());
+        let mut rows: Vec<Row> = first
+            .lengths
+            .iter()
+            .enumerate()
+            .map(|(sequence, &prompt)| Row { sequence, prompt, last: 0 })
+            .collect();
+        let resid = self.run(&first, Some(&cache), hooks, self.spec.n_layers - 1);
+        let ends: Vec<i64> = first.lengths.iter().map(|&n| n as i64 - 1).collect();
+        let every = Tensor::arange(rows.len() as i64, (Kind::Int64, resid.device()));
+        let mut resid =
+            resid.index(&[Some(every), Some(Tensor::from_slice(&ends).to_device(resid.device()))]);
+        loop {
+            self.draw(&resid, sampling, seeds, &written, &mut rows)?;
+            let before = rows.len();
+            for row in (0..rows.len()).rev() {
+                let Row { sequence, prompt, last } = rows[row];
+                let ended = self.ends.contains(&last);
+                if !ended {
+                    written[sequence].push(last);
+                }
+                let n = written[sequence].len();
+                if ended || n >= sampling.max_new_tokens || prompt + n >= self.spec.context {
+                    rows.swap_remove(row);
+                    cache.swap_remove(row);
+                }
+            }
+            if rows.len() < before {
+                progress(prompts.len() - rows.len());
+            }
+            if rows.is_empty() {
+                return Ok(written);
+            }
+            cache.advance();
+            let step = step_batch(&rows, &written);
+            resid = self.run(&step, Some(&cache), hooks, self.spec.n_layers - 1).squeeze_dim(1);
+        }
+    }
+
+    /// Draws each row's next token from the residuals `[batch, d_model]` of its last one.
+    fn draw(
+        &self,
+        resid: &Tensor,
+        sampling: &Sampling,
+        seeds: &[u64],
+        written: &[Vec<i64>],
+        rows: &mut [Row],
+    ) -> Result<()> {
+        let logits = self.decoder.unembed(resid).to_kind(Kind::Float);
+        let finite = logits.isfinite().all_dim(-1, false).to_kind(Kind::Int64);
+        let uniforms: Vec<f32> =
+            rows.iter().map(|row| uniform(seeds[row.sequence], written[row.sequence].len() as u64)).collect();
+        let drawn = Tensor::stack(&[choose(&logits, sampling, &uniforms), finite], 0);
+        let drawn = Vec::<Vec<i64>>::try_from(drawn).context("copy drawn tokens")?;
+        let [tokens, finite] = drawn.as_slice() else { bail!("two rows of numbers were drawn") };
+        for (row, (&token, &finite)) in rows.iter_mut().zip(tokens.iter().zip(finite)) {
+            ensure!(finite == 1, "sequence {}: the model's logits are not finite", row.sequence);
+            row.last = token;
+        }
+        Ok(())
+    }
+}
+
+/// The batch of one step: each row's last token.
+fn step_batch(rows: &[Row], written: &[Vec<i64>]) -> Batch {
+    let last: Vec<i64> = rows.iter().map(|row| row.last).collect();
+    Batch {
+        ids: Tensor::from_slice(&last).unsqueeze(1),
+        lengths: vec![1; rows.len()],
+        starts: rows.iter().map(|row| row.prompt + written[row.sequence].len() - 1).collect(),
+        prompts: rows.iter().map(|row| row.prompt).collect(),
+        sequences: rows.iter().map(|row| row.sequence).collect(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Reading and editing the residual stream while it is computed. Knows nothing of why.
+
+use super::batch::Batch;
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Sees every block's output and may change it.
+pub trait Hook {
+    /// `resid` is `resid_post[layer]`, `[batch, pos, d_model]`: the residual stream after block
+    /// `layer`, counted from 0, before any later norm. What is returned goes on to the next block
+    /// and to the hooks after this one.
+    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor;
+}
+
+/// Keeps the mean of each row's residuals over a range of its tokens, for the layers wanted. Pooled
+/// at once and on the model's device: no layer's full residuals outlive their block.
+pub struct Capture {
+    layers: Vec<usize>,
+    ranges: Vec<Range<usize>>,
+    means: Vec<Option<Tensor>>,
+}
+
+impl Capture {
+    /// `ranges[row]` are the token ranks to pool, counted from the row's first real token.
+    pub fn new(layers: &[usize], ranges: Vec<Range<usize>>) -> Capture {
+        Capture { layers: layers.to_vec(), ranges, means: layers.iter().map(|_| None).collect() }
+    }
+
+    /// The means, `[layer, batch, d_model]` in fp32 on the CPU, layers in the order asked for. One
+    /// copy to the host.
+    ///
+    /// # Errors
+    /// A layer that the pass did not reach.
+    pub fn finish(self) -> Result<Tensor> {
+        ensure!(!self.layers.is_empty(), "no layer was to be captured");
+        let mut means = Vec::new();
+        for (layer, mean) in self.layers.iter().zip(self.means) {
+            means.push(mean.with_context(|| format!("the forward pass did not reach layer {layer}"))?);
+        }
+        Ok(Tensor::stack(&means, 0).to_device(Device::Cpu))
+    }
+}
+
+impl Hook for Capture {
+    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor {
+        for (wanted, mean) in self.layers.iter().zip(&mut self.means) {
+            if *wanted == layer {
+                *mean = Some(pool(&resid, &self.ranges, batch));
+            }
+        }
+        resid
+    }
+}
+
+/// The fp32 mean of each row over its range, `[batch, d_model]`. What lies outside is replaced by 0,
+/// not multiplied by it: an infinity in the padding stays there.
+fn pool(resid: &Tensor, ranges: &[Range<usize>], batch: &Batch) -> Tensor {
+    assert_eq!(ranges.len(), batch.rows(), "one range of tokens for each row");
+    for (range, length) in ranges.iter().zip(&batch.lengths) {
+        assert!(
+            range.start < range.end && range.end <= *length,
+            "range {range:?} of a row of {length} tokens"
+        );
+    }
+    let outside = batch.mask(|row, at| !ranges[row].contains(&at)).to_device(resid.device());
+    let counts: Vec<f32> = ranges.iter().map(|r| r.len() as f32).collect();
+    let counts = Tensor::from_slice(&counts).to_device(resid.device()).unsqueeze(1);
+    let kept = resid.to_kind(Kind::Float).masked_fill(&outside.unsqueeze(-1), 0.0);
+    kept.sum_dim_intlist(1, false, Kind::Float) / counts
+}
+
+/// Which tokens are steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// Every token.
+    All,
+    /// The prompt's tokens alone.
+    Prompt,
+    /// The tokens after the prompt alone.
+    Generated,
+}
+
+/// Adds `strength * vector` to the residual stream after one block.
+pub struct Steer {
+    /// The block, counted from 0.
+    pub layer: usize,
+    /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own.
+    pub vector: Tensor,
+    /// Multiplies the vector.
+    pub strength: f64,
+    /// Which tokens are steered.
+    pub positions: Positions,
+}
+
+impl Hook for Steer {
+    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor {
+        if layer != self.layer {
+            return resid;
+        }
+        let device = resid.device();
+        let vector = self.vector.to_device(device).to_kind(Kind::Float) * self.strength;
+        let added = match vector.dim() {
+            1 => vector,
+            _ => {
+                let sequences: Vec<i64> = batch.sequences.iter().map(|&s| s as i64).collect();
+                vector.index_select(0, &Tensor::from_slice(&sequences).to_device(device)).unsqueeze(1)
+            }
+        };
+        let added = match self.positions {
+            Positions::All => added,
+            Positions::Prompt => {
+                added * self.where_steered(batch, |at, prompt| at < prompt).to_device(device)
+            }
+            Positions::Generated => {
+                added * self.where_steered(batch, |at, prompt| at >= prompt).to_device(device)
+            }
+        };
+        // Added in fp32 and rounded once.
+        (resid.to_kind(Kind::Float) + added).to_kind(resid.kind())
+    }
+}
+
+impl Steer {
+    /// `[batch, pos, 1]` fp32, 1 where `wanted(position, prompt length)`.
+    fn where_steered(&self, batch: &Batch, wanted: impl Fn(usize, usize) -> bool) -> Tensor {
+        batch.mask(|row, at| wanted(at, batch.prompts[row])).to_kind(Kind::Float).unsqueeze(-1)
+    }
+}

@@ -1,0 +1,197 @@
+//! A language model: tokenizer, chat template and decoder of one checkpoint, run without gradients.
+//! Knows nothing of what is asked of it.
+
+use super::batch::Batch;
+use super::cache::Cache;
+use super::checkpoint::Checkpoint;
+use super::decoder::Decoder;
+use super::hook::Hook;
+use super::norm::normalize;
+use super::spec::{Dtype, Spec};
+use super::template::Message;
+use super::tokenizer::{Tokenizer, Tokens, Wrap};
+use super::weights;
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+/// What is done to a direction before it is read through the unembedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LensNorm {
+    /// Nothing: `W_U v`.
+    None,
+    /// The final norm's gain: `W_U (gain * v)`.
+    Gain,
+    /// The final norm: `W_U norm(v)`.
+    Full,
+}
+
+/// A model that is ready to run.
+pub struct LanguageModel {
+    /// Its sizes and switches.
+    pub spec: Spec,
+    pub(super) decoder: Decoder,
+    pub(super) ends: Vec<i64>,
+    tokenizer: Tokenizer,
+}
+
+impl LanguageModel {
+    /// Loads a checkpoint as `dtype` on `device`: weights are mapped and converted one by one.
+    ///
+    /// # Errors
+    /// A file that cannot be read; tensors that do not fit `config.json` (see [`weights::check`]).
+    pub fn load(checkpoint: &Checkpoint, dtype: Dtype, device: Device) -> Result<LanguageModel> {
+        let load = || -> Result<LanguageModel> {
+            let spec = checkpoint.spec()?;
+            let tokenizer = Tokenizer::load(checkpoint, spec.bos)?;
+            let mut tensors = weights::load(&spec, &checkpoint.weights, dtype, device)?;
+            let decoder = Decoder::from_tensors(&spec, &mut tensors)?;
+            Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
+        };
+        load().with_context(|| format!("load {}", checkpoint.dir.display()))
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        self.decoder.device()
+    }
+
+    /// The forward pass, for callers that want gradients.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// See [`Tokenizer::encode`].
+    pub fn encode(&self, text: &str) -> Result<Tokens> {
+        self.tokenizer.encode(text)
+    }
+
+    /// See [`Tokenizer::encode_wrapped`].
+    pub fn encode_wrapped(&self, text: &str, wrap: Wrap) -> Result<Tokens> {
+        self.tokenizer.encode_wrapped(text, wrap)
+    }
+
+    /// See [`Tokenizer::encode_chat`].
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<i64>> {
+        self.tokenizer.encode_chat(messages)
+    }
+
+    /// Whether the checkpoint has a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.tokenizer.has_chat_template()
+    }
+
+    /// See [`Tokenizer::encode_continuation`].
+    pub fn encode_continuation(&self, prompt: &str, word: &str) -> Result<(Vec<i64>, Vec<i64>)> {
+        self.tokenizer.encode_continuation(prompt, word)
+    }
+
+    /// See [`Tokenizer::token`].
+    pub fn token(&self, id: u32) -> String {
+        self.tokenizer.token(id)
+    }
+
+    /// See [`Tokenizer::decode`].
+    pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        self.tokenizer.decode(ids)
+    }
+
+    /// One pass of a right-padded batch through blocks `0..=last` (`None`: all of them), without
+    /// unembedding. Hooks see each block's `resid_post` in the order given. Returns the residual
+    /// after the last block, `[batch, pos, d_model]`, on the model's device.
+    ///
+    /// # Errors
+    /// A layer or a token that the model does not have; a row longer than its context.
+    pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<usize>) -> Result<Tensor> {
+        let last = last.unwrap_or(self.spec.n_layers - 1);
+        ensure!(last < self.spec.n_layers, "layer {last} of a model with {} layers", self.spec.n_layers);
+        self.check_batch(batch)?;
+        let _no_grad = tch::no_grad_guard();
+        Ok(self.run(batch, None, hooks, last))
+    }
+
+    /// Logits `[.., d_vocab]` of residuals `[.., d_model]` after the last block.
+    pub fn logits(&self, resid: &Tensor) -> Tensor {
+        tch::no_grad(|| self.decoder.unembed(resid))
+    }
+
+    /// For each row, the log-probability in nats of its tokens after the prompt, summed. `resid` is
+    /// what [`forward`](Self::forward) returned for `batch` through all blocks. Softmax in fp32, sum
+    /// in fp64; only the positions that count are unembedded.
+    ///
+    /// # Errors
+    /// A row without prompt, whose first token nothing predicts.
+    pub fn continuation_logprobs(&self, resid: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
+        let mut out = Vec::with_capacity(batch.rows());
+        let _no_grad = tch::no_grad_guard();
+        for row in 0..batch.rows() {
+            let (prompt, n) = (batch.prompts[row] as i64, (batch.lengths[row] - batch.prompts[row]) as i64);
+            ensure!(prompt > 0, "row {row} has no prompt");
+            let logits = self.decoder.unembed(&resid.get(row as i64).narrow(0, prompt - 1, n));
+            let ids = batch.ids.get(row as i64).narrow(0, prompt, n).to_device(resid.device());
+            let each =
+                logits.to_kind(Kind::Float).log_softmax(-1, Kind::Float).gather(-1, &ids.unsqueeze(1), false);
+            out.push(each.to_device(Device::Cpu).sum(Kind::Double).double_value(&[]));
+        }
+        Ok(out)
+    }
+
+    /// What directions of the residual stream say in words: `[n, d_model]` in fp32 to
+    /// `[n, d_vocab]` in fp32 on the CPU. The product is in fp32 whatever the model's dtype.
+    pub fn unembed_direction(&self, directions: &Tensor, norm: LensNorm) -> Tensor {
+        /// Rows of the unembedding held in fp32 at a time.
+        const ROWS: i64 = 16_384;
+        tch::no_grad(|| {
+            let v = directions.to_device(self.device()).to_kind(Kind::Float);
+            let final_norm = self.decoder.final_norm();
+            let gain = final_norm.gain.to_kind(Kind::Float);
+            let v = match norm {
+                LensNorm::None => v,
+                LensNorm::Gain => v * gain,
+                LensNorm::Full => normalize(&v, final_norm.eps) * gain,
+            };
+            let unembed = self.decoder.unembed_weight();
+            let d_vocab = unembed.size()[0];
+            let parts: Vec<Tensor> = (0..d_vocab)
+                .step_by(ROWS as usize)
+                .map(|start| {
+                    let rows = unembed.narrow(0, start, ROWS.min(d_vocab - start)).to_kind(Kind::Float);
+                    v.matmul(&rows.tr()).to_device(Device::Cpu)
+                })
+                .collect();
+            Tensor::cat(&parts, -1)
+        })
+    }
+
+    /// Refuses what would be read past the end of the embedding or of the context.
+    pub(super) fn check_batch(&self, batch: &Batch) -> Result<()> {
+        ensure!(
+            batch.pos() <= self.spec.context,
+            "{} tokens do not fit the model's context of {}",
+            batch.pos(),
+            self.spec.context
+        );
+        let (low, high) = (batch.ids.min().int64_value(&[]), batch.ids.max().int64_value(&[]));
+        ensure!(
+            low >= 0 && high < self.spec.d_vocab as i64,
+            "token {} is not one of the model's {}",
+            if low < 0 { low } else { high },
+            self.spec.d_vocab
+        );
+        Ok(())
+    }
+
+    pub(super) fn run(
+        &self,
+        batch: &Batch,
+        cache: Option<&Cache>,
+        hooks: &mut [&mut dyn Hook],
+        last: usize,
+    ) -> Tensor {
+        let ids = batch.ids.to_device(self.device());
+        self.decoder.run(&ids, cache, last, &mut |layer, resid| {
+            hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, batch))
+        })
+    }
+}

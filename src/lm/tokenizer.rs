@@ -1,0 +1,239 @@
+//! Text to token ids and back, as the checkpoint's tokenizer and chat template have it, keeping
+//! track of which tokens are the text's own. Knows no weights.
+
+use super::checkpoint::Checkpoint;
+use super::template::{ChatTemplate, Message, Role};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Serialize;
+use serde_json::Value;
+use std::ops::Range;
+use tokenizers::{Encoding, Tokenizer as Fast};
+
+/// Token ids, and which of them are the text's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// All of them: what the model reads.
+    pub ids: Vec<i64>,
+    /// Those that the text itself became. A token that the tokenizer or the template adds (BOS, a
+    /// turn's header) is not among them; a token that joins the two is.
+    pub text: Range<usize>,
+}
+
+/// What stands around a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wrap {
+    /// Nothing but the tokenizer's own BOS.
+    Raw,
+    /// The chat template, as the user's turn.
+    User,
+    /// The chat template, as the model's turn after an empty one of the user, since many templates
+    /// refuse a conversation that the model opens.
+    Assistant,
+}
+
+/// The tokenizer of one checkpoint with its chat template.
+pub struct Tokenizer {
+    fast: Fast,
+    bos: Option<i64>,
+    template: Option<ChatTemplate>,
+}
+
+/// Stands for the text while its place in the template is looked for; no template writes it.
+const PLACE: &str = "\u{e000}emoflow\u{e001}";
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template. `bos` is the id that
+    /// `config.json` gives.
+    ///
+    /// # Errors
+    /// A file that cannot be read or parsed.
+    pub fn load(checkpoint: &Checkpoint, bos: Option<i64>) -> Result<Tokenizer> {
+        let mut fast = Fast::from_bytes(checkpoint.read_tokenizer()?)
+            .map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer.display()))?;
+        // Some files carry the settings of their last training run.
+        fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
+        fast.with_padding(None);
+        let config = checkpoint.read_tokenizer_config()?;
+        let mut special_tokens = special_tokens(&config);
+        if let Some(id) = bos.and_then(|id| u32::try_from(id).ok())
+            && !special_tokens.iter().any(|(name, _)| name == "bos_token")
+            && let Some(token) = fast.id_to_token(id)
+        {
+            special_tokens.push(("bos_token".into(), token));
+        }
+        let bos = special_tokens
+            .iter()
+            .find(|(name, _)| name == "bos_token")
+            .and_then(|(_, token)| fast.token_to_id(token))
+            .map(i64::from);
+        let source = checkpoint.read_chat_template()?.or_else(|| chat_template(&config));
+        let template = source.map(|source| ChatTemplate::new(&source, special_tokens)).transpose()?;
+        let mut tokenizer = Tokenizer { fast, bos, template };
+        tokenizer.apply_add_bos(&config);
+        Ok(tokenizer)
+    }
+
+    /// Whether the checkpoint has a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The text as it stands, after the BOS that the tokenizer adds, if it adds one. One BOS: a text
+    /// that begins with it does not get another.
+    pub fn encode(&self, text: &str) -> Result<Tokens> {
+        let encoding = self.encoding(text, true)?;
+        let mut ids = ids(&encoding);
+        let special = encoding.get_special_tokens_mask();
+        let start = special.iter().position(|&s| s == 0).unwrap_or(ids.len());
+        let mut text = start..special.iter().rposition(|&s| s == 0).map_or(start, |last| last + 1);
+        // An EOS after the text would tell the model that it has ended.
+        ids.truncate(text.end);
+        if self.bos.is_some()
+            && text.start == 1
+            && ids.first().copied() == self.bos
+            && ids.get(1).copied() == self.bos
+        {
+            ids.remove(0);
+            text.end -= 1;
+        }
+        Ok(Tokens { ids, text })
+    }
+
+    /// The text inside the chat template.
+    ///
+    /// # Errors
+    /// No chat template; a template that refuses the conversation or changes the text beyond
+    /// trimming it.
+    pub fn encode_wrapped(&self, text: &str, wrap: Wrap) -> Result<Tokens> {
+        let conversation = |content: &str| match wrap {
+            Wrap::Assistant => {
+                vec![Message::new(Role::User, ""), Message::new(Role::Assistant, content)]
+            }
+            Wrap::Raw | Wrap::User => vec![Message::new(Role::User, content)],
+        };
+        if wrap == Wrap::Raw {
+            return self.encode(text);
+        }
+        let template = self.template()?;
+        let empty = template.render(&conversation(PLACE), false)?;
+        let (before, after) = empty.split_once(PLACE).context("the chat template leaves the text out")?;
+        let rendered = template.render(&conversation(text), false)?;
+        let bytes = [text, text.trim()]
+            .into_iter()
+            .find(|text| {
+                rendered.strip_prefix(before).and_then(|rest| rest.strip_prefix(*text)) == Some(after)
+            })
+            .map(|text| before.len()..before.len() + text.len())
+            .context("the chat template changes the text, so that its tokens cannot be told")?;
+        let encoding = self.encoding(&rendered, false)?;
+        let text = tokens_within(&encoding, &bytes);
+        Ok(Tokens { ids: ids(&encoding), text })
+    }
+
+    /// A conversation with the model's turn opened. Special tokens are the template's.
+    ///
+    /// # Errors
+    /// No chat template, or one that refuses the conversation.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<i64>> {
+        let rendered = self.template()?.render(messages, true)?;
+        Ok(ids(&self.encoding(&rendered, false)?))
+    }
+
+    /// The prompt's ids, and those of a space and `word` as the tokenizer splits them after it.
+    ///
+    /// # Errors
+    /// A tokenizer that joins the prompt's end with the word.
+    pub fn encode_continuation(&self, prompt: &str, word: &str) -> Result<(Vec<i64>, Vec<i64>)> {
+        let prompt_ids = self.encode(prompt)?.ids;
+        let mut all = self.encode(&format!("{prompt} {word}"))?.ids;
+        ensure!(
+            all.len() > prompt_ids.len() && all.starts_with(&prompt_ids),
+            "the tokenizer joins the end of the prompt {prompt:?} with {word:?}; end the prompt with a whole word"
+        );
+        let word_ids = all.split_off(prompt_ids.len());
+        Ok((prompt_ids, word_ids))
+    }
+
+    /// One token for people: its text with its leading space, or its name where it is no whole text.
+    pub fn token(&self, id: u32) -> String {
+        let Some(name) = self.fast.id_to_token(id) else { return format!("[{id}]") };
+        if name.contains('\u{2581}') {
+            return name.replace('\u{2581}', " ");
+        }
+        match self.fast.decode(&[id], false) {
+            Ok(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => text,
+            _ => name,
+        }
+    }
+
+    /// Text of token ids, special tokens left out.
+    pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        self.fast.decode(&ids, true).map_err(|e| anyhow!("decode tokens: {e}"))
+    }
+
+    fn template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().context("the model has no chat template")
+    }
+
+    fn encoding(&self, text: &str, special: bool) -> Result<Encoding> {
+        self.fast
+            .encode(text, special)
+            .map_err(|e| anyhow!("tokenize {:?}: {e}", text.chars().take(40).collect::<String>()))
+    }
+
+    /// Where `tokenizer_config.json` says in words whether a BOS is added, it wins over
+    /// `tokenizer.json`, as in transformers' Llama tokenizers.
+    fn apply_add_bos(&mut self, config: &Value) {
+        let (Some(wanted), Some(bos)) = (config["add_bos_token"].as_bool(), self.bos) else { return };
+        let adds = self.fast.encode("a", true).is_ok_and(|e| ids(&e).first() == Some(&bos));
+        if wanted == adds {
+            return;
+        }
+        let post = wanted.then(|| {
+            let token = self.fast.id_to_token(bos as u32).unwrap_or_default();
+            tokenizers::processors::template::TemplateProcessing::builder()
+                .try_single(vec![token.clone(), "$A".into()])
+                .ok()
+                .and_then(|b| b.special_tokens(vec![(token, bos as u32)]).build().ok())
+        });
+        self.fast.with_post_processor(post.flatten());
+    }
+}
+
+fn ids(encoding: &Encoding) -> Vec<i64> {
+    encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
+}
+
+/// The tokens that hold at least one byte of `bytes`.
+fn tokens_within(encoding: &Encoding, bytes: &Range<usize>) -> Range<usize> {
+    let holds = |&(from, to): &(usize, usize)| from < bytes.end && to > bytes.start && from < to;
+    let offsets = encoding.get_offsets();
+    let start = offsets.iter().position(holds).unwrap_or(0);
+    start..offsets.iter().rposition(holds).map_or(start, |last| last + 1)
+}
+
+/// The template in `tokenizer_config.json`: a string, or a list of named ones, of which `default`.
+fn chat_template(config: &Value) -> Option<String> {
+    match &config["chat_template"] {
+        Value::String(source) => Some(source.clone()),
+        Value::Array(named) => {
+            let default = named.iter().find(|t| t["name"] == "default")?;
+            Some(default["template"].as_str()?.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// `bos_token` and its like: each a string, or a table with `content`.
+fn special_tokens(config: &Value) -> Vec<(String, String)> {
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
+        .into_iter()
+        .filter_map(|name| {
+            let token = &config[name];
+            let text = token.as_str().or_else(|| token["content"].as_str())?;
+            Some((name.to_string(), text.to_string()))
+        })
+        .collect()
+}

@@ -1,0 +1,567 @@
+//! Language models against what transformers computed (`tests/fixtures/make_fixtures.py`), the laws
+//! that hold for every model, and checkpoints that must be refused.
+
+use emoflow::lm::weights;
+use emoflow::lm::{
+    Batch, Capture, Checkpoint, Decoder, Dtype, Hook, LanguageModel, LensNorm, Message, Positions, Role,
+    Sampling, Steer, Wrap,
+};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+const FIXTURES: [&str; 7] = [
+    "llama-gqa",
+    "llama-bf16",
+    "llama3-rope",
+    "llama-linear-rope",
+    "llama-untied",
+    "llama-bias",
+    "llama-sharded",
+];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn load(name: &str) -> LanguageModel {
+    load_as(name, Dtype::F32)
+}
+
+fn load_as(name: &str, dtype: Dtype) -> LanguageModel {
+    let checkpoint = Checkpoint::open(&folder(name)).unwrap();
+    LanguageModel::load(&checkpoint, dtype, Device::Cpu).unwrap()
+}
+
+fn reference(name: &str) -> HashMap<String, Tensor> {
+    Tensor::read_safetensors(folder(name).join("reference.safetensors")).unwrap().into_iter().collect()
+}
+
+fn ids(tensor: &Tensor) -> Vec<i64> {
+    tensor.try_into().unwrap()
+}
+
+/// Largest difference, relative to the largest entry of `want`.
+fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
+    assert_eq!(got.size(), want.size());
+    let (got, want) = (got.to_kind(Kind::Double), want.to_kind(Kind::Double));
+    (got - &want).abs().max().double_value(&[]) / want.abs().max().double_value(&[])
+}
+
+/// Keeps every layer's residuals in full.
+#[derive(Default)]
+struct Everything(Vec<Tensor>);
+
+impl Hook for Everything {
+    fn resid_post(&mut self, layer: usize, resid: Tensor, _: &Batch) -> Tensor {
+        assert_eq!(layer, self.0.len());
+        self.0.push(resid.shallow_clone());
+        resid
+    }
+}
+
+/// Random numbers that do not depend on the tests' order.
+fn random(shape: &[i64], seed: u64) -> Tensor {
+    let n: i64 = shape.iter().product();
+    let numbers: Vec<f32> =
+        (0..n).map(|i| emoflow::lm::sample::uniform(seed, i as u64) * 2.0 - 1.0).collect();
+    Tensor::from_slice(&numbers).view(shape)
+}
+
+#[test]
+fn every_layer_agrees_with_transformers() {
+    for name in FIXTURES {
+        let (model, want) = (load(name), reference(name));
+        let batch = Batch::new(&[ids(&want["ids"])]).unwrap();
+        let mut seen = Everything::default();
+        let resid = model.forward(&batch, &mut [&mut seen], None).unwrap();
+        for (layer, got) in seen.0.iter().enumerate() {
+            let error = relative_error(&got.get(0), &want["resid_post"].get(layer as i64));
+            assert!(
+                error < 1e-4,
+                "{name}: layer {layer} is the first that differs: relative error {error:.1e}"
+            );
+        }
+        assert_eq!(seen.0.len(), model.spec.n_layers);
+        let logits = model.logits(&resid.get(0));
+        let error = relative_error(&logits.narrow(0, logits.size()[0] - 8, 8), &want["logits"]);
+        assert!(error < 1e-4, "{name}: logits differ: relative error {error:.1e}");
+    }
+}
+
+#[test]
+fn greedy_tokens_and_token_ids_agree_with_transformers() {
+    for name in FIXTURES {
+        let (model, want) = (load(name), reference(name));
+        let prompt = ids(&want["ids"])[..12].to_vec();
+        let written = model.generate(&[prompt], &Sampling::greedy(32), &[0], &mut [], &mut |_| {}).unwrap();
+        let mut expected = ids(&want["greedy"]);
+        let end = expected.iter().position(|id| model.spec.eos.contains(id)).unwrap_or(32);
+        assert!(end > 8, "{name}: the fixture ends too early to tell anything");
+        expected.truncate(end);
+        assert_eq!(written[0], expected, "{name}");
+
+        let text = "Mara laughs at the old map, because the station door is closed and the boats left at noon. Her \
+                    hands shook while the rain counted the rivers, and the café sang quietly as the children \
+                    answered the letter about a lost key.";
+        let tokens = model.encode(text).unwrap();
+        assert_eq!(tokens.ids, ids(&want["ids"]), "{name}");
+        let bos = usize::from(name != "llama-linear-rope");
+        assert_eq!(tokens.text, bos..tokens.ids.len(), "{name}");
+        assert_eq!(model.decode(&tokens.ids).unwrap(), text);
+        let with_its_own = model.encode(&format!("<|bos|>{text}")).unwrap();
+        assert_eq!(with_its_own.ids.iter().filter(|&&id| id == 0).count(), 1, "{name}: one BOS");
+    }
+}
+
+#[test]
+fn chat_templates_agree_with_transformers() {
+    let say = Message::new;
+    let chat = [
+        say(Role::System, "Write a short story."),
+        say(Role::User, "  About a lost key, please. "),
+        say(Role::Assistant, "The key left."),
+        say(Role::User, "Write it again."),
+    ];
+    // A string, the default of a list, a file of its own.
+    for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
+        let model = load(name);
+        assert!(model.has_chat_template());
+        assert_eq!(model.encode_chat(&chat).unwrap(), ids(&reference(name)["chat"]), "{name}");
+        let refused = model.encode_chat(&chat[2..]).unwrap_err();
+        assert!(format!("{refused:#}").contains("turns must alternate"), "{refused:#}");
+    }
+    let without = load("llama-untied");
+    assert!(!without.has_chat_template());
+    assert!(without.encode_wrapped("x", Wrap::User).unwrap_err().to_string().contains("no chat template"));
+}
+
+#[test]
+fn wrapped_text_keeps_its_own_tokens() {
+    let model = load("llama-gqa");
+    for text in ["Mara laughs at the old map.", "user", "  The rain sang.\n", "café"] {
+        for wrap in [Wrap::Raw, Wrap::User, Wrap::Assistant] {
+            let tokens = model.encode_wrapped(text, wrap).unwrap();
+            let own = model.decode(&tokens.ids[tokens.text.clone()]).unwrap();
+            assert_eq!(own.trim(), text.trim(), "{wrap:?}");
+            assert_eq!(tokens.ids.iter().filter(|&&id| id == 0).count(), 1, "{wrap:?}: one BOS");
+        }
+    }
+    let raw = model.encode_wrapped("user", Wrap::Raw).unwrap();
+    assert_eq!((raw.text.start, raw.ids.len()), (1, raw.text.end));
+    assert!(model.encode_wrapped("user", Wrap::Assistant).unwrap().text.start > 10);
+}
+
+#[test]
+fn a_continuation_is_split_after_its_prompt() {
+    let model = load("llama-gqa");
+    let (prompt, word) = model.encode_continuation("He feels", "proud").unwrap();
+    assert_eq!(prompt, model.encode("He feels").unwrap().ids);
+    assert_eq!(model.decode(&word).unwrap(), " proud");
+    assert_eq!([prompt, word].concat(), model.encode("He feels proud").unwrap().ids);
+}
+
+#[test]
+fn padding_and_neighbours_do_not_change_a_row() {
+    for name in ["llama-gqa", "llama-bias", "llama3-rope"] {
+        let model = load(name);
+        let long = ids(&reference(name)["ids"]);
+        let rows = [long[..40].to_vec(), long[5..12].to_vec(), long.clone(), long[..1].to_vec()];
+        let ranges = vec![3..40, 0..7, 50..long.len(), 0..1];
+        let layers: Vec<usize> = (0..model.spec.n_layers).collect();
+        let mut together = Capture::new(&layers, ranges.clone());
+        let _ = model.forward(&Batch::new(&rows).unwrap(), &mut [&mut together], None).unwrap();
+        let together = together.finish().unwrap();
+        for (row, range) in ranges.into_iter().enumerate() {
+            let mut seen = Everything::default();
+            let _ = model.forward(&Batch::new(&rows[row..=row]).unwrap(), &mut [&mut seen], None).unwrap();
+            for &layer in &layers {
+                // The mean by its definition, in double precision.
+                let own = seen.0[layer].get(0).narrow(0, range.start as i64, range.len() as i64);
+                let want = own.to_kind(Kind::Double).mean_dim(0, false, Kind::Double);
+                let error = relative_error(&together.get(layer as i64).get(row as i64), &want);
+                assert!(error < 2e-6, "{name}: row {row}, layer {layer}: {error:.1e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pass_stops_after_the_last_layer_asked_for() {
+    let model = load("llama-gqa");
+    let batch = Batch::new(&[ids(&reference("llama-gqa")["ids"])]).unwrap();
+    let mut seen = Everything::default();
+    let resid = model.forward(&batch, &mut [&mut seen], Some(1)).unwrap();
+    assert_eq!(seen.0.len(), 2);
+    assert!(resid.equal(&seen.0[1]));
+    let mut beyond = Capture::new(&[2], vec![0..3]);
+    let _ = model.forward(&batch, &mut [&mut beyond], Some(1)).unwrap();
+    assert!(beyond.finish().unwrap_err().to_string().contains("layer 2"));
+    assert!(model.forward(&batch, &mut [], Some(3)).unwrap_err().to_string().contains("layer 3"));
+}
+
+#[test]
+fn steering_follows_its_laws() {
+    let model = load("llama-gqa");
+    let long = ids(&reference("llama-gqa")["ids"]);
+    let batch = Batch::with_prompts(&[long[..20].to_vec(), long[..9].to_vec()], &[12, 9]).unwrap();
+    let v = random(&[32], 1);
+    let steer = |layer, vector: &Tensor, strength, positions| Steer {
+        layer,
+        vector: vector.shallow_clone(),
+        strength,
+        positions,
+    };
+    let plain = model.forward(&batch, &mut [], None).unwrap();
+    let run = |hooks: &mut [&mut dyn Hook]| model.forward(&batch, hooks, None).unwrap();
+
+    let zero = run(&mut [&mut steer(1, &v, 0.0, Positions::All)]);
+    assert!(zero.equal(&plain), "steering by 0 is the identity");
+
+    let (mut plus, mut minus) = (steer(1, &v, 2.0, Positions::All), steer(1, &v, -2.0, Positions::All));
+    assert!(relative_error(&run(&mut [&mut plus, &mut minus]), &plain) < 1e-5, "+v then -v restores");
+
+    let last = run(&mut [&mut steer(2, &v, 2.0, Positions::All)]);
+    assert!(relative_error(&last, &(&plain + &v * 2.0)) < 1e-6, "after the last block, steering is addition");
+
+    let generated = run(&mut [&mut steer(0, &v, 2.0, Positions::Generated)]);
+    assert!(
+        generated.narrow(1, 0, 12).get(0).equal(&plain.narrow(1, 0, 12).get(0)),
+        "the prompt is not steered"
+    );
+    assert!(relative_error(&generated.get(0).get(12), &plain.get(0).get(12)) > 1e-2);
+    let prompt = run(&mut [&mut steer(0, &v, 2.0, Positions::Prompt)]);
+    assert!(relative_error(&prompt.get(0).get(0), &plain.get(0).get(0)) > 1e-2);
+
+    let own = Tensor::stack(&[v.zeros_like(), v.shallow_clone()], 0);
+    let each = run(&mut [&mut steer(2, &own, 2.0, Positions::All)]);
+    assert!(
+        each.get(0).equal(&plain.get(0)) && !each.get(1).equal(&plain.get(1)),
+        "each row by its own vector"
+    );
+}
+
+#[test]
+fn cached_generation_equals_uncached() {
+    for name in ["llama-gqa", "llama-bias", "llama3-rope"] {
+        let model = load(name);
+        let long = ids(&reference(name)["ids"]);
+        let prompts =
+            vec![long[..30].to_vec(), long[..2].to_vec(), long[10..17].to_vec(), long[..1].to_vec()];
+        let v = random(&[32], 2);
+        for positions in [Positions::All, Positions::Prompt, Positions::Generated] {
+            let steer = || Steer { layer: 1, vector: v.shallow_clone(), strength: 1.5, positions };
+            let together = model
+                .generate(&prompts, &Sampling::greedy(24), &[0; 4], &mut [&mut steer()], &mut |_| {})
+                .unwrap();
+            for (prompt, together) in prompts.iter().zip(&together) {
+                let mut row = prompt.clone();
+                for _ in 0..24 {
+                    let batch = Batch::with_prompts(&[&row], &[prompt.len()]).unwrap();
+                    let resid = model.forward(&batch, &mut [&mut steer()], None).unwrap();
+                    let next = model.logits(&resid.get(0).get(-1)).argmax(0, false).int64_value(&[]);
+                    if model.spec.eos.contains(&next) {
+                        break;
+                    }
+                    row.push(next);
+                }
+                assert_eq!(together, &row[prompt.len()..], "{name}, {positions:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sampled_text_depends_on_its_prompt_and_seed_alone() {
+    let model = load("llama-untied");
+    let long = ids(&reference("llama-untied")["ids"]);
+    let prompts: Vec<Vec<i64>> = (0..6).map(|i| long[..4 + 3 * i].to_vec()).collect();
+    let sampling = Sampling { max_new_tokens: 40, temperature: 1.5, top_k: 50, top_p: 0.95 };
+    let seeds = [5, 6, 7, 8, 9, 10];
+    let mut ended = Vec::new();
+    let together = model.generate(&prompts, &sampling, &seeds, &mut [], &mut |n| ended.push(n)).unwrap();
+    assert_eq!(ended.last(), Some(&6));
+    for ((prompt, seed), together) in prompts.iter().zip(seeds).zip(&together) {
+        let alone =
+            model.generate(std::slice::from_ref(prompt), &sampling, &[seed], &mut [], &mut |_| {}).unwrap();
+        assert_eq!(&alone[0], together, "seed {seed}");
+    }
+    let other = model.generate(&prompts, &sampling, &[1; 6], &mut [], &mut |_| {}).unwrap();
+    assert_ne!(other, together);
+    assert!(together.iter().flatten().all(|id| !model.spec.eos.contains(id)), "no end token in the text");
+}
+
+#[test]
+fn generation_stops_where_the_context_is_full() {
+    let model = load("llama-gqa");
+    let prompts = vec![vec![5; 250], vec![6; 100]];
+    let written = model.generate(&prompts, &Sampling::greedy(9), &[0; 2], &mut [], &mut |_| {}).unwrap();
+    assert_eq!((written[0].len(), written[1].len()), (6, 9));
+    let too_long = model.generate(&[vec![5; 257]], &Sampling::greedy(9), &[0], &mut [], &mut |_| {});
+    assert!(too_long.unwrap_err().to_string().contains("context of 256"));
+    let unknown = model.generate(&[vec![320]], &Sampling::greedy(9), &[0], &mut [], &mut |_| {});
+    assert!(unknown.unwrap_err().to_string().contains("token 320"));
+}
+
+#[test]
+fn log_probabilities_and_lens_follow_their_definitions() {
+    for (name, dtype) in
+        [("llama-gqa", Dtype::F32), ("llama-untied", Dtype::F32), ("llama-bf16", Dtype::Bf16)]
+    {
+        let model = load_as(name, dtype);
+        let long = ids(&reference(name)["ids"]);
+        let batch = Batch::with_prompts(&[long[..9].to_vec(), long[..15].to_vec()], &[7, 14]).unwrap();
+        let resid = model.forward(&batch, &mut [], None).unwrap();
+        let logprobs = model.continuation_logprobs(&resid, &batch).unwrap();
+        let all = model.logits(&resid).to_kind(Kind::Double).log_softmax(-1, Kind::Double);
+        let at = |row: i64, pos: i64| all.double_value(&[row, pos, long[pos as usize + 1]]);
+        assert!((logprobs[0] - (at(0, 6) + at(0, 7))).abs() < 1e-4, "{name}");
+        assert!((logprobs[1] - at(1, 13)).abs() < 1e-4, "{name}");
+
+        let x = resid.get(0).get(3).to_kind(Kind::Float).unsqueeze(0);
+        let full = model.unembed_direction(&x, LensNorm::Full);
+        let tolerance = if dtype == Dtype::F32 { 1e-5 } else { 2e-2 };
+        assert!(
+            relative_error(&full, &model.logits(&resid.get(0).get(3)).unsqueeze(0)) < tolerance,
+            "{name}"
+        );
+        let twice = model.unembed_direction(&(&x * 2.0), LensNorm::None);
+        assert!(relative_error(&twice, &(model.unembed_direction(&x, LensNorm::None) * 2.0)) < 1e-5);
+        let gain = model.unembed_direction(&x, LensNorm::Gain);
+        let rms = x.square().mean(Kind::Float).sqrt();
+        assert!(
+            relative_error(&(gain / rms), &full) < 1e-4,
+            "{name}: the full norm is the gain over the RMS"
+        );
+    }
+}
+
+#[test]
+fn half_precision_stays_near_single() {
+    for (dtype, tolerance) in [(Dtype::Bf16, 0.08), (Dtype::F16, 0.01)] {
+        for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
+            let (model, want) = (load_as(name, dtype), reference(name));
+            let mut capture = Capture::new(&[0, 1, 2], vec![0..90]);
+            let batch = Batch::new(&[ids(&want["ids"])]).unwrap();
+            let resid = model.forward(&batch, &mut [&mut capture], None).unwrap();
+            assert_eq!(resid.kind(), dtype.kind());
+            let pooled = capture.finish().unwrap();
+            assert_eq!(pooled.kind(), Kind::Float, "pooling is in fp32");
+            let mean = want["resid_post"].narrow(1, 0, 90).mean_dim(1, false, Kind::Float);
+            let error = relative_error(&pooled.squeeze_dim(1), &mean);
+            assert!(error < tolerance, "{name} as {}: {error:.1e}", dtype.name());
+        }
+    }
+}
+
+#[test]
+fn a_decoder_trains_and_is_read_back() {
+    let checkpoint = Checkpoint::open(&folder("llama-gqa")).unwrap();
+    let spec = checkpoint.spec().unwrap();
+    let named: Vec<(String, Tensor)> = spec
+        .tensors()
+        .into_iter()
+        .zip(0..)
+        .map(|((name, shape), seed)| (name, (random(&shape, seed) * 0.3).set_requires_grad(true)))
+        .collect();
+    let mut map = named.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
+    let decoder = Decoder::from_tensors(&spec, &mut map).unwrap();
+    let tokens = Tensor::from_slice(&[5i64, 9, 200, 3, 17, 40, 41, 42]).view([2, 4]);
+    let loss = || {
+        let logits = decoder.unembed(&decoder.forward(&tokens.narrow(1, 0, 3)));
+        logits.view([-1, 320]).cross_entropy_for_logits(&tokens.narrow(1, 1, 3).reshape([-1]))
+    };
+    let before = loss();
+    before.backward();
+    for (name, tensor) in &named {
+        let grad = tensor.grad();
+        assert!(grad.defined() && grad.abs().max().double_value(&[]) > 0.0, "{name} has no gradient");
+    }
+    tch::no_grad(|| named.iter().for_each(|(_, t)| drop(t.shallow_clone().g_sub_(&(t.grad() * 0.1)))));
+    assert!(loss().double_value(&[]) < before.double_value(&[]));
+
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder("llama-gqa")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    weights::save(&dir.path().join("model.safetensors"), &named).unwrap();
+    let again = Checkpoint::open(dir.path()).unwrap();
+    let model = LanguageModel::load(&again, Dtype::F32, Device::Cpu).unwrap();
+    let want = tch::no_grad(|| decoder.forward(&tokens));
+    let rows = [[5i64, 9, 200, 3], [17, 40, 41, 42]];
+    let got = model.forward(&Batch::new(&rows).unwrap(), &mut [], None).unwrap();
+    assert!(got.equal(&want));
+}
+
+/// Copies a fixture, changes it, and asks for the error.
+#[track_caller]
+fn refused(name: &str, change: impl FnOnce(&Path), said: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    change(dir.path());
+    let outcome = Checkpoint::open(dir.path())
+        .and_then(|c| LanguageModel::load(&c, Dtype::F32, Device::Cpu).map(|_| ()));
+    let error = format!("{:#}", outcome.expect_err("it was loaded"));
+    for part in said {
+        assert!(error.contains(part), "no `{part}` in: {error}");
+    }
+}
+
+fn edit_weights(dir: &Path, change: impl FnOnce(&mut Vec<(String, Tensor)>)) {
+    let path = dir.join("model.safetensors");
+    let mut tensors = Tensor::read_safetensors(&path).unwrap();
+    change(&mut tensors);
+    weights::save(&path, &tensors).unwrap();
+}
+
+fn edit_text(path: PathBuf, from: &str, to: &str) {
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in {}", path.display());
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_named() {
+    let q = "model.layers.1.self_attn.q_proj.weight";
+    let edit = |change: &dyn Fn(&mut Vec<(String, Tensor)>), said: &[&str]| {
+        refused("llama-gqa", |dir| edit_weights(dir, change), said);
+    };
+    edit(&|t| t.retain(|(name, _)| name != q), &[q, "missing"]);
+    edit(
+        &|t| t.push(("model.extra.weight".into(), random(&[3], 0))),
+        &["model.extra.weight", "not in the model"],
+    );
+    let other_shape = |t: &mut Vec<(String, Tensor)>| {
+        t.iter_mut().filter(|(name, _)| name == q).for_each(|(_, t)| *t = random(&[32, 31], 0));
+    };
+    edit(&other_shape, &[q, "[32, 31]", "[32, 32]"]);
+    edit(&|t| t.push(("lm_head.weight".into(), random(&[320, 32], 0))), &["lm_head", "differs"]);
+    refused(
+        "llama-untied",
+        |dir| edit_weights(dir, |t| t.retain(|(n, _)| n != "lm_head.weight")),
+        &["lm_head", "missing"],
+    );
+    refused(
+        "llama-bias",
+        |dir| edit_text(dir.join("config.json"), "\"attention_bias\": true", "\"attention_bias\": false"),
+        &["self_attn.q_proj.bias", "not in the model", "more"],
+    );
+}
+
+#[test]
+fn buffers_and_tied_copies_of_old_checkpoints_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder("llama-gqa")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    edit_weights(dir.path(), |t| {
+        let embed = t.iter().find(|(name, _)| name == "model.embed_tokens.weight").unwrap().1.copy();
+        t.push(("lm_head.weight".into(), embed));
+        t.push(("model.layers.0.self_attn.rotary_emb.inv_freq".into(), random(&[4], 0)));
+    });
+    LanguageModel::load(&Checkpoint::open(dir.path()).unwrap(), Dtype::F32, Device::Cpu).unwrap();
+}
+
+#[test]
+fn files_of_strangers_are_refused_by_name() {
+    let weights = |dir: &Path| dir.join("model.safetensors");
+    let header = |n: u64| {
+        move |dir: &Path| {
+            let mut bytes = std::fs::read(weights(dir)).unwrap();
+            bytes[..8].copy_from_slice(&n.to_le_bytes());
+            std::fs::write(weights(dir), bytes).unwrap();
+        }
+    };
+    refused("llama-gqa", header(u64::MAX), &["model.safetensors", "header"]);
+    refused("llama-gqa", header(200_000_000), &["header of 200000000"]);
+    refused("llama-gqa", header(100_000), &["model.safetensors"]);
+    refused("llama-gqa", |dir| std::fs::write(weights(dir), b"PK").unwrap(), &["2 bytes"]);
+    refused(
+        "llama-gqa",
+        |dir| {
+            let bytes = std::fs::read(weights(dir)).unwrap();
+            std::fs::write(weights(dir), &bytes[..bytes.len() - 1]).unwrap();
+        },
+        &["model.safetensors"],
+    );
+    refused(
+        "llama-gqa",
+        |dir| std::fs::rename(weights(dir), dir.join("pytorch_model.bin")).unwrap(),
+        &["pickle", "save_pretrained"],
+    );
+    refused("llama-gqa", |dir| std::fs::remove_file(weights(dir)).unwrap(), &["neither"]);
+    for file in ["tokenizer.json", "config.json"] {
+        refused("llama-gqa", |dir| std::fs::remove_file(dir.join(file)).unwrap(), &[file]);
+        refused("llama-gqa", |dir| std::fs::write(dir.join(file), b"[[[").unwrap(), &[file]);
+        refused("llama-gqa", |dir| std::fs::write(dir.join(file), "[".repeat(100_000)).unwrap(), &[file]);
+    }
+    refused(
+        "llama-gqa",
+        |dir| std::fs::write(dir.join("config.json"), vec![b' '; 17 << 20]).unwrap(),
+        &["config.json", "larger"],
+    );
+    refused(
+        "llama-gqa",
+        |dir| edit_text(dir.join("config.json"), "LlamaForCausalLM", "MambaForCausalLM"),
+        &["architecture `MambaForCausalLM` is not supported yet (supported: LlamaForCausalLM)"],
+    );
+    let shard = "model-00002-of-0000";
+    for evil in
+        ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "x.bin", "C:\\\\x.safetensors"]
+    {
+        let rename = |dir: &Path| {
+            let path = dir.join("model.safetensors.index.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let at = text.find(shard).unwrap();
+            let name = &text[at..at + text[at..].find('"').unwrap()];
+            std::fs::write(&path, text.replace(name, evil)).unwrap();
+        };
+        refused("llama-sharded", rename, &["shard index names"]);
+    }
+    refused(
+        "llama-sharded",
+        |dir| {
+            let name = Checkpoint::open(dir).unwrap().weights[1].clone();
+            std::fs::remove_file(name).unwrap();
+        },
+        &["shard", "missing"],
+    );
+    refused(
+        "llama-gqa",
+        |dir| std::fs::write(dir.join("chat_template.jinja"), "x".repeat(300_000)).unwrap(),
+        &["chat_template.jinja"],
+    );
+}
+
+#[test]
+fn an_endless_template_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder("llama-gqa")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let endless = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), endless).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
+    let error = model.encode_chat(&[Message::new(Role::User, "hi")]).unwrap_err();
+    assert!(format!("{error:#}").contains("fuel"), "{error:#}");
+}
+
+#[test]
+fn a_checkpoint_lists_what_identifies_it() {
+    let roles = |name: &str| -> Vec<String> {
+        Checkpoint::open(&folder(name)).unwrap().files().into_iter().map(|(role, _)| role).collect()
+    };
+    assert_eq!(roles("llama-gqa"), ["weights/0", "config", "tokenizer", "tokenizer_config"]);
+    assert_eq!(
+        roles("llama3-rope"),
+        ["weights/0", "config", "tokenizer", "tokenizer_config", "chat_template"]
+    );
+    assert_eq!(roles("llama-sharded")[..3], ["weights/0", "weights/1", "weights/2"]);
+}
