@@ -1,3 +1,234 @@
-//! Artifacts on disk: whole or absent, found by key.
+//! Artifacts on disk: whole or absent, found by key. Knows nothing of what stages compute.
+//!
+//! ```text
+//! cache/
+//!   <stage>/<first 2 digits>/<key>/     one entry
+//!     manifest.json                     the only sign that it is done: pre-image, digests, rows, cost, versions
+//!     <table>.parquet
+//!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; left-overs of a crash do no harm
+//!   stat/digests.txt                    digests of files hashed before, by device, inode, size and times
+//!   quarantine/<stage>-<key>-<n>/       entries that were damaged
+//! ```
+//!
+//! No lock is held anywhere; several threads and processes on one cache are correct. Nothing is changed in place.
+//! `docs/design/caching.md` has the reasons.
 
+mod commit;
+mod entry;
+pub mod parquet;
+mod stat_cache;
 pub mod table;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use fs_err as fs;
+
+pub use commit::Miss;
+pub use entry::{Cost, Entry, FileRecord, Manifest};
+
+use crate::plan::key::{Digest, Key};
+use entry::{MANIFEST, Unusable, check_name};
+use stat_cache::{Identity, StatCache};
+
+/// Folders of the cache that no stage can be called after; the last two are kept free for what comes.
+const RESERVED: [&str; 5] = ["tmp", "stat", "quarantine", "leases", "partial"];
+
+/// A cache folder.
+pub struct Store {
+    root: PathBuf,
+    stats: Arc<StatCache>,
+    warnings: Arc<Warnings>,
+    versions: BTreeMap<String, String>,
+}
+
+/// What is stored under a key.
+pub enum Lookup<'s> {
+    Hit(Entry),
+    Miss(Miss<'s>),
+}
+
+/// Things that a person should hear of and that stop nothing.
+#[derive(Default)]
+pub(crate) struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    fn push(&self, warning: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(warning);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What stands in an entry's place.
+enum Found {
+    Nothing,
+    Whole(Manifest),
+    Damaged(String),
+}
+
+/// How far an entry's files are looked at.
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    /// Sizes, and digests that are known.
+    Stat,
+    /// Digests, by reading the files whose digest is not known.
+    Digest,
+}
+
+impl Store {
+    /// The cache in folder `root`, which need not exist: nothing is made until something is written.
+    pub fn open(root: impl AsRef<Path>) -> Result<Store> {
+        let root = root.as_ref().to_path_buf();
+        match fs::metadata(&root) {
+            Ok(metadata) => ensure!(metadata.is_dir(), "the cache `{}` is not a folder", root.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("open the cache"),
+        }
+        let warnings = Arc::new(Warnings::default());
+        let stats = Arc::new(StatCache::new(root.join("stat").join("digests.txt"), warnings.clone()));
+        let versions = BTreeMap::from([("emoflow".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
+        Ok(Store { root, stats, warnings, versions })
+    }
+
+    /// Has every manifest say that this version of `name` (say `libtorch`) was used too.
+    pub fn record_version(mut self, name: &str, version: &str) -> Store {
+        self.versions.insert(name.to_string(), version.to_string());
+        self
+    }
+
+    /// The folder it was opened with.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The entry of a key, or the means to write it. A damaged entry is moved to `quarantine/`, with a warning, and
+    /// is a miss. An error when the disk cannot be read, or holds an entry that a newer program wrote.
+    pub fn lookup(&self, stage: &str, key: &Key) -> Result<Lookup<'_>> {
+        let dir = self.entry_dir(stage, key)?;
+        let miss =
+            |reason| Ok(Lookup::Miss(Miss { store: self, stage: stage.to_string(), key: *key, reason }));
+        let mut found = self.look(stage, key, &dir, Depth::Digest)?;
+        if let Found::Damaged(_) = found {
+            // Look again: another process may have put a sound entry in its place meanwhile.
+            found = self.look(stage, key, &dir, Depth::Digest)?;
+        }
+        match found {
+            Found::Whole(manifest) => Ok(Lookup::Hit(Entry { manifest, dir, stats: self.stats.clone() })),
+            Found::Nothing => miss("new".to_string()),
+            Found::Damaged(why) => {
+                if let Some(place) = self.set_aside(stage, key, &dir)? {
+                    self.warnings.push(format!(
+                        "{stage}/{} was damaged and will be made again: {why}; it was moved to {}",
+                        key.short(),
+                        place.display()
+                    ));
+                }
+                miss(format!("damaged: {why}"))
+            }
+        }
+    }
+
+    /// Whether the key's entry is there, by its manifest, the files' sizes and what digests are known. Reads no
+    /// data, writes nothing, takes no lock: for `plan`.
+    pub fn contains(&self, stage: &str, key: &Key) -> bool {
+        let look = || self.look(stage, key, &self.entry_dir(stage, key)?, Depth::Stat);
+        matches!(look(), Ok(Found::Whole(_)))
+    }
+
+    /// The SHA-256 of any file, such as a model's weights: read at most once as long as it does not change. A file
+    /// of the Hugging Face cache that is named by its digest is not read at all.
+    pub fn digest_file(&self, path: &Path) -> Result<Digest> {
+        if let Some(digest) = stat_cache::hub_blob(path) {
+            return Ok(digest);
+        }
+        self.stats.digest(path).with_context(|| format!("take the digest of {}", path.display()))
+    }
+
+    /// The warnings since the last call.
+    pub fn take_warnings(&self) -> Vec<String> {
+        self.warnings.take()
+    }
+
+    fn entry_dir(&self, stage: &str, key: &Key) -> Result<PathBuf> {
+        check_name(stage)?;
+        ensure!(!RESERVED.contains(&stage), "no stage can be called `{stage}`");
+        let key = key.to_string();
+        Ok(self.root.join(stage).join(&key[..2]).join(key))
+    }
+
+    fn look(&self, stage: &str, key: &Key, dir: &Path, depth: Depth) -> Result<Found> {
+        let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let bytes = match fs::read(dir.join(MANIFEST)) {
+            Ok(bytes) => bytes,
+            Err(error) if is_absent(&error) => {
+                let exists = fs::exists(dir)?;
+                return Ok(if exists { Found::Damaged(format!("no {MANIFEST}")) } else { Found::Nothing });
+            }
+            Err(error) => return Err(error).context("look into the cache"),
+        };
+        let manifest = match Manifest::parse(&bytes, stage, key) {
+            Ok(manifest) => manifest,
+            Err(Unusable::Damaged(why)) => return Ok(Found::Damaged(why)),
+            Err(Unusable::OtherVersion(version)) => bail!(
+                "{} was written by another version of emoflow (layout {version}): use that version, or another cache",
+                dir.display()
+            ),
+        };
+        for file in &manifest.files {
+            let name = file.file_name();
+            let path = dir.join(&name);
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(error) if is_absent(&error) => return Ok(Found::Damaged(format!("no {name}"))),
+                Err(error) => return Err(error).context("look into the cache"),
+            };
+            let identity = Identity::of(&metadata);
+            if identity.size != file.bytes {
+                let why = format!("{name} has {} bytes, the manifest says {}", identity.size, file.bytes);
+                return Ok(Found::Damaged(why));
+            }
+            let digest = match self.stats.known(&identity) {
+                Some(digest) => digest,
+                None if depth == Depth::Stat => continue,
+                None => match self.stats.digest(&path) {
+                    Ok(digest) => digest,
+                    Err(error) if is_absent(&error) => return Ok(Found::Damaged(format!("no {name}"))),
+                    Err(error) => return Err(error).context("look into the cache"),
+                },
+            };
+            if digest != file.sha256 {
+                let why = format!("{name} has the SHA-256 {digest}, the manifest says {}", file.sha256);
+                return Ok(Found::Damaged(why));
+            }
+        }
+        Ok(Found::Whole(manifest))
+    }
+
+    /// Moves an entry to `quarantine/` and says where; `None` if another process did.
+    fn set_aside(&self, stage: &str, key: &Key, dir: &Path) -> Result<Option<PathBuf>> {
+        let quarantine = self.root.join("quarantine");
+        fs::create_dir_all(&quarantine)?;
+        let mut n = 0;
+        loop {
+            n += 1;
+            let place = quarantine.join(format!("{stage}-{key}-{n}"));
+            if fs::exists(&place)? {
+                continue;
+            }
+            match fs::rename(dir, &place) {
+                Ok(()) => return Ok(Some(place)),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::NotFound => return Ok(None),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty => {}
+                    _ => return Err(error).context("set a damaged entry aside"),
+                },
+            }
+        }
+    }
+}

@@ -1,6 +1,10 @@
-//! Tables: rows <-> Arrow <-> Parquet. One schema each, versioned in the file's metadata.
+//! Tables in memory: named columns of one length, and their CSV form. Knows nothing of files or of what the
+//! columns mean; `parquet.rs` brings tables to disk.
 
-use anyhow::{Context, Result, bail};
+use std::io::Write;
+
+use anyhow::{Context, Result, bail, ensure};
+use half::f16;
 
 /// One column's name and values; every column of a table has the same number of rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,9 +81,79 @@ impl Table {
             _ => bail!("column `{name}` of table `{}` has another type", self.schema),
         }
     }
+
+    /// Writes the table as CSV (RFC 4180, `\n` line ends): a header line, then one line a row. Floats are the
+    /// shortest text that reads back as the same value (`1.0`, `-0.321`, `1e-7`); a null is an empty field.
+    /// An error for a column of lists, which has no CSV form, and for NaN and infinities.
+    pub fn write_csv(&self, writer: impl Write) -> Result<()> {
+        self.check_finite()?;
+        let subject = || format!("write table `{}` as CSV", self.schema);
+        let mut csv = csv::Writer::from_writer(writer);
+        csv.write_record(self.columns.iter().map(|(name, _)| name)).with_context(subject)?;
+        for row in 0..self.rows() {
+            for (name, column) in &self.columns {
+                let Some(field) = column.text(row) else {
+                    bail!("column `{name}` of table `{}` holds lists, which have no CSV form", self.schema)
+                };
+                csv.write_field(field).with_context(subject)?;
+            }
+            csv.write_record(None::<&[u8]>).with_context(subject)?;
+        }
+        csv.flush().with_context(subject)
+    }
+
+    /// An error that names the table, column and row of the first NaN or infinity, also of one that only the
+    /// rounding to float16 makes (magnitudes of 65520 and more).
+    pub fn check_finite(&self) -> Result<()> {
+        for (name, column) in &self.columns {
+            let Some((at, value, half)) = column.first_non_finite() else { continue };
+            let table = &self.schema;
+            let place = match column {
+                Column::List { width, .. } => {
+                    format!(
+                        "table `{table}`, column `{name}`, row {}, position {}",
+                        at / (*width).max(1),
+                        at % (*width).max(1)
+                    )
+                }
+                _ => format!("table `{table}`, column `{name}`, row {at}"),
+            };
+            ensure!(!half || !value.is_finite(), "{value} is too large for float16 in {place}");
+            bail!("{value} in {place}");
+        }
+        Ok(())
+    }
 }
 
 impl Column {
+    /// Place among the column's values, value, and whether it is to be stored as float16.
+    fn first_non_finite(&self) -> Option<(usize, f64, bool)> {
+        let (at, value) = match self {
+            Column::F64(v) => v.iter().enumerate().find(|(_, x)| !x.is_finite()).map(|(i, &x)| (i, x)),
+            Column::F32(v) => first_non_finite(v, |x| x.is_finite()),
+            Column::List { values, half: false, .. } => first_non_finite(values, |x| x.is_finite()),
+            Column::List { values, half: true, .. } => {
+                first_non_finite(values, |x| f16::from_f32(x).is_finite())
+            }
+            _ => None,
+        }?;
+        Some((at, value, matches!(self, Column::List { half: true, .. })))
+    }
+
+    /// The text of one row's value; `None` for lists.
+    fn text(&self, row: usize) -> Option<String> {
+        Some(match self {
+            Column::Str(v) => v[row].clone(),
+            Column::OptStr(v) => v[row].clone().unwrap_or_default(),
+            Column::I32(v) => v[row].to_string(),
+            Column::OptI64(v) => v[row].map_or_else(String::new, |x| x.to_string()),
+            Column::F32(v) => format!("{:?}", v[row]),
+            Column::F64(v) => format!("{:?}", v[row]),
+            Column::Bool(v) => v[row].to_string(),
+            Column::List { .. } => return None,
+        })
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
@@ -97,5 +171,81 @@ impl Column {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+fn first_non_finite(values: &[f32], finite: impl Fn(f32) -> bool) -> Option<(usize, f64)> {
+    values.iter().position(|&x| !finite(x)).map(|i| (i, f64::from(values[i])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn csv(table: &Table) -> String {
+        let mut text = Vec::new();
+        table.write_csv(&mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn csv_of_every_type() {
+        let table = Table::new(
+            "all/1",
+            vec![
+                ("s", Column::Str(vec!["a, \"b\"\nc".into(), "плюс".into()])),
+                ("o", Column::OptStr(vec![None, Some("x".into())])),
+                ("i", Column::I32(vec![-1, i32::MAX])),
+                ("l", Column::OptI64(vec![Some(i64::MIN), None])),
+                ("f", Column::F32(vec![0.1, 1e-30])),
+                ("d", Column::F64(vec![0.1 + 0.2, -1.0])),
+                ("b", Column::Bool(vec![true, false])),
+            ],
+        );
+        assert_eq!(
+            csv(&table),
+            "s,o,i,l,f,d,b\n\"a, \"\"b\"\"\nc\",,-1,-9223372036854775808,0.1,0.30000000000000004,true\n\
+             плюс,x,2147483647,,1e-30,-1.0,false\n"
+        );
+    }
+
+    #[test]
+    fn csv_floats_read_back_exactly() {
+        // Bit patterns spread over the whole range, subnormals included.
+        let values: Vec<f64> = (0..2000u64)
+            .map(|i| f64::from_bits(i.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+            .filter(|x| x.is_finite())
+            .collect();
+        let text = csv(&Table::new("f/1", vec![("x", Column::F64(values.clone()))]));
+        let back: Vec<f64> = text.lines().skip(1).map(|line| line.parse().unwrap()).collect();
+        assert_eq!(back, values);
+    }
+
+    #[test]
+    fn csv_refuses_lists() {
+        let table = Table::new("v/1", vec![("v", Column::List { width: 1, values: vec![1.0], half: false })]);
+        let error = table.write_csv(Vec::new()).unwrap_err().to_string();
+        assert_eq!(error, "column `v` of table `v/1` holds lists, which have no CSV form");
+    }
+
+    #[test]
+    fn non_finite_values_are_named_with_their_place() {
+        let list = |values: Vec<f32>, half| Column::List { width: 2, values, half };
+        let check = |column, expected: &str| {
+            let error = Table::new("t/1", vec![("x", column)]).check_finite().unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        check(Column::F32(vec![0.0, f32::NAN]), "NaN in table `t/1`, column `x`, row 1");
+        check(Column::F64(vec![f64::NEG_INFINITY]), "-inf in table `t/1`, column `x`, row 0");
+        check(
+            list(vec![0.0, 0.0, 0.0, f32::INFINITY], false),
+            "inf in table `t/1`, column `x`, row 1, position 1",
+        );
+        check(list(vec![0.0, f32::NAN], true), "NaN in table `t/1`, column `x`, row 0, position 1");
+        check(
+            list(vec![65504.0, 70000.0], true),
+            "70000 is too large for float16 in table `t/1`, column `x`, row 0, position 1",
+        );
+        Table::new("t/1", vec![("x", list(vec![65504.0, 65519.0], true))]).check_finite().unwrap();
     }
 }

@@ -1,5 +1,7 @@
-//! The integration tests: one program, everything in process.
+//! The integration tests, in one binary.
 
 mod lm;
+mod report;
 mod science;
 mod stages;
+mod store;

@@ -1,0 +1,86 @@
+//! The report on disk: the page and its figure files. Knows nothing of what they show.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rayon::prelude::*;
+
+use super::slots::{self, Named};
+use super::svg::{self, Dress};
+use super::{Report, html, png};
+
+/// Writes `dir/report.html` and, for every figure that is a drawing, `dir/figures/<name>.svg` and `.png`; gives
+/// back the page's path. Drawings that an earlier report left in `dir/figures` are removed. Each file appears
+/// whole or not at all; the page comes last.
+///
+/// # Errors
+/// Where a file cannot be written. The page of an earlier report then still stands.
+pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
+    let figures = dir.join("figures");
+    fs_err::create_dir_all(&figures)?;
+    let chapters = slots::arrange(report);
+    let named: Vec<_> = chapters.iter().flat_map(|c| &c.slots).flat_map(|s| &s.figures).collect();
+    let written: Vec<Vec<String>> =
+        named.par_iter().map(|named| write_figure(named, &figures)).collect::<Result<_>>()?;
+    let page = dir.join("report.html");
+    replace(&page, html::render(report).as_bytes())?;
+    remove_stale(&figures, &written.into_iter().flatten().collect())?;
+    Ok(page)
+}
+
+/// Writes the figure's two files and gives back their names; none for a table. Pixels cost a hundred times what
+/// the drawing does, so they are made again only where the drawing has changed: the PNG is written first, hence a
+/// drawing that is there and the same has its PNG. The drawing names the program's version.
+fn write_figure(Named { stem, figure }: &Named, folder: &Path) -> Result<Vec<String>> {
+    let draw = |dress| svg::draw(&figure.title, &figure.body, dress);
+    let Some(drawing) = draw(Dress::File) else { return Ok(Vec::new()) };
+    let names = ["svg", "png"].map(|kind| format!("{stem}.{kind}"));
+    let [drawing_path, pixels_path] = names.each_ref().map(|name| folder.join(name));
+    let same = fs_err::read(&drawing_path).is_ok_and(|old| old == drawing.as_bytes())
+        && fs_err::read(&pixels_path).is_ok_and(|old| png::is_whole(&old));
+    if !same && let Some(print) = draw(Dress::Print) {
+        let pixels = png::render(&print).with_context(|| format!("draw figure {stem}"))?;
+        replace(&pixels_path, &pixels)?;
+        replace(&drawing_path, drawing.as_bytes())?;
+    }
+    Ok(names.to_vec())
+}
+
+/// Writes a new file beside `path` and renames it into its place.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let subject = || format!("write {}", path.display());
+    let folder = path.parent().with_context(subject)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(readable())
+        .tempfile_in(folder)
+        .with_context(subject)?;
+    file.write_all(bytes).with_context(subject)?;
+    file.persist(path).with_context(subject)?;
+    Ok(())
+}
+
+/// What files are called before they are whole.
+const TEMPORARY: &str = ".unfinished-";
+
+/// As any file that a program makes: others may read it, where the umask lets them.
+fn readable() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::Permissions::from_mode(0o666)
+}
+
+/// Removes drawings that are not of this report, and what an interrupted one left; other files stay.
+fn remove_stale(folder: &Path, current: &BTreeSet<String>) -> Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let drawing = name.ends_with(".svg") || name.ends_with(".png");
+        let stale = (drawing && !current.contains(&name)) || name.starts_with(TEMPORARY);
+        if stale && entry.file_type()?.is_file() {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Which figures share a place on the page, what the selectors offer, and how figures are named. Knows nothing
+//! of HTML and of files' contents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::figure::{Body, Figure};
+use super::markup::{safe_name, unique};
+use super::{Report, Section};
+
+/// A section with its figures in their slots.
+pub struct Chapter<'a> {
+    /// Safe and unique in the page.
+    pub id: String,
+    pub section: &'a Section,
+    pub slots: Vec<Slot<'a>>,
+}
+
+/// Figures that differ only in model, stories and layer: the selectors choose one of them.
+pub struct Slot<'a> {
+    pub figures: Vec<Named<'a>>,
+}
+
+/// A figure and the stem of its files' names, which also names it in links.
+pub struct Named<'a> {
+    pub stem: String,
+    pub figure: &'a Figure,
+}
+
+/// The values that the selectors offer.
+#[derive(Debug, PartialEq)]
+pub struct Choices {
+    /// Each model with the layer that is shown first, in the order in which the figures name them.
+    pub models: Vec<(String, Option<usize>)>,
+    pub stories: Vec<String>,
+    /// Ascending.
+    pub layers: Vec<usize>,
+}
+
+/// The report's figures in chapters and slots, in the order of the report.
+pub fn arrange(report: &Report) -> Vec<Chapter<'_>> {
+    let mut ids = BTreeSet::from(["main", "model", "stories", "layer", "bar"].map(String::from));
+    let mut stems = BTreeSet::new();
+    let crowded = names_of_several_slots(report);
+    report
+        .sections
+        .iter()
+        .map(|section| {
+            let id = unique(safe_name(&section.id), &mut ids);
+            let mut slots: Vec<(SlotKey, Slot)> = Vec::new();
+            for (key, figure) in keys(section) {
+                let stem = unique(stem(&key, figure, crowded.contains(key.0)), &mut stems);
+                let named = Named { stem, figure };
+                match slots.iter_mut().find(|(k, _)| *k == key) {
+                    Some((_, slot)) => slot.figures.push(named),
+                    None => slots.push((key, Slot { figures: vec![named] })),
+                }
+            }
+            Chapter { id, section, slots: slots.into_iter().map(|(_, slot)| slot).collect() }
+        })
+        .collect()
+}
+
+/// What the selectors offer for all the report's figures.
+pub fn choices(report: &Report) -> Choices {
+    let figures = || report.sections.iter().flat_map(|s| &s.figures);
+    let mut models: Vec<String> = Vec::new();
+    let mut stories: Vec<String> = Vec::new();
+    for figure in figures() {
+        models.extend(figure.model.iter().filter(|m| !models.contains(m)).cloned().collect::<Vec<_>>());
+        stories.extend(figure.stories.iter().filter(|s| !stories.contains(s)).cloned().collect::<Vec<_>>());
+    }
+    let layers_of = |model: &str| -> BTreeSet<usize> {
+        figures().filter(|f| f.model.as_deref().is_none_or(|m| m == model)).filter_map(|f| f.layer).collect()
+    };
+    let models = models
+        .into_iter()
+        .map(|model| {
+            let wanted = report.default_layers.get(&model).copied();
+            let layers = layers_of(&model);
+            let first = wanted.filter(|w| layers.contains(w)).or_else(|| default_layer(&layers));
+            (model, first)
+        })
+        .collect();
+    Choices {
+        models,
+        stories,
+        layers: figures().filter_map(|f| f.layer).collect::<BTreeSet<_>>().into_iter().collect(),
+    }
+}
+
+/// The layer nearest to 2/3 of the last one; of two as near, the deeper.
+fn default_layer(layers: &BTreeSet<usize>) -> Option<usize> {
+    let last = *layers.last()?;
+    layers.iter().copied().rev().min_by_key(|l| (3 * l).abs_diff(2 * last))
+}
+
+/// Name, kind, and which of several alike for one model, source and layer.
+type SlotKey<'a> = (&'a str, &'static str, usize);
+
+fn keys(section: &Section) -> Vec<(SlotKey<'_>, &Figure)> {
+    let mut seen = BTreeMap::new();
+    section
+        .figures
+        .iter()
+        .map(|figure| {
+            let (name, kind) = (figure.name.as_str(), kind(&figure.body));
+            let alike: &mut usize =
+                seen.entry((name, kind, &figure.model, &figure.stories, figure.layer)).or_default();
+            *alike += 1;
+            ((name, kind, *alike - 1), figure)
+        })
+        .collect()
+}
+
+fn names_of_several_slots(report: &Report) -> BTreeSet<&str> {
+    let mut slots: BTreeMap<&str, BTreeSet<(usize, SlotKey)>> = BTreeMap::new();
+    for (i, section) in report.sections.iter().enumerate() {
+        for (key, figure) in keys(section) {
+            slots.entry(&figure.name).or_default().insert((i, key));
+        }
+    }
+    slots.into_iter().filter(|(_, slots)| slots.len() > 1).map(|(name, _)| name).collect()
+}
+
+/// `name[_kind[-2]][_model][_stories][_layer-10]`, the kind where the name alone does not tell figures apart.
+fn stem(&(name, kind, alike): &SlotKey, figure: &Figure, crowded: bool) -> String {
+    let mut parts = vec![safe_name(name)];
+    if crowded {
+        parts.push(if alike == 0 { kind.to_string() } else { format!("{kind}-{}", alike + 1) });
+    }
+    parts.extend(figure.model.iter().chain(&figure.stories).map(|s| safe_name(s)));
+    parts.extend(figure.layer.map(|l| format!("layer-{l}")));
+    parts.join("_")
+}
+
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Scatter(_) => "scatter",
+        Body::Heatmap(_) => "heatmap",
+        Body::Lines(_) => "lines",
+        Body::Bars(_) => "bars",
+        Body::Table(_) => "table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::{Bars, TableFigure};
+    use super::*;
+
+    fn figure(
+        name: &str,
+        bars: bool,
+        model: Option<&str>,
+        stories: Option<&str>,
+        layer: Option<usize>,
+    ) -> Figure {
+        let body = if bars {
+            Body::Bars(Bars { y: String::new(), bars: vec![], band: String::new() })
+        } else {
+            Body::Table(TableFigure { columns: vec![], rows: vec![] })
+        };
+        Figure {
+            name: name.into(),
+            title: String::new(),
+            caption: String::new(),
+            model: model.map(Into::into),
+            stories: stories.map(Into::into),
+            layer,
+            body,
+        }
+    }
+
+    fn report(figures: Vec<Figure>) -> Report {
+        Report {
+            sections: vec![Section { id: "s".into(), figures, ..Default::default() }],
+            ..Default::default()
+        }
+    }
+
+    fn stems(report: &Report) -> Vec<Vec<String>> {
+        arrange(report)
+            .into_iter()
+            .flat_map(|c| c.slots)
+            .map(|slot| slot.figures.into_iter().map(|f| f.stem).collect())
+            .collect()
+    }
+
+    #[test]
+    fn figures_that_differ_only_in_what_is_selected_share_a_slot() {
+        let report = report(vec![
+            figure("space", true, Some("m"), Some("own"), Some(3)),
+            figure("causes", true, Some("m"), Some("own"), Some(3)),
+            figure("causes", false, Some("m"), Some("own"), Some(3)),
+            figure("causes", false, Some("m"), Some("own"), Some(3)),
+            figure("space", true, Some("m"), Some("own"), Some(5)),
+            figure("space", true, Some("n/x"), Some("own"), Some(5)),
+            figure("counts", false, None, None, None),
+        ]);
+        assert_eq!(
+            stems(&report),
+            [
+                vec!["space_m_own_layer-3", "space_m_own_layer-5", "space_n-x_own_layer-5"],
+                vec!["causes_bars_m_own_layer-3"],
+                vec!["causes_table_m_own_layer-3"],
+                vec!["causes_table-2_m_own_layer-3"],
+                vec!["counts"],
+            ]
+        );
+    }
+
+    #[test]
+    fn stems_are_unique_on_every_file_system() {
+        let report =
+            report(vec![figure("a", true, Some("M"), None, None), figure("a", true, Some("m"), None, None)]);
+        assert_eq!(stems(&report), [vec!["a_M", "a_m-2"]]);
+    }
+
+    #[test]
+    fn the_first_layer_is_near_two_thirds() {
+        let nearest = |layers: &[usize]| default_layer(&layers.iter().copied().collect());
+        assert_eq!(nearest(&(0..16).collect::<Vec<_>>()), Some(10));
+        assert_eq!(nearest(&[10, 14]), Some(10));
+        assert_eq!(nearest(&[0, 4, 8, 12]), Some(8));
+        assert_eq!(nearest(&[0, 1, 3]), Some(3)); // 2 lies as near to 1 as to 3
+        assert_eq!(nearest(&[28]), Some(28));
+        assert_eq!(nearest(&[]), None);
+    }
+
+    #[test]
+    fn choices_are_per_model() {
+        let mut report = report(vec![
+            figure("a", true, Some("m"), Some("own"), Some(6)),
+            figure("a", true, Some("m"), Some("own"), Some(3)),
+            figure("a", true, Some("n"), Some("file"), Some(9)),
+            figure("b", true, None, None, None),
+        ]);
+        report.default_layers.insert("m".into(), 3);
+        report.default_layers.insert("n".into(), 77);
+        let want = Choices {
+            models: vec![("m".into(), Some(3)), ("n".into(), Some(9))],
+            stories: vec!["own".into(), "file".into()],
+            layers: vec![3, 6, 9],
+        };
+        assert_eq!(choices(&report), want);
+    }
+}

@@ -1,0 +1,109 @@
+//! Curves over one axis, with a legend -> SVG. Colour, marker and dashes together tell the curves apart.
+
+use super::super::figure::{Lines, Series};
+use super::super::markup::escape;
+use super::super::number::{place, short};
+use super::axes::{self, Axis};
+use super::colour::SERIES;
+use super::labels::Rect;
+use super::scale::{Scale, extent};
+use super::{Anchor, Drawing, WIDTH, text};
+
+const SIZE: f64 = 12.0;
+/// Curves with more points than this have no markers.
+const MARKED: usize = 60;
+const DASHES: [&str; 4] =
+    ["", " stroke-dasharray=\"7 3\"", " stroke-dasharray=\"2 3\"", " stroke-dasharray=\"9 3 2 3\""];
+
+pub fn draw(lines: &Lines) -> Drawing {
+    let summary = format!("{} curves of {} over {}", lines.series.len(), lines.y, lines.x);
+    let finite = || {
+        lines.series.iter().flat_map(|s| &s.points).copied().filter(|(x, y)| x.is_finite() && y.is_finite())
+    };
+    if finite().next().is_none() {
+        return Drawing::empty(summary);
+    }
+    let (legend, legend_height) = legend(&lines.series);
+    let top = legend_height + 14.0;
+    let height = top + 400.0 + 52.0;
+    let plot = Rect { left: 64.0, top, right: WIDTH - 14.0, bottom: height - 52.0 };
+    let x = Scale::new(extent(finite().map(|p| p.0), 0.02), (plot.left, plot.right));
+    let y = Scale::new(extent(finite().map(|p| p.1), 0.06), (plot.bottom, plot.top));
+    let mut drawing = Drawing::new(WIDTH, height, summary);
+    let whole = finite().all(|(x, _)| x.fract() == 0.0);
+    axes::draw(
+        &mut drawing,
+        &plot,
+        Axis { scale: &x, name: &lines.x, whole },
+        Axis { scale: &y, name: &lines.y, whole: false },
+    );
+    for (i, series) in lines.series.iter().enumerate() {
+        curve(&mut drawing, i, series, &x, &y);
+    }
+    for (i, (series, &(left, top))) in lines.series.iter().zip(&legend).enumerate() {
+        let (class, dash) = (i % SERIES, DASHES[i / SERIES % DASHES.len()]);
+        drawing.raw(format_args!(
+            "<path d=\"M{} {}h26\" class=\"s{class}\" stroke-width=\"2\"{dash}/>",
+            place(left),
+            place(top)
+        ));
+        marker(&mut drawing, i, (left + 13.0, top), "");
+        drawing.text(left + 33.0, top, SIZE, Anchor::Start, "ink", &text::fit(&series.name, SIZE, 220.0));
+    }
+    drawing
+}
+
+/// Where the entries of the legend begin, row by row, and how high it is.
+fn legend(series: &[Series]) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut y) = (64.0, 12.0);
+    let places = series
+        .iter()
+        .map(|s| {
+            let width = 33.0 + text::width(&s.name, SIZE).min(220.0);
+            if x > 64.0 && x + width > WIDTH - 8.0 {
+                (x, y) = (64.0, y + 20.0);
+            }
+            let place = (x, y);
+            x += width + 22.0;
+            place
+        })
+        .collect();
+    (places, y + 8.0)
+}
+
+/// The curve, broken where a value is missing, and its markers.
+fn curve(drawing: &mut Drawing, index: usize, series: &Series, x: &Scale, y: &Scale) {
+    let mut path = String::new();
+    let mut pen_down = false;
+    for &(a, b) in &series.points {
+        let drawn = a.is_finite() && b.is_finite();
+        if drawn {
+            path += &format!("{}{} {}", if pen_down { 'L' } else { 'M' }, place(x.at(a)), place(y.at(b)));
+        }
+        pen_down = drawn;
+    }
+    drawing.raw(format_args!(
+        "<path d=\"{path}\" class=\"s{}\" stroke-width=\"2\" stroke-linejoin=\"round\"{}><title>{}</title></path>",
+        index % SERIES,
+        DASHES[index / SERIES % DASHES.len()],
+        escape(&series.name)
+    ));
+    if series.points.len() <= MARKED {
+        for &(a, b) in series.points.iter().filter(|(a, b)| a.is_finite() && b.is_finite()) {
+            let title = format!("{}: {}, {}", series.name, short(a), short(b));
+            marker(drawing, index, (x.at(a), y.at(b)), &title);
+        }
+    }
+}
+
+/// A disc, square, triangle or diamond, by the curve's number.
+fn marker(drawing: &mut Drawing, index: usize, (x, y): (f64, f64), title: &str) {
+    let shape = match index % 4 {
+        0 => format!("M{} {}a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z", place(x - 3.6), place(y)),
+        1 => format!("M{} {}h6.4v6.4h-6.4z", place(x - 3.2), place(y - 3.2)),
+        2 => format!("M{} {}l4.2 7.2h-8.4z", place(x), place(y - 4.5)),
+        _ => format!("M{} {}l4.4 4.4l-4.4 4.4l-4.4 -4.4z", place(x), place(y - 4.4)),
+    };
+    let title = if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
+    drawing.raw(format_args!("<path d=\"{shape}\" class=\"d{}\">{title}</path>", index % SERIES));
+}

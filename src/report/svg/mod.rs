@@ -1,0 +1,178 @@
+//! Figures -> SVG. Knows the closed set of figures, and nothing of analyses, pages and files.
+
+mod axes;
+mod bars;
+mod colour;
+mod heatmap;
+mod labels;
+mod lines;
+mod scale;
+mod scatter;
+mod text;
+
+use std::fmt::Write as _;
+
+use super::figure::Body;
+use super::markup::escape;
+use super::number::place;
+use colour::Scheme;
+
+/// Where the drawing will be shown: its marks are the same, its colours come from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dress {
+    /// Inside the page, whose style sheet holds `page_rules`.
+    Page,
+    /// A file of its own, light or dark as the reader's system is.
+    File,
+    /// Always light, in concrete colours and DejaVu Sans: what is turned into pixels.
+    Print,
+}
+
+/// The drawing of `body`, well-formed XML whatever the labels hold; `None` for a table. `title` is what screen
+/// readers say. The same input gives the same bytes.
+pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
+    let drawing = match body {
+        Body::Scatter(scatter) => scatter::draw(scatter),
+        Body::Heatmap(heatmap) => heatmap::draw(heatmap),
+        Body::Lines(lines) => lines::draw(lines),
+        Body::Bars(bars) => bars::draw(bars),
+        Body::Table(_) => return None,
+    };
+    Some(drawing.finish(title, dress))
+}
+
+/// The style rules of drawings in `Dress::Page`, light and dark.
+pub fn page_rules() -> String {
+    let rules = |scheme| colour::base_rules(scheme) + &colour::scale_rules(scheme);
+    format!(
+        "{}@media screen and (prefers-color-scheme:dark){{{}}}",
+        rules(Scheme::Light),
+        rules(Scheme::Dark)
+    )
+}
+
+/// A drawing in the making: its marks so far.
+struct Drawing {
+    width: f64,
+    height: f64,
+    /// What it is, in words, for those who do not see it.
+    summary: String,
+    /// Whether it uses the diverging scale.
+    diverging: bool,
+    /// Attributes that the page's script reads.
+    data: String,
+    marks: String,
+}
+
+/// Where a text stands relative to its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+impl Drawing {
+    fn new(width: f64, height: f64, summary: String) -> Drawing {
+        Drawing { width, height, summary, diverging: false, data: String::new(), marks: String::new() }
+    }
+
+    /// A drawing that says that there is nothing to draw.
+    fn empty(summary: String) -> Drawing {
+        let mut drawing = Drawing::new(WIDTH, 80.0, summary);
+        drawing.text(WIDTH / 2.0, 44.0, 13.0, Anchor::Middle, "soft", "no finite values to draw");
+        drawing
+    }
+
+    fn raw(&mut self, marks: std::fmt::Arguments) {
+        self.marks.write_fmt(marks).expect("a string takes everything");
+    }
+
+    /// `y` is the middle of the small letters' height, near enough.
+    fn text(&mut self, x: f64, y: f64, size: f64, anchor: Anchor, class: &str, content: &str) {
+        let (x, y, size) = (place(x), place(y + 0.35 * size), place(size));
+        let anchor = match anchor {
+            Anchor::Start => "",
+            Anchor::Middle => " text-anchor=\"middle\"",
+            Anchor::End => " text-anchor=\"end\"",
+        };
+        let content = escape(content);
+        self.raw(format_args!(
+            "<text x=\"{x}\" y=\"{y}\" font-size=\"{size}\"{anchor} class=\"{class}\">{content}</text>"
+        ));
+    }
+
+    /// A text whose reading direction is turned by `degrees` clockwise; it starts, or is centred, at the place.
+    fn turned(
+        &mut self,
+        (x, y): (f64, f64),
+        degrees: f64,
+        size: f64,
+        anchor: Anchor,
+        class: &str,
+        content: &str,
+    ) {
+        self.raw(format_args!(
+            "<g transform=\"translate({} {}) rotate({})\">",
+            place(x),
+            place(y),
+            place(degrees)
+        ));
+        self.text(0.0, 0.0, size, anchor, class, content);
+        self.raw(format_args!("</g>"));
+    }
+
+    fn line(&mut self, (x1, y1): (f64, f64), (x2, y2): (f64, f64), class: &str) {
+        let (x1, y1, x2, y2) = (place(x1), place(y1), place(x2), place(y2));
+        self.raw(format_args!("<path d=\"M{x1} {y1}L{x2} {y2}\" class=\"{class}\"/>"));
+    }
+
+    /// A filled rectangle; `title` is shown when the pointer rests on it.
+    fn rect(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), class: &str, title: &str) {
+        let (x, y, width, height) = (place(x), place(y), place(width), place(height));
+        let title =
+            if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
+        self.raw(format_args!(
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" class=\"{class}\">{title}</rect>"
+        ));
+    }
+
+    fn finish(self, title: &str, dress: Dress) -> String {
+        let Drawing { width, height, summary, diverging, data, marks } = self;
+        let (width, height) = (place(width.ceil()), place(height.ceil()));
+        let rules = |scheme| {
+            let scale = if diverging { colour::scale_rules(scheme) } else { String::new() };
+            format!("{}{scale}", colour::base_rules(scheme))
+        };
+        let style = match dress {
+            Dress::Page => String::new(),
+            Dress::File => format!(
+                "<!-- emoflow {} --><style>{}@media (prefers-color-scheme:dark){{{}}}</style>",
+                env!("CARGO_PKG_VERSION"),
+                rules(Scheme::Light),
+                rules(Scheme::Dark)
+            ),
+            Dress::Print => format!("<style>{}</style>", rules(Scheme::Light)),
+        };
+        let font = if dress == Dress::Print { PRINT_FONT } else { FONT };
+        let data = if dress == Dress::Page { data } else { String::new() };
+        let paper =
+            if dress == Dress::Page { "" } else { "<rect class=\"paper\" width=\"100%\" height=\"100%\"/>" };
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+             height=\"{height}\" role=\"img\" aria-label=\"{}: {}\" font-family=\"{font}\" fill=\"none\"{data}>\
+             {style}{paper}{marks}</svg>",
+            escape(title),
+            escape(&summary),
+        )
+    }
+}
+
+/// The width of drawings that may choose it: that of the page's column of text.
+const WIDTH: f64 = 820.0;
+
+const FONT: &str = "system-ui,-apple-system,Segoe UI,Roboto,Helvetica Neue,Arial,sans-serif";
+const PRINT_FONT: &str = "DejaVu Sans";
+
+#[cfg(test)]
+mod tests;

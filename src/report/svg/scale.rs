@@ -1,0 +1,103 @@
+//! Linear scales and their ticks. Knows nothing of what is drawn on them.
+
+/// A linear map from values to places in the drawing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    pub low: f64,
+    pub high: f64,
+    start: f64,
+    end: f64,
+}
+
+impl Scale {
+    /// Maps `low..high` onto `start..end`; `start` may be the greater one, as on an upward axis.
+    pub fn new((low, high): (f64, f64), (start, end): (f64, f64)) -> Scale {
+        Scale { low, high, start, end }
+    }
+
+    /// Where `value` lies.
+    pub fn at(&self, value: f64) -> f64 {
+        self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+    }
+}
+
+/// The smallest and largest finite value, widened by `share` of their distance on both sides, and never of
+/// width zero: a single value stands in the middle of a range as wide as itself, or of `-1..1`.
+pub fn extent(values: impl IntoIterator<Item = f64>, share: f64) -> (f64, f64) {
+    let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+    for value in values.into_iter().filter(|v| v.is_finite()) {
+        low = low.min(value);
+        high = high.max(value);
+    }
+    if low > high {
+        return (-1.0, 1.0);
+    }
+    // Halves, because the distance of two finite values may not be finite.
+    let half = high / 2.0 - low / 2.0;
+    if half <= 1e-12 * low.abs().max(high.abs()) {
+        let reach = if low == 0.0 { 1.0 } else { low.abs() / 2.0 };
+        return (low - reach, high + reach);
+    }
+    (low - share * 2.0 * half, high + share * 2.0 * half)
+}
+
+/// Ticks at multiples of 1, 2 or 5 times a power of ten inside `low..=high`, about `want` of them, and their
+/// distance.
+pub fn ticks(low: f64, high: f64, want: usize) -> (Vec<f64>, f64) {
+    let rough = (high - low) / want.max(1) as f64;
+    if !rough.is_finite() || rough <= 0.0 {
+        return (Vec::new(), 1.0);
+    }
+    let power = 10f64.powi(rough.log10().floor() as i32);
+    // The step nearest to the wanted one on a logarithmic scale: the bounds are the geometric means of
+    // neighbours in 1, 2, 5, 10.
+    let step = power
+        * match rough / power {
+            r if r < 2f64.sqrt() => 1.0,
+            r if r < 10f64.sqrt() => 2.0,
+            r if r < 50f64.sqrt() => 5.0,
+            _ => 10.0,
+        };
+    let slack = 1e-9;
+    let (first, last) = ((low / step - slack).ceil() as i64, (high / step + slack).floor() as i64);
+    ((first..=last).map(|i| i as f64 * step).collect(), step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_ticks(low: f64, high: f64, want: usize, ticks_wanted: &[f64]) {
+        let (got, step) = ticks(low, high, want);
+        assert_eq!(got.len(), ticks_wanted.len(), "{got:?}, step {step}");
+        for (a, b) in got.iter().zip(ticks_wanted) {
+            assert!((a - b).abs() < 1e-9 * (high - low), "{got:?}, step {step}");
+        }
+    }
+
+    #[test]
+    fn ticks_are_round() {
+        check_ticks(0.0, 10.0, 5, &[0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        check_ticks(-1.0, 1.0, 4, &[-1.0, -0.5, 0.0, 0.5, 1.0]);
+        check_ticks(-0.37, 0.62, 5, &[-0.2, 0.0, 0.2, 0.4, 0.6]);
+        check_ticks(1003.0, 1041.0, 4, &[1010.0, 1020.0, 1030.0, 1040.0]);
+        check_ticks(0.0, 0.3, 3, &[0.0, 0.1, 0.2, 0.3]);
+        check_ticks(1.0, 1.0, 5, &[]);
+        check_ticks(f64::NAN, 1.0, 5, &[]);
+    }
+
+    #[test]
+    fn scale_maps_the_ends() {
+        let scale = Scale::new((-2.0, 6.0), (100.0, 20.0));
+        assert_eq!([scale.at(-2.0), scale.at(2.0), scale.at(6.0)], [100.0, 60.0, 20.0]);
+    }
+
+    #[test]
+    fn extent_is_never_empty() {
+        assert_eq!(extent([1.0, f64::NAN, 3.0, f64::INFINITY], 0.25), (0.5, 3.5));
+        assert_eq!(extent([4.0], 0.1), (2.0, 6.0));
+        assert_eq!(extent([0.0, 0.0], 0.1), (-1.0, 1.0));
+        assert_eq!(extent([], 0.1), (-1.0, 1.0));
+    }
+}

@@ -1,0 +1,73 @@
+//! Labelled points in the plane -> SVG.
+
+use super::super::figure::Scatter;
+use super::super::markup::escape;
+use super::super::number::{place, short};
+use super::axes::{self, Axis};
+use super::labels::{self, Placed, Rect};
+use super::scale::{Scale, extent};
+use super::{Anchor, Drawing, WIDTH, text};
+
+pub fn draw(scatter: &Scatter) -> Drawing {
+    let points: Vec<_> = scatter.points.iter().filter(|p| p.x.is_finite() && p.y.is_finite()).collect();
+    let summary = format!("scatter of {} labelled points, {} against {}", points.len(), scatter.y, scatter.x);
+    if points.is_empty() {
+        return Drawing::empty(summary);
+    }
+    // Many labels: smaller ones, on a taller sheet.
+    let (height, size, radius) = match points.len() {
+        0..=40 => (600.0, 12.0, 4.0),
+        41..=90 => (680.0, 10.5, 3.4),
+        _ => (820.0, 9.5, 2.8),
+    };
+    let plot = Rect { left: 64.0, top: 10.0, right: WIDTH - 12.0, bottom: height - 52.0 };
+    let x = Scale::new(extent(points.iter().map(|p| p.x), 0.08), (plot.left, plot.right));
+    let y = Scale::new(extent(points.iter().map(|p| p.y), 0.06), (plot.bottom, plot.top));
+    let mut drawing = Drawing::new(WIDTH, height, summary);
+    axes::draw(
+        &mut drawing,
+        &plot,
+        Axis { scale: &x, name: &scatter.x, whole: false },
+        Axis { scale: &y, name: &scatter.y, whole: false },
+    );
+
+    let places: Vec<_> = points.iter().map(|p| (x.at(p.x), y.at(p.y))).collect();
+    let names: Vec<_> = points.iter().map(|p| text::fit(&p.label, size, 180.0)).collect();
+    let sizes: Vec<_> = names.iter().map(|n| (text::width(n, size) + 2.0, size)).collect();
+    let placed = labels::place(&places, &sizes, radius, plot);
+
+    for (from, to) in placed.iter().flatten().filter_map(|p| p.leader) {
+        drawing.line(from, to, "lead");
+    }
+    for (point, &(cx, cy)) in points.iter().zip(&places) {
+        drawing.raw(format_args!(
+            "<circle cx=\"{}\" cy=\"{}\" r=\"{}\" class=\"dot\"><title>{}: {}, {}</title></circle>",
+            place(cx),
+            place(cy),
+            place(radius),
+            escape(&point.label),
+            short(point.x),
+            short(point.y)
+        ));
+    }
+    for ((name, &(cx, _)), at) in names.iter().zip(&places).zip(&placed) {
+        let Some(Placed { rect, .. }) = at else { continue };
+        // The side that faces the point stays where it was planned, however wide the reader's font is.
+        let (x, anchor) = if rect.left >= cx {
+            (rect.left + 1.0, Anchor::Start)
+        } else if rect.right <= cx {
+            (rect.right - 1.0, Anchor::End)
+        } else {
+            ((rect.left + rect.right) / 2.0, Anchor::Middle)
+        };
+        drawing.text(x, (rect.top + rect.bottom) / 2.0, size, anchor, "ink halo", name);
+    }
+    let left_out = placed.iter().filter(|p| p.is_none()).count();
+    if left_out > 0 {
+        drawing.height += 16.0;
+        let note =
+            format!("{left_out} of {} labels have no room: rest on a point to read its own", points.len());
+        drawing.text(plot.right, height + 4.0, 10.5, Anchor::End, "soft", &note);
+    }
+    drawing
+}
