@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -71,7 +72,8 @@ fn pool(resid: &Tensor, ranges: &[Range<usize>], batch: &Batch) -> Tensor {
 }
 
 /// Which tokens are steered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Positions {
     /// Every token.
     All,

@@ -10,6 +10,7 @@ It needs torch, transformers and numpy. The values go to tests/e2e/reference/<na
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -126,6 +127,14 @@ def steer(reference, texts, layer, settings, vectors):
     return found
 
 
+def digest(folder):
+    """SHA-256 of the files that decide the values, so that the test can tell that they are of another checkpoint."""
+    found = hashlib.sha256()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        found.update((folder / name).read_bytes())
+    return found.hexdigest()
+
+
 def plain(value):
     """JSON of NumPy values, with eight significant digits."""
     if isinstance(value, dict):
@@ -167,6 +176,7 @@ def main():
     neutral = [pool(text)[0] for text in texts["neutral"]]
     values = {
         "checkpoint": args.checkpoint.as_posix(),
+        "digest": digest(args.checkpoint),
         **settings,
         "n_tokens": [n for emotion in texts["emotions"] for _, n in stories[emotion]],
     }

@@ -11,6 +11,7 @@ use emoflow::stages::stories::{Template, template};
 use emoflow::stages::vectors::{self, Center, Denoise};
 use emoflow::store::table::Table;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::stages::{check, load, numbers, wide};
 
@@ -31,6 +32,16 @@ fn every_stage_agrees_with_transformers_and_numpy() {
     assert!(checked > 0, "there are no reference values");
 }
 
+/// SHA-256 of the files that decide the values, as the script takes it.
+fn digest(checkpoint: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(checkpoint);
+    let mut hasher = Sha256::new();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        hasher.update(fs_err::read(folder.join(name)).unwrap());
+    }
+    hex::encode(hasher.finalize())
+}
+
 fn strings(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_string()).collect()
 }
@@ -41,6 +52,13 @@ fn size(value: &Value) -> usize {
 
 fn compare(reference: &Value, texts: &Value) {
     let checkpoint = reference["checkpoint"].as_str().unwrap();
+    assert_eq!(
+        digest(checkpoint),
+        reference["digest"].as_str().unwrap(),
+        "the reference values are of another version of {checkpoint}: run `python tests/e2e/reference.py {checkpoint} \
+         --layers {}` again",
+        numbers(&reference["layers"]).iter().map(f64::to_string).collect::<Vec<_>>().join(",")
+    );
     let model = load(checkpoint);
     let emotions = strings(&texts["emotions"]);
     let layers: Vec<usize> = reference["layers"].as_array().unwrap().iter().map(size).collect();
@@ -116,18 +134,22 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
     let run = |analysis: Analysis| analysis.run(set, Some(model), 0, &mut |_, _| {}).unwrap();
     let of_layer = reference["of_layer"].as_array().unwrap();
     // All layers' values, one after another, under one scale a layer.
+    let within =
+        |tolerance: f64, table: &Table, got: &[f64], name: &str, wanted: &dyn Fn(&Value) -> Vec<f64>| {
+            for layer in of_layer {
+                let number = layer["layer"].as_i64().unwrap() as i32;
+                let here = table.i32("layer").unwrap().iter().zip(got).filter(|(l, _)| **l == number);
+                let got: Vec<f64> = here.map(|(_, value)| *value).collect();
+                check(
+                    &got,
+                    &wanted(layer),
+                    tolerance,
+                    &format!("{}, layer {number}: {name}", reference["checkpoint"]),
+                );
+            }
+        };
     let compare = |table: &Table, got: &[f64], name: &str, wanted: &dyn Fn(&Value) -> Vec<f64>| {
-        for layer in of_layer {
-            let number = layer["layer"].as_i64().unwrap() as i32;
-            let here = table.i32("layer").unwrap().iter().zip(got).filter(|(l, _)| **l == number);
-            let got: Vec<f64> = here.map(|(_, value)| *value).collect();
-            check(
-                &got,
-                &wanted(layer),
-                TOLERANCE,
-                &format!("{}, layer {number}: {name}", reference["checkpoint"]),
-            );
-        }
+        within(TOLERANCE, table, got, name, wanted);
     };
     let field = |name: &'static str| move |layer: &Value| numbers(&layer[name]);
 
@@ -153,7 +175,7 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         "lens",
         &both_sides("promoted_value", "suppressed_value"),
     );
-    compare(&lens[0].1, &ids, "lens tokens", &both_sides("promoted", "suppressed"));
+    within(0.0, &lens[0].1, &ids, "lens tokens", &both_sides("promoted", "suppressed"));
 
     let steering = run(Analysis::Steering(Steering {
         prompts: strings(&texts["prompts"]),
