@@ -4,7 +4,6 @@
 use super::checkpoint::Checkpoint;
 use super::template::{ChatTemplate, Message, Role};
 use anyhow::{Context, Result, anyhow, ensure};
-use serde::Serialize;
 use serde_json::Value;
 use std::ops::Range;
 use tokenizers::{Encoding, Tokenizer as Fast};
@@ -20,7 +19,7 @@ pub struct Tokens {
 }
 
 /// What stands around a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrap {
     /// Nothing but the tokenizer's own BOS.
@@ -44,7 +43,8 @@ const PLACE: &str = "\u{e000}emoflow\u{e001}";
 
 impl Tokenizer {
     /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template. `bos` is the id that
-    /// `config.json` gives.
+    /// `config.json` gives. Whether a BOS is added is for `tokenizer.json` to say; `add_bos_token`
+    /// beside it counts for nothing, as in transformers 5.
     ///
     /// # Errors
     /// A file that cannot be read or parsed.
@@ -69,9 +69,7 @@ impl Tokenizer {
             .map(i64::from);
         let source = checkpoint.read_chat_template()?.or_else(|| chat_template(&config));
         let template = source.map(|source| ChatTemplate::new(&source, special_tokens)).transpose()?;
-        let mut tokenizer = Tokenizer { fast, bos, template };
-        tokenizer.apply_add_bos(&config);
-        Ok(tokenizer)
+        Ok(Tokenizer { fast, bos, template })
     }
 
     /// Whether the checkpoint has a chat template.
@@ -181,24 +179,6 @@ impl Tokenizer {
         self.fast
             .encode(text, special)
             .map_err(|e| anyhow!("tokenize {:?}: {e}", text.chars().take(40).collect::<String>()))
-    }
-
-    /// Where `tokenizer_config.json` says in words whether a BOS is added, it wins over
-    /// `tokenizer.json`, as in transformers' Llama tokenizers.
-    fn apply_add_bos(&mut self, config: &Value) {
-        let (Some(wanted), Some(bos)) = (config["add_bos_token"].as_bool(), self.bos) else { return };
-        let adds = self.fast.encode("a", true).is_ok_and(|e| ids(&e).first() == Some(&bos));
-        if wanted == adds {
-            return;
-        }
-        let post = wanted.then(|| {
-            let token = self.fast.id_to_token(bos as u32).unwrap_or_default();
-            tokenizers::processors::template::TemplateProcessing::builder()
-                .try_single(vec![token.clone(), "$A".into()])
-                .ok()
-                .and_then(|b| b.special_tokens(vec![(token, bos as u32)]).build().ok())
-        });
-        self.fast.with_post_processor(post.flatten());
     }
 }
 
