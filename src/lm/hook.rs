@@ -2,7 +2,6 @@
 
 use super::batch::Batch;
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -72,7 +71,7 @@ fn pool(resid: &Tensor, ranges: &[Range<usize>], batch: &Batch) -> Tensor {
 }
 
 /// Which tokens are steered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
     /// Every token.

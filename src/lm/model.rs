@@ -12,11 +12,10 @@ use super::template::Message;
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 /// What is done to a direction before it is read through the unembedding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LensNorm {
     /// Nothing: `W_U v`.

@@ -4,7 +4,6 @@
 use super::checkpoint::Checkpoint;
 use super::template::{ChatTemplate, Message, Role};
 use anyhow::{Context, Result, anyhow, ensure};
-use serde::Serialize;
 use serde_json::Value;
 use std::ops::Range;
 use tokenizers::{Encoding, Tokenizer as Fast};
@@ -20,7 +19,7 @@ pub struct Tokens {
 }
 
 /// What stands around a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrap {
     /// Nothing but the tokenizer's own BOS.
