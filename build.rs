@@ -30,6 +30,7 @@ fn main() {
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-env=EMOFLOW_LIBTORCH={}", lib.display());
+    println!("cargo:rustc-env=EMOFLOW_LIBTORCH_VERSION={TORCH_VERSION}");
 }
 
 /// The version of the torch wheel (`version.py`) or of the plain libtorch archive (`build-version`)

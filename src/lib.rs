@@ -1,8 +1,24 @@
 //! emoflow: emotion vectors inside language models, declared in TOML and run by a content-hashed DAG.
 
+mod cli;
 pub mod config;
+pub mod execute;
 pub mod lm;
 pub mod plan;
+pub mod progress;
 pub mod report;
+pub mod resolve;
+pub mod results;
 pub mod stages;
 pub mod store;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.
+///
+/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 `--only` selects nothing.
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> ExitCode {
+    cli::run(args, out)
+}

@@ -18,16 +18,19 @@ pub use problem::{Problem, Problems};
 use std::ops::Range;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::stages::{activations, analysis, stories, vectors};
 
 /// A checked experiment: every default filled in, every preset replaced by its words or texts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Experiment {
     /// The file it was read from.
     pub file: PathBuf,
     /// The project folder that relative paths start from.
     pub root: PathBuf,
     /// The file's text, so that later phases can point at its lines too.
+    #[serde(skip)]
     pub text: String,
     /// The `--set` texts laid over it.
     pub sets: Vec<String>,
@@ -41,6 +44,7 @@ pub struct Experiment {
     /// Emotionless text for denoising.
     pub neutral: Option<SourceKind>,
     /// Where that was written; `0..0`: nowhere.
+    #[serde(skip)]
     pub neutral_span: Span,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
@@ -51,7 +55,8 @@ pub struct Experiment {
 pub type Span = Range<usize>;
 
 /// Which layers are kept.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Layers {
     All,
     List(Vec<usize>),
@@ -66,7 +71,7 @@ pub enum Layers {
 }
 
 /// One `[models.<name>]` table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Model {
     pub name: String,
     pub source: ModelSource,
@@ -74,15 +79,19 @@ pub struct Model {
     pub dtype: Option<crate::lm::Dtype>,
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
+    #[serde(skip)]
     pub span: Span,
     /// Where `path` or `repo` was written.
+    #[serde(skip)]
     pub source_span: Span,
     /// Where `layers` (the model's or the experiment's) was written.
+    #[serde(skip)]
     pub layers_span: Span,
 }
 
 /// Where a model's checkpoint is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelSource {
     /// A folder, absolute (joined with the project root).
     Path(PathBuf),
@@ -91,16 +100,18 @@ pub enum ModelSource {
 }
 
 /// One `[stories.<name>.<kind>]` table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
     pub name: String,
     pub kind: SourceKind,
     /// The table's header; of a file, its `path`.
+    #[serde(skip)]
     pub span: Span,
 }
 
 /// How the texts of a source come to be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SourceKind {
     Template(stories::Template),
     Generate {
@@ -115,7 +126,8 @@ pub enum SourceKind {
 }
 
 /// Which model writes generated stories.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Writer {
     /// Each model writes its own.
     Own,
@@ -124,9 +136,10 @@ pub enum Writer {
 }
 
 /// One `[analysis.<name>.<kind>]` table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Analysis {
     pub name: String,
     pub kind: analysis::Analysis,
+    #[serde(skip)]
     pub span: Span,
 }

@@ -15,6 +15,11 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// For people: the class, and the hardware's name where it is known.
+    pub fn shown(&self) -> String {
+        if self.name.is_empty() { self.kind().to_string() } else { format!("{}, {}", self.kind(), self.name) }
+    }
+
     /// `cpu`, `cuda` or `mps`: the class that decides the numerics.
     pub fn kind(&self) -> &'static str {
         match self.device {

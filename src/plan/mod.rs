@@ -1,3 +1,146 @@
-//! The plan: nodes in topological order, each unit with its key. A pure function of the resolved experiment.
+//! The plan: nodes in topological order, each unit with its key. A pure function of the resolved experiment;
+//! knows nothing of what is stored.
 
+mod build;
 pub mod key;
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+pub use build::{NEUTRAL, SHARD, build};
+
+use crate::stages::analysis::Analysis;
+use crate::stages::stories::{Columns, Generate, Item, Template};
+use crate::stages::{activations, vectors};
+use key::Key;
+
+/// Everything a run could do, inputs before what needs them, and the nodes of one model together.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub nodes: Vec<Node>,
+}
+
+/// One line of the plan: a stage applied to one set of inputs.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// As printed and selected: `stories/<source>`, `activations/<model>/<source>`, ...
+    pub name: String,
+    pub work: Work,
+    /// The model that has to be loaded: its place in `Resolved::models`.
+    pub model: Option<usize>,
+    pub units: Vec<Unit>,
+}
+
+/// The smallest thing that is stored: one shard of stories, or one layer of something.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    pub key: Key,
+    /// What the key is the digest of, as JSON.
+    pub preimage: String,
+    /// The stories of the source that it is about: a shard, or all of them.
+    pub stories: Range<usize>,
+    pub layer: Option<usize>,
+    pub inputs: Vec<UnitId>,
+}
+
+/// A unit's place in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UnitId {
+    pub node: usize,
+    pub unit: usize,
+}
+
+/// What a node does: its kind and its parameters.
+#[derive(Clone, Debug)]
+pub enum Work {
+    Template { source: Template, items: Vec<Item> },
+    Generate { source: Generate, items: Vec<Item>, seed: u64 },
+    File { path: PathBuf, columns: Columns, emotions: Option<Vec<String>> },
+    Activations(activations::Params),
+    Neutral(vectors::Params),
+    Vectors { params: vectors::Params, emotions: Vec<String>, set: Set },
+    Analysis { name: String, analysis: Analysis, seed: u64, set: Set },
+}
+
+/// One set of emotion vectors: who read which stories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    pub model: String,
+    pub stories: String,
+    pub n_layers: usize,
+}
+
+impl Work {
+    /// The stage's name: the folder of its artifacts, and the first word of its key.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Work::Template { .. } | Work::Generate { .. } | Work::File { .. } => "stories",
+            Work::Activations(_) => "activations",
+            Work::Neutral(_) => "neutral",
+            Work::Vectors { .. } => "vectors",
+            Work::Analysis { analysis, .. } => analysis.kind(),
+        }
+    }
+}
+
+impl Plan {
+    /// The unit at `id`.
+    pub fn unit(&self, id: UnitId) -> &Unit {
+        &self.nodes[id.node].units[id.unit]
+    }
+
+    /// The node called `name`.
+    pub fn node(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|n| n.name == name)
+    }
+}
+
+impl Plan {
+    /// The nodes whose names match one of `patterns` (`*` stands for anything); every node where there are none.
+    pub fn select(&self, patterns: &[String]) -> Vec<usize> {
+        let wanted = |name: &str| patterns.is_empty() || patterns.iter().any(|p| matches(p, name));
+        (0..self.nodes.len()).filter(|&n| wanted(&self.nodes[n].name)).collect()
+    }
+}
+
+/// Whether `name` matches `pattern`, in which `*` stands for any text, also none.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, expected) in [
+            ("vectors/demo/own", "vectors/demo/own", true),
+            ("vectors/demo", "vectors/demo/own", false),
+            ("vectors/*", "vectors/demo/own", true),
+            ("*/own", "vectors/demo/own", true),
+            ("*demo*", "vectors/demo/own", true),
+            ("v*s/*n", "vectors/demo/own", true),
+            ("v*x*n", "vectors/demo/own", false),
+            ("*", "report", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} against {name}");
+        }
+    }
+}

@@ -102,6 +102,12 @@ impl Store {
         self
     }
 
+    /// Keeps [`Store::digest_file`] from remembering, so that a command that only looks writes nothing.
+    pub fn read_only(self) -> Store {
+        self.stats.read_only();
+        self
+    }
+
     /// The folder it was opened with.
     pub fn root(&self) -> &Path {
         &self.root

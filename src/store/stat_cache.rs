@@ -101,12 +101,18 @@ struct State {
     digests: Option<HashMap<Identity, Digest>>,
     appender: Option<fs::File>,
     append_failed: bool,
+    read_only: bool,
 }
 
 impl StatCache {
     /// Reads nothing until the first question.
     pub(super) fn new(log: PathBuf, warnings: Arc<Warnings>) -> StatCache {
         StatCache { log, warnings, state: Mutex::default() }
+    }
+
+    /// Remembers nothing beyond this process from now on.
+    pub(super) fn read_only(&self) {
+        self.lock().read_only = true;
     }
 
     /// The remembered digest of a file with this identity.
@@ -136,7 +142,7 @@ impl StatCache {
     fn remember(&self, identity: Identity, digest: Digest) {
         let mut state = self.lock();
         self.digests(&mut state).insert(identity, digest);
-        if state.append_failed {
+        if state.append_failed || state.read_only {
             return;
         }
         if let Err(error) = self.append(&mut state, &identity.line(&digest)) {

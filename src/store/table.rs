@@ -59,6 +59,24 @@ impl Table {
         self.columns.first().map_or(0, |(_, column)| column.len())
     }
 
+    /// The rows of `other` after this table's own.
+    ///
+    /// # Errors
+    /// The two have not the same schema and columns.
+    pub fn append(&mut self, other: Table) -> Result<()> {
+        let same = self.columns.len() == other.columns.len()
+            && self.columns.iter().zip(&other.columns).all(|((a, _), (b, _))| a == b);
+        if self.schema != other.schema || !same {
+            bail!("table `{}` does not continue table `{}`", other.schema, self.schema);
+        }
+        for ((name, column), (_, more)) in self.columns.iter_mut().zip(other.columns) {
+            if !column.append(more) {
+                bail!("column `{name}` of table `{}` changes its type", self.schema);
+            }
+        }
+        Ok(())
+    }
+
     fn column(&self, name: &str) -> Result<&Column> {
         let found = self.columns.iter().find(|(n, _)| n == name);
         found.map(|(_, c)| c).with_context(|| format!("table `{}` has no column `{name}`", self.schema))
@@ -126,6 +144,25 @@ impl Table {
 }
 
 impl Column {
+    /// Adds the values of `more`; `false` if they are of another type.
+    fn append(&mut self, more: Column) -> bool {
+        match (self, more) {
+            (Column::Str(a), Column::Str(b)) => a.extend(b),
+            (Column::OptStr(a), Column::OptStr(b)) => a.extend(b),
+            (Column::I32(a), Column::I32(b)) => a.extend(b),
+            (Column::OptI64(a), Column::OptI64(b)) => a.extend(b),
+            (Column::F32(a), Column::F32(b)) => a.extend(b),
+            (Column::F64(a), Column::F64(b)) => a.extend(b),
+            (Column::Bool(a), Column::Bool(b)) => a.extend(b),
+            (
+                Column::List { width, values, half },
+                Column::List { width: more_width, values: more, half: more_half },
+            ) if *width == more_width && *half == more_half => values.extend(more),
+            _ => return false,
+        }
+        true
+    }
+
     /// Place among the column's values, value, and whether it is to be stored as float16.
     fn first_non_finite(&self) -> Option<(usize, f64, bool)> {
         let (at, value) = match self {

@@ -2,7 +2,9 @@
 
 mod check;
 mod lm;
+mod project;
 mod report;
+mod run;
 mod science;
 mod stages;
 mod store;

@@ -61,6 +61,38 @@ impl Analysis {
         }
     }
 
+    /// Whether it draws random numbers, so that the experiment's seed is part of its key.
+    pub fn draws(&self) -> bool {
+        match self {
+            Analysis::Pca(_) | Analysis::Cosine(_) | Analysis::LogitLens(_) => false,
+            Analysis::Steering(params) => params.random > 0,
+        }
+    }
+
+    /// Its chapter's title in the report.
+    pub fn title(&self) -> &'static str {
+        match self {
+            Analysis::Pca(_) => "Principal components",
+            Analysis::Cosine(_) => "Similarity",
+            Analysis::LogitLens(_) => "Logit lens",
+            Analysis::Steering(_) => "Steering",
+        }
+    }
+
+    /// What the chapter shows, for a reader who has not seen the experiment file.
+    pub fn intro(&self) -> &'static str {
+        match self {
+            Analysis::Pca(_) => "The directions along which the emotion vectors of a layer differ most.",
+            Analysis::Cosine(_) => "How alike the emotion vectors of a layer point.",
+            Analysis::LogitLens(_) => {
+                "The tokens that each emotion vector makes more and less likely when it is read through the unembedding."
+            }
+            Analysis::Steering(_) => {
+                "What happens to the probability of each emotion's word when a vector is added to the residual stream."
+            }
+        }
+    }
+
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
     pub fn layers(&self, kept: &[usize], n_layers: usize) -> Vec<usize> {
         match self {

@@ -57,7 +57,7 @@ pub struct Columns {
 }
 
 /// The place of one story in a source: which emotion, which topic, the how-manyth.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
     /// `None`: neutral text.
     pub emotion: Option<String>,

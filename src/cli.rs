@@ -1,0 +1,303 @@
+//! The subcommands: reads the command line, calls the phases in their order, prints what they say.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::Experiment;
+use crate::config::problem::Problems;
+use crate::execute::{self, Outcome};
+use crate::lm::device;
+use crate::plan::{self, Plan};
+use crate::progress::{self, Style};
+use crate::resolve::{self, Resolved};
+use crate::results;
+use crate::store::Store;
+
+/// Emotion vectors inside language models: what a TOML file declares is run, cached and reported.
+#[derive(Parser)]
+#[command(name = "emoflow", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; \
+                          4 nothing selected; 101 a bug";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Brings the results up to date; runs only what is missing; the same command resumes
+    Run {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Only the nodes whose names match, and what they need (`*` matches anything); repeatable
+        #[arg(long, value_name = "NODE-PATTERN")]
+        only: Vec<String>,
+        /// Stop at the first node that fails, instead of going on with what does not depend on it
+        #[arg(long, overrides_with = "keep_going")]
+        fail_fast: bool,
+        /// Go on with what does not depend on a failed node (the default)
+        #[arg(long)]
+        keep_going: bool,
+        /// How progress is shown, on stderr
+        #[arg(long, value_enum, default_value_t = Style::Auto)]
+        progress: Style,
+        /// Only warnings and the last line
+        #[arg(short, long)]
+        quiet: bool,
+        /// Also say what is cached
+        #[arg(short, long)]
+        verbose: bool,
+        /// The last line as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What would run and what is cached; loads no model, takes no lock
+    Plan {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// The plan as JSON, with every unit's key
+        #[arg(long)]
+        json: bool,
+    },
+    /// Validates an experiment file; prints every problem
+    Check {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+    },
+    /// Renders the report again from what is cached
+    Report {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Open it in the browser
+        #[arg(long)]
+        open: bool,
+    },
+}
+
+#[derive(Args)]
+struct ExperimentArgs {
+    /// The experiment file
+    #[arg(value_name = "EXP.toml")]
+    file: PathBuf,
+    /// Replace one key of the file, as in `activations.from_token=20`; repeatable
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args)]
+struct MachineArgs {
+    /// Where models run: auto, cpu, cuda, cuda:N, mps
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Where artifacts are kept [default: `cache/` of the experiment's project]
+    #[arg(long, value_name = "DIR", env = "EMOFLOW_CACHE")]
+    cache: Option<PathBuf>,
+    /// Where results are written [default: `results/` of the experiment's project]
+    #[arg(long, value_name = "DIR", env = "EMOFLOW_RESULTS")]
+    results: Option<PathBuf>,
+    /// Never open a socket
+    #[arg(long)]
+    offline: bool,
+}
+
+/// What the phases before execution produce.
+struct Prepared {
+    resolved: Resolved,
+    plan: Plan,
+    store: Store,
+    /// `results/<name>/`
+    results: PathBuf,
+}
+
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    match dispatch(cli.command, out) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            if let Some(problems) = error.downcast_ref::<Problems>() {
+                eprintln!("{problems}");
+                return ExitCode::from(2);
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A command line that asks for what cannot be.
+#[derive(Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
+    match command {
+        Command::Check { experiment } => {
+            let checked = Experiment::read_with(&experiment.file, &experiment.set)?;
+            resolve::check(&checked)?;
+            writeln!(out, "{}: no problems", experiment.file.display())?;
+            Ok(0)
+        }
+        Command::Plan { experiment, machine, json } => {
+            let prepared = prepare(&experiment, &machine, Access::Look)?;
+            print_plan(&prepared, json, out)?;
+            Ok(0)
+        }
+        Command::Report { experiment, machine, open } => {
+            let Prepared { resolved, plan, store, results } = prepare(&experiment, &machine, Access::Write)?;
+            let report = results::write(&resolved, &plan, &store, &results)?;
+            writeln!(out, "{}", report.display())?;
+            if open {
+                open_in_browser(&report)?;
+            }
+            Ok(0)
+        }
+        Command::Run {
+            experiment,
+            machine,
+            only,
+            fail_fast,
+            keep_going: _,
+            progress,
+            quiet,
+            verbose,
+            json,
+        } => {
+            let begun = std::time::Instant::now();
+            let Prepared { resolved, plan, store, results } = prepare(&experiment, &machine, Access::Write)?;
+            let selected = plan.select(&only);
+            if selected.is_empty() {
+                eprintln!("error: no node matches {}; there are:", only.join(", "));
+                plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
+                return Ok(4);
+            }
+            let progress = progress::start(if quiet { Style::None } else { progress });
+            if !quiet {
+                progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
+            }
+            let options = execute::Options { fail_fast, verbose };
+            let mut outcome = execute::run(&resolved, &plan, &store, &selected, options, progress.as_ref());
+            if only.is_empty() {
+                results::bring_up_to_date(
+                    &resolved,
+                    &plan,
+                    &store,
+                    &results,
+                    &mut outcome,
+                    progress.as_ref(),
+                );
+            }
+            results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
+            print_summary(&outcome, json, out)?;
+            Ok(u8::from(outcome.summary().failed > 0))
+        }
+    }
+}
+
+/// Whether a command may write into the cache.
+#[derive(PartialEq)]
+enum Access {
+    Look,
+    Write,
+}
+
+fn prepare(experiment: &ExperimentArgs, machine: &MachineArgs, access: Access) -> Result<Prepared> {
+    let checked = Experiment::read_with(&experiment.file, &experiment.set)?;
+    let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
+    let folder =
+        |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| checked.root.join(name));
+    let mut store = Store::open(folder(&machine.cache, "cache"))?;
+    store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
+    if access == Access::Look {
+        store = store.read_only();
+    }
+    let results = folder(&machine.results, "results").join(&checked.name);
+    let resolved = resolve::resolve(checked, &store, device, machine.offline)?;
+    let plan = plan::build(&resolved);
+    Ok(Prepared { resolved, plan, store, results })
+}
+
+#[derive(Serialize)]
+struct PlannedNode<'a> {
+    name: &'a str,
+    state: &'static str,
+    units: usize,
+    missing: usize,
+    keys: Vec<plan::key::Key>,
+}
+
+fn print_plan(prepared: &Prepared, json: bool, out: &mut dyn Write) -> Result<()> {
+    let Prepared { plan, store, .. } = prepared;
+    let present =
+        |node: &plan::Node| node.units.iter().filter(|u| store.contains(node.work.stage(), &u.key)).count();
+    let nodes = plan.nodes.iter().map(|node| {
+        let units = node.units.len();
+        let missing = units - present(node);
+        let state = match missing {
+            0 => "cached",
+            m if m == units => "to run",
+            _ => "partial",
+        };
+        PlannedNode {
+            name: &node.name,
+            state,
+            units,
+            missing,
+            keys: node.units.iter().map(|u| u.key).collect(),
+        }
+    });
+    let nodes: Vec<_> = nodes.collect();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
+        return Ok(());
+    }
+    for node in &nodes {
+        let of =
+            if node.units == 1 { String::new() } else { format!("{} of {} units", node.missing, node.units) };
+        writeln!(out, "{}", format!("{:<44} {:<8} {of}", node.name, node.state).trim_end())?;
+    }
+    let missing = nodes.iter().filter(|n| n.missing > 0).count();
+    writeln!(out, "{missing} to run, {} cached", nodes.len() - missing)?;
+    Ok(())
+}
+
+fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {
+    let summary = outcome.summary();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&summary)?)?;
+    } else {
+        writeln!(out, "ran {}, cached {}, failed {}", summary.ran, summary.cached, summary.failed)?;
+    }
+    Ok(())
+}
+
+fn open_in_browser(report: &Path) -> Result<()> {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    std::process::Command::new(opener).arg(report).spawn()?;
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! One node's work: reads its inputs from the store, calls the stage, commits what it returns. Knows every kind of
+//! work by name and nothing of order or need.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::lm::LanguageModel;
+use crate::plan::{Node, Plan, Unit, Work};
+use crate::resolve::{Model, Resolved};
+use crate::stages::analysis::VectorSet;
+use crate::stages::stories::{file, generate, template};
+use crate::stages::{activations, vectors};
+use crate::store::table::Table;
+use crate::store::{Cost, Lookup, Store};
+
+/// The device's thread of work: at most one model is loaded at a time.
+pub struct Lane<'a> {
+    resolved: &'a Resolved,
+    loaded: Option<(usize, LanguageModel)>,
+}
+
+/// Tables of one unit, by name.
+type Tables = Vec<(String, Table)>;
+
+impl<'a> Lane<'a> {
+    /// A lane on the resolved device, with no model loaded.
+    pub fn new(resolved: &'a Resolved) -> Lane<'a> {
+        Lane { resolved, loaded: None }
+    }
+
+    /// Does `group`, units of `node` that belong together, and commits each.
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        store: &Store,
+        node: &Node,
+        group: &[usize],
+        at: &mut dyn FnMut(usize, usize),
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let units: Vec<&Unit> = group.iter().map(|&u| &node.units[u]).collect();
+        let produced = self.produce(plan, store, node, &units, at)?;
+        let cost = Cost { seconds: begun.elapsed().as_secs_f64() / units.len() as f64 };
+        let metadata = node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m]));
+        for (unit, tables) in units.into_iter().zip(produced) {
+            match store.lookup(node.work.stage(), &unit.key)? {
+                Lookup::Hit(_) => {} // another process was faster
+                Lookup::Miss(miss) => {
+                    miss.commit(&unit.preimage, &tables, &metadata, cost.clone())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables of each of `units`.
+    fn produce(
+        &mut self,
+        plan: &Plan,
+        store: &Store,
+        node: &Node,
+        units: &[&Unit],
+        at: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<Tables>> {
+        let unit = units[0];
+        let one = |name: &str, table: Table| Ok(vec![vec![(name.to_string(), table)]]);
+        match &node.work {
+            Work::Template { source, items } => {
+                one("stories", template::run(source, &items[unit.stories.clone()])?)
+            }
+            Work::File { path, columns, emotions } => {
+                one("stories", file::run(path, columns, emotions.as_deref(), unit.stories.clone())?)
+            }
+            Work::Generate { source, items, seed } => {
+                let writer = self.resolved.models[node.model.expect("a writer")].identity;
+                let seeds = generate::Seeds { run: *seed, writer: writer.to_string() };
+                let model = self.model(node)?;
+                let items = &items[unit.stories.clone()];
+                one("stories", generate::run(source, items, model, &writer.short(), &seeds, at)?)
+            }
+            Work::Activations(params) => {
+                let stories = input(plan, store, unit, 0)?;
+                let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
+                let tables = activations::run(params, &layers, &stories, self.model(node)?, at)?;
+                Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
+            }
+            Work::Neutral(params) => {
+                let read = inputs(plan, store, unit)?;
+                one("neutral", vectors::neutral(params, &read)?)
+            }
+            Work::Vectors { params, emotions, set } => {
+                let mut read = inputs(plan, store, unit)?;
+                let asks = unit.inputs.iter().any(|id| plan.nodes[id.node].work.stage() == "neutral");
+                let neutral = if asks { read.pop() } else { None };
+                let table = vectors::run(params, &read, emotions, neutral.as_ref())
+                    .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
+                one("vectors", table)
+            }
+            Work::Analysis { analysis, seed, set, .. } => {
+                let read = inputs(plan, store, unit)?;
+                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
+                let model = if node.model.is_some() { Some(self.model(node)?) } else { None };
+                let tables = analysis.run(&set, model, *seed, at)?;
+                Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
+            }
+        }
+    }
+
+    /// The node's model, loaded.
+    fn model(&mut self, node: &Node) -> Result<&LanguageModel> {
+        let Some(index) = node.model else { bail!("{} needs a model", node.name) };
+        if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != index) {
+            self.loaded = None; // frees the memory first
+            let model = &self.resolved.models[index];
+            let loaded = LanguageModel::load(&model.checkpoint, model.dtype, self.resolved.device.device)
+                .with_context(|| format!("load {}", model.shown()))?;
+            self.loaded = Some((index, loaded));
+        }
+        Ok(&self.loaded.as_ref().expect("just loaded").1)
+    }
+}
+
+/// Key-value metadata of whatever a model made.
+pub fn provenance(model: &Model) -> Vec<(String, String)> {
+    [
+        ("emoflow.model", model.origin.clone()),
+        ("emoflow.revision", model.commit.clone().unwrap_or_else(|| model.identity.to_string())),
+        ("emoflow.dtype", model.dtype.name().to_string()),
+        ("emoflow.layer_convention", "resid_post, 0-based block".to_string()),
+    ]
+    .map(|(key, value)| (key.to_string(), value))
+    .to_vec()
+}
+
+/// Pieces of work in a group, for progress.
+pub fn pieces(node: &Node, group: &[usize]) -> usize {
+    node.units[group[0]].stories.len().max(1)
+}
+
+/// What a piece is.
+pub fn piece(node: &Node) -> &'static str {
+    match node.work.stage() {
+        "stories" | "activations" => "stories",
+        "neutral" | "vectors" => "layers",
+        _ => "steps",
+    }
+}
+
+/// Names of models and sources are not in keys, so they are not in artifacts either: results put them back.
+fn nameless(mut table: Table) -> Table {
+    table.columns.retain(|(name, _)| name != "model" && name != "stories");
+    table
+}
+
+fn inputs(plan: &Plan, store: &Store, unit: &Unit) -> Result<Vec<Table>> {
+    (0..unit.inputs.len()).map(|i| input(plan, store, unit, i)).collect()
+}
+
+fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Table> {
+    let id = unit.inputs[index];
+    let node = &plan.nodes[id.node];
+    let stage = node.work.stage();
+    match store.lookup(stage, &plan.unit(id).key)? {
+        Lookup::Hit(entry) => entry.read(stage),
+        Lookup::Miss(_) => bail!("{} is not in the cache any more", node.name),
+    }
+}

@@ -1,0 +1,263 @@
+//! The loop: finds out which units are missing and needed, and runs them in the plan's order. Knows the plan and
+//! the store, not what a stage does.
+
+mod dispatch;
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::plan::{Node, Plan, UnitId};
+use crate::progress::Progress;
+use crate::resolve::Resolved;
+use crate::store::{Lookup, Store};
+use dispatch::Lane;
+pub use dispatch::provenance;
+
+/// What the command line asks of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Stop at the first node that fails.
+    pub fail_fast: bool,
+    /// Also say what is cached.
+    pub verbose: bool,
+}
+
+/// How a run went, node by node.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub nodes: Vec<NodeOutcome>,
+}
+
+/// How one node went.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeOutcome {
+    pub name: String,
+    /// The first unit's key; `None` for the report before it is written.
+    pub key: Option<crate::plan::key::Key>,
+    pub state: State,
+    /// Why it ran, failed or was left.
+    pub reason: String,
+    pub seconds: f64,
+    pub units: usize,
+}
+
+/// What became of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Ran,
+    Cached,
+    /// Not in the cache, and nothing that was wanted asked for it.
+    NotNeeded,
+    Failed,
+    /// Something that it needs failed.
+    Blocked,
+}
+
+/// The line at the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    pub ran: usize,
+    pub cached: usize,
+    /// Failed and blocked nodes.
+    pub failed: usize,
+}
+
+impl Outcome {
+    /// Counts nodes by state.
+    pub fn summary(&self) -> Summary {
+        let count = |states: &[State]| self.nodes.iter().filter(|n| states.contains(&n.state)).count();
+        Summary {
+            ran: count(&[State::Ran]),
+            cached: count(&[State::Cached]),
+            failed: count(&[State::Failed, State::Blocked]),
+        }
+    }
+}
+
+/// Brings the `selected` nodes of `plan` up to date, with whatever they need.
+pub fn run(
+    resolved: &Resolved,
+    plan: &Plan,
+    store: &Store,
+    selected: &[usize],
+    options: Options,
+    progress: &dyn Progress,
+) -> Outcome {
+    let mut run = Run {
+        plan,
+        store,
+        progress,
+        lane: Lane::new(resolved),
+        present: present(plan, store),
+        broken: HashSet::new(),
+        verbose: options.verbose,
+    };
+    warn(store, progress);
+    let needed = needed(plan, selected, &run.present);
+    let chosen: HashSet<usize> = selected.iter().copied().collect();
+    let mut outcome = Outcome::default();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let missing: Vec<usize> =
+            (0..node.units.len()).filter(|&unit| needed.contains(&UnitId { node: index, unit })).collect();
+        if missing.is_empty() && !chosen.contains(&index) {
+            continue;
+        }
+        let done = run.node(index, node, &missing);
+        warn(store, progress);
+        let failed = done.state == State::Failed;
+        outcome.nodes.push(done);
+        if failed && options.fail_fast {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Says what the store set aside or found odd since it was last asked.
+fn warn(store: &Store, progress: &dyn Progress) {
+    for warning in store.take_warnings() {
+        progress.note(&format!("warning: {warning}"));
+    }
+}
+
+/// The units that are in the store, whole.
+fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
+    let mut present = HashSet::new();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        for (unit, planned) in node.units.iter().enumerate() {
+            if matches!(store.lookup(node.work.stage(), &planned.key), Ok(Lookup::Hit(_))) {
+                present.insert(UnitId { node: index, unit });
+            }
+        }
+    }
+    present
+}
+
+/// The missing units that the selected nodes ask for, directly or through others. Activations are asked for only
+/// by what is made of them: where the vectors are there, they need not be.
+fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet<UnitId> {
+    let everything = selected.len() == plan.nodes.len();
+    let wanted = |node: usize| !(everything && plan.nodes[node].work.stage() == "activations");
+    let mut open: Vec<UnitId> = selected
+        .iter()
+        .filter(|&&node| wanted(node))
+        .flat_map(|&node| (0..plan.nodes[node].units.len()).map(move |unit| UnitId { node, unit }))
+        .collect();
+    let mut needed = HashSet::new();
+    while let Some(id) = open.pop() {
+        if !present.contains(&id) && needed.insert(id) {
+            open.extend(&plan.unit(id).inputs);
+        }
+    }
+    needed
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    progress: &'a dyn Progress,
+    lane: Lane<'a>,
+    present: HashSet<UnitId>,
+    /// Units that failed, or that something failed for.
+    broken: HashSet<UnitId>,
+    verbose: bool,
+}
+
+impl Run<'_> {
+    /// Runs the `missing` units of a node.
+    fn node(&mut self, index: usize, node: &Node, missing: &[usize]) -> NodeOutcome {
+        let begun = Instant::now();
+        let mut done = NodeOutcome {
+            name: node.name.clone(),
+            key: node.units.first().map(|u| u.key),
+            state: State::Cached,
+            reason: String::new(),
+            seconds: 0.0,
+            units: node.units.len(),
+        };
+        let blocking =
+            missing.iter().flat_map(|&u| &node.units[u].inputs).find(|id| self.broken.contains(id));
+        if let Some(id) = blocking {
+            done.state = State::Blocked;
+            done.reason = format!("needs {}", self.plan.nodes[id.node].name);
+            self.progress.note(&format!("{}: blocked: {}", node.name, done.reason));
+            self.broken.extend(missing.iter().map(|&unit| UnitId { node: index, unit }));
+            return done;
+        }
+        if missing.is_empty() {
+            if (0..node.units.len()).any(|unit| !self.present.contains(&UnitId { node: index, unit })) {
+                done.state = State::NotNeeded;
+                done.reason = "nothing asks for it".to_string();
+            }
+            if self.verbose {
+                self.progress.note(&format!("{}: cached", node.name));
+            }
+            return done;
+        }
+        let result = self.units(index, node, missing);
+        done.seconds = begun.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => {
+                done.state = State::Ran;
+                done.reason = match missing.len() {
+                    n if n == node.units.len() => "new".to_string(),
+                    n => format!("{n} of {} units new", node.units.len()),
+                };
+                self.progress.end(&format!("done in {:.1} s ({})", done.seconds, done.reason));
+            }
+            Err(error) => {
+                done.state = State::Failed;
+                done.reason = format!("{error:#}");
+                self.progress.end(&format!("FAILED: {error:#}"));
+                let left = (0..node.units.len()).map(|unit| UnitId { node: index, unit });
+                self.broken.extend(left.filter(|id| !self.present.contains(id)));
+            }
+        }
+        done
+    }
+
+    fn units(&mut self, index: usize, node: &Node, missing: &[usize]) -> Result<()> {
+        let groups = groups(node, missing);
+        let pieces: usize = groups.iter().map(|g| dispatch::pieces(node, g)).sum();
+        self.progress.begin(&node.name, pieces, dispatch::piece(node));
+        let mut before = 0;
+        for group in groups {
+            let progress = self.progress;
+            let share = dispatch::pieces(node, &group);
+            let mut at = |done: usize, of: usize| progress.at(before + done * share / of.max(1));
+            // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
+            let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                self.lane.run(self.plan, self.store, node, &group, &mut at)
+            }));
+            ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
+            before += share;
+            progress.at(before);
+            self.present.extend(group.iter().map(|&unit| UnitId { node: index, unit }));
+        }
+        Ok(())
+    }
+}
+
+/// Units that are done together: the layers of one shard come from one pass.
+fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for &unit in missing {
+        let shard = &node.units[unit].stories;
+        match groups.last_mut() {
+            Some(group) if !shard.is_empty() && node.units[group[0]].stories == *shard => group.push(unit),
+            _ => groups.push(vec![unit]),
+        }
+    }
+    groups
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+    text.unwrap_or_else(|| "a stage panicked".to_string())
+}

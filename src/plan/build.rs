@@ -1,0 +1,403 @@
+//! Resolved experiment -> plan. Pure: touches no file.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::key::{Digest, Key};
+use super::{Node, Plan, Set, Unit, UnitId, Work};
+use crate::config::{self, SourceKind, Writer};
+use crate::lm::Dtype;
+use crate::resolve::{Model, Resolved};
+use crate::stages::activations::{Short, StoreDtype, Wrap};
+use crate::stages::analysis::Analysis;
+use crate::stages::stories::{Columns, Item, Reject, file, generate, template};
+use crate::stages::vectors::{Center, Denoise};
+use crate::stages::{activations, vectors};
+
+/// Stories in a shard, the unit of generation and of extraction (`store.md`, Resume).
+pub const SHARD: usize = 256;
+
+/// The name under which the neutral text goes through the plan; no story source may have it.
+pub const NEUTRAL: &str = "neutral";
+
+/// What a key is the digest of. Field order, and so the JSON, is fixed.
+#[derive(Serialize)]
+struct Preimage<'a, P> {
+    stage: &'a str,
+    version: u32,
+    params: &'a P,
+    inputs: &'a [(&'static str, Key)],
+    model: Option<&'a Digest>,
+    numerics: Option<Numerics>,
+}
+
+/// What changes low bits without changing what is computed.
+#[derive(Serialize)]
+struct Numerics {
+    dtype: Dtype,
+    device: &'static str,
+    attention: &'static str,
+    /// Bound on padded tokens in a batch; `None`: a batch is a shard.
+    batch_tokens: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct TemplateParams<'a> {
+    stories: Vec<(&'a Item, &'a str)>,
+}
+
+#[derive(Serialize)]
+struct GenerateParams<'a> {
+    stories: &'a [Item],
+    seed: u64,
+    max_new_tokens: usize,
+    temperature: f64,
+    top_p: f64,
+    top_k: usize,
+    prompt: &'a str,
+    system: &'a str,
+    reject: &'a Reject,
+}
+
+#[derive(Serialize)]
+struct FileParams<'a> {
+    file: Digest,
+    columns: &'a Columns,
+    emotions: Option<&'a [String]>,
+    first: usize,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct ActivationParams {
+    layer: usize,
+    from_token: usize,
+    wrap: Wrap,
+    short: Short,
+    store_dtype: StoreDtype,
+}
+
+#[derive(Serialize)]
+struct NeutralParams {
+    denoise: Denoise,
+}
+
+#[derive(Serialize)]
+struct VectorParams<'a> {
+    emotions: &'a [String],
+    center: Center,
+    denoise: Denoise,
+    normalize: bool,
+}
+
+#[derive(Serialize)]
+struct AnalysisParams<'a> {
+    analysis: &'a Analysis,
+    layers: &'a [usize],
+    n_layers: usize,
+    /// `None` where nothing is drawn at random.
+    seed: Option<u64>,
+}
+
+/// The plan of `resolved`: every model reads every source, every analysis runs on every resulting set of vectors.
+pub fn build(resolved: &Resolved) -> Plan {
+    let mut plan = Builder { resolved, nodes: Vec::new() };
+    for source in plan.sources() {
+        plan.shared_stories(&source);
+    }
+    // Models that write for others go first; the last of them reads first, as it is loaded already.
+    let mut order: Vec<usize> = (0..resolved.models.len()).collect();
+    let writes = |m: &usize| {
+        let name = &resolved.models[*m].name;
+        plan.sources().iter().any(|s| s.writer() == Some(&Writer::Model(name.clone())))
+    };
+    let writers: Vec<usize> = order.iter().copied().filter(writes).collect();
+    if let Some(last) = writers.last() {
+        order.sort_by_key(|m| m != last);
+    }
+    for &model in &writers {
+        plan.written_stories(model, false);
+    }
+    for model in order {
+        plan.written_stories(model, true);
+        plan.readings(model);
+    }
+    Plan { nodes: plan.nodes }
+}
+
+/// A story source, or the neutral text, under the name that its nodes carry.
+struct Texts<'a> {
+    name: &'a str,
+    kind: &'a SourceKind,
+    /// `None`: neutral text.
+    emotions: Option<&'a [String]>,
+}
+
+impl Texts<'_> {
+    fn writer(&self) -> Option<&Writer> {
+        match self.kind {
+            SourceKind::Generate { writer, .. } => Some(writer),
+            _ => None,
+        }
+    }
+}
+
+struct Builder<'a> {
+    resolved: &'a Resolved,
+    nodes: Vec<Node>,
+}
+
+impl<'a> Builder<'a> {
+    fn sources(&self) -> Vec<Texts<'a>> {
+        let experiment = &self.resolved.experiment;
+        let stories = experiment.stories.iter();
+        let mut all: Vec<_> = stories
+            .map(|s| Texts { name: &s.name, kind: &s.kind, emotions: Some(&experiment.emotions) })
+            .collect();
+        if let (Some(kind), true) = (&experiment.neutral, experiment.vectors.denoise != Denoise::None) {
+            all.push(Texts { name: NEUTRAL, kind, emotions: None });
+        }
+        all
+    }
+
+    /// The stories of a source that no model writes.
+    fn shared_stories(&mut self, texts: &Texts) {
+        let name = format!("stories/{}", texts.name);
+        match texts.kind {
+            SourceKind::Generate { .. } => {}
+            SourceKind::Template(source) => {
+                let items = template::items(source, texts.emotions);
+                let units = shards(items.len(), |range| {
+                    let stories =
+                        items[range].iter().map(|i| (i, source.passages[i.index].as_str())).collect();
+                    let params = TemplateParams { stories };
+                    key("stories/template", template::VERSION, &params, &[], None, None)
+                });
+                self.push(name, Work::Template { source: source.clone(), items }, None, units);
+            }
+            SourceKind::File { columns, .. } => {
+                let pinned = &self.resolved.files[texts.name];
+                let units = shards(pinned.rows, |range| {
+                    let params = FileParams {
+                        file: pinned.digest,
+                        columns,
+                        emotions: texts.emotions,
+                        first: range.start,
+                        count: range.len(),
+                    };
+                    key("stories/file", file::VERSION, &params, &[], None, None)
+                });
+                let work = Work::File {
+                    path: pinned.path.clone(),
+                    columns: columns.clone(),
+                    emotions: texts.emotions.map(<[String]>::to_vec),
+                };
+                self.push(name, work, None, units);
+            }
+        }
+    }
+
+    /// The stories that `model` writes: for itself (`own`), or for every reader.
+    fn written_stories(&mut self, model: usize, own: bool) {
+        let writer = &self.resolved.models[model];
+        let seed = self.resolved.experiment.seed;
+        for texts in self.sources() {
+            let SourceKind::Generate { writer: who, params: source } = texts.kind else { continue };
+            let name = match who {
+                Writer::Own if own => format!("stories/{}@{}", texts.name, writer.name),
+                Writer::Model(name) if !own && *name == writer.name => format!("stories/{}", texts.name),
+                _ => continue,
+            };
+            let items = generate::items(source, texts.emotions);
+            let units = shards(items.len(), |range| {
+                let params = GenerateParams {
+                    stories: &items[range],
+                    seed,
+                    max_new_tokens: source.max_new_tokens,
+                    temperature: source.temperature,
+                    top_p: source.top_p,
+                    top_k: source.top_k,
+                    prompt: &source.prompt,
+                    system: &source.system,
+                    reject: &source.reject,
+                };
+                let numerics = Some(self.numerics(writer, None));
+                key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
+            });
+            self.push(name, Work::Generate { source: source.clone(), items, seed }, Some(model), units);
+        }
+    }
+
+    /// Everything that `model` makes of the stories there are.
+    fn readings(&mut self, model: usize) {
+        let reader = &self.resolved.models[model];
+        let experiment = &self.resolved.experiment;
+        let mut neutral = None;
+        // Neutral text first: every set of vectors asks for it.
+        for texts in self.sources().iter().rev().filter(|t| t.name == NEUTRAL) {
+            let read = self.activations(model, texts.name);
+            let units = reader.layers.iter().map(|&layer| {
+                let inputs = self.at_layer(read, layer);
+                let params = NeutralParams { denoise: experiment.vectors.denoise };
+                let keyed =
+                    key("neutral", vectors::NEUTRAL_VERSION, &params, &self.keys(&inputs), None, None);
+                unit(keyed, 0..0, Some(layer), inputs)
+            });
+            let units = units.collect();
+            let work = Work::Neutral(experiment.vectors.clone());
+            neutral = Some(self.push(format!("neutral/{}", reader.name), work, None, units));
+        }
+        for texts in self.sources().iter().filter(|t| t.name != NEUTRAL) {
+            let read = self.activations(model, texts.name);
+            let vectors = self.vectors(model, texts.name, read, neutral);
+            self.analyses(model, texts.name, vectors);
+        }
+    }
+
+    fn activations(&mut self, model: usize, source: &str) -> usize {
+        let reader = &self.resolved.models[model];
+        let params = &self.resolved.experiment.activations;
+        let own = format!("stories/{source}@{}", reader.name);
+        let stories =
+            self.find(&own).or_else(|| self.find(&format!("stories/{source}"))).expect("stories come first");
+        let mut units = Vec::new();
+        for (shard, text) in self.nodes[stories].units.iter().enumerate() {
+            for &layer in &reader.layers {
+                let inputs = vec![UnitId { node: stories, unit: shard }];
+                let kept = ActivationParams {
+                    layer,
+                    from_token: params.from_token,
+                    wrap: params.wrap,
+                    short: params.short,
+                    store_dtype: params.store_dtype,
+                };
+                let keyed = key(
+                    "activations",
+                    activations::VERSION,
+                    &kept,
+                    &self.keys(&inputs),
+                    Some(&reader.identity),
+                    Some(self.numerics(reader, Some(params.batch_tokens))),
+                );
+                units.push(unit(keyed, text.stories.clone(), Some(layer), inputs));
+            }
+        }
+        let name = format!("activations/{}/{source}", reader.name);
+        self.push(name, Work::Activations(params.clone()), Some(model), units)
+    }
+
+    fn vectors(&mut self, model: usize, source: &str, read: usize, neutral: Option<usize>) -> usize {
+        let reader = &self.resolved.models[model];
+        let experiment = &self.resolved.experiment;
+        let params = VectorParams {
+            emotions: &experiment.emotions,
+            center: experiment.vectors.center,
+            denoise: experiment.vectors.denoise,
+            normalize: experiment.vectors.normalize,
+        };
+        let units = reader.layers.iter().map(|&layer| {
+            let mut inputs = self.at_layer(read, layer);
+            inputs.extend(neutral.into_iter().flat_map(|n| self.at_layer(n, layer)));
+            let keyed = key("vectors", vectors::VERSION, &params, &self.keys(&inputs), None, None);
+            unit(keyed, 0..0, Some(layer), inputs)
+        });
+        let units = units.collect();
+        let work = Work::Vectors {
+            params: experiment.vectors.clone(),
+            emotions: experiment.emotions.clone(),
+            set: self.set(reader, source),
+        };
+        self.push(format!("vectors/{}/{source}", reader.name), work, None, units)
+    }
+
+    fn analyses(&mut self, model: usize, source: &str, vectors: usize) {
+        let reader = &self.resolved.models[model];
+        let experiment = &self.resolved.experiment;
+        for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
+            let layers = analysis.layers(&reader.layers, reader.spec.n_layers);
+            let inputs: Vec<_> = layers.iter().flat_map(|&l| self.at_layer(vectors, l)).collect();
+            let asks = analysis.needs_model();
+            let params = AnalysisParams {
+                analysis,
+                layers: &layers,
+                n_layers: reader.spec.n_layers,
+                seed: analysis.draws().then_some(experiment.seed),
+            };
+            let keyed = key(
+                analysis.kind(),
+                analysis.version(),
+                &params,
+                &self.keys(&inputs),
+                asks.then_some(&reader.identity),
+                asks.then(|| self.numerics(reader, None)),
+            );
+            let work = Work::Analysis {
+                name: name.clone(),
+                analysis: analysis.clone(),
+                seed: experiment.seed,
+                set: self.set(reader, source),
+            };
+            let units = vec![unit(keyed, 0..0, None, inputs)];
+            self.push(format!("{name}/{}/{source}", reader.name), work, asks.then_some(model), units);
+        }
+    }
+
+    fn set(&self, reader: &Model, source: &str) -> Set {
+        Set { model: reader.name.clone(), stories: source.to_string(), n_layers: reader.spec.n_layers }
+    }
+
+    fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {
+        Numerics { dtype: model.dtype, device: self.resolved.device.kind(), attention: "sdpa", batch_tokens }
+    }
+
+    fn push(&mut self, name: String, work: Work, model: Option<usize>, units: Vec<Unit>) -> usize {
+        self.nodes.push(Node { name, work, model, units });
+        self.nodes.len() - 1
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|n| n.name == name)
+    }
+
+    /// The units of `node` that are about `layer`, shard after shard.
+    fn at_layer(&self, node: usize, layer: usize) -> Vec<UnitId> {
+        let units = self.nodes[node].units.iter().enumerate();
+        units.filter(|(_, u)| u.layer == Some(layer)).map(|(unit, _)| UnitId { node, unit }).collect()
+    }
+
+    fn keys(&self, inputs: &[UnitId]) -> Vec<(&'static str, Key)> {
+        inputs
+            .iter()
+            .map(|id| (self.nodes[id.node].work.stage(), self.nodes[id.node].units[id.unit].key))
+            .collect()
+    }
+}
+
+/// One unit for each `SHARD` stories of `count`.
+fn shards(count: usize, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
+    let ranges = (0..count).step_by(SHARD).map(|first| first..(first + SHARD).min(count));
+    ranges.map(|range| unit(keyed(range.clone()), range, None, Vec::new())).collect()
+}
+
+fn unit(
+    (key, preimage): (Key, String),
+    stories: Range<usize>,
+    layer: Option<usize>,
+    inputs: Vec<UnitId>,
+) -> Unit {
+    Unit { key, preimage, stories, layer, inputs }
+}
+
+fn key<P: Serialize>(
+    stage: &str,
+    version: u32,
+    params: &P,
+    inputs: &[(&'static str, Key)],
+    model: Option<&Digest>,
+    numerics: Option<Numerics>,
+) -> (Key, String) {
+    let preimage = Preimage { stage, version, params, inputs, model, numerics };
+    let preimage = serde_json::to_string(&preimage).expect("structs of strings and numbers");
+    (Digest::of(preimage.as_bytes()), preimage)
+}

@@ -1,0 +1,41 @@
+//! What a run says while it works: to stderr, never to stdout. Knows nothing of plans.
+
+mod bars;
+mod plain;
+
+use std::io::IsTerminal as _;
+
+pub use bars::Bars;
+pub use plain::{Plain, Silent};
+
+/// Receives what happens during a run; one node at a time.
+pub trait Progress {
+    /// `node` begins: `total` pieces of work, each one a `piece` ("stories", "layers").
+    fn begin(&self, node: &str, total: usize, piece: &str);
+    /// So many pieces of the node are done, counted from its beginning.
+    fn at(&self, done: usize);
+    /// The node has ended; `outcome` is a few words.
+    fn end(&self, outcome: &str);
+    /// A line for people, at any time.
+    fn note(&self, line: &str);
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Style {
+    /// Bars on a terminal, plain lines elsewhere.
+    Auto,
+    Bars,
+    Plain,
+    None,
+}
+
+/// The progress that `style` asks for.
+pub fn start(style: Style) -> Box<dyn Progress> {
+    match style {
+        Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars::new()),
+        Style::Bars => Box::new(Bars::new()),
+        Style::Auto | Style::Plain => Box::new(Plain::new()),
+        Style::None => Box::new(Silent),
+    }
+}

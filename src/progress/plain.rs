@@ -1,0 +1,77 @@
+//! Progress as plain lines, for logs; and none at all.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use super::Progress;
+
+/// How often a node that takes long says where it is.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// A line when a node begins and ends, and one now and then between.
+pub struct Plain {
+    node: RefCell<Option<Node>>,
+}
+
+struct Node {
+    name: String,
+    total: usize,
+    piece: String,
+    begun: Instant,
+    said: Instant,
+}
+
+impl Plain {
+    /// Nothing is said before the first node begins.
+    pub fn new() -> Plain {
+        Plain { node: RefCell::new(None) }
+    }
+}
+
+impl Default for Plain {
+    fn default() -> Plain {
+        Plain::new()
+    }
+}
+
+impl Progress for Plain {
+    fn begin(&self, node: &str, total: usize, piece: &str) {
+        let now = Instant::now();
+        eprintln!("{node}: {total} {piece}");
+        let node = Node { name: node.to_string(), total, piece: piece.to_string(), begun: now, said: now };
+        self.node.replace(Some(node));
+    }
+
+    fn at(&self, done: usize) {
+        if let Some(node) = &mut *self.node.borrow_mut()
+            && node.said.elapsed() >= EVERY
+        {
+            let spent = node.begun.elapsed().as_secs_f64();
+            let left = spent / done.max(1) as f64 * node.total.saturating_sub(done) as f64;
+            eprintln!("{}: {done} of {} {}, {left:.0} s left", node.name, node.total, node.piece);
+            node.said = Instant::now();
+        }
+    }
+
+    fn end(&self, outcome: &str) {
+        if let Some(node) = self.node.take() {
+            eprintln!("{}: {outcome}", node.name);
+        }
+    }
+
+    fn note(&self, line: &str) {
+        eprintln!("{line}");
+    }
+}
+
+/// Says nothing but notes, which are warnings.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: usize, _: &str) {}
+    fn at(&self, _: usize) {}
+    fn end(&self, _: &str) {}
+    fn note(&self, line: &str) {
+        eprintln!("{line}");
+    }
+}

@@ -1,0 +1,308 @@
+//! What a run leaves under `results/<name>/`: tables, vectors, run.json and the report. Made from the store alone,
+//! never read back as cache.
+
+mod page;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::execute::{NodeOutcome, Outcome, State, provenance};
+use crate::plan::key::{Digest, Key};
+use crate::plan::{Node, Plan, Set, Unit, Work};
+use crate::progress::Progress;
+use crate::resolve::Resolved;
+use crate::store::table::{Column, Table};
+use crate::store::{Entry, Lookup, Store, parquet};
+
+/// Raised when the same artifacts give another report.
+const REPORT_VERSION: u32 = 1;
+
+/// The report's last node: written if it is not there or does not show what the store holds now.
+pub fn bring_up_to_date(
+    resolved: &Resolved,
+    plan: &Plan,
+    store: &Store,
+    dir: &Path,
+    outcome: &mut Outcome,
+    progress: &dyn Progress,
+) {
+    let begun = Instant::now();
+    let key = report_key(resolved, plan, store);
+    let mut node = NodeOutcome {
+        name: "report".to_string(),
+        key: Some(key),
+        state: State::Cached,
+        reason: String::new(),
+        seconds: 0.0,
+        units: 1,
+    };
+    if !is_current(dir, key) {
+        progress.begin("report", 1, "pages");
+        match write(resolved, plan, store, dir) {
+            Ok(_) => {
+                node.state = State::Ran;
+                node.reason = "new".to_string();
+                progress.end(&format!("done in {:.1} s", begun.elapsed().as_secs_f64()));
+            }
+            Err(error) => {
+                node.state = State::Failed;
+                node.reason = format!("{error:#}");
+                progress.end(&format!("FAILED: {error:#}"));
+            }
+        }
+        node.seconds = begun.elapsed().as_secs_f64();
+    }
+    outcome.nodes.push(node);
+}
+
+/// Writes tables, vectors, figures and the report from what the store holds; returns the report's path.
+///
+/// # Errors
+/// Nothing is in the store yet, or the disk refuses.
+pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<PathBuf> {
+    let shown = Shown { resolved, plan, store };
+    for folder in ["tables", "vectors"] {
+        clear(&dir.join(folder))?;
+    }
+    for (name, tables) in shown.analyses()? {
+        let nodes =
+            plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if *n == name));
+        let metadata = metadata(resolved, nodes);
+        for (index, (table_name, table)) in tables.into_iter().enumerate() {
+            let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
+            write_table(&table, &dir.join("tables").join(stem), &metadata)?;
+        }
+    }
+    for node in &plan.nodes {
+        let Work::Vectors { set, .. } = &node.work else { continue };
+        let Some(table) = shown.whole(node)? else { continue };
+        let folder = dir.join("vectors").join(&set.model);
+        fs_err::create_dir_all(&folder)?;
+        let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
+        replace(&folder.join(format!("{}.parquet", set.stories)), &bytes)?;
+    }
+    let key = report_key(resolved, plan, store);
+    crate::report::write(&page::report(&shown, key)?, dir)
+}
+
+/// Writes `run.json`: what was run, on what, and how it went.
+pub fn write_run(
+    resolved: &Resolved,
+    plan: &Plan,
+    dir: &Path,
+    outcome: &Outcome,
+    took: Duration,
+) -> Result<()> {
+    #[derive(Serialize)]
+    struct Run<'a> {
+        experiment: &'a crate::config::Experiment,
+        models: Vec<RunModel<'a>>,
+        device: RunDevice<'a>,
+        versions: Versions,
+        nodes: &'a [NodeOutcome],
+        summary: crate::execute::Summary,
+        /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
+        plan: Vec<(&'a str, Vec<Key>)>,
+        seconds: f64,
+    }
+    #[derive(Serialize)]
+    struct RunModel<'a> {
+        name: &'a str,
+        repo: &'a str,
+        commit: Option<&'a str>,
+        digest: Digest,
+        dtype: crate::lm::Dtype,
+        n_layers: usize,
+        d_model: usize,
+        n_params: u64,
+        layers: &'a [usize],
+    }
+    #[derive(Serialize)]
+    struct RunDevice<'a> {
+        kind: &'a str,
+        name: &'a str,
+        reason: &'a str,
+    }
+    let models = resolved.models.iter().map(|m| RunModel {
+        name: &m.name,
+        repo: &m.origin,
+        commit: m.commit.as_deref(),
+        digest: m.identity,
+        dtype: m.dtype,
+        n_layers: m.spec.n_layers,
+        d_model: m.spec.d_model,
+        n_params: m.spec.n_params(),
+        layers: &m.layers,
+    });
+    let device = &resolved.device;
+    let run = Run {
+        experiment: &resolved.experiment,
+        models: models.collect(),
+        device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
+        versions: VERSIONS,
+        nodes: &outcome.nodes,
+        summary: outcome.summary(),
+        plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
+        seconds: took.as_secs_f64(),
+    };
+    replace(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)
+}
+
+#[derive(Serialize)]
+struct Versions {
+    emoflow: &'static str,
+    libtorch: &'static str,
+}
+
+const VERSIONS: Versions =
+    Versions { emoflow: env!("CARGO_PKG_VERSION"), libtorch: env!("EMOFLOW_LIBTORCH_VERSION") };
+
+/// What results are made of.
+struct Shown<'a> {
+    resolved: &'a Resolved,
+    plan: &'a Plan,
+    store: &'a Store,
+}
+
+/// An analysis's name and its tables over all sets of vectors, by name.
+type Analysed = (String, Vec<(String, Table)>);
+
+impl Shown<'_> {
+    /// Every analysis of the experiment, in its order, over all the sets of vectors that are there.
+    fn analyses(&self) -> Result<Vec<Analysed>> {
+        let mut all: Vec<Analysed> = Vec::new();
+        for wanted in &self.resolved.experiment.analysis {
+            let mut tables: Vec<(String, Table)> = Vec::new();
+            for node in &self.plan.nodes {
+                let Work::Analysis { name, set, .. } = &node.work else { continue };
+                let Some(entry) = self.entry(node, &node.units[0])?.filter(|_| *name == wanted.name) else {
+                    continue;
+                };
+                for file in &entry.manifest.files {
+                    let table_name = file.name.trim_end_matches(".parquet");
+                    let table = named(entry.read(table_name)?, set);
+                    match tables.iter_mut().find(|(n, _)| n == table_name) {
+                        Some((_, all)) => all.append(table)?,
+                        None => tables.push((table_name.to_string(), table)),
+                    }
+                }
+            }
+            if !tables.is_empty() {
+                all.push((wanted.name.clone(), tables));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The one table of all units of `node`, in their order; `None` if any is not there.
+    fn whole(&self, node: &Node) -> Result<Option<Table>> {
+        let mut whole: Option<Table> = None;
+        for unit in &node.units {
+            let Some(entry) = self.entry(node, unit)? else { return Ok(None) };
+            let table = entry.read(node.work.stage())?;
+            match &mut whole {
+                Some(whole) => whole.append(table)?,
+                None => whole = Some(table),
+            }
+        }
+        Ok(whole)
+    }
+
+    fn entry(&self, node: &Node, unit: &Unit) -> Result<Option<Entry>> {
+        Ok(match self.store.lookup(node.work.stage(), &unit.key)? {
+            Lookup::Hit(entry) => Some(entry),
+            Lookup::Miss(_) => None,
+        })
+    }
+}
+
+/// `table` with the set's names as its first columns.
+fn named(mut table: Table, set: &Set) -> Table {
+    let column = |text: &str| Column::Str(vec![text.to_string(); table.rows()]);
+    let names = [("model".to_string(), column(&set.model)), ("stories".to_string(), column(&set.stories))];
+    table.columns.splice(0..0, names);
+    table
+}
+
+/// What the report shows: every artifact that is there, and every word of the experiment that is printed.
+fn report_key(resolved: &Resolved, plan: &Plan, store: &Store) -> Key {
+    let read = plan.nodes.iter().filter(|node| !matches!(node.work, Work::Activations(_)));
+    let there = read.flat_map(|node| {
+        node.units.iter().map(move |u| (&node.name, u.key, store.contains(node.work.stage(), &u.key)))
+    });
+    let experiment = &resolved.experiment;
+    let shown = format!(
+        "{REPORT_VERSION} {} {:?} {:?} {:?} {:?}",
+        env!("CARGO_PKG_VERSION"),
+        experiment.name,
+        experiment.description,
+        experiment.analysis.iter().map(|a| (&a.name, &a.kind)).collect::<Vec<_>>(),
+        there.collect::<Vec<_>>()
+    );
+    Digest::of(shown.as_bytes())
+}
+
+/// Whether the report in `dir` was made for `key`.
+fn is_current(dir: &Path, key: Key) -> bool {
+    let written = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
+    written.contains(&key.to_string())
+}
+
+/// Key-value metadata of a table made of what `nodes` left: their keys, and the models, repositories and dtypes that
+/// they read.
+fn metadata<'a>(resolved: &Resolved, nodes: impl IntoIterator<Item = &'a Node>) -> Vec<(String, String)> {
+    let mut metadata: Vec<(String, Vec<String>)> = vec![("emoflow.key".to_string(), Vec::new())];
+    for node in nodes {
+        metadata[0].1.extend(node.units.iter().map(|u| u.key.to_string()));
+        let set = match &node.work {
+            Work::Vectors { set, .. } | Work::Analysis { set, .. } => set,
+            _ => continue,
+        };
+        let model = resolved.models.iter().find(|m| m.name == set.model);
+        for (key, value) in model.map(provenance).unwrap_or_default() {
+            match metadata.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, values)) if values.contains(&value) => {}
+                Some((_, values)) => values.push(value),
+                None => metadata.push((key, vec![value])),
+            }
+        }
+    }
+    metadata.into_iter().map(|(key, values)| (key, values.join(", "))).collect()
+}
+
+fn to_parquet(table: &Table, metadata: &[(String, String)]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    parquet::write(table, metadata, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn write_table(table: &Table, stem: &Path, metadata: &[(String, String)]) -> Result<()> {
+    let named = |extension: &str| PathBuf::from(format!("{}.{extension}", stem.display()));
+    replace(&named("parquet"), &to_parquet(table, metadata)?)?;
+    let mut csv = Vec::new();
+    table.write_csv(&mut csv)?;
+    replace(&named("csv"), &csv)
+}
+
+fn clear(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs_err::remove_dir_all(folder)?;
+    }
+    Ok(fs_err::create_dir_all(folder)?)
+}
+
+/// Writes `bytes` to `path`, whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().context("a file in a folder")?;
+    fs_err::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut file, bytes).with_context(|| format!("write {}", path.display()))?;
+    let file = file.persist(path).with_context(|| format!("write {}", path.display()))?;
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    drop(file);
+    Ok(())
+}

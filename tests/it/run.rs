@@ -1,0 +1,238 @@
+//! Whole runs, in process: what runs, what is cached, what is left.
+
+use std::process::ExitCode;
+
+use crate::project::Project;
+
+const EXPERIMENT: &str = r#"
+name = "exp"
+layers = [2, 3]
+
+[models.demo]
+path = "{demo}"
+
+[emotions]
+words = ["happy", "joyful", "sad", "angry"]
+
+[stories.passages.template]
+set = "passages-10"
+
+[neutral.template]
+set = "neutral-40"
+
+[activations]
+from_token = 3
+
+[vectors]
+denoise = { components = 2 }
+
+[analysis.space.pca]
+components = 2
+[analysis.similarity.cosine]
+pairs = [["happy", "sad"]]
+[analysis.words.logit_lens]
+[analysis.causes.steering]
+random = 2
+"#;
+
+const ALL: [&str; 11] = [
+    "activations/demo/neutral",
+    "activations/demo/passages",
+    "causes/demo/passages",
+    "neutral/demo",
+    "report",
+    "similarity/demo/passages",
+    "space/demo/passages",
+    "stories/neutral",
+    "stories/passages",
+    "vectors/demo/passages",
+    "words/demo/passages",
+];
+
+#[test]
+fn the_second_run_runs_nothing() {
+    let project = Project::new(EXPERIMENT);
+    let first = project.run(&[]);
+    assert_eq!(first.code, ExitCode::SUCCESS);
+    assert_eq!(first.out, "ran 11, cached 0, failed 0\n");
+    assert_eq!(first.names("ran"), ALL);
+    let second = project.run(&[]);
+    assert_eq!(second.out, "ran 0, cached 11, failed 0\n");
+    for made in [
+        "report.html",
+        "run.json",
+        "tables/space.parquet",
+        "tables/space.csv",
+        "tables/similarity.parquet",
+        "tables/words.csv",
+        "tables/causes.csv",
+        "vectors/demo/passages.parquet",
+    ] {
+        assert!(project.path("results/exp").join(made).is_file(), "{made}");
+    }
+}
+
+/// After a full run of `EXPERIMENT`, the same with `from` replaced by `to` runs exactly `expected`.
+fn change(from: &str, to: &str, expected: &[&str]) {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    let changed = EXPERIMENT.replacen(from, to, 1);
+    assert_ne!(changed, EXPERIMENT, "`{from}` is not in the experiment");
+    project.write(&changed);
+    let ran = project.run(&[]);
+    assert_eq!(ran.code, ExitCode::SUCCESS);
+    assert_eq!(ran.names("ran"), expected, "{from} -> {to}");
+}
+
+#[test]
+fn comments_and_order_and_spaces_change_nothing() {
+    change("[vectors]\ndenoise", "# about vectors\n[vectors]\n  denoise  ", &[]);
+}
+
+#[test]
+fn an_analysis_of_its_own_changes_alone() {
+    change(
+        "components = 2\n[analysis.sim",
+        "components = 3\n[analysis.sim",
+        &["report", "space/demo/passages"],
+    );
+}
+
+#[test]
+fn pairs_are_shown_and_not_computed() {
+    change("[[\"happy\", \"sad\"]]", "[[\"happy\", \"joyful\"]]", &["report"]);
+}
+
+#[test]
+fn denoising_changes_what_is_below_it() {
+    let below = ["causes", "similarity", "space", "vectors", "words"];
+    let mut expected: Vec<String> = below.iter().map(|n| format!("{n}/demo/passages")).collect();
+    expected.extend(["neutral/demo".to_string(), "report".to_string()]);
+    expected.sort();
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    change("{ components = 2 }", "{ components = 1 }", &expected);
+}
+
+#[test]
+fn stories_are_not_written_again_for_another_pooling() {
+    let expected: Vec<&str> = ALL.iter().copied().filter(|n| !n.starts_with("stories/")).collect();
+    change("from_token = 3", "from_token = 4", &expected);
+}
+
+#[test]
+fn another_name_of_the_model_computes_nothing() {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    project.write(&EXPERIMENT.replace("[models.demo]", "[models.other]"));
+    let ran = project.run(&[]);
+    assert_eq!(ran.names("ran"), ["report"]);
+    let table = std::fs::read_to_string(project.path("results/exp/tables/space.csv")).unwrap();
+    assert!(table.lines().nth(1).unwrap().starts_with("other,passages,"), "{table}");
+}
+
+#[test]
+fn wider_layers_compute_only_the_new_ones() {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    let units = || {
+        std::fs::read_dir(project.path("cache/activations"))
+            .unwrap()
+            .flat_map(|d| std::fs::read_dir(d.unwrap().path()).unwrap())
+            .count()
+    };
+    let before = units();
+    project.write(&EXPERIMENT.replace("layers = [2, 3]", "layers = [1, 2, 3]"));
+    project.run(&[]);
+    assert_eq!(units(), before + 2, "one more layer of stories and of neutral text");
+    project.write(&EXPERIMENT.replace("layers = [2, 3]", "layers = [3]"));
+    let narrower = project.run(&[]);
+    assert!(!narrower.nodes.iter().any(|(n, s)| n.starts_with("activations") && s == "ran"));
+}
+
+#[test]
+fn activations_that_are_gone_are_not_asked_for_again() {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    std::fs::remove_dir_all(project.path("cache/activations")).unwrap();
+    let ran = project.run(&[]);
+    assert_eq!(ran.names("ran"), Vec::<&str>::new());
+    assert_eq!(ran.names("not_needed"), ["activations/demo/neutral", "activations/demo/passages"]);
+}
+
+#[test]
+fn two_projects_end_in_the_same_bytes() {
+    let (a, b) = (Project::new(EXPERIMENT), Project::new(EXPERIMENT));
+    a.run(&[]);
+    b.run(&["--only", "vectors/*"]);
+    b.run(&[]);
+    for table in ["tables/space.parquet", "tables/causes.parquet", "vectors/demo/passages.parquet"] {
+        let bytes = |p: &Project| std::fs::read(p.path("results/exp").join(table)).unwrap();
+        assert!(bytes(&a) == bytes(&b), "{table} differs");
+    }
+}
+
+#[test]
+fn only_runs_what_is_named_and_what_it_needs() {
+    let project = Project::new(EXPERIMENT);
+    let ran = project.run(&["--only", "neutral/*"]);
+    assert_eq!(ran.names("ran"), ["activations/demo/neutral", "neutral/demo", "stories/neutral"]);
+    assert_eq!(project.run(&["--only", "nothing*"]).code, ExitCode::from(4));
+}
+
+#[test]
+fn the_plan_says_what_would_run() {
+    let project = Project::new(EXPERIMENT);
+    let before = project.emoflow("plan", &["--device", "cpu"]);
+    assert!(before.out.ends_with("10 to run, 0 cached\n"), "{}", before.out);
+    assert!(!project.path("cache").exists(), "plan wrote something");
+    project.run(&[]);
+    assert!(project.emoflow("plan", &["--device", "cpu"]).out.ends_with("0 to run, 10 cached\n"));
+}
+
+#[test]
+fn a_damaged_artifact_is_made_again() {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    let table = std::fs::read(project.path("results/exp/tables/space.parquet")).unwrap();
+    let folder = std::fs::read_dir(project.path("cache/vectors")).unwrap().next().unwrap().unwrap().path();
+    let entry = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(entry.join("vectors.parquet")).unwrap();
+    bytes[100] ^= 4;
+    std::fs::write(entry.join("vectors.parquet"), bytes).unwrap();
+    let ran = project.run(&[]);
+    assert_eq!(ran.names("ran"), ["vectors/demo/passages"]);
+    assert!(project.path("cache/quarantine").is_dir());
+    assert_eq!(std::fs::read(project.path("results/exp/tables/space.parquet")).unwrap(), table);
+}
+
+#[test]
+fn what_fails_stops_only_what_depends_on_it() {
+    // Passages too short for pooling to begin: the vectors fail, the neutral text does not.
+    let project = Project::new(
+        &EXPERIMENT
+            .replace("set = \"passages-10\"", "passages = [\"{emotion} wwwwwwwwwwwwwwwwwwwwwwwwwww\"]"),
+    );
+    let ran = project.run(&["--set", "activations.from_token=30"]);
+    assert_eq!(ran.code, ExitCode::from(1));
+    assert_eq!(ran.names("failed"), ["vectors/demo/passages"]);
+    assert_eq!(ran.names("blocked").len(), 4);
+    assert!(ran.names("ran").contains(&"neutral/demo"));
+}
+
+#[test]
+fn generated_stories_do_not_depend_on_what_was_written_before() {
+    let text = EXPERIMENT.replace(
+        "[stories.passages.template]\nset = \"passages-10\"",
+        "[stories.own.generate]\nmodel = \"self\"\ntopics = [\"a lost key\", \"a birthday party\"]\nper_topic = 2\n\
+         max_new_tokens = 60\nreject = { names_emotion = true, attempts = 6 }",
+    );
+    let project = Project::new(&text);
+    let ran = project.run(&[]);
+    assert_eq!(ran.code, ExitCode::SUCCESS, "{:?}", ran.nodes);
+    assert!(ran.nodes.contains_key("stories/own@demo"));
+    assert_eq!(project.run(&[]).names("ran"), Vec::<&str>::new());
+    let again = Project::new(&text);
+    again.run(&[]);
+    let vectors = |p: &Project| std::fs::read(p.path("results/exp/vectors/demo/own.parquet")).unwrap();
+    assert!(vectors(&project) == vectors(&again));
+}
