@@ -1,0 +1,2 @@
+//! Trains the demonstration model; knows nothing of experiments.
+fn main() {}
