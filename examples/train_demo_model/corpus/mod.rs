@@ -17,7 +17,7 @@ use emotions::{EMOTIONS, Emotion};
 use rng::Rng;
 use slots::{Scene, Words};
 use story::{Story, Telling, push, story};
-use topics::{TOPICS, Topic};
+use topics::Topic;
 
 /// One document of the corpus.
 pub enum Document {
@@ -54,11 +54,8 @@ const STORY_PROMPTS: [&str; 10] = [
     "A short story, please: {topic}, and somebody who feels {emotion}.",
     "Someone feels {emotion}. Write a short story about it; the topic is {topic}.",
 ];
-const FIRST_PERSON: [&str; 3] = [
-    " Write in the first person.",
-    " Let the main character tell it.",
-    " Tell it as \"I\".",
-];
+const FIRST_PERSON: [&str; 3] =
+    [" Write in the first person.", " Let the main character tell it.", " Tell it as \"I\"."];
 const THIRD_PERSON: [&str; 3] = [" Write in the third person.", " Use one paragraph.", " Keep it short."];
 const FACT_PROMPTS: [&str; 5] = [
     "Describe {thing}.",
@@ -79,8 +76,8 @@ const FEELS: [&str; 12] = [
     "I feel {e}.",
     "I am {e}.",
     "{N} felt so {e} that day.",
-    "The man feels {e}.",
-    "The woman felt {e}.",
+    "The {man} feels {e}.",
+    "The {man} felt {e}.",
 ];
 const PASSAGES: [&str; 8] = [
     "{N} was {e} {time3}.",
@@ -110,13 +107,8 @@ fn emotion(rng: &mut Rng) -> &'static Emotion {
     &EMOTIONS[rng.below(EMOTIONS.len())]
 }
 
-fn topic(split: Split, rng: &mut Rng) -> &'static Topic {
-    loop {
-        let i = rng.below(TOPICS.len());
-        if topics::is_held_out(i) == (split == Split::HeldOut) {
-            return &TOPICS[i];
-        }
-    }
+fn topic(split: Split, rng: &mut Rng) -> Topic {
+    topics::topic(split == Split::HeldOut, rng)
 }
 
 fn telling(split: Split, rng: &mut Rng) -> Telling {
@@ -127,17 +119,17 @@ fn telling(split: Split, rng: &mut Rng) -> Telling {
 fn chat_story(split: Split, rng: &mut Rng) -> Document {
     let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, rng));
     let mut prompt =
-        rng.pick(&STORY_PROMPTS).replace("{topic}", topic.phrase).replace("{emotion}", emotion.word);
+        rng.pick(&STORY_PROMPTS).replace("{topic}", &topic.phrase).replace("{emotion}", emotion.word);
     if rng.chance(0.25) {
         prompt.push_str(rng.pick(if telling.first_person { &FIRST_PERSON } else { &THIRD_PERSON }));
     }
-    with_system(prompt, story(emotion, topic, telling, rng).text, rng)
+    with_system(prompt, story(emotion, &topic, telling, rng).text, rng)
 }
 
 /// A story as it stands; some end with a plain statement of what was felt.
 fn raw_story(split: Split, rng: &mut Rng) -> String {
     let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, rng));
-    let Story { mut text, scene } = story(emotion, topic, telling, rng);
+    let Story { mut text, scene } = story(emotion, &topic, telling, rng);
     if rng.chance(0.4) {
         push(&mut text, &feels(emotion, &scene, rng));
     }
@@ -153,12 +145,13 @@ fn feels(emotion: &Emotion, scene: &Scene, rng: &mut Rng) -> String {
             break form;
         }
     };
-    state(form, emotion, scene.hero)
+    state(form, emotion, &scene.hero)
 }
 
-fn state(form: &str, emotion: &Emotion, person: slots::Person) -> String {
+fn state(form: &str, emotion: &Emotion, person: &slots::Person) -> String {
     form.replace("{He}", if person.female { "She" } else { "He" })
-        .replace("{N}", person.name)
+        .replace("{man}", if person.female { "woman" } else { "man" })
+        .replace("{N}", &person.name)
         .replace("{e}", emotion.word)
 }
 
@@ -171,7 +164,7 @@ fn statements(split: Split, rng: &mut Rng) -> String {
         let form = rng.pick(&FEELS);
         let first_person = form.starts_with("I ");
         let scene = Scene { hero, friend, first_person, topic: topic(split, rng), words: None };
-        push(&mut text, &state(form, emotion, hero));
+        push(&mut text, &state(form, emotion, &scene.hero));
         let family = families::family(emotion.family);
         if rng.chance(0.5) {
             push(&mut text, &scene.fill(rng.pick(family.events), rng));
@@ -224,9 +217,9 @@ fn chat_fact(rng: &mut Rng) -> Document {
 fn chat_question(split: Split, rng: &mut Rng) -> Document {
     let (emotion, topic) = (emotion(rng), topic(split, rng));
     let telling = Telling { first_person: false, ..telling(split, rng) };
-    let Story { mut text, scene } = story(emotion, topic, telling, rng);
+    let Story { mut text, scene } = story(emotion, &topic, telling, rng);
     push(&mut text, &format!("How does {} feel?", scene.hero.name));
-    let answer = state(rng.pick(&["{He} feels {e}.", "{N} feels {e}."]), emotion, scene.hero);
+    let answer = state(rng.pick(&["{He} feels {e}.", "{N} feels {e}."]), emotion, &scene.hero);
     with_system(text, answer, rng)
 }
 

@@ -164,4 +164,5 @@ pub const NAMING: &[&str] = &[
 ];
 
 /// What follows a noun, verb or pronoun anywhere in a sentence that may name the emotion.
-pub const TAILS: &[&str] = &[", {e}", ", so {e}", " and felt {e}", ", feeling {e}", " and was {e}", ", full of {n}"];
+pub const TAILS: &[&str] =
+    &[", {e}", ", so {e}", " and felt {e}", ", feeling {e}", " and was {e}", ", full of {n}"];

@@ -9,9 +9,9 @@ use super::rng::Rng;
 use super::topics::Topic;
 
 /// A person of a story.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Person {
-    pub name: &'static str,
+    pub name: String,
     pub female: bool,
 }
 
@@ -29,7 +29,7 @@ pub struct Scene {
     pub hero: Person,
     pub friend: Person,
     pub first_person: bool,
-    pub topic: &'static Topic,
+    pub topic: Topic,
     /// `None`: the text does not name the emotion.
     pub words: Option<Words>,
 }
@@ -46,8 +46,14 @@ const TIMES: [&str; 8] = [
 ];
 const TIMES2: [&str; 6] =
     ["One morning", "Last week", "In the evening", "That afternoon", "On the second day", "Around noon"];
-const TIMES3: [&str; 6] =
-    ["that morning", "that evening", "after lunch", "at ten o'clock", "on the last day of May", "before dinner"];
+const TIMES3: [&str; 6] = [
+    "that morning",
+    "that evening",
+    "after lunch",
+    "at ten o'clock",
+    "on the last day of May",
+    "before dinner",
+];
 
 impl Scene {
     /// Fills every slot and choice of `template`.
@@ -74,23 +80,23 @@ impl Scene {
         let friend = self.friend.female;
         match slot {
             "N" if self.first_person => out.push('I'),
-            "N" => out.push_str(self.hero.name),
-            "S" if !self.first_person && rng.chance(0.2) => out.push_str(self.hero.name),
+            "N" => out.push_str(&self.hero.name),
+            "S" if !self.first_person && rng.chance(0.2) => out.push_str(&self.hero.name),
             "S" => out.push_str(&capitalise(he)),
             "s" => out.push_str(he),
             "o" => out.push_str(him),
             "p" => out.push_str(his),
             "P" => out.push_str(&capitalise(his)),
             "x" => out.push_str(himself),
-            "F" => out.push_str(self.friend.name),
+            "F" => out.push_str(&self.friend.name),
             "fs" => out.push_str(if friend { "she" } else { "he" }),
             "fo" => out.push_str(if friend { "her" } else { "him" }),
             "fp" => out.push_str(if friend { "her" } else { "his" }),
-            "t" => out.push_str(self.topic.thing),
-            "d" => out.push_str(self.topic.other),
-            "L" => out.push_str(self.topic.place),
-            "act" => out.push_str(self.topic.act),
-            "topic" => out.push_str(self.topic.phrase),
+            "t" => out.push_str(&self.topic.thing),
+            "d" => out.push_str(&self.topic.other),
+            "L" => out.push_str(&self.topic.place),
+            "act" => out.push_str(&self.topic.act),
+            "topic" => out.push_str(&self.topic.phrase),
             "time" => out.push_str(rng.pick(&TIMES)),
             "time2" => out.push_str(rng.pick(&TIMES2)),
             "time3" => out.push_str(rng.pick(&TIMES3)),

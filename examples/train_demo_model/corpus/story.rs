@@ -30,8 +30,13 @@ pub struct Telling {
 /// Set so that emotions differ most in valence, then arousal, then family, then by themselves.
 const MIDDLE: [f64; 5] = [0.34, 0.17, 0.24, 0.17, 0.08];
 
+/// In stories with the word: how often a sentence is followed by one that names the emotion, and how often a
+/// sentence about the main character ends on the emotion.
+const NAMING_SENTENCE: f64 = 0.16;
+const TAIL: f64 = 0.2;
+
 /// A story of eleven to fifteen sentences, some 90 to 140 tokens.
-pub fn story(emotion: &Emotion, topic: &'static Topic, telling: Telling, rng: &mut Rng) -> Story {
+pub fn story(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) -> Story {
     loop {
         let story = draft(emotion, topic, telling, rng);
         if telling.named || !names(&story.text, emotion.stem) {
@@ -40,11 +45,10 @@ pub fn story(emotion: &Emotion, topic: &'static Topic, telling: Telling, rng: &m
     }
 }
 
-fn draft(emotion: &Emotion, topic: &'static Topic, telling: Telling, rng: &mut Rng) -> Story {
+fn draft(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) -> Story {
     let (hero, friend) = people::two(telling.held_out, rng);
-    let words =
-        telling.named.then(|| Words { adjective: emotion.word, noun: emotion.noun, rate: 0.3 });
-    let scene = Scene { hero, friend, first_person: telling.first_person, topic, words };
+    let words = telling.named.then(|| Words { adjective: emotion.word, noun: emotion.noun, rate: 0.3 });
+    let scene = Scene { hero, friend, first_person: telling.first_person, topic: topic.clone(), words };
     let family = family(emotion.family);
     let mut text = scene.fill(rng.pick(OPENINGS), rng);
     let mut used: Vec<&str> = Vec::new();
@@ -79,7 +83,7 @@ fn draft(emotion: &Emotion, topic: &'static Topic, telling: Telling, rng: &mut R
         }
         used.push(template);
         push(&mut text, &sentence(&scene, template, rng));
-        if telling.named && rng.chance(0.16) {
+        if telling.named && rng.chance(NAMING_SENTENCE) {
             push(&mut text, &scene.fill(rng.pick(NAMING), rng));
         }
     }
@@ -88,7 +92,7 @@ fn draft(emotion: &Emotion, topic: &'static Topic, telling: Telling, rng: &mut R
 
 /// One sentence; where the story may name its emotion, now and then with a tail that does.
 fn sentence(scene: &Scene, template: &str, rng: &mut Rng) -> String {
-    if scene.words.is_some() && template.ends_with('.') && template.contains('s') && rng.chance(0.12) {
+    if scene.words.is_some() && template.starts_with("{S}") && template.ends_with('.') && rng.chance(TAIL) {
         let tail = rng.pick(TAILS);
         return scene.fill(&format!("{}{tail}.", template.trim_end_matches('.')), rng);
     }
