@@ -232,3 +232,51 @@ fn with_system(prompt: String, answer: String, rng: &mut Rng) -> Document {
     turns.push((Role::Assistant, answer));
     Document::Chat(turns)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn text(document: &Document) -> String {
+        match document {
+            Document::Raw(text) => text.clone(),
+            Document::Chat(turns) => turns.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n"),
+        }
+    }
+
+    #[test]
+    fn a_story_without_the_word_has_no_form_of_it() {
+        let mut rng = Rng::new(1);
+        for emotion in &EMOTIONS {
+            for i in 0..100 {
+                let telling = Telling { first_person: i % 2 == 0, named: false, held_out: false };
+                let text = story(emotion, &topic(Split::Train, &mut rng), telling, &mut rng).text;
+                assert!(!text.to_lowercase().contains(emotion.word), "{}: {text}", emotion.word);
+                assert!(!text.contains(['{', '[', '|', '}', ']']), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn training_never_sees_what_is_held_out() {
+        let mut rng = Rng::new(2);
+        for _ in 0..20_000 {
+            let text = text(&document(Split::Train, &mut rng));
+            for kept in ["first day at", "phone call at night", "empty house", "Ingrid", "Magnus", "Yuki"] {
+                assert!(!text.contains(kept), "{kept} in: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_seed_gives_one_corpus() {
+        let corpus = |seed| {
+            let mut rng = Rng::new(seed);
+            (0..200).map(|_| text(&document(Split::Train, &mut rng))).collect::<Vec<_>>()
+        };
+        assert_eq!(corpus(3), corpus(3));
+        let (a, b): (HashSet<_>, HashSet<_>) = (corpus(3).into_iter().collect(), corpus(4).into_iter().collect());
+        assert!(a.intersection(&b).count() < 20, "two seeds share {} documents", a.intersection(&b).count());
+    }
+}
