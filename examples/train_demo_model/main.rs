@@ -1,0 +1,134 @@
+//! Trains the demonstration model from nothing: writes the corpus, trains a tokenizer on it, then the model with the
+//! project's own decoder. Knows nothing of experiments.
+//!
+//! `cargo run --release --example train_demo_model` makes `models/demo` again.
+
+mod adamw;
+mod batches;
+mod corpus;
+mod model;
+mod tokens;
+mod workers;
+
+use adamw::AdamW;
+use anyhow::Result;
+use batches::Batches;
+use clap::Parser;
+use corpus::rng::Rng;
+use corpus::{Split, document};
+use emoflow::lm::Spec;
+use model::{D_VOCAB, Model};
+use std::f64::consts::PI;
+use std::path::PathBuf;
+use std::time::Instant;
+use tch::{Device, Kind, no_grad};
+use workers::Workers;
+
+/// Trains the demonstration model.
+#[derive(Parser)]
+struct Args {
+    /// Training steps.
+    #[arg(long, default_value_t = 4500)]
+    steps: usize,
+    /// Seed of the corpus and of the fresh weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Folder of the finished model.
+    #[arg(long, default_value = "models/demo")]
+    out: PathBuf,
+    /// Tokens in a batch, padding counted.
+    #[arg(long, default_value_t = 1280)]
+    batch_tokens: usize,
+    /// Largest learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    learning_rate: f64,
+    /// Saves the model every so many steps.
+    #[arg(long, default_value_t = 500)]
+    save_every: usize,
+}
+
+/// Batches in a step, each with a thread of its own.
+const BATCHES: usize = 2;
+/// Documents that the tokenizer is trained on.
+const TOKENIZER_DOCUMENTS: usize = 20_000;
+/// Steps over which the learning rate rises.
+const WARM_UP: usize = 100;
+/// Where the learning rate ends, as a share of its largest value.
+const FINAL_RATE: f64 = 0.05;
+/// Batches over which a loss is measured.
+const MEASURED: usize = 24;
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let device = Device::cuda_if_available();
+    tch::manual_seed(args.seed as i64);
+    let started = Instant::now();
+
+    let mut rng = Rng::new(args.seed);
+    let documents: Vec<_> = (0..TOKENIZER_DOCUMENTS).map(|_| document(Split::Train, &mut rng)).collect();
+    let tokenizer = tokens::train(&documents, D_VOCAB)?;
+    let model = Model::fresh(device)?;
+    println!("{} parameters, {} tokens in the vocabulary, on {device:?}", params(&model.spec), D_VOCAB);
+
+    // Streams of their own: one more document for the tokenizer changes no batch.
+    let stream =
+        |split, n: u64| Batches::new(&tokenizer, split, args.seed.wrapping_add(n << 32), args.batch_tokens);
+    let mut train = stream(Split::Train, 1);
+    let mut optimiser = AdamW::new(model.weights());
+    let mut mean_loss = f64::NAN;
+    let mut seen = 0;
+    let workers = Workers::start(&model, BATCHES)?;
+    for step in 1..=args.steps {
+        let batches =
+            (0..BATCHES).map(|_| Ok(train.next()?.to_device(device))).collect::<Result<Vec<_>>>()?;
+        seen += batches.iter().map(tch::Tensor::numel).sum::<usize>();
+        let (loss, gradients) = workers.gradients(batches)?;
+        optimiser.step(args.learning_rate * rate(step, args.steps), &gradients);
+        mean_loss = if mean_loss.is_nan() { loss } else { 0.98 * mean_loss + 0.02 * loss };
+        if step % 100 == 0 || step == args.steps {
+            let seconds = started.elapsed().as_secs_f64();
+            println!(
+                "step {step}/{}  loss {mean_loss:.3}  {:.1} M tokens  {seconds:.0} s",
+                args.steps,
+                seen as f64 / 1e6
+            );
+        }
+        if step % args.save_every == 0 || step == args.steps {
+            model.save(&args.out, &tokenizer)?;
+        }
+    }
+
+    for (name, split, n) in [
+        ("training topics and names, new documents", Split::Train, 2),
+        ("held-out topics and names", Split::HeldOut, 3),
+    ] {
+        let mut fresh = stream(split, n);
+        let (mut nats, mut tokens) = (0.0, 0.0);
+        for _ in 0..MEASURED {
+            let ids = fresh.next()?;
+            let n = ids
+                .narrow(1, 1, ids.size()[1] - 1)
+                .not_equal(i64::from(tokens::PAD))
+                .sum(Kind::Int64)
+                .double_value(&[]);
+            nats += n * no_grad(|| model.loss(&ids.to_device(device))).double_value(&[]);
+            tokens += n;
+        }
+        println!("loss on {name}: {:.3} nats a token ({tokens} tokens)", nats / tokens);
+    }
+    println!("{} in {:.0} s", args.out.display(), started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The learning rate of a step, as a share of the largest: a linear rise, then half a cosine.
+fn rate(step: usize, steps: usize) -> f64 {
+    if step <= WARM_UP {
+        return step as f64 / WARM_UP as f64;
+    }
+    let done = (step - WARM_UP) as f64 / (steps - WARM_UP).max(1) as f64;
+    FINAL_RATE + (1.0 - FINAL_RATE) * 0.5 * (1.0 + (PI * done).cos())
+}
+
+fn params(spec: &Spec) -> u64 {
+    spec.n_params()
+}
