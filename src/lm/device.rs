@@ -106,7 +106,10 @@ fn load_cuda_library() -> Result<(), String> {
             std::mem::forget(library);
             Ok(())
         }
-        Err(e) => Err(format!("{} cannot be loaded: {e}", path.display())),
+        Err(e) => {
+            let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
+            Err(format!("libtorch_cuda.so does not load: {why}"))
+        }
     }
 }
 

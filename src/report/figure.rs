@@ -15,6 +15,16 @@ pub struct Figure {
     pub body: Body,
 }
 
+impl Figure {
+    /// `demo · own · layer 4`: what the title leaves to the selectors; empty where it shows everything.
+    pub fn place(&self) -> String {
+        let layer = self.layer.map(|l| format!("layer {l}"));
+        let parts: Vec<&str> =
+            [&self.model, &self.stories, &layer].into_iter().flatten().map(String::as_str).collect();
+        parts.join(" \u{b7} ")
+    }
+}
+
 /// What is drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {

@@ -34,7 +34,11 @@ pub fn write(report: &Report, dir: &Path) -> Result<PathBuf> {
 /// the drawing does, so they are made again only where the drawing has changed: the PNG is written first, hence a
 /// drawing that is there and the same has its PNG. The drawing names the program's version.
 fn write_figure(Named { stem, figure }: &Named, folder: &Path) -> Result<Vec<String>> {
-    let draw = |dress| svg::draw(&figure.title, &figure.body, dress);
+    let title = match figure.place() {
+        place if place.is_empty() => figure.title.clone(),
+        place => format!("{}, {place}", figure.title),
+    };
+    let draw = |dress| svg::draw(&title, &figure.body, dress);
     let Some(drawing) = draw(Dress::File) else { return Ok(Vec::new()) };
     let names = ["svg", "png"].map(|kind| format!("{stem}.{kind}"));
     let [drawing_path, pixels_path] = names.each_ref().map(|name| folder.join(name));

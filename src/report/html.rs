@@ -190,15 +190,8 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named) {
 
 /// Which model, stories and layer the figure shows, for readers on paper and without the script.
 fn place(figure: &Figure) -> String {
-    let parts: Vec<String> = figure
-        .model
-        .iter()
-        .chain(&figure.stories)
-        .map(|s| escape(s))
-        .chain(figure.layer.map(|l| format!("layer {l}")))
-        .collect();
-    if parts.is_empty() {
-        return String::new();
+    match figure.place() {
+        place if place.is_empty() => place,
+        place => format!(" <span class=\"at\">{}</span>", escape(&place)),
     }
-    format!(" <span class=\"at\">{}</span>", parts.join(" \u{b7} "))
 }

@@ -248,7 +248,7 @@ fn report_key(resolved: &Resolved, plan: &Plan, store: &Store) -> Key {
 /// Whether the report in `dir` was made for `key`.
 fn is_current(dir: &Path, key: Key) -> bool {
     let written = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
-    written.contains(&key.to_string())
+    written.contains(&key.short())
 }
 
 /// Key-value metadata of a table made of what `nodes` left: their keys, and the models, repositories and dtypes that

@@ -91,7 +91,7 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         "Versions".to_string(),
         format!("emoflow {}, libtorch {}", VERSIONS.emoflow, VERSIONS.libtorch),
     ));
-    facts.push(("Results key".to_string(), key.to_string()));
+    facts.push(("Results key".to_string(), key.short()));
     Ok(facts)
 }
 
@@ -128,12 +128,12 @@ fn texts(shown: &Shown) -> Result<Section> {
             Cell::Number(words as f64 / table.rows().max(1) as f64, 0),
             Cell::Text(too_short(shown, node, &table)?),
         ]);
-        let mut seen: Vec<&str> = Vec::new();
-        for (emotion, text) in told {
-            if seen.len() < SAMPLES && !seen.contains(&emotion) {
-                seen.push(emotion);
-                samples.push([source, emotion, text].map(|t| Cell::Text(t.to_string())).to_vec());
-            }
+        let every = shown.resolved.experiment.emotions.len().div_ceil(SAMPLES);
+        for emotion in shown.resolved.experiment.emotions.iter().step_by(every) {
+            let first = told.iter().find(|(e, _)| e == emotion);
+            samples.extend(
+                first.map(|&(e, text)| [source, e, text].map(|t| Cell::Text(t.to_string())).to_vec()),
+            );
         }
     }
     let columns = [
@@ -156,7 +156,7 @@ fn texts(shown: &Shown) -> Result<Section> {
     let samples = table_figure(
         "samples",
         "Some of it",
-        "The first story of a few emotions.",
+        "One story of each of a few emotions.",
         &["source", "emotion", "story"],
         samples,
     );

@@ -241,7 +241,9 @@ mod tests {
     fn text(document: &Document) -> String {
         match document {
             Document::Raw(text) => text.clone(),
-            Document::Chat(turns) => turns.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n"),
+            Document::Chat(turns) => {
+                turns.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n")
+            }
         }
     }
 
@@ -276,7 +278,8 @@ mod tests {
             (0..200).map(|_| text(&document(Split::Train, &mut rng))).collect::<Vec<_>>()
         };
         assert_eq!(corpus(3), corpus(3));
-        let (a, b): (HashSet<_>, HashSet<_>) = (corpus(3).into_iter().collect(), corpus(4).into_iter().collect());
+        let (a, b): (HashSet<_>, HashSet<_>) =
+            (corpus(3).into_iter().collect(), corpus(4).into_iter().collect());
         assert!(a.intersection(&b).count() < 20, "two seeds share {} documents", a.intersection(&b).count());
     }
 }

@@ -62,8 +62,10 @@ pub fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Resul
         let cosines: Vec<f64> = group.rows.iter().map(|&row| all[row]).collect();
         ensure!(
             cosines.len() == emotions.len().pow(2),
-            "the cosine table of {} is not square",
-            group.place()
+            "the cosine table of layer {} of {} on {} is not square",
+            group.layer,
+            group.model,
+            group.stories
         );
         figures.push(heatmap(name, &group, &emotions, &cosines));
         figures.extend(pairs(params, name, &group, &emotions, &cosines));
@@ -79,7 +81,7 @@ fn heatmap(name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Fig
     let values = order.iter().flat_map(|&a| order.iter().map(move |&b| cosines[a * n + b])).collect();
     group.figure(
         name.to_string(),
-        format!("Cosines at {}", group.place()),
+        "Cosines".into(),
         "The cosine between every two emotion vectors: 1 the same direction, 0 unrelated, -1 opposite. Emotions are \
          ordered by average-linkage clustering, so that groups of like emotions show as blocks."
             .into(),
@@ -119,7 +121,7 @@ fn pairs(params: &Cosine, name: &str, group: &Group, emotions: &[&str], cosines:
     (!rows.is_empty()).then(|| {
         group.figure(
             format!("{name}-pairs"),
-            format!("Named pairs at {}", group.place()),
+            "Named pairs".into(),
             "Cosines of single pairs, beside values published for other models and texts where there are any.".into(),
             Body::Table(TableFigure { columns: columns.collect(), rows }),
         )

@@ -125,7 +125,7 @@ fn figure(name: &str, group: &Group) -> Result<Figure> {
     let columns = ["emotion", "promoted", "suppressed", "own word at"].map(String::from).to_vec();
     Ok(group.figure(
         name.to_string(),
-        format!("Logit lens at {}", group.place()),
+        "Promoted and suppressed tokens".into(),
         format!(
             "The tokens whose logits each emotion vector raises and lowers most, read through the unembedding; and the \
              rank of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} \

@@ -252,11 +252,6 @@ impl Group<'_> {
             body,
         }
     }
-
-    /// "layer 10 of demo on own".
-    fn place(&self) -> String {
-        format!("layer {} of {} on {}", self.layer, self.model, self.stories)
-    }
 }
 
 /// The tables called `name`, their rows grouped by model, stories and layer in order of appearance.

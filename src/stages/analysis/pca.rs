@@ -122,7 +122,7 @@ fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figu
         |component: usize| format!("PC{component} ({:.1} % of variance)", 100.0 * ratios[component - 1]);
     Ok(group.figure(
         name.to_string(),
-        format!("Emotion space at {}", group.place()),
+        "Emotion space".into(),
         format!(
             "Each point is an emotion's vector on the first two principal components of all of them; emotions with \
              like vectors lie close together. The sign of a component is fixed by its largest entry and means \
@@ -147,7 +147,7 @@ fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
     let columns = columns.chain(EXPLAINED_VARIANCE.iter().map(|(label, _)| format!("{label}: published, %")));
     group.figure(
         format!("{name}-variance"),
-        format!("Explained variance at {}", group.place()),
+        "Explained variance".into(),
         format!(
             "How much of the variance among the emotion vectors each component explains, beside published values \
              for other models and emotions. {NORM_CHECK} = {check:.3}."
@@ -169,7 +169,7 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[
         };
         curves.push(Figure {
             name: format!("{name}-layers"),
-            title: format!("Explained variance over the layers of {} on {}", group.model, group.stories),
+            title: "Explained variance over the layers".into(),
             caption: "The variance among the emotion vectors that the first two components explain, at each kept layer."
                 .into(),
             model: Some(group.model.into()),

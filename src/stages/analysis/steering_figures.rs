@@ -110,7 +110,7 @@ fn self_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> F
     let [least, most] = published::LLAMA_SELF_STEERING;
     group.figure(
         name,
-        format!("Self-steering at {}: {}", group.place(), cells.setting(strength)),
+        format!("Self-steering: {}", cells.setting(strength)),
         format!(
             "What adding an emotion's own vector does to the log-probability of its word. It rises for {raised} of {n} \
              emotions. {null} Published for {} at strength 1: {:+.1} ({}) to {:+.1} ({}).",
@@ -138,7 +138,7 @@ fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> 
     };
     group.figure(
         name,
-        format!("Cross-steering at {}: {}", group.place(), cells.setting(strength)),
+        format!("Cross-steering: {}", cells.setting(strength)),
         "What adding the vector of the row's emotion does to the log-probability of the column's word. The diagonal is \
          self-steering."
             .into(),
@@ -168,7 +168,7 @@ fn dose(name: String, group: &Group, cells: &Cells) -> Figure {
     }
     group.figure(
         name,
-        format!("Self-steering over strength at {}", group.place()),
+        "Self-steering over strength".into(),
         "The mean over emotions of what adding the own vector, or a random direction of equal norm, does to the \
          log-probability of the emotion's word."
             .into(),
