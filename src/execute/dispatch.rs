@@ -47,7 +47,7 @@ impl<'a> Lane<'a> {
             match store.lookup(node.work.stage(), &unit.key)? {
                 Lookup::Hit(_) => {} // another process was faster
                 Lookup::Miss(miss) => {
-                    miss.commit(&unit.preimage, &tables, &metadata, cost.clone())?;
+                    miss.commit(&unit.preimage, &tables, &metadata, cost)?;
                 }
             }
         }

@@ -200,7 +200,7 @@ fn a_pass_stops_after_the_last_layer_asked_for() {
     let resid = model.forward(&batch, &mut [&mut seen], Some(1)).unwrap();
     assert_eq!(seen.0.len(), 2);
     assert!(resid.equal(&seen.0[1]));
-    let mut beyond = Capture::new(&[2], vec![0..3]);
+    let mut beyond = Capture::new(&[2], Vec::from([0..3]));
     let _ = model.forward(&batch, &mut [&mut beyond], Some(1)).unwrap();
     assert!(beyond.finish().unwrap_err().to_string().contains("layer 2"));
     assert!(model.forward(&batch, &mut [], Some(3)).unwrap_err().to_string().contains("layer 3"));
@@ -348,7 +348,7 @@ fn half_precision_stays_near_single() {
     for (dtype, tolerance) in [(Dtype::Bf16, 1.5e-2), (Dtype::F16, 2e-3)] {
         for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
             let (model, want) = (load_as(name, dtype), reference(name));
-            let mut capture = Capture::new(&[0, 1, 2], vec![0..90]);
+            let mut capture = Capture::new(&[0, 1, 2], Vec::from([0..90]));
             let batch = Batch::new(&[ids(&want["ids"])]).unwrap();
             let resid = model.forward(&batch, &mut [&mut capture], None).unwrap();
             assert_eq!(resid.kind(), dtype.kind());
@@ -431,10 +431,13 @@ fn edit_text(path: PathBuf, from: &str, to: &str) {
     std::fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
+/// A checkpoint's tensors by name, as `weights::save` takes them.
+type Tensors = Vec<(String, Tensor)>;
+
 #[test]
 fn tensors_that_do_not_fit_are_named() {
     let q = "model.layers.1.self_attn.q_proj.weight";
-    let edit = |change: &dyn Fn(&mut Vec<(String, Tensor)>), said: &[&str]| {
+    let edit = |change: &dyn Fn(&mut Tensors), said: &[&str]| {
         refused("llama-gqa", |dir| edit_weights(dir, change), said);
     };
     edit(&|t| t.retain(|(name, _)| name != q), &[q, "missing"]);

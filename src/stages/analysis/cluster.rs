@@ -18,11 +18,12 @@ pub fn order(distances: &[f64], n: usize) -> Vec<usize> {
             }
         }
         let (n_left, n_right) = (clusters[left].len() as f64, clusters[right].len() as f64);
-        for other in 0..clusters.len() {
-            let mean = (n_left * between[left][other] + n_right * between[right][other]) / (n_left + n_right);
-            between[left][other] = mean;
-            between[other][left] = mean;
+        let mean = |(l, r): (&f64, &f64)| (n_left * l + n_right * r) / (n_left + n_right);
+        let means: Vec<f64> = between[left].iter().zip(&between[right]).map(mean).collect();
+        for (row, mean) in between.iter_mut().zip(&means) {
+            row[left] = *mean;
         }
+        between[left] = means;
         between.remove(right);
         for row in &mut between {
             row.remove(right);
