@@ -90,16 +90,29 @@ const PASSAGES: [&str; 8] = [
     "{N} {act}, {e} as {s} was.",
 ];
 
+/// The shares of the kinds of documents, in the order of [`document`]. The short ones (statements, single sentences,
+/// repetitions) are many, because from them a model learns soonest to look back for the emotion and for names.
+const SHARES: [f64; 9] = [0.24, 0.12, 0.20, 0.08, 0.06, 0.06, 0.04, 0.14, 0.06];
+const SENTENCE_PROMPTS: [&str; 4] = [
+    "Write a sentence about someone who feels {e}.",
+    "One sentence, please, about a person who is {e}.",
+    "What does someone do who feels {e}?",
+    "Someone feels {e}. Go on.",
+];
+const REPEAT_PROMPTS: [&str; 3] = ["Repeat: ", "Say this again: ", "Read this back to me: "];
+
 /// The next document of the stream.
 pub fn document(split: Split, rng: &mut Rng) -> Document {
-    match rng.weighted(&[0.42, 0.20, 0.10, 0.07, 0.08, 0.08, 0.05]) {
+    match rng.weighted(&SHARES) {
         0 => chat_story(split, rng),
         1 => Document::Raw(raw_story(split, rng)),
         2 => Document::Raw(statements(split, rng)),
         3 => Document::Raw(passage(split, rng)),
         4 => Document::Raw(facts::fact(rng).0),
         5 => chat_fact(rng),
-        _ => chat_question(split, rng),
+        6 => chat_question(split, rng),
+        7 => chat_sentence(split, rng),
+        _ => chat_repeat(split, rng),
     }
 }
 
@@ -221,6 +234,37 @@ fn chat_question(split: Split, rng: &mut Rng) -> Document {
     push(&mut text, &format!("How does {} feel?", scene.hero.name));
     let answer = state(rng.pick(&["{He} feels {e}.", "{N} feels {e}."]), emotion, &scene.hero);
     with_system(text, answer, rng)
+}
+
+/// One or two sentences about an emotion.
+fn chat_sentence(split: Split, rng: &mut Rng) -> Document {
+    let emotion = emotion(rng);
+    let prompt = rng.pick(&SENTENCE_PROMPTS).replace("{e}", emotion.word);
+    let scene = scene(split, rng);
+    let mut text = String::new();
+    for _ in 0..1 + rng.below(2) {
+        let pool = if rng.chance(0.5) { families::family(emotion.family).signs } else { emotion.own };
+        push(&mut text, &scene.fill(rng.pick(pool), rng));
+    }
+    Document::Chat(vec![(Role::User, prompt), (Role::Assistant, text)])
+}
+
+/// A sentence or two of any kind, said again word by word.
+fn chat_repeat(split: Split, rng: &mut Rng) -> Document {
+    let scene = scene(split, rng);
+    let mut text = String::new();
+    for _ in 0..1 + rng.below(2) {
+        let pool = rng.pick(&[pools::NEUTRAL, pools::PLEASANT, pools::UNPLEASANT, pools::OPENINGS]);
+        push(&mut text, &scene.fill(rng.pick(pool), rng));
+    }
+    let prompt = format!("{}{text}", rng.pick(&REPEAT_PROMPTS));
+    Document::Chat(vec![(Role::User, prompt), (Role::Assistant, text)])
+}
+
+/// Two people and a topic, without an emotion's word.
+fn scene(split: Split, rng: &mut Rng) -> Scene {
+    let (hero, friend) = people::two(split == Split::HeldOut, rng);
+    Scene { hero, friend, first_person: rng.chance(0.35), topic: topic(split, rng), words: None }
 }
 
 fn with_system(prompt: String, answer: String, rng: &mut Rng) -> Document {
