@@ -28,7 +28,7 @@ use workers::Workers;
 #[derive(Parser)]
 struct Args {
     /// Training steps.
-    #[arg(long, default_value_t = 4500)]
+    #[arg(long, default_value_t = 10_000)]
     steps: usize,
     /// Seed of the corpus and of the fresh weights.
     #[arg(long, default_value_t = 0)]
