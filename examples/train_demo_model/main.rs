@@ -28,7 +28,7 @@ use workers::Workers;
 #[derive(Parser)]
 struct Args {
     /// Training steps.
-    #[arg(long, default_value_t = 4500)]
+    #[arg(long, default_value_t = 10_000)]
     steps: usize,
     /// Seed of the corpus and of the fresh weights.
     #[arg(long, default_value_t = 0)]
@@ -37,10 +37,10 @@ struct Args {
     #[arg(long, default_value = "models/demo")]
     out: PathBuf,
     /// Tokens in a batch, padding counted.
-    #[arg(long, default_value_t = 1280)]
+    #[arg(long, default_value_t = 704)]
     batch_tokens: usize,
     /// Largest learning rate.
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 3e-3)]
     learning_rate: f64,
     /// Saves the model every so many steps.
     #[arg(long, default_value_t = 500)]

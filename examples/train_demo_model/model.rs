@@ -25,7 +25,7 @@ pub fn config() -> Value {
         "vocab_size": D_VOCAB,
         "hidden_size": 192,
         "intermediate_size": 512,
-        "num_hidden_layers": 6,
+        "num_hidden_layers": 4,
         "num_attention_heads": 6,
         "num_key_value_heads": 3,
         "head_dim": 32,

@@ -90,16 +90,35 @@ const PASSAGES: [&str; 8] = [
     "{N} {act}, {e} as {s} was.",
 ];
 
+/// The shares of the kinds of documents, in the order of [`document`]. The short ones (statements, single sentences,
+/// repetitions) are many, because from them a model learns soonest to look back for the emotion and for names.
+const SHARES: [f64; 9] = [0.24, 0.12, 0.20, 0.08, 0.06, 0.06, 0.04, 0.14, 0.06];
+/// How many stories name their emotion: fewer where one was asked for, so that stories without the word are common
+/// there; more among plain texts, so that the word may come at any place of a text.
+const NAMED_IN_CHAT: f64 = 0.35;
+const NAMED_IN_TEXT: f64 = 0.6;
+/// How many plain texts end on a statement of what was felt.
+const STATED: f64 = 0.6;
+const SENTENCE_PROMPTS: [&str; 4] = [
+    "Write a sentence about someone who feels {e}.",
+    "One sentence, please, about a person who is {e}.",
+    "What does someone do who feels {e}?",
+    "Someone feels {e}. Go on.",
+];
+const REPEAT_PROMPTS: [&str; 3] = ["Repeat: ", "Say this again: ", "Read this back to me: "];
+
 /// The next document of the stream.
 pub fn document(split: Split, rng: &mut Rng) -> Document {
-    match rng.weighted(&[0.42, 0.20, 0.10, 0.07, 0.08, 0.08, 0.05]) {
+    match rng.weighted(&SHARES) {
         0 => chat_story(split, rng),
         1 => Document::Raw(raw_story(split, rng)),
         2 => Document::Raw(statements(split, rng)),
         3 => Document::Raw(passage(split, rng)),
         4 => Document::Raw(facts::fact(rng).0),
         5 => chat_fact(rng),
-        _ => chat_question(split, rng),
+        6 => chat_question(split, rng),
+        7 => chat_sentence(split, rng),
+        _ => chat_repeat(split, rng),
     }
 }
 
@@ -111,13 +130,14 @@ fn topic(split: Split, rng: &mut Rng) -> Topic {
     topics::topic(split == Split::HeldOut, rng)
 }
 
-fn telling(split: Split, rng: &mut Rng) -> Telling {
-    Telling { first_person: rng.chance(0.35), named: rng.chance(0.5), held_out: split == Split::HeldOut }
+/// A way to tell a story that names its emotion with probability `named`.
+fn telling(split: Split, named: f64, rng: &mut Rng) -> Telling {
+    Telling { first_person: rng.chance(0.35), named: rng.chance(named), held_out: split == Split::HeldOut }
 }
 
 /// Instruction and story.
 fn chat_story(split: Split, rng: &mut Rng) -> Document {
-    let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, rng));
+    let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, NAMED_IN_CHAT, rng));
     let mut prompt =
         rng.pick(&STORY_PROMPTS).replace("{topic}", &topic.phrase).replace("{emotion}", emotion.word);
     if rng.chance(0.25) {
@@ -128,9 +148,9 @@ fn chat_story(split: Split, rng: &mut Rng) -> Document {
 
 /// A story as it stands; some end with a plain statement of what was felt.
 fn raw_story(split: Split, rng: &mut Rng) -> String {
-    let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, rng));
+    let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, NAMED_IN_TEXT, rng));
     let Story { mut text, scene } = story(emotion, &topic, telling, rng);
-    if rng.chance(0.4) {
+    if rng.chance(STATED) {
         push(&mut text, &feels(emotion, &scene, rng));
     }
     text
@@ -180,7 +200,7 @@ fn statements(split: Split, rng: &mut Rng) -> String {
 /// A passage whose emotion stands in its words: a statement first, then what follows from it.
 fn passage(split: Split, rng: &mut Rng) -> String {
     let (emotion, topic) = (emotion(rng), topic(split, rng));
-    let telling = Telling { named: true, ..telling(split, rng) };
+    let telling = telling(split, 1.0, rng);
     let (hero, friend) = people::two(telling.held_out, rng);
     let words = Some(Words { adjective: emotion.word, noun: emotion.noun, rate: 0.3 });
     let scene = Scene { hero, friend, first_person: telling.first_person, topic, words };
@@ -216,11 +236,42 @@ fn chat_fact(rng: &mut Rng) -> Document {
 /// A story and a question about what its main character feels.
 fn chat_question(split: Split, rng: &mut Rng) -> Document {
     let (emotion, topic) = (emotion(rng), topic(split, rng));
-    let telling = Telling { first_person: false, ..telling(split, rng) };
+    let telling = Telling { first_person: false, ..telling(split, NAMED_IN_CHAT, rng) };
     let Story { mut text, scene } = story(emotion, &topic, telling, rng);
     push(&mut text, &format!("How does {} feel?", scene.hero.name));
     let answer = state(rng.pick(&["{He} feels {e}.", "{N} feels {e}."]), emotion, &scene.hero);
     with_system(text, answer, rng)
+}
+
+/// One or two sentences about an emotion.
+fn chat_sentence(split: Split, rng: &mut Rng) -> Document {
+    let emotion = emotion(rng);
+    let prompt = rng.pick(&SENTENCE_PROMPTS).replace("{e}", emotion.word);
+    let scene = scene(split, rng);
+    let mut text = String::new();
+    for _ in 0..1 + rng.below(2) {
+        let pool = if rng.chance(0.5) { families::family(emotion.family).signs } else { emotion.own };
+        push(&mut text, &scene.fill(rng.pick(pool), rng));
+    }
+    Document::Chat(vec![(Role::User, prompt), (Role::Assistant, text)])
+}
+
+/// A sentence or two of any kind, said again word by word.
+fn chat_repeat(split: Split, rng: &mut Rng) -> Document {
+    let scene = scene(split, rng);
+    let mut text = String::new();
+    for _ in 0..1 + rng.below(2) {
+        let pool = rng.pick(&[pools::NEUTRAL, pools::PLEASANT, pools::UNPLEASANT, pools::OPENINGS]);
+        push(&mut text, &scene.fill(rng.pick(pool), rng));
+    }
+    let prompt = format!("{}{text}", rng.pick(&REPEAT_PROMPTS));
+    Document::Chat(vec![(Role::User, prompt), (Role::Assistant, text)])
+}
+
+/// Two people and a topic, without an emotion's word.
+fn scene(split: Split, rng: &mut Rng) -> Scene {
+    let (hero, friend) = people::two(split == Split::HeldOut, rng);
+    Scene { hero, friend, first_person: rng.chance(0.35), topic: topic(split, rng), words: None }
 }
 
 fn with_system(prompt: String, answer: String, rng: &mut Rng) -> Document {

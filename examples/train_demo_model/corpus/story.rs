@@ -32,7 +32,7 @@ const MIDDLE: [f64; 5] = [0.34, 0.17, 0.24, 0.17, 0.08];
 
 /// In stories with the word: how often a sentence is followed by one that names the emotion, and how often a
 /// sentence about the main character ends on the emotion.
-const NAMING_SENTENCE: f64 = 0.16;
+const NAMING_SENTENCE: f64 = 0.2;
 const TAIL: f64 = 0.2;
 
 /// A story of eleven to fifteen sentences, some 90 to 140 tokens.
@@ -47,7 +47,7 @@ pub fn story(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) 
 
 fn draft(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) -> Story {
     let (hero, friend) = people::two(telling.held_out, rng);
-    let words = telling.named.then(|| Words { adjective: emotion.word, noun: emotion.noun, rate: 0.3 });
+    let words = telling.named.then(|| Words { adjective: emotion.word, noun: emotion.noun, rate: 0.35 });
     let scene = Scene { hero, friend, first_person: telling.first_person, topic: topic.clone(), words };
     let family = family(emotion.family);
     let mut text = scene.fill(rng.pick(OPENINGS), rng);
