@@ -200,7 +200,7 @@ fn a_pass_stops_after_the_last_layer_asked_for() {
     let resid = model.forward(&batch, &mut [&mut seen], Some(1)).unwrap();
     assert_eq!(seen.0.len(), 2);
     assert!(resid.equal(&seen.0[1]));
-    let mut beyond = Capture::new(&[2], Vec::from([0..3]));
+    let mut beyond = Capture::new(&[2], std::iter::once(0..3).collect());
     let _ = model.forward(&batch, &mut [&mut beyond], Some(1)).unwrap();
     assert!(beyond.finish().unwrap_err().to_string().contains("layer 2"));
     assert!(model.forward(&batch, &mut [], Some(3)).unwrap_err().to_string().contains("layer 3"));
@@ -348,7 +348,7 @@ fn half_precision_stays_near_single() {
     for (dtype, tolerance) in [(Dtype::Bf16, 1.5e-2), (Dtype::F16, 2e-3)] {
         for name in ["llama-gqa", "llama-bf16", "llama3-rope"] {
             let (model, want) = (load_as(name, dtype), reference(name));
-            let mut capture = Capture::new(&[0, 1, 2], Vec::from([0..90]));
+            let mut capture = Capture::new(&[0, 1, 2], std::iter::once(0..90).collect());
             let batch = Batch::new(&[ids(&want["ids"])]).unwrap();
             let resid = model.forward(&batch, &mut [&mut capture], None).unwrap();
             assert_eq!(resid.kind(), dtype.kind());
