@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -122,23 +121,23 @@ struct Prepared {
     results: PathBuf,
 }
 
-pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> ExitCode {
+pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(error.exit_code() as u8);
+            return error.exit_code() as u8;
         }
     };
     match dispatch(cli.command, out) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => {
             if let Some(problems) = error.downcast_ref::<Problems>() {
                 eprintln!("{problems}");
-                return ExitCode::from(2);
+                return 2;
             }
             eprintln!("error: {error:#}");
-            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+            if error.is::<Usage>() { 2 } else { 1 }
         }
     }
 }
@@ -200,6 +199,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
+            // The plan as it is now: editing the experiment file meanwhile mixes nothing.
+            results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
             let options = execute::Options { fail_fast, verbose };
             let mut outcome = execute::run(&resolved, &plan, &store, &selected, options, progress.as_ref());
             if only.is_empty() {

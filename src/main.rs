@@ -1,7 +1,13 @@
-//! The program: calls [`emoflow::run`] and turns its outcome into an exit code.
+//! The program: calls [`emoflow::run`] and leaves with its exit code.
 
-use std::process::ExitCode;
+use std::io::Write as _;
 
-fn main() -> ExitCode {
-    emoflow::run(std::env::args_os(), &mut std::io::stdout().lock())
+fn main() {
+    let mut out = std::io::stdout();
+    let code = emoflow::run(std::env::args_os(), &mut out);
+    let flushed = out.flush();
+    let code = if flushed.is_err() && code == 0 { 1 } else { code };
+    // SAFETY: everything is written. Without this libtorch's static destructors run, which takes longer than a small
+    // command does.
+    unsafe { libc::_exit(code.into()) }
 }

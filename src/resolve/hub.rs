@@ -14,8 +14,9 @@ pub struct Pinned {
 
 /// The files of a repository that make a checkpoint; everything else stays on the hub.
 fn wanted(name: &str) -> bool {
-    let weights = name.ends_with(".safetensors") || name == "model.safetensors.index.json";
+    let weights = name.starts_with("model") && name.ends_with(".safetensors");
     let rest = [
+        "model.safetensors.index.json",
         "config.json",
         "generation_config.json",
         "tokenizer.json",
@@ -55,15 +56,17 @@ pub fn fetch(repo: &str, revision: &str) -> Result<Pinned> {
         }
     };
     let pinned = Repo::with_revision(repo.to_string(), RepoType::Model, info.sha.clone());
+    let snapshot = Cache::from_env().repo(pinned.clone()).pointer_path(&info.sha);
     let files = api.repo(pinned);
-    for file in info.siblings.iter().filter(|f| wanted(&f.rfilename)) {
-        files
-            .get(&file.rfilename)
-            .map_err(|e| explain(e, repo, revision))
-            .with_context(|| format!("fetch `{}`", file.rfilename))?;
+    for file in info.siblings.iter().map(|f| &f.rfilename).filter(|name| wanted(name)) {
+        // What this tool or another one fetched before stays.
+        if !snapshot.join(file).exists() {
+            let fetched = files.download(file).map_err(|e| explain(e, repo, revision));
+            fetched.with_context(|| format!("fetch `{file}`"))?;
+        }
     }
-    let cache = Cache::from_env();
-    cache.repo(named).create_ref(&info.sha).with_context(|| format!("note the commit of {repo}"))?;
+    let noted = Cache::from_env().repo(named).create_ref(&info.sha);
+    noted.with_context(|| format!("note the commit of {repo}"))?;
     cached(repo, &info.sha)
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 /// A folder with an experiment on the demonstration model.
 pub struct Project {
@@ -11,7 +10,7 @@ pub struct Project {
 
 /// What one command left.
 pub struct Ran {
-    pub code: ExitCode,
+    pub code: u8,
     pub out: String,
     /// State of each node, by name; from `run.json`.
     pub nodes: BTreeMap<String, String>,
