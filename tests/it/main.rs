@@ -3,6 +3,7 @@
 mod check;
 mod hub;
 mod lm;
+mod plan;
 mod project;
 mod report;
 mod run;
