@@ -157,8 +157,7 @@ impl std::error::Error for Usage {}
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
     match command {
         Command::Check { experiment } => {
-            let checked = Experiment::read_with(&experiment.file, &experiment.set)?;
-            resolve::check(&checked)?;
+            Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }
@@ -228,7 +227,7 @@ enum Access {
 }
 
 fn prepare(experiment: &ExperimentArgs, machine: &MachineArgs, access: Access) -> Result<Prepared> {
-    let checked = Experiment::read_with(&experiment.file, &experiment.set)?;
+    let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let folder =
         |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| checked.root.join(name));

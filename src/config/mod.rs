@@ -14,6 +14,7 @@ mod validate;
 
 pub use layers::nearest_two_thirds;
 pub use problem::{Problem, Problems};
+pub use read::{Asked, Outside};
 
 use std::ops::Range;
 use std::path::PathBuf;

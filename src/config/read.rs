@@ -8,7 +8,9 @@ use std::rc::Rc;
 use super::problem::{Problem, Problems, set_bases};
 use super::reader::Reader;
 use super::tree::{self, Node};
-use super::{Experiment, keys, layers, models, sections, sources, validate};
+use super::{
+    Experiment, Layers, Model, Source, SourceKind, Span, keys, layers, models, sections, sources, validate,
+};
 
 /// A larger file is no experiment.
 const LARGEST: u64 = 1_000_000;
@@ -18,13 +20,14 @@ impl Experiment {
     ///
     /// Errors: every problem of the file at once.
     pub fn read(path: &Path) -> Result<Experiment, Problems> {
-        Experiment::read_with(path, &[])
+        Experiment::read_with(path, &[], &|_| Vec::new())
     }
 
-    /// The same with `--set` texts (`key.path=value`) laid over the file before it is checked.
-    pub fn read_with(path: &Path, sets: &[String]) -> Result<Experiment, Problems> {
+    /// The same with `--set` texts (`key.path=value`) laid over the file before it is checked, and with the problems
+    /// that `outside` finds in what the file asks for, so that they are shown together.
+    pub fn read_with(path: &Path, sets: &[String], outside: &Outside) -> Result<Experiment, Problems> {
         let text = text(path)?;
-        Experiment::parse_with(path, &project_root(path), &text, sets)
+        parse(path, &project_root(path), &text, sets, outside)
     }
 
     /// Checks a text. `file` is shown in problems and gives the default name; `root` is where relative paths start.
@@ -34,23 +37,59 @@ impl Experiment {
 
     /// The same with `--set` texts.
     pub fn parse_with(file: &Path, root: &Path, text: &str, sets: &[String]) -> Result<Experiment, Problems> {
-        let sink = RefCell::default();
-        let experiment = tree::parse(text, &sink).and_then(|mut tree| {
-            for (set, base) in sets.iter().zip(set_bases(text, sets)) {
-                tree::set(&mut tree, set, base, &sink);
-            }
-            check(tree, file, root, text, sets, &sink)
-        });
-        let list = sink.into_inner();
-        match experiment {
-            Some(experiment) if list.is_empty() => Ok(experiment),
-            _ => Err(Problems::new(file.into(), text.into(), sets.into(), list)),
+        parse(file, root, text, sets, &|_| Vec::new())
+    }
+
+    /// What it asks for outside itself.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked {
+            root: &self.root,
+            layers: Some(&self.layers),
+            models: &self.models,
+            emotions: Some(&self.emotions),
+            stories: &self.stories,
+            neutral: self.neutral.as_ref().map(|kind| (kind, &self.neutral_span)),
         }
     }
 
     /// Problems that a later phase found in this experiment, ready to be shown.
     pub fn problems(&self, list: Vec<Problem>) -> Problems {
         Problems::new(self.file.clone(), self.text.clone(), self.sets.clone(), list)
+    }
+}
+
+/// Finds problems in what the parts of a file ask for: checkpoints and story files.
+pub type Outside<'a> = dyn Fn(&Asked) -> Vec<Problem> + 'a;
+
+/// The parts of an experiment that ask for something outside it, as far as they could be read.
+pub struct Asked<'a> {
+    /// The project folder.
+    pub root: &'a Path,
+    pub layers: Option<&'a Layers>,
+    pub models: &'a [Model],
+    pub emotions: Option<&'a [String]>,
+    pub stories: &'a [Source],
+    pub neutral: Option<(&'a SourceKind, &'a Span)>,
+}
+
+fn parse(
+    file: &Path,
+    root: &Path,
+    text: &str,
+    sets: &[String],
+    outside: &Outside,
+) -> Result<Experiment, Problems> {
+    let sink = RefCell::default();
+    let experiment = tree::parse(text, &sink).and_then(|mut tree| {
+        for (set, base) in sets.iter().zip(set_bases(text, sets)) {
+            tree::set(&mut tree, set, base, &sink);
+        }
+        check(tree, file, root, text, sets, &sink, outside)
+    });
+    let list = sink.into_inner();
+    match experiment {
+        Some(experiment) if list.is_empty() => Ok(experiment),
+        _ => Err(Problems::new(file.into(), text.into(), sets.into(), list)),
     }
 }
 
@@ -62,6 +101,7 @@ fn check(
     text: &str,
     sets: &[String],
     sink: &tree::Sink,
+    outside: &Outside,
 ) -> Option<Experiment> {
     let tree = Rc::new(tree);
     let root = Reader::new(tree.clone(), String::new(), &keys::ROOT, sink);
@@ -87,6 +127,15 @@ fn check(
         vectors: vectors.as_ref().ok(),
     };
     validate::validate(&parts, &root, |path| tree.find(path).map(|node| node.span.clone()));
+    let asked = Asked {
+        root: project,
+        layers: layers.as_ref().ok().and_then(Option::as_ref),
+        models: models.as_deref().unwrap_or_default(),
+        emotions: emotions.as_deref().ok(),
+        stories: stories.as_deref().unwrap_or_default(),
+        neutral: neutral.as_ref().ok().and_then(Option::as_ref).map(|source| (&source.kind, &source.span)),
+    };
+    sink.borrow_mut().extend(outside(&asked));
     let neutral = neutral.ok()?;
     Some(Experiment {
         file: file.into(),

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::config::problem::{Problem, Problems};
-use crate::config::{self, Experiment, ModelSource, SourceKind};
+use crate::config::problem::Problem;
+use crate::config::{self, Asked, Experiment, ModelSource, SourceKind};
 use crate::lm::device::Choice;
 use crate::lm::{Checkpoint, Dtype, Spec};
 use crate::plan::NEUTRAL;
@@ -63,23 +63,17 @@ struct Found {
     layers: Vec<usize>,
 }
 
-/// Everything about `experiment` that can be found wrong without the network and without reading weights.
-///
-/// # Errors
-/// Every problem at once. A hub model that is not on this machine yet is not a problem.
-pub fn check(experiment: &Experiment) -> Result<(), Problems> {
-    let mut problems = Vec::new();
-    for model in &experiment.models {
-        if let Err(problem) = find(experiment, model, Network::Local) {
-            problems.extend(problem);
-        }
-    }
-    for (_, path, columns, emotions, span) in story_files(experiment) {
+/// What is wrong with what a file asks for, without the network and without reading weights. A hub model that is not
+/// on this machine yet is not a problem.
+pub fn check(asked: &Asked) -> Vec<Problem> {
+    let mut problems: Vec<Problem> =
+        asked.models.iter().filter_map(|model| find(asked, model, Network::Local).err().flatten()).collect();
+    for StoryPath { path, columns, emotions, span, .. } in story_paths(asked) {
         if let Err(error) = file::count(path, columns, emotions) {
             problems.push(Problem::at(span.clone(), format!("{error:#}")));
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(experiment.problems(problems)) }
+    problems
 }
 
 /// Pins every model, file and the device of `experiment`.
@@ -91,7 +85,7 @@ pub fn resolve(experiment: Experiment, store: &Store, device: Choice, offline: b
     let mut problems = Vec::new();
     let mut models = Vec::new();
     for model in &experiment.models {
-        match find(&experiment, model, network) {
+        match find(&experiment.asked(), model, network) {
             Ok(Some(found)) => models.push(pin(model, found, store)?),
             Ok(None) => unreachable!("only a check leaves a model unfound"),
             Err(Some(problem)) => problems.push(problem),
@@ -99,7 +93,7 @@ pub fn resolve(experiment: Experiment, store: &Store, device: Choice, offline: b
         }
     }
     let mut files = BTreeMap::new();
-    for (name, path, columns, emotions, span) in story_files(&experiment) {
+    for StoryPath { name, path, columns, emotions, span } in story_paths(&experiment.asked()) {
         match file::count(path, columns, emotions) {
             Ok(rows) => {
                 let digest = store.digest_file(path)?;
@@ -126,22 +120,19 @@ enum Network {
 }
 
 /// The checkpoint of `model`, its spec and its kept layers.
-fn find(
-    experiment: &Experiment,
-    model: &config::Model,
-    network: Network,
-) -> Result<Option<Found>, Option<Problem>> {
-    let problem = |error: anyhow::Error| Some(Problem::at(model.span.clone(), format!("{error:#}")));
+fn find(asked: &Asked, model: &config::Model, network: Network) -> Result<Option<Found>, Option<Problem>> {
+    let problem = |error: anyhow::Error| Some(Problem::at(model.source_span.clone(), format!("{error:#}")));
     let (dir, origin, commit) = match &model.source {
         ModelSource::Path(path) => {
             if !path.is_dir() {
-                let problem = Problem::at(model.span.clone(), format!("no folder `{}`", path.display()));
+                let problem =
+                    Problem::at(model.source_span.clone(), format!("no folder `{}`", path.display()));
                 return Err(Some(problem.hint(format!(
                     "relative paths start from the project folder, `{}`",
-                    experiment.root.display()
+                    asked.root.display()
                 ))));
             }
-            let shown = path.strip_prefix(&experiment.root).unwrap_or(path);
+            let shown = path.strip_prefix(asked.root).unwrap_or(path);
             (path.clone(), shown.display().to_string(), None)
         }
         ModelSource::Repo { repo, revision } => {
@@ -158,10 +149,12 @@ fn find(
     };
     let checkpoint = Checkpoint::open(&dir).map_err(problem)?;
     let spec = checkpoint.spec().map_err(problem)?;
-    let layers = model.layers.as_ref().unwrap_or(&experiment.layers);
-    let layers = layers.resolve(spec.n_layers).map_err(|message| {
-        Some(Problem::at(model.layers_span.clone(), format!("model `{}`: {message}", model.name)))
-    })?;
+    let mut layers = Vec::new();
+    if let Some(wanted) = model.layers.as_ref().or(asked.layers) {
+        layers = wanted.resolve(spec.n_layers).map_err(|message| {
+            Some(Problem::at(model.layers_span.clone(), format!("model `{}`: {message}", model.name)))
+        })?;
+    }
     Ok(Some(Found { origin, commit, checkpoint, spec, layers }))
 }
 
@@ -188,19 +181,27 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
     })
 }
 
-/// Name, path, columns, emotions and place of every source that is a file.
-fn story_files(
-    experiment: &Experiment,
-) -> impl Iterator<Item = (&str, &PathBuf, &Columns, Option<&[String]>, &config::Span)> {
-    let stories = experiment
-        .stories
-        .iter()
-        .map(|s| (s.name.as_str(), &s.kind, Some(experiment.emotions.as_slice()), &s.span));
-    let neutral = experiment.neutral.iter().map(|kind| (NEUTRAL, kind, None, &experiment.neutral_span));
-    stories.chain(neutral).filter_map(|(name, kind, emotions, span)| match kind {
-        SourceKind::File { path, columns } => Some((name, path, columns, emotions, span)),
+/// A source that is a file.
+struct StoryPath<'a> {
+    name: &'a str,
+    path: &'a PathBuf,
+    columns: &'a Columns,
+    /// `None`: neutral text.
+    emotions: Option<&'a [String]>,
+    span: &'a config::Span,
+}
+
+/// Every source that is a file and whose emotions are known.
+fn story_paths<'a>(asked: &Asked<'a>) -> Vec<StoryPath<'a>> {
+    let emotions = asked.emotions;
+    let told = asked.stories.iter().filter(|_| emotions.is_some());
+    let told = told.map(|source| (source.name.as_str(), &source.kind, &source.span, emotions));
+    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span, None));
+    let files = told.chain(neutral).filter_map(|(name, kind, span, emotions)| match kind {
+        SourceKind::File { path, columns } => Some(StoryPath { name, path, columns, emotions, span }),
         _ => None,
-    })
+    });
+    files.collect()
 }
 
 impl Model {

@@ -400,3 +400,40 @@ fn every_example_of_the_document_is_right() {
         assert_eq!(wrong, None, "{whole}\n{shown}");
     }
 }
+
+#[test]
+fn what_is_missing_outside_is_shown_with_what_is_wrong_inside() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-gqa");
+    let text = format!(
+        r#"layers = [1, 99]
+[models.tiny]
+path = "{}"
+dtyp = "f32"
+[models.gone]
+path = "models/gone"
+[emotions]
+words = ["happy", "sad"]
+[stories.mine.file]
+path = "gone.csv"
+[stories.said.template]
+set = "passages-11"
+"#,
+        fixture.display()
+    );
+    let file = dir.path().join("exp.toml");
+    fs_err::write(&file, text).unwrap();
+    let shown = Experiment::read_with(&file, &[], &emoflow::resolve::check).unwrap_err().to_string();
+    for (line, message) in [
+        (1, "model `tiny`: layer 99 does not exist: the model's layers are 0 to 2"),
+        (4, "unknown key `dtyp`"),
+        (6, "no folder `"),
+        (10, "gone.csv"),
+        (12, "there is no preset `passages-11`"),
+    ] {
+        let place = format!("exp.toml:{line}:");
+        let found =
+            shown.split("error: ").any(|problem| problem.contains(message) && problem.contains(&place));
+        assert!(found, "line {line}: {message}\n{shown}");
+    }
+}

@@ -234,3 +234,14 @@ fn generated_stories_do_not_depend_on_what_was_written_before() {
     let vectors = |p: &Project| std::fs::read(p.path("results/exp/vectors/demo/own.parquet")).unwrap();
     assert!(vectors(&project) == vectors(&again));
 }
+
+#[test]
+fn the_experiment_of_the_readme_runs() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let project = Project::new(&example.replace("\"models/demo\"", "\"{demo}\""));
+    let ran = project.run(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.out);
+    assert_eq!(ran.out, "ran 11, cached 0, failed 0\n");
+    assert!(project.path("results/first/report.html").is_file());
+}
