@@ -39,6 +39,8 @@ pub struct Model {
     pub checkpoint: Checkpoint,
     pub spec: Spec,
     pub dtype: Dtype,
+    /// Why that dtype.
+    pub dtype_reason: &'static str,
     /// The kept layers, ascending.
     pub layers: Vec<usize>,
     /// Digest of the digests of every file that makes the model what it is.
@@ -174,6 +176,11 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         origin: found.origin,
         commit: found.commit,
         dtype: model.dtype.unwrap_or(found.spec.dtype),
+        dtype_reason: if model.dtype.is_some() {
+            "asked for in the experiment file"
+        } else {
+            "the checkpoint's own"
+        },
         layers: found.layers,
         identity: Digest::of(&serde_json::to_vec(&files)?),
         checkpoint: found.checkpoint,

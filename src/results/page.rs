@@ -55,9 +55,10 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         facts.push((
             format!("Model {}", model.name),
             format!(
-                "{}, {}, {:.1} M parameters, {} blocks of d_model {}, {layers}; content {}",
+                "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}; content {}",
                 model.shown(),
                 model.dtype.name(),
+                model.dtype_reason,
                 model.spec.n_params() as f64 / 1e6,
                 model.spec.n_layers,
                 model.spec.d_model,

@@ -11,7 +11,7 @@
 //!
 //! The same table with the same metadata gives the same bytes: nothing of the clock or the machine is written.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -103,10 +103,15 @@ pub(super) fn write_batch(
     for pair in &pairs {
         ensure!(seen.insert(&pair.key), "metadata `{}` is given twice for table `{schema}`", pair.key);
     }
-    let properties = properties(batch, pairs)?;
+    // Once more in the Arrow schema: readers that find one there (pyarrow) look no further.
+    let shown: HashMap<String, String> =
+        pairs.iter().map(|p| (p.key.clone(), p.value.clone().unwrap_or_default())).collect();
+    let described = batch.schema().as_ref().clone().with_metadata(shown);
+    let batch = batch.clone().with_schema(Arc::new(described))?;
+    let properties = properties(&batch, pairs)?;
     let subject = || format!("write table `{schema}`");
     let mut writer = ArrowWriter::try_new(writer, batch.schema(), Some(properties)).with_context(subject)?;
-    writer.write(batch).with_context(subject)?;
+    writer.write(&batch).with_context(subject)?;
     writer.close().with_context(subject)?;
     Ok(())
 }
