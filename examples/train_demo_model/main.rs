@@ -16,7 +16,6 @@ use batches::Batches;
 use clap::Parser;
 use corpus::rng::Rng;
 use corpus::{Split, document};
-use emoflow::lm::Spec;
 use model::{D_VOCAB, Model};
 use std::f64::consts::PI;
 use std::path::PathBuf;
@@ -68,7 +67,7 @@ fn main() -> Result<()> {
     let documents: Vec<_> = (0..TOKENIZER_DOCUMENTS).map(|_| document(Split::Train, &mut rng)).collect();
     let tokenizer = tokens::train(&documents, D_VOCAB)?;
     let model = Model::fresh(device)?;
-    println!("{} parameters, {} tokens in the vocabulary, on {device:?}", params(&model.spec), D_VOCAB);
+    println!("{} parameters, {} tokens in the vocabulary, on {device:?}", model.spec.n_params(), D_VOCAB);
 
     // Streams of their own: one more document for the tokenizer changes no batch.
     let stream =
@@ -127,8 +126,4 @@ fn rate(step: usize, steps: usize) -> f64 {
     }
     let done = (step - WARM_UP) as f64 / (steps - WARM_UP).max(1) as f64;
     FINAL_RATE + (1.0 - FINAL_RATE) * 0.5 * (1.0 + (PI * done).cos())
-}
-
-fn params(spec: &Spec) -> u64 {
-    spec.n_params()
 }
