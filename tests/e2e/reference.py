@@ -4,7 +4,7 @@ Writes the values that `tests/it/science.rs` compares emoflow with. One text at 
 with eager attention; everything after the pooling in float64; principal components by SVD. Run it again, from the
 project's root, whenever a checkpoint changes:
 
-    python tests/e2e/reference.py models/demo --layers 2,4
+    python tests/e2e/reference.py models/demo --layers 1,2,3
 
 It needs torch, transformers and numpy. The values go to tests/e2e/reference/<name of the checkpoint>.json.
 """

@@ -5,6 +5,7 @@ mod hub;
 mod lm;
 mod plan;
 mod project;
+mod quickstart;
 mod report;
 mod run;
 mod science;

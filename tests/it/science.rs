@@ -156,7 +156,10 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
     let pca = run(Analysis::Pca(Pca { components: size(&reference["pca_components"]) }));
     compare(&pca[0].1, pca[0].1.f64("score").unwrap(), "scores", &field("pca_score"));
     compare(&pca[1].1, pca[1].1.f64("explained_variance_ratio").unwrap(), "pca ratios", &field("pca_ratio"));
-    compare(&pca[2].1, pca[2].1.f64("value").unwrap(), "|r(PC1, norm)|", &field("norm_check"));
+    // A correlation's scale is 1, however near to 0 it is: 1 is added on both sides.
+    let correlations: Vec<f64> = pca[2].1.f64("value").unwrap().iter().map(|r| 1.0 + r).collect();
+    let wanted = |layer: &Value| numbers(&layer["norm_check"]).iter().map(|r| 1.0 + r).collect();
+    compare(&pca[2].1, &correlations, "1 + |r(PC1, norm)|", &wanted);
     let cosine = run(Analysis::Cosine(Cosine { pairs: vec![] }));
     compare(&cosine[0].1, cosine[0].1.f64("cosine").unwrap(), "cosines", &field("cosine"));
 
