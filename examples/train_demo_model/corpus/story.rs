@@ -47,7 +47,7 @@ pub fn story(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) 
 
 fn draft(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) -> Story {
     let (hero, friend) = people::two(telling.held_out, rng);
-    let words = telling.named.then(|| Words { adjective: emotion.word, noun: emotion.noun, rate: 0.35 });
+    let words = telling.named.then_some(Words { adjective: emotion.word, noun: emotion.noun, rate: 0.35 });
     let scene = Scene { hero, friend, first_person: telling.first_person, topic: topic.clone(), words };
     let family = family(emotion.family);
     let mut text = scene.fill(rng.pick(OPENINGS), rng);
