@@ -35,16 +35,6 @@ impl Layers {
     }
 }
 
-/// The kept layer nearest to 2/3 of the depth: block `l` spans the depths from `l` to `l + 1`, so the one that
-/// minimises `|l + 0.5 - 2/3 n_layers|`; of two, the later. 28 of 42, 10 of 16. `kept` has at least one layer (of none, it is block
-/// `floor(2/3 n_layers)`).
-pub fn nearest_two_thirds(kept: &[usize], n_layers: usize) -> usize {
-    // Six times the distance, in whole numbers.
-    let distance = |layer: usize| (6 * layer + 3).abs_diff(4 * n_layers);
-    let nearest = kept.iter().copied().min_by_key(|layer| (distance(*layer), std::cmp::Reverse(*layer)));
-    nearest.unwrap_or(2 * n_layers / 3)
-}
-
 /// Reads `layers`.
 pub(super) fn read(reader: &Reader<'_>) -> Read<Option<Layers>> {
     let Some(form) = reader.forms("layers")? else { return Ok(None) };
@@ -84,11 +74,6 @@ mod tests {
             assert_eq!(Layers::Depth(depth).resolve(42), Ok(vec![28]));
             assert_eq!(Layers::Depth(depth).resolve(16), Ok(vec![10]));
         }
-        let all = |n| (0..n).collect::<Vec<_>>();
-        assert_eq!(nearest_two_thirds(&all(42), 42), 28);
-        assert_eq!(nearest_two_thirds(&all(16), 16), 10);
-        assert_eq!(nearest_two_thirds(&[0, 3, 15], 16), 15);
-        assert_eq!(nearest_two_thirds(&[], 16), 10);
     }
 
     #[test]

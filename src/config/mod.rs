@@ -12,7 +12,6 @@ mod sources;
 mod tree;
 mod validate;
 
-pub use layers::nearest_two_thirds;
 pub use problem::{Problem, Problems};
 pub use read::{Asked, Outside};
 

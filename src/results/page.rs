@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::{Shown, VERSIONS};
-use crate::config::nearest_two_thirds;
 use crate::lm::Wrap;
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Node, Work};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
+use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::stages::stories::names_emotion;
 use crate::store::table::Table;
 

@@ -51,22 +51,24 @@ pub enum Layers {
 }
 
 impl Layers {
-    /// The kept layers that are steered. 2/3 of the depth falls in block `floor(2 n_layers / 3)` (10 of 16, 28 of
-    /// 42); of two kept layers equally near to it the lower one is taken.
+    /// The kept layers that are steered.
     pub fn of(&self, kept: &[usize], n_layers: usize) -> Vec<usize> {
         match self {
             Layers::All => kept.to_vec(),
             Layers::List(list) => kept.iter().copied().filter(|layer| list.contains(layer)).collect(),
-            Layers::Default => {
-                let wanted = 2 * n_layers / 3;
-                kept.iter()
-                    .copied()
-                    .min_by_key(|&layer| (layer.abs_diff(wanted), layer))
-                    .into_iter()
-                    .collect()
-            }
+            Layers::Default => vec![nearest_two_thirds(kept, n_layers)],
         }
     }
+}
+
+/// The kept layer nearest to 2/3 of the depth: block `l` spans the depths from `l` to `l + 1`, so the one that
+/// minimises `|l + 0.5 - 2/3 n_layers|`; of two, the later. 28 of 42 and 10 of 16, as in both published replications.
+/// Of no layer at all, it is block `floor(2/3 n_layers)`.
+pub fn nearest_two_thirds(kept: &[usize], n_layers: usize) -> usize {
+    // Six times the distance, in whole numbers.
+    let distance = |layer: usize| (6 * layer + 3).abs_diff(4 * n_layers);
+    let nearest = kept.iter().copied().min_by_key(|layer| (distance(*layer), std::cmp::Reverse(*layer)));
+    nearest.unwrap_or(2 * n_layers / 3)
 }
 
 /// The table `steering`: for every steered layer, strength and prompt what each emotion's vector does to the
@@ -258,7 +260,7 @@ mod tests {
         let all = |n: usize| (0..n).collect::<Vec<_>>();
         assert_eq!(Layers::Default.of(&all(16), 16), [10]);
         assert_eq!(Layers::Default.of(&all(42), 42), [28]);
-        assert_eq!(Layers::Default.of(&[0, 8, 12], 16), [8]);
+        assert_eq!(Layers::Default.of(&[0, 8, 12], 16), [12]); // 12.5 and 8.5 against 10.67
         assert_eq!(Layers::Default.of(&[3], 16), [3]);
         assert_eq!(Layers::All.of(&[2, 5], 6), [2, 5]);
         assert_eq!(Layers::List(vec![5, 4]).of(&[2, 4, 5], 6), [4, 5]);
