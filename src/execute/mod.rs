@@ -213,7 +213,8 @@ impl Run<'_> {
             Err(error) => {
                 done.state = State::Failed;
                 done.reason = format!("{error:#}");
-                self.progress.end(&format!("FAILED: {error:#}"));
+                self.progress.end("FAILED");
+                self.progress.note(&format!("error: {}: {error:#}", node.name));
                 let left = (0..node.units.len()).map(|unit| UnitId { node: index, unit });
                 self.broken.extend(left.filter(|id| !self.present.contains(id)));
             }

@@ -6,7 +6,7 @@ mod page;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
@@ -50,7 +50,8 @@ pub fn bring_up_to_date(
             Err(error) => {
                 node.state = State::Failed;
                 node.reason = format!("{error:#}");
-                progress.end(&format!("FAILED: {error:#}"));
+                progress.end("FAILED");
+                progress.note(&format!("error: report: {error:#}"));
             }
         }
         node.seconds = begun.elapsed().as_secs_f64();
@@ -64,6 +65,14 @@ pub fn bring_up_to_date(
 /// Nothing is in the store yet, or the disk refuses.
 pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<PathBuf> {
     let shown = Shown { resolved, plan, store };
+    let missing = shown.missing();
+    let nodes = plan.nodes.iter().filter(|n| n.work.stage() != "activations").count();
+    if missing.len() == nodes {
+        bail!(
+            "nothing of this experiment is in the cache `{}` yet: `emoflow run` it",
+            store.root().display()
+        );
+    }
     for folder in ["tables", "vectors"] {
         clear(&dir.join(folder))?;
     }
@@ -211,6 +220,15 @@ impl Shown<'_> {
             }
         }
         Ok(whole)
+    }
+
+    /// Names of the nodes that are not whole in the store, but for activations, of which nothing is shown.
+    fn missing(&self) -> Vec<&str> {
+        let absent = |node: &&Node| {
+            let stage = node.work.stage();
+            stage != "activations" && node.units.iter().any(|unit| !self.store.contains(stage, &unit.key))
+        };
+        self.plan.nodes.iter().filter(absent).map(|node| node.name.as_str()).collect()
     }
 
     fn entry(&self, node: &Node, unit: &Unit) -> Result<Option<Entry>> {

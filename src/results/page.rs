@@ -92,6 +92,10 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         "Versions".to_string(),
         format!("emoflow {}, libtorch {}", VERSIONS.emoflow, VERSIONS.libtorch),
     ));
+    let missing = shown.missing();
+    if !missing.is_empty() {
+        facts.push(("Not here: failed, or not run yet".to_string(), missing.join(", ")));
+    }
     facts.push(("Results key".to_string(), key.short()));
     Ok(facts)
 }

@@ -178,6 +178,13 @@ fn only_runs_what_is_named_and_what_it_needs() {
 }
 
 #[test]
+fn there_is_no_report_of_nothing() {
+    let project = Project::new(EXPERIMENT);
+    assert_eq!(project.emoflow("report", &["--device", "cpu"]).code, 1);
+    assert!(!project.path("results").exists());
+}
+
+#[test]
 fn the_plan_says_what_would_run() {
     let project = Project::new(EXPERIMENT);
     let before = project.emoflow("plan", &["--device", "cpu"]);
@@ -214,6 +221,8 @@ fn what_fails_stops_only_what_depends_on_it() {
     assert_eq!(ran.code, 1);
     assert_eq!(ran.names("failed"), ["vectors/demo/passages"]);
     assert_eq!(ran.names("blocked").len(), 4);
+    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    assert!(page.contains("failed, or not run yet") && page.contains("vectors/demo/passages, "), "{page}");
     assert!(ran.names("ran").contains(&"neutral/demo"));
 }
 
