@@ -28,9 +28,40 @@ fn main() {
         )),
     }
     println!("cargo:rerun-if-changed={}", root.join("version.py").display());
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        let stand_ins = stand_ins();
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,lazy");
+        println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", stand_ins.display());
+    }
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-env=EMOFLOW_LIBTORCH={}", lib.display());
     println!("cargo:rustc-env=EMOFLOW_LIBTORCH_VERSION={TORCH_VERSION}");
+}
+
+/// Libraries with libtorch's names and nothing in them, which the program starts with, since loading the real ones
+/// takes longer than a whole `check` (docs/design/startup.md). They have what must be there before any call: the data
+/// that tch's C++ half refers to, and a mark by which the program tells them from the real ones.
+fn stand_ins() -> PathBuf {
+    const CODE: &str = "void *_ZTVN5torch8autograd12AutogradMetaE[64];\n\
+                        void *_ZN3c1019UndefinedTensorImpl10_singletonE[64];\n\
+                        char emoflow_libtorch_stand_in;\n";
+    let folder = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("stand-ins");
+    let source = folder.join("stand_in.c");
+    if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&source, CODE)) {
+        fail(&format!("write {}: {error}", source.display()));
+    }
+    for name in ["libtorch_cpu.so", "libc10.so"] {
+        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+        let made = std::process::Command::new(&compiler)
+            .args(["-shared", "-fPIC", &format!("-Wl,-soname,{name}"), "-o"])
+            .arg(folder.join(name))
+            .arg(&source)
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            fail(&format!("`{}` could not make {}", compiler.display(), folder.join(name).display()));
+        }
+    }
+    folder
 }
 
 /// The version of the torch wheel (`version.py`) or of the plain libtorch archive (`build-version`)

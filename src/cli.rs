@@ -121,6 +121,10 @@ struct Prepared {
     results: PathBuf,
 }
 
+pub fn needs_libtorch(args: &[OsString]) -> bool {
+    Cli::try_parse_from(args).is_ok_and(|cli| !matches!(cli.command, Command::Check { .. }))
+}
+
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

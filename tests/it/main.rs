@@ -4,6 +4,7 @@ mod check;
 mod hub;
 mod lm;
 mod plan;
+mod program;
 mod project;
 mod quickstart;
 mod report;

@@ -1,0 +1,46 @@
+//! The real program: how it starts, and what it leaves to those who called it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn emoflow(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+    command.args(args).current_dir(root).env_remove("LD_LIBRARY_PATH").envs(environment.iter().copied());
+    command.output().unwrap()
+}
+
+/// Libraries of libtorch's folder that the dynamic linker initialised.
+#[cfg(target_os = "linux")]
+fn loaded(args: &[&str]) -> bool {
+    let output = emoflow(args, &[("LD_DEBUG", "libs")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("calling init: "), "the dynamic linker says nothing:\n{said}");
+    let real = format!("{}/libtorch_cpu.so", env!("EMOFLOW_LIBTORCH"));
+    said.lines().any(|line| line.contains("calling init: ") && line.ends_with(&real))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn only_what_needs_libtorch_loads_it() {
+    assert!(!loaded(&["check", "experiments/quickstart.toml"]));
+    assert!(!loaded(&["--version"]));
+    assert!(!loaded(&["run"]), "a command line that is wrong");
+    let cache = tempfile::tempdir().unwrap();
+    let cache = cache.path().to_str().unwrap();
+    assert!(loaded(&["plan", "experiments/quickstart.toml", "--device", "cpu", "--cache", cache]));
+}
+
+#[test]
+fn exit_codes_are_the_documented_ones() {
+    for (args, code) in [
+        (vec!["check", "experiments/quickstart.toml"], 0),
+        (vec!["check", "no-such-file.toml"], 2),
+        (vec!["check"], 2),
+        (vec!["plan", "experiments/quickstart.toml", "--device", "abacus"], 2),
+        (vec!["--help"], 0),
+    ] {
+        let output = emoflow(&args, &[]);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
