@@ -256,7 +256,7 @@ struct PlannedNode<'a> {
 }
 
 fn print_plan(prepared: &Prepared, json: bool, out: &mut dyn Write) -> Result<()> {
-    let Prepared { plan, store, .. } = prepared;
+    let Prepared { resolved, plan, store, results } = prepared;
     let present =
         |node: &plan::Node| node.units.iter().filter(|u| store.contains(node.work.stage(), &u.key)).count();
     let nodes = plan.nodes.iter().map(|node| {
@@ -275,7 +275,16 @@ fn print_plan(prepared: &Prepared, json: bool, out: &mut dyn Write) -> Result<()
             keys: node.units.iter().map(|u| u.key).collect(),
         }
     });
-    let nodes: Vec<_> = nodes.collect();
+    let mut nodes: Vec<_> = nodes.collect();
+    let (key, current) = results::report_state(resolved, plan, store, results);
+    let state = if current { "cached" } else { "to run" };
+    nodes.push(PlannedNode {
+        name: "report",
+        state,
+        units: 1,
+        missing: usize::from(!current),
+        keys: vec![key],
+    });
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
         return Ok(());

@@ -190,12 +190,14 @@ impl Run<'_> {
             return done;
         }
         if missing.is_empty() {
+            let mut said = "cached";
             if (0..node.units.len()).any(|unit| !self.present.contains(&UnitId { node: index, unit })) {
                 done.state = State::NotNeeded;
                 done.reason = "nothing asks for it".to_string();
+                said = "not needed: nothing asks for it";
             }
             if self.verbose {
-                self.progress.note(&format!("{}: cached", node.name));
+                self.progress.note(&format!("{}: {said}", node.name));
             }
             return done;
         }

@@ -30,7 +30,7 @@ pub fn bring_up_to_date(
     progress: &dyn Progress,
 ) {
     let begun = Instant::now();
-    let key = report_key(resolved, plan, store);
+    let (key, current) = report_state(resolved, plan, store, dir);
     let mut node = NodeOutcome {
         name: "report".to_string(),
         key: Some(key),
@@ -39,7 +39,7 @@ pub fn bring_up_to_date(
         seconds: 0.0,
         units: 1,
     };
-    if !is_current(dir, key) {
+    if !current {
         progress.begin("report", 1, "pages");
         match write(resolved, plan, store, dir) {
             Ok(_) => {
@@ -88,10 +88,8 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     for node in &plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
         let Some(table) = shown.whole(node)? else { continue };
-        let folder = dir.join("vectors").join(&set.model);
-        fs_err::create_dir_all(&folder)?;
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
-        replace(&folder.join(format!("{}.parquet", set.stories)), &bytes)?;
+        replace(&vectors_file(dir, set), &bytes)?;
     }
     let key = report_key(resolved, plan, store);
     crate::report::write(&page::report(&shown, key)?, dir)
@@ -265,10 +263,24 @@ fn report_key(resolved: &Resolved, plan: &Plan, store: &Store) -> Key {
     Digest::of(shown.as_bytes())
 }
 
-/// Whether the report in `dir` was made for `key`.
-fn is_current(dir: &Path, key: Key) -> bool {
-    let written = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
-    written.contains(&key.short())
+/// The report's key, and whether `dir` has what was made for it: the page, and every table and set of vectors.
+pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
+    let key = report_key(resolved, plan, store);
+    let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
+    let whole = |node: &&Node| node.units.iter().all(|u| store.contains(node.work.stage(), &u.key));
+    let written = |node: &Node| match &node.work {
+        Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
+        Work::Analysis { name, .. } => {
+            ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
+        }
+        _ => true,
+    };
+    let files = dir.join("figures").is_dir() && plan.nodes.iter().filter(whole).all(written);
+    (key, files && page.contains(&key.short()))
+}
+
+fn vectors_file(dir: &Path, set: &Set) -> PathBuf {
+    dir.join("vectors").join(&set.model).join(format!("{}.parquet", set.stories))
 }
 
 /// Key-value metadata of a table made of what `nodes` left: their keys, and the models, repositories and dtypes that

@@ -178,6 +178,17 @@ fn only_runs_what_is_named_and_what_it_needs() {
 }
 
 #[test]
+fn results_that_are_gone_are_written_again() {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    for gone in ["tables/words.csv", "vectors/demo/passages.parquet", "report.html"] {
+        std::fs::remove_file(project.path("results/exp").join(gone)).unwrap();
+        assert_eq!(project.run(&[]).names("ran"), ["report"], "{gone}");
+        assert!(project.path("results/exp").join(gone).is_file(), "{gone}");
+    }
+}
+
+#[test]
 fn there_is_no_report_of_nothing() {
     let project = Project::new(EXPERIMENT);
     assert_eq!(project.emoflow("report", &["--device", "cpu"]).code, 1);
@@ -188,10 +199,10 @@ fn there_is_no_report_of_nothing() {
 fn the_plan_says_what_would_run() {
     let project = Project::new(EXPERIMENT);
     let before = project.emoflow("plan", &["--device", "cpu"]);
-    assert!(before.out.ends_with("10 to run, 0 cached\n"), "{}", before.out);
+    assert!(before.out.ends_with("11 to run, 0 cached\n"), "{}", before.out);
     assert!(!project.path("cache").exists(), "plan wrote something");
     project.run(&[]);
-    assert!(project.emoflow("plan", &["--device", "cpu"]).out.ends_with("0 to run, 10 cached\n"));
+    assert!(project.emoflow("plan", &["--device", "cpu"]).out.ends_with("0 to run, 11 cached\n"));
 }
 
 #[test]
