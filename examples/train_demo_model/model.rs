@@ -66,7 +66,7 @@ impl Model {
         let (mut names, mut weights) = (Vec::new(), Vec::new());
         for (name, shape) in spec.tensors() {
             let out = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-            let std = if out { INIT_STD / (2.0 * spec.n_layers as f64).sqrt() } else { INIT_STD };
+            let std = if out { INIT_STD / (2.0 * spec.n_layers() as f64).sqrt() } else { INIT_STD };
             let weight = match shape.len() {
                 1 => Tensor::ones(&shape, (Kind::Float, Device::Cpu)),
                 _ => Tensor::randn(&shape, (Kind::Float, Device::Cpu)) * std,

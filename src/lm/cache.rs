@@ -1,12 +1,15 @@
 //! Keys and values of earlier tokens, allocated once for a whole generation. A row's token at
 //! position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
 
-use super::spec::Spec;
+use super::spec::{KeyValues, Layer, Spec};
+use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
-/// Keys and values of every layer for a batch of sequences of unequal length.
+/// Keys and values of a batch of sequences of unequal length, for every layer that has its own.
 pub struct Cache {
-    layers: Vec<(Tensor, Tensor)>,
+    layers: Vec<Option<(Tensor, Tensor)>>,
+    /// The distinct windows of the layers.
+    windows: Vec<Option<usize>>,
     lengths: Vec<i64>,
     step: Option<Step>,
     device: Device,
@@ -17,22 +20,15 @@ pub struct Cache {
 pub struct Step {
     /// `[batch]`, the position of each row's new token.
     pub positions: Tensor,
-    /// `[batch, 1, 1, slots]`, true where a slot holds the row's own past or the new token.
-    pub mask: Tensor,
+    /// By window: `[batch, 1, 1, slots]`, true where a slot holds what the new token sees of the
+    /// row's own past, itself included.
+    masks: Vec<(Option<usize>, Tensor)>,
     rows: Tensor,
     slots: i64,
 }
 
-/// The cache as one layer's attention sees it.
-pub enum LayerCache<'a> {
-    /// The prompts: positions from 0 on, right-padded.
-    Fill(Slots),
-    /// One new token a row.
-    Step(Slots, &'a Step),
-}
-
 /// One layer's keys and values, `[batch, n_kv_heads, slots, d_head]` each.
-pub struct Slots {
+struct Slots {
     keys: Tensor,
     values: Tensor,
 }
@@ -40,11 +36,20 @@ pub struct Slots {
 impl Cache {
     /// Room for `slots` tokens of each of the rows, whose prompts have `lengths` tokens.
     pub fn new(spec: &Spec, lengths: &[usize], slots: usize, kind: Kind, device: Device) -> Cache {
-        let shape = [lengths.len(), spec.n_kv_heads, slots, spec.d_head].map(|n| n as i64);
         // Zeros, not whatever memory holds: a masked slot must be finite to count for nothing.
-        let room = || Tensor::zeros(shape, (kind, device));
-        let layers = (0..spec.n_layers).map(|_| (room(), room())).collect();
-        Cache { layers, lengths: lengths.iter().map(|&n| n as i64).collect(), step: None, device }
+        let room = |layer: &Layer| {
+            let shape = [lengths.len(), layer.n_kv_heads, slots, layer.d_head].map(|n| n as i64);
+            Tensor::zeros(shape, (kind, device))
+        };
+        let own = |layer: &Layer| (!matches!(layer.kv, KeyValues::Of(_))).then(|| (room(layer), room(layer)));
+        let windows: BTreeSet<Option<usize>> = spec.layers.iter().map(|layer| layer.window).collect();
+        Cache {
+            layers: spec.layers.iter().map(own).collect(),
+            windows: windows.into_iter().collect(),
+            lengths: lengths.iter().map(|&n| n as i64).collect(),
+            step: None,
+            device,
+        }
     }
 
     /// Rows that are still there.
@@ -56,10 +61,19 @@ impl Cache {
     pub fn advance(&mut self) {
         let positions = Tensor::from_slice(&self.lengths);
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
-        let mask = Tensor::arange(slots, (Kind::Int64, Device::Cpu)).le_tensor(&positions.unsqueeze(1));
+        let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
+        let at = positions.unsqueeze(1);
+        let masks = self.windows.iter().map(|&window| {
+            let past = slot.le_tensor(&at);
+            let seen = match window {
+                None => past,
+                Some(window) => past.logical_and(&slot.gt_tensor(&(&at - window as i64))),
+            };
+            (window, seen.to_device(self.device).unsqueeze(1).unsqueeze(1))
+        });
         self.step = Some(Step {
+            masks: masks.collect(),
             positions: positions.to_device(self.device),
-            mask: mask.to_device(self.device).unsqueeze(1).unsqueeze(1),
             rows: Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device)),
             slots,
         });
@@ -70,7 +84,7 @@ impl Cache {
     pub fn swap_remove(&mut self, row: usize) {
         let last = self.lengths.len() - 1;
         if row != last {
-            for (keys, values) in &self.layers {
+            for (keys, values) in self.layers.iter().flatten() {
                 for held in [keys, values] {
                     held.get(row as i64).copy_(&held.get(last as i64));
                 }
@@ -84,29 +98,39 @@ impl Cache {
         self.step.as_ref()
     }
 
-    /// What layer `layer` needs in the next pass.
-    pub fn layer(&self, layer: usize) -> LayerCache<'_> {
-        let (keys, values) = &self.layers[layer];
+    /// Keeps what layer `layer` made in this pass, `[batch, n_kv_heads, pos, d_head]` each, and
+    /// returns the keys and values that its queries may see: in the first pass those of the prompts,
+    /// in a step all slots.
+    pub fn keep(&self, layer: usize, keys: Tensor, values: Tensor) -> (Tensor, Tensor) {
+        let Some((all_keys, all_values)) = &self.layers[layer] else { return (keys, values) };
         let rows = self.lengths.len() as i64;
-        let slots = Slots { keys: keys.narrow(0, 0, rows), values: values.narrow(0, 0, rows) };
+        let slots = Slots { keys: all_keys.narrow(0, 0, rows), values: all_values.narrow(0, 0, rows) };
         match &self.step {
-            None => LayerCache::Fill(slots),
-            Some(step) => LayerCache::Step(slots, step),
+            None => {
+                slots.fill(&keys, &values);
+                (keys, values)
+            }
+            Some(step) => slots.append(&keys, &values, step),
         }
     }
 }
 
+impl Step {
+    /// What a layer with this window sees: `[batch, 1, 1, slots]`.
+    pub fn mask(&self, window: Option<usize>) -> Option<&Tensor> {
+        self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| mask)
+    }
+}
+
 impl Slots {
-    /// Keeps the prompts' keys and values, `[batch, n_kv_heads, pos, d_head]`. What padding leaves
-    /// behind is masked until a real token overwrites it.
-    pub fn fill(&mut self, keys: &Tensor, values: &Tensor) {
+    /// What padding leaves behind is masked until a real token overwrites it.
+    fn fill(&self, keys: &Tensor, values: &Tensor) {
         let pos = keys.size()[2];
         self.keys.narrow(2, 0, pos).copy_(keys);
         self.values.narrow(2, 0, pos).copy_(values);
     }
 
-    /// Keeps one token a row and returns all keys and values that the step may see.
-    pub fn append(&mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
+    fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
         let at = [Some(&step.rows), None, Some(&step.positions)];
         let _ = self.keys.index_put_(&at, &keys.squeeze_dim(2), false);
         let _ = self.values.index_put_(&at, &values.squeeze_dim(2), false);

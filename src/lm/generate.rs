@@ -46,23 +46,12 @@ impl LanguageModel {
         if prompts.is_empty() || sampling.max_new_tokens == 0 {
             return Ok(written);
         }
-        let first = Batch::new(prompts)?;
-        self.check_batch(&first)?;
-        let longest = first.pos().saturating_add(sampling.max_new_tokens).min(self.spec.context);
+        self.check_batch(&Batch::new(prompts)?)?;
         let _no_grad = tch::no_grad_guard();
-        let mut cache =
-            Cache::new(&self.spec, &first.lengths, longest, self.decoder.kind(), self.decoder.device());
-        let mut rows: Vec<Row> = first
-            .lengths
-            .iter()
-            .enumerate()
-            .map(|(sequence, &prompt)| Row { sequence, prompt, last: 0 })
-            .collect();
-        let resid = self.run(&first, Some(&cache), hooks, self.spec.n_layers - 1);
-        let ends: Vec<i64> = first.lengths.iter().map(|&n| n as i64 - 1).collect();
-        let every = Tensor::arange(rows.len() as i64, (Kind::Int64, resid.device()));
-        let mut resid =
-            resid.index(&[Some(every), Some(Tensor::from_slice(&ends).to_device(resid.device()))]);
+        let rows = prompts.iter().enumerate();
+        let mut rows: Vec<Row> =
+            rows.map(|(sequence, prompt)| Row { sequence, prompt: prompt.len(), last: 0 }).collect();
+        let (mut cache, mut resid) = self.start(&rows, prompts, &written, sampling.max_new_tokens, hooks)?;
         loop {
             self.draw(&resid, sampling, seeds, &written, &mut rows)?;
             let before = rows.len();
@@ -84,10 +73,47 @@ impl LanguageModel {
             if rows.is_empty() {
                 return Ok(written);
             }
+            let outgrown = |row: &Row| {
+                let tokens = row.prompt + written[row.sequence].len();
+                self.decoder.original_context().is_some_and(|context| tokens == context + 1)
+            };
+            if rows.iter().any(outgrown) {
+                // Positions that are cached were turned by the frequencies of a shorter text.
+                (cache, resid) = self.start(&rows, prompts, &written, sampling.max_new_tokens, hooks)?;
+                continue;
+            }
             cache.advance();
             let step = step_batch(&rows, &written);
-            resid = self.run(&step, Some(&cache), hooks, self.spec.n_layers - 1).squeeze_dim(1);
+            resid = self.run(&step, Some(&cache), hooks, self.spec.n_layers() - 1).squeeze_dim(1);
         }
+    }
+
+    /// Reads all tokens of each row so far. Returns the cache, with room for the rest, and the
+    /// residuals `[batch, d_model]` of each row's last token.
+    fn start(
+        &self,
+        rows: &[Row],
+        prompts: &[Vec<i64>],
+        written: &[Vec<i64>],
+        max_new_tokens: usize,
+        hooks: &mut [&mut dyn Hook],
+    ) -> Result<(Cache, Tensor)> {
+        let texts: Vec<Vec<i64>> = rows
+            .iter()
+            .map(|row| [prompts[row.sequence].as_slice(), &written[row.sequence]].concat())
+            .collect();
+        let prompt_lengths: Vec<usize> = rows.iter().map(|row| row.prompt).collect();
+        let mut batch = Batch::with_prompts(&texts, &prompt_lengths)?;
+        batch.sequences = rows.iter().map(|row| row.sequence).collect();
+        let longest = prompt_lengths.iter().max().map_or(0, |n| n.saturating_add(max_new_tokens));
+        let slots = longest.min(self.spec.context);
+        let device = self.decoder.device();
+        let cache = Cache::new(&self.spec, &batch.lengths, slots, self.decoder.kind(), device);
+        let resid = self.run(&batch, Some(&cache), hooks, self.spec.n_layers() - 1);
+        let ends: Vec<i64> = batch.lengths.iter().map(|&n| n as i64 - 1).collect();
+        let every = Tensor::arange(rows.len() as i64, (Kind::Int64, device));
+        let resid = resid.index(&[Some(every), Some(Tensor::from_slice(&ends).to_device(device))]);
+        Ok((cache, resid))
     }
 
     /// Draws each row's next token from the residuals `[batch, d_model]` of its last one.

@@ -15,4 +15,10 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, self.bias.as_ref())
     }
+
+    /// The map to `count` of the outputs, from `start` on. Shares its numbers with this one.
+    pub fn rows(&self, start: usize, count: usize) -> Linear {
+        let part = |x: &Tensor| x.narrow(0, start as i64, count as i64);
+        Linear { weight: part(&self.weight), bias: self.bias.as_ref().map(part) }
+    }
 }

@@ -1,21 +1,34 @@
 //! The gated MLP of a block. Knows nothing of the residual stream around it.
 
 use super::linear::Linear;
+use super::spec::Activation;
 use tch::Tensor;
 
-/// `down(silu(gate(x)) * up(x))`.
+/// `down(activation(gate(x)) * up(x))`.
 pub struct Mlp {
-    /// `d_model -> d_mlp`, through SiLU.
+    /// `d_model -> d_mlp`, through the activation.
     pub gate: Linear,
     /// `d_model -> d_mlp`.
     pub up: Linear,
     /// `d_mlp -> d_model`.
     pub down: Linear,
+    /// What the gate passes through.
+    pub activation: Activation,
 }
 
 impl Mlp {
     /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.down.forward(&(self.gate.forward(x).silu() * self.up.forward(x)))
+        self.down.forward(&(self.activation.apply(&self.gate.forward(x)) * self.up.forward(x)))
+    }
+}
+
+impl Activation {
+    /// Entry by entry.
+    pub fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Activation::Silu => x.silu(),
+            Activation::GeluTanh => x.gelu("tanh"),
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod linear;
 pub mod mlp;
 pub mod model;
 pub mod norm;
+pub mod per_layer;
 pub mod rope;
 pub mod sample;
 pub mod spec;

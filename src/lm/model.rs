@@ -115,8 +115,9 @@ impl LanguageModel {
     /// # Errors
     /// A layer or a token that the model does not have; a row longer than its context.
     pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<usize>) -> Result<Tensor> {
-        let last = last.unwrap_or(self.spec.n_layers - 1);
-        ensure!(last < self.spec.n_layers, "layer {last} of a model with {} layers", self.spec.n_layers);
+        let n_layers = self.spec.n_layers();
+        let last = last.unwrap_or(n_layers - 1);
+        ensure!(last < n_layers, "layer {last} of a model with {n_layers} layers");
         self.check_batch(batch)?;
         let _no_grad = tch::no_grad_guard();
         Ok(self.run(batch, None, hooks, last))
@@ -149,18 +150,18 @@ impl LanguageModel {
     }
 
     /// What directions of the residual stream say in words: `[n, d_model]` in fp32 to
-    /// `[n, d_vocab]` in fp32 on the CPU. The product is in fp32 whatever the model's dtype.
+    /// `[n, d_vocab]` in fp32 on the CPU. The product is in fp32 whatever the model's dtype; a
+    /// model's bound on its logits and their divisor have no part in it.
     pub fn unembed_direction(&self, directions: &Tensor, norm: LensNorm) -> Tensor {
         /// Rows of the unembedding held in fp32 at a time.
         const ROWS: i64 = 16_384;
         tch::no_grad(|| {
             let v = directions.to_device(self.device()).to_kind(Kind::Float);
             let final_norm = self.decoder.final_norm();
-            let gain = final_norm.gain.to_kind(Kind::Float);
             let v = match norm {
                 LensNorm::None => v,
-                LensNorm::Gain => v * gain,
-                LensNorm::Full => normalize(&v, final_norm.eps) * gain,
+                LensNorm::Gain => final_norm.scale(v),
+                LensNorm::Full => final_norm.scale(normalize(&v, final_norm.eps)),
             };
             let unembed = self.decoder.unembed_weight();
             let d_vocab = unembed.size()[0];
@@ -201,7 +202,8 @@ impl LanguageModel {
         last: usize,
     ) -> Tensor {
         let ids = batch.ids.to_device(self.device());
-        self.decoder.run(&ids, cache, last, &mut |layer, resid| {
+        let lengths: Vec<usize> = batch.starts.iter().zip(&batch.lengths).map(|(from, n)| from + n).collect();
+        self.decoder.run(&ids, &lengths, cache, last, &mut |layer, resid| {
             hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, batch))
         })
     }

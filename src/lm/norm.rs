@@ -1,20 +1,32 @@
 //! RMSNorm. Knows nothing of where it stands.
 
+use super::spec::Gain;
 use tch::{Kind, Tensor};
 
 /// Divides by the root mean square over the last axis, then multiplies by a learned gain.
 pub struct RmsNorm {
-    /// `[d_model]`
-    pub gain: Tensor,
+    /// What was learned, `[width]`; `None`: a gain of 1.
+    pub learned: Option<Tensor>,
+    /// What `learned` means.
+    pub gain: Gain,
     /// Added to the mean square.
     pub eps: f64,
 }
 
 impl RmsNorm {
-    /// `[.., d_model]` to the same shape. The division is done in fp32, its result is rounded to the
-    /// dtype of `x`, and only then multiplied by the gain: transformers' order for Llama.
+    /// `[.., width]` to the same shape: computed in fp32, rounded once to the dtype of `x`.
+    /// (transformers rounds before the gain in some families; in fp32 that is the same.)
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        &self.gain * normalize(x, self.eps).to_kind(x.kind())
+        self.scale(normalize(x, self.eps)).to_kind(x.kind())
+    }
+
+    /// `x`, in fp32, times the gain.
+    pub fn scale(&self, x: Tensor) -> Tensor {
+        match (&self.learned, self.gain) {
+            (None, _) => x,
+            (Some(learned), Gain::Times) => x * learned,
+            (Some(learned), Gain::OnePlus) => x * (learned.to_kind(Kind::Float) + 1.0),
+        }
     }
 }
 

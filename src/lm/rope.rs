@@ -6,50 +6,97 @@ use tch::{Device, Kind, Tensor};
 
 /// The rotation's frequencies, in radians a token.
 pub struct Frequencies {
-    /// `[d_head / 2]`, fp32
+    /// `[dims / 2]`, fp32
     inverse: Tensor,
+    /// The same for sequences longer than the original context, and that context, where it makes a
+    /// difference.
+    long: Option<(Tensor, i64)>,
+    /// Multiplies cosines and sines.
+    amplitude: f64,
+    /// Leading entries of a head that are rotated.
+    dims: i64,
 }
 
 /// Cosine and sine of each position's angles.
 pub struct Rotation {
     cos: Tensor,
     sin: Tensor,
+    dims: i64,
 }
 
 impl Frequencies {
-    /// The frequencies for heads of width `d_head`, computed in fp32 on the CPU as transformers
-    /// does, then moved to `device`.
-    pub fn new(rope: &Rope, d_head: usize, device: Device) -> Frequencies {
+    /// The frequencies, computed in fp32 on the CPU as transformers does, then moved to `device`.
+    pub fn new(rope: &Rope, device: Device) -> Frequencies {
         let exponents =
-            Tensor::arange_start_step(0, d_head as i64, 2, (Kind::Float, Device::Cpu)) / d_head as f64;
-        let plain = Tensor::pow_scalar(rope.theta, &exponents).reciprocal();
-        let plain: Vec<f32> = (0..plain.size()[0]).map(|i| plain.double_value(&[i]) as f32).collect();
-        let scaled: Vec<f32> = plain.into_iter().map(|f| scale(f, &rope.scaling)).collect();
-        Frequencies { inverse: Tensor::from_slice(&scaled).to_device(device) }
+            Tensor::arange_start_step(0, rope.dims as i64, 2, (Kind::Float, Device::Cpu)) / rope.dims as f64;
+        let plain = Tensor::pow_scalar(rope.theta, &exponents);
+        let wavelengths: Vec<f32> = (0..plain.size()[0]).map(|i| plain.double_value(&[i]) as f32).collect();
+        // A pair that stands still has frequency 0.
+        let row = |divisors: Option<&[f64]>| {
+            let one = |(i, &w): (usize, &f32)| match divisors {
+                _ if i >= rope.pairs => 0.0,
+                Some(divisors) => 1.0 / (divisors[i] as f32 * w),
+                None => scale(1.0 / w, &rope.scaling),
+            };
+            let row: Vec<f32> = wavelengths.iter().enumerate().map(one).collect();
+            Tensor::from_slice(&row).to_device(device)
+        };
+        let dims = rope.dims as i64;
+        match &rope.scaling {
+            RopeScaling::LongRope { short, long, original_context, amplitude } => Frequencies {
+                inverse: row(Some(short)),
+                long: Some((row(Some(long)), *original_context as i64)),
+                amplitude: *amplitude,
+                dims,
+            },
+            _ => Frequencies { inverse: row(None), long: None, amplitude: 1.0, dims },
+        }
     }
 
-    /// Cosine and sine for `positions` (`[pos]`, or `[batch, 1, pos]` where rows differ), shaped to
-    /// meet `[batch, heads, pos, d_head]`. The angles are fp32; the result is rounded to `kind`.
-    pub fn at(&self, positions: &Tensor, kind: Kind) -> Rotation {
-        let half = positions.unsqueeze(-1).to_kind(Kind::Float) * &self.inverse;
-        let angles = Tensor::cat(&[&half, &half], -1);
-        Rotation { cos: angles.cos().to_kind(kind), sin: angles.sin().to_kind(kind) }
+    /// The number of tokens up to which a sequence has the frequencies that it starts with, if a
+    /// longer one has others.
+    pub fn original_context(&self) -> Option<usize> {
+        self.long.as_ref().map(|(_, context)| *context as usize)
+    }
+
+    /// Cosine and sine for `positions`, `[1, pos]` or `[batch, pos]`, shaped to meet
+    /// `[batch, heads, pos, d_head]`, in fp32. `lengths`, `[batch]`, are the tokens of each sequence
+    /// so far, by which a sequence is long or not.
+    pub fn at(&self, positions: &Tensor, lengths: &Tensor) -> Rotation {
+        let positions = positions.unsqueeze(-1).to_kind(Kind::Float);
+        let half = match &self.long {
+            None => positions * &self.inverse,
+            Some((long, context)) => {
+                let is_long = lengths.gt(*context).view([-1, 1, 1]);
+                (&positions * long).where_self(&is_long, &(positions * &self.inverse))
+            }
+        };
+        let angles = Tensor::cat(&[&half, &half], -1).unsqueeze(1);
+        Rotation { cos: angles.cos() * self.amplitude, sin: angles.sin() * self.amplitude, dims: self.dims }
     }
 }
 
 impl Rotation {
-    /// Rotates `[batch, heads, pos, d_head]`; entry `i` of a head is paired with `i + d_head / 2`.
+    /// Rotates the leading entries of the heads of `[batch, heads, pos, d_head]`, in fp32 and
+    /// rounded once.
     pub fn apply(&self, x: &Tensor) -> Tensor {
-        let halves = x.chunk(2, -1);
+        let d_head = x.size()[3];
+        let turning = if self.dims == d_head { x.shallow_clone() } else { x.narrow(-1, 0, self.dims) };
+        let halves = turning.chunk(2, -1);
         let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
-        x * &self.cos + turned * &self.sin
+        let rotated = (turning * &self.cos + turned * &self.sin).to_kind(x.kind());
+        if self.dims == d_head {
+            return rotated;
+        }
+        Tensor::cat(&[rotated, x.narrow(-1, self.dims, d_head - self.dims)], -1)
     }
 }
 
 /// One frequency after scaling. `Llama3` is transformers' `_compute_llama3_parameters`.
 fn scale(frequency: f32, scaling: &RopeScaling) -> f32 {
     match *scaling {
-        RopeScaling::None => frequency,
+        // A long rope's divisors are applied one by one before this is asked.
+        RopeScaling::None | RopeScaling::LongRope { .. } => frequency,
         RopeScaling::Linear { factor } => frequency / factor as f32,
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
             let wavelength = 2.0 * PI / f64::from(frequency);
@@ -92,11 +139,13 @@ mod tests {
 
     #[test]
     fn rotation_keeps_norms_and_depends_on_distance_alone() {
-        let rope = Rope { theta: 10_000.0, scaling: RopeScaling::None };
-        let frequencies = Frequencies::new(&rope, 16, Device::Cpu);
+        let rope = Rope { theta: 10_000.0, dims: 16, pairs: 8, scaling: RopeScaling::None };
+        let frequencies = Frequencies::new(&rope, Device::Cpu);
         let q = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let k = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
-        let turn = |x: &Tensor, at: i64| frequencies.at(&Tensor::from_slice(&[at]), Kind::Float).apply(x);
+        let turn = |x: &Tensor, at: i64| {
+            frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &Tensor::from_slice(&[at + 1])).apply(x)
+        };
         let dot = |a: i64, b: i64| (turn(&q, a) * turn(&k, b)).sum(Kind::Float).double_value(&[]);
         assert!((dot(7, 3) - dot(24, 20)).abs() < 1e-4);
         assert!((turn(&q, 91).norm().double_value(&[]) - q.norm().double_value(&[])).abs() < 1e-5);

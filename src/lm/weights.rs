@@ -34,28 +34,30 @@ pub fn load(
     let mut found = Vec::new();
     for (path, file) in shards.iter().zip(&files) {
         for (name, view) in file.iter() {
-            ensure!(names.insert(name.to_string()), "{}: tensor `{name}` is in two files", path.display());
-            found.push((name.to_string(), view.shape().iter().map(|&n| n as i64).collect::<Vec<i64>>()));
+            let name = spec.canonical(name);
+            ensure!(names.insert(name.clone()), "{}: tensor `{name}` is there twice", path.display());
+            found.push((name, view.shape().iter().map(|&n| n as i64).collect::<Vec<i64>>()));
         }
     }
-    let spare = spare_unembed(spec);
+    let copy = copied_unembed(spec);
     check(
         spec,
         found
             .iter()
-            .filter(|(name, _)| !is_ignorable(spec, name) && spare.as_ref() != Some(name))
+            .filter(|(name, _)| spec.spare(name).is_none() && copy.as_ref() != Some(name))
             .map(|(name, shape)| (name.as_str(), shape.clone())),
     )?;
     let mut tensors = HashMap::new();
     for file in &files {
         for (name, view) in file.iter() {
-            if is_ignorable(spec, name) {
+            let name = spec.canonical(name);
+            if spec.spare(&name).is_some() {
                 continue;
             }
             let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             let kind = file_kind(view.dtype()).with_context(|| format!("tensor `{name}`"))?;
             let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-            tensors.insert(name.to_string(), tensor.to_device(device).to_kind(dtype.kind()));
+            tensors.insert(name, tensor.to_device(device).to_kind(dtype.kind()));
         }
     }
     Ok(tensors)
@@ -111,17 +113,17 @@ pub fn check<'a>(spec: &Spec, found: impl Iterator<Item = (&'a str, Vec<i64>)>) 
     bail!("the checkpoint's tensors are not those of its config.json:\n  {}", problems.join("\n  "))
 }
 
-/// Removes what holds nothing learned: buffers that old checkpoints stored, and a copy of the
-/// embedding stored as the unembedding of a tied model.
+/// Removes what is no part of the model (see [`Spec::spare`]), and a copy of the embedding stored as
+/// the unembedding of a tied model.
 ///
 /// # Errors
 /// A tied model whose stored unembedding differs from its embedding.
-pub fn take_ignorable(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Result<()> {
-    tensors.retain(|name, _| !is_ignorable(spec, name));
-    if let Some(spare) = spare_unembed(spec).and_then(|name| tensors.remove(&name)) {
+pub fn take_spare(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Result<()> {
+    tensors.retain(|name, _| spec.spare(name).is_none());
+    if let Some(copy) = copied_unembed(spec).and_then(|name| tensors.remove(&name)) {
         let embed = tensors.get(&format!("{}.weight", spec.names.embed));
         ensure!(
-            embed.is_some_and(|embed| embed.size() == spare.size() && embed.equal(&spare)),
+            embed.is_some_and(|embed| embed.size() == copy.size() && embed.equal(&copy)),
             "config.json ties the unembedding to the embedding, but `{}.weight` differs from `{}.weight`",
             spec.names.unembed,
             spec.names.embed
@@ -130,12 +132,8 @@ pub fn take_ignorable(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Res
     Ok(())
 }
 
-fn spare_unembed(spec: &Spec) -> Option<String> {
+fn copied_unembed(spec: &Spec) -> Option<String> {
     spec.tied.then(|| format!("{}.weight", spec.names.unembed))
-}
-
-fn is_ignorable(spec: &Spec, name: &str) -> bool {
-    spec.names.ignorable.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Maps a file after a look at the length of its header.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::key::{Digest, Key};
 use super::{Node, Plan, Set, Unit, UnitId, Work};
 use crate::config::{self, SourceKind, Writer};
-use crate::lm::Dtype;
+use crate::lm::{Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
@@ -38,6 +38,8 @@ struct Numerics {
     dtype: Dtype,
     device: &'static str,
     attention: &'static str,
+    /// Which forward pass: see [`decoder::VERSION`].
+    forward: u32,
     /// Bound on padded tokens in a batch; `None`: a batch is a shard.
     batch_tokens: Option<usize>,
 }
@@ -315,13 +317,13 @@ impl<'a> Builder<'a> {
         let reader = &self.resolved.models[model];
         let experiment = &self.resolved.experiment;
         for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
-            let layers = analysis.layers(&reader.layers, reader.spec.n_layers);
+            let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
             let inputs: Vec<_> = layers.iter().flat_map(|&l| self.at_layer(vectors, l)).collect();
             let asks = analysis.needs_model();
             let params = AnalysisParams {
                 analysis,
                 layers: &layers,
-                n_layers: reader.spec.n_layers,
+                n_layers: reader.spec.n_layers(),
                 seed: analysis.draws().then_some(experiment.seed),
             };
             let keyed = key(
@@ -344,11 +346,17 @@ impl<'a> Builder<'a> {
     }
 
     fn set(&self, reader: &Model, source: &str) -> Set {
-        Set { model: reader.name.clone(), stories: source.to_string(), n_layers: reader.spec.n_layers }
+        Set { model: reader.name.clone(), stories: source.to_string(), n_layers: reader.spec.n_layers() }
     }
 
     fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {
-        Numerics { dtype: model.dtype, device: self.resolved.device.kind(), attention: "sdpa", batch_tokens }
+        Numerics {
+            dtype: model.dtype,
+            device: self.resolved.device.kind(),
+            attention: "sdpa",
+            forward: decoder::VERSION,
+            batch_tokens,
+        }
     }
 
     fn push(&mut self, name: String, work: Work, model: Option<usize>, units: Vec<Unit>) -> usize {

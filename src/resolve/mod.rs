@@ -153,7 +153,7 @@ fn find(asked: &Asked, model: &config::Model, network: Network) -> Result<Option
     let spec = checkpoint.spec().map_err(problem)?;
     let mut layers = Vec::new();
     if let Some(wanted) = model.layers.as_ref().or(asked.layers) {
-        layers = wanted.resolve(spec.n_layers).map_err(|message| {
+        layers = wanted.resolve(spec.n_layers()).map_err(|message| {
             Some(Problem::at(model.layers_span.clone(), format!("model `{}`: {message}", model.name)))
         })?;
     }

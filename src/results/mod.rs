@@ -141,7 +141,7 @@ pub fn write_run(
         digest: m.identity,
         dtype: m.dtype,
         dtype_reason: m.dtype_reason,
-        n_layers: m.spec.n_layers,
+        n_layers: m.spec.n_layers(),
         d_model: m.spec.d_model,
         n_params: m.spec.n_params(),
         layers: &m.layers,

@@ -38,7 +38,7 @@ pub fn report(shown: &Shown, key: Key) -> Result<Report> {
             .resolved
             .models
             .iter()
-            .map(|m| (m.name.clone(), nearest_two_thirds(&m.layers, m.spec.n_layers)))
+            .map(|m| (m.name.clone(), nearest_two_thirds(&m.layers, m.spec.n_layers())))
             .collect(),
     })
 }
@@ -49,7 +49,7 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
     let mut facts = Vec::new();
     for model in &resolved.models {
         let layers = match model.layers.len() {
-            n if n == model.spec.n_layers => "all layers kept".to_string(),
+            n if n == model.spec.n_layers() => "all layers kept".to_string(),
             _ => format!("layers {} kept", listed(&model.layers)),
         };
         facts.push((
@@ -60,7 +60,7 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
                 model.dtype.name(),
                 model.dtype_reason,
                 model.spec.n_params() as f64 / 1e6,
-                model.spec.n_layers,
+                model.spec.n_layers(),
                 model.spec.d_model,
                 model.identity.short()
             ),

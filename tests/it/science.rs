@@ -89,7 +89,7 @@ fn compare(reference: &Value, texts: &Value) {
         compare_vectors(wanted, &activations[at], &neutral, &table, &what);
         tables.push(table);
     }
-    let set = VectorSet::from_tables("m", "s", model.spec.n_layers, &tables).unwrap();
+    let set = VectorSet::from_tables("m", "s", model.spec.n_layers(), &tables).unwrap();
     compare_analyses(reference, texts, &set, &model);
 }
 

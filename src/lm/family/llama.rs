@@ -1,106 +1,31 @@
-//! The Llama family (Llama 2, 3, 3.1, 3.2, TinyLlama, SmolLM2): `config.json` to `Spec`, and what
-//! its checkpoints call their tensors. Knows nothing of how they are computed with.
+//! Llama 2, 3, 3.1 and 3.2, TinyLlama, SmolLM2: the plain decoder.
 
-use super::config::{dtype, field, only, positive_or, rope, size, size_or, switch, token_ids};
-use crate::lm::spec::{Names, Spec};
-use anyhow::{Result, ensure};
-use serde_json::{Value, json};
-
-const NAMES: Names = Names {
-    embed: "model.embed_tokens",
-    final_norm: "model.norm",
-    unembed: "lm_head",
-    block: "model.layers.{}.",
-    attn_norm: "input_layernorm",
-    q: "self_attn.q_proj",
-    k: "self_attn.k_proj",
-    v: "self_attn.v_proj",
-    o: "self_attn.o_proj",
-    mlp_norm: "post_attention_layernorm",
-    gate: "mlp.gate_proj",
-    up: "mlp.up_proj",
-    down: "mlp.down_proj",
-    ignorable: &["rotary_emb.inv_freq"],
-};
+use super::common::{DEFAULTS, Defaults, biases, plain};
+use super::config::Fields;
+use crate::lm::spec::Spec;
+use anyhow::Result;
 
 /// Reads the `config.json` of a Llama checkpoint. Defaults are those of transformers' `LlamaConfig`.
-pub fn spec(config: &Value) -> Result<Spec> {
-    refuse_what_changes_the_maths(config)?;
-    let d_model = size(config, "hidden_size")?;
-    let n_heads = size(config, "num_attention_heads")?;
-    let n_kv_heads = size_or(config, "num_key_value_heads", Some(n_heads))?;
-    ensure!(
-        n_heads % n_kv_heads == 0,
-        "config.json: {n_heads} attention heads cannot share {n_kv_heads} key and value heads evenly"
-    );
-    if field(config, "head_dim").is_none() {
-        ensure!(
-            d_model % n_heads == 0,
-            "config.json: hidden_size {d_model} is no multiple of num_attention_heads {n_heads}, and no \
-             head_dim is given"
-        );
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let mut spec = plain(f, &Defaults { architecture: "LlamaForCausalLM", ..DEFAULTS })?;
+    biases(f, &mut spec)?;
+    // The number of slices of a way to split matrices that gives the same products.
+    f.only("pretraining_tp", &[1.into()])?;
+    // Some checkpoints say that they have no windows.
+    f.only("layer_types", &[vec!["full_attention"; spec.n_layers()].into()])?;
+    if !f.switch("use_sliding_window", true)? {
+        let _ = f.get("sliding_window");
     }
-    let d_head = size_or(config, "head_dim", Some((d_model / n_heads).max(1)))?;
-    ensure!(d_head % 2 == 0, "config.json: a head of width {d_head} cannot be rotated in pairs");
-    let n_layers = size(config, "num_hidden_layers")?;
-    ensure!(n_layers <= 10_000, "config.json: num_hidden_layers is {n_layers}");
-    let context = size_or(config, "max_position_embeddings", Some(2048))?;
-    Ok(Spec {
-        architecture: "LlamaForCausalLM".into(),
-        n_layers,
-        d_model,
-        d_head,
-        d_mlp: size(config, "intermediate_size")?,
-        d_vocab: size(config, "vocab_size")?,
-        n_heads,
-        n_kv_heads,
-        norm_eps: positive_or(config, "rms_norm_eps", Some(1e-6))?,
-        rope: rope(config, 10_000.0, context)?,
-        tied: switch(config, "tie_word_embeddings", false)?,
-        attention_bias: switch(config, "attention_bias", false)?,
-        mlp_bias: switch(config, "mlp_bias", false)?,
-        dtype: dtype(config)?,
-        context,
-        bos: token_ids(config, "bos_token_id")?.first().copied(),
-        eos: token_ids(config, "eos_token_id")?,
-        names: NAMES,
-    })
-}
-
-/// Fields that turn a Llama into something else: each may only have the value at which it does
-/// nothing. The names are those found in forks that kept the architecture's name, and in sibling
-/// families of transformers.
-fn refuse_what_changes_the_maths(config: &Value) -> Result<()> {
-    only(config, "model_type", &[json!("llama")])?;
-    only(config, "hidden_act", &[json!("silu"), json!("swish")])?;
-    only(config, "pretraining_tp", &[json!(1)])?;
-    for key in ["partial_rotary_factor", "embedding_multiplier", "residual_multiplier", "logits_scaling"] {
-        only(config, key, &[json!(1), json!(1.0)])?;
-    }
-    for key in ["qk_norm", "use_qk_norm", "rope_interleaved", "alibi", "quantization_config"] {
-        only(config, key, &[json!(false)])?;
-    }
-    for key in
-        ["attention_multiplier", "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"]
-    {
-        only(config, key, &[])?;
-    }
-    if config.get("use_sliding_window") != Some(&json!(false)) {
-        only(config, "sliding_window", &[])?;
-    }
-    for kind in field(config, "layer_types").and_then(Value::as_array).into_iter().flatten() {
-        ensure!(
-            kind == "full_attention",
-            "config.json: `layer_types` holds {kind}, which is not supported yet"
-        );
-    }
-    Ok(())
+    f.only("max_window_layers", &[])?;
+    f.finish()?;
+    Ok(spec)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::from_config as spec;
     use crate::lm::spec::{Dtype, Rope, RopeScaling};
+    use serde_json::{Value, json};
 
     /// The published config.json of Llama-3.2-1B, as the hub has it.
     fn llama_32_1b() -> Value {
@@ -131,7 +56,8 @@ mod tests {
         let spec = spec(&llama_32_1b()).unwrap();
         // The hub's model card: 1,235,814,400 parameters.
         assert_eq!(spec.n_params(), 1_235_814_400);
-        assert_eq!((spec.n_layers, spec.d_head, spec.n_kv_heads), (16, 64, 8));
+        let first = &spec.layers[0];
+        assert_eq!((spec.n_layers(), first.d_head, first.n_kv_heads), (16, 64, 8));
         assert_eq!(spec.eos, [128001, 128008, 128009]);
         assert_eq!((spec.dtype, spec.tied), (Dtype::Bf16, true));
     }
@@ -143,11 +69,13 @@ mod tests {
             "rope_parameters": {"rope_theta": 500000.0, "factor": 32.0, "high_freq_factor": 4.0,
                 "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}
         }));
-        assert_eq!(spec(&new).unwrap().rope, spec(&llama_32_1b()).unwrap().rope);
+        let rope = |config: &Value| spec(config).unwrap().layers[0].rope.clone().unwrap();
+        assert_eq!(rope(&new), rope(&llama_32_1b()));
         let plain = with(json!({"rope_scaling": null}));
-        assert_eq!(spec(&plain).unwrap().rope, Rope { theta: 500_000.0, scaling: RopeScaling::None });
+        let want = Rope { theta: 500_000.0, dims: 64, pairs: 32, scaling: RopeScaling::None };
+        assert_eq!(rope(&plain), want);
         let linear = with(json!({"rope_scaling": {"type": "linear", "factor": 4.0}}));
-        assert_eq!(spec(&linear).unwrap().rope.scaling, RopeScaling::Linear { factor: 4.0 });
+        assert_eq!(rope(&linear).scaling, RopeScaling::Linear { factor: 4.0 });
     }
 
     #[test]
@@ -155,7 +83,10 @@ mod tests {
         for (change, named) in [
             (json!({"hidden_act": "gelu"}), "hidden_act"),
             (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "yarn"),
-            (json!({"rope_scaling": {"rope_type": "linear"}}), "rotary"),
+            (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling.factor"),
+            (json!({"rope_scaling": {"rope_type": "default", "mscale": 2}}), "rope_scaling.mscale"),
+            (json!({"a_new_trick": 4096}), "a_new_trick"),
+            (json!({"is_encoder_decoder": true}), "is_encoder_decoder"),
             (json!({"sliding_window": 4096}), "sliding_window"),
             (json!({"pretraining_tp": 2}), "pretraining_tp"),
             (json!({"quantization_config": {"bits": 4}}), "quantization_config"),

@@ -124,7 +124,7 @@ fn files_of_strangers_are_refused_by_name() {
     refused(
         "llama-gqa",
         |dir| edit_text(dir.join("config.json"), "LlamaForCausalLM", "MambaForCausalLM"),
-        &["architecture `MambaForCausalLM` is not supported yet (supported: LlamaForCausalLM)"],
+        &["architecture `MambaForCausalLM` is not supported yet. Supported: LlamaForCausalLM, "],
     );
     let shard = "model-00002-of-0000";
     for evil in

@@ -1,0 +1,56 @@
+//! Gemma 2: norms after attention and MLP too, bounded attention products and logits, a window in every
+//! other layer. What Gemma 3 shares with it stands here.
+
+use super::common::{DEFAULTS, Defaults, NAMES, biases, plain, windows};
+use super::config::Fields;
+use crate::lm::spec::{Activation, Gain, Names, Spec};
+use anyhow::Result;
+
+/// The names that all Gemma checkpoints have from the second generation on.
+pub const GEMMA_NAMES: Names = Names {
+    attn_post_norm: Some("post_attention_layernorm"),
+    mlp_norm: Some("pre_feedforward_layernorm"),
+    mlp_post_norm: Some("post_feedforward_layernorm"),
+    ..NAMES
+};
+
+/// Reads the `config.json` of a Gemma 2 checkpoint. Defaults are those of transformers' `Gemma2Config`.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let defaults = Defaults {
+        architecture: "Gemma2ForCausalLM",
+        n_heads: Some(8),
+        n_kv_heads: Some(4),
+        d_head: Some(256),
+        d_vocab: Some(256_000),
+        context: 8192,
+        tied: true,
+        ..DEFAULTS
+    };
+    let mut spec = plain(f, &defaults)?;
+    gemma(f, &mut spec)?;
+    spec.attention_cap = f.positive_unless_null("attn_logit_softcapping", 50.0)?;
+    spec.logit_cap = f.positive_unless_null("final_logit_softcapping", 30.0)?;
+    let sliding = f.sliding(spec.n_layers(), |layer| layer % 2 == 0)?;
+    windows(f, &mut spec, &sliding, Some(4096))?;
+    f.finish()?;
+    Ok(spec)
+}
+
+/// What Gemma 2 and Gemma 3 share.
+pub fn gemma(f: &Fields, spec: &mut Spec) -> Result<()> {
+    biases(f, spec)?;
+    spec.names = GEMMA_NAMES;
+    spec.norm_gain = Gain::OnePlus;
+    spec.embed_scale = (spec.d_model as f64).sqrt();
+    spec.activation = gemma_activation(f)?;
+    spec.attention_scale = f.positive_or("query_pre_attn_scalar", 256.0)?.sqrt().recip();
+    f.only("use_bidirectional_attention", &[false.into()])
+}
+
+/// Gemma's activation where nothing says which.
+pub fn gemma_activation(f: &Fields) -> Result<Activation> {
+    // `hidden_act` counts for nothing where `hidden_activation` is its name: checkpoints carry both.
+    f.only("hidden_activation", &["gelu_pytorch_tanh".into()])?;
+    let _ = f.get("hidden_act");
+    Ok(Activation::GeluTanh)
+}

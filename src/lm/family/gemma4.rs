@@ -1,0 +1,159 @@
+//! Gemma 4, alone or as the text part of a checkpoint that sees and hears: global layers with heads of
+//! their own size, keys and values shared between layers or used as both, embeddings for each layer.
+
+use super::common::{
+    DEFAULTS, Defaults, RopeSettings, biases, from_wrapper, plain, share_evenly, text_config, windows,
+};
+use super::config::Fields;
+use super::gemma2::{GEMMA_NAMES, gemma_activation};
+use crate::lm::spec::{KeyValues, Names, PerLayerEmbed, QkNorm, Rope, Spec};
+use anyhow::{Context, Result, ensure};
+
+const WRAPPED: Names = Names {
+    aliases: &[("model.language_model.", "model.")],
+    towers: &[
+        "model.vision_tower.",
+        "model.audio_tower.",
+        "model.embed_vision.",
+        "model.embed_audio.",
+        "model.vision_embedder.",
+        "model.audio_embedder.",
+    ],
+    ..GEMMA_NAMES
+};
+
+/// Reads the `config.json` of a text-only checkpoint.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let spec = text(f)?;
+    f.finish()?;
+    Ok(spec)
+}
+
+/// Reads the `config.json` of a checkpoint with towers.
+pub fn wrapped(f: &Fields) -> Result<Spec> {
+    let inner = text_config(f)?;
+    let mut spec = text(&inner)?;
+    inner.finish()?;
+    from_wrapper(f, &inner, &mut spec, "Gemma4ForConditionalGeneration")?;
+    spec.names = WRAPPED;
+    Ok(spec)
+}
+
+/// Defaults are those of transformers' `Gemma4TextConfig`.
+fn text(f: &Fields) -> Result<Spec> {
+    let defaults = Defaults {
+        architecture: "Gemma4ForCausalLM",
+        n_heads: Some(8),
+        n_kv_heads: Some(4),
+        d_head: Some(256),
+        d_vocab: Some(262_144),
+        context: 131_072,
+        tied: true,
+        ..DEFAULTS
+    };
+    let mut spec = plain(f, &defaults)?;
+    biases(f, &mut spec)?;
+    spec.names = GEMMA_NAMES;
+    spec.activation = gemma_activation(f)?;
+    spec.embed_scale = (spec.d_model as f64).sqrt();
+    spec.attention_scale = 1.0;
+    spec.qk_norm = QkNorm::Head;
+    spec.v_norm = true;
+    spec.layer_scalars = true;
+    spec.logit_cap = f.positive("final_logit_softcapping")?;
+    // Only tokens of images see ahead under "vision".
+    f.only("use_bidirectional_attention", &["vision".into(), false.into()])?;
+    f.only("enable_moe_block", &[false.into()])?;
+    for key in ["num_experts", "top_k_experts", "moe_intermediate_size"] {
+        let _ = f.get(key);
+    }
+    let n_layers = spec.n_layers();
+    let mut sliding = f.sliding(n_layers, |layer| (layer + 1) % 6 != 0)?;
+    // As transformers forces it.
+    sliding[n_layers - 1] = false;
+    windows(f, &mut spec, &sliding, Some(512))?;
+    heads(f, &mut spec, &sliding)?;
+    ropes(f, &mut spec, &sliding)?;
+    shared_keys_values(f, &mut spec, &sliding)?;
+    let width = f.count_or("hidden_size_per_layer_input", 256)?;
+    let rows = f.size("vocab_size_per_layer_input", 262_144)?;
+    if width > 0 {
+        ensure!(rows >= spec.d_vocab, "{} is below vocab_size", f.name("vocab_size_per_layer_input"));
+        spec.per_layer_embed = Some(PerLayerEmbed { width, d_vocab: rows });
+    }
+    Ok(spec)
+}
+
+/// Sizes of the global layers' heads: `per_layer_config` (transformers 5), or `global_head_dim` and
+/// `num_global_key_value_heads` (the hub), of which the latter counts only with `attention_k_eq_v`.
+fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
+    let keys_as_values = f.switch("attention_k_eq_v", false)?;
+    let d_head = f.size("global_head_dim", 512)?;
+    let n_kv_heads = f.get("num_global_key_value_heads").is_some();
+    let n_kv_heads = n_kv_heads.then(|| f.size("num_global_key_value_heads", None)).transpose()?;
+    let each = f.table("per_layer_config")?;
+    for (at, layer) in spec.layers.iter_mut().enumerate() {
+        if let Some(each) = &each {
+            if let Some(own) = each.table(&at.to_string())? {
+                layer.d_head = own.size("head_dim", layer.d_head)?;
+                layer.n_kv_heads = own.size("num_key_value_heads", layer.n_kv_heads)?;
+                own.finish()?;
+            }
+        } else if !sliding[at] {
+            layer.d_head = d_head;
+            if let Some(n) = n_kv_heads.filter(|_| keys_as_values) {
+                layer.n_kv_heads = n;
+            }
+        }
+        if keys_as_values && !sliding[at] {
+            layer.kv = KeyValues::KeysAsValues;
+        }
+        share_evenly(spec.n_heads, layer.n_kv_heads)?;
+    }
+    each.map_or(Ok(()), |each| each.finish())
+}
+
+/// Both kinds of layer have their own rotation; the global one turns a quarter of the pairs.
+fn ropes(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
+    let parameters = f.table("rope_parameters")?;
+    let (global, local) = match &parameters {
+        Some(p) => (p.table("full_attention")?, p.table("sliding_attention")?),
+        None => (None, None),
+    };
+    let context = spec.context;
+    let settings = |d_head, theta| RopeSettings { d_head, theta, fraction: 1.0, context, original: None };
+    for (layer, sliding) in spec.layers.iter_mut().zip(sliding) {
+        layer.rope = Some(match (sliding, &parameters) {
+            (true, _) => settings(layer.d_head, 10_000.0).rope(local.as_ref())?,
+            (false, Some(_)) => settings(layer.d_head, 1_000_000.0).rope(global.as_ref())?,
+            (false, None) => {
+                let mut rope: Rope = settings(layer.d_head, 1_000_000.0).rope(None)?;
+                rope.pairs /= 4;
+                rope
+            }
+        });
+    }
+    parameters.map_or(Ok(()), |p| p.finish())
+}
+
+/// The last `num_kv_shared_layers` layers use the keys and values of the last layer of their kind before
+/// them; their MLP may be twice as wide.
+fn shared_keys_values(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
+    let shared = f.count("num_kv_shared_layers")?;
+    let wide = f.switch("use_double_wide_mlp", false)?;
+    let n_layers = spec.n_layers();
+    ensure!(shared < n_layers, "{} is {shared} of {n_layers} layers", f.name("num_kv_shared_layers"));
+    let first = n_layers - shared;
+    for layer in first..n_layers {
+        let source = (0..first).rev().find(|&earlier| sliding[earlier] == sliding[layer]);
+        let source = source.with_context(|| {
+            format!("{}: layer {layer} has no earlier layer of its kind", f.name("num_kv_shared_layers"))
+        })?;
+        let of = &mut spec.layers[layer];
+        of.kv = KeyValues::Of(source);
+        if wide {
+            of.d_mlp *= 2;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Mistral 7B and its successors of the same architecture: a Llama whose layers all may have a window.
+
+use super::common::{DEFAULTS, Defaults, plain, windows};
+use super::config::Fields;
+use crate::lm::spec::Spec;
+use anyhow::Result;
+
+/// Reads the `config.json` of a Mistral checkpoint. Defaults are those of transformers' `MistralConfig`;
+/// `sliding_window` may be null, which is no window.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let defaults =
+        Defaults { architecture: "MistralForCausalLM", n_kv_heads: Some(8), context: 131_072, ..DEFAULTS };
+    let mut spec = plain(f, &defaults)?;
+    let all = vec![true; spec.n_layers()];
+    windows(f, &mut spec, &all, None)?;
+    f.finish()?;
+    Ok(spec)
+}

@@ -1,0 +1,24 @@
+//! OLMo 2: norms only after attention and MLP, norms of queries and keys over all heads together.
+
+use super::common::{DEFAULTS, Defaults, NAMES, biases, plain};
+use super::config::Fields;
+use crate::lm::spec::{Names, QkNorm, Spec};
+use anyhow::Result;
+
+const POST_NORM: Names = Names {
+    attn_norm: None,
+    attn_post_norm: Some("post_attention_layernorm"),
+    mlp_norm: None,
+    mlp_post_norm: Some("post_feedforward_layernorm"),
+    ..NAMES
+};
+
+/// Reads the `config.json` of an OLMo 2 checkpoint. Defaults are those of transformers' `Olmo2Config`.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let mut spec = plain(f, &Defaults { architecture: "Olmo2ForCausalLM", norm_eps: 1e-5, ..DEFAULTS })?;
+    spec.names = POST_NORM;
+    spec.qk_norm = QkNorm::Whole;
+    biases(f, &mut spec)?;
+    f.finish()?;
+    Ok(spec)
+}

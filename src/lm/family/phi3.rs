@@ -1,0 +1,28 @@
+//! Phi-3, Phi-3.5, Phi-4 and Phi-4-mini: fused projections, a head of which only a part may turn, two
+//! sets of frequencies by the length of the text.
+
+use super::common::{DEFAULTS, Defaults, NAMES, plain, windows};
+use super::config::Fields;
+use crate::lm::spec::{GateUpNames, Names, QkvNames, Spec};
+use anyhow::Result;
+
+const FUSED: Names = Names {
+    qkv: QkvNames::Fused("self_attn.qkv_proj"),
+    gate_up: GateUpNames::Fused("mlp.gate_up_proj"),
+    ..NAMES
+};
+
+/// Reads the `config.json` of a Phi-3 checkpoint. Defaults are those of transformers' `Phi3Config`.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let defaults = Defaults { architecture: "Phi3ForCausalLM", norm_eps: 1e-5, context: 4096, ..DEFAULTS };
+    let mut spec = plain(f, &defaults)?;
+    spec.names = FUSED;
+    // Published checkpoints write these, always off.
+    f.only("attention_bias", &[false.into()])?;
+    f.only("mlp_bias", &[false.into()])?;
+    f.only("lm_head_bias", &[false.into()])?;
+    let all = vec![true; spec.n_layers()];
+    windows(f, &mut spec, &all, None)?;
+    f.finish()?;
+    Ok(spec)
+}

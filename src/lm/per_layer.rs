@@ -1,0 +1,54 @@
+//! Embeddings of every token for each layer: what a layer adds at its end. Knows nothing of the
+//! rest of the block.
+
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use super::spec::Activation;
+use tch::Tensor;
+
+/// What all layers share.
+pub struct PerLayer {
+    /// `[d_vocab, n_layers * width]`
+    pub table: Tensor,
+    /// `[n_layers * width, d_model]`
+    pub projection: Tensor,
+    /// Norm of the projection, `[width]`.
+    pub norm: RmsNorm,
+    /// Multiplies the table's rows, rounded to its dtype.
+    pub scale: f64,
+    /// Entries for a token and layer.
+    pub width: i64,
+}
+
+/// One layer's part.
+pub struct PerLayerBlock {
+    /// `d_model -> width`, through the activation.
+    pub gate: Linear,
+    /// `width -> d_model`
+    pub out: Linear,
+    /// Norm of what goes back to the residual stream.
+    pub post_norm: RmsNorm,
+    /// What the gate passes through.
+    pub activation: Activation,
+}
+
+impl PerLayer {
+    /// What enters at `layer`, `[batch, pos, width]`, for token ids `[batch, pos]` whose embeddings
+    /// are `[batch, pos, d_model]`. A layer that is not run costs nothing.
+    pub fn input(&self, layer: usize, ids: &Tensor, embedded: &Tensor) -> Tensor {
+        let from = layer as i64 * self.width;
+        let token = Tensor::embedding(&self.table.narrow(1, from, self.width), ids, -1, false, false);
+        let projection = self.projection.narrow(0, from, self.width);
+        let d_model = embedded.size()[2] as f64;
+        let context = embedded.linear::<&Tensor>(&projection, None) * d_model.sqrt().recip();
+        (self.norm.forward(&context) + token * self.scale) * std::f64::consts::FRAC_1_SQRT_2
+    }
+}
+
+impl PerLayerBlock {
+    /// What is added to the residual `[batch, pos, d_model]`, given the layer's input.
+    pub fn forward(&self, resid: &Tensor, input: &Tensor) -> Tensor {
+        let gated = self.activation.apply(&self.gate.forward(resid)) * input;
+        self.post_norm.forward(&self.out.forward(&gated))
+    }
+}
