@@ -29,7 +29,6 @@ pub const NAMES: Names = Names {
 
 /// What stands for a field that a `config.json` leaves out: transformers' defaults for the family.
 pub struct Defaults {
-    pub architecture: &'static str,
     pub d_vocab: Option<usize>,
     pub n_heads: Option<usize>,
     /// `None`: as many as query heads.
@@ -44,7 +43,6 @@ pub struct Defaults {
 
 /// The commonest ones; a family says which of its own differ.
 pub const DEFAULTS: Defaults = Defaults {
-    architecture: "",
     d_vocab: None,
     n_heads: None,
     n_kv_heads: None,
@@ -85,7 +83,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         d_mlp: f.size("intermediate_size", None)?,
     };
     Ok(Spec {
-        architecture: defaults.architecture.into(),
+        architecture: String::new(),
         d_model,
         d_vocab: f.size("vocab_size", defaults.d_vocab)?,
         n_heads,
@@ -294,8 +292,7 @@ pub fn text_config<'a>(f: &Fields<'a>) -> Result<Fields<'a>> {
 }
 
 /// What a wrapper says for its text part: its dtype, its end tokens, whether embeddings are tied.
-pub fn from_wrapper(f: &Fields, text: &Fields, spec: &mut Spec, architecture: &str) -> Result<()> {
-    spec.architecture = architecture.into();
+pub fn from_wrapper(f: &Fields, text: &Fields, spec: &mut Spec) -> Result<()> {
     if let Some(dtype) = f.dtype()?.or(text.dtype()?) {
         spec.dtype = dtype;
     }

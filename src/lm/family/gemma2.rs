@@ -17,7 +17,6 @@ pub const GEMMA_NAMES: Names = Names {
 /// Reads the `config.json` of a Gemma 2 checkpoint. Defaults are those of transformers' `Gemma2Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
     let defaults = Defaults {
-        architecture: "Gemma2ForCausalLM",
         n_heads: Some(8),
         n_kv_heads: Some(4),
         d_head: Some(256),

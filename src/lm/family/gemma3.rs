@@ -33,7 +33,7 @@ pub fn wrapped(f: &Fields) -> Result<Spec> {
     let inner = text_config(f)?;
     let mut spec = text(&inner)?;
     inner.finish()?;
-    from_wrapper(f, &inner, &mut spec, "Gemma3ForConditionalGeneration")?;
+    from_wrapper(f, &inner, &mut spec)?;
     spec.names = WRAPPED;
     Ok(spec)
 }
@@ -41,7 +41,6 @@ pub fn wrapped(f: &Fields) -> Result<Spec> {
 /// Defaults are those of transformers' `Gemma3TextConfig`: the hub's configs leave most fields out.
 fn text(f: &Fields) -> Result<Spec> {
     let defaults = Defaults {
-        architecture: "Gemma3ForCausalLM",
         n_heads: Some(8),
         n_kv_heads: Some(4),
         d_head: Some(256),

@@ -22,32 +22,57 @@ const WRAPPED: Names = Names {
     ..GEMMA_NAMES
 };
 
-/// Reads the `config.json` of a text-only checkpoint.
+/// Reads the `config.json` of a text-only checkpoint of E2B, E4B or 31B.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let spec = text(f)?;
+    let spec = text(f, &DEFAULTS_4)?;
     f.finish()?;
     Ok(spec)
 }
 
-/// Reads the `config.json` of a checkpoint with towers.
+/// Reads the `config.json` of a text-only checkpoint of the 12B.
+pub fn unified_text(f: &Fields) -> Result<Spec> {
+    let spec = text(f, &DEFAULTS_UNIFIED)?;
+    f.finish()?;
+    Ok(spec)
+}
+
+/// Reads the `config.json` of a checkpoint with towers: E2B, E4B, 31B.
 pub fn wrapped(f: &Fields) -> Result<Spec> {
+    with_towers(f, &DEFAULTS_4)
+}
+
+/// Reads the `config.json` of the 12B, whose images and sound enter without towers of their own.
+pub fn unified(f: &Fields) -> Result<Spec> {
+    with_towers(f, &DEFAULTS_UNIFIED)
+}
+
+fn with_towers(f: &Fields, defaults: &Gemma4Defaults) -> Result<Spec> {
     let inner = text_config(f)?;
-    let mut spec = text(&inner)?;
+    let mut spec = text(&inner, defaults)?;
     inner.finish()?;
-    from_wrapper(f, &inner, &mut spec, "Gemma4ForConditionalGeneration")?;
+    from_wrapper(f, &inner, &mut spec)?;
     spec.names = WRAPPED;
     Ok(spec)
 }
 
-/// Defaults are those of transformers' `Gemma4TextConfig`.
-fn text(f: &Fields) -> Result<Spec> {
+/// Defaults that differ between transformers' `Gemma4TextConfig` and `Gemma4UnifiedTextConfig`.
+struct Gemma4Defaults {
+    context: usize,
+    window: usize,
+    per_layer_width: usize,
+}
+
+const DEFAULTS_4: Gemma4Defaults = Gemma4Defaults { context: 131_072, window: 512, per_layer_width: 256 };
+const DEFAULTS_UNIFIED: Gemma4Defaults =
+    Gemma4Defaults { context: 262_144, window: 1024, per_layer_width: 0 };
+
+fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     let defaults = Defaults {
-        architecture: "Gemma4ForCausalLM",
         n_heads: Some(8),
         n_kv_heads: Some(4),
         d_head: Some(256),
         d_vocab: Some(262_144),
-        context: 131_072,
+        context: of.context,
         tied: true,
         ..DEFAULTS
     };
@@ -71,11 +96,11 @@ fn text(f: &Fields) -> Result<Spec> {
     let mut sliding = f.sliding(n_layers, |layer| (layer + 1) % 6 != 0)?;
     // As transformers forces it.
     sliding[n_layers - 1] = false;
-    windows(f, &mut spec, &sliding, Some(512))?;
+    windows(f, &mut spec, &sliding, Some(of.window))?;
     heads(f, &mut spec, &sliding)?;
     ropes(f, &mut spec, &sliding)?;
     shared_keys_values(f, &mut spec, &sliding)?;
-    let width = f.count_or("hidden_size_per_layer_input", 256)?;
+    let width = f.count_or("hidden_size_per_layer_input", of.per_layer_width)?;
     let rows = f.size("vocab_size_per_layer_input", 262_144)?;
     if width > 0 {
         ensure!(rows >= spec.d_vocab, "{} is below vocab_size", f.name("vocab_size_per_layer_input"));

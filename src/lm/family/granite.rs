@@ -7,7 +7,7 @@ use anyhow::Result;
 
 /// Reads the `config.json` of a Granite checkpoint. Defaults are those of transformers' `GraniteConfig`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let mut spec = plain(f, &Defaults { architecture: "GraniteForCausalLM", ..DEFAULTS })?;
+    let mut spec = plain(f, &Defaults { ..DEFAULTS })?;
     biases(f, &mut spec)?;
     spec.embed_scale = f.positive_or("embedding_multiplier", 1.0)?;
     spec.attention_scale = f.positive_or("attention_multiplier", 1.0)?;

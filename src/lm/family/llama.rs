@@ -7,7 +7,7 @@ use anyhow::Result;
 
 /// Reads the `config.json` of a Llama checkpoint. Defaults are those of transformers' `LlamaConfig`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let mut spec = plain(f, &Defaults { architecture: "LlamaForCausalLM", ..DEFAULTS })?;
+    let mut spec = plain(f, &Defaults { ..DEFAULTS })?;
     biases(f, &mut spec)?;
     // The number of slices of a way to split matrices that gives the same products.
     f.only("pretraining_tp", &[1.into()])?;

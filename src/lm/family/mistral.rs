@@ -8,8 +8,7 @@ use anyhow::Result;
 /// Reads the `config.json` of a Mistral checkpoint. Defaults are those of transformers' `MistralConfig`;
 /// `sliding_window` may be null, which is no window.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let defaults =
-        Defaults { architecture: "MistralForCausalLM", n_kv_heads: Some(8), context: 131_072, ..DEFAULTS };
+    let defaults = Defaults { n_kv_heads: Some(8), context: 131_072, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     let all = vec![true; spec.n_layers()];
     windows(f, &mut spec, &all, None)?;

@@ -29,7 +29,7 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 13] = [
+const FAMILIES: [Family; 15] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("Qwen2ForCausalLM", "qwen2", qwen2::spec),
@@ -39,6 +39,8 @@ const FAMILIES: [Family; 13] = [
     family("Gemma3ForConditionalGeneration", "gemma3", gemma3::wrapped),
     family("Gemma4ForCausalLM", "gemma4_text", gemma4::spec),
     family("Gemma4ForConditionalGeneration", "gemma4", gemma4::wrapped),
+    family("Gemma4UnifiedForCausalLM", "gemma4_unified_text", gemma4::unified_text),
+    family("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", gemma4::unified),
     family("Phi3ForCausalLM", "phi3", phi3::spec),
     family("Olmo2ForCausalLM", "olmo2", olmo2::spec),
     family("SmolLM3ForCausalLM", "smollm3", smollm3::spec),
@@ -75,7 +77,10 @@ pub fn from_config(config: &Value) -> Result<Spec> {
         (None, model_type) => model_type == Some(family.model_type),
     });
     match (family, architecture.or(model_type)) {
-        (Some(family), _) => (family.spec)(&Fields::new("", config)?),
+        (Some(family), _) => {
+            let spec = (family.spec)(&Fields::new("", config)?)?;
+            Ok(Spec { architecture: family.architecture.into(), ..spec })
+        }
         (None, Some(other)) => bail!(
             "architecture `{other}` is not supported yet. Supported: {}. docs/models.md says how to add one",
             supported().collect::<Vec<_>>().join(", ")

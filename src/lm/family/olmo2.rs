@@ -15,7 +15,7 @@ const POST_NORM: Names = Names {
 
 /// Reads the `config.json` of an OLMo 2 checkpoint. Defaults are those of transformers' `Olmo2Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let mut spec = plain(f, &Defaults { architecture: "Olmo2ForCausalLM", norm_eps: 1e-5, ..DEFAULTS })?;
+    let mut spec = plain(f, &Defaults { norm_eps: 1e-5, ..DEFAULTS })?;
     spec.names = POST_NORM;
     spec.qk_norm = QkNorm::Whole;
     biases(f, &mut spec)?;

@@ -14,7 +14,7 @@ const FUSED: Names = Names {
 
 /// Reads the `config.json` of a Phi-3 checkpoint. Defaults are those of transformers' `Phi3Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let defaults = Defaults { architecture: "Phi3ForCausalLM", norm_eps: 1e-5, context: 4096, ..DEFAULTS };
+    let defaults = Defaults { norm_eps: 1e-5, context: 4096, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     spec.names = FUSED;
     // Published checkpoints write these, always off.

@@ -7,8 +7,7 @@ use anyhow::Result;
 
 /// Reads the `config.json` of a Qwen3 checkpoint. Defaults are those of transformers' `Qwen3Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let defaults =
-        Defaults { architecture: "Qwen3ForCausalLM", d_head: Some(128), context: 32_768, ..DEFAULTS };
+    let defaults = Defaults { d_head: Some(128), context: 32_768, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     biases(f, &mut spec)?;
     spec.qk_norm = QkNorm::Head;

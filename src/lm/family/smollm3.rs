@@ -7,13 +7,7 @@ use anyhow::{Context, Result};
 
 /// Reads the `config.json` of a SmolLM3 checkpoint. Defaults are those of transformers' `SmolLM3Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let defaults = Defaults {
-        architecture: "SmolLM3ForCausalLM",
-        theta: 2_000_000.0,
-        context: 32_768,
-        tied: true,
-        ..DEFAULTS
-    };
+    let defaults = Defaults { theta: 2_000_000.0, context: 32_768, tied: true, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     biases(f, &mut spec)?;
     f.only("pretraining_tp", &[1.into(), 2.into()])?;
