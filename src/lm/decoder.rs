@@ -1,14 +1,12 @@
 //! The forward pass, once for all families. Sees only a `Spec`; knows no tokenizer, no hook and no
 //! family's name. Nothing here turns gradients off or works in place, so it trains as it runs.
 
-use super::attention::{Attention, KeysValues};
+use super::block::{Block, BlockTensors, Pass};
 use super::cache::Cache;
-use super::linear::Linear;
-use super::mlp::Mlp;
 use super::norm::RmsNorm;
-use super::per_layer::{PerLayer, PerLayerBlock};
-use super::rope::{Frequencies, Rotation};
-use super::spec::{GateUpNames, KeyValues, Layer, QkNorm, QkvNames, Rope, Spec, per_layer};
+use super::per_layer::PerLayer;
+use super::rope::Frequencies;
+use super::spec::{KeyValues, Layer, Rope, Spec, per_layer};
 use super::weights;
 use anyhow::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
@@ -32,32 +30,6 @@ pub struct Decoder {
     frequencies: Vec<Frequencies>,
     /// Layers whose keys and values later ones use.
     sources: BTreeSet<usize>,
-}
-
-struct Block {
-    attn_norm: Option<RmsNorm>,
-    attn: Attention,
-    attn_post_norm: Option<RmsNorm>,
-    mlp_norm: Option<RmsNorm>,
-    mlp: Mlp,
-    mlp_post_norm: Option<RmsNorm>,
-    residual_scale: f64,
-    per_layer: Option<PerLayerBlock>,
-    /// `[1]`
-    scalar: Option<Tensor>,
-    /// Which of the decoder's frequencies turn its heads.
-    rotation: Option<usize>,
-    window: Option<usize>,
-    /// The layer whose keys and values it uses.
-    source: usize,
-}
-
-/// What is the same for all blocks in one pass.
-struct Pass<'a> {
-    rotations: Vec<Rotation>,
-    cache: Option<&'a Cache>,
-    /// Where the kernel's own causal mask will not do, by window: `[1, 1, pos, pos]`.
-    masks: Vec<(Option<usize>, Tensor)>,
 }
 
 impl Decoder {
@@ -206,22 +178,13 @@ impl Decoder {
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, &lengths)).collect();
         let mut masks: Vec<(Option<usize>, Tensor)> = Vec::new();
         for block in &self.blocks {
-            let beyond = block.window.is_some_and(|window| pos > window as i64);
-            let needed = step.is_none() && (beyond || block.attn.cap.is_some());
-            if needed && !masks.iter().any(|(window, _)| *window == block.window) {
-                masks.push((block.window, causal_mask(pos, block.window, device)));
+            let window = block.window();
+            let needed = step.is_none() && block.needs_mask(pos);
+            if needed && !masks.iter().any(|(known, _)| *known == window) {
+                masks.push((window, causal_mask(pos, window, device)));
             }
         }
         Pass { rotations, cache, masks }
-    }
-}
-
-impl Pass<'_> {
-    fn mask(&self, window: Option<usize>) -> Option<&Tensor> {
-        match self.cache.and_then(Cache::step) {
-            Some(step) => step.mask(window),
-            None => self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| mask),
-        }
     }
 }
 
@@ -239,163 +202,4 @@ fn causal_mask(pos: i64, window: Option<usize>, device: Device) -> Tensor {
 /// `x` as a model of this dtype holds it.
 fn rounded(x: f64, kind: Kind) -> f64 {
     Tensor::from(x).to_kind(kind).double_value(&[])
-}
-
-impl Block {
-    /// `resid_post` of `resid_pre`, `[batch, pos, d_model]`, and the keys and values if they are the
-    /// block's own.
-    fn forward(
-        &self,
-        layer: usize,
-        resid_pre: Tensor,
-        per_layer_input: Option<Tensor>,
-        pass: &Pass,
-        shared: &HashMap<usize, (Tensor, Tensor)>,
-    ) -> (Tensor, Option<(Tensor, Tensor)>) {
-        let x = normed(&self.attn_norm, &resid_pre);
-        let rotation = self.rotation.map(|which| &pass.rotations[which]);
-        let own = self.attn.keys_values(&x, rotation).map(|(keys, values)| match pass.cache {
-            Some(cache) => cache.keep(layer, keys, values),
-            None => (keys, values),
-        });
-        let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let attn_out = self.attn.forward(&x, rotation, (keys, values), pass.mask(self.window));
-        let resid_mid = resid_pre + self.scaled(normed(&self.attn_post_norm, &attn_out));
-        let mlp_out = self.mlp.forward(&normed(&self.mlp_norm, &resid_mid));
-        let mut resid = resid_mid + self.scaled(normed(&self.mlp_post_norm, &mlp_out));
-        if let (Some(per_layer), Some(input)) = (&self.per_layer, per_layer_input) {
-            resid = &resid + per_layer.forward(&resid, &input);
-        }
-        if let Some(scalar) = &self.scalar {
-            resid = &resid * scalar;
-        }
-        (resid, own)
-    }
-
-    fn scaled(&self, x: Tensor) -> Tensor {
-        if self.residual_scale == 1.0 { x } else { x * self.residual_scale }
-    }
-}
-
-/// `x` through a norm, where there is one.
-fn normed(norm: &Option<RmsNorm>, x: &Tensor) -> Tensor {
-    norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x))
-}
-
-/// Makes a block out of its tensors, which `take` gives by their names within the block.
-struct BlockTensors<'a> {
-    spec: &'a Spec,
-    of: &'a Layer,
-    take: &'a mut dyn FnMut(&str) -> Result<Tensor>,
-}
-
-impl BlockTensors<'_> {
-    fn block(&mut self, layer: usize, rotation: Option<usize>) -> Result<Block> {
-        let (spec, of, names) = (self.spec, self.of, &self.spec.names);
-        let attn = self.attention()?;
-        let [gate, up] = match names.gate_up {
-            GateUpNames::Split(gate, up) => {
-                [self.linear(gate, spec.mlp_bias)?, self.linear(up, spec.mlp_bias)?]
-            }
-            GateUpNames::Fused(name) => {
-                let both = self.linear(name, spec.mlp_bias)?;
-                [0, 1].map(|part| both.rows(part * of.d_mlp, of.d_mlp))
-            }
-        };
-        let mlp =
-            Mlp { gate, up, down: self.linear(names.down, spec.mlp_bias)?, activation: spec.activation };
-        let per_layer = match spec.per_layer_embed {
-            None => None,
-            Some(_) => {
-                let post_norm = (self.take)(per_layer::POST_NORM)?;
-                Some(PerLayerBlock {
-                    gate: Linear { weight: (self.take)(per_layer::GATE)?, bias: None },
-                    out: Linear { weight: (self.take)(per_layer::OUT)?, bias: None },
-                    post_norm: self.norm_of(post_norm),
-                    activation: spec.activation,
-                })
-            }
-        };
-        Ok(Block {
-            attn_norm: self.norm(names.attn_norm)?,
-            attn,
-            attn_post_norm: self.norm(names.attn_post_norm)?,
-            mlp_norm: self.norm(names.mlp_norm)?,
-            mlp,
-            mlp_post_norm: self.norm(names.mlp_post_norm)?,
-            residual_scale: spec.residual_scale,
-            per_layer,
-            scalar: spec.layer_scalars.then(|| (self.take)(per_layer::SCALAR)).transpose()?,
-            rotation,
-            window: of.window,
-            source: match of.kv {
-                KeyValues::Of(source) => source,
-                _ => layer,
-            },
-        })
-    }
-
-    fn attention(&mut self) -> Result<Attention> {
-        let (spec, of, names) = (self.spec, self.of, &self.spec.names);
-        let (q_out, kv_out) = (spec.n_heads * of.d_head, of.n_kv_heads * of.d_head);
-        let (q, kv) = match (names.qkv, of.kv) {
-            (QkvNames::Fused(name), _) => {
-                let all = self.linear(name, spec.qkv_bias)?;
-                let (k, v) = (all.rows(q_out, kv_out), all.rows(q_out + kv_out, kv_out));
-                (all.rows(0, q_out), Some((k, Some(v))))
-            }
-            (QkvNames::Split(q, ..), KeyValues::Of(_)) => (self.linear(q, spec.qkv_bias)?, None),
-            (QkvNames::Split(q, k, v), own) => {
-                let q = self.linear(q, spec.qkv_bias)?;
-                let k = self.linear(k, spec.qkv_bias)?;
-                let v = (own == KeyValues::Own).then(|| self.linear(v, spec.qkv_bias)).transpose()?;
-                (q, Some((k, v)))
-            }
-        };
-        let (q_name, k_name) = match spec.qk_norm {
-            QkNorm::None => (None, None),
-            _ => (Some(names.qk_norm.0), Some(names.qk_norm.1)),
-        };
-        let kv = match kv {
-            None => None,
-            Some((k, v)) => Some(KeysValues {
-                k,
-                v,
-                k_norm: self.norm(k_name)?,
-                v_norm: spec.v_norm.then(|| RmsNorm {
-                    learned: None,
-                    gain: spec.norm_gain,
-                    eps: spec.norm_eps,
-                }),
-            }),
-        };
-        Ok(Attention {
-            q,
-            q_norm: self.norm(q_name)?,
-            kv,
-            o: self.linear(names.o, spec.o_bias)?,
-            qk_norm: spec.qk_norm,
-            n_heads: spec.n_heads as i64,
-            n_kv_heads: of.n_kv_heads as i64,
-            d_head: of.d_head as i64,
-            scale: spec.attention_scale,
-            cap: spec.attention_cap,
-        })
-    }
-
-    fn linear(&mut self, name: &str, bias: bool) -> Result<Linear> {
-        Ok(Linear {
-            weight: (self.take)(&format!("{name}.weight"))?,
-            bias: bias.then(|| (self.take)(&format!("{name}.bias"))).transpose()?,
-        })
-    }
-
-    fn norm(&mut self, name: Option<&str>) -> Result<Option<RmsNorm>> {
-        let learned = name.map(|name| (self.take)(&format!("{name}.weight"))).transpose()?;
-        Ok(learned.map(|learned| self.norm_of(learned)))
-    }
-
-    fn norm_of(&self, learned: Tensor) -> RmsNorm {
-        RmsNorm { learned: Some(learned), gain: self.spec.norm_gain, eps: self.spec.norm_eps }
-    }
 }

@@ -2,16 +2,20 @@
 
 pub mod attention;
 pub mod batch;
+pub mod block;
 pub mod cache;
 pub mod checkpoint;
 pub mod decoder;
 pub mod device;
+pub mod experts;
 pub mod family;
+pub mod feed_forward;
 pub mod generate;
 pub mod hook;
 pub mod linear;
 pub mod mlp;
 pub mod model;
+pub mod names;
 pub mod norm;
 pub mod per_layer;
 pub mod rope;

@@ -1,6 +1,7 @@
 //! The switches in which one model family differs from another, and the tensors that follow from
 //! them. Knows no family by name: `family/` fills it in.
 
+pub use super::names::{BesideNames, EachExpertNames, ExpertNames, GateUpNames, Names, QkvNames, per_layer};
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
@@ -152,84 +153,23 @@ pub struct Layer {
     pub rope: Option<Rope>,
     /// Where keys and values come from.
     pub kv: KeyValues,
-    /// Width inside the MLP.
+    /// Width inside the MLP; `None`: there is none.
+    pub d_mlp: Option<usize>,
+    /// Experts, in the place of the MLP or beside it.
+    pub experts: Option<Experts>,
+}
+
+/// A mixture of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many each token goes through.
+    pub active: usize,
+    /// Width inside one.
     pub d_mlp: usize,
-}
-
-/// Query, key and value projections as the checkpoint stores them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum QkvNames {
-    /// Three tensors: query, key, value.
-    Split(&'static str, &'static str, &'static str),
-    /// One, with the three below each other.
-    Fused(&'static str),
-}
-
-/// Gate and up projections as the checkpoint stores them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum GateUpNames {
-    /// Two tensors: gate, up.
-    Split(&'static str, &'static str),
-    /// One, with the two below each other.
-    Fused(&'static str),
-}
-
-/// What a checkpoint calls its tensors: module names, to which `.weight` or `.bias` is added.
-/// `{}` in `block` stands for the layer; the names below it are relative to the block. A norm
-/// without a name is one that the model does not have.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Names {
-    /// Token embedding.
-    pub embed: &'static str,
-    /// Norm before the unembedding.
-    pub final_norm: &'static str,
-    /// Unembedding; absent from checkpoints that tie it to the embedding.
-    pub unembed: &'static str,
-    /// Prefix of one block.
-    pub block: &'static str,
-    /// Norm before attention.
-    pub attn_norm: Option<&'static str>,
-    /// Query, key and value projections.
-    pub qkv: QkvNames,
-    /// Norms of queries and keys, where the model has them.
-    pub qk_norm: (&'static str, &'static str),
-    /// Output projection of attention.
-    pub o: &'static str,
-    /// Norm of what attention gives to the residual stream.
-    pub attn_post_norm: Option<&'static str>,
-    /// Norm before the MLP.
-    pub mlp_norm: Option<&'static str>,
-    /// Gate and up projections of the MLP.
-    pub gate_up: GateUpNames,
-    /// Down projection of the MLP.
-    pub down: &'static str,
-    /// Norm of what the MLP gives to the residual stream.
-    pub mlp_post_norm: Option<&'static str>,
-    /// Prefixes that stand for another one: as found, and as the names above have it.
-    pub aliases: &'static [(&'static str, &'static str)],
-    /// Prefixes of what is not the language model: towers for images and sound.
-    pub towers: &'static [&'static str],
-    /// Endings of tensors that hold nothing learned (buffers of old checkpoints).
-    pub buffers: &'static [&'static str],
-}
-
-/// Names of the tensors of [`PerLayerEmbed`] and of the layers' scalars, the same in every
-/// checkpoint that has them.
-pub mod per_layer {
-    /// The table, `[d_vocab, n_layers * width]`.
-    pub const EMBED: &str = "model.embed_tokens_per_layer.weight";
-    /// From the residual stream at the start, `[n_layers * width, d_model]`.
-    pub const PROJECTION: &str = "model.per_layer_model_projection.weight";
-    /// Gain of the norm of that projection, `[width]`.
-    pub const NORM: &str = "model.per_layer_projection_norm.weight";
-    /// In a block: from the residual stream, `[width, d_model]`.
-    pub const GATE: &str = "per_layer_input_gate.weight";
-    /// In a block: back to it, `[d_model, width]`.
-    pub const OUT: &str = "per_layer_projection.weight";
-    /// In a block: gain of the norm of what goes back, `[d_model]`.
-    pub const POST_NORM: &str = "post_per_layer_input_norm.weight";
-    /// In a block: its scalar, `[1]`.
-    pub const SCALAR: &str = "layer_scalar";
+    /// Whether the weights of the active ones are made to sum to 1.
+    pub normalized: bool,
 }
 
 /// One model: its sizes and switches.
@@ -359,14 +299,19 @@ impl Spec {
             }
         }
         linear(n.o, d_model, q, self.o_bias);
-        match n.gate_up {
-            GateUpNames::Fused(name) => linear(name, 2 * of.d_mlp, d_model, self.mlp_bias),
-            GateUpNames::Split(gate, up) => {
-                linear(gate, of.d_mlp, d_model, self.mlp_bias);
-                linear(up, of.d_mlp, d_model, self.mlp_bias);
+        if let Some(d_mlp) = of.d_mlp {
+            match n.gate_up {
+                GateUpNames::Fused(name) => linear(name, 2 * d_mlp, d_model, self.mlp_bias),
+                GateUpNames::Split(gate, up) => {
+                    linear(gate, d_mlp, d_model, self.mlp_bias);
+                    linear(up, d_mlp, d_model, self.mlp_bias);
+                }
             }
+            linear(n.down, d_model, d_mlp, self.mlp_bias);
         }
-        linear(n.down, d_model, of.d_mlp, self.mlp_bias);
+        if let Some(experts) = of.experts {
+            all.extend(self.expert_tensors(experts, of.d_mlp.is_some()));
+        }
         let qk = match self.qk_norm {
             QkNorm::None => None,
             QkNorm::Head => Some((of.d_head, of.d_head)),
@@ -388,6 +333,33 @@ impl Spec {
         }
         if self.layer_scalars {
             all.push((per_layer::SCALAR.into(), vec![1]));
+        }
+        all
+    }
+
+    /// The tensors of one block's experts, named relative to it.
+    fn expert_tensors(&self, of: Experts, beside: bool) -> Vec<(String, Vec<usize>)> {
+        let (n, d_model) = (&self.names.experts, self.d_model);
+        let mut all = vec![(format!("{}.weight", n.router), vec![of.count, d_model])];
+        match n.each {
+            EachExpertNames::Stacked(gate_up, down) => {
+                all.push((gate_up.into(), vec![of.count, 2 * of.d_mlp, d_model]));
+                all.push((down.into(), vec![of.count, d_model, of.d_mlp]));
+            }
+            EachExpertNames::Split(gate, up, down) => {
+                for expert in 0..of.count {
+                    let name = |name: &str| format!("{}.weight", name.replace("{}", &expert.to_string()));
+                    all.push((name(gate), vec![of.d_mlp, d_model]));
+                    all.push((name(up), vec![of.d_mlp, d_model]));
+                    all.push((name(down), vec![d_model, of.d_mlp]));
+                }
+            }
+        }
+        if let Some(n) = n.beside.filter(|_| beside) {
+            let norms = [n.mlp_post_norm, n.norm, n.post_norm];
+            all.extend(norms.map(|norm| (format!("{norm}.weight"), vec![d_model])));
+            all.push((n.router_scale.into(), vec![d_model]));
+            all.push((n.expert_scale.into(), vec![of.count]));
         }
         all
     }

@@ -12,7 +12,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-const FIXTURES: [&str; 7] = [
+const FIXTURES: [&str; 10] = [
+    "mistral",
+    "qwen3",
+    "gemma4-e",
     "llama-gqa",
     "llama-bf16",
     "llama3-rope",

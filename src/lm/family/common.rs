@@ -3,7 +3,8 @@
 
 use super::config::Fields;
 use crate::lm::spec::{
-    Activation, Dtype, Gain, GateUpNames, KeyValues, Layer, Names, QkNorm, QkvNames, Rope, RopeScaling, Spec,
+    Activation, Dtype, EachExpertNames, ExpertNames, Experts, Gain, GateUpNames, KeyValues, Layer, Names,
+    QkNorm, QkvNames, Rope, RopeScaling, Spec,
 };
 use anyhow::{Context, Result, bail, ensure};
 
@@ -22,6 +23,15 @@ pub const NAMES: Names = Names {
     gate_up: GateUpNames::Split("mlp.gate_proj", "mlp.up_proj"),
     down: "mlp.down_proj",
     mlp_post_norm: None,
+    experts: ExpertNames {
+        router: "mlp.gate",
+        each: EachExpertNames::Split(
+            "mlp.experts.{}.gate_proj",
+            "mlp.experts.{}.up_proj",
+            "mlp.experts.{}.down_proj",
+        ),
+        beside: None,
+    },
     aliases: &[],
     towers: &[],
     buffers: &["rotary_emb.inv_freq"],
@@ -80,7 +90,8 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         window: None,
         rope: Some(rope(f, d_head, defaults.theta, context)?),
         kv: KeyValues::Own,
-        d_mlp: f.size("intermediate_size", None)?,
+        d_mlp: Some(f.size("intermediate_size", None)?),
+        experts: None,
     };
     Ok(Spec {
         architecture: String::new(),
@@ -121,6 +132,18 @@ pub fn share_evenly(n_heads: usize, n_kv_heads: usize) -> Result<()> {
         "config.json: {n_heads} attention heads cannot share {n_kv_heads} key and value heads evenly"
     );
     Ok(())
+}
+
+/// A mixture of `count` experts of which each token goes through `active`.
+///
+/// # Errors
+/// Sizes that are 0, or more active experts than there are.
+pub fn mixture(count: usize, active: usize, d_mlp: usize, normalized: bool) -> Result<Experts> {
+    ensure!(
+        d_mlp > 0 && (1..=count).contains(&active),
+        "config.json: {active} active of {count} experts of width {d_mlp}"
+    );
+    Ok(Experts { count, active, d_mlp, normalized })
 }
 
 /// `hidden_activation` where it is given, else `hidden_act`, as transformers reads them.

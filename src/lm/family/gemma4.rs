@@ -2,12 +2,29 @@
 //! their own size, keys and values shared between layers or used as both, embeddings for each layer.
 
 use super::common::{
-    DEFAULTS, Defaults, RopeSettings, biases, from_wrapper, plain, share_evenly, text_config, windows,
+    DEFAULTS, Defaults, RopeSettings, biases, from_wrapper, mixture, plain, share_evenly, text_config,
+    windows,
 };
 use super::config::Fields;
 use super::gemma2::{GEMMA_NAMES, gemma_activation};
+use crate::lm::spec::{BesideNames, EachExpertNames, ExpertNames};
 use crate::lm::spec::{KeyValues, Names, PerLayerEmbed, QkNorm, Rope, Spec};
 use anyhow::{Context, Result, ensure};
+
+const NAMES_4: Names = Names {
+    experts: ExpertNames {
+        router: "router.proj",
+        each: EachExpertNames::Stacked("experts.gate_up_proj", "experts.down_proj"),
+        beside: Some(BesideNames {
+            mlp_post_norm: "post_feedforward_layernorm_1",
+            norm: "pre_feedforward_layernorm_2",
+            post_norm: "post_feedforward_layernorm_2",
+            router_scale: "router.scale",
+            expert_scale: "router.per_expert_scale",
+        }),
+    },
+    ..GEMMA_NAMES
+};
 
 const WRAPPED: Names = Names {
     aliases: &[("model.language_model.", "model.")],
@@ -19,7 +36,7 @@ const WRAPPED: Names = Names {
         "model.vision_embedder.",
         "model.audio_embedder.",
     ],
-    ..GEMMA_NAMES
+    ..NAMES_4
 };
 
 /// Reads the `config.json` of a text-only checkpoint of E2B, E4B or 31B.
@@ -78,7 +95,7 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     };
     let mut spec = plain(f, &defaults)?;
     biases(f, &mut spec)?;
-    spec.names = GEMMA_NAMES;
+    spec.names = NAMES_4;
     spec.activation = gemma_activation(f)?;
     spec.embed_scale = (spec.d_model as f64).sqrt();
     spec.attention_scale = 1.0;
@@ -88,10 +105,7 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     spec.logit_cap = f.positive("final_logit_softcapping")?;
     // Only tokens of images see ahead under "vision".
     f.only("use_bidirectional_attention", &["vision".into(), false.into()])?;
-    f.only("enable_moe_block", &[false.into()])?;
-    for key in ["num_experts", "top_k_experts", "moe_intermediate_size"] {
-        let _ = f.get(key);
-    }
+    experts(f, &mut spec)?;
     let n_layers = spec.n_layers();
     let mut sliding = f.sliding(n_layers, |layer| (layer + 1) % 6 != 0)?;
     // As transformers forces it.
@@ -107,6 +121,18 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
         spec.per_layer_embed = Some(PerLayerEmbed { width, d_vocab: rows });
     }
     Ok(spec)
+}
+
+/// Experts beside every layer's MLP, with `enable_moe_block`.
+fn experts(f: &Fields, spec: &mut Spec) -> Result<()> {
+    let count = f.count("num_experts")?;
+    let (active, d_mlp) = (f.count("top_k_experts")?, f.count("moe_intermediate_size")?);
+    if !f.switch("enable_moe_block", false)? {
+        return Ok(());
+    }
+    let of = mixture(count, active, d_mlp, true)?;
+    spec.layers.iter_mut().for_each(|layer| layer.experts = Some(of));
+    Ok(())
 }
 
 /// Sizes of the global layers' heads: `per_layer_config` (transformers 5), or `global_head_dim` and
@@ -177,7 +203,7 @@ fn shared_keys_values(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<(
         let of = &mut spec.layers[layer];
         of.kv = KeyValues::Of(source);
         if wide {
-            of.d_mlp *= 2;
+            of.d_mlp = of.d_mlp.map(|d_mlp| 2 * d_mlp);
         }
     }
     Ok(())

@@ -8,10 +8,12 @@ mod gemma4;
 mod granite;
 mod llama;
 mod mistral;
+mod mixtral;
 mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod smollm3;
 
 use self::config::Fields;
@@ -29,11 +31,13 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 15] = [
+const FAMILIES: [Family; 17] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
+    family("MixtralForCausalLM", "mixtral", mixtral::spec),
     family("Qwen2ForCausalLM", "qwen2", qwen2::spec),
     family("Qwen3ForCausalLM", "qwen3", qwen3::spec),
+    family("Qwen3MoeForCausalLM", "qwen3_moe", qwen3_moe::spec),
     family("Gemma2ForCausalLM", "gemma2", gemma2::spec),
     family("Gemma3ForCausalLM", "gemma3_text", gemma3::spec),
     family("Gemma3ForConditionalGeneration", "gemma3", gemma3::wrapped),
@@ -88,5 +92,137 @@ pub fn from_config(config: &Value) -> Result<Spec> {
         (None, None) => None.context(
             "config.json names no architecture: `architectures` must hold one, such as \"LlamaForCausalLM\"",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_config;
+    use serde_json::{Value, json};
+
+    /// A config as the hub has it; the sizes of published models and the number of their parameters on the
+    /// hub's model cards.
+    fn published() -> Vec<(Value, u64)> {
+        let model = |architecture: &str, sizes: [u64; 6], more: Value| {
+            let [d_model, d_mlp, n_layers, heads, kv, vocab] = sizes;
+            let mut config = json!({
+                "architectures": [architecture], "hidden_size": d_model, "intermediate_size": d_mlp,
+                "num_hidden_layers": n_layers, "num_attention_heads": heads, "num_key_value_heads": kv,
+                "vocab_size": vocab, "torch_dtype": "bfloat16", "use_cache": true, "initializer_range": 0.02,
+                "attention_dropout": 0.0, "transformers_version": "4.40.0", "hidden_act": "silu"
+            });
+            for (key, value) in more.as_object().into_iter().flatten() {
+                config[key] = value.clone();
+            }
+            config
+        };
+        let gelu = "gelu_pytorch_tanh";
+        let sliding = json!({"use_sliding_window": false, "sliding_window": 4096, "max_window_layers": 28});
+        let mut qwen3 = sliding.clone();
+        qwen3["head_dim"] = 128.into();
+        let experts = json!({
+            "head_dim": 128, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+            "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [],
+            "router_aux_loss_coef": 0.001, "output_router_logits": false
+        });
+        vec![
+            // Mistral-7B-v0.1, Mixtral-8x7B-v0.1
+            (
+                model(
+                    "MistralForCausalLM",
+                    [4096, 14336, 32, 32, 8, 32_000],
+                    json!({"sliding_window": 4096, "tie_word_embeddings": false}),
+                ),
+                7_241_732_096,
+            ),
+            (
+                model(
+                    "MixtralForCausalLM",
+                    [4096, 14336, 32, 32, 8, 32_000],
+                    json!({"sliding_window": null, "num_local_experts": 8, "num_experts_per_tok": 2}),
+                ),
+                46_702_792_704,
+            ),
+            // Qwen2.5-7B, Qwen3-8B, Qwen3-30B-A3B
+            (model("Qwen2ForCausalLM", [3584, 18944, 28, 28, 4, 152_064], sliding), 7_615_616_512),
+            (model("Qwen3ForCausalLM", [4096, 12288, 36, 32, 8, 151_936], qwen3), 8_190_735_360),
+            (model("Qwen3MoeForCausalLM", [2048, 6144, 48, 32, 4, 151_936], experts), 30_532_122_624),
+            // gemma-2-2b, gemma-3-1b-it
+            (
+                model(
+                    "Gemma2ForCausalLM",
+                    [2304, 9216, 26, 8, 4, 256_000],
+                    json!({
+                        "head_dim": 256, "hidden_act": gelu, "hidden_activation": gelu,
+                        "cache_implementation": "hybrid", "attn_logit_softcapping": 50.0,
+                        "final_logit_softcapping": 30.0, "query_pre_attn_scalar": 256, "sliding_window": 4096
+                    }),
+                ),
+                2_614_341_888,
+            ),
+            (
+                model(
+                    "Gemma3ForCausalLM",
+                    [1152, 6912, 26, 4, 1, 262_144],
+                    json!({
+                        "head_dim": 256, "hidden_activation": gelu, "sliding_window": 512,
+                        "sliding_window_pattern": 6, "rope_theta": 1_000_000, "rope_local_base_freq": 10_000,
+                        "query_pre_attn_scalar": 256, "cache_implementation": "hybrid"
+                    }),
+                ),
+                999_885_952,
+            ),
+            // Phi-3-mini-4k-instruct
+            (
+                model(
+                    "Phi3ForCausalLM",
+                    [3072, 8192, 32, 32, 32, 32_064],
+                    json!({
+                        "sliding_window": 2047, "original_max_position_embeddings": 4096, "embd_pdrop": 0.0,
+                        "attention_bias": false,
+                        "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"}
+                    }),
+                ),
+                3_821_079_552,
+            ),
+            // OLMo-2-1124-7B, SmolLM3-3B, granite-3.1-2b-base
+            (model("Olmo2ForCausalLM", [4096, 11008, 32, 32, 32, 100_352], json!({})), 7_298_617_344),
+            (
+                model(
+                    "SmolLM3ForCausalLM",
+                    [2048, 11008, 36, 16, 4, 128_256],
+                    json!({"no_rope_layer_interval": 4, "max_window_layers": 28, "pretraining_tp": 2}),
+                ),
+                3_075_098_624,
+            ),
+            (
+                model(
+                    "GraniteForCausalLM",
+                    [2048, 8192, 40, 32, 8, 49_155],
+                    json!({
+                        "tie_word_embeddings": true, "attention_multiplier": 0.015625,
+                        "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "logits_scaling": 8.0
+                    }),
+                ),
+                2_533_531_648,
+            ),
+        ]
+    }
+
+    #[test]
+    fn published_models_have_their_published_sizes() {
+        for (config, n_params) in published() {
+            let spec = from_config(&config).unwrap();
+            assert_eq!(spec.n_params(), n_params, "{}", spec.architecture);
+        }
+    }
+
+    #[test]
+    fn a_field_that_nobody_reads_is_refused_in_every_family() {
+        for (mut config, _) in published() {
+            config["clip_qkv"] = 8.0.into();
+            let error = from_config(&config).unwrap_err().to_string();
+            assert!(error.contains("`clip_qkv` = 8.0"), "{error}");
+        }
     }
 }

@@ -1,0 +1,40 @@
+//! Qwen3 with experts: a Qwen3 in which most layers have many small experts in the place of the MLP.
+
+use super::common::{DEFAULTS, Defaults, biases, mixture, optional_windows, plain};
+use super::config::Fields;
+use crate::lm::spec::{QkNorm, Spec};
+use anyhow::{Context, Result};
+
+/// Reads the `config.json` of a Qwen3-MoE checkpoint. Defaults are those of transformers'
+/// `Qwen3MoeConfig`.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let mut spec = plain(f, &Defaults { n_kv_heads: Some(4), context: 32_768, ..DEFAULTS })?;
+    biases(f, &mut spec)?;
+    spec.qk_norm = QkNorm::Head;
+    let _ = f.get("max_window_layers");
+    // A window, where it is used, is every layer's.
+    optional_windows(f, &mut spec, |_| true)?;
+    let of = mixture(
+        f.size("num_experts", 128)?,
+        f.size("num_experts_per_tok", 8)?,
+        f.size("moe_intermediate_size", 768)?,
+        f.switch("norm_topk_prob", false)?,
+    )?;
+    let every = f.size("decoder_sparse_step", 1)?;
+    let dense = match f.get("mlp_only_layers") {
+        None => Vec::new(),
+        Some(layers) => {
+            let layers =
+                layers.as_array().and_then(|all| all.iter().map(serde_json::Value::as_u64).collect());
+            layers.with_context(|| format!("{} is no list of layers", f.name("mlp_only_layers")))?
+        }
+    };
+    for (at, layer) in spec.layers.iter_mut().enumerate() {
+        if (at + 1) % every == 0 && !dense.contains(&(at as u64)) {
+            layer.d_mlp = None;
+            layer.experts = Some(of);
+        }
+    }
+    f.finish()?;
+    Ok(spec)
+}

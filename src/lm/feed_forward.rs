@@ -1,0 +1,47 @@
+//! What stands after attention in a block: an MLP, a mixture of experts, or both side by side. Knows
+//! nothing of the residual stream around it.
+
+use super::experts::Experts;
+use super::mlp::Mlp;
+use super::norm::RmsNorm;
+use tch::Tensor;
+
+/// The second half of a block.
+pub enum FeedForward {
+    /// One MLP.
+    Dense(Mlp),
+    /// A mixture of experts in its place.
+    Experts(Experts),
+    /// Both, each with a norm after it, and their sum.
+    Both(Box<Both>),
+}
+
+/// An MLP and a mixture of experts side by side.
+pub struct Both {
+    /// The MLP.
+    pub mlp: Mlp,
+    /// Norm of what it gives.
+    pub mlp_post_norm: RmsNorm,
+    /// The experts, whose router reads the residual stream as it is.
+    pub experts: Experts,
+    /// Norm before the experts.
+    pub experts_norm: RmsNorm,
+    /// Norm of what they give.
+    pub experts_post_norm: RmsNorm,
+}
+
+impl FeedForward {
+    /// `mlp_out` of `resid_mid` and of the same after the block's norm, `normed`; all
+    /// `[batch, pos, d_model]`.
+    pub fn forward(&self, resid_mid: &Tensor, normed: &Tensor) -> Tensor {
+        match self {
+            FeedForward::Dense(mlp) => mlp.forward(normed),
+            FeedForward::Experts(experts) => experts.forward(normed, normed),
+            FeedForward::Both(both) => {
+                let dense = both.mlp_post_norm.forward(&both.mlp.forward(normed));
+                let experts = both.experts.forward(&both.experts_norm.forward(resid_mid), resid_mid);
+                dense + both.experts_post_norm.forward(&experts)
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What checkpoints call their tensors. Knows nothing of their shapes or of how they are computed with.
+
+/// Query, key and value projections as the checkpoint stores them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum QkvNames {
+    /// Three tensors: query, key, value.
+    Split(&'static str, &'static str, &'static str),
+    /// One, with the three below each other.
+    Fused(&'static str),
+}
+
+/// Gate and up projections as the checkpoint stores them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GateUpNames {
+    /// Two tensors: gate, up.
+    Split(&'static str, &'static str),
+    /// One, with the two below each other.
+    Fused(&'static str),
+}
+
+/// The maps of the experts as the checkpoint stores them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EachExpertNames {
+    /// Modules of each expert: gate, up, down; `{}` stands for the expert.
+    Split(&'static str, &'static str, &'static str),
+    /// Tensors of all experts: gate above up, `[experts, 2 * d_mlp, d_model]`, and down,
+    /// `[experts, d_model, d_mlp]`.
+    Stacked(&'static str, &'static str),
+}
+
+/// What a checkpoint calls the tensors of experts, relative to the block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpertNames {
+    /// Scores of the experts.
+    pub router: &'static str,
+    /// The experts.
+    pub each: EachExpertNames,
+    /// What experts beside an MLP have more.
+    pub beside: Option<BesideNames>,
+}
+
+/// Norms of an MLP and of experts that stand beside it, and scales of their router.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BesideNames {
+    /// Norm of what the MLP gives.
+    pub mlp_post_norm: &'static str,
+    /// Norm before the experts.
+    pub norm: &'static str,
+    /// Norm of what the experts give.
+    pub post_norm: &'static str,
+    /// Tensor that multiplies what the router reads, `[d_model]`.
+    pub router_scale: &'static str,
+    /// Tensor that multiplies the experts' weights, `[experts]`.
+    pub expert_scale: &'static str,
+}
+
+/// What a checkpoint calls its tensors: module names, to which `.weight` or `.bias` is added.
+/// `{}` in `block` stands for the layer; the names below it are relative to the block. A norm
+/// without a name is one that the model does not have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Names {
+    /// Token embedding.
+    pub embed: &'static str,
+    /// Norm before the unembedding.
+    pub final_norm: &'static str,
+    /// Unembedding; absent from checkpoints that tie it to the embedding.
+    pub unembed: &'static str,
+    /// Prefix of one block.
+    pub block: &'static str,
+    /// Norm before attention.
+    pub attn_norm: Option<&'static str>,
+    /// Query, key and value projections.
+    pub qkv: QkvNames,
+    /// Norms of queries and keys, where the model has them.
+    pub qk_norm: (&'static str, &'static str),
+    /// Output projection of attention.
+    pub o: &'static str,
+    /// Norm of what attention gives to the residual stream.
+    pub attn_post_norm: Option<&'static str>,
+    /// Norm before the MLP.
+    pub mlp_norm: Option<&'static str>,
+    /// Gate and up projections of the MLP.
+    pub gate_up: GateUpNames,
+    /// Down projection of the MLP.
+    pub down: &'static str,
+    /// Norm of what the MLP gives to the residual stream.
+    pub mlp_post_norm: Option<&'static str>,
+    /// Experts, where the model has them.
+    pub experts: ExpertNames,
+    /// Prefixes that stand for another one: as found, and as the names above have it.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Prefixes of what is not the language model: towers for images and sound.
+    pub towers: &'static [&'static str],
+    /// Endings of tensors that hold nothing learned (buffers of old checkpoints).
+    pub buffers: &'static [&'static str],
+}
+
+/// Names of the tensors of [`PerLayerEmbed`] and of the layers' scalars, the same in every
+/// checkpoint that has them.
+pub mod per_layer {
+    /// The table, `[d_vocab, n_layers * width]`.
+    pub const EMBED: &str = "model.embed_tokens_per_layer.weight";
+    /// From the residual stream at the start, `[n_layers * width, d_model]`.
+    pub const PROJECTION: &str = "model.per_layer_model_projection.weight";
+    /// Gain of the norm of that projection, `[width]`.
+    pub const NORM: &str = "model.per_layer_projection_norm.weight";
+    /// In a block: from the residual stream, `[width, d_model]`.
+    pub const GATE: &str = "per_layer_input_gate.weight";
+    /// In a block: back to it, `[d_model, width]`.
+    pub const OUT: &str = "per_layer_projection.weight";
+    /// In a block: gain of the norm of what goes back, `[d_model]`.
+    pub const POST_NORM: &str = "post_per_layer_input_norm.weight";
+    /// In a block: its scalar, `[1]`.
+    pub const SCALAR: &str = "layer_scalar";
+}
