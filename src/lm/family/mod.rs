@@ -86,7 +86,7 @@ pub fn from_config(config: &Value) -> Result<Spec> {
             Ok(Spec { architecture: family.architecture.into(), ..spec })
         }
         (None, Some(other)) => bail!(
-            "architecture `{other}` is not supported yet. Supported: {}. docs/models.md says how to add one",
+            "architecture `{other}` is not supported yet. Supported: {}. CONTRIBUTING.md says how to add one",
             supported().collect::<Vec<_>>().join(", ")
         ),
         (None, None) => None.context(
