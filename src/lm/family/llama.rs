@@ -16,7 +16,6 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     if !f.switch("use_sliding_window", true)? {
         let _ = f.get("sliding_window");
     }
-    f.only("max_window_layers", &[])?;
     f.finish()?;
     Ok(spec)
 }

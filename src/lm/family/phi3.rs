@@ -17,10 +17,12 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let defaults = Defaults { norm_eps: 1e-5, context: 4096, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     spec.names = FUSED;
-    // Published checkpoints write these, always off.
+    // Published checkpoints write these, always so that they do nothing.
     f.only("attention_bias", &[false.into()])?;
     f.only("mlp_bias", &[false.into()])?;
     f.only("lm_head_bias", &[false.into()])?;
+    f.only("full_attn_mod", &[1.into()])?;
+    f.only("interpolate_factor", &[1.into()])?;
     let all = vec![true; spec.n_layers()];
     windows(f, &mut spec, &all, None)?;
     f.finish()?;
