@@ -12,10 +12,20 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-const FIXTURES: [&str; 10] = [
+const FIXTURES: [&str; 20] = [
     "mistral",
     "qwen3",
     "gemma4-e",
+    "qwen3-bias",
+    "gemma4-dense",
+    "gemma4-unified",
+    "gemma3-text",
+    "granite",
+    "phi3",
+    "phi3-crossing",
+    "qwen2",
+    "qwen2-tied",
+    "smollm3",
     "llama-gqa",
     "llama-bf16",
     "llama3-rope",
