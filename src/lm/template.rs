@@ -220,32 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn follows_hugging_face() {
-        // Each right side is what transformers' own environment gives.
-        let same = |source: &str, want: &str| assert_eq!(render(source).unwrap(), want, "{source}");
-        same(
-            "{{ bos_token }}{% for m in messages %}\n  {% if true %}\n{{ m.role }}\n  {% endif %}\n{% endfor %}x\n",
-            "<s>user\nx",
-        );
-        same(
-            "{{ messages[0]['content'].strip() }}|{{ 'a b'.split(' ')[1] }}|{{ messages[1:] | length }}",
-            "hi|b|0",
-        );
-        same("{{ {'a': [1, 'é<'], 'b': none} | tojson }}", r#"{"a": [1, "é<"], "b": null}"#);
-        same(r"{{ 'a\\u003c' | tojson }}", r#""a\\u003c""#);
-        same(r#"{{ 'q"\n<&\'' | tojson }}"#, r#""q\"\n<&'""#);
-        same("{{ {'a': 1} | tojson(indent=2) }}", "{\n  \"a\": 1\n}");
-        same("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024");
-        same("{%- generation -%} a {%- endgeneration %}b{{ 'x' if tools is none else 'y' }}", "abx");
-        same("{{ undefined_thing }}{{ 'y' if enable_thinking else 'n' }}", "n");
-    }
-
-    #[test]
     fn work_and_size_are_bounded() {
         fails("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "fuel");
         fails("{% for a in range(9999) %}{{ 'abcdefgh' * 9999 }}{% endfor %}", "bytes of output");
         fails("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion");
         fails(&"x".repeat(LARGEST_TEMPLATE + 1), "bytes");
+        let doubled = "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+        fails(&format!("{doubled}{{{{ ns.x | tojson }}}}"), "bytes");
+        fails("{{ [1] | tojson(indent=99999999999) }}", "indent");
         fails("{% if %}", "parsed");
         fails("{{ raise_exception('roles must alternate') }}", "roles must alternate");
         fails(&"{% if true %}".repeat(2000), "parsed");

@@ -1,13 +1,14 @@
 //! Text to token ids and back, as the checkpoint's tokenizer and chat template have it, keeping
 //! track of which tokens are the text's own. Knows no weights.
 
+mod settings;
+
 use super::checkpoint::Checkpoint;
 use super::template::{Chat, ChatTemplate, Message, Role, is_space};
 use anyhow::{Context, Result, anyhow, ensure};
-use serde_json::Value;
 use std::collections::HashSet;
 use std::ops::Range;
-use tokenizers::{Encoding, PostProcessorWrapper, Tokenizer as Fast};
+use tokenizers::{Encoding, Tokenizer as Fast};
 
 /// Token ids, and which of them are the text's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +60,14 @@ impl Tokenizer {
         fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         fast.with_padding(None);
         if let Some(processor) = fast.get_post_processor() {
-            let whole = with_whole_offsets(processor)?;
+            let whole = settings::with_whole_offsets(processor)?;
             fast.with_post_processor(Some(whole));
         }
         let config = checkpoint.read_tokenizer_config()?;
-        let source = checkpoint.read_chat_template()?.or_else(|| chat_template(&config));
-        let template =
-            source.map(|source| ChatTemplate::new(&source, special_tokens(&config))).transpose()?;
+        settings::add_tokens(&mut fast, &config);
+        let source = checkpoint.read_chat_template()?.or_else(|| settings::chat_template(&config));
+        let special = settings::special_tokens(&config);
+        let template = source.map(|source| ChatTemplate::new(&source, special)).transpose()?;
         let added = fast.get_added_tokens_decoder().into_keys().collect();
         Ok(Tokenizer { fast, added, template })
     }
@@ -121,13 +123,20 @@ impl Tokenizer {
         Ok(Tokens { ids: ids(&encoding), text })
     }
 
-    /// A conversation with the model's turn opened. Special tokens are the template's.
+    /// A conversation as the chat template writes it; `open`: with the model's turn opened.
     ///
     /// # Errors
     /// No chat template, or one that refuses the conversation.
+    pub fn render_chat(&self, messages: &[Message], open: bool, chat: Chat) -> Result<String> {
+        self.template()?.render(messages, open, chat)
+    }
+
+    /// A conversation with the model's turn opened. Special tokens are the template's.
+    ///
+    /// # Errors
+    /// Those of [`render_chat`](Self::render_chat).
     pub fn encode_chat(&self, messages: &[Message], chat: Chat) -> Result<Vec<i64>> {
-        let rendered = self.template()?.render(messages, true, chat)?;
-        Ok(ids(&self.encoding(&rendered, false)?))
+        Ok(ids(&self.encoding(&self.render_chat(messages, true, chat)?, false)?))
     }
 
     /// A request of the user's under instructions (none if empty), with the model's turn opened. A template that
@@ -144,8 +153,7 @@ impl Tokenizer {
         if instructions.is_empty() {
             return user(request.to_string());
         }
-        let takes_them =
-            self.template()?.render(&turns(PLACE), true, chat).is_ok_and(|text| text.contains(PLACE));
+        let takes_them = self.render_chat(&turns(PLACE), true, chat).is_ok_and(|text| text.contains(PLACE));
         if takes_them {
             self.encode_chat(&turns(instructions), chat)
         } else {
@@ -216,50 +224,4 @@ fn ids(encoding: &Encoding) -> Vec<i64> {
 /// The text without white space at its ends, as templates trim it.
 fn ends_trimmed(text: &str) -> &str {
     text.trim_matches(is_space)
-}
-
-/// The post-processor with offsets that do not leave out the spaces of a token, so that each byte has its token.
-fn with_whole_offsets(processor: &PostProcessorWrapper) -> Result<PostProcessorWrapper> {
-    fn keep_spaces(json: &mut Value) {
-        match json {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    if name == "trim_offsets" {
-                        *value = Value::Bool(false);
-                    } else {
-                        keep_spaces(value);
-                    }
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(keep_spaces),
-            _ => {}
-        }
-    }
-    let mut json = serde_json::to_value(processor)?;
-    keep_spaces(&mut json);
-    Ok(serde_json::from_value(json)?)
-}
-
-/// The template in `tokenizer_config.json`: a string, or a list of named ones, of which `default`.
-fn chat_template(config: &Value) -> Option<String> {
-    match &config["chat_template"] {
-        Value::String(source) => Some(source.clone()),
-        Value::Array(named) => {
-            let default = named.iter().find(|t| t["name"] == "default")?;
-            Some(default["template"].as_str()?.to_string())
-        }
-        _ => None,
-    }
-}
-
-/// `bos_token` and its like: each a string, or a table with `content`.
-fn special_tokens(config: &Value) -> Vec<(String, String)> {
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
-        .into_iter()
-        .filter_map(|name| {
-            let token = &config[name];
-            let text = token.as_str().or_else(|| token["content"].as_str())?;
-            Some((name.to_string(), text.to_string()))
-        })
-        .collect()
 }

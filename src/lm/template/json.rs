@@ -5,6 +5,9 @@ use minijinja::{Error, ErrorKind, Value};
 
 /// Deepest nesting that is written: a value may not use up the stack.
 const DEEPEST: usize = 100;
+/// Widest indent of one level, in characters, and longest text, in bytes: a list may hold one value many times over.
+const WIDEST: usize = 64;
+const LONGEST: usize = super::LARGEST_OUTPUT;
 
 /// The filter: `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 ///
@@ -19,10 +22,13 @@ pub fn to_json(value: &Value, positional: Option<bool>, options: Kwargs) -> Resu
     let indent = match indent {
         Some(indent) if indent.as_str().is_some() => indent.as_str().map(String::from),
         Some(indent) if !indent.is_none() => {
-            Some(" ".repeat(usize::try_from(i64::try_from(indent)?).unwrap_or(0)))
+            Some(" ".repeat(i64::try_from(indent)?.clamp(0, WIDEST as i64 + 1) as usize))
         }
         _ => None,
     };
+    if indent.as_ref().is_some_and(|indent| indent.len() > WIDEST) {
+        return Err(wrong(format!("an indent of more than {WIDEST}")));
+    }
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
         Some(_) => return Err(wrong("`separators` must be two strings".into())),
@@ -52,6 +58,9 @@ impl Layout {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         if depth > DEEPEST {
             return Err(wrong(format!("more than {DEEPEST} levels deep")));
+        }
+        if out.len() > LONGEST {
+            return Err(wrong(format!("more than {LONGEST} bytes")));
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
