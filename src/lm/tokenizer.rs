@@ -16,7 +16,8 @@ pub struct Tokens {
     /// All of them: what the model reads.
     pub ids: Vec<i64>,
     /// Those that the text itself became. A token that the tokenizer or the template adds (BOS, a
-    /// turn's header) is not among them; a token that joins the two is.
+    /// turn's header) is not among them; a token that joins the two is, but for a special one that has only taken
+    /// the white space beside it.
     pub text: Range<usize>,
 }
 
@@ -144,20 +145,22 @@ impl Tokenizer {
     /// blank line, then the request.
     ///
     /// # Errors
-    /// Those of [`encode_chat`](Self::encode_chat).
+    /// Those of [`render_chat`](Self::render_chat); a template that leaves out what a user says in plain text.
     pub fn encode_request(&self, instructions: &str, request: &str, chat: Chat) -> Result<Vec<i64>> {
         let turns = |instructions: &str| {
             [Message::new(Role::System, instructions), Message::new(Role::User, request)]
         };
-        let user = |content: String| self.encode_chat(&[Message::new(Role::User, content)], chat);
+        let user = |content: String| [Message::new(Role::User, content)];
+        let plain = self.render_chat(&user(PLACE.to_string()), true, chat)?;
+        ensure!(plain.contains(PLACE), "the chat template leaves the text out");
         if instructions.is_empty() {
-            return user(request.to_string());
+            return self.encode_chat(&user(request.to_string()), chat);
         }
         let takes_them = self.render_chat(&turns(PLACE), true, chat).is_ok_and(|text| text.contains(PLACE));
         if takes_them {
             self.encode_chat(&turns(instructions), chat)
         } else {
-            user(format!("{instructions}\n\n{request}"))
+            self.encode_chat(&user(format!("{instructions}\n\n{request}")), chat)
         }
     }
 

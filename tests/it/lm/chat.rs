@@ -249,6 +249,9 @@ fn instructions_go_where_the_template_takes_them() {
     assert_eq!(got, dropped.encode_chat(&together, chat).unwrap());
     let refused = tokenizer("no-bos", Some(fails)).encode_request("Be brief.", "Write.", chat).unwrap_err();
     assert!(format!("{refused:#}").contains("never"), "{refused:#}");
+    let parts = "{% for m in messages %}{% for part in m.content if part.text %}{{ part.text }}{% endfor %}{% endfor %}";
+    let refused = tokenizer("no-bos", Some(parts)).encode_request("", "Write.", chat).unwrap_err();
+    assert!(format!("{refused:#}").contains("leaves the text out"), "{refused:#}");
 }
 
 #[test]
