@@ -37,6 +37,8 @@ pub struct Experiment {
     pub name: String,
     pub description: String,
     pub seed: u64,
+    /// The day that chat templates see.
+    pub date: crate::lm::Date,
     pub layers: Layers,
     pub models: Vec<Model>,
     pub emotions: Vec<String>,
@@ -79,6 +81,8 @@ pub struct Model {
     pub dtype: Option<crate::lm::Dtype>,
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
+    /// Whether chat templates are told that the model may think first.
+    pub thinking: bool,
     #[serde(skip)]
     pub span: Span,
     /// Where `path` or `repo` was written.
@@ -87,6 +91,9 @@ pub struct Model {
     /// Where `layers` (the model's or the experiment's) was written.
     #[serde(skip)]
     pub layers_span: Span,
+    /// Where `thinking` was written.
+    #[serde(skip)]
+    pub thinking_span: Span,
 }
 
 /// Where a model's checkpoint is.

@@ -19,8 +19,8 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
             continue;
         }
         let (source, dtype) = (source(&reader, project), reader.maybe_choice("dtype"));
-        let own = layers::read(&reader);
-        let (Ok(source), Ok(dtype), Ok(own)) = (source, dtype, own) else { continue };
+        let (own, thinking) = (layers::read(&reader), reader.boolean("thinking"));
+        let (Ok(source), Ok(dtype), Ok(own), Ok(thinking)) = (source, dtype, own, thinking) else { continue };
         let written = if own.is_some() || !root.has("layers") { &reader } else { root };
         let layers_span = written.span_of("layers");
         let source_span = reader.span_of(if reader.has("path") { "path" } else { "repo" });
@@ -29,9 +29,11 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
             source,
             dtype,
             layers: own,
+            thinking,
             span: reader.span(),
             source_span,
             layers_span,
+            thinking_span: reader.span_of("thinking"),
         });
     }
     if models.len() == count { Ok(models) } else { Err(Reported) }

@@ -107,6 +107,7 @@ fn check(
     let root = Reader::new(tree.clone(), String::new(), &keys::ROOT, sink);
     let name = name(&root, file);
     let (description, seed) = (root.text("description"), root.integer("seed"));
+    let date = sections::date(&root);
     let layers = layers::read(&root);
     let models = models::models(&root, project);
     let emotions = models::emotions(&root);
@@ -120,6 +121,7 @@ fn check(
     let kept = layers.as_ref().ok().and_then(Option::as_ref).filter(|_| same_layers);
     let analysis = sections::analyses(&root, emotions.as_deref().ok(), kept);
     let parts = validate::Parts {
+        models: models.as_deref().unwrap_or_default(),
         emotions: emotions.as_deref().ok(),
         stories: stories.as_deref().unwrap_or_default(),
         neutral: neutral.as_ref().ok().and_then(Option::as_ref),
@@ -145,6 +147,7 @@ fn check(
         name: name?,
         description: description.ok()?,
         seed: seed.ok()? as u64,
+        date: date.ok()?,
         layers: layers.ok()??,
         models: models.ok()?,
         emotions: emotions.ok()?,

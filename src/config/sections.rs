@@ -1,10 +1,23 @@
-//! `[activations]`, `[vectors]` and `[analysis]`: the parameters of what is computed. Computes nothing.
+//! `date`, `[activations]`, `[vectors]` and `[analysis]`: the parameters of what is computed. Computes nothing.
 
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
 use super::{Analysis, Layers};
+use crate::lm::Date;
 use crate::stages::analysis::{self, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 use crate::stages::{activations, vectors};
+
+/// `date` as a day that there is.
+pub(super) fn date(root: &Reader<'_>) -> Read<Date> {
+    let text = root.text("date")?;
+    match text.parse() {
+        Ok(date) => Ok(date),
+        Err(()) => {
+            let problem = Problem::at(root.span_of("date"), format!("{} is no date", quoted(&text)));
+            root.wrong(problem.hint("write a day of the calendar as `\"2024-07-26\"`: year, month, day"))
+        }
+    }
+}
 
 pub(super) fn activations(root: &Reader<'_>) -> Read<activations::Params> {
     let reader = root.inner("activations")?;

@@ -2,12 +2,13 @@
 
 use super::problem::Problem;
 use super::reader::Reader;
-use super::{Source, SourceKind, Span};
+use super::{Model, Source, SourceKind, Span, Writer};
 use crate::stages::activations::{self, Short};
 use crate::stages::vectors::{self, Center, Denoise};
 
 /// The parts that could be read; `None`: wrong in itself.
 pub(super) struct Parts<'a> {
+    pub models: &'a [Model],
     pub emotions: Option<&'a [String]>,
     pub stories: &'a [Source],
     pub neutral: Option<&'a Source>,
@@ -23,6 +24,15 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
             if let Some(problem) = beyond(activations, emotions, source, from_token.as_ref()) {
                 root.note(problem);
             }
+        }
+    }
+    for model in parts.models.iter().filter(|model| model.thinking) {
+        if let Some(source) = parts.stories.iter().chain(parts.neutral).find(|source| writes(model, source)) {
+            let message =
+                format!("`{}` writes stories (`{}`) and must not think first", model.name, source.name);
+            let hint = "where a thought ends is not the same in all models; take `thinking` out, or let another model \
+                        write the stories";
+            root.note(Problem::at(model.thinking_span.clone(), message).hint(hint));
         }
     }
     if let (Some([_]), Some(Center::Emotions)) = (parts.emotions, parts.vectors.map(|vectors| vectors.center))
@@ -43,6 +53,15 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
         let hint =
             format!("so few have at most {}; bring more neutral texts, or lower `components`", count - 1);
         root.note(Problem::at(span, message).hint(hint));
+    }
+}
+
+/// Whether `model` writes the texts of `source`.
+fn writes(model: &Model, source: &Source) -> bool {
+    match &source.kind {
+        SourceKind::Generate { writer: Writer::Own, .. } => true,
+        SourceKind::Generate { writer: Writer::Model(name), .. } => *name == model.name,
+        SourceKind::Template(_) | SourceKind::File { .. } => false,
     }
 }
 

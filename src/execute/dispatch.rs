@@ -72,17 +72,17 @@ impl<'a> Lane<'a> {
             Work::File { path, columns, emotions } => {
                 one("stories", file::run(path, columns, emotions.as_deref(), unit.stories.clone())?)
             }
-            Work::Generate { source, items, seed } => {
+            Work::Generate { source, items, seed, chat } => {
                 let writer = self.resolved.models[node.model.expect("a writer")].identity;
                 let seeds = generate::Seeds { run: *seed, writer: writer.to_string() };
                 let model = self.model(node)?;
                 let items = &items[unit.stories.clone()];
-                one("stories", generate::run(source, items, model, &writer.short(), &seeds, at)?)
+                one("stories", generate::run(source, items, model, *chat, &writer.short(), &seeds, at)?)
             }
-            Work::Activations(params) => {
+            Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
-                let tables = activations::run(params, &layers, &stories, self.model(node)?, at)?;
+                let tables = activations::run(params, *chat, &layers, &stories, self.model(node)?, at)?;
                 Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
             }
             Work::Neutral(params) => {

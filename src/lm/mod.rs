@@ -32,5 +32,5 @@ pub use generate::Sampling;
 pub use hook::{Capture, Hook, Positions, Steer};
 pub use model::{LanguageModel, LensNorm};
 pub use spec::{Dtype, Spec};
-pub use template::{Message, Role};
+pub use template::{Chat, Date, Message, Role};
 pub use tokenizer::{Tokens, Wrap};

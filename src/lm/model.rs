@@ -8,7 +8,7 @@ use super::decoder::Decoder;
 use super::hook::Hook;
 use super::norm::normalize;
 use super::spec::{Dtype, Spec};
-use super::template::Message;
+use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
 use anyhow::{Context, Result, ensure};
@@ -54,7 +54,7 @@ impl LanguageModel {
     pub fn load(checkpoint: &Checkpoint, dtype: Dtype, device: Device) -> Result<LanguageModel> {
         let load = || -> Result<LanguageModel> {
             let spec = checkpoint.spec()?;
-            let tokenizer = Tokenizer::load(checkpoint, spec.bos)?;
+            let tokenizer = Tokenizer::load(checkpoint)?;
             let mut tensors = weights::load(&spec, &checkpoint.weights, dtype, device)?;
             let decoder = Decoder::from_tensors(&spec, &mut tensors)?;
             tch::set_num_threads(threads(spec.n_params()));
@@ -79,13 +79,18 @@ impl LanguageModel {
     }
 
     /// See [`Tokenizer::encode_wrapped`].
-    pub fn encode_wrapped(&self, text: &str, wrap: Wrap) -> Result<Tokens> {
-        self.tokenizer.encode_wrapped(text, wrap)
+    pub fn encode_wrapped(&self, text: &str, wrap: Wrap, chat: Chat) -> Result<Tokens> {
+        self.tokenizer.encode_wrapped(text, wrap, chat)
     }
 
     /// See [`Tokenizer::encode_chat`].
-    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<i64>> {
-        self.tokenizer.encode_chat(messages)
+    pub fn encode_chat(&self, messages: &[Message], chat: Chat) -> Result<Vec<i64>> {
+        self.tokenizer.encode_chat(messages, chat)
+    }
+
+    /// See [`Tokenizer::encode_request`].
+    pub fn encode_request(&self, instructions: &str, request: &str, chat: Chat) -> Result<Vec<i64>> {
+        self.tokenizer.encode_request(instructions, request, chat)
     }
 
     /// Whether the checkpoint has a chat template.

@@ -1,10 +1,12 @@
 //! Text to token ids and back, as the checkpoint's tokenizer and chat template have it, keeping
 //! track of which tokens are the text's own. Knows no weights.
 
+mod settings;
+
 use super::checkpoint::Checkpoint;
-use super::template::{ChatTemplate, Message, Role};
+use super::template::{Chat, ChatTemplate, Message, Role, is_space};
 use anyhow::{Context, Result, anyhow, ensure};
-use serde_json::Value;
+use std::collections::HashSet;
 use std::ops::Range;
 use tokenizers::{Encoding, Tokenizer as Fast};
 
@@ -14,7 +16,8 @@ pub struct Tokens {
     /// All of them: what the model reads.
     pub ids: Vec<i64>,
     /// Those that the text itself became. A token that the tokenizer or the template adds (BOS, a
-    /// turn's header) is not among them; a token that joins the two is.
+    /// turn's header) is not among them; a token that joins the two is, but for a special one that has only taken
+    /// the white space beside it.
     pub text: Range<usize>,
 }
 
@@ -34,42 +37,40 @@ pub enum Wrap {
 /// The tokenizer of one checkpoint with its chat template.
 pub struct Tokenizer {
     fast: Fast,
-    bos: Option<i64>,
+    /// Ids of the tokens that stand beside the vocabulary: special ones, and others with a name of their own.
+    added: HashSet<u32>,
     template: Option<ChatTemplate>,
 }
 
 /// Stands for the text while its place in the template is looked for; no template writes it.
-const PLACE: &str = "\u{e000}emoflow\u{e001}";
+const PLACE: &str = "\u{e000}\u{e001}\u{e000}";
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template. `bos` is the id that
-    /// `config.json` gives. Whether a BOS is added is for `tokenizer.json` to say; `add_bos_token`
-    /// beside it counts for nothing, as in transformers 5.
+    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template. Whether a BOS is added is for
+    /// `tokenizer.json` to say; `add_bos_token` beside it counts for nothing, and a template sees the `bos_token` of
+    /// `tokenizer_config.json` alone, whatever id `config.json` gives: both as in transformers 5. Where transformers 5
+    /// builds parts of a tokenizer from its class instead of the file (`LlamaTokenizer`, `GPT2Tokenizer`), the file
+    /// is followed, with which the model was trained.
     ///
     /// # Errors
     /// A file that cannot be read or parsed.
-    pub fn load(checkpoint: &Checkpoint, bos: Option<i64>) -> Result<Tokenizer> {
+    pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         let mut fast = Fast::from_bytes(checkpoint.read_tokenizer()?)
             .map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer.display()))?;
         // Some files carry the settings of their last training run.
         fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         fast.with_padding(None);
-        let config = checkpoint.read_tokenizer_config()?;
-        let mut special_tokens = special_tokens(&config);
-        if let Some(id) = bos.and_then(|id| u32::try_from(id).ok())
-            && !special_tokens.iter().any(|(name, _)| name == "bos_token")
-            && let Some(token) = fast.id_to_token(id)
-        {
-            special_tokens.push(("bos_token".into(), token));
+        if let Some(processor) = fast.get_post_processor() {
+            let whole = settings::with_whole_offsets(processor)?;
+            fast.with_post_processor(Some(whole));
         }
-        let bos = special_tokens
-            .iter()
-            .find(|(name, _)| name == "bos_token")
-            .and_then(|(_, token)| fast.token_to_id(token))
-            .map(i64::from);
-        let source = checkpoint.read_chat_template()?.or_else(|| chat_template(&config));
-        let template = source.map(|source| ChatTemplate::new(&source, special_tokens)).transpose()?;
-        Ok(Tokenizer { fast, bos, template })
+        let config = checkpoint.read_tokenizer_config()?;
+        settings::add_tokens(&mut fast, &config);
+        let source = checkpoint.read_chat_template()?.or_else(|| settings::chat_template(&config));
+        let special = settings::special_tokens(&config);
+        let template = source.map(|source| ChatTemplate::new(&source, special)).transpose()?;
+        let added = fast.get_added_tokens_decoder().into_keys().collect();
+        Ok(Tokenizer { fast, added, template })
     }
 
     /// Whether the checkpoint has a chat template.
@@ -87,11 +88,7 @@ impl Tokenizer {
         let mut text = start..special.iter().rposition(|&s| s == 0).map_or(start, |last| last + 1);
         // An EOS after the text would tell the model that it has ended.
         ids.truncate(text.end);
-        if self.bos.is_some()
-            && text.start == 1
-            && ids.first().copied() == self.bos
-            && ids.get(1).copied() == self.bos
-        {
+        if text.start == 1 && ids.first() == ids.get(1) {
             ids.remove(0);
             text.end -= 1;
         }
@@ -101,9 +98,9 @@ impl Tokenizer {
     /// The text inside the chat template.
     ///
     /// # Errors
-    /// No chat template; a template that refuses the conversation or changes the text beyond
-    /// trimming it.
-    pub fn encode_wrapped(&self, text: &str, wrap: Wrap) -> Result<Tokens> {
+    /// No chat template; a template that refuses the conversation, leaves the text out, writes it twice or changes it
+    /// beyond the white space at its ends.
+    pub fn encode_wrapped(&self, text: &str, wrap: Wrap, chat: Chat) -> Result<Tokens> {
         let conversation = |content: &str| match wrap {
             Wrap::Assistant => {
                 vec![Message::new(Role::User, ""), Message::new(Role::Assistant, content)]
@@ -114,28 +111,57 @@ impl Tokenizer {
             return self.encode(text);
         }
         let template = self.template()?;
-        let empty = template.render(&conversation(PLACE), false)?;
+        let empty = template.render(&conversation(PLACE), false, chat)?;
         let (before, after) = empty.split_once(PLACE).context("the chat template leaves the text out")?;
-        let rendered = template.render(&conversation(text), false)?;
-        let bytes = [text, text.trim()]
-            .into_iter()
-            .find(|text| {
-                rendered.strip_prefix(before).and_then(|rest| rest.strip_prefix(*text)) == Some(after)
-            })
-            .map(|text| before.len()..before.len() + text.len())
+        let rendered = template.render(&conversation(text), false, chat)?;
+        let written = rendered
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(after))
+            .filter(|written| text.contains(*written) && ends_trimmed(written) == ends_trimmed(text))
             .context("the chat template changes the text, so that its tokens cannot be told")?;
         let encoding = self.encoding(&rendered, false)?;
-        let text = tokens_within(&encoding, &bytes);
+        let text = self.tokens_within(&encoding, &(before.len()..before.len() + written.len()));
         Ok(Tokens { ids: ids(&encoding), text })
+    }
+
+    /// A conversation as the chat template writes it; `open`: with the model's turn opened.
+    ///
+    /// # Errors
+    /// No chat template, or one that refuses the conversation.
+    pub fn render_chat(&self, messages: &[Message], open: bool, chat: Chat) -> Result<String> {
+        self.template()?.render(messages, open, chat)
     }
 
     /// A conversation with the model's turn opened. Special tokens are the template's.
     ///
     /// # Errors
-    /// No chat template, or one that refuses the conversation.
-    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<i64>> {
-        let rendered = self.template()?.render(messages, true)?;
-        Ok(ids(&self.encoding(&rendered, false)?))
+    /// Those of [`render_chat`](Self::render_chat).
+    pub fn encode_chat(&self, messages: &[Message], chat: Chat) -> Result<Vec<i64>> {
+        Ok(ids(&self.encoding(&self.render_chat(messages, true, chat)?, false)?))
+    }
+
+    /// A request of the user's under instructions (none if empty), with the model's turn opened. A template that
+    /// refuses a system turn (Gemma 2) or passes over it gets the instructions in the user's turn: first they, then a
+    /// blank line, then the request.
+    ///
+    /// # Errors
+    /// Those of [`render_chat`](Self::render_chat); a template that leaves out what a user says in plain text.
+    pub fn encode_request(&self, instructions: &str, request: &str, chat: Chat) -> Result<Vec<i64>> {
+        let turns = |instructions: &str| {
+            [Message::new(Role::System, instructions), Message::new(Role::User, request)]
+        };
+        let user = |content: String| [Message::new(Role::User, content)];
+        let plain = self.render_chat(&user(PLACE.to_string()), true, chat)?;
+        ensure!(plain.contains(PLACE), "the chat template leaves the text out");
+        if instructions.is_empty() {
+            return self.encode_chat(&user(request.to_string()), chat);
+        }
+        let takes_them = self.render_chat(&turns(PLACE), true, chat).is_ok_and(|text| text.contains(PLACE));
+        if takes_them {
+            self.encode_chat(&turns(instructions), chat)
+        } else {
+            self.encode_chat(&user(format!("{instructions}\n\n{request}")), chat)
+        }
     }
 
     /// The prompt's ids, and those of a space and `word` as the tokenizer splits them after it.
@@ -171,6 +197,18 @@ impl Tokenizer {
         self.fast.decode(&ids, true).map_err(|e| anyhow!("decode tokens: {e}"))
     }
 
+    /// The tokens that hold at least one byte of `bytes`. An added token that reaches out of them has only taken the
+    /// white space beside it, and is none of them.
+    fn tokens_within(&self, encoding: &Encoding, bytes: &Range<usize>) -> Range<usize> {
+        let holds = |(&(from, to), id): (&(usize, usize), &u32)| {
+            let reaches_out = from < bytes.start || to > bytes.end;
+            from < to && from < bytes.end && to > bytes.start && !(reaches_out && self.added.contains(id))
+        };
+        let mut tokens = encoding.get_offsets().iter().zip(encoding.get_ids());
+        let start = tokens.clone().position(holds).unwrap_or(0);
+        start..tokens.rposition(holds).map_or(start, |last| last + 1)
+    }
+
     fn template(&self) -> Result<&ChatTemplate> {
         self.template.as_ref().context("the model has no chat template")
     }
@@ -186,34 +224,7 @@ fn ids(encoding: &Encoding) -> Vec<i64> {
     encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
 }
 
-/// The tokens that hold at least one byte of `bytes`.
-fn tokens_within(encoding: &Encoding, bytes: &Range<usize>) -> Range<usize> {
-    let holds = |&(from, to): &(usize, usize)| from < bytes.end && to > bytes.start && from < to;
-    let offsets = encoding.get_offsets();
-    let start = offsets.iter().position(holds).unwrap_or(0);
-    start..offsets.iter().rposition(holds).map_or(start, |last| last + 1)
-}
-
-/// The template in `tokenizer_config.json`: a string, or a list of named ones, of which `default`.
-fn chat_template(config: &Value) -> Option<String> {
-    match &config["chat_template"] {
-        Value::String(source) => Some(source.clone()),
-        Value::Array(named) => {
-            let default = named.iter().find(|t| t["name"] == "default")?;
-            Some(default["template"].as_str()?.to_string())
-        }
-        _ => None,
-    }
-}
-
-/// `bos_token` and its like: each a string, or a table with `content`.
-fn special_tokens(config: &Value) -> Vec<(String, String)> {
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
-        .into_iter()
-        .filter_map(|name| {
-            let token = &config[name];
-            let text = token.as_str().or_else(|| token["content"].as_str())?;
-            Some((name.to_string(), text.to_string()))
-        })
-        .collect()
+/// The text without white space at its ends, as templates trim it.
+fn ends_trimmed(text: &str) -> &str {
+    text.trim_matches(is_space)
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::key::{Digest, Key};
 use super::{Node, Plan, Set, Unit, UnitId, Work};
 use crate::config::{self, SourceKind, Writer};
-use crate::lm::{Dtype, decoder};
+use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
@@ -59,6 +59,7 @@ struct GenerateParams<'a> {
     top_k: usize,
     prompt: &'a str,
     system: &'a str,
+    chat: Chat,
     reject: &'a Reject,
 }
 
@@ -76,6 +77,9 @@ struct ActivationParams {
     layer: usize,
     from_token: usize,
     wrap: Wrap,
+    /// `None` where no template is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<Chat>,
     short: Short,
     store_dtype: StoreDtype,
 }
@@ -203,7 +207,7 @@ impl<'a> Builder<'a> {
     /// The stories that `model` writes: for itself (`own`), or for every reader.
     fn written_stories(&mut self, model: usize, own: bool) {
         let writer = &self.resolved.models[model];
-        let seed = self.resolved.experiment.seed;
+        let (seed, chat) = (self.resolved.experiment.seed, self.chat(model));
         for texts in self.sources() {
             let SourceKind::Generate { writer: who, params: source } = texts.kind else { continue };
             let name = match who {
@@ -222,12 +226,13 @@ impl<'a> Builder<'a> {
                     top_k: source.top_k,
                     prompt: &source.prompt,
                     system: &source.system,
+                    chat,
                     reject: &source.reject,
                 };
                 let numerics = Some(self.numerics(writer, None));
                 key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
             });
-            self.push(name, Work::Generate { source: source.clone(), items, seed }, Some(model), units);
+            self.push(name, Work::Generate { source: source.clone(), items, seed, chat }, Some(model), units);
         }
     }
 
@@ -259,7 +264,7 @@ impl<'a> Builder<'a> {
 
     fn activations(&mut self, model: usize, source: &str) -> usize {
         let reader = &self.resolved.models[model];
-        let params = &self.resolved.experiment.activations;
+        let (params, chat) = (&self.resolved.experiment.activations, self.chat(model));
         let own = format!("stories/{source}@{}", reader.name);
         let stories =
             self.find(&own).or_else(|| self.find(&format!("stories/{source}"))).expect("stories come first");
@@ -271,6 +276,7 @@ impl<'a> Builder<'a> {
                     layer,
                     from_token: params.from_token,
                     wrap: params.wrap,
+                    chat: (params.wrap != Wrap::Raw).then_some(chat),
                     short: params.short,
                     store_dtype: params.store_dtype,
                 };
@@ -286,7 +292,7 @@ impl<'a> Builder<'a> {
             }
         }
         let name = format!("activations/{}/{source}", reader.name);
-        self.push(name, Work::Activations(params.clone()), Some(model), units)
+        self.push(name, Work::Activations { params: params.clone(), chat }, Some(model), units)
     }
 
     fn vectors(&mut self, model: usize, source: &str, read: usize, neutral: Option<usize>) -> usize {
@@ -343,6 +349,12 @@ impl<'a> Builder<'a> {
             let units = vec![unit(keyed, 0..0, None, inputs)];
             self.push(format!("{name}/{}/{source}", reader.name), work, asks.then_some(model), units);
         }
+    }
+
+    /// What `model`'s chat template is told.
+    fn chat(&self, model: usize) -> Chat {
+        let experiment = &self.resolved.experiment;
+        Chat { date: experiment.date, thinking: experiment.models[model].thinking }
     }
 
     fn set(&self, reader: &Model, source: &str) -> Set {

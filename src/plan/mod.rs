@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 pub use build::{NEUTRAL, SHARD, build};
 
+use crate::lm::Chat;
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::{Columns, Generate, Item, Template};
 use crate::stages::{activations, vectors};
@@ -54,9 +55,9 @@ pub struct UnitId {
 #[derive(Clone, Debug)]
 pub enum Work {
     Template { source: Template, items: Vec<Item> },
-    Generate { source: Generate, items: Vec<Item>, seed: u64 },
+    Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
     File { path: PathBuf, columns: Columns, emotions: Option<Vec<String>> },
-    Activations(activations::Params),
+    Activations { params: activations::Params, chat: Chat },
     Neutral(vectors::Params),
     Vectors { params: vectors::Params, emotions: Vec<String>, set: Set },
     Analysis { name: String, analysis: Analysis, seed: u64, set: Set },
@@ -75,7 +76,7 @@ impl Work {
     pub fn stage(&self) -> &'static str {
         match self {
             Work::Template { .. } | Work::Generate { .. } | Work::File { .. } => "stories",
-            Work::Activations(_) => "activations",
+            Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",
             Work::Analysis { analysis, .. } => analysis.kind(),

@@ -247,7 +247,7 @@ fn named(mut table: Table, set: &Set) -> Table {
 
 /// What the report shows: every artifact that is there, and every word of the experiment that is printed.
 fn report_key(resolved: &Resolved, plan: &Plan, store: &Store) -> Key {
-    let read = plan.nodes.iter().filter(|node| !matches!(node.work, Work::Activations(_)));
+    let read = plan.nodes.iter().filter(|node| !matches!(node.work, Work::Activations { .. }));
     let there = read.flat_map(|node| {
         node.units.iter().map(move |u| (&node.name, u.key, store.contains(node.work.stage(), &u.key)))
     });

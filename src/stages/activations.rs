@@ -7,7 +7,7 @@ use half::f16;
 use serde::Serialize;
 
 use super::stories::{self, Story};
-use crate::lm::{Batch, Capture, LanguageModel};
+use crate::lm::{Batch, Capture, Chat, LanguageModel};
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Wrap;
@@ -49,12 +49,13 @@ pub enum StoreDtype {
 /// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in the stories' order.
 ///
 /// An activation is the mean, in fp32, of `resid_post` at a layer over the story's own tokens from `from_token` on.
-/// All layers come from one pass, which ends at the last of them. `progress` is told how many stories are done.
+/// `chat` is what the chat template is told where `params.wrap` asks for it. All layers come from one pass, which ends at the last of them. `progress` is told how many stories are done.
 ///
 /// An error names the story: one that is too short where `short` says so, one that cannot be wrapped or does not
 /// fit the model's context, one whose activation is NaN or infinite.
 pub fn run(
     params: &Params,
+    chat: Chat,
     layers: &[usize],
     stories: &Table,
     model: &LanguageModel,
@@ -62,7 +63,7 @@ pub fn run(
 ) -> Result<Vec<Table>> {
     let stories = stories::rows(stories)?;
     let last = *layers.iter().max().context("no layer is kept")?;
-    let rows = tokenize(params, &stories, model)?;
+    let rows = tokenize(params, chat, &stories, model)?;
     let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
     let mut done = 0;
@@ -96,10 +97,15 @@ struct Row<'a> {
 }
 
 /// The stories that are long enough, as tokens.
-fn tokenize<'a>(params: &Params, stories: &'a [Story], model: &LanguageModel) -> Result<Vec<Row<'a>>> {
+fn tokenize<'a>(
+    params: &Params,
+    chat: Chat,
+    stories: &'a [Story],
+    model: &LanguageModel,
+) -> Result<Vec<Row<'a>>> {
     let mut rows = Vec::with_capacity(stories.len());
     for story in stories {
-        let tokens = model.encode_wrapped(&story.text, params.wrap).with_context(|| name(story))?;
+        let tokens = model.encode_wrapped(&story.text, params.wrap, chat).with_context(|| name(story))?;
         let Some(pooled) = pooled(params, tokens.text).with_context(|| name(story))? else { continue };
         rows.push(Row { story, ids: tokens.ids, pooled });
     }

@@ -1,12 +1,13 @@
 //! Language models against what transformers computed (`tests/fixtures/make_fixtures.py`), the laws
 //! that hold for every model.
 
+mod chat;
 mod refusals;
 
 use emoflow::lm::weights;
 use emoflow::lm::{
-    Batch, Capture, Checkpoint, Decoder, Dtype, Hook, LanguageModel, LensNorm, Message, Positions, Role,
-    Sampling, Steer, Wrap,
+    Batch, Capture, Chat, Checkpoint, Decoder, Dtype, Hook, LanguageModel, LensNorm, Message, Positions,
+    Role, Sampling, Steer, Wrap,
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -142,13 +143,23 @@ fn chat_templates_agree_with_transformers() {
     for name in ["llama-gqa", "llama-bf16", "llama3-rope", "llama-untied"] {
         let model = load(name);
         assert!(model.has_chat_template());
-        assert_eq!(model.encode_chat(&chat).unwrap(), ids(&reference(name)["chat"]), "{name}");
-        let refused = model.encode_chat(&chat[2..]).unwrap_err();
+        assert_eq!(
+            model.encode_chat(&chat, Chat::default()).unwrap(),
+            ids(&reference(name)["chat"]),
+            "{name}"
+        );
+        let refused = model.encode_chat(&chat[2..], Chat::default()).unwrap_err();
         assert!(format!("{refused:#}").contains("turns must alternate"), "{refused:#}");
     }
     let without = load("llama-bias");
     assert!(!without.has_chat_template());
-    assert!(without.encode_wrapped("x", Wrap::User).unwrap_err().to_string().contains("no chat template"));
+    assert!(
+        without
+            .encode_wrapped("x", Wrap::User, Chat::default())
+            .unwrap_err()
+            .to_string()
+            .contains("no chat template")
+    );
 }
 
 #[test]
@@ -157,15 +168,15 @@ fn wrapped_text_keeps_its_own_tokens() {
         let model = load(name);
         for text in ["Mara laughs at the old map.", "user", "  The rain sang.\n", "café ✨", "a"] {
             for wrap in [Wrap::Raw, Wrap::User, Wrap::Assistant] {
-                let tokens = model.encode_wrapped(text, wrap).unwrap();
+                let tokens = model.encode_wrapped(text, wrap, Chat::default()).unwrap();
                 let own = model.decode(&tokens.ids[tokens.text.clone()]).unwrap();
                 assert_eq!(own.trim(), text.trim(), "{name}, {wrap:?}");
                 assert_eq!(tokens.ids.iter().filter(|&&id| id == 0).count(), 1, "{name}, {wrap:?}: one BOS");
             }
         }
-        let raw = model.encode_wrapped("user", Wrap::Raw).unwrap();
+        let raw = model.encode_wrapped("user", Wrap::Raw, Chat::default()).unwrap();
         assert_eq!((raw.text.start, raw.ids.len()), (1, raw.text.end));
-        assert!(model.encode_wrapped("user", Wrap::Assistant).unwrap().text.start > 10);
+        assert!(model.encode_wrapped("user", Wrap::Assistant, Chat::default()).unwrap().text.start > 10);
         assert_eq!(model.encode("").unwrap().text, 1..1, "no text has no tokens");
     }
 }

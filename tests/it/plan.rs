@@ -108,6 +108,24 @@ fn a_field_changes_what_is_downstream_of_it_and_nothing_else() {
         expected.sort();
         assert_eq!(found, expected, "{from} -> {to}");
     }
+    // What a chat template is told matters where it is rendered.
+    let dated = |text: &str| text.replacen("seed = 7", "seed = 7\ndate = \"2025-01-02\"", 1);
+    let mut found = changed(&before, &plan(&dated(EXPERIMENT)));
+    found.retain(|name| !name.ends_with("/own"));
+    assert_eq!(found, ["stories/own@tiny"]);
+    let wrapped = EXPERIMENT.replacen("from_token = 1", "from_token = 1\nwrap = \"user\"", 1);
+    let found = changed(&plan(&wrapped), &plan(&dated(&wrapped)));
+    assert!(found.contains(&"activations/tiny/said".to_string()), "{found:?}");
+    let read = |thinking| {
+        let text = EXPERIMENT.replacen(
+            "[stories.own.generate]\nmodel = \"self\"\ntopics = [\"a lost key\"]\nper_topic = 1\n",
+            "",
+            1,
+        );
+        let model = "path = \"tests/fixtures/llama-gqa\"";
+        plan(&text.replacen(model, &format!("{model}\nthinking = {thinking}"), 1))
+    };
+    assert_eq!(changed(&read(false), &read(true)), Vec::<String>::new(), "nothing is rendered");
     // The seed is the written stories' and the random directions'.
     let mut seeded = changed(&before, &plan(&EXPERIMENT.replacen("seed = 7", "seed = 8", 1)));
     seeded.retain(|name| !name.ends_with("/own"));

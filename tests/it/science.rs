@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use emoflow::lm::{LanguageModel, LensNorm, Positions};
+use emoflow::lm::{Chat, LanguageModel, LensNorm, Positions};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca};
@@ -72,7 +72,7 @@ fn compare(reference: &Value, texts: &Value) {
     let pool = |passages: &Value, emotions: Option<&[String]>| {
         let template = Template { passages: strings(passages) };
         let stories = template::run(&template, &template::items(&template, emotions)).unwrap();
-        activations::run(&params, &layers, &stories, &model, &mut |_, _| {}).unwrap()
+        activations::run(&params, Chat::default(), &layers, &stories, &model, &mut |_, _| {}).unwrap()
     };
     let activations = pool(&texts["passages"], Some(&emotions));
     let neutral = pool(&texts["neutral"], None);

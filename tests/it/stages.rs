@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Batch, Checkpoint, Dtype, LanguageModel, Positions, Steer};
+use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Positions, Steer};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
@@ -138,7 +138,7 @@ fn params(batch_tokens: usize) -> activations::Params {
 }
 
 fn activate(params: &activations::Params, layers: &[usize], model: &LanguageModel) -> Vec<Table> {
-    activations::run(params, layers, &some_stories(), model, &mut |_, _| {}).unwrap()
+    activations::run(params, Chat::default(), layers, &some_stories(), model, &mut |_, _| {}).unwrap()
 }
 
 fn values(table: &Table) -> Vec<f64> {
@@ -183,7 +183,8 @@ fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
     let none = activate(&deep, &[1], &model);
     assert_eq!((none[0].rows(), none[0].list("activation").unwrap().0), (0, model.spec.d_model));
     let error = activations::Params { short: Short::Error, ..deep.clone() };
-    let error = activations::run(&error, &[1], &some_stories(), &model, &mut |_, _| {}).unwrap_err();
+    let error =
+        activations::run(&error, Chat::default(), &[1], &some_stories(), &model, &mut |_, _| {}).unwrap_err();
     assert!(format!("{error:#}").contains("Rain fell."), "{error:#}");
     let whole = activate(&activations::Params { short: Short::Whole, ..deep }, &[1], &model);
     assert_eq!(whole[0].i32("n_tokens").unwrap(), lengths.iter().map(|n| *n as i32).collect::<Vec<_>>());
@@ -206,8 +207,10 @@ fn generation(min_tokens: usize, attempts: usize) -> Generate {
 fn write(params: &Generate, items: &[Item], run: u64, model: &LanguageModel) -> Vec<Story> {
     let seeds = generate::Seeds { run, writer: "w".into() };
     let mut last = (0, 0);
-    let table =
-        generate::run(params, items, model, "tiny", &seeds, &mut |done, of| last = (done, of)).unwrap();
+    let table = generate::run(params, items, model, Chat::default(), "tiny", &seeds, &mut |done, of| {
+        last = (done, of)
+    })
+    .unwrap();
     assert_eq!(last, (items.len(), items.len()));
     stories::rows(&table).unwrap()
 }

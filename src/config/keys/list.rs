@@ -60,6 +60,12 @@ pub static ROOT: Table = Table {
             "Every random draw follows from it: written stories, random directions.",
         ),
         key(
+            "date",
+            Type::Text,
+            Is("\"2024-07-26\""),
+            "The day, `YYYY-MM-DD`, that chat templates see where they ask for the date (`strftime_now`): results do not change with the clock.",
+        ),
+        key(
             "layers",
             LAYERS_TYPE,
             Is("{ depth = 0.667 }"),
@@ -135,6 +141,12 @@ static MODEL: Table = Table {
             "The type of weights and arithmetic.",
         ),
         key("layers", LAYERS_TYPE, Said("the experiment's `layers`"), "Instead of the experiment's."),
+        key(
+            "thinking",
+            Type::Bool,
+            Is("false"),
+            "What the chat template is told (`enable_thinking`, `thinking`) where stories are read through it; not for a model that writes stories.",
+        ),
     ],
 };
 

@@ -87,7 +87,12 @@ const NEUTRAL_PROMPT: Key = key(
     Is("\"Describe {topic} in a few plain sentences, without any feeling.\""),
     "What the writer is asked, with `{topic}`.",
 );
-const SYSTEM: Key = key("system", Type::Text, Is("\"\""), "The system message, as it stands; empty: none.");
+const SYSTEM: Key = key(
+    "system",
+    Type::Text,
+    Is("\"\""),
+    "The system message, as it stands; empty: none. A chat template without a system turn (Gemma 2) gets it at the beginning of the user's turn, with a blank line after it.",
+);
 const REJECT_KEY: Key =
     key("reject", Type::Table(&REJECT), Is("{}"), "Which stories are thrown away and written again.");
 const NEUTRAL_REJECT_KEY: Key =

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
-use crate::lm::{LanguageModel, Message, Role, Sampling};
+use crate::lm::{Chat, LanguageModel, Sampling};
 use crate::store::table::Table;
 
 /// Raised when the same model and seeds would give other stories.
@@ -56,7 +56,8 @@ pub fn items(params: &Generate, emotions: Option<&[String]>) -> Vec<Item> {
 
 /// The stories of `items`, in their order, written by `model`.
 ///
-/// Through the chat template where the model has one, else from the bare prompt. What `reject` refuses is written
+/// Through the chat template where the model has one, which is told `chat`; else from the bare prompt. A template
+/// without a system turn gets `system` at the beginning of the user's, with a blank line after it. What `reject` refuses is written
 /// again with another seed, all refused stories together, up to `reject.attempts` times in all; a story that no
 /// attempt brought is left out of the table, so fewer rows than items tell how many are missing. `progress` is told
 /// how many stories are settled or being settled.
@@ -66,6 +67,7 @@ pub fn run(
     params: &Generate,
     items: &[Item],
     model: &LanguageModel,
+    chat: Chat,
     writer: &str,
     seeds: &Seeds,
     progress: &mut dyn FnMut(usize, usize),
@@ -81,7 +83,7 @@ pub fn run(
     for attempt in 0..params.reject.attempts.max(1) {
         for batch in std::mem::take(&mut open).chunks(BATCH) {
             let settled = stories.iter().flatten().count();
-            let requests = batch.iter().map(|&at| request(params, &items[at], model));
+            let requests = batch.iter().map(|&at| request(params, &items[at], model, chat));
             let requests = requests.collect::<Result<Vec<_>>>()?;
             let drawn: Vec<u64> = batch.iter().map(|&at| seeds.seed(&items[at], attempt)).collect();
             let written = model
@@ -123,14 +125,12 @@ fn prompt(params: &Generate, item: &Item) -> String {
 }
 
 /// The request as tokens.
-fn request(params: &Generate, item: &Item, model: &LanguageModel) -> Result<Vec<i64>> {
+fn request(params: &Generate, item: &Item, model: &LanguageModel, chat: Chat) -> Result<Vec<i64>> {
     let prompt = prompt(params, item);
     if !model.has_chat_template() {
         return Ok(model.encode(&prompt).with_context(|| name(item))?.ids);
     }
-    let system = (!params.system.is_empty()).then(|| Message::new(Role::System, &params.system));
-    let messages: Vec<Message> = system.into_iter().chain([Message::new(Role::User, &prompt)]).collect();
-    model.encode_chat(&messages).with_context(|| name(item))
+    model.encode_request(&params.system, &prompt, chat).with_context(|| name(item))
 }
 
 /// Whether a text is thrown away: it is empty, too short, or names its emotion.

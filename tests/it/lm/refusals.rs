@@ -165,7 +165,8 @@ fn an_endless_template_ends() {
     std::fs::write(dir.path().join("chat_template.jinja"), endless).unwrap();
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
     let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
-    let error = model.encode_chat(&[Message::new(Role::User, "hi")]).unwrap_err();
+    let error =
+        model.encode_chat(&[Message::new(Role::User, "hi")], emoflow::lm::Chat::default()).unwrap_err();
     assert!(format!("{error:#}").contains("fuel"), "{error:#}");
 }
 
