@@ -89,6 +89,7 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Outcome {
     let mut run = Run {
+        resolved,
         plan,
         store,
         progress,
@@ -158,6 +159,7 @@ fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet
 }
 
 struct Run<'a> {
+    resolved: &'a Resolved,
     plan: &'a Plan,
     store: &'a Store,
     progress: &'a dyn Progress,
@@ -201,7 +203,8 @@ impl Run<'_> {
             }
             return done;
         }
-        let result = self.units(index, node, missing);
+        let fetched = node.model.map_or(Ok(()), |model| self.resolved.models[model].fetch(self.progress));
+        let result = fetched.and_then(|()| self.units(index, node, missing));
         done.seconds = begun.elapsed().as_secs_f64();
         match result {
             Ok(()) => {
