@@ -173,7 +173,6 @@ struct Run<'a> {
 impl Run<'_> {
     /// Runs the `missing` units of a node.
     fn node(&mut self, index: usize, node: &Node, missing: &[usize]) -> NodeOutcome {
-        let begun = Instant::now();
         let mut done = NodeOutcome {
             name: node.name.clone(),
             key: node.units.first().map(|u| u.key),
@@ -204,6 +203,7 @@ impl Run<'_> {
             return done;
         }
         let fetched = node.model.map_or(Ok(()), |model| self.resolved.models[model].fetch(self.progress));
+        let begun = Instant::now();
         let result = fetched.and_then(|()| self.units(index, node, missing));
         done.seconds = begun.elapsed().as_secs_f64();
         match result {

@@ -232,6 +232,24 @@ fn two_runs_at_once_fetch_once() {
 }
 
 #[test]
+fn a_revision_is_a_branch_or_a_commit() {
+    let hub = Hub::start("llama-gqa");
+    let dir = tempfile::tempdir().unwrap();
+    let refs = home(dir.path()).join("refs");
+    let commit = format!("models.tiny.revision={COMMIT}");
+    succeeds(&run(dir.path(), &hub, &["--set", &commit]), "ran 5,");
+    assert!(!refs.exists(), "a commit needs no note");
+    succeeds(&run(dir.path(), &hub, &["--set", &commit, "--offline"]), "ran 0,");
+    fails(&run(dir.path(), &hub, &["--offline"]), &["tests/tiny at main is not in `"]);
+    let branch = "models.tiny.revision=refs/pr/1";
+    hub.fetched();
+    succeeds(&run(dir.path(), &hub, &["--set", branch]), "ran 0,");
+    assert_eq!(hub.fetched(), Vec::<String>::new());
+    assert_eq!(std::fs::read_to_string(refs.join("refs/pr/1")).unwrap(), COMMIT);
+    succeeds(&run(dir.path(), &hub, &["--set", branch, "--offline"]), "ran 0,");
+}
+
+#[test]
 fn progress_is_as_asked_for() {
     let shown = |style: &[&str]| {
         let hub = Hub::start("llama-gqa");

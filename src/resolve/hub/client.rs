@@ -37,7 +37,7 @@ pub enum Trouble {
         /// `X-Error-Message`; may be empty.
         message: String,
     },
-    /// Nobody was there to ask.
+    /// Nobody could be asked.
     Unreachable(String),
     /// It may go better later.
     Passing { why: String, wait: Option<Duration> },
@@ -186,9 +186,10 @@ impl Client {
                     None => return Err(Trouble::passing(format!("status {status} leads nowhere"))),
                 },
                 status @ (408 | 429 | 500..) => {
-                    let wait = text(&headers, "retry-after").and_then(|seconds| seconds.parse().ok());
-                    let why = format!("status {status}");
-                    return Err(Trouble::Passing { why, wait: wait.map(Duration::from_secs) });
+                    return Err(Trouble::Passing {
+                        why: format!("status {status}"),
+                        wait: asked_wait(&headers),
+                    });
                 }
                 // Storage's addresses are valid for a while only; the hub gives a new one.
                 status if !at_hub => {
@@ -255,16 +256,29 @@ impl<'a> Patience<'a> {
     }
 }
 
+/// A connection that broke may hold the next time. One that was never made (no such host, a certificate that does not
+/// fit) is left to who asked.
 fn failed(error: ureq::Error) -> Trouble {
-    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    let away = match &error {
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
-        ureq::Error::Timeout(timeout) => matches!(timeout, Timeout::Resolve | Timeout::Connect),
-        ureq::Error::Io(e) => matches!(e.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, UnexpectedEof};
+    let broke = match &error {
+        ureq::Error::Protocol(_) => true,
+        ureq::Error::Timeout(timeout) => !matches!(timeout, Timeout::Resolve | Timeout::Connect),
+        ureq::Error::Io(error) => {
+            [BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, UnexpectedEof]
+                .contains(&error.kind())
+        }
         _ => false,
     };
-    if away { Trouble::Unreachable(error.to_string()) } else { Trouble::passing(error.to_string()) }
+    if broke { Trouble::passing(error.to_string()) } else { Trouble::Unreachable(error.to_string()) }
+}
+
+/// How long an answer asks to wait: `Retry-After: 5`, or the hub's own `RateLimit: "api";r=0;t=5`.
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let limit = || {
+        text(headers, "ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok())
+    };
+    let after = text(headers, "retry-after").and_then(|seconds| seconds.trim().parse().ok());
+    after.or_else(limit).map(Duration::from_secs)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -313,6 +327,34 @@ mod tests {
         assert_eq!(join("https://hub.co/a/b", "c"), "https://hub.co/a/c");
         assert_eq!(join("https://hub.co/a/b", "//cdn.co/c"), "https://cdn.co/c");
         assert_eq!(join("https://hub.co/a/b", "http://cdn.co/c"), "http://cdn.co/c");
+    }
+
+    #[test]
+    fn a_wait_is_read_in_both_forms() {
+        let wait = |name: &'static str, value: &str| {
+            asked_wait(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+        };
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("ratelimit", "\"api\";r=0;t=54"), Some(Duration::from_secs(54)));
+        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(wait("other", "7"), None);
+    }
+
+    #[test]
+    fn patience_ends() {
+        let none = crate::progress::Silent;
+        let at_once = || Trouble::Passing { why: "busy".into(), wait: Some(Duration::ZERO) };
+        let mut patience = Patience::new(&none);
+        for _ in 1..ATTEMPTS {
+            patience.wait(at_once()).unwrap();
+        }
+        assert_eq!(patience.wait(at_once()).unwrap_err().to_string(), "busy, 6 times in a row");
+        patience.renew();
+        patience.wait(at_once()).unwrap();
+        let long = Trouble::Passing { why: "busy".into(), wait: Some(Duration::from_secs(3600)) };
+        assert_eq!(patience.wait(long).unwrap_err().to_string(), "busy, asks to wait 3600 s");
+        let refused = Trouble::Refused { status: 404, code: "RepoNotFound".into(), message: String::new() };
+        assert_eq!(patience.wait(refused).unwrap_err().to_string(), "status 404: RepoNotFound");
     }
 
     #[test]

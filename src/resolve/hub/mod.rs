@@ -71,6 +71,7 @@ impl Hub {
     /// No such repository or revision; one without access; no answer and no copy.
     pub fn pin(self: &Arc<Hub>, repo: &str, revision: &str, progress: &dyn Progress) -> Result<Snapshot> {
         let Some(client) = &self.client else { return self.cached(repo, revision) };
+        self.settings.check()?;
         let path = format!("api/models/{repo}/revision/{}?blobs=true", escaped(revision));
         let trouble = match client.read(&path, progress) {
             Ok(answer) => {
@@ -109,14 +110,12 @@ impl Hub {
         let cache = &self.settings.cache;
         let commit = Place::new(cache, repo).commit(revision);
         let snapshot = self.at(repo, revision, commit, Vec::new());
+        let advice = "run once with the network; from then on `--offline` does";
         if !snapshot.dir().join("config.json").exists() {
-            bail!("{repo} at {revision} is not in `{}`: run once with the network", cache.display());
+            bail!("{repo} at {revision} is not in `{}`: {advice}", cache.display());
         }
         if let Err(why) = snapshot.checkpoint() {
-            bail!(
-                "{repo} at {revision} is not whole in `{}` ({why:#}): run once with the network",
-                cache.display()
-            );
+            bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {advice}", cache.display());
         }
         Ok(snapshot)
     }

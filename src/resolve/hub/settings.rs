@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, ensure};
+
 /// What the environment says of the hub.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -34,6 +36,27 @@ impl Settings {
     /// Reads the environment and the token file.
     pub fn from_env() -> Settings {
         Settings::read(&|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
+    }
+
+    /// Refuses what no request can be made with.
+    ///
+    /// # Errors
+    /// An endpoint that is no URL; a token that does not fit into a request.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            ["https://", "http://"].iter().any(|scheme| self.endpoint.starts_with(scheme)),
+            "HF_ENDPOINT is `{}`: it must begin with https:// or http://",
+            self.endpoint
+        );
+        if let Some(token) = &self.token {
+            let plain = token.secret.bytes().all(|byte| byte.is_ascii_graphic());
+            ensure!(
+                plain,
+                "the token from {} has a space or another character that no token has",
+                token.origin
+            );
+        }
+        Ok(())
     }
 
     fn read(variable: &dyn Fn(&str) -> Option<String>) -> Settings {
@@ -113,5 +136,14 @@ mod tests {
         }
         assert!(!settings(&[]).offline);
         assert_eq!(settings(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
+    }
+
+    #[test]
+    fn what_no_request_can_be_made_with_is_refused() {
+        settings(&[("HF_TOKEN", "hf_abc")]).check().unwrap();
+        let said = settings(&[("HF_ENDPOINT", "mirror:80")]).check().unwrap_err().to_string();
+        assert!(said.starts_with("HF_ENDPOINT is `mirror:80`"), "{said}");
+        let said = settings(&[("HF_TOKEN", "hf\nabc")]).check().unwrap_err().to_string();
+        assert!(said.starts_with("the token from HF_TOKEN") && !said.contains("abc"), "{said}");
     }
 }

@@ -208,7 +208,8 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
         let location = asked.path.replace("tests/tiny", name);
         return Reply { status: 307, headers: format!("location: {location}\r\n"), ..Reply::default() };
     }
-    if asked.path == format!("/api/models/{name}/revision/main?blobs=true") {
+    let revisions = ["main", "refs%2Fpr%2F1", &state.commit];
+    if revisions.iter().any(|r| asked.path == format!("/api/models/{name}/revision/{r}?blobs=true")) {
         return Reply { status: 200, body: listing(state).into_bytes(), ..Reply::default() };
     }
     let resolve = format!("/{name}/resolve/{}/", state.commit);
