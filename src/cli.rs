@@ -13,7 +13,7 @@ use crate::config::problem::Problems;
 use crate::execute::{self, Outcome};
 use crate::lm::device;
 use crate::plan::{self, Plan};
-use crate::progress::{self, Style};
+use crate::progress::{self, Progress, Style};
 use crate::resolve::{self, Resolved};
 use crate::results;
 use crate::store::Store;
@@ -166,12 +166,14 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             Ok(0)
         }
         Command::Plan { experiment, machine, json } => {
-            let prepared = prepare(&experiment, &machine, Access::Look)?;
+            let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
             print_plan(&prepared, json, out)?;
             Ok(0)
         }
         Command::Report { experiment, machine, open } => {
-            let Prepared { resolved, plan, store, results } = prepare(&experiment, &machine, Access::Write)?;
+            let progress = progress::start(Style::Auto);
+            let Prepared { resolved, plan, store, results } =
+                prepare(&experiment, &machine, Access::Write, &*progress)?;
             let report = results::write(&resolved, &plan, &store, &results)?;
             writeln!(out, "{}", report.display())?;
             if open {
@@ -191,14 +193,15 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             json,
         } => {
             let begun = std::time::Instant::now();
-            let Prepared { resolved, plan, store, results } = prepare(&experiment, &machine, Access::Write)?;
+            let progress = progress::start(if quiet { Style::None } else { progress });
+            let Prepared { resolved, plan, store, results } =
+                prepare(&experiment, &machine, Access::Write, &*progress)?;
             let selected = plan.select(&only);
             if selected.is_empty() {
                 eprintln!("error: no node matches {}; there are:", only.join(", "));
                 plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
                 return Ok(4);
             }
-            let progress = progress::start(if quiet { Style::None } else { progress });
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
@@ -230,7 +233,12 @@ enum Access {
     Write,
 }
 
-fn prepare(experiment: &ExperimentArgs, machine: &MachineArgs, access: Access) -> Result<Prepared> {
+fn prepare(
+    experiment: &ExperimentArgs,
+    machine: &MachineArgs,
+    access: Access,
+    progress: &dyn Progress,
+) -> Result<Prepared> {
     let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let folder =
@@ -241,7 +249,7 @@ fn prepare(experiment: &ExperimentArgs, machine: &MachineArgs, access: Access) -
         store = store.read_only();
     }
     let results = folder(&machine.results, "results").join(&checked.name);
-    let resolved = resolve::resolve(checked, &store, device, machine.offline)?;
+    let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
     let plan = plan::build(&resolved);
     Ok(Prepared { resolved, plan, store, results })
 }

@@ -89,6 +89,7 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Outcome {
     let mut run = Run {
+        resolved,
         plan,
         store,
         progress,
@@ -158,6 +159,7 @@ fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet
 }
 
 struct Run<'a> {
+    resolved: &'a Resolved,
     plan: &'a Plan,
     store: &'a Store,
     progress: &'a dyn Progress,
@@ -171,7 +173,6 @@ struct Run<'a> {
 impl Run<'_> {
     /// Runs the `missing` units of a node.
     fn node(&mut self, index: usize, node: &Node, missing: &[usize]) -> NodeOutcome {
-        let begun = Instant::now();
         let mut done = NodeOutcome {
             name: node.name.clone(),
             key: node.units.first().map(|u| u.key),
@@ -201,7 +202,9 @@ impl Run<'_> {
             }
             return done;
         }
-        let result = self.units(index, node, missing);
+        let fetched = node.model.map_or(Ok(()), |model| self.resolved.models[model].fetch(self.progress));
+        let begun = Instant::now();
+        let result = fetched.and_then(|()| self.units(index, node, missing));
         done.seconds = begun.elapsed().as_secs_f64();
         match result {
             Ok(()) => {

@@ -43,7 +43,15 @@ impl Checkpoint {
     /// A file that is missing; a checkpoint that is stored as pickle only; a shard index that names
     /// anything but plain file names.
     pub fn open(dir: &Path) -> Result<Checkpoint> {
-        open(dir).with_context(|| format!("checkpoint {}", dir.display()))
+        Checkpoint::open_with(dir, &[])
+    }
+
+    /// Like [`Checkpoint::open`], for a folder that will have the files called `promised` before weights are read.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`].
+    pub fn open_with(dir: &Path, promised: &[&str]) -> Result<Checkpoint> {
+        open(dir, promised).with_context(|| format!("checkpoint {}", dir.display()))
     }
 
     /// Every file that decides what the model computes, with its role, in a fixed order: weights,
@@ -99,15 +107,16 @@ impl Checkpoint {
     }
 }
 
-fn open(dir: &Path) -> Result<Checkpoint> {
+fn open(dir: &Path, promised: &[&str]) -> Result<Checkpoint> {
     ensure!(dir.is_dir(), "there is no such folder");
-    let optional = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
+    let optional =
+        |name: &str| Some(dir.join(name)).filter(|path| path.is_file() || promised.contains(&name));
     let needed = |name: &str| optional(name).with_context(|| format!("there is no `{name}`"));
     let config = needed("config.json")?;
     let (weights, index) = match (optional("model.safetensors"), optional("model.safetensors.index.json")) {
         (Some(single), _) => (vec![single], None),
-        (None, Some(index)) => (shards(dir, &index)?, Some(index)),
-        (None, None) => return Err(no_weights(dir)),
+        (None, Some(index)) => (shards(dir, &index, promised)?, Some(index)),
+        (None, None) => return Err(no_weights(dir, promised)),
     };
     let tokenizer = needed("tokenizer.json").context(
         "only fast tokenizers are read; transformers writes one: \
@@ -127,7 +136,7 @@ fn open(dir: &Path) -> Result<Checkpoint> {
 
 /// The shards that an index names, each of which must be a plain file name in the same folder. The
 /// file itself may be a link, as in the hub's own cache.
-fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+fn shards(dir: &Path, index: &Path, promised: &[&str]) -> Result<Vec<PathBuf>> {
     let json = read_json(index, LARGEST_TOKENIZER)?;
     let map = json["weight_map"].as_object().context("the shard index has no `weight_map`")?;
     let mut names = BTreeSet::new();
@@ -142,17 +151,16 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     }
     ensure!(!names.is_empty(), "the shard index names no file");
     for name in &names {
-        ensure!(dir.join(name).is_file(), "shard `{name}` is missing");
+        ensure!(dir.join(name).is_file() || promised.contains(name), "shard `{name}` is missing");
     }
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
-fn no_weights(dir: &Path) -> anyhow::Error {
-    let is_pickle = |name: &str| [".bin", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending));
-    let pickle = fs::read_dir(dir).into_iter().flatten().flatten().find_map(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        is_pickle(&name).then_some(name)
-    });
+fn no_weights(dir: &Path, promised: &[&str]) -> anyhow::Error {
+    let is_pickle = |name: &String| [".bin", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending));
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let pickle = names.chain(promised.iter().map(|name| name.to_string())).find(is_pickle);
     match pickle {
         Some(name) => anyhow::anyhow!(
             "`{name}` is a pickle, which can run code when it is read; only safetensors are. Convert it where you \

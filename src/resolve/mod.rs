@@ -5,6 +5,7 @@ mod hub;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -15,8 +16,10 @@ use crate::lm::device::Choice;
 use crate::lm::{Checkpoint, Dtype, Spec};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
+use crate::progress::Progress;
 use crate::stages::stories::{Columns, file};
 use crate::store::Store;
+use hub::{Hub, Snapshot};
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Resolved {
     pub device: Choice,
 }
 
-/// A model whose checkpoint is here and whose content is known.
+/// A model whose content is known; its weights may still be on the hub.
 #[derive(Debug)]
 pub struct Model {
     pub name: String,
@@ -36,7 +39,10 @@ pub struct Model {
     pub origin: String,
     /// The hub's commit; `None` for a folder.
     pub commit: Option<String>,
+    /// Its weights are on this machine after [`Model::fetch`].
     pub checkpoint: Checkpoint,
+    /// Where the rest of it is; `None` for a folder.
+    snapshot: Option<Snapshot>,
     pub spec: Spec,
     pub dtype: Dtype,
     /// Why that dtype.
@@ -59,7 +65,7 @@ pub struct StoryFile {
 /// A model that has been found but not yet digested.
 struct Found {
     origin: String,
-    commit: Option<String>,
+    snapshot: Option<Snapshot>,
     checkpoint: Checkpoint,
     spec: Spec,
     layers: Vec<usize>,
@@ -68,8 +74,10 @@ struct Found {
 /// What is wrong with what a file asks for, without the network and without reading weights. A hub model that is not
 /// on this machine yet is not a problem.
 pub fn check(asked: &Asked) -> Vec<Problem> {
+    let hub = Hub::open(true);
+    let models = asked.models.iter();
     let mut problems: Vec<Problem> =
-        asked.models.iter().filter_map(|model| find(asked, model, Network::Local).err().flatten()).collect();
+        models.filter_map(|model| find(asked, model, &hub, Reach::Here).err().flatten()).collect();
     for StoryPath { path, columns, emotions, span, .. } in story_paths(asked) {
         if let Err(error) = file::count(path, columns, emotions) {
             problems.push(Problem::at(span.clone(), format!("{error:#}")));
@@ -78,16 +86,23 @@ pub fn check(asked: &Asked) -> Vec<Problem> {
     problems
 }
 
-/// Pins every model, file and the device of `experiment`.
+/// Pins every model, file and the device of `experiment`. Fetches what is small; weights stay on the hub until
+/// [`Model::fetch`]. `offline` opens no socket.
 ///
 /// # Errors
 /// A [`Problems`] where the experiment file asks for what is not there; else what the hub or the disk said.
-pub fn resolve(experiment: Experiment, store: &Store, device: Choice, offline: bool) -> Result<Resolved> {
-    let network = if offline { Network::Cached } else { Network::Hub };
+pub fn resolve(
+    experiment: Experiment,
+    store: &Store,
+    device: Choice,
+    offline: bool,
+    progress: &dyn Progress,
+) -> Result<Resolved> {
+    let hub = Hub::open(offline);
     let mut problems = Vec::new();
     let mut models = Vec::new();
     for model in &experiment.models {
-        match find(&experiment.asked(), model, network) {
+        match find(&experiment.asked(), model, &hub, Reach::Hub(progress)) {
             Ok(Some(found)) => models.push(pin(model, found, store)?),
             Ok(None) => unreachable!("only a check leaves a model unfound"),
             Err(Some(problem)) => problems.push(problem),
@@ -111,20 +126,23 @@ pub fn resolve(experiment: Experiment, store: &Store, device: Choice, offline: b
 }
 
 /// How far to look for a model.
-#[derive(Clone, Copy, PartialEq)]
-enum Network {
+#[derive(Clone, Copy)]
+enum Reach<'a> {
     /// What is on this machine; what is not is left out.
-    Local,
-    /// What is on this machine; what is not is an error.
-    Cached,
-    /// The hub.
-    Hub,
+    Here,
+    /// What the hub has; what it has not is an error.
+    Hub(&'a dyn Progress),
 }
 
 /// The checkpoint of `model`, its spec and its kept layers.
-fn find(asked: &Asked, model: &config::Model, network: Network) -> Result<Option<Found>, Option<Problem>> {
+fn find(
+    asked: &Asked,
+    model: &config::Model,
+    hub: &Arc<Hub>,
+    reach: Reach<'_>,
+) -> Result<Option<Found>, Option<Problem>> {
     let problem = |error: anyhow::Error| Some(Problem::at(model.source_span.clone(), format!("{error:#}")));
-    let (dir, origin, commit) = match &model.source {
+    let (checkpoint, origin, snapshot) = match &model.source {
         ModelSource::Path(path) => {
             if !path.is_dir() {
                 let problem =
@@ -135,21 +153,23 @@ fn find(asked: &Asked, model: &config::Model, network: Network) -> Result<Option
                 ))));
             }
             let shown = path.strip_prefix(asked.root).unwrap_or(path);
-            (path.clone(), shown.display().to_string(), None)
+            (Checkpoint::open(path).map_err(problem)?, shown.display().to_string(), None)
         }
         ModelSource::Repo { repo, revision } => {
-            let pinned = match network {
-                Network::Hub => hub::fetch(repo, revision).map_err(problem)?,
-                Network::Cached => hub::cached(repo, revision).map_err(problem)?,
-                Network::Local => match hub::cached(repo, revision) {
-                    Ok(pinned) => pinned,
+            let snapshot = match reach {
+                Reach::Hub(progress) => hub.pin(repo, revision, progress).map_err(problem)?,
+                Reach::Here => match hub.cached(repo, revision) {
+                    Ok(snapshot) => snapshot,
                     Err(_) => return Ok(None),
                 },
             };
-            (pinned.dir, repo.clone(), Some(pinned.commit))
+            let checkpoint = snapshot.checkpoint().map_err(problem)?;
+            if let Reach::Hub(progress) = reach {
+                snapshot.prepare_weights(&checkpoint.weights, progress).map_err(problem)?;
+            }
+            (checkpoint, repo.clone(), Some(snapshot))
         }
     };
-    let checkpoint = Checkpoint::open(&dir).map_err(problem)?;
     let spec = checkpoint.spec().map_err(problem)?;
     let mut layers = Vec::new();
     if let Some(wanted) = model.layers.as_ref().or(asked.layers) {
@@ -157,7 +177,7 @@ fn find(asked: &Asked, model: &config::Model, network: Network) -> Result<Option
             Some(Problem::at(model.layers_span.clone(), format!("model `{}`: {message}", model.name)))
         })?;
     }
-    Ok(Some(Found { origin, commit, checkpoint, spec, layers }))
+    Ok(Some(Found { origin, snapshot, checkpoint, spec, layers }))
 }
 
 fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
@@ -167,14 +187,17 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         sha256: Digest,
     }
     let files = found.checkpoint.files().into_iter().map(|(name, path)| {
-        let sha256 = store.digest_file(&path).with_context(|| format!("digest model `{}`", model.name))?;
+        let promised = found.snapshot.as_ref().and_then(|snapshot| snapshot.promised(&path));
+        let digest = promised.map_or_else(|| store.digest_file(&path), Ok);
+        let sha256 = digest.with_context(|| format!("digest model `{}`", model.name))?;
         Ok(File { name, sha256 })
     });
     let files = files.collect::<Result<Vec<_>>>()?;
     Ok(Model {
         name: model.name.clone(),
         origin: found.origin,
-        commit: found.commit,
+        commit: found.snapshot.as_ref().map(|snapshot| snapshot.commit.clone()),
+        snapshot: found.snapshot,
         dtype: model.dtype.unwrap_or(found.spec.dtype),
         dtype_reason: if model.dtype.is_some() {
             "asked for in the experiment file"
@@ -212,6 +235,17 @@ fn story_paths<'a>(asked: &Asked<'a>) -> Vec<StoryPath<'a>> {
 }
 
 impl Model {
+    /// Has the weights be on this machine: what is missing of them is fetched.
+    ///
+    /// # Errors
+    /// What the hub, the network or the disk says, with what to do.
+    pub fn fetch(&self, progress: &dyn Progress) -> Result<()> {
+        match &self.snapshot {
+            Some(snapshot) => snapshot.fetch_weights(&self.checkpoint.weights, progress),
+            None => Ok(()),
+        }
+    }
+
     /// For people: where it is from, and at which commit.
     pub fn shown(&self) -> String {
         match &self.commit {

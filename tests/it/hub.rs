@@ -1,13 +1,14 @@
-//! The real program against a small local server that plays the hub.
+//! The real program against a small local server that plays the hub: what is fetched, when, and where it goes.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+mod faults;
+mod refusals;
+mod server;
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
 
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+use server::{COMMIT, Hub};
 
 const EXPERIMENT: &str = r#"
 layers = [0]
@@ -22,152 +23,250 @@ from_token = 0
 [analysis.similarity.cosine]
 "#;
 
-/// A hub with one repository, `tests/tiny`, that `token` opens; counts what it is asked for.
-struct Hub {
-    url: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Hub {
-    fn start(token: Option<&'static str>) -> Hub {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-gqa");
-        let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            files.insert(entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap());
-        }
-        files.insert("pytorch_model.bin".to_string(), b"not to be fetched".to_vec());
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                answer(stream, &files, token, &log);
-            }
-        });
-        Hub { url, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.asked.lock().unwrap())
-    }
-}
-
-/// Reads one request and answers it; the connection ends.
-fn answer(
-    stream: TcpStream,
-    files: &BTreeMap<String, Vec<u8>>,
-    token: Option<&str>,
-    log: &Mutex<Vec<String>>,
-) {
-    let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-    let Some(request) = lines.next() else { return };
-    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let header = |name: &str| {
-        let line = headers.iter().find(|h| h.to_lowercase().starts_with(&format!("{name}:")))?;
-        Some(line.split_once(':')?.1.trim().to_string())
-    };
-    let path = request.split(' ').nth(1).unwrap_or_default().to_string();
-    log.lock().unwrap().push(path.clone());
-    let allowed = token.is_none_or(|t| header("authorization") == Some(format!("Bearer {t}")));
-    let file = path
-        .strip_prefix(&format!("/tests/tiny/resolve/{COMMIT}/"))
-        .and_then(|name| files.get_key_value(name));
-    let (status, more, body) = if !allowed {
-        ("401 Unauthorized", String::new(), Vec::new())
-    } else if path == "/api/models/tests/tiny/revision/main" {
-        let siblings: Vec<String> =
-            files.keys().map(|name| format!("{{\"rfilename\": \"{name}\"}}")).collect();
-        let body = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{}]}}", siblings.join(", "));
-        ("200 OK", String::new(), body.into_bytes())
-    } else if let Some((name, content)) = file {
-        let range = header("range").and_then(|r| {
-            let (first, last) = r.strip_prefix("bytes=")?.split_once('-')?;
-            let end = last.parse().map_or(content.len(), |last: usize| (last + 1).min(content.len()));
-            Some(first.parse::<usize>().ok()?..end)
-        });
-        let range = range.unwrap_or(0..content.len());
-        let more = format!(
-            "x-repo-commit: {COMMIT}\r\netag: \"etag-{name}\"\r\ncontent-range: bytes {}-{}/{}\r\n",
-            range.start,
-            range.end - 1,
-            content.len()
-        );
-        ("206 Partial Content", more, content[range].to_vec())
-    } else {
-        ("404 Not Found", String::new(), Vec::new())
-    };
-    let head =
-        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n", body.len());
-    let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(&body));
-}
-
-/// `emoflow run` on the experiment in `dir`, with the hub at `url`.
-fn run(dir: &Path, url: &str, more: &[&str], environment: &[(&str, &str)]) -> Output {
+/// `emoflow <command> <experiment>` in the project `dir`, with the hub at `url`.
+fn command(dir: &Path, url: &str, experiment: &str, more: &[&str]) -> Command {
     std::fs::write(dir.join("emoflow.toml"), "").unwrap();
-    std::fs::write(dir.join("exp.toml"), EXPERIMENT).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_emoflow"))
-        .args(["run", "exp.toml", "--device", "cpu", "--quiet"])
-        .args(more)
-        .current_dir(dir)
-        .env("HF_HOME", dir.join("hf"))
-        .env("HF_ENDPOINT", url)
-        .env_remove("HF_TOKEN")
-        .env_remove("HF_HUB_OFFLINE")
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap()
+    std::fs::write(dir.join("exp.toml"), experiment).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+    command.args([more[0], "exp.toml"]).args(&more[1..]).current_dir(dir);
+    if more[0] != "check" {
+        command.args(["--device", "cpu"]);
+    }
+    for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "EMOFLOW_CACHE"] {
+        command.env_remove(name);
+    }
+    command.env("HF_HOME", dir.join("hf")).env("HF_ENDPOINT", url).env("NO_PROXY", "127.0.0.1");
+    command
 }
 
+fn run(dir: &Path, hub: &Hub, more: &[&str]) -> Output {
+    command(dir, &hub.url, EXPERIMENT, &[&["run", "--quiet"], more].concat()).output().unwrap()
+}
+
+fn plan(dir: &Path, hub: &Hub, more: &[&str]) -> Output {
+    command(dir, &hub.url, EXPERIMENT, &[&["plan"], more].concat()).output().unwrap()
+}
+
+/// Everything that it printed.
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
+#[track_caller]
+fn succeeds(output: &Output, expected: &str) {
+    assert!(output.status.success() && said(output).contains(expected), "{}", said(output));
+}
+
+#[track_caller]
+fn fails(output: &Output, expected: &[&str]) {
+    let said = said(output);
+    assert!(!output.status.success(), "{said}");
+    for part in expected {
+        // Long problems are wrapped.
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&said).contains(&words(part)), "no `{part}` in:\n{said}");
+    }
+}
+
+/// The repository's folder in the cache of Hugging Face's tools.
+fn home(dir: &Path) -> PathBuf {
+    dir.join("hf/hub/models--tests--tiny")
+}
+
+/// Files in `blobs/`, in order.
+fn blobs(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(home(dir).join("blobs")).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn a_model_is_fetched_once_and_pinned() {
-    let hub = Hub::start(None);
+fn weights_are_fetched_once_and_only_to_be_loaded() {
+    let hub = Hub::start("llama-gqa");
+    hub.state().token = Some("secret".to_string());
     let dir = tempfile::tempdir().unwrap();
-    let first = run(dir.path(), &hub.url, &[], &[]);
-    assert!(first.status.success(), "{}", said(&first));
+    std::fs::create_dir(dir.path().join("hf")).unwrap();
+    std::fs::write(dir.path().join("hf/token"), "secret\n").unwrap();
+    succeeds(&plan(dir.path(), &hub, &[]), "5 to run, 0 cached");
+    assert_eq!(hub.fetched(), ["config.json", "tokenizer.json", "tokenizer_config.json"]);
+
+    succeeds(&run(dir.path(), &hub, &[]), "ran 5, cached 0");
     let asked = hub.asked();
-    assert!(asked.iter().any(|p| p.ends_with("/model.safetensors")), "{asked:?}");
-    assert!(!asked.iter().any(|p| p.ends_with(".bin") || p.ends_with("/reference.safetensors")), "{asked:?}");
+    let (storage, rest): (Vec<_>, Vec<_>) = asked.into_iter().partition(|asked| asked.storage);
+    assert_eq!(storage.len(), 1, "{storage:?}");
+    assert_eq!(storage[0].authorization, None, "the token went to another host");
+    assert!(rest.iter().all(|a| a.authorization.as_deref() == Some("Bearer secret")), "{rest:?}");
     let run_json = std::fs::read_to_string(dir.path().join("results/exp/run.json")).unwrap();
     let recorded: serde_json::Value = serde_json::from_str(&run_json).unwrap();
     assert_eq!(recorded["models"][0]["commit"], COMMIT);
-    let second = run(dir.path(), &hub.url, &[], &[]);
-    assert!(said(&second).contains("ran 0,"), "{}", said(&second));
-    assert_eq!(hub.asked(), ["/api/models/tests/tiny/revision/main"]);
-    for offline in [
-        run(dir.path(), &hub.url, &["--offline"], &[]),
-        run(dir.path(), &hub.url, &[], &[("HF_HUB_OFFLINE", "1")]),
-    ] {
-        assert!(said(&offline).contains("ran 0,"), "{}", said(&offline));
+    assert_eq!(std::fs::read_to_string(home(dir.path()).join("refs/main")).unwrap(), COMMIT);
+
+    succeeds(&run(dir.path(), &hub, &[]), "ran 0,");
+    assert_eq!(hub.asked().len(), 1, "only the commit is asked for");
+    hub.connections();
+    for more in [["run", "--offline"], ["plan", "--offline"]] {
+        succeeds(&command(dir.path(), &hub.url, EXPERIMENT, &more).output().unwrap(), "");
     }
-    assert_eq!(hub.asked(), Vec::<String>::new(), "--offline opened a socket");
+    let mut check = command(dir.path(), &hub.url, EXPERIMENT, &["check"]);
+    succeeds(&check.output().unwrap(), "no problems");
+    let mut offline = command(dir.path(), &hub.url, EXPERIMENT, &["run"]);
+    succeeds(&offline.env("HF_HUB_OFFLINE", "ON").output().unwrap(), "ran 0,");
+    assert_eq!(hub.connections(), 0, "a socket was opened");
+
+    // Without the weights, everything that was made of them is still known.
+    std::fs::remove_dir_all(dir.path().join("hf/hub")).unwrap();
+    succeeds(&run(dir.path(), &hub, &[]), "ran 0,");
+    assert!(hub.fetched().iter().all(|name| !server::is_large(name)));
+    fails(
+        &run(dir.path(), &hub, &["--offline"]),
+        &["tests/tiny at main is not in `", "run once with the network"],
+    );
+}
+
+/// The plan's keys.
+fn keys(output: &Output) -> Vec<serde_json::Value> {
+    assert!(output.status.success(), "{}", said(output));
+    let nodes: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    nodes.into_iter().filter(|node| node["name"] != "report").map(|node| node["keys"].clone()).collect()
 }
 
 #[test]
-fn a_gated_model_asks_for_a_token() {
-    let hub = Hub::start(Some("secret"));
+fn a_folder_and_a_repository_with_the_same_files_have_the_same_keys() {
     let dir = tempfile::tempdir().unwrap();
-    let without = run(dir.path(), &hub.url, &[], &[]);
-    assert_eq!(without.status.code(), Some(2), "{}", said(&without));
-    assert!(said(&without).contains("tests/tiny is gated or private"), "{}", said(&without));
-    assert!(said(&without).contains("HF_TOKEN"), "{}", said(&without));
-    let with = run(dir.path(), &hub.url, &[], &[("HF_TOKEN", "secret")]);
-    assert!(with.status.success(), "{}", said(&with));
+    for fixture in ["llama-gqa", "llama-sharded"] {
+        let hub = Hub::start(fixture);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+        let local = EXPERIMENT.replace("repo = \"tests/tiny\"", &format!("path = \"{}\"", folder.display()));
+        let expected = keys(&command(dir.path(), &hub.url, &local, &["plan", "--json"]).output().unwrap());
+        assert_eq!(keys(&plan(dir.path(), &hub, &["--json"])), expected, "as listed");
+        assert!(hub.fetched().iter().all(|name| !server::is_large(name)));
+        // A hub that lists no digests: the weights are fetched to be digested.
+        std::fs::remove_dir_all(dir.path().join("hf")).unwrap();
+        hub.state().names_only = true;
+        assert_eq!(keys(&plan(dir.path(), &hub, &["--json"])), expected, "as digested");
+        assert!(hub.fetched().iter().any(|name| server::is_large(name)));
+        assert_eq!(keys(&plan(dir.path(), &hub, &["--json", "--offline"])), expected, "as fetched");
+        std::fs::remove_dir_all(dir.path().join("hf")).unwrap();
+    }
 }
 
 #[test]
-fn what_is_not_there_is_said() {
-    let hub = Hub::start(None);
+fn only_what_a_checkpoint_needs_is_fetched() {
     let dir = tempfile::tempdir().unwrap();
-    let other = run(dir.path(), &hub.url, &["--set", "models.tiny.revision=v2"], &[]);
-    assert!(said(&other).contains("no repository tests/tiny with a revision v2"), "{}", said(&other));
-    let offline = run(dir.path(), &hub.url, &["--offline"], &[]);
-    assert!(said(&offline).contains("is not in `"), "{}", said(&offline));
-    let nowhere = run(dir.path(), "http://127.0.0.1:9", &[], &[]);
-    assert!(said(&nowhere).contains("tests/tiny could not be fetched"), "{}", said(&nowhere));
+    let hub = Hub::start("llama-sharded");
+    hub.state().files.insert("model-of-another-kind.safetensors".to_string(), b"not needed".to_vec());
+    succeeds(&run(dir.path(), &hub, &[]), "ran 5,");
+    let mut fetched = hub.fetched();
+    fetched.sort();
+    let mut expected: Vec<String> =
+        (1..=5).map(|shard| format!("model-0000{shard}-of-00005.safetensors")).collect();
+    expected.extend(["config.json", "model.safetensors.index.json"].map(String::from));
+    expected.extend(["tokenizer.json", "tokenizer_config.json"].map(String::from));
+    expected.sort();
+    assert_eq!(fetched, expected);
+
+    // A single file goes before shards.
+    let both = Hub::start("llama-gqa");
+    both.state()
+        .files
+        .extend(hub.state().files.clone().into_iter().filter(|(name, _)| name.starts_with("model")));
+    let dir = tempfile::tempdir().unwrap();
+    succeeds(&run(dir.path(), &both, &[]), "ran 5,");
+    let weights: Vec<String> = both.fetched().into_iter().filter(|name| server::is_large(name)).collect();
+    assert_eq!(weights, ["model.safetensors"]);
+}
+
+#[test]
+fn what_hugging_faces_tools_fetched_is_used() {
+    let hub = Hub::start("llama-gqa");
+    let dir = tempfile::tempdir().unwrap();
+    let home = home(dir.path());
+    for folder in ["blobs".to_string(), "refs".to_string(), format!("snapshots/{COMMIT}")] {
+        std::fs::create_dir_all(home.join(folder)).unwrap();
+    }
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        let content = hub.state().files[name].clone();
+        let large = server::is_large(name);
+        let blob = if large {
+            emoflow::plan::key::Digest::of(&content).to_string()
+        } else {
+            server::git_name(&content)
+        };
+        std::fs::write(home.join("blobs").join(&blob), content).unwrap();
+        symlink(format!("../../blobs/{blob}"), home.join("snapshots").join(COMMIT).join(name)).unwrap();
+    }
+    std::fs::write(home.join("refs/main"), COMMIT).unwrap();
+    let before = blobs(dir.path());
+    succeeds(&run(dir.path(), &hub, &["--offline"]), "ran 5,");
+    assert_eq!(hub.connections(), 0);
+    succeeds(&run(dir.path(), &hub, &[]), "ran 0,");
+    assert_eq!(hub.fetched(), Vec::<String>::new());
+
+    // Another commit with the same weights: nothing of them is fetched again.
+    let commit = COMMIT.replace('0', "f");
+    hub.state().commit = commit.clone();
+    hub.state().files.insert("generation_config.json".to_string(), b"{}".to_vec());
+    succeeds(&run(dir.path(), &hub, &[]), "ran 4, cached 1");
+    assert_eq!(hub.fetched(), ["generation_config.json"]);
+    let weights = home.join("snapshots").join(&commit).join("model.safetensors");
+    assert!(std::fs::read_link(weights).unwrap().starts_with("../../blobs"));
+    assert_eq!(blobs(dir.path()).len(), before.len() + 1);
+    assert_eq!(std::fs::read_to_string(home.join("refs/main")).unwrap(), commit);
+}
+
+#[test]
+fn two_runs_at_once_fetch_once() {
+    let hub = Hub::start("llama-gqa");
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let children = dirs.each_ref().map(|dir| {
+        let mut command = command(dir.path(), &hub.url, EXPERIMENT, &["run", "--quiet"]);
+        let command = command.env("HF_HOME", dirs[0].path().join("hf"));
+        command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap()
+    });
+    for child in children {
+        succeeds(&child.wait_with_output().unwrap(), "ran 5,");
+    }
+    assert_eq!(hub.asked().iter().filter(|asked| asked.storage).count(), 1);
+    assert!(blobs(dirs[0].path()).iter().all(|name| !name.ends_with("incomplete")));
+}
+
+#[test]
+fn a_revision_is_a_branch_or_a_commit() {
+    let hub = Hub::start("llama-gqa");
+    let dir = tempfile::tempdir().unwrap();
+    let refs = home(dir.path()).join("refs");
+    let commit = format!("models.tiny.revision={COMMIT}");
+    succeeds(&run(dir.path(), &hub, &["--set", &commit]), "ran 5,");
+    assert!(!refs.exists(), "a commit needs no note");
+    succeeds(&run(dir.path(), &hub, &["--set", &commit, "--offline"]), "ran 0,");
+    fails(&run(dir.path(), &hub, &["--offline"]), &["tests/tiny at main is not in `"]);
+    let branch = "models.tiny.revision=refs/pr/1";
+    hub.fetched();
+    succeeds(&run(dir.path(), &hub, &["--set", branch]), "ran 0,");
+    assert_eq!(hub.fetched(), Vec::<String>::new());
+    assert_eq!(std::fs::read_to_string(refs.join("refs/pr/1")).unwrap(), COMMIT);
+    succeeds(&run(dir.path(), &hub, &["--set", branch, "--offline"]), "ran 0,");
+}
+
+#[test]
+fn progress_is_as_asked_for() {
+    let shown = |style: &[&str]| {
+        let hub = Hub::start("llama-gqa");
+        let dir = tempfile::tempdir().unwrap();
+        let output = command(dir.path(), &hub.url, EXPERIMENT, &[&["run"], style].concat()).output().unwrap();
+        succeeds(&output, "ran 5,");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let plain = shown(&["--progress", "plain"]);
+    assert_eq!(plain.matches("fetch tests/tiny: 1 MB\n").count(), 2, "{plain}");
+    assert_eq!(shown(&["--quiet"]), "");
+}
+
+#[test]
+fn a_renamed_repository_is_followed() {
+    let hub = Hub::start("llama-gqa");
+    hub.state().renamed = true;
+    let dir = tempfile::tempdir().unwrap();
+    succeeds(&run(dir.path(), &hub, &[]), "ran 5,");
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use emoflow::config::Experiment;
 use emoflow::lm::device;
 use emoflow::plan::{self, Plan, key::Digest};
+use emoflow::progress::Silent;
 use emoflow::resolve::resolve;
 use emoflow::store::Store;
 
@@ -48,7 +49,7 @@ fn plan(text: &str) -> Plan {
     let experiment = Experiment::parse(&root.join("keys.toml"), root, text).unwrap();
     let cache = tempfile::tempdir().unwrap();
     let store = Store::open(cache.path()).unwrap();
-    plan::build(&resolve(experiment, &store, device::choose("cpu").unwrap(), true).unwrap())
+    plan::build(&resolve(experiment, &store, device::choose("cpu").unwrap(), true, &Silent).unwrap())
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! Where a repository's files are on this machine: the layout of Hugging Face's own tools, so that each finds what the
+//! other fetched. Opens no socket.
+//!
+//! ```text
+//! hub/
+//!   models--owner--name/
+//!     blobs/<SHA-256 or git's SHA-1>
+//!     snapshots/<commit>/<file> -> ../../blobs/...
+//!     refs/<branch or tag>               holds a commit
+//!   .locks/models--owner--name/<blob>.lock
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use fs_err as fs;
+use hf_hub::{Cache, Repo, RepoType};
+
+/// A model repository's folder.
+#[derive(Clone, Debug)]
+pub struct Place {
+    home: PathBuf,
+    locks: PathBuf,
+}
+
+impl Place {
+    /// Of `repo` in the cache folder `cache`; need not exist.
+    pub fn new(cache: &Path, repo: &str) -> Place {
+        let folder = Repo::new(repo.to_string(), RepoType::Model).folder_name();
+        let cache = Cache::new(cache.to_path_buf());
+        Place { home: cache.path().join(&folder), locks: cache.path().join(".locks").join(folder) }
+    }
+
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.home.join("snapshots").join(commit)
+    }
+
+    pub fn blob(&self, name: &str) -> PathBuf {
+        self.home.join("blobs").join(name)
+    }
+
+    pub fn lock(&self, blob: &str) -> PathBuf {
+        self.locks.join(format!("{blob}.lock"))
+    }
+
+    /// The commit that `revision` was when it was last noted; a revision that was not is taken for a commit.
+    pub fn commit(&self, revision: &str) -> String {
+        let noted = fs::read_to_string(self.home.join("refs").join(revision)).ok();
+        let noted = noted.map(|text| text.trim().to_string());
+        noted.filter(|commit| !commit.contains(['/', '.'])).unwrap_or_else(|| revision.to_string())
+    }
+
+    /// Notes the commit that `revision` is now.
+    pub fn note(&self, revision: &str, commit: &str) -> Result<()> {
+        if revision == commit || self.commit(revision) == commit {
+            return Ok(());
+        }
+        let path = self.home.join("refs").join(revision);
+        fs::create_dir_all(path.parent().unwrap_or(&self.home))?;
+        let new = self.home.join(format!(".ref.{}", std::process::id()));
+        fs::write(&new, commit)?;
+        Ok(fs::rename(new, path)?)
+    }
+
+    /// Has `file` of the snapshot be `blob`.
+    pub fn link(&self, commit: &str, file: &str, blob: &str) -> Result<()> {
+        let snapshot = self.snapshot(commit);
+        fs::create_dir_all(&snapshot)?;
+        let new = snapshot.join(format!(".{file}.{}", std::process::id()));
+        let target = Path::new("../../blobs").join(blob);
+        let _ = fs::remove_file(&new); // of a process that had the same number, and crashed
+        match fs::os::unix::fs::symlink(target, &new) {
+            Ok(()) => Ok(fs::rename(new, snapshot.join(file))?),
+            // A disk without links: the file itself goes there, as with Hugging Face's tools.
+            Err(_) => Ok(fs::rename(self.blob(blob), snapshot.join(file))?),
+        }
+    }
+}

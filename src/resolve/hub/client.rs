@@ -1,0 +1,366 @@
+//! Requests to the hub: redirects, refusals, and waiting for what may pass. Knows no cache and no checkpoint.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use ureq::http::HeaderMap;
+use ureq::{Agent, Body, BodyReader, Timeout};
+
+use super::settings::{Settings, Token};
+use crate::progress::Progress;
+
+/// A server that says nothing for so long has gone.
+const SILENCE: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(15);
+/// In a row, without a byte between. With [`FIRST_WAIT`] this bears some 15 seconds.
+const ATTEMPTS: u32 = 6;
+/// After the first failure; doubled after each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The hub counts requests over five minutes, so a longer wait is not for a rate limit.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Shorter waits are not worth a line.
+const SAID_WAIT: Duration = Duration::from_secs(5);
+/// As many as browsers follow.
+const REDIRECTS: usize = 20;
+/// Bound on an answer that is kept in memory, in bytes; repositories with 100 000 files stay below.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
+/// Why there is no answer to use.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The hub answered, and would say the same again.
+    Refused {
+        status: u16,
+        /// `X-Error-Code`, as in `RepoNotFound`; may be empty.
+        code: String,
+        /// `X-Error-Message`; may be empty.
+        message: String,
+    },
+    /// Nobody could be asked.
+    Unreachable(String),
+    /// It may go better later.
+    Passing { why: String, wait: Option<Duration> },
+}
+
+impl Trouble {
+    pub fn passing(why: impl Into<String>) -> Trouble {
+        Trouble::Passing { why: why.into(), wait: None }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Refused { status, code, message } => {
+                let said = [code, message].map(String::as_str);
+                let said: Vec<&str> = said.into_iter().filter(|s| !s.is_empty()).collect();
+                write!(f, "status {status}{}{}", if said.is_empty() { "" } else { ": " }, said.join(": "))
+            }
+            Trouble::Unreachable(why) | Trouble::Passing { why, .. } => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// Asks one hub, in the name of one token.
+#[derive(Debug)]
+pub struct Client {
+    agent: Agent,
+    endpoint: String,
+    token: Option<Token>,
+}
+
+/// What came back, from its first byte to read on.
+pub struct Answer {
+    /// Where the body begins in the file.
+    pub start: u64,
+    /// The file's size, where it is said.
+    pub total: Option<u64>,
+    pub body: BodyReader<'static>,
+}
+
+/// What a file's headers say of it.
+pub struct Head {
+    pub tag: Option<String>,
+    pub size: Option<u64>,
+}
+
+impl Client {
+    /// Connects to nothing yet. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`).
+    pub fn new(settings: &Settings) -> Client {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0) // followed here, so that the token goes to the hub alone
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .accept_encoding("identity")
+            .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Client { agent, endpoint: settings.endpoint.clone(), token: settings.token.clone() }
+    }
+
+    /// The whole body at `path` of the hub.
+    pub fn read(&self, path: &str, progress: &dyn Progress) -> Result<Vec<u8>, Trouble> {
+        let mut patience = Patience::new(progress);
+        loop {
+            let read = self.get(&self.url(path), 0).and_then(|answer| {
+                let mut bytes = Vec::new();
+                let mut body = answer.body.take(LARGEST_ANSWER);
+                body.read_to_end(&mut bytes).map_err(|e| Trouble::passing(e.to_string()))?;
+                Ok(bytes)
+            });
+            match read {
+                Err(trouble @ Trouble::Unreachable(_)) => return Err(trouble),
+                Err(trouble) => patience.wait(trouble)?,
+                Ok(bytes) => return Ok(bytes),
+            }
+        }
+    }
+
+    /// What the hub says of the file at `path`, without its content.
+    pub fn head(&self, path: &str, progress: &dyn Progress) -> Result<Head, Trouble> {
+        let mut patience = Patience::new(progress);
+        let headers = loop {
+            match self.request(&self.url(path), Ask::Head) {
+                Ok((_, headers, _)) => break headers,
+                Err(trouble) => patience.wait(trouble)?,
+            }
+        };
+        // Of a large file the redirect names the tag and the size; the storage's own tag is another.
+        let either = |linked: &str, own: &str| text(&headers, linked).or_else(|| text(&headers, own));
+        let size = either("x-linked-size", "content-length").and_then(|digits| digits.parse().ok());
+        Ok(Head { tag: either("x-linked-etag", "etag"), size })
+    }
+
+    /// Begins to read `url` at byte `from`.
+    pub fn get(&self, url: &str, from: u64) -> Result<Answer, Trouble> {
+        let (status, headers, body) = self.request(url, Ask::From(from))?;
+        let length = text(&headers, "content-length").and_then(|digits| digits.parse().ok());
+        let (start, total) = match status {
+            206 => {
+                let range = text(&headers, "content-range");
+                let (start, total) = range
+                    .as_deref()
+                    .and_then(place)
+                    .ok_or_else(|| Trouble::passing("a part came without its place in the file"))?;
+                (start, Some(total))
+            }
+            _ => (0, length),
+        };
+        Ok(Answer { start, total, body: body.into_reader() })
+    }
+
+    /// `path` on the hub.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.endpoint)
+    }
+
+    /// One request and the redirects that follow from it.
+    fn request(&self, url: &str, ask: Ask) -> Result<(u16, HeaderMap, Body), Trouble> {
+        let mut url = url.to_string();
+        for _ in 0..REDIRECTS {
+            let at_hub = origin(&url) == origin(&self.endpoint);
+            let mut request = match ask {
+                Ask::Head => self.agent.head(&url),
+                Ask::From(_) => self.agent.get(&url),
+            };
+            if let Ask::From(from @ 1..) = ask {
+                request = request.header("Range", format!("bytes={from}-"));
+            }
+            if let Some(token) = self.token.as_ref().filter(|_| at_hub) {
+                request = request.header("Authorization", format!("Bearer {}", token.secret));
+            }
+            let (parts, body) = request.call().map_err(failed)?.into_parts();
+            let headers = parts.headers;
+            let linked = matches!(ask, Ask::Head)
+                && ["x-linked-etag", "x-linked-size"].iter().all(|name| headers.contains_key(*name));
+            match parts.status.as_u16() {
+                status @ (200 | 206) => return Ok((status, headers, body)),
+                status @ 300..400 if linked => return Ok((status, headers, body)),
+                status @ 300..400 => match text(&headers, "location") {
+                    Some(location) => url = join(&url, &location),
+                    None => return Err(Trouble::passing(format!("status {status} leads nowhere"))),
+                },
+                status @ (408 | 429 | 500..) => {
+                    return Err(Trouble::Passing {
+                        why: format!("status {status}"),
+                        wait: asked_wait(&headers),
+                    });
+                }
+                // Storage's addresses are valid for a while only; the hub gives a new one.
+                status if !at_hub => {
+                    return Err(Trouble::passing(format!("status {status} from {}", origin(&url))));
+                }
+                status => {
+                    let code = text(&headers, "x-error-code").unwrap_or_default();
+                    let message = text(&headers, "x-error-message").unwrap_or_default();
+                    return Err(Trouble::Refused { status, code, message });
+                }
+            }
+        }
+        Err(Trouble::passing("too many redirects"))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Ask {
+    Head,
+    /// The content, from this byte on.
+    From(u64),
+}
+
+/// Bears what may pass.
+pub struct Patience<'a> {
+    progress: &'a dyn Progress,
+    failures: u32,
+}
+
+impl<'a> Patience<'a> {
+    pub fn new(progress: &'a dyn Progress) -> Patience<'a> {
+        Patience { progress, failures: 0 }
+    }
+
+    /// Something came through.
+    pub fn renew(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits as long as the hub asks, or longer after each failure.
+    ///
+    /// # Errors
+    /// `trouble`, if it will not pass or has not passed.
+    pub fn wait(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        self.failures += 1;
+        let asked = match &trouble {
+            Trouble::Refused { .. } => return Err(trouble),
+            Trouble::Unreachable(_) => None,
+            Trouble::Passing { wait, .. } => *wait,
+        };
+        let wait = asked.unwrap_or(FIRST_WAIT * (1 << (self.failures - 1).min(8)));
+        if self.failures == ATTEMPTS || wait > LONGEST_WAIT {
+            let more = match wait {
+                _ if self.failures == ATTEMPTS => format!("{ATTEMPTS} times in a row"),
+                _ => format!("asks to wait {} s", wait.as_secs()),
+            };
+            return Err(Trouble::passing(format!("{trouble}, {more}")));
+        }
+        if wait >= SAID_WAIT {
+            self.progress.note(&format!("the hub: {trouble}; asking again in {} s", wait.as_secs()));
+        }
+        std::thread::sleep(wait);
+        Ok(())
+    }
+}
+
+/// A connection that broke may hold the next time. One that was never made (no such host, a certificate that does not
+/// fit) is left to who asked.
+fn failed(error: ureq::Error) -> Trouble {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, UnexpectedEof};
+    let broke = match &error {
+        ureq::Error::Protocol(_) => true,
+        ureq::Error::Timeout(timeout) => !matches!(timeout, Timeout::Resolve | Timeout::Connect),
+        ureq::Error::Io(error) => {
+            [BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, UnexpectedEof]
+                .contains(&error.kind())
+        }
+        _ => false,
+    };
+    if broke { Trouble::passing(error.to_string()) } else { Trouble::Unreachable(error.to_string()) }
+}
+
+/// How long an answer asks to wait: `Retry-After: 5`, or the hub's own `RateLimit: "api";r=0;t=5`.
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let limit = || {
+        text(headers, "ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok())
+    };
+    let after = text(headers, "retry-after").and_then(|seconds| seconds.trim().parse().ok());
+    after.or_else(limit).map(Duration::from_secs)
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_string())
+}
+
+/// The first byte and the whole size of `bytes 5-9/10`.
+fn place(range: &str) -> Option<(u64, u64)> {
+    let (part, total) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    Some((part.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
+}
+
+/// Scheme, host and port, as written.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+    &url[..end]
+}
+
+/// Where `location`, found at `url`, leads.
+fn join(url: &str, location: &str) -> String {
+    if location.contains("://") {
+        return location.to_string();
+    }
+    let origin = origin(url);
+    match location {
+        l if l.starts_with("//") => format!("{}:{l}", origin.split(':').next().unwrap_or_default()),
+        l if l.starts_with('/') => format!("{origin}{l}"),
+        l => format!("{}/{l}", url.rsplit_once('/').map_or(url, |(folder, _)| folder)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_belongs_to_one_origin() {
+        assert_eq!(origin("https://hub.co/a/b?c"), "https://hub.co");
+        assert_eq!(origin("https://hub.co"), "https://hub.co");
+        for other in ["http://hub.co/", "https://hub.co:444/", "https://hub.co.evil/", "https://hub.co@evil/"]
+        {
+            assert_ne!(origin(other), "https://hub.co", "{other}");
+        }
+        assert_eq!(join("https://hub.co/a/b", "/c?d"), "https://hub.co/c?d");
+        assert_eq!(join("https://hub.co/a/b", "c"), "https://hub.co/a/c");
+        assert_eq!(join("https://hub.co/a/b", "//cdn.co/c"), "https://cdn.co/c");
+        assert_eq!(join("https://hub.co/a/b", "http://cdn.co/c"), "http://cdn.co/c");
+    }
+
+    #[test]
+    fn a_wait_is_read_in_both_forms() {
+        let wait = |name: &'static str, value: &str| {
+            asked_wait(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
+        };
+        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("ratelimit", "\"api\";r=0;t=54"), Some(Duration::from_secs(54)));
+        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(wait("other", "7"), None);
+    }
+
+    #[test]
+    fn patience_ends() {
+        let none = crate::progress::Silent;
+        let at_once = || Trouble::Passing { why: "busy".into(), wait: Some(Duration::ZERO) };
+        let mut patience = Patience::new(&none);
+        for _ in 1..ATTEMPTS {
+            patience.wait(at_once()).unwrap();
+        }
+        assert_eq!(patience.wait(at_once()).unwrap_err().to_string(), "busy, 6 times in a row");
+        patience.renew();
+        patience.wait(at_once()).unwrap();
+        let long = Trouble::Passing { why: "busy".into(), wait: Some(Duration::from_secs(3600)) };
+        assert_eq!(patience.wait(long).unwrap_err().to_string(), "busy, asks to wait 3600 s");
+        let refused = Trouble::Refused { status: 404, code: "RepoNotFound".into(), message: String::new() };
+        assert_eq!(patience.wait(refused).unwrap_err().to_string(), "status 404: RepoNotFound");
+    }
+
+    #[test]
+    fn a_part_says_where_it_belongs() {
+        assert_eq!(place("bytes 5-9/10"), Some((5, 10)));
+        assert_eq!(place("bytes 5-9/*"), None);
+        assert_eq!(place("10"), None);
+    }
+}

@@ -1,0 +1,277 @@
+//! One file, from the hub into the cache's `blobs/`: locked, resumed, checked, and under its name only when whole.
+//! Knows no repository.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt;
+
+use super::client::{Client, Patience, Trouble};
+use super::listing::{Content, Hasher};
+use crate::progress::Progress;
+
+/// Bytes read at once.
+const CHUNK: usize = 1 << 18;
+
+/// A file to fetch.
+pub struct Download<'a> {
+    pub url: String,
+    /// For people.
+    pub name: String,
+    pub size: u64,
+    pub content: Content,
+    /// Where it goes when it is whole. What there is of it until then has `.incomplete` after its name.
+    pub blob: PathBuf,
+    /// Hugging Face's tools lock the same file while they fetch the same blob.
+    pub lock: PathBuf,
+    pub progress: &'a dyn Progress,
+}
+
+impl Download<'_> {
+    /// Fetches what is missing. `at` is told how many bytes are here.
+    ///
+    /// # Errors
+    /// A [`Trouble`] of the hub; content that is not what the hub listed; a disk that is full.
+    pub fn run(&self, client: &Client, at: &mut dyn FnMut(u64)) -> Result<()> {
+        let lock = self.lock()?;
+        if is_whole(&self.blob, self.size) {
+            return Ok(()); // another program was faster
+        }
+        let mut partial = Partial::open(self, lock.is_some())?;
+        let mut began = partial.len;
+        let mut patience = Patience::new(self.progress);
+        loop {
+            at(partial.len);
+            if let Err(error) = self.receive(client, &mut partial, &mut patience, at) {
+                patience.wait(error.downcast::<Trouble>()?)?;
+                continue;
+            }
+            let found = partial.found();
+            if found == self.content {
+                return partial.place(&self.blob);
+            }
+            if began == 0 {
+                fs::remove_file(&partial.path)?;
+                bail!(
+                    "{} is damaged: expected digest {}, got {}; what came was removed: try again",
+                    self.name,
+                    self.content.blob(),
+                    found.blob()
+                );
+            }
+            // It was begun by an earlier run or by another program, which may have left anything.
+            self.progress.note(&format!("{}: what was here of it is damaged; fetching it anew", self.name));
+            partial.restart()?;
+            began = 0;
+        }
+    }
+
+    /// Reads on where `partial` ends.
+    fn receive(
+        &self,
+        client: &Client,
+        partial: &mut Partial<'_>,
+        patience: &mut Patience<'_>,
+        at: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        if partial.len == self.size {
+            return Ok(());
+        }
+        let mut answer = client.get(&self.url, partial.len)?;
+        if answer.start == 0 && partial.len > 0 {
+            partial.restart()?; // a server that knows no ranges
+        } else if answer.start != partial.len {
+            return Err(Trouble::passing("another part came than was asked for").into());
+        }
+        let wrong = |size: u64, partial: &Partial<'_>| -> Result<()> {
+            fs::remove_file(&partial.path)?;
+            bail!("{} has the wrong size: expected {} bytes, got {size}", self.name, self.size)
+        };
+        if let Some(total) = answer.total.filter(|&total| total != self.size) {
+            return wrong(total, partial);
+        }
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let why = |ended: &str| format!("{ended} after {} of {} bytes", partial.len, self.size);
+            match answer.body.read(&mut chunk) {
+                Ok(0) if partial.len == self.size => return Ok(()),
+                Ok(0) => return Err(Trouble::passing(why("the connection ended")).into()),
+                Ok(n) if partial.len + n as u64 > self.size => return wrong(partial.len + n as u64, partial),
+                Ok(n) => partial.append(&chunk[..n])?,
+                Err(error) => return Err(Trouble::passing(why(&error.to_string())).into()),
+            }
+            patience.renew();
+            at(partial.len);
+        }
+    }
+
+    /// Waits until nobody else fetches the blob; `None` on a file system without locks.
+    fn lock(&self) -> Result<Option<fs::File>> {
+        let folder = |path: &Path| fs::create_dir_all(path.parent().unwrap_or(Path::new(".")));
+        folder(&self.blob)?;
+        folder(&self.lock)?;
+        loop {
+            // Its mode is that of Hugging Face's tools, for a cache that a group shares.
+            let file = fs::OpenOptions::new().create(true).append(true).mode(0o664).open(&self.lock)?;
+            if let Err(error) = file.try_lock() {
+                if io::Error::from(error).kind() != io::ErrorKind::WouldBlock {
+                    return Ok(None);
+                }
+                self.progress.note(&format!("{}: another program is fetching it; waiting", self.name));
+                file.lock()?;
+            }
+            // Whoever had the lock may have removed the file.
+            let there =
+                fs::metadata(&self.lock).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() == m.ino()));
+            if there {
+                return Ok(Some(file));
+            }
+        }
+    }
+}
+
+/// Whether there is a file of `size` bytes at `path`.
+pub fn is_whole(path: &Path, size: u64) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
+}
+
+/// Bytes of `blob` that an earlier run left.
+pub fn begun(blob: &Path) -> u64 {
+    fs::metadata(incomplete(blob, None)).map_or(0, |metadata| metadata.len())
+}
+
+fn incomplete(blob: &Path, owner: Option<u32>) -> PathBuf {
+    let owner = owner.map_or_else(String::new, |id| format!(".{id}"));
+    PathBuf::from(format!("{}{owner}.incomplete", blob.display()))
+}
+
+/// What there is of a file.
+struct Partial<'a> {
+    of: &'a Download<'a>,
+    path: PathBuf,
+    file: fs::File,
+    len: u64,
+    hasher: Hasher,
+}
+
+impl<'a> Partial<'a> {
+    /// Opens and digests what is there. One that is not `shared` is this process's own.
+    fn open(of: &'a Download<'a>, shared: bool) -> Result<Partial<'a>> {
+        let path = incomplete(&of.blob, (!shared).then(std::process::id));
+        let mut file = fs::OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let mut hasher = of.content.hasher(of.size);
+        let mut chunk = vec![0; CHUNK];
+        let mut len = 0;
+        while len <= of.size {
+            match file.read(&mut chunk)? {
+                0 => break,
+                n => {
+                    hasher.update(&chunk[..n]);
+                    len += n as u64;
+                }
+            }
+        }
+        let mut partial = Partial { of, path, file, len, hasher };
+        if len > of.size {
+            partial.restart()?;
+        }
+        Ok(partial)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(|error| not_written(error, &self.of.name, self.of.size - self.len))?;
+        self.hasher.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0)?;
+        self.len = 0;
+        self.hasher = self.of.content.hasher(self.of.size);
+        Ok(())
+    }
+
+    fn found(&mut self) -> Content {
+        let next = self.of.content.hasher(self.of.size);
+        std::mem::replace(&mut self.hasher, next).finish()
+    }
+
+    fn place(self, blob: &Path) -> Result<()> {
+        self.file.sync_all().map_err(|error| not_written(error, &self.of.name, 0))?;
+        Ok(fs::rename(&self.path, blob)?)
+    }
+}
+
+/// What is wrong with the disk on which `left` bytes of `name` were still to be written.
+fn not_written(error: io::Error, name: &str, left: u64) -> anyhow::Error {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => anyhow::Error::from(error).context(format!(
+            "no room for {name}: {left} more bytes are needed; what came is kept, and the same command goes on from there"
+        )),
+        _ => error.into(),
+    }
+}
+
+/// Refuses to begin where `folder` has no room for `bytes`. A file system that does not say is not asked.
+///
+/// # Errors
+/// There is less room; the message says where else to.
+pub fn ensure_room(folder: &Path, bytes: u64) -> Result<()> {
+    let there = folder.ancestors().find(|folder| folder.is_dir()).context("a folder on a disk")?;
+    let Some(free) = free(there).filter(|&free| free < bytes) else { return Ok(()) };
+    bail!(
+        "no room in `{}`: {bytes} bytes are needed, {free} are free; free some, or name a folder on another disk in HF_HOME",
+        folder.display()
+    )
+}
+
+/// Bytes that this user may still write on the disk of `folder`.
+fn free(folder: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `path` ends in a zero byte, and `stat` is as large as what is written there.
+    let stat = unsafe {
+        if libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stat.assume_init()
+    };
+    // The field types differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    let free = (stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64);
+    // Some network and overlay file systems say zero blocks in all.
+    (stat.f_blocks > 0).then_some(free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_called_full() {
+        for number in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+            let said = format!("{:#}", not_written(io::Error::from_raw_os_error(number), "x", 7));
+            assert!(said.contains("no room for x: 7 more bytes"), "{said}");
+            assert!(said.ends_with(&format!("(os error {number})")), "{said}");
+        }
+        let said = format!("{:#}", not_written(io::Error::from_raw_os_error(libc::EIO), "x", 7));
+        assert!(!said.contains("no room"), "{said}");
+    }
+
+    #[test]
+    fn room_is_looked_for_on_the_disk_of_a_folder_that_is_not_there_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        ensure_room(&folder, 1).unwrap();
+        let said = ensure_room(&folder, 1 << 62).unwrap_err().to_string();
+        assert!(said.contains("4611686018427387904 bytes are needed"), "{said}");
+    }
+}

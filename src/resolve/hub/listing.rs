@@ -1,0 +1,186 @@
+//! What the hub says of a repository: its commit, and each file's size and digest. Knows no folder.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+use crate::plan::key::Digest;
+
+/// A repository at a commit.
+#[derive(Debug)]
+pub struct Listing {
+    pub commit: String,
+    pub files: Vec<File>,
+}
+
+/// A file of a repository.
+#[derive(Clone, Debug)]
+pub struct File {
+    pub name: String,
+    /// In bytes.
+    pub size: Option<u64>,
+    pub content: Option<Content>,
+}
+
+/// What a file's content is known by, which is also what it is called in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A large file (git LFS).
+    Sha256(Digest),
+    /// A file in git itself: the SHA-1 that git gives it, in 40 hexadecimal digits.
+    Git(String),
+}
+
+impl Listing {
+    /// Reads the answer of `/api/models/<repo>/revision/<revision>?blobs=true`.
+    ///
+    /// # Errors
+    /// Another answer; a commit that is none.
+    pub fn parse(json: &[u8]) -> Result<Listing> {
+        #[derive(Deserialize)]
+        struct Answer {
+            sha: String,
+            #[serde(default)]
+            siblings: Vec<Sibling>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Sibling {
+            rfilename: String,
+            size: Option<u64>,
+            blob_id: Option<String>,
+            lfs: Option<Lfs>,
+        }
+        #[derive(Deserialize)]
+        struct Lfs {
+            sha256: Option<String>,
+            size: Option<u64>,
+        }
+        let answer: Answer = serde_json::from_slice(json).context("the hub's answer cannot be read")?;
+        ensure!(is_hex(&answer.sha, 40), "the hub names {:?} as a commit", answer.sha);
+        let files = answer.siblings.into_iter().map(|sibling| match sibling.lfs {
+            // `blobId` is then that of a pointer to the file.
+            Some(lfs) => File {
+                name: sibling.rfilename,
+                size: lfs.size.or(sibling.size),
+                content: lfs.sha256.and_then(|digits| Content::named(&digits)),
+            },
+            None => File {
+                name: sibling.rfilename,
+                size: sibling.size,
+                content: sibling.blob_id.and_then(|digits| Content::named(&digits)),
+            },
+        });
+        Ok(Listing { commit: answer.sha, files: files.collect() })
+    }
+}
+
+impl Content {
+    /// From a digest's digits, or from an ETag; `None` if it is neither kind of digest.
+    pub fn named(tag: &str) -> Option<Content> {
+        let digits = tag.trim_start_matches("W/").trim_matches('"');
+        match digits.len() {
+            40 if is_hex(digits, 40) => Some(Content::Git(digits.to_string())),
+            64 if is_hex(digits, 64) => digits.parse().ok().map(Content::Sha256),
+            _ => None,
+        }
+    }
+
+    /// The file's name in the cache's `blobs/`.
+    pub fn blob(&self) -> String {
+        match self {
+            Content::Sha256(digest) => digest.to_string(),
+            Content::Git(digits) => digits.clone(),
+        }
+    }
+
+    /// A hasher of the same kind, for a file of `size` bytes.
+    pub fn hasher(&self, size: u64) -> Hasher {
+        match self {
+            Content::Sha256(_) => Hasher::Sha256(Sha256::new()),
+            Content::Git(_) => {
+                use sha1::Digest as _;
+                Hasher::Git(Sha1::new_with_prefix(format!("blob {size}\0")))
+            }
+        }
+    }
+}
+
+/// Digests what it is fed.
+pub enum Hasher {
+    Sha256(Sha256),
+    Git(Sha1),
+}
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Git(hasher) => sha1::Digest::update(hasher, bytes),
+        }
+    }
+
+    pub fn finish(self) -> Content {
+        match self {
+            Hasher::Sha256(hasher) => Content::Sha256(Digest::from_hasher(hasher)),
+            Hasher::Git(hasher) => Content::Git(hex::encode(sha1::Digest::finalize(hasher))),
+        }
+    }
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In the form in which the hub answers for gpt2.
+    const ANSWER: &str = r#"{"id": "a/b", "sha": "607a30d783dfa663caf39e06633721c8d4cfcd7e", "siblings": [
+        {"rfilename": "config.json", "blobId": "10c66461e4c109db5a2196bff4bb59be30396ed8", "size": 665},
+        {"rfilename": "model.safetensors", "blobId": "f7a3cdf5b3e3b8b2e3b0a4a3b4f0a9b3f6a1a6b6", "size": 548105171,
+         "lfs": {"sha256": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707", "size": 548105171, "pointerSize": 134}},
+        {"rfilename": "vocab.json"}]}"#;
+
+    #[test]
+    fn an_answer_is_read() {
+        let listing = Listing::parse(ANSWER.as_bytes()).unwrap();
+        assert_eq!(listing.commit, "607a30d783dfa663caf39e06633721c8d4cfcd7e");
+        let blobs: Vec<_> = listing.files.iter().map(|f| f.content.as_ref().map(Content::blob)).collect();
+        assert_eq!(blobs[0].as_deref(), Some("10c66461e4c109db5a2196bff4bb59be30396ed8"));
+        assert_eq!(
+            blobs[1].as_deref(),
+            Some("248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707")
+        );
+        assert_eq!((blobs[2].as_deref(), listing.files[2].size), (None, None));
+    }
+
+    #[test]
+    fn what_would_lead_out_of_the_cache_is_refused() {
+        let bad = ANSWER.replace("607a30d783dfa663caf39e06633721c8d4cfcd7e", "../../somewhere");
+        assert!(Listing::parse(bad.as_bytes()).is_err());
+        assert!(Listing::parse(b"<html>").is_err());
+        let tag = "10c66461e4c109db5a2196bff4bb59be30396ed8";
+        assert_eq!(Content::named(&format!("W/\"{tag}\"")), Some(Content::Git(tag.to_string())));
+        for bad in ["../x", "", &tag[1..], &format!("{}/", &tag[1..]), &tag.to_uppercase()] {
+            assert_eq!(Content::named(bad), None, "{bad}");
+        }
+    }
+
+    /// Against `printf 'hello\n' | git hash-object --stdin` and `sha256sum`.
+    #[test]
+    fn digests_are_those_of_git_and_lfs() {
+        for digits in [
+            "ce013625030ba8dba906f756967f9e9ca394464a",
+            "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+        ] {
+            let content = Content::named(digits).unwrap();
+            let mut hasher = content.hasher(6);
+            hasher.update(b"hel");
+            hasher.update(b"lo\n");
+            assert_eq!(hasher.finish(), content);
+        }
+    }
+}

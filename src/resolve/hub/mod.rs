@@ -1,0 +1,297 @@
+//! Checkpoints from the Hugging Face hub, in the cache that its own tools use. Knows nothing of experiments.
+//!
+//! A revision is pinned to a commit, and a checkpoint's small files are fetched, when an experiment is resolved. Its
+//! weights are fetched when a model is to be loaded: until then the SHA-256 that the hub lists stands for them.
+
+mod cache;
+mod client;
+mod download;
+mod explain;
+mod listing;
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::lm::Checkpoint;
+use crate::plan::key::Digest;
+use crate::progress::Progress;
+use cache::Place;
+use client::{Client, Trouble};
+use download::Download;
+use listing::{Content, File, Listing};
+use settings::Settings;
+
+/// What a checkpoint has beside its weights. Everything else of a repository stays on the hub.
+const SMALL: [&str; 7] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+];
+
+/// A hub, and the cache of what came from it.
+#[derive(Debug)]
+pub struct Hub {
+    settings: Settings,
+    /// `None`: offline. There is then nothing that could open a socket.
+    client: Option<Client>,
+}
+
+/// A repository at a commit: what of it is on this machine, and what the hub can give.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub commit: String,
+    hub: Arc<Hub>,
+    repo: String,
+    /// What was asked for: a branch, a tag or a commit.
+    revision: String,
+    /// Files in the top folder, as the hub lists them; none if it was not asked.
+    files: Vec<File>,
+    place: Place,
+}
+
+impl Hub {
+    /// The hub of the environment; offline if that says so, or `offline` does.
+    pub fn open(offline: bool) -> Arc<Hub> {
+        let settings = Settings::from_env();
+        let client = (!offline && !settings.offline).then(|| Client::new(&settings));
+        Arc::new(Hub { settings, client })
+    }
+
+    /// Pins `revision` (a branch, a tag or a commit) of `repo`, which are plain names, to a commit, and fetches the
+    /// files of its checkpoint but for the weights. Offline, or when nobody answers, a whole copy on this machine does.
+    ///
+    /// # Errors
+    /// No such repository or revision; one without access; no answer and no copy.
+    pub fn pin(self: &Arc<Hub>, repo: &str, revision: &str, progress: &dyn Progress) -> Result<Snapshot> {
+        let Some(client) = &self.client else { return self.cached(repo, revision) };
+        self.settings.check()?;
+        let path = format!("api/models/{repo}/revision/{}?blobs=true", escaped(revision));
+        let trouble = match client.read(&path, progress) {
+            Ok(answer) => {
+                let listing = Listing::parse(&answer)
+                    .with_context(|| format!("ask {} for {repo}", self.settings.endpoint))?;
+                let files = listing.files.into_iter().filter(|file| !file.name.contains('/')).collect();
+                let snapshot = self.at(repo, revision, listing.commit, files);
+                let small = SMALL.map(|name| snapshot.dir().join(name));
+                let small = small.into_iter().filter(|path| snapshot.listed(path).is_some());
+                snapshot.fetch(&small.collect::<Vec<_>>(), progress)?;
+                return Ok(snapshot);
+            }
+            Err(trouble) => trouble,
+        };
+        let refused = matches!(trouble, Trouble::Refused { .. });
+        let said = explain::trouble(&trouble, &self.settings, repo, revision, None);
+        match self.cached(repo, revision) {
+            Ok(_) if refused => bail!("{said}; `--offline` uses the copy that is here"),
+            Ok(copy) => {
+                progress.note(&format!(
+                    "warning: {said}; going on with {repo} at {}, which is here",
+                    copy.commit
+                ));
+                Ok(copy)
+            }
+            Err(_) if refused => bail!("{said}"),
+            Err(none) => bail!("{said}, and {none:#}"),
+        }
+    }
+
+    /// The snapshot of `repo` at `revision` that is on this machine, whole. Opens no socket.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn cached(self: &Arc<Hub>, repo: &str, revision: &str) -> Result<Snapshot> {
+        let cache = &self.settings.cache;
+        let commit = Place::new(cache, repo).commit(revision);
+        let snapshot = self.at(repo, revision, commit, Vec::new());
+        let advice = "run once with the network; from then on `--offline` does";
+        if !snapshot.dir().join("config.json").exists() {
+            bail!("{repo} at {revision} is not in `{}`: {advice}", cache.display());
+        }
+        if let Err(why) = snapshot.checkpoint() {
+            bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {advice}", cache.display());
+        }
+        Ok(snapshot)
+    }
+
+    fn at(self: &Arc<Hub>, repo: &str, revision: &str, commit: String, files: Vec<File>) -> Snapshot {
+        Snapshot {
+            commit,
+            hub: self.clone(),
+            repo: repo.to_string(),
+            revision: revision.to_string(),
+            files,
+            place: Place::new(&self.settings.cache, repo),
+        }
+    }
+}
+
+impl Snapshot {
+    /// The checkpoint; its weights may still be on the hub.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::open`].
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        Checkpoint::open_with(&self.dir(), &names)
+    }
+
+    /// The digest that the hub lists for a file that is not on this machine.
+    pub fn promised(&self, path: &Path) -> Option<Digest> {
+        let file = self.listed(path).filter(|file| !self.is_here(file))?;
+        match file.content {
+            Some(Content::Sha256(digest)) => Some(digest),
+            _ => None,
+        }
+    }
+
+    /// Has those of `weights` be here that need no network, because another commit has the same, and those whose digest
+    /// the hub does not list. When all are here, the revision is noted for runs without the network.
+    ///
+    /// # Errors
+    /// Those of [`Snapshot::fetch_weights`].
+    pub fn prepare_weights(&self, weights: &[PathBuf], progress: &dyn Progress) -> Result<()> {
+        let at_hand = |path: &&PathBuf| {
+            let listed = self.listed(path);
+            let blob = listed.and_then(|f| Some((f.content.as_ref()?, f.size?)));
+            let is_blob = |(content, size): (&Content, u64)| {
+                download::is_whole(&self.place.blob(&content.blob()), size)
+            };
+            listed.is_some_and(|file| !self.is_here(file))
+                && (self.promised(path).is_none() || blob.is_some_and(is_blob))
+        };
+        let now: Vec<PathBuf> = weights.iter().filter(at_hand).cloned().collect();
+        self.fetch(&now, progress)?;
+        self.settle(weights)
+    }
+
+    /// Fetches those of `weights` that are not here.
+    ///
+    /// # Errors
+    /// What the hub, the network or the disk says, with what to do.
+    pub fn fetch_weights(&self, weights: &[PathBuf], progress: &dyn Progress) -> Result<()> {
+        self.fetch(weights, progress)?;
+        self.settle(weights)
+    }
+
+    fn settle(&self, weights: &[PathBuf]) -> Result<()> {
+        if weights.iter().all(|path| self.listed(path).is_some_and(|file| self.is_here(file))) {
+            self.place.note(&self.revision, &self.commit)?;
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, paths: &[PathBuf], progress: &dyn Progress) -> Result<()> {
+        let files = paths.iter().filter_map(|path| self.listed(path)).filter(|file| !self.is_here(file));
+        let files: Vec<&File> = files.collect();
+        let (false, Some(client)) = (files.is_empty(), &self.hub.client) else { return Ok(()) };
+        let mut downloads = Vec::new();
+        for &file in &files {
+            downloads.push(self.download(client, file, progress)?);
+        }
+        let todo = downloads.iter().filter(|d| !download::is_whole(&d.blob, d.size));
+        let (mut bytes, mut missing) = (0, 0);
+        for download in todo {
+            bytes += download.size;
+            missing += download.size.saturating_sub(download::begun(&download.blob));
+        }
+        download::ensure_room(&self.place.blob(""), missing)
+            .with_context(|| format!("fetch {}", self.repo))?;
+        let begun = std::time::Instant::now();
+        if bytes > 0 {
+            progress.begin(&format!("fetch {}", self.repo), megabytes(bytes), "MB");
+        }
+        let mut before = 0;
+        for (file, download) in files.into_iter().zip(&downloads) {
+            let ran = if download::is_whole(&download.blob, download.size) {
+                Ok(())
+            } else {
+                let ran =
+                    download.run(client, &mut |here| progress.at(((before + here) / 1_000_000) as usize));
+                before += download.size;
+                ran
+            };
+            if let Err(error) = ran {
+                progress.end("FAILED");
+                return Err(self.explained(error, &file.name));
+            }
+            self.place.link(&self.commit, &file.name, &download.content.blob())?;
+        }
+        if bytes > 0 {
+            progress.end(&format!("done in {:.1} s", begun.elapsed().as_secs_f64()));
+        }
+        Ok(())
+    }
+
+    /// How to fetch `file`; asks the hub for its size and digest if they were not listed.
+    fn download<'a>(&self, client: &Client, file: &File, progress: &'a dyn Progress) -> Result<Download<'a>> {
+        let path = format!("{}/resolve/{}/{}", self.repo, self.commit, escaped(&file.name));
+        let (mut content, mut size) = (file.content.clone(), file.size);
+        if content.is_none() || size.is_none() {
+            let head = client.head(&path, progress).map_err(|e| self.explained(e.into(), &file.name))?;
+            content = content.or(head.tag.as_deref().and_then(Content::named));
+            size = size.or(head.size);
+        }
+        let content = content.with_context(|| {
+            format!(
+                "{} gives no digest of {}, so it cannot be checked",
+                self.hub.settings.endpoint, file.name
+            )
+        })?;
+        let size = size.with_context(|| {
+            format!("{} gives no size of {}, so it cannot be checked", self.hub.settings.endpoint, file.name)
+        })?;
+        let blob = content.blob();
+        Ok(Download {
+            url: client.url(&path),
+            name: format!("{} of {}", file.name, self.repo),
+            size,
+            content,
+            lock: self.place.lock(&blob),
+            blob: self.place.blob(&blob),
+            progress,
+        })
+    }
+
+    fn explained(&self, error: anyhow::Error, file: &str) -> anyhow::Error {
+        match error.downcast::<Trouble>() {
+            Ok(trouble) => {
+                let settings = &self.hub.settings;
+                let (repo, commit) = (&self.repo, &self.commit);
+                anyhow::anyhow!(explain::trouble(&trouble, settings, repo, commit, Some(file)))
+            }
+            Err(error) => error,
+        }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.place.snapshot(&self.commit)
+    }
+
+    /// What the hub lists of the file at `path`.
+    fn listed(&self, path: &Path) -> Option<&File> {
+        self.files.iter().find(|file| path.file_name().is_some_and(|name| *name == *file.name))
+    }
+
+    fn is_here(&self, file: &File) -> bool {
+        let path = self.dir().join(&file.name);
+        file.size.map_or_else(|| path.is_file(), |size| download::is_whole(&path, size))
+    }
+}
+
+/// Megabytes, counted from one.
+fn megabytes(bytes: u64) -> usize {
+    bytes.div_ceil(1_000_000) as usize
+}
+
+/// `text` as one part of a URL's path.
+fn escaped(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
