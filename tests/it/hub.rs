@@ -1,6 +1,7 @@
 //! The real program against a small local server that plays the hub: what is fetched, when, and where it goes.
 
 mod faults;
+mod gemma4;
 mod refusals;
 mod server;
 

@@ -12,7 +12,7 @@ use sha1::Digest as _;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A hub with one repository, `tests/tiny`.
+/// A hub with one repository.
 pub struct Hub {
     pub url: String,
     state: Arc<Mutex<State>>,
@@ -21,6 +21,8 @@ pub struct Hub {
 /// What it has, and how it misbehaves.
 #[derive(Clone, Default)]
 pub struct State {
+    /// The repository's name; empty: `tests/tiny`.
+    pub repo: String,
     pub files: BTreeMap<String, Vec<u8>>,
     /// The commit of `main`.
     pub commit: String,
@@ -203,7 +205,11 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
         Some(code) => return refuse(404, code, "Not found"),
         None => {}
     }
-    let name = if state.renamed { "tests/other" } else { "tests/tiny" };
+    let name = match state.repo.as_str() {
+        "" if state.renamed => "tests/other",
+        "" => "tests/tiny",
+        repo => repo,
+    };
     if state.renamed && asked.path.contains("tests/tiny") {
         let location = asked.path.replace("tests/tiny", name);
         return Reply { status: 307, headers: format!("location: {location}\r\n"), ..Reply::default() };
