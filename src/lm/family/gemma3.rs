@@ -53,7 +53,8 @@ fn text(f: &Fields) -> Result<Spec> {
     let mut spec = plain(f, &defaults)?;
     gemma(f, &mut spec)?;
     spec.qk_norm = QkNorm::Head;
-    spec.attention_cap = f.positive("attn_logit_softcapping")?;
+    // transformers passes over this one; published checkpoints have null.
+    f.only("attn_logit_softcapping", &[])?;
     spec.logit_cap = f.positive("final_logit_softcapping")?;
     let every = f.size("sliding_window_pattern", 6)?;
     let sliding = f.sliding(spec.n_layers(), |layer| (layer + 1) % every != 0)?;
