@@ -1,7 +1,8 @@
-//! Language models against what transformers computed (`tests/fixtures/make_fixtures.py`), the laws
-//! that hold for every model.
+//! Language models: the chat templates of the fixtures (`tests/fixtures/make_fixtures.py`), and the laws that hold for
+//! every model. `parity` compares their numbers with transformers'.
 
 mod chat;
+mod parity;
 mod refusals;
 
 use emoflow::lm::weights;
@@ -12,29 +13,6 @@ use emoflow::lm::{
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-
-const FIXTURES: [&str; 20] = [
-    "mistral",
-    "qwen3",
-    "gemma4-e",
-    "qwen3-bias",
-    "gemma4-dense",
-    "gemma4-unified",
-    "gemma3-text",
-    "granite",
-    "phi3",
-    "phi3-crossing",
-    "qwen2",
-    "qwen2-tied",
-    "smollm3",
-    "llama-gqa",
-    "llama-bf16",
-    "llama3-rope",
-    "llama-linear-rope",
-    "llama-untied",
-    "llama-bias",
-    "llama-sharded",
-];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -82,52 +60,6 @@ fn random(shape: &[i64], seed: u64) -> Tensor {
     let numbers: Vec<f32> =
         (0..n).map(|i| emoflow::lm::sample::uniform(seed, i as u64) * 2.0 - 1.0).collect();
     Tensor::from_slice(&numbers).view(shape)
-}
-
-#[test]
-fn every_layer_agrees_with_transformers() {
-    for name in FIXTURES {
-        let (model, want) = (load(name), reference(name));
-        let batch = Batch::new(&[ids(&want["ids"])]).unwrap();
-        let mut seen = Everything::default();
-        let resid = model.forward(&batch, &mut [&mut seen], None).unwrap();
-        for (layer, got) in seen.0.iter().enumerate() {
-            let error = relative_error(&got.get(0), &want["resid_post"].get(layer as i64));
-            assert!(
-                error < 1e-4,
-                "{name}: layer {layer} is the first that differs: relative error {error:.1e}"
-            );
-        }
-        assert_eq!(seen.0.len(), model.spec.n_layers());
-        let logits = model.logits(&resid.get(0));
-        let error = relative_error(&logits.narrow(0, logits.size()[0] - 8, 8), &want["logits"]);
-        assert!(error < 1e-4, "{name}: logits differ: relative error {error:.1e}");
-    }
-}
-
-#[test]
-fn greedy_tokens_and_token_ids_agree_with_transformers() {
-    for name in FIXTURES {
-        let (model, want) = (load(name), reference(name));
-        let prompt = ids(&want["ids"])[..12].to_vec();
-        let written = model.generate(&[prompt], &Sampling::greedy(32), &[0], &mut [], &mut |_| {}).unwrap();
-        let mut expected = ids(&want["greedy"]);
-        let end = expected.iter().position(|id| model.spec.eos.contains(id)).unwrap_or(32);
-        assert!(end > 8, "{name}: the fixture ends too early to tell anything");
-        expected.truncate(end);
-        assert_eq!(written[0], expected, "{name}");
-
-        let text = "Mara laughs at the old map, because the station door is closed and the boats left at noon. Her \
-                    hands shook while the rain counted the rivers, and the café sang quietly as the children \
-                    answered the letter about a lost key.";
-        let tokens = model.encode(text).unwrap();
-        assert_eq!(tokens.ids, ids(&want["ids"]), "{name}");
-        let bos = usize::from(name != "llama-linear-rope");
-        assert_eq!(tokens.text, bos..tokens.ids.len(), "{name}");
-        assert_eq!(model.decode(&tokens.ids).unwrap(), text);
-        let with_its_own = model.encode(&format!("<|bos|>{text}")).unwrap();
-        assert_eq!(with_its_own.ids.iter().filter(|&&id| id == 0).count(), 1, "{name}: one BOS");
-    }
 }
 
 #[test]

@@ -46,13 +46,6 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     Ok(spec)
 }
 
-/// Reads the `config.json` of a text-only checkpoint of the 12B.
-pub fn unified_text(f: &Fields) -> Result<Spec> {
-    let spec = text(f, &DEFAULTS_UNIFIED)?;
-    f.finish()?;
-    Ok(spec)
-}
-
 /// Reads the `config.json` of a checkpoint with towers: E2B, E4B, 31B.
 pub fn wrapped(f: &Fields) -> Result<Spec> {
     with_towers(f, &DEFAULTS_4)

@@ -31,7 +31,7 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 17] = [
+const FAMILIES: [Family; 16] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("MixtralForCausalLM", "mixtral", mixtral::spec),
@@ -43,7 +43,6 @@ const FAMILIES: [Family; 17] = [
     family("Gemma3ForConditionalGeneration", "gemma3", gemma3::wrapped),
     family("Gemma4ForCausalLM", "gemma4_text", gemma4::spec),
     family("Gemma4ForConditionalGeneration", "gemma4", gemma4::wrapped),
-    family("Gemma4UnifiedForCausalLM", "gemma4_unified_text", gemma4::unified_text),
     family("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", gemma4::unified),
     family("Phi3ForCausalLM", "phi3", phi3::spec),
     family("Olmo2ForCausalLM", "olmo2", olmo2::spec),

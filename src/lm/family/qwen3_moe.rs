@@ -14,8 +14,10 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let _ = f.get("max_window_layers");
     // A window, where it is used, is every layer's.
     optional_windows(f, &mut spec, |_| true)?;
+    // The hub says `num_experts`, transformers 5 `num_local_experts`.
+    let count = f.size("num_local_experts", f.size("num_experts", 128)?)?;
     let of = mixture(
-        f.size("num_experts", 128)?,
+        count,
         f.size("num_experts_per_tok", 8)?,
         f.size("moe_intermediate_size", 768)?,
         f.switch("norm_topk_prob", false)?,
