@@ -2,6 +2,7 @@
 //! that hold for every model.
 
 mod chat;
+mod memory;
 mod refusals;
 
 use emoflow::lm::weights;
