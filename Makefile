@@ -4,7 +4,7 @@ PYTHON ?= python3
 # What `make parity` draws: of which families (all), how many, from which seed (a new one).
 NAMES ?=
 DRAW ?= 1
-SEED ?=
+SEED ?= $(shell date +%s)
 
 .PHONY: demo test parity lint build setup install clean
 
@@ -17,9 +17,11 @@ test: setup
 
 parity: setup
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }
-	@drawn=$$(mktemp -d) && trap 'rm -rf "$$drawn"' EXIT && \
-	$(PYTHON) tests/fixtures/make_fixtures.py $(NAMES) --draw $(DRAW) $(if $(SEED),--seed $(SEED)) --out "$$drawn" && \
-	EMOFLOW_PARITY="$$drawn" cargo test --test it lm::parity::live -- --ignored
+	@drawn=$$(mktemp -d) && trap 'rm -rf "$$drawn"' EXIT && seed=$(SEED) && \
+	echo "make parity SEED=$$seed draws these again" && \
+	$(PYTHON) tests/fixtures/make_fixtures.py $(NAMES) --draw $(DRAW) --seed $$seed --out "$$drawn" && \
+	$(PYTHON) tests/fixtures/make_chat.py $$seed "$$drawn" && \
+	EMOFLOW_PARITY="$$drawn" cargo test --test it -- --ignored --nocapture lm::parity::live lm::chat::drawn
 
 lint: setup
 	cargo fmt --check

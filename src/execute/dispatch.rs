@@ -6,6 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::lm::LanguageModel;
+use crate::lm::memory::{self, Work as Memory};
+use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::resolve::{Model, Resolved};
 use crate::stages::analysis::VectorSet;
@@ -17,7 +19,15 @@ use crate::store::{Cost, Lookup, Store};
 /// The device's thread of work: at most one model is loaded at a time.
 pub struct Lane<'a> {
     resolved: &'a Resolved,
-    loaded: Option<(usize, LanguageModel)>,
+    loaded: Option<Loaded>,
+}
+
+/// A model of the resolved experiment, by its place there.
+struct Loaded {
+    index: usize,
+    model: LanguageModel,
+    /// What there was before it was loaded.
+    room: Option<Room>,
 }
 
 /// Tables of one unit, by name.
@@ -75,14 +85,20 @@ impl<'a> Lane<'a> {
             Work::Generate { source, items, seed, chat } => {
                 let writer = self.resolved.models[node.model.expect("a writer")].identity;
                 let seeds = generate::Seeds { run: *seed, writer: writer.to_string() };
-                let model = self.model(node)?;
                 let items = &items[unit.stories.clone()];
+                let memory = Memory::Generation {
+                    rows: items.len().min(generate::BATCH),
+                    max_new_tokens: source.max_new_tokens,
+                };
+                let model = self.model(node, memory)?;
                 one("stories", generate::run(source, items, model, *chat, &writer.short(), &seeds, at)?)
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
-                let tables = activations::run(params, *chat, &layers, &stories, self.model(node)?, at)?;
+                let batch_tokens = activations::largest_batch(params, &stories)?;
+                let model = self.model(node, Memory::Passes { batch_tokens })?;
+                let tables = activations::run(params, *chat, &layers, &stories, model, at)?;
                 Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
             }
             Work::Neutral(params) => {
@@ -100,24 +116,31 @@ impl<'a> Lane<'a> {
             Work::Analysis { analysis, seed, set, .. } => {
                 let read = inputs(plan, store, unit)?;
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
-                let model = if node.model.is_some() { Some(self.model(node)?) } else { None };
+                // What analyses do at once with a model is bounded to a few thousand tokens.
+                let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
                 let tables = analysis.run(&set, model, *seed, at)?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
         }
     }
 
-    /// The node's model, loaded.
-    fn model(&mut self, node: &Node) -> Result<&LanguageModel> {
+    /// The node's model, loaded. Refused before that if it does not fit into memory with the node's work; other nodes
+    /// of the same model may fit.
+    fn model(&mut self, node: &Node, work: Memory) -> Result<&LanguageModel> {
         let Some(index) = node.model else { bail!("{} needs a model", node.name) };
-        if self.loaded.as_ref().is_none_or(|(loaded, _)| *loaded != index) {
+        let model = &self.resolved.models[index];
+        let device = self.resolved.device.device;
+        let load = || format!("load {}", model.shown());
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.index != index) {
             self.loaded = None; // frees the memory first
-            let model = &self.resolved.models[index];
-            let loaded = LanguageModel::load(&model.checkpoint, model.dtype, self.resolved.device.device)
-                .with_context(|| format!("load {}", model.shown()))?;
-            self.loaded = Some((index, loaded));
         }
-        Ok(&self.loaded.as_ref().expect("just loaded").1)
+        let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
+        memory::check(&model.spec, model.dtype, work, device, room.as_ref()).with_context(load)?;
+        if self.loaded.is_none() {
+            let model = LanguageModel::load(&model.checkpoint, model.dtype, device).with_context(load)?;
+            self.loaded = Some(Loaded { index, model, room });
+        }
+        Ok(&self.loaded.as_ref().expect("just loaded").model)
     }
 }
 

@@ -6,7 +6,9 @@ use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
 use super::hook::Hook;
+use super::memory::{self, Work};
 use super::norm::normalize;
+use super::room::Room;
 use super::spec::{Dtype, Spec};
 use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
@@ -47,13 +49,16 @@ fn threads(n_params: u64) -> i32 {
 }
 
 impl LanguageModel {
-    /// Loads a checkpoint as `dtype` on `device`: weights are mapped and converted one by one.
+    /// Loads a checkpoint as `dtype` on `device`: weights are mapped, and converted one by one where they are stored
+    /// as something else.
     ///
     /// # Errors
-    /// A file that cannot be read; tensors that do not fit `config.json` (see [`weights::check`]).
+    /// A model that does not fit into memory (see [`memory::check`]); a file that cannot be read; tensors that do not
+    /// fit `config.json` (see [`weights::check`]).
     pub fn load(checkpoint: &Checkpoint, dtype: Dtype, device: Device) -> Result<LanguageModel> {
         let load = || -> Result<LanguageModel> {
             let spec = checkpoint.spec()?;
+            memory::check(&spec, dtype, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;
             let mut tensors = weights::load(&spec, &checkpoint.weights, dtype, device)?;
             let decoder = Decoder::from_tensors(&spec, &mut tensors)?;

@@ -5,6 +5,9 @@ use super::spec::{Dtype, Spec};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use fs_err as fs;
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype as FileDtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -48,19 +51,80 @@ pub fn load(
             .map(|(name, shape)| (name.as_str(), shape.clone())),
     )?;
     let mut tensors = HashMap::new();
-    for file in &files {
+    for ((path, map), file) in shards.iter().zip(&maps).zip(&files) {
+        let source = Source::new(path, map, device);
         for (name, view) in file.iter() {
             let name = spec.canonical(name);
             if spec.spare(&name).is_some() {
                 continue;
             }
-            let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            let kind = file_kind(view.dtype()).with_context(|| format!("tensor `{name}`"))?;
-            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-            tensors.insert(name, tensor.to_device(device).to_kind(dtype.kind()));
+            let tensor = source.read(&view, dtype.kind()).with_context(|| format!("tensor `{name}`"))?;
+            tensors.insert(name, tensor);
         }
     }
     Ok(tensors)
+}
+
+/// One file whose tensors are wanted on `device`.
+struct Source<'a> {
+    map: &'a Mmap,
+    device: Device,
+    /// The file's bytes as a tensor, where tensors on `device` may be parts of it.
+    whole: Option<Tensor>,
+}
+
+impl Source<'_> {
+    fn new<'a>(path: &Path, map: &'a Mmap, device: Device) -> Source<'a> {
+        let whole = || {
+            let bytes = Some(map.len() as i64);
+            Tensor::f_from_file(path.to_str()?, false, bytes, (Kind::Uint8, Device::Cpu)).ok()
+        };
+        Source { map, device, whole: if device == Device::Cpu { whole() } else { None } }
+    }
+
+    /// A tensor of the file. On the CPU, one that is stored as `kind` stays where it is: the result is
+    /// a part of a mapping of the file (private, and kept by libtorch for as long as a tensor needs
+    /// it), so that nothing is copied, processes share the pages, and the system may drop and read
+    /// them again instead of running out. Any other is converted or moved straight from the file's
+    /// pages, which are given back, so that no more than this one tensor is there twice.
+    ///
+    /// A file cut short while the program runs ends it with a bus error, and one that is overwritten in
+    /// place changes the model; those who write checkpoints (also [`save`]) put a new file in the old
+    /// one's place, which does neither.
+    fn read(&self, view: &TensorView, kind: Kind) -> Result<Tensor> {
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let stored = file_kind(view.dtype())?;
+        let (start, len) = (view.data().as_ptr() as usize - self.map.as_ptr() as usize, view.data().len());
+        if start % stored.elt_size_in_bytes() != 0 {
+            // A stranger's file, since writers align their headers; libtorch does not read from odd places.
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, stored)?;
+            return Ok(tensor.to_device(self.device).to_kind(kind));
+        }
+        if let (true, Some(whole)) = (stored == kind, &self.whole) {
+            let bytes = whole.narrow(0, start as i64, len as i64);
+            return Ok(bytes.f_view_dtype(kind)?.f_view(shape.as_slice())?);
+        }
+        // SAFETY: the bytes are as many as `shape` needs, or safetensors had refused the file, and stay until the
+        // end of this function, where nothing refers to them any more; libtorch only reads them.
+        let mapped = unsafe {
+            Tensor::f_from_blob(view.data().as_ptr(), &shape, &strides(&shape), stored, Device::Cpu)?
+        };
+        let tensor = match (self.device, stored == kind) {
+            (Device::Cpu, true) => mapped.copy(),
+            _ => mapped.to_device(self.device).to_kind(kind),
+        };
+        // SAFETY: the mapping is read-only and of a file: a page that is touched again is read again.
+        #[cfg(unix)]
+        unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)?;
+        }
+        Ok(tensor)
+    }
+}
+
+/// Steps of a row-major tensor along each axis.
+fn strides(shape: &[i64]) -> Vec<i64> {
+    (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
 }
 
 /// Writes tensors as one safetensors file with the metadata that transformers asks for. Replaces

@@ -88,6 +88,16 @@ pub fn run(
     layers.iter().zip(pooled).map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
 }
 
+/// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
+pub fn largest_batch(params: &Params, stories: &Table) -> Result<usize> {
+    /// What a chat template puts around a text, in tokens.
+    const TEMPLATE: usize = 64;
+    let stories = stories::rows(stories)?;
+    // No token is shorter than a byte.
+    let longest = stories.iter().map(|story| story.text.len()).max().unwrap_or(0) + TEMPLATE;
+    Ok(params.batch_tokens.min(stories.len() * longest))
+}
+
 /// A story's tokens.
 struct Row<'a> {
     story: &'a Story,

@@ -2,6 +2,7 @@
 //! every model. `parity` compares their numbers with transformers'.
 
 mod chat;
+mod memory;
 mod parity;
 mod refusals;
 

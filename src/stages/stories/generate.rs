@@ -11,7 +11,7 @@ use crate::store::table::Table;
 pub const VERSION: u32 = 1;
 
 /// Sequences written side by side. A constant: batches change low bits, so they may hang on nothing but the plan.
-const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 
 /// What a story's seed comes from, besides its place and the attempt.
 #[derive(Clone, Debug)]

@@ -1,0 +1,354 @@
+//! Whether a model fits into memory, decided before it is loaded, and what would fit if it does not. Knows sizes, not
+//! how weights are read; the numbers are bounds made of a model's `Spec`, not measurements.
+
+use super::device;
+use super::room::Room;
+use super::spec::{Dtype, KeyValues, Layer, Spec};
+use std::fmt;
+use tch::Device;
+
+/// What is done at once with a model, besides holding its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing that takes much memory.
+    Little,
+    /// Passes of at most so many tokens, padding counted, without logits.
+    Passes {
+        /// Tokens in the largest batch.
+        batch_tokens: usize,
+    },
+    /// Sequences that are continued side by side.
+    Generation {
+        /// Sequences.
+        rows: usize,
+        /// Most tokens added to each.
+        max_new_tokens: usize,
+    },
+}
+
+/// Memory for a model and its work, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The weights, once.
+    pub weights: u64,
+    /// The largest tensor as it is stored, where that is held beside the weights: on a GPU, before it is converted. On
+    /// the CPU tensors are converted from pages of the file, which the system can drop.
+    pub tensor: u64,
+    /// Activations, keys and values, logits. Not at the same time as `tensor`.
+    pub work: u64,
+}
+
+impl Need {
+    /// What `work` with a model takes whose weights are held as `dtype` on `device`.
+    pub fn new(spec: &Spec, dtype: Dtype, work: Work, device: Device) -> Need {
+        let work = match work {
+            Work::Little => 0,
+            Work::Passes { batch_tokens } => {
+                pass_bytes_per_token(spec, dtype).saturating_mul(batch_tokens as u64)
+            }
+            Work::Generation { rows, max_new_tokens } => {
+                row_bytes(spec, dtype, max_new_tokens as u64).saturating_mul(rows as u64)
+            }
+        };
+        let converted = device != Device::Cpu && dtype != spec.dtype;
+        // A stranger's config.json may ask for more bytes than can be counted.
+        let mut need = Need { weights: 0, tensor: 0, work };
+        for (_, shape) in spec.tensors() {
+            let numbers = shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
+            need.weights = need.weights.saturating_add(numbers.saturating_mul(bytes(dtype)));
+            if converted {
+                need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
+            }
+        }
+        need
+    }
+
+    /// The most that is held at a time.
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.tensor.max(self.work))
+    }
+}
+
+/// Bound on what one token takes in a pass. At a time there are five copies of the residual stream (the embedding,
+/// before and after two norms), a block's keys and values, and either the gate of its MLP, its activation, the up
+/// projection and their product, or queries and keys with what rotating them takes. All of it twice, because an
+/// allocator cannot fill every gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192
+/// tokens on a CPU. Attention is fused, so that nothing grows with the square of the length (seen on the CPU, with
+/// heads shared or not), except where its products are bounded.
+pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
+    /// Tokens that each token is compared with where that is not fused: stories have a few hundred.
+    const SEEN: u64 = 512;
+    let block = |layer: &Layer| {
+        let (q, kv) = (spec.n_heads * layer.d_head, layer.n_kv_heads * layer.d_head);
+        let (wide, sum) = match layer.experts {
+            // Every token may go through one expert; the sum over experts and what is added to it are in fp32.
+            Some(experts) => (experts.d_mlp, 6 * spec.d_model),
+            None => (0, 0),
+        };
+        2 * kv + sum + (4 * wide.max(layer.d_mlp.unwrap_or(0))).max(5 * (q + kv))
+    };
+    let numbers = 5 * spec.d_model + spec.layers.iter().map(block).max().unwrap_or(0);
+    let fused = 2 * numbers as u64 * bytes(dtype);
+    // Products, bounded products, weights and a temporary, in fp32.
+    let products = 4 * spec.n_heads as u64 * SEEN * bytes(Dtype::F32);
+    fused + if spec.attention_cap.is_some() { products } else { 0 }
+}
+
+/// What the cache of keys and values takes for a token of a sequence, all layers together.
+pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
+    let own = spec.layers.iter().filter(|layer| !matches!(layer.kv, KeyValues::Of(_)));
+    let numbers = own.map(|layer| 2 * (layer.n_kv_heads * layer.d_head) as u64);
+    numbers.fold(0, u64::saturating_add).saturating_mul(bytes(dtype))
+}
+
+/// What one sequence takes that is being continued: its cache, and either its prompt's pass or the choice of a token.
+fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64) -> u64 {
+    /// A request of a few sentences in a chat template; prompts are not known before the model is loaded.
+    const PROMPT: u64 = 256;
+    /// For each entry of the vocabulary: logits, scaled, sorted (with 64-bit places), their probabilities, two sums
+    /// over them and the sort's own copies.
+    const CHOICE: u64 = 48;
+    let context = spec.context as u64;
+    let slots = PROMPT.saturating_add(max_new_tokens).min(context);
+    let pass = pass_bytes_per_token(spec, dtype).saturating_mul(PROMPT.min(context));
+    kv_bytes_per_token(spec, dtype)
+        .saturating_mul(slots)
+        .saturating_add(pass.max(CHOICE * spec.d_vocab as u64))
+}
+
+/// Bytes of one number.
+fn bytes(dtype: Dtype) -> u64 {
+    dtype.kind().elt_size_in_bytes() as u64
+}
+
+/// Why a model is not loaded, and what could be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it needs.
+    pub need: Need,
+    /// What there is.
+    pub room: Room,
+    /// Changes each of which would be enough, for people.
+    pub remedies: Vec<String>,
+    dtype: Dtype,
+    work: Work,
+}
+
+/// Whether a model with its work fits into `room`, the memory of `device`.
+///
+/// # Errors
+/// It does not: the numbers, and every option that would make it fit.
+pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) -> Result<(), Box<Refusal>> {
+    let need = Need::new(spec, dtype, work, device);
+    if need.total() <= room.bytes {
+        return Ok(());
+    }
+    let with =
+        |dtype, work| Some(Need::new(spec, dtype, work, device).total()).filter(|&total| total <= room.bytes);
+    let mut remedies = Vec::new();
+    // A half-width checkpoint is taken as it is; f16 cannot hold what an f32 one may have learned.
+    let half = if spec.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
+    if dtype == Dtype::F32
+        && let Some(total) = with(half, work)
+    {
+        remedies.push(format!("`dtype = \"{}\"` ({})", half.name(), gb(total)));
+    }
+    // The largest power of two that fits; a batch holds at least one text, so that fewer tokens than a text has would
+    // change nothing.
+    let largest = |least: usize, now: usize, work: &dyn Fn(usize) -> Work| {
+        let smaller = (0..usize::BITS).rev().map(|bit| 1 << bit).filter(|n| (least..now).contains(n));
+        smaller.into_iter().find(|&n| with(dtype, work(n)).is_some())
+    };
+    let less = match work {
+        Work::Little => None,
+        Work::Passes { batch_tokens } => {
+            largest(512, batch_tokens, &|batch_tokens| Work::Passes { batch_tokens })
+                .map(|n| format!("`batch_tokens = {n}`"))
+        }
+        Work::Generation { rows, max_new_tokens } => {
+            largest(32, max_new_tokens, &|max_new_tokens| Work::Generation { rows, max_new_tokens })
+                .map(|n| format!("`max_new_tokens = {n}`"))
+        }
+    };
+    remedies.extend(less);
+    Err(Box::new(Refusal { need, room: room.clone(), remedies, dtype, work }))
+}
+
+/// Refuses a model that does not fit into `room`, the memory of `device`; where that is not known, nothing is refused.
+///
+/// # Errors
+/// A [`Refusal`].
+pub fn check(
+    spec: &Spec,
+    dtype: Dtype,
+    work: Work,
+    device: Device,
+    room: Option<&Room>,
+) -> Result<(), Box<Refusal>> {
+    let Some(room) = room else { return Ok(()) };
+    fits(spec, dtype, work, device, room).map_err(|mut refusal| {
+        let other = match device {
+            Device::Cpu => device::choose("cuda").ok().map(|choice| ("cuda", choice.device)),
+            _ => Some(("cpu", Device::Cpu)),
+        };
+        if let Some((name, other)) = other
+            && let Some(room) = Room::of(other)
+            && fits(spec, dtype, work, other, &room).is_ok()
+        {
+            refusal.remedies.push(format!("`--device {name}` ({} there)", gb(room.bytes)));
+        }
+        refusal
+    })
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Refusal { need, room, dtype, .. } = self;
+        write!(f, "it does not fit into memory: {} are needed (", gb(need.total()))?;
+        write!(f, "{} of weights as {}", gb(need.weights), dtype.name())?;
+        match self.work {
+            _ if need.tensor > need.work => {
+                write!(f, ", {} while the largest tensor is converted", gb(need.tensor))?
+            }
+            Work::Passes { batch_tokens } => {
+                write!(f, ", {} for {batch_tokens} tokens at once", gb(need.work))?
+            }
+            Work::Generation { rows, max_new_tokens } => {
+                write!(f, ", {} for {rows} texts of {max_new_tokens} new tokens", gb(need.work))?;
+            }
+            Work::Little => {}
+        }
+        write!(f, "), {} are there ({}). ", gb(room.bytes), room.from)?;
+        match self.remedies.as_slice() {
+            [] => write!(f, "A machine with {} would do", gb(need.total())),
+            some => write!(f, "What would fit: {}", some.join(", or ")),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Bytes for people, in units of 10^9.
+fn gb(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Llama-3.1-8B, whose model card gives 8,030,261,248 parameters.
+    fn llama_8b() -> Spec {
+        Spec::from_config(&json!({
+            "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336,
+            "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+            "max_position_embeddings": 131072, "torch_dtype": "bfloat16"
+        }))
+        .unwrap()
+    }
+
+    fn room(gb: f64) -> Room {
+        Room { bytes: (gb * 1e9) as u64, from: "a made-up machine".into() }
+    }
+
+    const PASSES: Work = Work::Passes { batch_tokens: 8192 };
+
+    #[test]
+    fn a_need_is_weights_and_the_larger_of_a_tensor_and_the_work() {
+        let spec = llama_8b();
+        let [cpu, gpu] = [Device::Cpu, Device::Cuda(0)];
+        for device in [cpu, gpu] {
+            let bf16 = Need::new(&spec, Dtype::Bf16, Work::Little, device);
+            assert_eq!(bf16, Need { weights: 2 * 8_030_261_248, tensor: 0, work: 0 });
+            assert_eq!(bf16.total(), bf16.weights);
+        }
+        let embed = 128_256 * 4096 * 2;
+        let f32 = Need::new(&spec, Dtype::F32, Work::Little, gpu);
+        assert_eq!((f32.weights, f32.tensor), (4 * 8_030_261_248, embed));
+        assert_eq!(f32.total(), f32.weights + embed);
+        assert_eq!(Need::new(&spec, Dtype::F32, Work::Little, cpu).tensor, 0);
+        let f32 = Need::new(&spec, Dtype::F32, PASSES, gpu);
+        assert_eq!(f32.work, 8192 * 2 * 4 * (5 * 4096 + 2 * 1024 + 4 * 14336));
+        assert_eq!(f32.total(), f32.weights + f32.work);
+        // Grouped-query attention: 8 of 32 heads, 128 wide, in 32 layers.
+        assert_eq!(kv_bytes_per_token(&spec, Dtype::Bf16), 131_072);
+        // 128 texts of 256 + 512 tokens: 12.9 GB of keys and values, and prompts' passes of 32768 tokens.
+        let work = Work::Generation { rows: 128, max_new_tokens: 512 };
+        let prompts = 32_768 * pass_bytes_per_token(&spec, Dtype::Bf16);
+        assert_eq!(Need::new(&spec, Dtype::Bf16, work, cpu).work, 128 * 768 * 131_072 + prompts);
+    }
+
+    #[track_caller]
+    fn refusal(dtype: Dtype, work: Work, gb: f64) -> Refusal {
+        *fits(&llama_8b(), dtype, work, Device::Cpu, &room(gb)).expect_err("it fits")
+    }
+
+    #[test]
+    fn what_fits_is_not_refused() {
+        let spec = llama_8b();
+        for (dtype, work) in [(Dtype::Bf16, Work::Little), (Dtype::F16, PASSES), (Dtype::F32, PASSES)] {
+            let total = Need::new(&spec, dtype, work, Device::Cpu).total();
+            let exact = Room { bytes: total, from: String::new() };
+            assert_eq!(fits(&spec, dtype, work, Device::Cpu, &exact), Ok(()));
+            let less = Room { bytes: total - 1, ..exact };
+            assert!(fits(&spec, dtype, work, Device::Cpu, &less).is_err());
+        }
+        // The machine that such a checkpoint must open on.
+        assert_eq!(fits(&spec, Dtype::Bf16, PASSES, Device::Cpu, &room(22.0)), Ok(()));
+        assert_eq!(check(&spec, Dtype::F32, PASSES, Device::Cpu, None), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_offers_only_what_would_fit() {
+        // f32: 32.1 GB of weights and 5.2 GB of work; bf16: 16.1 GB and 2.6 GB.
+        assert_eq!(refusal(Dtype::F32, PASSES, 20.0).remedies, ["`dtype = \"bf16\"` (18.7 GB)"]);
+        assert_eq!(
+            refusal(Dtype::F32, PASSES, 35.0).remedies,
+            ["`dtype = \"bf16\"` (18.7 GB)", "`batch_tokens = 4096`"]
+        );
+        assert_eq!(refusal(Dtype::Bf16, PASSES, 17.5).remedies, ["`batch_tokens = 4096`"]);
+        assert!(refusal(Dtype::F32, PASSES, 18.0).remedies.is_empty());
+        let generation = Work::Generation { rows: 128, max_new_tokens: 512 };
+        assert_eq!(refusal(Dtype::Bf16, generation, 36.0).remedies, ["`max_new_tokens = 256`"]);
+        assert!(refusal(Dtype::Bf16, Work::Little, 16.0).remedies.is_empty());
+    }
+
+    #[test]
+    fn a_refusal_says_its_numbers() {
+        assert_eq!(
+            refusal(Dtype::F32, PASSES, 20.0).to_string(),
+            "it does not fit into memory: 37.4 GB are needed (32.1 GB of weights as f32, 5.2 GB for 8192 tokens at \
+             once), 20.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (18.7 GB)"
+        );
+        assert_eq!(
+            refusal(Dtype::Bf16, Work::Little, 8.0).to_string(),
+            "it does not fit into memory: 16.1 GB are needed (16.1 GB of weights as bf16), 8.0 GB are there (a made-up \
+             machine). A machine with 16.1 GB would do"
+        );
+        let gpu = fits(&llama_8b(), Dtype::F32, Work::Little, Device::Cuda(0), &room(33.0)).unwrap_err();
+        assert_eq!(
+            gpu.to_string(),
+            "it does not fit into memory: 33.2 GB are needed (32.1 GB of weights as f32, 1.1 GB while the largest \
+             tensor is converted), 33.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (16.1 GB)"
+        );
+    }
+
+    #[test]
+    fn sizes_of_a_stranger_do_not_wrap_around() {
+        let side = 1 << 28;
+        let spec = Spec::from_config(&json!({
+            "architectures": ["LlamaForCausalLM"], "hidden_size": side, "intermediate_size": side,
+            "num_attention_heads": side, "head_dim": side, "num_hidden_layers": 10000, "vocab_size": side, "torch_dtype": "float32"
+        }))
+        .unwrap();
+        let need = Need::new(
+            &spec,
+            Dtype::F32,
+            Work::Generation { rows: 128, max_new_tokens: usize::MAX },
+            Device::Cpu,
+        );
+        assert_eq!((need.weights, need.total()), (u64::MAX, u64::MAX));
+        assert!(kv_bytes_per_token(&spec, Dtype::F32) > 1 << 40 && need.work > 1 << 50);
+    }
+}

@@ -1,0 +1,195 @@
+//! How much memory there is for a model on a device, as the system tells. Knows nothing of what it is for.
+
+use std::path::Path;
+use tch::Device;
+
+/// Memory that can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How much, in bytes.
+    pub bytes: u64,
+    /// Where that number is from, for people.
+    pub from: String,
+}
+
+impl Room {
+    /// What `device` has now; `None` where the system does not tell. Asked before a model is loaded.
+    pub fn of(device: Device) -> Option<Room> {
+        match device {
+            Device::Cpu => host(),
+            // Memory that the processor shares with the GPU.
+            Device::Mps => host(),
+            Device::Cuda(index) => cuda(index),
+            Device::Vulkan => None,
+        }
+    }
+}
+
+/// What the machine has available, or what is left of a limit on this process's group (a container's, a batch
+/// system's), if that is less.
+#[cfg(target_os = "linux")]
+fn host() -> Option<Room> {
+    let meminfo = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let kib = number_after(&meminfo, "MemAvailable:")?;
+    let machine = Room { bytes: kib * 1024, from: "MemAvailable in /proc/meminfo".into() };
+    let groups = fs_err::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = limits(Path::new("/sys/fs/cgroup"), &groups);
+    limits.into_iter().chain([machine]).min_by_key(|room| room.bytes)
+}
+
+/// All of the machine's memory: the system does not say how much of it others could do without.
+#[cfg(target_os = "macos")]
+fn host() -> Option<Room> {
+    let (mut bytes, mut len) = (0u64, size_of::<u64>());
+    // SAFETY: `hw.memsize` is a 64-bit number, and `len` says that there is room for one.
+    let status = unsafe {
+        let to = (&raw mut bytes).cast();
+        libc::sysctlbyname(c"hw.memsize".as_ptr(), to, &raw mut len, std::ptr::null_mut(), 0)
+    };
+    (status == 0).then(|| Room { bytes, from: "hw.memsize, all of the machine's memory".into() })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn host() -> Option<Room> {
+    None
+}
+
+/// What is left of each limit on the groups of `groups` (the text of `/proc/self/cgroup`) and on those around them,
+/// below `root`. Pages of files that the group has read are not in the way: the system drops them where memory runs
+/// short, and among them are the mapped weights of an earlier run.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+fn limits(root: &Path, groups: &str) -> Vec<Room> {
+    let mut rooms = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
+        let (root, limit, used, prefix) = match controllers {
+            "" => (root.to_path_buf(), "memory.max", "memory.current", ""),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+            }
+            _ => continue,
+        };
+        // Inside a container the path may be the one outside, which is not there: its ancestors are looked at
+        // too, since a limit holds for all groups below it.
+        let folder = root.join(group.trim_start_matches('/'));
+        for folder in folder.ancestors().take_while(|folder| folder.starts_with(&root)) {
+            let read = |name: &str| fs_err::read_to_string(folder.join(name)).ok();
+            let number = |name: &str| read(name)?.trim().parse::<u64>().ok(); // "max" is none
+            let (Some(limit_bytes), Some(used_bytes)) = (number(limit), number(used)) else { continue };
+            let stat = read("memory.stat").unwrap_or_default();
+            let files =
+                ["inactive_file", "active_file"].map(|key| number_after(&stat, &format!("{prefix}{key} ")));
+            let reclaimable: u64 = files.into_iter().flatten().sum();
+            rooms.push(Room {
+                bytes: limit_bytes.saturating_sub(used_bytes.saturating_sub(reclaimable)),
+                from: format!("the limit in {}", folder.join(limit).display()),
+            });
+        }
+    }
+    rooms
+}
+
+/// The whole number after `key` at the start of a line.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+fn number_after(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
+}
+
+/// The free memory of a CUDA device, asked of the runtime that libtorch brought along; there is no call for it in
+/// `tch`. libtorch keeps what a freed model held for the next one and does not show it as free, so that the most that
+/// was ever seen is what there is.
+#[cfg(target_os = "linux")]
+fn cuda(index: usize) -> Option<Room> {
+    use libloading::os::unix::Library;
+    use std::collections::BTreeMap;
+    use std::ffi::c_int;
+    use std::sync::Mutex;
+    static MOST: Mutex<BTreeMap<usize, u64>> = Mutex::new(BTreeMap::new());
+    // libtorch_cuda and what it needs were loaded for everyone to see (`device.rs`).
+    let loaded = Library::this();
+    let (mut before, mut free, mut total) = (0, 0, 0);
+    // SAFETY: the functions have these types in every version of the runtime; 0 says that they succeeded.
+    unsafe {
+        let get = loaded.get::<unsafe extern "C" fn(*mut c_int) -> c_int>("cudaGetDevice").ok()?;
+        let set = loaded.get::<unsafe extern "C" fn(c_int) -> c_int>("cudaSetDevice").ok()?;
+        let info =
+            loaded.get::<unsafe extern "C" fn(*mut usize, *mut usize) -> c_int>("cudaMemGetInfo").ok()?;
+        if get(&mut before) != 0 || set(index.try_into().ok()?) != 0 {
+            return None;
+        }
+        let answered = info(&mut free, &mut total) == 0;
+        set(before);
+        answered.then_some(())?;
+    }
+    let mut most = MOST.lock().ok()?;
+    let most = most.entry(index).or_default();
+    *most = (free as u64).max(*most);
+    Some(Room { bytes: *most, from: format!("free memory of CUDA device {index}") })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cuda(_: usize) -> Option<Room> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(root: &Path, inside: &str, files: &[(&str, &str)]) {
+        let folder = root.join(inside);
+        fs_err::create_dir_all(&folder).unwrap();
+        for (name, text) in files {
+            fs_err::write(folder.join(name), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_limit_around_the_process_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let stat = "anon 4000\ninactive_file 300\nactive_file 200\nworkingset 7\n";
+        group(dir.path(), "", &[("memory.stat", stat)]);
+        group(
+            dir.path(),
+            "job",
+            &[("memory.max", "9000\n"), ("memory.current", "4500\n"), ("memory.stat", stat)],
+        );
+        group(
+            dir.path(),
+            "job/step",
+            &[("memory.max", "max\n"), ("memory.current", "100\n"), ("memory.stat", stat)],
+        );
+        let rooms = limits(dir.path(), "0::/job/step\n");
+        let limit = dir.path().join("job/memory.max");
+        assert_eq!(rooms, [Room { bytes: 5000, from: format!("the limit in {}", limit.display()) }]);
+    }
+
+    #[test]
+    fn old_groups_are_read_by_their_own_names() {
+        let dir = tempfile::tempdir().unwrap();
+        // As in a container: the path is the one outside, the files are at the root.
+        group(
+            dir.path(),
+            "memory",
+            &[
+                ("memory.limit_in_bytes", "1000\n"),
+                ("memory.usage_in_bytes", "1200\n"),
+                ("memory.stat", "inactive_file 1\ntotal_inactive_file 250\ntotal_active_file 50\n"),
+            ],
+        );
+        let groups = "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/memory\n";
+        let rooms = limits(dir.path(), groups);
+        assert_eq!(rooms.iter().map(|room| room.bytes).collect::<Vec<_>>(), [100]);
+        assert!(limits(dir.path(), "").is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_machine_tells_what_it_has() {
+        let meminfo = fs_err::read_to_string("/proc/meminfo").unwrap();
+        let total = number_after(&meminfo, "MemTotal:").unwrap() * 1024;
+        let room = Room::of(Device::Cpu).unwrap();
+        assert!(room.bytes > 1 << 20 && room.bytes <= total, "{room:?} of {total}");
+    }
+}
