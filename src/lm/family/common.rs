@@ -227,19 +227,20 @@ impl RopeSettings {
         let Some(p) = p else { return self.plain(self.theta, self.fraction) };
         let theta = p.positive_or("rope_theta", self.theta)?;
         let fraction = p.positive_or("partial_rotary_factor", self.fraction)?;
-        let mut rope = self.plain(theta, fraction)?;
         let (new, old) = (p.word("rope_type")?, p.word("type")?);
+        let kind = new.or(old).unwrap_or("default");
+        // All of a head is paired where only some of the pairs turn.
+        let mut rope = self.plain(theta, if kind == "proportional" { 1.0 } else { fraction })?;
         let inner = match p.get("original_max_position_embeddings") {
             Some(_) => Some(p.size("original_max_position_embeddings", None)?),
             None => None,
         };
         // A field beside the table goes before the one in it, as in transformers.
         let original = self.original.or(inner);
-        match new.or(old).unwrap_or("default") {
+        match kind {
             "default" => only_one(p, "factor")?,
             "linear" => rope.scaling = RopeScaling::Linear { factor: p.needed("factor")? },
             "proportional" => {
-                rope = self.plain(theta, 1.0)?;
                 rope.pairs = (fraction * self.d_head as f64 / 2.0) as usize;
                 if let Some(factor) = p.positive("factor")? {
                     rope.scaling = RopeScaling::Linear { factor };

@@ -62,14 +62,16 @@ fn check_against_reference(dir: &Path) -> Result<()> {
     let model = load(Dtype::F32)?;
     let long = ids(&want["ids"]);
     let alone = residuals(&model, &[&long])?;
-    same_numbers(&model, &alone, &want)?;
+    let fp32 = same_numbers(&model, &alone, &want)?;
     same_tokens(&model, &want)?;
     same_when_padded(&model, &long)?;
     let half = residuals(&load(Dtype::Bf16)?, &[&long])?;
-    match model.spec.layers.iter().any(|layer| layer.experts.is_some()) {
-        false => as_good_in_bf16(&half, &want).context("in bf16"),
-        true => near_in_bf16(&half, &want).context("in bf16"),
-    }
+    let bf16 = match model.spec.layers.iter().any(|layer| layer.experts.is_some()) {
+        false => as_good_in_bf16(&half, &want).context("in bf16")?,
+        true => near_in_bf16(&half, &want).context("in bf16")?,
+    };
+    println!("{:20} fp32 {fp32:.1e}, {bf16}", name(dir));
+    Ok(())
 }
 
 /// Each layer's output [row, pos, d_model].
@@ -80,8 +82,10 @@ fn residuals(model: &LanguageModel, rows: &[&[i64]]) -> Result<Vec<Tensor>> {
     Ok(seen.0)
 }
 
-fn same_numbers(model: &LanguageModel, got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<()> {
+/// The largest relative error of a layer or of the logits.
+fn same_numbers(model: &LanguageModel, got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<f64> {
     let layers = &want["resid_post"];
+    let mut largest = 0.0f64;
     ensure!(layers.size()[0] == got.len() as i64, "{} layers instead of {}", got.len(), layers.size()[0]);
     for (layer, got) in got.iter().enumerate() {
         let (got, want) = (got.get(0), layers.get(layer as i64));
@@ -96,11 +100,12 @@ fn same_numbers(model: &LanguageModel, got: &[Tensor], want: &HashMap<String, Te
             "layer {layer} is the first that differs, from token {} on: relative error {error:.1e}",
             first()
         );
+        largest = largest.max(error);
     }
     let logits = model.logits(&got[got.len() - 1].get(0));
     let error = relative_error(&logits.narrow(0, logits.size()[0] - 8, 8), &want["logits"]);
     ensure!(error < FP32, "logits differ: relative error {error:.1e}");
-    Ok(())
+    Ok(largest.max(error))
 }
 
 fn same_tokens(model: &LanguageModel, want: &HashMap<String, Tensor>) -> Result<()> {
@@ -146,8 +151,10 @@ fn same_when_padded(model: &LanguageModel, long: &[i64]) -> Result<()> {
 }
 
 /// Against the fp32 reference: within the bound, and no worse than transformers' own bf16. The first Llamas have
-/// weights under which transformers is beyond the bound; there, its own error is the bound.
-fn as_good_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<()> {
+/// weights under which transformers is beyond the bound; there, its own error is the bound. Tells the RMS errors of the
+/// last layer.
+fn as_good_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<String> {
+    let mut told = String::new();
     let limit = BF16.max(SLACK * want["bf16_max_error"].max().double_value(&[]));
     let size = |t: &Tensor| t.to_kind(Kind::Double).square().mean(Kind::Double).sqrt().double_value(&[]);
     for (layer, got) in got.iter().enumerate() {
@@ -156,23 +163,27 @@ fn as_good_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<()>
         let error = relative_error(&got, &exact);
         ensure!(error <= limit, "layer {layer}: relative error {error:.1e}, beyond {limit:.1e}");
         let error = size(&(&got - &exact)) / size(&exact);
-        let limit = SLACK * want["bf16_rms_error"].double_value(&[layer as i64]);
+        let theirs = want["bf16_rms_error"].double_value(&[layer as i64]);
+        let limit = SLACK * theirs;
         ensure!(error <= limit, "layer {layer}: RMS error {error:.1e}, beyond {limit:.1e}");
+        told = format!("bf16 RMS {error:.2e}, transformers {theirs:.2e}: {:.2} of it", error / theirs);
     }
-    Ok(())
+    Ok(told)
 }
 
 /// For mixtures of experts: where two experts score nearly the same, rounding decides, here and in transformers at
 /// other tokens. So the token in the middle counts, not the worst.
-fn near_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<()> {
+fn near_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<String> {
+    let mut told = String::new();
     for (layer, got) in got.iter().enumerate() {
         let exact = want["resid_post"].get(layer as i64);
         let largest = exact.abs().max().double_value(&[]);
         let each = (got.get(0).to_kind(Kind::Float) - &exact).abs().amax([-1], false) / largest;
         let error = each.median().double_value(&[]);
         ensure!(error <= BF16, "layer {layer}: relative error of the median token {error:.1e}");
+        told = format!("bf16 of the median token {error:.2e}");
     }
-    Ok(())
+    Ok(told)
 }
 
 /// The committed fixtures.
