@@ -1,12 +1,13 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
+mod show_plan;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
 
 use crate::config::Experiment;
 use crate::config::problem::Problems;
@@ -167,7 +168,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         }
         Command::Plan { experiment, machine, json } => {
             let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
-            print_plan(&prepared, json, out)?;
+            show_plan::print(&prepared, json, out)?;
             Ok(0)
         }
         Command::Report { experiment, machine, open } => {
@@ -252,59 +253,6 @@ fn prepare(
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
     let plan = plan::build(&resolved);
     Ok(Prepared { resolved, plan, store, results })
-}
-
-#[derive(Serialize)]
-struct PlannedNode<'a> {
-    name: &'a str,
-    state: &'static str,
-    units: usize,
-    missing: usize,
-    keys: Vec<plan::key::Key>,
-}
-
-fn print_plan(prepared: &Prepared, json: bool, out: &mut dyn Write) -> Result<()> {
-    let Prepared { resolved, plan, store, results } = prepared;
-    let present =
-        |node: &plan::Node| node.units.iter().filter(|u| store.contains(node.work.stage(), &u.key)).count();
-    let nodes = plan.nodes.iter().map(|node| {
-        let units = node.units.len();
-        let missing = units - present(node);
-        let state = match missing {
-            0 => "cached",
-            m if m == units => "to run",
-            _ => "partial",
-        };
-        PlannedNode {
-            name: &node.name,
-            state,
-            units,
-            missing,
-            keys: node.units.iter().map(|u| u.key).collect(),
-        }
-    });
-    let mut nodes: Vec<_> = nodes.collect();
-    let (key, current) = results::report_state(resolved, plan, store, results);
-    let state = if current { "cached" } else { "to run" };
-    nodes.push(PlannedNode {
-        name: "report",
-        state,
-        units: 1,
-        missing: usize::from(!current),
-        keys: vec![key],
-    });
-    if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
-        return Ok(());
-    }
-    for node in &nodes {
-        let of =
-            if node.units == 1 { String::new() } else { format!("{} of {} units", node.missing, node.units) };
-        writeln!(out, "{}", format!("{:<44} {:<8} {of}", node.name, node.state).trim_end())?;
-    }
-    let missing = nodes.iter().filter(|n| n.missing > 0).count();
-    writeln!(out, "{missing} to run, {} cached", nodes.len() - missing)?;
-    Ok(())
 }
 
 fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {
