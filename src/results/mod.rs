@@ -127,6 +127,8 @@ pub fn write_run(
         d_model: usize,
         n_params: u64,
         layers: &'a [usize],
+        /// Prefixes of the checkpoint's tensors that are no part of the language model, and are not read.
+        not_read: &'a [&'a str],
     }
     #[derive(Serialize)]
     struct RunDevice<'a> {
@@ -145,6 +147,7 @@ pub fn write_run(
         d_model: m.spec.d_model,
         n_params: m.spec.n_params(),
         layers: &m.layers,
+        not_read: m.spec.names.towers,
     });
     let device = &resolved.device;
     let run = Run {

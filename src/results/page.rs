@@ -52,10 +52,14 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             n if n == model.spec.n_layers() => "all layers kept".to_string(),
             _ => format!("layers {} kept", listed(&model.layers)),
         };
+        let towers = match model.spec.names.towers {
+            [] => String::new(),
+            towers => format!("; text part only, not read: {}", towers.join(" ")),
+        };
         facts.push((
             format!("Model {}", model.name),
             format!(
-                "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}; content {}",
+                "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}; content {}",
                 model.shown(),
                 model.dtype.name(),
                 model.dtype_reason,

@@ -81,6 +81,7 @@ fn the_gemma_4_experiment_runs_as_it_ships() {
         (&model["repo"], &model["dtype"], &model["n_layers"]),
         (&json!("google/gemma-4-E4B-it"), &json!("bf16"), &json!(LAYERS))
     );
+    assert_eq!(model["not_read"][0], "model.vision_tower.", "towers are passed over by name");
     assert_eq!(recorded["summary"]["failed"], 0, "{}", said(&first));
     for table in ["space", "similarity", "words", "causes"] {
         assert!(results.join(format!("tables/{table}.parquet")).is_file(), "no table {table}");
