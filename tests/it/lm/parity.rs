@@ -18,10 +18,14 @@ const TEXT: &str = "Mara laughs at the old map, because the station door is clos
 /// Relative errors that are allowed. Rounding in another order moves fp32 by about 1e-6 here.
 const FP32: f64 = 1e-4;
 const BF16: f64 = 2e-2;
+/// The same for weights drawn live, whose worst entry of thousands varies: of 120 drawn models one was at 2.2e-2.
+const BF16_DRAWN: f64 = 2.5e-2;
 /// A padded row differs from its own pass by the order of sums alone.
 const PADDED: f64 = 1e-5;
 /// Our bf16 rounds at other places than transformers' does: equally good errors differ by some of their size.
-const SLACK: f64 = 1.25;
+const SLACK: f64 = 1.1;
+/// The same for the worst entry of thousands, which varies more.
+const SLACK_OF_WORST: f64 = 1.25;
 
 /// Every folder in `dir` with a reference, sorted.
 fn folders(dir: &Path) -> Vec<PathBuf> {
@@ -39,11 +43,13 @@ fn name(dir: &Path) -> &str {
 }
 
 /// Checks all, then fails with everything that differs.
-fn check_all(dirs: &[PathBuf]) {
+fn check_all(dirs: &[PathBuf], bf16: f64) {
     assert!(!dirs.is_empty(), "nothing to compare");
     let wrong: Vec<String> = dirs
         .iter()
-        .filter_map(|dir| check_against_reference(dir).err().map(|error| format!("{}: {error:#}", name(dir))))
+        .filter_map(|dir| {
+            check_against_reference(dir, bf16).err().map(|error| format!("{}: {error:#}", name(dir)))
+        })
         .collect();
     assert!(
         wrong.is_empty(),
@@ -55,7 +61,7 @@ fn check_all(dirs: &[PathBuf]) {
 }
 
 /// Everything a fixture tells about the model in `dir`; the error is the first difference.
-fn check_against_reference(dir: &Path) -> Result<()> {
+fn check_against_reference(dir: &Path, bf16: f64) -> Result<()> {
     let want: HashMap<String, Tensor> =
         Tensor::read_safetensors(dir.join("reference.safetensors"))?.into_iter().collect();
     let load = |dtype| LanguageModel::load(&Checkpoint::open(dir)?, dtype, Device::Cpu);
@@ -67,7 +73,7 @@ fn check_against_reference(dir: &Path) -> Result<()> {
     same_when_padded(&model, &long)?;
     let half = residuals(&load(Dtype::Bf16)?, &[&long])?;
     let bf16 = match model.spec.layers.iter().any(|layer| layer.experts.is_some()) {
-        false => as_good_in_bf16(&half, &want).context("in bf16")?,
+        false => as_good_in_bf16(&half, &want, bf16).context("in bf16")?,
         true => near_in_bf16(&half, &want).context("in bf16")?,
     };
     println!("{:20} fp32 {fp32:.1e}, {bf16}", name(dir));
@@ -153,9 +159,9 @@ fn same_when_padded(model: &LanguageModel, long: &[i64]) -> Result<()> {
 /// Against the fp32 reference: within the bound, and no worse than transformers' own bf16. The first Llamas have
 /// weights under which transformers is beyond the bound; there, its own error is the bound. Tells the RMS errors of the
 /// last layer.
-fn as_good_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<String> {
+fn as_good_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>, bf16: f64) -> Result<String> {
     let mut told = String::new();
-    let limit = BF16.max(SLACK * want["bf16_max_error"].max().double_value(&[]));
+    let limit = bf16.max(SLACK_OF_WORST * want["bf16_max_error"].max().double_value(&[]));
     let size = |t: &Tensor| t.to_kind(Kind::Double).square().mean(Kind::Double).sqrt().double_value(&[]);
     for (layer, got) in got.iter().enumerate() {
         let got = got.get(0).to_kind(Kind::Float);
@@ -193,7 +199,7 @@ fn fixtures() -> Vec<PathBuf> {
 
 #[test]
 fn every_family_agrees_with_transformers() {
-    check_all(&fixtures());
+    check_all(&fixtures(), BF16);
 }
 
 #[test]
@@ -208,5 +214,5 @@ fn every_architecture_has_a_fixture() {
 #[ignore = "needs checkpoints drawn by `make parity`"]
 fn live() {
     let drawn = std::env::var_os("EMOFLOW_PARITY").expect("EMOFLOW_PARITY is not set: run `make parity`");
-    check_all(&folders(Path::new(&drawn)));
+    check_all(&folders(Path::new(&drawn)), BF16_DRAWN);
 }
