@@ -36,21 +36,18 @@ impl Frequencies {
             let one = |(i, &w): (usize, &f32)| match divisors {
                 _ if i >= rope.pairs => 0.0,
                 Some(divisors) => 1.0 / (divisors[i] as f32 * w),
-                None => scale(1.0 / w, &rope.scaling),
+                None => scale(1.0 / w, i, &rope.scaling),
             };
             let row: Vec<f32> = wavelengths.iter().enumerate().map(one).collect();
             Tensor::from_slice(&row).to_device(device)
         };
-        let dims = rope.dims as i64;
-        match &rope.scaling {
-            RopeScaling::LongRope { short, long, original_context, amplitude } => Frequencies {
-                inverse: row(Some(short)),
-                long: Some((row(Some(long)), *original_context as i64)),
-                amplitude: *amplitude,
-                dims,
-            },
-            _ => Frequencies { inverse: row(None), long: None, amplitude: 1.0, dims },
-        }
+        let (inverse, long) = match &rope.scaling {
+            RopeScaling::LongRope { short, long, original_context } => {
+                (row(Some(short)), Some((row(Some(long)), *original_context as i64)))
+            }
+            _ => (row(None), None),
+        };
+        Frequencies { inverse, long, amplitude: rope.amplitude, dims: rope.dims as i64 }
     }
 
     /// The number of tokens up to which a sequence has the frequencies that it starts with, if a
@@ -92,12 +89,16 @@ impl Rotation {
     }
 }
 
-/// One frequency after scaling. `Llama3` is transformers' `_compute_llama3_parameters`.
-fn scale(frequency: f32, scaling: &RopeScaling) -> f32 {
+/// The frequency of pair `pair` after scaling. `Yarn` is transformers' `_compute_yarn_parameters`, `Llama3` transformers' `_compute_llama3_parameters`.
+fn scale(frequency: f32, pair: usize, scaling: &RopeScaling) -> f32 {
     match *scaling {
         // A long rope's divisors are applied one by one before this is asked.
         RopeScaling::None | RopeScaling::LongRope { .. } => frequency,
         RopeScaling::Linear { factor } => frequency / factor as f32,
+        RopeScaling::Yarn { factor, first, last } => {
+            let stretched = (((pair as f64 - first) / (last - first)) as f32).clamp(0.0, 1.0);
+            frequency / factor as f32 * stretched + frequency * (1.0 - stretched)
+        }
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
             let wavelength = 2.0 * PI / f64::from(frequency);
             let long = original_context / low_freq_factor;
@@ -130,16 +131,16 @@ mod tests {
             original_context: 8192.0,
         };
         let at_wavelength = |w: f64| (2.0 * PI / w) as f32;
-        assert_eq!(scale(at_wavelength(100.0), &scaling), at_wavelength(100.0));
-        assert_eq!(scale(at_wavelength(10_000.0), &scaling), at_wavelength(10_000.0) / 8.0);
+        assert_eq!(scale(at_wavelength(100.0), 0, &scaling), at_wavelength(100.0));
+        assert_eq!(scale(at_wavelength(10_000.0), 0, &scaling), at_wavelength(10_000.0) / 8.0);
         // Halfway in 8192 / wavelength between 1 and 4 is 2.5: the mean of f and f / 8.
         let f = at_wavelength(8192.0 / 2.5);
-        assert!((scale(f, &scaling) / (f * 0.5625) - 1.0).abs() < 1e-5);
+        assert!((scale(f, 0, &scaling) / (f * 0.5625) - 1.0).abs() < 1e-5);
     }
 
     #[test]
     fn rotation_keeps_norms_and_depends_on_distance_alone() {
-        let rope = Rope { theta: 10_000.0, dims: 16, pairs: 8, scaling: RopeScaling::None };
+        let rope = Rope { theta: 10_000.0, dims: 16, pairs: 8, amplitude: 1.0, scaling: RopeScaling::None };
         let frequencies = Frequencies::new(&rope, Device::Cpu);
         let q = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let k = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));

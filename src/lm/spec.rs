@@ -69,8 +69,16 @@ pub enum RopeScaling {
         long: Vec<f64>,
         /// Context length of the first training, in tokens.
         original_context: usize,
-        /// Multiplies cosines and sines, in sequences of any length.
-        amplitude: f64,
+    },
+    /// YaRN: pairs that turn often within the original context are left alone, those that turn
+    /// little are stretched, with a straight passage between.
+    Yarn {
+        /// The stretch of pairs that turn little.
+        factor: f64,
+        /// Pairs before this one are left alone.
+        first: f64,
+        /// Pairs from this one on are stretched in full.
+        last: f64,
     },
 }
 
@@ -83,6 +91,8 @@ pub struct Rope {
     pub dims: usize,
     /// Pairs that turn, at most `dims / 2`: those after them stand still.
     pub pairs: usize,
+    /// Multiplies cosines and sines.
+    pub amplitude: f64,
     /// Stretching for long contexts.
     pub scaling: RopeScaling,
 }

@@ -7,6 +7,7 @@ use crate::lm::spec::{
     QkNorm, QkvNames, Rope, RopeScaling, Spec,
 };
 use anyhow::{Context, Result, bail, ensure};
+use std::f64::consts::PI;
 
 /// The names of a plain decoder's tensors.
 pub const NAMES: Names = Names {
@@ -49,6 +50,8 @@ pub struct Defaults {
     pub theta: f64,
     pub context: usize,
     pub tied: bool,
+    /// `None`: what `hidden_act` says. `Some`: the family looks at that field itself.
+    pub activation: Option<Activation>,
 }
 
 /// The commonest ones; a family says which of its own differ.
@@ -61,6 +64,7 @@ pub const DEFAULTS: Defaults = Defaults {
     theta: 10_000.0,
     context: 2048,
     tied: false,
+    activation: None,
 };
 
 /// A decoder with plain blocks: norms before attention and MLP, every token sees all before it, one
@@ -108,7 +112,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         qkv_bias: false,
         o_bias: false,
         mlp_bias: false,
-        activation: activation(f)?,
+        activation: defaults.activation.map_or_else(|| activation(f), Ok)?,
         residual_scale: 1.0,
         per_layer_embed: None,
         layer_scalars: false,
@@ -146,10 +150,8 @@ pub fn mixture(count: usize, active: usize, d_mlp: usize, normalized: bool) -> R
     Ok(Experts { count, active, d_mlp, normalized })
 }
 
-/// `hidden_activation` where it is given, else `hidden_act`, as transformers reads them.
 fn activation(f: &Fields) -> Result<Activation> {
-    let (new, old) = (f.word("hidden_activation")?, f.word("hidden_act")?);
-    match new.or(old).unwrap_or("silu") {
+    match f.word("hidden_act")?.unwrap_or("silu") {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         other => bail!("config.json: hidden_act {other:?} is not supported yet (silu, gelu_pytorch_tanh)"),
@@ -205,6 +207,34 @@ pub fn rope(f: &Fields, d_head: usize, default_theta: f64, context: usize) -> Re
         Some(p) if p.get("full_attention").is_some() => plain.rope(None),
         p => plain.rope(p.as_ref()),
     }
+}
+
+/// Gives layers of `sliding` one rotation and the others another. In the hub's configs `rope_theta` and
+/// `rope_scaling` are those of the layers without a window; `local_theta` is the base of those with one.
+pub fn two_ropes(f: &Fields, spec: &mut Spec, sliding: &[bool], theta: f64, local_theta: f64) -> Result<()> {
+    let settings = |theta: f64| RopeSettings {
+        d_head: spec.layers[0].d_head,
+        theta,
+        fraction: 1.0,
+        context: spec.context,
+        original: None,
+    };
+    let (global, local) = (settings(theta), settings(local_theta));
+    let (global, local) = match f.table("rope_parameters")? {
+        Some(p) => {
+            let ropes = (
+                global.rope(p.table("full_attention")?.as_ref())?,
+                local.rope(p.table("sliding_attention")?.as_ref())?,
+            );
+            p.finish()?;
+            ropes
+        }
+        None => (global.rope(f.table("rope_scaling")?.as_ref())?, local.rope(None)?),
+    };
+    for (layer, sliding) in spec.layers.iter_mut().zip(sliding) {
+        layer.rope = Some(if *sliding { local.clone() } else { global.clone() });
+    }
+    Ok(())
 }
 
 /// What rotary settings start from where a table of them says nothing else.
@@ -274,16 +304,31 @@ impl RopeSettings {
                     short: p.numbers("short_factor", rope.pairs)?,
                     long: p.numbers("long_factor", rope.pairs)?,
                     original_context,
-                    amplitude: p.positive_or("attention_factor", by_length)?,
                 };
+                rope.amplitude = p.positive_or("attention_factor", by_length)?;
+            }
+            "yarn" => {
+                let factor = p.needed("factor")?;
+                let original = original.unwrap_or(self.context) as f64;
+                // The pair that makes so many turns within the original context.
+                let pair =
+                    |turns: f64| rope.dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+                let (first, last) =
+                    (pair(p.positive_or("beta_fast", 32.0)?), pair(p.positive_or("beta_slow", 1.0)?));
+                let whole = p.switch("truncate", true)?;
+                let (first, last) = if whole { (first.floor(), last.ceil()) } else { (first, last) };
+                let (first, last) = (first.max(0.0), last.min(rope.dims as f64 - 1.0));
+                let last = if first == last { last + 0.001 } else { last };
+                rope.scaling = RopeScaling::Yarn { factor, first, last };
+                rope.amplitude = p.positive_or("attention_factor", 1.0 + 0.1 * factor.max(1.0).ln())?;
             }
             other => bail!(
                 "{}: rotary scaling `{other}` is not supported yet (default, linear, llama3, longrope, \
-                 proportional)",
+                 proportional, yarn)",
                 p.name("rope_type")
             ),
         }
-        if !matches!(rope.scaling, RopeScaling::LongRope { .. }) {
+        if !matches!(rope.scaling, RopeScaling::LongRope { .. } | RopeScaling::Yarn { .. }) {
             only_one(p, "attention_factor")?;
         }
         p.finish()?;
@@ -297,7 +342,7 @@ impl RopeSettings {
             "config.json: {dims} of {} entries of a head cannot be rotated in pairs",
             self.d_head
         );
-        Ok(Rope { theta, dims, pairs: dims / 2, scaling: RopeScaling::None })
+        Ok(Rope { theta, dims, pairs: dims / 2, amplitude: 1.0, scaling: RopeScaling::None })
     }
 }
 

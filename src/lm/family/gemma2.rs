@@ -23,6 +23,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         d_vocab: Some(256_000),
         context: 8192,
         tied: true,
+        activation: Some(Activation::GeluTanh),
         ..DEFAULTS
     };
     let mut spec = plain(f, &defaults)?;
@@ -41,15 +42,13 @@ pub fn gemma(f: &Fields, spec: &mut Spec) -> Result<()> {
     spec.names = GEMMA_NAMES;
     spec.norm_gain = Gain::OnePlus;
     spec.embed_scale = (spec.d_model as f64).sqrt();
-    spec.activation = gemma_activation(f)?;
     spec.attention_scale = f.positive_or("query_pre_attn_scalar", 256.0)?.sqrt().recip();
+    only_gelu(f)?;
     f.only("use_bidirectional_attention", &[false.into()])
 }
 
-/// Gemma's activation where nothing says which.
-pub fn gemma_activation(f: &Fields) -> Result<Activation> {
-    // `hidden_act` counts for nothing where `hidden_activation` is its name: checkpoints carry both.
-    f.only("hidden_activation", &["gelu_pytorch_tanh".into()])?;
+/// The activation is the field `hidden_activation`; `hidden_act`, which checkpoints carry too, counts for nothing.
+pub fn only_gelu(f: &Fields) -> Result<()> {
     let _ = f.get("hidden_act");
-    Ok(Activation::GeluTanh)
+    f.only("hidden_activation", &["gelu_pytorch_tanh".into()])
 }

@@ -1,10 +1,10 @@
 //! Gemma 3, alone or as the text part of a checkpoint that sees images: norms of queries and keys, most
 //! layers with a window and with a rotation of their own.
 
-use super::common::{DEFAULTS, Defaults, RopeSettings, from_wrapper, plain, text_config, windows};
+use super::common::{DEFAULTS, Defaults, from_wrapper, plain, text_config, two_ropes, windows};
 use super::config::Fields;
 use super::gemma2::{GEMMA_NAMES, gemma};
-use crate::lm::spec::{Names, QkNorm, Rope, Spec};
+use crate::lm::spec::{Activation, Names, QkNorm, Spec};
 use anyhow::Result;
 
 /// How the text part is called in checkpoints with a tower: those of the hub, and those that
@@ -48,6 +48,7 @@ fn text(f: &Fields) -> Result<Spec> {
         theta: 1_000_000.0,
         context: 131_072,
         tied: true,
+        activation: Some(Activation::GeluTanh),
         ..DEFAULTS
     };
     let mut spec = plain(f, &defaults)?;
@@ -59,34 +60,8 @@ fn text(f: &Fields) -> Result<Spec> {
     let every = f.size("sliding_window_pattern", 6)?;
     let sliding = f.sliding(spec.n_layers(), |layer| (layer + 1) % every != 0)?;
     windows(f, &mut spec, &sliding, Some(4096))?;
-    let [global, local] = ropes(f, &spec)?;
-    for (layer, sliding) in spec.layers.iter_mut().zip(sliding) {
-        layer.rope = Some(if sliding { local.clone() } else { global.clone() });
-    }
+    let theta = f.positive_or("rope_theta", 1_000_000.0)?;
+    let local_theta = f.positive_or("rope_local_base_freq", 10_000.0)?;
+    two_ropes(f, &mut spec, &sliding, theta, local_theta)?;
     Ok(spec)
-}
-
-/// The rotations of layers without and with a window. On the hub `rope_theta` and `rope_scaling` are
-/// those of the former, `rope_local_base_freq` is the base of the latter.
-fn ropes(f: &Fields, spec: &Spec) -> Result<[Rope; 2]> {
-    let settings = |theta: f64| RopeSettings {
-        d_head: spec.layers[0].d_head,
-        theta,
-        fraction: 1.0,
-        context: spec.context,
-        original: None,
-    };
-    let global = settings(f.positive_or("rope_theta", 1_000_000.0)?);
-    let local = settings(f.positive_or("rope_local_base_freq", 10_000.0)?);
-    match f.table("rope_parameters")? {
-        Some(p) => {
-            let ropes = [
-                global.rope(p.table("full_attention")?.as_ref())?,
-                local.rope(p.table("sliding_attention")?.as_ref())?,
-            ];
-            p.finish()?;
-            Ok(ropes)
-        }
-        None => Ok([global.rope(f.table("rope_scaling")?.as_ref())?, local.rope(None)?]),
-    }
 }

@@ -6,9 +6,11 @@ use super::common::{
     windows,
 };
 use super::config::Fields;
-use super::gemma2::{GEMMA_NAMES, gemma_activation};
-use crate::lm::spec::{BesideNames, EachExpertNames, ExpertNames};
-use crate::lm::spec::{KeyValues, Names, PerLayerEmbed, QkNorm, Rope, Spec};
+use super::gemma2::{GEMMA_NAMES, only_gelu};
+use crate::lm::spec::{
+    Activation, BesideNames, EachExpertNames, ExpertNames, KeyValues, Names, PerLayerEmbed, QkNorm, Rope,
+    Spec,
+};
 use anyhow::{Context, Result, ensure};
 
 const NAMES_4: Names = Names {
@@ -84,12 +86,13 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
         d_vocab: Some(262_144),
         context: of.context,
         tied: true,
+        activation: Some(Activation::GeluTanh),
         ..DEFAULTS
     };
     let mut spec = plain(f, &defaults)?;
     biases(f, &mut spec)?;
     spec.names = NAMES_4;
-    spec.activation = gemma_activation(f)?;
+    only_gelu(f)?;
     spec.embed_scale = (spec.d_model as f64).sqrt();
     spec.attention_scale = 1.0;
     spec.qk_norm = QkNorm::Head;

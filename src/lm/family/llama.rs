@@ -71,7 +71,7 @@ mod tests {
         let rope = |config: &Value| spec(config).unwrap().layers[0].rope.clone().unwrap();
         assert_eq!(rope(&new), rope(&llama_32_1b()));
         let plain = with(json!({"rope_scaling": null}));
-        let want = Rope { theta: 500_000.0, dims: 64, pairs: 32, scaling: RopeScaling::None };
+        let want = Rope { theta: 500_000.0, dims: 64, pairs: 32, amplitude: 1.0, scaling: RopeScaling::None };
         assert_eq!(rope(&plain), want);
         let linear = with(json!({"rope_scaling": {"type": "linear", "factor": 4.0}}));
         assert_eq!(rope(&linear).scaling, RopeScaling::Linear { factor: 4.0 });
@@ -81,7 +81,11 @@ mod tests {
     fn what_is_not_understood_is_refused_by_name() {
         for (change, named) in [
             (json!({"hidden_act": "gelu"}), "hidden_act"),
-            (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}), "yarn"),
+            (json!({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}), "dynamic"),
+            (
+                json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}}),
+                "rope_scaling.mscale",
+            ),
             (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling.factor"),
             (json!({"rope_scaling": {"rope_type": "default", "mscale": 2}}), "rope_scaling.mscale"),
             (json!({"a_new_trick": 4096}), "a_new_trick"),

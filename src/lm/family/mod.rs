@@ -2,6 +2,7 @@
 
 mod common;
 mod config;
+mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma4;
@@ -10,6 +11,7 @@ mod llama;
 mod mistral;
 mod mixtral;
 mod olmo2;
+mod olmo3;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -31,13 +33,14 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 16] = [
+const FAMILIES: [Family; 18] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("MixtralForCausalLM", "mixtral", mixtral::spec),
     family("Qwen2ForCausalLM", "qwen2", qwen2::spec),
     family("Qwen3ForCausalLM", "qwen3", qwen3::spec),
     family("Qwen3MoeForCausalLM", "qwen3_moe", qwen3_moe::spec),
+    family("GemmaForCausalLM", "gemma", gemma::spec),
     family("Gemma2ForCausalLM", "gemma2", gemma2::spec),
     family("Gemma3ForCausalLM", "gemma3_text", gemma3::spec),
     family("Gemma3ForConditionalGeneration", "gemma3", gemma3::wrapped),
@@ -46,6 +49,7 @@ const FAMILIES: [Family; 16] = [
     family("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", gemma4::unified),
     family("Phi3ForCausalLM", "phi3", phi3::spec),
     family("Olmo2ForCausalLM", "olmo2", olmo2::spec),
+    family("Olmo3ForCausalLM", "olmo3", olmo3::spec),
     family("SmolLM3ForCausalLM", "smollm3", smollm3::spec),
     family("GraniteForCausalLM", "granite", granite::spec),
 ];
@@ -146,7 +150,15 @@ mod tests {
             (model("Qwen2ForCausalLM", [3584, 18944, 28, 28, 4, 152_064], sliding), 7_615_616_512),
             (model("Qwen3ForCausalLM", [4096, 12288, 36, 32, 8, 151_936], qwen3), 8_190_735_360),
             (model("Qwen3MoeForCausalLM", [2048, 6144, 48, 32, 4, 151_936], experts), 30_532_122_624),
-            // gemma-2-2b, gemma-3-1b-it
+            // gemma-2b, gemma-2-2b, gemma-3-1b-it
+            (
+                model(
+                    "GemmaForCausalLM",
+                    [2048, 16384, 18, 8, 1, 256_000],
+                    json!({"head_dim": 256, "hidden_act": "gelu", "hidden_activation": null}),
+                ),
+                2_506_172_416,
+            ),
             (
                 model(
                     "Gemma2ForCausalLM",
@@ -184,8 +196,19 @@ mod tests {
                 ),
                 3_821_079_552,
             ),
-            // OLMo-2-1124-7B, SmolLM3-3B, granite-3.1-2b-base
+            // OLMo-2-1124-7B, Olmo-3-7B, SmolLM3-3B, granite-3.1-2b-base
             (model("Olmo2ForCausalLM", [4096, 11008, 32, 32, 32, 100_352], json!({})), 7_298_617_344),
+            (
+                model(
+                    "Olmo3ForCausalLM",
+                    [4096, 11008, 32, 32, 32, 100_278],
+                    json!({"sliding_window": 4096, "rope_theta": 500_000, "rope_scaling": {
+                        "rope_type": "yarn", "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                        "attention_factor": 1.2079441541679836, "original_max_position_embeddings": 8192
+                    }}),
+                ),
+                7_298_011_136,
+            ),
             (
                 model(
                     "SmolLM3ForCausalLM",

@@ -15,10 +15,16 @@ const POST_NORM: Names = Names {
 
 /// Reads the `config.json` of an OLMo 2 checkpoint. Defaults are those of transformers' `Olmo2Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let mut spec = plain(f, &Defaults { norm_eps: 1e-5, ..DEFAULTS })?;
+    let spec = olmo(f, &Defaults { norm_eps: 1e-5, ..DEFAULTS })?;
+    f.finish()?;
+    Ok(spec)
+}
+
+/// What OLMo 2 and OLMo 3 share.
+pub fn olmo(f: &Fields, defaults: &Defaults) -> Result<Spec> {
+    let mut spec = plain(f, defaults)?;
     spec.names = POST_NORM;
     spec.qk_norm = QkNorm::Whole;
     biases(f, &mut spec)?;
-    f.finish()?;
     Ok(spec)
 }

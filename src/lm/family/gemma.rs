@@ -1,0 +1,30 @@
+//! Gemma, the first generation: a Llama with Gemma's embedding scale, norms and activation.
+
+use super::common::{DEFAULTS, Defaults, biases, plain};
+use super::config::Fields;
+use crate::lm::spec::{Activation, Gain, Spec};
+use anyhow::Result;
+
+/// Reads the `config.json` of a Gemma checkpoint. Defaults are those of transformers' `GemmaConfig`.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let defaults = Defaults {
+        n_heads: Some(16),
+        n_kv_heads: Some(16),
+        d_head: Some(256),
+        d_vocab: Some(256_000),
+        context: 8192,
+        tied: true,
+        activation: Some(Activation::GeluTanh),
+        ..DEFAULTS
+    };
+    let mut spec = plain(f, &defaults)?;
+    biases(f, &mut spec)?;
+    spec.norm_gain = Gain::OnePlus;
+    spec.embed_scale = (spec.d_model as f64).sqrt();
+    // The first checkpoints say `gelu` and mean the approximation, as transformers reads it.
+    f.only("hidden_act", &["gelu".into(), "gelu_pytorch_tanh".into()])?;
+    f.only("hidden_activation", &["gelu_pytorch_tanh".into()])?;
+    f.only("use_bidirectional_attention", &[false.into()])?;
+    f.finish()?;
+    Ok(spec)
+}
