@@ -16,7 +16,8 @@ const LAYERS: usize = 42;
 fn config(fixture: &[u8]) -> Value {
     let mut config: Value = serde_json::from_slice(fixture).unwrap();
     let text = &mut config["text_config"];
-    let kind = |layer: usize| if (layer + 1) % 6 == 0 { "full_attention" } else { "sliding_attention" };
+    let kind =
+        |layer: usize| if (layer + 1).is_multiple_of(6) { "full_attention" } else { "sliding_attention" };
     text["layer_types"] = (0..LAYERS).map(kind).collect();
     text["num_hidden_layers"] = LAYERS.into();
     text["num_kv_shared_layers"] = 18.into();
