@@ -38,6 +38,10 @@ pub const NAMES: Names = Names {
     buffers: &["rotary_emb.inv_freq"],
 };
 
+/// No model comes near so many layers, or experts in a layer: a stranger's config must not make lists
+/// that fill the memory.
+const MOST: usize = 1000;
+
 /// What stands for a field that a `config.json` leaves out: transformers' defaults for the family.
 pub struct Defaults {
     pub d_vocab: Option<usize>,
@@ -86,7 +90,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         _ => f.size("head_dim", defaults.d_head)?,
     };
     let n_layers = f.size("num_hidden_layers", None)?;
-    ensure!(n_layers <= 10_000, "{} is {n_layers}", f.name("num_hidden_layers"));
+    ensure!(n_layers <= MOST, "{} is {n_layers}", f.name("num_hidden_layers"));
     let context = f.size("max_position_embeddings", defaults.context)?;
     let layer = Layer {
         d_head,
@@ -144,7 +148,7 @@ pub fn share_evenly(n_heads: usize, n_kv_heads: usize) -> Result<()> {
 /// Sizes that are 0, or more active experts than there are.
 pub fn mixture(count: usize, active: usize, d_mlp: usize, normalized: bool) -> Result<Experts> {
     ensure!(
-        d_mlp > 0 && (1..=count).contains(&active),
+        d_mlp > 0 && (1..=count).contains(&active) && count <= MOST,
         "config.json: {active} active of {count} experts of width {d_mlp}"
     );
     Ok(Experts { count, active, d_mlp, normalized })
