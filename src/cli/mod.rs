@@ -1,5 +1,6 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
+mod cache;
 mod show_plan;
 
 use std::ffi::OsString;
@@ -85,6 +86,9 @@ enum Command {
         #[arg(long)]
         open: bool,
     },
+    /// What is stored, whether it is intact, what can go
+    #[command(subcommand)]
+    Cache(cache::Command),
 }
 
 #[derive(Args)]
@@ -123,7 +127,7 @@ struct Prepared {
 }
 
 pub fn needs_libtorch(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| !matches!(cli.command, Command::Check { .. }))
+    Cli::try_parse_from(args).is_ok_and(|cli| !matches!(cli.command, Command::Check { .. } | Command::Cache(_)))
 }
 
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
@@ -166,6 +170,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }
+        Command::Cache(command) => cache::run(command, out),
         Command::Plan { experiment, machine, json } => {
             let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
             show_plan::print(&prepared, json, out)?;

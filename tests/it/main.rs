@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 
 mod check;
+mod corruption;
 mod hub;
 mod lm;
 mod plan;
