@@ -96,9 +96,8 @@ mod tests {
     fn bytes_are_shown_in_powers_of_a_thousand() {
         let shown = [0, 999, 1000, 1500, 9949, 9951, 999_499, 999_500, 12_345_678, 7_000_000_000_000];
         let shown = shown.map(shown_bytes);
-        let expected = [
-            "0 B", "999 B", "1.0 kB", "1.5 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "12 MB", "7.0 TB",
-        ];
+        let expected =
+            ["0 B", "999 B", "1.0 kB", "1.5 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "12 MB", "7.0 TB"];
         assert_eq!(shown, expected);
     }
 }

@@ -127,7 +127,8 @@ struct Prepared {
 }
 
 pub fn needs_libtorch(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| !matches!(cli.command, Command::Check { .. } | Command::Cache(_)))
+    Cli::try_parse_from(args)
+        .is_ok_and(|cli| !matches!(cli.command, Command::Check { .. } | Command::Cache(_)))
 }
 
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {

@@ -32,9 +32,10 @@ impl Known {
     /// Reads the file; says what is wrong if its content is another although nothing wrote to it.
     pub fn reread(&self) -> Option<String> {
         match hash(&self.path) {
-            Ok((identity, digest)) if identity == self.identity && digest != self.digest => {
-                Some(format!("its SHA-256 is {digest}, and was {}, although nothing wrote to it", self.digest))
-            }
+            Ok((identity, digest)) if identity == self.identity && digest != self.digest => Some(format!(
+                "its SHA-256 is {digest}, and was {}, although nothing wrote to it",
+                self.digest
+            )),
             Ok(_) => None,
             Err(error) => Some(format!("cannot be read: {error}")),
         }
@@ -50,7 +51,8 @@ pub fn read(path: &Path, cache: &Path) -> io::Result<Log> {
     };
     let mut log = Log { bytes: Some(bytes.len() as u64), ..Log::default() };
     let mut latest = HashMap::new();
-    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
+    for (number, line) in bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty())
+    {
         match Identity::parse_all(line) {
             Some((identity, digest, path)) => {
                 latest.insert(path.to_string(), (identity, digest));
@@ -63,9 +65,11 @@ pub fn read(path: &Path, cache: &Path) -> io::Result<Log> {
     if !bytes.ends_with(b"\n") && log.damaged.last() != Some(&ends) {
         log.damaged.push(ends);
     }
-    let unchanged =
-        |path: &Path, identity: &Identity| fs::metadata(path).is_ok_and(|found| Identity::of(&found) == *identity);
-    let known = latest.into_iter().map(|(path, (identity, digest))| Known { path: path.into(), identity, digest });
+    let unchanged = |path: &Path, identity: &Identity| {
+        fs::metadata(path).is_ok_and(|found| Identity::of(&found) == *identity)
+    };
+    let known =
+        latest.into_iter().map(|(path, (identity, digest))| Known { path: path.into(), identity, digest });
     let cache = fs::canonicalize(cache)?;
     let outside = |known: &Known| !known.path.starts_with(&cache) && unchanged(&known.path, &known.identity);
     log.outside = known.filter(outside).collect();

@@ -148,7 +148,10 @@ fn open(file: impl ChunkReader + 'static, schema: &str) -> Result<ParquetRecordB
     builder.with_batch_size(rows).build().context("read the Parquet footer")
 }
 
-fn check_schema<T>(builder: &parquet::arrow::arrow_reader::ArrowReaderBuilder<T>, schema: &str) -> Result<()> {
+fn check_schema<T>(
+    builder: &parquet::arrow::arrow_reader::ArrowReaderBuilder<T>,
+    schema: &str,
+) -> Result<()> {
     match pairs(builder).get(SCHEMA) {
         Some(found) if found == schema => Ok(()),
         Some(found) => bail!("a table `{found}`, where `{schema}` was asked for"),
