@@ -1,8 +1,8 @@
 //! The log of remembered digests as a file: which lines are whole, and of which files it speaks. For those who look
 //! after a cache; `stat_cache.rs` has what a run asks of it.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -75,4 +75,30 @@ pub fn read(path: &Path, cache: &Path) -> io::Result<Log> {
     log.outside = known.filter(outside).collect();
     log.outside.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(log)
+}
+
+/// Writes the log again without damaged lines and without what was known of a file before it changed. A line that
+/// another process adds meanwhile may be lost: that file is hashed once more.
+pub fn tidy(path: &Path) -> io::Result<()> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let mut seen = HashSet::new();
+    let newest = |line: &&&[u8]| Identity::parse(line).is_some_and(|(file, _)| seen.insert(file.inode()));
+    let mut kept: Vec<&[u8]> = lines.iter().rev().filter(newest).copied().collect();
+    if kept.len() == lines.len() {
+        return Ok(());
+    }
+    if kept.is_empty() {
+        return fs::remove_file(path);
+    }
+    kept.reverse();
+    let text: Vec<u8> = kept.iter().flat_map(|line| [*line, b"\n".as_slice()].concat()).collect();
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(&text)?;
+    let mode = fs::metadata(path)?.permissions();
+    file.persist(path)?.set_permissions(mode)
 }

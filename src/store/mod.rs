@@ -18,6 +18,7 @@ mod digest_log;
 mod entry;
 pub mod parquet;
 mod stat_cache;
+mod sweep;
 pub mod table;
 mod verify;
 mod walk;
@@ -32,6 +33,7 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};
 pub use verify::{Finding, Verified};
 pub use walk::{Contents, Place};
 

@@ -52,6 +52,11 @@ impl Identity {
         }
     }
 
+    /// The file, whatever its content.
+    pub(super) fn inode(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// Whether both times were at least two seconds ago at `now`. A time in the future is not.
     fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
@@ -65,7 +70,7 @@ impl Identity {
         format!("{line} {}", checksum(&line))
     }
 
-    fn parse(line: &[u8]) -> Option<(Identity, Digest)> {
+    pub(super) fn parse(line: &[u8]) -> Option<(Identity, Digest)> {
         Identity::parse_all(line).map(|(identity, digest, _)| (identity, digest))
     }
 
@@ -308,7 +313,7 @@ mod tests {
                 let cache = cache(dir.path());
                 scope.spawn(move || {
                     for i in 0..100 {
-                        cache.remember(identity(t * 100 + i), Digest::of(&i.to_le_bytes()), dir.path());
+                        cache.remember(identity(t * 100 + i), Digest::of(&i.to_le_bytes()), Path::new("."));
                     }
                 });
             }

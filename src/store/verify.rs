@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use rayon::prelude::*;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use super::entry::{FileRecord, MANIFEST, Manifest, Unusable};
 use super::walk::Place;
@@ -35,7 +36,7 @@ pub struct Finding {
 
 impl Store {
     /// Reads every entry: the manifest's own digest, each table's size, digest, footer, schema and number of rows. In
-    /// the log of digests each line. `deep` also decodes every table and looks for NaN and infinities, and
+    /// the log of digests each line; finished batches of units that are not done, by their digests. `deep` also decodes every table and looks for NaN and infinities, and
     /// hashes again what the log remembers of files outside the cache, such as weights.
     ///
     /// # Errors
@@ -50,6 +51,9 @@ impl Store {
             all.bytes += one.bytes;
             all.damaged.append(&mut one.damaged);
             all.notes.append(&mut one.notes);
+        }
+        for unit in &contents.partial {
+            self.verify_partial(unit, &mut all);
         }
         self.verify_log(deep, &mut all)?;
         for (paths, what) in [
@@ -105,6 +109,24 @@ impl Store {
         looked
     }
 
+    /// The finished batches of a unit that is not done.
+    fn verify_partial(&self, unit: &Path, all: &mut Verified) {
+        for file in fs::read_dir(unit).into_iter().flatten().flatten() {
+            let path = file.path();
+            let what = match fs::read(&path) {
+                Ok(bytes) => {
+                    all.bytes += bytes.len() as u64;
+                    (!batch_is_whole(&path, &bytes))
+                        .then(|| "does not have the SHA-256 that it states".to_string())
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => Some(format!("cannot be read: {error}")),
+            };
+            all.files += 1;
+            all.damaged.extend(what.map(|what| self.finding(&path, what)));
+        }
+    }
+
     /// The log of digests: every line has its checksum, and the last one its end.
     fn verify_log(&self, deep: bool, all: &mut Verified) -> Result<()> {
         let path = self.root.join("stat").join("digests.txt");
@@ -135,6 +157,22 @@ impl Store {
         let place = path.strip_prefix(&self.root).unwrap_or(path);
         Finding { place: place.display().to_string(), what }
     }
+}
+
+/// Whether `partial/<unit>/<number>.batch` is as it was written: it ends with the SHA-256 of its place and its bytes.
+fn batch_is_whole(path: &Path, bytes: &[u8]) -> bool {
+    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_string());
+    let (Some(unit), Some(number)) = (name(path.parent()), path.file_stem().and_then(|stem| stem.to_str()))
+    else {
+        return false;
+    };
+    let Some((content, seal)) = bytes.len().checked_sub(32).map(|at| bytes.split_at(at)) else {
+        return false;
+    };
+    let mut hasher = Sha256::new();
+    hasher.update(format!("{unit}/{number}\n"));
+    hasher.update(content);
+    hasher.finalize().as_slice() == seal
 }
 
 /// What was found of one entry.

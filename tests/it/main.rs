@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod cache_commands;
 mod check;
 mod corruption;
 mod hub;
