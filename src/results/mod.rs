@@ -2,7 +2,6 @@
 //! never read back as cache.
 
 mod page;
-mod process;
 pub mod runs;
 
 use std::path::{Path, PathBuf};

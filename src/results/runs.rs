@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-pub use super::process::Process;
 use crate::plan::Plan;
 use crate::plan::key::{Digest, Key};
+use crate::store::Process;
 
 /// Plans that are remembered of each experiment.
 const KEPT: usize = 20;

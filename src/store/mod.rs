@@ -17,6 +17,7 @@ mod commit;
 mod digest_log;
 mod entry;
 pub mod parquet;
+mod process;
 mod stat_cache;
 mod sweep;
 pub mod table;
@@ -33,6 +34,7 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use process::Process;
 pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};
 pub use verify::{Finding, Verified};
 pub use walk::{Contents, Place};

@@ -11,7 +11,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::entry::MANIFEST;
-use super::{Cost, Manifest, Place, Store, digest_log};
+use super::{Cost, Manifest, Place, Process, Store, digest_log};
 use crate::plan::key::Key;
 
 /// Younger things may belong to a run that is at work, whatever the records say. An entry is in `tmp/` only while it is
@@ -56,7 +56,7 @@ pub enum Why {
     ForRoom,
     /// It was damaged and set aside.
     Quarantine,
-    /// In `tmp/`, from a run that was stopped.
+    /// In `tmp/` or `leases/`, from a run that was stopped.
     LeftOver,
     /// Batches of a unit that is done, or that no recorded run asks for.
     Partial,
@@ -80,7 +80,8 @@ impl Store {
     pub fn sweepable(&self, marks: &Marks, max_size: Option<u64>) -> Result<Sweep> {
         let contents = self.contents()?;
         let now = SystemTime::now();
-        let leased: HashSet<Key> = contents.leases.iter().filter_map(|path| key_in(path)).collect();
+        let (ended, leases): (Vec<_>, Vec<_>) = contents.leases.iter().partition(|path| is_of_dead(path));
+        let leased: HashSet<Key> = leases.into_iter().filter_map(|path| key_in(path)).collect();
         let mut sweep = Sweep::default();
         let mut spare = Vec::new();
         let mut done = HashSet::new();
@@ -115,7 +116,7 @@ impl Store {
             .iter()
             .filter(|path| orphan(path) && key_in(path).is_none_or(|k| !leased.contains(&k)));
         let others = [
-            (Why::LeftOver, contents.tmp.iter().collect::<Vec<_>>()),
+            (Why::LeftOver, contents.tmp.iter().chain(ended).collect::<Vec<_>>()),
             (Why::Partial, partial.collect()),
             (Why::Quarantine, contents.quarantine.iter().collect()),
         ];
@@ -194,6 +195,12 @@ fn key_in(path: &Path) -> Option<Key> {
     let name = path.file_name()?.to_str()?;
     let name = name.split('.').next()?;
     name.get(name.len().checked_sub(64)?..)?.parse().ok()
+}
+
+/// Whether a lease is that of a process that is known to have ended.
+fn is_of_dead(lease: &Path) -> bool {
+    let process = fs::read(lease).ok().and_then(|text| serde_json::from_slice::<Process>(&text).ok());
+    process.is_some_and(|process| process.is_dead())
 }
 
 /// Whether anything at or below `path` changed less than [`LIVE`] ago, or in the future.

@@ -120,9 +120,19 @@ fn gc_removes_what_no_run_needs_and_only_if_told() {
     let lease = both.difference(&new).find(|e| e.starts_with("pca/") && old.contains(*e)).unwrap();
     let lease = project.path("cache/leases").join(lease.replace('/', "-"));
     std::fs::create_dir_all(lease.parent().unwrap()).unwrap();
-    std::fs::write(&lease, "").unwrap();
+    std::fs::write(&lease, serde_json::to_vec(&emoflow::store::Process::this()).unwrap()).unwrap();
     let found = json(&project, &["gc", "--keep-runs", "1"]);
     assert_eq!(found["doomed"].as_array().unwrap().len(), 2, "{found}");
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let mut process = serde_json::to_value(emoflow::store::Process::this()).unwrap();
+    process["pid"] = child.id().into();
+    child.wait().unwrap();
+    std::fs::write(&lease, process.to_string()).unwrap();
+    assert_eq!(
+        json(&project, &["gc", "--keep-runs", "1"])["doomed"].as_array().unwrap().len(),
+        3,
+        "it is dead"
+    );
     std::fs::remove_file(&lease).unwrap();
 
     let found = json(&project, &["gc", "--keep-runs", "1", "--yes"]);

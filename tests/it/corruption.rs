@@ -49,7 +49,7 @@ fn table(i: usize) -> Table {
     )
 }
 
-/// A cache of three stages, two entries each, and a log of digests.
+/// A cache of three stages, two entries each, a finished batch, and a log of digests.
 fn small_cache(root: &Path) {
     let store = Store::open(root).unwrap();
     let mut keys = Vec::new();
@@ -65,6 +65,14 @@ fn small_cache(root: &Path) {
         miss.commit(&preimage, &tables, &[], Cost { seconds: 1.0 }).unwrap();
         keys.push((stage, key));
     }
+    let unit = format!("stories-{}", Digest::of(b"a unit that is not done"));
+    let batches = root.join("partial").join(&unit);
+    std::fs::create_dir_all(&batches).unwrap();
+    // A batch ends with the SHA-256 of its place and what is before.
+    let content = vec![7; 500];
+    let seal = Digest::of(&[format!("{unit}/00000\n").as_bytes(), &content].concat());
+    let seal = hex::decode(seal.to_string()).unwrap();
+    std::fs::write(batches.join("00000.batch"), [content, seal].concat()).unwrap();
     // Digests of files that are older than two seconds are remembered.
     std::thread::sleep(Duration::from_millis(2100));
     let later = Store::open(root).unwrap();
@@ -78,7 +86,7 @@ fn a_thousand_damages_are_all_found_by_verify() {
     small_cache(&root);
     let sound: Vec<(PathBuf, Vec<u8>)> =
         files(&root).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
-    assert_eq!(sound.len(), 6 + 8 + 1, "manifests, tables, the log");
+    assert_eq!(sound.len(), 6 + 8 + 2, "manifests, tables, a batch, the log");
     let verify = || Store::open(&root).unwrap().read_only().verify(false).unwrap();
     assert_eq!(verify().damaged, []);
 
@@ -130,7 +138,7 @@ fn verify_tells_damage_from_what_does_no_harm() {
     let (code, out) = verify(&["--deep"]);
     assert_eq!(code, 0, "{out}");
     assert!(out.starts_with("note: tmp/pca-0123456789-1-x: being written, or left by"), "{out}");
-    assert!(out.contains("6 entries, 15 files, "), "{out}");
+    assert!(out.contains("6 entries, 16 files, "), "{out}");
 
     let damaged = files(&root.join("vectors")).into_iter().find(|path| path.ends_with("vectors.parquet"));
     let damaged = damaged.unwrap();

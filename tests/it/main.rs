@@ -13,4 +13,5 @@ mod report;
 mod run;
 mod science;
 mod stages;
+mod status;
 mod store;

@@ -104,7 +104,7 @@ fn print(shown: &Shown, options: &Options, out: &mut dyn Write) -> Result<()> {
             Why::Unused => writeln!(out, "{}: no recorded run asks for them", entries())?,
             Why::ForRoom => writeln!(out, "{}: to make room", entries())?,
             Why::Quarantine => writeln!(out, "quarantine: {n}, {bytes}: damaged, set aside")?,
-            Why::LeftOver => writeln!(out, "tmp: {n}, {bytes}: left by runs that were stopped")?,
+            Why::LeftOver => writeln!(out, "left-overs: {n}, {bytes}: of runs that were stopped")?,
             Why::Partial => {
                 writeln!(out, "partial: {n}, {bytes}: batches of units that are done or not asked for")?
             }
