@@ -1,6 +1,8 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
+mod cache;
 mod show_plan;
+mod status;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -85,6 +87,19 @@ enum Command {
         #[arg(long)]
         open: bool,
     },
+    /// How far a run is, also from another terminal or after it died; takes no lock, writes nothing
+    Status {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Every node as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is stored, whether it is intact, what can go
+    #[command(subcommand)]
+    Cache(cache::Command),
 }
 
 #[derive(Args)]
@@ -113,6 +128,18 @@ struct MachineArgs {
     offline: bool,
 }
 
+impl MachineArgs {
+    fn cache(&self, experiment: &Experiment) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| experiment.root.join("cache"))
+    }
+
+    /// `results/<name>/`
+    fn results(&self, experiment: &Experiment) -> PathBuf {
+        let all = self.results.clone().unwrap_or_else(|| experiment.root.join("results"));
+        all.join(&experiment.name)
+    }
+}
+
 /// What the phases before execution produce.
 struct Prepared {
     resolved: Resolved,
@@ -123,7 +150,9 @@ struct Prepared {
 }
 
 pub fn needs_libtorch(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| !matches!(cli.command, Command::Check { .. }))
+    Cli::try_parse_from(args).is_ok_and(|cli| {
+        !matches!(cli.command, Command::Check { .. } | Command::Status { .. } | Command::Cache(_))
+    })
 }
 
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
@@ -165,6 +194,12 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
+        }
+        Command::Cache(command) => cache::run(command, out),
+        Command::Status { experiment, machine, json } => {
+            let checked = Experiment::read_with(&experiment.file, &experiment.set, &|_| Vec::new())?;
+            let store = Store::open(machine.cache(&checked))?.read_only();
+            status::print(&checked.name, &machine.results(&checked), &store, json, out)
         }
         Command::Plan { experiment, machine, json } => {
             let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
@@ -242,14 +277,12 @@ fn prepare(
 ) -> Result<Prepared> {
     let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
-    let folder =
-        |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| checked.root.join(name));
-    let mut store = Store::open(folder(&machine.cache, "cache"))?;
+    let mut store = Store::open(machine.cache(&checked))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
     if access == Access::Look {
         store = store.read_only();
     }
-    let results = folder(&machine.results, "results").join(&checked.name);
+    let results = machine.results(&checked);
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
     let plan = plan::build(&resolved);
     Ok(Prepared { resolved, plan, store, results })

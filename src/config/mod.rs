@@ -13,7 +13,7 @@ mod tree;
 mod validate;
 
 pub use problem::{Problem, Problems};
-pub use read::{Asked, Outside};
+pub use read::{Asked, Outside, project_root};
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -213,7 +213,7 @@ fn text(path: &Path) -> Result<String, Problems> {
 }
 
 /// The nearest folder upwards from a file that marks a project; else the file's own.
-fn project_root(file: &Path) -> PathBuf {
+pub fn project_root(file: &Path) -> PathBuf {
     let own = match file.parent() {
         Some(parent) if parent != Path::new("") => parent.to_path_buf(),
         _ => PathBuf::from("."),

@@ -2,6 +2,7 @@
 //! never read back as cache.
 
 mod page;
+pub mod runs;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -95,7 +96,8 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     crate::report::write(&page::report(&shown, key)?, dir)
 }
 
-/// Writes `run.json`: what was run, on what, and how it went.
+/// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
+/// started, and its plan goes to the others in `runs/` too.
 pub fn write_run(
     resolved: &Resolved,
     plan: &Plan,
@@ -113,6 +115,9 @@ pub fn write_run(
         summary: crate::execute::Summary,
         /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
         plan: Vec<(&'a str, Vec<Key>)>,
+        /// The stage of each node of the plan.
+        stages: Vec<&'a str>,
+        run: runs::Header,
         seconds: f64,
     }
     #[derive(Serialize)]
@@ -150,6 +155,10 @@ pub fn write_run(
         not_read: m.spec.names.towers,
     });
     let device = &resolved.device;
+    let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
+    if header.ended.is_none() {
+        runs::remember(dir, &runs::Record::of(plan, header.started))?;
+    }
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
@@ -158,6 +167,8 @@ pub fn write_run(
         nodes: &outcome.nodes,
         summary: outcome.summary(),
         plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
+        stages: plan.nodes.iter().map(|n| n.work.stage()).collect(),
+        run: header,
         seconds: took.as_secs_f64(),
     };
     replace(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)

@@ -14,10 +14,15 @@
 //! `docs/design/caching.md` has the reasons.
 
 mod commit;
+mod digest_log;
 mod entry;
 pub mod parquet;
+mod process;
 mod stat_cache;
+mod sweep;
 pub mod table;
+mod verify;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,6 +34,10 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use process::Process;
+pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};
+pub use verify::{Finding, Verified};
+pub use walk::{Contents, Place};
 
 use crate::plan::key::{Digest, Key};
 use entry::{MANIFEST, Unusable, check_name};

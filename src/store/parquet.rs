@@ -75,6 +75,13 @@ pub fn metadata(file: impl ChunkReader + 'static) -> Result<BTreeMap<String, Str
     Ok(pairs(&builder))
 }
 
+/// The number of rows that the footer states, of a file whose `emoflow.schema` must be `schema`. Reads no data.
+pub fn rows(file: impl ChunkReader + 'static, schema: &str) -> Result<u64> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("read the Parquet footer")?;
+    check_schema(&builder, schema)?;
+    Ok(u64::try_from(builder.metadata().file_metadata().num_rows())?)
+}
+
 /// The table as one Arrow batch. NaN and infinities are errors that name their place.
 pub(super) fn to_batch(table: &Table) -> Result<RecordBatch> {
     table.check_finite()?;
@@ -136,13 +143,20 @@ pub(super) fn check(file: impl ChunkReader + 'static, schema: &str, batch: &Reco
 
 fn open(file: impl ChunkReader + 'static, schema: &str) -> Result<ParquetRecordBatchReader> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("read the Parquet footer")?;
-    match pairs(&builder).get(SCHEMA) {
-        Some(found) if found == schema => {}
+    check_schema(&builder, schema)?;
+    let rows = (BATCH_VALUES / row_values(builder.schema())).clamp(1, 1 << 16);
+    builder.with_batch_size(rows).build().context("read the Parquet footer")
+}
+
+fn check_schema<T>(
+    builder: &parquet::arrow::arrow_reader::ArrowReaderBuilder<T>,
+    schema: &str,
+) -> Result<()> {
+    match pairs(builder).get(SCHEMA) {
+        Some(found) if found == schema => Ok(()),
         Some(found) => bail!("a table `{found}`, where `{schema}` was asked for"),
         None => bail!("not a table of emoflow: no `{SCHEMA}` in its metadata (`{schema}` was asked for)"),
     }
-    let rows = (BATCH_VALUES / row_values(builder.schema())).clamp(1, 1 << 16);
-    builder.with_batch_size(rows).build().context("read the Parquet footer")
 }
 
 fn pairs<T>(builder: &parquet::arrow::arrow_reader::ArrowReaderBuilder<T>) -> BTreeMap<String, String> {

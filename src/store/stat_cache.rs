@@ -52,25 +52,36 @@ impl Identity {
         }
     }
 
+    /// The file, whatever its content.
+    pub(super) fn inode(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// Whether both times were at least two seconds ago at `now`. A time in the future is not.
     fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
         self.mtime_ns.max(self.ctime_ns) + DISTRUST.as_nanos() as i128 <= now
     }
 
-    fn line(&self, digest: &Digest) -> String {
+    /// A line of the log. The path is for those who look after the file; a digest is never found by it.
+    fn line(&self, digest: &Digest, path: &str) -> String {
         let Identity { device, inode, size, mtime_ns, ctime_ns } = self;
-        let line = format!("{digest} {device} {inode} {size} {mtime_ns} {ctime_ns}");
+        let line = format!("{digest} {device} {inode} {size} {mtime_ns} {ctime_ns} {path}");
         format!("{line} {}", checksum(&line))
     }
 
-    fn parse(line: &[u8]) -> Option<(Identity, Digest)> {
+    pub(super) fn parse(line: &[u8]) -> Option<(Identity, Digest)> {
+        Identity::parse_all(line).map(|(identity, digest, _)| (identity, digest))
+    }
+
+    /// The same, with the path that the line was written for.
+    pub(super) fn parse_all(line: &[u8]) -> Option<(Identity, Digest, &str)> {
         let line = std::str::from_utf8(line).ok()?;
         let (content, check) = line.rsplit_once(' ')?;
         if checksum(content) != check {
             return None;
         }
-        let mut words = content.split(' ');
+        let mut words = content.splitn(7, ' ');
         let digest = words.next()?.parse().ok()?;
         let mut number = || words.next()?.parse::<i128>().ok();
         let identity = Identity {
@@ -80,8 +91,14 @@ impl Identity {
             mtime_ns: number()?,
             ctime_ns: number()?,
         };
-        Some((identity, digest))
+        Some((identity, digest, words.next().unwrap_or_default()))
     }
+}
+
+/// The absolute path, for a line of the log; empty if it would not come back from there.
+fn shown(path: &Path) -> String {
+    let path = fs::canonicalize(path).unwrap_or_default();
+    path.to_str().filter(|text| !text.contains(['\n', '\r'])).unwrap_or_default().to_string()
 }
 
 fn checksum(line: &str) -> String {
@@ -134,18 +151,18 @@ impl StatCache {
         }
         let (identity, digest) = hash(path)?;
         if identity.is_settled(now) {
-            self.remember(identity, digest);
+            self.remember(identity, digest, path);
         }
         Ok(digest)
     }
 
-    fn remember(&self, identity: Identity, digest: Digest) {
+    fn remember(&self, identity: Identity, digest: Digest, path: &Path) {
         let mut state = self.lock();
         self.digests(&mut state).insert(identity, digest);
         if state.append_failed || state.read_only {
             return;
         }
-        if let Err(error) = self.append(&mut state, &identity.line(&digest)) {
+        if let Err(error) = self.append(&mut state, &identity.line(&digest, &shown(path))) {
             state.append_failed = true;
             self.warnings
                 .push(format!("digests are not remembered, so files are hashed on each run: {error}"));
@@ -268,7 +285,7 @@ mod tests {
             (0..5u64).map(|i| (identity(i), Digest::of(&i.to_le_bytes()))).collect();
         let writer = cache(dir.path());
         for (identity, digest) in &original {
-            writer.remember(*identity, *digest);
+            writer.remember(*identity, *digest, dir.path());
         }
         let log = dir.path().join("stat/digests.txt");
         let whole = fs::read(&log).unwrap();
@@ -284,7 +301,7 @@ mod tests {
         }
         // A crash tears the last line; the next line is whole.
         fs::write(&log, &whole[..whole.len() - 20]).unwrap();
-        cache(dir.path()).remember(identity(77), Digest::of(b"77"));
+        cache(dir.path()).remember(identity(77), Digest::of(b"77"), dir.path());
         assert_eq!(cache(dir.path()).known(&identity(77)), Some(Digest::of(b"77")));
     }
 
@@ -296,7 +313,7 @@ mod tests {
                 let cache = cache(dir.path());
                 scope.spawn(move || {
                     for i in 0..100 {
-                        cache.remember(identity(t * 100 + i), Digest::of(&i.to_le_bytes()));
+                        cache.remember(identity(t * 100 + i), Digest::of(&i.to_le_bytes()), Path::new("."));
                     }
                 });
             }
@@ -310,8 +327,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("stat"), b"a file where the folder should be").unwrap();
         let cache = cache(dir.path());
-        cache.remember(identity(1), Digest::of(b"1"));
-        cache.remember(identity(2), Digest::of(b"2"));
+        cache.remember(identity(1), Digest::of(b"1"), dir.path());
+        cache.remember(identity(2), Digest::of(b"2"), dir.path());
         assert_eq!(cache.known(&identity(2)), Some(Digest::of(b"2")));
         let warnings = cache.warnings.take();
         assert_eq!(warnings.len(), 1);

@@ -1,6 +1,8 @@
 //! The integration tests, in one binary.
 
+mod cache_commands;
 mod check;
+mod corruption;
 mod hub;
 mod lm;
 mod plan;
@@ -11,4 +13,5 @@ mod report;
 mod run;
 mod science;
 mod stages;
+mod status;
 mod store;

@@ -26,6 +26,8 @@ fn only_what_needs_libtorch_loads_it() {
     assert!(!loaded(&["check", "experiments/quickstart.toml"]));
     assert!(!loaded(&["--version"]));
     assert!(!loaded(&["run"]), "a command line that is wrong");
+    assert!(!loaded(&["status", "experiments/quickstart.toml"]));
+    assert!(!loaded(&["cache", "verify"]));
     let cache = tempfile::tempdir().unwrap();
     let cache = cache.path().to_str().unwrap();
     assert!(loaded(&["plan", "experiments/quickstart.toml", "--device", "cpu", "--cache", cache]));
@@ -39,6 +41,9 @@ fn exit_codes_are_the_documented_ones() {
         (vec!["check"], 2),
         (vec!["plan", "experiments/quickstart.toml", "--device", "abacus"], 2),
         (vec!["--help"], 0),
+        (vec!["status", "no-such-file.toml"], 2),
+        (vec!["cache", "gc", "--max-size", "much"], 2),
+        (vec!["cache", "ls", "--cache", "no-such-folder", "--stage", "vectors"], 4),
     ] {
         let output = emoflow(&args, &[]);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -150,7 +150,7 @@ fn damage_is_found_although_the_digests_are_remembered() {
     assert!((0..20).all(|i| reason(&second, i) == "hit"));
     assert_eq!(
         fs::read_to_string(cache.join("stat/digests.txt")).unwrap().split_whitespace().count(),
-        40 * 7
+        40 * 8
     );
 
     let mut random = Random(3);

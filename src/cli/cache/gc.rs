@@ -1,0 +1,128 @@
+//! `emoflow cache gc`: what no run needs any more goes, if the person says so. Says first what would go, and what it
+//! would cost to make again.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{shown_bytes, shown_seconds};
+use crate::cli::Usage;
+use crate::plan::key::Key;
+use crate::results::runs::{Past, Record};
+use crate::store::{Doomed, Marks, Store, Sweep, Why};
+
+/// What is asked for.
+pub struct Options {
+    pub yes: bool,
+    /// Plans of each experiment that count, the last one included.
+    pub keep_runs: usize,
+    /// Bytes.
+    pub max_size: Option<u64>,
+    pub json: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    removed: bool,
+    /// Bytes of all that can go, and seconds to make its entries again.
+    bytes: u64,
+    seconds: f64,
+    #[serde(flatten)]
+    sweep: &'a Sweep,
+}
+
+/// Says what can go; with `yes`, removes it.
+///
+/// # Errors
+/// No run is recorded, so that everything would go; what the disk says.
+pub fn run(store: &Store, past: &[Past], options: &Options, out: &mut dyn Write) -> Result<u8> {
+    let present: HashSet<Key> = store.contents()?.entries.into_iter().map(|place| place.key).collect();
+    if past.is_empty() && !present.is_empty() {
+        let why = "no run is recorded in the results folder, so nothing is known to be needed: name the folder with \
+                   --results; if everything is to go, remove the cache folder itself";
+        return Err(Usage(why.to_string()).into());
+    }
+    let sweep = store.sweepable(&marks(past, options.keep_runs, &present), options.max_size)?;
+    if options.yes {
+        store.sweep(&sweep)?;
+    }
+    let bytes = sweep.doomed.iter().map(|doomed| doomed.bytes).sum();
+    let seconds = sweep.doomed.iter().filter_map(|doomed| doomed.cost).map(|cost| cost.seconds).sum();
+    let shown = Shown { removed: options.yes, bytes, seconds, sweep: &sweep };
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&shown)?)?;
+    } else {
+        print(&shown, options, out)?;
+    }
+    Ok(0)
+}
+
+/// What the runs ask for. Where a plan is made but for its activations, it does not need them: nothing asks for them
+/// then.
+fn marks(past: &[Past], keep_runs: usize, present: &HashSet<Key>) -> Marks {
+    let mut marks = Marks::default();
+    for experiment in past {
+        let made = |(stage, keys): (&str, &[Key])| {
+            stage == "activations" || keys.iter().all(|key| present.contains(key))
+        };
+        let is_made = experiment.last.nodes().all(made);
+        for (stage, keys) in experiment.last.nodes() {
+            let group = if is_made && stage == "activations" { &mut marks.wanted } else { &mut marks.needed };
+            group.extend(keys);
+        }
+        let before = experiment.plans.iter().take(keep_runs);
+        marks.wanted.extend(before.flat_map(Record::keys));
+        for record in experiment.plans.iter().chain([&experiment.last]) {
+            use_at(&mut marks.used, record);
+        }
+    }
+    marks
+}
+
+fn use_at(used: &mut HashMap<Key, u64>, record: &Record) {
+    for key in record.keys() {
+        let at = used.entry(*key).or_default();
+        *at = record.started.max(*at);
+    }
+}
+
+fn print(shown: &Shown, options: &Options, out: &mut dyn Write) -> Result<()> {
+    let mut groups: BTreeMap<(Why, &str), (usize, u64, f64)> = BTreeMap::new();
+    for Doomed { why, bytes, cost, entry, .. } in &shown.sweep.doomed {
+        let stage = entry.as_ref().map_or("", |place| place.stage.as_str());
+        let (n, all_bytes, seconds) = groups.entry((*why, stage)).or_default();
+        *n += 1;
+        *all_bytes += bytes;
+        *seconds += cost.map_or(0.0, |cost| cost.seconds);
+    }
+    for ((why, stage), (n, bytes, seconds)) in groups {
+        let bytes = shown_bytes(bytes);
+        let entries = || format!("{stage}: {n} entries, {bytes}, {} to make again", shown_seconds(seconds));
+        match why {
+            Why::Unused => writeln!(out, "{}: no recorded run asks for them", entries())?,
+            Why::ForRoom => writeln!(out, "{}: to make room", entries())?,
+            Why::Quarantine => writeln!(out, "quarantine: {n}, {bytes}: damaged, set aside")?,
+            Why::LeftOver => writeln!(out, "left-overs: {n}, {bytes}: of runs that were stopped")?,
+            Why::Partial => {
+                writeln!(out, "partial: {n}, {bytes}: batches of units that are done or not asked for")?
+            }
+        }
+    }
+    let Sweep { kept, kept_bytes, doomed } = shown.sweep;
+    let stays = format!("{kept} entries of {} stay", shown_bytes(*kept_bytes));
+    let goes = format!("{}, {} to make again", shown_bytes(shown.bytes), shown_seconds(shown.seconds));
+    match (doomed.is_empty(), shown.removed) {
+        (true, _) => writeln!(out, "nothing can go; {stays}")?,
+        (false, true) => writeln!(out, "removed {goes}; {stays}")?,
+        (false, false) => writeln!(out, "would remove {goes}; {stays}; --yes removes")?,
+    }
+    if options.max_size.is_some_and(|size| *kept_bytes > size) {
+        writeln!(
+            out,
+            "what stays is larger than asked for: the last runs need it, or it is less than an hour old"
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! `emoflow cache`: what is stored, and whether it is intact. Only `gc` writes.
+
+mod gc;
+mod ls;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::config::project_root;
+use crate::results::runs::{self, Past};
+use crate::store::{Store, Verified};
+
+/// The commands about the cache as a whole.
+#[derive(Subcommand)]
+pub enum Command {
+    /// What is stored, what it cost, and which experiments' last runs were about it
+    Ls {
+        #[command(flatten)]
+        cache: CacheArgs,
+        #[command(flatten)]
+        results: ResultsArgs,
+        /// Only this stage
+        #[arg(long)]
+        stage: Option<String>,
+        /// The list as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what no run needs any more, in bytes and in what it would cost to make again; with --yes removes it
+    Gc {
+        #[command(flatten)]
+        cache: CacheArgs,
+        #[command(flatten)]
+        results: ResultsArgs,
+        /// Remove it
+        #[arg(long)]
+        yes: bool,
+        /// How many different plans of each experiment count, the last one included
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        keep_runs: u32,
+        /// Remove also what only earlier runs need, and activations that nothing asks for, until the rest is no larger
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        max_size: Option<u64>,
+        /// What goes as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads everything and says what is damaged; changes nothing. Exit code 1 if something is
+    Verify {
+        #[command(flatten)]
+        cache: CacheArgs,
+        /// Also decode every table and look for NaN and infinities; hash again what is remembered of weights
+        #[arg(long)]
+        deep: bool,
+        /// What was found as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which cache.
+#[derive(Args)]
+pub struct CacheArgs {
+    /// Where artifacts are kept [default: `cache/` of the project that the current folder is in]
+    #[arg(long, value_name = "DIR", env = "EMOFLOW_CACHE")]
+    cache: Option<PathBuf>,
+}
+
+/// Whose runs count.
+#[derive(Args)]
+pub struct ResultsArgs {
+    /// Where the results of runs are that use this cache; repeatable [default: `results/` of the same project]
+    #[arg(long, value_name = "DIR", env = "EMOFLOW_RESULTS")]
+    results: Vec<PathBuf>,
+}
+
+impl ResultsArgs {
+    fn past(&self) -> Result<Vec<Past>> {
+        let mut all = Vec::new();
+        if self.results.is_empty() {
+            return runs::past(&or_of_project(&None, "results"));
+        }
+        for folder in &self.results {
+            all.extend(runs::past(folder)?);
+        }
+        Ok(all)
+    }
+}
+
+impl CacheArgs {
+    fn open(&self) -> Result<Store> {
+        Ok(Store::open(or_of_project(&self.cache, "cache"))?.read_only())
+    }
+}
+
+/// Runs the command; its exit code.
+///
+/// # Errors
+/// What the disk says.
+pub fn run(command: Command, out: &mut dyn Write) -> Result<u8> {
+    match command {
+        Command::Ls { cache, results, stage, json } => {
+            ls::run(&cache.open()?, &results.past()?, stage.as_deref(), json, out)
+        }
+        Command::Gc { cache, results, yes, keep_runs, max_size, json } => {
+            let options = gc::Options { yes, keep_runs: keep_runs as usize, max_size, json };
+            gc::run(&cache.open()?, &results.past()?, &options, out)
+        }
+        Command::Verify { cache, deep, json } => verify(&cache.open()?.verify(deep)?, json, out),
+    }
+}
+
+fn verify(found: &Verified, json: bool, out: &mut dyn Write) -> Result<u8> {
+    let code = u8::from(!found.damaged.is_empty());
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(found)?)?;
+        return Ok(code);
+    }
+    for damage in &found.damaged {
+        writeln!(out, "damaged: {}: {}", damage.place, damage.what)?;
+    }
+    for note in &found.notes {
+        writeln!(out, "note: {}: {}", note.place, note.what)?;
+    }
+    let bytes = shown_bytes(found.bytes);
+    write!(out, "{} entries, {} files, {bytes}: ", found.entries, found.files)?;
+    match found.damaged.len() {
+        0 => writeln!(out, "nothing is damaged")?,
+        n => writeln!(out, "{n} damaged; a run that needs them sets them aside and makes them again")?,
+    }
+    Ok(code)
+}
+
+/// The folder given, or the one called `name` of the project that the current folder is in.
+fn or_of_project(given: &Option<PathBuf>, name: &str) -> PathBuf {
+    given.clone().unwrap_or_else(|| project_root(Path::new(name)).join(name))
+}
+
+/// `1.2 MB`, in powers of 1000.
+pub fn shown_bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 999.5 {
+            let digits = usize::from(value < 9.95 && unit != "B");
+            return format!("{value:.digits$} {unit}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.1} TB")
+}
+
+/// `34 min`: two digits or so.
+pub fn shown_seconds(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        s if s < 99.5 => (s, "s"),
+        s if s < 99.5 * 60.0 => (s / 60.0, "min"),
+        s if s < 48.0 * 3600.0 => (s / 3600.0, "h"),
+        s => (s / 86400.0, "d"),
+    };
+    let digits = usize::from(value < 9.95);
+    format!("{value:.digits$} {unit}")
+}
+
+/// Bytes in a text such as `10GB` (powers of 1000) or `10GiB` (of 1024).
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no size: write it as in 500MB, 10GB or 8GiB");
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let unit = unit.trim().to_ascii_lowercase();
+    let base: f64 = if unit.ends_with("ib") { 1024.0 } else { 1000.0 };
+    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(wrong()),
+    };
+    Ok((number * base.powi(power)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{shown_bytes, shown_seconds, size};
+
+    #[test]
+    fn sizes_are_read_in_both_systems() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("12", 12),
+            ("12B", 12),
+            ("1.5kB", 1500),
+            ("10GB", 10_000_000_000),
+            ("8 GiB", 8 << 30),
+            ("2t", 2_000_000_000_000),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "-1", "1 XB", "1.2.3"] {
+            assert!(size(text).unwrap_err().contains("is no size"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_the_unit_that_suits_them() {
+        let shown = [0.04, 9.94, 12.0, 120.0, 5400.0, 36_000.0, 864_000.0].map(shown_seconds);
+        assert_eq!(shown, ["0.0 s", "9.9 s", "12 s", "2.0 min", "90 min", "10 h", "10 d"]);
+    }
+
+    #[test]
+    fn bytes_are_shown_in_powers_of_a_thousand() {
+        let shown = [0, 999, 1000, 1500, 9949, 9951, 999_499, 999_500, 12_345_678, 7_000_000_000_000];
+        let shown = shown.map(shown_bytes);
+        let expected =
+            ["0 B", "999 B", "1.0 kB", "1.5 kB", "9.9 kB", "10 kB", "999 kB", "1.0 MB", "12 MB", "7.0 TB"];
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,194 @@
+//! `emoflow status`: how far a run is, from the plan that it froze and from what the cache holds. Takes no lock, writes
+//! nothing, asks no model; so it works beside a run, on the same or another machine, and after a crash.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::cache::shown_seconds;
+use crate::results::runs::{Ended, Header, Run};
+use crate::store::{Process, Store};
+
+#[derive(Serialize)]
+struct Status<'a> {
+    experiment: &'a str,
+    state: RunState,
+    #[serde(flatten)]
+    run: Option<&'a Header>,
+    /// Units that are stored, and units of the plan that are needed.
+    done: usize,
+    units: usize,
+    nodes: Vec<NodeStatus<'a>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum RunState {
+    NeverRun,
+    /// As far as can be told: of another machine's process one cannot know.
+    Running,
+    /// It ended without saying how it went.
+    Interrupted,
+    Failed,
+    Finished,
+}
+
+#[derive(Serialize)]
+struct NodeStatus<'a> {
+    name: &'a str,
+    stage: &'a str,
+    state: NodeState,
+    /// Units that are stored.
+    done: usize,
+    units: usize,
+    /// Finished batches of units that are not done.
+    batches: usize,
+    /// Who makes units of it now.
+    by: Vec<Process>,
+    /// What the run said of it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    reason: &'a str,
+    /// How long the run took for it, once it has ended.
+    seconds: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum NodeState {
+    Done,
+    Running,
+    ToDo,
+    /// All is made that it is for.
+    NotNeeded,
+    Failed,
+    Blocked,
+    /// It was made, and is not in the cache any more.
+    Gone,
+}
+
+/// Prints how far the last run of the experiment `name` is, whose results are in `results`.
+///
+/// # Errors
+/// A `run.json` that is none.
+pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dyn Write) -> Result<u8> {
+    let run = Run::read(results)?;
+    let nodes = run.as_ref().map_or_else(Vec::new, |run| nodes(run, store));
+    let needed = |node: &&NodeStatus| node.state != NodeState::NotNeeded;
+    let status = Status {
+        experiment: name,
+        state: run.as_ref().map_or(RunState::NeverRun, state),
+        run: run.as_ref().and_then(|run| run.run.as_ref()),
+        done: nodes.iter().filter(needed).map(|node| node.done).sum(),
+        units: nodes.iter().filter(needed).map(|node| node.units).sum(),
+        nodes,
+    };
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
+    } else {
+        show(&status, out)?;
+    }
+    Ok(0)
+}
+
+fn state(run: &Run) -> RunState {
+    let failed = run.nodes.iter().any(|node| matches!(node.state.as_str(), "failed" | "blocked"));
+    match &run.run {
+        Some(header) if header.ended.is_none() && header.process.is_dead() => RunState::Interrupted,
+        Some(header) if header.ended.is_none() => RunState::Running,
+        _ if failed => RunState::Failed,
+        _ => RunState::Finished,
+    }
+}
+
+fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
+    let mut nodes = Vec::new();
+    let stages = run.stages.iter().map(String::as_str).chain(std::iter::repeat(""));
+    for ((name, keys), stage) in run.plan.iter().zip(stages) {
+        let (present, missing): (Vec<_>, Vec<_>) = keys.iter().partition(|key| store.contains(stage, key));
+        let ended = run.nodes.iter().find(|node| node.name == *name);
+        let mut by: Vec<Process> = missing.iter().filter_map(|key| store.maker(stage, key)).collect();
+        by.dedup();
+        nodes.push(NodeStatus {
+            name,
+            stage,
+            state: node_state(missing.is_empty(), !by.is_empty(), ended),
+            done: present.len(),
+            units: keys.len(),
+            batches: missing.iter().map(|key| store.batches(stage, key)).sum(),
+            by,
+            reason: ended.map_or("", |ended| &ended.reason),
+            seconds: ended.map(|ended| ended.seconds),
+        });
+    }
+    let is_made = nodes.iter().all(|node| node.stage == "activations" || node.state == NodeState::Done);
+    for node in nodes.iter_mut().filter(|node| is_made && node.state == NodeState::ToDo) {
+        node.state = NodeState::NotNeeded;
+    }
+    nodes
+}
+
+/// `ended`: what the run said of the node at its end.
+fn node_state(is_whole: bool, is_leased: bool, ended: Option<&Ended>) -> NodeState {
+    match ended.map(|ended| ended.state.as_str()) {
+        _ if is_whole => NodeState::Done,
+        _ if is_leased => NodeState::Running,
+        Some("failed") => NodeState::Failed,
+        Some("blocked") => NodeState::Blocked,
+        Some("not_needed") => NodeState::NotNeeded,
+        Some("ran" | "cached") => NodeState::Gone,
+        _ => NodeState::ToDo,
+    }
+}
+
+fn show(status: &Status, out: &mut dyn Write) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let since = |then: u64| shown_seconds(now.saturating_sub(then) as f64);
+    let name = status.experiment;
+    match (status.state, status.run) {
+        (RunState::NeverRun, _) => return Ok(writeln!(out, "{name}: no run yet")?),
+        (RunState::Running, Some(Header { started, process, .. })) => {
+            writeln!(out, "{name}: running for {}, {}", since(*started), shown(process))?;
+        }
+        (RunState::Interrupted, Some(Header { started, process, .. })) => {
+            let who = shown(process);
+            writeln!(
+                out,
+                "{name}: interrupted; begun {} ago, {who}; the same `run` continues",
+                since(*started)
+            )?;
+        }
+        (state, run) => {
+            let how = if state == RunState::Failed { "ended with failures" } else { "ended" };
+            let when =
+                run.and_then(|run| run.ended).map_or(String::new(), |then| format!(" {} ago", since(then)));
+            writeln!(out, "{name}: {how}{when}")?;
+        }
+    }
+    for node in &status.nodes {
+        let NodeStatus { name, done, units, .. } = node;
+        let mut said = match node.state {
+            NodeState::Done => "done".to_string(),
+            NodeState::Running => {
+                format!("running: {}", node.by.iter().map(shown).collect::<Vec<_>>().join(", "))
+            }
+            NodeState::ToDo => "to do".to_string(),
+            NodeState::NotNeeded => "not needed".to_string(),
+            NodeState::Failed => format!("FAILED: {}", node.reason),
+            NodeState::Blocked => format!("blocked: {}", node.reason),
+            NodeState::Gone => "not in the cache any more".to_string(),
+        };
+        if node.batches > 0 {
+            said.push_str(&format!("; {} more batches are kept", node.batches));
+        }
+        writeln!(out, "{name:<44} {:<12} {said}", format!("{done} of {units}"))?;
+    }
+    writeln!(out, "{} of {} units done", status.done, status.units)?;
+    Ok(())
+}
+
+fn shown(process: &Process) -> String {
+    format!("process {} on {}", process.pid, process.host)
+}

@@ -1,0 +1,236 @@
+//! Mark and sweep: what in a cache can go, given what the last runs were about. Knows nothing of runs or plans; it is
+//! told which keys are needed.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use fs_err as fs;
+use serde::Serialize;
+
+use super::entry::MANIFEST;
+use super::{Cost, Manifest, Place, Process, Store, digest_log};
+use crate::plan::key::Key;
+
+/// Younger things may belong to a run that is at work, whatever the records say. An entry is in `tmp/` only while it is
+/// written and read back, and a run writes down its plan before it looks anything up: an hour is far more than either takes.
+pub const LIVE: Duration = Duration::from_secs(3600);
+
+/// What runs ask for.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Never removed.
+    pub needed: HashSet<Key>,
+    /// Removed only to make room.
+    pub wanted: HashSet<Key>,
+    /// When a key was last in a run's plan, in seconds since 1970.
+    pub used: HashMap<Key, u64>,
+}
+
+/// Something that can go.
+#[derive(Clone, Debug, Serialize)]
+pub struct Doomed {
+    /// From the cache's root.
+    pub place: String,
+    pub why: Why,
+    pub bytes: u64,
+    /// To make it again; none for what is no entry.
+    pub cost: Option<Cost>,
+    /// The entry that it is.
+    pub entry: Option<Place>,
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(skip)]
+    used: u64,
+}
+
+/// Why something can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// No recorded run asks for it.
+    Unused,
+    /// Runs before the last ask for it, or it is an activation of which all is made; there has to be room.
+    ForRoom,
+    /// It was damaged and set aside.
+    Quarantine,
+    /// In `tmp/` or `leases/`, from a run that was stopped.
+    LeftOver,
+    /// Batches of a unit that is done, or that no recorded run asks for.
+    Partial,
+}
+
+/// What can go, and what stays.
+#[derive(Debug, Default, Serialize)]
+pub struct Sweep {
+    pub doomed: Vec<Doomed>,
+    /// Entries that stay, and their bytes.
+    pub kept: usize,
+    pub kept_bytes: u64,
+}
+
+impl Store {
+    /// What can go. With `max_size`, in bytes of entries, also what is only wanted, until the rest is no larger:
+    /// activations first, vectors and stories last, and of each the least recently used first.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn sweepable(&self, marks: &Marks, max_size: Option<u64>) -> Result<Sweep> {
+        let contents = self.contents()?;
+        let now = SystemTime::now();
+        let (ended, leases): (Vec<_>, Vec<_>) = contents.leases.iter().partition(|path| is_of_dead(path));
+        let leased: HashSet<Key> = leases.into_iter().filter_map(|path| key_in(path)).collect();
+        let mut sweep = Sweep::default();
+        let mut spare = Vec::new();
+        let mut done = HashSet::new();
+        for place in &contents.entries {
+            let Some(found) = self.doom_entry(place, marks)? else { continue };
+            done.insert(place.key);
+            let live = leased.contains(&place.key) || is_young(&place.dir.join(MANIFEST), now);
+            if live || marks.needed.contains(&place.key) {
+                sweep.kept += 1;
+                sweep.kept_bytes += found.bytes;
+            } else if marks.wanted.contains(&place.key) {
+                spare.push(found);
+            } else {
+                sweep.doomed.push(found);
+            }
+        }
+        spare.sort_by_key(|found| (found.entry.as_ref().map(rank), found.used));
+        let mut left: u64 = sweep.kept_bytes + spare.iter().map(|found| found.bytes).sum::<u64>();
+        for found in spare {
+            if max_size.is_some_and(|size| left > size) {
+                left -= found.bytes;
+                sweep.doomed.push(Doomed { why: Why::ForRoom, ..found });
+            } else {
+                sweep.kept += 1;
+                sweep.kept_bytes += found.bytes;
+            }
+        }
+        let asked = |key: &Key| marks.needed.contains(key) || marks.wanted.contains(key);
+        let orphan = |path: &PathBuf| key_in(path).is_none_or(|key| done.contains(&key) || !asked(&key));
+        let partial = contents
+            .partial
+            .iter()
+            .filter(|path| orphan(path) && key_in(path).is_none_or(|k| !leased.contains(&k)));
+        let others = [
+            (Why::LeftOver, contents.tmp.iter().chain(ended).collect::<Vec<_>>()),
+            (Why::Partial, partial.collect()),
+            (Why::Quarantine, contents.quarantine.iter().collect()),
+        ];
+        for (why, paths) in others {
+            for path in paths.into_iter().filter(|path| why == Why::Quarantine || !is_young(path, now)) {
+                sweep.doomed.push(self.doom(path, why)?);
+            }
+        }
+        Ok(sweep)
+    }
+
+    /// Removes what `sweep` says, each whole: an entry is moved into `tmp/` by one rename before its files go, so that
+    /// others find it whole or not at all. What is gone already is no error.
+    ///
+    /// # Errors
+    /// What cannot be removed; the rest stays.
+    pub fn sweep(&self, sweep: &Sweep) -> Result<()> {
+        if sweep.doomed.is_empty() {
+            return Ok(());
+        }
+        let tmp = self.root.join("tmp");
+        fs::create_dir_all(&tmp)?;
+        let bin = tempfile::Builder::new().prefix("gc-").tempdir_in(&tmp)?;
+        for (number, doomed) in sweep.doomed.iter().enumerate() {
+            let away = bin.path().join(number.to_string());
+            match fs::rename(&doomed.path, &away) {
+                Ok(()) if away.is_dir() => fs::remove_dir_all(&away)?,
+                Ok(()) => fs::remove_file(&away)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bin.close()?;
+        digest_log::tidy(&self.root.join("stat").join("digests.txt"))?;
+        Ok(())
+    }
+
+    /// The manifest at a place, where it is whole.
+    pub fn manifest(&self, place: &Place) -> Option<Manifest> {
+        Manifest::parse(&fs::read(place.dir.join(MANIFEST)).ok()?, &place.stage, &place.key).ok()
+    }
+
+    /// An entry as something that can go; `None` if it is gone already.
+    fn doom_entry(&self, place: &Place, marks: &Marks) -> Result<Option<Doomed>> {
+        let manifest = self.manifest(place);
+        if manifest.is_none() && !place.dir.exists() {
+            return Ok(None);
+        }
+        let mut found = self.doom(&place.dir, Why::Unused)?;
+        found.used =
+            marks.used.get(&place.key).copied().unwrap_or(0).max(manifest.as_ref().map_or(0, |m| m.created));
+        found.cost = manifest.map(|manifest| manifest.cost);
+        found.entry = Some(place.clone());
+        Ok(Some(found))
+    }
+
+    fn doom(&self, path: &Path, why: Why) -> Result<Doomed> {
+        let place = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+        let path = path.to_path_buf();
+        Ok(Doomed { place, why, bytes: bytes_below(&path)?, cost: None, entry: None, path, used: 0 })
+    }
+}
+
+/// What goes first when there has to be room.
+fn rank(place: &Place) -> u8 {
+    match place.stage.as_str() {
+        "activations" => 0,
+        "vectors" => 2,
+        "stories" => 3,
+        _ => 1,
+    }
+}
+
+/// The key that a name ends with, before any extension.
+fn key_in(path: &Path) -> Option<Key> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.split('.').next()?;
+    name.get(name.len().checked_sub(64)?..)?.parse().ok()
+}
+
+/// Whether a lease is that of a process that is known to have ended.
+fn is_of_dead(lease: &Path) -> bool {
+    let process = fs::read(lease).ok().and_then(|text| serde_json::from_slice::<Process>(&text).ok());
+    process.is_some_and(|process| process.is_dead())
+}
+
+/// Whether anything at or below `path` changed less than [`LIVE`] ago, or in the future.
+fn is_young(path: &Path, now: SystemTime) -> bool {
+    let young = |path: &Path| {
+        let changed = fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
+        now.duration_since(changed).map_or(true, |age| age < LIVE)
+    };
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    young(path) || below.into_iter().any(|entry| is_young(&entry.path(), now))
+}
+
+/// Bytes of all files at or below `path`; what goes meanwhile does not count.
+fn bytes_below(path: &Path) -> Result<u64> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    if !metadata.is_dir() {
+        return Ok(metadata.len());
+    }
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = 0;
+    for entry in entries {
+        bytes += bytes_below(&entry?.path())?;
+    }
+    Ok(bytes)
+}

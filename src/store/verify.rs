@@ -1,0 +1,206 @@
+//! `cache verify`: reads the whole cache and says what is damaged. Changes nothing, believes no remembered digest, and
+//! knows nothing of what the tables mean.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+use rayon::prelude::*;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::entry::{FileRecord, MANIFEST, Manifest, Unusable};
+use super::walk::Place;
+use super::{Store, digest_log, parquet, stat_cache};
+
+/// What a look at the whole cache found.
+#[derive(Debug, Default, Serialize)]
+pub struct Verified {
+    pub entries: usize,
+    pub files: usize,
+    pub bytes: u64,
+    /// One for each file that is not what was written.
+    pub damaged: Vec<Finding>,
+    /// Harmless things, such as what a stopped run left in `tmp/`.
+    pub notes: Vec<Finding>,
+}
+
+/// Something that was found, and where.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// From the cache's root.
+    pub place: String,
+    pub what: String,
+}
+
+impl Store {
+    /// Reads every entry: the manifest's own digest, each table's size, digest, footer, schema and number of rows. In
+    /// the log of digests each line; finished batches of units that are not done, by their digests. `deep` also decodes every table and looks for NaN and infinities, and
+    /// hashes again what the log remembers of files outside the cache, such as weights.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed. A file that cannot be read is damage.
+    pub fn verify(&self, deep: bool) -> Result<Verified> {
+        let contents = self.contents()?;
+        let one = |place: &Place| Some(self.verify_entry(place, deep)).filter(|found| found.is_there);
+        let found: Vec<Looked> = contents.entries.par_iter().filter_map(one).collect();
+        let mut all = Verified { entries: found.len(), ..Verified::default() };
+        for mut one in found {
+            all.files += one.files;
+            all.bytes += one.bytes;
+            all.damaged.append(&mut one.damaged);
+            all.notes.append(&mut one.notes);
+        }
+        for unit in &contents.partial {
+            self.verify_partial(unit, &mut all);
+        }
+        self.verify_log(deep, &mut all)?;
+        for (paths, what) in [
+            (&contents.tmp, "being written, or left by a run that was stopped: does no harm"),
+            (&contents.quarantine, "was damaged and set aside"),
+            (&contents.strays, "no part of a cache: never read"),
+        ] {
+            all.notes.extend(paths.iter().map(|path| self.finding(path, what.to_string())));
+        }
+        Ok(all)
+    }
+
+    /// One entry. Gone meanwhile: `is_there` is false.
+    fn verify_entry(&self, place: &Place, deep: bool) -> Looked {
+        let mut looked = Looked { is_there: true, files: 1, ..Looked::default() };
+        let path = place.dir.join(MANIFEST);
+        let parsed = fs::read(&path).map(|bytes| {
+            looked.bytes += bytes.len() as u64;
+            Manifest::parse(&bytes, &place.stage, &place.key)
+        });
+        let manifest = match parsed {
+            Ok(Ok(manifest)) => manifest,
+            Ok(Err(Unusable::Damaged(why))) => {
+                looked.damaged.push(self.finding(&place.dir, why));
+                return looked;
+            }
+            Ok(Err(Unusable::OtherVersion(version))) => {
+                let why = format!("of another version of emoflow (layout {version}): not looked at");
+                looked.notes.push(self.finding(&place.dir, why));
+                return looked;
+            }
+            Err(_) if !place.dir.exists() => return Looked::default(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                looked.damaged.push(self.finding(&place.dir, format!("no {MANIFEST}")));
+                return looked;
+            }
+            Err(error) => {
+                looked.damaged.push(self.finding(&path, format!("cannot be read: {error}")));
+                return looked;
+            }
+        };
+        for file in &manifest.files {
+            looked.files += 1;
+            looked.bytes += file.bytes;
+            let path = place.dir.join(file.file_name());
+            if let Err(error) = verify_table(&path, &manifest, file, deep) {
+                if !place.dir.exists() {
+                    return Looked::default();
+                }
+                looked.damaged.push(self.finding(&path, format!("{error:#}")));
+            }
+        }
+        looked
+    }
+
+    /// The finished batches of a unit that is not done.
+    fn verify_partial(&self, unit: &Path, all: &mut Verified) {
+        for file in fs::read_dir(unit).into_iter().flatten().flatten() {
+            let path = file.path();
+            let what = match fs::read(&path) {
+                Ok(bytes) => {
+                    all.bytes += bytes.len() as u64;
+                    (!batch_is_whole(&path, &bytes))
+                        .then(|| "does not have the SHA-256 that it states".to_string())
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => Some(format!("cannot be read: {error}")),
+            };
+            all.files += 1;
+            all.damaged.extend(what.map(|what| self.finding(&path, what)));
+        }
+    }
+
+    /// The log of digests: every line has its checksum, and the last one its end.
+    fn verify_log(&self, deep: bool, all: &mut Verified) -> Result<()> {
+        let path = self.root.join("stat").join("digests.txt");
+        let mut log = digest_log::read(&path, &self.root)?;
+        if !log.damaged.is_empty() {
+            // A line may have been half written: look again.
+            log = digest_log::read(&path, &self.root)?;
+        }
+        let Some(bytes) = log.bytes else { return Ok(()) };
+        all.files += 1;
+        all.bytes += bytes;
+        for line in &log.damaged {
+            let what = format!("line {line} is damaged: runs ignore it, and hash a file once more");
+            all.damaged.push(self.finding(&path, what));
+        }
+        if deep {
+            let found = log.outside.par_iter().map(|known| (known, known.reread()));
+            for (known, what) in found.collect::<Vec<_>>() {
+                if let Some(what) = what {
+                    all.damaged.push(Finding { place: known.path.display().to_string(), what });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finding(&self, path: &Path, what: String) -> Finding {
+        let place = path.strip_prefix(&self.root).unwrap_or(path);
+        Finding { place: place.display().to_string(), what }
+    }
+}
+
+/// Whether `partial/<unit>/<number>.batch` is as it was written: it ends with the SHA-256 of its place and its bytes.
+fn batch_is_whole(path: &Path, bytes: &[u8]) -> bool {
+    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_string());
+    let (Some(unit), Some(number)) = (name(path.parent()), path.file_stem().and_then(|stem| stem.to_str()))
+    else {
+        return false;
+    };
+    let Some((content, seal)) = bytes.len().checked_sub(32).map(|at| bytes.split_at(at)) else {
+        return false;
+    };
+    let mut hasher = Sha256::new();
+    hasher.update(format!("{unit}/{number}\n"));
+    hasher.update(content);
+    hasher.finalize().as_slice() == seal
+}
+
+/// What was found of one entry.
+#[derive(Default)]
+struct Looked {
+    is_there: bool,
+    files: usize,
+    bytes: u64,
+    damaged: Vec<Finding>,
+    notes: Vec<Finding>,
+}
+
+/// Reads a table's file all through.
+fn verify_table(path: &Path, manifest: &Manifest, record: &FileRecord, deep: bool) -> Result<()> {
+    let size = fs::metadata(path)?.len();
+    ensure!(size == record.bytes, "{size} bytes, the manifest says {}", record.bytes);
+    let (_, digest) = stat_cache::hash(path)?;
+    ensure!(digest == record.sha256, "its SHA-256 is {digest}, the manifest says {}", record.sha256);
+    let open = || fs::File::open(path).map(fs::File::into_file);
+    let rows = parquet::rows(open()?, &record.schema)?;
+    ensure!(rows == record.rows, "{rows} rows, the manifest says {}", record.rows);
+    let key = parquet::metadata(open()?)?.remove(parquet::KEY).unwrap_or_default();
+    ensure!(key == manifest.key.to_string(), "it says that it belongs to `{key}`");
+    if deep {
+        let table = parquet::read(open()?, &record.schema).context("cannot be decoded")?;
+        let rows = table.rows() as u64;
+        ensure!(rows == record.rows, "{rows} rows decoded, the manifest says {}", record.rows);
+        table.check_finite()?;
+    }
+    Ok(())
+}
