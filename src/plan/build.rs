@@ -1,5 +1,6 @@
 //! Resolved experiment -> plan. Pure: touches no file.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use serde::Serialize;
@@ -108,7 +109,7 @@ struct AnalysisParams<'a> {
 
 /// The plan of `resolved`: every model reads every source, every analysis runs on every resulting set of vectors.
 pub fn build(resolved: &Resolved) -> Plan {
-    let mut plan = Builder { resolved, nodes: Vec::new() };
+    let mut plan = Builder { resolved, nodes: Vec::new(), places: HashMap::new() };
     for source in plan.sources() {
         plan.shared_stories(&source);
     }
@@ -152,6 +153,8 @@ impl Texts<'_> {
 struct Builder<'a> {
     resolved: &'a Resolved,
     nodes: Vec<Node>,
+    /// Where each node is, by name.
+    places: HashMap<String, usize>,
 }
 
 impl<'a> Builder<'a> {
@@ -372,12 +375,14 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, name: String, work: Work, model: Option<usize>, units: Vec<Unit>) -> usize {
+        let place = self.nodes.len();
+        self.places.insert(name.clone(), place);
         self.nodes.push(Node { name, work, model, units });
-        self.nodes.len() - 1
+        place
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|n| n.name == name)
+        self.places.get(name).copied()
     }
 
     /// The units of `node` that are about `layer`, shard after shard.

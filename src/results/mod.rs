@@ -92,7 +92,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
     }
-    let key = report_key(resolved, plan, store);
+    let key = report_key(resolved, &present(plan, store));
     crate::report::write(&page::report(&shown, key)?, dir)
 }
 
@@ -259,11 +259,17 @@ fn named(mut table: Table, set: &Set) -> Table {
     table
 }
 
-/// What the report shows: every artifact that is there, and every word of the experiment that is printed.
-fn report_key(resolved: &Resolved, plan: &Plan, store: &Store) -> Key {
+/// Of each node that results are made of, which of its units are in the store.
+fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
     let read = plan.nodes.iter().filter(|node| !matches!(node.work, Work::Activations { .. }));
-    let there = read.flat_map(|node| {
-        node.units.iter().map(move |u| (&node.name, u.key, store.contains(node.work.stage(), &u.key)))
+    let there = |node: &Node| node.units.iter().map(|u| store.contains(node.work.stage(), &u.key)).collect();
+    read.map(|node| (node, there(node))).collect()
+}
+
+/// What the report shows: every artifact that is there, and every word of the experiment that is printed.
+fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
+    let there = present.iter().flat_map(|(node, there)| {
+        node.units.iter().zip(there).map(move |(u, there)| (&node.name, u.key, there))
     });
     let experiment = &resolved.experiment;
     let shown = format!(
@@ -279,9 +285,9 @@ fn report_key(resolved: &Resolved, plan: &Plan, store: &Store) -> Key {
 
 /// The report's key, and whether `dir` has what was made for it: the page, and every table and set of vectors.
 pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
-    let key = report_key(resolved, plan, store);
+    let present = present(plan, store);
+    let key = report_key(resolved, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
-    let whole = |node: &&Node| node.units.iter().all(|u| store.contains(node.work.stage(), &u.key));
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
         Work::Analysis { name, .. } => {
@@ -289,7 +295,8 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
         }
         _ => true,
     };
-    let files = dir.join("figures").is_dir() && plan.nodes.iter().filter(whole).all(written);
+    let files = dir.join("figures").is_dir()
+        && present.iter().all(|(node, there)| there.contains(&false) || written(node));
     (key, files && page.contains(&key.short()))
 }
 

@@ -4,6 +4,7 @@ mod cache_commands;
 mod check;
 mod corruption;
 mod hub;
+mod keys;
 mod lm;
 mod plan;
 mod program;

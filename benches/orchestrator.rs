@@ -1,0 +1,155 @@
+//! What the orchestrator costs when there is nothing to do: an experiment of N nodes is read and planned, every unit is
+//! looked up in a full cache, and the program says what is cached. Computes no science: the cache holds tables of one
+//! number.
+//!
+//! `cargo bench --bench orchestrator [-- 10000 100000]` prints seconds a phase, and of the whole program (`plan`, and a
+//! `run` with nothing to do) the median seconds and the peak memory. With `--keep FOLDER` the last experiment and its
+//! cache stay there, for `benches/beside.py`. The cache is made in `$TMPDIR`; a folder in memory spares it N times
+//! flushing a disk.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use emoflow::config::Experiment;
+use emoflow::lm::device;
+use emoflow::plan::{self, Plan};
+use emoflow::progress::Silent;
+use emoflow::resolve::{Resolved, resolve};
+use emoflow::store::table::{Column, Table};
+use emoflow::store::{Cost, Lookup, Store};
+
+/// Nodes that a source of stories brings: the stories, and for its one reader activations, vectors and analyses.
+const NODES_A_SOURCE: usize = 3 + ANALYSES;
+const ANALYSES: usize = 7;
+
+fn main() {
+    let mut sizes = Vec::new();
+    let mut keep = None;
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--keep" => keep = arguments.next().map(PathBuf::from),
+            size => sizes.push(size.parse().expect("a number of nodes")),
+        }
+    }
+    if sizes.is_empty() {
+        sizes = vec![1_000, 10_000, 100_000];
+    }
+    println!("   nodes    read resolve    plan  lookup | emoflow plan  emoflow run  peak memory");
+    for &nodes in &sizes {
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let folder = keep.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+        std::fs::create_dir_all(&folder).expect("make the folder");
+        std::fs::write(folder.join("emoflow.toml"), "").expect("mark the project's folder");
+        std::fs::write(folder.join("exp.toml"), experiment(nodes)).expect("write the experiment");
+        fill(&folder);
+        measure(&folder);
+    }
+}
+
+/// An experiment of about `nodes` nodes on a tiny checkpoint.
+fn experiment(nodes: usize) -> String {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-gqa");
+    let mut text = format!(
+        "name = \"exp\"\nlayers = [1]\n[models.tiny]\npath = {model:?}\n[emotions]\nwords = [\"happy\", \"sad\"]\n\
+         [activations]\nfrom_token = 1\n"
+    );
+    for i in 0..ANALYSES {
+        let _ = writeln!(text, "[analysis.a{i}.pca]\ncomponents = {}", i + 1);
+    }
+    for i in 0..nodes / NODES_A_SOURCE {
+        let _ = writeln!(text, "[stories.s{i}.template]\npassages = [\"On day {i} she felt {{emotion}}.\"]");
+    }
+    text
+}
+
+fn open(folder: &Path) -> (Resolved, Store) {
+    let file = folder.join("exp.toml");
+    let text = std::fs::read_to_string(&file).expect("read the experiment");
+    let experiment = Experiment::parse(&file, folder, &text).expect("the experiment is right");
+    let store = Store::open(folder.join("cache")).expect("open the cache");
+    let device = device::choose("cpu").expect("a CPU");
+    let resolved = resolve(experiment, &store, device, true, &Silent).expect("the model is there");
+    (resolved, store)
+}
+
+/// Puts an entry of one number under every key of the plan.
+fn fill(folder: &Path) {
+    let (resolved, store) = open(folder);
+    let table = Table::new("number/1", vec![("number", Column::I32(vec![1]))]);
+    for node in &plan::build(&resolved).nodes {
+        let tables = [(node.work.stage().to_string(), table.clone())];
+        for unit in &node.units {
+            if let Lookup::Miss(miss) = store.lookup(node.work.stage(), &unit.key).expect("look up") {
+                miss.commit(&unit.preimage, &tables, &[], Cost::default()).expect("commit");
+            }
+        }
+    }
+    // Digests of files younger than two seconds are not remembered: let them be older, and learn them.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let (resolved, store) = open(folder);
+    look(&plan::build(&resolved), &store);
+}
+
+fn look(plan: &Plan, store: &Store) {
+    for node in &plan.nodes {
+        for unit in &node.units {
+            let found = store.lookup(node.work.stage(), &unit.key).expect("look up");
+            assert!(matches!(found, Lookup::Hit(_)), "everything is cached");
+        }
+    }
+}
+
+fn measure(folder: &Path) {
+    let begun = Instant::now();
+    let mut laps = Vec::new();
+    let mut last = 0.0;
+    let mut lap = || {
+        let now = begun.elapsed().as_secs_f64();
+        laps.push(now - last);
+        last = now;
+    };
+    let file = folder.join("exp.toml");
+    let text = std::fs::read_to_string(&file).expect("read the experiment");
+    let experiment = Experiment::parse(&file, folder, &text).expect("the experiment is right");
+    lap();
+    let store = Store::open(folder.join("cache")).expect("open the cache");
+    let device = device::choose("cpu").expect("a CPU");
+    let resolved = resolve(experiment, &store, device, true, &Silent).expect("the model is there");
+    lap();
+    let plan = plan::build(&resolved);
+    lap();
+    look(&plan, &store);
+    lap();
+    let shown: String = laps.iter().map(|s| format!("{s:>8.3}")).collect();
+    let (planned, ran) = (program(folder, &["plan"]), program(folder, &["run", "--quiet", "--only", "*"]));
+    let peak = peak_mb();
+    println!("{:>8}{shown} | {planned:>10.3} s {ran:>10.3} s {peak:>9.0} MB", plan.nodes.len());
+}
+
+/// Median seconds of five whole runs of the program, on the first of `words` and the folder's experiment.
+fn program(folder: &Path, words: &[&str]) -> f64 {
+    let mut seconds: Vec<f64> = (0..5)
+        .map(|_| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+            command.arg(words[0]).arg(folder.join("exp.toml")).args(&words[1..]).args(["--device", "cpu"]);
+            command.stdout(Stdio::null());
+            let begun = Instant::now();
+            assert!(command.status().expect("start the program").success());
+            begun.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+/// The largest resident memory of any program started so far.
+fn peak_mb() -> f64 {
+    // SAFETY: a struct of numbers, for which zeros are values; the kernel fills it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    usage.ru_maxrss as f64 / if cfg!(target_os = "macos") { 1e6 } else { 1e3 }
+}

@@ -1,0 +1,283 @@
+//! Every key of the experiment file with another value for it, and what must change by that: said here by hand, from
+//! what each key means.
+
+use std::collections::BTreeSet;
+
+use emoflow::config::keys::{self, Type};
+
+use super::draw::Edit;
+
+/// One key with another value.
+pub struct Flip {
+    /// The table's path in the registry and the key: `activations wrap`.
+    pub key: &'static str,
+    /// What holds before and after.
+    pub given: &'static [Edit],
+    pub edits: &'static [Edit],
+    /// Nodes that change, with all that is made of them; none: the key is in no pre-image.
+    pub roots: &'static [&'static str],
+}
+
+impl Flip {
+    /// The kind of neutral text that it is about.
+    pub fn neutral(&self) -> Option<&'static str> {
+        let kind = |header: &'static str| header.strip_prefix("neutral.")?.split('.').next();
+        self.given.iter().chain(self.edits).find_map(|edit| kind(edit.0))
+    }
+}
+
+/// Keys that need a hub: `tests/it/hub.rs` shows that only the files count, wherever they are from.
+const ON_THE_HUB: [&str; 2] = ["models.<name> repo", "models.<name> revision"];
+
+/// Fails where the registry has a key that no flip is about, or a flip a key that the registry has not.
+pub fn every_key_is_told_of() {
+    let unsupported: BTreeSet<&str> = [keys::STORIES, keys::NEUTRAL, keys::ANALYSES]
+        .iter()
+        .flat_map(|kinds| kinds.iter())
+        .filter(|kind| !kind.supported)
+        .map(|kind| kind.table.path)
+        .collect();
+    // What only holds other tables.
+    let outer =
+        |of: &Type| matches!(of, Type::Table(_) | Type::Named(_) | Type::Kinds(_) | Type::NamedKinds(_));
+    let mut there: BTreeSet<String> = BTreeSet::new();
+    for table in keys::tables().into_iter().filter(|table| !unsupported.contains(table.path)) {
+        let keys = table.keys.iter().filter(|key| !outer(&key.of));
+        there.extend(keys.map(|key| format!("{} {}", table.path, key.name).trim_start().to_string()));
+    }
+    let told = all().map(|flip| flip.key).chain(ON_THE_HUB).map(String::from).collect();
+    let missing: Vec<_> = there.difference(&told).collect();
+    assert!(missing.is_empty(), "say in tests/it/keys/flips.rs what these keys change: {missing:?}");
+    let gone: Vec<_> = told.difference(&there).collect();
+    assert!(gone.is_empty(), "no such keys: {gone:?}");
+}
+
+const fn flip(
+    key: &'static str,
+    given: &'static [Edit],
+    edits: &'static [Edit],
+    roots: &'static [&'static str],
+) -> Flip {
+    Flip { key, given, edits, roots }
+}
+
+const RAW: Edit = ("activations", "wrap", Some("\"raw\""));
+const WRAPPED: Edit = ("activations", "wrap", Some("\"user\""));
+const STEER_ALL: Edit = ("analysis.a3.steering", "layers", Some("\"all\""));
+/// Without stories that a model writes.
+const UNWRITTEN: [Edit; 2] = [("stories.s1.generate", "", None), ("stories.s3.generate", "", None)];
+const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\", \"Hail.\", \"Fog.\"]"));
+
+/// Everything that `m1` computes itself.
+const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*"];
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a3/*"];
+const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a3/m1/*"];
+/// What is about the emotions: stories (not neutral text), and vectors, which list them.
+const TOLD: &[&str] = &["stories/s*", "vectors/*"];
+const STEERING: &[&str] = &["a3/*"];
+const DENOISED: &[&str] = &["neutral/*", "vectors/*"];
+
+/// A key of one table whose change changes `roots`.
+macro_rules! one {
+    ($table:literal, $header:literal, $key:literal, $value:literal, $roots:expr) => {
+        Flip {
+            key: concat!($table, " ", $key),
+            given: &[],
+            edits: &[($header, $key, Some($value))],
+            roots: $roots,
+        }
+    };
+}
+
+/// Keys that both kinds of written text have.
+macro_rules! writing {
+    ($table:literal, $header:literal, $prompt:literal, $roots:expr) => {
+        [
+            one!($table, $header, "topics", "[\"a found key\"]", $roots),
+            one!($table, $header, "per_topic", "3", $roots),
+            one!($table, $header, "max_new_tokens", "64", $roots),
+            one!($table, $header, "temperature", "1.5", $roots),
+            one!($table, $header, "top_p", "0.5", $roots),
+            one!($table, $header, "top_k", "7", $roots),
+            one!($table, $header, "prompt", $prompt, $roots),
+            one!($table, $header, "system", "\"Write well.\"", $roots),
+        ]
+    };
+}
+
+const OWN: &[&str] = &["stories/s1@*"];
+const NEUTRAL_OWN: &[&str] = &["stories/neutral@*"];
+
+static STORY_WRITING: [Flip; 8] = writing!(
+    "stories.<name>.generate",
+    "stories.s1.generate",
+    "\"Tell of {topic} and of someone who is {emotion}.\"",
+    OWN
+);
+static NEUTRAL_WRITING: [Flip; 8] =
+    writing!("neutral.generate", "neutral.generate", "\"Tell of {topic}.\"", NEUTRAL_OWN);
+
+/// Every flip.
+pub fn all() -> impl Iterator<Item = &'static Flip> {
+    FLIPS.iter().chain(&STORY_WRITING).chain(&NEUTRAL_WRITING)
+}
+
+static FLIPS: &[Flip] = &[
+    // The top.
+    flip("name", &[], &[("", "name", Some("\"other\""))], &[]),
+    flip("description", &[], &[("", "description", Some("\"other\""))], &[]),
+    flip("seed", &[RAIN], &[("", "seed", Some("9"))], &["stories/s1@*", "stories/s3", "a3/*"]),
+    flip(
+        "seed",
+        &[RAIN, ("analysis.a3.steering", "random", Some("0"))],
+        &[("", "seed", Some("9"))],
+        &["stories/s1@*", "stories/s3"],
+    ),
+    // A template that is rendered may ask for the date: where stories are written, and where they are wrapped.
+    flip("date", &[RAW, RAIN], &[("", "date", Some("\"2025-01-02\""))], &["stories/s1@*", "stories/s3"]),
+    flip(
+        "date",
+        &[WRAPPED, RAIN],
+        &[("", "date", Some("\"2025-01-02\""))],
+        &["stories/s1@*", "stories/s3", "activations/*"],
+    ),
+    // Other layers: what is made of several layers, and no layer's own units.
+    flip("layers", &[STEER_ALL], &[("", "layers", Some("[1]"))], ANALYSES),
+    flip(
+        "layers every",
+        &[STEER_ALL, ("", "layers", Some("{ every = 1 }"))],
+        &[("", "layers", Some("{ every = 2 }"))],
+        ANALYSES,
+    ),
+    flip(
+        "layers depth",
+        &[STEER_ALL, ("", "layers", Some("{ depth = 0.9 }"))],
+        &[("", "layers", Some("{ depth = 0.1 }"))],
+        ANALYSES,
+    ),
+    flip(
+        "layers from",
+        &[STEER_ALL, ("", "layers", Some("{ from = 0.0, to = 0.9 }"))],
+        &[("", "layers", Some("{ from = 0.5, to = 0.9 }"))],
+        ANALYSES,
+    ),
+    flip(
+        "layers to",
+        &[STEER_ALL, ("", "layers", Some("{ from = 0.0, to = 0.9 }"))],
+        &[("", "layers", Some("{ from = 0.0, to = 0.5 }"))],
+        ANALYSES,
+    ),
+    // Models.
+    flip("models.<name> path", &[], &[("models.m1", "path", Some("\"{fixtures}/llama-untied\""))], BY_M1),
+    flip(
+        "models.<name> path",
+        &[RAIN],
+        &[("models.m0", "path", Some("\"{fixtures}/llama-untied\""))],
+        &["stories/*@m0", "stories/s3", "activations/m0/*", "a2/m0/*", "a3/m0/*"],
+    ),
+    flip("models.<name> dtype", &[], &[("models.m1", "dtype", Some("\"f16\""))], BY_M1),
+    flip("models.<name> layers", &[STEER_ALL], &[("models.m1", "layers", Some("[1]"))], ANALYSES_M1),
+    flip(
+        "models.<name> thinking",
+        &[RAW, RAIN, UNWRITTEN[0], UNWRITTEN[1]],
+        &[("models.m1", "thinking", Some("true"))],
+        &[],
+    ),
+    flip(
+        "models.<name> thinking",
+        &[WRAPPED, RAIN, UNWRITTEN[0], UNWRITTEN[1]],
+        &[("models.m1", "thinking", Some("true"))],
+        &["activations/m1/*"],
+    ),
+    // Emotions. One at the end would leave a template's full shards as they are.
+    flip(
+        "emotions preset",
+        &[("analysis.a1.cosine", "pairs", None), ("stories.s4.template", "", None)],
+        &[("emotions", "words", None), ("emotions", "preset", Some("\"core-9\""))],
+        TOLD,
+    ),
+    flip("emotions words", &[], &[("emotions", "words", Some("[\"calm\", \"happy\", \"sad\"]"))], TOLD),
+    // Sources.
+    flip(
+        "stories.<name>.template set",
+        &[],
+        &[("stories.s0.template", "passages", None), ("stories.s0.template", "set", Some("\"passages-10\""))],
+        &["stories/s0"],
+    ),
+    one!(
+        "stories.<name>.template",
+        "stories.s0.template",
+        "passages",
+        "[\"He was {emotion}.\"]",
+        &["stories/s0"]
+    ),
+    // What m0 writes for itself or for all is the same to m0.
+    flip(
+        "stories.<name>.generate model",
+        &[],
+        &[("stories.s1.generate", "model", Some("\"m0\""))],
+        &["activations/m1/s1", "activations/m2/s1", "activations/m3/s1"],
+    ),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "names_emotion", "false", OWN),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "min_tokens", "3", OWN),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "attempts", "9", OWN),
+    // A file's place does not matter, its content does.
+    one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/copy.csv\"", &[]),
+    one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/more.csv\"", &["stories/s2"]),
+    one!("stories.<name>.file.columns", "stories.s2.file.columns", "emotion", "\"feeling\"", &["stories/s2"]),
+    one!("stories.<name>.file.columns", "stories.s2.file.columns", "text", "\"other\"", &["stories/s2"]),
+    one!("stories.<name>.file.columns", "stories.s2.file.columns", "topic", "\"kind\"", &["stories/s2"]),
+    // Neutral text.
+    flip(
+        "neutral.template set",
+        &[],
+        &[("neutral.template", "passages", None), ("neutral.template", "set", Some("\"neutral-40\""))],
+        &["stories/neutral"],
+    ),
+    flip("neutral.template passages", &[], &[RAIN], &["stories/neutral"]),
+    flip(
+        "neutral.generate model",
+        &[],
+        &[("neutral.generate", "model", Some("\"m0\""))],
+        &["activations/m1/neutral", "activations/m2/neutral", "activations/m3/neutral"],
+    ),
+    one!("neutral.generate.reject", "neutral.generate.reject", "min_tokens", "3", NEUTRAL_OWN),
+    one!("neutral.generate.reject", "neutral.generate.reject", "attempts", "9", NEUTRAL_OWN),
+    one!("neutral.file", "neutral.file", "path", "\"{data}/copy.csv\"", &[]),
+    one!("neutral.file", "neutral.file", "path", "\"{data}/more.csv\"", &["stories/neutral"]),
+    one!("neutral.file.columns", "neutral.file.columns", "text", "\"other\"", &["stories/neutral"]),
+    one!("neutral.file.columns", "neutral.file.columns", "topic", "\"kind\"", &["stories/neutral"]),
+    // Activations and vectors.
+    one!("activations", "activations", "from_token", "3", &["activations/*"]),
+    one!("activations", "activations", "wrap", "\"user\"", &["activations/*"]),
+    one!("activations", "activations", "short", "\"whole\"", &["activations/*"]),
+    one!("activations", "activations", "batch_tokens", "4096", &["activations/*"]),
+    one!("activations", "activations", "store_dtype", "\"f16\"", &["activations/*"]),
+    one!("vectors", "vectors", "center", "\"none\"", &["vectors/*"]),
+    one!("vectors", "vectors", "normalize", "true", &["vectors/*"]),
+    flip(
+        "vectors denoise",
+        &[],
+        &[("vectors.denoise", "", None), ("vectors", "denoise", Some("\"none\""))],
+        &["vectors/*"],
+    ),
+    one!("vectors.denoise", "vectors.denoise", "components", "3", DENOISED),
+    flip(
+        "vectors.denoise variance",
+        &[],
+        &[("vectors.denoise", "components", None), ("vectors.denoise", "variance", Some("0.5"))],
+        DENOISED,
+    ),
+    // Analyses.
+    one!("analysis.<name>.pca", "analysis.a0.pca", "components", "3", &["a0/*"]),
+    // Shown in the report, not computed.
+    one!("analysis.<name>.cosine", "analysis.a1.cosine", "pairs", "[[\"sad\", \"happy\"]]", &[]),
+    one!("analysis.<name>.logit_lens", "analysis.a2.logit_lens", "top", "7", &["a2/*"]),
+    one!("analysis.<name>.logit_lens", "analysis.a2.logit_lens", "norm", "\"gain\"", &["a2/*"]),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "prompts", "[\"She is\"]", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "strength", "[2.0]", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "unit", "\"resid_norm\"", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "layers", "[1]", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "positions", "\"prompt\"", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "random", "7", STEERING),
+];
