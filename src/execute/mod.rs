@@ -2,14 +2,16 @@
 //! the store, not what a stage does.
 
 mod dispatch;
+mod kept;
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::interrupt::Interrupted;
 use crate::plan::{Node, Plan, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
@@ -18,18 +20,22 @@ use dispatch::Lane;
 pub use dispatch::provenance;
 
 /// What the command line asks of a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
     /// Stop at the first node that fails.
     pub fail_fast: bool,
     /// Also say what is cached.
     pub verbose: bool,
+    /// Whether the run is to end when the batch that it is at is done.
+    pub stopped: &'a dyn Fn() -> bool,
 }
 
 /// How a run went, node by node.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub nodes: Vec<NodeOutcome>,
+    /// It was asked to stop before all was done.
+    pub interrupted: bool,
 }
 
 /// How one node went.
@@ -56,6 +62,8 @@ pub enum State {
     Failed,
     /// Something that it needs failed.
     Blocked,
+    /// The run was asked to stop; what was finished of it is kept.
+    Interrupted,
 }
 
 /// The line at the end of a run.
@@ -85,7 +93,7 @@ pub fn run(
     plan: &Plan,
     store: &Store,
     selected: &[usize],
-    options: Options,
+    options: Options<'_>,
     progress: &dyn Progress,
 ) -> Outcome {
     let mut run = Run {
@@ -96,7 +104,7 @@ pub fn run(
         lane: Lane::new(resolved),
         present: present(plan, store),
         broken: HashSet::new(),
-        verbose: options.verbose,
+        options,
     };
     warn(store, progress);
     let needed = needed(plan, selected, &run.present);
@@ -110,9 +118,10 @@ pub fn run(
         }
         let done = run.node(index, node, &missing);
         warn(store, progress);
-        let failed = done.state == State::Failed;
+        let state = done.state;
         outcome.nodes.push(done);
-        if failed && options.fail_fast {
+        outcome.interrupted = state == State::Interrupted;
+        if outcome.interrupted || (state == State::Failed && options.fail_fast) {
             break;
         }
     }
@@ -167,7 +176,7 @@ struct Run<'a> {
     present: HashSet<UnitId>,
     /// Units that failed, or that something failed for.
     broken: HashSet<UnitId>,
-    verbose: bool,
+    options: Options<'a>,
 }
 
 impl Run<'_> {
@@ -197,7 +206,7 @@ impl Run<'_> {
                 done.reason = "nothing asks for it".to_string();
                 said = "not needed: nothing asks for it";
             }
-            if self.verbose {
+            if self.options.verbose {
                 self.progress.note(&format!("{}: {said}", node.name));
             }
             return done;
@@ -214,6 +223,11 @@ impl Run<'_> {
                     n => format!("{n} of {} units new", node.units.len()),
                 };
                 self.progress.end(&format!("done in {:.1} s ({})", done.seconds, done.reason));
+            }
+            Err(error) if error.is::<Interrupted>() => {
+                done.state = State::Interrupted;
+                done.reason = "asked to stop".to_string();
+                self.progress.end("interrupted");
             }
             Err(error) => {
                 done.state = State::Failed;
@@ -233,12 +247,13 @@ impl Run<'_> {
         self.progress.begin(&node.name, pieces, dispatch::piece(node));
         let mut before = 0;
         for group in groups {
+            ensure!(!(self.options.stopped)(), Interrupted);
             let progress = self.progress;
             let share = dispatch::pieces(node, &group);
             let mut at = |done: usize, of: usize| progress.at(before + done * share / of.max(1));
             // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
             let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                self.lane.run(self.plan, self.store, node, &group, &mut at)
+                self.lane.run(self.plan, self.store, node, &group, self.options.stopped, &mut at)
             }));
             ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
             before += share;

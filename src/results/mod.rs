@@ -111,6 +111,8 @@ pub fn write_run(
         versions: Versions,
         nodes: &'a [NodeOutcome],
         summary: crate::execute::Summary,
+        /// It was asked to stop before all was done: the same command continues.
+        interrupted: bool,
         /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
         plan: Vec<(&'a str, Vec<Key>)>,
         seconds: f64,
@@ -154,6 +156,7 @@ pub fn write_run(
         versions: VERSIONS,
         nodes: &outcome.nodes,
         summary: outcome.summary(),
+        interrupted: outcome.interrupted,
         plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
         seconds: took.as_secs_f64(),
     };

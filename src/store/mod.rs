@@ -16,6 +16,7 @@
 mod commit;
 mod entry;
 pub mod parquet;
+mod partial;
 mod stat_cache;
 pub mod table;
 
@@ -29,6 +30,7 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use partial::{Partial, is_whole as is_whole_batch};
 
 use crate::plan::key::{Digest, Key};
 use entry::{MANIFEST, Unusable, check_name};
@@ -218,16 +220,21 @@ impl Store {
 
     /// Moves an entry to `quarantine/` and says where; `None` if another process did.
     fn set_aside(&self, stage: &str, key: &Key, dir: &Path) -> Result<Option<PathBuf>> {
+        self.quarantine(&format!("{stage}-{key}"), dir)
+    }
+
+    /// The same for any file or folder, under a `name` to which a number is added.
+    fn quarantine(&self, name: &str, from: &Path) -> Result<Option<PathBuf>> {
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;
         let mut n = 0;
         loop {
             n += 1;
-            let place = quarantine.join(format!("{stage}-{key}-{n}"));
+            let place = quarantine.join(format!("{name}-{n}"));
             if fs::exists(&place)? {
                 continue;
             }
-            match fs::rename(dir, &place) {
+            match fs::rename(from, &place) {
                 Ok(()) => return Ok(Some(place)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::NotFound => return Ok(None),

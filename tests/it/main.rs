@@ -2,6 +2,7 @@
 
 mod check;
 mod hub;
+mod interrupt;
 mod lm;
 mod plan;
 mod program;
