@@ -5,6 +5,7 @@ mod show_plan;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -110,6 +111,9 @@ struct MachineArgs {
     /// Where results are written [default: `results/` of the experiment's project]
     #[arg(long, value_name = "DIR", env = "EMOFLOW_RESULTS")]
     results: Option<PathBuf>,
+    /// How long what a run is making stays its own when it says nothing
+    #[arg(long, value_name = "SECONDS", env = "EMOFLOW_LEASE_SECONDS", hide = true, default_value_t = 30.0)]
+    lease_seconds: f64,
     /// Never open a socket
     #[arg(long)]
     offline: bool,
@@ -268,6 +272,8 @@ fn prepare(
         |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| checked.root.join(name));
     let mut store = Store::open(folder(&machine.cache, "cache"))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
+    let life = Duration::try_from_secs_f64(machine.lease_seconds).ok().filter(|life| !life.is_zero());
+    store = store.lease_life(life.ok_or_else(|| Usage("--lease-seconds is no length of time".to_string()))?);
     if access == Access::Look {
         store = store.read_only();
     }

@@ -15,8 +15,10 @@
 
 mod commit;
 mod entry;
+mod lease;
 pub mod parquet;
 mod partial;
+mod process;
 mod stat_cache;
 pub mod table;
 
@@ -30,10 +32,12 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
 pub use partial::{Partial, is_whole as is_whole_batch};
 
 use crate::plan::key::{Digest, Key};
 use entry::{MANIFEST, Unusable, check_name};
+use lease::Leases;
 use stat_cache::{Identity, StatCache};
 
 /// Folders of the cache that no stage can be called after; the last two are kept free for what comes.
@@ -45,6 +49,7 @@ pub struct Store {
     stats: Arc<StatCache>,
     warnings: Arc<Warnings>,
     versions: BTreeMap<String, String>,
+    leases: Arc<Leases>,
 }
 
 /// What is stored under a key.
@@ -95,7 +100,8 @@ impl Store {
         let warnings = Arc::new(Warnings::default());
         let stats = Arc::new(StatCache::new(root.join("stat").join("digests.txt"), warnings.clone()));
         let versions = BTreeMap::from([("emoflow".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
-        Ok(Store { root, stats, warnings, versions })
+        let leases = Leases::new(&root, LEASE_LIFE);
+        Ok(Store { root, stats, warnings, versions, leases })
     }
 
     /// Has every manifest say that this version of `name` (say `libtorch`) was used too.

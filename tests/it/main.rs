@@ -3,6 +3,7 @@
 mod check;
 mod hub;
 mod interrupt;
+mod lease;
 mod lm;
 mod plan;
 mod program;
