@@ -5,12 +5,14 @@
 //!   <stage>/<first 2 digits>/<key>/     one entry
 //!     manifest.json                     the only sign that it is done: pre-image, digests, rows, cost, versions
 //!     <table>.parquet
+//!   partial/<stage>-<key>/<n>.batch     finished batches of a unit that is not finished
+//!   leases/<stage>-<key>                who is making a unit; nothing is correct because of it
 //!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; left-overs of a crash do no harm
 //!   stat/digests.txt                    digests of files hashed before, by device, inode, size and times
 //!   quarantine/<stage>-<key>-<n>/       entries that were damaged
 //! ```
 //!
-//! No lock is held anywhere; several threads and processes on one cache are correct. Nothing is changed in place.
+//! No lock is held anywhere, and a lease only saves work; several threads and processes on one cache are correct. Nothing is changed in place.
 //! `docs/design/caching.md` has the reasons.
 
 mod commit;
@@ -40,7 +42,7 @@ use entry::{MANIFEST, Unusable, check_name};
 use lease::Leases;
 use stat_cache::{Identity, StatCache};
 
-/// Folders of the cache that no stage can be called after; the last two are kept free for what comes.
+/// Folders of the cache that no stage can be called after.
 const RESERVED: [&str; 5] = ["tmp", "stat", "quarantine", "leases", "partial"];
 
 /// A cache folder.
