@@ -3,6 +3,7 @@
 mod cli;
 pub mod config;
 pub mod execute;
+pub mod interrupt;
 pub mod lm;
 pub mod plan;
 pub mod progress;
@@ -20,9 +21,15 @@ pub fn needs_libtorch(args: &[OsString]) -> bool {
     cli::needs_libtorch(args)
 }
 
+/// Whether the command line `args` finishes what it is at when it is asked to stop: see [`interrupt`].
+pub fn finishes(args: &[OsString]) -> bool {
+    cli::finishes(args)
+}
+
 /// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.
 ///
-/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 `--only` selects nothing.
+/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 `--only` selects nothing;
+/// 75 interrupted, the same command continues.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     cli::run(args, out)
 }

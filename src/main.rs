@@ -7,6 +7,11 @@ fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
     #[cfg(target_os = "linux")]
     libtorch::load(&args);
+    if emoflow::finishes(&args)
+        && let Err(error) = emoflow::interrupt::listen()
+    {
+        eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
+    }
     let mut out = std::io::stdout();
     let code = emoflow::run(args, &mut out);
     let flushed = out.flush();

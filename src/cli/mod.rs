@@ -7,13 +7,15 @@ mod status;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Experiment;
 use crate::config::problem::Problems;
 use crate::execute::{self, Outcome};
+use crate::interrupt::{self, Interrupted};
 use crate::lm::device;
 use crate::plan::{self, Plan};
 use crate::progress::{self, Progress, Style};
@@ -30,7 +32,8 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; \
-                          4 nothing selected; 101 a bug";
+                          4 nothing selected; 75 interrupted (SIGINT, SIGTERM, SIGUSR1), the same command continues; \
+                          101 a bug";
 
 #[derive(Subcommand)]
 enum Command {
@@ -123,6 +126,9 @@ struct MachineArgs {
     /// Where results are written [default: `results/` of the experiment's project]
     #[arg(long, value_name = "DIR", env = "EMOFLOW_RESULTS")]
     results: Option<PathBuf>,
+    /// How long what a run is making stays its own when it says nothing
+    #[arg(long, value_name = "SECONDS", env = "EMOFLOW_LEASE_SECONDS", hide = true, default_value_t = 30.0)]
+    lease_seconds: f64,
     /// Never open a socket
     #[arg(long)]
     offline: bool,
@@ -155,8 +161,13 @@ pub fn needs_libtorch(args: &[OsString]) -> bool {
     })
 }
 
+pub fn finishes(args: &[OsString]) -> bool {
+    Cli::try_parse_from(args).is_ok_and(|cli| matches!(cli.command, Command::Run { .. }))
+}
+
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -164,6 +175,10 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
         }
     };
     match dispatch(cli.command, out) {
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("interrupted; nothing finished is lost. To continue: {}", shell(&args));
+            interrupt::EXIT_CODE
+        }
         Ok(code) => code,
         Err(error) => {
             if let Some(problems) = error.downcast_ref::<Problems>() {
@@ -174,6 +189,16 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
             if error.is::<Usage>() { 2 } else { 1 }
         }
     }
+}
+
+/// `args` as a line for a shell.
+fn shell(args: &[OsString]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    let quoted = |arg: &OsString| match arg.to_string_lossy() {
+        arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),
+        arg => format!("'{}'", arg.replace('\'', r"'\''")),
+    };
+    args.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// A command line that asks for what cannot be.
@@ -243,9 +268,9 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             }
             // The plan as it is now: editing the experiment file meanwhile mixes nothing.
             results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
-            let options = execute::Options { fail_fast, verbose };
+            let options = execute::Options { fail_fast, verbose, stopped: &interrupt::asked };
             let mut outcome = execute::run(&resolved, &plan, &store, &selected, options, progress.as_ref());
-            if only.is_empty() {
+            if only.is_empty() && !outcome.interrupted {
                 results::bring_up_to_date(
                     &resolved,
                     &plan,
@@ -257,6 +282,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             }
             results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
             print_summary(&outcome, json, out)?;
+            ensure!(!outcome.interrupted, Interrupted);
             Ok(u8::from(outcome.summary().failed > 0))
         }
     }
@@ -279,6 +305,8 @@ fn prepare(
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let mut store = Store::open(machine.cache(&checked))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
+    let life = Duration::try_from_secs_f64(machine.lease_seconds).ok().filter(|life| !life.is_zero());
+    store = store.lease_life(life.ok_or_else(|| Usage("--lease-seconds is no length of time".to_string()))?);
     if access == Access::Look {
         store = store.read_only();
     }

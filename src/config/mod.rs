@@ -37,6 +37,8 @@ pub struct Experiment {
     pub name: String,
     pub description: String,
     pub seed: u64,
+    /// Stories in a shard: the unit in which they are written, read and stored.
+    pub shard: usize,
     /// The day that chat templates see.
     pub date: crate::lm::Date,
     pub layers: Layers,

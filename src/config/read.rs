@@ -106,7 +106,7 @@ fn check(
     let tree = Rc::new(tree);
     let root = Reader::new(tree.clone(), String::new(), &keys::ROOT, sink);
     let name = name(&root, file);
-    let (description, seed) = (root.text("description"), root.integer("seed"));
+    let (description, seed, shard) = (root.text("description"), root.integer("seed"), root.integer("shard"));
     let date = sections::date(&root);
     let layers = layers::read(&root);
     let models = models::models(&root, project);
@@ -147,6 +147,7 @@ fn check(
         name: name?,
         description: description.ok()?,
         seed: seed.ok()? as u64,
+        shard: shard.ok()?,
         date: date.ok()?,
         layers: layers.ok()??,
         models: models.ok()?,

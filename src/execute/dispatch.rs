@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use super::kept::Kept;
 use crate::lm::LanguageModel;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
@@ -39,27 +40,36 @@ impl<'a> Lane<'a> {
         Lane { resolved, loaded: None }
     }
 
-    /// Does `group`, units of `node` that belong together, and commits each.
+    /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is `stopped`
+    /// between two batches; those before are kept.
+    ///
+    /// [`Interrupted`]: crate::interrupt::Interrupted
     pub fn run(
         &mut self,
         plan: &Plan,
         store: &Store,
         node: &Node,
         group: &[usize],
+        stopped: &dyn Fn() -> bool,
         at: &mut dyn FnMut(usize, usize),
     ) -> Result<()> {
         let begun = Instant::now();
         let units: Vec<&Unit> = group.iter().map(|&u| &node.units[u]).collect();
-        let produced = self.produce(plan, store, node, &units, at)?;
-        let cost = Cost { seconds: begun.elapsed().as_secs_f64() / units.len() as f64 };
+        let stage = node.work.stage();
+        let last = units.last().context("a group of units")?;
+        let mut batches = Kept::new(store.partial(stage, &last.key)?, stopped, at);
+        let produced = self.produce(plan, store, node, &units, &mut batches)?;
+        let seconds = begun.elapsed().as_secs_f64() + batches.seconds_before();
+        let cost = Cost { seconds: seconds / units.len() as f64 };
         let metadata = node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m]));
         for (unit, tables) in units.into_iter().zip(produced) {
-            match store.lookup(node.work.stage(), &unit.key)? {
+            match store.lookup(stage, &unit.key)? {
                 Lookup::Hit(_) => {} // another process was faster
                 Lookup::Miss(miss) => {
                     miss.commit(&unit.preimage, &tables, &metadata, cost)?;
                 }
             }
+            store.partial(stage, &unit.key)?.clear();
         }
         Ok(())
     }
@@ -71,7 +81,7 @@ impl<'a> Lane<'a> {
         store: &Store,
         node: &Node,
         units: &[&Unit],
-        at: &mut dyn FnMut(usize, usize),
+        batches: &mut Kept,
     ) -> Result<Vec<Tables>> {
         let unit = units[0];
         let one = |name: &str, table: Table| Ok(vec![vec![(name.to_string(), table)]]);
@@ -91,14 +101,14 @@ impl<'a> Lane<'a> {
                     max_new_tokens: source.max_new_tokens,
                 };
                 let model = self.model(node, memory)?;
-                one("stories", generate::run(source, items, model, *chat, &writer.short(), &seeds, at)?)
+                one("stories", generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?)
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories)?;
                 let model = self.model(node, Memory::Passes { batch_tokens })?;
-                let tables = activations::run(params, *chat, &layers, &stories, model, at)?;
+                let tables = activations::run(params, *chat, &layers, &stories, model, batches)?;
                 Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
             }
             Work::Neutral(params) => {
@@ -118,7 +128,7 @@ impl<'a> Lane<'a> {
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let tables = analysis.run(&set, model, *seed, at)?;
+                let tables = analysis.run(&set, model, *seed, &mut *batches.at)?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
         }

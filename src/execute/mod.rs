@@ -2,34 +2,42 @@
 //! the store, not what a stage does.
 
 mod dispatch;
+mod kept;
+mod work;
 
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::Duration;
 
-use anyhow::Result;
 use serde::Serialize;
 
-use crate::plan::{Node, Plan, UnitId};
+use crate::plan::{Plan, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::{Lookup, Store};
 use dispatch::Lane;
 pub use dispatch::provenance;
+use work::{Job, Run};
+
+/// How long a run that can only wait for another one sleeps before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the command line asks of a run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
     /// Stop at the first node that fails.
     pub fail_fast: bool,
     /// Also say what is cached.
     pub verbose: bool,
+    /// Whether the run is to end when the batch that it is at is done.
+    pub stopped: &'a dyn Fn() -> bool,
 }
 
 /// How a run went, node by node.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub nodes: Vec<NodeOutcome>,
+    /// It was asked to stop before all was done.
+    pub interrupted: bool,
 }
 
 /// How one node went.
@@ -56,6 +64,8 @@ pub enum State {
     Failed,
     /// Something that it needs failed.
     Blocked,
+    /// The run was asked to stop; what was finished of it is kept.
+    Interrupted,
 }
 
 /// The line at the end of a run.
@@ -85,7 +95,7 @@ pub fn run(
     plan: &Plan,
     store: &Store,
     selected: &[usize],
-    options: Options,
+    options: Options<'_>,
     progress: &dyn Progress,
 ) -> Outcome {
     let mut run = Run {
@@ -96,27 +106,60 @@ pub fn run(
         lane: Lane::new(resolved),
         present: present(plan, store),
         broken: HashSet::new(),
-        verbose: options.verbose,
+        waits_for: None,
+        options,
     };
     warn(store, progress);
     let needed = needed(plan, selected, &run.present);
     let chosen: HashSet<usize> = selected.iter().copied().collect();
-    let mut outcome = Outcome::default();
+    let mut jobs: Vec<Job> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
-        let missing: Vec<usize> =
-            (0..node.units.len()).filter(|&unit| needed.contains(&UnitId { node: index, unit })).collect();
-        if missing.is_empty() && !chosen.contains(&index) {
-            continue;
-        }
-        let done = run.node(index, node, &missing);
-        warn(store, progress);
-        let failed = done.state == State::Failed;
-        outcome.nodes.push(done);
-        if failed && options.fail_fast {
-            break;
+        let is_needed = |unit: &usize| needed.contains(&UnitId { node: index, unit: *unit });
+        let missing: Vec<usize> = (0..node.units.len()).filter(is_needed).collect();
+        if !missing.is_empty() || chosen.contains(&index) {
+            jobs.push(Job { index, node, missing, made: 0, seconds: 0.0, end: None });
         }
     }
-    outcome
+    let interrupted = rounds(&mut run, &mut jobs);
+    Outcome { nodes: jobs.into_iter().filter_map(Job::outcome).collect(), interrupted }
+}
+
+/// Gives each node its turn until all have ended; more than one where other runs are making some of the units.
+/// Returns whether it was asked to stop before that.
+fn rounds(run: &mut Run, jobs: &mut [Job]) -> bool {
+    let mut said = None;
+    loop {
+        let (mut open, mut moved) = (false, false);
+        for job in jobs.iter_mut().filter(|job| job.end.is_none()) {
+            let before = job.missing.len();
+            run.turn(job);
+            warn(run.store, run.progress);
+            match &job.end {
+                Some((State::Interrupted, _)) => return true,
+                Some((State::Failed, _)) if run.options.fail_fast => return false,
+                end => {
+                    open |= end.is_none();
+                    moved |= end.is_some() || job.missing.len() < before;
+                }
+            }
+        }
+        if !open {
+            return false;
+        }
+        let waits_for = run.waits_for.take();
+        if moved {
+            continue;
+        }
+        if let Some((node, owner)) = waits_for {
+            let owner = owner.map_or("another process".to_string(), |owner| owner.to_string());
+            let line = format!("{node}: waiting for {owner}, which is making it");
+            if said.as_ref() != Some(&line) {
+                run.progress.note(&line);
+                said = Some(line);
+            }
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// Says what the store set aside or found odd since it was last asked.
@@ -156,114 +199,4 @@ fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet
         }
     }
     needed
-}
-
-struct Run<'a> {
-    resolved: &'a Resolved,
-    plan: &'a Plan,
-    store: &'a Store,
-    progress: &'a dyn Progress,
-    lane: Lane<'a>,
-    present: HashSet<UnitId>,
-    /// Units that failed, or that something failed for.
-    broken: HashSet<UnitId>,
-    verbose: bool,
-}
-
-impl Run<'_> {
-    /// Runs the `missing` units of a node.
-    fn node(&mut self, index: usize, node: &Node, missing: &[usize]) -> NodeOutcome {
-        let mut done = NodeOutcome {
-            name: node.name.clone(),
-            key: node.units.first().map(|u| u.key),
-            state: State::Cached,
-            reason: String::new(),
-            seconds: 0.0,
-            units: node.units.len(),
-        };
-        let blocking =
-            missing.iter().flat_map(|&u| &node.units[u].inputs).find(|id| self.broken.contains(id));
-        if let Some(id) = blocking {
-            done.state = State::Blocked;
-            done.reason = format!("needs {}", self.plan.nodes[id.node].name);
-            self.progress.note(&format!("{}: blocked: {}", node.name, done.reason));
-            self.broken.extend(missing.iter().map(|&unit| UnitId { node: index, unit }));
-            return done;
-        }
-        if missing.is_empty() {
-            let mut said = "cached";
-            if (0..node.units.len()).any(|unit| !self.present.contains(&UnitId { node: index, unit })) {
-                done.state = State::NotNeeded;
-                done.reason = "nothing asks for it".to_string();
-                said = "not needed: nothing asks for it";
-            }
-            if self.verbose {
-                self.progress.note(&format!("{}: {said}", node.name));
-            }
-            return done;
-        }
-        let fetched = node.model.map_or(Ok(()), |model| self.resolved.models[model].fetch(self.progress));
-        let begun = Instant::now();
-        let result = fetched.and_then(|()| self.units(index, node, missing));
-        done.seconds = begun.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => {
-                done.state = State::Ran;
-                done.reason = match missing.len() {
-                    n if n == node.units.len() => "new".to_string(),
-                    n => format!("{n} of {} units new", node.units.len()),
-                };
-                self.progress.end(&format!("done in {:.1} s ({})", done.seconds, done.reason));
-            }
-            Err(error) => {
-                done.state = State::Failed;
-                done.reason = format!("{error:#}");
-                self.progress.end("FAILED");
-                self.progress.note(&format!("error: {}: {error:#}", node.name));
-                let left = (0..node.units.len()).map(|unit| UnitId { node: index, unit });
-                self.broken.extend(left.filter(|id| !self.present.contains(id)));
-            }
-        }
-        done
-    }
-
-    fn units(&mut self, index: usize, node: &Node, missing: &[usize]) -> Result<()> {
-        let groups = groups(node, missing);
-        let pieces: usize = groups.iter().map(|g| dispatch::pieces(node, g)).sum();
-        self.progress.begin(&node.name, pieces, dispatch::piece(node));
-        let mut before = 0;
-        for group in groups {
-            let progress = self.progress;
-            let share = dispatch::pieces(node, &group);
-            let mut at = |done: usize, of: usize| progress.at(before + done * share / of.max(1));
-            // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
-            let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                self.lane.run(self.plan, self.store, node, &group, &mut at)
-            }));
-            ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
-            before += share;
-            progress.at(before);
-            self.present.extend(group.iter().map(|&unit| UnitId { node: index, unit }));
-        }
-        Ok(())
-    }
-}
-
-/// Units that are done together: the layers of one shard come from one pass.
-fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for &unit in missing {
-        let shard = &node.units[unit].stories;
-        match groups.last_mut() {
-            Some(group) if !shard.is_empty() && node.units[group[0]].stories == *shard => group.push(unit),
-            _ => groups.push(vec![unit]),
-        }
-    }
-    groups
-}
-
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-    text.unwrap_or_else(|| "a stage panicked".to_string())
 }

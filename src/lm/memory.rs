@@ -339,7 +339,7 @@ mod tests {
         let side = 1 << 28;
         let spec = Spec::from_config(&json!({
             "architectures": ["LlamaForCausalLM"], "hidden_size": side, "intermediate_size": side,
-            "num_attention_heads": side, "head_dim": side, "num_hidden_layers": 10000, "vocab_size": side, "torch_dtype": "float32"
+            "num_attention_heads": side, "head_dim": side, "num_hidden_layers": 1000, "vocab_size": side, "torch_dtype": "float32"
         }))
         .unwrap();
         let need = Need::new(

@@ -16,9 +16,6 @@ use crate::stages::stories::{Columns, Item, Reject, file, generate, template};
 use crate::stages::vectors::{Center, Denoise};
 use crate::stages::{activations, vectors};
 
-/// Stories in a shard, the unit of generation and of extraction (`store.md`, Resume).
-pub const SHARD: usize = 256;
-
 /// The name under which the neutral text goes through the plan; no story source may have it.
 pub const NEUTRAL: &str = "neutral";
 
@@ -177,7 +174,7 @@ impl<'a> Builder<'a> {
             SourceKind::Generate { .. } => {}
             SourceKind::Template(source) => {
                 let items = template::items(source, texts.emotions);
-                let units = shards(items.len(), |range| {
+                let units = shards(items.len(), self.resolved.experiment.shard, |range| {
                     let stories =
                         items[range].iter().map(|i| (i, source.passages[i.index].as_str())).collect();
                     let params = TemplateParams { stories };
@@ -187,7 +184,7 @@ impl<'a> Builder<'a> {
             }
             SourceKind::File { columns, .. } => {
                 let pinned = &self.resolved.files[texts.name];
-                let units = shards(pinned.rows, |range| {
+                let units = shards(pinned.rows, self.resolved.experiment.shard, |range| {
                     let params = FileParams {
                         file: pinned.digest,
                         columns,
@@ -219,7 +216,7 @@ impl<'a> Builder<'a> {
                 _ => continue,
             };
             let items = generate::items(source, texts.emotions);
-            let units = shards(items.len(), |range| {
+            let units = shards(items.len(), self.resolved.experiment.shard, |range| {
                 let params = GenerateParams {
                     stories: &items[range],
                     seed,
@@ -399,9 +396,9 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// One unit for each `SHARD` stories of `count`.
-fn shards(count: usize, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
-    let ranges = (0..count).step_by(SHARD).map(|first| first..(first + SHARD).min(count));
+/// One unit for each `shard` stories of `count`, the last one with what is left.
+fn shards(count: usize, shard: usize, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
+    let ranges = (0..count).step_by(shard).map(|first| first..first.saturating_add(shard).min(count));
     ranges.map(|range| unit(keyed(range.clone()), range, None, Vec::new())).collect()
 }
 

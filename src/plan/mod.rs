@@ -7,7 +7,7 @@ pub mod key;
 use std::ops::Range;
 use std::path::PathBuf;
 
-pub use build::{NEUTRAL, SHARD, build};
+pub use build::{NEUTRAL, build};
 
 use crate::lm::Chat;
 use crate::stages::analysis::Analysis;

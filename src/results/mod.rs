@@ -113,6 +113,8 @@ pub fn write_run(
         versions: Versions,
         nodes: &'a [NodeOutcome],
         summary: crate::execute::Summary,
+        /// It was asked to stop before all was done: the same command continues.
+        interrupted: bool,
         /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
         plan: Vec<(&'a str, Vec<Key>)>,
         /// The stage of each node of the plan.
@@ -166,6 +168,7 @@ pub fn write_run(
         versions: VERSIONS,
         nodes: &outcome.nodes,
         summary: outcome.summary(),
+        interrupted: outcome.interrupted,
         plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
         stages: plan.nodes.iter().map(|n| n.work.stage()).collect(),
         run: header,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use serde::Serialize;
 
+use super::batches::{self, Batches};
 use super::stories::{self, Story};
 use crate::lm::{Batch, Capture, Chat, LanguageModel};
 use crate::store::table::{Column, Table};
@@ -14,6 +15,9 @@ pub use crate::lm::Wrap;
 
 /// Raised when the same stories would give other activations.
 pub const VERSION: u32 = 1;
+
+/// The table of a batch: `layer`, and `activation` in fp32.
+const KEPT: &str = "activations.batch/1";
 
 /// `[activations]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,7 +53,8 @@ pub enum StoreDtype {
 /// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in the stories' order.
 ///
 /// An activation is the mean, in fp32, of `resid_post` at a layer over the story's own tokens from `from_token` on.
-/// `chat` is what the chat template is told where `params.wrap` asks for it. All layers come from one pass, which ends at the last of them. `progress` is told how many stories are done.
+/// `chat` is what the chat template is told where `params.wrap` asks for it. All layers come from one pass, which ends at the last of them.
+/// `batches` is told how many stories are done, and keeps the fp32 activations of each batch at all layers.
 ///
 /// An error names the story: one that is too short where `short` says so, one that cannot be wrapped or does not
 /// fit the model's context, one whose activation is NaN or infinite.
@@ -59,33 +64,62 @@ pub fn run(
     layers: &[usize],
     stories: &Table,
     model: &LanguageModel,
-    progress: &mut dyn FnMut(usize, usize),
+    batches: &mut dyn Batches,
 ) -> Result<Vec<Table>> {
     let stories = stories::rows(stories)?;
-    let last = *layers.iter().max().context("no layer is kept")?;
     let rows = tokenize(params, chat, &stories, model)?;
     let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
     let mut done = 0;
-    for batch in batches(&lengths, params.batch_tokens) {
-        let ids: Vec<&Vec<i64>> = batch.iter().map(|&row| &rows[row].ids).collect();
-        let ranges = batch.iter().map(|&row| rows[row].pooled.clone()).collect();
-        let mut capture = Capture::new(layers, ranges);
-        let longest = name(rows[batch[0]].story);
-        let resid = model.forward(&Batch::new(&ids)?, &mut [&mut capture], Some(last));
-        drop(resid.with_context(|| format!("a batch whose longest is {longest}"))?);
-        let means = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
-        let mut means = means.chunks_exact(model.spec.d_model);
-        for layer in &mut pooled {
-            for (&row, mean) in batch.iter().zip(&mut means) {
-                layer[row] = mean.to_vec();
+    for (number, batch) in self::batches(&lengths, params.batch_tokens).into_iter().enumerate() {
+        // What was kept may be of more layers, or of fewer: another run may have asked for others.
+        let whole = |table: &Table| layers.iter().all(|&layer| of_layer(table, layer).len() == batch.len());
+        let table = batches::batch(batches, number, KEPT, whole, |_| pass(&rows, &batch, layers, model))?;
+        for (&layer, pooled) in layers.iter().zip(&mut pooled) {
+            for (&row, mean) in batch.iter().zip(of_layer(&table, layer)) {
+                pooled[row] = mean.to_vec();
             }
         }
         done += batch.len();
-        progress(done, rows.len());
+        batches.at(done, rows.len());
     }
     let d_model = model.spec.d_model;
     layers.iter().zip(pooled).map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
+}
+
+/// What one forward pass over the rows of `batch` gives: layer after layer, each in the batch's order.
+fn pass(rows: &[Row], batch: &[usize], layers: &[usize], model: &LanguageModel) -> Result<Table> {
+    let last = *layers.iter().max().context("no layer is kept")?;
+    let ids: Vec<&Vec<i64>> = batch.iter().map(|&row| &rows[row].ids).collect();
+    let ranges = batch.iter().map(|&row| rows[row].pooled.clone()).collect();
+    let mut capture = Capture::new(layers, ranges);
+    let longest = name(rows[batch[0]].story);
+    let resid = model.forward(&Batch::new(&ids)?, &mut [&mut capture], Some(last));
+    drop(resid.with_context(|| format!("a batch whose longest is {longest}"))?);
+    let values = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
+    let width = model.spec.d_model;
+    let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l as i32; batch.len()]).collect();
+    for ((row, layer), values) in batch.iter().cycle().zip(&of_layer).zip(values.chunks_exact(width)) {
+        check_finite(rows[*row].story, *layer, values)?;
+    }
+    let activation = Column::List { width, values, half: false };
+    let columns = vec![("layer", Column::I32(of_layer)), ("activation", activation)];
+    Ok(Table::new(KEPT, columns))
+}
+
+/// The rows of one layer in a batch's table.
+fn of_layer(table: &Table, layer: usize) -> Vec<&[f32]> {
+    let (Ok((width, values)), Ok(layers)) = (table.list("activation"), table.i32("layer")) else {
+        return Vec::new();
+    };
+    let rows = values.chunks_exact(width).zip(layers);
+    rows.filter(|(_, of)| **of == layer as i32).map(|(row, _)| row).collect()
+}
+
+fn check_finite(story: &Story, layer: i32, values: &[f32]) -> Result<()> {
+    let finite = values.iter().all(|value| value.is_finite());
+    ensure!(finite, "{}: its activation at layer {layer} is NaN or infinite", name(story));
+    Ok(())
 }
 
 /// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
@@ -151,17 +185,12 @@ fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The table of one layer. An error if a value is not finite, or not in float16 where that is stored.
+/// The table of one layer. An error if a value is not finite in float16 where that is stored.
 fn table(params: &Params, layer: usize, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
     let half = params.store_dtype == StoreDtype::F16;
     let mut flat = Vec::with_capacity(rows.len() * width);
     for (row, values) in rows.iter().zip(values) {
         for &value in values {
-            ensure!(
-                value.is_finite(),
-                "{}: its activation at layer {layer} is NaN or infinite",
-                name(row.story)
-            );
             let stored = if half { f16::from_f32(value).to_f32() } else { value };
             ensure!(
                 stored.is_finite(),
@@ -247,8 +276,12 @@ mod tests {
             let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
             table(&params(Short::Skip), 7, 2, &[row], &[vec![0.1, value]])
         };
-        for (value, wanted) in [(f32::NAN, "NaN"), (f32::INFINITY, "NaN"), (70000.0, "float16")] {
-            let error = of(value).unwrap_err().to_string();
+        let finite = |value: f32| check_finite(&story, 7, &[0.1, value]);
+        assert!(finite(-1e30).is_ok());
+        for (error, wanted) in
+            [(finite(f32::NAN), "NaN"), (finite(f32::INFINITY), "NaN"), (of(70000.0).map(drop), "float16")]
+        {
+            let error = error.unwrap_err().to_string();
             for part in ["0123", "sad, 4", "Rain.", "layer 7", wanted] {
                 assert!(error.contains(part), "{error}");
             }

@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub mod analysis;
+pub mod batches;
 mod principal;
 pub mod stories;
 pub mod vectors;

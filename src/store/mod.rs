@@ -5,18 +5,22 @@
 //!   <stage>/<first 2 digits>/<key>/     one entry
 //!     manifest.json                     the only sign that it is done: pre-image, digests, rows, cost, versions
 //!     <table>.parquet
+//!   partial/<stage>-<key>/<n>.batch     finished batches of a unit that is not finished
+//!   leases/<stage>-<key>                who is making a unit; nothing is correct because of it
 //!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; left-overs of a crash do no harm
 //!   stat/digests.txt                    digests of files hashed before, by device, inode, size and times
 //!   quarantine/<stage>-<key>-<n>/       entries that were damaged
 //! ```
 //!
-//! No lock is held anywhere; several threads and processes on one cache are correct. Nothing is changed in place.
+//! No lock is held anywhere, and a lease only saves work; several threads and processes on one cache are correct. Nothing is changed in place.
 //! `docs/design/caching.md` has the reasons.
 
 mod commit;
 mod digest_log;
 mod entry;
+mod lease;
 pub mod parquet;
+mod partial;
 mod process;
 mod stat_cache;
 mod sweep;
@@ -34,6 +38,8 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
+pub use partial::{Partial, is_whole as is_whole_batch};
 pub use process::Process;
 pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};
 pub use verify::{Finding, Verified};
@@ -41,9 +47,10 @@ pub use walk::{Contents, Place};
 
 use crate::plan::key::{Digest, Key};
 use entry::{MANIFEST, Unusable, check_name};
+use lease::Leases;
 use stat_cache::{Identity, StatCache};
 
-/// Folders of the cache that no stage can be called after; the last two are kept free for what comes.
+/// Folders of the cache that no stage can be called after.
 const RESERVED: [&str; 5] = ["tmp", "stat", "quarantine", "leases", "partial"];
 
 /// A cache folder.
@@ -52,6 +59,7 @@ pub struct Store {
     stats: Arc<StatCache>,
     warnings: Arc<Warnings>,
     versions: BTreeMap<String, String>,
+    leases: Arc<Leases>,
 }
 
 /// What is stored under a key.
@@ -102,7 +110,8 @@ impl Store {
         let warnings = Arc::new(Warnings::default());
         let stats = Arc::new(StatCache::new(root.join("stat").join("digests.txt"), warnings.clone()));
         let versions = BTreeMap::from([("emoflow".to_string(), env!("CARGO_PKG_VERSION").to_string())]);
-        Ok(Store { root, stats, warnings, versions })
+        let leases = Leases::new(&root, LEASE_LIFE);
+        Ok(Store { root, stats, warnings, versions, leases })
     }
 
     /// Has every manifest say that this version of `name` (say `libtorch`) was used too.
@@ -227,16 +236,21 @@ impl Store {
 
     /// Moves an entry to `quarantine/` and says where; `None` if another process did.
     fn set_aside(&self, stage: &str, key: &Key, dir: &Path) -> Result<Option<PathBuf>> {
+        self.quarantine(&format!("{stage}-{key}"), dir)
+    }
+
+    /// The same for any file or folder, under a `name` to which a number is added.
+    fn quarantine(&self, name: &str, from: &Path) -> Result<Option<PathBuf>> {
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;
         let mut n = 0;
         loop {
             n += 1;
-            let place = quarantine.join(format!("{stage}-{key}-{n}"));
+            let place = quarantine.join(format!("{name}-{n}"));
             if fs::exists(&place)? {
                 continue;
             }
-            match fs::rename(dir, &place) {
+            match fs::rename(from, &place) {
                 Ok(()) => return Ok(Some(place)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::NotFound => return Ok(None),

@@ -273,7 +273,8 @@ fn a_cache_that_goes_during_a_run_costs_only_time() {
         let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
         let plan = plan::build(&resolved);
         let everything: Vec<usize> = (0..plan.nodes.len()).collect();
-        let outcome = execute::run(&resolved, &plan, &store, &everything, Options::default(), &progress);
+        let options = Options { fail_fast: false, verbose: false, stopped: &|| false };
+        let outcome = execute::run(&resolved, &plan, &store, &everything, options, &progress);
         let state = |name: &str| outcome.nodes.iter().find(|n| n.name == name).unwrap();
         assert_eq!(state(node).state, State::Failed, "{node}");
         assert!(state(node).reason.ends_with("is not in the cache any more"), "{}", state(node).reason);

@@ -72,7 +72,8 @@ fn compare(reference: &Value, texts: &Value) {
     let pool = |passages: &Value, emotions: Option<&[String]>| {
         let template = Template { passages: strings(passages) };
         let stories = template::run(&template, &template::items(&template, emotions)).unwrap();
-        activations::run(&params, Chat::default(), &layers, &stories, &model, &mut |_, _| {}).unwrap()
+        activations::run(&params, Chat::default(), &layers, &stories, &model, &mut |_: usize, _: usize| {})
+            .unwrap()
     };
     let activations = pool(&texts["passages"], Some(&emotions));
     let neutral = pool(&texts["neutral"], None);
@@ -131,7 +132,7 @@ fn norm(row: &[f64]) -> f64 {
 }
 
 fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &LanguageModel) {
-    let run = |analysis: Analysis| analysis.run(set, Some(model), 0, &mut |_, _| {}).unwrap();
+    let run = |analysis: Analysis| analysis.run(set, Some(model), 0, &mut |_: usize, _: usize| {}).unwrap();
     let of_layer = reference["of_layer"].as_array().unwrap();
     // All layers' values, one after another, under one scale a layer.
     let within =

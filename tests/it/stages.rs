@@ -99,7 +99,7 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     check(&wide(&table.f32("resid_norm").unwrap()[..1]), &numbers(&golden["resid_norm"]), 1e-6, "resid_norm");
 
     let set = VectorSet::from_tables("m", "s", 4, &[table]).unwrap();
-    let run = |analysis: Analysis| analysis.run(&set, None, 0, &mut |_, _| {}).unwrap();
+    let run = |analysis: Analysis| analysis.run(&set, None, 0, &mut |_: usize, _: usize| {}).unwrap();
     let pca = run(Analysis::Pca(Pca { components: 3 }));
     check(pca[0].1.f64("score").unwrap(), &numbers(&golden["pca_score"]), 1e-5, "scores");
     check(
@@ -138,7 +138,8 @@ fn params(batch_tokens: usize) -> activations::Params {
 }
 
 fn activate(params: &activations::Params, layers: &[usize], model: &LanguageModel) -> Vec<Table> {
-    activations::run(params, Chat::default(), layers, &some_stories(), model, &mut |_, _| {}).unwrap()
+    activations::run(params, Chat::default(), layers, &some_stories(), model, &mut |_: usize, _: usize| {})
+        .unwrap()
 }
 
 fn values(table: &Table) -> Vec<f64> {
@@ -183,8 +184,15 @@ fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
     let none = activate(&deep, &[1], &model);
     assert_eq!((none[0].rows(), none[0].list("activation").unwrap().0), (0, model.spec.d_model));
     let error = activations::Params { short: Short::Error, ..deep.clone() };
-    let error =
-        activations::run(&error, Chat::default(), &[1], &some_stories(), &model, &mut |_, _| {}).unwrap_err();
+    let error = activations::run(
+        &error,
+        Chat::default(),
+        &[1],
+        &some_stories(),
+        &model,
+        &mut |_: usize, _: usize| {},
+    )
+    .unwrap_err();
     assert!(format!("{error:#}").contains("Rain fell."), "{error:#}");
     let whole = activate(&activations::Params { short: Short::Whole, ..deep }, &[1], &model);
     assert_eq!(whole[0].i32("n_tokens").unwrap(), lengths.iter().map(|n| *n as i32).collect::<Vec<_>>());
@@ -207,10 +215,8 @@ fn generation(min_tokens: usize, attempts: usize) -> Generate {
 fn write(params: &Generate, items: &[Item], run: u64, model: &LanguageModel) -> Vec<Story> {
     let seeds = generate::Seeds { run, writer: "w".into() };
     let mut last = (0, 0);
-    let table = generate::run(params, items, model, Chat::default(), "tiny", &seeds, &mut |done, of| {
-        last = (done, of)
-    })
-    .unwrap();
+    let mut at = |done: usize, of: usize| last = (done, of);
+    let table = generate::run(params, items, model, Chat::default(), "tiny", &seeds, &mut at).unwrap();
     assert_eq!(last, (items.len(), items.len()));
     stories::rows(&table).unwrap()
 }

@@ -60,6 +60,12 @@ pub static ROOT: Table = Table {
             "Every random draw follows from it: written stories, random directions.",
         ),
         key(
+            "shard",
+            at_least(1),
+            Is("256"),
+            "Stories that are written, read and stored together. Part of the keys of stories: another number computes everything again.",
+        ),
+        key(
             "date",
             Type::Text,
             Is("\"2024-07-26\""),

@@ -4,13 +4,14 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::MetadataExt;
 
 use super::client::{Client, Patience, Trouble};
 use super::listing::{Content, Hasher};
+use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 
 /// Bytes read at once.
@@ -105,6 +106,7 @@ impl Download<'_> {
             }
             patience.renew();
             at(partial.len);
+            ensure!(!interrupt::asked(), Interrupted);
         }
     }
 

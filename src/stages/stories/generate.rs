@@ -3,15 +3,19 @@
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
+use super::{Generate, Item, Story, hash_part, names_emotion, rows, story_id, table};
 use crate::lm::{Chat, LanguageModel, Sampling};
-use crate::store::table::Table;
+use crate::stages::batches::{self, Batches};
+use crate::store::table::{Column, Table};
 
 /// Raised when the same model and seeds would give other stories.
 pub const VERSION: u32 = 1;
 
 /// Sequences written side by side. A constant: batches change low bits, so they may hang on nothing but the plan.
 pub const BATCH: usize = 128;
+
+/// The table of a batch: a stories table, and the place of each among the items.
+const KEPT: &str = "stories.batch/1";
 
 /// What a story's seed comes from, besides its place and the attempt.
 #[derive(Clone, Debug)]
@@ -59,8 +63,8 @@ pub fn items(params: &Generate, emotions: Option<&[String]>) -> Vec<Item> {
 /// Through the chat template where the model has one, which is told `chat`; else from the bare prompt. A template
 /// without a system turn gets `system` at the beginning of the user's, with a blank line after it. What `reject` refuses is written
 /// again with another seed, all refused stories together, up to `reject.attempts` times in all; a story that no
-/// attempt brought is left out of the table, so fewer rows than items tell how many are missing. `progress` is told
-/// how many stories are settled or being settled.
+/// attempt brought is left out of the table, so fewer rows than items tell how many are missing. `batches` is told
+/// how many stories are settled or being settled, and keeps of each batch what was not refused.
 ///
 /// An error if the template refuses the request, or if a prompt does not fit the model's context.
 pub fn run(
@@ -70,7 +74,7 @@ pub fn run(
     chat: Chat,
     writer: &str,
     seeds: &Seeds,
-    progress: &mut dyn FnMut(usize, usize),
+    batches: &mut dyn Batches,
 ) -> Result<Table> {
     let sampling = Sampling {
         max_new_tokens: params.max_new_tokens,
@@ -80,40 +84,70 @@ pub fn run(
     };
     let mut stories: Vec<Option<Story>> = vec![None; items.len()];
     let mut open: Vec<usize> = (0..items.len()).collect();
+    let mut number = 0;
     for attempt in 0..params.reject.attempts.max(1) {
-        for batch in std::mem::take(&mut open).chunks(BATCH) {
+        for places in std::mem::take(&mut open).chunks(BATCH) {
             let settled = stories.iter().flatten().count();
-            let requests = batch.iter().map(|&at| request(params, &items[at], model, chat));
-            let requests = requests.collect::<Result<Vec<_>>>()?;
-            let drawn: Vec<u64> = batch.iter().map(|&at| seeds.seed(&items[at], attempt)).collect();
-            let written = model
-                .generate(&requests, &sampling, &drawn, &mut [], &mut |ended| {
-                    progress(settled + ended, items.len())
-                })
-                .with_context(|| format!("{writer} writes stories from {}", name(&items[batch[0]])))?;
-            for ((&at, ids), seed) in batch.iter().zip(written).zip(drawn) {
-                let item = &items[at];
-                let text = model.decode(&ids).with_context(|| name(item))?.trim().to_string();
-                if refused(params, item, &text, model).with_context(|| name(item))? {
-                    open.push(at);
-                    continue;
-                }
-                stories[at] = Some(Story {
-                    story_id: story_id(item.emotion.as_deref(), item.topic.as_deref(), item.index, &text),
-                    emotion: item.emotion.clone(),
-                    topic: item.topic.clone(),
-                    index: item.index,
-                    text,
-                    writer: writer.to_string(),
-                    prompt: Some(prompt(params, item)),
-                    seed: Some(seed),
-                    rejected: attempt,
-                });
+            let kept = batches::batch(
+                batches,
+                number,
+                KEPT,
+                |_| true,
+                |batches| {
+                    let requests = places.iter().map(|&at| request(params, &items[at], model, chat));
+                    let requests = requests.collect::<Result<Vec<_>>>()?;
+                    let drawn: Vec<u64> = places.iter().map(|&at| seeds.seed(&items[at], attempt)).collect();
+                    let written = model
+                        .generate(&requests, &sampling, &drawn, &mut [], &mut |ended| {
+                            batches.at(settled + ended, items.len())
+                        })
+                        .with_context(|| {
+                            format!("{writer} writes stories from {}", name(&items[places[0]]))
+                        })?;
+                    let mut kept = Vec::new();
+                    for ((&at, ids), seed) in places.iter().zip(written).zip(drawn) {
+                        let item = &items[at];
+                        let text = model.decode(&ids).with_context(|| name(item))?.trim().to_string();
+                        if refused(params, item, &text, model).with_context(|| name(item))? {
+                            continue;
+                        }
+                        let (emotion, topic) = (item.emotion.as_deref(), item.topic.as_deref());
+                        let story = Story {
+                            story_id: story_id(emotion, topic, item.index, &text),
+                            emotion: item.emotion.clone(),
+                            topic: item.topic.clone(),
+                            index: item.index,
+                            text,
+                            writer: writer.to_string(),
+                            prompt: Some(prompt(params, item)),
+                            seed: Some(seed),
+                            rejected: attempt,
+                        };
+                        kept.push((at, story));
+                    }
+                    Ok(with_places(kept))
+                },
+            )?;
+            number += 1;
+            for (&at, story) in kept.i32("place")?.iter().zip(rows(&kept)?) {
+                let place = usize::try_from(at).ok().and_then(|at| stories.get_mut(at));
+                *place.with_context(|| format!("a story at place {at} of {}", items.len()))? = Some(story);
             }
+            open.extend(places.iter().filter(|&&at| stories[at].is_none()));
+            batches.at(stories.iter().flatten().count(), items.len());
         }
     }
-    progress(items.len(), items.len());
+    batches.at(items.len(), items.len());
     Ok(table(&stories.into_iter().flatten().collect::<Vec<_>>()))
+}
+
+/// A batch's table: the stories that were not refused.
+fn with_places(kept: Vec<(usize, Story)>) -> Table {
+    let (places, stories): (Vec<i32>, Vec<Story>) = kept.into_iter().map(|(at, s)| (at as i32, s)).unzip();
+    let mut table = table(&stories);
+    table.schema = KEPT.to_string();
+    table.columns.push(("place".to_string(), Column::I32(places)));
+    table
 }
 
 /// The request in words.

@@ -133,6 +133,8 @@ static FLIPS: &[Flip] = &[
         &[("", "seed", Some("9"))],
         &["stories/s1@*", "stories/s3"],
     ),
+    // Shards of one story: every source of more than one.
+    flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
     // A template that is rendered may ask for the date: where stories are written, and where they are wrapped.
     flip("date", &[RAW, RAIN], &[("", "date", Some("\"2025-01-02\""))], &["stories/s1@*", "stories/s3"]),
     flip(

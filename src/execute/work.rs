@@ -1,0 +1,215 @@
+//! One node's turn in a run: which of its units can be made now, whose lease each is, what came of it. Knows the store's
+//! leases; not the order of nodes, nor what a stage does.
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use super::dispatch::{self, Lane};
+use super::{NodeOutcome, Options, State};
+use crate::interrupt::Interrupted;
+use crate::plan::{Node, Plan, UnitId};
+use crate::progress::Progress;
+use crate::resolve::Resolved;
+use crate::store::{Lease, Leased, Lookup, Owner, Store};
+
+/// A node of the run and how far it has come.
+pub struct Job<'a> {
+    pub index: usize,
+    pub node: &'a Node,
+    /// Units that are asked for and not there.
+    pub missing: Vec<usize>,
+    /// How many units this run made.
+    pub made: usize,
+    pub seconds: f64,
+    /// `None`: it is not at its end.
+    pub end: Option<(State, String)>,
+}
+
+impl Job<'_> {
+    /// How it went, once it has ended.
+    pub fn outcome(self) -> Option<NodeOutcome> {
+        let (state, reason) = self.end?;
+        Some(NodeOutcome {
+            name: self.node.name.clone(),
+            key: self.node.units.first().map(|u| u.key),
+            state,
+            reason,
+            seconds: self.seconds,
+            units: self.node.units.len(),
+        })
+    }
+
+    fn id(&self, unit: usize) -> UnitId {
+        UnitId { node: self.index, unit }
+    }
+}
+
+/// What all nodes of a run share.
+pub struct Run<'a> {
+    pub resolved: &'a Resolved,
+    pub plan: &'a Plan,
+    pub store: &'a Store,
+    pub progress: &'a dyn Progress,
+    pub lane: Lane<'a>,
+    /// Units that are in the store.
+    pub present: HashSet<UnitId>,
+    /// Units that failed, or that something failed for.
+    pub broken: HashSet<UnitId>,
+    /// The last node that was left to another run, and whose that is.
+    pub waits_for: Option<(String, Option<Owner>)>,
+    pub options: Options<'a>,
+}
+
+impl Run<'_> {
+    /// Makes what can be made of a node now. What another run is making is left for a later turn.
+    pub fn turn(&mut self, job: &mut Job) {
+        let node = job.node;
+        let inputs = job.missing.iter().flat_map(|&u| &node.units[u].inputs);
+        if let Some(id) = inputs.clone().find(|id| self.broken.contains(id)) {
+            let reason = format!("needs {}", self.plan.nodes[id.node].name);
+            self.progress.note(&format!("{}: blocked: {reason}", node.name));
+            self.broken.extend(job.missing.iter().map(|&unit| job.id(unit)));
+            job.end = Some((State::Blocked, reason));
+            return;
+        }
+        if job.missing.is_empty() {
+            let all = (0..node.units.len()).all(|unit| self.present.contains(&job.id(unit)));
+            let (state, reason, said) = match all {
+                true => (State::Cached, "", "cached"),
+                false => (State::NotNeeded, "nothing asks for it", "not needed: nothing asks for it"),
+            };
+            if self.options.verbose {
+                self.progress.note(&format!("{}: {said}", node.name));
+            }
+            job.end = Some((state, reason.to_string()));
+            return;
+        }
+        let begun = Instant::now();
+        let mut shown = false;
+        let result = self.units(job, &mut shown);
+        if shown {
+            job.seconds += begun.elapsed().as_secs_f64();
+        }
+        let said = match result {
+            Ok(()) if !job.missing.is_empty() => "the rest is for later: another run is at work".to_string(),
+            Ok(()) => {
+                let reason = match job.made {
+                    0 => "made by another run".to_string(),
+                    n if n == node.units.len() => "new".to_string(),
+                    n => format!("{n} of {} units new", node.units.len()),
+                };
+                let said = format!("done in {:.1} s ({reason})", job.seconds);
+                job.end = Some((if job.made > 0 { State::Ran } else { State::Cached }, reason));
+                said
+            }
+            Err(error) if error.is::<Interrupted>() => {
+                job.end = Some((State::Interrupted, "asked to stop".to_string()));
+                "interrupted".to_string()
+            }
+            Err(error) => {
+                self.broken.extend(job.missing.iter().map(|&unit| job.id(unit)));
+                self.progress.note(&format!("error: {}: {error:#}", node.name));
+                job.end = Some((State::Failed, format!("{error:#}")));
+                "FAILED".to_string()
+            }
+        };
+        if shown {
+            self.progress.end(&said);
+        }
+    }
+
+    /// Makes the missing units whose inputs are there and that no other run is making. `shown` becomes true when there
+    /// is one.
+    fn units(&mut self, job: &mut Job, shown: &mut bool) -> Result<()> {
+        ensure!(!(self.options.stopped)(), Interrupted);
+        let node = job.node;
+        let is_ready = |unit: &usize| node.units[*unit].inputs.iter().all(|id| self.present.contains(id));
+        let ready: Vec<usize> = job.missing.iter().copied().filter(is_ready).collect();
+        let groups = groups(node, &ready);
+        let pieces: usize = groups.iter().map(|g| dispatch::pieces(node, g)).sum();
+        let mut before = 0;
+        for group in groups {
+            ensure!(!(self.options.stopped)(), Interrupted);
+            let share = dispatch::pieces(node, &group);
+            let (mine, leases) = self.take(job, &group)?;
+            if !mine.is_empty() {
+                if !std::mem::replace(shown, true) {
+                    if let Some(model) = node.model {
+                        self.resolved.models[model].fetch(self.progress)?;
+                    }
+                    self.progress.begin(&node.name, pieces, dispatch::piece(node));
+                    self.progress.at(before);
+                }
+                let progress = self.progress;
+                let mut at = |done: usize, of: usize| progress.at(before + done * share / of.max(1));
+                let stopped = self.options.stopped;
+                // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
+                let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    self.lane.run(self.plan, self.store, node, &mine, stopped, &mut at)
+                }));
+                ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
+                job.made += mine.len();
+                self.found(job, &mine);
+            }
+            drop(leases);
+            before += share;
+            if *shown {
+                self.progress.at(before);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the leases of `units`. Returns those that are for this run to make: neither another's, nor there since
+    /// the run began.
+    fn take(&mut self, job: &mut Job, units: &[usize]) -> Result<(Vec<usize>, Vec<Lease>)> {
+        let (mut mine, mut leases, mut there) = (Vec::new(), Vec::new(), Vec::new());
+        for &unit in units {
+            let (stage, key) = (job.node.work.stage(), &job.node.units[unit].key);
+            let lease = match self.store.lease(stage, key)? {
+                Leased::Mine(lease) => lease,
+                Leased::Other(owner) => {
+                    self.waits_for = Some((job.node.name.clone(), owner));
+                    continue;
+                }
+            };
+            // Looked up under the lease: whoever had it before may have made the unit.
+            match self.store.lookup(stage, key)? {
+                Lookup::Hit(_) => there.push(unit),
+                Lookup::Miss(_) => {
+                    mine.push(unit);
+                    leases.push(lease);
+                }
+            }
+        }
+        self.found(job, &there);
+        Ok((mine, leases))
+    }
+
+    fn found(&mut self, job: &mut Job, units: &[usize]) {
+        self.present.extend(units.iter().map(|&unit| job.id(unit)));
+        job.missing.retain(|unit| !units.contains(unit));
+    }
+}
+
+/// Units that are done together: the layers of one shard come from one pass.
+fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for &unit in missing {
+        let shard = &node.units[unit].stories;
+        match groups.last_mut() {
+            Some(group) if !shard.is_empty() && node.units[group[0]].stories == *shard => group.push(unit),
+            _ => groups.push(vec![unit]),
+        }
+    }
+    groups
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+    text.unwrap_or_else(|| "a stage panicked".to_string())
+}

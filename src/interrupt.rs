@@ -1,0 +1,62 @@
+//! SIGINT, SIGTERM and SIGUSR1: the first one asks the run to stop when its batch is done, the second one ends the
+//! program. Knows nothing of runs.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The exit code of a run that was asked to stop: `EX_TEMPFAIL` of sysexits.h, "try again", which job queues know.
+pub const EXIT_CODE: u8 = 75;
+
+const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
+
+/// Set by the first signal and never cleared: a signal that comes before anyone looks is not lost.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// The error of work that ended because it was asked to.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether the program was asked to stop.
+pub fn asked() -> bool {
+    ASKED.load(Ordering::SeqCst)
+}
+
+/// Latches the signals from now on, for as long as the program runs.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn listen() -> io::Result<()> {
+    for signal in SIGNALS {
+        // SAFETY: zeroes are a `sigaction` without flags but the one set here, and the handler does only what a
+        // handler may: it sets an atomic, writes and leaves. System calls that it interrupts are started again.
+        let refused = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(signal, &action, std::ptr::null_mut()) != 0
+        };
+        if refused {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn on_signal(_: libc::c_int) {
+    if ASKED.swap(true, Ordering::SeqCst) {
+        // SAFETY: ends the program without its destructors, which is what is wanted: nothing on disk needs them.
+        unsafe { libc::_exit(EXIT_CODE.into()) }
+    }
+    const SAID: &[u8] = b"\nstopping when this batch is done; a second signal stops at once\n";
+    // SAFETY: `write` may be called in a handler. Whether anyone reads stderr does not matter.
+    unsafe { libc::write(libc::STDERR_FILENO, SAID.as_ptr().cast(), SAID.len()) };
+}

@@ -1,0 +1,236 @@
+//! Who is making a unit: a file in `leases/`, so that two processes on one cache do not do the same work. Nothing is
+//! correct because of a lease; whoever has lost one without noticing does work twice and harms nothing.
+//!
+//! A lease is *renewed* by setting its file's time of change, through the handle that made the file: who was stopped
+//! and lost the lease meanwhile does not touch the file of who has it now. An owner on this machine that is dead loses
+//! its lease at once. Any other loses it when no renewal was seen for twice its life, by the clock of the process that
+//! looks; clocks of two machines are never compared.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use super::entry::check_name;
+use super::process::Process;
+use crate::plan::key::{Digest, Key};
+
+/// How long a lease holds without a renewal; what another machine waits is twice that. A run on a machine that
+/// vanished is continued after a minute.
+pub const LIFE: Duration = Duration::from_secs(30);
+/// Renewals in a life: one may come late.
+const RENEWALS: u32 = 3;
+
+/// What a lease's file says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Owner {
+    #[serde(flatten)]
+    pub process: Process,
+    /// Seconds for which the lease holds without a renewal.
+    pub life: f64,
+    /// Tells two leases of one process apart.
+    token: String,
+}
+
+/// The leases of one process.
+pub(super) struct Leases {
+    dir: PathBuf,
+    tmp: PathBuf,
+    life: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: HashMap<PathBuf, Arc<fs::File>>,
+    /// What was seen of leases of others, and since when it is unchanged.
+    seen: HashMap<PathBuf, (Sight, Instant)>,
+    renewing: bool,
+    taken: u64,
+}
+
+/// What tells a renewed lease from one that was not: its text and its time of change.
+type Sight = (Vec<u8>, Option<SystemTime>);
+
+/// A unit that this process makes; given back when it is dropped.
+pub struct Lease {
+    leases: Arc<Leases>,
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+/// The answer to who asks for a lease.
+pub enum Leased {
+    Mine(Lease),
+    /// By a process that may be at work; `None`: by one that does not say who it is.
+    Other(Option<Owner>),
+}
+
+impl Store {
+    /// The same cache with another life for the leases that are taken from now on.
+    pub fn lease_life(mut self, life: Duration) -> Store {
+        self.leases = Leases::new(&self.root, life);
+        self
+    }
+
+    /// Takes the lease of a unit, unless another process has it. Errors: a disk that is full or read-only.
+    pub fn lease(&self, stage: &str, key: &Key) -> Result<Leased> {
+        check_name(stage)?;
+        self.leases.take(&format!("{stage}-{key}")).with_context(|| {
+            format!("make {stage}/{} known as being made in {}", key.short(), self.root.display())
+        })
+    }
+
+    /// Who has the lease of a unit, if anyone who may be at work does. Only looks.
+    pub fn leased(&self, stage: &str, key: &Key) -> Option<Owner> {
+        let bytes = fs::read(self.leases.dir.join(format!("{stage}-{key}"))).ok()?;
+        Owner::parse(&bytes).filter(|owner| !owner.process.is_dead())
+    }
+}
+
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} on {}", self.process.pid, self.process.host)
+    }
+}
+
+impl Owner {
+    fn parse(bytes: &[u8]) -> Option<Owner> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+impl Leases {
+    pub(super) fn new(root: &Path, life: Duration) -> Arc<Leases> {
+        let (dir, tmp) = (root.join("leases"), root.join("tmp"));
+        Arc::new(Leases { dir, tmp, life, state: Mutex::default() })
+    }
+
+    fn take(self: &Arc<Leases>, name: &str) -> Result<Leased> {
+        let path = self.dir.join(name);
+        let mut text = None;
+        // Who is not first in the end of a dead one's lease comes again.
+        for _ in 0..3 {
+            if let Some(other) = self.other(&path)? {
+                return Ok(Leased::Other(other));
+            }
+            fs::create_dir_all(&self.dir)?;
+            fs::create_dir_all(&self.tmp)?;
+            let text = text.get_or_insert_with(|| self.owner());
+            let mut file = tempfile::Builder::new().prefix("lease-").tempfile_in(&self.tmp)?;
+            file.write_all(text)?;
+            match file.persist_noclobber(&path) {
+                Ok(file) => {
+                    self.hold(&path, Arc::new(fs::File::from_parts(file, &path)));
+                    return Ok(Leased::Mine(Lease { leases: self.clone(), path, text: text.clone() }));
+                }
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    return Err(error.error).with_context(|| format!("write {}", path.display()));
+                }
+            }
+        }
+        Ok(Leased::Other(None))
+    }
+
+    /// The text of a new lease.
+    fn owner(&self) -> Vec<u8> {
+        let mut state = self.state();
+        state.taken += 1;
+        let process = Process::this();
+        let token = format!("{:?} {:?} {}", SystemTime::now(), process, state.taken);
+        let token = Digest::of(token.as_bytes()).short();
+        let owner = Owner { process, life: self.life.as_secs_f64(), token };
+        serde_json::to_vec(&owner).expect("texts and numbers")
+    }
+
+    /// Who has the lease at `path`; `None` if nobody has it any more.
+    fn other(&self, path: &Path) -> Result<Option<Option<Owner>>> {
+        let Some(sight) = sight(path)? else { return Ok(None) };
+        let owner = Owner::parse(&sight.0);
+        let life = owner.as_ref().map_or(self.life, |o| Duration::try_from_secs_f64(o.life).unwrap_or(LIFE));
+        let since = {
+            let mut state = self.state();
+            let seen =
+                state.seen.entry(path.to_path_buf()).or_insert_with(|| (sight.clone(), Instant::now()));
+            if seen.0 != sight {
+                *seen = (sight.clone(), Instant::now());
+            }
+            seen.1
+        };
+        let dead = owner.as_ref().is_some_and(|owner| owner.process.is_dead());
+        if !dead && since.elapsed() < 2 * life {
+            return Ok(Some(owner));
+        }
+        self.end(path, &sight.0)?;
+        Ok(None)
+    }
+
+    /// Removes the lease at `path` if its text is still `text`: moved away first, and looked at then, as another may
+    /// have ended it and taken its own.
+    fn end(&self, path: &Path, text: &[u8]) -> Result<()> {
+        let away = tempfile::Builder::new().prefix("lease-").tempdir_in(&self.tmp)?;
+        let away = away.path().join("ended");
+        match fs::rename(path, &away) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if fs::read(&away)? != text {
+            let _ = fs::hard_link(&away, path); // back, unless there is a newer one
+        }
+        Ok(())
+    }
+
+    /// Renews the lease until it is given back.
+    fn hold(self: &Arc<Leases>, path: &Path, file: Arc<fs::File>) {
+        let mut state = self.state();
+        state.held.insert(path.to_path_buf(), file);
+        state.seen.remove(path);
+        if !std::mem::replace(&mut state.renewing, true) {
+            let leases = Arc::downgrade(self);
+            let pause = self.life / RENEWALS;
+            std::thread::spawn(move || renew(&leases, pause));
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Renews every lease that is held, as long as its process uses the cache.
+fn renew(leases: &Weak<Leases>, pause: Duration) {
+    loop {
+        std::thread::sleep(pause);
+        let Some(leases) = leases.upgrade() else { return };
+        let held: Vec<Arc<fs::File>> = leases.state().held.values().cloned().collect();
+        for file in held {
+            // Where this fails, others will take the lease for one that has ended.
+            let _ = file.set_modified(SystemTime::now());
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.state().held.remove(&self.path);
+        let _ = self.leases.end(&self.path, &self.text);
+    }
+}
+
+/// A lease's text and time of change; `None` if it is gone.
+fn sight(path: &Path) -> Result<Option<Sight>> {
+    let read = || -> io::Result<Sight> { Ok((fs::read(path)?, fs::metadata(path)?.modified().ok())) };
+    match read() {
+        Ok(sight) => Ok(Some(sight)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("look at a lease"),
+    }
+}

@@ -1,0 +1,192 @@
+//! Finished batches of a unit that is not finished. Knows nothing of what a batch is; only of its number.
+//!
+//! `partial/<stage>-<key>/<number>.batch` is a Parquet file and, behind it, the SHA-256 of the file's place and bytes.
+//! It is written under `tmp/`, flushed, and renamed to its place. It replaces what stands there: whoever else made
+//! that batch of that unit made the same.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use fs_err as fs;
+use sha2::{Digest as _, Sha256};
+
+use super::entry::check_name;
+use super::table::Table;
+use super::{Store, parquet};
+use crate::plan::key::Key;
+
+/// Bytes of the digest at a file's end.
+const SEAL: usize = 32;
+/// Metadata pair that holds the seconds that a batch took.
+const SECONDS: &str = "emoflow.seconds";
+
+/// The finished batches of one unit.
+pub struct Partial<'s> {
+    store: &'s Store,
+    name: String,
+    dir: PathBuf,
+}
+
+impl Store {
+    /// The finished batches of a unit; nothing is made until one is kept.
+    pub fn partial(&self, stage: &str, key: &Key) -> Result<Partial<'_>> {
+        check_name(stage)?;
+        let name = format!("{stage}-{key}");
+        let dir = self.root.join("partial").join(&name);
+        Ok(Partial { store: self, name, dir })
+    }
+}
+
+impl Partial<'_> {
+    /// Keeps what batch `number` gave and the seconds that it took. Errors: a NaN or an infinity, a disk that is full
+    /// or read-only.
+    pub fn keep(&self, number: usize, table: &Table, seconds: f64) -> Result<()> {
+        let keep = || {
+            let mut bytes = Vec::new();
+            parquet::write(table, &[(SECONDS.to_string(), seconds.to_string())], &mut bytes)?;
+            let seal = self.seal(number, &bytes);
+            bytes.extend(seal);
+            let tmp = self.store.root.join("tmp");
+            fs::create_dir_all(&tmp)?;
+            fs::create_dir_all(&self.dir)?;
+            let mut file = tempfile::Builder::new().prefix(&format!("{}-", self.name)).tempfile_in(&tmp)?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_data()?;
+            file.persist(self.file(number))?;
+            Ok(())
+        };
+        let keep: Result<()> = keep();
+        keep.with_context(|| format!("keep batch {number} of {} in {}", self.name, self.store.root.display()))
+    }
+
+    /// What batch `number` gave, a table of `schema`, and the seconds that it took; `None` if it is not there. One
+    /// that is damaged is set aside, with a warning.
+    pub fn kept(&self, number: usize, schema: &str) -> Result<Option<(Table, f64)>> {
+        let path = self.file(number);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context("look into the cache"),
+        };
+        match self.parse(number, bytes, schema) {
+            Ok(found) => Ok(Some(found)),
+            Err(why) => {
+                if let Some(place) = self.store.quarantine(&format!("{}-{number}", self.name), &path)? {
+                    self.store.warnings.push(format!(
+                        "batch {number} of {} was damaged and will be made again: {why:#}; it was moved to {}",
+                        self.name,
+                        place.display()
+                    ));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// How many batches are there, whole or not.
+    pub fn count(&self) -> usize {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|e| e == "batch")).count()
+    }
+
+    /// Removes all of them: the unit is stored. One that cannot be removed is left to the next clean-up.
+    pub fn clear(&self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+
+    fn file(&self, number: usize) -> PathBuf {
+        self.dir.join(format!("{number:05}.batch"))
+    }
+
+    fn seal(&self, number: usize, bytes: &[u8]) -> [u8; SEAL] {
+        seal(&format!("{}/{number:05}\n", self.name), bytes)
+    }
+
+    fn parse(&self, number: usize, mut bytes: Vec<u8>, schema: &str) -> Result<(Table, f64)> {
+        let sealed = bytes.len().checked_sub(SEAL).context("it is too short")?;
+        let found = bytes.split_off(sealed);
+        anyhow::ensure!(found == self.seal(number, &bytes), "its SHA-256 is another");
+        let bytes = Bytes::from(bytes);
+        let seconds = parquet::metadata(bytes.clone())?.get(SECONDS).and_then(|text| text.parse().ok());
+        Ok((parquet::read(bytes, schema)?, seconds.unwrap_or(0.0)))
+    }
+}
+
+fn seal(place: &str, bytes: &[u8]) -> [u8; SEAL] {
+    let mut hasher = Sha256::new();
+    hasher.update(place);
+    hasher.update(bytes);
+    hasher.finalize().into()
+}
+
+/// Whether the file at `path`, somewhere below a `partial/`, is a batch as it was written.
+pub fn is_whole(path: &Path, bytes: &[u8]) -> bool {
+    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_string());
+    let (Some(unit), Some(number)) = (name(path.parent()), path.file_stem().and_then(|n| n.to_str())) else {
+        return false;
+    };
+    let Some(sealed) = bytes.len().checked_sub(SEAL) else { return false };
+    seal(&format!("{unit}/{number}\n"), &bytes[..sealed]) == bytes[sealed..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::key::Digest;
+    use crate::store::table::Column;
+
+    fn table() -> Table {
+        let values = vec![0.1, -0.0, f32::MIN_POSITIVE / 3.0, 4.0];
+        Table::new("x.batch/1", vec![("v", Column::List { width: 2, values, half: false })])
+    }
+
+    #[test]
+    fn batches_come_back_bit_by_bit_and_go() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let partial = store.partial("x", &Digest::of(b"x")).unwrap();
+        assert!(partial.kept(0, "x.batch/1").unwrap().is_none());
+        partial.keep(3, &table(), 0.25).unwrap();
+        let (found, seconds) = partial.kept(3, "x.batch/1").unwrap().unwrap();
+        let bits = |t: &Table| t.list("v").unwrap().1.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!((bits(&found), seconds), (bits(&table()), 0.25));
+        assert_eq!(partial.count(), 1);
+        assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+        partial.clear();
+        assert_eq!(partial.count(), 0);
+        assert!(partial.kept(3, "x.batch/1").unwrap().is_none());
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let partial = store.partial("x", &Digest::of(b"x")).unwrap();
+        partial.keep(0, &table(), 0.25).unwrap();
+        let path = partial.file(0);
+        let whole = fs::read(&path).unwrap();
+        assert!(is_whole(&path, &whole));
+        for bit in (0..whole.len() * 8).step_by(7) {
+            let mut damaged = whole.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_whole(&path, &damaged));
+            assert!(partial.parse(0, damaged, "x.batch/1").is_err(), "bit {bit}");
+        }
+        for length in 0..whole.len() {
+            assert!(partial.parse(0, whole[..length].to_vec(), "x.batch/1").is_err(), "{length} bytes");
+        }
+        // A batch in another's place.
+        fs::copy(&path, partial.file(1)).unwrap();
+        assert!(partial.kept(1, "x.batch/1").unwrap().is_none());
+        let said = store.take_warnings();
+        assert!(
+            said.len() == 1 && said[0].starts_with("batch 1 of x-") && !said[0].contains('\n'),
+            "{said:?}"
+        );
+        assert!(!partial.file(1).exists());
+        assert_eq!(fs::read_dir(root.path().join("quarantine")).unwrap().count(), 1);
+        assert!(partial.kept(0, "x.batch/1").unwrap().is_some());
+    }
+}
