@@ -288,3 +288,54 @@ fn a_cache_that_goes_during_a_run_costs_only_time() {
         }
     }
 }
+
+/// The same, but for what vanishes meanwhile.
+fn age_beside_runs(path: &Path) {
+    let then = SystemTime::now() - Duration::from_secs(2 * 3600);
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        age_beside_runs(&entry.path());
+    }
+    if let Ok(file) = std::fs::File::open(path) {
+        let _ = file.set_modified(then);
+    }
+}
+
+/// Sweeps that take whatever they may, also what is being made, beside runs that need it: no run ends in other bytes, and
+/// what fails says why.
+#[test]
+fn runs_beside_sweeps_fail_clearly_or_end_in_the_same_bytes() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let sound = Project::new(EXPERIMENT);
+    assert_eq!(sound.run(&[]).code, 0);
+    let bytes = |p: &Project| std::fs::read(p.path("results/exp/tables/space.parquet")).unwrap();
+    let project = Project::new(EXPERIMENT);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                age_beside_runs(&project.path("cache"));
+                // Other results: all that the cache holds is asked for by nobody.
+                let (cache, results) = (project.path("cache"), sound.path("other"));
+                let record = results.join("exp/run.json");
+                std::fs::create_dir_all(record.parent().unwrap()).unwrap();
+                std::fs::write(record, r#"{"plan":[],"nodes":[]}"#).unwrap();
+                let args =
+                    ["emoflow", "cache", "gc", "--yes", "--cache", cache.to_str().unwrap(), "--results"];
+                let code = emoflow::run(args.into_iter().chain([results.to_str().unwrap()]), &mut Vec::new());
+                assert_eq!(code, 0);
+            }
+        });
+        for _ in 0..6 {
+            let ran = project.run(&[]);
+            assert!(ran.code <= 1, "{}", ran.out);
+            for name in ran.names("failed") {
+                println!("{name} failed");
+            }
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(project.run(&[]).code, 0);
+    assert!(bytes(&project) == bytes(&sound));
+    assert_eq!(cache(&project, &["verify"]).0, 0);
+}
