@@ -332,7 +332,7 @@ fn sweeps_beside_runs_harm_nothing_that_a_run_cannot_make_again() {
                 assert_eq!(code, 0);
             }
         });
-        for _ in 0..6 {
+        for _ in 0..3 {
             let ran = project.run(&[]);
             assert!(ran.code == 0 || !ran.names("failed").is_empty(), "{}", ran.out);
             assert_eq!(cache(&project, &["verify"]).0, 0);
