@@ -30,7 +30,7 @@ enum RunState {
     NeverRun,
     /// As far as can be told: of another machine's process one cannot know.
     Running,
-    /// It ended without saying how it went.
+    /// It ended without saying how it went, or a signal stopped it.
     Interrupted,
     Failed,
     Finished,
@@ -96,6 +96,7 @@ pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dy
 fn state(run: &Run) -> RunState {
     let failed = run.nodes.iter().any(|node| matches!(node.state.as_str(), "failed" | "blocked"));
     match &run.run {
+        _ if run.interrupted => RunState::Interrupted,
         Some(header) if header.ended.is_none() && header.process.is_dead() => RunState::Interrupted,
         Some(header) if header.ended.is_none() => RunState::Running,
         _ if failed => RunState::Failed,

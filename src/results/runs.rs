@@ -81,6 +81,9 @@ pub struct Run {
     /// The stage of each node of the plan.
     #[serde(default)]
     pub stages: Vec<String>,
+    /// Whether a signal stopped it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// How it went; empty until it has ended.
     pub nodes: Vec<Ended>,
 }

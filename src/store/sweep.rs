@@ -129,11 +129,12 @@ impl Store {
     }
 
     /// Removes what `sweep` says, each whole: an entry is moved into `tmp/` by one rename before its files go, so that
-    /// others find it whole or not at all. What is gone already is no error.
+    /// others find it whole or not at all. What is gone already is no error. The log of digests loses its dead lines.
     ///
     /// # Errors
     /// What cannot be removed; the rest stays.
     pub fn sweep(&self, sweep: &Sweep) -> Result<()> {
+        digest_log::tidy(&self.root.join("stat").join("digests.txt"))?;
         if sweep.doomed.is_empty() {
             return Ok(());
         }
@@ -149,19 +150,18 @@ impl Store {
                 Err(error) => return Err(error.into()),
             }
         }
-        bin.close()?;
-        digest_log::tidy(&self.root.join("stat").join("digests.txt"))?;
-        Ok(())
+        Ok(bin.close()?)
     }
 
-    /// The manifest at a place, where it is whole.
-    pub fn manifest(&self, place: &Place) -> Option<Manifest> {
-        Manifest::parse(&fs::read(place.dir.join(MANIFEST)).ok()?, &place.stage, &place.key).ok()
+    /// The key's manifest, if that is sound; its tables may be damaged.
+    pub fn manifest(&self, stage: &str, key: &Key) -> Option<Manifest> {
+        let bytes = fs::read(self.entry_dir(stage, key).ok()?.join(MANIFEST)).ok()?;
+        Manifest::parse(&bytes, stage, key).ok()
     }
 
     /// An entry as something that can go; `None` if it is gone already.
     fn doom_entry(&self, place: &Place, marks: &Marks) -> Result<Option<Doomed>> {
-        let manifest = self.manifest(place);
+        let manifest = self.manifest(&place.stage, &place.key);
         if manifest.is_none() && !place.dir.exists() {
             return Ok(None);
         }

@@ -43,7 +43,14 @@ impl Store {
     /// A folder that cannot be listed. A file that cannot be read is damage.
     pub fn verify(&self, deep: bool) -> Result<Verified> {
         let contents = self.contents()?;
-        let one = |place: &Place| Some(self.verify_entry(place, deep)).filter(|found| found.is_there);
+        let one = |place: &Place| {
+            let mut found = self.verify_entry(place, deep);
+            if !found.damaged.is_empty() {
+                // Another process may just have moved it away and made it again.
+                found = self.verify_entry(place, deep);
+            }
+            found.is_there.then_some(found)
+        };
         let found: Vec<Looked> = contents.entries.par_iter().filter_map(one).collect();
         let mut all = Verified { entries: found.len(), ..Verified::default() };
         for mut one in found {

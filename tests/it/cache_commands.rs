@@ -208,6 +208,12 @@ fn gc_sweeps_what_crashes_leave() {
     assert_eq!(entries(&project), sound);
     assert_eq!(cache(&project, &["verify"]).0, 0);
 
+    // The log is looked after where nothing else is to be done.
+    std::fs::write(&log, "torn\n").unwrap();
+    assert_eq!(cache(&project, &["verify"]).0, 1);
+    assert_eq!(cache(&project, &["gc", "--yes"]).0, 0);
+    assert_eq!(cache(&project, &["verify"]).0, 0);
+
     // Batches of a unit that is still to be made stay.
     let dir = files(&project.path("cache/activations"))[0].parent().unwrap().to_path_buf();
     let unit = format!("activations-{}", dir.file_name().unwrap().to_str().unwrap());
@@ -288,4 +294,53 @@ fn a_cache_that_goes_during_a_run_costs_only_time() {
             assert!(bytes(&project) == bytes(&sound), "{node}: {table} differs");
         }
     }
+}
+
+/// The same, but for what vanishes meanwhile.
+fn age_beside_runs(path: &Path) {
+    let then = SystemTime::now() - Duration::from_secs(2 * 3600);
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        age_beside_runs(&entry.path());
+    }
+    if let Ok(file) = std::fs::File::open(path) {
+        let _ = file.set_modified(then);
+    }
+}
+
+/// Sweeps that take whatever they can, also what is being made, beside runs that need it: what is there is whole, and a run
+/// that is left alone ends in the same bytes.
+#[test]
+fn sweeps_beside_runs_harm_nothing_that_a_run_cannot_make_again() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let sound = Project::new(EXPERIMENT);
+    assert_eq!(sound.run(&[]).code, 0);
+    let bytes = |p: &Project| std::fs::read(p.path("results/exp/tables/space.parquet")).unwrap();
+    let project = Project::new(EXPERIMENT);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                age_beside_runs(&project.path("cache"));
+                // Other results: all that the cache holds is asked for by nobody.
+                let (cache, results) = (project.path("cache"), sound.path("other"));
+                let record = results.join("exp/run.json");
+                std::fs::create_dir_all(record.parent().unwrap()).unwrap();
+                std::fs::write(record, r#"{"plan":[],"nodes":[]}"#).unwrap();
+                let args =
+                    ["emoflow", "cache", "gc", "--yes", "--cache", cache.to_str().unwrap(), "--results"];
+                let code = emoflow::run(args.into_iter().chain([results.to_str().unwrap()]), &mut Vec::new());
+                assert_eq!(code, 0);
+            }
+        });
+        for _ in 0..3 {
+            let ran = project.run(&[]);
+            assert!(ran.code == 0 || !ran.names("failed").is_empty(), "{}", ran.out);
+            assert_eq!(cache(&project, &["verify"]).0, 0);
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(project.run(&[]).code, 0);
+    assert!(bytes(&project) == bytes(&sound));
+    assert_eq!(cache(&project, &["verify"]).0, 0);
 }

@@ -53,6 +53,13 @@ fn status_of_runs_that_ended() {
     assert!(first.starts_with("exp: ended ") && first.ends_with(" ago"), "{first}");
     assert_eq!(last, "7 of 7 units done");
 
+    // A run that a signal stopped says so itself.
+    let file = project.path("results/exp/run.json");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    record["interrupted"] = json!(true);
+    std::fs::write(&file, record.to_string()).unwrap();
+    assert_eq!(status(&project)["state"], "interrupted");
+
     // Activations are not asked for once all is made of them; what is not there any more is said to be gone.
     std::fs::remove_dir_all(project.path("cache/activations")).unwrap();
     project.run(&[]);

@@ -79,7 +79,7 @@ pub fn run(store: &Store, past: &[Past], stage: Option<&str>, json: bool, out: &
     }
     let mut listing = Listing { entries: Vec::new(), stages: BTreeMap::new(), total: Total::default() };
     for place in places {
-        let manifest = store.manifest(&place);
+        let manifest = store.manifest(&place.stage, &place.key);
         let damaged = manifest.is_none();
         let (rows, bytes) = manifest
             .iter()
