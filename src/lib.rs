@@ -15,11 +15,6 @@ pub mod store;
 use std::ffi::OsString;
 use std::io::Write;
 
-/// Whether the command line `args` will call libtorch: not for `check`, nor for help, nor when it is wrong.
-pub fn needs_libtorch(args: &[OsString]) -> bool {
-    cli::needs_libtorch(args)
-}
-
 /// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.
 ///
 /// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 `--only` selects nothing.

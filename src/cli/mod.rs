@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Experiment;
 use crate::config::problem::Problems;
+use crate::config::{Experiment, ModelSource};
 use crate::execute::{self, Outcome};
-use crate::lm::device;
+use crate::lm::{device, libtorch};
 use crate::plan::{self, Plan};
 use crate::progress::{self, Progress, Style};
 use crate::resolve::{self, Resolved};
@@ -122,10 +122,6 @@ struct Prepared {
     results: PathBuf,
 }
 
-pub fn needs_libtorch(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| !matches!(cli.command, Command::Check { .. }))
-}
-
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -203,6 +199,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
                 plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
                 return Ok(4);
             }
+            // Before anything is said or written: this may start the program again.
+            libtorch::load_if(|| execute::anything_to_run(&plan, &store, &selected));
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
@@ -241,6 +239,10 @@ fn prepare(
     progress: &dyn Progress,
 ) -> Result<Prepared> {
     let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
+    if access == Access::Write && checked.models.iter().any(|m| matches!(m.source, ModelSource::Repo { .. }))
+    {
+        libtorch::load(); // so that the hub is asked once
+    }
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let folder =
         |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| checked.root.join(name));
