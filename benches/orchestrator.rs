@@ -124,20 +124,26 @@ fn measure(folder: &Path) {
     look(&plan, &store);
     lap();
     let shown: String = laps.iter().map(|s| format!("{s:>8.3}")).collect();
-    let (planned, ran) = (program(folder, &["plan"]), program(folder, &["run", "--quiet", "--only", "*"]));
-    let peak = peak_mb();
+    let commands: [&[&str]; 2] = [&["plan"], &["run", "--quiet", "--only", "*"]];
+    let [planned, ran] = commands.map(|words| seconds(folder, words));
+    let peak = commands.map(|words| peak_mb(folder, words)).into_iter().fold(0.0, f64::max);
     println!("{:>8}{shown} | {planned:>10.3} s {ran:>10.3} s {peak:>9.0} MB", plan.nodes.len());
 }
 
-/// Median seconds of five whole runs of the program, on the first of `words` and the folder's experiment.
-fn program(folder: &Path, words: &[&str]) -> f64 {
+/// The program with the first of `words` and the folder's experiment.
+fn program(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+    command.arg(words[0]).arg(folder.join("exp.toml")).args(&words[1..]).args(["--device", "cpu"]);
+    command.stdout(Stdio::null());
+    command
+}
+
+/// Median seconds of five whole runs of the program.
+fn seconds(folder: &Path, words: &[&str]) -> f64 {
     let mut seconds: Vec<f64> = (0..5)
         .map(|_| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
-            command.arg(words[0]).arg(folder.join("exp.toml")).args(&words[1..]).args(["--device", "cpu"]);
-            command.stdout(Stdio::null());
             let begun = Instant::now();
-            assert!(command.status().expect("start the program").success());
+            assert!(program(folder, words).status().expect("start the program").success());
             begun.elapsed().as_secs_f64()
         })
         .collect();
@@ -145,11 +151,20 @@ fn program(folder: &Path, words: &[&str]) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// The largest resident memory of any program started so far.
-fn peak_mb() -> f64 {
-    // SAFETY: a struct of numbers, for which zeros are values; the kernel fills it.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
-    usage.ru_maxrss as f64 / if cfg!(target_os = "macos") { 1e6 } else { 1e3 }
+/// The largest resident memory of a run of the program, looked at every millisecond: what the kernel tells of it at the
+/// end counts this process's memory, from which it was forked. NaN where there is no `/proc`.
+fn peak_mb(folder: &Path, words: &[&str]) -> f64 {
+    let mut child = program(folder, words).spawn().expect("start the program");
+    let mut peak = f64::NAN;
+    while child.try_wait().expect("wait for the program").is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if let (Some("emoflow"), Some(high)) = (field("Name:"), field("VmHWM:"))
+            && let Some(kilobytes) = high.strip_suffix(" kB").and_then(|n| n.parse::<f64>().ok())
+        {
+            peak = kilobytes / 1e3;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    peak
 }

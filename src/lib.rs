@@ -16,11 +16,6 @@ pub mod store;
 use std::ffi::OsString;
 use std::io::Write;
 
-/// Whether the command line `args` will call libtorch: not for `check`, nor for help, nor when it is wrong.
-pub fn needs_libtorch(args: &[OsString]) -> bool {
-    cli::needs_libtorch(args)
-}
-
 /// Whether the command line `args` finishes what it is at when it is asked to stop: see [`interrupt`].
 pub fn finishes(args: &[OsString]) -> bool {
     cli::finishes(args)

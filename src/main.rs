@@ -1,4 +1,4 @@
-//! The program: calls [`emoflow::run`] and leaves with its exit code; loads libtorch for the commands that need it.
+//! The program: calls [`emoflow::run`] and leaves with its exit code; starts again with libtorch where that is needed.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -6,8 +6,12 @@ use std::io::Write as _;
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
     #[cfg(target_os = "linux")]
-    libtorch::load(&args);
-    if emoflow::finishes(&args)
+    let here = libtorch::prepare();
+    #[cfg(not(target_os = "linux"))]
+    let here = true;
+    // A run that starts again with libtorch has done nothing yet: a signal may end it as it likes.
+    if here
+        && emoflow::finishes(&args)
         && let Err(error) = emoflow::interrupt::listen()
     {
         eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
@@ -24,14 +28,15 @@ fn main() {
 /// The program starts with stand-ins for libtorch (docs/design/startup.md).
 #[cfg(target_os = "linux")]
 mod libtorch {
-    use std::ffi::OsString;
+    use std::ffi::OsStr;
     use std::os::unix::process::CommandExt as _;
 
     const FOLDER: &str = env!("EMOFLOW_LIBTORCH");
     const PATH: &str = "LD_LIBRARY_PATH";
 
-    /// Where `args` need libtorch and only its stand-ins are loaded, starts the program again with the real one.
-    pub fn load(args: &[OsString]) {
+    /// Undoes what [`start_again`] did to the environment. Where libtorch's stand-ins are loaded, has the program start
+    /// again before its first call into libtorch. Returns whether libtorch is here already.
+    pub fn prepare() -> bool {
         let path = std::env::var_os(PATH).unwrap_or_default();
         let path = path.to_string_lossy();
         let again = path.strip_prefix(FOLDER);
@@ -44,19 +49,30 @@ mod libtorch {
         // SAFETY: asks the dynamic linker for an address, and looks at nothing but whether there is one.
         let stand_ins =
             unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"emoflow_libtorch_stand_in".as_ptr()).is_null() };
-        if !stand_ins || !emoflow::needs_libtorch(args) {
-            return;
+        if stand_ins {
+            let not_found = || fail("the dynamic linker does not find it there");
+            emoflow::lm::libtorch::set_loader(if again.is_some() { not_found } else { start_again });
         }
-        let error = match (again, std::env::current_exe()) {
-            (Some(_), _) => "the dynamic linker does not find it there".to_string(),
-            (None, Err(error)) => error.to_string(),
-            (None, Ok(program)) => {
-                // An empty part would mean the current folder.
-                let path = if path.is_empty() { FOLDER.to_string() } else { format!("{FOLDER}:{path}") };
-                std::process::Command::new(program).args(&args[1..]).env(PATH, path).exec().to_string()
+        !stand_ins
+    }
+
+    /// Replaces this process by one of the same program with the real libtorch.
+    fn start_again() {
+        let path = std::env::var_os(PATH).unwrap_or_default();
+        // An empty part would mean the current folder.
+        let mut path = if path.is_empty() { path } else { [OsStr::new(":"), &path].into_iter().collect() };
+        path = [OsStr::new(FOLDER), &path].into_iter().collect();
+        let error = match std::env::current_exe() {
+            Err(error) => error,
+            Ok(program) => {
+                std::process::Command::new(program).args(std::env::args_os().skip(1)).env(PATH, path).exec()
             }
         };
-        eprintln!("error: libtorch cannot be loaded from {FOLDER}: {error}");
+        fail(&error.to_string());
+    }
+
+    fn fail(why: &str) {
+        eprintln!("error: libtorch cannot be loaded from {FOLDER}: {why}");
         std::process::exit(1);
     }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Experiment;
 use crate::config::problem::Problems;
+use crate::config::{Experiment, ModelSource};
 use crate::execute::{self, Outcome};
 use crate::interrupt::{self, Interrupted};
-use crate::lm::device;
+use crate::lm::{device, libtorch};
 use crate::plan::{self, Plan};
 use crate::progress::{self, Progress, Style};
 use crate::resolve::{self, Resolved};
@@ -155,12 +155,6 @@ struct Prepared {
     results: PathBuf,
 }
 
-pub fn needs_libtorch(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| {
-        !matches!(cli.command, Command::Check { .. } | Command::Status { .. } | Command::Cache(_))
-    })
-}
-
 pub fn finishes(args: &[OsString]) -> bool {
     Cli::try_parse_from(args).is_ok_and(|cli| matches!(cli.command, Command::Run { .. }))
 }
@@ -263,6 +257,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
                 plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
                 return Ok(4);
             }
+            // Before anything is said or written: this may start the program again.
+            libtorch::load_if(|| execute::anything_to_run(&plan, &store, &selected));
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
@@ -302,6 +298,10 @@ fn prepare(
     progress: &dyn Progress,
 ) -> Result<Prepared> {
     let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
+    if access == Access::Write && checked.models.iter().any(|m| matches!(m.source, ModelSource::Repo { .. }))
+    {
+        libtorch::load(); // so that the hub is asked once
+    }
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let mut store = Store::open(machine.cache(&checked))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::lm::libtorch;
 use crate::plan::{Plan, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
@@ -111,6 +112,9 @@ pub fn run(
     };
     warn(store, progress);
     let needed = needed(plan, selected, &run.present);
+    if !needed.is_empty() {
+        libtorch::load(); // where something was lost since it was asked whether there is anything to run
+    }
     let chosen: HashSet<usize> = selected.iter().copied().collect();
     let mut jobs: Vec<Job> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
@@ -160,6 +164,11 @@ fn rounds(run: &mut Run, jobs: &mut [Job]) -> bool {
         }
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// Whether a run of the `selected` nodes has any unit to make.
+pub fn anything_to_run(plan: &Plan, store: &Store, selected: &[usize]) -> bool {
+    !needed(plan, selected, &present(plan, store)).is_empty()
 }
 
 /// Says what the store set aside or found odd since it was last asked.

@@ -35,7 +35,8 @@ impl Choice {
 /// # Errors
 /// Another word, or a device that is not there.
 pub fn choose(wanted: &str) -> Result<Choice> {
-    let cuda = load_cuda();
+    // The CPU is there without asking libtorch, which may not be loaded yet.
+    let cuda = if wanted == "cpu" { Err(String::new()) } else { load_cuda() };
     let reason = match wanted {
         "auto" => None,
         _ => Some(format!("asked for with --device {wanted}")),
@@ -43,14 +44,14 @@ pub fn choose(wanted: &str) -> Result<Choice> {
     let because = |automatic: &str| reason.clone().unwrap_or_else(|| automatic.to_string());
     match wanted {
         "auto" if cuda.is_ok() => Ok(choice(Device::Cuda(0), because("a CUDA device is there"))),
-        "auto" if tch::utils::has_mps() => Ok(choice(Device::Mps, because("Metal is there"))),
+        "auto" if has_mps() => Ok(choice(Device::Mps, because("Metal is there"))),
         "auto" => {
             let why = cuda.err().unwrap_or_default();
             Ok(choice(Device::Cpu, format!("no GPU: {why}")))
         }
         "cpu" => Ok(choice(Device::Cpu, because(""))),
         "mps" => {
-            ensure!(tch::utils::has_mps(), "--device mps: this libtorch has no Metal");
+            ensure!(has_mps(), "--device mps: this libtorch has no Metal");
             Ok(choice(Device::Mps, because("")))
         }
         _ => {
@@ -70,6 +71,11 @@ pub fn choose(wanted: &str) -> Result<Choice> {
             Ok(choice(Device::Cuda(index), because("")))
         }
     }
+}
+
+/// Whether libtorch can use Metal: on no system but macOS.
+fn has_mps() -> bool {
+    cfg!(target_os = "macos") && tch::utils::has_mps()
 }
 
 fn choice(device: Device, reason: String) -> Choice {
@@ -98,6 +104,11 @@ fn load_cuda_library() -> Result<(), String> {
     if !path.is_file() {
         return Err("this libtorch is the one for CPUs".into());
     }
+    // SAFETY: the driver's library; it is let go again at once.
+    if unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW) }.is_err() {
+        return Err("there is no NVIDIA driver (libcuda.so.1)".into());
+    }
+    super::libtorch::load();
     // SAFETY: the library is part of the libtorch that the program is linked with; its constructors
     // register kernels with the part that is loaded already.
     match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {

@@ -12,6 +12,7 @@ pub mod family;
 pub mod feed_forward;
 pub mod generate;
 pub mod hook;
+pub mod libtorch;
 pub mod linear;
 pub mod memory;
 pub mod mlp;

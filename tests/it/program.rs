@@ -28,9 +28,22 @@ fn only_what_needs_libtorch_loads_it() {
     assert!(!loaded(&["run"]), "a command line that is wrong");
     assert!(!loaded(&["status", "experiments/quickstart.toml"]));
     assert!(!loaded(&["cache", "verify"]));
-    let cache = tempfile::tempdir().unwrap();
-    let cache = cache.path().to_str().unwrap();
-    assert!(loaded(&["plan", "experiments/quickstart.toml", "--device", "cpu", "--cache", cache]));
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_string();
+    let (cache, results) = (at("cache"), at("results"));
+    let here = ["experiments/quickstart.toml", "--device", "cpu", "--cache", &cache, "--results", &results];
+    let with = |words: &[&'static str]| {
+        let mut args = words[..1].to_vec();
+        args.extend(here);
+        args.extend(&words[1..]);
+        loaded(&args)
+    };
+    assert!(!with(&["plan"]), "it runs nothing");
+    let stories = ["run", "--only", "stories/passages", "--only", "stories/neutral"];
+    assert!(with(&stories), "there is something to run");
+    assert!(!with(&stories), "there is nothing to run");
+    assert!(!with(&["report"]), "it shows what is there");
+    assert!(place.path().join("results/quickstart/report.html").is_file());
 }
 
 #[test]
