@@ -39,7 +39,7 @@ use fs_err as fs;
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
 pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
-pub use partial::{Partial, is_whole as is_whole_batch};
+pub use partial::Partial;
 pub use process::Process;
 pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};
 pub use verify::{Finding, Verified};

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use rayon::prelude::*;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::entry::{FileRecord, MANIFEST, Manifest, Unusable};
 use super::walk::Place;
@@ -123,7 +122,7 @@ impl Store {
             let what = match fs::read(&path) {
                 Ok(bytes) => {
                     all.bytes += bytes.len() as u64;
-                    (!batch_is_whole(&path, &bytes))
+                    (!super::partial::is_whole(&path, &bytes))
                         .then(|| "does not have the SHA-256 that it states".to_string())
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -164,22 +163,6 @@ impl Store {
         let place = path.strip_prefix(&self.root).unwrap_or(path);
         Finding { place: place.display().to_string(), what }
     }
-}
-
-/// Whether `partial/<unit>/<number>.batch` is as it was written: it ends with the SHA-256 of its place and its bytes.
-fn batch_is_whole(path: &Path, bytes: &[u8]) -> bool {
-    let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_string());
-    let (Some(unit), Some(number)) = (name(path.parent()), path.file_stem().and_then(|stem| stem.to_str()))
-    else {
-        return false;
-    };
-    let Some((content, seal)) = bytes.len().checked_sub(32).map(|at| bytes.split_at(at)) else {
-        return false;
-    };
-    let mut hasher = Sha256::new();
-    hasher.update(format!("{unit}/{number}\n"));
-    hasher.update(content);
-    hasher.finalize().as_slice() == seal
 }
 
 /// What was found of one entry.
