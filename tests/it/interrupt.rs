@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use emoflow::interrupt::Interrupted;
@@ -127,13 +128,16 @@ fn run_json(project: &Project) -> serde_json::Value {
 
 /// What an uninterrupted run of `EXPERIMENT` ends in.
 pub fn uninterrupted() -> BTreeMap<String, Vec<u8>> {
-    let whole = Project::new(EXPERIMENT);
-    let ran = whole.run(&[]);
-    assert_eq!(ran.code, 0, "{:?}", ran.nodes);
-    for stage in ["stories", "activations"] {
-        assert!(batches(&whole, stage).is_empty(), "batches of stored units stay");
-    }
-    results(&whole)
+    static RESULTS: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
+        let whole = Project::new(EXPERIMENT);
+        let ran = whole.run(&[]);
+        assert_eq!(ran.code, 0, "{:?}", ran.nodes);
+        for stage in ["stories", "activations"] {
+            assert!(batches(&whole, stage).is_empty(), "batches of stored units stay");
+        }
+        results(&whole)
+    });
+    RESULTS.clone()
 }
 
 #[test]

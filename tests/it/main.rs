@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 
 mod check;
+mod faults;
 mod hub;
 mod interrupt;
 mod lease;
