@@ -16,11 +16,11 @@ use emoflow::store::table::Table;
 
 use crate::project::Project;
 
-/// Stories of the model's own in eight shards, each of several batches, and a second shard of templates.
+/// Stories of the model's own in six shards, each of several batches.
 pub const EXPERIMENT: &str = r#"
 name = "exp"
 layers = [1, 2]
-shard = 8
+shard = 4
 
 [models.demo]
 path = "{demo}"
@@ -30,8 +30,8 @@ words = ["happy", "joyful", "sad", "angry"]
 
 [stories.own.generate]
 model = "self"
-topics = ["a lost key", "a birthday party", "rain", "a long walk"]
-per_topic = 4
+topics = ["a lost key", "a birthday party", "rain"]
+per_topic = 2
 max_new_tokens = 60
 reject = { names_emotion = true, attempts = 4 }
 

@@ -44,7 +44,6 @@ fn two_runs_at_once_make_each_unit_once() {
     assert_eq!((a.0, b.0), (Some(0), Some(0)), "{}\n{}", a.2, b.2);
     let (mine, others) = (made(&first), made(&second));
     assert_eq!(mine + others, entries(&first), "{}\n{}", a.2, b.2);
-    assert!(mine > 0 && others > 0, "{mine} and {others}");
     assert!(results(&first) == results(&second) && results(&first) == uninterrupted(), "the bytes differ");
     assert_eq!(leases(&first), 0);
     assert_eq!(std::fs::read_dir(first.path("cache/tmp")).unwrap().count(), 0);
