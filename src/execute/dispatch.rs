@@ -59,6 +59,7 @@ impl<'a> Lane<'a> {
         let last = units.last().context("a group of units")?;
         let mut batches = Kept::new(store.partial(stage, &last.key)?, stopped, at);
         let produced = self.produce(plan, store, node, &units, &mut batches)?;
+        self.ensure_unchanged(store, node)?;
         let seconds = begun.elapsed().as_secs_f64() + batches.seconds_before();
         let cost = Cost { seconds: seconds / units.len() as f64 };
         let metadata = node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m]));
@@ -72,6 +73,15 @@ impl<'a> Lane<'a> {
             store.partial(stage, &unit.key)?.clear();
         }
         Ok(())
+    }
+
+    /// An error if a file that the node reads is not what its keys say.
+    fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
+        if let Work::File { path, .. } = &node.work {
+            let mut files = self.resolved.files.values().filter(|file| file.path == *path);
+            files.try_for_each(|file| file.ensure_unchanged(store))?;
+        }
+        node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))
     }
 
     /// The tables of each of `units`.

@@ -52,6 +52,8 @@ pub struct NodeOutcome {
     pub reason: String,
     pub seconds: f64,
     pub units: usize,
+    /// How many of them this run made.
+    pub made: usize,
 }
 
 /// What became of a node.
@@ -121,7 +123,11 @@ pub fn run(
         let is_needed = |unit: &usize| needed.contains(&UnitId { node: index, unit: *unit });
         let missing: Vec<usize> = (0..node.units.len()).filter(is_needed).collect();
         if !missing.is_empty() || chosen.contains(&index) {
-            jobs.push(Job { index, node, missing, made: 0, seconds: 0.0, end: None });
+            let why = match missing.len() {
+                n if n == node.units.len() => "new".to_string(),
+                n => format!("{n} of {} units new", node.units.len()),
+            };
+            jobs.push(Job { index, node, missing, why, made: 0, seconds: 0.0, end: None });
         }
     }
     let interrupted = rounds(&mut run, &mut jobs);

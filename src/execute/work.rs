@@ -21,6 +21,8 @@ pub struct Job<'a> {
     pub node: &'a Node,
     /// Units that are asked for and not there.
     pub missing: Vec<usize>,
+    /// Why they are not.
+    pub why: String,
     /// How many units this run made.
     pub made: usize,
     pub seconds: f64,
@@ -39,6 +41,7 @@ impl Job<'_> {
             reason,
             seconds: self.seconds,
             units: self.node.units.len(),
+            made: self.made,
         })
     }
 
@@ -96,11 +99,7 @@ impl Run<'_> {
         let said = match result {
             Ok(()) if !job.missing.is_empty() => "the rest is for later: another run is at work".to_string(),
             Ok(()) => {
-                let reason = match job.made {
-                    0 => "made by another run".to_string(),
-                    n if n == node.units.len() => "new".to_string(),
-                    n => format!("{n} of {} units new", node.units.len()),
-                };
+                let reason = if job.made > 0 { job.why.clone() } else { "made by another run".to_string() };
                 let said = format!("done in {:.1} s ({reason})", job.seconds);
                 job.end = Some((if job.made > 0 { State::Ran } else { State::Cached }, reason));
                 said

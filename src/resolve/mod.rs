@@ -4,10 +4,10 @@
 mod hub;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
@@ -51,6 +51,8 @@ pub struct Model {
     pub layers: Vec<usize>,
     /// Digest of the digests of every file that makes the model what it is.
     pub identity: Digest,
+    /// The files that were digested here, not by the hub.
+    files: Vec<(PathBuf, Digest)>,
 }
 
 /// A story file as it is now.
@@ -186,10 +188,14 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         name: String,
         sha256: Digest,
     }
+    let mut here = Vec::new();
     let files = found.checkpoint.files().into_iter().map(|(name, path)| {
         let promised = found.snapshot.as_ref().and_then(|snapshot| snapshot.promised(&path));
-        let digest = promised.map_or_else(|| store.digest_file(&path), Ok);
-        let sha256 = digest.with_context(|| format!("digest model `{}`", model.name))?;
+        if let Some(sha256) = promised {
+            return Ok(File { name, sha256 });
+        }
+        let sha256 = store.digest_file(&path).with_context(|| format!("digest model `{}`", model.name))?;
+        here.push((path, sha256));
         Ok(File { name, sha256 })
     });
     let files = files.collect::<Result<Vec<_>>>()?;
@@ -206,6 +212,7 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         },
         layers: found.layers,
         identity: Digest::of(&serde_json::to_vec(&files)?),
+        files: here,
         checkpoint: found.checkpoint,
         spec: found.spec,
     })
@@ -234,7 +241,27 @@ fn story_paths<'a>(asked: &Asked<'a>) -> Vec<StoryPath<'a>> {
     files.collect()
 }
 
+/// An error if `path` is not what it was when it had the digest `known`: what was made of it since would be stored
+/// under the key of something else.
+fn ensure_unchanged(path: &Path, known: Digest, store: &Store) -> Result<()> {
+    let changed = || format!("{} was changed while this run was at work: run it again", path.display());
+    ensure!(store.digest_file(path).with_context(changed)? == known, changed());
+    Ok(())
+}
+
+impl StoryFile {
+    /// An error if the file is not what it was when the run began.
+    pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
+        ensure_unchanged(&self.path, self.digest, store)
+    }
+}
+
 impl Model {
+    /// An error if a file of it is not what it was when the run began. Costs one `stat` a file where none was changed.
+    pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
+        self.files.iter().try_for_each(|(path, digest)| ensure_unchanged(path, *digest, store))
+    }
+
     /// Has the weights be on this machine: what is missing of them is fetched.
     ///
     /// # Errors

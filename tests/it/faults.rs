@@ -1,0 +1,151 @@
+//! What goes wrong around a run: each fault is a clear error, the rest of the run goes on, and the next run continues.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::interrupt::{EXPERIMENT, Running, batches, results, uninterrupted};
+use crate::project::Project;
+
+/// A copy of the demonstration model in the project's folder `model`.
+fn own_model(project: &Project) -> PathBuf {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let copy = project.path("model");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(demo).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+fn reason(project: &Project, node: &str) -> String {
+    let text = std::fs::read(project.path("results/exp/run.json")).unwrap();
+    let run: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let nodes = run["nodes"].as_array().unwrap();
+    nodes.iter().find(|n| n["name"] == node).unwrap()["reason"].as_str().unwrap().to_string()
+}
+
+#[test]
+fn a_nan_names_story_layer_and_token() {
+    let sources = "[stories.clean.template]\npassages = [\"She is {emotion} now.\", \"He was {emotion} then.\"]\n\
+                   [stories.wrong.template]\npassages = [\"She is {emotion} now.\", \"A {emotion} man of 7 men.\"]\n\n[act";
+    let (head, tail) =
+        (EXPERIMENT.split("[stories").next().unwrap(), EXPERIMENT.split("[act").nth(1).unwrap());
+    let project = Project::new(&format!("{head}{sources}{tail}").replace("{demo}", "model"));
+    let model = own_model(&project);
+    let seven = crate::stages::load("models/demo").encode(" 7").unwrap().ids.pop().unwrap() as usize;
+
+    // The embedding of `7` becomes NaN: every bit is set.
+    let path = model.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let embedding = &tensors["model.embed_tokens.weight"];
+    let at = |i: usize| embedding["data_offsets"][i].as_u64().unwrap() as usize;
+    let row = (at(1) - at(0)) / embedding["shape"][0].as_u64().unwrap() as usize;
+    let begin = 8 + header + at(0) + seven * row;
+    bytes[begin..begin + row].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+
+    let ran = project.run(&["--only", "vectors/*"]);
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.names("failed"), ["activations/demo/wrong"]);
+    assert_eq!(ran.names("blocked"), ["vectors/demo/wrong"]);
+    assert!(ran.names("ran").contains(&"vectors/demo/clean"));
+    let why = reason(&project, "activations/demo/wrong");
+    for part in
+        ["story ", "\"A happy man of 7 men.\"", "layer 1 is NaN", "the first is at layer 0, token ", "7\")"]
+    {
+        assert!(why.contains(part), "no {part} in: {why}");
+    }
+}
+
+#[test]
+fn a_model_that_is_changed_during_a_run_is_found() {
+    let project = Project::new(&EXPERIMENT.replace("{demo}", "model"));
+    let path = own_model(&project).join("tokenizer_config.json");
+    let original = std::fs::read(&path).unwrap();
+    let mut running = Running::start(&project, &[]);
+    running.until("a batch", || !batches(&project, "stories").is_empty());
+    std::fs::write(&path, [&original[..], b"\n"].concat()).unwrap();
+    let (code, _, said) = running.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("tokenizer_config.json was changed while this run was at work: run it again"),
+        "{said}"
+    );
+
+    std::fs::write(&path, &original).unwrap();
+    assert_eq!(project.run(&[]).code, 0);
+    let continued = results(&project);
+    let elsewhere = project.path("elsewhere");
+    assert_eq!(project.run(&["--cache", elsewhere.to_str().unwrap()]).code, 0);
+    assert!(continued == results(&project), "the bytes differ");
+}
+
+#[test]
+fn a_cache_that_is_deleted_during_a_run_is_made_again() {
+    let project = Project::new(EXPERIMENT);
+    let mut running = Running::start(&project, &[]);
+    running.until("a batch", || !batches(&project, "activations").is_empty());
+    // The run may be putting something there at this moment.
+    while std::fs::remove_dir_all(project.path("cache")).is_err() {}
+    let (code, _, said) = running.ended();
+    assert!(matches!(code, Some(0 | 1)), "{said}");
+    assert!(code == Some(0) || said.contains("error: "), "{said}");
+    let (code, _, said) = Running::start(&project, &[]).ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(results(&project) == uninterrupted(), "the bytes differ");
+}
+
+/// A file system in memory that vanishes with the test.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where this user may not mount.
+    fn new(path: PathBuf, options: &str) -> Option<Mounted> {
+        std::fs::create_dir(&path).unwrap();
+        mount(&["-t", "tmpfs", "-o", options, "tmpfs"], &path).then(|| Mounted(path))
+    }
+
+    fn again(&self, options: &str) {
+        assert!(mount(&["-o", &format!("remount,{options}")], &self.0));
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount(args: &[&str], path: &Path) -> bool {
+    let output = Command::new("mount").args(args).arg(path).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_and_one_that_is_read_only_are_clear_errors() {
+    let project = Project::new(EXPERIMENT);
+    let Some(disk) = Mounted::new(project.path("cache"), "size=200k") else {
+        eprintln!("not tested: only root can mount");
+        return;
+    };
+    let (code, _, said) = Running::start(&project, &[]).ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    disk.again("size=100m");
+    let (code, _, said) = Running::start(&project, &[]).ended();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(results(&project) == uninterrupted(), "the bytes differ");
+
+    disk.again("ro");
+    let whole = project.run(&[]);
+    assert_eq!((whole.code, whole.names("ran")), (0, Vec::new()));
+    project.write(&EXPERIMENT.replace("random = 2", "random = 3"));
+    let (code, _, said) = Running::start(&project, &[]).ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert!(said.contains(project.path("cache").to_str().unwrap()), "{said}");
+}
