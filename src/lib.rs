@@ -3,6 +3,7 @@
 mod cli;
 pub mod config;
 pub mod execute;
+pub mod explain;
 pub mod lm;
 pub mod plan;
 pub mod progress;

@@ -1,6 +1,8 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
+mod explain;
 mod show_plan;
+mod survey;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -12,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Experiment;
 use crate::config::problem::Problems;
 use crate::execute::{self, Outcome};
+use crate::explain::Past;
 use crate::lm::device;
 use crate::plan::{self, Plan};
 use crate::progress::{self, Progress, Style};
@@ -67,6 +70,19 @@ enum Command {
         #[command(flatten)]
         machine: MachineArgs,
         /// The plan as JSON, with every unit's key
+        #[arg(long)]
+        json: bool,
+    },
+    /// Why a node runs or is cached: the differing field, back to its root; loads no model, takes no lock
+    Explain {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        /// The node's name, as `plan` prints it (`*` matches anything)
+        #[arg(value_name = "NODE")]
+        node: String,
+        #[command(flatten)]
+        machine: MachineArgs,
+        /// Every unit with its reason, as JSON
         #[arg(long)]
         json: bool,
     },
@@ -171,6 +187,10 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             show_plan::print(&prepared, json, out)?;
             Ok(0)
         }
+        Command::Explain { experiment, node, machine, json } => {
+            let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
+            explain::print(&prepared, &node, json, out)
+        }
         Command::Report { experiment, machine, open } => {
             let progress = progress::start(Style::Auto);
             let Prepared { resolved, plan, store, results } =
@@ -199,17 +219,17 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
                 prepare(&experiment, &machine, Access::Write, &*progress)?;
             let selected = plan.select(&only);
             if selected.is_empty() {
-                eprintln!("error: no node matches {}; there are:", only.join(", "));
-                plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
-                return Ok(4);
+                return Ok(nothing_selected(&plan, &only));
             }
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
+            let past = Past::read(&results);
             // The plan as it is now: editing the experiment file meanwhile mixes nothing.
             results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
             let options = execute::Options { fail_fast, verbose };
-            let mut outcome = execute::run(&resolved, &plan, &store, &selected, options, progress.as_ref());
+            let mut outcome =
+                execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
             if only.is_empty() {
                 results::bring_up_to_date(
                     &resolved,
@@ -253,6 +273,13 @@ fn prepare(
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
     let plan = plan::build(&resolved);
     Ok(Prepared { resolved, plan, store, results })
+}
+
+/// Says that `patterns` select nothing, and what there is; the exit code.
+fn nothing_selected(plan: &Plan, patterns: &[String]) -> u8 {
+    eprintln!("error: no node matches {}; there are:", patterns.join(", "));
+    plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
+    4
 }
 
 fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {

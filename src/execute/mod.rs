@@ -3,13 +3,14 @@
 
 mod dispatch;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::explain::{self, Explainer, Past, Reason};
 use crate::plan::{Node, Plan, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
@@ -58,6 +59,13 @@ pub enum State {
     Blocked,
 }
 
+impl State {
+    /// Whether nothing was left to do for the node when it ended.
+    pub fn is_whole(self) -> bool {
+        matches!(self, State::Ran | State::Cached | State::NotNeeded)
+    }
+}
+
 /// The line at the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -84,6 +92,7 @@ pub fn run(
     resolved: &Resolved,
     plan: &Plan,
     store: &Store,
+    past: &Past,
     selected: &[usize],
     options: Options,
     progress: &dyn Progress,
@@ -100,6 +109,9 @@ pub fn run(
     };
     warn(store, progress);
     let needed = needed(plan, selected, &run.present);
+    // All of them before anything is stored, so that no unit is compared with one of this run.
+    let explainer = Explainer::new(plan, store, past);
+    let reasons: HashMap<UnitId, Reason> = needed.iter().map(|&id| (id, explainer.reason(id))).collect();
     let chosen: HashSet<usize> = selected.iter().copied().collect();
     let mut outcome = Outcome::default();
     for (index, node) in plan.nodes.iter().enumerate() {
@@ -108,7 +120,9 @@ pub fn run(
         if missing.is_empty() && !chosen.contains(&index) {
             continue;
         }
-        let done = run.node(index, node, &missing);
+        let why = missing.iter().map(|&unit| reasons[&UnitId { node: index, unit }].clone());
+        let why = explain::summary(&why.collect::<Vec<_>>(), node.units.len());
+        let done = run.node(index, node, &missing, why);
         warn(store, progress);
         let failed = done.state == State::Failed;
         outcome.nodes.push(done);
@@ -141,7 +155,7 @@ fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
 
 /// The missing units that the selected nodes ask for, directly or through others. Activations are asked for only
 /// by what is made of them: where the vectors are there, they need not be.
-fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet<UnitId> {
+pub fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet<UnitId> {
     let everything = selected.len() == plan.nodes.len();
     let wanted = |node: usize| !(everything && plan.nodes[node].work.stage() == "activations");
     let mut open: Vec<UnitId> = selected
@@ -171,8 +185,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs the `missing` units of a node.
-    fn node(&mut self, index: usize, node: &Node, missing: &[usize]) -> NodeOutcome {
+    /// Runs the `missing` units of a node; `why` they are.
+    fn node(&mut self, index: usize, node: &Node, missing: &[usize], why: String) -> NodeOutcome {
         let mut done = NodeOutcome {
             name: node.name.clone(),
             key: node.units.first().map(|u| u.key),
@@ -209,10 +223,7 @@ impl Run<'_> {
         match result {
             Ok(()) => {
                 done.state = State::Ran;
-                done.reason = match missing.len() {
-                    n if n == node.units.len() => "new".to_string(),
-                    n => format!("{n} of {} units new", node.units.len()),
-                };
+                done.reason = why;
                 self.progress.end(&format!("done in {:.1} s ({})", done.seconds, done.reason));
             }
             Err(error) => {

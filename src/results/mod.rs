@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
+use crate::explain::{Made, Past};
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
@@ -113,6 +114,8 @@ pub fn write_run(
         summary: crate::execute::Summary,
         /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
         plan: Vec<(&'a str, Vec<Key>)>,
+        /// What this run has not made is as an earlier one left it: reasons are found by it.
+        before: Vec<(&'a str, Option<&'a [Made]>)>,
         seconds: f64,
     }
     #[derive(Serialize)]
@@ -147,6 +150,8 @@ pub fn write_run(
         layers: &m.layers,
     });
     let device = &resolved.device;
+    let past = Past::read(dir);
+    let whole = outcome.nodes.iter().filter(|node| node.state.is_whole());
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
@@ -155,6 +160,7 @@ pub fn write_run(
         nodes: &outcome.nodes,
         summary: outcome.summary(),
         plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
+        before: past.before(plan, &whole.map(|node| node.name.as_str()).collect()),
         seconds: took.as_secs_f64(),
     };
     replace(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)

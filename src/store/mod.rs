@@ -16,6 +16,7 @@
 mod commit;
 mod entry;
 pub mod parquet;
+mod shelf;
 mod stat_cache;
 pub mod table;
 
@@ -29,6 +30,7 @@ use fs_err as fs;
 
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
+pub use shelf::Condition;
 
 use crate::plan::key::{Digest, Key};
 use entry::{MANIFEST, Unusable, check_name};

@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 
 mod check;
+mod explain;
 mod hub;
 mod lm;
 mod plan;
