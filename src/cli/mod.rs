@@ -1,6 +1,8 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
+mod estimate;
 mod explain;
+mod graph;
 mod show_plan;
 mod survey;
 
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use graph::Language;
+use show_plan::Show;
 
 use crate::config::Experiment;
 use crate::config::problem::Problems;
@@ -72,6 +76,9 @@ enum Command {
         /// The plan as JSON, with every unit's key
         #[arg(long)]
         json: bool,
+        /// The plan as a graph, one box a stage
+        #[arg(long, value_enum, value_name = "LANGUAGE", conflicts_with = "json")]
+        graph: Option<Language>,
     },
     /// Why a node runs or is cached: the differing field, back to its root; loads no model, takes no lock
     Explain {
@@ -182,9 +189,14 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }
-        Command::Plan { experiment, machine, json } => {
+        Command::Plan { experiment, machine, json, graph } => {
             let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
-            show_plan::print(&prepared, json, out)?;
+            let show = match graph {
+                Some(language) => Show::Graph(language),
+                None if json => Show::Json,
+                None => Show::Lines,
+            };
+            show_plan::print(&prepared, show, out)?;
             Ok(0)
         }
         Command::Explain { experiment, node, machine, json } => {

@@ -21,6 +21,8 @@ use crate::plan::{Plan, UnitId};
 use crate::store::{Condition, Store};
 use nearest::{Nearest, Shelf};
 
+type Causes = Rc<Vec<Cause>>;
+
 /// Finds reasons. What the store holds is looked at once, when it is first asked for.
 pub struct Explainer<'a> {
     plan: &'a Plan,
@@ -32,7 +34,7 @@ pub struct Explainer<'a> {
     shelves: RefCell<HashMap<&'static str, Rc<Shelf>>>,
     preimages: RefCell<HashMap<Key, Option<Rc<Value>>>>,
     /// What differs between a unit and an artifact: many units share their inputs.
-    compared: RefCell<HashMap<(UnitId, Key), Rc<Vec<Cause>>>>,
+    compared: RefCell<HashMap<(UnitId, Key), Causes>>,
 }
 
 impl<'a> Explainer<'a> {
@@ -144,7 +146,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// What differs between the unit at `id` and the artifact `against` of its stage; `None` if that is not stored.
-    fn compare(&self, id: UnitId, against: &Key) -> Option<Rc<Vec<Cause>>> {
+    fn compare(&self, id: UnitId, against: &Key) -> Option<Causes> {
         if let Some(known) = self.compared.borrow().get(&(id, *against)) {
             return Some(known.clone());
         }

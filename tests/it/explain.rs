@@ -143,9 +143,9 @@ fn each_field_is_named_and_nothing_else() {
         ),
         (
             "path = \"{demo}\"",
-            "path = \"{demo}\"\ndtype = \"bf16\"",
+            "path = \"{demo}\"\ndtype = \"f32\"",
             "activations/demo/neutral",
-            "numerics.dtype f32 -> bf16".into(),
+            "numerics.dtype bf16 -> f32".into(),
         ),
     ];
     for (from, to, node, why) in cases {
