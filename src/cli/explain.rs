@@ -5,8 +5,8 @@ use std::io::Write;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Prepared;
 use super::survey::{Standing, Survey};
-use super::{Prepared, nothing_selected};
 use crate::explain::{Cause, Explainer, Past, Reason, place, summary};
 use crate::plan::UnitId;
 use crate::plan::key::Key;
@@ -33,31 +33,31 @@ struct ExplainedUnit {
     said: String,
 }
 
-/// Prints why the nodes that match `pattern` run or are cached; 4 if there is none.
-pub fn print(prepared: &Prepared, pattern: &str, json: bool, out: &mut dyn Write) -> Result<u8> {
+/// Prints why the nodes that match `pattern` run or are cached.
+///
+/// # Errors
+/// There is none ([`Nothing`](crate::plan::Nothing)); what `out` says.
+pub fn print(prepared: &Prepared, pattern: &str, json: bool, out: &mut dyn Write) -> Result<()> {
     let Prepared { resolved, plan, store, results } = prepared;
     let past = Past::read(results);
     let explainer = Explainer::new(plan, store, &past);
-    let survey = Survey::new(prepared);
+    let survey = Survey::new(prepared, &plan.select(&[])?);
     let mut explained: Vec<Explained> = Vec::new();
     if pattern == "report" {
         let (key, current) = results::report_state(resolved, plan, store, results);
         explained.push(report(prepared, &survey, key, current));
     } else {
-        let nodes = plan.select(&[pattern.to_string()]);
-        if nodes.is_empty() {
-            return Ok(nothing_selected(plan, &[pattern.to_string()]));
-        }
+        let nodes = plan.select(&[pattern.to_string()])?.nodes();
         explained.extend(nodes.into_iter().map(|node| node_explained(prepared, &survey, &explainer, node)));
     }
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&explained)?)?;
-        return Ok(0);
+        return Ok(());
     }
     for node in &explained {
         show(node, out)?;
     }
-    Ok(0)
+    Ok(())
 }
 
 fn node_explained(prepared: &Prepared, survey: &Survey, explainer: &Explainer, index: usize) -> Explained {

@@ -113,12 +113,15 @@ impl Graph {
     }
 }
 
-const COLOURS: [(&str, &str); 3] = [("cached", "#d5e8d4"), ("partial", "#fff2cc"), ("missing", "#f8cecc")];
+/// Idle: not there, and nothing asks for it.
+const COLOURS: [(&str, &str); 4] =
+    [("cached", "#d5e8d4"), ("partial", "#fff2cc"), ("missing", "#f8cecc"), ("idle", "#eeeeee")];
 
 impl Group {
     fn standing(&self) -> &'static str {
         match (self.missing, self.there) {
-            (0, _) => "cached",
+            (0, there) if there == self.units => "cached",
+            (0, _) => "idle",
             (_, 0) => "missing",
             _ => "partial",
         }

@@ -20,7 +20,7 @@ use crate::config::problem::Problems;
 use crate::execute::{self, Outcome};
 use crate::explain::Past;
 use crate::lm::device;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Nothing, Plan};
 use crate::progress::{self, Progress, Style};
 use crate::resolve::{self, Resolved};
 use crate::results;
@@ -45,9 +45,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
-        /// Only the nodes whose names match, and what they need (`*` matches anything); repeatable
-        #[arg(long, value_name = "NODE-PATTERN")]
-        only: Vec<String>,
+        #[command(flatten)]
+        scope: Scope,
         /// Stop at the first node that fails, instead of going on with what does not depend on it
         #[arg(long, overrides_with = "keep_going")]
         fail_fast: bool,
@@ -73,6 +72,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
+        #[command(flatten)]
+        scope: Scope,
         /// The plan as JSON, with every unit's key
         #[arg(long)]
         json: bool,
@@ -89,6 +90,8 @@ enum Command {
         node: String,
         #[command(flatten)]
         machine: MachineArgs,
+        #[command(flatten)]
+        limit: Limit,
         /// Every unit with its reason, as JSON
         #[arg(long)]
         json: bool,
@@ -104,6 +107,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
+        #[command(flatten)]
+        limit: Limit,
         /// Open it in the browser
         #[arg(long)]
         open: bool,
@@ -118,6 +123,24 @@ struct ExperimentArgs {
     /// Replace one key of the file, as in `activations.from_token=20`; repeatable
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
+}
+
+/// What part of an experiment is meant.
+#[derive(Args)]
+struct Scope {
+    /// Only what matches, and what it needs: a node's name, `stage:`, `model:`, `source:`, `emotion:` or `layer:` with
+    /// a value, or several with commas, of which all must hold (`*` matches anything); repeatable
+    #[arg(long, value_name = "PATTERN")]
+    only: Vec<String>,
+    #[command(flatten)]
+    limit: Limit,
+}
+
+#[derive(Args)]
+struct Limit {
+    /// Only the first N stories of each emotion, rounded up to whole shards: a later run without it keeps them
+    #[arg(long = "limit", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    stories: Option<u32>,
 }
 
 #[derive(Args)]
@@ -165,7 +188,11 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
                 return 2;
             }
             eprintln!("error: {error:#}");
-            if error.is::<Usage>() { 2 } else { 1 }
+            match () {
+                () if error.is::<Usage>() => 2,
+                () if error.is::<Nothing>() => 4,
+                () => 1,
+            }
         }
     }
 }
@@ -189,24 +216,27 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }
-        Command::Plan { experiment, machine, json, graph } => {
-            let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
+        Command::Plan { experiment, machine, scope, json, graph } => {
+            let progress = progress::start(Style::Auto);
+            let prepared = prepare(&experiment, &machine, &scope.limit, Access::Look, &*progress)?;
             let show = match graph {
                 Some(language) => Show::Graph(language),
                 None if json => Show::Json,
                 None => Show::Lines,
             };
-            show_plan::print(&prepared, show, out)?;
+            show_plan::print(&prepared, &prepared.plan.select(&scope.only)?, show, out)?;
             Ok(0)
         }
-        Command::Explain { experiment, node, machine, json } => {
-            let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
-            explain::print(&prepared, &node, json, out)
+        Command::Explain { experiment, node, machine, limit, json } => {
+            let progress = progress::start(Style::Auto);
+            let prepared = prepare(&experiment, &machine, &limit, Access::Look, &*progress)?;
+            explain::print(&prepared, &node, json, out)?;
+            Ok(0)
         }
-        Command::Report { experiment, machine, open } => {
+        Command::Report { experiment, machine, limit, open } => {
             let progress = progress::start(Style::Auto);
             let Prepared { resolved, plan, store, results } =
-                prepare(&experiment, &machine, Access::Write, &*progress)?;
+                prepare(&experiment, &machine, &limit, Access::Write, &*progress)?;
             let report = results::write(&resolved, &plan, &store, &results)?;
             writeln!(out, "{}", report.display())?;
             if open {
@@ -217,7 +247,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         Command::Run {
             experiment,
             machine,
-            only,
+            scope,
             fail_fast,
             keep_going: _,
             progress,
@@ -228,11 +258,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             let begun = std::time::Instant::now();
             let progress = progress::start(if quiet { Style::None } else { progress });
             let Prepared { resolved, plan, store, results } =
-                prepare(&experiment, &machine, Access::Write, &*progress)?;
-            let selected = plan.select(&only);
-            if selected.is_empty() {
-                return Ok(nothing_selected(&plan, &only));
-            }
+                prepare(&experiment, &machine, &scope.limit, Access::Write, &*progress)?;
+            let selected = plan.select(&scope.only)?;
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
@@ -242,7 +269,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             let options = execute::Options { fail_fast, verbose };
             let mut outcome =
                 execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
-            if only.is_empty() {
+            if selected.report {
                 results::bring_up_to_date(
                     &resolved,
                     &plan,
@@ -269,6 +296,7 @@ enum Access {
 fn prepare(
     experiment: &ExperimentArgs,
     machine: &MachineArgs,
+    limit: &Limit,
     access: Access,
     progress: &dyn Progress,
 ) -> Result<Prepared> {
@@ -283,15 +311,12 @@ fn prepare(
     }
     let results = folder(&machine.results, "results").join(&checked.name);
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
-    let plan = plan::build(&resolved);
+    let limit = limit.stories.map(|n| n as usize);
+    for note in limit.into_iter().flat_map(|limit| plan::limit_notes(&resolved, limit)) {
+        progress.note(&note);
+    }
+    let plan = plan::build_limited(&resolved, limit);
     Ok(Prepared { resolved, plan, store, results })
-}
-
-/// Says that `patterns` select nothing, and what there is; the exit code.
-fn nothing_selected(plan: &Plan, patterns: &[String]) -> u8 {
-    eprintln!("error: no node matches {}; there are:", patterns.join(", "));
-    plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
-    4
 }
 
 fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `emoflow plan`: what would run, what is cached, what it would cost. Runs nothing.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use super::graph::{Graph, Language};
 use super::survey::{Standing, Survey};
 use crate::explain::{Explainer, Past, summary};
 use crate::plan::key::Key;
-use crate::plan::{Node, UnitId};
+use crate::plan::{Node, Selection, UnitId};
 use crate::results;
 
 #[derive(Serialize)]
@@ -35,10 +36,10 @@ pub enum Show {
     Graph(Language),
 }
 
-/// Prints what would run and what is cached.
-pub fn print(prepared: &Prepared, show: Show, out: &mut dyn Write) -> Result<()> {
+/// Prints what a run of what is `selected` would run, and what is cached.
+pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dyn Write) -> Result<()> {
     let Prepared { resolved, plan, store, results } = prepared;
-    let survey = Survey::new(prepared);
+    let survey = Survey::new(prepared, selected);
     let (key, current) = results::report_state(resolved, plan, store, results);
     let current = current && survey.needed.is_empty();
     if let Show::Graph(language) = show {
@@ -51,9 +52,12 @@ pub fn print(prepared: &Prepared, show: Show, out: &mut dyn Write) -> Result<()>
     let past = Past::read(results);
     let (explainer, estimator) = (Explainer::new(plan, store, &past), Estimator::new(store));
     let nodes = plan.nodes.iter().enumerate();
-    let mut nodes: Vec<_> =
+    let nodes: Vec<_> =
         nodes.map(|(index, node)| planned(index, node, &survey, prepared, &explainer, &estimator)).collect();
-    nodes.push(PlannedNode {
+    let chosen: HashSet<usize> = selected.nodes().into_iter().collect();
+    let in_run = |(index, node): &(usize, PlannedNode)| chosen.contains(index) || node.missing > 0;
+    let mut nodes: Vec<_> = nodes.into_iter().enumerate().filter(in_run).map(|(_, node)| node).collect();
+    let report = PlannedNode {
         name: "report",
         state: if current { Standing::Cached } else { Standing::ToRun }.name(),
         units: 1,
@@ -61,7 +65,8 @@ pub fn print(prepared: &Prepared, show: Show, out: &mut dyn Write) -> Result<()>
         reason: String::new(),
         seconds: Some(0.0),
         keys: vec![key],
-    });
+    };
+    nodes.extend(selected.report.then_some(report));
     if let Show::Json = show {
         writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
         return Ok(());

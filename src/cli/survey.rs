@@ -6,7 +6,7 @@ use super::Prepared;
 use crate::execute;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
-use crate::plan::{Node, Plan, UnitId, Work};
+use crate::plan::{Node, Plan, Selection, UnitId, Work};
 use crate::resolve::Resolved;
 use crate::stages::stories::generate;
 
@@ -47,13 +47,12 @@ impl Standing {
 }
 
 impl Survey {
-    /// Looks every unit up.
-    pub fn new(prepared: &Prepared) -> Survey {
+    /// Looks every unit up; a run would make what is `selected`.
+    pub fn new(prepared: &Prepared, selected: &Selection) -> Survey {
         let Prepared { resolved, plan, store, .. } = prepared;
         let is_there = |id: &UnitId| store.contains(plan.nodes[id.node].work.stage(), &plan.unit(*id).key);
         let present: HashSet<UnitId> = units(plan).filter(is_there).collect();
-        let everything: Vec<usize> = (0..plan.nodes.len()).collect();
-        let needed = execute::needed(plan, &everything, &present);
+        let needed = execute::needed(plan, selected, &present);
         let blocked = blocked(resolved, plan, &needed);
         Survey { present, needed, blocked }
     }

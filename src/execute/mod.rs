@@ -11,7 +11,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::explain::{self, Explainer, Past, Reason};
-use crate::plan::{Node, Plan, UnitId};
+use crate::plan::{Node, Plan, Selection, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::{Lookup, Store};
@@ -93,7 +93,7 @@ pub fn run(
     plan: &Plan,
     store: &Store,
     past: &Past,
-    selected: &[usize],
+    selected: &Selection,
     options: Options,
     progress: &dyn Progress,
 ) -> Outcome {
@@ -112,7 +112,7 @@ pub fn run(
     // All of them before anything is stored, so that no unit is compared with one of this run.
     let explainer = Explainer::new(plan, store, past);
     let reasons: HashMap<UnitId, Reason> = needed.iter().map(|&id| (id, explainer.reason(id))).collect();
-    let chosen: HashSet<usize> = selected.iter().copied().collect();
+    let chosen: HashSet<usize> = selected.nodes().into_iter().collect();
     let mut outcome = Outcome::default();
     for (index, node) in plan.nodes.iter().enumerate() {
         let missing: Vec<usize> =
@@ -155,14 +155,9 @@ fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
 
 /// The missing units that the selected nodes ask for, directly or through others. Activations are asked for only
 /// by what is made of them: where the vectors are there, they need not be.
-pub fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet<UnitId> {
-    let everything = selected.len() == plan.nodes.len();
-    let wanted = |node: usize| !(everything && plan.nodes[node].work.stage() == "activations");
-    let mut open: Vec<UnitId> = selected
-        .iter()
-        .filter(|&&node| wanted(node))
-        .flat_map(|&node| (0..plan.nodes[node].units.len()).map(move |unit| UnitId { node, unit }))
-        .collect();
+pub fn needed(plan: &Plan, selected: &Selection, present: &HashSet<UnitId>) -> HashSet<UnitId> {
+    let wanted = |id: &UnitId| !(selected.report && plan.nodes[id.node].work.stage() == "activations");
+    let mut open: Vec<UnitId> = selected.units.iter().copied().filter(wanted).collect();
     let mut needed = HashSet::new();
     while let Some(id) = open.pop() {
         if !present.contains(&id) && needed.insert(id) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::key::{Digest, Key};
-use super::{Node, Plan, Set, Unit, UnitId, Work};
+use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
@@ -108,7 +108,13 @@ struct AnalysisParams<'a> {
 
 /// The plan of `resolved`: every model reads every source, every analysis runs on every resulting set of vectors.
 pub fn build(resolved: &Resolved) -> Plan {
-    let mut plan = Builder { resolved, nodes: Vec::new() };
+    build_limited(resolved, None)
+}
+
+/// The plan of `resolved` with the first `limit` stories of every emotion: of each source that is written or filled in
+/// here the first shards, as they are in the whole plan, and what is made of them.
+pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
+    let mut plan = Builder { resolved, limit, nodes: Vec::new() };
     for source in plan.sources() {
         plan.shared_stories(&source);
     }
@@ -141,6 +147,11 @@ struct Texts<'a> {
 }
 
 impl Texts<'_> {
+    /// One for neutral text.
+    fn n_emotions(&self) -> usize {
+        self.emotions.map_or(1, <[String]>::len)
+    }
+
     fn writer(&self) -> Option<&Writer> {
         match self.kind {
             SourceKind::Generate { writer, .. } => Some(writer),
@@ -149,8 +160,29 @@ impl Texts<'_> {
     }
 }
 
+/// What a limit does not do to the letter, source by source: a shard is made whole, and a file is read whole.
+pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
+    let emotions = resolved.experiment.emotions.len();
+    let depth = rounds::depth(emotions, SHARD);
+    let sources = resolved.experiment.stories.iter().filter_map(|source| {
+        let each = match &source.kind {
+            SourceKind::Template(template) => template.passages.len(),
+            SourceKind::Generate { params, .. } => params.topics.len() * params.per_topic,
+            SourceKind::File { .. } => {
+                return Some(format!("stories/{}: a file is taken whole", source.name));
+            }
+        };
+        let taken = limit.next_multiple_of(depth).min(each);
+        let why = format!("shards hold {} stories an emotion and are made whole", depth.min(each));
+        (taken > limit).then(|| format!("stories/{}: {taken} of {each}, for {why}", source.name))
+    });
+    sources.collect()
+}
+
 struct Builder<'a> {
     resolved: &'a Resolved,
+    /// Stories of each emotion.
+    limit: Option<usize>,
     nodes: Vec<Node>,
 }
 
@@ -173,8 +205,8 @@ impl<'a> Builder<'a> {
         match texts.kind {
             SourceKind::Generate { .. } => {}
             SourceKind::Template(source) => {
-                let items = template::items(source, texts.emotions);
-                let units = shards(items.len(), |range| {
+                let items = rounds::order(template::items(source, texts.emotions), texts.n_emotions(), SHARD);
+                let units = shards(self.ranges(texts, items.len()), |range| {
                     let stories =
                         items[range].iter().map(|i| (i, source.passages[i.index].as_str())).collect();
                     let params = TemplateParams { stories };
@@ -184,7 +216,7 @@ impl<'a> Builder<'a> {
             }
             SourceKind::File { columns, .. } => {
                 let pinned = &self.resolved.files[texts.name];
-                let units = shards(pinned.rows, |range| {
+                let units = shards(rounds::shards(pinned.rows, 1, SHARD, None), |range| {
                     let params = FileParams {
                         file: pinned.digest,
                         columns,
@@ -215,8 +247,8 @@ impl<'a> Builder<'a> {
                 Writer::Model(name) if !own && *name == writer.name => format!("stories/{}", texts.name),
                 _ => continue,
             };
-            let items = generate::items(source, texts.emotions);
-            let units = shards(items.len(), |range| {
+            let items = rounds::order(generate::items(source, texts.emotions), texts.n_emotions(), SHARD);
+            let units = shards(self.ranges(&texts, items.len()), |range| {
                 let params = GenerateParams {
                     stories: &items[range],
                     seed,
@@ -351,6 +383,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The shards of `count` stories. Neutral text is not limited: every set of vectors has all of it.
+    fn ranges(&self, texts: &Texts, count: usize) -> Vec<Range<usize>> {
+        rounds::shards(count, texts.n_emotions(), SHARD, self.limit.filter(|_| texts.emotions.is_some()))
+    }
+
     /// What `model`'s chat template is told.
     fn chat(&self, model: usize) -> Chat {
         let experiment = &self.resolved.experiment;
@@ -394,10 +431,10 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// One unit for each `SHARD` stories of `count`.
-fn shards(count: usize, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
-    let ranges = (0..count).step_by(SHARD).map(|first| first..(first + SHARD).min(count));
-    ranges.map(|range| unit(keyed(range.clone()), range, None, Vec::new())).collect()
+/// One unit for each of `ranges`.
+fn shards(ranges: Vec<Range<usize>>, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
+    let units = ranges.into_iter().map(|range| unit(keyed(range.clone()), range, None, Vec::new()));
+    units.collect()
 }
 
 fn unit(

@@ -11,5 +11,6 @@ mod quickstart;
 mod report;
 mod run;
 mod science;
+mod select;
 mod stages;
 mod store;
