@@ -23,7 +23,7 @@ pub fn needs_libtorch(args: &[OsString]) -> bool {
 
 /// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.
 ///
-/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 `--only` selects nothing.
+/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 nothing is selected.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     cli::run(args, out)
 }

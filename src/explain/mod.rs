@@ -32,6 +32,7 @@ pub struct Explainer<'a> {
     /// Keys of an earlier run, by node and unit of this plan.
     earlier: RefCell<HashMap<usize, Rc<Vec<Option<Key>>>>>,
     shelves: RefCell<HashMap<&'static str, Rc<Shelf>>>,
+    nearest: RefCell<HashMap<UnitId, Nearest>>,
     preimages: RefCell<HashMap<Key, Option<Rc<Value>>>>,
     /// What differs between a unit and an artifact: many units share their inputs.
     compared: RefCell<HashMap<(UnitId, Key), Causes>>,
@@ -47,6 +48,7 @@ impl<'a> Explainer<'a> {
             quarantine: OnceCell::new(),
             earlier: RefCell::default(),
             shelves: RefCell::default(),
+            nearest: RefCell::default(),
             preimages: RefCell::default(),
             compared: RefCell::default(),
         }
@@ -115,7 +117,12 @@ impl<'a> Explainer<'a> {
         keys[id.unit]
     }
 
+    /// The stored artifact that is most like the unit at `id`. Where an input of it is not stored, what is most like that
+    /// stands for it, so that of many alike the one is found that was made of the same.
     fn nearest(&self, id: UnitId) -> Nearest {
+        if let Some(known) = self.nearest.borrow().get(&id) {
+            return known.clone();
+        }
         let stage = self.plan.nodes[id.node].work.stage();
         let shelf = self.shelves.borrow().get(stage).cloned();
         let shelf = shelf.unwrap_or_else(|| {
@@ -124,10 +131,22 @@ impl<'a> Explainer<'a> {
             shelf
         });
         let read = |key: &Key| self.preimage(stage, key).map(|preimage| (*preimage).clone());
-        match self.wanted(id) {
-            Some(wanted) => shelf.nearest(&wanted, read),
+        let found = match self.wanted(id) {
+            Some(mut wanted) => {
+                for (at, input) in self.plan.unit(id).inputs.iter().enumerate() {
+                    let (role, key) = (self.plan.nodes[input.node].work.stage(), self.plan.unit(*input).key);
+                    if self.preimage(role, &key).is_none()
+                        && let Nearest::Found(key) = self.nearest(*input)
+                    {
+                        wanted["inputs"][at][1] = Value::String(key.to_string());
+                    }
+                }
+                shelf.nearest(&wanted, read)
+            }
             None => Nearest::Nothing,
-        }
+        };
+        self.nearest.borrow_mut().insert(id, found.clone());
+        found
     }
 
     fn wanted(&self, id: UnitId) -> Option<Value> {

@@ -29,7 +29,7 @@ struct Stored {
 type Fields = BTreeMap<String, u64>;
 
 /// What the search found.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Nearest {
     Found(Key),
     /// There are artifacts that could be compared, but all of them are of other layers.

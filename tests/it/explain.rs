@@ -169,6 +169,41 @@ fn each_field_is_named_and_nothing_else() {
 }
 
 #[test]
+fn of_many_alike_the_one_that_was_made_of_the_same_is_compared() {
+    let mut text = EXPERIMENT.replace("[stories.passages.template]\nset = \"passages-10\"\n", "");
+    for n in 0..4 {
+        text += &format!(
+            "\n[stories.s{n}.template]\npassages = [\"She felt {{emotion}} and went home {n} times.\"]\n"
+        );
+    }
+    let project = Project::new(&text);
+    project.run(&[]);
+    std::fs::remove_dir_all(project.path("results")).unwrap();
+    project.write(&text.replace("from_token = 3", "from_token = 4"));
+    for n in 0..4 {
+        assert_eq!(roots(&project, &format!("space/demo/s{n}")), ["params.from_token"], "s{n}");
+    }
+}
+
+#[test]
+fn what_a_model_writes_is_followed_to_its_parameters() {
+    let text = EXPERIMENT.replace(
+        "[stories.passages.template]\nset = \"passages-10\"",
+        "[stories.own.generate]\nmodel = \"self\"\ntopics = [\"a lost key\"]\nper_topic = 2\nmax_new_tokens = 40\n\
+         temperature = 0.7\nreject = { names_emotion = true, attempts = 6 }",
+    );
+    let project = Project::new(&text);
+    assert_eq!(project.run(&["--only", "activations/*/own,layer:2"]).code, 0);
+    project.write(&text.replace("temperature = 0.7", "temperature = 1.0"));
+    assert_eq!(said(&project, "stories/own@demo"), "stories/own@demo: to run: params.temperature 0.7 -> 1.0");
+    let ran = project.run(&["--only", "activations/*/own,layer:2"]);
+    assert_eq!(ran.names("ran"), ["activations/demo/own", "stories/own@demo"]);
+    assert_eq!(reason(&project, "stories/own@demo"), "params.temperature 0.7 -> 1.0");
+    let input = "input stories/own@demo changed: params.temperature 0.7 -> 1.0";
+    assert_eq!(reason(&project, "activations/demo/own"), format!("1 of 2 units: {input}"));
+}
+
+#[test]
 fn what_is_added_is_new() {
     let project = Project::new(EXPERIMENT);
     project.run(&[]);

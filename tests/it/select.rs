@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use emoflow::store::parquet;
 use serde_json::Value;
 
 use crate::project::Project;
@@ -174,10 +175,15 @@ fn a_limited_run_is_a_warm_start() {
     let partial: BTreeSet<&str> =
         after.iter().filter(|(_, node)| node["state"] == "partial").map(|(name, _)| name.as_str()).collect();
     assert_eq!(partial, BTreeSet::from(["activations/demo/passages", "stories/passages"]));
-    // Every emotion has its first 8 passages.
-    let table = std::fs::read_to_string(project.path("results/exp/run.json")).unwrap();
-    assert!(table.contains("stories/passages"));
+    // Every emotion has its first 8 passages, then all 10.
+    let stories = || {
+        let file = std::fs::File::open(project.path("results/exp/vectors/demo/passages.parquet")).unwrap();
+        let table = parquet::read(file, "vectors/1").unwrap();
+        table.i32("n_stories").unwrap().to_vec()
+    };
+    assert_eq!(stories(), [8; 30]);
     assert_eq!(project.run(&[]).code, 0);
+    assert_eq!(stories(), [10; 30]);
     let plan = plan(&project, &["--limit", "8"]);
     assert!(plan.iter().all(|(name, node)| name == "report" || node["state"] == "cached"), "{plan:?}");
 }
