@@ -44,6 +44,9 @@ pub struct NodeOutcome {
     pub reason: String,
     pub seconds: f64,
     pub units: usize,
+    /// Which of the units are not in the store now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<usize>,
 }
 
 /// What became of a node.
@@ -57,13 +60,6 @@ pub enum State {
     Failed,
     /// Something that it needs failed.
     Blocked,
-}
-
-impl State {
-    /// Whether nothing was left to do for the node when it ended.
-    pub fn is_whole(self) -> bool {
-        matches!(self, State::Ran | State::Cached | State::NotNeeded)
-    }
 }
 
 /// The line at the end of a run.
@@ -122,7 +118,9 @@ pub fn run(
         }
         let why = missing.iter().map(|&unit| reasons[&UnitId { node: index, unit }].clone());
         let why = explain::summary(&why.collect::<Vec<_>>(), node.units.len());
-        let done = run.node(index, node, &missing, why);
+        let mut done = run.node(index, node, &missing, why);
+        let is_absent = |&unit: &usize| !run.present.contains(&UnitId { node: index, unit });
+        done.absent = (0..node.units.len()).filter(is_absent).collect();
         warn(store, progress);
         let failed = done.state == State::Failed;
         outcome.nodes.push(done);
@@ -189,6 +187,7 @@ impl Run<'_> {
             reason: String::new(),
             seconds: 0.0,
             units: node.units.len(),
+            absent: Vec::new(),
         };
         let blocking =
             missing.iter().flat_map(|&u| &node.units[u].inputs).find(|id| self.broken.contains(id));

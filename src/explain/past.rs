@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Plan;
 use crate::plan::key::Key;
 
-/// The units that each node had when it was last whole.
+/// The units that each node had when they were last made.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     /// Whether there was a run at all.
@@ -45,6 +45,9 @@ struct Model {
 struct Outcome {
     name: String,
     state: String,
+    /// Units that are not there.
+    #[serde(default)]
+    absent: Vec<usize>,
 }
 
 impl Past {
@@ -57,20 +60,35 @@ impl Past {
     fn parse(text: &[u8]) -> Past {
         let Ok(run) = serde_json::from_slice::<Run>(text) else { return Past::default() };
         let ended = run.nodes.iter();
-        let ended = ended.filter(|node| ["ran", "cached", "not_needed"].contains(&node.state.as_str()));
-        let ended: HashSet<&str> = ended.map(|node| node.name.as_str()).collect();
+        // A failed node whose units are all there cannot be: it is from before they were counted.
+        let whole = |node: &&Outcome| ["ran", "cached"].contains(&node.state.as_str());
+        let ended = ended.filter(|node| whole(node) || !node.absent.is_empty());
+        let ended: HashMap<&str, &[usize]> =
+            ended.map(|node| (node.name.as_str(), node.absent.as_slice())).collect();
         let mut before: HashMap<String, Option<Vec<Made>>> = run.before.into_iter().collect();
         let mut made = HashMap::new();
         for (name, keys) in run.plan {
             let earlier = before.remove(&name);
-            let units = match earlier {
-                _ if ended.contains(name.as_str()) => places(&name, &keys, &run.models),
-                // What the run did not make is as it was before.
-                Some(Some(units)) => units,
-                Some(None) => places(&name, &keys, &run.models),
-                None => continue,
+            let planned = places(&name, &keys, &run.models);
+            // What the run did not make is as it was before.
+            let units = match (earlier, ended.get(name.as_str())) {
+                (_, Some([])) => planned,
+                (Some(None), _) => planned,
+                (earlier, absent) => {
+                    let mut units = earlier.flatten().unwrap_or_default();
+                    if let Some(absent) = absent {
+                        let is_made = |(unit, _): &(usize, Made)| !absent.contains(unit);
+                        for (_, new) in planned.into_iter().enumerate().filter(is_made) {
+                            units.retain(|old| (old.shard, old.layer) != (new.shard, new.layer));
+                            units.push(new);
+                        }
+                    }
+                    units
+                }
             };
-            made.insert(name, units);
+            if !units.is_empty() {
+                made.insert(name, units);
+            }
         }
         made.extend(before.into_iter().filter_map(|(name, units)| Some((name, units?))));
         Past { known: true, made }
@@ -81,7 +99,7 @@ impl Past {
         self.known
     }
 
-    /// The units that the node called `name` had when it was last whole.
+    /// The units that the node called `name` had when they were last made.
     pub fn node(&self, name: &str) -> Option<&[Made]> {
         self.made.get(name).map(Vec::as_slice)
     }
@@ -171,6 +189,28 @@ mod tests {
         let written = json!(past.before(&Plan { nodes: Vec::new() }, &HashSet::from(["stories/s"])));
         assert_eq!(written.as_array().unwrap().len(), 2);
         assert_eq!(written[0][0], "gone/m/s");
+    }
+
+    #[test]
+    fn a_node_that_was_made_in_part_has_the_rest_from_before() {
+        let old = json!([
+            {"key": key(20), "shard": 0, "layer": 2},
+            {"key": key(21), "shard": 1, "layer": 5},
+        ]);
+        let failed = json!([
+            {"name": "activations/m/s", "state": "failed", "absent": [1, 3]},
+            {"name": "space/m/s", "state": "blocked", "absent": [0]},
+        ]);
+        let past = past(failed, json!([["activations/m/s", old]]));
+        let mut found: Vec<_> = past
+            .node("activations/m/s")
+            .unwrap()
+            .iter()
+            .map(|unit| (unit.shard, unit.layer, unit.key))
+            .collect();
+        found.sort();
+        assert_eq!(found, [(0, Some(2), key(3)), (1, Some(2), key(5)), (1, Some(5), key(21))]);
+        assert!(past.node("space/m/s").is_none());
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub fn shards(count: usize, emotions: usize, shard: usize, limit: Option<usize>)
     let starts = (0..count).step_by(block).take(blocks);
     starts
         .flat_map(|start| {
-            let end = (start + block).min(count);
-            (start..end).step_by(shard).map(move |first| first..(first + shard).min(end))
+            let end = start.saturating_add(block).min(count);
+            (start..end).step_by(shard).map(move |first| first..first.saturating_add(shard).min(end))
         })
         .collect()
 }
@@ -70,6 +70,13 @@ mod tests {
             let count = emotions * each;
             assert_eq!(shards(count, emotions, 256, None).as_slice(), std::slice::from_ref(&(0..count)));
         }
+    }
+
+    #[test]
+    fn a_shard_may_be_of_any_size() {
+        assert_eq!(shards(10, 3, usize::MAX, Some(1)).as_slice(), std::slice::from_ref(&(0..10)));
+        assert_eq!(shards(10, 3, 1, Some(2)).len(), 6);
+        assert!(shards(0, 3, 256, None).is_empty());
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub fn bring_up_to_date(
         reason: String::new(),
         seconds: 0.0,
         units: 1,
+        absent: Vec::new(),
     };
     if !current {
         progress.begin("report", 1, "pages");
@@ -151,7 +152,7 @@ pub fn write_run(
     });
     let device = &resolved.device;
     let past = Past::read(dir);
-    let whole = outcome.nodes.iter().filter(|node| node.state.is_whole());
+    let whole = outcome.nodes.iter().filter(|node| node.absent.is_empty());
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),

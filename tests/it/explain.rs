@@ -194,6 +194,9 @@ fn what_a_model_writes_is_followed_to_its_parameters() {
     );
     let project = Project::new(&text);
     assert_eq!(project.run(&["--only", "activations/*/own,layer:2"]).code, 0);
+    // The other layer was never made, so it is not missing.
+    let node = "activations/demo/own";
+    assert_eq!(said(&project, node), format!("{node}: partial: 1 of 2 units: new: layer 3"));
     project.write(&text.replace("temperature = 0.7", "temperature = 1.0"));
     assert_eq!(said(&project, "stories/own@demo"), "stories/own@demo: to run: params.temperature 0.7 -> 1.0");
     let ran = project.run(&["--only", "activations/*/own,layer:2"]);
