@@ -124,6 +124,7 @@ fn obstacle(resolved: &Resolved, node: &Node, room: &OnceRoom) -> Option<String>
     };
     let device = resolved.device.device;
     let room = room.0.get_or_init(|| Room::of(device));
-    let refused = memory::check(&model.spec, model.dtype, work, device, room.as_ref()).err()?;
+    // Where the system does not tell, nothing is refused.
+    let refused = memory::fits(&model.spec, model.dtype, work, device, room.as_ref()?).err()?;
     Some(format!("load {}: {refused}", model.shown()))
 }

@@ -115,6 +115,32 @@ fn a_layer_runs_alone_and_the_rest_later() {
 }
 
 #[test]
+fn what_cannot_be_made_is_blocked_with_what_needs_it() {
+    let own = "[stories.own.generate]\nmodel = \"self\"\ntopics = [\"a lost key\"]\nper_topic = 2\n\
+               max_new_tokens = 100000000\n\n[neutral";
+    let project = Project::new(&EXPERIMENT.replace("[neutral", own).replace("{demo}", "roomy"));
+    // The demonstration model with room for very long texts.
+    std::fs::create_dir(project.path("roomy")).unwrap();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    for file in std::fs::read_dir(demo).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), project.path("roomy").join(file.file_name())).unwrap();
+    }
+    let config = project.path("roomy/config.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    json["max_position_embeddings"] = 200_000_000.into();
+    std::fs::write(&config, json.to_string()).unwrap();
+    let nodes = plan(&project, &[]);
+    let of = |name: &str| (nodes[name]["state"].as_str().unwrap(), nodes[name]["reason"].as_str().unwrap());
+    let (state, why) = of("stories/own@demo");
+    assert!(state == "blocked" && why.contains("it does not fit into memory: "), "{why}");
+    assert_eq!(of("activations/demo/own"), ("blocked", "needs stories/own@demo"));
+    assert_eq!(of("space/demo/own"), ("blocked", "needs vectors/demo/own"));
+    assert_eq!(of("space/demo/short"), ("to run", "new"));
+    let said = project.emoflow("plan", &["--device", "cpu"]).out;
+    assert!(said.ends_with("4 blocked, 12 to run, 0 cached\n"), "{said}");
+}
+
+#[test]
 fn nothing_selected_exits_4() {
     let project = Project::new(EXPERIMENT);
     for only in
