@@ -3,6 +3,7 @@
 mod cli;
 pub mod config;
 pub mod execute;
+pub mod explain;
 pub mod interrupt;
 pub mod lm;
 pub mod plan;
@@ -23,7 +24,7 @@ pub fn finishes(args: &[OsString]) -> bool {
 
 /// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.
 ///
-/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 `--only` selects nothing;
+/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 nothing is selected;
 /// 75 interrupted, the same command continues.
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     cli::run(args, out)

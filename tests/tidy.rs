@@ -89,6 +89,11 @@ fn imports_point_one_way() {
     for part in ["store", "execute", "results", "progress"] {
         hold(&format!("plan imports {part}"), &files, |f, line| inside(f, "plan/") && imports(line, part));
     }
+    for part in ["resolve", "execute", "results", "progress", "cli"] {
+        hold(&format!("explain imports {part}"), &files, |f, line| {
+            inside(f, "explain/") && imports(line, part)
+        });
+    }
     for part in ["stages", "plan", "store", "config", "resolve"] {
         hold(&format!("report imports {part}"), &files, |f, line| {
             inside(f, "report/") && imports(line, part)

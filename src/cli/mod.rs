@@ -1,8 +1,12 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
 mod cache;
+mod estimate;
+mod explain;
+mod graph;
 mod show_plan;
 mod status;
+mod survey;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,13 +15,16 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use graph::Language;
+use show_plan::Show;
 
 use crate::config::problem::Problems;
 use crate::config::{Experiment, ModelSource};
 use crate::execute::{self, Outcome};
+use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::{device, libtorch};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Nothing, Plan};
 use crate::progress::{self, Progress, Style};
 use crate::resolve::{self, Resolved};
 use crate::results;
@@ -43,9 +50,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
-        /// Only the nodes whose names match, and what they need (`*` matches anything); repeatable
-        #[arg(long, value_name = "NODE-PATTERN")]
-        only: Vec<String>,
+        #[command(flatten)]
+        scope: Scope,
         /// Stop at the first node that fails, instead of going on with what does not depend on it
         #[arg(long, overrides_with = "keep_going")]
         fail_fast: bool,
@@ -71,7 +77,27 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
+        #[command(flatten)]
+        scope: Scope,
         /// The plan as JSON, with every unit's key
+        #[arg(long)]
+        json: bool,
+        /// The plan as a graph, one box a stage
+        #[arg(long, value_enum, value_name = "LANGUAGE", conflicts_with = "json")]
+        graph: Option<Language>,
+    },
+    /// Why a node runs or is cached: the differing field, back to its root; loads no model, takes no lock
+    Explain {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        /// The node's name, as `plan` prints it (`*` matches anything)
+        #[arg(value_name = "NODE")]
+        node: String,
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        limit: Limit,
+        /// Every unit with its reason, as JSON
         #[arg(long)]
         json: bool,
     },
@@ -86,6 +112,8 @@ enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
+        #[command(flatten)]
+        limit: Limit,
         /// Open it in the browser
         #[arg(long)]
         open: bool,
@@ -113,6 +141,24 @@ struct ExperimentArgs {
     /// Replace one key of the file, as in `activations.from_token=20`; repeatable
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
+}
+
+/// What part of an experiment is meant.
+#[derive(Args)]
+struct Scope {
+    /// Only what matches, and what it needs: a node's name, `stage:`, `model:`, `source:`, `emotion:` or `layer:` with
+    /// a value, or several with commas, of which all must hold (`*` matches anything); repeatable
+    #[arg(long, value_name = "PATTERN")]
+    only: Vec<String>,
+    #[command(flatten)]
+    limit: Limit,
+}
+
+#[derive(Args)]
+struct Limit {
+    /// Only the first N stories of each emotion, rounded up to whole shards: a later run without it keeps them
+    #[arg(long = "limit", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    stories: Option<u32>,
 }
 
 #[derive(Args)]
@@ -153,6 +199,17 @@ struct Prepared {
     store: Store,
     /// `results/<name>/`
     results: PathBuf,
+    /// Stories of each emotion.
+    limit: Option<usize>,
+}
+
+impl Prepared {
+    /// Says what the limit does not do to the letter.
+    fn say_limits(&self, progress: &dyn Progress) {
+        for note in self.limit.into_iter().flat_map(|limit| plan::limit_notes(&self.resolved, limit)) {
+            progress.note(&note);
+        }
+    }
 }
 
 pub fn finishes(args: &[OsString]) -> bool {
@@ -180,7 +237,11 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
                 return 2;
             }
             eprintln!("error: {error:#}");
-            if error.is::<Usage>() { 2 } else { 1 }
+            match () {
+                () if error.is::<Usage>() => 2,
+                () if error.is::<Nothing>() => 4,
+                () => 1,
+            }
         }
     }
 }
@@ -220,15 +281,30 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             let store = Store::open(machine.cache(&checked))?.read_only();
             status::print(&checked.name, &machine.results(&checked), &store, json, out)
         }
-        Command::Plan { experiment, machine, json } => {
-            let prepared = prepare(&experiment, &machine, Access::Look, &*progress::start(Style::Auto))?;
-            show_plan::print(&prepared, json, out)?;
+        Command::Plan { experiment, machine, scope, json, graph } => {
+            let progress = progress::start(Style::Auto);
+            let prepared = prepare(&experiment, &machine, &scope.limit, Access::Look, &*progress)?;
+            prepared.say_limits(&*progress);
+            let show = match graph {
+                Some(language) => Show::Graph(language),
+                None if json => Show::Json,
+                None => Show::Lines,
+            };
+            show_plan::print(&prepared, &prepared.plan.select(&scope.only)?, show, out)?;
             Ok(0)
         }
-        Command::Report { experiment, machine, open } => {
+        Command::Explain { experiment, node, machine, limit, json } => {
             let progress = progress::start(Style::Auto);
-            let Prepared { resolved, plan, store, results } =
-                prepare(&experiment, &machine, Access::Write, &*progress)?;
+            let prepared = prepare(&experiment, &machine, &limit, Access::Look, &*progress)?;
+            prepared.say_limits(&*progress);
+            explain::print(&prepared, &node, json, out)?;
+            Ok(0)
+        }
+        Command::Report { experiment, machine, limit, open } => {
+            let progress = progress::start(Style::Auto);
+            let prepared = prepare(&experiment, &machine, &limit, Access::Write, &*progress)?;
+            prepared.say_limits(&*progress);
+            let Prepared { resolved, plan, store, results, .. } = prepared;
             let report = results::write(&resolved, &plan, &store, &results)?;
             writeln!(out, "{}", report.display())?;
             if open {
@@ -239,7 +315,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         Command::Run {
             experiment,
             machine,
-            only,
+            scope,
             fail_fast,
             keep_going: _,
             progress,
@@ -249,24 +325,22 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         } => {
             let begun = std::time::Instant::now();
             let progress = progress::start(if quiet { Style::None } else { progress });
-            let Prepared { resolved, plan, store, results } =
-                prepare(&experiment, &machine, Access::Write, &*progress)?;
-            let selected = plan.select(&only);
-            if selected.is_empty() {
-                eprintln!("error: no node matches {}; there are:", only.join(", "));
-                plan.nodes.iter().for_each(|node| eprintln!("  {}", node.name));
-                return Ok(4);
-            }
+            let prepared = prepare(&experiment, &machine, &scope.limit, Access::Write, &*progress)?;
+            let selected = prepared.plan.select(&scope.only)?;
             // Before anything is said or written: this may start the program again.
-            libtorch::load_if(|| execute::anything_to_run(&plan, &store, &selected));
+            libtorch::load_if(|| execute::anything_to_run(&prepared.plan, &prepared.store, &selected));
+            prepared.say_limits(&*progress);
+            let Prepared { resolved, plan, store, results, .. } = prepared;
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
             }
+            let past = Past::read(&results);
             // The plan as it is now: editing the experiment file meanwhile mixes nothing.
             results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
             let options = execute::Options { fail_fast, verbose, stopped: &interrupt::asked };
-            let mut outcome = execute::run(&resolved, &plan, &store, &selected, options, progress.as_ref());
-            if only.is_empty() && !outcome.interrupted {
+            let mut outcome =
+                execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
+            if selected.report && !outcome.interrupted {
                 results::bring_up_to_date(
                     &resolved,
                     &plan,
@@ -294,6 +368,7 @@ enum Access {
 fn prepare(
     experiment: &ExperimentArgs,
     machine: &MachineArgs,
+    limit: &Limit,
     access: Access,
     progress: &dyn Progress,
 ) -> Result<Prepared> {
@@ -312,8 +387,9 @@ fn prepare(
     }
     let results = machine.results(&checked);
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
-    let plan = plan::build(&resolved);
-    Ok(Prepared { resolved, plan, store, results })
+    let limit = limit.stories.map(|n| n as usize);
+    let plan = plan::build_limited(&resolved, limit);
+    Ok(Prepared { resolved, plan, store, results, limit })
 }
 
 fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {

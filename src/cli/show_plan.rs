@@ -1,12 +1,18 @@
-//! `emoflow plan`: what would run and what is cached. Runs nothing.
+//! `emoflow plan`: what would run, what is cached, what it would cost. Runs nothing.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Prepared;
-use crate::plan;
+use super::estimate::{Estimator, shown};
+use super::graph::{Graph, Language};
+use super::survey::{Standing, Survey};
+use crate::explain::{Explainer, Past, summary};
+use crate::plan::key::Key;
+use crate::plan::{Node, Selection, UnitId};
 use crate::results;
 
 #[derive(Serialize)]
@@ -14,51 +20,127 @@ struct PlannedNode<'a> {
     name: &'a str,
     state: &'static str,
     units: usize,
+    /// Units that would run.
     missing: usize,
-    keys: Vec<plan::key::Key>,
+    /// Why they would; why they cannot.
+    reason: String,
+    /// What they would take; `None`: nothing of the kind was made yet.
+    seconds: Option<f64>,
+    keys: Vec<Key>,
 }
 
-/// Prints what would run and what is cached.
-pub fn print(prepared: &Prepared, json: bool, out: &mut dyn Write) -> Result<()> {
-    let Prepared { resolved, plan, store, results } = prepared;
-    let present =
-        |node: &plan::Node| node.units.iter().filter(|u| store.contains(node.work.stage(), &u.key)).count();
-    let nodes = plan.nodes.iter().map(|node| {
-        let units = node.units.len();
-        let missing = units - present(node);
-        let state = match missing {
-            0 => "cached",
-            m if m == units => "to run",
-            _ => "partial",
-        };
-        PlannedNode {
-            name: &node.name,
-            state,
-            units,
-            missing,
-            keys: node.units.iter().map(|u| u.key).collect(),
-        }
-    });
-    let mut nodes: Vec<_> = nodes.collect();
+/// How `plan` shows it.
+pub enum Show {
+    Lines,
+    Json,
+    Graph(Language),
+}
+
+/// Prints what a run of what is `selected` would run, and what is cached.
+pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dyn Write) -> Result<()> {
+    let Prepared { resolved, plan, store, results, .. } = prepared;
+    let survey = Survey::new(prepared, selected);
     let (key, current) = results::report_state(resolved, plan, store, results);
-    let state = if current { "cached" } else { "to run" };
-    nodes.push(PlannedNode {
+    let current = current && survey.needed.is_empty();
+    if let Show::Graph(language) = show {
+        let ids = |node: usize| (0..plan.nodes[node].units.len()).map(move |unit| UnitId { node, unit });
+        let there = |node| ids(node).filter(|id| survey.present.contains(id)).count();
+        let graph = Graph::new(plan, |node| (there(node), survey.node(plan, node).1), current);
+        write!(out, "{}", graph.render(language))?;
+        return Ok(());
+    }
+    let past = Past::read(results);
+    let (explainer, estimator) = (Explainer::new(plan, store, &past), Estimator::new(store));
+    let nodes = plan.nodes.iter().enumerate();
+    let nodes: Vec<_> =
+        nodes.map(|(index, node)| planned(index, node, &survey, prepared, &explainer, &estimator)).collect();
+    let chosen: HashSet<usize> = selected.nodes().into_iter().collect();
+    let in_run = |(index, node): &(usize, PlannedNode)| chosen.contains(index) || node.missing > 0;
+    let mut nodes: Vec<_> = nodes.into_iter().enumerate().filter(in_run).map(|(_, node)| node).collect();
+    let report = PlannedNode {
         name: "report",
-        state,
+        state: if current { Standing::Cached } else { Standing::ToRun }.name(),
         units: 1,
         missing: usize::from(!current),
+        reason: String::new(),
+        seconds: Some(0.0),
         keys: vec![key],
-    });
-    if json {
+    };
+    nodes.extend(selected.report.then_some(report));
+    if let Show::Json = show {
         writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
         return Ok(());
     }
     for node in &nodes {
-        let of =
-            if node.units == 1 { String::new() } else { format!("{} of {} units", node.missing, node.units) };
-        writeln!(out, "{}", format!("{:<44} {:<8} {of}", node.name, node.state).trim_end())?;
+        writeln!(out, "{}", line(node).trim_end())?;
     }
-    let missing = nodes.iter().filter(|n| n.missing > 0).count();
-    writeln!(out, "{missing} to run, {} cached", nodes.len() - missing)?;
+    totals(&nodes, out)
+}
+
+fn planned<'a>(
+    index: usize,
+    node: &'a Node,
+    survey: &Survey,
+    prepared: &Prepared,
+    explainer: &Explainer,
+    estimator: &Estimator,
+) -> PlannedNode<'a> {
+    let plan = &prepared.plan;
+    let (standing, missing) = survey.node(plan, index);
+    let needed = (0..node.units.len()).filter(|&unit| survey.needed.contains(&UnitId { node: index, unit }));
+    let needed: Vec<usize> = needed.collect();
+    let reasons: Vec<_> = needed.iter().map(|&unit| explainer.reason(UnitId { node: index, unit })).collect();
+    let reason = match standing {
+        Standing::Cached => String::new(),
+        Standing::Blocked => survey.obstacle(plan, index).unwrap_or_default().to_string(),
+        _ => summary(&reasons, node.units.len()),
+    };
+    PlannedNode {
+        name: &node.name,
+        state: standing.name(),
+        units: node.units.len(),
+        missing,
+        reason,
+        seconds: needed.iter().map(|&unit| estimator.seconds(node, &node.units[unit])).sum(),
+        keys: node.units.iter().map(|unit| unit.key).collect(),
+    }
+}
+
+/// One node on one line: name, state, how many units, what they would take, why.
+fn line(node: &PlannedNode) -> String {
+    let of = match (node.units, node.missing) {
+        (_, 0) => String::new(),
+        (1, 1) => "1 unit".to_string(),
+        (units, missing) => format!("{missing} of {units} units"),
+    };
+    let cost = match node.seconds {
+        _ if node.missing == 0 || node.name == "report" => String::new(),
+        Some(seconds) => format!("~{}", shown(seconds)),
+        None => "unknown".to_string(),
+    };
+    format!("{:<44} {:<10} {of:<16} {cost:<12} {}", node.name, node.state, node.reason)
+}
+
+fn totals(nodes: &[PlannedNode], out: &mut dyn Write) -> Result<()> {
+    let is = |standing: Standing| nodes.iter().filter(|n| n.state == standing.name()).count();
+    let runs: Vec<_> = nodes.iter().filter(|n| n.missing > 0).collect();
+    if !runs.is_empty() {
+        let seconds: f64 = runs.iter().filter_map(|n| n.seconds).sum();
+        let unknown = runs.iter().filter(|n| n.seconds.is_none()).count();
+        let known = runs.len() - unknown;
+        let units: usize = runs.iter().map(|n| n.missing).sum();
+        let mut said = format!("{units} units");
+        if known > unknown || seconds > 0.0 {
+            said += &format!(", about {} by what earlier ones took", shown(seconds));
+        }
+        if unknown > 0 {
+            said += &format!(", {unknown} nodes of unknown cost");
+        }
+        writeln!(out, "{said}")?;
+    }
+    let blocked = is(Standing::Blocked);
+    let also = if blocked > 0 { format!("{blocked} blocked, ") } else { String::new() };
+    let left = nodes.len() - runs.len();
+    writeln!(out, "{also}{} to run, {left} cached", runs.len() - blocked)?;
     Ok(())
 }

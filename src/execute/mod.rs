@@ -5,13 +5,14 @@ mod dispatch;
 mod kept;
 mod work;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::explain::{self, Explainer, Past, Reason};
 use crate::lm::libtorch;
-use crate::plan::{Plan, UnitId};
+use crate::plan::{Plan, Selection, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::{Lookup, Store};
@@ -54,6 +55,9 @@ pub struct NodeOutcome {
     pub units: usize,
     /// How many of them this run made.
     pub made: usize,
+    /// Which of the units are not in the store now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<usize>,
 }
 
 /// What became of a node.
@@ -97,7 +101,8 @@ pub fn run(
     resolved: &Resolved,
     plan: &Plan,
     store: &Store,
-    selected: &[usize],
+    past: &Past,
+    selected: &Selection,
     options: Options<'_>,
     progress: &dyn Progress,
 ) -> Outcome {
@@ -117,21 +122,22 @@ pub fn run(
     if !needed.is_empty() {
         libtorch::load(); // where something was lost since it was asked whether there is anything to run
     }
-    let chosen: HashSet<usize> = selected.iter().copied().collect();
+    // All of them before anything is stored, so that no unit is compared with one of this run.
+    let explainer = Explainer::new(plan, store, past);
+    let reasons: HashMap<UnitId, Reason> = needed.iter().map(|&id| (id, explainer.reason(id))).collect();
+    let chosen: HashSet<usize> = selected.nodes().into_iter().collect();
     let mut jobs: Vec<Job> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         let is_needed = |unit: &usize| needed.contains(&UnitId { node: index, unit: *unit });
         let missing: Vec<usize> = (0..node.units.len()).filter(is_needed).collect();
         if !missing.is_empty() || chosen.contains(&index) {
-            let why = match missing.len() {
-                n if n == node.units.len() => "new".to_string(),
-                n => format!("{n} of {} units new", node.units.len()),
-            };
+            let why = missing.iter().map(|&unit| reasons[&UnitId { node: index, unit }].clone());
+            let why = explain::summary(&why.collect::<Vec<_>>(), node.units.len());
             jobs.push(Job { index, node, missing, why, made: 0, seconds: 0.0, end: None });
         }
     }
     let interrupted = rounds(&mut run, &mut jobs);
-    Outcome { nodes: jobs.into_iter().filter_map(Job::outcome).collect(), interrupted }
+    Outcome { nodes: jobs.into_iter().filter_map(|job| job.outcome(&run.present)).collect(), interrupted }
 }
 
 /// Gives each node its turn until all have ended; more than one where other runs are making some of the units.
@@ -173,7 +179,7 @@ fn rounds(run: &mut Run, jobs: &mut [Job]) -> bool {
 }
 
 /// Whether a run of the `selected` nodes has any unit to make.
-pub fn anything_to_run(plan: &Plan, store: &Store, selected: &[usize]) -> bool {
+pub fn anything_to_run(plan: &Plan, store: &Store, selected: &Selection) -> bool {
     !needed(plan, selected, &present(plan, store)).is_empty()
 }
 
@@ -199,14 +205,9 @@ fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
 
 /// The missing units that the selected nodes ask for, directly or through others. Activations are asked for only
 /// by what is made of them: where the vectors are there, they need not be.
-fn needed(plan: &Plan, selected: &[usize], present: &HashSet<UnitId>) -> HashSet<UnitId> {
-    let everything = selected.len() == plan.nodes.len();
-    let wanted = |node: usize| !(everything && plan.nodes[node].work.stage() == "activations");
-    let mut open: Vec<UnitId> = selected
-        .iter()
-        .filter(|&&node| wanted(node))
-        .flat_map(|&node| (0..plan.nodes[node].units.len()).map(move |unit| UnitId { node, unit }))
-        .collect();
+pub fn needed(plan: &Plan, selected: &Selection, present: &HashSet<UnitId>) -> HashSet<UnitId> {
+    let wanted = |id: &UnitId| !(selected.report && plan.nodes[id.node].work.stage() == "activations");
+    let mut open: Vec<UnitId> = selected.units.iter().copied().filter(wanted).collect();
     let mut needed = HashSet::new();
     while let Some(id) = open.pop() {
         if !present.contains(&id) && needed.insert(id) {

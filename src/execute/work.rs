@@ -32,7 +32,8 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// How it went, once it has ended.
-    pub fn outcome(self) -> Option<NodeOutcome> {
+    pub fn outcome(self, present: &HashSet<UnitId>) -> Option<NodeOutcome> {
+        let absent = (0..self.node.units.len()).filter(|&unit| !present.contains(&self.id(unit))).collect();
         let (state, reason) = self.end?;
         Some(NodeOutcome {
             name: self.node.name.clone(),
@@ -42,6 +43,7 @@ impl Job<'_> {
             seconds: self.seconds,
             units: self.node.units.len(),
             made: self.made,
+            absent,
         })
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::key::{Digest, Key};
-use super::{Node, Plan, Set, Unit, UnitId, Work};
+use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
@@ -106,7 +106,13 @@ struct AnalysisParams<'a> {
 
 /// The plan of `resolved`: every model reads every source, every analysis runs on every resulting set of vectors.
 pub fn build(resolved: &Resolved) -> Plan {
-    let mut plan = Builder { resolved, nodes: Vec::new(), places: HashMap::new() };
+    build_limited(resolved, None)
+}
+
+/// The plan of `resolved` with the first `limit` stories of every emotion: of each source that is written or filled in
+/// here the first shards, as they are in the whole plan, and what is made of them.
+pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
+    let mut plan = Builder { resolved, limit, nodes: Vec::new(), places: HashMap::new() };
     for source in plan.sources() {
         plan.shared_stories(&source);
     }
@@ -139,6 +145,11 @@ struct Texts<'a> {
 }
 
 impl Texts<'_> {
+    /// One for neutral text.
+    fn n_emotions(&self) -> usize {
+        self.emotions.map_or(1, <[String]>::len)
+    }
+
     fn writer(&self) -> Option<&Writer> {
         match self.kind {
             SourceKind::Generate { writer, .. } => Some(writer),
@@ -147,8 +158,29 @@ impl Texts<'_> {
     }
 }
 
+/// What a limit does not do to the letter, source by source: a shard is made whole, and a file is read whole.
+pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
+    let emotions = resolved.experiment.emotions.len();
+    let depth = rounds::depth(emotions, resolved.experiment.shard);
+    let sources = resolved.experiment.stories.iter().filter_map(|source| {
+        let each = match &source.kind {
+            SourceKind::Template(template) => template.passages.len(),
+            SourceKind::Generate { params, .. } => params.topics.len() * params.per_topic,
+            SourceKind::File { .. } => {
+                return Some(format!("stories/{}: a file is taken whole", source.name));
+            }
+        };
+        let taken = limit.next_multiple_of(depth).min(each);
+        let why = format!("shards hold {} stories an emotion and are made whole", depth.min(each));
+        (taken > limit).then(|| format!("stories/{}: {taken} of {each}, for {why}", source.name))
+    });
+    sources.collect()
+}
+
 struct Builder<'a> {
     resolved: &'a Resolved,
+    /// Stories of each emotion.
+    limit: Option<usize>,
     nodes: Vec<Node>,
     /// Where each node is, by name.
     places: HashMap<String, usize>,
@@ -173,8 +205,9 @@ impl<'a> Builder<'a> {
         match texts.kind {
             SourceKind::Generate { .. } => {}
             SourceKind::Template(source) => {
-                let items = template::items(source, texts.emotions);
-                let units = shards(items.len(), self.resolved.experiment.shard, |range| {
+                let shard = self.resolved.experiment.shard;
+                let items = rounds::order(template::items(source, texts.emotions), texts.n_emotions(), shard);
+                let units = shards(self.ranges(texts, items.len()), |range| {
                     let stories =
                         items[range].iter().map(|i| (i, source.passages[i.index].as_str())).collect();
                     let params = TemplateParams { stories };
@@ -184,7 +217,8 @@ impl<'a> Builder<'a> {
             }
             SourceKind::File { columns, .. } => {
                 let pinned = &self.resolved.files[texts.name];
-                let units = shards(pinned.rows, self.resolved.experiment.shard, |range| {
+                let shard = self.resolved.experiment.shard;
+                let units = shards(rounds::shards(pinned.rows, 1, shard, None), |range| {
                     let params = FileParams {
                         file: pinned.digest,
                         columns,
@@ -215,8 +249,9 @@ impl<'a> Builder<'a> {
                 Writer::Model(name) if !own && *name == writer.name => format!("stories/{}", texts.name),
                 _ => continue,
             };
-            let items = generate::items(source, texts.emotions);
-            let units = shards(items.len(), self.resolved.experiment.shard, |range| {
+            let shard = self.resolved.experiment.shard;
+            let items = rounds::order(generate::items(source, texts.emotions), texts.n_emotions(), shard);
+            let units = shards(self.ranges(&texts, items.len()), |range| {
                 let params = GenerateParams {
                     stories: &items[range],
                     seed,
@@ -351,6 +386,16 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The shards of `count` stories. Neutral text is not limited: every set of vectors has all of it.
+    fn ranges(&self, texts: &Texts, count: usize) -> Vec<Range<usize>> {
+        rounds::shards(
+            count,
+            texts.n_emotions(),
+            self.resolved.experiment.shard,
+            self.limit.filter(|_| texts.emotions.is_some()),
+        )
+    }
+
     /// What `model`'s chat template is told.
     fn chat(&self, model: usize) -> Chat {
         let experiment = &self.resolved.experiment;
@@ -396,10 +441,10 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// One unit for each `shard` stories of `count`, the last one with what is left.
-fn shards(count: usize, shard: usize, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
-    let ranges = (0..count).step_by(shard).map(|first| first..first.saturating_add(shard).min(count));
-    ranges.map(|range| unit(keyed(range.clone()), range, None, Vec::new())).collect()
+/// One unit for each of `ranges`.
+fn shards(ranges: Vec<Range<usize>>, keyed: impl Fn(Range<usize>) -> (Key, String)) -> Vec<Unit> {
+    let units = ranges.into_iter().map(|range| unit(keyed(range.clone()), range, None, Vec::new()));
+    units.collect()
 }
 
 fn unit(

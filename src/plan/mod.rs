@@ -3,11 +3,14 @@
 
 mod build;
 pub mod key;
+mod rounds;
+mod select;
 
 use std::ops::Range;
 use std::path::PathBuf;
 
-pub use build::{NEUTRAL, build};
+pub use build::{NEUTRAL, build, build_limited, limit_notes};
+pub use select::{Nothing, Selection};
 
 use crate::lm::Chat;
 use crate::stages::analysis::Analysis;
@@ -93,55 +96,5 @@ impl Plan {
     /// The node called `name`.
     pub fn node(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|n| n.name == name)
-    }
-}
-
-impl Plan {
-    /// The nodes whose names match one of `patterns` (`*` stands for anything); every node where there are none.
-    pub fn select(&self, patterns: &[String]) -> Vec<usize> {
-        let wanted = |name: &str| patterns.is_empty() || patterns.iter().any(|p| matches(p, name));
-        (0..self.nodes.len()).filter(|&n| wanted(&self.nodes[n].name)).collect()
-    }
-}
-
-/// Whether `name` matches `pattern`, in which `*` stands for any text, also none.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
-        }
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, name, expected) in [
-            ("vectors/demo/own", "vectors/demo/own", true),
-            ("vectors/demo", "vectors/demo/own", false),
-            ("vectors/*", "vectors/demo/own", true),
-            ("*/own", "vectors/demo/own", true),
-            ("*demo*", "vectors/demo/own", true),
-            ("v*s/*n", "vectors/demo/own", true),
-            ("v*x*n", "vectors/demo/own", false),
-            ("*", "report", true),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} against {name}");
-        }
     }
 }

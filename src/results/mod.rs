@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
+use crate::explain::{Made, Past};
 use crate::interrupt;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
@@ -46,6 +47,7 @@ pub fn bring_up_to_date(
         seconds: 0.0,
         units: 1,
         made: 0,
+        absent: Vec::new(),
     };
     if !current {
         progress.begin("report", 1, "pages");
@@ -141,6 +143,8 @@ pub fn write_run(
         /// The stage of each node of the plan.
         stages: Vec<&'a str>,
         run: runs::Header,
+        /// What this run has not made is as an earlier one left it: reasons are found by it.
+        before: Vec<(&'a str, Option<&'a [Made]>)>,
         seconds: f64,
     }
     #[derive(Serialize)]
@@ -182,6 +186,8 @@ pub fn write_run(
     if header.ended.is_none() {
         runs::remember(dir, &runs::Record::of(plan, header.started))?;
     }
+    let past = Past::read(dir);
+    let whole = outcome.nodes.iter().filter(|node| node.absent.is_empty());
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
@@ -193,6 +199,7 @@ pub fn write_run(
         plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
         stages: plan.nodes.iter().map(|n| n.work.stage()).collect(),
         run: header,
+        before: past.before(plan, &whole.map(|node| node.name.as_str()).collect()),
         seconds: took.as_secs_f64(),
     };
     replace(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)

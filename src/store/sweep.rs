@@ -11,7 +11,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use super::entry::MANIFEST;
-use super::{Cost, Manifest, Place, Process, Store, digest_log};
+use super::{Cost, Place, Process, Store, digest_log};
 use crate::plan::key::Key;
 
 /// Younger things may belong to a run that is at work, whatever the records say. An entry is in `tmp/` only while it is
@@ -151,12 +151,6 @@ impl Store {
             }
         }
         Ok(bin.close()?)
-    }
-
-    /// The key's manifest, if that is sound; its tables may be damaged.
-    pub fn manifest(&self, stage: &str, key: &Key) -> Option<Manifest> {
-        let bytes = fs::read(self.entry_dir(stage, key).ok()?.join(MANIFEST)).ok()?;
-        Manifest::parse(&bytes, stage, key).ok()
     }
 
     /// An entry as something that can go; `None` if it is gone already.

@@ -266,6 +266,7 @@ impl Progress for Remover {
 #[test]
 fn a_cache_that_goes_during_a_run_costs_only_time() {
     use emoflow::execute::{self, Options, State};
+    use emoflow::explain::Past;
     use emoflow::{config::Experiment, lm::device, plan, resolve, store::Store};
 
     let sound = Project::new(EXPERIMENT);
@@ -278,9 +279,9 @@ fn a_cache_that_goes_during_a_run_costs_only_time() {
         let device = device::choose("cpu").unwrap();
         let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
         let plan = plan::build(&resolved);
-        let everything: Vec<usize> = (0..plan.nodes.len()).collect();
+        let (everything, past) = (plan.select(&[]).unwrap(), Past::default());
         let options = Options { fail_fast: false, verbose: false, stopped: &|| false };
-        let outcome = execute::run(&resolved, &plan, &store, &everything, options, &progress);
+        let outcome = execute::run(&resolved, &plan, &store, &past, &everything, options, &progress);
         let state = |name: &str| outcome.nodes.iter().find(|n| n.name == name).unwrap();
         assert_eq!(state(node).state, State::Failed, "{node}");
         assert!(state(node).reason.ends_with("is not in the cache any more"), "{}", state(node).reason);

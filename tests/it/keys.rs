@@ -94,7 +94,8 @@ fn each_key_of_the_file_changes_what_is_downstream_of_it_and_nothing_else() {
 
 /// The units of the nodes that `roots` select, and all that is made of them.
 fn downstream(plan: &Plan, roots: &[String]) -> BTreeSet<Place> {
-    let roots: HashSet<usize> = plan.select(roots).into_iter().collect();
+    let roots = plan.select(roots).map(|selected| selected.nodes()).unwrap_or_default();
+    let roots: HashSet<usize> = roots.into_iter().collect();
     let mut reached: HashSet<UnitId> = HashSet::new();
     let mut places = BTreeSet::new();
     // Inputs come before what needs them.

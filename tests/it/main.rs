@@ -3,6 +3,7 @@
 mod cache_commands;
 mod check;
 mod corruption;
+mod explain;
 mod faults;
 mod hub;
 mod interrupt;
@@ -16,6 +17,7 @@ mod quickstart;
 mod report;
 mod run;
 mod science;
+mod select;
 mod stages;
 mod status;
 mod store;

@@ -1,0 +1,240 @@
+//! Why a unit has to be made: what differs between its pre-image and that of the artifact it takes the place of, back
+//! to the root along its inputs. Only looks: writes nothing, moves nothing, takes no lock.
+
+mod diff;
+mod nearest;
+mod past;
+mod reason;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use serde_json::Value;
+
+pub use diff::Difference;
+pub use past::{Made, Past};
+pub use reason::{Cause, Reason, place, summary};
+
+use crate::plan::key::Key;
+use crate::plan::{Plan, UnitId};
+use crate::store::{Condition, Store};
+use nearest::{Nearest, Shelf};
+
+type Causes = Rc<Vec<Cause>>;
+
+/// Finds reasons. What the store holds is looked at once, when it is first asked for.
+pub struct Explainer<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    past: &'a Past,
+    quarantine: OnceCell<Vec<String>>,
+    /// Keys of an earlier run, by node and unit of this plan.
+    earlier: RefCell<HashMap<usize, Rc<Vec<Option<Key>>>>>,
+    shelves: RefCell<HashMap<&'static str, Rc<Shelf>>>,
+    nearest: RefCell<HashMap<UnitId, Nearest>>,
+    preimages: RefCell<HashMap<Key, Option<Rc<Value>>>>,
+    /// What differs between a unit and an artifact: many units share their inputs.
+    compared: RefCell<HashMap<(UnitId, Key), Causes>>,
+}
+
+impl<'a> Explainer<'a> {
+    /// Reasons for the units of `plan`, given what is in `store` and what was made before.
+    pub fn new(plan: &'a Plan, store: &'a Store, past: &'a Past) -> Explainer<'a> {
+        Explainer {
+            plan,
+            store,
+            past,
+            quarantine: OnceCell::new(),
+            earlier: RefCell::default(),
+            shelves: RefCell::default(),
+            nearest: RefCell::default(),
+            preimages: RefCell::default(),
+            compared: RefCell::default(),
+        }
+    }
+
+    /// Why the unit at `id`, which is not whole in the store, has to be made.
+    ///
+    /// It is compared with what stood in its place when its node was last whole; where no run is known, or what it
+    /// left is gone, with the stored artifact of its stage that has the fewest differing fields.
+    pub fn reason(&self, id: UnitId) -> Reason {
+        let (node, unit) = (&self.plan.nodes[id.node], self.plan.unit(id));
+        let stage = node.work.stage();
+        match self.store.condition(stage, &unit.key) {
+            Condition::Damaged(why) => return Reason::Damaged { why },
+            Condition::Unreadable(why) => return Reason::Unreadable { why },
+            Condition::Whole(_) | Condition::Absent => {}
+        }
+        let name = format!("{stage}-{}-", unit.key);
+        let quarantine = self.quarantine.get_or_init(|| self.store.quarantined());
+        // The last: they are numbered.
+        if let Some(place) = quarantine.iter().rfind(|place| place.starts_with(&name)) {
+            return Reason::Damaged { why: format!("set aside as quarantine/{place}") };
+        }
+        let before = match (self.past.known(), self.past.node(&node.name)) {
+            (true, None) => return Reason::New { what: None },
+            (true, Some(_)) => match self.earlier(id) {
+                Some(key) if key == unit.key => return Reason::Missing,
+                Some(key) => Some(key),
+                None => return Reason::New { what: Some(place(node, id.unit)) },
+            },
+            (false, _) => None,
+        };
+        if let Some(against) = before
+            && let Some(causes) = self.compare(id, &against)
+        {
+            return Reason::Changed { against, causes: causes.to_vec() };
+        }
+        match self.nearest(id) {
+            Nearest::Nothing => Reason::New { what: None },
+            Nearest::OtherLayers => Reason::New { what: Some(place(node, id.unit)) },
+            Nearest::Found(against) => {
+                let causes = self.compare(id, &against).map_or_else(Vec::new, |causes| causes.to_vec());
+                Reason::Changed { against, causes }
+            }
+        }
+    }
+
+    /// The key that stood in the place of the unit at `id` (the same shard and layer) when its node was last whole.
+    fn earlier(&self, id: UnitId) -> Option<Key> {
+        let known = self.earlier.borrow().get(&id.node).cloned();
+        let keys = known.unwrap_or_else(|| {
+            let node = &self.plan.nodes[id.node];
+            let made = self.past.node(&node.name).unwrap_or_default();
+            let made: HashMap<_, _> = made.iter().map(|made| ((made.shard, made.layer), made.key)).collect();
+            // A unit's shard is the number of units of its layer before it.
+            let mut before: HashMap<Option<usize>, usize> = HashMap::new();
+            let keys = node.units.iter().map(|unit| {
+                let shard = before.entry(unit.layer).or_default();
+                *shard += 1;
+                made.get(&(*shard - 1, unit.layer)).copied()
+            });
+            let keys: Rc<Vec<Option<Key>>> = Rc::new(keys.collect());
+            self.earlier.borrow_mut().insert(id.node, keys.clone());
+            keys
+        });
+        keys[id.unit]
+    }
+
+    /// The stored artifact that is most like the unit at `id`. Where an input of it is not stored, what is most like that
+    /// stands for it, so that of many alike the one is found that was made of the same.
+    fn nearest(&self, id: UnitId) -> Nearest {
+        if let Some(known) = self.nearest.borrow().get(&id) {
+            return known.clone();
+        }
+        let stage = self.plan.nodes[id.node].work.stage();
+        let shelf = self.shelves.borrow().get(stage).cloned();
+        let shelf = shelf.unwrap_or_else(|| {
+            let shelf = Rc::new(Shelf::new(&self.store.manifests(stage)));
+            self.shelves.borrow_mut().insert(stage, shelf.clone());
+            shelf
+        });
+        let read = |key: &Key| self.preimage(stage, key).map(|preimage| (*preimage).clone());
+        let found = match self.wanted(id) {
+            Some(mut wanted) => {
+                for (at, input) in self.plan.unit(id).inputs.iter().enumerate() {
+                    let (role, key) = (self.plan.nodes[input.node].work.stage(), self.plan.unit(*input).key);
+                    if self.preimage(role, &key).is_none()
+                        && let Nearest::Found(key) = self.nearest(*input)
+                    {
+                        wanted["inputs"][at][1] = Value::String(key.to_string());
+                    }
+                }
+                shelf.nearest(&wanted, read)
+            }
+            None => Nearest::Nothing,
+        };
+        self.nearest.borrow_mut().insert(id, found.clone());
+        found
+    }
+
+    fn wanted(&self, id: UnitId) -> Option<Value> {
+        serde_json::from_str(&self.plan.unit(id).preimage).ok()
+    }
+
+    /// The pre-image of a stored artifact.
+    fn preimage(&self, stage: &str, key: &Key) -> Option<Rc<Value>> {
+        if let Some(known) = self.preimages.borrow().get(key) {
+            return known.clone();
+        }
+        let manifest = self.store.manifest(stage, key);
+        let preimage = manifest.and_then(|m| serde_json::from_str(&m.preimage).ok()).map(Rc::new);
+        self.preimages.borrow_mut().insert(*key, preimage.clone());
+        preimage
+    }
+
+    /// What differs between the unit at `id` and the artifact `against` of its stage; `None` if that is not stored.
+    fn compare(&self, id: UnitId, against: &Key) -> Option<Causes> {
+        if let Some(known) = self.compared.borrow().get(&(id, *against)) {
+            return Some(known.clone());
+        }
+        let before = self.preimage(self.plan.nodes[id.node].work.stage(), against)?;
+        let after = self.wanted(id)?;
+        let mut causes = Vec::new();
+        for (field, value) in after.as_object()? {
+            if field != "inputs" {
+                let found = diff::differences(field, before.get(field).unwrap_or(&Value::Null), value);
+                causes.extend(found.into_iter().map(Cause::Field));
+            }
+            if field == "stage" && !causes.is_empty() {
+                break; // of another kind: nothing else can be compared
+            }
+        }
+        if before["stage"] == after["stage"] {
+            self.compare_inputs(id, &before["inputs"], &mut causes);
+        }
+        let causes = Rc::new(causes);
+        self.compared.borrow_mut().insert((id, *against), causes.clone());
+        Some(causes)
+    }
+
+    /// Pairs the inputs that only one side has, and follows each pair.
+    fn compare_inputs(&self, id: UnitId, before: &Value, causes: &mut Vec<Cause>) {
+        let inputs = &self.plan.unit(id).inputs;
+        let mine: HashSet<Key> = inputs.iter().map(|input| self.plan.unit(*input).key).collect();
+        let old: Vec<(String, Key)> = serde_json::from_value(before.clone()).unwrap_or_default();
+        let known: HashSet<Key> = old.iter().map(|(_, key)| *key).collect();
+        let mut old: Vec<(String, Key)> = old.into_iter().filter(|(_, key)| !mine.contains(key)).collect();
+        let mut new: Vec<UnitId> = inputs.to_vec();
+        new.retain(|input| !known.contains(&self.plan.unit(*input).key));
+        let role = |input: &UnitId| self.plan.nodes[input.node].work.stage();
+
+        let mut pairs: Vec<(UnitId, Key)> = Vec::new();
+        // What stood in an input's place when its node was last whole.
+        let mut left: HashSet<Key> = old.iter().map(|(_, key)| *key).collect();
+        new.retain(|input| match self.earlier(*input).filter(|key| left.remove(key)) {
+            Some(key) => {
+                pairs.push((*input, key));
+                false
+            }
+            None => true,
+        });
+        old.retain(|(_, key)| left.contains(key));
+        // The others in their order, where there are as many of a kind on both sides.
+        let roles: HashSet<&str> = new.iter().map(role).collect();
+        for role_of in roles {
+            let mine: Vec<UnitId> = new.iter().copied().filter(|input| role(input) == role_of).collect();
+            let theirs: Vec<Key> = old.iter().filter(|(r, _)| r == role_of).map(|(_, key)| *key).collect();
+            if mine.len() == theirs.len() {
+                pairs.extend(mine.into_iter().zip(theirs));
+                new.retain(|input| role(input) != role_of);
+                old.retain(|(r, _)| r != role_of);
+            }
+        }
+        let order: HashMap<UnitId, usize> =
+            inputs.iter().enumerate().map(|(at, input)| (*input, at)).collect();
+        pairs.sort_unstable_by_key(|(input, _)| order[input]);
+        for (input, key) in pairs {
+            let found = self.compare(input, &key).map_or_else(Vec::new, |causes| causes.to_vec());
+            Cause::add_input(causes, &self.plan.nodes[input.node].name, found);
+        }
+        for input in new {
+            let node = &self.plan.nodes[input.node];
+            causes.push(Cause::Added { node: node.name.clone(), place: place(node, input.unit) });
+        }
+        for (stage, key) in old {
+            causes.push(Cause::Gone { stage, key });
+        }
+    }
+}

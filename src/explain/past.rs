@@ -1,0 +1,222 @@
+//! What the last runs of an experiment made: node by node, from `run.json`. Opens no cache.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+use crate::plan::key::Key;
+
+/// The units that each node had when they were last made.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Whether there was a run at all.
+    known: bool,
+    made: HashMap<String, Vec<Made>>,
+}
+
+/// A unit of an earlier run: its key, and its place in its node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Made {
+    pub key: Key,
+    /// Which shard of the stories.
+    pub shard: usize,
+    pub layer: Option<usize>,
+}
+
+/// The parts of `run.json` that are read here.
+#[derive(Deserialize)]
+struct Run {
+    models: Vec<Model>,
+    plan: Vec<(String, Vec<Key>)>,
+    nodes: Vec<Outcome>,
+    #[serde(default)]
+    before: Vec<(String, Option<Vec<Made>>)>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    name: String,
+    layers: Vec<usize>,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    name: String,
+    state: String,
+    /// Units that are not there.
+    #[serde(default)]
+    absent: Vec<usize>,
+}
+
+impl Past {
+    /// The past of the experiment whose results are in `dir`; an empty one where there is none, or none that can be
+    /// read: it only makes reasons better.
+    pub fn read(dir: &Path) -> Past {
+        fs_err::read(dir.join("run.json")).map_or_else(|_| Past::default(), |text| Past::parse(&text))
+    }
+
+    fn parse(text: &[u8]) -> Past {
+        let Ok(run) = serde_json::from_slice::<Run>(text) else { return Past::default() };
+        let ended = run.nodes.iter();
+        // A failed node whose units are all there cannot be: it is from before they were counted.
+        let whole = |node: &&Outcome| ["ran", "cached"].contains(&node.state.as_str());
+        let ended = ended.filter(|node| whole(node) || !node.absent.is_empty());
+        let ended: HashMap<&str, &[usize]> =
+            ended.map(|node| (node.name.as_str(), node.absent.as_slice())).collect();
+        let mut before: HashMap<String, Option<Vec<Made>>> = run.before.into_iter().collect();
+        let mut made = HashMap::new();
+        for (name, keys) in run.plan {
+            let earlier = before.remove(&name);
+            let planned = places(&name, &keys, &run.models);
+            // What the run did not make is as it was before.
+            let units = match (earlier, ended.get(name.as_str())) {
+                (_, Some([])) => planned,
+                (Some(None), _) => planned,
+                (earlier, absent) => {
+                    let mut units = earlier.flatten().unwrap_or_default();
+                    if let Some(absent) = absent {
+                        let is_made = |(unit, _): &(usize, Made)| !absent.contains(unit);
+                        for (_, new) in planned.into_iter().enumerate().filter(is_made) {
+                            units.retain(|old| (old.shard, old.layer) != (new.shard, new.layer));
+                            units.push(new);
+                        }
+                    }
+                    units
+                }
+            };
+            if !units.is_empty() {
+                made.insert(name, units);
+            }
+        }
+        made.extend(before.into_iter().filter_map(|(name, units)| Some((name, units?))));
+        Past { known: true, made }
+    }
+
+    /// Whether there was a run at all.
+    pub fn known(&self) -> bool {
+        self.known
+    }
+
+    /// The units that the node called `name` had when they were last made.
+    pub fn node(&self, name: &str) -> Option<&[Made]> {
+        self.made.get(name).map(Vec::as_slice)
+    }
+
+    /// For `run.json`: the nodes that are as they were before a run of `plan` made those of `ended`; `None` where that
+    /// is also as the plan has them.
+    pub fn before(&self, plan: &Plan, ended: &HashSet<&str>) -> Vec<(&str, Option<&[Made]>)> {
+        let planned: HashMap<&str, usize> =
+            plan.nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
+        let left = self.made.iter().filter(|(name, _)| !ended.contains(name.as_str()));
+        let left = left.map(|(name, units)| {
+            let same = planned.get(name.as_str()).is_some_and(|&node| {
+                plan.nodes[node].units.iter().map(|unit| unit.key).eq(units.iter().map(|unit| unit.key))
+            });
+            (name.as_str(), (!same).then_some(units.as_slice()))
+        });
+        let mut left: Vec<_> = left.collect();
+        left.sort_unstable_by_key(|(name, _)| *name);
+        left
+    }
+}
+
+/// The units of a node with their places, which follow from its name and the model's layers.
+fn places(node: &str, keys: &[Key], models: &[Model]) -> Vec<Made> {
+    let mut parts = node.split('/');
+    let (stage, model) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let model = models.iter().find(|m| m.name == model);
+    let layers = match model {
+        Some(model) if ["activations", "neutral", "vectors"].contains(&stage) => model.layers.as_slice(),
+        _ => &[],
+    };
+    let place = |(unit, &key): (usize, &Key)| match layers.len() {
+        0 => Made { key, shard: unit, layer: None },
+        n => Made { key, shard: unit / n, layer: Some(layers[unit % n]) },
+    };
+    keys.iter().enumerate().map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::key::Digest;
+    use serde_json::json;
+
+    fn key(n: u8) -> Key {
+        Digest::of(&[n])
+    }
+
+    fn past(nodes: serde_json::Value, before: serde_json::Value) -> Past {
+        let run = json!({
+            "models": [{"name": "m", "layers": [2, 5]}],
+            "plan": [
+                ["stories/s", [key(1), key(2)]],
+                ["activations/m/s", [key(3), key(4), key(5), key(6)]],
+                ["space/m/s", [key(7)]],
+            ],
+            "nodes": nodes,
+            "before": before,
+        });
+        Past::parse(run.to_string().as_bytes())
+    }
+
+    #[test]
+    fn units_have_their_places() {
+        let ran = |name: &str| json!({"name": name, "state": "ran"});
+        let past = past(json!([ran("stories/s"), ran("activations/m/s"), ran("space/m/s")]), json!([]));
+        let places = |name: &str| -> Vec<_> {
+            past.node(name).unwrap().iter().map(|unit| (unit.shard, unit.layer)).collect()
+        };
+        assert_eq!(places("stories/s"), [(0, None), (1, None)]);
+        assert_eq!(places("activations/m/s"), [(0, Some(2)), (0, Some(5)), (1, Some(2)), (1, Some(5))]);
+        assert_eq!(places("space/m/s"), [(0, None)]);
+    }
+
+    #[test]
+    fn what_a_run_did_not_make_is_as_it_was_before() {
+        let old = json!([{"key": key(9), "shard": 0, "layer": null}]);
+        let before = json!([["stories/s", old], ["space/m/s", null], ["gone/m/s", old]]);
+        let failed = json!([{"name": "stories/s", "state": "failed"}]);
+        let past = past(failed, before);
+        assert_eq!(past.node("stories/s").unwrap()[0].key, key(9));
+        assert_eq!(past.node("space/m/s").unwrap()[0].key, key(7), "as the plan has it");
+        assert_eq!(past.node("gone/m/s").unwrap()[0].key, key(9));
+        assert!(past.node("activations/m/s").is_none(), "never made");
+        assert!(past.known());
+        // Written again and read again, it is the same.
+        let written = json!(past.before(&Plan { nodes: Vec::new() }, &HashSet::from(["stories/s"])));
+        assert_eq!(written.as_array().unwrap().len(), 2);
+        assert_eq!(written[0][0], "gone/m/s");
+    }
+
+    #[test]
+    fn a_node_that_was_made_in_part_has_the_rest_from_before() {
+        let old = json!([
+            {"key": key(20), "shard": 0, "layer": 2},
+            {"key": key(21), "shard": 1, "layer": 5},
+        ]);
+        let failed = json!([
+            {"name": "activations/m/s", "state": "failed", "absent": [1, 3]},
+            {"name": "space/m/s", "state": "blocked", "absent": [0]},
+        ]);
+        let past = past(failed, json!([["activations/m/s", old]]));
+        let mut found: Vec<_> = past
+            .node("activations/m/s")
+            .unwrap()
+            .iter()
+            .map(|unit| (unit.shard, unit.layer, unit.key))
+            .collect();
+        found.sort();
+        assert_eq!(found, [(0, Some(2), key(3)), (1, Some(2), key(5)), (1, Some(5), key(21))]);
+        assert!(past.node("space/m/s").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_past() {
+        assert!(!Past::parse(b"{\"plan\": 3").known());
+        assert!(!Past::parse(b"").known());
+        assert!(Past::default().node("x").is_none());
+    }
+}

@@ -1,0 +1,270 @@
+//! Which units of a plan are asked for by name. Knows nothing of what is stored.
+
+use std::collections::BTreeSet;
+
+use super::{Plan, UnitId, Work};
+
+/// What `--only` asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    /// Units, in the plan's order.
+    pub units: Vec<UnitId>,
+    /// Whether the report is among it; then so is everything else.
+    pub report: bool,
+}
+
+impl Selection {
+    /// Its nodes, in the plan's order.
+    pub fn nodes(&self) -> Vec<usize> {
+        let mut nodes: Vec<usize> = self.units.iter().map(|id| id.node).collect();
+        nodes.dedup();
+        nodes
+    }
+}
+
+/// Nothing is selected.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nothing {
+    /// What is wrong, and what could be meant.
+    pub message: String,
+}
+
+impl std::fmt::Display for Nothing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Nothing {}
+
+/// What a key stands for, as in `model:demo`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Key {
+    Stage,
+    Model,
+    Source,
+    Emotion,
+    Layer,
+}
+
+const KEYS: [(&str, Key); 5] = [
+    ("stage", Key::Stage),
+    ("model", Key::Model),
+    ("source", Key::Source),
+    ("emotion", Key::Emotion),
+    ("layer", Key::Layer),
+];
+
+/// One condition, with a pattern.
+enum Term<'a> {
+    Name(&'a str),
+    Key(Key, &'a str),
+}
+
+/// The name of the node that is no unit.
+const REPORT: &str = "report";
+
+impl Plan {
+    /// The units that one of `patterns` asks for; everything where there are none.
+    ///
+    /// A pattern is a node's name, or `key:value` with a key of `stage`, `model`, `source`, `emotion` or `layer`; or
+    /// several of these with commas between them, of which all must hold. `*` stands for any text. The report asks for
+    /// everything.
+    ///
+    /// # Errors
+    /// Nothing is selected: with the nearest names.
+    pub fn select(&self, patterns: &[String]) -> Result<Selection, Nothing> {
+        let all = || self.nodes.iter().enumerate();
+        let mut wanted: Vec<Vec<Term>> = Vec::new();
+        for pattern in patterns {
+            wanted.push(pattern.split(',').map(|term| parse(term.trim())).collect::<Result<_, _>>()?);
+        }
+        let report = wanted.is_empty()
+            || wanted.iter().any(|terms| {
+                terms.iter().all(|term| matches!(term, Term::Name(pattern) if matches(pattern, REPORT)))
+            });
+        let units = all().flat_map(|(node, it)| (0..it.units.len()).map(move |unit| UnitId { node, unit }));
+        let holds = |id: &UnitId| wanted.iter().any(|terms| terms.iter().all(|term| self.holds(*id, term)));
+        let units: Vec<UnitId> = units.filter(|id| report || holds(id)).collect();
+        if units.is_empty() {
+            return Err(self.nothing(patterns, &wanted));
+        }
+        Ok(Selection { units, report })
+    }
+
+    fn holds(&self, id: UnitId, term: &Term) -> bool {
+        match term {
+            Term::Name(pattern) => matches(pattern, &self.nodes[id.node].name),
+            Term::Key(key, pattern) => self.values(id, *key).iter().any(|value| matches(pattern, value)),
+        }
+    }
+
+    /// What a unit has under a key.
+    fn values(&self, id: UnitId, key: Key) -> Vec<String> {
+        let (node, unit) = (&self.nodes[id.node], self.unit(id));
+        let parts: Vec<&str> = node.name.split('/').collect();
+        let text = |text: &&str| text.to_string();
+        match key {
+            Key::Layer => unit.layer.iter().map(usize::to_string).collect(),
+            Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
+            // An analysis by its kind and by its name.
+            Key::Stage => vec![node.work.stage().to_string(), parts[0].to_string()],
+            Key::Source if parts[0] == "neutral" => vec!["neutral".to_string()],
+            Key::Source => {
+                let last = parts.last().filter(|_| parts.len() > 1).map(|s| s.split('@').next().unwrap_or(s));
+                last.iter().map(text).collect()
+            }
+            Key::Model if parts[0] == "stories" => parts
+                .get(1)
+                .and_then(|source| source.split_once('@'))
+                .map(|(_, m)| m)
+                .iter()
+                .map(text)
+                .collect(),
+            Key::Model => parts.get(1).iter().copied().map(text).collect(),
+        }
+    }
+
+    /// The emotions that a unit is about; none of neutral text.
+    fn emotions(&self, id: UnitId) -> BTreeSet<&str> {
+        let unit = self.unit(id);
+        match &self.nodes[id.node].work {
+            Work::Template { items, .. } | Work::Generate { items, .. } => {
+                items[unit.stories.clone()].iter().filter_map(|item| item.emotion.as_deref()).collect()
+            }
+            // Which of them is in which shard only the file knows.
+            Work::File { emotions, .. } => emotions.iter().flatten().map(String::as_str).collect(),
+            Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
+            Work::Activations { .. } | Work::Neutral(_) | Work::Analysis { .. } => {
+                // All inputs of an analysis are about the same emotions.
+                unit.inputs.first().map_or_else(BTreeSet::new, |input| self.emotions(*input))
+            }
+        }
+    }
+
+    /// Why nothing is selected: what does not occur at all, with what is nearest to it.
+    fn nothing(&self, patterns: &[String], wanted: &[Vec<Term>]) -> Nothing {
+        let ids = || {
+            let nodes = self.nodes.iter().enumerate();
+            nodes.flat_map(|(node, it)| (0..it.units.len()).map(move |unit| UnitId { node, unit }))
+        };
+        let said = format!("nothing matches {}", quoted(patterns));
+        for term in wanted.iter().flatten() {
+            if ids().any(|id| self.holds(id, term)) {
+                continue;
+            }
+            let (pattern, mut known): (&str, Vec<String>) = match term {
+                Term::Name(pattern) => (
+                    pattern,
+                    self.nodes.iter().map(|node| node.name.clone()).chain([REPORT.into()]).collect(),
+                ),
+                Term::Key(key, pattern) => {
+                    let values: BTreeSet<String> = ids().flat_map(|id| self.values(id, *key)).collect();
+                    (pattern, values.into_iter().collect())
+                }
+            };
+            let prefix = match term {
+                Term::Name(_) => String::new(),
+                Term::Key(key, _) => format!("{}:", name(*key)),
+            };
+            nearest_first(pattern, &mut known);
+            let shown: Vec<String> = known.iter().take(5).map(|known| format!("{prefix}{known}")).collect();
+            return Nothing { message: format!("{said}; nearest: {}", shown.join(", ")) };
+        }
+        let hint = "each part matches something, but nothing matches all parts of one pattern";
+        Nothing { message: format!("{said}: {hint}") }
+    }
+}
+
+fn name(key: Key) -> &'static str {
+    KEYS.iter().find(|(_, known)| *known == key).map_or("", |(name, _)| name)
+}
+
+fn quoted(patterns: &[String]) -> String {
+    patterns.iter().map(|pattern| format!("`{pattern}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn parse(term: &str) -> Result<Term<'_>, Nothing> {
+    let Some((written, pattern)) = term.split_once(':') else { return Ok(Term::Name(term)) };
+    match KEYS.iter().find(|(name, _)| *name == written) {
+        Some((_, key)) => Ok(Term::Key(*key, pattern)),
+        None => {
+            let mut known: Vec<String> = KEYS.iter().map(|(name, _)| format!("{name}:")).collect();
+            nearest_first(written, &mut known);
+            Err(Nothing { message: format!("nothing matches `{term}`; nearest: {}", known.join(", ")) })
+        }
+    }
+}
+
+/// Sorts names by how much they look like `pattern`.
+fn nearest_first(pattern: &str, names: &mut [String]) {
+    let plain = pattern.replace('*', "");
+    let score = |name: &str| {
+        let part = if !plain.is_empty() && name.contains(&plain) { 1.0 } else { 0.0 };
+        part + strsim::normalized_damerau_levenshtein(&plain, name)
+    };
+    // Numbers by their distance.
+    let number = |text: &str| text.parse::<f64>().ok();
+    let distance = |name: &str| match (number(&plain), number(name)) {
+        (Some(wanted), Some(is)) => (wanted - is).abs(),
+        _ => 1.0 - score(name),
+    };
+    names.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+}
+
+/// Whether `name` matches `pattern`, in which `*` stands for any text, also none.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, name, expected) in [
+            ("vectors/demo/own", "vectors/demo/own", true),
+            ("vectors/demo", "vectors/demo/own", false),
+            ("vectors/*", "vectors/demo/own", true),
+            ("*/own", "vectors/demo/own", true),
+            ("*demo*", "vectors/demo/own", true),
+            ("v*s/*n", "vectors/demo/own", true),
+            ("v*x*n", "vectors/demo/own", false),
+            ("*", "report", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} against {name}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_comes_first() {
+        let nearest = |pattern: &str, names: &[&str]| {
+            let mut names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            nearest_first(pattern, &mut names);
+            names.remove(0)
+        };
+        let nodes = ["stories/own", "activations/demo/own", "vectors/demo/own", "space/demo/own", "report"];
+        assert_eq!(nearest("vector/demo/own", &nodes), "vectors/demo/own");
+        assert_eq!(nearest("activation/*", &nodes), "activations/demo/own");
+        assert_eq!(nearest("rapport", &nodes), "report");
+        assert_eq!(nearest("space", &nodes), "space/demo/own");
+        assert_eq!(nearest("13", &["1", "3", "12", "30"]), "12");
+    }
+}

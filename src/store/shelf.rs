@@ -1,0 +1,58 @@
+//! What the store holds, for those who only look: writes nothing, moves nothing, takes no lock.
+
+use fs_err as fs;
+
+use super::entry::{MANIFEST, Manifest};
+use super::{Depth, Found, Store};
+use crate::plan::key::Key;
+
+/// How an entry is, as far as can be told without reading its data.
+#[derive(Debug)]
+pub enum Condition {
+    Whole(Box<Manifest>),
+    Absent,
+    /// Something is there that a run would set aside; why.
+    Damaged(String),
+    /// The disk cannot be read, or a newer program wrote it.
+    Unreadable(String),
+}
+
+impl Store {
+    /// How the key's entry is: manifest, sizes and the digests that are known.
+    pub fn condition(&self, stage: &str, key: &Key) -> Condition {
+        let look = || self.look(stage, key, &self.entry_dir(stage, key)?, Depth::Stat);
+        match look() {
+            Ok(Found::Whole(manifest)) => Condition::Whole(Box::new(manifest)),
+            Ok(Found::Nothing) => Condition::Absent,
+            Ok(Found::Damaged(why)) => Condition::Damaged(why),
+            Err(error) => Condition::Unreadable(format!("{error:#}")),
+        }
+    }
+
+    /// The key's manifest, if that is sound; its tables may be damaged.
+    pub fn manifest(&self, stage: &str, key: &Key) -> Option<Manifest> {
+        let bytes = fs::read(self.entry_dir(stage, key).ok()?.join(MANIFEST)).ok()?;
+        Manifest::parse(&bytes, stage, key).ok()
+    }
+
+    /// Every sound manifest of a stage, by key.
+    pub fn manifests(&self, stage: &str) -> Vec<Manifest> {
+        let names = |folder| {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        let folder = self.root().join(stage);
+        let keys = names(folder.clone()).into_iter().flat_map(|part| names(folder.join(part)));
+        let mut keys: Vec<Key> = keys.filter_map(|name| name.parse().ok()).collect();
+        keys.sort_unstable();
+        keys.iter().filter_map(|key| self.manifest(stage, key)).collect()
+    }
+
+    /// Names of what was set aside, in `quarantine/`.
+    pub fn quarantined(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root().join("quarantine")).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+}
