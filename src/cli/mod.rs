@@ -327,8 +327,10 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             let progress = progress::start(if quiet { Style::None } else { progress });
             let prepared = prepare(&experiment, &machine, &scope.limit, Access::Write, &*progress)?;
             let selected = prepared.plan.select(&scope.only)?;
-            // Before anything is said or written: this may start the program again.
-            libtorch::load_if(|| execute::anything_to_run(&prepared.plan, &prepared.store, &selected));
+            // Before anything else is said or written: this may start the program again.
+            libtorch::load_if(|| {
+                execute::anything_to_run(&prepared.plan, &prepared.store, &selected, &*progress)
+            });
             prepared.say_limits(&*progress);
             let Prepared { resolved, plan, store, results, .. } = prepared;
             if !quiet {

@@ -179,8 +179,12 @@ fn rounds(run: &mut Run, jobs: &mut [Job]) -> bool {
 }
 
 /// Whether a run of the `selected` nodes has any unit to make.
-pub fn anything_to_run(plan: &Plan, store: &Store, selected: &Selection) -> bool {
-    !needed(plan, selected, &present(plan, store)).is_empty()
+///
+/// Says what it finds odd on the way: the program may start again after this.
+pub fn anything_to_run(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Progress) -> bool {
+    let needed = needed(plan, selected, &present(plan, store));
+    warn(store, progress);
+    !needed.is_empty()
 }
 
 /// Says what the store set aside or found odd since it was last asked.
