@@ -8,6 +8,7 @@ mod faults;
 mod hub;
 mod interrupt;
 mod keys;
+mod kills;
 mod lease;
 mod lm;
 mod plan;

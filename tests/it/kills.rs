@@ -1,0 +1,49 @@
+//! The real program, killed again and again at moments that chance chooses: what it ends in is what an uninterrupted run
+//! ends in, to the byte, and nothing in the cache is damaged.
+
+use std::time::Duration;
+
+use emoflow::store::Store;
+
+use crate::interrupt::{EXPERIMENT, Running, results, uninterrupted};
+use crate::project::Project;
+
+/// Kills of a plain `cargo test`; `EMOFLOW_KILLS` asks for more.
+const KILLS: usize = 100;
+/// A run of the experiment takes longer than this, and gets as far as a batch or a commit in it.
+const LONGEST: u64 = 700;
+
+/// The next of a row of numbers (Knuth's linear congruence).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+#[test]
+fn killed_at_random_it_ends_in_the_same_bytes() {
+    let wanted =
+        std::env::var("EMOFLOW_KILLS").map_or(KILLS, |n| n.parse().expect("EMOFLOW_KILLS is a number"));
+    let whole = uninterrupted();
+    let mut state = 2026;
+    let (mut kills, mut finished) = (0, 0);
+    let mut project = Project::new(EXPERIMENT);
+    while kills < wanted || finished == 0 {
+        let running = Running::start(&project, &[]);
+        std::thread::sleep(Duration::from_millis(next(&mut state) % LONGEST));
+        running.signal(libc::SIGKILL);
+        match running.ended() {
+            (None, ..) => kills += 1,
+            (Some(0), ..) => {
+                assert!(results(&project) == whole, "after {kills} kills the results differ");
+                let verified = Store::open(project.path("cache")).unwrap().read_only().verify(true).unwrap();
+                assert!(verified.damaged.is_empty(), "after {kills} kills: {:?}", verified.damaged);
+                finished += 1;
+                project = Project::new(EXPERIMENT);
+            }
+            (code, _, said) => panic!("after {kills} kills: {code:?}, {said}"),
+        }
+    }
+    let last = project.run(&[]);
+    assert_eq!(last.code, 0, "{:?}", last.nodes);
+    assert!(results(&project) == whole, "after {kills} kills the results differ");
+}
