@@ -26,6 +26,10 @@ struct PlannedNode<'a> {
     reason: String,
     /// What they would take; `None`: nothing of the kind was made yet.
     seconds: Option<f64>,
+    /// Finished batches of units that are not done.
+    batches: usize,
+    /// Who is making units of it now.
+    leased_by: Vec<String>,
     keys: Vec<Key>,
 }
 
@@ -64,6 +68,8 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
         missing: usize::from(!current),
         reason: String::new(),
         seconds: Some(0.0),
+        batches: 0,
+        leased_by: Vec::new(),
         keys: vec![key],
     };
     nodes.extend(selected.report.then_some(report));
@@ -95,6 +101,12 @@ fn planned<'a>(
         Standing::Blocked => survey.obstacle(plan, index).unwrap_or_default().to_string(),
         _ => summary(&reasons, node.units.len()),
     };
+    let (store, stage) = (&prepared.store, node.work.stage());
+    let keys = || needed.iter().map(|&unit| &node.units[unit].key);
+    let mut leased_by: Vec<String> =
+        keys().filter_map(|key| Some(store.leased(stage, key)?.to_string())).collect();
+    leased_by.sort();
+    leased_by.dedup();
     PlannedNode {
         name: &node.name,
         state: standing.name(),
@@ -102,6 +114,8 @@ fn planned<'a>(
         missing,
         reason,
         seconds: needed.iter().map(|&unit| estimator.seconds(node, &node.units[unit])).sum(),
+        batches: keys().map(|key| store.kept_batches(stage, key)).sum(),
+        leased_by,
         keys: node.units.iter().map(|unit| unit.key).collect(),
     }
 }
@@ -118,7 +132,11 @@ fn line(node: &PlannedNode) -> String {
         Some(seconds) => format!("~{}", shown(seconds)),
         None => "unknown".to_string(),
     };
-    format!("{:<44} {:<10} {of:<16} {cost:<12} {}", node.name, node.state, node.reason)
+    let mut said = vec![node.reason.clone()];
+    said.extend((!node.leased_by.is_empty()).then(|| format!("{} is making it", node.leased_by.join(", "))));
+    said.extend((node.batches > 0).then(|| format!("{} finished batches are kept", node.batches)));
+    said.retain(|part| !part.is_empty());
+    format!("{:<44} {:<10} {of:<16} {cost:<12} {}", node.name, node.state, said.join("; "))
 }
 
 fn totals(nodes: &[PlannedNode], out: &mut dyn Write) -> Result<()> {

@@ -110,7 +110,8 @@ fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
     for ((name, keys), stage) in run.plan.iter().zip(stages) {
         let (present, missing): (Vec<_>, Vec<_>) = keys.iter().partition(|key| store.contains(stage, key));
         let ended = run.nodes.iter().find(|node| node.name == *name);
-        let mut by: Vec<Process> = missing.iter().filter_map(|key| store.maker(stage, key)).collect();
+        let mut by: Vec<Process> =
+            missing.iter().filter_map(|key| Some(store.leased(stage, key)?.process)).collect();
         by.dedup();
         nodes.push(NodeStatus {
             name,
@@ -118,7 +119,7 @@ fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
             state: node_state(missing.is_empty(), !by.is_empty(), ended),
             done: present.len(),
             units: keys.len(),
-            batches: missing.iter().map(|key| store.batches(stage, key)).sum(),
+            batches: missing.iter().map(|key| store.kept_batches(stage, key)).sum(),
             by,
             reason: ended.map_or("", |ended| &ended.reason),
             seconds: ended.map(|ended| ended.seconds),

@@ -212,5 +212,40 @@ fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
-    text.unwrap_or_else(|| "a stage panicked".to_string())
+    let text = text.unwrap_or_else(|| "a stage panicked".to_string());
+    // libtorch's words on a GPU, on the CPU, and on Apple's.
+    let words = ["out of memory", "not enough memory", "can't allocate memory"];
+    if words.iter().any(|words| text.to_lowercase().contains(words)) {
+        let first = text.lines().find(|line| words.iter().any(|w| line.to_lowercase().contains(w)));
+        return format!(
+            "the device has no memory left ({}). Batches are not halved, since that changes the last bits of \
+             results: set a smaller `activations.batch_tokens` or `dtype = \"bf16\"`, or give it the device \
+             alone; what is finished is kept",
+            first.unwrap_or_default().trim()
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_panic_says() {
+        let said = |text: &str| message(&*Box::new(text.to_string()));
+        // What libtorch 2.11 says where memory runs out.
+        for text in [
+            "c10::OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.\nException raised from malloc",
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+             allocate 1125899906842624 bytes. Error code 12 (Cannot allocate memory)",
+            "MPS backend out of memory (MPS allocated: 18.00 GB)",
+        ] {
+            let told = said(text);
+            assert!(told.contains("no memory left") && told.contains("batch_tokens"), "{told}");
+            assert!(!told.contains("Exception raised"), "{told}");
+        }
+        assert_eq!(said("index out of bounds"), "index out of bounds");
+        assert_eq!(message(&*Box::new(7)), "a stage panicked");
+    }
 }

@@ -37,6 +37,11 @@ impl Store {
         let dir = self.root.join("partial").join(&name);
         Ok(Partial { store: self, name, dir })
     }
+
+    /// How many finished batches of a unit that is not done are kept, whole or not.
+    pub fn kept_batches(&self, stage: &str, key: &Key) -> usize {
+        self.partial(stage, key).map_or(0, |partial| partial.count())
+    }
 }
 
 impl Partial<'_> {

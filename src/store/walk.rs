@@ -8,7 +8,7 @@ use anyhow::Result;
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{Process, RESERVED, Store, check_name};
+use super::{RESERVED, Store, check_name};
 use crate::plan::key::Key;
 
 /// Where an entry stands; whether it is whole is another question.
@@ -70,19 +70,6 @@ impl Store {
             }
         }
         Ok(contents)
-    }
-}
-
-impl Store {
-    /// The process that says in `leases/` that it makes a unit, if it may be at work. Only looks.
-    pub fn maker(&self, stage: &str, key: &Key) -> Option<Process> {
-        let lease = fs::read(self.root.join("leases").join(format!("{stage}-{key}"))).ok()?;
-        serde_json::from_slice(&lease).ok().filter(|process: &Process| !process.is_dead())
-    }
-
-    /// How many finished batches of a unit that is not done are kept, whole or not.
-    pub fn batches(&self, stage: &str, key: &Key) -> usize {
-        children(&self.root.join("partial").join(format!("{stage}-{key}"))).map_or(0, |files| files.len())
     }
 }
 

@@ -85,6 +85,13 @@ fn a_stopped_run_loses_its_lease_and_corrupts_nothing() {
     let mut stopped = Running::start(&first, &environment);
     stopped.until("a batch", || !batches(&first, "activations").is_empty());
     stopped.signal(libc::SIGSTOP);
+    let planned = first.emoflow("plan", &["--device", "cpu", "--json", "--cache", &cache]);
+    let planned: serde_json::Value = serde_json::from_str(&planned.out).unwrap();
+    let node = |name: &str| planned.as_array().unwrap().iter().find(|node| node["name"] == name).unwrap();
+    let activations = node("activations/demo/own");
+    let maker = activations["leased_by"][0].as_str().unwrap_or_default();
+    assert!(maker.starts_with("process ") && activations["batches"].as_u64() >= Some(1), "{activations}");
+    assert_eq!(node("space/demo/own")["leased_by"].as_array().unwrap().len(), 0);
     let (code, _, said) = Running::start(&second, &environment).ended();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("the rest is for later: another run is at work"), "{said}");

@@ -140,7 +140,13 @@ fn status_beside_a_run_and_after_it_was_killed() {
     let unit = format!("pca-{}", record["plan"].as_array().unwrap().last().unwrap()[1][0].as_str().unwrap());
     let lease = project.path("cache/leases").join(&unit);
     std::fs::create_dir_all(lease.parent().unwrap()).unwrap();
-    std::fs::write(&lease, serde_json::to_vec(&emoflow::store::Process::this()).unwrap()).unwrap();
+    // As a lease says it: the process, for how long without a renewal, and which of its leases.
+    let owned = |process: &Value| {
+        let mut owner = process.clone();
+        (owner["life"], owner["token"]) = (json!(30.0), json!("1"));
+        std::fs::write(&lease, serde_json::to_vec(&owner).unwrap()).unwrap();
+    };
+    owned(&json!(emoflow::store::Process::this()));
     let batches = project.path("cache/partial").join(&unit);
     std::fs::create_dir_all(&batches).unwrap();
     std::fs::write(batches.join("00000.batch"), "").unwrap();
@@ -148,7 +154,7 @@ fn status_beside_a_run_and_after_it_was_killed() {
     let made = node(&leased, "space/demo/own");
     assert_eq!((&made["state"], &made["batches"]), (&json!("running"), &json!(1)));
     assert_eq!(made["by"][0]["pid"], std::process::id());
-    std::fs::write(&lease, serde_json::to_vec(&record["run"]["process"]).unwrap()).unwrap();
+    owned(&record["run"]["process"]);
     assert_eq!(node(&status(&project), "space/demo/own")["state"], "to_do", "its process is dead");
 
     std::fs::remove_file(&lease).unwrap();
