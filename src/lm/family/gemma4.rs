@@ -196,6 +196,11 @@ fn shared_keys_values(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<(
         let source = source.with_context(|| {
             format!("{}: layer {layer} has no earlier layer of its kind", f.name("num_kv_shared_layers"))
         })?;
+        let sizes = |layer: usize| (spec.layers[layer].d_head, spec.layers[layer].n_kv_heads);
+        ensure!(
+            sizes(source) == sizes(layer),
+            "config.json: layer {layer} has heads of other sizes than layer {source}, whose keys and values it uses"
+        );
         let of = &mut spec.layers[layer];
         of.kv = KeyValues::Of(source);
         if wide {
