@@ -1,7 +1,16 @@
 //! What goes wrong around a run: each fault is a clear error, the rest of the run goes on, and the next run continues.
 
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use emoflow::config::Experiment;
+use emoflow::execute::{self, Options, State};
+use emoflow::explain::Past;
+use emoflow::lm::device;
+use emoflow::progress::Progress;
+use emoflow::store::Store;
+use emoflow::{plan, resolve};
 
 use crate::interrupt::{EXPERIMENT, Running, batches, results, uninterrupted};
 use crate::project::Project;
@@ -148,4 +157,54 @@ fn a_full_disk_and_one_that_is_read_only_are_clear_errors() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
     assert!(said.contains(project.path("cache").to_str().unwrap()), "{said}");
+}
+
+/// Breaks off the stage that says how far it is, in one node.
+struct Breaker {
+    node: &'static str,
+    at: Cell<bool>,
+    said: RefCell<Vec<String>>,
+}
+
+impl Progress for Breaker {
+    fn begin(&self, node: &str, _: usize, _: &str) {
+        self.at.set(node == self.node);
+    }
+    fn at(&self, done: usize) {
+        // The loop says that nothing is done; the stage, that something is.
+        assert!(!self.at.get() || done == 0, "a bug in a stage");
+    }
+    fn end(&self, _: &str) {
+        self.at.set(false);
+    }
+    fn note(&self, line: &str) {
+        self.said.borrow_mut().push(line.to_string());
+    }
+}
+
+#[test]
+fn a_panic_in_a_stage_fails_its_node_and_the_rest_goes_on() {
+    let project = Project::new(EXPERIMENT);
+    let node = "activations/demo/own";
+    let progress = Breaker { node, at: Cell::default(), said: RefCell::default() };
+    let store = Store::open(project.path("cache")).unwrap();
+    let experiment = Experiment::read(&project.path("exp.toml")).unwrap();
+    let device = device::choose("cpu").unwrap();
+    let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
+    let plan = plan::build(&resolved);
+    let options = Options { fail_fast: false, verbose: false, stopped: &|| false };
+    let (past, everything) = (Past::default(), plan.select(&[]).unwrap());
+    let outcome = execute::run(&resolved, &plan, &store, &past, &everything, options, &progress);
+    let state = |name: &str| outcome.nodes.iter().find(|n| n.name == name).unwrap();
+    assert_eq!((state(node).state, state(node).reason.as_str()), (State::Failed, "a bug in a stage"));
+    assert_eq!(state("stories/own@demo").state, State::Ran);
+    assert_eq!(state("vectors/demo/own").state, State::Blocked);
+    assert!(
+        progress.said.borrow().iter().any(|line| line.contains(node) && line.contains("a bug in a stage"))
+    );
+
+    let next = project.run(&[]);
+    assert_eq!(next.code, 0, "{:?}", next.nodes);
+    assert!(!next.names("ran").contains(&"stories/own@demo"), "what was finished is kept");
+    assert!(results(&project) == uninterrupted(), "the bytes differ");
 }
