@@ -12,7 +12,8 @@
 //!   quarantine/<stage>-<key>-<n>/       entries that were damaged
 //! ```
 //!
-//! No lock is held anywhere, and a lease only saves work; several threads and processes on one cache are correct. Nothing is changed in place.
+//! No lock is held anywhere, and a lease only saves work; several threads and processes on one cache are correct.
+//! Nothing is changed in place.
 //! `docs/design/caching.md` has the reasons.
 
 mod commit;
