@@ -403,7 +403,12 @@ impl<'a> Builder<'a> {
     }
 
     fn set(&self, reader: &Model, source: &str) -> Set {
-        Set { model: reader.name.clone(), stories: source.to_string(), n_layers: reader.spec.n_layers() }
+        Set {
+            model: reader.name.clone(),
+            stories: source.to_string(),
+            axes: Vec::new(),
+            n_layers: reader.spec.n_layers(),
+        }
     }
 
     fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {

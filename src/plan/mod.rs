@@ -71,7 +71,16 @@ pub enum Work {
 pub struct Set {
     pub model: String,
     pub stories: String,
+    /// Axes of the sweep on which it depends, each with its value here; none without a sweep.
+    pub axes: Vec<(String, String)>,
     pub n_layers: usize,
+}
+
+impl Set {
+    /// The axes in words, as in the column `variant` of results: `from_token=50, denoise=none`; empty without a sweep.
+    pub fn variant(&self) -> String {
+        self.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Work {

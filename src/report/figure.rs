@@ -12,16 +12,18 @@ pub struct Figure {
     pub model: Option<String>,
     pub stories: Option<String>,
     pub layer: Option<usize>,
+    /// Axes of a sweep on which it depends, each with the value that it shows: `("from_token", "50")`.
+    pub axes: Vec<(String, String)>,
     pub body: Body,
 }
 
 impl Figure {
-    /// `demo · own · layer 4`: what the title leaves to the selectors; empty where it shows everything.
+    /// `demo · own · layer 4 · from_token=50`: what the title leaves to the selectors; empty where it shows everything.
     pub fn place(&self) -> String {
         let layer = self.layer.map(|l| format!("layer {l}"));
-        let parts: Vec<&str> =
-            [&self.model, &self.stories, &layer].into_iter().flatten().map(String::as_str).collect();
-        parts.join(" \u{b7} ")
+        let parts = [&self.model, &self.stories, &layer].into_iter().flatten().cloned();
+        let axes = self.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
+        parts.chain(axes).collect::<Vec<_>>().join(" \u{b7} ")
     }
 }
 

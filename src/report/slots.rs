@@ -167,6 +167,7 @@ mod tests {
             model: model.map(Into::into),
             stories: stories.map(Into::into),
             layer,
+            axes: vec![],
             body,
         }
     }

@@ -21,7 +21,7 @@ use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 1;
+const REPORT_VERSION: u32 = 2;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -285,8 +285,9 @@ impl Shown<'_> {
 /// `table` with the set's names as its first columns.
 fn named(mut table: Table, set: &Set) -> Table {
     let column = |text: &str| Column::Str(vec![text.to_string(); table.rows()]);
-    let names = [("model".to_string(), column(&set.model)), ("stories".to_string(), column(&set.stories))];
-    table.columns.splice(0..0, names);
+    let names = [("model", column(&set.model)), ("stories", column(&set.stories))];
+    let names = names.into_iter().chain([("variant", column(&set.variant()))]);
+    table.columns.splice(0..0, names.map(|(name, column)| (name.to_string(), column)));
     table
 }
 

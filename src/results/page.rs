@@ -246,6 +246,7 @@ fn table_figure(name: &str, title: &str, caption: &str, columns: &[&str], rows: 
         model: None,
         stories: None,
         layer: None,
+        axes: Vec::new(),
         body: Body::Table(TableFigure { columns: columns.iter().map(|c| c.to_string()).collect(), rows }),
     }
 }

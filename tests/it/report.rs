@@ -13,6 +13,7 @@ fn figure(name: &str, layer: Option<usize>, stories: Option<&str>, body: Body) -
         model: layer.map(|_| "demo".into()),
         stories: stories.map(Into::into),
         layer,
+        axes: vec![],
         body,
     }
 }

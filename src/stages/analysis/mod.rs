@@ -230,16 +230,24 @@ impl Places {
     }
 }
 
-/// The rows of one model, source of stories and layer in an analysis table.
+/// The rows of one model, source of stories, variant and layer in an analysis table.
 struct Group<'a> {
     table: &'a Table,
     model: &'a str,
     stories: &'a str,
+    /// As in the column `variant`: `from_token=50, denoise=none`; empty without a sweep.
+    variant: &'a str,
     layer: usize,
     rows: Vec<usize>,
 }
 
 impl Group<'_> {
+    /// The axes of the variant and their values.
+    fn axes(&self) -> Vec<(String, String)> {
+        let axes = self.variant.split(", ").filter_map(|axis| axis.split_once('='));
+        axes.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
+    }
+
     /// A figure of this group.
     fn figure(&self, name: String, title: String, caption: String, body: Body) -> Figure {
         Figure {
@@ -249,20 +257,25 @@ impl Group<'_> {
             model: Some(self.model.to_string()),
             stories: Some(self.stories.to_string()),
             layer: Some(self.layer),
+            axes: self.axes(),
             body,
         }
     }
 }
 
-/// The tables called `name`, their rows grouped by model, stories and layer in order of appearance.
+/// The tables called `name`, their rows grouped by model, stories, variant and layer in order of appearance. Tables as
+/// an analysis makes them have no column `variant`; results put it there.
 fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>>> {
     let mut groups: Vec<Group> = Vec::new();
     for (_, table) in tables.iter().filter(|(n, _)| n == name) {
         let (model, stories, layer) = (table.str("model")?, table.str("stories")?, table.i32("layer")?);
+        let variants = table.str("variant").ok();
         for row in 0..table.rows() {
+            let variant = variants.map_or("", |variants| variants[row].as_str());
             let here = |g: &Group| {
+                let place = (g.model, g.stories, g.variant, g.layer as i32);
                 std::ptr::eq(g.table, table)
-                    && (g.model, g.stories, g.layer as i32) == (&model[row], &stories[row], layer[row])
+                    && place == (model[row].as_str(), stories[row].as_str(), variant, layer[row])
             };
             match groups.last_mut().filter(|g| here(g)) {
                 Some(group) => group.rows.push(row),
@@ -272,6 +285,7 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
                         table,
                         model: &model[row],
                         stories: &stories[row],
+                        variant,
                         layer: layer[row] as usize,
                         rows: vec![row],
                     }),

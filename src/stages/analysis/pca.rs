@@ -156,10 +156,12 @@ fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
     )
 }
 
-/// Adds one layer to the curves of its model and stories.
+/// Adds one layer to the curves of its model, stories and variant.
 fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[f64]) {
-    let here =
-        |f: &Figure| f.model.as_deref() == Some(group.model) && f.stories.as_deref() == Some(group.stories);
+    let axes = group.axes();
+    let here = |f: &Figure| {
+        (f.model.as_deref(), f.stories.as_deref(), &f.axes) == (Some(group.model), Some(group.stories), &axes)
+    };
     let at = curves.iter().position(here).unwrap_or_else(|| {
         let series = |component| Series { name: format!("PC{component}"), points: Vec::new() };
         let lines = Lines {
@@ -175,6 +177,7 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[
             model: Some(group.model.into()),
             stories: Some(group.stories.into()),
             layer: None,
+            axes: axes.clone(),
             body: Body::Lines(lines),
         });
         curves.len() - 1
