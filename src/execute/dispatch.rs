@@ -127,10 +127,12 @@ impl<'a> Lane<'a> {
                 one("neutral", vectors::neutral(params, &read)?)
             }
             Work::Vectors { params, emotions, set } => {
-                let mut read = inputs(plan, store, unit)?;
                 let asks = unit.inputs.iter().any(|id| plan.nodes[id.node].work.stage() == "neutral");
-                let neutral = if asks { read.pop() } else { None };
-                let table = vectors::run(params, &read, emotions, neutral.as_ref())
+                let shards = unit.inputs.len() - usize::from(asks);
+                let neutral = asks.then(|| input(plan, store, unit, shards)).transpose()?;
+                // One shard after the other: all stories need no more memory than one of them.
+                let read = (0..shards).map(|shard| input(plan, store, unit, shard));
+                let table = vectors::run(params, read, emotions, neutral.as_ref())
                     .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
                 one("vectors", table)
             }
