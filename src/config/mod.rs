@@ -85,6 +85,8 @@ pub struct Model {
     pub source: ModelSource,
     /// `None`: the checkpoint's own.
     pub dtype: Option<crate::lm::Dtype>,
+    /// `None`: the type of the weights.
+    pub compute_dtype: Option<crate::lm::Dtype>,
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
     /// Whether chat templates are told that the model may think first.

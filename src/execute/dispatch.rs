@@ -158,9 +158,10 @@ impl<'a> Lane<'a> {
             self.loaded = None; // frees the memory first
         }
         let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
-        memory::check(&model.spec, model.dtype, work, device, room.as_ref()).with_context(load)?;
+        memory::check(&model.spec, model.precision(), work, device, room.as_ref()).with_context(load)?;
         if self.loaded.is_none() {
-            let model = LanguageModel::load(&model.checkpoint, model.dtype, device).with_context(load)?;
+            let model =
+                LanguageModel::load(&model.checkpoint, model.precision(), device).with_context(load)?;
             self.loaded = Some(Loaded { index, model, room });
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)

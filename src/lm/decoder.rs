@@ -3,6 +3,7 @@
 
 use super::block::{Block, BlockTensors, Pass};
 use super::cache::Cache;
+use super::linear::linear;
 use super::norm::RmsNorm;
 use super::per_layer::PerLayer;
 use super::rope::Frequencies;
@@ -18,6 +19,8 @@ pub const VERSION: u32 = 2;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
+    /// The dtype of activations and arithmetic.
+    kind: Kind,
     embed: Tensor,
     embed_scale: f64,
     per_layer: Option<PerLayer>,
@@ -34,11 +37,21 @@ pub struct Decoder {
 
 impl Decoder {
     /// Takes every tensor of `spec.tensors()` out of `tensors`; they are used as they are (dtype,
-    /// device, `requires_grad`) and shared, not copied.
+    /// device, `requires_grad`) and shared, not copied. Computes in the dtype of the embedding.
     ///
     /// # Errors
     /// Tensors that are missing, left over or of the wrong shape, all of them by name.
     pub fn from_tensors(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Result<Decoder> {
+        let embed = tensors.get(&format!("{}.weight", spec.names.embed));
+        Decoder::computing(spec, tensors, embed.map_or(Kind::Float, Tensor::kind))
+    }
+
+    /// The same, with activations and arithmetic of dtype `kind` whatever that of the tensors is: each
+    /// is converted whenever it is used, and the numbers are those of converted tensors.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_tensors`].
+    pub fn computing(spec: &Spec, tensors: &mut HashMap<String, Tensor>, kind: Kind) -> Result<Decoder> {
         weights::take_spare(spec, tensors)?;
         weights::check(spec, tensors.iter().map(|(name, t)| (name.as_str(), t.size())))?;
         let mut take =
@@ -69,7 +82,7 @@ impl Decoder {
                 table: take(per_layer::EMBED)?,
                 projection: take(per_layer::PROJECTION)?,
                 norm: norm(take(per_layer::NORM)?),
-                scale: rounded((of.width as f64).sqrt(), embed.kind()),
+                scale: rounded((of.width as f64).sqrt(), kind),
                 width: of.width as i64,
             }),
         };
@@ -78,7 +91,8 @@ impl Decoder {
             _ => None,
         };
         Ok(Decoder {
-            embed_scale: rounded(spec.embed_scale, embed.kind()),
+            kind,
+            embed_scale: rounded(spec.embed_scale, kind),
             per_layer,
             blocks,
             final_norm: norm(take(&format!("{}.weight", spec.names.final_norm))?),
@@ -127,7 +141,7 @@ impl Decoder {
 
     /// Logits `[.., d_vocab]` of residuals `[.., d_model]`: final norm, then unembedding.
     pub fn unembed(&self, resid: &Tensor) -> Tensor {
-        let logits = self.final_norm.forward(resid).linear::<&Tensor>(&self.unembed, None);
+        let logits = linear(&self.final_norm.forward(resid), &self.unembed, None);
         let logits = if self.logit_divisor == 1.0 { logits } else { logits / self.logit_divisor };
         match self.logit_cap {
             None => logits,
@@ -150,9 +164,9 @@ impl Decoder {
         self.embed.device()
     }
 
-    /// The dtype of weights and activations.
+    /// The dtype of activations and arithmetic.
     pub fn kind(&self) -> Kind {
-        self.embed.kind()
+        self.kind
     }
 
     /// The number of tokens past which a sequence is computed anew from its start, if there is one.
@@ -161,7 +175,7 @@ impl Decoder {
     }
 
     fn embed(&self, ids: &Tensor) -> Tensor {
-        let rows = Tensor::embedding(&self.embed, ids, -1, false, false);
+        let rows = Tensor::embedding(&self.embed, ids, -1, false, false).to_kind(self.kind);
         if self.embed_scale == 1.0 { rows } else { rows * self.embed_scale }
     }
 

@@ -1,6 +1,7 @@
 //! A mixture of experts: MLPs of which each token goes through a few, chosen by a router. Knows
 //! nothing of the residual stream around it.
 
+use super::linear::linear;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use tch::{Device, Kind, Tensor};
@@ -36,7 +37,7 @@ impl Router {
         if let Some(scale) = &self.input_scale {
             x = x * scale * (self.weight.size()[1] as f64).sqrt().recip();
         }
-        let scores = x.linear::<&Tensor>(&self.weight, None);
+        let scores = linear(&x, &self.weight, None);
         let (weights, chosen) = scores.softmax(-1, Kind::Float).topk(self.active, -1, true, true);
         let weights = match self.normalized {
             true => &weights / weights.sum_dim_intlist(-1, true, Kind::Float),

@@ -2,6 +2,12 @@
 
 use tch::Tensor;
 
+/// `x Wᵀ + b` in the dtype of `x`: weights held in another are converted for this one use.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    let bias = bias.map(|bias| bias.to_kind(x.kind()));
+    x.linear(&weight.to_kind(x.kind()), bias.as_ref())
+}
+
 /// `x Wᵀ + b`.
 pub struct Linear {
     /// `[out, in]`
@@ -13,7 +19,7 @@ pub struct Linear {
 impl Linear {
     /// `[.., in]` to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        linear(x, &self.weight, self.bias.as_ref())
     }
 
     /// The map to `count` of the outputs, from `start` on. Shares its numbers with this one.

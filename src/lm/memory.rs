@@ -3,7 +3,7 @@
 
 use super::device;
 use super::room::Room;
-use super::spec::{Dtype, KeyValues, Layer, Spec};
+use super::spec::{Dtype, KeyValues, Layer, Precision, Spec};
 use std::fmt;
 use tch::Device;
 
@@ -39,26 +39,33 @@ pub struct Need {
 }
 
 impl Need {
-    /// What `work` with a model takes whose weights are held as `dtype` on `device`.
-    pub fn new(spec: &Spec, dtype: Dtype, work: Work, device: Device) -> Need {
+    /// What `work` with a model takes that is held and computed as `precision` says on `device`.
+    pub fn new(spec: &Spec, precision: impl Into<Precision>, work: Work, device: Device) -> Need {
+        let Precision { weights: dtype, compute } = precision.into();
         let work = match work {
             Work::Little => 0,
             Work::Passes { batch_tokens } => {
-                pass_bytes_per_token(spec, dtype).saturating_mul(batch_tokens as u64)
+                pass_bytes_per_token(spec, compute).saturating_mul(batch_tokens as u64)
             }
             Work::Generation { rows, max_new_tokens } => {
-                row_bytes(spec, dtype, max_new_tokens as u64).saturating_mul(rows as u64)
+                row_bytes(spec, compute, max_new_tokens as u64).saturating_mul(rows as u64)
             }
         };
         let converted = device != Device::Cpu && dtype != spec.dtype;
+        let mut largest = 0;
         // A stranger's config.json may ask for more bytes than can be counted.
         let mut need = Need { weights: 0, tensor: 0, work };
         for (_, shape) in spec.tensors() {
             let numbers = shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
             need.weights = need.weights.saturating_add(numbers.saturating_mul(bytes(dtype)));
+            largest = largest.max(numbers);
             if converted {
                 need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
             }
+        }
+        if dtype != compute {
+            // A weight as it is computed with, beside the activations.
+            need.work = need.work.saturating_add(largest.saturating_mul(bytes(compute)));
         }
         need
     }
@@ -130,7 +137,7 @@ pub struct Refusal {
     pub room: Room,
     /// Changes each of which would be enough, for people.
     pub remedies: Vec<String>,
-    dtype: Dtype,
+    precision: Precision,
     work: Work,
 }
 
@@ -138,18 +145,26 @@ pub struct Refusal {
 ///
 /// # Errors
 /// It does not: the numbers, and every option that would make it fit.
-pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) -> Result<(), Box<Refusal>> {
-    let need = Need::new(spec, dtype, work, device);
+pub fn fits(
+    spec: &Spec,
+    precision: impl Into<Precision>,
+    work: Work,
+    device: Device,
+    room: &Room,
+) -> Result<(), Box<Refusal>> {
+    let precision = precision.into();
+    let need = Need::new(spec, precision, work, device);
     if need.total() <= room.bytes {
         return Ok(());
     }
-    let with =
-        |dtype, work| Some(Need::new(spec, dtype, work, device).total()).filter(|&total| total <= room.bytes);
+    let with = |precision: Precision, work| {
+        Some(Need::new(spec, precision, work, device).total()).filter(|&total| total <= room.bytes)
+    };
     let mut remedies = Vec::new();
     // A half-width checkpoint is taken as it is; f16 cannot hold what an f32 one may have learned.
     let half = if spec.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
-    if dtype == Dtype::F32
-        && let Some(total) = with(half, work)
+    if precision.weights == Dtype::F32
+        && let Some(total) = with(half.into(), work)
     {
         remedies.push(format!("`dtype = \"{}\"` ({})", half.name(), gb(total)));
     }
@@ -157,7 +172,7 @@ pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) 
     // change nothing.
     let largest = |least: usize, now: usize, work: &dyn Fn(usize) -> Work| {
         let smaller = (0..usize::BITS).rev().map(|bit| 1 << bit).filter(|n| (least..now).contains(n));
-        smaller.into_iter().find(|&n| with(dtype, work(n)).is_some())
+        smaller.into_iter().find(|&n| with(precision, work(n)).is_some())
     };
     let less = match work {
         Work::Little => None,
@@ -171,7 +186,7 @@ pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) 
         }
     };
     remedies.extend(less);
-    Err(Box::new(Refusal { need, room: room.clone(), remedies, dtype, work }))
+    Err(Box::new(Refusal { need, room: room.clone(), remedies, precision, work }))
 }
 
 /// Refuses a model that does not fit into `room`, the memory of `device`; where that is not known, nothing is refused.
@@ -180,20 +195,21 @@ pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) 
 /// A [`Refusal`].
 pub fn check(
     spec: &Spec,
-    dtype: Dtype,
+    precision: impl Into<Precision>,
     work: Work,
     device: Device,
     room: Option<&Room>,
 ) -> Result<(), Box<Refusal>> {
     let Some(room) = room else { return Ok(()) };
-    fits(spec, dtype, work, device, room).map_err(|mut refusal| {
+    let precision = precision.into();
+    fits(spec, precision, work, device, room).map_err(|mut refusal| {
         let other = match device {
             Device::Cpu => device::choose("cuda").ok().map(|choice| ("cuda", choice.device)),
             _ => Some(("cpu", Device::Cpu)),
         };
         if let Some((name, other)) = other
             && let Some(room) = Room::of(other)
-            && fits(spec, dtype, work, other, &room).is_ok()
+            && fits(spec, precision, work, other, &room).is_ok()
         {
             refusal.remedies.push(format!("`--device {name}` ({} there)", gb(room.bytes)));
         }
@@ -203,9 +219,9 @@ pub fn check(
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Refusal { need, room, dtype, .. } = self;
+        let Refusal { need, room, precision, .. } = self;
         write!(f, "it does not fit into memory: {} are needed (", gb(need.total()))?;
-        write!(f, "{} of weights as {}", gb(need.weights), dtype.name())?;
+        write!(f, "{} of weights as {}", gb(need.weights), precision.weights.name())?;
         match self.work {
             _ if need.tensor > need.work => {
                 write!(f, ", {} while the largest tensor is converted", gb(need.tensor))?
@@ -253,6 +269,17 @@ mod tests {
     }
 
     const PASSES: Work = Work::Passes { batch_tokens: 8192 };
+
+    #[test]
+    fn weights_held_in_one_type_and_computed_in_another() {
+        let spec = llama_8b();
+        let mixed = Precision { weights: Dtype::Bf16, compute: Dtype::F32 };
+        let need = |precision: Precision| Need::new(&spec, precision, PASSES, Device::Cpu);
+        let (mixed, half, single) = (need(mixed), need(Dtype::Bf16.into()), need(Dtype::F32.into()));
+        assert_eq!(mixed.weights, half.weights);
+        // The embedding is the largest: 128,256 x 4,096 numbers of 4 bytes.
+        assert_eq!(mixed.work, single.work + 128_256 * 4096 * 4);
+    }
 
     #[test]
     fn a_need_is_weights_and_the_larger_of_a_tensor_and_the_work() {

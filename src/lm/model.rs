@@ -9,7 +9,7 @@ use super::hook::Hook;
 use super::memory::{self, Work};
 use super::norm::normalize;
 use super::room::Room;
-use super::spec::{Dtype, Spec};
+use super::spec::{Precision, Spec};
 use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
@@ -49,19 +49,24 @@ fn threads(n_params: u64) -> i32 {
 }
 
 impl LanguageModel {
-    /// Loads a checkpoint as `dtype` on `device`: weights are mapped, and converted one by one where they are stored
-    /// as something else.
+    /// Loads a checkpoint on `device` to be held and computed as `precision` says: weights are mapped, and converted one
+    /// by one where they are stored as something else.
     ///
     /// # Errors
     /// A model that does not fit into memory (see [`memory::check`]); a file that cannot be read; tensors that do not
     /// fit `config.json` (see [`weights::check`]).
-    pub fn load(checkpoint: &Checkpoint, dtype: Dtype, device: Device) -> Result<LanguageModel> {
+    pub fn load(
+        checkpoint: &Checkpoint,
+        precision: impl Into<Precision>,
+        device: Device,
+    ) -> Result<LanguageModel> {
+        let precision = precision.into();
         let load = || -> Result<LanguageModel> {
             let spec = checkpoint.spec()?;
-            memory::check(&spec, dtype, Work::Little, device, Room::of(device).as_ref())?;
+            memory::check(&spec, precision, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;
-            let mut tensors = weights::load(&spec, &checkpoint.weights, dtype, device)?;
-            let decoder = Decoder::from_tensors(&spec, &mut tensors)?;
+            let mut tensors = weights::load(&spec, &checkpoint.weights, precision.weights, device)?;
+            let decoder = Decoder::computing(&spec, &mut tensors, precision.compute.kind())?;
             tch::set_num_threads(threads(spec.n_params()));
             Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
         };

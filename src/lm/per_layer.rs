@@ -1,7 +1,7 @@
 //! Embeddings of every token for each layer: what a layer adds at its end. Knows nothing of the
 //! rest of the block.
 
-use super::linear::Linear;
+use super::linear::{Linear, linear};
 use super::norm::RmsNorm;
 use super::spec::Activation;
 use tch::Tensor;
@@ -14,7 +14,7 @@ pub struct PerLayer {
     pub projection: Tensor,
     /// Norm of the projection, `[width]`.
     pub norm: RmsNorm,
-    /// Multiplies the table's rows, rounded to its dtype.
+    /// Multiplies the table's rows, rounded to the dtype of the arithmetic.
     pub scale: f64,
     /// Entries for a token and layer.
     pub width: i64,
@@ -38,9 +38,10 @@ impl PerLayer {
     pub fn input(&self, layer: usize, ids: &Tensor, embedded: &Tensor) -> Tensor {
         let from = layer as i64 * self.width;
         let token = Tensor::embedding(&self.table.narrow(1, from, self.width), ids, -1, false, false);
+        let token = token.to_kind(embedded.kind());
         let projection = self.projection.narrow(0, from, self.width);
         let d_model = embedded.size()[2] as f64;
-        let context = embedded.linear::<&Tensor>(&projection, None) * d_model.sqrt().recip();
+        let context = linear(embedded, &projection, None) * d_model.sqrt().recip();
         (self.norm.forward(&context) + token * self.scale) * std::f64::consts::FRAC_1_SQRT_2
     }
 }

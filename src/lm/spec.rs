@@ -5,6 +5,22 @@ pub use super::names::{BesideNames, EachExpertNames, ExpertNames, GateUpNames, N
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+/// In which types a model is held and computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precision {
+    /// Its weights in memory.
+    pub weights: Dtype,
+    /// Its activations and arithmetic. Where this is another type, each weight is converted whenever it is used.
+    pub compute: Dtype,
+}
+
+impl From<Dtype> for Precision {
+    /// One type for both.
+    fn from(dtype: Dtype) -> Precision {
+        Precision { weights: dtype, compute: dtype }
+    }
+}
+
 /// The type in which a model's weights and activations are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -150,7 +150,13 @@ static MODEL: Table = Table {
             "dtype",
             Type::Choice(words::<Dtype>),
             Said("the checkpoint's own"),
-            "The type of weights and arithmetic.",
+            "The type that weights are held in, and of the arithmetic.",
+        ),
+        key(
+            "compute_dtype",
+            Type::Choice(words::<Dtype>),
+            Said("the type of the weights"),
+            "The type of activations and arithmetic where it is not that of the weights: each weight is converted whenever it is used. With `dtype = \"bf16\"`, `\"f32\"` gives the numbers of `dtype = \"f32\"` with half the memory for weights, and is faster on CPUs without fast bf16.",
         ),
         key("layers", LAYERS_TYPE, Said("the experiment's `layers`"), "Instead of the experiment's."),
         key(
