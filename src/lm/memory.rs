@@ -112,9 +112,9 @@ pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
 fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64) -> u64 {
     /// A request of a few sentences in a chat template; prompts are not known before the model is loaded.
     const PROMPT: u64 = 256;
-    /// For each entry of the vocabulary: logits, scaled, sorted (with 64-bit places), their probabilities, two sums
-    /// over them and the sort's own copies.
-    const CHOICE: u64 = 48;
+    /// For each entry of the vocabulary: logits, scaled, their probabilities, sums of these, and what is likelier than
+    /// a token (a flag, and its probability).
+    const CHOICE: u64 = 24;
     let context = spec.context as u64;
     let slots = PROMPT.saturating_add(max_new_tokens).min(context);
     let pass = pass_bytes_per_token(spec, dtype).saturating_mul(PROMPT.min(context));
