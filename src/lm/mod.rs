@@ -36,4 +36,4 @@ pub use hook::{Capture, Hook, Positions, Steer};
 pub use model::{LanguageModel, LensNorm};
 pub use spec::{Dtype, Precision, Spec};
 pub use template::{Chat, Date, Message, Role};
-pub use tokenizer::{Tokens, Wrap};
+pub use tokenizer::{Tokenizer, Tokens, Wrap};

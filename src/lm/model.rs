@@ -78,6 +78,11 @@ impl LanguageModel {
         self.decoder.device()
     }
 
+    /// Text to tokens and back; unlike the model it may be used by several threads at once.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// The forward pass, for callers that want gradients.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
+use rayon::prelude::*;
 use serde::Serialize;
 use tch::Tensor;
 
 use super::batches::{self, Batches};
 use super::stories::{self, Story};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel};
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Tokenizer};
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Wrap;
@@ -68,7 +69,7 @@ pub fn run(
     batches: &mut dyn Batches,
 ) -> Result<Vec<Table>> {
     let stories = stories::rows(stories)?;
-    let rows = tokenize(params, chat, &stories, model)?;
+    let rows = tokenize(params, chat, &stories, model.tokenizer())?;
     let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
     let mut done = 0;
@@ -187,20 +188,21 @@ struct Row<'a> {
     pooled: Range<usize>,
 }
 
-/// The stories that are long enough, as tokens.
+/// The stories that are long enough, as tokens; on all cores.
 fn tokenize<'a>(
     params: &Params,
     chat: Chat,
     stories: &'a [Story],
-    model: &LanguageModel,
+    tokenizer: &Tokenizer,
 ) -> Result<Vec<Row<'a>>> {
-    let mut rows = Vec::with_capacity(stories.len());
-    for story in stories {
-        let tokens = model.encode_wrapped(&story.text, params.wrap, chat).with_context(|| name(story))?;
-        let Some(pooled) = pooled(params, tokens.text).with_context(|| name(story))? else { continue };
-        rows.push(Row { story, ids: tokens.ids, pooled });
-    }
-    Ok(rows)
+    let row = |story: &'a Story| -> Result<Option<Row<'a>>> {
+        let tokens = tokenizer.encode_wrapped(&story.text, params.wrap, chat).with_context(|| name(story))?;
+        let pooled = pooled(params, tokens.text).with_context(|| name(story))?;
+        Ok(pooled.map(|pooled| Row { story, ids: tokens.ids, pooled }))
+    };
+    // All of them before the first error is looked for: it is the first in the stories' order.
+    let rows: Vec<Result<Option<Row>>> = stories.par_iter().map(row).collect();
+    rows.into_iter().filter_map(Result::transpose).collect()
 }
 
 /// Which tokens are pooled of a text that became the tokens `text`; `None` if the story is left out.
