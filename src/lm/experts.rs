@@ -51,6 +51,21 @@ impl Router {
 }
 
 impl Experts {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Experts {
+        let Router { weight, norm, input_scale, expert_scale, active, normalized } = &self.router;
+        let moved = |x: &Option<Tensor>| x.as_ref().map(|x| x.to_device(device));
+        let router = Router {
+            weight: weight.to_device(device),
+            norm: norm.as_ref().map(|norm| norm.on(device)),
+            input_scale: moved(input_scale),
+            expert_scale: moved(expert_scale),
+            active: *active,
+            normalized: *normalized,
+        };
+        Experts { router, each: self.each.iter().map(|mlp| mlp.on(device)).collect() }
+    }
+
     /// The weighted sum of the experts' outputs on `x`, chosen by `seen`; all three are
     /// `[batch, pos, d_model]`. Summed in fp32. The choice crosses to the host, once a block.
     pub fn forward(&self, x: &Tensor, seen: &Tensor) -> Tensor {

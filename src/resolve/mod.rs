@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
-use crate::config::{self, Asked, Experiment, ModelSource, SourceKind};
+use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::lm::device::Choice;
-use crate::lm::{Checkpoint, Dtype, Precision, Spec};
+use crate::lm::{Checkpoint, Dtype, Held, Spec};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
@@ -47,6 +47,7 @@ pub struct Model {
     pub dtype: Dtype,
     /// The type of activations and arithmetic.
     pub compute_dtype: Dtype,
+    pub offload: Offload,
     /// Why that dtype.
     pub dtype_reason: &'static str,
     /// The kept layers, ascending.
@@ -222,6 +223,7 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         snapshot: found.snapshot,
         dtype,
         compute_dtype: model.compute_dtype.unwrap_or(dtype),
+        offload: model.offload,
         dtype_reason: if model.dtype.is_some() {
             "asked for in the experiment file"
         } else {
@@ -290,9 +292,10 @@ impl Model {
         }
     }
 
-    /// In which types it is held and computed.
-    pub fn precision(&self) -> Precision {
-        Precision { weights: self.dtype, compute: self.compute_dtype }
+    /// How it is held and computed.
+    pub fn held(&self) -> Held {
+        let streamed = self.offload == Offload::Layers;
+        Held { weights: self.dtype, compute: self.compute_dtype, streamed }
     }
 
     /// For people: where it is from, and at which commit.
