@@ -4,6 +4,7 @@ pub mod file;
 pub mod generate;
 pub mod likeness;
 pub mod naming;
+pub mod quality;
 pub mod refusal;
 pub mod splitting;
 pub mod template;
