@@ -5,7 +5,7 @@ use std::path::Path;
 use super::problem::{Problem, closest, quoted, suggestion};
 use super::reader::{Chosen, Read, Reader, Reported};
 use super::{Source, SourceKind, Writer, models};
-use crate::stages::stories::{Columns, Generate, Reject, Template};
+use crate::stages::stories::{Columns, Generate, Reject, Several, Template};
 
 /// What texts a source is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -178,7 +178,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             "the prompt",
             &prompt,
             &reader.span_of("prompt"),
-            &["emotion", "topic"],
+            &["emotion", "topic", "person", "count"],
             purpose,
         ) {
             Some(problem) => reader.wrong(problem),
@@ -186,7 +186,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
         }
     });
     let system = reader.text("system").and_then(|system| {
-        match placeholders(&system).find(|name| ["emotion", "topic"].contains(name)) {
+        match placeholders(&system).find(|name| ["emotion", "topic", "person", "count"].contains(name)) {
             None => Ok(system.clone()),
             Some(name) => {
                 let message = format!("`{{{name}}}` is not filled in in `system`");
@@ -194,6 +194,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             }
         }
     });
+    let several = several(reader, per_topic, &prompt);
     let reject = reader.inner("reject").and_then(|table| {
         let names_emotion = if purpose == For::Neutral { Ok(false) } else { table.boolean("names_emotion") };
         let (min_tokens, attempts) = (table.integer("min_tokens"), table.integer("attempts"));
@@ -206,7 +207,14 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
                     .hint("lower `min_tokens` or raise `max_new_tokens`"),
             );
         }
-        Ok(Reject { names_emotion: names_emotion?, min_tokens: min_tokens?, attempts: attempts? })
+        let (refusals, near_duplicate) = (table.boolean("refusals"), table.maybe_number("near_duplicate"));
+        Ok(Reject {
+            names_emotion: names_emotion?,
+            min_tokens: min_tokens?,
+            attempts: attempts?,
+            refusals: refusals?,
+            near_duplicate: near_duplicate?,
+        })
     });
     Ok(Generate {
         topics: topics?,
@@ -217,8 +225,42 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
         top_k: top_k?,
         prompt: prompt?,
         system: system?,
+        several: several?,
         reject: reject?,
     })
+}
+
+/// Several texts in a reply; `None`: one.
+fn several(reader: &Reader<'_>, per_topic: Read<usize>, prompt: &Read<String>) -> Read<Option<Several>> {
+    let (per_reply, separator) = (reader.integer("per_reply"), separator(reader));
+    let per_reply = per_reply?;
+    if let Ok(per_topic) = per_topic
+        && per_reply > per_topic
+    {
+        let message = format!("a reply cannot hold {per_reply} texts when `per_topic` is {per_topic}");
+        let hint = "lower `per_reply` or raise `per_topic`: a reply is about one emotion and topic";
+        return reader.wrong(Problem::at(reader.span_of("per_reply"), message).hint(hint));
+    }
+    if let Ok(prompt) = prompt
+        && per_reply > 1
+        && placeholders(prompt).all(|name| name != "count")
+    {
+        let message = format!("`per_reply` = {per_reply}, but the prompt does not contain `{{count}}`");
+        let hint = "ask for \"{count} stories\" and for the separator, such as \"put --- on a line of its own \
+                    between two stories\"";
+        return reader.wrong(Problem::at(reader.span_of("prompt"), message).hint(hint));
+    }
+    Ok((per_reply > 1).then_some(Several { per_reply, separator: separator? }))
+}
+
+fn separator(reader: &Reader<'_>) -> Read<String> {
+    let separator = reader.filled("separator")?;
+    if !separator.trim().is_empty() && separator.lines().count() == 1 {
+        return Ok(separator.trim().to_string());
+    }
+    let message = format!("`separator` is {}, which is no line of text", quoted(&separator));
+    let problem = Problem::at(reader.span_of("separator"), message);
+    reader.wrong(problem.hint("it stands on one line of its own between two texts, such as \"---\""))
 }
 
 fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {

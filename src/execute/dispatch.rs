@@ -12,7 +12,7 @@ use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::resolve::{Model, Resolved};
 use crate::stages::analysis::VectorSet;
-use crate::stages::stories::{file, generate, template};
+use crate::stages::stories::{file, generate, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lookup, Store};
@@ -105,14 +105,15 @@ impl<'a> Lane<'a> {
             }
             Work::Generate { source, items, seed, chat } => {
                 let writer = self.resolved.models[node.model.expect("a writer")].identity;
-                let seeds = generate::Seeds { run: *seed, writer: writer.to_string() };
+                let seeds = writing::Seeds { run: *seed, writer: writer.to_string() };
                 let items = &items[unit.stories.clone()];
                 let memory = Memory::Generation {
                     rows: items.len().min(generate::BATCH),
                     max_new_tokens: source.max_new_tokens,
                 };
                 let model = self.model(node, memory)?;
-                one("stories", generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?)
+                let written = generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?;
+                Ok(vec![written_tables(written)])
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
@@ -193,6 +194,11 @@ pub fn piece(node: &Node) -> &'static str {
         "neutral" | "vectors" => "layers",
         _ => "steps",
     }
+}
+
+/// The tables of a unit of written stories.
+fn written_tables(written: writing::Written) -> Tables {
+    vec![("stories".to_string(), written.stories), ("rejected".to_string(), written.rejected)]
 }
 
 /// Names of models and sources are not in keys, so they are not in artifacts either: results put them back.

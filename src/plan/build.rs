@@ -12,7 +12,7 @@ use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Item, Reject, file, generate, template};
+use crate::stages::stories::{Columns, Item, Reject, Several, file, generate, template, writing};
 use crate::stages::vectors::{Center, Denoise};
 use crate::stages::{activations, vectors};
 
@@ -61,6 +61,8 @@ struct GenerateParams<'a> {
     prompt: &'a str,
     system: &'a str,
     chat: Chat,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    several: Option<&'a Several>,
     reject: &'a Reject,
 }
 
@@ -269,7 +271,7 @@ impl<'a> Builder<'a> {
                 _ => continue,
             };
             let shard = self.variants[variant].shard;
-            let items = rounds::order(generate::items(source, texts.emotions), texts.n_emotions(), shard);
+            let items = rounds::order(writing::items(source, texts.emotions), texts.n_emotions(), shard);
             let units = shards(self.ranges(&texts, items.len(), shard), |range| {
                 let params = GenerateParams {
                     stories: &items[range],
@@ -281,6 +283,7 @@ impl<'a> Builder<'a> {
                     prompt: &source.prompt,
                     system: &source.system,
                     chat,
+                    several: source.several.as_ref(),
                     reject: &source.reject,
                 };
                 let numerics = Some(self.numerics(writer, None));

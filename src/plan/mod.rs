@@ -36,6 +36,19 @@ pub struct Node {
     pub units: Vec<Unit>,
 }
 
+impl Node {
+    /// The name without the settings of a sweep.
+    pub fn base(&self) -> &str {
+        self.name.split('~').next().unwrap_or_default()
+    }
+
+    /// The settings of a sweep on which it depends: `from_token` and `50`.
+    pub fn axes(&self) -> Vec<(String, String)> {
+        let settings = self.name.split('~').skip(1).filter_map(|setting| setting.split_once('='));
+        settings.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
+    }
+}
+
 /// The smallest thing that is stored: one shard of stories, or one layer of something.
 #[derive(Clone, Debug)]
 pub struct Unit {

@@ -104,11 +104,10 @@ impl Plan {
     /// What a unit has under a key.
     fn values(&self, id: UnitId, key: Key) -> Vec<String> {
         let (node, unit) = (&self.nodes[id.node], self.unit(id));
-        let mut settings = node.name.split('~');
-        let parts: Vec<&str> = settings.next().unwrap_or_default().split('/').collect();
+        let parts: Vec<&str> = node.base().split('/').collect();
         let text = |text: &&str| text.to_string();
         match key {
-            Key::Variant => settings.map(String::from).collect(),
+            Key::Variant => node.axes().iter().map(|(axis, value)| format!("{axis}={value}")).collect(),
             Key::Layer => unit.layer.iter().map(usize::to_string).collect(),
             Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
             // An analysis by its kind and by its name.
