@@ -19,7 +19,7 @@ use graph::Language;
 use show_plan::Show;
 
 use crate::config::problem::Problems;
-use crate::config::{Experiment, ModelSource};
+use crate::config::{Experiment, ModelSource, SourceKind};
 use crate::execute::{self, Outcome};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
@@ -375,8 +375,7 @@ fn prepare(
     progress: &dyn Progress,
 ) -> Result<Prepared> {
     let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
-    if access == Access::Write && checked.models.iter().any(|m| matches!(m.source, ModelSource::Repo { .. }))
-    {
+    if access == Access::Write && asks_hub(&checked) {
         libtorch::load(); // so that the hub is asked once
     }
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
@@ -392,6 +391,13 @@ fn prepare(
     let limit = limit.stories.map(|n| n as usize);
     let plan = plan::build_limited(&resolved, limit);
     Ok(Prepared { resolved, plan, store, results, limit })
+}
+
+/// Whether any part of the experiment is on the hub.
+fn asks_hub(experiment: &Experiment) -> bool {
+    let mut sources = experiment.stories.iter().map(|source| &source.kind).chain(&experiment.neutral);
+    experiment.models.iter().any(|model| matches!(model.source, ModelSource::Repo { .. }))
+        || sources.any(|kind| matches!(kind, SourceKind::Dataset(_)))
 }
 
 fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {

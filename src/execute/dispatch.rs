@@ -12,7 +12,7 @@ use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::resolve::{Model, Resolved};
 use crate::stages::analysis::VectorSet;
-use crate::stages::stories::{file, generate, template};
+use crate::stages::stories::{generate, template};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lookup, Store};
@@ -77,9 +77,9 @@ impl<'a> Lane<'a> {
 
     /// An error if a file that the node reads is not what its keys say.
     fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
-        if let Work::File { path, .. } = &node.work {
-            let mut files = self.resolved.files.values().filter(|file| file.path == *path);
-            files.try_for_each(|file| file.ensure_unchanged(store))?;
+        if let Work::File(read) = &node.work {
+            let mut files = self.resolved.files.values().filter(|pinned| pinned.files.paths == read.paths);
+            files.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
         }
         node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))
     }
@@ -99,9 +99,7 @@ impl<'a> Lane<'a> {
             Work::Template { source, items } => {
                 one("stories", template::run(source, &items[unit.stories.clone()])?)
             }
-            Work::File { path, columns, emotions } => {
-                one("stories", file::run(path, columns, emotions.as_deref(), unit.stories.clone())?)
-            }
+            Work::File(files) => one("stories", files.run(unit.stories.clone())?),
             Work::Generate { source, items, seed, chat } => {
                 let writer = self.resolved.models[node.model.expect("a writer")].identity;
                 let seeds = generate::Seeds { run: *seed, writer: writer.to_string() };

@@ -71,6 +71,17 @@ struct FileParams<'a> {
 }
 
 #[derive(Serialize)]
+struct FilesParams<'a> {
+    files: &'a [Digest],
+    columns: &'a Columns,
+    emotions: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_per_emotion: Option<usize>,
+    first: usize,
+    count: usize,
+}
+
+#[derive(Serialize)]
 struct ActivationParams {
     layer: usize,
     from_token: usize,
@@ -166,7 +177,7 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
         let each = match &source.kind {
             SourceKind::Template(template) => template.passages.len(),
             SourceKind::Generate { params, .. } => params.topics.len() * params.per_topic,
-            SourceKind::File { .. } => {
+            SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 return Some(format!("stories/{}: a file is taken whole", source.name));
             }
         };
@@ -215,25 +226,22 @@ impl<'a> Builder<'a> {
                 });
                 self.push(name, Work::Template { source: source.clone(), items }, None, units);
             }
-            SourceKind::File { columns, .. } => {
+            SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 let pinned = &self.resolved.files[texts.name];
-                let shard = self.resolved.experiment.shard;
+                let (shard, read) = (self.resolved.experiment.shard, &pinned.files);
+                let (columns, emotions) = (&read.columns, texts.emotions);
                 let units = shards(rounds::shards(pinned.rows, 1, shard, None), |range| {
-                    let params = FileParams {
-                        file: pinned.digest,
-                        columns,
-                        emotions: texts.emotions,
-                        first: range.start,
-                        count: range.len(),
-                    };
+                    let (first, count) = (range.start, range.len());
+                    // One file whole is the same stories wherever it is from.
+                    if let ([file], None) = (pinned.digests.as_slice(), read.limit_per_emotion) {
+                        let params = FileParams { file: *file, columns, emotions, first, count };
+                        return key("stories/file", file::VERSION, &params, &[], None, None);
+                    }
+                    let (files, limit_per_emotion) = (&pinned.digests, read.limit_per_emotion);
+                    let params = FilesParams { files, columns, emotions, limit_per_emotion, first, count };
                     key("stories/file", file::VERSION, &params, &[], None, None)
                 });
-                let work = Work::File {
-                    path: pinned.path.clone(),
-                    columns: columns.clone(),
-                    emotions: texts.emotions.map(<[String]>::to_vec),
-                };
-                self.push(name, work, None, units);
+                self.push(name, Work::File(read.clone()), None, units);
             }
         }
     }

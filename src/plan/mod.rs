@@ -7,14 +7,14 @@ mod rounds;
 mod select;
 
 use std::ops::Range;
-use std::path::PathBuf;
 
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
 use crate::lm::Chat;
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Generate, Item, Template};
+use crate::stages::stories::file::Files;
+use crate::stages::stories::{Generate, Item, Template};
 use crate::stages::{activations, vectors};
 use key::Key;
 
@@ -59,7 +59,7 @@ pub struct UnitId {
 pub enum Work {
     Template { source: Template, items: Vec<Item> },
     Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
-    File { path: PathBuf, columns: Columns, emotions: Option<Vec<String>> },
+    File(Files),
     Activations { params: activations::Params, chat: Chat },
     Neutral(vectors::Params),
     Vectors { params: vectors::Params, emotions: Vec<String>, set: Set },
@@ -87,7 +87,7 @@ impl Work {
     /// The stage's name: the folder of its artifacts, and the first word of its key.
     pub fn stage(&self) -> &'static str {
         match self {
-            Work::Template { .. } | Work::Generate { .. } | Work::File { .. } => "stories",
+            Work::Template { .. } | Work::Generate { .. } | Work::File(_) => "stories",
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",

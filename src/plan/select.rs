@@ -132,8 +132,8 @@ impl Plan {
             Work::Template { items, .. } | Work::Generate { items, .. } => {
                 items[unit.stories.clone()].iter().filter_map(|item| item.emotion.as_deref()).collect()
             }
-            // Which of them is in which shard only the file knows.
-            Work::File { emotions, .. } => emotions.iter().flatten().map(String::as_str).collect(),
+            // Which of them is in which shard only the files know.
+            Work::File(files) => files.emotions.iter().flatten().map(String::as_str).collect(),
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
             Work::Activations { .. } | Work::Neutral(_) | Work::Analysis { .. } => {
                 // All inputs of an analysis are about the same emotions.

@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 mod hub;
+mod stories;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,14 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
-use crate::config::{self, Asked, Experiment, ModelSource, SourceKind};
+use crate::config::{self, Asked, Experiment, ModelSource};
 use crate::lm::device::Choice;
 use crate::lm::{Checkpoint, Dtype, Spec};
-use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
-use crate::stages::stories::{Columns, file};
 use crate::store::Store;
 use hub::{Hub, Snapshot};
+pub use stories::{Pinned, StoryFiles};
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Resolved {
     pub experiment: Experiment,
     pub models: Vec<Model>,
     /// Story files, by the source's name.
-    pub files: BTreeMap<String, StoryFile>,
+    pub files: BTreeMap<String, StoryFiles>,
     pub device: Choice,
 }
 
@@ -55,15 +55,6 @@ pub struct Model {
     files: Vec<(PathBuf, Digest)>,
 }
 
-/// A story file as it is now.
-#[derive(Debug)]
-pub struct StoryFile {
-    pub path: PathBuf,
-    pub digest: Digest,
-    /// Stories in it that the experiment asks for.
-    pub rows: usize,
-}
-
 /// A model that has been found but not yet digested.
 struct Found {
     origin: String,
@@ -80,16 +71,12 @@ pub fn check(asked: &Asked) -> Vec<Problem> {
     let models = asked.models.iter();
     let mut problems: Vec<Problem> =
         models.filter_map(|model| find(asked, model, &hub, Reach::Here).err().flatten()).collect();
-    for StoryPath { path, columns, emotions, span, .. } in story_paths(asked) {
-        if let Err(error) = file::count(path, columns, emotions) {
-            problems.push(Problem::at(span.clone(), format!("{error:#}")));
-        }
-    }
+    problems.extend(stories::check(asked, &hub));
     problems
 }
 
-/// Pins every model, file and the device of `experiment`. Fetches what is small; weights stay on the hub until
-/// [`Model::fetch`]. `offline` opens no socket.
+/// Pins every model, file and the device of `experiment`. Fetches story files and what else is small; weights stay on
+/// the hub until [`Model::fetch`]. `offline` opens no socket.
 ///
 /// # Errors
 /// A [`Problems`] where the experiment file asks for what is not there; else what the hub or the disk said.
@@ -111,16 +98,7 @@ pub fn resolve(
             Err(None) => {}
         }
     }
-    let mut files = BTreeMap::new();
-    for StoryPath { name, path, columns, emotions, span } in story_paths(&experiment.asked()) {
-        match file::count(path, columns, emotions) {
-            Ok(rows) => {
-                let digest = store.digest_file(path)?;
-                files.insert(name.to_string(), StoryFile { path: path.clone(), digest, rows });
-            }
-            Err(error) => problems.push(Problem::at(span.clone(), format!("{error:#}"))),
-        }
-    }
+    let files = stories::pin(&experiment.asked(), &hub, store, progress, &mut problems)?;
     if !problems.is_empty() {
         return Err(experiment.problems(problems).into());
     }
@@ -218,42 +196,12 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
     })
 }
 
-/// A source that is a file.
-struct StoryPath<'a> {
-    name: &'a str,
-    path: &'a PathBuf,
-    columns: &'a Columns,
-    /// `None`: neutral text.
-    emotions: Option<&'a [String]>,
-    span: &'a config::Span,
-}
-
-/// Every source that is a file and whose emotions are known.
-fn story_paths<'a>(asked: &Asked<'a>) -> Vec<StoryPath<'a>> {
-    let emotions = asked.emotions;
-    let told = asked.stories.iter().filter(|_| emotions.is_some());
-    let told = told.map(|source| (source.name.as_str(), &source.kind, &source.span, emotions));
-    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span, None));
-    let files = told.chain(neutral).filter_map(|(name, kind, span, emotions)| match kind {
-        SourceKind::File { path, columns } => Some(StoryPath { name, path, columns, emotions, span }),
-        _ => None,
-    });
-    files.collect()
-}
-
 /// An error if `path` is not what it was when it had the digest `known`: what was made of it since would be stored
 /// under the key of something else.
 fn ensure_unchanged(path: &Path, known: Digest, store: &Store) -> Result<()> {
     let changed = || format!("{} was changed while this run was at work: run it again", path.display());
     ensure!(store.digest_file(path).with_context(changed)? == known, changed());
     Ok(())
-}
-
-impl StoryFile {
-    /// An error if the file is not what it was when the run began.
-    pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
-        ensure_unchanged(&self.path, self.digest, store)
-    }
 }
 
 impl Model {

@@ -16,7 +16,7 @@ use crate::interrupt;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
-use crate::resolve::Resolved;
+use crate::resolve::{Pinned, Resolved};
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
@@ -132,6 +132,8 @@ pub fn write_run(
     struct Run<'a> {
         experiment: &'a crate::config::Experiment,
         models: Vec<RunModel<'a>>,
+        /// Sources of stories that came from the hub.
+        datasets: Vec<RunDataset<'a>>,
         device: RunDevice<'a>,
         versions: Versions,
         nodes: &'a [NodeOutcome],
@@ -163,6 +165,13 @@ pub fn write_run(
         not_read: &'a [&'a str],
     }
     #[derive(Serialize)]
+    struct RunDataset<'a> {
+        source: &'a str,
+        #[serde(flatten)]
+        pinned: &'a Pinned,
+        digests: &'a [Digest],
+    }
+    #[derive(Serialize)]
     struct RunDevice<'a> {
         kind: &'a str,
         name: &'a str,
@@ -181,6 +190,9 @@ pub fn write_run(
         layers: &m.layers,
         not_read: m.spec.names.towers,
     });
+    let datasets = resolved.files.iter().filter_map(|(source, files)| {
+        Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })
+    });
     let device = &resolved.device;
     let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
     if header.ended.is_none() {
@@ -191,6 +203,7 @@ pub fn write_run(
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
+        datasets: datasets.collect(),
         device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
         versions: VERSIONS,
         nodes: &outcome.nodes,

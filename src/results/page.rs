@@ -70,6 +70,12 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             ),
         ));
     }
+    for (source, files) in &resolved.files {
+        if let Some(pinned) = &files.dataset {
+            let at = format!("{} at {}", pinned.repo, &pinned.commit[..pinned.commit.len().min(7)]);
+            facts.push((format!("Stories {source}"), format!("dataset {at}, files: {}", pinned.files.len())));
+        }
+    }
     facts.push(("Emotions".to_string(), resolved.experiment.emotions.join(", ")));
     let activations = &resolved.experiment.activations;
     facts.push((
