@@ -10,6 +10,7 @@ use crate::lm::LanguageModel;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
+use crate::progress::Progress;
 use crate::resolve::{Model, Resolved};
 use crate::stages::analysis::VectorSet;
 use crate::stages::stories::{generate, template};
@@ -20,6 +21,8 @@ use crate::store::{Cost, Lookup, Store};
 /// The device's thread of work: at most one model is loaded at a time.
 pub struct Lane<'a> {
     resolved: &'a Resolved,
+    /// Is told what is loaded.
+    told: Option<&'a dyn Progress>,
     loaded: Option<Loaded>,
 }
 
@@ -35,9 +38,9 @@ struct Loaded {
 type Tables = Vec<(String, Table)>;
 
 impl<'a> Lane<'a> {
-    /// A lane on the resolved device, with no model loaded.
-    pub fn new(resolved: &'a Resolved) -> Lane<'a> {
-        Lane { resolved, loaded: None }
+    /// A lane on the resolved device, with no model loaded. `told` is told of each that is.
+    pub fn new(resolved: &'a Resolved, told: Option<&'a dyn Progress>) -> Lane<'a> {
+        Lane { resolved, told, loaded: None }
     }
 
     /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is `stopped`
@@ -155,6 +158,9 @@ impl<'a> Lane<'a> {
         let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
         memory::check(&model.spec, model.dtype, work, device, room.as_ref()).with_context(load)?;
         if self.loaded.is_none() {
+            if let Some(told) = self.told {
+                told.note(&format!("{}: load {}", model.name, model.shown()));
+            }
             let model = LanguageModel::load(&model.checkpoint, model.dtype, device).with_context(load)?;
             self.loaded = Some(Loaded { index, model, room });
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::absent::{self, denoised, lost_writer};
 use super::key::{Digest, Key};
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, SourceKind, Writer};
@@ -144,7 +145,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         plan.written_stories(model, true);
         plan.readings(model);
     }
-    Plan { nodes: plan.nodes }
+    Plan { nodes: plan.nodes, absent: absent::absent(resolved) }
 }
 
 /// A story source, or the neutral text, under the name that its nodes carry.
@@ -198,15 +199,15 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
+    /// Every source of texts that there can be.
     fn sources(&self) -> Vec<Texts<'a>> {
         let experiment = &self.resolved.experiment;
         let stories = experiment.stories.iter();
         let mut all: Vec<_> = stories
             .map(|s| Texts { name: &s.name, kind: &s.kind, emotions: Some(&experiment.emotions) })
             .collect();
-        if let (Some(kind), true) = (&experiment.neutral, experiment.vectors.denoise != Denoise::None) {
-            all.push(Texts { name: NEUTRAL, kind, emotions: None });
-        }
+        all.extend(denoised(experiment).map(|kind| Texts { name: NEUTRAL, kind, emotions: None }));
+        all.retain(|texts| lost_writer(self.resolved, texts.kind).is_none());
         all
     }
 
@@ -300,6 +301,9 @@ impl<'a> Builder<'a> {
         }
         for texts in self.sources().iter().filter(|t| t.name != NEUTRAL) {
             let read = self.activations(model, texts.name);
+            if neutral.is_none() && denoised(experiment).is_some() {
+                continue; // the model that was to write it is not there
+            }
             let vectors = self.vectors(model, texts.name, read, neutral);
             self.analyses(model, texts.name, vectors);
         }
@@ -406,8 +410,7 @@ impl<'a> Builder<'a> {
 
     /// What `model`'s chat template is told.
     fn chat(&self, model: usize) -> Chat {
-        let experiment = &self.resolved.experiment;
-        Chat { date: experiment.date, thinking: experiment.models[model].thinking }
+        Chat { date: self.resolved.experiment.date, thinking: self.resolved.models[model].thinking }
     }
 
     fn set(&self, reader: &Model, source: &str) -> Set {

@@ -1,6 +1,7 @@
 //! The plan: nodes in topological order, each unit with its key. A pure function of the resolved experiment;
 //! knows nothing of what is stored.
 
+mod absent;
 mod build;
 pub mod key;
 mod rounds;
@@ -8,6 +9,7 @@ mod select;
 
 use std::ops::Range;
 
+pub use absent::Absent;
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
@@ -22,6 +24,8 @@ use key::Key;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub nodes: Vec<Node>,
+    /// What it was made without, because a model cannot be had.
+    pub absent: Vec<Absent>,
 }
 
 /// One line of the plan: a stage applied to one set of inputs.

@@ -96,13 +96,14 @@ fn wanted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Wanted<'a>> {
     })
 }
 
-/// What is wrong with the files that an experiment asks for. A dataset that is not on this machine yet is no problem.
-pub(super) fn check(asked: &Asked, hub: &Arc<Hub>) -> Vec<Problem> {
+/// What is wrong with the files that an experiment asks for; `None`: datasets are not looked at. One that is not on this
+/// machine yet is no problem.
+pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>) -> Vec<Problem> {
     let check = |source: Wanted| {
         let paths = match source.place {
             Place::Here(path) => vec![path.clone()],
             Place::Hub(data) => {
-                let snapshot = hub.cached_dataset(&data.repo, &data.revision).ok()?;
+                let snapshot = hub?.cached_dataset(&data.repo, &data.revision).ok()?;
                 match matching(data, &snapshot) {
                     Ok(names) => snapshot.paths(&names)?,
                     Err(problem) => return Some(problem),

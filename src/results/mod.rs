@@ -115,7 +115,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
     }
-    let key = report_key(resolved, &present(plan, store));
+    let key = report_key(resolved, plan, &present(plan, store));
     crate::report::write(&page::report(&shown, key)?, dir)
 }
 
@@ -311,13 +311,13 @@ fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
     read.map(|node| (node, there(node))).collect()
 }
 
-/// What the report shows: every artifact that is there, and every word of the experiment that is printed.
-fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
+/// What the report shows: every artifact that is there, what is missing, and every word of the experiment that is printed.
+fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) -> Key {
     let there = present.iter().flat_map(|(node, there)| {
         node.units.iter().zip(there).map(move |(u, there)| (&node.name, u.key, there))
     });
     let experiment = &resolved.experiment;
-    let shown = format!(
+    let mut shown = format!(
         "{REPORT_VERSION} {} {:?} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         experiment.name,
@@ -325,13 +325,16 @@ fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
         experiment.analysis.iter().map(|a| (&a.name, &a.kind)).collect::<Vec<_>>(),
         there.collect::<Vec<_>>()
     );
+    for absent in &plan.absent {
+        shown.push_str(&format!(" {:?}", (&absent.name, &absent.why)));
+    }
     Digest::of(shown.as_bytes())
 }
 
 /// The report's key, and whether `dir` has what was made for it: the page, and every table and set of vectors.
 pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
     let present = present(plan, store);
-    let key = report_key(resolved, &present);
+    let key = report_key(resolved, plan, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),

@@ -70,6 +70,9 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             ),
         ));
     }
+    for absent in &shown.plan.absent {
+        facts.push((format!("Missing: {}", absent.name), absent.why.clone()));
+    }
     for (source, files) in &resolved.files {
         if let Some(pinned) = &files.dataset {
             let at = format!("{} at {}", pinned.repo, &pinned.commit[..pinned.commit.len().min(7)]);

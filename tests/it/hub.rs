@@ -4,7 +4,7 @@ mod datasets;
 mod faults;
 mod gemma4;
 mod refusals;
-mod server;
+pub mod server;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
