@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use globset::{GlobBuilder, GlobMatcher};
+
 use super::problem::{Problem, closest, quoted, suggestion};
 use super::reader::{Chosen, Read, Reader, Reported};
-use super::{Source, SourceKind, Writer, models};
-use crate::stages::stories::{Columns, Generate, Reject, Several, Template};
+use super::{Dataset, Source, SourceKind, Writer, models};
+use crate::stages::stories::{Columns, Generate, Reject, Several, Template, file};
 
 /// What texts a source is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -69,7 +71,7 @@ fn kind(
             }
             served(reader, purpose)
         }
-        _ => dataset(reader, purpose),
+        _ => return Ok((dataset(reader, purpose)?, reader.span_of("repo"))),
     };
     if !chosen.kind.supported {
         let kinds = if purpose == For::Neutral { super::keys::NEUTRAL } else { super::keys::STORIES };
@@ -264,15 +266,14 @@ fn separator(reader: &Reader<'_>) -> Read<String> {
 }
 
 fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {
-    const FORMATS: [&str; 3] = ["parquet", "jsonl", "csv"];
     let written = reader.filled("path")?;
-    let path = project.join(&written);
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    if extension.is_some_and(|extension| FORMATS.contains(&extension.as_str())) {
-        return Ok(path);
+    match file::refused(&written) {
+        None => Ok(project.join(&written)),
+        Some(why) => {
+            let problem = Problem::at(reader.span_of("path"), format!("{} {why}", quoted(&written)));
+            reader.wrong(problem.hint(file::KNOWN))
+        }
     }
-    let problem = Problem::at(reader.span_of("path"), format!("{} is of no known format", quoted(&written)));
-    reader.wrong(problem.hint("known formats, by the file's ending: .parquet, .jsonl, .csv"))
 }
 
 fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
@@ -294,12 +295,51 @@ fn served(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     model.and(params).and(Err(Reported))
 }
 
-/// A source on the hub; what is read is only checked.
+/// Files of a repository on the hub.
 fn dataset(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     let (repo, revision) = (models::repo(reader), models::revision(reader));
-    let (files, columns) = (reader.filled("files"), columns(reader, purpose));
+    let (files, columns) =
+        (reader.filled("files").and_then(|files| glob(reader, files)), columns(reader, purpose));
     let limit = if purpose == For::Neutral { Ok(None) } else { reader.maybe_integer("limit_per_emotion") };
-    repo.and(revision).and(files).and(columns).and(limit).and(Err(Reported))
+    Ok(SourceKind::Dataset(Dataset {
+        repo: repo?,
+        revision: revision?.unwrap_or_else(|| "main".into()),
+        files: files?,
+        columns: columns?,
+        limit_per_emotion: limit?,
+        files_span: reader.span_of("files"),
+    }))
+}
+
+/// A glob of files of a repository, if it is one and does not ask for what cannot be read.
+fn glob(reader: &Reader<'_>, files: String) -> Read<String> {
+    let at = |message: String| Problem::at(reader.span_of("files"), message);
+    if let Err(error) = matcher(&files) {
+        let problem = at(format!("{} is no glob: {}", quoted(&files), error.kind()));
+        return reader
+            .wrong(problem.hint("such as \"data/*.parquet\"; `**` crosses folders, `*` and `?` do not"));
+    }
+    if files.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+        let problem = at(format!("{} leads out of the repository", quoted(&files)));
+        return reader
+            .wrong(problem.hint("files are named from the repository's top, such as \"data/*.parquet\""));
+    }
+    let ending = files.rsplit(['/', '.']).next().unwrap_or_default();
+    let plain = files.rsplit('/').next().is_some_and(|name| name.contains('.'))
+        && ending.chars().all(|character| character.is_ascii_alphanumeric());
+    match file::refused(&files).filter(|_| plain) {
+        Some(why) => reader.wrong(at(format!("{} {why}", quoted(&files))).hint(CONVERTED)),
+        None => Ok(files),
+    }
+}
+
+/// What to do about files of a dataset that cannot be read.
+pub const CONVERTED: &str = "name .parquet, .jsonl or .csv files; of many datasets the hub itself keeps a Parquet copy: \
+                             `revision = \"refs/convert/parquet\"`";
+
+/// Whether a glob means a file, by the names of both: `*` and `?` stay within a folder, `**` does not.
+pub fn matcher(files: &str) -> Result<GlobMatcher, globset::Error> {
+    Ok(GlobBuilder::new(files).literal_separator(true).build()?.compile_matcher())
 }
 
 fn is_variable(name: &str) -> bool {

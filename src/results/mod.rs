@@ -18,7 +18,7 @@ use crate::interrupt;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
-use crate::resolve::Resolved;
+use crate::resolve::{Pinned, Resolved};
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
@@ -125,7 +125,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         replace(&vectors_file(dir, set), &bytes)?;
     }
     stories::write(&shown, dir)?;
-    let key = report_key(resolved, &present(plan, store));
+    let key = report_key(resolved, plan, &present(plan, store));
     crate::report::write(&page::report(&shown, key)?, dir)
 }
 
@@ -142,6 +142,8 @@ pub fn write_run(
     struct Run<'a> {
         experiment: &'a crate::config::Experiment,
         models: Vec<RunModel<'a>>,
+        /// Sources of stories that came from the hub.
+        datasets: Vec<RunDataset<'a>>,
         device: RunDevice<'a>,
         versions: Versions,
         nodes: &'a [NodeOutcome],
@@ -174,6 +176,13 @@ pub fn write_run(
         not_read: &'a [&'a str],
     }
     #[derive(Serialize)]
+    struct RunDataset<'a> {
+        source: &'a str,
+        #[serde(flatten)]
+        pinned: &'a Pinned,
+        digests: &'a [Digest],
+    }
+    #[derive(Serialize)]
     struct RunDevice<'a> {
         kind: &'a str,
         name: &'a str,
@@ -193,6 +202,9 @@ pub fn write_run(
         layers: &m.layers,
         not_read: m.spec.names.towers,
     });
+    let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
+        Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })
+    });
     let device = &resolved.device;
     let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
     if header.ended.is_none() {
@@ -203,6 +215,7 @@ pub fn write_run(
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
+        datasets: datasets.collect(),
         device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
         versions: VERSIONS,
         nodes: &outcome.nodes,
@@ -331,13 +344,13 @@ fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
     read.map(|node| (node, there(node))).collect()
 }
 
-/// What the report shows: every artifact that is there, and every word of the experiment that is printed.
-fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
+/// What the report shows: every artifact that is there, what is missing, and every word of the experiment that is printed.
+fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) -> Key {
     let there = present.iter().flat_map(|(node, there)| {
         node.units.iter().zip(there).map(move |(u, there)| (&node.name, u.key, there))
     });
     let experiment = &resolved.experiment;
-    let shown = format!(
+    let mut shown = format!(
         "{REPORT_VERSION} {} {:?} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         experiment.name,
@@ -345,6 +358,9 @@ fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
         experiment.analysis.iter().map(|a| (&a.name, &a.kind)).collect::<Vec<_>>(),
         there.collect::<Vec<_>>()
     );
+    for absent in &plan.absent {
+        shown.push_str(&format!(" {:?}", (&absent.name, &absent.why)));
+    }
     Digest::of(shown.as_bytes())
 }
 
@@ -352,7 +368,7 @@ fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
 /// stories.
 pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
     let present = present(plan, store);
-    let key = report_key(resolved, &present);
+    let key = report_key(resolved, plan, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),

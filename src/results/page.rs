@@ -74,6 +74,15 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             ),
         ));
     }
+    for absent in &shown.plan.absent {
+        facts.push((format!("Missing: {}", absent.name), absent.why.clone()));
+    }
+    for (source, files) in resolved.story_files() {
+        if let Some(pinned) = &files.dataset {
+            let at = format!("{} at {}", pinned.repo, &pinned.commit[..pinned.commit.len().min(7)]);
+            facts.push((format!("Stories {source}"), format!("dataset {at}, files: {}", pinned.files.len())));
+        }
+    }
     facts.push(("Emotions".to_string(), resolved.experiment.emotions.join(", ")));
     if !resolved.experiment.sweep.is_empty() {
         facts.push(("Sweep".to_string(), sweep(&resolved.experiment.sweep)));

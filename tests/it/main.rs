@@ -11,6 +11,7 @@ mod keys;
 mod kills;
 mod lease;
 mod lm;
+mod models;
 mod plan;
 mod program;
 mod project;

@@ -11,7 +11,7 @@ pub static STORIES: &[Kind] = &[
     Kind { name: "file", table: &FILE, supported: true },
     Kind { name: "ollama", table: &OLLAMA, supported: false },
     Kind { name: "openai", table: &OPENAI, supported: false },
-    Kind { name: "dataset", table: &DATASET, supported: false },
+    Kind { name: "dataset", table: &DATASET, supported: true },
 ];
 
 /// The kinds of neutral text.
@@ -21,7 +21,7 @@ pub static NEUTRAL: &[Kind] = &[
     Kind { name: "file", table: &NEUTRAL_FILE, supported: true },
     Kind { name: "ollama", table: &NEUTRAL_OLLAMA, supported: false },
     Kind { name: "openai", table: &NEUTRAL_OPENAI, supported: false },
-    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: false },
+    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: true },
 ];
 
 static TEMPLATE: Table = Table {
@@ -290,8 +290,14 @@ static NEUTRAL_OPENAI: Table = Table {
 const PATH: Key =
     key("path", Type::Text, Required, "A `.parquet`, `.jsonl` or `.csv` file, relative to the project.");
 const REPO: Key = key("repo", Type::Text, Required, "A dataset repository on the hub, `owner/name`.");
-const DATASET_REVISION: Key = key("revision", Type::Text, Is("\"main\""), "Branch, tag or commit.");
-const FILES: Key = key("files", Type::Text, Required, "Which of its files, as a glob.");
+const DATASET_REVISION: Key = key(
+    "revision",
+    Type::Text,
+    Is("\"main\""),
+    "Branch, tag or commit; resolved to a commit, which the run records.",
+);
+const FILES: Key =
+    key("files", Type::Text, Required, "Which of its `.parquet`, `.jsonl` and `.csv` files, as a glob.");
 const COLUMNS_KEY: Key = key("columns", Type::Table(&COLUMNS), Is("{}"), "Which column holds what.");
 const NEUTRAL_COLUMNS_KEY: Key =
     key("columns", Type::Table(&NEUTRAL_COLUMNS), Is("{}"), "Which column holds what.");
@@ -331,7 +337,7 @@ static DATASET: Table = Table {
         DATASET_REVISION,
         FILES,
         COLUMNS_KEY,
-        key("limit_per_emotion", at_least(1), Said("all"), "At most so many stories of each emotion."),
+        key("limit_per_emotion", at_least(1), Said("all"), "The first so many stories of each emotion."),
     ],
 };
 

@@ -26,8 +26,19 @@ impl Flip {
     }
 }
 
-/// Keys that need a hub: `tests/it/hub.rs` shows that only the files count, wherever they are from.
-const ON_THE_HUB: [&str; 2] = ["models.<name> repo", "models.<name> revision"];
+/// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
+/// are from, and which stories of them.
+const ON_THE_HUB: [&str; 9] = [
+    "models.<name> repo",
+    "models.<name> revision",
+    "stories.<name>.dataset repo",
+    "stories.<name>.dataset revision",
+    "stories.<name>.dataset files",
+    "stories.<name>.dataset limit_per_emotion",
+    "neutral.dataset repo",
+    "neutral.dataset revision",
+    "neutral.dataset files",
+];
 
 /// Fails where the registry has a key that no flip is about, or a flip a key that the registry has not.
 pub fn every_key_is_told_of() {
