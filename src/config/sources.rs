@@ -346,3 +346,27 @@ fn is_variable(name: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || character == '_';
     !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.chars().all(fits)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_stays_within_a_folder_unless_it_says_otherwise() {
+        for (files, yes, no) in [
+            ("data/*.csv", "data/a.csv", "data/more/a.csv"),
+            ("*.csv", "a.csv", "data/a.csv"),
+            ("data/?.csv", "data/a.csv", "data/ab.csv"),
+            ("a?b.csv", "a-b.csv", "a/b.csv"),
+            ("**/*.csv", "data/more/a.csv", "data/a.jsonl"),
+            ("data/**", "data/more/a.csv", "other/a.csv"),
+            ("data/**/a.csv", "data/a.csv", "data/b.csv"),
+            ("{train,test}-[0-9].csv", "test-1.csv", "test-a.csv"),
+            ("A.csv", "A.csv", "a.csv"),
+        ] {
+            let matcher = matcher(files).unwrap();
+            assert!(matcher.is_match(yes), "{files} {yes}");
+            assert!(!matcher.is_match(no), "{files} {no}");
+        }
+    }
+}

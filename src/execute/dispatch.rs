@@ -103,7 +103,11 @@ impl<'a> Lane<'a> {
             Work::Template { source, items } => {
                 one("stories", template::run(source, &items[unit.stories.clone()])?)
             }
-            Work::File(files) => one("stories", files.run(unit.stories.clone())?),
+            Work::File(files) => {
+                let ranges: Vec<_> = units.iter().map(|unit| unit.stories.clone()).collect();
+                let tables = files.run(&ranges)?.into_iter();
+                Ok(tables.map(|table| vec![("stories".to_string(), table)]).collect())
+            }
             Work::Generate { source, items, seed, chat } => {
                 let writer = self.resolved.models[node.model.expect("a writer")].identity;
                 let seeds = writing::Seeds { run: *seed, writer: writer.to_string() };
@@ -188,7 +192,8 @@ pub fn provenance(model: &Model) -> Vec<(String, String)> {
 
 /// Pieces of work in a group, for progress.
 pub fn pieces(node: &Node, group: &[usize]) -> usize {
-    node.units[group[0]].stories.len().max(1)
+    let shards = if matches!(node.work, Work::File(_)) { group } else { &group[..1] };
+    shards.iter().map(|&unit| node.units[unit].stories.len()).sum::<usize>().max(1)
 }
 
 /// What a piece is.

@@ -1,5 +1,8 @@
 //! Whole runs, in process: what runs, what is cached, what is left.
 
+use emoflow::plan::key::Digest;
+use emoflow::store::{Lookup, Store};
+
 use crate::project::Project;
 
 const EXPERIMENT: &str = r#"
@@ -324,4 +327,41 @@ fn the_experiment_of_the_readme_runs() {
     assert_eq!(ran.code, 0, "{}", ran.out);
     assert_eq!(ran.out, "ran 11, cached 0, failed 0\n");
     assert!(project.path("results/first/report.html").is_file());
+}
+
+#[test]
+fn a_file_of_many_shards_is_stored_in_its_order_whatever_is_missing_of_it() {
+    let project = Project::new(
+        "name = \"exp\"\nshard = 2\n[models.demo]\npath = \"{demo}\"\n[emotions]\nwords = [\"happy\", \"sad\"]\n\
+         [stories.told.file]\npath = \"told.csv\"\n",
+    );
+    // More shards than one reading gives; every third row is of another emotion.
+    let emotion = |row: usize| ["happy", "bored", "sad"][row % 3];
+    let rows: String = (0..300).map(|row| format!("{},story {row}\n", emotion(row))).collect();
+    std::fs::write(project.path("told.csv"), format!("emotion,text\n{rows}")).unwrap();
+    let expected: Vec<String> =
+        (0..300).filter(|row| row % 3 != 1).map(|row| format!("story {row}")).collect();
+    let run = || {
+        let ran = project.run(&["--only", "stories/told"]);
+        assert_eq!((ran.code, ran.names("ran")), (0, vec!["stories/told"]));
+        let text = std::fs::read(project.path("results/exp/run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let keys = run["plan"][0][1].as_array().unwrap().iter();
+        let keys: Vec<Digest> = keys.map(|key| key.as_str().unwrap().parse().unwrap()).collect();
+        assert_eq!(keys.len(), 100);
+        let store = Store::open(project.path("cache")).unwrap();
+        let mut texts = Vec::new();
+        for key in &keys {
+            let Lookup::Hit(entry) = store.lookup("stories", key).unwrap() else { panic!("no {key}") };
+            texts.extend(entry.read("stories").unwrap().str("text").unwrap().to_vec());
+        }
+        assert_eq!(texts, expected);
+        (keys, store)
+    };
+    let (keys, store) = run();
+    for key in keys.iter().step_by(7) {
+        let Lookup::Hit(entry) = store.lookup("stories", key).unwrap() else { panic!("no {key}") };
+        std::fs::remove_dir_all(entry.dir()).unwrap();
+    }
+    run();
 }

@@ -70,27 +70,29 @@ impl Files {
         Ok(count)
     }
 
-    /// The stories of `range` among those that [`Files::count`] counts, in the files' order.
+    /// The stories of each of `ranges`, which ascend, among those that [`Files::count`] counts, in the files' order.
     ///
     /// A row whose emotion is not among `emotions` is passed over; emotions are compared without regard to case and
     /// surrounding space, and written as the experiment writes them. A story's index is its row, from 0, counted over
     /// all files.
-    pub fn run(&self, range: Range<usize>) -> Result<Table> {
-        let mut stories = Vec::new();
+    pub fn run(&self, ranges: &[Range<usize>]) -> Result<Vec<Table>> {
+        let end = ranges.last().map_or(0, |range| range.end);
+        let mut stories = vec![Vec::new(); ranges.len()];
         let mut count = 0;
         self.each(&mut |_, story| {
             if let Some(story) = story {
-                if range.contains(&count) {
-                    stories.push(story);
+                let place = ranges.partition_point(|range| range.end <= count);
+                if ranges.get(place).is_some_and(|range| range.contains(&count)) {
+                    stories[place].push(story);
                 }
                 count += 1;
             }
-            if count < range.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if count < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        if count < range.end {
-            bail!("{}: story {} was asked for, but there are {count}", self.shown(), range.end - 1);
+        if count < end {
+            bail!("{}: story {} was asked for, but there are {count}", self.shown(), end - 1);
         }
-        Ok(table(&stories))
+        Ok(stories.iter().map(|stories| table(stories)).collect())
     }
 
     /// Calls `visit` with every row, and with its story if it is one that is meant, until told to stop or until there
@@ -195,11 +197,15 @@ mod tests {
         (folder, path)
     }
 
+    fn one(files: &Files, range: Range<usize>) -> Result<Table> {
+        Ok(files.run(&[range])?.remove(0))
+    }
+
     /// Reads all; the error's whole chain.
     fn read_all(path: &Path) -> Result<Table, String> {
         let files = files(&[path], None);
         let count = files.count().map_err(|e| format!("{e:#}"))?;
-        files.run(0..count).map_err(|e| format!("{e:#}"))
+        one(&files, 0..count).map_err(|e| format!("{e:#}"))
     }
 
     fn parquet(columns: Vec<(&str, ArrayRef)>) -> (tempfile::TempDir, PathBuf) {
@@ -232,9 +238,9 @@ mod tests {
             assert_eq!(table.opt_str("emotion").unwrap(), [Some("sad".into()), Some("happy".into())]);
             assert_eq!(table.opt_str("topic").unwrap(), [None, Some("weather".into())]);
             assert_eq!(table.i32("index").unwrap(), [0, 2]);
-            let second = files(&[&path], None).run(1..2).unwrap();
+            let second = one(&files(&[&path], None), 1..2).unwrap();
             assert_eq!(second.str("story_id").unwrap(), &table.str("story_id").unwrap()[1..]);
-            assert!(files(&[&path], None).run(1..3).is_err());
+            assert!(one(&files(&[&path], None), 1..3).is_err());
         }
     }
 
@@ -242,7 +248,7 @@ mod tests {
     fn neutral_text_takes_every_row_and_needs_no_emotion() {
         let (_folder, path) = file("n.csv", "text\nWater boils.\nIron rusts.\n");
         assert_eq!(neutral(&path).count().unwrap(), 2);
-        let table = neutral(&path).run(0..2).unwrap();
+        let table = one(&neutral(&path), 0..2).unwrap();
         assert_eq!(table.opt_str("emotion").unwrap(), [None, None]);
         let told = Files { emotions: files(&[], None).emotions, ..neutral(&path) };
         assert!(told.count().is_err());
@@ -321,7 +327,7 @@ mod tests {
         );
         let told = |paths: [&Path; 2], limit: usize| {
             let files = files(&paths, Some(limit));
-            let table = files.run(0..files.count().unwrap()).unwrap();
+            let table = one(&files, 0..files.count().unwrap()).unwrap();
             (table.str("text").unwrap().to_vec(), table.i32("index").unwrap().to_vec())
         };
         let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -333,9 +339,10 @@ mod tests {
         assert_eq!((all.last().unwrap().as_str(), rows), ("seven", vec![0, 2, 3, 4, 5, 6]));
         let error = format!("{:#}", files(&[&first, &second], Some(4)).count().unwrap_err());
         assert!(error.contains("b.jsonl") && error.contains("line 4: `story` is null"), "{error}");
-        // A range within.
-        let part = files(&[&first, &second], Some(2)).run(2..4).unwrap();
-        assert_eq!(part.str("text").unwrap(), ["four", "five"]);
+        // Ranges within, with something between them.
+        let parts = files(&[&first, &second], Some(3)).run(&[1..3, 4..6]).unwrap();
+        assert_eq!(parts[0].str("text").unwrap(), ["three", "four"]);
+        assert_eq!(parts[1].str("text").unwrap(), ["six", "seven"]);
     }
 
     /// As published files are: nested columns beside, several row groups, topics that are null.

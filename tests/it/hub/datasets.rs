@@ -235,6 +235,20 @@ fn what_hugging_faces_tools_fetched_of_a_dataset_is_used() {
 }
 
 #[test]
+fn a_mirror_that_lists_names_alone_is_asked_for_each_file() {
+    let (hub, dir) = (hub(), tempfile::tempdir().unwrap());
+    hub.state().names_only = true;
+    succeeds(&run(dir.path(), &hub, EXPERIMENT, &[]), "ran 4,");
+    // Once for its size and digest, once for its bytes.
+    assert_eq!(hub.fetched(), [A, B, A, B]);
+    succeeds(&run(dir.path(), &hub, EXPERIMENT, &[]), "ran 0,");
+    assert_eq!(hub.fetched(), Vec::<String>::new());
+    let output = run(dir.path(), &hub, EXPERIMENT, &["--offline"]);
+    succeeds(&output, "ran 0,");
+    succeeds(&output, "it is not known which files dataset repository tests/stories has at main");
+}
+
+#[test]
 fn a_revision_is_another_content_and_a_limit_takes_the_first_stories() {
     let (hub, dir) = (hub(), tempfile::tempdir().unwrap());
     let dir = dir.path();
