@@ -47,20 +47,10 @@ pub fn section(shown: &Shown) -> Result<Section> {
     let counts = table_figure(
         "texts",
         "What was read",
-        "Words stand between white space; the middle half of the texts has as many as between the quartiles. Too short: \
-         texts without a token at the place where pooling begins, by reader; they are left out. All texts are in \
-         stories/, those thrown away too.",
-        &[
-            "source",
-            "asked for",
-            "kept",
-            "an emotion",
-            "words: least",
-            "quartiles",
-            "median",
-            "most",
-            "too short",
-        ],
+        "An emotion: how many of its stories were kept. Words a text: the median, the quartiles between which the middle \
+         half lies, and the range. Too short: texts without a token at the place where pooling begins, by reader; they \
+         are left out. All texts are in stories/, those thrown away too.",
+        &["source", "asked for", "kept", "an emotion", "words (quartiles)", "range", "too short"],
         counts,
     );
     let caption = format!(
@@ -111,12 +101,10 @@ fn count_row(shown: &Shown, node: &Node, table: &Table, quality: &Quality) -> Re
         spread(&quality.emotions),
     ];
     match quality.words {
-        None => row.extend([Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty]),
+        None => row.extend([Cell::Empty, Cell::Empty]),
         Some([least, first, median, third, most]) => row.extend([
-            Cell::Number(least, 0),
-            Cell::Text(format!("{first:.0} to {third:.0}")),
-            Cell::Number(median, 0),
-            Cell::Number(most, 0),
+            Cell::Text(format!("{median:.0} ({first:.0} to {third:.0})")),
+            Cell::Text(format!("{least:.0} to {most:.0}")),
         ]),
     }
     row.push(Cell::Text(too_short(shown, node, table)?));

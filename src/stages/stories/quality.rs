@@ -1,6 +1,8 @@
 //! What can be said of a set of stories without reading them: how many, how long, how alike, and whether their length
 //! tells their emotion. Knows no model and no source.
 
+use std::collections::HashMap;
+
 use super::likeness::{Copies, copies};
 use super::names_emotion;
 
@@ -37,26 +39,26 @@ impl Quality {
     /// Of `texts`, each with its emotion.
     pub fn of(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Quality {
         let words: Vec<f64> = texts.iter().map(|(_, text)| text.split_whitespace().count() as f64).collect();
-        let of = |emotion: &String| -> Vec<f64> {
-            let mine = texts.iter().zip(&words).filter(|((e, _), _)| *e == Some(emotion.as_str()));
-            mine.map(|(_, words)| *words).collect()
+        let places: HashMap<&str, usize> =
+            emotions.iter().enumerate().map(|(place, emotion)| (emotion.as_str(), place)).collect();
+        let mut groups: Vec<Vec<f64>> = vec![Vec::new(); emotions.len()];
+        for ((emotion, _), words) in texts.iter().zip(&words) {
+            if let Some(place) = emotion.and_then(|emotion| places.get(emotion)) {
+                groups[*place].push(*words);
+            }
+        }
+        let told = texts.iter().any(|(emotion, _)| emotion.is_some());
+        let of_emotion = |(emotion, words): (&String, &Vec<f64>)| OfEmotion {
+            emotion: emotion.clone(),
+            stories: words.len(),
+            mean_words: mean(words),
         };
-        let groups: Vec<Vec<f64>> = emotions.iter().map(of).collect();
         let named = |(emotion, text): &&(Option<&str>, &str)| emotion.is_some_and(|e| names_emotion(text, e));
         let (mean_words, n) = (mean(&words), words.len() as f64);
         let squares: f64 = words.iter().map(|w| (w - mean_words).powi(2)).sum();
         Quality {
             stories: texts.len(),
-            emotions: emotions
-                .iter()
-                .zip(&groups)
-                .filter(|_| texts.iter().any(|(emotion, _)| emotion.is_some()))
-                .map(|(emotion, words)| OfEmotion {
-                    emotion: emotion.clone(),
-                    stories: words.len(),
-                    mean_words: mean(words),
-                })
-                .collect(),
+            emotions: emotions.iter().zip(&groups).filter(|_| told).map(of_emotion).collect(),
             words: quartiles(&words),
             mean_words,
             deviation: (squares / (n - 1.0).max(1.0)).sqrt(),
