@@ -172,6 +172,7 @@ fn stem(&(name, kind, alike): &SlotKey, figure: &Figure, crowded: bool) -> Strin
 fn kind(body: &Body) -> &'static str {
     match body {
         Body::Scatter(_) => "scatter",
+        Body::Panels(_) => "panels",
         Body::Heatmap(_) => "heatmap",
         Body::Lines(_) => "lines",
         Body::Bars(_) => "bars",

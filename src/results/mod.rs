@@ -1,6 +1,7 @@
 //! What a run leaves under `results/<name>/`: tables, vectors, run.json and the report. Made from the store alone,
 //! never read back as cache.
 
+mod comparison;
 mod page;
 pub mod runs;
 
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+
+use comparison::{COMPARISON, Comparison};
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
@@ -100,14 +103,22 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     for folder in ["tables", "vectors"] {
         clear(&dir.join(folder))?;
     }
-    for (name, tables) in shown.analyses()? {
+    let analyses = shown.analyses()?;
+    for (name, tables) in &analyses {
         let nodes =
-            plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if *n == name));
+            plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if n == name));
         let metadata = metadata(resolved, nodes);
-        for (index, (table_name, table)) in tables.into_iter().enumerate() {
+        for (index, (table_name, table)) in tables.iter().enumerate() {
             let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
-            write_table(&table, &dir.join("tables").join(stem), &metadata)?;
+            write_table(table, &dir.join("tables").join(stem), &metadata)?;
         }
+    }
+    let present = present(plan, store);
+    let comparison = if several_sets(&present) { Some(shown.comparison(&analyses)?) } else { None };
+    if let Some(comparison) = &comparison {
+        let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
+        let stem = dir.join("tables").join(COMPARISON);
+        write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
     for node in &plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
@@ -115,8 +126,9 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
     }
-    let key = report_key(resolved, &present(plan, store));
-    crate::report::write(&page::report(&shown, key)?, dir)
+    let key = report_key(resolved, &present);
+    let compared = comparison.map(|c| c.section);
+    crate::report::write(&page::report(&shown, &analyses, compared, key)?, dir)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
@@ -251,6 +263,21 @@ impl Shown<'_> {
         Ok(all)
     }
 
+    /// All sets of vectors side by side.
+    fn comparison(&self, analyses: &[Analysed]) -> Result<Comparison> {
+        let model = |m: &crate::resolve::Model| comparison::Model {
+            name: m.name.clone(),
+            n_layers: m.spec.n_layers(),
+            n_params: m.spec.n_params(),
+        };
+        let models: Vec<_> = self.resolved.models.iter().map(model).collect();
+        let analysed = analyses.iter().filter_map(|(name, tables)| {
+            let analysis = &self.resolved.experiment.analysis.iter().find(|a| a.name == *name)?.kind;
+            Some(comparison::Analysed { name, analysis, tables })
+        });
+        comparison::compare(&models, &analysed.collect::<Vec<_>>())
+    }
+
     /// The one table of all units of `node`, in their order; `None` if any is not there.
     fn whole(&self, node: &Node) -> Result<Option<Table>> {
         let mut whole: Option<Table> = None;
@@ -298,6 +325,17 @@ fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
     read.map(|node| (node, there(node))).collect()
 }
 
+/// Whether what is in the store is about more than one set of vectors, so that these are compared.
+fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
+    let set = |node: &Node| match &node.work {
+        Work::Analysis { set, .. } => Some(set.clone()),
+        _ => None,
+    };
+    let mut sets = present.iter().filter(|(_, there)| !there.contains(&false)).filter_map(|(n, _)| set(n));
+    let first = sets.next();
+    sets.any(|set| first.as_ref().is_some_and(|first| *first != set))
+}
+
 /// What the report shows: every artifact that is there, and every word of the experiment that is printed.
 fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
     let there = present.iter().flat_map(|(node, there)| {
@@ -320,14 +358,16 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
     let present = present(plan, store);
     let key = report_key(resolved, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
+    let in_tables = |name: &str| {
+        ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
+    };
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
-        Work::Analysis { name, .. } => {
-            ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
-        }
+        Work::Analysis { name, .. } => in_tables(name),
         _ => true,
     };
     let files = dir.join("figures").is_dir()
+        && (!several_sets(&present) || in_tables(COMPARISON))
         && present.iter().all(|(node, there)| there.contains(&false) || written(node));
     (key, files && page.contains(&key.short()))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Shown, VERSIONS};
+use super::{Analysed, Shown, VERSIONS};
 use crate::lm::Wrap;
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Node, Work};
@@ -15,18 +15,19 @@ use crate::store::table::Table;
 /// Emotions of which the report prints one story of each source.
 const SAMPLES: usize = 6;
 
-/// The report on everything that `shown` has.
-pub fn report(shown: &Shown, key: Key) -> Result<Report> {
+/// The report on everything that `shown` has: on `analyses`, and on the sets `compared` where there are several.
+pub fn report(shown: &Shown, analyses: &[Analysed], compared: Option<Section>, key: Key) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
     let mut sections = vec![texts(shown)?];
+    sections.extend(compared);
     sections.extend(neutral(shown)?);
-    for (name, tables) in shown.analyses()? {
-        let Some(analysis) = experiment.analysis.iter().find(|a| a.name == name) else { continue };
+    for (name, tables) in analyses {
+        let Some(analysis) = experiment.analysis.iter().find(|a| a.name == *name) else { continue };
         sections.push(Section {
             id: name.clone(),
             title: analysis.kind.title().to_string(),
             intro: analysis.kind.intro().to_string(),
-            figures: analysis.kind.figures(&name, &tables)?,
+            figures: analysis.kind.figures(name, tables)?,
         });
     }
     Ok(Report {

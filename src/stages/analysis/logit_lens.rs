@@ -1,10 +1,10 @@
 //! The tokens that an emotion vector promotes and suppresses.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Group, Places, Progress, Tables, VectorSet, distinct, groups};
+use super::{Group, Headline, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::LanguageModel;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
@@ -13,7 +13,7 @@ use crate::store::table::{Column, Table};
 pub use crate::lm::LensNorm;
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// `[analysis.<name>.logit_lens]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,7 +27,11 @@ const PROMOTED: &str = "promoted";
 const SUPPRESSED: &str = "suppressed";
 
 /// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest
-/// values of the vector under the unembedding. Ties go to the smaller token id.
+/// values of the vector under the unembedding. And `own_word`: for each layer and emotion where the first token of its
+/// word stands among all tokens of the vocabulary, the largest value first, and how many tokens the word has. Ties go
+/// to the smaller token id.
+///
+/// A word's tokens are those into which the tokenizer splits `" " + word` after another word.
 pub fn run(
     params: &LogitLens,
     set: &VectorSet,
@@ -37,6 +41,7 @@ pub fn run(
     let mut places = Places::default();
     let (mut emotions, mut sides, mut ranks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ids, mut tokens, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let mut own = OwnWords::default();
     let total = set.layers.iter().map(|l| l.emotions.len()).sum();
     let mut done = 0;
     for layer in &set.layers {
@@ -45,6 +50,7 @@ pub fn run(
             for (emotion, logits) in names.iter().zip(lens(model, vectors, layer.d_model, params.norm)?) {
                 let finite = logits.iter().all(|x| x.is_finite());
                 ensure!(finite, "the logit lens of `{emotion}` at layer {} is NaN or infinite", layer.layer);
+                own.push(set, layer.layer, emotion, model, &logits)?;
                 for (side, sign) in [(PROMOTED, 1.0), (SUPPRESSED, -1.0)] {
                     for (rank, id) in extremes(&logits, params.top, sign).into_iter().enumerate() {
                         places.push(set, layer.layer);
@@ -69,7 +75,68 @@ pub fn run(
         ("token", Column::Str(tokens)),
         ("value", Column::F64(values)),
     ];
-    Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns))])
+    Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns)), (OWN_WORD.into(), own.finish())])
+}
+
+const OWN_WORD: &str = "own_word";
+
+/// Any word: what stands before the emotion's when that is split into tokens.
+const BEFORE: &str = "feels";
+
+/// The columns of the table `own_word`.
+#[derive(Default)]
+struct OwnWords {
+    places: Places,
+    emotion: Vec<String>,
+    token_id: Vec<i32>,
+    token: Vec<String>,
+    n_tokens: Vec<i32>,
+    rank: Vec<i32>,
+    value: Vec<f64>,
+}
+
+impl OwnWords {
+    fn push(
+        &mut self,
+        set: &VectorSet,
+        layer: usize,
+        emotion: &str,
+        model: &LanguageModel,
+        logits: &[f32],
+    ) -> Result<()> {
+        let (_, ids) = model
+            .encode_continuation(BEFORE, emotion)
+            .with_context(|| format!("the tokens of the word `{emotion}`"))?;
+        let first = usize::try_from(ids[0]).ok().filter(|&id| id < logits.len());
+        let id =
+            first.with_context(|| format!("the first token of `{emotion}` is not in the unembedding"))?;
+        self.places.push(set, layer);
+        self.emotion.push(emotion.to_string());
+        self.token_id.push(id as i32);
+        self.token.push(model.token(id as u32));
+        self.n_tokens.push(ids.len() as i32);
+        self.rank.push(rank(logits, id) as i32);
+        self.value.push(f64::from(logits[id]));
+        Ok(())
+    }
+
+    fn finish(self) -> Table {
+        let columns = vec![
+            ("emotion", Column::Str(self.emotion)),
+            ("token_id", Column::I32(self.token_id)),
+            ("token", Column::Str(self.token)),
+            ("n_tokens", Column::I32(self.n_tokens)),
+            ("rank", Column::I32(self.rank)),
+            ("value", Column::F64(self.value)),
+        ];
+        self.places.table("own_word/1", columns)
+    }
+}
+
+/// The place of `values[id]` among all values, from 1, the largest first, ties to the smaller index.
+fn rank(values: &[f32], id: usize) -> usize {
+    let before = |(at, value): (usize, &f32)| *value > values[id] || (*value == values[id] && at < id);
+    1 + values.iter().enumerate().filter(|&entry| before(entry)).count()
 }
 
 /// Vectors read through the unembedding at a time: it is converted to fp32 anew for each such group.
@@ -94,6 +161,27 @@ fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
     }
     order.sort_unstable_by(by_value);
     order
+}
+
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
+    how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
+    word is among the first ten.";
+
+/// The rank of emotions' own words: the median, and the share in the first ten.
+pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, OWN_WORD)? {
+        let all = group.table.i32("rank")?;
+        let mut ranks: Vec<f64> = group.rows.iter().map(|&row| f64::from(all[row])).collect();
+        ranks.sort_by(f64::total_cmp);
+        let n = ranks.len();
+        let median = (ranks[(n - 1) / 2] + ranks[n / 2]) / 2.0;
+        let share = ranks.iter().filter(|&&rank| rank <= 10.0).count() as f64 / n as f64;
+        headlines.push(group.headline("own word: median rank", median, 1));
+        headlines.push(group.headline("own word in the top 10, % of emotions", 100.0 * share, 0));
+    }
+    Ok(headlines)
 }
 
 /// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
@@ -165,6 +253,28 @@ mod tests {
         assert_eq!(extremes(&values, 2, -1.0), [2, 4]);
         assert_eq!(extremes(&values, 9, 1.0), [1, 3, 0, 4, 2]);
         assert_eq!(extremes(&[1.0, 1.0, 1.0], 2, -1.0), [0, 1]);
+    }
+
+    #[test]
+    fn ranks_agree_with_the_order_of_extremes() {
+        let values = [0.5, 2.0, -1.0, 2.0, 0.0];
+        assert_eq!([0, 1, 2, 3, 4].map(|id| rank(&values, id)), [3, 1, 5, 2, 4]);
+    }
+
+    #[test]
+    fn headlines_by_hand() {
+        let check = |ranks: &[i32], median: f64, share: f64| {
+            let set = set(&["a"], &[&[1.0]]);
+            let mut places = Places::default();
+            ranks.iter().for_each(|_| places.push(&set, 3));
+            let columns = vec![("rank", Column::I32(ranks.to_vec()))];
+            let tables = [(OWN_WORD.to_string(), places.table("own_word/1", columns))];
+            let headlines = headlines(&tables).unwrap();
+            assert_eq!(headlines.iter().map(|h| h.value).collect::<Vec<_>>(), [median, share], "{ranks:?}");
+        };
+        check(&[11, 1, 10, 700], 10.5, 50.0);
+        check(&[900, 3, 40, 7, 8], 8.0, 60.0);
+        check(&[5], 5.0, 100.0);
     }
 
     #[test]
