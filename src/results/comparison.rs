@@ -114,6 +114,10 @@ fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
     Ok(table.select(&rows))
 }
 
+/// What published rows are.
+const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are what others measured, on emotions and \
+    texts of their own.";
+
 /// Columns that a table of the page has room for.
 const COLUMNS: usize = 10;
 
@@ -144,12 +148,9 @@ fn wide(
             cells.push(set.iter().cloned().chain(names.iter().map(|name| cell(row, name))).collect());
         }
         let published = published(headlines, names, heads.len());
-        let note = match published.is_empty() {
-            true => "",
-            false => {
-                " Rows that begin with \u{201c}published\u{201d} are what others measured, on emotions and texts of their own."
-            }
-        };
+        // What the numbers mean is said once.
+        let caption = [(part == 0, reading), (!published.is_empty(), PUBLISHED)];
+        let caption: Vec<&str> = caption.iter().filter(|(said, _)| *said).map(|(_, text)| *text).collect();
         cells.extend(published);
         figures.push(Figure {
             name: match part {
@@ -160,7 +161,7 @@ fn wide(
                 1 => title.to_string(),
                 _ => format!("{title}, {} of {parts}", part + 1),
             },
-            caption: format!("{reading}{note}"),
+            caption: caption.join(" "),
             model: None,
             stories: None,
             layer: None,

@@ -21,8 +21,8 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     if !panels.iter().any(finite) {
         return Drawing::empty(summary);
     }
-    // Two large panels in a row, or three small ones.
-    let (in_a_row, height, size) = if panels.len() <= 4 { (2, 300.0, 9.5) } else { (3, 212.0, 8.0) };
+    let in_a_row = in_a_row(panels);
+    let (height, size) = if in_a_row == 2 { (300.0, 9.5) } else { (212.0, 8.0) };
     let (gap, above, below) = (16.0, 38.0, 52.0);
     let width = (WIDTH - (in_a_row - 1) as f64 * gap) / in_a_row as f64;
     let rows = panels.len().div_ceil(in_a_row);
@@ -58,6 +58,17 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     let note = format!("{note}: rest on a point to read its own");
     drawing.text(WIDTH - 4.0, drawing.height - 10.0, 10.5, Anchor::End, "soft", &note);
     drawing
+}
+
+/// Two large panels in a row, or three small ones: where every title has so many, all of one title; otherwise as many as
+/// keep the drawing short.
+fn in_a_row(panels: &[Panel]) -> usize {
+    let runs: Vec<usize> = panels.chunk_by(|a, b| a.title == b.title).map(<[Panel]>::len).collect();
+    match runs[0] {
+        n @ (2 | 3) if runs.iter().all(|&run| run == n) => n,
+        _ if panels.len() <= 4 => 2,
+        _ => 3,
+    }
 }
 
 fn is_finite(point: &Point) -> bool {
@@ -122,10 +133,25 @@ mod tests {
     }
 
     #[test]
+    fn a_row_holds_the_panels_of_one_title_where_it_can() {
+        let check = |titles: &str, wanted: usize| {
+            let panels = titles.chars().map(|c| Panel { title: c.to_string(), ..panel(1) });
+            assert_eq!(in_a_row(&panels.collect::<Vec<_>>()), wanted, "{titles}");
+        };
+        check("aabbcc", 2);
+        check("aaabbb", 3);
+        check("aaa", 3);
+        check("abc", 2);
+        check("abcde", 3);
+        check("aaaabbbb", 3);
+        check("aabbb", 3);
+    }
+
+    #[test]
     fn panels_are_of_one_size_and_in_rows() {
         let height = |n: usize| {
-            let panels = Panels { panels: (0..n).map(|_| panel(5)).collect() };
-            let drawing = draw(&panels);
+            let titled = |i: usize| Panel { title: i.to_string(), ..panel(5) };
+            let drawing = draw(&Panels { panels: (0..n).map(titled).collect() });
             assert_eq!(drawing.width, WIDTH);
             drawing.height
         };

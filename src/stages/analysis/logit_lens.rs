@@ -172,8 +172,7 @@ pub const READING: &str = "Where the first token of an emotion's own word stands
 pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
     for group in groups(tables, OWN_WORD)? {
-        let all = group.table.i32("rank")?;
-        let mut ranks: Vec<f64> = group.rows.iter().map(|&row| f64::from(all[row])).collect();
+        let mut ranks: Vec<f64> = own_ranks(&group)?.into_iter().map(|(_, rank)| rank).collect();
         ranks.sort_by(f64::total_cmp);
         let n = ranks.len();
         let median = (ranks[(n - 1) / 2] + ranks[n / 2]) / 2.0;
@@ -186,12 +185,16 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
 
 /// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
 pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-    groups(tables, "logit_lens")?.iter().map(|group| figure(name, group)).collect()
+    let own = groups(tables, OWN_WORD)?;
+    let groups = groups(tables, "logit_lens")?;
+    let figure = |group: &Group| figure(name, group, own.iter().find(|own| own.place() == group.place()));
+    groups.iter().map(figure).collect()
 }
 
-fn figure(name: &str, group: &Group) -> Result<Figure> {
+fn figure(name: &str, group: &Group, own: Option<&Group>) -> Result<Figure> {
     let (all, sides, tokens) =
         (group.table.str("emotion")?, group.table.str("side")?, group.table.str("token")?);
+    let ranks = own.map_or(Ok(Vec::new()), own_ranks)?;
     let emotions = distinct(all, &group.rows);
     let mut found = 0;
     let mut rows = Vec::new();
@@ -201,27 +204,37 @@ fn figure(name: &str, group: &Group) -> Result<Figure> {
             rows.map(|&row| tokens[row].as_str()).collect()
         };
         let promoted = of(PROMOTED);
-        let own = promoted.iter().position(|token| is_own(token, emotion));
-        found += usize::from(own.is_some());
+        let at = promoted.iter().position(|token| is_own(token, emotion));
+        found += usize::from(at.is_some());
+        let rank = ranks.iter().find(|(name, _)| name == emotion).map(|(_, rank)| *rank);
         rows.push(vec![
             Cell::Text(emotion.to_string()),
             Cell::Text(joined(&promoted)),
             Cell::Text(joined(&of(SUPPRESSED))),
-            own.map_or(Cell::Empty, |at| Cell::Number(at as f64 + 1.0, 0)),
+            at.map_or(Cell::Empty, |at| Cell::Number(at as f64 + 1.0, 0)),
+            rank.map_or(Cell::Empty, |rank| Cell::Number(rank, 0)),
         ]);
     }
-    let columns = ["emotion", "promoted", "suppressed", "own word at"].map(String::from).to_vec();
+    let columns = ["emotion", "promoted", "suppressed", "own word at", "its first token at"];
     Ok(group.figure(
         name.to_string(),
         "Promoted and suppressed tokens".into(),
         format!(
             "The tokens whose logits each emotion vector raises and lowers most, read through the unembedding; and the \
              rank of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} \
-             emotions have one among those shown.",
+             emotions have one among those shown. The last column is the rank in the whole vocabulary of the token with \
+             which the word itself begins.",
             emotions.len()
         ),
-        Body::Table(TableFigure { columns, rows }),
+        Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows }),
     ))
+}
+
+/// Each emotion of a group of the table `own_word` with the rank of its word.
+fn own_ranks<'a>(group: &Group<'a>) -> Result<Vec<(&'a str, f64)>> {
+    let table: &'a Table = group.table;
+    let (emotions, ranks) = (table.str("emotion")?, table.i32("rank")?);
+    Ok(group.rows.iter().map(|&row| (emotions[row].as_str(), f64::from(ranks[row]))).collect())
 }
 
 /// Tokens as one cell; space around them, which tokenizers write in several ways, is dropped.
@@ -267,7 +280,8 @@ mod tests {
             let set = set(&["a"], &[&[1.0]]);
             let mut places = Places::default();
             ranks.iter().for_each(|_| places.push(&set, 3));
-            let columns = vec![("rank", Column::I32(ranks.to_vec()))];
+            let emotions = (0..ranks.len()).map(|i| i.to_string()).collect();
+            let columns = vec![("emotion", Column::Str(emotions)), ("rank", Column::I32(ranks.to_vec()))];
             let tables = [(OWN_WORD.to_string(), places.table("own_word/1", columns))];
             let headlines = headlines(&tables).unwrap();
             assert_eq!(headlines.iter().map(|h| h.value).collect::<Vec<_>>(), [median, share], "{ranks:?}");
@@ -299,12 +313,22 @@ mod tests {
             ("side", strings([PROMOTED, PROMOTED, SUPPRESSED, PROMOTED])),
             ("token", strings([" tears", " sad", "\u{120}joy", " sea"])),
         ];
-        let tables = [("logit_lens".to_string(), places.table("logit_lens/1", columns))];
+        let mut own = Places::default();
+        own.push(&set, 3);
+        let own_columns =
+            vec![("emotion", Column::Str(vec!["calm".into()])), ("rank", Column::I32(vec![77]))];
+        let tables = [
+            ("logit_lens".to_string(), places.table("logit_lens/1", columns)),
+            (OWN_WORD.to_string(), own.table("own_word/1", own_columns)),
+        ];
         let figures = figures(&LogitLens { top: 2, norm: LensNorm::None }, "words", &tables).unwrap();
         let Body::Table(table) = &figures[0].body else { panic!() };
         let text = |t: &str| Cell::Text(t.into());
-        assert_eq!(table.rows[0], [text("sad"), text("tears, sad"), text("joy"), Cell::Number(2.0, 0)]);
-        assert_eq!(table.rows[1], [text("calm"), text("sea"), text(""), Cell::Empty]);
+        assert_eq!(
+            table.rows[0],
+            [text("sad"), text("tears, sad"), text("joy"), Cell::Number(2.0, 0), Cell::Empty]
+        );
+        assert_eq!(table.rows[1], [text("calm"), text("sea"), text(""), Cell::Empty, Cell::Number(77.0, 0)]);
         assert!(figures[0].caption.contains("1 of 2 emotions"));
     }
 }

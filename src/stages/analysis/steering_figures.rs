@@ -176,10 +176,10 @@ fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> 
 }
 
 /// What headline numbers of this analysis mean.
-pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the mean \
-    over emotions at each strength, beside that of random directions of equal norm where there are any. At the largest \
-    strength also the emotion with the least and the one with the most, and the share of emotions that raise their own \
-    word.";
+pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the \
+    mean over emotions at each strength (in units of the vector, or of the mean residual norm), beside that of random \
+    directions of equal norm where there are any. At the largest strength also the emotion with the least and the one \
+    with the most, and the share of emotions that raise their own word.";
 
 /// Self-steering and its null at each strength; least, most and the share that rises at the largest one.
 pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
@@ -190,10 +190,10 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
         strengths.sort_by(f64::total_cmp);
         for (at, &strength) in strengths.iter().enumerate() {
             let Some(own) = cells.own_mean(strength) else { continue };
-            let setting = format!("strength {strength} ({})", cells.unit.replace('_', " "));
+            let setting = format!("{strength} \u{d7} {}", cells.unit.replace('_', " "));
             headlines.push(group.headline(format!("own word at {setting}"), own, 2));
             if let Some(null) = cells.null_mean(strength) {
-                headlines.push(group.headline(format!("random directions at {setting}"), null, 2));
+                headlines.push(group.headline(format!("random at {setting}"), null, 2));
             }
             if at + 1 == strengths.len() {
                 // The published ones are of the vector as it is, added once.
@@ -329,9 +329,9 @@ mod tests {
         let headlines = headlines(&tables).unwrap();
         let got: Vec<_> = headlines.iter().map(|h| (h.name.as_str(), h.value)).collect();
         let wanted = [
-            ("own word at strength 0.5 (vector)", 1.0),
-            ("own word at strength 1 (vector)", 0.5),
-            ("random directions at strength 1 (vector)", -0.25),
+            ("own word at 0.5 \u{d7} vector", 1.0),
+            ("own word at 1 \u{d7} vector", 0.5),
+            ("random at 1 \u{d7} vector", -0.25),
             ("own word: least", -0.5),
             ("own word: most", 1.5),
             ("own word rises, % of emotions", 50.0),
