@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use super::{Analysed, Shown};
+use crate::plan::{Node, Work};
 use crate::report::Section;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::analysis::steering::nearest_two_thirds;
@@ -15,17 +17,17 @@ use crate::store::table::{Column, Table};
 pub const COMPARISON: &str = "comparison";
 
 /// A model whose vectors are compared.
-pub struct Model {
-    pub name: String,
-    pub n_layers: usize,
-    pub n_params: u64,
+struct Model {
+    name: String,
+    n_layers: usize,
+    n_params: u64,
 }
 
 /// An analysis and its tables over all sets of vectors.
-pub struct Analysed<'a> {
-    pub name: &'a str,
-    pub analysis: &'a Analysis,
-    pub tables: &'a [(String, Table)],
+struct Compared<'a> {
+    name: &'a str,
+    analysis: &'a Analysis,
+    tables: &'a [(String, Table)],
 }
 
 /// What is shown of it, and what is written for others to plot.
@@ -59,14 +61,37 @@ impl Row {
     }
 }
 
-/// The comparison of all sets in `analyses`; the caller knows that there are several.
+/// Whether what is in the store is about more than one set of vectors, so that these are compared.
+pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
+    let set = |(node, there): &'_ (&Node, Vec<bool>)| match &node.work {
+        Work::Analysis { set, .. } if !there.contains(&false) => Some(set.clone()),
+        _ => None,
+    };
+    distinct(present.iter().filter_map(set)).len() > 1
+}
+
+/// The comparison of all sets of which `shown` has `analyses`.
 ///
 /// # Errors
-/// A table without the columns that it should have, or of a model that is not among `models`.
-pub fn compare(models: &[Model], analyses: &[Analysed]) -> Result<Comparison> {
+/// A table without the columns that it should have.
+pub fn of(shown: &Shown, analyses: &[Analysed]) -> Result<Comparison> {
+    let model = |m: &crate::resolve::Model| Model {
+        name: m.name.clone(),
+        n_layers: m.spec.n_layers(),
+        n_params: m.spec.n_params(),
+    };
+    let models: Vec<_> = shown.resolved.models.iter().map(model).collect();
+    let compared = analyses.iter().filter_map(|(name, tables)| {
+        let analysis = &shown.resolved.experiment.analysis.iter().find(|a| a.name == *name)?.kind;
+        Some(Compared { name, analysis, tables })
+    });
+    compare(&models, &compared.collect::<Vec<_>>())
+}
+
+fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
     let mut long = Long::default();
     let (mut tables, mut figures) = (Vec::new(), Vec::new());
-    for Analysed { name, analysis, tables: all } in analyses {
+    for Compared { name, analysis, tables: all } in analyses {
         let here = all.iter().map(|(n, table)| Ok((n.clone(), at_default_layers(table, models)?)));
         let here = here.collect::<Result<Vec<_>>>()?;
         let headlines = analysis.headlines(&here)?;

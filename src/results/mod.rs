@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use comparison::{COMPARISON, Comparison};
+use comparison::{COMPARISON, several_sets};
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
@@ -114,7 +114,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         }
     }
     let present = present(plan, store);
-    let comparison = if several_sets(&present) { Some(shown.comparison(&analyses)?) } else { None };
+    let comparison = if several_sets(&present) { Some(comparison::of(&shown, &analyses)?) } else { None };
     if let Some(comparison) = &comparison {
         let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
         let stem = dir.join("tables").join(COMPARISON);
@@ -263,21 +263,6 @@ impl Shown<'_> {
         Ok(all)
     }
 
-    /// All sets of vectors side by side.
-    fn comparison(&self, analyses: &[Analysed]) -> Result<Comparison> {
-        let model = |m: &crate::resolve::Model| comparison::Model {
-            name: m.name.clone(),
-            n_layers: m.spec.n_layers(),
-            n_params: m.spec.n_params(),
-        };
-        let models: Vec<_> = self.resolved.models.iter().map(model).collect();
-        let analysed = analyses.iter().filter_map(|(name, tables)| {
-            let analysis = &self.resolved.experiment.analysis.iter().find(|a| a.name == *name)?.kind;
-            Some(comparison::Analysed { name, analysis, tables })
-        });
-        comparison::compare(&models, &analysed.collect::<Vec<_>>())
-    }
-
     /// The one table of all units of `node`, in their order; `None` if any is not there.
     fn whole(&self, node: &Node) -> Result<Option<Table>> {
         let mut whole: Option<Table> = None;
@@ -323,17 +308,6 @@ fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
     let read = plan.nodes.iter().filter(|node| !matches!(node.work, Work::Activations { .. }));
     let there = |node: &Node| node.units.iter().map(|u| store.contains(node.work.stage(), &u.key)).collect();
     read.map(|node| (node, there(node))).collect()
-}
-
-/// Whether what is in the store is about more than one set of vectors, so that these are compared.
-fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
-    let set = |node: &Node| match &node.work {
-        Work::Analysis { set, .. } => Some(set.clone()),
-        _ => None,
-    };
-    let mut sets = present.iter().filter(|(_, there)| !there.contains(&false)).filter_map(|(n, _)| set(n));
-    let first = sets.next();
-    sets.any(|set| first.as_ref().is_some_and(|first| *first != set))
 }
 
 /// What the report shows: every artifact that is there, and every word of the experiment that is printed.

@@ -48,7 +48,7 @@ fn a_set_a_row_at_its_default_layer_and_published_rows_below() {
         ("large", "own", "", 15, 0.9),
     ]);
     let analysis = Analysis::Pca(Pca { components: 2 });
-    let analysed = Analysed { name: "space", analysis: &analysis, tables: &tables };
+    let analysed = Compared { name: "space", analysis: &analysis, tables: &tables };
     let comparison = compare(&models(), &[analysed]).unwrap();
     assert_eq!(comparison.section.figures.len(), 1);
     let figure = &comparison.section.figures[0];
@@ -79,7 +79,7 @@ fn sets_are_told_apart_by_what_differs_in_them() {
         ("small", "file", "seed=1", 4, 0.75),
     ]);
     let analysis = Analysis::Pca(Pca { components: 2 });
-    let analysed = |name: &'static str| Analysed { name, analysis: &analysis, tables: tables.as_slice() };
+    let analysed = |name: &'static str| Compared { name, analysis: &analysis, tables: tables.as_slice() };
     let comparison = compare(&models(), &[analysed("a"), analysed("b")]).unwrap();
     let figures = &comparison.section.figures;
     assert_eq!(
@@ -118,7 +118,7 @@ fn what_is_wide_is_several_tables() {
     let tables = [("cosine".to_string(), Table::new("cosine/1", named))];
     let pairs = pairs.map(|(a, b)| (a.to_string(), b.to_string())).to_vec();
     let analysis = Analysis::Cosine(Cosine { pairs });
-    let analysed = Analysed { name: "similarity", analysis: &analysis, tables: &tables };
+    let analysed = Compared { name: "similarity", analysis: &analysis, tables: &tables };
     let comparison = compare(&models(), &[analysed]).unwrap();
     let figures = &comparison.section.figures;
     let titles: Vec<_> = figures.iter().map(|f| f.title.as_str()).collect();
@@ -135,7 +135,7 @@ fn what_is_wide_is_several_tables() {
 fn the_long_table_has_a_number_a_line() {
     let tables = pca(&[("small", "own", "seed=1", 4, 0.5), ("small", "own", "seed=2", 4, 0.25)]);
     let analysis = Analysis::Pca(Pca { components: 2 });
-    let analysed = Analysed { name: "space", analysis: &analysis, tables: &tables };
+    let analysed = Compared { name: "space", analysis: &analysis, tables: &tables };
     let comparison = compare(&models(), &[analysed]).unwrap();
     let mut csv = Vec::new();
     comparison.table.write_csv(&mut csv).unwrap();
