@@ -1,7 +1,7 @@
 //! All sets of vectors side by side: the headline numbers of every analysis, and the figures that show several sets at
 //! once, each set at its model's default layer. Knows no analysis by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result};
 
@@ -23,7 +23,9 @@ struct Model {
     n_params: u64,
 }
 
-/// An analysis and its tables over all sets of vectors.
+/// An analysis with one set of parameters, and its tables over the sets of vectors that it was run on. Those of one name
+/// stand one after the other.
+#[derive(Clone, Copy)]
 struct Compared<'a> {
     name: &'a str,
     analysis: &'a Analysis,
@@ -37,7 +39,7 @@ pub struct Comparison {
 }
 
 /// One set of vectors: a row.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     model: String,
     stories: String,
@@ -51,26 +53,22 @@ impl Row {
         Row { model, stories, axes, layer }
     }
 
-    fn is_of(&self, headline: &Headline) -> bool {
-        let Headline { model, stories, axes, layer, .. } = headline;
-        (&self.model, &self.stories, &self.axes, &self.layer) == (model, stories, axes, layer)
-    }
-
     fn axis(&self, wanted: &str) -> Option<&str> {
         self.axes.iter().find(|(axis, _)| axis == wanted).map(|(_, value)| value.as_str())
     }
 }
 
-/// Whether what is in the store is about more than one set of vectors, so that these are compared.
+/// Whether the store has some analysis of more than one set of vectors, so that these are compared.
 pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
-    let set = |(node, there): &'_ (&Node, Vec<bool>)| match &node.work {
-        Work::Analysis { set, .. } if !there.contains(&false) => Some(set.clone()),
-        _ => None,
-    };
-    distinct(present.iter().filter_map(set)).len() > 1
+    let mut analysed = HashSet::new();
+    present.iter().filter(|(_, there)| !there.contains(&false)).any(|(node, _)| match &node.work {
+        Work::Analysis { name, .. } => !analysed.insert(name),
+        _ => false,
+    })
 }
 
-/// The comparison of all sets of which `shown` has `analyses`.
+/// The comparison of all sets of which `shown` has `analyses`: of each analysis that knows several, as tables and
+/// figures; of every one, as numbers.
 ///
 /// # Errors
 /// A table without the columns that it should have.
@@ -91,17 +89,22 @@ pub fn of(shown: &Shown, analyses: &[Analysed]) -> Result<Comparison> {
 fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
     let mut long = Long::default();
     let (mut tables, mut figures) = (Vec::new(), Vec::new());
-    for Compared { name, analysis, tables: all } in analyses {
-        let here = all.iter().map(|(n, table)| Ok((n.clone(), at_default_layers(table, models)?)));
-        let here = here.collect::<Result<Vec<_>>>()?;
-        let headlines = analysis.headlines(&here)?;
-        let alike = analyses.iter().filter(|other| other.analysis.title() == analysis.title()).count();
-        let title = match alike {
-            1 => analysis.title().to_string(),
-            _ => format!("{} ({name})", analysis.title()),
+    for parts in analyses.chunk_by(|a, b| a.name == b.name) {
+        let (name, analysis) = (parts[0].name, parts[0].analysis);
+        let (mut headlines, mut together) = (Vec::new(), Vec::new());
+        for Compared { analysis, tables, .. } in parts {
+            let here = tables.iter().map(|(n, table)| Ok((n.clone(), at_default_layers(table, models)?)));
+            let here = here.collect::<Result<Vec<_>>>()?;
+            headlines.extend(analysis.headlines(&here)?);
+            together.extend(here);
+        }
+        let alike = |other: &&Compared| other.analysis.title() == analysis.title() && other.name != name;
+        let title = match analyses.iter().find(alike) {
+            None => analysis.title().to_string(),
+            Some(_) => format!("{} ({name})", analysis.title()),
         };
         tables.extend(wide(name, &title, analysis.reading(), &headlines, models)?);
-        figures.extend(analysis.side_by_side(name, &here)?);
+        figures.extend(analysis.side_by_side(name, &together)?);
         long.add(name, &headlines, models)?;
     }
     let section = Section {
@@ -146,7 +149,8 @@ const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are what
 /// Columns that a table of the page has room for.
 const COLUMNS: usize = 10;
 
-/// The headlines as one table or several: a set a row, a headline a column, published values in rows below.
+/// The headlines as one table or several: a set a row, a headline a column, published values in rows below. None
+/// of a single set.
 fn wide(
     name: &str,
     title: &str,
@@ -154,9 +158,18 @@ fn wide(
     headlines: &[Headline],
     models: &[Model],
 ) -> Result<Vec<Figure>> {
-    let rows = distinct(headlines.iter().map(Row::of));
+    let (mut rows, mut places): (Vec<Row>, HashMap<Row, usize>) = Default::default();
+    let mut cells: HashMap<(usize, &str), Cell> = HashMap::new();
+    for headline in headlines {
+        let row = Row::of(headline);
+        let at = *places.entry(row.clone()).or_insert_with(|| {
+            rows.push(row);
+            rows.len() - 1
+        });
+        cells.insert((at, &headline.name), Cell::Number(headline.value, headline.decimals));
+    }
     let names = distinct(headlines.iter().map(|h| h.name.as_str()));
-    if names.is_empty() {
+    if rows.len() < 2 {
         return Ok(Vec::new());
     }
     let (heads, sets) = sets(&rows, models)?;
@@ -164,19 +177,16 @@ fn wide(
     let parts = names.len().div_ceil(most);
     let mut figures = Vec::new();
     for (part, names) in names.chunks(names.len().div_ceil(parts)).enumerate() {
-        let cell = |row: &Row, name: &str| {
-            let found = headlines.iter().find(|h| h.name == name && row.is_of(h));
-            found.map_or(Cell::Empty, |h| Cell::Number(h.value, h.decimals))
-        };
-        let mut cells: Vec<Vec<Cell>> = Vec::new();
-        for (row, set) in rows.iter().zip(&sets) {
-            cells.push(set.iter().cloned().chain(names.iter().map(|name| cell(row, name))).collect());
+        let cell = |row: usize, name: &str| cells.get(&(row, name)).cloned().unwrap_or(Cell::Empty);
+        let mut shown: Vec<Vec<Cell>> = Vec::new();
+        for (row, set) in sets.iter().enumerate() {
+            shown.push(set.iter().cloned().chain(names.iter().map(|name| cell(row, name))).collect());
         }
         let published = published(headlines, names, heads.len());
         // What the numbers mean is said once.
         let caption = [(part == 0, reading), (!published.is_empty(), PUBLISHED)];
         let caption: Vec<&str> = caption.iter().filter(|(said, _)| *said).map(|(_, text)| *text).collect();
-        cells.extend(published);
+        shown.extend(published);
         figures.push(Figure {
             name: match part {
                 0 => format!("{COMPARISON}-{name}"),
@@ -193,7 +203,7 @@ fn wide(
             axes: Vec::new(),
             body: Body::Table(TableFigure {
                 columns: heads.iter().cloned().chain(names.iter().map(|name| name.to_string())).collect(),
-                rows: cells,
+                rows: shown,
             }),
         });
     }

@@ -151,3 +151,24 @@ fn the_long_table_has_a_number_a_line() {
          \"Gemma-4-E4B-it, layer 28\",,,,,,space,\"PC1, % of variance\",42.2,true\n"
     );
 }
+
+#[test]
+fn an_analysis_with_several_parameters_is_one_table_and_one_set_is_none() {
+    let analysis = Analysis::Pca(Pca { components: 2 });
+    let other = Analysis::Pca(Pca { components: 3 });
+    let (two, three) = (pca(&[("small", "own", "n=2", 4, 0.5)]), pca(&[("small", "own", "n=3", 4, 0.25)]));
+    let parts = [
+        Compared { name: "space", analysis: &analysis, tables: &two },
+        Compared { name: "space", analysis: &other, tables: &three },
+        Compared { name: "alone", analysis: &analysis, tables: &two },
+    ];
+    let comparison = compare(&models(), &parts).unwrap();
+    let titles: Vec<_> = comparison.section.figures.iter().map(|f| f.title.as_str()).collect();
+    assert_eq!(titles, ["Principal components (space)"]);
+    let table = table(&comparison.section.figures[0]);
+    assert_eq!(table.columns[..3], ["model", "n", "layer"]);
+    assert_eq!(table.rows[0][1..4], [text("2"), text("4 of 6"), Cell::Number(50.0, 1)]);
+    assert_eq!(table.rows[1][1..4], [text("3"), text("4 of 6"), Cell::Number(25.0, 1)]);
+    let lines = comparison.table.str("analysis").unwrap();
+    assert_eq!(lines.iter().filter(|name| *name == "alone").count(), 2 + 3);
+}

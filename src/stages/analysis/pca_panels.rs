@@ -9,7 +9,10 @@ use super::pca::{correlation, plane, ratios};
 use crate::report::figure::{Body, Figure, Panel, Panels, Point, Scatter};
 use crate::store::table::Table;
 
-/// One panel a set, from tables that hold one layer of each; `None` where fewer than two sets have two components.
+/// More panels than this help no one.
+const MOST: usize = 24;
+
+/// One panel a set, the first [`MOST`], from tables that hold one layer of each; `None` where fewer than two sets have two components.
 ///
 /// Signs of components mean nothing, so planes of different sets may be mirrored: each is turned over, component by
 /// component, where that brings its scores nearer to those of the first panel.
@@ -35,14 +38,18 @@ pub fn figure(name: &str, tables: &[(String, Table)]) -> Result<Option<Figure>> 
             plane: Scatter { x: axis(0), y: axis(1), points },
         });
     }
+    let all = panels.len();
+    panels.truncate(MOST);
+    let left_out = if all > MOST { format!(" The first {MOST} of {all} sets.") } else { String::new() };
     Ok((panels.len() > 1).then(|| Figure {
         name: format!("{name}-planes"),
         title: "Emotion space, side by side".into(),
-        caption: "Each panel shows one set of vectors on its own first two principal components, with the share of its \
-                  variance that each explains; the panels' scales are their own. The sign of a component means nothing: \
-                  here, and only here, components are turned over where that makes their scores correlate positively \
-                  with the first panel's, over the emotions that both have. Components are not exchanged or rotated."
-            .into(),
+        caption: format!(
+            "Each panel shows one set of vectors on its own first two principal components, with the share of its \
+             variance that each explains; the panels' scales are their own. The sign of a component means nothing: here, \
+             and only here, components are turned over where that makes their scores correlate positively with the first \
+             panel's, over the emotions that both have. Components are not exchanged or rotated.{left_out}"
+        ),
         model: None,
         stories: None,
         layer: None,
