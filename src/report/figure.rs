@@ -64,8 +64,8 @@ pub struct Panels {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Panel {
     pub title: String,
-    /// A second, lesser line below the title.
-    pub detail: String,
+    /// What else tells it from the others, in lesser lines below the title.
+    pub details: Vec<String>,
     pub plane: Scatter,
 }
 

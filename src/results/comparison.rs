@@ -147,7 +147,7 @@ const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are what
     texts of their own.";
 
 /// Columns that a table of the page has room for.
-const COLUMNS: usize = 10;
+const COLUMNS: usize = 9;
 
 /// The headlines as one table or several: a set a row, a headline a column, published values in rows below. None
 /// of a single set.
@@ -230,11 +230,18 @@ fn sets(rows: &[Row], models: &[Model]) -> Result<(Vec<String>, Vec<Vec<Cell>>)>
         let decimals = if millions < 10.0 { 1 } else { 0 };
         cells.extend(several_sizes.then_some(Cell::Number(millions, decimals)));
         cells.extend(several_sources.then(|| Cell::Text(row.stories.clone())));
-        cells.extend(axes.iter().map(|axis| Cell::Text(row.axis(axis).unwrap_or_default().to_string())));
+        cells.extend(axes.iter().map(|axis| row.axis(axis).map_or(Cell::Empty, value)));
         cells.push(Cell::Text(format!("{} of {}", row.layer, size.n_layers)));
         cells
     });
     Ok((heads, cells.collect()))
+}
+
+/// The value of an axis: a number where it is written as one, so that it is sorted as one.
+fn value(text: &str) -> Cell {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
+    let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    text.parse().ok().filter(|_| plain).map_or(Cell::Text(text.to_string()), |x| Cell::Number(x, decimals))
 }
 
 /// A row for each place where others published some of these numbers, after `before` columns that name it.

@@ -9,6 +9,13 @@ use super::scale::{Scale, extent};
 use super::scatter::{Dots, dots};
 use super::{Anchor, Drawing, WIDTH, text};
 
+/// What the axes take on a panel's left, and what is free on its right.
+const LEFT: f64 = 48.0;
+const RIGHT: f64 = 4.0;
+
+/// The size of the details' font.
+const DETAIL: f64 = 10.0;
+
 /// Up to so many points, all are labelled.
 const ALL_LABELLED: usize = 40;
 
@@ -23,8 +30,11 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     }
     let in_a_row = in_a_row(panels);
     let (height, size) = if in_a_row == 2 { (300.0, 9.5) } else { (212.0, 8.0) };
-    let (gap, above, below) = (16.0, 38.0, 52.0);
+    let gap = 16.0;
     let width = (WIDTH - (in_a_row - 1) as f64 * gap) / in_a_row as f64;
+    let details: Vec<Vec<String>> = panels.iter().map(|p| lines(&p.details, width - LEFT - RIGHT)).collect();
+    let most = details.iter().map(Vec::len).max().unwrap_or_default();
+    let (above, below) = (25.0 + DETAIL * 1.3 * most as f64, 52.0);
     let rows = panels.len().div_ceil(in_a_row);
     let mut drawing = Drawing::new(WIDTH, rows as f64 * (above + height + below) - 8.0, summary);
     let labelled = labelled(panels);
@@ -32,8 +42,13 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     for (at, panel) in panels.iter().enumerate() {
         let left = (at % in_a_row) as f64 * (width + gap);
         let top = (at / in_a_row) as f64 * (above + height + below) + above;
-        let plot = Rect { left: left + 48.0, top, right: left + width - 4.0, bottom: top + height };
-        title(&mut drawing, panel, plot);
+        let plot = Rect { left: left + LEFT, top, right: left + width - RIGHT, bottom: top + height };
+        let name = text::fit(&panel.title, 12.0, plot.right - plot.left);
+        drawing.text(plot.left, top - above + 11.0, 12.0, Anchor::Start, "ink", &name);
+        for (line, detail) in details[at].iter().enumerate() {
+            let y = top - above + 26.0 + DETAIL * 1.3 * line as f64;
+            drawing.text(plot.left, y, DETAIL, Anchor::Start, "soft", detail);
+        }
         let points: Vec<&Point> = panel.plane.points.iter().filter(|p| is_finite(p)).collect();
         let x = Scale::new(extent(points.iter().map(|p| p.x), 0.1), (plot.left, plot.right));
         let y = Scale::new(extent(points.iter().map(|p| p.y), 0.08), (plot.bottom, plot.top));
@@ -60,13 +75,15 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     drawing
 }
 
-/// Two large panels in a row, or three small ones: where every title has so many, all of one title; otherwise as many as
-/// keep the drawing short.
+/// Two large panels in a row, or three small ones: where all titles have equally many, so that no row is of two titles;
+/// otherwise as many as keep the drawing short.
 fn in_a_row(panels: &[Panel]) -> usize {
     let runs: Vec<usize> = panels.chunk_by(|a, b| a.title == b.title).map(<[Panel]>::len).collect();
-    match runs[0] {
-        n @ (2 | 3) if runs.iter().all(|&run| run == n) => n,
-        _ if panels.len() <= 4 => 2,
+    let divides = |n: usize| runs.iter().all(|&run| run == runs[0]) && runs[0] % n == 0;
+    match panels.len() {
+        _ if divides(3) => 3,
+        _ if divides(2) => 2,
+        ..=4 => 2,
         _ => 3,
     }
 }
@@ -75,13 +92,17 @@ fn is_finite(point: &Point) -> bool {
     point.x.is_finite() && point.y.is_finite()
 }
 
-/// Two lines above the plot.
-fn title(drawing: &mut Drawing, panel: &Panel, plot: Rect) {
-    let width = plot.right - plot.left;
-    let name = text::fit(&panel.title, 12.0, width);
-    drawing.text(plot.left, plot.top - 27.0, 12.0, Anchor::Start, "ink", &name);
-    let detail = text::fit(&panel.detail, 10.0, width);
-    drawing.text(plot.left, plot.top - 12.0, 10.0, Anchor::Start, "soft", &detail);
+/// `parts` one after the other in as few lines as they fit into.
+fn lines(parts: &[String], limit: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        let longer = lines.last().map(|line| format!("{line} \u{b7} {part}"));
+        match (lines.last_mut(), longer.filter(|line| text::width(line, DETAIL) <= limit)) {
+            (Some(line), Some(longer)) => *line = longer,
+            _ => lines.push(text::fit(part, DETAIL, limit)),
+        }
+    }
+    lines
 }
 
 /// The labels that are drawn; `None`: all. Of many, those of the points of the first panel that lie farthest out in
@@ -118,7 +139,7 @@ mod tests {
             Point { label: format!("word{i}"), x: radius * angle.cos(), y: radius * angle.sin() }
         };
         let plane = Scatter { x: "PC1".into(), y: "PC2".into(), points: (0..n).map(point).collect() };
-        Panel { title: "m".into(), detail: "own".into(), plane }
+        Panel { title: "m".into(), details: vec!["own".into()], plane }
     }
 
     #[test]
@@ -143,8 +164,19 @@ mod tests {
         check("aaa", 3);
         check("abc", 2);
         check("abcde", 3);
-        check("aaaabbbb", 3);
+        check("aaaabbbb", 2);
+        check("aaaaaabbbbbb", 3);
         check("aabbb", 3);
+    }
+
+    #[test]
+    fn details_fill_as_few_lines_as_they_fit_into() {
+        let parts = ["ab"; 3].map(String::from);
+        let width = text::width("ab \u{b7} ab", DETAIL);
+        assert_eq!(lines(&parts, 3.0 * width), ["ab \u{b7} ab \u{b7} ab"]);
+        assert_eq!(lines(&parts, width), ["ab \u{b7} ab", "ab"]);
+        assert_eq!(lines(&parts, width - 0.1), ["ab"; 3]);
+        assert!(lines(&[], width).is_empty());
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn bodies() -> Vec<Body> {
             panels: (0..3)
                 .map(|i| Panel {
                     title: HOSTILE.into(),
-                    detail: HOSTILE.into(),
+                    details: vec![HOSTILE.into(), HOSTILE.into()],
                     plane: Scatter {
                         x: HOSTILE.into(),
                         y: "y".into(),

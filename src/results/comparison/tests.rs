@@ -89,12 +89,12 @@ fn sets_are_told_apart_by_what_differs_in_them() {
     let table = table(&figures[0]);
     assert_eq!(table.columns[..4], ["model", "stories", "wrap", "layer"]);
     assert_eq!(table.rows[1][..4], [text("small"), text("own"), text("user"), text("4 of 6")]);
-    assert_eq!(table.rows[2][..4], [text("small"), text("file"), text(""), text("4 of 6")]);
+    assert_eq!(table.rows[2][..4], [text("small"), text("file"), Cell::Empty, text("4 of 6")]);
 }
 
 #[test]
 fn what_is_wide_is_several_tables() {
-    // The cosine of every one of 6 named pairs, and the separation: 7 headlines beside 5 columns of sets.
+    // The cosine of every one of 6 named pairs, and the separation: 7 headlines beside 5 columns of sets, 4 a table.
     let emotions = ["a", "b", "c", "d"];
     let pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")];
     let mut columns: [Vec<String>; 5] = Default::default();
@@ -167,8 +167,17 @@ fn an_analysis_with_several_parameters_is_one_table_and_one_set_is_none() {
     assert_eq!(titles, ["Principal components (space)"]);
     let table = table(&comparison.section.figures[0]);
     assert_eq!(table.columns[..3], ["model", "n", "layer"]);
-    assert_eq!(table.rows[0][1..4], [text("2"), text("4 of 6"), Cell::Number(50.0, 1)]);
-    assert_eq!(table.rows[1][1..4], [text("3"), text("4 of 6"), Cell::Number(25.0, 1)]);
+    assert_eq!(table.rows[0][1..4], [Cell::Number(2.0, 0), text("4 of 6"), Cell::Number(50.0, 1)]);
+    assert_eq!(table.rows[1][1..4], [Cell::Number(3.0, 0), text("4 of 6"), Cell::Number(25.0, 1)]);
     let lines = comparison.table.str("analysis").unwrap();
     assert_eq!(lines.iter().filter(|name| *name == "alone").count(), 2 + 3);
+}
+
+#[test]
+fn values_of_axes_are_numbers_where_they_are_written_as_such() {
+    assert_eq!(value("50"), Cell::Number(50.0, 0));
+    assert_eq!(value("-0.25"), Cell::Number(-0.25, 2));
+    for other in ["none", "components-3", "0.5-1", "1e-7", "inf", ""] {
+        assert_eq!(value(other), text(other));
+    }
 }

@@ -18,23 +18,27 @@ const MOST: usize = 24;
 /// component, where that brings its scores nearer to those of the first panel.
 pub fn figure(name: &str, tables: &[(String, Table)]) -> Result<Option<Figure>> {
     let variances = groups(tables, "pca_variance")?;
+    let groups = groups(tables, "pca")?;
+    let several_sources = groups.iter().any(|g| g.stories != groups[0].stories);
     let mut panels: Vec<Panel> = Vec::new();
-    for group in groups(tables, "pca")? {
+    for group in &groups {
         let Some(variance) = variances.iter().find(|v| v.place() == group.place()) else { continue };
         let ratios = ratios(variance)?;
         if ratios.len() < 2 {
             continue;
         }
-        let mut points = plane(&group)?;
+        let mut points = plane(group)?;
         if let Some(first) = panels.first() {
             turn_over(&mut points, &first.plane.points);
         }
         let axis = |at: usize| format!("PC{} ({:.1} %)", at + 1, 100.0 * ratios[at]);
-        let mut detail = vec![group.stories.to_string(), format!("layer {}", group.layer)];
-        detail.extend(group.axes().iter().map(|(axis, value)| format!("{axis}={value}")));
+        let mut details: Vec<String> = Vec::new();
+        details.extend(several_sources.then(|| group.stories.to_string()));
+        details.extend(group.axes().iter().map(|(axis, value)| format!("{axis}={value}")));
+        details.push(format!("layer {}", group.layer));
         panels.push(Panel {
             title: group.model.to_string(),
-            detail: detail.join(" \u{b7} "),
+            details,
             plane: Scatter { x: axis(0), y: axis(1), points },
         });
     }
@@ -135,8 +139,8 @@ mod tests {
         let figure = of(&[one, two, three]).unwrap();
         assert_eq!((&figure.model, &figure.stories, figure.layer), (&None, &None, None));
         let Body::Panels(Panels { panels }) = &figure.body else { panic!() };
-        let titles: Vec<_> = panels.iter().map(|p| (p.title.as_str(), p.detail.as_str())).collect();
-        assert_eq!(titles, [("m", "s \u{b7} layer 3"), ("n", "s \u{b7} layer 3")]);
+        let titles: Vec<_> = panels.iter().map(|p| (p.title.as_str(), p.details.as_slice())).collect();
+        assert_eq!(titles, [("m", ["layer 3".to_string()].as_slice()), ("n", &["layer 3".to_string()])]);
         assert_eq!(panels[0].plane.x, "PC1 (90.0 %)");
         for (a, b) in panels[0].plane.points.iter().zip(&panels[1].plane.points) {
             assert!((a.x - b.x).abs() < 1e-12 && (a.y - b.y).abs() < 1e-12, "{a:?} {b:?}");
