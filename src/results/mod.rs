@@ -1,6 +1,7 @@
 //! What a run leaves under `results/<name>/`: stories, tables, vectors, run.json and the report. Made from the store alone,
 //! never read back as cache.
 
+mod comparison;
 mod page;
 pub mod runs;
 mod stories;
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+
+use comparison::{COMPARISON, several_sets};
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
@@ -24,7 +27,7 @@ use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 3;
+const REPORT_VERSION: u32 = 4;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -113,10 +116,17 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let nodes =
             plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if n == name));
         let metadata = metadata(resolved, nodes);
-        for (index, (table_name, table)) in tables.into_iter().enumerate() {
+        for (index, (table_name, table)) in tables.iter().enumerate() {
             let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
-            write_table(&table, &dir.join("tables").join(stem), &metadata)?;
+            write_table(table, &dir.join("tables").join(stem), &metadata)?;
         }
+    }
+    let present = present(plan, store);
+    let comparison = if several_sets(&present) { Some(comparison::of(&shown, &analyses)?) } else { None };
+    if let Some(comparison) = &comparison {
+        let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
+        let stem = dir.join("tables").join(COMPARISON);
+        write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
     for node in &plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
@@ -125,8 +135,9 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         replace(&vectors_file(dir, set), &bytes)?;
     }
     stories::write(&shown, dir)?;
-    let key = report_key(resolved, plan, &present(plan, store));
-    crate::report::write(&page::report(&shown, key)?, dir)
+    let key = report_key(resolved, plan, &present);
+    let compared = comparison.map(|c| c.section);
+    crate::report::write(&page::report(&shown, &analyses, compared, key)?, dir)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
@@ -370,14 +381,16 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
     let present = present(plan, store);
     let key = report_key(resolved, plan, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
+    let in_tables = |name: &str| {
+        ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
+    };
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
-        Work::Analysis { name, .. } => {
-            ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
-        }
+        Work::Analysis { name, .. } => in_tables(name),
         _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
     };
     let files = dir.join("figures").is_dir()
+        && (!several_sets(&present) || in_tables(COMPARISON))
         && present.iter().all(|(node, there)| there.contains(&false) || written(node));
     (key, files && page.contains(&key.short()))
 }

@@ -11,17 +11,18 @@ use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
 
-/// The report on everything that `shown` has.
-pub fn report(shown: &Shown, key: Key) -> Result<Report> {
+/// The report on everything that `shown` has: on `analyses`, and on the sets `compared` where there are several.
+pub fn report(shown: &Shown, analyses: &[Analysed], compared: Option<Section>, key: Key) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
     let mut sections = vec![texts::section(shown)?];
+    sections.extend(compared);
     sections.extend(neutral(shown)?);
-    for Analysed { name, analysis, tables } in shown.analyses()? {
-        let figures = analysis.figures(&name, &tables)?;
-        match sections.iter_mut().find(|section| section.id == name) {
+    for Analysed { name, analysis, tables } in analyses {
+        let figures = analysis.figures(name, tables)?;
+        match sections.iter_mut().find(|section| section.id == *name) {
             Some(section) => section.figures.extend(figures),
             None => sections.push(Section {
-                id: name,
+                id: name.clone(),
                 title: analysis.title().to_string(),
                 intro: analysis.intro().to_string(),
                 figures,

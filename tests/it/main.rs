@@ -2,6 +2,7 @@
 
 mod cache_commands;
 mod check;
+mod comparison;
 mod corruption;
 mod explain;
 mod faults;
