@@ -3,16 +3,16 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::kept::Kept;
+use super::kept::{Around, Kept};
 use crate::lm::LanguageModel;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
-use crate::resolve::{Model, Resolved};
+use crate::resolve::{self, AnotherModel, Model, Resolved};
 use crate::stages::analysis::VectorSet;
-use crate::stages::stories::{file, generate, template, writing};
+use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lookup, Store};
@@ -31,6 +31,9 @@ struct Loaded {
     room: Option<Room>,
 }
 
+/// Why nothing is written at a server.
+pub const NOT_OFFLINE: &str = "it is written at a server, and --offline opens no socket";
+
 /// Tables of one unit, by name.
 type Tables = Vec<(String, Table)>;
 
@@ -40,8 +43,8 @@ impl<'a> Lane<'a> {
         Lane { resolved, loaded: None }
     }
 
-    /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is `stopped`
-    /// between two batches; those before are kept.
+    /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is stopped between
+    /// two batches; those before are kept.
     ///
     /// [`Interrupted`]: crate::interrupt::Interrupted
     pub fn run(
@@ -50,19 +53,30 @@ impl<'a> Lane<'a> {
         store: &Store,
         node: &Node,
         group: &[usize],
-        stopped: &dyn Fn() -> bool,
-        at: &mut dyn FnMut(usize, usize),
+        around: Around<'_>,
     ) -> Result<()> {
         let begun = Instant::now();
         let units: Vec<&Unit> = group.iter().map(|&u| &node.units[u]).collect();
         let stage = node.work.stage();
         let last = units.last().context("a group of units")?;
-        let mut batches = Kept::new(store.partial(stage, &last.key)?, stopped, at);
+        let mut batches = Kept::new(store.partial(stage, &last.key)?, around);
         let produced = self.produce(plan, store, node, &units, &mut batches)?;
-        self.ensure_unchanged(store, node)?;
+        if let Err(error) = self.ensure_unchanged(store, node) {
+            if matches!(node.work, Work::Served { .. }) && error.is::<AnotherModel>() {
+                // Some of the replies may be of the other model.
+                batches.partial.clear();
+            }
+            return Err(error);
+        }
         let seconds = begun.elapsed().as_secs_f64() + batches.seconds_before();
         let cost = Cost { seconds: seconds / units.len() as f64 };
-        let metadata = node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m]));
+        let metadata = match &node.work {
+            Work::Served { server, identity, .. } => vec![
+                ("emoflow.model".to_string(), server.model.clone()),
+                ("emoflow.revision".to_string(), identity.to_string()),
+            ],
+            _ => node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m])),
+        };
         for (unit, tables) in units.into_iter().zip(produced) {
             match store.lookup(stage, &unit.key)? {
                 Lookup::Hit(_) => {} // another process was faster
@@ -75,11 +89,14 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// An error if a file that the node reads is not what its keys say.
+    /// An error if a file that the node reads, or the model that writes, is not what its keys say.
     fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
         if let Work::File { path, .. } = &node.work {
             let mut files = self.resolved.files.values().filter(|file| file.path == *path);
             files.try_for_each(|file| file.ensure_unchanged(store))?;
+        }
+        if let Work::Served { server, identity, .. } = &node.work {
+            resolve::ensure_same(server, *identity)?;
         }
         node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))
     }
@@ -114,6 +131,14 @@ impl<'a> Lane<'a> {
                 let written = generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?;
                 Ok(vec![written_tables(written)])
             }
+            Work::Served { server, source, items, seed, identity } => {
+                ensure!(!self.resolved.offline, "{NOT_OFFLINE}");
+                resolve::ensure_same(server, *identity)?;
+                let seeds = writing::Seeds { run: *seed, writer: identity.to_string() };
+                let items = &items[unit.stories.clone()];
+                let written = served::run(source, server, items, &identity.short(), &seeds, batches)?;
+                Ok(vec![written_tables(written)])
+            }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
@@ -139,7 +164,7 @@ impl<'a> Lane<'a> {
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let tables = analysis.run(&set, model, *seed, &mut *batches.at)?;
+                let tables = analysis.run(&set, model, *seed, &mut *batches.around.at)?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
         }

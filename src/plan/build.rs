@@ -6,13 +6,14 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::key::{Digest, Key};
+use super::written::WrittenParams;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Item, Reject, Several, file, generate, template, writing};
+use crate::stages::stories::{Columns, Item, file, generate, served, template, writing};
 use crate::stages::vectors::{Center, Denoise};
 use crate::stages::{activations, vectors};
 
@@ -45,22 +46,6 @@ struct Numerics {
 #[derive(Serialize)]
 struct TemplateParams<'a> {
     stories: Vec<(&'a Item, &'a str)>,
-}
-
-#[derive(Serialize)]
-struct GenerateParams<'a> {
-    stories: &'a [Item],
-    seed: u64,
-    max_new_tokens: usize,
-    temperature: f64,
-    top_p: f64,
-    top_k: usize,
-    prompt: &'a str,
-    system: &'a str,
-    chat: Chat,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    several: Option<&'a Several>,
-    reject: &'a Reject,
 }
 
 #[derive(Serialize)]
@@ -167,7 +152,9 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
     let sources = resolved.experiment.stories.iter().filter_map(|source| {
         let each = match &source.kind {
             SourceKind::Template(template) => template.passages.len(),
-            SourceKind::Generate { params, .. } => params.topics.len() * params.per_topic,
+            SourceKind::Generate { params, .. } | SourceKind::Served { params, .. } => {
+                params.topics.len() * params.per_topic
+            }
             SourceKind::File { .. } => {
                 return Some(format!("stories/{}: a file is taken whole", source.name));
             }
@@ -201,7 +188,7 @@ impl<'a> Builder<'a> {
         all
     }
 
-    /// The stories of a source that no model writes.
+    /// The stories of a source that no model of the experiment writes.
     fn shared_stories(&mut self, texts: &Texts) {
         let name = format!("stories/{}", texts.name);
         match texts.kind {
@@ -216,6 +203,19 @@ impl<'a> Builder<'a> {
                     key("stories/template", template::VERSION, &params, &[], None, None)
                 });
                 self.push(name, Work::Template { source: source.clone(), items }, None, units);
+            }
+            SourceKind::Served { server, params: source } => {
+                let experiment = &self.resolved.experiment;
+                let identity = self.resolved.served[texts.name];
+                let items = writing::items(source, texts.emotions);
+                let items = rounds::order(items, texts.n_emotions(), experiment.shard);
+                let units = shards(self.ranges(texts, items.len()), |range| {
+                    let stories = &items[range];
+                    let params = WrittenParams::at_server(source, stories, experiment.seed, server.protocol);
+                    key("stories/served", served::VERSION, &params, &[], Some(&identity), None)
+                });
+                let (server, source, seed) = (server.clone(), source.clone(), experiment.seed);
+                self.push(name, Work::Served { server, source, items, seed, identity }, None, units);
             }
             SourceKind::File { columns, .. } => {
                 let pinned = &self.resolved.files[texts.name];
@@ -254,19 +254,7 @@ impl<'a> Builder<'a> {
             let shard = self.resolved.experiment.shard;
             let items = rounds::order(writing::items(source, texts.emotions), texts.n_emotions(), shard);
             let units = shards(self.ranges(&texts, items.len()), |range| {
-                let params = GenerateParams {
-                    stories: &items[range],
-                    seed,
-                    max_new_tokens: source.max_new_tokens,
-                    temperature: source.temperature,
-                    top_p: source.top_p,
-                    top_k: source.top_k,
-                    prompt: &source.prompt,
-                    system: &source.system,
-                    chat,
-                    several: source.several.as_ref(),
-                    reject: &source.reject,
-                };
+                let params = WrittenParams::here(source, &items[range], seed, chat);
                 let numerics = Some(self.numerics(writer, None));
                 key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
             });

@@ -5,6 +5,7 @@ mod build;
 pub mod key;
 mod rounds;
 mod select;
+mod written;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -14,9 +15,9 @@ pub use select::{Nothing, Selection};
 
 use crate::lm::Chat;
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Generate, Item, Template};
+use crate::stages::stories::{Columns, Generate, Item, Server, Template};
 use crate::stages::{activations, vectors};
-use key::Key;
+use key::{Digest, Key};
 
 /// Everything a run could do, inputs before what needs them, and the nodes of one model together.
 #[derive(Clone, Debug)]
@@ -59,6 +60,7 @@ pub struct UnitId {
 pub enum Work {
     Template { source: Template, items: Vec<Item> },
     Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
+    Served { server: Server, source: Generate, items: Vec<Item>, seed: u64, identity: Digest },
     File { path: PathBuf, columns: Columns, emotions: Option<Vec<String>> },
     Activations { params: activations::Params, chat: Chat },
     Neutral(vectors::Params),
@@ -87,7 +89,9 @@ impl Work {
     /// The stage's name: the folder of its artifacts, and the first word of its key.
     pub fn stage(&self) -> &'static str {
         match self {
-            Work::Template { .. } | Work::Generate { .. } | Work::File { .. } => "stories",
+            Work::Template { .. } | Work::Generate { .. } | Work::Served { .. } | Work::File { .. } => {
+                "stories"
+            }
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",

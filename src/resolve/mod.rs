@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 mod hub;
+mod served;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,10 @@ use crate::lm::{Checkpoint, Dtype, Spec};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
-use crate::stages::stories::{Columns, file};
+use crate::stages::stories::{Columns, Server, file};
 use crate::store::Store;
 use hub::{Hub, Snapshot};
+pub use served::{AnotherModel, ensure_same};
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
@@ -28,7 +30,11 @@ pub struct Resolved {
     pub models: Vec<Model>,
     /// Story files, by the source's name.
     pub files: BTreeMap<String, StoryFile>,
+    /// What stands for the model of a source at a server, by the source's name.
+    pub served: BTreeMap<String, Digest>,
     pub device: Choice,
+    /// No socket may be opened.
+    pub offline: bool,
 }
 
 /// A model whose content is known; its weights may still be on the hub.
@@ -121,10 +127,22 @@ pub fn resolve(
             Err(error) => problems.push(Problem::at(span.clone(), format!("{error:#}"))),
         }
     }
+    let mut served = BTreeMap::new();
+    for (name, server, span) in servers(&experiment.asked()) {
+        match served::identity(name, server, store, offline, progress) {
+            Ok(identity) => {
+                served.insert(name.to_string(), identity);
+            }
+            Err(error) => problems.push(Problem::at(span.clone(), format!("{error:#}")).hint(format!(
+                "start the server (`ollama serve`) and have it fetch the model: `ollama pull {}`",
+                server.model
+            ))),
+        }
+    }
     if !problems.is_empty() {
         return Err(experiment.problems(problems).into());
     }
-    Ok(Resolved { experiment, models, files, device })
+    Ok(Resolved { experiment, models, files, served, device, offline })
 }
 
 /// How far to look for a model.
@@ -239,6 +257,17 @@ fn story_paths<'a>(asked: &Asked<'a>) -> Vec<StoryPath<'a>> {
         _ => None,
     });
     files.collect()
+}
+
+/// Every source at a server, with where its model is named.
+fn servers<'a>(asked: &Asked<'a>) -> Vec<(&'a str, &'a Server, &'a config::Span)> {
+    let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
+    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span));
+    let servers = told.chain(neutral).filter_map(|(name, kind, span)| match kind {
+        SourceKind::Served { server, .. } => Some((name, server, span)),
+        _ => None,
+    });
+    servers.collect()
 }
 
 /// An error if `path` is not what it was when it had the digest `known`: what was made of it since would be stored

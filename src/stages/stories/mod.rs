@@ -5,6 +5,7 @@ pub mod generate;
 pub mod likeness;
 pub mod naming;
 pub mod refusal;
+pub mod served;
 pub mod splitting;
 pub mod template;
 pub mod writing;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use naming::names_emotion;
+pub use served::{Protocol, Server};
 
 use crate::store::table::{Column, Table};
 
