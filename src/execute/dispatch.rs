@@ -12,7 +12,8 @@ use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::resolve::{self, AnotherModel, Model, Resolved};
 use crate::stages::analysis::VectorSet;
-use crate::stages::stories::{file, generate, served, template, writing};
+use crate::stages::stories::served::{self, Client};
+use crate::stages::stories::{file, generate, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lookup, Store};
@@ -21,6 +22,8 @@ use crate::store::{Cost, Lookup, Store};
 pub struct Lane<'a> {
     resolved: &'a Resolved,
     loaded: Option<Loaded>,
+    /// Who asked a server last.
+    client: Option<Client>,
 }
 
 /// A model of the resolved experiment, by its place there.
@@ -40,7 +43,7 @@ type Tables = Vec<(String, Table)>;
 impl<'a> Lane<'a> {
     /// A lane on the resolved device, with no model loaded.
     pub fn new(resolved: &'a Resolved) -> Lane<'a> {
-        Lane { resolved, loaded: None }
+        Lane { resolved, loaded: None, client: None }
     }
 
     /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is stopped between
@@ -136,7 +139,9 @@ impl<'a> Lane<'a> {
                 resolve::ensure_same(server, *identity)?;
                 let seeds = writing::Seeds { run: *seed, writer: identity.to_string() };
                 let items = &items[unit.stories.clone()];
-                let written = served::run(source, server, items, &identity.short(), &seeds, batches)?;
+                let writer = identity.short();
+                let client = &mut self.client;
+                let written = served::run(source, server, items, &writer, &seeds, client, batches)?;
                 Ok(vec![written_tables(written)])
             }
             Work::Activations { params, chat } => {

@@ -4,6 +4,7 @@
 mod page;
 pub mod runs;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,9 @@ pub fn write_run(
     struct Run<'a> {
         experiment: &'a crate::config::Experiment,
         models: Vec<RunModel<'a>>,
+        /// What stood for the models at servers, by source.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        served: &'a BTreeMap<String, Digest>,
         device: RunDevice<'a>,
         versions: Versions,
         nodes: &'a [NodeOutcome],
@@ -191,6 +195,7 @@ pub fn write_run(
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
+        served: &resolved.served,
         device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
         versions: VERSIONS,
         nodes: &outcome.nodes,

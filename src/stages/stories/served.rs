@@ -50,7 +50,7 @@ const KEPT: &str = "stories.answer/1";
 ///
 /// Each reply goes to `batches` at once, under the number of its request, and is not asked for again. The replies of an
 /// attempt are judged in the order of their requests, so that the order in which they come changes nothing. Lengths
-/// are counted in words, as the server's tokenizer is not known.
+/// are counted in words, as the server's tokenizer is not known. `client`: who asked the last time, and may ask again.
 ///
 /// # Errors
 /// What the server refuses, or what fails too often, with its address; [`Interrupted`]. What came before is kept.
@@ -60,10 +60,10 @@ pub fn run(
     items: &[Item],
     writer: &str,
     seeds: &Seeds,
+    client: &mut Option<Client>,
     batches: &mut dyn Batches,
 ) -> Result<Written> {
     let mut draft = Draft::new(params, items, seeds, writer);
-    let mut client = None;
     let mut tally = Tally::default();
     for attempt in 0..params.reject.attempts.max(1) {
         let mut asks = draft.asks(attempt);
@@ -78,10 +78,10 @@ pub fn run(
             if batches.stopped() {
                 bail!(Interrupted);
             }
-            if client.is_none() {
-                client = Some(Client::new(server)?);
-            }
-            let client = client.as_ref().expect("just made");
+            let client: &Client = match client.take().filter(|client| client.is_of(server)) {
+                Some(known) => client.insert(known),
+                None => client.insert(Client::new(server)?),
+            };
             let crew = Crew { client, params, parallel: server.parallel };
             let (begun, settled) = (Instant::now(), draft.settled());
             let mut taking =

@@ -47,7 +47,8 @@ fn a_bad_server_brings_what_a_good_one_does() {
         assert!(said(&output).contains(&format!(", {} retries", mishaps().len())), "{}", said(&output));
         assert_eq!(server.asked().len(), requests + mishaps().len());
         assert_eq!(artifacts(&bad), artifacts(&good));
-        assert!(server.most() <= 2);
+        // The server is still at work on the request that was given up after a second.
+        assert!(server.most() <= 3);
     }
 }
 
@@ -124,9 +125,9 @@ fn a_server_that_wants_the_bound_called_otherwise_gets_it_so() {
     assert!(said(&output).contains(" 0 retries"), "{}", said(&output));
     let asked = server.asked();
     let refused = asked.iter().filter(|a| a.body.get("max_tokens").is_some()).count();
-    assert_eq!(refused, 3, "once for each shard");
+    assert_eq!(refused, 1, "it was told more than once");
     let rest = asked.iter().filter(|a| a.body["max_completion_tokens"] == 99);
-    assert_eq!(rest.count(), asked.len() - 3);
+    assert_eq!(rest.count(), asked.len() - 1);
 }
 
 #[test]

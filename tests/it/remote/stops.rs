@@ -95,6 +95,21 @@ fn a_run_that_is_asked_to_stop_waits_for_the_replies_on_their_way() {
 }
 
 #[test]
+fn two_runs_at_once_ask_once() {
+    let server = Server::start();
+    let (whole, requests) = undisturbed(&server);
+    server.state().delay = Duration::from_millis(20);
+    let project = Project::new(&file(&server));
+    let runs = [start(&project), start(&project)];
+    for run in runs {
+        let (code, _, stderr) = run.ended();
+        assert_eq!(code, Some(0), "{stderr}");
+    }
+    assert_eq!(server.asked().len(), requests);
+    assert_eq!(artifacts(&project), artifacts(&whole));
+}
+
+#[test]
 fn a_kept_reply_that_was_damaged_is_asked_for_again() {
     let server = Server::start();
     let (whole, requests) = undisturbed(&server);

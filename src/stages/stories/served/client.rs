@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Timeout};
 
 use super::Server;
-use super::protocol::{self, Answer, Question};
+use super::protocol::{self, Answer, Manner, Question};
 use crate::stages::stories::Generate;
 
 /// A server that cannot be connected to for so long is not there.
@@ -59,8 +59,8 @@ pub struct Client {
     agent: Agent,
     server: Server,
     secret: Option<Secret>,
-    /// The server wants the bound on tokens called `max_completion_tokens`.
-    completion_tokens: AtomicBool,
+    /// How the server wants to be asked, as far as it has said.
+    manner: Mutex<Manner>,
 }
 
 impl Client {
@@ -83,25 +83,29 @@ impl Client {
         if is_local(&server.url) {
             config = config.proxy(None);
         }
-        Ok(Client {
-            agent: config.build().into(),
-            server: server.clone(),
-            secret,
-            completion_tokens: AtomicBool::new(false),
-        })
+        Ok(Client { agent: config.build().into(), server: server.clone(), secret, manner: Mutex::default() })
+    }
+
+    /// Whether it asks that server.
+    pub fn is_of(&self, server: &Server) -> bool {
+        self.server == *server
     }
 
     /// One reply to `question`.
     pub fn chat(&self, params: &Generate, question: &Question) -> Result<Answer, Trouble> {
         let Server { protocol, model, .. } = &self.server;
         loop {
-            let renamed = self.completion_tokens.load(Ordering::SeqCst);
-            let body = protocol.body(model, params, question, renamed);
+            let known = || self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+            let manner = *known();
+            let body = protocol.body(model, params, question, manner);
             let reply = match self.exchange(protocol.path(), Some(&body)) {
-                Err(Trouble::Refused(why)) if !renamed && why.contains("max_completion_tokens") => {
-                    self.completion_tokens.store(true, Ordering::SeqCst);
-                    continue;
-                }
+                Err(Trouble::Refused(why)) => match manner.after(&why, params) {
+                    Some(better) => {
+                        *known() = better;
+                        continue;
+                    }
+                    None => return Err(Trouble::Refused(why)),
+                },
                 reply => reply?,
             };
             return protocol.answer(&reply).map_err(|error| {
@@ -156,7 +160,8 @@ impl Client {
             }
             408 | 429 | 500.. => {
                 let wait = header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
-                Trouble::Passing { why: self.redacted(&said), wait: wait.map(Duration::from_secs) }
+                let wait = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                Trouble::Passing { why: self.redacted(&said), wait }
             }
             401 | 403 => {
                 let hint = match &self.server.api_key_env {
@@ -269,6 +274,10 @@ mod tests {
         assert_eq!(
             refusal(429, ("retry-after", "7"), ""),
             passing("status 429", Some(Duration::from_secs(7)))
+        );
+        assert_eq!(
+            refusal(429, ("retry-after", "0.25"), ""),
+            passing("status 429", Some(Duration::from_millis(250)))
         );
         // A date is not read: the wait is then our own.
         assert_eq!(

@@ -24,6 +24,28 @@ pub const SEED_BITS: u64 = (1 << 31) - 1;
 /// Longest piece of a server's words in a message, in characters.
 const WORDS: usize = 300;
 
+/// How a server wants to be asked otherwise than others, as its refusals say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// The bound on tokens is called `max_completion_tokens`, as OpenAI's newer models ask for.
+    completion_tokens: bool,
+    /// These are not sent: the server does not take them, not even where they change nothing.
+    no_temperature: bool,
+    no_top_p: bool,
+}
+
+impl Manner {
+    /// What a refusal in these words asks for; `None` if nothing that can be done without asking for other texts.
+    pub fn after(self, words: &str, params: &Generate) -> Option<Manner> {
+        let mut manner = self;
+        manner.completion_tokens |= words.contains("max_completion_tokens");
+        // 1 is what holds where nothing is sent.
+        manner.no_temperature |= words.contains("'temperature'") && params.temperature == 1.0;
+        manner.no_top_p |= words.contains("'top_p'") && params.top_p == 1.0;
+        (manner != self).then_some(manner)
+    }
+}
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -51,9 +73,8 @@ impl Protocol {
         }
     }
 
-    /// The body of a request to `model`. `completion_tokens`: the bound is called `max_completion_tokens`, as OpenAI's
-    /// newer models ask for.
-    pub fn body(self, model: &str, params: &Generate, question: &Question, completion_tokens: bool) -> Value {
+    /// The body of a request to `model`.
+    pub fn body(self, model: &str, params: &Generate, question: &Question, manner: Manner) -> Value {
         let mut messages = Vec::new();
         if !params.system.is_empty() {
             messages.push(json!({ "role": "system", "content": params.system }));
@@ -77,15 +98,15 @@ impl Protocol {
             }),
             // OpenAI refuses what it does not know, and knows no `top_k`.
             Protocol::OpenAi => {
-                let bound = if completion_tokens { "max_completion_tokens" } else { "max_tokens" };
-                let mut body = json!({
-                    "model": model,
-                    "messages": messages,
-                    "temperature": params.temperature,
-                    "top_p": params.top_p,
-                    "seed": question.seed,
-                });
+                let bound = if manner.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+                let mut body = json!({ "model": model, "messages": messages, "seed": question.seed });
                 body[bound] = params.max_new_tokens.into();
+                if !manner.no_temperature {
+                    body["temperature"] = params.temperature.into();
+                }
+                if !manner.no_top_p {
+                    body["top_p"] = params.top_p.into();
+                }
                 if params.top_k > 0 {
                     body["top_k"] = params.top_k.into();
                 }
@@ -186,7 +207,7 @@ mod tests {
     #[test]
     fn bodies_are_what_the_protocols_say() {
         let mut params = params();
-        let body = Protocol::Ollama.body("m", &params, &question(), false);
+        let body = Protocol::Ollama.body("m", &params, &question(), Manner::default());
         assert_eq!(
             body,
             json!({"model": "m", "messages": [{"role": "user", "content": "Tell."}], "stream": false,
@@ -194,7 +215,7 @@ mod tests {
                    "options": {"temperature": 0.5, "top_p": 0.9, "top_k": 0, "num_predict": 8, "seed": 7}})
         );
         params.system = "Be kind.".into();
-        let body = Protocol::OpenAi.body("m", &params, &question(), false);
+        let body = Protocol::OpenAi.body("m", &params, &question(), Manner::default());
         let messages =
             json!([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Tell."}]);
         assert_eq!(
@@ -203,9 +224,31 @@ mod tests {
                    "max_tokens": 8})
         );
         params.top_k = 5;
-        let body = Protocol::OpenAi.body("m", &params, &question(), true);
+        let manner = Manner { completion_tokens: true, ..Manner::default() };
+        let body = Protocol::OpenAi.body("m", &params, &question(), manner);
         assert_eq!((&body["max_completion_tokens"], &body["top_k"]), (&json!(8), &json!(5)));
         assert!(body.get("max_tokens").is_none() && body.get("n").is_none());
+    }
+
+    /// The words are OpenAI's.
+    #[test]
+    fn refusals_say_how_to_ask() {
+        let mut params = params();
+        let none = Manner::default();
+        let bound = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' \
+                     instead.";
+        let manner = none.after(bound, &params).unwrap();
+        assert_eq!(manner, Manner { completion_tokens: true, ..none });
+        assert_eq!(manner.after(bound, &params), None, "asked for twice");
+        let top_p = "Unsupported parameter: 'top_p' is not supported with this model.";
+        let temperature = "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) \
+                           value is supported.";
+        assert_eq!([top_p, temperature].map(|words| none.after(words, &params)), [None, None]);
+        (params.temperature, params.top_p) = (1.0, 1.0);
+        let manner =
+            none.after(top_p, &params).and_then(|manner| manner.after(temperature, &params)).unwrap();
+        let body = Protocol::OpenAi.body("m", &params, &question(), manner);
+        assert!(body.get("temperature").is_none() && body.get("top_p").is_none() && body["max_tokens"] == 8);
     }
 
     #[test]
