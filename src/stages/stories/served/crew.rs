@@ -1,6 +1,6 @@
 //! Many requests to one server, some at a time: waiting, asking again, and when to give up. Knows nothing of stories.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +23,8 @@ const FIRST_WAIT_VARIABLE: &str = "EMOFLOW_SERVER_WAIT_MS";
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Shorter waits are not worth a line.
 const SAID_WAIT: Duration = Duration::from_secs(5);
+/// What all of them run into is said once in so long.
+const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// How often someone who waits looks whether to stop.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -82,6 +84,7 @@ impl Crew<'_> {
         };
         let mut left = questions.len();
         let mut failure = None;
+        let mut said: HashMap<String, Instant> = HashMap::new();
         std::thread::scope(|scope| {
             let (sender, events) = mpsc::channel();
             for _ in 0..self.parallel.min(questions.len()) {
@@ -99,7 +102,10 @@ impl Crew<'_> {
                         desk.answered(place, answer).err()
                     }
                     Ok(Event::Said(line)) => {
-                        desk.said(&line);
+                        if said.get(&line).is_none_or(|at| at.elapsed() >= SAID_AGAIN) {
+                            desk.said(&line);
+                            said.insert(line, Instant::now());
+                        }
                         None
                     }
                     Ok(Event::Failed(why)) => Some(anyhow::Error::msg(why)),
