@@ -247,7 +247,7 @@ fn several(reader: &Reader<'_>, per_topic: Read<usize>, prompt: &Read<String>) -
 
 fn separator(reader: &Reader<'_>) -> Read<String> {
     let separator = reader.filled("separator")?;
-    if !separator.trim().is_empty() && separator.lines().count() == 1 {
+    if separator.trim().lines().count() == 1 {
         return Ok(separator.trim().to_string());
     }
     let message = format!("`separator` is {}, which is no line of text", quoted(&separator));

@@ -1,8 +1,10 @@
-//! What a run leaves under `results/<name>/`: tables, vectors, run.json and the report. Made from the store alone,
+//! What a run leaves under `results/<name>/`: stories, tables, vectors, run.json and the report. Made from the store alone,
 //! never read back as cache.
 
 mod page;
 pub mod runs;
+mod stories;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 2;
+const REPORT_VERSION: u32 = 3;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -84,7 +86,7 @@ fn alone(store: &Store, dir: &Path) -> Option<Lease> {
     }
 }
 
-/// Writes tables, vectors, figures and the report from what the store holds; returns the report's path.
+/// Writes stories, tables, vectors, figures and the report from what the store holds; returns the report's path.
 ///
 /// # Errors
 /// Nothing is in the store yet, or the disk refuses.
@@ -98,7 +100,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
             store.root().display()
         );
     }
-    for folder in ["tables", "vectors"] {
+    for folder in ["stories", "tables", "vectors"] {
         clear(&dir.join(folder))?;
     }
     for (name, tables) in shown.analyses()? {
@@ -116,6 +118,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
     }
+    stories::write(&shown, dir)?;
     let key = report_key(resolved, &present(plan, store));
     crate::report::write(&page::report(&shown, key)?, dir)
 }
@@ -258,10 +261,18 @@ impl Shown<'_> {
 
     /// The one table of all units of `node`, in their order; `None` if any is not there.
     fn whole(&self, node: &Node) -> Result<Option<Table>> {
+        self.whole_of(node, node.work.stage())
+    }
+
+    /// Table `name` of all units of `node`; `None` if any is not there, or if the node makes no such table.
+    fn whole_of(&self, node: &Node, name: &str) -> Result<Option<Table>> {
         let mut whole: Option<Table> = None;
         for unit in &node.units {
             let Some(entry) = self.entry(node, unit)? else { return Ok(None) };
-            let table = entry.read(node.work.stage())?;
+            if entry.manifest.file(name).is_err() {
+                return Ok(None);
+            }
+            let table = entry.read(name)?;
             match &mut whole {
                 Some(whole) => whole.append(table)?,
                 None => whole = Some(table),
@@ -320,7 +331,8 @@ fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
     Digest::of(shown.as_bytes())
 }
 
-/// The report's key, and whether `dir` has what was made for it: the page, and every table and set of vectors.
+/// The report's key, and whether `dir` has what was made for it: the page, and every table, set of vectors and source of
+/// stories.
 pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
     let present = present(plan, store);
     let key = report_key(resolved, &present);
@@ -330,7 +342,7 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
         Work::Analysis { name, .. } => {
             ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
         }
-        _ => true,
+        _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
     };
     let files = dir.join("figures").is_dir()
         && present.iter().all(|(node, there)| there.contains(&false) || written(node));
@@ -347,11 +359,12 @@ fn metadata<'a>(resolved: &Resolved, nodes: impl IntoIterator<Item = &'a Node>) 
     let mut metadata: Vec<(String, Vec<String>)> = vec![("emoflow.key".to_string(), Vec::new())];
     for node in nodes {
         metadata[0].1.extend(node.units.iter().map(|u| u.key.to_string()));
-        let set = match &node.work {
-            Work::Vectors { set, .. } | Work::Analysis { set, .. } => set,
-            _ => continue,
+        let model = match &node.work {
+            Work::Vectors { set, .. } | Work::Analysis { set, .. } => {
+                resolved.models.iter().find(|m| m.name == set.model)
+            }
+            _ => node.model.map(|model| &resolved.models[model]),
         };
-        let model = resolved.models.iter().find(|m| m.name == set.model);
         for (key, value) in model.map(provenance).unwrap_or_default() {
             match metadata.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, values)) if values.contains(&value) => {}

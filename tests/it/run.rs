@@ -65,6 +65,9 @@ fn the_second_run_runs_nothing() {
         "tables/words.csv",
         "tables/causes.csv",
         "vectors/demo/passages.parquet",
+        "stories/passages.parquet",
+        "stories/passages.csv",
+        "stories/neutral.csv",
     ] {
         assert!(project.path("results/exp").join(made).is_file(), "{made}");
     }
@@ -181,11 +184,68 @@ fn only_runs_what_is_named_and_what_it_needs() {
 fn results_that_are_gone_are_written_again() {
     let project = Project::new(EXPERIMENT);
     project.run(&[]);
-    for gone in ["tables/words.csv", "vectors/demo/passages.parquet", "report.html"] {
+    for gone in ["tables/words.csv", "vectors/demo/passages.parquet", "stories/passages.csv", "report.html"] {
         std::fs::remove_file(project.path("results/exp").join(gone)).unwrap();
         assert_eq!(project.run(&[]).names("ran"), ["report"], "{gone}");
         assert!(project.path("results/exp").join(gone).is_file(), "{gone}");
     }
+}
+
+const WRITTEN: &str = r#"
+name = "exp"
+layers = [3]
+
+[models.demo]
+path = "{demo}"
+
+[emotions]
+words = ["happy", "sad"]
+
+[stories.own.generate]
+topics = ["rain"]
+per_topic = 8
+max_new_tokens = 40
+reject = { attempts = 2 }
+
+[stories.fixed.template]
+passages = ["He was {emotion}.", "She was {emotion} too."]
+
+[activations]
+from_token = 1
+"#;
+
+#[test]
+fn stories_and_what_was_thrown_away_can_be_read() {
+    let project = Project::new(WRITTEN);
+    assert_eq!(project.run(&[]).code, 0);
+    let read = |name: &str| std::fs::read_to_string(project.path("results/exp/stories").join(name));
+    let lines = |name: &str| csv::Reader::from_reader(read(name).unwrap().as_bytes()).records().count();
+    let (kept, rejected) = (lines("own@demo.csv"), lines("own@demo.rejected.csv"));
+    // Each of the sixteen was tried once or twice.
+    assert!(
+        rejected > 0 && kept <= 16 && kept + rejected >= 16 && kept + rejected <= 32,
+        "{kept} {rejected}"
+    );
+    assert_eq!(lines("fixed.csv"), 4);
+    assert!(read("fixed.rejected.csv").is_err());
+    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    for shown in [
+        format!("{rejected}: names_emotion {rejected}"),
+        "What was thrown away".into(),
+        "by chance".into(),
+        "4 (100 %)".into(),
+    ] {
+        assert!(page.contains(&shown), "{shown}");
+    }
+    assert_eq!(project.run(&[]).names("ran"), Vec::<&str>::new());
+    std::fs::remove_file(project.path("results/exp/stories/own@demo.rejected.csv")).unwrap();
+    assert_eq!(project.run(&[]).names("ran"), ["report"]);
+    assert_eq!(lines("own@demo.rejected.csv"), rejected);
+    // A source that is gone from the experiment leaves no file.
+    project.write(&WRITTEN.replace("stories.fixed", "stories.other"));
+    assert_eq!(project.run(&[]).names("ran"), ["report"]);
+    assert!(read("fixed.csv").is_err());
+    assert_eq!(lines("other.csv"), 4);
 }
 
 #[test]

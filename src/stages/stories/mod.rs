@@ -4,6 +4,7 @@ pub mod file;
 pub mod generate;
 pub mod likeness;
 pub mod naming;
+pub mod quality;
 pub mod refusal;
 pub mod served;
 pub mod splitting;
