@@ -146,8 +146,8 @@ struct ExperimentArgs {
 /// What part of an experiment is meant.
 #[derive(Args)]
 struct Scope {
-    /// Only what matches, and what it needs: a node's name, `stage:`, `model:`, `source:`, `emotion:` or `layer:` with
-    /// a value, or several with commas, of which all must hold (`*` matches anything); repeatable
+    /// Only what matches, and what it needs: a node's name, `stage:`, `model:`, `source:`, `emotion:`, `layer:` or
+    /// `variant:` with a value, or several with commas, of which all must hold (`*` matches anything); repeatable
     #[arg(long, value_name = "PATTERN")]
     only: Vec<String>,
     #[command(flatten)]

@@ -9,11 +9,13 @@ mod read;
 mod reader;
 mod sections;
 mod sources;
+mod sweep;
 mod tree;
 mod validate;
 
 pub use problem::{Problem, Problems};
 pub use read::{Asked, Outside, project_root};
+pub use sweep::{Setting, Variant};
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ pub struct Experiment {
     pub activations: activations::Params,
     pub vectors: vectors::Params,
     pub analysis: Vec<Analysis>,
+    /// The variants of `[sweep]`; the first of them is this experiment. None: no sweep.
+    pub sweep: Vec<Variant>,
 }
 
 /// Bytes of the experiment file, or of a `--set` behind it (see [`Problems`]), that something was read from.

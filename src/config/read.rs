@@ -9,7 +9,8 @@ use super::problem::{Problem, Problems, set_bases};
 use super::reader::Reader;
 use super::tree::{self, Node};
 use super::{
-    Experiment, Layers, Model, Source, SourceKind, Span, keys, layers, models, sections, sources, validate,
+    Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, keys, layers, models, sections,
+    sources, sweep, validate,
 };
 
 /// A larger file is no experiment.
@@ -52,6 +53,14 @@ impl Experiment {
         }
     }
 
+    /// Itself, or its variants where it has any, each with its settings.
+    pub fn variants(&self) -> Vec<(&[Setting], &Experiment)> {
+        match self.sweep.as_slice() {
+            [] => vec![(&[], self)],
+            variants => variants.iter().map(|v| (v.settings.as_slice(), &v.experiment)).collect(),
+        }
+    }
+
     /// Problems that a later phase found in this experiment, ready to be shown.
     pub fn problems(&self, list: Vec<Problem>) -> Problems {
         Problems::new(self.file.clone(), self.text.clone(), self.sets.clone(), list)
@@ -81,10 +90,30 @@ fn parse(
 ) -> Result<Experiment, Problems> {
     let sink = RefCell::default();
     let experiment = tree::parse(text, &sink).and_then(|mut tree| {
-        for (set, base) in sets.iter().zip(set_bases(text, sets)) {
-            tree::set(&mut tree, set, base, &sink);
-        }
-        check(tree, file, root, text, sets, &sink, outside)
+        let sets_at = sets.iter().zip(set_bases(text, sets));
+        let fixed: Vec<_> =
+            sets_at.filter_map(|(set, base)| tree::set(&mut tree, set, base, &sink)).collect();
+        let combinations = sweep::combinations(tree, &fixed, &sink);
+        let swept = !combinations[0].settings.is_empty();
+        // What variants ask for alike is looked at once.
+        let seen = RefCell::new(Vec::new());
+        let outside = |asked: &Asked| {
+            let neutral = asked.neutral.map(|(kind, _)| kind.clone());
+            let wanted = (asked.emotions.map(<[_]>::to_vec), asked.stories.to_vec(), neutral);
+            if seen.borrow().contains(&wanted) {
+                return Vec::new();
+            }
+            seen.borrow_mut().push(wanted);
+            outside(asked)
+        };
+        let checked = combinations.into_iter().map(|combination| {
+            let experiment = check(combination.tree, file, root, text, sets, &sink, &outside)?;
+            Some(Variant { settings: combination.settings, experiment })
+        });
+        let variants: Vec<Option<Variant>> = checked.collect(); // the problems of all
+        let variants = variants.into_iter().collect::<Option<Vec<Variant>>>()?;
+        let first = variants.first()?.experiment.clone();
+        Some(Experiment { sweep: if swept { variants } else { Vec::new() }, ..first })
     });
     let list = sink.into_inner();
     match experiment {
@@ -158,6 +187,7 @@ fn check(
         activations: activations.ok()?,
         vectors: vectors.ok()?,
         analysis: analysis.ok()?,
+        sweep: Vec::new(),
     })
 }
 

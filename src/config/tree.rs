@@ -12,6 +12,9 @@ use super::problem::{Problem, quoted};
 /// Where problems are collected.
 pub(super) type Sink = RefCell<Vec<Problem>>;
 
+/// Keys that lead to a value, each with its place.
+pub(super) type Path = Vec<(String, Span)>;
+
 /// One value and where it was written.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -20,7 +23,8 @@ pub(super) struct Node {
     pub value: Value,
 }
 
-#[derive(Clone, Debug)]
+/// Equal where they say the same, wherever they stand.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Text(String),
     /// `None`: does not fit 64 bits.
@@ -39,6 +43,18 @@ pub(super) struct Entry {
     pub key: String,
     pub key_span: Span,
     pub node: Rc<Node>,
+}
+
+impl PartialEq for Node {
+    fn eq(&self, other: &Node) -> bool {
+        self.value == other.value
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.key == other.key && self.node == other.node
+    }
 }
 
 impl Value {
@@ -63,6 +79,13 @@ impl Node {
             Value::Table(entries) => entries,
             _ => &[],
         }
+    }
+
+    /// Takes a key out of a table.
+    pub fn take(&mut self, key: &str) -> Option<Rc<Node>> {
+        let Value::Table(entries) = &mut self.value else { return None };
+        let at = entries.iter().position(|entry| entry.key == key)?;
+        Some(entries.remove(at).node)
     }
 
     /// The value at a path of keys.
@@ -203,20 +226,21 @@ fn duplicate_header(text: &str, span: Span, line: &str) -> Problem {
     Problem::at(span, format!("{} stands twice{first}", quoted(&format!("[{inner}]")))).hint(hint)
 }
 
-/// Lays one `key.path=value` over the tree. `base`: where its text starts in the numbering of spans.
+/// Lays one `key.path=value` over the tree, and returns the path. `base`: where its text starts in the numbering of
+/// spans.
 ///
 /// The value is read as TOML (`0.5`, `[1, 2]`, `"text"`), and if it is none, taken as a string.
-pub(super) fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) {
+pub(super) fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) -> Option<Path> {
     let whole = base..base + text.len();
     let wrong = |message: String| Problem::at(whole.clone(), message).hint("write `--set key.path=value`");
     let Some((key, written)) = text.split_once('=') else {
         sink.borrow_mut().push(wrong(format!("{} has no `=`", quoted(text))));
-        return;
+        return None;
     };
     let document = format!("{key}=0");
     let Some(path) = DeTable::parse(&document).ok().and_then(|table| key_path(table.get_ref(), base)) else {
         sink.borrow_mut().push(wrong(format!("{} is no path of keys", quoted(key))));
-        return;
+        return None;
     };
     let value_base = base + key.len() + 1 + (written.len() - written.trim_start().len());
     let written = written.trim();
@@ -229,10 +253,11 @@ pub(super) fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) {
     if let Err(problem) = lay(root, &path, value, 0) {
         sink.borrow_mut().push(problem);
     }
+    Some(path)
 }
 
 /// The keys of `a.b.c=0`, each with its place.
-fn key_path(table: &DeTable<'_>, base: usize) -> Option<Vec<(String, Span)>> {
+fn key_path(table: &DeTable<'_>, base: usize) -> Option<Path> {
     let entries = entries(table, base);
     let [entry] = entries.as_slice() else { return None };
     let mut path = vec![(entry.key.clone(), entry.key_span.clone())];
@@ -248,7 +273,13 @@ fn key_path(table: &DeTable<'_>, base: usize) -> Option<Vec<(String, Span)>> {
 /// Tables whose keys are names of the user's: a misspelt one would silently add work.
 const NAMED: [&str; 3] = ["models", "stories", "analysis"];
 
-fn lay(node: &mut Node, path: &[(String, Span)], value: Node, depth: usize) -> Result<(), Problem> {
+/// Puts `value` at `path`, which starts `depth` keys below the top.
+pub(super) fn lay(
+    node: &mut Node,
+    path: &[(String, Span)],
+    value: Node,
+    depth: usize,
+) -> Result<(), Problem> {
     let Some(((key, key_span), rest)) = path.split_first() else {
         *node = value;
         return Ok(());

@@ -78,7 +78,8 @@ impl<'a> Lane<'a> {
     /// An error if a file that the node reads is not what its keys say.
     fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
         if let Work::File { path, .. } = &node.work {
-            let mut files = self.resolved.files.values().filter(|file| file.path == *path);
+            let files = self.resolved.files.iter().flat_map(|files| files.values());
+            let mut files = files.filter(|file| file.path == *path);
             files.try_for_each(|file| file.ensure_unchanged(store))?;
         }
         node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))

@@ -124,7 +124,7 @@ impl Past {
 
 /// The units of a node with their places, which follow from its name and the model's layers.
 fn places(node: &str, keys: &[Key], models: &[Model]) -> Vec<Made> {
-    let mut parts = node.split('/');
+    let mut parts = node.split('~').next().unwrap_or_default().split('/');
     let (stage, model) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let model = models.iter().find(|m| m.name == model);
     let layers = match model {

@@ -1,13 +1,13 @@
 //! Resolved experiment -> plan. Pure: touches no file.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use serde::Serialize;
 
 use super::key::{Digest, Key};
+use super::variants::Merged;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
-use crate::config::{self, SourceKind, Writer};
+use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
@@ -111,28 +111,43 @@ pub fn build(resolved: &Resolved) -> Plan {
 
 /// The plan of `resolved` with the first `limit` stories of every emotion: of each source that is written or filled in
 /// here the first shards, as they are in the whole plan, and what is made of them.
+///
+/// Variants of a sweep share every node that is the same for them: it is there once.
 pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
-    let mut plan = Builder { resolved, limit, nodes: Vec::new(), places: HashMap::new() };
-    for source in plan.sources() {
-        plan.shared_stories(&source);
+    let variants = resolved.experiment.variants().into_iter();
+    let mut plan = Builder {
+        resolved,
+        variants: variants.map(|(_, experiment)| experiment).collect(),
+        limit,
+        nodes: Vec::new(),
+        merged: Merged::default(),
+    };
+    let all = 0..plan.variants.len();
+    for variant in all.clone() {
+        for source in plan.sources(variant) {
+            plan.shared_stories(variant, &source);
+        }
     }
     // Models that write for others go first; the last of them reads first, as it is loaded already.
     let mut order: Vec<usize> = (0..resolved.models.len()).collect();
     let writes = |m: &usize| {
         let name = &resolved.models[*m].name;
-        plan.sources().iter().any(|s| s.writer() == Some(&Writer::Model(name.clone())))
+        let sources = all.clone().flat_map(|variant| plan.sources(variant));
+        sources.into_iter().any(|s| s.writer() == Some(&Writer::Model(name.clone())))
     };
     let writers: Vec<usize> = order.iter().copied().filter(writes).collect();
     if let Some(last) = writers.last() {
         order.sort_by_key(|m| m != last);
     }
     for &model in &writers {
-        plan.written_stories(model, false);
+        all.clone().for_each(|variant| plan.written_stories(variant, model, false));
     }
     for model in order {
-        plan.written_stories(model, true);
-        plan.readings(model);
+        all.clone().for_each(|variant| plan.written_stories(variant, model, true));
+        all.clone().for_each(|variant| plan.readings(variant, model));
     }
+    let settings: Vec<&[Setting]> = resolved.experiment.variants().into_iter().map(|(s, _)| s).collect();
+    plan.merged.name(&mut plan.nodes, &settings);
     Plan { nodes: plan.nodes }
 }
 
@@ -179,16 +194,17 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
 
 struct Builder<'a> {
     resolved: &'a Resolved,
+    /// The experiment itself where nothing is swept.
+    variants: Vec<&'a Experiment>,
     /// Stories of each emotion.
     limit: Option<usize>,
     nodes: Vec<Node>,
-    /// Where each node is, by name.
-    places: HashMap<String, usize>,
+    merged: Merged,
 }
 
 impl<'a> Builder<'a> {
-    fn sources(&self) -> Vec<Texts<'a>> {
-        let experiment = &self.resolved.experiment;
+    fn sources(&self, variant: usize) -> Vec<Texts<'a>> {
+        let experiment = self.variants[variant];
         let stories = experiment.stories.iter();
         let mut all: Vec<_> = stories
             .map(|s| Texts { name: &s.name, kind: &s.kind, emotions: Some(&experiment.emotions) })
@@ -200,24 +216,24 @@ impl<'a> Builder<'a> {
     }
 
     /// The stories of a source that no model writes.
-    fn shared_stories(&mut self, texts: &Texts) {
+    fn shared_stories(&mut self, variant: usize, texts: &Texts) {
         let name = format!("stories/{}", texts.name);
         match texts.kind {
             SourceKind::Generate { .. } => {}
             SourceKind::Template(source) => {
-                let shard = self.resolved.experiment.shard;
+                let shard = self.variants[variant].shard;
                 let items = rounds::order(template::items(source, texts.emotions), texts.n_emotions(), shard);
-                let units = shards(self.ranges(texts, items.len()), |range| {
+                let units = shards(self.ranges(texts, items.len(), shard), |range| {
                     let stories =
                         items[range].iter().map(|i| (i, source.passages[i.index].as_str())).collect();
                     let params = TemplateParams { stories };
                     key("stories/template", template::VERSION, &params, &[], None, None)
                 });
-                self.push(name, Work::Template { source: source.clone(), items }, None, units);
+                self.push(variant, name, Work::Template { source: source.clone(), items }, None, units);
             }
             SourceKind::File { columns, .. } => {
-                let pinned = &self.resolved.files[texts.name];
-                let shard = self.resolved.experiment.shard;
+                let pinned = &self.resolved.files[variant][texts.name];
+                let shard = self.variants[variant].shard;
                 let units = shards(rounds::shards(pinned.rows, 1, shard, None), |range| {
                     let params = FileParams {
                         file: pinned.digest,
@@ -233,25 +249,25 @@ impl<'a> Builder<'a> {
                     columns: columns.clone(),
                     emotions: texts.emotions.map(<[String]>::to_vec),
                 };
-                self.push(name, work, None, units);
+                self.push(variant, name, work, None, units);
             }
         }
     }
 
     /// The stories that `model` writes: for itself (`own`), or for every reader.
-    fn written_stories(&mut self, model: usize, own: bool) {
+    fn written_stories(&mut self, variant: usize, model: usize, own: bool) {
         let writer = &self.resolved.models[model];
-        let (seed, chat) = (self.resolved.experiment.seed, self.chat(model));
-        for texts in self.sources() {
+        let (seed, chat) = (self.variants[variant].seed, self.chat(model));
+        for texts in self.sources(variant) {
             let SourceKind::Generate { writer: who, params: source } = texts.kind else { continue };
             let name = match who {
                 Writer::Own if own => format!("stories/{}@{}", texts.name, writer.name),
                 Writer::Model(name) if !own && *name == writer.name => format!("stories/{}", texts.name),
                 _ => continue,
             };
-            let shard = self.resolved.experiment.shard;
+            let shard = self.variants[variant].shard;
             let items = rounds::order(generate::items(source, texts.emotions), texts.n_emotions(), shard);
-            let units = shards(self.ranges(&texts, items.len()), |range| {
+            let units = shards(self.ranges(&texts, items.len(), shard), |range| {
                 let params = GenerateParams {
                     stories: &items[range],
                     seed,
@@ -267,18 +283,19 @@ impl<'a> Builder<'a> {
                 let numerics = Some(self.numerics(writer, None));
                 key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
             });
-            self.push(name, Work::Generate { source: source.clone(), items, seed, chat }, Some(model), units);
+            let work = Work::Generate { source: source.clone(), items, seed, chat };
+            self.push(variant, name, work, Some(model), units);
         }
     }
 
     /// Everything that `model` makes of the stories there are.
-    fn readings(&mut self, model: usize) {
+    fn readings(&mut self, variant: usize, model: usize) {
         let reader = &self.resolved.models[model];
-        let experiment = &self.resolved.experiment;
+        let experiment = self.variants[variant];
         let mut neutral = None;
         // Neutral text first: every set of vectors asks for it.
-        for texts in self.sources().iter().rev().filter(|t| t.name == NEUTRAL) {
-            let read = self.activations(model, texts.name);
+        for texts in self.sources(variant).iter().rev().filter(|t| t.name == NEUTRAL) {
+            let read = self.activations(variant, model, texts.name);
             let units = reader.layers.iter().map(|&layer| {
                 let inputs = self.at_layer(read, layer);
                 let params = NeutralParams { denoise: experiment.vectors.denoise };
@@ -288,21 +305,21 @@ impl<'a> Builder<'a> {
             });
             let units = units.collect();
             let work = Work::Neutral(experiment.vectors.clone());
-            neutral = Some(self.push(format!("neutral/{}", reader.name), work, None, units));
+            neutral = Some(self.push(variant, format!("neutral/{}", reader.name), work, None, units));
         }
-        for texts in self.sources().iter().filter(|t| t.name != NEUTRAL) {
-            let read = self.activations(model, texts.name);
-            let vectors = self.vectors(model, texts.name, read, neutral);
-            self.analyses(model, texts.name, vectors);
+        for texts in self.sources(variant).iter().filter(|t| t.name != NEUTRAL) {
+            let read = self.activations(variant, model, texts.name);
+            let vectors = self.vectors(variant, model, texts.name, read, neutral);
+            self.analyses(variant, model, texts.name, vectors);
         }
     }
 
-    fn activations(&mut self, model: usize, source: &str) -> usize {
+    fn activations(&mut self, variant: usize, model: usize, source: &str) -> usize {
         let reader = &self.resolved.models[model];
-        let (params, chat) = (&self.resolved.experiment.activations, self.chat(model));
+        let (params, chat) = (&self.variants[variant].activations, self.chat(model));
         let own = format!("stories/{source}@{}", reader.name);
-        let stories =
-            self.find(&own).or_else(|| self.find(&format!("stories/{source}"))).expect("stories come first");
+        let find = |name: &str| self.merged.find(variant, name);
+        let stories = find(&own).or_else(|| find(&format!("stories/{source}"))).expect("stories come first");
         let mut units = Vec::new();
         for (shard, text) in self.nodes[stories].units.iter().enumerate() {
             for &layer in &reader.layers {
@@ -327,12 +344,19 @@ impl<'a> Builder<'a> {
             }
         }
         let name = format!("activations/{}/{source}", reader.name);
-        self.push(name, Work::Activations { params: params.clone(), chat }, Some(model), units)
+        self.push(variant, name, Work::Activations { params: params.clone(), chat }, Some(model), units)
     }
 
-    fn vectors(&mut self, model: usize, source: &str, read: usize, neutral: Option<usize>) -> usize {
+    fn vectors(
+        &mut self,
+        variant: usize,
+        model: usize,
+        source: &str,
+        read: usize,
+        neutral: Option<usize>,
+    ) -> usize {
         let reader = &self.resolved.models[model];
-        let experiment = &self.resolved.experiment;
+        let experiment = self.variants[variant];
         let params = VectorParams {
             emotions: &experiment.emotions,
             center: experiment.vectors.center,
@@ -351,12 +375,12 @@ impl<'a> Builder<'a> {
             emotions: experiment.emotions.clone(),
             set: self.set(reader, source),
         };
-        self.push(format!("vectors/{}/{source}", reader.name), work, None, units)
+        self.push(variant, format!("vectors/{}/{source}", reader.name), work, None, units)
     }
 
-    fn analyses(&mut self, model: usize, source: &str, vectors: usize) {
+    fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize) {
         let reader = &self.resolved.models[model];
-        let experiment = &self.resolved.experiment;
+        let experiment = self.variants[variant];
         for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
             let inputs: Vec<_> = layers.iter().flat_map(|&l| self.at_layer(vectors, l)).collect();
@@ -382,18 +406,15 @@ impl<'a> Builder<'a> {
                 set: self.set(reader, source),
             };
             let units = vec![unit(keyed, 0..0, None, inputs)];
-            self.push(format!("{name}/{}/{source}", reader.name), work, asks.then_some(model), units);
+            let name = format!("{name}/{}/{source}", reader.name);
+            self.push(variant, name, work, asks.then_some(model), units);
         }
     }
 
     /// The shards of `count` stories. Neutral text is not limited: every set of vectors has all of it.
-    fn ranges(&self, texts: &Texts, count: usize) -> Vec<Range<usize>> {
-        rounds::shards(
-            count,
-            texts.n_emotions(),
-            self.resolved.experiment.shard,
-            self.limit.filter(|_| texts.emotions.is_some()),
-        )
+    fn ranges(&self, texts: &Texts, count: usize, shard: usize) -> Vec<Range<usize>> {
+        let limit = self.limit.filter(|_| texts.emotions.is_some());
+        rounds::shards(count, texts.n_emotions(), shard, limit)
     }
 
     /// What `model`'s chat template is told.
@@ -421,15 +442,17 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn push(&mut self, name: String, work: Work, model: Option<usize>, units: Vec<Unit>) -> usize {
-        let place = self.nodes.len();
-        self.places.insert(name.clone(), place);
-        self.nodes.push(Node { name, work, model, units });
-        place
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        self.places.get(name).copied()
+    /// Adds a node of a variant, unless another variant has the same.
+    fn push(
+        &mut self,
+        variant: usize,
+        name: String,
+        work: Work,
+        model: Option<usize>,
+        units: Vec<Unit>,
+    ) -> usize {
+        let node = Node { name, work, model, units };
+        self.merged.push(variant, node, &mut self.nodes)
     }
 
     /// The units of `node` that are about `layer`, shard after shard.

@@ -5,6 +5,7 @@ mod build;
 pub mod key;
 mod rounds;
 mod select;
+mod variants;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -45,14 +45,16 @@ enum Key {
     Source,
     Emotion,
     Layer,
+    Variant,
 }
 
-const KEYS: [(&str, Key); 5] = [
+const KEYS: [(&str, Key); 6] = [
     ("stage", Key::Stage),
     ("model", Key::Model),
     ("source", Key::Source),
     ("emotion", Key::Emotion),
     ("layer", Key::Layer),
+    ("variant", Key::Variant),
 ];
 
 /// One condition, with a pattern.
@@ -67,8 +69,8 @@ const REPORT: &str = "report";
 impl Plan {
     /// The units that one of `patterns` asks for; everything where there are none.
     ///
-    /// A pattern is a node's name, or `key:value` with a key of `stage`, `model`, `source`, `emotion` or `layer`; or
-    /// several of these with commas between them, of which all must hold. `*` stands for any text. The report asks for
+    /// A pattern is a node's name, or `key:value` with a key of `stage`, `model`, `source`, `emotion`, `layer` or
+    /// `variant` (`variant:from_token=50`); or several of these with commas between them, of which all must hold. `*` stands for any text. The report asks for
     /// everything.
     ///
     /// # Errors
@@ -102,9 +104,11 @@ impl Plan {
     /// What a unit has under a key.
     fn values(&self, id: UnitId, key: Key) -> Vec<String> {
         let (node, unit) = (&self.nodes[id.node], self.unit(id));
-        let parts: Vec<&str> = node.name.split('/').collect();
+        let mut settings = node.name.split('~');
+        let parts: Vec<&str> = settings.next().unwrap_or_default().split('/').collect();
         let text = |text: &&str| text.to_string();
         match key {
+            Key::Variant => settings.map(String::from).collect(),
             Key::Layer => unit.layer.iter().map(usize::to_string).collect(),
             Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
             // An analysis by its kind and by its name.

@@ -26,8 +26,8 @@ use hub::{Hub, Snapshot};
 pub struct Resolved {
     pub experiment: Experiment,
     pub models: Vec<Model>,
-    /// Story files, by the source's name.
-    pub files: BTreeMap<String, StoryFile>,
+    /// Of each variant of the experiment its story files, by the source's name.
+    pub files: Vec<BTreeMap<String, StoryFile>>,
     pub device: Choice,
 }
 
@@ -111,6 +111,22 @@ pub fn resolve(
             Err(None) => {}
         }
     }
+    let mut files = Vec::new();
+    for (_, variant) in experiment.variants() {
+        files.push(story_files(variant, store, &mut problems)?);
+    }
+    if !problems.is_empty() {
+        return Err(experiment.problems(problems).into());
+    }
+    Ok(Resolved { experiment, models, files, device })
+}
+
+/// The story files of one variant; what is wrong with them goes to `problems`.
+fn story_files(
+    experiment: &Experiment,
+    store: &Store,
+    problems: &mut Vec<Problem>,
+) -> Result<BTreeMap<String, StoryFile>> {
     let mut files = BTreeMap::new();
     for StoryPath { name, path, columns, emotions, span } in story_paths(&experiment.asked()) {
         match file::count(path, columns, emotions) {
@@ -121,10 +137,7 @@ pub fn resolve(
             Err(error) => problems.push(Problem::at(span.clone(), format!("{error:#}"))),
         }
     }
-    if !problems.is_empty() {
-        return Err(experiment.problems(problems).into());
-    }
-    Ok(Resolved { experiment, models, files, device })
+    Ok(files)
 }
 
 /// How far to look for a model.

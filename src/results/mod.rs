@@ -17,6 +17,7 @@ use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
+use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
@@ -100,9 +101,15 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     for folder in ["tables", "vectors"] {
         clear(&dir.join(folder))?;
     }
-    for (name, tables) in shown.analyses()? {
+    let analyses = shown.analyses()?;
+    for parts in analyses.chunk_by(|a, b| a.name == b.name) {
+        let name = &parts[0].name;
+        let mut tables = Vec::new();
+        for (table_name, table) in parts.iter().flat_map(|part| &part.tables) {
+            append(&mut tables, table_name, table.clone())?;
+        }
         let nodes =
-            plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if *n == name));
+            plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if n == name));
         let metadata = metadata(resolved, nodes);
         for (index, (table_name, table)) in tables.into_iter().enumerate() {
             let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
@@ -221,31 +228,33 @@ struct Shown<'a> {
     store: &'a Store,
 }
 
-/// An analysis's name and its tables over all sets of vectors, by name.
-type Analysed = (String, Vec<(String, Table)>);
+/// An analysis with one set of parameters, and its tables over all the sets of vectors that it was run on, by name.
+struct Analysed {
+    name: String,
+    analysis: Analysis,
+    tables: Vec<(String, Table)>,
+}
 
 impl Shown<'_> {
-    /// Every analysis of the experiment, in its order, over all the sets of vectors that are there.
+    /// Every analysis of the experiment, in its order, over all the sets of vectors that are there. Variants that give
+    /// it other parameters stand one after the other.
     fn analyses(&self) -> Result<Vec<Analysed>> {
         let mut all: Vec<Analysed> = Vec::new();
         for wanted in &self.resolved.experiment.analysis {
-            let mut tables: Vec<(String, Table)> = Vec::new();
+            let from = all.len();
             for node in &self.plan.nodes {
-                let Work::Analysis { name, set, .. } = &node.work else { continue };
+                let Work::Analysis { name, analysis, set, .. } = &node.work else { continue };
                 let Some(entry) = self.entry(node, &node.units[0])?.filter(|_| *name == wanted.name) else {
                     continue;
                 };
+                let at = all[from..].iter().position(|a| a.analysis == *analysis).unwrap_or_else(|| {
+                    all.push(Analysed { name: name.clone(), analysis: analysis.clone(), tables: Vec::new() });
+                    all.len() - 1 - from
+                });
                 for file in &entry.manifest.files {
                     let table_name = file.name.trim_end_matches(".parquet");
-                    let table = named(entry.read(table_name)?, set);
-                    match tables.iter_mut().find(|(n, _)| n == table_name) {
-                        Some((_, all)) => all.append(table)?,
-                        None => tables.push((table_name.to_string(), table)),
-                    }
+                    append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, set))?;
                 }
-            }
-            if !tables.is_empty() {
-                all.push((wanted.name.clone(), tables));
             }
         }
         Ok(all)
@@ -279,6 +288,17 @@ impl Shown<'_> {
             Lookup::Hit(entry) => Some(entry),
             Lookup::Miss(_) => None,
         })
+    }
+}
+
+/// Adds the rows of `table` to the one called `name`.
+fn append(tables: &mut Vec<(String, Table)>, name: &str, table: Table) -> Result<()> {
+    match tables.iter_mut().find(|(n, _)| n == name) {
+        Some((_, all)) => all.append(table),
+        None => {
+            tables.push((name.to_string(), table));
+            Ok(())
+        }
     }
 }
 
@@ -333,7 +353,8 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
 }
 
 fn vectors_file(dir: &Path, set: &Set) -> PathBuf {
-    dir.join("vectors").join(&set.model).join(format!("{}.parquet", set.stories))
+    let variant: String = set.axes.iter().map(|(axis, value)| format!("~{axis}={value}")).collect();
+    dir.join("vectors").join(&set.model).join(format!("{}{variant}.parquet", set.stories))
 }
 
 /// Key-value metadata of a table made of what `nodes` left: their keys, and the models, repositories and dtypes that

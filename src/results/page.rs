@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{Shown, VERSIONS};
+use super::{Analysed, Shown, VERSIONS};
+use crate::config::Variant;
 use crate::lm::Wrap;
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Node, Work};
@@ -20,14 +21,17 @@ pub fn report(shown: &Shown, key: Key) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
     let mut sections = vec![texts(shown)?];
     sections.extend(neutral(shown)?);
-    for (name, tables) in shown.analyses()? {
-        let Some(analysis) = experiment.analysis.iter().find(|a| a.name == name) else { continue };
-        sections.push(Section {
-            id: name.clone(),
-            title: analysis.kind.title().to_string(),
-            intro: analysis.kind.intro().to_string(),
-            figures: analysis.kind.figures(&name, &tables)?,
-        });
+    for Analysed { name, analysis, tables } in shown.analyses()? {
+        let figures = analysis.figures(&name, &tables)?;
+        match sections.iter_mut().find(|section| section.id == name) {
+            Some(section) => section.figures.extend(figures),
+            None => sections.push(Section {
+                id: name,
+                title: analysis.title().to_string(),
+                intro: analysis.intro().to_string(),
+                figures,
+            }),
+        }
     }
     Ok(Report {
         title: experiment.name.clone(),
@@ -71,6 +75,9 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         ));
     }
     facts.push(("Emotions".to_string(), resolved.experiment.emotions.join(", ")));
+    if !resolved.experiment.sweep.is_empty() {
+        facts.push(("Sweep".to_string(), sweep(&resolved.experiment.sweep)));
+    }
     let activations = &resolved.experiment.activations;
     facts.push((
         "Activations".to_string(),
@@ -102,6 +109,21 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
     }
     facts.push(("Results key".to_string(), key.short()));
     Ok(facts)
+}
+
+/// Every axis of a sweep with its values: the other facts are those of the first variant.
+fn sweep(variants: &[Variant]) -> String {
+    let axes = variants[0].settings.iter().enumerate().map(|(axis, setting)| {
+        let mut values: Vec<&str> = Vec::new();
+        for value in variants.iter().map(|variant| variant.settings[axis].value.as_str()) {
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        format!("{} = {}", setting.key, values.join(", "))
+    });
+    let axes = axes.collect::<Vec<_>>().join("; ");
+    format!("{axes}: {} variants; what else is said here is said of the first", variants.len())
 }
 
 fn listed(layers: &[usize]) -> String {

@@ -22,3 +22,4 @@ mod select;
 mod stages;
 mod status;
 mod store;
+mod sweep;

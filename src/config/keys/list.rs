@@ -99,6 +99,12 @@ pub static ROOT: Table = Table {
         ),
         key("vectors", Type::Table(&VECTORS), Is("{}"), "How activations become emotion vectors."),
         key("analysis", Type::NamedKinds(ANALYSES), Is("{}"), "What is computed from the vectors."),
+        key(
+            "sweep",
+            Type::Sweep,
+            Said("no variants"),
+            "Keys with several values each: every combination is a variant of the experiment; see below.",
+        ),
     ],
 };
 

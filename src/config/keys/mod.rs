@@ -66,6 +66,8 @@ pub enum Type {
     Kinds(&'static [Kind]),
     /// Under names of the user's, exactly one of these tables each.
     NamedKinds(&'static [Kind]),
+    /// Lists of values under the keys of the file: `activations.from_token = [0, 50]`.
+    Sweep,
 }
 
 /// What holds when a key is not written.
@@ -189,6 +191,7 @@ impl std::fmt::Display for Type {
                 Ok(())
             }
             Type::Table(_) => write!(f, "table"),
+            Type::Sweep => write!(f, "lists of values under keys of the file"),
             Type::Named(_) => write!(f, "tables by name"),
             Type::Kinds(kinds) | Type::NamedKinds(kinds) => {
                 let kinds: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.name)).collect();

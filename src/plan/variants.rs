@@ -1,0 +1,69 @@
+//! The nodes of all variants of a sweep in one plan: what is the same for several is there once, and what differs is
+//! named by the settings that it depends on. Knows no stage.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Node, Work};
+use crate::config::Setting;
+use crate::plan::key::Key;
+
+/// Which node each variant has under a name, before settings are part of names.
+#[derive(Default)]
+pub struct Merged {
+    nodes: HashMap<String, BTreeMap<usize, usize>>,
+}
+
+impl Merged {
+    /// Adds `node` of `variant` to `nodes`, unless another variant has one of this name with the same keys; returns its
+    /// place.
+    pub fn push(&mut self, variant: usize, node: Node, nodes: &mut Vec<Node>) -> usize {
+        let keys = |node: &Node| node.units.iter().map(|unit| unit.key).collect::<Vec<Key>>();
+        let named = self.nodes.entry(node.name.clone()).or_default();
+        let same = named.values().copied().find(|&place| keys(&nodes[place]) == keys(&node));
+        let place = same.unwrap_or_else(|| {
+            nodes.push(node);
+            nodes.len() - 1
+        });
+        named.insert(variant, place);
+        place
+    }
+
+    /// The node that `variant` has under `name`.
+    pub fn find(&self, variant: usize, name: &str) -> Option<usize> {
+        self.nodes.get(name)?.get(&variant).copied()
+    }
+
+    /// Adds to the names of nodes that differ between variants the settings that make the difference, and to the sets
+    /// that they are about: `vectors/demo/own~from_token=50`. `settings`: of each variant, the same axes in each.
+    pub fn name(&self, nodes: &mut [Node], settings: &[&[Setting]]) {
+        for variants in self.nodes.values() {
+            let axes: Vec<usize> =
+                (0..settings[0].len()).filter(|&a| matters(a, variants, settings)).collect();
+            let mut named = HashSet::new();
+            for (&variant, &place) in variants {
+                if !named.insert(place) {
+                    continue; // by its first variant
+                }
+                let of = |&axis: &usize| {
+                    (settings[variant][axis].axis.clone(), settings[variant][axis].value.clone())
+                };
+                let chosen: Vec<(String, String)> = axes.iter().map(of).collect();
+                let node = &mut nodes[place];
+                node.name.extend(chosen.iter().map(|(axis, value)| format!("~{axis}={value}")));
+                if let Work::Vectors { set, .. } | Work::Analysis { set, .. } = &mut node.work {
+                    set.axes = chosen;
+                }
+            }
+        }
+    }
+}
+
+/// Whether two variants that differ in nothing but `axis` have different nodes. One without such a node (neutral text
+/// where nothing is denoised) does not count.
+fn matters(axis: usize, variants: &BTreeMap<usize, usize>, settings: &[&[Setting]]) -> bool {
+    let mut seen = HashMap::new();
+    variants.iter().any(|(&variant, &place)| {
+        let (before, after) = (&settings[variant][..axis], &settings[variant][axis + 1..]);
+        *seen.entry((before, after)).or_insert(place) != place
+    })
+}
