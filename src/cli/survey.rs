@@ -125,6 +125,6 @@ fn obstacle(resolved: &Resolved, node: &Node, room: &OnceRoom) -> Option<String>
     let device = resolved.device.device;
     let room = room.0.get_or_init(|| Room::of(device));
     // Where the system does not tell, nothing is refused.
-    let refused = memory::fits(&model.spec, model.dtype, work, device, room.as_ref()?).err()?;
+    let refused = memory::fits(&model.spec, model.held(), work, device, room.as_ref()?).err()?;
     Some(format!("load {}: {refused}", model.shown()))
 }

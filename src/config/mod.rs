@@ -85,6 +85,9 @@ pub struct Model {
     pub source: ModelSource,
     /// `None`: the checkpoint's own.
     pub dtype: Option<crate::lm::Dtype>,
+    /// `None`: the type of the weights.
+    pub compute_dtype: Option<crate::lm::Dtype>,
+    pub offload: Offload,
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
     /// Whether chat templates are told that the model may think first.
@@ -100,6 +103,16 @@ pub struct Model {
     /// Where `thinking` was written.
     #[serde(skip)]
     pub thinking_span: Span,
+}
+
+/// Where a model's weights are while it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offload {
+    /// On the device.
+    None,
+    /// In the checkpoint's files: blocks come to the device one by one.
+    Layers,
 }
 
 /// Where a model's checkpoint is.

@@ -18,9 +18,14 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
             reader.note(problem.hint("`model = \"self\"` means that each model writes its own stories"));
             continue;
         }
-        let (source, dtype) = (source(&reader, project), reader.maybe_choice("dtype"));
+        let source = source(&reader, project);
+        let (dtype, compute_dtype) = (reader.maybe_choice("dtype"), reader.maybe_choice("compute_dtype"));
         let (own, thinking) = (layers::read(&reader), reader.boolean("thinking"));
-        let (Ok(source), Ok(dtype), Ok(own), Ok(thinking)) = (source, dtype, own, thinking) else { continue };
+        let offload = reader.choice("offload");
+        let (Ok(source), Ok(dtype), Ok(compute_dtype)) = (source, dtype, compute_dtype) else { continue };
+        let (Ok(own), Ok(thinking), Ok(offload)) = (own, thinking, offload) else {
+            continue;
+        };
         let written = if own.is_some() || !root.has("layers") { &reader } else { root };
         let layers_span = written.span_of("layers");
         let source_span = reader.span_of(if reader.has("path") { "path" } else { "repo" });
@@ -28,6 +33,8 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
             name: entry.key,
             source,
             dtype,
+            compute_dtype,
+            offload,
             layers: own,
             thinking,
             span: reader.span(),

@@ -118,7 +118,9 @@ impl<'a> Lane<'a> {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories)?;
-                let model = self.model(node, Memory::Passes { batch_tokens })?;
+                let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
+                let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
+                let model = self.model(node, Memory::Passes { batch_tokens, waiting })?;
                 let tables = activations::run(params, *chat, &layers, &stories, model, batches)?;
                 Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
             }
@@ -127,10 +129,12 @@ impl<'a> Lane<'a> {
                 one("neutral", vectors::neutral(params, &read)?)
             }
             Work::Vectors { params, emotions, set } => {
-                let mut read = inputs(plan, store, unit)?;
                 let asks = unit.inputs.iter().any(|id| plan.nodes[id.node].work.stage() == "neutral");
-                let neutral = if asks { read.pop() } else { None };
-                let table = vectors::run(params, &read, emotions, neutral.as_ref())
+                let shards = unit.inputs.len() - usize::from(asks);
+                let neutral = asks.then(|| input(plan, store, unit, shards)).transpose()?;
+                // One shard after the other: all stories need no more memory than one of them.
+                let read = (0..shards).map(|shard| input(plan, store, unit, shard));
+                let table = vectors::run(params, read, emotions, neutral.as_ref())
                     .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
                 one("vectors", table)
             }
@@ -156,9 +160,9 @@ impl<'a> Lane<'a> {
             self.loaded = None; // frees the memory first
         }
         let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
-        memory::check(&model.spec, model.dtype, work, device, room.as_ref()).with_context(load)?;
+        memory::check(&model.spec, model.held(), work, device, room.as_ref()).with_context(load)?;
         if self.loaded.is_none() {
-            let model = LanguageModel::load(&model.checkpoint, model.dtype, device).with_context(load)?;
+            let model = LanguageModel::load(&model.checkpoint, model.held(), device).with_context(load)?;
             self.loaded = Some(Loaded { index, model, room });
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)

@@ -5,7 +5,7 @@ use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::spec::QkNorm;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The attention of one block.
 pub struct Attention {
@@ -44,6 +44,19 @@ pub struct KeysValues {
 }
 
 impl Attention {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Attention {
+        let norm = |norm: &Option<RmsNorm>| norm.as_ref().map(|norm| norm.on(device));
+        let kv = self.kv.as_ref().map(|kv| KeysValues {
+            k: kv.k.on(device),
+            v: kv.v.as_ref().map(|v| v.on(device)),
+            k_norm: norm(&kv.k_norm),
+            v_norm: norm(&kv.v_norm),
+        });
+        let (q, o, q_norm) = (self.q.on(device), self.o.on(device), norm(&self.q_norm));
+        Attention { q, q_norm, kv, o, ..*self }
+    }
+
     /// Keys and values, `[batch, n_kv_heads, pos, d_head]` each, of a normalised residual
     /// `[batch, pos, d_model]`; `None` where the block uses another layer's.
     pub fn keys_values(&self, x: &Tensor, rotation: Option<&Rotation>) -> Option<(Tensor, Tensor)> {

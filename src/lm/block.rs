@@ -13,7 +13,7 @@ use super::rope::Rotation;
 use super::spec::{self, EachExpertNames, GateUpNames, KeyValues, Layer, QkNorm, QkvNames, Spec, per_layer};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// One block of a decoder.
 pub struct Block {
@@ -82,6 +82,22 @@ impl Block {
             resid = &resid * scalar;
         }
         (resid, own)
+    }
+
+    /// The same on `device`; there already, it shares its numbers with this one.
+    pub fn on(&self, device: Device) -> Block {
+        let norm = |norm: &Option<RmsNorm>| norm.as_ref().map(|norm| norm.on(device));
+        Block {
+            attn_norm: norm(&self.attn_norm),
+            attn: self.attn.on(device),
+            attn_post_norm: norm(&self.attn_post_norm),
+            mlp_norm: norm(&self.mlp_norm),
+            mlp: self.mlp.on(device),
+            mlp_post_norm: norm(&self.mlp_post_norm),
+            per_layer: self.per_layer.as_ref().map(|per_layer| per_layer.on(device)),
+            scalar: self.scalar.as_ref().map(|scalar| scalar.to_device(device)),
+            ..*self
+        }
     }
 
     /// Tokens that a token sees, itself included; `None`: all before it.

@@ -3,6 +3,7 @@
 
 use super::block::{Block, BlockTensors, Pass};
 use super::cache::Cache;
+use super::linear::linear;
 use super::norm::RmsNorm;
 use super::per_layer::PerLayer;
 use super::rope::Frequencies;
@@ -10,6 +11,7 @@ use super::spec::{KeyValues, Layer, Rope, Spec, per_layer};
 use super::weights;
 use anyhow::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
 /// Raised when the forward pass gives other numbers, be it in the last bits, for a checkpoint that it
@@ -18,6 +20,12 @@ pub const VERSION: u32 = 2;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
+    /// Where activations are.
+    device: Device,
+    /// Whether blocks are copied there when they are used; else all weights are there.
+    streamed: bool,
+    /// The dtype of activations and arithmetic.
+    kind: Kind,
     embed: Tensor,
     embed_scale: f64,
     per_layer: Option<PerLayer>,
@@ -34,11 +42,21 @@ pub struct Decoder {
 
 impl Decoder {
     /// Takes every tensor of `spec.tensors()` out of `tensors`; they are used as they are (dtype,
-    /// device, `requires_grad`) and shared, not copied.
+    /// device, `requires_grad`) and shared, not copied. Computes in the dtype of the embedding.
     ///
     /// # Errors
     /// Tensors that are missing, left over or of the wrong shape, all of them by name.
     pub fn from_tensors(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Result<Decoder> {
+        let embed = tensors.get(&format!("{}.weight", spec.names.embed));
+        Decoder::computing(spec, tensors, embed.map_or(Kind::Float, Tensor::kind))
+    }
+
+    /// The same, with activations and arithmetic of dtype `kind` whatever that of the tensors is: each
+    /// is converted whenever it is used, and the numbers are those of converted tensors.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_tensors`].
+    pub fn computing(spec: &Spec, tensors: &mut HashMap<String, Tensor>, kind: Kind) -> Result<Decoder> {
         weights::take_spare(spec, tensors)?;
         weights::check(spec, tensors.iter().map(|(name, t)| (name.as_str(), t.size())))?;
         let mut take =
@@ -69,7 +87,7 @@ impl Decoder {
                 table: take(per_layer::EMBED)?,
                 projection: take(per_layer::PROJECTION)?,
                 norm: norm(take(per_layer::NORM)?),
-                scale: rounded((of.width as f64).sqrt(), embed.kind()),
+                scale: rounded((of.width as f64).sqrt(), kind),
                 width: of.width as i64,
             }),
         };
@@ -78,7 +96,10 @@ impl Decoder {
             _ => None,
         };
         Ok(Decoder {
-            embed_scale: rounded(spec.embed_scale, embed.kind()),
+            device: embed.device(),
+            streamed: false,
+            kind,
+            embed_scale: rounded(spec.embed_scale, kind),
             per_layer,
             blocks,
             final_norm: norm(take(&format!("{}.weight", spec.names.final_norm))?),
@@ -89,6 +110,15 @@ impl Decoder {
             sources: spec.layers.iter().filter_map(source).collect(),
             embed,
         })
+    }
+
+    /// The same with its activations on `device`: each block is copied there whenever it is used, and dropped after
+    /// that. What is looked up (embeddings) stays where it is.
+    pub fn streamed_to(self, device: Device) -> Decoder {
+        let final_norm = self.final_norm.on(device);
+        let per_layer = self.per_layer.map(|all| PerLayer { norm: all.norm.on(device), ..all });
+        let frequencies = self.frequencies.iter().map(|f| f.on(device)).collect();
+        Decoder { device, streamed: true, final_norm, per_layer, frequencies, ..self }
     }
 
     /// The residual after the last block, `[batch, pos, d_model]`, of token ids `[batch, pos]`
@@ -110,24 +140,77 @@ impl Decoder {
         last: usize,
         resid_post: &mut dyn FnMut(usize, Tensor) -> Tensor,
     ) -> Tensor {
-        let embedded = self.embed(ids);
-        let pass = self.pass(ids, lengths, cache);
-        let mut shared: HashMap<usize, (Tensor, Tensor)> = HashMap::new();
-        let mut resid = embedded.shallow_clone();
-        for (layer, block) in self.blocks.iter().enumerate().take(last + 1) {
-            let input = self.per_layer.as_ref().map(|all| all.input(layer, ids, &embedded));
-            let (out, keys_values) = block.forward(layer, resid, input, &pass, &shared);
-            if let Some(keys_values) = keys_values.filter(|_| self.sources.contains(&layer)) {
-                shared.insert(layer, keys_values);
-            }
-            resid = resid_post(layer, out);
+        let mut reading = self.begin(ids, lengths, cache);
+        for layer in 0..=last {
+            self.step(layer, &self.block(layer), &mut reading);
+            reading.resid = resid_post(layer, reading.resid);
         }
-        resid
+        reading.resid
+    }
+
+    /// Whether blocks come to the device one by one.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// Blocks `0..=last` on several batches (see [`run`](Decoder::run)), each block on all of them before the next one,
+    /// so that a block that is streamed comes once. `resid_post` is told which batch it sees. What is between two blocks
+    /// waits in the host's memory.
+    pub fn run_all(
+        &self,
+        batches: &[(Tensor, Vec<usize>)],
+        last: usize,
+        resid_post: &mut dyn FnMut(usize, usize, Tensor) -> Tensor,
+    ) {
+        let begin = |(ids, lengths): &(Tensor, Vec<usize>)| self.begin(ids, lengths, None).waiting();
+        let mut readings: Vec<Waiting> = batches.iter().map(begin).collect();
+        for layer in 0..=last {
+            let block = self.block(layer);
+            for (batch, ((ids, lengths), waiting)) in batches.iter().zip(&mut readings).enumerate() {
+                let mut reading = waiting.go_on(ids, self.pass(ids, lengths, None), self.device);
+                self.step(layer, &block, &mut reading);
+                reading.resid = resid_post(batch, layer, reading.resid);
+                *waiting = reading.waiting();
+            }
+        }
+    }
+
+    /// A block where it is computed.
+    fn block(&self, layer: usize) -> Here<'_> {
+        match self.streamed {
+            true => Here::Copy(Box::new(self.blocks[layer].on(self.device))),
+            false => Here::Held(&self.blocks[layer]),
+        }
+    }
+
+    fn begin<'a>(&self, ids: &Tensor, lengths: &[usize], cache: Option<&'a Cache>) -> Reading<'a> {
+        let embedded = self.embed(ids);
+        Reading {
+            ids: ids.shallow_clone(),
+            resid: embedded.shallow_clone(),
+            embedded: self.per_layer.as_ref().map(|_| embedded),
+            shared: HashMap::new(),
+            pass: self.pass(ids, lengths, cache),
+        }
+    }
+
+    /// One block.
+    fn step(&self, layer: usize, block: &Block, reading: &mut Reading) {
+        let Reading { ids, resid, embedded, shared, pass } = reading;
+        let input = self.per_layer.as_ref().zip(embedded.as_ref());
+        let input = input.map(|(all, embedded)| all.input(layer, ids, embedded));
+        let before = std::mem::replace(resid, Tensor::new()); // so that the block can give its memory back
+        let (out, keys_values) = block.forward(layer, before, input, pass, shared);
+        if let Some(keys_values) = keys_values.filter(|_| self.sources.contains(&layer)) {
+            shared.insert(layer, keys_values);
+        }
+        *resid = out;
     }
 
     /// Logits `[.., d_vocab]` of residuals `[.., d_model]`: final norm, then unembedding.
     pub fn unembed(&self, resid: &Tensor) -> Tensor {
-        let logits = self.final_norm.forward(resid).linear::<&Tensor>(&self.unembed, None);
+        let unembed = self.unembed.to_device(self.device);
+        let logits = linear(&self.final_norm.forward(resid), &unembed, None);
         let logits = if self.logit_divisor == 1.0 { logits } else { logits / self.logit_divisor };
         match self.logit_cap {
             None => logits,
@@ -145,14 +228,14 @@ impl Decoder {
         &self.unembed
     }
 
-    /// Where the weights are.
+    /// Where activations are.
     pub fn device(&self) -> Device {
-        self.embed.device()
+        self.device
     }
 
-    /// The dtype of weights and activations.
+    /// The dtype of activations and arithmetic.
     pub fn kind(&self) -> Kind {
-        self.embed.kind()
+        self.kind
     }
 
     /// The number of tokens past which a sequence is computed anew from its start, if there is one.
@@ -161,7 +244,9 @@ impl Decoder {
     }
 
     fn embed(&self, ids: &Tensor) -> Tensor {
-        let rows = Tensor::embedding(&self.embed, ids, -1, false, false);
+        let ids = ids.to_device(self.embed.device());
+        let rows =
+            Tensor::embedding(&self.embed, &ids, -1, false, false).to_device(self.device).to_kind(self.kind);
         if self.embed_scale == 1.0 { rows } else { rows * self.embed_scale }
     }
 
@@ -185,6 +270,65 @@ impl Decoder {
             }
         }
         Pass { rotations, cache, masks }
+    }
+}
+
+/// A block on the device of the activations.
+enum Here<'a> {
+    Held(&'a Block),
+    Copy(Box<Block>),
+}
+
+impl Deref for Here<'_> {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        match self {
+            Here::Held(block) => block,
+            Here::Copy(block) => block,
+        }
+    }
+}
+
+/// A batch on its way through the blocks.
+struct Reading<'a> {
+    ids: Tensor,
+    /// After the last block so far, `[batch, pos, d_model]`.
+    resid: Tensor,
+    /// Before the first one, where blocks ask for it.
+    embedded: Option<Tensor>,
+    /// Keys and values that later layers use.
+    shared: HashMap<usize, (Tensor, Tensor)>,
+    pass: Pass<'a>,
+}
+
+/// A [`Reading`] between two blocks, in the host's memory.
+struct Waiting {
+    resid: Tensor,
+    embedded: Option<Tensor>,
+    shared: HashMap<usize, (Tensor, Tensor)>,
+}
+
+impl Reading<'_> {
+    fn waiting(self) -> Waiting {
+        let here = |x: Tensor| x.to_device(Device::Cpu);
+        let shared =
+            self.shared.into_iter().map(|(layer, (keys, values))| (layer, (here(keys), here(values))));
+        Waiting { resid: here(self.resid), embedded: self.embedded.map(here), shared: shared.collect() }
+    }
+}
+
+impl Waiting {
+    fn go_on<'a>(&self, ids: &Tensor, pass: Pass<'a>, device: Device) -> Reading<'a> {
+        let there = |x: &Tensor| x.to_device(device);
+        let shared = self.shared.iter().map(|(&layer, (keys, values))| (layer, (there(keys), there(values))));
+        Reading {
+            ids: ids.shallow_clone(),
+            resid: there(&self.resid),
+            embedded: self.embedded.as_ref().map(there),
+            shared: shared.collect(),
+            pass,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A mixture of experts: MLPs of which each token goes through a few, chosen by a router. Knows
 //! nothing of the residual stream around it.
 
+use super::linear::linear;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use tch::{Device, Kind, Tensor};
@@ -36,7 +37,7 @@ impl Router {
         if let Some(scale) = &self.input_scale {
             x = x * scale * (self.weight.size()[1] as f64).sqrt().recip();
         }
-        let scores = x.linear::<&Tensor>(&self.weight, None);
+        let scores = linear(&x, &self.weight, None);
         let (weights, chosen) = scores.softmax(-1, Kind::Float).topk(self.active, -1, true, true);
         let weights = match self.normalized {
             true => &weights / weights.sum_dim_intlist(-1, true, Kind::Float),
@@ -50,6 +51,21 @@ impl Router {
 }
 
 impl Experts {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Experts {
+        let Router { weight, norm, input_scale, expert_scale, active, normalized } = &self.router;
+        let moved = |x: &Option<Tensor>| x.as_ref().map(|x| x.to_device(device));
+        let router = Router {
+            weight: weight.to_device(device),
+            norm: norm.as_ref().map(|norm| norm.on(device)),
+            input_scale: moved(input_scale),
+            expert_scale: moved(expert_scale),
+            active: *active,
+            normalized: *normalized,
+        };
+        Experts { router, each: self.each.iter().map(|mlp| mlp.on(device)).collect() }
+    }
+
     /// The weighted sum of the experts' outputs on `x`, chosen by `seen`; all three are
     /// `[batch, pos, d_model]`. Summed in fp32. The choice crosses to the host, once a block.
     pub fn forward(&self, x: &Tensor, seen: &Tensor) -> Tensor {

@@ -4,7 +4,7 @@
 use super::experts::Experts;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// The second half of a block.
 pub enum FeedForward {
@@ -31,6 +31,21 @@ pub struct Both {
 }
 
 impl FeedForward {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> FeedForward {
+        match self {
+            FeedForward::Dense(mlp) => FeedForward::Dense(mlp.on(device)),
+            FeedForward::Experts(experts) => FeedForward::Experts(experts.on(device)),
+            FeedForward::Both(both) => FeedForward::Both(Box::new(Both {
+                mlp: both.mlp.on(device),
+                mlp_post_norm: both.mlp_post_norm.on(device),
+                experts: both.experts.on(device),
+                experts_norm: both.experts_norm.on(device),
+                experts_post_norm: both.experts_post_norm.on(device),
+            })),
+        }
+    }
+
     /// `mlp_out` of `resid_mid` and of the same after the block's norm, `normed`; all
     /// `[batch, pos, d_model]`.
     pub fn forward(&self, resid_mid: &Tensor, normed: &Tensor) -> Tensor {

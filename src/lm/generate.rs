@@ -6,7 +6,7 @@ use super::cache::Cache;
 use super::hook::Hook;
 use super::model::LanguageModel;
 use super::sample::{choose, uniform};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 pub use super::sample::Sampling;
@@ -126,15 +126,14 @@ impl LanguageModel {
         rows: &mut [Row],
     ) -> Result<()> {
         let logits = self.decoder.unembed(resid).to_kind(Kind::Float);
-        let finite = logits.isfinite().all_dim(-1, false).to_kind(Kind::Int64);
-        let uniforms: Vec<f32> =
-            rows.iter().map(|row| uniform(seeds[row.sequence], written[row.sequence].len() as u64)).collect();
-        let drawn = Tensor::stack(&[choose(&logits, sampling, &uniforms), finite], 0);
-        let drawn = Vec::<Vec<i64>>::try_from(drawn).context("copy drawn tokens")?;
-        let [tokens, finite] = drawn.as_slice() else { bail!("two rows of numbers were drawn") };
-        for (row, (&token, &finite)) in rows.iter_mut().zip(tokens.iter().zip(finite)) {
-            ensure!(finite == 1, "sequence {}: the model's logits are not finite", row.sequence);
-            row.last = token;
+        let uniforms = |row: usize, attempt: u64| {
+            let sequence = rows[row].sequence;
+            uniform(seeds[sequence], written[sequence].len() as u64, attempt)
+        };
+        let drawn = choose(&logits, sampling, &uniforms)?;
+        for (row, token) in rows.iter_mut().zip(drawn) {
+            row.last = token
+                .with_context(|| format!("sequence {}: the model's logits are not finite", row.sequence))?;
         }
         Ok(())
     }

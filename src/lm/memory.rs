@@ -3,7 +3,7 @@
 
 use super::device;
 use super::room::Room;
-use super::spec::{Dtype, KeyValues, Layer, Spec};
+use super::spec::{Dtype, Held, KeyValues, Layer, Spec};
 use std::fmt;
 use tch::Device;
 
@@ -16,6 +16,9 @@ pub enum Work {
     Passes {
         /// Tokens in the largest batch.
         batch_tokens: usize,
+        /// Tokens in all batches, of which the residuals of those that are not at work wait in the host's memory; 0
+        /// where one batch is done after the other.
+        waiting: usize,
     },
     /// Sequences that are continued side by side.
     Generation {
@@ -39,26 +42,40 @@ pub struct Need {
 }
 
 impl Need {
-    /// What `work` with a model takes whose weights are held as `dtype` on `device`.
-    pub fn new(spec: &Spec, dtype: Dtype, work: Work, device: Device) -> Need {
+    /// What `work` with a model takes that is held and computed as `held` says on `device`.
+    pub fn new(spec: &Spec, held: impl Into<Held>, work: Work, device: Device) -> Need {
+        let Held { weights: dtype, compute, streamed } = held.into();
         let work = match work {
             Work::Little => 0,
-            Work::Passes { batch_tokens } => {
-                pass_bytes_per_token(spec, dtype).saturating_mul(batch_tokens as u64)
+            Work::Passes { batch_tokens, waiting } => {
+                let waiting = if device == Device::Cpu { waiting * spec.d_model } else { 0 } as u64;
+                pass_bytes_per_token(spec, compute)
+                    .saturating_mul(batch_tokens as u64)
+                    .saturating_add(waiting.saturating_mul(bytes(compute)))
             }
             Work::Generation { rows, max_new_tokens } => {
-                row_bytes(spec, dtype, max_new_tokens as u64).saturating_mul(rows as u64)
+                row_bytes(spec, compute, max_new_tokens as u64).saturating_mul(rows as u64)
             }
         };
         let converted = device != Device::Cpu && dtype != spec.dtype;
+        let mut largest = 0;
         // A stranger's config.json may ask for more bytes than can be counted.
         let mut need = Need { weights: 0, tensor: 0, work };
         for (_, shape) in spec.tensors() {
             let numbers = shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
             need.weights = need.weights.saturating_add(numbers.saturating_mul(bytes(dtype)));
+            largest = largest.max(numbers);
             if converted {
                 need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
             }
+        }
+        if streamed {
+            let widest = (0..spec.n_layers()).map(|layer| spec.block_numbers(layer)).max().unwrap_or(0);
+            need.weights = widest.saturating_mul(bytes(dtype));
+        }
+        if dtype != compute {
+            // A weight as it is computed with, beside the activations.
+            need.work = need.work.saturating_add(largest.saturating_mul(bytes(compute)));
         }
         need
     }
@@ -105,9 +122,9 @@ pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
 fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64) -> u64 {
     /// A request of a few sentences in a chat template; prompts are not known before the model is loaded.
     const PROMPT: u64 = 256;
-    /// For each entry of the vocabulary: logits, scaled, sorted (with 64-bit places), their probabilities, two sums
-    /// over them and the sort's own copies.
-    const CHOICE: u64 = 48;
+    /// For each entry of the vocabulary: logits, scaled, their probabilities, sums of these, and what is likelier than
+    /// a token (a flag, and its probability).
+    const CHOICE: u64 = 24;
     let context = spec.context as u64;
     let slots = PROMPT.saturating_add(max_new_tokens).min(context);
     let pass = pass_bytes_per_token(spec, dtype).saturating_mul(PROMPT.min(context));
@@ -130,7 +147,7 @@ pub struct Refusal {
     pub room: Room,
     /// Changes each of which would be enough, for people.
     pub remedies: Vec<String>,
-    dtype: Dtype,
+    held: Held,
     work: Work,
 }
 
@@ -138,18 +155,26 @@ pub struct Refusal {
 ///
 /// # Errors
 /// It does not: the numbers, and every option that would make it fit.
-pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) -> Result<(), Box<Refusal>> {
-    let need = Need::new(spec, dtype, work, device);
+pub fn fits(
+    spec: &Spec,
+    held: impl Into<Held>,
+    work: Work,
+    device: Device,
+    room: &Room,
+) -> Result<(), Box<Refusal>> {
+    let held = held.into();
+    let need = Need::new(spec, held, work, device);
     if need.total() <= room.bytes {
         return Ok(());
     }
-    let with =
-        |dtype, work| Some(Need::new(spec, dtype, work, device).total()).filter(|&total| total <= room.bytes);
+    let with = |held: Held, work| {
+        Some(Need::new(spec, held, work, device).total()).filter(|&total| total <= room.bytes)
+    };
     let mut remedies = Vec::new();
     // A half-width checkpoint is taken as it is; f16 cannot hold what an f32 one may have learned.
     let half = if spec.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
-    if dtype == Dtype::F32
-        && let Some(total) = with(half, work)
+    if held.weights == Dtype::F32
+        && let Some(total) = with(Held { weights: half, compute: half, ..held }, work)
     {
         remedies.push(format!("`dtype = \"{}\"` ({})", half.name(), gb(total)));
     }
@@ -157,12 +182,12 @@ pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) 
     // change nothing.
     let largest = |least: usize, now: usize, work: &dyn Fn(usize) -> Work| {
         let smaller = (0..usize::BITS).rev().map(|bit| 1 << bit).filter(|n| (least..now).contains(n));
-        smaller.into_iter().find(|&n| with(dtype, work(n)).is_some())
+        smaller.into_iter().find(|&n| with(held, work(n)).is_some())
     };
     let less = match work {
         Work::Little => None,
-        Work::Passes { batch_tokens } => {
-            largest(512, batch_tokens, &|batch_tokens| Work::Passes { batch_tokens })
+        Work::Passes { batch_tokens, waiting } => {
+            largest(512, batch_tokens, &|batch_tokens| Work::Passes { batch_tokens, waiting })
                 .map(|n| format!("`batch_tokens = {n}`"))
         }
         Work::Generation { rows, max_new_tokens } => {
@@ -171,7 +196,14 @@ pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) 
         }
     };
     remedies.extend(less);
-    Err(Box::new(Refusal { need, room: room.clone(), remedies, dtype, work }))
+    let streamed = Held { streamed: true, weights: spec.dtype, compute: held.compute };
+    if remedies.is_empty()
+        && !held.streamed
+        && let Some(total) = with(streamed, work)
+    {
+        remedies.push(format!("`offload = \"layers\"` ({}; slow)", gb(total)));
+    }
+    Err(Box::new(Refusal { need, room: room.clone(), remedies, held, work }))
 }
 
 /// Refuses a model that does not fit into `room`, the memory of `device`; where that is not known, nothing is refused.
@@ -180,20 +212,21 @@ pub fn fits(spec: &Spec, dtype: Dtype, work: Work, device: Device, room: &Room) 
 /// A [`Refusal`].
 pub fn check(
     spec: &Spec,
-    dtype: Dtype,
+    held: impl Into<Held>,
     work: Work,
     device: Device,
     room: Option<&Room>,
 ) -> Result<(), Box<Refusal>> {
     let Some(room) = room else { return Ok(()) };
-    fits(spec, dtype, work, device, room).map_err(|mut refusal| {
+    let held = held.into();
+    fits(spec, held, work, device, room).map_err(|mut refusal| {
         let other = match device {
             Device::Cpu => device::choose("cuda").ok().map(|choice| ("cuda", choice.device)),
             _ => Some(("cpu", Device::Cpu)),
         };
         if let Some((name, other)) = other
             && let Some(room) = Room::of(other)
-            && fits(spec, dtype, work, other, &room).is_ok()
+            && fits(spec, held, work, other, &room).is_ok()
         {
             refusal.remedies.push(format!("`--device {name}` ({} there)", gb(room.bytes)));
         }
@@ -203,14 +236,14 @@ pub fn check(
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Refusal { need, room, dtype, .. } = self;
+        let Refusal { need, room, held, .. } = self;
         write!(f, "it does not fit into memory: {} are needed (", gb(need.total()))?;
-        write!(f, "{} of weights as {}", gb(need.weights), dtype.name())?;
+        write!(f, "{} of weights as {}", gb(need.weights), held.weights.name())?;
         match self.work {
             _ if need.tensor > need.work => {
                 write!(f, ", {} while the largest tensor is converted", gb(need.tensor))?
             }
-            Work::Passes { batch_tokens } => {
+            Work::Passes { batch_tokens, .. } => {
                 write!(f, ", {} for {batch_tokens} tokens at once", gb(need.work))?
             }
             Work::Generation { rows, max_new_tokens } => {
@@ -252,7 +285,18 @@ mod tests {
         Room { bytes: (gb * 1e9) as u64, from: "a made-up machine".into() }
     }
 
-    const PASSES: Work = Work::Passes { batch_tokens: 8192 };
+    const PASSES: Work = Work::Passes { batch_tokens: 8192, waiting: 0 };
+
+    #[test]
+    fn weights_held_in_one_type_and_computed_in_another() {
+        let spec = llama_8b();
+        let mixed = Held { weights: Dtype::Bf16, compute: Dtype::F32, streamed: false };
+        let need = |held: Held| Need::new(&spec, held, PASSES, Device::Cpu);
+        let (mixed, half, single) = (need(mixed), need(Dtype::Bf16.into()), need(Dtype::F32.into()));
+        assert_eq!(mixed.weights, half.weights);
+        // The embedding is the largest: 128,256 x 4,096 numbers of 4 bytes.
+        assert_eq!(mixed.work, single.work + 128_256 * 4096 * 4);
+    }
 
     #[test]
     fn a_need_is_weights_and_the_larger_of_a_tensor_and_the_work() {
@@ -285,6 +329,24 @@ mod tests {
     }
 
     #[test]
+    fn a_streamed_model_needs_a_block_and_the_residuals_that_wait() {
+        let spec = llama_8b();
+        let streamed = Held { streamed: true, ..Dtype::Bf16.into() };
+        let work = Work::Passes { batch_tokens: 8192, waiting: 50_000 };
+        let need = Need::new(&spec, streamed, work, Device::Cpu);
+        // Queries and outputs 2 x 4096^2, keys and values 2 x 1024 x 4096, the MLP 3 x 14336 x 4096, two norms.
+        let block = 2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 14_336 * 4096 + 2 * 4096;
+        assert_eq!(need.weights, 2 * block);
+        let whole = Need::new(&spec, Dtype::Bf16, PASSES, Device::Cpu);
+        assert_eq!(need.work, whole.work + 50_000 * 4096 * 2);
+        // 16.1 GB of weights do not fit into 8 GB, a block and its work do.
+        let refusal = refusal(Dtype::Bf16, Work::Little, 8.0);
+        assert_eq!(refusal.remedies, ["`offload = \"layers\"` (0.4 GB; slow)"]);
+        // On a GPU they wait in the host's memory.
+        assert_eq!(Need::new(&spec, streamed, work, Device::Cuda(0)).work, whole.work);
+    }
+
+    #[test]
     fn what_fits_is_not_refused() {
         let spec = llama_8b();
         for (dtype, work) in [(Dtype::Bf16, Work::Little), (Dtype::F16, PASSES), (Dtype::F32, PASSES)] {
@@ -308,10 +370,12 @@ mod tests {
             ["`dtype = \"bf16\"` (18.7 GB)", "`batch_tokens = 4096`"]
         );
         assert_eq!(refusal(Dtype::Bf16, PASSES, 17.5).remedies, ["`batch_tokens = 4096`"]);
-        assert!(refusal(Dtype::F32, PASSES, 18.0).remedies.is_empty());
+        // A block of bf16 takes 0.4 GB, and a weight as f32 2.1 GB at most.
+        assert_eq!(refusal(Dtype::F32, PASSES, 18.0).remedies, ["`offload = \"layers\"` (7.8 GB; slow)"]);
+        assert!(refusal(Dtype::F32, PASSES, 7.0).remedies.is_empty());
         let generation = Work::Generation { rows: 128, max_new_tokens: 512 };
         assert_eq!(refusal(Dtype::Bf16, generation, 36.0).remedies, ["`max_new_tokens = 256`"]);
-        assert!(refusal(Dtype::Bf16, Work::Little, 16.0).remedies.is_empty());
+        assert!(refusal(Dtype::Bf16, Work::Little, 0.4).remedies.is_empty());
     }
 
     #[test]
@@ -322,8 +386,8 @@ mod tests {
              once), 20.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (18.7 GB)"
         );
         assert_eq!(
-            refusal(Dtype::Bf16, Work::Little, 8.0).to_string(),
-            "it does not fit into memory: 16.1 GB are needed (16.1 GB of weights as bf16), 8.0 GB are there (a made-up \
+            refusal(Dtype::Bf16, Work::Little, 0.4).to_string(),
+            "it does not fit into memory: 16.1 GB are needed (16.1 GB of weights as bf16), 0.4 GB are there (a made-up \
              machine). A machine with 16.1 GB would do"
         );
         let gpu = fits(&llama_8b(), Dtype::F32, Work::Little, Device::Cuda(0), &room(33.0)).unwrap_err();

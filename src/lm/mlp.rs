@@ -2,7 +2,7 @@
 
 use super::linear::Linear;
 use super::spec::Activation;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// `down(activation(gate(x)) * up(x))`.
 pub struct Mlp {
@@ -17,6 +17,12 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Mlp {
+        let [gate, up, down] = [&self.gate, &self.up, &self.down].map(|linear| linear.on(device));
+        Mlp { gate, up, down, activation: self.activation }
+    }
+
     /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         self.down.forward(&(self.activation.apply(&self.gate.forward(x)) * self.up.forward(x)))

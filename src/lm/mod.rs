@@ -34,6 +34,6 @@ pub use decoder::Decoder;
 pub use generate::Sampling;
 pub use hook::{Capture, Hook, Positions, Steer};
 pub use model::{LanguageModel, LensNorm};
-pub use spec::{Dtype, Spec};
+pub use spec::{Dtype, Held, Spec};
 pub use template::{Chat, Date, Message, Role};
-pub use tokenizer::{Tokens, Wrap};
+pub use tokenizer::{Tokenizer, Tokens, Wrap};

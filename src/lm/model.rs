@@ -9,7 +9,7 @@ use super::hook::Hook;
 use super::memory::{self, Work};
 use super::norm::normalize;
 use super::room::Room;
-use super::spec::{Dtype, Spec};
+use super::spec::{Held, Spec};
 use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
@@ -49,19 +49,28 @@ fn threads(n_params: u64) -> i32 {
 }
 
 impl LanguageModel {
-    /// Loads a checkpoint as `dtype` on `device`: weights are mapped, and converted one by one where they are stored
-    /// as something else.
+    /// Loads a checkpoint on `device` to be held and computed as `held` says: weights are mapped, and converted one
+    /// by one where they are stored as something else; those of blocks that are streamed stay mapped.
     ///
     /// # Errors
     /// A model that does not fit into memory (see [`memory::check`]); a file that cannot be read; tensors that do not
     /// fit `config.json` (see [`weights::check`]).
-    pub fn load(checkpoint: &Checkpoint, dtype: Dtype, device: Device) -> Result<LanguageModel> {
+    pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
+        let held = held.into();
         let load = || -> Result<LanguageModel> {
             let spec = checkpoint.spec()?;
-            memory::check(&spec, dtype, Work::Little, device, Room::of(device).as_ref())?;
+            memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;
-            let mut tensors = weights::load(&spec, &checkpoint.weights, dtype, device)?;
-            let decoder = Decoder::from_tensors(&spec, &mut tensors)?;
+            ensure!(
+                !held.streamed || held.weights == spec.dtype,
+                "blocks are streamed as they are stored, in {}: take `dtype` out, and set `compute_dtype = \"{}\"`",
+                spec.dtype.name(),
+                held.weights.name()
+            );
+            let there = if held.streamed { Device::Cpu } else { device };
+            let mut tensors = weights::load(&spec, &checkpoint.weights, held.weights, there)?;
+            let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
+            let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
             tch::set_num_threads(threads(spec.n_params()));
             Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
         };
@@ -71,6 +80,11 @@ impl LanguageModel {
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.decoder.device()
+    }
+
+    /// Text to tokens and back; unlike the model it may be used by several threads at once.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     /// The forward pass, for callers that want gradients.
@@ -133,6 +147,29 @@ impl LanguageModel {
         Ok(self.run(batch, None, hooks, last))
     }
 
+    /// Whether the blocks come to the device one by one, so that [`forward_all`](Self::forward_all) is worth its memory.
+    pub fn is_streamed(&self) -> bool {
+        self.decoder.is_streamed()
+    }
+
+    /// Blocks `0..=last` on several batches, each block on all of them before the next one: of a model whose blocks are
+    /// streamed, each comes once. `hooks[batch]` is the hook of that batch.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), before anything is computed.
+    pub fn forward_all<H: Hook>(&self, batches: &[Batch], hooks: &mut [H], last: usize) -> Result<()> {
+        ensure!(last < self.spec.n_layers(), "layer {last} of a model with {} layers", self.spec.n_layers());
+        ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
+        batches.iter().try_for_each(|batch| self.check_batch(batch))?;
+        let _no_grad = tch::no_grad_guard();
+        let read = |batch: &Batch| (batch.ids.to_device(self.device()), batch.lengths.clone());
+        let inputs: Vec<(Tensor, Vec<usize>)> = batches.iter().map(read).collect();
+        self.decoder.run_all(&inputs, last, &mut |batch, layer, resid| {
+            hooks[batch].resid_post(layer, resid, &batches[batch])
+        });
+        Ok(())
+    }
+
     /// Logits `[.., d_vocab]` of residuals `[.., d_model]` after the last block.
     pub fn logits(&self, resid: &Tensor) -> Tensor {
         tch::no_grad(|| self.decoder.unembed(resid))
@@ -178,7 +215,8 @@ impl LanguageModel {
             let parts: Vec<Tensor> = (0..d_vocab)
                 .step_by(ROWS as usize)
                 .map(|start| {
-                    let rows = unembed.narrow(0, start, ROWS.min(d_vocab - start)).to_kind(Kind::Float);
+                    let rows = unembed.narrow(0, start, ROWS.min(d_vocab - start));
+                    let rows = rows.to_device(self.device()).to_kind(Kind::Float);
                     v.matmul(&rows.tr()).to_device(Device::Cpu)
                 })
                 .collect();

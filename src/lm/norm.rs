@@ -1,7 +1,7 @@
 //! RMSNorm. Knows nothing of where it stands.
 
 use super::spec::Gain;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Divides by the root mean square over the last axis, then multiplies by a learned gain.
 pub struct RmsNorm {
@@ -14,6 +14,12 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> RmsNorm {
+        let learned = self.learned.as_ref().map(|learned| learned.to_device(device));
+        RmsNorm { learned, gain: self.gain, eps: self.eps }
+    }
+
     /// `[.., width]` to the same shape: computed in fp32, rounded once to the dtype of `x`.
     /// (transformers rounds before the gain in some families; in fp32 that is the same.)
     pub fn forward(&self, x: &Tensor) -> Tensor {

@@ -1,10 +1,10 @@
 //! Embeddings of every token for each layer: what a layer adds at its end. Knows nothing of the
 //! rest of the block.
 
-use super::linear::Linear;
+use super::linear::{Linear, linear};
 use super::norm::RmsNorm;
 use super::spec::Activation;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// What all layers share.
 pub struct PerLayer {
@@ -14,7 +14,7 @@ pub struct PerLayer {
     pub projection: Tensor,
     /// Norm of the projection, `[width]`.
     pub norm: RmsNorm,
-    /// Multiplies the table's rows, rounded to its dtype.
+    /// Multiplies the table's rows, rounded to the dtype of the arithmetic.
     pub scale: f64,
     /// Entries for a token and layer.
     pub width: i64,
@@ -37,15 +37,28 @@ impl PerLayer {
     /// are `[batch, pos, d_model]`. A layer that is not run costs nothing.
     pub fn input(&self, layer: usize, ids: &Tensor, embedded: &Tensor) -> Tensor {
         let from = layer as i64 * self.width;
-        let token = Tensor::embedding(&self.table.narrow(1, from, self.width), ids, -1, false, false);
-        let projection = self.projection.narrow(0, from, self.width);
+        let (device, kind) = (embedded.device(), embedded.kind());
+        let ids = ids.to_device(self.table.device());
+        let token = Tensor::embedding(&self.table.narrow(1, from, self.width), &ids, -1, false, false);
+        let token = token.to_device(device).to_kind(kind);
+        let projection = self.projection.narrow(0, from, self.width).to_device(device);
         let d_model = embedded.size()[2] as f64;
-        let context = embedded.linear::<&Tensor>(&projection, None) * d_model.sqrt().recip();
+        let context = linear(embedded, &projection, None) * d_model.sqrt().recip();
         (self.norm.forward(&context) + token * self.scale) * std::f64::consts::FRAC_1_SQRT_2
     }
 }
 
 impl PerLayerBlock {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> PerLayerBlock {
+        PerLayerBlock {
+            gate: self.gate.on(device),
+            out: self.out.on(device),
+            post_norm: self.post_norm.on(device),
+            activation: self.activation,
+        }
+    }
+
     /// What is added to the residual `[batch, pos, d_model]`, given the layer's input.
     pub fn forward(&self, resid: &Tensor, input: &Tensor) -> Tensor {
         let gated = self.activation.apply(&self.gate.forward(resid)) * input;

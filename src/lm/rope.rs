@@ -56,6 +56,12 @@ impl Frequencies {
         self.long.as_ref().map(|(_, context)| *context as usize)
     }
 
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Frequencies {
+        let long = self.long.as_ref().map(|(long, context)| (long.to_device(device), *context));
+        Frequencies { inverse: self.inverse.to_device(device), long, ..*self }
+    }
+
     /// Cosine and sine for `positions`, `[1, pos]` or `[batch, pos]`, shaped to meet
     /// `[batch, heads, pos, d_head]`, in fp32. `lengths`, `[batch]`, are the tokens of each sequence
     /// so far, by which a sequence is long or not.

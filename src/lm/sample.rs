@@ -1,7 +1,9 @@
 //! Choosing the next token from logits. Each sequence draws from its own counter-based random
 //! numbers, so that what it draws depends on its seed and on how far it is, and on nothing else.
 
-use tch::{Kind, Tensor};
+use anyhow::{Context, Result};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
 
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,50 +25,146 @@ impl Sampling {
     }
 }
 
-/// One token a row, `[batch]` int64, from logits `[batch, d_vocab]` in fp32. `uniforms[row]` in
-/// `[0, 1)` is the row's place in its cumulative distribution. The order is transformers':
-/// temperature, then top-k, then top-p among what is left.
-pub fn choose(logits: &Tensor, sampling: &Sampling, uniforms: &[f32]) -> Tensor {
+/// One token a row of logits `[batch, d_vocab]` in fp32; `None` where they are not all finite. `uniforms(row, try)` in
+/// `[0, 1)` are the row's random numbers for this step, of which it takes as many as it needs.
+///
+/// As in transformers: temperature, then the `top_k` likeliest (and those as likely as the last of them), then those
+/// before which less than `top_p` of the probability lies when they are ordered by it. Nothing is ordered: a token is
+/// drawn from all and kept if the tokens likelier than it have less than `top_p` together, else drawn again. It is kept
+/// in `top_p` of the cases or more, so that this takes a few sums over the vocabulary in place of a sort, and draws from
+/// the same distribution.
+pub fn choose(
+    logits: &Tensor,
+    sampling: &Sampling,
+    uniforms: &dyn Fn(usize, u64) -> f32,
+) -> Result<Vec<Option<i64>>> {
+    let finite = logits.isfinite().all_dim(-1, false);
     if sampling.temperature == 0.0 {
-        return logits.argmax(-1, false);
+        return tokens(&logits.argmax(-1, false).where_scalarother(&finite, NOT_FINITE));
     }
-    let scaled = logits / sampling.temperature;
-    let d_vocab = logits.size()[1];
+    let scaled =
+        if sampling.temperature == 1.0 { logits.shallow_clone() } else { logits / sampling.temperature };
     let top_k = sampling.top_k as i64;
-    let (values, tokens) = match (top_k, sampling.top_p < 1.0) {
-        (0, false) => (scaled, None),
-        (k, _) if 0 < k && k < d_vocab => {
-            let (values, tokens) = scaled.topk(k, -1, true, true);
-            (values, Some(tokens))
+    let scaled = match top_k {
+        k if 0 < k && k < logits.size()[1] => {
+            let least = scaled.topk(k, -1, true, true).0.narrow(1, k - 1, 1);
+            scaled.masked_fill(&scaled.lt_tensor(&least), f64::NEG_INFINITY)
         }
-        _ => {
-            let (values, tokens) = scaled.sort_stable(true, -1, true);
-            (values, Some(tokens))
-        }
+        _ => scaled,
     };
-    let mut p = values.softmax(-1, Kind::Float);
-    if sampling.top_p < 1.0 {
+    let every = Distribution::new(scaled.softmax(-1, Kind::Float), sampling.top_p);
+    let rows: Vec<usize> = (0..logits.size()[0] as usize).collect();
+    let at_once = every.tries();
+    let drawn = every.draw(&rows, 0..at_once, uniforms).where_scalarother(&finite, NOT_FINITE);
+    let mut chosen = tokens_or_none(&drawn)?;
+    for round in 1.. {
+        let open: Vec<usize> = rows.iter().copied().filter(|&row| chosen[row] == NONE_KEPT).collect();
+        if open.is_empty() {
+            break;
+        }
+        let (some, tried) = (every.rows(&open), round * at_once);
+        let drawn = match tried < TRIES {
+            true => some.draw(&open, tried..tried + at_once, uniforms),
+            false => some.draw_sorted(&open, TRIES, uniforms),
+        };
+        for (&row, token) in open.iter().zip(tokens_or_none(&drawn)?) {
+            chosen[row] = token;
+        }
+    }
+    Ok(chosen.into_iter().map(|token| (token != NOT_FINITE).then_some(token)).collect())
+}
+
+/// In place of a token: the row's logits are not finite.
+const NOT_FINITE: i64 = -2;
+/// In place of a token: none of those drawn was kept.
+const NONE_KEPT: i64 = -1;
+/// Draws of a row; then the tokens are sorted. With a `top_p` of a half that comes to pass once in 10^7 tokens.
+const TRIES: u64 = 24;
+
+fn tokens_or_none(drawn: &Tensor) -> Result<Vec<i64>> {
+    Vec::<i64>::try_from(drawn).context("copy drawn tokens")
+}
+
+fn tokens(drawn: &Tensor) -> Result<Vec<Option<i64>>> {
+    let drawn = tokens_or_none(drawn)?;
+    Ok(drawn.into_iter().map(|token| (token != NOT_FINITE).then_some(token)).collect())
+}
+
+/// What some rows draw from.
+struct Distribution {
+    /// `[batch, d_vocab]`
+    p: Tensor,
+    /// Its sums from the first token on.
+    cumulative: Tensor,
+    top_p: f64,
+}
+
+impl Distribution {
+    fn new(p: Tensor, top_p: f64) -> Distribution {
+        Distribution { cumulative: p.cumsum(-1, Kind::Float), p, top_p }
+    }
+
+    /// That of some of the rows.
+    fn rows(&self, rows: &[usize]) -> Distribution {
+        let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_device(self.p.device());
+        let of = |x: &Tensor| x.index_select(0, &rows);
+        Distribution { p: of(&self.p), cumulative: of(&self.cumulative), top_p: self.top_p }
+    }
+
+    /// How many draws are made before the host is asked whether one was kept: a divisor of [`TRIES`]. The host of a GPU
+    /// waits longer for an answer than another draw takes.
+    fn tries(&self) -> u64 {
+        if self.top_p >= 1.0 || self.p.device() == Device::Cpu { 1 } else { 3 }
+    }
+
+    /// `[batch]` int64: for each row, which goes by the name in `rows`, the first of the draws `tries` that is kept, or
+    /// [`NONE_KEPT`].
+    fn draw(&self, rows: &[usize], tries: Range<u64>, uniforms: &dyn Fn(usize, u64) -> f32) -> Tensor {
+        let n = (tries.end - tries.start) as i64;
+        let u = rows.iter().flat_map(|&row| tries.clone().map(move |attempt| uniforms(row, attempt)));
+        let u = Tensor::from_slice(&u.collect::<Vec<f32>>()).to_device(self.p.device());
+        let u = u.view([rows.len() as i64, n]);
+        let drawn = self.at(&self.cumulative, &u);
+        if self.top_p >= 1.0 {
+            return drawn.squeeze_dim(1);
+        }
+        let p = self.p.gather(-1, &drawn, false);
+        let mut token = Tensor::full([rows.len() as i64], NONE_KEPT, (Kind::Int64, self.p.device()));
+        for at in (0..n).rev() {
+            let likelier = self.p.gt_tensor(&p.narrow(1, at, 1));
+            let before = (&self.p * likelier).sum_dim_intlist(-1, false, Kind::Float);
+            token = drawn.select(1, at).where_self(&before.lt(self.top_p), &token);
+        }
+        token
+    }
+
+    /// The same by sorting, with the random number of one more try, which always brings a token.
+    fn draw_sorted(&self, rows: &[usize], attempt: u64, uniforms: &dyn Fn(usize, u64) -> f32) -> Tensor {
+        let (p, tokens) = self.p.sort_stable(true, -1, true);
         let before = p.cumsum(-1, Kind::Float) - &p;
         // The likeliest token stays whatever rounding does to the sum before it.
-        let keep = before.lt(sampling.top_p).logical_or(&before.le(0.0));
-        p *= keep;
+        let kept = before.lt(self.top_p).logical_or(&before.le(0.0));
+        let cumulative = (p * kept).cumsum(-1, Kind::Float);
+        let u: Vec<f32> = rows.iter().map(|&row| uniforms(row, attempt)).collect();
+        let u = Tensor::from_slice(&u).to_device(self.p.device()).unsqueeze(1);
+        tokens.gather(-1, &self.at(&cumulative, &u), false).squeeze_dim(1)
     }
-    let cumulative = p.cumsum(-1, Kind::Float);
-    let total = cumulative.narrow(1, cumulative.size()[1] - 1, 1);
-    let target = Tensor::from_slice(uniforms).to_device(logits.device()).unsqueeze(1) * total;
-    let chosen = cumulative.le_tensor(&target).sum_dim_intlist(-1, true, Kind::Int64);
-    let chosen = chosen.clamp_max(cumulative.size()[1] - 1);
-    match tokens {
-        Some(tokens) => tokens.gather(-1, &chosen, false).squeeze_dim(1),
-        None => chosen.squeeze_dim(1),
+
+    /// The entry in which the share `u`, `[batch, n]`, of the whole of `cumulative` falls; it has a probability above 0.
+    fn at(&self, cumulative: &Tensor, u: &Tensor) -> Tensor {
+        let last = cumulative.size()[1] - 1;
+        let target = u * cumulative.narrow(1, last, 1);
+        target.contiguous().searchsorted::<&Tensor>(cumulative, false, true, "right", None).clamp_max(last)
     }
 }
 
-/// The random number of a sequence's step, in `[0, 1)`: SplitMix64 (Steele, Lea and Flood 2014) of
-/// seed and step. 23 bits, so that its product with a total in fp32 stays below the total.
-pub fn uniform(seed: u64, step: u64) -> f32 {
+/// The random number of a try in a sequence's step, in `[0, 1)`: SplitMix64 (Steele, Lea and Flood 2014) of seed, step
+/// and try. 23 bits, so that its product with a total in fp32 stays below the total.
+pub fn uniform(seed: u64, step: u64, attempt: u64) -> f32 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let z = mix(mix(seed.wrapping_add(GOLDEN)).wrapping_add(step.wrapping_add(1).wrapping_mul(GOLDEN)));
+    let next = |z: u64, n: u64| mix(z.wrapping_add(n.wrapping_mul(GOLDEN)));
+    let z = next(next(next(seed, 1), step.wrapping_add(1)), attempt);
     (z >> 41) as f32 / (1u32 << 23) as f32
 }
 
@@ -84,10 +182,10 @@ mod tests {
     fn frequencies(probabilities: &[f32], sampling: Sampling) -> Vec<f64> {
         let n = 4000;
         let logits = Tensor::from_slice(probabilities).log().unsqueeze(0).repeat([n, 1]);
-        let uniforms: Vec<f32> = (0..n as u64).map(|step| uniform(7, step)).collect();
-        let drawn: Vec<i64> = choose(&logits, &sampling, &uniforms).try_into().unwrap();
+        let uniforms = |step: usize, attempt: u64| uniform(7, step as u64, attempt);
+        let drawn = choose(&logits, &sampling, &uniforms).unwrap();
         (0..probabilities.len() as i64)
-            .map(|token| drawn.iter().filter(|&&d| d == token).count() as f64 / n as f64)
+            .map(|token| drawn.iter().filter(|&&d| d == Some(token)).count() as f64 / n as f64)
             .collect()
     }
 
@@ -113,11 +211,40 @@ mod tests {
         check(Sampling::greedy(1), &[0.0, 1.0, 0.0, 0.0]);
     }
 
+    /// The same token whether draws are made one by one, several at once, or by sorting where only one can be kept.
+    #[test]
+    fn the_first_draw_that_is_kept_counts() {
+        let logits = Tensor::from_slice(&[0.1f32, 0.4, 0.2, 0.3]).log().unsqueeze(0);
+        let distribution = Distribution::new(logits.softmax(-1, Kind::Float), 0.5);
+        // Sums .1 .5 .7 1: the draws are tokens 0, 2, 3, 1; of these 3 is the first with less than .5 likelier than it.
+        let uniforms = |_: usize, attempt: u64| [0.05, 0.6, 0.8, 0.3][attempt as usize];
+        let drawn = |tries: Range<u64>| distribution.draw(&[0], tries, &uniforms).int64_value(&[0]);
+        assert_eq!(drawn(0..4), 3);
+        assert_eq!([drawn(0..1), drawn(1..2), drawn(2..3)], [NONE_KEPT, NONE_KEPT, 3]);
+        // Sorted: .4 .3 are kept, so .6 of .7 is the second.
+        assert_eq!(distribution.draw_sorted(&[0], 1, &uniforms).int64_value(&[0]), 3);
+        assert_eq!(distribution.draw_sorted(&[0], 3, &uniforms).int64_value(&[0]), 1);
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_give_no_token() {
+        let logits =
+            Tensor::from_slice(&[0.0f32, f32::NAN, 0.0, 1.0, f32::INFINITY, 0.0, 1.0, 0.0]).view([4, 2]);
+        for sampling in
+            [Sampling::greedy(1), Sampling { temperature: 0.7, top_p: 0.9, ..Sampling::greedy(1) }]
+        {
+            let drawn = choose(&logits, &sampling, &|_, _| 0.1).unwrap();
+            assert_eq!(drawn.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false, true]);
+        }
+    }
+
     #[test]
     fn random_numbers_depend_on_seed_and_step() {
-        let row = |seed| (0..100).map(|step| uniform(seed, step)).collect::<Vec<_>>();
-        assert_eq!(row(1), row(1));
-        assert!(row(1).iter().zip(row(2)).all(|(a, b)| *a != b));
-        assert!(row(3).iter().all(|u| (0.0..1.0).contains(u)));
+        let row = |seed, attempt| (0..100).map(|step| uniform(seed, step, attempt)).collect::<Vec<_>>();
+        assert_eq!(row(1, 0), row(1, 0));
+        for other in [row(2, 0), row(1, 1), row(2, 1)] {
+            assert!(row(1, 0).iter().zip(&other).all(|(a, b)| a != b));
+        }
+        assert!(row(3, 0).iter().all(|u| (0.0..1.0).contains(u)));
     }
 }

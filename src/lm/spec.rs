@@ -5,6 +5,24 @@ pub use super::names::{BesideNames, EachExpertNames, ExpertNames, GateUpNames, N
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+/// How a model is held and computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its weights in memory.
+    pub weights: Dtype,
+    /// Its activations and arithmetic. Where this is another type, each weight is converted whenever it is used.
+    pub compute: Dtype,
+    /// Whether its weights stay in the mapped file and its blocks come to the device one by one.
+    pub streamed: bool,
+}
+
+impl From<Dtype> for Held {
+    /// One type for both, all of it on the device.
+    fn from(dtype: Dtype) -> Held {
+        Held { weights: dtype, compute: dtype, streamed: false }
+    }
+}
+
 /// The type in which a model's weights and activations are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -13,7 +31,7 @@ pub enum Dtype {
     F32,
     /// bfloat16: the range of f32 with 8 bits of precision.
     Bf16,
-    /// IEEE half precision: 11 bits of precision, largest value 65504.
+    /// IEEE half held: 11 bits of precision, largest value 65504.
     F16,
 }
 
@@ -284,6 +302,15 @@ impl Spec {
             all.push((format!("{}.weight", n.unembed), vec![self.d_vocab as i64, d_model]));
         }
         all
+    }
+
+    /// Numbers in the tensors of block `layer`.
+    pub fn block_numbers(&self, layer: usize) -> u64 {
+        let tensors = self.block_tensors(&self.layers[layer]);
+        let numbers = tensors
+            .iter()
+            .map(|(_, shape)| shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64)));
+        numbers.fold(0, u64::saturating_add)
     }
 
     /// The tensors of one block, named relative to it.

@@ -34,6 +34,9 @@ struct Preimage<'a, P> {
 #[derive(Serialize)]
 struct Numerics {
     dtype: Dtype,
+    /// `None`: `dtype`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compute_dtype: Option<Dtype>,
     device: &'static str,
     attention: &'static str,
     /// Which forward pass: see [`decoder::VERSION`].
@@ -435,6 +438,7 @@ impl<'a> Builder<'a> {
     fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {
         Numerics {
             dtype: model.dtype,
+            compute_dtype: Some(model.compute_dtype).filter(|&compute| compute != model.dtype),
             device: self.resolved.device.kind(),
             attention: "sdpa",
             forward: decoder::VERSION,

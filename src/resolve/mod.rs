@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
-use crate::config::{self, Asked, Experiment, ModelSource, SourceKind};
+use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::lm::device::Choice;
-use crate::lm::{Checkpoint, Dtype, Spec};
+use crate::lm::{Checkpoint, Dtype, Held, Spec};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
@@ -45,6 +45,9 @@ pub struct Model {
     snapshot: Option<Snapshot>,
     pub spec: Spec,
     pub dtype: Dtype,
+    /// The type of activations and arithmetic.
+    pub compute_dtype: Dtype,
+    pub offload: Offload,
     /// Why that dtype.
     pub dtype_reason: &'static str,
     /// The kept layers, ascending.
@@ -212,12 +215,15 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         Ok(File { name, sha256 })
     });
     let files = files.collect::<Result<Vec<_>>>()?;
+    let dtype = model.dtype.unwrap_or(found.spec.dtype);
     Ok(Model {
         name: model.name.clone(),
         origin: found.origin,
         commit: found.snapshot.as_ref().map(|snapshot| snapshot.commit.clone()),
         snapshot: found.snapshot,
-        dtype: model.dtype.unwrap_or(found.spec.dtype),
+        dtype,
+        compute_dtype: model.compute_dtype.unwrap_or(dtype),
+        offload: model.offload,
         dtype_reason: if model.dtype.is_some() {
             "asked for in the experiment file"
         } else {
@@ -284,6 +290,12 @@ impl Model {
             Some(snapshot) => snapshot.fetch_weights(&self.checkpoint.weights, progress),
             None => Ok(()),
         }
+    }
+
+    /// How it is held and computed.
+    pub fn held(&self) -> Held {
+        let streamed = self.offload == Offload::Layers;
+        Held { weights: self.dtype, compute: self.compute_dtype, streamed }
     }
 
     /// For people: where it is from, and at which commit.

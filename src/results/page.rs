@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Analysed, Shown, VERSIONS};
 use crate::config::Variant;
-use crate::lm::Wrap;
+use crate::lm::{Held, Wrap};
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Node, Work};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
@@ -65,7 +65,12 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             format!(
                 "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}; content {}",
                 model.shown(),
-                model.dtype.name(),
+                match model.held() {
+                    Held { weights, compute, .. } if weights == compute => weights.name().to_string(),
+                    Held { weights, compute, .. } => {
+                        format!("{}, computed in {}", weights.name(), compute.name())
+                    }
+                },
                 model.dtype_reason,
                 model.spec.n_params() as f64 / 1e6,
                 model.spec.n_layers(),

@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
+use rayon::prelude::*;
 use serde::Serialize;
 use tch::Tensor;
 
 use super::batches::{self, Batches};
 use super::stories::{self, Story};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel};
+use crate::interrupt::Interrupted;
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Tokenizer};
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Wrap;
@@ -68,14 +70,26 @@ pub fn run(
     batches: &mut dyn Batches,
 ) -> Result<Vec<Table>> {
     let stories = stories::rows(stories)?;
-    let rows = tokenize(params, chat, &stories, model)?;
+    let rows = tokenize(params, chat, &stories, model.tokenizer())?;
     let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
+    let order = self::batches(&lengths, params.batch_tokens);
+    // What was kept may be of more layers, or of fewer: another run may have asked for others.
+    let whole =
+        |batch: &[usize], table: &Table| layers.iter().all(|&l| of_layer(table, l).len() == batch.len());
+    let mut tables: Vec<Option<Table>> = vec![None; order.len()];
+    if model.is_streamed() {
+        all_at_once(&rows, &order, layers, model, batches, &whole, &mut tables)?;
+    }
     let mut done = 0;
-    for (number, batch) in self::batches(&lengths, params.batch_tokens).into_iter().enumerate() {
-        // What was kept may be of more layers, or of fewer: another run may have asked for others.
-        let whole = |table: &Table| layers.iter().all(|&layer| of_layer(table, layer).len() == batch.len());
-        let table = batches::batch(batches, number, KEPT, whole, |_| pass(&rows, &batch, layers, model))?;
+    for ((number, batch), made) in order.iter().enumerate().zip(tables) {
+        let table = match made {
+            Some(table) => table,
+            None => {
+                let work = |_: &mut dyn Batches| pass(&rows, batch, layers, model);
+                batches::batch(batches, number, KEPT, |table| whole(batch, table), work)?
+            }
+        };
         for (&layer, pooled) in layers.iter().zip(&mut pooled) {
             for (&row, mean) in batch.iter().zip(of_layer(&table, layer)) {
                 pooled[row] = mean.to_vec();
@@ -88,15 +102,69 @@ pub fn run(
     layers.iter().zip(pooled).map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
 }
 
+/// The batches of `order` that are not kept, in one pass from block to block.
+fn all_at_once(
+    rows: &[Row],
+    order: &[Vec<usize>],
+    layers: &[usize],
+    model: &LanguageModel,
+    batches: &mut dyn Batches,
+    whole: &dyn Fn(&[usize], &Table) -> bool,
+    tables: &mut [Option<Table>],
+) -> Result<()> {
+    let mut missing = Vec::new();
+    for (number, batch) in order.iter().enumerate() {
+        tables[number] = batches.kept(number, KEPT)?.filter(|table| whole(batch, table));
+        if tables[number].is_none() {
+            missing.push(number);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if batches.stopped() {
+        bail!(Interrupted);
+    }
+    let read: Vec<Batch> =
+        missing.iter().map(|&number| padded(rows, &order[number])).collect::<Result<Vec<_>>>()?;
+    let mut captures: Vec<Capture> =
+        missing.iter().map(|&number| capture(rows, &order[number], layers)).collect();
+    let last = *layers.iter().max().context("no layer is kept")?;
+    model.forward_all(&read, &mut captures, last)?;
+    for (number, capture) in missing.into_iter().zip(captures) {
+        let table = pooled_table(rows, &order[number], layers, capture, model)?;
+        batches.keep(number, &table)?;
+        tables[number] = Some(table);
+    }
+    Ok(())
+}
+
 /// What one forward pass over the rows of `batch` gives: layer after layer, each in the batch's order.
 fn pass(rows: &[Row], batch: &[usize], layers: &[usize], model: &LanguageModel) -> Result<Table> {
     let last = *layers.iter().max().context("no layer is kept")?;
-    let ids: Vec<&Vec<i64>> = batch.iter().map(|&row| &rows[row].ids).collect();
-    let ranges = batch.iter().map(|&row| rows[row].pooled.clone()).collect();
-    let mut capture = Capture::new(layers, ranges);
+    let mut capture = capture(rows, batch, layers);
     let longest = name(rows[batch[0]].story);
-    let resid = model.forward(&Batch::new(&ids)?, &mut [&mut capture], Some(last));
+    let resid = model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last));
     drop(resid.with_context(|| format!("a batch whose longest is {longest}"))?);
+    pooled_table(rows, batch, layers, capture, model)
+}
+
+fn padded(rows: &[Row], batch: &[usize]) -> Result<Batch> {
+    Batch::new(&batch.iter().map(|&row| &rows[row].ids).collect::<Vec<_>>())
+}
+
+fn capture(rows: &[Row], batch: &[usize], layers: &[usize]) -> Capture {
+    Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect())
+}
+
+/// What was captured, as a batch's table.
+fn pooled_table(
+    rows: &[Row],
+    batch: &[usize],
+    layers: &[usize],
+    capture: Capture,
+    model: &LanguageModel,
+) -> Result<Table> {
     let values = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
     let width = model.spec.d_model;
     let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l as i32; batch.len()]).collect();
@@ -171,13 +239,20 @@ impl Hook for FirstWrong {
 
 /// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
 pub fn largest_batch(params: &Params, stories: &Table) -> Result<usize> {
-    /// What a chat template puts around a text, in tokens.
-    const TEMPLATE: usize = 64;
     let stories = stories::rows(stories)?;
     // No token is shorter than a byte.
     let longest = stories.iter().map(|story| story.text.len()).max().unwrap_or(0) + TEMPLATE;
     Ok(params.batch_tokens.min(stories.len() * longest))
 }
+
+/// Bound on the tokens of these stories with what is wrapped around them, known before there is a tokenizer.
+pub fn most_tokens(stories: &Table) -> Result<usize> {
+    // No token is shorter than a byte.
+    Ok(stories::rows(stories)?.iter().map(|story| story.text.len() + TEMPLATE).sum())
+}
+
+/// What a chat template puts around a text, in tokens.
+const TEMPLATE: usize = 64;
 
 /// A story's tokens.
 struct Row<'a> {
@@ -187,20 +262,21 @@ struct Row<'a> {
     pooled: Range<usize>,
 }
 
-/// The stories that are long enough, as tokens.
+/// The stories that are long enough, as tokens; on all cores.
 fn tokenize<'a>(
     params: &Params,
     chat: Chat,
     stories: &'a [Story],
-    model: &LanguageModel,
+    tokenizer: &Tokenizer,
 ) -> Result<Vec<Row<'a>>> {
-    let mut rows = Vec::with_capacity(stories.len());
-    for story in stories {
-        let tokens = model.encode_wrapped(&story.text, params.wrap, chat).with_context(|| name(story))?;
-        let Some(pooled) = pooled(params, tokens.text).with_context(|| name(story))? else { continue };
-        rows.push(Row { story, ids: tokens.ids, pooled });
-    }
-    Ok(rows)
+    let row = |story: &'a Story| -> Result<Option<Row<'a>>> {
+        let tokens = tokenizer.encode_wrapped(&story.text, params.wrap, chat).with_context(|| name(story))?;
+        let pooled = pooled(params, tokens.text).with_context(|| name(story))?;
+        Ok(pooled.map(|pooled| Row { story, ids: tokens.ids, pooled }))
+    };
+    // All of them before the first error is looked for: it is the first in the stories' order.
+    let rows: Vec<Result<Option<Row>>> = stories.par_iter().map(row).collect();
+    rows.into_iter().filter_map(Result::transpose).collect()
 }
 
 /// Which tokens are pooled of a text that became the tokens `text`; `None` if the story is left out.

@@ -1,5 +1,7 @@
 //! Activations -> neutral components -> emotion vectors.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
@@ -49,7 +51,7 @@ pub enum Denoise {
 /// `activations`: the tables of one layer, one row a text. The leading components are kept, at least those that are
 /// removed. An error if there are fewer than two texts, or more components asked for than the texts have.
 pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
-    let pooled = Pooled::gather(activations)?;
+    let pooled = Pooled::gather(activations)?.context(NO_ROW)?;
     let rows: Vec<f64> =
         pooled.rows.iter().flat_map(|row| row.values.iter().map(|&x| f64::from(x))).collect();
     let d_model = pooled.d_model;
@@ -94,40 +96,34 @@ fn fewest(ratios: &[f64], wanted: f64) -> usize {
 
 /// One vector an emotion at one layer (schema `vectors/1`), in the order of `emotions`.
 ///
-/// `activations`: the tables of one layer, all shards; rows of other emotions are not looked at. `neutral`: the
-/// table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories, minus the mean over
-/// emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is `vector`, of unit
-/// length if `normalize` says so. `resid_norm` is the mean norm of all pooled residuals of these emotions.
+/// `activations`: the tables of one layer, shard after shard, of which one is held at a time; rows of other emotions are
+/// not looked at. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories,
+/// minus the mean over emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is
+/// `vector`, of unit length if `normalize` says so. `resid_norm` is the mean norm of all pooled residuals of these
+/// emotions.
 ///
-/// An error if an emotion has no story left, or if `denoise` asks for components and `neutral` is absent.
+/// An error if an emotion has no story left, or if `denoise` asks for components and `neutral` is absent; that of a
+/// table that could not be read.
 pub fn run(
     params: &Params,
-    activations: &[Table],
+    activations: impl IntoIterator<Item = Result<Table>>,
     emotions: &[String],
     neutral: Option<&Table>,
 ) -> Result<Table> {
-    let pooled = Pooled::gather(activations)?;
-    let d_model = pooled.d_model;
+    let mut sums = Sums::new(emotions);
+    for table in activations {
+        sums.add(&table?)?;
+    }
+    let Sums { at: (layer, d_model), counts, mut raw, norms, .. } = sums.whole()?;
     let removed = match (params.denoise, neutral) {
         (Denoise::None, _) => Vec::new(),
-        (_, Some(table)) => removed(table, &pooled)?,
+        (_, Some(table)) => removed(table, layer, d_model)?,
         (_, None) => bail!("`denoise` needs the components of neutral text"),
     };
-    let mut norms = 0.0;
-    let mut counts = vec![0usize; emotions.len()];
-    let mut raw = vec![0.0f64; emotions.len() * d_model];
-    for row in &pooled.rows {
-        let Some(at) = emotions.iter().position(|e| Some(e) == row.emotion) else { continue };
-        let values: Vec<f64> = row.values.iter().map(|&x| f64::from(x)).collect();
-        norms += norm(&values);
-        counts[at] += 1;
-        raw[at * d_model..][..d_model].iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
-    }
     for ((emotion, &count), mean) in emotions.iter().zip(&counts).zip(raw.chunks_exact_mut(d_model)) {
         ensure!(
             count > 0,
-            "`{emotion}` has no story left at layer {}: all were too short for `from_token`, or none was accepted",
-            pooled.layer
+            "`{emotion}` has no story left at layer {layer}: all were too short for `from_token`, or none was accepted"
         );
         mean.iter_mut().for_each(|x| *x /= count as f64);
     }
@@ -148,13 +144,57 @@ pub fn run(
         "vectors/1",
         vec![
             ("emotion", Column::Str(emotions.to_vec())),
-            ("layer", Column::I32(vec![pooled.layer; emotions.len()])),
+            ("layer", Column::I32(vec![layer; emotions.len()])),
             ("n_stories", Column::I32(counts.iter().map(|&n| n as i32).collect())),
             ("vector", list(d_model, to_f32(&vectors))),
             ("raw", list(d_model, to_f32(&raw))),
             ("resid_norm", Column::F32(vec![resid_norm; emotions.len()])),
         ],
     ))
+}
+
+/// What is summed over the activations of one layer, row by row in their order.
+struct Sums<'a> {
+    emotions: &'a [String],
+    /// Layer and `d_model`, once there is a row.
+    at: (i32, usize),
+    /// Rows of each emotion.
+    counts: Vec<usize>,
+    /// `[emotion, d_model]`
+    raw: Vec<f64>,
+    norms: f64,
+}
+
+impl Sums<'_> {
+    fn new(emotions: &[String]) -> Sums<'_> {
+        Sums { emotions, at: (0, 0), counts: vec![0; emotions.len()], raw: Vec::new(), norms: 0.0 }
+    }
+
+    fn add(&mut self, table: &Table) -> Result<()> {
+        let pooled = Pooled::gather([table])?;
+        let Some(Pooled { layer, d_model, rows }) = pooled else { return Ok(()) };
+        if self.raw.is_empty() {
+            self.at = (layer, d_model);
+            self.raw = vec![0.0; self.emotions.len() * d_model];
+        }
+        ensure!(self.at == (layer, d_model), "activations of different layers or widths");
+        let places: HashMap<&str, usize> =
+            self.emotions.iter().enumerate().map(|(at, emotion)| (emotion.as_str(), at)).collect();
+        for row in rows {
+            let Some(&at) = row.emotion.and_then(|emotion| places.get(emotion.as_str())) else { continue };
+            let values: Vec<f64> = row.values.iter().map(|&x| f64::from(x)).collect();
+            self.norms += norm(&values);
+            self.counts[at] += 1;
+            self.raw[at * d_model..][..d_model].iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
+        }
+        Ok(())
+    }
+
+    /// Itself; an error if there was no row.
+    fn whole(self) -> Result<Self> {
+        ensure!(!self.raw.is_empty(), NO_ROW);
+        Ok(self)
+    }
 }
 
 /// Subtracts the mean row from `rows` (`[n, d]`).
@@ -174,10 +214,10 @@ fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
 }
 
 /// The removed directions of a table of components, which must fit the activations.
-fn removed(table: &Table, pooled: &Pooled) -> Result<Vec<Vec<f64>>> {
+fn removed(table: &Table, layer: i32, d_model: usize) -> Result<Vec<Vec<f64>>> {
     let (width, values) = table.list("direction")?;
     ensure!(
-        width == pooled.d_model && table.i32("layer")?.iter().all(|&layer| layer == pooled.layer),
+        width == d_model && table.i32("layer")?.iter().all(|&of| of == layer),
         "the neutral components are of another model or layer"
     );
     let rows = values.chunks_exact(width).zip(table.bool("removed")?).filter(|(_, removed)| **removed);
@@ -191,15 +231,18 @@ struct Pooled<'a> {
     rows: Vec<PooledRow<'a>>,
 }
 
+const NO_ROW: &str = "no story has a token at `from_token`: every one is too short";
+
 struct PooledRow<'a> {
     emotion: Option<&'a String>,
     values: &'a [f32],
 }
 
 impl Pooled<'_> {
-    fn gather(tables: &[Table]) -> Result<Pooled<'_>> {
+    /// `None`: there is no row.
+    fn gather<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Result<Option<Pooled<'a>>> {
         let mut found: Option<Pooled> = None;
-        for table in tables.iter().filter(|table| table.rows() > 0) {
+        for table in tables.into_iter().filter(|table| table.rows() > 0) {
             let (d_model, values) = table.list("activation")?;
             let layer = table.i32("layer")?[0];
             let pooled = found.get_or_insert(Pooled { layer, d_model, rows: Vec::new() });
@@ -208,7 +251,7 @@ impl Pooled<'_> {
             let rows = table.opt_str("emotion")?.iter().zip(values.chunks_exact(d_model));
             pooled.rows.extend(rows.map(|(emotion, values)| PooledRow { emotion: emotion.as_ref(), values }));
         }
-        found.context("no story has a token at `from_token`: every one is too short")
+        Ok(found)
     }
 }
 
@@ -238,6 +281,10 @@ mod tests {
                 ("activation", list(3, rows.iter().flat_map(|r| r.1).collect())),
             ],
         )
+    }
+
+    fn run(params: &Params, shards: &[Table], emotions: &[String], neutral: Option<&Table>) -> Result<Table> {
+        super::run(params, shards.iter().cloned().map(Ok), emotions, neutral)
     }
 
     fn words(list: &[&str]) -> Vec<String> {

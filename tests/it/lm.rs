@@ -59,7 +59,7 @@ impl Hook for Everything {
 fn random(shape: &[i64], seed: u64) -> Tensor {
     let n: i64 = shape.iter().product();
     let numbers: Vec<f32> =
-        (0..n).map(|i| emoflow::lm::sample::uniform(seed, i as u64) * 2.0 - 1.0).collect();
+        (0..n).map(|i| emoflow::lm::sample::uniform(seed, i as u64, 0) * 2.0 - 1.0).collect();
     Tensor::from_slice(&numbers).view(shape)
 }
 

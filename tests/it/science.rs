@@ -86,7 +86,7 @@ fn compare(reference: &Value, texts: &Value) {
     for (at, wanted) in reference["of_layer"].as_array().unwrap().iter().enumerate() {
         let what = |value: &str| format!("{checkpoint}, layer {}: {value}", layers[at]);
         let neutral = vectors::neutral(&params, &neutral[at..at + 1]).unwrap();
-        let table = vectors::run(&params, &activations[at..at + 1], &emotions, Some(&neutral)).unwrap();
+        let table = vectors::run(&params, [Ok(activations[at].clone())], &emotions, Some(&neutral)).unwrap();
         compare_vectors(wanted, &activations[at], &neutral, &table, &what);
         tables.push(table);
     }

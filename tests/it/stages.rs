@@ -93,7 +93,7 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
         "directions",
     );
 
-    let table = vectors::run(&params, &shards, &emotions, Some(&neutral)).unwrap();
+    let table = vectors::run(&params, shards.map(Ok), &emotions, Some(&neutral)).unwrap();
     check(&wide(table.list("raw").unwrap().1), &numbers(&golden["raw"]), 1e-6, "raw");
     check(&wide(table.list("vector").unwrap().1), &numbers(&golden["vector"]), 1e-6, "vectors");
     check(&wide(&table.f32("resid_norm").unwrap()[..1]), &numbers(&golden["resid_norm"]), 1e-6, "resid_norm");

@@ -3,7 +3,7 @@
 use super::Default::{Is, Required, Said};
 use super::sources::{NEUTRAL, STORIES};
 use super::{Kind, Table, Type, Words, at_least, key, words};
-use crate::config::presets;
+use crate::config::{Offload, presets};
 use crate::lm::{Dtype, LensNorm, Positions, Wrap};
 use crate::stages::activations::{Short, StoreDtype};
 use crate::stages::analysis::steering::Unit;
@@ -12,6 +12,9 @@ use crate::stages::vectors::Center;
 impl Words for Dtype {
     const WORDS: &'static [(&'static str, Self)] =
         &[("f32", Dtype::F32), ("bf16", Dtype::Bf16), ("f16", Dtype::F16)];
+}
+impl Words for Offload {
+    const WORDS: &'static [(&'static str, Self)] = &[("none", Offload::None), ("layers", Offload::Layers)];
 }
 impl Words for Wrap {
     const WORDS: &'static [(&'static str, Self)] =
@@ -150,7 +153,19 @@ static MODEL: Table = Table {
             "dtype",
             Type::Choice(words::<Dtype>),
             Said("the checkpoint's own"),
-            "The type of weights and arithmetic.",
+            "The type that weights are held in, and of the arithmetic.",
+        ),
+        key(
+            "compute_dtype",
+            Type::Choice(words::<Dtype>),
+            Said("the type of the weights"),
+            "The type of activations and arithmetic where it is not that of the weights: each weight is converted whenever it is used. With `dtype = \"bf16\"`, `\"f32\"` gives the numbers of `dtype = \"f32\"` with half the memory for weights, and is faster on CPUs without fast bf16.",
+        ),
+        key(
+            "offload",
+            Type::Choice(words::<Offload>),
+            Is("\"none\""),
+            "`\"layers\"`: for a model larger than the device's memory. Its weights stay in the checkpoint's files, and each block comes to the device when it is its turn, for all batches of a shard at once.",
         ),
         key("layers", LAYERS_TYPE, Said("the experiment's `layers`"), "Instead of the experiment's."),
         key(

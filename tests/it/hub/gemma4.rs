@@ -30,7 +30,7 @@ fn random_weights(config: &Value) -> Vec<u8> {
     let spec = Spec::from_config(config).unwrap();
     let tensors = spec.tensors().into_iter().zip(0..).map(|((name, shape), seed)| {
         let n: i64 = shape.iter().product();
-        let numbers: Vec<f32> = (0..n).map(|i| sample::uniform(seed, i as u64) * 2.0 - 1.0).collect();
+        let numbers: Vec<f32> = (0..n).map(|i| sample::uniform(seed, i as u64, 0) * 2.0 - 1.0).collect();
         let random = Tensor::from_slice(&numbers).view(shape.as_slice());
         let tensor = match shape.as_slice() {
             // Norms and scalars near 1, maps that keep a vector's size.

@@ -179,6 +179,9 @@ static FLIPS: &[Flip] = &[
         &["stories/*@m0", "stories/s3", "activations/m0/*", "a2/m0/*", "a3/m0/*"],
     ),
     flip("models.<name> dtype", &[], &[("models.m1", "dtype", Some("\"f16\""))], BY_M1),
+    flip("models.<name> compute_dtype", &[], &[("models.m1", "compute_dtype", Some("\"f16\""))], BY_M1),
+    // Where the weights are does not change what is computed.
+    flip("models.<name> offload", &[], &[("models.m1", "offload", Some("\"layers\""))], &[]),
     flip("models.<name> layers", &[STEER_ALL], &[("models.m1", "layers", Some("[1]"))], ANALYSES_M1),
     flip(
         "models.<name> thinking",

@@ -150,7 +150,7 @@ fn loading_holds_the_weights_once() {
     for dtype in [Dtype::F32, Dtype::Bf16] {
         let tiny = measured(dtype, 16, &folder("llama-gqa"));
         let [loaded, passed] = measured(dtype, TOKENS, dir.path());
-        let need = Need::new(&spec, dtype, Work::Passes { batch_tokens: TOKENS }, Device::Cpu);
+        let need = Need::new(&spec, dtype, Work::Passes { batch_tokens: TOKENS, waiting: 0 }, Device::Cpu);
         let (weights, work) = (mb(need.weights), mb(need.work));
         assert!(weights > 4.0 * NOISE);
         let loaded = loaded - tiny[0];
@@ -160,4 +160,25 @@ fn loading_holds_the_weights_once() {
         assert!(passed > 0.9 * weights, "{dtype:?}: {passed} MB with {weights} MB of weights?");
         assert!(passed < weights + work + NOISE, "{dtype:?}: a pass took {passed} MB beside {work} MB");
     }
+}
+
+#[test]
+fn a_model_that_stays_in_its_files_gives_the_same_vectors() {
+    let text = |offload: &str| {
+        format!(
+            "name = \"exp\"\nlayers = \"all\"\nshard = 8\n[models.demo]\npath = \"{{demo}}\"\n{offload}\n[emotions]\n\
+             words = [\"happy\", \"sad\"]\n[stories.passages.template]\nset = \"passages-10\"\n[activations]\n\
+             from_token = 3\nbatch_tokens = 300\n[vectors]\ndenoise = \"none\"\n"
+        )
+    };
+    let [whole, streamed] = ["", "offload = \"layers\""].map(|offload| {
+        let project = Project::new(&text(offload));
+        assert_eq!(project.run(&[]).code, 0);
+        let vectors = std::fs::read(project.path("results/exp/vectors/demo/passages.parquet")).unwrap();
+        (project, vectors)
+    });
+    assert!(whole.1 == streamed.1, "the bytes differ");
+    // The same keys: what one made, the other finds.
+    whole.0.write(&text("offload = \"layers\""));
+    assert_eq!(whole.0.run(&[]).names("ran"), Vec::<&str>::new());
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use emoflow::lm::{Batch, Checkpoint, Dtype, LanguageModel, Sampling, family};
+use emoflow::lm::{Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Sampling, family, weights};
 use tch::{Device, Kind, Tensor};
 
 use super::{Everything, ids, relative_error};
@@ -215,4 +215,73 @@ fn every_architecture_has_a_fixture() {
 fn live() {
     let drawn = std::env::var_os("EMOFLOW_PARITY").expect("EMOFLOW_PARITY is not set: run `make parity`");
     check_all(&folders(Path::new(&drawn)), BF16_DRAWN);
+}
+
+/// A weight that is held in bf16 and converted when it is used gives what the converted weight gives, to the last bit;
+/// of every family.
+#[test]
+fn weights_converted_on_the_fly_give_the_numbers_of_converted_weights() {
+    for dir in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")) {
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let spec = checkpoint.spec().unwrap();
+        let held = || weights::load(&spec, &checkpoint.weights, Dtype::Bf16, Device::Cpu).unwrap();
+        let mut converted: HashMap<String, Tensor> =
+            held().into_iter().map(|(name, tensor)| (name, tensor.to_kind(Kind::Float))).collect();
+        let want = Decoder::from_tensors(&spec, &mut converted).unwrap();
+        let got = Decoder::computing(&spec, &mut held(), Kind::Float).unwrap();
+        assert_eq!(got.kind(), Kind::Float);
+        let ids = Tensor::arange(24, (Kind::Int64, Device::Cpu)).remainder(spec.d_vocab as i64).unsqueeze(0);
+        let _no_grad = tch::no_grad_guard();
+        let [want, got] = [want, got].map(|decoder| decoder.unembed(&decoder.forward(&ids)));
+        assert!(want.equal(&got), "{}", name(&dir));
+        assert!(want.isfinite().all().int64_value(&[]) == 1, "{}", name(&dir));
+    }
+}
+
+/// Blocks that come one by one, each for all batches at once, give what the batches give one by one; of every family
+/// (with keys and values that layers share, embeddings for each layer, experts). One batch is of unequal lengths.
+#[test]
+fn streamed_blocks_give_the_same_residuals() {
+    for dir in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")) {
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let spec = checkpoint.spec().unwrap();
+        let held = Held { streamed: true, ..spec.dtype.into() };
+        let [whole, streamed] = [spec.dtype.into(), held]
+            .map(|held: Held| LanguageModel::load(&checkpoint, held, Device::Cpu).unwrap());
+        assert!(streamed.is_streamed() && !whole.is_streamed());
+        let batches = [vec![vec![1, 5, 2, 9, 3, 4, 8], vec![3, 1]], vec![vec![7; 11]], vec![vec![2]]]
+            .map(|rows: Vec<Vec<i64>>| Batch::new(&rows).unwrap());
+        let last = spec.n_layers() - 1;
+        let mut got: Vec<Everything> = batches.iter().map(|_| Everything::default()).collect();
+        streamed.forward_all(&batches, &mut got, last).unwrap();
+        for (batch, got) in batches.iter().zip(got) {
+            let mut want = Everything::default();
+            let resid = whole.forward(batch, &mut [&mut want], None).unwrap();
+            assert_eq!(got.0.len(), spec.n_layers());
+            for (layer, (got, want)) in got.0.iter().zip(&want.0).enumerate() {
+                assert!(got.equal(want), "{}: layer {layer}", name(&dir));
+            }
+            // One batch alone goes through the blocks as they come, too.
+            assert!(streamed.forward(batch, &mut [], None).unwrap().equal(&resid), "{}", name(&dir));
+        }
+        let prompts = [vec![1, 2, 3], vec![4]];
+        let write = |model: &LanguageModel| {
+            model.generate(&prompts, &Sampling::greedy(6), &[0, 1], &mut [], &mut |_| {}).unwrap()
+        };
+        assert_eq!(write(&streamed), write(&whole), "{}", name(&dir));
+    }
+}
+
+#[test]
+fn a_model_computed_in_another_type_generates_the_same() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-bf16");
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    let mixed = Held { compute: Dtype::F32, ..Dtype::Bf16.into() };
+    let [mixed, single] = [mixed, Dtype::F32.into()]
+        .map(|held: Held| LanguageModel::load(&checkpoint, held, Device::Cpu).unwrap());
+    let prompt = mixed.encode(TEXT).unwrap().ids;
+    let write = |model: &LanguageModel| {
+        model.generate(&[prompt.clone()], &Sampling::greedy(16), &[0], &mut [], &mut |_| {}).unwrap()
+    };
+    assert_eq!(write(&mixed), write(&single));
 }
