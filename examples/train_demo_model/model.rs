@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_models_that_ship_have_their_sizes() {
-        for (name, layers, d_model) in [("demo", 4, 192)] {
+        for (name, layers, d_model) in [("demo", 4, 192), ("demo-small", 4, 128), ("demo-seed1", 4, 128)] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name).join("config.json");
             let stored: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
             assert_eq!(config(Size { layers, d_model }).unwrap(), stored, "{name}");
