@@ -6,10 +6,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Prepared;
+use super::show_plan::ABSENT;
 use super::survey::{Standing, Survey};
 use crate::explain::{Cause, Explainer, Past, Reason, place, summary};
-use crate::plan::UnitId;
 use crate::plan::key::Key;
+use crate::plan::{Absent, UnitId};
 use crate::results;
 use crate::store::Condition;
 
@@ -47,7 +48,12 @@ pub fn print(prepared: &Prepared, pattern: &str, json: bool, out: &mut dyn Write
         let (key, current) = results::report_state(resolved, plan, store, results);
         explained.push(report(prepared, &survey, key, current));
     } else {
-        let nodes = plan.select(&[pattern.to_string()])?.nodes();
+        let selected = plan.select(&[pattern.to_string()])?;
+        explained.extend(selected.absent.iter().map(|&it| {
+            let Absent { name, why, .. } = plan.absent[it].clone();
+            Explained { name, state: ABSENT, reason: why, units: Vec::new() }
+        }));
+        let nodes = selected.nodes();
         explained.extend(nodes.into_iter().map(|node| node_explained(prepared, &survey, &explainer, node)));
     }
     if json {

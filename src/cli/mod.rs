@@ -19,7 +19,7 @@ use graph::Language;
 use show_plan::Show;
 
 use crate::config::problem::Problems;
-use crate::config::{Experiment, ModelSource};
+use crate::config::{Experiment, ModelSource, SourceKind};
 use crate::execute::{self, Outcome};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
@@ -64,7 +64,7 @@ enum Command {
         /// Only warnings and the last line
         #[arg(short, long)]
         quiet: bool,
-        /// Also say what is cached
+        /// Also say what is cached, and when a model is loaded
         #[arg(short, long)]
         verbose: bool,
         /// The last line as JSON
@@ -204,8 +204,11 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Says what the limit does not do to the letter.
-    fn say_limits(&self, progress: &dyn Progress) {
+    /// Says what the plan was made without, and what the limit does not do to the letter.
+    fn say(&self, progress: &dyn Progress) {
+        for absent in &self.resolved.absent {
+            progress.note(&format!("error: model `{}`: {}", absent.name, absent.why));
+        }
         for note in self.limit.into_iter().flat_map(|limit| plan::limit_notes(&self.resolved, limit)) {
             progress.note(&note);
         }
@@ -284,7 +287,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         Command::Plan { experiment, machine, scope, json, graph } => {
             let progress = progress::start(Style::Auto);
             let prepared = prepare(&experiment, &machine, &scope.limit, Access::Look, &*progress)?;
-            prepared.say_limits(&*progress);
+            prepared.say(&*progress);
             let show = match graph {
                 Some(language) => Show::Graph(language),
                 None if json => Show::Json,
@@ -296,14 +299,14 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         Command::Explain { experiment, node, machine, limit, json } => {
             let progress = progress::start(Style::Auto);
             let prepared = prepare(&experiment, &machine, &limit, Access::Look, &*progress)?;
-            prepared.say_limits(&*progress);
+            prepared.say(&*progress);
             explain::print(&prepared, &node, json, out)?;
             Ok(0)
         }
         Command::Report { experiment, machine, limit, open } => {
             let progress = progress::start(Style::Auto);
             let prepared = prepare(&experiment, &machine, &limit, Access::Write, &*progress)?;
-            prepared.say_limits(&*progress);
+            prepared.say(&*progress);
             let Prepared { resolved, plan, store, results, .. } = prepared;
             let report = results::write(&resolved, &plan, &store, &results)?;
             writeln!(out, "{}", report.display())?;
@@ -331,7 +334,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             libtorch::load_if(|| {
                 execute::anything_to_run(&prepared.plan, &prepared.store, &selected, &*progress)
             });
-            prepared.say_limits(&*progress);
+            prepared.say(&*progress);
             let Prepared { resolved, plan, store, results, .. } = prepared;
             if !quiet {
                 progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
@@ -374,9 +377,8 @@ fn prepare(
     access: Access,
     progress: &dyn Progress,
 ) -> Result<Prepared> {
-    let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
-    if access == Access::Write && checked.models.iter().any(|m| matches!(m.source, ModelSource::Repo { .. }))
-    {
+    let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check_file)?;
+    if access == Access::Write && asks_hub(&checked) {
         libtorch::load(); // so that the hub is asked once
     }
     let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
@@ -392,6 +394,13 @@ fn prepare(
     let limit = limit.stories.map(|n| n as usize);
     let plan = plan::build_limited(&resolved, limit);
     Ok(Prepared { resolved, plan, store, results, limit })
+}
+
+/// Whether any part of the experiment is on the hub.
+fn asks_hub(experiment: &Experiment) -> bool {
+    let mut sources = experiment.stories.iter().map(|source| &source.kind).chain(&experiment.neutral);
+    experiment.models.iter().any(|model| matches!(model.source, ModelSource::Repo { .. }))
+        || sources.any(|kind| matches!(kind, SourceKind::Dataset(_)))
 }
 
 fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {

@@ -12,7 +12,7 @@ use super::graph::{Graph, Language};
 use super::survey::{Standing, Survey};
 use crate::explain::{Explainer, Past, summary};
 use crate::plan::key::Key;
-use crate::plan::{Node, Selection, UnitId};
+use crate::plan::{Absent, Node, Selection, UnitId};
 use crate::results;
 
 #[derive(Serialize)]
@@ -32,6 +32,9 @@ struct PlannedNode<'a> {
     leased_by: Vec<String>,
     keys: Vec<Key>,
 }
+
+/// The state of what the plan was made without.
+pub const ABSENT: &str = "absent";
 
 /// How `plan` shows it.
 pub enum Show {
@@ -73,6 +76,7 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
         keys: vec![key],
     };
     nodes.extend(selected.report.then_some(report));
+    nodes.splice(0..0, selected.absent.iter().map(|&it| missing(&plan.absent[it])));
     if let Show::Json = show {
         writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
         return Ok(());
@@ -81,6 +85,21 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
         writeln!(out, "{}", line(node).trim_end())?;
     }
     totals(&nodes, out)
+}
+
+/// What the plan was made without.
+fn missing(absent: &Absent) -> PlannedNode<'_> {
+    PlannedNode {
+        name: &absent.name,
+        state: ABSENT,
+        units: 0,
+        missing: 0,
+        reason: absent.why.clone(),
+        seconds: None,
+        batches: 0,
+        leased_by: Vec::new(),
+        keys: Vec::new(),
+    }
 }
 
 fn planned<'a>(
@@ -156,9 +175,11 @@ fn totals(nodes: &[PlannedNode], out: &mut dyn Write) -> Result<()> {
         }
         writeln!(out, "{said}")?;
     }
+    let absent = nodes.iter().filter(|n| n.state == ABSENT).count();
     let blocked = is(Standing::Blocked);
-    let also = if blocked > 0 { format!("{blocked} blocked, ") } else { String::new() };
-    let left = nodes.len() - runs.len();
+    let counted = |n: usize, what: &str| if n > 0 { format!("{n} {what}, ") } else { String::new() };
+    let also = counted(absent, ABSENT) + &counted(blocked, "blocked");
+    let left = nodes.len() - runs.len() - absent;
     writeln!(out, "{also}{} to run, {left} cached", runs.len() - blocked)?;
     Ok(())
 }

@@ -129,7 +129,20 @@ fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
     for node in nodes.iter_mut().filter(|node| is_made && node.state == NodeState::ToDo) {
         node.state = NodeState::NotNeeded;
     }
-    nodes
+    // What the plan was made without: a model that is missing.
+    let planned = |name: &str| name == "report" || run.plan.iter().any(|(planned, _)| planned == name);
+    let missing = run.nodes.iter().filter(|ended| !planned(&ended.name)).map(|ended| NodeStatus {
+        name: &ended.name,
+        stage: "",
+        state: node_state(false, false, Some(ended)),
+        done: 0,
+        units: 0,
+        batches: 0,
+        by: Vec::new(),
+        reason: &ended.reason,
+        seconds: None,
+    });
+    missing.chain(nodes).collect()
 }
 
 /// `ended`: what the run said of the node at its end.

@@ -15,6 +15,7 @@ mod validate;
 
 pub use problem::{Problem, Problems};
 pub use read::{Asked, Outside, project_root};
+pub use sources::{CONVERTED, matcher};
 pub use sweep::{Setting, Variant};
 
 use std::ops::Range;
@@ -130,7 +131,7 @@ pub enum ModelSource {
 pub struct Source {
     pub name: String,
     pub kind: SourceKind,
-    /// The table's header; of a file, its `path`.
+    /// The table's header; of a file, its `path`; of a dataset, its `repo`.
     #[serde(skip)]
     pub span: Span,
 }
@@ -149,6 +150,22 @@ pub enum SourceKind {
         path: PathBuf,
         columns: stories::Columns,
     },
+    Dataset(Dataset),
+}
+
+/// Files of a dataset repository on the hub, at a revision not yet resolved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dataset {
+    pub repo: String,
+    pub revision: String,
+    /// A glob, as [`matcher`] reads it.
+    pub files: String,
+    pub columns: stories::Columns,
+    /// The first so many stories of each emotion; `None`: all.
+    pub limit_per_emotion: Option<usize>,
+    /// Where `files` was written.
+    #[serde(skip)]
+    pub files_span: Span,
 }
 
 /// Which model writes generated stories.

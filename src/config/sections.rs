@@ -69,8 +69,8 @@ fn denoise(reader: &Reader<'_>, neutral: bool) -> Read<vectors::Denoise> {
     Ok(denoise)
 }
 
-/// Names that nodes of other stages begin with.
-const TAKEN: [&str; 5] = ["stories", "neutral", "activations", "vectors", "report"];
+/// Names that nodes of other stages begin with, and that of the table over all analyses.
+const TAKEN: [&str; 6] = ["stories", "neutral", "activations", "vectors", "report", "comparison"];
 
 /// Every analysis that is right in itself, in the order of the file. `emotions`: none if those are wrong.
 pub(super) fn analyses(
@@ -82,12 +82,10 @@ pub(super) fn analyses(
     for Chosen { name, kind, span, reader } in root.named_kinds("analysis")? {
         if TAKEN.contains(&name.as_str()) {
             let problem = Problem::at(span.clone(), format!("an analysis cannot be named `{name}`"));
-            reader.note(
-                problem.hint(format!(
-                    "that is what a stage is called; choose another name: {}",
-                    TAKEN.join(", ")
-                )),
-            );
+            reader.note(problem.hint(format!(
+                "that is what a stage or a table of all is called; choose another name than {}",
+                TAKEN.join(", ")
+            )));
         }
         let read = match kind.name {
             "pca" => {

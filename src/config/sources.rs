@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use globset::{GlobBuilder, GlobMatcher};
+
 use super::problem::{Problem, closest, quoted, suggestion};
 use super::reader::{Chosen, Read, Reader, Reported};
-use super::{Source, SourceKind, Writer, models};
-use crate::stages::stories::{Columns, Generate, Reject, Template};
+use super::{Dataset, Source, SourceKind, Writer, models};
+use crate::stages::stories::{Columns, Generate, Reject, Several, Template, file};
 
 /// What texts a source is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -69,7 +71,7 @@ fn kind(
             }
             served(reader, purpose)
         }
-        _ => dataset(reader, purpose),
+        _ => return Ok((dataset(reader, purpose)?, reader.span_of("repo"))),
     };
     if !chosen.kind.supported {
         let kinds = if purpose == For::Neutral { super::keys::NEUTRAL } else { super::keys::STORIES };
@@ -178,7 +180,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             "the prompt",
             &prompt,
             &reader.span_of("prompt"),
-            &["emotion", "topic"],
+            &["emotion", "topic", "person", "count"],
             purpose,
         ) {
             Some(problem) => reader.wrong(problem),
@@ -186,7 +188,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
         }
     });
     let system = reader.text("system").and_then(|system| {
-        match placeholders(&system).find(|name| ["emotion", "topic"].contains(name)) {
+        match placeholders(&system).find(|name| ["emotion", "topic", "person", "count"].contains(name)) {
             None => Ok(system.clone()),
             Some(name) => {
                 let message = format!("`{{{name}}}` is not filled in in `system`");
@@ -194,6 +196,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             }
         }
     });
+    let several = several(reader, per_topic, &prompt);
     let reject = reader.inner("reject").and_then(|table| {
         let names_emotion = if purpose == For::Neutral { Ok(false) } else { table.boolean("names_emotion") };
         let (min_tokens, attempts) = (table.integer("min_tokens"), table.integer("attempts"));
@@ -206,7 +209,14 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
                     .hint("lower `min_tokens` or raise `max_new_tokens`"),
             );
         }
-        Ok(Reject { names_emotion: names_emotion?, min_tokens: min_tokens?, attempts: attempts? })
+        let (refusals, near_duplicate) = (table.boolean("refusals"), table.maybe_number("near_duplicate"));
+        Ok(Reject {
+            names_emotion: names_emotion?,
+            min_tokens: min_tokens?,
+            attempts: attempts?,
+            refusals: refusals?,
+            near_duplicate: near_duplicate?,
+        })
     });
     Ok(Generate {
         topics: topics?,
@@ -217,20 +227,53 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
         top_k: top_k?,
         prompt: prompt?,
         system: system?,
+        several: several?,
         reject: reject?,
     })
 }
 
-fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {
-    const FORMATS: [&str; 3] = ["parquet", "jsonl", "csv"];
-    let written = reader.filled("path")?;
-    let path = project.join(&written);
-    let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-    if extension.is_some_and(|extension| FORMATS.contains(&extension.as_str())) {
-        return Ok(path);
+/// Several texts in a reply; `None`: one.
+fn several(reader: &Reader<'_>, per_topic: Read<usize>, prompt: &Read<String>) -> Read<Option<Several>> {
+    let (per_reply, separator) = (reader.integer("per_reply"), separator(reader));
+    let per_reply = per_reply?;
+    if let Ok(per_topic) = per_topic
+        && per_reply > per_topic
+    {
+        let message = format!("a reply cannot hold {per_reply} texts when `per_topic` is {per_topic}");
+        let hint = "lower `per_reply` or raise `per_topic`: a reply is about one emotion and topic";
+        return reader.wrong(Problem::at(reader.span_of("per_reply"), message).hint(hint));
     }
-    let problem = Problem::at(reader.span_of("path"), format!("{} is of no known format", quoted(&written)));
-    reader.wrong(problem.hint("known formats, by the file's ending: .parquet, .jsonl, .csv"))
+    if let Ok(prompt) = prompt
+        && per_reply > 1
+        && placeholders(prompt).all(|name| name != "count")
+    {
+        let message = format!("`per_reply` = {per_reply}, but the prompt does not contain `{{count}}`");
+        let hint = "ask for \"{count} stories\" and for the separator, such as \"put --- on a line of its own \
+                    between two stories\"";
+        return reader.wrong(Problem::at(reader.span_of("prompt"), message).hint(hint));
+    }
+    Ok((per_reply > 1).then_some(Several { per_reply, separator: separator? }))
+}
+
+fn separator(reader: &Reader<'_>) -> Read<String> {
+    let separator = reader.filled("separator")?;
+    if separator.trim().lines().count() == 1 {
+        return Ok(separator.trim().to_string());
+    }
+    let message = format!("`separator` is {}, which is no line of text", quoted(&separator));
+    let problem = Problem::at(reader.span_of("separator"), message);
+    reader.wrong(problem.hint("it stands on one line of its own between two texts, such as \"---\""))
+}
+
+fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {
+    let written = reader.filled("path")?;
+    match file::refused(&written) {
+        None => Ok(project.join(&written)),
+        Some(why) => {
+            let problem = Problem::at(reader.span_of("path"), format!("{} {why}", quoted(&written)));
+            reader.wrong(problem.hint(file::KNOWN))
+        }
+    }
 }
 
 fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
@@ -252,15 +295,78 @@ fn served(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     model.and(params).and(Err(Reported))
 }
 
-/// A source on the hub; what is read is only checked.
+/// Files of a repository on the hub.
 fn dataset(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     let (repo, revision) = (models::repo(reader), models::revision(reader));
-    let (files, columns) = (reader.filled("files"), columns(reader, purpose));
+    let (files, columns) =
+        (reader.filled("files").and_then(|files| glob(reader, files)), columns(reader, purpose));
     let limit = if purpose == For::Neutral { Ok(None) } else { reader.maybe_integer("limit_per_emotion") };
-    repo.and(revision).and(files).and(columns).and(limit).and(Err(Reported))
+    Ok(SourceKind::Dataset(Dataset {
+        repo: repo?,
+        revision: revision?.unwrap_or_else(|| "main".into()),
+        files: files?,
+        columns: columns?,
+        limit_per_emotion: limit?,
+        files_span: reader.span_of("files"),
+    }))
+}
+
+/// A glob of files of a repository, if it is one and does not ask for what cannot be read.
+fn glob(reader: &Reader<'_>, files: String) -> Read<String> {
+    let at = |message: String| Problem::at(reader.span_of("files"), message);
+    if let Err(error) = matcher(&files) {
+        let problem = at(format!("{} is no glob: {}", quoted(&files), error.kind()));
+        return reader
+            .wrong(problem.hint("such as \"data/*.parquet\"; `**` crosses folders, `*` and `?` do not"));
+    }
+    if files.split('/').any(|part| ["", ".", ".."].contains(&part)) {
+        let problem = at(format!("{} leads out of the repository", quoted(&files)));
+        return reader
+            .wrong(problem.hint("files are named from the repository's top, such as \"data/*.parquet\""));
+    }
+    let ending = files.rsplit(['/', '.']).next().unwrap_or_default();
+    let plain = files.rsplit('/').next().is_some_and(|name| name.contains('.'))
+        && ending.chars().all(|character| character.is_ascii_alphanumeric());
+    match file::refused(&files).filter(|_| plain) {
+        Some(why) => reader.wrong(at(format!("{} {why}", quoted(&files))).hint(CONVERTED)),
+        None => Ok(files),
+    }
+}
+
+/// What to do about files of a dataset that cannot be read.
+pub const CONVERTED: &str = "name .parquet, .jsonl or .csv files; of many datasets the hub itself keeps a Parquet copy: \
+                             `revision = \"refs/convert/parquet\"`";
+
+/// Whether a glob means a file, by the names of both: `*` and `?` stay within a folder, `**` does not.
+pub fn matcher(files: &str) -> Result<GlobMatcher, globset::Error> {
+    Ok(GlobBuilder::new(files).literal_separator(true).build()?.compile_matcher())
 }
 
 fn is_variable(name: &str) -> bool {
     let fits = |character: char| character.is_ascii_alphanumeric() || character == '_';
     !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.chars().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_stays_within_a_folder_unless_it_says_otherwise() {
+        for (files, yes, no) in [
+            ("data/*.csv", "data/a.csv", "data/more/a.csv"),
+            ("*.csv", "a.csv", "data/a.csv"),
+            ("data/?.csv", "data/a.csv", "data/ab.csv"),
+            ("a?b.csv", "a-b.csv", "a/b.csv"),
+            ("**/*.csv", "data/more/a.csv", "data/a.jsonl"),
+            ("data/**", "data/more/a.csv", "other/a.csv"),
+            ("data/**/a.csv", "data/a.csv", "data/b.csv"),
+            ("{train,test}-[0-9].csv", "test-1.csv", "test-a.csv"),
+            ("A.csv", "A.csv", "a.csv"),
+        ] {
+            let matcher = matcher(files).unwrap();
+            assert!(matcher.is_match(yes), "{files} {yes}");
+            assert!(!matcher.is_match(no), "{files} {no}");
+        }
+    }
 }

@@ -10,9 +10,10 @@ use crate::lm::LanguageModel;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
+use crate::progress::Progress;
 use crate::resolve::{Model, Resolved};
 use crate::stages::analysis::VectorSet;
-use crate::stages::stories::{file, generate, template};
+use crate::stages::stories::{generate, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lookup, Store};
@@ -20,6 +21,8 @@ use crate::store::{Cost, Lookup, Store};
 /// The device's thread of work: at most one model is loaded at a time.
 pub struct Lane<'a> {
     resolved: &'a Resolved,
+    /// Is told what is loaded.
+    told: Option<&'a dyn Progress>,
     loaded: Option<Loaded>,
 }
 
@@ -35,9 +38,9 @@ struct Loaded {
 type Tables = Vec<(String, Table)>;
 
 impl<'a> Lane<'a> {
-    /// A lane on the resolved device, with no model loaded.
-    pub fn new(resolved: &'a Resolved) -> Lane<'a> {
-        Lane { resolved, loaded: None }
+    /// A lane on the resolved device, with no model loaded. `told` is told of each that is.
+    pub fn new(resolved: &'a Resolved, told: Option<&'a dyn Progress>) -> Lane<'a> {
+        Lane { resolved, told, loaded: None }
     }
 
     /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is `stopped`
@@ -77,10 +80,10 @@ impl<'a> Lane<'a> {
 
     /// An error if a file that the node reads is not what its keys say.
     fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
-        if let Work::File { path, .. } = &node.work {
-            let files = self.resolved.files.iter().flat_map(|files| files.values());
-            let mut files = files.filter(|file| file.path == *path);
-            files.try_for_each(|file| file.ensure_unchanged(store))?;
+        if let Work::File(read) = &node.work {
+            let pinned = self.resolved.files.iter().flat_map(|files| files.values());
+            let mut pinned = pinned.filter(|pinned| pinned.files.paths == read.paths);
+            pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
         }
         node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))
     }
@@ -100,19 +103,22 @@ impl<'a> Lane<'a> {
             Work::Template { source, items } => {
                 one("stories", template::run(source, &items[unit.stories.clone()])?)
             }
-            Work::File { path, columns, emotions } => {
-                one("stories", file::run(path, columns, emotions.as_deref(), unit.stories.clone())?)
+            Work::File(files) => {
+                let ranges: Vec<_> = units.iter().map(|unit| unit.stories.clone()).collect();
+                let tables = files.run(&ranges)?.into_iter();
+                Ok(tables.map(|table| vec![("stories".to_string(), table)]).collect())
             }
             Work::Generate { source, items, seed, chat } => {
                 let writer = self.resolved.models[node.model.expect("a writer")].identity;
-                let seeds = generate::Seeds { run: *seed, writer: writer.to_string() };
+                let seeds = writing::Seeds { run: *seed, writer: writer.to_string() };
                 let items = &items[unit.stories.clone()];
                 let memory = Memory::Generation {
                     rows: items.len().min(generate::BATCH),
                     max_new_tokens: source.max_new_tokens,
                 };
                 let model = self.model(node, memory)?;
-                one("stories", generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?)
+                let written = generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?;
+                Ok(vec![written_tables(written)])
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
@@ -162,6 +168,9 @@ impl<'a> Lane<'a> {
         let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
         memory::check(&model.spec, model.held(), work, device, room.as_ref()).with_context(load)?;
         if self.loaded.is_none() {
+            if let Some(told) = self.told {
+                told.note(&format!("{}: load {}", model.name, model.shown()));
+            }
             let model = LanguageModel::load(&model.checkpoint, model.held(), device).with_context(load)?;
             self.loaded = Some(Loaded { index, model, room });
         }
@@ -183,7 +192,8 @@ pub fn provenance(model: &Model) -> Vec<(String, String)> {
 
 /// Pieces of work in a group, for progress.
 pub fn pieces(node: &Node, group: &[usize]) -> usize {
-    node.units[group[0]].stories.len().max(1)
+    let shards = if matches!(node.work, Work::File(_)) { group } else { &group[..1] };
+    shards.iter().map(|&unit| node.units[unit].stories.len()).sum::<usize>().max(1)
 }
 
 /// What a piece is.
@@ -193,6 +203,11 @@ pub fn piece(node: &Node) -> &'static str {
         "neutral" | "vectors" => "layers",
         _ => "steps",
     }
+}
+
+/// The tables of a unit of written stories.
+fn written_tables(written: writing::Written) -> Tables {
+    vec![("stories".to_string(), written.stories), ("rejected".to_string(), written.rejected)]
 }
 
 /// Names of models and sources are not in keys, so they are not in artifacts either: results put them back.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::explain::{self, Explainer, Past, Reason};
 use crate::lm::libtorch;
-use crate::plan::{Plan, Selection, UnitId};
+use crate::plan::{Absent, Plan, Selection, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::{Lookup, Store};
@@ -28,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub struct Options<'a> {
     /// Stop at the first node that fails.
     pub fail_fast: bool,
-    /// Also say what is cached.
+    /// Also say what is cached, and when a model is loaded.
     pub verbose: bool,
     /// Whether the run is to end when the batch that it is at is done.
     pub stopped: &'a dyn Fn() -> bool,
@@ -46,7 +46,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeOutcome {
     pub name: String,
-    /// The first unit's key; `None` for the report before it is written.
+    /// The first unit's key; `None` of what has no units, such as a model that is missing.
     pub key: Option<crate::plan::key::Key>,
     pub state: State,
     /// Why it ran, failed or was left.
@@ -111,7 +111,7 @@ pub fn run(
         plan,
         store,
         progress,
-        lane: Lane::new(resolved),
+        lane: Lane::new(resolved, options.verbose.then_some(progress)),
         present: present(plan, store),
         broken: HashSet::new(),
         waits_for: None,
@@ -136,8 +136,25 @@ pub fn run(
             jobs.push(Job { index, node, missing, why, made: 0, seconds: 0.0, end: None });
         }
     }
-    let interrupted = rounds(&mut run, &mut jobs);
-    Outcome { nodes: jobs.into_iter().filter_map(|job| job.outcome(&run.present)).collect(), interrupted }
+    let mut nodes: Vec<NodeOutcome> = selected.absent.iter().map(|&it| left_out(&plan.absent[it])).collect();
+    let stop = options.fail_fast && !nodes.is_empty();
+    let interrupted = !stop && rounds(&mut run, &mut jobs);
+    nodes.extend(jobs.into_iter().filter_map(|job| job.outcome(&run.present)));
+    Outcome { nodes, interrupted }
+}
+
+/// The end of what the plan was made without.
+fn left_out(absent: &Absent) -> NodeOutcome {
+    NodeOutcome {
+        name: absent.name.clone(),
+        key: None,
+        state: if absent.is_blocked() { State::Blocked } else { State::Failed },
+        reason: absent.why.clone(),
+        seconds: 0.0,
+        units: 0,
+        made: 0,
+        absent: Vec::new(),
+    }
 }
 
 /// Gives each node its turn until all have ended; more than one where other runs are making some of the units.

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use super::dispatch::{self, Lane};
 use super::{NodeOutcome, Options, State};
 use crate::interrupt::Interrupted;
-use crate::plan::{Node, Plan, UnitId};
+use crate::plan::{Node, Plan, UnitId, Work};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
 use crate::store::{Lease, Leased, Lookup, Owner, Store};
@@ -196,13 +196,19 @@ impl Run<'_> {
     }
 }
 
-/// Units that are done together: the layers of one shard come from one pass.
+/// Shards of a file that one reading of it gives: each reading begins at the file's first row.
+const SHARDS_READ: usize = 64;
+
+/// Units that are done together: the layers of one shard come from one pass, shards of a file from one reading.
 fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for &unit in missing {
         let shard = &node.units[unit].stories;
         match groups.last_mut() {
             Some(group) if !shard.is_empty() && node.units[group[0]].stories == *shard => group.push(unit),
+            Some(group) if matches!(node.work, Work::File(_)) && group.len() < SHARDS_READ => {
+                group.push(unit);
+            }
             _ => groups.push(vec![unit]),
         }
     }

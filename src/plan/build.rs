@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::absent::{self, denoised, lost_writer};
 use super::key::{Digest, Key};
 use super::variants::Merged;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
@@ -12,7 +13,7 @@ use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Item, Reject, file, generate, template};
+use crate::stages::stories::{Columns, Item, Reject, Several, file, generate, template, writing};
 use crate::stages::vectors::{Center, Denoise};
 use crate::stages::{activations, vectors};
 
@@ -61,6 +62,8 @@ struct GenerateParams<'a> {
     prompt: &'a str,
     system: &'a str,
     chat: Chat,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    several: Option<&'a Several>,
     reject: &'a Reject,
 }
 
@@ -69,6 +72,17 @@ struct FileParams<'a> {
     file: Digest,
     columns: &'a Columns,
     emotions: Option<&'a [String]>,
+    first: usize,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct FilesParams<'a> {
+    files: &'a [Digest],
+    columns: &'a Columns,
+    emotions: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_per_emotion: Option<usize>,
     first: usize,
     count: usize,
 }
@@ -151,7 +165,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
     }
     let settings: Vec<&[Setting]> = resolved.experiment.variants().into_iter().map(|(s, _)| s).collect();
     plan.merged.name(&mut plan.nodes, &settings);
-    Plan { nodes: plan.nodes }
+    Plan { nodes: plan.nodes, absent: absent::absent(resolved) }
 }
 
 /// A story source, or the neutral text, under the name that its nodes carry.
@@ -184,7 +198,7 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
         let each = match &source.kind {
             SourceKind::Template(template) => template.passages.len(),
             SourceKind::Generate { params, .. } => params.topics.len() * params.per_topic,
-            SourceKind::File { .. } => {
+            SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 return Some(format!("stories/{}: a file is taken whole", source.name));
             }
         };
@@ -206,15 +220,15 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
+    /// Every source of texts that there can be in a variant.
     fn sources(&self, variant: usize) -> Vec<Texts<'a>> {
         let experiment = self.variants[variant];
         let stories = experiment.stories.iter();
         let mut all: Vec<_> = stories
             .map(|s| Texts { name: &s.name, kind: &s.kind, emotions: Some(&experiment.emotions) })
             .collect();
-        if let (Some(kind), true) = (&experiment.neutral, experiment.vectors.denoise != Denoise::None) {
-            all.push(Texts { name: NEUTRAL, kind, emotions: None });
-        }
+        all.extend(denoised(experiment).map(|kind| Texts { name: NEUTRAL, kind, emotions: None }));
+        all.retain(|texts| lost_writer(self.resolved, texts.kind).is_none());
         all
     }
 
@@ -234,25 +248,22 @@ impl<'a> Builder<'a> {
                 });
                 self.push(variant, name, Work::Template { source: source.clone(), items }, None, units);
             }
-            SourceKind::File { columns, .. } => {
+            SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 let pinned = &self.resolved.files[variant][texts.name];
-                let shard = self.variants[variant].shard;
+                let (shard, read) = (self.variants[variant].shard, &pinned.files);
+                let (columns, emotions) = (&read.columns, texts.emotions);
                 let units = shards(rounds::shards(pinned.rows, 1, shard, None), |range| {
-                    let params = FileParams {
-                        file: pinned.digest,
-                        columns,
-                        emotions: texts.emotions,
-                        first: range.start,
-                        count: range.len(),
-                    };
+                    let (first, count) = (range.start, range.len());
+                    // One file whole is the same stories wherever it is from.
+                    if let ([file], None) = (pinned.digests.as_slice(), read.limit_per_emotion) {
+                        let params = FileParams { file: *file, columns, emotions, first, count };
+                        return key("stories/file", file::VERSION, &params, &[], None, None);
+                    }
+                    let (files, limit_per_emotion) = (&pinned.digests, read.limit_per_emotion);
+                    let params = FilesParams { files, columns, emotions, limit_per_emotion, first, count };
                     key("stories/file", file::VERSION, &params, &[], None, None)
                 });
-                let work = Work::File {
-                    path: pinned.path.clone(),
-                    columns: columns.clone(),
-                    emotions: texts.emotions.map(<[String]>::to_vec),
-                };
-                self.push(variant, name, work, None, units);
+                self.push(variant, name, Work::File(read.clone()), None, units);
             }
         }
     }
@@ -269,7 +280,7 @@ impl<'a> Builder<'a> {
                 _ => continue,
             };
             let shard = self.variants[variant].shard;
-            let items = rounds::order(generate::items(source, texts.emotions), texts.n_emotions(), shard);
+            let items = rounds::order(writing::items(source, texts.emotions), texts.n_emotions(), shard);
             let units = shards(self.ranges(&texts, items.len(), shard), |range| {
                 let params = GenerateParams {
                     stories: &items[range],
@@ -281,6 +292,7 @@ impl<'a> Builder<'a> {
                     prompt: &source.prompt,
                     system: &source.system,
                     chat,
+                    several: source.several.as_ref(),
                     reject: &source.reject,
                 };
                 let numerics = Some(self.numerics(writer, None));
@@ -312,6 +324,9 @@ impl<'a> Builder<'a> {
         }
         for texts in self.sources(variant).iter().filter(|t| t.name != NEUTRAL) {
             let read = self.activations(variant, model, texts.name);
+            if neutral.is_none() && denoised(experiment).is_some() {
+                continue; // the model that was to write it is not there
+            }
             let vectors = self.vectors(variant, model, texts.name, read, neutral);
             self.analyses(variant, model, texts.name, vectors);
         }
@@ -422,8 +437,7 @@ impl<'a> Builder<'a> {
 
     /// What `model`'s chat template is told.
     fn chat(&self, model: usize) -> Chat {
-        let experiment = &self.resolved.experiment;
-        Chat { date: experiment.date, thinking: experiment.models[model].thinking }
+        Chat { date: self.resolved.experiment.date, thinking: self.resolved.models[model].thinking }
     }
 
     fn set(&self, reader: &Model, source: &str) -> Set {

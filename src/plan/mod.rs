@@ -1,6 +1,7 @@
 //! The plan: nodes in topological order, each unit with its key. A pure function of the resolved experiment;
 //! knows nothing of what is stored.
 
+mod absent;
 mod build;
 pub mod key;
 mod rounds;
@@ -8,14 +9,15 @@ mod select;
 mod variants;
 
 use std::ops::Range;
-use std::path::PathBuf;
 
+pub use absent::Absent;
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
 use crate::lm::Chat;
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Generate, Item, Template};
+use crate::stages::stories::file::Files;
+use crate::stages::stories::{Generate, Item, Template};
 use crate::stages::{activations, vectors};
 use key::Key;
 
@@ -23,6 +25,8 @@ use key::Key;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub nodes: Vec<Node>,
+    /// What it was made without, because a model cannot be had.
+    pub absent: Vec<Absent>,
 }
 
 /// One line of the plan: a stage applied to one set of inputs.
@@ -34,6 +38,19 @@ pub struct Node {
     /// The model that has to be loaded: its place in `Resolved::models`.
     pub model: Option<usize>,
     pub units: Vec<Unit>,
+}
+
+impl Node {
+    /// The name without the settings of a sweep.
+    pub fn base(&self) -> &str {
+        self.name.split('~').next().unwrap_or_default()
+    }
+
+    /// The settings of a sweep on which it depends: `from_token` and `50`.
+    pub fn axes(&self) -> Vec<(String, String)> {
+        let settings = self.name.split('~').skip(1).filter_map(|setting| setting.split_once('='));
+        settings.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
+    }
 }
 
 /// The smallest thing that is stored: one shard of stories, or one layer of something.
@@ -60,7 +77,7 @@ pub struct UnitId {
 pub enum Work {
     Template { source: Template, items: Vec<Item> },
     Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
-    File { path: PathBuf, columns: Columns, emotions: Option<Vec<String>> },
+    File(Files),
     Activations { params: activations::Params, chat: Chat },
     Neutral(vectors::Params),
     Vectors { params: vectors::Params, emotions: Vec<String>, set: Set },
@@ -88,7 +105,7 @@ impl Work {
     /// The stage's name: the folder of its artifacts, and the first word of its key.
     pub fn stage(&self) -> &'static str {
         match self {
-            Work::Template { .. } | Work::Generate { .. } | Work::File { .. } => "stories",
+            Work::Template { .. } | Work::Generate { .. } | Work::File(_) => "stories",
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",

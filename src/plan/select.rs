@@ -9,6 +9,8 @@ use super::{Plan, UnitId, Work};
 pub struct Selection {
     /// Units, in the plan's order.
     pub units: Vec<UnitId>,
+    /// Places in [`Plan::absent`] of what would have some.
+    pub absent: Vec<usize>,
     /// Whether the report is among it; then so is everything else.
     pub report: bool,
 }
@@ -36,6 +38,34 @@ impl std::fmt::Display for Nothing {
 }
 
 impl std::error::Error for Nothing {}
+
+/// What a node of this name and stage has under a key; of its layers and emotions the name says nothing.
+fn named_values(node: &str, stage: &str, key: Key) -> Vec<String> {
+    let parts: Vec<&str> = node.split('/').collect();
+    let found = match key {
+        Key::Layer | Key::Emotion | Key::Variant => None,
+        // An analysis by its kind and by its name.
+        Key::Stage => return vec![stage.to_string(), parts[0].to_string()],
+        Key::Source if parts[0] == "neutral" => Some("neutral"),
+        Key::Source => parts.last().filter(|_| parts.len() > 1).map(|s| s.split('@').next().unwrap_or(s)),
+        Key::Model if parts[0] == "stories" => {
+            parts.get(1).and_then(|source| source.split_once('@')).map(|(_, model)| model)
+        }
+        Key::Model => parts.get(1).copied(),
+    };
+    found.into_iter().map(String::from).collect()
+}
+
+/// Whether a node that is not in the plan would hold; one of unknown layers and emotions has those that are asked for.
+fn would_hold(node: &str, stage: &str, term: &Term) -> bool {
+    match term {
+        Term::Name(pattern) => matches(pattern, node),
+        Term::Key(Key::Layer | Key::Emotion | Key::Variant, _) => true,
+        Term::Key(key, pattern) => {
+            named_values(node, stage, *key).iter().any(|value| matches(pattern, value))
+        }
+    }
+}
 
 /// What a key stands for, as in `model:demo`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,10 +118,16 @@ impl Plan {
         let units = all().flat_map(|(node, it)| (0..it.units.len()).map(move |unit| UnitId { node, unit }));
         let holds = |id: &UnitId| wanted.iter().any(|terms| terms.iter().all(|term| self.holds(*id, term)));
         let units: Vec<UnitId> = units.filter(|id| report || holds(id)).collect();
-        if units.is_empty() {
+        let would = |(name, stage): &(String, String)| {
+            wanted.iter().any(|terms| terms.iter().all(|term| would_hold(name, stage, term)))
+        };
+        let absent = self.absent.iter().enumerate();
+        let absent: Vec<usize> =
+            absent.filter(|(_, it)| report || it.nodes.iter().any(would)).map(|(place, _)| place).collect();
+        if units.is_empty() && absent.is_empty() {
             return Err(self.nothing(patterns, &wanted));
         }
-        Ok(Selection { units, report })
+        Ok(Selection { units, absent, report })
     }
 
     fn holds(&self, id: UnitId, term: &Term) -> bool {
@@ -104,28 +140,11 @@ impl Plan {
     /// What a unit has under a key.
     fn values(&self, id: UnitId, key: Key) -> Vec<String> {
         let (node, unit) = (&self.nodes[id.node], self.unit(id));
-        let mut settings = node.name.split('~');
-        let parts: Vec<&str> = settings.next().unwrap_or_default().split('/').collect();
-        let text = |text: &&str| text.to_string();
         match key {
-            Key::Variant => settings.map(String::from).collect(),
+            Key::Variant => node.axes().iter().map(|(axis, value)| format!("{axis}={value}")).collect(),
             Key::Layer => unit.layer.iter().map(usize::to_string).collect(),
             Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
-            // An analysis by its kind and by its name.
-            Key::Stage => vec![node.work.stage().to_string(), parts[0].to_string()],
-            Key::Source if parts[0] == "neutral" => vec!["neutral".to_string()],
-            Key::Source => {
-                let last = parts.last().filter(|_| parts.len() > 1).map(|s| s.split('@').next().unwrap_or(s));
-                last.iter().map(text).collect()
-            }
-            Key::Model if parts[0] == "stories" => parts
-                .get(1)
-                .and_then(|source| source.split_once('@'))
-                .map(|(_, m)| m)
-                .iter()
-                .map(text)
-                .collect(),
-            Key::Model => parts.get(1).iter().copied().map(text).collect(),
+            _ => named_values(node.base(), node.work.stage(), key),
         }
     }
 
@@ -136,8 +155,8 @@ impl Plan {
             Work::Template { items, .. } | Work::Generate { items, .. } => {
                 items[unit.stories.clone()].iter().filter_map(|item| item.emotion.as_deref()).collect()
             }
-            // Which of them is in which shard only the file knows.
-            Work::File { emotions, .. } => emotions.iter().flatten().map(String::as_str).collect(),
+            // Which of them is in which shard only the files know.
+            Work::File(files) => files.emotions.iter().flatten().map(String::as_str).collect(),
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
             Work::Activations { .. } | Work::Neutral(_) | Work::Analysis { .. } => {
                 // All inputs of an analysis are about the same emotions.

@@ -31,6 +31,7 @@ impl Figure {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     Scatter(Scatter),
+    Panels(Panels),
     Heatmap(Heatmap),
     Lines(Lines),
     Bars(Bars),
@@ -51,6 +52,21 @@ pub struct Point {
     pub label: String,
     pub x: f64,
     pub y: f64,
+}
+
+/// Planes side by side, all of the same size, each with a scale of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panels {
+    pub panels: Vec<Panel>,
+}
+
+/// One of several planes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Panel {
+    pub title: String,
+    /// What else tells it from the others, in lesser lines below the title.
+    pub details: Vec<String>,
+    pub plane: Scatter,
 }
 
 /// A matrix in colours, diverging around zero.

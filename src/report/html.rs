@@ -1,5 +1,5 @@
 //! The report's page: one HTML file with its style, script and drawings inside, which asks for nothing from
-//! elsewhere. Without its script everything is shown; with it, one model, story source and layer at a time.
+//! elsewhere. Without its script everything is shown; with it, one model, story source, layer and variant at a time.
 
 use std::fmt::Write as _;
 
@@ -36,7 +36,8 @@ pub fn render(report: &Report) -> String {
     paragraphs(&mut out, &report.description);
     facts(&mut out, &report.facts);
     out.push_str("</header>\n");
-    selectors(&mut out, &slots::choices(report));
+    let choices = slots::choices(report);
+    selectors(&mut out, &choices);
     out.push_str("<main id=\"main\">\n");
     for chapter in &chapters {
         push(
@@ -45,7 +46,7 @@ pub fn render(report: &Report) -> String {
         );
         paragraphs(&mut out, &chapter.section.intro);
         for slot in &chapter.slots {
-            show_slot(&mut out, slot);
+            show_slot(&mut out, slot, &choices);
         }
         out.push_str("</section>\n");
     }
@@ -101,7 +102,8 @@ fn facts(out: &mut String, facts: &[(String, String)]) {
 
 /// The bar is hidden until the script is there to serve it; the script fills in the layers of the chosen model.
 fn selectors(out: &mut String, choices: &Choices) {
-    if choices.models.len() <= 1 && choices.stories.len() <= 1 && choices.layers.len() <= 1 {
+    let several = choices.models.len() > 1 || choices.stories.len() > 1 || choices.layers.len() > 1;
+    if !several && choices.axes.is_empty() {
         return;
     }
     out.push_str("<form class=\"bar\" id=\"bar\" aria-label=\"What is shown\" hidden>\n");
@@ -126,6 +128,13 @@ fn selectors(out: &mut String, choices: &Choices) {
              <button type=\"button\" data-step=\"1\" aria-label=\"Layer after\">\u{203a}</button></span>\n",
         );
     }
+    for (at, (axis, values)) in choices.axes.iter().enumerate() {
+        push(out, format_args!("<label><span>{}</span> <select id=\"axis-{at}\">", escape(axis)));
+        for value in values.iter().map(|value| escape(value)) {
+            push(out, format_args!("<option value=\"{value}\">{value}</option>"));
+        }
+        out.push_str("</select></label>\n");
+    }
     out.push_str("</form>\n");
 }
 
@@ -134,7 +143,7 @@ fn slot_id(slot: &Slot) -> String {
     format!("slot-{}", slot.figures[0].stem)
 }
 
-fn show_slot(out: &mut String, slot: &Slot) {
+fn show_slot(out: &mut String, slot: &Slot, choices: &Choices) {
     push(
         out,
         format_args!(
@@ -143,21 +152,20 @@ fn show_slot(out: &mut String, slot: &Slot) {
         ),
     );
     for named in &slot.figures {
-        show_figure(out, named);
+        show_figure(out, named, choices);
     }
     out.push_str("</div>\n");
 }
 
-fn show_figure(out: &mut String, Named { stem, figure }: &Named) {
+fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choices) {
     let mut data = String::new();
-    for (name, value) in [
-        ("model", figure.model.clone()),
-        ("stories", figure.stories.clone()),
-        ("layer", figure.layer.map(|l| l.to_string())),
-    ] {
+    for (name, value) in choices.of(figure) {
         if let Some(value) = value {
-            push(&mut data, format_args!(" data-{name}=\"{}\"", escape(&value)));
+            push(&mut data, format_args!(" data-{name}=\"{}\"", escape(value)));
         }
+    }
+    if let Some(layer) = figure.layer {
+        push(&mut data, format_args!(" data-layer=\"{layer}\""));
     }
     let title = escape(&figure.title);
     push(out, format_args!("<figure id=\"fig-{stem}\"{data}>\n<h3>{title}{}</h3>\n", place(figure)));
@@ -188,7 +196,7 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named) {
     out.push_str("</figcaption>\n</figure>\n");
 }
 
-/// Which model, stories and layer the figure shows, for readers on paper and without the script.
+/// Which model, stories, layer and variant the figure shows, for readers on paper and without the script.
 fn place(figure: &Figure) -> String {
     match figure.place() {
         place if place.is_empty() => place,

@@ -7,27 +7,29 @@
   // --- Selectors: each slot shows the one figure that fits what is chosen best. -------------------------------
 
   const bar = byId("bar");
+  // The ids of all selectors but the layer's: model, stories, axis-0, axis-1, ...
+  const exact = bar ? all("select", bar).map((select) => select.id).filter((id) => id !== "layer") : [];
   const slots = all(".slot").map((slot) => ({
     note: slot.querySelector(".note"),
     figures: all("figure", slot).map((element) => ({
       element,
-      model: element.dataset.model,
-      stories: element.dataset.stories,
+      // What it shows, by selector; nothing where it shows all or does not depend on it.
+      values: Object.fromEntries(exact.map((id) => [id, element.getAttribute(`data-${id}`)])),
       layer: element.dataset.layer === undefined ? undefined : Number(element.dataset.layer),
     })),
   }));
 
   const chosen = (id) => byId(id).value;
-  const fits = (value, wanted) => value === undefined || value === wanted;
+  const fits = (figure, ids) => ids.every((id) => figure.values[id] === null || figure.values[id] === chosen(id));
 
   // The layers that figures of the chosen model have, ascending.
-  const layersOf = (model) => {
-    const layers = slots.flatMap((s) => s.figures.filter((f) => fits(f.model, model)).map((f) => f.layer));
+  const layersOfModel = () => {
+    const layers = slots.flatMap((s) => s.figures.filter((f) => fits(f, ["model"])).map((f) => f.layer));
     return [...new Set(layers.filter((l) => l !== undefined))].sort((a, b) => a - b);
   };
 
   const fillLayers = (wanted) => {
-    const layers = layersOf(chosen("model"));
+    const layers = layersOfModel();
     const select = byId("layer");
     select.replaceChildren(...layers.map((l) => new Option(String(l), String(l))));
     if (layers.length > 0) {
@@ -44,16 +46,24 @@
     return layers.includes(wanted) ? wanted : layers[Math.floor((layers.length * 2) / 3)];
   };
 
+  // What was chosen of that which the figures of a slot depend on, in words.
+  const wanted = (figures) => {
+    const needed = exact.filter((id) => figures.some((f) => f.values[id] !== null));
+    const words = { model: (value) => value, stories: (value) => `the stories ${value}` };
+    const axis = (id) => (value) => `${byId(id).closest("label").querySelector("span").textContent} = ${value}`;
+    return needed.map((id) => (words[id] ?? axis(id))(chosen(id))).join(", ");
+  };
+
   const show = () => {
-    const [model, stories, layer] = [chosen("model"), chosen("stories"), Number(chosen("layer"))];
+    const layer = Number(chosen("layer"));
     const distance = (f) => (f.layer === undefined ? 0 : Math.abs(f.layer - layer));
     for (const { note, figures } of slots) {
-      const fitting = figures.filter((f) => fits(f.model, model) && fits(f.stories, stories));
+      const fitting = figures.filter((f) => fits(f, exact));
       const best = fitting.reduce((a, f) => (a === undefined || distance(f) < distance(a) ? f : a), undefined);
       for (const f of figures) f.element.hidden = f !== best;
       if (best === undefined) {
         const title = figures[0].element.querySelector("h3").firstChild.textContent.trim();
-        note.textContent = `${title}: not made for ${[model, stories].filter(Boolean).join(" with the stories ")}.`;
+        note.textContent = `${title}: not made for ${wanted(figures)}.`;
       } else if (distance(best) > 0) {
         note.textContent = `Made at layer ${best.layer}, not at layer ${layer}: shown for layer ${best.layer}.`;
       }
@@ -82,8 +92,9 @@
       fillLayers(NaN);
       showInPlace();
     });
-    byId("stories").addEventListener("change", showInPlace);
-    byId("layer").addEventListener("change", showInPlace);
+    for (const select of all("select", bar)) {
+      if (select.id !== "model") select.addEventListener("change", showInPlace);
+    }
     for (const button of all("[data-step]", bar)) {
       button.addEventListener("click", () => {
         byId("layer").selectedIndex += Number(button.dataset.step);
@@ -91,7 +102,7 @@
       });
     }
     // Browsers restore what was chosen before a reload: keep it where it still makes sense.
-    for (const id of ["model", "stories"]) if (byId(id).selectedIndex < 0) byId(id).selectedIndex = 0;
+    for (const id of exact) if (byId(id).selectedIndex < 0) byId(id).selectedIndex = 0;
     fillLayers(NaN);
     show();
   }
@@ -100,8 +111,9 @@
   const follow = () => {
     const figure = location.hash ? byId(decodeURIComponent(location.hash.slice(1))) : null;
     if (!bar || !figure || figure.tagName !== "FIGURE") return;
-    if (figure.dataset.model !== undefined) byId("model").value = figure.dataset.model;
-    if (figure.dataset.stories !== undefined) byId("stories").value = figure.dataset.stories;
+    for (const id of exact) {
+      if (figure.hasAttribute(`data-${id}`)) byId(id).value = figure.getAttribute(`data-${id}`);
+    }
     fillLayers(Number(figure.dataset.layer));
     show();
     figure.scrollIntoView();

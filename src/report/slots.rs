@@ -15,7 +15,7 @@ pub struct Chapter<'a> {
     pub slots: Vec<Slot<'a>>,
 }
 
-/// Figures that differ only in model, stories and layer: the selectors choose one of them.
+/// Figures that differ only in model, stories, layer and axes: the selectors choose one of them.
 pub struct Slot<'a> {
     pub figures: Vec<Named<'a>>,
 }
@@ -34,11 +34,29 @@ pub struct Choices {
     pub stories: Vec<String>,
     /// Ascending.
     pub layers: Vec<usize>,
+    /// Each axis of the sweep that has several values, with them, in the order in which the figures name them.
+    pub axes: Vec<(String, Vec<String>)>,
+}
+
+impl Choices {
+    /// The selectors but the layer's, each with the name of its data attribute and the value that `figure` has there.
+    pub fn of<'a>(&self, figure: &'a Figure) -> Vec<(String, Option<&'a str>)> {
+        let mut of = vec![
+            ("model".to_string(), figure.model.as_deref()),
+            ("stories".to_string(), figure.stories.as_deref()),
+        ];
+        for (at, (axis, _)) in self.axes.iter().enumerate() {
+            let value = figure.axes.iter().find(|(a, _)| a == axis).map(|(_, value)| value.as_str());
+            of.push((format!("axis-{at}"), value));
+        }
+        of
+    }
 }
 
 /// The report's figures in chapters and slots, in the order of the report.
 pub fn arrange(report: &Report) -> Vec<Chapter<'_>> {
     let mut ids = BTreeSet::from(["main", "model", "stories", "layer", "bar"].map(String::from));
+    ids.extend((0..choices(report).axes.len()).map(|at| format!("axis-{at}")));
     let mut stems = BTreeSet::new();
     let crowded = names_of_several_slots(report);
     report
@@ -65,10 +83,19 @@ pub fn choices(report: &Report) -> Choices {
     let figures = || report.sections.iter().flat_map(|s| &s.figures);
     let mut models: Vec<String> = Vec::new();
     let mut stories: Vec<String> = Vec::new();
+    let mut axes: Vec<(String, Vec<String>)> = Vec::new();
     for figure in figures() {
-        models.extend(figure.model.iter().filter(|m| !models.contains(m)).cloned().collect::<Vec<_>>());
-        stories.extend(figure.stories.iter().filter(|s| !stories.contains(s)).cloned().collect::<Vec<_>>());
+        figure.model.iter().for_each(|model| add(&mut models, model));
+        figure.stories.iter().for_each(|source| add(&mut stories, source));
+        for (axis, value) in &figure.axes {
+            let at = axes.iter().position(|(a, _)| a == axis).unwrap_or_else(|| {
+                axes.push((axis.clone(), Vec::new()));
+                axes.len() - 1
+            });
+            add(&mut axes[at].1, value);
+        }
     }
+    axes.retain(|(_, values)| values.len() > 1);
     let layers_of = |model: &str| -> BTreeSet<usize> {
         figures().filter(|f| f.model.as_deref().is_none_or(|m| m == model)).filter_map(|f| f.layer).collect()
     };
@@ -85,6 +112,14 @@ pub fn choices(report: &Report) -> Choices {
         models,
         stories,
         layers: figures().filter_map(|f| f.layer).collect::<BTreeSet<_>>().into_iter().collect(),
+        axes,
+    }
+}
+
+/// Adds `value` to `values` if it is not among them.
+fn add(values: &mut Vec<String>, value: &str) {
+    if !values.iter().any(|v| v == value) {
+        values.push(value.to_string());
     }
 }
 
@@ -94,7 +129,7 @@ fn default_layer(layers: &BTreeSet<usize>) -> Option<usize> {
     layers.iter().copied().rev().min_by_key(|l| (3 * l).abs_diff(2 * last))
 }
 
-/// Name, kind, and which of several alike for one model, source and layer.
+/// Name, kind, and which of several alike for one model, source, layer and variant.
 type SlotKey<'a> = (&'a str, &'static str, usize);
 
 fn keys(section: &Section) -> Vec<(SlotKey<'_>, &Figure)> {
@@ -104,8 +139,8 @@ fn keys(section: &Section) -> Vec<(SlotKey<'_>, &Figure)> {
         .iter()
         .map(|figure| {
             let (name, kind) = (figure.name.as_str(), kind(&figure.body));
-            let alike: &mut usize =
-                seen.entry((name, kind, &figure.model, &figure.stories, figure.layer)).or_default();
+            let place = (&figure.model, &figure.stories, figure.layer, &figure.axes);
+            let alike: &mut usize = seen.entry((name, kind, place)).or_default();
             *alike += 1;
             ((name, kind, *alike - 1), figure)
         })
@@ -122,7 +157,7 @@ fn names_of_several_slots(report: &Report) -> BTreeSet<&str> {
     slots.into_iter().filter(|(_, slots)| slots.len() > 1).map(|(name, _)| name).collect()
 }
 
-/// `name[_kind[-2]][_model][_stories][_layer-10]`, the kind where the name alone does not tell figures apart.
+/// `name[_kind[-2]][_model][_stories][_layer-10][_from_token-50]`, the kind where the name alone does not tell figures apart.
 fn stem(&(name, kind, alike): &SlotKey, figure: &Figure, crowded: bool) -> String {
     let mut parts = vec![safe_name(name)];
     if crowded {
@@ -130,12 +165,14 @@ fn stem(&(name, kind, alike): &SlotKey, figure: &Figure, crowded: bool) -> Strin
     }
     parts.extend(figure.model.iter().chain(&figure.stories).map(|s| safe_name(s)));
     parts.extend(figure.layer.map(|l| format!("layer-{l}")));
+    parts.extend(figure.axes.iter().map(|(axis, value)| safe_name(&format!("{axis}-{value}"))));
     parts.join("_")
 }
 
 fn kind(body: &Body) -> &'static str {
     match body {
         Body::Scatter(_) => "scatter",
+        Body::Panels(_) => "panels",
         Body::Heatmap(_) => "heatmap",
         Body::Lines(_) => "lines",
         Body::Bars(_) => "bars",
@@ -242,7 +279,51 @@ mod tests {
             models: vec![("m".into(), Some(3)), ("n".into(), Some(9))],
             stories: vec!["own".into(), "file".into()],
             layers: vec![3, 6, 9],
+            axes: vec![],
         };
         assert_eq!(choices(&report), want);
+    }
+
+    /// `f` in a variant of a sweep.
+    fn variant(f: Figure, axes: &[(&str, &str)]) -> Figure {
+        Figure { axes: axes.iter().map(|(a, v)| (a.to_string(), v.to_string())).collect(), ..f }
+    }
+
+    #[test]
+    fn variants_share_a_slot_and_their_files_say_which() {
+        let space = || figure("space", true, Some("m"), Some("own"), Some(3));
+        let report = report(vec![
+            variant(space(), &[("from_token", "0"), ("denoise", "none")]),
+            variant(space(), &[("from_token", "50"), ("denoise", "none")]),
+            variant(figure("texts", true, None, None, None), &[("temperature", "0.7")]),
+        ]);
+        let wanted = [
+            vec![
+                "space_m_own_layer-3_from_token-0_denoise-none",
+                "space_m_own_layer-3_from_token-50_denoise-none",
+            ],
+            vec!["texts_temperature-0.7"],
+        ];
+        assert_eq!(stems(&report), wanted);
+    }
+
+    #[test]
+    fn only_axes_of_several_values_are_offered() {
+        let space = || figure("space", true, Some("m"), Some("own"), Some(3));
+        let report = report(vec![
+            variant(space(), &[("seed", "7"), ("wrap", "raw")]),
+            variant(space(), &[("seed", "7"), ("wrap", "user"), ("from_token", "0")]),
+            variant(space(), &[("from_token", "50")]),
+        ]);
+        let choices = choices(&report);
+        let texts = |list: [&str; 2]| list.map(String::from).to_vec();
+        let wanted =
+            [("wrap".to_string(), texts(["raw", "user"])), ("from_token".into(), texts(["0", "50"]))];
+        assert_eq!(choices.axes, wanted);
+        let figures = &report.sections[0].figures;
+        let of = |at: usize| choices.of(&figures[at]).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(of(1), [Some("m"), Some("own"), Some("user"), Some("0")]);
+        assert_eq!(of(2), [Some("m"), Some("own"), None, Some("50")]);
+        assert_eq!(choices.of(&figures[0])[2].0, "axis-0");
     }
 }

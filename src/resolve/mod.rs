@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 mod hub;
+mod stories;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,24 +12,47 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
-use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
+use crate::config::{self, Asked, Experiment, ModelSource, Offload};
+use crate::interrupt::Interrupted;
 use crate::lm::device::Choice;
 use crate::lm::{Checkpoint, Dtype, Held, Spec};
-use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
-use crate::stages::stories::{Columns, file};
 use crate::store::Store;
 use hub::{Hub, Snapshot};
+pub use stories::{Pinned, StoryFiles};
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
 pub struct Resolved {
     pub experiment: Experiment,
+    /// Those that could be pinned.
     pub models: Vec<Model>,
+    /// Those that could not; none of an experiment with a single model.
+    pub absent: Vec<Absent>,
     /// Of each variant of the experiment its story files, by the source's name.
-    pub files: Vec<BTreeMap<String, StoryFile>>,
+    pub files: Vec<BTreeMap<String, StoryFiles>>,
     pub device: Choice,
+}
+
+impl Resolved {
+    /// The story files of all variants by the source's name, the same ones once.
+    pub fn story_files(&self) -> Vec<(&str, &StoryFiles)> {
+        let mut all: Vec<(&str, &StoryFiles)> = Vec::new();
+        for (name, files) in self.files.iter().flatten() {
+            if all.iter().all(|(other, known)| other != name || known.digests != files.digests) {
+                all.push((name, files));
+            }
+        }
+        all
+    }
+}
+
+/// A model that the experiment goes on without.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Absent {
+    pub name: String,
+    pub why: String,
 }
 
 /// A model whose content is known; its weights may still be on the hub.
@@ -50,21 +74,14 @@ pub struct Model {
     pub offload: Offload,
     /// Why that dtype.
     pub dtype_reason: &'static str,
+    /// Whether its chat template is told that it may think first.
+    pub thinking: bool,
     /// The kept layers, ascending.
     pub layers: Vec<usize>,
     /// Digest of the digests of every file that makes the model what it is.
     pub identity: Digest,
     /// The files that were digested here, not by the hub.
     files: Vec<(PathBuf, Digest)>,
-}
-
-/// A story file as it is now.
-#[derive(Debug)]
-pub struct StoryFile {
-    pub path: PathBuf,
-    pub digest: Digest,
-    /// Stories in it that the experiment asks for.
-    pub rows: usize,
 }
 
 /// A model that has been found but not yet digested.
@@ -76,26 +93,36 @@ struct Found {
     layers: Vec<usize>,
 }
 
-/// What is wrong with what a file asks for, without the network and without reading weights. A hub model that is not
+/// What is wrong with what a file asks for, without the network and without reading weights. What is on the hub and not
 /// on this machine yet is not a problem.
 pub fn check(asked: &Asked) -> Vec<Problem> {
     let hub = Hub::open(true);
-    let models = asked.models.iter();
-    let mut problems: Vec<Problem> =
-        models.filter_map(|model| find(asked, model, &hub, Reach::Here).err().flatten()).collect();
-    for StoryPath { path, columns, emotions, span, .. } in story_paths(asked) {
-        if let Err(error) = file::count(path, columns, emotions) {
-            problems.push(Problem::at(span.clone(), format!("{error:#}")));
-        }
-    }
+    let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
+    problems.extend(stories::check(asked, Some(&hub)));
     problems
 }
 
-/// Pins every model, file and the device of `experiment`. Fetches what is small; weights stay on the hub until
-/// [`Model::fetch`]. `offline` opens no socket.
+/// What is wrong with the file itself: of [`check`], all but what a run goes on without, or will find itself.
+pub fn check_file(asked: &Asked) -> Vec<Problem> {
+    let hub = Hub::open(true);
+    let alone = asked.models.len() == 1;
+    let faults = faults(asked, &hub).filter(|(_, fault)| alone || matches!(fault, Fault::Written(_)));
+    let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
+    problems.extend(stories::check(asked, None));
+    problems
+}
+
+/// What is wrong with the models, as far as it shows on this machine.
+fn faults<'a>(asked: &'a Asked, hub: &'a Arc<Hub>) -> impl Iterator<Item = (&'a config::Model, Fault)> {
+    asked.models.iter().filter_map(|model| Some((model, find(asked, model, hub, Reach::Here).err()?)))
+}
+
+/// Pins every model, file and the device of `experiment`. Fetches story files and what else is small; weights stay on
+/// the hub until [`Model::fetch`]. `offline` opens no socket. Of several models, one that cannot be pinned is left out.
 ///
 /// # Errors
-/// A [`Problems`] where the experiment file asks for what is not there; else what the hub or the disk said.
+/// Problems where the experiment file asks for what is not there, and where no model can be pinned; else what the
+/// disk said, or that the run was asked to stop.
 pub fn resolve(
     experiment: Experiment,
     store: &Store,
@@ -105,42 +132,49 @@ pub fn resolve(
 ) -> Result<Resolved> {
     let hub = Hub::open(offline);
     let mut problems = Vec::new();
-    let mut models = Vec::new();
+    let (mut models, mut lost) = (Vec::new(), Vec::new());
     for model in &experiment.models {
         match find(&experiment.asked(), model, &hub, Reach::Hub(progress)) {
-            Ok(Some(found)) => models.push(pin(model, found, store)?),
+            Ok(Some(found)) => match pin(model, found, store) {
+                Ok(pinned) => models.push(pinned),
+                Err(error) if experiment.models.len() == 1 => return Err(error),
+                Err(error) => lost.push((model, error)),
+            },
             Ok(None) => unreachable!("only a check leaves a model unfound"),
-            Err(Some(problem)) => problems.push(problem),
-            Err(None) => {}
+            Err(Fault::Found(error)) if error.is::<Interrupted>() => return Err(error),
+            Err(Fault::Found(error)) => lost.push((model, error)),
+            Err(Fault::Written(problem)) => problems.push(problem),
         }
     }
     let mut files = Vec::new();
     for (_, variant) in experiment.variants() {
-        files.push(story_files(variant, store, &mut problems)?);
+        files.push(stories::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
     }
-    if !problems.is_empty() {
+    if !problems.is_empty() || models.is_empty() {
+        problems.extend(lost.into_iter().map(|(model, error)| Fault::Found(error).problem(model)));
         return Err(experiment.problems(problems).into());
     }
-    Ok(Resolved { experiment, models, files, device })
+    let absent = lost.into_iter();
+    let absent = absent.map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
+    let absent = absent.collect();
+    Ok(Resolved { experiment, models, absent, files, device })
 }
 
-/// The story files of one variant; what is wrong with them goes to `problems`.
-fn story_files(
-    experiment: &Experiment,
-    store: &Store,
-    problems: &mut Vec<Problem>,
-) -> Result<BTreeMap<String, StoryFile>> {
-    let mut files = BTreeMap::new();
-    for StoryPath { name, path, columns, emotions, span } in story_paths(&experiment.asked()) {
-        match file::count(path, columns, emotions) {
-            Ok(rows) => {
-                let digest = store.digest_file(path)?;
-                files.insert(name.to_string(), StoryFile { path: path.clone(), digest, rows });
-            }
-            Err(error) => problems.push(Problem::at(span.clone(), format!("{error:#}"))),
+/// Why there is no model.
+enum Fault {
+    /// What the file asks for cannot be.
+    Written(Problem),
+    /// The checkpoint, the hub, the network or the disk is to blame: it may be another time.
+    Found(anyhow::Error),
+}
+
+impl Fault {
+    fn problem(self, model: &config::Model) -> Problem {
+        match self {
+            Fault::Written(problem) => problem,
+            Fault::Found(error) => Problem::at(model.source_span.clone(), format!("{error:#}")),
         }
     }
-    Ok(files)
 }
 
 /// How far to look for a model.
@@ -158,41 +192,41 @@ fn find(
     model: &config::Model,
     hub: &Arc<Hub>,
     reach: Reach<'_>,
-) -> Result<Option<Found>, Option<Problem>> {
-    let problem = |error: anyhow::Error| Some(Problem::at(model.source_span.clone(), format!("{error:#}")));
+) -> Result<Option<Found>, Fault> {
     let (checkpoint, origin, snapshot) = match &model.source {
         ModelSource::Path(path) => {
             if !path.is_dir() {
                 let problem =
                     Problem::at(model.source_span.clone(), format!("no folder `{}`", path.display()));
-                return Err(Some(problem.hint(format!(
+                return Err(Fault::Written(problem.hint(format!(
                     "relative paths start from the project folder, `{}`",
                     asked.root.display()
                 ))));
             }
             let shown = path.strip_prefix(asked.root).unwrap_or(path);
-            (Checkpoint::open(path).map_err(problem)?, shown.display().to_string(), None)
+            (Checkpoint::open(path).map_err(Fault::Found)?, shown.display().to_string(), None)
         }
         ModelSource::Repo { repo, revision } => {
             let snapshot = match reach {
-                Reach::Hub(progress) => hub.pin(repo, revision, progress).map_err(problem)?,
+                Reach::Hub(progress) => hub.pin(repo, revision, progress).map_err(Fault::Found)?,
                 Reach::Here => match hub.cached(repo, revision) {
                     Ok(snapshot) => snapshot,
                     Err(_) => return Ok(None),
                 },
             };
-            let checkpoint = snapshot.checkpoint().map_err(problem)?;
+            let checkpoint = snapshot.checkpoint().map_err(Fault::Found)?;
             if let Reach::Hub(progress) = reach {
-                snapshot.prepare_weights(&checkpoint.weights, progress).map_err(problem)?;
+                snapshot.prepare_weights(&checkpoint.weights, progress).map_err(Fault::Found)?;
             }
             (checkpoint, repo.clone(), Some(snapshot))
         }
     };
-    let spec = checkpoint.spec().map_err(problem)?;
+    let spec = checkpoint.spec().map_err(Fault::Found)?;
     let mut layers = Vec::new();
     if let Some(wanted) = model.layers.as_ref().or(asked.layers) {
         layers = wanted.resolve(spec.n_layers()).map_err(|message| {
-            Some(Problem::at(model.layers_span.clone(), format!("model `{}`: {message}", model.name)))
+            let message = format!("model `{}`: {message}", model.name);
+            Fault::Written(Problem::at(model.layers_span.clone(), message))
         })?;
     }
     Ok(Some(Found { origin, snapshot, checkpoint, spec, layers }))
@@ -229,6 +263,7 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         } else {
             "the checkpoint's own"
         },
+        thinking: model.thinking,
         layers: found.layers,
         identity: Digest::of(&serde_json::to_vec(&files)?),
         files: here,
@@ -237,42 +272,12 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
     })
 }
 
-/// A source that is a file.
-struct StoryPath<'a> {
-    name: &'a str,
-    path: &'a PathBuf,
-    columns: &'a Columns,
-    /// `None`: neutral text.
-    emotions: Option<&'a [String]>,
-    span: &'a config::Span,
-}
-
-/// Every source that is a file and whose emotions are known.
-fn story_paths<'a>(asked: &Asked<'a>) -> Vec<StoryPath<'a>> {
-    let emotions = asked.emotions;
-    let told = asked.stories.iter().filter(|_| emotions.is_some());
-    let told = told.map(|source| (source.name.as_str(), &source.kind, &source.span, emotions));
-    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span, None));
-    let files = told.chain(neutral).filter_map(|(name, kind, span, emotions)| match kind {
-        SourceKind::File { path, columns } => Some(StoryPath { name, path, columns, emotions, span }),
-        _ => None,
-    });
-    files.collect()
-}
-
 /// An error if `path` is not what it was when it had the digest `known`: what was made of it since would be stored
 /// under the key of something else.
 fn ensure_unchanged(path: &Path, known: Digest, store: &Store) -> Result<()> {
     let changed = || format!("{} was changed while this run was at work: run it again", path.display());
     ensure!(store.digest_file(path).with_context(changed)? == known, changed());
     Ok(())
-}
-
-impl StoryFile {
-    /// An error if the file is not what it was when the run began.
-    pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
-        ensure_unchanged(&self.path, self.digest, store)
-    }
 }
 
 impl Model {

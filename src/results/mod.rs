@@ -1,8 +1,11 @@
-//! What a run leaves under `results/<name>/`: tables, vectors, run.json and the report. Made from the store alone,
+//! What a run leaves under `results/<name>/`: stories, tables, vectors, run.json and the report. Made from the store alone,
 //! never read back as cache.
 
+mod comparison;
 mod page;
 pub mod runs;
+mod stories;
+mod texts;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,19 +13,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use comparison::{COMPARISON, several_sets};
+
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
 use crate::interrupt;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
-use crate::resolve::Resolved;
+use crate::resolve::{Pinned, Resolved};
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 2;
+const REPORT_VERSION: u32 = 4;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -84,7 +89,7 @@ fn alone(store: &Store, dir: &Path) -> Option<Lease> {
     }
 }
 
-/// Writes tables, vectors, figures and the report from what the store holds; returns the report's path.
+/// Writes stories, tables, vectors, figures and the report from what the store holds; returns the report's path.
 ///
 /// # Errors
 /// Nothing is in the store yet, or the disk refuses.
@@ -98,7 +103,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
             store.root().display()
         );
     }
-    for folder in ["tables", "vectors"] {
+    for folder in ["stories", "tables", "vectors"] {
         clear(&dir.join(folder))?;
     }
     let analyses = shown.analyses()?;
@@ -111,10 +116,17 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let nodes =
             plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if n == name));
         let metadata = metadata(resolved, nodes);
-        for (index, (table_name, table)) in tables.into_iter().enumerate() {
+        for (index, (table_name, table)) in tables.iter().enumerate() {
             let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
-            write_table(&table, &dir.join("tables").join(stem), &metadata)?;
+            write_table(table, &dir.join("tables").join(stem), &metadata)?;
         }
+    }
+    let present = present(plan, store);
+    let comparison = if several_sets(&present) { Some(comparison::of(&shown, &analyses)?) } else { None };
+    if let Some(comparison) = &comparison {
+        let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
+        let stem = dir.join("tables").join(COMPARISON);
+        write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
     for node in &plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
@@ -122,8 +134,10 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
     }
-    let key = report_key(resolved, &present(plan, store));
-    crate::report::write(&page::report(&shown, key)?, dir)
+    stories::write(&shown, dir)?;
+    let key = report_key(resolved, plan, &present);
+    let compared = comparison.map(|c| c.section);
+    crate::report::write(&page::report(&shown, &analyses, compared, key)?, dir)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
@@ -139,6 +153,8 @@ pub fn write_run(
     struct Run<'a> {
         experiment: &'a crate::config::Experiment,
         models: Vec<RunModel<'a>>,
+        /// Sources of stories that came from the hub.
+        datasets: Vec<RunDataset<'a>>,
         device: RunDevice<'a>,
         versions: Versions,
         nodes: &'a [NodeOutcome],
@@ -171,6 +187,13 @@ pub fn write_run(
         not_read: &'a [&'a str],
     }
     #[derive(Serialize)]
+    struct RunDataset<'a> {
+        source: &'a str,
+        #[serde(flatten)]
+        pinned: &'a Pinned,
+        digests: &'a [Digest],
+    }
+    #[derive(Serialize)]
     struct RunDevice<'a> {
         kind: &'a str,
         name: &'a str,
@@ -190,6 +213,9 @@ pub fn write_run(
         layers: &m.layers,
         not_read: m.spec.names.towers,
     });
+    let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
+        Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })
+    });
     let device = &resolved.device;
     let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
     if header.ended.is_none() {
@@ -200,6 +226,7 @@ pub fn write_run(
     let run = Run {
         experiment: &resolved.experiment,
         models: models.collect(),
+        datasets: datasets.collect(),
         device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
         versions: VERSIONS,
         nodes: &outcome.nodes,
@@ -264,10 +291,18 @@ impl Shown<'_> {
 
     /// The one table of all units of `node`, in their order; `None` if any is not there.
     fn whole(&self, node: &Node) -> Result<Option<Table>> {
+        self.whole_of(node, node.work.stage())
+    }
+
+    /// Table `name` of all units of `node`; `None` if any is not there, or if the node makes no such table.
+    fn whole_of(&self, node: &Node, name: &str) -> Result<Option<Table>> {
         let mut whole: Option<Table> = None;
         for unit in &node.units {
             let Some(entry) = self.entry(node, unit)? else { return Ok(None) };
-            let table = entry.read(node.work.stage())?;
+            if entry.manifest.file(name).is_err() {
+                return Ok(None);
+            }
+            let table = entry.read(name)?;
             match &mut whole {
                 Some(whole) => whole.append(table)?,
                 None => whole = Some(table),
@@ -320,13 +355,13 @@ fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
     read.map(|node| (node, there(node))).collect()
 }
 
-/// What the report shows: every artifact that is there, and every word of the experiment that is printed.
-fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
+/// What the report shows: every artifact that is there, what is missing, and every word of the experiment that is printed.
+fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) -> Key {
     let there = present.iter().flat_map(|(node, there)| {
         node.units.iter().zip(there).map(move |(u, there)| (&node.name, u.key, there))
     });
     let experiment = &resolved.experiment;
-    let shown = format!(
+    let mut shown = format!(
         "{REPORT_VERSION} {} {:?} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         experiment.name,
@@ -334,22 +369,28 @@ fn report_key(resolved: &Resolved, present: &[(&Node, Vec<bool>)]) -> Key {
         experiment.analysis.iter().map(|a| (&a.name, &a.kind)).collect::<Vec<_>>(),
         there.collect::<Vec<_>>()
     );
+    for absent in &plan.absent {
+        shown.push_str(&format!(" {:?}", (&absent.name, &absent.why)));
+    }
     Digest::of(shown.as_bytes())
 }
 
-/// The report's key, and whether `dir` has what was made for it: the page, and every table and set of vectors.
+/// The report's key, and whether `dir` has what was made for it: the page, and every table, set of vectors and source of
+/// stories.
 pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
     let present = present(plan, store);
-    let key = report_key(resolved, &present);
+    let key = report_key(resolved, plan, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
+    let in_tables = |name: &str| {
+        ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
+    };
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
-        Work::Analysis { name, .. } => {
-            ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
-        }
-        _ => true,
+        Work::Analysis { name, .. } => in_tables(name),
+        _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
     };
     let files = dir.join("figures").is_dir()
+        && (!several_sets(&present) || in_tables(COMPARISON))
         && present.iter().all(|(node, there)| there.contains(&false) || written(node));
     (key, files && page.contains(&key.short()))
 }
@@ -365,11 +406,12 @@ fn metadata<'a>(resolved: &Resolved, nodes: impl IntoIterator<Item = &'a Node>) 
     let mut metadata: Vec<(String, Vec<String>)> = vec![("emoflow.key".to_string(), Vec::new())];
     for node in nodes {
         metadata[0].1.extend(node.units.iter().map(|u| u.key.to_string()));
-        let set = match &node.work {
-            Work::Vectors { set, .. } | Work::Analysis { set, .. } => set,
-            _ => continue,
+        let model = match &node.work {
+            Work::Vectors { set, .. } | Work::Analysis { set, .. } => {
+                resolved.models.iter().find(|m| m.name == set.model)
+            }
+            _ => node.model.map(|model| &resolved.models[model]),
         };
-        let model = resolved.models.iter().find(|m| m.name == set.model);
         for (key, value) in model.map(provenance).unwrap_or_default() {
             match metadata.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, values)) if values.contains(&value) => {}

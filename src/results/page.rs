@@ -1,32 +1,28 @@
-//! The report's content: what was run, the texts, the checks, and the figures that the analyses return.
+//! The report's content: what was run, the checks, and the figures that the analyses return.
 
 use anyhow::Result;
 
-use super::{Analysed, Shown, VERSIONS};
+use super::{Analysed, Shown, VERSIONS, texts};
 use crate::config::Variant;
 use crate::lm::{Held, Wrap};
 use crate::plan::key::Key;
-use crate::plan::{NEUTRAL, Node, Work};
+use crate::plan::{NEUTRAL, Work};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
-use crate::stages::stories::names_emotion;
-use crate::store::table::Table;
 
-/// Emotions of which the report prints one story of each source.
-const SAMPLES: usize = 6;
-
-/// The report on everything that `shown` has.
-pub fn report(shown: &Shown, key: Key) -> Result<Report> {
+/// The report on everything that `shown` has: on `analyses`, and on the sets `compared` where there are several.
+pub fn report(shown: &Shown, analyses: &[Analysed], compared: Option<Section>, key: Key) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
-    let mut sections = vec![texts(shown)?];
+    let mut sections = vec![texts::section(shown)?];
+    sections.extend(compared);
     sections.extend(neutral(shown)?);
-    for Analysed { name, analysis, tables } in shown.analyses()? {
-        let figures = analysis.figures(&name, &tables)?;
-        match sections.iter_mut().find(|section| section.id == name) {
+    for Analysed { name, analysis, tables } in analyses {
+        let figures = analysis.figures(name, tables)?;
+        match sections.iter_mut().find(|section| section.id == *name) {
             Some(section) => section.figures.extend(figures),
             None => sections.push(Section {
-                id: name,
+                id: name.clone(),
                 title: analysis.title().to_string(),
                 intro: analysis.intro().to_string(),
                 figures,
@@ -78,6 +74,15 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
                 model.identity.short()
             ),
         ));
+    }
+    for absent in &shown.plan.absent {
+        facts.push((format!("Missing: {}", absent.name), absent.why.clone()));
+    }
+    for (source, files) in resolved.story_files() {
+        if let Some(pinned) = &files.dataset {
+            let at = format!("{} at {}", pinned.repo, &pinned.commit[..pinned.commit.len().min(7)]);
+            facts.push((format!("Stories {source}"), format!("dataset {at}, files: {}", pinned.files.len())));
+        }
     }
     facts.push(("Emotions".to_string(), resolved.experiment.emotions.join(", ")));
     if !resolved.experiment.sweep.is_empty() {
@@ -135,97 +140,6 @@ fn listed(layers: &[usize]) -> String {
     layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The stories of every source: how many, what was thrown away, and what could be mistaken for a concept.
-fn texts(shown: &Shown) -> Result<Section> {
-    let mut rows = Vec::new();
-    let mut samples = Vec::new();
-    for node in shown.plan.nodes.iter().filter(|n| n.work.stage() == "stories") {
-        let Some(table) = shown.whole(node)? else { continue };
-        let source = node.name.trim_start_matches("stories/");
-        let asked: usize = node.units.iter().map(|u| u.stories.len()).sum();
-        let emotions = table.opt_str("emotion")?;
-        let texts = table.str("text")?;
-        let told: Vec<(&str, &str)> =
-            emotions.iter().zip(texts).filter_map(|(e, t)| Some((e.as_deref()?, t.as_str()))).collect();
-        let naming = told.iter().filter(|(emotion, text)| names_emotion(text, emotion)).count();
-        let rejected: i32 = table.i32("rejected")?.iter().sum();
-        let words: usize = texts.iter().map(|t| t.split_whitespace().count()).sum();
-        let share = if told.is_empty() {
-            Cell::Empty
-        } else {
-            Cell::Text(format!("{naming} ({:.0} %)", 100.0 * naming as f64 / told.len() as f64))
-        };
-        rows.push(vec![
-            Cell::Text(source.to_string()),
-            Cell::Number(asked as f64, 0),
-            Cell::Number(table.rows() as f64, 0),
-            Cell::Number(f64::from(rejected), 0),
-            share,
-            Cell::Number(words as f64 / table.rows().max(1) as f64, 0),
-            Cell::Text(too_short(shown, node, &table)?),
-        ]);
-        let every = shown.resolved.experiment.emotions.len().div_ceil(SAMPLES);
-        for emotion in shown.resolved.experiment.emotions.iter().step_by(every) {
-            let first = told.iter().find(|(e, _)| e == emotion);
-            samples.extend(
-                first.map(|&(e, text)| [source, e, text].map(|t| Cell::Text(t.to_string())).to_vec()),
-            );
-        }
-    }
-    let columns = [
-        "source",
-        "asked for",
-        "kept",
-        "attempts thrown away",
-        "name their emotion",
-        "words a text",
-        "too short",
-    ];
-    let counts = table_figure(
-        "texts",
-        "What was read",
-        "Stories that name their emotion can be close to its vector by their words alone. Too short: texts without a \
-         token at the place where pooling begins, by reader; they are left out.",
-        &columns,
-        rows,
-    );
-    let samples = table_figure(
-        "samples",
-        "Some of it",
-        "One story of each of a few emotions.",
-        &["source", "emotion", "story"],
-        samples,
-    );
-    Ok(Section {
-        id: "texts".to_string(),
-        title: "Text".to_string(),
-        intro: String::new(),
-        figures: vec![counts, samples],
-    })
-}
-
-/// How many stories of `node` each reader left out, in words.
-fn too_short(shown: &Shown, node: &Node, stories: &Table) -> Result<String> {
-    let source = node.name.trim_start_matches("stories/").split('@').next().unwrap_or_default();
-    let mut counts = Vec::new();
-    for reader in &shown.plan.nodes {
-        let Work::Vectors { set, .. } = &reader.work else { continue };
-        if set.stories != source
-            || (node.name.contains('@') && !node.name.ends_with(&format!("@{}", set.model)))
-        {
-            continue;
-        }
-        let Some(entry) = shown.entry(reader, &reader.units[0])? else { continue };
-        let read: i32 = entry.read("vectors")?.i32("n_stories")?.iter().sum();
-        counts.push((set.model.as_str(), stories.rows() - read as usize));
-    }
-    Ok(match counts.as_slice() {
-        [] => String::new(),
-        [(_, one)] => one.to_string(),
-        more => more.iter().map(|(model, n)| format!("{model}: {n}")).collect::<Vec<_>>().join(", "),
-    })
-}
-
 /// What was projected out of the vectors, by layer.
 fn neutral(shown: &Shown) -> Result<Option<Section>> {
     let mut figures = Vec::new();
@@ -252,12 +166,13 @@ fn neutral(shown: &Shown) -> Result<Option<Section>> {
                 percent(first),
             ]
         });
-        let model = node.name.trim_start_matches("neutral/").to_string();
+        let model = node.base().trim_start_matches("neutral/").to_string();
         let columns = ["layer", "components removed", "% of neutral variance", "% in the first"];
         let caption =
             "Principal components of the neutral text's activations that were projected out of every vector.";
         let mut figure = table_figure(NEUTRAL, "Neutral components", caption, &columns, rows.collect());
         figure.model = Some(model);
+        figure.axes = node.axes();
         figures.push(figure);
     }
     let section =
@@ -265,7 +180,13 @@ fn neutral(shown: &Shown) -> Result<Option<Section>> {
     Ok((!shown.resolved.models.is_empty()).then(section).filter(|s| !s.figures.is_empty()))
 }
 
-fn table_figure(name: &str, title: &str, caption: &str, columns: &[&str], rows: Vec<Vec<Cell>>) -> Figure {
+pub(super) fn table_figure(
+    name: &str,
+    title: &str,
+    caption: &str,
+    columns: &[&str],
+    rows: Vec<Vec<Cell>>,
+) -> Figure {
     Figure {
         name: name.to_string(),
         title: title.to_string(),

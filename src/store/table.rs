@@ -77,6 +77,12 @@ impl Table {
         Ok(())
     }
 
+    /// A table of these rows, in this order.
+    pub fn select(&self, rows: &[usize]) -> Table {
+        let columns = self.columns.iter().map(|(name, column)| (name.clone(), column.select(rows)));
+        Table { schema: self.schema.clone(), columns: columns.collect() }
+    }
+
     fn column(&self, name: &str) -> Result<&Column> {
         let found = self.columns.iter().find(|(n, _)| n == name);
         found.map(|(_, c)| c).with_context(|| format!("table `{}` has no column `{name}`", self.schema))
@@ -163,6 +169,25 @@ impl Column {
         true
     }
 
+    fn select(&self, rows: &[usize]) -> Column {
+        fn of<T: Clone>(values: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().map(|&row| values[row].clone()).collect()
+        }
+        match self {
+            Column::Str(v) => Column::Str(of(v, rows)),
+            Column::OptStr(v) => Column::OptStr(of(v, rows)),
+            Column::I32(v) => Column::I32(of(v, rows)),
+            Column::OptI64(v) => Column::OptI64(of(v, rows)),
+            Column::F32(v) => Column::F32(of(v, rows)),
+            Column::F64(v) => Column::F64(of(v, rows)),
+            Column::Bool(v) => Column::Bool(of(v, rows)),
+            Column::List { width, values, half } => {
+                let list = |&row: &usize| values[row * width..(row + 1) * width].iter().copied();
+                Column::List { width: *width, values: rows.iter().flat_map(list).collect(), half: *half }
+            }
+        }
+    }
+
     /// Place among the column's values, value, and whether it is to be stored as float16.
     fn first_non_finite(&self) -> Option<(usize, f64, bool)> {
         let (at, value) = match self {
@@ -244,6 +269,18 @@ mod tests {
             "s,o,i,l,f,d,b\n\"a, \"\"b\"\"\nc\",,-1,-9223372036854775808,0.1,0.30000000000000004,true\n\
              плюс,x,2147483647,,1e-30,-1.0,false\n"
         );
+    }
+
+    #[test]
+    fn rows_are_selected_in_every_column() {
+        let table = |s: &[&str], i: Vec<i32>, values: Vec<f32>| {
+            let strings = Column::Str(s.iter().map(|s| s.to_string()).collect());
+            let list = Column::List { width: 2, values, half: false };
+            Table::new("t/1", vec![("s", strings), ("i", Column::I32(i)), ("l", list)])
+        };
+        let all = table(&["a", "b", "c"], vec![1, 2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(all.select(&[2, 0]), table(&["c", "a"], vec![3, 1], vec![5.0, 6.0, 1.0, 2.0]));
+        assert_eq!(all.select(&[]).rows(), 0);
     }
 
     #[test]

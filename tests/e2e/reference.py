@@ -62,6 +62,11 @@ class Reference:
         logs = torch.log_softmax(self.forward(ids).double(), -1)
         return sum(logs[at - 1, ids[at]].item() for at in range(len(prompt_ids), len(ids)))
 
+    def own_tokens(self, words):
+        """The first token of each word as it is split after another word."""
+        before = self.tokenizer("feels")["input_ids"]
+        return [self.tokenizer(f"feels {word}")["input_ids"][len(before)] for word in words]
+
 
 def principal_components(rows):
     """Ratios of explained variance and directions, the entry of largest magnitude of each positive."""
@@ -90,6 +95,7 @@ def analyse(reference, texts, layer, settings, stories, neutral):
     lens = vectors @ unembed.T
     promoted = np.argsort(-lens, axis=1, kind="stable")[:, : settings["lens_top"]]
     suppressed = np.argsort(lens, axis=1, kind="stable")[:, : settings["lens_top"]]
+    own = reference.own_tokens(emotions)
     everything = np.concatenate([pooled[emotion] for emotion in emotions])
     return {
         "layer": layer,
@@ -106,6 +112,8 @@ def analyse(reference, texts, layer, settings, stories, neutral):
         "promoted": promoted,
         "promoted_value": np.take_along_axis(lens, promoted, 1),
         "suppressed": suppressed,
+        "own_token": own,
+        "own_rank": [1 + int((row > row[token]).sum()) for row, token in zip(lens, own)],
         "suppressed_value": np.take_along_axis(lens, suppressed, 1),
         "steering": steer(reference, texts, layer, settings, vectors),
     }

@@ -1,9 +1,10 @@
 //! The real program against a small local server that plays the hub: what is fetched, when, and where it goes.
 
+mod datasets;
 mod faults;
 mod gemma4;
 mod refusals;
-mod server;
+pub mod server;
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

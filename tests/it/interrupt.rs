@@ -11,7 +11,7 @@ use emoflow::interrupt::Interrupted;
 use emoflow::lm::Chat;
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::batches::Batches;
-use emoflow::stages::stories::{self, Generate, Reject, generate};
+use emoflow::stages::stories::{self, Generate, Reject, generate, writing};
 use emoflow::store::table::Table;
 
 use crate::project::Project;
@@ -265,10 +265,17 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
         top_k: 0,
         prompt: "A story about {topic}.".into(),
         system: String::new(),
-        reject: Reject { names_emotion: false, min_tokens: 12, attempts: 3 },
+        several: None,
+        reject: Reject {
+            names_emotion: false,
+            min_tokens: 12,
+            attempts: 3,
+            refusals: true,
+            near_duplicate: None,
+        },
     };
-    let items = generate::items(&params, Some(&["sad".into(), "calm".into()]));
-    let seeds = generate::Seeds { run: 1, writer: "w".into() };
+    let items = writing::items(&params, Some(&["sad".into(), "calm".into()]));
+    let seeds = writing::Seeds { run: 1, writer: "w".into() };
     let write = |batches: &mut dyn Batches| {
         generate::run(&params, &items, &model, Chat::default(), "demo", &seeds, batches)
     };
@@ -276,6 +283,8 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
     let (pieces, made) = one_by_one(write);
     assert_eq!(pieces, whole);
     assert!(made.len() >= 3 && made.iter().copied().eq(0..made.len()), "{made:?}");
+    assert!(whole.rejected.rows() > 0);
+    let whole = whole.stories;
 
     let params = activations::Params {
         from_token: 2,

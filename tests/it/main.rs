@@ -2,6 +2,7 @@
 
 mod cache_commands;
 mod check;
+mod comparison;
 mod corruption;
 mod explain;
 mod faults;
@@ -11,6 +12,7 @@ mod keys;
 mod kills;
 mod lease;
 mod lm;
+mod models;
 mod plan;
 mod program;
 mod project;

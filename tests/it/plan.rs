@@ -63,6 +63,23 @@ fn the_pre_images_are_what_they_were() {
     insta::assert_snapshot!(shown);
 }
 
+/// Written out, so that what was made of a file stays valid whatever else files learn.
+#[test]
+fn the_pre_image_of_a_file_is_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("told.csv");
+    std::fs::write(&path, "emotion,text\nsad,She wept.\nhappy,He sang.\n").unwrap();
+    let file = format!("[stories.said.file]\npath = \"{}\"", path.display());
+    let said = "[stories.said.template]\npassages = [\"She felt {emotion}.\"]";
+    let plan = plan(&EXPERIMENT.replace(said, &file));
+    let unit = &plan.nodes[plan.node("stories/said").unwrap()].units[0];
+    let digest = Digest::of(&std::fs::read(&path).unwrap());
+    let expected = format!(
+        r#"{{"stage":"stories/file","version":1,"params":{{"file":"{digest}","columns":{{"emotion":"emotion","text":"text","topic":null}},"emotions":["happy","sad"],"first":0,"count":2}},"inputs":[],"model":null,"numerics":null}}"#
+    );
+    assert_eq!(unit.preimage, expected);
+}
+
 /// Names of the nodes whose keys differ between the two experiments.
 fn changed(a: &Plan, b: &Plan) -> Vec<String> {
     let keys = |plan: &Plan, name: &str| {

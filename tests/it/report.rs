@@ -83,6 +83,34 @@ fn small() -> Report {
     }
 }
 
+/// Two models; a sweep over two axes of which figures depend on both, on one and on none; and one axis of one value.
+fn swept() -> Report {
+    let variant = |f: Figure, axes: &[(&str, &str)]| Figure {
+        axes: axes.iter().map(|(axis, value)| (axis.to_string(), value.to_string())).collect(),
+        ..f
+    };
+    let mut figures = Vec::new();
+    for model in ["demo", "other"] {
+        let of = |f: Figure| Figure { model: Some(model.into()), ..f };
+        for from_token in ["0", "50"] {
+            for denoise in ["none", "3 <b>"] {
+                let axes = [("from_token", from_token), ("denoise", denoise), ("seed", "0")];
+                for layer in [2, 4] {
+                    figures.push(of(variant(figure("space", Some(layer), Some("own"), scatter(3)), &axes)));
+                }
+            }
+            let short = figure("short", None, Some("own"), table(1));
+            figures.push(of(variant(short, &[("from_token", from_token), ("seed", "0")])));
+        }
+    }
+    // Made for one variant only.
+    let causes = variant(figure("causes", None, Some("own"), table(1)), &[("from_token", "50")]);
+    figures.push(Figure { model: Some("demo".into()), ..causes });
+    figures.push(figure("counts", None, None, table(1)));
+    let section = Section { id: "axis-0".into(), title: "All".into(), intro: String::new(), figures };
+    Report { title: "Sweep".into(), sections: vec![section], ..Default::default() }
+}
+
 /// The page with what is between these two marks left out, as often as they occur.
 fn without(page: &str, start: &str, end: &str) -> String {
     let mut out = String::new();
@@ -101,6 +129,40 @@ fn the_page_s_structure() {
     let page = without(&render(&small()), "<style>", "</style>");
     let page = without(&without(&page, "<script>", "</script>"), "fill=\"none\"", "</svg>");
     insta::assert_snapshot!(page);
+}
+
+/// The opening tags of `element` in the page.
+fn tags<'a>(page: &'a str, element: &str) -> Vec<&'a str> {
+    let open = format!("<{element}");
+    page.split(&open).skip(1).map(|rest| &rest[..rest.find('>').expect("a whole tag")]).collect()
+}
+
+#[test]
+fn variants_are_selected_by_the_axes_of_several_values() {
+    let page = render(&swept());
+    assert_eq!(
+        tags(&page, "select "),
+        ["id=\"model\"", "id=\"stories\"", "id=\"layer\"", "id=\"axis-0\"", "id=\"axis-1\""]
+    );
+    assert!(page.contains("<span>from_token</span> <select id=\"axis-0\"><option value=\"0\">0</option>"));
+    assert!(page.contains("<span>denoise</span> <select id=\"axis-1\"><option value=\"none\">none</option>"));
+    assert!(page.contains("<option value=\"3 &lt;b&gt;\">3 &lt;b&gt;</option>"));
+    // No selector for the one seed; no id of the page twice.
+    assert!(!page.contains("<span>seed</span>") && page.contains("<section id=\"axis-0-2\">"));
+    let figures = tags(&page, "figure ");
+    let axes = "data-axis-0=\"50\" data-axis-1=\"3 &lt;b&gt;\"";
+    let last = format!(
+        "id=\"fig-space_other_own_layer-4_from_token-50_denoise-3-b_seed-0\" data-model=\"other\" \
+         data-stories=\"own\" {axes} data-layer=\"4\""
+    );
+    assert_eq!(figures[15], last, "{figures:#?}");
+    let short = "id=\"fig-short_demo_own_from_token-0_seed-0\" data-model=\"demo\" data-stories=\"own\" \
+                 data-axis-0=\"0\"";
+    assert_eq!(figures[16], short);
+    assert_eq!(figures.last(), Some(&"id=\"fig-counts\""));
+    assert_eq!(page.matches("class=\"slot\"").count(), 4);
+    // Every variant says what it is, for readers without the script.
+    assert!(page.contains("demo \u{b7} own \u{b7} layer 2 \u{b7} from_token=0 \u{b7} denoise=none"));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Whole runs, in process: what runs, what is cached, what is left.
 
+use emoflow::plan::key::Digest;
+use emoflow::store::{Lookup, Store};
+
 use crate::project::Project;
 
 const EXPERIMENT: &str = r#"
@@ -65,6 +68,9 @@ fn the_second_run_runs_nothing() {
         "tables/words.csv",
         "tables/causes.csv",
         "vectors/demo/passages.parquet",
+        "stories/passages.parquet",
+        "stories/passages.csv",
+        "stories/neutral.csv",
     ] {
         assert!(project.path("results/exp").join(made).is_file(), "{made}");
     }
@@ -181,11 +187,68 @@ fn only_runs_what_is_named_and_what_it_needs() {
 fn results_that_are_gone_are_written_again() {
     let project = Project::new(EXPERIMENT);
     project.run(&[]);
-    for gone in ["tables/words.csv", "vectors/demo/passages.parquet", "report.html"] {
+    for gone in ["tables/words.csv", "vectors/demo/passages.parquet", "stories/passages.csv", "report.html"] {
         std::fs::remove_file(project.path("results/exp").join(gone)).unwrap();
         assert_eq!(project.run(&[]).names("ran"), ["report"], "{gone}");
         assert!(project.path("results/exp").join(gone).is_file(), "{gone}");
     }
+}
+
+const WRITTEN: &str = r#"
+name = "exp"
+layers = [3]
+
+[models.demo]
+path = "{demo}"
+
+[emotions]
+words = ["happy", "sad"]
+
+[stories.own.generate]
+topics = ["rain"]
+per_topic = 8
+max_new_tokens = 40
+reject = { attempts = 2 }
+
+[stories.fixed.template]
+passages = ["He was {emotion}.", "She was {emotion} too."]
+
+[activations]
+from_token = 1
+"#;
+
+#[test]
+fn stories_and_what_was_thrown_away_can_be_read() {
+    let project = Project::new(WRITTEN);
+    assert_eq!(project.run(&[]).code, 0);
+    let read = |name: &str| std::fs::read_to_string(project.path("results/exp/stories").join(name));
+    let lines = |name: &str| csv::Reader::from_reader(read(name).unwrap().as_bytes()).records().count();
+    let (kept, rejected) = (lines("own@demo.csv"), lines("own@demo.rejected.csv"));
+    // Each of the sixteen was tried once or twice.
+    assert!(
+        rejected > 0 && kept <= 16 && kept + rejected >= 16 && kept + rejected <= 32,
+        "{kept} {rejected}"
+    );
+    assert_eq!(lines("fixed.csv"), 4);
+    assert!(read("fixed.rejected.csv").is_err());
+    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    for shown in [
+        format!("{rejected}: names_emotion {rejected}"),
+        "What was thrown away".into(),
+        "by chance".into(),
+        "4 (100 %)".into(),
+    ] {
+        assert!(page.contains(&shown), "{shown}");
+    }
+    assert_eq!(project.run(&[]).names("ran"), Vec::<&str>::new());
+    std::fs::remove_file(project.path("results/exp/stories/own@demo.rejected.csv")).unwrap();
+    assert_eq!(project.run(&[]).names("ran"), ["report"]);
+    assert_eq!(lines("own@demo.rejected.csv"), rejected);
+    // A source that is gone from the experiment leaves no file.
+    project.write(&WRITTEN.replace("stories.fixed", "stories.other"));
+    assert_eq!(project.run(&[]).names("ran"), ["report"]);
+    assert!(read("fixed.csv").is_err());
+    assert_eq!(lines("other.csv"), 4);
 }
 
 #[test]
@@ -264,4 +327,41 @@ fn the_experiment_of_the_readme_runs() {
     assert_eq!(ran.code, 0, "{}", ran.out);
     assert_eq!(ran.out, "ran 11, cached 0, failed 0\n");
     assert!(project.path("results/first/report.html").is_file());
+}
+
+#[test]
+fn a_file_of_many_shards_is_stored_in_its_order_whatever_is_missing_of_it() {
+    let project = Project::new(
+        "name = \"exp\"\nshard = 2\n[models.demo]\npath = \"{demo}\"\n[emotions]\nwords = [\"happy\", \"sad\"]\n\
+         [stories.told.file]\npath = \"told.csv\"\n",
+    );
+    // More shards than one reading gives; every third row is of another emotion.
+    let emotion = |row: usize| ["happy", "bored", "sad"][row % 3];
+    let rows: String = (0..300).map(|row| format!("{},story {row}\n", emotion(row))).collect();
+    std::fs::write(project.path("told.csv"), format!("emotion,text\n{rows}")).unwrap();
+    let expected: Vec<String> =
+        (0..300).filter(|row| row % 3 != 1).map(|row| format!("story {row}")).collect();
+    let run = || {
+        let ran = project.run(&["--only", "stories/told"]);
+        assert_eq!((ran.code, ran.names("ran")), (0, vec!["stories/told"]));
+        let text = std::fs::read(project.path("results/exp/run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let keys = run["plan"][0][1].as_array().unwrap().iter();
+        let keys: Vec<Digest> = keys.map(|key| key.as_str().unwrap().parse().unwrap()).collect();
+        assert_eq!(keys.len(), 100);
+        let store = Store::open(project.path("cache")).unwrap();
+        let mut texts = Vec::new();
+        for key in &keys {
+            let Lookup::Hit(entry) = store.lookup("stories", key).unwrap() else { panic!("no {key}") };
+            texts.extend(entry.read("stories").unwrap().str("text").unwrap().to_vec());
+        }
+        assert_eq!(texts, expected);
+        (keys, store)
+    };
+    let (keys, store) = run();
+    for key in keys.iter().step_by(7) {
+        let Lookup::Hit(entry) = store.lookup("stories", key).unwrap() else { panic!("no {key}") };
+        std::fs::remove_dir_all(entry.dir()).unwrap();
+    }
+    run();
 }

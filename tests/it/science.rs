@@ -180,6 +180,10 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         &both_sides("promoted_value", "suppressed_value"),
     );
     within(0.0, &lens[0].1, &ids, "lens tokens", &both_sides("promoted", "suppressed"));
+    for (column, of) in [("token_id", "own_token"), ("rank", "own_rank")] {
+        let got: Vec<f64> = lens[1].1.i32(column).unwrap().iter().map(|&x| f64::from(x)).collect();
+        within(0.0, &lens[1].1, &got, of, &field(of));
+    }
 
     let steering = run(Analysis::Steering(Steering {
         prompts: strings(&texts["prompts"]),

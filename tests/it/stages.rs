@@ -6,7 +6,7 @@ use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Positions, Stee
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
-use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate};
+use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate, writing};
 use emoflow::stages::vectors::{self, Center, Denoise};
 use emoflow::store::table::{Column, Table};
 use serde_json::Value;
@@ -208,24 +208,25 @@ fn generation(min_tokens: usize, attempts: usize) -> Generate {
         top_k: 0,
         prompt: "Write about {topic}: {emotion}.".into(),
         system: "Be brief.".into(),
-        reject: Reject { names_emotion: true, min_tokens, attempts },
+        several: None,
+        reject: Reject { names_emotion: true, min_tokens, attempts, refusals: true, near_duplicate: None },
     }
 }
 
 fn write(params: &Generate, items: &[Item], run: u64, model: &LanguageModel) -> Vec<Story> {
-    let seeds = generate::Seeds { run, writer: "w".into() };
+    let seeds = writing::Seeds { run, writer: "w".into() };
     let mut last = (0, 0);
     let mut at = |done: usize, of: usize| last = (done, of);
-    let table = generate::run(params, items, model, Chat::default(), "tiny", &seeds, &mut at).unwrap();
+    let written = generate::run(params, items, model, Chat::default(), "tiny", &seeds, &mut at).unwrap();
     assert_eq!(last, (items.len(), items.len()));
-    stories::rows(&table).unwrap()
+    stories::rows(&written.stories).unwrap()
 }
 
 #[test]
 fn written_stories_depend_on_their_seeds_alone() {
     let model = tiny();
     let params = generation(1, 3);
-    let items = generate::items(&params, Some(&["sad".into(), "calm".into()]));
+    let items = writing::items(&params, Some(&["sad".into(), "calm".into()]));
     let first = write(&params, &items, 0, &model);
     assert_eq!(first.len(), 8);
     assert_eq!(first, write(&params, &items, 0, &model));
@@ -242,7 +243,7 @@ fn written_stories_depend_on_their_seeds_alone() {
 #[test]
 fn refused_stories_are_written_again_and_given_up_after_the_last_attempt() {
     let model = tiny();
-    let items = generate::items(&generation(0, 1), Some(&["sad".into()]));
+    let items = writing::items(&generation(0, 1), Some(&["sad".into()]));
     let once = write(&generation(0, 1), &items, 0, &model);
     let lengths: Vec<usize> = once.iter().map(|s| model.encode(&s.text).unwrap().text.len()).collect();
     let bound = *lengths.iter().max().unwrap();

@@ -11,7 +11,7 @@ pub static STORIES: &[Kind] = &[
     Kind { name: "file", table: &FILE, supported: true },
     Kind { name: "ollama", table: &OLLAMA, supported: false },
     Kind { name: "openai", table: &OPENAI, supported: false },
-    Kind { name: "dataset", table: &DATASET, supported: false },
+    Kind { name: "dataset", table: &DATASET, supported: true },
 ];
 
 /// The kinds of neutral text.
@@ -21,7 +21,7 @@ pub static NEUTRAL: &[Kind] = &[
     Kind { name: "file", table: &NEUTRAL_FILE, supported: true },
     Kind { name: "ollama", table: &NEUTRAL_OLLAMA, supported: false },
     Kind { name: "openai", table: &NEUTRAL_OPENAI, supported: false },
-    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: false },
+    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: true },
 ];
 
 static TEMPLATE: Table = Table {
@@ -60,7 +60,8 @@ const TOPICS: Key = key(
 );
 const PER_TOPIC: Key = key("per_topic", at_least(1), Is("12"), "Stories for each emotion and topic.");
 const NEUTRAL_PER_TOPIC: Key = key("per_topic", at_least(1), Is("1"), "Texts for each topic.");
-const MAX_NEW_TOKENS: Key = key("max_new_tokens", at_least(1), Is("256"), "A text ends here at the latest.");
+const MAX_NEW_TOKENS: Key =
+    key("max_new_tokens", at_least(1), Is("256"), "A reply ends here at the latest, with all that it holds.");
 const TEMPERATURE: Key = key(
     "temperature",
     Type::Number { from: 0.0, above: false, to: 100.0 },
@@ -79,19 +80,31 @@ const PROMPT: Key = key(
     "prompt",
     Type::Text,
     Is("\"Write a short story about {topic} whose main character feels {emotion}.\""),
-    "What the writer is asked, with `{emotion}` and `{topic}`; put before it through its chat template where it has one.",
+    "What the writer is asked, with `{emotion}` and `{topic}`; put before it through its chat template where it has one. `{person}` becomes \"first person\" and \"third person\" in turn, `{count}` how many stories the request is for.",
 );
 const NEUTRAL_PROMPT: Key = key(
     "prompt",
     Type::Text,
     Is("\"Describe {topic} in a few plain sentences, without any feeling.\""),
-    "What the writer is asked, with `{topic}`.",
+    "What the writer is asked, with `{topic}`; also `{person}` and `{count}`, as in stories.",
 );
 const SYSTEM: Key = key(
     "system",
     Type::Text,
     Is("\"\""),
     "The system message, as it stands; empty: none. A chat template without a system turn (Gemma 2) gets it at the beginning of the user's turn, with a blank line after it.",
+);
+const PER_REPLY: Key = key(
+    "per_reply",
+    at_least(1),
+    Is("1"),
+    "At most so many texts of one emotion and topic are asked for at once, in one reply; more than one needs `{count}` in the prompt, which must also ask for the separator. What a reply lacks is asked for again.",
+);
+const SEPARATOR: Key = key(
+    "separator",
+    Type::Text,
+    Is("\"---\""),
+    "With `per_reply` above 1: the line that stands between two texts of a reply. Where it does not occur, rules of Markdown and headings (\"Story 2:\") count.",
 );
 const REJECT_KEY: Key =
     key("reject", Type::Table(&REJECT), Is("{}"), "Which stories are thrown away and written again.");
@@ -113,7 +126,20 @@ const API_KEY_ENV: Key =
 static GENERATE: Table = Table {
     path: "stories.<name>.generate",
     about: "Stories written by a model of this experiment: `per_topic` for each emotion and topic.",
-    keys: &[WRITER, TOPICS, PER_TOPIC, MAX_NEW_TOKENS, TEMPERATURE, TOP_P, TOP_K, PROMPT, SYSTEM, REJECT_KEY],
+    keys: &[
+        WRITER,
+        TOPICS,
+        PER_TOPIC,
+        MAX_NEW_TOKENS,
+        TEMPERATURE,
+        TOP_P,
+        TOP_K,
+        PROMPT,
+        SYSTEM,
+        PER_REPLY,
+        SEPARATOR,
+        REJECT_KEY,
+    ],
 };
 
 static NEUTRAL_GENERATE: Table = Table {
@@ -129,6 +155,8 @@ static NEUTRAL_GENERATE: Table = Table {
         TOP_K,
         NEUTRAL_PROMPT,
         SYSTEM,
+        PER_REPLY,
+        SEPARATOR,
         NEUTRAL_REJECT_KEY,
     ],
 };
@@ -139,6 +167,19 @@ const ATTEMPTS: Key = key(
     Type::Integer { min: 1, max: 1000 },
     Is("4"),
     "How often one text may be tried; the last try counts only if it passes.",
+);
+
+const REFUSALS: Key = key(
+    "refusals",
+    Type::Bool,
+    Is("true"),
+    "Those that begin by declining (\"I cannot write this story\", \"As an AI language model\"); English only.",
+);
+const NEAR_DUPLICATE: Key = key(
+    "near_duplicate",
+    Type::Number { from: 0.0, above: true, to: 1.0 },
+    Said("not looked at"),
+    "Those at least so like an earlier kept text of the same shard, which is what is written and stored together: the Jaccard similarity of their sets of word 3-grams (0.7 is a near copy). Texts of other shards are not looked at; the report counts over the whole source.",
 );
 
 static REJECT: Table = Table {
@@ -152,6 +193,8 @@ static REJECT: Table = Table {
             "Those that contain the emotion's word, or a word that starts with its stem.",
         ),
         MIN_TOKENS,
+        REFUSALS,
+        NEAR_DUPLICATE,
         ATTEMPTS,
     ],
 };
@@ -159,7 +202,7 @@ static REJECT: Table = Table {
 static NEUTRAL_REJECT: Table = Table {
     path: "neutral.generate.reject",
     about: "What a written neutral text must not be.",
-    keys: &[MIN_TOKENS, ATTEMPTS],
+    keys: &[MIN_TOKENS, REFUSALS, NEAR_DUPLICATE, ATTEMPTS],
 };
 
 static OLLAMA: Table = Table {
@@ -176,6 +219,8 @@ static OLLAMA: Table = Table {
         TOP_K,
         PROMPT,
         SYSTEM,
+        PER_REPLY,
+        SEPARATOR,
         REJECT_KEY,
     ],
 };
@@ -194,6 +239,8 @@ static NEUTRAL_OLLAMA: Table = Table {
         TOP_K,
         NEUTRAL_PROMPT,
         SYSTEM,
+        PER_REPLY,
+        SEPARATOR,
         NEUTRAL_REJECT_KEY,
     ],
 };
@@ -213,6 +260,8 @@ static OPENAI: Table = Table {
         TOP_K,
         PROMPT,
         SYSTEM,
+        PER_REPLY,
+        SEPARATOR,
         REJECT_KEY,
     ],
 };
@@ -232,6 +281,8 @@ static NEUTRAL_OPENAI: Table = Table {
         TOP_K,
         NEUTRAL_PROMPT,
         SYSTEM,
+        PER_REPLY,
+        SEPARATOR,
         NEUTRAL_REJECT_KEY,
     ],
 };
@@ -239,8 +290,14 @@ static NEUTRAL_OPENAI: Table = Table {
 const PATH: Key =
     key("path", Type::Text, Required, "A `.parquet`, `.jsonl` or `.csv` file, relative to the project.");
 const REPO: Key = key("repo", Type::Text, Required, "A dataset repository on the hub, `owner/name`.");
-const DATASET_REVISION: Key = key("revision", Type::Text, Is("\"main\""), "Branch, tag or commit.");
-const FILES: Key = key("files", Type::Text, Required, "Which of its files, as a glob.");
+const DATASET_REVISION: Key = key(
+    "revision",
+    Type::Text,
+    Is("\"main\""),
+    "Branch, tag or commit; resolved to a commit, which the run records.",
+);
+const FILES: Key =
+    key("files", Type::Text, Required, "Which of its `.parquet`, `.jsonl` and `.csv` files, as a glob.");
 const COLUMNS_KEY: Key = key("columns", Type::Table(&COLUMNS), Is("{}"), "Which column holds what.");
 const NEUTRAL_COLUMNS_KEY: Key =
     key("columns", Type::Table(&NEUTRAL_COLUMNS), Is("{}"), "Which column holds what.");
@@ -280,7 +337,7 @@ static DATASET: Table = Table {
         DATASET_REVISION,
         FILES,
         COLUMNS_KEY,
-        key("limit_per_emotion", at_least(1), Said("all"), "At most so many stories of each emotion."),
+        key("limit_per_emotion", at_least(1), Said("all"), "The first so many stories of each emotion."),
     ],
 };
 

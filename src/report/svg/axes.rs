@@ -13,6 +13,22 @@ pub struct Axis<'a> {
     pub whole: bool,
 }
 
+/// How large the writing is, how far the names stand from the plot, and about how many ticks there are.
+pub struct Look {
+    tick: f64,
+    name: f64,
+    /// Between the ticks of y and the plot.
+    beside: f64,
+    /// Of the name of x below the plot, and of y left of it.
+    gaps: (f64, f64),
+    ticks: (usize, usize),
+}
+
+/// A plot as wide as the page: it needs 64 units to its left and 52 below.
+pub const FULL: Look = Look { tick: 11.5, name: 13.0, beside: 8.0, gaps: (36.0, 50.0), ticks: (8, 7) };
+/// One of several plots: it needs 48 units to its left and 34 below.
+pub const SMALL: Look = Look { tick: 9.0, name: 10.5, beside: 5.0, gaps: (26.0, 41.0), ticks: (5, 4) };
+
 impl Axis<'_> {
     /// Its ticks with their labels, about `want` of them.
     fn ticks(&self, want: usize) -> Vec<(f64, String)> {
@@ -25,28 +41,29 @@ impl Axis<'_> {
     }
 }
 
-/// Draws grid, ticks, zero lines and names of the axes around `plot`, which leaves 64 units to its left and 52
-/// below.
-pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis) {
+/// Draws grid, ticks, zero lines and names of the axes around `plot`, outside of which there is room for `look`.
+pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis, look: &Look) {
     let class = |value: f64| if value == 0.0 { "axis" } else { "grid" };
     // Zero lines last, over the grid.
     let zero_last = |mut ticks: Vec<(f64, String)>| {
         ticks.sort_by_key(|(value, _)| *value == 0.0);
         ticks
     };
-    let (x_ticks, y_ticks) = (zero_last(x.ticks(8)), zero_last(y.ticks(7)));
+    let (x_ticks, y_ticks) = (zero_last(x.ticks(look.ticks.0)), zero_last(y.ticks(look.ticks.1)));
     for (value, label) in &x_ticks {
         let at = x.scale.at(*value);
         drawing.line((at, plot.top), (at, plot.bottom), class(*value));
-        drawing.text(at, plot.bottom + 14.0, 11.5, Anchor::Middle, "soft", label);
+        drawing.text(at, plot.bottom + 2.5 + look.tick, look.tick, Anchor::Middle, "soft", label);
     }
     for (value, label) in &y_ticks {
         let at = y.scale.at(*value);
         drawing.line((plot.left, at), (plot.right, at), class(*value));
-        drawing.text(plot.left - 8.0, at, 11.5, Anchor::End, "soft", label);
+        drawing.text(plot.left - look.beside, at, look.tick, Anchor::End, "soft", label);
     }
-    let name = text::fit(x.name, 13.0, plot.right - plot.left);
-    drawing.text((plot.left + plot.right) / 2.0, plot.bottom + 36.0, 13.0, Anchor::Middle, "ink", &name);
-    let name = text::fit(y.name, 13.0, plot.bottom - plot.top);
-    drawing.turned((14.0, (plot.top + plot.bottom) / 2.0), -90.0, 13.0, Anchor::Middle, "ink", &name);
+    let name = text::fit(x.name, look.name, plot.right - plot.left);
+    let middle = (plot.left + plot.right) / 2.0;
+    drawing.text(middle, plot.bottom + look.gaps.0, look.name, Anchor::Middle, "ink", &name);
+    let name = text::fit(y.name, look.name, plot.bottom - plot.top);
+    let at = (plot.left - look.gaps.1, (plot.top + plot.bottom) / 2.0);
+    drawing.turned(at, -90.0, look.name, Anchor::Middle, "ink", &name);
 }

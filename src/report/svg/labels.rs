@@ -75,12 +75,18 @@ const LEADER_FROM: usize = 2;
 const NEAR: [f64; 8] = [0.0, 7.0, 1.0, 4.0, 6.0, 2.0, 5.0, 3.0];
 const FAR: [f64; 16] = [0.0, 7.0, 1.0, 4.0, 6.0, 2.0, 5.0, 3.0, 7.5, 0.5, 4.5, 3.5, 6.5, 1.5, 5.5, 2.5];
 
-/// Places a label of the given width and height beside each point, inside `bounds`; `None` where there is no
-/// room for one. Points are discs of radius `radius`. The same input gives the same places.
-pub fn place(points: &[(f64, f64)], sizes: &[(f64, f64)], radius: f64, bounds: Rect) -> Vec<Option<Placed>> {
+/// Places a label of the given width and height beside each point that has one, inside `bounds`; `None` where there
+/// is no room for it. Points are discs of radius `radius`. The same input gives the same places.
+pub fn place(
+    points: &[(f64, f64)],
+    sizes: &[Option<(f64, f64)>],
+    radius: f64,
+    bounds: Rect,
+) -> Vec<Option<Placed>> {
     let mut placed: Vec<Option<Placed>> = vec![None; points.len()];
     for index in crowded_first(points) {
-        placed[index] = candidates(points[index], sizes[index], radius)
+        let Some(size) = sizes[index] else { continue };
+        placed[index] = candidates(points[index], size, radius)
             .filter(|c| c.rect.inside(&bounds))
             .find(|c| free(c, index, points, radius, &placed));
     }
@@ -177,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_lonely_label_stands_right_of_its_point() {
-        let got = place(&[(100.0, 100.0)], &[(40.0, 10.0)], 3.0, BOUNDS)[0].unwrap();
+        let got = place(&[(100.0, 100.0)], &[Some((40.0, 10.0))], 3.0, BOUNDS)[0].unwrap();
         // Left side: 100 + radius 3 + gap 2.5; centred on the point's height.
         assert_eq!(got.rect, Rect { left: 105.5, top: 95.0, right: 145.5, bottom: 105.0 });
         assert_eq!(got.leader, None);
@@ -185,8 +191,16 @@ mod tests {
 
     #[test]
     fn at_the_right_border_it_stands_left() {
-        let got = place(&[(390.0, 150.0)], &[(40.0, 10.0)], 3.0, BOUNDS)[0].unwrap();
+        let got = place(&[(390.0, 150.0)], &[Some((40.0, 10.0))], 3.0, BOUNDS)[0].unwrap();
         assert_eq!(got.rect.right, 384.5);
+    }
+
+    #[test]
+    fn a_point_without_a_label_keeps_others_off() {
+        let points = [(100.0, 100.0), (125.0, 100.0)];
+        let got = place(&points, &[Some((40.0, 10.0)), None], 3.0, BOUNDS);
+        let rect = got[0].unwrap().rect;
+        assert!(rect.distance(points[1]) >= 3.0 && got[1].is_none(), "{got:?}");
     }
 
     /// 171 points in clumps, from a fixed sequence: whatever was placed is clear of everything.
@@ -204,7 +218,7 @@ mod tests {
                 (cx + random() * 150.0, cy + random() * 120.0)
             })
             .collect();
-        let sizes: Vec<_> = (0..171).map(|_| (25.0 + 40.0 * random(), 10.0)).collect();
+        let sizes: Vec<_> = (0..171).map(|_| Some((25.0 + 40.0 * random(), 10.0))).collect();
         let placed = place(&points, &sizes, 3.0, bounds);
         assert_eq!(placed, place(&points, &sizes, 3.0, bounds));
         let labels: Vec<_> = placed.iter().flatten().collect();

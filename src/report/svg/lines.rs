@@ -36,6 +36,7 @@ pub fn draw(lines: &Lines) -> Drawing {
         &plot,
         Axis { scale: &x, name: &lines.x, whole },
         Axis { scale: &y, name: &lines.y, whole: false },
+        &axes::FULL,
     );
     for (i, series) in lines.series.iter().enumerate() {
         curve(&mut drawing, i, series, &x, &y);

@@ -6,6 +6,7 @@ mod colour;
 mod heatmap;
 mod labels;
 mod lines;
+mod panels;
 mod scale;
 mod scatter;
 mod text;
@@ -33,6 +34,7 @@ pub enum Dress {
 pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
     let drawing = match body {
         Body::Scatter(scatter) => scatter::draw(scatter),
+        Body::Panels(panels) => panels::draw(panels),
         Body::Heatmap(heatmap) => heatmap::draw(heatmap),
         Body::Lines(lines) => lines::draw(lines),
         Body::Bars(bars) => bars::draw(bars),

@@ -1,6 +1,6 @@
 //! Labelled points in the plane -> SVG.
 
-use super::super::figure::Scatter;
+use super::super::figure::{Point, Scatter};
 use super::super::markup::escape;
 use super::super::number::{place, short};
 use super::axes::{self, Axis};
@@ -29,11 +29,44 @@ pub fn draw(scatter: &Scatter) -> Drawing {
         &plot,
         Axis { scale: &x, name: &scatter.x, whole: false },
         Axis { scale: &y, name: &scatter.y, whole: false },
+        &axes::FULL,
     );
+    let left_out =
+        dots(&mut drawing, &points, (&x, &y), plot, Dots { size, radius, widest: 180.0 }, |_| true);
+    if left_out > 0 {
+        drawing.height += 16.0;
+        let note =
+            format!("{left_out} of {} labels have no room: rest on a point to read its own", points.len());
+        drawing.text(plot.right, height + 4.0, 10.5, Anchor::End, "soft", &note);
+    }
+    drawing
+}
 
+/// How points and their labels are drawn.
+pub struct Dots {
+    /// Of the labels' font.
+    pub size: f64,
+    pub radius: f64,
+    /// Bound on a label's width.
+    pub widest: f64,
+}
+
+/// Draws the points, and the labels of those that are `labelled`; how many of these have no room.
+pub fn dots(
+    drawing: &mut Drawing,
+    points: &[&Point],
+    (x, y): (&Scale, &Scale),
+    plot: Rect,
+    Dots { size, radius, widest }: Dots,
+    labelled: impl Fn(&Point) -> bool,
+) -> usize {
     let places: Vec<_> = points.iter().map(|p| (x.at(p.x), y.at(p.y))).collect();
-    let names: Vec<_> = points.iter().map(|p| text::fit(&p.label, size, 180.0)).collect();
-    let sizes: Vec<_> = names.iter().map(|n| (text::width(n, size) + 2.0, size)).collect();
+    let names: Vec<_> = points.iter().map(|p| text::fit(&p.label, size, widest)).collect();
+    let sizes: Vec<_> = points
+        .iter()
+        .zip(&names)
+        .map(|(p, name)| labelled(p).then(|| (text::width(name, size) + 2.0, size)))
+        .collect();
     let placed = labels::place(&places, &sizes, radius, plot);
 
     for (from, to) in placed.iter().flatten().filter_map(|p| p.leader) {
@@ -62,12 +95,5 @@ pub fn draw(scatter: &Scatter) -> Drawing {
         };
         drawing.text(x, (rect.top + rect.bottom) / 2.0, size, anchor, "ink halo", name);
     }
-    let left_out = placed.iter().filter(|p| p.is_none()).count();
-    if left_out > 0 {
-        drawing.height += 16.0;
-        let note =
-            format!("{left_out} of {} labels have no room: rest on a point to read its own", points.len());
-        drawing.text(plot.right, height + 4.0, 10.5, Anchor::End, "soft", &note);
-    }
-    drawing
+    sizes.iter().zip(&placed).filter(|(size, placed)| size.is_some() && placed.is_none()).count()
 }

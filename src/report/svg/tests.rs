@@ -15,6 +15,19 @@ fn bodies() -> Vec<Body> {
             y: "y".into(),
             points: vec![point(HOSTILE, 1.0, 2.0), point("b", -1.0, f64::NAN), point("c", -3.0, 0.5)],
         }),
+        Body::Panels(Panels {
+            panels: (0..3)
+                .map(|i| Panel {
+                    title: HOSTILE.into(),
+                    details: vec![HOSTILE.into(), HOSTILE.into()],
+                    plane: Scatter {
+                        x: HOSTILE.into(),
+                        y: "y".into(),
+                        points: vec![point(HOSTILE, 1.0, f64::from(i)), point("b", -1.0, f64::INFINITY)],
+                    },
+                })
+                .collect(),
+        }),
         Body::Heatmap(Heatmap {
             row_axis: "r".into(),
             column_axis: HOSTILE.into(),
@@ -41,9 +54,14 @@ fn bodies() -> Vec<Body> {
     ]
 }
 
+fn heatmap() -> Body {
+    bodies().into_iter().find(|body| matches!(body, Body::Heatmap(_))).unwrap()
+}
+
 fn empty_bodies() -> Vec<Body> {
     vec![
         Body::Scatter(Scatter { x: "x".into(), y: "y".into(), points: vec![] }),
+        Body::Panels(Panels { panels: vec![] }),
         Body::Heatmap(Heatmap {
             row_axis: "r".into(),
             column_axis: "c".into(),
@@ -99,7 +117,7 @@ fn a_table_is_no_drawing() {
 /// Both schemes in a file, light alone in print, none in the page, whose own style sheet has them.
 #[test]
 fn colours_come_from_where_the_drawing_is_shown() {
-    let body = &bodies()[1];
+    let body = &heatmap();
     let [page, file, print] = DRESSES.map(|dress| draw("t", body, dress).unwrap());
     assert!(!page.contains("<style>") && !page.contains(":#"), "{page}");
     assert!(file.contains(".paper{fill:#ffffff}") && file.contains("prefers-color-scheme:dark"));
@@ -110,7 +128,7 @@ fn colours_come_from_where_the_drawing_is_shown() {
 /// The print dress becomes pixels of twice the drawing's size, on white, with its colours.
 #[test]
 fn pixels_are_drawn() {
-    let body = &bodies()[1];
+    let body = &heatmap();
     let svg = draw("t", body, Dress::Print).unwrap();
     let size = png::parse(&svg).unwrap().size();
     let bytes = png::render(&svg).unwrap();

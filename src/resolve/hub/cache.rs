@@ -3,10 +3,11 @@
 //!
 //! ```text
 //! hub/
-//!   models--owner--name/
+//!   models--owner--name/                 datasets--owner--name/ of a dataset
 //!     blobs/<SHA-256 or git's SHA-1>
-//!     snapshots/<commit>/<file> -> ../../blobs/...
+//!     snapshots/<commit>/<file> -> ../../blobs/...       one `../` more for each folder that the file is in
 //!     refs/<branch or tag>               holds a commit
+//!     trees/<commit>.json                the list of its files
 //!   .locks/models--owner--name/<blob>.lock
 //! ```
 
@@ -14,9 +15,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fs_err as fs;
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::Cache;
 
-/// A model repository's folder.
+use super::repo::Repo;
+
+/// A repository's folder.
 #[derive(Clone, Debug)]
 pub struct Place {
     home: PathBuf,
@@ -25,14 +28,19 @@ pub struct Place {
 
 impl Place {
     /// Of `repo` in the cache folder `cache`; need not exist.
-    pub fn new(cache: &Path, repo: &str) -> Place {
-        let folder = Repo::new(repo.to_string(), RepoType::Model).folder_name();
+    pub fn new(cache: &Path, repo: &Repo) -> Place {
+        let folder = repo.folder();
         let cache = Cache::new(cache.to_path_buf());
         Place { home: cache.path().join(&folder), locks: cache.path().join(".locks").join(folder) }
     }
 
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.home.join("snapshots").join(commit)
+    }
+
+    /// The list of a commit's files.
+    pub fn tree(&self, commit: &str) -> PathBuf {
+        self.home.join("trees").join(format!("{commit}.json"))
     }
 
     pub fn blob(&self, name: &str) -> PathBuf {
@@ -64,15 +72,17 @@ impl Place {
 
     /// Has `file` of the snapshot be `blob`.
     pub fn link(&self, commit: &str, file: &str, blob: &str) -> Result<()> {
-        let snapshot = self.snapshot(commit);
-        fs::create_dir_all(&snapshot)?;
-        let new = snapshot.join(format!(".{file}.{}", std::process::id()));
-        let target = Path::new("../../blobs").join(blob);
+        let (folders, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let folder = self.snapshot(commit).join(folders);
+        fs::create_dir_all(&folder)?;
+        let new = folder.join(format!(".{name}.{}", std::process::id()));
+        let up = "../".repeat(file.matches('/').count());
+        let target = Path::new(&up).join("../../blobs").join(blob);
         let _ = fs::remove_file(&new); // of a process that had the same number, and crashed
         match fs::os::unix::fs::symlink(target, &new) {
-            Ok(()) => Ok(fs::rename(new, snapshot.join(file))?),
+            Ok(()) => Ok(fs::rename(new, folder.join(name))?),
             // A disk without links: the file itself goes there, as with Hugging Face's tools.
-            Err(_) => Ok(fs::rename(self.blob(blob), snapshot.join(file))?),
+            Err(_) => Ok(fs::rename(self.blob(blob), folder.join(name))?),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What a hub's refusal means, and what to do about it. Asks nothing.
 
 use super::client::Trouble;
+use super::repo::Repo;
 use super::settings::Settings;
 
 /// `trouble` with `repo` at `revision`, or with its `file`, in one sentence.
-pub fn trouble(trouble: &Trouble, at: &Settings, repo: &str, revision: &str, file: Option<&str>) -> String {
+pub fn trouble(trouble: &Trouble, at: &Settings, repo: &Repo, revision: &str, file: Option<&str>) -> String {
     let endpoint = &at.endpoint;
-    let page = format!("{endpoint}/{repo}");
+    let page = format!("{endpoint}/{}", repo.page());
     let wanted = file.map_or_else(|| repo.to_string(), |file| format!("{file} of {repo}"));
+    let (noun, name) = (repo.noun(), &repo.name);
     let (status, code, message) = match trouble {
         Trouble::Refused { status, code, message } => (*status, code.as_str(), message.as_str()),
         Trouble::Unreachable(why) => return format!("{endpoint} cannot be reached ({why})"),
@@ -51,10 +53,10 @@ pub fn trouble(trouble: &Trouble, at: &Settings, repo: &str, revision: &str, fil
             said(message)
         ),
         (404, "RepoNotFound", None) => {
-            format!("there is no repository {repo} on {endpoint}; if it is private, {log_in}")
+            format!("there is no {noun} {name} on {endpoint}; if it is private, {log_in}")
         }
         (_, "RepoNotFound", Some(token)) => format!(
-            "there is no repository {repo} on {endpoint} that the token from {} may see: check the name",
+            "there is no {noun} {name} on {endpoint} that the token from {} may see: check the name",
             token.origin
         ),
         (404, ..) => format!("{endpoint} has no {repo} with a revision `{revision}`: see {page}"),

@@ -1,6 +1,6 @@
 //! What the hub says of a repository: its commit, and each file's size and digest. Knows no folder.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -17,10 +17,13 @@ pub struct Listing {
 /// A file of a repository.
 #[derive(Clone, Debug)]
 pub struct File {
+    /// Parts with `/` between them, relative to the repository.
     pub name: String,
     /// In bytes.
     pub size: Option<u64>,
     pub content: Option<Content>,
+    /// Git's name of it; of a large file, of the pointer to it.
+    pub blob_id: Option<String>,
 }
 
 /// What a file's content is known by, which is also what it is called in the cache.
@@ -33,10 +36,10 @@ pub enum Content {
 }
 
 impl Listing {
-    /// Reads the answer of `/api/models/<repo>/revision/<revision>?blobs=true`.
+    /// Reads the answer of `/api/models/<repo>/revision/<revision>?blobs=true`, or that of `/api/datasets/...`.
     ///
     /// # Errors
-    /// Another answer; a commit that is none.
+    /// Another answer; a commit that is none; a file that would lead out of the repository.
     pub fn parse(json: &[u8]) -> Result<Listing> {
         #[derive(Deserialize)]
         struct Answer {
@@ -59,17 +62,23 @@ impl Listing {
         }
         let answer: Answer = serde_json::from_slice(json).context("the hub's answer cannot be read")?;
         ensure!(is_hex(&answer.sha, 40), "the hub names {:?} as a commit", answer.sha);
+        let outside = answer.siblings.iter().find(|sibling| !is_inside(&sibling.rfilename));
+        if let Some(outside) = outside {
+            bail!("the hub lists {:?}, which is no name of a file in a repository", outside.rfilename);
+        }
         let files = answer.siblings.into_iter().map(|sibling| match sibling.lfs {
             // `blobId` is then that of a pointer to the file.
             Some(lfs) => File {
                 name: sibling.rfilename,
                 size: lfs.size.or(sibling.size),
                 content: lfs.sha256.and_then(|digits| Content::named(&digits)),
+                blob_id: sibling.blob_id,
             },
             None => File {
                 name: sibling.rfilename,
                 size: sibling.size,
-                content: sibling.blob_id.and_then(|digits| Content::named(&digits)),
+                content: sibling.blob_id.as_deref().and_then(Content::named),
+                blob_id: sibling.blob_id,
             },
         });
         Ok(Listing { commit: answer.sha, files: files.collect() })
@@ -129,6 +138,11 @@ impl Hasher {
     }
 }
 
+/// Whether a file of this name is in the repository's own folder, or in one below it.
+pub fn is_inside(name: &str) -> bool {
+    !name.contains('\0') && name.split('/').all(|part| !["", ".", ".."].contains(&part))
+}
+
 fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -162,6 +176,12 @@ mod tests {
         let bad = ANSWER.replace("607a30d783dfa663caf39e06633721c8d4cfcd7e", "../../somewhere");
         assert!(Listing::parse(bad.as_bytes()).is_err());
         assert!(Listing::parse(b"<html>").is_err());
+        for name in ["../x", "/etc/x", "a/../../x", "a//x", "./x", "a/", "", ".."] {
+            let bad = ANSWER.replace("vocab.json", name);
+            let said = Listing::parse(bad.as_bytes()).unwrap_err().to_string();
+            assert!(said.contains("is no name of a file in a repository"), "{name}: {said}");
+        }
+        assert!(is_inside("a/..b/c..d/.e"));
         let tag = "10c66461e4c109db5a2196bff4bb59be30396ed8";
         assert_eq!(Content::named(&format!("W/\"{tag}\"")), Some(Content::Git(tag.to_string())));
         for bad in ["../x", "", &tag[1..], &format!("{}/", &tag[1..]), &tag.to_uppercase()] {

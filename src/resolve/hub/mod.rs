@@ -1,14 +1,17 @@
-//! Checkpoints from the Hugging Face hub, in the cache that its own tools use. Knows nothing of experiments.
+//! Checkpoints and data from the Hugging Face hub, in the cache that its own tools use. Knows nothing of experiments.
 //!
 //! A revision is pinned to a commit, and a checkpoint's small files are fetched, when an experiment is resolved. Its
 //! weights are fetched when a model is to be loaded: until then the SHA-256 that the hub lists stands for them.
 
 mod cache;
 mod client;
+mod data;
 mod download;
 mod explain;
 mod listing;
+mod repo;
 mod settings;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use cache::Place;
 use client::{Client, Trouble};
 use download::Download;
 use listing::{Content, File, Listing};
+use repo::Repo;
 use settings::Settings;
 
 /// What a checkpoint has beside its weights. Everything else of a repository stays on the hub.
@@ -34,6 +38,9 @@ const SMALL: [&str; 7] = [
     "special_tokens_map.json",
     "model.safetensors.index.json",
 ];
+
+/// What helps where something is not in the cache.
+const FETCH: &str = "run once with the network; from then on `--offline` does";
 
 /// A hub, and the cache of what came from it.
 #[derive(Debug)]
@@ -48,10 +55,10 @@ pub struct Hub {
 pub struct Snapshot {
     pub commit: String,
     hub: Arc<Hub>,
-    repo: String,
+    repo: Repo,
     /// What was asked for: a branch, a tag or a commit.
     revision: String,
-    /// Files in the top folder, as the hub lists them; none if it was not asked.
+    /// As the hub lists them: a model's in the top folder, none if it was not asked; all of a dataset.
     files: Vec<File>,
     place: Place,
 }
@@ -70,15 +77,12 @@ impl Hub {
     /// # Errors
     /// No such repository or revision; one without access; no answer and no copy.
     pub fn pin(self: &Arc<Hub>, repo: &str, revision: &str, progress: &dyn Progress) -> Result<Snapshot> {
-        let Some(client) = &self.client else { return self.cached(repo, revision) };
-        self.settings.check()?;
-        let path = format!("api/models/{repo}/revision/{}?blobs=true", escaped(revision));
-        let trouble = match client.read(&path, progress) {
-            Ok(answer) => {
-                let listing = Listing::parse(&answer)
-                    .with_context(|| format!("ask {} for {repo}", self.settings.endpoint))?;
+        let repo = Repo::model(repo);
+        let Some(client) = &self.client else { return self.cached(&repo.name, revision) };
+        let trouble = match self.ask(client, &repo, revision, progress)? {
+            Ok(listing) => {
                 let files = listing.files.into_iter().filter(|file| !file.name.contains('/')).collect();
-                let snapshot = self.at(repo, revision, listing.commit, files);
+                let snapshot = self.at(&repo, revision, listing.commit, files);
                 let small = SMALL.map(|name| snapshot.dir().join(name));
                 let small = small.into_iter().filter(|path| snapshot.listed(path).is_some());
                 snapshot.fetch(&small.collect::<Vec<_>>(), progress)?;
@@ -86,9 +90,39 @@ impl Hub {
             }
             Err(trouble) => trouble,
         };
+        self.instead(&trouble, &repo, revision, self.cached(&repo.name, revision), progress)
+    }
+
+    /// What the hub lists of `repo` at `revision`; the inner error is the hub's.
+    fn ask(
+        &self,
+        client: &Client,
+        repo: &Repo,
+        revision: &str,
+        progress: &dyn Progress,
+    ) -> Result<Result<Listing, Trouble>> {
+        self.settings.check()?;
+        let asked = client.read(&repo.listing(revision), progress).map(|answer| {
+            Listing::parse(&answer).with_context(|| format!("ask {} for {repo}", self.settings.endpoint))
+        });
+        match asked {
+            Ok(listing) => Ok(Ok(listing?)),
+            Err(trouble) => Ok(Err(trouble)),
+        }
+    }
+
+    /// The copy that is `here`, where nobody could be asked; it is said which commit that is.
+    fn instead(
+        &self,
+        trouble: &Trouble,
+        repo: &Repo,
+        revision: &str,
+        here: Result<Snapshot>,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot> {
         let refused = matches!(trouble, Trouble::Refused { .. });
-        let said = explain::trouble(&trouble, &self.settings, repo, revision, None);
-        match self.cached(repo, revision) {
+        let said = explain::trouble(trouble, &self.settings, repo, revision, None);
+        match here {
             Ok(_) if refused => bail!("{said}; `--offline` uses the copy that is here"),
             Ok(copy) => {
                 progress.note(&format!(
@@ -107,24 +141,23 @@ impl Hub {
     /// # Errors
     /// There is none.
     pub fn cached(self: &Arc<Hub>, repo: &str, revision: &str) -> Result<Snapshot> {
-        let cache = &self.settings.cache;
-        let commit = Place::new(cache, repo).commit(revision);
-        let snapshot = self.at(repo, revision, commit, Vec::new());
-        let advice = "run once with the network; from then on `--offline` does";
+        let (repo, cache) = (Repo::model(repo), &self.settings.cache);
+        let commit = Place::new(cache, &repo).commit(revision);
+        let snapshot = self.at(&repo, revision, commit, Vec::new());
         if !snapshot.dir().join("config.json").exists() {
-            bail!("{repo} at {revision} is not in `{}`: {advice}", cache.display());
+            bail!("{repo} at {revision} is not in `{}`: {FETCH}", cache.display());
         }
         if let Err(why) = snapshot.checkpoint() {
-            bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {advice}", cache.display());
+            bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {FETCH}", cache.display());
         }
         Ok(snapshot)
     }
 
-    fn at(self: &Arc<Hub>, repo: &str, revision: &str, commit: String, files: Vec<File>) -> Snapshot {
+    fn at(self: &Arc<Hub>, repo: &Repo, revision: &str, commit: String, files: Vec<File>) -> Snapshot {
         Snapshot {
             commit,
             hub: self.clone(),
-            repo: repo.to_string(),
+            repo: repo.clone(),
             revision: revision.to_string(),
             files,
             place: Place::new(&self.settings.cache, repo),
@@ -202,10 +235,10 @@ impl Snapshot {
             missing += download.size.saturating_sub(download::begun(&download.blob));
         }
         download::ensure_room(&self.place.blob(""), missing)
-            .with_context(|| format!("fetch {}", self.repo))?;
+            .with_context(|| format!("fetch {}", self.repo.name))?;
         let begun = std::time::Instant::now();
         if bytes > 0 {
-            progress.begin(&format!("fetch {}", self.repo), megabytes(bytes), "MB");
+            progress.begin(&format!("fetch {}", self.repo.name), megabytes(bytes), "MB");
         }
         let mut before = 0;
         for (file, download) in files.into_iter().zip(&downloads) {
@@ -231,7 +264,7 @@ impl Snapshot {
 
     /// How to fetch `file`; asks the hub for its size and digest if they were not listed.
     fn download<'a>(&self, client: &Client, file: &File, progress: &'a dyn Progress) -> Result<Download<'a>> {
-        let path = format!("{}/resolve/{}/{}", self.repo, self.commit, escaped(&file.name));
+        let path = self.repo.file(&self.commit, &file.name);
         let (mut content, mut size) = (file.content.clone(), file.size);
         if content.is_none() || size.is_none() {
             let head = client.head(&path, progress).map_err(|e| self.explained(e.into(), &file.name))?;
@@ -276,7 +309,8 @@ impl Snapshot {
 
     /// What the hub lists of the file at `path`.
     fn listed(&self, path: &Path) -> Option<&File> {
-        self.files.iter().find(|file| path.file_name().is_some_and(|name| *name == *file.name))
+        let inside = path.strip_prefix(self.dir()).ok()?;
+        self.files.iter().find(|file| inside == Path::new(&file.name))
     }
 
     fn is_here(&self, file: &File) -> bool {
@@ -288,10 +322,4 @@ impl Snapshot {
 /// Megabytes, counted from one.
 fn megabytes(bytes: u64) -> usize {
     bytes.div_ceil(1_000_000) as usize
-}
-
-/// `text` as one part of a URL's path.
-fn escaped(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::published::{self, GEMMA, GEMMA_COSINES, LLAMA, LLAMA_COSINES};
-use super::{Group, Places, Tables, VectorSet, cluster, distinct, groups};
+use super::{Group, Headline, Places, Tables, VectorSet, cluster, distinct, groups};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
@@ -57,20 +57,72 @@ pub fn run(_: &Cosine, set: &VectorSet) -> Result<Tables> {
 pub fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "cosine")? {
-        let emotions = distinct(group.table.str("emotion_a")?, &group.rows);
-        let all = group.table.f64("cosine")?;
-        let cosines: Vec<f64> = group.rows.iter().map(|&row| all[row]).collect();
-        ensure!(
-            cosines.len() == emotions.len().pow(2),
-            "the cosine table of layer {} of {} on {} is not square",
-            group.layer,
-            group.model,
-            group.stories
-        );
+        let (emotions, cosines) = square(&group)?;
         figures.push(heatmap(name, &group, &emotions, &cosines));
         figures.extend(pairs(params, name, &group, &emotions, &cosines));
     }
     Ok(figures)
+}
+
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "Separation: how far an emotion is from the one most like it, on average: the mean over \
+    emotions e of 1 - max over other emotions f of cos(e, f). 0: every emotion has a twin; 1: the nearest other one is \
+    unrelated. The mean over all pairs would say little: vectors that are centred on their mean cannot all be alike. \
+    Then the cosines of single pairs.";
+
+/// The separation of the emotions, and the cosine of each pair of the report.
+pub fn headlines(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, "cosine")? {
+        let (emotions, cosines) = square(&group)?;
+        headlines.extend(separation(&cosines, emotions.len()).map(|x| group.headline("separation", x, 3)));
+        let at = |emotion: &str| emotions.iter().position(|e| *e == emotion);
+        for (a, b) in shown_pairs(params) {
+            let (Some(i), Some(j)) = (at(a), at(b)) else { continue };
+            let known =
+                PUBLISHED.iter().filter_map(|(label, list)| Some((*label, published::cosine(list, a, b)?)));
+            let cosine = cosines[i * emotions.len() + j];
+            headlines.push(group.headline(format!("{a} / {b}"), cosine, 3).beside(known.collect()));
+        }
+    }
+    Ok(headlines)
+}
+
+/// The mean over `n` emotions e of `1 - max over f != e of cos(e, f)`; `None` of a single one. `cosines`: `[n, n]`.
+fn separation(cosines: &[f64], n: usize) -> Option<f64> {
+    let nearest =
+        |e: usize| (0..n).filter(|&f| f != e).map(|f| cosines[e * n + f]).fold(f64::NEG_INFINITY, f64::max);
+    (n > 1).then(|| (0..n).map(|e| 1.0 - nearest(e)).sum::<f64>() / n as f64)
+}
+
+/// The emotions of a group and their cosines, `[emotion, emotion]`.
+fn square<'a>(group: &'a Group) -> Result<(Vec<&'a str>, Vec<f64>)> {
+    let emotions = distinct(group.table.str("emotion_a")?, &group.rows);
+    let all = group.table.f64("cosine")?;
+    let cosines: Vec<f64> = group.rows.iter().map(|&row| all[row]).collect();
+    ensure!(
+        cosines.len() == emotions.len().pow(2),
+        "the cosine table of layer {} of {} on {} is not square",
+        group.layer,
+        group.model,
+        group.stories
+    );
+    Ok((emotions, cosines))
+}
+
+/// Cosines that others published, by where.
+const PUBLISHED: [(&str, &[(&str, &str, f64)]); 2] = [(LLAMA, &LLAMA_COSINES), (GEMMA, &GEMMA_COSINES)];
+
+/// The pairs that the experiment names, then those for which there are published values.
+fn shown_pairs(params: &Cosine) -> Vec<(&str, &str)> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    let named = params.pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()));
+    for (a, b) in named.chain(PUBLISHED.iter().flat_map(|(_, list)| list.iter().map(|(a, b, _)| (*a, *b)))) {
+        if !pairs.contains(&(a, b)) && !pairs.contains(&(b, a)) {
+            pairs.push((a, b));
+        }
+    }
+    pairs
 }
 
 fn heatmap(name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Figure {
@@ -97,27 +149,19 @@ fn heatmap(name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Fig
     )
 }
 
-/// The pairs that the experiment names, then those for which there are published values; `None` if there are none.
+/// A table of single pairs; `None` if none of their emotions is here.
 fn pairs(params: &Cosine, name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Option<Figure> {
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
-    let named = params.pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()));
-    for (a, b) in named.chain(LLAMA_COSINES.iter().chain(&GEMMA_COSINES).map(|(a, b, _)| (*a, *b))) {
-        if !pairs.contains(&(a, b)) && !pairs.contains(&(b, a)) {
-            pairs.push((a, b));
-        }
-    }
-    let published = [(LLAMA, &LLAMA_COSINES[..]), (GEMMA, &GEMMA_COSINES[..])];
     let at = |emotion: &str| emotions.iter().position(|e| *e == emotion);
     let mut rows = Vec::new();
-    for (a, b) in pairs {
+    for (a, b) in shown_pairs(params) {
         let (Some(i), Some(j)) = (at(a), at(b)) else { continue };
         let number = |value: Option<f64>| value.map_or(Cell::Empty, |value| Cell::Number(value, 3));
         let mut row = vec![Cell::Text(format!("{a} / {b}")), number(Some(cosines[i * emotions.len() + j]))];
-        row.extend(published.iter().map(|(_, list)| number(published::cosine(list, a, b))));
+        row.extend(PUBLISHED.iter().map(|(_, list)| number(published::cosine(list, a, b))));
         rows.push(row);
     }
     let columns = ["pair", "cosine"].map(String::from).into_iter();
-    let columns = columns.chain(published.iter().map(|(label, _)| format!("{label}: published")));
+    let columns = columns.chain(PUBLISHED.iter().map(|(label, _)| format!("{label}: published")));
     (!rows.is_empty()).then(|| {
         group.figure(
             format!("{name}-pairs"),
@@ -144,6 +188,23 @@ mod tests {
         assert_eq!(tables[0].1.str("emotion_b").unwrap()[..4], ["a", "b", "c", "a"]);
         let zero = super::super::tests::set(&["a", "b"], &[&[1.0], &[0.0]]);
         assert!(run(&Cosine { pairs: vec![] }, &zero).unwrap_err().to_string().contains("`b`"));
+    }
+
+    #[test]
+    fn headlines_by_hand() {
+        // happy to joyful 0.6, joyful to sad 0.8, happy to sad 0: nearest 0.6, 0.8, 0.8.
+        let set = set(&["happy", "sad", "joyful"], &[&[1.0, 0.0], &[0.0, 2.0], &[0.6, 0.8]]);
+        let params = Cosine { pairs: vec![("sad".into(), "joyful".into()), ("sad".into(), "nobody".into())] };
+        let headlines = headlines(&params, &run(&params, &set).unwrap()).unwrap();
+        let names: Vec<_> = headlines.iter().map(|h| h.name.as_str()).collect();
+        assert_eq!(names, ["separation", "sad / joyful", "happy / joyful", "happy / sad"]);
+        let wanted = [(0.4 + 0.2 + 0.2) / 3.0, 0.8, 0.6, 0.0];
+        for (headline, want) in headlines.iter().zip(wanted) {
+            assert!((headline.value - want).abs() < 1e-12, "{headline:?}");
+        }
+        assert_eq!(headlines[1].published, []);
+        assert_eq!(headlines[2].published, [(LLAMA, 0.923)]);
+        assert_eq!(separation(&[1.0], 1), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The tokens that an emotion vector promotes and suppresses.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Group, Places, Progress, Tables, VectorSet, distinct, groups};
+use super::{Group, Headline, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::LanguageModel;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
@@ -13,7 +13,7 @@ use crate::store::table::{Column, Table};
 pub use crate::lm::LensNorm;
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// `[analysis.<name>.logit_lens]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,7 +27,11 @@ const PROMOTED: &str = "promoted";
 const SUPPRESSED: &str = "suppressed";
 
 /// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest
-/// values of the vector under the unembedding. Ties go to the smaller token id.
+/// values of the vector under the unembedding. And `own_word`: for each layer and emotion where the first token of its
+/// word stands among all tokens of the vocabulary, the largest value first, and how many tokens the word has. Ties go
+/// to the smaller token id.
+///
+/// A word's tokens are those into which the tokenizer splits `" " + word` after another word.
 pub fn run(
     params: &LogitLens,
     set: &VectorSet,
@@ -37,6 +41,7 @@ pub fn run(
     let mut places = Places::default();
     let (mut emotions, mut sides, mut ranks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ids, mut tokens, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let mut own = OwnWords::default();
     let total = set.layers.iter().map(|l| l.emotions.len()).sum();
     let mut done = 0;
     for layer in &set.layers {
@@ -45,6 +50,7 @@ pub fn run(
             for (emotion, logits) in names.iter().zip(lens(model, vectors, layer.d_model, params.norm)?) {
                 let finite = logits.iter().all(|x| x.is_finite());
                 ensure!(finite, "the logit lens of `{emotion}` at layer {} is NaN or infinite", layer.layer);
+                own.push(set, layer.layer, emotion, model, &logits)?;
                 for (side, sign) in [(PROMOTED, 1.0), (SUPPRESSED, -1.0)] {
                     for (rank, id) in extremes(&logits, params.top, sign).into_iter().enumerate() {
                         places.push(set, layer.layer);
@@ -69,7 +75,68 @@ pub fn run(
         ("token", Column::Str(tokens)),
         ("value", Column::F64(values)),
     ];
-    Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns))])
+    Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns)), (OWN_WORD.into(), own.finish())])
+}
+
+const OWN_WORD: &str = "own_word";
+
+/// Any word: what stands before the emotion's when that is split into tokens.
+const BEFORE: &str = "feels";
+
+/// The columns of the table `own_word`.
+#[derive(Default)]
+struct OwnWords {
+    places: Places,
+    emotion: Vec<String>,
+    token_id: Vec<i32>,
+    token: Vec<String>,
+    n_tokens: Vec<i32>,
+    rank: Vec<i32>,
+    value: Vec<f64>,
+}
+
+impl OwnWords {
+    fn push(
+        &mut self,
+        set: &VectorSet,
+        layer: usize,
+        emotion: &str,
+        model: &LanguageModel,
+        logits: &[f32],
+    ) -> Result<()> {
+        let (_, ids) = model
+            .encode_continuation(BEFORE, emotion)
+            .with_context(|| format!("the tokens of the word `{emotion}`"))?;
+        let first = usize::try_from(ids[0]).ok().filter(|&id| id < logits.len());
+        let id =
+            first.with_context(|| format!("the first token of `{emotion}` is not in the unembedding"))?;
+        self.places.push(set, layer);
+        self.emotion.push(emotion.to_string());
+        self.token_id.push(id as i32);
+        self.token.push(model.token(id as u32));
+        self.n_tokens.push(ids.len() as i32);
+        self.rank.push(rank(logits, id) as i32);
+        self.value.push(f64::from(logits[id]));
+        Ok(())
+    }
+
+    fn finish(self) -> Table {
+        let columns = vec![
+            ("emotion", Column::Str(self.emotion)),
+            ("token_id", Column::I32(self.token_id)),
+            ("token", Column::Str(self.token)),
+            ("n_tokens", Column::I32(self.n_tokens)),
+            ("rank", Column::I32(self.rank)),
+            ("value", Column::F64(self.value)),
+        ];
+        self.places.table("own_word/1", columns)
+    }
+}
+
+/// The place of `values[id]` among all values, from 1, the largest first, ties to the smaller index.
+fn rank(values: &[f32], id: usize) -> usize {
+    let before = |(at, value): (usize, &f32)| *value > values[id] || (*value == values[id] && at < id);
+    1 + values.iter().enumerate().filter(|&entry| before(entry)).count()
 }
 
 /// Vectors read through the unembedding at a time: it is converted to fp32 anew for each such group.
@@ -96,14 +163,38 @@ fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
     order
 }
 
-/// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
-pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-    groups(tables, "logit_lens")?.iter().map(|group| figure(name, group)).collect()
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
+    how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
+    word is among the first ten.";
+
+/// The rank of emotions' own words: the median, and the share in the first ten.
+pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, OWN_WORD)? {
+        let mut ranks: Vec<f64> = own_ranks(&group)?.into_iter().map(|(_, rank)| rank).collect();
+        ranks.sort_by(f64::total_cmp);
+        let n = ranks.len();
+        let median = (ranks[(n - 1) / 2] + ranks[n / 2]) / 2.0;
+        let share = ranks.iter().filter(|&&rank| rank <= 10.0).count() as f64 / n as f64;
+        headlines.push(group.headline("own word: median rank", median, 1));
+        headlines.push(group.headline("own word in the top 10, % of emotions", 100.0 * share, 0));
+    }
+    Ok(headlines)
 }
 
-fn figure(name: &str, group: &Group) -> Result<Figure> {
+/// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
+pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let own = groups(tables, OWN_WORD)?;
+    let groups = groups(tables, "logit_lens")?;
+    let figure = |group: &Group| figure(name, group, own.iter().find(|own| own.place() == group.place()));
+    groups.iter().map(figure).collect()
+}
+
+fn figure(name: &str, group: &Group, own: Option<&Group>) -> Result<Figure> {
     let (all, sides, tokens) =
         (group.table.str("emotion")?, group.table.str("side")?, group.table.str("token")?);
+    let ranks = own.map_or(Ok(Vec::new()), own_ranks)?;
     let emotions = distinct(all, &group.rows);
     let mut found = 0;
     let mut rows = Vec::new();
@@ -113,27 +204,37 @@ fn figure(name: &str, group: &Group) -> Result<Figure> {
             rows.map(|&row| tokens[row].as_str()).collect()
         };
         let promoted = of(PROMOTED);
-        let own = promoted.iter().position(|token| is_own(token, emotion));
-        found += usize::from(own.is_some());
+        let at = promoted.iter().position(|token| is_own(token, emotion));
+        found += usize::from(at.is_some());
+        let rank = ranks.iter().find(|(name, _)| name == emotion).map(|(_, rank)| *rank);
         rows.push(vec![
             Cell::Text(emotion.to_string()),
             Cell::Text(joined(&promoted)),
             Cell::Text(joined(&of(SUPPRESSED))),
-            own.map_or(Cell::Empty, |at| Cell::Number(at as f64 + 1.0, 0)),
+            at.map_or(Cell::Empty, |at| Cell::Number(at as f64 + 1.0, 0)),
+            rank.map_or(Cell::Empty, |rank| Cell::Number(rank, 0)),
         ]);
     }
-    let columns = ["emotion", "promoted", "suppressed", "own word at"].map(String::from).to_vec();
+    let columns = ["emotion", "promoted", "suppressed", "own word at", "its first token at"];
     Ok(group.figure(
         name.to_string(),
         "Promoted and suppressed tokens".into(),
         format!(
             "The tokens whose logits each emotion vector raises and lowers most, read through the unembedding; and the \
              rank of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} \
-             emotions have one among those shown.",
+             emotions have one among those shown. The last column is the rank in the whole vocabulary of the token with \
+             which the word itself begins.",
             emotions.len()
         ),
-        Body::Table(TableFigure { columns, rows }),
+        Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows }),
     ))
+}
+
+/// Each emotion of a group of the table `own_word` with the rank of its word.
+fn own_ranks<'a>(group: &Group<'a>) -> Result<Vec<(&'a str, f64)>> {
+    let table: &'a Table = group.table;
+    let (emotions, ranks) = (table.str("emotion")?, table.i32("rank")?);
+    Ok(group.rows.iter().map(|&row| (emotions[row].as_str(), f64::from(ranks[row]))).collect())
 }
 
 /// Tokens as one cell; space around them, which tokenizers write in several ways, is dropped.
@@ -168,6 +269,29 @@ mod tests {
     }
 
     #[test]
+    fn ranks_agree_with_the_order_of_extremes() {
+        let values = [0.5, 2.0, -1.0, 2.0, 0.0];
+        assert_eq!([0, 1, 2, 3, 4].map(|id| rank(&values, id)), [3, 1, 5, 2, 4]);
+    }
+
+    #[test]
+    fn headlines_by_hand() {
+        let check = |ranks: &[i32], median: f64, share: f64| {
+            let set = set(&["a"], &[&[1.0]]);
+            let mut places = Places::default();
+            ranks.iter().for_each(|_| places.push(&set, 3));
+            let emotions = (0..ranks.len()).map(|i| i.to_string()).collect();
+            let columns = vec![("emotion", Column::Str(emotions)), ("rank", Column::I32(ranks.to_vec()))];
+            let tables = [(OWN_WORD.to_string(), places.table("own_word/1", columns))];
+            let headlines = headlines(&tables).unwrap();
+            assert_eq!(headlines.iter().map(|h| h.value).collect::<Vec<_>>(), [median, share], "{ranks:?}");
+        };
+        check(&[11, 1, 10, 700], 10.5, 50.0);
+        check(&[900, 3, 40, 7, 8], 8.0, 60.0);
+        check(&[5], 5.0, 100.0);
+    }
+
+    #[test]
     fn own_words_are_found_in_any_spelling_of_a_token() {
         let check =
             |token: &str, emotion: &str, own: bool| assert_eq!(is_own(token, emotion), own, "{token}");
@@ -189,12 +313,22 @@ mod tests {
             ("side", strings([PROMOTED, PROMOTED, SUPPRESSED, PROMOTED])),
             ("token", strings([" tears", " sad", "\u{120}joy", " sea"])),
         ];
-        let tables = [("logit_lens".to_string(), places.table("logit_lens/1", columns))];
+        let mut own = Places::default();
+        own.push(&set, 3);
+        let own_columns =
+            vec![("emotion", Column::Str(vec!["calm".into()])), ("rank", Column::I32(vec![77]))];
+        let tables = [
+            ("logit_lens".to_string(), places.table("logit_lens/1", columns)),
+            (OWN_WORD.to_string(), own.table("own_word/1", own_columns)),
+        ];
         let figures = figures(&LogitLens { top: 2, norm: LensNorm::None }, "words", &tables).unwrap();
         let Body::Table(table) = &figures[0].body else { panic!() };
         let text = |t: &str| Cell::Text(t.into());
-        assert_eq!(table.rows[0], [text("sad"), text("tears, sad"), text("joy"), Cell::Number(2.0, 0)]);
-        assert_eq!(table.rows[1], [text("calm"), text("sea"), text(""), Cell::Empty]);
+        assert_eq!(
+            table.rows[0],
+            [text("sad"), text("tears, sad"), text("joy"), Cell::Number(2.0, 0), Cell::Empty]
+        );
+        assert_eq!(table.rows[1], [text("calm"), text("sea"), text(""), Cell::Empty, Cell::Number(77.0, 0)]);
         assert!(figures[0].caption.contains("1 of 2 emotions"));
     }
 }

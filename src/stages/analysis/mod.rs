@@ -2,8 +2,10 @@
 
 mod cluster;
 pub mod cosine;
+mod headline;
 pub mod logit_lens;
 pub mod pca;
+mod pca_panels;
 mod published;
 pub mod steering;
 mod steering_figures;
@@ -11,6 +13,8 @@ mod words;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+
+pub use headline::Headline;
 
 use crate::lm::LanguageModel;
 use crate::report::figure::{Body, Figure};
@@ -129,6 +133,34 @@ impl Analysis {
             Analysis::Steering(params) => steering_figures::figures(params, name, tables),
         }
     }
+
+    /// The numbers that say in short what it found on each set of vectors, at each layer.
+    pub fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        match self {
+            Analysis::Pca(_) => pca::headlines(tables),
+            Analysis::Cosine(params) => cosine::headlines(params, tables),
+            Analysis::LogitLens(_) => logit_lens::headlines(tables),
+            Analysis::Steering(_) => steering_figures::headlines(tables),
+        }
+    }
+
+    /// What its headline numbers mean, and how they are computed.
+    pub fn reading(&self) -> &'static str {
+        match self {
+            Analysis::Pca(_) => pca::READING,
+            Analysis::Cosine(_) => cosine::READING,
+            Analysis::LogitLens(_) => logit_lens::READING,
+            Analysis::Steering(_) => steering_figures::READING,
+        }
+    }
+
+    /// Figures that show several sets of vectors side by side, from tables that hold one layer of each.
+    pub fn side_by_side(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        match self {
+            Analysis::Pca(_) => Ok(pca_panels::figure(name, tables)?.into_iter().collect()),
+            Analysis::Cosine(_) | Analysis::LogitLens(_) | Analysis::Steering(_) => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The emotion vectors of one model and one source of stories.
@@ -242,6 +274,11 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
+    /// What tells it from other groups of tables of the same kind.
+    fn place(&self) -> (&str, &str, &str, usize) {
+        (self.model, self.stories, self.variant, self.layer)
+    }
+
     /// The axes of the variant and their values.
     fn axes(&self) -> Vec<(String, String)> {
         let axes = self.variant.split(", ").filter_map(|axis| axis.split_once('='));
@@ -272,11 +309,8 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
         let variants = table.str("variant").ok();
         for row in 0..table.rows() {
             let variant = variants.map_or("", |variants| variants[row].as_str());
-            let here = |g: &Group| {
-                let place = (g.model, g.stories, g.variant, g.layer as i32);
-                std::ptr::eq(g.table, table)
-                    && place == (model[row].as_str(), stories[row].as_str(), variant, layer[row])
-            };
+            let place = (model[row].as_str(), stories[row].as_str(), variant, layer[row] as usize);
+            let here = |g: &Group| std::ptr::eq(g.table, table) && g.place() == place;
             match groups.last_mut().filter(|g| here(g)) {
                 Some(group) => group.rows.push(row),
                 None => match groups.iter_mut().find(|g| here(g)) {

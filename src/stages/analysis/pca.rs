@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::published::EXPLAINED_VARIANCE;
-use super::{Group, Places, Tables, VectorSet, groups};
+use super::{Group, Headline, Places, Tables, VectorSet, groups};
 use crate::report::figure::{Body, Cell, Figure, Lines, Point, Scatter, Series, TableFigure};
 use crate::stages::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
@@ -72,7 +72,7 @@ pub fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
 const NORM_CHECK: &str = "|r(PC1, norm)|";
 
 /// Pearson's correlation; 0 where one side does not vary.
-fn correlation(x: &[f64], y: &[f64]) -> f64 {
+pub(super) fn correlation(x: &[f64], y: &[f64]) -> f64 {
     let centred = |v: &[f64]| {
         let mean = v.iter().sum::<f64>() / v.len() as f64;
         v.iter().map(|x| x - mean).collect::<Vec<_>>()
@@ -90,10 +90,8 @@ pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Fi
     let mut figures = Vec::new();
     let mut curves: Vec<Figure> = Vec::new();
     for variance in groups(tables, "pca_variance")? {
-        let same =
-            |g: &&Group| (g.model, g.stories, g.layer) == (variance.model, variance.stories, variance.layer);
-        let all = variance.table.f64("explained_variance_ratio")?;
-        let ratios: Vec<f64> = variance.rows.iter().map(|&row| all[row]).collect();
+        let same = |g: &&Group| g.place() == variance.place();
+        let ratios = ratios(&variance)?;
         let check = match checks.iter().find(same) {
             Some(group) => group.table.f64("value")?[group.rows[0]],
             None => continue,
@@ -110,14 +108,45 @@ pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Fi
     Ok(figures.into_iter().chain(curves).collect())
 }
 
-fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figure> {
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
+    explain, and |r(PC1, norm)|: near 1, the first component would be no more than the vectors' length.";
+
+/// The shares of the first two components, and the norm check.
+pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, "pca_variance")? {
+        for (at, ratio) in ratios(&group)?.into_iter().take(2).enumerate() {
+            let published = EXPLAINED_VARIANCE.iter().map(|(label, list)| (*label, list[at]));
+            let name = format!("PC{}, % of variance", at + 1);
+            headlines.push(group.headline(name, 100.0 * ratio, 1).beside(published.collect()));
+        }
+    }
+    for group in groups(tables, "pca_checks")? {
+        headlines.push(group.headline(NORM_CHECK, group.table.f64("value")?[group.rows[0]], 2));
+    }
+    Ok(headlines)
+}
+
+/// The explained variance ratios of a group of the table `pca_variance`.
+pub(super) fn ratios(group: &Group) -> Result<Vec<f64>> {
+    let all = group.table.f64("explained_variance_ratio")?;
+    Ok(group.rows.iter().map(|&row| all[row]).collect())
+}
+
+/// The emotions of a group of the table `pca` in the plane of the first two components.
+pub(super) fn plane(group: &Group) -> Result<Vec<Point>> {
     let (emotions, components) = (group.table.str("emotion")?, group.table.i32("component")?);
     let scores = group.table.f64("score")?;
     let of = |component: i32| {
         let rows = group.rows.iter().filter(move |&&row| components[row] == component);
         rows.map(|&row| (emotions[row].clone(), scores[row]))
     };
-    let points = of(1).zip(of(2)).map(|((label, x), (_, y))| Point { label, x, y }).collect();
+    Ok(of(1).zip(of(2)).map(|((label, x), (_, y))| Point { label, x, y }).collect())
+}
+
+fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figure> {
+    let points = plane(group)?;
     let axis =
         |component: usize| format!("PC{component} ({:.1} % of variance)", 100.0 * ratios[component - 1]);
     Ok(group.figure(
@@ -134,7 +163,8 @@ fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figu
 
 fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
     let percent = |ratio: f64| Cell::Number(100.0 * ratio, 1);
-    let published = |list: &[f64; 2], at: usize| list.get(at).map_or(Cell::Empty, |&ratio| percent(ratio));
+    let published =
+        |list: &[f64; 2], at: usize| list.get(at).map_or(Cell::Empty, |&share| Cell::Number(share, 1));
     let mut sum = 0.0;
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     for (at, &ratio) in ratios.iter().enumerate() {
@@ -223,6 +253,22 @@ mod tests {
         let tables = run(&Pca { components: 2 }, &set).unwrap();
         assert!((tables[2].1.f64("value").unwrap()[0] - 1.0).abs() < 1e-12);
         assert_eq!(tables[1].1.rows(), 1);
+    }
+
+    #[test]
+    fn headlines_by_hand() {
+        // As above: ratios 0.9 and 0.1.
+        let mut set = set(&["a", "b", "c", "d"], &[&[4.0, 1.0], &[-2.0, 1.0], &[1.0, 2.0], &[1.0, 0.0]]);
+        set.model = "x".into();
+        let tables = run(&Pca { components: 5 }, &set).unwrap();
+        let headlines = headlines(&tables).unwrap();
+        assert_eq!(
+            headlines.iter().map(|h| (h.name.as_str(), h.value.round(), h.decimals)).collect::<Vec<_>>(),
+            [("PC1, % of variance", 90.0, 1), ("PC2, % of variance", 10.0, 1), (NORM_CHECK, 1.0, 2)]
+        );
+        assert_eq!((headlines[0].model.as_str(), headlines[0].stories.as_str()), ("x", "s"));
+        let published: Vec<f64> = headlines[1].published.iter().map(|(_, value)| *value).collect();
+        assert_eq!(published, [15.0, 12.7, 18.3]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The figures of steering: each emotion on its own word beside random directions, and every one on every other.
+//! The figures and headline numbers of steering: each emotion on its own word beside random directions, and every one on every other.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
 
 use super::steering::{RANDOM, Steering};
-use super::{Group, groups, published};
+use super::{Group, Headline, groups, published};
 use crate::report::figure::{Bar, Bars, Body, Figure, Heatmap, Lines, Series};
 use crate::store::table::Table;
 
@@ -76,6 +76,22 @@ impl Cells {
         self.random.iter().filter_map(|random| self.delta(strength, random, measured)).collect()
     }
 
+    /// What each emotion's vector does to its own word.
+    fn own(&self, strength: f64) -> Vec<f64> {
+        self.emotions.iter().filter_map(|emotion| self.delta(strength, emotion, emotion)).collect()
+    }
+
+    /// The mean of [`Cells::own`] over emotions.
+    fn own_mean(&self, strength: f64) -> Option<f64> {
+        mean(&self.own(strength))
+    }
+
+    /// The mean over emotions and random directions of what these do to an emotion's word.
+    fn null_mean(&self, strength: f64) -> Option<f64> {
+        let all = self.emotions.iter().flat_map(|emotion| self.null(strength, emotion));
+        mean(&all.collect::<Vec<_>>())
+    }
+
     /// "strength 1 (vector), mean over 2 prompts".
     fn setting(&self, strength: f64) -> String {
         let prompts = if self.n_prompts > 1 {
@@ -85,6 +101,11 @@ impl Cells {
         };
         format!("strength {strength} ({}){prompts}", self.unit.replace('_', " "))
     }
+}
+
+/// `None` of no values.
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// The unit of every delta.
@@ -154,17 +175,62 @@ fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> 
     )
 }
 
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the \
+    mean over emotions at each strength (in units of the vector, or of the mean residual norm), beside that of random \
+    directions of equal norm where there are any. At the largest strength also the emotion with the least and the one \
+    with the most, and the share of emotions that raise their own word.";
+
+/// Self-steering and its null at each strength; least, most and the share that rises at the largest one.
+pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, "steering")? {
+        let cells = Cells::read(&group)?;
+        let mut strengths = cells.strengths.clone();
+        strengths.sort_by(f64::total_cmp);
+        for (at, &strength) in strengths.iter().enumerate() {
+            let Some(own) = cells.own_mean(strength) else { continue };
+            let setting = format!("{strength} \u{d7} {}", cells.unit.replace('_', " "));
+            headlines.push(group.headline(format!("own word at {setting}"), own, 2));
+            if let Some(null) = cells.null_mean(strength) {
+                headlines.push(group.headline(format!("random at {setting}"), null, 2));
+            }
+            if at + 1 == strengths.len() {
+                // The published ones are of the vector as it is, added once.
+                let comparable = cells.unit == "vector" && strength == 1.0;
+                headlines.extend(extremes(&group, &cells, strength, comparable));
+            }
+        }
+    }
+    Ok(headlines)
+}
+
+/// The least and the largest effect on an own word, and the share of emotions whose own word rises.
+fn extremes(group: &Group, cells: &Cells, strength: f64, comparable: bool) -> Vec<Headline> {
+    let own = cells.own(strength);
+    let least = own.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = own.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let rising = own.iter().filter(|&&delta| delta > 0.0).count() as f64 / own.len() as f64;
+    let [(_, published_least), (_, published_most)] = published::LLAMA_SELF_STEERING;
+    let published = |value: f64| if comparable { vec![(published::LLAMA, value)] } else { Vec::new() };
+    vec![
+        group.headline("own word: least", least, 2).beside(published(published_least)),
+        group.headline("own word: most", most, 2).beside(published(published_most)),
+        group.headline("own word rises, % of emotions", 100.0 * rising, 0).beside(published(100.0)),
+    ]
+}
+
 /// The mean over emotions of self-steering and of its null, over strengths.
 fn dose(name: String, group: &Group, cells: &Cells) -> Figure {
-    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
-    let own = |s: f64| mean(cells.emotions.iter().filter_map(|e| cells.delta(s, e, e)).collect());
-    let null = |s: f64| mean(cells.emotions.iter().flat_map(|e| cells.null(s, e)).collect());
     let mut strengths = cells.strengths.clone();
     strengths.sort_by(f64::total_cmp);
-    let points = |of: &dyn Fn(f64) -> f64| strengths.iter().map(|&s| (s, of(s))).collect();
-    let mut series = vec![Series { name: "own vector".into(), points: points(&own) }];
+    let points = |of: &dyn Fn(f64) -> Option<f64>| -> Vec<(f64, f64)> {
+        strengths.iter().filter_map(|&s| Some((s, of(s)?))).collect()
+    };
+    let mut series = vec![Series { name: "own vector".into(), points: points(&|s| cells.own_mean(s)) }];
     if !cells.random.is_empty() {
-        series.push(Series { name: "random directions".into(), points: points(&null) });
+        let points = points(&|s| cells.null_mean(s));
+        series.push(Series { name: "random directions".into(), points });
     }
     group.figure(
         name,
@@ -246,6 +312,35 @@ mod tests {
         assert!(figures[0].caption.contains("1 of 2 emotions lie above"), "{}", figures[0].caption);
         let Body::Heatmap(map) = &figures[1].body else { panic!() };
         assert_eq!(map.values, [1.5, -1.0, 0.5, 0.1]);
+    }
+
+    #[test]
+    fn headlines_by_hand() {
+        let tables = table(&[
+            ("p", 1.0, "a", "a", 2.0),
+            ("q", 1.0, "a", "a", 1.0),
+            ("p", 1.0, "b", "b", -0.5),
+            ("p", 1.0, "a", "b", 9.0),
+            ("p", 1.0, "random-1", "a", 0.25),
+            ("p", 1.0, "random-1", "b", -0.75),
+            ("p", 0.5, "a", "a", 0.5),
+            ("p", 0.5, "b", "b", 1.5),
+        ]);
+        let headlines = headlines(&tables).unwrap();
+        let got: Vec<_> = headlines.iter().map(|h| (h.name.as_str(), h.value)).collect();
+        let wanted = [
+            ("own word at 0.5 \u{d7} vector", 1.0),
+            ("own word at 1 \u{d7} vector", 0.5),
+            ("random at 1 \u{d7} vector", -0.25),
+            ("own word: least", -0.5),
+            ("own word: most", 1.5),
+            ("own word rises, % of emotions", 50.0),
+        ];
+        assert_eq!(got, wanted);
+        assert_eq!(headlines[3].published, [(published::LLAMA, 1.2)]);
+        // At another strength than the published one there is nothing to compare with.
+        let other = super::headlines(&table(&[("p", 2.0, "a", "a", 2.0)])).unwrap();
+        assert!(other.iter().all(|h| h.published.is_empty()));
     }
 
     #[test]

@@ -2,8 +2,13 @@
 
 pub mod file;
 pub mod generate;
+pub mod likeness;
 pub mod naming;
+pub mod quality;
+pub mod refusal;
+pub mod splitting;
 pub mod template;
+pub mod writing;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -29,11 +34,29 @@ pub struct Generate {
     pub top_p: f64,
     /// 0: no bound.
     pub top_k: usize,
-    /// With `{emotion}` and `{topic}`.
+    /// With `{emotion}` and `{topic}`; also `{person}` and `{count}`.
     pub prompt: String,
     /// Empty: no system message.
     pub system: String,
+    /// `None`: one story a reply.
+    pub several: Option<Several>,
     pub reject: Reject,
+}
+
+impl Generate {
+    /// How many stories a reply holds at most.
+    pub fn per_reply(&self) -> usize {
+        self.several.as_ref().map_or(1, |several| several.per_reply)
+    }
+}
+
+/// Several stories in one reply.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Several {
+    /// At least two.
+    pub per_reply: usize,
+    /// The line that stands between two of them.
+    pub separator: String,
 }
 
 /// Which written stories are thrown away and written again.
@@ -45,6 +68,12 @@ pub struct Reject {
     pub min_tokens: usize,
     /// How often one story may be tried; the last try is kept only if it passes.
     pub attempts: usize,
+    /// Texts that decline to tell a story.
+    pub refusals: bool,
+    /// Those of at least this [likeness](likeness::Shingles::jaccard) to an earlier accepted one of the same shard;
+    /// `None`: not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_duplicate: Option<f64>,
 }
 
 /// Which columns of a file hold what.

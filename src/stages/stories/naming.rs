@@ -20,21 +20,42 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// Roots that no ending leads to.
-const IRREGULAR: [(&str, &str); 14] = [
+const IRREGULAR: [(&str, &str); 35] = [
     ("angry", "anger"),
     ("ashamed", "shame"),
     ("awestruck", "awe"),
     ("brokenhearted", "heartbreak"),
+    ("compassionate", "compassion"),
+    ("contemptuous", "contempt"),
     ("disdainful", "disdain"),
+    ("ecstatic", "ecstasy"),
+    ("elated", "elation"),
+    ("empathetic", "empathy"),
+    ("enthusiastic", "enthusiasm"),
     ("grateful", "gratitude"),
+    ("hateful", "hatred"),
     ("heartbroken", "heartbreak"),
     ("horrified", "horror"),
+    ("hysterical", "hysteria"),
+    ("indignant", "indignation"),
+    ("jubilant", "jubilation"),
+    ("miserable", "misery"),
+    ("obstinate", "obstinacy"),
+    ("optimistic", "optimism"),
     ("panicked", "panic"),
+    ("paranoid", "paranoia"),
     ("proud", "pride"),
     ("regretful", "regret"),
     ("relieved", "relief"),
+    ("resentful", "resentment"),
+    ("safe", "safety"),
+    ("skeptical", "skeptic"),
+    ("skeptical", "skepticism"),
+    ("sympathetic", "sympathy"),
     ("terrified", "terror"),
+    ("triumphant", "triumph"),
     ("vengeful", "vengeance"),
+    ("vulnerable", "vulnerability"),
 ];
 
 /// The words that count as one word: those that start with a prefix, and those listed whole.
@@ -54,6 +75,7 @@ impl Forms {
     /// | -ed, -ing | surprised, loving | the stem as a prefix from five letters on (surpris-), else with -e -es -ed -er -ing and as a word: love, lover |
     /// | -ful | joyful | joy, joys, joyous |
     /// | -ous | furious | furi-, fury |
+    /// | -ant, -ent | defiant, patient | defianc-, patienc- |
     /// | -e, -ic | desperate, euphoric | the stem as a prefix from four letters on: desperation, euphoria |
     fn of(word: &str) -> Forms {
         let mut forms = Forms { prefixes: Vec::new(), whole: vec![word.to_string()] };
@@ -85,6 +107,8 @@ impl Forms {
             if let Some(stem) = stem.strip_suffix('i') {
                 forms.whole.push(format!("{stem}y"));
             }
+        } else if let Some(stem) = word.strip_suffix('t').filter(|s| s.ends_with("an") || s.ends_with("en")) {
+            forms.prefixes.push(format!("{stem}c"));
         } else if let Some(stem) = word.strip_suffix('e').or_else(|| word.strip_suffix("ic"))
             && length(stem) >= 4
         {
@@ -125,7 +149,7 @@ mod tests {
     #[test]
     fn words_of_the_same_stem_name_an_emotion_and_others_do_not() {
         #[rustfmt::skip]
-        let cases: [(&str, &[&str], &[&str]); 22] = [
+        let cases: [(&str, &[&str], &[&str]); 27] = [
             ("happy", &["happy", "Happily", "happiness", "HAPPIER", "happy-go-lucky"], &["happened", "unhappy", "hap"]),
             ("furious", &["furiously", "fury", "furiousness"], &["fur", "furniture", "further"]),
             ("loving", &["love", "loved", "lovingly", "lover", "lovely"], &["lovage", "glove", "live"]),
@@ -146,6 +170,11 @@ mod tests {
             ("panicked", &["panic", "panicking"], &["pan", "panel"]),
             ("euphoric", &["euphoria"], &["euphemism"]),
             ("proud", &["pride", "proudly"], &["prod"]),
+            ("defiant", &["defiance", "defiantly"], &["define", "defy"]),
+            ("indifferent", &["indifference", "indifferently"], &["different"]),
+            ("miserable", &["misery", "miserably"], &["miser"]),
+            ("safe", &["safely", "safety", "safer"], &["saffron", "safari"]),
+            ("optimistic", &["optimism", "optimist", "optimistically"], &["optimal"]),
             ("on edge", &["I was on edge.", "on edge"], &["the edge", "on the edge", "edge on"]),
             ("self-conscious", &["self-consciously", "self conscious"], &["conscious", "self"]),
         ];

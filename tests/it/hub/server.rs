@@ -12,7 +12,7 @@ use sha1::Digest as _;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A hub with one repository.
+/// A hub with one model repository and one dataset repository, `tests/stories`.
 pub struct Hub {
     pub url: String,
     state: Arc<Mutex<State>>,
@@ -26,6 +26,8 @@ pub struct State {
     pub files: BTreeMap<String, Vec<u8>>,
     /// The commit of `main`.
     pub commit: String,
+    /// The files of the dataset repository, by the commits of its branches.
+    pub data: BTreeMap<&'static str, (String, BTreeMap<String, Vec<u8>>)>,
     /// Only who shows it may read files.
     pub token: Option<String>,
     /// The code of a refusal of everything: `RepoNotFound` or `RevisionNotFound`.
@@ -122,11 +124,11 @@ pub fn git_name(content: &[u8]) -> String {
 }
 
 pub fn is_large(name: &str) -> bool {
-    name.ends_with(".safetensors")
+    name.ends_with(".safetensors") || name.ends_with(".parquet")
 }
 
-fn listing(state: &State) -> String {
-    let siblings = state.files.iter().map(|(name, content)| {
+fn listing(state: &State, commit: &str, files: &BTreeMap<String, Vec<u8>>) -> String {
+    let siblings = files.iter().map(|(name, content)| {
         let (size, git) = (content.len() as u64, git_name(content));
         let size = state.listed_size.filter(|_| name == "model.safetensors").unwrap_or(size);
         let lfs = format!(
@@ -142,7 +144,7 @@ fn listing(state: &State) -> String {
         }
     });
     let siblings: Vec<String> = siblings.collect();
-    format!(r#"{{"id": "tests/tiny", "sha": "{}", "siblings": [{}]}}"#, state.commit, siblings.join(", "))
+    format!(r#"{{"id": "tests/tiny", "sha": "{commit}", "siblings": [{}]}}"#, siblings.join(", "))
 }
 
 /// Reads one request and answers it; the connection ends.
@@ -216,12 +218,22 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
     }
     let revisions = ["main", "refs%2Fpr%2F1", &state.commit];
     if revisions.iter().any(|r| asked.path == format!("/api/models/{name}/revision/{r}?blobs=true")) {
-        return Reply { status: 200, body: listing(state).into_bytes(), ..Reply::default() };
+        let body = listing(state, &state.commit, &state.files).into_bytes();
+        return Reply { status: 200, body, ..Reply::default() };
     }
-    let resolve = format!("/{name}/resolve/{}/", state.commit);
-    let Some((file, content)) =
-        asked.path.strip_prefix(&resolve).and_then(|name| state.files.get_key_value(name))
-    else {
+    for (branch, (commit, files)) in &state.data {
+        let is_asked = |r: &str| asked.path == format!("/api/datasets/tests/stories/revision/{r}?blobs=true");
+        if is_asked(&branch.replace('/', "%2F")) || is_asked(commit) {
+            let body = listing(state, commit, files).into_bytes();
+            return Reply { status: 200, body, ..Reply::default() };
+        }
+    }
+    let path = decoded(&asked.path);
+    let at = |resolve: String, files| find(path.strip_prefix(&resolve)?, files);
+    let model = || at(format!("/{name}/resolve/{}/", state.commit), &state.files);
+    let mut data = state.data.values();
+    let data = || data.find_map(|(c, files)| at(format!("/datasets/tests/stories/resolve/{c}/"), files));
+    let Some((file, content)) = model().or_else(data) else {
         return refuse(404, "EntryNotFound", "Entry not found");
     };
     if state.token.is_some() && token.is_none() {
@@ -232,21 +244,37 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
     }
     if !is_large(file) {
         let headers = format!("etag: \"{}\"\r\n", git_name(content));
-        let swapped = state.swapped == Some(file);
+        let swapped = state.swapped == Some(file.as_str());
         let body = if swapped { vec![b' '; content.len()] } else { content.clone() };
         return Reply { status: 200, headers, body, ..Reply::default() };
     }
     let (digest, size) = (Digest::of(content), content.len());
     let headers = format!(
-        "location: {}/{file}?signature=1\r\nx-linked-etag: \"{digest}\"\r\nx-linked-size: {size}\r\netag: \"other\"\r\n",
+        "location: {}/{digest}?signature=1\r\nx-linked-etag: \"{digest}\"\r\nx-linked-size: {size}\r\netag: \"other\"\r\n",
         state.storage
     );
     Reply { status: 302, headers, body: b"elsewhere".to_vec(), ..Reply::default() }
 }
 
+fn find<'a>(name: &str, files: &'a BTreeMap<String, Vec<u8>>) -> Option<(&'a String, &'a Vec<u8>)> {
+    files.get_key_value(name)
+}
+
+/// `%20` and the like as what they stand for.
+fn decoded(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut text = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        text.push(char::from(u8::from_str_radix(&part[..2], 16).unwrap()));
+        text.push_str(&part[2..]);
+    }
+    text
+}
+
 fn from_storage(state: &mut State, asked: &Asked) -> Reply {
     let name = asked.path.trim_start_matches('/').split('?').next().unwrap_or_default();
-    let Some(mut content) = state.files.get(name).cloned() else {
+    let mut all = state.files.values().chain(state.data.values().flat_map(|(_, files)| files.values()));
+    let Some(mut content) = all.find(|content| Digest::of(content).to_string() == name).cloned() else {
         return Reply { status: 404, ..Reply::default() };
     };
     if let Some(at) = state.damage {

@@ -26,8 +26,19 @@ impl Flip {
     }
 }
 
-/// Keys that need a hub: `tests/it/hub.rs` shows that only the files count, wherever they are from.
-const ON_THE_HUB: [&str; 2] = ["models.<name> repo", "models.<name> revision"];
+/// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
+/// are from, and which stories of them.
+const ON_THE_HUB: [&str; 9] = [
+    "models.<name> repo",
+    "models.<name> revision",
+    "stories.<name>.dataset repo",
+    "stories.<name>.dataset revision",
+    "stories.<name>.dataset files",
+    "stories.<name>.dataset limit_per_emotion",
+    "neutral.dataset repo",
+    "neutral.dataset revision",
+    "neutral.dataset files",
+];
 
 /// Fails where the registry has a key that no flip is about, or a flip a key that the registry has not.
 pub fn every_key_is_told_of() {
@@ -92,7 +103,7 @@ macro_rules! one {
 
 /// Keys that both kinds of written text have.
 macro_rules! writing {
-    ($table:literal, $header:literal, $prompt:literal, $roots:expr) => {
+    ($table:literal, $header:literal, $prompt:literal, $several:literal, $roots:expr) => {
         [
             one!($table, $header, "topics", "[\"a found key\"]", $roots),
             one!($table, $header, "per_topic", "3", $roots),
@@ -102,6 +113,24 @@ macro_rules! writing {
             one!($table, $header, "top_k", "7", $roots),
             one!($table, $header, "prompt", $prompt, $roots),
             one!($table, $header, "system", "\"Write well.\"", $roots),
+            // Several texts in a reply, of which only then a line is the separator.
+            Flip {
+                key: concat!($table, " per_reply"),
+                given: &[($header, "per_topic", Some("3")), ($header, "prompt", Some($several))],
+                edits: &[($header, "per_reply", Some("2"))],
+                roots: $roots,
+            },
+            Flip {
+                key: concat!($table, " separator"),
+                given: &[
+                    ($header, "per_topic", Some("3")),
+                    ($header, "per_reply", Some("3")),
+                    ($header, "prompt", Some($several)),
+                ],
+                edits: &[($header, "separator", Some("\"<next>\""))],
+                roots: $roots,
+            },
+            one!($table, $header, "separator", "\"<next>\"", &[]),
         ]
     };
 }
@@ -109,14 +138,20 @@ macro_rules! writing {
 const OWN: &[&str] = &["stories/s1@*"];
 const NEUTRAL_OWN: &[&str] = &["stories/neutral@*"];
 
-static STORY_WRITING: [Flip; 8] = writing!(
+static STORY_WRITING: [Flip; 11] = writing!(
     "stories.<name>.generate",
     "stories.s1.generate",
     "\"Tell of {topic} and of someone who is {emotion}.\"",
+    "\"{count} stories of {topic} and {emotion}.\"",
     OWN
 );
-static NEUTRAL_WRITING: [Flip; 8] =
-    writing!("neutral.generate", "neutral.generate", "\"Tell of {topic}.\"", NEUTRAL_OWN);
+static NEUTRAL_WRITING: [Flip; 11] = writing!(
+    "neutral.generate",
+    "neutral.generate",
+    "\"Tell of {topic}.\"",
+    "\"{count} texts on {topic}.\"",
+    NEUTRAL_OWN
+);
 
 /// Every flip.
 pub fn all() -> impl Iterator<Item = &'static Flip> {
@@ -227,6 +262,8 @@ static FLIPS: &[Flip] = &[
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "names_emotion", "false", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "min_tokens", "3", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "attempts", "9", OWN),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "refusals", "false", OWN),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "near_duplicate", "0.9", OWN),
     // A file's place does not matter, its content does.
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/more.csv\"", &["stories/s2"]),
@@ -249,6 +286,8 @@ static FLIPS: &[Flip] = &[
     ),
     one!("neutral.generate.reject", "neutral.generate.reject", "min_tokens", "3", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "attempts", "9", NEUTRAL_OWN),
+    one!("neutral.generate.reject", "neutral.generate.reject", "refusals", "false", NEUTRAL_OWN),
+    one!("neutral.generate.reject", "neutral.generate.reject", "near_duplicate", "0.9", NEUTRAL_OWN),
     one!("neutral.file", "neutral.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("neutral.file", "neutral.file", "path", "\"{data}/more.csv\"", &["stories/neutral"]),
     one!("neutral.file.columns", "neutral.file.columns", "text", "\"other\"", &["stories/neutral"]),

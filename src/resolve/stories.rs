@@ -1,0 +1,210 @@
+//! Story files, on this machine or of a dataset repository on the hub: found, counted and digested. Knows no model.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::ensure_unchanged;
+use super::hub::{Hub, Snapshot};
+use crate::config::problem::Problem;
+use crate::config::{self, Asked, SourceKind};
+use crate::interrupt::Interrupted;
+use crate::plan::NEUTRAL;
+use crate::plan::key::Digest;
+use crate::progress::Progress;
+use crate::stages::stories::Columns;
+use crate::stages::stories::file::{self, Files};
+use crate::store::Store;
+
+/// The files of a source as they are now.
+#[derive(Debug)]
+pub struct StoryFiles {
+    pub files: Files,
+    /// Of each file, in the same order.
+    pub digests: Vec<Digest>,
+    /// Stories in them that the experiment asks for.
+    pub rows: usize,
+    /// `None`: they are in a folder.
+    pub dataset: Option<Pinned>,
+}
+
+/// Files of a dataset repository at a commit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pinned {
+    pub repo: String,
+    pub commit: String,
+    /// Names in the repository, in order.
+    pub files: Vec<String>,
+}
+
+impl StoryFiles {
+    /// An error if a file is not what it was when the run began.
+    pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
+        let mut files = self.files.paths.iter().zip(&self.digests);
+        files.try_for_each(|(path, digest)| ensure_unchanged(path, *digest, store))
+    }
+}
+
+/// A source that is files.
+struct Wanted<'a> {
+    name: &'a str,
+    place: Place<'a>,
+    columns: &'a Columns,
+    /// `None`: neutral text.
+    emotions: Option<&'a [String]>,
+    limit_per_emotion: Option<usize>,
+    /// Where the file or the repository was written.
+    span: &'a config::Span,
+}
+
+enum Place<'a> {
+    Here(&'a PathBuf),
+    Hub(&'a config::Dataset),
+}
+
+impl Wanted<'_> {
+    fn files(&self, paths: Vec<PathBuf>) -> Files {
+        Files {
+            paths,
+            columns: self.columns.clone(),
+            emotions: self.emotions.map(<[String]>::to_vec),
+            limit_per_emotion: self.limit_per_emotion,
+        }
+    }
+
+    fn problem(&self, error: &anyhow::Error) -> Problem {
+        Problem::at(self.span.clone(), format!("{error:#}"))
+    }
+}
+
+/// Every source that is files and whose emotions are known.
+fn wanted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Wanted<'a>> {
+    let emotions = asked.emotions;
+    let told = asked.stories.iter().filter(move |_| emotions.is_some());
+    let told = told.map(move |source| (source.name.as_str(), &source.kind, &source.span, emotions));
+    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span, None));
+    told.chain(neutral).filter_map(|(name, kind, span, emotions)| {
+        let (place, columns, limit_per_emotion) = match kind {
+            SourceKind::File { path, columns } => (Place::Here(path), columns, None),
+            SourceKind::Dataset(data) => (Place::Hub(data), &data.columns, data.limit_per_emotion),
+            _ => return None,
+        };
+        Some(Wanted { name, place, columns, emotions, limit_per_emotion, span })
+    })
+}
+
+/// What is wrong with the files that an experiment asks for; `None`: datasets are not looked at. One that is not on this
+/// machine yet is no problem.
+pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>) -> Vec<Problem> {
+    let check = |source: Wanted| {
+        let paths = match source.place {
+            Place::Here(path) => vec![path.clone()],
+            Place::Hub(data) => {
+                let snapshot = hub?.cached_dataset(&data.repo, &data.revision).ok()?;
+                match matching(data, &snapshot) {
+                    Ok(names) => snapshot.paths(&names)?,
+                    Err(problem) => return Some(problem),
+                }
+            }
+        };
+        source.files(paths).count().err().map(|error| source.problem(&error))
+    };
+    wanted(asked).filter_map(check).collect()
+}
+
+/// The files of every source, by its name; what is on the hub is fetched. What is wrong goes to `problems`.
+///
+/// # Errors
+/// The run was asked to stop, or a file cannot be digested.
+pub(super) fn pin(
+    asked: &Asked,
+    hub: &Arc<Hub>,
+    store: &Store,
+    progress: &dyn Progress,
+    problems: &mut Vec<Problem>,
+) -> Result<BTreeMap<String, StoryFiles>> {
+    let mut all = BTreeMap::new();
+    for source in wanted(asked) {
+        let found = match source.place {
+            Place::Here(path) => Ok((vec![path.clone()], None)),
+            Place::Hub(data) => fetched(data, hub, progress),
+        };
+        let counted = found.and_then(|(paths, dataset)| {
+            let files = source.files(paths);
+            Ok((files.count()?, files, dataset))
+        });
+        match counted {
+            Ok((rows, files, dataset)) => {
+                let digests = files.paths.iter().map(|path| store.digest_file(path));
+                let digests = digests.collect::<Result<_>>()?;
+                all.insert(source.name.to_string(), StoryFiles { files, digests, rows, dataset });
+            }
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => problems.push(match error.downcast::<NoFiles>() {
+                Ok(NoFiles(problem)) => problem,
+                Err(error) => source.problem(&error),
+            }),
+        }
+    }
+    Ok(all)
+}
+
+/// The files that `data` means, on this machine.
+fn fetched(
+    data: &config::Dataset,
+    hub: &Arc<Hub>,
+    progress: &dyn Progress,
+) -> Result<(Vec<PathBuf>, Option<Pinned>)> {
+    let snapshot = hub.dataset(&data.repo, &data.revision, progress)?;
+    let names = matching(data, &snapshot).map_err(NoFiles)?;
+    let paths = snapshot.fetch_files(&names, progress)?;
+    let files = names.iter().map(ToString::to_string).collect();
+    Ok((paths, Some(Pinned { repo: data.repo.clone(), commit: snapshot.commit.clone(), files })))
+}
+
+/// A glob that means no file, or one that cannot be read: a problem of its own line.
+#[derive(Debug)]
+struct NoFiles(Problem);
+
+impl std::fmt::Display for NoFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for NoFiles {}
+
+/// How many of the files that there are a problem names.
+const NEAREST: usize = 3;
+
+/// The files of `snapshot` that `data` means, in the order of their names.
+fn matching<'a>(data: &config::Dataset, snapshot: &'a Snapshot) -> Result<Vec<&'a str>, Problem> {
+    let (repo, files) = (&data.repo, &data.files);
+    let at = |message: String| Problem::at(data.files_span.clone(), message);
+    let matcher = config::matcher(files).map_err(|error| at(error.to_string()))?;
+    let mut names: Vec<&str> = snapshot.names().filter(|name| matcher.is_match(name)).collect();
+    names.sort_unstable();
+    if let Some((name, why)) = names.iter().find_map(|name| Some((name, file::refused(name)?))) {
+        return Err(at(format!("`{files}` means `{name}` of {repo}, which {why}")).hint(config::CONVERTED));
+    }
+    if !names.is_empty() {
+        return Ok(names);
+    }
+    let at_commit = &snapshot.commit[..snapshot.commit.len().min(7)];
+    let problem = at(format!("no file of dataset repository {repo} at {at_commit} matches `{files}`"));
+    let mut readable: Vec<&str> = snapshot.names().filter(|name| file::refused(name).is_none()).collect();
+    if readable.is_empty() {
+        return Err(problem.hint(format!("it has no file that can be read: {}", config::CONVERTED)));
+    }
+    let alike = |name: &str| (strsim::normalized_levenshtein(name, files) * 1e6) as u64;
+    readable.sort_by_key(|name| (std::cmp::Reverse(alike(name)), *name));
+    let nearest: Vec<String> = readable.iter().take(NEAREST).map(|name| format!("`{name}`")).collect();
+    let more = match readable.len().saturating_sub(NEAREST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Err(problem.hint(format!("there is {}{more}", nearest.join(", "))))
+}

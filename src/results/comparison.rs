@@ -1,0 +1,341 @@
+//! All sets of vectors side by side: the headline numbers of every analysis, and the figures that show several sets at
+//! once, each set at its model's default layer. Knows no analysis by name.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use anyhow::{Context, Result};
+
+use super::{Analysed, Shown};
+use crate::plan::{Node, Work};
+use crate::report::Section;
+use crate::report::figure::{Body, Cell, Figure, TableFigure};
+use crate::stages::analysis::steering::nearest_two_thirds;
+use crate::stages::analysis::{Analysis, Headline};
+use crate::store::table::{Column, Table};
+
+/// The chapter's name, and that of its table.
+pub const COMPARISON: &str = "comparison";
+
+/// A model whose vectors are compared.
+struct Model {
+    name: String,
+    n_layers: usize,
+    n_params: u64,
+}
+
+/// An analysis with one set of parameters, and its tables over the sets of vectors that it was run on. Those of one name
+/// stand one after the other.
+#[derive(Clone, Copy)]
+struct Compared<'a> {
+    name: &'a str,
+    analysis: &'a Analysis,
+    tables: &'a [(String, Table)],
+}
+
+/// What is shown of it, and what is written for others to plot.
+pub struct Comparison {
+    pub section: Section,
+    pub table: Table,
+}
+
+/// One set of vectors: a row.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Row {
+    model: String,
+    stories: String,
+    axes: Vec<(String, String)>,
+    layer: usize,
+}
+
+impl Row {
+    fn of(headline: &Headline) -> Row {
+        let Headline { model, stories, axes, layer, .. } = headline.clone();
+        Row { model, stories, axes, layer }
+    }
+
+    fn axis(&self, wanted: &str) -> Option<&str> {
+        self.axes.iter().find(|(axis, _)| axis == wanted).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Whether the store has some analysis of more than one set of vectors, so that these are compared.
+pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
+    let mut analysed = HashSet::new();
+    present.iter().filter(|(_, there)| !there.contains(&false)).any(|(node, _)| match &node.work {
+        Work::Analysis { name, .. } => !analysed.insert(name),
+        _ => false,
+    })
+}
+
+/// The comparison of all sets of which `shown` has `analyses`: of each analysis that knows several, as tables and
+/// figures; of every one, as numbers.
+///
+/// # Errors
+/// A table without the columns that it should have.
+pub fn of(shown: &Shown, analyses: &[Analysed]) -> Result<Comparison> {
+    let model = |m: &crate::resolve::Model| Model {
+        name: m.name.clone(),
+        n_layers: m.spec.n_layers(),
+        n_params: m.spec.n_params(),
+    };
+    let models: Vec<_> = shown.resolved.models.iter().map(model).collect();
+    let compared =
+        analyses.iter().map(|Analysed { name, analysis, tables }| Compared { name, analysis, tables });
+    compare(&models, &compared.collect::<Vec<_>>())
+}
+
+fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
+    let mut long = Long::default();
+    let (mut tables, mut figures) = (Vec::new(), Vec::new());
+    for parts in analyses.chunk_by(|a, b| a.name == b.name) {
+        let (name, analysis) = (parts[0].name, parts[0].analysis);
+        let (mut headlines, mut together) = (Vec::new(), Vec::new());
+        for Compared { analysis, tables, .. } in parts {
+            let here = tables.iter().map(|(n, table)| Ok((n.clone(), at_default_layers(table, models)?)));
+            let here = here.collect::<Result<Vec<_>>>()?;
+            headlines.extend(analysis.headlines(&here)?);
+            together.extend(here);
+        }
+        let alike = |other: &&Compared| other.analysis.title() == analysis.title() && other.name != name;
+        let title = match analyses.iter().find(alike) {
+            None => analysis.title().to_string(),
+            Some(_) => format!("{} ({name})", analysis.title()),
+        };
+        tables.extend(wide(name, &title, analysis.reading(), &headlines, models)?);
+        figures.extend(analysis.side_by_side(name, &together)?);
+        long.add(name, &headlines, models)?;
+    }
+    let section = Section {
+        id: COMPARISON.to_string(),
+        title: "Comparison".to_string(),
+        intro: format!(
+            "A row is a set of vectors, at the model's kept layer nearest to two thirds of its depth. The same numbers, \
+             one a line: tables/{COMPARISON}.csv."
+        ),
+        figures: tables.into_iter().chain(figures).collect(),
+    };
+    Ok(Comparison { section, table: long.finish() })
+}
+
+fn find<'a>(models: &'a [Model], name: &str) -> Result<&'a Model> {
+    models.iter().find(|m| m.name == name).with_context(|| format!("a table of the unknown model `{name}`"))
+}
+
+/// The rows of each model, source and variant at the one of its layers that is nearest to two thirds of the depth.
+fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
+    let (model, stories, layer) = (table.str("model")?, table.str("stories")?, table.i32("layer")?);
+    let variant = table.str("variant")?;
+    let set = |row: usize| (&model[row], &stories[row], &variant[row]);
+    let mut layers: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (row, &layer) in layer.iter().enumerate() {
+        layers.entry(set(row)).or_default().push(usize::try_from(layer).context("a negative layer")?);
+    }
+    let chosen = layers.into_iter().map(|(set, mut layers)| {
+        layers.dedup();
+        Ok((set, nearest_two_thirds(&layers, find(models, set.0)?.n_layers)))
+    });
+    let chosen = chosen.collect::<Result<BTreeMap<_, _>>>()?;
+    let rows: Vec<usize> =
+        (0..table.rows()).filter(|&row| chosen[&set(row)] == layer[row] as usize).collect();
+    Ok(table.select(&rows))
+}
+
+/// What published rows are.
+const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are what others measured, on emotions and \
+    texts of their own.";
+
+/// Columns that a table of the page has room for.
+const COLUMNS: usize = 9;
+
+/// The headlines as one table or several: a set a row, a headline a column, published values in rows below. None
+/// of a single set.
+fn wide(
+    name: &str,
+    title: &str,
+    reading: &str,
+    headlines: &[Headline],
+    models: &[Model],
+) -> Result<Vec<Figure>> {
+    let (mut rows, mut places): (Vec<Row>, HashMap<Row, usize>) = Default::default();
+    let mut cells: HashMap<(usize, &str), Cell> = HashMap::new();
+    for headline in headlines {
+        let row = Row::of(headline);
+        let at = *places.entry(row.clone()).or_insert_with(|| {
+            rows.push(row);
+            rows.len() - 1
+        });
+        cells.insert((at, &headline.name), Cell::Number(headline.value, headline.decimals));
+    }
+    let names = distinct(headlines.iter().map(|h| h.name.as_str()));
+    if rows.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let (heads, sets) = sets(&rows, models)?;
+    let most = COLUMNS.saturating_sub(heads.len()).max(4);
+    let parts = names.len().div_ceil(most);
+    let mut figures = Vec::new();
+    for (part, names) in names.chunks(names.len().div_ceil(parts)).enumerate() {
+        let cell = |row: usize, name: &str| cells.get(&(row, name)).cloned().unwrap_or(Cell::Empty);
+        let mut shown: Vec<Vec<Cell>> = Vec::new();
+        for (row, set) in sets.iter().enumerate() {
+            shown.push(set.iter().cloned().chain(names.iter().map(|name| cell(row, name))).collect());
+        }
+        let published = published(headlines, names, heads.len());
+        // What the numbers mean is said once.
+        let caption = [(part == 0, reading), (!published.is_empty(), PUBLISHED)];
+        let caption: Vec<&str> = caption.iter().filter(|(said, _)| *said).map(|(_, text)| *text).collect();
+        shown.extend(published);
+        figures.push(Figure {
+            name: match part {
+                0 => format!("{COMPARISON}-{name}"),
+                _ => format!("{COMPARISON}-{name}-{}", part + 1),
+            },
+            title: match parts {
+                1 => title.to_string(),
+                _ => format!("{title}, {} of {parts}", part + 1),
+            },
+            caption: caption.join(" "),
+            model: None,
+            stories: None,
+            layer: None,
+            axes: Vec::new(),
+            body: Body::Table(TableFigure {
+                columns: heads.iter().cloned().chain(names.iter().map(|name| name.to_string())).collect(),
+                rows: shown,
+            }),
+        });
+    }
+    Ok(figures)
+}
+
+/// The columns that say which set a row is, and their cells: only those in which sets differ, but for model and layer.
+fn sets(rows: &[Row], models: &[Model]) -> Result<(Vec<String>, Vec<Vec<Cell>>)> {
+    let sizes = rows.iter().map(|row| find(models, &row.model)).collect::<Result<Vec<_>>>()?;
+    let several_sizes = distinct(sizes.iter().map(|m| m.n_params)).len() > 1;
+    let several_sources = distinct(rows.iter().map(|row| &row.stories)).len() > 1;
+    let axes = distinct(rows.iter().flat_map(|row| row.axes.iter().map(|(axis, _)| axis.as_str())));
+    let differ = |axis: &&str| distinct(rows.iter().map(|row| row.axis(axis))).len() > 1;
+    let axes: Vec<&str> = axes.into_iter().filter(differ).collect();
+
+    let mut heads = vec!["model".to_string()];
+    heads.extend(several_sizes.then(|| "parameters, M".to_string()));
+    heads.extend(several_sources.then(|| "stories".to_string()));
+    heads.extend(axes.iter().map(|axis| axis.to_string()));
+    heads.push("layer".to_string());
+    let cells = rows.iter().zip(sizes).map(|(row, size)| {
+        let mut cells = vec![Cell::Text(row.model.clone())];
+        let millions = size.n_params as f64 / 1e6;
+        let decimals = if millions < 10.0 { 1 } else { 0 };
+        cells.extend(several_sizes.then_some(Cell::Number(millions, decimals)));
+        cells.extend(several_sources.then(|| Cell::Text(row.stories.clone())));
+        cells.extend(axes.iter().map(|axis| row.axis(axis).map_or(Cell::Empty, value)));
+        cells.push(Cell::Text(format!("{} of {}", row.layer, size.n_layers)));
+        cells
+    });
+    Ok((heads, cells.collect()))
+}
+
+/// The value of an axis: a number where it is written as one, so that it is sorted as one.
+fn value(text: &str) -> Cell {
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
+    let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    text.parse().ok().filter(|_| plain).map_or(Cell::Text(text.to_string()), |x| Cell::Number(x, decimals))
+}
+
+/// A row for each place where others published some of these numbers, after `before` columns that name it.
+fn published(headlines: &[Headline], names: &[&str], before: usize) -> Vec<Vec<Cell>> {
+    let known = |name: &str| headlines.iter().find(|h| h.name == name);
+    let all = names.iter().filter_map(|name| known(name)).flat_map(|h| &h.published);
+    let row = |label: &str| {
+        let mut row = vec![Cell::Text(format!("published: {label}"))];
+        row.resize(before, Cell::Empty);
+        row.extend(names.iter().map(|name| {
+            let found = known(name).and_then(|h| Some((h, h.published.iter().find(|(l, _)| *l == label)?)));
+            found.map_or(Cell::Empty, |(h, (_, value))| Cell::Number(*value, h.decimals))
+        }));
+        row
+    };
+    distinct(all.map(|(label, _)| *label)).into_iter().map(row).collect()
+}
+
+/// Each value once, in order of appearance.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen
+}
+
+/// The columns of the table `comparison`: a number a line, first the measured ones of an analysis, then the published.
+#[derive(Default)]
+struct Long {
+    model: Vec<String>,
+    stories: Vec<String>,
+    variant: Vec<String>,
+    /// Null where it is published: the label, in the column `model`, says what was measured.
+    layer: Vec<Option<i64>>,
+    n_layers: Vec<Option<i64>>,
+    n_params: Vec<Option<i64>>,
+    analysis: Vec<String>,
+    name: Vec<String>,
+    value: Vec<f64>,
+    published: Vec<bool>,
+}
+
+impl Long {
+    fn add(&mut self, analysis: &str, headlines: &[Headline], models: &[Model]) -> Result<()> {
+        for headline in headlines {
+            let model = find(models, &headline.model)?;
+            let axes = headline.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
+            self.model.push(headline.model.clone());
+            self.stories.push(headline.stories.clone());
+            self.variant.push(axes.collect::<Vec<_>>().join(", "));
+            self.layer.push(Some(headline.layer as i64));
+            self.n_layers.push(Some(model.n_layers as i64));
+            self.n_params.push(Some(model.n_params as i64));
+            self.number(analysis, &headline.name, headline.value, false);
+        }
+        let published = headlines.iter().flat_map(|h| h.published.iter().map(|p| (h.name.as_str(), *p)));
+        for (name, (label, value)) in distinct(published) {
+            self.model.push(label.to_string());
+            self.stories.push(String::new());
+            self.variant.push(String::new());
+            self.layer.push(None);
+            self.n_layers.push(None);
+            self.n_params.push(None);
+            self.number(analysis, name, value, true);
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, analysis: &str, name: &str, value: f64, published: bool) {
+        self.analysis.push(analysis.to_string());
+        self.name.push(name.to_string());
+        self.value.push(value);
+        self.published.push(published);
+    }
+
+    fn finish(self) -> Table {
+        Table::new(
+            "comparison/1",
+            vec![
+                ("model", Column::Str(self.model)),
+                ("stories", Column::Str(self.stories)),
+                ("variant", Column::Str(self.variant)),
+                ("layer", Column::OptI64(self.layer)),
+                ("n_layers", Column::OptI64(self.n_layers)),
+                ("n_params", Column::OptI64(self.n_params)),
+                ("analysis", Column::Str(self.analysis)),
+                ("name", Column::Str(self.name)),
+                ("value", Column::F64(self.value)),
+                ("published", Column::Bool(self.published)),
+            ],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! The report's chapter on the texts: how many, how good, what was thrown away, and some of it to read. Knows the
+//! stories' tables and nothing of who wrote them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::Shown;
+use super::page::table_figure;
+use super::stories::{STAGE, source, source_and_own};
+use crate::plan::{NEUTRAL, Node, Work};
+use crate::report::Section;
+use crate::report::figure::{Bar, Bars, Body, Cell, Figure};
+use crate::stages::stories::likeness::NEAR;
+use crate::stages::stories::quality::{OfEmotion, Quality};
+use crate::store::table::Table;
+
+/// Emotions of which one story of each source is printed; texts where there are no emotions.
+const SAMPLES: usize = 6;
+/// Rejected texts that are printed for each reason.
+const REJECTED: usize = 2;
+/// Emotions that are named as those with the fewest stories.
+const FEWEST: usize = 3;
+/// More bars than this are cut to the longest and the shortest.
+const BARS: usize = 40;
+/// Standard errors within which 95 % of the means of a normal distribution lie.
+const NINETY_FIVE: f64 = 1.96;
+
+/// The texts of every source that is whole.
+pub fn section(shown: &Shown) -> Result<Section> {
+    let (mut counts, mut qualities) = (Vec::new(), Vec::new());
+    let mut figures = Vec::new();
+    for node in in_order(shown) {
+        let Some(table) = shown.whole(node)? else { continue };
+        let emotions = table.opt_str("emotion")?.iter().map(Option::as_deref);
+        let texts: Vec<_> = emotions.zip(table.str("text")?.iter().map(String::as_str)).collect();
+        let quality = Quality::of(&texts, &shown.resolved.experiment.emotions);
+        let rejected = shown.whole_of(node, "rejected")?;
+        counts.push(count_row(shown, node, &table, &quality)?);
+        qualities.push(quality_row(node, &quality, rejected.as_ref())?);
+        figures.extend(lengths(&quality).into_iter().map(|figure| of_source(figure, node)));
+        figures.push(of_source(samples(&texts, &shown.resolved.experiment.emotions), node));
+        if let Some(rejected) = rejected.filter(|table| table.rows() > 0) {
+            figures.push(of_source(rejected_samples(&rejected)?, node));
+        }
+    }
+    let counts = table_figure(
+        "texts",
+        "What was read",
+        "An emotion: how many of its stories were kept. Words a text: the median, the quartiles between which the middle \
+         half lies, and the range. Too short: texts without a token at the place where pooling begins, by reader; they \
+         are left out. All texts are in stories/, those thrown away too.",
+        &["source", "asked for", "kept", "an emotion", "words (quartiles)", "range", "too short"],
+        counts,
+    );
+    let caption = format!(
+        "Name their emotion: by its word or a word of its stem; such stories can be close to its vector by their words \
+         alone. Copies repeat an earlier text of the source, near ones by a Jaccard similarity of their word 3-grams of \
+         at least {NEAR}. Length by emotion: eta squared, the share of the variance of the words a story that lies \
+         between emotions, and what it is on average when lengths have nothing to do with emotions, (k - 1)/(n - 1) for n \
+         stories of k emotions. Where it is far above that, vectors can tell length instead of emotion."
+    );
+    let columns =
+        ["source", "name their emotion", "exact copies", "near copies", "length by emotion", "thrown away"];
+    let qualities = table_figure("quality", "Quality", &caption, &columns, qualities);
+    figures.splice(0..0, [counts, qualities]);
+    Ok(Section { id: "texts".to_string(), title: "Text".to_string(), intro: String::new(), figures })
+}
+
+/// The nodes of texts in the order of the experiment's sources, which the page's selectors take over; neutral text last.
+fn in_order<'a>(shown: &'a Shown) -> Vec<&'a Node> {
+    let sources = &shown.resolved.experiment.stories;
+    let mut nodes: Vec<_> = shown.plan.nodes.iter().filter(|node| node.work.stage() == STAGE).collect();
+    nodes.sort_by_key(|node| {
+        let (name, _) = source_and_own(node);
+        sources.iter().position(|source| source.name == name).unwrap_or(sources.len())
+    });
+    nodes
+}
+
+/// A figure about the texts of `node`: the selectors choose it. Neutral text is no story source, so it stands by itself.
+fn of_source(mut figure: Figure, node: &Node) -> Figure {
+    let (source, own) = source_and_own(node);
+    figure.model = own.map(String::from);
+    figure.axes = node.axes();
+    if source == NEUTRAL {
+        figure.name = format!("{NEUTRAL}_{}", figure.name);
+        figure.title = format!("{}: neutral text", figure.title);
+    } else {
+        figure.stories = Some(source.to_string());
+    }
+    figure
+}
+
+fn count_row(shown: &Shown, node: &Node, table: &Table, quality: &Quality) -> Result<Vec<Cell>> {
+    let asked: usize = node.units.iter().map(|unit| unit.stories.len()).sum();
+    let mut row = vec![
+        Cell::Text(source(node).to_string()),
+        Cell::Number(asked as f64, 0),
+        Cell::Number(quality.stories as f64, 0),
+        spread(&quality.emotions),
+    ];
+    match quality.words {
+        None => row.extend([Cell::Empty, Cell::Empty]),
+        Some([least, first, median, third, most]) => row.extend([
+            Cell::Text(format!("{median:.0} ({first:.0} to {third:.0})")),
+            Cell::Text(format!("{least:.0} to {most:.0}")),
+        ]),
+    }
+    row.push(Cell::Text(too_short(shown, node, table)?));
+    Ok(row)
+}
+
+/// How many stories the emotions have; those with the fewest by name where they differ.
+fn spread(emotions: &[OfEmotion]) -> Cell {
+    let counts = || emotions.iter().map(|emotion| emotion.stories);
+    let (Some(fewest), Some(most)) = (counts().min(), counts().max()) else { return Cell::Empty };
+    if fewest == most {
+        return Cell::Text(most.to_string());
+    }
+    let mut sorted: Vec<_> = emotions.iter().filter(|emotion| emotion.stories < most).collect();
+    sorted.sort_by_key(|emotion| emotion.stories);
+    let named: Vec<_> = sorted
+        .iter()
+        .take(FEWEST)
+        .map(|emotion| format!("{} {}", emotion.emotion, emotion.stories))
+        .collect();
+    let more = if sorted.len() > FEWEST { ", ..." } else { "" };
+    Cell::Text(format!("{fewest} to {most} (fewest: {}{more})", named.join(", ")))
+}
+
+fn quality_row(node: &Node, quality: &Quality, rejected: Option<&Table>) -> Result<Vec<Cell>> {
+    let share = |count: usize| {
+        let percent = 100.0 * count as f64 / quality.stories.max(1) as f64;
+        Cell::Text(format!("{count} ({percent:.0} %)"))
+    };
+    let naming = if quality.emotions.is_empty() { Cell::Empty } else { share(quality.naming) };
+    let length = match (quality.eta_squared, quality.expected_eta_squared) {
+        (Some(eta), Some(chance)) => Cell::Text(format!("{eta:.3} ({chance:.3} by chance)")),
+        _ => Cell::Empty,
+    };
+    let thrown = match rejected {
+        None => Cell::Empty,
+        Some(table) => {
+            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+            table.str("reason")?.iter().for_each(|reason| *reasons.entry(reason.as_str()).or_default() += 1);
+            let reasons: Vec<_> = reasons.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+            Cell::Text(match reasons.is_empty() {
+                true => "none".to_string(),
+                false => format!("{}: {}", table.rows(), reasons.join(", ")),
+            })
+        }
+    };
+    let name = Cell::Text(source(node).to_string());
+    Ok(vec![name, naming, share(quality.copies.exact), share(quality.copies.near), length, thrown])
+}
+
+/// How long the stories of each emotion are; nothing where no two emotions have stories.
+fn lengths(quality: &Quality) -> Option<Figure> {
+    let (eta, chance) = quality.eta_squared.zip(quality.expected_eta_squared)?;
+    let mut told: Vec<&OfEmotion> = quality.emotions.iter().filter(|emotion| emotion.stories > 0).collect();
+    told.sort_by(|a, b| b.mean_words.total_cmp(&a.mean_words));
+    let cut = match told.len() > BARS {
+        true => {
+            format!(" Of {} emotions the {} with the longest and the shortest stories.", told.len(), BARS)
+        }
+        false => String::new(),
+    };
+    if told.len() > BARS {
+        told.drain(BARS / 2..told.len() - BARS / 2);
+    }
+    let bars = told.iter().map(|emotion| {
+        let reach = NINETY_FIVE * quality.deviation / (emotion.stories as f64).sqrt();
+        Bar {
+            label: emotion.emotion.clone(),
+            value: emotion.mean_words,
+            band: Some((quality.mean_words - reach, quality.mean_words + reach)),
+        }
+    });
+    let bars = Bars {
+        y: "words a story, mean".to_string(),
+        bars: bars.collect(),
+        band: "95 % of means of as many stories of any emotion".to_string(),
+    };
+    Some(Figure {
+        name: "lengths".to_string(),
+        title: "How long the stories are".to_string(),
+        caption: format!(
+            "Bars outside their band: the length of a story tells something of its emotion, and a vector may have learnt \
+             that. Eta squared {eta:.3}, by chance {chance:.3}.{cut}"
+        ),
+        model: None,
+        stories: None,
+        layer: None,
+        axes: Vec::new(),
+        body: Body::Bars(bars),
+    })
+}
+
+/// One story of each of a few emotions, or a few texts.
+fn samples(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Figure {
+    let text = |text: &str| Cell::Text(text.to_string());
+    let told = texts.iter().any(|(emotion, _)| emotion.is_some());
+    let (columns, rows): (&[&str], Vec<Vec<Cell>>) = if told {
+        let every = emotions.len().div_ceil(SAMPLES).max(1);
+        let first = |emotion: &String| texts.iter().find(|(e, _)| *e == Some(emotion.as_str()));
+        let rows = emotions.iter().step_by(every).filter_map(first);
+        (&["emotion", "story"], rows.map(|(e, t)| vec![text(e.unwrap_or_default()), text(t)]).collect())
+    } else {
+        let every = texts.len().div_ceil(SAMPLES).max(1);
+        (&["text"], texts.iter().step_by(every).map(|(_, t)| vec![text(t)]).collect())
+    };
+    let caption = if told { "One story of each of a few emotions." } else { "A few of the texts." };
+    table_figure("samples", "Some of it", caption, columns, rows)
+}
+
+/// The first few texts of each reason.
+fn rejected_samples(rejected: &Table) -> Result<Figure> {
+    let (reasons, emotions) = (rejected.str("reason")?, rejected.opt_str("emotion")?);
+    let (topics, texts) = (rejected.opt_str("topic")?, rejected.str("text")?);
+    let mut rows: BTreeMap<&str, Vec<Vec<Cell>>> = BTreeMap::new();
+    for at in 0..rejected.rows() {
+        let rows = rows.entry(reasons[at].as_str()).or_default();
+        if rows.len() < REJECTED {
+            let cell = |text: Option<&str>| text.map_or(Cell::Empty, |text| Cell::Text(text.to_string()));
+            let cells = [
+                Some(reasons[at].as_str()),
+                emotions[at].as_deref(),
+                topics[at].as_deref(),
+                Some(&texts[at]),
+            ];
+            rows.push(cells.map(cell).to_vec());
+        }
+    }
+    Ok(table_figure(
+        "rejected",
+        "What was thrown away",
+        "The first texts that were rejected for each reason; all of them are in stories/, in the files named \
+         `.rejected`. They were written again, as often as `reject.attempts` allows.",
+        &["reason", "emotion", "topic", "text"],
+        rows.into_values().flatten().collect(),
+    ))
+}
+
+/// How many stories of `node` each reader left out, in words.
+fn too_short(shown: &Shown, node: &Node, stories: &Table) -> Result<String> {
+    let mut counts = Vec::new();
+    for reader in &shown.plan.nodes {
+        let Work::Vectors { set, .. } = &reader.work else { continue };
+        let of = |node: &Node| &shown.plan.nodes[node.units[0].inputs[0].node];
+        // Vectors are made of activations, activations of stories.
+        if !std::ptr::eq(of(of(reader)), node) {
+            continue;
+        }
+        let Some(entry) = shown.entry(reader, &reader.units[0])? else { continue };
+        let read: i32 = entry.read("vectors")?.i32("n_stories")?.iter().sum();
+        let variant = set.variant();
+        let who = if variant.is_empty() { set.model.clone() } else { format!("{} ({variant})", set.model) };
+        counts.push((who, stories.rows() - read as usize));
+    }
+    Ok(match counts.as_slice() {
+        [] => String::new(),
+        [(_, one)] => one.to_string(),
+        more => more.iter().map(|(model, n)| format!("{model}: {n}")).collect::<Vec<_>>().join(", "),
+    })
+}

@@ -1,0 +1,333 @@
+//! How stories are asked for, judged and kept, whoever writes them. Knows no model and no server: it says what to ask,
+//! is told the replies, and says what came of them.
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::likeness::Shingles;
+use super::refusal::declines;
+use super::splitting::{self, Pieces};
+use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
+use crate::store::table::{Column, Table};
+
+/// The table of replies that are kept until their shard is stored.
+pub const REPLIES: &str = "stories.replies/1";
+
+/// What a story's seed comes from, besides its place and the attempt.
+#[derive(Clone, Debug)]
+pub struct Seeds {
+    /// The experiment's seed.
+    pub run: u64,
+    /// The writer's key: its content, not its name.
+    pub writer: String,
+}
+
+impl Seeds {
+    /// The first 64 bits, little-endian, of the SHA-256 of run seed, writer's key, emotion, topic, index and attempt.
+    fn seed(&self, item: &Item, attempt: usize) -> u64 {
+        let (run, index, attempt) = (self.run.to_string(), item.index.to_string(), attempt.to_string());
+        let mut hasher = Sha256::new();
+        let place = [item.emotion.as_deref(), item.topic.as_deref(), Some(&index), Some(&attempt)];
+        for part in [Some(run.as_str()), Some(self.writer.as_str())].into_iter().chain(place) {
+            hash_part(&mut hasher, part);
+        }
+        let digest = hasher.finalize();
+        u64::from_le_bytes(digest[..8].try_into().expect("a digest has eight bytes"))
+    }
+}
+
+/// Every story of the source in order: emotion after emotion, topic after topic, `per_topic` of each; `None`:
+/// neutral text.
+pub fn items(params: &Generate, emotions: Option<&[String]>) -> Vec<Item> {
+    let emotions: Vec<Option<&String>> = match emotions {
+        None => vec![None],
+        Some(words) => words.iter().map(Some).collect(),
+    };
+    let mut items = Vec::with_capacity(emotions.len() * params.topics.len() * params.per_topic);
+    for emotion in emotions {
+        for topic in &params.topics {
+            for index in 0..params.per_topic {
+                items.push(Item { emotion: emotion.cloned(), topic: Some(topic.clone()), index });
+            }
+        }
+    }
+    items
+}
+
+/// A request for one or several stories of one emotion and topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The stories it is for, as places among the draft's items; never empty.
+    pub places: Vec<usize>,
+    pub prompt: String,
+    /// Of its first story and this attempt.
+    pub seed: u64,
+    /// Its place among all requests of the draft, over all attempts; from 0.
+    pub number: usize,
+}
+
+/// What a writer answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub text: String,
+    /// It ended because no more tokens were allowed.
+    pub cut: bool,
+}
+
+impl Reply {
+    /// Replies as a table (schema [`REPLIES`]), to be kept.
+    pub fn table(replies: &[Reply]) -> Table {
+        let texts = Column::Str(replies.iter().map(|reply| reply.text.clone()).collect());
+        let cut = Column::Bool(replies.iter().map(|reply| reply.cut).collect());
+        Table::new(REPLIES, vec![("text", texts), ("cut", cut)])
+    }
+
+    /// The replies of such a table; an error if a column is not there.
+    pub fn rows(table: &Table) -> Result<Vec<Reply>> {
+        let rows = table.str("text")?.iter().zip(table.bool("cut")?);
+        Ok(rows.map(|(text, &cut)| Reply { text: text.clone(), cut }).collect())
+    }
+}
+
+/// Why a text was thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no text; what is recorded is the reply, which may have held other things.
+    Empty,
+    /// The writer declines: see [`declines`].
+    Refusal,
+    /// It names its emotion: see [`names_emotion`].
+    NamesEmotion,
+    TooShort,
+    /// It is too like an earlier accepted story of the draft.
+    NearDuplicate,
+    /// The last of several texts in a reply that ended because no more tokens were allowed.
+    Cut,
+    /// The reply had more texts than were asked for.
+    Surplus,
+}
+
+impl Reason {
+    /// As in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Empty => "empty",
+            Reason::Refusal => "refusal",
+            Reason::NamesEmotion => "names_emotion",
+            Reason::TooShort => "too_short",
+            Reason::NearDuplicate => "near_duplicate",
+            Reason::Cut => "cut",
+            Reason::Surplus => "surplus",
+        }
+    }
+}
+
+/// A text that was thrown away.
+struct Rejected {
+    /// Among the items; of a surplus text, the first story of its request.
+    place: usize,
+    attempt: usize,
+    reason: Reason,
+    text: String,
+    seed: u64,
+}
+
+/// What came of a draft.
+#[derive(Debug, PartialEq)]
+pub struct Written {
+    /// Schema `stories/1`, in the order of the items; those that no attempt brought are left out.
+    pub stories: Table,
+    /// Schema `rejected/1`, in the order in which they were judged.
+    pub rejected: Table,
+}
+
+/// Stories in the making: those of a shard, which are asked for, judged and stored together.
+///
+/// One attempt after the other, from 0: [`asks`](Draft::asks), then [`take`](Draft::take) for the reply to each of the
+/// asks *in their order*, in whatever order replies arrive. The outcome is then a function of the replies alone.
+pub struct Draft<'a> {
+    params: &'a Generate,
+    items: &'a [Item],
+    seeds: &'a Seeds,
+    writer: &'a str,
+    stories: Vec<Option<Story>>,
+    /// Of the accepted stories, where likeness is looked at.
+    accepted: Vec<Shingles>,
+    rejected: Vec<Rejected>,
+    /// Requests so far.
+    asked: usize,
+}
+
+impl<'a> Draft<'a> {
+    /// Nothing is written yet. `writer`: as in the table.
+    pub fn new(params: &'a Generate, items: &'a [Item], seeds: &'a Seeds, writer: &'a str) -> Draft<'a> {
+        let stories = vec![None; items.len()];
+        Draft { params, items, seeds, writer, stories, accepted: Vec::new(), rejected: Vec::new(), asked: 0 }
+    }
+
+    /// What to ask for in this attempt: every story that is still open, in order; consecutive ones of one emotion and
+    /// topic share a request, up to `per_reply` of them. Empty: nothing is left to do.
+    pub fn asks(&mut self, attempt: usize) -> Vec<Ask> {
+        let per_reply = self.params.per_reply();
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for place in (0..self.items.len()).filter(|&place| self.stories[place].is_none()) {
+            let item = &self.items[place];
+            let fits = |group: &&mut Vec<usize>| {
+                let first = &self.items[group[0]];
+                group.len() < per_reply && (&first.emotion, &first.topic) == (&item.emotion, &item.topic)
+            };
+            match groups.last_mut().filter(fits) {
+                Some(group) => group.push(place),
+                None => groups.push(vec![place]),
+            }
+        }
+        let first = self.asked;
+        self.asked += groups.len();
+        let asks = groups.into_iter().enumerate().map(|(at, places)| {
+            let item = &self.items[places[0]];
+            let prompt = prompt(self.params, item, places.len());
+            Ask { prompt, seed: self.seeds.seed(item, attempt), number: first + at, places }
+        });
+        asks.collect()
+    }
+
+    /// Judges the reply to `ask`: each of its texts becomes a story or is recorded as rejected. `tokens` counts the
+    /// tokens of a text.
+    ///
+    /// # Errors
+    /// Those of `tokens`, with the story's place.
+    pub fn take(
+        &mut self,
+        attempt: usize,
+        ask: &Ask,
+        reply: &Reply,
+        tokens: &dyn Fn(&str) -> Result<usize>,
+    ) -> Result<()> {
+        let text = splitting::answer(&reply.text);
+        let mut pieces = match &self.params.several {
+            None => Pieces { texts: vec![text.to_string()], ended: true },
+            Some(several) => splitting::split(text, &several.separator),
+        };
+        let mut reject = |place: usize, reason: Reason, text: String| {
+            self.rejected.push(Rejected { place, attempt, reason, text, seed: ask.seed });
+        };
+        if pieces.texts.iter().all(String::is_empty) {
+            reject(ask.places[0], Reason::Empty, reply.text.trim().to_string());
+            return Ok(());
+        }
+        if reply.cut && !pieces.ended && pieces.texts.len() > 1 {
+            let place = ask.places.get(pieces.texts.len() - 1).unwrap_or(&ask.places[0]);
+            reject(*place, Reason::Cut, pieces.texts.pop().expect("there are several"));
+        }
+        for text in pieces.texts.split_off(ask.places.len().min(pieces.texts.len())) {
+            reject(ask.places[0], Reason::Surplus, text);
+        }
+        for (&place, text) in ask.places.iter().zip(pieces.texts) {
+            let item = &self.items[place];
+            let shingles = self.params.reject.near_duplicate.map(|_| Shingles::of(&text));
+            if let Some(reason) = self.fault(item, &text, shingles.as_ref(), tokens)? {
+                self.rejected.push(Rejected { place, attempt, reason, text, seed: ask.seed });
+                continue;
+            }
+            self.accepted.extend(shingles);
+            self.stories[place] = Some(Story {
+                story_id: story_id(item.emotion.as_deref(), item.topic.as_deref(), item.index, &text),
+                emotion: item.emotion.clone(),
+                topic: item.topic.clone(),
+                index: item.index,
+                text,
+                writer: self.writer.to_string(),
+                prompt: Some(ask.prompt.clone()),
+                seed: Some(ask.seed),
+                rejected: attempt,
+            });
+        }
+        Ok(())
+    }
+
+    /// The first thing that is wrong with a text, if any.
+    fn fault(
+        &self,
+        item: &Item,
+        text: &str,
+        shingles: Option<&Shingles>,
+        tokens: &dyn Fn(&str) -> Result<usize>,
+    ) -> Result<Option<Reason>> {
+        let reject = &self.params.reject;
+        if reject.refusals && declines(text) {
+            return Ok(Some(Reason::Refusal));
+        }
+        if reject.names_emotion && item.emotion.as_deref().is_some_and(|e| names_emotion(text, e)) {
+            return Ok(Some(Reason::NamesEmotion));
+        }
+        if tokens(text).with_context(|| name(item))? < reject.min_tokens {
+            return Ok(Some(Reason::TooShort));
+        }
+        let alike = reject.near_duplicate.zip(shingles).is_some_and(|(least, shingles)| {
+            self.accepted.iter().any(|earlier| earlier.jaccard(shingles) >= least)
+        });
+        Ok(alike.then_some(Reason::NearDuplicate))
+    }
+
+    /// How many stories are written and accepted.
+    pub fn settled(&self) -> usize {
+        self.stories.iter().flatten().count()
+    }
+
+    /// The first story that `ask` is for, in words.
+    pub fn name(&self, ask: &Ask) -> String {
+        name(&self.items[ask.places[0]])
+    }
+
+    /// What came of it.
+    pub fn written(self) -> Written {
+        let stories: Vec<Story> = self.stories.into_iter().flatten().collect();
+        let (items, rows) = (self.items, &self.rejected);
+        let ints = |f: fn(&Rejected, &Item) -> usize| {
+            Column::I32(rows.iter().map(|row| f(row, &items[row.place]) as i32).collect())
+        };
+        let options = |f: fn(&Item) -> &Option<String>| {
+            Column::OptStr(rows.iter().map(|row| f(&items[row.place]).clone()).collect())
+        };
+        let rejected = Table::new(
+            "rejected/1",
+            vec![
+                ("emotion", options(|item| &item.emotion)),
+                ("topic", options(|item| &item.topic)),
+                ("index", ints(|_, item| item.index)),
+                ("attempt", ints(|row, _| row.attempt)),
+                ("reason", Column::Str(rows.iter().map(|row| row.reason.name().to_string()).collect())),
+                ("text", Column::Str(rows.iter().map(|row| row.text.clone()).collect())),
+                ("seed", Column::OptI64(rows.iter().map(|row| Some(row.seed as i64)).collect())),
+            ],
+        );
+        Written { stories: table(&stories), rejected }
+    }
+}
+
+/// The request in words, for `count` stories of which `item` is the first.
+///
+/// `{person}` alternates from request to request of an emotion and topic, so that half of the stories are told in
+/// either person.
+fn prompt(params: &Generate, item: &Item, count: usize) -> String {
+    let topic = item.topic.as_deref().unwrap_or_default();
+    let person = match (item.index / params.per_reply()) % 2 {
+        0 => "first person",
+        _ => "third person",
+    };
+    // The topic last: it may hold braces of its own, an emotion's word may not.
+    super::template::fill(&params.prompt, item.emotion.as_deref().unwrap_or_default())
+        .replace("{person}", person)
+        .replace("{count}", &count.to_string())
+        .replace("{topic}", topic)
+}
+
+/// A story's place for people.
+fn name(item: &Item) -> String {
+    let emotion = item.emotion.as_deref().unwrap_or("neutral");
+    format!("story {} of `{emotion}` about `{}`", item.index, item.topic.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+#[path = "writing_tests.rs"]
+mod tests;
