@@ -1,7 +1,8 @@
-//! Trains the demonstration model from nothing: writes the corpus, trains a tokenizer on it, then the model with the
+//! Trains a demonstration model from nothing: writes the corpus, trains a tokenizer on it, then the model with the
 //! project's own decoder. Knows nothing of experiments.
 //!
-//! `cargo run --release --example train_demo_model` makes `models/demo` again.
+//! `cargo run --release --example train_demo_model` makes `models/demo` again; the cards of the other models in
+//! `models/` say what made them.
 
 mod adamw;
 mod batches;
@@ -16,16 +17,18 @@ use batches::Batches;
 use clap::Parser;
 use corpus::rng::Rng;
 use corpus::{Split, document};
-use model::{D_VOCAB, Model};
+use model::{D_VOCAB, Model, Size};
 use std::f64::consts::PI;
 use std::path::PathBuf;
 use std::time::Instant;
 use tch::{Device, Kind, no_grad};
 use workers::Workers;
 
-/// Trains the demonstration model.
+/// Trains a demonstration model.
 #[derive(Parser)]
 struct Args {
+    #[command(flatten)]
+    size: Size,
     /// Training steps.
     #[arg(long, default_value_t = 10_000)]
     steps: usize,
@@ -66,7 +69,7 @@ fn main() -> Result<()> {
     let mut rng = Rng::new(args.seed);
     let documents: Vec<_> = (0..TOKENIZER_DOCUMENTS).map(|_| document(Split::Train, &mut rng)).collect();
     let tokenizer = tokens::train(&documents, D_VOCAB)?;
-    let model = Model::fresh(device)?;
+    let model = Model::fresh(args.size, device)?;
     println!("{} parameters, {} tokens in the vocabulary, on {device:?}", model.spec.n_params(), D_VOCAB);
 
     // Streams of their own: one more document for the tokenizer changes no batch.

@@ -1,7 +1,8 @@
 //! The model: its size, fresh weights, loss, and the folder it is saved to. Knows nothing of the corpus.
 
 use crate::tokens::{BOS, CHAT_TEMPLATE, EOS, PAD};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
 use emoflow::lm::{Decoder, Spec, weights};
 use fs_err as fs;
 use serde_json::{Value, json};
@@ -12,23 +13,48 @@ use tokenizers::Tokenizer;
 
 /// Tokens in the vocabulary.
 pub const D_VOCAB: usize = 2560;
+/// Width of a head. Two heads share their keys and values, so a model is a multiple of twice this wide.
+const D_HEAD: usize = 32;
 /// Standard deviation of fresh weights, as transformers sets it for Llama.
 const INIT_STD: f64 = 0.02;
 /// Targets with this value do not count, as in torch.
 const IGNORED: i64 = -100;
 
+/// How large a model is; all other sizes follow.
+#[derive(Args, Clone, Copy)]
+pub struct Size {
+    /// Blocks.
+    #[arg(long, default_value_t = 4)]
+    layers: usize,
+    /// Width of the residual stream, a multiple of 64.
+    #[arg(long, default_value_t = 192)]
+    d_model: usize,
+}
+
 /// The model's `config.json`, readable by transformers before and after version 5.
-pub fn config() -> Value {
-    json!({
+///
+/// # Errors
+/// A size without whole heads, or without a block.
+pub fn config(size: Size) -> Result<Value> {
+    let Size { layers, d_model } = size;
+    ensure!(layers > 0, "a model has at least one block: --layers 1");
+    ensure!(
+        d_model > 0 && d_model.is_multiple_of(2 * D_HEAD),
+        "a width of {d_model} has no whole pairs of heads: --d-model takes multiples of {}",
+        2 * D_HEAD
+    );
+    // Three matrices of this width hold as many weights as the usual two of 4 d_model.
+    let d_mlp = (8 * d_model / 3).next_multiple_of(D_HEAD);
+    Ok(json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": D_VOCAB,
-        "hidden_size": 192,
-        "intermediate_size": 512,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 3,
-        "head_dim": 32,
+        "hidden_size": d_model,
+        "intermediate_size": d_mlp,
+        "num_hidden_layers": layers,
+        "num_attention_heads": d_model / D_HEAD,
+        "num_key_value_heads": d_model / D_HEAD / 2,
+        "head_dim": D_HEAD,
         "hidden_act": "silu",
         "max_position_embeddings": 512,
         "rms_norm_eps": 1e-5,
@@ -44,13 +70,14 @@ pub fn config() -> Value {
         "pad_token_id": PAD,
         "torch_dtype": "bfloat16",
         "use_cache": true
-    })
+    }))
 }
 
 /// A model in training.
 pub struct Model {
     pub spec: Spec,
     pub decoder: Decoder,
+    config: Value,
     names: Vec<String>,
     weights: Vec<Tensor>,
 }
@@ -60,9 +87,10 @@ impl Model {
     /// smaller by the root of their number; norm gains are one.
     ///
     /// # Errors
-    /// A config that is no Llama.
-    pub fn fresh(device: Device) -> Result<Model> {
-        let spec = Spec::from_config(&config())?;
+    /// A size that no model can have.
+    pub fn fresh(size: Size, device: Device) -> Result<Model> {
+        let config = config(size)?;
+        let spec = Spec::from_config(&config)?;
         let (mut names, mut weights) = (Vec::new(), Vec::new());
         for (name, shape) in spec.tensors() {
             let out = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
@@ -74,7 +102,7 @@ impl Model {
             weights.push(weight.to_device(device).set_requires_grad(true));
             names.push(name);
         }
-        Model::over(spec, names, weights)
+        Model::over(spec, config, names, weights)
     }
 
     /// The same model with leaf tensors of its own over the same storage.
@@ -83,14 +111,15 @@ impl Model {
     /// Weights that are not those of the spec.
     pub fn sharing_weights(&self) -> Result<Model> {
         let leaf = |w: &Tensor| w.detach().set_requires_grad(true);
-        Model::over(self.spec.clone(), self.names.clone(), self.weights.iter().map(leaf).collect())
+        let weights = self.weights.iter().map(leaf).collect();
+        Model::over(self.spec.clone(), self.config.clone(), self.names.clone(), weights)
     }
 
-    fn over(spec: Spec, names: Vec<String>, weights: Vec<Tensor>) -> Result<Model> {
+    fn over(spec: Spec, config: Value, names: Vec<String>, weights: Vec<Tensor>) -> Result<Model> {
         let mut tensors: HashMap<String, Tensor> =
             names.iter().cloned().zip(weights.iter().map(Tensor::shallow_clone)).collect();
         let decoder = Decoder::from_tensors(&spec, &mut tensors)?;
-        Ok(Model { spec, decoder, names, weights })
+        Ok(Model { spec, decoder, config, names, weights })
     }
 
     /// The weights, in the order of the forward pass.
@@ -130,7 +159,7 @@ impl Model {
             .map_err(|e| anyhow!("{e}"))
             .with_context(|| format!("save the tokenizer to {}", folder.display()))?;
         let files = [
-            ("config.json", config()),
+            ("config.json", self.config.clone()),
             (
                 "generation_config.json",
                 json!({"bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": PAD}),
@@ -156,5 +185,28 @@ impl Model {
             fs::write(folder.join(name), serde_json::to_string_pretty(&value)? + "\n")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_that_ship_have_their_sizes() {
+        for (name, layers, d_model) in [("demo", 4, 192), ("demo-small", 4, 128), ("demo-seed1", 4, 128)] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name).join("config.json");
+            let stored: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+            assert_eq!(config(Size { layers, d_model }).unwrap(), stored, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_size_has_whole_pairs_of_heads() {
+        for (layers, d_model) in [(0, 64), (1, 0), (1, 96), (1, 100)] {
+            assert!(config(Size { layers, d_model }).is_err(), "{layers} blocks of {d_model}");
+        }
+        let config = config(Size { layers: 1, d_model: 64 }).unwrap();
+        assert_eq!((&config["num_attention_heads"], &config["num_key_value_heads"]), (&json!(2), &json!(1)));
     }
 }

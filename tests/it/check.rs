@@ -437,3 +437,20 @@ set = "passages-11"
         assert!(found, "line {line}: {message}\n{shown}");
     }
 }
+
+#[test]
+fn every_experiment_that_ships_is_right_and_the_readme_names_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs_err::read_to_string(root.join("README.md")).expect("the README");
+    let mut seen = 0;
+    for entry in fs_err::read_dir(root.join("experiments")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let mut said = Vec::new();
+        let code = emoflow::run(["emoflow", "check", path.to_str().expect("a name")], &mut said);
+        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&said));
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        assert!(readme.contains(&format!("experiments/{name}")), "README.md does not name {name}");
+        seen += 1;
+    }
+    assert!(seen >= 7, "{seen} experiments");
+}
