@@ -298,25 +298,21 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
 fn url(reader: &Reader<'_>) -> Read<String> {
     let written = reader.filled("url")?;
     let url = written.trim_end_matches('/');
-    let wrong =
-        |message: String, hint: &str| reader.wrong(Problem::at(reader.span_of("url"), message).hint(hint));
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) else {
-        return wrong(
-            format!("{} is no address", quoted(&written)),
-            "an address starts with http:// or https://",
-        );
+        let problem = Problem::at(reader.span_of("url"), format!("{} is no address", quoted(&written)));
+        return reader.wrong(problem.hint("an address starts with http:// or https://"));
+    };
+    // These may hold a key: not even their line is shown.
+    let secret = |message: &str| {
+        let hint = "keys are written nowhere: name the variable that holds the key in `api_key_env`";
+        reader.wrong(Problem::at(reader.span(), message).hint(hint))
     };
     if rest.split('/').next().is_some_and(|host| host.contains('@')) {
-        let hint =
-            "keys and passwords are written nowhere: name the variable that holds the key in `api_key_env`";
-        return wrong("`url` has a name or a password in it".to_string(), hint);
+        return secret("`url` has a name or a password in it");
     }
     if rest.contains(['?', '#']) {
-        return wrong(
-            format!("{} goes on behind the path", quoted(&written)),
-            "end it before the `?` or `#`",
-        );
+        return secret("`url` goes on behind the path, with a `?` or `#`");
     }
     Ok(url.to_string())
 }
@@ -335,8 +331,8 @@ fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
     if name.as_ref().is_none_or(|name| is_variable(name)) {
         return Ok(name);
     }
-    // The text may be a key: it is not repeated, but for the line that it stands in.
-    let problem = Problem::at(reader.span_of(key), format!("`{key}` is no name of an environment variable"));
+    // The text may be a key: not even its line is shown.
+    let problem = Problem::at(reader.span(), format!("`{key}` is no name of an environment variable"));
     reader.wrong(problem.hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"))
 }
 

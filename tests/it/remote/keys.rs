@@ -10,6 +10,9 @@ fn the_digest_counts_and_the_address_does_not() {
     let project = Project::new(&ollama(&server, ""));
     succeeds(&write(&project, &[]), "ran 1,");
     server.asked();
+    let run = std::fs::read_to_string(project.path("results/exp/run.json")).unwrap();
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    assert_eq!(run["served"]["far"], "ab".repeat(32));
 
     for more in ["parallel = 9", "timeout = 7"] {
         project.write(&ollama(&server, more));
@@ -107,6 +110,21 @@ fn with_everything_written_no_server_is_needed() {
         1,
         &["error: stories/far: ", "connection refused (start it: `ollama serve`)"],
     );
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_repeated() {
+    let server = Server::start();
+    for (wrong, told) in [
+        (openai(&server, "api_key_env = \"sk-top-secret\""), "is no name of an environment variable"),
+        (openai(&server, "").replace("http://", "http://me:sk-top-secret@"), "has a name or a password"),
+        (openai(&server, "").replace("/v1", "/v1?key=sk-top-secret"), "goes on behind the path"),
+    ] {
+        let output = write(&Project::new(&wrong), &[]);
+        fails(&output, 2, &[told]);
+        assert!(!said(&output).contains("sk-top-secret"), "{}", said(&output));
+    }
+    assert_eq!(server.connections(), 0);
 }
 
 #[test]

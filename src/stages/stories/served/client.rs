@@ -16,6 +16,8 @@ use crate::stages::stories::Generate;
 
 /// A server that cannot be connected to for so long is not there.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Servers close what was idle for five seconds (uvicorn) or more; one that was closed would be a failure.
+const IDLE: Duration = Duration::from_secs(3);
 /// Bound on a reply, in bytes; stories are a thousandth of it.
 const LARGEST_REPLY: u64 = 16 << 20;
 
@@ -77,6 +79,7 @@ impl Client {
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT))
             .timeout_global(Some(Duration::from_secs(server.timeout)))
+            .max_idle_age(IDLE)
             .max_idle_connections(server.parallel)
             .max_idle_connections_per_host(server.parallel)
             .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")));
