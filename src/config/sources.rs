@@ -65,13 +65,6 @@ fn kind(
         }
         _ => return Ok((dataset(reader, purpose)?, reader.span_of("repo"))),
     };
-    if !chosen.kind.supported {
-        let kinds = if purpose == For::Neutral { super::keys::NEUTRAL } else { super::keys::STORIES };
-        let supported: Vec<_> = kinds.iter().filter(|kind| kind.supported).map(|kind| kind.name).collect();
-        let message = format!("`{}` sources are not supported yet", chosen.kind.name);
-        let hint = format!("supported: {}", supported.join(", "));
-        return reader.wrong(Problem::at(chosen.span.clone(), message).hint(hint));
-    }
     Ok((kind?, chosen.span.clone()))
 }
 

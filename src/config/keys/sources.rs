@@ -6,22 +6,22 @@ use crate::config::presets;
 
 /// The kinds of story sources.
 pub static STORIES: &[Kind] = &[
-    Kind { name: "template", table: &TEMPLATE, supported: true },
-    Kind { name: "generate", table: &GENERATE, supported: true },
-    Kind { name: "file", table: &FILE, supported: true },
-    Kind { name: "ollama", table: &OLLAMA, supported: true },
-    Kind { name: "openai", table: &OPENAI, supported: true },
-    Kind { name: "dataset", table: &DATASET, supported: true },
+    Kind { name: "template", table: &TEMPLATE },
+    Kind { name: "generate", table: &GENERATE },
+    Kind { name: "file", table: &FILE },
+    Kind { name: "ollama", table: &OLLAMA },
+    Kind { name: "openai", table: &OPENAI },
+    Kind { name: "dataset", table: &DATASET },
 ];
 
 /// The kinds of neutral text.
 pub static NEUTRAL: &[Kind] = &[
-    Kind { name: "template", table: &NEUTRAL_TEMPLATE, supported: true },
-    Kind { name: "generate", table: &NEUTRAL_GENERATE, supported: true },
-    Kind { name: "file", table: &NEUTRAL_FILE, supported: true },
-    Kind { name: "ollama", table: &NEUTRAL_OLLAMA, supported: true },
-    Kind { name: "openai", table: &NEUTRAL_OPENAI, supported: true },
-    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: true },
+    Kind { name: "template", table: &NEUTRAL_TEMPLATE },
+    Kind { name: "generate", table: &NEUTRAL_GENERATE },
+    Kind { name: "file", table: &NEUTRAL_FILE },
+    Kind { name: "ollama", table: &NEUTRAL_OLLAMA },
+    Kind { name: "openai", table: &NEUTRAL_OPENAI },
+    Kind { name: "dataset", table: &NEUTRAL_DATASET },
 ];
 
 static TEMPLATE: Table = Table {
