@@ -113,6 +113,9 @@ struct OnceRoom(std::cell::OnceCell<Option<Room>>);
 
 /// What stands in the way of a node itself.
 fn obstacle(resolved: &Resolved, node: &Node, room: &OnceRoom) -> Option<String> {
+    if let (Work::Served { .. }, true) = (&node.work, resolved.offline) {
+        return Some(execute::NOT_OFFLINE.to_string());
+    }
     let model = &resolved.models[node.model?];
     let work = match &node.work {
         Work::Generate { source, .. } => Memory::Generation {

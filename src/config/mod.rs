@@ -145,6 +145,11 @@ pub enum SourceKind {
         writer: Writer,
         params: stories::Generate,
     },
+    /// Written by a model at a server.
+    Served {
+        server: stories::Server,
+        params: stories::Generate,
+    },
     /// `path` is absolute (joined with the project root).
     File {
         path: PathBuf,

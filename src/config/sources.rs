@@ -7,7 +7,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::problem::{Problem, closest, quoted, suggestion};
 use super::reader::{Chosen, Read, Reader, Reported};
 use super::{Dataset, Source, SourceKind, Writer, models};
-use crate::stages::stories::{Columns, Generate, Reject, Several, Template, file};
+use crate::stages::stories::{Columns, Generate, Protocol, Reject, Server, Several, Template, file};
 
 /// What texts a source is for.
 #[derive(Clone, Copy, PartialEq)]
@@ -56,30 +56,15 @@ fn kind(
             let kind = path.and_then(|path| Ok(SourceKind::File { path, columns: columns? }));
             return Ok((kind?, reader.span_of("path")));
         }
-        "ollama" => served(reader, purpose),
-        "openai" => {
-            let key = reader.maybe_text("api_key_env").map(|name| name.is_none_or(|name| is_variable(&name)));
-            if let Ok(false) = key {
-                let problem = Problem::at(
-                    reader.span_of("api_key_env"),
-                    "`api_key_env` is no name of an environment variable",
-                );
-                reader.note(
-                    problem
-                        .hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"),
-                );
-            }
-            served(reader, purpose)
+        "ollama" | "openai" => {
+            let protocol = if chosen.kind.name == "ollama" { Protocol::Ollama } else { Protocol::OpenAi };
+            let (server, params) = (server(reader, protocol), generate(reader, purpose));
+            let kind = server.and_then(|server| Ok(SourceKind::Served { server, params: params? }));
+            // What is wrong with the model at the server is wrong there.
+            return Ok((kind?, reader.span_of("model")));
         }
         _ => return Ok((dataset(reader, purpose)?, reader.span_of("repo"))),
     };
-    if !chosen.kind.supported {
-        let kinds = if purpose == For::Neutral { super::keys::NEUTRAL } else { super::keys::STORIES };
-        let supported: Vec<_> = kinds.iter().filter(|kind| kind.supported).map(|kind| kind.name).collect();
-        let message = format!("`{}` sources are not supported yet", chosen.kind.name);
-        let hint = format!("supported: {}", supported.join(", "));
-        return reader.wrong(Problem::at(chosen.span.clone(), message).hint(hint));
-    }
     Ok((kind?, chosen.span.clone()))
 }
 
@@ -283,16 +268,65 @@ fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
     Ok(Columns { emotion: emotion?, text: text?, topic: topic? })
 }
 
-/// A source at a server; what is read is only checked.
-fn served(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
-    let (url, model) = (reader.filled("url"), reader.filled("model"));
-    let params = generate(reader, purpose);
-    let url = url?;
-    if !["http://", "https://"].iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme)) {
-        let problem = Problem::at(reader.span_of("url"), format!("{} is no address", quoted(&url)));
+/// Who is asked, and how.
+fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
+    let (url, model) = (url(reader), reader.filled("model"));
+    let (parallel, timeout) = (reader.integer("parallel"), reader.integer("timeout"));
+    let (api_key_env, identity) = match protocol {
+        Protocol::Ollama => (Ok(None), Ok(None)),
+        Protocol::OpenAi => (variable(reader, "api_key_env"), identity(reader)),
+    };
+    Ok(Server {
+        protocol,
+        url: url?,
+        model: model?,
+        api_key_env: api_key_env?,
+        parallel: parallel?,
+        timeout: timeout? as u64,
+        identity: identity?,
+    })
+}
+
+/// The address of a server, without a slash at its end.
+fn url(reader: &Reader<'_>) -> Read<String> {
+    let written = reader.filled("url")?;
+    let url = written.trim_end_matches('/');
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) else {
+        let problem = Problem::at(reader.span_of("url"), format!("{} is no address", quoted(&written)));
         return reader.wrong(problem.hint("an address starts with http:// or https://"));
+    };
+    // These may hold a key: not even their line is shown.
+    let secret = |message: &str| {
+        let hint = "keys are written nowhere: name the variable that holds the key in `api_key_env`";
+        reader.wrong(Problem::at(reader.span(), message).hint(hint))
+    };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+        return secret("`url` has a name or a password in it");
     }
-    model.and(params).and(Err(Reported))
+    if rest.contains(['?', '#']) {
+        return secret("`url` goes on behind the path, with a `?` or `#`");
+    }
+    Ok(url.to_string())
+}
+
+/// What stands for a model in keys.
+fn identity(reader: &Reader<'_>) -> Read<Option<String>> {
+    match reader.has("identity") {
+        true => reader.filled("identity").map(Some),
+        false => Ok(None),
+    }
+}
+
+/// The name of an environment variable that holds a key.
+fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
+    let name = reader.maybe_text(key)?;
+    if name.as_ref().is_none_or(|name| is_variable(name)) {
+        return Ok(name);
+    }
+    // The text may be a key: not even its line is shown.
+    let problem = Problem::at(reader.span(), format!("`{key}` is no name of an environment variable"));
+    reader.wrong(problem.hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"))
 }
 
 /// Files of a repository on the hub.

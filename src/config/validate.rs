@@ -61,7 +61,10 @@ fn writes(model: &Model, source: &Source) -> bool {
     match &source.kind {
         SourceKind::Generate { writer: Writer::Own, .. } => true,
         SourceKind::Generate { writer: Writer::Model(name), .. } => *name == model.name,
-        SourceKind::Template(_) | SourceKind::File { .. } | SourceKind::Dataset(_) => false,
+        SourceKind::Template(_)
+        | SourceKind::File { .. }
+        | SourceKind::Dataset(_)
+        | SourceKind::Served { .. } => false,
     }
 }
 
@@ -83,7 +86,8 @@ fn beyond(
             // A token is at least one byte of the text.
             (template.passages.iter().map(filled).max().unwrap_or(0), "the longest passage's bytes")
         }
-        SourceKind::File { .. } | SourceKind::Dataset(_) => return None,
+        // A server's tokens are not those of who reads.
+        SourceKind::File { .. } | SourceKind::Dataset(_) | SourceKind::Served { .. } => return None,
     };
     let from_token = activations.from_token;
     if from_token < most || activations.short == Short::Whole {

@@ -3,16 +3,17 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::kept::Kept;
+use super::kept::{Around, Kept};
 use crate::lm::LanguageModel;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
-use crate::resolve::{Model, Resolved};
+use crate::resolve::{self, AnotherModel, Model, Resolved};
 use crate::stages::analysis::VectorSet;
+use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{generate, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
@@ -24,6 +25,8 @@ pub struct Lane<'a> {
     /// Is told what is loaded.
     told: Option<&'a dyn Progress>,
     loaded: Option<Loaded>,
+    /// Who asked a server last.
+    client: Option<Client>,
 }
 
 /// A model of the resolved experiment, by its place there.
@@ -34,17 +37,20 @@ struct Loaded {
     room: Option<Room>,
 }
 
+/// Why nothing is written at a server.
+pub const NOT_OFFLINE: &str = "it is written at a server, and --offline opens no socket";
+
 /// Tables of one unit, by name.
 type Tables = Vec<(String, Table)>;
 
 impl<'a> Lane<'a> {
     /// A lane on the resolved device, with no model loaded. `told` is told of each that is.
     pub fn new(resolved: &'a Resolved, told: Option<&'a dyn Progress>) -> Lane<'a> {
-        Lane { resolved, told, loaded: None }
+        Lane { resolved, told, loaded: None, client: None }
     }
 
-    /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is `stopped`
-    /// between two batches; those before are kept.
+    /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is stopped between
+    /// two batches; those before are kept.
     ///
     /// [`Interrupted`]: crate::interrupt::Interrupted
     pub fn run(
@@ -53,19 +59,30 @@ impl<'a> Lane<'a> {
         store: &Store,
         node: &Node,
         group: &[usize],
-        stopped: &dyn Fn() -> bool,
-        at: &mut dyn FnMut(usize, usize),
+        around: Around<'_>,
     ) -> Result<()> {
         let begun = Instant::now();
         let units: Vec<&Unit> = group.iter().map(|&u| &node.units[u]).collect();
         let stage = node.work.stage();
         let last = units.last().context("a group of units")?;
-        let mut batches = Kept::new(store.partial(stage, &last.key)?, stopped, at);
+        let mut batches = Kept::new(store.partial(stage, &last.key)?, around);
         let produced = self.produce(plan, store, node, &units, &mut batches)?;
-        self.ensure_unchanged(store, node)?;
+        if let Err(error) = self.ensure_unchanged(store, node) {
+            if matches!(node.work, Work::Served { .. }) && error.is::<AnotherModel>() {
+                // Some of the replies may be of the other model.
+                batches.partial.clear();
+            }
+            return Err(error);
+        }
         let seconds = begun.elapsed().as_secs_f64() + batches.seconds_before();
         let cost = Cost { seconds: seconds / units.len() as f64 };
-        let metadata = node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m]));
+        let metadata = match &node.work {
+            Work::Served { server, identity, .. } => vec![
+                ("emoflow.model".to_string(), server.model.clone()),
+                ("emoflow.revision".to_string(), identity.to_string()),
+            ],
+            _ => node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m])),
+        };
         for (unit, tables) in units.into_iter().zip(produced) {
             match store.lookup(stage, &unit.key)? {
                 Lookup::Hit(_) => {} // another process was faster
@@ -78,12 +95,15 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// An error if a file that the node reads is not what its keys say.
+    /// An error if a file that the node reads, or the model that writes, is not what its keys say.
     fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
         if let Work::File(read) = &node.work {
             let pinned = self.resolved.files.iter().flat_map(|files| files.values());
             let mut pinned = pinned.filter(|pinned| pinned.files.paths == read.paths);
             pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
+        }
+        if let Work::Served { server, identity, .. } = &node.work {
+            resolve::ensure_same(server, *identity)?;
         }
         node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))
     }
@@ -120,6 +140,16 @@ impl<'a> Lane<'a> {
                 let written = generate::run(source, items, model, *chat, &writer.short(), &seeds, batches)?;
                 Ok(vec![written_tables(written)])
             }
+            Work::Served { server, source, items, seed, identity } => {
+                ensure!(!self.resolved.offline, "{NOT_OFFLINE}");
+                resolve::ensure_same(server, *identity)?;
+                let seeds = writing::Seeds { run: *seed, writer: identity.to_string() };
+                let items = &items[unit.stories.clone()];
+                let writer = identity.short();
+                let client = &mut self.client;
+                let written = served::run(source, server, items, &writer, &seeds, client, batches)?;
+                Ok(vec![written_tables(written)])
+            }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
@@ -149,7 +179,7 @@ impl<'a> Lane<'a> {
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let tables = analysis.run(&set, model, *seed, &mut *batches.at)?;
+                let tables = analysis.run(&set, model, *seed, &mut *batches.around.at)?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
         }

@@ -5,29 +5,32 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::stages::batches::Batches;
+use crate::stages::batches::{Batches, Tally};
 use crate::store::Partial;
 use crate::store::table::Table;
 
-/// Batches that are kept in the store until their units are.
-pub struct Kept<'a> {
-    /// With the last unit of the group: units are stored in their order, so as long as any is missing, that one is.
-    pub partial: Partial<'a>,
+/// Those who hear of the work, and who may end it.
+pub struct Around<'a> {
     pub stopped: &'a dyn Fn() -> bool,
     pub at: &'a mut dyn FnMut(usize, usize),
-    /// When the batch that is worked on began.
+    pub note: &'a dyn Fn(&str),
+    pub tally: &'a mut Tally,
+}
+
+/// Batches that are kept in the store until their units are.
+pub struct Kept<'s, 'a> {
+    /// With the last unit of the group: units are stored in their order, so as long as any is missing, that one is.
+    pub partial: Partial<'s>,
+    pub around: Around<'a>,
+    /// When the batch that is worked on began; of those that are made side by side, when the one before was kept.
     since: Instant,
     /// What the batches took that were found.
     before: f64,
 }
 
-impl<'a> Kept<'a> {
-    pub fn new(
-        partial: Partial<'a>,
-        stopped: &'a dyn Fn() -> bool,
-        at: &'a mut dyn FnMut(usize, usize),
-    ) -> Kept<'a> {
-        Kept { partial, stopped, at, since: Instant::now(), before: 0.0 }
+impl<'s, 'a> Kept<'s, 'a> {
+    pub fn new(partial: Partial<'s>, around: Around<'a>) -> Kept<'s, 'a> {
+        Kept { partial, around, since: Instant::now(), before: 0.0 }
     }
 
     /// The seconds that the batches found here took when they were made.
@@ -36,13 +39,13 @@ impl<'a> Kept<'a> {
     }
 }
 
-impl Batches for Kept<'_> {
+impl Batches for Kept<'_, '_> {
     fn at(&mut self, done: usize, of: usize) {
-        (self.at)(done, of);
+        (self.around.at)(done, of);
     }
 
     fn stopped(&self) -> bool {
-        (self.stopped)()
+        (self.around.stopped)()
     }
 
     fn kept(&mut self, number: usize, schema: &str) -> Result<Option<Table>> {
@@ -55,6 +58,15 @@ impl Batches for Kept<'_> {
     }
 
     fn keep(&mut self, number: usize, table: &Table) -> Result<()> {
-        self.partial.keep(number, table, self.since.elapsed().as_secs_f64())
+        let since = std::mem::replace(&mut self.since, Instant::now());
+        self.partial.keep(number, table, since.elapsed().as_secs_f64())
+    }
+
+    fn note(&mut self, line: &str) {
+        (self.around.note)(line);
+    }
+
+    fn tally(&mut self, tally: Tally) {
+        self.around.tally.add(tally);
     }
 }

@@ -15,9 +15,10 @@ use crate::lm::libtorch;
 use crate::plan::{Absent, Plan, Selection, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
+use crate::stages::batches::Tally;
 use crate::store::{Lookup, Store};
 use dispatch::Lane;
-pub use dispatch::provenance;
+pub use dispatch::{NOT_OFFLINE, provenance};
 use work::{Job, Run};
 
 /// How long a run that can only wait for another one sleeps before it looks again.
@@ -133,7 +134,8 @@ pub fn run(
         if !missing.is_empty() || chosen.contains(&index) {
             let why = missing.iter().map(|&unit| reasons[&UnitId { node: index, unit }].clone());
             let why = explain::summary(&why.collect::<Vec<_>>(), node.units.len());
-            jobs.push(Job { index, node, missing, why, made: 0, seconds: 0.0, end: None });
+            let tally = Tally::default();
+            jobs.push(Job { index, node, missing, why, made: 0, seconds: 0.0, tally, end: None });
         }
     }
     let mut nodes: Vec<NodeOutcome> = selected.absent.iter().map(|&it| left_out(&plan.absent[it])).collect();

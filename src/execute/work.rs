@@ -8,11 +8,13 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use super::dispatch::{self, Lane};
+use super::kept::Around;
 use super::{NodeOutcome, Options, State};
 use crate::interrupt::Interrupted;
 use crate::plan::{Node, Plan, UnitId, Work};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
+use crate::stages::batches::Tally;
 use crate::store::{Lease, Leased, Lookup, Owner, Store};
 
 /// A node of the run and how far it has come.
@@ -26,6 +28,8 @@ pub struct Job<'a> {
     /// How many units this run made.
     pub made: usize,
     pub seconds: f64,
+    /// What servers were asked for.
+    pub tally: Tally,
     /// `None`: it is not at its end.
     pub end: Option<(State, String)>,
 }
@@ -102,7 +106,10 @@ impl Run<'_> {
             Ok(()) if !job.missing.is_empty() => "the rest is for later: another run is at work".to_string(),
             Ok(()) => {
                 let reason = if job.made > 0 { job.why.clone() } else { "made by another run".to_string() };
-                let said = format!("done in {:.1} s ({reason})", job.seconds);
+                let mut said = format!("done in {:.1} s ({reason})", job.seconds);
+                if job.tally != Tally::default() {
+                    said.push_str(&format!("; {}", job.tally));
+                }
                 job.end = Some((if job.made > 0 { State::Ran } else { State::Cached }, reason));
                 said
             }
@@ -146,10 +153,12 @@ impl Run<'_> {
                 }
                 let progress = self.progress;
                 let mut at = |done: usize, of: usize| progress.at(before + done * share / of.max(1));
-                let stopped = self.options.stopped;
+                let note = |line: &str| progress.note(&format!("{}: {line}", node.name));
+                let around =
+                    Around { stopped: self.options.stopped, at: &mut at, note: &note, tally: &mut job.tally };
                 // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
                 let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    self.lane.run(self.plan, self.store, node, &mine, stopped, &mut at)
+                    self.lane.run(self.plan, self.store, node, &mine, around)
                 }));
                 ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
                 job.made += mine.len();

@@ -7,13 +7,14 @@ use serde::Serialize;
 use super::absent::{self, denoised, lost_writer};
 use super::key::{Digest, Key};
 use super::variants::Merged;
+use super::written::WrittenParams;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Item, Reject, Several, file, generate, template, writing};
+use crate::stages::stories::{Columns, Item, file, generate, served, template, writing};
 use crate::stages::vectors::{Center, Denoise};
 use crate::stages::{activations, vectors};
 
@@ -49,22 +50,6 @@ struct Numerics {
 #[derive(Serialize)]
 struct TemplateParams<'a> {
     stories: Vec<(&'a Item, &'a str)>,
-}
-
-#[derive(Serialize)]
-struct GenerateParams<'a> {
-    stories: &'a [Item],
-    seed: u64,
-    max_new_tokens: usize,
-    temperature: f64,
-    top_p: f64,
-    top_k: usize,
-    prompt: &'a str,
-    system: &'a str,
-    chat: Chat,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    several: Option<&'a Several>,
-    reject: &'a Reject,
 }
 
 #[derive(Serialize)]
@@ -197,7 +182,9 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
     let sources = resolved.experiment.stories.iter().filter_map(|source| {
         let each = match &source.kind {
             SourceKind::Template(template) => template.passages.len(),
-            SourceKind::Generate { params, .. } => params.topics.len() * params.per_topic,
+            SourceKind::Generate { params, .. } | SourceKind::Served { params, .. } => {
+                params.topics.len() * params.per_topic
+            }
             SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 return Some(format!("stories/{}: a file is taken whole", source.name));
             }
@@ -232,7 +219,7 @@ impl<'a> Builder<'a> {
         all
     }
 
-    /// The stories of a source that no model writes.
+    /// The stories of a source that no model of the experiment writes.
     fn shared_stories(&mut self, variant: usize, texts: &Texts) {
         let name = format!("stories/{}", texts.name);
         match texts.kind {
@@ -247,6 +234,20 @@ impl<'a> Builder<'a> {
                     key("stories/template", template::VERSION, &params, &[], None, None)
                 });
                 self.push(variant, name, Work::Template { source: source.clone(), items }, None, units);
+            }
+            SourceKind::Served { server, params: source } => {
+                let experiment = self.variants[variant];
+                let identity = self.resolved.served[variant][texts.name];
+                let items = writing::items(source, texts.emotions);
+                let items = rounds::order(items, texts.n_emotions(), experiment.shard);
+                let units = shards(self.ranges(texts, items.len(), experiment.shard), |range| {
+                    let stories = &items[range];
+                    let params = WrittenParams::at_server(source, stories, experiment.seed, server.protocol);
+                    key("stories/served", served::VERSION, &params, &[], Some(&identity), None)
+                });
+                let (server, source, seed) = (server.clone(), source.clone(), experiment.seed);
+                let work = Work::Served { server, source, items, seed, identity };
+                self.push(variant, name, work, None, units);
             }
             SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 let pinned = &self.resolved.files[variant][texts.name];
@@ -282,19 +283,7 @@ impl<'a> Builder<'a> {
             let shard = self.variants[variant].shard;
             let items = rounds::order(writing::items(source, texts.emotions), texts.n_emotions(), shard);
             let units = shards(self.ranges(&texts, items.len(), shard), |range| {
-                let params = GenerateParams {
-                    stories: &items[range],
-                    seed,
-                    max_new_tokens: source.max_new_tokens,
-                    temperature: source.temperature,
-                    top_p: source.top_p,
-                    top_k: source.top_k,
-                    prompt: &source.prompt,
-                    system: &source.system,
-                    chat,
-                    several: source.several.as_ref(),
-                    reject: &source.reject,
-                };
+                let params = WrittenParams::here(source, &items[range], seed, chat);
                 let numerics = Some(self.numerics(writer, None));
                 key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
             });

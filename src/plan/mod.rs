@@ -7,6 +7,7 @@ pub mod key;
 mod rounds;
 mod select;
 mod variants;
+mod written;
 
 use std::ops::Range;
 
@@ -17,9 +18,9 @@ pub use select::{Nothing, Selection};
 use crate::lm::Chat;
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
-use crate::stages::stories::{Generate, Item, Template};
+use crate::stages::stories::{Generate, Item, Server, Template};
 use crate::stages::{activations, vectors};
-use key::Key;
+use key::{Digest, Key};
 
 /// Everything a run could do, inputs before what needs them, and the nodes of one model together.
 #[derive(Clone, Debug)]
@@ -77,6 +78,7 @@ pub struct UnitId {
 pub enum Work {
     Template { source: Template, items: Vec<Item> },
     Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
+    Served { server: Server, source: Generate, items: Vec<Item>, seed: u64, identity: Digest },
     File(Files),
     Activations { params: activations::Params, chat: Chat },
     Neutral(vectors::Params),
@@ -105,7 +107,7 @@ impl Work {
     /// The stage's name: the folder of its artifacts, and the first word of its key.
     pub fn stage(&self) -> &'static str {
         match self {
-            Work::Template { .. } | Work::Generate { .. } | Work::File(_) => "stories",
+            Work::Template { .. } | Work::Generate { .. } | Work::Served { .. } | Work::File(_) => "stories",
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",

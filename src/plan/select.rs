@@ -152,7 +152,7 @@ impl Plan {
     fn emotions(&self, id: UnitId) -> BTreeSet<&str> {
         let unit = self.unit(id);
         match &self.nodes[id.node].work {
-            Work::Template { items, .. } | Work::Generate { items, .. } => {
+            Work::Template { items, .. } | Work::Generate { items, .. } | Work::Served { items, .. } => {
                 items[unit.stories.clone()].iter().filter_map(|item| item.emotion.as_deref()).collect()
             }
             // Which of them is in which shard only the files know.

@@ -48,7 +48,11 @@ impl Progress for Plain {
         {
             let spent = node.begun.elapsed().as_secs_f64();
             let left = spent / done.max(1) as f64 * node.total.saturating_sub(done) as f64;
-            eprintln!("{}: {done} of {} {}, {left:.0} s left", node.name, node.total, node.piece);
+            let rate = 60.0 * done as f64 / spent;
+            eprintln!(
+                "{}: {done} of {} {}, {rate:.1}/min, {left:.0} s left",
+                node.name, node.total, node.piece
+            );
             node.said = Instant::now();
         }
     }

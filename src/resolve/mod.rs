@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 mod hub;
+mod served;
 mod stories;
 
 use std::collections::BTreeMap;
@@ -12,14 +13,17 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
-use crate::config::{self, Asked, Experiment, ModelSource, Offload};
+use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::interrupt::Interrupted;
 use crate::lm::device::Choice;
 use crate::lm::{Checkpoint, Dtype, Held, Spec};
+use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
+use crate::stages::stories::Server;
 use crate::store::Store;
 use hub::{Hub, Snapshot};
+pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
 
 /// An experiment with everything outside it pinned.
@@ -32,7 +36,11 @@ pub struct Resolved {
     pub absent: Vec<Absent>,
     /// Of each variant of the experiment its story files, by the source's name.
     pub files: Vec<BTreeMap<String, StoryFiles>>,
+    /// Of each variant what stands for the model of a source at a server, by the source's name.
+    pub served: Vec<BTreeMap<String, Digest>>,
     pub device: Choice,
+    /// No socket may be opened.
+    pub offline: bool,
 }
 
 impl Resolved {
@@ -150,6 +158,22 @@ pub fn resolve(
     for (_, variant) in experiment.variants() {
         files.push(stories::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
     }
+    let mut served = Vec::new();
+    let mut known: Vec<(&Server, Option<Digest>)> = Vec::new();
+    for (_, variant) in experiment.variants() {
+        let mut identities = BTreeMap::new();
+        for (name, server, span) in servers(variant.asked()) {
+            let asked = known.iter().find(|(other, _)| *other == server).map(|(_, identity)| *identity);
+            let identity = asked.unwrap_or_else(|| {
+                let found = served::identity(name, server, store, offline, progress);
+                let found = found.map_err(|error| problems.push(unserved(server, span, &error))).ok();
+                known.push((server, found));
+                found
+            });
+            identities.extend(identity.map(|identity| (name.to_string(), identity)));
+        }
+        served.push(identities);
+    }
     if !problems.is_empty() || models.is_empty() {
         problems.extend(lost.into_iter().map(|(model, error)| Fault::Found(error).problem(model)));
         return Err(experiment.problems(problems).into());
@@ -157,7 +181,15 @@ pub fn resolve(
     let absent = lost.into_iter();
     let absent = absent.map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
     let absent = absent.collect();
-    Ok(Resolved { experiment, models, absent, files, device })
+    Ok(Resolved { experiment, models, absent, files, served, device, offline })
+}
+
+/// A server that does not say which model it has, and was never seen.
+fn unserved(server: &Server, span: &config::Span, error: &anyhow::Error) -> Problem {
+    Problem::at(span.clone(), format!("{error:#}")).hint(format!(
+        "start the server (`ollama serve`) and have it fetch the model: `ollama pull {}`",
+        server.model
+    ))
 }
 
 /// Why there is no model.
@@ -270,6 +302,17 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         checkpoint: found.checkpoint,
         spec: found.spec,
     })
+}
+
+/// Every source at a server, with where its model is named.
+fn servers(asked: Asked<'_>) -> Vec<(&str, &Server, &config::Span)> {
+    let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
+    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span));
+    let servers = told.chain(neutral).filter_map(|(name, kind, span)| match kind {
+        SourceKind::Served { server, .. } => Some((name, server, span)),
+        _ => None,
+    });
+    servers.collect()
 }
 
 /// An error if `path` is not what it was when it had the digest `known`: what was made of it since would be stored

@@ -171,7 +171,7 @@ fn wide(
         return Ok(Vec::new());
     }
     let (heads, sets) = sets(&rows, models)?;
-    let most = COLUMNS.saturating_sub(heads.len()).max(4);
+    let most = COLUMNS.saturating_sub(heads.len()).max(3);
     let parts = names.len().div_ceil(most);
     let mut figures = Vec::new();
     for (part, names) in names.chunks(names.len().div_ceil(parts)).enumerate() {
@@ -248,7 +248,7 @@ fn published(headlines: &[Headline], names: &[&str], before: usize) -> Vec<Vec<C
     let all = names.iter().filter_map(|name| known(name)).flat_map(|h| &h.published);
     let row = |label: &str| {
         let mut row = vec![Cell::Text(format!("published: {label}"))];
-        row.resize(before, Cell::Empty);
+        row.resize(before, Cell::Text(String::new()));
         row.extend(names.iter().map(|name| {
             let found = known(name).and_then(|h| Some((h, h.published.iter().find(|(l, _)| *l == label)?)));
             found.map_or(Cell::Empty, |(h, (_, value))| Cell::Number(*value, h.decimals))

@@ -7,6 +7,7 @@ pub mod runs;
 mod stories;
 mod texts;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -155,6 +156,9 @@ pub fn write_run(
         models: Vec<RunModel<'a>>,
         /// Sources of stories that came from the hub.
         datasets: Vec<RunDataset<'a>>,
+        /// What stood for the models at servers, by source, in each variant.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        served: Vec<&'a BTreeMap<String, Digest>>,
         device: RunDevice<'a>,
         versions: Versions,
         nodes: &'a [NodeOutcome],
@@ -227,6 +231,7 @@ pub fn write_run(
         experiment: &resolved.experiment,
         models: models.collect(),
         datasets: datasets.collect(),
+        served: resolved.served.iter().filter(|served| !served.is_empty()).collect(),
         device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
         versions: VERSIONS,
         nodes: &outcome.nodes,

@@ -1,6 +1,8 @@
 //! How a stage that works for long does so in pieces: what is told, asked and kept between two batches. Knows nothing
 //! of where batches are kept or of who wants it to stop.
 
+use std::fmt;
+
 use anyhow::{Result, bail};
 
 use crate::interrupt::Interrupted;
@@ -20,6 +22,45 @@ pub trait Batches {
 
     /// Keeps what batch `number` gave, until the whole is stored.
     fn keep(&mut self, number: usize, table: &Table) -> Result<()>;
+
+    /// A line for people.
+    fn note(&mut self, _: &str) {}
+
+    /// What asking a server came to.
+    fn tally(&mut self, _: Tally) {}
+}
+
+/// What asking a server came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Those that were kept.
+    pub stories: usize,
+    /// As far as the server says how many it wrote.
+    pub tokens: usize,
+    /// Requests that were made again.
+    pub retries: usize,
+    pub seconds: f64,
+}
+
+impl Tally {
+    /// Both together, one after the other.
+    pub fn add(&mut self, other: Tally) {
+        self.stories += other.stories;
+        self.tokens += other.tokens;
+        self.retries += other.retries;
+        self.seconds += other.seconds;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.seconds.max(1e-3);
+        write!(f, "{} stories, {:.1}/min", self.stories, 60.0 * self.stories as f64 / seconds)?;
+        if self.tokens > 0 {
+            write!(f, ", {:.0} tokens/s", self.tokens as f64 / seconds)?;
+        }
+        write!(f, ", {} {}", self.retries, if self.retries == 1 { "retry" } else { "retries" })
+    }
 }
 
 /// Nothing is kept, and nothing stops the work; only progress is told.
@@ -59,4 +100,19 @@ pub(super) fn batch(
     let table = work(batches)?;
     batches.keep(number, &table)?;
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_adds_up_and_says_rates() {
+        let mut tally = Tally { stories: 20, tokens: 600, retries: 0, seconds: 10.0 };
+        assert_eq!(tally.to_string(), "20 stories, 120.0/min, 60 tokens/s, 0 retries");
+        tally.add(Tally { stories: 5, tokens: 0, retries: 1, seconds: 20.0 });
+        assert_eq!(tally.to_string(), "25 stories, 50.0/min, 20 tokens/s, 1 retry");
+        let silent = Tally { stories: 1, retries: 2, seconds: 60.0, ..Tally::default() };
+        assert_eq!(silent.to_string(), "1 stories, 1.0/min, 2 retries");
+    }
 }

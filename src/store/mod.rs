@@ -9,6 +9,7 @@
 //!   leases/<stage>-<key>                who is making a unit; nothing is correct because of it
 //!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; left-overs of a crash do no harm
 //!   stat/digests.txt                    digests of files hashed before, by device, inode, size and times
+//!   stat/servers.txt                    digests of models at servers, as they were last seen
 //!   quarantine/<stage>-<key>-<n>/       entries that were damaged
 //! ```
 //!
@@ -23,6 +24,7 @@ mod lease;
 pub mod parquet;
 mod partial;
 mod process;
+mod server_log;
 mod shelf;
 mod stat_cache;
 mod sweep;
@@ -123,7 +125,7 @@ impl Store {
         self
     }
 
-    /// Keeps [`Store::digest_file`] from remembering, so that a command that only looks writes nothing.
+    /// Keeps [`Store::digest_file`] and [`Store::remember_server`] from remembering, so that a command that only looks writes nothing.
     pub fn read_only(self) -> Store {
         self.stats.read_only();
         self

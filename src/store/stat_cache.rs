@@ -101,7 +101,7 @@ fn shown(path: &Path) -> String {
     path.to_str().filter(|text| !text.contains(['\n', '\r'])).unwrap_or_default().to_string()
 }
 
-fn checksum(line: &str) -> String {
+pub(super) fn checksum(line: &str) -> String {
     Digest::of(line.as_bytes()).to_string()[..CHECK].to_string()
 }
 
@@ -130,6 +130,11 @@ impl StatCache {
     /// Remembers nothing beyond this process from now on.
     pub(super) fn read_only(&self) {
         self.lock().read_only = true;
+    }
+
+    /// Whether nothing is to be remembered beyond this process.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.lock().read_only
     }
 
     /// The remembered digest of a file with this identity.

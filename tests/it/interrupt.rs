@@ -58,6 +58,11 @@ impl Drop for Running {
 impl Running {
     /// `emoflow run exp.toml` as a program of its own.
     pub fn start(project: &Project, environment: &[(&str, &str)]) -> Running {
+        Running::with(project, &[], environment)
+    }
+
+    /// The same with `more` on the command line.
+    pub fn with(project: &Project, more: &[&str], environment: &[(&str, &str)]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
         command.args([
             "run",
@@ -67,7 +72,7 @@ impl Running {
             "--progress",
             "plain",
         ]);
-        command.env_remove("LD_LIBRARY_PATH").envs(environment.iter().copied());
+        command.args(more).env_remove("LD_LIBRARY_PATH").envs(environment.iter().copied());
         Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 

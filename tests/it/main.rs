@@ -17,6 +17,7 @@ mod plan;
 mod program;
 mod project;
 mod quickstart;
+mod remote;
 mod report;
 mod run;
 mod science;

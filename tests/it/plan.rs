@@ -80,6 +80,35 @@ fn the_pre_image_of_a_file_is_what_it_was() {
     assert_eq!(unit.preimage, expected);
 }
 
+/// Where a server is, how it is asked and with which key are not in it.
+#[test]
+fn the_pre_image_of_stories_from_a_server_is_what_they_are_made_of() {
+    let source = r#"
+[stories.far.openai]
+url = "http://127.0.0.1:9/v1/"
+model = "teller"
+api_key_env = "SOME_KEY"
+topics = ["a lost key"]
+per_topic = 1
+"#;
+    let plan = plan(&format!("{EXPERIMENT}{source}"));
+    let node = &plan.nodes[plan.node("stories/far").unwrap()];
+    let stands = Digest::of(br#"{"at":{"url":"http://127.0.0.1:9/v1","model":"teller"}}"#);
+    let wanted = format!(
+        concat!(
+            r#"{{"stage":"stories/served","version":1,"params":{{"stories":["#,
+            r#"{{"emotion":"happy","topic":"a lost key","index":0}},"#,
+            r#"{{"emotion":"sad","topic":"a lost key","index":0}}],"seed":7,"max_new_tokens":256,"#,
+            r#""temperature":1.0,"top_p":0.95,"top_k":0,"prompt":"Write a short story about {{topic}} whose main "#,
+            r#"character feels {{emotion}}.","system":"","protocol":"openai","reject":{{"names_emotion":true,"#,
+            r#""min_tokens":0,"attempts":4,"refusals":true}}}},"inputs":[],"model":"{}","numerics":null}}"#
+        ),
+        stands
+    );
+    assert_eq!(node.units[0].preimage, wanted);
+    assert_eq!(node.model, None, "no model is loaded for it");
+}
+
 /// Names of the nodes whose keys differ between the two experiments.
 fn changed(a: &Plan, b: &Plan) -> Vec<String> {
     let keys = |plan: &Plan, name: &str| {

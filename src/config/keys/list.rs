@@ -258,10 +258,10 @@ static DENOISE: Table = Table {
 
 /// The kinds of analyses.
 pub static ANALYSES: &[Kind] = &[
-    Kind { name: "pca", table: &PCA, supported: true },
-    Kind { name: "cosine", table: &COSINE, supported: true },
-    Kind { name: "logit_lens", table: &LOGIT_LENS, supported: true },
-    Kind { name: "steering", table: &STEERING, supported: true },
+    Kind { name: "pca", table: &PCA },
+    Kind { name: "cosine", table: &COSINE },
+    Kind { name: "logit_lens", table: &LOGIT_LENS },
+    Kind { name: "steering", table: &STEERING },
 ];
 
 static PCA: Table = Table {

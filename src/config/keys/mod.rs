@@ -83,8 +83,6 @@ pub enum Default {
 pub struct Kind {
     pub name: &'static str,
     pub table: &'static Table,
-    /// A kind that is not supported yet is read and checked all the same.
-    pub supported: bool,
 }
 
 /// An enum whose values are words in the file.

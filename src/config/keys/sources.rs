@@ -6,22 +6,22 @@ use crate::config::presets;
 
 /// The kinds of story sources.
 pub static STORIES: &[Kind] = &[
-    Kind { name: "template", table: &TEMPLATE, supported: true },
-    Kind { name: "generate", table: &GENERATE, supported: true },
-    Kind { name: "file", table: &FILE, supported: true },
-    Kind { name: "ollama", table: &OLLAMA, supported: false },
-    Kind { name: "openai", table: &OPENAI, supported: false },
-    Kind { name: "dataset", table: &DATASET, supported: true },
+    Kind { name: "template", table: &TEMPLATE },
+    Kind { name: "generate", table: &GENERATE },
+    Kind { name: "file", table: &FILE },
+    Kind { name: "ollama", table: &OLLAMA },
+    Kind { name: "openai", table: &OPENAI },
+    Kind { name: "dataset", table: &DATASET },
 ];
 
 /// The kinds of neutral text.
 pub static NEUTRAL: &[Kind] = &[
-    Kind { name: "template", table: &NEUTRAL_TEMPLATE, supported: true },
-    Kind { name: "generate", table: &NEUTRAL_GENERATE, supported: true },
-    Kind { name: "file", table: &NEUTRAL_FILE, supported: true },
-    Kind { name: "ollama", table: &NEUTRAL_OLLAMA, supported: false },
-    Kind { name: "openai", table: &NEUTRAL_OPENAI, supported: false },
-    Kind { name: "dataset", table: &NEUTRAL_DATASET, supported: true },
+    Kind { name: "template", table: &NEUTRAL_TEMPLATE },
+    Kind { name: "generate", table: &NEUTRAL_GENERATE },
+    Kind { name: "file", table: &NEUTRAL_FILE },
+    Kind { name: "ollama", table: &NEUTRAL_OLLAMA },
+    Kind { name: "openai", table: &NEUTRAL_OPENAI },
+    Kind { name: "dataset", table: &NEUTRAL_DATASET },
 ];
 
 static TEMPLATE: Table = Table {
@@ -118,10 +118,29 @@ const WRITER: Key = key(
 );
 const OLLAMA_URL: Key =
     key("url", Type::Text, Is("\"http://127.0.0.1:11434\""), "Where the Ollama server listens.");
-const OPENAI_URL: Key = key("url", Type::Text, Required, "The endpoint, up to and with `/v1`.");
+const OPENAI_URL: Key = key(
+    "url",
+    Type::Text,
+    Required,
+    "The endpoint, up to and with `/v1`: `/chat/completions` is asked below it.",
+);
 const SERVED_MODEL: Key = key("model", Type::Text, Required, "The model's name at that server.");
 const API_KEY_ENV: Key =
     key("api_key_env", Type::Text, Said("no key is sent"), "The environment variable that holds the key.");
+const PARALLEL: Key =
+    key("parallel", Type::Integer { min: 1, max: 256 }, Is("4"), "Requests at a time. Not part of any key.");
+const TIMEOUT: Key = key(
+    "timeout",
+    Type::Integer { min: 1, max: 86_400 },
+    Is("300"),
+    "Seconds that one reply may take before it is asked for again. Not part of any key.",
+);
+const IDENTITY: Key = key(
+    "identity",
+    Type::Text,
+    Said("`url` and `model`"),
+    "What stands for the model in keys, as an endpoint tells no digest: with it, the same model at another address makes no story stale. Change it when the model changes.",
+);
 
 static GENERATE: Table = Table {
     path: "stories.<name>.generate",
@@ -161,7 +180,12 @@ static NEUTRAL_GENERATE: Table = Table {
     ],
 };
 
-const MIN_TOKENS: Key = key("min_tokens", at_least(0), Is("0"), "Those with fewer tokens.");
+const MIN_TOKENS: Key = key(
+    "min_tokens",
+    at_least(0),
+    Is("0"),
+    "Those with fewer tokens; at a server, whose tokenizer is not known, with fewer words.",
+);
 const ATTEMPTS: Key = key(
     "attempts",
     Type::Integer { min: 1, max: 1000 },
@@ -211,6 +235,8 @@ static OLLAMA: Table = Table {
     keys: &[
         OLLAMA_URL,
         SERVED_MODEL,
+        PARALLEL,
+        TIMEOUT,
         TOPICS,
         PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -231,6 +257,8 @@ static NEUTRAL_OLLAMA: Table = Table {
     keys: &[
         OLLAMA_URL,
         SERVED_MODEL,
+        PARALLEL,
+        TIMEOUT,
         TOPICS,
         NEUTRAL_PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -251,7 +279,10 @@ static OPENAI: Table = Table {
     keys: &[
         OPENAI_URL,
         SERVED_MODEL,
+        IDENTITY,
         API_KEY_ENV,
+        PARALLEL,
+        TIMEOUT,
         TOPICS,
         PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -272,7 +303,10 @@ static NEUTRAL_OPENAI: Table = Table {
     keys: &[
         OPENAI_URL,
         SERVED_MODEL,
+        IDENTITY,
         API_KEY_ENV,
+        PARALLEL,
+        TIMEOUT,
         TOPICS,
         NEUTRAL_PER_TOPIC,
         MAX_NEW_TOKENS,

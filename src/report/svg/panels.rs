@@ -79,7 +79,7 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
 /// otherwise as many as keep the drawing short.
 fn in_a_row(panels: &[Panel]) -> usize {
     let runs: Vec<usize> = panels.chunk_by(|a, b| a.title == b.title).map(<[Panel]>::len).collect();
-    let divides = |n: usize| runs.iter().all(|&run| run == runs[0]) && runs[0] % n == 0;
+    let divides = |n: usize| runs.iter().all(|&run| run == runs[0]) && runs[0].is_multiple_of(n);
     match panels.len() {
         _ if divides(3) => 3,
         _ if divides(2) => 2,

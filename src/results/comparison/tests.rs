@@ -67,7 +67,7 @@ fn a_set_a_row_at_its_default_layer_and_published_rows_below() {
     );
     assert_eq!(table.rows.len(), 5);
     assert_eq!(table.rows[2][0], text("published: paper (171 emotions)"));
-    assert_eq!(table.rows[2][1..], [Cell::Empty, Cell::Empty, number(26.0, 1), Cell::Empty]);
+    assert_eq!(table.rows[2][1..], [text(""), text(""), number(26.0, 1), Cell::Empty]);
     assert!(figure.caption.contains("published"));
 }
 

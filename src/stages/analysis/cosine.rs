@@ -110,8 +110,11 @@ fn square<'a>(group: &'a Group) -> Result<(Vec<&'a str>, Vec<f64>)> {
     Ok((emotions, cosines))
 }
 
+/// A pair of emotions and their cosine.
+type Published = (&'static str, &'static str, f64);
+
 /// Cosines that others published, by where.
-const PUBLISHED: [(&str, &[(&str, &str, f64)]); 2] = [(LLAMA, &LLAMA_COSINES), (GEMMA, &GEMMA_COSINES)];
+const PUBLISHED: [(&str, &[Published]); 2] = [(LLAMA, &LLAMA_COSINES), (GEMMA, &GEMMA_COSINES)];
 
 /// The pairs that the experiment names, then those for which there are published values.
 fn shown_pairs(params: &Cosine) -> Vec<(&str, &str)> {

@@ -6,6 +6,7 @@ pub mod likeness;
 pub mod naming;
 pub mod quality;
 pub mod refusal;
+pub mod served;
 pub mod splitting;
 pub mod template;
 pub mod writing;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use naming::names_emotion;
+pub use served::{Protocol, Server};
 
 use crate::store::table::{Column, Table};
 

@@ -48,7 +48,7 @@ pub struct File {
 
 impl File {
     /// Two or three models; each kind of source (`s0` template, `s1` written by each model, `s2` a file, `s3` written by
-    /// `m0`), neutral text of kind `neutral`, each kind of analysis (`a0` to `a3`), perhaps some more; values at random.
+    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0` to `a3`), perhaps some more; values at random.
     pub fn draw(dice: &mut Dice, neutral: &str) -> File {
         let mut file = File { tables: vec![(String::new(), Vec::new())] };
         file.set("", "name", "\"drawn\"");
@@ -78,6 +78,7 @@ impl File {
         file.generate("stories.s1.generate", dice, "\"self\"");
         file.generate("stories.s3.generate", dice, "\"m0\"");
         file.set("stories.s2.file", "path", "\"{data}/stories.csv\"");
+        file.openai("stories.s5.openai");
         match neutral {
             "template" => file.template("neutral.template", 4 + dice.below(3), "A table has legs number"),
             "generate" => {
@@ -85,6 +86,7 @@ impl File {
                 // More texts than components are removed.
                 file.set("neutral.generate", "per_topic", "5");
             }
+            "openai" => file.openai("neutral.openai"),
             _ => file.set("neutral.file", "path", "\"{data}/stories.csv\""),
         }
         file.set("activations", "from_token", dice.one(&["1", "2"]));
@@ -96,6 +98,14 @@ impl File {
         file.set("analysis.a3.steering", "random", dice.one(&["1", "2"]));
         file.set("analysis.a3.steering", "layers", dice.one(&["\"default\"", "\"all\""]));
         file
+    }
+
+    /// A source at a server, which nobody asks for a plan.
+    fn openai(&mut self, header: &str) {
+        self.set(header, "url", "\"http://127.0.0.1:9/v1\"");
+        self.set(header, "model", "\"teller\"");
+        self.set(header, "topics", "[\"a lost key\"]");
+        self.set(header, "per_topic", "5");
     }
 
     fn template(&mut self, header: &str, passages: usize, text: &str) {

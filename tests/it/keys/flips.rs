@@ -40,20 +40,18 @@ const ON_THE_HUB: [&str; 9] = [
     "neutral.dataset files",
 ];
 
+/// Tables whose sources must be asked what they are: `tests/it/remote.rs` shows what of them counts. What they share
+/// with a source at an endpoint of OpenAI's protocol is read and put into keys by the same lines.
+const AT_A_SERVER: [&str; 2] = ["stories.<name>.ollama", "neutral.ollama"];
+
 /// Fails where the registry has a key that no flip is about, or a flip a key that the registry has not.
 pub fn every_key_is_told_of() {
-    let unsupported: BTreeSet<&str> = [keys::STORIES, keys::NEUTRAL, keys::ANALYSES]
-        .iter()
-        .flat_map(|kinds| kinds.iter())
-        .filter(|kind| !kind.supported)
-        .map(|kind| kind.table.path)
-        .collect();
     // What only holds other tables.
     let outer = |of: &Type| {
         matches!(of, Type::Table(_) | Type::Named(_) | Type::Kinds(_) | Type::NamedKinds(_) | Type::Sweep)
     };
     let mut there: BTreeSet<String> = BTreeSet::new();
-    for table in keys::tables().into_iter().filter(|table| !unsupported.contains(table.path)) {
+    for table in keys::tables().into_iter().filter(|table| !AT_A_SERVER.contains(&table.path)) {
         let keys = table.keys.iter().filter(|key| !outer(&key.of));
         there.extend(keys.map(|key| format!("{} {}", table.path, key.name).trim_start().to_string()));
     }
@@ -153,21 +151,74 @@ static NEUTRAL_WRITING: [Flip; 11] = writing!(
     NEUTRAL_OWN
 );
 
+const SERVED_SOURCE: &[&str] = &["stories/s5"];
+const NEUTRAL_SERVED_SOURCE: &[&str] = &["stories/neutral"];
+
+static SERVED_WRITING: [Flip; 11] = writing!(
+    "stories.<name>.openai",
+    "stories.s5.openai",
+    "\"Tell of {topic} and of someone who is {emotion}.\"",
+    "\"{count} stories of {topic} and {emotion}.\"",
+    SERVED_SOURCE
+);
+static NEUTRAL_SERVED_WRITING: [Flip; 11] = writing!(
+    "neutral.openai",
+    "neutral.openai",
+    "\"Tell of {topic}.\"",
+    "\"{count} texts on {topic}.\"",
+    NEUTRAL_SERVED_SOURCE
+);
+
+/// Keys of a source at a server: its address and its model's name count as long as nothing else is said to stand for
+/// them.
+macro_rules! served {
+    ($table:literal, $header:literal, $roots:expr) => {
+        [
+            one!($table, $header, "url", "\"http://127.0.0.1:10/v1\"", $roots),
+            one!($table, $header, "model", "\"writer\"", $roots),
+            one!($table, $header, "identity", "\"teller 1.0\"", $roots),
+            Flip {
+                key: concat!($table, " identity"),
+                given: &[($header, "identity", Some("\"teller 1.0\""))],
+                edits: &[($header, "identity", Some("\"teller 1.1\""))],
+                roots: $roots,
+            },
+            Flip {
+                key: concat!($table, " url"),
+                given: &[($header, "identity", Some("\"teller 1.0\""))],
+                edits: &[
+                    ($header, "url", Some("\"http://127.0.0.1:10/v1\"")),
+                    ($header, "model", Some("\"writer\"")),
+                ],
+                roots: &[],
+            },
+            one!($table, $header, "api_key_env", "\"SOME_KEY\"", &[]),
+            one!($table, $header, "parallel", "9", &[]),
+            one!($table, $header, "timeout", "9", &[]),
+        ]
+    };
+}
+
+static SERVED: [Flip; 8] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
+static NEUTRAL_SERVED: [Flip; 8] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
+
 /// Every flip.
 pub fn all() -> impl Iterator<Item = &'static Flip> {
-    FLIPS.iter().chain(&STORY_WRITING).chain(&NEUTRAL_WRITING)
+    let written =
+        STORY_WRITING.iter().chain(&NEUTRAL_WRITING).chain(&SERVED_WRITING).chain(&NEUTRAL_SERVED_WRITING);
+    FLIPS.iter().chain(written).chain(&SERVED).chain(&NEUTRAL_SERVED)
 }
 
 static FLIPS: &[Flip] = &[
     // The top.
     flip("name", &[], &[("", "name", Some("\"other\""))], &[]),
     flip("description", &[], &[("", "description", Some("\"other\""))], &[]),
-    flip("seed", &[RAIN], &[("", "seed", Some("9"))], &["stories/s1@*", "stories/s3", "a3/*"]),
+    flip("seed", &[RAIN], &[("", "seed", Some("9"))], &["stories/s1@*", "stories/s3", "stories/s5", "a3/*"]),
     flip(
         "seed",
         &[RAIN, ("analysis.a3.steering", "random", Some("0"))],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3"],
+        &["stories/s1@*", "stories/s3", "stories/s5"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),

@@ -281,7 +281,9 @@ fn a_model_computed_in_another_type_generates_the_same() {
         .map(|held: Held| LanguageModel::load(&checkpoint, held, Device::Cpu).unwrap());
     let prompt = mixed.encode(TEXT).unwrap().ids;
     let write = |model: &LanguageModel| {
-        model.generate(&[prompt.clone()], &Sampling::greedy(16), &[0], &mut [], &mut |_| {}).unwrap()
+        model
+            .generate(std::slice::from_ref(&prompt), &Sampling::greedy(16), &[0], &mut [], &mut |_| {})
+            .unwrap()
     };
     assert_eq!(write(&mixed), write(&single));
 }

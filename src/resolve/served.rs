@@ -1,0 +1,189 @@
+//! Which model a server has under a name: what stands for it in keys. Asks servers, but never for a story.
+
+use std::fmt;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::plan::key::Digest;
+use crate::progress::Progress;
+use crate::stages::stories::served::{Client, Trouble};
+use crate::stages::stories::{Protocol, Server};
+use crate::store::Store;
+
+/// Seconds in which a server tells what models it has.
+const PATIENCE: u64 = 20;
+
+/// What a server says of a model.
+enum Found {
+    Model(Digest),
+    /// Nobody could be asked, and why.
+    Silent(String),
+}
+
+/// A server has not the model any more that its name stood for when the run began.
+#[derive(Debug)]
+pub struct AnotherModel {
+    url: String,
+    model: String,
+}
+
+impl fmt::Display for AnotherModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AnotherModel { url, model } = self;
+        write!(f, "{url} has another `{model}` now than when this run began: run it again")
+    }
+}
+
+impl std::error::Error for AnotherModel {}
+
+/// What stands for the model in keys.
+///
+/// An endpoint of OpenAI's protocol tells no digest; `identity`, or the address and the model's name, stands for it. Of
+/// Ollama it is the digest that it lists, or, where it cannot be asked, the one that it listed last, with a note.
+///
+/// # Errors
+/// A server without that model; one that cannot be asked and was never seen.
+pub fn identity(
+    source: &str,
+    server: &Server,
+    store: &Store,
+    offline: bool,
+    progress: &dyn Progress,
+) -> Result<Digest> {
+    if server.protocol == Protocol::OpenAi {
+        return Ok(declared(server));
+    }
+    let found = match offline {
+        true => Found::Silent("--offline opens no socket".to_string()),
+        false => ask(server)?,
+    };
+    let Server { url, model, .. } = server;
+    match (found, store.seen_at_server(url, model)) {
+        (Found::Model(digest), seen) => {
+            if seen != Some(digest) {
+                store.remember_server(url, model, digest);
+            }
+            Ok(digest)
+        }
+        (Found::Silent(why), Some(seen)) => {
+            progress.note(&format!(
+                "stories/{source}: {url}: {why}; `{model}` is taken to be what it was when last seen, {}",
+                seen.short()
+            ));
+            Ok(seen)
+        }
+        (Found::Silent(_), None) if offline => {
+            Err(anyhow!("which `{model}` {url} has is not known, and --offline opens no socket"))
+        }
+        (Found::Silent(why), None) => Err(anyhow!("{url}: {why}")),
+    }
+}
+
+/// An error if the server has another model under that name than when the run began, or cannot be asked: what it
+/// writes would be stored under the key of something else.
+pub fn ensure_same(server: &Server, known: Digest) -> Result<()> {
+    if server.protocol == Protocol::OpenAi {
+        return Ok(());
+    }
+    let Server { url, model, .. } = server;
+    match ask(server)? {
+        Found::Model(digest) => {
+            ensure!(digest == known, AnotherModel { url: url.clone(), model: model.clone() });
+            Ok(())
+        }
+        Found::Silent(why) => Err(anyhow!("{url}: {why} (start it: `ollama serve`)")),
+    }
+}
+
+/// What stands for a model of which nobody tells a digest.
+fn declared(server: &Server) -> Digest {
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Declared<'a> {
+        Identity(&'a str),
+        At { url: &'a str, model: &'a str },
+    }
+    let declared = match &server.identity {
+        Some(identity) => Declared::Identity(identity),
+        None => Declared::At { url: &server.url, model: &server.model },
+    };
+    Digest::of(&serde_json::to_vec(&declared).expect("a struct of strings"))
+}
+
+/// Asks an Ollama server for the digest of its model.
+fn ask(server: &Server) -> Result<Found> {
+    let asked = Server { timeout: PATIENCE, parallel: 1, ..server.clone() };
+    let tags = match Client::new(&asked)?.get("/api/tags") {
+        Ok(tags) => tags,
+        Err(Trouble::Passing { why, .. }) => return Ok(Found::Silent(why)),
+        Err(Trouble::Refused(why)) => return Err(anyhow!("{}: {why}", server.url)),
+    };
+    let models = tags["models"].as_array();
+    let models = models.with_context(|| format!("{}/api/tags lists no models: no Ollama", server.url))?;
+    digest(models, &server.model).map(Found::Model).ok_or_else(|| {
+        let names: Vec<&str> = models.iter().filter_map(|model| model["name"].as_str()).collect();
+        let has = match names.is_empty() {
+            true => "none".to_string(),
+            false => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        };
+        anyhow!("{} has no model `{}`; it has {has}", server.url, server.model)
+    })
+}
+
+/// The digest of `name`, or of `name:latest`, which is the same to Ollama.
+fn digest(models: &[Value], name: &str) -> Option<Digest> {
+    let latest = format!("{name}:latest");
+    let called = |name: &str| {
+        models.iter().find(|model| ["name", "model"].iter().any(|key| model[*key].as_str() == Some(name)))
+    };
+    let listed = called(name).or_else(|| called(&latest))?["digest"].as_str()?;
+    let digits = listed.strip_prefix("sha256:").unwrap_or(listed);
+    // A server that only plays Ollama may list something else.
+    Some(digits.parse().unwrap_or_else(|_| Digest::of(listed.as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_model_is_found_by_its_name_with_and_without_a_tag() {
+        let digits = |pair: &str| pair.repeat(32);
+        let models = json!([
+            {"name": "a:latest", "model": "a:latest", "digest": digits("01")},
+            {"name": "a:8b", "model": "a:8b", "digest": format!("sha256:{}", digits("02"))},
+            {"name": "odd", "digest": "sha256:latest"},
+        ]);
+        let found = |name: &str| digest(models.as_array().unwrap(), name).map(|d| d.to_string());
+        assert_eq!(found("a"), Some(digits("01")));
+        assert_eq!(found("a:latest"), Some(digits("01")));
+        assert_eq!(found("a:8b"), Some(digits("02")));
+        assert_eq!(found("odd"), Some(Digest::of(b"sha256:latest").to_string()));
+        assert_eq!(found("a:70b"), None);
+    }
+
+    #[test]
+    fn what_is_declared_stands_for_the_model() {
+        let server = |url: &str, model: &str, identity: Option<&str>| {
+            declared(&Server {
+                protocol: Protocol::OpenAi,
+                url: url.into(),
+                model: model.into(),
+                api_key_env: None,
+                parallel: 4,
+                timeout: 300,
+                identity: identity.map(String::from),
+            })
+        };
+        let base = server("http://a/v1", "m", None);
+        assert_ne!(base, server("http://b/v1", "m", None));
+        assert_ne!(base, server("http://a/v1", "n", None));
+        let named = server("http://a/v1", "m", Some("m 1.0"));
+        assert_eq!(named, server("http://b/v1", "n", Some("m 1.0")));
+        assert_ne!(named, server("http://a/v1", "m", Some("m 1.1")));
+        assert_eq!(named, Digest::of(br#"{"identity":"m 1.0"}"#));
+    }
+}

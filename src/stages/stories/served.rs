@@ -1,0 +1,183 @@
+//! Stories written by a model at a server: Ollama, or any endpoint that speaks OpenAI's protocol. Knows neither the plan
+//! nor what the server runs.
+
+mod client;
+mod crew;
+mod protocol;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+pub use client::{Client, Trouble};
+pub use protocol::Protocol;
+
+use self::crew::{Crew, Desk};
+use self::protocol::{Answer, Question, SEED_BITS};
+use super::writing::{Ask, Draft, Reply, Seeds, Written};
+use super::{Generate, Item, hash_part};
+use crate::interrupt::Interrupted;
+use crate::stages::batches::{Batches, Tally};
+use crate::store::table::{Column, Table};
+
+/// Raised when the same replies would give other stories, or the same prompt another request.
+pub const VERSION: u32 = 1;
+
+/// Who is asked, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    pub protocol: Protocol,
+    /// Without a slash at its end.
+    pub url: String,
+    /// The model's name at that server.
+    pub model: String,
+    /// The environment variable that holds the key; `None`: no key is sent.
+    pub api_key_env: Option<String>,
+    /// Requests at a time.
+    pub parallel: usize,
+    /// Seconds that one reply may take.
+    pub timeout: u64,
+    /// What stands for the model in keys; `None`: `url` and `model`. Where the server tells a digest, that does.
+    pub identity: Option<String>,
+}
+
+/// The table of one reply that is kept until its shard is stored.
+const KEPT: &str = "stories.answer/1";
+
+/// The stories of `items`, in their order, written by the server's model, and what was thrown away on the way.
+///
+/// Each reply goes to `batches` at once, under the number of its request, and is not asked for again. The replies of an
+/// attempt are judged in the order of their requests, so that the order in which they come changes nothing. Lengths
+/// are counted in words, as the server's tokenizer is not known. `client`: who asked the last time, and may ask again.
+///
+/// # Errors
+/// What the server refuses, or what fails too often, with its address; [`Interrupted`]. What came before is kept.
+pub fn run(
+    params: &Generate,
+    server: &Server,
+    items: &[Item],
+    writer: &str,
+    seeds: &Seeds,
+    client: &mut Option<Client>,
+    batches: &mut dyn Batches,
+) -> Result<Written> {
+    let mut draft = Draft::new(params, items, seeds, writer);
+    let mut tally = Tally::default();
+    for attempt in 0..params.reject.attempts.max(1) {
+        let mut asks = draft.asks(attempt);
+        asks.iter_mut().for_each(|ask| ask.seed &= SEED_BITS);
+        let mut replies = Vec::with_capacity(asks.len());
+        for ask in &asks {
+            replies.push(kept(ask, batches)?);
+        }
+        let open: Vec<(usize, Question)> =
+            asks.iter().enumerate().filter(|(at, _)| replies[*at].is_none()).map(question).collect();
+        if !open.is_empty() {
+            if batches.stopped() {
+                bail!(Interrupted);
+            }
+            let client: &Client = match client.take().filter(|client| client.is_of(server)) {
+                Some(known) => client.insert(known),
+                None => client.insert(Client::new(server)?),
+            };
+            let crew = Crew { client, params, parallel: server.parallel };
+            let (begun, settled) = (Instant::now(), draft.settled());
+            let mut taking =
+                Taking { asks: &asks, replies: &mut replies, settled, of: items.len(), tokens: 0, batches };
+            let asked = crew.ask(&open, &mut taking);
+            tally.tokens += taking.tokens;
+            tally.retries += asked.with_context(|| server.url.clone())?;
+            tally.seconds += begun.elapsed().as_secs_f64();
+        }
+        for ((at, ask), reply) in asks.iter().enumerate().zip(replies) {
+            let before = draft.settled();
+            draft
+                .take(attempt, ask, &reply.context("a request without a reply")?, &|text| Ok(words(text)))?;
+            if open.iter().any(|(place, _)| *place == at) {
+                tally.stories += draft.settled() - before;
+            }
+        }
+        batches.at(draft.settled(), items.len());
+    }
+    if tally.seconds > 0.0 {
+        batches.tally(tally);
+    }
+    batches.at(items.len(), items.len());
+    Ok(draft.written())
+}
+
+fn question((at, ask): (usize, &Ask)) -> (usize, Question) {
+    (at, Question { prompt: ask.prompt.clone(), seed: ask.seed })
+}
+
+/// Runs of letters and whatever else is not space.
+fn words(text: &str) -> usize {
+    text.split_whitespace().count()
+}
+
+/// Takes answers as they come.
+struct Taking<'a> {
+    asks: &'a [Ask],
+    replies: &'a mut [Option<Reply>],
+    /// Stories that earlier attempts brought.
+    settled: usize,
+    of: usize,
+    tokens: usize,
+    batches: &'a mut dyn Batches,
+}
+
+impl Desk for Taking<'_> {
+    fn answered(&mut self, place: usize, answer: Answer) -> Result<()> {
+        let Answer { text, cut, tokens } = answer;
+        let reply = Reply { text, cut };
+        self.batches.keep(self.asks[place].number, &table(&self.asks[place], &reply))?;
+        self.replies[place] = Some(reply);
+        self.tokens += tokens.unwrap_or(0);
+        let told = self.asks.iter().zip(self.replies.iter()).filter(|(_, reply)| reply.is_some());
+        let told: usize = told.map(|(ask, _)| ask.places.len()).sum();
+        self.batches.at(self.settled + told, self.of);
+        Ok(())
+    }
+
+    fn said(&mut self, line: &str) {
+        self.batches.note(line);
+    }
+
+    fn stopped(&self) -> bool {
+        self.batches.stopped()
+    }
+}
+
+/// The reply to `ask`, if it was kept.
+fn kept(ask: &Ask, batches: &mut dyn Batches) -> Result<Option<Reply>> {
+    let Some(table) = batches.kept(ask.number, KEPT)? else { return Ok(None) };
+    let asked = fingerprint(ask);
+    // Numbers of later attempts hang on the replies of earlier ones. Should one of these have been damaged and asked
+    // for again, another request may stand under the number now.
+    Ok(match (table.str("asked")?, table.str("text")?, table.bool("cut")?) {
+        ([found], [text], [cut]) if *found == asked => Some(Reply { text: text.clone(), cut: *cut }),
+        _ => None,
+    })
+}
+
+fn table(ask: &Ask, reply: &Reply) -> Table {
+    Table::new(
+        KEPT,
+        vec![
+            ("asked", Column::Str(vec![fingerprint(ask)])),
+            ("text", Column::Str(vec![reply.text.clone()])),
+            ("cut", Column::Bool(vec![reply.cut])),
+        ],
+    )
+}
+
+/// The SHA-256 of what was asked.
+fn fingerprint(ask: &Ask) -> String {
+    let mut hasher = Sha256::new();
+    for part in [&ask.prompt, &ask.seed.to_string(), &format!("{:?}", ask.places)] {
+        hash_part(&mut hasher, Some(part));
+    }
+    hex::encode(hasher.finalize())
+}

@@ -1,0 +1,307 @@
+//! One request to a server: its key, its time, and which failures may pass. Knows nothing of stories or of who else asks.
+
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use ureq::http::{HeaderMap, StatusCode};
+use ureq::{Agent, Timeout};
+
+use super::Server;
+use super::protocol::{self, Answer, Manner, Question};
+use crate::stages::stories::Generate;
+
+/// A server that cannot be connected to for so long is not there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Servers close what was idle for five seconds (uvicorn) or more; one that was closed would be a failure.
+const IDLE: Duration = Duration::from_secs(3);
+/// Bound on a reply, in bytes; stories are a thousandth of it.
+const LARGEST_REPLY: u64 = 16 << 20;
+
+/// Why there is no reply to use.
+#[derive(Debug, PartialEq)]
+pub enum Trouble {
+    /// The server would say the same again.
+    Refused(String),
+    /// It may go better later; `wait`: as long as the server asks for.
+    Passing { why: String, wait: Option<Duration> },
+}
+
+impl Trouble {
+    fn passing(why: impl Into<String>) -> Trouble {
+        Trouble::Passing { why: why.into(), wait: None }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Refused(why) | Trouble::Passing { why, .. } => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+/// What lets a client ask. Shown nowhere.
+struct Secret(String);
+
+impl Secret {
+    /// `text` without the secret.
+    fn out_of(&self, text: &str) -> String {
+        text.replace(&self.0, "[key]")
+    }
+}
+
+/// Asks one server.
+pub struct Client {
+    agent: Agent,
+    server: Server,
+    secret: Option<Secret>,
+    /// How the server wants to be asked, as far as it has said.
+    manner: Mutex<Manner>,
+}
+
+impl Client {
+    /// Connects to nothing yet. Reads the key from the environment. Proxies are those of the environment
+    /// (`HTTPS_PROXY`, `NO_PROXY`), but for servers on this machine.
+    ///
+    /// # Errors
+    /// The variable that is to hold the key is not set, or what it holds is no key.
+    pub fn new(server: &Server) -> Result<Client> {
+        let secret = server.api_key_env.as_deref().map(secret).transpose()?;
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0) // so that the key and the request go to this server alone
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_global(Some(Duration::from_secs(server.timeout)))
+            .max_idle_age(IDLE)
+            .max_idle_connections(server.parallel)
+            .max_idle_connections_per_host(server.parallel)
+            .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")));
+        if is_local(&server.url) {
+            config = config.proxy(None);
+        }
+        Ok(Client { agent: config.build().into(), server: server.clone(), secret, manner: Mutex::default() })
+    }
+
+    /// Whether it asks that server.
+    pub fn is_of(&self, server: &Server) -> bool {
+        self.server == *server
+    }
+
+    /// One reply to `question`.
+    pub fn chat(&self, params: &Generate, question: &Question) -> Result<Answer, Trouble> {
+        let Server { protocol, model, .. } = &self.server;
+        loop {
+            let known = || self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+            let manner = *known();
+            let body = protocol.body(model, params, question, manner);
+            let reply = match self.exchange(protocol.path(), Some(&body)) {
+                Err(Trouble::Refused(why)) => match manner.after(&why, params) {
+                    Some(better) => {
+                        *known() = better;
+                        continue;
+                    }
+                    None => return Err(Trouble::Refused(why)),
+                },
+                reply => reply?,
+            };
+            return protocol.answer(&reply).map_err(|error| {
+                Trouble::passing(self.redacted(&format!("a reply that is none: {error:#}")))
+            });
+        }
+    }
+
+    /// What the server says at `path`.
+    pub fn get(&self, path: &str) -> Result<Value, Trouble> {
+        self.exchange(path, None)
+    }
+
+    fn exchange(&self, path: &str, body: Option<&Value>) -> Result<Value, Trouble> {
+        let url = format!("{}{path}", self.server.url);
+        let bearer = self.secret.as_ref().map(|secret| format!("Bearer {}", secret.0));
+        let sent = match (body, &bearer) {
+            (None, None) => self.agent.get(&url).call(),
+            (None, Some(bearer)) => self.agent.get(&url).header("Authorization", bearer).call(),
+            (Some(body), bearer) => {
+                let mut request = self.agent.post(&url).content_type("application/json");
+                if let Some(bearer) = bearer {
+                    request = request.header("Authorization", bearer);
+                }
+                request.send(body.to_string())
+            }
+        };
+        let (parts, mut body) = sent.map_err(|error| self.failed(&error))?.into_parts();
+        let read = body.with_config().limit(LARGEST_REPLY).read_to_vec();
+        if parts.status.is_success() {
+            let bytes = read.map_err(|error| self.failed(&error))?;
+            return serde_json::from_slice(&bytes).map_err(|error| {
+                Trouble::passing(self.redacted(&format!("a reply that is no JSON: {error}")))
+            });
+        }
+        Err(self.refusal(parts.status, &parts.headers, &read.unwrap_or_default()))
+    }
+
+    fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Trouble {
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let words = protocol::words(body);
+        let said = match status.as_u16() {
+            status if words.is_empty() => format!("status {status}"),
+            status => format!("status {status}: {words}"),
+        };
+        match status.as_u16() {
+            code @ 300..=399 => {
+                let to = header("location").map_or(String::new(), |to| format!(" to {to}"));
+                let why =
+                    format!("status {code}: it redirects{to}, which is not followed: name that address");
+                Trouble::Refused(self.redacted(&why))
+            }
+            408 | 429 | 500.. => {
+                let wait = header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
+                let wait = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                Trouble::Passing { why: self.redacted(&said), wait }
+            }
+            401 | 403 => {
+                let hint = match &self.server.api_key_env {
+                    Some(name) => format!("the key is that of `{name}`"),
+                    None => "no key was sent".to_string(),
+                };
+                Trouble::Refused(format!("{} ({hint})", self.redacted(&said)))
+            }
+            _ => Trouble::Refused(self.redacted(&said)),
+        }
+    }
+
+    /// A connection that broke or was not taken may hold the next time.
+    fn failed(&self, error: &ureq::Error) -> Trouble {
+        use ureq::Error::{HostNotFound, Io, Protocol, Timeout as OutOfTime};
+        match error {
+            OutOfTime(Timeout::Global) => {
+                Trouble::passing(format!("no reply within {} s", self.server.timeout))
+            }
+            OutOfTime(Timeout::Connect) => Trouble::passing("it cannot be connected to"),
+            Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
+                Trouble::passing("it does not answer: connection refused")
+            }
+            Io(_) | Protocol(_) | OutOfTime(_) => {
+                Trouble::passing(self.redacted(&format!("the connection broke: {error}")))
+            }
+            HostNotFound => Trouble::Refused("there is no such host".to_string()),
+            _ => Trouble::Refused(self.redacted(&error.to_string())),
+        }
+    }
+
+    /// A server may say what it was sent.
+    fn redacted(&self, text: &str) -> String {
+        self.secret.as_ref().map_or_else(|| text.to_string(), |secret| secret.out_of(text))
+    }
+}
+
+/// The key that the environment variable `name` holds.
+fn secret(name: &str) -> Result<Secret> {
+    let value = std::env::var(name).ok().map(|value| value.trim().to_string());
+    let value = value.filter(|value| !value.is_empty()).with_context(|| {
+        format!(
+            "the environment variable `{name}`, which is to hold the server's key (`api_key_env`), is not set"
+        )
+    })?;
+    ensure!(
+        value.bytes().all(|byte| byte.is_ascii_graphic()),
+        "what the environment variable `{name}` holds has a space or another character that no key has"
+    );
+    Ok(Secret(value))
+}
+
+/// Whether `url` leads to this machine.
+fn is_local(url: &str) -> bool {
+    let host = url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::stories::served::Protocol;
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for url in
+            ["http://localhost", "http://localhost:1/v1", "http://127.0.0.1:80", "http://[::1]:8000/v1"]
+        {
+            assert!(is_local(url), "{url}");
+        }
+        for url in ["http://localhost.evil/", "https://127.0.0.1.nip.io/v1", "http://[::2]/", "https://host"]
+        {
+            assert!(!is_local(url), "{url}");
+        }
+    }
+
+    fn client() -> Client {
+        let server = Server {
+            protocol: Protocol::OpenAi,
+            url: "http://h".into(),
+            model: "m".into(),
+            api_key_env: None,
+            parallel: 1,
+            timeout: 1,
+            identity: None,
+        };
+        Client { secret: Some(Secret("sk-1".into())), ..Client::new(&server).unwrap() }
+    }
+
+    fn refusal(status: u16, header: (&'static str, &str), body: &str) -> Trouble {
+        let headers = HeaderMap::from_iter([(header.0.parse().unwrap(), header.1.parse().unwrap())]);
+        client().refusal(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes())
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_does_not_and_nothing_tells_the_key() {
+        let none = ("x", "y");
+        let body = r#"{"error": {"message": "sk-1 is wrong"}}"#;
+        let passing = |why: &str, wait| Trouble::Passing { why: why.into(), wait };
+        for status in [408, 429, 500, 502, 503, 529] {
+            assert_eq!(
+                refusal(status, none, body),
+                passing(&format!("status {status}: [key] is wrong"), None)
+            );
+        }
+        assert_eq!(
+            refusal(429, ("retry-after", "7"), ""),
+            passing("status 429", Some(Duration::from_secs(7)))
+        );
+        assert_eq!(
+            refusal(429, ("retry-after", "0.25"), ""),
+            passing("status 429", Some(Duration::from_millis(250)))
+        );
+        // A date is not read: the wait is then our own.
+        assert_eq!(
+            refusal(503, ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), ""),
+            passing("status 503", None)
+        );
+        for status in [400, 401, 403, 404, 422] {
+            let said = refusal(status, none, body);
+            assert!(matches!(&said, Trouble::Refused(why) if why.contains("[key] is wrong")), "{said}");
+        }
+        let said = refusal(307, ("location", "http://other/?key=sk-1"), "");
+        assert_eq!(
+            said.to_string(),
+            "status 307: it redirects to http://other/?key=[key], which is not followed: name that address"
+        );
+        assert!(matches!(said, Trouble::Refused(_)));
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_or_none_is_an_error() {
+        let said = secret("EMOFLOW_NO_SUCH_VARIABLE").map(|_| ()).unwrap_err().to_string();
+        assert!(said.contains("`EMOFLOW_NO_SUCH_VARIABLE`") && said.ends_with("is not set"), "{said}");
+    }
+}

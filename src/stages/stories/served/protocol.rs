@@ -1,0 +1,302 @@
+//! What is sent to a server and what comes back, in the words of the two protocols. Opens no socket.
+//!
+//! - Ollama: `POST /api/chat` (`ollama/ollama`, `docs/api.md`, `server/routes.go`).
+//! - OpenAI: `POST /chat/completions`, as OpenAI, vLLM and the llama.cpp server have it.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::stages::stories::Generate;
+
+/// The protocol that a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Ollama,
+    OpenAi,
+}
+
+/// Seeds are sent with their low 31 bits: llama.cpp has 32, of which all ones mean a random seed, and some servers
+/// read a signed number.
+pub const SEED_BITS: u64 = (1 << 31) - 1;
+
+/// Longest piece of a server's words in a message, in characters.
+const WORDS: usize = 300;
+
+/// How a server wants to be asked otherwise than others, as its refusals say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// The bound on tokens is called `max_completion_tokens`, as OpenAI's newer models ask for.
+    completion_tokens: bool,
+    /// These are not sent: the server does not take them, not even where they change nothing.
+    no_temperature: bool,
+    no_top_p: bool,
+}
+
+impl Manner {
+    /// What a refusal in these words asks for; `None` if nothing that can be done without asking for other texts.
+    pub fn after(self, words: &str, params: &Generate) -> Option<Manner> {
+        let mut manner = self;
+        manner.completion_tokens |= words.contains("max_completion_tokens");
+        // 1 is what holds where nothing is sent.
+        manner.no_temperature |= words.contains("'temperature'") && params.temperature == 1.0;
+        manner.no_top_p |= words.contains("'top_p'") && params.top_p == 1.0;
+        (manner != self).then_some(manner)
+    }
+}
+
+/// One request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub prompt: String,
+    /// At most [`SEED_BITS`].
+    pub seed: u64,
+}
+
+/// The reply to one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub text: String,
+    /// It ended at `max_new_tokens`.
+    pub cut: bool,
+    /// Tokens of the text, where the server says it.
+    pub tokens: Option<usize>,
+}
+
+impl Protocol {
+    /// Where requests go, behind the source's `url`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Protocol::Ollama => "/api/chat",
+            Protocol::OpenAi => "/chat/completions",
+        }
+    }
+
+    /// The body of a request to `model`.
+    pub fn body(self, model: &str, params: &Generate, question: &Question, manner: Manner) -> Value {
+        let mut messages = Vec::new();
+        if !params.system.is_empty() {
+            messages.push(json!({ "role": "system", "content": params.system }));
+        }
+        messages.push(json!({ "role": "user", "content": question.prompt }));
+        match self {
+            // Ollama has models that can think do so unless told not to, and takes `false` from any model. A `top_k`
+            // of 0 is no bound there, and must be said: its own default is 40.
+            Protocol::Ollama => json!({
+                "model": model,
+                "messages": messages,
+                "stream": false,
+                "think": false,
+                "options": {
+                    "temperature": params.temperature,
+                    "top_p": params.top_p,
+                    "top_k": params.top_k,
+                    "num_predict": params.max_new_tokens,
+                    "seed": question.seed,
+                },
+            }),
+            // OpenAI refuses what it does not know, and knows no `top_k`.
+            Protocol::OpenAi => {
+                let bound = if manner.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+                let mut body = json!({ "model": model, "messages": messages, "seed": question.seed });
+                body[bound] = params.max_new_tokens.into();
+                if !manner.no_temperature {
+                    body["temperature"] = params.temperature.into();
+                }
+                if !manner.no_top_p {
+                    body["top_p"] = params.top_p.into();
+                }
+                if params.top_k > 0 {
+                    body["top_k"] = params.top_k.into();
+                }
+                body
+            }
+        }
+    }
+
+    /// What a reply of status 200 says.
+    ///
+    /// # Errors
+    /// It is no reply of this protocol, or no whole one.
+    pub fn answer(self, reply: &Value) -> Result<Answer> {
+        if let Some(said) = error_of(reply) {
+            bail!("it says `{}`", shortened(said));
+        }
+        let count = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+        match self {
+            Protocol::Ollama => {
+                let text = reply["message"]["content"].as_str().context("no `message.content`")?;
+                ensure!(reply["done"].as_bool() == Some(true), "it is not `done`");
+                let cut = reply["done_reason"].as_str() == Some("length");
+                Ok(Answer { text: text.to_string(), cut, tokens: count(&reply["eval_count"]) })
+            }
+            Protocol::OpenAi => {
+                let choice = reply["choices"].get(0).context("no `choices`")?;
+                // Null where the model refused or only thought.
+                let text = match &choice["message"]["content"] {
+                    Value::Null if choice["message"].is_object() => "",
+                    content => content.as_str().context("no `choices[0].message.content`")?,
+                };
+                let cut = choice["finish_reason"].as_str() == Some("length");
+                let tokens = count(&reply["usage"]["completion_tokens"]);
+                Ok(Answer { text: text.to_string(), cut, tokens })
+            }
+        }
+    }
+}
+
+/// What a body says of an error: `{"error": {"message": ...}}` (OpenAI, vLLM, llama.cpp), `{"error": ...}` (Ollama),
+/// `{"message": ...}` (older vLLM), `{"detail": ...}` (FastAPI).
+fn error_of(body: &Value) -> Option<&str> {
+    let error = &body["error"];
+    error["message"].as_str().or(error.as_str()).filter(|said| !said.is_empty())
+}
+
+/// A server's own words about an error, on one line, shortened; empty where it says nothing.
+pub fn words(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let parsed: Option<Value> = serde_json::from_str(&text).ok();
+    let said = parsed.as_ref().and_then(|body| {
+        error_of(body).or_else(|| body["message"].as_str()).or_else(|| body["detail"].as_str())
+    });
+    shortened(said.unwrap_or(&text))
+}
+
+fn shortened(text: &str) -> String {
+    let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = line.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(WORDS) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::stories::Reject;
+
+    fn question() -> Question {
+        Question { prompt: "Tell.".into(), seed: 7 }
+    }
+
+    fn params() -> Generate {
+        let reject = Reject {
+            names_emotion: false,
+            min_tokens: 0,
+            attempts: 1,
+            refusals: false,
+            near_duplicate: None,
+        };
+        Generate {
+            topics: Vec::new(),
+            per_topic: 1,
+            max_new_tokens: 8,
+            temperature: 0.5,
+            top_p: 0.9,
+            top_k: 0,
+            prompt: String::new(),
+            system: String::new(),
+            several: None,
+            reject,
+        }
+    }
+
+    /// By hand, after the documents of the two protocols.
+    #[test]
+    fn bodies_are_what_the_protocols_say() {
+        let mut params = params();
+        let body = Protocol::Ollama.body("m", &params, &question(), Manner::default());
+        assert_eq!(
+            body,
+            json!({"model": "m", "messages": [{"role": "user", "content": "Tell."}], "stream": false,
+                   "think": false,
+                   "options": {"temperature": 0.5, "top_p": 0.9, "top_k": 0, "num_predict": 8, "seed": 7}})
+        );
+        params.system = "Be kind.".into();
+        let body = Protocol::OpenAi.body("m", &params, &question(), Manner::default());
+        let messages =
+            json!([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Tell."}]);
+        assert_eq!(
+            body,
+            json!({"model": "m", "messages": messages, "temperature": 0.5, "top_p": 0.9, "seed": 7,
+                   "max_tokens": 8})
+        );
+        params.top_k = 5;
+        let manner = Manner { completion_tokens: true, ..Manner::default() };
+        let body = Protocol::OpenAi.body("m", &params, &question(), manner);
+        assert_eq!((&body["max_completion_tokens"], &body["top_k"]), (&json!(8), &json!(5)));
+        assert!(body.get("max_tokens").is_none() && body.get("n").is_none());
+    }
+
+    /// The words are OpenAI's.
+    #[test]
+    fn refusals_say_how_to_ask() {
+        let mut params = params();
+        let none = Manner::default();
+        let bound = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' \
+                     instead.";
+        let manner = none.after(bound, &params).unwrap();
+        assert_eq!(manner, Manner { completion_tokens: true, ..none });
+        assert_eq!(manner.after(bound, &params), None, "asked for twice");
+        let top_p = "Unsupported parameter: 'top_p' is not supported with this model.";
+        let temperature = "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) \
+                           value is supported.";
+        assert_eq!([top_p, temperature].map(|words| none.after(words, &params)), [None, None]);
+        (params.temperature, params.top_p) = (1.0, 1.0);
+        let manner =
+            none.after(top_p, &params).and_then(|manner| manner.after(temperature, &params)).unwrap();
+        let body = Protocol::OpenAi.body("m", &params, &question(), manner);
+        assert!(body.get("temperature").is_none() && body.get("top_p").is_none() && body["max_tokens"] == 8);
+    }
+
+    #[test]
+    fn replies_are_read_and_others_are_not() {
+        let said = |protocol: Protocol, reply: Value| protocol.answer(&reply).map_err(|e| e.to_string());
+        let whole = json!({"message": {"role": "assistant", "content": "Once."}, "done": true,
+                           "done_reason": "stop", "eval_count": 12});
+        let answer = |cut| Answer { text: "Once.".into(), cut, tokens: Some(12) };
+        assert_eq!(said(Protocol::Ollama, whole.clone()), Ok(answer(false)));
+        let mut cut = whole.clone();
+        cut["done_reason"] = "length".into();
+        assert_eq!(said(Protocol::Ollama, cut), Ok(answer(true)));
+        let mut half = whole.clone();
+        half["done"] = false.into();
+        assert_eq!(said(Protocol::Ollama, half), Err("it is not `done`".into()));
+        assert_eq!(said(Protocol::Ollama, json!({"error": "no\nroom"})), Err("it says `no room`".into()));
+
+        let whole = json!({"choices": [{"index": 0, "message": {"content": "Once."}, "finish_reason": "stop"}],
+                           "usage": {"prompt_tokens": 3, "completion_tokens": 12}});
+        assert_eq!(said(Protocol::OpenAi, whole.clone()), Ok(answer(false)));
+        let mut cut = whole.clone();
+        cut["choices"][0]["finish_reason"] = "length".into();
+        assert_eq!(said(Protocol::OpenAi, cut), Ok(answer(true)));
+        let mut null = whole.clone();
+        null["choices"][0]["message"]["content"] = Value::Null;
+        null["usage"] = Value::Null;
+        assert_eq!(
+            said(Protocol::OpenAi, null),
+            Ok(Answer { text: String::new(), cut: false, tokens: None })
+        );
+        assert_eq!(said(Protocol::OpenAi, json!({"choices": []})), Err("no `choices`".into()));
+        assert!(said(Protocol::OpenAi, json!({"choices": [{}]})).is_err());
+        assert!(said(Protocol::OpenAi, json!(["Once."])).is_err());
+    }
+
+    #[test]
+    fn errors_keep_the_servers_words() {
+        for (body, said) in [
+            (r#"{"error": {"message": "No such model.", "type": "x"}}"#, "No such model."),
+            (r#"{"error": "model 'm' not found"}"#, "model 'm' not found"),
+            (r#"{"object": "error", "message": "Too long."}"#, "Too long."),
+            (r#"{"detail": "Not Found"}"#, "Not Found"),
+            ("<html>\n  Bad\x07 Gateway </html>\n", "<html> Bad Gateway </html>"),
+            ("", ""),
+        ] {
+            assert_eq!(words(body.as_bytes()), said);
+        }
+        let long = words("\u{e4}".repeat(1000).as_bytes());
+        assert_eq!(long, format!("{}...", "\u{e4}".repeat(300)));
+    }
+}

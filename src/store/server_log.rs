@@ -1,0 +1,92 @@
+//! Digests of models at servers as they were last seen, so that keys are known while a server is off. Knows nothing of
+//! how servers are asked.
+//!
+//! `stat/servers.txt` is only appended to, one line a change: digest, `["url","model"]`, checksum of both. The last
+//! line of a model counts; a line that is damaged or torn is ignored.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+
+use super::Store;
+use super::stat_cache::checksum;
+use crate::plan::key::Digest;
+
+impl Store {
+    /// The digest that the server at `url` last listed for `model`, if it was ever asked.
+    pub fn seen_at_server(&self, url: &str, model: &str) -> Option<Digest> {
+        // Unreadable or absent: nothing is remembered.
+        let log = fs::read_to_string(self.server_log()).unwrap_or_default();
+        let wanted = name(url, model);
+        log.lines().rev().filter_map(parse).find(|(_, name)| *name == wanted).map(|(digest, _)| digest)
+    }
+
+    /// Remembers that the server at `url` lists `digest` for `model`; not where the cache is only looked at.
+    pub fn remember_server(&self, url: &str, model: &str, digest: Digest) {
+        if self.stats.is_read_only() {
+            return;
+        }
+        let line = format!("{digest} {}", name(url, model));
+        if let Err(error) = append(&self.server_log(), &line) {
+            self.warnings.push(format!("which models servers have is not remembered: {error:#}"));
+        }
+    }
+
+    fn server_log(&self) -> PathBuf {
+        self.root.join("stat").join("servers.txt")
+    }
+}
+
+fn append(log: &Path, line: &str) -> Result<()> {
+    fs::create_dir_all(log.parent().context("a file in a folder")?)?;
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(log)?;
+    // One call, so that lines of several processes do not mix; the line feed in front ends a torn line.
+    file.write_all(format!("\n{line} {}\n", checksum(line)).as_bytes())?;
+    Ok(())
+}
+
+/// Both names in one word of a line.
+fn name(url: &str, model: &str) -> String {
+    serde_json::json!([url, model]).to_string()
+}
+
+fn parse(line: &str) -> Option<(Digest, &str)> {
+    let (content, check) = line.rsplit_once(' ')?;
+    let (digest, name) = content.split_once(' ')?;
+    (checksum(content) == check).then_some((digest.parse().ok()?, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_digest_of_each_model_is_remembered_and_damage_is_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let seen = |url: &str, model: &str| Store::open(dir.path()).unwrap().seen_at_server(url, model);
+        let [one, two, three] = [b"1", b"2", b"3"].map(|content| Digest::of(content));
+        assert_eq!(seen("http://a", "m n"), None);
+        store.remember_server("http://a", "m n", one);
+        store.remember_server("http://a", "m", two);
+        store.remember_server("http://a", "m n", three);
+        assert_eq!((seen("http://a", "m n"), seen("http://a", "m")), (Some(three), Some(two)));
+        assert_eq!(seen("http://b", "m"), None);
+
+        let log = dir.path().join("stat/servers.txt");
+        let text = fs::read_to_string(&log).unwrap();
+        // The last line loses its end: the one before counts, and the next is whole.
+        fs::write(&log, &text[..text.len() - 4]).unwrap();
+        assert_eq!(seen("http://a", "m n"), Some(one));
+        store.remember_server("http://a", "m n", two);
+        assert_eq!(seen("http://a", "m n"), Some(two));
+
+        let length = fs::metadata(&log).unwrap().len();
+        let looks = Store::open(dir.path()).unwrap().read_only();
+        looks.remember_server("http://a", "m n", one);
+        assert_eq!(fs::metadata(&log).unwrap().len(), length);
+        assert!(store.take_warnings().is_empty());
+    }
+}

@@ -1,0 +1,186 @@
+//! Stories from servers: an Ollama and an endpoint of OpenAI's protocol, well and badly behaved.
+
+mod faults;
+mod keys;
+pub mod server;
+mod stops;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use emoflow::store::table::Table;
+use emoflow::store::{Lookup, Store};
+
+use crate::project::Project;
+use server::{MODEL, Server, text};
+
+/// Twelve stories in three shards; `{source}` is the header and the server's keys.
+const EXPERIMENT: &str = r#"
+name = "exp"
+layers = [1]
+shard = 4
+[models.demo]
+path = "{demo}"
+[emotions]
+words = ["happy", "sad"]
+{source}
+topics = ["a lost key", "rain"]
+per_topic = 3
+reject = { attempts = 6 }
+[activations]
+from_token = 3
+"#;
+
+fn ollama(server: &Server, more: &str) -> String {
+    source(&format!("[stories.far.ollama]\nurl = \"{}\"\nmodel = \"{MODEL}\"\n{more}", server.url))
+}
+
+fn openai(server: &Server, more: &str) -> String {
+    source(&format!("[stories.far.openai]\nurl = \"{}/v1\"\nmodel = \"{MODEL}\"\n{more}", server.url))
+}
+
+fn source(source: &str) -> String {
+    EXPERIMENT.replace("{source}", source)
+}
+
+/// `emoflow <command> exp.toml`: the real program, which waits a moment where it would wait a second.
+fn program(project: &Project, command: &str, more: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+    program.arg(command).arg(project.path("exp.toml")).args(more);
+    program.env_remove("LD_LIBRARY_PATH").env("EMOFLOW_SERVER_WAIT_MS", "5");
+    program
+}
+
+/// `emoflow run` of what the server writes.
+fn write(project: &Project, more: &[&str]) -> Output {
+    let mut program =
+        program(project, "run", &["--device", "cpu", "--only", "stories/*", "--progress", "plain"]);
+    program.args(more).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
+}
+
+fn succeeds(output: &Output, wanted: &str) {
+    let said = said(output);
+    assert!(output.status.code() == Some(0) && said.contains(wanted), "no `{wanted}`: {said}");
+}
+
+fn fails(output: &Output, code: i32, wanted: &[&str]) {
+    let said = said(output);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for part in wanted {
+        assert!(said.contains(part), "no `{part}`: {said}");
+    }
+}
+
+/// Every Parquet file of the cache's stories, by name.
+fn artifacts(project: &Project) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![project.path("cache/stories")];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "parquet") {
+                let name = path.strip_prefix(project.path("cache")).unwrap().display().to_string();
+                found.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// The source's tables called `name`, shard after shard.
+fn tables(project: &Project, node: &str, name: &str) -> Vec<Table> {
+    let run = std::fs::read_to_string(project.path("results/exp/run.json")).unwrap();
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    let plan = run["plan"].as_array().unwrap();
+    let keys = &plan.iter().find(|planned| planned[0] == node).unwrap()[1];
+    let store = Store::open(project.path("cache")).unwrap();
+    let tables = keys.as_array().unwrap().iter().map(|key| {
+        match store.lookup("stories", &key.as_str().unwrap().parse().unwrap()).unwrap() {
+            Lookup::Hit(entry) => entry.read(name).unwrap(),
+            Lookup::Miss(_) => panic!("{key} is not stored"),
+        }
+    });
+    tables.collect()
+}
+
+/// Files below `folder` that have `secret` in them.
+fn holding(folder: &Path, secret: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(holding(&path, secret));
+        } else if std::fs::read(&path).unwrap().windows(secret.len()).any(|w| w == secret.as_bytes()) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn both_protocols_bring_stories_some_requests_at_a_time() {
+    for (file, path) in [(ollama as fn(&Server, &str) -> String, "ollama"), (openai, "openai")] {
+        let server = Server::start();
+        server.state().delay = std::time::Duration::from_millis(30);
+        let project = Project::new(&file(&server, "parallel = 3\nsystem = \"Be brief.\"\ntop_k = 7"));
+        let output = write(&project, &[]);
+        succeeds(&output, "ran 1, cached 0, failed 0");
+        assert!(said(&output).contains("12 stories, "), "{}", said(&output));
+        assert!(said(&output).contains(" tokens/s, 0 retries"), "{}", said(&output));
+        let asked = server.asked();
+        assert_eq!(server.most(), 3, "{path}");
+        let [mut rows, mut rejected] = [0, 0];
+        for (stories, thrown) in
+            tables(&project, "stories/far", "stories").iter().zip(tables(&project, "stories/far", "rejected"))
+        {
+            let (texts, prompts) = (stories.str("text").unwrap(), stories.opt_str("prompt").unwrap());
+            for (i, seed) in stories.opt_i64("seed").unwrap().iter().enumerate() {
+                let (prompt, seed) = (prompts[i].clone().unwrap(), u64::try_from(seed.unwrap()).unwrap());
+                assert!(seed < 1 << 31);
+                assert_eq!(texts[i], text(&prompt, seed));
+                let requests = asked.iter().filter(|a| a.prompt == prompt && a.seed == seed);
+                assert_eq!(requests.count(), 1, "one request for a story");
+            }
+            rows += stories.rows();
+            rejected += thrown.rows();
+            assert!(thrown.str("reason").unwrap().iter().all(|reason| reason == "names_emotion"));
+        }
+        assert_eq!((rows, rows + rejected), (12, asked.len()), "{path}");
+        assert!(rejected > 0, "no text was written again");
+        let body = &asked[0].body;
+        assert_eq!(body["messages"][0], serde_json::json!({"role": "system", "content": "Be brief."}));
+        let options = if path == "ollama" { &body["options"] } else { body };
+        assert_eq!((&options["top_k"], &options["top_p"]), (&7.into(), &0.95.into()));
+        succeeds(&write(&project, &[]), "ran 0, cached 1, failed 0");
+        assert_eq!(server.asked(), []);
+    }
+}
+
+#[test]
+fn what_a_server_writes_is_read_like_any_story() {
+    let server = Server::start();
+    let neutral = format!(
+        "[vectors]\ndenoise = {{ components = 1 }}\n[neutral.openai]\nurl = \"{}/v1\"\nmodel = \"{MODEL}\"\n\
+         topics = [\"a road\", \"a hill\", \"a lake\"]\n",
+        server.url
+    );
+    let project = Project::new(&(ollama(&server, "") + &neutral));
+    let output = program(&project, "run", &["--device", "cpu", "--progress", "plain"]).output().unwrap();
+    succeeds(&output, "failed 0");
+    assert!(project.path("results/exp/vectors/demo/far.parquet").is_file());
+    let neutral = tables(&project, "stories/neutral", "stories");
+    assert_eq!(neutral.iter().map(Table::rows).sum::<usize>(), 3);
+    assert_eq!(neutral[0].opt_str("emotion").unwrap(), [None, None, None]);
+    succeeds(&program(&project, "plan", &["--device", "cpu"]).output().unwrap(), "stories/far");
+    succeeds(
+        &program(&project, "explain", &["stories/far", "--device", "cpu"]).output().unwrap(),
+        "stories/far",
+    );
+}
