@@ -43,17 +43,19 @@ pub struct Numerics {
     pub compute_dtype: Option<Dtype>,
     pub device: &'static str,
     pub attention: &'static str,
-    /// Which forward pass: see [`decoder::VERSION`].
+    /// Which forward pass: see [`crate::lm::decoder::VERSION`].
     pub forward: u32,
     /// Bound on padded tokens in a batch; `None`: a batch is a shard.
     pub batch_tokens: Option<usize>,
 }
 
+/// Of passages that are filled in.
 #[derive(Serialize)]
 pub struct TemplateParams<'a> {
     pub stories: Vec<(&'a Item, &'a str)>,
 }
 
+/// Of one story file whole.
 #[derive(Serialize)]
 pub struct FileParams<'a> {
     pub file: Digest,
@@ -63,6 +65,7 @@ pub struct FileParams<'a> {
     pub count: usize,
 }
 
+/// Of several story files, or of some stories of each emotion.
 #[derive(Serialize)]
 pub struct FilesParams<'a> {
     pub files: &'a [Digest],
@@ -74,6 +77,7 @@ pub struct FilesParams<'a> {
     pub count: usize,
 }
 
+/// Of one shard at one layer.
 #[derive(Serialize)]
 pub struct ActivationParams {
     pub layer: usize,
@@ -86,11 +90,13 @@ pub struct ActivationParams {
     pub store_dtype: StoreDtype,
 }
 
+/// Of the components of neutral text at one layer.
 #[derive(Serialize)]
 pub struct NeutralParams {
     pub denoise: Denoise,
 }
 
+/// Of the vectors at one layer.
 #[derive(Serialize)]
 pub struct VectorParams<'a> {
     pub emotions: &'a [String],
@@ -99,6 +105,7 @@ pub struct VectorParams<'a> {
     pub normalize: bool,
 }
 
+/// Of an analysis of one set of vectors.
 #[derive(Serialize)]
 pub struct AnalysisParams<'a> {
     pub analysis: &'a Analysis,
