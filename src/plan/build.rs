@@ -2,109 +2,23 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
-
 use super::absent::{self, denoised, lost_writer};
-use super::key::{Digest, Key};
+use super::key::Key;
+use super::preimage::{
+    ActivationParams, AnalysisParams, FileParams, FilesParams, NeutralParams, Numerics, TemplateParams,
+    VectorParams, WrittenParams, key,
+};
 use super::variants::Merged;
-use super::written::WrittenParams;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
-use crate::lm::{Chat, Dtype, decoder};
+use crate::lm::{Chat, decoder};
 use crate::resolve::{Model, Resolved};
-use crate::stages::activations::{Short, StoreDtype, Wrap};
-use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Item, file, generate, served, template, writing};
-use crate::stages::vectors::{Center, Denoise};
+use crate::stages::activations::Wrap;
+use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 
 /// The name under which the neutral text goes through the plan; no story source may have it.
 pub const NEUTRAL: &str = "neutral";
-
-/// What a key is the digest of. Field order, and so the JSON, is fixed.
-#[derive(Serialize)]
-struct Preimage<'a, P> {
-    stage: &'a str,
-    version: u32,
-    params: &'a P,
-    inputs: &'a [(&'static str, Key)],
-    model: Option<&'a Digest>,
-    numerics: Option<Numerics>,
-}
-
-/// What changes low bits without changing what is computed.
-#[derive(Serialize)]
-struct Numerics {
-    dtype: Dtype,
-    /// `None`: `dtype`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    compute_dtype: Option<Dtype>,
-    device: &'static str,
-    attention: &'static str,
-    /// Which forward pass: see [`decoder::VERSION`].
-    forward: u32,
-    /// Bound on padded tokens in a batch; `None`: a batch is a shard.
-    batch_tokens: Option<usize>,
-}
-
-#[derive(Serialize)]
-struct TemplateParams<'a> {
-    stories: Vec<(&'a Item, &'a str)>,
-}
-
-#[derive(Serialize)]
-struct FileParams<'a> {
-    file: Digest,
-    columns: &'a Columns,
-    emotions: Option<&'a [String]>,
-    first: usize,
-    count: usize,
-}
-
-#[derive(Serialize)]
-struct FilesParams<'a> {
-    files: &'a [Digest],
-    columns: &'a Columns,
-    emotions: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit_per_emotion: Option<usize>,
-    first: usize,
-    count: usize,
-}
-
-#[derive(Serialize)]
-struct ActivationParams {
-    layer: usize,
-    from_token: usize,
-    wrap: Wrap,
-    /// `None` where no template is rendered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    chat: Option<Chat>,
-    short: Short,
-    store_dtype: StoreDtype,
-}
-
-#[derive(Serialize)]
-struct NeutralParams {
-    denoise: Denoise,
-}
-
-#[derive(Serialize)]
-struct VectorParams<'a> {
-    emotions: &'a [String],
-    center: Center,
-    denoise: Denoise,
-    normalize: bool,
-}
-
-#[derive(Serialize)]
-struct AnalysisParams<'a> {
-    analysis: &'a Analysis,
-    layers: &'a [usize],
-    n_layers: usize,
-    /// `None` where nothing is drawn at random.
-    seed: Option<u64>,
-}
 
 /// The plan of `resolved`: every model reads every source, every analysis runs on every resulting set of vectors.
 pub fn build(resolved: &Resolved) -> Plan {
@@ -489,17 +403,4 @@ fn unit(
     inputs: Vec<UnitId>,
 ) -> Unit {
     Unit { key, preimage, stories, layer, inputs }
-}
-
-fn key<P: Serialize>(
-    stage: &str,
-    version: u32,
-    params: &P,
-    inputs: &[(&'static str, Key)],
-    model: Option<&Digest>,
-    numerics: Option<Numerics>,
-) -> (Key, String) {
-    let preimage = Preimage { stage, version, params, inputs, model, numerics };
-    let preimage = serde_json::to_string(&preimage).expect("structs of strings and numbers");
-    (Digest::of(preimage.as_bytes()), preimage)
 }

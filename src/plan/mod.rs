@@ -4,10 +4,10 @@
 mod absent;
 mod build;
 pub mod key;
+mod preimage;
 mod rounds;
 mod select;
 mod variants;
-mod written;
 
 use std::ops::Range;
 

@@ -156,9 +156,9 @@ pub fn write_run(
         models: Vec<RunModel<'a>>,
         /// Sources of stories that came from the hub.
         datasets: Vec<RunDataset<'a>>,
-        /// What stood for the models at servers, by source, in each variant.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        served: Vec<&'a BTreeMap<String, Digest>>,
+        /// What stood for the models at servers, by source: one, but where variants name several.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        served: BTreeMap<&'a str, Vec<Digest>>,
         device: RunDevice<'a>,
         versions: Versions,
         nodes: &'a [NodeOutcome],
@@ -220,6 +220,13 @@ pub fn write_run(
     let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
         Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })
     });
+    let mut served: BTreeMap<&str, Vec<Digest>> = BTreeMap::new();
+    for (source, identity) in resolved.served.iter().flatten() {
+        let known = served.entry(source).or_default();
+        if !known.contains(identity) {
+            known.push(*identity);
+        }
+    }
     let device = &resolved.device;
     let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
     if header.ended.is_none() {
@@ -231,7 +238,7 @@ pub fn write_run(
         experiment: &resolved.experiment,
         models: models.collect(),
         datasets: datasets.collect(),
-        served: resolved.served.iter().filter(|served| !served.is_empty()).collect(),
+        served,
         device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
         versions: VERSIONS,
         nodes: &outcome.nodes,

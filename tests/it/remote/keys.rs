@@ -12,7 +12,7 @@ fn the_digest_counts_and_the_address_does_not() {
     server.asked();
     let run = std::fs::read_to_string(project.path("results/exp/run.json")).unwrap();
     let run: serde_json::Value = serde_json::from_str(&run).unwrap();
-    assert_eq!(run["served"]["far"], "ab".repeat(32));
+    assert_eq!(run["served"]["far"], serde_json::json!(["ab".repeat(32)]));
 
     for more in ["parallel = 9", "timeout = 7"] {
         project.write(&ollama(&server, more));

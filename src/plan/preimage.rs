@@ -1,0 +1,172 @@
+//! What keys are digests of: the parameters of each stage, inputs, model and numerics, as JSON. Knows no node.
+
+use serde::Serialize;
+
+use super::key::{Digest, Key};
+use crate::lm::{Chat, Dtype};
+use crate::stages::activations::{Short, StoreDtype, Wrap};
+use crate::stages::analysis::Analysis;
+use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
+use crate::stages::vectors::{Center, Denoise};
+
+/// What a key is the digest of. Field order, and so the JSON, is fixed.
+#[derive(Serialize)]
+struct Preimage<'a, P> {
+    stage: &'a str,
+    version: u32,
+    params: &'a P,
+    inputs: &'a [(&'static str, Key)],
+    model: Option<&'a Digest>,
+    numerics: Option<Numerics>,
+}
+
+/// The key of what `stage` makes of `inputs` with `params`, and its pre-image as JSON.
+pub fn key<P: Serialize>(
+    stage: &str,
+    version: u32,
+    params: &P,
+    inputs: &[(&'static str, Key)],
+    model: Option<&Digest>,
+    numerics: Option<Numerics>,
+) -> (Key, String) {
+    let preimage = Preimage { stage, version, params, inputs, model, numerics };
+    let preimage = serde_json::to_string(&preimage).expect("structs of strings and numbers");
+    (Digest::of(preimage.as_bytes()), preimage)
+}
+
+/// What changes low bits without changing what is computed.
+#[derive(Serialize)]
+pub struct Numerics {
+    pub dtype: Dtype,
+    /// `None`: `dtype`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute_dtype: Option<Dtype>,
+    pub device: &'static str,
+    pub attention: &'static str,
+    /// Which forward pass: see [`crate::lm::decoder::VERSION`].
+    pub forward: u32,
+    /// Bound on padded tokens in a batch; `None`: a batch is a shard.
+    pub batch_tokens: Option<usize>,
+}
+
+/// Of passages that are filled in.
+#[derive(Serialize)]
+pub struct TemplateParams<'a> {
+    pub stories: Vec<(&'a Item, &'a str)>,
+}
+
+/// Of one story file whole.
+#[derive(Serialize)]
+pub struct FileParams<'a> {
+    pub file: Digest,
+    pub columns: &'a Columns,
+    pub emotions: Option<&'a [String]>,
+    pub first: usize,
+    pub count: usize,
+}
+
+/// Of several story files, or of some stories of each emotion.
+#[derive(Serialize)]
+pub struct FilesParams<'a> {
+    pub files: &'a [Digest],
+    pub columns: &'a Columns,
+    pub emotions: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_per_emotion: Option<usize>,
+    pub first: usize,
+    pub count: usize,
+}
+
+/// Of one shard at one layer.
+#[derive(Serialize)]
+pub struct ActivationParams {
+    pub layer: usize,
+    pub from_token: usize,
+    pub wrap: Wrap,
+    /// `None` where no template is rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Chat>,
+    pub short: Short,
+    pub store_dtype: StoreDtype,
+}
+
+/// Of the components of neutral text at one layer.
+#[derive(Serialize)]
+pub struct NeutralParams {
+    pub denoise: Denoise,
+}
+
+/// Of the vectors at one layer.
+#[derive(Serialize)]
+pub struct VectorParams<'a> {
+    pub emotions: &'a [String],
+    pub center: Center,
+    pub denoise: Denoise,
+    pub normalize: bool,
+}
+
+/// Of an analysis of one set of vectors.
+#[derive(Serialize)]
+pub struct AnalysisParams<'a> {
+    pub analysis: &'a Analysis,
+    pub layers: &'a [usize],
+    pub n_layers: usize,
+    /// `None` where nothing is drawn at random.
+    pub seed: Option<u64>,
+}
+
+/// What the keys of written stories have besides their writer. Field order, and so the JSON, is fixed.
+#[derive(Serialize)]
+pub struct WrittenParams<'a> {
+    stories: &'a [Item],
+    seed: u64,
+    max_new_tokens: usize,
+    temperature: f64,
+    top_p: f64,
+    top_k: usize,
+    prompt: &'a str,
+    system: &'a str,
+    /// `None` at a server, which has the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<Chat>,
+    /// `None` without a server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    several: Option<&'a Several>,
+    reject: &'a Reject,
+}
+
+impl<'a> WrittenParams<'a> {
+    /// Those of `stories` of `source`, written by a model of the experiment, whose template is told `chat`.
+    pub fn here(source: &'a Generate, stories: &'a [Item], seed: u64, chat: Chat) -> WrittenParams<'a> {
+        WrittenParams { chat: Some(chat), ..WrittenParams::of(source, stories, seed) }
+    }
+
+    /// The same, at a server.
+    pub fn at_server(
+        source: &'a Generate,
+        stories: &'a [Item],
+        seed: u64,
+        protocol: Protocol,
+    ) -> WrittenParams<'a> {
+        WrittenParams { protocol: Some(protocol), ..WrittenParams::of(source, stories, seed) }
+    }
+
+    fn of(source: &'a Generate, stories: &'a [Item], seed: u64) -> WrittenParams<'a> {
+        WrittenParams {
+            stories,
+            seed,
+            max_new_tokens: source.max_new_tokens,
+            temperature: source.temperature,
+            top_p: source.top_p,
+            top_k: source.top_k,
+            prompt: &source.prompt,
+            system: &source.system,
+            chat: None,
+            protocol: None,
+            several: source.several.as_ref(),
+            reject: &source.reject,
+        }
+    }
+}
