@@ -1,12 +1,13 @@
 # emoflow: `make demo` shows it, `make test` proves it, `make install` keeps it,
-# `make parity` compares every model family with transformers on models that nobody has seen.
+# `make parity` compares every model family with transformers on models that nobody has seen,
+# `make test-server` has stories written through a server of llama.cpp.
 PYTHON ?= python3
 # What `make parity` draws: of which families (all), how many, from which seed (a new one).
 NAMES ?=
 DRAW ?= 1
 SEED ?= $(shell date +%s)
 
-.PHONY: demo test parity lint build setup install clean
+.PHONY: demo test parity test-server lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -22,6 +23,9 @@ parity: setup
 	$(PYTHON) tests/fixtures/make_fixtures.py $(NAMES) --draw $(DRAW) --seed $$seed --out "$$drawn" && \
 	$(PYTHON) tests/fixtures/make_chat.py $$seed "$$drawn" && \
 	EMOFLOW_PARITY="$$drawn" cargo test --test it -- --ignored --nocapture lm::parity::live lm::chat::drawn
+
+test-server: setup
+	@scripts/test-server.sh
 
 lint: setup
 	cargo fmt --check
