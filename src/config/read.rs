@@ -151,6 +151,7 @@ fn check(
     let analysis = sections::analyses(&root, emotions.as_deref().ok(), kept);
     let parts = validate::Parts {
         models: models.as_deref().unwrap_or_default(),
+        shard: shard.as_ref().ok().copied(),
         emotions: emotions.as_deref().ok(),
         stories: stories.as_deref().unwrap_or_default(),
         neutral: neutral.as_ref().ok().and_then(Option::as_ref),

@@ -9,6 +9,7 @@ use crate::stages::vectors::{self, Center, Denoise};
 /// The parts that could be read; `None`: wrong in itself.
 pub(super) struct Parts<'a> {
     pub models: &'a [Model],
+    pub shard: Option<usize>,
     pub emotions: Option<&'a [String]>,
     pub stories: &'a [Source],
     pub neutral: Option<&'a Source>,
@@ -23,6 +24,17 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
         for source in parts.stories.iter().chain(parts.neutral) {
             if let Some(problem) = beyond(activations, emotions, source, from_token.as_ref()) {
                 root.note(problem);
+            }
+        }
+    }
+    if let (Some(shard), Some(emotions)) = (parts.shard, parts.emotions) {
+        let place = place(&["shard"]);
+        for source in parts.stories.iter() {
+            if let Some(problem) = too_few_in_a_shard(shard, emotions.len(), source) {
+                root.note(match &place {
+                    Some(span) => Problem { span: span.clone(), ..problem },
+                    None => problem,
+                });
             }
         }
     }
@@ -66,6 +78,26 @@ fn writes(model: &Model, source: &Source) -> bool {
         | SourceKind::Dataset(_)
         | SourceKind::Served { .. } => false,
     }
+}
+
+/// Several stories in a reply that could never be asked for, since a shard, in which stories are asked for together, has
+/// too few of each emotion.
+fn too_few_in_a_shard(shard: usize, emotions: usize, source: &Source) -> Option<Problem> {
+    let (SourceKind::Generate { params, .. } | SourceKind::Served { params, .. }) = &source.kind else {
+        return None;
+    };
+    let per_reply = params.several.as_ref()?.per_reply;
+    let all = emotions * params.topics.len() * params.per_topic;
+    if all <= shard || shard / emotions.max(1) >= per_reply {
+        return None;
+    }
+    let message = format!(
+        "a shard of {shard} stories holds {} of each of {emotions} emotions, and `{}` asks for {per_reply} in a reply",
+        (shard / emotions.max(1)).max(1),
+        source.name
+    );
+    let hint = format!("write `shard = {}` or more at the top of the file", emotions * per_reply);
+    Some(Problem::at(source.span.clone(), message).hint(hint))
 }
 
 /// Pooling that would start behind every text of a source.

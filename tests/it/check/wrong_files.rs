@@ -199,6 +199,8 @@ pub const CASES: &[Case] = &[
         &["`per_reply` = 3, but the prompt does not contain `{count}`", "x.toml:10:1", "\"{count} stories\"", "separator"]),
     ("more texts a reply than a topic has", "topics = [\"a lost key\"]", "per_reply = 13\nprompt = \"{count} {emotion}\"",
         &["a reply cannot hold 13 texts when `per_topic` is 12", "x.toml:11:13", "raise `per_topic`"]),
+    ("more texts a reply than a shard has", "topics = [\"a lost key\"]", "per_topic = 200\nper_reply = 130\nprompt = \"{count} {emotion}\"",
+        &["a shard of 256 stories holds 128 of each of 2 emotions, and `own` asks for 130", "x.toml:10:1", "shard = 260"]),
     ("empty separator", "topics = [\"a lost key\"]", "separator = \" \"",
         &["`separator` is empty", "x.toml:11:13", "the line that stands between"]),
     ("separator of two lines", "topics = [\"a lost key\"]", "separator = \"--\\n--\"",
