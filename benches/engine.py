@@ -6,7 +6,7 @@
 
 Extraction (texts of 20 to 250 tokens, evenly drawn): tokens a second, and peak memory above the weights, of
 - the usual loop: `output_hidden_states=True`, batches of 8 in the order of the file, the mean over tokens in Python;
-- a careful loop: sorted by length, batches of at most 8192 padded tokens, hooks that pool, no `lm_head`;
+- a careful loop: sorted by length, batches of 8, hooks that pool on the device, no `lm_head`;
 - emoflow at all layers, and at two thirds of the depth only: its node `activations`, with loading, tokenising, storing.
 Generation (32 sequences of 64 tokens, sampled at temperature 1): tokens a second of `generate` and of emoflow's node
 `stories`. Each measurement is a process of its own, in turn, round after round; a table of medians is at the end.
@@ -101,12 +101,7 @@ def usual(torch, tokenizer, model, stories, args):
 
 def careful(torch, tokenizer, model, stories, args):
     rows = sorted((tokenizer(text)["input_ids"] for text in stories), key=len, reverse=True)
-    batches, pooled, mask = [], [], None
-    for row in rows:
-        if batches and (len(batches[-1]) + 1) * len(batches[-1][0]) <= 8192:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
+    batches, pooled, mask = [rows[at : at + 8] for at in range(0, len(rows), 8)], [], None
 
     def pool(_module, _inputs, output):
         state = output[0] if isinstance(output, tuple) else output

@@ -23,7 +23,7 @@ pub(super) fn activations(root: &Reader<'_>) -> Read<activations::Params> {
     let reader = root.inner("activations")?;
     let (from_token, wrap, short) =
         (reader.integer("from_token"), reader.choice("wrap"), reader.choice("short"));
-    let (batch_tokens, store_dtype) = (reader.integer("batch_tokens"), reader.choice("store_dtype"));
+    let (batch_tokens, store_dtype) = (reader.maybe_integer("batch_tokens"), reader.choice("store_dtype"));
     Ok(activations::Params {
         from_token: from_token?,
         wrap: wrap?,

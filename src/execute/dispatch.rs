@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::kept::{Around, Kept};
-use crate::lm::LanguageModel;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
+use crate::lm::{LanguageModel, heap};
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Model, Resolved};
@@ -153,7 +153,7 @@ impl<'a> Lane<'a> {
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
                 let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
-                let batch_tokens = activations::largest_batch(params, &stories)?;
+                let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
                 let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
                 let model = self.model(node, Memory::Passes { batch_tokens, waiting })?;
@@ -194,6 +194,7 @@ impl<'a> Lane<'a> {
         let load = || format!("load {}", model.shown());
         if self.loaded.as_ref().is_some_and(|loaded| loaded.index != index) {
             self.loaded = None; // frees the memory first
+            heap::give_back();
         }
         let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
         memory::check(&model.spec, model.held(), work, device, room.as_ref()).with_context(load)?;

@@ -11,6 +11,7 @@ pub mod experts;
 pub mod family;
 pub mod feed_forward;
 pub mod generate;
+pub mod heap;
 pub mod hook;
 pub mod libtorch;
 pub mod linear;

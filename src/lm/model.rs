@@ -5,6 +5,7 @@ use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
+use super::heap;
 use super::hook::Hook;
 use super::memory::{self, Work};
 use super::norm::normalize;
@@ -58,6 +59,9 @@ impl LanguageModel {
     pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
         let held = held.into();
         let load = || -> Result<LanguageModel> {
+            if device == Device::Cpu {
+                heap::keep();
+            }
             let spec = checkpoint.spec()?;
             memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;

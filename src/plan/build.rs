@@ -259,7 +259,7 @@ impl<'a> Builder<'a> {
                     &kept,
                     &self.keys(&inputs),
                     Some(&reader.identity),
-                    Some(self.numerics(reader, Some(params.batch_tokens))),
+                    Some(self.numerics(reader, Some(params.batch_tokens(self.resolved.device.device)))),
                 );
                 units.push(unit(keyed, text.stories.clone(), Some(layer), inputs));
             }

@@ -132,7 +132,8 @@ pub fn past(results: &Path) -> Result<Vec<Past>> {
         for path in children(&dir.join("runs"))? {
             plans.extend(read_json::<Record>(&path)?);
         }
-        plans.sort_by_key(|record| std::cmp::Reverse(record.started));
+        // Two runs may have started in one second: the last one is known.
+        plans.sort_by_key(|record| (record.plan != run.plan, std::cmp::Reverse(record.started)));
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         all.push(Past { name, last: Record { started, plan: run.plan, stages: run.stages }, plans });
     }

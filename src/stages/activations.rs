@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use rayon::prelude::*;
 use serde::Serialize;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::batches::{self, Batches};
 use super::stories::{self, Story};
@@ -29,9 +29,18 @@ pub struct Params {
     pub from_token: usize,
     pub wrap: Wrap,
     pub short: Short,
-    /// Bound on padded tokens in a batch. Part of the numerics: batch composition changes low bits.
-    pub batch_tokens: usize,
+    /// Bound on padded tokens in a batch; `None`: see [`Params::batch_tokens`]. Part of the numerics: batch composition
+    /// changes low bits.
+    pub batch_tokens: Option<usize>,
     pub store_dtype: StoreDtype,
+}
+
+impl Params {
+    /// Bound on padded tokens in a batch on `device`: as asked for, else 2048 on the CPU, where the temporaries of a batch
+    /// then stay in its caches, and 8192 elsewhere, which keeps a GPU busy (`docs/design/performance.md`).
+    pub fn batch_tokens(&self, device: Device) -> usize {
+        self.batch_tokens.unwrap_or(if device == Device::Cpu { 2048 } else { 8192 })
+    }
 }
 
 /// What is done with a story that has no token at `from_token`.
@@ -73,7 +82,7 @@ pub fn run(
     let rows = tokenize(params, chat, &stories, model.tokenizer())?;
     let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
-    let order = self::batches(&lengths, params.batch_tokens);
+    let order = self::batches(&lengths, params.batch_tokens(model.device()));
     // What was kept may be of more layers, or of fewer: another run may have asked for others.
     let whole =
         |batch: &[usize], table: &Table| layers.iter().all(|&l| of_layer(table, l).len() == batch.len());
@@ -238,11 +247,11 @@ impl Hook for FirstWrong {
 }
 
 /// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
-pub fn largest_batch(params: &Params, stories: &Table) -> Result<usize> {
+pub fn largest_batch(params: &Params, stories: &Table, device: Device) -> Result<usize> {
     let stories = stories::rows(stories)?;
     // No token is shorter than a byte.
     let longest = stories.iter().map(|story| story.text.len()).max().unwrap_or(0) + TEMPLATE;
-    Ok(params.batch_tokens.min(stories.len() * longest))
+    Ok(params.batch_tokens(device).min(stories.len() * longest))
 }
 
 /// Bound on the tokens of these stories with what is wrapped around them, known before there is a tokenizer.
@@ -349,7 +358,7 @@ mod tests {
 
     fn params(short: Short) -> Params {
         let store_dtype = StoreDtype::F16;
-        Params { from_token: 3, wrap: Wrap::Raw, short, batch_tokens: 100, store_dtype }
+        Params { from_token: 3, wrap: Wrap::Raw, short, batch_tokens: Some(100), store_dtype }
     }
 
     #[test]

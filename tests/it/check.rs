@@ -200,7 +200,7 @@ fn defaults_are_those_of_the_document() {
     assert_eq!((params.temperature, params.top_p, params.system.as_str()), (1.0, 0.95, ""));
     assert_eq!(params.prompt, "Write a short story about {topic} whose main character feels {emotion}.");
     assert!(params.reject.names_emotion && params.reject.min_tokens == 0 && params.reject.attempts == 4);
-    assert_eq!((experiment.activations.from_token, experiment.activations.batch_tokens), (50, 8192));
+    assert_eq!((experiment.activations.from_token, experiment.activations.batch_tokens), (50, None));
     assert_eq!(experiment.vectors.denoise, emoflow::stages::vectors::Denoise::Components(3));
     let without = text.replace("[neutral.template]\n", "");
     let experiment = Experiment::parse(Path::new("x.toml"), Path::new("/p"), &without).expect("a right file");

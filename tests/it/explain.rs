@@ -139,7 +139,7 @@ fn each_field_is_named_and_nothing_else() {
             "from_token = 3",
             "from_token = 3\nbatch_tokens = 512",
             "activations/demo/neutral",
-            "numerics.batch_tokens 8192 -> 512".into(),
+            "numerics.batch_tokens 2048 -> 512".into(),
         ),
         (
             "path = \"{demo}\"",

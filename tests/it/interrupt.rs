@@ -295,7 +295,7 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
         from_token: 2,
         wrap: Wrap::Raw,
         short: Short::Skip,
-        batch_tokens: 100,
+        batch_tokens: Some(100),
         store_dtype: StoreDtype::F32,
     };
     assert!(stories::rows(&whole).unwrap().len() > 20);

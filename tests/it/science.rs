@@ -66,7 +66,7 @@ fn compare(reference: &Value, texts: &Value) {
         from_token: size(&reference["from_token"]),
         wrap: Wrap::Raw,
         short: Short::Error,
-        batch_tokens: 512,
+        batch_tokens: Some(512),
         store_dtype: StoreDtype::F32,
     };
     let pool = |passages: &Value, emotions: Option<&[String]>| {

@@ -134,7 +134,7 @@ fn some_stories() -> Table {
 
 fn params(batch_tokens: usize) -> activations::Params {
     let (wrap, short, store_dtype) = (Wrap::Raw, Short::Skip, StoreDtype::F32);
-    activations::Params { from_token: 2, wrap, short, batch_tokens, store_dtype }
+    activations::Params { from_token: 2, wrap, short, batch_tokens: Some(batch_tokens), store_dtype }
 }
 
 fn activate(params: &activations::Params, layers: &[usize], model: &LanguageModel) -> Vec<Table> {

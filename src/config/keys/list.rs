@@ -212,7 +212,12 @@ static ACTIVATIONS: Table = Table {
             Is("\"skip\""),
             "A story with no token at `from_token` is left out and counted (`skip`), an `error`, or pooled over all of its tokens (`whole`).",
         ),
-        key("batch_tokens", at_least(1), Is("8192"), "At most so many padded tokens in a batch."),
+        key(
+            "batch_tokens",
+            at_least(1),
+            Said("2048 on the CPU, else 8192"),
+            "At most so many padded tokens in a batch. Part of the keys of activations, because it changes low bits.",
+        ),
         key(
             "store_dtype",
             Type::Choice(words::<StoreDtype>),
