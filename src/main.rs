@@ -33,6 +33,10 @@ mod libtorch {
 
     const FOLDER: &str = env!("EMOFLOW_LIBTORCH");
     const PATH: &str = "LD_LIBRARY_PATH";
+    /// How many products' plans libtorch's oneDNN keeps, each with its room to work in, and oneDNN their code: by
+    /// default 1024 shapes each, and every batch has shapes of its own. A pass needs some ten.
+    const CACHES: [(&str, &str); 2] =
+        [("LRU_CACHE_CAPACITY", "32"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")];
 
     /// Undoes what [`start_again`] did to the environment. Where libtorch's stand-ins are loaded, has the program start
     /// again before its first call into libtorch. Returns whether libtorch is here already.
@@ -65,7 +69,10 @@ mod libtorch {
         let error = match std::env::current_exe() {
             Err(error) => error,
             Ok(program) => {
-                std::process::Command::new(program).args(std::env::args_os().skip(1)).env(PATH, path).exec()
+                let mut again = std::process::Command::new(program);
+                again.args(std::env::args_os().skip(1)).env(PATH, path);
+                again.envs(CACHES.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
+                again.exec()
             }
         };
         fail(&error.to_string());
