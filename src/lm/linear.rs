@@ -38,8 +38,8 @@ enum Kernel {
     Plain,
     /// As a convolution by one pixel of a picture of `rows` pixels: its layout is that of `x`, so nothing is copied.
     Convolution,
-    /// A product whose operands are copied from and to oneDNN's own tensors: for fewer numbers than libtorch gives
-    /// convolutions to oneDNN for.
+    /// A product whose operands are copied from and to oneDNN's own tensors: where libtorch would not give the convolution
+    /// to oneDNN, for it has few numbers or one thread.
     OneDnn,
 }
 
@@ -52,15 +52,15 @@ impl Kernel {
         /// Weights of fewer numbers gain less than copying costs.
         const WEIGHTS: usize = 1 << 18;
         let gradients = x.requires_grad() || weight.requires_grad();
-        // One thread: a model so small that calls cost more than products; libtorch does such convolutions itself.
-        let here = cfg!(target_arch = "x86_64") && x.device() == Device::Cpu && tch::get_num_threads() > 1;
+        let here = cfg!(target_arch = "x86_64") && x.device() == Device::Cpu;
         if !here || x.kind() != Kind::Float || gradients || !tch::utils::has_mkldnn() {
             return Kernel::Plain;
         }
         let rows = x.numel() / weight.size()[1] as usize;
         match rows {
             ..ROWS => Kernel::Plain,
-            _ if x.numel() > SMALL => Kernel::Convolution,
+            // With one thread, too, libtorch computes such a convolution itself.
+            _ if x.numel() > SMALL && tch::get_num_threads() > 1 => Kernel::Convolution,
             _ if weight.numel() >= WEIGHTS => Kernel::OneDnn,
             _ => Kernel::Plain,
         }

@@ -55,15 +55,29 @@ impl Partial<'_> {
             bytes.extend(seal);
             let tmp = self.store.root.join("tmp");
             fs::create_dir_all(&tmp)?;
-            fs::create_dir_all(&self.dir)?;
             let mut file = tempfile::Builder::new().prefix(&format!("{}-", self.name)).tempfile_in(&tmp)?;
             file.write_all(&bytes)?;
             file.as_file().sync_data()?;
-            file.persist(self.file(number))?;
-            Ok(())
+            self.place(number, file)
         };
         let keep: Result<()> = keep();
         keep.with_context(|| format!("keep batch {number} of {} in {}", self.name, self.store.root.display()))
+    }
+
+    /// Moves a batch to its place. Whoever else made the unit meanwhile may have removed the folder.
+    fn place(&self, number: usize, mut file: tempfile::NamedTempFile) -> Result<()> {
+        /// Folders that are removed right after they were made, one after the other, are no other run's doing.
+        const TRIES: usize = 10;
+        for attempt in 1.. {
+            fs::create_dir_all(&self.dir)?;
+            match file.persist(self.file(number)) {
+                Err(gone) if gone.error.kind() == io::ErrorKind::NotFound && attempt < TRIES => {
+                    file = gone.file
+                }
+                placed => return Ok(placed.map(drop)?),
+            }
+        }
+        Ok(())
     }
 
     /// What batch `number` gave, a table of `schema`, and the seconds that it took; `None` if it is not there. One
@@ -162,6 +176,25 @@ mod tests {
         partial.clear();
         assert_eq!(partial.count(), 0);
         assert!(partial.kept(3, "x.batch/1").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_that_another_run_removes_meanwhile_is_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let partial = store.partial("x", &Digest::of(b"x")).unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = fs::remove_dir_all(root.path().join("partial"));
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
+            let kept: Vec<Result<()>> = (0..200).map(|n| partial.keep(n, &table(), 0.25)).collect();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(kept.iter().all(Result::is_ok), "{:?}", kept.iter().find(|kept| kept.is_err()));
+        });
     }
 
     #[test]
