@@ -68,16 +68,20 @@ impl Partial<'_> {
     fn place(&self, number: usize, mut file: tempfile::NamedTempFile) -> Result<()> {
         /// Folders that are removed right after they were made, one after the other, are no other run's doing.
         const TRIES: usize = 10;
-        for attempt in 1.. {
-            fs::create_dir_all(&self.dir)?;
+        use io::ErrorKind::{AlreadyExists, NotFound};
+        for _ in 1..TRIES {
+            match fs::create_dir_all(&self.dir) {
+                // It, or a folder above, went between two steps.
+                Err(gone) if [NotFound, AlreadyExists].contains(&gone.kind()) => continue,
+                made => made?,
+            }
             match file.persist(self.file(number)) {
-                Err(gone) if gone.error.kind() == io::ErrorKind::NotFound && attempt < TRIES => {
-                    file = gone.file
-                }
+                Err(gone) if gone.error.kind() == NotFound => file = gone.file,
                 placed => return Ok(placed.map(drop)?),
             }
         }
-        Ok(())
+        fs::create_dir_all(&self.dir)?;
+        Ok(file.persist(self.file(number)).map(drop)?)
     }
 
     /// What batch `number` gave, a table of `schema`, and the seconds that it took; `None` if it is not there. One
@@ -187,7 +191,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    let _ = fs::remove_dir_all(root.path().join("partial"));
+                    store.partial("x", &Digest::of(b"x")).unwrap().clear();
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             });
