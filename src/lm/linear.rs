@@ -11,7 +11,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         Kernel::Plain => x.linear(&weight, bias.as_ref()),
         Kernel::Convolution => {
             let rows = x.reshape([1, 1, -1, width]).permute([0, 3, 1, 2]);
-            let weight = weight.view([-1, width, 1, 1]);
+            let weight = weight.reshape([-1, width, 1, 1]);
             let y = rows.conv2d(&weight, bias.as_ref(), [1, 1], [0, 0], [1, 1], 1).permute([0, 2, 3, 1]);
             y.reshape(shape(x, weight.size()[0]))
         }
@@ -118,6 +118,15 @@ mod tests {
                 // Rounding of sums of 700 products: their root times 6e-8.
                 assert!(error.double_value(&[]) < 3e-6, "{rows} {inner} {out}: {error:?}");
             }
+        }
+    }
+
+    #[test]
+    fn weights_may_lie_the_other_way() {
+        let weight = Tensor::randn([600, 700], (Kind::Float, Device::Cpu));
+        for rows in [9, 40] {
+            let x = Tensor::randn([rows, 600], (Kind::Float, Device::Cpu));
+            assert!(linear(&x, &weight.tr(), None).allclose(&x.matmul(&weight), 1e-4, 1e-4, false));
         }
     }
 

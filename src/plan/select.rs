@@ -100,8 +100,8 @@ impl Plan {
     /// The units that one of `patterns` asks for; everything where there are none.
     ///
     /// A pattern is a node's name, or `key:value` with a key of `stage`, `model`, `source`, `emotion`, `layer` or
-    /// `variant` (`variant:from_token=50`); or several of these with commas between them, of which all must hold. `*` stands for any text. The report asks for
-    /// everything.
+    /// `variant` (`variant:from_token=50`); or several of these with commas between them, of which all must hold. `*`
+    /// stands for any text. The report asks for everything.
     ///
     /// # Errors
     /// Nothing is selected: with the nearest names.
