@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 
+use emoflow::lm::shortage::Shortage;
+
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
     #[cfg(target_os = "linux")]
@@ -16,6 +18,13 @@ fn main() {
     {
         eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
     }
+    // Where memory runs out, a pass is tried in parts, or the node fails and says so: one line, not libtorch's fifty.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if Shortage::of(panic.payload()).is_none() {
+            usual(panic);
+        }
+    }));
     let mut out = std::io::stdout();
     let code = emoflow::run(args, &mut out);
     let flushed = out.flush();

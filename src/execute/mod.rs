@@ -4,6 +4,7 @@
 mod dispatch;
 mod kept;
 mod work;
+mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -161,7 +162,7 @@ fn left_out(absent: &Absent) -> NodeOutcome {
 
 /// Gives each node its turn until all have ended; more than one where other runs are making some of the units.
 /// Returns whether it was asked to stop before that.
-fn rounds(run: &mut Run, jobs: &mut [Job]) -> bool {
+fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>]) -> bool {
     let mut said = None;
     loop {
         let (mut open, mut moved) = (false, false);

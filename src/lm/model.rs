@@ -5,6 +5,7 @@ use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
+use super::device::send;
 use super::heap;
 use super::hook::Hook;
 use super::memory::{self, Work};
@@ -15,6 +16,7 @@ use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
 use anyhow::{Context, Result, ensure};
+use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
 /// What is done to a direction before it is read through the unembedding.
@@ -36,6 +38,8 @@ pub struct LanguageModel {
     pub(super) decoder: Decoder,
     pub(super) ends: Vec<i64>,
     tokenizer: Tokenizer,
+    /// Whether memory ran out in a pass.
+    short: Cell<bool>,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -59,9 +63,7 @@ impl LanguageModel {
     pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
         let held = held.into();
         let load = || -> Result<LanguageModel> {
-            if device == Device::Cpu {
-                heap::keep();
-            }
+            heap::keep();
             let spec = checkpoint.spec()?;
             memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;
@@ -76,7 +78,8 @@ impl LanguageModel {
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
             tch::set_num_threads(threads(spec.n_params()));
-            Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
+            let ends = checkpoint.end_tokens(&spec)?;
+            Ok(LanguageModel { ends, spec, decoder, tokenizer, short: Cell::new(false) })
         };
         load().with_context(|| format!("load {}", checkpoint.dir.display()))
     }
@@ -84,6 +87,11 @@ impl LanguageModel {
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.decoder.device()
+    }
+
+    /// Whether this is the first time that the device has no memory for a pass.
+    pub fn first_shortage(&self) -> bool {
+        !self.short.replace(true)
     }
 
     /// Text to tokens and back; unlike the model it may be used by several threads at once.
@@ -166,7 +174,7 @@ impl LanguageModel {
         ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
         batches.iter().try_for_each(|batch| self.check_batch(batch))?;
         let _no_grad = tch::no_grad_guard();
-        let read = |batch: &Batch| (batch.ids.to_device(self.device()), batch.lengths.clone());
+        let read = |batch: &Batch| (send(&batch.ids, self.device()), batch.lengths.clone());
         let inputs: Vec<(Tensor, Vec<usize>)> = batches.iter().map(read).collect();
         self.decoder.run_all(&inputs, last, &mut |batch, layer, resid| {
             hooks[batch].resid_post(layer, resid, &batches[batch])
@@ -253,7 +261,7 @@ impl LanguageModel {
         hooks: &mut [&mut dyn Hook],
         last: usize,
     ) -> Tensor {
-        let ids = batch.ids.to_device(self.device());
+        let ids = send(&batch.ids, self.device());
         let lengths: Vec<usize> = batch.starts.iter().zip(&batch.lengths).map(|(from, n)| from + n).collect();
         self.decoder.run(&ids, &lengths, cache, last, &mut |layer, resid| {
             hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, batch))
