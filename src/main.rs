@@ -40,6 +40,8 @@ mod libtorch {
     use std::ffi::OsStr;
     use std::os::unix::process::CommandExt as _;
 
+    use emoflow::lm::libtorch::{check, folder, set_loader};
+
     const FOLDER: &str = env!("EMOFLOW_LIBTORCH");
     const PATH: &str = "LD_LIBRARY_PATH";
     /// How many products' plans libtorch's oneDNN keeps, each with its room to work in, and oneDNN their code: by
@@ -64,7 +66,10 @@ mod libtorch {
             unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"emoflow_libtorch_stand_in".as_ptr()).is_null() };
         if stand_ins {
             let not_found = || fail("the dynamic linker does not find it there");
-            emoflow::lm::libtorch::set_loader(if again.is_some() { not_found } else { start_again });
+            set_loader(if again.is_some() { not_found } else { start_again });
+        } else if let Err(error) = check(&folder()) {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
         }
         !stand_ins
     }
@@ -88,7 +93,9 @@ mod libtorch {
     }
 
     fn fail(why: &str) {
-        eprintln!("error: libtorch cannot be loaded from {FOLDER}: {why}");
+        eprintln!(
+            "error: libtorch cannot be loaded from {FOLDER}: {why}; {PATH} may name another one's `lib`"
+        );
         std::process::exit(1);
     }
 }

@@ -100,7 +100,7 @@ fn load_cuda() -> Result<(), String> {
 #[cfg(target_os = "linux")]
 fn load_cuda_library() -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    let path = std::path::Path::new(env!("EMOFLOW_LIBTORCH")).join("libtorch_cuda.so");
+    let path = super::libtorch::folder().join("libtorch_cuda.so");
     if !path.is_file() {
         return Err("this libtorch is the one for CPUs".into());
     }

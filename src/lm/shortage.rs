@@ -18,7 +18,11 @@ impl Shortage {
     pub fn told(text: &str) -> Option<Shortage> {
         let words = ["out of memory", "not enough memory", "can't allocate memory"];
         let tells = |line: &&str| words.iter().any(|words| line.to_lowercase().contains(words));
-        text.lines().find(tells).map(|line| Shortage { said: line.trim().to_string() })
+        // A failed `unwrap` writes an error as Rust code: what libtorch said, in quotes, its line ends as `\n`.
+        let lines = text.replace("\\n", "\n");
+        let line = lines.lines().find(tells)?;
+        let said = line.split_once("Torch(\"").map_or(line, |(_, said)| said);
+        Some(Shortage { said: said.trim().to_string() })
     }
 
     /// The same of a panic as it is caught.
@@ -96,7 +100,8 @@ mod tests {
         // The real words of the CPU, now: an exabyte.
         let huge = || tch::Tensor::zeros([1 << 57], (tch::Kind::Float, tch::Device::Cpu));
         let panic = catch_unwind(AssertUnwindSafe(|| drop(huge()))).unwrap_err();
-        assert!(Shortage::of(&*panic).unwrap().said.contains("allocate"));
+        let said = Shortage::of(&*panic).unwrap().said;
+        assert!(said.starts_with('[') && said.contains("allocate") && !said.contains("frame"), "{said}");
     }
 
     /// Work on rows that fails with more than `most`; gives the rows back and counts the tries.
