@@ -1,5 +1,6 @@
 //! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
 
+mod analyses;
 pub mod keys;
 mod layers;
 mod models;

@@ -76,14 +76,42 @@ pub struct UnitId {
 /// What a node does: its kind and its parameters.
 #[derive(Clone, Debug)]
 pub enum Work {
-    Template { source: Template, items: Vec<Item> },
-    Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
-    Served { server: Server, source: Generate, items: Vec<Item>, seed: u64, identity: Digest },
+    Template {
+        source: Template,
+        items: Vec<Item>,
+    },
+    Generate {
+        source: Generate,
+        items: Vec<Item>,
+        seed: u64,
+        chat: Chat,
+    },
+    Served {
+        server: Server,
+        source: Generate,
+        items: Vec<Item>,
+        seed: u64,
+        identity: Digest,
+    },
     File(Files),
-    Activations { params: activations::Params, chat: Chat },
+    Activations {
+        params: activations::Params,
+        chat: Chat,
+    },
     Neutral(vectors::Params),
-    Vectors { params: vectors::Params, emotions: Vec<String>, set: Set },
-    Analysis { name: String, analysis: Analysis, seed: u64, set: Set },
+    Vectors {
+        params: vectors::Params,
+        emotions: Vec<String>,
+        set: Set,
+    },
+    /// `vectors`: how those of the set are made.
+    Analysis {
+        name: String,
+        analysis: Analysis,
+        seed: u64,
+        set: Set,
+        vectors: vectors::Params,
+    },
 }
 
 /// One set of emotion vectors: who read which stories.

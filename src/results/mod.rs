@@ -285,16 +285,21 @@ impl Shown<'_> {
             let from = all.len();
             for node in &self.plan.nodes {
                 let Work::Analysis { name, analysis, set, .. } = &node.work else { continue };
-                let Some(entry) = self.entry(node, &node.units[0])?.filter(|_| *name == wanted.name) else {
+                if *name != wanted.name {
                     continue;
-                };
+                }
+                let entries = node.units.iter().map(|unit| self.entry(node, unit));
+                // All layers, or none: what is compared between layers is of the same layers everywhere.
+                let Some(entries) = entries.collect::<Result<Option<Vec<_>>>>()? else { continue };
                 let at = all[from..].iter().position(|a| a.analysis == *analysis).unwrap_or_else(|| {
                     all.push(Analysed { name: name.clone(), analysis: analysis.clone(), tables: Vec::new() });
                     all.len() - 1 - from
                 });
-                for file in &entry.manifest.files {
-                    let table_name = file.name.trim_end_matches(".parquet");
-                    append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, set))?;
+                for entry in entries {
+                    for file in &entry.manifest.files {
+                        let table_name = file.name.trim_end_matches(".parquet");
+                        append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, set))?;
+                    }
                 }
             }
         }

@@ -6,7 +6,9 @@ use std::path::Path;
 use emoflow::lm::{Chat, LanguageModel, LensNorm, Positions};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
-use emoflow::stages::analysis::{Analysis, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca};
+use emoflow::stages::analysis::{
+    Analysis, Input, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca,
+};
 use emoflow::stages::stories::{Template, template};
 use emoflow::stages::vectors::{self, Center, Denoise};
 use emoflow::store::table::Table;
@@ -132,7 +134,11 @@ fn norm(row: &[f64]) -> f64 {
 }
 
 fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &LanguageModel) {
-    let run = |analysis: Analysis| analysis.run(set, Some(model), 0, &mut |_: usize, _: usize| {}).unwrap();
+    let run = |analysis: Analysis| {
+        let progress = &mut |_: usize, _: usize| {};
+        let model = Some(model);
+        analysis.run(Input { set, activations: None, model, seed: 0, progress }).unwrap()
+    };
     let of_layer = reference["of_layer"].as_array().unwrap();
     // All layers' values, one after another, under one scale a layer.
     let within =

@@ -5,7 +5,7 @@ use std::path::Path;
 use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Positions, Steer};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
-use emoflow::stages::analysis::{Analysis, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
+use emoflow::stages::analysis::{Analysis, Input, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
 use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate, writing};
 use emoflow::stages::vectors::{self, Center, Denoise};
 use emoflow::store::table::{Column, Table};
@@ -99,7 +99,10 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     check(&wide(&table.f32("resid_norm").unwrap()[..1]), &numbers(&golden["resid_norm"]), 1e-6, "resid_norm");
 
     let set = VectorSet::from_tables("m", "s", 4, &[table]).unwrap();
-    let run = |analysis: Analysis| analysis.run(&set, None, 0, &mut |_: usize, _: usize| {}).unwrap();
+    let run = |analysis: Analysis| {
+        let progress = &mut |_: usize, _: usize| {};
+        analysis.run(Input { set: &set, activations: None, model: None, seed: 0, progress }).unwrap()
+    };
     let pca = run(Analysis::Pca(Pca { components: 3 }));
     check(pca[0].1.f64("score").unwrap(), &numbers(&golden["pca_score"]), 1e-5, "scores");
     check(
@@ -280,8 +283,9 @@ fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) 
 
 fn steer(params: Steering, model: &LanguageModel) -> Table {
     let mut last = (0, 1);
-    let tables =
-        Analysis::Steering(params).run(&vector_set(model), Some(model), 4, &mut |a, b| last = (a, b));
+    let (set, progress) = (&vector_set(model), &mut |a, b| last = (a, b));
+    let input = Input { set, activations: None, model: Some(model), seed: 4, progress };
+    let tables = Analysis::Steering(params).run(input);
     assert_eq!(last.0, last.1);
     tables.unwrap().remove(0).1
 }

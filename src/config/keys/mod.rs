@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use super::presets::Preset;
 
+mod analyses;
 mod list;
 mod sources;
 
-pub use list::{ANALYSES, ROOT};
+pub use analyses::ANALYSES;
+pub use list::ROOT;
 pub use sources::{NEUTRAL, STORIES};
 
 /// A table and all the keys it may have.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Group, Headline, Places, Progress, Tables, VectorSet, distinct, groups};
+use super::{Group, Headline, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::LanguageModel;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
@@ -13,13 +13,51 @@ use crate::store::table::{Column, Table};
 pub use crate::lm::LensNorm;
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 2;
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.logit_lens]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogitLens {
     pub top: usize,
     pub norm: LensNorm,
+}
+
+impl Kind for LogitLens {
+    fn kind(&self) -> &'static str {
+        "logit_lens"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Logit lens"
+    }
+
+    fn intro(&self) -> &'static str {
+        "The tokens that each emotion vector makes more and less likely when it is read through the unembedding."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input.set, input.model()?, input.progress)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        READING
+    }
 }
 
 /// The two sides, as the table spells them.
@@ -32,7 +70,7 @@ const SUPPRESSED: &str = "suppressed";
 /// to the smaller token id.
 ///
 /// A word's tokens are those into which the tokenizer splits `" " + word` after another word.
-pub fn run(
+fn run(
     params: &LogitLens,
     set: &VectorSet,
     model: &LanguageModel,
@@ -164,12 +202,12 @@ fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
 }
 
 /// What headline numbers of this analysis mean.
-pub const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
+const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
     how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
     word is among the first ten.";
 
 /// The rank of emotions' own words: the median, and the share in the first ten.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
     for group in groups(tables, OWN_WORD)? {
         let mut ranks: Vec<f64> = own_ranks(&group)?.into_iter().map(|(_, rank)| rank).collect();
@@ -184,7 +222,7 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
 }
 
 /// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
-pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let own = groups(tables, OWN_WORD)?;
     let groups = groups(tables, "logit_lens")?;
     let figure = |group: &Group| figure(name, group, own.iter().find(|own| own.place() == group.place()));
@@ -321,7 +359,7 @@ mod tests {
             ("logit_lens".to_string(), places.table("logit_lens/1", columns)),
             (OWN_WORD.to_string(), own.table("own_word/1", own_columns)),
         ];
-        let figures = figures(&LogitLens { top: 2, norm: LensNorm::None }, "words", &tables).unwrap();
+        let figures = figures("words", &tables).unwrap();
         let Body::Table(table) = &figures[0].body else { panic!() };
         let text = |t: &str| Cell::Text(t.into());
         assert_eq!(

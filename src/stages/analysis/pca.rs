@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::published::EXPLAINED_VARIANCE;
-use super::{Group, Headline, Places, Tables, VectorSet, groups};
+use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
 use crate::report::figure::{Body, Cell, Figure, Lines, Point, Scatter, Series, TableFigure};
 use crate::stages::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// `[analysis.<name>.pca]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,12 +18,50 @@ pub struct Pca {
     pub components: usize,
 }
 
+impl Kind for Pca {
+    fn kind(&self) -> &'static str {
+        "pca"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Principal components"
+    }
+
+    fn intro(&self) -> &'static str {
+        "The directions along which the emotion vectors of a layer differ most."
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input.set)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        READING
+    }
+
+    fn side_by_side(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        Ok(pca_panels::figure(name, tables)?.into_iter().collect())
+    }
+}
+
 /// The tables `pca` (scores), `pca_variance` and `pca_checks`, for every layer of the set.
 ///
 /// Components of the vectors centred on their mean, in float64, the sign of each direction fixed. There are at most
 /// one fewer than emotions. `pca_checks` holds `|r(PC1, norm)|`, the correlation over emotions of the first score
 /// with the vector's norm: near 1, PC1 is the length of the vectors and no direction of meaning.
-pub fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
+pub(super) fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
     let (mut scores, mut variance, mut checks) = (Places::default(), Places::default(), Places::default());
     let (mut emotions, mut components, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let (mut numbers, mut ratios, mut r) = (Vec::new(), Vec::new(), Vec::new());
@@ -85,7 +123,7 @@ pub(super) fn correlation(x: &[f64], y: &[f64]) -> f64 {
 
 /// A scatter of the first two components and a table of variances for each set and layer; curves over the layers
 /// where there are several.
-pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let (scores, checks) = (groups(tables, "pca")?, groups(tables, "pca_checks")?);
     let mut figures = Vec::new();
     let mut curves: Vec<Figure> = Vec::new();
@@ -109,11 +147,11 @@ pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Fi
 }
 
 /// What headline numbers of this analysis mean.
-pub const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
+const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
     explain, and |r(PC1, norm)|: near 1, the first component would be no more than the vectors' length.";
 
 /// The shares of the first two components, and the norm check.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
     for group in groups(tables, "pca_variance")? {
         for (at, ratio) in ratios(&group)?.into_iter().take(2).enumerate() {
@@ -275,7 +313,7 @@ mod tests {
     fn figures_one_a_layer_and_curves_over_several() {
         let mut two = set(&["a", "b", "c"], &[&[1.0, 0.0], &[0.0, 2.0], &[-3.0, 0.0]]);
         let params = Pca { components: 2 };
-        let figures = |set: &VectorSet| figures(&params, "space", &run(&params, set).unwrap()).unwrap();
+        let figures = |set: &VectorSet| figures("space", &run(&params, set).unwrap()).unwrap();
         let names = |list: &[Figure]| list.iter().map(|f| (f.name.clone(), f.layer)).collect::<Vec<_>>();
         let one = figures(&two);
         assert_eq!(names(&one), [("space".into(), Some(3)), ("space-variance".into(), Some(3))]);

@@ -5,15 +5,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::words::{Addition, Site, Words};
-use super::{LayerVectors, Places, Progress, Tables, VectorSet};
-use crate::lm::LanguageModel;
+use super::{Headline, Input, Kind, LayerVectors, Places, Tables, steering_figures};
+use crate::report::figure::Figure;
 use crate::stages::principal::norm;
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Positions;
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// What the names of random directions start with in the column `steered`: `random-1`, `random-2`, ...
 pub const RANDOM: &str = "random-";
@@ -28,6 +28,52 @@ pub struct Steering {
     pub positions: Positions,
     /// Random directions of equal norm beside each vector: the null.
     pub random: usize,
+}
+
+impl Kind for Steering {
+    fn kind(&self) -> &'static str {
+        "steering"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Steering"
+    }
+
+    fn intro(&self) -> &'static str {
+        "What happens to the probability of each emotion's word when a vector is added to the residual stream."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn draws(&self) -> bool {
+        self.random > 0
+    }
+
+    fn layers(&self, kept: &[usize], n_layers: usize) -> Vec<usize> {
+        self.layers.of(kept, n_layers)
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        steering_figures::figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        steering_figures::headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        steering_figures::READING
+    }
 }
 
 /// What a strength of 1 means.
@@ -82,13 +128,9 @@ pub fn nearest_two_thirds(kept: &[usize], n_layers: usize) -> usize {
 ///
 /// An error if a vector is zero where its direction alone is wanted, if the model is not the vectors' own, or if a
 /// log-probability is not finite.
-pub fn run(
-    params: &Steering,
-    set: &VectorSet,
-    model: &LanguageModel,
-    seed: u64,
-    progress: &mut Progress,
-) -> Result<Tables> {
+fn run(params: &Steering, input: Input) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, seed, progress, .. } = input;
     let kept: Vec<usize> = set.layers.iter().map(|l| l.layer).collect();
     let wanted = params.layers.of(&kept, set.n_layers);
     let layers: Vec<&LayerVectors> = set.layers.iter().filter(|l| wanted.contains(&l.layer)).collect();
