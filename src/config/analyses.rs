@@ -3,6 +3,7 @@
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
 use super::{Analysis, Layers};
+use crate::lm::Layer;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
 /// Names that nodes of other stages begin with, and that of the table over all analyses.
@@ -124,15 +125,15 @@ fn strength(reader: &Reader<'_>, unit: Option<steering::Unit>) -> Read<Vec<f64>>
 /// `kept`: the experiment's layers, where each model keeps just those.
 fn steered(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Layers> {
     let list = match reader.forms("layers")? {
-        Some(Form::Integers(list)) => list,
+        Some(Form::Layers(list)) => list,
         Some(Form::Word("all")) => return Ok(steering::Layers::All),
         _ => return Ok(steering::Layers::Default),
     };
-    if let Some(Layers::List(kept)) = kept
+    if let Some(kept) = kept.and_then(Layers::listed)
         && let Some(layer) = list.iter().find(|layer| !kept.contains(layer))
     {
         let problem = Problem::at(reader.span_of("layers"), format!("layer {layer} is steered but not kept"));
-        let kept: Vec<_> = kept.iter().map(usize::to_string).collect();
+        let kept: Vec<_> = kept.iter().map(Layer::to_string).collect();
         return reader.wrong(problem.hint(format!("kept layers: {}", kept.join(", "))));
     }
     Ok(steering::Layers::List(list))

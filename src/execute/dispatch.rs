@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::kept::{Around, Kept};
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
-use crate::lm::{LanguageModel, heap};
+use crate::lm::{LanguageModel, Layer, heap};
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Model, Resolved};
@@ -152,7 +152,7 @@ impl<'a> Lane<'a> {
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
-                let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
+                let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
                 let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };

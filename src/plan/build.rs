@@ -11,7 +11,7 @@ use super::preimage::{
 use super::variants::Merged;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
-use crate::lm::{Chat, decoder};
+use crate::lm::{Chat, Layer, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::Wrap;
 use crate::stages::stories::{file, generate, served, template, writing};
@@ -305,7 +305,7 @@ impl<'a> Builder<'a> {
         for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
             let asks = analysis.needs_model();
-            let one = |layers: &[usize], layer: Option<usize>, inputs: Vec<UnitId>| {
+            let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {
                 let params = AnalysisParams {
                     analysis,
                     layers,
@@ -322,7 +322,7 @@ impl<'a> Builder<'a> {
                 );
                 unit(keyed, 0..0, layer, inputs)
             };
-            let at = |&layer: &usize| self.at_layer(vectors, layer);
+            let at = |&layer: &Layer| self.at_layer(vectors, layer);
             let units = match analysis.reads_activations() {
                 false => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
                 // Vectors, and behind them all that they are made of.
@@ -396,7 +396,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The units of `node` that are about `layer`, shard after shard.
-    fn at_layer(&self, node: usize, layer: usize) -> Vec<UnitId> {
+    fn at_layer(&self, node: usize, layer: Layer) -> Vec<UnitId> {
         let units = self.nodes[node].units.iter().enumerate();
         units.filter(|(_, u)| u.layer == Some(layer)).map(|(unit, _)| UnitId { node, unit }).collect()
     }
@@ -415,7 +415,7 @@ fn shards(ranges: Vec<Range<usize>>, keyed: impl Fn(Range<usize>) -> (Key, Strin
 fn unit(
     (key, preimage): (Key, String),
     stories: Range<usize>,
-    layer: Option<usize>,
+    layer: Option<Layer>,
     inputs: Vec<UnitId>,
 ) -> Unit {
     Unit { key, preimage, stories, layer, inputs }

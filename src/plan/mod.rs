@@ -15,7 +15,7 @@ pub use absent::Absent;
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
-use crate::lm::Chat;
+use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
@@ -62,7 +62,7 @@ pub struct Unit {
     pub preimage: String,
     /// The stories of the source that it is about: a shard, or all of them.
     pub stories: Range<usize>,
-    pub layer: Option<usize>,
+    pub layer: Option<Layer>,
     pub inputs: Vec<UnitId>,
 }
 

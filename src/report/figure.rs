@@ -1,5 +1,7 @@
 //! The closed set of figures that an analysis may return: data only, nothing of how they are drawn.
 
+use crate::lm::Layer;
+
 /// One figure of the report, and of `results/<name>/figures/`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
@@ -11,7 +13,7 @@ pub struct Figure {
     /// The model, story source and layer it shows, where it shows one: the report's selectors.
     pub model: Option<String>,
     pub stories: Option<String>,
-    pub layer: Option<usize>,
+    pub layer: Option<Layer>,
     /// Axes of a sweep on which it depends, each with the value that it shows: `("from_token", "50")`.
     pub axes: Vec<(String, String)>,
     pub body: Body,
@@ -91,6 +93,18 @@ pub struct Lines {
     pub x: String,
     pub y: String,
     pub series: Vec<Series>,
+}
+
+/// The axis of a figure over layers.
+pub const LAYER: &str = "layer";
+
+impl Lines {
+    /// Says on the axis what the number of `layer` means, where it is no block's.
+    pub fn mark(&mut self, layer: Layer) {
+        if layer == Layer::Embed {
+            self.x = format!("{LAYER} ({}: the token embeddings)", layer.number());
+        }
+    }
 }
 
 /// One curve.

@@ -19,6 +19,7 @@ use comparison::{COMPARISON, several_sets};
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
 use crate::interrupt;
+use crate::lm::Layer;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
@@ -186,7 +187,7 @@ pub fn write_run(
         n_layers: usize,
         d_model: usize,
         n_params: u64,
-        layers: &'a [usize],
+        layers: &'a [Layer],
         /// Prefixes of the checkpoint's tensors that are no part of the language model, and are not read.
         not_read: &'a [&'a str],
     }

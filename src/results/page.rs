@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Analysed, Shown, VERSIONS, texts};
 use crate::config::Variant;
-use crate::lm::{Held, Wrap};
+use crate::lm::{Held, Layer, Wrap};
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Work};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
@@ -136,8 +136,8 @@ fn sweep(variants: &[Variant]) -> String {
     format!("{axes}: {} variants; what else is said here is said of the first", variants.len())
 }
 
-fn listed(layers: &[usize]) -> String {
-    layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+fn listed(layers: &[Layer]) -> String {
+    layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What was projected out of the vectors, by layer.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Chat, LanguageModel, LensNorm, Positions};
+use emoflow::lm::{Chat, LanguageModel, Layer, LensNorm, Positions};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{
@@ -63,7 +63,8 @@ fn compare(reference: &Value, texts: &Value) {
     );
     let model = load(checkpoint);
     let emotions = strings(&texts["emotions"]);
-    let layers: Vec<usize> = reference["layers"].as_array().unwrap().iter().map(size).collect();
+    let layers = reference["layers"].as_array().unwrap().iter();
+    let layers: Vec<Layer> = layers.map(|layer| Layer::Block(size(layer))).collect();
     let params = activations::Params {
         from_token: size(&reference["from_token"]),
         wrap: Wrap::Raw,

@@ -81,7 +81,7 @@ static STEERING: Table = Table {
         ),
         key(
             "layers",
-            Type::Forms { words: &["default", "all"], integers: true, table: None },
+            Type::Forms { words: &["default", "all"], layers: true, table: None },
             Is("\"default\""),
             "Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.",
         ),

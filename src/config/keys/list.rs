@@ -30,7 +30,7 @@ impl Words for StoreDtype {
 impl Words for Center {
     const WORDS: &'static [(&'static str, Self)] = &[("emotions", Center::Emotions), ("none", Center::None)];
 }
-const LAYERS_TYPE: Type = Type::Forms { words: &["all"], integers: true, table: Some(&LAYERS) };
+const LAYERS_TYPE: Type = Type::Forms { words: &["all"], layers: true, table: Some(&LAYERS) };
 
 /// The whole file.
 pub static ROOT: Table = Table {
@@ -66,7 +66,7 @@ pub static ROOT: Table = Table {
             "layers",
             LAYERS_TYPE,
             Is("{ depth = 0.667 }"),
-            "Which blocks' residual streams are kept; see below.",
+            "Which layers of the residual stream are kept; see below.",
         ),
         key(
             "models",
@@ -101,7 +101,7 @@ pub static ROOT: Table = Table {
 
 static LAYERS: Table = Table {
     path: "layers",
-    about: "The table forms of `layers`; exactly one of them.",
+    about: "The table forms of `layers`; exactly one of them, and `embed` where it is wanted.",
     keys: &[
         key("every", at_least(1), Said("-"), "Blocks 0, n, 2n, ..."),
         key(
@@ -121,6 +121,12 @@ static LAYERS: Table = Table {
             Type::Number { from: 0.0, above: false, to: 1.0 },
             Said("-"),
             "... to the one at this depth, both included.",
+        ),
+        key(
+            "embed",
+            Type::Bool,
+            Is("false"),
+            "With any of the other forms: the layer `embed` too, the token embeddings as they go into block 0. What is found there is in the words already.",
         ),
     ],
 };
@@ -227,7 +233,7 @@ static VECTORS: Table = Table {
         ),
         key(
             "denoise",
-            Type::Forms { words: &["none"], integers: false, table: Some(&DENOISE) },
+            Type::Forms { words: &["none"], layers: false, table: Some(&DENOISE) },
             Said("`{ components = 3 }` with `[neutral]`, else `\"none\"`"),
             "Which principal components of the neutral activations are projected out.",
         ),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::{Group, Headline, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
-use crate::lm::LanguageModel;
+use crate::lm::{LanguageModel, Layer};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
 use crate::store::table::{Column, Table};
@@ -137,7 +137,7 @@ impl OwnWords {
     fn push(
         &mut self,
         set: &VectorSet,
-        layer: usize,
+        layer: Layer,
         emotion: &str,
         model: &LanguageModel,
         logits: &[f32],
@@ -317,7 +317,7 @@ mod tests {
         let check = |ranks: &[i32], median: f64, share: f64| {
             let set = set(&["a"], &[&[1.0]]);
             let mut places = Places::default();
-            ranks.iter().for_each(|_| places.push(&set, 3));
+            ranks.iter().for_each(|_| places.push(&set, Layer::Block(3)));
             let emotions = (0..ranks.len()).map(|i| i.to_string()).collect();
             let columns = vec![("emotion", Column::Str(emotions)), ("rank", Column::I32(ranks.to_vec()))];
             let tables = [(OWN_WORD.to_string(), places.table("own_word/1", columns))];
@@ -344,7 +344,7 @@ mod tests {
     fn the_table_has_a_row_an_emotion() {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
-        (0..4).for_each(|_| places.push(&set, 3));
+        (0..4).for_each(|_| places.push(&set, Layer::Block(3)));
         let strings = |list: [&str; 4]| Column::Str(list.map(String::from).to_vec());
         let columns = vec![
             ("emotion", strings(["sad", "sad", "sad", "calm"])),
@@ -352,7 +352,7 @@ mod tests {
             ("token", strings([" tears", " sad", "\u{120}joy", " sea"])),
         ];
         let mut own = Places::default();
-        own.push(&set, 3);
+        own.push(&set, Layer::Block(3));
         let own_columns =
             vec![("emotion", Column::Str(vec!["calm".into()])), ("rank", Column::I32(vec![77]))];
         let tables = [

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 pub use headline::Headline;
 
-use crate::lm::LanguageModel;
+use crate::lm::{LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
 use crate::stages::vectors;
 use crate::store::table::{Column, Table};
@@ -83,7 +83,7 @@ pub trait Kind {
     }
 
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
-    fn layers(&self, kept: &[usize], _n_layers: usize) -> Vec<usize> {
+    fn layers(&self, kept: &[Layer], _n_layers: usize) -> Vec<Layer> {
         kept.to_vec()
     }
 
@@ -151,7 +151,7 @@ pub struct VectorSet {
 /// The emotion vectors at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerVectors {
-    pub layer: usize,
+    pub layer: Layer,
     pub emotions: Vec<String>,
     pub d_model: usize,
     /// `[emotion, d_model]`, row after row.
@@ -174,10 +174,10 @@ impl VectorSet {
             let (emotions, n_stories) = (table.str("emotion")?, table.i32("n_stories")?);
             let (layer, resid_norm) = (table.i32("layer")?, table.f32("resid_norm")?);
             for row in 0..table.rows() {
-                let number = usize::try_from(layer[row]).context("a negative layer in a vectors table")?;
-                let at = layers.iter().position(|l| l.layer == number).unwrap_or_else(|| {
+                let here = Layer::of_number(layer[row]).context("no such layer in a vectors table")?;
+                let at = layers.iter().position(|l| l.layer == here).unwrap_or_else(|| {
                     layers.push(LayerVectors {
-                        layer: number,
+                        layer: here,
                         emotions: Vec::new(),
                         d_model,
                         vectors: Vec::new(),
@@ -188,7 +188,7 @@ impl VectorSet {
                     layers.len() - 1
                 });
                 let found = &mut layers[at];
-                ensure!(found.d_model == d_model, "vectors of different widths at layer {number}");
+                ensure!(found.d_model == d_model, "vectors of different widths at layer {here}");
                 let cells = row * d_model..(row + 1) * d_model;
                 found.emotions.push(emotions[row].clone());
                 found.vectors.extend(vectors[cells.clone()].iter().map(|&x| f64::from(x)));
@@ -220,10 +220,10 @@ struct Places {
 }
 
 impl Places {
-    fn push(&mut self, set: &VectorSet, layer: usize) {
+    fn push(&mut self, set: &VectorSet, layer: Layer) {
         self.model.push(set.model.clone());
         self.stories.push(set.stories.clone());
-        self.layer.push(layer as i32);
+        self.layer.push(layer.number());
     }
 
     fn table(self, schema: &str, columns: Vec<(&str, Column)>) -> Table {
@@ -243,13 +243,13 @@ struct Group<'a> {
     stories: &'a str,
     /// As in the column `variant`: `from_token=50, denoise=none`; empty without a sweep.
     variant: &'a str,
-    layer: usize,
+    layer: Layer,
     rows: Vec<usize>,
 }
 
 impl Group<'_> {
     /// What tells it from other groups of tables of the same kind.
-    fn place(&self) -> (&str, &str, &str, usize) {
+    fn place(&self) -> (&str, &str, &str, Layer) {
         (self.model, self.stories, self.variant, self.layer)
     }
 
@@ -283,7 +283,8 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
         let variants = table.str("variant").ok();
         for row in 0..table.rows() {
             let variant = variants.map_or("", |variants| variants[row].as_str());
-            let place = (model[row].as_str(), stories[row].as_str(), variant, layer[row] as usize);
+            let layer = Layer::of_number(layer[row]).context("no such layer in a table")?;
+            let place = (model[row].as_str(), stories[row].as_str(), variant, layer);
             let here = |g: &Group| std::ptr::eq(g.table, table) && g.place() == place;
             match groups.last_mut().filter(|g| here(g)) {
                 Some(group) => group.rows.push(row),
@@ -294,7 +295,7 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
                         model: &model[row],
                         stories: &stories[row],
                         variant,
-                        layer: layer[row] as usize,
+                        layer,
                         rows: vec![row],
                     }),
                 },
@@ -317,7 +318,7 @@ mod tests {
     /// A set of one layer whose vectors are given row by row.
     pub fn set(emotions: &[&str], rows: &[&[f64]]) -> VectorSet {
         let layer = LayerVectors {
-            layer: 3,
+            layer: Layer::Block(3),
             emotions: emotions.iter().map(|e| e.to_string()).collect(),
             d_model: rows[0].len(),
             vectors: rows.concat(),
@@ -348,7 +349,7 @@ mod tests {
         let tables =
             [table(vec![5, 5], vec![1.0, 2.0, 3.0, 4.0]), table(vec![2, 1], vec![5.0, 6.0, 7.0, 8.0])];
         let set = VectorSet::from_tables("m", "s", 6, &tables).unwrap();
-        assert_eq!(set.layers.iter().map(|l| l.layer).collect::<Vec<_>>(), [1, 2, 5]);
+        assert_eq!(set.layers.iter().map(|l| l.layer.number()).collect::<Vec<_>>(), [1, 2, 5]);
         assert_eq!(set.layers[2].vectors, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(set.layers[0].emotions, ["e1"]);
         assert_eq!(set.layers[0].resid_norm, 2.5);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::published::EXPLAINED_VARIANCE;
 use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
-use crate::report::figure::{Body, Cell, Figure, Lines, Point, Scatter, Series, TableFigure};
+use crate::report::figure::{Body, Cell, Figure, LAYER, Lines, Point, Scatter, Series, TableFigure};
 use crate::stages::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
 
@@ -233,7 +233,7 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[
     let at = curves.iter().position(here).unwrap_or_else(|| {
         let series = |component| Series { name: format!("PC{component}"), points: Vec::new() };
         let lines = Lines {
-            x: "layer".into(),
+            x: LAYER.into(),
             y: "explained variance, %".into(),
             series: (1..=ratios.len().min(2)).map(series).collect(),
         };
@@ -251,8 +251,9 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[
         curves.len() - 1
     });
     if let Body::Lines(lines) = &mut curves[at].body {
+        lines.mark(group.layer);
         for (series, ratio) in lines.series.iter_mut().zip(ratios) {
-            series.points.push((group.layer as f64, 100.0 * ratio));
+            series.points.push((group.layer.number().into(), 100.0 * ratio));
         }
     }
 }
@@ -261,6 +262,7 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[
 mod tests {
     use super::super::tests::set;
     use super::*;
+    use crate::lm::Layer;
 
     #[test]
     fn scores_variance_and_the_norm_check_by_hand() {
@@ -314,14 +316,16 @@ mod tests {
         let mut two = set(&["a", "b", "c"], &[&[1.0, 0.0], &[0.0, 2.0], &[-3.0, 0.0]]);
         let params = Pca { components: 2 };
         let figures = |set: &VectorSet| figures("space", &run(&params, set).unwrap()).unwrap();
-        let names = |list: &[Figure]| list.iter().map(|f| (f.name.clone(), f.layer)).collect::<Vec<_>>();
+        let names = |list: &[Figure]| {
+            list.iter().map(|f| (f.name.clone(), f.layer.map(Layer::number))).collect::<Vec<_>>()
+        };
         let one = figures(&two);
         assert_eq!(names(&one), [("space".into(), Some(3)), ("space-variance".into(), Some(3))]);
         let Body::Scatter(scatter) = &one[0].body else { panic!("{:?}", one[0]) };
         assert_eq!(scatter.points.iter().map(|p| p.label.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert!(scatter.x.starts_with("PC1 (") && scatter.x.ends_with(" % of variance)"), "{}", scatter.x);
         let mut next = two.layers[0].clone();
-        next.layer = 4;
+        next.layer = Layer::Block(4);
         two.layers.push(next);
         let both = figures(&two);
         assert_eq!(both.len(), 5);

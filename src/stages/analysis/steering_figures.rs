@@ -251,13 +251,14 @@ mod tests {
     use super::super::Places;
     use super::super::tests::set;
     use super::*;
+    use crate::lm::Layer;
     use crate::store::table::Column;
 
     /// A table of (prompt, strength, steered, measured, delta).
     fn table(rows: &[(&str, f64, &str, &str, f64)]) -> Vec<(String, Table)> {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
-        rows.iter().for_each(|_| places.push(&set, 3));
+        rows.iter().for_each(|_| places.push(&set, Layer::Block(3)));
         let strings =
             |f: fn(&(&str, f64, &str, &str, f64)) -> String| Column::Str(rows.iter().map(f).collect());
         let columns = vec![
