@@ -6,8 +6,8 @@ use super::{Analysis, Layers};
 use crate::lm::Layer;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
-/// Names that nodes of other stages begin with, and that of the table over all analyses.
-const TAKEN: [&str; 6] = ["stories", "neutral", "activations", "vectors", "report", "comparison"];
+/// Names that nodes of other stages begin with, and those of the tables over all analyses.
+const TAKEN: [&str; 7] = ["stories", "neutral", "activations", "vectors", "report", "comparison", "layers"];
 
 /// Every analysis that is right in itself, in the order of the file. `emotions`: none if those are wrong.
 pub(super) fn analyses(

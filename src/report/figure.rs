@@ -36,6 +36,7 @@ pub enum Body {
     Panels(Panels),
     Heatmap(Heatmap),
     Lines(Lines),
+    Multiples(Multiples),
     Bars(Bars),
     Table(TableFigure),
 }
@@ -95,15 +96,11 @@ pub struct Lines {
     pub series: Vec<Series>,
 }
 
-/// The axis of a figure over layers.
-pub const LAYER: &str = "layer";
-
-impl Lines {
-    /// Says on the axis what the number of `layer` means, where it is no block's.
-    pub fn mark(&mut self, layer: Layer) {
-        if layer == Layer::Embed {
-            self.x = format!("{LAYER} ({}: the token embeddings)", layer.number());
-        }
+/// The name of the axis over `layers`, which says what the number means that is no block's.
+pub fn layer_axis(layers: impl IntoIterator<Item = Layer>) -> String {
+    match layers.into_iter().any(|layer| layer == Layer::Embed) {
+        true => format!("layer ({}: embed)", Layer::Embed.number()),
+        false => "layer".to_string(),
     }
 }
 
@@ -112,6 +109,21 @@ impl Lines {
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+}
+
+/// Small plots of curves, all over the same axis and of the same size, each with a scale of its own. Curves of the same
+/// name look alike in all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Multiples {
+    pub x: String,
+    pub plots: Vec<Plot>,
+}
+
+/// One of several plots: its title is what its curves measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plot {
+    pub title: String,
+    pub series: Vec<Series>,
 }
 
 /// One bar a label, with a band behind it for the null where there is one.

@@ -174,6 +174,7 @@ fn kind(body: &Body) -> &'static str {
     match body {
         Body::Scatter(_) => "scatter",
         Body::Panels(_) => "panels",
+        Body::Multiples(_) => "multiples",
         Body::Heatmap(_) => "heatmap",
         Body::Lines(_) => "lines",
         Body::Bars(_) => "bars",

@@ -2,6 +2,7 @@
 //! never read back as cache.
 
 mod comparison;
+mod layers;
 mod page;
 pub mod runs;
 mod stories;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use comparison::{COMPARISON, several_sets};
+use layers::LAYERS;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
@@ -130,6 +132,11 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let stem = dir.join("tables").join(COMPARISON);
         write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
+    let sweep = layers::of(&shown, &analyses)?;
+    if let Some(sweep) = &sweep {
+        let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
+        write_table(&sweep.table, &dir.join("tables").join(LAYERS), &metadata(resolved, nodes))?;
+    }
     for node in &plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
         let Some(table) = shown.whole(node)? else { continue };
@@ -138,8 +145,9 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     }
     stories::write(&shown, dir)?;
     let key = report_key(resolved, plan, &present);
-    let compared = comparison.map(|c| c.section);
-    crate::report::write(&page::report(&shown, &analyses, compared, key)?, dir)
+    let summaries = [comparison.map(|c| c.section), sweep.map(|s| s.section)];
+    let summaries = summaries.into_iter().flatten().collect();
+    crate::report::write(&page::report(&shown, &analyses, summaries, key)?, dir)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only

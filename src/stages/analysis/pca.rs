@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::published::EXPLAINED_VARIANCE;
 use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
-use crate::report::figure::{Body, Cell, Figure, LAYER, Lines, Point, Scatter, Series, TableFigure};
+use crate::report::figure::{Body, Cell, Figure, Point, Scatter, TableFigure};
 use crate::stages::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
 
@@ -121,12 +121,10 @@ pub(super) fn correlation(x: &[f64], y: &[f64]) -> f64 {
     if varies(&cx, x) && varies(&cy, y) { dot(&cx, &cy) / (norm(&cx) * norm(&cy)) } else { 0.0 }
 }
 
-/// A scatter of the first two components and a table of variances for each set and layer; curves over the layers
-/// where there are several.
+/// A scatter of the first two components and a table of variances for each set and layer.
 fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let (scores, checks) = (groups(tables, "pca")?, groups(tables, "pca_checks")?);
     let mut figures = Vec::new();
-    let mut curves: Vec<Figure> = Vec::new();
     for variance in groups(tables, "pca_variance")? {
         let same = |g: &&Group| g.place() == variance.place();
         let ratios = ratios(&variance)?;
@@ -140,10 +138,8 @@ fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
             figures.push(scatter(name, group, &ratios, check)?);
         }
         figures.push(variances(name, &variance, &ratios, check));
-        add_to_curves(&mut curves, name, &variance, &ratios);
     }
-    curves.retain(|f| matches!(&f.body, Body::Lines(l) if l.series[0].points.len() > 1));
-    Ok(figures.into_iter().chain(curves).collect())
+    Ok(figures)
 }
 
 /// What headline numbers of this analysis mean.
@@ -224,40 +220,6 @@ fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
     )
 }
 
-/// Adds one layer to the curves of its model, stories and variant.
-fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[f64]) {
-    let axes = group.axes();
-    let here = |f: &Figure| {
-        (f.model.as_deref(), f.stories.as_deref(), &f.axes) == (Some(group.model), Some(group.stories), &axes)
-    };
-    let at = curves.iter().position(here).unwrap_or_else(|| {
-        let series = |component| Series { name: format!("PC{component}"), points: Vec::new() };
-        let lines = Lines {
-            x: LAYER.into(),
-            y: "explained variance, %".into(),
-            series: (1..=ratios.len().min(2)).map(series).collect(),
-        };
-        curves.push(Figure {
-            name: format!("{name}-layers"),
-            title: "Explained variance over the layers".into(),
-            caption: "The variance among the emotion vectors that the first two components explain, at each kept layer."
-                .into(),
-            model: Some(group.model.into()),
-            stories: Some(group.stories.into()),
-            layer: None,
-            axes: axes.clone(),
-            body: Body::Lines(lines),
-        });
-        curves.len() - 1
-    });
-    if let Body::Lines(lines) = &mut curves[at].body {
-        lines.mark(group.layer);
-        for (series, ratio) in lines.series.iter_mut().zip(ratios) {
-            series.points.push((group.layer.number().into(), 100.0 * ratio));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::set;
@@ -312,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_one_a_layer_and_curves_over_several() {
+    fn figures_are_one_a_layer() {
         let mut two = set(&["a", "b", "c"], &[&[1.0, 0.0], &[0.0, 2.0], &[-3.0, 0.0]]);
         let params = Pca { components: 2 };
         let figures = |set: &VectorSet| figures("space", &run(&params, set).unwrap()).unwrap();
@@ -328,8 +290,6 @@ mod tests {
         next.layer = Layer::Block(4);
         two.layers.push(next);
         let both = figures(&two);
-        assert_eq!(both.len(), 5);
-        assert_eq!(both[4].name, "space-layers");
-        assert_eq!(both[4].layer, None);
+        assert_eq!(names(&both)[2..], [("space".into(), Some(4)), ("space-variance".into(), Some(4))]);
     }
 }
