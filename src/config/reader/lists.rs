@@ -180,7 +180,7 @@ impl<'s> Reader<'s> {
         for item in items {
             let layer = match &item.value {
                 Value::Text(text) if text == EMBED => Ok(Layer::Embed),
-                Value::Text(text) if closest(text, [EMBED].into_iter()).is_some() => {
+                Value::Text(text) if closest(text, [EMBED]).is_some() => {
                     self.no_such(name, item, text, &[EMBED])
                 }
                 _ => self.as_integer(name, item, 0, i64::MAX).map(Layer::Block),
