@@ -10,11 +10,11 @@ use super::kept::{Around, Kept};
 use super::writer::Writer;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
-use crate::lm::{LanguageModel, heap};
+use crate::lm::{LanguageModel, Layer, heap};
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Model, Resolved};
-use crate::stages::analysis::VectorSet;
+use crate::stages::analysis::{Activations, Input, VectorSet};
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{generate, template, writing};
 use crate::stages::{activations, vectors};
@@ -156,7 +156,7 @@ impl<'a> Lane<'a> {
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
-                let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
+                let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
                 let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
@@ -178,12 +178,31 @@ impl<'a> Lane<'a> {
                     .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
                 one("vectors", table)
             }
-            Work::Analysis { analysis, seed, set, .. } => {
-                let read = inputs(plan, store, unit)?;
-                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
+            Work::Analysis { analysis, seed, set, vectors, .. } => {
+                let at = |wanted: &'static str| {
+                    let stages = unit.inputs.iter().map(|id| plan.nodes[id.node].work.stage()).enumerate();
+                    stages.filter(move |(_, stage)| *stage == wanted).map(|(at, _)| at).collect::<Vec<_>>()
+                };
+                let read = |at: &usize| input(plan, store, unit, *at);
+                let tables = at("vectors").iter().map(read).collect::<Result<Vec<_>>>()?;
+                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &tables)?;
+                let neutral = at("neutral").first().map(read).transpose()?;
+                let shards = at("activations");
+                let activations = Activations {
+                    shards: shards.len(),
+                    read: &|shard| read(&shards[shard]),
+                    params: vectors,
+                    neutral: neutral.as_ref(),
+                };
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let tables = analysis.run(&set, model, *seed, &mut *batches.around.at)?;
+                let tables = analysis.run(Input {
+                    set: &set,
+                    activations: analysis.reads_activations().then_some(activations),
+                    model,
+                    seed: *seed,
+                    progress: &mut *batches.around.at,
+                })?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
         }

@@ -84,7 +84,7 @@ impl LanguageModel {
             }
             cache.advance();
             let step = step_batch(&rows, &written);
-            resid = self.run(&step, Some(&cache), hooks, self.spec.n_layers() - 1).squeeze_dim(1);
+            resid = self.run(&step, Some(&cache), hooks, self.decoder.last()).squeeze_dim(1);
         }
     }
 
@@ -109,7 +109,7 @@ impl LanguageModel {
         let slots = longest.min(self.spec.context);
         let device = self.decoder.device();
         let cache = Cache::new(&self.spec, &batch.lengths, slots, self.decoder.kind(), device);
-        let resid = self.run(&batch, Some(&cache), hooks, self.spec.n_layers() - 1);
+        let resid = self.run(&batch, Some(&cache), hooks, self.decoder.last());
         let ends: Vec<i64> = batch.lengths.iter().map(|&n| n as i64 - 1).collect();
         let every = Tensor::arange(rows.len() as i64, (Kind::Int64, device));
         let resid = resid.index(&[Some(every), Some(Tensor::from_slice(&ends).to_device(device))]);

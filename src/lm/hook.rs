@@ -2,22 +2,23 @@
 
 use super::batch::Batch;
 use super::device::{fetch, send};
+use super::layer::Layer;
 use anyhow::{Context, Result, ensure};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Sees every block's output and may change it.
+/// Sees the residual stream before the first block and after each, and may change it.
 pub trait Hook {
-    /// `resid` is `resid_post[layer]`, `[batch, pos, d_model]`: the residual stream after block
-    /// `layer`, counted from 0, before any later norm. What is returned goes on to the next block
-    /// and to the hooks after this one.
-    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor;
+    /// `resid` is the residual stream at `layer`, `[batch, pos, d_model]`: after block `l`
+    /// `resid_post[l]`, before any later norm. What is returned goes on to the next block and to the
+    /// hooks after this one.
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor;
 }
 
 /// Keeps the mean of each row's residuals over a range of its tokens, for the layers wanted. Pooled
 /// at once and on the model's device: no layer's full residuals outlive their block.
 pub struct Capture {
-    layers: Vec<usize>,
+    layers: Vec<Layer>,
     ranges: Vec<Range<usize>>,
     /// Made at the first layer wanted.
     pool: Option<Pool>,
@@ -26,7 +27,7 @@ pub struct Capture {
 
 impl Capture {
     /// `ranges[row]` are the token ranks to pool, counted from the row's first real token.
-    pub fn new(layers: &[usize], ranges: Vec<Range<usize>>) -> Capture {
+    pub fn new(layers: &[Layer], ranges: Vec<Range<usize>>) -> Capture {
         Capture { layers: layers.to_vec(), ranges, pool: None, means: layers.iter().map(|_| None).collect() }
     }
 
@@ -46,7 +47,7 @@ impl Capture {
 }
 
 impl Hook for Capture {
-    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
         for (wanted, mean) in self.layers.iter().zip(&mut self.means) {
             if *wanted == layer {
                 let pool = self.pool.get_or_insert_with(|| Pool::new(&self.ranges, batch, resid.device()));
@@ -102,10 +103,10 @@ pub enum Positions {
     Generated,
 }
 
-/// Adds `strength * vector` to the residual stream after one block.
+/// Adds `strength * vector` to the residual stream at one layer.
 pub struct Steer {
-    /// The block, counted from 0.
-    pub layer: usize,
+    /// Where.
+    pub layer: Layer,
     /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own.
     pub vector: Tensor,
     /// Multiplies the vector.
@@ -115,7 +116,7 @@ pub struct Steer {
 }
 
 impl Hook for Steer {
-    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
         if layer != self.layer {
             return resid;
         }

@@ -8,6 +8,7 @@ use super::decoder::Decoder;
 use super::device::send;
 use super::heap;
 use super::hook::Hook;
+use super::layer::Layer;
 use super::memory::{self, Work};
 use super::norm::normalize;
 use super::room::Room;
@@ -144,16 +145,15 @@ impl LanguageModel {
         self.tokenizer.decode(ids)
     }
 
-    /// One pass of a right-padded batch through blocks `0..=last` (`None`: all of them), without
-    /// unembedding. Hooks see each block's `resid_post` in the order given. Returns the residual
-    /// after the last block, `[batch, pos, d_model]`, on the model's device.
+    /// One pass of a right-padded batch through all blocks up to `last` (`None`: all there are),
+    /// without unembedding. Hooks see the residual stream at each layer in the order given. Returns
+    /// that of `last`, `[batch, pos, d_model]`, on the model's device.
     ///
     /// # Errors
     /// A layer or a token that the model does not have; a row longer than its context.
-    pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<usize>) -> Result<Tensor> {
-        let n_layers = self.spec.n_layers();
-        let last = last.unwrap_or(n_layers - 1);
-        ensure!(last < n_layers, "layer {last} of a model with {n_layers} layers");
+    pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<Layer>) -> Result<Tensor> {
+        let last = last.unwrap_or(self.decoder.last());
+        self.check_layer(last)?;
         self.check_batch(batch)?;
         let _no_grad = tch::no_grad_guard();
         Ok(self.run(batch, None, hooks, last))
@@ -164,13 +164,13 @@ impl LanguageModel {
         self.decoder.is_streamed()
     }
 
-    /// Blocks `0..=last` on several batches, each block on all of them before the next one: of a model whose blocks are
+    /// All blocks up to `last` on several batches, each block on all of them before the next one: of a model whose blocks are
     /// streamed, each comes once. `hooks[batch]` is the hook of that batch.
     ///
     /// # Errors
     /// As [`forward`](Self::forward), before anything is computed.
-    pub fn forward_all<H: Hook>(&self, batches: &[Batch], hooks: &mut [H], last: usize) -> Result<()> {
-        ensure!(last < self.spec.n_layers(), "layer {last} of a model with {} layers", self.spec.n_layers());
+    pub fn forward_all<H: Hook>(&self, batches: &[Batch], hooks: &mut [H], last: Layer) -> Result<()> {
+        self.check_layer(last)?;
         ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
         batches.iter().try_for_each(|batch| self.check_batch(batch))?;
         let _no_grad = tch::no_grad_guard();
@@ -236,6 +236,12 @@ impl LanguageModel {
         })
     }
 
+    fn check_layer(&self, layer: Layer) -> Result<()> {
+        let n_layers = self.spec.n_layers();
+        ensure!(layer.blocks() <= n_layers, "layer {layer} of a model with {n_layers} layers");
+        Ok(())
+    }
+
     /// Refuses what would be read past the end of the embedding or of the context.
     pub(super) fn check_batch(&self, batch: &Batch) -> Result<()> {
         ensure!(
@@ -259,7 +265,7 @@ impl LanguageModel {
         batch: &Batch,
         cache: Option<&Cache>,
         hooks: &mut [&mut dyn Hook],
-        last: usize,
+        last: Layer,
     ) -> Tensor {
         let ids = send(&batch.ids, self.device());
         let lengths: Vec<usize> = batch.starts.iter().zip(&batch.lengths).map(|(from, n)| from + n).collect();

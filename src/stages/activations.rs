@@ -12,7 +12,7 @@ use super::batches::{self, Batches};
 use super::stories::{self, Story};
 use crate::interrupt::Interrupted;
 use crate::lm::shortage::{Shortage, in_halves};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Tokenizer};
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Tokenizer};
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Wrap;
@@ -74,7 +74,7 @@ pub enum StoreDtype {
 pub fn run(
     params: &Params,
     chat: Chat,
-    layers: &[usize],
+    layers: &[Layer],
     stories: &Table,
     model: &LanguageModel,
     batches: &mut dyn Batches,
@@ -110,14 +110,16 @@ pub fn run(
     }
     let d_model = model.spec.d_model;
     let made = layers.par_iter().zip(pooled);
-    made.map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
+    let made = made.map(|(&layer, values)| table(params, layer, d_model, &rows, &values));
+    // All of them before the first error is looked for: it is the first layer's.
+    made.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// The batches of `order` that are not kept, in one pass from block to block.
 fn all_at_once(
     rows: &[Row],
     order: &[Vec<usize>],
-    layers: &[usize],
+    layers: &[Layer],
     model: &LanguageModel,
     batches: &mut dyn Batches,
     whole: &dyn Fn(&[usize], &Table) -> bool,
@@ -155,7 +157,7 @@ fn all_at_once(
 fn pass(
     rows: &[Row],
     batch: &[usize],
-    layers: &[usize],
+    layers: &[Layer],
     model: &LanguageModel,
     batches: &mut dyn Batches,
 ) -> Result<Table> {
@@ -182,7 +184,7 @@ fn padded(rows: &[Row], batch: &[usize]) -> Result<Batch> {
     Batch::new(&batch.iter().map(|&row| &rows[row].ids).collect::<Vec<_>>())
 }
 
-fn capture(rows: &[Row], batch: &[usize], layers: &[usize]) -> Capture {
+fn capture(rows: &[Row], batch: &[usize], layers: &[Layer]) -> Capture {
     Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect())
 }
 
@@ -190,60 +192,61 @@ fn capture(rows: &[Row], batch: &[usize], layers: &[usize]) -> Capture {
 fn pooled_table(
     rows: &[Row],
     batch: &[usize],
-    layers: &[usize],
+    layers: &[Layer],
     means: Tensor,
     model: &LanguageModel,
 ) -> Result<Table> {
     let values = Vec::<f32>::try_from(means.reshape(-1))?;
     let width = model.spec.d_model;
-    let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l as i32; batch.len()]).collect();
-    for ((row, layer), values) in batch.iter().cycle().zip(&of_layer).zip(values.chunks_exact(width)) {
-        check_finite(&rows[*row], *layer, values, model)?;
+    let of_layer = layers.iter().flat_map(|&layer| vec![layer; batch.len()]);
+    for ((row, layer), values) in batch.iter().cycle().zip(of_layer).zip(values.chunks_exact(width)) {
+        check_finite(&rows[*row], layer, values, model)?;
     }
+    let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l.number(); batch.len()]).collect();
     let activation = Column::List { width, values, half: false };
     let columns = vec![("layer", Column::I32(of_layer)), ("activation", activation)];
     Ok(Table::new(KEPT, columns))
 }
 
 /// The rows of one layer in a batch's table.
-fn of_layer(table: &Table, layer: usize) -> Vec<&[f32]> {
+fn of_layer(table: &Table, layer: Layer) -> Vec<&[f32]> {
     let (Ok((width, values)), Ok(layers)) = (table.list("activation"), table.i32("layer")) else {
         return Vec::new();
     };
     let rows = values.chunks_exact(width).zip(layers);
-    rows.filter(|(_, of)| **of == layer as i32).map(|(row, _)| row).collect()
+    rows.filter(|(_, of)| **of == layer.number()).map(|(row, _)| row).collect()
 }
 
 /// An error that says where the first NaN or infinity arose, if any of a story's `values` at `layer` is one.
-fn check_finite(row: &Row, layer: i32, values: &[f32], model: &LanguageModel) -> Result<()> {
+fn check_finite(row: &Row, layer: Layer, values: &[f32], model: &LanguageModel) -> Result<()> {
     if values.iter().all(|value| value.is_finite()) {
         return Ok(());
     }
-    let place = match first_wrong(&row.ids, layer as usize, model) {
-        Some((block, token)) => {
+    let place = match first_wrong(&row.ids, layer, model) {
+        Some((place, token)) => {
             let text = model.decode(&[row.ids[token]]).unwrap_or_default();
-            format!("; the first is at layer {block}, token {token} of {} ({text:?})", row.ids.len())
+            format!("; the first is at layer {place}, token {token} of {} ({text:?})", row.ids.len())
         }
         None => String::new(),
     };
     bail!("{}: its activation at layer {layer} is NaN or infinite{place}", name(row.story));
 }
 
-/// The first token at which a residual up to `last` is not finite, and the first block where it is not. Found by reading
+/// The first token at which a residual up to `last` is not finite, and the first layer where it is not. Found by reading
 /// ever shorter beginnings of the text: within one pass a NaN spreads to the tokens before it, as 0 times NaN is NaN.
-fn first_wrong(ids: &[i64], last: usize, model: &LanguageModel) -> Option<(usize, usize)> {
-    let wrong_block = |length: usize| {
+fn first_wrong(ids: &[i64], last: Layer, model: &LanguageModel) -> Option<(Layer, usize)> {
+    let wrong_layer = |length: usize| {
         let mut first = FirstWrong::default();
         let ran = model.forward(&Batch::new(&[&ids[..length]]).ok()?, &mut [&mut first], Some(last));
-        ran.ok().and(first.block)
+        ran.ok().and(first.layer)
     };
     let mut found = None;
     let (mut sound, mut wrong) = (0, ids.len() + 1);
     while wrong - sound > 1 {
         let middle = sound + (wrong - sound) / 2;
-        match wrong_block(middle) {
-            Some(block) => {
-                found = Some((block, middle - 1));
+        match wrong_layer(middle) {
+            Some(layer) => {
+                found = Some((layer, middle - 1));
                 wrong = middle;
             }
             None => sound = middle,
@@ -252,16 +255,16 @@ fn first_wrong(ids: &[i64], last: usize, model: &LanguageModel) -> Option<(usize
     found
 }
 
-/// Finds the first block after which a residual is not finite.
+/// Finds the first layer at which a residual is not finite.
 #[derive(Default)]
 struct FirstWrong {
-    block: Option<usize>,
+    layer: Option<Layer>,
 }
 
 impl Hook for FirstWrong {
-    fn resid_post(&mut self, layer: usize, resid: Tensor, _: &Batch) -> Tensor {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, _: &Batch) -> Tensor {
         let finite = resid.isfinite().all().int64_value(&[]) == 1;
-        self.block = self.block.or((!finite).then_some(layer));
+        self.layer = self.layer.or((!finite).then_some(layer));
         resid
     }
 }
@@ -338,7 +341,7 @@ fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
 }
 
 /// The table of one layer. An error if a value is not finite in float16 where that is stored.
-fn table(params: &Params, layer: usize, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
+fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
     let half = params.store_dtype == StoreDtype::F16;
     let mut flat = Vec::with_capacity(rows.len() * width);
     for (row, values) in rows.iter().zip(values) {
@@ -358,7 +361,7 @@ fn table(params: &Params, layer: usize, width: usize, rows: &[Row], values: &[Ve
             ("story_id", Column::Str(rows.iter().map(|r| r.story.story_id.clone()).collect())),
             ("emotion", Column::OptStr(rows.iter().map(|r| r.story.emotion.clone()).collect())),
             ("topic", Column::OptStr(rows.iter().map(|r| r.story.topic.clone()).collect())),
-            ("layer", Column::I32(vec![layer as i32; rows.len()])),
+            ("layer", Column::I32(vec![layer.number(); rows.len()])),
             ("n_tokens", Column::I32(rows.iter().map(|r| r.pooled.len() as i32).collect())),
             ("activation", Column::List { width, values: flat, half }),
         ],
@@ -426,7 +429,7 @@ mod tests {
         };
         let of = |value: f32| {
             let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
-            table(&params(Short::Skip), 7, 2, &[row], &[vec![0.1, value]])
+            table(&params(Short::Skip), Layer::Block(7), 2, &[row], &[vec![0.1, value]])
         };
         let error = of(70000.0).unwrap_err().to_string();
         for part in ["0123", "sad, 4", "Rain.", "layer 7", "float16"] {

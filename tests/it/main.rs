@@ -10,6 +10,7 @@ mod hub;
 mod interrupt;
 mod keys;
 mod kills;
+mod layers;
 mod lease;
 mod lm;
 mod models;

@@ -1,5 +1,6 @@
 //! The report from data to files: structure, size, safety, what an earlier report left behind.
 
+use emoflow::lm::Layer;
 use emoflow::report::figure::*;
 use emoflow::report::{Report, Section, render, write};
 
@@ -12,7 +13,7 @@ fn figure(name: &str, layer: Option<usize>, stories: Option<&str>, body: Body) -
         caption: "How to read it.".into(),
         model: layer.map(|_| "demo".into()),
         stories: stories.map(Into::into),
-        layer,
+        layer: layer.map(Layer::Block),
         axes: vec![],
         body,
     }

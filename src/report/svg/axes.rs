@@ -43,7 +43,8 @@ impl Axis<'_> {
 
 /// Draws grid, ticks, zero lines and names of the axes around `plot`, outside of which there is room for `look`.
 pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis, look: &Look) {
-    let class = |value: f64| if value == 0.0 { "axis" } else { "grid" };
+    // Of counts and indices zero is one among others.
+    let class = |value: f64, whole: bool| if value == 0.0 && !whole { "axis" } else { "grid" };
     // Zero lines last, over the grid.
     let zero_last = |mut ticks: Vec<(f64, String)>| {
         ticks.sort_by_key(|(value, _)| *value == 0.0);
@@ -52,12 +53,12 @@ pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis, look: &Look) {
     let (x_ticks, y_ticks) = (zero_last(x.ticks(look.ticks.0)), zero_last(y.ticks(look.ticks.1)));
     for (value, label) in &x_ticks {
         let at = x.scale.at(*value);
-        drawing.line((at, plot.top), (at, plot.bottom), class(*value));
+        drawing.line((at, plot.top), (at, plot.bottom), class(*value, x.whole));
         drawing.text(at, plot.bottom + 2.5 + look.tick, look.tick, Anchor::Middle, "soft", label);
     }
     for (value, label) in &y_ticks {
         let at = y.scale.at(*value);
-        drawing.line((plot.left, at), (plot.right, at), class(*value));
+        drawing.line((plot.left, at), (plot.right, at), class(*value, y.whole));
         drawing.text(plot.left - look.beside, at, look.tick, Anchor::End, "soft", label);
     }
     let name = text::fit(x.name, look.name, plot.right - plot.left);

@@ -23,7 +23,8 @@ pub fn draw(lines: &Lines) -> Drawing {
     if finite().next().is_none() {
         return Drawing::empty(summary);
     }
-    let (legend, legend_height) = legend(&lines.series);
+    let names: Vec<&str> = lines.series.iter().map(|series| series.name.as_str()).collect();
+    let (places, legend_height) = legend(&names);
     let top = legend_height + 14.0;
     let height = top + 400.0 + 52.0;
     let plot = Rect { left: 64.0, top, right: WIDTH - 14.0, bottom: height - 52.0 };
@@ -41,26 +42,31 @@ pub fn draw(lines: &Lines) -> Drawing {
     for (i, series) in lines.series.iter().enumerate() {
         curve(&mut drawing, i, series, &x, &y);
     }
-    for (i, (series, &(left, top))) in lines.series.iter().zip(&legend).enumerate() {
+    entries(&mut drawing, &names, &places);
+    drawing
+}
+
+/// The entries of the legend.
+pub fn entries(drawing: &mut Drawing, names: &[&str], places: &[(f64, f64)]) {
+    for (i, (name, &(left, top))) in names.iter().zip(places).enumerate() {
         let (class, dash) = (i % SERIES, DASHES[i / SERIES % DASHES.len()]);
         drawing.raw(format_args!(
             "<path d=\"M{} {}h26\" class=\"s{class}\" stroke-width=\"2\"{dash}/>",
             place(left),
             place(top)
         ));
-        marker(&mut drawing, i, (left + 13.0, top), "");
-        drawing.text(left + 33.0, top, SIZE, Anchor::Start, "ink", &text::fit(&series.name, SIZE, 220.0));
+        marker(drawing, i, (left + 13.0, top), "");
+        drawing.text(left + 33.0, top, SIZE, Anchor::Start, "ink", &text::fit(name, SIZE, 220.0));
     }
-    drawing
 }
 
 /// Where the entries of the legend begin, row by row, and how high it is.
-fn legend(series: &[Series]) -> (Vec<(f64, f64)>, f64) {
+pub fn legend(names: &[&str]) -> (Vec<(f64, f64)>, f64) {
     let (mut x, mut y) = (64.0, 12.0);
-    let places = series
+    let places = names
         .iter()
-        .map(|s| {
-            let width = 33.0 + text::width(&s.name, SIZE).min(220.0);
+        .map(|name| {
+            let width = 33.0 + text::width(name, SIZE).min(220.0);
             if x > 64.0 && x + width > WIDTH - 8.0 {
                 (x, y) = (64.0, y + 20.0);
             }
@@ -73,7 +79,7 @@ fn legend(series: &[Series]) -> (Vec<(f64, f64)>, f64) {
 }
 
 /// The curve, broken where a value is missing, and its markers.
-fn curve(drawing: &mut Drawing, index: usize, series: &Series, x: &Scale, y: &Scale) {
+pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, x: &Scale, y: &Scale) {
     let mut path = String::new();
     let mut pen_down = false;
     for &(a, b) in &series.points {

@@ -5,15 +5,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::words::{Addition, Site, Words};
-use super::{LayerVectors, Places, Progress, Tables, VectorSet};
-use crate::lm::LanguageModel;
+use super::{Headline, Input, Kind, LayerVectors, Places, Tables, steering_figures};
+use crate::report::figure::Figure;
 use crate::stages::principal::norm;
 use crate::store::table::{Column, Table};
 
-pub use crate::lm::Positions;
+pub use crate::lm::{Layer, Positions};
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// What the names of random directions start with in the column `steered`: `random-1`, `random-2`, ...
 pub const RANDOM: &str = "random-";
@@ -28,6 +28,52 @@ pub struct Steering {
     pub positions: Positions,
     /// Random directions of equal norm beside each vector: the null.
     pub random: usize,
+}
+
+impl Kind for Steering {
+    fn kind(&self) -> &'static str {
+        "steering"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Steering"
+    }
+
+    fn intro(&self) -> &'static str {
+        "What happens to the probability of each emotion's word when a vector is added to the residual stream."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn draws(&self) -> bool {
+        self.random > 0
+    }
+
+    fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
+        self.layers.of(kept, n_layers)
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        steering_figures::figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        steering_figures::headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        steering_figures::READING
+    }
 }
 
 /// What a strength of 1 means.
@@ -47,12 +93,12 @@ pub enum Layers {
     /// The kept layer nearest to 2/3 of the depth.
     Default,
     All,
-    List(Vec<usize>),
+    List(Vec<Layer>),
 }
 
 impl Layers {
     /// The kept layers that are steered.
-    pub fn of(&self, kept: &[usize], n_layers: usize) -> Vec<usize> {
+    pub fn of(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
         match self {
             Layers::All => kept.to_vec(),
             Layers::List(list) => kept.iter().copied().filter(|layer| list.contains(layer)).collect(),
@@ -63,12 +109,13 @@ impl Layers {
 
 /// The kept layer nearest to 2/3 of the depth: block `l` spans the depths from `l` to `l + 1`, so the one that
 /// minimises `|l + 0.5 - 2/3 n_layers|`; of two, the later. 28 of 42 and 10 of 16, as in both published replications.
-/// Of no layer at all, it is block `floor(2/3 n_layers)`.
-pub fn nearest_two_thirds(kept: &[usize], n_layers: usize) -> usize {
+/// Of no layer at all, it is block `floor(2/3 n_layers)`; the embedding only where nothing else is kept.
+pub fn nearest_two_thirds(kept: &[Layer], n_layers: usize) -> Layer {
     // Six times the distance, in whole numbers.
-    let distance = |layer: usize| (6 * layer + 3).abs_diff(4 * n_layers);
+    let distance =
+        |layer: Layer| layer.block().map_or(usize::MAX, |block| (6 * block + 3).abs_diff(4 * n_layers));
     let nearest = kept.iter().copied().min_by_key(|layer| (distance(*layer), std::cmp::Reverse(*layer)));
-    nearest.unwrap_or(2 * n_layers / 3)
+    nearest.unwrap_or(Layer::Block(2 * n_layers / 3))
 }
 
 /// The table `steering`: for every steered layer, strength and prompt what each emotion's vector does to the
@@ -82,14 +129,10 @@ pub fn nearest_two_thirds(kept: &[usize], n_layers: usize) -> usize {
 ///
 /// An error if a vector is zero where its direction alone is wanted, if the model is not the vectors' own, or if a
 /// log-probability is not finite.
-pub fn run(
-    params: &Steering,
-    set: &VectorSet,
-    model: &LanguageModel,
-    seed: u64,
-    progress: &mut Progress,
-) -> Result<Tables> {
-    let kept: Vec<usize> = set.layers.iter().map(|l| l.layer).collect();
+fn run(params: &Steering, input: Input) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, seed, progress, .. } = input;
+    let kept: Vec<Layer> = set.layers.iter().map(|l| l.layer).collect();
     let wanted = params.layers.of(&kept, set.n_layers);
     let layers: Vec<&LayerVectors> = set.layers.iter().filter(|l| wanted.contains(&l.layer)).collect();
     let Some(first) = layers.first() else {
@@ -222,14 +265,14 @@ fn scaled(vector: &[f64], scale: f64) -> Vec<f32> {
 ///
 /// SHA-256 in counter mode over (seed, layer, number), each digest two pairs of uniform numbers, each pair two
 /// normal ones by Box and Muller's formula: the same on every machine.
-fn random_direction(seed: u64, layer: usize, number: usize, d: usize) -> Vec<f64> {
+fn random_direction(seed: u64, layer: Layer, number: usize, d: usize) -> Vec<f64> {
     let mut values = Vec::with_capacity(d + 4);
     for counter in 0u64.. {
         if values.len() >= d {
             break;
         }
         let mut hasher = Sha256::new_with_prefix("steering null");
-        for part in [seed, layer as u64, number as u64, counter] {
+        for part in [seed, layer.number() as u64, number as u64, counter] {
             hasher.update(part.to_le_bytes());
         }
         // 53 bits make a float64 in (0, 1), never 0.
@@ -257,13 +300,22 @@ mod tests {
 
     #[test]
     fn the_default_layer_is_the_kept_one_nearest_to_two_thirds() {
+        let of = |layers: &Layers, kept: &[usize], n_layers: usize| -> Vec<i32> {
+            let kept: Vec<Layer> = kept.iter().copied().map(Layer::Block).collect();
+            layers.of(&kept, n_layers).into_iter().map(Layer::number).collect()
+        };
         let all = |n: usize| (0..n).collect::<Vec<_>>();
-        assert_eq!(Layers::Default.of(&all(16), 16), [10]);
-        assert_eq!(Layers::Default.of(&all(42), 42), [28]);
-        assert_eq!(Layers::Default.of(&[0, 8, 12], 16), [12]); // 12.5 and 8.5 against 10.67
-        assert_eq!(Layers::Default.of(&[3], 16), [3]);
-        assert_eq!(Layers::All.of(&[2, 5], 6), [2, 5]);
-        assert_eq!(Layers::List(vec![5, 4]).of(&[2, 4, 5], 6), [4, 5]);
+        assert_eq!(of(&Layers::Default, &all(16), 16), [10]);
+        assert_eq!(of(&Layers::Default, &all(42), 42), [28]);
+        assert_eq!(of(&Layers::Default, &[0, 8, 12], 16), [12]); // 12.5 and 8.5 against 10.67
+        assert_eq!(of(&Layers::Default, &[3], 16), [3]);
+        assert_eq!(of(&Layers::All, &[2, 5], 6), [2, 5]);
+        let list = Layers::List(vec![Layer::Block(5), Layer::Block(4)]);
+        assert_eq!(of(&list, &[2, 4, 5], 6), [4, 5]);
+        // The embedding only where nothing else is kept.
+        let kept = [Layer::Embed, Layer::Block(0)];
+        assert_eq!(Layers::Default.of(&kept, 9), [Layer::Block(0)]);
+        assert_eq!(Layers::Default.of(&kept[..1], 9), [Layer::Embed]);
     }
 
     #[test]
@@ -300,20 +352,22 @@ mod tests {
     #[test]
     fn random_directions_are_unit_gaussian_and_repeatable() {
         let d = 4096;
-        let a = random_direction(7, 3, 1, d);
-        assert_eq!(a, random_direction(7, 3, 1, d));
+        let a = random_direction(7, Layer::Block(3), 1, d);
+        assert_eq!(a, random_direction(7, Layer::Block(3), 1, d));
         assert!((norm(&a) - 1.0).abs() < 1e-12);
         // Entries of a unit Gaussian direction have variance 1/d and kurtosis 3.
         let scaled: Vec<f64> = a.iter().map(|x| x * (d as f64).sqrt()).collect();
         let mean = scaled.iter().sum::<f64>() / d as f64;
         let kurtosis = scaled.iter().map(|x| x.powi(4)).sum::<f64>() / d as f64;
         assert!(mean.abs() < 0.06 && (kurtosis - 3.0).abs() < 0.4, "{mean} {kurtosis}");
-        for other in
-            [random_direction(8, 3, 1, d), random_direction(7, 4, 1, d), random_direction(7, 3, 2, d)]
-        {
+        for other in [
+            random_direction(8, Layer::Block(3), 1, d),
+            random_direction(7, Layer::Block(4), 1, d),
+            random_direction(7, Layer::Block(3), 2, d),
+        ] {
             let cosine: f64 = a.iter().zip(&other).map(|(a, b)| a * b).sum();
             assert!(cosine.abs() < 0.07, "{cosine}");
         }
-        assert_eq!(random_direction(7, 3, 1, 5).len(), 5);
+        assert_eq!(random_direction(7, Layer::Block(3), 1, 5).len(), 5);
     }
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::steering::{RANDOM, Steering};
+use super::steering::RANDOM;
 use super::{Group, Headline, groups, published};
 use crate::report::figure::{Bar, Bars, Body, Figure, Heatmap, Lines, Series};
 use crate::store::table::Table;
 
 /// For each set, layer and strength the bars of self-steering and the heat map of cross-steering; over several
 /// strengths the dose curves too.
-pub fn figures(_: &Steering, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "steering")? {
         let cells = Cells::read(&group)?;
@@ -251,25 +251,14 @@ mod tests {
     use super::super::Places;
     use super::super::tests::set;
     use super::*;
-    use crate::stages::analysis::steering::{Layers, Positions, Unit};
+    use crate::lm::Layer;
     use crate::store::table::Column;
-
-    fn params() -> Steering {
-        Steering {
-            prompts: vec!["p".into(), "q".into()],
-            strength: vec![1.0],
-            unit: Unit::Vector,
-            layers: Layers::Default,
-            positions: Positions::All,
-            random: 2,
-        }
-    }
 
     /// A table of (prompt, strength, steered, measured, delta).
     fn table(rows: &[(&str, f64, &str, &str, f64)]) -> Vec<(String, Table)> {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
-        rows.iter().for_each(|_| places.push(&set, 3));
+        rows.iter().for_each(|_| places.push(&set, Layer::Block(3)));
         let strings =
             |f: fn(&(&str, f64, &str, &str, f64)) -> String| Column::Str(rows.iter().map(f).collect());
         let columns = vec![
@@ -296,7 +285,7 @@ mod tests {
             ("q", 1.0, "a", "a", 1.0),
             ("q", 1.0, "random-1", "a", 0.4),
         ]);
-        let figures = figures(&params(), "causes", &tables).unwrap();
+        let figures = figures("causes", &tables).unwrap();
         assert_eq!(
             figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
             ["causes-self", "causes-cross"]
@@ -346,7 +335,7 @@ mod tests {
     #[test]
     fn several_strengths_have_figures_of_their_own_and_dose_curves() {
         let tables = table(&[("p", 2.0, "a", "a", 4.0), ("p", 0.5, "a", "a", 1.0)]);
-        let figures = figures(&params(), "causes", &tables).unwrap();
+        let figures = figures("causes", &tables).unwrap();
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(
             names,

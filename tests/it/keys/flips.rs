@@ -256,6 +256,12 @@ static FLIPS: &[Flip] = &[
         &[("", "layers", Some("{ from = 0.0, to = 0.5 }"))],
         ANALYSES,
     ),
+    flip(
+        "layers embed",
+        &[STEER_ALL, ("", "layers", Some("{ every = 1 }"))],
+        &[("", "layers", Some("{ every = 1, embed = true }"))],
+        ANALYSES,
+    ),
     // Models.
     flip("models.<name> path", &[], &[("models.m1", "path", Some("\"{fixtures}/llama-untied\""))], BY_M1),
     flip(

@@ -1,0 +1,101 @@
+//! The keys of each kind of analysis. Knows nothing of how they are read.
+
+use super::Default::Is;
+use super::{Kind, Table, Type, Words, at_least, key, words};
+use crate::lm::{LensNorm, Positions};
+use crate::stages::analysis::steering::Unit;
+
+impl Words for LensNorm {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", LensNorm::None), ("gain", LensNorm::Gain), ("full", LensNorm::Full)];
+}
+impl Words for Unit {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("vector", Unit::Vector), ("resid_norm", Unit::ResidNorm)];
+}
+impl Words for Positions {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("all", Positions::All), ("prompt", Positions::Prompt), ("generated", Positions::Generated)];
+}
+
+/// The kinds of analyses.
+pub static ANALYSES: &[Kind] = &[
+    Kind { name: "pca", table: &PCA },
+    Kind { name: "cosine", table: &COSINE },
+    Kind { name: "logit_lens", table: &LOGIT_LENS },
+    Kind { name: "steering", table: &STEERING },
+];
+
+static PCA: Table = Table {
+    path: "analysis.<name>.pca",
+    about: "Principal components of the emotion vectors.",
+    keys: &[key("components", at_least(1), Is("4"), "How many are kept.")],
+};
+
+static COSINE: Table = Table {
+    path: "analysis.<name>.cosine",
+    about: "Cosines between all emotion vectors.",
+    keys: &[key(
+        "pairs",
+        Type::Pairs,
+        Is("[]"),
+        "Pairs with a row of their own in the report, beside published values where there are any.",
+    )],
+};
+
+static LOGIT_LENS: Table = Table {
+    path: "analysis.<name>.logit_lens",
+    about: "The tokens that a vector promotes and suppresses most.",
+    keys: &[
+        key("top", at_least(1), Is("10"), "How many on each side."),
+        key(
+            "norm",
+            Type::Choice(words::<LensNorm>),
+            Is("\"none\""),
+            "`none`: `W_U v`; `gain`: `W_U (gain * v)`; `full`: the final norm applied to `v` first.",
+        ),
+    ],
+};
+
+static STEERING: Table = Table {
+    path: "analysis.<name>.steering",
+    about: "What adding a vector does to the log-probability of every emotion's word after a prompt.",
+    keys: &[
+        key(
+            "prompts",
+            Type::Texts,
+            Is("[\"He feels\"]"),
+            "The beginnings; each emotion's word is measured after each of them, with a space before it.",
+        ),
+        key(
+            "strength",
+            Type::Numbers,
+            Is("[1.0]"),
+            "How strongly; not 0. Below 0 only with `unit = \"vector\"`.",
+        ),
+        key(
+            "unit",
+            Type::Choice(words::<Unit>),
+            Is("\"vector\""),
+            "`vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.",
+        ),
+        key(
+            "layers",
+            Type::Forms { words: &["default", "all"], layers: true, table: None },
+            Is("\"default\""),
+            "Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.",
+        ),
+        key(
+            "positions",
+            Type::Choice(words::<Positions>),
+            Is("\"all\""),
+            "Which tokens' residual streams the vector is added to.",
+        ),
+        key(
+            "random",
+            Type::Integer { min: 0, max: 10_000 },
+            Is("5"),
+            "Random directions of the same norm beside each vector: the null.",
+        ),
+    ],
+};
