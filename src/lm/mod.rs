@@ -34,7 +34,7 @@ pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use generate::Sampling;
 pub use hook::{Capture, Hook, Positions, Steer};
-pub use model::{LanguageModel, LensNorm};
+pub use model::{LanguageModel, LensNorm, share_cores};
 pub use spec::{Dtype, Held, Spec};
 pub use template::{Chat, Date, Message, Role};
 pub use tokenizer::{Tokenizer, Tokens, Wrap};

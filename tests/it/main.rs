@@ -26,3 +26,4 @@ mod stages;
 mod status;
 mod store;
 mod sweep;
+mod workers;
