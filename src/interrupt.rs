@@ -1,7 +1,8 @@
 //! SIGINT, SIGTERM and SIGUSR1: the first one asks the run to stop when its batch is done, the second one ends the
-//! program. Knows nothing of runs.
+//! program. For a worker that another process started, a byte on stdin is the first, its end the second. Knows nothing of
+//! runs.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The exit code of a run that was asked to stop: `EX_TEMPFAIL` of sysexits.h, "try again", which job queues know.
@@ -11,6 +12,9 @@ const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
 
 /// Set by the first signal and never cleared: a signal that comes before anyone looks is not lost.
 static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Who started the program says it.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// The error of work that ended because it was asked to.
 #[derive(Debug)]
@@ -51,10 +55,29 @@ pub fn listen() -> io::Result<()> {
     Ok(())
 }
 
+/// Asks the program to stop when a byte comes on stdin, and ends it where stdin does: with the process that has the
+/// other end of the pipe.
+pub fn hang_on_stdin() {
+    if SILENT.swap(true, Ordering::SeqCst) {
+        return; // it does
+    }
+    std::thread::spawn(|| {
+        let mut stdin = io::stdin().lock();
+        while matches!(stdin.read(&mut [0]), Ok(1)) {
+            ASKED.store(true, Ordering::SeqCst);
+        }
+        // SAFETY: as at a second signal.
+        unsafe { libc::_exit(EXIT_CODE.into()) }
+    });
+}
+
 extern "C" fn on_signal(_: libc::c_int) {
     if ASKED.swap(true, Ordering::SeqCst) {
         // SAFETY: ends the program without its destructors, which is what is wanted: nothing on disk needs them.
         unsafe { libc::_exit(EXIT_CODE.into()) }
+    }
+    if SILENT.load(Ordering::SeqCst) {
+        return;
     }
     const SAID: &[u8] = b"\nstopping when this batch is done; a second signal stops at once\n";
     // SAFETY: `write` may be called in a handler. Whether anyone reads stderr does not matter.

@@ -1,27 +1,28 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
 mod cache;
+mod doctor;
 mod estimate;
 mod explain;
 mod graph;
+mod run;
 mod show_plan;
 mod status;
 mod survey;
+mod worker;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use graph::Language;
 use show_plan::Show;
 
 use crate::config::problem::Problems;
 use crate::config::{Experiment, ModelSource, SourceKind};
-use crate::execute::{self, Outcome};
-use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::{device, libtorch};
 use crate::plan::{self, Nothing, Plan};
@@ -45,32 +46,9 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 some nodes failed; 2 the experim
 #[derive(Subcommand)]
 enum Command {
     /// Brings the results up to date; runs only what is missing; the same command resumes
-    Run {
-        #[command(flatten)]
-        experiment: ExperimentArgs,
-        #[command(flatten)]
-        machine: MachineArgs,
-        #[command(flatten)]
-        scope: Scope,
-        /// Stop at the first node that fails, instead of going on with what does not depend on it
-        #[arg(long, overrides_with = "keep_going")]
-        fail_fast: bool,
-        /// Go on with what does not depend on a failed node (the default)
-        #[arg(long)]
-        keep_going: bool,
-        /// How progress is shown, on stderr
-        #[arg(long, value_enum, default_value_t = Style::Auto)]
-        progress: Style,
-        /// Only warnings and the last line
-        #[arg(short, long)]
-        quiet: bool,
-        /// Also say what is cached, and when a model is loaded
-        #[arg(short, long)]
-        verbose: bool,
-        /// The last line as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Run(run::RunArgs),
+    /// Takes units of a run that was begun elsewhere until none is ready; writes no results
+    Worker(worker::WorkerArgs),
     /// What would run and what is cached; loads no model, takes no lock
     Plan {
         #[command(flatten)]
@@ -131,6 +109,23 @@ enum Command {
     /// What is stored, whether it is intact, what can go
     #[command(subcommand)]
     Cache(cache::Command),
+    /// Device, libtorch, hub and versions, for bug reports; tries out whether the cache's folder does what is relied on
+    Doctor {
+        #[command(flatten)]
+        cache: cache::CacheArgs,
+        /// Where models would run: auto, cpu, cuda, cuda:N, mps
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// Never open a socket
+        #[arg(long)]
+        offline: bool,
+        /// What was found as JSON
+        #[arg(long)]
+        json: bool,
+        /// Print a file, as seen by this process
+        #[arg(long, value_name = "FILE", hide = true)]
+        see: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -163,8 +158,8 @@ struct Limit {
 
 #[derive(Args)]
 struct MachineArgs {
-    /// Where models run: auto, cpu, cuda, cuda:N, mps
-    #[arg(long, default_value = "auto")]
+    /// Where models run: auto, cpu, cuda, cuda:N, mps; several with commas, as in cuda:0,cuda:1: `run` works on all
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
     device: String,
     /// Where artifacts are kept [default: `cache/` of the experiment's project]
     #[arg(long, value_name = "DIR", env = "EMOFLOW_CACHE")]
@@ -216,7 +211,7 @@ impl Prepared {
 }
 
 pub fn finishes(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| matches!(cli.command, Command::Run { .. }))
+    Cli::try_parse_from(args).is_ok_and(|cli| matches!(cli.command, Command::Run(_) | Command::Worker(_)))
 }
 
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
@@ -279,6 +274,10 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             Ok(0)
         }
         Command::Cache(command) => cache::run(command, out),
+        Command::Doctor { see: Some(file), .. } => doctor::see(&file, out),
+        Command::Doctor { cache, device, offline, json, see: None } => {
+            doctor::run(&cache, &device, offline, json, out)
+        }
         Command::Status { experiment, machine, json } => {
             let checked = Experiment::read_with(&experiment.file, &experiment.set, &|_| Vec::new())?;
             let store = Store::open(machine.cache(&checked))?.read_only();
@@ -315,51 +314,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             }
             Ok(0)
         }
-        Command::Run {
-            experiment,
-            machine,
-            scope,
-            fail_fast,
-            keep_going: _,
-            progress,
-            quiet,
-            verbose,
-            json,
-        } => {
-            let begun = std::time::Instant::now();
-            let progress = progress::start(if quiet { Style::None } else { progress });
-            let prepared = prepare(&experiment, &machine, &scope.limit, Access::Write, &*progress)?;
-            let selected = prepared.plan.select(&scope.only)?;
-            // Before anything else is said or written: this may start the program again.
-            libtorch::load_if(|| {
-                execute::anything_to_run(&prepared.plan, &prepared.store, &selected, &*progress)
-            });
-            prepared.say(&*progress);
-            let Prepared { resolved, plan, store, results, .. } = prepared;
-            if !quiet {
-                progress.note(&format!("device: {} ({})", resolved.device.shown(), resolved.device.reason));
-            }
-            let past = Past::read(&results);
-            // The plan as it is now: editing the experiment file meanwhile mixes nothing.
-            results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
-            let options = execute::Options { fail_fast, verbose, stopped: &interrupt::asked };
-            let mut outcome =
-                execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
-            if selected.report && !outcome.interrupted {
-                results::bring_up_to_date(
-                    &resolved,
-                    &plan,
-                    &store,
-                    &results,
-                    &mut outcome,
-                    progress.as_ref(),
-                );
-            }
-            results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
-            print_summary(&outcome, json, out)?;
-            ensure!(!outcome.interrupted, Interrupted);
-            Ok(u8::from(outcome.summary().failed > 0))
-        }
+        Command::Run(args) => run::run(args, out),
+        Command::Worker(args) => worker::run(args, out),
     }
 }
 
@@ -381,7 +337,8 @@ fn prepare(
     if access == Access::Write && asks_hub(&checked) {
         libtorch::load(); // so that the hub is asked once
     }
-    let device = device::choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
+    let devices = device::choose_all(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
+    let device = devices.into_iter().next().expect("a device");
     let mut store = Store::open(machine.cache(&checked))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
     let life = Duration::try_from_secs_f64(machine.lease_seconds).ok().filter(|life| !life.is_zero());
@@ -401,16 +358,6 @@ fn asks_hub(experiment: &Experiment) -> bool {
     let mut sources = experiment.stories.iter().map(|source| &source.kind).chain(&experiment.neutral);
     experiment.models.iter().any(|model| matches!(model.source, ModelSource::Repo { .. }))
         || sources.any(|kind| matches!(kind, SourceKind::Dataset(_)))
-}
-
-fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {
-    let summary = outcome.summary();
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&summary)?)?;
-    } else {
-        writeln!(out, "ran {}, cached {}, failed {}", summary.ran, summary.cached, summary.failed)?;
-    }
-    Ok(())
 }
 
 fn open_in_browser(report: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
 use super::kept::{Around, Kept};
-use super::writer::Writer;
+use super::writer::{Stored, Writer};
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::lm::{LanguageModel, Layer, heap};
@@ -82,8 +82,8 @@ impl<'a> Lane<'a> {
             }
             return Err(error);
         }
-        let seconds = begun.elapsed().as_secs_f64() + batches.seconds_before();
-        let cost = Cost { seconds: seconds / units.len() as f64 };
+        let seconds = begun.elapsed().as_secs_f64();
+        let cost = Cost { seconds: (seconds + batches.seconds_before()) / units.len() as f64 };
         let metadata = match &node.work {
             Work::Served { server, identity, .. } => vec![
                 ("emoflow.model".to_string(), server.model.clone()),
@@ -95,7 +95,7 @@ impl<'a> Lane<'a> {
             let made: Vec<(&Unit, Tables)> = units.into_iter().zip(produced).collect();
             commit(store, stage, &made, &metadata, cost)?;
             drop(leases);
-            Ok(group)
+            Ok(Some(Stored { units: group, seconds }))
         })
     }
 

@@ -48,7 +48,7 @@ impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
         let partial = self.partial.clone();
         self.writer.write(move || {
             partial.clear();
-            Ok(Vec::new())
+            Ok(None)
         })
     }
 
@@ -83,7 +83,7 @@ impl Batches for Kept<'_, '_, '_> {
             return self.partial.keep(number, table, seconds);
         }
         let (partial, table) = (self.partial.clone(), table.clone());
-        self.writer.write(move || partial.keep(number, &table, seconds).map(|()| Vec::new()))
+        self.writer.write(move || partial.keep(number, &table, seconds).map(|()| None))
     }
 
     fn note(&mut self, line: &str) {

@@ -1,29 +1,38 @@
 //! The loop: finds out which units are missing and needed, and runs them in the plan's order. Knows the plan and
 //! the store, not what a stage does.
 
+mod crew;
 mod dispatch;
 mod kept;
+mod order;
 mod work;
 mod writer;
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::explain::{self, Explainer, Past, Reason};
 use crate::lm::libtorch;
-use crate::plan::{Absent, Plan, Selection, UnitId};
+use crate::plan::{Absent, Node, Plan, Selection, UnitId};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
-use crate::stages::batches::Tally;
 use crate::store::{Lookup, Store};
+use crew::Crew;
+pub use crew::{Made, Recruit};
 use dispatch::Lane;
 pub use dispatch::{NOT_OFFLINE, provenance};
 use work::{Job, Run};
 
-/// How long a run that can only wait for another one sleeps before it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How long a run that can only wait for another one sleeps before it looks again: a tenth of the time that it has waited,
+/// within these bounds.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
+
+/// How often in a row nobody may be seen at work on what a worker waits for before it takes that for over: for longer
+/// than passes between two units of a process.
+const LOOKS: usize = 15;
 
 /// What the command line asks of a run.
 #[derive(Clone, Copy)]
@@ -34,6 +43,53 @@ pub struct Options<'a> {
     pub verbose: bool,
     /// Whether the run is to end when the batch that it is at is done.
     pub stopped: &'a dyn Fn() -> bool,
+    /// Of which nodes it makes units.
+    pub part: Part,
+    /// Wait for what other processes are making, where something is left that is made of it.
+    pub wait: bool,
+    /// Which of how many workers of one run this is, so that they begin at several models.
+    pub place: (usize, usize),
+    /// Is told of each group of units that was made.
+    pub told: Option<&'a dyn Fn(&Made)>,
+    /// Who is to be started beside it.
+    pub beside: &'a [Recruit],
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Options {
+            fail_fast: false,
+            verbose: false,
+            stopped: &|| false,
+            part: Part::All,
+            wait: true,
+            place: (0, 1),
+            told: None,
+            beside: &[],
+        }
+    }
+}
+
+/// A part of the plan that one worker makes; the rest is for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    All,
+    /// What runs on this model or is made of that, and what they need that belongs to no model: its place in
+    /// `Resolved::models`.
+    Model(usize),
+    /// What runs on no model.
+    NoModel,
+}
+
+impl Part {
+    /// Whether a node is of this part; `belongs` is the model that it belongs to.
+    fn has(self, node: &Node, belongs: Option<usize>) -> bool {
+        match self {
+            Part::All => true,
+            Part::Model(model) => belongs.is_none_or(|of| of == model),
+            Part::NoModel => node.model.is_none(),
+        }
+    }
 }
 
 /// How a run went, node by node.
@@ -42,6 +98,8 @@ pub struct Outcome {
     pub nodes: Vec<NodeOutcome>,
     /// It was asked to stop before all was done.
     pub interrupted: bool,
+    /// Units that were left: it was asked to stop, or what they are made of is not there and nobody is making it.
+    pub left: usize,
 }
 
 /// How one node went.
@@ -108,26 +166,34 @@ pub fn run(
     options: Options<'_>,
     progress: &dyn Progress,
 ) -> Outcome {
+    let crew = Crew::default();
     let mut run = Run {
         resolved,
         plan,
         store,
         progress,
         lane: Lane::new(resolved, options.verbose.then_some(progress)),
+        crew: &crew,
         present: present(plan, store),
         broken: HashSet::new(),
         waits_for: None,
         options,
     };
     warn(store, progress);
-    let needed = needed(plan, selected, &run.present);
+    let models = order::models(plan);
+    let is_ours = |node: usize| options.part.has(&plan.nodes[node], models[node]);
+    let mut wanted = selected.clone();
+    if let Part::Model(model) = options.part {
+        wanted.units.retain(|id| models[id.node] == Some(model));
+    }
+    let needed = needed(plan, &wanted, &run.present);
     if !needed.is_empty() {
         libtorch::load(); // where something was lost since it was asked whether there is anything to run
     }
     // All of them before anything is stored, so that no unit is compared with one of this run.
     let explainer = Explainer::new(plan, store, past);
     let reasons: HashMap<UnitId, Reason> = needed.iter().map(|&id| (id, explainer.reason(id))).collect();
-    let chosen: HashSet<usize> = selected.nodes().into_iter().collect();
+    let chosen: HashSet<usize> = wanted.nodes().into_iter().collect();
     let mut jobs: Vec<Job> = Vec::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         let is_needed = |unit: &usize| needed.contains(&UnitId { node: index, unit: *unit });
@@ -135,15 +201,29 @@ pub fn run(
         if !missing.is_empty() || chosen.contains(&index) {
             let why = missing.iter().map(|&unit| reasons[&UnitId { node: index, unit }].clone());
             let why = explain::summary(&why.collect::<Vec<_>>(), node.units.len());
-            let tally = Tally::default();
-            jobs.push(Job { index, node, missing, why, made: 0, seconds: 0.0, tally, end: None });
+            jobs.push(Job::new(index, node, is_ours(index), missing, why));
         }
     }
     let mut nodes: Vec<NodeOutcome> = selected.absent.iter().map(|&it| left_out(&plan.absent[it])).collect();
     let stop = options.fail_fast && !nodes.is_empty();
-    let interrupted = !stop && rounds(&mut run, &mut jobs);
-    nodes.extend(jobs.into_iter().filter_map(|job| job.outcome(&run.present)));
-    Outcome { nodes, interrupted }
+    let sections = order::sections(&jobs, &models, options.place);
+    let interrupted = !stop
+        && std::thread::scope(|scope| {
+            if !needed.is_empty() {
+                crew.start(options.beside, scope, progress);
+            }
+            let end = rounds(&mut run, &mut jobs, &sections);
+            if end != End::Done {
+                crew.stop();
+            }
+            end == End::Interrupted
+        });
+    if !options.beside.is_empty() {
+        jobs.iter_mut().for_each(|job| run.settle(job));
+    }
+    let left = jobs.iter().filter(|job| job.ours && job.end.is_none()).map(|job| job.missing.len()).sum();
+    nodes.extend(jobs.into_iter().filter(|job| job.ours).filter_map(|job| job.outcome(&run.present)));
+    Outcome { nodes, interrupted, left }
 }
 
 /// The end of what the plan was made without.
@@ -160,41 +240,65 @@ fn left_out(absent: &Absent) -> NodeOutcome {
     }
 }
 
-/// Gives each node its turn until all have ended; more than one where other runs are making some of the units.
-/// Returns whether it was asked to stop before that.
-fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>]) -> bool {
+/// How the rounds ended.
+#[derive(PartialEq)]
+enum End {
+    /// Whatever could be made is.
+    Done,
+    /// A node failed, after which nothing else was to be begun.
+    Failed,
+    /// It was asked to stop before that.
+    Interrupted,
+}
+
+/// Gives each node its turn, section after section, until all have ended; more than one where other processes are making
+/// some of the units.
+fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]) -> End {
     let mut said = None;
+    let mut since = Instant::now();
+    let mut looks = 0;
     loop {
         let (mut open, mut moved) = (false, false);
-        for job in jobs.iter_mut().filter(|job| job.end.is_none()) {
-            let before = job.missing.len();
-            run.turn(job);
-            warn(run.store, run.progress);
-            match &job.end {
-                Some((State::Interrupted, _)) => return true,
-                Some((State::Failed, _)) if run.options.fail_fast => return false,
-                end => {
-                    open |= end.is_none();
-                    moved |= end.is_some() || job.missing.len() < before;
+        let mut left = sections.to_vec();
+        while let Some(section) = order::next(&mut left, jobs, run.store) {
+            for job in jobs[section].iter_mut().filter(|job| job.end.is_none()) {
+                let before = job.missing.len();
+                run.turn(job);
+                warn(run.store, run.progress);
+                match &job.end {
+                    Some((State::Interrupted, _)) => return End::Interrupted,
+                    Some((State::Failed, _)) if run.options.fail_fast => return End::Failed,
+                    end => {
+                        open |= end.is_none() && job.ours;
+                        moved |= end.is_some() || job.missing.len() < before;
+                    }
                 }
             }
         }
         if !open {
-            return false;
+            return End::Done;
         }
         let waits_for = run.waits_for.take();
         if moved {
+            (since, looks) = (Instant::now(), 0);
             continue;
         }
+        looks = if waits_for.is_some() { 0 } else { looks + 1 };
+        if !run.options.wait || looks > LOOKS {
+            return End::Done;
+        }
         if let Some((node, owner)) = waits_for {
-            let owner = owner.map_or("another process".to_string(), |owner| owner.to_string());
+            let name = owner.as_ref().and_then(|owner| run.crew.name(owner.process.pid));
+            let owner =
+                name.or(owner.map(|owner| owner.to_string())).unwrap_or("another process".to_string());
             let line = format!("{node}: waiting for {owner}, which is making it");
             if said.as_ref() != Some(&line) {
                 run.progress.note(&line);
                 said = Some(line);
             }
         }
-        std::thread::sleep(LOOK_AGAIN);
+        let [least, most] = LOOK_AGAIN;
+        std::thread::sleep(if looks > 0 { least } else { (since.elapsed() / 10).clamp(least, most) });
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use super::crew::{Crew, Made};
 use super::dispatch::{self, Lane};
 use super::kept::Around;
-use super::writer::{self, Writer};
+use super::writer::{self, Stored, Writer};
 use super::{NodeOutcome, Options, State};
 use crate::interrupt::Interrupted;
 use crate::lm::shortage::Shortage;
@@ -23,6 +24,8 @@ use crate::store::{Lease, Leased, Lookup, Owner, Store};
 pub struct Job<'a> {
     pub index: usize,
     pub node: &'a Node,
+    /// Whether this run makes units of it, rather than waiting for them.
+    pub ours: bool,
     /// Units that are asked for and not there.
     pub missing: Vec<usize>,
     /// Why they are not.
@@ -36,7 +39,13 @@ pub struct Job<'a> {
     pub end: Option<(State, String)>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// One that has not begun.
+    pub fn new(index: usize, node: &'a Node, ours: bool, missing: Vec<usize>, why: String) -> Job<'a> {
+        let tally = Tally::default();
+        Job { index, node, ours, missing, why, made: 0, seconds: 0.0, tally, end: None }
+    }
+
     /// How it went, once it has ended.
     pub fn outcome(self, present: &HashSet<UnitId>) -> Option<NodeOutcome> {
         let absent = (0..self.node.units.len()).filter(|&unit| !present.contains(&self.id(unit))).collect();
@@ -65,6 +74,8 @@ pub struct Run<'a> {
     pub store: &'a Store,
     pub progress: &'a dyn Progress,
     pub lane: Lane<'a>,
+    /// Who makes units of the same plan beside it.
+    pub crew: &'a Crew,
     /// Units that are in the store.
     pub present: HashSet<UnitId>,
     /// Units that failed, or that something failed for.
@@ -78,6 +89,9 @@ impl<'a> Run<'a> {
     /// Makes what can be made of a node now. What another run is making is left for a later turn.
     pub fn turn(&mut self, job: &mut Job<'a>) {
         let node = job.node;
+        if !job.ours {
+            return self.look(job);
+        }
         let inputs = job.missing.iter().flat_map(|&u| &node.units[u].inputs);
         if let Some(id) = inputs.clone().find(|id| self.broken.contains(id)) {
             let reason = format!("needs {}", self.plan.nodes[id.node].name);
@@ -131,6 +145,37 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Looks which units of a node that is for others to make are there now.
+    fn look(&mut self, job: &mut Job) {
+        let stage = job.node.work.stage();
+        let is_there = |unit: &usize| self.store.contains(stage, &job.node.units[*unit].key);
+        let there: Vec<usize> = job.missing.iter().copied().filter(is_there).collect();
+        self.found(job, &there);
+        let mut owners = job.missing.iter().map(|&unit| self.store.leased(stage, &job.node.units[unit].key));
+        if job.missing.is_empty() {
+            job.end = Some((State::Cached, "made by another run".to_string()));
+        } else if let Some(owner) = owners.find(Option::is_some) {
+            self.waits_for = Some((job.node.name.clone(), owner));
+        }
+    }
+
+    /// Adds to a job what the workers beside this process made of it; what failed here may be there then.
+    pub fn settle(&mut self, job: &mut Job) {
+        let (made, seconds) = self.crew.share(job.index);
+        if made == 0 {
+            return;
+        }
+        job.made += made;
+        job.seconds += seconds;
+        let stage = job.node.work.stage();
+        let is_there = |unit: &usize| self.store.contains(stage, &job.node.units[*unit].key);
+        let there: Vec<usize> = job.missing.iter().copied().filter(is_there).collect();
+        self.found(job, &there);
+        if job.missing.is_empty() {
+            job.end = Some((State::Ran, job.why.clone()));
+        }
+    }
+
     /// Makes the missing units whose inputs are there and that no other run is making. `shown` becomes true when there
     /// is one. What was made before it ends, however it does, is stored when this returns.
     fn units(&mut self, job: &mut Job<'a>, shown: &mut bool) -> Result<()> {
@@ -139,7 +184,7 @@ impl<'a> Run<'a> {
             let writer = Writer::start(scope);
             let ran = self.groups(job, shown, &writer);
             let (stored, written) = writer.end();
-            self.made(job, &stored);
+            self.made(job, stored);
             written.and(ran)
         })
     }
@@ -154,10 +199,10 @@ impl<'a> Run<'a> {
         let groups = groups(node, &ready);
         let pieces: usize = groups.iter().map(|g| dispatch::pieces(node, g)).sum();
         let mut before = 0;
-        for group in groups {
+        for (place, group) in groups.iter().enumerate() {
             ensure!(!(self.options.stopped)(), Interrupted);
-            let share = dispatch::pieces(node, &group);
-            let (mine, leases) = self.take(job, &group)?;
+            let share = dispatch::pieces(node, group);
+            let (mine, leases) = self.take(job, group)?;
             if !mine.is_empty() {
                 if !std::mem::replace(shown, true) {
                     if let Some(model) = node.model {
@@ -166,8 +211,14 @@ impl<'a> Run<'a> {
                     self.progress.begin(&node.name, pieces, dispatch::piece(node));
                     self.progress.at(before);
                 }
-                let progress = self.progress;
-                let mut at = |done: usize, of: usize| progress.at(before + done * share / of.max(1));
+                let (progress, crew, index) = (self.progress, self.crew, job.index);
+                // What the workers beside this one made of the groups that are still to come.
+                let beside = || -> usize {
+                    let made = |group: &&Vec<usize>| crew.made(UnitId { node: index, unit: group[0] });
+                    groups[place + 1..].iter().filter(made).map(|group| dispatch::pieces(node, group)).sum()
+                };
+                let mut at =
+                    |done: usize, of: usize| progress.at(before + done * share / of.max(1) + beside());
                 let note = |line: &str| progress.note(&format!("{}: {line}", node.name));
                 let around =
                     Around { stopped: self.options.stopped, at: &mut at, note: &note, tally: &mut job.tally };
@@ -176,7 +227,7 @@ impl<'a> Run<'a> {
                     self.lane.run(self.plan, self.store, node, mine, leases, around, writer)
                 }));
                 ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
-                self.made(job, &writer.stored());
+                self.made(job, writer.stored());
             }
             before += share;
             if *shown {
@@ -186,9 +237,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn made(&mut self, job: &mut Job, units: &[usize]) {
-        job.made += units.len();
-        self.found(job, units);
+    fn made(&mut self, job: &mut Job, stored: Vec<Stored>) {
+        for Stored { units, seconds } in stored {
+            job.made += units.len();
+            self.found(job, &units);
+            if let Some(told) = self.options.told {
+                told(&Made { node: job.index, units, seconds });
+            }
+        }
     }
 
     /// Takes the leases of `units`. Returns those that are for this run to make: neither another's, nor there since
@@ -201,6 +257,10 @@ impl<'a> Run<'a> {
                 Leased::Mine(lease) => lease,
                 Leased::Other(owner) => {
                     self.waits_for = Some((job.node.name.clone(), owner));
+                    // Who makes the first of a group makes the others with it.
+                    if mine.is_empty() {
+                        break;
+                    }
                     continue;
                 }
             };

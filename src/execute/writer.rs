@@ -12,8 +12,16 @@ use anyhow::{Result, anyhow};
 /// a device waits only for a disk that is slower than itself.
 const WAITING: usize = 1;
 
-/// A thing to write. Returns the units that are stored now.
-type Job<'scope> = Box<dyn FnOnce() -> Result<Vec<usize>> + Send + 'scope>;
+/// A thing to write. Returns what is stored now, if that is more than a batch.
+type Job<'scope> = Box<dyn FnOnce() -> Result<Option<Stored>> + Send + 'scope>;
+
+/// Units of a node that are in the store.
+#[derive(Debug, PartialEq)]
+pub struct Stored {
+    pub units: Vec<usize>,
+    /// What it took to make them.
+    pub seconds: f64,
+}
 
 /// Writes what it is given, one after the other and in that order, on a thread of its own. After the first that fails it
 /// writes no more.
@@ -26,7 +34,7 @@ pub struct Writer<'scope> {
 /// What the thread has to say.
 #[derive(Default)]
 struct Told {
-    stored: Vec<usize>,
+    stored: Vec<Stored>,
     failed: bool,
     /// Until it is handed on.
     error: Option<anyhow::Error>,
@@ -45,18 +53,18 @@ impl<'scope> Writer<'scope> {
     ///
     /// # Errors
     /// One that an earlier job ended in. This one is then dropped, and so are all to come.
-    pub fn write(&self, job: impl FnOnce() -> Result<Vec<usize>> + Send + 'scope) -> Result<()> {
+    pub fn write(&self, job: impl FnOnce() -> Result<Option<Stored>> + Send + 'scope) -> Result<()> {
         self.queue.send(Box::new(job)).map_err(|_| anyhow!("the thread that writes has ended"))?;
         lock(&self.told).error.take().map_or(Ok(()), Err)
     }
 
-    /// The units that were stored since this was asked last.
-    pub fn stored(&self) -> Vec<usize> {
+    /// What was stored since this was asked last.
+    pub fn stored(&self) -> Vec<Stored> {
         std::mem::take(&mut lock(&self.told).stored)
     }
 
     /// Waits until all is written. Returns what [`stored`](Writer::stored) would, and how it went.
-    pub fn end(self) -> (Vec<usize>, Result<()>) {
+    pub fn end(self) -> (Vec<Stored>, Result<()>) {
         drop(self.queue);
         let _ = self.thread.join(); // it catches what panics
         let told = std::mem::take(&mut *lock(&self.told));
@@ -96,6 +104,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::thread::scope;
 
+    fn stored(unit: usize) -> Result<Option<Stored>> {
+        Ok(Some(Stored { units: vec![unit], seconds: 0.5 }))
+    }
+
     #[test]
     fn what_is_given_is_written_in_its_order() {
         let written = Mutex::new(Vec::new());
@@ -105,14 +117,14 @@ mod tests {
             for n in 0..20 {
                 let write = move || {
                     lock_numbers(written).push(n);
-                    Ok(vec![n])
+                    stored(n)
                 };
                 writer.write(write).unwrap();
             }
             let before = writer.stored();
             let (after, ended) = writer.end();
             ended.unwrap();
-            assert!([before, after].concat().into_iter().eq(0..20));
+            assert!(before.into_iter().chain(after).map(|stored| stored.units[0]).eq(0..20));
         });
         assert!(lock_numbers(&written).iter().copied().eq(0..20));
     }
@@ -134,7 +146,7 @@ mod tests {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                     // Those given so far: the ones before, this one, the one that waits, and one that is on its way.
                     assert!(given.load(SeqCst) <= before + 3);
-                    Ok(Vec::new())
+                    Ok(None)
                 };
                 given.fetch_add(1, SeqCst);
                 writer.write(write).unwrap();
@@ -149,15 +161,16 @@ mod tests {
         let later = AtomicUsize::new(0);
         scope(|scope| {
             let writer = Writer::start(scope);
-            writer.write(|| Ok(vec![7])).unwrap();
+            writer.write(|| stored(7)).unwrap();
             let mut told = vec![writer.write(|| Err(anyhow!("the disk is full")))];
             for _ in 0..5 {
-                told.push(writer.write(|| Ok(vec![later.fetch_add(1, SeqCst)])));
+                told.push(writer.write(|| stored(later.fetch_add(1, SeqCst))));
             }
-            let (stored, ended) = writer.end();
+            let (written, ended) = writer.end();
             told.push(ended);
             let told: Vec<String> = told.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
-            assert_eq!((stored, told), (vec![7], vec!["the disk is full".to_string()]));
+            assert_eq!(written, [Stored { units: vec![7], seconds: 0.5 }]);
+            assert_eq!(told, ["the disk is full"]);
         });
         assert_eq!(later.into_inner(), 0);
     }

@@ -30,6 +30,28 @@ impl Choice {
     }
 }
 
+/// Chooses the devices of a list with commas, as in `cuda:0,cuda:1`, for a process each; one may be named several times.
+///
+/// # Errors
+/// A device that is not there, or devices of several classes: what they compute differs in the last bits.
+pub fn choose_all(wanted: &str) -> Result<Vec<Choice>> {
+    let words: Vec<&str> = wanted.split(',').map(str::trim).collect();
+    let class = |word: &str| CLASSES.into_iter().find(|class| word.split(':').next() == Some(class));
+    let mut classes = words.iter().filter_map(|word| class(word));
+    if let Some(first) = classes.next()
+        && let Some(other) = classes.find(|class| *class != first)
+    {
+        bail!(
+            "--device {wanted}: {first} and {other} do not give the same numbers to the last bit, so they cannot share \
+             a run: name devices of one class"
+        );
+    }
+    words.into_iter().map(choose).collect()
+}
+
+/// What a device's name begins with.
+const CLASSES: [&str; 4] = ["auto", "cpu", "cuda", "mps"];
+
 /// Chooses a device: `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
 ///
 /// # Errors
@@ -178,6 +200,14 @@ mod tests {
             (cpu.device, cpu.kind(), cpu.reason.as_str()),
             (Device::Cpu, "cpu", "asked for with --device cpu")
         );
+        let three = choose_all("cpu, cpu,cpu").unwrap();
+        assert!(three.len() == 3 && three.iter().all(|choice| choice.device == Device::Cpu));
+        for mixed in ["cpu,cuda:0", "cuda:1,cuda:0,mps", "auto,cpu"] {
+            assert!(choose_all(mixed).unwrap_err().to_string().contains("of one class"), "{mixed}");
+        }
+        for wrong in ["cpu,", ",cpu", "cpu,abacus"] {
+            assert!(choose_all(wrong).unwrap_err().to_string().contains("expected auto"), "{wrong}");
+        }
         for wrong in ["gpu", "cuda:x", "cuda1", ""] {
             assert!(choose(wrong).unwrap_err().to_string().contains("expected auto"), "{wrong}");
         }

@@ -15,6 +15,11 @@ pub fn set_loader(loader: fn()) {
     let _ = LOADER.set(loader);
 }
 
+/// Whether it is loaded, so that the program does not start again.
+pub fn is_loaded() -> bool {
+    LOADER.get().is_none()
+}
+
 /// Loads libtorch if it is not loaded. That starts the program again, so this may not return: to be called before
 /// anything is printed or written.
 pub fn load() {

@@ -37,7 +37,7 @@ pub use decoder::Decoder;
 pub use generate::Sampling;
 pub use hook::{Capture, Hook, Positions, Steer};
 pub use layer::Layer;
-pub use model::{LanguageModel, LensNorm};
+pub use model::{LanguageModel, LensNorm, share_cores};
 pub use spec::{Dtype, Held, Spec};
 pub use template::{Chat, Date, Message, Role};
 pub use tokenizer::{Tokenizer, Tokens, Wrap};

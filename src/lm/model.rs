@@ -1,6 +1,9 @@
 //! A language model: tokenizer, chat template and decoder of one checkpoint, run without gradients.
 //! Knows nothing of what is asked of it.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
@@ -47,11 +50,18 @@ pub struct LanguageModel {
 /// costs more than it brings (measured: 2 M parameters, 128 sequences a step; beside another busy program, 30 times).
 const ONE_THREAD: u64 = 10_000_000;
 
-/// Threads of libtorch for a model of `n_params` parameters.
-fn threads(n_params: u64) -> i32 {
-    static DEFAULT: std::sync::OnceLock<i32> = std::sync::OnceLock::new();
-    let default = *DEFAULT.get_or_init(tch::get_num_threads);
-    if n_params <= ONE_THREAD { 1 } else { default }
+/// How many processes share the machine's cores for what models compute on them.
+static SHARING: AtomicUsize = AtomicUsize::new(1);
+
+/// Has models that are loaded from now on take one of `processes` equal parts of the cores, one thread at least.
+pub fn share_cores(processes: usize) {
+    SHARING.store(processes.max(1), Ordering::Relaxed);
+}
+
+/// Threads of libtorch for a model of `n_params` parameters, where one process alone takes `all`.
+fn threads(n_params: u64, all: i32, processes: usize) -> i32 {
+    let processes = i32::try_from(processes).unwrap_or(i32::MAX);
+    if n_params <= ONE_THREAD { 1 } else { (all / processes).max(1) }
 }
 
 impl LanguageModel {
@@ -78,7 +88,9 @@ impl LanguageModel {
             let mut tensors = weights::load(&spec, &checkpoint.weights, held.weights, there)?;
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
-            tch::set_num_threads(threads(spec.n_params()));
+            static ALL: OnceLock<i32> = OnceLock::new();
+            let all = *ALL.get_or_init(tch::get_num_threads);
+            tch::set_num_threads(threads(spec.n_params(), all, SHARING.load(Ordering::Relaxed)));
             let ends = checkpoint.end_tokens(&spec)?;
             Ok(LanguageModel { ends, spec, decoder, tokenizer, short: Cell::new(false) })
         };
@@ -272,5 +284,17 @@ impl LanguageModel {
         self.decoder.run(&ids, &lengths, cache, last, &mut |layer, resid| {
             hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, batch))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::threads;
+
+    #[test]
+    fn processes_share_the_cores() {
+        let large = |all, processes| threads(135_000_000, all, processes);
+        assert_eq!([large(8, 1), large(8, 2), large(8, 3), large(2, 4)], [8, 4, 2, 1]);
+        assert_eq!(threads(2_000_000, 8, 1), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Progress on a terminal: one bar a node, with rate and time left.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,20 +8,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Progress;
 
 /// One bar a node.
+#[derive(Default)]
 pub struct Bars {
-    bar: RefCell<Option<(String, ProgressBar)>>,
+    /// The node that is at work.
+    bar: Mutex<Option<(String, ProgressBar)>>,
 }
 
 impl Bars {
     /// Nothing is shown before the first node begins.
     pub fn new() -> Bars {
-        Bars { bar: RefCell::new(None) }
+        Bars::default()
     }
-}
 
-impl Default for Bars {
-    fn default() -> Bars {
-        Bars::new()
+    fn bar(&self) -> MutexGuard<'_, Option<(String, ProgressBar)>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -32,24 +32,24 @@ impl Progress for Bars {
         let bar = ProgressBar::new(total as u64).with_prefix(node.to_string());
         bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template"));
         bar.enable_steady_tick(Duration::from_millis(200));
-        self.bar.replace(Some((node.to_string(), bar)));
+        *self.bar() = Some((node.to_string(), bar));
     }
 
     fn at(&self, done: usize) {
-        if let Some((_, bar)) = &*self.bar.borrow() {
+        if let Some((_, bar)) = &*self.bar() {
             bar.set_position(done as u64);
         }
     }
 
     fn end(&self, outcome: &str) {
-        if let Some((node, bar)) = self.bar.take() {
+        if let Some((node, bar)) = self.bar().take() {
             bar.finish_and_clear();
             eprintln!("{node:<34} {outcome}");
         }
     }
 
     fn note(&self, line: &str) {
-        match &*self.bar.borrow() {
+        match &*self.bar() {
             Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),
         }

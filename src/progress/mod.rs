@@ -6,10 +6,10 @@ mod plain;
 use std::io::IsTerminal as _;
 
 pub use bars::Bars;
-pub use plain::{Plain, Silent};
+pub use plain::{Ends, Plain, Silent};
 
-/// Receives what happens during a run; one node at a time.
-pub trait Progress {
+/// Receives what happens during a run; one node at a time. Notes may come from several threads.
+pub trait Progress: Sync {
     /// `node` begins: `total` pieces of work, each one a `piece` ("stories", "layers").
     fn begin(&self, node: &str, total: usize, piece: &str);
     /// So many pieces of the node are done, counted from its beginning.
@@ -27,6 +27,8 @@ pub enum Style {
     Auto,
     Bars,
     Plain,
+    /// One line when a node ends.
+    Ends,
     None,
 }
 
@@ -36,6 +38,7 @@ pub fn start(style: Style) -> Box<dyn Progress> {
         Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars::new()),
         Style::Bars => Box::new(Bars::new()),
         Style::Auto | Style::Plain => Box::new(Plain::new()),
+        Style::Ends => Box::new(Ends::new()),
         Style::None => Box::new(Silent),
     }
 }

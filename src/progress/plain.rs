@@ -1,6 +1,6 @@
-//! Progress as plain lines, for logs; and none at all.
+//! Progress as plain lines, for logs; and less than that.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Progress;
@@ -9,8 +9,9 @@ use super::Progress;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// A line when a node begins and ends, and one now and then between.
+#[derive(Default)]
 pub struct Plain {
-    node: RefCell<Option<Node>>,
+    node: Mutex<Option<Node>>,
 }
 
 struct Node {
@@ -24,13 +25,11 @@ struct Node {
 impl Plain {
     /// Nothing is said before the first node begins.
     pub fn new() -> Plain {
-        Plain { node: RefCell::new(None) }
+        Plain::default()
     }
-}
 
-impl Default for Plain {
-    fn default() -> Plain {
-        Plain::new()
+    fn node(&self) -> MutexGuard<'_, Option<Node>> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -39,11 +38,11 @@ impl Progress for Plain {
         let now = Instant::now();
         eprintln!("{node}: {total} {piece}");
         let node = Node { name: node.to_string(), total, piece: piece.to_string(), begun: now, said: now };
-        self.node.replace(Some(node));
+        *self.node() = Some(node);
     }
 
     fn at(&self, done: usize) {
-        if let Some(node) = &mut *self.node.borrow_mut()
+        if let Some(node) = &mut *self.node()
             && node.said.elapsed() >= EVERY
         {
             let spent = node.begun.elapsed().as_secs_f64();
@@ -58,9 +57,40 @@ impl Progress for Plain {
     }
 
     fn end(&self, outcome: &str) {
-        if let Some(node) = self.node.take() {
+        if let Some(node) = self.node().take() {
             eprintln!("{}: {outcome}", node.name);
         }
+    }
+
+    fn note(&self, line: &str) {
+        eprintln!("{line}");
+    }
+}
+
+/// A line when a node ends, as of a process beside which others work on the same nodes.
+#[derive(Default)]
+pub struct Ends(Mutex<String>);
+
+impl Ends {
+    /// Nothing is said before the first node ends.
+    pub fn new() -> Ends {
+        Ends::default()
+    }
+
+    fn node(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for Ends {
+    fn begin(&self, node: &str, _: usize, _: &str) {
+        *self.node() = node.to_string();
+    }
+
+    fn at(&self, _: usize) {}
+
+    fn end(&self, outcome: &str) {
+        eprintln!("{}: {outcome}", self.node());
     }
 
     fn note(&self, line: &str) {

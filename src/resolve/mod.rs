@@ -1,7 +1,7 @@
 //! Pins what is outside the experiment file: checkpoints, story files, the device. The only part that may
 //! touch the network before a run; knows nothing of the plan.
 
-mod hub;
+pub mod hub;
 mod served;
 mod stories;
 

@@ -84,8 +84,25 @@ pub struct Run {
     /// Whether a signal stopped it.
     #[serde(default)]
     pub interrupted: bool,
+    #[serde(default)]
+    pub versions: Versions,
+    #[serde(default)]
+    pub device: Device,
     /// How it went; empty until it has ended.
     pub nodes: Vec<Ended>,
+}
+
+/// By what a run was done.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Versions {
+    pub emoflow: String,
+}
+
+/// On what a run computes.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Device {
+    /// Its class.
+    pub kind: String,
 }
 
 /// How one node of a run went.

@@ -6,7 +6,7 @@
 //! its lease at once. Any other loses it when no renewal was seen for twice its life, by the clock of the process that
 //! looks; clocks of two machines are never compared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -82,15 +82,26 @@ impl Store {
     /// Takes the lease of a unit, unless another process has it. Errors: a disk that is full or read-only.
     pub fn lease(&self, stage: &str, key: &Key) -> Result<Leased> {
         check_name(stage)?;
-        self.leases.take(&format!("{stage}-{key}")).with_context(|| {
+        self.leases.take(&Store::lease_name(stage, key)).with_context(|| {
             format!("make {stage}/{} known as being made in {}", key.short(), self.root.display())
         })
     }
 
     /// Who has the lease of a unit, if anyone who may be at work does. Only looks.
     pub fn leased(&self, stage: &str, key: &Key) -> Option<Owner> {
-        let bytes = fs::read(self.leases.dir.join(format!("{stage}-{key}"))).ok()?;
+        let bytes = fs::read(self.leases.dir.join(Store::lease_name(stage, key))).ok()?;
         Owner::parse(&bytes).filter(|owner| !owner.process.is_dead())
+    }
+
+    /// The name of a unit's lease.
+    pub fn lease_name(stage: &str, key: &Key) -> String {
+        format!("{stage}-{key}")
+    }
+
+    /// Names of all leases that there are, also of processes that are dead.
+    pub fn being_made(&self) -> HashSet<String> {
+        let leases = fs::read_dir(&self.leases.dir).into_iter().flatten().flatten();
+        leases.map(|lease| lease.file_name().to_string_lossy().into_owned()).collect()
     }
 }
 

@@ -1,8 +1,8 @@
 //! `cache ls` and `cache gc`, and runs whose cache goes away under them.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use emoflow::progress::Progress;
@@ -247,7 +247,7 @@ fn gc_refuses_where_it_knows_of_no_run() {
 struct Remover {
     node: &'static str,
     cache: PathBuf,
-    said: RefCell<Vec<String>>,
+    said: Mutex<Vec<String>>,
 }
 
 impl Progress for Remover {
@@ -259,7 +259,7 @@ impl Progress for Remover {
     fn at(&self, _: usize) {}
     fn end(&self, _: &str) {}
     fn note(&self, line: &str) {
-        self.said.borrow_mut().push(line.to_string());
+        self.said.lock().unwrap().push(line.to_string());
     }
 }
 
@@ -273,20 +273,22 @@ fn a_cache_that_goes_during_a_run_costs_only_time() {
     assert_eq!(sound.run(&[]).code, 0);
     for node in ["activations/demo/neutral", "vectors/demo/passages"] {
         let project = Project::new(EXPERIMENT);
-        let progress = Remover { node, cache: project.path("cache"), said: RefCell::default() };
+        let progress = Remover { node, cache: project.path("cache"), said: Mutex::default() };
         let store = Store::open(project.path("cache")).unwrap();
         let experiment = Experiment::read(&project.path("exp.toml")).unwrap();
         let device = device::choose("cpu").unwrap();
         let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
         let plan = plan::build(&resolved);
         let (everything, past) = (plan.select(&[]).unwrap(), Past::default());
-        let options = Options { fail_fast: false, verbose: false, stopped: &|| false };
+        let options = Options::default();
         let outcome = execute::run(&resolved, &plan, &store, &past, &everything, options, &progress);
         let state = |name: &str| outcome.nodes.iter().find(|n| n.name == name).unwrap();
         assert_eq!(state(node).state, State::Failed, "{node}");
         assert!(state(node).reason.ends_with("is not in the cache any more"), "{}", state(node).reason);
         assert_eq!(state("space/demo/passages").state, State::Blocked);
-        assert!(progress.said.borrow().iter().any(|line| line.starts_with(&format!("error: {node}: "))));
+        assert!(
+            progress.said.lock().unwrap().iter().any(|line| line.starts_with(&format!("error: {node}: ")))
+        );
 
         let next = project.run(&[]);
         assert_eq!(next.code, 0, "{:?}", next.nodes);

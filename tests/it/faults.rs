@@ -1,8 +1,9 @@
 //! What goes wrong around a run: each fault is a clear error, the rest of the run goes on, and the next run continues.
 
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use emoflow::config::Experiment;
 use emoflow::execute::{self, Options, State};
@@ -162,23 +163,23 @@ fn a_full_disk_and_one_that_is_read_only_are_clear_errors() {
 /// Breaks off the stage that says how far it is, in one node.
 struct Breaker {
     node: &'static str,
-    at: Cell<bool>,
-    said: RefCell<Vec<String>>,
+    at: AtomicBool,
+    said: Mutex<Vec<String>>,
 }
 
 impl Progress for Breaker {
     fn begin(&self, node: &str, _: usize, _: &str) {
-        self.at.set(node == self.node);
+        self.at.store(node == self.node, Ordering::SeqCst);
     }
     fn at(&self, done: usize) {
         // The loop says that nothing is done; the stage, that something is.
-        assert!(!self.at.get() || done == 0, "a bug in a stage");
+        assert!(!self.at.load(Ordering::SeqCst) || done == 0, "a bug in a stage");
     }
     fn end(&self, _: &str) {
-        self.at.set(false);
+        self.at.store(false, Ordering::SeqCst);
     }
     fn note(&self, line: &str) {
-        self.said.borrow_mut().push(line.to_string());
+        self.said.lock().unwrap().push(line.to_string());
     }
 }
 
@@ -186,13 +187,13 @@ impl Progress for Breaker {
 fn a_panic_in_a_stage_fails_its_node_and_the_rest_goes_on() {
     let project = Project::new(EXPERIMENT);
     let node = "activations/demo/own";
-    let progress = Breaker { node, at: Cell::default(), said: RefCell::default() };
+    let progress = Breaker { node, at: AtomicBool::default(), said: Mutex::default() };
     let store = Store::open(project.path("cache")).unwrap();
     let experiment = Experiment::read(&project.path("exp.toml")).unwrap();
     let device = device::choose("cpu").unwrap();
     let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
     let plan = plan::build(&resolved);
-    let options = Options { fail_fast: false, verbose: false, stopped: &|| false };
+    let options = Options::default();
     let (past, everything) = (Past::default(), plan.select(&[]).unwrap());
     let outcome = execute::run(&resolved, &plan, &store, &past, &everything, options, &progress);
     let state = |name: &str| outcome.nodes.iter().find(|n| n.name == name).unwrap();
@@ -200,7 +201,12 @@ fn a_panic_in_a_stage_fails_its_node_and_the_rest_goes_on() {
     assert_eq!(state("stories/own@demo").state, State::Ran);
     assert_eq!(state("vectors/demo/own").state, State::Blocked);
     assert!(
-        progress.said.borrow().iter().any(|line| line.contains(node) && line.contains("a bug in a stage"))
+        progress
+            .said
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.contains(node) && line.contains("a bug in a stage"))
     );
 
     let next = project.run(&[]);

@@ -63,17 +63,20 @@ impl Running {
 
     /// The same with `more` on the command line.
     pub fn with(project: &Project, more: &[&str], environment: &[(&str, &str)]) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
-        command.args([
-            "run",
-            project.path("exp.toml").to_str().unwrap(),
-            "--device",
-            "cpu",
-            "--progress",
-            "plain",
-        ]);
-        command.args(more).env_remove("LD_LIBRARY_PATH").envs(environment.iter().copied());
-        Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Running::command(project, "run", &[&["--device", "cpu"], more].concat(), environment)
+    }
+
+    /// `emoflow <command> exp.toml <more>`, which says in plain lines how far it is.
+    pub fn command(project: &Project, command: &str, more: &[&str], environment: &[(&str, &str)]) -> Running {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+        program.args([command, project.path("exp.toml").to_str().unwrap()]).args(more);
+        program.args(["--progress", "plain"]);
+        program.env_remove("LD_LIBRARY_PATH").envs(environment.iter().copied()).stdin(Stdio::null());
+        Running(program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     pub fn signal(&self, signal: libc::c_int) {

@@ -15,14 +15,14 @@ fn beside(first: &Project) -> (Project, String) {
 }
 
 /// How many units a run made, by its `run.json`.
-fn made(project: &Project) -> usize {
+pub fn made(project: &Project) -> usize {
     let text = std::fs::read(project.path("results/exp/run.json")).unwrap();
     let run: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let nodes = run["nodes"].as_array().unwrap().iter().filter(|node| node["name"] != "report");
     nodes.map(|node| node["made"].as_u64().unwrap() as usize).sum()
 }
 
-fn entries(project: &Project) -> usize {
+pub fn entries(project: &Project) -> usize {
     let list = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().map(|e| e.unwrap().path());
     let stages = list(project.path("cache")).filter(|s| {
         !["tmp", "stat", "leases", "partial"].contains(&s.file_name().unwrap().to_str().unwrap())
@@ -30,7 +30,7 @@ fn entries(project: &Project) -> usize {
     stages.flat_map(list).flat_map(list).count()
 }
 
-fn leases(project: &Project) -> usize {
+pub fn leases(project: &Project) -> usize {
     std::fs::read_dir(project.path("cache/leases")).into_iter().flatten().count()
 }
 

@@ -27,3 +27,4 @@ mod stages;
 mod status;
 mod store;
 mod sweep;
+mod workers;

@@ -66,6 +66,28 @@ fn a_libtorch_named_in_the_environment_is_used() {
 }
 
 #[test]
+fn the_doctor_tries_out_the_cache_and_says_what_there_is() {
+    let cache = tempfile::tempdir().unwrap();
+    let at = |cache: &Path| {
+        let cache = cache.to_str().unwrap();
+        emoflow(&["doctor", "--cache", cache, "--device", "cpu", "--offline"], &[])
+    };
+    let well = at(cache.path());
+    let said = String::from_utf8(well.stdout).unwrap();
+    assert_eq!(well.status.code(), Some(0), "{said}");
+    for line in ["emoflow ", "libtorch ", "device    cpu", "hub ", "not asked: offline"] {
+        assert!(said.contains(line), "{line} is not in {said}");
+    }
+    assert!(said.contains("ok        another process: sees at once what is written"), "{said}");
+    // A file stands where the cache should be.
+    let file = cache.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let ill = at(&file);
+    assert_eq!(ill.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ill.stderr).contains(file.to_str().unwrap()));
+}
+
+#[test]
 fn exit_codes_are_the_documented_ones() {
     for (args, code) in [
         (vec!["check", "experiments/quickstart.toml"], 0),

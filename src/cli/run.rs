@@ -1,0 +1,117 @@
+//! `emoflow run`: brings the results up to date, on one device or on several.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, prepare, worker};
+use crate::execute::{self, Options, Outcome, Recruit};
+use crate::explain::Past;
+use crate::interrupt::{self, Interrupted};
+use crate::lm::libtorch;
+use crate::progress::{self, Style};
+use crate::results;
+
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    scope: Scope,
+    /// Stop at the first node that fails, instead of going on with what does not depend on it
+    #[arg(long, overrides_with = "keep_going")]
+    fail_fast: bool,
+    /// Go on with what does not depend on a failed node (the default)
+    #[arg(long)]
+    keep_going: bool,
+    /// How progress is shown, on stderr
+    #[arg(long, value_enum, default_value_t = Style::Auto)]
+    progress: Style,
+    /// Only warnings and the last line
+    #[arg(short, long)]
+    quiet: bool,
+    /// Also say what is cached, and when a model is loaded
+    #[arg(short, long)]
+    verbose: bool,
+    /// The last line as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
+    let begun = Instant::now();
+    let progress = progress::start(if args.quiet { Style::None } else { args.progress });
+    let prepared =
+        prepare(&args.experiment, &args.machine, &args.scope.limit, Access::Write, progress.as_ref())?;
+    let selected = prepared.plan.select(&args.scope.only)?;
+    // Before anything else is said or written: this may start the program again.
+    libtorch::load_if(|| {
+        execute::anything_to_run(&prepared.plan, &prepared.store, &selected, progress.as_ref())
+    });
+    prepared.say(progress.as_ref());
+    let Prepared { resolved, plan, store, results, .. } = prepared;
+    let beside = recruits(&args);
+    if !args.quiet {
+        let mut line = format!("device: {} ({})", resolved.device.shown(), resolved.device.reason);
+        for worker in &beside {
+            line.push_str(&format!(", and {}", worker.name));
+        }
+        progress.note(&line);
+    }
+    let past = Past::read(&results);
+    // The plan as it is now: editing the experiment file meanwhile mixes nothing.
+    results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
+    worker::share_machine(1 + beside.len());
+    let options = Options {
+        fail_fast: args.fail_fast,
+        verbose: args.verbose,
+        stopped: &interrupt::asked,
+        place: (0, 1 + beside.len()),
+        beside: &beside,
+        ..Options::default()
+    };
+    let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
+    if selected.report && !outcome.interrupted {
+        results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
+    }
+    results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
+    print_summary(&outcome, args.json, out)?;
+    ensure!(!outcome.interrupted, Interrupted);
+    Ok(u8::from(outcome.summary().failed > 0))
+}
+
+/// The workers beside this process: one for each device but the first.
+fn recruits(args: &RunArgs) -> Vec<Recruit> {
+    let devices: Vec<&str> = args.machine.device.split(',').map(str::trim).collect();
+    let recruit = |at: usize| {
+        let device = devices[at];
+        let before = devices[..at].iter().filter(|other| **other == device).count();
+        let name = if before > 0 { format!("{device}#{}", before + 1) } else { device.to_string() };
+        Recruit {
+            name,
+            args: worker::args(
+                &args.experiment,
+                &args.machine,
+                &args.scope,
+                device,
+                (at, devices.len()),
+                [(args.fail_fast, "--fail-fast"), (args.quiet, "--quiet"), (args.verbose, "--verbose")],
+            ),
+        }
+    };
+    (1..devices.len()).map(recruit).collect()
+}
+
+fn print_summary(outcome: &Outcome, json: bool, out: &mut dyn Write) -> Result<()> {
+    let summary = outcome.summary();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&summary)?)?;
+    } else {
+        writeln!(out, "ran {}, cached {}, failed {}", summary.ran, summary.cached, summary.failed)?;
+    }
+    Ok(())
+}
