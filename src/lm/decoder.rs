@@ -3,6 +3,7 @@
 
 use super::block::{Block, BlockTensors, Pass};
 use super::cache::Cache;
+use super::device::send;
 use super::layer::Layer as At;
 use super::linear::linear;
 use super::norm::RmsNorm;
@@ -270,7 +271,7 @@ impl Decoder {
             None => Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0),
         };
         let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
-        let lengths = Tensor::from_slice(&lengths).to_device(device);
+        let lengths = send(&Tensor::from_slice(&lengths), device);
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, &lengths)).collect();
         let mut masks: Vec<(Option<usize>, Tensor)> = Vec::new();
         for block in &self.blocks {

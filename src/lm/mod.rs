@@ -25,6 +25,7 @@ pub mod per_layer;
 pub mod room;
 pub mod rope;
 pub mod sample;
+pub mod shortage;
 pub mod spec;
 pub mod template;
 pub mod tokenizer;

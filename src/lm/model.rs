@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
+use super::device::send;
 use super::heap;
 use super::hook::Hook;
 use super::layer::Layer;
@@ -19,6 +20,7 @@ use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
 use anyhow::{Context, Result, ensure};
+use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
 /// What is done to a direction before it is read through the unembedding.
@@ -40,6 +42,8 @@ pub struct LanguageModel {
     pub(super) decoder: Decoder,
     pub(super) ends: Vec<i64>,
     tokenizer: Tokenizer,
+    /// Whether memory ran out in a pass.
+    short: Cell<bool>,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -70,9 +74,7 @@ impl LanguageModel {
     pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
         let held = held.into();
         let load = || -> Result<LanguageModel> {
-            if device == Device::Cpu {
-                heap::keep();
-            }
+            heap::keep();
             let spec = checkpoint.spec()?;
             memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;
@@ -89,7 +91,8 @@ impl LanguageModel {
             static ALL: OnceLock<i32> = OnceLock::new();
             let all = *ALL.get_or_init(tch::get_num_threads);
             tch::set_num_threads(threads(spec.n_params(), all, SHARING.load(Ordering::Relaxed)));
-            Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
+            let ends = checkpoint.end_tokens(&spec)?;
+            Ok(LanguageModel { ends, spec, decoder, tokenizer, short: Cell::new(false) })
         };
         load().with_context(|| format!("load {}", checkpoint.dir.display()))
     }
@@ -97,6 +100,11 @@ impl LanguageModel {
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.decoder.device()
+    }
+
+    /// Whether this is the first time that the device has no memory for a pass.
+    pub fn first_shortage(&self) -> bool {
+        !self.short.replace(true)
     }
 
     /// Text to tokens and back; unlike the model it may be used by several threads at once.
@@ -178,7 +186,7 @@ impl LanguageModel {
         ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
         batches.iter().try_for_each(|batch| self.check_batch(batch))?;
         let _no_grad = tch::no_grad_guard();
-        let read = |batch: &Batch| (batch.ids.to_device(self.device()), batch.lengths.clone());
+        let read = |batch: &Batch| (send(&batch.ids, self.device()), batch.lengths.clone());
         let inputs: Vec<(Tensor, Vec<usize>)> = batches.iter().map(read).collect();
         self.decoder.run_all(&inputs, last, &mut |batch, layer, resid| {
             hooks[batch].resid_post(layer, resid, &batches[batch])
@@ -271,7 +279,7 @@ impl LanguageModel {
         hooks: &mut [&mut dyn Hook],
         last: Layer,
     ) -> Tensor {
-        let ids = batch.ids.to_device(self.device());
+        let ids = send(&batch.ids, self.device());
         let lengths: Vec<usize> = batch.starts.iter().zip(&batch.lengths).map(|(from, n)| from + n).collect();
         self.decoder.run(&ids, &lengths, cache, last, &mut |layer, resid| {
             hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, batch))

@@ -11,6 +11,7 @@ use tch::{Device, Tensor};
 use super::batches::{self, Batches};
 use super::stories::{self, Story};
 use crate::interrupt::Interrupted;
+use crate::lm::shortage::{Shortage, in_halves};
 use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Tokenizer};
 use crate::store::table::{Column, Table};
 
@@ -95,7 +96,7 @@ pub fn run(
         let table = match made {
             Some(table) => table,
             None => {
-                let work = |_: &mut dyn Batches| pass(&rows, batch, layers, model);
+                let work = |batches: &mut dyn Batches| pass(&rows, batch, layers, model, batches);
                 batches::batch(batches, number, KEPT, |table| whole(batch, table), work)?
             }
         };
@@ -108,7 +109,10 @@ pub fn run(
         batches.at(done, rows.len());
     }
     let d_model = model.spec.d_model;
-    layers.iter().zip(pooled).map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
+    let made = layers.par_iter().zip(pooled);
+    let made = made.map(|(&layer, values)| table(params, layer, d_model, &rows, &values));
+    // All of them before the first error is looked for: it is the first layer's.
+    made.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// The batches of `order` that are not kept, in one pass from block to block.
@@ -141,21 +145,39 @@ fn all_at_once(
     let last = *layers.iter().max().context("no layer is kept")?;
     model.forward_all(&read, &mut captures, last)?;
     for (number, capture) in missing.into_iter().zip(captures) {
-        let table = pooled_table(rows, &order[number], layers, capture, model)?;
+        let table = pooled_table(rows, &order[number], layers, capture.finish()?, model)?;
         batches.keep(number, &table)?;
         tables[number] = Some(table);
     }
     Ok(())
 }
 
-/// What one forward pass over the rows of `batch` gives: layer after layer, each in the batch's order.
-fn pass(rows: &[Row], batch: &[usize], layers: &[Layer], model: &LanguageModel) -> Result<Table> {
+/// What a forward pass over the rows of `batch` gives: layer after layer, each in the batch's order. Where the device has
+/// no memory for all of them, of each half (see [`in_halves`]); the first time that is said.
+fn pass(
+    rows: &[Row],
+    batch: &[usize],
+    layers: &[Layer],
+    model: &LanguageModel,
+    batches: &mut dyn Batches,
+) -> Result<Table> {
     let last = *layers.iter().max().context("no layer is kept")?;
-    let mut capture = capture(rows, batch, layers);
-    let longest = name(rows[batch[0]].story);
-    let resid = model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last));
-    drop(resid.with_context(|| format!("a batch whose longest is {longest}"))?);
-    pooled_table(rows, batch, layers, capture, model)
+    let mut means = |batch: &[usize]| -> Result<Tensor> {
+        let mut capture = capture(rows, batch, layers);
+        drop(model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last))?);
+        capture.finish()
+    };
+    let mut told = |rows: usize, shortage: &Shortage| {
+        if model.first_shortage() {
+            let said = &shortage.said;
+            batches.note(&format!(
+                "no memory left for a batch of {rows} stories ({said}): it is read in halves"
+            ));
+        }
+    };
+    let longest = || format!("a batch whose longest is {}", name(rows[batch[0]].story));
+    let parts = in_halves(batch, &mut means, &mut told).with_context(longest)?;
+    pooled_table(rows, batch, layers, Tensor::cat(&parts, 1), model)
 }
 
 fn padded(rows: &[Row], batch: &[usize]) -> Result<Batch> {
@@ -166,15 +188,15 @@ fn capture(rows: &[Row], batch: &[usize], layers: &[Layer]) -> Capture {
     Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect())
 }
 
-/// What was captured, as a batch's table.
+/// What was captured, `[layer, batch, d_model]`, as a batch's table.
 fn pooled_table(
     rows: &[Row],
     batch: &[usize],
     layers: &[Layer],
-    capture: Capture,
+    means: Tensor,
     model: &LanguageModel,
 ) -> Result<Table> {
-    let values = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
+    let values = Vec::<f32>::try_from(means.reshape(-1))?;
     let width = model.spec.d_model;
     let of_layer = layers.iter().flat_map(|&layer| vec![layer; batch.len()]);
     for ((row, layer), values) in batch.iter().cycle().zip(of_layer).zip(values.chunks_exact(width)) {
