@@ -42,11 +42,11 @@ pub struct LanguageModel {
 /// costs more than it brings (measured: 2 M parameters, 128 sequences a step; beside another busy program, 30 times).
 const ONE_THREAD: u64 = 10_000_000;
 
-/// Threads of libtorch for a model of `n_params` parameters.
-fn threads(n_params: u64) -> i32 {
+/// Threads of libtorch for a model of `n_params` parameters, and how many such models may run side by side on the CPU.
+fn threads(n_params: u64) -> (i32, i32) {
     static DEFAULT: std::sync::OnceLock<i32> = std::sync::OnceLock::new();
     let default = *DEFAULT.get_or_init(tch::get_num_threads);
-    if n_params <= ONE_THREAD { 1 } else { default }
+    if n_params <= ONE_THREAD { (1, default) } else { (default, 1) }
 }
 
 impl LanguageModel {
@@ -75,7 +75,7 @@ impl LanguageModel {
             let mut tensors = weights::load(&spec, &checkpoint.weights, held.weights, there)?;
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
-            tch::set_num_threads(threads(spec.n_params()));
+            tch::set_num_threads(threads(spec.n_params()).0);
             Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
         };
         load().with_context(|| format!("load {}", checkpoint.dir.display()))
@@ -149,6 +149,12 @@ impl LanguageModel {
         self.check_batch(batch)?;
         let _no_grad = tch::no_grad_guard();
         Ok(self.run(batch, None, hooks, last))
+    }
+
+    /// How many threads may run this model at once, each on its own, as its operations are too short to be shared.
+    pub(super) fn side_by_side(&self) -> usize {
+        let (_, models) = threads(self.spec.n_params());
+        if self.device() == Device::Cpu { models as usize } else { 1 }
     }
 
     /// Whether the blocks come to the device one by one, so that [`forward_all`](Self::forward_all) is worth its memory.
