@@ -24,5 +24,6 @@ mod science;
 mod select;
 mod stages;
 mod status;
+mod steering;
 mod store;
 mod sweep;

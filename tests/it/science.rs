@@ -198,6 +198,10 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         layers: Layers::All,
         positions: Positions::All,
         random: 0,
+        permuted: 0,
+        shuffled: 0,
+        resamples: 0,
+        coherence: Vec::new(),
     }));
     let table = &steering[0].1;
     let of_prompts = |name: &'static str| {

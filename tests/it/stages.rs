@@ -278,7 +278,9 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
 
 fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) -> Steering {
     let prompts = vec!["He feels".into()];
-    Steering { prompts, strength: vec![strength], unit: Unit::Vector, layers, positions, random }
+    let (strength, unit) = (vec![strength], Unit::Vector);
+    let (permuted, shuffled, resamples, coherence) = (0, 0, 0, Vec::new());
+    Steering { prompts, strength, unit, layers, positions, random, permuted, shuffled, resamples, coherence }
 }
 
 fn steer(params: Steering, model: &LanguageModel) -> Table {

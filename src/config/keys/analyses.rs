@@ -2,6 +2,7 @@
 
 use super::Default::Is;
 use super::{Kind, Table, Type, Words, at_least, key, words};
+use crate::config::presets;
 use crate::lm::{LensNorm, Positions};
 use crate::stages::analysis::steering::Unit;
 
@@ -57,6 +58,9 @@ static LOGIT_LENS: Table = Table {
     ],
 };
 
+/// So many of something, or none.
+const COUNT: Type = Type::Integer { min: 0, max: 10_000 };
+
 static STEERING: Table = Table {
     path: "analysis.<name>.steering",
     about: "What adding a vector does to the log-probability of every emotion's word after a prompt.",
@@ -71,7 +75,7 @@ static STEERING: Table = Table {
             "strength",
             Type::Numbers,
             Is("[1.0]"),
-            "How strongly; not 0. Below 0 only with `unit = \"vector\"`.",
+            "How strongly: one or several, not 0; below 0 in the opposite direction. Several give dose curves.",
         ),
         key(
             "unit",
@@ -93,9 +97,33 @@ static STEERING: Table = Table {
         ),
         key(
             "random",
-            Type::Integer { min: 0, max: 10_000 },
-            Is("5"),
-            "Random directions of the same norm beside each vector: the null.",
+            COUNT,
+            Is("19"),
+            "Random directions of the same norm beside each vector: a null. 19 is the least number of which p can be .05.",
+        ),
+        key(
+            "permuted",
+            COUNT,
+            Is("19"),
+            "Directions with the vector's own coordinates in another order: a null that keeps how its entries are spread.",
+        ),
+        key(
+            "shuffled",
+            COUNT,
+            Is("19"),
+            "Vectors of the same stories with their emotions shuffled within each topic, scaled to the same norm: a null that keeps what stories have in common.",
+        ),
+        key(
+            "resamples",
+            COUNT,
+            Is("100"),
+            "Resamples of the topics, each with vectors of its own that steer their own words: the interval of each effect. 0: none. Each takes a row for each emotion, prompt and strength.",
+        ),
+        key(
+            "coherence",
+            Type::PresetOrTexts(presets::COHERENCE),
+            Is("\"neutral-8\""),
+            "Neutral texts whose log-probability is measured under the same steering, up to 64 tokens each: where it falls, the model is broken. `none`: not measured.",
         ),
     ],
 };

@@ -1,14 +1,22 @@
 //! What is computed from emotion vectors: one file an analysis.
 
+mod cells;
 mod cluster;
+mod coherence;
 pub mod cosine;
+mod draws;
+mod estimates;
 mod headline;
 pub mod logit_lens;
 pub mod pca;
 mod pca_panels;
 mod published;
 pub mod steering;
+mod steering_deltas;
+mod steering_dose;
 mod steering_figures;
+mod steering_nulls;
+mod steering_tables;
 mod words;
 
 use std::ops::Deref;
@@ -123,6 +131,11 @@ impl<'a> Input<'a> {
     fn model(&self) -> Result<&'a LanguageModel> {
         self.model.context("this analysis needs the model")
     }
+}
+
+/// The activations; an error if they were not given.
+fn given<'a, 'b>(activations: Option<&'b Activations<'a>>) -> Result<&'b Activations<'a>> {
+    activations.context("this analysis needs the activations")
 }
 
 /// The activations that the vectors of one layer are made of, and how they are.

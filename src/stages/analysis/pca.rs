@@ -236,6 +236,7 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[
             x: "layer".into(),
             y: "explained variance, %".into(),
             series: (1..=ratios.len().min(2)).map(series).collect(),
+            ..Lines::default()
         };
         curves.push(Figure {
             name: format!("{name}-layers"),

@@ -74,14 +74,22 @@ const fn flip(
 const RAW: Edit = ("activations", "wrap", Some("\"raw\""));
 const WRAPPED: Edit = ("activations", "wrap", Some("\"user\""));
 const STEER_ALL: Edit = ("analysis.a3.steering", "layers", Some("\"all\""));
+/// Steering without anything that is drawn.
+const UNDRAWN: [Edit; 4] = [
+    ("analysis.a3.steering", "random", Some("0")),
+    ("analysis.a3.steering", "permuted", Some("0")),
+    ("analysis.a3.steering", "shuffled", Some("0")),
+    ("analysis.a3.steering", "resamples", Some("0")),
+];
 /// Without stories that a model writes.
 const UNWRITTEN: [Edit; 2] = [("stories.s1.generate", "", None), ("stories.s3.generate", "", None)];
 const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\", \"Hail.\", \"Fog.\"]"));
 
 /// Everything that `m1` computes itself.
 const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*"];
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a3/*"];
-const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a3/m1/*"];
+/// Those of all layers at once; steering, which reads activations, has a unit for each layer.
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*"];
+const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 const STEERING: &[&str] = &["a3/*"];
@@ -216,7 +224,7 @@ static FLIPS: &[Flip] = &[
     flip("seed", &[RAIN], &[("", "seed", Some("9"))], &["stories/s1@*", "stories/s3", "stories/s5", "a3/*"]),
     flip(
         "seed",
-        &[RAIN, ("analysis.a3.steering", "random", Some("0"))],
+        &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3]],
         &[("", "seed", Some("9"))],
         &["stories/s1@*", "stories/s3", "stories/s5"],
     ),
@@ -376,4 +384,8 @@ static FLIPS: &[Flip] = &[
     one!("analysis.<name>.steering", "analysis.a3.steering", "layers", "[1]", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "positions", "\"prompt\"", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "random", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "permuted", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "shuffled", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "resamples", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "coherence", "\"none\"", STEERING),
 ];
