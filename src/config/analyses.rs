@@ -2,7 +2,7 @@
 
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
-use super::{Analysis, Layers};
+use super::{Analysis, Layers, behaviour};
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
 /// Names that nodes of other stages begin with, and that of the table over all analyses.
@@ -28,6 +28,8 @@ pub(super) fn analyses(
             "cosine" => pairs(&reader, emotions).map(|pairs| Kind::Cosine(Cosine { pairs })),
             "logit_lens" => logit_lens(&reader).map(Kind::LogitLens),
             "steering" => steering(&reader, kept).map(Kind::Steering),
+            "implicit" => behaviour::implicit(&reader, emotions).map(Kind::Implicit),
+            "intensity" => behaviour::intensity(&reader, emotions).map(Kind::Intensity),
             other => unreachable!("`{other}` is in the list of keys"),
         };
         if let Ok(kind) = read {

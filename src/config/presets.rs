@@ -127,6 +127,16 @@ mod tests {
             let named = emotions.iter().find(|emotion| words.contains(emotion));
             assert_eq!(named, None, "{text}");
         }
+        let shipped = [include_str!("presets/situations-12.txt"), include_str!("presets/templates-4.txt")];
+        let texts =
+            shipped.iter().flat_map(|text| text.split('"').skip(1).step_by(2)).filter(|t| t.contains(' '));
+        let mut count = 0;
+        for text in texts {
+            count += 1;
+            let words = words(text);
+            assert_eq!(emotions.iter().find(|emotion| words.contains(emotion)), None, "{text}");
+        }
+        assert_eq!(count, 12 + 16);
         for passage in passages {
             assert!((1..=3).contains(&passage.matches("{emotion}").count()), "{passage}");
         }

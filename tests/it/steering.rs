@@ -1,7 +1,7 @@
 //! Steering beside nulls, resamples and neutral text, on a tiny random checkpoint, against plain passes with a vector
 //! added.
 
-use emoflow::lm::{Batch, LanguageModel, LensNorm, Positions, Steer};
+use emoflow::lm::{Batch, Chat, LanguageModel, LensNorm, Positions, Steer};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Activations, Analysis, Input, Tables, VectorSet};
 use emoflow::stages::vectors::{self, Center, Denoise};
@@ -57,8 +57,14 @@ fn steer(params: Steering, model: &LanguageModel, emotions: &[&str], shard: &Tab
     let activations = Some(Activations { shards: 1, read: &read, params: &PARAMS, neutral: None });
     let mut last = (0, 1);
     let progress = &mut |done, of| last = (done, of);
-    let tables =
-        Analysis::Steering(params).run(Input { set, activations, model: Some(model), seed: 4, progress });
+    let tables = Analysis::Steering(params).run(Input {
+        set,
+        activations,
+        model: Some(model),
+        chat: Chat::default(),
+        seed: 4,
+        progress,
+    });
     assert_eq!(last.0, last.1);
     tables.unwrap()
 }

@@ -1,10 +1,11 @@
 //! The keys of each kind of analysis. Knows nothing of how they are read.
 
-use super::Default::Is;
-use super::{Kind, Table, Type, Words, at_least, key, words};
+use super::Default::{Is, Required, Said, Ships};
+use super::{Key, Kind, Table, Type, Words, at_least, key, words};
 use crate::config::presets;
 use crate::lm::{LensNorm, Positions};
 use crate::stages::analysis::steering::Unit;
+use crate::stages::analysis::turns::Ask;
 
 impl Words for LensNorm {
     const WORDS: &'static [(&'static str, Self)] =
@@ -19,12 +20,18 @@ impl Words for Positions {
         &[("all", Positions::All), ("prompt", Positions::Prompt), ("generated", Positions::Generated)];
 }
 
+impl Words for Ask {
+    const WORDS: &'static [(&'static str, Self)] = &[("user", Ask::User), ("raw", Ask::Raw)];
+}
+
 /// The kinds of analyses.
 pub static ANALYSES: &[Kind] = &[
     Kind { name: "pca", table: &PCA },
     Kind { name: "cosine", table: &COSINE },
     Kind { name: "logit_lens", table: &LOGIT_LENS },
     Kind { name: "steering", table: &STEERING },
+    Kind { name: "implicit", table: &IMPLICIT },
+    Kind { name: "intensity", table: &INTENSITY },
 ];
 
 static PCA: Table = Table {
@@ -125,5 +132,51 @@ static STEERING: Table = Table {
             Is("\"neutral-8\""),
             "Neutral texts whose log-probability is measured under the same steering, up to 64 tokens each: where it falls, the model is broken. `none`: not measured.",
         ),
+    ],
+};
+
+const WRAP: Key = key(
+    "wrap",
+    Type::Choice(words::<Ask>),
+    Is("\"user\""),
+    "`user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands, read at its last token, for models without a chat template.",
+);
+
+static IMPLICIT: Table = Table {
+    path: "analysis.<name>.implicit",
+    about: "Everyday situations that each imply one emotion without naming it, and whose vector is nearest there.",
+    keys: &[
+        key(
+            "situations",
+            Type::Pairs,
+            Ships("twelve that ship", include_str!("../presets/situations-12.txt")),
+            "Pairs of a text and the emotion that it implies. Those of emotions that the experiment has not are left out, and the report says which.",
+        ),
+        WRAP,
+    ],
+};
+
+static INTENSITY: Table = Table {
+    path: "analysis.<name>.intensity",
+    about: "Texts in which a number grows, and whether the emotions named for it rise or fall.",
+    keys: &[
+        key(
+            "templates",
+            Type::Named(&TEMPLATE),
+            Ships("`dose`, `hunger`, `missing`, `runway`", include_str!("../presets/templates-4.txt")),
+            "What grows. Emotions that the experiment has not are left out, and the report says which.",
+        ),
+        WRAP,
+    ],
+};
+
+static TEMPLATE: Table = Table {
+    path: "analysis.<name>.intensity.templates.<name>",
+    about: "One thing of which there is more or less.",
+    keys: &[
+        key("texts", Type::Texts, Required, "Phrasings of it, each with `{number}` in it."),
+        key("numbers", Type::Numbers, Required, "What is put there, one after another; at least four."),
+        key("rise", Type::Texts, Said("none"), "Emotions that should rise with the number."),
+        key("fall", Type::Texts, Said("none"), "Emotions that should fall."),
     ],
 };

@@ -7,6 +7,9 @@ pub mod cosine;
 mod draws;
 mod estimates;
 mod headline;
+pub mod implicit;
+pub mod intensity;
+mod intensity_figures;
 pub mod logit_lens;
 pub mod pca;
 mod pca_panels;
@@ -17,6 +20,7 @@ mod steering_dose;
 mod steering_figures;
 mod steering_nulls;
 mod steering_tables;
+pub mod turns;
 mod words;
 
 use std::ops::Deref;
@@ -26,7 +30,7 @@ use serde::Serialize;
 
 pub use headline::Headline;
 
-use crate::lm::LanguageModel;
+use crate::lm::{Chat, LanguageModel};
 use crate::report::figure::{Body, Figure};
 use crate::stages::vectors;
 use crate::store::table::{Column, Table};
@@ -39,6 +43,8 @@ pub enum Analysis {
     Cosine(cosine::Cosine),
     LogitLens(logit_lens::LogitLens),
     Steering(steering::Steering),
+    Implicit(implicit::Implicit),
+    Intensity(intensity::Intensity),
 }
 
 impl Deref for Analysis {
@@ -50,6 +56,8 @@ impl Deref for Analysis {
             Analysis::Cosine(params) => params,
             Analysis::LogitLens(params) => params,
             Analysis::Steering(params) => params,
+            Analysis::Implicit(params) => params,
+            Analysis::Intensity(params) => params,
         }
     }
 }
@@ -90,6 +98,11 @@ pub trait Kind {
         false
     }
 
+    /// Whether it puts texts into the model's chat template, so that what that is told is part of its key.
+    fn chats(&self) -> bool {
+        false
+    }
+
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
     fn layers(&self, kept: &[usize], _n_layers: usize) -> Vec<usize> {
         kept.to_vec()
@@ -121,6 +134,8 @@ pub struct Input<'a> {
     pub activations: Option<Activations<'a>>,
     /// Given to those that ask for it.
     pub model: Option<&'a LanguageModel>,
+    /// What the chat template is told.
+    pub chat: Chat,
     /// The experiment's.
     pub seed: u64,
     pub progress: &'a mut Progress<'a>,
@@ -373,7 +388,14 @@ mod tests {
         let lens = Analysis::LogitLens(logit_lens::LogitLens { top: 3, norm: logit_lens::LensNorm::None });
         assert!(lens.needs_model());
         let set = set(&["a"], &[&[1.0]]);
-        let input = Input { set: &set, activations: None, model: None, seed: 0, progress: &mut |_, _| {} };
+        let input = Input {
+            set: &set,
+            activations: None,
+            model: None,
+            chat: Chat::default(),
+            seed: 0,
+            progress: &mut |_, _| {},
+        };
         assert!(lens.run(input).unwrap_err().to_string().contains("needs the model"));
     }
 }

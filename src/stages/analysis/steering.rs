@@ -81,8 +81,8 @@ impl Kind for Steering {
     }
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-        let mut figures = steering_figures::figures(name, tables)?;
-        figures.extend(steering_dose::figures(name, tables)?);
+        let mut figures = steering_dose::figures(name, tables)?;
+        figures.extend(steering_figures::figures(name, tables)?);
         Ok(figures)
     }
 

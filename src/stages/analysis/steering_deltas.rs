@@ -196,8 +196,12 @@ impl Deltas {
 
     /// "19 random, 19 permuted, 19 shuffled".
     pub fn counted(&self) -> String {
-        let count = |of: &str| self.nulls.iter().filter(|name| kind(name) == Some(of)).count();
-        let each = self.kinds().into_iter().map(|of| format!("{} {of}", count(of)));
+        let each = self.kinds().into_iter().map(|of| format!("{} {of}", self.number(of)));
         each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// How many null directions of a kind there are.
+    pub fn number(&self, of: &str) -> usize {
+        self.nulls.iter().filter(|name| kind(name) == Some(of)).count()
     }
 }

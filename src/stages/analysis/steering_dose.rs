@@ -57,8 +57,11 @@ fn dose(name: String, group: &Group, deltas: &Deltas) -> Figure {
             points: with_zero(&strengths, |s| deltas.delta(s, emotion, emotion)),
         }));
     }
-    let nulls =
-        banded(&strengths, format!("the same mean: {}", deltas.band_name()), |s| deltas.null_means(s, None));
+    let nulls = banded(
+        &strengths,
+        format!("{} null directions, {}", deltas.nulls.len(), band_is(deltas.nulls.len())),
+        |s| deltas.null_means(s, None),
+    );
     let beside = match nulls.is_empty() {
         true => "",
         false => {

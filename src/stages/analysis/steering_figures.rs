@@ -14,7 +14,11 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (group, deltas) in Deltas::read(tables)? {
         for &strength in &deltas.strengths {
-            let suffix = if deltas.strengths.len() > 1 { format!("-{strength}") } else { String::new() };
+            let sign = if strength < 0.0 { "minus-" } else { "" };
+            let suffix = match deltas.strengths.len() {
+                1 => String::new(),
+                _ => format!("-{sign}{}", strength.abs()),
+            };
             figures.push(self_steering(format!("{name}-self{suffix}"), &group, &deltas, strength));
             if !deltas.nulls.is_empty() || deltas.resampled.is_some() {
                 figures.push(evidence(format!("{name}-evidence{suffix}"), &group, &deltas, strength));
@@ -32,22 +36,26 @@ const LEVEL: f64 = 0.05;
 pub const DELTA: &str = "change of log-probability, nats";
 
 fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
-    let (mut bars, mut raised, mut above) = (Vec::new(), 0, 0);
+    // Below 0 a word should fall.
+    let down = strength < 0.0;
+    let (mut bars, mut moved, mut beyond) = (Vec::new(), 0, 0);
     for emotion in &deltas.emotions {
         let Some(value) = deltas.delta(strength, emotion, emotion) else { continue };
         let band = deltas.band(strength, emotion);
-        raised += usize::from(value > 0.0);
-        above += usize::from(band.is_some_and(|(_, high)| value > high));
+        moved += usize::from(if down { value < 0.0 } else { value > 0.0 });
+        beyond += usize::from(band.is_some_and(|(low, high)| if down { value < low } else { value > high }));
         bars.push(Bar { label: emotion.clone(), value, band, interval: deltas.interval(strength, emotion) });
     }
     let n = bars.len();
+    let (moves, lie) = if down { ("falls", "below") } else { ("rises", "above") };
     let null = match deltas.nulls.len() {
         0 => "There are no null directions to compare with.".to_string(),
-        _ => format!("The band is of {}; {above} of {n} emotions lie above it.", deltas.band_name()),
+        _ => format!("The band is of {}; {beyond} of {n} emotions lie {lie} it.", deltas.band_name()),
     };
     let whiskers = match deltas.resampled {
         Some((topics, resamples)) => format!(
-            " The thin line is where the middle 95 % of {resamples} resamples of the {topics} topics put the effect."
+            " The thin line is where the middle 95 % of {resamples} resamples of the {topics} topics put the effect; vectors \
+             of fewer topics are noisier, which draws it towards 0."
         ),
         None => String::new(),
     };
@@ -64,7 +72,7 @@ fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) ->
         name,
         format!("Self-steering: {}", deltas.setting(strength)),
         format!(
-            "What adding an emotion's own vector does to the log-probability of its word. It rises for {raised} of {n} \
+            "What adding an emotion's own vector does to the log-probability of its word. It {moves} for {moved} of {n} \
              emotions. {null}{whiskers}{quiet} Published for {} at strength 1: {:+.1} ({}) to {:+.1} ({}).",
             published::LLAMA,
             least.1,
@@ -109,10 +117,15 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
     let mut caption = format!(
         "The effect of each emotion's vector on its own word, beside {}. p is the share of null directions that move the \
          word at least as far in the same direction, the vector itself counted in: (1 + count) / (1 + n), so never \
-         below 1 / (1 + n). {} of {} emotions have p \u{2264} {LEVEL} against every kind.",
+         below 1 / (1 + n). {}",
         if kinds.is_empty() { "no null directions".to_string() } else { deltas.counted() },
-        beyond(deltas, strength),
-        deltas.emotions.len(),
+        match beyond(deltas, strength) {
+            Some(n) => format!(
+                "{n} of {} emotions have p \u{2264} {LEVEL} against every kind.",
+                deltas.emotions.len()
+            ),
+            None => format!("They are too few for p to be {LEVEL}."),
+        }
     );
     if !resampled {
         caption += " No interval: no topics are resampled, or the stories have fewer than two.";
@@ -131,14 +144,15 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
     )
 }
 
-/// How many emotions have a small p against every kind of null.
-fn beyond(deltas: &Deltas, strength: f64) -> usize {
+/// How many emotions have a small p against every kind of null. `None` where a kind has too few directions for that.
+fn beyond(deltas: &Deltas, strength: f64) -> Option<usize> {
     let kinds = deltas.kinds();
+    let enough = |kind: &&str| 1.0 / (1 + deltas.number(kind)) as f64 <= LEVEL;
     let small = |emotion: &&String| {
-        !kinds.is_empty()
-            && kinds.iter().all(|kind| deltas.p(strength, emotion, Some(kind)).is_some_and(|p| p <= LEVEL))
+        kinds.iter().all(|kind| deltas.p(strength, emotion, Some(kind)).is_some_and(|p| p <= LEVEL))
     };
-    deltas.emotions.iter().filter(small).count()
+    let told = !kinds.is_empty() && kinds.iter().all(enough);
+    told.then(|| deltas.emotions.iter().filter(small).count())
 }
 
 fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
@@ -192,8 +206,8 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
                 // The published ones are of the vector as it is, added once.
                 let comparable = deltas.unit == "vector" && strength == 1.0;
                 headlines.extend(extremes(&group, &deltas, strength, comparable));
-                if !deltas.nulls.is_empty() {
-                    let share = 100.0 * beyond(&deltas, strength) as f64 / deltas.emotions.len() as f64;
+                if let Some(n) = beyond(&deltas, strength) {
+                    let share = 100.0 * n as f64 / deltas.emotions.len() as f64;
                     headlines.push(group.headline(
                         "beyond every null (p \u{2264} .05), % of emotions",
                         share,
@@ -310,7 +324,6 @@ pub mod tests {
             ("own word: least", -0.5),
             ("own word: most", 1.5),
             ("own word rises, % of emotions", 50.0),
-            ("beyond every null (p \u{2264} .05), % of emotions", 0.0),
         ];
         assert_eq!(got, wanted);
         assert_eq!(headlines[3].published, [(published::LLAMA, 1.2)]);
@@ -336,7 +349,7 @@ pub mod tests {
         );
         let tables = table(&rows);
         let (_, deltas) = &Deltas::read(&tables).unwrap()[0];
-        // One of 19 falls as far: -2 itself.
+        // One of 19 falls as far: that of -2 itself.
         assert_eq!(deltas.p(-1.0, "a", Some("permuted")), Some(0.1));
         assert_eq!(deltas.p(-1.0, "a", Some("random")), None);
         assert_eq!(deltas.counted(), "19 permuted");
