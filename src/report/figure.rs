@@ -35,6 +35,7 @@ pub enum Body {
     Heatmap(Heatmap),
     Lines(Lines),
     Bars(Bars),
+    Dots(Dots),
     Table(TableFigure),
 }
 
@@ -94,10 +95,12 @@ pub struct Lines {
 }
 
 /// One curve.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+    /// Of each point the interval of its value; empty where there are none.
+    pub intervals: Vec<(f64, f64)>,
 }
 
 /// One bar a label, with a band behind it for the null where there is one.
@@ -117,6 +120,26 @@ pub struct Bar {
     pub band: Option<(f64, f64)>,
 }
 
+/// One dot a label with its interval, and a band behind it for the null where there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dots {
+    pub x: String,
+    pub dots: Vec<Dot>,
+    /// Decimals of the numbers that stand beside the dots.
+    pub decimals: usize,
+    /// What the band is; empty where there is none.
+    pub band: String,
+}
+
+/// One dot, its interval and the range of its null.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dot {
+    pub label: String,
+    pub value: f64,
+    pub interval: Option<(f64, f64)>,
+    pub band: Option<(f64, f64)>,
+}
+
 /// Rows of cells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableFigure {
@@ -130,5 +153,7 @@ pub enum Cell {
     Text(String),
     /// Shown with so many decimals, aligned right.
     Number(f64, usize),
+    /// The same with its interval behind it.
+    Ranged(f64, (f64, f64), usize),
     Empty,
 }

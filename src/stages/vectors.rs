@@ -206,7 +206,7 @@ fn centre(rows: &mut [f64], d: usize) {
 }
 
 /// `v - U U^T v`, the coefficients all taken before anything is subtracted.
-fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
+pub(super) fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
     let coefficients: Vec<f64> = directions.iter().map(|u| dot(u, vector)).collect();
     for (u, c) in directions.iter().zip(coefficients) {
         vector.iter_mut().zip(u).for_each(|(x, u)| *x -= c * u);
@@ -214,7 +214,7 @@ fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
 }
 
 /// The removed directions of a table of components, which must fit the activations.
-fn removed(table: &Table, layer: i32, d_model: usize) -> Result<Vec<Vec<f64>>> {
+pub(super) fn removed(table: &Table, layer: i32, d_model: usize) -> Result<Vec<Vec<f64>>> {
     let (width, values) = table.list("direction")?;
     ensure!(
         width == d_model && table.i32("layer")?.iter().all(|&of| of == layer),

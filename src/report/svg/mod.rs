@@ -3,6 +3,7 @@
 mod axes;
 mod bars;
 mod colour;
+mod dots;
 mod heatmap;
 mod labels;
 mod lines;
@@ -38,6 +39,7 @@ pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
         Body::Heatmap(heatmap) => heatmap::draw(heatmap),
         Body::Lines(lines) => lines::draw(lines),
         Body::Bars(bars) => bars::draw(bars),
+        Body::Dots(dots) => dots::draw(dots),
         Body::Table(_) => return None,
     };
     Some(drawing.finish(title, dress))

@@ -2,6 +2,7 @@
 //! beside what others published. Knows nothing of how they are shown.
 
 use super::Group;
+use crate::stages::statistics::Interval;
 
 /// One number about one set of vectors at one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +15,10 @@ pub struct Headline {
     /// What it is, with its unit: the same for all sets, and only once in an analysis.
     pub name: String,
     pub value: f64,
+    /// In which 95 % lie, where that is known.
+    pub interval: Option<Interval>,
+    /// The chance of such a value where there is nothing, where that is known.
+    pub p: Option<f64>,
     /// With how many it is shown.
     pub decimals: usize,
     /// What others measured, by where they did: the same for all sets.
@@ -30,6 +35,8 @@ impl Group<'_> {
             layer: self.layer,
             name: name.into(),
             value,
+            interval: None,
+            p: None,
             decimals,
             published: Vec::new(),
         }
@@ -37,6 +44,11 @@ impl Group<'_> {
 }
 
 impl Headline {
+    /// The same with what is known of its chance.
+    pub(super) fn within(self, interval: Option<Interval>, p: Option<f64>) -> Headline {
+        Headline { interval, p, ..self }
+    }
+
     /// The same with what others published.
     pub(super) fn beside(self, published: Vec<(&'static str, f64)>) -> Headline {
         Headline { published, ..self }

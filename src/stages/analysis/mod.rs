@@ -2,10 +2,13 @@
 
 mod cluster;
 pub mod cosine;
+pub mod geometry;
+mod groups;
 mod headline;
 pub mod logit_lens;
 pub mod pca;
 mod pca_panels;
+pub mod probe;
 mod published;
 pub mod steering;
 mod steering_figures;
@@ -31,6 +34,8 @@ pub enum Analysis {
     Cosine(cosine::Cosine),
     LogitLens(logit_lens::LogitLens),
     Steering(steering::Steering),
+    Geometry(geometry::Geometry),
+    Probe(probe::Probe),
 }
 
 impl Deref for Analysis {
@@ -42,6 +47,8 @@ impl Deref for Analysis {
             Analysis::Cosine(params) => params,
             Analysis::LogitLens(params) => params,
             Analysis::Steering(params) => params,
+            Analysis::Geometry(params) => params,
+            Analysis::Probe(params) => params,
         }
     }
 }
@@ -132,6 +139,8 @@ pub struct Activations<'a> {
     pub shards: usize,
     /// One of them, read anew each time; schema `activations/1`.
     pub read: &'a dyn Fn(usize) -> Result<Table>,
+    /// The texts that such a table was read from, some of which may have been too short; schema `stories/1`.
+    pub stories: &'a dyn Fn(usize) -> Result<Table>,
     pub params: &'a vectors::Params,
     /// The components of neutral text at that layer, where some are removed; schema `neutral/1`.
     pub neutral: Option<&'a Table>,

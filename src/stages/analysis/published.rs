@@ -12,6 +12,10 @@ pub const GEMMA: &str = "Gemma-4-E4B-it, layer 28";
 pub const EXPLAINED_VARIANCE: [(&str, [f64; 2]); 3] =
     [(PAPER, [26.0, 15.0]), (LLAMA, [36.2, 12.7]), (GEMMA, [42.2, 18.3])];
 
+/// Of the paper alone.
+pub const PAPER_SHARES: [(&str, f64); 2] =
+    [(PAPER, EXPLAINED_VARIANCE[0].1[0]), (PAPER, EXPLAINED_VARIANCE[0].1[1])];
+
 /// Cosines between emotion vectors in the replication on Llama-3.2-1B-Instruct.
 pub const LLAMA_COSINES: [(&str, &str, f64); 5] = [
     ("happy", "joyful", 0.923),
@@ -38,6 +42,16 @@ pub const GEMMA_COSINES: [(&str, &str, f64); 10] = [
 /// What adding an emotion's vector once does to the log-probability of its own word after "He feels", in the
 /// replication on Llama-3.2-1B-Instruct: the least and the most that it told.
 pub const LLAMA_SELF_STEERING: [(&str, f64); 2] = [("sad", 1.2), ("loving", 3.2)];
+
+/// Pairs whose cosine both replications, or either, published: those near together, and those far apart.
+pub const PAIRS: [(&str, &str); 6] = [
+    ("happy", "joyful"),
+    ("angry", "furious"),
+    ("happy", "sad"),
+    ("calm", "panicked"),
+    ("loving", "angry"),
+    ("afraid", "desperate"),
+];
 
 /// The published cosine of a pair, in either order.
 pub fn cosine(list: &[(&str, &str, f64)], a: &str, b: &str) -> Option<f64> {

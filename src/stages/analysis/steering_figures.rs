@@ -227,10 +227,14 @@ fn dose(name: String, group: &Group, cells: &Cells) -> Figure {
     let points = |of: &dyn Fn(f64) -> Option<f64>| -> Vec<(f64, f64)> {
         strengths.iter().filter_map(|&s| Some((s, of(s)?))).collect()
     };
-    let mut series = vec![Series { name: "own vector".into(), points: points(&|s| cells.own_mean(s)) }];
+    let mut series = vec![Series {
+        name: "own vector".into(),
+        points: points(&|s| cells.own_mean(s)),
+        ..Series::default()
+    }];
     if !cells.random.is_empty() {
         let points = points(&|s| cells.null_mean(s));
-        series.push(Series { name: "random directions".into(), points });
+        series.push(Series { name: "random directions".into(), points, ..Series::default() });
     }
     group.figure(
         name,

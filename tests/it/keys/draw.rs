@@ -48,7 +48,7 @@ pub struct File {
 
 impl File {
     /// Two or three models; each kind of source (`s0` template, `s1` written by each model, `s2` a file, `s3` written by
-    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0` to `a3`), perhaps some more; values at random.
+    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0`, `a1`, ...), perhaps some more; values at random.
     pub fn draw(dice: &mut Dice, neutral: &str) -> File {
         let mut file = File { tables: vec![(String::new(), Vec::new())] };
         file.set("", "name", "\"drawn\"");
@@ -97,6 +97,8 @@ impl File {
         file.set("analysis.a2.logit_lens", "top", dice.one(&["3", "5"]));
         file.set("analysis.a3.steering", "random", dice.one(&["1", "2"]));
         file.set("analysis.a3.steering", "layers", dice.one(&["\"default\"", "\"all\""]));
+        file.set("analysis.a4.geometry", "resamples", dice.one(&["5", "6"]));
+        file.set("analysis.a5.probe", "resamples", dice.one(&["5", "6"]));
         file
     }
 

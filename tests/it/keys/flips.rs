@@ -85,6 +85,8 @@ const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a3/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 const STEERING: &[&str] = &["a3/*"];
+const GEOMETRY: &[&str] = &["a4/*"];
+const PROBE: &[&str] = &["a5/*"];
 const DENOISED: &[&str] = &["neutral/*", "vectors/*"];
 
 /// A key of one table whose change changes `roots`.
@@ -213,12 +215,17 @@ static FLIPS: &[Flip] = &[
     // The top.
     flip("name", &[], &[("", "name", Some("\"other\""))], &[]),
     flip("description", &[], &[("", "description", Some("\"other\""))], &[]),
-    flip("seed", &[RAIN], &[("", "seed", Some("9"))], &["stories/s1@*", "stories/s3", "stories/s5", "a3/*"]),
+    flip(
+        "seed",
+        &[RAIN],
+        &[("", "seed", Some("9"))],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a4/*", "a5/*"],
+    ),
     flip(
         "seed",
         &[RAIN, ("analysis.a3.steering", "random", Some("0"))],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a4/*", "a5/*"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
@@ -376,4 +383,20 @@ static FLIPS: &[Flip] = &[
     one!("analysis.<name>.steering", "analysis.a3.steering", "layers", "[1]", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "positions", "\"prompt\"", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "random", "7", STEERING),
+    // The table has every pair.
+    one!("analysis.<name>.geometry", "analysis.a4.geometry", "pairs", "[[\"sad\", \"happy\"]]", &[]),
+    one!("analysis.<name>.geometry", "analysis.a4.geometry", "families", "{ joy = [\"happy\"] }", GEOMETRY),
+    flip(
+        "analysis.<name>.geometry families",
+        &[("analysis.a4.geometry", "families", Some("{ joy = [\"happy\"] }"))],
+        &[("analysis.a4.geometry", "families", Some("{ other = [\"happy\"] }"))],
+        &[],
+    ),
+    one!("analysis.<name>.geometry", "analysis.a4.geometry", "resamples", "9", GEOMETRY),
+    one!("analysis.<name>.geometry", "analysis.a4.geometry", "permutations", "9", GEOMETRY),
+    one!("analysis.<name>.geometry", "analysis.a4.geometry", "halves", "9", GEOMETRY),
+    one!("analysis.<name>.probe", "analysis.a5.probe", "folds", "3", PROBE),
+    one!("analysis.<name>.probe", "analysis.a5.probe", "penalty", "0.5", PROBE),
+    one!("analysis.<name>.probe", "analysis.a5.probe", "resamples", "9", PROBE),
+    one!("analysis.<name>.probe", "analysis.a5.probe", "permutations", "9", PROBE),
 ];
