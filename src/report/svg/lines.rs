@@ -35,7 +35,8 @@ pub fn draw(lines: &Lines) -> Drawing {
     let height = top + 400.0 + 52.0;
     let plot = Rect { left: 64.0, top, right: WIDTH - 14.0, bottom: height - 52.0 };
     let x = Scale::new(extent(finite().map(|p| p.0), 0.02), (plot.left, plot.right));
-    let y = Scale::new(extent(finite().map(|p| p.1), 0.06), (plot.bottom, plot.top));
+    let ends = lines.series.iter().flat_map(|s| &s.intervals).flat_map(|&(low, high)| [low, high]);
+    let y = Scale::new(extent(finite().map(|p| p.1).chain(ends), 0.06), (plot.bottom, plot.top));
     let mut drawing = Drawing::new(WIDTH, height, summary);
     let whole = !lines.log && finite().all(|(x, _)| x.fract() == 0.0);
     let place = |value: f64| x.at(along(value));
@@ -109,6 +110,12 @@ pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn 
         DASHES[index / SERIES % DASHES.len()],
         escape(&series.name)
     ));
+    for (&(a, b), &(low, high)) in series.points.iter().zip(&series.intervals) {
+        if [across(a), b, low, high].iter().all(|x| x.is_finite()) {
+            let (at, from, to) = (place(across(a)), place(y.at(low)), place(y.at(high)));
+            drawing.raw(format_args!("<path d=\"M{at} {from}V{to}\" class=\"s{}\"/>", index % SERIES));
+        }
+    }
     if series.points.len() <= MARKED {
         for &(a, b) in series.points.iter().filter(|(a, b)| across(*a).is_finite() && b.is_finite()) {
             let title = format!("{}: {}, {}", series.name, short(a), short(b));

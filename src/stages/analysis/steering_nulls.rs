@@ -216,7 +216,13 @@ mod tests {
         ];
         let shard = table(&rows);
         let read = |_: usize| Ok(shard.clone());
-        let activations = Activations { shards: 1, read: &read, params: &PLAIN, neutral: None };
+        let activations = Activations {
+            shards: 1,
+            read: &read,
+            stories: &|_| anyhow::bail!("no stories"),
+            params: &PLAIN,
+            neutral: None,
+        };
         let set = set(&["a", "b"], &[&[1.0, 0.0], &[-1.0, 0.0]]);
         let layer = &set.layers[0];
         let drawn = Nulls::draw(&params(0, 0, 40), layer, Some(&activations), 1).unwrap();
