@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Raised when the forward pass gives other numbers, be it in the last bits, for a checkpoint that it
 /// could run before. Part of the key of everything that a model computes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
@@ -267,7 +267,7 @@ impl Decoder {
         let step = cache.and_then(Cache::step);
         let pos = ids.size()[1];
         let positions = match step {
-            Some(step) => step.positions.unsqueeze(1),
+            Some(step) => step.positions.shallow_clone(),
             None => Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0),
         };
         let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();

@@ -2,7 +2,7 @@
 //! Knows nothing of what is asked of it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::batch::Batch;
 use super::cache::Cache;
@@ -20,7 +20,6 @@ use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
 use anyhow::{Context, Result, ensure};
-use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
 /// What is done to a direction before it is read through the unembedding.
@@ -43,7 +42,7 @@ pub struct LanguageModel {
     pub(super) ends: Vec<i64>,
     tokenizer: Tokenizer,
     /// Whether memory ran out in a pass.
-    short: Cell<bool>,
+    short: AtomicBool,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -58,10 +57,17 @@ pub fn share_cores(processes: usize) {
     SHARING.store(processes.max(1), Ordering::Relaxed);
 }
 
-/// Threads of libtorch for a model of `n_params` parameters, where one process alone takes `all`.
-fn threads(n_params: u64, all: i32, processes: usize) -> i32 {
-    let processes = i32::try_from(processes).unwrap_or(i32::MAX);
-    if n_params <= ONE_THREAD { 1 } else { (all / processes).max(1) }
+/// Threads of libtorch for a model of `n_params` parameters, and how many such models may run side by side on the CPU,
+/// where one process alone takes `all`.
+fn threads(n_params: u64, all: i32, processes: usize) -> (i32, i32) {
+    let share = (all / i32::try_from(processes).unwrap_or(i32::MAX)).max(1);
+    if n_params <= ONE_THREAD { (1, share) } else { (share, 1) }
+}
+
+/// The same on this machine, now.
+fn threads_here(n_params: u64) -> (i32, i32) {
+    static ALL: OnceLock<i32> = OnceLock::new();
+    threads(n_params, *ALL.get_or_init(tch::get_num_threads), SHARING.load(Ordering::Relaxed))
 }
 
 impl LanguageModel {
@@ -88,11 +94,9 @@ impl LanguageModel {
             let mut tensors = weights::load(&spec, &checkpoint.weights, held.weights, there)?;
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
-            static ALL: OnceLock<i32> = OnceLock::new();
-            let all = *ALL.get_or_init(tch::get_num_threads);
-            tch::set_num_threads(threads(spec.n_params(), all, SHARING.load(Ordering::Relaxed)));
+            tch::set_num_threads(threads_here(spec.n_params()).0);
             let ends = checkpoint.end_tokens(&spec)?;
-            Ok(LanguageModel { ends, spec, decoder, tokenizer, short: Cell::new(false) })
+            Ok(LanguageModel { ends, spec, decoder, tokenizer, short: AtomicBool::new(false) })
         };
         load().with_context(|| format!("load {}", checkpoint.dir.display()))
     }
@@ -104,7 +108,7 @@ impl LanguageModel {
 
     /// Whether this is the first time that the device has no memory for a pass.
     pub fn first_shortage(&self) -> bool {
-        !self.short.replace(true)
+        !self.short.swap(true, Ordering::Relaxed)
     }
 
     /// Text to tokens and back; unlike the model it may be used by several threads at once.
@@ -169,6 +173,12 @@ impl LanguageModel {
         self.check_batch(batch)?;
         let _no_grad = tch::no_grad_guard();
         Ok(self.run(batch, None, hooks, last))
+    }
+
+    /// How many threads may run this model at once, each on its own, as its operations are too short to be shared.
+    pub(super) fn side_by_side(&self) -> usize {
+        let (_, models) = threads_here(self.spec.n_params());
+        if self.device() == Device::Cpu { models as usize } else { 1 }
     }
 
     /// Whether the blocks come to the device one by one, so that [`forward_all`](Self::forward_all) is worth its memory.
@@ -294,7 +304,8 @@ mod tests {
     #[test]
     fn processes_share_the_cores() {
         let large = |all, processes| threads(135_000_000, all, processes);
-        assert_eq!([large(8, 1), large(8, 2), large(8, 3), large(2, 4)], [8, 4, 2, 1]);
-        assert_eq!(threads(2_000_000, 8, 1), 1);
+        assert_eq!([large(8, 1), large(8, 2), large(8, 3), large(2, 4)], [(8, 1), (4, 1), (2, 1), (1, 1)]);
+        // A small one takes a thread, and as many of them run side by side.
+        assert_eq!([threads(2_000_000, 8, 1), threads(2_000_000, 8, 2)], [(1, 8), (1, 4)]);
     }
 }

@@ -1,5 +1,6 @@
 //! Stories -> pooled residual-stream activations.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,7 +19,7 @@ use crate::store::table::{Column, Table};
 pub use crate::lm::Wrap;
 
 /// Raised when the same stories would give other activations.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The table of a batch: `layer`, and `activation` in fp32.
 const KEPT: &str = "activations.batch/1";
@@ -81,9 +82,13 @@ pub fn run(
 ) -> Result<Vec<Table>> {
     let stories = stories::rows(stories)?;
     let rows = tokenize(params, chat, &stories, model.tokenizer())?;
-    let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
+    let (firsts, first_of) = alike(&rows);
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
-    let order = self::batches(&lengths, params.batch_tokens(model.device()));
+    let lengths: Vec<usize> = firsts.iter().map(|&row| rows[row].ids.len()).collect();
+    let order: Vec<Vec<usize>> = self::batches(&lengths, params.batch_tokens(model.device()))
+        .into_iter()
+        .map(|batch| batch.into_iter().map(|place| firsts[place]).collect())
+        .collect();
     // What was kept may be of more layers, or of fewer: another run may have asked for others.
     let whole =
         |batch: &[usize], table: &Table| layers.iter().all(|&l| of_layer(table, l).len() == batch.len());
@@ -106,7 +111,12 @@ pub fn run(
             }
         }
         done += batch.len();
-        batches.at(done, rows.len());
+        batches.at(done * rows.len() / firsts.len(), rows.len());
+    }
+    for pooled in &mut pooled {
+        for (row, &first) in first_of.iter().enumerate().filter(|(row, first)| row != *first) {
+            pooled[row] = pooled[first].clone();
+        }
     }
     let d_model = model.spec.d_model;
     let made = layers.par_iter().zip(pooled);
@@ -311,6 +321,17 @@ fn tokenize<'a>(
     rows.into_iter().filter_map(Result::transpose).collect()
 }
 
+/// The rows that are computed, in their order, and for each row the one among them that has its tokens and pools the same
+/// of them: itself, if it is the first such. Sources and emotions may share texts.
+fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
+    let mut seen = HashMap::new();
+    let mut first =
+        |(row, of): (usize, &Row)| *seen.entry((of.ids.clone(), of.pooled.clone())).or_insert(row);
+    let first_of: Vec<usize> = rows.iter().enumerate().map(&mut first).collect();
+    let firsts = first_of.iter().enumerate().filter(|(row, first)| row == *first).map(|(row, _)| row);
+    (firsts.collect(), first_of)
+}
+
 /// Which tokens are pooled of a text that became the tokens `text`; `None` if the story is left out.
 fn pooled(params: &Params, text: Range<usize>) -> Result<Option<Range<usize>>> {
     let (n, from) = (text.len(), params.from_token);
@@ -379,6 +400,20 @@ fn name(story: &Story) -> String {
 mod tests {
     use super::*;
 
+    fn story() -> Story {
+        Story {
+            story_id: "0123".into(),
+            emotion: Some("sad".into()),
+            topic: None,
+            index: 4,
+            text: "Rain.".into(),
+            writer: "file".into(),
+            prompt: None,
+            seed: None,
+            rejected: 0,
+        }
+    }
+
     fn params(short: Short) -> Params {
         let store_dtype = StoreDtype::F16;
         Params { from_token: 3, wrap: Wrap::Raw, short, batch_tokens: Some(100), store_dtype }
@@ -401,6 +436,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_like_an_earlier_one_with_its_tokens_and_what_is_pooled_of_them() {
+        let story = story();
+        let row = |ids: &[i64], pooled| Row { story: &story, ids: ids.to_vec(), pooled };
+        let rows =
+            [row(&[1, 2], 0..2), row(&[1], 0..1), row(&[1, 2], 1..2), row(&[1, 2], 0..2), row(&[1], 0..1)];
+        assert_eq!(alike(&rows), (vec![0, 1, 2], vec![0, 1, 2, 0, 1]));
+    }
+
+    #[test]
     fn pooling_counts_from_the_texts_first_token() {
         let check =
             |short, text, want: Option<Range<usize>>| assert_eq!(pooled(&params(short), text).unwrap(), want);
@@ -416,17 +460,7 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_stored_name_the_story_and_the_layer() {
-        let story = Story {
-            story_id: "0123".into(),
-            emotion: Some("sad".into()),
-            topic: None,
-            index: 4,
-            text: "Rain.".into(),
-            writer: "file".into(),
-            prompt: None,
-            seed: None,
-            rejected: 0,
-        };
+        let story = story();
         let of = |value: f32| {
             let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
             table(&params(Short::Skip), Layer::Block(7), 2, &[row], &[vec![0.1, value]])

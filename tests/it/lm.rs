@@ -260,6 +260,33 @@ fn cached_generation_equals_uncached() {
     }
 }
 
+/// Of every family: each token that is written after prompts whose beginning is computed once, against a pass over all
+/// tokens of its own row. The beginning is longer than the fixtures' windows; one prompt is it and a single token.
+#[test]
+fn prompts_that_begin_alike_are_continued_as_each_is_alone() {
+    for dir in parity::fixtures() {
+        let name = dir.display();
+        let model = LanguageModel::load(&Checkpoint::open(&dir).unwrap(), Dtype::F32, Device::Cpu).unwrap();
+        let start: Vec<i64> = (0..60).map(|i| 20 + i * 7 % 200).collect();
+        let prompts: Vec<Vec<i64>> = [&[30][..], &[31, 32, 33, 34], &[40, 41], &[50, 51, 52, 53, 54, 55]]
+            .map(|end| [&start, end].concat())
+            .to_vec();
+        let greedy = Sampling::greedy(12);
+        let together = model.generate(&prompts, &greedy, &[0; 4], &mut [], &mut |_| {}).unwrap();
+        for (prompt, together) in prompts.iter().zip(&together) {
+            let mut row = prompt.clone();
+            for &token in together {
+                let resid = model.forward(&Batch::new(&[&row]).unwrap(), &mut [], None).unwrap();
+                let logits = model.logits(&resid.get(0).get(-1));
+                let best = logits.max().double_value(&[]);
+                // The token may be another one where two are as likely but for rounding.
+                assert!(best - logits.double_value(&[token]) < 1e-4 * best.abs().max(1.0), "{name}");
+                row.push(token);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_sampled_text_depends_on_its_prompt_and_seed_alone() {
     let model = load("llama-untied");

@@ -170,6 +170,37 @@ fn batches_and_layers_asked_for_change_no_activation() {
     );
 }
 
+/// Two rows of one batch with the same tokens may differ in the last bits; these do not, as they are one row.
+#[test]
+fn stories_that_are_alike_have_the_same_activation() {
+    let model = tiny();
+    let texts = ["It rained all day long.", "She ran home, laughing.", "It rained all day long.", "He sat."];
+    let run = |emotions: &[&str], texts: &[&str]| {
+        let stories: Vec<Story> =
+            texts.iter().zip(emotions).enumerate().map(|(i, (text, of))| story(of, i, text)).collect();
+        let (params, chat) = (params(40), Chat::default());
+        let mut done = Vec::new();
+        let mut at = |n: usize, of: usize| done.push((n, of));
+        let tables =
+            activations::run(&params, chat, &[Layer::Block(1)], &stories::table(&stories), &model, &mut at)
+                .unwrap();
+        assert_eq!(done.last(), Some(&(texts.len(), texts.len())));
+        let width = model.spec.d_model;
+        let of_story = |text: &str, emotion: &str| {
+            let id = &story(emotion, texts.iter().position(|t| *t == text).unwrap(), text).story_id;
+            let row = tables[0].str("story_id").unwrap().iter().position(|kept| kept == id).unwrap();
+            values(&tables[0])[row * width..][..width].to_vec()
+        };
+        (of_story(texts[0], emotions[0]), tables[0].rows(), values(&tables[0]))
+    };
+    let emotions = ["sad", "happy", "happy", "sad"];
+    let (one, rows, all) = run(&emotions, &texts);
+    assert_eq!(rows, 4);
+    assert_eq!(all.chunks(model.spec.d_model).filter(|row| **row == one[..]).count(), 2);
+    let (alone, _, _) = run(&emotions[..1], &texts[..1]);
+    check(&one, &alone, 1e-5, "alone");
+}
+
 #[test]
 fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
     let model = tiny();

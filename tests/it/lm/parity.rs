@@ -193,7 +193,7 @@ fn near_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<String
 }
 
 /// The committed fixtures.
-fn fixtures() -> Vec<PathBuf> {
+pub(super) fn fixtures() -> Vec<PathBuf> {
     folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"))
 }
 
