@@ -2,7 +2,7 @@
 
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
-use super::{Analysis, Layers};
+use super::{Analysis, Layers, behaviour};
 use crate::lm::Layer;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
@@ -29,6 +29,8 @@ pub(super) fn analyses(
             "cosine" => pairs(&reader, emotions).map(|pairs| Kind::Cosine(Cosine { pairs })),
             "logit_lens" => logit_lens(&reader).map(Kind::LogitLens),
             "steering" => steering(&reader, kept).map(Kind::Steering),
+            "implicit" => behaviour::implicit(&reader, emotions).map(Kind::Implicit),
+            "intensity" => behaviour::intensity(&reader, emotions).map(Kind::Intensity),
             other => unreachable!("`{other}` is in the list of keys"),
         };
         if let Ok(kind) = read {
@@ -74,10 +76,11 @@ fn pairs(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<(String, 
 }
 
 fn steering(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Steering> {
-    let unit = reader.choice("unit");
-    let (prompts, strength) = (prompts(reader), strength(reader, unit.ok()));
-    let (layers, positions, random) =
-        (steered(reader, kept), reader.choice("positions"), reader.integer("random"));
+    let (prompts, strength, unit) = (prompts(reader), strength(reader), reader.choice("unit"));
+    let (layers, positions) = (steered(reader, kept), reader.choice("positions"));
+    let (random, permuted, shuffled) =
+        (reader.integer("random"), reader.integer("permuted"), reader.integer("shuffled"));
+    let (resamples, coherence) = (reader.integer("resamples"), reader.preset_or_texts("coherence"));
     Ok(steering::Steering {
         prompts: prompts?,
         strength: strength?,
@@ -85,6 +88,10 @@ fn steering(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Steeri
         layers: layers?,
         positions: positions?,
         random: random?,
+        permuted: permuted?,
+        shuffled: shuffled?,
+        resamples: resamples?,
+        coherence: coherence?,
     })
 }
 
@@ -102,22 +109,18 @@ fn prompts(reader: &Reader<'_>) -> Read<Vec<String>> {
     if wrong { Err(Reported) } else { Ok(prompts) }
 }
 
-fn strength(reader: &Reader<'_>, unit: Option<steering::Unit>) -> Read<Vec<f64>> {
+fn strength(reader: &Reader<'_>) -> Read<Vec<f64>> {
     let mut strengths = Vec::new();
     let mut wrong = false;
     for (strength, span) in reader.numbers("strength")? {
-        let problem = if strength == 0.0 {
-            Problem::at(span, "steering by 0 changes nothing")
-                .hint("take it out; the log-probability without steering is measured in any case")
-        } else if strength < 0.0 && unit == Some(steering::Unit::ResidNorm) {
-            Problem::at(span, "a strength in units of the residual norm cannot be negative")
-                .hint("steer with the opposite sign through `unit = \"vector\"`")
-        } else {
-            strengths.push(strength);
-            continue;
-        };
-        reader.note(problem);
-        wrong = true;
+        if strength == 0.0 {
+            let problem = Problem::at(span, "steering by 0 changes nothing");
+            reader.note(
+                problem.hint("take it out; the log-probability without steering is measured in any case"),
+            );
+            wrong = true;
+        }
+        strengths.push(strength);
     }
     if wrong { Err(Reported) } else { Ok(strengths) }
 }

@@ -1,6 +1,7 @@
 //! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
 
 mod analyses;
+mod behaviour;
 pub mod keys;
 mod layers;
 mod models;

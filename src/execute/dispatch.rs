@@ -178,7 +178,7 @@ impl<'a> Lane<'a> {
                     .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
                 one("vectors", table)
             }
-            Work::Analysis { analysis, seed, set, vectors, .. } => {
+            Work::Analysis { analysis, chat, seed, set, vectors, .. } => {
                 let at = |wanted: &'static str| {
                     let stages = unit.inputs.iter().map(|id| plan.nodes[id.node].work.stage()).enumerate();
                     stages.filter(move |(_, stage)| *stage == wanted).map(|(at, _)| at).collect::<Vec<_>>()
@@ -200,6 +200,7 @@ impl<'a> Lane<'a> {
                     set: &set,
                     activations: analysis.reads_activations().then_some(activations),
                     model,
+                    chat: *chat,
                     seed: *seed,
                     progress: &mut *batches.around.at,
                 })?;

@@ -311,6 +311,7 @@ impl<'a> Builder<'a> {
                     layers,
                     n_layers: reader.spec.n_layers(),
                     seed: analysis.draws().then_some(experiment.seed),
+                    chat: analysis.chats().then(|| self.chat(model)),
                 };
                 let keyed = key(
                     analysis.kind(),
@@ -338,6 +339,7 @@ impl<'a> Builder<'a> {
             let work = Work::Analysis {
                 name: name.clone(),
                 analysis: analysis.clone(),
+                chat: self.chat(model),
                 seed: experiment.seed,
                 set: self.set(reader, source),
                 vectors: experiment.vectors.clone(),

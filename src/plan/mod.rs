@@ -108,6 +108,7 @@ pub enum Work {
     Analysis {
         name: String,
         analysis: Analysis,
+        chat: Chat,
         seed: u64,
         set: Set,
         vectors: vectors::Params,

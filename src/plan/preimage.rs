@@ -113,6 +113,9 @@ pub struct AnalysisParams<'a> {
     pub n_layers: usize,
     /// `None` where nothing is drawn at random.
     pub seed: Option<u64>,
+    /// `None` where nothing is put into a chat template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Chat>,
 }
 
 /// What the keys of written stories have besides their writer. Field order, and so the JSON, is fixed.

@@ -88,12 +88,23 @@ pub struct Heatmap {
     pub limit: Option<f64>,
 }
 
-/// Curves over one axis.
-#[derive(Clone, Debug, PartialEq)]
+/// Curves over one axis, with bands behind them for nulls where there are any.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lines {
     pub x: String,
     pub y: String,
     pub series: Vec<Series>,
+    pub bands: Vec<Band>,
+    /// The axis is logarithmic; every x must be above 0.
+    pub log: bool,
+}
+
+/// A range of values over an axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Band {
+    pub name: String,
+    /// x, low, high; in rising order of x.
+    pub points: Vec<(f64, f64, f64)>,
 }
 
 /// The name of the axis over `layers`, which says what the number means that is no block's.
@@ -135,12 +146,13 @@ pub struct Bars {
     pub band: String,
 }
 
-/// One bar and the range of its null.
+/// One bar, the range of its null, and the interval in which its value lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar {
     pub label: String,
     pub value: f64,
     pub band: Option<(f64, f64)>,
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Rows of cells.

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod behaviour;
 mod cache_commands;
 mod check;
 mod comparison;
@@ -25,6 +26,7 @@ mod science;
 mod select;
 mod stages;
 mod status;
+mod steering;
 mod store;
 mod sweep;
 mod workers;

@@ -56,7 +56,7 @@ fn small() -> Report {
     let bars = Body::Bars(Bars {
         y: "change".into(),
         band: "null".into(),
-        bars: vec![Bar { label: "happy".into(), value: 1.0, band: Some((-0.5, 0.5)) }],
+        bars: vec![Bar { label: "happy".into(), value: 1.0, band: Some((-0.5, 0.5)), interval: None }],
     });
     Report {
         title: format!("Small {HOSTILE}"),

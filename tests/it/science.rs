@@ -138,7 +138,9 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
     let run = |analysis: Analysis| {
         let progress = &mut |_: usize, _: usize| {};
         let model = Some(model);
-        analysis.run(Input { set, activations: None, model, seed: 0, progress }).unwrap()
+        analysis
+            .run(Input { set, activations: None, model, chat: Chat::default(), seed: 0, progress })
+            .unwrap()
     };
     let of_layer = reference["of_layer"].as_array().unwrap();
     // All layers' values, one after another, under one scale a layer.
@@ -199,6 +201,10 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         layers: Layers::All,
         positions: Positions::All,
         random: 0,
+        permuted: 0,
+        shuffled: 0,
+        resamples: 0,
+        coherence: Vec::new(),
     }));
     let table = &steering[0].1;
     let of_prompts = |name: &'static str| {

@@ -101,7 +101,16 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     let set = VectorSet::from_tables("m", "s", 4, &[table]).unwrap();
     let run = |analysis: Analysis| {
         let progress = &mut |_: usize, _: usize| {};
-        analysis.run(Input { set: &set, activations: None, model: None, seed: 0, progress }).unwrap()
+        analysis
+            .run(Input {
+                set: &set,
+                activations: None,
+                model: None,
+                chat: Chat::default(),
+                seed: 0,
+                progress,
+            })
+            .unwrap()
     };
     let pca = run(Analysis::Pca(Pca { components: 3 }));
     check(pca[0].1.f64("score").unwrap(), &numbers(&golden["pca_score"]), 1e-5, "scores");
@@ -312,13 +321,16 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
 
 fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) -> Steering {
     let prompts = vec!["He feels".into()];
-    Steering { prompts, strength: vec![strength], unit: Unit::Vector, layers, positions, random }
+    let (strength, unit) = (vec![strength], Unit::Vector);
+    let (permuted, shuffled, resamples, coherence) = (0, 0, 0, Vec::new());
+    Steering { prompts, strength, unit, layers, positions, random, permuted, shuffled, resamples, coherence }
 }
 
 fn steer(params: Steering, model: &LanguageModel) -> Table {
     let mut last = (0, 1);
     let (set, progress) = (&vector_set(model), &mut |a, b| last = (a, b));
-    let input = Input { set, activations: None, model: Some(model), seed: 4, progress };
+    let input =
+        Input { set, activations: None, model: Some(model), chat: Chat::default(), seed: 4, progress };
     let tables = Analysis::Steering(params).run(input);
     assert_eq!(last.0, last.1);
     tables.unwrap().remove(0).1

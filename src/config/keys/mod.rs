@@ -79,6 +79,8 @@ pub enum Default {
     Is(&'static str),
     /// Nothing, or what depends on other things: said in words.
     Said(&'static str),
+    /// What ships with the program: said in words, and in TOML.
+    Ships(&'static str, &'static str),
 }
 
 /// A table that is chosen by its name.
@@ -119,7 +121,7 @@ impl Table {
             let default = match key.default {
                 Default::Required => "required".to_string(),
                 Default::Is(value) => format!("`{value}`"),
-                Default::Said(said) => said.to_string(),
+                Default::Said(said) | Default::Ships(said, _) => said.to_string(),
             };
             // Writing to a string cannot fail.
             let _ = writeln!(

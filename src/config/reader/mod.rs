@@ -124,7 +124,7 @@ impl<'s> Reader<'s> {
             return Ok(Some(entry.node.clone()));
         }
         match key.default {
-            Default::Is(text) => Ok(Some(Rc::new(literal(text, &self.span())))),
+            Default::Is(text) | Default::Ships(_, text) => Ok(Some(Rc::new(literal(text, &self.span())))),
             Default::Said(_) => Ok(None),
             Default::Required if matches!(key.of, Type::Named(_) | Type::Table(_) | Type::NamedKinds(_)) => {
                 let header = match key.of {

@@ -45,13 +45,13 @@ pub fn draw(Multiples { x: name, plots }: &Multiples) -> Drawing {
         axes::draw(
             &mut drawing,
             &plot,
-            Axis { scale: &x, name, whole },
-            Axis { scale: &y, name: "", whole: false },
+            Axis { scale: &x, name, whole, log: false },
+            Axis { scale: &y, name: "", whole: false, log: false },
             &axes::SMALL,
         );
         for series in series {
             let index = names.iter().position(|name| *name == series.name).unwrap_or(0);
-            curve(&mut drawing, index, series, &x, &y);
+            curve(&mut drawing, index, series, &|value| x.at(value), &y);
         }
     }
     drawing

@@ -1,14 +1,26 @@
 //! What is computed from emotion vectors: one file an analysis.
 
+mod cells;
 mod cluster;
+mod coherence;
 pub mod cosine;
+mod draws;
+mod estimates;
 mod headline;
+pub mod implicit;
+pub mod intensity;
+mod intensity_figures;
 pub mod logit_lens;
 pub mod pca;
 mod pca_panels;
 mod published;
 pub mod steering;
+mod steering_deltas;
+mod steering_dose;
 mod steering_figures;
+mod steering_nulls;
+mod steering_tables;
+pub mod turns;
 mod words;
 
 use std::ops::Deref;
@@ -18,7 +30,7 @@ use serde::Serialize;
 
 pub use headline::Headline;
 
-use crate::lm::{LanguageModel, Layer};
+use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
 use crate::stages::vectors;
 use crate::store::table::{Column, Table};
@@ -31,6 +43,8 @@ pub enum Analysis {
     Cosine(cosine::Cosine),
     LogitLens(logit_lens::LogitLens),
     Steering(steering::Steering),
+    Implicit(implicit::Implicit),
+    Intensity(intensity::Intensity),
 }
 
 impl Deref for Analysis {
@@ -42,6 +56,8 @@ impl Deref for Analysis {
             Analysis::Cosine(params) => params,
             Analysis::LogitLens(params) => params,
             Analysis::Steering(params) => params,
+            Analysis::Implicit(params) => params,
+            Analysis::Intensity(params) => params,
         }
     }
 }
@@ -82,6 +98,11 @@ pub trait Kind {
         false
     }
 
+    /// Whether it puts texts into the model's chat template, so that what that is told is part of its key.
+    fn chats(&self) -> bool {
+        false
+    }
+
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
     fn layers(&self, kept: &[Layer], _n_layers: usize) -> Vec<Layer> {
         kept.to_vec()
@@ -113,6 +134,8 @@ pub struct Input<'a> {
     pub activations: Option<Activations<'a>>,
     /// Given to those that ask for it.
     pub model: Option<&'a LanguageModel>,
+    /// What the chat template is told.
+    pub chat: Chat,
     /// The experiment's.
     pub seed: u64,
     pub progress: &'a mut Progress<'a>,
@@ -123,6 +146,11 @@ impl<'a> Input<'a> {
     fn model(&self) -> Result<&'a LanguageModel> {
         self.model.context("this analysis needs the model")
     }
+}
+
+/// The activations; an error if they were not given.
+fn given<'a, 'b>(activations: Option<&'b Activations<'a>>) -> Result<&'b Activations<'a>> {
+    activations.context("this analysis needs the activations")
 }
 
 /// The activations that the vectors of one layer are made of, and how they are.
@@ -361,7 +389,14 @@ mod tests {
         let lens = Analysis::LogitLens(logit_lens::LogitLens { top: 3, norm: logit_lens::LensNorm::None });
         assert!(lens.needs_model());
         let set = set(&["a"], &[&[1.0]]);
-        let input = Input { set: &set, activations: None, model: None, seed: 0, progress: &mut |_, _| {} };
+        let input = Input {
+            set: &set,
+            activations: None,
+            model: None,
+            chat: Chat::default(),
+            seed: 0,
+            progress: &mut |_, _| {},
+        };
         assert!(lens.run(input).unwrap_err().to_string().contains("needs the model"));
     }
 }
