@@ -43,7 +43,7 @@ use fs_err as fs;
 pub use commit::Miss;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
 pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
-pub use partial::Partial;
+pub use partial::{Partial, kept_here};
 pub use process::Process;
 pub use shelf::Condition;
 pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};

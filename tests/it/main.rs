@@ -25,5 +25,6 @@ mod select;
 mod stages;
 mod status;
 mod store;
+mod submit;
 mod sweep;
 mod workers;

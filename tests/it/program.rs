@@ -48,6 +48,8 @@ fn only_what_needs_libtorch_loads_it() {
 
 #[test]
 fn exit_codes_are_the_documented_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().to_str().unwrap();
     for (args, code) in [
         (vec!["check", "experiments/quickstart.toml"], 0),
         (vec!["check", "no-such-file.toml"], 2),
@@ -56,6 +58,8 @@ fn exit_codes_are_the_documented_ones() {
         (vec!["--help"], 0),
         (vec!["status", "no-such-file.toml"], 2),
         (vec!["cache", "gc", "--max-size", "much"], 2),
+        (vec!["worker", "experiments/quickstart.toml", "--device", "cpu", "--results", place], 2),
+        (vec!["submit", "experiments/quickstart.toml", "--gpus", "0"], 2),
         (vec!["cache", "ls", "--cache", "no-such-folder", "--stage", "vectors"], 4),
     ] {
         let output = emoflow(&args, &[]);
