@@ -83,9 +83,14 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
         "made {} units",
         outcome.nodes.iter().filter(|n| n.name != "report").map(|n| n.made).sum::<usize>()
     )?;
+    let failed = outcome.summary().failed;
+    if units == 0 && failed > 0 {
+        writeln!(out, "all that the plan has is there; {failed} failed")?;
+        return Ok(1);
+    }
     if units == 0 {
         writeln!(out, "everything is there")?;
-        return Ok(u8::from(outcome.summary().failed > 0));
+        return Ok(0);
     }
     writeln!(out, "missing, by node:")?;
     lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;

@@ -171,8 +171,9 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     };
     let past = Past::read(&results);
     let outcome = execute::run(&resolved, &plan, &cache, &past, &selected, options, progress.as_ref());
-    let failed =
-        outcome.nodes.iter().filter(|node| matches!(node.state, State::Failed | State::Blocked)).count();
+    // What the plan was made without is not the worker's to make.
+    let nodes = outcome.nodes.iter().filter(|node| node.key.is_some());
+    let failed = nodes.filter(|node| matches!(node.state, State::Failed | State::Blocked)).count();
     let summary = Summary { made: units.into_inner(), left: outcome.left, failed };
     if args.member.is_none() {
         summary.print(args.json, out)?;
