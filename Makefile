@@ -1,7 +1,7 @@
 # emoflow: `make demo` shows it, `make test` proves it, `make install` keeps it,
 # `make parity` compares every model family with transformers on models that nobody has seen,
 # `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
-# `make bench` measures speed and memory.
+# `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
 PYTHON ?= python3
 # What `make parity` draws: of which families (all), how many, from which seed (a new one).
 NAMES ?=
@@ -9,8 +9,11 @@ DRAW ?= 1
 SEED ?= $(shell date +%s)
 # Options of `make bench`, as in BENCH="--shape llama-3.2-1b --dtype bf16 --texts 64".
 BENCH ?=
+# Programs that were built elsewhere and carried here, for `make bench-gpu`: EMOFLOW=./emoflow RANDOM_CHECKPOINT=./random_checkpoint
+EMOFLOW ?=
+RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test parity test-server test-slurm bench lint build setup install clean
+.PHONY: demo test parity test-server test-slurm bench bench-gpu lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -38,6 +41,16 @@ bench: build
 	cargo build --quiet --release --example random_checkpoint
 	cargo bench --bench orchestrator
 	$(PYTHON) benches/engine.py $(BENCH)
+
+bench-gpu:
+	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }
+ifeq ($(EMOFLOW),)
+	@scripts/setup-libtorch.sh
+	cargo build --release --bin emoflow --example random_checkpoint
+	$(PYTHON) benches/gpu.py $(BENCH)
+else
+	$(PYTHON) benches/gpu.py --emoflow $(EMOFLOW) --random-checkpoint $(RANDOM_CHECKPOINT) $(BENCH)
+endif
 
 lint: setup
 	cargo fmt --check

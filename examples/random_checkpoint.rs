@@ -139,9 +139,16 @@ fn main() -> Result<()> {
 /// Writes everything but the weights.
 fn write_small_files(dir: &Path, config: &Value) -> Result<()> {
     fs::write(dir.join("config.json"), serde_json::to_string_pretty(config)?)?;
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama3-rope");
-    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        fs::copy(fixture.join(file), dir.join(file)).with_context(|| format!("copy {file}"))?;
+    // Part of the program, so that it can be carried to another machine.
+    macro_rules! fixture {
+        ($file:literal) => {
+            ($file, include_str!(concat!("../tests/fixtures/llama3-rope/", $file)))
+        };
+    }
+    let files =
+        [fixture!("tokenizer.json"), fixture!("tokenizer_config.json"), fixture!("chat_template.jinja")];
+    for (file, text) in files {
+        fs::write(dir.join(file), text).with_context(|| format!("write {file}"))?;
     }
     Ok(())
 }

@@ -44,9 +44,12 @@ TOML
 experiment=experiments/quickstart-sweep.toml
 name=quickstart-sweep
 begin() { echo "test-slurm: $1"; part=$place/$2; mkdir "$part"; here=(--cache "$part/cache" --results "$part/results" --device cpu); }
-submit() { "$emoflow" submit "$experiment" "${here[@]}" --profile "${profile:-$place/slurm.toml}" "$@" >>"$part/submitted" 2>&1; }
-logs() { cat "$part/results/$name/slurm/"*.log; }
-fail() { echo "error: $*; what was said:" >&2; cat "$part/submitted" >&2; logs >&2 || true; squeue >&2; exit 1; }
+submit() {
+    "$emoflow" submit "$experiment" "${here[@]}" --profile "${profile:-$place/slurm.toml}" "$@" >>"$part/submitted" 2>&1 ||
+        fail "it cannot be submitted"
+}
+logs() { cat "$part/results/$name/slurm/"*.log 2>/dev/null || true; }
+fail() { echo "error: $*; what was said:" >&2; cat "$part/submitted" >&2; logs >&2; squeue >&2; exit 1; }
 
 # until_true WHAT COMMAND...: for ten minutes.
 until_true() {

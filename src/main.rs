@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 
+use emoflow::lm::shortage::Shortage;
+
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
     #[cfg(target_os = "linux")]
@@ -16,6 +18,13 @@ fn main() {
     {
         eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
     }
+    // Where memory runs out, a pass is tried in parts, or the node fails and says so: one line, not libtorch's fifty.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if Shortage::of(panic.payload()).is_none() {
+            usual(panic);
+        }
+    }));
     let mut out = std::io::stdout();
     let code = emoflow::run(args, &mut out);
     let flushed = out.flush();
@@ -30,6 +39,8 @@ fn main() {
 mod libtorch {
     use std::ffi::OsStr;
     use std::os::unix::process::CommandExt as _;
+
+    use emoflow::lm::libtorch::{check, folder, set_loader};
 
     const FOLDER: &str = env!("EMOFLOW_LIBTORCH");
     const PATH: &str = "LD_LIBRARY_PATH";
@@ -55,7 +66,10 @@ mod libtorch {
             unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"emoflow_libtorch_stand_in".as_ptr()).is_null() };
         if stand_ins {
             let not_found = || fail("the dynamic linker does not find it there");
-            emoflow::lm::libtorch::set_loader(if again.is_some() { not_found } else { start_again });
+            set_loader(if again.is_some() { not_found } else { start_again });
+        } else if let Err(error) = check(&folder()) {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
         }
         !stand_ins
     }
@@ -79,7 +93,9 @@ mod libtorch {
     }
 
     fn fail(why: &str) {
-        eprintln!("error: libtorch cannot be loaded from {FOLDER}: {why}");
+        eprintln!(
+            "error: libtorch cannot be loaded from {FOLDER}: {why}; {PATH} may name another one's `lib`"
+        );
         std::process::exit(1);
     }
 }

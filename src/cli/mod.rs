@@ -1,6 +1,7 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
 mod cache;
+mod doctor;
 mod estimate;
 mod explain;
 mod finish;
@@ -116,6 +117,23 @@ enum Command {
     /// What is stored, whether it is intact, what can go
     #[command(subcommand)]
     Cache(cache::Command),
+    /// Device, libtorch, hub and versions, for bug reports; tries out whether the cache's folder does what is relied on
+    Doctor {
+        #[command(flatten)]
+        cache: cache::CacheArgs,
+        /// Where models would run: auto, cpu, cuda, cuda:N, mps
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// Never open a socket
+        #[arg(long)]
+        offline: bool,
+        /// What was found as JSON
+        #[arg(long)]
+        json: bool,
+        /// Print a file, as seen by this process
+        #[arg(long, value_name = "FILE", hide = true)]
+        see: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -272,6 +290,10 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             Ok(0)
         }
         Command::Cache(command) => cache::run(command, out),
+        Command::Doctor { see: Some(file), .. } => doctor::see(&file, out),
+        Command::Doctor { cache, device, offline, json, see: None } => {
+            doctor::run(&cache, &device, offline, json, out)
+        }
         Command::Status { experiment, machine, json } => {
             let checked = experiment.read(&|_| Vec::new())?;
             let store = Store::open(machine.cache(&checked))?.read_only();

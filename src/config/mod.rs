@@ -1,5 +1,7 @@
 //! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
 
+mod analyses;
+mod behaviour;
 pub mod keys;
 mod layers;
 mod models;
@@ -65,9 +67,18 @@ pub type Span = Range<usize>;
 
 /// Which layers are kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Layers {
+    /// Whether the token embeddings are, too.
+    pub embed: bool,
+    pub blocks: Blocks,
+}
+
+/// After which blocks the residual stream is kept.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Layers {
+pub enum Blocks {
     All,
+    /// In rising order.
     List(Vec<usize>),
     Every(usize),
     /// The one block in which this fraction of the depth falls.

@@ -48,6 +48,21 @@ pub static NEUTRAL: &[Preset] = &[Preset {
     text: include_str!("presets/neutral-40.txt"),
 }];
 
+/// `analysis.<name>.steering.coherence`
+pub static COHERENCE: &[Preset] = &[
+    Preset { name: "none", about: "no text", text: "" },
+    Preset {
+        name: "neutral-8",
+        about: "eight factual sentences",
+        text: include_str!("presets/neutral-8.txt"),
+    },
+    Preset {
+        name: "neutral-40",
+        about: "the forty factual texts",
+        text: include_str!("presets/neutral-40.txt"),
+    },
+];
+
 impl Preset {
     /// Its entries: paragraphs, or where there are no empty lines, lines. Lines that start with `#` are comments.
     pub fn entries(&self) -> Vec<String> {
@@ -80,7 +95,7 @@ mod tests {
 
     #[test]
     fn presets_have_as_many_entries_as_their_names_say_each_once() {
-        for preset in EMOTIONS.iter().chain(PASSAGES).chain(TOPICS).chain(NEUTRAL) {
+        for preset in EMOTIONS.iter().chain(PASSAGES).chain(TOPICS).chain(NEUTRAL).chain(&COHERENCE[1..]) {
             let entries = preset.entries();
             let count = preset.name.rsplit('-').next().and_then(|count| count.parse().ok());
             assert_eq!(Some(entries.len()), count, "{}", preset.name);
@@ -112,6 +127,16 @@ mod tests {
             let named = emotions.iter().find(|emotion| words.contains(emotion));
             assert_eq!(named, None, "{text}");
         }
+        let shipped = [include_str!("presets/situations-12.txt"), include_str!("presets/templates-4.txt")];
+        let texts =
+            shipped.iter().flat_map(|text| text.split('"').skip(1).step_by(2)).filter(|t| t.contains(' '));
+        let mut count = 0;
+        for text in texts {
+            count += 1;
+            let words = words(text);
+            assert_eq!(emotions.iter().find(|emotion| words.contains(emotion)), None, "{text}");
+        }
+        assert_eq!(count, 12 + 16);
         for passage in passages {
             assert!((1..=3).contains(&passage.matches("{emotion}").count()), "{passage}");
         }

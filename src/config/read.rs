@@ -9,8 +9,8 @@ use super::problem::{Problem, Problems, set_bases};
 use super::reader::Reader;
 use super::tree::{self, Node};
 use super::{
-    Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, keys, layers, models, sections,
-    sources, sweep, validate,
+    Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, analyses, keys, layers, models,
+    sections, sources, sweep, validate,
 };
 
 /// A larger file is no experiment.
@@ -157,7 +157,7 @@ fn check(
     let vectors = sections::vectors(&root, root.has("neutral"));
     let same_layers = models.as_ref().is_ok_and(|models| models.iter().all(|model| model.layers.is_none()));
     let kept = layers.as_ref().ok().and_then(Option::as_ref).filter(|_| same_layers);
-    let analysis = sections::analyses(&root, emotions.as_deref().ok(), kept);
+    let analysis = analyses::analyses(&root, emotions.as_deref().ok(), kept);
     let parts = validate::Parts {
         models: models.as_deref().unwrap_or_default(),
         shard: shard.as_ref().ok().copied(),

@@ -118,7 +118,7 @@ pub(super) fn parse(text: &str, sink: &Sink) -> Option<Node> {
 
 /// A value written in the program itself, such as a default.
 pub(super) fn literal(text: &str, span: &Span) -> Node {
-    let value = DeValue::parse(text).unwrap_or_else(|error| panic!("default {text}: {error}"));
+    let value = DeValue::parse(text.trim()).unwrap_or_else(|error| panic!("default {text}: {error}"));
     let mut node = node(&value, 0);
     place(&mut node, span);
     node

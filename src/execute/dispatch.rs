@@ -4,20 +4,22 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use rayon::prelude::*;
 
 use super::kept::{Around, Kept};
+use super::writer::{Stored, Writer};
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
-use crate::lm::{LanguageModel, heap};
+use crate::lm::{LanguageModel, Layer, heap};
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Model, Resolved};
-use crate::stages::analysis::VectorSet;
+use crate::stages::analysis::{Activations, Input, VectorSet};
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{generate, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
-use crate::store::{Cost, Lookup, Store};
+use crate::store::{Cost, Lease, Lookup, Store};
 
 /// The device's thread of work: at most one model is loaded at a time.
 pub struct Lane<'a> {
@@ -49,33 +51,39 @@ impl<'a> Lane<'a> {
         Lane { resolved, told, loaded: None, client: None }
     }
 
-    /// Does `group`, units of `node` that belong together, and commits each. [`Interrupted`] when it is stopped between
-    /// two batches; those before are kept.
+    /// Does `group`, units of `node` that belong together, and has `writer` commit each, for which it keeps `leases` until
+    /// then. [`Interrupted`] when it is stopped between two batches; those before are kept.
     ///
     /// [`Interrupted`]: crate::interrupt::Interrupted
-    pub fn run(
+    #[allow(clippy::too_many_arguments)]
+    pub fn run<'s>(
         &mut self,
         plan: &Plan,
-        store: &Store,
-        node: &Node,
-        group: &[usize],
+        store: &'s Store,
+        node: &'s Node,
+        group: Vec<usize>,
+        leases: Vec<Lease>,
         around: Around<'_>,
+        writer: &Writer<'s>,
     ) -> Result<()> {
         let begun = Instant::now();
         let units: Vec<&Unit> = group.iter().map(|&u| &node.units[u]).collect();
         let stage = node.work.stage();
         let last = units.last().context("a group of units")?;
-        let mut batches = Kept::new(store.partial(stage, &last.key)?, around);
+        // On the CPU, which writes as well as it computes, nothing is won by being behind.
+        let on_gpu = self.resolved.device.kind() != "cpu";
+        let behind = on_gpu && matches!(node.work, Work::Activations { .. });
+        let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind);
         let produced = self.produce(plan, store, node, &units, &mut batches)?;
         if let Err(error) = self.ensure_unchanged(store, node) {
             if matches!(node.work, Work::Served { .. }) && error.is::<AnotherModel>() {
                 // Some of the replies may be of the other model.
-                batches.partial.clear();
+                batches.clear()?;
             }
             return Err(error);
         }
-        let seconds = begun.elapsed().as_secs_f64() + batches.seconds_before();
-        let cost = Cost { seconds: seconds / units.len() as f64 };
+        let seconds = begun.elapsed().as_secs_f64();
+        let cost = Cost { seconds: (seconds + batches.seconds_before()) / units.len() as f64 };
         let metadata = match &node.work {
             Work::Served { server, identity, .. } => vec![
                 ("emoflow.model".to_string(), server.model.clone()),
@@ -83,16 +91,12 @@ impl<'a> Lane<'a> {
             ],
             _ => node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m])),
         };
-        for (unit, tables) in units.into_iter().zip(produced) {
-            match store.lookup(stage, &unit.key)? {
-                Lookup::Hit(_) => {} // another process was faster
-                Lookup::Miss(miss) => {
-                    miss.commit(&unit.preimage, &tables, &metadata, cost)?;
-                }
-            }
-            store.partial(stage, &unit.key)?.clear();
-        }
-        Ok(())
+        writer.write(move || {
+            let made: Vec<(&Unit, Tables)> = units.into_iter().zip(produced).collect();
+            commit(store, stage, &made, &metadata, cost)?;
+            drop(leases);
+            Ok(Some(Stored { units: group, seconds }))
+        })
     }
 
     /// An error if a file that the node reads, or the model that writes, is not what its keys say.
@@ -152,7 +156,7 @@ impl<'a> Lane<'a> {
             }
             Work::Activations { params, chat } => {
                 let stories = input(plan, store, unit, 0)?;
-                let layers: Vec<usize> = units.iter().filter_map(|u| u.layer).collect();
+                let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
                 let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
@@ -174,12 +178,32 @@ impl<'a> Lane<'a> {
                     .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
                 one("vectors", table)
             }
-            Work::Analysis { analysis, seed, set, .. } => {
-                let read = inputs(plan, store, unit)?;
-                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &read)?;
+            Work::Analysis { analysis, chat, seed, set, vectors, .. } => {
+                let at = |wanted: &'static str| {
+                    let stages = unit.inputs.iter().map(|id| plan.nodes[id.node].work.stage()).enumerate();
+                    stages.filter(move |(_, stage)| *stage == wanted).map(|(at, _)| at).collect::<Vec<_>>()
+                };
+                let read = |at: &usize| input(plan, store, unit, *at);
+                let tables = at("vectors").iter().map(read).collect::<Result<Vec<_>>>()?;
+                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &tables)?;
+                let neutral = at("neutral").first().map(read).transpose()?;
+                let shards = at("activations");
+                let activations = Activations {
+                    shards: shards.len(),
+                    read: &|shard| read(&shards[shard]),
+                    params: vectors,
+                    neutral: neutral.as_ref(),
+                };
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let tables = analysis.run(&set, model, *seed, &mut *batches.around.at)?;
+                let tables = analysis.run(Input {
+                    set: &set,
+                    activations: analysis.reads_activations().then_some(activations),
+                    model,
+                    chat: *chat,
+                    seed: *seed,
+                    progress: &mut *batches.around.at,
+                })?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
         }
@@ -207,6 +231,28 @@ impl<'a> Lane<'a> {
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)
     }
+}
+
+/// Stores each unit, on all cores; then its batches go.
+fn commit(
+    store: &Store,
+    stage: &str,
+    made: &[(&Unit, Tables)],
+    metadata: &[(String, String)],
+    cost: Cost,
+) -> Result<()> {
+    let one = |(unit, tables): &(&Unit, Tables)| -> Result<()> {
+        match store.lookup(stage, &unit.key)? {
+            Lookup::Hit(_) => Ok(()), // another process was faster
+            Lookup::Miss(miss) => miss.commit(&unit.preimage, tables, metadata, cost).map(drop),
+        }
+    };
+    // The batches are with the last one: while any is missing, they are to be found.
+    if let Some((last, before)) = made.split_last() {
+        before.par_iter().try_for_each(one)?;
+        one(last)?;
+    }
+    made.iter().try_for_each(|(unit, _)| store.partial(stage, &unit.key).map(|partial| partial.clear()))
 }
 
 /// Key-value metadata of whatever a model made.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use super::writer::Writer;
 use crate::stages::batches::{Batches, Tally};
 use crate::store::Partial;
 use crate::store::table::Table;
@@ -18,19 +19,37 @@ pub struct Around<'a> {
 }
 
 /// Batches that are kept in the store until their units are.
-pub struct Kept<'s, 'a> {
-    /// With the last unit of the group: units are stored in their order, so as long as any is missing, that one is.
-    pub partial: Partial<'s>,
+pub struct Kept<'s, 'w, 'a> {
+    /// With the last unit of the group: it is stored last, so as long as any is missing, that one is.
+    partial: Partial<'s>,
     pub around: Around<'a>,
+    writer: &'w Writer<'s>,
+    /// Whether a batch is written while the next one is worked on, so that the two may be lost together.
+    behind: bool,
     /// When the batch that is worked on began; of those that are made side by side, when the one before was kept.
     since: Instant,
     /// What the batches took that were found.
     before: f64,
 }
 
-impl<'s, 'a> Kept<'s, 'a> {
-    pub fn new(partial: Partial<'s>, around: Around<'a>) -> Kept<'s, 'a> {
-        Kept { partial, around, since: Instant::now(), before: 0.0 }
+impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
+    /// Batches whose writing nothing waits for if `behind` says so; else each is on disk before the next one begins.
+    pub fn new(
+        partial: Partial<'s>,
+        around: Around<'a>,
+        writer: &'w Writer<'s>,
+        behind: bool,
+    ) -> Kept<'s, 'w, 'a> {
+        Kept { partial, around, writer, behind, since: Instant::now(), before: 0.0 }
+    }
+
+    /// Removes all of them, also those that are not written yet.
+    pub fn clear(&self) -> Result<()> {
+        let partial = self.partial.clone();
+        self.writer.write(move || {
+            partial.clear();
+            Ok(None)
+        })
     }
 
     /// The seconds that the batches found here took when they were made.
@@ -39,7 +58,7 @@ impl<'s, 'a> Kept<'s, 'a> {
     }
 }
 
-impl Batches for Kept<'_, '_> {
+impl Batches for Kept<'_, '_, '_> {
     fn at(&mut self, done: usize, of: usize) {
         (self.around.at)(done, of);
     }
@@ -59,7 +78,12 @@ impl Batches for Kept<'_, '_> {
 
     fn keep(&mut self, number: usize, table: &Table) -> Result<()> {
         let since = std::mem::replace(&mut self.since, Instant::now());
-        self.partial.keep(number, table, since.elapsed().as_secs_f64())
+        let seconds = since.elapsed().as_secs_f64();
+        if !self.behind {
+            return self.partial.keep(number, table, seconds);
+        }
+        let (partial, table) = (self.partial.clone(), table.clone());
+        self.writer.write(move || partial.keep(number, &table, seconds).map(|()| None))
     }
 
     fn note(&mut self, line: &str) {
@@ -68,5 +92,45 @@ impl Batches for Kept<'_, '_> {
 
     fn tally(&mut self, tally: Tally) {
         self.around.tally.add(tally);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::key::Digest;
+    use crate::store::Store;
+    use crate::store::table::Column;
+
+    #[test]
+    fn batches_are_written_behind_and_cleared_after_that() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let partial = store.partial("x", &Digest::of(b"x")).unwrap();
+        let table = |n: i32| Table::new("x.batch/1", vec![("n", Column::I32(vec![n]))]);
+        for behind in [false, true] {
+            let (mut at, mut tally) = (|_: usize, _: usize| (), Tally::default());
+            std::thread::scope(|scope| {
+                let writer = Writer::start(scope);
+                let around = Around { stopped: &|| false, at: &mut at, note: &|_| (), tally: &mut tally };
+                let mut kept = Kept::new(partial.clone(), around, &writer, behind);
+                for n in 0..5 {
+                    kept.keep(n, &table(n as i32)).unwrap();
+                    assert!(behind || partial.count() == n + 1);
+                }
+                writer.end().1.unwrap();
+                assert_eq!(partial.kept(3, "x.batch/1").unwrap().unwrap().0.i32("n").unwrap(), [3]);
+            });
+            assert_eq!(partial.count(), 5);
+            std::thread::scope(|scope| {
+                let writer = Writer::start(scope);
+                let around = Around { stopped: &|| false, at: &mut at, note: &|_| (), tally: &mut tally };
+                let mut kept = Kept::new(partial.clone(), around, &writer, behind);
+                kept.keep(5, &table(5)).unwrap();
+                kept.clear().unwrap();
+                writer.end().1.unwrap();
+            });
+            assert_eq!(partial.count(), 0);
+        }
     }
 }

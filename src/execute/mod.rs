@@ -6,6 +6,7 @@ mod dispatch;
 mod kept;
 mod order;
 mod work;
+mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -253,7 +254,7 @@ enum End {
 
 /// Gives each node its turn, section after section, until all have ended; more than one where other processes are making
 /// some of the units.
-fn rounds(run: &mut Run, jobs: &mut [Job], sections: &[Range<usize>]) -> End {
+fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]) -> End {
     let mut said = None;
     let mut since = Instant::now();
     let mut looks = 0;

@@ -16,6 +16,7 @@ pub use diff::Difference;
 pub use past::{Made, Past};
 pub use reason::{Cause, Reason, place, summary};
 
+use crate::lm::Layer;
 use crate::plan::key::Key;
 use crate::plan::{Plan, UnitId};
 use crate::store::{Condition, Store};
@@ -104,7 +105,7 @@ impl<'a> Explainer<'a> {
             let made = self.past.node(&node.name).unwrap_or_default();
             let made: HashMap<_, _> = made.iter().map(|made| ((made.shard, made.layer), made.key)).collect();
             // A unit's shard is the number of units of its layer before it.
-            let mut before: HashMap<Option<usize>, usize> = HashMap::new();
+            let mut before: HashMap<Option<Layer>, usize> = HashMap::new();
             let keys = node.units.iter().map(|unit| {
                 let shard = before.entry(unit.layer).or_default();
                 *shard += 1;

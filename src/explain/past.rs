@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lm::Layer;
 use crate::plan::Plan;
 use crate::plan::key::Key;
 
@@ -22,7 +23,7 @@ pub struct Made {
     pub key: Key,
     /// Which shard of the stories.
     pub shard: usize,
-    pub layer: Option<usize>,
+    pub layer: Option<Layer>,
 }
 
 /// The parts of `run.json` that are read here.
@@ -38,7 +39,7 @@ struct Run {
 #[derive(Deserialize)]
 struct Model {
     name: String,
-    layers: Vec<usize>,
+    layers: Vec<Layer>,
 }
 
 #[derive(Deserialize)]
@@ -162,12 +163,16 @@ mod tests {
         Past::parse(run.to_string().as_bytes())
     }
 
+    fn number(layer: Option<Layer>) -> Option<i32> {
+        layer.map(Layer::number)
+    }
+
     #[test]
     fn units_have_their_places() {
         let ran = |name: &str| json!({"name": name, "state": "ran"});
         let past = past(json!([ran("stories/s"), ran("activations/m/s"), ran("space/m/s")]), json!([]));
         let places = |name: &str| -> Vec<_> {
-            past.node(name).unwrap().iter().map(|unit| (unit.shard, unit.layer)).collect()
+            past.node(name).unwrap().iter().map(|unit| (unit.shard, number(unit.layer))).collect()
         };
         assert_eq!(places("stories/s"), [(0, None), (1, None)]);
         assert_eq!(places("activations/m/s"), [(0, Some(2)), (0, Some(5)), (1, Some(2)), (1, Some(5))]);
@@ -208,7 +213,7 @@ mod tests {
             .node("activations/m/s")
             .unwrap()
             .iter()
-            .map(|unit| (unit.shard, unit.layer, unit.key))
+            .map(|unit| (unit.shard, number(unit.layer), unit.key))
             .collect();
         found.sort();
         assert_eq!(found, [(0, Some(2), key(3)), (1, Some(2), key(5)), (1, Some(5), key(21))]);

@@ -15,16 +15,23 @@ pub struct Cache {
     device: Device,
 }
 
-/// What is the same for every layer in one step: where the new token of each row goes, and which
-/// slots it sees.
+/// What is the same for every layer in a pass after the first: where the new tokens go, and which slots they see.
 pub struct Step {
-    /// `[batch]`, the position of each row's new token.
+    /// `[batch, pos]`, the positions of the new tokens; `[1, pos]` where they are the same for all rows.
     pub positions: Tensor,
-    /// By window: `[batch, 1, 1, slots]`, true where a slot holds what the new token sees of the
-    /// row's own past, itself included.
+    /// By window: `[batch, 1, pos, slots]`, true where a slot holds what a new token sees of the row's own past, itself
+    /// included; fits where positions do.
     masks: Vec<(Option<usize>, Tensor)>,
-    rows: Tensor,
+    place: Place,
     slots: i64,
+}
+
+/// Where the keys and values of new tokens go.
+enum Place {
+    /// One token a row: the row and its slot.
+    Each(Tensor, Tensor),
+    /// Several tokens, from this slot on in every row.
+    From(i64),
 }
 
 /// One layer's keys and values, `[batch, n_kv_heads, slots, d_head]` each.
@@ -60,24 +67,33 @@ impl Cache {
     /// Makes the next pass one of a single token a row, after what the cache holds.
     pub fn advance(&mut self) {
         let positions = Tensor::from_slice(&self.lengths);
+        let rows = Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device));
+        let place = Place::Each(rows, positions.to_device(self.device));
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
+        self.step = Some(self.pass(&positions.unsqueeze(1), place, slots));
+        self.lengths.iter_mut().for_each(|n| *n += 1);
+    }
+
+    /// Makes the next pass one of `pos` tokens a row after the first `from`, which a pass of one row has filled in for all.
+    pub fn go_on(&mut self, from: usize, pos: usize) {
+        let (from, slots) = (from as i64, (from + pos) as i64);
+        let positions = Tensor::arange_start(from, slots, (Kind::Int64, Device::Cpu)).unsqueeze(0);
+        self.step = Some(self.pass(&positions, Place::From(from), slots));
+    }
+
+    /// A pass of tokens at `positions`, `[batch or 1, pos]`, that see `slots` slots at most.
+    fn pass(&self, positions: &Tensor, place: Place, slots: i64) -> Step {
         let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
-        let at = positions.unsqueeze(1);
+        let at = positions.unsqueeze(-1);
         let masks = self.windows.iter().map(|&window| {
             let past = slot.le_tensor(&at);
             let seen = match window {
                 None => past,
                 Some(window) => past.logical_and(&slot.gt_tensor(&(&at - window as i64))),
             };
-            (window, seen.to_device(self.device).unsqueeze(1).unsqueeze(1))
+            (window, seen.to_device(self.device).unsqueeze(1))
         });
-        self.step = Some(Step {
-            masks: masks.collect(),
-            positions: positions.to_device(self.device),
-            rows: Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device)),
-            slots,
-        });
-        self.lengths.iter_mut().for_each(|n| *n += 1);
+        Step { masks: masks.collect(), positions: positions.to_device(self.device), place, slots }
     }
 
     /// Forgets a row; the last row takes its place.
@@ -100,7 +116,7 @@ impl Cache {
 
     /// Keeps what layer `layer` made in this pass, `[batch, n_kv_heads, pos, d_head]` each, and
     /// returns the keys and values that its queries may see: in the first pass those of the prompts,
-    /// in a step all slots.
+    /// in a step all slots. What a first pass of a single row made is kept for every row.
     pub fn keep(&self, layer: usize, keys: Tensor, values: Tensor) -> (Tensor, Tensor) {
         let Some((all_keys, all_values)) = &self.layers[layer] else { return (keys, values) };
         let rows = self.lengths.len() as i64;
@@ -116,7 +132,7 @@ impl Cache {
 }
 
 impl Step {
-    /// What a layer with this window sees: `[batch, 1, 1, slots]`.
+    /// What a layer with this window sees: `[batch or 1, 1, pos, slots]`.
     pub fn mask(&self, window: Option<usize>) -> Option<&Tensor> {
         self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| mask)
     }
@@ -131,9 +147,17 @@ impl Slots {
     }
 
     fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
-        let at = [Some(&step.rows), None, Some(&step.positions)];
-        let _ = self.keys.index_put_(&at, &keys.squeeze_dim(2), false);
-        let _ = self.values.index_put_(&at, &values.squeeze_dim(2), false);
+        match &step.place {
+            Place::Each(rows, slots) => {
+                let at = [Some(rows), None, Some(slots)];
+                let _ = self.keys.index_put_(&at, &keys.squeeze_dim(2), false);
+                let _ = self.values.index_put_(&at, &values.squeeze_dim(2), false);
+            }
+            Place::From(slot) => {
+                self.keys.narrow(2, *slot, keys.size()[2]).copy_(keys);
+                self.values.narrow(2, *slot, values.size()[2]).copy_(values);
+            }
+        }
         (self.keys.narrow(2, 0, step.slots), self.values.narrow(2, 0, step.slots))
     }
 }

@@ -3,6 +3,8 @@
 
 use super::block::{Block, BlockTensors, Pass};
 use super::cache::Cache;
+use super::device::send;
+use super::layer::Layer as At;
 use super::linear::linear;
 use super::norm::RmsNorm;
 use super::per_layer::PerLayer;
@@ -16,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Raised when the forward pass gives other numbers, be it in the last bits, for a checkpoint that it
 /// could run before. Part of the key of everything that a model computes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
@@ -125,25 +127,31 @@ impl Decoder {
     /// (int64, on the decoder's device). Every row starts at position 0 and has no padding.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         let lengths = vec![ids.size()[1] as usize; ids.size()[0] as usize];
-        self.run(ids, &lengths, None, self.blocks.len() - 1, &mut |_, resid| resid)
+        self.run(ids, &lengths, None, self.last(), &mut |_, resid| resid)
     }
 
-    /// Blocks `0..=last` on token ids `[batch, pos]`, padded on the right; `lengths` are the real
-    /// tokens of each row's sequence so far. With a cache, the pass fills it or is one step after it
-    /// (see [`Cache`]). `resid_post` receives each block's output with its layer and returns what
-    /// goes on.
+    /// The last block's output.
+    pub fn last(&self) -> At {
+        At::Block(self.blocks.len() - 1)
+    }
+
+    /// All blocks up to `last` on token ids `[batch, pos]`, padded on the right; `lengths` are the
+    /// real tokens of each row's sequence so far. With a cache, the pass fills it or is one step after
+    /// it (see [`Cache`]). `resid_post` receives the residual stream at each layer on the way, the
+    /// embedding first, and returns what goes on.
     pub fn run(
         &self,
         ids: &Tensor,
         lengths: &[usize],
         cache: Option<&Cache>,
-        last: usize,
-        resid_post: &mut dyn FnMut(usize, Tensor) -> Tensor,
+        last: At,
+        resid_post: &mut dyn FnMut(At, Tensor) -> Tensor,
     ) -> Tensor {
         let mut reading = self.begin(ids, lengths, cache);
-        for layer in 0..=last {
-            self.step(layer, &self.block(layer), &mut reading);
-            reading.resid = resid_post(layer, reading.resid);
+        reading.resid = resid_post(At::Embed, reading.resid);
+        for block in 0..last.blocks() {
+            self.step(block, &self.block(block), &mut reading);
+            reading.resid = resid_post(At::Block(block), reading.resid);
         }
         reading.resid
     }
@@ -153,23 +161,27 @@ impl Decoder {
         self.streamed
     }
 
-    /// Blocks `0..=last` on several batches (see [`run`](Decoder::run)), each block on all of them before the next one,
+    /// All blocks up to `last` on several batches (see [`run`](Decoder::run)), each block on all of them before the next one,
     /// so that a block that is streamed comes once. `resid_post` is told which batch it sees. What is between two blocks
     /// waits in the host's memory.
     pub fn run_all(
         &self,
         batches: &[(Tensor, Vec<usize>)],
-        last: usize,
-        resid_post: &mut dyn FnMut(usize, usize, Tensor) -> Tensor,
+        last: At,
+        resid_post: &mut dyn FnMut(usize, At, Tensor) -> Tensor,
     ) {
-        let begin = |(ids, lengths): &(Tensor, Vec<usize>)| self.begin(ids, lengths, None).waiting();
-        let mut readings: Vec<Waiting> = batches.iter().map(begin).collect();
-        for layer in 0..=last {
+        let begin = |(batch, (ids, lengths)): (usize, &(Tensor, Vec<usize>))| {
+            let mut reading = self.begin(ids, lengths, None);
+            reading.resid = resid_post(batch, At::Embed, reading.resid);
+            reading.waiting()
+        };
+        let mut readings: Vec<Waiting> = batches.iter().enumerate().map(begin).collect();
+        for layer in 0..last.blocks() {
             let block = self.block(layer);
             for (batch, ((ids, lengths), waiting)) in batches.iter().zip(&mut readings).enumerate() {
                 let mut reading = waiting.go_on(ids, self.pass(ids, lengths, None), self.device);
                 self.step(layer, &block, &mut reading);
-                reading.resid = resid_post(batch, layer, reading.resid);
+                reading.resid = resid_post(batch, At::Block(layer), reading.resid);
                 *waiting = reading.waiting();
             }
         }
@@ -255,11 +267,11 @@ impl Decoder {
         let step = cache.and_then(Cache::step);
         let pos = ids.size()[1];
         let positions = match step {
-            Some(step) => step.positions.unsqueeze(1),
+            Some(step) => step.positions.shallow_clone(),
             None => Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0),
         };
         let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
-        let lengths = Tensor::from_slice(&lengths).to_device(device);
+        let lengths = send(&Tensor::from_slice(&lengths), device);
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, &lengths)).collect();
         let mut masks: Vec<(Option<usize>, Tensor)> = Vec::new();
         for block in &self.blocks {

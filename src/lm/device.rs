@@ -1,7 +1,7 @@
 //! Which device computes, and why. Knows nothing of models.
 
 use anyhow::{Result, bail, ensure};
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// A device with the reason for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ fn load_cuda() -> Result<(), String> {
 #[cfg(target_os = "linux")]
 fn load_cuda_library() -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    let path = std::path::Path::new(env!("EMOFLOW_LIBTORCH")).join("libtorch_cuda.so");
+    let path = super::libtorch::folder().join("libtorch_cuda.so");
     if !path.is_file() {
         return Err("this libtorch is the one for CPUs".into());
     }
@@ -157,6 +157,26 @@ fn load_cuda_library() -> Result<(), String> {
             let why = std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string);
             Err(format!("libtorch_cuda.so does not load: {why}"))
         }
+    }
+}
+
+/// `x` of the host on `device`. A copy to CUDA is queued behind what the device has to do: nothing waits for it, where
+/// a plain copy would wait until all of that is done.
+pub fn send(x: &Tensor, device: Device) -> Tensor {
+    // The runtime has taken what it needs of memory that is not pinned before the call returns.
+    let waits = !matches!(device, Device::Cuda(_));
+    x.to_device_(device, x.kind(), !waits, false)
+}
+
+/// `x` in the host's memory, when it is computed. From CUDA into pinned memory, which needs no buffer of the driver's.
+pub fn fetch(x: &Tensor) -> Tensor {
+    match x.device() {
+        Device::Cuda(index) => {
+            let here = x.to_device_(Device::Cpu, x.kind(), true, false);
+            tch::Cuda::synchronize(index as i64);
+            here
+        }
+        _ => x.to_device(Device::Cpu),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A mixture of experts: MLPs of which each token goes through a few, chosen by a router. Knows
 //! nothing of the residual stream around it.
 
+use super::device::send;
 use super::linear::linear;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
@@ -80,7 +81,7 @@ impl Experts {
         let weights = weights.view([-1, 1]);
         let mut sum = Tensor::zeros(x.size(), (Kind::Float, x.device()));
         for (expert, places) in self.each.iter().zip(places).filter(|(_, places)| !places.is_empty()) {
-            let places = Tensor::from_slice(&places).to_device(x.device());
+            let places = send(&Tensor::from_slice(&places), x.device());
             let tokens = places.divide_scalar_mode(self.router.active, "floor");
             let out = expert.forward(&x.index_select(0, &tokens));
             // A token meets an expert at most once, so that the order of the sum is that of the experts.

@@ -7,9 +7,17 @@ use super::hook::Hook;
 use super::model::LanguageModel;
 use super::sample::{choose, uniform};
 use anyhow::{Context, Result, ensure};
+use std::sync::mpsc;
 use tch::{Kind, Tensor};
 
 pub use super::sample::Sampling;
+
+/// Sequences that a thread has at least where several write side by side: with fewer, a step takes nearly as long.
+const PART: usize = 16;
+
+/// Tokens that sharing the beginning of the prompts must save, for it costs a pass of its own
+/// (`docs/design/performance.md`).
+const SAVED: usize = 128;
 
 /// One sequence that is still being written; its row is its place in the list.
 struct Row {
@@ -42,12 +50,68 @@ impl LanguageModel {
             sampling.temperature
         );
         ensure!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
-        let mut written: Vec<Vec<i64>> = vec![Vec::new(); prompts.len()];
         if prompts.is_empty() || sampling.max_new_tokens == 0 {
-            return Ok(written);
+            return Ok(vec![Vec::new(); prompts.len()]);
         }
         self.check_batch(&Batch::new(prompts)?)?;
+        // A hook is of one thread.
+        let parts = if hooks.is_empty() { self.side_by_side().min(prompts.len() / PART) } else { 1 };
+        match parts {
+            ..2 => self.write(prompts, sampling, seeds, hooks, progress),
+            _ => self.write_in_parts(parts, prompts, sampling, seeds, progress),
+        }
+    }
+
+    /// The same, with the prompts cut into `parts` that are as large as each other, each written by a thread of its own.
+    fn write_in_parts(
+        &self,
+        parts: usize,
+        prompts: &[Vec<i64>],
+        sampling: &Sampling,
+        seeds: &[u64],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<i64>>> {
+        let size = prompts.len().div_ceil(parts);
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let write = |(part, (prompts, seeds)): (usize, (&'_ [Vec<i64>], &'_ [u64]))| {
+                let (tell, model) = (tell.clone(), Reader(self));
+                let (prompts, seeds) = (prompts.to_vec(), seeds.to_vec());
+                scope.spawn(move || {
+                    tch::set_num_threads(1); // a setting of each thread
+                    let mut progress = |ended: usize| {
+                        let _ = tell.send((part, ended)); // who does not listen any more has an error to tell
+                    };
+                    model.get().write(&prompts, sampling, &seeds, &mut [], &mut progress)
+                })
+            };
+            let threads: Vec<_> =
+                prompts.chunks(size).zip(seeds.chunks(size)).enumerate().map(write).collect();
+            drop(tell);
+            let mut ended = vec![0; threads.len()];
+            for (part, n) in told {
+                ended[part] = n;
+                progress(ended.iter().sum());
+            }
+            let mut written = Vec::with_capacity(prompts.len());
+            for thread in threads {
+                written.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(written)
+        })
+    }
+
+    /// What [`generate`](Self::generate) does, on this thread.
+    fn write(
+        &self,
+        prompts: &[Vec<i64>],
+        sampling: &Sampling,
+        seeds: &[u64],
+        hooks: &mut [&mut dyn Hook],
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<i64>>> {
         let _no_grad = tch::no_grad_guard();
+        let mut written: Vec<Vec<i64>> = vec![Vec::new(); prompts.len()];
         let rows = prompts.iter().enumerate();
         let mut rows: Vec<Row> =
             rows.map(|(sequence, prompt)| Row { sequence, prompt: prompt.len(), last: 0 }).collect();
@@ -84,7 +148,7 @@ impl LanguageModel {
             }
             cache.advance();
             let step = step_batch(&rows, &written);
-            resid = self.run(&step, Some(&cache), hooks, self.spec.n_layers() - 1).squeeze_dim(1);
+            resid = self.run(&step, Some(&cache), hooks, self.decoder.last()).squeeze_dim(1);
         }
     }
 
@@ -103,17 +167,42 @@ impl LanguageModel {
             .map(|row| [prompts[row.sequence].as_slice(), &written[row.sequence]].concat())
             .collect();
         let prompt_lengths: Vec<usize> = rows.iter().map(|row| row.prompt).collect();
-        let mut batch = Batch::with_prompts(&texts, &prompt_lengths)?;
-        batch.sequences = rows.iter().map(|row| row.sequence).collect();
         let longest = prompt_lengths.iter().max().map_or(0, |n| n.saturating_add(max_new_tokens));
         let slots = longest.min(self.spec.context);
         let device = self.decoder.device();
-        let cache = Cache::new(&self.spec, &batch.lengths, slots, self.decoder.kind(), device);
-        let resid = self.run(&batch, Some(&cache), hooks, self.spec.n_layers() - 1);
+        let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+        let mut cache = Cache::new(&self.spec, &lengths, slots, self.decoder.kind(), device);
+        let last_layer = self.decoder.last();
+        // Hooks see every token of every row.
+        let shared = if hooks.is_empty() { self.worth_sharing(&texts) } else { 0 };
+        if shared > 0 {
+            let _ = self.run(&Batch::new(&[&texts[0][..shared]])?, Some(&cache), hooks, last_layer);
+        }
+        let rest: Vec<&[i64]> = texts.iter().map(|text| &text[shared..]).collect();
+        let mut batch = Batch::new(&rest)?;
+        batch.starts = vec![shared; rows.len()];
+        batch.prompts = prompt_lengths;
+        batch.sequences = rows.iter().map(|row| row.sequence).collect();
+        if shared > 0 {
+            cache.go_on(shared, batch.pos());
+        }
+        let resid = self.run(&batch, Some(&cache), hooks, last_layer);
         let ends: Vec<i64> = batch.lengths.iter().map(|&n| n as i64 - 1).collect();
         let every = Tensor::arange(rows.len() as i64, (Kind::Int64, device));
         let resid = resid.index(&[Some(every), Some(Tensor::from_slice(&ends).to_device(device))]);
         Ok((cache, resid))
+    }
+
+    /// How many leading tokens of `texts` are computed once for all of them: those that they share, but for the last one
+    /// of the shortest text, whose residual is needed; 0 where that does not pay.
+    fn worth_sharing(&self, texts: &[Vec<i64>]) -> usize {
+        let shortest = texts.iter().map(Vec::len).min().unwrap_or(0);
+        let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+        let same = |at: &usize| texts.iter().all(|text| text[*at] == texts[0][*at]);
+        let shared = (0..shortest.saturating_sub(1)).take_while(same).count();
+        // Past its original context a text has other frequencies than a shorter one, from its first token on.
+        let alike = self.decoder.original_context().is_none_or(|context| longest <= context);
+        if alike && shared * (texts.len() - 1) >= SAVED { shared } else { 0 }
     }
 
     /// Draws each row's next token from the residuals `[batch, d_model]` of its last one.
@@ -139,6 +228,19 @@ impl LanguageModel {
     }
 }
 
+/// A model that several threads read.
+struct Reader<'a>(&'a LanguageModel);
+
+// SAFETY: `Tensor` is not `Sync` as its methods may write through a shared reference. Passes without gradients do not write
+// to a model's tensors, and libtorch lets several threads read one.
+unsafe impl Send for Reader<'_> {}
+
+impl Reader<'_> {
+    fn get(&self) -> &LanguageModel {
+        self.0
+    }
+}
+
 /// The batch of one step: each row's last token.
 fn step_batch(rows: &[Row], written: &[Vec<i64>]) -> Batch {
     let last: Vec<i64> = rows.iter().map(|row| row.last).collect();
@@ -148,5 +250,52 @@ fn step_batch(rows: &[Row], written: &[Vec<i64>]) -> Batch {
         starts: rows.iter().map(|row| row.prompt + written[row.sequence].len() - 1).collect(),
         prompts: rows.iter().map(|row| row.prompt).collect(),
         sequences: rows.iter().map(|row| row.sequence).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lm::{Checkpoint, Dtype};
+    use std::path::Path;
+    use tch::Device;
+
+    fn load(name: &str) -> LanguageModel {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        LanguageModel::load(&Checkpoint::open(&dir).unwrap(), Dtype::F32, Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn parts_side_by_side_write_what_one_writes() {
+        let model = load("llama-untied");
+        let prompts: Vec<Vec<i64>> = (0..11).map(|i| (0..3 + i).map(|at| 20 + 9 * at).collect()).collect();
+        let seeds: Vec<u64> = (0..11).collect();
+        let sampling = Sampling { max_new_tokens: 30, temperature: 1.0, top_k: 0, top_p: 0.9 };
+        let want = model.write(&prompts, &sampling, &seeds, &mut [], &mut |_| {}).unwrap();
+        for parts in [2, 3, 11] {
+            let mut ended = Vec::new();
+            let mut progress = |n| ended.push(n);
+            let got = model.write_in_parts(parts, &prompts, &sampling, &seeds, &mut progress).unwrap();
+            assert_eq!(got, want, "{parts} parts");
+            assert!(ended.is_sorted() && ended.last() == Some(&11), "{ended:?}");
+        }
+        let mut wrong = prompts.clone();
+        wrong[7] = vec![];
+        let error = model.write_in_parts(3, &wrong, &sampling, &seeds, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("no tokens"), "{error}");
+    }
+
+    #[test]
+    fn what_prompts_share_is_shared_where_it_saves_enough() {
+        let model = load("llama-untied");
+        let text = |start: i64, end: &[i64]| [&(start..start + 64).collect::<Vec<i64>>(), end].concat();
+        let three = [text(20, &[1, 2]), text(20, &[1]), text(20, &[1, 2, 3])];
+        // The shortest text keeps its last token: 64 tokens twice are saved.
+        assert_eq!(model.worth_sharing(&three), 64);
+        assert_eq!(model.worth_sharing(&three[..2]), 0);
+        assert_eq!(model.worth_sharing(&[text(20, &[]), text(21, &[]), text(20, &[])]), 0);
+        let same = vec![text(20, &[]); 4];
+        assert_eq!(model.worth_sharing(&same), 63);
+        assert_eq!(model.worth_sharing(&[vec![5], vec![5]]), 0);
     }
 }

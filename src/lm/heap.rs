@@ -3,8 +3,8 @@
 /// Has what is freed stay with the process for the next tensor of its size.
 ///
 /// glibc takes a large block from the system and gives it back when it is freed, so that every page of every temporary
-/// is faulted in and cleared anew: a fifth of a forward pass (`docs/design/performance.md`). [`give_back`] returns what
-/// is kept.
+/// is faulted in and cleared anew: a fifth of a forward pass (`docs/design/performance.md`), and the tables that are
+/// made of what a GPU computed are as large. [`give_back`] returns what is kept.
 pub fn keep() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -1,30 +1,34 @@
 //! Reading and editing the residual stream while it is computed. Knows nothing of why.
 
 use super::batch::Batch;
+use super::device::{fetch, send};
+use super::layer::Layer;
 use anyhow::{Context, Result, ensure};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Sees every block's output and may change it.
+/// Sees the residual stream before the first block and after each, and may change it.
 pub trait Hook {
-    /// `resid` is `resid_post[layer]`, `[batch, pos, d_model]`: the residual stream after block
-    /// `layer`, counted from 0, before any later norm. What is returned goes on to the next block
-    /// and to the hooks after this one.
-    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor;
+    /// `resid` is the residual stream at `layer`, `[batch, pos, d_model]`: after block `l`
+    /// `resid_post[l]`, before any later norm. What is returned goes on to the next block and to the
+    /// hooks after this one.
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor;
 }
 
 /// Keeps the mean of each row's residuals over a range of its tokens, for the layers wanted. Pooled
 /// at once and on the model's device: no layer's full residuals outlive their block.
 pub struct Capture {
-    layers: Vec<usize>,
+    layers: Vec<Layer>,
     ranges: Vec<Range<usize>>,
+    /// Made at the first layer wanted.
+    pool: Option<Pool>,
     means: Vec<Option<Tensor>>,
 }
 
 impl Capture {
     /// `ranges[row]` are the token ranks to pool, counted from the row's first real token.
-    pub fn new(layers: &[usize], ranges: Vec<Range<usize>>) -> Capture {
-        Capture { layers: layers.to_vec(), ranges, means: layers.iter().map(|_| None).collect() }
+    pub fn new(layers: &[Layer], ranges: Vec<Range<usize>>) -> Capture {
+        Capture { layers: layers.to_vec(), ranges, pool: None, means: layers.iter().map(|_| None).collect() }
     }
 
     /// The means, `[layer, batch, d_model]` in fp32 on the CPU, layers in the order asked for. One
@@ -38,36 +42,53 @@ impl Capture {
         for (layer, mean) in self.layers.iter().zip(self.means) {
             means.push(mean.with_context(|| format!("the forward pass did not reach layer {layer}"))?);
         }
-        Ok(Tensor::stack(&means, 0).to_device(Device::Cpu))
+        Ok(fetch(&Tensor::stack(&means, 0)))
     }
 }
 
 impl Hook for Capture {
-    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
         for (wanted, mean) in self.layers.iter().zip(&mut self.means) {
             if *wanted == layer {
-                *mean = Some(pool(&resid, &self.ranges, batch));
+                let pool = self.pool.get_or_insert_with(|| Pool::new(&self.ranges, batch, resid.device()));
+                *mean = Some(pool.mean(&resid));
             }
         }
         resid
     }
 }
 
-/// The fp32 mean of each row over its range, `[batch, d_model]`. What lies outside is replaced by 0,
-/// not multiplied by it: an infinity in the padding stays there.
-fn pool(resid: &Tensor, ranges: &[Range<usize>], batch: &Batch) -> Tensor {
-    assert_eq!(ranges.len(), batch.rows(), "one range of tokens for each row");
-    for (range, length) in ranges.iter().zip(&batch.lengths) {
-        assert!(
-            range.start < range.end && range.end <= *length,
-            "range {range:?} of a row of {length} tokens"
-        );
+/// Ranges of a batch's rows, where its residuals are.
+struct Pool {
+    /// `[batch, pos, 1]` bool.
+    outside: Tensor,
+    /// Tokens of each range, `[batch, 1]` fp32.
+    counts: Tensor,
+}
+
+impl Pool {
+    fn new(ranges: &[Range<usize>], batch: &Batch, device: Device) -> Pool {
+        assert_eq!(ranges.len(), batch.rows(), "one range of tokens for each row");
+        for (range, length) in ranges.iter().zip(&batch.lengths) {
+            assert!(
+                range.start < range.end && range.end <= *length,
+                "range {range:?} of a row of {length} tokens"
+            );
+        }
+        let outside = batch.mask(|row, at| !ranges[row].contains(&at)).unsqueeze(-1);
+        let counts: Vec<f32> = ranges.iter().map(|r| r.len() as f32).collect();
+        Pool {
+            outside: send(&outside, device),
+            counts: send(&Tensor::from_slice(&counts).unsqueeze(1), device),
+        }
     }
-    let outside = batch.mask(|row, at| !ranges[row].contains(&at)).to_device(resid.device());
-    let counts: Vec<f32> = ranges.iter().map(|r| r.len() as f32).collect();
-    let counts = Tensor::from_slice(&counts).to_device(resid.device()).unsqueeze(1);
-    let kept = resid.to_kind(Kind::Float).masked_fill(&outside.unsqueeze(-1), 0.0);
-    kept.sum_dim_intlist(1, false, Kind::Float) / counts
+
+    /// The fp32 mean of each row over its range, `[batch, d_model]`. What lies outside is replaced by 0, not multiplied
+    /// by it: an infinity in the padding stays there.
+    fn mean(&self, resid: &Tensor) -> Tensor {
+        let kept = resid.to_kind(Kind::Float).masked_fill(&self.outside, 0.0);
+        kept.sum_dim_intlist(1, false, Kind::Float) / &self.counts
+    }
 }
 
 /// Which tokens are steered.
@@ -82,10 +103,10 @@ pub enum Positions {
     Generated,
 }
 
-/// Adds `strength * vector` to the residual stream after one block.
+/// Adds `strength * vector` to the residual stream at one layer.
 pub struct Steer {
-    /// The block, counted from 0.
-    pub layer: usize,
+    /// Where.
+    pub layer: Layer,
     /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own.
     pub vector: Tensor,
     /// Multiplies the vector.
@@ -95,7 +116,7 @@ pub struct Steer {
 }
 
 impl Hook for Steer {
-    fn resid_post(&mut self, layer: usize, resid: Tensor, batch: &Batch) -> Tensor {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
         if layer != self.layer {
             return resid;
         }

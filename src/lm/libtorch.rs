@@ -4,6 +4,8 @@
 //! (docs/design/startup.md). Whoever is about to call it for the first time says so here: the choice of a device other
 //! than the CPU, and a run that has something to run.
 
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 static LOADER: OnceLock<fn()> = OnceLock::new();
@@ -30,5 +32,77 @@ pub fn load_if(needed: impl FnOnce() -> bool) {
         && needed()
     {
         loader();
+    }
+}
+
+/// The folder of the libtorch that is loaded; where none is yet, of the one that will be.
+pub fn folder() -> PathBuf {
+    let loaded = if LOADER.get().is_none() { loaded_from() } else { None };
+    loaded.unwrap_or_else(|| env!("EMOFLOW_LIBTORCH").into())
+}
+
+/// Refuses a libtorch that was found elsewhere than where the program was built, say by `LD_LIBRARY_PATH`, and that is
+/// of another version: what is missing from it would end the program in the middle of its work, and what is different
+/// would give other numbers under the same keys.
+///
+/// # Errors
+/// The two versions, and where the other one is.
+pub fn check(folder: &Path) -> Result<()> {
+    let wanted = env!("EMOFLOW_LIBTORCH_VERSION");
+    if folder == Path::new(env!("EMOFLOW_LIBTORCH")) {
+        return Ok(());
+    }
+    let found = version(folder.parent().unwrap_or(folder));
+    let found = found.as_deref().unwrap_or("of an unknown version");
+    ensure!(found == wanted, "the libtorch in {} is {found}; this program needs {wanted}", folder.display());
+    Ok(())
+}
+
+/// The version of the torch wheel (`version.py`) or of the plain archive (`build-version`) in `root`, without its local
+/// part such as `+cu128`; as `build.rs` reads it.
+fn version(root: &Path) -> Option<String> {
+    let wheel = || {
+        let text = fs_err::read_to_string(root.join("version.py")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("__version__"))?;
+        Some(line.split(['\'', '"']).nth(1)?.to_string())
+    };
+    let text = wheel().or_else(|| fs_err::read_to_string(root.join("build-version")).ok())?;
+    Some(text.trim().split('+').next()?.to_string())
+}
+
+/// Where the linker found libtorch: the system's list of what is mapped says.
+#[cfg(target_os = "linux")]
+fn loaded_from() -> Option<PathBuf> {
+    let maps = fs_err::read_to_string("/proc/self/maps").ok()?;
+    let library = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    Path::new(&library[library.find('/')?..]).parent().map(Path::to_path_buf)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn loaded_from() -> Option<PathBuf> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_libtorch_from_elsewhere_is_of_the_same_version() {
+        // The tests are linked with the one that they were built with, and a symlink is as good as what it points to.
+        let built = fs_err::canonicalize(env!("EMOFLOW_LIBTORCH")).unwrap();
+        assert_eq!(fs_err::canonicalize(folder()).unwrap(), built);
+        let root = tempfile::tempdir().unwrap();
+        let lib = root.path().join("lib");
+        assert!(check(&lib).unwrap_err().to_string().contains("is of an unknown version"));
+        let wanted = env!("EMOFLOW_LIBTORCH_VERSION");
+        for (file, text, ok) in [
+            ("build-version", format!("{wanted}+cpu\n"), true),
+            ("version.py", "__version__ = '1.13.1+cu117'\ndebug = False\n".to_string(), false),
+            ("version.py", format!("from typing import Optional\n__version__ = '{wanted}+cu128'\n"), true),
+        ] {
+            fs_err::write(root.path().join(file), text).unwrap();
+            assert_eq!(check(&lib).is_ok(), ok, "{file}");
+        }
     }
 }

@@ -15,6 +15,17 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
             let y = rows.conv2d(&weight, bias.as_ref(), [1, 1], [0, 0], [1, 1], 1).permute([0, 2, 3, 1]);
             y.reshape(shape(x, weight.size()[0]))
         }
+        Kernel::Turned => {
+            let weights = weight.reshape([PICTURES, 1, -1, width]).permute([0, 3, 1, 2]);
+            let rows = x.reshape([-1, width, 1, 1]);
+            let y = weights.conv2d::<&Tensor>(&rows, None, [1, 1], [0, 0], [1, 1], 1).permute([0, 2, 3, 1]);
+            let y = y.reshape([weight.size()[0], -1]).tr();
+            let y = match &bias {
+                Some(bias) => y + bias,
+                None => y,
+            };
+            y.contiguous().view(shape(x, weight.size()[0]).as_slice())
+        }
         Kernel::OneDnn => {
             let y = x.reshape([-1, width]).to_mkldnn().mkldnn_linear(&weight, bias.as_ref());
             y.to_dense(x.kind(), false).view(shape(x, weight.size()[0]).as_slice())
@@ -30,6 +41,10 @@ fn shape(x: &Tensor, last: i64) -> Vec<i64> {
     shape
 }
 
+/// Into so many pictures [`Kernel::Turned`] cuts the weights: with one thread, libtorch gives a convolution of fewer to
+/// its own kernel (`ConvParams::use_mkldnn` of its Convolution.cpp).
+const PICTURES: i64 = 16;
+
 /// How the product is computed. libtorch gives products in fp32 to MKL, which on processors that are not Intel's does
 /// without AVX-512: 190 of 430 GFLOP/s on two cores of a Zen 5 (`docs/design/performance.md`). oneDNN, which libtorch
 /// has too, knows no vendors; it does not take plain products in fp32, but it does convolutions.
@@ -38,6 +53,9 @@ enum Kernel {
     Plain,
     /// As a convolution by one pixel of a picture of `rows` pixels: its layout is that of `x`, so nothing is copied.
     Convolution,
+    /// As a convolution, with the weights as pixels and the rows as filters: oneDNN reorders the filters on every call and
+    /// reads the pixels as they are, so that with few rows it does not reorder the weights.
+    Turned,
     /// A product whose operands are copied from and to oneDNN's own tensors: where libtorch would not give the convolution
     /// to oneDNN, for it has few numbers or one thread.
     OneDnn,
@@ -47,10 +65,12 @@ impl Kernel {
     fn of(x: &Tensor, weight: &Tensor) -> Kernel {
         /// Up to so many numbers libtorch computes a convolution itself (`ConvParams::use_mkldnn` of its Convolution.cpp).
         const SMALL: usize = 20_480;
-        /// Fewer rows are read at the speed of memory by either.
-        const ROWS: usize = 8;
-        /// Weights of fewer numbers gain less than copying costs.
-        const WEIGHTS: usize = 1 << 18;
+        /// For fewer rows, reordering the weights takes longer than the product.
+        const FEW: usize = 8;
+        /// From so many on, reordering the weights costs less than turning the result back.
+        const MANY: usize = 128;
+        /// Products of fewer rows x weights gain less than oneDNN's calls cost (some 30 us).
+        const WORK: usize = 2_500_000;
         let gradients = x.requires_grad() || weight.requires_grad();
         let here = cfg!(target_arch = "x86_64") && x.device() == Device::Cpu;
         if !here || x.kind() != Kind::Float || gradients || !tch::utils::has_mkldnn() {
@@ -58,11 +78,13 @@ impl Kernel {
         }
         let rows = x.numel() / weight.size()[1] as usize;
         match rows {
-            ..ROWS => Kernel::Plain,
+            ..2 => Kernel::Plain,
+            _ if rows * weight.numel() < WORK => Kernel::Plain,
+            ..MANY if weight.size()[0] % PICTURES == 0 => Kernel::Turned,
+            ..FEW => Kernel::Plain,
             // With one thread, too, libtorch computes such a convolution itself.
             _ if x.numel() > SMALL && tch::get_num_threads() > 1 => Kernel::Convolution,
-            _ if weight.numel() >= WEIGHTS => Kernel::OneDnn,
-            _ => Kernel::Plain,
+            _ => Kernel::OneDnn,
         }
     }
 }
@@ -103,7 +125,9 @@ mod tests {
     fn every_kernel_gives_the_product() {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         // Rows, in, out: one row, few rows, few rows of much, many rows; then a batch with a bias and shared weights.
-        for (rows, inner, out) in [(1, 64, 96), (9, 64, 96), (9, 600, 700), (500, 64, 96), (40, 600, 700)] {
+        let few = [(1, 64, 96), (9, 64, 96), (9, 600, 700), (9, 600, 704), (40, 600, 704)];
+        let many = [(500, 64, 96), (40, 600, 700), (100, 600, 704)];
+        for (rows, inner, out) in few.into_iter().chain(many) {
             for bias in [None, Some(random(&[out]))] {
                 // Weights may be rows of a larger matrix.
                 let all = Linear { weight: random(&[out + 3, inner]), bias: None };
@@ -123,8 +147,8 @@ mod tests {
 
     #[test]
     fn weights_may_lie_the_other_way() {
-        let weight = Tensor::randn([600, 700], (Kind::Float, Device::Cpu));
-        for rows in [9, 40] {
+        let weight = Tensor::randn([600, 704], (Kind::Float, Device::Cpu));
+        for rows in [9, 40, 200] {
             let x = Tensor::randn([rows, 600], (Kind::Float, Device::Cpu));
             assert!(linear(&x, &weight.tr(), None).allclose(&x.matmul(&weight), 1e-4, 1e-4, false));
         }

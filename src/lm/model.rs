@@ -2,14 +2,16 @@
 //! Knows nothing of what is asked of it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
+use super::device::send;
 use super::heap;
 use super::hook::Hook;
+use super::layer::Layer;
 use super::memory::{self, Work};
 use super::norm::normalize;
 use super::room::Room;
@@ -39,6 +41,8 @@ pub struct LanguageModel {
     pub(super) decoder: Decoder,
     pub(super) ends: Vec<i64>,
     tokenizer: Tokenizer,
+    /// Whether memory ran out in a pass.
+    short: AtomicBool,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -53,10 +57,17 @@ pub fn share_cores(processes: usize) {
     SHARING.store(processes.max(1), Ordering::Relaxed);
 }
 
-/// Threads of libtorch for a model of `n_params` parameters, where one process alone takes `all`.
-fn threads(n_params: u64, all: i32, processes: usize) -> i32 {
-    let processes = i32::try_from(processes).unwrap_or(i32::MAX);
-    if n_params <= ONE_THREAD { 1 } else { (all / processes).max(1) }
+/// Threads of libtorch for a model of `n_params` parameters, and how many such models may run side by side on the CPU,
+/// where one process alone takes `all`.
+fn threads(n_params: u64, all: i32, processes: usize) -> (i32, i32) {
+    let share = (all / i32::try_from(processes).unwrap_or(i32::MAX)).max(1);
+    if n_params <= ONE_THREAD { (1, share) } else { (share, 1) }
+}
+
+/// The same on this machine, now.
+fn threads_here(n_params: u64) -> (i32, i32) {
+    static ALL: OnceLock<i32> = OnceLock::new();
+    threads(n_params, *ALL.get_or_init(tch::get_num_threads), SHARING.load(Ordering::Relaxed))
 }
 
 impl LanguageModel {
@@ -69,9 +80,7 @@ impl LanguageModel {
     pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
         let held = held.into();
         let load = || -> Result<LanguageModel> {
-            if device == Device::Cpu {
-                heap::keep();
-            }
+            heap::keep();
             let spec = checkpoint.spec()?;
             memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
             let tokenizer = Tokenizer::load(checkpoint)?;
@@ -85,10 +94,9 @@ impl LanguageModel {
             let mut tensors = weights::load(&spec, &checkpoint.weights, held.weights, there)?;
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
-            static ALL: OnceLock<i32> = OnceLock::new();
-            let all = *ALL.get_or_init(tch::get_num_threads);
-            tch::set_num_threads(threads(spec.n_params(), all, SHARING.load(Ordering::Relaxed)));
-            Ok(LanguageModel { ends: checkpoint.end_tokens(&spec)?, spec, decoder, tokenizer })
+            tch::set_num_threads(threads_here(spec.n_params()).0);
+            let ends = checkpoint.end_tokens(&spec)?;
+            Ok(LanguageModel { ends, spec, decoder, tokenizer, short: AtomicBool::new(false) })
         };
         load().with_context(|| format!("load {}", checkpoint.dir.display()))
     }
@@ -96,6 +104,11 @@ impl LanguageModel {
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.decoder.device()
+    }
+
+    /// Whether this is the first time that the device has no memory for a pass.
+    pub fn first_shortage(&self) -> bool {
+        !self.short.swap(true, Ordering::Relaxed)
     }
 
     /// Text to tokens and back; unlike the model it may be used by several threads at once.
@@ -148,19 +161,24 @@ impl LanguageModel {
         self.tokenizer.decode(ids)
     }
 
-    /// One pass of a right-padded batch through blocks `0..=last` (`None`: all of them), without
-    /// unembedding. Hooks see each block's `resid_post` in the order given. Returns the residual
-    /// after the last block, `[batch, pos, d_model]`, on the model's device.
+    /// One pass of a right-padded batch through all blocks up to `last` (`None`: all there are),
+    /// without unembedding. Hooks see the residual stream at each layer in the order given. Returns
+    /// that of `last`, `[batch, pos, d_model]`, on the model's device.
     ///
     /// # Errors
     /// A layer or a token that the model does not have; a row longer than its context.
-    pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<usize>) -> Result<Tensor> {
-        let n_layers = self.spec.n_layers();
-        let last = last.unwrap_or(n_layers - 1);
-        ensure!(last < n_layers, "layer {last} of a model with {n_layers} layers");
+    pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<Layer>) -> Result<Tensor> {
+        let last = last.unwrap_or(self.decoder.last());
+        self.check_layer(last)?;
         self.check_batch(batch)?;
         let _no_grad = tch::no_grad_guard();
         Ok(self.run(batch, None, hooks, last))
+    }
+
+    /// How many threads may run this model at once, each on its own, as its operations are too short to be shared.
+    pub(super) fn side_by_side(&self) -> usize {
+        let (_, models) = threads_here(self.spec.n_params());
+        if self.device() == Device::Cpu { models as usize } else { 1 }
     }
 
     /// Whether the blocks come to the device one by one, so that [`forward_all`](Self::forward_all) is worth its memory.
@@ -168,17 +186,17 @@ impl LanguageModel {
         self.decoder.is_streamed()
     }
 
-    /// Blocks `0..=last` on several batches, each block on all of them before the next one: of a model whose blocks are
+    /// All blocks up to `last` on several batches, each block on all of them before the next one: of a model whose blocks are
     /// streamed, each comes once. `hooks[batch]` is the hook of that batch.
     ///
     /// # Errors
     /// As [`forward`](Self::forward), before anything is computed.
-    pub fn forward_all<H: Hook>(&self, batches: &[Batch], hooks: &mut [H], last: usize) -> Result<()> {
-        ensure!(last < self.spec.n_layers(), "layer {last} of a model with {} layers", self.spec.n_layers());
+    pub fn forward_all<H: Hook>(&self, batches: &[Batch], hooks: &mut [H], last: Layer) -> Result<()> {
+        self.check_layer(last)?;
         ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
         batches.iter().try_for_each(|batch| self.check_batch(batch))?;
         let _no_grad = tch::no_grad_guard();
-        let read = |batch: &Batch| (batch.ids.to_device(self.device()), batch.lengths.clone());
+        let read = |batch: &Batch| (send(&batch.ids, self.device()), batch.lengths.clone());
         let inputs: Vec<(Tensor, Vec<usize>)> = batches.iter().map(read).collect();
         self.decoder.run_all(&inputs, last, &mut |batch, layer, resid| {
             hooks[batch].resid_post(layer, resid, &batches[batch])
@@ -240,6 +258,12 @@ impl LanguageModel {
         })
     }
 
+    fn check_layer(&self, layer: Layer) -> Result<()> {
+        let n_layers = self.spec.n_layers();
+        ensure!(layer.blocks() <= n_layers, "layer {layer} of a model with {n_layers} layers");
+        Ok(())
+    }
+
     /// Refuses what would be read past the end of the embedding or of the context.
     pub(super) fn check_batch(&self, batch: &Batch) -> Result<()> {
         ensure!(
@@ -263,9 +287,9 @@ impl LanguageModel {
         batch: &Batch,
         cache: Option<&Cache>,
         hooks: &mut [&mut dyn Hook],
-        last: usize,
+        last: Layer,
     ) -> Tensor {
-        let ids = batch.ids.to_device(self.device());
+        let ids = send(&batch.ids, self.device());
         let lengths: Vec<usize> = batch.starts.iter().zip(&batch.lengths).map(|(from, n)| from + n).collect();
         self.decoder.run(&ids, &lengths, cache, last, &mut |layer, resid| {
             hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, batch))
@@ -280,7 +304,8 @@ mod tests {
     #[test]
     fn processes_share_the_cores() {
         let large = |all, processes| threads(135_000_000, all, processes);
-        assert_eq!([large(8, 1), large(8, 2), large(8, 3), large(2, 4)], [8, 4, 2, 1]);
-        assert_eq!(threads(2_000_000, 8, 1), 1);
+        assert_eq!([large(8, 1), large(8, 2), large(8, 3), large(2, 4)], [(8, 1), (4, 1), (2, 1), (1, 1)]);
+        // A small one takes a thread, and as many of them run side by side.
+        assert_eq!([threads(2_000_000, 8, 1), threads(2_000_000, 8, 2)], [(1, 8), (1, 4)]);
     }
 }

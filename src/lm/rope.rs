@@ -20,6 +20,7 @@ pub struct Frequencies {
 /// Cosine and sine of each position's angles.
 pub struct Rotation {
     cos: Tensor,
+    /// Negative in the first half, whose entries lose what those of the second half gain.
     sin: Tensor,
     dims: i64,
 }
@@ -74,8 +75,10 @@ impl Frequencies {
                 (&positions * long).where_self(&is_long, &(positions * &self.inverse))
             }
         };
-        let angles = Tensor::cat(&[&half, &half], -1).unsqueeze(1);
-        Rotation { cos: angles.cos() * self.amplitude, sin: angles.sin() * self.amplitude, dims: self.dims }
+        let half = half.unsqueeze(1);
+        let (cos, sin) = (half.cos() * self.amplitude, half.sin() * self.amplitude);
+        let twice = |first: &Tensor, second: &Tensor| Tensor::cat(&[first, second], -1);
+        Rotation { cos: twice(&cos, &cos), sin: twice(&sin.neg(), &sin), dims: self.dims }
     }
 }
 
@@ -85,9 +88,8 @@ impl Rotation {
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let d_head = x.size()[3];
         let turning = if self.dims == d_head { x.shallow_clone() } else { x.narrow(-1, 0, self.dims) };
-        let halves = turning.chunk(2, -1);
-        let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
-        let rotated = (turning * &self.cos + turned * &self.sin).to_kind(x.kind());
+        let other_half = turning.roll(self.dims / 2, -1);
+        let rotated = (turning * &self.cos + other_half * &self.sin).to_kind(x.kind());
         if self.dims == d_head {
             return rotated;
         }

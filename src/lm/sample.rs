@@ -38,7 +38,8 @@ pub fn choose(
     sampling: &Sampling,
     uniforms: &dyn Fn(usize, u64) -> f32,
 ) -> Result<Vec<Option<i64>>> {
-    let finite = logits.isfinite().all_dim(-1, false);
+    // A sum is finite if its terms are; the other way round, unless they are near the largest number there is.
+    let finite = logits.sum_dim_intlist(-1, false, Kind::Float).isfinite();
     if sampling.temperature == 0.0 {
         return tokens(&logits.argmax(-1, false).where_scalarother(&finite, NOT_FINITE));
     }
@@ -132,8 +133,9 @@ impl Distribution {
         let p = self.p.gather(-1, &drawn, false);
         let mut token = Tensor::full([rows.len() as i64], NONE_KEPT, (Kind::Int64, self.p.device()));
         for at in (0..n).rev() {
-            let likelier = self.p.gt_tensor(&p.narrow(1, at, 1));
-            let before = (&self.p * likelier).sum_dim_intlist(-1, false, Kind::Float);
+            // As numbers, so that the sum of what is likelier is a product of two rows.
+            let likelier = self.p.gt_tensor_out(&self.p.empty_like(), &p.narrow(1, at, 1));
+            let before = self.p.unsqueeze(1).bmm(&likelier.unsqueeze(2)).view(-1);
             token = drawn.select(1, at).where_self(&before.lt(self.top_p), &token);
         }
         token

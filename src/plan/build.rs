@@ -11,7 +11,7 @@ use super::preimage::{
 use super::variants::Merged;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
-use crate::lm::{Chat, decoder};
+use crate::lm::{Chat, Layer, decoder};
 use crate::resolve::{Model, Resolved};
 use crate::stages::activations::Wrap;
 use crate::stages::stories::{file, generate, served, template, writing};
@@ -304,29 +304,46 @@ impl<'a> Builder<'a> {
         let experiment = self.variants[variant];
         for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
-            let inputs: Vec<_> = layers.iter().flat_map(|&l| self.at_layer(vectors, l)).collect();
             let asks = analysis.needs_model();
-            let params = AnalysisParams {
-                analysis,
-                layers: &layers,
-                n_layers: reader.spec.n_layers(),
-                seed: analysis.draws().then_some(experiment.seed),
+            let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {
+                let params = AnalysisParams {
+                    analysis,
+                    layers,
+                    n_layers: reader.spec.n_layers(),
+                    seed: analysis.draws().then_some(experiment.seed),
+                    chat: analysis.chats().then(|| self.chat(model)),
+                };
+                let keyed = key(
+                    analysis.kind(),
+                    analysis.version(),
+                    &params,
+                    &self.keys(&inputs),
+                    asks.then_some(&reader.identity),
+                    asks.then(|| self.numerics(reader, None)),
+                );
+                unit(keyed, 0..0, layer, inputs)
             };
-            let keyed = key(
-                analysis.kind(),
-                analysis.version(),
-                &params,
-                &self.keys(&inputs),
-                asks.then_some(&reader.identity),
-                asks.then(|| self.numerics(reader, None)),
-            );
+            let at = |&layer: &Layer| self.at_layer(vectors, layer);
+            let units = match analysis.reads_activations() {
+                false => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
+                // Vectors, and behind them all that they are made of.
+                true => layers
+                    .iter()
+                    .map(|layer| {
+                        let vectors = at(layer);
+                        let made_of = vectors.iter().flat_map(|&id| &self.unit(id).inputs).copied();
+                        one(&[*layer], Some(*layer), vectors.iter().copied().chain(made_of).collect())
+                    })
+                    .collect(),
+            };
             let work = Work::Analysis {
                 name: name.clone(),
                 analysis: analysis.clone(),
+                chat: self.chat(model),
                 seed: experiment.seed,
                 set: self.set(reader, source),
+                vectors: experiment.vectors.clone(),
             };
-            let units = vec![unit(keyed, 0..0, None, inputs)];
             let name = format!("{name}/{}/{source}", reader.name);
             self.push(variant, name, work, asks.then_some(model), units);
         }
@@ -376,17 +393,18 @@ impl<'a> Builder<'a> {
         self.merged.push(variant, node, &mut self.nodes)
     }
 
+    fn unit(&self, id: UnitId) -> &Unit {
+        &self.nodes[id.node].units[id.unit]
+    }
+
     /// The units of `node` that are about `layer`, shard after shard.
-    fn at_layer(&self, node: usize, layer: usize) -> Vec<UnitId> {
+    fn at_layer(&self, node: usize, layer: Layer) -> Vec<UnitId> {
         let units = self.nodes[node].units.iter().enumerate();
         units.filter(|(_, u)| u.layer == Some(layer)).map(|(unit, _)| UnitId { node, unit }).collect()
     }
 
     fn keys(&self, inputs: &[UnitId]) -> Vec<(&'static str, Key)> {
-        inputs
-            .iter()
-            .map(|id| (self.nodes[id.node].work.stage(), self.nodes[id.node].units[id.unit].key))
-            .collect()
+        inputs.iter().map(|&id| (self.nodes[id.node].work.stage(), self.unit(id).key)).collect()
     }
 }
 
@@ -399,7 +417,7 @@ fn shards(ranges: Vec<Range<usize>>, keyed: impl Fn(Range<usize>) -> (Key, Strin
 fn unit(
     (key, preimage): (Key, String),
     stories: Range<usize>,
-    layer: Option<usize>,
+    layer: Option<Layer>,
     inputs: Vec<UnitId>,
 ) -> Unit {
     Unit { key, preimage, stories, layer, inputs }

@@ -15,7 +15,7 @@ pub use absent::Absent;
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
-use crate::lm::Chat;
+use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
@@ -62,7 +62,7 @@ pub struct Unit {
     pub preimage: String,
     /// The stories of the source that it is about: a shard, or all of them.
     pub stories: Range<usize>,
-    pub layer: Option<usize>,
+    pub layer: Option<Layer>,
     pub inputs: Vec<UnitId>,
 }
 
@@ -76,14 +76,43 @@ pub struct UnitId {
 /// What a node does: its kind and its parameters.
 #[derive(Clone, Debug)]
 pub enum Work {
-    Template { source: Template, items: Vec<Item> },
-    Generate { source: Generate, items: Vec<Item>, seed: u64, chat: Chat },
-    Served { server: Server, source: Generate, items: Vec<Item>, seed: u64, identity: Digest },
+    Template {
+        source: Template,
+        items: Vec<Item>,
+    },
+    Generate {
+        source: Generate,
+        items: Vec<Item>,
+        seed: u64,
+        chat: Chat,
+    },
+    Served {
+        server: Server,
+        source: Generate,
+        items: Vec<Item>,
+        seed: u64,
+        identity: Digest,
+    },
     File(Files),
-    Activations { params: activations::Params, chat: Chat },
+    Activations {
+        params: activations::Params,
+        chat: Chat,
+    },
     Neutral(vectors::Params),
-    Vectors { params: vectors::Params, emotions: Vec<String>, set: Set },
-    Analysis { name: String, analysis: Analysis, seed: u64, set: Set },
+    Vectors {
+        params: vectors::Params,
+        emotions: Vec<String>,
+        set: Set,
+    },
+    /// `vectors`: how those of the set are made.
+    Analysis {
+        name: String,
+        analysis: Analysis,
+        chat: Chat,
+        seed: u64,
+        set: Set,
+        vectors: vectors::Params,
+    },
 }
 
 /// One set of emotion vectors: who read which stories.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::key::{Digest, Key};
-use crate::lm::{Chat, Dtype};
+use crate::lm::{Chat, Dtype, Layer};
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
@@ -80,7 +80,7 @@ pub struct FilesParams<'a> {
 /// Of one shard at one layer.
 #[derive(Serialize)]
 pub struct ActivationParams {
-    pub layer: usize,
+    pub layer: Layer,
     pub from_token: usize,
     pub wrap: Wrap,
     /// `None` where no template is rendered.
@@ -109,10 +109,13 @@ pub struct VectorParams<'a> {
 #[derive(Serialize)]
 pub struct AnalysisParams<'a> {
     pub analysis: &'a Analysis,
-    pub layers: &'a [usize],
+    pub layers: &'a [Layer],
     pub n_layers: usize,
     /// `None` where nothing is drawn at random.
     pub seed: Option<u64>,
+    /// `None` where nothing is put into a chat template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Chat>,
 }
 
 /// What the keys of written stories have besides their writer. Field order, and so the JSON, is fixed.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Plan, UnitId, Work};
+use crate::lm::Layer;
 
 /// What `--only` asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +143,7 @@ impl Plan {
         let (node, unit) = (&self.nodes[id.node], self.unit(id));
         match key {
             Key::Variant => node.axes().iter().map(|(axis, value)| format!("{axis}={value}")).collect(),
-            Key::Layer => unit.layer.iter().map(usize::to_string).collect(),
+            Key::Layer => unit.layer.iter().map(Layer::to_string).collect(),
             Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
             _ => named_values(node.base(), node.work.stage(), key),
         }

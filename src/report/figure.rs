@@ -1,5 +1,7 @@
 //! The closed set of figures that an analysis may return: data only, nothing of how they are drawn.
 
+use crate::lm::Layer;
+
 /// One figure of the report, and of `results/<name>/figures/`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
@@ -11,7 +13,7 @@ pub struct Figure {
     /// The model, story source and layer it shows, where it shows one: the report's selectors.
     pub model: Option<String>,
     pub stories: Option<String>,
-    pub layer: Option<usize>,
+    pub layer: Option<Layer>,
     /// Axes of a sweep on which it depends, each with the value that it shows: `("from_token", "50")`.
     pub axes: Vec<(String, String)>,
     pub body: Body,
@@ -34,6 +36,7 @@ pub enum Body {
     Panels(Panels),
     Heatmap(Heatmap),
     Lines(Lines),
+    Multiples(Multiples),
     Bars(Bars),
     Table(TableFigure),
 }
@@ -85,12 +88,31 @@ pub struct Heatmap {
     pub limit: Option<f64>,
 }
 
-/// Curves over one axis.
-#[derive(Clone, Debug, PartialEq)]
+/// Curves over one axis, with bands behind them for nulls where there are any.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lines {
     pub x: String,
     pub y: String,
     pub series: Vec<Series>,
+    pub bands: Vec<Band>,
+    /// The axis is logarithmic; every x must be above 0.
+    pub log: bool,
+}
+
+/// A range of values over an axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Band {
+    pub name: String,
+    /// x, low, high; in rising order of x.
+    pub points: Vec<(f64, f64, f64)>,
+}
+
+/// The name of the axis over `layers`, which says what the number means that is no block's.
+pub fn layer_axis(layers: impl IntoIterator<Item = Layer>) -> String {
+    match layers.into_iter().any(|layer| layer == Layer::Embed) {
+        true => format!("layer ({}: embed)", Layer::Embed.number()),
+        false => "layer".to_string(),
+    }
 }
 
 /// One curve.
@@ -98,6 +120,21 @@ pub struct Lines {
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+}
+
+/// Small plots of curves, all over the same axis and of the same size, each with a scale of its own. Curves of the same
+/// name look alike in all of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Multiples {
+    pub x: String,
+    pub plots: Vec<Plot>,
+}
+
+/// One of several plots: its title is what its curves measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plot {
+    pub title: String,
+    pub series: Vec<Series>,
 }
 
 /// One bar a label, with a band behind it for the null where there is one.
@@ -109,12 +146,13 @@ pub struct Bars {
     pub band: String,
 }
 
-/// One bar and the range of its null.
+/// One bar, the range of its null, and the interval in which its value lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bar {
     pub label: String,
     pub value: f64,
     pub band: Option<(f64, f64)>,
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Rows of cells.

@@ -8,6 +8,7 @@ use super::markup::escape;
 use super::slots::{self, Chapter, Choices, Named, Slot};
 use super::svg::{self, Dress};
 use super::{Report, table};
+use crate::lm::Layer;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -107,11 +108,11 @@ fn selectors(out: &mut String, choices: &Choices) {
         return;
     }
     out.push_str("<form class=\"bar\" id=\"bar\" aria-label=\"What is shown\" hidden>\n");
-    let mut selector = |id: &str, name: &str, options: &[(String, Option<usize>)], shown: bool| {
+    let mut selector = |id: &str, name: &str, options: &[(String, Option<Layer>)], shown: bool| {
         let hidden = if shown { "" } else { " hidden" };
         push(out, format_args!("<label{hidden}><span>{name}</span> <select id=\"{id}\">"));
         for (value, layer) in options {
-            let layer = layer.map(|l| format!(" data-layer=\"{l}\"")).unwrap_or_default();
+            let layer = layer.map(|l| format!(" data-layer=\"{}\"", l.number())).unwrap_or_default();
             let value = escape(value);
             push(out, format_args!("<option value=\"{value}\"{layer}>{value}</option>"));
         }
@@ -165,7 +166,7 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
         }
     }
     if let Some(layer) = figure.layer {
-        push(&mut data, format_args!(" data-layer=\"{layer}\""));
+        push(&mut data, format_args!(" data-layer=\"{}\"", layer.number()));
     }
     let title = escape(&figure.title);
     push(out, format_args!("<figure id=\"fig-{stem}\"{data}>\n<h3>{title}{}</h3>\n", place(figure)));

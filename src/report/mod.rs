@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use crate::lm::Layer;
 use figure::Figure;
 pub use files::write;
 pub use html::render;
@@ -26,7 +27,7 @@ pub struct Report {
     pub sections: Vec<Section>,
     /// Model -> the layer that is shown first. A model that is not here: the layer nearest to 2/3 of
     /// its last one, the depth at which the paper reads its vectors.
-    pub default_layers: BTreeMap<String, usize>,
+    pub default_layers: BTreeMap<String, Layer>,
 }
 
 /// A chapter of the page.

@@ -22,6 +22,9 @@
   const chosen = (id) => byId(id).value;
   const fits = (figure, ids) => ids.every((id) => figure.values[id] === null || figure.values[id] === chosen(id));
 
+  // The layer that tables number -1 are the token embeddings.
+  const layerName = (layer) => (layer === -1 ? "embed" : String(layer));
+
   // The layers that figures of the chosen model have, ascending.
   const layersOfModel = () => {
     const layers = slots.flatMap((s) => s.figures.filter((f) => fits(f, ["model"])).map((f) => f.layer));
@@ -31,7 +34,7 @@
   const fillLayers = (wanted) => {
     const layers = layersOfModel();
     const select = byId("layer");
-    select.replaceChildren(...layers.map((l) => new Option(String(l), String(l))));
+    select.replaceChildren(...layers.map((l) => new Option(layerName(l), String(l))));
     if (layers.length > 0) {
       select.value = String(layers.includes(wanted) ? wanted : firstLayer(layers));
     }
@@ -65,7 +68,7 @@
         const title = figures[0].element.querySelector("h3").firstChild.textContent.trim();
         note.textContent = `${title}: not made for ${wanted(figures)}.`;
       } else if (distance(best) > 0) {
-        note.textContent = `Made at layer ${best.layer}, not at layer ${layer}: shown for layer ${best.layer}.`;
+        note.textContent = `Made at layer ${layerName(best.layer)}, not at layer ${layerName(layer)}: shown for layer ${layerName(best.layer)}.`;
       }
       note.hidden = best !== undefined && distance(best) === 0;
     }

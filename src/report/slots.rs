@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::figure::{Body, Figure};
 use super::markup::{safe_name, unique};
 use super::{Report, Section};
+use crate::lm::Layer;
 
 /// A section with its figures in their slots.
 pub struct Chapter<'a> {
@@ -30,10 +31,10 @@ pub struct Named<'a> {
 #[derive(Debug, PartialEq)]
 pub struct Choices {
     /// Each model with the layer that is shown first, in the order in which the figures name them.
-    pub models: Vec<(String, Option<usize>)>,
+    pub models: Vec<(String, Option<Layer>)>,
     pub stories: Vec<String>,
     /// Ascending.
-    pub layers: Vec<usize>,
+    pub layers: Vec<Layer>,
     /// Each axis of the sweep that has several values, with them, in the order in which the figures name them.
     pub axes: Vec<(String, Vec<String>)>,
 }
@@ -96,7 +97,7 @@ pub fn choices(report: &Report) -> Choices {
         }
     }
     axes.retain(|(_, values)| values.len() > 1);
-    let layers_of = |model: &str| -> BTreeSet<usize> {
+    let layers_of = |model: &str| -> BTreeSet<Layer> {
         figures().filter(|f| f.model.as_deref().is_none_or(|m| m == model)).filter_map(|f| f.layer).collect()
     };
     let models = models
@@ -124,9 +125,9 @@ fn add(values: &mut Vec<String>, value: &str) {
 }
 
 /// The layer nearest to 2/3 of the last one; of two as near, the deeper.
-fn default_layer(layers: &BTreeSet<usize>) -> Option<usize> {
-    let last = *layers.last()?;
-    layers.iter().copied().rev().min_by_key(|l| (3 * l).abs_diff(2 * last))
+fn default_layer(layers: &BTreeSet<Layer>) -> Option<Layer> {
+    let last = layers.last()?.number();
+    layers.iter().copied().rev().min_by_key(|l| (3 * l.number()).abs_diff(2 * last))
 }
 
 /// Name, kind, and which of several alike for one model, source, layer and variant.
@@ -173,6 +174,7 @@ fn kind(body: &Body) -> &'static str {
     match body {
         Body::Scatter(_) => "scatter",
         Body::Panels(_) => "panels",
+        Body::Multiples(_) => "multiples",
         Body::Heatmap(_) => "heatmap",
         Body::Lines(_) => "lines",
         Body::Bars(_) => "bars",
@@ -203,7 +205,7 @@ mod tests {
             caption: String::new(),
             model: model.map(Into::into),
             stories: stories.map(Into::into),
-            layer,
+            layer: layer.map(Layer::Block),
             axes: vec![],
             body,
         }
@@ -256,7 +258,9 @@ mod tests {
 
     #[test]
     fn the_first_layer_is_near_two_thirds() {
-        let nearest = |layers: &[usize]| default_layer(&layers.iter().copied().collect());
+        let nearest = |layers: &[usize]| {
+            default_layer(&layers.iter().copied().map(Layer::Block).collect()).map(Layer::number)
+        };
         assert_eq!(nearest(&(0..16).collect::<Vec<_>>()), Some(10));
         assert_eq!(nearest(&[10, 14]), Some(10));
         assert_eq!(nearest(&[0, 4, 8, 12]), Some(8));
@@ -273,12 +277,12 @@ mod tests {
             figure("a", true, Some("n"), Some("file"), Some(9)),
             figure("b", true, None, None, None),
         ]);
-        report.default_layers.insert("m".into(), 3);
-        report.default_layers.insert("n".into(), 77);
+        report.default_layers.insert("m".into(), Layer::Block(3));
+        report.default_layers.insert("n".into(), Layer::Block(77));
         let want = Choices {
-            models: vec![("m".into(), Some(3)), ("n".into(), Some(9))],
+            models: vec![("m".into(), Some(Layer::Block(3))), ("n".into(), Some(Layer::Block(9)))],
             stories: vec!["own".into(), "file".into()],
-            layers: vec![3, 6, 9],
+            layers: [3, 6, 9].map(Layer::Block).to_vec(),
             axes: vec![],
         };
         assert_eq!(choices(&report), want);

@@ -1,7 +1,7 @@
 //! Pins what is outside the experiment file: checkpoints, story files, the device. The only part that may
 //! touch the network before a run; knows nothing of the plan.
 
-mod hub;
+pub mod hub;
 mod served;
 mod stories;
 
@@ -16,7 +16,7 @@ use crate::config::problem::Problem;
 use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::interrupt::Interrupted;
 use crate::lm::device::Choice;
-use crate::lm::{Checkpoint, Dtype, Held, Spec};
+use crate::lm::{Checkpoint, Dtype, Held, Layer, Spec};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
@@ -85,7 +85,7 @@ pub struct Model {
     /// Whether its chat template is told that it may think first.
     pub thinking: bool,
     /// The kept layers, ascending.
-    pub layers: Vec<usize>,
+    pub layers: Vec<Layer>,
     /// Digest of the digests of every file that makes the model what it is.
     pub identity: Digest,
     /// The files that were digested here, not by the hub.
@@ -98,7 +98,7 @@ struct Found {
     snapshot: Option<Snapshot>,
     checkpoint: Checkpoint,
     spec: Spec,
-    layers: Vec<usize>,
+    layers: Vec<Layer>,
 }
 
 /// What is wrong with what a file asks for, without the network and without reading weights. What is on the hub and not

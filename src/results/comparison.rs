@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::{Context, Result};
 
 use super::{Analysed, Shown};
+use crate::lm::Layer;
 use crate::plan::{Node, Work};
 use crate::report::Section;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
@@ -44,7 +45,7 @@ struct Row {
     model: String,
     stories: String,
     axes: Vec<(String, String)>,
-    layer: usize,
+    layer: Layer,
 }
 
 impl Row {
@@ -126,9 +127,9 @@ fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
     let (model, stories, layer) = (table.str("model")?, table.str("stories")?, table.i32("layer")?);
     let variant = table.str("variant")?;
     let set = |row: usize| (&model[row], &stories[row], &variant[row]);
-    let mut layers: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    let mut layers: BTreeMap<_, Vec<Layer>> = BTreeMap::new();
     for (row, &layer) in layer.iter().enumerate() {
-        layers.entry(set(row)).or_default().push(usize::try_from(layer).context("a negative layer")?);
+        layers.entry(set(row)).or_default().push(Layer::of_number(layer).context("no such layer")?);
     }
     let chosen = layers.into_iter().map(|(set, mut layers)| {
         layers.dedup();
@@ -136,7 +137,7 @@ fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
     });
     let chosen = chosen.collect::<Result<BTreeMap<_, _>>>()?;
     let rows: Vec<usize> =
-        (0..table.rows()).filter(|&row| chosen[&set(row)] == layer[row] as usize).collect();
+        (0..table.rows()).filter(|&row| chosen[&set(row)].number() == layer[row]).collect();
     Ok(table.select(&rows))
 }
 
@@ -259,7 +260,7 @@ fn published(headlines: &[Headline], names: &[&str], before: usize) -> Vec<Vec<C
 }
 
 /// Each value once, in order of appearance.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+pub fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = Vec::new();
     for value in values {
         if !seen.contains(&value) {
@@ -293,7 +294,7 @@ impl Long {
             self.model.push(headline.model.clone());
             self.stories.push(headline.stories.clone());
             self.variant.push(axes.collect::<Vec<_>>().join(", "));
-            self.layer.push(Some(headline.layer as i64));
+            self.layer.push(Some(headline.layer.number().into()));
             self.n_layers.push(Some(model.n_layers as i64));
             self.n_params.push(Some(model.n_params as i64));
             self.number(analysis, &headline.name, headline.value, false);

@@ -2,6 +2,7 @@
 //! never read back as cache.
 
 mod comparison;
+mod layers;
 mod page;
 pub mod runs;
 mod stories;
@@ -15,10 +16,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use comparison::{COMPARISON, several_sets};
+use layers::LAYERS;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
 use crate::interrupt;
+use crate::lm::Layer;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
@@ -129,6 +132,11 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let stem = dir.join("tables").join(COMPARISON);
         write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
+    let sweep = layers::of(&shown, &analyses)?;
+    if let Some(sweep) = &sweep {
+        let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
+        write_table(&sweep.table, &dir.join("tables").join(LAYERS), &metadata(resolved, nodes))?;
+    }
     for node in &plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
         let Some(table) = shown.whole(node)? else { continue };
@@ -137,8 +145,9 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     }
     stories::write(&shown, dir)?;
     let key = report_key(resolved, plan, &present);
-    let compared = comparison.map(|c| c.section);
-    crate::report::write(&page::report(&shown, &analyses, compared, key)?, dir)
+    let summaries = [comparison.map(|c| c.section), sweep.map(|s| s.section)];
+    let summaries = summaries.into_iter().flatten().collect();
+    crate::report::write(&page::report(&shown, &analyses, summaries, key)?, dir)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
@@ -186,7 +195,7 @@ pub fn write_run(
         n_layers: usize,
         d_model: usize,
         n_params: u64,
-        layers: &'a [usize],
+        layers: &'a [Layer],
         /// Prefixes of the checkpoint's tensors that are no part of the language model, and are not read.
         not_read: &'a [&'a str],
     }
@@ -285,16 +294,21 @@ impl Shown<'_> {
             let from = all.len();
             for node in &self.plan.nodes {
                 let Work::Analysis { name, analysis, set, .. } = &node.work else { continue };
-                let Some(entry) = self.entry(node, &node.units[0])?.filter(|_| *name == wanted.name) else {
+                if *name != wanted.name {
                     continue;
-                };
+                }
+                let entries = node.units.iter().map(|unit| self.entry(node, unit));
+                // All layers, or none: what is compared between layers is of the same layers everywhere.
+                let Some(entries) = entries.collect::<Result<Option<Vec<_>>>>()? else { continue };
                 let at = all[from..].iter().position(|a| a.analysis == *analysis).unwrap_or_else(|| {
                     all.push(Analysed { name: name.clone(), analysis: analysis.clone(), tables: Vec::new() });
                     all.len() - 1 - from
                 });
-                for file in &entry.manifest.files {
-                    let table_name = file.name.trim_end_matches(".parquet");
-                    append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, set))?;
+                for entry in entries {
+                    for file in &entry.manifest.files {
+                        let table_name = file.name.trim_end_matches(".parquet");
+                        append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, set))?;
+                    }
                 }
             }
         }

@@ -4,18 +4,18 @@ use anyhow::Result;
 
 use super::{Analysed, Shown, VERSIONS, texts};
 use crate::config::Variant;
-use crate::lm::{Held, Wrap};
+use crate::lm::{Held, Layer, Wrap};
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Work};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
 
-/// The report on everything that `shown` has: on `analyses`, and on the sets `compared` where there are several.
-pub fn report(shown: &Shown, analyses: &[Analysed], compared: Option<Section>, key: Key) -> Result<Report> {
+/// The report on everything that `shown` has: `summaries` of all analyses, then each of `analyses`.
+pub fn report(shown: &Shown, analyses: &[Analysed], summaries: Vec<Section>, key: Key) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
     let mut sections = vec![texts::section(shown)?];
-    sections.extend(compared);
+    sections.extend(summaries);
     sections.extend(neutral(shown)?);
     for Analysed { name, analysis, tables } in analyses {
         let figures = analysis.figures(name, tables)?;
@@ -48,9 +48,11 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
     let resolved = shown.resolved;
     let mut facts = Vec::new();
     for model in &resolved.models {
-        let layers = match model.layers.len() {
-            n if n == model.spec.n_layers() => "all layers kept".to_string(),
-            _ => format!("layers {} kept", listed(&model.layers)),
+        let blocks = model.layers.iter().filter(|layer| layer.block().is_some()).count();
+        let layers = match blocks == model.spec.n_layers() {
+            true if model.layers.len() > blocks => "all layers and the embeddings kept".to_string(),
+            true => "all layers kept".to_string(),
+            false => format!("layers {} kept", listed(&model.layers)),
         };
         let towers = match model.spec.names.towers {
             [] => String::new(),
@@ -136,8 +138,8 @@ fn sweep(variants: &[Variant]) -> String {
     format!("{axes}: {} variants; what else is said here is said of the first", variants.len())
 }
 
-fn listed(layers: &[usize]) -> String {
-    layers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+fn listed(layers: &[Layer]) -> String {
+    layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What was projected out of the vectors, by layer.

@@ -175,6 +175,7 @@ fn lengths(quality: &Quality) -> Option<Figure> {
             label: emotion.emotion.clone(),
             value: emotion.mean_words,
             band: Some((quality.mean_words - reach, quality.mean_words + reach)),
+            interval: None,
         }
     });
     let bars = Bars {

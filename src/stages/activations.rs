@@ -1,5 +1,6 @@
 //! Stories -> pooled residual-stream activations.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,13 +12,14 @@ use tch::{Device, Tensor};
 use super::batches::{self, Batches};
 use super::stories::{self, Story};
 use crate::interrupt::Interrupted;
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Tokenizer};
+use crate::lm::shortage::{Shortage, in_halves};
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Tokenizer};
 use crate::store::table::{Column, Table};
 
 pub use crate::lm::Wrap;
 
 /// Raised when the same stories would give other activations.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The table of a batch: `layer`, and `activation` in fp32.
 const KEPT: &str = "activations.batch/1";
@@ -73,16 +75,20 @@ pub enum StoreDtype {
 pub fn run(
     params: &Params,
     chat: Chat,
-    layers: &[usize],
+    layers: &[Layer],
     stories: &Table,
     model: &LanguageModel,
     batches: &mut dyn Batches,
 ) -> Result<Vec<Table>> {
     let stories = stories::rows(stories)?;
     let rows = tokenize(params, chat, &stories, model.tokenizer())?;
-    let lengths: Vec<usize> = rows.iter().map(|row| row.ids.len()).collect();
+    let (firsts, first_of) = alike(&rows);
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
-    let order = self::batches(&lengths, params.batch_tokens(model.device()));
+    let lengths: Vec<usize> = firsts.iter().map(|&row| rows[row].ids.len()).collect();
+    let order: Vec<Vec<usize>> = self::batches(&lengths, params.batch_tokens(model.device()))
+        .into_iter()
+        .map(|batch| batch.into_iter().map(|place| firsts[place]).collect())
+        .collect();
     // What was kept may be of more layers, or of fewer: another run may have asked for others.
     let whole =
         |batch: &[usize], table: &Table| layers.iter().all(|&l| of_layer(table, l).len() == batch.len());
@@ -95,7 +101,7 @@ pub fn run(
         let table = match made {
             Some(table) => table,
             None => {
-                let work = |_: &mut dyn Batches| pass(&rows, batch, layers, model);
+                let work = |batches: &mut dyn Batches| pass(&rows, batch, layers, model, batches);
                 batches::batch(batches, number, KEPT, |table| whole(batch, table), work)?
             }
         };
@@ -105,17 +111,25 @@ pub fn run(
             }
         }
         done += batch.len();
-        batches.at(done, rows.len());
+        batches.at(done * rows.len() / firsts.len(), rows.len());
+    }
+    for pooled in &mut pooled {
+        for (row, &first) in first_of.iter().enumerate().filter(|(row, first)| row != *first) {
+            pooled[row] = pooled[first].clone();
+        }
     }
     let d_model = model.spec.d_model;
-    layers.iter().zip(pooled).map(|(&layer, values)| table(params, layer, d_model, &rows, &values)).collect()
+    let made = layers.par_iter().zip(pooled);
+    let made = made.map(|(&layer, values)| table(params, layer, d_model, &rows, &values));
+    // All of them before the first error is looked for: it is the first layer's.
+    made.collect::<Vec<_>>().into_iter().collect()
 }
 
 /// The batches of `order` that are not kept, in one pass from block to block.
 fn all_at_once(
     rows: &[Row],
     order: &[Vec<usize>],
-    layers: &[usize],
+    layers: &[Layer],
     model: &LanguageModel,
     batches: &mut dyn Batches,
     whole: &dyn Fn(&[usize], &Table) -> bool,
@@ -141,89 +155,108 @@ fn all_at_once(
     let last = *layers.iter().max().context("no layer is kept")?;
     model.forward_all(&read, &mut captures, last)?;
     for (number, capture) in missing.into_iter().zip(captures) {
-        let table = pooled_table(rows, &order[number], layers, capture, model)?;
+        let table = pooled_table(rows, &order[number], layers, capture.finish()?, model)?;
         batches.keep(number, &table)?;
         tables[number] = Some(table);
     }
     Ok(())
 }
 
-/// What one forward pass over the rows of `batch` gives: layer after layer, each in the batch's order.
-fn pass(rows: &[Row], batch: &[usize], layers: &[usize], model: &LanguageModel) -> Result<Table> {
+/// What a forward pass over the rows of `batch` gives: layer after layer, each in the batch's order. Where the device has
+/// no memory for all of them, of each half (see [`in_halves`]); the first time that is said.
+fn pass(
+    rows: &[Row],
+    batch: &[usize],
+    layers: &[Layer],
+    model: &LanguageModel,
+    batches: &mut dyn Batches,
+) -> Result<Table> {
     let last = *layers.iter().max().context("no layer is kept")?;
-    let mut capture = capture(rows, batch, layers);
-    let longest = name(rows[batch[0]].story);
-    let resid = model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last));
-    drop(resid.with_context(|| format!("a batch whose longest is {longest}"))?);
-    pooled_table(rows, batch, layers, capture, model)
+    let mut means = |batch: &[usize]| -> Result<Tensor> {
+        let mut capture = capture(rows, batch, layers);
+        drop(model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last))?);
+        capture.finish()
+    };
+    let mut told = |rows: usize, shortage: &Shortage| {
+        if model.first_shortage() {
+            let said = &shortage.said;
+            batches.note(&format!(
+                "no memory left for a batch of {rows} stories ({said}): it is read in halves"
+            ));
+        }
+    };
+    let longest = || format!("a batch whose longest is {}", name(rows[batch[0]].story));
+    let parts = in_halves(batch, &mut means, &mut told).with_context(longest)?;
+    pooled_table(rows, batch, layers, Tensor::cat(&parts, 1), model)
 }
 
 fn padded(rows: &[Row], batch: &[usize]) -> Result<Batch> {
     Batch::new(&batch.iter().map(|&row| &rows[row].ids).collect::<Vec<_>>())
 }
 
-fn capture(rows: &[Row], batch: &[usize], layers: &[usize]) -> Capture {
+fn capture(rows: &[Row], batch: &[usize], layers: &[Layer]) -> Capture {
     Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect())
 }
 
-/// What was captured, as a batch's table.
+/// What was captured, `[layer, batch, d_model]`, as a batch's table.
 fn pooled_table(
     rows: &[Row],
     batch: &[usize],
-    layers: &[usize],
-    capture: Capture,
+    layers: &[Layer],
+    means: Tensor,
     model: &LanguageModel,
 ) -> Result<Table> {
-    let values = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
+    let values = Vec::<f32>::try_from(means.reshape(-1))?;
     let width = model.spec.d_model;
-    let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l as i32; batch.len()]).collect();
-    for ((row, layer), values) in batch.iter().cycle().zip(&of_layer).zip(values.chunks_exact(width)) {
-        check_finite(&rows[*row], *layer, values, model)?;
+    let of_layer = layers.iter().flat_map(|&layer| vec![layer; batch.len()]);
+    for ((row, layer), values) in batch.iter().cycle().zip(of_layer).zip(values.chunks_exact(width)) {
+        check_finite(&rows[*row], layer, values, model)?;
     }
+    let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l.number(); batch.len()]).collect();
     let activation = Column::List { width, values, half: false };
     let columns = vec![("layer", Column::I32(of_layer)), ("activation", activation)];
     Ok(Table::new(KEPT, columns))
 }
 
 /// The rows of one layer in a batch's table.
-fn of_layer(table: &Table, layer: usize) -> Vec<&[f32]> {
+fn of_layer(table: &Table, layer: Layer) -> Vec<&[f32]> {
     let (Ok((width, values)), Ok(layers)) = (table.list("activation"), table.i32("layer")) else {
         return Vec::new();
     };
     let rows = values.chunks_exact(width).zip(layers);
-    rows.filter(|(_, of)| **of == layer as i32).map(|(row, _)| row).collect()
+    rows.filter(|(_, of)| **of == layer.number()).map(|(row, _)| row).collect()
 }
 
 /// An error that says where the first NaN or infinity arose, if any of a story's `values` at `layer` is one.
-fn check_finite(row: &Row, layer: i32, values: &[f32], model: &LanguageModel) -> Result<()> {
+fn check_finite(row: &Row, layer: Layer, values: &[f32], model: &LanguageModel) -> Result<()> {
     if values.iter().all(|value| value.is_finite()) {
         return Ok(());
     }
-    let place = match first_wrong(&row.ids, layer as usize, model) {
-        Some((block, token)) => {
+    let place = match first_wrong(&row.ids, layer, model) {
+        Some((place, token)) => {
             let text = model.decode(&[row.ids[token]]).unwrap_or_default();
-            format!("; the first is at layer {block}, token {token} of {} ({text:?})", row.ids.len())
+            format!("; the first is at layer {place}, token {token} of {} ({text:?})", row.ids.len())
         }
         None => String::new(),
     };
     bail!("{}: its activation at layer {layer} is NaN or infinite{place}", name(row.story));
 }
 
-/// The first token at which a residual up to `last` is not finite, and the first block where it is not. Found by reading
+/// The first token at which a residual up to `last` is not finite, and the first layer where it is not. Found by reading
 /// ever shorter beginnings of the text: within one pass a NaN spreads to the tokens before it, as 0 times NaN is NaN.
-fn first_wrong(ids: &[i64], last: usize, model: &LanguageModel) -> Option<(usize, usize)> {
-    let wrong_block = |length: usize| {
+fn first_wrong(ids: &[i64], last: Layer, model: &LanguageModel) -> Option<(Layer, usize)> {
+    let wrong_layer = |length: usize| {
         let mut first = FirstWrong::default();
         let ran = model.forward(&Batch::new(&[&ids[..length]]).ok()?, &mut [&mut first], Some(last));
-        ran.ok().and(first.block)
+        ran.ok().and(first.layer)
     };
     let mut found = None;
     let (mut sound, mut wrong) = (0, ids.len() + 1);
     while wrong - sound > 1 {
         let middle = sound + (wrong - sound) / 2;
-        match wrong_block(middle) {
-            Some(block) => {
-                found = Some((block, middle - 1));
+        match wrong_layer(middle) {
+            Some(layer) => {
+                found = Some((layer, middle - 1));
                 wrong = middle;
             }
             None => sound = middle,
@@ -232,16 +265,16 @@ fn first_wrong(ids: &[i64], last: usize, model: &LanguageModel) -> Option<(usize
     found
 }
 
-/// Finds the first block after which a residual is not finite.
+/// Finds the first layer at which a residual is not finite.
 #[derive(Default)]
 struct FirstWrong {
-    block: Option<usize>,
+    layer: Option<Layer>,
 }
 
 impl Hook for FirstWrong {
-    fn resid_post(&mut self, layer: usize, resid: Tensor, _: &Batch) -> Tensor {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, _: &Batch) -> Tensor {
         let finite = resid.isfinite().all().int64_value(&[]) == 1;
-        self.block = self.block.or((!finite).then_some(layer));
+        self.layer = self.layer.or((!finite).then_some(layer));
         resid
     }
 }
@@ -288,6 +321,17 @@ fn tokenize<'a>(
     rows.into_iter().filter_map(Result::transpose).collect()
 }
 
+/// The rows that are computed, in their order, and for each row the one among them that has its tokens and pools the same
+/// of them: itself, if it is the first such. Sources and emotions may share texts.
+fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
+    let mut seen = HashMap::new();
+    let mut first =
+        |(row, of): (usize, &Row)| *seen.entry((of.ids.clone(), of.pooled.clone())).or_insert(row);
+    let first_of: Vec<usize> = rows.iter().enumerate().map(&mut first).collect();
+    let firsts = first_of.iter().enumerate().filter(|(row, first)| row == *first).map(|(row, _)| row);
+    (firsts.collect(), first_of)
+}
+
 /// Which tokens are pooled of a text that became the tokens `text`; `None` if the story is left out.
 fn pooled(params: &Params, text: Range<usize>) -> Result<Option<Range<usize>>> {
     let (n, from) = (text.len(), params.from_token);
@@ -318,7 +362,7 @@ fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
 }
 
 /// The table of one layer. An error if a value is not finite in float16 where that is stored.
-fn table(params: &Params, layer: usize, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
+fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
     let half = params.store_dtype == StoreDtype::F16;
     let mut flat = Vec::with_capacity(rows.len() * width);
     for (row, values) in rows.iter().zip(values) {
@@ -338,7 +382,7 @@ fn table(params: &Params, layer: usize, width: usize, rows: &[Row], values: &[Ve
             ("story_id", Column::Str(rows.iter().map(|r| r.story.story_id.clone()).collect())),
             ("emotion", Column::OptStr(rows.iter().map(|r| r.story.emotion.clone()).collect())),
             ("topic", Column::OptStr(rows.iter().map(|r| r.story.topic.clone()).collect())),
-            ("layer", Column::I32(vec![layer as i32; rows.len()])),
+            ("layer", Column::I32(vec![layer.number(); rows.len()])),
             ("n_tokens", Column::I32(rows.iter().map(|r| r.pooled.len() as i32).collect())),
             ("activation", Column::List { width, values: flat, half }),
         ],
@@ -355,6 +399,20 @@ fn name(story: &Story) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn story() -> Story {
+        Story {
+            story_id: "0123".into(),
+            emotion: Some("sad".into()),
+            topic: None,
+            index: 4,
+            text: "Rain.".into(),
+            writer: "file".into(),
+            prompt: None,
+            seed: None,
+            rejected: 0,
+        }
+    }
 
     fn params(short: Short) -> Params {
         let store_dtype = StoreDtype::F16;
@@ -378,6 +436,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_like_an_earlier_one_with_its_tokens_and_what_is_pooled_of_them() {
+        let story = story();
+        let row = |ids: &[i64], pooled| Row { story: &story, ids: ids.to_vec(), pooled };
+        let rows =
+            [row(&[1, 2], 0..2), row(&[1], 0..1), row(&[1, 2], 1..2), row(&[1, 2], 0..2), row(&[1], 0..1)];
+        assert_eq!(alike(&rows), (vec![0, 1, 2], vec![0, 1, 2, 0, 1]));
+    }
+
+    #[test]
     fn pooling_counts_from_the_texts_first_token() {
         let check =
             |short, text, want: Option<Range<usize>>| assert_eq!(pooled(&params(short), text).unwrap(), want);
@@ -393,20 +460,10 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_stored_name_the_story_and_the_layer() {
-        let story = Story {
-            story_id: "0123".into(),
-            emotion: Some("sad".into()),
-            topic: None,
-            index: 4,
-            text: "Rain.".into(),
-            writer: "file".into(),
-            prompt: None,
-            seed: None,
-            rejected: 0,
-        };
+        let story = story();
         let of = |value: f32| {
             let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
-            table(&params(Short::Skip), 7, 2, &[row], &[vec![0.1, value]])
+            table(&params(Short::Skip), Layer::Block(7), 2, &[row], &[vec![0.1, value]])
         };
         let error = of(70000.0).unwrap_err().to_string();
         for part in ["0123", "sad, 4", "Rain.", "layer 7", "float16"] {

@@ -115,11 +115,7 @@ pub fn run(
         sums.add(&table?)?;
     }
     let Sums { at: (layer, d_model), counts, mut raw, norms, .. } = sums.whole()?;
-    let removed = match (params.denoise, neutral) {
-        (Denoise::None, _) => Vec::new(),
-        (_, Some(table)) => removed(table, layer, d_model)?,
-        (_, None) => bail!("`denoise` needs the components of neutral text"),
-    };
+    let removed = removed(params, neutral, layer, d_model)?;
     for ((emotion, &count), mean) in emotions.iter().zip(&counts).zip(raw.chunks_exact_mut(d_model)) {
         ensure!(
             count > 0,
@@ -127,18 +123,7 @@ pub fn run(
         );
         mean.iter_mut().for_each(|x| *x /= count as f64);
     }
-    if params.center == Center::Emotions {
-        centre(&mut raw, d_model);
-    }
-    let mut vectors = raw.clone();
-    for (emotion, vector) in emotions.iter().zip(vectors.chunks_exact_mut(d_model)) {
-        project_out(vector, &removed);
-        if params.normalize {
-            let norm = norm(vector);
-            ensure!(norm > 0.0, "the vector of `{emotion}` is zero and cannot be normalised");
-            vector.iter_mut().for_each(|x| *x /= norm);
-        }
-    }
+    let vectors = of_means(params, &removed, emotions, &mut raw, d_model)?;
     let resid_norm = (norms / counts.iter().sum::<usize>() as f64) as f32;
     Ok(Table::new(
         "vectors/1",
@@ -151,6 +136,55 @@ pub fn run(
             ("resid_norm", Column::F32(vec![resid_norm; emotions.len()])),
         ],
     ))
+}
+
+/// The vectors (`[emotion, d_model]`) of the emotions' means, which are centred in place: `removed` is projected out,
+/// and they are scaled to unit length if `params` says so.
+///
+/// An error if a vector is zero and should be of unit length.
+pub fn of_means(
+    params: &Params,
+    removed: &[Vec<f64>],
+    emotions: &[String],
+    means: &mut [f64],
+    d_model: usize,
+) -> Result<Vec<f64>> {
+    if params.center == Center::Emotions {
+        centre(means, d_model);
+    }
+    let mut vectors = means.to_vec();
+    for (emotion, vector) in emotions.iter().zip(vectors.chunks_exact_mut(d_model)) {
+        project_out(vector, removed);
+        if params.normalize {
+            let norm = norm(vector);
+            ensure!(norm > 0.0, "the vector of `{emotion}` is zero and cannot be normalised");
+            vector.iter_mut().for_each(|x| *x /= norm);
+        }
+    }
+    Ok(vectors)
+}
+
+/// The directions that `params` removes from vectors at a layer. `neutral`: the table of [`neutral()`] for it.
+///
+/// An error if some are to be removed and there is no table, or one of another model or layer.
+pub fn removed(
+    params: &Params,
+    neutral: Option<&Table>,
+    layer: i32,
+    d_model: usize,
+) -> Result<Vec<Vec<f64>>> {
+    let table = match (params.denoise, neutral) {
+        (Denoise::None, _) => return Ok(Vec::new()),
+        (_, Some(table)) => table,
+        (_, None) => bail!("`denoise` needs the components of neutral text"),
+    };
+    let (width, values) = table.list("direction")?;
+    ensure!(
+        width == d_model && table.i32("layer")?.iter().all(|&of| of == layer),
+        "the neutral components are of another model or layer"
+    );
+    let rows = values.chunks_exact(width).zip(table.bool("removed")?).filter(|(_, removed)| **removed);
+    Ok(rows.map(|(row, _)| row.iter().map(|&x| f64::from(x)).collect()).collect())
 }
 
 /// What is summed over the activations of one layer, row by row in their order.
@@ -211,17 +245,6 @@ fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
     for (u, c) in directions.iter().zip(coefficients) {
         vector.iter_mut().zip(u).for_each(|(x, u)| *x -= c * u);
     }
-}
-
-/// The removed directions of a table of components, which must fit the activations.
-fn removed(table: &Table, layer: i32, d_model: usize) -> Result<Vec<Vec<f64>>> {
-    let (width, values) = table.list("direction")?;
-    ensure!(
-        width == d_model && table.i32("layer")?.iter().all(|&of| of == layer),
-        "the neutral components are of another model or layer"
-    );
-    let rows = values.chunks_exact(width).zip(table.bool("removed")?).filter(|(_, removed)| **removed);
-    Ok(rows.map(|(row, _)| row.iter().map(|&x| f64::from(x)).collect()).collect())
 }
 
 /// The rows of the activations tables of one layer.

@@ -19,10 +19,12 @@
 
 mod commit;
 mod digest_log;
+mod disk;
 mod entry;
 mod lease;
 pub mod parquet;
 mod partial;
+mod probe;
 mod process;
 mod server_log;
 mod shelf;
@@ -41,9 +43,11 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 
 pub use commit::Miss;
+pub use disk::free;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
 pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
 pub use partial::{Partial, kept_here};
+pub use probe::{Probe, Verdict};
 pub use process::Process;
 pub use shelf::Condition;
 pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};

@@ -24,6 +24,7 @@ const SEAL: usize = 32;
 const SECONDS: &str = "emoflow.seconds";
 
 /// The finished batches of one unit.
+#[derive(Clone)]
 pub struct Partial<'s> {
     store: &'s Store,
     name: String,

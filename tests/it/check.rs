@@ -5,7 +5,7 @@ mod wrong_files;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use emoflow::config::{Experiment, Layers, keys};
+use emoflow::config::{Blocks, Experiment, Layers, keys};
 
 /// A right file; the tests replace parts of it.
 const BASE: &str = r#"seed = 1
@@ -144,7 +144,7 @@ fn overrides_change_the_tree_and_not_the_file() {
     ]);
     assert_eq!(changed.seed, 7);
     assert_eq!(changed.models[0].dtype, Some(emoflow::lm::Dtype::Bf16));
-    assert_eq!(changed.layers, Layers::List(vec![0, 1]));
+    assert_eq!(changed.layers, Layers { embed: false, blocks: Blocks::List(vec![0, 1]) });
     assert_eq!(changed.activations.from_token, 10);
     let emoflow::config::SourceKind::Generate { params, .. } = &changed.stories[0].kind else {
         panic!("generate")
@@ -187,7 +187,7 @@ fn defaults_are_those_of_the_document() {
     let experiment =
         Experiment::parse(Path::new("e/some-name.toml"), Path::new("/p"), text).expect("a right file");
     assert_eq!(experiment.name, "some-name");
-    assert_eq!(experiment.layers, Layers::Depth(0.667));
+    assert_eq!(experiment.layers, Layers { embed: false, blocks: Blocks::Depth(0.667) });
     assert_eq!(experiment.emotions.len(), 9);
     let emoflow::config::SourceKind::Generate { params, writer } = &experiment.stories[0].kind else {
         panic!("generate")

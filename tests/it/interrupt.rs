@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use emoflow::interrupt::Interrupted;
-use emoflow::lm::Chat;
+use emoflow::lm::{Chat, Layer};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::batches::Batches;
 use emoflow::stages::stories::{self, Generate, Reject, generate, writing};
@@ -302,23 +302,23 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
         store_dtype: StoreDtype::F32,
     };
     assert!(stories::rows(&whole).unwrap().len() > 20);
-    let read = |layers: &[usize], batches: &mut dyn Batches| {
+    let read = |layers: &[Layer], batches: &mut dyn Batches| {
         activations::run(&params, Chat::default(), layers, &whole, &model, batches)
     };
-    let at_once = read(&[1, 3], &mut |_: usize, _: usize| {}).unwrap();
-    let (pieces, made) = one_by_one(|batches| read(&[1, 3], batches));
+    let at_once = read(&[1, 3].map(Layer::Block), &mut |_: usize, _: usize| {}).unwrap();
+    let (pieces, made) = one_by_one(|batches| read(&[1, 3].map(Layer::Block), batches));
     assert_eq!(pieces, at_once);
     assert!(made.len() >= 3 && made.iter().copied().eq(0..made.len()), "{made:?}");
 
     // What was kept of more layers serves fewer; what was kept of fewer does not serve more.
     let mut batches = OneMore::default();
-    while read(&[1, 3], &mut batches).is_err() {
+    while read(&[1, 3].map(Layer::Block), &mut batches).is_err() {
         batches.stopped = false;
     }
     batches.made.clear();
-    assert_eq!(read(&[3], &mut batches).unwrap(), at_once[1..]);
+    assert_eq!(read(&[Layer::Block(3)], &mut batches).unwrap(), at_once[1..]);
     assert!(batches.made.is_empty());
     batches.stopped = false;
-    assert!(read(&[2, 3], &mut batches).unwrap_err().is::<Interrupted>());
+    assert!(read(&[2, 3].map(Layer::Block), &mut batches).unwrap_err().is::<Interrupted>());
     assert_eq!(batches.made, [0]);
 }

@@ -7,6 +7,7 @@ mod flips;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
+use emoflow::lm::Layer;
 use emoflow::plan::key::Key;
 use emoflow::plan::{Plan, UnitId};
 
@@ -21,7 +22,7 @@ fn seeds() -> impl Iterator<Item = u64> {
 const NEUTRAL: [&str; 3] = ["template", "generate", "file"];
 
 /// A unit by what it is about: node, first story, layer.
-type Place = (String, usize, Option<usize>);
+type Place = (String, usize, Option<Layer>);
 
 fn keys(plan: &Plan) -> BTreeMap<Place, Key> {
     let mut keys = BTreeMap::new();

@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod behaviour;
 mod cache_commands;
 mod check;
 mod comparison;
@@ -10,6 +11,7 @@ mod hub;
 mod interrupt;
 mod keys;
 mod kills;
+mod layers;
 mod lease;
 mod lm;
 mod models;
@@ -24,6 +26,7 @@ mod science;
 mod select;
 mod stages;
 mod status;
+mod steering;
 mod store;
 mod submit;
 mod sweep;

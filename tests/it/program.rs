@@ -46,6 +46,47 @@ fn only_what_needs_libtorch_loads_it() {
     assert!(place.path().join("results/quickstart/report.html").is_file());
 }
 
+/// As where the program was carried to a machine without its build folder.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_libtorch_named_in_the_environment_is_used() {
+    let place = tempfile::tempdir().unwrap();
+    let lib = place.path().join("lib");
+    std::os::unix::fs::symlink(env!("EMOFLOW_LIBTORCH"), &lib).unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_string();
+    let (cache, results) = (at("cache"), at("results"));
+    let args = ["run", "experiments/quickstart.toml", "--device", "cpu", "--only", "stories/neutral"];
+    let args = [&args[..], &["--cache", &cache, "--results", &results]].concat();
+    let output = emoflow(&args, &[("LD_LIBRARY_PATH", lib.to_str().unwrap()), ("LD_DEBUG", "libs")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let begun: Vec<&str> = said.lines().filter(|line| line.contains("calling init: ")).collect();
+    assert!(begun.iter().any(|line| line.ends_with(lib.join("libtorch_cpu.so").to_str().unwrap())));
+    assert!(!begun.iter().any(|line| line.contains("stand-ins")), "it was loaded at once");
+}
+
+#[test]
+fn the_doctor_tries_out_the_cache_and_says_what_there_is() {
+    let cache = tempfile::tempdir().unwrap();
+    let at = |cache: &Path| {
+        let cache = cache.to_str().unwrap();
+        emoflow(&["doctor", "--cache", cache, "--device", "cpu", "--offline"], &[])
+    };
+    let well = at(cache.path());
+    let said = String::from_utf8(well.stdout).unwrap();
+    assert_eq!(well.status.code(), Some(0), "{said}");
+    for line in ["emoflow ", "libtorch ", "device    cpu", "hub ", "not asked: offline"] {
+        assert!(said.contains(line), "{line} is not in {said}");
+    }
+    assert!(said.contains("ok        another process: sees at once what is written"), "{said}");
+    // A file stands where the cache should be.
+    let file = cache.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let ill = at(&file);
+    assert_eq!(ill.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ill.stderr).contains(file.to_str().unwrap()));
+}
+
 #[test]
 fn exit_codes_are_the_documented_ones() {
     let place = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! The report from data to files: structure, size, safety, what an earlier report left behind.
 
+use emoflow::lm::Layer;
 use emoflow::report::figure::*;
 use emoflow::report::{Report, Section, render, write};
 
@@ -12,7 +13,7 @@ fn figure(name: &str, layer: Option<usize>, stories: Option<&str>, body: Body) -
         caption: "How to read it.".into(),
         model: layer.map(|_| "demo".into()),
         stories: stories.map(Into::into),
-        layer,
+        layer: layer.map(Layer::Block),
         axes: vec![],
         body,
     }
@@ -55,7 +56,7 @@ fn small() -> Report {
     let bars = Body::Bars(Bars {
         y: "change".into(),
         band: "null".into(),
-        bars: vec![Bar { label: "happy".into(), value: 1.0, band: Some((-0.5, 0.5)) }],
+        bars: vec![Bar { label: "happy".into(), value: 1.0, band: Some((-0.5, 0.5)), interval: None }],
     });
     Report {
         title: format!("Small {HOSTILE}"),

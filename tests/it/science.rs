@@ -3,10 +3,12 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Chat, LanguageModel, LensNorm, Positions};
+use emoflow::lm::{Chat, LanguageModel, Layer, LensNorm, Positions};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
-use emoflow::stages::analysis::{Analysis, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca};
+use emoflow::stages::analysis::{
+    Analysis, Input, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca,
+};
 use emoflow::stages::stories::{Template, template};
 use emoflow::stages::vectors::{self, Center, Denoise};
 use emoflow::store::table::Table;
@@ -61,7 +63,8 @@ fn compare(reference: &Value, texts: &Value) {
     );
     let model = load(checkpoint);
     let emotions = strings(&texts["emotions"]);
-    let layers: Vec<usize> = reference["layers"].as_array().unwrap().iter().map(size).collect();
+    let layers = reference["layers"].as_array().unwrap().iter();
+    let layers: Vec<Layer> = layers.map(|layer| Layer::Block(size(layer))).collect();
     let params = activations::Params {
         from_token: size(&reference["from_token"]),
         wrap: Wrap::Raw,
@@ -132,7 +135,13 @@ fn norm(row: &[f64]) -> f64 {
 }
 
 fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &LanguageModel) {
-    let run = |analysis: Analysis| analysis.run(set, Some(model), 0, &mut |_: usize, _: usize| {}).unwrap();
+    let run = |analysis: Analysis| {
+        let progress = &mut |_: usize, _: usize| {};
+        let model = Some(model);
+        analysis
+            .run(Input { set, activations: None, model, chat: Chat::default(), seed: 0, progress })
+            .unwrap()
+    };
     let of_layer = reference["of_layer"].as_array().unwrap();
     // All layers' values, one after another, under one scale a layer.
     let within =
@@ -192,6 +201,10 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         layers: Layers::All,
         positions: Positions::All,
         random: 0,
+        permuted: 0,
+        shuffled: 0,
+        resamples: 0,
+        coherence: Vec::new(),
     }));
     let table = &steering[0].1;
     let of_prompts = |name: &'static str| {

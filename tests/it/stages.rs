@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Positions, Steer};
+use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Layer, Positions, Steer};
 use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
-use emoflow::stages::analysis::{Analysis, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
+use emoflow::stages::analysis::{Analysis, Input, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
 use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate, writing};
 use emoflow::stages::vectors::{self, Center, Denoise};
 use emoflow::store::table::{Column, Table};
@@ -99,7 +99,19 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     check(&wide(&table.f32("resid_norm").unwrap()[..1]), &numbers(&golden["resid_norm"]), 1e-6, "resid_norm");
 
     let set = VectorSet::from_tables("m", "s", 4, &[table]).unwrap();
-    let run = |analysis: Analysis| analysis.run(&set, None, 0, &mut |_: usize, _: usize| {}).unwrap();
+    let run = |analysis: Analysis| {
+        let progress = &mut |_: usize, _: usize| {};
+        analysis
+            .run(Input {
+                set: &set,
+                activations: None,
+                model: None,
+                chat: Chat::default(),
+                seed: 0,
+                progress,
+            })
+            .unwrap()
+    };
     let pca = run(Analysis::Pca(Pca { components: 3 }));
     check(pca[0].1.f64("score").unwrap(), &numbers(&golden["pca_score"]), 1e-5, "scores");
     check(
@@ -137,7 +149,7 @@ fn params(batch_tokens: usize) -> activations::Params {
     activations::Params { from_token: 2, wrap, short, batch_tokens: Some(batch_tokens), store_dtype }
 }
 
-fn activate(params: &activations::Params, layers: &[usize], model: &LanguageModel) -> Vec<Table> {
+fn activate(params: &activations::Params, layers: &[Layer], model: &LanguageModel) -> Vec<Table> {
     activations::run(params, Chat::default(), layers, &some_stories(), model, &mut |_: usize, _: usize| {})
         .unwrap()
 }
@@ -149,9 +161,9 @@ fn values(table: &Table) -> Vec<f64> {
 #[test]
 fn batches_and_layers_asked_for_change_no_activation() {
     let model = tiny();
-    let all = activate(&params(8192), &[0, 2], &model);
+    let all = activate(&params(8192), &[0, 2].map(Layer::Block), &model);
     for batch_tokens in [1, 60] {
-        let other = activate(&params(batch_tokens), &[2, 0], &model);
+        let other = activate(&params(batch_tokens), &[2, 0].map(Layer::Block), &model);
         check(&values(&other[1]), &values(&all[0]), 1e-5, "layer 0");
         check(&values(&other[0]), &values(&all[1]), 1e-5, "layer 2");
         assert_eq!(other[0].str("story_id").unwrap(), all[0].str("story_id").unwrap());
@@ -167,34 +179,67 @@ fn batches_and_layers_asked_for_change_no_activation() {
     );
 }
 
+/// Two rows of one batch with the same tokens may differ in the last bits; these do not, as they are one row.
+#[test]
+fn stories_that_are_alike_have_the_same_activation() {
+    let model = tiny();
+    let texts = ["It rained all day long.", "She ran home, laughing.", "It rained all day long.", "He sat."];
+    let run = |emotions: &[&str], texts: &[&str]| {
+        let stories: Vec<Story> =
+            texts.iter().zip(emotions).enumerate().map(|(i, (text, of))| story(of, i, text)).collect();
+        let (params, chat) = (params(40), Chat::default());
+        let mut done = Vec::new();
+        let mut at = |n: usize, of: usize| done.push((n, of));
+        let tables =
+            activations::run(&params, chat, &[Layer::Block(1)], &stories::table(&stories), &model, &mut at)
+                .unwrap();
+        assert_eq!(done.last(), Some(&(texts.len(), texts.len())));
+        let width = model.spec.d_model;
+        let of_story = |text: &str, emotion: &str| {
+            let id = &story(emotion, texts.iter().position(|t| *t == text).unwrap(), text).story_id;
+            let row = tables[0].str("story_id").unwrap().iter().position(|kept| kept == id).unwrap();
+            values(&tables[0])[row * width..][..width].to_vec()
+        };
+        (of_story(texts[0], emotions[0]), tables[0].rows(), values(&tables[0]))
+    };
+    let emotions = ["sad", "happy", "happy", "sad"];
+    let (one, rows, all) = run(&emotions, &texts);
+    assert_eq!(rows, 4);
+    assert_eq!(all.chunks(model.spec.d_model).filter(|row| **row == one[..]).count(), 2);
+    let (alone, _, _) = run(&emotions[..1], &texts[..1]);
+    check(&one, &alone, 1e-5, "alone");
+}
+
 #[test]
 fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
     let model = tiny();
-    let raw = activate(&params(8192), &[1], &model);
+    let raw = activate(&params(8192), &[1].map(Layer::Block), &model);
     let texts = stories::rows(&some_stories()).unwrap();
     let lengths: Vec<usize> = texts.iter().map(|s| model.encode(&s.text).unwrap().text.len()).collect();
     let pooled: Vec<i32> = lengths.iter().filter(|n| **n > 2).map(|n| *n as i32 - 2).collect();
     assert_eq!(raw[0].i32("n_tokens").unwrap(), pooled);
     // In a chat template the same tokens are pooled, but they mean something else.
-    let wrapped = activate(&activations::Params { wrap: Wrap::User, ..params(8192) }, &[1], &model);
+    let wrapped =
+        activate(&activations::Params { wrap: Wrap::User, ..params(8192) }, &[1].map(Layer::Block), &model);
     assert_eq!(wrapped[0].i32("n_tokens").unwrap(), pooled);
     assert_ne!(values(&wrapped[0]), values(&raw[0]));
 
     let deep = activations::Params { from_token: 1000, ..params(8192) };
-    let none = activate(&deep, &[1], &model);
+    let none = activate(&deep, &[1].map(Layer::Block), &model);
     assert_eq!((none[0].rows(), none[0].list("activation").unwrap().0), (0, model.spec.d_model));
     let error = activations::Params { short: Short::Error, ..deep.clone() };
     let error = activations::run(
         &error,
         Chat::default(),
-        &[1],
+        &[Layer::Block(1)],
         &some_stories(),
         &model,
         &mut |_: usize, _: usize| {},
     )
     .unwrap_err();
     assert!(format!("{error:#}").contains("Rain fell."), "{error:#}");
-    let whole = activate(&activations::Params { short: Short::Whole, ..deep }, &[1], &model);
+    let whole =
+        activate(&activations::Params { short: Short::Whole, ..deep }, &[1].map(Layer::Block), &model);
     assert_eq!(whole[0].i32("n_tokens").unwrap(), lengths.iter().map(|n| *n as i32).collect::<Vec<_>>());
 }
 
@@ -268,6 +313,7 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
         let vectors: Vec<f64> = (0..2 * d_model).map(entry).collect();
         let emotions = ["happy", "sad"].map(String::from).to_vec();
         let raw = vectors.clone();
+        let layer = Layer::Block(layer);
         LayerVectors { layer, emotions, d_model, vectors, raw, n_stories: vec![3; 2], resid_norm: 5.0 }
     };
     VectorSet { model: "tiny".into(), stories: "s".into(), n_layers: 3, layers: vec![layer(1), layer(2)] }
@@ -275,13 +321,17 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
 
 fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) -> Steering {
     let prompts = vec!["He feels".into()];
-    Steering { prompts, strength: vec![strength], unit: Unit::Vector, layers, positions, random }
+    let (strength, unit) = (vec![strength], Unit::Vector);
+    let (permuted, shuffled, resamples, coherence) = (0, 0, 0, Vec::new());
+    Steering { prompts, strength, unit, layers, positions, random, permuted, shuffled, resamples, coherence }
 }
 
 fn steer(params: Steering, model: &LanguageModel) -> Table {
     let mut last = (0, 1);
-    let tables =
-        Analysis::Steering(params).run(&vector_set(model), Some(model), 4, &mut |a, b| last = (a, b));
+    let (set, progress) = (&vector_set(model), &mut |a, b| last = (a, b));
+    let input =
+        Input { set, activations: None, model: Some(model), chat: Chat::default(), seed: 4, progress };
+    let tables = Analysis::Steering(params).run(input);
     assert_eq!(last.0, last.1);
     tables.unwrap().remove(0).1
 }
@@ -299,7 +349,7 @@ fn steering_is_what_the_model_says_with_the_vector_added() {
         let (prompt, word) = model.encode_continuation("He feels", &measured[row]).unwrap();
         assert!(word.len() > 1, "the tiny tokenizer splits words");
         let batch = Batch::with_prompts(&[[prompt.clone(), word].concat()], &[prompt.len()]).unwrap();
-        let layer = set.layers.iter().find(|l| l.layer as i32 == layers[row]).unwrap();
+        let layer = set.layers.iter().find(|l| l.layer.number() == layers[row]).unwrap();
         let at = layer.emotions.iter().position(|e| *e == steered[row]).unwrap();
         let vector: Vec<f32> =
             layer.vectors[at * layer.d_model..][..layer.d_model].iter().map(|&x| x as f32).collect();
@@ -325,12 +375,12 @@ fn steering_by_nothing_changes_nothing_and_positions_mean_what_they_say() {
     };
     assert!(delta(Layers::All, Positions::All, 0.0).iter().all(|d| d.abs() < 1e-4));
     // After the last block only the positions that predict the word count, and those are the generated ones.
-    let last = || Layers::List(vec![2]);
+    let last = || Layers::List(vec![Layer::Block(2)]);
     let all = delta(last(), Positions::All, 1.0);
     check(&delta(last(), Positions::Generated, 1.0), &all, 1e-4, "generated");
     assert_ne!(delta(last(), Positions::Prompt, 1.0), all);
     // Earlier, the prompt counts too.
-    let first = || Layers::List(vec![1]);
+    let first = || Layers::List(vec![Layer::Block(1)]);
     let all = delta(first(), Positions::All, 1.0);
     for positions in [Positions::Generated, Positions::Prompt] {
         let part = delta(first(), positions, 1.0);

@@ -91,8 +91,13 @@ impl ResultsArgs {
 }
 
 impl CacheArgs {
+    /// The folder.
+    pub fn place(&self) -> PathBuf {
+        or_of_project(&self.cache, "cache")
+    }
+
     fn open(&self) -> Result<Store> {
-        Ok(Store::open(or_of_project(&self.cache, "cache"))?.read_only())
+        Ok(Store::open(self.place())?.read_only())
     }
 }
 

@@ -1,12 +1,12 @@
-//! The list of keys, but for those of story sources. Knows nothing of how they are read.
+//! The list of keys, but for those of story sources and analyses. Knows nothing of how they are read.
 
 use super::Default::{Is, Required, Said};
+use super::analyses::ANALYSES;
 use super::sources::{NEUTRAL, STORIES};
-use super::{Kind, Table, Type, Words, at_least, key, words};
+use super::{Table, Type, Words, at_least, key, words};
 use crate::config::{Offload, presets};
-use crate::lm::{Dtype, LensNorm, Positions, Wrap};
+use crate::lm::{Dtype, Wrap};
 use crate::stages::activations::{Short, StoreDtype};
-use crate::stages::analysis::steering::Unit;
 use crate::stages::vectors::Center;
 
 impl Words for Dtype {
@@ -30,19 +30,7 @@ impl Words for StoreDtype {
 impl Words for Center {
     const WORDS: &'static [(&'static str, Self)] = &[("emotions", Center::Emotions), ("none", Center::None)];
 }
-impl Words for LensNorm {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("none", LensNorm::None), ("gain", LensNorm::Gain), ("full", LensNorm::Full)];
-}
-impl Words for Unit {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("vector", Unit::Vector), ("resid_norm", Unit::ResidNorm)];
-}
-impl Words for Positions {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("all", Positions::All), ("prompt", Positions::Prompt), ("generated", Positions::Generated)];
-}
-const LAYERS_TYPE: Type = Type::Forms { words: &["all"], integers: true, table: Some(&LAYERS) };
+const LAYERS_TYPE: Type = Type::Forms { words: &["all"], layers: true, table: Some(&LAYERS) };
 
 /// The whole file.
 pub static ROOT: Table = Table {
@@ -78,7 +66,7 @@ pub static ROOT: Table = Table {
             "layers",
             LAYERS_TYPE,
             Is("{ depth = 0.667 }"),
-            "Which blocks' residual streams are kept; see below.",
+            "Which layers of the residual stream are kept; see below.",
         ),
         key(
             "models",
@@ -113,7 +101,7 @@ pub static ROOT: Table = Table {
 
 static LAYERS: Table = Table {
     path: "layers",
-    about: "The table forms of `layers`; exactly one of them.",
+    about: "The table forms of `layers`; exactly one of them, and `embed` where it is wanted.",
     keys: &[
         key("every", at_least(1), Said("-"), "Blocks 0, n, 2n, ..."),
         key(
@@ -133,6 +121,12 @@ static LAYERS: Table = Table {
             Type::Number { from: 0.0, above: false, to: 1.0 },
             Said("-"),
             "... to the one at this depth, both included.",
+        ),
+        key(
+            "embed",
+            Type::Bool,
+            Is("false"),
+            "With any of the other forms: the layer `embed` too, the token embeddings as they go into block 0. What is found there is in the words already.",
         ),
     ],
 };
@@ -239,7 +233,7 @@ static VECTORS: Table = Table {
         ),
         key(
             "denoise",
-            Type::Forms { words: &["none"], integers: false, table: Some(&DENOISE) },
+            Type::Forms { words: &["none"], layers: false, table: Some(&DENOISE) },
             Said("`{ components = 3 }` with `[neutral]`, else `\"none\"`"),
             "Which principal components of the neutral activations are projected out.",
         ),
@@ -257,88 +251,6 @@ static DENOISE: Table = Table {
             Type::Number { from: 0.0, above: true, to: 1.0 },
             Said("-"),
             "The fewest that explain at least this fraction of the variance.",
-        ),
-    ],
-};
-
-/// The kinds of analyses.
-pub static ANALYSES: &[Kind] = &[
-    Kind { name: "pca", table: &PCA },
-    Kind { name: "cosine", table: &COSINE },
-    Kind { name: "logit_lens", table: &LOGIT_LENS },
-    Kind { name: "steering", table: &STEERING },
-];
-
-static PCA: Table = Table {
-    path: "analysis.<name>.pca",
-    about: "Principal components of the emotion vectors.",
-    keys: &[key("components", at_least(1), Is("4"), "How many are kept.")],
-};
-
-static COSINE: Table = Table {
-    path: "analysis.<name>.cosine",
-    about: "Cosines between all emotion vectors.",
-    keys: &[key(
-        "pairs",
-        Type::Pairs,
-        Is("[]"),
-        "Pairs with a row of their own in the report, beside published values where there are any.",
-    )],
-};
-
-static LOGIT_LENS: Table = Table {
-    path: "analysis.<name>.logit_lens",
-    about: "The tokens that a vector promotes and suppresses most.",
-    keys: &[
-        key("top", at_least(1), Is("10"), "How many on each side."),
-        key(
-            "norm",
-            Type::Choice(words::<LensNorm>),
-            Is("\"none\""),
-            "`none`: `W_U v`; `gain`: `W_U (gain * v)`; `full`: the final norm applied to `v` first.",
-        ),
-    ],
-};
-
-static STEERING: Table = Table {
-    path: "analysis.<name>.steering",
-    about: "What adding a vector does to the log-probability of every emotion's word after a prompt.",
-    keys: &[
-        key(
-            "prompts",
-            Type::Texts,
-            Is("[\"He feels\"]"),
-            "The beginnings; each emotion's word is measured after each of them, with a space before it.",
-        ),
-        key(
-            "strength",
-            Type::Numbers,
-            Is("[1.0]"),
-            "How strongly; not 0. Below 0 only with `unit = \"vector\"`.",
-        ),
-        key(
-            "unit",
-            Type::Choice(words::<Unit>),
-            Is("\"vector\""),
-            "`vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.",
-        ),
-        key(
-            "layers",
-            Type::Forms { words: &["default", "all"], integers: true, table: None },
-            Is("\"default\""),
-            "Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.",
-        ),
-        key(
-            "positions",
-            Type::Choice(words::<Positions>),
-            Is("\"all\""),
-            "Which tokens' residual streams the vector is added to.",
-        ),
-        key(
-            "random",
-            Type::Integer { min: 0, max: 10_000 },
-            Is("5"),
-            "Random directions of the same norm beside each vector: the null.",
         ),
     ],
 };

@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use super::presets::Preset;
 
+mod analyses;
 mod list;
 mod sources;
 
-pub use list::{ANALYSES, ROOT};
+pub use analyses::ANALYSES;
+pub use list::ROOT;
 pub use sources::{NEUTRAL, STORIES};
 
 /// A table and all the keys it may have.
@@ -53,10 +55,10 @@ pub enum Type {
     Numbers,
     /// A list of lists of two strings.
     Pairs,
-    /// One of a few words, or (where `integers`) a list of integers, or a table of these keys.
+    /// One of a few words, or (where `layers`) a list of layers, or a table of these keys.
     Forms {
         words: &'static [&'static str],
-        integers: bool,
+        layers: bool,
         table: Option<&'static Table>,
     },
     Table(&'static Table),
@@ -77,6 +79,8 @@ pub enum Default {
     Is(&'static str),
     /// Nothing, or what depends on other things: said in words.
     Said(&'static str),
+    /// What ships with the program: said in words, and in TOML.
+    Ships(&'static str, &'static str),
 }
 
 /// A table that is chosen by its name.
@@ -117,7 +121,7 @@ impl Table {
             let default = match key.default {
                 Default::Required => "required".to_string(),
                 Default::Is(value) => format!("`{value}`"),
-                Default::Said(said) => said.to_string(),
+                Default::Said(said) | Default::Ships(said, _) => said.to_string(),
             };
             // Writing to a string cannot fail.
             let _ = writeln!(
@@ -176,10 +180,10 @@ impl std::fmt::Display for Type {
             Type::Texts => write!(f, "list of strings"),
             Type::Numbers => write!(f, "list of numbers"),
             Type::Pairs => write!(f, "list of pairs of strings"),
-            Type::Forms { words, integers, table } => {
+            Type::Forms { words, layers, table } => {
                 write!(f, "{}", codes(words))?;
-                if *integers {
-                    write!(f, ", list of integers")?;
+                if *layers {
+                    write!(f, ", list of block numbers and `\"embed\"`")?;
                 }
                 if let Some(table) = table {
                     write!(f, ", or table")?;

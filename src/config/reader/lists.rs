@@ -9,6 +9,7 @@ use crate::config::keys::{self, Type, Words};
 use crate::config::presets::Preset;
 use crate::config::problem::{Problem, closest, quoted, suggestion};
 use crate::config::tree::{Node, Value};
+use crate::lm::layer::{EMBED, Layer};
 
 impl<'s> Reader<'s> {
     /// One of an enum's words.
@@ -140,7 +141,7 @@ impl<'s> Reader<'s> {
 
     /// A value in one of several forms.
     pub fn forms(&self, name: &str) -> Read<Option<Form<'s>>> {
-        let Type::Forms { words, integers, table } = &self.declared(name).of else {
+        let Type::Forms { words, layers, table } = &self.declared(name).of else {
             panic!("`{name}` has no forms")
         };
         let Some(node) = self.value(name)? else { return Ok(None) };
@@ -155,13 +156,11 @@ impl<'s> Reader<'s> {
                     self.wrong(Problem::at(node.span.clone(), message).hint(self.expected(name)))
                 }
             },
-            (Value::List(items), _) if *integers => {
-                Ok(Some(Form::Integers(self.indices(name, &node, items)?)))
-            }
+            (Value::List(items), _) if *layers => Ok(Some(Form::Layers(self.layers(name, &node, items)?))),
             (Value::Table(_), Some(table)) => {
                 Ok(Some(Form::Table(Reader::new(node, self.path(name), table, self.sink))))
             }
-            (Value::Integer(_), _) if *integers => {
+            (Value::Integer(_), _) if *layers => {
                 self.mismatch(name, &node, "a list", "write it in brackets: `[...]`".into())
             }
             _ => {
@@ -171,20 +170,27 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Integers from 0: at least one, none twice; sorted.
-    fn indices(&self, name: &str, node: &Node, items: &[Rc<Node>]) -> Read<Vec<usize>> {
+    /// Numbers of blocks, and the word for the embedding: at least one, none twice; sorted.
+    fn layers(&self, name: &str, node: &Node, items: &[Rc<Node>]) -> Read<Vec<Layer>> {
         if items.is_empty() {
             let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
             return self.wrong(problem.hint(self.expected(name)));
         }
-        let mut indices = BTreeSet::new();
+        let mut layers = BTreeSet::new();
         for item in items {
-            let Ok(index) = self.as_integer(name, item, 0, i64::MAX) else { continue };
-            if !indices.insert(index) {
-                let problem = Problem::at(item.span.clone(), format!("{index} stands twice in `{name}`"));
+            let layer = match &item.value {
+                Value::Text(text) if text == EMBED => Ok(Layer::Embed),
+                Value::Text(text) if closest(text, [EMBED]).is_some() => {
+                    self.no_such(name, item, text, &[EMBED])
+                }
+                _ => self.as_integer(name, item, 0, i64::MAX).map(Layer::Block),
+            };
+            let Ok(layer) = layer else { continue };
+            if !layers.insert(layer) {
+                let problem = Problem::at(item.span.clone(), format!("{layer} stands twice in `{name}`"));
                 self.note(problem.hint("take it out"));
             }
         }
-        if indices.len() == items.len() { Ok(indices.into_iter().collect()) } else { Err(Reported) }
+        if layers.len() == items.len() { Ok(layers.into_iter().collect()) } else { Err(Reported) }
     }
 }

@@ -10,6 +10,7 @@ use super::Span;
 use super::keys::{self, Default, Key, Kind, Table, Type};
 use super::problem::{Problem, closest, quoted, suggestion};
 use super::tree::{Entry, Node, Sink, Value, literal};
+use crate::lm::Layer;
 
 /// Unknown keys of one table beyond so many are passed over: such a file is no experiment.
 const MANY: usize = 200;
@@ -33,7 +34,8 @@ pub(super) struct Reader<'s> {
 /// A value of [`Type::Forms`].
 pub(super) enum Form<'s> {
     Word(&'static str),
-    Integers(Vec<usize>),
+    /// In rising order.
+    Layers(Vec<Layer>),
     Table(Reader<'s>),
 }
 
@@ -122,7 +124,7 @@ impl<'s> Reader<'s> {
             return Ok(Some(entry.node.clone()));
         }
         match key.default {
-            Default::Is(text) => Ok(Some(Rc::new(literal(text, &self.span())))),
+            Default::Is(text) | Default::Ships(_, text) => Ok(Some(Rc::new(literal(text, &self.span())))),
             Default::Said(_) => Ok(None),
             Default::Required if matches!(key.of, Type::Named(_) | Type::Table(_) | Type::NamedKinds(_)) => {
                 let header = match key.of {

@@ -1,8 +1,8 @@
 //! The two axes of a plot: grid, ticks, zero lines, names. Knows nothing of what is plotted.
 
-use super::super::number::tick;
+use super::super::number::{decimals, fixed, tick};
 use super::labels::Rect;
-use super::scale::{Scale, ticks};
+use super::scale::{Scale, log_ticks, ticks};
 use super::{Anchor, Drawing, text};
 
 /// One axis.
@@ -11,6 +11,8 @@ pub struct Axis<'a> {
     pub name: &'a str,
     /// Its values are counts or indices: no ticks between whole numbers.
     pub whole: bool,
+    /// It is of the logarithms, to base ten, of its values.
+    pub log: bool,
 }
 
 /// How large the writing is, how far the names stand from the plot, and about how many ticks there are.
@@ -33,6 +35,9 @@ impl Axis<'_> {
     /// Its ticks with their labels, about `want` of them.
     fn ticks(&self, want: usize) -> Vec<(f64, String)> {
         let (low, high) = (self.scale.low, self.scale.high);
+        if self.log {
+            return log_ticks(low, high).into_iter().map(|at| (at, power(at))).collect();
+        }
         let (mut values, mut step) = ticks(low, high, want);
         if self.whole && step < 1.0 {
             (values, step) = ((low.ceil() as i64..=high.floor() as i64).map(|i| i as f64).collect(), 1.0);
@@ -41,9 +46,17 @@ impl Axis<'_> {
     }
 }
 
+/// Ten to the power of `at` as a label: ticks have one digit.
+fn power(at: f64) -> String {
+    let value = 10f64.powf(at);
+    fixed(value, decimals(value * (1.0 + 1e-9)))
+}
+
 /// Draws grid, ticks, zero lines and names of the axes around `plot`, outside of which there is room for `look`.
 pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis, look: &Look) {
-    let class = |value: f64| if value == 0.0 { "axis" } else { "grid" };
+    // Of counts and indices zero is one among others.
+    let class =
+        |axis: &Axis, value: f64| if value == 0.0 && !axis.log && !axis.whole { "axis" } else { "grid" };
     // Zero lines last, over the grid.
     let zero_last = |mut ticks: Vec<(f64, String)>| {
         ticks.sort_by_key(|(value, _)| *value == 0.0);
@@ -52,12 +65,12 @@ pub fn draw(drawing: &mut Drawing, plot: &Rect, x: Axis, y: Axis, look: &Look) {
     let (x_ticks, y_ticks) = (zero_last(x.ticks(look.ticks.0)), zero_last(y.ticks(look.ticks.1)));
     for (value, label) in &x_ticks {
         let at = x.scale.at(*value);
-        drawing.line((at, plot.top), (at, plot.bottom), class(*value));
+        drawing.line((at, plot.top), (at, plot.bottom), class(&x, *value));
         drawing.text(at, plot.bottom + 2.5 + look.tick, look.tick, Anchor::Middle, "soft", label);
     }
     for (value, label) in &y_ticks {
         let at = y.scale.at(*value);
-        drawing.line((plot.left, at), (plot.right, at), class(*value));
+        drawing.line((plot.left, at), (plot.right, at), class(&y, *value));
         drawing.text(plot.left - look.beside, at, look.tick, Anchor::End, "soft", label);
     }
     let name = text::fit(x.name, look.name, plot.right - plot.left);

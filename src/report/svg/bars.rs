@@ -1,7 +1,8 @@
-//! Horizontal bars with the band of their null behind them -> SVG.
+//! Horizontal bars with the band of their null behind them and the interval of their value before them -> SVG.
 
 use super::super::figure::Bars;
-use super::super::number::{decimals, fixed, short, tick};
+use super::super::markup::escape;
+use super::super::number::{decimals, fixed, place, short, tick};
 use super::scale::{Scale, extent, ticks};
 use super::{Anchor, Drawing, WIDTH, text};
 
@@ -17,8 +18,8 @@ pub fn draw(bars: &Bars) -> Drawing {
     let labels = bars.bars.iter().map(|b| text::width(&b.label, SIZE)).fold(0.0, f64::max).min(200.0);
 
     let reach = bars.bars.iter().flat_map(|b| {
-        let (low, high) = b.band.unwrap_or((0.0, 0.0));
-        [0.0, b.value, low, high]
+        let ((low, high), (from, to)) = (b.band.unwrap_or_default(), b.interval.unwrap_or_default());
+        [0.0, b.value, low, high, from, to]
     });
     let (low, high) = extent(reach, 0.03);
     let values: Vec<String> = {
@@ -34,10 +35,10 @@ pub fn draw(bars: &Bars) -> Drawing {
 
     let (at, step) = ticks(low, high, 8);
     for value in at {
-        let place = x.at(value);
-        drawing.line((place, top), (place, bottom), "grid");
+        let across = x.at(value);
+        drawing.line((across, top), (across, bottom), "grid");
         let label = tick(value, step, low.abs().max(high.abs()));
-        drawing.text(place, bottom + 13.0, 11.5, Anchor::Middle, "soft", &label);
+        drawing.text(across, bottom + 13.0, 11.5, Anchor::Middle, "soft", &label);
     }
     for (i, (bar, value)) in bars.bars.iter().zip(&values).enumerate() {
         let y = top + row * i as f64;
@@ -51,6 +52,16 @@ pub fn draw(bars: &Bars) -> Drawing {
             let thick = (row * 0.42).round();
             let title = format!("{}: {}", bar.label, short(bar.value));
             drawing.rect((from, y + (row - thick) / 2.0), ((to - from).max(0.5), thick), "fill", &title);
+        }
+        if let Some((a, b)) = bar.interval.filter(|(a, b)| a.is_finite() && b.is_finite()) {
+            let (from, to, middle) = (x.at(a), x.at(b), y + row / 2.0);
+            drawing.raw(format_args!(
+                "<path d=\"M{} {}v8m0 -4H{}m0 -4v8\" class=\"whisker\"><title>{}</title></path>",
+                place(from),
+                place(middle - 4.0),
+                place(to),
+                escape(&format!("{}: {} to {}", bar.label, short(a), short(b)))
+            ));
         }
         let middle = y + row / 2.0;
         drawing.text(labels + 8.0, middle, SIZE, Anchor::End, "ink", &text::fit(&bar.label, SIZE, 200.0));

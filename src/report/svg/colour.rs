@@ -35,7 +35,7 @@ const SERIES_DARK: [&str; SERIES] =
 ///
 /// `ink` text, `soft` lesser text, `grid` and `axis` lines, `lead` leader lines, `halo` around texts that may
 /// cross lines, `dot` points, `fill` bars,
-/// `band` the null's band, `paper` the ground, `s0`... series (stroke) and `d0`... their markers (fill).
+/// `band` the null's band, `whisker` intervals, `paper` the ground, `s0`... series (stroke) and `d0`... their markers (fill).
 pub fn base_rules(scheme: Scheme) -> String {
     let (paper, ink, soft, grid, axis, lead, accent, band, series) = match scheme {
         Scheme::Light => (
@@ -63,7 +63,8 @@ pub fn base_rules(scheme: Scheme) -> String {
     };
     let mut rules = format!(
         ".paper{{fill:{paper}}}.ink{{fill:{ink}}}.soft{{fill:{soft}}}.grid{{stroke:{grid}}}.axis{{stroke:{axis}}}\
-         .lead{{stroke:{lead}}}.halo{{stroke:{paper};stroke-width:3;stroke-linejoin:round;paint-order:stroke}}.dot{{fill:{accent}}}.fill{{fill:{accent}}}.band{{fill:{band}}}"
+         .lead{{stroke:{lead}}}.halo{{stroke:{paper};stroke-width:3;stroke-linejoin:round;paint-order:stroke}}.dot{{fill:{accent}}}.fill{{fill:{accent}}}.band{{fill:{band}}}\
+         .whisker{{stroke:{ink};fill:none}}"
     );
     for (i, colour) in series.iter().enumerate() {
         rules.push_str(&format!(".s{i}{{stroke:{colour}}}.d{i}{{fill:{colour}}}"));

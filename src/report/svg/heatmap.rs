@@ -148,8 +148,11 @@ fn print_values(drawing: &mut Drawing, heatmap: &Heatmap, limit: f64, (left, top
             let v = value(heatmap, row, column);
             let class = colour::text_class(colour::step(v, limit));
             let (x, y) = (left + (column as f64 + 0.5) * cell, top + (row as f64 + 0.5) * cell);
-            let size = if cell > 50.0 { 13.0 } else { 12.0 };
-            let label = text::fit(&fixed(v, decimals), size, cell);
+            let size: f64 = if cell > 50.0 { 13.0 } else { 12.0 };
+            let label = fixed(v, decimals);
+            // Minus signs and three decimals make small values long.
+            let size = size.min(size * (cell - 4.0) / text::width(&label, size)).max(9.0);
+            let label = text::fit(&label, size, cell);
             drawing.text(x, y, size, Anchor::Middle, class, &label);
         }
     }

@@ -1,6 +1,6 @@
-//! Curves over one axis, with a legend -> SVG. Colour, marker and dashes together tell the curves apart.
+//! Curves over one axis, with bands behind them and a legend -> SVG. Colour, marker and dashes together tell the curves apart.
 
-use super::super::figure::{Lines, Series};
+use super::super::figure::{Band, Lines, Series};
 use super::super::markup::escape;
 use super::super::number::{place, short};
 use super::axes::{self, Axis};
@@ -10,6 +10,8 @@ use super::scale::{Scale, extent};
 use super::{Anchor, Drawing, WIDTH, text};
 
 const SIZE: f64 = 12.0;
+/// Names in the legend that are wider end in an ellipsis.
+const LONGEST: f64 = 330.0;
 /// Curves with more points than this have no markers.
 const MARKED: usize = 60;
 const DASHES: [&str; 4] =
@@ -17,50 +19,68 @@ const DASHES: [&str; 4] =
 
 pub fn draw(lines: &Lines) -> Drawing {
     let summary = format!("{} curves of {} over {}", lines.series.len(), lines.y, lines.x);
-    let finite = || {
-        lines.series.iter().flat_map(|s| &s.points).copied().filter(|(x, y)| x.is_finite() && y.is_finite())
-    };
+    let along = |x: f64| if lines.log { x.log10() } else { x };
+    let curves = lines.series.iter().flat_map(|s| &s.points).map(|&(x, y)| (x, y));
+    let edges = lines.bands.iter().flat_map(|b| &b.points).flat_map(|&(x, low, high)| [(x, low), (x, high)]);
+    let all: Vec<(f64, f64)> = curves.chain(edges).map(|(x, y)| (along(x), y)).collect();
+    let finite = || all.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite());
     if finite().next().is_none() {
         return Drawing::empty(summary);
     }
-    let (legend, legend_height) = legend(&lines.series);
+    let names: Vec<&str> = lines.series.iter().map(|series| series.name.as_str()).collect();
+    let all: Vec<&str> =
+        names.iter().copied().chain(lines.bands.iter().map(|band| band.name.as_str())).collect();
+    let (places, legend_height) = legend(&all);
     let top = legend_height + 14.0;
     let height = top + 400.0 + 52.0;
     let plot = Rect { left: 64.0, top, right: WIDTH - 14.0, bottom: height - 52.0 };
     let x = Scale::new(extent(finite().map(|p| p.0), 0.02), (plot.left, plot.right));
     let y = Scale::new(extent(finite().map(|p| p.1), 0.06), (plot.bottom, plot.top));
     let mut drawing = Drawing::new(WIDTH, height, summary);
-    let whole = finite().all(|(x, _)| x.fract() == 0.0);
+    let whole = !lines.log && finite().all(|(x, _)| x.fract() == 0.0);
+    let place = |value: f64| x.at(along(value));
+    for band in &lines.bands {
+        self::band(&mut drawing, band, &place, &y);
+    }
     axes::draw(
         &mut drawing,
         &plot,
-        Axis { scale: &x, name: &lines.x, whole },
-        Axis { scale: &y, name: &lines.y, whole: false },
+        Axis { scale: &x, name: &lines.x, whole, log: lines.log },
+        Axis { scale: &y, name: &lines.y, whole: false, log: false },
         &axes::FULL,
     );
     for (i, series) in lines.series.iter().enumerate() {
-        curve(&mut drawing, i, series, &x, &y);
+        curve(&mut drawing, i, series, &place, &y);
     }
-    for (i, (series, &(left, top))) in lines.series.iter().zip(&legend).enumerate() {
+    entries(&mut drawing, &names, &places);
+    for (band, &(left, top)) in lines.bands.iter().zip(&places[names.len()..]) {
+        drawing.rect((left, top - 6.0), (26.0, 12.0), "band", "");
+        drawing.text(left + 33.0, top, SIZE, Anchor::Start, "soft", &text::fit(&band.name, SIZE, LONGEST));
+    }
+    drawing
+}
+
+/// The entries of the legend.
+pub fn entries(drawing: &mut Drawing, names: &[&str], places: &[(f64, f64)]) {
+    for (i, (name, &(left, top))) in names.iter().zip(places).enumerate() {
         let (class, dash) = (i % SERIES, DASHES[i / SERIES % DASHES.len()]);
         drawing.raw(format_args!(
             "<path d=\"M{} {}h26\" class=\"s{class}\" stroke-width=\"2\"{dash}/>",
             place(left),
             place(top)
         ));
-        marker(&mut drawing, i, (left + 13.0, top), "");
-        drawing.text(left + 33.0, top, SIZE, Anchor::Start, "ink", &text::fit(&series.name, SIZE, 220.0));
+        marker(drawing, i, (left + 13.0, top), "");
+        drawing.text(left + 33.0, top, SIZE, Anchor::Start, "ink", &text::fit(name, SIZE, LONGEST));
     }
-    drawing
 }
 
 /// Where the entries of the legend begin, row by row, and how high it is.
-fn legend(series: &[Series]) -> (Vec<(f64, f64)>, f64) {
+pub fn legend(names: &[&str]) -> (Vec<(f64, f64)>, f64) {
     let (mut x, mut y) = (64.0, 12.0);
-    let places = series
+    let places = names
         .iter()
-        .map(|s| {
-            let width = 33.0 + text::width(&s.name, SIZE).min(220.0);
+        .map(|name| {
+            let width = 33.0 + text::width(name, SIZE).min(LONGEST);
             if x > 64.0 && x + width > WIDTH - 8.0 {
                 (x, y) = (64.0, y + 20.0);
             }
@@ -73,13 +93,13 @@ fn legend(series: &[Series]) -> (Vec<(f64, f64)>, f64) {
 }
 
 /// The curve, broken where a value is missing, and its markers.
-fn curve(drawing: &mut Drawing, index: usize, series: &Series, x: &Scale, y: &Scale) {
+pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn Fn(f64) -> f64, y: &Scale) {
     let mut path = String::new();
     let mut pen_down = false;
     for &(a, b) in &series.points {
-        let drawn = a.is_finite() && b.is_finite();
+        let drawn = across(a).is_finite() && b.is_finite();
         if drawn {
-            path += &format!("{}{} {}", if pen_down { 'L' } else { 'M' }, place(x.at(a)), place(y.at(b)));
+            path += &format!("{}{} {}", if pen_down { 'L' } else { 'M' }, place(across(a)), place(y.at(b)));
         }
         pen_down = drawn;
     }
@@ -90,11 +110,28 @@ fn curve(drawing: &mut Drawing, index: usize, series: &Series, x: &Scale, y: &Sc
         escape(&series.name)
     ));
     if series.points.len() <= MARKED {
-        for &(a, b) in series.points.iter().filter(|(a, b)| a.is_finite() && b.is_finite()) {
+        for &(a, b) in series.points.iter().filter(|(a, b)| across(*a).is_finite() && b.is_finite()) {
             let title = format!("{}: {}, {}", series.name, short(a), short(b));
-            marker(drawing, index, (x.at(a), y.at(b)), &title);
+            marker(drawing, index, (across(a), y.at(b)), &title);
         }
     }
+}
+
+/// The range between the lows and the highs.
+fn band(drawing: &mut Drawing, band: &Band, across: &dyn Fn(f64) -> f64, y: &Scale) {
+    let there = |p: &&(f64, f64, f64)| across(p.0).is_finite() && p.1.is_finite() && p.2.is_finite();
+    let points: Vec<_> = band.points.iter().filter(there).collect();
+    let highs = points.iter().map(|p| (p.0, p.2));
+    let lows = points.iter().rev().map(|p| (p.0, p.1));
+    let path: String = highs
+        .chain(lows)
+        .enumerate()
+        .map(|(i, (a, b))| {
+            format!("{}{} {}", if i == 0 { 'M' } else { 'L' }, place(across(a)), place(y.at(b)))
+        })
+        .collect();
+    drawing
+        .raw(format_args!("<path d=\"{path}\" class=\"band\"><title>{}</title></path>", escape(&band.name)));
 }
 
 /// A disc, square, triangle or diamond, by the curve's number.

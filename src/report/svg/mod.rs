@@ -6,6 +6,7 @@ mod colour;
 mod heatmap;
 mod labels;
 mod lines;
+mod multiples;
 mod panels;
 mod scale;
 mod scatter;
@@ -37,6 +38,7 @@ pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
         Body::Panels(panels) => panels::draw(panels),
         Body::Heatmap(heatmap) => heatmap::draw(heatmap),
         Body::Lines(lines) => lines::draw(lines),
+        Body::Multiples(multiples) => multiples::draw(multiples),
         Body::Bars(bars) => bars::draw(bars),
         Body::Table(_) => return None,
     };

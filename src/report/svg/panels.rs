@@ -55,8 +55,8 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
         axes::draw(
             &mut drawing,
             &plot,
-            Axis { scale: &x, name: &panel.plane.x, whole: false },
-            Axis { scale: &y, name: &panel.plane.y, whole: false },
+            Axis { scale: &x, name: &panel.plane.x, whole: false, log: false },
+            Axis { scale: &y, name: &panel.plane.y, whole: false, log: false },
             &axes::SMALL,
         );
         let look = Dots { size, radius: size / 3.5, widest: 90.0 };

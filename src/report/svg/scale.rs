@@ -1,4 +1,4 @@
-//! Linear scales and their ticks. Knows nothing of what is drawn on them.
+//! Linear and logarithmic scales and their ticks. Knows nothing of what is drawn on them.
 
 /// A linear map from values to places in the drawing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +19,17 @@ impl Scale {
     pub fn at(&self, value: f64) -> f64 {
         self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
     }
+}
+
+/// The powers of ten inside `low..=high`, given as their exponents, with 2 and 5 times each where there are few.
+pub fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let between = |steps: &[f64]| {
+        let powers = low.floor() as i32..=high.ceil() as i32;
+        let all = powers.flat_map(|power| steps.iter().map(move |step| f64::from(power) + step));
+        all.filter(|at| (low..=high).contains(at)).collect::<Vec<_>>()
+    };
+    let whole = between(&[0.0]);
+    if whole.len() > 3 { whole } else { between(&[0.0, 2f64.log10(), 5f64.log10()]) }
 }
 
 /// The smallest and largest finite value, widened by `share` of their distance on both sides, and never of
@@ -85,6 +96,18 @@ mod tests {
         check_ticks(0.0, 0.3, 3, &[0.0, 0.1, 0.2, 0.3]);
         check_ticks(1.0, 1.0, 5, &[]);
         check_ticks(f64::NAN, 1.0, 5, &[]);
+    }
+
+    #[test]
+    fn logarithmic_ticks_are_powers_of_ten_or_between_them() {
+        let values = |low: f64, high: f64| {
+            log_ticks(low.log10(), high.log10())
+                .into_iter()
+                .map(|at| 10f64.powf(at).round())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(values(1.0, 40000.0), [1.0, 10.0, 100.0, 1000.0, 10000.0]);
+        assert_eq!(values(3.0, 240.0), [5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
     }
 
     #[test]

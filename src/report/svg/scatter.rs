@@ -27,8 +27,8 @@ pub fn draw(scatter: &Scatter) -> Drawing {
     axes::draw(
         &mut drawing,
         &plot,
-        Axis { scale: &x, name: &scatter.x, whole: false },
-        Axis { scale: &y, name: &scatter.y, whole: false },
+        Axis { scale: &x, name: &scatter.x, whole: false, log: false },
+        Axis { scale: &y, name: &scatter.y, whole: false, log: false },
         &axes::FULL,
     );
     let left_out =

@@ -41,14 +41,27 @@ fn bodies() -> Vec<Body> {
             x: "x".into(),
             y: HOSTILE.into(),
             series: vec![series(HOSTILE, &[(0.0, 1.0), (1.0, f64::NAN), (2.0, -1.0)]), series("empty", &[])],
+            bands: vec![Band { name: HOSTILE.into(), points: vec![(0.0, -1.0, 1.0), (1.0, f64::NAN, 2.0)] }],
+            log: false,
+        }),
+        Body::Lines(Lines {
+            x: HOSTILE.into(),
+            series: vec![series("of doses", &[(1.0, 0.5), (400.0, 0.75), (0.0, 1.0)])],
+            log: true,
+            ..Lines::default()
         }),
         Body::Bars(Bars {
             y: HOSTILE.into(),
             band: HOSTILE.into(),
             bars: vec![
-                Bar { label: HOSTILE.into(), value: 1.5, band: Some((-0.5, 0.5)) },
-                Bar { label: "b".into(), value: f64::INFINITY, band: None },
-                Bar { label: "c".into(), value: -0.5, band: None },
+                Bar {
+                    label: HOSTILE.into(),
+                    value: 1.5,
+                    band: Some((-0.5, 0.5)),
+                    interval: Some((1.0, 2.0)),
+                },
+                Bar { label: "b".into(), value: f64::INFINITY, band: None, interval: None },
+                Bar { label: "c".into(), value: -0.5, band: None, interval: None },
             ],
         }),
     ]
@@ -71,7 +84,7 @@ fn empty_bodies() -> Vec<Body> {
             value: "v".into(),
             limit: None,
         }),
-        Body::Lines(Lines { x: "x".into(), y: "y".into(), series: vec![] }),
+        Body::Lines(Lines::default()),
         Body::Bars(Bars { y: "y".into(), bars: vec![], band: String::new() }),
     ]
 }

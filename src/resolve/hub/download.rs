@@ -13,6 +13,7 @@ use super::client::{Client, Patience, Trouble};
 use super::listing::{Content, Hasher};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
+use crate::store;
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 18;
@@ -227,30 +228,11 @@ fn not_written(error: io::Error, name: &str, left: u64) -> anyhow::Error {
 /// There is less room; the message says where else to.
 pub fn ensure_room(folder: &Path, bytes: u64) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.is_dir()).context("a folder on a disk")?;
-    let Some(free) = free(there).filter(|&free| free < bytes) else { return Ok(()) };
+    let Some(free) = store::free(there).filter(|&free| free < bytes) else { return Ok(()) };
     bail!(
         "no room in `{}`: {bytes} bytes are needed, {free} are free; free some, or name a folder on another disk in HF_HOME",
         folder.display()
     )
-}
-
-/// Bytes that this user may still write on the disk of `folder`.
-fn free(folder: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: `path` ends in a zero byte, and `stat` is as large as what is written there.
-    let stat = unsafe {
-        if libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
-            return None;
-        }
-        stat.assume_init()
-    };
-    // The field types differ between systems.
-    #[allow(clippy::unnecessary_cast)]
-    let free = (stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64);
-    // Some network and overlay file systems say zero blocks in all.
-    (stat.f_blocks > 0).then_some(free)
 }
 
 #[cfg(test)]

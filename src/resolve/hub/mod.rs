@@ -63,6 +63,32 @@ pub struct Snapshot {
     place: Place,
 }
 
+/// Whether the hub of the environment answers, in a line for people, and what it says to the token.
+pub fn reach(offline: bool) -> String {
+    let settings = Settings::from_env();
+    if offline || settings.offline {
+        return format!("{} not asked: offline", settings.endpoint);
+    }
+    if let Err(error) = settings.check() {
+        return format!("{error:#}");
+    }
+    let client = Client::new(&settings);
+    let token = settings.token.as_ref().map(|token| format!("the token from {}", token.origin));
+    match (client.get(&client.url("api/whoami-v2"), 0), token) {
+        (Ok(_), Some(token)) => format!("{} answers and knows {token}", settings.endpoint),
+        (Err(Trouble::Refused { status: 401, .. }), Some(token)) => {
+            format!("{} answers but does not know {token}", settings.endpoint)
+        }
+        (Ok(_) | Err(Trouble::Refused { .. }), None) => format!("{} answers; no token", settings.endpoint),
+        (Err(Trouble::Refused { status, .. }), Some(token)) => {
+            format!("{} answers {status} to {token}", settings.endpoint)
+        }
+        (Err(Trouble::Unreachable(why) | Trouble::Passing { why, .. }), _) => {
+            format!("{} cannot be reached ({why})", settings.endpoint)
+        }
+    }
+}
+
 impl Hub {
     /// The hub of the environment; offline if that says so, or `offline` does.
     pub fn open(offline: bool) -> Arc<Hub> {

@@ -4,13 +4,13 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::published::{self, GEMMA, GEMMA_COSINES, LLAMA, LLAMA_COSINES};
-use super::{Group, Headline, Places, Tables, VectorSet, cluster, distinct, groups};
+use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, cluster, distinct, groups};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// `[analysis.<name>.cosine]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,10 +20,44 @@ pub struct Cosine {
     pub pairs: Vec<(String, String)>,
 }
 
+impl Kind for Cosine {
+    fn kind(&self) -> &'static str {
+        "cosine"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Similarity"
+    }
+
+    fn intro(&self) -> &'static str {
+        "How alike the emotion vectors of a layer point."
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(input.set)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures(self, name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        headlines(self, tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        READING
+    }
+}
+
 /// The table `cosine`: every ordered pair of emotions at every layer, a vector with itself included.
 ///
 /// An error if a vector is zero.
-pub fn run(_: &Cosine, set: &VectorSet) -> Result<Tables> {
+fn run(set: &VectorSet) -> Result<Tables> {
     let mut places = Places::default();
     let (mut first, mut second, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
     for layer in &set.layers {
@@ -54,7 +88,7 @@ pub fn run(_: &Cosine, set: &VectorSet) -> Result<Tables> {
 }
 
 /// A clustered heat map and a table of pairs for each set and layer.
-pub fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "cosine")? {
         let (emotions, cosines) = square(&group)?;
@@ -65,13 +99,13 @@ pub fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Resul
 }
 
 /// What headline numbers of this analysis mean.
-pub const READING: &str = "Separation: how far an emotion is from the one most like it, on average: the mean over \
+const READING: &str = "Separation: how far an emotion is from the one most like it, on average: the mean over \
     emotions e of 1 - max over other emotions f of cos(e, f). 0: every emotion has a twin; 1: the nearest other one is \
     unrelated. The mean over all pairs would say little: vectors that are centred on their mean cannot all be alike. \
     Then the cosines of single pairs.";
 
 /// The separation of the emotions, and the cosine of each pair of the report.
-pub fn headlines(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+fn headlines(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
     for group in groups(tables, "cosine")? {
         let (emotions, cosines) = square(&group)?;
@@ -183,14 +217,14 @@ mod tests {
     #[test]
     fn cosines_by_hand() {
         let set = set(&["a", "b", "c"], &[&[3.0, 4.0], &[-4.0, 3.0], &[0.0, -2.0]]);
-        let tables = run(&Cosine { pairs: vec![] }, &set).unwrap();
+        let tables = run(&set).unwrap();
         let wanted = [1.0, 0.0, -0.8, 0.0, 1.0, -0.6, -0.8, -0.6, 1.0];
         for (got, want) in tables[0].1.f64("cosine").unwrap().iter().zip(wanted) {
             assert!((got - want).abs() < 1e-15);
         }
         assert_eq!(tables[0].1.str("emotion_b").unwrap()[..4], ["a", "b", "c", "a"]);
         let zero = super::super::tests::set(&["a", "b"], &[&[1.0], &[0.0]]);
-        assert!(run(&Cosine { pairs: vec![] }, &zero).unwrap_err().to_string().contains("`b`"));
+        assert!(run(&zero).unwrap_err().to_string().contains("`b`"));
     }
 
     #[test]
@@ -198,7 +232,7 @@ mod tests {
         // happy to joyful 0.6, joyful to sad 0.8, happy to sad 0: nearest 0.6, 0.8, 0.8.
         let set = set(&["happy", "sad", "joyful"], &[&[1.0, 0.0], &[0.0, 2.0], &[0.6, 0.8]]);
         let params = Cosine { pairs: vec![("sad".into(), "joyful".into()), ("sad".into(), "nobody".into())] };
-        let headlines = headlines(&params, &run(&params, &set).unwrap()).unwrap();
+        let headlines = headlines(&params, &run(&set).unwrap()).unwrap();
         let names: Vec<_> = headlines.iter().map(|h| h.name.as_str()).collect();
         assert_eq!(names, ["separation", "sad / joyful", "happy / joyful", "happy / sad"]);
         let wanted = [(0.4 + 0.2 + 0.2) / 3.0, 0.8, 0.6, 0.0];
@@ -214,7 +248,7 @@ mod tests {
     fn the_heat_map_is_clustered_and_pairs_stand_beside_published_values() {
         let set = set(&["happy", "sad", "joyful"], &[&[1.0, 0.0], &[-1.0, 0.1], &[1.0, 0.1]]);
         let params = Cosine { pairs: vec![("sad".into(), "happy".into()), ("sad".into(), "nobody".into())] };
-        let figures = figures(&params, "similarity", &run(&params, &set).unwrap()).unwrap();
+        let figures = figures(&params, "similarity", &run(&set).unwrap()).unwrap();
         let Body::Heatmap(map) = &figures[0].body else { panic!() };
         assert_eq!(map.rows, ["happy", "joyful", "sad"]);
         assert_eq!(map.columns, map.rows);

@@ -2,6 +2,7 @@
 //! beside what others published. Knows nothing of how they are shown.
 
 use super::Group;
+use crate::lm::Layer;
 
 /// One number about one set of vectors at one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +11,7 @@ pub struct Headline {
     pub stories: String,
     /// Axes of the sweep, each with the set's value.
     pub axes: Vec<(String, String)>,
-    pub layer: usize,
+    pub layer: Layer,
     /// What it is, with its unit: the same for all sets, and only once in an analysis.
     pub name: String,
     pub value: f64,

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Group, Headline, Places, Progress, Tables, VectorSet, distinct, groups};
-use crate::lm::LanguageModel;
+use super::{Group, Headline, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
+use crate::lm::{LanguageModel, Layer};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
 use crate::store::table::{Column, Table};
@@ -13,13 +13,51 @@ use crate::store::table::{Column, Table};
 pub use crate::lm::LensNorm;
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 2;
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.logit_lens]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogitLens {
     pub top: usize,
     pub norm: LensNorm,
+}
+
+impl Kind for LogitLens {
+    fn kind(&self) -> &'static str {
+        "logit_lens"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Logit lens"
+    }
+
+    fn intro(&self) -> &'static str {
+        "The tokens that each emotion vector makes more and less likely when it is read through the unembedding."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input.set, input.model()?, input.progress)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        READING
+    }
 }
 
 /// The two sides, as the table spells them.
@@ -32,7 +70,7 @@ const SUPPRESSED: &str = "suppressed";
 /// to the smaller token id.
 ///
 /// A word's tokens are those into which the tokenizer splits `" " + word` after another word.
-pub fn run(
+fn run(
     params: &LogitLens,
     set: &VectorSet,
     model: &LanguageModel,
@@ -99,7 +137,7 @@ impl OwnWords {
     fn push(
         &mut self,
         set: &VectorSet,
-        layer: usize,
+        layer: Layer,
         emotion: &str,
         model: &LanguageModel,
         logits: &[f32],
@@ -164,12 +202,12 @@ fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
 }
 
 /// What headline numbers of this analysis mean.
-pub const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
+const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
     how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
     word is among the first ten.";
 
 /// The rank of emotions' own words: the median, and the share in the first ten.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
     for group in groups(tables, OWN_WORD)? {
         let mut ranks: Vec<f64> = own_ranks(&group)?.into_iter().map(|(_, rank)| rank).collect();
@@ -184,7 +222,7 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
 }
 
 /// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
-pub fn figures(_: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let own = groups(tables, OWN_WORD)?;
     let groups = groups(tables, "logit_lens")?;
     let figure = |group: &Group| figure(name, group, own.iter().find(|own| own.place() == group.place()));
@@ -279,7 +317,7 @@ mod tests {
         let check = |ranks: &[i32], median: f64, share: f64| {
             let set = set(&["a"], &[&[1.0]]);
             let mut places = Places::default();
-            ranks.iter().for_each(|_| places.push(&set, 3));
+            ranks.iter().for_each(|_| places.push(&set, Layer::Block(3)));
             let emotions = (0..ranks.len()).map(|i| i.to_string()).collect();
             let columns = vec![("emotion", Column::Str(emotions)), ("rank", Column::I32(ranks.to_vec()))];
             let tables = [(OWN_WORD.to_string(), places.table("own_word/1", columns))];
@@ -306,7 +344,7 @@ mod tests {
     fn the_table_has_a_row_an_emotion() {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
-        (0..4).for_each(|_| places.push(&set, 3));
+        (0..4).for_each(|_| places.push(&set, Layer::Block(3)));
         let strings = |list: [&str; 4]| Column::Str(list.map(String::from).to_vec());
         let columns = vec![
             ("emotion", strings(["sad", "sad", "sad", "calm"])),
@@ -314,14 +352,14 @@ mod tests {
             ("token", strings([" tears", " sad", "\u{120}joy", " sea"])),
         ];
         let mut own = Places::default();
-        own.push(&set, 3);
+        own.push(&set, Layer::Block(3));
         let own_columns =
             vec![("emotion", Column::Str(vec!["calm".into()])), ("rank", Column::I32(vec![77]))];
         let tables = [
             ("logit_lens".to_string(), places.table("logit_lens/1", columns)),
             (OWN_WORD.to_string(), own.table("own_word/1", own_columns)),
         ];
-        let figures = figures(&LogitLens { top: 2, norm: LensNorm::None }, "words", &tables).unwrap();
+        let figures = figures("words", &tables).unwrap();
         let Body::Table(table) = &figures[0].body else { panic!() };
         let text = |t: &str| Cell::Text(t.into());
         assert_eq!(

@@ -1,23 +1,38 @@
 //! What is computed from emotion vectors: one file an analysis.
 
+mod cells;
 mod cluster;
+mod coherence;
 pub mod cosine;
+mod draws;
+mod estimates;
 mod headline;
+pub mod implicit;
+pub mod intensity;
+mod intensity_figures;
 pub mod logit_lens;
 pub mod pca;
 mod pca_panels;
 mod published;
 pub mod steering;
+mod steering_deltas;
+mod steering_dose;
 mod steering_figures;
+mod steering_nulls;
+mod steering_tables;
+pub mod turns;
 mod words;
+
+use std::ops::Deref;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 pub use headline::Headline;
 
-use crate::lm::LanguageModel;
+use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
+use crate::stages::vectors;
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -28,6 +43,23 @@ pub enum Analysis {
     Cosine(cosine::Cosine),
     LogitLens(logit_lens::LogitLens),
     Steering(steering::Steering),
+    Implicit(implicit::Implicit),
+    Intensity(intensity::Intensity),
+}
+
+impl Deref for Analysis {
+    type Target = dyn Kind;
+
+    fn deref(&self) -> &(dyn Kind + 'static) {
+        match self {
+            Analysis::Pca(params) => params,
+            Analysis::Cosine(params) => params,
+            Analysis::LogitLens(params) => params,
+            Analysis::Steering(params) => params,
+            Analysis::Implicit(params) => params,
+            Analysis::Intensity(params) => params,
+        }
+    }
 }
 
 /// Tables by name, as an analysis makes them: `pca`, `pca_variance`, `cosine`, ...
@@ -36,131 +68,101 @@ pub type Tables = Vec<(String, Table)>;
 /// Told how much is done of how much.
 pub type Progress<'a> = dyn FnMut(usize, usize) + 'a;
 
-impl Analysis {
+/// What there is to know of an analysis with its parameters.
+pub trait Kind {
     /// The kind, as the experiment file spells it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Analysis::Pca(_) => "pca",
-            Analysis::Cosine(_) => "cosine",
-            Analysis::LogitLens(_) => "logit_lens",
-            Analysis::Steering(_) => "steering",
-        }
-    }
+    fn kind(&self) -> &'static str;
 
-    /// Raised when the same vectors would give other tables.
-    pub fn version(&self) -> u32 {
-        match self {
-            Analysis::Pca(_) => pca::VERSION,
-            Analysis::Cosine(_) => cosine::VERSION,
-            Analysis::LogitLens(_) => logit_lens::VERSION,
-            Analysis::Steering(_) => steering::VERSION,
-        }
-    }
+    /// Raised when the same input would give other tables.
+    fn version(&self) -> u32;
+
+    /// Its chapter's title in the report.
+    fn title(&self) -> &'static str;
+
+    /// What the chapter shows, for a reader who has not seen the experiment file.
+    fn intro(&self) -> &'static str;
 
     /// Whether it looks into the model that the vectors were read from.
-    pub fn needs_model(&self) -> bool {
-        match self {
-            Analysis::Pca(_) | Analysis::Cosine(_) => false,
-            Analysis::LogitLens(_) | Analysis::Steering(_) => true,
-        }
+    fn needs_model(&self) -> bool {
+        false
+    }
+
+    /// Whether it reads the activations that the vectors are made of. Each layer is then a unit by itself, so that no
+    /// more than one layer of activations is looked at at once.
+    fn reads_activations(&self) -> bool {
+        false
     }
 
     /// Whether it draws random numbers, so that the experiment's seed is part of its key.
-    pub fn draws(&self) -> bool {
-        match self {
-            Analysis::Pca(_) | Analysis::Cosine(_) | Analysis::LogitLens(_) => false,
-            Analysis::Steering(params) => params.random > 0,
-        }
+    fn draws(&self) -> bool {
+        false
     }
 
-    /// Its chapter's title in the report.
-    pub fn title(&self) -> &'static str {
-        match self {
-            Analysis::Pca(_) => "Principal components",
-            Analysis::Cosine(_) => "Similarity",
-            Analysis::LogitLens(_) => "Logit lens",
-            Analysis::Steering(_) => "Steering",
-        }
-    }
-
-    /// What the chapter shows, for a reader who has not seen the experiment file.
-    pub fn intro(&self) -> &'static str {
-        match self {
-            Analysis::Pca(_) => "The directions along which the emotion vectors of a layer differ most.",
-            Analysis::Cosine(_) => "How alike the emotion vectors of a layer point.",
-            Analysis::LogitLens(_) => {
-                "The tokens that each emotion vector makes more and less likely when it is read through the unembedding."
-            }
-            Analysis::Steering(_) => {
-                "What happens to the probability of each emotion's word when a vector is added to the residual stream."
-            }
-        }
+    /// Whether it puts texts into the model's chat template, so that what that is told is part of its key.
+    fn chats(&self) -> bool {
+        false
     }
 
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
-    pub fn layers(&self, kept: &[usize], n_layers: usize) -> Vec<usize> {
-        match self {
-            Analysis::Pca(_) | Analysis::Cosine(_) | Analysis::LogitLens(_) => kept.to_vec(),
-            Analysis::Steering(params) => params.layers.of(kept, n_layers),
-        }
+    fn layers(&self, kept: &[Layer], _n_layers: usize) -> Vec<Layer> {
+        kept.to_vec()
     }
 
-    /// The tables of one set of vectors, which holds the layers of [`Analysis::layers`] or more.
-    ///
-    /// `seed` is the experiment's. An error if the model is needed and not given.
-    pub fn run(
-        &self,
-        set: &VectorSet,
-        model: Option<&LanguageModel>,
-        seed: u64,
-        progress: &mut Progress,
-    ) -> Result<Tables> {
-        let model = || model.with_context(|| format!("`{}` needs the model", self.kind()));
-        match self {
-            Analysis::Pca(params) => pca::run(params, set),
-            Analysis::Cosine(params) => cosine::run(params, set),
-            Analysis::LogitLens(params) => logit_lens::run(params, set, model()?, progress),
-            Analysis::Steering(params) => steering::run(params, set, model()?, seed, progress),
-        }
-    }
+    /// The tables of one set of vectors.
+    fn run(&self, input: Input) -> Result<Tables>;
 
     /// The figures of the analysis `name`, from the tables of one or of several sets of vectors.
-    pub fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-        match self {
-            Analysis::Pca(params) => pca::figures(params, name, tables),
-            Analysis::Cosine(params) => cosine::figures(params, name, tables),
-            Analysis::LogitLens(params) => logit_lens::figures(params, name, tables),
-            Analysis::Steering(params) => steering_figures::figures(params, name, tables),
-        }
-    }
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>>;
 
     /// The numbers that say in short what it found on each set of vectors, at each layer.
-    pub fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        match self {
-            Analysis::Pca(_) => pca::headlines(tables),
-            Analysis::Cosine(params) => cosine::headlines(params, tables),
-            Analysis::LogitLens(_) => logit_lens::headlines(tables),
-            Analysis::Steering(_) => steering_figures::headlines(tables),
-        }
-    }
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>>;
 
     /// What its headline numbers mean, and how they are computed.
-    pub fn reading(&self) -> &'static str {
-        match self {
-            Analysis::Pca(_) => pca::READING,
-            Analysis::Cosine(_) => cosine::READING,
-            Analysis::LogitLens(_) => logit_lens::READING,
-            Analysis::Steering(_) => steering_figures::READING,
-        }
-    }
+    fn reading(&self) -> &'static str;
 
     /// Figures that show several sets of vectors side by side, from tables that hold one layer of each.
-    pub fn side_by_side(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-        match self {
-            Analysis::Pca(_) => Ok(pca_panels::figure(name, tables)?.into_iter().collect()),
-            Analysis::Cosine(_) | Analysis::LogitLens(_) | Analysis::Steering(_) => Ok(Vec::new()),
-        }
+    fn side_by_side(&self, _name: &str, _tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        Ok(Vec::new())
     }
+}
+
+/// What an analysis is given.
+pub struct Input<'a> {
+    /// The layers of [`Kind::layers`]; one of them where activations are read.
+    pub set: &'a VectorSet,
+    /// Given to those that ask for it.
+    pub activations: Option<Activations<'a>>,
+    /// Given to those that ask for it.
+    pub model: Option<&'a LanguageModel>,
+    /// What the chat template is told.
+    pub chat: Chat,
+    /// The experiment's.
+    pub seed: u64,
+    pub progress: &'a mut Progress<'a>,
+}
+
+impl<'a> Input<'a> {
+    /// The model; an error if it was not given.
+    fn model(&self) -> Result<&'a LanguageModel> {
+        self.model.context("this analysis needs the model")
+    }
+}
+
+/// The activations; an error if they were not given.
+fn given<'a, 'b>(activations: Option<&'b Activations<'a>>) -> Result<&'b Activations<'a>> {
+    activations.context("this analysis needs the activations")
+}
+
+/// The activations that the vectors of one layer are made of, and how they are.
+#[derive(Clone, Copy)]
+pub struct Activations<'a> {
+    /// How many tables there are.
+    pub shards: usize,
+    /// One of them, read anew each time; schema `activations/1`.
+    pub read: &'a dyn Fn(usize) -> Result<Table>,
+    pub params: &'a vectors::Params,
+    /// The components of neutral text at that layer, where some are removed; schema `neutral/1`.
+    pub neutral: Option<&'a Table>,
 }
 
 /// The emotion vectors of one model and one source of stories.
@@ -177,7 +179,7 @@ pub struct VectorSet {
 /// The emotion vectors at one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerVectors {
-    pub layer: usize,
+    pub layer: Layer,
     pub emotions: Vec<String>,
     pub d_model: usize,
     /// `[emotion, d_model]`, row after row.
@@ -200,10 +202,10 @@ impl VectorSet {
             let (emotions, n_stories) = (table.str("emotion")?, table.i32("n_stories")?);
             let (layer, resid_norm) = (table.i32("layer")?, table.f32("resid_norm")?);
             for row in 0..table.rows() {
-                let number = usize::try_from(layer[row]).context("a negative layer in a vectors table")?;
-                let at = layers.iter().position(|l| l.layer == number).unwrap_or_else(|| {
+                let here = Layer::of_number(layer[row]).context("no such layer in a vectors table")?;
+                let at = layers.iter().position(|l| l.layer == here).unwrap_or_else(|| {
                     layers.push(LayerVectors {
-                        layer: number,
+                        layer: here,
                         emotions: Vec::new(),
                         d_model,
                         vectors: Vec::new(),
@@ -214,7 +216,7 @@ impl VectorSet {
                     layers.len() - 1
                 });
                 let found = &mut layers[at];
-                ensure!(found.d_model == d_model, "vectors of different widths at layer {number}");
+                ensure!(found.d_model == d_model, "vectors of different widths at layer {here}");
                 let cells = row * d_model..(row + 1) * d_model;
                 found.emotions.push(emotions[row].clone());
                 found.vectors.extend(vectors[cells.clone()].iter().map(|&x| f64::from(x)));
@@ -246,10 +248,10 @@ struct Places {
 }
 
 impl Places {
-    fn push(&mut self, set: &VectorSet, layer: usize) {
+    fn push(&mut self, set: &VectorSet, layer: Layer) {
         self.model.push(set.model.clone());
         self.stories.push(set.stories.clone());
-        self.layer.push(layer as i32);
+        self.layer.push(layer.number());
     }
 
     fn table(self, schema: &str, columns: Vec<(&str, Column)>) -> Table {
@@ -269,13 +271,13 @@ struct Group<'a> {
     stories: &'a str,
     /// As in the column `variant`: `from_token=50, denoise=none`; empty without a sweep.
     variant: &'a str,
-    layer: usize,
+    layer: Layer,
     rows: Vec<usize>,
 }
 
 impl Group<'_> {
     /// What tells it from other groups of tables of the same kind.
-    fn place(&self) -> (&str, &str, &str, usize) {
+    fn place(&self) -> (&str, &str, &str, Layer) {
         (self.model, self.stories, self.variant, self.layer)
     }
 
@@ -309,7 +311,8 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
         let variants = table.str("variant").ok();
         for row in 0..table.rows() {
             let variant = variants.map_or("", |variants| variants[row].as_str());
-            let place = (model[row].as_str(), stories[row].as_str(), variant, layer[row] as usize);
+            let layer = Layer::of_number(layer[row]).context("no such layer in a table")?;
+            let place = (model[row].as_str(), stories[row].as_str(), variant, layer);
             let here = |g: &Group| std::ptr::eq(g.table, table) && g.place() == place;
             match groups.last_mut().filter(|g| here(g)) {
                 Some(group) => group.rows.push(row),
@@ -320,7 +323,7 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
                         model: &model[row],
                         stories: &stories[row],
                         variant,
-                        layer: layer[row] as usize,
+                        layer,
                         rows: vec![row],
                     }),
                 },
@@ -343,7 +346,7 @@ mod tests {
     /// A set of one layer whose vectors are given row by row.
     pub fn set(emotions: &[&str], rows: &[&[f64]]) -> VectorSet {
         let layer = LayerVectors {
-            layer: 3,
+            layer: Layer::Block(3),
             emotions: emotions.iter().map(|e| e.to_string()).collect(),
             d_model: rows[0].len(),
             vectors: rows.concat(),
@@ -374,7 +377,7 @@ mod tests {
         let tables =
             [table(vec![5, 5], vec![1.0, 2.0, 3.0, 4.0]), table(vec![2, 1], vec![5.0, 6.0, 7.0, 8.0])];
         let set = VectorSet::from_tables("m", "s", 6, &tables).unwrap();
-        assert_eq!(set.layers.iter().map(|l| l.layer).collect::<Vec<_>>(), [1, 2, 5]);
+        assert_eq!(set.layers.iter().map(|l| l.layer.number()).collect::<Vec<_>>(), [1, 2, 5]);
         assert_eq!(set.layers[2].vectors, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(set.layers[0].emotions, ["e1"]);
         assert_eq!(set.layers[0].resid_norm, 2.5);
@@ -385,7 +388,15 @@ mod tests {
     fn an_analysis_that_needs_the_model_says_so() {
         let lens = Analysis::LogitLens(logit_lens::LogitLens { top: 3, norm: logit_lens::LensNorm::None });
         assert!(lens.needs_model());
-        let error = lens.run(&set(&["a"], &[&[1.0]]), None, 0, &mut |_, _| {}).unwrap_err();
-        assert!(error.to_string().contains("`logit_lens` needs the model"));
+        let set = set(&["a"], &[&[1.0]]);
+        let input = Input {
+            set: &set,
+            activations: None,
+            model: None,
+            chat: Chat::default(),
+            seed: 0,
+            progress: &mut |_, _| {},
+        };
+        assert!(lens.run(input).unwrap_err().to_string().contains("needs the model"));
     }
 }

@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::published::EXPLAINED_VARIANCE;
-use super::{Group, Headline, Places, Tables, VectorSet, groups};
-use crate::report::figure::{Body, Cell, Figure, Lines, Point, Scatter, Series, TableFigure};
+use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
+use crate::report::figure::{Body, Cell, Figure, Point, Scatter, TableFigure};
 use crate::stages::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// `[analysis.<name>.pca]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,12 +18,50 @@ pub struct Pca {
     pub components: usize,
 }
 
+impl Kind for Pca {
+    fn kind(&self) -> &'static str {
+        "pca"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Principal components"
+    }
+
+    fn intro(&self) -> &'static str {
+        "The directions along which the emotion vectors of a layer differ most."
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input.set)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        READING
+    }
+
+    fn side_by_side(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        Ok(pca_panels::figure(name, tables)?.into_iter().collect())
+    }
+}
+
 /// The tables `pca` (scores), `pca_variance` and `pca_checks`, for every layer of the set.
 ///
 /// Components of the vectors centred on their mean, in float64, the sign of each direction fixed. There are at most
 /// one fewer than emotions. `pca_checks` holds `|r(PC1, norm)|`, the correlation over emotions of the first score
 /// with the vector's norm: near 1, PC1 is the length of the vectors and no direction of meaning.
-pub fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
+pub(super) fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
     let (mut scores, mut variance, mut checks) = (Places::default(), Places::default(), Places::default());
     let (mut emotions, mut components, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let (mut numbers, mut ratios, mut r) = (Vec::new(), Vec::new(), Vec::new());
@@ -83,12 +121,10 @@ pub(super) fn correlation(x: &[f64], y: &[f64]) -> f64 {
     if varies(&cx, x) && varies(&cy, y) { dot(&cx, &cy) / (norm(&cx) * norm(&cy)) } else { 0.0 }
 }
 
-/// A scatter of the first two components and a table of variances for each set and layer; curves over the layers
-/// where there are several.
-pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+/// A scatter of the first two components and a table of variances for each set and layer.
+fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let (scores, checks) = (groups(tables, "pca")?, groups(tables, "pca_checks")?);
     let mut figures = Vec::new();
-    let mut curves: Vec<Figure> = Vec::new();
     for variance in groups(tables, "pca_variance")? {
         let same = |g: &&Group| g.place() == variance.place();
         let ratios = ratios(&variance)?;
@@ -102,18 +138,16 @@ pub fn figures(_: &Pca, name: &str, tables: &[(String, Table)]) -> Result<Vec<Fi
             figures.push(scatter(name, group, &ratios, check)?);
         }
         figures.push(variances(name, &variance, &ratios, check));
-        add_to_curves(&mut curves, name, &variance, &ratios);
     }
-    curves.retain(|f| matches!(&f.body, Body::Lines(l) if l.series[0].points.len() > 1));
-    Ok(figures.into_iter().chain(curves).collect())
+    Ok(figures)
 }
 
 /// What headline numbers of this analysis mean.
-pub const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
+const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
     explain, and |r(PC1, norm)|: near 1, the first component would be no more than the vectors' length.";
 
 /// The shares of the first two components, and the norm check.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
     for group in groups(tables, "pca_variance")? {
         for (at, ratio) in ratios(&group)?.into_iter().take(2).enumerate() {
@@ -186,43 +220,11 @@ fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
     )
 }
 
-/// Adds one layer to the curves of its model, stories and variant.
-fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, ratios: &[f64]) {
-    let axes = group.axes();
-    let here = |f: &Figure| {
-        (f.model.as_deref(), f.stories.as_deref(), &f.axes) == (Some(group.model), Some(group.stories), &axes)
-    };
-    let at = curves.iter().position(here).unwrap_or_else(|| {
-        let series = |component| Series { name: format!("PC{component}"), points: Vec::new() };
-        let lines = Lines {
-            x: "layer".into(),
-            y: "explained variance, %".into(),
-            series: (1..=ratios.len().min(2)).map(series).collect(),
-        };
-        curves.push(Figure {
-            name: format!("{name}-layers"),
-            title: "Explained variance over the layers".into(),
-            caption: "The variance among the emotion vectors that the first two components explain, at each kept layer."
-                .into(),
-            model: Some(group.model.into()),
-            stories: Some(group.stories.into()),
-            layer: None,
-            axes: axes.clone(),
-            body: Body::Lines(lines),
-        });
-        curves.len() - 1
-    });
-    if let Body::Lines(lines) = &mut curves[at].body {
-        for (series, ratio) in lines.series.iter_mut().zip(ratios) {
-            series.points.push((group.layer as f64, 100.0 * ratio));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::set;
     use super::*;
+    use crate::lm::Layer;
 
     #[test]
     fn scores_variance_and_the_norm_check_by_hand() {
@@ -272,22 +274,22 @@ mod tests {
     }
 
     #[test]
-    fn figures_one_a_layer_and_curves_over_several() {
+    fn figures_are_one_a_layer() {
         let mut two = set(&["a", "b", "c"], &[&[1.0, 0.0], &[0.0, 2.0], &[-3.0, 0.0]]);
         let params = Pca { components: 2 };
-        let figures = |set: &VectorSet| figures(&params, "space", &run(&params, set).unwrap()).unwrap();
-        let names = |list: &[Figure]| list.iter().map(|f| (f.name.clone(), f.layer)).collect::<Vec<_>>();
+        let figures = |set: &VectorSet| figures("space", &run(&params, set).unwrap()).unwrap();
+        let names = |list: &[Figure]| {
+            list.iter().map(|f| (f.name.clone(), f.layer.map(Layer::number))).collect::<Vec<_>>()
+        };
         let one = figures(&two);
         assert_eq!(names(&one), [("space".into(), Some(3)), ("space-variance".into(), Some(3))]);
         let Body::Scatter(scatter) = &one[0].body else { panic!("{:?}", one[0]) };
         assert_eq!(scatter.points.iter().map(|p| p.label.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert!(scatter.x.starts_with("PC1 (") && scatter.x.ends_with(" % of variance)"), "{}", scatter.x);
         let mut next = two.layers[0].clone();
-        next.layer = 4;
+        next.layer = Layer::Block(4);
         two.layers.push(next);
         let both = figures(&two);
-        assert_eq!(both.len(), 5);
-        assert_eq!(both[4].name, "space-layers");
-        assert_eq!(both[4].layer, None);
+        assert_eq!(names(&both)[2..], [("space".into(), Some(4)), ("space-variance".into(), Some(4))]);
     }
 }

@@ -1,22 +1,27 @@
-//! What adding an emotion vector does to the log-probability of every emotion's word.
+//! What adding an emotion vector does to the log-probability of every emotion's word, and to that of neutral text.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
+use super::cells::{Cells, vectors_of};
+use super::coherence::Texts;
+use super::draws::Draws;
+use super::estimates::middle;
+use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales};
+use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Site, Words};
-use super::{LayerVectors, Places, Progress, Tables, VectorSet};
+use super::{
+    Activations, Headline, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose,
+    steering_figures,
+};
 use crate::lm::LanguageModel;
-use crate::stages::principal::norm;
-use crate::store::table::{Column, Table};
+use crate::report::figure::Figure;
+use crate::store::table::Table;
 
-pub use crate::lm::Positions;
+pub use crate::lm::{Layer, Positions};
 
 /// Raised when the same vectors would give other tables.
-pub const VERSION: u32 = 1;
-
-/// What the names of random directions start with in the column `steered`: `random-1`, `random-2`, ...
-pub const RANDOM: &str = "random-";
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.steering]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -26,8 +31,68 @@ pub struct Steering {
     pub unit: Unit,
     pub layers: Layers,
     pub positions: Positions,
-    /// Random directions of equal norm beside each vector: the null.
+    /// Random directions of equal norm beside each vector: a null.
     pub random: usize,
+    /// Directions whose coordinates are the vector's own in another order: a null.
+    pub permuted: usize,
+    /// Vectors of the same stories with their emotions shuffled within topics: a null.
+    pub shuffled: usize,
+    /// Resamples of topics, from which the intervals of self-steering are.
+    pub resamples: usize,
+    /// Neutral texts whose log-probability is measured too; none: it is not.
+    pub coherence: Vec<String>,
+}
+
+impl Kind for Steering {
+    fn kind(&self) -> &'static str {
+        "steering"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Steering"
+    }
+
+    fn intro(&self) -> &'static str {
+        "What happens to the probability of each emotion's word when a vector is added to the residual stream."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn reads_activations(&self) -> bool {
+        self.shuffled > 0 || self.resamples > 0
+    }
+
+    fn draws(&self) -> bool {
+        self.random + self.permuted + self.shuffled + self.resamples > 0
+    }
+
+    fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
+        self.layers.of(kept, n_layers)
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        let mut figures = steering_dose::figures(name, tables)?;
+        figures.extend(steering_figures::figures(name, tables)?);
+        Ok(figures)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        steering_figures::headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        steering_figures::READING
+    }
 }
 
 /// What a strength of 1 means.
@@ -47,12 +112,12 @@ pub enum Layers {
     /// The kept layer nearest to 2/3 of the depth.
     Default,
     All,
-    List(Vec<usize>),
+    List(Vec<Layer>),
 }
 
 impl Layers {
     /// The kept layers that are steered.
-    pub fn of(&self, kept: &[usize], n_layers: usize) -> Vec<usize> {
+    pub fn of(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
         match self {
             Layers::All => kept.to_vec(),
             Layers::List(list) => kept.iter().copied().filter(|layer| list.contains(layer)).collect(),
@@ -63,33 +128,34 @@ impl Layers {
 
 /// The kept layer nearest to 2/3 of the depth: block `l` spans the depths from `l` to `l + 1`, so the one that
 /// minimises `|l + 0.5 - 2/3 n_layers|`; of two, the later. 28 of 42 and 10 of 16, as in both published replications.
-/// Of no layer at all, it is block `floor(2/3 n_layers)`.
-pub fn nearest_two_thirds(kept: &[usize], n_layers: usize) -> usize {
+/// Of no layer at all, it is block `floor(2/3 n_layers)`; the embedding only where nothing else is kept.
+pub fn nearest_two_thirds(kept: &[Layer], n_layers: usize) -> Layer {
     // Six times the distance, in whole numbers.
-    let distance = |layer: usize| (6 * layer + 3).abs_diff(4 * n_layers);
+    let distance =
+        |layer: Layer| layer.block().map_or(usize::MAX, |block| (6 * block + 3).abs_diff(4 * n_layers));
     let nearest = kept.iter().copied().min_by_key(|layer| (distance(*layer), std::cmp::Reverse(*layer)));
-    nearest.unwrap_or(2 * n_layers / 3)
+    nearest.unwrap_or(Layer::Block(2 * n_layers / 3))
 }
 
 /// The table `steering`: for every steered layer, strength and prompt what each emotion's vector does to the
-/// log-probability, in nats, of every emotion's word, and what random directions do to it.
+/// log-probability, in nats, of every emotion's word, and what the null directions do to it.
 ///
-/// A word's log-probability is the sum over its tokens, as the tokenizer splits `" " + word` after the prompt.
-/// `random-k` is the k-th Gaussian direction of the layer, drawn from `seed`; beside the word of an emotion it has
-/// the norm of what was added for that emotion. Positions: `all` are all; `prompt` the prompt's own (with what the
-/// tokenizer puts before it); `generated` those that bring forth what follows the prompt: its last position, from
-/// which the word's first token is predicted, and the positions of the word's tokens.
+/// A word's log-probability is the sum over its tokens, as the tokenizer splits `" " + word` after the prompt. Null
+/// directions are drawn from `seed`, layer and number; beside the word of an emotion each has the norm of what was added
+/// for that emotion. Positions: `all` are all; `prompt` the prompt's own (with what the tokenizer puts before it);
+/// `generated` those that bring forth what follows the prompt: its last position, from which the word's first token is
+/// predicted, and the positions of the word's tokens.
+///
+/// `steering_interval`: in what range the effect on each own word lies (mean over prompts) when the vectors are made of
+/// resampled topics: the middle 95 %. Only where there are two topics or more. `steering_coherence`: the mean
+/// log-probability of a token of the neutral texts with a vector added at every position.
 ///
 /// An error if a vector is zero where its direction alone is wanted, if the model is not the vectors' own, or if a
 /// log-probability is not finite.
-pub fn run(
-    params: &Steering,
-    set: &VectorSet,
-    model: &LanguageModel,
-    seed: u64,
-    progress: &mut Progress,
-) -> Result<Tables> {
-    let kept: Vec<usize> = set.layers.iter().map(|l| l.layer).collect();
+fn run(params: &Steering, input: Input) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, seed, progress, activations, .. } = input;
+    let kept: Vec<Layer> = set.layers.iter().map(|l| l.layer).collect();
     let wanted = params.layers.of(&kept, set.n_layers);
     let layers: Vec<&LayerVectors> = set.layers.iter().filter(|l| wanted.contains(&l.layer)).collect();
     let Some(first) = layers.first() else {
@@ -105,150 +171,222 @@ pub fn run(
     }
     let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions));
     let words = words.collect::<Result<Vec<_>>>()?;
-    let n = first.emotions.len();
-    let rounds = layers.len() * params.strength.len();
-    let total = words.iter().map(|w| w.rows() + rounds * n * (w.rows() + params.random)).sum();
-    let mut before = 0;
-    let mut table = Rows::default();
-    let mut baselines = Vec::with_capacity(words.len());
-    let mut measure = |words: &Words, site: Option<Site>, additions: &[Addition]| {
-        let mut rows = 0;
-        let found = words.log_probabilities(model, site, additions, &mut |done, of| {
-            rows = of;
-            progress(before + done, total);
-        });
-        before += rows;
-        found
+    let texts = Texts::new(model, &params.coherence)?;
+    let cells = match params.resamples {
+        0 => None,
+        _ => Some(Cells::read(super::given(activations.as_ref())?, &first.emotions)?),
     };
-    for words in &words {
-        let nothing = Addition { vector: Vec::new(), words: (0..n).collect() };
-        baselines.push(measure(words, None, &[nothing])?.remove(0));
-    }
+    let resample = |number| cells.as_ref()?.resample(&mut Draws::new("steering topics", &[seed, number]));
+    let resamples: Vec<Vec<f64>> = (1..=params.resamples as u64).map_while(resample).collect();
+    let n = first.emotions.len();
+    let nulls = params.random + params.permuted + params.shuffled;
+    let names = names(params, &first.emotions);
+    let read = read_under(&names, n).len();
+    let rounds = layers.len() * params.strength.len();
+    let each = words.iter().map(|w| w.rows() + rounds * n * (w.rows() + nulls + resamples.len()));
+    let total = each.sum::<usize>() + texts.rows() * (1 + rounds * read);
+    let mut bench =
+        Bench { params, set, model, words, texts, before: Vec::new(), calm: 0.0, done: 0, total, progress };
+    bench.unsteered(n)?;
+    let (mut rows, mut intervals, mut coherence) =
+        (Rows::default(), Intervals::default(), Coherence::default());
     for layer in &layers {
-        let site = Site { layer: layer.layer, positions: params.positions };
+        let nulls = Nulls::draw(params, layer, activations.as_ref(), seed)?;
         for &strength in &params.strength {
-            let (names, additions) = additions(params, layer, strength, seed)?;
-            for ((words, prompt), baseline) in words.iter().zip(&params.prompts).zip(&baselines) {
-                let found = measure(words, Some(site), &additions)
-                    .with_context(|| format!("steering at layer {} with strength {strength}", layer.layer))?;
-                for ((name, addition), values) in names.iter().zip(&additions).zip(found) {
-                    for (&word, value) in addition.words.iter().zip(values) {
-                        table.places.push(set, layer.layer);
-                        table.prompt.push(prompt.clone());
-                        table.strength.push(strength);
-                        table.steered.push(name.clone());
-                        table.measured.push(first.emotions[word].clone());
-                        table.baseline.push(baseline[word]);
-                        table.after.push(value);
-                    }
+            let mut work = |bench: &mut Bench| {
+                let scales = scales(params.unit, strength, layer)?;
+                let additions = additions(layer, &scales, &nulls)?;
+                bench.words(layer, strength, &names, &additions, &mut rows)?;
+                if let (Some(cells), Some(activations)) = (&cells, &activations) {
+                    bench.intervals(layer, strength, (cells, activations), &resamples, &mut intervals)?;
+                }
+                bench.coherence(layer, strength, &names, &additions, &mut coherence)
+            };
+            work(&mut bench)
+                .with_context(|| format!("steering at layer {} with strength {strength}", layer.layer))?;
+        }
+    }
+    let mut tables = vec![("steering".to_string(), rows.finish(params.unit))];
+    if !resamples.is_empty() {
+        tables.push(("steering_interval".into(), intervals.finish(params.unit)));
+    }
+    if !params.coherence.is_empty() {
+        tables.push(("steering_coherence".into(), coherence.finish(params.unit)));
+    }
+    Ok(tables)
+}
+
+/// What is measured on, and how far it is.
+struct Bench<'a> {
+    params: &'a Steering,
+    set: &'a VectorSet,
+    model: &'a LanguageModel,
+    /// Of each prompt.
+    words: Vec<Words>,
+    texts: Texts,
+    /// Of each prompt the log-probability of each word without steering.
+    before: Vec<Vec<f64>>,
+    /// That of a token of neutral text.
+    calm: f64,
+    /// Rows of `total`.
+    done: usize,
+    total: usize,
+    progress: &'a mut Progress<'a>,
+}
+
+impl Bench<'_> {
+    /// Measures without steering.
+    fn unsteered(&mut self, n: usize) -> Result<()> {
+        for prompt in 0..self.words.len() {
+            let nothing = Addition { vector: Vec::new(), words: (0..n).collect() };
+            let found = self.measure(prompt, None, &[nothing])?.remove(0);
+            self.before.push(found);
+        }
+        if self.texts.rows() > 0 {
+            self.calm = self.read(None, &[&[]])?[0];
+        }
+        Ok(())
+    }
+
+    /// The log-probabilities of the words of each addition after a prompt.
+    fn measure(
+        &mut self,
+        prompt: usize,
+        layer: Option<Layer>,
+        additions: &[Addition],
+    ) -> Result<Vec<Vec<f64>>> {
+        let site = layer.map(|layer| Site { layer, positions: self.params.positions });
+        let (before, total, mut rows) = (self.done, self.total, 0);
+        let found = self.words[prompt].log_probabilities(self.model, site, additions, &mut |done, of| {
+            rows = of;
+            (self.progress)(before + done, total);
+        });
+        self.done += rows;
+        found
+    }
+
+    /// The log-probability of a token of neutral text under each vector.
+    fn read(&mut self, layer: Option<Layer>, vectors: &[&[f32]]) -> Result<Vec<f64>> {
+        let (before, total, mut rows) = (self.done, self.total, 0);
+        let found = self.texts.log_probabilities(self.model, layer, vectors, &mut |done, of| {
+            rows = of;
+            (self.progress)(before + done, total);
+        });
+        self.done += rows;
+        found
+    }
+
+    fn words(
+        &mut self,
+        layer: &LayerVectors,
+        strength: f64,
+        names: &[String],
+        additions: &[Addition],
+        rows: &mut Rows,
+    ) -> Result<()> {
+        for prompt in 0..self.words.len() {
+            let found = self.measure(prompt, Some(layer.layer), additions)?;
+            for ((name, addition), values) in names.iter().zip(additions).zip(found) {
+                for (&word, value) in addition.words.iter().zip(values) {
+                    rows.places.push(self.set, layer.layer);
+                    rows.prompt.push(self.params.prompts[prompt].clone());
+                    rows.strength.push(strength);
+                    rows.steered.push(name.clone());
+                    rows.measured.push(layer.emotions[word].clone());
+                    rows.baseline.push(self.before[prompt][word]);
+                    rows.after.push(value);
                 }
             }
         }
+        Ok(())
     }
-    Ok(vec![("steering".into(), table.finish(params.unit))])
-}
 
-/// The columns of the table.
-#[derive(Default)]
-struct Rows {
-    places: Places,
-    prompt: Vec<String>,
-    strength: Vec<f64>,
-    steered: Vec<String>,
-    measured: Vec<String>,
-    baseline: Vec<f64>,
-    after: Vec<f64>,
-}
-
-impl Rows {
-    fn finish(self, unit: Unit) -> Table {
-        let unit = match unit {
-            Unit::Vector => "vector",
-            Unit::ResidNorm => "resid_norm",
-        };
-        let delta = self.after.iter().zip(&self.baseline).map(|(after, before)| after - before).collect();
-        let columns = vec![
-            ("unit", Column::Str(vec![unit.to_string(); self.prompt.len()])),
-            ("prompt", Column::Str(self.prompt)),
-            ("strength", Column::F64(self.strength)),
-            ("steered", Column::Str(self.steered)),
-            ("measured", Column::Str(self.measured)),
-            ("baseline_logprob", Column::F64(self.baseline)),
-            ("steered_logprob", Column::F64(self.after)),
-            ("delta", Column::F64(delta)),
-        ];
-        self.places.table("steering/1", columns)
-    }
-}
-
-/// What is added at a layer, with its name: each emotion's vector, measured on all words; then random directions,
-/// each scaled to each emotion's norm and measured on that one's word.
-fn additions(
-    params: &Steering,
-    layer: &LayerVectors,
-    strength: f64,
-    seed: u64,
-) -> Result<(Vec<String>, Vec<Addition>)> {
-    let n = layer.emotions.len();
-    let (mut names, mut additions, mut norms) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, emotion) in layer.emotions.iter().enumerate() {
-        let vector = layer.vector(index);
-        let scale = match params.unit {
-            Unit::Vector => strength,
-            Unit::ResidNorm => {
-                ensure!(norm(vector) > 0.0, "the vector of `{emotion}` at layer {} is zero", layer.layer);
-                strength * layer.resid_norm / norm(vector)
+    /// `resamples`: how often each topic counts.
+    fn intervals(
+        &mut self,
+        layer: &LayerVectors,
+        strength: f64,
+        (cells, activations): (&Cells, &Activations),
+        resamples: &[Vec<f64>],
+        intervals: &mut Intervals,
+    ) -> Result<()> {
+        let (n, prompts) = (layer.emotions.len(), self.words.len());
+        // The mean over prompts, of each emotion in each resample.
+        let mut deltas = vec![Vec::with_capacity(resamples.len()); n];
+        for weights in resamples {
+            let mut means = cells.means(weights).context("a resample without one of the emotions")?;
+            let vectors = vectors_of(activations, &layer.emotions, layer.layer.number(), &mut means)?;
+            let drawn = LayerVectors { vectors, ..layer.clone() };
+            let scales = scales(self.params.unit, strength, &drawn)?;
+            let additions: Vec<Addition> = (0..n)
+                .map(|word| Addition { vector: scaled(drawn.vector(word), scales[word]), words: vec![word] })
+                .collect();
+            let mut sums = vec![0.0; n];
+            for prompt in 0..prompts {
+                let found = self.measure(prompt, Some(layer.layer), &additions)?;
+                let before = &self.before[prompt];
+                sums.iter_mut()
+                    .zip(found)
+                    .zip(before)
+                    .for_each(|((sum, after), before)| *sum += after[0] - before);
             }
-        };
-        norms.push((scale * norm(vector)).abs());
-        names.push(emotion.clone());
-        additions.push(Addition { vector: scaled(vector, scale), words: (0..n).collect() });
-    }
-    for number in 1..=params.random {
-        let direction = random_direction(seed, layer.layer, number, layer.d_model);
-        for (word, &norm) in norms.iter().enumerate() {
-            names.push(format!("{RANDOM}{number}"));
-            additions.push(Addition { vector: scaled(&direction, norm), words: vec![word] });
+            deltas.iter_mut().zip(sums).for_each(|(deltas, sum)| deltas.push(sum / prompts as f64));
         }
+        for (emotion, deltas) in layer.emotions.iter().zip(&deltas) {
+            let Some((low, high)) = middle(deltas) else { continue };
+            intervals.places.push(self.set, layer.layer);
+            intervals.strength.push(strength);
+            intervals.emotion.push(emotion.clone());
+            intervals.topics.push(cells.topics() as i32);
+            intervals.resamples.push(deltas.len() as i32);
+            intervals.low.push(low);
+            intervals.high.push(high);
+        }
+        Ok(())
     }
-    Ok((names, additions))
+
+    fn coherence(
+        &mut self,
+        layer: &LayerVectors,
+        strength: f64,
+        names: &[String],
+        additions: &[Addition],
+        coherence: &mut Coherence,
+    ) -> Result<()> {
+        if self.texts.rows() == 0 {
+            return Ok(());
+        }
+        let under = read_under(names, layer.emotions.len());
+        let vectors: Vec<&[f32]> = under.iter().map(|&at| additions[at].vector.as_slice()).collect();
+        for (&at, value) in under.iter().zip(self.read(Some(layer.layer), &vectors)?) {
+            coherence.places.push(self.set, layer.layer);
+            coherence.strength.push(strength);
+            coherence.steered.push(names[at].clone());
+            coherence.n_tokens.push(self.texts.tokens() as i32);
+            coherence.baseline.push(self.calm);
+            coherence.after.push(value);
+        }
+        Ok(())
+    }
 }
 
-fn scaled(vector: &[f64], scale: f64) -> Vec<f32> {
-    vector.iter().map(|x| (scale * x) as f32).collect()
-}
-
-/// `[d]`: the `number`-th (from 1) Gaussian direction of a layer, of unit norm.
-///
-/// SHA-256 in counter mode over (seed, layer, number), each digest two pairs of uniform numbers, each pair two
-/// normal ones by Box and Muller's formula: the same on every machine.
-fn random_direction(seed: u64, layer: usize, number: usize, d: usize) -> Vec<f64> {
-    let mut values = Vec::with_capacity(d + 4);
-    for counter in 0u64.. {
-        if values.len() >= d {
-            break;
-        }
-        let mut hasher = Sha256::new_with_prefix("steering null");
-        for part in [seed, layer as u64, number as u64, counter] {
-            hasher.update(part.to_le_bytes());
-        }
-        // 53 bits make a float64 in (0, 1), never 0.
-        let uniform = hasher
-            .finalize()
-            .chunks_exact(8)
-            .map(|bytes| {
-                let bits = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-                ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-            })
-            .collect::<Vec<_>>();
-        for pair in uniform.chunks_exact(2) {
-            let (radius, angle) = ((-2.0 * pair[0].ln()).sqrt(), std::f64::consts::TAU * pair[1]);
-            values.extend([radius * angle.cos(), radius * angle.sin()]);
+#[cfg(test)]
+impl Steering {
+    /// Without anything beside the vectors.
+    pub fn plain() -> Steering {
+        Steering {
+            prompts: vec!["He feels".into()],
+            strength: vec![1.0],
+            unit: Unit::Vector,
+            layers: Layers::Default,
+            positions: Positions::All,
+            random: 0,
+            permuted: 0,
+            shuffled: 0,
+            resamples: 0,
+            coherence: Vec::new(),
         }
     }
-    values.truncate(d);
-    let length = norm(&values);
-    values.iter().map(|x| x / length).collect()
 }
 
 #[cfg(test)]
@@ -257,63 +395,21 @@ mod tests {
 
     #[test]
     fn the_default_layer_is_the_kept_one_nearest_to_two_thirds() {
+        let of = |layers: &Layers, kept: &[usize], n_layers: usize| -> Vec<i32> {
+            let kept: Vec<Layer> = kept.iter().copied().map(Layer::Block).collect();
+            layers.of(&kept, n_layers).into_iter().map(Layer::number).collect()
+        };
         let all = |n: usize| (0..n).collect::<Vec<_>>();
-        assert_eq!(Layers::Default.of(&all(16), 16), [10]);
-        assert_eq!(Layers::Default.of(&all(42), 42), [28]);
-        assert_eq!(Layers::Default.of(&[0, 8, 12], 16), [12]); // 12.5 and 8.5 against 10.67
-        assert_eq!(Layers::Default.of(&[3], 16), [3]);
-        assert_eq!(Layers::All.of(&[2, 5], 6), [2, 5]);
-        assert_eq!(Layers::List(vec![5, 4]).of(&[2, 4, 5], 6), [4, 5]);
-    }
-
-    #[test]
-    fn additions_have_the_norms_that_the_unit_says() {
-        let set = super::super::tests::set(&["a", "b"], &[&[3.0, 4.0], &[0.0, -2.0]]);
-        let mut params = Steering {
-            prompts: vec![],
-            strength: vec![],
-            unit: Unit::Vector,
-            layers: Layers::Default,
-            positions: Positions::All,
-            random: 1,
-        };
-        let norms = |params: &Steering, strength| {
-            let (names, additions) = additions(params, &set.layers[0], strength, 1).unwrap();
-            assert_eq!(names, ["a", "b", "random-1", "random-1"]);
-            assert_eq!(
-                additions.iter().map(|a| a.words.clone()).collect::<Vec<_>>(),
-                [vec![0, 1], vec![0, 1], vec![0], vec![1]]
-            );
-            let length = |a: &Addition| norm(&a.vector.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
-            (
-                additions[0].vector.clone(),
-                additions.iter().map(|a| length(a).round() as i64).collect::<Vec<_>>(),
-            )
-        };
-        assert_eq!(norms(&params, 2.0), (vec![6.0, 8.0], vec![10, 4, 10, 4]));
-        assert_eq!(norms(&params, -1.0), (vec![-3.0, -4.0], vec![5, 2, 5, 2]));
-        // The mean residual norm of this set is 10.
-        params.unit = Unit::ResidNorm;
-        assert_eq!(norms(&params, 0.5), (vec![3.0, 4.0], vec![5, 5, 5, 5]));
-    }
-
-    #[test]
-    fn random_directions_are_unit_gaussian_and_repeatable() {
-        let d = 4096;
-        let a = random_direction(7, 3, 1, d);
-        assert_eq!(a, random_direction(7, 3, 1, d));
-        assert!((norm(&a) - 1.0).abs() < 1e-12);
-        // Entries of a unit Gaussian direction have variance 1/d and kurtosis 3.
-        let scaled: Vec<f64> = a.iter().map(|x| x * (d as f64).sqrt()).collect();
-        let mean = scaled.iter().sum::<f64>() / d as f64;
-        let kurtosis = scaled.iter().map(|x| x.powi(4)).sum::<f64>() / d as f64;
-        assert!(mean.abs() < 0.06 && (kurtosis - 3.0).abs() < 0.4, "{mean} {kurtosis}");
-        for other in
-            [random_direction(8, 3, 1, d), random_direction(7, 4, 1, d), random_direction(7, 3, 2, d)]
-        {
-            let cosine: f64 = a.iter().zip(&other).map(|(a, b)| a * b).sum();
-            assert!(cosine.abs() < 0.07, "{cosine}");
-        }
-        assert_eq!(random_direction(7, 3, 1, 5).len(), 5);
+        assert_eq!(of(&Layers::Default, &all(16), 16), [10]);
+        assert_eq!(of(&Layers::Default, &all(42), 42), [28]);
+        assert_eq!(of(&Layers::Default, &[0, 8, 12], 16), [12]); // 12.5 and 8.5 against 10.67
+        assert_eq!(of(&Layers::Default, &[3], 16), [3]);
+        assert_eq!(of(&Layers::All, &[2, 5], 6), [2, 5]);
+        let list = Layers::List(vec![Layer::Block(5), Layer::Block(4)]);
+        assert_eq!(of(&list, &[2, 4, 5], 6), [4, 5]);
+        // The embedding only where nothing else is kept.
+        let kept = [Layer::Embed, Layer::Block(0)];
+        assert_eq!(Layers::Default.of(&kept, 9), [Layer::Block(0)]);
+        assert_eq!(Layers::Default.of(&kept[..1], 9), [Layer::Embed]);
     }
 }

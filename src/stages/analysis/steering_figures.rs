@@ -1,140 +1,79 @@
-//! The figures and headline numbers of steering: each emotion on its own word beside random directions, and every one on every other.
-
-use std::collections::HashMap;
+//! The figures and headline numbers of steering: each emotion on its own word beside null directions, and every one on every other.
 
 use anyhow::Result;
 
-use super::steering::{RANDOM, Steering};
-use super::{Group, Headline, groups, published};
-use crate::report::figure::{Bar, Bars, Body, Figure, Heatmap, Lines, Series};
+use super::estimates::mean;
+use super::steering_deltas::Deltas;
+use super::{Group, Headline, published};
+use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, TableFigure};
 use crate::store::table::Table;
 
-/// For each set, layer and strength the bars of self-steering and the heat map of cross-steering; over several
-/// strengths the dose curves too.
-pub fn figures(_: &Steering, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+/// For each set, layer and strength the bars of self-steering, what they are beside nulls, and the heat map of
+/// cross-steering.
+pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for group in groups(tables, "steering")? {
-        let cells = Cells::read(&group)?;
-        for strength in &cells.strengths {
-            let suffix = if cells.strengths.len() > 1 { format!("-{strength}") } else { String::new() };
-            figures.push(self_steering(format!("{name}-self{suffix}"), &group, &cells, *strength));
-            figures.push(cross_steering(format!("{name}-cross{suffix}"), &group, &cells, *strength));
-        }
-        if cells.strengths.len() > 1 {
-            figures.push(dose(format!("{name}-dose"), &group, &cells));
+    for (group, deltas) in Deltas::read(tables)? {
+        for &strength in &deltas.strengths {
+            let sign = if strength < 0.0 { "minus-" } else { "" };
+            let suffix = match deltas.strengths.len() {
+                1 => String::new(),
+                _ => format!("-{sign}{}", strength.abs()),
+            };
+            figures.push(self_steering(format!("{name}-self{suffix}"), &group, &deltas, strength));
+            if !deltas.nulls.is_empty() || deltas.resampled.is_some() {
+                figures.push(evidence(format!("{name}-evidence{suffix}"), &group, &deltas, strength));
+            }
+            figures.push(cross_steering(format!("{name}-cross{suffix}"), &group, &deltas, strength));
         }
     }
     Ok(figures)
 }
 
-/// Changes of log-probability, averaged over prompts.
-struct Cells {
-    unit: String,
-    n_prompts: usize,
-    /// In the order of the table.
-    strengths: Vec<f64>,
-    emotions: Vec<String>,
-    /// Names of the random directions.
-    random: Vec<String>,
-    /// By strength (its bits), steered and measured.
-    deltas: HashMap<(u64, String, String), f64>,
-}
-
-impl Cells {
-    fn read(group: &Group) -> Result<Cells> {
-        let table = group.table;
-        let (prompt, unit, strength) = (table.str("prompt")?, table.str("unit")?, table.f64("strength")?);
-        let (steered, measured, delta) = (table.str("steered")?, table.str("measured")?, table.f64("delta")?);
-        let mut sums: HashMap<(u64, String, String), (f64, usize)> = HashMap::new();
-        let mut strengths: Vec<f64> = Vec::new();
-        for &row in &group.rows {
-            let key = (strength[row].to_bits(), steered[row].clone(), measured[row].clone());
-            let sum = sums.entry(key).or_default();
-            *sum = (sum.0 + delta[row], sum.1 + 1);
-            if !strengths.contains(&strength[row]) {
-                strengths.push(strength[row]);
-            }
-        }
-        let all = super::distinct(steered, &group.rows).into_iter().map(String::from);
-        let (random, emotions) = all.partition(|name| name.starts_with(RANDOM));
-        Ok(Cells {
-            unit: unit[group.rows[0]].clone(),
-            n_prompts: super::distinct(prompt, &group.rows).len(),
-            strengths,
-            emotions,
-            random,
-            deltas: sums.into_iter().map(|(key, (sum, n))| (key, sum / n as f64)).collect(),
-        })
-    }
-
-    fn delta(&self, strength: f64, steered: &str, measured: &str) -> Option<f64> {
-        self.deltas.get(&(strength.to_bits(), steered.to_string(), measured.to_string())).copied()
-    }
-
-    /// What the random directions do to a word.
-    fn null(&self, strength: f64, measured: &str) -> Vec<f64> {
-        self.random.iter().filter_map(|random| self.delta(strength, random, measured)).collect()
-    }
-
-    /// What each emotion's vector does to its own word.
-    fn own(&self, strength: f64) -> Vec<f64> {
-        self.emotions.iter().filter_map(|emotion| self.delta(strength, emotion, emotion)).collect()
-    }
-
-    /// The mean of [`Cells::own`] over emotions.
-    fn own_mean(&self, strength: f64) -> Option<f64> {
-        mean(&self.own(strength))
-    }
-
-    /// The mean over emotions and random directions of what these do to an emotion's word.
-    fn null_mean(&self, strength: f64) -> Option<f64> {
-        let all = self.emotions.iter().flat_map(|emotion| self.null(strength, emotion));
-        mean(&all.collect::<Vec<_>>())
-    }
-
-    /// "strength 1 (vector), mean over 2 prompts".
-    fn setting(&self, strength: f64) -> String {
-        let prompts = if self.n_prompts > 1 {
-            format!(", mean over {} prompts", self.n_prompts)
-        } else {
-            String::new()
-        };
-        format!("strength {strength} ({}){prompts}", self.unit.replace('_', " "))
-    }
-}
-
-/// `None` of no values.
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
+/// The level at which a p-value counts as small.
+const LEVEL: f64 = 0.05;
 
 /// The unit of every delta.
-const DELTA: &str = "change of log-probability, nats";
+pub const DELTA: &str = "change of log-probability, nats";
 
-fn self_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> Figure {
-    let (mut bars, mut raised, mut above) = (Vec::new(), 0, 0);
-    for emotion in &cells.emotions {
-        let Some(value) = cells.delta(strength, emotion, emotion) else { continue };
-        let null = cells.null(strength, emotion);
-        let band = null.iter().copied().reduce(f64::min).zip(null.iter().copied().reduce(f64::max));
-        raised += usize::from(value > 0.0);
-        above += usize::from(band.is_some_and(|(_, high)| value > high));
-        bars.push(Bar { label: emotion.clone(), value, band });
+fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
+    // Below 0 a word should fall.
+    let down = strength < 0.0;
+    let (mut bars, mut moved, mut beyond) = (Vec::new(), 0, 0);
+    for emotion in &deltas.emotions {
+        let Some(value) = deltas.delta(strength, emotion, emotion) else { continue };
+        let band = deltas.band(strength, emotion);
+        moved += usize::from(if down { value < 0.0 } else { value > 0.0 });
+        beyond += usize::from(band.is_some_and(|(low, high)| if down { value < low } else { value > high }));
+        bars.push(Bar { label: emotion.clone(), value, band, interval: deltas.interval(strength, emotion) });
     }
     let n = bars.len();
-    let null = match cells.random.len() {
-        0 => "There are no random directions to compare with.".to_string(),
-        k => format!(
-            "The band is the range of {k} random directions of the same norm; {above} of {n} emotions lie above it."
+    let (moves, lie) = if down { ("falls", "below") } else { ("rises", "above") };
+    let null = match deltas.nulls.len() {
+        0 => "There are no null directions to compare with.".to_string(),
+        _ => format!("The band is of {}; {beyond} of {n} emotions lie {lie} it.", deltas.band_name()),
+    };
+    let whiskers = match deltas.resampled {
+        Some((topics, resamples)) => format!(
+            " The thin line is where the middle 95 % of {resamples} resamples of the {topics} topics put the effect; vectors \
+             of fewer topics are noisier, which draws it towards 0."
         ),
+        None => String::new(),
+    };
+    let quiet = match mean(&deltas.quiet(strength, false)) {
+        Some(change) => format!(
+            " Meanwhile a token of neutral text changes by {change:+.2} nats on average over emotions, and by {} under \
+             null directions: far below 0, the model no longer makes sense.",
+            mean(&deltas.quiet(strength, true)).map_or("nothing".into(), |change| format!("{change:+.2}"))
+        ),
+        None => String::new(),
     };
     let [least, most] = published::LLAMA_SELF_STEERING;
     group.figure(
         name,
-        format!("Self-steering: {}", cells.setting(strength)),
+        format!("Self-steering: {}", deltas.setting(strength)),
         format!(
-            "What adding an emotion's own vector does to the log-probability of its word. It rises for {raised} of {n} \
-             emotions. {null} Published for {} at strength 1: {:+.1} ({}) to {:+.1} ({}).",
+            "What adding an emotion's own vector does to the log-probability of its word. It {moves} for {moved} of {n} \
+             emotions. {null}{whiskers}{quiet} Published for {} at strength 1: {:+.1} ({}) to {:+.1} ({}).",
             published::LLAMA,
             least.1,
             least.0,
@@ -144,31 +83,98 @@ fn self_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> F
         Body::Bars(Bars {
             y: DELTA.into(),
             bars,
-            band: if cells.random.is_empty() { String::new() } else { "random directions of equal norm".into() },
+            band: if deltas.nulls.is_empty() { String::new() } else { deltas.band_name() },
         }),
     )
 }
 
-fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> Figure {
+/// A row an emotion: the effect, its interval, p against each kind of null, and what neutral text says.
+fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
+    let kinds = deltas.kinds();
+    let (resampled, read) = (deltas.resampled.is_some(), deltas.n_tokens > 0);
+    let mut columns = vec!["emotion".to_string(), "change, nats".into()];
+    if resampled {
+        columns.extend(["2.5 %".to_string(), "97.5 %".into()]);
+    }
+    columns.extend(kinds.iter().map(|kind| format!("p, {kind}")));
+    if read {
+        columns.push("neutral text, nats a token".into());
+    }
+    let number =
+        |value: Option<f64>, decimals| value.map_or(Cell::Empty, |value| Cell::Number(value, decimals));
+    let row = |emotion: &String| {
+        let interval = deltas.interval(strength, emotion);
+        let mut row = vec![Cell::Text(emotion.clone()), number(deltas.delta(strength, emotion, emotion), 2)];
+        if resampled {
+            row.extend([number(interval.map(|i| i.0), 2), number(interval.map(|i| i.1), 2)]);
+        }
+        row.extend(kinds.iter().map(|kind| number(deltas.p(strength, emotion, Some(kind)), 3)));
+        if read {
+            row.push(number(deltas.quiet_of(strength, emotion), 2));
+        }
+        row
+    };
+    let mut caption = format!(
+        "The effect of each emotion's vector on its own word, beside {}. p is the share of null directions that move the \
+         word at least as far in the same direction, the vector itself counted in: (1 + count) / (1 + n), so never \
+         below 1 / (1 + n). {}",
+        if kinds.is_empty() { "no null directions".to_string() } else { deltas.counted() },
+        match beyond(deltas, strength) {
+            Some(n) => format!(
+                "{n} of {} emotions have p \u{2264} {LEVEL} against every kind.",
+                deltas.emotions.len()
+            ),
+            None => format!("They are too few for p to be {LEVEL}."),
+        }
+    );
+    if !resampled {
+        caption += " No interval: no topics are resampled, or the stories have fewer than two.";
+    }
+    if read {
+        caption += &format!(
+            " The last column is the change of the mean log-probability of the {} tokens of the neutral texts.",
+            deltas.n_tokens
+        );
+    }
+    group.figure(
+        name,
+        format!("Self-steering beside nulls: {}", deltas.setting(strength)),
+        caption,
+        Body::Table(TableFigure { columns, rows: deltas.emotions.iter().map(row).collect() }),
+    )
+}
+
+/// How many emotions have a small p against every kind of null. `None` where a kind has too few directions for that.
+fn beyond(deltas: &Deltas, strength: f64) -> Option<usize> {
+    let kinds = deltas.kinds();
+    let enough = |kind: &&str| 1.0 / (1 + deltas.number(kind)) as f64 <= LEVEL;
+    let small = |emotion: &&String| {
+        kinds.iter().all(|kind| deltas.p(strength, emotion, Some(kind)).is_some_and(|p| p <= LEVEL))
+    };
+    let told = !kinds.is_empty() && kinds.iter().all(enough);
+    told.then(|| deltas.emotions.iter().filter(small).count())
+}
+
+fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
     let every = |steered: &String| {
-        let row = cells
+        let row = deltas
             .emotions
             .iter()
-            .map(|measured| cells.delta(strength, steered, measured).unwrap_or(f64::NAN));
+            .map(|measured| deltas.delta(strength, steered, measured).unwrap_or(f64::NAN));
         row.collect::<Vec<_>>()
     };
     group.figure(
         name,
-        format!("Cross-steering: {}", cells.setting(strength)),
+        format!("Cross-steering: {}", deltas.setting(strength)),
         "What adding the vector of the row's emotion does to the log-probability of the column's word. The diagonal is \
          self-steering."
             .into(),
         Body::Heatmap(Heatmap {
             row_axis: "steered".into(),
             column_axis: "measured".into(),
-            rows: cells.emotions.clone(),
-            columns: cells.emotions.clone(),
-            values: cells.emotions.iter().flat_map(every).collect(),
+            rows: deltas.emotions.clone(),
+            columns: deltas.emotions.clone(),
+            values: deltas.emotions.iter().flat_map(every).collect(),
             value: DELTA.into(),
             limit: None,
         }),
@@ -177,28 +183,44 @@ fn cross_steering(name: String, group: &Group, cells: &Cells, strength: f64) -> 
 
 /// What headline numbers of this analysis mean.
 pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the \
-    mean over emotions at each strength (in units of the vector, or of the mean residual norm), beside that of random \
-    directions of equal norm where there are any. At the largest strength also the emotion with the least and the one \
-    with the most, and the share of emotions that raise their own word.";
+    mean over emotions at each strength (in units of the vector, or of the mean residual norm), beside that of null \
+    directions of equal norm where there are any: random ones, ones with the vector's own entries in another order, and \
+    vectors of the same stories with shuffled emotions. At the largest strength also the emotion with the least and the \
+    one with the most, the share of emotions that raise their own word, the share whose p is at most .05 against every \
+    kind of null, and what happens to a token of neutral text.";
 
-/// Self-steering and its null at each strength; least, most and the share that rises at the largest one.
+/// Self-steering and its nulls at each strength; least, most, the shares and neutral text at the largest one.
 pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
     let mut headlines = Vec::new();
-    for group in groups(tables, "steering")? {
-        let cells = Cells::read(&group)?;
-        let mut strengths = cells.strengths.clone();
-        strengths.sort_by(f64::total_cmp);
+    for (group, deltas) in Deltas::read(tables)? {
+        let strengths = deltas.rising();
         for (at, &strength) in strengths.iter().enumerate() {
-            let Some(own) = cells.own_mean(strength) else { continue };
-            let setting = format!("{strength} \u{d7} {}", cells.unit.replace('_', " "));
+            let Some(own) = mean(&deltas.own(strength)) else { continue };
+            let setting = format!("{strength} \u{d7} {}", deltas.unit());
             headlines.push(group.headline(format!("own word at {setting}"), own, 2));
-            if let Some(null) = cells.null_mean(strength) {
-                headlines.push(group.headline(format!("random at {setting}"), null, 2));
+            for kind in deltas.kinds() {
+                let null = mean(&deltas.null_means(strength, Some(kind)));
+                headlines.extend(null.map(|null| group.headline(format!("{kind} at {setting}"), null, 2)));
             }
             if at + 1 == strengths.len() {
                 // The published ones are of the vector as it is, added once.
-                let comparable = cells.unit == "vector" && strength == 1.0;
-                headlines.extend(extremes(&group, &cells, strength, comparable));
+                let comparable = deltas.unit == "vector" && strength == 1.0;
+                headlines.extend(extremes(&group, &deltas, strength, comparable));
+                if let Some(n) = beyond(&deltas, strength) {
+                    let share = 100.0 * n as f64 / deltas.emotions.len() as f64;
+                    headlines.push(group.headline(
+                        "beyond every null (p \u{2264} .05), % of emotions",
+                        share,
+                        0,
+                    ));
+                }
+                if let Some(change) = mean(&deltas.quiet(strength, false)) {
+                    headlines.push(group.headline(
+                        format!("neutral text at {setting}, nats a token"),
+                        change,
+                        2,
+                    ));
+                }
             }
         }
     }
@@ -206,8 +228,8 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
 }
 
 /// The least and the largest effect on an own word, and the share of emotions whose own word rises.
-fn extremes(group: &Group, cells: &Cells, strength: f64, comparable: bool) -> Vec<Headline> {
-    let own = cells.own(strength);
+fn extremes(group: &Group, deltas: &Deltas, strength: f64, comparable: bool) -> Vec<Headline> {
+    let own = deltas.own(strength);
     let least = own.iter().copied().fold(f64::INFINITY, f64::min);
     let most = own.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let rising = own.iter().filter(|&&delta| delta > 0.0).count() as f64 / own.len() as f64;
@@ -220,56 +242,19 @@ fn extremes(group: &Group, cells: &Cells, strength: f64, comparable: bool) -> Ve
     ]
 }
 
-/// The mean over emotions of self-steering and of its null, over strengths.
-fn dose(name: String, group: &Group, cells: &Cells) -> Figure {
-    let mut strengths = cells.strengths.clone();
-    strengths.sort_by(f64::total_cmp);
-    let points = |of: &dyn Fn(f64) -> Option<f64>| -> Vec<(f64, f64)> {
-        strengths.iter().filter_map(|&s| Some((s, of(s)?))).collect()
-    };
-    let mut series = vec![Series { name: "own vector".into(), points: points(&|s| cells.own_mean(s)) }];
-    if !cells.random.is_empty() {
-        let points = points(&|s| cells.null_mean(s));
-        series.push(Series { name: "random directions".into(), points });
-    }
-    group.figure(
-        name,
-        "Self-steering over strength".into(),
-        "The mean over emotions of what adding the own vector, or a random direction of equal norm, does to the \
-         log-probability of the emotion's word."
-            .into(),
-        Body::Lines(Lines {
-            x: format!("strength ({})", cells.unit.replace('_', " ")),
-            y: DELTA.into(),
-            series,
-        }),
-    )
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::super::Places;
     use super::super::tests::set;
     use super::*;
-    use crate::stages::analysis::steering::{Layers, Positions, Unit};
+    use crate::lm::Layer;
     use crate::store::table::Column;
 
-    fn params() -> Steering {
-        Steering {
-            prompts: vec!["p".into(), "q".into()],
-            strength: vec![1.0],
-            unit: Unit::Vector,
-            layers: Layers::Default,
-            positions: Positions::All,
-            random: 2,
-        }
-    }
-
     /// A table of (prompt, strength, steered, measured, delta).
-    fn table(rows: &[(&str, f64, &str, &str, f64)]) -> Vec<(String, Table)> {
+    pub fn table(rows: &[(&str, f64, &str, &str, f64)]) -> Vec<(String, Table)> {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
-        rows.iter().for_each(|_| places.push(&set, 3));
+        rows.iter().for_each(|_| places.push(&set, Layer::Block(3)));
         let strings =
             |f: fn(&(&str, f64, &str, &str, f64)) -> String| Column::Str(rows.iter().map(f).collect());
         let columns = vec![
@@ -296,10 +281,10 @@ mod tests {
             ("q", 1.0, "a", "a", 1.0),
             ("q", 1.0, "random-1", "a", 0.4),
         ]);
-        let figures = figures(&params(), "causes", &tables).unwrap();
+        let figures = figures("causes", &tables).unwrap();
         assert_eq!(
             figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
-            ["causes-self", "causes-cross"]
+            ["causes-self", "causes-evidence", "causes-cross"]
         );
         let Body::Bars(bars) = &figures[0].body else { panic!() };
         let third = 0.6 / 2.0;
@@ -310,7 +295,12 @@ mod tests {
         close(bars.bars[0].band.unwrap().1, third);
         assert!(figures[0].caption.contains("rises for 2 of 2"), "{}", figures[0].caption);
         assert!(figures[0].caption.contains("1 of 2 emotions lie above"), "{}", figures[0].caption);
-        let Body::Heatmap(map) = &figures[1].body else { panic!() };
+        let Body::Table(table) = &figures[1].body else { panic!() };
+        assert_eq!(table.columns, ["emotion", "change, nats", "p, random"]);
+        // Of two random directions none, or one, moves the word as far.
+        assert_eq!(table.rows[0], [Cell::Text("a".into()), Cell::Number(1.5, 2), Cell::Number(1.0 / 3.0, 3)]);
+        assert_eq!(table.rows[1], [Cell::Text("b".into()), Cell::Number(0.1, 2), Cell::Number(1.0, 3)]);
+        let Body::Heatmap(map) = &figures[2].body else { panic!() };
         assert_eq!(map.values, [1.5, -1.0, 0.5, 0.1]);
     }
 
@@ -344,16 +334,25 @@ mod tests {
     }
 
     #[test]
-    fn several_strengths_have_figures_of_their_own_and_dose_curves() {
+    fn several_strengths_have_figures_of_their_own() {
         let tables = table(&[("p", 2.0, "a", "a", 4.0), ("p", 0.5, "a", "a", 1.0)]);
-        let figures = figures(&params(), "causes", &tables).unwrap();
+        let figures = figures("causes", &tables).unwrap();
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5", "causes-dose"]
+        assert_eq!(names, ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5"]);
+    }
+
+    #[test]
+    fn what_falls_under_a_negative_strength_is_what_should() {
+        let mut rows = vec![("p", -1.0, "a", "a", -2.0)];
+        let names: Vec<String> = (1..=19).map(|k| format!("permuted-{k}")).collect();
+        rows.extend(
+            names.iter().enumerate().map(|(k, name)| ("p", -1.0, name.as_str(), "a", k as f64 - 2.0)),
         );
-        let Body::Lines(lines) = &figures[4].body else { panic!() };
-        assert_eq!(lines.series.len(), 1);
-        assert_eq!(lines.series[0].points, [(0.5, 1.0), (2.0, 4.0)]);
+        let tables = table(&rows);
+        let (_, deltas) = &Deltas::read(&tables).unwrap()[0];
+        // One of 19 falls as far: that of -2 itself.
+        assert_eq!(deltas.p(-1.0, "a", Some("permuted")), Some(0.1));
+        assert_eq!(deltas.p(-1.0, "a", Some("random")), None);
+        assert_eq!(deltas.counted(), "19 permuted");
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::Progress;
-use crate::lm::{Batch, Hook, LanguageModel, Positions, Steer};
+use crate::lm::{Batch, Hook, LanguageModel, Layer, Positions, Steer};
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
 const BATCH_TOKENS: usize = 4096;
@@ -30,7 +30,7 @@ struct Word {
 /// Where vectors are added.
 #[derive(Clone, Copy)]
 pub struct Site {
-    pub layer: usize,
+    pub layer: Layer,
     pub positions: Positions,
 }
 

@@ -147,8 +147,6 @@ pub const CASES: &[Case] = &[
         &["`wrap` cannot be `asistant`", "x.toml:20:8", "did you mean `assistant`?"]),
     ("strength 0", "strength = [1.0]", "strength = [1.0, 0]",
         &["steering by 0 changes nothing", "x.toml:29:18", "take it out"]),
-    ("negative strength in units of the norm", "strength = [1.0]", "strength = [-0.1]\nunit = \"resid_norm\"",
-        &["cannot be negative", "x.toml:29:13", "through `unit = \"vector\"`"]),
     ("unknown unit", "strength = [1.0]", "unit = \"norm\"",
         &["`unit` cannot be `norm`", "x.toml:29:8", "it is one of: vector, resid_norm"]),
     ("strength without brackets", "strength = [1.0]", "strength = 1.0",

@@ -48,7 +48,7 @@ pub struct File {
 
 impl File {
     /// Two or three models; each kind of source (`s0` template, `s1` written by each model, `s2` a file, `s3` written by
-    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0` to `a3`), perhaps some more; values at random.
+    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0` to `a5`), perhaps some more; values at random.
     pub fn draw(dice: &mut Dice, neutral: &str) -> File {
         let mut file = File { tables: vec![(String::new(), Vec::new())] };
         file.set("", "name", "\"drawn\"");
@@ -97,6 +97,12 @@ impl File {
         file.set("analysis.a2.logit_lens", "top", dice.one(&["3", "5"]));
         file.set("analysis.a3.steering", "random", dice.one(&["1", "2"]));
         file.set("analysis.a3.steering", "layers", dice.one(&["\"default\"", "\"all\""]));
+        file.set("analysis.a4.implicit", "wrap", "\"raw\"");
+        let dose = "analysis.a5.intensity.templates.dose";
+        file.set("analysis.a5.intensity", "wrap", "\"raw\"");
+        file.set(dose, "texts", "[\"I took {number} mg.\"]");
+        file.set(dose, "numbers", dice.one(&["[1, 2, 4, 8]", "[0.5, 1, 2, 4, 8]"]));
+        file.set(dose, "rise", "[\"sad\"]");
         file
     }
 

@@ -74,14 +74,25 @@ const fn flip(
 const RAW: Edit = ("activations", "wrap", Some("\"raw\""));
 const WRAPPED: Edit = ("activations", "wrap", Some("\"user\""));
 const STEER_ALL: Edit = ("analysis.a3.steering", "layers", Some("\"all\""));
+/// Texts that are put to the model as a user's turn.
+const ASKED: [Edit; 2] =
+    [("analysis.a4.implicit", "wrap", Some("\"user\"")), ("analysis.a5.intensity", "wrap", Some("\"user\""))];
+/// Steering without anything that is drawn.
+const UNDRAWN: [Edit; 4] = [
+    ("analysis.a3.steering", "random", Some("0")),
+    ("analysis.a3.steering", "permuted", Some("0")),
+    ("analysis.a3.steering", "shuffled", Some("0")),
+    ("analysis.a3.steering", "resamples", Some("0")),
+];
 /// Without stories that a model writes.
 const UNWRITTEN: [Edit; 2] = [("stories.s1.generate", "", None), ("stories.s3.generate", "", None)];
 const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\", \"Hail.\", \"Fog.\"]"));
 
 /// Everything that `m1` computes itself.
-const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*"];
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a3/*"];
-const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a3/m1/*"];
+const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*", "a4/m1/*", "a5/m1/*"];
+/// Those of all layers at once; steering, which reads activations, has a unit for each layer.
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a5/*"];
+const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 const STEERING: &[&str] = &["a3/*"];
@@ -213,12 +224,17 @@ static FLIPS: &[Flip] = &[
     // The top.
     flip("name", &[], &[("", "name", Some("\"other\""))], &[]),
     flip("description", &[], &[("", "description", Some("\"other\""))], &[]),
-    flip("seed", &[RAIN], &[("", "seed", Some("9"))], &["stories/s1@*", "stories/s3", "stories/s5", "a3/*"]),
     flip(
         "seed",
-        &[RAIN, ("analysis.a3.steering", "random", Some("0"))],
+        &[RAIN],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*"],
+    ),
+    flip(
+        "seed",
+        &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3]],
+        &[("", "seed", Some("9"))],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
@@ -229,6 +245,13 @@ static FLIPS: &[Flip] = &[
         &[WRAPPED, RAIN],
         &[("", "date", Some("\"2025-01-02\""))],
         &["stories/s1@*", "stories/s3", "activations/*"],
+    ),
+    // And where texts are put to the model as a user's turn.
+    flip(
+        "date",
+        &[RAW, RAIN, ASKED[0], ASKED[1]],
+        &[("", "date", Some("\"2025-01-02\""))],
+        &["stories/s1@*", "stories/s3", "a4/*", "a5/*"],
     ),
     // Other layers: what is made of several layers, and no layer's own units.
     flip("layers", &[STEER_ALL], &[("", "layers", Some("[1]"))], ANALYSES),
@@ -256,13 +279,19 @@ static FLIPS: &[Flip] = &[
         &[("", "layers", Some("{ from = 0.0, to = 0.5 }"))],
         ANALYSES,
     ),
+    flip(
+        "layers embed",
+        &[STEER_ALL, ("", "layers", Some("{ every = 1 }"))],
+        &[("", "layers", Some("{ every = 1, embed = true }"))],
+        ANALYSES,
+    ),
     // Models.
     flip("models.<name> path", &[], &[("models.m1", "path", Some("\"{fixtures}/llama-untied\""))], BY_M1),
     flip(
         "models.<name> path",
         &[RAIN],
         &[("models.m0", "path", Some("\"{fixtures}/llama-untied\""))],
-        &["stories/*@m0", "stories/s3", "activations/m0/*", "a2/m0/*", "a3/m0/*"],
+        &["stories/*@m0", "stories/s3", "activations/m0/*", "a2/m0/*", "a3/m0/*", "a4/m0/*", "a5/m0/*"],
     ),
     flip("models.<name> dtype", &[], &[("models.m1", "dtype", Some("\"f16\""))], BY_M1),
     flip("models.<name> compute_dtype", &[], &[("models.m1", "compute_dtype", Some("\"f16\""))], BY_M1),
@@ -280,6 +309,12 @@ static FLIPS: &[Flip] = &[
         &[WRAPPED, RAIN, UNWRITTEN[0], UNWRITTEN[1]],
         &[("models.m1", "thinking", Some("true"))],
         &["activations/m1/*"],
+    ),
+    flip(
+        "models.<name> thinking",
+        &[RAW, RAIN, UNWRITTEN[0], UNWRITTEN[1], ASKED[0], ASKED[1]],
+        &[("models.m1", "thinking", Some("true"))],
+        &["a4/m1/*", "a5/m1/*"],
     ),
     // Emotions. One at the end would leave a template's full shards as they are.
     flip(
@@ -376,4 +411,45 @@ static FLIPS: &[Flip] = &[
     one!("analysis.<name>.steering", "analysis.a3.steering", "layers", "[1]", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "positions", "\"prompt\"", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "random", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "permuted", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "shuffled", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "resamples", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "coherence", "\"none\"", STEERING),
+    one!(
+        "analysis.<name>.implicit",
+        "analysis.a4.implicit",
+        "situations",
+        "[[\"Rain.\", \"sad\"]]",
+        &["a4/*"]
+    ),
+    one!("analysis.<name>.implicit", "analysis.a4.implicit", "wrap", "\"user\"", &["a4/*"]),
+    one!("analysis.<name>.intensity", "analysis.a5.intensity", "wrap", "\"user\"", &["a5/*"]),
+    one!(
+        "analysis.<name>.intensity.templates.<name>",
+        "analysis.a5.intensity.templates.dose",
+        "texts",
+        "[\"She took {number} mg.\"]",
+        &["a5/*"]
+    ),
+    one!(
+        "analysis.<name>.intensity.templates.<name>",
+        "analysis.a5.intensity.templates.dose",
+        "numbers",
+        "[1, 2, 3, 4]",
+        &["a5/*"]
+    ),
+    one!(
+        "analysis.<name>.intensity.templates.<name>",
+        "analysis.a5.intensity.templates.dose",
+        "rise",
+        "[\"sad\", \"happy\"]",
+        &["a5/*"]
+    ),
+    one!(
+        "analysis.<name>.intensity.templates.<name>",
+        "analysis.a5.intensity.templates.dose",
+        "fall",
+        "[\"happy\"]",
+        &["a5/*"]
+    ),
 ];

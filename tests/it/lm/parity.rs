@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use emoflow::lm::{Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Sampling, family, weights};
+use emoflow::lm::{Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, family, weights};
 use tch::{Device, Kind, Tensor};
 
 use super::{Everything, ids, relative_error};
@@ -193,7 +193,7 @@ fn near_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<String
 }
 
 /// The committed fixtures.
-fn fixtures() -> Vec<PathBuf> {
+pub(super) fn fixtures() -> Vec<PathBuf> {
     folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"))
 }
 
@@ -251,7 +251,7 @@ fn streamed_blocks_give_the_same_residuals() {
         assert!(streamed.is_streamed() && !whole.is_streamed());
         let batches = [vec![vec![1, 5, 2, 9, 3, 4, 8], vec![3, 1]], vec![vec![7; 11]], vec![vec![2]]]
             .map(|rows: Vec<Vec<i64>>| Batch::new(&rows).unwrap());
-        let last = spec.n_layers() - 1;
+        let last = Layer::Block(spec.n_layers() - 1);
         let mut got: Vec<Everything> = batches.iter().map(|_| Everything::default()).collect();
         streamed.forward_all(&batches, &mut got, last).unwrap();
         for (batch, got) in batches.iter().zip(got) {

@@ -1,0 +1,156 @@
+//! `emoflow doctor`: what there is on this machine, and whether the cache's folder does what is relied on.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::cache::CacheArgs;
+use crate::lm::device;
+use crate::lm::room::Room;
+use crate::resolve::hub;
+use crate::slurm;
+use crate::store::{Probe, Store, Verdict, free};
+
+/// One line of what there is: `device`, and what is known of it.
+#[derive(Serialize)]
+struct Fact {
+    what: &'static str,
+    found: String,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Report {
+    facts: Vec<Fact>,
+    cache: PathBuf,
+    probes: Vec<Probe>,
+}
+
+/// Prints what there is and what was tried. The exit code: 1 if the cache cannot be used.
+///
+/// # Errors
+/// What the output says.
+pub fn run(cache: &CacheArgs, wanted: &str, offline: bool, json: bool, out: &mut dyn Write) -> Result<u8> {
+    let store = Store::open(cache.place())?;
+    let report =
+        Report { facts: facts(&store, wanted, offline), cache: store.root().into(), probes: probe(&store) };
+    let failed = report.probes.iter().any(|probe| probe.verdict == Verdict::Failed);
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        return Ok(u8::from(failed));
+    }
+    for Fact { what, found } in &report.facts {
+        writeln!(out, "{what:<9} {found}")?;
+    }
+    writeln!(out)?;
+    for Probe { what, verdict, found } in &report.probes {
+        let verdict = match verdict {
+            Verdict::Well => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Failed => "FAILED",
+        };
+        writeln!(out, "{verdict:<9} {what}: {found}")?;
+    }
+    if failed {
+        writeln!(
+            out,
+            "\nThe cache cannot be kept here: name another folder with --cache, or in EMOFLOW_CACHE."
+        )?;
+    }
+    Ok(u8::from(failed))
+}
+
+fn facts(store: &Store, wanted: &str, offline: bool) -> Vec<Fact> {
+    // First, because it may start the program again.
+    let device = device::choose(wanted);
+    let memory = device.as_ref().ok().and_then(|device| Room::of(device.device));
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    let libtorch = concat!(env!("EMOFLOW_LIBTORCH_VERSION"), ", ", env!("EMOFLOW_LIBTORCH"));
+    let room = free(store.root()).map_or("room unknown".to_string(), |bytes| format!("{} free", gib(bytes)));
+    let cache = match file_system(store.root()) {
+        Some(kind) => format!("{} ({kind}, {room})", store.root().display()),
+        None => format!("{} ({room})", store.root().display()),
+    };
+    let slurm = slurm::version().unwrap_or_else(|error| format!("none: {error:#}"));
+    let slurm = slurm.lines().next().unwrap_or_default().to_string();
+    let fact = |what, found| Fact { what, found };
+    vec![
+        fact("emoflow", env!("CARGO_PKG_VERSION").to_string()),
+        fact("libtorch", libtorch.to_string()),
+        fact("system", format!("{} {}, {threads} threads", std::env::consts::OS, std::env::consts::ARCH)),
+        fact(
+            "device",
+            match device {
+                Ok(device) => format!("{} ({})", device.shown(), device.reason),
+                Err(error) => format!("none: {error:#}"),
+            },
+        ),
+        fact(
+            "memory",
+            memory.map_or("unknown".to_string(), |room| format!("{}: {}", gib(room.bytes), room.from)),
+        ),
+        fact("hub", hub::reach(offline)),
+        fact("slurm", slurm),
+        fact("cache", cache),
+    ]
+}
+
+fn probe(store: &Store) -> Vec<Probe> {
+    store.probe(&|path| {
+        let program = std::env::current_exe().context("find this program")?;
+        let seen = Command::new(program).args(["doctor", "--see"]).arg(path).output();
+        let seen = seen.context("start another process")?;
+        ensure!(seen.status.success(), "another process ends with {}", seen.status);
+        Ok(seen.stdout)
+    })
+}
+
+/// What [`probe`]'s other process does.
+pub fn see(path: &Path, out: &mut dyn Write) -> Result<u8> {
+    out.write_all(&fs_err::read(path)?)?;
+    Ok(0)
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+/// The kind of the file system of `path`, as the kernel calls it: that of the longest place of `/proc/self/mountinfo`
+/// above it.
+fn file_system(path: &Path) -> Option<String> {
+    let mounts = fs_err::read_to_string("/proc/self/mountinfo").ok()?;
+    let path = path.ancestors().find_map(|above| above.canonicalize().ok())?;
+    kind_of(&mounts, &path)
+}
+
+fn kind_of(mounts: &str, path: &Path) -> Option<String> {
+    let mount = |line: &str| {
+        // number, parent, device, root, place, options ..., "-", kind, ...
+        let place = line.split(' ').nth(4)?.replace("\\040", " ");
+        let kind = line.split(" - ").nth(1)?.split(' ').next()?;
+        path.starts_with(&place).then(|| (place.len(), kind.to_string()))
+    };
+    // Of several at one place the last one hides the others.
+    mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_system_is_that_of_the_nearest_mount() {
+        let mounts = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+                      30 22 0:27 / /home rw,relatime - nfs4 server:/home rw,vers=4.2\n\
+                      31 30 0:28 / /home/a\\040b rw - lustre x rw\n\
+                      32 22 0:29 / /home2 rw - tmpfs tmpfs rw\n";
+        let kind = |path: &str| kind_of(mounts, Path::new(path)).unwrap();
+        assert_eq!(kind("/var/cache"), "ext4");
+        assert_eq!(kind("/home/me/cache"), "nfs4");
+        assert_eq!(kind("/home/a b/cache"), "lustre");
+        assert_eq!(kind("/home2"), "tmpfs");
+    }
+}

@@ -1,0 +1,143 @@
+//! `[analysis]`: which analyses there are, with their parameters. Computes nothing.
+
+use super::problem::{Problem, quoted, suggestion};
+use super::reader::{Chosen, Form, Read, Reader, Reported};
+use super::{Analysis, Layers, behaviour};
+use crate::lm::Layer;
+use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
+
+/// Names that nodes of other stages begin with, and those of the tables over all analyses.
+const TAKEN: [&str; 7] = ["stories", "neutral", "activations", "vectors", "report", "comparison", "layers"];
+
+/// Every analysis that is right in itself, in the order of the file. `emotions`: none if those are wrong.
+pub(super) fn analyses(
+    root: &Reader<'_>,
+    emotions: Option<&[String]>,
+    kept: Option<&Layers>,
+) -> Read<Vec<Analysis>> {
+    let mut analyses = Vec::new();
+    for Chosen { name, kind, span, reader } in root.named_kinds("analysis")? {
+        if TAKEN.contains(&name.as_str()) {
+            let problem = Problem::at(span.clone(), format!("an analysis cannot be named `{name}`"));
+            reader.note(problem.hint(format!(
+                "that is what a stage or a table of all is called; choose another name than {}",
+                TAKEN.join(", ")
+            )));
+        }
+        let read = match kind.name {
+            "pca" => pca(&reader).map(Kind::Pca),
+            "cosine" => pairs(&reader, emotions).map(|pairs| Kind::Cosine(Cosine { pairs })),
+            "logit_lens" => logit_lens(&reader).map(Kind::LogitLens),
+            "steering" => steering(&reader, kept).map(Kind::Steering),
+            "implicit" => behaviour::implicit(&reader, emotions).map(Kind::Implicit),
+            "intensity" => behaviour::intensity(&reader, emotions).map(Kind::Intensity),
+            other => unreachable!("`{other}` is in the list of keys"),
+        };
+        if let Ok(kind) = read {
+            analyses.push(Analysis { name, kind, span });
+        }
+    }
+    Ok(analyses)
+}
+
+fn pca(reader: &Reader<'_>) -> Read<Pca> {
+    Ok(Pca { components: reader.integer("components")? })
+}
+
+fn logit_lens(reader: &Reader<'_>) -> Read<LogitLens> {
+    let (top, norm) = (reader.integer("top"), reader.choice("norm"));
+    Ok(LogitLens { top: top?, norm: norm? })
+}
+
+fn pairs(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<(String, String)>> {
+    let pairs = reader.pairs("pairs")?;
+    let mut wrong = false;
+    for pair in &pairs {
+        for (word, span) in pair {
+            let Some(emotions) = emotions.filter(|emotions| !emotions.contains(word)) else { continue };
+            let hint = match suggestion(word, "", emotions.iter().map(String::as_str)) {
+                hint if hint.starts_with("did") => hint,
+                _ => format!("add it to `emotions.words`, or name two of the {} emotions", emotions.len()),
+            };
+            reader.note(
+                Problem::at(span.clone(), format!("{} is not an emotion of this experiment", quoted(word)))
+                    .hint(hint),
+            );
+            wrong = true;
+        }
+        let [(a, _), (b, span)] = pair;
+        if a == b {
+            let problem = Problem::at(span.clone(), format!("{} is paired with itself", quoted(a)));
+            reader.note(problem.hint("that cosine is 1; name two emotions"));
+            wrong = true;
+        }
+    }
+    if wrong { Err(Reported) } else { Ok(pairs.into_iter().map(|[(a, _), (b, _)]| (a, b)).collect()) }
+}
+
+fn steering(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Steering> {
+    let (prompts, strength, unit) = (prompts(reader), strength(reader), reader.choice("unit"));
+    let (layers, positions) = (steered(reader, kept), reader.choice("positions"));
+    let (random, permuted, shuffled) =
+        (reader.integer("random"), reader.integer("permuted"), reader.integer("shuffled"));
+    let (resamples, coherence) = (reader.integer("resamples"), reader.preset_or_texts("coherence"));
+    Ok(steering::Steering {
+        prompts: prompts?,
+        strength: strength?,
+        unit: unit?,
+        layers: layers?,
+        positions: positions?,
+        random: random?,
+        permuted: permuted?,
+        shuffled: shuffled?,
+        resamples: resamples?,
+        coherence: coherence?,
+    })
+}
+
+fn prompts(reader: &Reader<'_>) -> Read<Vec<String>> {
+    let mut prompts = Vec::new();
+    let mut wrong = false;
+    for (prompt, span) in reader.texts("prompts")?.unwrap_or_default() {
+        if prompt.ends_with(char::is_whitespace) {
+            let problem = Problem::at(span, "a prompt must not end in white space");
+            reader.note(problem.hint("each emotion's word is put behind it with a space of its own"));
+            wrong = true;
+        }
+        prompts.push(prompt);
+    }
+    if wrong { Err(Reported) } else { Ok(prompts) }
+}
+
+fn strength(reader: &Reader<'_>) -> Read<Vec<f64>> {
+    let mut strengths = Vec::new();
+    let mut wrong = false;
+    for (strength, span) in reader.numbers("strength")? {
+        if strength == 0.0 {
+            let problem = Problem::at(span, "steering by 0 changes nothing");
+            reader.note(
+                problem.hint("take it out; the log-probability without steering is measured in any case"),
+            );
+            wrong = true;
+        }
+        strengths.push(strength);
+    }
+    if wrong { Err(Reported) } else { Ok(strengths) }
+}
+
+/// `kept`: the experiment's layers, where each model keeps just those.
+fn steered(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Layers> {
+    let list = match reader.forms("layers")? {
+        Some(Form::Layers(list)) => list,
+        Some(Form::Word("all")) => return Ok(steering::Layers::All),
+        _ => return Ok(steering::Layers::Default),
+    };
+    if let Some(kept) = kept.and_then(Layers::listed)
+        && let Some(layer) = list.iter().find(|layer| !kept.contains(layer))
+    {
+        let problem = Problem::at(reader.span_of("layers"), format!("layer {layer} is steered but not kept"));
+        let kept: Vec<_> = kept.iter().map(Layer::to_string).collect();
+        return reader.wrong(problem.hint(format!("kept layers: {}", kept.join(", "))));
+    }
+    Ok(steering::Layers::List(list))
+}

@@ -1,0 +1,182 @@
+//! The keys of each kind of analysis. Knows nothing of how they are read.
+
+use super::Default::{Is, Required, Said, Ships};
+use super::{Key, Kind, Table, Type, Words, at_least, key, words};
+use crate::config::presets;
+use crate::lm::{LensNorm, Positions};
+use crate::stages::analysis::steering::Unit;
+use crate::stages::analysis::turns::Ask;
+
+impl Words for LensNorm {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", LensNorm::None), ("gain", LensNorm::Gain), ("full", LensNorm::Full)];
+}
+impl Words for Unit {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("vector", Unit::Vector), ("resid_norm", Unit::ResidNorm)];
+}
+impl Words for Positions {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("all", Positions::All), ("prompt", Positions::Prompt), ("generated", Positions::Generated)];
+}
+
+impl Words for Ask {
+    const WORDS: &'static [(&'static str, Self)] = &[("user", Ask::User), ("raw", Ask::Raw)];
+}
+
+/// The kinds of analyses.
+pub static ANALYSES: &[Kind] = &[
+    Kind { name: "pca", table: &PCA },
+    Kind { name: "cosine", table: &COSINE },
+    Kind { name: "logit_lens", table: &LOGIT_LENS },
+    Kind { name: "steering", table: &STEERING },
+    Kind { name: "implicit", table: &IMPLICIT },
+    Kind { name: "intensity", table: &INTENSITY },
+];
+
+static PCA: Table = Table {
+    path: "analysis.<name>.pca",
+    about: "Principal components of the emotion vectors.",
+    keys: &[key("components", at_least(1), Is("4"), "How many are kept.")],
+};
+
+static COSINE: Table = Table {
+    path: "analysis.<name>.cosine",
+    about: "Cosines between all emotion vectors.",
+    keys: &[key(
+        "pairs",
+        Type::Pairs,
+        Is("[]"),
+        "Pairs with a row of their own in the report, beside published values where there are any.",
+    )],
+};
+
+static LOGIT_LENS: Table = Table {
+    path: "analysis.<name>.logit_lens",
+    about: "The tokens that a vector promotes and suppresses most.",
+    keys: &[
+        key("top", at_least(1), Is("10"), "How many on each side."),
+        key(
+            "norm",
+            Type::Choice(words::<LensNorm>),
+            Is("\"none\""),
+            "`none`: `W_U v`; `gain`: `W_U (gain * v)`; `full`: the final norm applied to `v` first.",
+        ),
+    ],
+};
+
+/// So many of something, or none.
+const COUNT: Type = Type::Integer { min: 0, max: 10_000 };
+
+static STEERING: Table = Table {
+    path: "analysis.<name>.steering",
+    about: "What adding a vector does to the log-probability of every emotion's word after a prompt.",
+    keys: &[
+        key(
+            "prompts",
+            Type::Texts,
+            Is("[\"He feels\"]"),
+            "The beginnings; each emotion's word is measured after each of them, with a space before it.",
+        ),
+        key(
+            "strength",
+            Type::Numbers,
+            Is("[1.0]"),
+            "How strongly: one or several, not 0; below 0 in the opposite direction. Several give dose curves.",
+        ),
+        key(
+            "unit",
+            Type::Choice(words::<Unit>),
+            Is("\"vector\""),
+            "`vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.",
+        ),
+        key(
+            "layers",
+            Type::Forms { words: &["default", "all"], layers: true, table: None },
+            Is("\"default\""),
+            "Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.",
+        ),
+        key(
+            "positions",
+            Type::Choice(words::<Positions>),
+            Is("\"all\""),
+            "Which tokens' residual streams the vector is added to.",
+        ),
+        key(
+            "random",
+            COUNT,
+            Is("19"),
+            "Random directions of the same norm beside each vector: a null. 19 is the least number of which p can be .05.",
+        ),
+        key(
+            "permuted",
+            COUNT,
+            Is("19"),
+            "Directions with the vector's own coordinates in another order: a null that keeps how its entries are spread.",
+        ),
+        key(
+            "shuffled",
+            COUNT,
+            Is("19"),
+            "Vectors of the same stories with their emotions shuffled within each topic, scaled to the same norm: a null that keeps what stories have in common.",
+        ),
+        key(
+            "resamples",
+            COUNT,
+            Is("100"),
+            "Resamples of the topics, each with vectors of its own that steer their own words: the interval of each effect. 0: none. Each takes a row for each emotion, prompt and strength.",
+        ),
+        key(
+            "coherence",
+            Type::PresetOrTexts(presets::COHERENCE),
+            Is("\"neutral-8\""),
+            "Neutral texts whose log-probability is measured under the same steering, up to 64 tokens each: where it falls, the model is broken. `none`: not measured.",
+        ),
+    ],
+};
+
+const WRAP: Key = key(
+    "wrap",
+    Type::Choice(words::<Ask>),
+    Is("\"user\""),
+    "`user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands, read at its last token, for models without a chat template.",
+);
+
+static IMPLICIT: Table = Table {
+    path: "analysis.<name>.implicit",
+    about: "Everyday situations that each imply one emotion without naming it, and whose vector is nearest there.",
+    keys: &[
+        key(
+            "situations",
+            Type::Pairs,
+            Ships("twelve that ship", include_str!("../presets/situations-12.txt")),
+            "Pairs of a text and the emotion that it implies. Those of emotions that the experiment has not are left out, and the report says which.",
+        ),
+        WRAP,
+    ],
+};
+
+static INTENSITY: Table = Table {
+    path: "analysis.<name>.intensity",
+    about: "Texts in which a number grows, and whether the emotions named for it rise or fall.",
+    keys: &[
+        key(
+            "templates",
+            Type::Named(&TEMPLATE),
+            Ships("`dose`, `hunger`, `missing`, `runway`", include_str!("../presets/templates-4.txt")),
+            "What grows. Emotions that the experiment has not are left out, and the report says which.",
+        ),
+        WRAP,
+    ],
+};
+
+static TEMPLATE: Table = Table {
+    path: "analysis.<name>.intensity.templates.<name>",
+    about: "One thing of which there is more or less.",
+    keys: &[
+        key("texts", Type::Texts, Required, "Phrasings of it, each with `{number}` in it."),
+        key("numbers", Type::Numbers, Required, "What is put there, one after another; at least four."),
+        key("rise", Type::Texts, Said("none"), "Emotions that should rise with the number."),
+        key("fall", Type::Texts, Said("none"), "Emotions that should fall."),
+    ],
+};

@@ -1,0 +1,189 @@
+//! The thread that brings to disk what a lane has made, while the lane makes the next. Knows nothing of what is written.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use anyhow::{Result, anyhow};
+
+/// Things to write that wait while another is being written. With what is being made there are then three in memory, and
+/// a device waits only for a disk that is slower than itself.
+const WAITING: usize = 1;
+
+/// A thing to write. Returns what is stored now, if that is more than a batch.
+type Job<'scope> = Box<dyn FnOnce() -> Result<Option<Stored>> + Send + 'scope>;
+
+/// Units of a node that are in the store.
+#[derive(Debug, PartialEq)]
+pub struct Stored {
+    pub units: Vec<usize>,
+    /// What it took to make them.
+    pub seconds: f64,
+}
+
+/// Writes what it is given, one after the other and in that order, on a thread of its own. After the first that fails it
+/// writes no more.
+pub struct Writer<'scope> {
+    queue: SyncSender<Job<'scope>>,
+    thread: ScopedJoinHandle<'scope, ()>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What the thread has to say.
+#[derive(Default)]
+struct Told {
+    stored: Vec<Stored>,
+    failed: bool,
+    /// Until it is handed on.
+    error: Option<anyhow::Error>,
+}
+
+impl<'scope> Writer<'scope> {
+    /// A writer whose thread ends with `scope`, at the latest.
+    pub fn start(scope: &'scope Scope<'scope, '_>) -> Writer<'scope> {
+        let (queue, jobs) = sync_channel(WAITING);
+        let told = Arc::new(Mutex::new(Told::default()));
+        let tell = told.clone();
+        Writer { queue, thread: scope.spawn(move || work(&jobs, &tell)), told }
+    }
+
+    /// Has `job` done; waits where enough is waiting.
+    ///
+    /// # Errors
+    /// One that an earlier job ended in. This one is then dropped, and so are all to come.
+    pub fn write(&self, job: impl FnOnce() -> Result<Option<Stored>> + Send + 'scope) -> Result<()> {
+        self.queue.send(Box::new(job)).map_err(|_| anyhow!("the thread that writes has ended"))?;
+        lock(&self.told).error.take().map_or(Ok(()), Err)
+    }
+
+    /// What was stored since this was asked last.
+    pub fn stored(&self) -> Vec<Stored> {
+        std::mem::take(&mut lock(&self.told).stored)
+    }
+
+    /// Waits until all is written. Returns what [`stored`](Writer::stored) would, and how it went.
+    pub fn end(self) -> (Vec<Stored>, Result<()>) {
+        drop(self.queue);
+        let _ = self.thread.join(); // it catches what panics
+        let told = std::mem::take(&mut *lock(&self.told));
+        (told.stored, told.error.map_or(Ok(()), Err))
+    }
+}
+
+fn work(jobs: &Receiver<Job<'_>>, told: &Mutex<Told>) {
+    for job in jobs {
+        if lock(told).failed {
+            continue;
+        }
+        let written =
+            catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(anyhow!("{}", said(&*panic))));
+        let mut told = lock(told);
+        match written {
+            Ok(stored) => told.stored.extend(stored),
+            Err(error) => (told.failed, told.error) = (true, Some(error)),
+        }
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a panic said.
+pub fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+    text.unwrap_or_else(|| "a stage panicked".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::thread::scope;
+
+    fn stored(unit: usize) -> Result<Option<Stored>> {
+        Ok(Some(Stored { units: vec![unit], seconds: 0.5 }))
+    }
+
+    #[test]
+    fn what_is_given_is_written_in_its_order() {
+        let written = Mutex::new(Vec::new());
+        scope(|scope| {
+            let writer = Writer::start(scope);
+            let written = &written;
+            for n in 0..20 {
+                let write = move || {
+                    lock_numbers(written).push(n);
+                    stored(n)
+                };
+                writer.write(write).unwrap();
+            }
+            let before = writer.stored();
+            let (after, ended) = writer.end();
+            ended.unwrap();
+            assert!(before.into_iter().chain(after).map(|stored| stored.units[0]).eq(0..20));
+        });
+        assert!(lock_numbers(&written).iter().copied().eq(0..20));
+    }
+
+    fn lock_numbers(numbers: &Mutex<Vec<usize>>) -> std::sync::MutexGuard<'_, Vec<usize>> {
+        numbers.lock().unwrap()
+    }
+
+    /// However fast they come, no more than one waits beside the one that is being written.
+    #[test]
+    fn what_waits_is_bounded() {
+        let (begun, given) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        scope(|scope| {
+            let (begun, given) = (&begun, &given);
+            let writer = Writer::start(scope);
+            for _ in 0..30 {
+                let write = move || {
+                    let before = begun.fetch_add(1, SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    // Those given so far: the ones before, this one, the one that waits, and one that is on its way.
+                    assert!(given.load(SeqCst) <= before + 3);
+                    Ok(None)
+                };
+                given.fetch_add(1, SeqCst);
+                writer.write(write).unwrap();
+            }
+            writer.end().1.unwrap();
+        });
+        assert_eq!(begun.into_inner(), 30);
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_written_and_it_is_told_once() {
+        let later = AtomicUsize::new(0);
+        scope(|scope| {
+            let writer = Writer::start(scope);
+            writer.write(|| stored(7)).unwrap();
+            let mut told = vec![writer.write(|| Err(anyhow!("the disk is full")))];
+            for _ in 0..5 {
+                told.push(writer.write(|| stored(later.fetch_add(1, SeqCst))));
+            }
+            let (written, ended) = writer.end();
+            told.push(ended);
+            let told: Vec<String> = told.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
+            assert_eq!(written, [Stored { units: vec![7], seconds: 0.5 }]);
+            assert_eq!(told, ["the disk is full"]);
+        });
+        assert_eq!(later.into_inner(), 0);
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        scope(|scope| {
+            let writer = Writer::start(scope);
+            let told = writer.write(|| panic!("a bug"));
+            let ended = writer.end().1;
+            // By whichever came after it.
+            assert_eq!(told.and(ended).unwrap_err().to_string(), "a bug");
+        });
+        assert_eq!(said(&7), "a stage panicked");
+    }
+}

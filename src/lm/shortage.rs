@@ -1,0 +1,145 @@
+//! What is done where a device has no memory left. Knows libtorch's words for that, and nothing of what was computed.
+
+use super::heap;
+use anyhow::Result;
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Memory ran out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The line in which libtorch says so.
+    pub said: String,
+}
+
+impl Shortage {
+    /// What a panic's text says of memory, if it is of that: libtorch's words on a GPU, on the CPU, and on Apple's.
+    pub fn told(text: &str) -> Option<Shortage> {
+        let words = ["out of memory", "not enough memory", "can't allocate memory"];
+        let tells = |line: &&str| words.iter().any(|words| line.to_lowercase().contains(words));
+        // A failed `unwrap` writes an error as Rust code: what libtorch said, in quotes, its line ends as `\n`.
+        let lines = text.replace("\\n", "\n");
+        let line = lines.lines().find(tells)?;
+        let said = line.split_once("Torch(\"").map_or(line, |(_, said)| said);
+        Some(Shortage { said: said.trim().to_string() })
+    }
+
+    /// The same of a panic as it is caught.
+    pub fn of(panic: &(dyn Any + Send)) -> Option<Shortage> {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        Shortage::told(text.or_else(|| panic.downcast_ref::<&str>().copied())?)
+    }
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "the device has no memory left ({}): set a smaller `activations.batch_tokens` or `dtype = \"bf16\"`, or give \
+             it the device alone; what is finished is kept",
+            self.said
+        )
+    }
+}
+
+impl std::error::Error for Shortage {}
+
+/// `work` on all of `rows` at once or, where memory runs out, on each half of them, and so on down to one row. Returns
+/// the parts' results in the order of the rows; `told` hears of each shortage that is got over, with the number of rows
+/// that were too many.
+///
+/// # Errors
+/// A [`Shortage`] with one row; any other error of `work`. Other panics go on.
+pub fn in_halves<R, T>(
+    rows: &[R],
+    work: &mut dyn FnMut(&[R]) -> Result<T>,
+    told: &mut dyn FnMut(usize, &Shortage),
+) -> Result<Vec<T>> {
+    let shortage = match catch_unwind(AssertUnwindSafe(|| work(rows))) {
+        Ok(done) => return Ok(vec![done?]),
+        Err(panic) => match Shortage::of(&*panic) {
+            Some(shortage) => shortage,
+            None => resume_unwind(panic),
+        },
+    };
+    // What the pass had is free again by now. libtorch's allocator on a GPU has given back what it kept before it failed.
+    heap::give_back();
+    if rows.len() <= 1 {
+        return Err(shortage.into());
+    }
+    told(rows.len(), &shortage);
+    let (first, second) = rows.split_at(rows.len().div_ceil(2));
+    let mut parts = in_halves(first, work, told)?;
+    parts.extend(in_halves(second, work, told)?);
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+
+    /// What libtorch 2.11 says where memory runs out.
+    const WORDS: [&str; 3] = [
+        "c10::OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.\nException raised from malloc",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+         allocate 1125899906842624 bytes. Error code 12 (Cannot allocate memory)",
+        "MPS backend out of memory (MPS allocated: 18.00 GB)",
+    ];
+
+    #[test]
+    fn every_devices_words_are_known() {
+        for text in WORDS {
+            let told = Shortage::told(text).unwrap().to_string();
+            assert!(told.contains("no memory left") && told.contains("batch_tokens"), "{told}");
+            assert!(!told.contains("Exception raised"), "{told}");
+        }
+        assert_eq!(Shortage::told("index out of bounds"), None);
+        assert_eq!(Shortage::of(&7), None);
+        // The real words of the CPU, now: an exabyte.
+        let huge = || tch::Tensor::zeros([1 << 57], (tch::Kind::Float, tch::Device::Cpu));
+        let panic = catch_unwind(AssertUnwindSafe(|| drop(huge()))).unwrap_err();
+        let said = Shortage::of(&*panic).unwrap().said;
+        assert!(said.starts_with('[') && said.contains("allocate") && !said.contains("frame"), "{said}");
+    }
+
+    /// Work on rows that fails with more than `most`; gives the rows back and counts the tries.
+    fn tried(rows: usize, most: usize) -> (Vec<Vec<usize>>, usize, Vec<usize>) {
+        let (mut tries, mut told) = (0, Vec::new());
+        let mut work = |rows: &[usize]| {
+            tries += 1;
+            assert!(rows.len() <= most, "{}", WORDS[tries % 3]);
+            Ok(rows.to_vec())
+        };
+        let rows: Vec<usize> = (0..rows).collect();
+        let parts = in_halves(&rows, &mut work, &mut |rows, _| told.push(rows)).unwrap();
+        (parts, tries, told)
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_done_in_parts_that_are_not() {
+        assert_eq!(tried(5, 5), (vec![vec![0, 1, 2, 3, 4]], 1, vec![]));
+        assert_eq!(tried(5, 3), (vec![vec![0, 1, 2], vec![3, 4]], 3, vec![5]));
+        assert_eq!(tried(5, 1).0, [[0], [1], [2], [3], [4]]);
+        for most in 1..40 {
+            let (parts, ..) = tried(37, most);
+            assert!(parts.iter().all(|part| part.len() <= most) && parts.concat().into_iter().eq(0..37));
+        }
+    }
+
+    #[test]
+    fn one_row_that_does_not_fit_is_an_error_and_so_is_any_other() {
+        let mut short = |_: &[u8]| -> Result<()> { panic!("{}", WORDS[0]) };
+        let error = in_halves(&[1, 2, 3], &mut short, &mut |_, _| ()).unwrap_err();
+        assert!(error.is::<Shortage>(), "{error}");
+        let mut told = 0;
+        let mut wrong = |rows: &[u8]| -> Result<()> { bail!("{} rows are wrong", rows.len()) };
+        let error = in_halves(&[1, 2, 3], &mut wrong, &mut |_, _| told += 1).unwrap_err();
+        assert_eq!((error.to_string().as_str(), told), ("3 rows are wrong", 0));
+        let mut bug = |_: &[u8]| -> Result<()> { panic!("a bug") };
+        let panic =
+            catch_unwind(AssertUnwindSafe(|| in_halves(&[1, 2], &mut bug, &mut |_, _| ()))).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"a bug"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Small plots of curves over the same axis, under one legend -> SVG.
+
+use super::super::figure::{Multiples, Plot, Series};
+use super::axes::{self, Axis};
+use super::labels::Rect;
+use super::lines::{curve, entries, legend};
+use super::scale::{Scale, extent};
+use super::{Anchor, Drawing, WIDTH, text};
+
+const IN_A_ROW: usize = 3;
+const GAP: f64 = 16.0;
+/// What the axes take on a plot's left, and what is free on its right.
+const LEFT: f64 = 44.0;
+const RIGHT: f64 = 4.0;
+const HEIGHT: f64 = 120.0;
+const ABOVE: f64 = 26.0;
+const BELOW: f64 = 50.0;
+
+pub fn draw(Multiples { x: name, plots }: &Multiples) -> Drawing {
+    let summary = format!("{} plots of curves over {name}", plots.len());
+    let points = || plots.iter().flat_map(|plot| &plot.series).flat_map(|series| &series.points);
+    let finite = || points().copied().filter(|(x, y)| x.is_finite() && y.is_finite());
+    if finite().next().is_none() {
+        return Drawing::empty(summary);
+    }
+    let names = names(plots);
+    // One curve a plot needs no name.
+    let (places, above) = if names.len() > 1 { legend(&names) } else { (Vec::new(), 0.0) };
+    let (width, rows) =
+        ((WIDTH - (IN_A_ROW - 1) as f64 * GAP) / IN_A_ROW as f64, plots.len().div_ceil(IN_A_ROW));
+    let mut drawing =
+        Drawing::new(WIDTH, above + 6.0 + rows as f64 * (ABOVE + HEIGHT + BELOW) - 8.0, summary);
+    entries(&mut drawing, &names, &places);
+    let whole = finite().all(|(x, _)| x.fract() == 0.0);
+    let reach = extent(finite().map(|point| point.0), 0.02);
+    for (at, Plot { title, series }) in plots.iter().enumerate() {
+        let left = (at % IN_A_ROW) as f64 * (width + GAP);
+        let top = above + 6.0 + (at / IN_A_ROW) as f64 * (ABOVE + HEIGHT + BELOW) + ABOVE;
+        let plot = Rect { left: left + LEFT, top, right: left + width - RIGHT, bottom: top + HEIGHT };
+        let shown = text::fit(title, 11.0, width - RIGHT);
+        drawing.text(left + 4.0, top - 13.0, 11.0, Anchor::Start, "ink", &shown);
+        let values = series.iter().flat_map(|series| &series.points).map(|point| point.1);
+        let x = Scale::new(reach, (plot.left, plot.right));
+        let y = Scale::new(extent(values, 0.08), (plot.bottom, plot.top));
+        axes::draw(
+            &mut drawing,
+            &plot,
+            Axis { scale: &x, name, whole, log: false },
+            Axis { scale: &y, name: "", whole: false, log: false },
+            &axes::SMALL,
+        );
+        for series in series {
+            let index = names.iter().position(|name| *name == series.name).unwrap_or(0);
+            curve(&mut drawing, index, series, &|value| x.at(value), &y);
+        }
+    }
+    drawing
+}
+
+/// The names of all curves, each once, in order of appearance: a curve's place is its colour, in every plot.
+fn names(plots: &[Plot]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
+    for Series { name, .. } in plots.iter().flat_map(|plot| &plot.series) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Body, Dress, draw as svg};
+    use super::*;
+
+    fn series(name: &str, points: &[(f64, f64)]) -> Series {
+        Series { name: name.into(), points: points.to_vec() }
+    }
+
+    #[test]
+    fn a_curve_has_one_colour_in_every_plot_and_one_entry_in_the_legend() {
+        let plots = vec![
+            Plot { title: "a".into(), series: vec![series("own", &[(0.0, 1.0), (1.0, 2.0)])] },
+            Plot { title: "b".into(), series: vec![series("other", &[(0.0, 5.0), (1.0, 3.0)])] },
+            Plot { title: "c".into(), series: vec![series("own", &[(0.0, 0.1)]), series("other", &[])] },
+        ];
+        assert_eq!(names(&plots), ["own", "other"]);
+        let drawing =
+            svg("t", &Body::Multiples(Multiples { x: "layer".into(), plots }), Dress::Page).unwrap();
+        assert_eq!(drawing.matches("<title>own</title>").count(), 2);
+        assert_eq!(drawing.matches(">own</text>").count(), 1);
+        for (name, class) in [("own", "s0"), ("other", "s1")] {
+            let curves =
+                drawing.split("<path").filter(|path| path.contains(&format!("<title>{name}</title>")));
+            assert!(curves.into_iter().all(|path| path.contains(&format!("class=\"{class}\""))), "{name}");
+        }
+    }
+
+    #[test]
+    fn plots_are_in_rows_of_three_and_nothing_is_drawn_of_nothing() {
+        let plot =
+            |i: usize| Plot { title: i.to_string(), series: vec![series("s", &[(0.0, 1.0), (1.0, 0.5)])] };
+        let height = |n: usize| draw(&Multiples { x: "x".into(), plots: (0..n).map(plot).collect() }).height;
+        assert_eq!(height(1), height(3));
+        assert!(height(4) > height(3));
+        let empty = Multiples { x: "x".into(), plots: vec![] };
+        assert!(svg("t", &Body::Multiples(empty), Dress::Page).unwrap().contains("no finite values"));
+    }
+}

@@ -1,0 +1,226 @@
+//! Statistics of a few numbers in float64: percentiles, empirical p-values, rank correlation, matches. Knows nothing of
+//! what was measured. `docs/methods.md` has their formulas.
+
+/// The mean; `None` of no values.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The `q`-quantile by linear interpolation between order statistics, as `numpy.quantile` computes it by default (type 7
+/// of Hyndman and Fan 1996). `None` of no values.
+pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = q * sorted.len().checked_sub(1)? as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(low + (at - at.floor()) * (high - low))
+}
+
+/// The middle 95 %: the 2.5th and the 97.5th percentile. `None` of no values.
+pub fn middle(values: &[f64]) -> Option<(f64, f64)> {
+    quantile(values, 0.025).zip(quantile(values, 0.975))
+}
+
+/// So many values are the least of which the middle 95 % is less than all: each end leaves out one in forty.
+pub const ENOUGH: usize = 40;
+
+/// The band of a null: the middle 95 % of [`ENOUGH`] values, else their range. `None` of no values.
+pub fn band(values: &[f64]) -> Option<(f64, f64)> {
+    if values.len() >= ENOUGH {
+        return middle(values);
+    }
+    values.iter().copied().reduce(f64::min).zip(values.iter().copied().reduce(f64::max))
+}
+
+/// What [`band`] is, of `n` values.
+pub fn band_is(n: usize) -> &'static str {
+    if n >= ENOUGH { "2.5th to 97.5th percentile" } else { "range" }
+}
+
+/// The share of the null's values that are at least `value`, with the value itself counted in: `(1 + count) / (1 + n)`,
+/// never 0 (Phipson and Smyth 2010). `None` of no null.
+pub fn p_at_least(value: f64, null: &[f64]) -> Option<f64> {
+    let count = null.iter().filter(|&&x| x >= value).count();
+    (!null.is_empty()).then(|| (1 + count) as f64 / (1 + null.len()) as f64)
+}
+
+/// The ranks from 1; equal values share the mean of theirs, as `scipy.stats.rankdata`.
+pub fn ranks(values: &[f64]) -> Vec<f64> {
+    let of = |value: &f64| {
+        let below = values.iter().filter(|x| *x < value).count();
+        let equal = values.iter().filter(|x| *x == value).count();
+        below as f64 + (equal as f64 + 1.0) / 2.0
+    };
+    values.iter().map(of).collect()
+}
+
+/// Pearson's correlation. `None` where one side does not vary.
+pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
+    let (mean_a, mean_b) = (mean(a)?, mean(b)?);
+    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+        a.iter().zip(b).map(|(x, y)| f(x - mean_a, y - mean_b)).sum()
+    };
+    let scale = (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
+    (scale > 0.0).then(|| (sum(&|x, y| x * y) / scale).clamp(-1.0, 1.0))
+}
+
+/// Spearman's rank correlation: Pearson's of the ranks, as `scipy.stats.spearmanr`.
+pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+    pearson(&ranks(a), &ranks(b))
+}
+
+/// The probability of at least `hits` matches when labels are dealt to places at random, without putting back.
+///
+/// `pairs`: for each label how many places chose it and how many times it is dealt; places that chose a label which is
+/// not dealt are in none. `n`: places, and labels dealt. Exact: labels on chosen places are rooks on a board of
+/// rectangles, so that the k-th factorial moment of the matches is `k! r_k (n - k)! / n!` with the rook numbers `r_k`,
+/// and inclusion and exclusion gives the distribution (Riordan, An Introduction to Combinatorial Analysis, 1958, chapter 7).
+pub fn p_matches(hits: usize, n: usize, pairs: &[(usize, usize)]) -> f64 {
+    // moments[k] = r_k (n - k)! / n!: the expected number of ways to choose k of the matches.
+    let mut rooks = vec![1.0];
+    for &(places, labels) in pairs {
+        let rectangle = rectangle(places, labels);
+        let mut product = vec![0.0; rooks.len() + rectangle.len() - 1];
+        for (i, a) in rooks.iter().enumerate() {
+            rectangle.iter().enumerate().for_each(|(j, b)| product[i + j] += a * b);
+        }
+        rooks = product;
+    }
+    let mut falling = 1.0;
+    let moments: Vec<f64> = rooks
+        .iter()
+        .take(n + 1)
+        .enumerate()
+        .map(|(k, rooks)| {
+            falling *= if k == 0 { 1.0 } else { (n + 1 - k) as f64 };
+            rooks / falling
+        })
+        .collect();
+    // P(exactly j) = sum over k >= j of (-1)^(k-j) C(k, j) moments[k].
+    let exactly = |j: usize| -> f64 {
+        let term = |(k, moment): (usize, &f64)| {
+            let sign = if (k - j) % 2 == 0 { 1.0 } else { -1.0 };
+            sign * choose(k, j) * moment
+        };
+        moments.iter().enumerate().skip(j).map(term).sum()
+    };
+    (hits..moments.len()).map(exactly).sum::<f64>().clamp(0.0, 1.0)
+}
+
+/// The rook numbers of a board of `a` times `b`: `C(a, k) C(b, k) k!`.
+fn rectangle(a: usize, b: usize) -> Vec<f64> {
+    let mut rooks = vec![1.0];
+    for k in 0..a.min(b) {
+        rooks.push(rooks[k] * ((a - k) * (b - k)) as f64 / (k + 1) as f64);
+    }
+    rooks
+}
+
+fn choose(n: usize, k: usize) -> f64 {
+    (0..k).map(|i| (n - i) as f64 / (i + 1) as f64).product()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::draws::Draws;
+    use super::*;
+
+    fn close(got: f64, want: f64) {
+        assert!((got - want).abs() < 1e-12, "{got} is not {want}");
+    }
+
+    #[test]
+    fn quantiles_are_numpy_s() {
+        // np.quantile([3, 1, 4, 1, 5, 9, 2, 6], [.025, .5, .975])
+        let values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0];
+        close(quantile(&values, 0.025).unwrap(), 1.0);
+        close(quantile(&values, 0.5).unwrap(), 3.5);
+        close(quantile(&values, 0.975).unwrap(), 8.475);
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(band(&values), Some((1.0, 9.0)));
+        // np.quantile(np.arange(40), [.025, .975])
+        let (low, high) = band(&(0..40).map(f64::from).collect::<Vec<_>>()).unwrap();
+        close(low, 0.975);
+        close(high, 38.025);
+    }
+
+    #[test]
+    fn correlations_are_scipy_s() {
+        // a, b = [1, 2, 2, 5, 9], [2.5, 2, 8, 7, 8]
+        // scipy.stats.spearmanr(a, b)[0]; scipy.stats.rankdata(a); np.corrcoef(a, b)[0, 1]
+        let (a, b) = ([1.0, 2.0, 2.0, 5.0, 9.0], [2.5, 2.0, 8.0, 7.0, 8.0]);
+        assert_eq!(ranks(&a), [1.0, 2.5, 2.5, 4.0, 5.0]);
+        close(spearman(&a, &b).unwrap(), 0.5526315789473686);
+        close(pearson(&a, &b).unwrap(), 0.6368935838705656);
+        assert_eq!(spearman(&a, &[3.0; 5]), None);
+    }
+
+    #[test]
+    fn p_counts_the_value_itself() {
+        assert_eq!(p_at_least(2.0, &[1.0, 2.0, 3.0]), Some(0.75));
+        assert_eq!(p_at_least(9.0, &[0.0; 19]), Some(0.05));
+        assert_eq!(p_at_least(9.0, &[]), None);
+    }
+
+    #[test]
+    fn p_of_noise_is_below_a_twentieth_one_time_in_twenty() {
+        // Value and null from one distribution, 200 seeds: at most 18 of them below .05 with probability .994
+        // (scipy.stats.binom.cdf(18, 200, .05)), at least 3 with .998.
+        let significant = (0..200).filter(|&seed| {
+            let mut draws = Draws::new("noise", &[seed]);
+            let values: Vec<f64> = (0..20).map(|_| draws.below(1 << 40) as f64).collect();
+            p_at_least(values[0], &values[1..]).unwrap() <= 0.05
+        });
+        let n = significant.count();
+        assert!((3..=18).contains(&n), "{n} of 200");
+    }
+
+    /// The same by trying every order of the labels.
+    fn tried(hits: usize, chosen: &[usize], labels: &[usize]) -> f64 {
+        fn orders(rest: &mut Vec<usize>, chosen: &[usize], found: usize, counts: &mut Vec<f64>) {
+            let Some((first, others)) = chosen.split_first() else {
+                counts[found] += 1.0;
+                return;
+            };
+            for at in 0..rest.len() {
+                let label = rest.swap_remove(at);
+                orders(rest, others, found + usize::from(label == *first), counts);
+                rest.push(label);
+                let last = rest.len() - 1;
+                rest.swap(at, last);
+            }
+        }
+        let mut counts = vec![0.0; labels.len() + 1];
+        orders(&mut labels.to_vec(), chosen, 0, &mut counts);
+        counts[hits..].iter().sum::<f64>() / counts.iter().sum::<f64>()
+    }
+
+    #[test]
+    fn matches_agree_with_every_order_of_the_labels() {
+        let check = |chosen: &[usize], labels: &[usize]| {
+            let count = |of: &[usize], label| of.iter().filter(|&&x| x == label).count();
+            let mut different = labels.to_vec();
+            different.sort_unstable();
+            different.dedup();
+            let pairs: Vec<_> = different.iter().map(|&l| (count(chosen, l), count(labels, l))).collect();
+            for hits in 0..=labels.len() {
+                let (got, want) = (p_matches(hits, labels.len(), &pairs), tried(hits, chosen, labels));
+                assert!((got - want).abs() < 1e-12, "{chosen:?} {labels:?} {hits}: {got} is not {want}");
+            }
+        };
+        check(&[0, 1, 2, 3, 4, 5], &[0, 1, 2, 3, 4, 5]);
+        check(&[0, 0, 0, 3, 4, 3], &[0, 1, 2, 3, 4, 5]);
+        check(&[0, 0, 1, 1, 9, 2, 0], &[0, 0, 0, 1, 1, 2, 2]);
+        check(&[7, 7], &[0, 1]);
+    }
+
+    #[test]
+    fn matches_of_one_label_each_are_derangements() {
+        // P(no match) of n distinct labels is the sum of (-1)^k / k!; at 12 that is 1/e to ten digits.
+        let none = 1.0 - p_matches(1, 12, &[(1, 1); 12]);
+        assert!((none - (-1f64).exp()).abs() < 1e-9, "{none}");
+        assert_eq!(p_matches(0, 12, &[(1, 1); 12]), 1.0);
+        // All twelve right: one order of 12!.
+        assert!((p_matches(12, 12, &[(1, 1); 12]) * 479_001_600.0 - 1.0).abs() < 1e-6);
+    }
+}

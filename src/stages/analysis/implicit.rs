@@ -1,0 +1,343 @@
+//! Everyday situations that imply an emotion without naming it: which vector is nearest at the point where the model
+//! would answer.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::estimates::{mean, p_matches};
+use super::turns::{self, Ask};
+use super::{Group, Headline, Input, Kind, Places, Tables, groups, published};
+use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
+use crate::stages::principal::{dot, norm};
+use crate::store::table::{Column, Table};
+
+/// Raised when the same vectors would give other tables.
+const VERSION: u32 = 1;
+
+/// `[analysis.<name>.implicit]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Implicit {
+    pub situations: Vec<Situation>,
+    pub wrap: Ask,
+}
+
+/// A text, and the emotion that it implies.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Situation {
+    pub text: String,
+    pub emotion: String,
+}
+
+impl Kind for Implicit {
+    fn kind(&self) -> &'static str {
+        "implicit"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Situations that name no emotion"
+    }
+
+    fn intro(&self) -> &'static str {
+        "Everyday situations that each imply one emotion without naming it, and which emotion's vector is nearest to what \
+         the model holds when it is about to answer."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn chats(&self) -> bool {
+        self.wrap == Ask::User
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        let groups = groups(tables, "implicit")?;
+        let mut figures = Vec::new();
+        for group in &groups {
+            figures.extend(self.of_group(name, group)?);
+        }
+        Ok(figures)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        let mut headlines = Vec::new();
+        for group in groups(tables, "implicit")? {
+            let read = Readings::of(&group)?;
+            let twelve = read.implied.len() == 12 && read.probes.len() == 12;
+            let beside = |value: f64| if twelve { vec![(published::PAPER, value)] } else { Vec::new() };
+            for (what, values, [first, rank]) in [
+                ("", &read.raw, published::IMPLICIT_RAW),
+                (", centred", &read.centred, published::IMPLICIT_CENTRED),
+            ] {
+                let score = read.score(values);
+                let share = 100.0 * score.hits as f64 / read.implied.len() as f64;
+                let name = format!("implied emotion nearest{what}, % of situations");
+                headlines.push(group.headline(name, share, 0).beside(first.map_or(vec![], beside)));
+                let name = format!("mean rank of the implied emotion{what}");
+                headlines.push(group.headline(name, score.mean_rank, 2).beside(rank.map_or(vec![], beside)));
+                headlines.push(group.headline(format!("p of as many by chance{what}"), score.p, 4));
+            }
+        }
+        Ok(headlines)
+    }
+
+    fn reading(&self) -> &'static str {
+        READING
+    }
+}
+
+/// What headline numbers of this analysis mean.
+const READING: &str = "Of situations that imply an emotion without naming it, the share in which that emotion's vector \
+    has the largest cosine with the residual stream where the model would answer, among the emotions that some situation \
+    implies; the mean rank of the implied one; and the probability of as many such situations when their emotions are \
+    dealt to them at random. Raw, and with each vector's cosines centred over the situations.";
+
+/// The table `implicit`: the cosine of every situation with every emotion's vector at each layer, and the same minus the
+/// vector's mean over the situations. Situations whose emotion has no vector are left out.
+///
+/// An error if none is left, or if a vector is zero.
+fn run(params: &Implicit, input: Input) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, chat, progress, .. } = input;
+    let Some(first) = set.layers.first() else { bail!("there are no vectors") };
+    let there: Vec<(usize, &Situation)> =
+        params.situations.iter().enumerate().filter(|(_, s)| first.emotions.contains(&s.emotion)).collect();
+    if there.is_empty() {
+        bail!("none of the situations implies an emotion of this experiment");
+    }
+    let texts: Vec<String> = there.iter().map(|(_, s)| s.text.clone()).collect();
+    let layers: Vec<_> = set.layers.iter().map(|l| l.layer).collect();
+    let resids = turns::read(model, &texts, (params.wrap, chat), &layers, progress)?;
+    let mut places = Places::default();
+    let (mut numbers, mut implied, mut emotions) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cosines, mut centred) = (Vec::new(), Vec::new());
+    for (layer, resids) in set.layers.iter().zip(&resids) {
+        let found: Vec<Vec<f64>> = resids.iter().map(|resid| layer.cosines(resid)).collect::<Result<_>>()?;
+        let means: Vec<f64> = (0..layer.emotions.len())
+            .map(|e| found.iter().map(|of| of[e]).sum::<f64>() / found.len() as f64)
+            .collect();
+        for ((number, situation), of) in there.iter().zip(&found) {
+            for ((emotion, cosine), mean) in layer.emotions.iter().zip(of).zip(&means) {
+                places.push(set, layer.layer);
+                numbers.push(*number as i32 + 1);
+                implied.push(situation.emotion.clone());
+                emotions.push(emotion.clone());
+                cosines.push(*cosine);
+                centred.push(cosine - mean);
+            }
+        }
+    }
+    let columns = vec![
+        ("situation", Column::I32(numbers)),
+        ("implied", Column::Str(implied)),
+        ("emotion", Column::Str(emotions)),
+        ("cosine", Column::F64(cosines)),
+        ("centred", Column::F64(centred)),
+    ];
+    Ok(vec![("implicit".into(), places.table("implicit/1", columns))])
+}
+
+impl super::LayerVectors {
+    /// The cosine of each emotion's vector with `resid`. An error if one is zero.
+    pub(super) fn cosines(&self, resid: &[f64]) -> Result<Vec<f64>> {
+        let length = norm(resid);
+        let cosine = |(at, emotion): (usize, &String)| {
+            let vector = self.vector(at);
+            let scale = length * norm(vector);
+            if scale > 0.0 {
+                return Ok(dot(resid, vector) / scale);
+            }
+            bail!("the vector of `{emotion}` at layer {} is zero, and so has no cosine", self.layer)
+        };
+        self.emotions.iter().enumerate().map(cosine).collect()
+    }
+}
+
+/// What was read at one place, of the emotions that some situation implies.
+struct Readings {
+    /// Numbers of the situations, from 1, with the emotion of each.
+    numbers: Vec<usize>,
+    implied: Vec<String>,
+    /// The different ones of these, in order of appearance.
+    probes: Vec<String>,
+    /// `[situation, probe]`
+    raw: Vec<Vec<f64>>,
+    centred: Vec<Vec<f64>>,
+    /// `[situation]`: the rank of the implied emotion among all of the experiment.
+    of_all: Vec<usize>,
+    emotions: usize,
+}
+
+/// How well the implied emotions are found.
+struct Score {
+    /// Each situation's nearest probe.
+    nearest: Vec<usize>,
+    /// The rank of its implied emotion.
+    ranks: Vec<usize>,
+    hits: usize,
+    mean_rank: f64,
+    /// The probability of as many hits by chance.
+    p: f64,
+}
+
+/// The place of `values[at]` among all, the largest first; equal ones share the better place.
+fn rank(values: &[f64], at: usize) -> usize {
+    1 + values.iter().filter(|&&value| value > values[at]).count()
+}
+
+impl Readings {
+    fn of(group: &Group) -> Result<Readings> {
+        let table = group.table;
+        let (number, implied, emotion) =
+            (table.i32("situation")?, table.str("implied")?, table.str("emotion")?);
+        let (cosine, centred) = (table.f64("cosine")?, table.f64("centred")?);
+        let probes = super::distinct(implied, &group.rows);
+        let emotions = super::distinct(emotion, &group.rows);
+        let mut read = Readings {
+            numbers: Vec::new(),
+            implied: Vec::new(),
+            probes: probes.iter().map(|p| p.to_string()).collect(),
+            raw: Vec::new(),
+            centred: Vec::new(),
+            of_all: Vec::new(),
+            emotions: emotions.len(),
+        };
+        // Each situation's rows are one after another, an emotion each.
+        for rows in group.rows.chunks(emotions.len()) {
+            let values = |of: &[f64], names: &[&str]| -> Vec<f64> {
+                let at = |name: &&str| rows.iter().find(|&&row| emotion[row] == *name);
+                names.iter().map(|name| at(name).map_or(f64::NAN, |&row| of[row])).collect()
+            };
+            let own = &implied[rows[0]];
+            read.numbers.push(number[rows[0]] as usize);
+            read.implied.push(own.clone());
+            read.raw.push(values(cosine, &probes));
+            read.centred.push(values(centred, &probes));
+            let at = emotions.iter().position(|name| name == own);
+            read.of_all.push(at.map_or(0, |at| rank(&values(cosine, &emotions), at)));
+        }
+        Ok(read)
+    }
+
+    fn score(&self, values: &[Vec<f64>]) -> Score {
+        let own = |of: &String| self.probes.iter().position(|probe| probe == of).unwrap_or_default();
+        let nearest = |values: &Vec<f64>| {
+            (0..values.len())
+                .max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a)))
+                .unwrap_or_default()
+        };
+        let nearest: Vec<usize> = values.iter().map(nearest).collect();
+        let labels: Vec<usize> = self.implied.iter().map(own).collect();
+        let ranks: Vec<usize> = values.iter().zip(&labels).map(|(values, &at)| rank(values, at)).collect();
+        let hits = nearest.iter().zip(&labels).filter(|(a, b)| a == b).count();
+        let count = |of: &[usize], probe| of.iter().filter(|&&at| at == probe).count();
+        let pairs: Vec<(usize, usize)> =
+            (0..self.probes.len()).map(|probe| (count(&nearest, probe), count(&labels, probe))).collect();
+        let mean_rank = mean(&ranks.iter().map(|&rank| rank as f64).collect::<Vec<_>>()).unwrap_or(f64::NAN);
+        Score { p: p_matches(hits, labels.len(), &pairs), nearest, ranks, hits, mean_rank }
+    }
+}
+
+impl Implicit {
+    fn of_group(&self, name: &str, group: &Group) -> Result<Vec<Figure>> {
+        let read = Readings::of(group)?;
+        let (raw, centred) = (read.score(&read.raw), read.score(&read.centred));
+        let n = read.implied.len();
+        let left_out: Vec<&str> = self
+            .situations
+            .iter()
+            .map(|s| s.emotion.as_str())
+            .filter(|e| !read.implied.iter().any(|i| i == e))
+            .collect();
+        let left_out = match left_out.is_empty() {
+            true => String::new(),
+            false => format!(
+                " Left out, because the experiment has no such emotion: the situations of {}.",
+                left_out.join(", ")
+            ),
+        };
+        let place = match self.wrap {
+            Ask::User => "at the last position of the chat template with the model's turn opened",
+            Ask::Raw => "at the text's own last token, without a chat template",
+        };
+        let found = |score: &Score| {
+            format!("{} of {n} (p = {:.2e} by chance), mean rank {:.2}", score.hits, score.p, score.mean_rank)
+        };
+        let result = format!(
+            "The implied emotion is nearest in {}; with each vector's cosines centred over the situations in {}. \
+             {}{left_out}",
+            found(&raw),
+            found(&centred),
+            published::IMPLICIT
+        );
+        let map = |suffix: &str, title: &str, caption: String, values: &[Vec<f64>]| {
+            let body = Body::Heatmap(Heatmap {
+                row_axis: "situation implies".into(),
+                column_axis: "vector".into(),
+                rows: read.implied.clone(),
+                columns: read.probes.clone(),
+                values: values.concat(),
+                value: "cosine".into(),
+                limit: None,
+            });
+            group.figure(format!("{name}-{suffix}"), title.into(), caption, body)
+        };
+        let rows = (0..n).map(|at| {
+            let text = self.situations.get(read.numbers[at] - 1).map_or("", |s| s.text.as_str());
+            vec![
+                Cell::Text(text.into()),
+                Cell::Text(read.implied[at].clone()),
+                Cell::Text(read.probes[raw.nearest[at]].clone()),
+                Cell::Number(raw.ranks[at] as f64, 0),
+                Cell::Text(read.probes[centred.nearest[at]].clone()),
+                Cell::Number(centred.ranks[at] as f64, 0),
+                Cell::Number(read.of_all[at] as f64, 0),
+            ]
+        });
+        let columns =
+            ["situation", "implies", "nearest", "rank", "nearest, centred", "rank, centred", "rank of all"];
+        let table =
+            Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() });
+        Ok(vec![
+            map(
+                "centred",
+                "Situations and vectors, centred",
+                format!(
+                    "The cosine of each emotion's vector with the residual stream {place}, minus the vector's mean over the \
+                     situations: what is left of vectors that are near to every situation. The diagonal is the implied \
+                     emotion. {result}"
+                ),
+                &read.centred,
+            ),
+            map(
+                "raw",
+                "Situations and vectors, raw",
+                format!("The same cosines as they are, {place}. {result}"),
+                &read.raw,
+            ),
+            group.figure(
+                format!("{name}-situations"),
+                "What each situation is nearest to".into(),
+                format!(
+                    "Ranks of the implied emotion among the {} that some situation implies; last, raw, among all {} of the \
+                     experiment. p is exact: the probability of as many right ones when the implied emotions are dealt to \
+                     the situations at random.",
+                    read.probes.len(),
+                    read.emotions
+                ),
+                table,
+            ),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests;

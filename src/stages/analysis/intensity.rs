@@ -1,0 +1,380 @@
+//! Texts in which a number grows: whether the vectors of the emotions that should rise or fall with it do.
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::draws::Draws;
+use super::estimates::{mean, p_at_least, ranks};
+use super::turns::{self, Ask};
+use super::{Group, Headline, Input, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
+use crate::report::figure::Figure;
+use crate::stages::principal::{dot, norm};
+use crate::store::table::{Column, Table};
+
+/// Raised when the same vectors would give other tables.
+const VERSION: u32 = 1;
+
+/// What stands for the number in a text.
+pub const NUMBER: &str = "{number}";
+
+/// Orders of the numbers that are tried, and random directions: p is at least 1 in 2,000, and 1 in 200.
+const ORDERS: usize = 1_999;
+const DIRECTIONS: usize = 199;
+
+/// `[analysis.<name>.intensity]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Intensity {
+    pub templates: Vec<Template>,
+    pub wrap: Ask,
+}
+
+/// Phrasings of one thing that a number makes more or less of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Template {
+    pub name: String,
+    /// Each with [`NUMBER`] in it.
+    pub texts: Vec<String>,
+    pub numbers: Vec<f64>,
+    /// Emotions that should rise with the number, and that should fall.
+    pub rise: Vec<String>,
+    pub fall: Vec<String>,
+}
+
+impl Template {
+    /// Its probes among `emotions`, each with 1 (rises) or -1 (falls).
+    pub fn probes(&self, emotions: &[String]) -> Vec<(&str, f64)> {
+        let rise = self.rise.iter().map(|e| (e, 1.0));
+        let all = rise.chain(self.fall.iter().map(|e| (e, -1.0)));
+        all.filter(|(e, _)| emotions.contains(e)).map(|(e, sign)| (e.as_str(), sign)).collect()
+    }
+
+    /// A phrasing with a number in it: whole numbers without decimals.
+    fn fill(text: &str, number: f64) -> String {
+        text.replace(NUMBER, &number.to_string())
+    }
+}
+
+impl Kind for Intensity {
+    fn kind(&self) -> &'static str {
+        "intensity"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Numbers that grow"
+    }
+
+    fn intro(&self) -> &'static str {
+        "Texts in which nothing changes but a number, and whether the vectors of the emotions that should rise or fall with \
+         it do so where the model is about to answer."
+    }
+
+    fn needs_model(&self) -> bool {
+        true
+    }
+
+    fn chats(&self) -> bool {
+        self.wrap == Ask::User
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        intensity_figures::figures(self, name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        groups(tables, "intensity_trend")?
+            .iter()
+            .map(headlines)
+            .collect::<Result<Vec<_>>>()
+            .map(|h| h.concat())
+    }
+
+    fn reading(&self) -> &'static str {
+        "Over all templates and the emotions named for them: the mean rank correlation (Spearman) of the number with the \
+         emotion's cosine where the model would answer, turned so that 1 is as expected; and the share of emotions that go \
+         as expected more clearly than under another order of the numbers (p at most .05)."
+    }
+}
+
+fn headlines(group: &Group) -> Result<Vec<Headline>> {
+    let (spearman, p) = (group.table.f64("spearman")?, group.table.f64("p_order")?);
+    let signs = group.table.i32("expected")?;
+    let turned: Vec<f64> = group.rows.iter().map(|&row| spearman[row] * f64::from(signs[row])).collect();
+    let clear = group.rows.iter().filter(|&&row| p[row] <= 0.05).count() as f64 / group.rows.len() as f64;
+    Ok(vec![
+        group.headline("mean Spearman, as expected", mean(&turned).unwrap_or(f64::NAN), 2),
+        group.headline("as expected (p \u{2264} .05), % of probes", 100.0 * clear, 0),
+    ])
+}
+
+/// The tables `intensity`: the cosine of each template's emotions with every phrasing and number at each layer; and
+/// `intensity_trend`: for each template and emotion the rank correlation with the number (see [`Trend`]).
+///
+/// Emotions that the experiment has not, and templates without any other, are left out. An error if none is left, or if
+/// a vector is zero.
+fn run(params: &Intensity, input: Input) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, chat, seed, progress, .. } = input;
+    let Some(first) = set.layers.first() else { bail!("there are no vectors") };
+    let there: Vec<&Template> =
+        params.templates.iter().filter(|t| !t.probes(&first.emotions).is_empty()).collect();
+    if there.is_empty() {
+        bail!("none of the templates names an emotion of this experiment");
+    }
+    let all = |template: &&Template| {
+        let of =
+            |text: &String| template.numbers.iter().map(|&x| Template::fill(text, x)).collect::<Vec<_>>();
+        template.texts.iter().flat_map(of).collect::<Vec<String>>()
+    };
+    let texts: Vec<String> = there.iter().flat_map(all).collect();
+    let layers: Vec<_> = set.layers.iter().map(|l| l.layer).collect();
+    let resids = turns::read(model, &texts, (params.wrap, chat), &layers, progress)?;
+    let (mut curves, mut trends) = (Curves::default(), Trends::default());
+    for (layer, resids) in set.layers.iter().zip(&resids) {
+        let mut rest = resids.as_slice();
+        let draw = |k| {
+            Draws::new("intensity null", &[seed, layer.layer.number() as u64, k]).direction(layer.d_model)
+        };
+        let directions: Vec<Vec<f64>> = (0..DIRECTIONS as u64).map(draw).collect();
+        for template in &there {
+            let (here, others) = rest.split_at(template.texts.len() * template.numbers.len());
+            rest = others;
+            let phrasings: Vec<&[Vec<f64>]> = here.chunks(template.numbers.len()).collect();
+            let null: Vec<Vec<f64>> =
+                directions.par_iter().map(|along| together(&projections(along, &phrasings))).collect();
+            for (emotion, sign) in template.probes(&first.emotions) {
+                let cosines = cosines(layer, emotion, &phrasings)?;
+                let orders = Draws::new("intensity order", &[seed]);
+                let trend = Trend::of(&template.numbers, &cosines, sign, orders, &null);
+                for (phrasing, values) in cosines.iter().enumerate() {
+                    for (number, cosine) in template.numbers.iter().zip(values) {
+                        curves.places.push(set, layer.layer);
+                        curves.template.push(template.name.clone());
+                        curves.phrasing.push(phrasing as i32 + 1);
+                        curves.number.push(*number);
+                        curves.emotion.push(emotion.to_string());
+                        curves.cosine.push(*cosine);
+                    }
+                }
+                trends.places.push(set, layer.layer);
+                trends.template.push(template.name.clone());
+                trends.emotion.push(emotion.to_string());
+                trends.expected.push(sign as i32);
+                trends.trend.push(trend);
+            }
+        }
+    }
+    Ok(vec![("intensity".into(), curves.finish()), ("intensity_trend".into(), trends.finish())])
+}
+
+/// `[phrasing][number]`: the cosines of an emotion's vector. An error if it is zero.
+fn cosines(layer: &LayerVectors, emotion: &str, phrasings: &[&[Vec<f64>]]) -> Result<Vec<Vec<f64>>> {
+    let vector = layer.emotions.iter().position(|e| e == emotion).map(|at| layer.vector(at));
+    match vector {
+        Some(vector) if norm(vector) > 0.0 => Ok(projections(vector, phrasings)),
+        _ => bail!("the vector of `{emotion}` at layer {} is zero, and so has no cosine", layer.layer),
+    }
+}
+
+fn projections(along: &[f64], phrasings: &[&[Vec<f64>]]) -> Vec<Vec<f64>> {
+    let length = norm(along);
+    let cosine = |resid: &Vec<f64>| dot(resid, along) / (norm(resid) * length);
+    phrasings.iter().map(|resids| resids.iter().map(cosine).collect()).collect()
+}
+
+/// How an emotion goes with the number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trend {
+    /// The mean over phrasings of Spearman's correlation of the number with the cosine, and the least and the most.
+    pub spearman: f64,
+    pub least: f64,
+    pub most: f64,
+    /// The share of orders of the numbers, the same for all phrasings, that give as much in the expected direction.
+    pub p_order: f64,
+    /// The share of random directions that give as much.
+    pub p_direction: f64,
+}
+
+/// Ranks, centred and of unit length, so that a product of two is Spearman's correlation; zeros where nothing varies.
+fn standard(values: &[f64]) -> Vec<f64> {
+    let ranks = ranks(values);
+    let centre = (values.len() as f64 + 1.0) / 2.0;
+    let ranks: Vec<f64> = ranks.into_iter().map(|rank| rank - centre).collect();
+    let length = norm(&ranks);
+    ranks.iter().map(|rank| if length > 0.0 { rank / length } else { 0.0 }).collect()
+}
+
+/// The mean over phrasings of the standardised ranks: its product with those of the numbers is the mean of the
+/// correlations.
+fn together(cosines: &[Vec<f64>]) -> Vec<f64> {
+    let each: Vec<Vec<f64>> = cosines.iter().map(|values| standard(values)).collect();
+    (0..each[0].len()).map(|at| each.iter().map(|of| of[at]).sum::<f64>() / each.len() as f64).collect()
+}
+
+impl Trend {
+    /// `cosines`: `[phrasing][number]`; `sign`: 1 if they should rise, -1 if they should fall; `orders` draws orders of
+    /// the numbers; `null`: of each random direction the mean over phrasings of the standardised ranks of its cosines.
+    pub fn of(
+        numbers: &[f64],
+        cosines: &[Vec<f64>],
+        sign: f64,
+        mut orders: Draws,
+        null: &[Vec<f64>],
+    ) -> Trend {
+        let numbers = standard(numbers);
+        let each: Vec<f64> = cosines.iter().map(|values| dot(&numbers, &standard(values))).collect();
+        let ours = together(cosines);
+        let spearman = dot(&numbers, &ours);
+        let mut order = numbers.clone();
+        let reordered: Vec<f64> = (0..ORDERS)
+            .map(|_| {
+                orders.shuffle(&mut order);
+                sign * dot(&order, &ours)
+            })
+            .collect();
+        let directions: Vec<f64> = null.iter().map(|together| sign * dot(&numbers, together)).collect();
+        // Sums in another order differ in their last bits.
+        let p = |null: &[f64]| p_at_least(sign * spearman - 1e-12, null).unwrap_or(1.0);
+        Trend {
+            spearman,
+            least: each.iter().copied().fold(f64::INFINITY, f64::min),
+            most: each.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            p_order: p(&reordered),
+            p_direction: p(&directions),
+        }
+    }
+}
+
+/// The columns of the table `intensity`.
+#[derive(Default)]
+struct Curves {
+    places: Places,
+    template: Vec<String>,
+    phrasing: Vec<i32>,
+    number: Vec<f64>,
+    emotion: Vec<String>,
+    cosine: Vec<f64>,
+}
+
+impl Curves {
+    fn finish(self) -> Table {
+        let columns = vec![
+            ("template", Column::Str(self.template)),
+            ("phrasing", Column::I32(self.phrasing)),
+            ("number", Column::F64(self.number)),
+            ("emotion", Column::Str(self.emotion)),
+            ("cosine", Column::F64(self.cosine)),
+        ];
+        self.places.table("intensity/1", columns)
+    }
+}
+
+/// The columns of the table `intensity_trend`.
+#[derive(Default)]
+struct Trends {
+    places: Places,
+    template: Vec<String>,
+    emotion: Vec<String>,
+    /// 1: rises; -1: falls.
+    expected: Vec<i32>,
+    trend: Vec<Trend>,
+}
+
+impl Trends {
+    fn finish(self) -> Table {
+        let column = |of: fn(&Trend) -> f64| Column::F64(self.trend.iter().map(of).collect());
+        let numbers = [
+            ("spearman", column(|t| t.spearman)),
+            ("least", column(|t| t.least)),
+            ("most", column(|t| t.most)),
+            ("p_order", column(|t| t.p_order)),
+            ("p_direction", column(|t| t.p_direction)),
+        ];
+        let mut columns = vec![
+            ("template", Column::Str(self.template)),
+            ("emotion", Column::Str(self.emotion)),
+            ("expected", Column::I32(self.expected)),
+        ];
+        columns.extend(numbers);
+        self.places.table("intensity_trend/1", columns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trend(numbers: &[f64], cosines: &[Vec<f64>], sign: f64, seed: u64) -> Trend {
+        let direction = |k| together(&noise(cosines.len(), numbers.len(), 1_000_000 + 1000 * seed + k));
+        let null: Vec<Vec<f64>> = (0..19).map(direction).collect();
+        Trend::of(numbers, cosines, sign, Draws::new("test", &[seed]), &null)
+    }
+
+    /// Numbers without a trend.
+    fn noise(phrasings: usize, n: usize, seed: u64) -> Vec<Vec<f64>> {
+        let mut draws = Draws::new("test noise", &[seed]);
+        (0..phrasings).map(|_| draws.direction(n)).collect()
+    }
+
+    #[test]
+    fn correlations_and_p_are_scipy_s() {
+        // import numpy as np, itertools; from scipy.stats import spearmanr
+        // x = [1, 2, 4, 8, 16]; a = [.1, .3, .2, .5, .9]; b = [.2, .1, .4, .3, .3]
+        // r = [spearmanr(x, y)[0] for y in (a, b)]; t = np.mean(r); print(r, t)
+        // n = [np.mean([spearmanr(q, y)[0] for y in (a, b)]) for q in itertools.permutations(x)]
+        // print(np.mean(np.array(n) >= t - 1e-12))
+        let cosines = [vec![0.1, 0.3, 0.2, 0.5, 0.9], vec![0.2, 0.1, 0.4, 0.3, 0.3]];
+        let found = trend(&[1.0, 2.0, 4.0, 8.0, 16.0], &cosines, 1.0, 1);
+        assert!(
+            (found.most - 0.8999999999999998).abs() < 1e-12
+                && (found.least - 0.5642880936468347).abs() < 1e-12,
+            "{found:?}"
+        );
+        assert!((found.spearman - (0.8999999999999998 + 0.5642880936468347) / 2.0).abs() < 1e-12);
+        // Three standard errors of 1,999 draws.
+        let p: f64 = 0.008333333333333333;
+        assert!((found.p_order - p).abs() < 3.0 * (p * (1.0 - p) / 1_999.0).sqrt(), "{found:?}");
+        let falling = trend(&[1.0, 2.0, 4.0, 8.0, 16.0], &cosines, -1.0, 1);
+        assert!(falling.p_order > 0.9 && falling.spearman == found.spearman);
+    }
+
+    #[test]
+    fn a_planted_trend_is_found_and_noise_is_significant_one_time_in_twenty() {
+        let numbers = [2.0, 5.0, 10.0, 20.0, 40.0, 80.0];
+        let planted = |seed| {
+            let mut cosines = noise(4, 6, seed);
+            let rising = |values: &mut Vec<f64>| (0..6).for_each(|at| values[at] -= 0.5 * at as f64);
+            cosines.iter_mut().for_each(rising);
+            trend(&numbers, &cosines, -1.0, seed)
+        };
+        for seed in 0..10 {
+            let found = planted(seed);
+            assert!(found.p_order <= 0.01 && found.p_direction == 0.05 && found.most < 0.0, "{found:?}");
+        }
+        // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.
+        let found: Vec<Trend> =
+            (0..200).map(|seed| trend(&numbers, &noise(4, 6, 7 + 5000 * seed), 1.0, seed)).collect();
+        for p in [(|t| t.p_order) as fn(&Trend) -> f64, |t| t.p_direction] {
+            let significant = found.iter().filter(|trend| p(trend) <= 0.05).count();
+            assert!((3..=18).contains(&significant), "{significant} of 200");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_people_write_them() {
+        assert_eq!(Template::fill("{number} mg, {number}", 1000.0), "1000 mg, 1000");
+        assert_eq!(Template::fill("{number} h", 2.5), "2.5 h");
+    }
+}

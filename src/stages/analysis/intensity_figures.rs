@@ -1,0 +1,123 @@
+//! The figures of growing numbers: curves of the named emotions, and how monotonic they are.
+
+use anyhow::Result;
+
+use super::estimates::mean;
+use super::intensity::{Intensity, Template};
+use super::turns::Ask;
+use super::{Group, groups};
+use crate::report::figure::{Body, Cell, Figure, Lines, Series, TableFigure};
+use crate::store::table::Table;
+
+/// For each set and layer the curves of each template, and a table of all trends.
+pub fn figures(params: &Intensity, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let trends = groups(tables, "intensity_trend")?;
+    for group in groups(tables, "intensity")? {
+        for template in &params.templates {
+            figures.extend(curves(name, &group, template)?);
+        }
+        if let Some(trends) = trends.iter().find(|trends| trends.place() == group.place()) {
+            figures.push(table(params, name, trends)?);
+        }
+    }
+    Ok(figures)
+}
+
+/// Numbers that span so many decades stand on a logarithmic axis.
+const DECADES: f64 = 1.5;
+
+/// `None`: the template was left out.
+fn curves(name: &str, group: &Group, template: &Template) -> Result<Option<Figure>> {
+    let table = group.table;
+    let (of, emotions) = (table.str("template")?, table.str("emotion")?);
+    let (numbers, cosines) = (table.f64("number")?, table.f64("cosine")?);
+    let rows: Vec<usize> = group.rows.iter().copied().filter(|&row| of[row] == template.name).collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut along = template.numbers.clone();
+    along.sort_by(f64::total_cmp);
+    let series = super::distinct(emotions, &rows).into_iter().map(|emotion| {
+        let at = |&x: &f64| {
+            let here = rows.iter().filter(|&&row| emotions[row] == emotion && numbers[row] == x);
+            Some((x, mean(&here.map(|&row| cosines[row]).collect::<Vec<_>>())?))
+        };
+        let should = if template.rise.iter().any(|e| e == emotion) { "should rise" } else { "should fall" };
+        Series { name: format!("{emotion} ({should})"), points: along.iter().filter_map(at).collect() }
+    });
+    let (least, most) = (along[0], along[along.len() - 1]);
+    let body = Lines {
+        x: template.name.clone(),
+        y: "cosine, mean over phrasings".into(),
+        series: series.collect(),
+        log: least > 0.0 && (most / least).log10() >= DECADES,
+        ..Lines::default()
+    };
+    Ok(Some(group.figure(
+        format!("{name}-{}", template.name),
+        format!("The number in \u{201c}{}\u{201d}", template.name),
+        format!(
+            "The cosine of each emotion's vector with the residual stream where the model would answer, against the number \
+             in the text: the mean over {} phrasings, the first of which is \u{201c}{}\u{201d}.",
+            template.texts.len(),
+            template.texts[0]
+        ),
+        Body::Lines(body),
+    )))
+}
+
+fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (templates, emotions, expected) =
+        (table.str("template")?, table.str("emotion")?, table.i32("expected")?);
+    let numbers = ["spearman", "least", "most", "p_order", "p_direction"];
+    let values = numbers.map(|column| table.f64(column));
+    let [spearman, least, most, order, direction] = values;
+    let (spearman, least, most, order, direction) = (spearman?, least?, most?, order?, direction?);
+    let row = |&row: &usize| {
+        vec![
+            Cell::Text(templates[row].clone()),
+            Cell::Text(emotions[row].clone()),
+            Cell::Text(if expected[row] > 0 { "rises" } else { "falls" }.into()),
+            Cell::Number(spearman[row], 2),
+            Cell::Number(least[row], 2),
+            Cell::Number(most[row], 2),
+            Cell::Number(order[row], 4),
+            Cell::Number(direction[row], 3),
+        ]
+    };
+    let read = |template: &Template, emotion: &String| {
+        group.rows.iter().any(|&row| templates[row] == template.name && emotions[row] == *emotion)
+    };
+    let left_out: Vec<String> = params
+        .templates
+        .iter()
+        .flat_map(|t| {
+            t.rise.iter().chain(&t.fall).filter(|e| !read(t, e)).map(|e| format!("{e} ({})", t.name))
+        })
+        .collect();
+    let mut caption = "Spearman's rank correlation of the number with the cosine, the mean over the phrasings of a \
+        template, beside the least and the most of them. First p: the share of orders of the numbers, the same for all \
+        phrasings, that give as much in the expected direction, of 1,999 drawn. Second p: the share of 199 random \
+        directions that do: a number moves many directions, so that a curve may rise without being about the emotion."
+        .to_string();
+    if params.wrap == Ask::Raw {
+        caption += " Read at each text's own last token, without a chat template.";
+    }
+    if !left_out.is_empty() {
+        caption +=
+            &format!(" Left out, because the experiment has no such emotion: {}.", left_out.join(", "));
+    }
+    let columns =
+        ["template", "emotion", "expected", "Spearman", "least", "most", "p, order", "p, direction"];
+    Ok(group.figure(
+        format!("{name}-trends"),
+        "Do they go with the number?".into(),
+        caption,
+        Body::Table(TableFigure {
+            columns: columns.map(String::from).to_vec(),
+            rows: group.rows.iter().map(row).collect(),
+        }),
+    ))
+}

@@ -1,0 +1,207 @@
+//! The tables of steering as figures and headlines read them: averaged over prompts, null directions told from
+//! emotions.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+
+use super::estimates::{band, band_is, mean, p_at_least};
+use super::steering_nulls::{NULLS, kind};
+use super::{Group, groups};
+use crate::store::table::Table;
+
+/// By strength (its bits) and name.
+type At = (u64, String);
+
+/// What was measured at one place.
+pub struct Deltas {
+    pub unit: String,
+    pub n_prompts: usize,
+    /// In the order of the table.
+    pub strengths: Vec<f64>,
+    pub emotions: Vec<String>,
+    /// Names of the null directions.
+    pub nulls: Vec<String>,
+    /// By strength (its bits), steered and measured.
+    deltas: HashMap<(u64, String, String), f64>,
+    intervals: HashMap<At, (f64, f64)>,
+    /// Of the intervals: topics, resamples.
+    pub resampled: Option<(i32, i32)>,
+    /// What each addition does to a token of neutral text.
+    quiet: Vec<(At, f64)>,
+    /// Tokens of neutral text.
+    pub n_tokens: i32,
+}
+
+impl Deltas {
+    /// Each place of the table `steering` with all that was measured there.
+    pub fn read(tables: &[(String, Table)]) -> Result<Vec<(Group<'_>, Deltas)>> {
+        let (intervals, quiet) =
+            (groups(tables, "steering_interval")?, groups(tables, "steering_coherence")?);
+        let mut found = Vec::new();
+        for group in groups(tables, "steering")? {
+            let mut deltas = Deltas::of(&group)?;
+            if let Some(there) = intervals.iter().find(|other| other.place() == group.place()) {
+                deltas.add_intervals(there)?;
+            }
+            if let Some(there) = quiet.iter().find(|other| other.place() == group.place()) {
+                deltas.add_quiet(there)?;
+            }
+            found.push((group, deltas));
+        }
+        Ok(found)
+    }
+
+    fn of(group: &Group) -> Result<Deltas> {
+        let table = group.table;
+        let (prompt, unit, strength) = (table.str("prompt")?, table.str("unit")?, table.f64("strength")?);
+        let (steered, measured, delta) = (table.str("steered")?, table.str("measured")?, table.f64("delta")?);
+        let mut sums: HashMap<(u64, String, String), (f64, usize)> = HashMap::new();
+        let mut strengths: Vec<f64> = Vec::new();
+        for &row in &group.rows {
+            let key = (strength[row].to_bits(), steered[row].clone(), measured[row].clone());
+            let sum = sums.entry(key).or_default();
+            *sum = (sum.0 + delta[row], sum.1 + 1);
+            if !strengths.contains(&strength[row]) {
+                strengths.push(strength[row]);
+            }
+        }
+        let all = super::distinct(steered, &group.rows).into_iter().map(String::from);
+        let (nulls, emotions) = all.partition(|name| kind(name).is_some());
+        Ok(Deltas {
+            unit: unit[group.rows[0]].clone(),
+            n_prompts: super::distinct(prompt, &group.rows).len(),
+            strengths,
+            emotions,
+            nulls,
+            deltas: sums.into_iter().map(|(key, (sum, n))| (key, sum / n as f64)).collect(),
+            intervals: HashMap::new(),
+            resampled: None,
+            quiet: Vec::new(),
+            n_tokens: 0,
+        })
+    }
+
+    fn add_intervals(&mut self, group: &Group) -> Result<()> {
+        let table = group.table;
+        let (strength, emotion) = (table.f64("strength")?, table.str("emotion")?);
+        let (low, high) = (table.f64("low")?, table.f64("high")?);
+        for &row in &group.rows {
+            self.intervals.insert((strength[row].to_bits(), emotion[row].clone()), (low[row], high[row]));
+            self.resampled = Some((table.i32("topics")?[row], table.i32("resamples")?[row]));
+        }
+        Ok(())
+    }
+
+    fn add_quiet(&mut self, group: &Group) -> Result<()> {
+        let table = group.table;
+        let (strength, steered, delta) = (table.f64("strength")?, table.str("steered")?, table.f64("delta")?);
+        for &row in &group.rows {
+            self.quiet.push(((strength[row].to_bits(), steered[row].clone()), delta[row]));
+            self.n_tokens = table.i32("n_tokens")?[row];
+        }
+        Ok(())
+    }
+
+    /// The mean over prompts of what a vector does to a word.
+    pub fn delta(&self, strength: f64, steered: &str, measured: &str) -> Option<f64> {
+        self.deltas.get(&(strength.to_bits(), steered.to_string(), measured.to_string())).copied()
+    }
+
+    /// What each emotion's vector does to its own word.
+    pub fn own(&self, strength: f64) -> Vec<f64> {
+        self.emotions.iter().filter_map(|emotion| self.delta(strength, emotion, emotion)).collect()
+    }
+
+    /// Where resamples of topics put that.
+    pub fn interval(&self, strength: f64, emotion: &str) -> Option<(f64, f64)> {
+        self.intervals.get(&(strength.to_bits(), emotion.to_string())).copied()
+    }
+
+    /// What the null directions of a kind do to a word; `None`: all kinds.
+    pub fn null(&self, strength: f64, measured: &str, of: Option<&str>) -> Vec<f64> {
+        let nulls = self.nulls.iter().filter(|name| of.is_none() || kind(name) == of);
+        nulls.filter_map(|null| self.delta(strength, null, measured)).collect()
+    }
+
+    /// The mean over emotions of what each null direction of a kind does to the emotion's word.
+    pub fn null_means(&self, strength: f64, of: Option<&str>) -> Vec<f64> {
+        let mean_of = |null: &String| {
+            let all = self.emotions.iter().filter_map(|emotion| self.delta(strength, null, emotion));
+            mean(&all.collect::<Vec<_>>())
+        };
+        self.nulls.iter().filter(|name| of.is_none() || kind(name) == of).filter_map(mean_of).collect()
+    }
+
+    /// The kinds of null directions that there are.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        NULLS.into_iter().filter(|null| self.nulls.iter().any(|name| kind(name) == Some(null))).collect()
+    }
+
+    /// The share of null directions of a kind that move an emotion's word as far in the direction in which a vector of
+    /// this strength should, the vector itself counted in.
+    pub fn p(&self, strength: f64, emotion: &str, of: Option<&str>) -> Option<f64> {
+        let towards = |delta: f64| delta * strength.signum();
+        let null: Vec<f64> = self.null(strength, emotion, of).into_iter().map(towards).collect();
+        p_at_least(towards(self.delta(strength, emotion, emotion)?), &null)
+    }
+
+    /// What emotions' vectors (`None`) or null directions (of any kind: `Some(true)`) do to a token of neutral text.
+    pub fn quiet(&self, strength: f64, nulls: bool) -> Vec<f64> {
+        let here = self
+            .quiet
+            .iter()
+            .filter(|((at, name), _)| *at == strength.to_bits() && kind(name).is_some() == nulls);
+        here.map(|(_, delta)| *delta).collect()
+    }
+
+    /// What one emotion's vector does to it.
+    pub fn quiet_of(&self, strength: f64, emotion: &str) -> Option<f64> {
+        let here = |((at, name), _): &&(At, f64)| *at == strength.to_bits() && name == emotion;
+        self.quiet.iter().find(here).map(|(_, delta)| *delta)
+    }
+
+    /// Strengths in rising order.
+    pub fn rising(&self) -> Vec<f64> {
+        let mut strengths = self.strengths.clone();
+        strengths.sort_by(f64::total_cmp);
+        strengths
+    }
+
+    /// "resid norm".
+    pub fn unit(&self) -> String {
+        self.unit.replace('_', " ")
+    }
+
+    /// "strength 1 (vector), mean over 2 prompts".
+    pub fn setting(&self, strength: f64) -> String {
+        let prompts = if self.n_prompts > 1 {
+            format!(", mean over {} prompts", self.n_prompts)
+        } else {
+            String::new()
+        };
+        format!("strength {strength} ({}){prompts}", self.unit())
+    }
+
+    /// The range of `null`, as [`band`] has it.
+    pub fn band(&self, strength: f64, measured: &str) -> Option<(f64, f64)> {
+        band(&self.null(strength, measured, None))
+    }
+
+    /// "57 null directions of equal norm (19 random, ...): 2.5th to 97.5th percentile".
+    pub fn band_name(&self) -> String {
+        let n = self.nulls.len();
+        format!("{} null directions of equal norm, {} ({})", n, band_is(n), self.counted())
+    }
+
+    /// "19 random, 19 permuted, 19 shuffled".
+    pub fn counted(&self) -> String {
+        let each = self.kinds().into_iter().map(|of| format!("{} {of}", self.number(of)));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// How many null directions of a kind there are.
+    pub fn number(&self, of: &str) -> usize {
+        self.nulls.iter().filter(|name| kind(name) == Some(of)).count()
+    }
+}

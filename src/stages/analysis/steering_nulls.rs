@@ -1,0 +1,243 @@
+//! What steering adds: each emotion's vector, and directions of equal norm that have nothing to do with the emotion.
+
+use anyhow::{Result, ensure};
+
+use super::cells::{shuffled_means, vectors_of};
+use super::draws::Draws;
+use super::steering::{Steering, Unit};
+use super::words::Addition;
+use super::{Activations, LayerVectors};
+use crate::stages::principal::norm;
+
+/// The kinds of null directions. Their names in the column `steered` are `random-1`, `random-2`, ..., `permuted-1`, ...
+pub const NULLS: [&str; 3] = ["random", "permuted", "shuffled"];
+
+/// The kind of a null direction's name; `None` of an emotion's.
+pub fn kind(name: &str) -> Option<&'static str> {
+    let (kind, number) = name.rsplit_once('-')?;
+    NULLS.into_iter().find(|null| *null == kind && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The null directions of one layer.
+pub struct Nulls {
+    /// Gaussian, `[d_model]` each.
+    random: Vec<Vec<f64>>,
+    /// Orders of the coordinates.
+    orders: Vec<Vec<usize>>,
+    /// Vectors from shuffled labels, `[emotion, d_model]` each.
+    shuffled: Vec<Vec<f64>>,
+}
+
+impl Nulls {
+    /// Draws them. `activations` are read only where labels are shuffled, and must be there then.
+    pub fn draw(
+        params: &Steering,
+        layer: &LayerVectors,
+        activations: Option<&Activations>,
+        seed: u64,
+    ) -> Result<Nulls> {
+        let draws =
+            |what, number: usize| Draws::new(what, &[seed, layer.layer.number() as u64, number as u64]);
+        let random = 1..=params.random;
+        let order = |number| {
+            let mut order: Vec<usize> = (0..layer.d_model).collect();
+            draws("steering permuted", number).shuffle(&mut order);
+            order
+        };
+        let mut shuffled = Vec::new();
+        if params.shuffled > 0 {
+            let activations = super::given(activations)?;
+            let draw = |k: usize| draws("steering shuffled", k + 1);
+            for mut means in shuffled_means(activations, &layer.emotions, params.shuffled, draw)? {
+                shuffled.push(vectors_of(activations, &layer.emotions, layer.layer.number(), &mut means)?);
+            }
+        }
+        Ok(Nulls {
+            random: random.map(|number| draws("steering null", number).direction(layer.d_model)).collect(),
+            orders: (1..=params.permuted).map(order).collect(),
+            shuffled,
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.random.len() + self.orders.len() + self.shuffled.len()
+    }
+
+    /// The direction of the null at `index` beside the vector of an emotion, of any norm.
+    fn direction(&self, index: usize, layer: &LayerVectors, emotion: usize) -> Vec<f64> {
+        let (random, permuted) = (self.random.len(), self.orders.len());
+        match index {
+            i if i < random => self.random[i].clone(),
+            i if i < random + permuted => {
+                let vector = layer.vector(emotion);
+                self.orders[i - random].iter().map(|&at| vector[at]).collect()
+            }
+            i => self.shuffled[i - random - permuted][emotion * layer.d_model..][..layer.d_model].to_vec(),
+        }
+    }
+}
+
+/// The names of what [`additions`] gives.
+pub fn names(params: &Steering, emotions: &[String]) -> Vec<String> {
+    let nulls = NULLS.into_iter().zip([params.random, params.permuted, params.shuffled]);
+    let nulls = nulls.flat_map(|(kind, n)| (1..=n).map(move |number| format!("{kind}-{number}")));
+    emotions.iter().cloned().chain(nulls.flat_map(|name| vec![name; emotions.len()])).collect()
+}
+
+/// By how much each emotion's vector is multiplied. An error if a vector is zero where its direction alone is wanted.
+pub fn scales(unit: Unit, strength: f64, layer: &LayerVectors) -> Result<Vec<f64>> {
+    let scale = |(index, emotion): (usize, &String)| match unit {
+        Unit::Vector => Ok(strength),
+        Unit::ResidNorm => {
+            let norm = norm(layer.vector(index));
+            ensure!(norm > 0.0, "the vector of `{emotion}` at layer {} is zero", layer.layer);
+            Ok(strength * layer.resid_norm / norm)
+        }
+    };
+    layer.emotions.iter().enumerate().map(scale).collect()
+}
+
+/// What is added at a layer: each emotion's vector, measured on all words; then the null directions,
+/// each in the place of each emotion's vector, with its norm and the strength's sign, and measured on that one's word.
+pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<Vec<Addition>> {
+    let n = layer.emotions.len();
+    let mut additions = Vec::new();
+    for index in 0..n {
+        additions
+            .push(Addition { vector: scaled(layer.vector(index), scales[index]), words: (0..n).collect() });
+    }
+    for index in 0..nulls.len() {
+        for (word, scale) in scales.iter().enumerate() {
+            let (wanted, direction) = (norm(layer.vector(word)), nulls.direction(index, layer, word));
+            let length = norm(&direction);
+            ensure!(
+                length > 0.0 || wanted == 0.0,
+                "a null direction of `{}` at layer {} is zero: the labels of its stories cannot be shuffled",
+                layer.emotions[word],
+                layer.layer
+            );
+            let scale = if length > 0.0 { scale * wanted / length } else { 0.0 };
+            additions.push(Addition { vector: scaled(&direction, scale), words: vec![word] });
+        }
+    }
+    Ok(additions)
+}
+
+/// Null directions of each kind under which neutral text is read: it has many more tokens than a prompt.
+pub const READ: usize = 5;
+
+/// Those of `names`, which are all of [`names()`], under which neutral text is read: every emotion's vector; and of the
+/// first [`READ`] directions of each kind, the k-th in the place of the k-th emotion (and round again).
+pub fn read_under(names: &[String], emotions: usize) -> Vec<usize> {
+    let (mut chosen, mut of_kind) = ((0..emotions).collect::<Vec<_>>(), 0);
+    let firsts: Vec<usize> = (emotions..names.len()).step_by(emotions.max(1)).collect();
+    for (null, &first) in firsts.iter().enumerate() {
+        let same = null > 0 && kind(&names[firsts[null - 1]]) == kind(&names[first]);
+        of_kind = if same { of_kind + 1 } else { 0 };
+        if of_kind < READ {
+            chosen.push(first + of_kind % emotions);
+        }
+    }
+    chosen
+}
+
+/// `scale * vector` in fp32.
+pub fn scaled(vector: &[f64], scale: f64) -> Vec<f32> {
+    vector.iter().map(|x| (scale * x) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cells::tests::{PLAIN, table};
+    use super::super::tests::set;
+    use super::*;
+
+    fn params(random: usize, permuted: usize, shuffled: usize) -> Steering {
+        Steering { random, permuted, shuffled, ..Steering::plain() }
+    }
+
+    fn length(addition: &Addition) -> f64 {
+        norm(&addition.vector.iter().map(|&x| f64::from(x)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn additions_have_the_norms_that_the_unit_says() {
+        let set = set(&["a", "b"], &[&[3.0, 4.0], &[0.0, -2.0]]);
+        let layer = &set.layers[0];
+        let nulls = Nulls::draw(&params(1, 1, 0), layer, None, 1).unwrap();
+        let lengths = |unit, strength| {
+            let additions = additions(layer, &scales(unit, strength, layer).unwrap(), &nulls).unwrap();
+            assert_eq!(
+                names(&params(1, 1, 0), &layer.emotions),
+                ["a", "b", "random-1", "random-1", "permuted-1", "permuted-1"]
+            );
+            let words: Vec<_> = additions.iter().map(|a| a.words.clone()).collect();
+            assert_eq!(words, [vec![0, 1], vec![0, 1], vec![0], vec![1], vec![0], vec![1]]);
+            let rounded = additions.iter().map(|a| length(a).round() as i64).collect::<Vec<_>>();
+            (additions[0].vector.clone(), additions[2].vector.clone(), rounded)
+        };
+        let (own, random, norms) = lengths(Unit::Vector, 2.0);
+        assert_eq!((own, norms), (vec![6.0, 8.0], vec![10, 4, 10, 4, 10, 4]));
+        // In the other direction the nulls turn too.
+        let (own, turned, norms) = lengths(Unit::Vector, -1.0);
+        assert_eq!((own, norms), (vec![-3.0, -4.0], vec![5, 2, 5, 2, 5, 2]));
+        assert!(random.iter().zip(&turned).all(|(a, b)| (a + 2.0 * b).abs() < 1e-5));
+        // The mean residual norm of this set is 10.
+        let (own, _, norms) = lengths(Unit::ResidNorm, 0.5);
+        assert_eq!((own, norms), (vec![3.0, 4.0], vec![5; 6]));
+        assert_eq!(lengths(Unit::ResidNorm, -0.5).0, [-3.0, -4.0]);
+    }
+
+    #[test]
+    fn permuted_directions_have_the_vector_s_own_entries() {
+        let values: Vec<f64> = (0..50).map(|i| f64::from(i * i)).collect();
+        let set = set(&["a"], &[&values]);
+        let layer = &set.layers[0];
+        let nulls = Nulls::draw(&params(0, 2, 0), layer, None, 1).unwrap();
+        let additions = additions(layer, &[1.0], &nulls).unwrap();
+        for addition in &additions[1..] {
+            let mut entries: Vec<f64> = addition.vector.iter().map(|&x| f64::from(x)).collect();
+            assert_ne!(entries, values);
+            entries.sort_by(f64::total_cmp);
+            assert!(entries.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-3), "{entries:?}");
+        }
+        assert_ne!(additions[1].vector, additions[2].vector);
+    }
+
+    #[test]
+    fn shuffled_directions_are_vectors_of_shuffled_labels() {
+        // Two topics of two emotions: with both exchanged a vector is turned, with one of the two it is along the topics'
+        // own difference; unshuffled it is itself.
+        let rows = [
+            ("a", Some("t"), vec![2.0, 1.0]),
+            ("b", Some("t"), vec![0.0, 1.0]),
+            ("a", Some("u"), vec![2.0, -1.0]),
+            ("b", Some("u"), vec![0.0, -1.0]),
+        ];
+        let shard = table(&rows);
+        let read = |_: usize| Ok(shard.clone());
+        let activations = Activations { shards: 1, read: &read, params: &PLAIN, neutral: None };
+        let set = set(&["a", "b"], &[&[1.0, 0.0], &[-1.0, 0.0]]);
+        let layer = &set.layers[0];
+        let drawn = Nulls::draw(&params(0, 0, 40), layer, Some(&activations), 1).unwrap();
+        let mut firsts: Vec<f64> = drawn.shuffled.iter().map(|vectors| vectors[0]).collect();
+        assert!(drawn.shuffled.iter().all(|v| v[0] == -v[2] && v[1] == 0.0));
+        firsts.sort_by(f64::total_cmp);
+        firsts.dedup();
+        assert_eq!(firsts, [-1.0, 0.0, 1.0]);
+        assert!(Nulls::draw(&params(0, 0, 1), layer, None, 1).is_err());
+    }
+
+    #[test]
+    fn neutral_text_is_read_under_each_emotion_and_a_few_nulls() {
+        let mut names = vec!["a".to_string(), "b".into()];
+        for (kind, n) in [("random", 7), ("shuffled", 2)] {
+            names.extend((1..=n).flat_map(|k| [format!("{kind}-{k}"), format!("{kind}-{k}")]));
+        }
+        let chosen = read_under(&names, 2);
+        assert_eq!(chosen, [0, 1, 2, 5, 6, 9, 10, 16, 19]);
+        assert_eq!(names[16], "shuffled-1");
+        assert_eq!(kind("shuffled-12"), Some("shuffled"));
+        assert_eq!((kind("self-1"), kind("random"), kind("happy-go-lucky")), (None, None, None));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the model holds at the point where it would answer a text: the residual stream at the last position. Knows
+//! nothing of emotions.
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::Progress;
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Message, Role};
+
+/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
+const BATCH_TOKENS: usize = 4096;
+
+/// How a text is put to the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// As the user's turn in the chat template, with the model's turn opened: the last position is the one from which
+    /// its answer begins.
+    User,
+    /// As it stands: the last position is the text's own.
+    Raw,
+}
+
+/// `[layer][text]`: `resid_post` (`[d_model]`) of the text's last position. All layers come from one pass.
+///
+/// An error if the model has no chat template where one is asked for, and if a text does not fit its context.
+pub fn read(
+    model: &LanguageModel,
+    texts: &[String],
+    (ask, chat): (Ask, Chat),
+    layers: &[Layer],
+    progress: &mut Progress,
+) -> Result<Vec<Vec<Vec<f64>>>> {
+    ensure!(
+        ask == Ask::Raw || model.has_chat_template(),
+        "the model has no chat template, so there is no point where it would answer; `wrap = \"raw\"` reads each text's \
+         own last token"
+    );
+    let ids = |text: &String| match ask {
+        Ask::User => model.encode_chat(&[Message::new(Role::User, text.as_str())], chat),
+        Ask::Raw => Ok(model.encode(text)?.ids),
+    };
+    let rows = texts.iter().map(|text| ids(text).with_context(|| format!("the text {text:?}")));
+    let rows: Vec<Vec<i64>> = rows.collect::<Result<_>>()?;
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&row| rows[row].len());
+    let last = *layers.iter().max().context("no layer is kept")?;
+    let mut found = vec![vec![Vec::new(); rows.len()]; layers.len()];
+    let mut done = 0;
+    while done < order.len() {
+        let fits = |(before, row): &(usize, &usize)| {
+            *before == 0 || (before + 1) * rows[**row].len() <= BATCH_TOKENS
+        };
+        let n = order[done..].iter().enumerate().take_while(fits).count();
+        let here = &order[done..done + n];
+        let tokens: Vec<&Vec<i64>> = here.iter().map(|&row| &rows[row]).collect();
+        let batch = Batch::new(&tokens)?;
+        let ends = batch.lengths.iter().map(|&length| length - 1..length).collect();
+        let mut capture = Capture::new(layers, ends);
+        let _resid = model.forward(&batch, &mut [&mut capture as &mut dyn Hook], Some(last))?;
+        let means = capture.finish()?;
+        for (at, layer) in found.iter_mut().enumerate() {
+            for (i, &row) in here.iter().enumerate() {
+                let values = Vec::<f32>::try_from(means.get(at as i64).get(i as i64))?;
+                ensure!(
+                    values.iter().all(|x| x.is_finite()),
+                    "the residual stream of {:?} at layer {} is NaN or infinite",
+                    texts[row],
+                    layers[at]
+                );
+                layer[row] = values.into_iter().map(f64::from).collect();
+            }
+        }
+        done += n;
+        progress(done, rows.len());
+    }
+    Ok(found)
+}

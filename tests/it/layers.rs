@@ -1,0 +1,61 @@
+//! Several layers: the embedding among them, and every number over them.
+
+use std::collections::BTreeMap;
+
+use crate::project::Project;
+
+const EXPERIMENT: &str = r#"
+layers = ["embed", 1, 3]
+[models.demo]
+path = "{demo}"
+[emotions]
+words = ["happy", "sad"]
+[stories.said.template]
+passages = ["{emotion}", "{emotion}."]
+[activations]
+from_token = 0
+[vectors]
+denoise = "none"
+[analysis.similarity.cosine]
+[analysis.causes.steering]
+layers = "all"
+random = 1
+"#;
+
+fn rows(project: &Project, table: &str) -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(project.path("results/exp/tables").join(table)).unwrap();
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+#[test]
+fn the_embedding_goes_through_every_analysis() {
+    let project = Project::new(EXPERIMENT);
+    assert_eq!(project.run(&[]).out, "ran 6, cached 0, failed 0\n");
+    let layers = |table: &str| {
+        let mut layers: Vec<i32> =
+            rows(&project, table).iter().map(|row| row["layer"].parse().unwrap()).collect();
+        layers.dedup();
+        layers
+    };
+    assert_eq!(layers("similarity.csv"), [-1, 1, 3]);
+    assert_eq!(layers("causes.csv"), [-1, 1, 3]);
+    // A table of every number: each at three layers, of which the deepest is the last of four blocks.
+    let numbers = rows(&project, "layers.csv");
+    let depths: Vec<_> =
+        numbers.iter().filter(|row| row["name"] == "separation").map(|row| &row["depth"]).collect();
+    assert_eq!(depths, ["0.0", "0.5", "1.0"]);
+    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    assert!(page.contains("layer (-1: embed)"));
+    // Another layer runs nothing anew at those that were there.
+    project.write(&EXPERIMENT.replace("1, 3", "1, 2, 3"));
+    let widened = project.run(&[]);
+    assert_eq!(widened.names("cached"), ["stories/said"]);
+    project.write(&EXPERIMENT.replace("\"embed\", 1, 3", "1"));
+    assert_eq!(project.run(&["--only", "vectors/*"]).out, "ran 0, cached 1, failed 0\n");
+}
+
+#[test]
+fn a_word_that_is_nearly_a_layer_is_a_problem_with_a_hint() {
+    let project = Project::new(&EXPERIMENT.replace("\"embed\"", "\"embeds\""));
+    assert_eq!(project.emoflow("check", &[]).code, 2);
+}
