@@ -1,7 +1,7 @@
 # emoflow: `make demo` shows it, `make test` proves it, `make install` keeps it,
 # `make parity` compares every model family with transformers on models that nobody has seen,
-# `make test-server` has stories written through a server of llama.cpp, `make bench` measures speed and memory,
-# `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
+# `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
+# `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
 PYTHON ?= python3
 # What `make parity` draws: of which families (all), how many, from which seed (a new one).
 NAMES ?=
@@ -13,7 +13,7 @@ BENCH ?=
 EMOFLOW ?=
 RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test parity test-server bench bench-gpu lint build setup install clean
+.PHONY: demo test parity test-server test-slurm bench bench-gpu lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -32,6 +32,9 @@ parity: setup
 
 test-server: setup
 	@scripts/test-server.sh
+
+test-slurm: setup
+	@scripts/test-slurm.sh
 
 bench: build
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }

@@ -16,6 +16,11 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// Who started the program says it.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
+/// One signal or many: the program ends after its batch.
+static PATIENT: AtomicBool = AtomicBool::new(false);
+/// SIGTERM came.
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
 /// The error of work that ended because it was asked to.
 #[derive(Debug)]
 pub struct Interrupted;
@@ -31,6 +36,16 @@ impl std::error::Error for Interrupted {}
 /// Whether the program was asked to stop.
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
+}
+
+/// Whether SIGTERM was among the signals: someone wants the program gone, rather than only its time is over.
+pub fn terminated() -> bool {
+    TERMINATED.load(Ordering::SeqCst)
+}
+
+/// Has further signals after the first change nothing: a job queue sends several, in any order, and kills in the end.
+pub fn be_patient() {
+    PATIENT.store(true, Ordering::SeqCst);
 }
 
 /// Latches the signals from now on, for as long as the program runs.
@@ -71,8 +86,15 @@ pub fn hang_on_stdin() {
     });
 }
 
-extern "C" fn on_signal(_: libc::c_int) {
-    if ASKED.swap(true, Ordering::SeqCst) {
+extern "C" fn on_signal(signal: libc::c_int) {
+    if signal == libc::SIGTERM {
+        TERMINATED.store(true, Ordering::SeqCst);
+    }
+    let again = ASKED.swap(true, Ordering::SeqCst);
+    if again && PATIENT.load(Ordering::SeqCst) {
+        return;
+    }
+    if again {
         // SAFETY: ends the program without its destructors, which is what is wanted: nothing on disk needs them.
         unsafe { libc::_exit(EXIT_CODE.into()) }
     }

@@ -11,6 +11,7 @@ pub mod progress;
 pub mod report;
 pub mod resolve;
 pub mod results;
+pub mod slurm;
 pub mod stages;
 pub mod store;
 

@@ -11,6 +11,7 @@ use super::cache::CacheArgs;
 use crate::lm::device;
 use crate::lm::room::Room;
 use crate::resolve::hub;
+use crate::slurm;
 use crate::store::{Probe, Store, Verdict, free};
 
 /// One line of what there is: `device`, and what is known of it.
@@ -73,6 +74,8 @@ fn facts(store: &Store, wanted: &str, offline: bool) -> Vec<Fact> {
         Some(kind) => format!("{} ({kind}, {room})", store.root().display()),
         None => format!("{} ({room})", store.root().display()),
     };
+    let slurm = slurm::version().unwrap_or_else(|error| format!("none: {error:#}"));
+    let slurm = slurm.lines().next().unwrap_or_default().to_string();
     let fact = |what, found| Fact { what, found };
     vec![
         fact("emoflow", env!("CARGO_PKG_VERSION").to_string()),
@@ -90,6 +93,7 @@ fn facts(store: &Store, wanted: &str, offline: bool) -> Vec<Fact> {
             memory.map_or("unknown".to_string(), |room| format!("{}: {}", gib(room.bytes), room.from)),
         ),
         fact("hub", hub::reach(offline)),
+        fact("slurm", slurm),
         fact("cache", cache),
     ]
 }

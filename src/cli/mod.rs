@@ -4,10 +4,12 @@ mod cache;
 mod doctor;
 mod estimate;
 mod explain;
+mod finish;
 mod graph;
 mod run;
 mod show_plan;
 mod status;
+mod submit;
 mod survey;
 mod worker;
 
@@ -22,13 +24,15 @@ use graph::Language;
 use show_plan::Show;
 
 use crate::config::problem::Problems;
-use crate::config::{Experiment, ModelSource, SourceKind};
+use crate::config::{self, Experiment, ModelSource, SourceKind};
 use crate::interrupt::{self, Interrupted};
-use crate::lm::{device, libtorch};
+use crate::lm::device::{self, Choice};
+use crate::lm::libtorch;
 use crate::plan::{self, Nothing, Plan};
 use crate::progress::{self, Progress, Style};
 use crate::resolve::{self, Resolved};
 use crate::results;
+use crate::slurm::quoted;
 use crate::store::Store;
 
 /// Emotion vectors inside language models: what a TOML file declares is run, cached and reported.
@@ -40,7 +44,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; \
-                          4 nothing selected; 75 interrupted (SIGINT, SIGTERM, SIGUSR1), the same command continues; \
+                          4 nothing selected; 5 something is missing (finish); 75 interrupted (SIGINT, SIGTERM, SIGUSR1), the same command continues; \
                           101 a bug";
 
 #[derive(Subcommand)]
@@ -49,6 +53,10 @@ enum Command {
     Run(run::RunArgs),
     /// Takes units of a run that was begun elsewhere until none is ready; writes no results
     Worker(worker::WorkerArgs),
+    /// Has a Slurm cluster bring the results up to date; submits nothing where everything is cached
+    Submit(submit::SubmitArgs),
+    /// After workers have ended: makes what needs no model, writes the report, says what is missing
+    Finish(finish::FinishArgs),
     /// What would run and what is cached; loads no model, takes no lock
     Plan {
         #[command(flatten)]
@@ -136,6 +144,18 @@ struct ExperimentArgs {
     /// Replace one key of the file, as in `activations.from_token=20`; repeatable
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     set: Vec<String>,
+    /// Where the file's relative paths start, if not at the project that it is in: a frozen copy is elsewhere
+    #[arg(long, value_name = "DIR", hide = true)]
+    project: Option<PathBuf>,
+}
+
+impl ExperimentArgs {
+    fn read(&self, outside: &config::Outside) -> Result<Experiment, Problems> {
+        match &self.project {
+            Some(root) => Experiment::read_in(&self.file, root, &self.set, outside),
+            None => Experiment::read_with(&self.file, &self.set, outside),
+        }
+    }
 }
 
 /// What part of an experiment is meant.
@@ -211,7 +231,8 @@ impl Prepared {
 }
 
 pub fn finishes(args: &[OsString]) -> bool {
-    Cli::try_parse_from(args).is_ok_and(|cli| matches!(cli.command, Command::Run(_) | Command::Worker(_)))
+    Cli::try_parse_from(args)
+        .is_ok_and(|cli| matches!(cli.command, Command::Run(_) | Command::Worker(_) | Command::Finish(_)))
 }
 
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
@@ -246,12 +267,7 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
 
 /// `args` as a line for a shell.
 fn shell(args: &[OsString]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
-    let quoted = |arg: &OsString| match arg.to_string_lossy() {
-        arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),
-        arg => format!("'{}'", arg.replace('\'', r"'\''")),
-    };
-    args.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    args.iter().map(|arg| quoted(&arg.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// A command line that asks for what cannot be.
@@ -269,7 +285,7 @@ impl std::error::Error for Usage {}
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
     match command {
         Command::Check { experiment } => {
-            Experiment::read_with(&experiment.file, &experiment.set, &resolve::check)?;
+            experiment.read(&resolve::check)?;
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }
@@ -279,7 +295,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             doctor::run(&cache, &device, offline, json, out)
         }
         Command::Status { experiment, machine, json } => {
-            let checked = Experiment::read_with(&experiment.file, &experiment.set, &|_| Vec::new())?;
+            let checked = experiment.read(&|_| Vec::new())?;
             let store = Store::open(machine.cache(&checked))?.read_only();
             status::print(&checked.name, &machine.results(&checked), &store, json, out)
         }
@@ -316,6 +332,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         }
         Command::Run(args) => run::run(args, out),
         Command::Worker(args) => worker::run(args, out),
+        Command::Submit(args) => submit::run(args, out),
+        Command::Finish(args) => finish::run(args, out),
     }
 }
 
@@ -333,12 +351,24 @@ fn prepare(
     access: Access,
     progress: &dyn Progress,
 ) -> Result<Prepared> {
-    let checked = Experiment::read_with(&experiment.file, &experiment.set, &resolve::check_file)?;
+    let first = |wanted: &str| Ok(device::choose_all(wanted)?.into_iter().next().expect("a device"));
+    prepare_for(&first, experiment, machine, limit, access, progress)
+}
+
+/// The same with a device that is chosen otherwise: it may be another machine's.
+fn prepare_for(
+    choose: &dyn Fn(&str) -> Result<Choice>,
+    experiment: &ExperimentArgs,
+    machine: &MachineArgs,
+    limit: &Limit,
+    access: Access,
+    progress: &dyn Progress,
+) -> Result<Prepared> {
+    let checked = experiment.read(&resolve::check_file)?;
     if access == Access::Write && asks_hub(&checked) {
         libtorch::load(); // so that the hub is asked once
     }
-    let devices = device::choose_all(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
-    let device = devices.into_iter().next().expect("a device");
+    let device = choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let mut store = Store::open(machine.cache(&checked))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
     let life = Duration::try_from_secs_f64(machine.lease_seconds).ok().filter(|life| !life.is_zero());

@@ -1,6 +1,7 @@
 //! `emoflow status`: how far a run is, from the plan that it froze and from what the cache holds. Takes no lock, writes
 //! nothing, asks no model; so it works beside a run, on the same or another machine, and after a crash.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +10,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::cache::shown_seconds;
+use super::submit::Submitted;
 use crate::results::runs::{Ended, Header, Run};
+use crate::slurm;
 use crate::store::{Process, Store};
 
 #[derive(Serialize)]
@@ -21,7 +24,19 @@ struct Status<'a> {
     /// Units that are stored, and units of the plan that are needed.
     done: usize,
     units: usize,
+    /// Jobs that were submitted to Slurm and have not ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<Job>,
     nodes: Vec<NodeStatus<'a>>,
+}
+
+/// A job in Slurm's queue.
+#[derive(Serialize)]
+struct Job {
+    name: String,
+    id: String,
+    /// How many of its tasks are in which of Slurm's states.
+    tasks: BTreeMap<String, usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
@@ -30,6 +45,8 @@ enum RunState {
     NeverRun,
     /// As far as can be told: of another machine's process one cannot know.
     Running,
+    /// Its workers are in Slurm's queue, or were there.
+    Submitted,
     /// It ended without saying how it went, or a signal stopped it.
     Interrupted,
     Failed,
@@ -77,10 +94,34 @@ pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dy
     let run = Run::read(results)?;
     let nodes = run.as_ref().map_or_else(Vec::new, |run| nodes(run, store));
     let needed = |node: &&NodeStatus| node.state != NodeState::NotNeeded;
+    let mut state = run.as_ref().map_or(RunState::NeverRun, state);
+    let header = run.as_ref().and_then(|run| run.run.as_ref());
+    let submitted = Submitted::read(results).jobs;
+    let mut jobs = Vec::new();
+    if submitted.iter().any(|job| header.is_some_and(|header| job.at >= header.started)) {
+        match slurm::queue() {
+            Ok(queue) => {
+                let queued = submitted.into_iter().filter_map(|job| {
+                    Some(Job { tasks: queue.get(&job.id)?.clone(), name: job.name, id: job.id })
+                });
+                jobs.extend(queued);
+                // Where none is left, nobody works on it.
+                if state == RunState::Interrupted && !jobs.is_empty() {
+                    state = RunState::Submitted;
+                }
+            }
+            Err(error) if state == RunState::Interrupted => {
+                eprintln!("how its jobs are cannot be said here: {error:#}");
+                state = RunState::Submitted;
+            }
+            Err(_) => {}
+        }
+    }
     let status = Status {
         experiment: name,
-        state: run.as_ref().map_or(RunState::NeverRun, state),
-        run: run.as_ref().and_then(|run| run.run.as_ref()),
+        state,
+        run: header,
+        jobs,
         done: nodes.iter().filter(needed).map(|node| node.done).sum(),
         units: nodes.iter().filter(needed).map(|node| node.units).sum(),
         nodes,
@@ -167,6 +208,9 @@ fn show(status: &Status, out: &mut dyn Write) -> Result<()> {
         (RunState::Running, Some(Header { started, process, .. })) => {
             writeln!(out, "{name}: running for {}, {}", since(*started), shown(process))?;
         }
+        (RunState::Submitted, Some(Header { started, .. })) => {
+            writeln!(out, "{name}: submitted to Slurm {} ago", since(*started))?;
+        }
         (RunState::Interrupted, Some(Header { started, process, .. })) => {
             let who = shown(process);
             writeln!(
@@ -181,6 +225,10 @@ fn show(status: &Status, out: &mut dyn Write) -> Result<()> {
                 run.and_then(|run| run.ended).map_or(String::new(), |then| format!(" {} ago", since(then)));
             writeln!(out, "{name}: {how}{when}")?;
         }
+    }
+    for Job { name, id, tasks } in &status.jobs {
+        let tasks: Vec<String> = tasks.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        writeln!(out, "job {id:<10} {name:<28} {}", tasks.join(", "))?;
     }
     for node in &status.nodes {
         let NodeStatus { name, done, units, .. } = node;

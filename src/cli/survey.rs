@@ -49,11 +49,20 @@ impl Standing {
 impl Survey {
     /// Looks every unit up; a run would make what is `selected`.
     pub fn new(prepared: &Prepared, selected: &Selection) -> Survey {
+        Survey::within(prepared, selected, OnceRoom::default())
+    }
+
+    /// The same for a device elsewhere that has so much memory; where that is not known, nothing is blocked for it.
+    pub fn elsewhere(prepared: &Prepared, selected: &Selection, room: Option<Room>) -> Survey {
+        Survey::within(prepared, selected, OnceRoom(room.into()))
+    }
+
+    fn within(prepared: &Prepared, selected: &Selection, room: OnceRoom) -> Survey {
         let Prepared { resolved, plan, store, .. } = prepared;
         let is_there = |id: &UnitId| store.contains(plan.nodes[id.node].work.stage(), &plan.unit(*id).key);
         let present: HashSet<UnitId> = units(plan).filter(is_there).collect();
         let needed = execute::needed(plan, selected, &present);
-        let blocked = blocked(resolved, plan, &needed);
+        let blocked = blocked(resolved, plan, &needed, &room);
         Survey { present, needed, blocked }
     }
 
@@ -84,8 +93,12 @@ fn units(plan: &Plan) -> impl Iterator<Item = UnitId> {
 }
 
 /// Those of the `needed` units that cannot be made: their model does not fit into memory, or an input cannot be made.
-fn blocked(resolved: &Resolved, plan: &Plan, needed: &HashSet<UnitId>) -> HashMap<UnitId, String> {
-    let room = OnceRoom::default();
+fn blocked(
+    resolved: &Resolved,
+    plan: &Plan,
+    needed: &HashSet<UnitId>,
+    room: &OnceRoom,
+) -> HashMap<UnitId, String> {
     let mut blocked: HashMap<UnitId, String> = HashMap::new();
     for (index, node) in plan.nodes.iter().enumerate() {
         let ids = (0..node.units.len()).map(|unit| UnitId { node: index, unit });
@@ -93,7 +106,7 @@ fn blocked(resolved: &Resolved, plan: &Plan, needed: &HashSet<UnitId>) -> HashMa
         if ids.is_empty() {
             continue;
         }
-        let own = obstacle(resolved, node, &room);
+        let own = obstacle(resolved, node, room);
         for id in ids {
             let through = || {
                 let input = plan.unit(id).inputs.iter().find(|input| blocked.contains_key(input))?;

@@ -4,22 +4,23 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare};
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare, prepare_for};
 use crate::execute::{self, Made, Options, Part, State};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
-use crate::lm::{self, libtorch};
-use crate::plan::Plan;
+use crate::lm::{self, device, libtorch};
 use crate::progress::{self, Style};
 use crate::resolve::Resolved;
 use crate::results::runs::Run;
+use crate::slurm::Job;
+use crate::store;
 
 #[derive(Args)]
 pub struct WorkerArgs {
@@ -38,6 +39,15 @@ pub struct WorkerArgs {
     /// Stop after the batch that is at work then: so many seconds from now, or a local time as in 2026-01-31T18:00:00
     #[arg(long, value_name = "WHEN")]
     until: Option<Until>,
+    /// In a job of Slurm: stop so many seconds before its end, and have it queued again if something is left
+    #[arg(long, value_name = "SECONDS", conflicts_with = "until")]
+    slurm: Option<u64>,
+    /// How often at most the job is queued again
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    restarts: u32,
+    /// The frozen plan, where it is not the one of the last run
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// End when nothing is ready, instead of waiting for what other processes are making
     #[arg(long)]
     no_wait: bool,
@@ -73,6 +83,7 @@ pub fn args<const N: usize>(
     let mut args: Vec<OsString> = vec!["worker".into(), experiment.file.clone().into()];
     let mut add = |name: &str, value: OsString| args.extend([name.into(), value]);
     experiment.set.iter().for_each(|set| add("--set", set.into()));
+    experiment.project.iter().for_each(|dir| add("--project", dir.into()));
     scope.only.iter().for_each(|pattern| add("--only", pattern.into()));
     scope.limit.stories.iter().for_each(|n| add("--limit", n.to_string().into()));
     machine.cache.iter().for_each(|dir| add("--cache", dir.into()));
@@ -108,11 +119,18 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     if args.member.is_some() && libtorch::is_loaded() {
         interrupt::hang_on_stdin();
     }
-    let prepared =
-        prepare(&args.experiment, &args.machine, &args.scope.limit, Access::Write, progress.as_ref())?;
+    if args.slurm.is_some() {
+        interrupt::be_patient();
+    }
+    let (experiment, machine, limit) = (&args.experiment, &args.machine, &args.scope.limit);
+    let prepared = if args.no_model {
+        prepare_for(&device::elsewhere, experiment, machine, limit, Access::Write, progress.as_ref())?
+    } else {
+        prepare(experiment, machine, limit, Access::Write, progress.as_ref())?
+    };
     let selected = prepared.plan.select(&args.scope.only)?;
     let part = part(&args, &prepared.resolved)?;
-    ensure_frozen(&prepared.plan, &prepared.resolved, &prepared.results)?;
+    ensure_frozen(&prepared, args.plan.as_deref())?;
     libtorch::load_if(|| {
         execute::anything_to_run(&prepared.plan, &prepared.store, &selected, progress.as_ref())
     });
@@ -121,10 +139,15 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     } else {
         prepared.say(progress.as_ref());
     }
-    let Prepared { resolved, plan, store, results, .. } = prepared;
+    let Prepared { resolved, plan, store: cache, results, .. } = prepared;
     let place = args.member.unwrap_or((0, 1));
     share_machine(place.1);
-    let end = args.until.map(|until| until.instant(begun));
+    let job = args.slurm.and_then(|margin| Some((Job::this()?, margin)));
+    let end = args.until.map(|until| until.instant(begun)).or_else(|| {
+        let (job, margin) = job.as_ref()?;
+        let until: Until = job.end()?.parse().ok()?;
+        until.instant(begun).checked_sub(Duration::from_secs(*margin))
+    });
     let stopped = || interrupt::asked() || end.is_some_and(|end| Instant::now() >= end);
     let (said, units) = (RefCell::new(&mut *out), RefCell::new(0));
     let told = |made: &Made| {
@@ -147,12 +170,17 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
         beside: &[],
     };
     let past = Past::read(&results);
-    let outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
-    let failed =
-        outcome.nodes.iter().filter(|node| matches!(node.state, State::Failed | State::Blocked)).count();
+    let outcome = execute::run(&resolved, &plan, &cache, &past, &selected, options, progress.as_ref());
+    // What the plan was made without is not the worker's to make.
+    let nodes = outcome.nodes.iter().filter(|node| node.key.is_some());
+    let failed = nodes.filter(|node| matches!(node.state, State::Failed | State::Blocked)).count();
     let summary = Summary { made: units.into_inner(), left: outcome.left, failed };
     if args.member.is_none() {
         summary.print(args.json, out)?;
+    }
+    if let Some((job, _)) = job.filter(|_| outcome.interrupted && outcome.left > 0) {
+        let progress_made = summary.made + store::kept_here() > 0;
+        progress.note(&queue_again(&job, progress_made, args.restarts));
     }
     ensure!(!outcome.interrupted, Interrupted);
     Ok(u8::from(failed > 0))
@@ -193,10 +221,30 @@ fn part(args: &WorkerArgs, resolved: &Resolved) -> Result<Part> {
     Ok(Part::Model(found.ok_or_else(unknown)?))
 }
 
-/// An error unless the run whose results are in `dir` froze this plan.
-fn ensure_frozen(plan: &Plan, resolved: &Resolved, dir: &Path) -> Result<()> {
-    let wrong = |why: String| Usage(format!("{why} ({})", dir.join("run.json").display()));
-    let Some(run) = Run::read(dir)? else {
+/// Has Slurm queue a job again whose time was over; what came of that, for its log. Who was told to go is not queued
+/// again: where it was preempted Slurm does it, and where it was cancelled nobody wants it. Neither is what finished no
+/// batch: it would not the next time.
+fn queue_again(job: &Job, progress_made: bool, restarts: u32) -> String {
+    let Job { id, restarts: so_far } = job;
+    match () {
+        () if interrupt::terminated() => format!("job {id} was told to end, and does not queue itself again"),
+        () if !progress_made => {
+            format!("job {id} finished no batch in its time, and does not queue itself again: give it more")
+        }
+        () if *so_far >= restarts => format!("job {id} was queued again {so_far} times: that is enough"),
+        () => match job.requeue() {
+            Ok(()) => format!("job {id} is queued again"),
+            Err(error) => format!("warning: job {id} cannot be queued again: {error:#}"),
+        },
+    }
+}
+
+/// An error unless the last run of the experiment, or the one of which the file `record` tells, froze the same plan.
+pub fn ensure_frozen(prepared: &Prepared, record: Option<&Path>) -> Result<()> {
+    let Prepared { plan, resolved, results, .. } = prepared;
+    let record = record.map_or_else(|| results.join("run.json"), Path::to_path_buf);
+    let wrong = |why: String| Usage(format!("{why} ({})", record.display()));
+    let Some(run) = Run::read_file(&record)? else {
         return Err(wrong("no run has frozen a plan yet: start it with `emoflow run`".to_string()).into());
     };
     let here = env!("CARGO_PKG_VERSION");

@@ -27,8 +27,17 @@ impl Experiment {
     /// The same with `--set` texts (`key.path=value`) laid over the file before it is checked, and with the problems
     /// that `outside` finds in what the file asks for, so that they are shown together.
     pub fn read_with(path: &Path, sets: &[String], outside: &Outside) -> Result<Experiment, Problems> {
-        let text = text(path)?;
-        parse(path, &project_root(path), &text, sets, outside)
+        Experiment::read_in(path, &project_root(path), sets, outside)
+    }
+
+    /// The same of a file whose relative paths start at `root`, wherever it is.
+    pub fn read_in(
+        path: &Path,
+        root: &Path,
+        sets: &[String],
+        outside: &Outside,
+    ) -> Result<Experiment, Problems> {
+        parse(path, root, &text(path)?, sets, outside)
     }
 
     /// Checks a text. `file` is shown in problems and gives the default name; `root` is where relative paths start.

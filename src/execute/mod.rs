@@ -24,6 +24,7 @@ use crew::Crew;
 pub use crew::{Made, Recruit};
 use dispatch::Lane;
 pub use dispatch::{NOT_OFFLINE, provenance};
+pub use order::models;
 use work::{Job, Run};
 
 /// How long a run that can only wait for another one sleeps before it looks again: a tenth of the time that it has waited,
@@ -302,13 +303,18 @@ fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]
     }
 }
 
+/// The units that a run of the `selected` nodes would make.
+pub fn missing(plan: &Plan, store: &Store, selected: &Selection) -> HashSet<UnitId> {
+    needed(plan, selected, &present(plan, store))
+}
+
 /// Whether a run of the `selected` nodes has any unit to make.
 ///
 /// Says what it finds odd on the way: the program may start again after this.
 pub fn anything_to_run(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Progress) -> bool {
-    let needed = needed(plan, selected, &present(plan, store));
+    let missing = missing(plan, store, selected);
     warn(store, progress);
-    !needed.is_empty()
+    !missing.is_empty()
 }
 
 /// Says what the store set aside or found odd since it was last asked.

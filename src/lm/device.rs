@@ -49,6 +49,20 @@ pub fn choose_all(wanted: &str) -> Result<Vec<Choice>> {
     words.into_iter().map(choose).collect()
 }
 
+/// The device that another machine is to compute on, whatever there is on this one: for plans, which hang on its class.
+/// `auto` is what this machine has.
+///
+/// # Errors
+/// As [`choose`], but for a device that is not there.
+pub fn elsewhere(wanted: &str) -> Result<Choice> {
+    let device = match wanted {
+        "cuda" => Device::Cuda(0),
+        "mps" => Device::Mps,
+        _ => return choose(wanted),
+    };
+    Ok(Choice { device, name: String::new(), reason: format!("asked for with --device {wanted}") })
+}
+
 /// What a device's name begins with.
 const CLASSES: [&str; 4] = ["auto", "cpu", "cuda", "mps"];
 
@@ -202,6 +216,7 @@ mod tests {
         );
         let three = choose_all("cpu, cpu,cpu").unwrap();
         assert!(three.len() == 3 && three.iter().all(|choice| choice.device == Device::Cpu));
+        assert_eq!(elsewhere("cuda").unwrap().kind(), "cuda");
         for mixed in ["cpu,cuda:0", "cuda:1,cuda:0,mps", "auto,cpu"] {
             assert!(choose_all(mixed).unwrap_err().to_string().contains("of one class"), "{mixed}");
         }

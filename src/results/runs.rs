@@ -122,7 +122,15 @@ impl Run {
     /// # Errors
     /// A `run.json` that is none.
     pub fn read(dir: &Path) -> Result<Option<Run>> {
-        read_json(&dir.join("run.json"))
+        Run::read_file(&dir.join("run.json"))
+    }
+
+    /// The run of which a file tells; `None` if there is none.
+    ///
+    /// # Errors
+    /// A file that is no record of a run.
+    pub fn read_file(path: &Path) -> Result<Option<Run>> {
+        read_json(path)
     }
 }
 

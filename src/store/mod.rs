@@ -46,7 +46,7 @@ pub use commit::Miss;
 pub use disk::free;
 pub use entry::{Cost, Entry, FileRecord, Manifest};
 pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
-pub use partial::Partial;
+pub use partial::{Partial, kept_here};
 pub use probe::{Probe, Verdict};
 pub use process::Process;
 pub use shelf::Condition;

@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -45,6 +46,14 @@ impl Store {
     }
 }
 
+/// Batches that this process has kept.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// How many batches this process has kept, of whatever units.
+pub fn kept_here() -> usize {
+    KEPT.load(Ordering::Relaxed)
+}
+
 impl Partial<'_> {
     /// Keeps what batch `number` gave and the seconds that it took. Errors: a NaN or an infinity, a disk that is full
     /// or read-only.
@@ -62,6 +71,7 @@ impl Partial<'_> {
             self.place(number, file)
         };
         let keep: Result<()> = keep();
+        KEPT.fetch_add(1, Ordering::Relaxed);
         keep.with_context(|| format!("keep batch {number} of {} in {}", self.name, self.store.root.display()))
     }
 

@@ -28,5 +28,6 @@ mod stages;
 mod status;
 mod steering;
 mod store;
+mod submit;
 mod sweep;
 mod workers;

@@ -89,6 +89,8 @@ fn the_doctor_tries_out_the_cache_and_says_what_there_is() {
 
 #[test]
 fn exit_codes_are_the_documented_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path().to_str().unwrap();
     for (args, code) in [
         (vec!["check", "experiments/quickstart.toml"], 0),
         (vec!["check", "no-such-file.toml"], 2),
@@ -97,6 +99,8 @@ fn exit_codes_are_the_documented_ones() {
         (vec!["--help"], 0),
         (vec!["status", "no-such-file.toml"], 2),
         (vec!["cache", "gc", "--max-size", "much"], 2),
+        (vec!["worker", "experiments/quickstart.toml", "--device", "cpu", "--results", place], 2),
+        (vec!["submit", "experiments/quickstart.toml", "--gpus", "0"], 2),
         (vec!["cache", "ls", "--cache", "no-such-folder", "--stage", "vectors"], 4),
     ] {
         let output = emoflow(&args, &[]);

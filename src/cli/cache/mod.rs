@@ -170,7 +170,7 @@ pub fn shown_seconds(seconds: f64) -> String {
 }
 
 /// Bytes in a text such as `10GB` (powers of 1000) or `10GiB` (of 1024).
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no size: write it as in 500MB, 10GB or 8GiB");
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(at);

@@ -1,0 +1,99 @@
+//! `emoflow finish`: what is left to do when workers have ended: units that need no model, the report, and the list of what
+//! is missing.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use super::worker::ensure_frozen;
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, prepare_for};
+use crate::execute::{self, NodeOutcome, Options, Part, State};
+use crate::explain::Past;
+use crate::interrupt::{self, Interrupted};
+use crate::lm::{device, libtorch};
+use crate::plan::UnitId;
+use crate::progress::{self, Style};
+use crate::results;
+
+/// The exit code where something is missing: no failure of this command, and not done.
+pub const MISSING: u8 = 5;
+
+#[derive(Args)]
+pub struct FinishArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    scope: Scope,
+    /// The frozen plan, where it is not the one of the last run
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// How progress is shown, on stderr
+    #[arg(long, value_enum, default_value_t = Style::Auto)]
+    progress: Style,
+}
+
+pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
+    let begun = Instant::now();
+    let progress = progress::start(args.progress);
+    let (experiment, machine, limit) = (&args.experiment, &args.machine, &args.scope.limit);
+    let elsewhere = &device::elsewhere;
+    let prepared = prepare_for(elsewhere, experiment, machine, limit, Access::Write, progress.as_ref())?;
+    ensure_frozen(&prepared, args.plan.as_deref())?;
+    let selected = prepared.plan.select(&args.scope.only)?;
+    libtorch::load_if(|| {
+        execute::anything_to_run(&prepared.plan, &prepared.store, &selected, progress.as_ref())
+    });
+    let Prepared { resolved, plan, store, results, .. } = prepared;
+    let past = Past::read(&results);
+    let options =
+        Options { part: Part::NoModel, wait: false, stopped: &interrupt::asked, ..Options::default() };
+    let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
+    ensure!(!outcome.interrupted, Interrupted);
+    let missing = execute::missing(&plan, &store, &selected);
+    let mut lines = Vec::new();
+    for (index, node) in plan.nodes.iter().enumerate() {
+        let is_missing = |unit: &usize| missing.contains(&UnitId { node: index, unit: *unit });
+        let absent: Vec<usize> = (0..node.units.len()).filter(is_missing).collect();
+        let of = node.units.len();
+        if !absent.is_empty() {
+            lines.push(format!("{:<44} {} of {of}", node.name, absent.len()));
+        }
+        let told = outcome.nodes.iter().any(|told| told.name == node.name);
+        let whole = node.units.iter().all(|unit| store.contains(node.work.stage(), &unit.key));
+        let (state, reason) = if whole { (State::Cached, "") } else { (State::Interrupted, "missing") };
+        if !told && (whole || !absent.is_empty()) {
+            let (name, key) = (node.name.clone(), node.units.first().map(|unit| unit.key));
+            let (reason, seconds) = (reason.to_string(), 0.0);
+            outcome.nodes.push(NodeOutcome { name, key, state, reason, seconds, units: of, made: 0, absent });
+        }
+    }
+    let units = missing.len();
+    outcome.interrupted = units > 0;
+    if selected.report {
+        results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
+    }
+    results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
+    writeln!(
+        out,
+        "made {} units",
+        outcome.nodes.iter().filter(|n| n.name != "report").map(|n| n.made).sum::<usize>()
+    )?;
+    let failed = outcome.summary().failed;
+    if units == 0 && failed > 0 {
+        writeln!(out, "all that the plan has is there; {failed} failed")?;
+        return Ok(1);
+    }
+    if units == 0 {
+        writeln!(out, "everything is there")?;
+        return Ok(0);
+    }
+    writeln!(out, "missing, by node:")?;
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    writeln!(out, "{units} units are missing: `emoflow submit` or `emoflow run` makes them")?;
+    Ok(MISSING)
+}

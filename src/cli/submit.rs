@@ -1,0 +1,296 @@
+//! `emoflow submit`: freezes the plan and has Slurm start workers for what is missing, and then one job that writes the report.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::cache::size;
+use super::survey::Survey;
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare_for};
+use crate::execute::{self, Outcome};
+use crate::lm::device;
+use crate::lm::room::Room;
+use crate::plan::UnitId;
+use crate::plan::key::Digest;
+use crate::progress::{self, Style};
+use crate::results;
+use crate::slurm::{self, Profile, Script};
+
+#[derive(Args)]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    #[command(flatten)]
+    scope: Scope,
+    /// How many devices are to work at once, of all models together; each model gets one at least
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    gpus: u32,
+    /// What is different at this site [default: `slurm.toml` beside the experiment file, else in ~/.config/emoflow/]
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Print the scripts; write and submit nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write the scripts and ask Slurm whether it would take them; submit nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    test: bool,
+    /// Submit though this is a job itself
+    #[arg(long)]
+    from_a_job: bool,
+    /// Options of sbatch for every script, after `--`
+    #[arg(last = true, value_name = "SBATCH OPTION")]
+    options: Vec<String>,
+}
+
+/// What was submitted: `results/<name>/slurm/jobs.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Submitted {
+    pub jobs: Vec<SubmittedJob>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SubmittedJob {
+    pub name: String,
+    /// Slurm's number.
+    pub id: String,
+    /// Seconds since 1970.
+    pub at: u64,
+}
+
+impl Submitted {
+    /// What was submitted of the experiment whose results are in `dir`; nothing where that is not told.
+    pub fn read(dir: &Path) -> Submitted {
+        let text = fs::read(Submitted::file(dir)).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
+    fn file(dir: &Path) -> PathBuf {
+        dir.join("slurm").join("jobs.json")
+    }
+}
+
+pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
+    ensure!(
+        args.from_a_job || args.dry_run || !slurm::in_a_job(),
+        Usage("this is a job of Slurm itself: submit from a login node, or say --from-a-job".to_string())
+    );
+    let progress = progress::start(Style::Plain);
+    let access = if args.dry_run { Access::Look } else { Access::Write };
+    let class = if args.machine.device == "auto" { "cuda" } else { args.machine.device.as_str() };
+    let elsewhere = |_: &str| device::elsewhere(class);
+    let limit = &args.scope.limit;
+    let prepared =
+        prepare_for(&elsewhere, &args.experiment, &args.machine, limit, access, progress.as_ref())?;
+    prepared.say(progress.as_ref());
+    let selected = prepared.plan.select(&args.scope.only)?;
+    let (profile, from) = Profile::find(args.profile.as_deref(), &args.experiment.file)?;
+    if let Some(from) = from {
+        progress.note(&format!("profile: {}", from.display()));
+    }
+    let room = profile.gpu_memory.as_ref().map(|text| -> Result<Room> {
+        let bytes = size(text).map_err(Usage).context("`gpu_memory` of the profile")?;
+        Ok(Room { bytes, from: "`gpu_memory` of the profile".to_string() })
+    });
+    let survey = Survey::elsewhere(&prepared, &selected, room.transpose()?);
+    let obstacles = survey.blocked.values().map(String::as_str).filter(|why| !why.starts_with("needs "));
+    let obstacles: BTreeSet<&str> = obstacles.collect();
+    ensure!(obstacles.is_empty(), Usage(obstacles.into_iter().collect::<Vec<_>>().join("; ")));
+    let Prepared { resolved, plan, store, results, .. } = &prepared;
+    let (_, current) = results::report_state(resolved, plan, store, results);
+    if survey.needed.is_empty() && (current || !selected.report) {
+        writeln!(out, "nothing to submit: everything is cached")?;
+        return Ok(0);
+    }
+
+    let frozen = Frozen::of(&prepared, &args, class)?;
+    let scripts = scripts(&prepared, &survey.needed, &frozen, &args, &profile);
+    let program = match &profile.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("where this program is")?,
+    };
+    let experiment = &resolved.experiment.name;
+    let text = |script: &Script| script.text(&profile, &frozen.folder, experiment, class == "cuda", &program);
+    if args.dry_run {
+        for script in &scripts {
+            let after = if script.after.is_empty() {
+                String::new()
+            } else {
+                format!(", after {}", script.after.join(", "))
+            };
+            writeln!(out, "# --- {}.sbatch{after}\n{}", script.name, text(script))?;
+        }
+        return Ok(0);
+    }
+    // Whatever Slurm says: who asked for the plan is told what it was.
+    results::write_run(resolved, plan, results, &Outcome::default(), Duration::ZERO)?;
+    frozen.write(&prepared)?;
+    let mut submitted = Submitted::read(results);
+    let mut ids: BTreeMap<&str, String> = BTreeMap::new();
+    for script in &scripts {
+        let path = frozen.folder.join(format!("{}.sbatch", script.name));
+        fs::write(&path, text(script))?;
+        if args.test {
+            writeln!(out, "{}: {}", script.name, slurm::test(&path, &args.options)?)?;
+            continue;
+        }
+        let after: Vec<String> =
+            script.after.iter().filter_map(|name| ids.get(name.as_str()).cloned()).collect();
+        let id = slurm::submit(&path, &after, &args.options).map_err(|error| {
+            let ids: Vec<String> = ids.values().cloned().collect();
+            let taken_back = ids.is_empty() || slurm::cancel(&ids).is_ok();
+            let note =
+                if taken_back { "" } else { "; jobs before it are queued, and could not be taken back" };
+            error.context(format!("submit {}{note}", path.display()))
+        })?;
+        writeln!(out, "{}: job {id}", script.name)?;
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        submitted.jobs.push(SubmittedJob { name: script.name.clone(), id: id.clone(), at });
+        ids.insert(&script.name, id);
+    }
+    if !args.test {
+        fs::write(Submitted::file(results), serde_json::to_vec_pretty(&submitted)?)?;
+        writeln!(out, "`emoflow status` says how far they are; the last job writes the report")?;
+    }
+    Ok(0)
+}
+
+/// The experiment and its plan as they are now, in files that nobody edits, and what a worker is told of them.
+struct Frozen {
+    /// `results/<name>/slurm/`
+    folder: PathBuf,
+    toml: PathBuf,
+    plan: PathBuf,
+    /// Arguments behind the name of a command.
+    args: Vec<String>,
+}
+
+impl Frozen {
+    fn of(prepared: &Prepared, args: &SubmitArgs, class: &str) -> Result<Frozen> {
+        let Prepared { resolved, plan, store, results, .. } = prepared;
+        let experiment = &resolved.experiment;
+        let keys = plan.nodes.iter().flat_map(|node| node.units.iter().map(|unit| unit.key.to_string()));
+        let asked = format!("{:?} {:?} {:?}", experiment.text, experiment.sets, keys.collect::<Vec<_>>());
+        let name = Digest::of(asked.as_bytes()).short();
+        let folder = std::path::absolute(results.join("slurm"))?;
+        let (toml, plan) = (folder.join(format!("{name}.toml")), folder.join(format!("{name}.json")));
+        let text = |path: &Path| path.display().to_string();
+        let absolute = |path: &Path| std::path::absolute(path).map(|path| text(&path));
+        let mut said = vec![text(&toml), "--project".into(), absolute(&experiment.root)?];
+        let mut add = |name: &str, value: String| said.extend([name.to_string(), value]);
+        experiment.sets.iter().for_each(|set| add("--set", set.clone()));
+        // The copy has another file name, which would be the experiment's where it gives none.
+        add("--set", format!("name=\"{}\"", experiment.name));
+        add("--plan", text(&plan));
+        add("--cache", absolute(store.root())?);
+        add("--results", absolute(results.parent().unwrap_or(Path::new(".")))?);
+        add("--device", class.to_string());
+        args.scope.only.iter().for_each(|pattern| add("--only", pattern.clone()));
+        args.scope.limit.stories.iter().for_each(|n| add("--limit", n.to_string()));
+        if args.machine.offline {
+            said.push("--offline".to_string());
+        }
+        Ok(Frozen { folder, toml, plan, args: said })
+    }
+
+    fn write(&self, prepared: &Prepared) -> Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        fs::write(&self.toml, &prepared.resolved.experiment.text)?;
+        fs::copy(prepared.results.join("run.json"), &self.plan)?;
+        Ok(())
+    }
+}
+
+/// One script for each model of which something is missing, a second one where that waits for what other models write, one
+/// for what needs no model, and one for the end.
+fn scripts(
+    prepared: &Prepared,
+    needed: &HashSet<UnitId>,
+    frozen: &Frozen,
+    args: &SubmitArgs,
+    profile: &Profile,
+) -> Vec<Script> {
+    let Prepared { resolved, plan, .. } = prepared;
+    let belongs = execute::models(plan);
+    let command = |name: &str, more: &[&str]| -> Vec<String> {
+        let more = more.iter().map(|word| word.to_string());
+        [name.to_string()].into_iter().chain(frozen.args.clone()).chain(more).collect()
+    };
+    let (signal, restarts) = (profile.signal.to_string(), profile.restarts.to_string());
+    let in_job = ["--slurm", &signal, "--restarts", &restarts, "--progress", "plain"];
+    let runs = |id: &&UnitId| plan.nodes[id.node].model.is_some();
+    let models: BTreeSet<usize> = needed.iter().filter(runs).filter_map(|id| belongs[id.node]).collect();
+    let others = |id: &UnitId| -> BTreeSet<usize> {
+        let inputs = plan.unit(*id).inputs.iter().filter(|input| needed.contains(input));
+        inputs.filter_map(|input| belongs[input.node]).filter(|&of| Some(of) != belongs[id.node]).collect()
+    };
+    let mut scripts = Vec::new();
+    for (place, &model) in models.iter().enumerate() {
+        let name = &resolved.models[model].name;
+        let units: Vec<&UnitId> =
+            needed.iter().filter(runs).filter(|id| belongs[id.node] == Some(model)).collect();
+        // Shards, which can be worked on side by side.
+        let stages: BTreeSet<&str> = units.iter().map(|id| plan.nodes[id.node].work.stage()).collect();
+        let shards = |stage: &str| {
+            let of_stage = units.iter().filter(|id| plan.nodes[id.node].work.stage() == stage);
+            of_stage.map(|id| (id.node, plan.unit(**id).stories.start)).collect::<BTreeSet<_>>().len()
+        };
+        let most = stages.into_iter().map(shards).max().unwrap_or(1);
+        let (each, rest) = (args.gpus as usize / models.len(), args.gpus as usize % models.len());
+        let tasks = (each + usize::from(place < rest)).clamp(1, most);
+        let waits_for: BTreeSet<usize> = units.iter().flat_map(|id| others(id)).collect();
+        let about = format!("Makes units of {name}; submitted again, more workers join");
+        let more = [&["--model", name], in_job.as_slice()].concat();
+        let script = |name: String, after: Vec<String>| Script {
+            name,
+            about: about.clone(),
+            model: true,
+            tasks: Some(tasks),
+            after,
+            args: command("worker", &more),
+        };
+        let first = format!("model-{name}");
+        if units.iter().any(|id| others(id).is_empty() && !plan.unit(**id).stories.is_empty())
+            || waits_for.is_empty()
+        {
+            scripts.push(script(first.clone(), Vec::new()));
+        }
+        if !waits_for.is_empty() {
+            let mut after: Vec<String> =
+                waits_for.iter().map(|&of| format!("model-{}", resolved.models[of].name)).collect();
+            after.push(first);
+            scripts.push(script(format!("after-{name}"), after));
+        }
+    }
+    // Those that wait come last, as Slurm must know whom they wait for.
+    scripts.sort_by_key(|script| !script.after.is_empty());
+    if needed.iter().any(|id| {
+        plan.nodes[id.node].model.is_none() && belongs[id.node].is_none_or(|of| !models.contains(&of))
+    }) {
+        scripts.push(Script {
+            name: "cpu".to_string(),
+            about: "Makes what needs no model".to_string(),
+            model: false,
+            tasks: None,
+            after: Vec::new(),
+            args: command("worker", &[&["--no-model"], in_job.as_slice()].concat()),
+        });
+    }
+    let after = scripts.iter().map(|script| script.name.clone()).collect();
+    scripts.push(Script {
+        name: "finish".to_string(),
+        about: "Writes the report, however the others ended, and says what is missing".to_string(),
+        model: false,
+        tasks: None,
+        after,
+        args: command("finish", &["--progress", "plain"]),
+    });
+    scripts
+}

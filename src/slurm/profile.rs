@@ -1,0 +1,86 @@
+//! What is different at each site: a profile, which people write once for a cluster. Guesses nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde::Deserialize;
+
+/// The file's name, beside the experiment file or in the user's configuration folder for emoflow.
+pub const NAME: &str = "slurm.toml";
+
+/// How jobs are asked for at a site. What it does not say is left to Slurm.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Profile {
+    /// Jobs that run models.
+    pub model: Resources,
+    /// Jobs that run none.
+    pub cpu: Resources,
+    /// How many seconds before its end a job is told to stop: longer than a batch takes.
+    pub signal: u64,
+    /// How often at most a job whose time was over is queued again.
+    pub restarts: u32,
+    /// Modules that are loaded first.
+    pub modules: Vec<String>,
+    /// What goes before the program, as in `apptainer exec --nv image.sif`.
+    pub container: String,
+    pub environment: BTreeMap<String, String>,
+    /// Where the program is on the nodes; the one that submits, if it does not say.
+    pub program: Option<PathBuf>,
+    /// What a GPU of the jobs has, as in `80GB`: models that do not fit are refused before anything is submitted.
+    pub gpu_memory: Option<String>,
+}
+
+/// What a kind of job asks for.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    pub partition: Option<String>,
+    pub account: Option<String>,
+    /// How a device is called here: `gpu:1`, if a job that computes on GPUs does not say; empty: it is not asked for.
+    pub gres: Option<String>,
+    pub time: Option<String>,
+    pub memory: Option<String>,
+    pub cpus: Option<u32>,
+    /// Further options of sbatch, one each.
+    pub options: Vec<String>,
+}
+
+impl Default for Profile {
+    fn default() -> Profile {
+        Profile {
+            model: Resources::default(),
+            cpu: Resources::default(),
+            // A batch takes seconds to a minute, and Slurm may send the signal a minute early.
+            signal: 240,
+            restarts: 20,
+            modules: Vec::new(),
+            container: String::new(),
+            environment: BTreeMap::new(),
+            program: None,
+            gpu_memory: None,
+        }
+    }
+}
+
+impl Profile {
+    /// The profile in `named`; else in the folder of the `experiment` file; else in the user's configuration folder; else
+    /// one that says nothing. With it, where it is from.
+    ///
+    /// # Errors
+    /// A file that is not there though it was named, and what is wrong in one, with its place.
+    pub fn find(named: Option<&Path>, experiment: &Path) -> Result<(Profile, Option<PathBuf>)> {
+        let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let user = user.or_else(|| Some(std::env::home_dir()?.join(".config")));
+        let beside = experiment.parent().unwrap_or(Path::new(".")).join(NAME);
+        let places = [Some(beside), user.map(|dir| dir.join("emoflow").join(NAME))];
+        let found = places.into_iter().flatten().find(|path| path.is_file());
+        let Some(path) = named.map(Path::to_path_buf).or(found) else {
+            return Ok((Profile::default(), None));
+        };
+        let profile = toml::from_str(&fs::read_to_string(&path)?);
+        Ok((profile.with_context(|| format!("the profile {}", path.display()))?, Some(path)))
+    }
+}

@@ -1,0 +1,72 @@
+//! What Slurm says of a user's jobs: for display alone. Asked once in half a minute at most, however often people look, as the
+//! controller of a busy cluster has better things to do.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use fs_err as fs;
+
+use super::said;
+
+/// How long an answer is shown again.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// Of each job that is queued or runs, how many of its tasks are in which of Slurm's states. Jobs that have ended are not
+/// told of.
+pub type Queue = BTreeMap<String, BTreeMap<String, usize>>;
+
+/// The user's jobs. Remembered in the system's folder for temporary files.
+///
+/// # Errors
+/// Slurm cannot be asked here.
+pub fn queue() -> Result<Queue> {
+    let remembered = remembered();
+    let age = || SystemTime::now().duration_since(fs::metadata(&remembered).ok()?.modified().ok()?).ok();
+    if age().is_some_and(|age| age < FRESH)
+        && let Ok(text) = fs::read_to_string(&remembered)
+    {
+        return Ok(parse(&text));
+    }
+    let asked = ["--me", "--noheader", "--array", "--format=%F %T"];
+    let text = said(Command::new("squeue").args(asked))?;
+    let _ = fs::write(&remembered, &text); // else it is asked again
+    Ok(parse(&text))
+}
+
+/// Where the last answer of this cluster to this user is.
+fn remembered() -> PathBuf {
+    // SAFETY: asks for a number, and cannot fail.
+    let user = unsafe { libc::getuid() };
+    let cluster = std::env::var("SLURM_CONF").unwrap_or_default();
+    let cluster = crate::plan::key::Digest::of(cluster.as_bytes()).short();
+    std::env::temp_dir().join(format!("emoflow-squeue-{user}-{cluster}"))
+}
+
+/// Reads lines of a job's number and a task's state.
+fn parse(text: &str) -> Queue {
+    let mut queue = Queue::new();
+    for (job, state) in text.lines().filter_map(|line| line.trim().split_once(' ')) {
+        let of_job = queue.entry(job.to_string()).or_default();
+        *of_job.entry(state.trim().to_lowercase()).or_default() += 1;
+    }
+    queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn tasks_are_counted_by_job_and_state() {
+        let queue = parse("17 RUNNING\n17 PENDING\n18 PENDING\n17 RUNNING\n\n");
+        assert_eq!(
+            queue["17"].iter().map(|(s, n)| (s.as_str(), *n)).collect::<Vec<_>>(),
+            [("pending", 1), ("running", 2)]
+        );
+        assert_eq!(queue["18"]["pending"], 1);
+        assert_eq!(queue.len(), 2);
+    }
+}

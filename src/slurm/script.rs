@@ -1,0 +1,154 @@
+//! Batch scripts: what sbatch reads, as text. Knows nothing of plans.
+
+use std::path::Path;
+
+use super::profile::{Profile, Resources};
+
+/// A script that is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Script {
+    /// Its file's stem, and the end of the job's name.
+    pub name: String,
+    /// What it does, for who reads it.
+    pub about: String,
+    /// Whether it runs models.
+    pub model: bool,
+    /// How many tasks of an array; `None`: no array.
+    pub tasks: Option<usize>,
+    /// Names of the scripts after whose jobs it comes, however these end.
+    pub after: Vec<String>,
+    /// Arguments of the program.
+    pub args: Vec<String>,
+}
+
+impl Script {
+    /// Its text. Logs go to `folder`; `experiment` begins the job's name; `gpu`: models run on one.
+    pub fn text(
+        &self,
+        profile: &Profile,
+        folder: &Path,
+        experiment: &str,
+        gpu: bool,
+        program: &Path,
+    ) -> String {
+        let resources = if self.model { &profile.model } else { &profile.cpu };
+        let shell = if profile.modules.is_empty() { "#!/bin/bash" } else { "#!/bin/bash -l" };
+        let mut lines = vec![shell.to_string()];
+        lines.push(format!("# {}. Written by `emoflow submit`.", self.about));
+        let mut option = |option: String| lines.push(format!("#SBATCH {option}"));
+        option(format!("--job-name=emoflow-{experiment}-{}", self.name));
+        let log = if self.tasks.is_some() { "%A_%a" } else { "%j" };
+        option(format!(
+            "--output={}",
+            quoted(&format!("{}/{}-{log}.log", folder.display().to_string().replace('%', "%%"), self.name))
+        ));
+        option("--open-mode=append".to_string());
+        if let Some(tasks) = self.tasks {
+            option(format!("--array=0-{}", tasks - 1));
+        }
+        option("--nodes=1 --ntasks=1".to_string());
+        if self.model {
+            option("--requeue".to_string());
+        }
+        // To the worker alone, which stands in the place of the batch shell.
+        option(format!("--signal=B:USR1@{}", profile.signal));
+        let Resources { partition, account, gres, time, memory, cpus, options } = resources;
+        let gres = gres.as_deref().or((self.model && gpu).then_some("gpu:1")).filter(|gres| !gres.is_empty());
+        let said = [
+            ("partition", partition.clone()),
+            ("account", account.clone()),
+            ("gres", gres.map(str::to_string)),
+            ("time", time.clone()),
+            ("mem", memory.clone()),
+            ("cpus-per-task", cpus.map(|cpus| cpus.to_string())),
+        ];
+        for (name, value) in said {
+            value.into_iter().for_each(|value| option(format!("--{name}={}", quoted(&value))));
+        }
+        options.iter().for_each(|more| option(more.clone()));
+        lines.extend(profile.modules.iter().map(|module| format!("module load {}", quoted(module))));
+        let exports = profile.environment.iter();
+        lines.extend(exports.map(|(name, value)| format!("export {name}={}", quoted(value))));
+        let mut command = vec!["exec".to_string()];
+        command.extend((!profile.container.is_empty()).then(|| profile.container.clone()));
+        command.push(quoted(&program.display().to_string()));
+        command.extend(self.args.iter().map(|arg| quoted(arg)));
+        lines.push(command.join(" "));
+        lines.join("\n") + "\n"
+    }
+}
+
+/// A word for a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    match word {
+        word if !word.is_empty() && word.chars().all(plain) => word.to_string(),
+        word => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(model: bool, tasks: Option<usize>) -> Script {
+        let args = ["worker", "it's.toml", "--model", "demo"].map(str::to_string).to_vec();
+        Script { name: "model-demo".into(), about: "About".into(), model, tasks, after: Vec::new(), args }
+    }
+
+    #[test]
+    fn what_the_profile_says_is_asked_for_and_nothing_else() {
+        let (folder, program) = (Path::new("/r/50% of/slurm"), Path::new("/bin/emoflow"));
+        let plain = script(true, Some(3)).text(&Profile::default(), folder, "exp", true, program);
+        let wanted = "#!/bin/bash
+# About. Written by `emoflow submit`.
+#SBATCH --job-name=emoflow-exp-model-demo
+#SBATCH --output='/r/50%% of/slurm/model-demo-%A_%a.log'
+#SBATCH --open-mode=append
+#SBATCH --array=0-2
+#SBATCH --nodes=1 --ntasks=1
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@240
+#SBATCH --gres=gpu:1
+exec /bin/emoflow worker 'it'\\''s.toml' --model demo
+";
+        assert_eq!(plain, wanted);
+        let profile = r#"
+            signal = 60
+            modules = ["cuda/12.8"]
+            container = "apptainer exec --nv /a b.sif"
+            environment = { HF_HOME = "/h f" }
+            [model]
+            partition = "gpu"
+            gres = ""
+            time = "1:00:00"
+            memory = "8G"
+            cpus = 4
+            options = ["--qos=low"]
+            [cpu]
+            account = "me"
+        "#;
+        let profile: Profile = toml::from_str(profile).unwrap();
+        let text = script(true, None).text(&profile, folder, "exp", true, program);
+        let end = "#SBATCH --requeue
+#SBATCH --signal=B:USR1@60
+#SBATCH --partition=gpu
+#SBATCH --time=1:00:00
+#SBATCH --mem=8G
+#SBATCH --cpus-per-task=4
+#SBATCH --qos=low
+module load cuda/12.8
+export HF_HOME='/h f'
+exec apptainer exec --nv /a b.sif /bin/emoflow worker 'it'\\''s.toml' --model demo
+";
+        assert!(text.starts_with("#!/bin/bash -l\n") && text.ends_with(end), "{text}");
+        let cpu = script(false, None).text(&profile, folder, "exp", true, program);
+        assert!(
+            cpu.contains("--account=me") && !cpu.contains("gres") && !cpu.contains("--partition"),
+            "{cpu}"
+        );
+        for wrong in ["accounts = \"me\"", "[model]\ntime = 3", "signal = -1"] {
+            assert!(toml::from_str::<Profile>(wrong).is_err(), "{wrong}");
+        }
+    }
+}
