@@ -260,14 +260,14 @@ mod tests {
     use std::path::Path;
     use tch::Device;
 
-    fn load(name: &str) -> LanguageModel {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    fn load() -> LanguageModel {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
         LanguageModel::load(&Checkpoint::open(&dir).unwrap(), Dtype::F32, Device::Cpu).unwrap()
     }
 
     #[test]
     fn parts_side_by_side_write_what_one_writes() {
-        let model = load("llama-untied");
+        let model = load();
         let prompts: Vec<Vec<i64>> = (0..11).map(|i| (0..3 + i).map(|at| 20 + 9 * at).collect()).collect();
         let seeds: Vec<u64> = (0..11).collect();
         let sampling = Sampling { max_new_tokens: 30, temperature: 1.0, top_k: 0, top_p: 0.9 };
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_prompts_share_is_shared_where_it_saves_enough() {
-        let model = load("llama-untied");
+        let model = load();
         let text = |start: i64, end: &[i64]| [&(start..start + 40).collect::<Vec<i64>>(), end].concat();
         let three = [text(20, &[1, 2]), text(20, &[1]), text(20, &[1, 2, 3])];
         // 40 tokens are saved twice; of two texts, once.
