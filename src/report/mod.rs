@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use figure::Figure;
 pub use files::write;
 pub use html::render;
+pub use number::short;
 
 /// Everything that the page shows, in the order in which it shows it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,6 +8,7 @@ use super::estimates::{mean, p_matches};
 use super::turns::{self, Ask};
 use super::{Group, Headline, Input, Kind, Places, Tables, groups, published};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
+use crate::report::short;
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
 
@@ -270,7 +271,12 @@ impl Implicit {
             Ask::Raw => "at the text's own last token, without a chat template",
         };
         let found = |score: &Score| {
-            format!("{} of {n} (p = {:.2e} by chance), mean rank {:.2}", score.hits, score.p, score.mean_rank)
+            format!(
+                "{} of {n} (p = {} by chance), mean rank {:.2}",
+                score.hits,
+                short(score.p),
+                score.mean_rank
+            )
         };
         let result = format!(
             "The implied emotion is nearest in {}; with each vector's cosines centred over the situations in {}. \
@@ -321,7 +327,7 @@ impl Implicit {
             map(
                 "raw",
                 "Situations and vectors, raw",
-                format!("The same cosines as they are, {place}. {result}"),
+                format!("The same cosines as they are, {place}."),
                 &read.raw,
             ),
             group.figure(
