@@ -76,7 +76,8 @@ fn situations_are_read_where_transformers_would_answer() {
 
 /// The cosine of `vector` with the residual stream after block `layer` at the last of some tokens.
 fn cosine(model: &LanguageModel, ids: &[i64], layer: usize, vector: &[f64]) -> f64 {
-    let mut capture = Capture::new(&[layer], vec![ids.len() - 1..ids.len()]);
+    let last = ids.len() - 1..ids.len();
+    let mut capture = Capture::new(&[layer], vec![last]);
     let _resid = model.forward(&Batch::new(&[ids]).unwrap(), &mut [&mut capture], None).unwrap();
     let resid = Vec::<f32>::try_from(capture.finish().unwrap().view(-1)).unwrap();
     let resid: Vec<f64> = resid.into_iter().map(f64::from).collect();

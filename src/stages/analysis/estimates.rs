@@ -99,7 +99,7 @@ pub fn p_matches(hits: usize, n: usize, pairs: &[(usize, usize)]) -> f64 {
     // P(exactly j) = sum over k >= j of (-1)^(k-j) C(k, j) moments[k].
     let exactly = |j: usize| -> f64 {
         let term = |(k, moment): (usize, &f64)| {
-            let sign = if (k - j) % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if (k - j).is_multiple_of(2) { 1.0 } else { -1.0 };
             sign * choose(k, j) * moment
         };
         moments.iter().enumerate().skip(j).map(term).sum()
