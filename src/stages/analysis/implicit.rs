@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::estimates::{mean, p_matches};
+use super::estimates::{mean, p_hits};
 use super::turns::{self, Ask};
 use super::{Group, Headline, Input, Kind, Places, Tables, groups, published};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
@@ -240,11 +240,8 @@ impl Readings {
         let labels: Vec<usize> = self.implied.iter().map(own).collect();
         let ranks: Vec<usize> = values.iter().zip(&labels).map(|(values, &at)| rank(values, at)).collect();
         let hits = nearest.iter().zip(&labels).filter(|(a, b)| a == b).count();
-        let count = |of: &[usize], probe| of.iter().filter(|&&at| at == probe).count();
-        let pairs: Vec<(usize, usize)> =
-            (0..self.probes.len()).map(|probe| (count(&nearest, probe), count(&labels, probe))).collect();
         let mean_rank = mean(&ranks.iter().map(|&rank| rank as f64).collect::<Vec<_>>()).unwrap_or(f64::NAN);
-        Score { p: p_matches(hits, labels.len(), &pairs), nearest, ranks, hits, mean_rank }
+        Score { p: p_hits(&nearest, &labels), nearest, ranks, hits, mean_rank }
     }
 }
 
@@ -335,7 +332,7 @@ impl Implicit {
                 "What each situation is nearest to".into(),
                 format!(
                     "Ranks of the implied emotion among the {} that some situation implies; last, raw, among all {} of the \
-                     experiment. p is exact: the probability of as many right ones when the implied emotions are dealt to \
+                     experiment. p is the probability of as many right ones when the implied emotions are dealt to \
                      the situations at random.",
                     read.probes.len(),
                     read.emotions
