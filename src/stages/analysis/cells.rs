@@ -1,6 +1,7 @@
 //! Activations by emotion and topic: what resamples of topics and shuffled labels are made of. Knows no model.
 
 use anyhow::{Result, ensure};
+use rayon::prelude::*;
 
 use super::Activations;
 use super::draws::Draws;
@@ -14,7 +15,8 @@ struct Place {
     topic: usize,
 }
 
-/// Sums of one layer's activations, and how many each is of.
+/// Sums of one layer's activations in float64, and how many each is of: 280 MB for 171 emotions, 100 topics and a
+/// `d_model` of 2,048.
 pub struct Cells {
     emotions: Vec<String>,
     d_model: usize,
@@ -60,19 +62,18 @@ impl Cells {
     pub fn means(&self, weights: &[f64]) -> Option<Vec<f64>> {
         let (n, d) = (self.emotions.len(), self.d_model);
         let mut means = vec![0.0; n * d];
-        for (emotion, mean) in means.chunks_exact_mut(d.max(1)).enumerate() {
+        let whole = means.par_chunks_exact_mut(d.max(1)).enumerate().map(|(emotion, mean)| {
             let mut count = 0.0;
             for (topic, &weight) in self.topics.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
                 count += weight * topic.counts[emotion] as f64;
                 let sums = &topic.sums[emotion * d..][..d];
                 mean.iter_mut().zip(sums).for_each(|(m, x)| *m += weight * x);
             }
-            if count <= 0.0 {
-                return None;
-            }
             mean.iter_mut().for_each(|m| *m /= count);
-        }
-        Some(means)
+            count > 0.0
+        });
+        let whole = whole.all(|there| there);
+        whole.then_some(means)
     }
 
     /// How often each topic comes in as many draws with replacement as there are topics; drawn anew until every emotion

@@ -102,9 +102,8 @@ pub fn scales(unit: Unit, strength: f64, layer: &LayerVectors) -> Result<Vec<f64
 pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<Vec<Addition>> {
     let n = layer.emotions.len();
     let mut additions = Vec::new();
-    for index in 0..n {
-        additions
-            .push(Addition { vector: scaled(layer.vector(index), scales[index]), words: (0..n).collect() });
+    for (index, &scale) in scales.iter().enumerate() {
+        additions.push(Addition { vector: scaled(layer.vector(index), scale), words: (0..n).collect() });
     }
     for index in 0..nulls.len() {
         for (word, scale) in scales.iter().enumerate() {
