@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::key::{Digest, Key};
 use crate::lm::{Chat, Dtype};
+use crate::stages::across::Across;
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
@@ -113,6 +114,16 @@ pub struct AnalysisParams<'a> {
     pub n_layers: usize,
     /// `None` where nothing is drawn at random.
     pub seed: Option<u64>,
+}
+
+/// Of an analysis of two sets of vectors.
+#[derive(Serialize)]
+pub struct AcrossParams<'a> {
+    pub across: &'a Across,
+    /// Of both.
+    pub layers: &'a [Vec<usize>; 2],
+    pub n_layers: [usize; 2],
+    pub seed: u64,
 }
 
 /// What the keys of written stories have besides their writer. Field order, and so the JSON, is fixed.

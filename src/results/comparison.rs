@@ -259,7 +259,7 @@ fn published(headlines: &[Headline], names: &[&str], before: usize) -> Vec<Vec<C
 }
 
 /// Each value once, in order of appearance.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+pub fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = Vec::new();
     for value in values {
         if !seen.contains(&value) {

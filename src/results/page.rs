@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 
+use super::across::{self, Compared};
+use super::scale::Trends;
 use super::{Analysed, Shown, VERSIONS, texts};
 use crate::config::Variant;
 use crate::lm::{Held, Wrap};
@@ -12,7 +14,14 @@ use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
 
 /// The report on everything that `shown` has: on `analyses`, and on the sets `compared` where there are several.
-pub fn report(shown: &Shown, analyses: &[Analysed], compared: Option<Section>, key: Key) -> Result<Report> {
+/// `pairs` and `trends`: what was found across models.
+pub fn report(
+    shown: &Shown,
+    analyses: &[Analysed],
+    compared: Option<Section>,
+    (pairs, trends): (&[Compared], Vec<Trends>),
+    key: Key,
+) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
     let mut sections = vec![texts::section(shown)?];
     sections.extend(compared);
@@ -29,6 +38,8 @@ pub fn report(shown: &Shown, analyses: &[Analysed], compared: Option<Section>, k
             }),
         }
     }
+    sections.extend(across::sections(pairs)?);
+    sections.extend(trends.into_iter().map(|trend| trend.section));
     Ok(Report {
         title: experiment.name.clone(),
         description: experiment.description.clone(),

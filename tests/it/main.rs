@@ -1,6 +1,6 @@
 //! The integration tests, in one binary.
 
-mod cache_commands;
+mod across;
 mod check;
 mod comparison;
 mod corruption;

@@ -9,7 +9,7 @@ mod pca_panels;
 mod published;
 pub mod steering;
 mod steering_figures;
-mod words;
+pub(super) mod words;
 
 use std::ops::Deref;
 

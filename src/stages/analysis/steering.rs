@@ -264,7 +264,7 @@ fn scaled(vector: &[f64], scale: f64) -> Vec<f32> {
 ///
 /// SHA-256 in counter mode over (seed, layer, number), each digest two pairs of uniform numbers, each pair two
 /// normal ones by Box and Muller's formula: the same on every machine.
-fn random_direction(seed: u64, layer: usize, number: usize, d: usize) -> Vec<f64> {
+pub fn random_direction(seed: u64, layer: usize, number: usize, d: usize) -> Vec<f64> {
     let mut values = Vec::with_capacity(d + 4);
     for counter in 0u64.. {
         if values.len() >= d {
