@@ -1,6 +1,7 @@
 //! Representational similarity: whether two sets of vectors have like cosines between like emotions.
 
 use anyhow::{Result, ensure};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::chance::{at_least, interval, p_value, pearson, ranks, rounds};
@@ -101,6 +102,10 @@ fn run(params: &Rsa, input: Input) -> Result<Tables> {
     ensure!(a[0].emotions == b[0].emotions, "the two sets are of different emotions");
     let n = a[0].emotions.len();
     ensure!(n >= FEWEST, "the cosines of {n} emotions cannot be correlated");
+    for side in a.iter().chain(&b) {
+        let cosines = side.triangle();
+        ensure!(pearson(&cosines, &cosines).is_finite(), "all cosines are equal at layer {}", side.layer);
+    }
     let matched = equal_depth(&sides)?;
     let orders = rounds(seed, "rsa permutations", params.permutations, |dice| dice.shuffled(n));
     let draws = rounds(seed, "rsa bootstrap", params.bootstrap, |dice| dice.resampled(n));
@@ -110,12 +115,8 @@ fn run(params: &Rsa, input: Input) -> Result<Tables> {
         let (Some(at), Some(bt)) = (find(&a, la), find(&b, lb)) else { continue };
         let (x, y) = (&a[at], &b[bt]);
         let r = correlation(params, &x.triangle(), &y.triangle());
-        ensure!(
-            r.is_finite(),
-            "all cosines are equal at layer {la} of one set, or at layer {lb} of the other"
-        );
         let null = x.under(&y.valued(params.correlation), params.correlation, &orders);
-        let drawn = x.over(y, params, &draws);
+        let drawn = x.over(y, params.correlation, &draws);
         let (low, high) = interval(&drawn, (-1.0, 1.0));
         rows.layers.push((la, lb, depth(la, sides[0].n_layers)));
         rows.r.push(r);
@@ -219,7 +220,6 @@ impl Cosines {
 
     /// The correlation with the matrix `other` under each of `orders` of its emotions.
     fn under(&self, other: &[f64], correlation: Correlation, orders: &[Vec<usize>]) -> Vec<f64> {
-        use rayon::prelude::*;
         let n = self.emotions.len();
         let mine = correlation.values(&self.triangle());
         let of = |order: &Vec<usize>| {
@@ -231,18 +231,118 @@ impl Cosines {
     }
 
     /// The correlation over the emotions of each of `draws`. NaN where those that were drawn have no two cosines.
-    fn over(&self, other: &Cosines, params: &Rsa, draws: &[Vec<usize>]) -> Vec<f64> {
-        use rayon::prelude::*;
+    ///
+    /// A pair of emotions counts as often as both were drawn, and its rank among all that were drawn follows from the
+    /// order of the cosines, which is found once.
+    fn over(&self, other: &Cosines, correlation: Correlation, draws: &[Vec<usize>]) -> Vec<f64> {
+        let n = self.emotions.len();
+        let sides = [self, other].map(|side| Sorted::new(side.triangle()));
         let of = |draw: &Vec<usize>| {
-            let pairs =
-                draw.iter().enumerate().flat_map(|(at, &i)| draw[at + 1..].iter().map(move |&j| (i, j)));
-            let (mut x, mut y) = (Vec::new(), Vec::new());
-            for (i, j) in pairs.filter(|(i, j)| i != j) {
-                x.push(self.at(i, j));
-                y.push(other.at(i, j));
-            }
-            correlation(params, &x, &y)
+            let mut times = vec![0.0; n];
+            draw.iter().for_each(|&emotion| times[emotion] += 1.0);
+            let weights: Vec<f64> = (0..n)
+                .flat_map(|i| (i + 1..n).map(move |j| (i, j)))
+                .map(|(i, j)| times[i] * times[j])
+                .collect();
+            let [x, y] = sides.each_ref().map(|side| match correlation {
+                Correlation::Spearman => side.ranks(&weights),
+                Correlation::Pearson => side.values.clone(),
+            });
+            weighted(&x, &y, &weights)
         };
         draws.par_iter().map(of).collect()
     }
+}
+
+/// Values and their order.
+struct Sorted {
+    values: Vec<f64>,
+    order: Vec<usize>,
+}
+
+impl Sorted {
+    fn new(values: Vec<f64>) -> Sorted {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]));
+        Sorted { values, order }
+    }
+
+    /// The rank of each value where it is there as often as its weight says; equal ones share the mean of theirs.
+    fn ranks(&self, weights: &[f64]) -> Vec<f64> {
+        let mut ranks = vec![0.0; self.values.len()];
+        let mut before = 0.0;
+        for equal in self.order.chunk_by(|&a, &b| self.values[a] == self.values[b]) {
+            let here: f64 = equal.iter().map(|&at| weights[at]).sum();
+            equal.iter().for_each(|&at| ranks[at] = before + (here + 1.0) / 2.0);
+            before += here;
+        }
+        ranks
+    }
+}
+
+/// Pearson's correlation of pairs of values that are each there as often as their weight says.
+fn weighted(x: &[f64], y: &[f64], weights: &[f64]) -> f64 {
+    let total: f64 = weights.iter().sum();
+    let mean = |v: &[f64]| v.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total;
+    let (mx, my) = (mean(x), mean(y));
+    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    for ((x, y), w) in x.iter().zip(y).zip(weights) {
+        let (dx, dy) = (x - mx, y - my);
+        xy += w * dx * dy;
+        xx += w * dx * dx;
+        yy += w * dy * dy;
+    }
+    if xx > 0.0 && yy > 0.0 { (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0) } else { f64::NAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cosines that are no cosines of anything, two of them equal.
+    fn made_up(salt: usize) -> Cosines {
+        let n = 5;
+        let cell = |i: usize, j: usize| ((i * j * salt + 3 * (i + j)) % 11) as f64 / 11.0;
+        let values = (0..n).flat_map(|i| (0..n).map(move |j| cell(i, j))).collect();
+        Cosines { layer: 0, emotions: (0..n).map(|i| i.to_string()).collect(), values }
+    }
+
+    #[test]
+    fn a_draw_is_the_correlation_of_all_pairs_that_were_drawn() {
+        let (a, b) = (made_up(3), made_up(7));
+        let draws = rounds(1, "test", 20, |dice| dice.resampled(5));
+        for correlation in [Correlation::Spearman, Correlation::Pearson] {
+            for (draw, found) in draws.iter().zip(a.over(&b, correlation, &draws)) {
+                let (mut x, mut y) = (Vec::new(), Vec::new());
+                for (at, &i) in draw.iter().enumerate() {
+                    for &j in draw[at + 1..].iter().filter(|&&j| j != i) {
+                        x.push(a.at(i, j));
+                        y.push(b.at(i, j));
+                    }
+                }
+                let wanted = pearson(&correlation.values(&x), &correlation.values(&y));
+                assert!(
+                    (found - wanted).abs() < 1e-12 || found.is_nan() && wanted.is_nan(),
+                    "{found} is not {wanted}"
+                );
+            }
+        }
+    }
+
+    /// With SciPy over `itertools.permutations(range(5))`: the share of orders `o` with
+    /// `spearmanr(A[iu], B[np.ix_(o, o)][iu])[0] >= spearmanr(A[iu], B[iu])[0] - 1e-12` for the matrices above.
+    #[test]
+    fn the_p_value_tends_to_that_of_all_orders() {
+        let (a, b) = (made_up(3), made_up(7));
+        let orders = rounds(1, "test", 4000, |dice| dice.shuffled(5));
+        let null = a.under(&b.valued(Correlation::Spearman), Correlation::Spearman, &orders);
+        let r = pearson(&ranks(&a.triangle()), &ranks(&b.triangle()));
+        assert!((r - R).abs() < 1e-12, "{r}");
+        // One standard deviation of the estimate is at most 0.008.
+        let p = p_value(at_least(&null, r), null.len());
+        assert!((p - EXACT).abs() < 0.03, "{p}");
+    }
+
+    const R: f64 = 0.22630075237438613;
+    const EXACT: f64 = 43.0 / 120.0;
 }
