@@ -1,8 +1,9 @@
 //! `[analysis]`: which analyses there are, with their parameters. Computes nothing.
 
+use super::across::{self, Either};
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
-use super::{Analysis, Layers, Span, behaviour};
+use super::{Across, Analysis, Layers, Scale, Span, behaviour};
 use crate::lm::Layer;
 use crate::stages::analysis::geometry::{Family, Geometry};
 use crate::stages::analysis::probe::Probe;
@@ -11,14 +12,23 @@ use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::Logi
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
 const TAKEN: [&str; 7] = ["stories", "neutral", "activations", "vectors", "report", "comparison", "layers"];
 
+/// The analyses of a file.
+#[derive(Default)]
+pub(super) struct Analyses {
+    pub single: Vec<Analysis>,
+    pub across: Vec<Across>,
+    pub scale: Vec<Scale>,
+}
+
 /// Every analysis that is right in itself, in the order of the file. `emotions`: none if those are wrong.
 pub(super) fn analyses(
     root: &Reader<'_>,
     emotions: Option<&[String]>,
     kept: Option<&Layers>,
-) -> Read<Vec<Analysis>> {
-    let mut analyses = Vec::new();
-    for Chosen { name, kind, span, reader } in root.named_kinds("analysis")? {
+) -> Read<Analyses> {
+    let mut analyses = Analyses::default();
+    for chosen in root.named_kinds("analysis")? {
+        let Chosen { name, kind, span, reader } = &chosen;
         if TAKEN.contains(&name.as_str()) {
             let problem = Problem::at(span.clone(), format!("an analysis cannot be named `{name}`"));
             reader.note(problem.hint(format!(
@@ -26,19 +36,27 @@ pub(super) fn analyses(
                 TAKEN.join(", ")
             )));
         }
+        if let Some(read) = across::read(&chosen) {
+            match read {
+                Ok(Either::Pairs(pairs)) => analyses.across.push(pairs),
+                Ok(Either::Scale(scale)) => analyses.scale.push(scale),
+                Err(Reported) => {}
+            }
+            continue;
+        }
         let read = match kind.name {
-            "pca" => pca(&reader).map(Kind::Pca),
-            "cosine" => pairs(&reader, emotions).map(|pairs| Kind::Cosine(Cosine { pairs })),
-            "logit_lens" => logit_lens(&reader).map(Kind::LogitLens),
-            "steering" => steering(&reader, kept).map(Kind::Steering),
-            "implicit" => behaviour::implicit(&reader, emotions).map(Kind::Implicit),
-            "intensity" => behaviour::intensity(&reader, emotions).map(Kind::Intensity),
-            "geometry" => geometry(&reader, emotions).map(Kind::Geometry),
-            "probe" => probe(&reader).map(Kind::Probe),
+            "pca" => pca(reader).map(Kind::Pca),
+            "cosine" => pairs(reader, emotions).map(|pairs| Kind::Cosine(Cosine { pairs })),
+            "logit_lens" => logit_lens(reader).map(Kind::LogitLens),
+            "steering" => steering(reader, kept).map(Kind::Steering),
+            "implicit" => behaviour::implicit(reader, emotions).map(Kind::Implicit),
+            "intensity" => behaviour::intensity(reader, emotions).map(Kind::Intensity),
+            "geometry" => geometry(reader, emotions).map(Kind::Geometry),
+            "probe" => probe(reader).map(Kind::Probe),
             other => unreachable!("`{other}` is in the list of keys"),
         };
         if let Ok(kind) = read {
-            analyses.push(Analysis { name, kind, span });
+            analyses.single.push(Analysis { name: name.clone(), kind, span: span.clone() });
         }
     }
     Ok(analyses)
@@ -144,7 +162,7 @@ fn steering(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Steeri
     })
 }
 
-fn prompts(reader: &Reader<'_>) -> Read<Vec<String>> {
+pub(super) fn prompts(reader: &Reader<'_>) -> Read<Vec<String>> {
     let mut prompts = Vec::new();
     let mut wrong = false;
     for (prompt, span) in reader.texts("prompts")?.unwrap_or_default() {

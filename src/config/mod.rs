@@ -1,5 +1,6 @@
 //! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
 
+mod across;
 mod analyses;
 mod behaviour;
 pub mod keys;
@@ -25,7 +26,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::stages::{activations, analysis, stories, vectors};
+use crate::stages::{self, activations, analysis, stories, vectors};
 
 /// A checked experiment: every default filled in, every preset replaced by its words or texts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -57,7 +58,12 @@ pub struct Experiment {
     pub neutral_span: Span,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
+    /// Of one set of vectors each.
     pub analysis: Vec<Analysis>,
+    /// Of two sets.
+    pub across: Vec<Across>,
+    /// Metrics of analyses over models.
+    pub scale: Vec<Scale>,
     /// The variants of `[sweep]`; the first of them is this experiment. None: no sweep.
     pub sweep: Vec<Variant>,
 }
@@ -147,6 +153,13 @@ pub struct Source {
     pub span: Span,
 }
 
+impl Source {
+    /// Whether all models read the same stories of it.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.kind, SourceKind::Generate { writer: Writer::Own, .. })
+    }
+}
+
 /// How the texts of a source come to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -192,6 +205,36 @@ pub enum Writer {
     Own,
     /// One of `[models]` writes for all.
     Model(String),
+}
+
+/// One `[analysis.<name>.<kind>]` table of a kind that reads two sets of vectors.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Across {
+    pub name: String,
+    pub kind: stages::across::Across,
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// One `[analysis.<name>.scale]` table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scale {
+    pub name: String,
+    /// Names of analyses; `None`: all of single models.
+    pub of: Option<Vec<String>>,
+    /// Where each was written.
+    #[serde(skip)]
+    pub of_spans: Vec<Span>,
+    pub permutations: usize,
+    #[serde(skip)]
+    pub span: Span,
+}
+
+impl Scale {
+    /// Whether it shows metrics of the analysis called `name`.
+    pub fn shows(&self, name: &str) -> bool {
+        self.of.as_ref().is_none_or(|of| of.iter().any(|wanted| wanted == name))
+    }
 }
 
 /// One `[analysis.<name>.<kind>]` table.

@@ -9,8 +9,8 @@ use super::problem::{Problem, Problems, set_bases};
 use super::reader::Reader;
 use super::tree::{self, Node};
 use super::{
-    Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, analyses, keys, layers, models,
-    sections, sources, sweep, validate,
+    Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses, keys, layers,
+    models, sections, sources, sweep, validate,
 };
 
 /// A larger file is no experiment.
@@ -168,6 +168,8 @@ fn check(
         vectors: vectors.as_ref().ok(),
     };
     validate::validate(&parts, &root, |path| tree.find(path).map(|node| node.span.clone()));
+    let analyses = analysis.unwrap_or_default();
+    across::validate(&parts, &analyses.across, &analyses.scale, &analyses.single, &root);
     let asked = Asked {
         root: project,
         layers: layers.as_ref().ok().and_then(Option::as_ref),
@@ -196,7 +198,9 @@ fn check(
         neutral: neutral.map(|source| source.kind),
         activations: activations.ok()?,
         vectors: vectors.ok()?,
-        analysis: analysis.ok()?,
+        analysis: analyses.single,
+        across: analyses.across,
+        scale: analyses.scale,
         sweep: Vec::new(),
     })
 }

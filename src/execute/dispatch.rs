@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
+use super::across;
 use super::kept::{Around, Kept};
 use super::writer::{Stored, Writer};
 use crate::lm::memory::{self, Work as Memory};
@@ -43,7 +44,7 @@ struct Loaded {
 pub const NOT_OFFLINE: &str = "it is written at a server, and --offline opens no socket";
 
 /// Tables of one unit, by name.
-type Tables = Vec<(String, Table)>;
+pub type Tables = Vec<(String, Table)>;
 
 impl<'a> Lane<'a> {
     /// A lane on the resolved device, with no model loaded. `told` is told of each that is.
@@ -207,6 +208,13 @@ impl<'a> Lane<'a> {
                 })?;
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
+            Work::Across { across, seed, pairs, .. } => {
+                let place = node.units.iter().position(|other| other.key == unit.key);
+                let pair = &pairs[place.context("a unit of the node")?];
+                let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
+                let progress = &mut *batches.around.at;
+                Ok(vec![across::run((plan, store), unit, pair, across, model, *seed, progress)?])
+            }
         }
     }
 
@@ -298,7 +306,7 @@ fn inputs(plan: &Plan, store: &Store, unit: &Unit) -> Result<Vec<Table>> {
     (0..unit.inputs.len()).map(|i| input(plan, store, unit, i)).collect()
 }
 
-fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Table> {
+pub fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Table> {
     let id = unit.inputs[index];
     let node = &plan.nodes[id.node];
     let stage = node.work.stage();

@@ -1,6 +1,7 @@
 //! The loop: finds out which units are missing and needed, and runs them in the plan's order. Knows the plan and
 //! the store, not what a stage does.
 
+mod across;
 mod crew;
 mod dispatch;
 mod kept;

@@ -191,9 +191,10 @@ mod tests {
         assert!(past.node("activations/m/s").is_none(), "never made");
         assert!(past.known());
         // Written again and read again, it is the same.
-        let written = json!(
-            past.before(&Plan { nodes: Vec::new(), absent: Vec::new() }, &HashSet::from(["stories/s"]))
-        );
+        let written = json!(past.before(
+            &Plan { nodes: Vec::new(), absent: Vec::new(), scale: Vec::new() },
+            &HashSet::from(["stories/s"])
+        ));
         assert_eq!(written.as_array().unwrap().len(), 2);
         assert_eq!(written[0][0], "gone/m/s");
     }

@@ -46,10 +46,9 @@ impl Layer {
         self.block().map_or(0, |block| block + 1)
     }
 
-    /// How deep it is in a model of `n_layers` blocks: the fraction of them that has been run, 0 of the embedding and 1
-    /// of the last block.
+    /// How deep it is in a model of `n_layers` blocks: 0 of the embedding, and of block `l` its middle, `(l + 0.5) / n_layers`.
     pub fn depth(self, n_layers: usize) -> f64 {
-        self.blocks() as f64 / n_layers as f64
+        self.block().map_or(0.0, |block| (block as f64 + 0.5) / n_layers as f64)
     }
 }
 
@@ -94,7 +93,7 @@ mod tests {
         assert_eq!(all.map(Layer::blocks), [0, 1, 10, 11]);
         assert_eq!(
             [Layer::Embed.depth(4), Layer::Block(1).depth(4), Layer::Block(3).depth(4)],
-            [0.0, 0.5, 1.0]
+            [0.0, 0.375, 0.875]
         );
         let json = serde_json::to_string(&all).unwrap();
         assert_eq!(json, "[\"embed\",0,9,10]");

@@ -5,12 +5,12 @@ use crate::config::{Experiment, SourceKind, Writer};
 use crate::resolve::Resolved;
 use crate::stages::vectors::Denoise;
 
-use super::NEUTRAL;
+use super::{NEUTRAL, across};
 
 /// A part of the experiment without which the plan was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Absent {
-    /// `models/<name>`, or `stories/<source>`.
+    /// `models/<name>`, `stories/<source>`, or an analysis's name.
     pub name: String,
     pub why: String,
     /// The nodes that the plan would have with it, each with its stage; itself first.
@@ -20,7 +20,7 @@ pub struct Absent {
 impl Absent {
     /// Whether it is only for lack of something else.
     pub fn is_blocked(&self) -> bool {
-        self.name.starts_with("stories/")
+        !self.name.starts_with("models/")
     }
 }
 
@@ -65,7 +65,10 @@ pub fn absent(resolved: &Resolved) -> Vec<Absent> {
         }
         Some(Absent { name: nodes[0].0.clone(), why, nodes })
     });
-    models.chain(lost).collect()
+    let there: Vec<&str> =
+        sources.iter().filter(|(_, kind)| lost_writer(resolved, kind).is_none()).map(|s| s.0).collect();
+    let there: Vec<&str> = there.into_iter().filter(|source| *source != NEUTRAL).collect();
+    models.chain(lost).chain(across::without_pairs(resolved, &there)).collect()
 }
 
 /// The nodes of what `model` makes of `source`: activations first.
@@ -80,7 +83,8 @@ fn readings<'a>(
     } else {
         let analyses = experiment.analysis.iter();
         let analyses = analyses.map(|a| (format!("{}/{model}/{source}", a.name), a.kind.kind().to_string()));
-        [node("vectors")].into_iter().chain(analyses).collect()
+        let across = across::readings(experiment, model, source);
+        [node("vectors")].into_iter().chain(analyses).chain(across).collect()
     };
     std::iter::once(node("activations")).chain(made)
 }

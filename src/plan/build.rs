@@ -62,9 +62,14 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         all.clone().for_each(|variant| plan.written_stories(variant, model, true));
         all.clone().for_each(|variant| plan.readings(variant, model));
     }
+    // Those that look into a model follow each other.
+    for target in std::iter::once(None).chain((0..resolved.models.len()).map(Some)) {
+        all.clone().for_each(|variant| plan.across(variant, target));
+    }
     let settings: Vec<&[Setting]> = resolved.experiment.variants().into_iter().map(|(s, _)| s).collect();
     plan.merged.name(&mut plan.nodes, &settings);
-    Plan { nodes: plan.nodes, absent: absent::absent(resolved) }
+    let scale = resolved.experiment.scale.iter().map(|scale| scale.name.clone()).collect();
+    Plan { nodes: plan.nodes, absent: absent::absent(resolved), scale }
 }
 
 /// A story source, or the neutral text, under the name that its nodes carry.
@@ -110,14 +115,14 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
     sources.collect()
 }
 
-struct Builder<'a> {
-    resolved: &'a Resolved,
+pub(super) struct Builder<'a> {
+    pub(super) resolved: &'a Resolved,
     /// The experiment itself where nothing is swept.
-    variants: Vec<&'a Experiment>,
+    pub(super) variants: Vec<&'a Experiment>,
     /// Stories of each emotion.
     limit: Option<usize>,
-    nodes: Vec<Node>,
-    merged: Merged,
+    pub(super) nodes: Vec<Node>,
+    pub(super) merged: Merged,
 }
 
 impl<'a> Builder<'a> {
@@ -365,7 +370,7 @@ impl<'a> Builder<'a> {
         Chat { date: self.resolved.experiment.date, thinking: self.resolved.models[model].thinking }
     }
 
-    fn set(&self, reader: &Model, source: &str) -> Set {
+    pub(super) fn set(&self, reader: &Model, source: &str) -> Set {
         Set {
             model: reader.name.clone(),
             stories: source.to_string(),
@@ -374,7 +379,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {
+    pub(super) fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {
         Numerics {
             dtype: model.dtype,
             compute_dtype: Some(model.compute_dtype).filter(|&compute| compute != model.dtype),
@@ -386,7 +391,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a node of a variant, unless another variant has the same.
-    fn push(
+    pub(super) fn push(
         &mut self,
         variant: usize,
         name: String,
@@ -398,17 +403,17 @@ impl<'a> Builder<'a> {
         self.merged.push(variant, node, &mut self.nodes)
     }
 
-    fn unit(&self, id: UnitId) -> &Unit {
+    pub(super) fn unit(&self, id: UnitId) -> &Unit {
         &self.nodes[id.node].units[id.unit]
     }
 
     /// The units of `node` that are about `layer`, shard after shard.
-    fn at_layer(&self, node: usize, layer: Layer) -> Vec<UnitId> {
+    pub(super) fn at_layer(&self, node: usize, layer: Layer) -> Vec<UnitId> {
         let units = self.nodes[node].units.iter().enumerate();
         units.filter(|(_, u)| u.layer == Some(layer)).map(|(unit, _)| UnitId { node, unit }).collect()
     }
 
-    fn keys(&self, inputs: &[UnitId]) -> Vec<(&'static str, Key)> {
+    pub(super) fn keys(&self, inputs: &[UnitId]) -> Vec<(&'static str, Key)> {
         inputs.iter().map(|&id| (self.nodes[id.node].work.stage(), self.unit(id).key)).collect()
     }
 }
@@ -419,7 +424,7 @@ fn shards(ranges: Vec<Range<usize>>, keyed: impl Fn(Range<usize>) -> (Key, Strin
     units.collect()
 }
 
-fn unit(
+pub(super) fn unit(
     (key, preimage): (Key, String),
     stories: Range<usize>,
     layer: Option<Layer>,

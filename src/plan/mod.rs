@@ -2,6 +2,7 @@
 //! knows nothing of what is stored.
 
 mod absent;
+mod across;
 mod build;
 pub mod key;
 mod preimage;
@@ -12,10 +13,12 @@ mod variants;
 use std::ops::Range;
 
 pub use absent::Absent;
+pub use across::Pair;
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
 use crate::lm::{Chat, Layer};
+use crate::stages::across::Across;
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
@@ -28,6 +31,8 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// What it was made without, because a model cannot be had.
     pub absent: Vec<Absent>,
+    /// Names of analyses that are made with the report, of others' numbers.
+    pub scale: Vec<String>,
 }
 
 /// One line of the plan: a stage applied to one set of inputs.
@@ -113,6 +118,13 @@ pub enum Work {
         set: Set,
         vectors: vectors::Params,
     },
+    /// An analysis of two sets of vectors: a unit for each of `pairs`.
+    Across {
+        name: String,
+        across: Across,
+        seed: u64,
+        pairs: Vec<Pair>,
+    },
 }
 
 /// One set of emotion vectors: who read which stories.
@@ -141,6 +153,7 @@ impl Work {
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",
             Work::Analysis { analysis, .. } => analysis.kind(),
+            Work::Across { across, .. } => across.kind(),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::key::{Digest, Key};
 use crate::lm::{Chat, Dtype, Layer};
+use crate::stages::across::Across;
 use crate::stages::activations::{Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
@@ -116,6 +117,16 @@ pub struct AnalysisParams<'a> {
     /// `None` where nothing is put into a chat template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<Chat>,
+}
+
+/// Of an analysis of two sets of vectors.
+#[derive(Serialize)]
+pub struct AcrossParams<'a> {
+    pub across: &'a Across,
+    /// Of both.
+    pub layers: &'a [Vec<Layer>; 2],
+    pub n_layers: [usize; 2],
+    pub seed: u64,
 }
 
 /// What the keys of written stories have besides their writer. Field order, and so the JSON, is fixed.

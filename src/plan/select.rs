@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, UnitId, Work};
+use super::{Plan, Set, UnitId, Work};
 use crate::lm::Layer;
 
 /// What `--only` asks for.
@@ -102,7 +102,7 @@ impl Plan {
     ///
     /// A pattern is a node's name, or `key:value` with a key of `stage`, `model`, `source`, `emotion`, `layer` or
     /// `variant` (`variant:from_token=50`); or several of these with commas between them, of which all must hold. `*`
-    /// stands for any text. The report asks for everything.
+    /// stands for any text. The report asks for everything, and so does an analysis that is made with it.
     ///
     /// # Errors
     /// Nothing is selected: with the nearest names.
@@ -114,7 +114,7 @@ impl Plan {
         }
         let report = wanted.is_empty()
             || wanted.iter().any(|terms| {
-                terms.iter().all(|term| matches!(term, Term::Name(pattern) if matches(pattern, REPORT)))
+                terms.iter().all(|term| matches!(term, Term::Name(pattern) if self.with_report(pattern)))
             });
         let units = all().flat_map(|(node, it)| (0..it.units.len()).map(move |unit| UnitId { node, unit }));
         let holds = |id: &UnitId| wanted.iter().any(|terms| terms.iter().all(|term| self.holds(*id, term)));
@@ -131,6 +131,11 @@ impl Plan {
         Ok(Selection { units, absent, report })
     }
 
+    /// Whether `pattern` names the report, or what is made with it.
+    fn with_report(&self, pattern: &str) -> bool {
+        matches(pattern, REPORT) || self.scale.iter().any(|name| matches(pattern, name))
+    }
+
     fn holds(&self, id: UnitId, term: &Term) -> bool {
         match term {
             Term::Name(pattern) => matches(pattern, &self.nodes[id.node].name),
@@ -145,6 +150,10 @@ impl Plan {
             Key::Variant => node.axes().iter().map(|(axis, value)| format!("{axis}={value}")).collect(),
             Key::Layer => unit.layer.iter().map(Layer::to_string).collect(),
             Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
+            Key::Model | Key::Source if let Work::Across { pairs, .. } = &node.work => {
+                let of = |set: &Set| if key == Key::Model { set.model.clone() } else { set.stories.clone() };
+                pairs[id.unit].sets.iter().map(of).collect()
+            }
             _ => named_values(node.base(), node.work.stage(), key),
         }
     }
@@ -159,7 +168,7 @@ impl Plan {
             // Which of them is in which shard only the files know.
             Work::File(files) => files.emotions.iter().flatten().map(String::as_str).collect(),
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
-            Work::Activations { .. } | Work::Neutral(_) | Work::Analysis { .. } => {
+            Work::Activations { .. } | Work::Neutral(_) | Work::Analysis { .. } | Work::Across { .. } => {
                 // All inputs of an analysis are about the same emotions.
                 unit.inputs.first().map_or_else(BTreeSet::new, |input| self.emotions(*input))
             }

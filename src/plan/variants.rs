@@ -50,8 +50,13 @@ impl Merged {
                 let chosen: Vec<(String, String)> = axes.iter().map(of).collect();
                 let node = &mut nodes[place];
                 node.name.extend(chosen.iter().map(|(axis, value)| format!("~{axis}={value}")));
-                if let Work::Vectors { set, .. } | Work::Analysis { set, .. } = &mut node.work {
-                    set.axes = chosen;
+                match &mut node.work {
+                    Work::Vectors { set, .. } | Work::Analysis { set, .. } => set.axes = chosen,
+                    Work::Across { pairs, .. } => {
+                        let sets = pairs.iter_mut().flat_map(|pair| &mut pair.sets);
+                        sets.for_each(|set| set.axes = chosen.clone());
+                    }
+                    _ => {}
                 }
             }
         }

@@ -175,7 +175,7 @@ mod tests {
         }
         assert_eq!(plots.len(), 2);
         let table = table(&numbers, &|_| Ok(4)).unwrap();
-        assert_eq!(table.f64("depth").unwrap(), [0.75, 0.75, 0.0, 0.75, 0.75, 0.25]);
+        assert_eq!(table.f64("depth").unwrap(), [0.625, 0.625, 0.0, 0.625, 0.625, 0.125]);
         assert_eq!(table.i32("layer").unwrap(), [2, 2, -1, 2, 2, 0]);
     }
 }

@@ -1,10 +1,12 @@
 //! What a run leaves under `results/<name>/`: stories, tables, vectors, run.json and the report. Made from the store alone,
 //! never read back as cache.
 
+mod across;
 mod comparison;
 mod layers;
 mod page;
 pub mod runs;
+mod scale;
 mod stories;
 mod texts;
 
@@ -143,11 +145,14 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
     }
+    let (pairs, trends) = (across::compared(&shown)?, scale::trends(&shown, &analyses)?);
+    across::write(&shown, &pairs, dir)?;
+    scale::write(&shown, &trends, dir)?;
     stories::write(&shown, dir)?;
     let key = report_key(resolved, plan, &present);
     let summaries = [comparison.map(|c| c.section), sweep.map(|s| s.section)];
     let summaries = summaries.into_iter().flatten().collect();
-    crate::report::write(&page::report(&shown, &analyses, summaries, key)?, dir)
+    crate::report::write(&page::report(&shown, &analyses, summaries, (&pairs, trends), key)?, dir)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
@@ -388,11 +393,12 @@ fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) 
     });
     let experiment = &resolved.experiment;
     let mut shown = format!(
-        "{REPORT_VERSION} {} {:?} {:?} {:?} {:?}",
+        "{REPORT_VERSION} {} {:?} {:?} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         experiment.name,
         experiment.description,
         experiment.analysis.iter().map(|a| (&a.name, &a.kind)).collect::<Vec<_>>(),
+        across::printed(experiment),
         there.collect::<Vec<_>>()
     );
     for absent in &plan.absent {
@@ -412,7 +418,7 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
     };
     let written = |node: &Node| match &node.work {
         Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
-        Work::Analysis { name, .. } => in_tables(name),
+        Work::Analysis { name, .. } | Work::Across { name, .. } => in_tables(name),
         _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
     };
     let files = dir.join("figures").is_dir()
@@ -432,13 +438,15 @@ fn metadata<'a>(resolved: &Resolved, nodes: impl IntoIterator<Item = &'a Node>) 
     let mut metadata: Vec<(String, Vec<String>)> = vec![("emoflow.key".to_string(), Vec::new())];
     for node in nodes {
         metadata[0].1.extend(node.units.iter().map(|u| u.key.to_string()));
-        let model = match &node.work {
-            Work::Vectors { set, .. } | Work::Analysis { set, .. } => {
-                resolved.models.iter().find(|m| m.name == set.model)
+        let named = |set: &Set| resolved.models.iter().find(|m| m.name == set.model);
+        let models: Vec<_> = match &node.work {
+            Work::Vectors { set, .. } | Work::Analysis { set, .. } => named(set).into_iter().collect(),
+            Work::Across { pairs, .. } => {
+                pairs.iter().flat_map(|pair| &pair.sets).filter_map(named).collect()
             }
-            _ => node.model.map(|model| &resolved.models[model]),
+            _ => node.model.map(|model| &resolved.models[model]).into_iter().collect(),
         };
-        for (key, value) in model.map(provenance).unwrap_or_default() {
+        for (key, value) in models.into_iter().flat_map(provenance) {
             match metadata.iter_mut().find(|(k, _)| *k == key) {
                 Some((_, values)) if values.contains(&value) => {}
                 Some((_, values)) => values.push(value),

@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 
+use super::across::{self, Compared};
+use super::scale::Trends;
 use super::{Analysed, Shown, VERSIONS, texts};
 use crate::config::Variant;
 use crate::lm::{Held, Layer, Wrap};
@@ -12,7 +14,14 @@ use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
 
 /// The report on everything that `shown` has: `summaries` of all analyses, then each of `analyses`.
-pub fn report(shown: &Shown, analyses: &[Analysed], summaries: Vec<Section>, key: Key) -> Result<Report> {
+/// `pairs` and `trends`: what was found across models.
+pub fn report(
+    shown: &Shown,
+    analyses: &[Analysed],
+    summaries: Vec<Section>,
+    (pairs, trends): (&[Compared], Vec<Trends>),
+    key: Key,
+) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
     let mut sections = vec![texts::section(shown)?];
     sections.extend(summaries);
@@ -29,6 +38,8 @@ pub fn report(shown: &Shown, analyses: &[Analysed], summaries: Vec<Section>, key
             }),
         }
     }
+    sections.extend(across::sections(pairs)?);
+    sections.extend(trends.into_iter().map(|trend| trend.section));
     Ok(Report {
         title: experiment.name.clone(),
         description: experiment.description.clone(),

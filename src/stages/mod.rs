@@ -1,5 +1,6 @@
 //! What each kind of node does. Knows neither the plan, nor the cache, nor the command line.
 
+pub mod across;
 pub mod activations;
 pub mod analysis;
 pub mod batches;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use emoflow::lm::Layer;
 use emoflow::plan::key::Key;
-use emoflow::plan::{Plan, UnitId};
+use emoflow::plan::{Node, Plan, UnitId, Work};
 
 use crate::project::Project;
 use draw::{Dice, File, data, plan, swap};
@@ -24,15 +24,39 @@ const NEUTRAL: [&str; 3] = ["template", "generate", "file"];
 /// A unit by what it is about: node, first story, layer.
 type Place = (String, usize, Option<Layer>);
 
+/// A unit that compares two sets is about both, in no order.
+fn place(node: &Node, unit: usize) -> Place {
+    let planned = &node.units[unit];
+    let mut about = node.name.clone();
+    if let Work::Across { pairs, .. } = &node.work {
+        let mut sets = pairs[unit].sets.each_ref().map(|set| format!(" {}/{}", set.model, set.stories));
+        sets.sort();
+        about.extend(sets);
+    }
+    (about, planned.stories.start, planned.layer)
+}
+
 fn keys(plan: &Plan) -> BTreeMap<Place, Key> {
     let mut keys = BTreeMap::new();
     for node in &plan.nodes {
-        for unit in &node.units {
-            let place = (node.name.clone(), unit.stories.start, unit.layer);
-            assert!(keys.insert(place.clone(), unit.key).is_none(), "{place:?} is twice in the plan");
+        for unit in 0..node.units.len() {
+            let place = place(node, unit);
+            assert!(
+                keys.insert(place.clone(), node.units[unit].key).is_none(),
+                "{place:?} is twice in the plan"
+            );
         }
     }
     keys
+}
+
+/// The sets behind a node's name in their order.
+fn sorted(about: &str) -> String {
+    let mut parts = about.split(' ');
+    let name = parts.next().unwrap_or_default().to_string();
+    let mut sets: Vec<&str> = parts.collect();
+    sets.sort();
+    std::iter::once(name.as_str()).chain(sets).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -52,7 +76,7 @@ fn order_spaces_comments_and_names_change_no_key() {
         let text = file.renamed(&names).scrambled(&mut dice);
         let renamed: BTreeMap<Place, Key> = before
             .into_iter()
-            .map(|((name, first, layer), key)| ((swap(&name, &names), first, layer), key))
+            .map(|((name, first, layer), key)| ((sorted(&swap(&name, &names)), first, layer), key))
             .collect();
         assert_eq!(keys(&plan(&text, data.path())), renamed, "{text}");
     }
@@ -95,16 +119,18 @@ fn each_key_of_the_file_changes_what_is_downstream_of_it_and_nothing_else() {
 
 /// The units of the nodes that `roots` select, and all that is made of them.
 fn downstream(plan: &Plan, roots: &[String]) -> BTreeSet<Place> {
-    let roots = plan.select(roots).map(|selected| selected.nodes()).unwrap_or_default();
-    let roots: HashSet<usize> = roots.into_iter().collect();
+    let roots = plan.select(roots).map(|selected| selected.units).unwrap_or_default();
+    let roots: HashSet<UnitId> = roots.into_iter().collect();
     let mut reached: HashSet<UnitId> = HashSet::new();
     let mut places = BTreeSet::new();
     // Inputs come before what needs them.
     for (index, node) in plan.nodes.iter().enumerate() {
         for (unit, planned) in node.units.iter().enumerate() {
-            if roots.contains(&index) || planned.inputs.iter().any(|input| reached.contains(input)) {
+            if roots.contains(&UnitId { node: index, unit })
+                || planned.inputs.iter().any(|input| reached.contains(input))
+            {
                 reached.insert(UnitId { node: index, unit });
-                places.insert((node.name.clone(), planned.stories.start, planned.layer));
+                places.insert(place(node, unit));
             }
         }
     }

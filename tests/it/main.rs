@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod across;
 mod behaviour;
 mod cache_commands;
 mod check;

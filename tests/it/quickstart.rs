@@ -133,7 +133,7 @@ fn the_demonstration_model_shows_what_the_experiment_is_about() {
 #[test]
 fn three_models_show_the_same() {
     let project = shipped("quickstart-sweep.toml");
-    assert_eq!(project.run(&[]).out, "ran 53, cached 0, failed 0\n");
+    assert_eq!(project.run(&[]).out, "ran 55, cached 0, failed 0\n");
     for model in ["demo", "demo-small", "demo-seed1"] {
         for variant in ["from_token=20", "from_token=50"] {
             let set = Set { project: &project, model, variant };

@@ -1,7 +1,7 @@
 //! The keys of each kind of analysis. Knows nothing of how they are read.
 
 use super::Default::{Is, Required, Said, Ships};
-use super::{Key, Kind, Table, Type, Words, at_least, key, words};
+use super::{Key, Kind, Table, Type, Words, across, at_least, key, words};
 use crate::config::presets;
 use crate::lm::{LensNorm, Positions};
 use crate::stages::analysis::steering::Unit;
@@ -34,6 +34,10 @@ pub static ANALYSES: &[Kind] = &[
     Kind { name: "intensity", table: &INTENSITY },
     Kind { name: "geometry", table: &GEOMETRY },
     Kind { name: "probe", table: &PROBE },
+    Kind { name: "rsa", table: &across::RSA },
+    Kind { name: "cka", table: &across::CKA },
+    Kind { name: "transfer", table: &across::TRANSFER },
+    Kind { name: "scale", table: &across::SCALE },
 ];
 
 static PCA: Table = Table {

@@ -48,7 +48,7 @@ pub static ROOT: Table = Table {
             "seed",
             at_least(0),
             Is("0"),
-            "Every random draw follows from it: written stories, random directions.",
+            "Every random draw follows from it: written stories, random directions, shuffled orders.",
         ),
         key(
             "shard",

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::presets::Preset;
 
+mod across;
 mod analyses;
 mod list;
 mod sources;

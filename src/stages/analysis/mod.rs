@@ -4,7 +4,7 @@ mod cells;
 mod cluster;
 mod coherence;
 pub mod cosine;
-mod draws;
+pub(super) mod draws;
 mod estimates;
 pub mod geometry;
 mod groups;
@@ -21,10 +21,10 @@ pub mod steering;
 mod steering_deltas;
 mod steering_dose;
 mod steering_figures;
-mod steering_nulls;
+pub(super) mod steering_nulls;
 mod steering_tables;
 pub mod turns;
-mod words;
+pub(super) mod words;
 
 use std::ops::Deref;
 

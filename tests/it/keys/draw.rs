@@ -48,7 +48,8 @@ pub struct File {
 
 impl File {
     /// Two or three models; each kind of source (`s0` template, `s1` written by each model, `s2` a file, `s3` written by
-    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0`, `a1`, ...), perhaps some more; values at random.
+    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis of one set (`a0` to `a7`), and of two that
+    /// reads all kept layers (`a8`, `a9`), perhaps some more; values at random.
     pub fn draw(dice: &mut Dice, neutral: &str) -> File {
         let mut file = File { tables: vec![(String::new(), Vec::new())] };
         file.set("", "name", "\"drawn\"");
@@ -69,10 +70,14 @@ impl File {
             file.set("models.m3", "path", &path);
             file.set("models.m3", "dtype", "\"f16\"");
         }
-        file.set("emotions", "words", dice.one(&["[\"happy\", \"sad\"]", "[\"sad\", \"angry\", \"happy\"]"]));
+        file.set(
+            "emotions",
+            "words",
+            dice.one(&["[\"happy\", \"sad\", \"proud\"]", "[\"sad\", \"angry\", \"happy\", \"proud\"]"]),
+        );
         file.template("stories.s0.template", 1 + dice.below(3), "She felt {emotion} on day");
         if dice.coin() {
-            // Of two or three emotions: more stories than a shard has.
+            // Of three or four emotions: more stories than a shard has.
             file.template("stories.s4.template", 129, "Nobody was {emotion} in room");
         }
         file.generate("stories.s1.generate", dice, "\"self\"");
@@ -96,6 +101,8 @@ impl File {
         file.set("analysis.a1.cosine", "pairs", dice.one(&["[]", "[[\"happy\", \"sad\"]]"]));
         file.set("analysis.a2.logit_lens", "top", dice.one(&["3", "5"]));
         file.set("analysis.a3.steering", "random", dice.one(&["1", "2"]));
+        file.set("analysis.a8.rsa", "permutations", dice.one(&["10", "20"]));
+        file.set("analysis.a9.cka", "permutations", dice.one(&["10", "20"]));
         file.set("analysis.a3.steering", "layers", dice.one(&["\"default\"", "\"all\""]));
         file.set("analysis.a4.implicit", "wrap", "\"raw\"");
         let dose = "analysis.a5.intensity.templates.dose";

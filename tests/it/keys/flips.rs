@@ -71,6 +71,11 @@ const fn flip(
     Flip { key, given, edits, roots }
 }
 
+/// A key of `transfer` that changes it, or nothing.
+const fn mapped(key: &'static str, edits: &'static [Edit], changes: bool) -> Flip {
+    flip(key, &[MAPPED], edits, if changes { &["b6/*"] } else { &[] })
+}
+
 const RAW: Edit = ("activations", "wrap", Some("\"raw\""));
 const WRAPPED: Edit = ("activations", "wrap", Some("\"user\""));
 const STEER_ALL: Edit = ("analysis.a3.steering", "layers", Some("\"all\""));
@@ -90,11 +95,17 @@ const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\",
 
 /// Everything that `m1` computes itself.
 const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*", "a4/m1/*", "a5/m1/*"];
-/// Those of all layers at once; steering, which reads activations, has a unit for each layer.
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a5/*"];
-const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m1/*"];
+/// Those of all layers at once; steering and others that read activations have a unit for each layer.
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a5/*", "a8", "a9"];
+const ANALYSES_M1: &[&str] =
+    &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m1/*", ACROSS_M1[0], ACROSS_M1[1]];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
+/// Of two sets each: those that `m1` is one of.
+const ACROSS_M1: &[&str] = &["a8,model:m1", "a9,model:m1"];
+/// Transfer to each model, with every key that counts for it.
+const MAPPED: Edit = ("analysis.b6.transfer", "folds", Some("3"));
+const MAP_STEERS: Edit = ("analysis.b6.transfer", "steer", Some("true"));
 const STEERING: &[&str] = &["a3/*"];
 const GEOMETRY: &[&str] = &["a6/*"];
 const PROBE: &[&str] = &["a7/*"];
@@ -230,13 +241,13 @@ static FLIPS: &[Flip] = &[
         "seed",
         &[RAIN],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*", "a6/*", "a7/*"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*", "a6/*", "a7/*", "a8", "a9"],
     ),
     flip(
         "seed",
         &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3]],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*", "a8", "a9"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
@@ -470,4 +481,63 @@ static FLIPS: &[Flip] = &[
     one!("analysis.<name>.probe", "analysis.a7.probe", "penalty", "0.5", PROBE),
     one!("analysis.<name>.probe", "analysis.a7.probe", "resamples", "9", PROBE),
     one!("analysis.<name>.probe", "analysis.a7.probe", "permutations", "9", PROBE),
+    one!("analysis.<name>.rsa", "analysis.a8.rsa", "correlation", "\"pearson\"", &["a8"]),
+    one!("analysis.<name>.rsa", "analysis.a8.rsa", "permutations", "30", &["a8"]),
+    one!("analysis.<name>.rsa", "analysis.a8.rsa", "bootstrap", "30", &["a8"]),
+    one!("analysis.<name>.cka", "analysis.a9.cka", "stories", "30", &["a9"]),
+    one!("analysis.<name>.cka", "analysis.a9.cka", "permutations", "30", &["a9"]),
+    mapped("analysis.<name>.transfer map", &[("analysis.b6.transfer", "map", Some("\"procrustes\""))], true),
+    mapped("analysis.<name>.transfer ridge", &[("analysis.b6.transfer", "ridge", Some("0.2"))], true),
+    // A rotation is not shrunk.
+    flip(
+        "analysis.<name>.transfer ridge",
+        &[("analysis.b6.transfer", "map", Some("\"procrustes\""))],
+        &[("analysis.b6.transfer", "ridge", Some("0.2"))],
+        &[],
+    ),
+    flip(
+        "analysis.<name>.transfer layers",
+        &[MAPPED, ("", "layers", Some("[0, 1]"))],
+        &[("analysis.b6.transfer", "layers", Some("\"all\""))],
+        &["b6/*"],
+    ),
+    mapped("analysis.<name>.transfer folds", &[("analysis.b6.transfer", "folds", Some("4"))], true),
+    mapped(
+        "analysis.<name>.transfer permutations",
+        &[("analysis.b6.transfer", "permutations", Some("30"))],
+        true,
+    ),
+    mapped("analysis.<name>.transfer bootstrap", &[("analysis.b6.transfer", "bootstrap", Some("30"))], true),
+    mapped("analysis.<name>.transfer steer", &[MAP_STEERS], true),
+    // What is added, only where something is.
+    mapped(
+        "analysis.<name>.transfer prompts",
+        &[("analysis.b6.transfer", "prompts", Some("[\"So\"]"))],
+        false,
+    ),
+    mapped("analysis.<name>.transfer strength", &[("analysis.b6.transfer", "strength", Some("2.0"))], false),
+    mapped("analysis.<name>.transfer random", &[("analysis.b6.transfer", "random", Some("7"))], false),
+    flip(
+        "analysis.<name>.transfer random",
+        &[MAPPED, MAP_STEERS],
+        &[
+            ("analysis.b6.transfer", "random", Some("7")),
+            ("analysis.b6.transfer", "prompts", Some("[\"So\"]")),
+            ("analysis.b6.transfer", "strength", Some("2.0")),
+        ],
+        &["b6/*"],
+    ),
+    // Made with the report.
+    flip(
+        "analysis.<name>.scale of",
+        &[("analysis.b7.scale", "permutations", Some("30"))],
+        &[("analysis.b7.scale", "of", Some("[\"a1\"]"))],
+        &[],
+    ),
+    flip(
+        "analysis.<name>.scale permutations",
+        &[("analysis.b7.scale", "permutations", Some("30"))],
+        &[("analysis.b7.scale", "permutations", Some("40"))],
+        &[],
+    ),
 ];

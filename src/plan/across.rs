@@ -1,0 +1,197 @@
+//! The nodes of analyses of two sets of vectors: which sets are pairs, and what of them is in keys.
+
+use super::build::{Builder, unit};
+use super::preimage::{AcrossParams, key};
+use super::{Absent, Set, Unit, UnitId, Work};
+use crate::config::{self, Experiment, Source};
+use crate::lm::Layer;
+use crate::resolve::Resolved;
+
+/// Two sets that an analysis is run on: one unit of its node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// The second is the target where the analysis has one.
+    pub sets: [Set; 2],
+    /// How many of the unit's inputs are of the first.
+    pub first: usize,
+}
+
+/// A model's place among the resolved ones, and a source of stories.
+type Place<'a> = (usize, &'a str);
+
+/// The pairs of sets among `places` that an analysis is run on, each once; of one with a target, both ways.
+fn pairs<'a>(kind: &config::Across, sources: &[Source], places: &[Place<'a>]) -> Vec<[Place<'a>; 2]> {
+    let shared = |source: &str| sources.iter().any(|s| s.name == source && s.is_shared());
+    let mut pairs = Vec::new();
+    for (at, &a) in places.iter().enumerate() {
+        for &b in &places[at + 1..] {
+            let same_stories = a.1 == b.1 && a.0 != b.0 && shared(a.1);
+            if kind.kind.reads_activations() && !same_stories {
+                continue;
+            }
+            pairs.push([a, b]);
+            if kind.kind.is_directed() {
+                pairs.push([b, a]);
+            }
+        }
+    }
+    pairs
+}
+
+impl Builder<'_> {
+    /// The analyses of two sets, once all models have read: those with the model `target`, or those without a target.
+    pub(super) fn across(&mut self, variant: usize, target: Option<usize>) {
+        let experiment = self.variants[variant];
+        let mut places: Vec<Place> = Vec::new();
+        for model in 0..self.resolved.models.len() {
+            let read = experiment.stories.iter().map(|source| source.name.as_str());
+            places.extend(
+                read.map(|source| (model, source)).filter(|&place| self.read(variant, place).is_some()),
+            );
+        }
+        for across in &experiment.across {
+            let pairs = pairs(across, &experiment.stories, &places);
+            if across.kind.is_directed() != target.is_some() {
+                continue;
+            }
+            if target.is_none() {
+                self.across_node(variant, across, across.name.clone(), None, &pairs);
+            }
+            for &(model, source) in places.iter().filter(|(model, _)| Some(*model) == target) {
+                let here: Vec<_> = pairs.iter().copied().filter(|pair| pair[1] == (model, source)).collect();
+                let name = format!("{}/{}/{source}", across.name, self.resolved.models[model].name);
+                self.across_node(variant, across, name, Some(model), &here);
+            }
+        }
+    }
+
+    fn across_node(
+        &mut self,
+        variant: usize,
+        across: &config::Across,
+        name: String,
+        target: Option<usize>,
+        pairs: &[[Place; 2]],
+    ) {
+        let made = pairs.iter().map(|pair| self.pair(variant, across, *pair));
+        let (pairs, units): (Vec<Pair>, Vec<Unit>) = made.collect();
+        if units.is_empty() {
+            return;
+        }
+        let work = Work::Across {
+            name: across.name.clone(),
+            across: across.kind.clone(),
+            seed: self.variants[variant].seed,
+            pairs,
+        };
+        self.push(variant, name, work, target.filter(|_| across.kind.needs_model()), units);
+    }
+
+    /// A pair and its unit. Where neither set is the target the one with fewer layers comes first, of two alike the one
+    /// with the smaller keys: the order of the file and names do not matter.
+    fn pair(&self, variant: usize, across: &config::Across, mut pair: [Place; 2]) -> (Pair, Unit) {
+        let experiment = self.variants[variant];
+        let order = |place: Place| {
+            let vectors = self.read(variant, place).map(|node| &self.nodes[node].units);
+            let keys = vectors.into_iter().flatten().map(|unit| unit.key.to_string());
+            (self.resolved.models[place.0].layers.len(), keys.collect::<Vec<_>>())
+        };
+        if !across.kind.is_directed() && order(pair[1]) < order(pair[0]) {
+            pair.reverse();
+        }
+        let models = pair.map(|(model, _)| &self.resolved.models[model]);
+        let n_layers = models.map(|model| model.spec.n_layers());
+        let layers = across.kind.layers(models.map(|model| model.layers.as_slice()), n_layers);
+        let sides = [0, 1].map(|side| self.side(variant, pair[side], &layers[side], &across.kind));
+        let first = sides[0].len();
+        let inputs: Vec<UnitId> = sides.concat();
+        let params = AcrossParams { across: &across.kind, layers: &layers, n_layers, seed: experiment.seed };
+        let asks = across.kind.needs_model();
+        let keyed = key(
+            across.kind.kind(),
+            across.kind.version(),
+            &params,
+            &self.keys(&inputs),
+            asks.then_some(&models[1].identity),
+            asks.then(|| self.numerics(models[1], None)),
+        );
+        let sets = [0, 1].map(|side| self.set(models[side], pair[side].1));
+        (Pair { sets, first }, unit(keyed, 0..0, None, inputs))
+    }
+
+    /// What is read of a set: vectors; then activations and stories, where these are asked for.
+    fn side(
+        &self,
+        variant: usize,
+        place: Place,
+        layers: &[Layer],
+        kind: &crate::stages::across::Across,
+    ) -> Vec<UnitId> {
+        let Some(vectors) = self.read(variant, place) else { return Vec::new() };
+        let mut inputs: Vec<UnitId> =
+            layers.iter().flat_map(|&layer| self.at_layer(vectors, layer)).collect();
+        if kind.reads_activations() {
+            let of = |stage: &str, ids: &[UnitId]| {
+                let inputs = ids.iter().flat_map(|&id| self.unit(id).inputs.iter().copied());
+                let inputs = inputs.filter(|id| self.nodes[id.node].work.stage() == stage);
+                let mut found: Vec<UnitId> = Vec::new();
+                inputs.for_each(|id| {
+                    if !found.contains(&id) {
+                        found.push(id)
+                    }
+                });
+                found
+            };
+            let activations = of("activations", &inputs);
+            let stories = of("stories", &activations);
+            inputs.extend(activations.into_iter().chain(stories));
+        }
+        inputs
+    }
+
+    /// The node of a set's vectors.
+    fn read(&self, variant: usize, (model, source): Place) -> Option<usize> {
+        self.merged.find(variant, &format!("vectors/{}/{source}", self.resolved.models[model].name))
+    }
+}
+
+/// The analyses that have no pair left, since models cannot be had.
+pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent> {
+    let experiment = &resolved.experiment;
+    let places: Vec<Place> = (0..resolved.models.len())
+        .flat_map(|model| sources.iter().map(move |source| (model, *source)))
+        .collect();
+    let missing: Vec<String> =
+        resolved.absent.iter().map(|absent| format!("models/{}", absent.name)).collect();
+    let lost =
+        experiment.across.iter().filter(|across| pairs(across, &experiment.stories, &places).is_empty());
+    let lost = lost.filter(|_| !missing.is_empty()).map(|across| Absent {
+        name: across.name.clone(),
+        why: format!("compares two sets of vectors, and lacks {}", missing.join(", ")),
+        nodes: vec![(across.name.clone(), across.kind.kind().to_string())],
+    });
+    let trends = experiment.scale.iter().filter(|_| !missing.is_empty() && resolved.models.len() < 2);
+    let trends = trends.map(|scale| Absent {
+        name: scale.name.clone(),
+        why: format!("compares models, and lacks {}", missing.join(", ")),
+        nodes: vec![(scale.name.clone(), "scale".to_string())],
+    });
+    lost.chain(trends).collect()
+}
+
+/// The nodes that an analysis of two sets would have, or have more of, with `model` reading `source`.
+pub(super) fn readings<'a>(
+    experiment: &'a Experiment,
+    model: &'a str,
+    source: &'a str,
+) -> impl Iterator<Item = (String, String)> + 'a {
+    let shared = experiment.stories.iter().any(|s| s.name == source && s.is_shared());
+    let reads = move |across: &&config::Across| shared || !across.kind.reads_activations();
+    experiment.across.iter().filter(reads).map(move |across| {
+        let name = match across.kind.is_directed() {
+            true => format!("{}/{model}/{source}", across.name),
+            false => across.name.clone(),
+        };
+        (name, across.kind.kind().to_string())
+    })
+}

@@ -1,0 +1,276 @@
+//! Centred kernel alignment of the activations of the same stories in two models.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tch::Tensor;
+
+use super::chance::{at_least, p_value, rounds};
+use super::hsic::{Estimates, Gram, cka};
+use super::pairs::{self, Measure};
+use super::{Input, Kind, Side, Story, equal_depth, shared};
+use crate::lm::Layer;
+use crate::report::figure::Figure;
+use crate::stages::analysis::Tables;
+use crate::store::table::{Column, Table};
+
+/// Raised when the same activations would give other tables.
+const VERSION: u32 = 1;
+
+/// `[analysis.<name>.cka]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cka {
+    /// At most so many.
+    pub stories: usize,
+    pub permutations: usize,
+}
+
+/// The fewest stories of which something can be said when a tenth of them is left out: the debiased estimate divides by
+/// `n - 3`.
+const FEWEST: usize = 10;
+
+/// Parts that are left out in turn, at most; and at least, where topics are so few.
+const PARTS: usize = 20;
+const FEWEST_PARTS: usize = 5;
+
+impl Kind for Cka {
+    fn kind(&self) -> &'static str {
+        "cka"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Kernel alignment"
+    }
+
+    fn intro(&self) -> &'static str {
+        "Whether two models place the same stories alike, up to a rotation and a scale of their spaces: linear centred \
+         kernel alignment of all activations, emotions or not."
+    }
+
+    fn reads_activations(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        let measure = Measure {
+            column: "cka_debiased",
+            short: "debiased CKA",
+            title: "Alignment of activations",
+            caption: "Linear CKA between the activations of the same stories, 1: alike but for rotation and scale. The \
+                      plain estimate is not 0 for unrelated models where there are few stories and many dimensions; the \
+                      debiased one is, in the mean."
+                .to_string(),
+            tested: "The same numbers, beside the plain ones. The interval is a jackknife over topics; p: how often as much is \
+                     found when the stories of one model are shuffled.",
+            others: &[("cka", "plain CKA", 3)],
+            all_sets: false,
+        };
+        pairs::figures(name, tables, ("cka", "cka_layers"), &measure)
+    }
+}
+
+/// The tables `cka` (layers at equal depth) and `cka_layers` (each layer with each).
+///
+/// `cka`: Kornblith et al. 2019, `|Y'X|^2 / (|X'X| |Y'Y|)` of centred activations. `cka_debiased`: the same of the unbiased
+/// estimates of Song et al. 2012, as Nguyen et al. 2021 and Murphy et al. 2024 use them. Both from Gram matrices of the
+/// stories in float64. Of more than `stories` stories those are taken whose names have the smallest digests. `p`,
+/// one-sided, of the debiased one: the stories of the second model in shuffled orders. `low` and `high`: 1.96 standard
+/// errors of the jackknife that leaves out topics (Efron and Tibshirani 1993, chapter 11), dealt into at most 20 parts;
+/// where there are fewer than five topics, parts of single stories. There is no bootstrap: a story drawn twice is fully
+/// like itself in both models.
+///
+/// Held in memory: one layer's activations of one model, and a Gram matrix for each layer of the first model and one of
+/// the second.
+fn run(params: &Cka, input: Input) -> Result<Tables> {
+    let Input { sides, seed, progress, .. } = input;
+    let stories = chosen(shared(&sides)?, params.stories);
+    let n = stories.len();
+    ensure!(n >= FEWEST, "both models have activations of only {n} stories; {FEWEST} are needed");
+    let matched = equal_depth(&sides)?;
+    let [a, b] = &sides;
+    let steps = a.layers.len() + 2 * b.layers.len();
+    let mut first: Vec<(Layer, Gram, Estimates)> = Vec::new();
+    for &layer in &a.layers {
+        let gram = gram(a, layer, &stories)?;
+        let own = gram.own();
+        first.push((layer, gram, own));
+        progress(first.len(), steps);
+    }
+    let kept = kept(&stories);
+    let orders = rounds(seed, "cka permutations", params.permutations, |dice| dice.shuffled(n));
+    let (mut plain, mut debiased) = (pairs::Layers::default(), Vec::new());
+    let mut rows: Vec<(usize, Row)> = Vec::new();
+    for (done, &lb) in b.layers.iter().enumerate() {
+        let second = gram(b, lb, &stories)?;
+        let own = second.own();
+        for (la, gram, of) in &first {
+            let found = cka(gram, &second, [*of, own], None);
+            plain.push(*la, lb, found.plain);
+            debiased.push(found.debiased);
+        }
+        progress(a.layers.len() + 2 * done + 1, steps);
+        for (at, (la, gram, of)) in first.iter().enumerate() {
+            if !matched.contains(&(*la, lb)) {
+                continue;
+            }
+            let found = cka(gram, &second, [*of, own], None);
+            let null = |order: &Vec<usize>| cka(gram, &second, [*of, own], Some(order)).debiased;
+            let null: Vec<f64> = orders.par_iter().map(null).collect();
+            let left_out = |rows: &Vec<usize>| {
+                let (x, y) = (gram.of(rows), second.of(rows));
+                cka(&x, &y, [x.own(), y.own()], None).debiased
+            };
+            let error = jackknife(&kept.par_iter().map(left_out).collect::<Vec<_>>());
+            rows.push((
+                at,
+                Row {
+                    layers: (*la, lb),
+                    found,
+                    error,
+                    p: p_value(at_least(&null, found.debiased), null.len()),
+                },
+            ));
+        }
+        progress(a.layers.len() + 2 * (done + 1), steps);
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    let mut layers = plain.finish("cka_layers/1", "cka");
+    layers.columns.push(("cka_debiased".to_string(), Column::F64(debiased)));
+    Ok(vec![("cka".into(), finish(&rows, n, a.n_layers)), ("cka_layers".into(), layers)])
+}
+
+struct Row {
+    layers: (Layer, Layer),
+    found: Estimates,
+    error: f64,
+    p: f64,
+}
+
+fn finish(rows: &[Row], stories: usize, n_layers: usize) -> Table {
+    let layers = rows.iter().map(|row| (row.layers.0, row.layers.1, row.layers.0.depth(n_layers)));
+    let column = |of: &dyn Fn(&Row) -> f64| Column::F64(rows.iter().map(of).collect());
+    let columns = vec![
+        ("cka", column(&|row| row.found.plain)),
+        ("cka_debiased", column(&|row| row.found.debiased)),
+        ("low", column(&|row| row.found.debiased - 1.96 * row.error)),
+        ("high", column(&|row| row.found.debiased + 1.96 * row.error)),
+        ("p", column(&|row| row.p)),
+        ("stories", Column::I32(vec![stories as i32; rows.len()])),
+    ];
+    pairs::table("cka/1", layers.collect(), columns)
+}
+
+/// At most `most` of `stories`, in their order: a choice that hangs on their names alone.
+fn chosen(stories: Vec<Story>, most: usize) -> Vec<Story> {
+    let mut digests: Vec<_> = stories.iter().map(|story| Sha256::digest(story.id.as_bytes())).collect();
+    let all = digests.clone();
+    digests.sort_unstable();
+    let Some(bound) = digests.get(most) else { return stories };
+    stories.into_iter().zip(all).filter(|(_, digest)| digest < bound).map(|(story, _)| story).collect()
+}
+
+/// For each part that is left out, the stories that stay.
+fn kept(stories: &[Story]) -> Vec<Vec<usize>> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut groups: Vec<usize> = Vec::with_capacity(stories.len());
+    for story in stories {
+        let next = places.len();
+        groups.push(*places.entry(&story.group).or_insert(next));
+    }
+    if places.len() < FEWEST_PARTS {
+        groups = (0..stories.len()).collect();
+    }
+    let parts = PARTS.min(groups.iter().max().map_or(0, |last| last + 1));
+    let stay = |part: usize| (0..stories.len()).filter(|&at| groups[at] % parts != part).collect();
+    (0..parts).map(stay).collect()
+}
+
+/// The standard error by the values without each part in turn.
+fn jackknife(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    ((n - 1.0) / n * values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()).sqrt()
+}
+
+/// The Gram matrix of the centred activations of `stories` at a layer.
+fn gram(side: &Side, layer: Layer, stories: &[Story]) -> Result<Gram> {
+    let places: HashMap<&str, usize> =
+        stories.iter().enumerate().map(|(at, story)| (story.id.as_str(), at)).collect();
+    let mut rows: Vec<f64> = Vec::new();
+    let mut found = 0;
+    let mut d = 0;
+    for shard in 0..side.shards {
+        let table = (side.activations)(layer, shard)?;
+        if table.rows() == 0 {
+            continue;
+        }
+        let (width, values) = table.list("activation")?;
+        if rows.is_empty() {
+            d = width;
+            rows = vec![0.0; stories.len() * d];
+        }
+        ensure!(d == width, "activations of different widths at layer {layer}");
+        for (id, values) in table.str("story_id")?.iter().zip(values.chunks_exact(d)) {
+            let Some(&at) = places.get(id.as_str()) else { continue };
+            rows[at * d..][..d].iter_mut().zip(values).for_each(|(to, &from)| *to = f64::from(from));
+            found += 1;
+        }
+    }
+    ensure!(found == stories.len(), "{found} of {} stories are there at layer {layer}", stories.len());
+    let n = stories.len();
+    let rows = Tensor::from_slice(&rows).view([n as i64, d as i64]);
+    let rows = &rows - rows.mean_dim(0, true, tch::Kind::Double);
+    let values = Vec::<f64>::try_from(rows.matmul(&rows.tr()).reshape(-1)).context("a Gram matrix")?;
+    Ok(Gram::new(values, n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_jackknife_of_a_mean_is_its_standard_error() {
+        // Means of 1, 2, 4, 9 without one each; numpy.std([1, 2, 4, 9], ddof=1) / 2.
+        let left_out = [5.0, 14.0 / 3.0, 4.0, 7.0 / 3.0];
+        assert!((jackknife(&left_out) - 1.779_513_042_005_219_5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn topics_are_left_out_whole() {
+        let story =
+            |number: usize, group: &str| Story { id: number.to_string(), emotion: None, group: group.into() };
+        let topics = ["a", "b", "c", "d", "e"];
+        let stories: Vec<Story> = (0..15).map(|at| story(at, topics[at % 5])).collect();
+        let kept = kept(&stories);
+        assert_eq!(kept.len(), 5);
+        assert_eq!(kept[1], [0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14]);
+        let few: Vec<Story> = (0..40).map(|at| story(at, topics[at % 2])).collect();
+        assert_eq!(super::kept(&few).iter().map(Vec::len).collect::<Vec<_>>(), [38; 20]);
+    }
+
+    #[test]
+    fn a_choice_of_stories_does_not_hang_on_their_order() {
+        let story = |id: String| Story { id, emotion: None, group: String::new() };
+        let all: Vec<Story> = (0..50).map(|at| story(at.to_string())).collect();
+        let mut ids: Vec<String> = chosen(all.clone(), 20).into_iter().map(|s| s.id).collect();
+        let mut back: Vec<String> =
+            chosen(all.iter().rev().cloned().collect(), 20).into_iter().map(|s| s.id).collect();
+        assert_eq!(ids.len(), 20);
+        ids.sort();
+        back.sort();
+        assert_eq!(ids, back);
+        assert_eq!(chosen(all.clone(), 50), all);
+    }
+}

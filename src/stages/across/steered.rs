@@ -1,0 +1,104 @@
+//! Whether vectors that were mapped from another model steer this one, beside its own and beside random ones.
+
+use anyhow::{Context, Result, ensure};
+
+use super::transfer::Steer;
+use crate::lm::{LanguageModel, Layer, Positions};
+use crate::stages::analysis::LayerVectors;
+use crate::stages::analysis::draws::Draws;
+use crate::stages::analysis::words::{Addition, Site, Words};
+use crate::stages::principal::norm;
+use crate::store::table::{Column, Table};
+
+/// What the column `steered` says of a mapped vector, and of the model's own; of random ones `random-1` and on.
+pub const MAPPED: &str = "mapped";
+pub const OWN: &str = "own";
+/// What the names of random directions start with there.
+pub const RANDOM: &str = "random-";
+
+/// A row for each emotion's word under each vector that is added for it.
+#[derive(Default)]
+pub struct Rows {
+    layers: [Vec<i32>; 2],
+    prompt: Vec<String>,
+    emotion: Vec<String>,
+    steered: Vec<String>,
+    baseline: Vec<f64>,
+    after: Vec<f64>,
+}
+
+impl Rows {
+    /// Measures every emotion's word after every prompt while its own vector, its mapped one or a random direction is
+    /// added at all positions of the layer, each brought to the norm of its own vector times `strength`.
+    ///
+    /// `mapped`: `[emotion, d_model]`. An error if a vector is zero, or if the model is not the vectors' own.
+    pub fn add(
+        &mut self,
+        steer: &Steer,
+        (from, to): (Layer, Layer),
+        own: &LayerVectors,
+        mapped: &[f64],
+        model: &LanguageModel,
+        seed: u64,
+    ) -> Result<()> {
+        ensure!(own.d_model == model.spec.d_model, "vectors of {} entries for another model", own.d_model);
+        let site = Site { layer: to, positions: Positions::All };
+        let directions: Vec<Vec<f64>> = (1..=steer.random)
+            .map(|number| {
+                Draws::new("steering null", &[seed, to.number() as u64, number as u64]).direction(own.d_model)
+            })
+            .collect();
+        let (mut names, mut additions) = (Vec::new(), Vec::new());
+        let rows = own.vectors.chunks_exact(own.d_model).zip(mapped.chunks_exact(own.d_model));
+        for (word, ((vector, mapped), emotion)) in rows.zip(&own.emotions).enumerate() {
+            let length = steer.strength * norm(vector);
+            let random = directions.iter().enumerate();
+            let random = random.map(|(at, direction)| (format!("{RANDOM}{}", at + 1), direction.as_slice()));
+            for (name, direction) in
+                [(OWN.to_string(), vector), (MAPPED.to_string(), mapped)].into_iter().chain(random)
+            {
+                ensure!(norm(direction) > 0.0, "the {name} vector of `{emotion}` at layer {to} is zero");
+                let scale = length / norm(direction);
+                let vector = direction.iter().map(|x| (scale * x) as f32).collect();
+                names.push((name, emotion));
+                additions.push(Addition { vector, words: vec![word] });
+            }
+        }
+        for prompt in &steer.prompts {
+            let words = Words::new(model, prompt, &own.emotions)?;
+            let nothing = Addition { vector: Vec::new(), words: (0..own.emotions.len()).collect() };
+            let baseline = words.log_probabilities(model, None, &[nothing], &mut |_, _| {})?.remove(0);
+            let found = words
+                .log_probabilities(model, Some(site), &additions, &mut |_, _| {})
+                .with_context(|| format!("steering at layer {to} with mapped vectors"))?;
+            for (((name, emotion), addition), value) in names.iter().zip(&additions).zip(found) {
+                self.layers[0].push(from.number());
+                self.layers[1].push(to.number());
+                self.prompt.push(prompt.clone());
+                self.emotion.push(emotion.to_string());
+                self.steered.push(name.clone());
+                self.baseline.push(baseline[addition.words[0]]);
+                self.after.push(value[0]);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn finish(self) -> Table {
+        let delta = self.after.iter().zip(&self.baseline).map(|(after, before)| after - before).collect();
+        let [from, to] = self.layers;
+        Table::new(
+            "transfer_steering/1",
+            vec![
+                ("layer_a", Column::I32(from)),
+                ("layer_b", Column::I32(to)),
+                ("prompt", Column::Str(self.prompt)),
+                ("emotion", Column::Str(self.emotion)),
+                ("steered", Column::Str(self.steered)),
+                ("baseline_logprob", Column::F64(self.baseline)),
+                ("steered_logprob", Column::F64(self.after)),
+                ("delta", Column::F64(delta)),
+            ],
+        )
+    }
+}

@@ -1,0 +1,269 @@
+//! What the report shows of transfer between models. Computes nothing but means over what was measured.
+
+use anyhow::Result;
+
+use super::chance::{at_least, interval, p_value, rounds};
+use super::pairs::{Names, Pair, pairs};
+use super::steered::{MAPPED, OWN, RANDOM};
+use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
+use crate::store::table::Table;
+
+/// Resamples of emotions behind the intervals of steering: what a percentile interval needs (Efron and Tibshirani 1993,
+/// section 13.3).
+const RESAMPLES: usize = 1000;
+
+/// A table of all pairs, a matrix where models are several, curves over the depth, emotions and steering by target.
+pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let all = pairs(tables, "transfer")?;
+    let names = Names::of(&all);
+    let mut figures = Vec::new();
+    let mut done: Vec<(&str, &str)> = Vec::new();
+    for pair in &all {
+        let place = (pair.variant, pair.stories[1]);
+        if done.contains(&place) {
+            continue;
+        }
+        done.push(place);
+        let here: Vec<&Pair> = all.iter().filter(|p| (p.variant, p.stories[1]) == place).collect();
+        figures.push(summary(name, &here)?);
+        figures.extend(matrix(name, &here)?);
+    }
+    figures.extend(curves(name, &all)?);
+    figures.extend(emotions(name, &pairs(tables, "transfer_emotions")?, &all)?);
+    figures.extend(steering(name, &pairs(tables, "transfer_steering")?, &names)?);
+    Ok(figures)
+}
+
+/// A figure of one source and variant.
+fn figure(name: String, title: &str, caption: String, pair: &Pair, body: Body) -> Figure {
+    let stories = Some(pair.stories[1].to_string());
+    Figure { name, title: title.into(), caption, model: None, stories, layer: None, axes: pair.axes(), body }
+}
+
+fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
+    let mut rows = Vec::new();
+    for pair in pairs {
+        let (table, row) = (pair.table, pair.default_row()?);
+        let at = |column: &str| Ok::<_, anyhow::Error>(table.f64(column)?[row]);
+        let emotions = f64::from(table.i32("emotions")?[row]);
+        let layers = format!("{} / {}", table.i32("layer_a")?[row], table.i32("layer_b")?[row]);
+        rows.push(vec![
+            Cell::Text(pair.models[0].to_string()),
+            Cell::Text(pair.models[1].to_string()),
+            Cell::Text(layers),
+            Cell::Number(at("mean_rank")?, 2),
+            Cell::Text(format!("{:.2} to {:.2}", at("low")?, at("high")?)),
+            Cell::Number((emotions + 1.0) / 2.0, 1),
+            Cell::Number(at("p")?, 4),
+            Cell::Number(100.0 * at("top1")?, 0),
+            Cell::Text(format!("{:.0} to {:.0}", 100.0 * at("top1_low")?, 100.0 * at("top1_high")?)),
+            Cell::Number(at("r2")?, 2),
+        ]);
+    }
+    let columns = [
+        "from",
+        "to",
+        "layers",
+        "mean rank",
+        "95 % interval",
+        "by chance",
+        "p",
+        "first, %",
+        "95 % interval",
+        "R\u{b2}",
+    ];
+    let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows });
+    let caption = "Each emotion's vector of one model, mapped into the other, among all of the other's emotion vectors by \
+                   cosine: the mean rank of its own (1: always the nearest), and how often it is first. The map was \
+                   fitted on other topics than those it is tested on, and both vectors are of different topics. \
+                   Intervals: over emotions and parts of the topics. p: how often as low a mean rank is found when the target's \
+                   emotions have each other's names. R\u{b2}: how much of the target's activations on new topics the map \
+                   foretells.";
+    Ok(figure(
+        format!("{name}-pairs"),
+        "Rank of the mapped vector's own emotion",
+        caption.into(),
+        pairs[0],
+        body,
+    ))
+}
+
+/// From each model to each, where there are three or more.
+fn matrix(name: &str, pairs: &[&Pair]) -> Result<Option<Figure>> {
+    let mut models: Vec<&str> = Vec::new();
+    for model in pairs.iter().flat_map(|pair| [pair.models[1], pair.models[0]]) {
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    if models.len() < 3 {
+        return Ok(None);
+    }
+    let n = models.len();
+    let mut values = vec![f64::NAN; n * n];
+    for pair in pairs {
+        let at = pair.models.map(|model| models.iter().position(|m| *m == model).unwrap_or_default());
+        values[at[0] * n + at[1]] = 100.0 * pair.table.f64("top1")?[pair.default_row()?];
+    }
+    let labels: Vec<String> = models.iter().map(ToString::to_string).collect();
+    let body = Body::Heatmap(Heatmap {
+        row_axis: "from".into(),
+        column_axis: "to".into(),
+        rows: labels.clone(),
+        columns: labels,
+        values,
+        value: "own emotion first, %".into(),
+        limit: Some(100.0),
+    });
+    let caption = "How often the mapped vector of an emotion is nearest to the other model's vector of the same emotion.";
+    Ok(Some(figure(format!("{name}-models"), "Own emotion first", caption.into(), pairs[0], body)))
+}
+
+/// The mean rank over the depth of each target, a curve for each model that it comes from.
+fn curves(name: &str, pairs: &[Pair]) -> Result<Vec<Figure>> {
+    let mut figures: Vec<Figure> = Vec::new();
+    for pair in pairs.iter().filter(|pair| pair.rows.len() > 1) {
+        let (depth, rank) = (pair.table.f64("depth")?, pair.table.f64("mean_rank")?);
+        let points = pair.rows.iter().map(|&row| (depth[row], rank[row])).collect();
+        let series = Series { name: format!("from {}", pair.models[0]), points, ..Series::default() };
+        let axes = pair.axes();
+        let here = |f: &&mut Figure| {
+            (f.model.as_deref(), f.stories.as_deref(), &f.axes)
+                == (Some(pair.models[1]), Some(pair.stories[1]), &axes)
+        };
+        if let Some(Body::Lines(lines)) = figures.iter_mut().find(here).map(|figure| &mut figure.body) {
+            lines.series.push(series);
+            continue;
+        }
+        let lines = Lines {
+            x: "relative depth".into(),
+            y: "mean rank".into(),
+            series: vec![series],
+            ..Lines::default()
+        };
+        let caption = "At each layer of the target, from the other's layer at the nearest depth; 1 is best.";
+        let title = "Rank over the depth";
+        let mut figure = figure(format!("{name}-depth"), title, caption.into(), pair, Body::Lines(lines));
+        figure.model = Some(pair.models[1].to_string());
+        figures.push(figure);
+    }
+    Ok(figures)
+}
+
+/// The mean rank of each emotion in each target.
+fn emotions(name: &str, pairs: &[Pair], all: &[Pair]) -> Result<Vec<Figure>> {
+    let mut figures: Vec<(Figure, Vec<String>, Vec<Vec<f64>>)> = Vec::new();
+    for pair in pairs {
+        let Some(whole) = all.iter().find(|p| p.is_of(pair)) else { continue };
+        let layer = whole.table.i32("layer_b")?[whole.default_row()?];
+        let (layers, emotion, rank) =
+            (pair.table.i32("layer_b")?, pair.table.str("emotion")?, pair.table.f64("rank")?);
+        let rows: Vec<usize> = pair.rows.iter().copied().filter(|&row| layers[row] == layer).collect();
+        let axes = pair.axes();
+        let at = figures.iter().position(|(f, ..)| {
+            (f.model.as_deref(), f.stories.as_deref(), &f.axes)
+                == (Some(pair.models[1]), Some(pair.stories[1]), &axes)
+        });
+        let at = at.unwrap_or_else(|| {
+            let caption = "The rank of each emotion's own vector, mean over the parts of topics; 1 is best.";
+            let body = Body::Table(TableFigure { columns: Vec::new(), rows: Vec::new() });
+            let mut figure =
+                figure(format!("{name}-emotions"), "Rank of each emotion", caption.into(), pair, body);
+            figure.model = Some(pair.models[1].to_string());
+            figures.push((figure, rows.iter().map(|&row| emotion[row].clone()).collect(), Vec::new()));
+            figures.len() - 1
+        });
+        figures[at].2.push(rows.iter().map(|&row| rank[row]).collect());
+        if let Body::Table(table) = &mut figures[at].0.body {
+            table.columns.push(format!("from {}", pair.models[0]));
+        }
+    }
+    let finish = |(mut figure, emotions, ranks): (Figure, Vec<String>, Vec<Vec<f64>>)| {
+        if let Body::Table(table) = &mut figure.body {
+            table.columns.insert(0, "emotion".to_string());
+            for (at, emotion) in emotions.into_iter().enumerate() {
+                let cells =
+                    ranks.iter().map(|column| column.get(at).map_or(Cell::Empty, |r| Cell::Number(*r, 1)));
+                table.rows.push(std::iter::once(Cell::Text(emotion)).chain(cells).collect());
+            }
+        }
+        figure
+    };
+    Ok(figures.into_iter().map(finish).collect())
+}
+
+/// The mean change of the own word's log-probability: a bar for the model's own vectors and one for those of each other
+/// model, each with the range that random directions gave.
+fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
+    let mut figures: Vec<Figure> = Vec::new();
+    for pair in pairs {
+        let (steered, delta) = (pair.table.str("steered")?, pair.table.f64("delta")?);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let of = |what: &str| -> Vec<f64> {
+            pair.rows.iter().filter(|&&row| steered[row] == what).map(|&row| delta[row]).collect()
+        };
+        let mut random: Vec<f64> = Vec::new();
+        for number in 1.. {
+            let values = of(&format!("{RANDOM}{number}"));
+            if values.is_empty() {
+                break;
+            }
+            random.push(mean(&values));
+        }
+        let least = random.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = random.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let band = (!random.is_empty()).then_some((least, most));
+        let bar = |what: &str, label: String| Bar { label, value: mean(&of(what)), band, interval: None };
+        let row = |what: &str, label: &str| {
+            let values = of(what);
+            let resampled = rounds(0, "transfer steering", RESAMPLES, |dice| {
+                mean(&dice.resampled(values.len()).into_iter().map(|at| values[at]).collect::<Vec<_>>())
+            });
+            let (low, high) = interval(&resampled, (mean(&values), mean(&values)));
+            let p = p_value(at_least(&random, mean(&values)), random.len());
+            let raised = values.iter().filter(|&&value| value > 0.0).count();
+            vec![
+                Cell::Text(label.to_string()),
+                Cell::Number(mean(&values), 2),
+                Cell::Text(format!("{low:.2} to {high:.2}")),
+                if random.is_empty() { Cell::Empty } else { Cell::Number(p, 3) },
+                Cell::Text(format!("{raised} of {}", values.len())),
+            ]
+        };
+        let label = format!("from {}", pair.models[0]);
+        let axes = pair.axes();
+        let place = (Some(pair.models[1]), Some(pair.stories[1]));
+        let here = |f: &Figure| (f.model.as_deref(), f.stories.as_deref()) == place && f.axes == axes;
+        let mut known = false;
+        for figure in figures.iter_mut().filter(|f| here(f)) {
+            known = true;
+            match &mut figure.body {
+                Body::Bars(bars) => bars.bars.push(bar(MAPPED, label.clone())),
+                Body::Table(table) => table.rows.push(row(MAPPED, &label)),
+                _ => {}
+            }
+        }
+        if known {
+            continue;
+        }
+        let bars = vec![bar(OWN, "own vectors".into()), bar(MAPPED, label.clone())];
+        let band =
+            if random.is_empty() { String::new() } else { format!("{} random directions", random.len()) };
+        let body = Body::Bars(Bars { y: "change of log-probability, nats".into(), bars, band });
+        let caption = "What an emotion's vector does to the log-probability of its word, mean over emotions and prompts: the \
+                       model's own vectors, and those of other models after a map fitted on all topics. All have \
+                       the norm of the model's own.";
+        let title = format!("Steering {} with mapped vectors", names.set(pair, 1));
+        let mut drawn = figure(format!("{name}-steering"), &title, caption.into(), pair, body);
+        drawn.model = Some(pair.models[1].to_string());
+        let columns = ["vectors", "change, nats", "95 % interval over emotions", "p", "raised"];
+        let rows = vec![row(OWN, "own vectors"), row(MAPPED, &label)];
+        let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows });
+        let caption = "p: how many of the random directions, each measured on all emotions, did as much; with n of them \
+                       it cannot be below 1 / (1 + n).";
+        let mut listed = Figure { body, caption: caption.into(), ..drawn.clone() };
+        listed.name = format!("{name}-steering-table");
+        figures.extend([drawn, listed]);
+    }
+    Ok(figures)
+}
