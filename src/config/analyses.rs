@@ -1,9 +1,12 @@
 //! `[analysis]`: which analyses there are, with their parameters. Computes nothing.
 
+use std::path::Path;
+
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
 use super::{Analysis, Layers, Span};
 use crate::stages::analysis::geometry::{Family, Geometry};
+use crate::stages::analysis::norms::Norms;
 use crate::stages::analysis::probe::Probe;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
@@ -13,6 +16,7 @@ const TAKEN: [&str; 6] = ["stories", "neutral", "activations", "vectors", "repor
 /// Every analysis that is right in itself, in the order of the file. `emotions`: none if those are wrong.
 pub(super) fn analyses(
     root: &Reader<'_>,
+    project: &Path,
     emotions: Option<&[String]>,
     kept: Option<&Layers>,
 ) -> Read<Vec<Analysis>> {
@@ -32,8 +36,11 @@ pub(super) fn analyses(
             "steering" => steering(&reader, kept).map(Kind::Steering),
             "geometry" => geometry(&reader, emotions).map(Kind::Geometry),
             "probe" => probe(&reader).map(Kind::Probe),
+            "norms" => norms(&reader, project).map(Kind::Norms),
             other => unreachable!("`{other}` is in the list of keys"),
         };
+        // What is wrong with a file of ratings is shown where the file is named.
+        let span = if matches!(read, Ok(Kind::Norms(_))) { reader.span_of("file") } else { span };
         if let Ok(kind) = read {
             analyses.push(Analysis { name, kind, span });
         }
@@ -84,6 +91,22 @@ fn probe(reader: &Reader<'_>) -> Read<Probe> {
     let (folds, penalty) = (reader.integer("folds"), reader.number("penalty"));
     let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
     Ok(Probe { folds: folds?, penalty: penalty?, resamples: resamples?, permutations: permutations? })
+}
+
+fn norms(reader: &Reader<'_>, project: &Path) -> Read<Norms> {
+    let file = match reader.has("file") {
+        true => reader.filled("file").map(|file| Some(project.join(file))),
+        false => Ok(None),
+    };
+    let components = reader.integer("components");
+    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
+    Ok(Norms {
+        file: file?,
+        content: None,
+        components: components?,
+        resamples: resamples?,
+        permutations: permutations?,
+    })
 }
 
 /// Families of emotions, none in two of them.

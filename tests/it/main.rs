@@ -23,6 +23,7 @@ mod run;
 mod science;
 mod select;
 mod stages;
+mod statistics;
 mod status;
 mod store;
 mod sweep;

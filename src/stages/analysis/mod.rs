@@ -6,6 +6,7 @@ pub mod geometry;
 mod groups;
 mod headline;
 pub mod logit_lens;
+pub mod norms;
 pub mod pca;
 mod pca_panels;
 pub mod probe;
@@ -36,6 +37,7 @@ pub enum Analysis {
     Steering(steering::Steering),
     Geometry(geometry::Geometry),
     Probe(probe::Probe),
+    Norms(norms::Norms),
 }
 
 impl Deref for Analysis {
@@ -49,6 +51,7 @@ impl Deref for Analysis {
             Analysis::Steering(params) => params,
             Analysis::Geometry(params) => params,
             Analysis::Probe(params) => params,
+            Analysis::Norms(params) => params,
         }
     }
 }

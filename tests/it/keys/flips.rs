@@ -80,13 +80,14 @@ const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\",
 
 /// Everything that `m1` computes itself.
 const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*"];
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a3/*"];
-const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a3/m1/*"];
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a3/*", "a6/*"];
+const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a3/m1/*", "a6/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 const STEERING: &[&str] = &["a3/*"];
 const GEOMETRY: &[&str] = &["a4/*"];
 const PROBE: &[&str] = &["a5/*"];
+const NORMS: &[&str] = &["a6/*"];
 const DENOISED: &[&str] = &["neutral/*", "vectors/*"];
 
 /// A key of one table whose change changes `roots`.
@@ -219,13 +220,13 @@ static FLIPS: &[Flip] = &[
         "seed",
         &[RAIN],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a4/*", "a5/*"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a4/*", "a5/*", "a6/*"],
     ),
     flip(
         "seed",
         &[RAIN, ("analysis.a3.steering", "random", Some("0"))],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a4/*", "a5/*"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a4/*", "a5/*", "a6/*"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
@@ -399,4 +400,11 @@ static FLIPS: &[Flip] = &[
     one!("analysis.<name>.probe", "analysis.a5.probe", "penalty", "0.5", PROBE),
     one!("analysis.<name>.probe", "analysis.a5.probe", "resamples", "9", PROBE),
     one!("analysis.<name>.probe", "analysis.a5.probe", "permutations", "9", PROBE),
+    // A file's place does not matter, its content does.
+    one!("analysis.<name>.norms", "analysis.a6.norms", "file", "\"{data}/norms-copy.csv\"", &[]),
+    one!("analysis.<name>.norms", "analysis.a6.norms", "file", "\"{data}/norms-more.csv\"", NORMS),
+    flip("analysis.<name>.norms file", &[], &[("analysis.a6.norms", "file", None)], NORMS),
+    one!("analysis.<name>.norms", "analysis.a6.norms", "components", "2", NORMS),
+    one!("analysis.<name>.norms", "analysis.a6.norms", "resamples", "9", NORMS),
+    one!("analysis.<name>.norms", "analysis.a6.norms", "permutations", "9", NORMS),
 ];
