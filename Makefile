@@ -40,6 +40,7 @@ bench: build
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }
 	cargo build --quiet --release --example random_checkpoint
 	cargo bench --bench orchestrator
+	cargo bench --bench statistics
 	$(PYTHON) benches/engine.py $(BENCH)
 
 bench-gpu:

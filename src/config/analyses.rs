@@ -1,11 +1,14 @@
 //! `[analysis]`: which analyses there are, with their parameters. Computes nothing.
 
+use std::path::Path;
+
 use super::across::{self, Either};
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
 use super::{Across, Analysis, Layers, Scale, Span, behaviour};
 use crate::lm::Layer;
 use crate::stages::analysis::geometry::{Family, Geometry};
+use crate::stages::analysis::norms::Norms;
 use crate::stages::analysis::probe::Probe;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
@@ -23,6 +26,7 @@ pub(super) struct Analyses {
 /// Every analysis that is right in itself, in the order of the file. `emotions`: none if those are wrong.
 pub(super) fn analyses(
     root: &Reader<'_>,
+    project: &Path,
     emotions: Option<&[String]>,
     kept: Option<&Layers>,
 ) -> Read<Analyses> {
@@ -53,10 +57,13 @@ pub(super) fn analyses(
             "intensity" => behaviour::intensity(reader, emotions).map(Kind::Intensity),
             "geometry" => geometry(reader, emotions).map(Kind::Geometry),
             "probe" => probe(reader).map(Kind::Probe),
+            "norms" => norms(reader, project).map(Kind::Norms),
             other => unreachable!("`{other}` is in the list of keys"),
         };
+        // What is wrong with a file of ratings is shown where the file is named.
+        let span = if matches!(read, Ok(Kind::Norms(_))) { reader.span_of("file") } else { span.clone() };
         if let Ok(kind) = read {
-            analyses.single.push(Analysis { name: name.clone(), kind, span: span.clone() });
+            analyses.single.push(Analysis { name: name.clone(), kind, span });
         }
     }
     Ok(analyses)
@@ -105,6 +112,22 @@ fn probe(reader: &Reader<'_>) -> Read<Probe> {
     let (folds, penalty) = (reader.integer("folds"), reader.number("penalty"));
     let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
     Ok(Probe { folds: folds?, penalty: penalty?, resamples: resamples?, permutations: permutations? })
+}
+
+fn norms(reader: &Reader<'_>, project: &Path) -> Read<Norms> {
+    let file = match reader.has("file") {
+        true => reader.filled("file").map(|file| Some(project.join(file))),
+        false => Ok(None),
+    };
+    let components = reader.integer("components");
+    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
+    Ok(Norms {
+        file: file?,
+        content: None,
+        components: components?,
+        resamples: resamples?,
+        permutations: permutations?,
+    })
 }
 
 /// Families of emotions, none in two of them.

@@ -9,8 +9,8 @@ use super::problem::{Problem, Problems, set_bases};
 use super::reader::Reader;
 use super::tree::{self, Node};
 use super::{
-    Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses, keys, layers,
-    models, sections, sources, sweep, validate,
+    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses, keys,
+    layers, models, sections, sources, sweep, validate,
 };
 
 /// A larger file is no experiment.
@@ -59,6 +59,7 @@ impl Experiment {
             emotions: Some(&self.emotions),
             stories: &self.stories,
             neutral: self.neutral.as_ref().map(|kind| (kind, &self.neutral_span)),
+            analysis: &self.analysis,
         }
     }
 
@@ -88,6 +89,7 @@ pub struct Asked<'a> {
     pub emotions: Option<&'a [String]>,
     pub stories: &'a [Source],
     pub neutral: Option<(&'a SourceKind, &'a Span)>,
+    pub analysis: &'a [Analysis],
 }
 
 fn parse(
@@ -108,7 +110,8 @@ fn parse(
         let seen = RefCell::new(Vec::new());
         let outside = |asked: &Asked| {
             let neutral = asked.neutral.map(|(kind, _)| kind.clone());
-            let wanted = (asked.emotions.map(<[_]>::to_vec), asked.stories.to_vec(), neutral);
+            let emotions = asked.emotions.map(<[_]>::to_vec);
+            let wanted = (emotions, asked.stories.to_vec(), neutral, asked.analysis.to_vec());
             if seen.borrow().contains(&wanted) {
                 return Vec::new();
             }
@@ -157,7 +160,7 @@ fn check(
     let vectors = sections::vectors(&root, root.has("neutral"));
     let same_layers = models.as_ref().is_ok_and(|models| models.iter().all(|model| model.layers.is_none()));
     let kept = layers.as_ref().ok().and_then(Option::as_ref).filter(|_| same_layers);
-    let analysis = analyses::analyses(&root, emotions.as_deref().ok(), kept);
+    let analysis = analyses::analyses(&root, project, emotions.as_deref().ok(), kept);
     let parts = validate::Parts {
         models: models.as_deref().unwrap_or_default(),
         shard: shard.as_ref().ok().copied(),
@@ -177,6 +180,7 @@ fn check(
         emotions: emotions.as_deref().ok(),
         stories: stories.as_deref().unwrap_or_default(),
         neutral: neutral.as_ref().ok().and_then(Option::as_ref).map(|source| (&source.kind, &source.span)),
+        analysis: &analyses.single,
     };
     sink.borrow_mut().extend(outside(&asked));
     let neutral = neutral.ok()?;

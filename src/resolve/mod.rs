@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 pub mod hub;
+mod norms;
 mod served;
 mod stories;
 
@@ -107,6 +108,7 @@ pub fn check(asked: &Asked) -> Vec<Problem> {
     let hub = Hub::open(true);
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, Some(&hub)));
+    problems.extend(norms::check(asked));
     problems
 }
 
@@ -117,6 +119,7 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let faults = faults(asked, &hub).filter(|(_, fault)| alone || matches!(fault, Fault::Written(_)));
     let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, None));
+    problems.extend(norms::check(asked));
     problems
 }
 
@@ -132,7 +135,7 @@ fn faults<'a>(asked: &'a Asked, hub: &'a Arc<Hub>) -> impl Iterator<Item = (&'a 
 /// Problems where the experiment file asks for what is not there, and where no model can be pinned; else what the
 /// disk said, or that the run was asked to stop.
 pub fn resolve(
-    experiment: Experiment,
+    mut experiment: Experiment,
     store: &Store,
     device: Choice,
     offline: bool,
@@ -140,6 +143,7 @@ pub fn resolve(
 ) -> Result<Resolved> {
     let hub = Hub::open(offline);
     let mut problems = Vec::new();
+    norms::pin(&mut experiment, store, &mut problems)?;
     let (mut models, mut lost) = (Vec::new(), Vec::new());
     for model in &experiment.models {
         match find(&experiment.asked(), model, &hub, Reach::Hub(progress)) {

@@ -26,6 +26,7 @@ mod run;
 mod science;
 mod select;
 mod stages;
+mod statistics;
 mod status;
 mod steering;
 mod store;

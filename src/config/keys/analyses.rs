@@ -34,6 +34,7 @@ pub static ANALYSES: &[Kind] = &[
     Kind { name: "intensity", table: &INTENSITY },
     Kind { name: "geometry", table: &GEOMETRY },
     Kind { name: "probe", table: &PROBE },
+    Kind { name: "norms", table: &NORMS },
     Kind { name: "rsa", table: &across::RSA },
     Kind { name: "cka", table: &across::CKA },
     Kind { name: "transfer", table: &across::TRANSFER },
@@ -116,6 +117,37 @@ static PROBE: Table = Table {
             Type::Integer { min: 0, max: 100_000 },
             Is("1000"),
             "Shuffles of the emotions' labels within topics, each with classifiers of its own, for the null.",
+        ),
+    ],
+};
+
+static NORMS: Table = Table {
+    path: "analysis.<name>.norms",
+    about: "Components and whole vectors beside people's ratings of the words: see docs/methods.md.",
+    keys: &[
+        key(
+            "file",
+            Type::Text,
+            Said("the circumplex: 28 words"),
+            "A file with columns `word`, `valence`, `arousal` and perhaps `dominance` (also under the names of NRC-VAD and of Warriner et al.), by comma or tab, relative to the project.",
+        ),
+        key(
+            "components",
+            Type::Integer { min: 2, max: 20 },
+            Is("3"),
+            "How many are correlated with ratings.",
+        ),
+        key(
+            "resamples",
+            Type::Integer { min: 2, max: 100_000 },
+            Is("1000"),
+            "Bootstrap resamples of the emotions, for the intervals.",
+        ),
+        key(
+            "permutations",
+            Type::Integer { min: 0, max: 100_000 },
+            Is("1000"),
+            "Shuffles of the ratings over the emotions, for the nulls.",
         ),
     ],
 };

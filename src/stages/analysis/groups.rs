@@ -128,11 +128,12 @@ mod tests {
     use crate::stages::vectors::{Center, Denoise, Params};
     use crate::store::table::Column;
 
+    /// Story id, emotion, topic, writer, index.
+    type Told<'a> = (&'a str, &'a str, Option<&'a str>, &'a str, i32);
+
     /// Of each story id, emotion, topic, writer and index the group that it is in, and what the groups are.
-    fn groups(rows: &[(&str, &str, Option<&str>, &str, i32)]) -> Result<(Vec<usize>, String)> {
-        let strings = |f: fn(&(&str, &str, Option<&str>, &str, i32)) -> String| {
-            Column::Str(rows.iter().map(f).collect())
-        };
+    fn groups(rows: &[Told]) -> Result<(Vec<usize>, String)> {
+        let strings = |f: fn(&Told) -> String| Column::Str(rows.iter().map(f).collect());
         let n = rows.len();
         let read = Table::new(
             "activations/1",

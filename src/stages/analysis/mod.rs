@@ -13,6 +13,7 @@ pub mod implicit;
 pub mod intensity;
 mod intensity_figures;
 pub mod logit_lens;
+pub mod norms;
 pub mod pca;
 mod pca_panels;
 pub mod probe;
@@ -50,6 +51,7 @@ pub enum Analysis {
     Intensity(intensity::Intensity),
     Geometry(geometry::Geometry),
     Probe(probe::Probe),
+    Norms(norms::Norms),
 }
 
 impl Deref for Analysis {
@@ -65,6 +67,7 @@ impl Deref for Analysis {
             Analysis::Intensity(params) => params,
             Analysis::Geometry(params) => params,
             Analysis::Probe(params) => params,
+            Analysis::Norms(params) => params,
         }
     }
 }

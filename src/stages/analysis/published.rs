@@ -16,6 +16,12 @@ pub const EXPLAINED_VARIANCE: [(&str, [f64; 2]); 3] =
 pub const PAPER_SHARES: [(&str, f64); 2] =
     [(PAPER, EXPLAINED_VARIANCE[0].1[0]), (PAPER, EXPLAINED_VARIANCE[0].1[1])];
 
+/// What the paper's correlations with human ratings were measured on.
+pub const PAPER_WORDS: &str = "paper (45 words)";
+
+/// Correlations of the paper's first component with ratings of valence, and of its second with those of arousal.
+pub const PAPER_NORMS: [(&str, &str, f64); 2] = [("PC1", "valence", 0.81), ("PC2", "arousal", 0.66)];
+
 /// Cosines between emotion vectors in the replication on Llama-3.2-1B-Instruct.
 pub const LLAMA_COSINES: [(&str, &str, f64); 5] = [
     ("happy", "joyful", 0.923),

@@ -12,7 +12,11 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     // Norms that differ by rounding alone do not vary.
     let varies = |centred: &[f64], v: &[f64]| norm(centred) > 1e-9 * norm(v);
     let (cx, cy) = (centred(x), centred(y));
-    if varies(&cx, x) && varies(&cy, y) { dot(&cx, &cy) / (norm(&cx) * norm(&cy)) } else { 0.0 }
+    if varies(&cx, x) && varies(&cy, y) {
+        (dot(&cx, &cy) / (norm(&cx) * norm(&cy))).clamp(-1.0, 1.0)
+    } else {
+        0.0
+    }
 }
 
 /// Spearman's: Pearson's of the ranks, ties at their mean rank.

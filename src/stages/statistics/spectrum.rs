@@ -13,7 +13,7 @@ const SMALL: usize = 40;
 const TOLERANCE: f64 = 1e-8;
 
 /// Steps between two looks at the residuals.
-const STEPS: usize = 12;
+const STEPS: usize = 20;
 
 /// The largest two eigenvalues of `matrix`, which has no negative one, and their unit vectors. A matrix of one row has 0
 /// as its second.

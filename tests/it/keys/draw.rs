@@ -112,6 +112,7 @@ impl File {
         file.set(dose, "rise", "[\"sad\"]");
         file.set("analysis.a6.geometry", "resamples", dice.one(&["5", "6"]));
         file.set("analysis.a7.probe", "resamples", dice.one(&["5", "6"]));
+        file.set("analysis.a10.norms", "file", "\"{data}/norms.csv\"");
         file
     }
 
@@ -254,6 +255,10 @@ pub fn data() -> tempfile::TempDir {
     std::fs::write(dir.path().join("stories.csv"), format!("{head}{rows}")).unwrap();
     std::fs::write(dir.path().join("more.csv"), format!("{head}{rows}{rows}")).unwrap();
     std::fs::write(dir.path().join("copy.csv"), format!("{head}{rows}")).unwrap();
+    let norms = "word,valence,arousal\nhappy,0.9,0.5\nsad,0.1,0.3\n";
+    std::fs::write(dir.path().join("norms.csv"), norms).unwrap();
+    std::fs::write(dir.path().join("norms-copy.csv"), norms).unwrap();
+    std::fs::write(dir.path().join("norms-more.csv"), format!("{norms}calm,0.8,0.1\n")).unwrap();
     dir
 }
 

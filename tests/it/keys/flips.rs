@@ -96,9 +96,9 @@ const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\",
 /// Everything that `m1` computes itself.
 const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*", "a4/m1/*", "a5/m1/*"];
 /// Those of all layers at once; steering and others that read activations have a unit for each layer.
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a5/*", "a8", "a9"];
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a5/*", "a8", "a9", "a10/*"];
 const ANALYSES_M1: &[&str] =
-    &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m1/*", ACROSS_M1[0], ACROSS_M1[1]];
+    &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m1/*", ACROSS_M1[0], ACROSS_M1[1], "a10/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 /// Of two sets each: those that `m1` is one of.
@@ -109,6 +109,7 @@ const MAP_STEERS: Edit = ("analysis.b6.transfer", "steer", Some("true"));
 const STEERING: &[&str] = &["a3/*"];
 const GEOMETRY: &[&str] = &["a6/*"];
 const PROBE: &[&str] = &["a7/*"];
+const NORMS: &[&str] = &["a10/*"];
 const DENOISED: &[&str] = &["neutral/*", "vectors/*"];
 
 /// A key of one table whose change changes `roots`.
@@ -241,13 +242,13 @@ static FLIPS: &[Flip] = &[
         "seed",
         &[RAIN],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*", "a6/*", "a7/*", "a8", "a9"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*", "a6/*", "a7/*", "a8", "a9", "a10/*"],
     ),
     flip(
         "seed",
         &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3]],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*", "a8", "a9"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*", "a8", "a9", "a10/*"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
@@ -540,4 +541,11 @@ static FLIPS: &[Flip] = &[
         &[("analysis.b7.scale", "permutations", Some("40"))],
         &[],
     ),
+    // A file's place does not matter, its content does.
+    one!("analysis.<name>.norms", "analysis.a10.norms", "file", "\"{data}/norms-copy.csv\"", &[]),
+    one!("analysis.<name>.norms", "analysis.a10.norms", "file", "\"{data}/norms-more.csv\"", NORMS),
+    flip("analysis.<name>.norms file", &[], &[("analysis.a10.norms", "file", None)], NORMS),
+    one!("analysis.<name>.norms", "analysis.a10.norms", "components", "2", NORMS),
+    one!("analysis.<name>.norms", "analysis.a10.norms", "resamples", "9", NORMS),
+    one!("analysis.<name>.norms", "analysis.a10.norms", "permutations", "9", NORMS),
 ];

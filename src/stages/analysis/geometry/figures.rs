@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::super::{Group, Headline, groups};
-use super::{BETWEEN, EMOTION_LENGTH, GAP, Geometry, NORM, SHARES, STORY_LENGTH, WITHIN};
+use super::{BETWEEN, EMOTION_LENGTH, GAP, Geometry, NORM, SHARES, STORY_LENGTH, VARIANCE, WITHIN};
 use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Lines, Series, TableFigure};
 use crate::stages::analysis::published::{PAIRS, PAPER_SHARES};
 use crate::stages::statistics::Interval;
@@ -110,6 +110,12 @@ fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
     });
     let tests: Vec<String> =
         shown.filter(|s| s.p.is_some()).map(|s| format!("{}: {}", s.name, chance(s.p))).collect();
+    // How much larger the variance is than with shuffled labels.
+    let variance = statistics.iter().find(|s| s.name == VARIANCE);
+    let times = variance.and_then(|s| {
+        let times = s.value / s.null?.0;
+        Some(format!(" The variance itself is {times:.1} times what shuffled labels give ({}).", chance(s.p)))
+    });
     let groups = statistics.first().map_or("", |s| s.groups);
     group.figure(
         format!("{name}-shares"),
@@ -117,8 +123,10 @@ fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
         format!(
             "The share of the variance among the emotion vectors that a component explains: 95 % interval of the basic \
              bootstrap ({groups} drawn with replacement), and the middle 95 % of what vectors give whose stories had their \
-             labels shuffled within each topic. A component whose share lies in the band is no more than noise. {}",
-            tests.join("; ")
+             labels shuffled within each topic. A share in the band says that the vectors have no more of their \
+             variance in one direction than such vectors have of theirs, which may be far smaller. {}.{}",
+            tests.join("; "),
+            times.unwrap_or_default()
         ),
         Body::Dots(Dots {
             x: "share of the variance, %".into(),

@@ -10,6 +10,8 @@ use crate::stages::statistics::spectrum::top_two;
 /// The measures of one set of vectors.
 #[derive(Clone, Debug)]
 pub struct Measures {
+    /// The variance among the vectors: the mean square of their distance from their mean.
+    pub variance: f64,
     /// The shares of the variance among the vectors that the first two components explain.
     pub shares: [f64; 2],
     /// `|r(PC1, norm)|` over emotions.
@@ -66,6 +68,7 @@ impl Frame {
             }
         }
         Ok(Measures {
+            variance: total / n as f64,
             shares,
             norm: pearson(scores[0].as_slice(), &norms).abs(),
             lengths: [0, 1].map(|at| pearson(scores[at].as_slice(), lengths)),

@@ -90,6 +90,7 @@ impl Kind for Geometry {
 }
 
 /// Names of statistics in the table `geometry`.
+const VARIANCE: &str = "variance among the vectors";
 const SHARES: [&str; 2] = ["PC1 share", "PC2 share"];
 const NORM: &str = "|r(PC1, norm)|";
 const WITHIN: &str = "cosine within families";
@@ -106,9 +107,10 @@ enum Ends {
 }
 
 /// Every statistic of some vectors and their stories, with its name; `None` where there is none.
-fn listed(m: &Measures, stories: [f64; 2]) -> [(&'static str, Ends, Option<f64>); 10] {
+fn listed(m: &Measures, stories: [f64; 2]) -> [(&'static str, Ends, Option<f64>); 11] {
     let correlation = Ends::Basic(Scale::Correlation);
     [
+        (VARIANCE, Ends::Basic(Scale::Plain), Some(m.variance)),
         (SHARES[0], Ends::Basic(Scale::Share), Some(m.shares[0])),
         (SHARES[1], Ends::Basic(Scale::Share), Some(m.shares[1])),
         (WITHIN, correlation, m.within),
@@ -123,7 +125,7 @@ fn listed(m: &Measures, stories: [f64; 2]) -> [(&'static str, Ends, Option<f64>)
 }
 
 /// The statistics that shuffled labels have too, and that are larger where there is structure.
-const TESTED: [&str; 3] = [SHARES[0], SHARES[1], GAP];
+const TESTED: [&str; 4] = [VARIANCE, SHARES[0], SHARES[1], GAP];
 
 /// The tables `geometry` (statistics), `geometry_cosines` (each two emotions) and `geometry_reliability` (each emotion)
 /// of one layer.

@@ -159,7 +159,7 @@ fn resamples_are_what_resampled_stories_give() {
         let tables = tables(&geometry(8, 3, 0), &of, &stories, n, neutral.as_ref(), seed);
         let (shares, cosines) = by_analyses(&set(&of, &stories, n, neutral.as_ref()));
         let statistics = &tables[0].1;
-        close(&statistics.f64("value").unwrap()[..2], &shares, 1e-6);
+        close(&statistics.f64("value").unwrap()[1..3], &shares, 1e-6);
         close(tables[1].1.f64("cosine").unwrap(), &cosines, 1e-6);
 
         let mut counts = vec![0.0; topics * n];
@@ -173,7 +173,11 @@ fn resamples_are_what_resampled_stories_give() {
         let (low, high) = (statistics.opt_f64("low").unwrap(), statistics.opt_f64("high").unwrap());
         for at in 0..2 {
             let values: Vec<f64> = drawn.iter().map(|d| d.0[at]).collect();
-            close(&[low[at].unwrap(), high[at].unwrap()], &ends(shares[at], &values, Scale::Share), 1e-4);
+            close(
+                &[low[at + 1].unwrap(), high[at + 1].unwrap()],
+                &ends(shares[at], &values, Scale::Share),
+                1e-4,
+            );
         }
         let (low, high) = (tables[1].1.opt_f64("low").unwrap(), tables[1].1.opt_f64("high").unwrap());
         for at in 0..cosines.len() {
@@ -197,7 +201,7 @@ fn resamples_are_what_resampled_stories_give() {
             means.iter_mut().zip(shares).for_each(|(mean, share)| *mean += share / 3.0);
         }
         let null = statistics.opt_f64("null_mean").unwrap();
-        close(&[null[0].unwrap(), null[1].unwrap()], &means, 1e-5);
+        close(&[null[1].unwrap(), null[2].unwrap()], &means, 1e-5);
     }
 }
 
@@ -213,6 +217,10 @@ fn families_lengths_and_their_gap_by_hand() {
     close(&[value(WITHIN), value(BETWEEN), value(GAP)], &[within, between, within - between], 1e-6);
     let gap = names.iter().position(|n| n == GAP).unwrap();
     assert!(statistics.opt_f64("p").unwrap()[gap].unwrap() <= 0.05);
+    // The mean square of the vectors, whose mean is zero.
+    let vectors = &set(&plain(), &stories, 4, None).layers[0].vectors;
+    close(&[value(VARIANCE)], &[dot(vectors, vectors) / 4.0], 1e-9);
+    assert_eq!(statistics.opt_f64("p").unwrap()[0], Some(0.01));
     assert!(statistics.str("groups").unwrap().iter().all(|groups| groups == "6 topics"));
     // r(PC1, length) of stories, from the stories themselves.
     let set = set(&plain(), &stories, 4, None);
@@ -254,7 +262,7 @@ fn halves_agree_as_far_as_signal_exceeds_noise() {
 
 #[test]
 fn noise_is_significant_as_often_as_it_should_be() {
-    let mut hits = [0usize; 3];
+    let mut hits = [0usize; 4];
     for seed in 0..200 {
         let stories = stories(&vec![vec![0.0; 5]; 4], 5, 1, 1.0, 1000 + seed);
         let tables = tables(&geometry(2, 39, 0), &plain(), &stories, 4, None, seed);

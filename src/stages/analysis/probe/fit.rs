@@ -170,6 +170,9 @@ fn largest(scores: impl Iterator<Item = f64>) -> usize {
     scores.enumerate().fold((0, f64::NEG_INFINITY), better).0
 }
 
+/// Rows of stories that are predicted together, and of each its group and emotion.
+type Waiting = (Vec<f64>, Vec<(usize, usize)>);
+
 /// Predicts every story from the folds that it is not in, and keeps those that shuffles are tried on.
 fn predict(
     activations: &Activations,
@@ -181,10 +184,9 @@ fn predict(
     let (n, d, k) = (emotions.len(), first.len(), classifiers.len());
     let all = found.stories.iter().sum::<f64>() as usize;
     let mut trials: Vec<Vec<Trial>> = (0..k).map(|_| Vec::new()).collect();
-    // Rows, and of each its group and emotion.
-    let mut waiting: Vec<(Vec<f64>, Vec<(usize, usize)>)> = vec![Default::default(); k];
+    let mut waiting: Vec<Waiting> = vec![Default::default(); k];
     let mut number = 0;
-    let mut flush = |fold: usize, (rows, of): &mut (Vec<f64>, Vec<(usize, usize)>)| {
+    let mut flush = |fold: usize, (rows, of): &mut Waiting| {
         let predicted: Vec<usize> =
             rows.par_chunks(32 * d).flat_map_iter(|rows| classifiers[fold].predict(rows)).collect();
         for (&(group, emotion), predicted) in of.iter().zip(predicted) {

@@ -1,0 +1,170 @@
+//! The figures and headline numbers of `norms`. Knows only its tables.
+
+use anyhow::Result;
+
+use super::super::{Group, Headline, groups};
+use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Panel, Panels, Point, Scatter, TableFigure};
+use crate::stages::analysis::published::{PAPER_NORMS, PAPER_WORDS};
+use crate::stages::statistics::Interval;
+use crate::store::table::Table;
+
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "Correlations over emotions of a component's scores with people's ratings, without their sign, which \
+    means nothing in a component, and how much of the ratings' plane the turned plane of the first two components has.";
+
+/// Of each set and layer the correlations, the turned plane beside the ratings', and the words that stand for emotions.
+pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for group in groups(tables, "norms")? {
+        figures.push(correlations(name, &group)?);
+        figures.push(table(name, &group)?);
+    }
+    let planes = groups(tables, "norms_plane")?;
+    for group in groups(tables, "norms_words")? {
+        if let Some(plane) = planes.iter().find(|plane| plane.place() == group.place()) {
+            figures.push(turned(name, &group, plane)?);
+        }
+        figures.push(words(name, &group)?);
+    }
+    Ok(figures)
+}
+
+/// The correlations that the paper published, without their signs, and the plane's share.
+pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, "norms")? {
+        let table = group.table;
+        let (component, rating, r) = (table.str("component")?, table.str("rating")?, table.f64("pearson")?);
+        let (low, high, p) = (table.opt_f64("low")?, table.opt_f64("high")?, table.opt_f64("p")?);
+        for (of, with, published) in PAPER_NORMS {
+            let here = |&&row: &&usize| component[row] == of && rating[row] == with;
+            let Some(&row) = group.rows.iter().find(here) else { continue };
+            let interval = low[row].zip(high[row]).map(|(low, high)| match r[row] < 0.0 {
+                true => Interval { low: -high, high: -low },
+                false => Interval { low, high },
+            });
+            let headline = group.headline(format!("|r({of}, {with})|"), r[row].abs(), 2);
+            headlines.push(headline.within(interval, p[row]).beside(vec![(PAPER_WORDS, published)]));
+        }
+    }
+    for group in groups(tables, "norms_plane")? {
+        let (row, table) = (group.rows[0], group.table);
+        let headline = group.headline("plane, R\u{b2}", table.f64("r2")?[row], 2);
+        headlines.push(headline.within(None, table.opt_f64("p")?[row]));
+    }
+    Ok(headlines)
+}
+
+fn correlations(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (component, rating, r) = (table.str("component")?, table.str("rating")?, table.f64("pearson")?);
+    let (low, high) = (table.opt_f64("low")?, table.opt_f64("high")?);
+    let dots = group.rows.iter().map(|&row| Dot {
+        label: format!("{}, {}", component[row], rating[row]),
+        value: r[row],
+        interval: low[row].zip(high[row]),
+        band: None,
+    });
+    let first = group.rows[0];
+    let published = PAPER_NORMS.map(|(of, with, r)| format!("{of} with {with} {r:.2}")).join(", ");
+    Ok(group.figure(
+        name.to_string(),
+        "Ratings and components".into(),
+        format!(
+            "Pearson's correlation over {} rated emotions ({}), with the 95 % interval of the percentile bootstrap over \
+             emotions. Signs of components mean nothing. Whole vector: what a ridge regression on the vectors of all other \
+             emotions says of each. Published for {PAPER_WORDS}: {published}.",
+            table.i32("n_emotions")?[first],
+            table.str("ratings")?[first]
+        ),
+        Body::Dots(Dots { x: "correlation".into(), dots: dots.collect(), decimals: 2, band: String::new() }),
+    ))
+}
+
+fn table(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (component, rating) = (table.str("component")?, table.str("rating")?);
+    let (r, rank, p) = (table.f64("pearson")?, table.f64("spearman")?, table.opt_f64("p")?);
+    let (low, high) = (table.opt_f64("fisher_low")?, table.opt_f64("fisher_high")?);
+    let rows = group.rows.iter().map(|&row| {
+        let published =
+            PAPER_NORMS.iter().find(|(of, with, _)| component[row] == *of && rating[row] == *with);
+        vec![
+            Cell::Text(component[row].clone()),
+            Cell::Text(rating[row].clone()),
+            low[row].zip(high[row]).map_or(Cell::Number(r[row], 2), |ends| Cell::Ranged(r[row], ends, 2)),
+            Cell::Number(rank[row], 2),
+            p[row].map_or(Cell::Empty, |p| Cell::Number(p, 3)),
+            published.map_or(Cell::Empty, |(_, _, r)| Cell::Number(*r, 2)),
+        ]
+    });
+    let published = format!("published: {PAPER_WORDS}");
+    let columns = ["component", "rating", "Pearson [Fisher\u{2019}s 95 %]", "Spearman", "p", &published];
+    Ok(group.figure(
+        format!("{name}-correlations"),
+        "Correlations".into(),
+        "Fisher\u{2019}s interval is the closed form for normal numbers, to hold beside the bootstrap's. p: ratings shuffled over \
+         emotions; for components of either sign, for whole vectors of as large a correlation."
+            .into(),
+        Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
+    ))
+}
+
+fn turned(name: &str, group: &Group, plane: &Group) -> Result<Figure> {
+    let table = group.table;
+    let emotion = table.str("emotion")?;
+    let of = |x: &str, y: &str| -> Result<Vec<Point>> {
+        let (x, y) = (table.opt_f64(x)?, table.opt_f64(y)?);
+        let point = |&row: &usize| Some(Point { label: emotion[row].clone(), x: x[row]?, y: y[row]? });
+        Ok(group.rows.iter().filter_map(point).collect())
+    };
+    let panel = |title: &str, points: Vec<Point>| Panel {
+        title: title.to_string(),
+        details: Vec::new(),
+        plane: Scatter { x: "valence".into(), y: "arousal".into(), points },
+    };
+    let row = plane.rows[0];
+    let (r2, p) = (plane.table.f64("r2")?[row], plane.table.opt_f64("p")?[row]);
+    let (mean, high) = (plane.table.opt_f64("null_mean")?[row], plane.table.opt_f64("null_high")?[row]);
+    let null = match (p, mean, high) {
+        (Some(p), Some(mean), Some(high)) => {
+            format!(
+                " With ratings shuffled over emotions it is {mean:.2} on average and {high:.2} at its 97.5th percentile: p = {p:.3}."
+            )
+        }
+        _ => String::new(),
+    };
+    let panels = vec![
+        panel("people's ratings", of("valence", "arousal")?),
+        panel("the vectors' first two components, turned", of("turned_valence", "turned_arousal")?),
+    ];
+    Ok(group.figure(
+        format!("{name}-plane"),
+        "The best plane".into(),
+        format!(
+            "The plane of the first two components, turned, mirrored and scaled as a whole so that it comes nearest to \
+             valence and arousal (Procrustes). It has R\u{b2} = {r2:.2} of the ratings' variance.{null}"
+        ),
+        Body::Panels(Panels { panels }),
+    ))
+}
+
+fn words(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (emotion, word, exact) = (table.str("emotion")?, table.str("word")?, table.bool("exact")?);
+    let ratings = [table.opt_f64("valence")?, table.opt_f64("arousal")?, table.opt_f64("dominance")?];
+    let rows = group.rows.iter().map(|&row| {
+        let how = if exact[row] { "itself" } else { "same stem" };
+        let mut cells =
+            [&emotion[row], &word[row], how].map(|text: &str| Cell::Text(text.to_string())).to_vec();
+        cells.extend(ratings.iter().map(|of| of[row].map_or(Cell::Empty, |x| Cell::Number(x, 2))));
+        cells
+    });
+    let columns = ["emotion", "rated word", "found as", "valence", "arousal", "dominance"];
+    Ok(group.figure(
+        format!("{name}-words"),
+        "Rated words".into(),
+        "Which rated word stands for which emotion. Emotions that are not here are not rated.".into(),
+        Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
+    ))
+}

@@ -1,0 +1,100 @@
+//! Ratings against vectors of which is known what they hold.
+
+use super::*;
+use crate::stages::analysis::tests::set;
+
+const WORDS: [&str; 12] = [
+    "happy",
+    "excited",
+    "tense",
+    "angry",
+    "afraid",
+    "miserable",
+    "sad",
+    "bored",
+    "tired",
+    "calm",
+    "glad",
+    "nobody",
+];
+
+/// Vectors with twice the valence and once the arousal of the circumplex, and noise.
+fn vectors(noise: f64, seed: u64) -> VectorSet {
+    let rated = Ratings::circumplex().rated(&WORDS.map(String::from));
+    let mut draws = Draws::new("norms", &[seed]);
+    let mut rows = vec![vec![0.0; 6]; WORDS.len()];
+    for row in &mut rows {
+        row.iter_mut().for_each(|x| *x = noise * draws.normal());
+    }
+    for rated in rated {
+        rows[rated.emotion][2] += 2.0 * rated.ratings[0].unwrap();
+        rows[rated.emotion][4] += rated.ratings[1].unwrap();
+    }
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    set(&WORDS, &rows)
+}
+
+fn params() -> Norms {
+    Norms { file: None, content: None, components: 3, resamples: 200, permutations: 99 }
+}
+
+fn value(tables: &Tables, component: &str, rating: &str, column: &str) -> f64 {
+    let table = &tables[0].1;
+    let (components, ratings) = (table.str("component").unwrap(), table.str("rating").unwrap());
+    let row = (0..table.rows()).find(|&row| components[row] == component && ratings[row] == rating).unwrap();
+    match column {
+        "p" | "low" | "high" => table.opt_f64(column).unwrap()[row].unwrap(),
+        _ => table.f64(column).unwrap()[row],
+    }
+}
+
+#[test]
+fn planted_ratings_are_found() {
+    let tables = run(&params(), &vectors(0.1, 1), 3).unwrap();
+    for (component, rating) in
+        [("PC1", "valence"), ("PC2", "arousal"), (WHOLE, "valence"), (WHOLE, "arousal")]
+    {
+        assert!(value(&tables, component, rating, "pearson").abs() > 0.9, "{component} {rating}");
+        assert!(value(&tables, component, rating, "p") <= 0.02);
+        let (low, high) =
+            (value(&tables, component, rating, "low"), value(&tables, component, rating, "high"));
+        assert!(low * high > 0.0, "{component} {rating}: {low} to {high}");
+    }
+    // `nobody` is not rated, and no word has a dominance.
+    assert_eq!(tables[0].1.i32("n_emotions").unwrap()[0], 11);
+    assert!(!tables[0].1.str("rating").unwrap().contains(&"dominance".to_string()));
+    let (plane, words) = (&tables[1].1, &tables[2].1);
+    assert!(plane.f64("r2").unwrap()[0] > 0.8 && plane.opt_f64("p").unwrap()[0].unwrap() <= 0.01);
+    assert_eq!(words.rows(), 11);
+}
+
+#[test]
+fn noise_is_significant_as_often_as_it_should_be() {
+    let params = Norms { resamples: 2, permutations: 39, ..params() };
+    let mut hits = [0usize; 3];
+    for seed in 0..200 {
+        let mut noise = vectors(1.0, 500 + seed);
+        // Without what was planted.
+        let mut draws = Draws::new("noise", &[seed]);
+        noise.layers[0].vectors.iter_mut().for_each(|x| *x = draws.normal());
+        let tables = run(&params, &noise, seed).unwrap();
+        hits[0] += usize::from(value(&tables, "PC1", "valence", "p") <= 0.05);
+        hits[1] += usize::from(value(&tables, WHOLE, "arousal", "p") <= 0.05);
+        hits[2] += usize::from(tables[1].1.opt_f64("p").unwrap()[0].unwrap() <= 0.05);
+    }
+    // 10 of 200 are expected, with a standard deviation of 3.1.
+    assert!(hits.iter().all(|hits| (2..=19).contains(hits)), "{hits:?}");
+}
+
+#[test]
+fn too_few_rated_emotions_are_refused_and_a_changed_file_too() {
+    let few = set(&["happy", "sad", "x"], &[&[1.0, 0.0], &[0.0, 1.0], &[1.0, 1.0]]);
+    let error = run(&params(), &few, 1).unwrap_err().to_string();
+    assert!(error.contains("2 of 3 emotions") && error.contains("Russell"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("norms.csv");
+    fs_err::write(&path, "word,valence,arousal\nhappy,0.9,0.5\n").unwrap();
+    let pinned = Norms { file: Some(path), content: Some("00".into()), ..params() };
+    assert!(pinned.ratings().err().unwrap().to_string().contains("was changed"));
+    assert_eq!(Norms { content: None, ..pinned }.ratings().unwrap().source, "1 words rated from 0 to 1");
+}
