@@ -24,6 +24,7 @@ mod report;
 mod run;
 mod science;
 mod select;
+mod slurm_job;
 mod stages;
 mod status;
 mod steering;

@@ -26,7 +26,7 @@ fn with_slurm(text: &str) -> Project {
 }
 
 /// Makes `text` a program called `name`.
-fn executable(project: &Project, name: &str, text: &str) {
+pub fn executable(project: &Project, name: &str, text: &str) {
     let path = project.path("bin").join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -49,7 +49,7 @@ fn emoflow(
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-fn asked(project: &Project) -> Vec<String> {
+pub fn asked(project: &Project) -> Vec<String> {
     let asked = std::fs::read_to_string(project.path("asked")).unwrap_or_default();
     asked.lines().map(String::from).collect()
 }
