@@ -91,7 +91,8 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         prepare_for(&elsewhere, &args.experiment, &args.machine, limit, access, progress.as_ref())?;
     prepared.say(progress.as_ref());
     let selected = prepared.plan.select(&args.scope.only)?;
-    let (profile, from) = Profile::find(args.profile.as_deref(), &args.experiment.file)?;
+    let found = Profile::find(args.profile.as_deref(), &args.experiment.file);
+    let (profile, from) = found.map_err(|error| Usage(format!("{error:#}")))?;
     if let Some(from) = from {
         progress.note(&format!("profile: {}", from.display()));
     }
@@ -120,11 +121,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     let text = |script: &Script| script.text(&profile, &frozen.folder, experiment, class == "cuda", &program);
     if args.dry_run {
         for script in &scripts {
-            let after = if script.after.is_empty() {
-                String::new()
-            } else {
-                format!(", after {}", script.after.join(", "))
-            };
+            let after: String = script.after.iter().map(|name| format!(" after {name}")).collect();
             writeln!(out, "# --- {}.sbatch{after}\n{}", script.name, text(script))?;
         }
         return Ok(0);
