@@ -245,10 +245,10 @@ fn scripts(
         let waits_for: BTreeSet<usize> = units.iter().flat_map(|id| others(id)).collect();
         let about = format!("Makes units of {name}; submitted again, more workers join");
         let more = [&["--model", name], in_job.as_slice()].concat();
-        let script = |name: String, after: Vec<String>| Script {
-            name,
+        let script = |stem: String, after: Vec<String>| Script {
+            name: stem,
             about: about.clone(),
-            model: true,
+            model: Some(name.clone()),
             tasks: Some(tasks),
             after,
             args: command("worker", &more),
@@ -274,7 +274,7 @@ fn scripts(
         scripts.push(Script {
             name: "cpu".to_string(),
             about: "Makes what needs no model".to_string(),
-            model: false,
+            model: None,
             tasks: None,
             after: Vec::new(),
             args: command("worker", &[&["--no-model"], in_job.as_slice()].concat()),
@@ -284,7 +284,7 @@ fn scripts(
     scripts.push(Script {
         name: "finish".to_string(),
         about: "Writes the report, however the others ended, and says what is missing".to_string(),
-        model: false,
+        model: None,
         tasks: None,
         after,
         args: command("finish", &["--progress", "plain"]),
