@@ -96,6 +96,13 @@ def texts(tokenizer, count, low, high, path):
     return [len(ids) for ids in tokenizer(stories)["input_ids"]]
 
 
+def rate_of(many, few):
+    """Of two pairs of tokens and seconds: tokens a second of what the larger has more. Where that is too little to be
+    seen, those of the larger."""
+    tokens, seconds = many[0] - few[0], many[1] - few[1]
+    return tokens / seconds if seconds > 0 else many[0] / many[1]
+
+
 class Bench:
     def __init__(self, args, torch):
         self.args, self.torch, self.rows = args, torch, []
@@ -150,7 +157,7 @@ class Bench:
         tokens = sum(texts(tokenizer, count, low, high, many)), sum(texts(tokenizer, count // 8, low, high, few))
         # The short one first: it brings the model into the page cache.
         took = [self.seconds(model, "activations/*", FILE.format(path)) for path in (few, many)]
-        return (tokens[0] - tokens[1]) / (took[1] - took[0]), took[1]
+        return rate_of((tokens[0], took[1]), (tokens[1], took[0])), took[1]
 
     def extraction(self, shape, rate):
         from transformers import AutoTokenizer
@@ -190,8 +197,8 @@ class Bench:
             return self.seconds(model, "stories/*", write.replace("max_new_tokens = 64", f"max_new_tokens = {new}"))
 
         short = long // 8
-        before, after = took(short), took(long)
-        reached = sequences * (long - short) / (after - before)
+        few = sequences * short, took(short)
+        reached = rate_of((sequences * long, took(long)), few)
         config = json.loads((model / "config.json").read_text())
         head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         kv = 2 * config["num_key_value_heads"] * head * config["num_hidden_layers"] * {"f32": 4, "bf16": 2}[args.dtype]

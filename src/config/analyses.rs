@@ -2,8 +2,10 @@
 
 use super::problem::{Problem, quoted, suggestion};
 use super::reader::{Chosen, Form, Read, Reader, Reported};
-use super::{Analysis, Layers, behaviour};
+use super::{Analysis, Layers, Span, behaviour};
 use crate::lm::Layer;
+use crate::stages::analysis::geometry::{Family, Geometry};
+use crate::stages::analysis::probe::Probe;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
@@ -31,6 +33,8 @@ pub(super) fn analyses(
             "steering" => steering(&reader, kept).map(Kind::Steering),
             "implicit" => behaviour::implicit(&reader, emotions).map(Kind::Implicit),
             "intensity" => behaviour::intensity(&reader, emotions).map(Kind::Intensity),
+            "geometry" => geometry(&reader, emotions).map(Kind::Geometry),
+            "probe" => probe(&reader).map(Kind::Probe),
             other => unreachable!("`{other}` is in the list of keys"),
         };
         if let Ok(kind) = read {
@@ -54,16 +58,7 @@ fn pairs(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<(String, 
     let mut wrong = false;
     for pair in &pairs {
         for (word, span) in pair {
-            let Some(emotions) = emotions.filter(|emotions| !emotions.contains(word)) else { continue };
-            let hint = match suggestion(word, "", emotions.iter().map(String::as_str)) {
-                hint if hint.starts_with("did") => hint,
-                _ => format!("add it to `emotions.words`, or name two of the {} emotions", emotions.len()),
-            };
-            reader.note(
-                Problem::at(span.clone(), format!("{} is not an emotion of this experiment", quoted(word)))
-                    .hint(hint),
-            );
-            wrong = true;
+            wrong |= unknown(reader, word, span, emotions);
         }
         let [(a, _), (b, span)] = pair;
         if a == b {
@@ -73,6 +68,60 @@ fn pairs(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<(String, 
         }
     }
     if wrong { Err(Reported) } else { Ok(pairs.into_iter().map(|[(a, _), (b, _)]| (a, b)).collect()) }
+}
+
+fn geometry(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Geometry> {
+    let (pairs, families) = (pairs(reader, emotions), families(reader, emotions));
+    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
+    let halves = reader.integer("halves");
+    Ok(Geometry {
+        pairs: pairs?,
+        families: families?,
+        resamples: resamples?,
+        permutations: permutations?,
+        halves: halves?,
+    })
+}
+
+fn probe(reader: &Reader<'_>) -> Read<Probe> {
+    let (folds, penalty) = (reader.integer("folds"), reader.number("penalty"));
+    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
+    Ok(Probe { folds: folds?, penalty: penalty?, resamples: resamples?, permutations: permutations? })
+}
+
+/// Families of emotions, none in two of them.
+fn families(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<Family>> {
+    let mut families: Vec<Family> = Vec::new();
+    let mut wrong = false;
+    for (name, _, texts) in reader.named_texts("families")? {
+        let mut words = Vec::new();
+        for (word, span) in texts {
+            if let Some(other) = families.iter().find(|family| family.words.contains(&word)) {
+                let message = format!("{} is in two families, `{}` and `{name}`", quoted(&word), other.name);
+                reader.note(Problem::at(span, message).hint("keep it in one of them"));
+                wrong = true;
+            } else if unknown(reader, &word, &span, emotions) {
+                wrong = true;
+            } else {
+                words.push(word);
+            }
+        }
+        families.push(Family { name, words });
+    }
+    if wrong { Err(Reported) } else { Ok(families) }
+}
+
+/// Notes a word that is no emotion of the experiment.
+fn unknown(reader: &Reader<'_>, word: &str, span: &Span, emotions: Option<&[String]>) -> bool {
+    let known = |emotions: &&[String]| !emotions.iter().any(|emotion| emotion == word);
+    let Some(emotions) = emotions.filter(known) else { return false };
+    let hint = match suggestion(word, "", emotions.iter().map(String::as_str)) {
+        hint if hint.starts_with("did") => hint,
+        _ => format!("add it to `emotions.words`, or name one of the {} emotions", emotions.len()),
+    };
+    let message = format!("{} is not an emotion of this experiment", quoted(word));
+    reader.note(Problem::at(span.clone(), message).hint(hint));
+    true
 }
 
 fn steering(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Steering> {

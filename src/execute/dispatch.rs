@@ -187,10 +187,11 @@ impl<'a> Lane<'a> {
                 let tables = at("vectors").iter().map(read).collect::<Result<Vec<_>>>()?;
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &tables)?;
                 let neutral = at("neutral").first().map(read).transpose()?;
-                let shards = at("activations");
+                let (shards, texts) = (at("activations"), at("stories"));
                 let activations = Activations {
                     shards: shards.len(),
                     read: &|shard| read(&shards[shard]),
+                    stories: &|shard| read(&texts[shard]),
                     params: vectors,
                     neutral: neutral.as_ref(),
                 };

@@ -58,6 +58,15 @@ impl<'scope> Writer<'scope> {
         lock(&self.told).error.take().map_or(Ok(()), Err)
     }
 
+    /// The same, but for what is not worth waiting for: where enough is waiting, `job` is dropped.
+    ///
+    /// # Errors
+    /// As [`write`](Writer::write).
+    pub fn offer(&self, job: impl FnOnce() -> Result<Option<Stored>> + Send + 'scope) -> Result<()> {
+        let _ = self.queue.try_send(Box::new(job));
+        lock(&self.told).error.take().map_or(Ok(()), Err)
+    }
+
     /// What was stored since this was asked last.
     pub fn stored(&self) -> Vec<Stored> {
         std::mem::take(&mut lock(&self.told).stored)
@@ -173,6 +182,27 @@ mod tests {
             assert_eq!(told, ["the disk is full"]);
         });
         assert_eq!(later.into_inner(), 0);
+    }
+
+    #[test]
+    fn what_is_offered_waits_for_nobody() {
+        let (begun, go) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        let waits = || {
+            begun.wait();
+            go.wait();
+            stored(0)
+        };
+        scope(|scope| {
+            let writer = Writer::start(scope);
+            writer.write(waits).unwrap();
+            begun.wait();
+            // While that is at work one has room to wait, and no other.
+            (1..4).for_each(|n| writer.offer(move || stored(n)).unwrap());
+            go.wait();
+            let (written, ended) = writer.end();
+            ended.unwrap();
+            assert!(written.into_iter().map(|stored| stored.units[0]).eq(0..2));
+        });
     }
 
     #[test]

@@ -4,7 +4,8 @@
 ///
 /// glibc takes a large block from the system and gives it back when it is freed, so that every page of every temporary
 /// is faulted in and cleared anew: a fifth of a forward pass (`docs/design/performance.md`), and the tables that are
-/// made of what a GPU computed are as large. [`give_back`] returns what is kept.
+/// made of what a GPU computed are as large. [`give_back`] returns what is kept. Nor are small blocks held back from their
+/// neighbours: glibc would look through all of them whenever a large one is freed, which is after every operation.
 pub fn keep() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -16,6 +17,7 @@ pub fn keep() {
             libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, STEP);
+            libc::mallopt(libc::M_MXFAST, 0);
         });
     }
 }

@@ -77,11 +77,12 @@ impl Kernel {
             return Kernel::Plain;
         }
         let rows = x.numel() / weight.size()[1] as usize;
+        let cut = weight.size()[0] % PICTURES == 0;
         match rows {
-            ..2 => Kernel::Plain,
+            0 | 1 => Kernel::Plain,
             _ if rows * weight.numel() < WORK => Kernel::Plain,
-            ..MANY if weight.size()[0] % PICTURES == 0 => Kernel::Turned,
-            ..FEW => Kernel::Plain,
+            _ if rows < MANY && cut => Kernel::Turned,
+            _ if rows < FEW => Kernel::Plain,
             // With one thread, too, libtorch computes such a convolution itself.
             _ if x.numel() > SMALL && tch::get_num_threads() > 1 => Kernel::Convolution,
             _ => Kernel::OneDnn,

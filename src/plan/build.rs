@@ -326,13 +326,18 @@ impl<'a> Builder<'a> {
             let at = |&layer: &Layer| self.at_layer(vectors, layer);
             let units = match analysis.reads_activations() {
                 false => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
-                // Vectors, and behind them all that they are made of.
+                // Vectors, behind them all that they are made of, and the texts behind that.
                 true => layers
                     .iter()
                     .map(|layer| {
                         let vectors = at(layer);
-                        let made_of = vectors.iter().flat_map(|&id| &self.unit(id).inputs).copied();
-                        one(&[*layer], Some(*layer), vectors.iter().copied().chain(made_of).collect())
+                        let made_of: Vec<UnitId> =
+                            vectors.iter().flat_map(|&id| &self.unit(id).inputs).copied().collect();
+                        let read =
+                            made_of.iter().filter(|id| self.nodes[id.node].work.stage() == "activations");
+                        let texts = read.flat_map(|&id| &self.unit(id).inputs).copied();
+                        let inputs = vectors.iter().chain(&made_of).copied().chain(texts);
+                        one(&[*layer], Some(*layer), inputs.collect())
                     })
                     .collect(),
             };

@@ -38,6 +38,7 @@ pub enum Body {
     Lines(Lines),
     Multiples(Multiples),
     Bars(Bars),
+    Dots(Dots),
     Table(TableFigure),
 }
 
@@ -116,10 +117,12 @@ pub fn layer_axis(layers: impl IntoIterator<Item = Layer>) -> String {
 }
 
 /// One curve.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+    /// Of each point the interval of its value; empty where there are none.
+    pub intervals: Vec<(f64, f64)>,
 }
 
 /// Small plots of curves, all over the same axis and of the same size, each with a scale of its own. Curves of the same
@@ -155,6 +158,26 @@ pub struct Bar {
     pub interval: Option<(f64, f64)>,
 }
 
+/// One dot a label with its interval, and a band behind it for the null where there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dots {
+    pub x: String,
+    pub dots: Vec<Dot>,
+    /// Decimals of the numbers that stand beside the dots.
+    pub decimals: usize,
+    /// What the band is; empty where there is none.
+    pub band: String,
+}
+
+/// One dot, its interval and the range of its null.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dot {
+    pub label: String,
+    pub value: f64,
+    pub interval: Option<(f64, f64)>,
+    pub band: Option<(f64, f64)>,
+}
+
 /// Rows of cells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableFigure {
@@ -168,5 +191,7 @@ pub enum Cell {
     Text(String),
     /// Shown with so many decimals, aligned right.
     Number(f64, usize),
+    /// The same with its interval behind it.
+    Ranged(f64, (f64, f64), usize),
     Empty,
 }

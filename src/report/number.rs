@@ -16,6 +16,11 @@ pub fn fixed(value: f64, decimals: usize) -> String {
     if value < 0.0 && !zero { format!("\u{2212}{digits}") } else { digits }
 }
 
+/// `value` with its interval: `0.42 [0.38, 0.45]`.
+pub fn ranged(value: f64, (low, high): (f64, f64), decimals: usize) -> String {
+    format!("{} [{}, {}]", fixed(value, decimals), fixed(low, decimals), fixed(high, decimals))
+}
+
 /// `value` with three significant digits; powers of ten outside 0.0001 to 10,000,000.
 pub fn short(value: f64) -> String {
     if !value.is_finite() || value == 0.0 {

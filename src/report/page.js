@@ -129,7 +129,7 @@
   const key = (cell) => {
     const text = cell.textContent;
     if (!cell.classList.contains("num")) return text.trim() === "" ? null : text;
-    const value = Number(text.replace("\u2212", "-").replace("\u221e", "Infinity"));
+    const value = Number(text.split(" [")[0].replace("\u2212", "-").replace("\u221e", "Infinity"));
     return Number.isNaN(value) ? null : value;
   };
   const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));

@@ -178,6 +178,7 @@ fn kind(body: &Body) -> &'static str {
         Body::Heatmap(_) => "heatmap",
         Body::Lines(_) => "lines",
         Body::Bars(_) => "bars",
+        Body::Dots(_) => "dots",
         Body::Table(_) => "table",
     }
 }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::figure::{Cell, TableFigure};
 use super::markup::escape;
-use super::number::{NONE, fixed};
+use super::number::{NONE, fixed, ranged};
 
 /// The table; numbers stand right, in columns whose heads do so too.
 pub fn html(table: &TableFigure) -> String {
     let numeric: Vec<bool> = (0..table.columns.len())
-        .map(|i| table.rows.iter().any(|row| matches!(row.get(i), Some(Cell::Number(..)))))
+        .map(|i| table.rows.iter().any(|row| matches!(row.get(i), Some(Cell::Number(..) | Cell::Ranged(..)))))
         .collect();
     let dense = if table.columns.len() > DENSE { " class=\"dense\"" } else { "" };
     let mut out = format!("<table{dense}><thead><tr>");
@@ -25,6 +25,10 @@ pub fn html(table: &TableFigure) -> String {
                 Some(Cell::Number(value, decimals)) => {
                     out.push_str("<td class=\"num\">");
                     out.push_str(&fixed(*value, *decimals));
+                }
+                Some(Cell::Ranged(value, (low, high), decimals)) => {
+                    out.push_str("<td class=\"num\">");
+                    out.push_str(&ranged(*value, (*low, *high), *decimals));
                 }
                 Some(Cell::Text(text)) => {
                     out.push_str("<td>");
@@ -57,6 +61,7 @@ mod tests {
             columns: vec!["word".into(), "cosine".into()],
             rows: vec![
                 vec![Cell::Text("<b>".into()), Cell::Number(-0.5, 3)],
+                vec![Cell::Empty, Cell::Ranged(0.25, (-0.1, 0.5), 2)],
                 vec![Cell::Empty, Cell::Empty],
                 vec![Cell::Text("short row".into())],
             ],
@@ -65,6 +70,7 @@ mod tests {
             html(&table),
             "<table><thead><tr><th scope=\"col\">word</th><th scope=\"col\" class=\"num\">cosine</th></tr></thead>\
              <tbody><tr><td>&lt;b&gt;</td><td class=\"num\">−0.500</td></tr>\n\
+             <tr><td></td><td class=\"num\">0.25 [−0.10, 0.50]</td></tr>\n\
              <tr><td></td><td class=\"num\">–</td></tr>\n\
              <tr><td>short row</td><td class=\"num\">–</td></tr>\n</tbody></table>"
         );

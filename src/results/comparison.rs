@@ -12,6 +12,7 @@ use crate::report::Section;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::stages::analysis::{Analysis, Headline};
+use crate::stages::statistics::Interval;
 use crate::store::table::{Column, Table};
 
 /// The chapter's name, and that of its table.
@@ -165,7 +166,7 @@ fn wide(
             rows.push(row);
             rows.len() - 1
         });
-        cells.insert((at, &headline.name), Cell::Number(headline.value, headline.decimals));
+        cells.insert((at, &headline.name), cell(headline));
     }
     let names = distinct(headlines.iter().map(|h| h.name.as_str()));
     if rows.len() < 2 {
@@ -176,10 +177,10 @@ fn wide(
     let parts = names.len().div_ceil(most);
     let mut figures = Vec::new();
     for (part, names) in names.chunks(names.len().div_ceil(parts)).enumerate() {
-        let cell = |row: usize, name: &str| cells.get(&(row, name)).cloned().unwrap_or(Cell::Empty);
+        let shown_at = |row: usize, name: &str| cells.get(&(row, name)).cloned().unwrap_or(Cell::Empty);
         let mut shown: Vec<Vec<Cell>> = Vec::new();
         for (row, set) in sets.iter().enumerate() {
-            shown.push(set.iter().cloned().chain(names.iter().map(|name| cell(row, name))).collect());
+            shown.push(set.iter().cloned().chain(names.iter().map(|name| shown_at(row, name))).collect());
         }
         let published = published(headlines, names, heads.len());
         // What the numbers mean is said once.
@@ -207,6 +208,15 @@ fn wide(
         });
     }
     Ok(figures)
+}
+
+/// The number, with its interval where there is one.
+fn cell(headline: &Headline) -> Cell {
+    let Headline { value, interval, decimals, .. } = headline;
+    match interval {
+        Some(ends) => Cell::Ranged(*value, (ends.low, ends.high), *decimals),
+        None => Cell::Number(*value, *decimals),
+    }
 }
 
 /// The columns that say which set a row is, and their cells: only those in which sets differ, but for model and layer.
@@ -283,6 +293,10 @@ struct Long {
     analysis: Vec<String>,
     name: Vec<String>,
     value: Vec<f64>,
+    /// Null where it is not known.
+    low: Vec<Option<f64>>,
+    high: Vec<Option<f64>>,
+    p: Vec<Option<f64>>,
     published: Vec<bool>,
 }
 
@@ -298,6 +312,7 @@ impl Long {
             self.n_layers.push(Some(model.n_layers as i64));
             self.n_params.push(Some(model.n_params as i64));
             self.number(analysis, &headline.name, headline.value, false);
+            self.known(headline.interval, headline.p);
         }
         let published = headlines.iter().flat_map(|h| h.published.iter().map(|p| (h.name.as_str(), *p)));
         for (name, (label, value)) in distinct(published) {
@@ -308,6 +323,7 @@ impl Long {
             self.n_layers.push(None);
             self.n_params.push(None);
             self.number(analysis, name, value, true);
+            self.known(None, None);
         }
         Ok(())
     }
@@ -319,9 +335,15 @@ impl Long {
         self.published.push(published);
     }
 
+    fn known(&mut self, interval: Option<Interval>, p: Option<f64>) {
+        self.low.push(interval.map(|i| i.low));
+        self.high.push(interval.map(|i| i.high));
+        self.p.push(p);
+    }
+
     fn finish(self) -> Table {
         Table::new(
-            "comparison/1",
+            "comparison/2",
             vec![
                 ("model", Column::Str(self.model)),
                 ("stories", Column::Str(self.stories)),
@@ -332,6 +354,9 @@ impl Long {
                 ("analysis", Column::Str(self.analysis)),
                 ("name", Column::Str(self.name)),
                 ("value", Column::F64(self.value)),
+                ("low", Column::OptF64(self.low)),
+                ("high", Column::OptF64(self.high)),
+                ("p", Column::OptF64(self.p)),
                 ("published", Column::Bool(self.published)),
             ],
         )

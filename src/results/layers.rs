@@ -66,7 +66,7 @@ fn figures(numbers: &[Number]) -> Vec<Figure> {
                 let mut points: Vec<(f64, f64)> =
                     here.iter().filter(|n| set(n) == name).map(|n| point(n)).collect();
                 points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                Series { name, points }
+                Series { name, points, ..Series::default() }
             };
             let mut series: Vec<Series> = sets.into_iter().map(curve).collect();
             series.retain(|series| series.points.len() > 1);
@@ -147,6 +147,8 @@ mod tests {
             value,
             decimals: 1,
             published: vec![],
+            interval: None,
+            p: None,
         };
         Number { analysis, of }
     }
@@ -169,7 +171,7 @@ mod tests {
             [("space: PC1", vec![(-1.0, 0.125), (2.0, 0.5)]), ("words: rank", vec![(0.0, 9.0), (2.0, 7.0)])];
         for (plot, (title, points)) in plots.iter().zip(wanted) {
             assert_eq!(plot.title, title);
-            assert_eq!(plot.series, [Series { name: "own".into(), points }]);
+            assert_eq!(plot.series, [Series { name: "own".into(), points, ..Series::default() }]);
         }
         assert_eq!(plots.len(), 2);
         let table = table(&numbers, &|_| Ok(4)).unwrap();

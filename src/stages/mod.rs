@@ -4,5 +4,6 @@ pub mod activations;
 pub mod analysis;
 pub mod batches;
 mod principal;
+pub mod statistics;
 pub mod stories;
 pub mod vectors;

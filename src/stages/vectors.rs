@@ -240,7 +240,7 @@ fn centre(rows: &mut [f64], d: usize) {
 }
 
 /// `v - U U^T v`, the coefficients all taken before anything is subtracted.
-fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
+pub(super) fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
     let coefficients: Vec<f64> = directions.iter().map(|u| dot(u, vector)).collect();
     for (u, c) in directions.iter().zip(coefficients) {
         vector.iter_mut().zip(u).for_each(|(x, u)| *x -= c * u);

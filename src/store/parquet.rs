@@ -5,7 +5,7 @@
 //! | `Str` | Utf8, not null |
 //! | `OptStr` | Utf8, nullable |
 //! | `I32` | Int32, not null |
-//! | `OptI64` | Int64, nullable |
+//! | `OptI64`, `OptF64` | Int64, Float64, nullable |
 //! | `F32`, `F64`, `Bool` | Float32, Float64, Boolean, not null |
 //! | `List` | FixedSizeList of Float32 (or Float16) of that width; neither the list nor its items are null |
 //!
@@ -89,7 +89,7 @@ pub(super) fn to_batch(table: &Table) -> Result<RecordBatch> {
     let mut arrays = Vec::with_capacity(table.columns.len());
     for (name, column) in &table.columns {
         let array = to_array(column).with_context(|| format!("column `{name}` of `{}`", table.schema))?;
-        let nullable = matches!(column, Column::OptStr(_) | Column::OptI64(_));
+        let nullable = matches!(column, Column::OptStr(_) | Column::OptI64(_) | Column::OptF64(_));
         fields.push(Field::new(name, array.data_type().clone(), nullable));
         arrays.push(array);
     }
@@ -212,6 +212,7 @@ fn to_array(column: &Column) -> Result<ArrayRef> {
         Column::OptI64(v) => Arc::new(Int64Array::from(v.clone())),
         Column::F32(v) => Arc::new(Float32Array::from(v.clone())),
         Column::F64(v) => Arc::new(Float64Array::from(v.clone())),
+        Column::OptF64(v) => Arc::new(Float64Array::from(v.clone())),
         Column::Bool(v) => Arc::new(BooleanArray::from(v.clone())),
         Column::List { width, values, half } => {
             ensure!(*width > 0, "a list of width 0");
@@ -246,6 +247,7 @@ fn empty_column(field: &Field) -> Result<Column> {
         (DataType::Int64, true) => Column::OptI64(Vec::new()),
         (DataType::Float32, false) => Column::F32(Vec::new()),
         (DataType::Float64, false) => Column::F64(Vec::new()),
+        (DataType::Float64, true) => Column::OptF64(Vec::new()),
         (DataType::Boolean, false) => Column::Bool(Vec::new()),
         (DataType::FixedSizeList(item, width), false) if !item.is_nullable() && *width > 0 => {
             let half = match item.data_type() {
@@ -268,6 +270,7 @@ fn append(column: &mut Column, array: &ArrayRef) {
         Column::OptI64(v) => v.extend(array.as_primitive::<Int64Type>().iter()),
         Column::F32(v) => v.extend_from_slice(array.as_primitive::<Float32Type>().values()),
         Column::F64(v) => v.extend_from_slice(array.as_primitive::<Float64Type>().values()),
+        Column::OptF64(v) => v.extend(array.as_primitive::<Float64Type>().iter()),
         Column::Bool(v) => v.extend(array.as_boolean().values().iter()),
         Column::List { values, half, .. } => {
             let items = array.as_fixed_size_list().values();

@@ -23,6 +23,7 @@ fn all_types(rows: usize) -> Table {
             ),
             ("f32", Column::F32(r.clone().map(|i| 0.1 * i as f32).collect())),
             ("f64", Column::F64(r.clone().map(|i| 0.1 * i as f64 - 1e300).collect())),
+            ("opt_f64", Column::OptF64(r.clone().map(|i| (i % 3 == 0).then_some(0.1 * i as f64)).collect())),
             ("bool", Column::Bool(r.map(|i| i % 2 == 1).collect())),
             ("list", list(false)),
             ("half", list(true)),

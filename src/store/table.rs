@@ -15,6 +15,7 @@ pub enum Column {
     OptI64(Vec<Option<i64>>),
     F32(Vec<f32>),
     F64(Vec<f64>),
+    OptF64(Vec<Option<f64>>),
     Bool(Vec<bool>),
     /// Rows of `width` values each, one after another; `half`: stored as float16.
     List {
@@ -95,6 +96,7 @@ impl Table {
         opt_i64, OptI64, Option<i64>;
         f32, F32, f32;
         f64, F64, f64;
+        opt_f64, OptF64, Option<f64>;
         bool, Bool, bool;
     }
 
@@ -159,6 +161,7 @@ impl Column {
             (Column::OptI64(a), Column::OptI64(b)) => a.extend(b),
             (Column::F32(a), Column::F32(b)) => a.extend(b),
             (Column::F64(a), Column::F64(b)) => a.extend(b),
+            (Column::OptF64(a), Column::OptF64(b)) => a.extend(b),
             (Column::Bool(a), Column::Bool(b)) => a.extend(b),
             (
                 Column::List { width, values, half },
@@ -180,6 +183,7 @@ impl Column {
             Column::OptI64(v) => Column::OptI64(of(v, rows)),
             Column::F32(v) => Column::F32(of(v, rows)),
             Column::F64(v) => Column::F64(of(v, rows)),
+            Column::OptF64(v) => Column::OptF64(of(v, rows)),
             Column::Bool(v) => Column::Bool(of(v, rows)),
             Column::List { width, values, half } => {
                 let list = |&row: &usize| values[row * width..(row + 1) * width].iter().copied();
@@ -192,6 +196,10 @@ impl Column {
     fn first_non_finite(&self) -> Option<(usize, f64, bool)> {
         let (at, value) = match self {
             Column::F64(v) => v.iter().enumerate().find(|(_, x)| !x.is_finite()).map(|(i, &x)| (i, x)),
+            Column::OptF64(v) => {
+                let mut known = v.iter().enumerate().filter_map(|(i, x)| Some((i, (*x)?)));
+                known.find(|(_, x)| !x.is_finite())
+            }
             Column::F32(v) => first_non_finite(v, |x| x.is_finite()),
             Column::List { values, half: false, .. } => first_non_finite(values, |x| x.is_finite()),
             Column::List { values, half: true, .. } => {
@@ -211,6 +219,7 @@ impl Column {
             Column::OptI64(v) => v[row].map_or_else(String::new, |x| x.to_string()),
             Column::F32(v) => format!("{:?}", v[row]),
             Column::F64(v) => format!("{:?}", v[row]),
+            Column::OptF64(v) => v[row].map_or_else(String::new, |x| format!("{x:?}")),
             Column::Bool(v) => v[row].to_string(),
             Column::List { .. } => return None,
         })
@@ -225,6 +234,7 @@ impl Column {
             Column::OptI64(v) => v.len(),
             Column::F32(v) => v.len(),
             Column::F64(v) => v.len(),
+            Column::OptF64(v) => v.len(),
             Column::Bool(v) => v.len(),
             Column::List { width, values, .. } => values.len() / (*width).max(1),
         }
@@ -261,13 +271,14 @@ mod tests {
                 ("l", Column::OptI64(vec![Some(i64::MIN), None])),
                 ("f", Column::F32(vec![0.1, 1e-30])),
                 ("d", Column::F64(vec![0.1 + 0.2, -1.0])),
+                ("e", Column::OptF64(vec![None, Some(-0.5)])),
                 ("b", Column::Bool(vec![true, false])),
             ],
         );
         assert_eq!(
             csv(&table),
-            "s,o,i,l,f,d,b\n\"a, \"\"b\"\"\nc\",,-1,-9223372036854775808,0.1,0.30000000000000004,true\n\
-             плюс,x,2147483647,,1e-30,-1.0,false\n"
+            "s,o,i,l,f,d,e,b\n\"a, \"\"b\"\"\nc\",,-1,-9223372036854775808,0.1,0.30000000000000004,,true\n\
+             плюс,x,2147483647,,1e-30,-1.0,-0.5,false\n"
         );
     }
 
@@ -311,6 +322,7 @@ mod tests {
         };
         check(Column::F32(vec![0.0, f32::NAN]), "NaN in table `t/1`, column `x`, row 1");
         check(Column::F64(vec![f64::NEG_INFINITY]), "-inf in table `t/1`, column `x`, row 0");
+        check(Column::OptF64(vec![None, Some(f64::NAN)]), "NaN in table `t/1`, column `x`, row 1");
         check(
             list(vec![0.0, 0.0, 0.0, f32::INFINITY], false),
             "inf in table `t/1`, column `x`, row 1, position 1",

@@ -81,7 +81,8 @@ fn situations_are_read_where_transformers_would_answer() {
 
 /// The cosine of `vector` with the residual stream after block `layer` at the last of some tokens.
 fn cosine(model: &LanguageModel, ids: &[i64], layer: usize, vector: &[f64]) -> f64 {
-    let mut capture = Capture::new(&[Layer::Block(layer)], vec![ids.len() - 1..ids.len()]);
+    let last = ids.len() - 1..ids.len();
+    let mut capture = Capture::new(&[Layer::Block(layer)], vec![last]);
     let _resid = model.forward(&Batch::new(&[ids]).unwrap(), &mut [&mut capture], None).unwrap();
     let resid = Vec::<f32>::try_from(capture.finish().unwrap().view(-1)).unwrap();
     let resid: Vec<f64> = resid.into_iter().map(f64::from).collect();
@@ -148,13 +149,21 @@ fn a_model_without_a_chat_template_is_refused_unless_texts_are_read_as_they_stan
     assert_eq!(run(&of(Ask::Raw), &set, &model).unwrap()[0].1.rows(), 2);
 }
 
-/// The experiment that ships, with fewer stories.
+/// The experiment that ships, with fewer emotions, stories and strengths.
 #[test]
 fn the_behaviour_experiment_runs_on_the_demonstration_model() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs_err::read_to_string(root.join("experiments/behaviour.toml")).unwrap();
     let project = Project::new(&text.replace("\"models/", &format!("\"{}/", root.join("models").display())));
-    let few = ["--set", "analysis.doses.steering.resamples=4", "--limit", "2"];
+    let sets = [
+        "emotions.preset=\"core-9\"",
+        "shard=18",
+        "analysis.doses.steering.strength=[-1.0, 1.0]",
+        "analysis.doses.steering.random=2",
+        "analysis.doses.steering.resamples=4",
+    ];
+    let mut few: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    few.extend(["--limit", "2"]);
     let ran = project.run(&few);
     assert_eq!(ran.code, 0, "{:?}", ran.nodes);
     assert_eq!(project.run(&few).names("ran"), Vec::<&str>::new());

@@ -63,9 +63,13 @@ fn a_nan_names_story_layer_and_token() {
     assert_eq!(ran.names("blocked"), ["vectors/demo/wrong"]);
     assert!(ran.names("ran").contains(&"vectors/demo/clean"));
     let why = reason(&project, "activations/demo/wrong");
-    for part in
-        ["story ", "\"A happy man of 7 men.\"", "layer 1 is NaN", "the first is at layer 0, token ", "7\")"]
-    {
+    for part in [
+        "story ",
+        "\"A happy man of 7 men.\"",
+        "layer 1 is NaN",
+        "the first is at layer embed, token ",
+        "7\")",
+    ] {
         assert!(why.contains(part), "no {part} in: {why}");
     }
 }

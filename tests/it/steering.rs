@@ -40,6 +40,8 @@ fn activations(rows: &[(&str, &str, Vec<f64>)]) -> Table {
     Table::new(
         "activations/1",
         vec![
+            ("story_id", Column::Str((0..rows.len()).map(|row| row.to_string()).collect())),
+            ("n_tokens", Column::I32(vec![9; rows.len()])),
             ("emotion", Column::OptStr(rows.iter().map(|row| some(row.0)).collect())),
             ("topic", Column::OptStr(rows.iter().map(|row| some(row.1)).collect())),
             ("layer", Column::I32(vec![2; rows.len()])),
@@ -54,7 +56,13 @@ fn steer(params: Steering, model: &LanguageModel, emotions: &[&str], shard: &Tab
     let vectors = vectors::run(&PARAMS, [Ok(shard.clone())], &emotions, None).unwrap();
     let set = &VectorSet::from_tables("tiny", "s", 3, &[vectors]).unwrap();
     let read = |_: usize| Ok(shard.clone());
-    let activations = Some(Activations { shards: 1, read: &read, params: &PARAMS, neutral: None });
+    let activations = Some(Activations {
+        shards: 1,
+        read: &read,
+        stories: &|_| anyhow::bail!("every story has a topic"),
+        params: &PARAMS,
+        neutral: None,
+    });
     let mut last = (0, 1);
     let progress = &mut |done, of| last = (done, of);
     let tables = Analysis::Steering(params).run(Input {

@@ -32,6 +32,8 @@ pub static ANALYSES: &[Kind] = &[
     Kind { name: "steering", table: &STEERING },
     Kind { name: "implicit", table: &IMPLICIT },
     Kind { name: "intensity", table: &INTENSITY },
+    Kind { name: "geometry", table: &GEOMETRY },
+    Kind { name: "probe", table: &PROBE },
 ];
 
 static PCA: Table = Table {
@@ -49,6 +51,69 @@ static COSINE: Table = Table {
         Is("[]"),
         "Pairs with a row of their own in the report, beside published values where there are any.",
     )],
+};
+
+static GEOMETRY: Table = Table {
+    path: "analysis.<name>.geometry",
+    about: "Intervals and nulls for cosines and components, and the reliability of each vector: see docs/methods.md. Reads the activations, a layer at a time.",
+    keys: &[
+        key("pairs", Type::Pairs, Is("[]"), "Pairs whose cosines are shown with their intervals."),
+        key(
+            "families",
+            Type::NamedTexts,
+            Is("{}"),
+            "Emotions that belong together, by name: `{ joy = [\"happy\", \"joyful\"], anger = [\"angry\", \"furious\"] }`. Cosines within families are compared with those between them.",
+        ),
+        key(
+            "resamples",
+            Type::Integer { min: 2, max: 100_000 },
+            Is("1000"),
+            "Bootstrap resamples of the topics (of a template: of its passages), for the intervals.",
+        ),
+        key(
+            "permutations",
+            Type::Integer { min: 0, max: 100_000 },
+            Is("1000"),
+            "Shuffles of the emotions' labels within topics, for the nulls.",
+        ),
+        key(
+            "halves",
+            Type::Integer { min: 0, max: 10_000 },
+            Is("100"),
+            "Random splits of the topics into halves, for the reliability.",
+        ),
+    ],
+};
+
+static PROBE: Table = Table {
+    path: "analysis.<name>.probe",
+    about: "How well a linear classifier tells the emotions apart in stories on topics that it has not seen: see docs/methods.md. Reads the activations, a layer at a time.",
+    keys: &[
+        key(
+            "folds",
+            Type::Integer { min: 2, max: 100 },
+            Is("5"),
+            "Parts that the topics are dealt into; each is predicted from the others. No topic is in two.",
+        ),
+        key(
+            "penalty",
+            Type::Number { from: 0.0, above: true, to: 1000.0 },
+            Is("0.01"),
+            "Of the ridge, as a fraction of the mean variance of a dimension times the number of stories.",
+        ),
+        key(
+            "resamples",
+            Type::Integer { min: 2, max: 100_000 },
+            Is("1000"),
+            "Bootstrap resamples of the topics, for the intervals.",
+        ),
+        key(
+            "permutations",
+            Type::Integer { min: 0, max: 100_000 },
+            Is("1000"),
+            "Shuffles of the emotions' labels within topics, each with classifiers of its own, for the null.",
+        ),
+    ],
 };
 
 static LOGIT_LENS: Table = Table {

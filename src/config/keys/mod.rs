@@ -55,6 +55,8 @@ pub enum Type {
     Numbers,
     /// A list of lists of two strings.
     Pairs,
+    /// Lists of strings under names of the user's.
+    NamedTexts,
     /// One of a few words, or (where `layers`) a list of layers, or a table of these keys.
     Forms {
         words: &'static [&'static str],
@@ -180,6 +182,7 @@ impl std::fmt::Display for Type {
             Type::Texts => write!(f, "list of strings"),
             Type::Numbers => write!(f, "list of numbers"),
             Type::Pairs => write!(f, "list of pairs of strings"),
+            Type::NamedTexts => write!(f, "table of lists of strings"),
             Type::Forms { words, layers, table } => {
                 write!(f, "{}", codes(words))?;
                 if *layers {

@@ -8,8 +8,11 @@ use crate::config::Span;
 use crate::config::keys::{self, Type, Words};
 use crate::config::presets::Preset;
 use crate::config::problem::{Problem, closest, quoted, suggestion};
-use crate::config::tree::{Node, Value};
+use crate::config::tree::{Entry, Node, Value};
 use crate::lm::layer::{EMBED, Layer};
+
+/// A name with its place, and strings with theirs.
+pub type NamedTexts = (String, Span, Vec<(String, Span)>);
 
 impl<'s> Reader<'s> {
     /// One of an enum's words.
@@ -61,21 +64,22 @@ impl<'s> Reader<'s> {
             None => Err(Reported),
             Some(node) => match &node.value {
                 Value::Text(text) => Ok(self.preset(&node, text, presets)?.entries()),
-                _ => Ok(self.strings(name, &node)?.into_iter().map(|(text, _)| text).collect()),
+                _ => Ok(self.strings(name, name, &node)?.into_iter().map(|(text, _)| text).collect()),
             },
         }
     }
 
     /// Strings, each with its place: at least one, none empty, none twice.
     pub fn texts(&self, name: &str) -> Read<Option<Vec<(String, Span)>>> {
-        self.value(name)?.map(|node| self.strings(name, &node)).transpose()
+        self.value(name)?.map(|node| self.strings(name, name, &node)).transpose()
     }
 
-    fn strings(&self, name: &str, node: &Node) -> Read<Vec<(String, Span)>> {
-        let items = self.as_list(name, node, "strings")?;
+    /// `name` in messages; `key`: the key that says what they are.
+    fn strings(&self, name: &str, key: &str, node: &Node) -> Read<Vec<(String, Span)>> {
+        let items = self.as_list(key, node, "strings")?;
         if items.is_empty() {
             let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
-            return self.wrong(problem.hint(lower(self.declared(name).about)));
+            return self.wrong(problem.hint(lower(self.declared(key).about)));
         }
         let mut seen = HashSet::new();
         let mut texts = Vec::new();
@@ -137,6 +141,20 @@ impl<'s> Reader<'s> {
             }
         }
         if pairs.len() == items.len() { Ok(pairs) } else { Err(Reported) }
+    }
+
+    /// Lists of strings under names, in the order of the file, each name and string with its place. None is empty.
+    pub fn named_texts(&self, name: &str) -> Read<Vec<NamedTexts>> {
+        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Value::Table(entries) = &node.value else {
+            return self.mismatch(name, &node, "a table of lists of strings", self.expected(name));
+        };
+        let read = |entry: &Entry| {
+            let texts = self.strings(&format!("{name}.{}", entry.key), name, &entry.node).ok()?;
+            Some((entry.key.clone(), entry.key_span.clone(), texts))
+        };
+        let read: Vec<_> = entries.iter().filter_map(read).collect();
+        if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 
     /// A value in one of several forms.

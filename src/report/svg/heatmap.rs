@@ -35,7 +35,7 @@ pub fn draw(heatmap: &Heatmap) -> Drawing {
     let limit = heatmap.limit.filter(|l| l.is_finite() && *l > 0.0).unwrap_or(largest);
     let layout = layout(heatmap);
     let Layout { cell, size, turn, row_labels, column_labels } = layout;
-    let (left, top) = (26.0 + row_labels, 24.0 + column_labels);
+    let (left, top) = (30.0 + row_labels, 24.0 + column_labels);
     let (width, height) = (cell * columns as f64, cell * rows as f64);
     // Slanted labels reach over the last column.
     let overhang = if turn == -45.0 { column_labels } else { 8.0 };

@@ -35,12 +35,13 @@ pub fn draw(lines: &Lines) -> Drawing {
     let height = top + 400.0 + 52.0;
     let plot = Rect { left: 64.0, top, right: WIDTH - 14.0, bottom: height - 52.0 };
     let x = Scale::new(extent(finite().map(|p| p.0), 0.02), (plot.left, plot.right));
-    let y = Scale::new(extent(finite().map(|p| p.1), 0.06), (plot.bottom, plot.top));
+    let ends = lines.series.iter().flat_map(|s| &s.intervals).flat_map(|&(low, high)| [low, high]);
+    let y = Scale::new(extent(finite().map(|p| p.1).chain(ends), 0.06), (plot.bottom, plot.top));
     let mut drawing = Drawing::new(WIDTH, height, summary);
     let whole = !lines.log && finite().all(|(x, _)| x.fract() == 0.0);
-    let place = |value: f64| x.at(along(value));
+    let across = |value: f64| x.at(along(value));
     for band in &lines.bands {
-        self::band(&mut drawing, band, &place, &y);
+        self::band(&mut drawing, band, &across, &y);
     }
     axes::draw(
         &mut drawing,
@@ -50,7 +51,7 @@ pub fn draw(lines: &Lines) -> Drawing {
         &axes::FULL,
     );
     for (i, series) in lines.series.iter().enumerate() {
-        curve(&mut drawing, i, series, &place, &y);
+        curve(&mut drawing, i, series, &across, &y);
     }
     entries(&mut drawing, &names, &places);
     for (band, &(left, top)) in lines.bands.iter().zip(&places[names.len()..]) {
@@ -109,6 +110,12 @@ pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn 
         DASHES[index / SERIES % DASHES.len()],
         escape(&series.name)
     ));
+    for (&(a, b), &(low, high)) in series.points.iter().zip(&series.intervals) {
+        if [across(a), b, low, high].iter().all(|x| x.is_finite()) {
+            let (at, from, to) = (place(across(a)), place(y.at(low)), place(y.at(high)));
+            drawing.raw(format_args!("<path d=\"M{at} {from}V{to}\" class=\"s{}\"/>", index % SERIES));
+        }
+    }
     if series.points.len() <= MARKED {
         for &(a, b) in series.points.iter().filter(|(a, b)| across(*a).is_finite() && b.is_finite()) {
             let title = format!("{}: {}, {}", series.name, short(a), short(b));
@@ -144,4 +151,23 @@ fn marker(drawing: &mut Drawing, index: usize, (x, y): (f64, f64), title: &str) 
     };
     let title = if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
     drawing.raw(format_args!("<path d=\"{shape}\" class=\"d{}\">{title}</path>", index % SERIES));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_the_legend_stand_above_the_plot_and_doses_at_their_logarithms() {
+        let points = vec![(1.0, 0.0), (10.0, 1.0), (100.0, 0.0)];
+        let bands = vec![Band { name: "null".into(), points: vec![(1.0, -1.0, 1.0), (100.0, -1.0, 1.0)] }];
+        let series = vec![Series { name: "a".into(), points, ..Series::default() }];
+        let marks = draw(&Lines { x: "x".into(), y: "y".into(), series, bands, log: true }).marks;
+        assert!(marks.contains("M64 12h26"), "{marks}");
+        // One of two decades: 2 % of them are free at each side.
+        let at = |share: f64| place(64.0 + (WIDTH - 14.0 - 64.0) * (0.02 + share) / 1.04);
+        for mark in [format!("\"M{} ", at(0.0)), format!("L{} ", at(0.5)), format!("L{} ", at(1.0))] {
+            assert!(marks.contains(&mark), "{mark} in {marks}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod axes;
 mod bars;
 mod colour;
+mod dots;
 mod heatmap;
 mod labels;
 mod lines;
@@ -40,6 +41,7 @@ pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
         Body::Lines(lines) => lines::draw(lines),
         Body::Multiples(multiples) => multiples::draw(multiples),
         Body::Bars(bars) => bars::draw(bars),
+        Body::Dots(dots) => dots::draw(dots),
         Body::Table(_) => return None,
     };
     Some(drawing.finish(title, dress))

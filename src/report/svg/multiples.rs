@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn series(name: &str, points: &[(f64, f64)]) -> Series {
-        Series { name: name.into(), points: points.to_vec() }
+        Series { name: name.into(), points: points.to_vec(), ..Series::default() }
     }
 
     #[test]

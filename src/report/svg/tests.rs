@@ -8,7 +8,11 @@ const HOSTILE: &str = "<script>alert('x')</script>\u{0} & \"quotes\" ]]>";
 
 fn bodies() -> Vec<Body> {
     let point = |label: &str, x, y| Point { label: label.into(), x, y };
-    let series = |name: &str, points: &[(f64, f64)]| Series { name: name.into(), points: points.to_vec() };
+    let series = |name: &str, points: &[(f64, f64)]| Series {
+        name: name.into(),
+        points: points.to_vec(),
+        intervals: points.iter().map(|p| (p.1 - 0.5, p.1 + 0.5)).collect(),
+    };
     vec![
         Body::Scatter(Scatter {
             x: HOSTILE.into(),
@@ -64,6 +68,21 @@ fn bodies() -> Vec<Body> {
                 Bar { label: "c".into(), value: -0.5, band: None, interval: None },
             ],
         }),
+        Body::Dots(Dots {
+            x: HOSTILE.into(),
+            decimals: 2,
+            band: HOSTILE.into(),
+            dots: vec![
+                Dot {
+                    label: HOSTILE.into(),
+                    value: 1.5,
+                    interval: Some((1.0, 2.0)),
+                    band: Some((-0.5, 0.5)),
+                },
+                Dot { label: "b".into(), value: f64::NAN, interval: Some((f64::NAN, 2.0)), band: None },
+                Dot { label: "c".into(), value: -0.5, interval: None, band: Some((0.0, f64::INFINITY)) },
+            ],
+        }),
     ]
 }
 
@@ -86,6 +105,7 @@ fn empty_bodies() -> Vec<Body> {
         }),
         Body::Lines(Lines::default()),
         Body::Bars(Bars { y: "y".into(), bars: vec![], band: String::new() }),
+        Body::Dots(Dots { x: "x".into(), dots: vec![], decimals: 0, band: String::new() }),
     ]
 }
 

@@ -141,14 +141,14 @@ fn the_long_table_has_a_number_a_line() {
     comparison.table.write_csv(&mut csv).unwrap();
     assert_eq!(
         String::from_utf8(csv).unwrap(),
-        "model,stories,variant,layer,n_layers,n_params,analysis,name,value,published\n\
-         small,own,seed=1,4,6,2500000,space,\"PC1, % of variance\",50.0,false\n\
-         small,own,seed=2,4,6,2500000,space,\"PC1, % of variance\",25.0,false\n\
-         small,own,seed=1,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,false\n\
-         small,own,seed=2,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,false\n\
-         paper (171 emotions),,,,,,space,\"PC1, % of variance\",26.0,true\n\
-         \"Llama-3.2-1B-Instruct, layer 10\",,,,,,space,\"PC1, % of variance\",36.2,true\n\
-         \"Gemma-4-E4B-it, layer 28\",,,,,,space,\"PC1, % of variance\",42.2,true\n"
+        "model,stories,variant,layer,n_layers,n_params,analysis,name,value,low,high,p,published\n\
+         small,own,seed=1,4,6,2500000,space,\"PC1, % of variance\",50.0,,,,false\n\
+         small,own,seed=2,4,6,2500000,space,\"PC1, % of variance\",25.0,,,,false\n\
+         small,own,seed=1,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,,,,false\n\
+         small,own,seed=2,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,,,,false\n\
+         paper (171 emotions),,,,,,space,\"PC1, % of variance\",26.0,,,,true\n\
+         \"Llama-3.2-1B-Instruct, layer 10\",,,,,,space,\"PC1, % of variance\",36.2,,,,true\n\
+         \"Gemma-4-E4B-it, layer 28\",,,,,,space,\"PC1, % of variance\",42.2,,,,true\n"
     );
 }
 

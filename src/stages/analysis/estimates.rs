@@ -1,6 +1,8 @@
 //! Statistics of a few numbers in float64: percentiles, empirical p-values, rank correlation, matches. Knows nothing of
 //! what was measured. `docs/methods.md` has their formulas.
 
+use super::draws::Draws;
+
 /// The mean; `None` of no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -69,13 +71,43 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     pearson(&ranks(a), &ranks(b))
 }
 
+/// Places up to which matches are counted exactly: the terms of the sum alternate and grow like `C(n, n / 2)`, of whose
+/// digits this leaves nine.
+const EXACT: usize = 24;
+
+/// How often labels are dealt where that is not exact.
+const DEALS: usize = 9_999;
+
+/// The probability of at least as many places with `chosen[place] == labels[place]` when the labels are dealt to the
+/// places at random, without putting back. Exact up to [`EXACT`] places; of more the share of [`DEALS`] deals, always
+/// the same, with the true one counted in.
+pub fn p_hits(chosen: &[usize], labels: &[usize]) -> f64 {
+    let hits = |labels: &[usize]| chosen.iter().zip(labels).filter(|(a, b)| a == b).count();
+    let found = hits(labels);
+    if labels.len() > EXACT {
+        let (mut draws, mut dealt) = (Draws::new("labels dealt", &[]), labels.to_vec());
+        let mut deal = |_| {
+            draws.shuffle(&mut dealt);
+            hits(&dealt) as f64
+        };
+        let null: Vec<f64> = (0..DEALS).map(&mut deal).collect();
+        return p_at_least(found as f64, &null).unwrap_or(1.0);
+    }
+    let mut different = labels.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    let count = |of: &[usize], label| of.iter().filter(|&&x| x == label).count();
+    let pairs: Vec<_> = different.iter().map(|&l| (count(chosen, l), count(labels, l))).collect();
+    p_matches(found, labels.len(), &pairs)
+}
+
 /// The probability of at least `hits` matches when labels are dealt to places at random, without putting back.
 ///
 /// `pairs`: for each label how many places chose it and how many times it is dealt; places that chose a label which is
 /// not dealt are in none. `n`: places, and labels dealt. Exact: labels on chosen places are rooks on a board of
 /// rectangles, so that the k-th factorial moment of the matches is `k! r_k (n - k)! / n!` with the rook numbers `r_k`,
 /// and inclusion and exclusion gives the distribution (Riordan, An Introduction to Combinatorial Analysis, 1958, chapter 7).
-pub fn p_matches(hits: usize, n: usize, pairs: &[(usize, usize)]) -> f64 {
+fn p_matches(hits: usize, n: usize, pairs: &[(usize, usize)]) -> f64 {
     // moments[k] = r_k (n - k)! / n!: the expected number of ways to choose k of the matches.
     let mut rooks = vec![1.0];
     for &(places, labels) in pairs {
@@ -99,7 +131,7 @@ pub fn p_matches(hits: usize, n: usize, pairs: &[(usize, usize)]) -> f64 {
     // P(exactly j) = sum over k >= j of (-1)^(k-j) C(k, j) moments[k].
     let exactly = |j: usize| -> f64 {
         let term = |(k, moment): (usize, &f64)| {
-            let sign = if (k - j) % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if (k - j).is_multiple_of(2) { 1.0 } else { -1.0 };
             sign * choose(k, j) * moment
         };
         moments.iter().enumerate().skip(j).map(term).sum()
@@ -122,7 +154,6 @@ fn choose(n: usize, k: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draws::Draws;
     use super::*;
 
     fn close(got: f64, want: f64) {
@@ -212,6 +243,23 @@ mod tests {
         check(&[0, 0, 0, 3, 4, 3], &[0, 1, 2, 3, 4, 5]);
         check(&[0, 0, 1, 1, 9, 2, 0], &[0, 0, 0, 1, 1, 2, 2]);
         check(&[7, 7], &[0, 1]);
+    }
+
+    #[test]
+    fn hits_of_two_labels_are_hypergeometric() {
+        // Of n places half chose each label: as many hits with one label as with the other.
+        let p = |n: usize, hits: usize| {
+            let chosen: Vec<usize> = (0..n).map(|at| usize::from(at < n / 2)).collect();
+            // Labels with hits / 2 right ones of each kind.
+            let labels: Vec<usize> =
+                (0..n).map(|at| if at % (n / 2) < hits / 2 { chosen[at] } else { 1 - chosen[at] }).collect();
+            p_hits(&chosen, &labels)
+        };
+        // scipy.stats.hypergeom.sf(7, 24, 12, 12) and sf(29, 100, 50, 50)
+        assert!((p(24, 16) - 0.11017337757141228).abs() < 1e-8, "{}", p(24, 16));
+        let many: f64 = 0.03567120174410515;
+        let error = 3.0 * (many * (1.0 - many) / 9_999.0).sqrt();
+        assert!((p(100, 60) - many).abs() < error, "{} is not {many}", p(100, 60));
     }
 
     #[test]

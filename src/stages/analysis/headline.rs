@@ -3,6 +3,7 @@
 
 use super::Group;
 use crate::lm::Layer;
+use crate::stages::statistics::Interval;
 
 /// One number about one set of vectors at one layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,10 @@ pub struct Headline {
     /// What it is, with its unit: the same for all sets, and only once in an analysis.
     pub name: String,
     pub value: f64,
+    /// In which 95 % lie, where that is known.
+    pub interval: Option<Interval>,
+    /// The chance of such a value where there is nothing, where that is known.
+    pub p: Option<f64>,
     /// With how many it is shown.
     pub decimals: usize,
     /// What others measured, by where they did: the same for all sets.
@@ -31,6 +36,8 @@ impl Group<'_> {
             layer: self.layer,
             name: name.into(),
             value,
+            interval: None,
+            p: None,
             decimals,
             published: Vec::new(),
         }
@@ -38,6 +45,11 @@ impl Group<'_> {
 }
 
 impl Headline {
+    /// The same with what is known of its chance.
+    pub(super) fn within(self, interval: Option<Interval>, p: Option<f64>) -> Headline {
+        Headline { interval, p, ..self }
+    }
+
     /// The same with what others published.
     pub(super) fn beside(self, published: Vec<(&'static str, f64)>) -> Headline {
         Headline { published, ..self }

@@ -4,10 +4,11 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::estimates::{mean, p_matches};
+use super::estimates::{mean, p_hits};
 use super::turns::{self, Ask};
 use super::{Group, Headline, Input, Kind, Places, Tables, groups, published};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
+use crate::report::short;
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
 
@@ -238,11 +239,8 @@ impl Readings {
         let labels: Vec<usize> = self.implied.iter().map(own).collect();
         let ranks: Vec<usize> = values.iter().zip(&labels).map(|(values, &at)| rank(values, at)).collect();
         let hits = nearest.iter().zip(&labels).filter(|(a, b)| a == b).count();
-        let count = |of: &[usize], probe| of.iter().filter(|&&at| at == probe).count();
-        let pairs: Vec<(usize, usize)> =
-            (0..self.probes.len()).map(|probe| (count(&nearest, probe), count(&labels, probe))).collect();
         let mean_rank = mean(&ranks.iter().map(|&rank| rank as f64).collect::<Vec<_>>()).unwrap_or(f64::NAN);
-        Score { p: p_matches(hits, labels.len(), &pairs), nearest, ranks, hits, mean_rank }
+        Score { p: p_hits(&nearest, &labels), nearest, ranks, hits, mean_rank }
     }
 }
 
@@ -269,7 +267,12 @@ impl Implicit {
             Ask::Raw => "at the text's own last token, without a chat template",
         };
         let found = |score: &Score| {
-            format!("{} of {n} (p = {:.2e} by chance), mean rank {:.2}", score.hits, score.p, score.mean_rank)
+            format!(
+                "{} of {n} (p = {} by chance), mean rank {:.2}",
+                score.hits,
+                short(score.p),
+                score.mean_rank
+            )
         };
         let result = format!(
             "The implied emotion is nearest in {}; with each vector's cosines centred over the situations in {}. \
@@ -320,7 +323,7 @@ impl Implicit {
             map(
                 "raw",
                 "Situations and vectors, raw",
-                format!("The same cosines as they are, {place}. {result}"),
+                format!("The same cosines as they are, {place}."),
                 &read.raw,
             ),
             group.figure(
@@ -328,7 +331,7 @@ impl Implicit {
                 "What each situation is nearest to".into(),
                 format!(
                     "Ranks of the implied emotion among the {} that some situation implies; last, raw, among all {} of the \
-                     experiment. p is exact: the probability of as many right ones when the implied emotions are dealt to \
+                     experiment. p is the probability of as many right ones when the implied emotions are dealt to \
                      the situations at random.",
                     read.probes.len(),
                     read.emotions

@@ -44,7 +44,11 @@ fn curves(name: &str, group: &Group, template: &Template) -> Result<Option<Figur
             Some((x, mean(&here.map(|&row| cosines[row]).collect::<Vec<_>>())?))
         };
         let should = if template.rise.iter().any(|e| e == emotion) { "should rise" } else { "should fall" };
-        Series { name: format!("{emotion} ({should})"), points: along.iter().filter_map(at).collect() }
+        Series {
+            name: format!("{emotion} ({should})"),
+            points: along.iter().filter_map(at).collect(),
+            ..Series::default()
+        }
     });
     let (least, most) = (along[0], along[along.len() - 1]);
     let body = Lines {

@@ -6,6 +6,8 @@ mod coherence;
 pub mod cosine;
 mod draws;
 mod estimates;
+pub mod geometry;
+mod groups;
 mod headline;
 pub mod implicit;
 pub mod intensity;
@@ -13,6 +15,7 @@ mod intensity_figures;
 pub mod logit_lens;
 pub mod pca;
 mod pca_panels;
+pub mod probe;
 mod published;
 pub mod steering;
 mod steering_deltas;
@@ -45,6 +48,8 @@ pub enum Analysis {
     Steering(steering::Steering),
     Implicit(implicit::Implicit),
     Intensity(intensity::Intensity),
+    Geometry(geometry::Geometry),
+    Probe(probe::Probe),
 }
 
 impl Deref for Analysis {
@@ -58,6 +63,8 @@ impl Deref for Analysis {
             Analysis::Steering(params) => params,
             Analysis::Implicit(params) => params,
             Analysis::Intensity(params) => params,
+            Analysis::Geometry(params) => params,
+            Analysis::Probe(params) => params,
         }
     }
 }
@@ -160,6 +167,8 @@ pub struct Activations<'a> {
     pub shards: usize,
     /// One of them, read anew each time; schema `activations/1`.
     pub read: &'a dyn Fn(usize) -> Result<Table>,
+    /// The texts that such a table was read from, some of which may have been too short; schema `stories/1`.
+    pub stories: &'a dyn Fn(usize) -> Result<Table>,
     pub params: &'a vectors::Params,
     /// The components of neutral text at that layer, where some are removed; schema `neutral/1`.
     pub neutral: Option<&'a Table>,

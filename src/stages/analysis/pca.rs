@@ -7,6 +7,7 @@ use super::published::EXPLAINED_VARIANCE;
 use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
 use crate::report::figure::{Body, Cell, Figure, Point, Scatter, TableFigure};
 use crate::stages::principal::{self, dot, norm};
+use crate::stages::statistics::correlation::pearson;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
@@ -88,7 +89,7 @@ pub(super) fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
         }
         let norms: Vec<f64> = (0..layer.emotions.len()).map(|i| norm(layer.vector(i))).collect();
         checks.push(set, layer.layer);
-        r.push(correlation(&first, &norms).abs());
+        r.push(pearson(&first, &norms).abs());
     }
     let scores = scores.table(
         "pca/1",
@@ -108,18 +109,6 @@ pub(super) fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
 }
 
 const NORM_CHECK: &str = "|r(PC1, norm)|";
-
-/// Pearson's correlation; 0 where one side does not vary.
-pub(super) fn correlation(x: &[f64], y: &[f64]) -> f64 {
-    let centred = |v: &[f64]| {
-        let mean = v.iter().sum::<f64>() / v.len() as f64;
-        v.iter().map(|x| x - mean).collect::<Vec<_>>()
-    };
-    // Norms that differ by rounding alone do not vary.
-    let varies = |centred: &[f64], v: &[f64]| norm(centred) > 1e-9 * norm(v);
-    let (cx, cy) = (centred(x), centred(y));
-    if varies(&cx, x) && varies(&cy, y) { dot(&cx, &cy) / (norm(&cx) * norm(&cy)) } else { 0.0 }
-}
 
 /// A scatter of the first two components and a table of variances for each set and layer.
 fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::groups;
-use super::pca::{correlation, plane, ratios};
+use super::pca::{plane, ratios};
 use crate::report::figure::{Body, Figure, Panel, Panels, Point, Scatter};
+use crate::stages::statistics::correlation::pearson;
 use crate::store::table::Table;
 
 /// More panels than this help no one.
@@ -69,7 +70,7 @@ fn turn_over(points: &mut [Point], first: &[Point]) {
         points.iter().filter_map(|p| Some((p, *there.get(p.label.as_str())?))).collect();
     let mirrored = |of: fn(&Point) -> f64| {
         let (here, there): (Vec<f64>, Vec<f64>) = common.iter().map(|(p, q)| (of(p), of(q))).unzip();
-        correlation(&here, &there) < 0.0
+        pearson(&here, &there) < 0.0
     };
     let (mirror_x, mirror_y) = (mirrored(|p| p.x), mirrored(|p| p.y));
     for point in points {

@@ -12,6 +12,10 @@ pub const GEMMA: &str = "Gemma-4-E4B-it, layer 28";
 pub const EXPLAINED_VARIANCE: [(&str, [f64; 2]); 3] =
     [(PAPER, [26.0, 15.0]), (LLAMA, [36.2, 12.7]), (GEMMA, [42.2, 18.3])];
 
+/// Of the paper alone.
+pub const PAPER_SHARES: [(&str, f64); 2] =
+    [(PAPER, EXPLAINED_VARIANCE[0].1[0]), (PAPER, EXPLAINED_VARIANCE[0].1[1])];
+
 /// Cosines between emotion vectors in the replication on Llama-3.2-1B-Instruct.
 pub const LLAMA_COSINES: [(&str, &str, f64); 5] = [
     ("happy", "joyful", 0.923),
@@ -46,6 +50,15 @@ pub const IMPLICIT: &str =
 pub const IMPLICIT_RAW: [Option<f64>; 2] = [Some(50.0), Some(1.83)];
 /// The same with each probe centred over the situations; its mean rank was not told.
 pub const IMPLICIT_CENTRED: [Option<f64>; 2] = [Some(100.0 * 10.0 / 12.0), None];
+/// Pairs whose cosine both replications, or either, published: those near together, and those far apart.
+pub const PAIRS: [(&str, &str); 6] = [
+    ("happy", "joyful"),
+    ("angry", "furious"),
+    ("happy", "sad"),
+    ("calm", "panicked"),
+    ("loving", "angry"),
+    ("afraid", "desperate"),
+];
 
 /// The published cosine of a pair, in either order.
 pub fn cosine(list: &[(&str, &str, f64)], a: &str, b: &str) -> Option<f64> {

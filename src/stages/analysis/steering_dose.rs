@@ -49,12 +49,14 @@ fn banded(strengths: &[f64], name: String, of: impl Fn(f64) -> Vec<f64>) -> Vec<
 fn dose(name: String, group: &Group, deltas: &Deltas) -> Figure {
     let strengths = deltas.rising();
     let mean_curve = with_zero(&strengths, |s| mean(&deltas.own(s)));
-    let mut series = vec![Series { name: "mean over emotions".into(), points: mean_curve }];
+    let mut series =
+        vec![Series { name: "mean over emotions".into(), points: mean_curve, ..Series::default() }];
     let n = deltas.emotions.len();
     if (2..=CURVES).contains(&n) {
         series.extend(deltas.emotions.iter().map(|emotion| Series {
             name: emotion.clone(),
             points: with_zero(&strengths, |s| deltas.delta(s, emotion, emotion)),
+            ..Series::default()
         }));
     }
     let nulls = banded(
@@ -150,7 +152,7 @@ fn coherence(name: String, group: &Group, deltas: &Deltas) -> Figure {
         Body::Lines(Lines {
             x: format!("strength ({})", deltas.unit()),
             y: "change of log-probability, nats a token".into(),
-            series: vec![Series { name: "mean over emotions".into(), points }],
+            series: vec![Series { name: "mean over emotions".into(), points, ..Series::default() }],
             bands: banded(&strengths, name_of, |s| deltas.quiet(s, true)),
             log: false,
         }),

@@ -102,9 +102,8 @@ pub fn scales(unit: Unit, strength: f64, layer: &LayerVectors) -> Result<Vec<f64
 pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<Vec<Addition>> {
     let n = layer.emotions.len();
     let mut additions = Vec::new();
-    for index in 0..n {
-        additions
-            .push(Addition { vector: scaled(layer.vector(index), scales[index]), words: (0..n).collect() });
+    for (index, &scale) in scales.iter().enumerate() {
+        additions.push(Addition { vector: scaled(layer.vector(index), scale), words: (0..n).collect() });
     }
     for index in 0..nulls.len() {
         for (word, scale) in scales.iter().enumerate() {
@@ -216,7 +215,13 @@ mod tests {
         ];
         let shard = table(&rows);
         let read = |_: usize| Ok(shard.clone());
-        let activations = Activations { shards: 1, read: &read, params: &PLAIN, neutral: None };
+        let activations = Activations {
+            shards: 1,
+            read: &read,
+            stories: &|_| anyhow::bail!("no stories"),
+            params: &PLAIN,
+            neutral: None,
+        };
         let set = set(&["a", "b"], &[&[1.0, 0.0], &[-1.0, 0.0]]);
         let layer = &set.layers[0];
         let drawn = Nulls::draw(&params(0, 0, 40), layer, Some(&activations), 1).unwrap();

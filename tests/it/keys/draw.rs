@@ -48,7 +48,7 @@ pub struct File {
 
 impl File {
     /// Two or three models; each kind of source (`s0` template, `s1` written by each model, `s2` a file, `s3` written by
-    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0` to `a5`), perhaps some more; values at random.
+    /// `m0`, `s5` at a server), neutral text of kind `neutral`, each kind of analysis (`a0`, `a1`, ...), perhaps some more; values at random.
     pub fn draw(dice: &mut Dice, neutral: &str) -> File {
         let mut file = File { tables: vec![(String::new(), Vec::new())] };
         file.set("", "name", "\"drawn\"");
@@ -103,6 +103,8 @@ impl File {
         file.set(dose, "texts", "[\"I took {number} mg.\"]");
         file.set(dose, "numbers", dice.one(&["[1, 2, 4, 8]", "[0.5, 1, 2, 4, 8]"]));
         file.set(dose, "rise", "[\"sad\"]");
+        file.set("analysis.a6.geometry", "resamples", dice.one(&["5", "6"]));
+        file.set("analysis.a7.probe", "resamples", dice.one(&["5", "6"]));
         file
     }
 

@@ -96,6 +96,8 @@ const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 const STEERING: &[&str] = &["a3/*"];
+const GEOMETRY: &[&str] = &["a6/*"];
+const PROBE: &[&str] = &["a7/*"];
 const DENOISED: &[&str] = &["neutral/*", "vectors/*"];
 
 /// A key of one table whose change changes `roots`.
@@ -228,13 +230,13 @@ static FLIPS: &[Flip] = &[
         "seed",
         &[RAIN],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*", "a6/*", "a7/*"],
     ),
     flip(
         "seed",
         &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3]],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*"],
+        &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*"],
     ),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
@@ -452,4 +454,20 @@ static FLIPS: &[Flip] = &[
         "[\"happy\"]",
         &["a5/*"]
     ),
+    // The table has every pair.
+    one!("analysis.<name>.geometry", "analysis.a6.geometry", "pairs", "[[\"sad\", \"happy\"]]", &[]),
+    one!("analysis.<name>.geometry", "analysis.a6.geometry", "families", "{ joy = [\"happy\"] }", GEOMETRY),
+    flip(
+        "analysis.<name>.geometry families",
+        &[("analysis.a6.geometry", "families", Some("{ joy = [\"happy\"] }"))],
+        &[("analysis.a6.geometry", "families", Some("{ other = [\"happy\"] }"))],
+        &[],
+    ),
+    one!("analysis.<name>.geometry", "analysis.a6.geometry", "resamples", "9", GEOMETRY),
+    one!("analysis.<name>.geometry", "analysis.a6.geometry", "permutations", "9", GEOMETRY),
+    one!("analysis.<name>.geometry", "analysis.a6.geometry", "halves", "9", GEOMETRY),
+    one!("analysis.<name>.probe", "analysis.a7.probe", "folds", "3", PROBE),
+    one!("analysis.<name>.probe", "analysis.a7.probe", "penalty", "0.5", PROBE),
+    one!("analysis.<name>.probe", "analysis.a7.probe", "resamples", "9", PROBE),
+    one!("analysis.<name>.probe", "analysis.a7.probe", "permutations", "9", PROBE),
 ];

@@ -1,0 +1,297 @@
+//! The figures and headline numbers of `geometry`. Knows only its tables.
+
+use anyhow::Result;
+
+use super::super::{Group, Headline, groups};
+use super::{BETWEEN, EMOTION_LENGTH, GAP, Geometry, NORM, SHARES, STORY_LENGTH, WITHIN};
+use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Lines, Series, TableFigure};
+use crate::stages::analysis::published::{PAIRS, PAPER_SHARES};
+use crate::stages::statistics::Interval;
+use crate::store::table::Table;
+
+/// What headline numbers of this analysis mean.
+pub const READING: &str = "Shares of the variance, and the mean cosine within families less that between them, with 95 % \
+    intervals over topics. Reliability: the mean over emotions of the cosine between the vectors of two random halves of \
+    the topics, as Spearman and Brown's formula has it for all of them.";
+
+/// One statistic of a layer, as the table has it.
+struct Statistic<'a> {
+    name: &'a str,
+    value: f64,
+    interval: Option<Interval>,
+    p: Option<f64>,
+    null: Option<(f64, Interval)>,
+    groups: &'a str,
+}
+
+fn read<'a>(group: &Group<'a>) -> Result<Vec<Statistic<'a>>> {
+    let table = group.table;
+    let (names, values, p) = (table.str("statistic")?, table.f64("value")?, table.opt_f64("p")?);
+    let (low, high) = (table.opt_f64("low")?, table.opt_f64("high")?);
+    let mean = table.opt_f64("null_mean")?;
+    let (null_low, null_high) = (table.opt_f64("null_low")?, table.opt_f64("null_high")?);
+    let groups = table.str("groups")?;
+    let interval = |low: Option<f64>, high: Option<f64>| Some(Interval { low: low?, high: high? });
+    let statistic = |&row: &usize| Statistic {
+        name: &names[row],
+        value: values[row],
+        interval: interval(low[row], high[row]),
+        p: p[row],
+        null: mean[row].zip(interval(null_low[row], null_high[row])),
+        groups: &groups[row],
+    };
+    Ok(group.rows.iter().map(statistic).collect())
+}
+
+/// Of each set and layer the statistics, the named pairs and the reliability of each emotion; curves over the layers where
+/// there are several.
+pub fn figures(params: &Geometry, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let mut curves: Vec<Figure> = Vec::new();
+    for group in groups(tables, "geometry")? {
+        let statistics = read(&group)?;
+        figures.push(shares(name, &group, &statistics));
+        figures.extend(families(params, name, &group, &statistics));
+        figures.push(table(name, &group, &statistics));
+        add_to_curves(&mut curves, name, &group, &statistics);
+    }
+    for group in groups(tables, "geometry_cosines")? {
+        figures.extend(pairs(params, name, &group)?);
+    }
+    for group in groups(tables, "geometry_reliability")? {
+        figures.push(reliability(name, &group)?);
+    }
+    curves.retain(|f| matches!(&f.body, Body::Lines(l) if l.series[0].points.len() > 1));
+    Ok(figures.into_iter().chain(curves).collect())
+}
+
+/// The shares of the first two components, and the mean cosine within families less that between them, with their
+/// intervals; the mean reliability.
+pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+    let mut headlines = Vec::new();
+    for group in groups(tables, "geometry")? {
+        for of in read(&group)? {
+            let place = SHARES.iter().position(|share| *share == of.name);
+            if let Some(at) = place {
+                let percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };
+                let headline = group.headline(format!("PC{}, % of variance", at + 1), 100.0 * of.value, 1);
+                headlines
+                    .push(headline.within(of.interval.map(percent), of.p).beside(vec![PAPER_SHARES[at]]));
+            } else if of.name == GAP {
+                headlines.push(group.headline(GAP, of.value, 2).within(of.interval, of.p));
+            }
+        }
+    }
+    for group in groups(tables, "geometry_reliability")? {
+        let all = group.table.f64("reliability")?;
+        let mean = group.rows.iter().map(|&row| all[row]).sum::<f64>() / group.rows.len() as f64;
+        headlines.push(group.headline("reliability", mean, 2));
+    }
+    Ok(headlines)
+}
+
+fn ends(interval: Option<Interval>) -> Option<(f64, f64)> {
+    interval.map(|i| (i.low, i.high))
+}
+
+/// A p-value in words: `p = 0.014`, or `p = 0.001` at its least.
+fn chance(p: Option<f64>) -> String {
+    p.map_or(String::new(), |p| format!("p = {p:.3}"))
+}
+
+fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
+    let percent = |(low, high): (f64, f64)| (100.0 * low, 100.0 * high);
+    let shown = statistics.iter().filter(|s| SHARES.contains(&s.name));
+    let dots = shown.clone().map(|s| Dot {
+        label: s.name.to_string(),
+        value: 100.0 * s.value,
+        interval: ends(s.interval).map(percent),
+        band: s.null.map(|(_, band)| percent((band.low, band.high))),
+    });
+    let tests: Vec<String> =
+        shown.filter(|s| s.p.is_some()).map(|s| format!("{}: {}", s.name, chance(s.p))).collect();
+    let groups = statistics.first().map_or("", |s| s.groups);
+    group.figure(
+        format!("{name}-shares"),
+        "Components beside shuffled labels".into(),
+        format!(
+            "The share of the variance among the emotion vectors that a component explains: 95 % interval of the basic \
+             bootstrap ({groups} drawn with replacement), and the middle 95 % of what vectors give whose stories had their \
+             labels shuffled within each topic. A component whose share lies in the band is no more than noise. {}",
+            tests.join("; ")
+        ),
+        Body::Dots(Dots {
+            x: "share of the variance, %".into(),
+            dots: dots.collect(),
+            decimals: 1,
+            band: "labels shuffled within topics".into(),
+        }),
+    )
+}
+
+/// `None` where the experiment names no families.
+fn families(params: &Geometry, name: &str, group: &Group, statistics: &[Statistic]) -> Option<Figure> {
+    let shown: Vec<_> = statistics.iter().filter(|s| [WITHIN, BETWEEN, GAP].contains(&s.name)).collect();
+    let gap = statistics.iter().find(|s| s.name == GAP)?;
+    let dots = shown.iter().map(|s| Dot {
+        label: s.name.to_string(),
+        value: s.value,
+        interval: ends(s.interval),
+        band: s.null.map(|(_, band)| (band.low, band.high)),
+    });
+    let listed = params.families.iter().map(|f| format!("{} ({})", f.name, f.words.join(", ")));
+    Some(group.figure(
+        format!("{name}-families"),
+        "Families".into(),
+        format!(
+            "The mean cosine of two emotions of the same family, of two families, and the difference, which is tested \
+             against labels shuffled within each topic: {}. Families: {}.",
+            chance(gap.p),
+            listed.collect::<Vec<_>>().join("; ")
+        ),
+        Body::Dots(Dots {
+            x: "mean cosine".into(),
+            dots: dots.collect(),
+            decimals: 3,
+            band: "labels shuffled within topics".into(),
+        }),
+    ))
+}
+
+fn table(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
+    let rows = statistics.iter().map(|s| {
+        let number = |x: f64| Cell::Number(x, 3);
+        vec![
+            Cell::Text(s.name.to_string()),
+            ends(s.interval).map_or(number(s.value), |ends| Cell::Ranged(s.value, ends, 3)),
+            s.p.map_or(Cell::Empty, number),
+            s.null.map_or(Cell::Empty, |(mean, band)| Cell::Ranged(mean, (band.low, band.high), 3)),
+        ]
+    });
+    let columns = ["statistic", "value [95 % interval]", "p", "labels shuffled: mean [middle 95 %]"];
+    group.figure(
+        format!("{name}-statistics"),
+        "Intervals and nulls".into(),
+        format!(
+            "{NORM}: near 1, the first component would be no more than the vectors' length. {}: over emotions, the \
+             component's score with the mean number of pooled tokens of the emotion's stories; {}: over all stories, that of \
+             the story on the component with its own number. Far from 0, the component may tell length.",
+            EMOTION_LENGTH[0], STORY_LENGTH[0]
+        ),
+        Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
+    )
+}
+
+/// The pairs that the experiment names, then published ones; where it names none and none is published, the most and the
+/// least alike.
+fn pairs(params: &Geometry, name: &str, group: &Group) -> Result<Option<Figure>> {
+    /// Pairs at either end that are shown where none is named.
+    const EXTREME: usize = 5;
+    let table = group.table;
+    let (a, b, cosine) = (table.str("emotion_a")?, table.str("emotion_b")?, table.f64("cosine")?);
+    let (low, high) = (table.opt_f64("low")?, table.opt_f64("high")?);
+    let find = |x: &str, y: &str| {
+        let here = |&&row: &&usize| (a[row] == x && b[row] == y) || (a[row] == y && b[row] == x);
+        group.rows.iter().find(here).copied()
+    };
+    let named = params.pairs.iter().map(|(x, y)| (x.as_str(), y.as_str()));
+    let mut rows: Vec<(usize, String)> = Vec::new();
+    for (x, y) in named.chain(PAIRS.iter().copied()) {
+        if let Some(row) = find(x, y).filter(|row| rows.iter().all(|(other, _)| other != row)) {
+            rows.push((row, format!("{x} / {y}")));
+        }
+    }
+    if rows.is_empty() {
+        let mut all = group.rows.clone();
+        all.sort_by(|&x, &y| cosine[y].total_cmp(&cosine[x]));
+        let last = all.len().saturating_sub(EXTREME).max(EXTREME.min(all.len()));
+        let shown = all[..EXTREME.min(all.len())].iter().chain(&all[last..]);
+        rows.extend(shown.map(|&row| (row, format!("{} / {}", a[row], b[row]))));
+    }
+    let dots = rows.into_iter().map(|(row, label)| Dot {
+        label,
+        value: cosine[row],
+        interval: low[row].zip(high[row]),
+        band: None,
+    });
+    let dots: Vec<Dot> = dots.collect();
+    Ok((!dots.is_empty()).then(|| {
+        group.figure(
+            format!("{name}-pairs"),
+            "Cosines with intervals".into(),
+            "The cosine of two emotion vectors, with the 95 % interval of the basic bootstrap over topics on Fisher's scale. \
+             Every pair is in the table of cosines. Intervals take out the shift that noise in the vectors brings, so a \
+             cosine need not lie in the middle of its interval."
+                .into(),
+            Body::Dots(Dots { x: "cosine".into(), dots, decimals: 3, band: String::new() }),
+        )
+    }))
+}
+
+fn reliability(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (emotion, half, whole) = (table.str("emotion")?, table.f64("half")?, table.f64("reliability")?);
+    let (low, high) = (table.opt_f64("low")?, table.opt_f64("high")?);
+    let mut rows = group.rows.clone();
+    rows.sort_by(|&x, &y| whole[y].total_cmp(&whole[x]));
+    let doubled = |r: f64| super::spearman_brown(r);
+    let dots = rows.iter().map(|&row| Dot {
+        label: emotion[row].clone(),
+        value: whole[row],
+        interval: low[row].zip(high[row]).map(|(low, high)| (doubled(low), doubled(high))),
+        band: None,
+    });
+    let mean = rows.iter().map(|&row| half[row]).sum::<f64>() / rows.len() as f64;
+    Ok(group.figure(
+        format!("{name}-reliability"),
+        "Reliability of each vector".into(),
+        format!(
+            "Topics are split into random halves, and each half has vectors of its own. Shown is the mean cosine between \
+             the two vectors of an emotion, as Spearman and Brown's formula 2r/(1 + r) has it for all topics together, and \
+             the middle 95 % of the splits. 1: other topics would give the same vector; 0: it is noise. The mean cosine of \
+             halves as it is: {mean:.2}."
+        ),
+        Body::Dots(Dots { x: "reliability".into(), dots: dots.collect(), decimals: 2, band: String::new() }),
+    ))
+}
+
+/// Adds one layer to the curves of its model, stories and variant.
+fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, statistics: &[Statistic]) {
+    let axes = group.axes();
+    let here = |f: &Figure| {
+        (f.model.as_deref(), f.stories.as_deref(), &f.axes) == (Some(group.model), Some(group.stories), &axes)
+    };
+    let at = curves.iter().position(here).unwrap_or_else(|| {
+        let series = |name: &str| Series { name: name.to_string(), ..Series::default() };
+        let names = ["PC1", "PC2", "PC1, labels shuffled", "PC2, labels shuffled"];
+        let mut figure = group.figure(
+            format!("{name}-layers"),
+            "Components over the layers".into(),
+            "The shares of the first two components with their 95 % intervals, and the mean with labels shuffled within \
+             topics with the middle 95 %."
+                .into(),
+            Body::Lines(Lines {
+                x: "layer".into(),
+                y: "share of the variance, %".into(),
+                series: names.map(series).to_vec(),
+                ..Lines::default()
+            }),
+        );
+        figure.layer = None;
+        curves.push(figure);
+        curves.len() - 1
+    });
+    let Body::Lines(lines) = &mut curves[at].body else { return };
+    for (place, share) in SHARES.iter().enumerate() {
+        let Some(of) = statistics.iter().find(|s| s.name == *share) else { continue };
+        let mut add = |series: usize, value: f64, interval: Option<Interval>| {
+            let (low, high) = ends(interval).unwrap_or((value, value));
+            lines.series[series].points.push((group.layer.number().into(), 100.0 * value));
+            lines.series[series].intervals.push((100.0 * low, 100.0 * high));
+        };
+        add(place, of.value, of.interval);
+        if let Some((mean, band)) = of.null {
+            add(place + 2, mean, Some(band));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! How sure the geometry of the emotion vectors is: intervals for cosines and components, nulls for both, and the
+//! reliability of each vector. Knows no model. `docs/methods.md` has every formula.
+
+mod figures;
+mod gather;
+mod measures;
+mod resample;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::{Headline, Input, Kind, Places, Tables, VectorSet};
+use crate::lm::Layer;
+use crate::report::figure::Figure;
+use crate::stages::principal::{self, dot};
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::interval::{self, Scale, basic, p_value, percentile};
+use crate::store::table::{Column, Table};
+use measures::{Frame, Measures, pairs};
+use resample::{Resampler, Rounds, estimate};
+
+/// Raised when the same activations would give other tables.
+const VERSION: u32 = 1;
+
+/// `[analysis.<name>.geometry]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Geometry {
+    /// Pairs that are shown. Not in the key: the table has every pair.
+    #[serde(skip)]
+    pub pairs: Vec<(String, String)>,
+    pub families: Vec<Family>,
+    /// Bootstrap resamples of the groups.
+    pub resamples: usize,
+    /// Shuffles of the labels.
+    pub permutations: usize,
+    /// Pairs of random halves.
+    pub halves: usize,
+}
+
+/// Emotions that belong together, as the experiment says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Family {
+    /// Not in the key: no table has it.
+    #[serde(skip)]
+    pub name: String,
+    pub words: Vec<String>,
+}
+
+impl Kind for Geometry {
+    fn kind(&self) -> &'static str {
+        "geometry"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "How sure the geometry is"
+    }
+
+    fn intro(&self) -> &'static str {
+        "What would change with other topics: intervals of cosines and components, what shuffled labels give, and how \
+         alike the vectors of two halves of the topics are."
+    }
+
+    fn reads_activations(&self) -> bool {
+        true
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures::figures(self, name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        figures::headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        figures::READING
+    }
+}
+
+/// Names of statistics in the table `geometry`.
+const SHARES: [&str; 2] = ["PC1 share", "PC2 share"];
+const NORM: &str = "|r(PC1, norm)|";
+const WITHIN: &str = "cosine within families";
+const BETWEEN: &str = "cosine between families";
+const GAP: &str = "within minus between";
+const EMOTION_LENGTH: [&str; 2] = ["r(PC1, length) of emotions", "r(PC2, length) of emotions"];
+const STORY_LENGTH: [&str; 2] = ["r(PC1, length) of stories", "r(PC2, length) of stories"];
+
+/// How a statistic's interval is made.
+#[derive(Clone, Copy)]
+enum Ends {
+    Basic(Scale),
+    Percentile,
+}
+
+/// Every statistic of some vectors and their stories, with its name; `None` where there is none.
+fn listed(m: &Measures, stories: [f64; 2]) -> [(&'static str, Ends, Option<f64>); 10] {
+    let correlation = Ends::Basic(Scale::Correlation);
+    [
+        (SHARES[0], Ends::Basic(Scale::Share), Some(m.shares[0])),
+        (SHARES[1], Ends::Basic(Scale::Share), Some(m.shares[1])),
+        (WITHIN, correlation, m.within),
+        (BETWEEN, correlation, m.between),
+        (GAP, Ends::Basic(Scale::Plain), m.gap()),
+        (NORM, Ends::Percentile, Some(m.norm)),
+        (EMOTION_LENGTH[0], correlation, Some(m.lengths[0])),
+        (EMOTION_LENGTH[1], correlation, Some(m.lengths[1])),
+        (STORY_LENGTH[0], correlation, Some(stories[0])),
+        (STORY_LENGTH[1], correlation, Some(stories[1])),
+    ]
+}
+
+/// The statistics that shuffled labels have too, and that are larger where there is structure.
+const TESTED: [&str; 3] = [SHARES[0], SHARES[1], GAP];
+
+/// The tables `geometry` (statistics), `geometry_cosines` (each two emotions) and `geometry_reliability` (each emotion)
+/// of one layer.
+///
+/// Groups of stories are drawn with replacement for intervals, labels shuffled within groups for nulls; all from
+/// `input.seed`. An error if there are fewer than two groups.
+fn run(params: &Geometry, input: Input) -> Result<Tables> {
+    let Input { set, activations, seed, progress, .. } = input;
+    let activations = activations.context("this analysis needs the activations")?;
+    let [layer] = set.layers.as_slice() else { anyhow::bail!("one layer at a time") };
+    let (n, d) = (layer.emotions.len(), layer.d_model);
+    let found = principal::components(&layer.vectors, d).with_context(|| {
+        format!("components at layer {} of {} on {}", layer.layer, set.model, set.stories)
+    })?;
+    let nothing = vec![0.0; d];
+    let direction = |at: usize| found.directions.chunks_exact(d).nth(at).unwrap_or(&nothing);
+    let directions = [direction(0), direction(1)];
+    let gathered = gather::gather(&activations, layer, directions)?;
+    let signs = directions.map(|u| {
+        let score = |i: usize| dot(layer.vector(i), u) - dot(&found.mean, u);
+        nalgebra::DVector::from_iterator(n, (0..n).map(score))
+    });
+    let place = |word: &String| params.families.iter().position(|family| family.words.contains(word));
+    let frame = Frame {
+        families: layer.emotions.iter().map(place).collect(),
+        normalize: activations.params.normalize,
+        signs: Some(signs),
+    };
+    let every = vec![1f32; gathered.cells.groups];
+    let stories = gathered.cells.stories(&every);
+    let mut lengths = vec![0.0; n];
+    for group in gathered.tokens.chunks_exact(n) {
+        lengths.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
+    }
+    lengths.iter_mut().zip(&stories).for_each(|(sum, count)| *sum /= count);
+    let own = estimate(&frame, layer, &lengths)?;
+    let mut moments = [[0.0; 6]; 2];
+    for (sum, more) in gathered.moments.iter().flat_map(|of| [0, 1].map(|at| (at, of[at]))) {
+        moments[sum].iter_mut().zip(more).for_each(|(x, y)| *x += y);
+    }
+    let own_stories = moments.map(gather::correlation);
+    let resampler = Resampler { gathered: &gathered, frame, center: activations.params.center, seed };
+    let rounds =
+        Rounds { resamples: params.resamples, permutations: params.permutations, halves: params.halves };
+    let resampled = resampler.run(rounds, progress)?;
+
+    let mut statistics = Statistics::default();
+    for (at, (name, ends, value)) in listed(&own, own_stories).into_iter().enumerate() {
+        let Some(value) = value else { continue };
+        let drawn = resampled.bootstrap.iter().filter_map(|r| listed(&r.measures, r.stories)[at].2);
+        let drawn: Vec<f64> = drawn.collect();
+        let interval = match ends {
+            Ends::Basic(scale) => basic(value, &drawn, scale),
+            Ends::Percentile => percentile(&drawn),
+        };
+        let null = TESTED.contains(&name).then(|| {
+            resampled.shuffled.iter().filter_map(|m| listed(m, [0.0; 2])[at].2).collect::<Vec<f64>>()
+        });
+        statistics.push(set, layer.layer, name, value, interval, null.filter(|null| !null.is_empty()));
+    }
+    Ok(vec![
+        ("geometry".into(), statistics.finish(&gathered.grouped)),
+        ("geometry_cosines".into(), cosines(set, &own, &resampled)),
+        ("geometry_reliability".into(), reliability(set, &stories, &resampled)),
+    ])
+}
+
+/// The columns of the table `geometry`.
+#[derive(Default)]
+struct Statistics {
+    places: Places,
+    name: Vec<String>,
+    value: Vec<f64>,
+    low: Vec<Option<f64>>,
+    high: Vec<Option<f64>>,
+    p: Vec<Option<f64>>,
+    null: [Vec<Option<f64>>; 3],
+}
+
+impl Statistics {
+    fn push(
+        &mut self,
+        set: &VectorSet,
+        layer: Layer,
+        name: &str,
+        value: f64,
+        interval: Option<Interval>,
+        null: Option<Vec<f64>>,
+    ) {
+        self.places.push(set, layer);
+        self.name.push(name.to_string());
+        self.value.push(value);
+        self.low.push(interval.map(|i| i.low));
+        self.high.push(interval.map(|i| i.high));
+        self.p.push(null.as_ref().map(|null| p_value(value, null)));
+        let band = null.as_ref().and_then(|null| percentile(null));
+        let of = [null.as_ref().map(|null| interval::mean(null)), band.map(|b| b.low), band.map(|b| b.high)];
+        self.null.iter_mut().zip(of).for_each(|(column, x)| column.push(x));
+    }
+
+    fn finish(self, grouped: &str) -> Table {
+        let groups = vec![grouped.to_string(); self.name.len()];
+        let [mean, low, high] = self.null;
+        let columns = vec![
+            ("statistic", Column::Str(self.name)),
+            ("value", Column::F64(self.value)),
+            ("low", Column::OptF64(self.low)),
+            ("high", Column::OptF64(self.high)),
+            ("p", Column::OptF64(self.p)),
+            ("null_mean", Column::OptF64(mean)),
+            ("null_low", Column::OptF64(low)),
+            ("null_high", Column::OptF64(high)),
+            ("groups", Column::Str(groups)),
+        ];
+        self.places.table("geometry/1", columns)
+    }
+}
+
+/// Every two emotions with the interval of their cosine.
+fn cosines(set: &VectorSet, own: &Measures, resampled: &resample::Resampled) -> Table {
+    use rayon::prelude::*;
+    let layer = &set.layers[0];
+    let ends: Vec<Option<Interval>> = (0..own.cosines.len())
+        .into_par_iter()
+        .map(|pair| {
+            let drawn = resampled.bootstrap.iter().map(|r| f64::from(r.measures.cosines[pair]));
+            basic(f64::from(own.cosines[pair]), &drawn.collect::<Vec<_>>(), Scale::Correlation)
+        })
+        .collect();
+    let mut places = Places::default();
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for (i, j) in pairs(layer.emotions.len()) {
+        places.push(set, layer.layer);
+        a.push(layer.emotions[i].clone());
+        b.push(layer.emotions[j].clone());
+    }
+    let columns = vec![
+        ("emotion_a", Column::Str(a)),
+        ("emotion_b", Column::Str(b)),
+        ("cosine", Column::F64(own.cosines.iter().map(|&x| f64::from(x)).collect())),
+        ("low", Column::OptF64(ends.iter().map(|e| e.map(|e| e.low)).collect())),
+        ("high", Column::OptF64(ends.iter().map(|e| e.map(|e| e.high)).collect())),
+    ];
+    places.table("geometry_cosines/1", columns)
+}
+
+/// Of every emotion the mean cosine of the vectors of two halves, the range of 95 % of the halves, and what Spearman and
+/// Brown's formula makes of it for all groups together.
+fn reliability(set: &VectorSet, stories: &[f64], resampled: &resample::Resampled) -> Table {
+    let layer = &set.layers[0];
+    let mut places = Places::default();
+    let (mut emotion, mut count, mut half) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut low, mut high, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    // None where no two halves have every emotion.
+    let rows = if resampled.halves.is_empty() { 0 } else { layer.emotions.len() };
+    for at in 0..rows {
+        let of: Vec<f64> = resampled.halves.iter().map(|cosines| cosines[at]).collect();
+        let mean = interval::mean(&of);
+        places.push(set, layer.layer);
+        emotion.push(layer.emotions[at].clone());
+        count.push(stories[at] as i32);
+        half.push(mean);
+        let ends = percentile(&of);
+        low.push(ends.map(|e| e.low));
+        high.push(ends.map(|e| e.high));
+        whole.push(spearman_brown(mean));
+    }
+    let columns = vec![
+        ("emotion", Column::Str(emotion)),
+        ("n_stories", Column::I32(count)),
+        ("half", Column::F64(half)),
+        ("low", Column::OptF64(low)),
+        ("high", Column::OptF64(high)),
+        ("reliability", Column::F64(whole)),
+    ];
+    places.table("geometry_reliability/1", columns)
+}
+
+/// The reliability of a measure of twice the length: `2 r / (1 + r)` (Spearman 1910, Brown 1910); 0 of halves that
+/// have nothing in common.
+fn spearman_brown(half: f64) -> f64 {
+    let half = half.max(0.0);
+    2.0 * half / (1.0 + half)
+}
+
+#[cfg(test)]
+mod tests;

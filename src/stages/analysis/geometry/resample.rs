@@ -1,0 +1,207 @@
+//! The measures of a layer's vectors under resampling: bootstraps over groups, labels shuffled within groups, halves.
+//! Knows no table.
+
+use anyhow::Result;
+use nalgebra::{DMatrix, DVector};
+use rayon::prelude::*;
+
+use super::gather::{Gathered, correlation};
+use super::measures::{Frame, Measures, double_centred};
+use crate::stages::analysis::{LayerVectors, Progress};
+use crate::stages::principal::dot;
+use crate::stages::statistics::cells::gram;
+use crate::stages::statistics::resamples;
+use crate::stages::vectors::Center;
+
+/// Resamples that are made together: what they need is 90 MB with 171 emotions of 2,048 dimensions, however many
+/// threads there are.
+const BATCH: usize = 64;
+
+/// How often each thing is done.
+#[derive(Clone, Copy)]
+pub struct Rounds {
+    pub resamples: usize,
+    pub permutations: usize,
+    pub halves: usize,
+}
+
+/// A layer, ready to be resampled.
+pub struct Resampler<'a> {
+    pub gathered: &'a Gathered,
+    pub frame: Frame,
+    pub center: Center,
+    pub seed: u64,
+}
+
+/// The measures of one bootstrap resample, and `r(score, length)` over its stories.
+pub struct Resample {
+    pub measures: Measures,
+    pub stories: [f64; 2],
+}
+
+/// All that resampling gives.
+pub struct Resampled {
+    pub bootstrap: Vec<Resample>,
+    /// Under shuffled labels.
+    pub shuffled: Vec<Measures>,
+    /// Of each pair of halves the cosine between the two vectors of each emotion.
+    pub halves: Vec<Vec<f64>>,
+}
+
+/// The measures of the vectors themselves, in float64.
+pub fn estimate(frame: &Frame, vectors: &LayerVectors, lengths: &[f64]) -> Result<Measures> {
+    let (n, d) = (vectors.emotions.len(), vectors.d_model);
+    let row = |i: usize| &vectors.vectors[i * d..(i + 1) * d];
+    let mut gram = DMatrix::zeros(n, n);
+    for (i, j) in (0..n).flat_map(|i| (i..n).map(move |j| (i, j))) {
+        let product = dot(row(i), row(j));
+        (gram[(i, j)], gram[(j, i)]) = (product, product);
+    }
+    let centred = double_centred(&gram);
+    frame.measure(gram, centred, lengths)
+}
+
+impl Resampler<'_> {
+    /// All of it. `progress` is told of every round.
+    pub fn run(&self, rounds: Rounds, progress: &mut Progress) -> Result<Resampled> {
+        let all = rounds.resamples + rounds.permutations + rounds.halves;
+        let mut done = 0;
+        let mut at = |more: usize| {
+            done += more;
+            progress(done, all);
+        };
+        let mut found = Resampled { bootstrap: Vec::new(), shuffled: Vec::new(), halves: Vec::new() };
+        for batch in batches(rounds.resamples, BATCH) {
+            at(batch.len());
+            found.bootstrap.extend(self.bootstrap(batch)?);
+        }
+        for batch in batches(rounds.permutations, BATCH) {
+            at(batch.len());
+            found.shuffled.extend(self.shuffled(batch)?);
+        }
+        for batch in batches(rounds.halves, BATCH / 2) {
+            at(batch.len());
+            found.halves.extend(self.halves(batch));
+        }
+        Ok(found)
+    }
+
+    fn bootstrap(&self, numbers: Vec<usize>) -> Result<Vec<Resample>> {
+        let Gathered { cells, tokens, moments, .. } = self.gathered;
+        let weights = numbers.iter().map(|&n| resamples::drawn(&cells.counts, cells.labels, self.seed, n));
+        let weights = weights.collect::<Result<Vec<_>>>()?;
+        let sums = cells.weighted(&weights);
+        let measured = weights.par_iter().enumerate().map(|(at, weights)| {
+            let stories = cells.stories(weights);
+            let mut lengths = vec![0.0; cells.labels];
+            for (group, &weight) in tokens.chunks_exact(cells.labels).zip(weights) {
+                lengths.iter_mut().zip(group).for_each(|(sum, x)| *sum += f64::from(weight) * x);
+            }
+            lengths.iter_mut().zip(&stories).for_each(|(sum, n)| *sum /= n);
+            let measures = self.measure(sums.of(at), &stories, &lengths)?;
+            let of = |direction: usize| {
+                let mut sum = [0.0; 6];
+                for (group, &weight) in moments.iter().zip(weights) {
+                    let terms = group[direction].iter();
+                    sum.iter_mut().zip(terms).for_each(|(sum, x)| *sum += f64::from(weight) * x);
+                }
+                correlation(sum)
+            };
+            Ok(Resample { measures, stories: [of(0), of(1)] })
+        });
+        measured.collect()
+    }
+
+    fn shuffled(&self, numbers: Vec<usize>) -> Result<Vec<Measures>> {
+        let cells = &self.gathered.cells;
+        let all: Vec<usize> = (0..cells.groups).collect();
+        let orders: Vec<_> = numbers
+            .par_iter()
+            .map(|&n| resamples::shuffled(&cells.counts, cells.labels, self.seed, n))
+            .collect();
+        let sums = cells.relabelled(&orders, &all);
+        let measured = orders.par_iter().enumerate().map(|(at, order)| {
+            let stories = cells.stories_relabelled(order, &all);
+            let measures = self.measure(sums.of(at), &stories, &vec![0.0; cells.labels])?;
+            Ok(Measures { cosines: Vec::new(), ..measures })
+        });
+        measured.collect()
+    }
+
+    fn halves(&self, numbers: Vec<usize>) -> Vec<Vec<f64>> {
+        let cells = &self.gathered.cells;
+        let drawn =
+            numbers.iter().filter_map(|&n| resamples::half(&cells.counts, cells.labels, self.seed, n));
+        let weights: Vec<Vec<f32>> =
+            drawn.flat_map(|half| [half.iter().map(|w| 1.0 - w).collect(), half]).collect();
+        let sums = cells.weighted(&weights);
+        let (n, d) = (cells.labels, cells.d);
+        let both = weights.par_chunks_exact(2).enumerate().map(|(at, pair)| {
+            let of = |side: usize| {
+                let mut rows = sums.of(2 * at + side);
+                let mean = centre(&mut rows, &cells.stories(&pair[side]), d);
+                if self.center == Center::None {
+                    let back: Vec<f64> = mean.iter().zip(&self.gathered.offset).map(|(m, o)| m + o).collect();
+                    for row in rows.chunks_exact_mut(d) {
+                        row.iter_mut().zip(&back).for_each(|(x, y)| *x += *y as f32);
+                    }
+                }
+                rows
+            };
+            let (a, b) = (of(0), of(1));
+            let cosine = |label: usize| {
+                let row =
+                    |rows: &[f32]| rows[label * d..][..d].iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+                let (a, b) = (row(&a), row(&b));
+                let norms = (dot(&a, &a) * dot(&b, &b)).sqrt();
+                if norms > 0.0 { dot(&a, &b) / norms } else { 0.0 }
+            };
+            (0..n).map(cosine).collect()
+        });
+        both.collect()
+    }
+
+    /// The measures of the vectors with these sums (`[label, d]`) over so many stories.
+    fn measure(&self, mut rows: Vec<f32>, stories: &[f64], lengths: &[f64]) -> Result<Measures> {
+        let (n, d) = (stories.len(), self.gathered.cells.d);
+        let mean = centre(&mut rows, stories, d);
+        let centred = gram(&rows, n);
+        let whole = match self.center {
+            Center::Emotions => centred.clone(),
+            Center::None => {
+                // Each vector is its row and `back`, which all have in common.
+                let back: Vec<f64> = mean.iter().zip(&self.gathered.offset).map(|(m, o)| m + o).collect();
+                let along = rows
+                    .chunks_exact(d)
+                    .map(|row| row.iter().zip(&back).map(|(x, y)| f64::from(*x) * y).sum::<f64>());
+                let along = DVector::from_iterator(n, along);
+                let square = dot(&back, &back);
+                DMatrix::from_fn(n, n, |i, j| centred[(i, j)] + along[i] + along[j] + square)
+            }
+        };
+        self.frame.measure(whole, centred, lengths)
+    }
+}
+
+/// Makes means of sums and takes from each row the mean of all, which it returns.
+fn centre(rows: &mut [f32], stories: &[f64], d: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; d];
+    for (row, count) in rows.chunks_exact_mut(d).zip(stories) {
+        let scale = (1.0 / count) as f32;
+        for (x, mean) in row.iter_mut().zip(&mut mean) {
+            *x *= scale;
+            *mean += f64::from(*x);
+        }
+    }
+    mean.iter_mut().for_each(|x| *x /= stories.len() as f64);
+    let single: Vec<f32> = mean.iter().map(|&x| x as f32).collect();
+    for row in rows.chunks_exact_mut(d) {
+        row.iter_mut().zip(&single).for_each(|(x, mean)| *x -= mean);
+    }
+    mean
+}
+
+/// The numbers below `all`, `size` at a time.
+fn batches(all: usize, size: usize) -> impl Iterator<Item = Vec<usize>> {
+    (0..all).step_by(size).map(move |first| (first..all.min(first + size)).collect())
+}

@@ -1,0 +1,300 @@
+//! Cross-validated ridge classifiers over the stories of one layer, and the same under shuffled labels. Knows no table.
+
+use anyhow::{Result, bail, ensure};
+use nalgebra::{DMatrix, DMatrixView};
+use rayon::prelude::*;
+
+use super::ridge::{Products, ROWS};
+use crate::stages::analysis::groups;
+use crate::stages::analysis::{Activations, Progress};
+use crate::stages::principal::dot;
+use crate::stages::statistics::cells::Cells;
+use crate::stages::statistics::resamples;
+
+/// Stories on which shuffled labels are tried; of more, so many in equal distances.
+const TRIED: usize = 1000;
+/// Shuffles that are made together.
+const BATCH: usize = 16;
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    pub folds: usize,
+    pub penalty: f64,
+    pub permutations: usize,
+    pub seed: u64,
+}
+
+/// What was found.
+pub struct Found {
+    /// Parts that the groups were dealt into.
+    pub folds: usize,
+    /// `[group, emotion]`: stories, and those of which the emotion was found.
+    pub stories: Vec<f64>,
+    pub right: Vec<f64>,
+    /// `[emotion, predicted]`: stories.
+    pub confusion: Vec<f64>,
+    /// The accuracy on the stories that shuffles are tried on, and under each shuffle.
+    pub tried: f64,
+    pub shuffled: Vec<f64>,
+    pub grouped: String,
+}
+
+/// One fold's classifier, made from all others.
+struct Classifier {
+    /// `[emotion, d]`, an emotion a row; column after column.
+    weights: DMatrix<f64>,
+    intercepts: Vec<f64>,
+    /// What stories are counted from.
+    mean: Vec<f64>,
+    train: Products,
+}
+
+/// A story on which shuffles are tried.
+struct Trial {
+    emotion: usize,
+    group: usize,
+    row: Vec<f64>,
+}
+
+/// Fits and tries a classifier for every fold. Reads the layer twice. Group g is part of fold `g mod folds`.
+///
+/// An error if there are fewer than two groups.
+pub fn fit(
+    activations: &Activations,
+    emotions: &[String],
+    settings: Settings,
+    progress: &mut Progress,
+) -> Result<Found> {
+    let (n, k) = (emotions.len(), settings.folds);
+    let mut first: Vec<f64> = Vec::new();
+    let mut folds: Vec<Products> = Vec::new();
+    let mut waiting: Vec<Vec<f64>> = vec![Vec::new(); k];
+    let (mut sums, mut counts) = (Vec::<Vec<f64>>::new(), Vec::<f64>::new());
+    let grouped = groups::each(activations, emotions, &mut |row| {
+        if first.is_empty() {
+            first = row.values.iter().map(|&x| f64::from(x)).collect();
+            folds = vec![Products::new(first.len()); k];
+        }
+        let d = first.len();
+        ensure!(row.values.len() == d, "activations of different widths");
+        while sums.len() <= row.group {
+            sums.push(vec![0.0; n * d]);
+            counts.extend(std::iter::repeat_n(0.0, n));
+        }
+        // Counted from the first story, so that squares of what all have in common take no digits.
+        let values = row.values.iter().zip(&first).map(|(&x, f)| f64::from(x) - f);
+        let rows = &mut waiting[row.group % k];
+        let from = rows.len();
+        rows.extend(values);
+        let sum = &mut sums[row.group][row.emotion * d..][..d];
+        sum.iter_mut().zip(&rows[from..]).for_each(|(sum, x)| *sum += x);
+        counts[row.group * n + row.emotion] += 1.0;
+        if rows.len() >= ROWS * d {
+            folds[row.group % k].add(rows);
+            rows.clear();
+        }
+        Ok(())
+    })?;
+    let groups = sums.len();
+    if groups < 2 {
+        bail!("a probe needs stories of at least two topics or passages: there is one");
+    }
+    folds
+        .iter_mut()
+        .zip(&waiting)
+        .filter(|(_, rows)| !rows.is_empty())
+        .for_each(|(fold, rows)| fold.add(rows));
+    drop(waiting);
+    let there: Vec<usize> = (0..k.min(groups)).collect();
+    let classifiers = there.iter().map(|&fold| classifier(&folds, fold, &sums, &counts, settings));
+    let classifiers = classifiers.collect::<Result<Vec<_>>>()?;
+    drop(folds);
+
+    let mut found = Found {
+        folds: there.len(),
+        stories: counts.clone(),
+        right: vec![0.0; counts.len()],
+        confusion: vec![0.0; n * n],
+        tried: 0.0,
+        shuffled: Vec::new(),
+        grouped,
+    };
+    let trials = predict(activations, emotions, &first, &classifiers, &mut found)?;
+    shuffle(settings, &classifiers, sums, counts, &trials, &mut found, progress)?;
+    Ok(found)
+}
+
+/// That of one fold, from the sums of the others.
+fn classifier(
+    folds: &[Products],
+    fold: usize,
+    sums: &[Vec<f64>],
+    counts: &[f64],
+    settings: Settings,
+) -> Result<Classifier> {
+    let train = Products::without(folds, fold);
+    let (mean, d) = (train.mean(), train.sum.len());
+    let n = counts.len() / sums.len();
+    let (mut right, mut stories) = (vec![0.0; n * d], vec![0.0; n]);
+    for (group, sum) in sums.iter().enumerate().filter(|(group, _)| group % settings.folds != fold) {
+        right.iter_mut().zip(sum).for_each(|(a, b)| *a += b);
+        stories.iter_mut().zip(&counts[group * n..]).for_each(|(a, b)| *a += b);
+    }
+    // Labels are 1 and -1, less their mean: the products with the rows are 2 (sum of the emotion - its share of all).
+    for (row, count) in right.chunks_exact_mut(d).zip(&stories) {
+        row.iter_mut().zip(&mean).for_each(|(x, m)| *x = 2.0 * (*x - count * m));
+    }
+    let weights = DMatrix::from_row_slice(n, d, &train.solve(settings.penalty, &right)?);
+    let intercepts = stories.iter().map(|count| 2.0 * count / train.count - 1.0).collect();
+    Ok(Classifier { weights, intercepts, mean, train })
+}
+
+impl Classifier {
+    /// The emotion of each of `rows` (`[n, d]`): the largest score; of several as large, the first.
+    fn predict(&self, rows: &[f64]) -> Vec<usize> {
+        let d = self.mean.len();
+        let mut rows = rows.to_vec();
+        rows.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&self.mean).for_each(|(x, m)| *x -= m));
+        let scores = &self.weights * DMatrixView::from_slice(&rows, d, rows.len() / d);
+        let scored = scores.column_iter().map(|column| {
+            let scores = column.iter().zip(&self.intercepts).map(|(score, intercept)| score + intercept);
+            largest(scores)
+        });
+        scored.collect()
+    }
+}
+
+fn largest(scores: impl Iterator<Item = f64>) -> usize {
+    let better = |best: (usize, f64), (at, score)| if score > best.1 { (at, score) } else { best };
+    scores.enumerate().fold((0, f64::NEG_INFINITY), better).0
+}
+
+/// Predicts every story from the folds that it is not in, and keeps those that shuffles are tried on.
+fn predict(
+    activations: &Activations,
+    emotions: &[String],
+    first: &[f64],
+    classifiers: &[Classifier],
+    found: &mut Found,
+) -> Result<Vec<Vec<Trial>>> {
+    let (n, d, k) = (emotions.len(), first.len(), classifiers.len());
+    let all = found.stories.iter().sum::<f64>() as usize;
+    let mut trials: Vec<Vec<Trial>> = (0..k).map(|_| Vec::new()).collect();
+    // Rows, and of each its group and emotion.
+    let mut waiting: Vec<(Vec<f64>, Vec<(usize, usize)>)> = vec![Default::default(); k];
+    let mut number = 0;
+    let mut flush = |fold: usize, (rows, of): &mut (Vec<f64>, Vec<(usize, usize)>)| {
+        let predicted: Vec<usize> =
+            rows.par_chunks(32 * d).flat_map_iter(|rows| classifiers[fold].predict(rows)).collect();
+        for (&(group, emotion), predicted) in of.iter().zip(predicted) {
+            found.right[group * n + emotion] += f64::from(u8::from(predicted == emotion));
+            found.confusion[emotion * n + predicted] += 1.0;
+        }
+        rows.clear();
+        of.clear();
+    };
+    groups::each(activations, emotions, &mut |row| {
+        let fold = row.group % k;
+        let values = row.values.iter().zip(first).map(|(&x, f)| f64::from(x) - f);
+        let (rows, of) = &mut waiting[fold];
+        let from = rows.len();
+        rows.extend(values);
+        of.push((row.group, row.emotion));
+        // One of every all / TRIED.
+        let tried = |number: usize| number * TRIED.min(all) / all;
+        if tried(number + 1) > tried(number) {
+            trials[fold].push(Trial { emotion: row.emotion, group: row.group, row: rows[from..].to_vec() });
+        }
+        number += 1;
+        if rows.len() >= ROWS * d {
+            flush(fold, &mut waiting[fold]);
+        }
+        Ok(())
+    })?;
+    (0..k).for_each(|fold| flush(fold, &mut waiting[fold]));
+    Ok(trials)
+}
+
+/// The accuracy on the stories of `trials` under the true labels and under shuffled ones, of classifiers that are fitted to
+/// these. With shuffled labels only the sums of each emotion change, not the products of the rows: what the solved system
+/// makes of each story is computed once, and a shuffle is one product of matrices.
+fn shuffle(
+    settings: Settings,
+    classifiers: &[Classifier],
+    mut sums: Vec<Vec<f64>>,
+    counts: Vec<f64>,
+    trials: &[Vec<Trial>],
+    found: &mut Found,
+    progress: &mut Progress,
+) -> Result<()> {
+    let (k, d) = (classifiers.len(), classifiers[0].mean.len());
+    let n = counts.len() / sums.len();
+    let all: f64 = counts.iter().sum();
+    let mut mean = vec![0.0; d];
+    for row in sums.iter().flat_map(|group| group.chunks_exact(d)) {
+        mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / all);
+    }
+    for (group, counts) in sums.iter_mut().zip(counts.chunks_exact(n)) {
+        for (row, count) in group.chunks_exact_mut(d).zip(counts) {
+            row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= count * m);
+        }
+    }
+    let cells = Cells::new(n, d, counts, &sums);
+    drop(sums);
+    let solved = trials.iter().zip(classifiers).map(|(trials, classifier)| {
+        let rows: Vec<f64> = trials
+            .iter()
+            .flat_map(|trial| trial.row.iter().zip(&classifier.mean).map(|(x, m)| x - m))
+            .collect();
+        if rows.is_empty() {
+            return Ok((DMatrix::zeros(0, d), Vec::new()));
+        }
+        let solved = classifier.train.solve(settings.penalty, &rows)?;
+        let from: Vec<f64> = classifier.mean.iter().zip(&mean).map(|(a, b)| a - b).collect();
+        let along = solved.chunks_exact(d).map(|row| dot(row, &from)).collect();
+        let solved: Vec<f32> = solved.iter().map(|&x| x as f32).collect();
+        Ok((DMatrix::from_row_slice(trials.len(), d, &solved), along))
+    });
+    let solved = solved.collect::<Result<Vec<(DMatrix<f32>, Vec<f64>)>>>()?;
+    let of_fold = |fold: usize| (0..cells.groups).filter(|group| group % k == fold).collect::<Vec<_>>();
+    let of_fold: Vec<Vec<usize>> = (0..k).map(of_fold).collect();
+
+    let accuracies = |orders: &[Vec<u32>]| -> Vec<f64> {
+        let parts: Vec<_> = of_fold.iter().map(|groups| cells.relabelled(orders, groups)).collect();
+        let accuracy = |(at, order): (usize, &Vec<u32>)| {
+            let parts: Vec<Vec<f32>> = parts.iter().map(|part| part.of(at)).collect();
+            let mut whole = vec![0f32; n * d];
+            parts.iter().for_each(|part| whole.iter_mut().zip(part).for_each(|(w, x)| *w += x));
+            let (mut right, mut tried) = (0, 0);
+            for (fold, ((rows, along), trials)) in solved.iter().zip(trials).enumerate() {
+                let others: Vec<usize> = (0..cells.groups).filter(|group| group % k != fold).collect();
+                let stories = cells.stories_relabelled(order, &others);
+                let total: f64 = stories.iter().sum();
+                let train: Vec<f32> = whole.iter().zip(&parts[fold]).map(|(w, x)| w - x).collect();
+                let scores = rows * DMatrixView::from_slice(&train, d, n);
+                for (at, trial) in trials.iter().enumerate() {
+                    let score = |label: usize| {
+                        let along = f64::from(scores[(at, label)]) - stories[label] * along[at];
+                        2.0 * along + 2.0 * stories[label] / total
+                    };
+                    let predicted = largest((0..n).map(score));
+                    // The label that the story's cell was given.
+                    right +=
+                        usize::from(order[predicted * cells.groups + trial.group] as usize == trial.emotion);
+                    tried += 1;
+                }
+            }
+            f64::from(right as u32) / f64::from(tried as u32)
+        };
+        orders.par_iter().enumerate().map(accuracy).collect()
+    };
+    found.tried = accuracies(&[resamples::unshuffled(n, cells.groups)])[0];
+    for from in (0..settings.permutations).step_by(BATCH) {
+        let numbers = from..settings.permutations.min(from + BATCH);
+        progress(numbers.end, settings.permutations);
+        let orders = numbers.map(|number| resamples::shuffled(&cells.counts, n, settings.seed, number));
+        found.shuffled.extend(accuracies(&orders.collect::<Vec<_>>()));
+    }
+    Ok(())
+}

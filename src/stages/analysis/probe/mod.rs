@@ -1,0 +1,186 @@
+//! How well a linear classifier tells the emotions apart on topics that it has not seen. `docs/methods.md` has the
+//! formulas.
+
+mod figures;
+mod fit;
+mod ridge;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::{Headline, Input, Kind, LayerVectors, Places, Tables, VectorSet};
+use crate::report::figure::Figure;
+use crate::stages::statistics::interval::{self, p_value, percentile};
+use crate::stages::statistics::{Interval, resamples};
+use crate::store::table::{Column, Table};
+use fit::{Found, Settings};
+
+/// Raised when the same activations would give other tables.
+const VERSION: u32 = 1;
+
+/// `[analysis.<name>.probe]`
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Probe {
+    pub folds: usize,
+    /// Of the mean of the diagonal of `Xc^T Xc`.
+    pub penalty: f64,
+    pub resamples: usize,
+    pub permutations: usize,
+}
+
+impl Kind for Probe {
+    fn kind(&self) -> &'static str {
+        "probe"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Linear probe"
+    }
+
+    fn intro(&self) -> &'static str {
+        "How well a linear classifier tells the emotions apart in stories on topics that it has not seen."
+    }
+
+    fn reads_activations(&self) -> bool {
+        true
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        run(self, input)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures::figures(name, tables)
+    }
+
+    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
+        figures::headlines(tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        figures::READING
+    }
+}
+
+/// The tables `probe` (one row), `probe_recall` (each emotion) and `probe_confusion` (each emotion, told as each) of one
+/// layer.
+///
+/// An error if there are fewer than two groups of stories.
+fn run(params: &Probe, input: Input) -> Result<Tables> {
+    let Input { set, activations, seed, progress, .. } = input;
+    let activations = activations.context("this analysis needs the activations")?;
+    let [layer] = set.layers.as_slice() else { bail!("one layer at a time") };
+    let settings =
+        Settings { folds: params.folds, penalty: params.penalty, permutations: params.permutations, seed };
+    let found = fit::fit(&activations, &layer.emotions, settings, progress)
+        .with_context(|| format!("probe at layer {} of {} on {}", layer.layer, set.model, set.stories))?;
+    let n = layer.emotions.len();
+    let weights = (0..params.resamples).map(|number| resamples::drawn(&found.stories, n, seed, number));
+    let weights = weights.collect::<Result<Vec<_>>>()?;
+    Ok(vec![
+        ("probe".into(), accuracy(set, layer, &found, &weights)),
+        ("probe_recall".into(), recall(set, layer, &found, &weights)),
+        ("probe_confusion".into(), confusion(set, layer, &found)),
+    ])
+}
+
+/// The share of right stories, and the percentiles of that over resamples of the groups. `of`: whether an emotion counts.
+fn share(
+    found: &Found,
+    n: usize,
+    weights: &[Vec<f32>],
+    of: impl Fn(usize) -> bool,
+) -> (f64, Option<Interval>) {
+    let sums = |cells: &[f64]| -> Vec<f64> {
+        cells.chunks_exact(n).map(|row| (0..n).filter(|&e| of(e)).map(|e| row[e]).sum()).collect()
+    };
+    let (right, stories) = (sums(&found.right), sums(&found.stories));
+    let weighted = |weights: &[f32], sums: &[f64]| -> f64 {
+        weights.iter().zip(sums).map(|(w, x)| f64::from(*w) * x).sum()
+    };
+    let drawn = weights.iter().map(|w| weighted(w, &right) / weighted(w, &stories));
+    let whole = right.iter().sum::<f64>() / stories.iter().sum::<f64>();
+    (whole, percentile(&drawn.collect::<Vec<_>>()))
+}
+
+fn accuracy(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Vec<f32>]) -> Table {
+    let n = layer.emotions.len();
+    let (value, interval) = share(found, n, weights, |_| true);
+    let of = |e: usize| found.stories.iter().skip(e).step_by(n).sum::<f64>();
+    let all: f64 = found.stories.iter().sum();
+    let chance = (0..n).map(of).fold(0.0, f64::max) / all;
+    let null = (!found.shuffled.is_empty()).then_some(&found.shuffled);
+    let band = null.and_then(|null| percentile(null));
+    let mut places = Places::default();
+    places.push(set, layer.layer);
+    let columns = vec![
+        ("stories_read", Column::I32(vec![all as i32])),
+        ("folds", Column::I32(vec![found.folds as i32])),
+        ("groups", Column::Str(vec![found.grouped.clone()])),
+        ("accuracy", Column::F64(vec![value])),
+        ("low", Column::OptF64(vec![interval.map(|i| i.low)])),
+        ("high", Column::OptF64(vec![interval.map(|i| i.high)])),
+        ("chance", Column::F64(vec![chance])),
+        ("p", Column::OptF64(vec![null.map(|null| p_value(found.tried, null))])),
+        ("null_mean", Column::OptF64(vec![null.map(|null| interval::mean(null))])),
+        ("null_low", Column::OptF64(vec![band.map(|b| b.low)])),
+        ("null_high", Column::OptF64(vec![band.map(|b| b.high)])),
+    ];
+    places.table("probe/1", columns)
+}
+
+fn recall(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Vec<f32>]) -> Table {
+    let n = layer.emotions.len();
+    let mut places = Places::default();
+    let (mut count, mut value) = (Vec::new(), Vec::new());
+    let (mut low, mut high) = (Vec::new(), Vec::new());
+    for emotion in 0..n {
+        places.push(set, layer.layer);
+        count.push(found.stories.iter().skip(emotion).step_by(n).sum::<f64>() as i32);
+        let (recall, interval) = share(found, n, weights, |e| e == emotion);
+        value.push(recall);
+        low.push(interval.map(|i| i.low));
+        high.push(interval.map(|i| i.high));
+    }
+    let columns = vec![
+        ("emotion", Column::Str(layer.emotions.clone())),
+        ("n_stories", Column::I32(count)),
+        ("recall", Column::F64(value)),
+        ("low", Column::OptF64(low)),
+        ("high", Column::OptF64(high)),
+    ];
+    places.table("probe_recall/1", columns)
+}
+
+/// Of the stories of each emotion the share that was told as each.
+fn confusion(set: &VectorSet, layer: &LayerVectors, found: &Found) -> Table {
+    let n = layer.emotions.len();
+    let mut places = Places::default();
+    let (mut emotion, mut told, mut share) = (Vec::new(), Vec::new(), Vec::new());
+    for (a, row) in found.confusion.chunks_exact(n).enumerate() {
+        let all: f64 = row.iter().sum();
+        for (b, count) in row.iter().enumerate() {
+            places.push(set, layer.layer);
+            emotion.push(layer.emotions[a].clone());
+            told.push(layer.emotions[b].clone());
+            share.push(count / all);
+        }
+    }
+    let columns = vec![
+        ("emotion", Column::Str(emotion)),
+        ("told_as", Column::Str(told)),
+        ("share", Column::F64(share)),
+    ];
+    places.table("probe_confusion/1", columns)
+}
+
+#[cfg(test)]
+mod tests;

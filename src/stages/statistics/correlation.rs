@@ -1,0 +1,70 @@
+//! Correlations and their closed forms. Knows nothing of what is correlated.
+
+use super::Interval;
+use crate::stages::principal::{dot, norm};
+
+/// Pearson's correlation; 0 where one side does not vary.
+pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
+    let centred = |v: &[f64]| {
+        let mean = v.iter().sum::<f64>() / v.len() as f64;
+        v.iter().map(|x| x - mean).collect::<Vec<_>>()
+    };
+    // Norms that differ by rounding alone do not vary.
+    let varies = |centred: &[f64], v: &[f64]| norm(centred) > 1e-9 * norm(v);
+    let (cx, cy) = (centred(x), centred(y));
+    if varies(&cx, x) && varies(&cy, y) { dot(&cx, &cy) / (norm(&cx) * norm(&cy)) } else { 0.0 }
+}
+
+/// Spearman's: Pearson's of the ranks, ties at their mean rank.
+pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
+    pearson(&ranks(x), &ranks(y))
+}
+
+/// Ranks from 1, ties at their mean.
+pub fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut done = 0;
+    for tied in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        let rank = done as f64 + (tied.len() as f64 + 1.0) / 2.0;
+        tied.iter().for_each(|&at| ranks[at] = rank);
+        done += tied.len();
+    }
+    ranks
+}
+
+/// The 95 % interval of a correlation of `n` pairs of normal numbers: `tanh(atanh(r) +- 1.96 / sqrt(n - 3))` (Fisher
+/// 1921). `None` of fewer than four.
+pub fn fisher(r: f64, n: usize) -> Option<Interval> {
+    /// Standard errors within which 95 % of a normal distribution lie.
+    const NINETY_FIVE: f64 = 1.959963984540054;
+    let reach = NINETY_FIVE / (n.checked_sub(3).filter(|&n| n > 0)? as f64).sqrt();
+    let z = r.clamp(-1.0 + 1e-15, 1.0 - 1e-15).atanh();
+    Some(Interval { low: (z - reach).tanh(), high: (z + reach).tanh() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: [f64; 8] = [1.0, 2.5, 2.5, 4.0, 6.0, 3.0, -1.0, 0.0];
+    const Y: [f64; 8] = [2.0, 1.0, 3.0, 5.0, 4.0, 4.0, 0.5, 1.5];
+
+    #[test]
+    fn correlations_are_those_of_scipy() {
+        // scipy.stats.pearsonr(X, Y), its .confidence_interval(), scipy.stats.spearmanr(X, Y), scipy.stats.rankdata(X)
+        assert!((pearson(&X, &Y) - PEARSON).abs() < 1e-12, "{}", pearson(&X, &Y));
+        assert!((spearman(&X, &Y) - SPEARMAN).abs() < 1e-12, "{}", spearman(&X, &Y));
+        let got = fisher(pearson(&X, &Y), 8).unwrap();
+        assert!((got.low - LOW).abs() < 1e-9 && (got.high - HIGH).abs() < 1e-9, "{got:?}");
+        assert_eq!(ranks(&X), [3.0, 4.5, 4.5, 7.0, 8.0, 6.0, 1.0, 2.0]);
+        assert_eq!(pearson(&[1.0, 1.0], &[1.0, 2.0]), 0.0);
+        assert_eq!(fisher(0.5, 3), None);
+    }
+
+    const PEARSON: f64 = 0.7985044329532957;
+    const SPEARMAN: f64 = 0.8554216867469879;
+    const LOW: f64 = 0.2145624733649886;
+    const HIGH: f64 = 0.9619199541678302;
+}

@@ -1,0 +1,85 @@
+//! Random numbers that are the same on every machine and in every thread: a stream of its own for each purpose and
+//! number. Knows nothing of what is drawn.
+
+use sha2::{Digest, Sha256};
+
+/// One stream of random numbers: SplitMix64 (Steele, Lea and Flood 2014) from a state that SHA-256 makes of the purpose
+/// and the numbers.
+pub struct Draws(u64);
+
+impl Draws {
+    /// The stream of `purpose` and `parts`: the seed, the number of the resample, ...
+    pub fn new(purpose: &str, parts: &[u64]) -> Draws {
+        let mut hasher = Sha256::new_with_prefix(purpose);
+        parts.iter().for_each(|part| hasher.update(part.to_le_bytes()));
+        let digest = hasher.finalize();
+        Draws(u64::from_le_bytes(digest[..8].try_into().expect("eight bytes")))
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, which is at least 1. Its bias is below `bound / 2^64`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
+    }
+
+    /// Puts `items` into an order drawn from all with equal chances (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+
+    /// A standard normal number (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        let (radius, angle) = (uniform(self.bits()), uniform(self.bits()));
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_their_own_and_repeat() {
+        let first = |purpose: &str, parts: &[u64]| Draws::new(purpose, parts).bits();
+        assert_eq!(first("a", &[1, 2]), first("a", &[1, 2]));
+        let all = [first("a", &[1, 2]), first("a", &[2, 1]), first("b", &[1, 2]), first("a", &[1])];
+        for (at, one) in all.iter().enumerate() {
+            assert!(all[at + 1..].iter().all(|other| other != one));
+        }
+    }
+
+    #[test]
+    fn numbers_and_orders_are_uniform() {
+        let mut draws = Draws::new("test", &[]);
+        let mut counts = [0usize; 5];
+        (0..50_000).for_each(|_| counts[draws.below(5)] += 1);
+        // 10,000 each, with a standard deviation of 89.
+        assert!(counts.iter().all(|n| n.abs_diff(10_000) < 450), "{counts:?}");
+        // The six orders of three, 10,000 each, with a standard deviation of 91.
+        let mut orders = std::collections::BTreeMap::new();
+        for _ in 0..60_000 {
+            let mut items = [0, 1, 2];
+            draws.shuffle(&mut items);
+            *orders.entry(items).or_insert(0usize) += 1;
+        }
+        assert!(orders.len() == 6 && orders.values().all(|n| n.abs_diff(10_000) < 460), "{orders:?}");
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for _ in 0..50_000 {
+            let x = draws.normal();
+            sum += x;
+            squares += x * x;
+        }
+        assert!((sum / 5e4).abs() < 0.023 && (squares / 5e4 - 1.0).abs() < 0.032, "{sum} {squares}");
+    }
+}

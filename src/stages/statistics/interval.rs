@@ -1,0 +1,135 @@
+//! Intervals from resamples, p-values from permutations. Knows nothing of what was measured.
+
+/// Both ends of a 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The tails that a 95 % interval leaves out.
+const TAILS: [f64; 2] = [0.025, 0.975];
+
+/// On which scale resamples are compared with the estimate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// As it is.
+    Plain,
+    /// Between -1 and 1: Fisher's z, `atanh`.
+    Correlation,
+    /// Between 0 and 1: the logit.
+    Share,
+}
+
+impl Scale {
+    /// Numbers this near to an end of the scale are put there: the transformed end is infinite.
+    const EDGE: f64 = 1e-12;
+
+    fn onto(self, x: f64) -> f64 {
+        match self {
+            Scale::Plain => x,
+            Scale::Correlation => x.clamp(-1.0 + Self::EDGE, 1.0 - Self::EDGE).atanh(),
+            Scale::Share => {
+                let x = x.clamp(Self::EDGE, 1.0 - Self::EDGE);
+                (x / (1.0 - x)).ln()
+            }
+        }
+    }
+
+    fn back(self, x: f64) -> f64 {
+        match self {
+            Scale::Plain => x,
+            Scale::Correlation => x.tanh(),
+            Scale::Share => 1.0 / (1.0 + (-x).exp()),
+        }
+    }
+}
+
+/// The percentile interval: the 2.5th and 97.5th percentile of the resamples (Efron and Tibshirani 1993, section 13.3).
+/// `None` of fewer than two.
+pub fn percentile(resamples: &[f64]) -> Option<Interval> {
+    let [low, high] = quantiles(resamples)?;
+    Some(Interval { low, high })
+}
+
+/// The basic interval on `scale`: the percentiles reflected at the estimate, `2 f(x) - f(q)` (Davison and Hinkley 1997,
+/// section 5.2.1). Where resampling shifts a statistic, as noise that is added to vectors lowers cosines and shares, the
+/// estimate is shifted as much from the truth: this takes the shift out, which the percentiles would double.
+pub fn basic(estimate: f64, resamples: &[f64], scale: Scale) -> Option<Interval> {
+    let [low, high] = quantiles(resamples)?;
+    let reflect = |end: f64| scale.back(2.0 * scale.onto(estimate) - scale.onto(end));
+    Some(Interval { low: reflect(high), high: reflect(low) })
+}
+
+/// The 2.5th and 97.5th percentile, between neighbours in a straight line (NumPy's `quantile`).
+pub fn quantiles(values: &[f64]) -> Option<[f64; 2]> {
+    if values.len() < 2 {
+        return None;
+    }
+    let mut values = values.to_vec();
+    Some(TAILS.map(|tail| {
+        let place = tail * (values.len() - 1) as f64;
+        let (_, below, above) = values.select_nth_unstable_by(place as usize, f64::total_cmp);
+        let below = *below;
+        let next = above.iter().copied().fold(f64::INFINITY, f64::min);
+        if place.fract() > 0.0 { below + place.fract() * (next - below) } else { below }
+    }))
+}
+
+/// The chance, by shuffling, of a value as large as `observed` or larger: `(1 + count) / (1 + shuffles)` (Phipson and Smyth 2010).
+pub fn p_value(observed: f64, null: &[f64]) -> f64 {
+    // What differs by rounding alone is the same value.
+    let least = observed - 1e-9 * observed.abs();
+    let count = null.iter().filter(|&&value| value >= least).count();
+    (1 + count) as f64 / (1 + null.len()) as f64
+}
+
+/// The same for a value as far from zero or farther.
+pub fn two_sided(observed: f64, null: &[f64]) -> f64 {
+    p_value(observed.abs(), &null.iter().map(|x| x.abs()).collect::<Vec<_>>())
+}
+
+/// The arithmetic mean; 0 of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_numpy() {
+        // np.quantile([3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [.025, .975])
+        let got = quantiles(&[3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0, 5.0, 3.0]).unwrap();
+        assert!((got[0] - 1.0).abs() < 1e-12 && (got[1] - 8.325).abs() < 1e-12, "{got:?}");
+        // np.quantile(np.arange(41.) ** 2, [.025, .975]): whole places.
+        let squares: Vec<f64> = (0..41).rev().map(|x| f64::from(x * x)).collect();
+        assert_eq!(quantiles(&squares).unwrap(), [1.0, 1521.0]);
+        assert_eq!(quantiles(&[1.0]), None);
+    }
+
+    #[test]
+    fn the_basic_interval_takes_the_shift_out() {
+        let resamples: Vec<f64> = (0..=1000).map(|i| 0.4 + 0.0001 * f64::from(i)).collect();
+        let got = basic(0.5, &resamples, Scale::Plain).unwrap();
+        assert!((got.low - 0.5025).abs() < 1e-12 && (got.high - 0.5975).abs() < 1e-12, "{got:?}");
+        // By hand: tanh(2 atanh(0.5) - atanh(q)).
+        let got = basic(0.5, &resamples, Scale::Correlation).unwrap();
+        let by_hand = |q: f64| (2.0 * 0.5f64.atanh() - q.atanh()).tanh();
+        assert!((got.low - by_hand(0.4975)).abs() < 1e-12 && (got.high - by_hand(0.4025)).abs() < 1e-12);
+        // The odds of 0.5 are 1, those of 0.4975 are 0.4975 / 0.5025.
+        let got = basic(0.5, &resamples, Scale::Share).unwrap();
+        assert!((got.low - 0.5025).abs() < 1e-12 && (got.high - 0.5975).abs() < 1e-12);
+        // At the end of the scale, too.
+        let ones = basic(1.0, &[1.0, 1.0, 1.0], Scale::Correlation).unwrap();
+        assert!((ones.low - 1.0).abs() < 1e-9 && (ones.high - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn p_values_count_the_observed_one() {
+        assert_eq!(p_value(3.0, &[1.0, 2.0, 3.0, 4.0]), 3.0 / 5.0);
+        assert_eq!(p_value(9.0, &[0.0; 999]), 0.001);
+        assert_eq!(two_sided(-3.0, &[1.0, -4.0, 3.0, 2.0]), 3.0 / 5.0);
+    }
+}
