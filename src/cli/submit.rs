@@ -91,7 +91,8 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         prepare_for(&elsewhere, &args.experiment, &args.machine, limit, access, progress.as_ref())?;
     prepared.say(progress.as_ref());
     let selected = prepared.plan.select(&args.scope.only)?;
-    let (profile, from) = Profile::find(args.profile.as_deref(), &args.experiment.file)?;
+    let found = Profile::find(args.profile.as_deref(), &args.experiment.file);
+    let (profile, from) = found.map_err(|error| Usage(format!("{error:#}")))?;
     if let Some(from) = from {
         progress.note(&format!("profile: {}", from.display()));
     }
@@ -120,11 +121,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     let text = |script: &Script| script.text(&profile, &frozen.folder, experiment, class == "cuda", &program);
     if args.dry_run {
         for script in &scripts {
-            let after = if script.after.is_empty() {
-                String::new()
-            } else {
-                format!(", after {}", script.after.join(", "))
-            };
+            let after: String = script.after.iter().map(|name| format!(" after {name}")).collect();
             writeln!(out, "# --- {}.sbatch{after}\n{}", script.name, text(script))?;
         }
         return Ok(0);
@@ -248,10 +245,10 @@ fn scripts(
         let waits_for: BTreeSet<usize> = units.iter().flat_map(|id| others(id)).collect();
         let about = format!("Makes units of {name}; submitted again, more workers join");
         let more = [&["--model", name], in_job.as_slice()].concat();
-        let script = |name: String, after: Vec<String>| Script {
-            name,
+        let script = |stem: String, after: Vec<String>| Script {
+            name: stem,
             about: about.clone(),
-            model: true,
+            model: Some(name.clone()),
             tasks: Some(tasks),
             after,
             args: command("worker", &more),
@@ -277,7 +274,7 @@ fn scripts(
         scripts.push(Script {
             name: "cpu".to_string(),
             about: "Makes what needs no model".to_string(),
-            model: false,
+            model: None,
             tasks: None,
             after: Vec::new(),
             args: command("worker", &[&["--no-model"], in_job.as_slice()].concat()),
@@ -287,7 +284,7 @@ fn scripts(
     scripts.push(Script {
         name: "finish".to_string(),
         about: "Writes the report, however the others ended, and says what is missing".to_string(),
-        model: false,
+        model: None,
         tasks: None,
         after,
         args: command("finish", &["--progress", "plain"]),

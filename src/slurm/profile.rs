@@ -16,6 +16,8 @@ pub const NAME: &str = "slurm.toml";
 pub struct Profile {
     /// Jobs that run models.
     pub model: Resources,
+    /// What is different for jobs of one model of the experiment, by its name.
+    pub models: BTreeMap<String, Resources>,
     /// Jobs that run none.
     pub cpu: Resources,
     /// How many seconds before its end a job is told to stop: longer than a batch takes.
@@ -52,6 +54,7 @@ impl Default for Profile {
     fn default() -> Profile {
         Profile {
             model: Resources::default(),
+            models: BTreeMap::new(),
             cpu: Resources::default(),
             // A batch takes seconds to a minute, and Slurm may send the signal a minute early.
             signal: 240,
@@ -66,6 +69,23 @@ impl Default for Profile {
 }
 
 impl Profile {
+    /// What jobs of a model ask for; of `None`, jobs that run none.
+    pub fn resources(&self, model: Option<&str>) -> Resources {
+        let Some(model) = model else { return self.cpu.clone() };
+        let base = self.model.clone();
+        let Some(own) = self.models.get(model).cloned() else { return base };
+        Resources {
+            partition: own.partition.or(base.partition),
+            account: own.account.or(base.account),
+            gres: own.gres.or(base.gres),
+            time: own.time.or(base.time),
+            memory: own.memory.or(base.memory),
+            cpus: own.cpus.or(base.cpus),
+            // The later of two that contradict each other is heard.
+            options: [base.options, own.options].concat(),
+        }
+    }
+
     /// The profile in `named`; else in the folder of the `experiment` file; else in the user's configuration folder; else
     /// one that says nothing. With it, where it is from.
     ///

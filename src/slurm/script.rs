@@ -11,8 +11,8 @@ pub struct Script {
     pub name: String,
     /// What it does, for who reads it.
     pub about: String,
-    /// Whether it runs models.
-    pub model: bool,
+    /// The model that it runs.
+    pub model: Option<String>,
     /// How many tasks of an array; `None`: no array.
     pub tasks: Option<usize>,
     /// Names of the scripts after whose jobs it comes, however these end.
@@ -31,7 +31,6 @@ impl Script {
         gpu: bool,
         program: &Path,
     ) -> String {
-        let resources = if self.model { &profile.model } else { &profile.cpu };
         let shell = if profile.modules.is_empty() { "#!/bin/bash" } else { "#!/bin/bash -l" };
         let mut lines = vec![shell.to_string()];
         lines.push(format!("# {}. Written by `emoflow submit`.", self.about));
@@ -47,25 +46,26 @@ impl Script {
             option(format!("--array=0-{}", tasks - 1));
         }
         option("--nodes=1 --ntasks=1".to_string());
-        if self.model {
+        if self.model.is_some() {
             option("--requeue".to_string());
         }
         // To the worker alone, which stands in the place of the batch shell.
         option(format!("--signal=B:USR1@{}", profile.signal));
-        let Resources { partition, account, gres, time, memory, cpus, options } = resources;
-        let gres = gres.as_deref().or((self.model && gpu).then_some("gpu:1")).filter(|gres| !gres.is_empty());
+        let asked = profile.resources(self.model.as_deref());
+        let Resources { partition, account, gres, time, memory, cpus, options } = asked;
+        let gres = gres.or((self.model.is_some() && gpu).then(|| "gpu:1".to_string()));
         let said = [
-            ("partition", partition.clone()),
-            ("account", account.clone()),
-            ("gres", gres.map(str::to_string)),
-            ("time", time.clone()),
-            ("mem", memory.clone()),
+            ("partition", partition),
+            ("account", account),
+            ("gres", gres.filter(|gres| !gres.is_empty())),
+            ("time", time),
+            ("mem", memory),
             ("cpus-per-task", cpus.map(|cpus| cpus.to_string())),
         ];
         for (name, value) in said {
             value.into_iter().for_each(|value| option(format!("--{name}={}", quoted(&value))));
         }
-        options.iter().for_each(|more| option(more.clone()));
+        options.into_iter().for_each(option);
         lines.extend(profile.modules.iter().map(|module| format!("module load {}", quoted(module))));
         let exports = profile.environment.iter();
         lines.extend(exports.map(|(name, value)| format!("export {name}={}", quoted(value))));
@@ -91,15 +91,22 @@ pub fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn script(model: bool, tasks: Option<usize>) -> Script {
+    fn script(model: Option<&str>, tasks: Option<usize>) -> Script {
         let args = ["worker", "it's.toml", "--model", "demo"].map(str::to_string).to_vec();
-        Script { name: "model-demo".into(), about: "About".into(), model, tasks, after: Vec::new(), args }
+        Script {
+            name: "model-demo".into(),
+            about: "About".into(),
+            model: model.map(str::to_string),
+            tasks,
+            after: Vec::new(),
+            args,
+        }
     }
 
     #[test]
     fn what_the_profile_says_is_asked_for_and_nothing_else() {
         let (folder, program) = (Path::new("/r/50% of/slurm"), Path::new("/bin/emoflow"));
-        let plain = script(true, Some(3)).text(&Profile::default(), folder, "exp", true, program);
+        let plain = script(Some("demo"), Some(3)).text(&Profile::default(), folder, "exp", true, program);
         let wanted = "#!/bin/bash
 # About. Written by `emoflow submit`.
 #SBATCH --job-name=emoflow-exp-model-demo
@@ -125,11 +132,14 @@ exec /bin/emoflow worker 'it'\\''s.toml' --model demo
             memory = "8G"
             cpus = 4
             options = ["--qos=low"]
+            [models.large]
+            partition = "h200"
+            options = ["--exclusive"]
             [cpu]
             account = "me"
         "#;
         let profile: Profile = toml::from_str(profile).unwrap();
-        let text = script(true, None).text(&profile, folder, "exp", true, program);
+        let text = script(Some("demo"), None).text(&profile, folder, "exp", true, program);
         let end = "#SBATCH --requeue
 #SBATCH --signal=B:USR1@60
 #SBATCH --partition=gpu
@@ -142,7 +152,11 @@ export HF_HOME='/h f'
 exec apptainer exec --nv /a b.sif /bin/emoflow worker 'it'\\''s.toml' --model demo
 ";
         assert!(text.starts_with("#!/bin/bash -l\n") && text.ends_with(end), "{text}");
-        let cpu = script(false, None).text(&profile, folder, "exp", true, program);
+        let large = script(Some("large"), None).text(&profile, folder, "exp", true, program);
+        let own = "--partition=h200\n#SBATCH --time=1:00:00\n#SBATCH --mem=8G\n#SBATCH --cpus-per-task=4\n\
+                   #SBATCH --qos=low\n#SBATCH --exclusive\n";
+        assert!(large.contains(own), "{large}");
+        let cpu = script(None, None).text(&profile, folder, "exp", true, program);
         assert!(
             cpu.contains("--account=me") && !cpu.contains("gres") && !cpu.contains("--partition"),
             "{cpu}"

@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod science;
 mod select;
+mod slurm_job;
 mod stages;
 mod statistics;
 mod status;

@@ -26,7 +26,7 @@ fn with_slurm(text: &str) -> Project {
 }
 
 /// Makes `text` a program called `name`.
-fn executable(project: &Project, name: &str, text: &str) {
+pub fn executable(project: &Project, name: &str, text: &str) {
     let path = project.path("bin").join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -49,7 +49,7 @@ fn emoflow(
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-fn asked(project: &Project) -> Vec<String> {
+pub fn asked(project: &Project) -> Vec<String> {
     let asked = std::fs::read_to_string(project.path("asked")).unwrap_or_default();
     asked.lines().map(String::from).collect()
 }
@@ -69,7 +69,7 @@ fn what_is_missing_is_submitted_and_the_end_comes_after_all() {
     assert_eq!(code, 0, "{said}");
     assert!(
         out.contains("# --- model-demo.sbatch\n")
-            && out.contains("# --- finish.sbatch, after model-demo, cpu\n"),
+            && out.contains("# --- finish.sbatch after model-demo after cpu\n"),
         "{out}"
     );
     assert!(asked(&project).is_empty() && !project.path("results").exists());
@@ -185,7 +185,8 @@ fn what_cannot_be_submitted_is_said_before() {
     std::fs::write(project.path("slurm.toml"), "gpu_memory = \"1MB\"\n").unwrap();
     wrong(&[], &[], 2, "`gpu_memory` of the profile");
     std::fs::write(project.path("slurm.toml"), "acount = \"me\"\n").unwrap();
-    wrong(&[], &[], 1, "unknown field `acount`");
+    wrong(&[], &[], 2, "unknown field `acount`");
+    wrong(&["--profile", "none.toml"], &[], 2, "none.toml");
     std::fs::write(project.path("slurm.toml"), "restarts = 2\n").unwrap();
     let (code, out, said) = emoflow(&project, "submit", &["--test"], &[]);
     assert_eq!(code, 0, "{said}");
