@@ -23,7 +23,7 @@ fn main() -> Result<()> {
         families: Vec::new(),
         resamples: 1000,
         permutations: 1000,
-        halves: 100,
+        halves: 0,
     });
     let emotions: Vec<String> = (0..EMOTIONS).map(|e| format!("emotion {e}")).collect();
     let params = vectors::Params { center: Center::Emotions, denoise: Denoise::None, normalize: false };
