@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use emoflow::lm::Chat;
 use emoflow::stages::analysis::geometry::Geometry;
 use emoflow::stages::analysis::{Activations, Analysis, Input, VectorSet};
 use emoflow::stages::statistics::draws::Draws;
@@ -42,7 +43,14 @@ fn main() -> Result<()> {
             neutral: None,
         };
         let progress = &mut |_: usize, _: usize| {};
-        analysis.run(Input { set: &set, activations: Some(activations), model: None, seed: 0, progress })?;
+        analysis.run(Input {
+            set: &set,
+            activations: Some(activations),
+            model: None,
+            chat: Chat::default(),
+            seed: 0,
+            progress,
+        })?;
         let took = begun.elapsed().as_secs_f64();
         println!("layer {layer}: {took:.2} s");
         seconds += took;
