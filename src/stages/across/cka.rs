@@ -8,13 +8,14 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::chance::{at_least, p_value, rounds};
 use super::hsic::{Estimates, Gram, cka};
 use super::pairs::{self, Measure};
 use super::{Input, Kind, Side, Story, equal_depth, shared};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::analysis::Tables;
+use crate::stages::statistics::draws::rounds;
+use crate::stages::statistics::interval::p_value;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
@@ -132,15 +133,7 @@ fn run(params: &Cka, input: Input) -> Result<Tables> {
                 cka(&x, &y, [x.own(), y.own()], None).debiased
             };
             let error = jackknife(&kept.par_iter().map(left_out).collect::<Vec<_>>());
-            rows.push((
-                at,
-                Row {
-                    layers: (*la, lb),
-                    found,
-                    error,
-                    p: p_value(at_least(&null, found.debiased), null.len()),
-                },
-            ));
+            rows.push((at, Row { layers: (*la, lb), found, error, p: p_value(found.debiased, &null) }));
         }
         progress(a.layers.len() + 2 * (done + 1), steps);
     }

@@ -18,7 +18,7 @@ use std::ops::Deref;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-pub use chance::{ranks, spearman, spearman_p};
+pub use chance::{spearman, spearman_p};
 
 use crate::lm::{LanguageModel, Layer};
 use crate::report::figure::Figure;

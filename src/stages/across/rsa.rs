@@ -4,13 +4,16 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::chance::{at_least, interval, p_value, pearson, ranks, rounds};
+use super::chance::{interval, pearson};
 use super::pairs::{self, Measure};
 use super::{Input, Kind, Side, equal_depth};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::analysis::Tables;
 use crate::stages::principal::{dot, norm};
+use crate::stages::statistics::correlation::ranks;
+use crate::stages::statistics::draws::rounds;
+use crate::stages::statistics::interval::p_value;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
@@ -122,7 +125,7 @@ fn run(params: &Rsa, input: Input) -> Result<Tables> {
         rows.layers.push((la, lb, la.depth(sides[0].n_layers)));
         rows.r.push(r);
         rows.interval.push((low, high));
-        rows.p.push(p_value(at_least(&null, r), null.len()));
+        rows.p.push(p_value(r, &null));
         progress(done + 1, matched.len());
     }
     let mut all = pairs::Layers::default();
@@ -286,14 +289,20 @@ fn weighted(x: &[f64], y: &[f64], weights: &[f64]) -> f64 {
     let total: f64 = weights.iter().sum();
     let mean = |v: &[f64]| v.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total;
     let (mx, my) = (mean(x), mean(y));
-    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    let (mut xy, mut xx, mut yy, mut squares) = (0.0, 0.0, 0.0, [0.0; 2]);
     for ((x, y), w) in x.iter().zip(y).zip(weights) {
         let (dx, dy) = (x - mx, y - my);
         xy += w * dx * dy;
         xx += w * dx * dx;
         yy += w * dy * dy;
+        squares = [squares[0] + w * x * x, squares[1] + w * y * y];
     }
-    if xx > 0.0 && yy > 0.0 { (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0) } else { f64::NAN }
+    // What differs by rounding alone does not vary, as in `correlation::of`.
+    if xx > 1e-18 * squares[0] && yy > 1e-18 * squares[1] {
+        (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0)
+    } else {
+        f64::NAN
+    }
 }
 
 #[cfg(test)]
@@ -340,7 +349,7 @@ mod tests {
         let r = pearson(&ranks(&a.triangle()), &ranks(&b.triangle()));
         assert!((r - R).abs() < 1e-12, "{r}");
         // One standard deviation of the estimate is at most 0.008.
-        let p = p_value(at_least(&null, r), null.len());
+        let p = p_value(r, &null);
         assert!((p - EXACT).abs() < 0.03, "{p}");
     }
 

@@ -5,9 +5,9 @@ use anyhow::{Context, Result, ensure};
 use super::transfer::Steer;
 use crate::lm::{LanguageModel, Layer, Positions};
 use crate::stages::analysis::LayerVectors;
-use crate::stages::analysis::draws::Draws;
 use crate::stages::analysis::words::{Addition, Site, Words};
 use crate::stages::principal::norm;
+use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
 
 /// What the column `steered` says of a mapped vector, and of the model's own; of random ones `random-1` and on.

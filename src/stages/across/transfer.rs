@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::cells::Cells;
-use super::chance::{Dice, at_least, interval, p_value, rounds};
+use super::chance::interval;
 use super::map::Map;
 use super::{Input, Kind, nearest, pairs, shared, steered, transfer_figures};
 use crate::lm::Layer;
@@ -13,6 +13,8 @@ use crate::report::figure::Figure;
 use crate::stages::analysis::Tables;
 use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::stages::principal::{dot, norm};
+use crate::stages::statistics::draws::{Draws, rounds};
+use crate::stages::statistics::interval::p_value;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
@@ -194,7 +196,7 @@ pub(super) fn tested(params: &Transfer, cells: &Cells, seed: u64) -> Result<Foun
     );
     let folds = params.folds.min(topics);
     let mut part_of = vec![0; topics];
-    let order = Dice::new(seed, "transfer folds", 0).shuffled(topics);
+    let order = Draws::new("transfer folds", &[seed, 0]).shuffled(topics);
     order.into_iter().enumerate().for_each(|(at, topic)| part_of[topic] = at % folds);
     let d = cells.sides[1].d;
     let missing = "an emotion has no story that both models read in the topics of a part: set fewer `folds`";
@@ -226,7 +228,7 @@ pub(super) fn tested(params: &Transfer, cells: &Cells, seed: u64) -> Result<Foun
     // Lower is better.
     let null: Vec<f64> = (0..params.permutations)
         .map(|round| {
-            let order = Dice::new(seed, "transfer permutations", round).shuffled(n);
+            let order = Draws::new("transfer permutations", &[seed, round as u64]).shuffled(n);
             -mean(&|emotion| order[emotion])
         })
         .collect();
@@ -241,7 +243,7 @@ pub(super) fn tested(params: &Transfer, cells: &Cells, seed: u64) -> Result<Foun
     Ok(Found {
         rank_interval: interval(&drawn.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), (1.0, n as f64)),
         top1_interval: interval(&drawn.iter().map(|(_, top1)| *top1).collect::<Vec<_>>(), (0.0, 1.0)),
-        p: p_value(at_least(&null, -mean_rank), null.len()),
+        p: p_value(-mean_rank, &null),
         ranks,
         cosines,
         mean_rank,

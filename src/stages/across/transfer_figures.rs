@@ -2,10 +2,12 @@
 
 use anyhow::Result;
 
-use super::chance::{at_least, interval, p_value, rounds};
+use super::chance::interval;
 use super::pairs::{Names, Pair, pairs};
 use super::steered::{MAPPED, OWN, RANDOM};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
+use crate::stages::statistics::draws::rounds;
+use crate::stages::statistics::interval::p_value;
 use crate::store::table::Table;
 
 /// Resamples of emotions behind the intervals of steering: what a percentile interval needs (Efron and Tibshirani 1993,
@@ -220,7 +222,7 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
                 mean(&dice.resampled(values.len()).into_iter().map(|at| values[at]).collect::<Vec<_>>())
             });
             let (low, high) = interval(&resampled, (mean(&values), mean(&values)));
-            let p = p_value(at_least(&random, mean(&values)), random.len());
+            let p = p_value(mean(&values), &random);
             let raised = values.iter().filter(|&&value| value > 0.0).count();
             vec![
                 Cell::Text(label.to_string()),

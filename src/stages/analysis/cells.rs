@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::Activations;
-use super::draws::Draws;
 use super::groups;
+use crate::stages::statistics::draws::Draws;
 use crate::stages::vectors;
 
 /// Where a story stands.

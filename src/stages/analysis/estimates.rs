@@ -1,26 +1,20 @@
 //! Statistics of a few numbers in float64: percentiles, empirical p-values, rank correlation, matches. Knows nothing of
 //! what was measured. `docs/methods.md` has their formulas.
 
-use super::draws::Draws;
+use crate::stages::statistics::draws::Draws;
+use crate::stages::statistics::interval;
 
 /// The mean; `None` of no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The `q`-quantile by linear interpolation between order statistics, as `numpy.quantile` computes it by default (type 7
-/// of Hyndman and Fan 1996). `None` of no values.
-pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = q * sorted.len().checked_sub(1)? as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    Some(low + (at - at.floor()) * (high - low))
-}
-
-/// The middle 95 %: the 2.5th and the 97.5th percentile. `None` of no values.
+/// The middle 95 %, see [`interval::quantiles`]; of one value itself. `None` of no values.
 pub fn middle(values: &[f64]) -> Option<(f64, f64)> {
-    quantile(values, 0.025).zip(quantile(values, 0.975))
+    match values {
+        [value] => Some((*value, *value)),
+        _ => interval::quantiles(values).map(|[low, high]| (low, high)),
+    }
 }
 
 /// So many values are the least of which the middle 95 % is less than all: each end leaves out one in forty.
@@ -39,36 +33,9 @@ pub fn band_is(n: usize) -> &'static str {
     if n >= ENOUGH { "2.5th to 97.5th percentile" } else { "range" }
 }
 
-/// The share of the null's values that are at least `value`, with the value itself counted in: `(1 + count) / (1 + n)`,
-/// never 0 (Phipson and Smyth 2010). `None` of no null.
+/// The chance of a value as large as this or larger under the null, see [`interval::p_value`]. `None` of no null.
 pub fn p_at_least(value: f64, null: &[f64]) -> Option<f64> {
-    let count = null.iter().filter(|&&x| x >= value).count();
-    (!null.is_empty()).then(|| (1 + count) as f64 / (1 + null.len()) as f64)
-}
-
-/// The ranks from 1; equal values share the mean of theirs, as `scipy.stats.rankdata`.
-pub fn ranks(values: &[f64]) -> Vec<f64> {
-    let of = |value: &f64| {
-        let below = values.iter().filter(|x| *x < value).count();
-        let equal = values.iter().filter(|x| *x == value).count();
-        below as f64 + (equal as f64 + 1.0) / 2.0
-    };
-    values.iter().map(of).collect()
-}
-
-/// Pearson's correlation. `None` where one side does not vary.
-pub fn pearson(a: &[f64], b: &[f64]) -> Option<f64> {
-    let (mean_a, mean_b) = (mean(a)?, mean(b)?);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        a.iter().zip(b).map(|(x, y)| f(x - mean_a, y - mean_b)).sum()
-    };
-    let scale = (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
-    (scale > 0.0).then(|| (sum(&|x, y| x * y) / scale).clamp(-1.0, 1.0))
-}
-
-/// Spearman's rank correlation: Pearson's of the ranks, as `scipy.stats.spearmanr`.
-pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
-    pearson(&ranks(a), &ranks(b))
+    (!null.is_empty()).then(|| interval::p_value(value, null))
 }
 
 /// Places up to which matches are counted exactly: the terms of the sum alternate and grow like `C(n, n / 2)`, of whose
@@ -156,34 +123,13 @@ fn choose(n: usize, k: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn close(got: f64, want: f64) {
-        assert!((got - want).abs() < 1e-12, "{got} is not {want}");
-    }
-
     #[test]
-    fn quantiles_are_numpy_s() {
-        // np.quantile([3, 1, 4, 1, 5, 9, 2, 6], [.025, .5, .975])
-        let values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0];
-        close(quantile(&values, 0.025).unwrap(), 1.0);
-        close(quantile(&values, 0.5).unwrap(), 3.5);
-        close(quantile(&values, 0.975).unwrap(), 8.475);
-        assert_eq!(quantile(&[], 0.5), None);
-        assert_eq!(band(&values), Some((1.0, 9.0)));
+    fn bands_are_numpy_s() {
+        assert_eq!(band(&[3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0]), Some((1.0, 9.0)));
         // np.quantile(np.arange(40), [.025, .975])
         let (low, high) = band(&(0..40).map(f64::from).collect::<Vec<_>>()).unwrap();
-        close(low, 0.975);
-        close(high, 38.025);
-    }
-
-    #[test]
-    fn correlations_are_scipy_s() {
-        // a, b = [1, 2, 2, 5, 9], [2.5, 2, 8, 7, 8]
-        // scipy.stats.spearmanr(a, b)[0]; scipy.stats.rankdata(a); np.corrcoef(a, b)[0, 1]
-        let (a, b) = ([1.0, 2.0, 2.0, 5.0, 9.0], [2.5, 2.0, 8.0, 7.0, 8.0]);
-        assert_eq!(ranks(&a), [1.0, 2.5, 2.5, 4.0, 5.0]);
-        close(spearman(&a, &b).unwrap(), 0.5526315789473686);
-        close(pearson(&a, &b).unwrap(), 0.6368935838705656);
-        assert_eq!(spearman(&a, &[3.0; 5]), None);
+        assert!((low - 0.975).abs() < 1e-12 && (high - 38.025).abs() < 1e-12, "{low} {high}");
+        assert_eq!((middle(&[7.0]), middle(&[])), (Some((7.0, 7.0)), None));
     }
 
     #[test]

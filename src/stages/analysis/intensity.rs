@@ -4,12 +4,13 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::draws::Draws;
-use super::estimates::{mean, p_at_least, ranks};
+use super::estimates::{mean, p_at_least};
 use super::turns::{self, Ask};
 use super::{Group, Headline, Input, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
 use crate::report::figure::Figure;
 use crate::stages::principal::{dot, norm};
+use crate::stages::statistics::correlation::ranks;
+use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.

@@ -4,7 +4,6 @@ mod cells;
 mod cluster;
 mod coherence;
 pub mod cosine;
-pub(super) mod draws;
 mod estimates;
 pub mod geometry;
 mod groups;

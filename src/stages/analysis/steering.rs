@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::cells::{Cells, vectors_of};
 use super::coherence::Texts;
-use super::draws::Draws;
 use super::estimates::middle;
 use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales};
 use super::steering_tables::{Coherence, Intervals, Rows};
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::lm::LanguageModel;
 use crate::report::figure::Figure;
+use crate::stages::statistics::draws::Draws;
 use crate::store::table::Table;
 
 pub use crate::lm::{Layer, Positions};

@@ -3,10 +3,11 @@
 use anyhow::Result;
 
 use super::Group;
-use super::estimates::{band, band_is, mean, p_at_least, spearman};
+use super::estimates::{band, band_is, mean, p_at_least};
 use super::steering_deltas::Deltas;
 use super::steering_figures::DELTA;
 use crate::report::figure::{Band, Body, Cell, Figure, Lines, Series, TableFigure};
+use crate::stages::statistics::correlation::of_ranks;
 use crate::store::table::Table;
 
 /// Of several strengths: the curve of the mean effect beside that of the nulls, how monotonic each emotion's is, and
@@ -93,7 +94,7 @@ fn dose(name: String, group: &Group, deltas: &Deltas) -> Figure {
 fn rise(deltas: &Deltas, steered: &str, measured: &str) -> Option<f64> {
     let points = with_zero(&deltas.strengths, |s| deltas.delta(s, steered, measured));
     let (strengths, effects): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
-    spearman(&strengths, &effects)
+    of_ranks(&strengths, &effects)
 }
 
 fn monotonic(name: String, group: &Group, deltas: &Deltas) -> Figure {

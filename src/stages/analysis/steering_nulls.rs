@@ -3,11 +3,11 @@
 use anyhow::{Result, ensure};
 
 use super::cells::{shuffled_means, vectors_of};
-use super::draws::Draws;
 use super::steering::{Steering, Unit};
 use super::words::Addition;
 use super::{Activations, LayerVectors};
 use crate::stages::principal::norm;
+use crate::stages::statistics::draws::Draws;
 
 /// The kinds of null directions. Their names in the column `steered` are `random-1`, `random-2`, ..., `permuted-1`, ...
 pub const NULLS: [&str; 3] = ["random", "permuted", "shuffled"];

@@ -1,27 +1,35 @@
 //! Correlations and their closed forms. Knows nothing of what is correlated.
 
 use super::Interval;
-use crate::stages::principal::{dot, norm};
+
+/// Pearson's correlation; `None` where one side does not vary.
+pub fn of(x: &[f64], y: &[f64]) -> Option<f64> {
+    let n = x.len() as f64;
+    let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+    let (mut xy, mut xx, mut yy, mut squares) = (0.0, 0.0, 0.0, [0.0; 2]);
+    for (&x, &y) in x.iter().zip(y) {
+        let (dx, dy) = (x - mx, y - my);
+        (xy, xx, yy) = (xy + dx * dy, xx + dx * dx, yy + dy * dy);
+        squares = [squares[0] + x * x, squares[1] + y * y];
+    }
+    // What differs by rounding alone does not vary.
+    let varies = xx > 1e-18 * squares[0] && yy > 1e-18 * squares[1];
+    varies.then(|| (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0))
+}
 
 /// Pearson's correlation; 0 where one side does not vary.
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
-    let centred = |v: &[f64]| {
-        let mean = v.iter().sum::<f64>() / v.len() as f64;
-        v.iter().map(|x| x - mean).collect::<Vec<_>>()
-    };
-    // Norms that differ by rounding alone do not vary.
-    let varies = |centred: &[f64], v: &[f64]| norm(centred) > 1e-9 * norm(v);
-    let (cx, cy) = (centred(x), centred(y));
-    if varies(&cx, x) && varies(&cy, y) {
-        (dot(&cx, &cy) / (norm(&cx) * norm(&cy))).clamp(-1.0, 1.0)
-    } else {
-        0.0
-    }
+    of(x, y).unwrap_or(0.0)
 }
 
-/// Spearman's: Pearson's of the ranks, ties at their mean rank.
+/// Spearman's: Pearson's of the ranks, ties at their mean rank. `None` where one side does not vary.
+pub fn of_ranks(x: &[f64], y: &[f64]) -> Option<f64> {
+    of(&ranks(x), &ranks(y))
+}
+
+/// Spearman's; 0 where one side does not vary.
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
-    pearson(&ranks(x), &ranks(y))
+    of_ranks(x, y).unwrap_or(0.0)
 }
 
 /// Ranks from 1, ties at their mean.

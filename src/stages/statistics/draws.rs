@@ -1,7 +1,10 @@
 //! Random numbers that are the same on every machine and in every thread: a stream of its own for each purpose and
 //! number. Knows nothing of what is drawn.
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+
+use crate::stages::principal::norm;
 
 /// One stream of random numbers: SplitMix64 (Steele, Lea and Flood 2014) from a state that SHA-256 makes of the purpose
 /// and the numbers.
@@ -37,12 +40,43 @@ impl Draws {
         }
     }
 
+    /// `n` of `0..n`, drawn with replacement.
+    pub fn resampled(&mut self, n: usize) -> Vec<usize> {
+        (0..n).map(|_| self.below(n)).collect()
+    }
+
+    /// `0..n` in random order.
+    pub fn shuffled(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        self.shuffle(&mut order);
+        order
+    }
+
+    /// `[d]`: a Gaussian direction of unit norm.
+    pub fn direction(&mut self, d: usize) -> Vec<f64> {
+        let values: Vec<f64> = (0..d).map(|_| self.normal()).collect();
+        let length = norm(&values);
+        values.iter().map(|x| x / length).collect()
+    }
+
     /// A standard normal number (Box and Muller).
     pub fn normal(&mut self) -> f64 {
         let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
         let (radius, angle) = (uniform(self.bits()), uniform(self.bits()));
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
     }
+}
+
+/// `draw` of each of `rounds` rounds, each with the stream of `purpose`, `seed` and its number; on all cores, and the same on
+/// any number of them.
+pub fn rounds<T: Send>(
+    seed: u64,
+    purpose: &str,
+    rounds: usize,
+    draw: impl Fn(&mut Draws) -> T + Sync,
+) -> Vec<T> {
+    let one = |round| draw(&mut Draws::new(purpose, &[seed, round as u64]));
+    (0..rounds).into_par_iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -81,5 +115,38 @@ mod tests {
             squares += x * x;
         }
         assert!((sum / 5e4).abs() < 0.023 && (squares / 5e4 - 1.0).abs() < 0.032, "{sum} {squares}");
+    }
+
+    #[test]
+    fn directions_are_unit_gaussian_and_repeatable() {
+        let direction = |parts: &[u64], d| Draws::new("test", parts).direction(d);
+        let d = 4096;
+        let a = direction(&[7, 3, 1], d);
+        assert_eq!(a, direction(&[7, 3, 1], d));
+        assert!((norm(&a) - 1.0).abs() < 1e-12);
+        // Entries of a unit Gaussian direction have variance 1/d and kurtosis 3.
+        let scaled: Vec<f64> = a.iter().map(|x| x * (d as f64).sqrt()).collect();
+        let mean = scaled.iter().sum::<f64>() / d as f64;
+        let kurtosis = scaled.iter().map(|x| x.powi(4)).sum::<f64>() / d as f64;
+        assert!(mean.abs() < 0.06 && (kurtosis - 3.0).abs() < 0.4, "{mean} {kurtosis}");
+        for other in [direction(&[8, 3, 1], d), direction(&[7, 4, 1], d), direction(&[7, 3, 2], d)] {
+            let cosine: f64 = a.iter().zip(&other).map(|(a, b)| a * b).sum();
+            assert!(cosine.abs() < 0.07, "{cosine}");
+        }
+        assert_eq!(direction(&[7, 3, 1], 5).len(), 5);
+    }
+
+    #[test]
+    fn every_order_is_as_likely_as_any_other() {
+        let mut counts = std::collections::HashMap::new();
+        for order in rounds(3, "test", 6000, |draws| draws.shuffled(3)) {
+            *counts.entry(order).or_insert(0) += 1;
+        }
+        // Each 1000 in the mean, with a standard deviation of 29.
+        assert!(counts.len() == 6 && counts.values().all(|n: &i32| (n - 1000).abs() < 130), "{counts:?}");
+        let drawn = rounds(3, "test", 2, |draws| draws.resampled(50));
+        assert!(drawn[0] != drawn[1] && drawn[0].iter().all(|&at| at < 50));
+        assert_eq!(drawn, rounds(3, "test", 2, |draws| draws.resampled(50)));
+        assert_ne!(drawn, rounds(4, "test", 2, |draws| draws.resampled(50)));
     }
 }

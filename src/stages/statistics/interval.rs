@@ -78,10 +78,13 @@ pub fn quantiles(values: &[f64]) -> Option<[f64; 2]> {
 
 /// The chance, by shuffling, of a value as large as `observed` or larger: `(1 + count) / (1 + shuffles)` (Phipson and Smyth 2010).
 pub fn p_value(observed: f64, null: &[f64]) -> f64 {
-    // What differs by rounding alone is the same value.
+    (1 + as_large(observed, null)) as f64 / (1 + null.len()) as f64
+}
+
+/// How many of `null` are as large as `observed` or larger; what differs by rounding alone is the same value.
+pub fn as_large(observed: f64, null: &[f64]) -> usize {
     let least = observed - 1e-9 * observed.abs();
-    let count = null.iter().filter(|&&value| value >= least).count();
-    (1 + count) as f64 / (1 + null.len()) as f64
+    null.iter().filter(|&&value| value >= least).count()
 }
 
 /// The same for a value as far from zero or farther.
