@@ -64,17 +64,22 @@ impl Cells {
     /// For each of `orders` the sums over the groups that `of` lists, where label `l` of group `g` gets the cell of
     /// label `order[l * groups + g]`.
     pub fn relabelled(&self, orders: &[Vec<u32>], of: &[usize]) -> Sums {
+        // `[order, label, group]`: which cell.
+        let place = |from: &[u32], group: usize| (group * self.labels) as u32 + from[group];
+        let cells: Vec<u32> = orders
+            .par_iter()
+            .flat_map_iter(|order| order.chunks_exact(self.groups))
+            .flat_map_iter(|from| of.iter().map(move |&group| place(from, group)))
+            .collect();
         let pieces = self.pieces.par_iter().map(|piece| {
+            let (piece, _) = piece.as_chunks::<WIDE>();
             let mut sums = vec![0.0; orders.len() * self.labels * WIDE];
-            for (order, sums) in orders.iter().zip(sums.chunks_exact_mut(self.labels * WIDE)) {
-                for (from, sum) in order.chunks_exact(self.groups).zip(sums.chunks_exact_mut(WIDE)) {
-                    let mut acc = [0f32; WIDE];
-                    for &group in of {
-                        let at = (group * self.labels + from[group] as usize) * WIDE;
-                        acc.iter_mut().zip(&piece[at..at + WIDE]).for_each(|(x, y)| *x += y);
-                    }
-                    sum.copy_from_slice(&acc);
+            for (cells, sum) in cells.chunks_exact(of.len().max(1)).zip(sums.chunks_exact_mut(WIDE)) {
+                let mut acc = [0f32; WIDE];
+                for &cell in cells {
+                    acc.iter_mut().zip(&piece[cell as usize]).for_each(|(x, y)| *x += y);
                 }
+                sum.copy_from_slice(&acc);
             }
             sums
         });
