@@ -115,7 +115,6 @@ until_true "the end" no_jobs
 as_one_run
 each_unit_once
 
-# What it had not written down of jobs that had just begun it has killed and begins again: their count is lost.
 begin "the controller restarted in the middle" restarted
 submit --gpus 4
 until_true "a batch" at_work

@@ -3,7 +3,7 @@
 # configuration, ports and sockets, beside whatever else runs here.
 #
 #   . tests/slurm/cluster.sh; start_cluster FOLDER     exports SLURM_CONF; needs root
-#   restart_controller                                 as after a crash of slurmctld
+#   restart_controller                                 as `systemctl restart slurmctld` does
 #   stop_cluster                                       ends the three, by process id
 set -euo pipefail
 
@@ -85,8 +85,9 @@ await() {
     return 1
 }
 
+# It saves its state when it is told to end; killed, it forgets the jobs of its last seconds.
 restart_controller() {
-    kill -KILL "$slurmctld_pid"
+    kill -TERM "$slurmctld_pid"
     wait "$slurmctld_pid" || true
     slurmctld -D >>"$cluster/slurmctld.out" 2>&1 &
     slurmctld_pid=$!
