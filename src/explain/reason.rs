@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::diff::Difference;
-use crate::plan::Node;
 use crate::plan::key::Key;
+use crate::plan::{Node, Work};
 
 /// Causes that one line names.
 const SHOWN: usize = 3;
@@ -150,7 +150,14 @@ pub fn place(node: &Node, unit: usize) -> String {
     let stories = (!it.stories.is_empty() && it.stories.len() < total(node))
         .then(|| format!("stories {} to {}", it.stories.start, it.stories.end - 1));
     let layer = it.layer.map(|layer| format!("layer {layer}"));
-    stories.into_iter().chain(layer).collect::<Vec<_>>().join(", ")
+    let pair = match &node.work {
+        Work::Across { pairs, .. } if pairs.len() > 1 => {
+            let [a, b] = pairs[unit].sets.each_ref().map(|set| format!("{}/{}", set.model, set.stories));
+            Some(format!("{a} with {b}"))
+        }
+        _ => None,
+    };
+    stories.into_iter().chain(layer).chain(pair).collect::<Vec<_>>().join(", ")
 }
 
 fn total(node: &Node) -> usize {

@@ -139,6 +139,10 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
     assert_eq!(third.nodes["vectors/demo/said"], "cached");
     assert_eq!(rows(&project, "likeness").len(), 9);
 
+    let more = ["likeness", "--device", "cpu", "--set", "analysis.likeness.rsa.permutations=21"];
+    let explained = project.emoflow("explain", &more).out;
+    assert!(explained.contains("/said with ") && explained.contains("permutations 20 -> 21"), "{explained}");
+
     // By name, by model, and what is made with the report.
     let only = |pattern: &str| project.run(&["--only", pattern]);
     assert_eq!(only("likeness").out.trim(), "ran 0, cached 1, failed 0");
