@@ -108,6 +108,22 @@ pub struct Band {
     pub points: Vec<(f64, f64, f64)>,
 }
 
+impl Lines {
+    /// Says on an axis over layers what the number of `layer` means, where it is no block's.
+    pub fn mark(&mut self, layer: Layer) {
+        if layer == Layer::Embed {
+            self.x = layer_axis([layer]);
+        }
+    }
+}
+
+impl Cell {
+    /// A layer's number, or its name.
+    pub fn layer(layer: Layer) -> Cell {
+        layer.block().map_or_else(|| Cell::Text(layer.to_string()), |block| Cell::Number(block as f64, 0))
+    }
+}
+
 /// The name of the axis over `layers`, which says what the number means that is no block's.
 pub fn layer_axis(layers: impl IntoIterator<Item = Layer>) -> String {
     match layers.into_iter().any(|layer| layer == Layer::Embed) {

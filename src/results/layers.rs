@@ -63,10 +63,15 @@ fn figures(numbers: &[Number]) -> Vec<Figure> {
             let here: Vec<&Headline> = here.map(|number| &number.of).collect();
             let sets = distinct(here.iter().map(|number| set(number)));
             let curve = |name: String| {
-                let mut points: Vec<(f64, f64)> =
-                    here.iter().filter(|n| set(n) == name).map(|n| point(n)).collect();
-                points.sort_by(|a, b| a.0.total_cmp(&b.0));
-                Series { name, points, ..Series::default() }
+                let mut here: Vec<&&Headline> = here.iter().filter(|n| set(n) == name).collect();
+                here.sort_by_key(|number| number.layer);
+                let ends =
+                    |number: &&&Headline| number.interval.map_or((f64::NAN, f64::NAN), |i| (i.low, i.high));
+                let intervals = match here.iter().any(|number| number.interval.is_some()) {
+                    true => here.iter().map(ends).collect(),
+                    false => Vec::new(),
+                };
+                Series { name, points: here.iter().map(|number| point(number)).collect(), intervals }
             };
             let mut series: Vec<Series> = sets.into_iter().map(curve).collect();
             series.retain(|series| series.points.len() > 1);
@@ -80,8 +85,8 @@ fn figures(numbers: &[Number]) -> Vec<Figure> {
         figures.push(Figure {
             name: LAYERS.to_string(),
             title: "Every number by layer".to_string(),
-            caption: "A plot for each number, a curve for each source of stories. What rises with depth is made by the \
-                model; what stands at the first layers already is in the words."
+            caption: "A plot for each number, a curve for each source of stories, with the 95 % intervals that are known. What \
+                rises with depth is made by the model; what stands at the first layers already is in the words."
                 .to_string(),
             model: Some(model.to_string()),
             stories: None,
@@ -122,6 +127,9 @@ fn table(numbers: &[Number], n_layers: &dyn Fn(&str) -> Result<usize>) -> Result
             ("analysis", strings(&|n| n.analysis.to_string())),
             ("name", strings(&|n| n.of.name.clone())),
             ("value", Column::F64(numbers.iter().map(|n| n.of.value).collect())),
+            ("low", Column::OptF64(numbers.iter().map(|n| n.of.interval.map(|i| i.low)).collect())),
+            ("high", Column::OptF64(numbers.iter().map(|n| n.of.interval.map(|i| i.high)).collect())),
+            ("p", Column::OptF64(numbers.iter().map(|n| n.of.p).collect())),
         ],
     ))
 }

@@ -173,7 +173,7 @@ fn neutral(shown: &Shown) -> Result<Option<Section>> {
         let rows = rows.into_iter().map(|(layer, count, explained, first)| {
             let percent = |share: f64| Cell::Number(100.0 * share, 1);
             vec![
-                Cell::Number(f64::from(layer), 0),
+                Layer::of_number(layer).map_or(Cell::Empty, Cell::layer),
                 Cell::Number(count as f64, 0),
                 percent(explained),
                 percent(first),

@@ -39,7 +39,8 @@ pub fn draw(Multiples { x: name, plots }: &Multiples) -> Drawing {
         let plot = Rect { left: left + LEFT, top, right: left + width - RIGHT, bottom: top + HEIGHT };
         let shown = text::fit(title, 11.0, width - RIGHT);
         drawing.text(left + 4.0, top - 13.0, 11.0, Anchor::Start, "ink", &shown);
-        let values = series.iter().flat_map(|series| &series.points).map(|point| point.1);
+        let ends = series.iter().flat_map(|series| &series.intervals).flat_map(|&(low, high)| [low, high]);
+        let values = series.iter().flat_map(|series| &series.points).map(|point| point.1).chain(ends);
         let x = Scale::new(reach, (plot.left, plot.right));
         let y = Scale::new(extent(values, 0.08), (plot.bottom, plot.top));
         axes::draw(

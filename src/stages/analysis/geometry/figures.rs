@@ -290,6 +290,7 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, statistics
         curves.len() - 1
     });
     let Body::Lines(lines) = &mut curves[at].body else { return };
+    lines.mark(group.layer);
     for (place, share) in SHARES.iter().enumerate() {
         let Some(of) = statistics.iter().find(|s| s.name == *share) else { continue };
         let mut add = |series: usize, value: f64, interval: Option<Interval>| {

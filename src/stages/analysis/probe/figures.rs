@@ -107,16 +107,17 @@ fn add(figures: &mut Vec<Figure>, name: &str, group: &Group, found: &Probed) {
     let layer = f64::from(group.layer.number());
     for figure in figures.iter_mut().filter(|figure| here(figure)) {
         match &mut figure.body {
-            Body::Lines(Lines { series, .. }) => {
+            Body::Lines(lines) => {
+                lines.mark(group.layer);
                 let chance = Some((100.0 * found.chance, (100.0 * found.chance, 100.0 * found.chance)));
                 let of = [Some((value, interval.unwrap_or((value, value)))), null, chance];
-                for (series, of) in series.iter_mut().zip(of) {
+                for (series, of) in lines.series.iter_mut().zip(of) {
                     series.points.extend(of.map(|(value, _)| (layer, value)));
                     series.intervals.extend(of.map(|(_, ends)| ends));
                 }
             }
             Body::Table(TableFigure { rows, .. }) => rows.push(vec![
-                Cell::Number(layer, 0),
+                Cell::layer(group.layer),
                 interval.map_or(Cell::Number(value, 1), |ends| Cell::Ranged(value, ends, 1)),
                 Cell::Number(100.0 * found.chance, 1),
                 null.map_or(Cell::Empty, |(mean, ends)| Cell::Ranged(mean, ends, 1)),
