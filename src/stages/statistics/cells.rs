@@ -72,15 +72,8 @@ impl Cells {
             .flat_map_iter(|from| of.iter().map(move |&group| place(from, group)))
             .collect();
         let pieces = self.pieces.par_iter().map(|piece| {
-            let (piece, _) = piece.as_chunks::<WIDE>();
             let mut sums = vec![0.0; orders.len() * self.labels * WIDE];
-            for (cells, sum) in cells.chunks_exact(of.len().max(1)).zip(sums.chunks_exact_mut(WIDE)) {
-                let mut acc = [0f32; WIDE];
-                for &cell in cells {
-                    acc.iter_mut().zip(&piece[cell as usize]).for_each(|(x, y)| *x += y);
-                }
-                sum.copy_from_slice(&acc);
-            }
+            gathered(piece.as_chunks().0, &cells, of.len().max(1), sums.as_chunks_mut().0);
             sums
         });
         Sums { labels: self.labels, d: self.d, pieces: pieces.collect() }
@@ -117,6 +110,33 @@ impl Sums {
         }
         rows
     }
+}
+
+/// Each of `sums`: the sum of the next `n` of `cells`, which are places in `piece`. With wide registers where the
+/// processor has them: the numbers, and the order in which they are added, are the same.
+fn gathered(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WIDE]]) {
+    #[inline(always)]
+    fn plain(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WIDE]]) {
+        for (cells, sum) in cells.chunks_exact(n).zip(sums) {
+            let mut acc = [0f32; WIDE];
+            for &cell in cells {
+                acc.iter_mut().zip(&piece[cell as usize]).for_each(|(x, y)| *x += y);
+            }
+            *sum = acc;
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f")]
+        fn wide(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WIDE]]) {
+            plain(piece, cells, n, sums);
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has it.
+            return unsafe { wide(piece, cells, n, sums) };
+        }
+    }
+    plain(piece, cells, n, sums);
 }
 
 /// `[n, n]`, symmetric: the products of each two of `rows` (`[n, d]`), in float32.

@@ -13,9 +13,9 @@ use crate::stages::statistics::cells::gram;
 use crate::stages::statistics::resamples;
 use crate::stages::vectors::Center;
 
-/// Resamples that are made together: what they need is 90 MB with 171 emotions of 2,048 dimensions, however many
+/// Resamples that are made together: what they need is 180 MB with 171 emotions of 2,048 dimensions, however many
 /// threads there are.
-const BATCH: usize = 64;
+const BATCH: usize = 128;
 
 /// How often each thing is done.
 #[derive(Clone, Copy)]
