@@ -176,6 +176,29 @@ struct Limit {
     stories: Option<u32>,
 }
 
+/// What a command that runs units says, and how.
+#[derive(Args)]
+struct Voice {
+    /// How progress is shown, on stderr
+    #[arg(long, value_enum, default_value_t = Style::Auto)]
+    progress: Style,
+    /// Only warnings and the last line
+    #[arg(short, long)]
+    quiet: bool,
+    /// Also say what is cached, and when a model is loaded
+    #[arg(short, long)]
+    verbose: bool,
+    /// The last line as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Voice {
+    fn start(&self) -> Box<dyn Progress> {
+        progress::start(if self.quiet { Style::None } else { self.progress })
+    }
+}
+
 #[derive(Args)]
 struct MachineArgs {
     /// Where models run: auto, cpu, cuda, cuda:N, mps; several with commas, as in cuda:0,cuda:1: `run` works on all

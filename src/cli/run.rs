@@ -6,12 +6,11 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, prepare, worker};
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare, worker};
 use crate::execute::{self, Options, Outcome, Recruit};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::libtorch;
-use crate::progress::{self, Style};
 use crate::results;
 
 #[derive(Args)]
@@ -28,23 +27,13 @@ pub struct RunArgs {
     /// Go on with what does not depend on a failed node (the default)
     #[arg(long)]
     keep_going: bool,
-    /// How progress is shown, on stderr
-    #[arg(long, value_enum, default_value_t = Style::Auto)]
-    progress: Style,
-    /// Only warnings and the last line
-    #[arg(short, long)]
-    quiet: bool,
-    /// Also say what is cached, and when a model is loaded
-    #[arg(short, long)]
-    verbose: bool,
-    /// The last line as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    voice: Voice,
 }
 
 pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     let begun = Instant::now();
-    let progress = progress::start(if args.quiet { Style::None } else { args.progress });
+    let progress = args.voice.start();
     let prepared =
         prepare(&args.experiment, &args.machine, &args.scope.limit, Access::Write, progress.as_ref())?;
     let selected = prepared.plan.select(&args.scope.only)?;
@@ -55,7 +44,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     prepared.say(progress.as_ref());
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let beside = recruits(&args);
-    if !args.quiet {
+    if !args.voice.quiet {
         let mut line = format!("device: {} ({})", resolved.device.shown(), resolved.device.reason);
         for worker in &beside {
             line.push_str(&format!(", and {}", worker.name));
@@ -68,7 +57,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     worker::share_machine(1 + beside.len());
     let options = Options {
         fail_fast: args.fail_fast,
-        verbose: args.verbose,
+        verbose: args.voice.verbose,
         stopped: &interrupt::asked,
         place: (0, 1 + beside.len()),
         beside: &beside,
@@ -79,7 +68,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
     }
     results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
-    print_summary(&outcome, args.json, out)?;
+    print_summary(&outcome, args.voice.json, out)?;
     ensure!(!outcome.interrupted, Interrupted);
     Ok(u8::from(outcome.summary().failed > 0))
 }
@@ -99,7 +88,11 @@ fn recruits(args: &RunArgs) -> Vec<Recruit> {
                 &args.scope,
                 device,
                 (at, devices.len()),
-                [(args.fail_fast, "--fail-fast"), (args.quiet, "--quiet"), (args.verbose, "--verbose")],
+                [
+                    (args.fail_fast, "--fail-fast"),
+                    (args.voice.quiet, "--quiet"),
+                    (args.voice.verbose, "--verbose"),
+                ],
             ),
         }
     };

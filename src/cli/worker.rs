@@ -11,12 +11,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare, prepare_for};
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, Voice, prepare, prepare_for};
 use crate::execute::{self, Made, Options, Part, State};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::{self, device, libtorch};
-use crate::progress::{self, Style};
 use crate::resolve::Resolved;
 use crate::results::runs::Run;
 use crate::slurm::Job;
@@ -54,18 +53,8 @@ pub struct WorkerArgs {
     /// Stop at the first node that fails
     #[arg(long)]
     fail_fast: bool,
-    /// How progress is shown, on stderr
-    #[arg(long, value_enum, default_value_t = Style::Auto)]
-    progress: Style,
-    /// Only warnings and the last line
-    #[arg(short, long)]
-    quiet: bool,
-    /// Also say what is cached, and when a model is loaded
-    #[arg(short, long)]
-    verbose: bool,
-    /// The last line as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    voice: Voice,
     /// Which of how many workers of one machine: it ends with the process that has its stdin, and tells it what it makes
     #[arg(long, value_name = "I/N", hide = true, value_parser = place)]
     member: Option<(usize, usize)>,
@@ -110,7 +99,7 @@ pub fn share_machine(processes: usize) {
 
 pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     let begun = Instant::now();
-    let progress = progress::start(if args.quiet { Style::None } else { args.progress });
+    let progress = args.voice.start();
     ensure!(
         !args.machine.device.contains(','),
         Usage("a worker works on one device: start one for each, or `emoflow run` on several".to_string())
@@ -161,7 +150,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     };
     let options = Options {
         fail_fast: args.fail_fast,
-        verbose: args.verbose,
+        verbose: args.voice.verbose,
         stopped: &stopped,
         part,
         wait: !args.no_wait,
@@ -176,7 +165,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     let failed = nodes.filter(|node| matches!(node.state, State::Failed | State::Blocked)).count();
     let summary = Summary { made: units.into_inner(), left: outcome.left, failed };
     if args.member.is_none() {
-        summary.print(args.json, out)?;
+        summary.print(args.voice.json, out)?;
     }
     if let Some((job, _)) = job.filter(|_| outcome.interrupted && outcome.left > 0) {
         let progress_made = summary.made + store::kept_here() > 0;
