@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use emoflow::config::Experiment;
+
 use crate::project::Project;
 
 const EXPERIMENT: &str = r#"
@@ -56,6 +58,11 @@ fn the_embedding_goes_through_every_analysis() {
 
 #[test]
 fn a_word_that_is_nearly_a_layer_is_a_problem_with_a_hint() {
-    let project = Project::new(&EXPERIMENT.replace("\"embed\"", "\"embeds\""));
-    assert_eq!(project.emoflow("check", &[]).code, 2);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = EXPERIMENT.replace("\"embed\"", "\"embeds\"");
+    let problems = Experiment::parse(&root.join("exp.toml"), root, &text).unwrap_err().to_string();
+    assert!(
+        problems.contains("`layers` cannot be `embeds`") && problems.contains("did you mean `embed`?"),
+        "{problems}"
+    );
 }
