@@ -1,6 +1,7 @@
 //! Causal self-attention with grouped key and value heads. Knows nothing of the residual stream
 //! around it, nor of batches: right padding never reaches a real token under the causal mask.
 
+use super::cpu;
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
@@ -29,6 +30,17 @@ pub struct Attention {
     pub scale: f64,
     /// Bounds the scaled products to `cap * tanh(product / cap)`.
     pub cap: Option<f64>,
+}
+
+/// Which slots the queries of a pass see.
+pub struct Sight<'a> {
+    /// The position of each row's first query, which sees the slot of its own position and those before it.
+    pub starts: &'a [usize],
+    /// The most that a query sees; `None`: all.
+    pub window: Option<usize>,
+    /// The same as a mask, true where a query sees a slot, that fits `[batch, 1, pos, slots]`; `None`: there are no slots
+    /// before the first query, and no window that counts.
+    pub mask: Option<&'a Tensor>,
 }
 
 /// How a block makes keys and values.
@@ -72,18 +84,22 @@ impl Attention {
     }
 
     /// `attn_out` of a normalised residual: `[batch, pos, d_model]` to the same shape. `keys` and
-    /// `values` are `[batch, n_kv_heads, slots, d_head]`. `mask`, true where a query sees a slot,
-    /// fits `[batch, 1, pos, slots]`; `None`: each position sees itself and those before it.
+    /// `values` are `[batch, n_kv_heads, slots, d_head]`.
     pub fn forward(
         &self,
         x: &Tensor,
         rotation: Option<&Rotation>,
         (keys, values): (&Tensor, &Tensor),
-        mask: Option<&Tensor>,
+        sight: &Sight,
     ) -> Tensor {
         let (batch, pos) = (x.size()[0], x.size()[1]);
         let q = self.prepare(&self.q.forward(x), self.n_heads, self.q_norm.as_ref(), rotation);
-        let z = match (self.cap, mask) {
+        if self.cap.is_none()
+            && let Some(z) = cpu::attend(&q, keys, values, sight.starts, sight.window, self.scale)
+        {
+            return self.o.forward(&z);
+        }
+        let z = match (self.cap, sight.mask) {
             (Some(cap), Some(mask)) => self.capped(&q, keys, values, mask, cap),
             (Some(_), None) => unreachable!("the decoder makes a mask where products are bounded"),
             (None, Some(mask)) if pos == 1 => self.one_token(&q, keys, values, mask),

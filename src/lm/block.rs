@@ -1,7 +1,7 @@
 //! One block: attention and MLP around the residual stream, with the norms and scales that a `Spec`
 //! asks for. Knows nothing of the other blocks but the keys and values that it takes from one.
 
-use super::attention::{Attention, KeysValues};
+use super::attention::{Attention, KeysValues, Sight};
 use super::cache::Cache;
 use super::experts::{Experts, Router};
 use super::feed_forward::{Both, FeedForward};
@@ -38,6 +38,8 @@ pub struct Block {
 pub struct Pass<'a> {
     /// By the decoder's frequencies.
     pub rotations: Vec<Rotation>,
+    /// The position of each row's first token.
+    pub starts: Vec<usize>,
     /// Keys and values of earlier passes, and the place for those of this one.
     pub cache: Option<&'a Cache>,
     /// Where the kernel's own causal mask will not do, by window: `[1, 1, pos, pos]`.
@@ -45,11 +47,12 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn mask(&self, window: Option<usize>) -> Option<&Tensor> {
-        match self.cache.and_then(Cache::step) {
+    fn sight(&self, window: Option<usize>) -> Sight<'_> {
+        let mask = match self.cache.and_then(Cache::step) {
             Some(step) => step.mask(window),
             None => self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| mask),
-        }
+        };
+        Sight { starts: &self.starts, window, mask }
     }
 }
 
@@ -71,7 +74,7 @@ impl Block {
             None => (keys, values),
         });
         let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let attn_out = self.attn.forward(&x, rotation, (keys, values), pass.mask(self.window));
+        let attn_out = self.attn.forward(&x, rotation, (keys, values), &pass.sight(self.window));
         let resid_mid = resid_pre + self.scaled(normed(&self.attn_post_norm, &attn_out));
         let mlp_out = self.mlp.forward(&resid_mid, &normed(&self.mlp_norm, &resid_mid));
         let mut resid = resid_mid + self.scaled(normed(&self.mlp_post_norm, &mlp_out));

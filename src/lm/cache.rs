@@ -19,6 +19,8 @@ pub struct Cache {
 pub struct Step {
     /// `[batch, pos]`, the positions of the new tokens; `[1, pos]` where they are the same for all rows.
     pub positions: Tensor,
+    /// The first of them in each row.
+    pub starts: Vec<usize>,
     /// By window: `[batch, 1, pos, slots]`, true where a slot holds what a new token sees of the row's own past, itself
     /// included; fits where positions do.
     masks: Vec<(Option<usize>, Tensor)>,
@@ -70,19 +72,21 @@ impl Cache {
         let rows = Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device));
         let place = Place::Each(rows, positions.to_device(self.device));
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
-        self.step = Some(self.pass(&positions.unsqueeze(1), place, slots));
+        let starts = self.lengths.iter().map(|&n| n as usize).collect();
+        self.step = Some(self.pass(&positions.unsqueeze(1), starts, place, slots));
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
 
     /// Makes the next pass one of `pos` tokens a row after the first `from`, which a pass of one row has filled in for all.
     pub fn go_on(&mut self, from: usize, pos: usize) {
+        let starts = vec![from; self.rows()];
         let (from, slots) = (from as i64, (from + pos) as i64);
         let positions = Tensor::arange_start(from, slots, (Kind::Int64, Device::Cpu)).unsqueeze(0);
-        self.step = Some(self.pass(&positions, Place::From(from), slots));
+        self.step = Some(self.pass(&positions, starts, Place::From(from), slots));
     }
 
     /// A pass of tokens at `positions`, `[batch or 1, pos]`, that see `slots` slots at most.
-    fn pass(&self, positions: &Tensor, place: Place, slots: i64) -> Step {
+    fn pass(&self, positions: &Tensor, starts: Vec<usize>, place: Place, slots: i64) -> Step {
         let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
         let at = positions.unsqueeze(-1);
         let masks = self.windows.iter().map(|&window| {
@@ -93,7 +97,7 @@ impl Cache {
             };
             (window, seen.to_device(self.device).unsqueeze(1))
         });
-        Step { masks: masks.collect(), positions: positions.to_device(self.device), place, slots }
+        Step { masks: masks.collect(), positions: positions.to_device(self.device), starts, place, slots }
     }
 
     /// Forgets a row; the last row takes its place.

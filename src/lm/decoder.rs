@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Raised when the forward pass gives other numbers, be it in the last bits, for a checkpoint that it
 /// could run before. Part of the key of everything that a model computes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
@@ -270,6 +270,7 @@ impl Decoder {
             Some(step) => step.positions.shallow_clone(),
             None => Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0),
         };
+        let starts = step.map_or_else(|| vec![0; lengths.len()], |step| step.starts.clone());
         let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
         let lengths = send(&Tensor::from_slice(&lengths), device);
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, &lengths)).collect();
@@ -281,7 +282,7 @@ impl Decoder {
                 masks.push((window, causal_mask(pos, window, device)));
             }
         }
-        Pass { rotations, cache, masks }
+        Pass { rotations, starts, cache, masks }
     }
 }
 

@@ -1,93 +1,39 @@
 //! A linear map with or without bias, by the fastest kernel there is for it. Knows nothing of where it stands.
 
-use tch::{Device, Kind, Tensor};
+use super::cpu;
+use tch::{Device, Tensor};
 
 /// `x Wᵀ + b` in the dtype of `x`: weights held in another are converted for this one use.
+///
+/// libtorch gives products in fp32 to MKL, which on processors that are not Intel's does without AVX-512: 190 of 430 GFLOP/s
+/// on two cores of a Zen 5 (`docs/design/performance.md`). oneDNN, which libtorch has too, knows no vendors, but takes only
+/// convolutions in fp32, and for those of few rows it spends more time on the order of the weights than on the product.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    /// With so many rows and several threads oneDNN is faster than what is computed here.
+    const MANY: usize = 128;
+    /// Up to so many numbers libtorch computes a convolution itself, and with one thread any (`ConvParams::use_mkldnn` of
+    /// its Convolution.cpp).
+    const SMALL: usize = 20_480;
+    let [out, width] = [weight.size()[0], weight.size()[1]];
+    let rows = x.numel() / width as usize;
+    let convolution = rows >= MANY && x.numel() > SMALL && tch::get_num_threads() > 1;
+    if !convolution && let Some(y) = cpu::product(x, weight, bias) {
+        return y;
+    }
     let weight = weight.to_kind(x.kind());
     let bias = bias.map(|bias| bias.to_kind(x.kind()));
-    let width = weight.size()[1];
-    match Kernel::of(x, &weight) {
-        Kernel::Plain => x.linear(&weight, bias.as_ref()),
-        Kernel::Convolution => {
-            let rows = x.reshape([1, 1, -1, width]).permute([0, 3, 1, 2]);
-            let weight = weight.reshape([-1, width, 1, 1]);
-            let y = rows.conv2d(&weight, bias.as_ref(), [1, 1], [0, 0], [1, 1], 1).permute([0, 2, 3, 1]);
-            y.reshape(shape(x, weight.size()[0]))
-        }
-        Kernel::Turned => {
-            let weights = weight.reshape([PICTURES, 1, -1, width]).permute([0, 3, 1, 2]);
-            let rows = x.reshape([-1, width, 1, 1]);
-            let y = weights.conv2d::<&Tensor>(&rows, None, [1, 1], [0, 0], [1, 1], 1).permute([0, 2, 3, 1]);
-            let y = y.reshape([weight.size()[0], -1]).tr();
-            let y = match &bias {
-                Some(bias) => y + bias,
-                None => y,
-            };
-            y.contiguous().view(shape(x, weight.size()[0]).as_slice())
-        }
-        Kernel::OneDnn => {
-            let y = x.reshape([-1, width]).to_mkldnn().mkldnn_linear(&weight, bias.as_ref());
-            y.to_dense(x.kind(), false).view(shape(x, weight.size()[0]).as_slice())
-        }
+    let here = cfg!(target_arch = "x86_64") && cpu::plain(x) && cpu::plain(&weight);
+    if !convolution || !here || !tch::utils::has_mkldnn() {
+        return x.linear(&weight, bias.as_ref());
     }
-}
-
-/// The shape of `x` with another last axis.
-fn shape(x: &Tensor, last: i64) -> Vec<i64> {
+    // By one pixel, of a picture of `rows` pixels: its layout is that of `x`, so nothing is copied.
+    let picture = x.reshape([1, 1, -1, width]).permute([0, 3, 1, 2]);
+    let pixel = weight.reshape([out, width, 1, 1]);
+    let y = picture.conv2d(&pixel, bias.as_ref(), [1, 1], [0, 0], [1, 1], 1).permute([0, 2, 3, 1]);
     let mut shape = x.size();
     shape.pop();
-    shape.push(last);
-    shape
-}
-
-/// Into so many pictures [`Kernel::Turned`] cuts the weights: with one thread, libtorch gives a convolution of fewer to
-/// its own kernel (`ConvParams::use_mkldnn` of its Convolution.cpp).
-const PICTURES: i64 = 16;
-
-/// How the product is computed. libtorch gives products in fp32 to MKL, which on processors that are not Intel's does
-/// without AVX-512: 190 of 430 GFLOP/s on two cores of a Zen 5 (`docs/design/performance.md`). oneDNN, which libtorch
-/// has too, knows no vendors; it does not take plain products in fp32, but it does convolutions.
-enum Kernel {
-    /// As libtorch does it: other devices and dtypes, gradients, products too small to gain.
-    Plain,
-    /// As a convolution by one pixel of a picture of `rows` pixels: its layout is that of `x`, so nothing is copied.
-    Convolution,
-    /// As a convolution, with the weights as pixels and the rows as filters: oneDNN reorders the filters on every call and
-    /// reads the pixels as they are, so that with few rows it does not reorder the weights.
-    Turned,
-    /// A product whose operands are copied from and to oneDNN's own tensors: where libtorch would not give the convolution
-    /// to oneDNN, for it has few numbers or one thread.
-    OneDnn,
-}
-
-impl Kernel {
-    fn of(x: &Tensor, weight: &Tensor) -> Kernel {
-        /// Up to so many numbers libtorch computes a convolution itself (`ConvParams::use_mkldnn` of its Convolution.cpp).
-        const SMALL: usize = 20_480;
-        /// For fewer rows, reordering the weights takes longer than the product.
-        const FEW: usize = 8;
-        /// From so many on, reordering the weights costs less than turning the result back.
-        const MANY: usize = 128;
-        /// Products of fewer rows x weights gain less than oneDNN's calls cost (some 30 us).
-        const WORK: usize = 2_500_000;
-        let gradients = x.requires_grad() || weight.requires_grad();
-        let here = cfg!(target_arch = "x86_64") && x.device() == Device::Cpu;
-        if !here || x.kind() != Kind::Float || gradients || !tch::utils::has_mkldnn() {
-            return Kernel::Plain;
-        }
-        let rows = x.numel() / weight.size()[1] as usize;
-        let cut = weight.size()[0] % PICTURES == 0;
-        match rows {
-            0 | 1 => Kernel::Plain,
-            _ if rows * weight.numel() < WORK => Kernel::Plain,
-            _ if rows < MANY && cut => Kernel::Turned,
-            _ if rows < FEW => Kernel::Plain,
-            // With one thread, too, libtorch computes such a convolution itself.
-            _ if x.numel() > SMALL && tch::get_num_threads() > 1 => Kernel::Convolution,
-            _ => Kernel::OneDnn,
-        }
-    }
+    shape.push(out);
+    y.reshape(shape)
 }
 
 /// `x Wᵀ + b`.
@@ -120,6 +66,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Kind;
 
     /// Against a product in fp64.
     #[test]

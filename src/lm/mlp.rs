@@ -1,5 +1,6 @@
 //! The gated MLP of a block. Knows nothing of the residual stream around it.
 
+use super::cpu;
 use super::linear::Linear;
 use super::spec::Activation;
 use tch::{Device, Tensor};
@@ -25,16 +26,20 @@ impl Mlp {
 
     /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.down.forward(&(self.activation.apply(&self.gate.forward(x)) * self.up.forward(x)))
+        self.down.forward(&self.activation.gate(&self.gate.forward(x), &self.up.forward(x)))
     }
 }
 
 impl Activation {
-    /// Entry by entry.
-    pub fn apply(self, x: &Tensor) -> Tensor {
-        match self {
+    /// What it makes of `x`, times `by`, entry by entry.
+    pub fn gate(self, x: &Tensor, by: &Tensor) -> Tensor {
+        if let Some(gated) = cpu::gated(self, x, by) {
+            return gated;
+        }
+        let open = match self {
             Activation::Silu => x.silu(),
             Activation::GeluTanh => x.gelu("tanh"),
-        }
+        };
+        open * by
     }
 }

@@ -83,7 +83,6 @@ impl LanguageModel {
             heap::keep();
             let spec = checkpoint.spec()?;
             memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
-            let tokenizer = Tokenizer::load(checkpoint)?;
             ensure!(
                 !held.streamed || held.weights == spec.dtype,
                 "blocks are streamed as they are stored, in {}: take `dtype` out, and set `compute_dtype = \"{}\"`",
@@ -91,7 +90,12 @@ impl LanguageModel {
                 held.weights.name()
             );
             let there = if held.streamed { Device::Cpu } else { device };
-            let mut tensors = weights::load(&spec, &checkpoint.weights, held.weights, there)?;
+            let (tokenizer, tensors) = std::thread::scope(|scope| {
+                let tokenizer = scope.spawn(|| Tokenizer::load(checkpoint)); // large ones take a second
+                let tensors = weights::load(&spec, &checkpoint.weights, held.weights, there);
+                (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tensors)
+            });
+            let (tokenizer, mut tensors) = (tokenizer?, tensors?);
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
             tch::set_num_threads(threads_here(spec.n_params()).0);

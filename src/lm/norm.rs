@@ -1,5 +1,6 @@
 //! RMSNorm. Knows nothing of where it stands.
 
+use super::cpu;
 use super::spec::Gain;
 use tch::{Device, Kind, Tensor};
 
@@ -23,6 +24,13 @@ impl RmsNorm {
     /// `[.., width]` to the same shape: computed in fp32, rounded once to the dtype of `x`.
     /// (transformers rounds before the gain in some families; in fp32 that is the same.)
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        let gain = self
+            .learned
+            .as_ref()
+            .map(|learned| (learned, if self.gain == Gain::OnePlus { 1.0 } else { 0.0 }));
+        if let Some(y) = cpu::rms_norm(x, gain, self.eps) {
+            return y;
+        }
         self.scale(normalize(x, self.eps)).to_kind(x.kind())
     }
 

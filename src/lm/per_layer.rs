@@ -61,7 +61,7 @@ impl PerLayerBlock {
 
     /// What is added to the residual `[batch, pos, d_model]`, given the layer's input.
     pub fn forward(&self, resid: &Tensor, input: &Tensor) -> Tensor {
-        let gated = self.activation.apply(&self.gate.forward(resid)) * input;
+        let gated = self.activation.gate(&self.gate.forward(resid), input);
         self.post_norm.forward(&self.out.forward(&gated))
     }
 }

@@ -1,5 +1,6 @@
 //! Rotary position embedding: frequencies, their scaling, and the rotation. Knows nothing of heads.
 
+use super::cpu;
 use super::spec::{Rope, RopeScaling};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
@@ -86,6 +87,9 @@ impl Rotation {
     /// Rotates the leading entries of the heads of `[batch, heads, pos, d_head]`, in fp32 and
     /// rounded once.
     pub fn apply(&self, x: &Tensor) -> Tensor {
+        if let Some(rotated) = cpu::rotate(x, &self.cos, &self.sin) {
+            return rotated;
+        }
         let d_head = x.size()[3];
         let turning = if self.dims == d_head { x.shallow_clone() } else { x.narrow(-1, 0, self.dims) };
         let other_half = turning.roll(self.dims / 2, -1);

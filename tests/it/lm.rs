@@ -408,5 +408,6 @@ fn a_decoder_trains_and_is_read_back() {
     let want = tch::no_grad(|| decoder.forward(&tokens));
     let rows = [[5i64, 9, 200, 3], [17, 40, 41, 42]];
     let got = model.forward(&Batch::new(&rows).unwrap(), &mut [], None).unwrap();
-    assert!(got.equal(&want));
+    // With gradients libtorch computes all; without, much is computed by kernels of our own.
+    assert!(got.allclose(&want, 1e-5, 1e-5, false));
 }

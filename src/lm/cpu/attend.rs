@@ -1,0 +1,334 @@
+//! Causal attention, query by query. Knows neither blocks nor caches.
+//!
+//! No product of all queries and keys is ever there: a few queries that share a key head go through all the keys that they
+//! see, and their weights through all values.
+
+use super::lanes::{COLUMNS, Kernel, Lanes, WIDEST, exp, here, run};
+use super::product::{SHARED, sums};
+use super::{Place, Source, plain, team};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// Positions that a thread takes at a time.
+const TOGETHER: usize = 64;
+
+/// What each head of the queries `q`, `[batch, n_heads, pos, d_head]`, sees of `keys` and `values`, `[batch, n_kv_heads, slots,
+/// d_head]`: `[batch, pos, n_heads * d_head]`. Heads that share a key head stand side by side. The queries of a row stand at
+/// `starts[row]` and after it, and see the slot of their own position and those before it, at most `window` in all. `None`
+/// where it is for libtorch to compute, as in [`product`](super::product::product).
+pub fn attend(
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    starts: &[usize],
+    window: Option<usize>,
+    scale: f64,
+) -> Option<Tensor> {
+    let row_by_row = |x: &Tensor| plain(x) && x.stride()[3] == 1;
+    if ![q, keys, values].into_iter().all(row_by_row) || !here() || !team::whole() {
+        return None;
+    }
+    let [batch, n_heads, pos, d_head] = sizes(q);
+    let [_, n_kv_heads, slots, _] = sizes(keys);
+    assert!(
+        starts.len() == batch && starts.iter().all(|start| start + pos <= slots),
+        "slots for all positions"
+    );
+    let z = Tensor::empty([batch, pos, n_heads * d_head].map(|n| n as i64), (Kind::Float, Device::Cpu));
+    let attention = Attention {
+        q: Rows::of(q),
+        keys: Rows::of(keys),
+        values: Rows::of(values),
+        starts,
+        window: window.unwrap_or(usize::MAX),
+        z: Place(z.data_ptr().cast()),
+        n_heads,
+        group: n_heads / n_kv_heads,
+        pos,
+        d_head,
+        scale: scale as f32,
+    };
+    let parts = pos.div_ceil(TOGETHER);
+    let part = |at: usize| {
+        let (head, from) = (at / parts, at % parts * TOGETHER);
+        let positions = from..pos.min(from + TOGETHER);
+        run(&Group { of: &attention, row: head / n_kv_heads, kv_head: head % n_kv_heads, positions });
+    };
+    let worth = 2 * batch * n_heads * pos * slots * d_head >= SHARED;
+    team::run_if(worth, batch * n_kv_heads * parts, &part);
+    Some(z)
+}
+
+fn sizes(x: &Tensor) -> [usize; 4] {
+    x.size().try_into().map(|sizes: [i64; 4]| sizes.map(|n| n as usize)).expect("four axes")
+}
+
+/// The rows of a `[batch, heads, pos, d_head]`.
+struct Rows {
+    first: Source<f32>,
+    /// To the next of each axis but the last.
+    strides: [usize; 3],
+}
+
+impl Rows {
+    fn of(x: &Tensor) -> Rows {
+        let stride = x.stride();
+        Rows { first: Source(x.data_ptr().cast()), strides: [0, 1, 2].map(|axis| stride[axis] as usize) }
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize, head: usize, pos: usize) -> *const f32 {
+        let [rows, heads, poss] = self.strides;
+        self.first.0.wrapping_add(row * rows + head * heads + pos * poss)
+    }
+}
+
+struct Attention<'a> {
+    q: Rows,
+    keys: Rows,
+    values: Rows,
+    starts: &'a [usize],
+    window: usize,
+    /// `[batch, pos, n_heads, d_head]`
+    z: Place,
+    n_heads: usize,
+    /// Query heads of a key head.
+    group: usize,
+    pos: usize,
+    d_head: usize,
+    scale: f32,
+}
+
+/// The queries of one key head of one row at some positions.
+struct Group<'a> {
+    of: &'a Attention<'a>,
+    row: usize,
+    kv_head: usize,
+    positions: Range<usize>,
+}
+
+impl Kernel for Group<'_> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(&self) {
+        let heads = self.of.group;
+        let mut room = Vec::new();
+        // Head after head of a position, position after position.
+        let (mut query, end) = (self.positions.start * heads, self.positions.end * heads);
+        while query < end {
+            let n = L::ROWS.min(end - query);
+            // SAFETY: there are so many queries, and the caller has the instructions.
+            unsafe {
+                match n {
+                    1 => self.queries::<L, 1>(query, &mut room),
+                    2 => self.queries::<L, 2>(query, &mut room),
+                    3 => self.queries::<L, 3>(query, &mut room),
+                    _ => self.queries::<L, 4>(query, &mut room),
+                }
+            }
+            query += n;
+        }
+    }
+}
+
+impl Group<'_> {
+    /// `R` queries from number `query` on.
+    #[inline(always)]
+    unsafe fn queries<L: Lanes, const R: usize>(&self, query: usize, room: &mut Vec<f32>) {
+        let all = self.of;
+        let place: [(usize, usize); R] = std::array::from_fn(|at| {
+            ((query + at) / all.group, self.kv_head * all.group + (query + at) % all.group)
+        });
+        let seen = place.map(|(pos, _)| {
+            let last = all.starts[self.row] + pos + 1;
+            last.saturating_sub(all.window)..last
+        });
+        let (first, last) = (seen[0].start, seen[R - 1].end);
+        let width = (last - first).next_multiple_of(L::N.max(COLUMNS));
+        room.resize(room.len().max(R * width), 0.0);
+        let q: [*const f32; R] = place.map(|(pos, head)| all.q.at(self.row, head, pos));
+        for slot in (first..last).step_by(COLUMNS) {
+            let key = |at: usize| all.keys.at(self.row, self.kv_head, (slot + at).min(last - 1));
+            // SAFETY: they lead to heads.
+            let products = unsafe { sums::<L, f32, R>(q, std::array::from_fn(key), all.d_head) };
+            for (weights, products) in room.chunks_exact_mut(width).zip(products) {
+                weights[slot - first..slot - first + COLUMNS].copy_from_slice(&products);
+            }
+        }
+        for (weights, seen) in room.chunks_exact_mut(width).zip(seen) {
+            // SAFETY: the caller's.
+            unsafe { softmax::<L>(weights, seen.start - first..seen.end - first, all.scale) }
+        }
+        let weights: [&[f32]; R] = std::array::from_fn(|at| &room[at * width..(at + 1) * width]);
+        let mut from = 0;
+        while from < all.d_head {
+            let part = Values { of: self, place, weights, slots: first..last, from };
+            // SAFETY: values have so many numbers, and so has the place of what becomes of them, which is this group's alone.
+            from += unsafe {
+                match (all.d_head - from) / L::N {
+                    0 | 1 => part.sum::<L, 1>(),
+                    2 | 3 => part.sum::<L, 2>(),
+                    _ => part.sum::<L, 4>(),
+                }
+            };
+        }
+    }
+}
+
+/// What some queries take of the values, from number `from` of a head on.
+struct Values<'a, const R: usize> {
+    of: &'a Group<'a>,
+    /// Position and head of each.
+    place: [(usize, usize); R],
+    /// How much of each slot.
+    weights: [&'a [f32]; R],
+    slots: Range<usize>,
+    from: usize,
+}
+
+impl<const R: usize> Values<'_, R> {
+    /// The sums of `C` registers, and how many numbers these are.
+    #[inline(always)]
+    unsafe fn sum<L: Lanes, const C: usize>(&self) -> usize {
+        let Group { of: all, row, kv_head, .. } = *self.of;
+        let left = all.d_head - self.from;
+        // SAFETY: the caller's.
+        unsafe {
+            let mut sums = [[L::splat(0.0); C]; R];
+            for (at, slot) in self.slots.clone().enumerate() {
+                let value = all.values.at(row, kv_head, slot).add(self.from);
+                let value: [L; C] =
+                    std::array::from_fn(|c| L::load_some(value.add(c * L::N), left - c * L::N));
+                for (sums, weights) in sums.iter_mut().zip(self.weights) {
+                    let weight = L::splat(*weights.get_unchecked(at));
+                    for (sum, value) in sums.iter_mut().zip(value) {
+                        *sum = weight.mul_add(value, *sum);
+                    }
+                }
+            }
+            for (sums, (pos, head)) in sums.into_iter().zip(self.place) {
+                let head = (row * all.pos + pos) * all.n_heads + head;
+                let to = all.z.0.add(head * all.d_head + self.from);
+                for (c, sum) in sums.into_iter().enumerate() {
+                    sum.store_some(to.add(c * L::N), left - c * L::N);
+                }
+            }
+        }
+        C * L::N
+    }
+}
+
+/// Softmax of `scale` times the numbers that are `seen`; the others become 0.
+///
+/// # Safety
+/// As [`Lanes`]; there are whole registers of numbers.
+#[inline(always)]
+unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, scale: f32) {
+    let hide = |numbers: &mut [f32], with: f32| {
+        numbers[..seen.start].fill(with);
+        numbers[seen.end..].fill(with);
+    };
+    hide(numbers, f32::NEG_INFINITY);
+    // SAFETY: the caller's.
+    unsafe {
+        let mut largest = L::splat(f32::NEG_INFINITY);
+        for chunk in numbers.chunks_exact(L::N) {
+            largest = largest.max(L::load(chunk.as_ptr()));
+        }
+        let mut each = [f32::NEG_INFINITY; WIDEST];
+        largest.store(each.as_mut_ptr());
+        let largest = each.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let (scale, shift) = (L::splat(scale), L::splat(-largest * scale));
+        for chunk in numbers.chunks_exact_mut(L::N) {
+            exp(L::load(chunk.as_ptr()).mul_add(scale, shift)).store(chunk.as_mut_ptr());
+        }
+        hide(numbers, 0.0);
+        let mut total = L::splat(0.0);
+        for chunk in numbers.chunks_exact(L::N) {
+            total = total.add(L::load(chunk.as_ptr()));
+        }
+        let share = L::splat(1.0 / total.sum());
+        for chunk in numbers.chunks_exact_mut(L::N) {
+            L::load(chunk.as_ptr()).mul(share).store(chunk.as_mut_ptr());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    /// Against its definition in fp64: with heads one after the other as they come out of a product, and slots of a cache that
+    /// has room for more; rows that begin at different positions; a window.
+    #[test]
+    fn attention_is_right() {
+        if !here() {
+            return;
+        }
+        let shapes =
+            [(6, 3, 32, 1), (4, 4, 24, 17), (9, 3, 64, 100), (5, 1, 80, 3), (8, 1, 256, 1), (2, 2, 6, 70)];
+        for (n_heads, n_kv_heads, d_head, pos) in shapes {
+            for (starts, window) in
+                [([0, 0, 0], None), ([0, 0, 0], Some(5)), ([40, 0, 7], None), ([40, 0, 7], Some(9))]
+            {
+                let (batch, slots) = (3, pos + 40);
+                let q = random(&[batch, pos, n_heads, d_head]).transpose(1, 2);
+                let cache = |_| random(&[batch + 1, n_kv_heads, slots + 5, d_head]);
+                let [keys, values] = [0, 1].map(cache).map(|all| all.narrow(0, 0, batch).narrow(2, 0, slots));
+                let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
+                let at = Tensor::from_slice(&starts).view([batch, 1, 1])
+                    + Tensor::arange(pos, (Kind::Int64, Device::Cpu)).view([pos, 1]);
+                let first = &at - window.unwrap_or(slots) + 1;
+                let hidden = slot.gt_tensor(&at).logical_or(&slot.lt_tensor(&first)).unsqueeze(1);
+                let wide = |x: &Tensor| {
+                    x.to_kind(Kind::Double).repeat_interleave_self_int(n_heads / n_kv_heads, 1, None)
+                };
+                let products = q.to_kind(Kind::Double).matmul(&wide(&keys).transpose(2, 3)) * 0.3;
+                let weights = products.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Double);
+                let want =
+                    weights.matmul(&wide(&values)).transpose(1, 2).reshape([batch, pos, n_heads * d_head]);
+                let begin = starts.map(|start| start as usize);
+                let got = attend(&q, &keys, &values, &begin, window.map(|n| n as usize), 0.3).unwrap();
+                let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
+                assert!(error < 3e-6, "{n_heads} {n_kv_heads} {d_head} {pos} {starts:?} {window:?}: {error}");
+            }
+        }
+    }
+
+    /// A row has the same bits alone, and beside rows that are longer, and however many threads there are.
+    #[test]
+    fn a_row_does_not_see_the_others() {
+        if !here() {
+            return;
+        }
+        let (q, keys) = (random(&[4, 6, 200, 32]), random(&[4, 2, 200, 32]));
+        let all = attend(&q, &keys, &keys, &[0; 4], None, 0.2).unwrap();
+        let short = |x: &Tensor| x.narrow(0, 2, 1).narrow(2, 0, 70);
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(1);
+        let alone = attend(&short(&q), &short(&keys), &short(&keys), &[0], None, 0.2).unwrap();
+        tch::set_num_threads(threads);
+        assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
+        // The last token by itself, as in a step of generation.
+        let last =
+            attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, 0.2).unwrap();
+        assert_eq!(last, alone.narrow(1, 69, 1));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_seen() {
+        if !here() {
+            return;
+        }
+        let (q, keys) = (random(&[1, 1, 1, 16]), random(&[1, 1, 20, 16]));
+        for number in [f64::NAN, f64::INFINITY] {
+            let broken = keys.copy();
+            let _ = broken.get(0).get(0).get(3).fill_(number);
+            let z = attend(&q, &broken, &keys, &[19], None, 1.0).unwrap();
+            assert!(z.isnan().all().int64_value(&[]) == 1, "{number}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! On processors whose registers are not known here, all is for libtorch to compute.
+
+use crate::lm::spec::Activation;
+use tch::Tensor;
+
+pub fn product(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Option<Tensor> {
+    None
+}
+
+pub fn attend(_: &Tensor, _: &Tensor, _: &Tensor, _: &[usize], _: Option<usize>, _: f64) -> Option<Tensor> {
+    None
+}
+
+pub fn rms_norm(_: &Tensor, _: Option<(&Tensor, f64)>, _: f64) -> Option<Tensor> {
+    None
+}
+
+pub fn rotate(_: &Tensor, _: &Tensor, _: &Tensor) -> Option<Tensor> {
+    None
+}
+
+pub fn gated(_: Activation, _: &Tensor, _: &Tensor) -> Option<Tensor> {
+    None
+}

@@ -1,0 +1,348 @@
+//! The numbers that one instruction of a processor computes side by side. Knows nothing of what they are for.
+
+use std::arch::x86_64::*;
+
+/// A register of numbers in fp32.
+///
+/// Safety of all functions: the processor has the instructions (see [`run`]), and pointers lead to [`Lanes::N`] numbers.
+pub trait Lanes: Copy {
+    /// Numbers in a register.
+    const N: usize;
+    /// Rows of a tile of products of rows and [`COLUMNS`], so that its sums stay in registers.
+    const ROWS: usize;
+    /// `x` everywhere.
+    unsafe fn splat(x: f32) -> Self;
+    /// From memory.
+    unsafe fn load(from: *const f32) -> Self;
+    /// From memory, where the numbers are in bf16.
+    unsafe fn load_bf16(from: *const u16) -> Self;
+    /// To memory.
+    unsafe fn store(self, to: *mut f32);
+    /// `self * by + to`, rounded once.
+    unsafe fn mul_add(self, by: Self, to: Self) -> Self;
+    /// `self + other`
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self * other`
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self / other`
+    unsafe fn div(self, other: Self) -> Self;
+    /// The larger of two; `other` where one of them is not a number.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The smaller of two; `other` where one of them is not a number.
+    unsafe fn min(self, other: Self) -> Self;
+    /// The nearest whole number.
+    unsafe fn round(self) -> Self;
+    /// 2 to the power of whole numbers from -126 to 127.
+    unsafe fn power_of_two(self) -> Self;
+    /// The sum of each of four, in an order that is the same for all.
+    unsafe fn sums(of: [Self; COLUMNS]) -> [f32; COLUMNS];
+
+    /// Its sum.
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        let nothing = unsafe { Self::splat(0.0) };
+        unsafe { Self::sums([self, nothing, nothing, nothing])[0] }
+    }
+
+    /// From memory the first `n` numbers, or as many as there is room for; then zeros.
+    #[inline(always)]
+    unsafe fn load_some(from: *const f32, n: usize) -> Self {
+        unsafe { if n >= Self::N { Self::load(from) } else { Self::load(some(from, n, 0.0).as_ptr()) } }
+    }
+
+    /// To memory the first `n` numbers, or as many as there are.
+    #[inline(always)]
+    unsafe fn store_some(self, to: *mut f32, n: usize) {
+        unsafe {
+            if n >= Self::N {
+                return self.store(to);
+            }
+            let mut all = [0.0; WIDEST];
+            self.store(all.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(all.as_ptr(), to, n);
+        }
+    }
+}
+
+/// `n` numbers, fewer than [`WIDEST`], and `zero` after them.
+///
+/// # Safety
+/// They are there.
+#[inline(always)]
+pub unsafe fn some<T: Copy>(from: *const T, n: usize, zero: T) -> [T; WIDEST] {
+    let mut out = [zero; WIDEST];
+    unsafe { std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), n) }
+    out
+}
+
+/// Columns of a tile of products.
+pub const COLUMNS: usize = 4;
+
+/// The most that [`Lanes::N`] is.
+pub const WIDEST: usize = 16;
+
+/// What is computed with the widest registers that there are. To be `#[inline(always)]`.
+pub trait Kernel {
+    /// Computes it.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `L`.
+    unsafe fn run<L: Lanes>(&self);
+}
+
+/// Whether this processor has registers that [`run`] knows.
+pub fn here() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+/// Computes `kernel`; to be called only where there are registers ([`here`]).
+pub fn run(kernel: &impl Kernel) {
+    #[target_feature(enable = "avx512f")]
+    fn wide(kernel: &impl Kernel) {
+        // SAFETY: it is compiled for a processor that has them.
+        unsafe { kernel.run::<__m512>() }
+    }
+    #[target_feature(enable = "avx2,fma")]
+    fn narrow(kernel: &impl Kernel) {
+        // SAFETY: the same.
+        unsafe { kernel.run::<__m256>() }
+    }
+    assert!(here(), "no registers that are known");
+    // SAFETY: the processor has been asked.
+    match is_x86_feature_detected!("avx512f") {
+        true => unsafe { wide(kernel) },
+        false => unsafe { narrow(kernel) },
+    }
+}
+
+/// `e` to the power of `x`, of which what is beyond 87 on either side is cut off, to a relative error of 2e-7: `2^n * e^f` with whole `n` and
+/// `|f| <= ln(2) / 2`, the second by the polynomial of Cephes' `expf`.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub unsafe fn exp<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller's.
+    unsafe {
+        // What is not a number stays so.
+        let x = L::splat(87.0).min(L::splat(-87.0).max(x));
+        let n = x.mul(L::splat(std::f32::consts::LOG2_E)).round();
+        // ln(2) in two parts, of which the first has so few digits that its product with n is exact.
+        let f = n.mul_add(L::splat(-0.693_359_4), x);
+        let f = n.mul_add(L::splat(2.121_944_4e-4), f);
+        let mut p = L::splat(1.987_569_1e-4);
+        for term in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = p.mul_add(f, L::splat(term));
+        }
+        let p = p.mul_add(f.mul(f), f).add(L::splat(1.0));
+        p.mul(n.power_of_two())
+    }
+}
+
+impl Lanes for __m512 {
+    const N: usize = 16;
+    const ROWS: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        // bf16 is the upper half of fp32.
+        unsafe {
+            _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())), 16))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
+        unsafe { _mm512_fmadd_ps(self, by, to) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { _mm512_mul_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { _mm512_div_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { _mm512_max_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { _mm512_min_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self) }
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), self) }
+    }
+    #[inline(always)]
+    unsafe fn sums(of: [Self; COLUMNS]) -> [f32; COLUMNS] {
+        unsafe {
+            let pair = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let (first, second) = (pair(of[0], of[1]), pair(of[2], of[3]));
+            let low = _mm512_shuffle_ps::<0b01_00_01_00>(first, second);
+            let high = _mm512_shuffle_ps::<0b11_10_11_10>(first, second);
+            let all = _mm512_castps_pd(_mm512_add_ps(low, high));
+            let halves = [_mm512_castpd512_pd256(all), _mm512_extractf64x4_pd::<1>(all)];
+            four(_mm256_add_ps(_mm256_castpd_ps(halves[0]), _mm256_castpd_ps(halves[1])))
+        }
+    }
+}
+
+impl Lanes for __m256 {
+    const N: usize = 8;
+    const ROWS: usize = 2;
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        unsafe { _mm256_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const u16) -> Self {
+        unsafe {
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
+        unsafe { _mm256_fmadd_ps(self, by, to) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { _mm256_mul_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { _mm256_div_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { _mm256_max_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { _mm256_min_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self) }
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sums(of: [Self; COLUMNS]) -> [f32; COLUMNS] {
+        unsafe {
+            let pair = |a, b| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (first, second) = (pair(of[0], of[1]), pair(of[2], of[3]));
+            let low = _mm256_shuffle_ps::<0b01_00_01_00>(first, second);
+            let high = _mm256_shuffle_ps::<0b11_10_11_10>(first, second);
+            four(_mm256_add_ps(low, high))
+        }
+    }
+}
+
+/// The sums of the two halves.
+#[inline(always)]
+unsafe fn four(halves: __m256) -> [f32; COLUMNS] {
+    let mut out = [0.0; COLUMNS];
+    unsafe {
+        let sum = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+        _mm_storeu_ps(out.as_mut_ptr(), sum);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a kernel with each kind of register that there is.
+    fn each(kernel: &impl Kernel) {
+        if here() {
+            run(kernel);
+            // SAFETY: they have been asked for; the others are a part of the widest.
+            unsafe { narrow(kernel) }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn narrow(kernel: &impl Kernel) {
+        unsafe { kernel.run::<__m256>() }
+    }
+
+    struct Exp;
+
+    impl Kernel for Exp {
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(&self) {
+            for step in 0..2000 {
+                let x = -90.0 + step as f32 * 0.05;
+                let mut got = [0.0; WIDEST];
+                unsafe { exp(L::splat(x)).store(got.as_mut_ptr()) }
+                let want = f64::from(x.clamp(-87.0, 87.0)).exp();
+                assert!((f64::from(got[L::N - 1]) / want - 1.0).abs() < 2e-7, "{x}: {} and {want}", got[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_are_right() {
+        each(&Exp);
+    }
+
+    struct Sums;
+
+    impl Kernel for Sums {
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(&self) {
+            let rows = [1.0f32, 100.0, 10_000.0, 1_000_000.0]
+                .map(|unit| [0, 1].map(|more| unit * (1 + more) as f32));
+            let row = |[first, other]: [f32; 2]| {
+                let mut row = [other; WIDEST];
+                row[0] = first;
+                unsafe { L::load(row.as_ptr()) }
+            };
+            let want = rows.map(|[first, other]| first + other * (L::N - 1) as f32);
+            assert_eq!(unsafe { L::sums(rows.map(row)) }, want);
+        }
+    }
+
+    #[test]
+    fn four_sums_at_once() {
+        each(&Sums);
+    }
+}

@@ -1,0 +1,329 @@
+//! Products of rows with the rows of a matrix, `x Wᵀ`. Knows nothing of what is multiplied.
+//!
+//! The rows of both lie one number after the other, so nothing is copied: a tile of some rows of `x` and four of `W` is
+//! multiplied a register at a time, and its sums are added up at the end.
+
+use super::lanes::{COLUMNS, Kernel, Lanes, here, run, some};
+use super::{Place, Source, plain, team};
+use tch::{Device, Kind, Tensor};
+
+/// Numbers of a row that are multiplied before the next row's, so that those of several rows stay in the cache.
+const DEPTH: usize = 2048;
+
+/// Rows of `x` that stay in the second cache, with these rows of `W`.
+const BLOCK: usize = 64;
+const TOGETHER: usize = 256;
+
+/// Products of fewer numbers are not shared by threads: a team of them takes some microseconds to begin.
+pub const SHARED: usize = 2_000_000;
+
+/// Larger matrices do not stay in the cache until their next use, and are asked for ahead of it.
+const AHEAD: usize = 4 << 20;
+
+/// `x Wᵀ + b` of `x`, `[.., in]`, `weight`, `[out, in]` in fp32 or bf16, and `bias`, `[out]`; `[.., out]` in fp32. `None` where it
+/// is for libtorch to compute: other dtypes and devices, gradients, processors without AVX2.
+pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
+    let fits = plain(x)
+        && weight.device() == Device::Cpu
+        && matches!(weight.kind(), Kind::Float | Kind::BFloat16)
+        && !weight.requires_grad()
+        && weight.stride()[1] == 1
+        && here();
+    if !fits || !team::whole() {
+        return None;
+    }
+    let (depth, out) = (weight.size()[1], weight.size()[0]);
+    let x = x.contiguous();
+    let mut shape = x.size();
+    shape.pop();
+    shape.push(out);
+    let y = Tensor::empty(&shape, (Kind::Float, Device::Cpu));
+    let bias = bias.map(|bias| bias.to_kind(Kind::Float).contiguous());
+    let product = Product {
+        x: Source(x.data_ptr().cast()),
+        rows: x.numel() / depth as usize,
+        depth: depth as usize,
+        stride: weight.stride()[0] as usize,
+        out: out as usize,
+        bias: bias.as_ref().map(|bias| Source(bias.data_ptr().cast())),
+        y: Place(y.data_ptr().cast()),
+    };
+    match weight.kind() {
+        Kind::Float => product.compute(Source::<f32>(weight.data_ptr().cast())),
+        _ => product.compute(Source::<Bf16>(weight.data_ptr().cast())),
+    }
+    Some(y)
+}
+
+/// A number of a matrix.
+pub trait Weight: Copy {
+    /// A register of them.
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
+    const ZERO: Self;
+}
+
+impl Weight for f32 {
+    const ZERO: f32 = 0.0;
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const f32) -> L {
+        unsafe { L::load(from) }
+    }
+}
+
+/// The upper half of a number in fp32.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Bf16(u16);
+
+impl Weight for Bf16 {
+    const ZERO: Bf16 = Bf16(0);
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Bf16) -> L {
+        unsafe { L::load_bf16(from.cast()) }
+    }
+}
+
+struct Product {
+    /// `[rows, depth]`
+    x: Source<f32>,
+    rows: usize,
+    depth: usize,
+    /// From one row of the matrix to the next.
+    stride: usize,
+    out: usize,
+    bias: Option<Source<f32>>,
+    /// `[rows, out]`
+    y: Place,
+}
+
+impl Product {
+    fn compute<W: Weight>(&self, weight: Source<W>) {
+        // Some parts a thread, in case one of them is held up, of rows that begin a tile.
+        let size = self.out.div_ceil(4 * team::threads()).next_multiple_of(4 * COLUMNS).min(TOGETHER);
+        let part = |at: usize| {
+            run(&Part { of: self, weight, from: at * size, to: self.out.min((at + 1) * size) });
+        };
+        let work = self.rows * self.depth * self.out;
+        team::run_if(work >= SHARED, self.out.div_ceil(size), &part);
+    }
+}
+
+/// Some rows of the matrix, with all of `x`.
+struct Part<'a, W> {
+    of: &'a Product,
+    weight: Source<W>,
+    from: usize,
+    to: usize,
+}
+
+impl<W: Weight> Kernel for Part<'_, W> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(&self) {
+        let Product { rows, depth, stride, out, .. } = *self.of;
+        let large = out * depth * size_of::<W>() > AHEAD;
+        for begin in (0..depth).step_by(DEPTH) {
+            let depth = DEPTH.min(depth - begin);
+            for first in (0..rows).step_by(BLOCK) {
+                let last = rows.min(first + BLOCK);
+                for column in (self.from..self.to).step_by(COLUMNS) {
+                    let valid = COLUMNS.min(self.to - column);
+                    // Where fewer are left, the last one is computed several times.
+                    let weights: [*const W; COLUMNS] = std::array::from_fn(|at| {
+                        self.weight.0.wrapping_add((column + at.min(valid - 1)) * stride + begin)
+                    });
+                    if large && first == 0 {
+                        for weights in weights {
+                            // SAFETY: nothing is read.
+                            unsafe { ahead(weights.wrapping_add(COLUMNS * stride), depth) }
+                        }
+                    }
+                    let tile = Tile { product: self.of, weights, column, valid, begin, depth };
+                    let mut row = first;
+                    while row + L::ROWS <= last {
+                        // SAFETY: the rows and columns are there, and the caller has the instructions.
+                        unsafe {
+                            if L::ROWS == 4 { tile.compute::<L, 4>(row) } else { tile.compute::<L, 2>(row) }
+                        }
+                        row += L::ROWS;
+                    }
+                    // SAFETY: the same.
+                    unsafe {
+                        match last - row {
+                            0 => {}
+                            1 => tile.compute::<L, 1>(row),
+                            2 => tile.compute::<L, 2>(row),
+                            _ => tile.compute::<L, 3>(row),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks for `depth` numbers that will be read soon.
+#[inline(always)]
+unsafe fn ahead<W>(from: *const W, depth: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    for byte in (0..depth * size_of::<W>()).step_by(64) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast::<i8>().wrapping_add(byte)) }
+    }
+}
+
+/// Four rows of the matrix, or fewer, and what belongs to their products.
+struct Tile<'a, W> {
+    product: &'a Product,
+    weights: [*const W; COLUMNS],
+    column: usize,
+    valid: usize,
+    /// The first number of a row that is multiplied, and how many.
+    begin: usize,
+    depth: usize,
+}
+
+impl<W: Weight> Tile<'_, W> {
+    /// The products with `R` rows from `row` on, added to what the numbers before `begin` gave.
+    #[inline(always)]
+    unsafe fn compute<L: Lanes, const R: usize>(&self, row: usize) {
+        let product = self.product;
+        let x: [*const f32; R] =
+            std::array::from_fn(|at| product.x.0.wrapping_add((row + at) * product.depth + self.begin));
+        // SAFETY: the caller's.
+        let sums = unsafe { sums::<L, W, R>(x, self.weights, self.depth) };
+        for (at, mut sums) in sums.into_iter().enumerate() {
+            // SAFETY: they are y's, and of this tile alone; the bias has as many numbers as y has columns.
+            unsafe {
+                let y = product.y.0.add((row + at) * product.out + self.column);
+                if self.begin > 0 {
+                    self.add(&mut sums, y);
+                } else if let Some(bias) = product.bias {
+                    self.add(&mut sums, bias.0.add(self.column));
+                }
+                if self.valid == COLUMNS {
+                    y.cast::<[f32; COLUMNS]>().write_unaligned(sums);
+                } else {
+                    std::ptr::copy_nonoverlapping(sums.as_ptr(), y, self.valid);
+                }
+            }
+        }
+    }
+
+    /// Adds as many numbers as there are columns.
+    #[inline(always)]
+    unsafe fn add(&self, sums: &mut [f32; COLUMNS], more: *const f32) {
+        for (at, sum) in sums.iter_mut().enumerate().take(self.valid) {
+            *sum += unsafe { *more.add(at) };
+        }
+    }
+}
+
+/// The products of each of `x` with each of `weights`.
+///
+/// # Safety
+/// All lead to `depth` numbers; the processor has the instructions of `L`.
+#[inline(always)]
+pub unsafe fn sums<L: Lanes, W: Weight, const R: usize>(
+    x: [*const f32; R],
+    weights: [*const W; COLUMNS],
+    depth: usize,
+) -> [[f32; COLUMNS]; R] {
+    unsafe {
+        let mut sums = [[L::splat(0.0); COLUMNS]; R];
+        let whole = depth / L::N * L::N;
+        let mut at = 0;
+        while at < whole {
+            let w: [L; COLUMNS] = [
+                W::load(weights[0].add(at)),
+                W::load(weights[1].add(at)),
+                W::load(weights[2].add(at)),
+                W::load(weights[3].add(at)),
+            ];
+            for r in 0..R {
+                let x = L::load(x[r].add(at));
+                for c in 0..COLUMNS {
+                    sums[r][c] = x.mul_add(w[c], sums[r][c]);
+                }
+            }
+            at += L::N;
+        }
+        if whole < depth {
+            let mut w = [L::splat(0.0); COLUMNS];
+            for c in 0..COLUMNS {
+                w[c] = W::load(some(weights[c].add(whole), depth - whole, W::ZERO).as_ptr());
+            }
+            for r in 0..R {
+                let x = L::load_some(x[r].add(whole), depth - whole);
+                for c in 0..COLUMNS {
+                    sums[r][c] = x.mul_add(w[c], sums[r][c]);
+                }
+            }
+        }
+        let mut out = [[0.0; COLUMNS]; R];
+        for r in 0..R {
+            out[r] = L::sums(sums[r]);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    /// Against a product in fp64.
+    #[test]
+    fn products_are_right() {
+        if !here() {
+            return;
+        }
+        for rows in [1i64, 2, 3, 4, 5, 7, 64, 65, 131] {
+            for (depth, out) in [(1, 1), (15, 3), (16, 4), (40, 6), (64, 97), (2048 + 33, 5), (600, 700)] {
+                for (kind, bias) in [(Kind::Float, None), (Kind::BFloat16, Some(random(&[out])))] {
+                    // Weights may be rows of a larger matrix.
+                    let weight = random(&[out + 3, depth]).to_kind(kind).narrow(0, 2, out);
+                    let x = random(&[rows, 1, depth]);
+                    let wide = |x: &Tensor| x.to_kind(Kind::Double);
+                    let want = wide(&x).linear(&wide(&weight), bias.as_ref().map(wide).as_ref());
+                    let got = product(&x, &weight, bias.as_ref()).unwrap();
+                    assert_eq!(got.size(), [rows, 1, out]);
+                    let error = (wide(&got) - &want).abs().max().double_value(&[]);
+                    // Rounding of sums of `depth` products: their root times 6e-8.
+                    assert!(error < 5e-7 * (depth as f64).sqrt() * 2.0, "{rows} {depth} {out}: {error}");
+                }
+            }
+        }
+    }
+
+    /// A row has the same bits whatever stands beside it and however many threads there are.
+    #[test]
+    fn a_row_does_not_see_the_others() {
+        if !here() {
+            return;
+        }
+        let (x, weight) = (random(&[70, 576]), random(&[1000, 576]));
+        let all = product(&x, &weight, None).unwrap();
+        for (first, rows) in [(0, 1), (3, 2), (9, 5), (60, 10)] {
+            let some = product(&x.narrow(0, first, rows), &weight, None).unwrap();
+            assert_eq!(some, all.narrow(0, first, rows));
+        }
+        let some = product(&x, &weight.narrow(0, 501, 7), None).unwrap();
+        assert_eq!(some, all.narrow(1, 501, 7));
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(1);
+        let alone = product(&x, &weight, None).unwrap();
+        tch::set_num_threads(threads);
+        assert_eq!(alone, all);
+    }
+
+    #[test]
+    fn what_is_for_libtorch_is_left_to_it() {
+        let (x, weight) = (random(&[2, 16]), random(&[4, 16]));
+        assert!(product(&x.to_kind(Kind::Double), &weight.to_kind(Kind::Double), None).is_none());
+        assert!(product(&x, &random(&[16, 4]).tr(), None).is_none());
+        assert!(product(&x, &weight.set_requires_grad(true), None).is_none());
+    }
+}

@@ -1,0 +1,310 @@
+//! What is computed row by row, in one pass over memory where libtorch takes several: norms, rotations and the gates of MLPs.
+//! Knows nothing of where they stand. All return `None` where it is for libtorch to compute, as
+//! [`product`](super::product::product) does.
+
+use super::lanes::{Kernel, Lanes, exp, here, run};
+use super::product::SHARED;
+use super::{Place, Source, plain, team};
+use crate::lm::spec::Activation;
+use tch::{Kind, Tensor};
+
+/// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, where there is one.
+pub fn rms_norm(x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Option<Tensor> {
+    let gain = gain.map(|(gain, more)| (gain.to_kind(Kind::Float), more));
+    if !dense(x) || gain.as_ref().is_some_and(|(gain, _)| !dense(gain)) {
+        return None;
+    }
+    let y = x.empty_like();
+    let width = *x.size().last()? as usize;
+    let learned = gain.as_ref().map(|(gain, more)| (source(gain), *more as f32));
+    each(x, width, &Norm { x: source(x), width, gain: learned, eps: eps as f32, y: place(&y) });
+    Some(y)
+}
+
+/// The heads of `x`, `[batch, heads, pos, d_head]`, of which the leading entries are rotated: entry `i` becomes
+/// `x[i] cos[i] + x[j] sin[i]`, where `j` is a half of the entries further on, or back. `cos` and `sin` are
+/// `[batch or 1, 1, pos, entries]`.
+pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Option<Tensor> {
+    if ![x, cos, sin].into_iter().all(dense) || !cos.is_contiguous() || !sin.is_contiguous() {
+        return None;
+    }
+    let y = x.empty_like();
+    let (size, strides) = (x.size(), x.stride());
+    let axis = |axis: usize| (size[axis] as usize, strides[axis] as usize);
+    let rotation = Rotate {
+        x: source(x),
+        axes: [axis(0), axis(1), axis(2)],
+        d_head: size[3] as usize,
+        cos: source(cos),
+        sin: source(sin),
+        for_all: cos.size()[0] == 1,
+        entries: cos.size()[3] as usize,
+        y: place(&y),
+    };
+    each(x, rotation.d_head, &rotation);
+    Some(y)
+}
+
+/// `activation` of `x`, times `up`, which has the shape of `x`.
+pub fn gated(activation: Activation, x: &Tensor, up: &Tensor) -> Option<Tensor> {
+    let alike = x.size() == up.size() && x.is_contiguous() && up.is_contiguous();
+    if !alike || !dense(x) || !dense(up) {
+        return None;
+    }
+    let y = x.empty_like();
+    let width = *x.size().last()? as usize;
+    each(x, width, &Gated { activation, x: source(x), up: source(up), width, y: place(&y) });
+    Some(y)
+}
+
+/// Whether the numbers of `x` lie in memory without gaps, those of its last axis one after the other, and are to be
+/// computed here.
+fn dense(x: &Tensor) -> bool {
+    let (size, stride) = (x.size(), x.stride());
+    let span: i64 = size.iter().zip(&stride).map(|(n, stride)| (n - 1) * stride).sum();
+    plain(x)
+        && x.numel() > 0
+        && stride.last() == Some(&1)
+        && span + 1 == x.numel() as i64
+        && here()
+        && team::whole()
+}
+
+fn source(x: &Tensor) -> Source<f32> {
+    Source(x.data_ptr().cast())
+}
+
+fn place(x: &Tensor) -> Place {
+    Place(x.data_ptr().cast())
+}
+
+/// Computes some rows.
+trait Rows: Sync {
+    /// The row that lies at place `row` in memory.
+    ///
+    /// # Safety
+    /// As [`Lanes`]; it is there.
+    unsafe fn row<L: Lanes>(&self, row: usize);
+}
+
+/// Has each row of `x` computed.
+fn each(x: &Tensor, width: usize, of: &impl Rows) {
+    /// Operations a number that a row takes, by which it is shared by threads or not.
+    const WORK: usize = 16;
+    let rows = x.numel() / width;
+    let size = rows.div_ceil(4 * team::threads());
+    let part = |at: usize| run(&Part { of, from: at * size, to: rows.min((at + 1) * size) });
+    team::run_if(x.numel() * WORK >= SHARED, rows.div_ceil(size), &part);
+}
+
+struct Part<'a, R> {
+    of: &'a R,
+    from: usize,
+    to: usize,
+}
+
+impl<R: Rows> Kernel for Part<'_, R> {
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(&self) {
+        for row in self.from..self.to {
+            // SAFETY: the caller's.
+            unsafe { self.of.row::<L>(row) }
+        }
+    }
+}
+
+struct Norm {
+    x: Source<f32>,
+    width: usize,
+    gain: Option<(Source<f32>, f32)>,
+    eps: f32,
+    y: Place,
+}
+
+impl Rows for Norm {
+    #[inline(always)]
+    unsafe fn row<L: Lanes>(&self, row: usize) {
+        unsafe {
+            let (x, y) = (self.x.0.add(row * self.width), self.y.0.add(row * self.width));
+            let mut squares = L::splat(0.0);
+            for at in (0..self.width).step_by(L::N) {
+                let x = L::load_some(x.add(at), self.width - at);
+                squares = x.mul_add(x, squares);
+            }
+            let mean = squares.sum() / self.width as f32;
+            let scale = L::splat(1.0 / (mean + self.eps).sqrt());
+            for at in (0..self.width).step_by(L::N) {
+                let left = self.width - at;
+                let mut out = L::load_some(x.add(at), left).mul(scale);
+                if let Some((gain, more)) = self.gain {
+                    out = out.mul(L::load_some(gain.0.add(at), left).add(L::splat(more)));
+                }
+                out.store_some(y.add(at), left);
+            }
+        }
+    }
+}
+
+struct Rotate {
+    x: Source<f32>,
+    /// Length and stride of batch, heads and pos.
+    axes: [(usize, usize); 3],
+    d_head: usize,
+    cos: Source<f32>,
+    sin: Source<f32>,
+    /// Whether there is one position for all rows of the batch.
+    for_all: bool,
+    entries: usize,
+    y: Place,
+}
+
+impl Rows for Rotate {
+    #[inline(always)]
+    unsafe fn row<L: Lanes>(&self, row: usize) {
+        let begin = row * self.d_head;
+        // Where nothing lies between rows, what is left of a place after the larger strides is that of the smaller ones.
+        let [batch, _, pos] = self.axes.map(|(n, stride)| if n == 1 { 0 } else { begin / stride % n });
+        let angle = if self.for_all { pos } else { batch * self.axes[2].0 + pos } * self.entries;
+        let half = self.entries / 2;
+        unsafe {
+            let (x, y) = (self.x.0.add(begin), self.y.0.add(begin));
+            let (cos, sin) = (self.cos.0.add(angle), self.sin.0.add(angle));
+            for at in (0..half).step_by(L::N) {
+                let left = half - at;
+                let part = |from: *const f32| L::load_some(from.add(at), left);
+                let (first, second) = (part(x), part(x.add(half)));
+                let turn = |x: L, other: L, from: usize| {
+                    x.mul(part(cos.add(from))).add(other.mul(part(sin.add(from))))
+                };
+                turn(first, second, 0).store_some(y.add(at), left);
+                turn(second, first, half).store_some(y.add(half + at), left);
+            }
+            for at in self.entries..self.d_head {
+                *y.add(at) = *x.add(at);
+            }
+        }
+    }
+}
+
+struct Gated {
+    activation: Activation,
+    x: Source<f32>,
+    up: Source<f32>,
+    width: usize,
+    y: Place,
+}
+
+impl Rows for Gated {
+    #[inline(always)]
+    unsafe fn row<L: Lanes>(&self, row: usize) {
+        let begin = row * self.width;
+        for at in (0..self.width).step_by(L::N) {
+            let left = self.width - at;
+            unsafe {
+                let x = L::load_some(self.x.0.add(begin + at), left);
+                let of = match self.activation {
+                    Activation::Silu => x,
+                    // 2 sqrt(2 / pi) (x + 0.044715 x^3), as (1 + tanh(u)) / 2 is the sigmoid of 2u.
+                    Activation::GeluTanh => {
+                        let cube = x.mul(x).mul(x);
+                        let double = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+                        cube.mul_add(L::splat(0.044_715), x).mul(L::splat(double))
+                    }
+                };
+                let one = L::splat(1.0);
+                let gated = x.div(one.add(exp(of.mul(L::splat(-1.0)))));
+                let up = L::load_some(self.up.0.add(begin + at), left);
+                gated.mul(up).store_some(self.y.0.add(begin + at), left);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn random(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    #[track_caller]
+    fn check(got: Option<Tensor>, want: Tensor) {
+        let got = got.expect("computed here");
+        assert_eq!(got.size(), want.size());
+        let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
+        assert!(error.double_value(&[]) < 1e-6, "{error:?}");
+    }
+
+    /// Against their definitions in fp64.
+    #[test]
+    fn norms_are_right() {
+        if !here() {
+            return;
+        }
+        for width in [1, 7, 16, 40, 576] {
+            let gain = random(&[width]);
+            let rows = random(&[3, 5, width]);
+            let heads = random(&[3, 5, 2, width]).transpose(1, 2);
+            for x in [rows, heads] {
+                let wide = x.to_kind(Kind::Double);
+                let normal = &wide / (wide.square().mean_dim(-1, true, Kind::Double) + 1e-5).sqrt();
+                check(rms_norm(&x, None, 1e-5), normal.shallow_clone());
+                check(rms_norm(&x, Some((&gain, 1.0)), 1e-5), normal * (gain.to_kind(Kind::Double) + 1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn rotations_are_right() {
+        if !here() {
+            return;
+        }
+        for (batch, heads, pos, d_head, entries) in
+            [(3, 2, 5, 32, 32), (1, 3, 4, 64, 64), (2, 4, 1, 24, 20), (1, 1, 1, 8, 2), (600, 2, 9, 16, 16)]
+        {
+            for rows in [1, batch] {
+                let [cos, sin] = [0, 1].map(|_| random(&[rows, 1, pos, entries]));
+                let apart = random(&[batch, pos, heads, d_head]).transpose(1, 2);
+                let together = random(&[batch, heads, pos, d_head]);
+                for x in [apart, together] {
+                    let wide = x.to_kind(Kind::Double);
+                    let turning = wide.narrow(3, 0, entries);
+                    let turned = &turning * &cos + turning.roll(entries / 2, 3) * &sin;
+                    check(
+                        rotate(&x, &cos, &sin),
+                        Tensor::cat(&[turned, wide.narrow(3, entries, d_head - entries)], 3),
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gates_are_right() {
+        if !here() {
+            return;
+        }
+        let x = Tensor::cat(
+            &[
+                random(&[7, 90]) * 4.0,
+                Tensor::from_slice(&[-300f32, -90.0, 90.0, 300.0]).expand([7, 4], false),
+            ],
+            1,
+        );
+        let up = random(&[7, 94]);
+        let wide = x.to_kind(Kind::Double);
+        check(gated(Activation::Silu, &x, &up), wide.silu() * &up);
+        check(gated(Activation::GeluTanh, &x, &up), wide.gelu("tanh") * &up);
+    }
+
+    #[test]
+    fn what_is_for_libtorch_is_left_to_it() {
+        let x = random(&[4, 16]);
+        assert!(rms_norm(&x.to_kind(Kind::BFloat16), None, 1e-5).is_none());
+        assert!(rms_norm(&x.tr(), None, 1e-5).is_none());
+        assert!(rms_norm(&x.narrow(1, 0, 8), None, 1e-5).is_none());
+        assert!(gated(Activation::Silu, &x.set_requires_grad(true), &random(&[4, 16])).is_none());
+    }
+}
