@@ -5,6 +5,7 @@ use super::cpu;
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::Rotation;
+use super::sight::Sight;
 use super::spec::QkNorm;
 use tch::{Device, Kind, Tensor};
 
@@ -30,17 +31,6 @@ pub struct Attention {
     pub scale: f64,
     /// Bounds the scaled products to `cap * tanh(product / cap)`.
     pub cap: Option<f64>,
-}
-
-/// Which slots the queries of a pass see.
-pub struct Sight<'a> {
-    /// The position of each row's first query, which sees the slot of its own position and those before it.
-    pub starts: &'a [usize],
-    /// The most that a query sees; `None`: all.
-    pub window: Option<usize>,
-    /// The same as a mask, true where a query sees a slot, that fits `[batch, 1, pos, slots]`; `None`: there are no slots
-    /// before the first query, and no window that counts.
-    pub mask: Option<&'a Tensor>,
 }
 
 /// How a block makes keys and values.
@@ -91,28 +81,31 @@ impl Attention {
         rotation: Option<&Rotation>,
         (keys, values): (&Tensor, &Tensor),
         sight: &Sight,
+        window: Option<usize>,
     ) -> Tensor {
         let (batch, pos) = (x.size()[0], x.size()[1]);
         let q = self.prepare(&self.q.forward(x), self.n_heads, self.q_norm.as_ref(), rotation);
         if self.cap.is_none()
-            && let Some(z) = cpu::attend(&q, keys, values, sight.starts, sight.window, self.scale)
+            && let Some(z) = cpu::attend(&q, keys, values, sight.starts(), window, self.scale)
         {
             return self.o.forward(&z);
         }
-        let z = match (self.cap, sight.mask) {
-            (Some(cap), Some(mask)) => self.capped(&q, keys, values, mask, cap),
-            (Some(_), None) => unreachable!("the decoder makes a mask where products are bounded"),
-            (None, Some(mask)) if pos == 1 => self.one_token(&q, keys, values, mask),
-            (None, mask) => Tensor::scaled_dot_product_attention(
-                &q,
-                keys,
-                values,
-                mask,
-                0.0,
-                mask.is_none(),
-                Some(self.scale),
-                self.n_heads != self.n_kv_heads,
-            ),
+        let z = match self.cap {
+            Some(cap) => self.capped(&q, keys, values, &sight.mask(window), cap),
+            None if pos == 1 => self.one_token(&q, keys, values, &sight.mask(window)),
+            None => {
+                let causal = sight.is_causal(window);
+                Tensor::scaled_dot_product_attention(
+                    &q,
+                    keys,
+                    values,
+                    (!causal).then(|| sight.mask(window)),
+                    0.0,
+                    causal,
+                    Some(self.scale),
+                    self.n_heads != self.n_kv_heads,
+                )
+            }
         };
         self.o.forward(&z.transpose(1, 2).reshape([batch, pos, self.n_heads * self.d_head]))
     }

@@ -1,7 +1,7 @@
 //! One block: attention and MLP around the residual stream, with the norms and scales that a `Spec`
 //! asks for. Knows nothing of the other blocks but the keys and values that it takes from one.
 
-use super::attention::{Attention, KeysValues, Sight};
+use super::attention::{Attention, KeysValues};
 use super::cache::Cache;
 use super::experts::{Experts, Router};
 use super::feed_forward::{Both, FeedForward};
@@ -10,6 +10,7 @@ use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::per_layer::PerLayerBlock;
 use super::rope::Rotation;
+use super::sight::Sight;
 use super::spec::{self, EachExpertNames, GateUpNames, KeyValues, Layer, QkNorm, QkvNames, Spec, per_layer};
 use anyhow::{Context, Result, bail};
 use std::collections::HashMap;
@@ -38,22 +39,10 @@ pub struct Block {
 pub struct Pass<'a> {
     /// By the decoder's frequencies.
     pub rotations: Vec<Rotation>,
-    /// The position of each row's first token.
-    pub starts: Vec<usize>,
+    /// What its tokens see.
+    pub sight: Sight,
     /// Keys and values of earlier passes, and the place for those of this one.
     pub cache: Option<&'a Cache>,
-    /// Where the kernel's own causal mask will not do, by window: `[1, 1, pos, pos]`.
-    pub masks: Vec<(Option<usize>, Tensor)>,
-}
-
-impl Pass<'_> {
-    fn sight(&self, window: Option<usize>) -> Sight<'_> {
-        let mask = match self.cache.and_then(Cache::step) {
-            Some(step) => step.mask(window),
-            None => self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| mask),
-        };
-        Sight { starts: &self.starts, window, mask }
-    }
 }
 
 impl Block {
@@ -74,7 +63,7 @@ impl Block {
             None => (keys, values),
         });
         let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let attn_out = self.attn.forward(&x, rotation, (keys, values), &pass.sight(self.window));
+        let attn_out = self.attn.forward(&x, rotation, (keys, values), &pass.sight, self.window);
         let resid_mid = resid_pre + self.scaled(normed(&self.attn_post_norm, &attn_out));
         let mlp_out = self.mlp.forward(&resid_mid, &normed(&self.mlp_norm, &resid_mid));
         let mut resid = resid_mid + self.scaled(normed(&self.mlp_post_norm, &mlp_out));
@@ -101,16 +90,6 @@ impl Block {
             scalar: self.scalar.as_ref().map(|scalar| scalar.to_device(device)),
             ..*self
         }
-    }
-
-    /// Tokens that a token sees, itself included; `None`: all before it.
-    pub fn window(&self) -> Option<usize> {
-        self.window
-    }
-
-    /// Whether the kernel's own causal mask will not do for `pos` tokens.
-    pub fn needs_mask(&self, pos: i64) -> bool {
-        self.attn.cap.is_some() || self.window.is_some_and(|window| pos > window as i64)
     }
 
     fn scaled(&self, x: Tensor) -> Tensor {

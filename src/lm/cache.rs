@@ -1,15 +1,13 @@
 //! Keys and values of earlier tokens, allocated once for a whole generation. A row's token at
 //! position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
 
+use super::cpu;
 use super::spec::{KeyValues, Layer, Spec};
-use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
 /// Keys and values of a batch of sequences of unequal length, for every layer that has its own.
 pub struct Cache {
     layers: Vec<Option<(Tensor, Tensor)>>,
-    /// The distinct windows of the layers.
-    windows: Vec<Option<usize>>,
     lengths: Vec<i64>,
     step: Option<Step>,
     device: Device,
@@ -21,11 +19,9 @@ pub struct Step {
     pub positions: Tensor,
     /// The first of them in each row.
     pub starts: Vec<usize>,
-    /// By window: `[batch, 1, pos, slots]`, true where a slot holds what a new token sees of the row's own past, itself
-    /// included; fits where positions do.
-    masks: Vec<(Option<usize>, Tensor)>,
     place: Place,
-    slots: i64,
+    /// How many slots they are shown.
+    pub slots: i64,
 }
 
 /// Where the keys and values of new tokens go.
@@ -51,10 +47,8 @@ impl Cache {
             Tensor::zeros(shape, (kind, device))
         };
         let own = |layer: &Layer| (!matches!(layer.kv, KeyValues::Of(_))).then(|| (room(layer), room(layer)));
-        let windows: BTreeSet<Option<usize>> = spec.layers.iter().map(|layer| layer.window).collect();
         Cache {
             layers: spec.layers.iter().map(own).collect(),
-            windows: windows.into_iter().collect(),
             lengths: lengths.iter().map(|&n| n as i64).collect(),
             step: None,
             device,
@@ -68,12 +62,12 @@ impl Cache {
 
     /// Makes the next pass one of a single token a row, after what the cache holds.
     pub fn advance(&mut self) {
-        let positions = Tensor::from_slice(&self.lengths);
+        let slot = Tensor::from_slice(&self.lengths).to_device(self.device);
         let rows = Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device));
-        let place = Place::Each(rows, positions.to_device(self.device));
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
         let starts = self.lengths.iter().map(|&n| n as usize).collect();
-        self.step = Some(self.pass(&positions.unsqueeze(1), starts, place, slots));
+        self.step =
+            Some(Step { positions: slot.unsqueeze(1), starts, place: Place::Each(rows, slot), slots });
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
 
@@ -81,23 +75,8 @@ impl Cache {
     pub fn go_on(&mut self, from: usize, pos: usize) {
         let starts = vec![from; self.rows()];
         let (from, slots) = (from as i64, (from + pos) as i64);
-        let positions = Tensor::arange_start(from, slots, (Kind::Int64, Device::Cpu)).unsqueeze(0);
-        self.step = Some(self.pass(&positions, starts, Place::From(from), slots));
-    }
-
-    /// A pass of tokens at `positions`, `[batch or 1, pos]`, that see `slots` slots at most.
-    fn pass(&self, positions: &Tensor, starts: Vec<usize>, place: Place, slots: i64) -> Step {
-        let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
-        let at = positions.unsqueeze(-1);
-        let masks = self.windows.iter().map(|&window| {
-            let past = slot.le_tensor(&at);
-            let seen = match window {
-                None => past,
-                Some(window) => past.logical_and(&slot.gt_tensor(&(&at - window as i64))),
-            };
-            (window, seen.to_device(self.device).unsqueeze(1))
-        });
-        Step { masks: masks.collect(), positions: positions.to_device(self.device), starts, place, slots }
+        let positions = Tensor::arange_start(from, slots, (Kind::Int64, self.device)).unsqueeze(0);
+        self.step = Some(Step { positions, starts, place: Place::From(from), slots });
     }
 
     /// Forgets a row; the last row takes its place.
@@ -135,13 +114,6 @@ impl Cache {
     }
 }
 
-impl Step {
-    /// What a layer with this window sees: `[batch or 1, 1, pos, slots]`.
-    pub fn mask(&self, window: Option<usize>) -> Option<&Tensor> {
-        self.masks.iter().find(|(of, _)| *of == window).map(|(_, mask)| mask)
-    }
-}
-
 impl Slots {
     /// What padding leaves behind is masked until a real token overwrites it.
     fn fill(&self, keys: &Tensor, values: &Tensor) {
@@ -153,9 +125,12 @@ impl Slots {
     fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
         match &step.place {
             Place::Each(rows, slots) => {
-                let at = [Some(rows), None, Some(slots)];
-                let _ = self.keys.index_put_(&at, &keys.squeeze_dim(2), false);
-                let _ = self.values.index_put_(&at, &values.squeeze_dim(2), false);
+                for (kept, token) in [(&mut self.keys, keys), (&mut self.values, values)] {
+                    if !cpu::put(kept, token, &step.starts) {
+                        let at = [Some(rows), None, Some(slots)];
+                        let _ = kept.index_put_(&at, &token.squeeze_dim(2), false);
+                    }
+                }
             }
             Place::From(slot) => {
                 self.keys.narrow(2, *slot, keys.size()[2]).copy_(keys);

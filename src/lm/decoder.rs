@@ -9,6 +9,7 @@ use super::linear::linear;
 use super::norm::RmsNorm;
 use super::per_layer::PerLayer;
 use super::rope::Frequencies;
+use super::sight::Sight;
 use super::spec::{KeyValues, Layer, Rope, Spec, per_layer};
 use super::weights;
 use anyhow::{Context, Result};
@@ -266,23 +267,20 @@ impl Decoder {
         let device = self.device();
         let step = cache.and_then(Cache::step);
         let pos = ids.size()[1];
-        let positions = match step {
-            Some(step) => step.positions.shallow_clone(),
-            None => Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0),
+        let (positions, sight) = match step {
+            Some(step) => {
+                (step.positions.shallow_clone(), Sight::new(&step.positions, &step.starts, step.slots))
+            }
+            None => {
+                let positions = Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0);
+                let sight = Sight::new(&positions, &vec![0; lengths.len()], pos);
+                (positions, sight)
+            }
         };
-        let starts = step.map_or_else(|| vec![0; lengths.len()], |step| step.starts.clone());
         let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
         let lengths = send(&Tensor::from_slice(&lengths), device);
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, &lengths)).collect();
-        let mut masks: Vec<(Option<usize>, Tensor)> = Vec::new();
-        for block in &self.blocks {
-            let window = block.window();
-            let needed = step.is_none() && block.needs_mask(pos);
-            if needed && !masks.iter().any(|(known, _)| *known == window) {
-                masks.push((window, causal_mask(pos, window, device)));
-            }
-        }
-        Pass { rotations, starts, cache, masks }
+        Pass { rotations, sight, cache }
     }
 }
 
@@ -343,17 +341,6 @@ impl Waiting {
             pass,
         }
     }
-}
-
-/// `[1, 1, pos, pos]`, true where a query (row) sees a key (column).
-fn causal_mask(pos: i64, window: Option<usize>, device: Device) -> Tensor {
-    let mask = Tensor::ones([pos, pos], (Kind::Bool, device)).tril(0);
-    let mask = match window {
-        None => mask,
-        // A window of one token is the token itself.
-        Some(window) => mask.triu(1 - window as i64),
-    };
-    mask.view([1, 1, pos, pos])
 }
 
 /// `x` as a model of this dtype holds it.

@@ -27,6 +27,7 @@ pub mod room;
 pub mod rope;
 pub mod sample;
 pub mod shortage;
+pub mod sight;
 pub mod spec;
 pub mod template;
 pub mod tokenizer;

@@ -1,6 +1,7 @@
 //! Choosing the next token from logits. Each sequence draws from its own counter-based random
 //! numbers, so that what it draws depends on its seed and on how far it is, and on nothing else.
 
+use super::cpu;
 use anyhow::{Context, Result};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -102,7 +103,11 @@ struct Distribution {
 
 impl Distribution {
     fn new(p: Tensor, top_p: f64) -> Distribution {
-        Distribution { cumulative: p.cumsum(-1, Kind::Float), p, top_p }
+        Distribution {
+            cumulative: cpu::cumulative(&p).unwrap_or_else(|| p.cumsum(-1, Kind::Float)),
+            p,
+            top_p,
+        }
     }
 
     /// That of some of the rows.

@@ -59,6 +59,26 @@ pub fn attend(
     Some(z)
 }
 
+/// Puts the heads of one token a row, `[batch, n_kv_heads, 1, d_head]`, into the slots `places` of what is kept, `[batch, n_kv_heads,
+/// slots, d_head]`. Whether it has: else it is for libtorch to do.
+pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) -> bool {
+    if ![kept, token].into_iter().all(|x| plain(x) && x.stride()[3] == 1) {
+        return false;
+    }
+    let ([batch, heads, slots, d_head], to, from) = (sizes(kept), Rows::of(kept), Rows::of(token));
+    assert!(places.len() == batch && places.iter().all(|&place| place < slots), "a slot for each row");
+    for (row, &place) in places.iter().enumerate() {
+        for head in 0..heads {
+            // SAFETY: both are there, and nobody else reads or writes what is kept.
+            unsafe {
+                let (from, to) = (from.at(row, head, 0), to.at(row, head, place).cast_mut());
+                std::ptr::copy_nonoverlapping(from, to, d_head);
+            }
+        }
+    }
+    true
+}
+
 fn sizes(x: &Tensor) -> [usize; 4] {
     x.size().try_into().map(|sizes: [i64; 4]| sizes.map(|n| n as usize)).expect("four axes")
 }
@@ -316,6 +336,18 @@ mod tests {
         let last =
             attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, 0.2).unwrap();
         assert_eq!(last, alone.narrow(1, 69, 1));
+    }
+
+    #[test]
+    fn a_token_goes_to_its_slot() {
+        let (kept, token) = (random(&[4, 2, 9, 6]), random(&[3, 1, 2, 6]).transpose(1, 2));
+        let want = kept.copy();
+        for (row, slot) in [(0, 3), (1, 0), (2, 8)] {
+            want.get(row).narrow(1, slot, 1).copy_(&token.get(row));
+        }
+        assert!(put(&kept.narrow(0, 0, 3), &token, &[3, 0, 8]));
+        assert_eq!(kept, want);
+        assert!(!put(&kept.to_kind(Kind::BFloat16), &token, &[0, 0, 0]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod rows;
 mod team;
 
 #[cfg(target_arch = "x86_64")]
-pub use attend::attend;
+pub use attend::{attend, put};
 #[cfg(target_arch = "x86_64")]
 pub use product::product;
 #[cfg(target_arch = "x86_64")]
@@ -25,7 +25,7 @@ pub use rows::{gated, rms_norm, rotate};
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{attend, gated, product, rms_norm, rotate};
+pub use elsewhere::{attend, gated, product, put, rms_norm, rotate};
 
 use tch::{Device, Kind, Tensor};
 
@@ -49,3 +49,46 @@ pub struct Source<T>(*const T);
 // SAFETY: nobody writes while it is read.
 unsafe impl<T> Send for Source<T> {}
 unsafe impl<T> Sync for Source<T> {}
+
+/// The sums of each row of `x`, `[batch, width]`, from its first number on, added in fp64. `None` where it is for libtorch to
+/// compute. One row's sums wait for one another, so several rows are added side by side.
+pub fn cumulative(x: &Tensor) -> Option<Tensor> {
+    const ROWS: usize = 8;
+    if !plain(x) || !x.is_contiguous() || x.dim() != 2 || x.numel() == 0 {
+        return None;
+    }
+    let (rows, width) = (x.size()[0] as usize, x.size()[1] as usize);
+    let y = x.empty_like();
+    // SAFETY: both have so many numbers, one after the other; nobody else has `y`.
+    let (from, to) = unsafe {
+        let n = rows * width;
+        (
+            std::slice::from_raw_parts(x.data_ptr().cast::<f32>(), n),
+            std::slice::from_raw_parts_mut(y.data_ptr().cast::<f32>(), n),
+        )
+    };
+    for (from, to) in from.chunks(ROWS * width).zip(to.chunks_mut(ROWS * width)) {
+        let mut sums = [0.0; ROWS];
+        for at in 0..width {
+            for (row, sum) in sums.iter_mut().enumerate().take(from.len() / width) {
+                *sum += f64::from(from[row * width + at]);
+                to[row * width + at] = *sum as f32;
+            }
+        }
+    }
+    Some(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_those_of_libtorch() {
+        for (rows, width) in [(1, 1), (3, 7), (8, 100), (21, 1000)] {
+            let x = Tensor::rand([rows, width], (Kind::Float, Device::Cpu));
+            assert_eq!(cumulative(&x).unwrap(), x.cumsum(-1, Kind::Float));
+        }
+        assert!(cumulative(&Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))).is_none());
+    }
+}

@@ -1,0 +1,80 @@
+//! Which slots the queries of a pass see. Knows neither keys nor queries.
+
+use std::cell::RefCell;
+use tch::{Kind, Tensor};
+
+/// Each query sees the slot of its own position and those before it, as far as its layer's window goes.
+pub struct Sight {
+    /// Of the pass's tokens, `[batch, pos]`; `[1, pos]` where they are the same for all rows.
+    positions: Tensor,
+    /// The first of them in each row.
+    starts: Vec<usize>,
+    slots: i64,
+    /// By window, those that were asked for.
+    masks: RefCell<Vec<(Option<usize>, Tensor)>>,
+}
+
+impl Sight {
+    /// That of tokens at `positions`, `[batch or 1, pos]` on the device, from `starts` on in each row, to whom `slots` are shown.
+    pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> Sight {
+        let (positions, starts) = (positions.shallow_clone(), starts.to_vec());
+        Sight { positions, starts, slots, masks: RefCell::default() }
+    }
+
+    /// The position of each row's first token.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// Whether a query sees its own slot and all before it, and the slots are those of the pass.
+    pub fn is_causal(&self, window: Option<usize>) -> bool {
+        let all = window.is_none_or(|window| self.slots <= window as i64);
+        all && self.slots == self.positions.size()[1]
+    }
+
+    /// True where a query sees a slot in a layer with this window: `[batch or 1, 1, pos, slots]`.
+    pub fn mask(&self, window: Option<usize>) -> Tensor {
+        let mut masks = self.masks.borrow_mut();
+        if let Some((_, mask)) = masks.iter().find(|(of, _)| *of == window) {
+            return mask.shallow_clone();
+        }
+        let slot = Tensor::arange(self.slots, (Kind::Int64, self.positions.device()));
+        let at = self.positions.unsqueeze(-1);
+        let past = slot.le_tensor(&at);
+        let seen = match window {
+            None => past,
+            // A window of one token is the token itself.
+            Some(window) => past.logical_and(&slot.gt_tensor(&(&at - window as i64))),
+        };
+        let mask = seen.unsqueeze(1);
+        masks.push((window, mask.shallow_clone()));
+        mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(sight: &Sight, window: Option<usize>) -> Vec<Vec<bool>> {
+        let mask = sight.mask(window);
+        let rows = mask.view([-1, sight.slots]);
+        (0..rows.size()[0]).map(|row| Vec::try_from(rows.get(row)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_query_sees_itself_and_what_is_before_it() {
+        let (yes, no) = (true, false);
+        let positions = Tensor::arange(3, (Kind::Int64, tch::Device::Cpu)).unsqueeze(0);
+        let first = Sight::new(&positions, &[0, 0], 3);
+        assert!(first.is_causal(None) && first.is_causal(Some(3)) && !first.is_causal(Some(2)));
+        assert_eq!(seen(&first, None), [[yes, no, no], [yes, yes, no], [yes, yes, yes]]);
+        assert_eq!(seen(&first, Some(2)), [[yes, no, no], [yes, yes, no], [no, yes, yes]]);
+        assert_eq!(seen(&first, Some(1)), [[yes, no, no], [no, yes, no], [no, no, yes]]);
+        // One token of each of two rows, after one and three.
+        let step = Sight::new(&Tensor::from_slice(&[1i64, 3]).unsqueeze(1), &[1, 3], 4);
+        assert!(!step.is_causal(None));
+        assert_eq!(seen(&step, None), [[yes, yes, no, no], [yes; 4]]);
+        assert_eq!(seen(&step, Some(2)), [[yes, yes, no, no], [no, no, yes, yes]]);
+    }
+}
