@@ -85,9 +85,8 @@ impl Attention {
     ) -> Tensor {
         let (batch, pos) = (x.size()[0], x.size()[1]);
         let q = self.prepare(&self.q.forward(x), self.n_heads, self.q_norm.as_ref(), rotation);
-        if self.cap.is_none()
-            && let Some(z) = cpu::attend(&q, keys, values, sight.starts(), window, self.scale)
-        {
+        let products = cpu::Products { scale: self.scale, cap: self.cap };
+        if let Some(z) = cpu::attend(&q, keys, values, sight.starts(), window, products) {
             return self.o.forward(&z);
         }
         let z = match self.cap {

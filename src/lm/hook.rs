@@ -59,11 +59,16 @@ impl Hook for Capture {
 }
 
 /// Ranges of a batch's rows, where its residuals are.
-struct Pool {
-    /// `[batch, pos, 1]` bool.
-    outside: Tensor,
-    /// Tokens of each range, `[batch, 1]` fp32.
-    counts: Tensor,
+enum Pool {
+    /// On the CPU: row by row, so that a row's mean does not hang on how far others go.
+    Rows(Vec<Range<usize>>),
+    /// On other devices: all rows at once.
+    Mask {
+        /// `[batch, pos, 1]` bool.
+        outside: Tensor,
+        /// Tokens of each range, `[batch, 1]` fp32.
+        counts: Tensor,
+    },
 }
 
 impl Pool {
@@ -75,19 +80,33 @@ impl Pool {
                 "range {range:?} of a row of {length} tokens"
             );
         }
+        if device == Device::Cpu {
+            return Pool::Rows(ranges.to_vec());
+        }
         let outside = batch.mask(|row, at| !ranges[row].contains(&at)).unsqueeze(-1);
         let counts: Vec<f32> = ranges.iter().map(|r| r.len() as f32).collect();
-        Pool {
+        Pool::Mask {
             outside: send(&outside, device),
             counts: send(&Tensor::from_slice(&counts).unsqueeze(1), device),
         }
     }
 
-    /// The fp32 mean of each row over its range, `[batch, d_model]`. What lies outside is replaced by 0, not multiplied
-    /// by it: an infinity in the padding stays there.
+    /// The fp32 mean of each row over its range, `[batch, d_model]`. An infinity outside stays there.
     fn mean(&self, resid: &Tensor) -> Tensor {
-        let kept = resid.to_kind(Kind::Float).masked_fill(&self.outside, 0.0);
-        kept.sum_dim_intlist(1, false, Kind::Float) / &self.counts
+        match self {
+            Pool::Rows(ranges) => {
+                let mean = |(row, range): (i64, &Range<usize>)| {
+                    let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+                    tokens.mean_dim(0, false, Kind::Float)
+                };
+                Tensor::stack(&(0..).zip(ranges).map(mean).collect::<Vec<_>>(), 0)
+            }
+            Pool::Mask { outside, counts } => {
+                // Replaced by 0, not multiplied by it.
+                let kept = resid.to_kind(Kind::Float).masked_fill(outside, 0.0);
+                kept.sum_dim_intlist(1, false, Kind::Float) / counts
+            }
+        }
     }
 }
 
@@ -147,5 +166,31 @@ impl Steer {
     /// `[batch, pos, 1]` fp32, 1 where `wanted(position, prompt length)`.
     fn where_steered(&self, batch: &Batch, wanted: impl Fn(usize, usize) -> bool) -> Tensor {
         batch.mask(|row, at| wanted(at, batch.prompts[row])).to_kind(Kind::Float).unsqueeze(-1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against sums in fp64, of what both ways make; an infinity in the padding is not seen.
+    #[test]
+    fn means_are_of_a_rows_own_tokens() {
+        let resid = Tensor::randn([3, 300, 20], (Kind::Float, Device::Cpu));
+        let _ = resid.get(0).narrow(0, 7, 293).fill_(f64::INFINITY);
+        let batch = Batch::new(&[vec![1; 7], vec![2; 300], vec![3; 41]]).unwrap();
+        let ranges = [0..7, 250..300, 3..4];
+        let rows = Pool::new(&ranges, &batch, Device::Cpu);
+        let outside = batch.mask(|row, at| !ranges[row].contains(&at)).unsqueeze(-1);
+        let mask = Pool::Mask { outside, counts: Tensor::from_slice(&[7f32, 50.0, 1.0]).unsqueeze(1) };
+        for pool in [rows, mask] {
+            let got = pool.mean(&resid);
+            assert_eq!((got.size(), got.kind()), (vec![3, 20], Kind::Float));
+            for (row, range) in (0..).zip(&ranges) {
+                let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+                let want = tokens.to_kind(Kind::Double).mean_dim(0, false, Kind::Double);
+                assert!((got.get(row) - want).abs().max().double_value(&[]) < 1e-6, "row {row}");
+            }
+        }
     }
 }

@@ -287,6 +287,81 @@ fn prompts_that_begin_alike_are_continued_as_each_is_alone() {
     }
 }
 
+/// Of every family, in fp32 on a processor whose registers are known (`lm/cpu`): a row has the same bits alone and beside others,
+/// among few rows and among many.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_row_has_the_same_bits_in_any_batch() {
+    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+        return;
+    }
+    for dir in parity::fixtures() {
+        let model = LanguageModel::load(&Checkpoint::open(&dir).unwrap(), Dtype::F32, Device::Cpu).unwrap();
+        let row = |n: i64| -> Vec<i64> { (0..n).map(|i| 20 + i * (n + 6) % 200).collect() };
+        let last = Layer::Block(model.spec.n_layers() - 1);
+        let residuals = |rows: &[Vec<i64>]| {
+            let mut seen = Everything::default();
+            let mut pooled = Capture::new(&[last], rows.iter().map(|row| 1..row.len()).collect());
+            let _ = model.forward(&Batch::new(rows).unwrap(), &mut [&mut seen, &mut pooled], None).unwrap();
+            (seen.0, pooled.finish().unwrap().get(0))
+        };
+        let (all, means) = residuals(&[70, 3, 41, 8, 64, 50].map(row));
+        for (at, n) in [(0, 70), (1, 3), (2, 41)] {
+            let (alone, mean) = residuals(&[row(n)]);
+            assert!(mean.get(0).equal(&means.get(at)), "{}: mean of {n} tokens", dir.display());
+            assert_eq!(alone.len(), model.spec.n_layers());
+            for (layer, (alone, all)) in alone.iter().zip(&all).enumerate() {
+                let all = all.get(at).narrow(0, 0, n);
+                assert!(alone.get(0).equal(&all), "{}: {n} tokens, layer {layer}", dir.display());
+            }
+        }
+    }
+}
+
+/// The last residuals of each sequence and position.
+struct Steps {
+    last: Layer,
+    seen: HashMap<(usize, usize), Tensor>,
+}
+
+impl Hook for Steps {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
+        for row in (0..batch.rows()).filter(|_| layer == self.last) {
+            for at in 0..batch.lengths[row] {
+                let place = (batch.sequences[row], batch.starts[row] + at);
+                self.seen.insert(place, resid.get(row as i64).get(at as i64).copy());
+            }
+        }
+        resid
+    }
+}
+
+/// And the same bits, token by token beside other sequences, as in one pass alone.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_step_has_the_bits_of_a_pass() {
+    if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("fma") {
+        return;
+    }
+    for dir in parity::fixtures() {
+        let model = LanguageModel::load(&Checkpoint::open(&dir).unwrap(), Dtype::F32, Device::Cpu).unwrap();
+        let prompts = [50, 2, 17].map(|n: i64| (0..n).map(|i| 20 + i * (n + 6) % 200).collect::<Vec<i64>>());
+        let last = Layer::Block(model.spec.n_layers() - 1);
+        let mut steps = Steps { last, seen: HashMap::new() };
+        let written =
+            model.generate(&prompts, &Sampling::greedy(9), &[0; 3], &mut [&mut steps], &mut |_| {}).unwrap();
+        for (sequence, (prompt, written)) in prompts.iter().zip(&written).enumerate() {
+            let row = [prompt.as_slice(), written].concat();
+            let alone = model.forward(&Batch::new(&[&row]).unwrap(), &mut [], None).unwrap().get(0);
+            // What was written last was not read any more.
+            for at in 0..row.len() - 1 {
+                let step = &steps.seen[&(sequence, at)];
+                assert!(alone.get(at as i64).equal(step), "{}: {sequence}, {at}", dir.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_sampled_text_depends_on_its_prompt_and_seed_alone() {
     let model = load("llama-untied");

@@ -3,9 +3,9 @@
 //! No product of all queries and keys is ever there: a few queries that share a key head go through all the keys that they
 //! see, and their weights through all values.
 
-use super::lanes::{COLUMNS, Kernel, Lanes, WIDEST, exp, here, run};
+use super::lanes::{COLUMNS, Kernel, Lanes, WIDEST, exp, here, run, tanh};
 use super::product::{SHARED, sums};
-use super::{Place, Source, plain, team};
+use super::{Place, Products, Source, plain, team};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -22,7 +22,7 @@ pub fn attend(
     values: &Tensor,
     starts: &[usize],
     window: Option<usize>,
-    scale: f64,
+    products: Products,
 ) -> Option<Tensor> {
     let row_by_row = |x: &Tensor| plain(x) && x.stride()[3] == 1;
     if ![q, keys, values].into_iter().all(row_by_row) || !here() || !team::whole() {
@@ -46,7 +46,7 @@ pub fn attend(
         group: n_heads / n_kv_heads,
         pos,
         d_head,
-        scale: scale as f32,
+        products,
     };
     let parts = pos.div_ceil(TOGETHER);
     let part = |at: usize| {
@@ -116,7 +116,7 @@ struct Attention<'a> {
     group: usize,
     pos: usize,
     d_head: usize,
-    scale: f32,
+    products: Products,
 }
 
 /// The queries of one key head of one row at some positions.
@@ -162,7 +162,8 @@ impl Group<'_> {
             let last = all.starts[self.row] + pos + 1;
             last.saturating_sub(all.window)..last
         });
-        let (first, last) = (seen[0].start, seen[R - 1].end);
+        // From where a register would begin, so that a slot's place in one does not hang on what other queries see.
+        let (first, last) = (seen[0].start / L::N * L::N, seen[R - 1].end);
         let width = (last - first).next_multiple_of(L::N.max(COLUMNS));
         room.resize(room.len().max(R * width), 0.0);
         let q: [*const f32; R] = place.map(|(pos, head)| all.q.at(self.row, head, pos));
@@ -176,7 +177,7 @@ impl Group<'_> {
         }
         for (weights, seen) in room.chunks_exact_mut(width).zip(seen) {
             // SAFETY: the caller's.
-            unsafe { softmax::<L>(weights, seen.start - first..seen.end - first, all.scale) }
+            unsafe { softmax::<L>(weights, seen.start - first..seen.end - first, all.products) }
         }
         let weights: [&[f32]; R] = std::array::from_fn(|at| &room[at * width..(at + 1) * width]);
         let mut from = 0;
@@ -237,12 +238,23 @@ impl<const R: usize> Values<'_, R> {
     }
 }
 
-/// Softmax of `scale` times the numbers that are `seen`; the others become 0.
+/// Softmax of the products that are `seen`; the others become 0.
 ///
 /// # Safety
 /// As [`Lanes`]; there are whole registers of numbers.
 #[inline(always)]
-unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, scale: f32) {
+unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, products: Products) {
+    let mut scale = products.scale as f32;
+    if let Some(cap) = products.cap {
+        // SAFETY: the caller's.
+        unsafe {
+            let (to, from) = (L::splat(cap as f32), L::splat(scale / cap as f32));
+            for chunk in numbers.chunks_exact_mut(L::N) {
+                to.mul(tanh(L::load(chunk.as_ptr()).mul(from))).store(chunk.as_mut_ptr());
+            }
+        }
+        scale = 1.0;
+    }
     let hide = |numbers: &mut [f32], with: f32| {
         numbers[..seen.start].fill(with);
         numbers[seen.end..].fill(with);
@@ -277,6 +289,8 @@ unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, scale: f32)
 mod tests {
     use super::*;
 
+    const UNBOUNDED: Products = Products { scale: 0.2, cap: None };
+
     fn random(shape: &[i64]) -> Tensor {
         Tensor::randn(shape, (Kind::Float, Device::Cpu))
     }
@@ -291,6 +305,7 @@ mod tests {
         let shapes =
             [(6, 3, 32, 1), (4, 4, 24, 17), (9, 3, 64, 100), (5, 1, 80, 3), (8, 1, 256, 1), (2, 2, 6, 70)];
         for (n_heads, n_kv_heads, d_head, pos) in shapes {
+            let products = Products { scale: 0.3, cap: (n_heads == 9).then_some(2.0) };
             for (starts, window) in
                 [([0, 0, 0], None), ([0, 0, 0], Some(5)), ([40, 0, 7], None), ([40, 0, 7], Some(9))]
             {
@@ -306,12 +321,13 @@ mod tests {
                 let wide = |x: &Tensor| {
                     x.to_kind(Kind::Double).repeat_interleave_self_int(n_heads / n_kv_heads, 1, None)
                 };
-                let products = q.to_kind(Kind::Double).matmul(&wide(&keys).transpose(2, 3)) * 0.3;
-                let weights = products.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Double);
+                let each = q.to_kind(Kind::Double).matmul(&wide(&keys).transpose(2, 3)) * 0.3;
+                let each = products.cap.map_or(each.shallow_clone(), |cap| (each / cap).tanh() * cap);
+                let weights = each.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Double);
                 let want =
                     weights.matmul(&wide(&values)).transpose(1, 2).reshape([batch, pos, n_heads * d_head]);
                 let begin = starts.map(|start| start as usize);
-                let got = attend(&q, &keys, &values, &begin, window.map(|n| n as usize), 0.3).unwrap();
+                let got = attend(&q, &keys, &values, &begin, window.map(|n| n as usize), products).unwrap();
                 let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
                 assert!(error < 3e-6, "{n_heads} {n_kv_heads} {d_head} {pos} {starts:?} {window:?}: {error}");
             }
@@ -325,16 +341,16 @@ mod tests {
             return;
         }
         let (q, keys) = (random(&[4, 6, 200, 32]), random(&[4, 2, 200, 32]));
-        let all = attend(&q, &keys, &keys, &[0; 4], None, 0.2).unwrap();
+        let all = attend(&q, &keys, &keys, &[0; 4], None, UNBOUNDED).unwrap();
         let short = |x: &Tensor| x.narrow(0, 2, 1).narrow(2, 0, 70);
         let threads = tch::get_num_threads();
         tch::set_num_threads(1);
-        let alone = attend(&short(&q), &short(&keys), &short(&keys), &[0], None, 0.2).unwrap();
+        let alone = attend(&short(&q), &short(&keys), &short(&keys), &[0], None, UNBOUNDED).unwrap();
         tch::set_num_threads(threads);
         assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
         // The last token by itself, as in a step of generation.
-        let last =
-            attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, 0.2).unwrap();
+        let last = attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, UNBOUNDED)
+            .unwrap();
         assert_eq!(last, alone.narrow(1, 69, 1));
     }
 
@@ -359,7 +375,7 @@ mod tests {
         for number in [f64::NAN, f64::INFINITY] {
             let broken = keys.copy();
             let _ = broken.get(0).get(0).get(3).fill_(number);
-            let z = attend(&q, &broken, &keys, &[19], None, 1.0).unwrap();
+            let z = attend(&q, &broken, &keys, &[19], None, UNBOUNDED).unwrap();
             assert!(z.isnan().all().int64_value(&[]) == 1, "{number}");
         }
     }

@@ -1,5 +1,6 @@
 //! On processors whose registers are not known here, all is for libtorch to compute.
 
+use super::Products;
 use crate::lm::spec::Activation;
 use tch::Tensor;
 
@@ -7,7 +8,14 @@ pub fn product(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Option<Tensor> {
     None
 }
 
-pub fn attend(_: &Tensor, _: &Tensor, _: &Tensor, _: &[usize], _: Option<usize>, _: f64) -> Option<Tensor> {
+pub fn attend(
+    _: &Tensor,
+    _: &Tensor,
+    _: &Tensor,
+    _: &[usize],
+    _: Option<usize>,
+    _: Products,
+) -> Option<Tensor> {
     None
 }
 

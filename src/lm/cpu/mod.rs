@@ -29,6 +29,15 @@ pub use elsewhere::{attend, gated, product, put, rms_norm, rotate};
 
 use tch::{Device, Kind, Tensor};
 
+/// What becomes of the products of queries and keys before the softmax.
+#[derive(Clone, Copy, Debug)]
+pub struct Products {
+    /// Multiplies them.
+    pub scale: f64,
+    /// Then bounds them to `cap * tanh(product / cap)`.
+    pub cap: Option<f64>,
+}
+
 /// Whether this is fp32 on the CPU, of which nobody wants gradients.
 pub fn plain(x: &Tensor) -> bool {
     x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad()
