@@ -5,7 +5,8 @@
 
 use super::lanes::{COLUMNS, Kernel, Lanes, WIDEST, exp, here, run, tanh};
 use super::product::{SHARED, sums};
-use super::{Place, Products, Source, plain, team};
+use super::team::{self, Place, Source};
+use super::{Products, plain};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -30,6 +31,8 @@ pub fn attend(
     }
     let [batch, n_heads, pos, d_head] = sizes(q);
     let [_, n_kv_heads, slots, _] = sizes(keys);
+    let shape = [batch, n_kv_heads, slots, d_head];
+    assert!(sizes(keys) == shape && sizes(values) == shape && n_heads % n_kv_heads == 0, "heads that fit");
     assert!(
         starts.len() == batch && starts.iter().all(|start| start + pos <= slots),
         "slots for all positions"
@@ -66,6 +69,7 @@ pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) -> bool {
         return false;
     }
     let ([batch, heads, slots, d_head], to, from) = (sizes(kept), Rows::of(kept), Rows::of(token));
+    assert_eq!(sizes(token), [batch, heads, 1, d_head]);
     assert!(places.len() == batch && places.iter().all(|&place| place < slots), "a slot for each row");
     for (row, &place) in places.iter().enumerate() {
         for head in 0..heads {
@@ -287,6 +291,7 @@ unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, products: P
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::with_each_width;
     use super::*;
 
     const UNBOUNDED: Products = Products { scale: 0.2, cap: None };
@@ -299,59 +304,72 @@ mod tests {
     /// has room for more; rows that begin at different positions; a window.
     #[test]
     fn attention_is_right() {
-        if !here() {
-            return;
-        }
-        let shapes =
-            [(6, 3, 32, 1), (4, 4, 24, 17), (9, 3, 64, 100), (5, 1, 80, 3), (8, 1, 256, 1), (2, 2, 6, 70)];
-        for (n_heads, n_kv_heads, d_head, pos) in shapes {
-            let products = Products { scale: 0.3, cap: (n_heads == 9).then_some(2.0) };
-            for (starts, window) in
-                [([0, 0, 0], None), ([0, 0, 0], Some(5)), ([40, 0, 7], None), ([40, 0, 7], Some(9))]
-            {
-                let (batch, slots) = (3, pos + 40);
-                let q = random(&[batch, pos, n_heads, d_head]).transpose(1, 2);
-                let cache = |_| random(&[batch + 1, n_kv_heads, slots + 5, d_head]);
-                let [keys, values] = [0, 1].map(cache).map(|all| all.narrow(0, 0, batch).narrow(2, 0, slots));
-                let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
-                let at = Tensor::from_slice(&starts).view([batch, 1, 1])
-                    + Tensor::arange(pos, (Kind::Int64, Device::Cpu)).view([pos, 1]);
-                let first = &at - window.unwrap_or(slots) + 1;
-                let hidden = slot.gt_tensor(&at).logical_or(&slot.lt_tensor(&first)).unsqueeze(1);
-                let wide = |x: &Tensor| {
-                    x.to_kind(Kind::Double).repeat_interleave_self_int(n_heads / n_kv_heads, 1, None)
-                };
-                let each = q.to_kind(Kind::Double).matmul(&wide(&keys).transpose(2, 3)) * 0.3;
-                let each = products.cap.map_or(each.shallow_clone(), |cap| (each / cap).tanh() * cap);
-                let weights = each.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Double);
-                let want =
-                    weights.matmul(&wide(&values)).transpose(1, 2).reshape([batch, pos, n_heads * d_head]);
-                let begin = starts.map(|start| start as usize);
-                let got = attend(&q, &keys, &values, &begin, window.map(|n| n as usize), products).unwrap();
-                let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
-                assert!(error < 3e-6, "{n_heads} {n_kv_heads} {d_head} {pos} {starts:?} {window:?}: {error}");
+        with_each_width(|| {
+            let shapes = [
+                (6, 3, 32, 1),
+                (4, 4, 24, 17),
+                (9, 3, 64, 100),
+                (5, 1, 80, 3),
+                (8, 1, 256, 1),
+                (2, 2, 6, 70),
+            ];
+            for (n_heads, n_kv_heads, d_head, pos) in shapes {
+                let products = Products { scale: 0.3, cap: (n_heads == 9).then_some(2.0) };
+                for (starts, window) in
+                    [([0, 0, 0], None), ([0, 0, 0], Some(5)), ([40, 0, 7], None), ([40, 0, 7], Some(9))]
+                {
+                    let (batch, slots) = (3, pos + 40);
+                    let q = random(&[batch, pos, n_heads, d_head]).transpose(1, 2);
+                    let cache = |_| random(&[batch + 1, n_kv_heads, slots + 5, d_head]);
+                    let [keys, values] =
+                        [0, 1].map(cache).map(|all| all.narrow(0, 0, batch).narrow(2, 0, slots));
+                    let slot = Tensor::arange(slots, (Kind::Int64, Device::Cpu));
+                    let at = Tensor::from_slice(&starts).view([batch, 1, 1])
+                        + Tensor::arange(pos, (Kind::Int64, Device::Cpu)).view([pos, 1]);
+                    let first = &at - window.unwrap_or(slots) + 1;
+                    let hidden = slot.gt_tensor(&at).logical_or(&slot.lt_tensor(&first)).unsqueeze(1);
+                    let wide = |x: &Tensor| {
+                        x.to_kind(Kind::Double).repeat_interleave_self_int(n_heads / n_kv_heads, 1, None)
+                    };
+                    let each = q.to_kind(Kind::Double).matmul(&wide(&keys).transpose(2, 3)) * 0.3;
+                    let each = products.cap.map_or(each.shallow_clone(), |cap| (each / cap).tanh() * cap);
+                    let weights = each.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Double);
+                    let want = weights.matmul(&wide(&values)).transpose(1, 2).reshape([
+                        batch,
+                        pos,
+                        n_heads * d_head,
+                    ]);
+                    let begin = starts.map(|start| start as usize);
+                    let got =
+                        attend(&q, &keys, &values, &begin, window.map(|n| n as usize), products).unwrap();
+                    let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
+                    assert!(
+                        error < 3e-6,
+                        "{n_heads} {n_kv_heads} {d_head} {pos} {starts:?} {window:?}: {error}"
+                    );
+                }
             }
-        }
+        });
     }
 
     /// A row has the same bits alone, and beside rows that are longer, and however many threads there are.
     #[test]
     fn a_row_does_not_see_the_others() {
-        if !here() {
-            return;
-        }
-        let (q, keys) = (random(&[4, 6, 200, 32]), random(&[4, 2, 200, 32]));
-        let all = attend(&q, &keys, &keys, &[0; 4], None, UNBOUNDED).unwrap();
-        let short = |x: &Tensor| x.narrow(0, 2, 1).narrow(2, 0, 70);
-        let threads = tch::get_num_threads();
-        tch::set_num_threads(1);
-        let alone = attend(&short(&q), &short(&keys), &short(&keys), &[0], None, UNBOUNDED).unwrap();
-        tch::set_num_threads(threads);
-        assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
-        // The last token by itself, as in a step of generation.
-        let last = attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, UNBOUNDED)
-            .unwrap();
-        assert_eq!(last, alone.narrow(1, 69, 1));
+        with_each_width(|| {
+            let (q, keys) = (random(&[4, 6, 200, 32]), random(&[4, 2, 200, 32]));
+            let all = attend(&q, &keys, &keys, &[0; 4], None, UNBOUNDED).unwrap();
+            let short = |x: &Tensor| x.narrow(0, 2, 1).narrow(2, 0, 70);
+            let threads = tch::get_num_threads();
+            tch::set_num_threads(1);
+            let alone = attend(&short(&q), &short(&keys), &short(&keys), &[0], None, UNBOUNDED).unwrap();
+            tch::set_num_threads(threads);
+            assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
+            // The last token by itself, as in a step of generation.
+            let last =
+                attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, UNBOUNDED)
+                    .unwrap();
+            assert_eq!(last, alone.narrow(1, 69, 1));
+        });
     }
 
     #[test]
@@ -368,15 +386,14 @@ mod tests {
 
     #[test]
     fn what_is_not_a_number_is_seen() {
-        if !here() {
-            return;
-        }
-        let (q, keys) = (random(&[1, 1, 1, 16]), random(&[1, 1, 20, 16]));
-        for number in [f64::NAN, f64::INFINITY] {
-            let broken = keys.copy();
-            let _ = broken.get(0).get(0).get(3).fill_(number);
-            let z = attend(&q, &broken, &keys, &[19], None, UNBOUNDED).unwrap();
-            assert!(z.isnan().all().int64_value(&[]) == 1, "{number}");
-        }
+        with_each_width(|| {
+            let (q, keys) = (random(&[1, 1, 1, 16]), random(&[1, 1, 20, 16]));
+            for number in [f64::NAN, f64::INFINITY] {
+                let broken = keys.copy();
+                let _ = broken.get(0).get(0).get(3).fill_(number);
+                let z = attend(&q, &broken, &keys, &[19], None, UNBOUNDED).unwrap();
+                assert!(z.isnan().all().int64_value(&[]) == 1, "{number}");
+            }
+        });
     }
 }

@@ -109,9 +109,45 @@ pub fn run(kernel: &impl Kernel) {
     }
     assert!(here(), "no registers that are known");
     // SAFETY: the processor has been asked.
-    match is_x86_feature_detected!("avx512f") {
+    match is_x86_feature_detected!("avx512f") && !narrowly() {
         true => unsafe { wide(kernel) },
         false => unsafe { narrow(kernel) },
+    }
+}
+
+/// Whether the widest registers are not to be used, for a test of the others.
+#[cfg(not(test))]
+const fn narrowly() -> bool {
+    false
+}
+
+#[cfg(test)]
+use narrow::narrowly;
+#[cfg(test)]
+pub use narrow::with_each_width;
+
+#[cfg(test)]
+mod narrow {
+    use std::cell::Cell;
+
+    thread_local! { static NARROWLY: Cell<bool> = const { Cell::new(false) } }
+
+    pub fn narrowly() -> bool {
+        NARROWLY.get()
+    }
+
+    /// Runs `test` with each kind of register that there is; with the narrower ones on this thread alone.
+    pub fn with_each_width(test: impl Fn()) {
+        if !super::here() {
+            return;
+        }
+        test();
+        let threads = tch::get_num_threads();
+        tch::set_num_threads(1);
+        NARROWLY.set(true);
+        test();
+        NARROWLY.set(false);
+        tch::set_num_threads(threads);
     }
 }
 
@@ -313,20 +349,6 @@ unsafe fn four(halves: __m256) -> [f32; COLUMNS] {
 mod tests {
     use super::*;
 
-    /// Runs a kernel with each kind of register that there is.
-    fn each(kernel: &impl Kernel) {
-        if here() {
-            run(kernel);
-            // SAFETY: they have been asked for; the others are a part of the widest.
-            unsafe { narrow(kernel) }
-        }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn narrow(kernel: &impl Kernel) {
-        unsafe { kernel.run::<__m256>() }
-    }
-
     struct Exp;
 
     impl Kernel for Exp {
@@ -344,7 +366,7 @@ mod tests {
 
     #[test]
     fn exponentials_are_right() {
-        each(&Exp);
+        with_each_width(|| run(&Exp));
     }
 
     struct Tanh;
@@ -364,7 +386,7 @@ mod tests {
 
     #[test]
     fn hyperbolic_tangents_are_right() {
-        each(&Tanh);
+        with_each_width(|| run(&Tanh));
     }
 
     struct Sums;
@@ -386,6 +408,6 @@ mod tests {
 
     #[test]
     fn four_sums_at_once() {
-        each(&Sums);
+        with_each_width(|| run(&Sums));
     }
 }

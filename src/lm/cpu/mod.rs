@@ -1,7 +1,10 @@
-//! What a forward pass on the CPU computes without libtorch, in fp32: products of few rows, the attention of one token a row,
-//! norms and rotations. There libtorch's calls take longer than their work, or its kernels are far from what the processor can do
-//! (docs/design/performance.md). Each number is computed in one order, whatever stands beside it in the batch and however
-//! many threads there are.
+//! What a forward pass on the CPU computes without libtorch, in fp32: products, attention, norms, rotations and gates. There
+//! libtorch's calls take longer than their work, or its kernels are far from what the processor can do
+//! (docs/design/performance.md). Knows neither blocks nor models.
+//!
+//! Each number is computed in one order, whatever stands beside it in the batch and however many threads there are. All
+//! functions take tensors and return `None` (or `false`) where the work is for libtorch: other dtypes and devices,
+//! gradients, other processors.
 
 #[cfg(target_arch = "x86_64")]
 mod attend;
@@ -42,22 +45,6 @@ pub struct Products {
 pub fn plain(x: &Tensor) -> bool {
     x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad()
 }
-
-/// A place in memory that several threads write to, each to numbers of its own.
-#[derive(Clone, Copy)]
-pub struct Place(*mut f32);
-
-// SAFETY: whoever makes one says who writes where.
-unsafe impl Send for Place {}
-unsafe impl Sync for Place {}
-
-/// A place in memory that several threads read.
-#[derive(Clone, Copy)]
-pub struct Source<T>(*const T);
-
-// SAFETY: nobody writes while it is read.
-unsafe impl<T> Send for Source<T> {}
-unsafe impl<T> Sync for Source<T> {}
 
 /// The sums of each row of `x`, `[batch, width]`, from its first number on, added in fp64. `None` where it is for libtorch to
 /// compute. One row's sums wait for one another, so several rows are added side by side.

@@ -3,19 +3,20 @@
 //! [`product`](super::product::product) does.
 
 use super::lanes::{Kernel, Lanes, exp, here, run};
+use super::plain;
 use super::product::SHARED;
-use super::{Place, Source, plain, team};
+use super::team::{self, Place, Source};
 use crate::lm::spec::Activation;
 use tch::{Kind, Tensor};
 
 /// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, where there is one.
 pub fn rms_norm(x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Option<Tensor> {
     let gain = gain.map(|(gain, more)| (gain.to_kind(Kind::Float), more));
-    if !dense(x) || gain.as_ref().is_some_and(|(gain, _)| !dense(gain)) {
+    let width = *x.size().last()?;
+    if !dense(x) || gain.as_ref().is_some_and(|(gain, _)| !dense(gain) || gain.size() != [width]) {
         return None;
     }
-    let y = x.empty_like();
-    let width = *x.size().last()? as usize;
+    let (y, width) = (x.empty_like(), width as usize);
     let learned = gain.as_ref().map(|(gain, more)| (source(gain), *more as f32));
     each(x, width, &Norm { x: source(x), width, gain: learned, eps: eps as f32, y: place(&y) });
     Some(y)
@@ -25,11 +26,13 @@ pub fn rms_norm(x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Option<Te
 /// `x[i] cos[i] + x[j] sin[i]`, where `j` is a half of the entries further on, or back. `cos` and `sin` are
 /// `[batch or 1, 1, pos, entries]`.
 pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Option<Tensor> {
-    if ![x, cos, sin].into_iter().all(dense) || !cos.is_contiguous() || !sin.is_contiguous() {
+    let (size, strides, angles) = (x.size(), x.stride(), cos.size());
+    let fits = angles[1] == 1 && angles[2] == size[2] && angles[3] <= size[3] && angles == sin.size();
+    let in_order = cos.is_contiguous() && sin.is_contiguous() && [1, size[0]].contains(&angles[0]);
+    if !fits || !in_order || ![x, cos, sin].into_iter().all(dense) {
         return None;
     }
     let y = x.empty_like();
-    let (size, strides) = (x.size(), x.stride());
     let axis = |axis: usize| (size[axis] as usize, strides[axis] as usize);
     let rotation = Rotate {
         x: source(x),
@@ -37,8 +40,8 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Option<Tensor> {
         d_head: size[3] as usize,
         cos: source(cos),
         sin: source(sin),
-        for_all: cos.size()[0] == 1,
-        entries: cos.size()[3] as usize,
+        for_all: angles[0] == 1,
+        entries: angles[3] as usize,
         y: place(&y),
     };
     each(x, rotation.d_head, &rotation);
@@ -222,6 +225,7 @@ impl Rows for Gated {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::with_each_width;
     use super::*;
     use tch::Device;
 
@@ -240,63 +244,67 @@ mod tests {
     /// Against their definitions in fp64.
     #[test]
     fn norms_are_right() {
-        if !here() {
-            return;
-        }
-        for width in [1, 7, 16, 40, 576] {
-            let gain = random(&[width]);
-            let rows = random(&[3, 5, width]);
-            let heads = random(&[3, 5, 2, width]).transpose(1, 2);
-            for x in [rows, heads] {
-                let wide = x.to_kind(Kind::Double);
-                let normal = &wide / (wide.square().mean_dim(-1, true, Kind::Double) + 1e-5).sqrt();
-                check(rms_norm(&x, None, 1e-5), normal.shallow_clone());
-                check(rms_norm(&x, Some((&gain, 1.0)), 1e-5), normal * (gain.to_kind(Kind::Double) + 1.0));
+        with_each_width(|| {
+            for width in [1, 7, 16, 40, 576] {
+                let gain = random(&[width]);
+                let rows = random(&[3, 5, width]);
+                let heads = random(&[3, 5, 2, width]).transpose(1, 2);
+                for x in [rows, heads] {
+                    let wide = x.to_kind(Kind::Double);
+                    let normal = &wide / (wide.square().mean_dim(-1, true, Kind::Double) + 1e-5).sqrt();
+                    check(rms_norm(&x, None, 1e-5), normal.shallow_clone());
+                    check(
+                        rms_norm(&x, Some((&gain, 1.0)), 1e-5),
+                        normal * (gain.to_kind(Kind::Double) + 1.0),
+                    );
+                }
             }
-        }
+        });
     }
 
     #[test]
     fn rotations_are_right() {
-        if !here() {
-            return;
-        }
-        for (batch, heads, pos, d_head, entries) in
-            [(3, 2, 5, 32, 32), (1, 3, 4, 64, 64), (2, 4, 1, 24, 20), (1, 1, 1, 8, 2), (600, 2, 9, 16, 16)]
-        {
-            for rows in [1, batch] {
-                let [cos, sin] = [0, 1].map(|_| random(&[rows, 1, pos, entries]));
-                let apart = random(&[batch, pos, heads, d_head]).transpose(1, 2);
-                let together = random(&[batch, heads, pos, d_head]);
-                for x in [apart, together] {
-                    let wide = x.to_kind(Kind::Double);
-                    let turning = wide.narrow(3, 0, entries);
-                    let turned = &turning * &cos + turning.roll(entries / 2, 3) * &sin;
-                    check(
-                        rotate(&x, &cos, &sin),
-                        Tensor::cat(&[turned, wide.narrow(3, entries, d_head - entries)], 3),
-                    );
+        with_each_width(|| {
+            for (batch, heads, pos, d_head, entries) in [
+                (3, 2, 5, 32, 32),
+                (1, 3, 4, 64, 64),
+                (2, 4, 1, 24, 20),
+                (1, 1, 1, 8, 2),
+                (600, 2, 9, 16, 16),
+            ] {
+                for rows in [1, batch] {
+                    let [cos, sin] = [0, 1].map(|_| random(&[rows, 1, pos, entries]));
+                    let apart = random(&[batch, pos, heads, d_head]).transpose(1, 2);
+                    let together = random(&[batch, heads, pos, d_head]);
+                    for x in [apart, together] {
+                        let wide = x.to_kind(Kind::Double);
+                        let turning = wide.narrow(3, 0, entries);
+                        let turned = &turning * &cos + turning.roll(entries / 2, 3) * &sin;
+                        check(
+                            rotate(&x, &cos, &sin),
+                            Tensor::cat(&[turned, wide.narrow(3, entries, d_head - entries)], 3),
+                        );
+                    }
                 }
             }
-        }
+        });
     }
 
     #[test]
     fn gates_are_right() {
-        if !here() {
-            return;
-        }
-        let x = Tensor::cat(
-            &[
-                random(&[7, 90]) * 4.0,
-                Tensor::from_slice(&[-300f32, -90.0, 90.0, 300.0]).expand([7, 4], false),
-            ],
-            1,
-        );
-        let up = random(&[7, 94]);
-        let wide = x.to_kind(Kind::Double);
-        check(gated(Activation::Silu, &x, &up), wide.silu() * &up);
-        check(gated(Activation::GeluTanh, &x, &up), wide.gelu("tanh") * &up);
+        with_each_width(|| {
+            let x = Tensor::cat(
+                &[
+                    random(&[7, 90]) * 4.0,
+                    Tensor::from_slice(&[-300f32, -90.0, 90.0, 300.0]).expand([7, 4], false),
+                ],
+                1,
+            );
+            let up = random(&[7, 94]);
+            let wide = x.to_kind(Kind::Double);
+            check(gated(Activation::Silu, &x, &up), wide.silu() * &up);
+            check(gated(Activation::GeluTanh, &x, &up), wide.gelu("tanh") * &up);
+        });
     }
 
     #[test]
@@ -305,6 +313,9 @@ mod tests {
         assert!(rms_norm(&x.to_kind(Kind::BFloat16), None, 1e-5).is_none());
         assert!(rms_norm(&x.tr(), None, 1e-5).is_none());
         assert!(rms_norm(&x.narrow(1, 0, 8), None, 1e-5).is_none());
+        assert!(rms_norm(&x, Some((&random(&[15]), 0.0)), 1e-5).is_none());
+        let heads = random(&[2, 3, 5, 8]);
+        assert!(rotate(&heads, &random(&[1, 1, 4, 8]), &random(&[1, 1, 4, 8])).is_none());
         assert!(gated(Activation::Silu, &x.set_requires_grad(true), &random(&[4, 16])).is_none());
     }
 }

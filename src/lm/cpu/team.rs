@@ -1,4 +1,4 @@
-//! The threads that libtorch computes with, for what is computed here. Knows nothing of what that is.
+//! The threads that libtorch computes with, and what they share, for what is computed here. Knows nothing of what that is.
 
 use std::ffi::{c_uint, c_void};
 use std::sync::OnceLock;
@@ -61,6 +61,22 @@ pub fn run(parts: usize, work: &(dyn Fn(usize) + Sync)) {
         _ => (0..parts).for_each(work),
     }
 }
+
+/// A place in memory that several threads write to, each to numbers of its own.
+#[derive(Clone, Copy)]
+pub struct Place(pub *mut f32);
+
+// SAFETY: whoever makes one sees to it.
+unsafe impl Send for Place {}
+unsafe impl Sync for Place {}
+
+/// A place in memory that several threads read.
+#[derive(Clone, Copy)]
+pub struct Source<T>(pub *const T);
+
+// SAFETY: whoever makes one sees to it that nobody writes meanwhile.
+unsafe impl<T> Send for Source<T> {}
+unsafe impl<T> Sync for Source<T> {}
 
 #[cfg(test)]
 mod tests {
