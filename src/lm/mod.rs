@@ -5,7 +5,7 @@ pub mod batch;
 pub mod block;
 pub mod cache;
 pub mod checkpoint;
-mod cpu;
+pub mod cpu;
 pub mod decoder;
 pub mod device;
 pub mod experts;

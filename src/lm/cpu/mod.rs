@@ -30,6 +30,7 @@ mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
 pub use elsewhere::{attend, gated, product, put, rms_norm, rotate};
 
+use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
 /// What becomes of the products of queries and keys before the softmax.
@@ -41,9 +42,19 @@ pub struct Products {
     pub cap: Option<f64>,
 }
 
+thread_local! { static LIBTORCH_ALONE: Cell<bool> = const { Cell::new(false) } }
+
+/// Does `work` on this thread as other devices and processors do it, where nothing is computed here: for tests of that.
+pub fn by_libtorch_alone<T>(work: impl FnOnce() -> T) -> T {
+    LIBTORCH_ALONE.set(true);
+    let done = work();
+    LIBTORCH_ALONE.set(false);
+    done
+}
+
 /// Whether this is fp32 on the CPU, of which nobody wants gradients.
-pub fn plain(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad()
+pub(super) fn plain(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad() && !LIBTORCH_ALONE.get()
 }
 
 /// The sums of each row of `x`, `[batch, width]`, from its first number on, added in fp64. `None` where it is for libtorch to

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use emoflow::lm::cpu::by_libtorch_alone;
 use emoflow::lm::{Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, family, weights};
 use tch::{Device, Kind, Tensor};
 
@@ -200,6 +201,12 @@ pub(super) fn fixtures() -> Vec<PathBuf> {
 #[test]
 fn every_family_agrees_with_transformers() {
     check_all(&fixtures(), BF16);
+}
+
+/// And where nothing is computed by kernels of our own, as on a GPU.
+#[test]
+fn every_family_agrees_with_transformers_by_libtorch_alone() {
+    by_libtorch_alone(|| check_all(&fixtures(), BF16));
 }
 
 #[test]
