@@ -1,6 +1,7 @@
 //! One node's work: reads its inputs from the store, calls the stage, commits what it returns. Knows every kind of
 //! work by name and nothing of order or need.
 
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,7 @@ use super::writer::{Stored, Writer};
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::lm::{LanguageModel, Layer, heap};
+use crate::plan::key::Key;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Model, Resolved};
@@ -30,6 +32,7 @@ pub struct Lane<'a> {
     loaded: Option<Loaded>,
     /// Who asked a server last.
     client: Option<Client>,
+    ahead: Option<Ahead>,
 }
 
 /// A model of the resolved experiment, by its place there.
@@ -49,11 +52,11 @@ pub type Tables = Vec<(String, Table)>;
 impl<'a> Lane<'a> {
     /// A lane on the resolved device, with no model loaded. `told` is told of each that is.
     pub fn new(resolved: &'a Resolved, told: Option<&'a dyn Progress>) -> Lane<'a> {
-        Lane { resolved, told, loaded: None, client: None }
+        Lane { resolved, told, loaded: None, client: None, ahead: None }
     }
 
     /// Does `group`, units of `node` that belong together, and has `writer` commit each, for which it keeps `leases` until
-    /// then. [`Interrupted`] when it is stopped between two batches; those before are kept.
+    /// then. `next` is the unit that is likely to come after them. [`Interrupted`] when it is stopped between two batches; those before are kept.
     ///
     /// [`Interrupted`]: crate::interrupt::Interrupted
     #[allow(clippy::too_many_arguments)]
@@ -63,6 +66,7 @@ impl<'a> Lane<'a> {
         store: &'s Store,
         node: &'s Node,
         group: Vec<usize>,
+        next: Option<&Unit>,
         leases: Vec<Lease>,
         around: Around<'_>,
         writer: &Writer<'s>,
@@ -75,7 +79,7 @@ impl<'a> Lane<'a> {
         let on_gpu = self.resolved.device.kind() != "cpu";
         let behind = on_gpu && matches!(node.work, Work::Activations { .. });
         let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind);
-        let produced = self.produce(plan, store, node, &units, &mut batches)?;
+        let produced = self.produce(plan, store, node, &units, next, &mut batches)?;
         if let Err(error) = self.ensure_unchanged(store, node) {
             if matches!(node.work, Work::Served { .. }) && error.is::<AnotherModel>() {
                 // Some of the replies may be of the other model.
@@ -120,6 +124,7 @@ impl<'a> Lane<'a> {
         store: &Store,
         node: &Node,
         units: &[&Unit],
+        next: Option<&Unit>,
         batches: &mut Kept,
     ) -> Result<Vec<Tables>> {
         let unit = units[0];
@@ -156,13 +161,27 @@ impl<'a> Lane<'a> {
                 Ok(vec![written_tables(written)])
             }
             Work::Activations { params, chat } => {
-                let stories = input(plan, store, unit, 0)?;
+                let ahead = self.ahead.take().filter(|ahead| ahead.is_of(node, stored(plan, unit, 0)));
+                let (stories, rows) = match ahead {
+                    Some(ahead) => ahead.wait().map(|(stories, rows)| (stories, Some(rows)))?,
+                    None => (input(plan, store, unit, 0)?, None),
+                };
                 let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
                 let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
-                let model = self.model(node, Memory::Passes { batch_tokens, waiting })?;
-                let tables = activations::run(params, *chat, &layers, &stories, model, batches)?;
+                self.model(node, Memory::Passes { batch_tokens, waiting })?;
+                let model = &self.loaded.as_ref().expect("just loaded").model;
+                let rows = match rows {
+                    Some(rows) => rows,
+                    None => activations::read(params, *chat, &stories, model.tokenizer())?,
+                };
+                let read = {
+                    let (params, chat, tokenizer) = (params.clone(), *chat, model.tokenizer().clone());
+                    move |stories: &Table| activations::read(&params, chat, stories, &tokenizer)
+                };
+                self.ahead = next.and_then(|next| Ahead::start(store, node, stored(plan, next, 0), read));
+                let tables = activations::run(params, &layers, &rows, model, batches)?;
                 Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
             }
             Work::Neutral(params) => {
@@ -242,6 +261,42 @@ impl<'a> Lane<'a> {
     }
 }
 
+/// The stories of the shard that is likely to be next, read and made tokens on other threads while a device computes.
+struct Ahead {
+    /// The node that is to read them, which says how, by name.
+    node: String,
+    shard: (&'static str, Key),
+    thread: JoinHandle<Result<(Table, Vec<activations::Row>)>>,
+}
+
+impl Ahead {
+    /// Begins to `read` the shard, if it is there.
+    fn start(
+        store: &Store,
+        node: &Node,
+        shard: (&'static str, Key),
+        read: impl FnOnce(&Table) -> Result<Vec<activations::Row>> + Send + 'static,
+    ) -> Option<Ahead> {
+        let (stage, key) = (shard.0, &shard.1);
+        // What is wrong with it is told when its turn has come.
+        let Ok(Lookup::Hit(entry)) = store.lookup(stage, key) else { return None };
+        let thread = std::thread::spawn(move || {
+            let stories = entry.read(stage)?;
+            let rows = read(&stories)?;
+            Ok((stories, rows))
+        });
+        Some(Ahead { node: node.name.clone(), shard, thread })
+    }
+
+    fn is_of(&self, node: &Node, shard: (&'static str, Key)) -> bool {
+        self.node == node.name && self.shard == shard
+    }
+
+    fn wait(self) -> Result<(Table, Vec<activations::Row>)> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
 /// Stores each unit, on all cores; then its batches go.
 fn commit(
     store: &Store,
@@ -307,11 +362,15 @@ fn inputs(plan: &Plan, store: &Store, unit: &Unit) -> Result<Vec<Table>> {
 }
 
 pub fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Table> {
-    let id = unit.inputs[index];
-    let node = &plan.nodes[id.node];
-    let stage = node.work.stage();
-    match store.lookup(stage, &plan.unit(id).key)? {
+    let (stage, key) = stored(plan, unit, index);
+    match store.lookup(stage, &key)? {
         Lookup::Hit(entry) => entry.read(stage),
-        Lookup::Miss(_) => bail!("{} is not in the cache any more", node.name),
+        Lookup::Miss(_) => bail!("{} is not in the cache any more", plan.nodes[unit.inputs[index].node].name),
     }
+}
+
+/// Where an input of a unit is stored.
+fn stored(plan: &Plan, unit: &Unit, index: usize) -> (&'static str, Key) {
+    let id = unit.inputs[index];
+    (plan.nodes[id.node].work.stage(), plan.unit(id).key)
 }

@@ -222,9 +222,10 @@ impl<'a> Run<'a> {
                 let note = |line: &str| progress.note(&format!("{}: {line}", node.name));
                 let around =
                     Around { stopped: self.options.stopped, at: &mut at, note: &note, tally: &mut job.tally };
+                let next = groups.get(place + 1).map(|group| &node.units[group[0]]);
                 // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
                 let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    self.lane.run(self.plan, self.store, node, mine, leases, around, writer)
+                    self.lane.run(self.plan, self.store, node, mine, next, leases, around, writer)
                 }));
                 ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("{}", message(&*panic))))?;
                 self.made(job, writer.stored());

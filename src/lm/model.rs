@@ -1,8 +1,8 @@
 //! A language model: tokenizer, chat template and decoder of one checkpoint, run without gradients.
 //! Knows nothing of what is asked of it.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::batch::Batch;
 use super::cache::Cache;
@@ -40,7 +40,7 @@ pub struct LanguageModel {
     pub spec: Spec,
     pub(super) decoder: Decoder,
     pub(super) ends: Vec<i64>,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     /// Whether memory ran out in a pass.
     short: AtomicBool,
 }
@@ -95,7 +95,7 @@ impl LanguageModel {
                 let tensors = weights::load(&spec, &checkpoint.weights, held.weights, there);
                 (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tensors)
             });
-            let (tokenizer, mut tensors) = (tokenizer?, tensors?);
+            let (tokenizer, mut tensors) = (Arc::new(tokenizer?), tensors?);
             let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
             tch::set_num_threads(threads_here(spec.n_params()).0);
@@ -116,7 +116,7 @@ impl LanguageModel {
     }
 
     /// Text to tokens and back; unlike the model it may be used by several threads at once.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 

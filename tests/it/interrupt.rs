@@ -303,7 +303,8 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
     };
     assert!(stories::rows(&whole).unwrap().len() > 20);
     let read = |layers: &[Layer], batches: &mut dyn Batches| {
-        activations::run(&params, Chat::default(), layers, &whole, &model, batches)
+        let rows = activations::read(&params, Chat::default(), &whole, model.tokenizer())?;
+        activations::run(&params, layers, &rows, &model, batches)
     };
     let at_once = read(&[1, 3].map(Layer::Block), &mut |_: usize, _: usize| {}).unwrap();
     let (pieces, made) = one_by_one(|batches| read(&[1, 3].map(Layer::Block), batches));

@@ -75,8 +75,8 @@ fn compare(reference: &Value, texts: &Value) {
     let pool = |passages: &Value, emotions: Option<&[String]>| {
         let template = Template { passages: strings(passages) };
         let stories = template::run(&template, &template::items(&template, emotions)).unwrap();
-        activations::run(&params, Chat::default(), &layers, &stories, &model, &mut |_: usize, _: usize| {})
-            .unwrap()
+        let rows = activations::read(&params, Chat::default(), &stories, model.tokenizer()).unwrap();
+        activations::run(&params, &layers, &rows, &model, &mut |_: usize, _: usize| {}).unwrap()
     };
     let activations = pool(&texts["passages"], Some(&emotions));
     let neutral = pool(&texts["neutral"], None);

@@ -150,8 +150,8 @@ fn params(batch_tokens: usize) -> activations::Params {
 }
 
 fn activate(params: &activations::Params, layers: &[Layer], model: &LanguageModel) -> Vec<Table> {
-    activations::run(params, Chat::default(), layers, &some_stories(), model, &mut |_: usize, _: usize| {})
-        .unwrap()
+    let rows = activations::read(params, Chat::default(), &some_stories(), model.tokenizer()).unwrap();
+    activations::run(params, layers, &rows, model, &mut |_: usize, _: usize| {}).unwrap()
 }
 
 fn values(table: &Table) -> Vec<f64> {
@@ -187,12 +187,11 @@ fn stories_that_are_alike_have_the_same_activation() {
     let run = |emotions: &[&str], texts: &[&str]| {
         let stories: Vec<Story> =
             texts.iter().zip(emotions).enumerate().map(|(i, (text, of))| story(of, i, text)).collect();
-        let (params, chat) = (params(40), Chat::default());
+        let (params, stories) = (params(40), stories::table(&stories));
+        let rows = activations::read(&params, Chat::default(), &stories, model.tokenizer()).unwrap();
         let mut done = Vec::new();
         let mut at = |n: usize, of: usize| done.push((n, of));
-        let tables =
-            activations::run(&params, chat, &[Layer::Block(1)], &stories::table(&stories), &model, &mut at)
-                .unwrap();
+        let tables = activations::run(&params, &[Layer::Block(1)], &rows, &model, &mut at).unwrap();
         assert_eq!(done.last(), Some(&(texts.len(), texts.len())));
         let width = model.spec.d_model;
         let of_story = |text: &str, emotion: &str| {
@@ -228,15 +227,7 @@ fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
     let none = activate(&deep, &[1].map(Layer::Block), &model);
     assert_eq!((none[0].rows(), none[0].list("activation").unwrap().0), (0, model.spec.d_model));
     let error = activations::Params { short: Short::Error, ..deep.clone() };
-    let error = activations::run(
-        &error,
-        Chat::default(),
-        &[Layer::Block(1)],
-        &some_stories(),
-        &model,
-        &mut |_: usize, _: usize| {},
-    )
-    .unwrap_err();
+    let error = activations::read(&error, Chat::default(), &some_stories(), model.tokenizer()).err().unwrap();
     assert!(format!("{error:#}").contains("Rain fell."), "{error:#}");
     let whole =
         activate(&activations::Params { short: Short::Whole, ..deep }, &[1].map(Layer::Block), &model);

@@ -1,7 +1,8 @@
 //! Stories -> pooled residual-stream activations.
 
+mod tokens;
+
 use std::collections::HashMap;
-use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
@@ -10,13 +11,15 @@ use serde::Serialize;
 use tch::{Device, Tensor};
 
 use super::batches::{self, Batches};
-use super::stories::{self, Story};
 use crate::interrupt::Interrupted;
 use crate::lm::shortage::{Shortage, in_halves};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Tokenizer};
+use crate::lm::{Batch, Capture, Hook, LanguageModel, Layer};
 use crate::store::table::{Column, Table};
 
+use tokens::name;
+
 pub use crate::lm::Wrap;
+pub use tokens::{Row, largest_batch, most_tokens, read};
 
 /// Raised when the same stories would give other activations.
 pub const VERSION: u32 = 2;
@@ -64,25 +67,22 @@ pub enum StoreDtype {
     F16,
 }
 
-/// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in the stories' order.
+/// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in that of `rows`, the stories
+/// (see [`read`]).
 ///
 /// An activation is the mean, in fp32, of `resid_post` at a layer over the story's own tokens from `from_token` on.
-/// `chat` is what the chat template is told where `params.wrap` asks for it. All layers come from one pass, which ends at the last of them.
+/// All layers come from one pass, which ends at the last of them.
 /// `batches` is told how many stories are done, and keeps the fp32 activations of each batch at all layers.
 ///
-/// An error names the story: one that is too short where `short` says so, one that cannot be wrapped or does not
-/// fit the model's context, one whose activation is NaN or infinite.
+/// An error names the story: one that does not fit the model's context, one whose activation is NaN or infinite.
 pub fn run(
     params: &Params,
-    chat: Chat,
     layers: &[Layer],
-    stories: &Table,
+    rows: &[Row],
     model: &LanguageModel,
     batches: &mut dyn Batches,
 ) -> Result<Vec<Table>> {
-    let stories = stories::rows(stories)?;
-    let rows = tokenize(params, chat, &stories, model.tokenizer())?;
-    let (firsts, first_of) = alike(&rows);
+    let (firsts, first_of) = alike(rows);
     let mut pooled: Vec<Vec<Vec<f32>>> = layers.iter().map(|_| vec![Vec::new(); rows.len()]).collect();
     let lengths: Vec<usize> = firsts.iter().map(|&row| rows[row].ids.len()).collect();
     let order: Vec<Vec<usize>> = self::batches(&lengths, params.batch_tokens(model.device()))
@@ -94,14 +94,14 @@ pub fn run(
         |batch: &[usize], table: &Table| layers.iter().all(|&l| of_layer(table, l).len() == batch.len());
     let mut tables: Vec<Option<Table>> = vec![None; order.len()];
     if model.is_streamed() {
-        all_at_once(&rows, &order, layers, model, batches, &whole, &mut tables)?;
+        all_at_once(rows, &order, layers, model, batches, &whole, &mut tables)?;
     }
     let mut done = 0;
     for ((number, batch), made) in order.iter().enumerate().zip(tables) {
         let table = match made {
             Some(table) => table,
             None => {
-                let work = |batches: &mut dyn Batches| pass(&rows, batch, layers, model, batches);
+                let work = |batches: &mut dyn Batches| pass(rows, batch, layers, model, batches);
                 batches::batch(batches, number, KEPT, |table| whole(batch, table), work)?
             }
         };
@@ -120,7 +120,7 @@ pub fn run(
     }
     let d_model = model.spec.d_model;
     let made = layers.par_iter().zip(pooled);
-    let made = made.map(|(&layer, values)| table(params, layer, d_model, &rows, &values));
+    let made = made.map(|(&layer, values)| table(params, layer, d_model, rows, &values));
     // All of them before the first error is looked for: it is the first layer's.
     made.collect::<Vec<_>>().into_iter().collect()
 }
@@ -185,7 +185,7 @@ fn pass(
             ));
         }
     };
-    let longest = || format!("a batch whose longest is {}", name(rows[batch[0]].story));
+    let longest = || format!("a batch whose longest is {}", name(&rows[batch[0]].story));
     let parts = in_halves(batch, &mut means, &mut told).with_context(longest)?;
     pooled_table(rows, batch, layers, Tensor::cat(&parts, 1), model)
 }
@@ -239,7 +239,7 @@ fn check_finite(row: &Row, layer: Layer, values: &[f32], model: &LanguageModel) 
         }
         None => String::new(),
     };
-    bail!("{}: its activation at layer {layer} is NaN or infinite{place}", name(row.story));
+    bail!("{}: its activation at layer {layer} is NaN or infinite{place}", name(&row.story));
 }
 
 /// The first token at which a residual up to `last` is not finite, and the first layer where it is not. Found by reading
@@ -279,48 +279,6 @@ impl Hook for FirstWrong {
     }
 }
 
-/// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
-pub fn largest_batch(params: &Params, stories: &Table, device: Device) -> Result<usize> {
-    let stories = stories::rows(stories)?;
-    // No token is shorter than a byte.
-    let longest = stories.iter().map(|story| story.text.len()).max().unwrap_or(0) + TEMPLATE;
-    Ok(params.batch_tokens(device).min(stories.len() * longest))
-}
-
-/// Bound on the tokens of these stories with what is wrapped around them, known before there is a tokenizer.
-pub fn most_tokens(stories: &Table) -> Result<usize> {
-    // No token is shorter than a byte.
-    Ok(stories::rows(stories)?.iter().map(|story| story.text.len() + TEMPLATE).sum())
-}
-
-/// What a chat template puts around a text, in tokens.
-const TEMPLATE: usize = 64;
-
-/// A story's tokens.
-struct Row<'a> {
-    story: &'a Story,
-    ids: Vec<i64>,
-    /// Which of them are pooled.
-    pooled: Range<usize>,
-}
-
-/// The stories that are long enough, as tokens; on all cores.
-fn tokenize<'a>(
-    params: &Params,
-    chat: Chat,
-    stories: &'a [Story],
-    tokenizer: &Tokenizer,
-) -> Result<Vec<Row<'a>>> {
-    let row = |story: &'a Story| -> Result<Option<Row<'a>>> {
-        let tokens = tokenizer.encode_wrapped(&story.text, params.wrap, chat).with_context(|| name(story))?;
-        let pooled = pooled(params, tokens.text).with_context(|| name(story))?;
-        Ok(pooled.map(|pooled| Row { story, ids: tokens.ids, pooled }))
-    };
-    // All of them before the first error is looked for: it is the first in the stories' order.
-    let rows: Vec<Result<Option<Row>>> = stories.par_iter().map(row).collect();
-    rows.into_iter().filter_map(Result::transpose).collect()
-}
-
 /// The rows that are computed, in their order, and for each row the one among them that has its tokens and pools the same
 /// of them: itself, if it is the first such. Sources and emotions may share texts.
 fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
@@ -330,20 +288,6 @@ fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
     let first_of: Vec<usize> = rows.iter().enumerate().map(&mut first).collect();
     let firsts = first_of.iter().enumerate().filter(|(row, first)| row == *first).map(|(row, _)| row);
     (firsts.collect(), first_of)
-}
-
-/// Which tokens are pooled of a text that became the tokens `text`; `None` if the story is left out.
-fn pooled(params: &Params, text: Range<usize>) -> Result<Option<Range<usize>>> {
-    let (n, from) = (text.len(), params.from_token);
-    match params.short {
-        _ if from < n => Ok(Some(text.start + from..text.end)),
-        Short::Skip => Ok(None),
-        Short::Error => bail!("has {n} tokens, none at `from_token` = {from}"),
-        Short::Whole => {
-            ensure!(n > 0, "has no token at all");
-            Ok(Some(text))
-        }
-    }
 }
 
 /// Rows cut into batches of at most `batch_tokens` padded tokens, but of at least one row: longest first, so that a
@@ -371,7 +315,7 @@ fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Ve
             ensure!(
                 stored.is_finite(),
                 "{}: {value} at layer {layer} does not fit float16; use `store_dtype = \"f32\"`",
-                name(row.story)
+                name(&row.story)
             );
             flat.push(stored);
         }
@@ -389,16 +333,10 @@ fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Ve
     ))
 }
 
-/// A story for people: its name, its place and how it begins.
-fn name(story: &Story) -> String {
-    let emotion = story.emotion.as_deref().unwrap_or("neutral");
-    let start: String = story.text.chars().take(40).collect();
-    format!("story {} ({emotion}, {}, {start:?})", story.story_id, story.index)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::stories::Story;
 
     fn story() -> Story {
         Story {
@@ -438,31 +376,17 @@ mod tests {
     #[test]
     fn a_row_is_like_an_earlier_one_with_its_tokens_and_what_is_pooled_of_them() {
         let story = story();
-        let row = |ids: &[i64], pooled| Row { story: &story, ids: ids.to_vec(), pooled };
+        let row = |ids: &[i64], pooled| Row { story: story.clone(), ids: ids.to_vec(), pooled };
         let rows =
             [row(&[1, 2], 0..2), row(&[1], 0..1), row(&[1, 2], 1..2), row(&[1, 2], 0..2), row(&[1], 0..1)];
         assert_eq!(alike(&rows), (vec![0, 1, 2], vec![0, 1, 2, 0, 1]));
     }
 
     #[test]
-    fn pooling_counts_from_the_texts_first_token() {
-        let check =
-            |short, text, want: Option<Range<usize>>| assert_eq!(pooled(&params(short), text).unwrap(), want);
-        check(Short::Skip, 1..9, Some(4..9));
-        check(Short::Skip, 1..5, Some(4..5));
-        check(Short::Skip, 1..4, None);
-        check(Short::Whole, 1..4, Some(1..4));
-        check(Short::Whole, 1..5, Some(4..5));
-        let error = pooled(&params(Short::Error), 1..4).unwrap_err().to_string();
-        assert_eq!(error, "has 3 tokens, none at `from_token` = 3");
-        assert!(pooled(&params(Short::Whole), 1..1).is_err());
-    }
-
-    #[test]
     fn values_that_cannot_be_stored_name_the_story_and_the_layer() {
         let story = story();
         let of = |value: f32| {
-            let row = Row { story: &story, ids: vec![1, 2], pooled: 1..2 };
+            let row = Row { story: story.clone(), ids: vec![1, 2], pooled: 1..2 };
             table(&params(Short::Skip), Layer::Block(7), 2, &[row], &[vec![0.1, value]])
         };
         let error = of(70000.0).unwrap_err().to_string();
