@@ -292,13 +292,10 @@ unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, products: P
 #[cfg(test)]
 mod tests {
     use super::super::lanes::with_each_width;
+    use super::super::tests::random;
     use super::*;
 
     const UNBOUNDED: Products = Products { scale: 0.2, cap: None };
-
-    fn random(shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    }
 
     /// Against its definition in fp64: with heads one after the other as they come out of a product, and slots of a cache that
     /// has room for more; rows that begin at different positions; a window.
@@ -343,8 +340,9 @@ mod tests {
                     let got =
                         attend(&q, &keys, &values, &begin, window.map(|n| n as usize), products).unwrap();
                     let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
+                    // Products of heads of 256 are some 10 in size, and their exponentials off by some 1e-6 of theirs.
                     assert!(
-                        error < 3e-6,
+                        error < 1e-5,
                         "{n_heads} {n_kv_heads} {d_head} {pos} {starts:?} {window:?}: {error}"
                     );
                 }

@@ -274,11 +274,8 @@ pub unsafe fn sums<L: Lanes, W: Weight, const R: usize>(
 #[cfg(test)]
 mod tests {
     use super::super::lanes::with_each_width;
+    use super::super::tests::random;
     use super::*;
-
-    fn random(shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    }
 
     /// Against a product in fp64.
     #[test]

@@ -226,12 +226,8 @@ impl Rows for Gated {
 #[cfg(test)]
 mod tests {
     use super::super::lanes::with_each_width;
+    use super::super::tests::random;
     use super::*;
-    use tch::Device;
-
-    fn random(shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    }
 
     #[track_caller]
     fn check(got: Option<Tensor>, want: Tensor) {
