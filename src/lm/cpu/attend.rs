@@ -4,7 +4,7 @@
 //! see, and their weights through all values.
 
 use super::lanes::{COLUMNS, Kernel, Lanes, WIDEST, exp, here, run, tanh};
-use super::product::{SHARED, sums};
+use super::product::sums;
 use super::team::{self, Place, Source};
 use super::{Products, plain};
 use std::ops::Range;
@@ -57,8 +57,7 @@ pub fn attend(
         let positions = from..pos.min(from + TOGETHER);
         run(&Group { of: &attention, row: head / n_kv_heads, kv_head: head % n_kv_heads, positions });
     };
-    let worth = 2 * batch * n_heads * pos * slots * d_head >= SHARED;
-    team::run_if(worth, batch * n_kv_heads * parts, &part);
+    team::run(2 * batch * n_heads * pos * slots * d_head, batch * n_kv_heads * parts, &part);
     Some(z)
 }
 

@@ -90,6 +90,7 @@ pub fn cumulative(x: &Tensor) -> Option<Tensor> {
 mod tests {
     use super::*;
     use crate::lm::sample::uniform;
+    use crate::lm::spec::Activation;
 
     /// Numbers of mean 0 and variance 1, others on each call; the same in every run of a test.
     pub fn random(shape: &[i64]) -> Tensor {
@@ -98,6 +99,20 @@ mod tests {
         let number = |n: i64| 2.0 * (0..3).map(|at| uniform(CALLS.get(), n as u64, at) - 0.5).sum::<f32>();
         let numbers: Vec<f32> = (0..shape.iter().product()).map(number).collect();
         Tensor::from_slice(&numbers).view(shape)
+    }
+
+    #[test]
+    fn libtorch_is_alone_where_it_is_said_and_not_after_that() {
+        let x = random(&[3, 16]);
+        assert!(plain(&x) && !by_libtorch_alone(|| plain(&x)) && plain(&x));
+        let heads = x.view([1, 1, 3, 16]);
+        by_libtorch_alone(|| {
+            let products = Products { scale: 1.0, cap: None };
+            assert!(product(&x, &x, None).is_none() && rms_norm(&x, None, 1e-5).is_none());
+            assert!(attend(&heads, &heads, &heads, &[0], None, products).is_none());
+            assert!(rotate(&heads, &heads, &heads).is_none() && gated(Activation::Silu, &x, &x).is_none());
+            assert!(cumulative(&x).is_none() && !put(&heads, &heads.narrow(2, 0, 1), &[0]));
+        });
     }
 
     #[test]

@@ -17,9 +17,6 @@ const BLOCK: usize = 64;
 /// The most rows of `W` that a thread takes at a time.
 const TOGETHER: usize = 256;
 
-/// Products of fewer numbers are not shared by threads: a team of them takes some microseconds to begin.
-pub const SHARED: usize = 2_000_000;
-
 /// Larger matrices do not stay in the cache until their next use, and are asked for ahead of it.
 const AHEAD: usize = 4 << 20;
 
@@ -108,8 +105,7 @@ impl Product {
         let part = |at: usize| {
             run(&Part { of: self, weight, from: at * size, to: self.out.min((at + 1) * size) });
         };
-        let work = self.rows * self.depth * self.out;
-        team::run_if(work >= SHARED, self.out.div_ceil(size), &part);
+        team::run(self.rows * self.depth * self.out, self.out.div_ceil(size), &part);
     }
 }
 

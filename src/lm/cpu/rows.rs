@@ -4,7 +4,6 @@
 
 use super::lanes::{Kernel, Lanes, exp, here, run};
 use super::plain;
-use super::product::SHARED;
 use super::team::{self, Place, Source};
 use crate::lm::spec::Activation;
 use tch::{Kind, Tensor};
@@ -92,12 +91,12 @@ trait Rows: Sync {
 
 /// Has each row of `x` computed.
 fn each(x: &Tensor, width: usize, of: &impl Rows) {
-    /// Operations a number that a row takes, by which it is shared by threads or not.
+    /// Operations that a number takes, about.
     const WORK: usize = 16;
     let rows = x.numel() / width;
     let size = rows.div_ceil(4 * team::threads());
     let part = |at: usize| run(&Part { of, from: at * size, to: rows.min((at + 1) * size) });
-    team::run_if(x.numel() * WORK >= SHARED, rows.div_ceil(size), &part);
+    team::run(x.numel() * WORK, rows.div_ceil(size), &part);
 }
 
 struct Part<'a, R> {

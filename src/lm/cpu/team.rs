@@ -28,13 +28,12 @@ pub fn whole() -> bool {
     threads() as i64 == i64::from(tch::get_num_threads().max(1))
 }
 
-/// The same as [`run`], on this thread alone if the work is not `worth` a team.
-pub fn run_if(worth: bool, parts: usize, work: &(dyn Fn(usize) + Sync)) {
-    if worth { run(parts, work) } else { (0..parts).for_each(work) }
-}
+/// Work of fewer operations is not shared: a team takes some microseconds to begin.
+const SHARED: usize = 2_000_000;
 
-/// Calls `work` for each of `parts`, on as many threads as there are, in any order. It must not panic.
-pub fn run(parts: usize, work: &(dyn Fn(usize) + Sync)) {
+/// Calls `work` for each of `parts`, which take so many `operations` together: on as many threads as there are, in any order, if that
+/// is worth a team. It must not panic.
+pub fn run(operations: usize, parts: usize, work: &(dyn Fn(usize) + Sync)) {
     struct Job<'a> {
         next: AtomicUsize,
         parts: usize,
@@ -51,7 +50,7 @@ pub fn run(parts: usize, work: &(dyn Fn(usize) + Sync)) {
             (job.work)(part);
         }
     }
-    let threads = threads().min(parts);
+    let threads = if operations < SHARED { 1 } else { threads().min(parts) };
     match parallel() {
         Some(parallel) if threads > 1 => {
             let mut job = Job { next: AtomicUsize::new(0), parts, work };
@@ -83,13 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_is_done_once() {
+    fn each_part_is_done_once_by_each_run() {
         for parts in [0, 1, 2, 7, 1000] {
             let done: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
-            run(parts, &|part| {
-                done[part].fetch_add(1, Ordering::Relaxed);
-            });
-            assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 1), "{parts}");
+            for (times, operations) in [(1, 0), (2, SHARED)] {
+                run(operations, parts, &|part| {
+                    done[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == times), "{parts}");
+            }
         }
     }
 }
