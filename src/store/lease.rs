@@ -186,8 +186,8 @@ impl Leases {
     /// Removes the lease at `path` if its text is still `text`: moved away first, and looked at then, as another may
     /// have ended it and taken its own.
     fn end(&self, path: &Path, text: &[u8]) -> Result<()> {
-        let away = tempfile::Builder::new().prefix("lease-").tempdir_in(&self.tmp)?;
-        let away = away.path().join("ended");
+        // A name alone: if a sweep takes the file that has it, there is room all the same.
+        let away = tempfile::Builder::new().prefix("lease-").tempfile_in(&self.tmp)?.into_temp_path();
         match fs::rename(path, &away) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
