@@ -70,6 +70,14 @@ fn version(root: &Path) -> Option<String> {
     Some(text.trim().split('+').next()?.to_string())
 }
 
+/// What libtorch said, where a panic's text is that of a failed `unwrap` of its error: written as Rust code, in quotes, with
+/// its line ends as `\n` and some fifty lines of its stack. Any other text as it is.
+pub fn said(panic: &str) -> String {
+    let Some((_, said)) = panic.split_once("Torch(\"") else { return panic.to_string() };
+    let said = said.split("\\nException raised from").next().unwrap_or(said);
+    said.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"")
+}
+
 /// Where the linker found libtorch: the system's list of what is mapped says.
 #[cfg(target_os = "linux")]
 fn loaded_from() -> Option<PathBuf> {
@@ -86,6 +94,17 @@ fn loaded_from() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_an_error_only_what_it_says_is_kept() {
+        let sizes = || tch::Tensor::zeros([2, 3], (tch::Kind::Float, tch::Device::Cpu)).view([5]);
+        let panic = std::panic::catch_unwind(|| drop(sizes())).unwrap_err();
+        assert_eq!(
+            said(panic.downcast_ref::<String>().unwrap()),
+            "shape '[5]' is invalid for input of size 6"
+        );
+        assert_eq!(said("a bug"), "a bug");
+    }
 
     #[test]
     fn a_libtorch_from_elsewhere_is_of_the_same_version() {
