@@ -18,6 +18,7 @@ use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Model, Resolved};
 use crate::stages::analysis::{Activations, Input, VectorSet};
+use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{generate, template, writing};
 use crate::stages::{activations, vectors};
@@ -81,6 +82,9 @@ impl<'a> Lane<'a> {
         let behind = on_gpu && matches!(node.work, Work::Activations { .. });
         let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind);
         let produced = self.produce(plan, store, node, &units, next, &mut batches)?;
+        if let Some(line) = self.loaded.as_ref().and_then(|loaded| loaded.model.shortage()) {
+            batches.note(line);
+        }
         if let Err(error) = self.ensure_unchanged(store, node) {
             if matches!(node.work, Work::Served { .. }) && error.is::<AnotherModel>() {
                 // Some of the replies may be of the other model.

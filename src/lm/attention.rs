@@ -2,7 +2,7 @@
 //! around it, nor of batches: right padding never reaches a real token under the causal mask.
 
 use super::cpu;
-use super::linear::Linear;
+use super::linear::{Linear, Linears};
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::sight::Sight;
@@ -11,11 +11,11 @@ use tch::{Device, Kind, Tensor};
 
 /// The attention of one block.
 pub struct Attention {
-    /// `d_model -> n_heads * d_head`
-    pub q: Linear,
+    /// Queries, `d_model -> n_heads * d_head`; with `kv`, keys and perhaps values, `d_model -> n_kv_heads * d_head` each.
+    pub qkv: Linears,
     /// Norm of the queries.
     pub q_norm: Option<RmsNorm>,
-    /// Keys and values; `None`: another layer's are used.
+    /// Norms of keys and values; `None`: another layer's keys and values are used.
     pub kv: Option<KeysValues>,
     /// `n_heads * d_head -> d_model`
     pub o: Linear,
@@ -33,72 +33,80 @@ pub struct Attention {
     pub cap: Option<f64>,
 }
 
-/// How a block makes keys and values.
+/// How a block makes keys and values of what it projects; without a projection of their own the values are that of the keys.
 pub struct KeysValues {
-    /// `d_model -> n_kv_heads * d_head`
-    pub k: Linear,
-    /// `d_model -> n_kv_heads * d_head`; `None`: the values are what `k` gives.
-    pub v: Option<Linear>,
     /// Norm of the keys.
     pub k_norm: Option<RmsNorm>,
     /// Norm of the values, over each head.
     pub v_norm: Option<RmsNorm>,
 }
 
+/// Of a block's input: queries, `[batch, n_heads, pos, d_head]`, and keys and values, `[batch, n_kv_heads, pos, d_head]`
+/// each, where the block has its own.
+pub struct Projected {
+    /// Queries.
+    pub q: Tensor,
+    /// Keys and values.
+    pub kv: Option<(Tensor, Tensor)>,
+}
+
 impl Attention {
     /// The same on `device`.
     pub fn on(&self, device: Device) -> Attention {
         let norm = |norm: &Option<RmsNorm>| norm.as_ref().map(|norm| norm.on(device));
-        let kv = self.kv.as_ref().map(|kv| KeysValues {
-            k: kv.k.on(device),
-            v: kv.v.as_ref().map(|v| v.on(device)),
-            k_norm: norm(&kv.k_norm),
-            v_norm: norm(&kv.v_norm),
+        let kv = self.kv.as_ref().map(|kv| KeysValues { k_norm: norm(&kv.k_norm), v_norm: norm(&kv.v_norm) });
+        let (qkv, o, q_norm) = (self.qkv.on(device), self.o.on(device), norm(&self.q_norm));
+        Attention { qkv, q_norm, kv, o, ..*self }
+    }
+
+    /// What is made of a normalised residual `[batch, pos, d_model]`.
+    pub fn project(&self, x: &Tensor, rotation: Option<&Rotation>) -> Projected {
+        let (n, n_kv) = (self.n_heads, self.n_kv_heads);
+        let no_norms = self.q_norm.is_none() && self.kv.as_ref().is_some_and(|kv| kv.k_norm.is_none());
+        if let (Linears::Joined(all, counts), Some(rotation), true) = (&self.qkv, rotation, no_norms) {
+            // Queries and keys stand side by side and are rotated alike: at once.
+            let y = all.forward(x);
+            let (of_q, of_k) = (counts[0], counts[1]);
+            let turned = rotation.apply(&self.heads(&y.narrow(-1, 0, of_q + of_k), n + n_kv));
+            let v = match counts.get(2) {
+                Some(&of_v) => y.narrow(-1, of_q + of_k, of_v),
+                None => y.narrow(-1, of_q, of_k),
+            };
+            let kv = Some((turned.narrow(1, n, n_kv), self.values(&v)));
+            return Projected { q: turned.narrow(1, 0, n), kv };
+        }
+        let each = self.qkv.forward(x);
+        let kv = self.kv.as_ref().map(|kv| {
+            let v = self.values(each.get(2).unwrap_or(&each[1]));
+            (self.prepare(&each[1], n_kv, kv.k_norm.as_ref(), rotation), v)
         });
-        let (q, o, q_norm) = (self.q.on(device), self.o.on(device), norm(&self.q_norm));
-        Attention { q, q_norm, kv, o, ..*self }
+        Projected { q: self.prepare(&each[0], n, self.q_norm.as_ref(), rotation), kv }
     }
 
-    /// Keys and values, `[batch, n_kv_heads, pos, d_head]` each, of a normalised residual
-    /// `[batch, pos, d_model]`; `None` where the block uses another layer's.
-    pub fn keys_values(&self, x: &Tensor, rotation: Option<&Rotation>) -> Option<(Tensor, Tensor)> {
-        let kv = self.kv.as_ref()?;
-        let k = kv.k.forward(x);
-        let v = match &kv.v {
-            Some(v) => v.forward(x),
-            None => k.shallow_clone(),
-        };
-        let v = self.heads(&v, self.n_kv_heads);
-        let v = kv.v_norm.as_ref().map_or_else(|| v.shallow_clone(), |norm| norm.forward(&v));
-        Some((self.prepare(&k, self.n_kv_heads, kv.k_norm.as_ref(), rotation), v))
-    }
-
-    /// `attn_out` of a normalised residual: `[batch, pos, d_model]` to the same shape. `keys` and
-    /// `values` are `[batch, n_kv_heads, slots, d_head]`.
+    /// `attn_out`, `[batch, pos, d_model]`, of queries `[batch, n_heads, pos, d_head]`. `keys` and `values` are
+    /// `[batch, n_kv_heads, slots, d_head]`.
     pub fn forward(
         &self,
-        x: &Tensor,
-        rotation: Option<&Rotation>,
+        q: &Tensor,
         (keys, values): (&Tensor, &Tensor),
         sight: &Sight,
         window: Option<usize>,
     ) -> Tensor {
-        let (batch, pos) = (x.size()[0], x.size()[1]);
-        let q = self.prepare(&self.q.forward(x), self.n_heads, self.q_norm.as_ref(), rotation);
+        let (batch, pos) = (q.size()[0], q.size()[2]);
         let products = cpu::Products { scale: self.scale, cap: self.cap };
-        if let Some(z) = cpu::attend(&q, keys, values, sight.starts(), window, products) {
+        if let Some(z) = cpu::attend(q, keys, values, sight.starts(), window, products) {
             return self.o.forward(&z);
         }
         let z = match self.cap {
-            Some(cap) => self.capped(&q, keys, values, &sight.mask(window), cap),
-            None if pos == 1 => self.one_token(&q, keys, values, &sight.mask(window)),
+            Some(cap) => self.capped(q, keys, values, &sight.mask(window), cap),
+            None if pos == 1 => self.one_token(q, keys, values, &sight.bias(window, q.kind())),
             None => {
                 let causal = sight.is_causal(window);
                 Tensor::scaled_dot_product_attention(
-                    &q,
+                    q,
                     keys,
                     values,
-                    (!causal).then(|| sight.mask(window)),
+                    (!causal).then(|| sight.bias(window, q.kind())),
                     0.0,
                     causal,
                     Some(self.scale),
@@ -109,31 +117,49 @@ impl Attention {
         self.o.forward(&z.transpose(1, 2).reshape([batch, pos, self.n_heads * self.d_head]))
     }
 
+    /// `[batch, pos, n_kv_heads * d_head]` to `[batch, n_kv_heads, pos, d_head]`, with the values' norm.
+    fn values(&self, y: &Tensor) -> Tensor {
+        match self.kv.as_ref().and_then(|kv| kv.v_norm.as_ref()) {
+            Some(norm) => self.each_normed(norm, y, self.n_kv_heads),
+            None => self.heads(y, self.n_kv_heads),
+        }
+    }
+
     /// `[batch, pos, n * d_head]` to `[batch, n, pos, d_head]`, with norm and rotation.
     fn prepare(&self, y: &Tensor, n: i64, norm: Option<&RmsNorm>, rotation: Option<&Rotation>) -> Tensor {
         let heads = match (norm, self.qk_norm) {
             (Some(norm), QkNorm::Whole) => self.heads(&norm.forward(y), n),
-            (Some(norm), _) => norm.forward(&self.heads(y, n)),
+            (Some(norm), _) => self.each_normed(norm, y, n),
             (None, _) => self.heads(y, n),
         };
         rotation.map_or_else(|| heads.shallow_clone(), |rotation| rotation.apply(&heads))
     }
 
     fn heads(&self, y: &Tensor, n: i64) -> Tensor {
-        y.view([y.size()[0], y.size()[1], n, self.d_head]).transpose(1, 2)
+        self.apart(y, n).transpose(1, 2)
+    }
+
+    /// The same with a norm of each head, which is computed while its numbers stand side by side.
+    fn each_normed(&self, norm: &RmsNorm, y: &Tensor, n: i64) -> Tensor {
+        norm.forward(&self.apart(y, n)).transpose(1, 2)
+    }
+
+    /// `[batch, pos, n * d_head]` to `[batch, pos, n, d_head]`.
+    fn apart(&self, y: &Tensor, n: i64) -> Tensor {
+        y.view([y.size()[0], y.size()[1], n, self.d_head])
     }
 
     /// Attention of one query position: the query heads that share a key head stand side by side as
-    /// if they were positions, so that no key is copied. `q` is `[batch, n_heads, 1, d_head]`, `mask`
+    /// if they were positions, so that no key is copied. `q` is `[batch, n_heads, 1, d_head]`, `bias`
     /// is `[batch, 1, 1, slots]`.
-    fn one_token(&self, q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Tensor {
+    fn one_token(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor) -> Tensor {
         let batch = q.size()[0];
         let grouped = q.reshape([batch, self.n_kv_heads, self.n_heads / self.n_kv_heads, self.d_head]);
         let z = Tensor::scaled_dot_product_attention(
             &grouped,
             k,
             v,
-            Some(mask),
+            Some(bias),
             0.0,
             false,
             Some(self.scale),

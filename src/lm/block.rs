@@ -1,11 +1,11 @@
 //! One block: attention and MLP around the residual stream, with the norms and scales that a `Spec`
 //! asks for. Knows nothing of the other blocks but the keys and values that it takes from one.
 
-use super::attention::{Attention, KeysValues};
+use super::attention::{Attention, KeysValues, Projected};
 use super::cache::Cache;
 use super::experts::{Experts, Router};
 use super::feed_forward::{Both, FeedForward};
-use super::linear::Linear;
+use super::linear::{Linear, Linears};
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use super::per_layer::PerLayerBlock;
@@ -58,12 +58,13 @@ impl Block {
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
         let x = normed(&self.attn_norm, &resid_pre);
         let rotation = self.rotation.map(|which| &pass.rotations[which]);
-        let own = self.attn.keys_values(&x, rotation).map(|(keys, values)| match pass.cache {
+        let Projected { q, kv } = self.attn.project(&x, rotation);
+        let own = kv.map(|(keys, values)| match pass.cache {
             Some(cache) => cache.keep(layer, keys, values),
             None => (keys, values),
         });
         let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let attn_out = self.attn.forward(&x, rotation, (keys, values), &pass.sight, self.window);
+        let attn_out = self.attn.forward(&q, (keys, values), &pass.sight, self.window);
         let resid_mid = resid_pre + self.scaled(normed(&self.attn_post_norm, &attn_out));
         let mlp_out = self.mlp.forward(&resid_mid, &normed(&self.mlp_norm, &resid_mid));
         let mut resid = resid_mid + self.scaled(normed(&self.mlp_post_norm, &mlp_out));
@@ -174,14 +175,13 @@ impl BlockTensors<'_> {
 
     fn mlp(&mut self, d_mlp: usize) -> Result<Mlp> {
         let (names, bias) = (&self.spec.names, self.spec.mlp_bias);
-        let [gate, up] = match names.gate_up {
-            GateUpNames::Split(gate, up) => [self.linear(gate, bias)?, self.linear(up, bias)?],
-            GateUpNames::Fused(name) => {
-                let both = self.linear(name, bias)?;
-                [0, 1].map(|part| both.rows(part * d_mlp, d_mlp))
+        let gate_up = match names.gate_up {
+            GateUpNames::Split(gate, up) => {
+                Linears::new(vec![self.linear(gate, bias)?, self.linear(up, bias)?])
             }
+            GateUpNames::Fused(name) => Linears::of_rows(self.linear(name, bias)?, &[d_mlp; 2]),
         };
-        Ok(Mlp { gate, up, down: self.linear(names.down, bias)?, activation: self.spec.activation })
+        Ok(Mlp { gate_up, down: self.linear(names.down, bias)?, activation: self.spec.activation })
     }
 
     fn experts(&mut self, of: spec::Experts) -> Result<Experts> {
@@ -200,15 +200,15 @@ impl BlockTensors<'_> {
                 .map(|expert| {
                     let mut linear =
                         |name: &str| self.linear(&name.replace("{}", &expert.to_string()), false);
-                    Ok(Mlp { gate: linear(gate)?, up: linear(up)?, down: linear(down)?, activation })
+                    let gate_up = Linears::new(vec![linear(gate)?, linear(up)?]);
+                    Ok(Mlp { gate_up, down: linear(down)?, activation })
                 })
                 .collect::<Result<Vec<Mlp>>>()?,
             EachExpertNames::Stacked(gate_up, down) => {
                 let (gate_up, down) = ((self.take)(gate_up)?, (self.take)(down)?);
                 let mlp = |expert: usize| {
-                    let both = one(gate_up.get(expert as i64));
-                    let [gate, up] = [0, 1].map(|part| both.rows(part * of.d_mlp, of.d_mlp));
-                    Mlp { gate, up, down: one(down.get(expert as i64)), activation }
+                    let gate_up = Linears::of_rows(one(gate_up.get(expert as i64)), &[of.d_mlp; 2]);
+                    Mlp { gate_up, down: one(down.get(expert as i64)), activation }
                 };
                 (0..of.count).map(mlp).collect()
             }
@@ -219,35 +219,33 @@ impl BlockTensors<'_> {
     fn attention(&mut self) -> Result<Attention> {
         let (spec, of, names) = (self.spec, self.of, &self.spec.names);
         let (q_out, kv_out) = (spec.n_heads * of.d_head, of.n_kv_heads * of.d_head);
-        let (q, kv) = match (names.qkv, of.kv) {
-            (QkvNames::Fused(name), _) => {
-                let all = self.linear(name, spec.qkv_bias)?;
-                let (k, v) = (all.rows(q_out, kv_out), all.rows(q_out + kv_out, kv_out));
-                (all.rows(0, q_out), Some((k, Some(v))))
+        let qkv = match names.qkv {
+            QkvNames::Fused(name) => {
+                Linears::of_rows(self.linear(name, spec.qkv_bias)?, &[q_out, kv_out, kv_out])
             }
-            (QkvNames::Split(q, ..), KeyValues::Of(_)) => (self.linear(q, spec.qkv_bias)?, None),
-            (QkvNames::Split(q, k, v), own) => {
-                let q = self.linear(q, spec.qkv_bias)?;
-                let k = self.linear(k, spec.qkv_bias)?;
-                let v = (own == KeyValues::Own).then(|| self.linear(v, spec.qkv_bias)).transpose()?;
-                (q, Some((k, v)))
+            QkvNames::Split(q, k, v) => {
+                let all: &[&str] = match of.kv {
+                    KeyValues::Of(_) => &[q],
+                    KeyValues::Own => &[q, k, v],
+                    _ => &[q, k],
+                };
+                let each = all.iter().map(|name| self.linear(name, spec.qkv_bias));
+                Linears::new(each.collect::<Result<_>>()?)
             }
         };
         let (q_name, k_name) = match spec.qk_norm {
             QkNorm::None => (None, None),
             _ => (Some(names.qk_norm.0), Some(names.qk_norm.1)),
         };
-        let kv = match kv {
-            None => None,
-            Some((k, v)) => Some(KeysValues {
-                k,
-                v,
+        let kv = match of.kv {
+            KeyValues::Of(_) => None,
+            _ => Some(KeysValues {
                 k_norm: self.norm(k_name)?,
                 v_norm: spec.v_norm.then(|| self.norm_of(None)),
             }),
         };
         Ok(Attention {
-            q,
+            qkv,
             q_norm: self.norm(q_name)?,
             kv,
             o: self.linear(names.o, spec.o_bias)?,

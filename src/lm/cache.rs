@@ -2,6 +2,7 @@
 //! position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
 
 use super::cpu;
+use super::device::send;
 use super::spec::{KeyValues, Layer, Spec};
 use tch::{Device, Kind, Tensor};
 
@@ -26,8 +27,8 @@ pub struct Step {
 
 /// Where the keys and values of new tokens go.
 enum Place {
-    /// One token a row: the row and its slot.
-    Each(Tensor, Tensor),
+    /// One token a row: its slot, `[batch, 1, 1, 1]`.
+    Each(Tensor),
     /// Several tokens, from this slot on in every row.
     From(i64),
 }
@@ -62,12 +63,11 @@ impl Cache {
 
     /// Makes the next pass one of a single token a row, after what the cache holds.
     pub fn advance(&mut self) {
-        let slot = Tensor::from_slice(&self.lengths).to_device(self.device);
-        let rows = Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device));
+        let slot = send(&Tensor::from_slice(&self.lengths), self.device).unsqueeze(1);
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
         let starts = self.lengths.iter().map(|&n| n as usize).collect();
-        self.step =
-            Some(Step { positions: slot.unsqueeze(1), starts, place: Place::Each(rows, slot), slots });
+        let place = Place::Each(slot.view([-1, 1, 1, 1]));
+        self.step = Some(Step { positions: slot, starts, place, slots });
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
 
@@ -124,11 +124,10 @@ impl Slots {
 
     fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
         match &step.place {
-            Place::Each(rows, slots) => {
+            Place::Each(slot) => {
                 for (kept, token) in [(&mut self.keys, keys), (&mut self.values, values)] {
                     if !cpu::put(kept, token, &step.starts) {
-                        let at = [Some(rows), None, Some(slots)];
-                        let _ = kept.index_put_(&at, &token.squeeze_dim(2), false);
+                        let _ = kept.scatter_(2, &slot.expand_as(token), token);
                     }
                 }
             }

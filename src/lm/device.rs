@@ -102,8 +102,15 @@ pub fn choose(wanted: &str) -> Result<Choice> {
             if let Err(why) = cuda {
                 bail!("--device {wanted}: {why}");
             }
-            let count = tch::Cuda::device_count();
-            ensure!((index as i64) < count, "--device {wanted}: there are {count} CUDA devices");
+            let count = tch::Cuda::device_count() as usize;
+            ensure!(
+                index < count,
+                "--device {wanted}: there is {}",
+                match count {
+                    1 => "cuda:0 alone".to_string(),
+                    _ => format!("cuda:0 to cuda:{}", count.saturating_sub(1)),
+                }
+            );
             Ok(choice(Device::Cuda(index), because("")))
         }
     }

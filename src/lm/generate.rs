@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::cache::Cache;
+use super::device::send;
 use super::hook::Hook;
 use super::model::LanguageModel;
 use super::sample::{choose, uniform};
@@ -189,7 +190,7 @@ impl LanguageModel {
         let resid = self.run(&batch, Some(&cache), hooks, last_layer);
         let ends: Vec<i64> = batch.lengths.iter().map(|&n| n as i64 - 1).collect();
         let every = Tensor::arange(rows.len() as i64, (Kind::Int64, device));
-        let resid = resid.index(&[Some(every), Some(Tensor::from_slice(&ends).to_device(device))]);
+        let resid = resid.index(&[Some(every), Some(send(&Tensor::from_slice(&ends), device))]);
         Ok((cache, resid))
     }
 

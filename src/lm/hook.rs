@@ -64,8 +64,8 @@ enum Pool {
     Rows(Vec<Range<usize>>),
     /// On other devices: all rows at once.
     Mask {
-        /// `[batch, pos, 1]` bool.
-        outside: Tensor,
+        /// `[batch, pos, 1]` bool: which are pooled.
+        pooled: Tensor,
         /// Tokens of each range, `[batch, 1]` fp32.
         counts: Tensor,
     },
@@ -83,10 +83,10 @@ impl Pool {
         if device == Device::Cpu {
             return Pool::Rows(ranges.to_vec());
         }
-        let outside = batch.mask(|row, at| !ranges[row].contains(&at)).unsqueeze(-1);
+        let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);
         let counts: Vec<f32> = ranges.iter().map(|r| r.len() as f32).collect();
         Pool::Mask {
-            outside: send(&outside, device),
+            pooled: send(&pooled, device),
             counts: send(&Tensor::from_slice(&counts).unsqueeze(1), device),
         }
     }
@@ -101,9 +101,9 @@ impl Pool {
                 };
                 Tensor::stack(&(0..).zip(ranges).map(mean).collect::<Vec<_>>(), 0)
             }
-            Pool::Mask { outside, counts } => {
+            Pool::Mask { pooled, counts } => {
                 // Replaced by 0, not multiplied by it.
-                let kept = resid.to_kind(Kind::Float).masked_fill(outside, 0.0);
+                let kept = resid.where_scalarother(pooled, 0.0);
                 kept.sum_dim_intlist(1, false, Kind::Float) / counts
             }
         }
@@ -140,21 +140,19 @@ impl Hook for Steer {
             return resid;
         }
         let device = resid.device();
-        let vector = self.vector.to_device(device).to_kind(Kind::Float) * self.strength;
+        let vector = send(&self.vector, device).to_kind(Kind::Float) * self.strength;
         let added = match vector.dim() {
             1 => vector,
             _ => {
                 let sequences: Vec<i64> = batch.sequences.iter().map(|&s| s as i64).collect();
-                vector.index_select(0, &Tensor::from_slice(&sequences).to_device(device)).unsqueeze(1)
+                vector.index_select(0, &send(&Tensor::from_slice(&sequences), device)).unsqueeze(1)
             }
         };
         let added = match self.positions {
             Positions::All => added,
-            Positions::Prompt => {
-                added * self.where_steered(batch, |at, prompt| at < prompt).to_device(device)
-            }
+            Positions::Prompt => added * send(&self.where_steered(batch, |at, prompt| at < prompt), device),
             Positions::Generated => {
-                added * self.where_steered(batch, |at, prompt| at >= prompt).to_device(device)
+                added * send(&self.where_steered(batch, |at, prompt| at >= prompt), device)
             }
         };
         // Added in fp32 and rounded once.
@@ -181,8 +179,8 @@ mod tests {
         let batch = Batch::new(&[vec![1; 7], vec![2; 300], vec![3; 41]]).unwrap();
         let ranges = [0..7, 250..300, 3..4];
         let rows = Pool::new(&ranges, &batch, Device::Cpu);
-        let outside = batch.mask(|row, at| !ranges[row].contains(&at)).unsqueeze(-1);
-        let mask = Pool::Mask { outside, counts: Tensor::from_slice(&[7f32, 50.0, 1.0]).unsqueeze(1) };
+        let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);
+        let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[7f32, 50.0, 1.0]).unsqueeze(1) };
         for pool in [rows, mask] {
             let got = pool.mean(&resid);
             assert_eq!((got.size(), got.kind()), (vec![3, 20], Kind::Float));

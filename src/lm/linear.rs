@@ -63,6 +63,74 @@ impl Linear {
     }
 }
 
+/// Linear maps of one input.
+///
+/// On a GPU their weights are one matrix, so that one product makes all outputs: with few rows, as in generation, queueing
+/// a product takes longer than computing it, and with many a wide product is nearer to what the GPU can do than a narrow
+/// one. On the CPU, where weights may be a mapped file's, they stay as they are.
+pub enum Linears {
+    /// Each by itself.
+    Apart(Vec<Linear>),
+    /// In one, and how many outputs are whose.
+    Joined(Linear, Vec<i64>),
+}
+
+impl Linears {
+    /// Those of `each`, which have a bias all or none.
+    pub fn new(each: Vec<Linear>) -> Linears {
+        let device = each[0].weight.device();
+        if device == Device::Cpu { Linears::Apart(each) } else { Linears::join(&each, device) }
+    }
+
+    fn join(each: &[Linear], device: Device) -> Linears {
+        let counts: Vec<i64> = each.iter().map(|one| one.weight.size()[0]).collect();
+        let stack = |parts: Vec<&Tensor>| {
+            let mut shape = parts[0].size();
+            shape[0] = counts.iter().sum();
+            let all = Tensor::empty(&shape, (parts[0].kind(), device));
+            for (mut place, part) in all.split_with_sizes(&counts, 0).into_iter().zip(parts) {
+                place.copy_(part);
+            }
+            all
+        };
+        let weight = stack(each.iter().map(|one| &one.weight).collect());
+        let biases: Option<Vec<&Tensor>> = each.iter().map(|one| one.bias.as_ref()).collect();
+        Linears::Joined(Linear { weight, bias: biases.map(stack) }, counts)
+    }
+
+    /// The rows of `all`, of which `counts` belong to one map each.
+    pub fn of_rows(all: Linear, counts: &[usize]) -> Linears {
+        if all.weight.device() != Device::Cpu {
+            return Linears::Joined(all, counts.iter().map(|&count| count as i64).collect());
+        }
+        let mut start = 0;
+        let each = counts.iter().map(|&count| {
+            start += count;
+            all.rows(start - count, count)
+        });
+        Linears::Apart(each.collect())
+    }
+
+    /// `[.., in]` to one `[.., out]` for each map.
+    pub fn forward(&self, x: &Tensor) -> Vec<Tensor> {
+        match self {
+            Linears::Apart(each) => each.iter().map(|one| one.forward(x)).collect(),
+            Linears::Joined(all, counts) => all.forward(x).split_with_sizes(counts, -1),
+        }
+    }
+
+    /// The same on `device`; there already, they share their numbers with these.
+    pub fn on(&self, device: Device) -> Linears {
+        match self {
+            Linears::Apart(each) if device == Device::Cpu => {
+                Linears::Apart(each.iter().map(|one| one.on(device)).collect())
+            }
+            Linears::Apart(each) => Linears::join(each, device),
+            Linears::Joined(all, counts) => Linears::Joined(all.on(device), counts.clone()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,8 +34,9 @@ pub enum Work {
 pub struct Need {
     /// The weights, once.
     pub weights: u64,
-    /// The largest tensor as it is stored, where that is held beside the weights: on a GPU, before it is converted. On
-    /// the CPU tensors are converted from pages of the file, which the system can drop.
+    /// What is held beside the weights while they are loaded to a GPU: the largest tensor as it is stored, before it is
+    /// converted, or projections before they are joined. On the CPU tensors are converted from pages of the file, which
+    /// the system can drop.
     pub tensor: u64,
     /// Activations, keys and values, logits. Not at the same time as `tensor`.
     pub work: u64,
@@ -68,6 +69,15 @@ impl Need {
             if converted {
                 need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
             }
+        }
+        // Streamed, they are copied to where they stand together.
+        if device != Device::Cpu && !streamed {
+            let joined = spec.layers.iter().map(|layer| {
+                let qkv = (spec.n_heads + 2 * layer.n_kv_heads).saturating_mul(layer.d_head);
+                qkv.max(2 * layer.d_mlp.unwrap_or(0)).saturating_mul(spec.d_model) as u64
+            });
+            let joined = joined.max().unwrap_or(0).saturating_mul(bytes(dtype));
+            need.tensor = need.tensor.max(joined);
         }
         if streamed {
             let widest = (0..spec.n_layers()).map(|layer| spec.block_numbers(layer)).max().unwrap_or(0);
@@ -240,9 +250,7 @@ impl fmt::Display for Refusal {
         write!(f, "it does not fit into memory: {} are needed (", gb(need.total()))?;
         write!(f, "{} of weights as {}", gb(need.weights), held.weights.name())?;
         match self.work {
-            _ if need.tensor > need.work => {
-                write!(f, ", {} while the largest tensor is converted", gb(need.tensor))?
-            }
+            _ if need.tensor > need.work => write!(f, ", {} while they are loaded", gb(need.tensor))?,
             Work::Passes { batch_tokens, .. } => {
                 write!(f, ", {} for {batch_tokens} tokens at once", gb(need.work))?
             }
@@ -302,10 +310,11 @@ mod tests {
     fn a_need_is_weights_and_the_larger_of_a_tensor_and_the_work() {
         let spec = llama_8b();
         let [cpu, gpu] = [Device::Cpu, Device::Cuda(0)];
-        for device in [cpu, gpu] {
+        // On a GPU gate and up are joined, 2 x 14336 x 4096 numbers.
+        for (device, tensor) in [(cpu, 0), (gpu, 2 * 2 * 14_336 * 4096)] {
             let bf16 = Need::new(&spec, Dtype::Bf16, Work::Little, device);
-            assert_eq!(bf16, Need { weights: 2 * 8_030_261_248, tensor: 0, work: 0 });
-            assert_eq!(bf16.total(), bf16.weights);
+            assert_eq!(bf16, Need { weights: 2 * 8_030_261_248, tensor, work: 0 });
+            assert_eq!(bf16.total(), bf16.weights + tensor);
         }
         let embed = 128_256 * 4096 * 2;
         let f32 = Need::new(&spec, Dtype::F32, Work::Little, gpu);
@@ -393,8 +402,8 @@ mod tests {
         let gpu = fits(&llama_8b(), Dtype::F32, Work::Little, Device::Cuda(0), &room(33.0)).unwrap_err();
         assert_eq!(
             gpu.to_string(),
-            "it does not fit into memory: 33.2 GB are needed (32.1 GB of weights as f32, 1.1 GB while the largest \
-             tensor is converted), 33.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (16.1 GB)"
+            "it does not fit into memory: 33.2 GB are needed (32.1 GB of weights as f32, 1.1 GB while they are \
+             loaded), 33.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (16.3 GB)"
         );
     }
 

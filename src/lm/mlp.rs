@@ -1,16 +1,14 @@
 //! The gated MLP of a block. Knows nothing of the residual stream around it.
 
 use super::cpu;
-use super::linear::Linear;
+use super::linear::{Linear, Linears};
 use super::spec::Activation;
 use tch::{Device, Tensor};
 
 /// `down(activation(gate(x)) * up(x))`.
 pub struct Mlp {
-    /// `d_model -> d_mlp`, through the activation.
-    pub gate: Linear,
-    /// `d_model -> d_mlp`.
-    pub up: Linear,
+    /// Gate, which goes through the activation, and up: `d_model -> d_mlp` each.
+    pub gate_up: Linears,
     /// `d_mlp -> d_model`.
     pub down: Linear,
     /// What the gate passes through.
@@ -20,13 +18,13 @@ pub struct Mlp {
 impl Mlp {
     /// The same on `device`.
     pub fn on(&self, device: Device) -> Mlp {
-        let [gate, up, down] = [&self.gate, &self.up, &self.down].map(|linear| linear.on(device));
-        Mlp { gate, up, down, activation: self.activation }
+        Mlp { gate_up: self.gate_up.on(device), down: self.down.on(device), activation: self.activation }
     }
 
     /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.down.forward(&self.activation.gate(&self.gate.forward(x), &self.up.forward(x)))
+        let gate_up = self.gate_up.forward(x);
+        self.down.forward(&self.activation.gate(&gate_up[0], &gate_up[1]))
     }
 }
 

@@ -8,13 +8,14 @@ use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::Decoder;
-use super::device::send;
+use super::device::{fetch, send};
 use super::heap;
 use super::hook::Hook;
 use super::layer::Layer;
 use super::memory::{self, Work};
 use super::norm::normalize;
 use super::room::Room;
+use super::shortage::{self, Shortage};
 use super::spec::{Held, Spec};
 use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
@@ -41,8 +42,10 @@ pub struct LanguageModel {
     pub(super) decoder: Decoder,
     pub(super) ends: Vec<i64>,
     tokenizer: Arc<Tokenizer>,
-    /// Whether memory ran out in a pass.
-    short: AtomicBool,
+    /// What was said of the first shortage of memory.
+    shortage: OnceLock<String>,
+    /// Whether that was told.
+    told: AtomicBool,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -100,7 +103,14 @@ impl LanguageModel {
             let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
             tch::set_num_threads(threads_here(spec.n_params()).0);
             let ends = checkpoint.end_tokens(&spec)?;
-            Ok(LanguageModel { ends, spec, decoder, tokenizer, short: AtomicBool::new(false) })
+            Ok(LanguageModel {
+                ends,
+                spec,
+                decoder,
+                tokenizer,
+                shortage: OnceLock::new(),
+                told: AtomicBool::new(false),
+            })
         };
         load().with_context(|| format!("load {}", checkpoint.dir.display()))
     }
@@ -110,9 +120,23 @@ impl LanguageModel {
         self.decoder.device()
     }
 
-    /// Whether this is the first time that the device has no memory for a pass.
-    pub fn first_shortage(&self) -> bool {
-        !self.short.swap(true, Ordering::Relaxed)
+    /// `work` on all of `rows` or, where the device has no memory for that, on parts of them, in their order: see
+    /// [`in_halves`](shortage::in_halves). [`shortage`](Self::shortage) then says so.
+    ///
+    /// # Errors
+    /// Those of `work`; a [`Shortage`] with one row.
+    pub fn in_halves<R, T>(&self, rows: &[R], work: &mut dyn FnMut(&[R]) -> Result<T>) -> Result<Vec<T>> {
+        shortage::in_halves(rows, work, &mut |rows, Shortage { said }| {
+            let line =
+                || format!("no memory left for {rows} texts at once ({said}): they are done in halves");
+            let _ = self.shortage.get_or_init(line);
+        })
+    }
+
+    /// For people: that memory ran out, the first time that this is asked after it did.
+    pub fn shortage(&self) -> Option<&str> {
+        let line = self.shortage.get()?;
+        (!self.told.swap(true, Ordering::Relaxed)).then_some(line)
     }
 
     /// Text to tokens and back; unlike the model it may be used by several threads at once.
@@ -220,18 +244,21 @@ impl LanguageModel {
     /// # Errors
     /// A row without prompt, whose first token nothing predicts.
     pub fn continuation_logprobs(&self, resid: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
-        let mut out = Vec::with_capacity(batch.rows());
+        let mut tokens = Vec::with_capacity(batch.rows());
         let _no_grad = tch::no_grad_guard();
         for row in 0..batch.rows() {
             let (prompt, n) = (batch.prompts[row] as i64, (batch.lengths[row] - batch.prompts[row]) as i64);
             ensure!(prompt > 0, "row {row} has no prompt");
             let logits = self.decoder.unembed(&resid.get(row as i64).narrow(0, prompt - 1, n));
-            let ids = batch.ids.get(row as i64).narrow(0, prompt, n).to_device(resid.device());
-            let each =
-                logits.to_kind(Kind::Float).log_softmax(-1, Kind::Float).gather(-1, &ids.unsqueeze(1), false);
-            out.push(each.to_device(Device::Cpu).sum(Kind::Double).double_value(&[]));
+            let ids = send(&batch.ids.get(row as i64).narrow(0, prompt, n), resid.device());
+            tokens.push(logits.log_softmax(-1, Kind::Float).gather(-1, &ids.unsqueeze(1), false));
         }
-        Ok(out)
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let counts: Vec<i64> = tokens.iter().map(|each| each.size()[0]).collect();
+        let rows = fetch(&Tensor::cat(&tokens, 0)).split_with_sizes(&counts, 0);
+        Ok(rows.iter().map(|row| row.sum(Kind::Double).double_value(&[])).collect())
     }
 
     /// What directions of the residual stream say in words: `[n, d_model]` in fp32 to

@@ -31,7 +31,13 @@ impl RmsNorm {
         if let Some(y) = cpu::rms_norm(x, gain, self.eps) {
             return y;
         }
-        self.scale(normalize(x, self.eps)).to_kind(x.kind())
+        match &self.learned {
+            Some(learned) if self.gain == Gain::Times && learned.kind() == x.kind() => {
+                rms_norm(x, Some(learned), self.eps)
+            }
+            None => rms_norm(x, None, self.eps),
+            Some(_) => self.scale(normalize(x, self.eps)).to_kind(x.kind()),
+        }
     }
 
     /// `x`, in fp32, times the gain.
@@ -46,7 +52,11 @@ impl RmsNorm {
 
 /// `x` divided by its root mean square over the last axis, in fp32.
 pub fn normalize(x: &Tensor, eps: f64) -> Tensor {
-    let x = x.to_kind(Kind::Float);
-    let mean_square = x.square().mean_dim(-1, true, Kind::Float);
-    &x * (mean_square + eps).rsqrt()
+    rms_norm(&x.to_kind(Kind::Float), None, eps)
+}
+
+/// libtorch's own: computed in fp32 and rounded once, on a GPU in one kernel, which reads and writes `x` once.
+fn rms_norm(x: &Tensor, gain: Option<&Tensor>, eps: f64) -> Tensor {
+    let width = x.size().last().copied().unwrap_or(0);
+    x.rms_norm([width], gain, eps)
 }

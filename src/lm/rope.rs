@@ -1,6 +1,7 @@
 //! Rotary position embedding: frequencies, their scaling, and the rotation. Knows nothing of heads.
 
 use super::cpu;
+use super::device::send;
 use super::spec::{Rope, RopeScaling};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
@@ -65,14 +66,15 @@ impl Frequencies {
     }
 
     /// Cosine and sine for `positions`, `[1, pos]` or `[batch, pos]`, shaped to meet
-    /// `[batch, heads, pos, d_head]`, in fp32. `lengths`, `[batch]`, are the tokens of each sequence
-    /// so far, by which a sequence is long or not.
-    pub fn at(&self, positions: &Tensor, lengths: &Tensor) -> Rotation {
+    /// `[batch, heads, pos, d_head]`, in fp32. `lengths` are the tokens of each sequence so far, by
+    /// which a sequence is long or not.
+    pub fn at(&self, positions: &Tensor, lengths: &[usize]) -> Rotation {
         let positions = positions.unsqueeze(-1).to_kind(Kind::Float);
         let half = match &self.long {
             None => positions * &self.inverse,
             Some((long, context)) => {
-                let is_long = lengths.gt(*context).view([-1, 1, 1]);
+                let is_long: Vec<bool> = lengths.iter().map(|&n| n as i64 > *context).collect();
+                let is_long = send(&Tensor::from_slice(&is_long), positions.device()).view([-1, 1, 1]);
                 (&positions * long).where_self(&is_long, &(positions * &self.inverse))
             }
         };
@@ -93,7 +95,7 @@ impl Rotation {
         let d_head = x.size()[3];
         let turning = if self.dims == d_head { x.shallow_clone() } else { x.narrow(-1, 0, self.dims) };
         let other_half = turning.roll(self.dims / 2, -1);
-        let rotated = (turning * &self.cos + other_half * &self.sin).to_kind(x.kind());
+        let rotated = (turning * &self.cos).addcmul_(&other_half, &self.sin).to_kind(x.kind());
         if self.dims == d_head {
             return rotated;
         }
@@ -157,7 +159,7 @@ mod tests {
         let q = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let k = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let turn = |x: &Tensor, at: i64| {
-            frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &Tensor::from_slice(&[at + 1])).apply(x)
+            frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &[at as usize + 1]).apply(x)
         };
         let dot = |a: i64, b: i64| (turn(&q, a) * turn(&k, b)).sum(Kind::Float).double_value(&[]);
         assert!((dot(7, 3) - dot(24, 20)).abs() < 1e-4);

@@ -2,6 +2,7 @@
 //! numbers, so that what it draws depends on its seed and on how far it is, and on nothing else.
 
 use super::cpu;
+use super::device::send;
 use anyhow::{Context, Result};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -113,7 +114,7 @@ impl Distribution {
     /// That of some of the rows.
     fn rows(&self, rows: &[usize]) -> Distribution {
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-        let rows = Tensor::from_slice(&rows).to_device(self.p.device());
+        let rows = send(&Tensor::from_slice(&rows), self.p.device());
         let of = |x: &Tensor| x.index_select(0, &rows);
         Distribution { p: of(&self.p), cumulative: of(&self.cumulative), top_p: self.top_p }
     }
@@ -129,7 +130,7 @@ impl Distribution {
     fn draw(&self, rows: &[usize], tries: Range<u64>, uniforms: &dyn Fn(usize, u64) -> f32) -> Tensor {
         let n = (tries.end - tries.start) as i64;
         let u = rows.iter().flat_map(|&row| tries.clone().map(move |attempt| uniforms(row, attempt)));
-        let u = Tensor::from_slice(&u.collect::<Vec<f32>>()).to_device(self.p.device());
+        let u = send(&Tensor::from_slice(&u.collect::<Vec<f32>>()), self.p.device());
         let u = u.view([rows.len() as i64, n]);
         let drawn = self.at(&self.cumulative, &u);
         if self.top_p >= 1.0 {
@@ -154,7 +155,7 @@ impl Distribution {
         let kept = before.lt(self.top_p).logical_or(&before.le(0.0));
         let cumulative = (p * kept).cumsum(-1, Kind::Float);
         let u: Vec<f32> = rows.iter().map(|&row| uniforms(row, attempt)).collect();
-        let u = Tensor::from_slice(&u).to_device(self.p.device()).unsqueeze(1);
+        let u = send(&Tensor::from_slice(&u), self.p.device()).unsqueeze(1);
         tokens.gather(-1, &self.at(&cumulative, &u), false).squeeze_dim(1)
     }
 

@@ -1,6 +1,6 @@
 //! What is done where a device has no memory left. Knows libtorch's words for that, and nothing of what was computed.
 
-use super::heap;
+use super::{heap, libtorch};
 use anyhow::Result;
 use std::any::Any;
 use std::fmt;
@@ -18,11 +18,7 @@ impl Shortage {
     pub fn told(text: &str) -> Option<Shortage> {
         let words = ["out of memory", "not enough memory", "can't allocate memory"];
         let tells = |line: &&str| words.iter().any(|words| line.to_lowercase().contains(words));
-        // A failed `unwrap` writes an error as Rust code: what libtorch said, in quotes, its line ends as `\n`.
-        let lines = text.replace("\\n", "\n");
-        let line = lines.lines().find(tells)?;
-        let said = line.split_once("Torch(\"").map_or(line, |(_, said)| said);
-        Some(Shortage { said: said.trim().to_string() })
+        Some(Shortage { said: libtorch::said(text).lines().find(tells)?.trim().to_string() })
     }
 
     /// The same of a panic as it is caught.

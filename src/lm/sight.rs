@@ -10,15 +10,16 @@ pub struct Sight {
     /// The first of them in each row.
     starts: Vec<usize>,
     slots: i64,
-    /// By window, those that were asked for.
+    /// By window, those that were asked for: masks, and what is added where a mask is false.
     masks: RefCell<Vec<(Option<usize>, Tensor)>>,
+    biases: RefCell<Vec<(Option<usize>, Tensor)>>,
 }
 
 impl Sight {
     /// That of tokens at `positions`, `[batch or 1, pos]` on the device, from `starts` on in each row, to whom `slots` are shown.
     pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> Sight {
         let (positions, starts) = (positions.shallow_clone(), starts.to_vec());
-        Sight { positions, starts, slots, masks: RefCell::default() }
+        Sight { positions, starts, slots, masks: RefCell::default(), biases: RefCell::default() }
     }
 
     /// The position of each row's first token.
@@ -34,11 +35,39 @@ impl Sight {
 
     /// True where a query sees a slot in a layer with this window: `[batch or 1, 1, pos, slots]`.
     pub fn mask(&self, window: Option<usize>) -> Tensor {
-        let mut masks = self.masks.borrow_mut();
-        if let Some((_, mask)) = masks.iter().find(|(of, _)| *of == window) {
-            return mask.shallow_clone();
+        self.once(&self.masks, window, || self.seen(window, self.slots))
+    }
+
+    /// What is added to a query's products, in `kind`: 0 where it sees a slot, else minus infinity. As [`mask`](Self::mask),
+    /// in the form that libtorch's kernels of attention take as it is: they would convert a mask anew in every layer, and
+    /// copy one whose rows do not begin at multiples of 16 numbers (`pad_bias` of its transformers/attention.cpp).
+    pub fn bias(&self, window: Option<usize>, kind: Kind) -> Tensor {
+        self.once(&self.biases, window, || {
+            let hidden = self.seen(window, (self.slots + 15) / 16 * 16).logical_not_();
+            let none = Tensor::zeros(hidden.size(), (kind, hidden.device()));
+            none.masked_fill(&hidden, f64::NEG_INFINITY).narrow(-1, 0, self.slots)
+        })
+    }
+
+    /// What `made` makes for a window, the first time.
+    fn once(
+        &self,
+        kept: &RefCell<Vec<(Option<usize>, Tensor)>>,
+        window: Option<usize>,
+        made: impl Fn() -> Tensor,
+    ) -> Tensor {
+        let mut kept = kept.borrow_mut();
+        if let Some((_, one)) = kept.iter().find(|(of, _)| *of == window) {
+            return one.shallow_clone();
         }
-        let slot = Tensor::arange(self.slots, (Kind::Int64, self.positions.device()));
+        let one = made();
+        kept.push((window, one.shallow_clone()));
+        one
+    }
+
+    /// Which of the first `slots` slots are seen.
+    fn seen(&self, window: Option<usize>, slots: i64) -> Tensor {
+        let slot = Tensor::arange(slots, (Kind::Int64, self.positions.device()));
         let at = self.positions.unsqueeze(-1);
         let past = slot.le_tensor(&at);
         let seen = match window {
@@ -46,9 +75,7 @@ impl Sight {
             // A window of one token is the token itself.
             Some(window) => past.logical_and(&slot.gt_tensor(&(&at - window as i64))),
         };
-        let mask = seen.unsqueeze(1);
-        masks.push((window, mask.shallow_clone()));
-        mask
+        seen.unsqueeze(1)
     }
 }
 

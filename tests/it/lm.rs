@@ -3,7 +3,7 @@
 
 mod chat;
 mod memory;
-mod parity;
+pub(crate) mod parity;
 mod refusals;
 
 use emoflow::lm::weights;
@@ -43,7 +43,7 @@ fn relative_error(got: &Tensor, want: &Tensor) -> f64 {
     (got - &want).abs().max().double_value(&[]) / want.abs().max().double_value(&[])
 }
 
-/// Keeps every block's residuals in full.
+/// Keeps every block's residuals in full, on the CPU.
 #[derive(Default)]
 struct Everything(Vec<Tensor>);
 
@@ -51,7 +51,7 @@ impl Hook for Everything {
     fn resid_post(&mut self, layer: Layer, resid: Tensor, _: &Batch) -> Tensor {
         if let Layer::Block(block) = layer {
             assert_eq!(block, self.0.len());
-            self.0.push(resid.shallow_clone());
+            self.0.push(resid.to_device(Device::Cpu));
         }
         resid
     }

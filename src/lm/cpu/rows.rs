@@ -10,9 +10,12 @@ use tch::{Kind, Tensor};
 
 /// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, where there is one.
 pub fn rms_norm(x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Option<Tensor> {
-    let gain = gain.map(|(gain, more)| (gain.to_kind(Kind::Float), more));
     let width = *x.size().last()?;
-    if !dense(x) || gain.as_ref().is_some_and(|(gain, _)| !dense(gain) || gain.size() != [width]) {
+    if !dense(x) {
+        return None;
+    }
+    let gain = gain.map(|(gain, more)| (gain.to_kind(Kind::Float), more));
+    if gain.as_ref().is_some_and(|(gain, _)| !dense(gain) || gain.size() != [width]) {
         return None;
     }
     let (y, width) = (x.empty_like(), width as usize);

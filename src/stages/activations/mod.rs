@@ -12,7 +12,6 @@ use tch::{Device, Tensor};
 
 use super::batches::{self, Batches};
 use crate::interrupt::Interrupted;
-use crate::lm::shortage::{Shortage, in_halves};
 use crate::lm::{Batch, Capture, Hook, LanguageModel, Layer};
 use crate::store::table::{Column, Table};
 
@@ -101,7 +100,7 @@ pub fn run(
         let table = match made {
             Some(table) => table,
             None => {
-                let work = |batches: &mut dyn Batches| pass(rows, batch, layers, model, batches);
+                let work = |_: &mut dyn Batches| pass(rows, batch, layers, model);
                 batches::batch(batches, number, KEPT, |table| whole(batch, table), work)?
             }
         };
@@ -163,30 +162,16 @@ fn all_at_once(
 }
 
 /// What a forward pass over the rows of `batch` gives: layer after layer, each in the batch's order. Where the device has
-/// no memory for all of them, of each half (see [`in_halves`]); the first time that is said.
-fn pass(
-    rows: &[Row],
-    batch: &[usize],
-    layers: &[Layer],
-    model: &LanguageModel,
-    batches: &mut dyn Batches,
-) -> Result<Table> {
+/// no memory for all of them, of each half.
+fn pass(rows: &[Row], batch: &[usize], layers: &[Layer], model: &LanguageModel) -> Result<Table> {
     let last = *layers.iter().max().context("no layer is kept")?;
     let mut means = |batch: &[usize]| -> Result<Tensor> {
         let mut capture = capture(rows, batch, layers);
         drop(model.forward(&padded(rows, batch)?, &mut [&mut capture], Some(last))?);
         capture.finish()
     };
-    let mut told = |rows: usize, shortage: &Shortage| {
-        if model.first_shortage() {
-            let said = &shortage.said;
-            batches.note(&format!(
-                "no memory left for a batch of {rows} stories ({said}): it is read in halves"
-            ));
-        }
-    };
     let longest = || format!("a batch whose longest is {}", name(&rows[batch[0]].story));
-    let parts = in_halves(batch, &mut means, &mut told).with_context(longest)?;
+    let parts = model.in_halves(batch, &mut means).with_context(longest)?;
     pooled_table(rows, batch, layers, Tensor::cat(&parts, 1), model)
 }
 

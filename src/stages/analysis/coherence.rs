@@ -64,8 +64,8 @@ impl Texts {
             };
             let n = rows[done..].iter().enumerate().take_while(fits).count();
             let batch = &rows[done..done + n];
-            let values = self.measure(model, layer, vectors, batch)?;
-            batch.iter().zip(values).for_each(|(&(vector, _), value)| sums[vector] += value);
+            let values = model.in_halves(batch, &mut |rows| self.measure(model, layer, vectors, rows))?;
+            batch.iter().zip(values.concat()).for_each(|(&(vector, _), value)| sums[vector] += value);
             done += n;
             progress(done, rows.len());
         }

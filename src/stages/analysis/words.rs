@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::Progress;
+use crate::lm::device::send;
 use crate::lm::{Batch, Hook, LanguageModel, Layer, Positions, Steer};
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
@@ -91,7 +92,7 @@ impl Words {
         let mut done = 0;
         while done < rows.len() {
             let batch = &rows[done..done + self.batch_len(&rows[done..], model.spec.d_vocab)];
-            self.measure(model, site, additions, batch, &mut sums)?;
+            model.in_halves(batch, &mut |rows| self.measure(model, site, additions, rows, &mut sums))?;
             done += batch.len();
             progress(done, rows.len());
         }
@@ -176,7 +177,7 @@ impl Words {
             }
         }
         let device = resid.device();
-        let index = |list: &[i64]| Some(Tensor::from_slice(list).to_device(device));
+        let index = |list: &[i64]| Some(send(&Tensor::from_slice(list), device));
         let resid = resid.index(&[index(&at_row), index(&at_position)]);
         let logs = model.logits(&resid).log_softmax(-1, Kind::Float);
         let values = Vec::<f32>::try_from(logs.index(&[index(&asked), index(&ids)]))?;

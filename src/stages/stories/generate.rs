@@ -75,9 +75,16 @@ fn replies(
     };
     let requests =
         asks.iter().map(|ask| request(params, &ask.prompt, model, chat)).collect::<Result<Vec<_>>>()?;
-    let seeds: Vec<u64> = asks.iter().map(|ask| ask.seed).collect();
-    let written = model.generate(&requests, &sampling, &seeds, &mut [], at)?;
-    let replies = requests.iter().zip(written).map(|(request, ids)| {
+    let seeds = asks.iter().map(|ask| ask.seed);
+    let seeded: Vec<(Vec<i64>, u64)> = requests.into_iter().zip(seeds).collect();
+    let mut ended = 0;
+    let written = model.in_halves(&seeded, &mut |part| {
+        let (requests, seeds): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
+        let written = model.generate(&requests, &sampling, &seeds, &mut [], &mut |more| at(ended + more))?;
+        ended += part.len();
+        Ok(written)
+    })?;
+    let replies = seeded.iter().zip(written.concat()).map(|((request, _), ids)| {
         let room = model.spec.context.saturating_sub(request.len());
         Ok(Reply { text: model.decode(&ids)?, cut: ids.len() >= params.max_new_tokens.min(room) })
     });

@@ -18,7 +18,7 @@ const TEXT: &str = "Mara laughs at the old map, because the station door is clos
 
 /// Relative errors that are allowed. Rounding in another order moves fp32 by about 1e-6 here.
 const FP32: f64 = 1e-4;
-const BF16: f64 = 2e-2;
+pub(crate) const BF16: f64 = 2e-2;
 /// The same for weights drawn live, whose worst entry of thousands varies: of 120 drawn models one was at 2.2e-2.
 const BF16_DRAWN: f64 = 2.5e-2;
 /// A padded row differs from its own pass by the order of sums alone.
@@ -44,12 +44,12 @@ fn name(dir: &Path) -> &str {
 }
 
 /// Checks all, then fails with everything that differs.
-fn check_all(dirs: &[PathBuf], bf16: f64) {
+pub(crate) fn check_all(dirs: &[PathBuf], bf16: f64, device: Device) {
     assert!(!dirs.is_empty(), "nothing to compare");
     let wrong: Vec<String> = dirs
         .iter()
         .filter_map(|dir| {
-            check_against_reference(dir, bf16).err().map(|error| format!("{}: {error:#}", name(dir)))
+            check_against_reference(dir, bf16, device).err().map(|error| format!("{}: {error:#}", name(dir)))
         })
         .collect();
     assert!(
@@ -62,10 +62,10 @@ fn check_all(dirs: &[PathBuf], bf16: f64) {
 }
 
 /// Everything a fixture tells about the model in `dir`; the error is the first difference.
-fn check_against_reference(dir: &Path, bf16: f64) -> Result<()> {
+fn check_against_reference(dir: &Path, bf16: f64, device: Device) -> Result<()> {
     let want: HashMap<String, Tensor> =
         Tensor::read_safetensors(dir.join("reference.safetensors"))?.into_iter().collect();
-    let load = |dtype| LanguageModel::load(&Checkpoint::open(dir)?, dtype, Device::Cpu);
+    let load = |dtype| LanguageModel::load(&Checkpoint::open(dir)?, dtype, device);
     let model = load(Dtype::F32)?;
     let long = ids(&want["ids"]);
     let alone = residuals(&model, &[&long])?;
@@ -81,7 +81,7 @@ fn check_against_reference(dir: &Path, bf16: f64) -> Result<()> {
     Ok(())
 }
 
-/// Each layer's output [row, pos, d_model].
+/// Each layer's output `[row, pos, d_model]`, on the CPU.
 fn residuals(model: &LanguageModel, rows: &[&[i64]]) -> Result<Vec<Tensor>> {
     let mut seen = Everything::default();
     let _ = model.forward(&Batch::new(rows)?, &mut [&mut seen], None)?;
@@ -109,7 +109,8 @@ fn same_numbers(model: &LanguageModel, got: &[Tensor], want: &HashMap<String, Te
         );
         largest = largest.max(error);
     }
-    let logits = model.logits(&got[got.len() - 1].get(0));
+    let last = got[got.len() - 1].get(0).to_device(model.device());
+    let logits = model.logits(&last).to_device(Device::Cpu);
     let error = relative_error(&logits.narrow(0, logits.size()[0] - 8, 8), &want["logits"]);
     ensure!(error < FP32, "logits differ: relative error {error:.1e}");
     Ok(largest.max(error))
@@ -194,19 +195,19 @@ fn near_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>) -> Result<String
 }
 
 /// The committed fixtures.
-pub(super) fn fixtures() -> Vec<PathBuf> {
+pub(crate) fn fixtures() -> Vec<PathBuf> {
     folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"))
 }
 
 #[test]
 fn every_family_agrees_with_transformers() {
-    check_all(&fixtures(), BF16);
+    check_all(&fixtures(), BF16, Device::Cpu);
 }
 
 /// And where nothing is computed by kernels of our own, as on a GPU.
 #[test]
 fn every_family_agrees_with_transformers_by_libtorch_alone() {
-    by_libtorch_alone(|| check_all(&fixtures(), BF16));
+    by_libtorch_alone(|| check_all(&fixtures(), BF16, Device::Cpu));
 }
 
 #[test]
@@ -221,7 +222,7 @@ fn every_architecture_has_a_fixture() {
 #[ignore = "needs checkpoints drawn by `make parity`"]
 fn live() {
     let drawn = std::env::var_os("EMOFLOW_PARITY").expect("EMOFLOW_PARITY is not set: run `make parity`");
-    check_all(&folders(Path::new(&drawn)), BF16_DRAWN);
+    check_all(&folders(Path::new(&drawn)), BF16_DRAWN, Device::Cpu);
 }
 
 /// A weight that is held in bf16 and converted when it is used gives what the converted weight gives, to the last bit;
@@ -245,16 +246,20 @@ fn weights_converted_on_the_fly_give_the_numbers_of_converted_weights() {
     }
 }
 
-/// Blocks that come one by one, each for all batches at once, give what the batches give one by one; of every family
-/// (with keys and values that layers share, embeddings for each layer, experts). One batch is of unequal lengths.
 #[test]
 fn streamed_blocks_give_the_same_residuals() {
+    check_streamed(Device::Cpu);
+}
+
+/// Blocks that come one by one, each for all batches at once, give what the batches give one by one; of every family
+/// (with keys and values that layers share, embeddings for each layer, experts). One batch is of unequal lengths.
+pub(crate) fn check_streamed(device: Device) {
     for dir in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")) {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let spec = checkpoint.spec().unwrap();
         let held = Held { streamed: true, ..spec.dtype.into() };
         let [whole, streamed] = [spec.dtype.into(), held]
-            .map(|held: Held| LanguageModel::load(&checkpoint, held, Device::Cpu).unwrap());
+            .map(|held: Held| LanguageModel::load(&checkpoint, held, device).unwrap());
         assert!(streamed.is_streamed() && !whole.is_streamed());
         let batches = [vec![vec![1, 5, 2, 9, 3, 4, 8], vec![3, 1]], vec![vec![7; 11]], vec![vec![2]]]
             .map(|rows: Vec<Vec<i64>>| Batch::new(&rows).unwrap());
