@@ -6,6 +6,8 @@ mod cache_commands;
 mod check;
 mod comparison;
 mod corruption;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod explain;
 mod faults;
 mod hub;
