@@ -27,8 +27,8 @@ pub struct Step {
 
 /// Where the keys and values of new tokens go.
 enum Place {
-    /// One token a row: its slot, `[batch, 1, 1, 1]`.
-    Each(Tensor),
+    /// One token a row: its slot, `[batch, 1, 1, 1]`; on the CPU also the rows' numbers, `[batch]`.
+    Each { slot: Tensor, rows: Option<Tensor> },
     /// Several tokens, from this slot on in every row.
     From(i64),
 }
@@ -66,7 +66,9 @@ impl Cache {
         let slot = send(&Tensor::from_slice(&self.lengths), self.device).unsqueeze(1);
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
         let starts = self.lengths.iter().map(|&n| n as usize).collect();
-        let place = Place::Each(slot.view([-1, 1, 1, 1]));
+        let rows = (self.device == Device::Cpu)
+            .then(|| Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device)));
+        let place = Place::Each { slot: slot.view([-1, 1, 1, 1]), rows };
         self.step = Some(Step { positions: slot, starts, place, slots });
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
@@ -124,11 +126,19 @@ impl Slots {
 
     fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
         match &step.place {
-            Place::Each(slot) => {
+            Place::Each { slot, rows } => {
                 for (kept, token) in [(&mut self.keys, keys), (&mut self.values, values)] {
-                    if !cpu::put(kept, token, &step.starts) {
-                        let _ = kept.scatter_(2, &slot.expand_as(token), token);
+                    if cpu::put(kept, token, &step.starts) {
+                        continue;
                     }
+                    // libtorch's `scatter` takes ten times as long on the CPU, its `index_put` several steps of a GPU's host.
+                    let _ = match rows {
+                        None => kept.scatter_(2, &slot.expand_as(token), token),
+                        Some(rows) => {
+                            let at = [Some(rows), None, Some(&slot.view(-1))];
+                            kept.index_put_(&at, &token.squeeze_dim(2), false)
+                        }
+                    };
                 }
             }
             Place::From(slot) => {
