@@ -78,8 +78,14 @@ pub enum Linears {
 impl Linears {
     /// Those of `each`, which have a bias all or none.
     pub fn new(each: Vec<Linear>) -> Linears {
-        let device = each[0].weight.device();
-        if device == Device::Cpu { Linears::Apart(each) } else { Linears::join(&each, device) }
+        match each.first().map(|one| one.weight.device()) {
+            Some(device) if Linears::are_joined(&each, device) => Linears::join(&each, device),
+            _ => Linears::Apart(each),
+        }
+    }
+
+    fn are_joined(each: &[Linear], device: Device) -> bool {
+        device != Device::Cpu && each.len() > 1
     }
 
     fn join(each: &[Linear], device: Device) -> Linears {
@@ -122,10 +128,8 @@ impl Linears {
     /// The same on `device`; there already, they share their numbers with these.
     pub fn on(&self, device: Device) -> Linears {
         match self {
-            Linears::Apart(each) if device == Device::Cpu => {
-                Linears::Apart(each.iter().map(|one| one.on(device)).collect())
-            }
-            Linears::Apart(each) => Linears::join(each, device),
+            Linears::Apart(each) if Linears::are_joined(each, device) => Linears::join(each, device),
+            Linears::Apart(each) => Linears::Apart(each.iter().map(|one| one.on(device)).collect()),
             Linears::Joined(all, counts) => Linears::Joined(all.on(device), counts.clone()),
         }
     }

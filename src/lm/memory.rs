@@ -70,14 +70,17 @@ impl Need {
                 need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
             }
         }
-        // Streamed, they are copied to where they stand together.
-        if device != Device::Cpu && !streamed {
+        if device != Device::Cpu {
             let joined = spec.layers.iter().map(|layer| {
                 let qkv = (spec.n_heads + 2 * layer.n_kv_heads).saturating_mul(layer.d_head);
                 qkv.max(2 * layer.d_mlp.unwrap_or(0)).saturating_mul(spec.d_model) as u64
             });
-            let joined = joined.max().unwrap_or(0).saturating_mul(bytes(dtype));
-            need.tensor = need.tensor.max(joined);
+            let joined = joined.max().unwrap_or(0);
+            largest = largest.max(joined);
+            // Streamed, they are copied to where they stand together.
+            if !streamed {
+                need.tensor = need.tensor.max(joined.saturating_mul(bytes(dtype)));
+            }
         }
         if streamed {
             let widest = (0..spec.n_layers()).map(|layer| spec.block_numbers(layer)).max().unwrap_or(0);

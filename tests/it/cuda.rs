@@ -28,15 +28,16 @@ static STAND_IN: LazyLock<StandIn> = LazyLock::new(|| {
     let texts =
         ["libtorch_cuda.cpp", "libcuda.c"].map(|name| fs::read_to_string(sources.join(name)).unwrap());
     let real = Path::new(env!("EMOFLOW_LIBTORCH"));
+    let size = fs::metadata(real.join("libtorch_cpu.so")).unwrap().len();
     let mut hasher = DefaultHasher::new();
-    (texts, real).hash(&mut hasher);
+    (texts, real, size).hash(&mut hasher);
     // Beside the build, which is often on the file system of the libraries: then they need not be copied.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("stand-in-{:016x}", hasher.finish()));
     if !folder.is_dir() {
         let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         make(&sources, real, made.path());
-        // Whoever made it at the same time may have been first.
-        let _ = fs::rename(made.keep(), &folder);
+        // Whoever made it at the same time may have been first: then this one goes.
+        let _ = fs::rename(made.path(), &folder);
     }
     let lib = folder.join("torch/lib");
     let driver = folder.join("driver/libcuda.so.1");
@@ -128,7 +129,7 @@ fn experiment() -> String {
     EXPERIMENT
         .replace("path = \"{demo}\"", "path = \"{demo}\"\ndtype = \"f32\"")
         .replace("batch_tokens = 128\n", "")
-        + "[analysis.words.logit_lens]\n[neutral.template]\nset = \"neutral-40\"\n"
+        + "[analysis.words.logit_lens]\ntop = 1\n[neutral.template]\nset = \"neutral-40\"\n"
 }
 
 /// Fails where two tables differ: in their words at all, in their numbers by more than rounding.
