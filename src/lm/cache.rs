@@ -131,7 +131,7 @@ impl Slots {
                     if cpu::put(kept, token, &step.starts) {
                         continue;
                     }
-                    // libtorch's `scatter` takes ten times as long on the CPU, its `index_put` several steps of a GPU's host.
+                    // libtorch's `scatter` takes ten times as long on the CPU, its `index_put` has more to do before a GPU begins.
                     let _ = match rows {
                         None => kept.scatter_(2, &slot.expand_as(token), token),
                         Some(rows) => {

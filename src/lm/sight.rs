@@ -10,16 +10,15 @@ pub struct Sight {
     /// The first of them in each row.
     starts: Vec<usize>,
     slots: i64,
-    /// By window, those that were asked for: masks, and what is added where a mask is false.
+    /// By window and dtype, those that were asked for: masks, and what is added to products.
     masks: RefCell<Vec<(Option<usize>, Tensor)>>,
-    biases: RefCell<Vec<(Option<usize>, Tensor)>>,
 }
 
 impl Sight {
     /// That of tokens at `positions`, `[batch or 1, pos]` on the device, from `starts` on in each row, to whom `slots` are shown.
     pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> Sight {
         let (positions, starts) = (positions.shallow_clone(), starts.to_vec());
-        Sight { positions, starts, slots, masks: RefCell::default(), biases: RefCell::default() }
+        Sight { positions, starts, slots, masks: RefCell::default() }
     }
 
     /// The position of each row's first token.
@@ -35,34 +34,29 @@ impl Sight {
 
     /// True where a query sees a slot in a layer with this window: `[batch or 1, 1, pos, slots]`.
     pub fn mask(&self, window: Option<usize>) -> Tensor {
-        self.once(&self.masks, window, || self.seen(window, self.slots))
+        self.once(window, Kind::Bool, || self.seen(window, self.slots))
     }
 
     /// What is added to a query's products, in `kind`: 0 where it sees a slot, else minus infinity. As [`mask`](Self::mask),
     /// in the form that libtorch's kernels of attention take as it is: they would convert a mask anew in every layer, and
     /// copy one whose rows do not begin at multiples of 16 numbers (`pad_bias` of its transformers/attention.cpp).
     pub fn bias(&self, window: Option<usize>, kind: Kind) -> Tensor {
-        self.once(&self.biases, window, || {
+        self.once(window, kind, || {
             let hidden = self.seen(window, (self.slots + 15) / 16 * 16).logical_not_();
             let none = Tensor::zeros(hidden.size(), (kind, hidden.device()));
             none.masked_fill(&hidden, f64::NEG_INFINITY).narrow(-1, 0, self.slots)
         })
     }
 
-    /// What `made` makes for a window, the first time.
-    fn once(
-        &self,
-        kept: &RefCell<Vec<(Option<usize>, Tensor)>>,
-        window: Option<usize>,
-        made: impl Fn() -> Tensor,
-    ) -> Tensor {
-        let mut kept = kept.borrow_mut();
-        if let Some((_, one)) = kept.iter().find(|(of, _)| *of == window) {
-            return one.shallow_clone();
+    /// What `made` makes for a window in `kind`, the first time.
+    fn once(&self, window: Option<usize>, kind: Kind, made: impl Fn() -> Tensor) -> Tensor {
+        let mut masks = self.masks.borrow_mut();
+        if let Some((_, mask)) = masks.iter().find(|(of, mask)| *of == window && mask.kind() == kind) {
+            return mask.shallow_clone();
         }
-        let one = made();
-        kept.push((window, one.shallow_clone()));
-        one
+        let mask = made();
+        masks.push((window, mask.shallow_clone()));
+        mask
     }
 
     /// Which of the first `slots` slots are seen.
@@ -103,5 +97,15 @@ mod tests {
         assert!(!step.is_causal(None));
         assert_eq!(seen(&step, None), [[yes, yes, no, no], [yes; 4]]);
         assert_eq!(seen(&step, Some(2)), [[yes, yes, no, no], [no, no, yes, yes]]);
+        let far = f32::NEG_INFINITY;
+        for (window, want) in [
+            (None, [[0.0, 0.0, far, far], [0.0; 4]]),
+            (Some(2), [[0.0, 0.0, far, far], [far, far, 0.0, 0.0]]),
+        ] {
+            let bias = step.bias(window, Kind::Float);
+            assert_eq!(Vec::<Vec<f32>>::try_from(bias.view([2, 4])).unwrap(), want);
+            assert_eq!((bias.size(), bias.stride()[0] % 16), (vec![2, 1, 1, 4], 0));
+            assert_eq!(step.bias(window, Kind::BFloat16).kind(), Kind::BFloat16);
+        }
     }
 }

@@ -214,8 +214,12 @@ fn two_cuda_devices_give_the_bytes_of_one() {
     let [one, two] = [(); 2].map(|()| Project::new(&experiment()));
     let (code, said) = run(&one, "cuda", &[], &[]);
     assert_eq!(code, Some(0), "{said}");
-    let (code, said) = run(&two, "cuda:0,cuda:1", &["-v"], &[("STAND_IN_DEVICES", "2")]);
+    let log = two.path("log");
+    let environment = [("STAND_IN_DEVICES", "2"), ("STAND_IN_LOG", log.to_str().unwrap())];
+    let (code, said) = run(&two, "cuda:0,cuda:1", &["-v"], &environment);
     assert_eq!(code, Some(0), "{said}");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(["0 op ", "1 op "].into_iter().all(|device| log.lines().any(|line| line.starts_with(device))));
     assert!(said.contains("[cuda:1] demo: load "), "{said}");
     assert!(results(&one) == results(&two), "the bytes differ");
     let (code, said) = run(&one, "cuda:1", &[], &[]);

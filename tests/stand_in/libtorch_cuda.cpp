@@ -18,6 +18,7 @@
 #include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -26,6 +27,7 @@
 #include <set>
 #include <sstream>
 #include <unistd.h>
+#include <vector>
 
 namespace {
 
@@ -247,76 +249,57 @@ void set(const Tensor &tensor, const Tensor &host, DeviceIndex device) {
 
 Tensor on_device(const Tensor &host, DeviceIndex device) { return made(storage_of(host, device), KEYS, host); }
 
-// The tensors of an argument, whatever it is.
-template <typename Each> void each_tensor(const c10::IValue &value, Each each) {
+// Puts what `change` makes of each tensor of a value in its place.
+template <typename Change> void each_tensor(c10::IValue &value, Change change) {
   if (value.isTensor()) {
-    each(value.toTensor());
-  } else if (value.isList()) {
-    for (const c10::IValue &of : value.toListRef()) {
-      each_tensor(of, each);
+    value = change(value.toTensor());
+  } else if (value.isTensorList()) {
+    auto list = value.toTensorVector();
+    std::transform(list.begin(), list.end(), list.begin(), change);
+    value = list;
+  } else if (value.isOptionalTensorList()) {
+    c10::List<std::optional<Tensor>> list;
+    for (std::optional<Tensor> each : value.toOptionalTensorList()) {
+      list.push_back(each ? std::optional<Tensor>(change(*each)) : each);
     }
+    value = list;
   }
 }
 
 void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   const auto &schema = op.schema();
-  const size_t n = schema.arguments().size();
-  const size_t begin = stack->size() - n;
+  const size_t begin = stack->size() - schema.arguments().size();
 
   DeviceIndex device = -1;
   std::string dtypes;
-  for (size_t i = 0; i < n; i++) {
-    const c10::IValue &value = (*stack)[begin + i];
-    if (value.isDevice() && value.toDevice().is_cuda()) {
-      device = value.toDevice().has_index() ? value.toDevice().index() : current;
-    }
-    each_tensor(value, [&](const Tensor &tensor) {
-      if (tensor.defined()) {
-        if (tensor.is_cuda()) {
-          dtypes += std::string(" ") + c10::toString(tensor.scalar_type());
-          TORCH_CHECK(device < 0 || device == tensor.get_device(), schema.name(),
-                      ": Expected all tensors to be on the same device, but found cuda:", int(device), " and ",
-                      tensor.device());
-          device = tensor.get_device();
-        } else {
-          TORCH_CHECK(tensor.dim() == 0, schema.name(),
-                      ": Expected all tensors to be on the same device, but found a CUDA device and cpu");
-        }
-      }
-    });
-  }
-  if (device < 0) {
-    device = current;
-  }
-  log(device, "op " + schema.name() + dtypes);
-
   std::vector<Tensor> before, here;
   auto to_host = [&](const Tensor &tensor) {
-    Tensor host = on_host(tensor);
-    if (tensor.defined() && tensor.is_cuda()) {
-      before.push_back(tensor);
-      here.push_back(host);
+    if (!tensor.defined()) {
+      return tensor;
     }
-    return host;
+    if (!tensor.is_cuda()) {
+      TORCH_CHECK(tensor.dim() == 0, schema.name(),
+                  ": Expected all tensors to be on the same device, but found a CUDA device and cpu");
+      return tensor;
+    }
+    TORCH_CHECK(device < 0 || device == tensor.get_device(), schema.name(),
+                ": Expected all tensors to be on the same device, but found cuda:", int(device), " and ", tensor.device());
+    device = tensor.get_device();
+    dtypes += std::string(" ") + c10::toString(tensor.scalar_type());
+    before.push_back(tensor);
+    here.push_back(on_host(tensor));
+    return here.back();
   };
-  for (size_t i = 0; i < n; i++) {
-    c10::IValue &value = (*stack)[begin + i];
-    if (value.isTensor()) {
-      value = to_host(value.toTensor());
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      std::transform(list.begin(), list.end(), list.begin(), to_host);
-      value = list;
-    } else if (value.isOptionalTensorList()) {
-      c10::List<std::optional<Tensor>> list;
-      for (std::optional<Tensor> each : value.toOptionalTensorList()) {
-        list.push_back(each ? std::optional<Tensor>(to_host(*each)) : each);
-      }
-      value = list;
-    } else if (value.isDevice()) {
+  for (size_t i = begin; i < stack->size(); i++) {
+    c10::IValue &value = (*stack)[i];
+    each_tensor(value, to_host);
+    if (value.isDevice()) {
+      device = value.toDevice().has_index() ? value.toDevice().index() : current;
       value = Device(DeviceType::CPU);
     }
   }
+  device = device < 0 ? current : device;
+  log(device, "op " + schema.name() + dtypes);
 
   at::AutoDispatchBelowADInplaceOrView below;
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
@@ -338,14 +321,7 @@ void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
     return host.defined() ? on_device(host, device) : host;
   };
   for (size_t i = stack->size() - schema.returns().size(); i < stack->size(); i++) {
-    c10::IValue &value = (*stack)[i];
-    if (value.isTensor()) {
-      value = back(value.toTensor());
-    } else if (value.isTensorList()) {
-      auto list = value.toTensorVector();
-      std::transform(list.begin(), list.end(), list.begin(), back);
-      value = list;
-    }
+    each_tensor((*stack)[i], back);
   }
 }
 
