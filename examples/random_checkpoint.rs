@@ -262,7 +262,7 @@ mod tests {
         write_small_files(dir.path(), &config).unwrap();
         write(dir.path(), drawn(&Spec::from_config(&config).unwrap(), Kind::BFloat16, seed), bound).unwrap();
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
-        assert_eq!(checkpoint.weights.len(), files);
+        assert_eq!(checkpoint.weights().len(), files);
         let model = LanguageModel::load(&checkpoint, Dtype::Bf16, Device::Cpu).unwrap();
         let ids = model.encode("The old map").unwrap().ids;
         let resid = model.forward(&Batch::new(&[ids]).unwrap(), &mut [], None).unwrap();

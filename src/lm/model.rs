@@ -1,6 +1,7 @@
 //! A language model: tokenizer, chat template and decoder of one checkpoint, run without gradients.
 //! Knows nothing of what is asked of it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -73,6 +74,22 @@ fn threads_here(n_params: u64) -> (i32, i32) {
     threads(n_params, *ALL.get_or_init(tch::get_num_threads), SHARING.load(Ordering::Relaxed))
 }
 
+/// The tensors of `checkpoint`, as they are held on `device`.
+fn read_weights(
+    checkpoint: &Checkpoint,
+    spec: &Spec,
+    held: Held,
+    device: Device,
+) -> Result<HashMap<String, Tensor>> {
+    let source = checkpoint.open_weights()?;
+    ensure!(
+        !held.streamed || source.is_mapped(),
+        "its weights are computed from what is stored, so that its blocks cannot be streamed from the file: take \
+         `offload` out"
+    );
+    weights::load(spec, &*source, held.weights, device)
+}
+
 impl LanguageModel {
     /// Loads a checkpoint on `device` to be held and computed as `held` says: weights are mapped, and converted one
     /// by one where they are stored as something else; those of blocks that are streamed stay mapped.
@@ -95,7 +112,7 @@ impl LanguageModel {
             let there = if held.streamed { Device::Cpu } else { device };
             let (tokenizer, tensors) = std::thread::scope(|scope| {
                 let tokenizer = scope.spawn(|| Tokenizer::load(checkpoint)); // large ones take a second
-                let tensors = weights::load(&spec, &checkpoint.weights, held.weights, there);
+                let tensors = read_weights(checkpoint, &spec, held, there);
                 (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tensors)
             });
             let (tokenizer, mut tensors) = (Arc::new(tokenizer?), tensors?);
@@ -112,7 +129,7 @@ impl LanguageModel {
                 told: AtomicBool::new(false),
             })
         };
-        load().with_context(|| format!("load {}", checkpoint.dir.display()))
+        load().with_context(|| format!("load {}", checkpoint.path.display()))
     }
 
     /// Where the weights are.

@@ -56,7 +56,7 @@ impl Tokenizer {
     /// A file that cannot be read or parsed.
     pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         let mut fast = Fast::from_bytes(checkpoint.read_tokenizer()?)
-            .map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer.display()))?;
+            .map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer_path().display()))?;
         // Some files carry the settings of their last training run.
         fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         fast.with_padding(None);

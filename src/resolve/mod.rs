@@ -252,7 +252,7 @@ fn find(
             };
             let checkpoint = snapshot.checkpoint().map_err(Fault::Found)?;
             if let Reach::Hub(progress) = reach {
-                snapshot.prepare_weights(&checkpoint.weights, progress).map_err(Fault::Found)?;
+                snapshot.prepare_weights(checkpoint.weights(), progress).map_err(Fault::Found)?;
             }
             (checkpoint, repo.clone(), Some(snapshot))
         }
@@ -339,7 +339,7 @@ impl Model {
     /// What the hub, the network or the disk says, with what to do.
     pub fn fetch(&self, progress: &dyn Progress) -> Result<()> {
         match &self.snapshot {
-            Some(snapshot) => snapshot.fetch_weights(&self.checkpoint.weights, progress),
+            Some(snapshot) => snapshot.fetch_weights(self.checkpoint.weights(), progress),
             None => Ok(()),
         }
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::lm::Checkpoint;
+use crate::lm::checkpoint::Beside;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
 use cache::Place;
@@ -198,7 +199,7 @@ impl Snapshot {
     /// Those of [`Checkpoint::open`].
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
-        Checkpoint::open_with(&self.dir(), &names)
+        Checkpoint::open_with(&self.dir(), Beside { promised: &names, ..Beside::default() })
     }
 
     /// The digest that the hub lists for a file that is not on this machine.

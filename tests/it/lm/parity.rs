@@ -232,7 +232,8 @@ fn weights_converted_on_the_fly_give_the_numbers_of_converted_weights() {
     for dir in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")) {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let spec = checkpoint.spec().unwrap();
-        let held = || weights::load(&spec, &checkpoint.weights, Dtype::Bf16, Device::Cpu).unwrap();
+        let source = checkpoint.open_weights().unwrap();
+        let held = || weights::load(&spec, &*source, Dtype::Bf16, Device::Cpu).unwrap();
         let mut converted: HashMap<String, Tensor> =
             held().into_iter().map(|(name, tensor)| (name, tensor.to_kind(Kind::Float))).collect();
         let want = Decoder::from_tensors(&spec, &mut converted).unwrap();

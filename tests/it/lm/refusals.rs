@@ -142,7 +142,7 @@ fn files_of_strangers_are_refused_by_name() {
     refused(
         "llama-sharded",
         |dir| {
-            let name = Checkpoint::open(dir).unwrap().weights[1].clone();
+            let name = Checkpoint::open(dir).unwrap().weights()[1].clone();
             std::fs::remove_file(name).unwrap();
         },
         &["shard", "missing"],

@@ -1,0 +1,119 @@
+//! The tensors of a checkpoint, by name: read from whatever form of file holds them, and their names and shapes checked
+//! against a `Spec`. Knows nothing of what the tensors are for.
+
+mod save;
+mod shards;
+
+pub use save::save;
+pub use shards::Shards;
+
+use super::spec::{Dtype, Spec};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeSet, HashMap};
+use tch::{Device, Kind, Tensor};
+
+/// Tensors that can be read one at a time: files of some form, or another source with something computed on top of it.
+pub trait TensorSource {
+    /// Name and shape of every tensor, from headers alone. Names are as Hugging Face's checkpoints have them, in any of the
+    /// spellings that [`Spec::canonical`] knows; each is there once.
+    fn tensors(&self) -> Vec<(String, Vec<i64>)>;
+
+    /// The tensor `name` of [`tensors`](Self::tensors) as `kind` on `device`.
+    ///
+    /// # Errors
+    /// A name that is not there; data that cannot be read or is of a type that is not understood.
+    fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor>;
+
+    /// Whether tensors that are wanted on the CPU as they are stored stay in the mapped file and take no memory.
+    fn is_mapped(&self) -> bool {
+        false
+    }
+}
+
+/// Reads every tensor of `source` that belongs to the model, one by one, as `dtype` on `device`. Names and shapes are checked
+/// against `spec` from the headers, before any data is read.
+///
+/// # Errors
+/// Two tensors of one name; those of [`TensorSource::read`] and [`check`].
+pub fn load(
+    spec: &Spec,
+    source: &dyn TensorSource,
+    dtype: Dtype,
+    device: Device,
+) -> Result<HashMap<String, Tensor>> {
+    let mut names = BTreeSet::new();
+    let mut found = Vec::new();
+    for (stored, shape) in source.tensors() {
+        let name = spec.canonical(&stored);
+        ensure!(names.insert(name.clone()), "tensor `{name}` is there twice");
+        if spec.spare(&name).is_none() {
+            found.push((name, stored, shape));
+        }
+    }
+    let copy = copied_unembed(spec);
+    let own = found.iter().filter(|(name, ..)| copy.as_ref() != Some(name));
+    check(spec, own.map(|(name, _, shape)| (name.as_str(), shape.clone())))?;
+    let mut tensors = HashMap::new();
+    for (name, stored, _) in found {
+        let tensor =
+            source.read(&stored, dtype.kind(), device).with_context(|| format!("tensor `{name}`"))?;
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+/// Compares tensors that were found, by name and shape, with those that the model needs.
+///
+/// # Errors
+/// All tensors that are missing, that nobody takes, and those of a wrong shape.
+pub fn check<'a>(spec: &Spec, found: impl Iterator<Item = (&'a str, Vec<i64>)>) -> Result<()> {
+    let found: HashMap<&str, Vec<i64>> = found.collect();
+    let wanted = spec.tensors();
+    let mut problems = Vec::new();
+    for (name, shape) in &wanted {
+        match found.get(name.as_str()) {
+            None => problems.push(format!("tensor `{name}` is missing")),
+            Some(there) if there != shape => {
+                problems.push(format!("tensor `{name}` has shape {there:?}, config.json says {shape:?}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let wanted: BTreeSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+    let left: BTreeSet<&str> = found.keys().copied().filter(|name| !wanted.contains(name)).collect();
+    problems
+        .extend(left.iter().map(|name| format!("tensor `{name}` is in the checkpoint but not in the model")));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    const SHOWN: usize = 10;
+    let more = problems.len().saturating_sub(SHOWN);
+    problems.truncate(SHOWN);
+    if more > 0 {
+        problems.push(format!("and {more} more"));
+    }
+    bail!("the checkpoint's tensors are not those of its config.json:\n  {}", problems.join("\n  "))
+}
+
+/// Removes what is no part of the model (see [`Spec::spare`]), and a copy of the embedding stored as
+/// the unembedding of a tied model.
+///
+/// # Errors
+/// A tied model whose stored unembedding differs from its embedding.
+pub fn take_spare(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Result<()> {
+    tensors.retain(|name, _| spec.spare(name).is_none());
+    if let Some(copy) = copied_unembed(spec).and_then(|name| tensors.remove(&name)) {
+        let embed = tensors.get(&format!("{}.weight", spec.names.embed));
+        ensure!(
+            embed.is_some_and(|embed| embed.size() == copy.size() && embed.equal(&copy)),
+            "config.json ties the unembedding to the embedding, but `{}.weight` differs from `{}.weight`",
+            spec.names.unembed,
+            spec.names.embed
+        );
+    }
+    Ok(())
+}
+
+fn copied_unembed(spec: &Spec) -> Option<String> {
+    spec.tied.then(|| format!("{}.weight", spec.names.unembed))
+}

@@ -1,0 +1,183 @@
+//! safetensors files, one or the shards of one checkpoint. A tensor is read by its name, whichever file has it.
+
+use super::TensorSource;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use fs_err as fs;
+use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{Dtype as FileDtype, SafeTensors};
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// The largest header that is read, the limit of the safetensors format itself.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// The tensors of safetensors files.
+pub struct Shards {
+    files: Vec<File>,
+    /// Which file has a tensor.
+    places: HashMap<String, usize>,
+}
+
+impl Shards {
+    /// Maps the files at `paths` and reads their headers.
+    ///
+    /// # Errors
+    /// A file that is no safetensors file; a tensor in two files.
+    pub fn open(paths: &[PathBuf]) -> Result<Shards> {
+        let files = paths.iter().map(|path| File::open(path)).collect::<Result<Vec<File>>>()?;
+        let mut places = HashMap::new();
+        for (at, (path, file)) in paths.iter().zip(&files).enumerate() {
+            for name in file.header.offset_keys() {
+                let before = places.insert(name.clone(), at);
+                ensure!(before.is_none(), "{}: tensor `{name}` is there twice", path.display());
+            }
+        }
+        Ok(Shards { files, places })
+    }
+
+    /// A tensor as it is stored: its type, its shape and its bytes in the mapped file.
+    ///
+    /// # Errors
+    /// A name that is not there.
+    pub fn view(&self, name: &str) -> Result<TensorView<'_>> {
+        self.file(name)?.view(name)
+    }
+
+    fn file(&self, name: &str) -> Result<&File> {
+        let at = self.places.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
+        Ok(&self.files[*at])
+    }
+}
+
+impl TensorSource for Shards {
+    fn tensors(&self) -> Vec<(String, Vec<i64>)> {
+        let in_order = self.files.iter().flat_map(|file| {
+            let names = file.header.offset_keys().into_iter();
+            names.filter_map(|name| Some((file.header.info(&name)?.shape.clone(), name)))
+        });
+        in_order.map(|(shape, name)| (name, shape.iter().map(|&n| n as i64).collect())).collect()
+    }
+
+    fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor> {
+        self.file(name)?.read(name, kind, device)
+    }
+
+    fn is_mapped(&self) -> bool {
+        true
+    }
+}
+
+/// One mapped file.
+struct File {
+    path: PathBuf,
+    map: Mmap,
+    header: Metadata,
+    /// Where the data begins.
+    start: usize,
+    /// The file's bytes as a tensor of which others on the CPU may be parts, where libtorch can map it.
+    whole: OnceCell<Option<Tensor>>,
+}
+
+impl File {
+    fn open(path: &Path) -> Result<File> {
+        let map = map(path)?;
+        let header = SafeTensors::read_metadata(&map);
+        let (length, header) = header.map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        // The header's length takes eight bytes itself.
+        Ok(File { path: path.to_path_buf(), map, header, start: length + 8, whole: OnceCell::new() })
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView<'_>> {
+        let info = self.header.info(name).with_context(|| format!("there is no tensor `{name}`"))?;
+        let (from, to) = info.data_offsets;
+        let bytes =
+            self.map.get(self.start + from..self.start + to).context("its data is not in the file")?;
+        TensorView::new(info.dtype, info.shape.clone(), bytes).map_err(|e| anyhow!("{e}"))
+    }
+
+    /// The whole file as libtorch maps it.
+    fn whole(&self) -> Option<&Tensor> {
+        let map = || {
+            let bytes = Some(self.map.len() as i64);
+            Tensor::f_from_file(self.path.to_str()?, false, bytes, (Kind::Uint8, Device::Cpu)).ok()
+        };
+        self.whole.get_or_init(map).as_ref()
+    }
+
+    /// A tensor of the file. On the CPU, one that is stored as `kind` stays where it is: the result is
+    /// a part of a mapping of the file (private, and kept by libtorch for as long as a tensor needs
+    /// it), so that nothing is copied, processes share the pages, and the system may drop and read
+    /// them again instead of running out. Any other is converted or moved straight from the file's
+    /// pages, which are given back, so that no more than this one tensor is there twice.
+    ///
+    /// A file cut short while the program runs ends it with a bus error, and one that is overwritten in
+    /// place changes the model; those who write checkpoints (also [`save`](super::save)) put a new file in the old
+    /// one's place, which does neither.
+    fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor> {
+        let view = self.view(name)?;
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let stored = file_kind(view.dtype())?;
+        let (start, len) = (view.data().as_ptr() as usize - self.map.as_ptr() as usize, view.data().len());
+        if start % stored.elt_size_in_bytes() != 0 {
+            // A stranger's file, since writers align their headers; libtorch does not read from odd places.
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, stored)?;
+            return Ok(tensor.to_device(device).to_kind(kind));
+        }
+        if let Some(whole) = (stored == kind && device == Device::Cpu).then(|| self.whole()).flatten() {
+            let bytes = whole.narrow(0, start as i64, len as i64);
+            return Ok(bytes.f_view_dtype(kind)?.f_view(shape.as_slice())?);
+        }
+        // SAFETY: the bytes are as many as `shape` needs, or safetensors had refused the file, and stay until the
+        // end of this function, where nothing refers to them any more; libtorch only reads them.
+        let mapped = unsafe {
+            Tensor::f_from_blob(view.data().as_ptr(), &shape, &strides(&shape), stored, Device::Cpu)?
+        };
+        let tensor = match (device, stored == kind) {
+            (Device::Cpu, true) => mapped.copy(),
+            _ => mapped.to_device(device).to_kind(kind),
+        };
+        // SAFETY: the mapping is read-only and of a file: a page that is touched again is read again.
+        #[cfg(unix)]
+        unsafe {
+            self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)?;
+        }
+        Ok(tensor)
+    }
+}
+
+/// Steps of a row-major tensor along each axis.
+fn strides(shape: &[i64]) -> Vec<i64> {
+    (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
+}
+
+/// Maps a file after a look at the length of its header.
+fn map(path: &Path) -> Result<Mmap> {
+    let file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    ensure!(size >= 8, "{}: not a safetensors file: {size} bytes", path.display());
+    // SAFETY: the mapping is read-only and lives only while tensors are copied out of it. A file
+    // cut short by another process meanwhile ends the program with a bus error, as any mapped file.
+    let map = unsafe { Mmap::map(file.file()) }.with_context(|| format!("map {}", path.display()))?;
+    let header = u64::from_le_bytes(map[..8].try_into()?);
+    ensure!(
+        header <= LARGEST_HEADER && header <= size - 8,
+        "{}: not a safetensors file: a header of {header} bytes in a file of {size}",
+        path.display()
+    );
+    Ok(map)
+}
+
+fn file_kind(dtype: FileDtype) -> Result<Kind> {
+    Ok(match dtype {
+        FileDtype::F32 => Kind::Float,
+        FileDtype::BF16 => Kind::BFloat16,
+        FileDtype::F16 => Kind::Half,
+        FileDtype::F64 => Kind::Double,
+        other => bail!("dtype {other:?} is not supported (quantised checkpoints are not read)"),
+    })
+}
