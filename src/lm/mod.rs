@@ -11,6 +11,7 @@ pub mod device;
 pub mod experts;
 pub mod family;
 pub mod feed_forward;
+pub mod gated_delta;
 pub mod generate;
 pub mod heap;
 pub mod hook;

@@ -187,6 +187,29 @@ pub struct Layer {
     pub experts: Option<Experts>,
 }
 
+/// The heads of a layer that follows the gated delta rule, whose queries, keys and values go through a convolution along
+/// the sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DeltaHeads {
+    /// Query and key heads, as many of each; a divisor of the value heads.
+    pub n_k_heads: usize,
+    /// Value heads, each with a memory of `d_k * d_v`.
+    pub n_v_heads: usize,
+    /// Width of a query or key head.
+    pub d_k: usize,
+    /// Width of a value head.
+    pub d_v: usize,
+    /// Tokens that the convolution spans, the token itself included.
+    pub kernel: usize,
+}
+
+impl DeltaHeads {
+    /// Numbers in the queries, keys and values of a token.
+    pub fn channels(&self) -> usize {
+        2 * self.n_k_heads * self.d_k + self.n_v_heads * self.d_v
+    }
+}
+
 /// A mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Experts {

@@ -1,7 +1,7 @@
 //! On processors whose registers are not known here, all is for libtorch to compute.
 
-use super::Products;
-use crate::lm::spec::Activation;
+use super::{DeltaInputs, Products};
+use crate::lm::spec::{Activation, DeltaHeads};
 use tch::Tensor;
 
 pub fn product(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Option<Tensor> {
@@ -34,3 +34,14 @@ pub fn rotate(_: &Tensor, _: &Tensor, _: &Tensor) -> Option<Tensor> {
 pub fn gated(_: Activation, _: &Tensor, _: &Tensor) -> Option<Tensor> {
     None
 }
+
+pub fn convolve(_: &Tensor, _: Option<&Tensor>, _: &Tensor) -> Option<Tensor> {
+    None
+}
+
+pub fn delta_rule(_: &DeltaInputs, _: DeltaHeads, _: &[usize], _: &Tensor) -> Option<Tensor> {
+    None
+}
+
+#[cfg(test)]
+pub fn with_each_width(_: impl Fn()) {}

@@ -9,6 +9,8 @@
 #[cfg(target_arch = "x86_64")]
 mod attend;
 #[cfg(target_arch = "x86_64")]
+mod delta;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod product;
@@ -20,6 +22,10 @@ mod team;
 #[cfg(target_arch = "x86_64")]
 pub use attend::{attend, put};
 #[cfg(target_arch = "x86_64")]
+pub use delta::{convolve, delta_rule};
+#[cfg(all(test, target_arch = "x86_64"))]
+pub use lanes::with_each_width;
+#[cfg(target_arch = "x86_64")]
 pub use product::product;
 #[cfg(target_arch = "x86_64")]
 pub use rows::{gated, rms_norm, rotate};
@@ -27,8 +33,10 @@ pub use rows::{gated, rms_norm, rotate};
 /// Of other processors nothing is known here.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
+#[cfg(all(test, not(target_arch = "x86_64")))]
+pub use elsewhere::with_each_width;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{attend, gated, product, put, rms_norm, rotate};
+pub use elsewhere::{attend, convolve, delta_rule, gated, product, put, rms_norm, rotate};
 
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
@@ -40,6 +48,22 @@ pub struct Products {
     pub scale: f64,
     /// Then bounds them to `cap * tanh(product / cap)`.
     pub cap: Option<f64>,
+}
+
+/// What goes into the gated delta rule, all of it in fp32.
+pub struct DeltaInputs<'a> {
+    /// Queries, keys and values beside each other, `[batch, pos, channels]`.
+    pub qkv: &'a Tensor,
+    /// What the decay is made of, `[batch, pos, n_v_heads]`.
+    pub a: &'a Tensor,
+    /// What the rate is made of, `[batch, pos, n_v_heads]`.
+    pub b: &'a Tensor,
+    /// Logarithm of the decay's scale, `[n_v_heads]`.
+    pub a_log: &'a Tensor,
+    /// Added to `a`, `[n_v_heads]`.
+    pub dt_bias: &'a Tensor,
+    /// Added to the squared length of a query or key.
+    pub eps: f64,
 }
 
 thread_local! { static LIBTORCH_ALONE: Cell<bool> = const { Cell::new(false) } }

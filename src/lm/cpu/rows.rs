@@ -64,7 +64,7 @@ pub fn gated(activation: Activation, x: &Tensor, up: &Tensor) -> Option<Tensor> 
 
 /// Whether the numbers of `x` lie in memory without gaps, those of its last axis one after the other, and are to be
 /// computed here.
-fn dense(x: &Tensor) -> bool {
+pub(super) fn dense(x: &Tensor) -> bool {
     let (size, stride) = (x.size(), x.stride());
     let span: i64 = size.iter().zip(&stride).map(|(n, stride)| (n - 1) * stride).sum();
     plain(x)
@@ -75,16 +75,16 @@ fn dense(x: &Tensor) -> bool {
         && team::whole()
 }
 
-fn source(x: &Tensor) -> Source<f32> {
+pub(super) fn source(x: &Tensor) -> Source<f32> {
     Source(x.data_ptr().cast())
 }
 
-fn place(x: &Tensor) -> Place {
+pub(super) fn place(x: &Tensor) -> Place {
     Place(x.data_ptr().cast())
 }
 
 /// Computes some rows.
-trait Rows: Sync {
+pub(super) trait Rows: Sync {
     /// The row that lies at place `row` in memory.
     ///
     /// # Safety
@@ -93,7 +93,7 @@ trait Rows: Sync {
 }
 
 /// Has each row of `x` computed.
-fn each(x: &Tensor, width: usize, of: &impl Rows) {
+pub(super) fn each(x: &Tensor, width: usize, of: &impl Rows) {
     /// Operations that a number takes, about.
     const WORK: usize = 16;
     let rows = x.numel() / width;
