@@ -24,6 +24,7 @@ pub mod model;
 pub mod names;
 pub mod norm;
 pub mod per_layer;
+pub mod quantization;
 pub mod room;
 pub mod rope;
 pub mod sample;

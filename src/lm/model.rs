@@ -87,7 +87,7 @@ fn read_weights(
         "its weights are computed from what is stored, so that its blocks cannot be streamed from the file: take \
          `offload` out"
     );
-    weights::load(spec, &*source, held.weights, device)
+    weights::load(spec, &*source, held.weights, device).map_err(|error| checkpoint.advised(error))
 }
 
 impl LanguageModel {

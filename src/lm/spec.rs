@@ -2,6 +2,7 @@
 //! them. Knows no family by name: `family/` fills it in.
 
 pub use super::names::{BesideNames, EachExpertNames, ExpertNames, GateUpNames, Names, QkvNames, per_layer};
+use super::quantization::Quantization;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
@@ -272,6 +273,8 @@ pub struct Spec {
     pub layers: Vec<Layer>,
     /// The dtype that the checkpoint declares.
     pub dtype: Dtype,
+    /// How the checkpoint's weights are quantised; `None`: they are not.
+    pub quantization: Option<Quantization>,
     /// Longest sequence, in tokens.
     pub context: usize,
     /// The token before every text, where there is one.

@@ -5,6 +5,7 @@ mod folder;
 
 pub use folder::{Folder, TokenizerFiles};
 
+use super::family::Refused;
 use super::spec::Spec;
 use super::weights::{Shards, TensorSource};
 use anyhow::{Context, Result, bail};
@@ -113,7 +114,28 @@ impl Checkpoint {
     pub fn spec(&self) -> Result<Spec> {
         self.read_config()
             .and_then(|config| Spec::from_config(&config))
+            .map_err(|error| self.advised(error))
             .with_context(|| format!("checkpoint {}", self.path.display()))
+    }
+
+    /// `error`, which says in the place of a refused method of quantisation what the unquantised repository is likely
+    /// called.
+    pub(super) fn advised(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<Refused>() {
+            Ok(refused) => {
+                let config = self.read_config().unwrap_or_default();
+                refused.at(self.origin().as_deref(), config["_name_or_path"].as_str()).into()
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// The repository, where the folder is one of the hub's cache (`models--owner--name/snapshots/...`), or the
+    /// folder's name.
+    fn origin(&self) -> Option<String> {
+        let mut parts = self.path.iter().filter_map(|part| part.to_str());
+        let repo = parts.find_map(|part| Some(part.strip_prefix("models--")?.replacen("--", "/", 1)));
+        repo.or_else(|| Some(self.path.file_name()?.to_str()?.to_string()))
     }
 
     /// The weights, of which only headers are read here.

@@ -125,6 +125,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         logit_cap: None,
         layers: vec![layer; n_layers],
         dtype: f.dtype()?.unwrap_or(Dtype::F32),
+        quantization: None,
         context,
         bos: f.token_ids("bos_token_id")?.first().copied(),
         eos: f.token_ids("eos_token_id")?,

@@ -99,7 +99,6 @@ const MUST_BE_OFF: &[&str] = &[
     "cross_attention_hidden_size",
     "is_encoder_decoder",
     "pruned_heads",
-    "quantization_config",
     "rope_interleaved",
     "tie_encoder_decoder",
     "use_qk_norm",
@@ -129,6 +128,16 @@ impl<'a> Fields<'a> {
         self.table.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether the field is there, be it null.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The names of all fields.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.table.keys().map(String::as_str)
+    }
+
     /// The table under `key`, if there is one.
     pub fn table(&self, key: &str) -> Result<Option<Fields<'a>>> {
         self.get(key).map(|value| Fields::new(&format!("{}{key}.", self.prefix), value)).transpose()
@@ -150,6 +159,14 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// Sizes in `1..=2^28`.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
+        let value = self.get(key).with_context(|| format!("{} is missing", self.name(key)))?;
+        let one = |v: &Value| v.as_u64().filter(|n| (1..=LARGEST).contains(n)).map(|n| n as usize);
+        let sizes: Option<Vec<usize>> = value.as_array().and_then(|all| all.iter().map(one).collect());
+        sizes.with_context(|| format!("{} is {value}; whole numbers from 1 are needed", self.name(key)))
+    }
+
     /// A count in `0..=2^28`, 0 where it is absent.
     pub fn count(&self, key: &str) -> Result<usize> {
         match self.get(key) {
@@ -165,7 +182,7 @@ impl<'a> Fields<'a> {
 
     /// A positive finite number: `default` where the field is absent, `None` where it is null.
     pub fn positive_unless_null(&self, key: &str, default: f64) -> Result<Option<f64>> {
-        if self.table.contains_key(key) { self.positive(key) } else { Ok(Some(default)) }
+        if self.has(key) { self.positive(key) } else { Ok(Some(default)) }
     }
 
     /// A positive finite number, if it is there.

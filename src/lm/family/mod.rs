@@ -13,12 +13,14 @@ mod mixtral;
 mod olmo2;
 mod olmo3;
 mod phi3;
+mod quantized;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 mod smollm3;
 
 use self::config::Fields;
+pub use self::quantized::{Refused, shown_by_tensors};
 use super::spec::Spec;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -85,8 +87,13 @@ pub fn from_config(config: &Value) -> Result<Spec> {
     });
     match (family, architecture.or(model_type)) {
         (Some(family), _) => {
-            let spec = (family.spec)(&Fields::new("", config)?)?;
-            Ok(Spec { architecture: family.architecture.into(), ..spec })
+            let f = Fields::new("", config)?;
+            let quantization = quantized::quantization(&f)?;
+            // No method has a reader yet.
+            if let Some(method) = quantization {
+                bail!(Refused::new(method.to_string()));
+            }
+            Ok(Spec { architecture: family.architecture.into(), quantization, ..(family.spec)(&f)? })
         }
         (None, Some(other)) => bail!(
             "architecture `{other}` is not supported yet. Supported: {}. CONTRIBUTING.md says how to add one",

@@ -7,6 +7,7 @@ mod shards;
 pub use save::save;
 pub use shards::Shards;
 
+use super::family::shown_by_tensors;
 use super::spec::{Dtype, Spec};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeSet, HashMap};
@@ -85,6 +86,9 @@ pub fn check<'a>(spec: &Spec, found: impl Iterator<Item = (&'a str, Vec<i64>)>) 
         .extend(left.iter().map(|name| format!("tensor `{name}` is in the checkpoint but not in the model")));
     if problems.is_empty() {
         return Ok(());
+    }
+    if let Some(refused) = shown_by_tensors(left.iter().copied()) {
+        bail!(refused);
     }
     const SHOWN: usize = 10;
     let more = problems.len().saturating_sub(SHOWN);

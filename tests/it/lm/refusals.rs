@@ -182,3 +182,25 @@ fn a_checkpoint_lists_what_identifies_it() {
     );
     assert_eq!(roles("llama-sharded")[..3], ["weights/0", "weights/1", "weights/2"]);
 }
+
+#[test]
+fn a_method_of_quantisation_that_only_tensors_show_is_named() {
+    let q = "model.layers.1.self_attn.q_proj";
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("models--nvidia--Llama-3.1-8B-Instruct-FP4/snapshots/1");
+    std::fs::create_dir_all(&dir).unwrap();
+    for entry in std::fs::read_dir(folder("llama-gqa")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    edit_weights(&dir, |tensors| {
+        for name in ["weight_scale", "weight_scale_2", "input_scale"] {
+            tensors.push((format!("{q}.{name}"), random(&[1], 0)));
+        }
+    });
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    let error = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).map(|_| ()).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("NVFP4 by NVIDIA ModelOpt"), "{error}");
+    assert!(error.contains("`meta-llama/Llama-3.1-8B-Instruct`"), "{error}");
+}

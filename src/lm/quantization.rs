@@ -1,0 +1,75 @@
+//! How a checkpoint's weights are quantised. Knows no tensor's content, and not how `config.json` says it.
+
+use serde::Serialize;
+use std::fmt;
+
+/// A method that stores the linear maps of a model in few bits, with what its reader needs to know besides the
+/// tensors. Which maps are stored so, the tensors themselves show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum Quantization {
+    /// 8-bit floats (e4m3), each matrix with scales beside it (`weight_scale_inv`).
+    Fp8 {
+        /// Rows and columns that share a scale; `None`: one scale for the matrix.
+        block: Option<[usize; 2]>,
+    },
+    /// GPTQ: packed integers (`qweight`, `qzeros`, `scales`, `g_idx`).
+    Gptq {
+        /// Bits of a weight: 2, 3, 4 or 8.
+        bits: u8,
+        /// Input entries that share a scale; `None`: all of them.
+        group: Option<usize>,
+        /// Whether entries were quantised in the order of their activations, which `g_idx` holds.
+        by_activation: bool,
+        /// How zero points are stored.
+        zeros: GptqZeros,
+    },
+    /// AWQ in the layout of its GEMM kernel: packed integers (`qweight`, `qzeros`, `scales`).
+    Awq {
+        /// Bits of a weight.
+        bits: u8,
+        /// Input entries that share a scale; `None`: all of them.
+        group: Option<usize>,
+    },
+    /// bitsandbytes' LLM.int8(): 8-bit integers with a scale for each row (`SCB`).
+    BnbInt8,
+    /// bitsandbytes' 4 bits: indices into a table of 16 values, with a scale for each block (`absmax`).
+    Bnb4 {
+        /// Which table.
+        table: Bnb4Table,
+        /// Whether the scales are quantised too.
+        double: bool,
+    },
+}
+
+/// How GPTQ's zero points are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GptqZeros {
+    /// Less one: the format `gptq`.
+    LessOne,
+    /// As they are: the format `gptq_v2`.
+    Plain,
+}
+
+/// The 16 values of bitsandbytes' 4 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bnb4Table {
+    /// Quantiles of a normal distribution.
+    Nf4,
+    /// 4-bit floats.
+    Fp4,
+}
+
+impl fmt::Display for Quantization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Quantization::Fp8 { .. } => write!(f, "FP8"),
+            Quantization::Gptq { bits, .. } => write!(f, "GPTQ ({bits} bits)"),
+            Quantization::Awq { bits, .. } => write!(f, "AWQ ({bits} bits)"),
+            Quantization::BnbInt8 => write!(f, "bitsandbytes (8 bits)"),
+            Quantization::Bnb4 { .. } => write!(f, "bitsandbytes (4 bits)"),
+        }
+    }
+}
