@@ -197,6 +197,17 @@ pub struct Dataset {
     pub files_span: Span,
 }
 
+impl SourceKind {
+    /// How the model called `name` writes the texts, if it does.
+    pub fn written_by(&self, name: &str) -> Option<&stories::Generate> {
+        match self {
+            SourceKind::Generate { writer: Writer::Own, params } => Some(params),
+            SourceKind::Generate { writer: Writer::Model(writer), params } if writer == name => Some(params),
+            _ => None,
+        }
+    }
+}
+
 /// Which model writes generated stories.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -19,13 +19,14 @@ pub(super) fn date(root: &Reader<'_>) -> Read<Date> {
 
 pub(super) fn activations(root: &Reader<'_>) -> Read<activations::Params> {
     let reader = root.inner("activations")?;
-    let (from_token, wrap, short) =
-        (reader.integer("from_token"), reader.choice("wrap"), reader.choice("short"));
+    let (from_token, wrap) = (reader.integer("from_token"), reader.choice("wrap"));
+    let (short, long) = (reader.choice("short"), reader.choice("long"));
     let (batch_tokens, store_dtype) = (reader.maybe_integer("batch_tokens"), reader.choice("store_dtype"));
     Ok(activations::Params {
         from_token: from_token?,
         wrap: wrap?,
         short: short?,
+        long: long?,
         batch_tokens: batch_tokens?,
         store_dtype: store_dtype?,
     })

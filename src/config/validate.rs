@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::reader::Reader;
-use super::{Model, Source, SourceKind, Span, Writer};
+use super::{Model, Source, SourceKind, Span};
 use crate::stages::activations::{self, Short};
 use crate::stages::vectors::{self, Center, Denoise};
 
@@ -39,7 +39,8 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
         }
     }
     for model in parts.models.iter().filter(|model| model.thinking) {
-        if let Some(source) = parts.stories.iter().chain(parts.neutral).find(|source| writes(model, source)) {
+        let mut sources = parts.stories.iter().chain(parts.neutral);
+        if let Some(source) = sources.find(|source| source.kind.written_by(&model.name).is_some()) {
             let message =
                 format!("`{}` writes stories (`{}`) and must not think first", model.name, source.name);
             let hint = "where a thought ends is not the same in all models; take `thinking` out, or let another model \
@@ -65,18 +66,6 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
         let hint =
             format!("so few have at most {}; bring more neutral texts, or lower `components`", count - 1);
         root.note(Problem::at(span, message).hint(hint));
-    }
-}
-
-/// Whether `model` writes the texts of `source`.
-fn writes(model: &Model, source: &Source) -> bool {
-    match &source.kind {
-        SourceKind::Generate { writer: Writer::Own, .. } => true,
-        SourceKind::Generate { writer: Writer::Model(name), .. } => *name == model.name,
-        SourceKind::Template(_)
-        | SourceKind::File { .. }
-        | SourceKind::Dataset(_)
-        | SourceKind::Served { .. } => false,
     }
 }
 

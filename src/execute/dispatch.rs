@@ -167,8 +167,8 @@ impl<'a> Lane<'a> {
             }
             Work::Activations { params, chat } => {
                 let ahead = self.ahead.take().filter(|ahead| ahead.is_of(node, stored(plan, unit, 0)));
-                let (stories, rows) = match ahead {
-                    Some(ahead) => ahead.wait().map(|(stories, rows)| (stories, Some(rows)))?,
+                let (stories, read) = match ahead {
+                    Some(ahead) => ahead.wait().map(|(stories, read)| (stories, Some(read)))?,
                     None => (input(plan, store, unit, 0)?, None),
                 };
                 let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
@@ -177,17 +177,25 @@ impl<'a> Lane<'a> {
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
                 self.model(node, Memory::Passes { batch_tokens, waiting })?;
                 let model = &self.loaded.as_ref().expect("just loaded").model;
-                let rows = match rows {
-                    Some(rows) => rows,
-                    None => activations::read(params, *chat, &stories, model.tokenizer())?,
-                };
-                let read = {
+                let reading = {
                     let (params, chat, tokenizer) = (params.clone(), *chat, model.tokenizer().clone());
-                    move |stories: &Table| activations::read(&params, chat, stories, &tokenizer)
+                    let context = model.spec.context;
+                    move |stories: &Table| activations::read(&params, chat, stories, &tokenizer, context)
                 };
-                self.ahead = next.and_then(|next| Ahead::start(store, node, stored(plan, next, 0), read));
-                let tables = activations::run(params, &layers, &rows, model, batches)?;
-                Ok(tables.into_iter().map(|t| vec![("activations".to_string(), t)]).collect())
+                let read = match read {
+                    Some(read) => read,
+                    None => reading(&stories)?,
+                };
+                if let Some(line) = read.said(model.spec.context) {
+                    batches.note(&line);
+                }
+                self.ahead = next.and_then(|next| Ahead::start(store, node, stored(plan, next, 0), reading));
+                let tables = activations::run(params, &layers, &read.rows, model, batches)?;
+                let with_exceptions = |table| {
+                    let exceptions = (activations::EXCEPTIONS.to_string(), read.exceptions.clone());
+                    vec![("activations".to_string(), table), exceptions]
+                };
+                Ok(tables.into_iter().map(with_exceptions).collect())
             }
             Work::Neutral(params) => {
                 let read = inputs(plan, store, unit)?;
@@ -271,24 +279,24 @@ struct Ahead {
     /// The node that is to read them, which says how, by name.
     node: String,
     shard: (&'static str, Key),
-    thread: JoinHandle<Result<(Table, Vec<activations::Row>)>>,
+    thread: JoinHandle<Result<(Table, activations::Read)>>,
 }
 
 impl Ahead {
-    /// Begins to `read` the shard, if it is there.
+    /// Begins `reading` the shard, if it is there.
     fn start(
         store: &Store,
         node: &Node,
         shard: (&'static str, Key),
-        read: impl FnOnce(&Table) -> Result<Vec<activations::Row>> + Send + 'static,
+        reading: impl FnOnce(&Table) -> Result<activations::Read> + Send + 'static,
     ) -> Option<Ahead> {
         let (stage, key) = (shard.0, &shard.1);
         // What is wrong with it is told when its turn has come.
         let Ok(Lookup::Hit(entry)) = store.lookup(stage, key) else { return None };
         let thread = std::thread::spawn(move || {
             let stories = entry.read(stage)?;
-            let rows = read(&stories)?;
-            Ok((stories, rows))
+            let read = reading(&stories)?;
+            Ok((stories, read))
         });
         Some(Ahead { node: node.name.clone(), shard, thread })
     }
@@ -297,7 +305,7 @@ impl Ahead {
         self.node == node.name && self.shard == shard
     }
 
-    fn wait(self) -> Result<(Table, Vec<activations::Row>)> {
+    fn wait(self) -> Result<(Table, activations::Read)> {
         self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

@@ -312,14 +312,16 @@ impl LanguageModel {
         Ok(())
     }
 
+    /// An error if a text of so many tokens is longer than the model's context.
+    pub fn check_length(&self, tokens: usize) -> Result<()> {
+        let context = self.spec.context;
+        ensure!(tokens <= context, "{tokens} tokens do not fit the model's context of {context}");
+        Ok(())
+    }
+
     /// Refuses what would be read past the end of the embedding or of the context.
     pub(super) fn check_batch(&self, batch: &Batch) -> Result<()> {
-        ensure!(
-            batch.pos() <= self.spec.context,
-            "{} tokens do not fit the model's context of {}",
-            batch.pos(),
-            self.spec.context
-        );
+        self.check_length(batch.pos())?;
         let (low, high) = (batch.ids.min().int64_value(&[]), batch.ids.max().int64_value(&[]));
         ensure!(
             low >= 0 && high < self.spec.d_vocab as i64,

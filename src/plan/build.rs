@@ -256,6 +256,7 @@ impl<'a> Builder<'a> {
                     wrap: params.wrap,
                     chat: (params.wrap != Wrap::Raw).then_some(chat),
                     short: params.short,
+                    long: params.long,
                     store_dtype: params.store_dtype,
                 };
                 let keyed = key(

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::key::{Digest, Key};
 use crate::lm::{Chat, Dtype, Layer};
 use crate::stages::across::Across;
-use crate::stages::activations::{Short, StoreDtype, Wrap};
+use crate::stages::activations::{Long, Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
 use crate::stages::vectors::{Center, Denoise};
@@ -88,6 +88,7 @@ pub struct ActivationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<Chat>,
     pub short: Short,
+    pub long: Long,
     pub store_dtype: StoreDtype,
 }
 

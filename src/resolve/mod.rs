@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 pub mod hub;
+mod lengths;
 mod norms;
 mod served;
 mod stories;
@@ -258,6 +259,9 @@ fn find(
         }
     };
     let spec = checkpoint.spec().map_err(Fault::Found)?;
+    if let Some(problem) = lengths::check(asked, model, &spec) {
+        return Err(Fault::Written(problem));
+    }
     let mut layers = Vec::new();
     if let Some(wanted) = model.layers.as_ref().or(asked.layers) {
         layers = wanted.resolve(spec.n_layers()).map_err(|message| {

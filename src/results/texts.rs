@@ -8,9 +8,10 @@ use anyhow::Result;
 use super::Shown;
 use super::page::table_figure;
 use super::stories::{STAGE, source, source_and_own};
-use crate::plan::{NEUTRAL, Node, Work};
+use crate::plan::{NEUTRAL, Node};
 use crate::report::Section;
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure};
+use crate::stages::activations::{EXCEPTIONS, Exception};
 use crate::stages::stories::likeness::NEAR;
 use crate::stages::stories::quality::{OfEmotion, Quality};
 use crate::store::table::Table;
@@ -36,7 +37,7 @@ pub fn section(shown: &Shown) -> Result<Section> {
         let texts: Vec<_> = emotions.zip(table.str("text")?.iter().map(String::as_str)).collect();
         let quality = Quality::of(&texts, &shown.resolved.experiment.emotions);
         let rejected = shown.whole_of(node, "rejected")?;
-        counts.push(count_row(shown, node, &table, &quality)?);
+        counts.push(count_row(shown, node, &quality)?);
         qualities.push(quality_row(node, &quality, rejected.as_ref())?);
         figures.extend(lengths(&quality).into_iter().map(|figure| of_source(figure, node)));
         figures.push(of_source(samples(&texts, &shown.resolved.experiment.emotions), node));
@@ -48,9 +49,10 @@ pub fn section(shown: &Shown) -> Result<Section> {
         "texts",
         "What was read",
         "An emotion: how many of its stories were kept. Words a text: the median, the quartiles between which the middle \
-         half lies, and the range. Too short: texts without a token at the place where pooling begins, by reader; they \
-         are left out. All texts are in stories/, those thrown away too.",
-        &["source", "asked for", "kept", "an emotion", "words (quartiles)", "range", "too short"],
+         half lies, and the range. Too short: texts without a token at the place where pooling begins, which are skipped. \
+         Too long: texts of more tokens than the model's context, which are skipped, or cut to it where that is said. Both \
+         by reader. All texts are in stories/, those thrown away too.",
+        &["source", "asked for", "kept", "an emotion", "words (quartiles)", "range", "too short", "too long"],
         counts,
     );
     let caption = format!(
@@ -92,7 +94,7 @@ fn of_source(mut figure: Figure, node: &Node) -> Figure {
     figure
 }
 
-fn count_row(shown: &Shown, node: &Node, table: &Table, quality: &Quality) -> Result<Vec<Cell>> {
+fn count_row(shown: &Shown, node: &Node, quality: &Quality) -> Result<Vec<Cell>> {
     let asked: usize = node.units.iter().map(|unit| unit.stories.len()).sum();
     let mut row = vec![
         Cell::Text(source(node).to_string()),
@@ -107,7 +109,12 @@ fn count_row(shown: &Shown, node: &Node, table: &Table, quality: &Quality) -> Re
             Cell::Text(format!("{least:.0} to {most:.0}")),
         ]),
     }
-    row.push(Cell::Text(too_short(shown, node, table)?));
+    let readers = readers(shown, node)?;
+    row.push(by_reader(&readers, |odd| odd.short.to_string()));
+    row.push(by_reader(&readers, |odd| match odd.cut {
+        0 => odd.long.to_string(),
+        cut => format!("{cut} (cut)"),
+    }));
     Ok(row)
 }
 
@@ -243,25 +250,60 @@ fn rejected_samples(rejected: &Table) -> Result<Figure> {
     ))
 }
 
-/// How many stories of `node` each reader left out, in words.
-fn too_short(shown: &Shown, node: &Node, stories: &Table) -> Result<String> {
-    let mut counts = Vec::new();
-    for reader in &shown.plan.nodes {
-        let Work::Vectors { set, .. } = &reader.work else { continue };
-        let of = |node: &Node| &shown.plan.nodes[node.units[0].inputs[0].node];
-        // Vectors are made of activations, activations of stories.
-        if !std::ptr::eq(of(of(reader)), node) {
+/// Texts that a reader did not read whole.
+#[derive(Default)]
+struct Odd {
+    short: usize,
+    long: usize,
+    cut: usize,
+}
+
+/// Who read the texts of `node`, and how many of them not whole: all shards, or nothing.
+fn readers(shown: &Shown, node: &Node) -> Result<Vec<(String, Odd)>> {
+    let mut readers = Vec::new();
+    for reader in shown.plan.nodes.iter().filter(|reader| reader.work.stage() == "activations") {
+        let Some(first) = reader.units.first() else { continue };
+        if !std::ptr::eq(&shown.plan.nodes[first.inputs[0].node], node) {
             continue;
         }
-        let Some(entry) = shown.entry(reader, &reader.units[0])? else { continue };
-        let read: i32 = entry.read("vectors")?.i32("n_stories")?.iter().sum();
-        let variant = set.variant();
-        let who = if variant.is_empty() { set.model.clone() } else { format!("{} ({variant})", set.model) };
-        counts.push((who, stories.rows() - read as usize));
+        let mut odd = Some(Odd::default());
+        // Each layer has the same exceptions.
+        for unit in reader.units.iter().filter(|unit| unit.layer == first.layer) {
+            let (Some(sum), Some(entry)) = (&mut odd, shown.entry(reader, unit)?) else {
+                odd = None;
+                break;
+            };
+            if entry.manifest.file(EXCEPTIONS)?.rows == 0 {
+                continue;
+            }
+            let table = entry.read(EXCEPTIONS)?;
+            let count = |what: Exception| {
+                table.str("what").map(|all| all.iter().filter(|w| *w == what.word()).count())
+            };
+            sum.short += count(Exception::Short)?;
+            sum.long += count(Exception::Long)?;
+            sum.cut += count(Exception::Cut)?;
+        }
+        let model = reader.model.map_or("", |model| shown.resolved.models[model].name.as_str());
+        let variant = reader
+            .axes()
+            .iter()
+            .map(|(axis, value)| format!("{axis}={value}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let who = if variant.is_empty() { model.to_string() } else { format!("{model} ({variant})") };
+        readers.extend(odd.map(|odd| (who, odd)));
     }
-    Ok(match counts.as_slice() {
-        [] => String::new(),
-        [(_, one)] => one.to_string(),
-        more => more.iter().map(|(model, n)| format!("{model}: {n}")).collect::<Vec<_>>().join(", "),
-    })
+    Ok(readers)
+}
+
+fn by_reader(readers: &[(String, Odd)], say: impl Fn(&Odd) -> String) -> Cell {
+    match readers {
+        [] => Cell::Empty,
+        [(_, one)] => Cell::Text(say(one)),
+        more => {
+            let each: Vec<_> = more.iter().map(|(who, odd)| format!("{who}: {}", say(odd))).collect();
+            Cell::Text(each.join(", "))
+        }
+    }
 }

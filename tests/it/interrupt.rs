@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use emoflow::interrupt::Interrupted;
 use emoflow::lm::{Chat, Layer};
-use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
+use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
 use emoflow::stages::batches::Batches;
 use emoflow::stages::stories::{self, Generate, Reject, generate, writing};
 use emoflow::store::table::Table;
@@ -298,13 +298,15 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
         from_token: 2,
         wrap: Wrap::Raw,
         short: Short::Skip,
+        long: Long::Error,
         batch_tokens: Some(100),
         store_dtype: StoreDtype::F32,
     };
     assert!(stories::rows(&whole).unwrap().len() > 20);
     let read = |layers: &[Layer], batches: &mut dyn Batches| {
-        let rows = activations::read(&params, Chat::default(), &whole, model.tokenizer())?;
-        activations::run(&params, layers, &rows, &model, batches)
+        let read =
+            activations::read(&params, Chat::default(), &whole, model.tokenizer(), model.spec.context)?;
+        activations::run(&params, layers, &read.rows, &model, batches)
     };
     let at_once = read(&[1, 3].map(Layer::Block), &mut |_: usize, _: usize| {}).unwrap();
     let (pieces, made) = one_by_one(|batches| read(&[1, 3].map(Layer::Block), batches));

@@ -16,6 +16,7 @@ mod keys;
 mod kills;
 mod layers;
 mod lease;
+mod lengths;
 mod lm;
 mod models;
 mod plan;

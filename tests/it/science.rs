@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use emoflow::lm::{Chat, LanguageModel, Layer, LensNorm, Positions};
-use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
+use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{
     Analysis, Input, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca,
@@ -69,14 +69,17 @@ fn compare(reference: &Value, texts: &Value) {
         from_token: size(&reference["from_token"]),
         wrap: Wrap::Raw,
         short: Short::Error,
+        long: Long::Error,
         batch_tokens: Some(512),
         store_dtype: StoreDtype::F32,
     };
     let pool = |passages: &Value, emotions: Option<&[String]>| {
         let template = Template { passages: strings(passages) };
         let stories = template::run(&template, &template::items(&template, emotions)).unwrap();
-        let rows = activations::read(&params, Chat::default(), &stories, model.tokenizer()).unwrap();
-        activations::run(&params, &layers, &rows, &model, &mut |_: usize, _: usize| {}).unwrap()
+        let read =
+            activations::read(&params, Chat::default(), &stories, model.tokenizer(), model.spec.context)
+                .unwrap();
+        activations::run(&params, &layers, &read.rows, &model, &mut |_: usize, _: usize| {}).unwrap()
     };
     let activations = pool(&texts["passages"], Some(&emotions));
     let neutral = pool(&texts["neutral"], None);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Layer, Positions, Steer};
-use emoflow::stages::activations::{self, Short, StoreDtype, Wrap};
+use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, Input, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
 use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate, writing};
@@ -145,13 +145,15 @@ fn some_stories() -> Table {
 }
 
 fn params(batch_tokens: usize) -> activations::Params {
-    let (wrap, short, store_dtype) = (Wrap::Raw, Short::Skip, StoreDtype::F32);
-    activations::Params { from_token: 2, wrap, short, batch_tokens: Some(batch_tokens), store_dtype }
+    let (wrap, short, long, store_dtype) = (Wrap::Raw, Short::Skip, Long::Error, StoreDtype::F32);
+    activations::Params { from_token: 2, wrap, short, long, batch_tokens: Some(batch_tokens), store_dtype }
 }
 
 fn activate(params: &activations::Params, layers: &[Layer], model: &LanguageModel) -> Vec<Table> {
-    let rows = activations::read(params, Chat::default(), &some_stories(), model.tokenizer()).unwrap();
-    activations::run(params, layers, &rows, model, &mut |_: usize, _: usize| {}).unwrap()
+    let read =
+        activations::read(params, Chat::default(), &some_stories(), model.tokenizer(), model.spec.context)
+            .unwrap();
+    activations::run(params, layers, &read.rows, model, &mut |_: usize, _: usize| {}).unwrap()
 }
 
 fn values(table: &Table) -> Vec<f64> {
@@ -188,10 +190,12 @@ fn stories_that_are_alike_have_the_same_activation() {
         let stories: Vec<Story> =
             texts.iter().zip(emotions).enumerate().map(|(i, (text, of))| story(of, i, text)).collect();
         let (params, stories) = (params(40), stories::table(&stories));
-        let rows = activations::read(&params, Chat::default(), &stories, model.tokenizer()).unwrap();
+        let read =
+            activations::read(&params, Chat::default(), &stories, model.tokenizer(), model.spec.context)
+                .unwrap();
         let mut done = Vec::new();
         let mut at = |n: usize, of: usize| done.push((n, of));
-        let tables = activations::run(&params, &[Layer::Block(1)], &rows, &model, &mut at).unwrap();
+        let tables = activations::run(&params, &[Layer::Block(1)], &read.rows, &model, &mut at).unwrap();
         assert_eq!(done.last(), Some(&(texts.len(), texts.len())));
         let width = model.spec.d_model;
         let of_story = |text: &str, emotion: &str| {
@@ -227,11 +231,46 @@ fn pooled_tokens_are_the_texts_own_from_the_first_wanted_on() {
     let none = activate(&deep, &[1].map(Layer::Block), &model);
     assert_eq!((none[0].rows(), none[0].list("activation").unwrap().0), (0, model.spec.d_model));
     let error = activations::Params { short: Short::Error, ..deep.clone() };
-    let error = activations::read(&error, Chat::default(), &some_stories(), model.tokenizer()).err().unwrap();
+    let error =
+        activations::read(&error, Chat::default(), &some_stories(), model.tokenizer(), 99).err().unwrap();
     assert!(format!("{error:#}").contains("Rain fell."), "{error:#}");
     let whole =
         activate(&activations::Params { short: Short::Whole, ..deep }, &[1].map(Layer::Block), &model);
     assert_eq!(whole[0].i32("n_tokens").unwrap(), lengths.iter().map(|n| *n as i32).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_read_of_a_cut_text_is_the_mean_of_its_tokens_within_the_context() {
+    let model = tiny();
+    let (from, context) = (2, 7);
+    let params = activations::Params { from_token: from, long: Long::Cut, ..params(8192) };
+    let stories = some_stories();
+    let read = activations::read(&params, Chat::default(), &stories, model.tokenizer(), context).unwrap();
+    let exceptions = &read.exceptions;
+    let texts: Vec<Story> = stories::rows(&stories).unwrap();
+    let mut cut = 0;
+    let last = Layer::Block(model.spec.n_layers() - 1);
+    let found = activations::run(&params, &[last], &read.rows, &model, &mut |_: usize, _: usize| {}).unwrap();
+    for (at, id) in found[0].str("story_id").unwrap().iter().enumerate() {
+        let story = texts.iter().find(|story| story.story_id == *id).unwrap();
+        let tokens = model.encode(&story.text).unwrap();
+        let end = tokens.text.end.min(context);
+        let batch = Batch::new(&[&tokens.ids[..tokens.ids.len().min(context)]]).unwrap();
+        let resid = model.forward(&batch, &mut [], Some(last)).unwrap().get(0);
+        let first = (tokens.text.start + from) as i64;
+        let mean = resid.narrow(0, first, end as i64 - first).mean_dim(Some([0i64].as_slice()), false, None);
+        let width = model.spec.d_model;
+        let mean = Vec::<f32>::try_from(mean).unwrap();
+        check(&values(&found[0])[at * width..][..width], &wide(&mean), 1e-5, &story.text);
+        if tokens.ids.len() > context {
+            let row = exceptions.str("story_id").unwrap().iter().position(|other| other == id).unwrap();
+            assert_eq!(exceptions.str("what").unwrap()[row], "cut");
+            assert_eq!(exceptions.i32("n_tokens").unwrap()[row] as usize, tokens.ids.len());
+            cut += 1;
+        }
+    }
+    assert!(cut > 0 && cut < found[0].rows(), "{cut} of {} are cut", found[0].rows());
+    assert!(!exceptions.str("what").unwrap().contains(&"long".to_string()));
 }
 
 fn generation(min_tokens: usize, attempts: usize) -> Generate {

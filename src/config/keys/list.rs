@@ -6,7 +6,7 @@ use super::sources::{NEUTRAL, STORIES};
 use super::{Table, Type, Words, at_least, key, words};
 use crate::config::{Offload, presets};
 use crate::lm::{Dtype, Wrap};
-use crate::stages::activations::{Short, StoreDtype};
+use crate::stages::activations::{Long, Short, StoreDtype};
 use crate::stages::vectors::Center;
 
 impl Words for Dtype {
@@ -23,6 +23,10 @@ impl Words for Wrap {
 impl Words for Short {
     const WORDS: &'static [(&'static str, Self)] =
         &[("skip", Short::Skip), ("error", Short::Error), ("whole", Short::Whole)];
+}
+impl Words for Long {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Long::Error), ("skip", Long::Skip), ("cut", Long::Cut)];
 }
 impl Words for StoreDtype {
     const WORDS: &'static [(&'static str, Self)] = &[("f32", StoreDtype::F32), ("f16", StoreDtype::F16)];
@@ -204,7 +208,13 @@ static ACTIVATIONS: Table = Table {
             "short",
             Type::Choice(words::<Short>),
             Is("\"skip\""),
-            "A story with no token at `from_token` is left out and counted (`skip`), an `error`, or pooled over all of its tokens (`whole`).",
+            "A story with no token at `from_token` is skipped and counted (`skip`), an `error`, or pooled over all of its tokens (`whole`).",
+        ),
+        key(
+            "long",
+            Type::Choice(words::<Long>),
+            Is("\"error\""),
+            "A text of more tokens than the model's context is an `error`, skipped and counted (`skip`), or read up to the end of the context and counted (`cut`).",
         ),
         key(
             "batch_tokens",

@@ -18,10 +18,10 @@ use crate::store::table::{Column, Table};
 use tokens::name;
 
 pub use crate::lm::Wrap;
-pub use tokens::{Row, largest_batch, most_tokens, read};
+pub use tokens::{EXCEPTIONS, Exception, Read, Row, largest_batch, most_tokens, read};
 
 /// Raised when the same stories would give other activations.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The table of a batch: `layer`, and `activation` in fp32.
 const KEPT: &str = "activations.batch/1";
@@ -33,6 +33,7 @@ pub struct Params {
     pub from_token: usize,
     pub wrap: Wrap,
     pub short: Short,
+    pub long: Long,
     /// Bound on padded tokens in a batch; `None`: see [`Params::batch_tokens`]. Part of the numerics: batch composition
     /// changes low bits.
     pub batch_tokens: Option<usize>,
@@ -51,11 +52,22 @@ impl Params {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Short {
-    /// Left out, and counted in the report.
+    /// Skipped, and counted in the report.
     Skip,
     Error,
     /// Pooled over all of its tokens.
     Whole,
+}
+
+/// What is done with a text of more tokens than the model's context, BOS and chat template counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Long {
+    Error,
+    /// Skipped, and counted in the report.
+    Skip,
+    /// Read up to the end of the context, and counted in the report.
+    Cut,
 }
 
 /// The type in which pooled activations are stored.
@@ -73,7 +85,7 @@ pub enum StoreDtype {
 /// All layers come from one pass, which ends at the last of them.
 /// `batches` is told how many stories are done, and keeps the fp32 activations of each batch at all layers.
 ///
-/// An error names the story: one that does not fit the model's context, one whose activation is NaN or infinite.
+/// An error names the story whose activation is NaN or infinite.
 pub fn run(
     params: &Params,
     layers: &[Layer],
@@ -338,8 +350,8 @@ mod tests {
     }
 
     fn params(short: Short) -> Params {
-        let store_dtype = StoreDtype::F16;
-        Params { from_token: 3, wrap: Wrap::Raw, short, batch_tokens: Some(100), store_dtype }
+        let (long, store_dtype) = (Long::Error, StoreDtype::F16);
+        Params { from_token: 3, wrap: Wrap::Raw, short, long, batch_tokens: Some(100), store_dtype }
     }
 
     #[test]

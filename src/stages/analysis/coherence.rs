@@ -23,7 +23,7 @@ impl Texts {
     pub fn new(model: &LanguageModel, texts: &[String]) -> Result<Texts> {
         let read = |text: &String| {
             let mut ids = model.encode(text)?.ids;
-            ids.truncate(LONGEST);
+            ids.truncate(LONGEST.min(model.spec.context));
             ensure!(ids.len() > 1, "{text:?} has no token that another predicts");
             Ok(ids)
         };

@@ -36,9 +36,13 @@ pub fn read(
         "the model has no chat template, so there is no point where it would answer; `wrap = \"raw\"` reads each text's \
          own last token"
     );
-    let ids = |text: &String| match ask {
-        Ask::User => model.encode_chat(&[Message::new(Role::User, text.as_str())], chat),
-        Ask::Raw => Ok(model.encode(text)?.ids),
+    let ids = |text: &String| {
+        let ids = match ask {
+            Ask::User => model.encode_chat(&[Message::new(Role::User, text.as_str())], chat)?,
+            Ask::Raw => model.encode(text)?.ids,
+        };
+        model.check_length(ids.len())?;
+        Ok::<_, anyhow::Error>(ids)
     };
     let rows = texts.iter().map(|text| ids(text).with_context(|| format!("the text {text:?}")));
     let rows: Vec<Vec<i64>> = rows.collect::<Result<_>>()?;

@@ -49,13 +49,13 @@ struct Row {
 }
 
 impl Words {
-    /// An error if a word cannot be told from the prompt's own tokens.
+    /// An error if a word cannot be told from the prompt's own tokens, or does not fit the model's context with them.
     pub fn new(model: &LanguageModel, prompt: &str, words: &[String]) -> Result<Words> {
         let mut found = Words { prompt: 0, inputs: Vec::new(), words: Vec::with_capacity(words.len()) };
         for word in words {
-            let (before, ids) = model
-                .encode_continuation(prompt, word)
-                .with_context(|| format!("the word `{word}` after `{prompt}`"))?;
+            let what = || format!("the word `{word}` after `{prompt}`");
+            let (before, ids) = model.encode_continuation(prompt, word).with_context(what)?;
+            model.check_length(before.len() + ids.len()).with_context(what)?;
             ensure!(
                 !ids.is_empty() && !before.is_empty(),
                 "`{word}` after `{prompt}` has no token of its own"

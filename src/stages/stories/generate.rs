@@ -1,6 +1,6 @@
 //! Stories written by a model here. Knows neither the plan nor the writer's checkpoint, nor how texts are judged.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::writing::{Ask, Draft, REPLIES, Reply, Seeds, Written};
 use super::{Generate, Item};
@@ -22,7 +22,8 @@ pub const BATCH: usize = 128;
 /// attempt brought is left out of the table, so fewer rows than items tell how many are missing. `batches` is told
 /// how many stories are settled or being settled, and keeps the replies of each batch.
 ///
-/// An error if the template refuses the request, or if a prompt does not fit the model's context.
+/// An error if the template refuses the request, and, before anything is written, if a prompt with `max_new_tokens` more
+/// does not fit the model's context.
 pub fn run(
     params: &Generate,
     items: &[Item],
@@ -34,6 +35,15 @@ pub fn run(
 ) -> Result<Written> {
     let tokens = |text: &str| Ok(model.encode(text)?.text.len());
     let mut draft = Draft::new(params, items, seeds, writer);
+    for ask in Draft::new(params, items, seeds, writer).asks(0) {
+        let tokens = request(params, &ask.prompt, model, chat)?.len();
+        let (wanted, context) = (params.max_new_tokens, model.spec.context);
+        ensure!(
+            tokens + wanted <= context,
+            "a prompt of {tokens} tokens and `max_new_tokens` = {wanted} do not fit the model's context of {context}: \
+             lower `max_new_tokens`, or shorten the prompt"
+        );
+    }
     let mut number = 0;
     for attempt in 0..params.reject.attempts.max(1) {
         for asks in draft.asks(attempt).chunks(BATCH) {
@@ -84,11 +94,10 @@ fn replies(
         ended += part.len();
         Ok(written)
     })?;
-    let replies = seeded.iter().zip(written.concat()).map(|((request, _), ids)| {
-        let room = model.spec.context.saturating_sub(request.len());
-        Ok(Reply { text: model.decode(&ids)?, cut: ids.len() >= params.max_new_tokens.min(room) })
-    });
-    replies.collect()
+    let written = written.into_iter().flatten();
+    written
+        .map(|ids| Ok(Reply { text: model.decode(&ids)?, cut: ids.len() >= params.max_new_tokens }))
+        .collect()
 }
 
 /// The request as tokens.

@@ -398,6 +398,7 @@ static FLIPS: &[Flip] = &[
     one!("activations", "activations", "from_token", "3", &["activations/*"]),
     one!("activations", "activations", "wrap", "\"user\"", &["activations/*"]),
     one!("activations", "activations", "short", "\"whole\"", &["activations/*"]),
+    one!("activations", "activations", "long", "\"cut\"", &["activations/*"]),
     one!("activations", "activations", "batch_tokens", "4096", &["activations/*"]),
     one!("activations", "activations", "store_dtype", "\"f16\"", &["activations/*"]),
     one!("vectors", "vectors", "center", "\"none\"", &["vectors/*"]),
