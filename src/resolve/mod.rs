@@ -259,6 +259,10 @@ fn find(
         }
     };
     let spec = checkpoint.spec().map_err(Fault::Found)?;
+    // Those of the hub come later.
+    if checkpoint.weights().iter().all(|file| file.is_file()) {
+        checkpoint.check_weights(&spec).map_err(Fault::Found)?;
+    }
     if let Some(problem) = lengths::check(asked, model, &spec) {
         return Err(Fault::Written(problem));
     }

@@ -365,6 +365,77 @@ fn every_key_of_the_list_is_read() {
 }
 
 #[test]
+fn weights_that_are_not_the_config_s_are_a_problem_at_the_model_s_line() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let shown = |fixture: &str, change: &dyn Fn(&Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("model");
+        fs_err::create_dir(&model).unwrap();
+        for file in fs_err::read_dir(fixtures.join(fixture)).unwrap().map(Result::unwrap) {
+            fs_err::copy(file.path(), model.join(file.file_name())).unwrap();
+        }
+        change(&model);
+        let text = BASE
+            .replace("models/demo", "model")
+            .replace("topics = [\"a lost key\"]", "topics = [\"a lost key\"]\nmax_new_tokens = 100");
+        fs_err::write(dir.path().join("emoflow.toml"), "").unwrap();
+        let file = dir.path().join("exp.toml");
+        fs_err::write(&file, text).unwrap();
+        let read = Experiment::read_with(&file, &[], &emoflow::resolve::check);
+        read.err().map_or(String::new(), |problems| problems.to_string())
+    };
+    let config = |from: &'static str, to: &'static str| {
+        move |model: &Path| {
+            let path = model.join("config.json");
+            let text = fs_err::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{text}");
+            fs_err::write(path, text.replace(from, to)).unwrap();
+        }
+    };
+    let cut = |file: &'static str| {
+        move |model: &Path| {
+            let bytes = fs_err::read(model.join(file)).unwrap();
+            fs_err::write(model.join(file), &bytes[..bytes.len() - 100]).unwrap();
+        }
+    };
+    let shard = "model-00002-of-00005.safetensors";
+    let gone = |model: &Path| fs_err::remove_file(model.join(shard)).unwrap();
+    type Change<'a> = &'a dyn Fn(&Path);
+    let cases: [(&str, Change, &[&str]); 6] = [
+        (
+            "llama-gqa",
+            &config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4"),
+            &["tensor `model.layers.3.", "is missing"],
+        ),
+        (
+            "llama-gqa",
+            &config("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2"),
+            &["tensor `model.layers.2.", "in the checkpoint but not in the model"],
+        ),
+        (
+            "llama-gqa",
+            &config("\"vocab_size\": 320", "\"vocab_size\": 321"),
+            &["`model.embed_tokens.weight` has shape [320, 32], config.json says [321, 32]"],
+        ),
+        (
+            "llama-gqa",
+            &cut("model.safetensors"),
+            &["model.safetensors: its", "not as many as its header says"],
+        ),
+        ("llama-sharded", &cut(shard), &[shard, "not as many as its header says"]),
+        ("llama-sharded", &gone, &["shard `model-00002-of-00005.safetensors` is missing"]),
+    ];
+    assert_eq!(shown("llama-gqa", &|_| ()), "");
+    assert_eq!(shown("llama-sharded", &|_| ()), "");
+    for (fixture, change, parts) in cases {
+        let shown = shown(fixture, change);
+        for part in parts.iter().chain(&["exp.toml:5:8", "1 problem in"]) {
+            assert!(shown.contains(part), "{part}\n{shown}");
+        }
+    }
+}
+
+#[test]
 fn every_experiment_that_ships_is_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for entry in fs_err::read_dir(root.join("experiments")).expect("a folder") {

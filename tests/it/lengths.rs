@@ -1,6 +1,7 @@
 //! What is longer than the model's context: stories, neutral text, requests, prompts and situations. The demonstration
 //! model reads 512 tokens.
 
+use emoflow::config::Experiment;
 use emoflow::store::parquet;
 use emoflow::store::table::Table;
 
@@ -66,8 +67,9 @@ fn reason(project: &Project, ran: &Ran, node: &str) -> String {
 /// The row of a source in the report's first table, tags taken out.
 fn counted(project: &Project, source: &str) -> String {
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
-    let from = page.split("What was read").nth(1).unwrap();
-    let row = from.split("<tr").find(|row| row.contains(&format!(">{source}<"))).unwrap();
+    let begins = format!("<td>{source}</td>");
+    let row = page.split("<tr>").find(|row| row.starts_with(&begins)).unwrap();
+    let row = row.split("</tr>").next().unwrap();
     let text = row.split('<').filter_map(|tag| tag.split_once('>')).map(|(_, text)| text.trim());
     text.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("|")
 }
@@ -121,12 +123,13 @@ fn requests_and_prompts_beyond_the_context_are_errors_before_anything_is_compute
             .replace("denoise = { components = 1 }", "")
     };
     let project = Project::new(&own(512));
-    let checked = project.emoflow("check", &[]);
-    assert_eq!(checked.code, 2);
+    assert_eq!(project.emoflow("check", &[]).code, 2);
+    let read = Experiment::read_with(&project.path("exp.toml"), &[], &emoflow::resolve::check);
+    let shown = read.unwrap_err().to_string();
     for part in
         ["`max_new_tokens` = 512 does not fit the context of model `demo`, 512 tokens", "exp.toml:11:1"]
     {
-        assert!(checked.out.contains(part), "{part}: {}", checked.out);
+        assert!(shown.contains(part), "{part}: {shown}");
     }
 
     project.write(&own(511));

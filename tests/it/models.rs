@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use emoflow::lm::weights;
 use serde_json::Value;
+use tch::Tensor;
 
 use crate::hub::server::Hub;
 use crate::interrupt::Running;
@@ -174,22 +176,38 @@ fn what_is_wrong_in_the_file_stops_all_models() {
 }
 
 #[test]
-fn damaged_weights_fail_their_model_alone() {
+fn weights_that_are_not_the_config_s_leave_their_model_out() {
     let project = project();
-    project.write(&EXPERIMENT.replace("model = \"bad\"", "model = \"one\""));
     model(&project, "bad", "tests/fixtures/llama-untied");
     let path = project.path("bad/model.safetensors");
     let whole = std::fs::read(&path).unwrap();
-    let mut damaged = whole.clone();
-    damaged[..8].copy_from_slice(&u64::MAX.to_le_bytes()); // the length of the header
-    std::fs::write(&path, damaged).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 4]).unwrap();
+    let ran = project.run(&[]);
+    assert_eq!((ran.code, ran.names("ran")), (1, OTHERS.to_vec()));
+    assert_eq!((ran.names("failed"), ran.names("blocked")), (vec!["models/bad"], vec!["stories/told"]));
+    let why = &reasons(&project)["models/bad"];
+    assert!(why.contains("model.safetensors: its") && why.contains("not as many"), "{why}");
+}
+
+#[test]
+fn weights_that_show_to_be_wrong_when_they_are_read_fail_their_model_alone() {
+    let project = project();
+    project.write(&EXPERIMENT.replace("model = \"bad\"", "model = \"one\""));
+    model(&project, "bad", "tests/fixtures/qwen2-tied");
+    let path = project.path("bad/model.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    // What is tied to the embedding is stored beside it, and differs.
+    let mut tensors = Tensor::read_safetensors(&path).unwrap();
+    let embed = tensors.iter().find(|(name, _)| name == "model.embed_tokens.weight").unwrap().1.copy();
+    tensors.push(("lm_head.weight".into(), embed + 1));
+    weights::save(&path, &tensors).unwrap();
     let ran = project.run(&[]);
     assert_eq!(ran.code, 1);
     assert_eq!(ran.names("failed"), ["activations/bad/said", "activations/bad/told"]);
     assert!(ran.names("blocked").iter().all(|name| name.contains("/bad/")));
     assert_eq!(ran.names("blocked").len(), 4);
     let why = &reasons(&project)["activations/bad/said"];
-    assert!(why.contains("load bad") && why.contains("model.safetensors"), "{why}");
+    assert!(why.contains("load bad") && why.contains("differs"), "{why}");
     for name in ["one", "two"] {
         assert!(ran.names("ran").contains(&format!("similarity/{name}/told").as_str()), "{:?}", ran.nodes);
     }

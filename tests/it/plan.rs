@@ -25,6 +25,7 @@ words = ["happy", "sad"]
 model = "self"
 topics = ["a lost key"]
 per_topic = 1
+max_new_tokens = 100
 
 [stories.said.template]
 passages = ["She felt {emotion}."]
@@ -165,7 +166,7 @@ fn a_field_changes_what_is_downstream_of_it_and_nothing_else() {
     assert!(found.contains(&"activations/tiny/said".to_string()), "{found:?}");
     let read = |thinking| {
         let text = EXPERIMENT.replacen(
-            "[stories.own.generate]\nmodel = \"self\"\ntopics = [\"a lost key\"]\nper_topic = 1\n",
+            "[stories.own.generate]\nmodel = \"self\"\ntopics = [\"a lost key\"]\nper_topic = 1\nmax_new_tokens = 100\n",
             "",
             1,
         );

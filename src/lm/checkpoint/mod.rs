@@ -7,7 +7,7 @@ pub use folder::{Folder, TokenizerFiles};
 
 use super::family::Refused;
 use super::spec::Spec;
-use super::weights::{Shards, TensorSource};
+use super::weights::{self, Shards, TensorSource};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde_json::Value;
@@ -146,6 +146,16 @@ impl Checkpoint {
         match &self.form {
             Form::Folder(folder) => Ok(Box::new(Shards::open(&folder.weights)?)),
         }
+    }
+
+    /// Whether the weights are those of `spec`, as far as headers say: every tensor is there with its shape, nothing else
+    /// is, and no file is cut short.
+    ///
+    /// # Errors
+    /// What is wrong; a file that cannot be read.
+    pub fn check_weights(&self, spec: &Spec) -> Result<()> {
+        let check = || weights::check_source(spec, &*self.open_weights()?);
+        check().with_context(|| format!("checkpoint {}", self.path.display()))
     }
 
     /// The tokens that end a text: those of `config.json` and of `generation_config.json`.

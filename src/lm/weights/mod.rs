@@ -35,13 +35,32 @@ pub trait TensorSource {
 /// against `spec` from the headers, before any data is read.
 ///
 /// # Errors
-/// Two tensors of one name; those of [`TensorSource::read`] and [`check`].
+/// Those of [`check_source`] and [`TensorSource::read`].
 pub fn load(
     spec: &Spec,
     source: &dyn TensorSource,
     dtype: Dtype,
     device: Device,
 ) -> Result<HashMap<String, Tensor>> {
+    let mut tensors = HashMap::new();
+    for (name, stored) in names(spec, source)? {
+        let tensor =
+            source.read(&stored, dtype.kind(), device).with_context(|| format!("tensor `{name}`"))?;
+        tensors.insert(name, tensor);
+    }
+    Ok(tensors)
+}
+
+/// Compares the tensors of `source` with those that the model needs. Reads no data.
+///
+/// # Errors
+/// Two tensors of one name; those of [`check`].
+pub fn check_source(spec: &Spec, source: &dyn TensorSource) -> Result<()> {
+    names(spec, source).map(drop)
+}
+
+/// The tensors of `source` that belong to the model, checked: each by its canonical name and the one that it has there.
+fn names(spec: &Spec, source: &dyn TensorSource) -> Result<Vec<(String, String)>> {
     let mut names = BTreeSet::new();
     let mut found = Vec::new();
     for (stored, shape) in source.tensors() {
@@ -54,13 +73,7 @@ pub fn load(
     let copy = copied_unembed(spec);
     let own = found.iter().filter(|(name, ..)| copy.as_ref() != Some(name));
     check(spec, own.map(|(name, _, shape)| (name.as_str(), shape.clone())))?;
-    let mut tensors = HashMap::new();
-    for (name, stored, _) in found {
-        let tensor =
-            source.read(&stored, dtype.kind(), device).with_context(|| format!("tensor `{name}`"))?;
-        tensors.insert(name, tensor);
-    }
-    Ok(tensors)
+    Ok(found.into_iter().map(|(name, stored, _)| (name, stored)).collect())
 }
 
 /// Compares tensors that were found, by name and shape, with those that the model needs.

@@ -7,7 +7,7 @@ use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
 use safetensors::tensor::{Metadata, TensorView};
-use safetensors::{Dtype as FileDtype, SafeTensors};
+use safetensors::{Dtype as FileDtype, SafeTensorError, SafeTensors};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,14 @@ impl File {
     fn open(path: &Path) -> Result<File> {
         let map = map(path)?;
         let header = SafeTensors::read_metadata(&map);
-        let (length, header) = header.map_err(|e| anyhow!("{}: {e}", path.display()))?;
+        let (length, header) = header.map_err(|e| match e {
+            SafeTensorError::MetadataIncompleteBuffer => anyhow!(
+                "{}: its {} bytes are not as many as its header says: copy or download it again",
+                path.display(),
+                map.len()
+            ),
+            other => anyhow!("{}: {other}", path.display()),
+        })?;
         // The header's length takes eight bytes itself.
         Ok(File { path: path.to_path_buf(), map, header, start: length + 8, whole: OnceCell::new() })
     }

@@ -103,7 +103,7 @@ fn files_of_strangers_are_refused_by_name() {
             let bytes = std::fs::read(weights(dir)).unwrap();
             std::fs::write(weights(dir), &bytes[..bytes.len() - 1]).unwrap();
         },
-        &["model.safetensors"],
+        &["model.safetensors", "not as many as its header says", "download it again"],
     );
     refused(
         "llama-gqa",
