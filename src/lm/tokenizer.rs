@@ -1,6 +1,7 @@
 //! Text to token ids and back, as the checkpoint's tokenizer and chat template have it, keeping
 //! track of which tokens are the text's own. Knows no weights.
 
+pub mod gguf;
 mod settings;
 
 use super::checkpoint::Checkpoint;
