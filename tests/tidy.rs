@@ -105,7 +105,9 @@ fn imports_point_one_way() {
 fn the_decoder_knows_no_family() {
     let shared = [
         "decoder.rs",
+        "assemble.rs",
         "block.rs",
+        "mixer.rs",
         "attention.rs",
         "rope.rs",
         "norm.rs",

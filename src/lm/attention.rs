@@ -3,7 +3,7 @@
 
 use super::cpu;
 use super::linear::{Linear, Linears};
-use super::norm::RmsNorm;
+use super::norm::{Norm, RmsNorm};
 use super::rope::Rotation;
 use super::sight::Sight;
 use super::spec::QkNorm;
@@ -14,7 +14,7 @@ pub struct Attention {
     /// Queries, `d_model -> n_heads * d_head`; with `kv`, keys and perhaps values, `d_model -> n_kv_heads * d_head` each.
     pub qkv: Linears,
     /// Norm of the queries.
-    pub q_norm: Option<RmsNorm>,
+    pub q_norm: Option<Norm>,
     /// Norms of keys and values; `None`: another layer's keys and values are used.
     pub kv: Option<KeysValues>,
     /// `n_heads * d_head -> d_model`
@@ -36,7 +36,7 @@ pub struct Attention {
 /// How a block makes keys and values of what it projects; without a projection of their own the values are that of the keys.
 pub struct KeysValues {
     /// Norm of the keys.
-    pub k_norm: Option<RmsNorm>,
+    pub k_norm: Option<Norm>,
     /// Norm of the values, over each head.
     pub v_norm: Option<RmsNorm>,
 }
@@ -53,8 +53,11 @@ pub struct Projected {
 impl Attention {
     /// The same on `device`.
     pub fn on(&self, device: Device) -> Attention {
-        let norm = |norm: &Option<RmsNorm>| norm.as_ref().map(|norm| norm.on(device));
-        let kv = self.kv.as_ref().map(|kv| KeysValues { k_norm: norm(&kv.k_norm), v_norm: norm(&kv.v_norm) });
+        let norm = |norm: &Option<Norm>| norm.as_ref().map(|norm| norm.on(device));
+        let kv = self.kv.as_ref().map(|kv| KeysValues {
+            k_norm: norm(&kv.k_norm),
+            v_norm: kv.v_norm.as_ref().map(|norm| norm.on(device)),
+        });
         let (qkv, o, q_norm) = (self.qkv.on(device), self.o.on(device), norm(&self.q_norm));
         Attention { qkv, q_norm, kv, o, ..*self }
     }
@@ -120,16 +123,17 @@ impl Attention {
     /// `[batch, pos, n_kv_heads * d_head]` to `[batch, n_kv_heads, pos, d_head]`, with the values' norm.
     fn values(&self, y: &Tensor) -> Tensor {
         match self.kv.as_ref().and_then(|kv| kv.v_norm.as_ref()) {
-            Some(norm) => self.each_normed(norm, y, self.n_kv_heads),
+            Some(norm) => norm.forward(&self.apart(y, self.n_kv_heads)).transpose(1, 2),
             None => self.heads(y, self.n_kv_heads),
         }
     }
 
     /// `[batch, pos, n * d_head]` to `[batch, n, pos, d_head]`, with norm and rotation.
-    fn prepare(&self, y: &Tensor, n: i64, norm: Option<&RmsNorm>, rotation: Option<&Rotation>) -> Tensor {
+    fn prepare(&self, y: &Tensor, n: i64, norm: Option<&Norm>, rotation: Option<&Rotation>) -> Tensor {
         let heads = match (norm, self.qk_norm) {
             (Some(norm), QkNorm::Whole) => self.heads(&norm.forward(y), n),
-            (Some(norm), _) => self.each_normed(norm, y, n),
+            // Of each head by itself, while its numbers stand side by side.
+            (Some(norm), _) => norm.forward(&self.apart(y, n)).transpose(1, 2),
             (None, _) => self.heads(y, n),
         };
         rotation.map_or_else(|| heads.shallow_clone(), |rotation| rotation.apply(&heads))
@@ -137,11 +141,6 @@ impl Attention {
 
     fn heads(&self, y: &Tensor, n: i64) -> Tensor {
         self.apart(y, n).transpose(1, 2)
-    }
-
-    /// The same with a norm of each head, which is computed while its numbers stand side by side.
-    fn each_normed(&self, norm: &RmsNorm, y: &Tensor, n: i64) -> Tensor {
-        norm.forward(&self.apart(y, n)).transpose(1, 2)
     }
 
     /// `[batch, pos, n * d_head]` to `[batch, pos, n, d_head]`.

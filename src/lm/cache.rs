@@ -3,7 +3,7 @@
 
 use super::cpu;
 use super::device::send;
-use super::spec::{KeyValues, Layer, Spec};
+use super::spec::{Attention, KeyValues, Layer, Spec};
 use tch::{Device, Kind, Tensor};
 
 /// Keys and values of a batch of sequences of unequal length, for every layer that has its own.
@@ -43,11 +43,14 @@ impl Cache {
     /// Room for `slots` tokens of each of the rows, whose prompts have `lengths` tokens.
     pub fn new(spec: &Spec, lengths: &[usize], slots: usize, kind: Kind, device: Device) -> Cache {
         // Zeros, not whatever memory holds: a masked slot must be finite to count for nothing.
-        let room = |layer: &Layer| {
-            let shape = [lengths.len(), layer.n_kv_heads, slots, layer.d_head].map(|n| n as i64);
+        let room = |of: &Attention| {
+            let shape = [lengths.len(), of.n_kv_heads, slots, of.d_head].map(|n| n as i64);
             Tensor::zeros(shape, (kind, device))
         };
-        let own = |layer: &Layer| (!matches!(layer.kv, KeyValues::Of(_))).then(|| (room(layer), room(layer)));
+        let own = |layer: &Layer| {
+            let of = layer.attention().filter(|of| !matches!(of.kv, KeyValues::Of(_)))?;
+            Some((room(of), room(of)))
+        };
         Cache {
             layers: spec.layers.iter().map(own).collect(),
             lengths: lengths.iter().map(|&n| n as i64).collect(),

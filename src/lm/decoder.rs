@@ -1,11 +1,12 @@
 //! The forward pass, once for all families. Sees only a `Spec`; knows no tokenizer, no hook and no
 //! family's name. Nothing here turns gradients off or works in place, so it trains as it runs.
 
-use super::block::{Block, BlockTensors, Pass};
+use super::assemble::{BlockTensors, norm};
+use super::block::{Block, Pass};
 use super::cache::Cache;
 use super::layer::Layer as At;
 use super::linear::linear;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use super::per_layer::PerLayer;
 use super::rope::Frequencies;
 use super::sight::Sight;
@@ -30,9 +31,11 @@ pub struct Decoder {
     kind: Kind,
     embed: Tensor,
     embed_scale: f64,
+    /// What is added to the embedding at each position, `[context, d_model]`.
+    positions: Option<Tensor>,
     per_layer: Option<PerLayer>,
     blocks: Vec<Block>,
-    final_norm: RmsNorm,
+    final_norm: Norm,
     unembed: Tensor,
     logit_divisor: f64,
     logit_cap: Option<f64>,
@@ -44,7 +47,8 @@ pub struct Decoder {
 
 impl Decoder {
     /// Takes every tensor of `spec.tensors()` out of `tensors`; they are used as they are (dtype,
-    /// device, `requires_grad`) and shared, not copied. Computes in the dtype of the embedding.
+    /// device, `requires_grad`) and shared, not copied, but for those that the checkpoint stores in another layout.
+    /// Computes in the dtype of the embedding.
     ///
     /// # Errors
     /// Tensors that are missing, left over or of the wrong shape, all of them by name.
@@ -59,68 +63,87 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::from_tensors`].
     pub fn computing(spec: &Spec, tensors: &mut HashMap<String, Tensor>, kind: Kind) -> Result<Decoder> {
+        Decoder::build(spec, tensors, kind, None)
+    }
+
+    /// The same with its activations on `device`: each block is copied there whenever it is used, and dropped after
+    /// that. What is looked up (embeddings) stays where it is.
+    ///
+    /// # Errors
+    /// As [`Decoder::from_tensors`].
+    pub fn streaming(
+        spec: &Spec,
+        tensors: &mut HashMap<String, Tensor>,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Decoder> {
+        Decoder::build(spec, tensors, kind, Some(device))
+    }
+
+    /// Streams its blocks to a device where one is given.
+    fn build(
+        spec: &Spec,
+        tensors: &mut HashMap<String, Tensor>,
+        kind: Kind,
+        streamed: Option<Device>,
+    ) -> Result<Decoder> {
         weights::take_spare(spec, tensors)?;
         weights::check(spec, tensors.iter().map(|(name, t)| (name.as_str(), t.size())))?;
         let mut take =
             |name: &str| tensors.remove(name).with_context(|| format!("tensor `{name}` is missing"));
+        let embed = take(&format!("{}.weight", spec.names.embed))?;
+        let device = streamed.unwrap_or(embed.device());
         let mut ropes: Vec<&Rope> = Vec::new();
         let mut blocks = Vec::with_capacity(spec.n_layers());
         for (layer, of) in spec.layers.iter().enumerate() {
-            let rotation = of.rope.as_ref().map(|rope| {
+            let rope = of.attention().and_then(|attention| attention.rope.as_ref());
+            let rotation = rope.map(|rope| {
                 ropes.iter().position(|known| *known == rope).unwrap_or_else(|| {
                     ropes.push(rope);
                     ropes.len() - 1
                 })
             });
             let prefix = spec.block(layer);
-            let mut block = BlockTensors { spec, of, take: &mut |name| take(&format!("{prefix}{name}")) };
-            blocks.push(block.block(layer, rotation)?);
+            let mut tensors = BlockTensors { spec, of, take: &mut |name| take(&format!("{prefix}{name}")) };
+            let block = tensors.block(layer, rotation)?;
+            blocks.push(if streamed.is_some() { block } else { block.on(device) });
         }
-        let embed = take(&format!("{}.weight", spec.names.embed))?;
         let unembed = match spec.tied {
             true => embed.shallow_clone(),
             false => take(&format!("{}.weight", spec.names.unembed))?,
         };
-        let norm =
-            |learned: Tensor| RmsNorm { learned: Some(learned), gain: spec.norm_gain, eps: spec.norm_eps };
+        let positions = spec.names.position_embed.map(|name| take(&format!("{name}.weight"))).transpose()?;
+        let final_norm = norm(spec, spec.names.final_norm, &mut take)?.on(device);
         let per_layer = match spec.per_layer_embed {
             None => None,
             Some(of) => Some(PerLayer {
                 table: take(per_layer::EMBED)?,
                 projection: take(per_layer::PROJECTION)?,
-                norm: norm(take(per_layer::NORM)?),
+                norm: norm(spec, per_layer::NORM, &mut take)?.on(device),
                 scale: rounded((of.width as f64).sqrt(), kind),
                 width: of.width as i64,
             }),
         };
-        let source = |layer: &Layer| match layer.kv {
+        let source = |layer: &Layer| match layer.attention()?.kv {
             KeyValues::Of(source) => Some(source),
             _ => None,
         };
         Ok(Decoder {
-            device: embed.device(),
-            streamed: false,
+            device,
+            streamed: streamed.is_some(),
             kind,
             embed_scale: rounded(spec.embed_scale, kind),
+            positions,
             per_layer,
             blocks,
-            final_norm: norm(take(&format!("{}.weight", spec.names.final_norm))?),
+            final_norm,
             unembed,
             logit_divisor: spec.logit_divisor,
             logit_cap: spec.logit_cap,
-            frequencies: ropes.into_iter().map(|rope| Frequencies::new(rope, embed.device())).collect(),
+            frequencies: ropes.into_iter().map(|rope| Frequencies::new(rope, device)).collect(),
             sources: spec.layers.iter().filter_map(source).collect(),
             embed,
         })
-    }
-
-    /// The same with its activations on `device`: each block is copied there whenever it is used, and dropped after
-    /// that. What is looked up (embeddings) stays where it is.
-    pub fn streamed_to(self, device: Device) -> Decoder {
-        let final_norm = self.final_norm.on(device);
-        let per_layer = self.per_layer.map(|all| PerLayer { norm: all.norm.on(device), ..all });
-        let frequencies = self.frequencies.iter().map(|f| f.on(device)).collect();
-        Decoder { device, streamed: true, final_norm, per_layer, frequencies, ..self }
     }
 
     /// The residual after the last block, `[batch, pos, d_model]`, of token ids `[batch, pos]`
@@ -196,13 +219,14 @@ impl Decoder {
     }
 
     fn begin<'a>(&self, ids: &Tensor, lengths: &[usize], cache: Option<&'a Cache>) -> Reading<'a> {
-        let embedded = self.embed(ids);
+        let pass = self.pass(ids, lengths, cache);
+        let embedded = self.embed(ids, pass.sight.positions());
         Reading {
             ids: ids.shallow_clone(),
             resid: embedded.shallow_clone(),
             embedded: self.per_layer.as_ref().map(|_| embedded),
             shared: HashMap::new(),
-            pass: self.pass(ids, lengths, cache),
+            pass,
         }
     }
 
@@ -231,7 +255,7 @@ impl Decoder {
     }
 
     /// The final norm.
-    pub fn final_norm(&self) -> &RmsNorm {
+    pub fn final_norm(&self) -> &Norm {
         &self.final_norm
     }
 
@@ -255,11 +279,18 @@ impl Decoder {
         self.frequencies.iter().filter_map(Frequencies::original_context).min()
     }
 
-    fn embed(&self, ids: &Tensor) -> Tensor {
-        let ids = ids.to_device(self.embed.device());
-        let rows =
-            Tensor::embedding(&self.embed, &ids, -1, false, false).to_device(self.device).to_kind(self.kind);
-        if self.embed_scale == 1.0 { rows } else { rows * self.embed_scale }
+    /// What goes into the first block: the embeddings of `ids` and, where positions have some, of theirs.
+    fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
+        let rows = |table: &Tensor, at: &Tensor| {
+            let rows = Tensor::embedding(table, &at.to_device(table.device()), -1, false, false);
+            rows.to_device(self.device).to_kind(self.kind)
+        };
+        let tokens = rows(&self.embed, ids);
+        let tokens = if self.embed_scale == 1.0 { tokens } else { tokens * self.embed_scale };
+        match &self.positions {
+            None => tokens,
+            Some(table) => tokens + rows(table, positions),
+        }
     }
 
     fn pass<'a>(&self, ids: &Tensor, lengths: &[usize], cache: Option<&'a Cache>) -> Pass<'a> {

@@ -3,7 +3,7 @@
 
 use super::experts::Experts;
 use super::mlp::Mlp;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use tch::{Device, Tensor};
 
 /// The second half of a block.
@@ -21,13 +21,13 @@ pub struct Both {
     /// The MLP.
     pub mlp: Mlp,
     /// Norm of what it gives.
-    pub mlp_post_norm: RmsNorm,
+    pub mlp_post_norm: Norm,
     /// The experts, whose router reads the residual stream as it is.
     pub experts: Experts,
     /// Norm before the experts.
-    pub experts_norm: RmsNorm,
+    pub experts_norm: Norm,
     /// Norm of what they give.
-    pub experts_post_norm: RmsNorm,
+    pub experts_post_norm: Norm,
 }
 
 impl FeedForward {

@@ -38,7 +38,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
 
 /// `x Wᵀ + b`.
 pub struct Linear {
-    /// `[out, in]`
+    /// `[out, in]`, row after row. Where a checkpoint stores it otherwise, it is a view of what is stored, whose first axes
+    /// make up `out`, until [`on`](Linear::on) copies it.
     pub weight: Tensor,
     /// `[out]`
     pub bias: Option<Tensor>,
@@ -50,10 +51,24 @@ impl Linear {
         linear(x, &self.weight, self.bias.as_ref())
     }
 
-    /// The same on `device`; there already, it shares its numbers with this one.
+    /// The same on `device`, row after row; where it is that already, it shares its numbers with this one.
     pub fn on(&self, device: Device) -> Linear {
-        let bias = self.bias.as_ref().map(|bias| bias.to_device(device));
-        Linear { weight: self.weight.to_device(device), bias }
+        let there = |x: &Tensor, last: i64| x.to_device(device).contiguous().flatten(0, last);
+        Linear { weight: there(&self.weight, -2), bias: self.bias.as_ref().map(|bias| there(bias, -1)) }
+    }
+
+    /// Of a map whose outputs are `heads` times `count` parts one after the other, a map for each part of all heads.
+    pub fn parts_of_heads(&self, heads: usize, count: usize) -> Vec<Linear> {
+        let apart = |x: &Tensor| {
+            let [heads, count] = [heads, count].map(|n| n as i64);
+            x.unflatten(0, [heads, count, x.size()[0] / (heads * count)])
+        };
+        let (weight, bias) = (apart(&self.weight), self.bias.as_ref().map(apart));
+        let part = |at: i64| Linear {
+            weight: weight.select(1, at),
+            bias: bias.as_ref().map(|bias| bias.select(1, at)),
+        };
+        (0..count as i64).map(part).collect()
     }
 
     /// The map to `count` of the outputs, from `start` on. Shares its numbers with this one.
@@ -89,6 +104,7 @@ impl Linears {
     }
 
     fn join(each: &[Linear], device: Device) -> Linears {
+        let each: Vec<Linear> = each.iter().map(|one| one.on(one.weight.device())).collect();
         let counts: Vec<i64> = each.iter().map(|one| one.weight.size()[0]).collect();
         let stack = |parts: Vec<&Tensor>| {
             let mut shape = parts[0].size();

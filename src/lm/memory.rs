@@ -72,8 +72,11 @@ impl Need {
         }
         if device != Device::Cpu {
             let joined = spec.layers.iter().map(|layer| {
-                let qkv = (spec.n_heads + 2 * layer.n_kv_heads).saturating_mul(layer.d_head);
-                qkv.max(2 * layer.d_mlp.unwrap_or(0)).saturating_mul(spec.d_model) as u64
+                let qkv = layer
+                    .attention()
+                    .map_or(0, |of| (spec.n_heads + 2 * of.n_kv_heads).saturating_mul(of.d_head));
+                let gate_up = if spec.is_gated() { 2 * layer.d_mlp.unwrap_or(0) } else { 0 };
+                qkv.max(gate_up).saturating_mul(spec.d_model) as u64
             });
             let joined = joined.max().unwrap_or(0);
             largest = largest.max(joined);
@@ -101,7 +104,7 @@ impl Need {
 
 /// Bound on what one token takes in a pass. At a time there are five copies of the residual stream (the embedding,
 /// before and after two norms), a block's keys and values, and either the gate of its MLP, its activation, the up
-/// projection and their product, or queries and keys with what rotating them takes. All of it twice, because an
+/// projection and their product (of an MLP without a gate the up projection and its activation), or queries and keys with what rotating them takes. All of it twice, because an
 /// allocator cannot fill every gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192
 /// tokens on a CPU. Attention is fused, so that nothing grows with the square of the length (seen on the CPU, with
 /// heads shared or not), except where its products are bounded.
@@ -109,13 +112,14 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
     /// Tokens that each token is compared with where that is not fused: stories have a few hundred.
     const SEEN: u64 = 512;
     let block = |layer: &Layer| {
-        let (q, kv) = (spec.n_heads * layer.d_head, layer.n_kv_heads * layer.d_head);
+        let (q, kv) = layer.attention().map_or((0, 0), |of| (spec.n_heads * of.d_head, of.d_kv()));
         let (wide, sum) = match layer.experts {
             // Every token may go through one expert; the sum over experts and what is added to it are in fp32.
             Some(experts) => (experts.d_mlp, 6 * spec.d_model),
             None => (0, 0),
         };
-        2 * kv + sum + (4 * wide.max(layer.d_mlp.unwrap_or(0))).max(5 * (q + kv))
+        let inner = if spec.is_gated() { 4 } else { 2 };
+        2 * kv + sum + (4 * wide).max(inner * layer.d_mlp.unwrap_or(0)).max(5 * (q + kv))
     };
     let numbers = 5 * spec.d_model + spec.layers.iter().map(block).max().unwrap_or(0);
     let fused = 2 * numbers as u64 * bytes(dtype);
@@ -126,8 +130,8 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
 
 /// What the cache of keys and values takes for a token of a sequence, all layers together.
 pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
-    let own = spec.layers.iter().filter(|layer| !matches!(layer.kv, KeyValues::Of(_)));
-    let numbers = own.map(|layer| 2 * (layer.n_kv_heads * layer.d_head) as u64);
+    let own = spec.layers.iter().filter_map(Layer::attention).filter(|of| !matches!(of.kv, KeyValues::Of(_)));
+    let numbers = own.map(|of| 2 * of.d_kv() as u64);
     numbers.fold(0, u64::saturating_add).saturating_mul(bytes(dtype))
 }
 

@@ -1,43 +1,69 @@
-//! The gated MLP of a block. Knows nothing of the residual stream around it.
+//! The MLP of a block. Knows nothing of the residual stream around it.
 
 use super::cpu;
 use super::linear::{Linear, Linears};
 use super::spec::Activation;
 use tch::{Device, Tensor};
 
-/// `down(activation(gate(x)) * up(x))`.
+/// `down(inner(x))`.
 pub struct Mlp {
-    /// Gate, which goes through the activation, and up: `d_model -> d_mlp` each.
-    pub gate_up: Linears,
+    /// What is inside.
+    pub inner: Inner,
     /// `d_mlp -> d_model`.
     pub down: Linear,
-    /// What the gate passes through.
+    /// What is done to each entry inside.
     pub activation: Activation,
+}
+
+/// The inside of an MLP.
+pub enum Inner {
+    /// `activation(gate(x)) * up(x)`: gate and up, `d_model -> d_mlp` each.
+    Gated(Linears),
+    /// `activation(up(x))`: up, `d_model -> d_mlp`.
+    Plain(Linear),
 }
 
 impl Mlp {
     /// The same on `device`.
     pub fn on(&self, device: Device) -> Mlp {
-        Mlp { gate_up: self.gate_up.on(device), down: self.down.on(device), activation: self.activation }
+        let inner = match &self.inner {
+            Inner::Gated(gate_up) => Inner::Gated(gate_up.on(device)),
+            Inner::Plain(up) => Inner::Plain(up.on(device)),
+        };
+        Mlp { inner, down: self.down.on(device), activation: self.activation }
     }
 
     /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gate_up = self.gate_up.forward(x);
-        self.down.forward(&self.activation.gate(&gate_up[0], &gate_up[1]))
+        let inner = match &self.inner {
+            Inner::Gated(gate_up) => {
+                let gate_up = gate_up.forward(x);
+                self.activation.gate(&gate_up[0], &gate_up[1])
+            }
+            Inner::Plain(up) => self.activation.of(&up.forward(x)),
+        };
+        self.down.forward(&inner)
     }
 }
 
 impl Activation {
     /// What it makes of `x`, times `by`, entry by entry.
     pub fn gate(self, x: &Tensor, by: &Tensor) -> Tensor {
-        if let Some(gated) = cpu::gated(self, x, by) {
-            return gated;
-        }
-        let open = match self {
+        cpu::gated(self, x, by).unwrap_or_else(|| self.by_libtorch(x) * by)
+    }
+
+    /// What it makes of `x`, entry by entry.
+    pub fn of(self, x: &Tensor) -> Tensor {
+        cpu::activated(self, x).unwrap_or_else(|| self.by_libtorch(x))
+    }
+
+    fn by_libtorch(self, x: &Tensor) -> Tensor {
+        match self {
             Activation::Silu => x.silu(),
+            Activation::Gelu => x.gelu("none"),
             Activation::GeluTanh => x.gelu("tanh"),
-        };
-        open * by
+            Activation::GeluSigmoid => (x * 1.702).sigmoid() * x,
+            Activation::Relu => x.relu(),
+        }
     }
 }

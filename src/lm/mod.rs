@@ -1,5 +1,6 @@
 //! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches of results.
 
+pub mod assemble;
 pub mod attention;
 pub mod batch;
 pub mod block;
@@ -19,6 +20,7 @@ pub mod layer;
 pub mod libtorch;
 pub mod linear;
 pub mod memory;
+pub mod mixer;
 pub mod mlp;
 pub mod model;
 pub mod names;

@@ -14,7 +14,6 @@ use super::heap;
 use super::hook::Hook;
 use super::layer::Layer;
 use super::memory::{self, Work};
-use super::norm::normalize;
 use super::room::Room;
 use super::shortage::{self, Shortage};
 use super::spec::{Held, Spec};
@@ -116,8 +115,11 @@ impl LanguageModel {
                 (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tensors)
             });
             let (tokenizer, mut tensors) = (Arc::new(tokenizer?), tensors?);
-            let decoder = Decoder::computing(&spec, &mut tensors, held.compute.kind())?;
-            let decoder = if held.streamed { decoder.streamed_to(device) } else { decoder };
+            let kind = held.compute.kind();
+            let decoder = match held.streamed {
+                false => Decoder::computing(&spec, &mut tensors, kind)?,
+                true => Decoder::streaming(&spec, &mut tensors, kind, device)?,
+            };
             tch::set_num_threads(threads_here(spec.n_params()).0);
             let ends = checkpoint.end_tokens(&spec)?;
             Ok(LanguageModel {
@@ -289,8 +291,8 @@ impl LanguageModel {
             let final_norm = self.decoder.final_norm();
             let v = match norm {
                 LensNorm::None => v,
-                LensNorm::Gain => final_norm.scale(v),
-                LensNorm::Full => final_norm.scale(normalize(&v, final_norm.eps)),
+                LensNorm::Gain => final_norm.of_direction(&v),
+                LensNorm::Full => final_norm.in_fp32(&v),
             };
             let unembed = self.decoder.unembed_weight();
             let d_vocab = unembed.size()[0];

@@ -7,15 +7,28 @@ pub enum QkvNames {
     Split(&'static str, &'static str, &'static str),
     /// One, with the three below each other.
     Fused(&'static str),
+    /// One, with the heads below each other: the three of the first head, those of the second...
+    FusedPerHead(&'static str),
 }
 
-/// Gate and up projections as the checkpoint stores them.
+/// Projections into the MLP as the checkpoint stores them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum GateUpNames {
+pub enum MlpNames {
     /// Two tensors: gate, up.
     Split(&'static str, &'static str),
-    /// One, with the two below each other.
+    /// One, with gate and up below each other.
     Fused(&'static str),
+    /// One, up: the MLP has no gate.
+    Plain(&'static str),
+}
+
+/// How the checkpoint stores the linear maps of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `[out, in]`
+    OutIn,
+    /// `[in, out]`
+    InOut,
 }
 
 /// The maps of the experts as the checkpoint stores them.
@@ -61,12 +74,16 @@ pub struct BesideNames {
 pub struct Names {
     /// Token embedding.
     pub embed: &'static str,
+    /// Embedding of positions, `[context, d_model]`, which is added to that of tokens; `None`: there is none.
+    pub position_embed: Option<&'static str>,
     /// Norm before the unembedding.
     pub final_norm: &'static str,
     /// Unembedding; absent from checkpoints that tie it to the embedding.
     pub unembed: &'static str,
     /// Prefix of one block.
     pub block: &'static str,
+    /// How linear maps of blocks are stored, but for those of experts.
+    pub layout: Layout,
     /// Norm before attention.
     pub attn_norm: Option<&'static str>,
     /// Query, key and value projections.
@@ -79,8 +96,8 @@ pub struct Names {
     pub attn_post_norm: Option<&'static str>,
     /// Norm before the MLP.
     pub mlp_norm: Option<&'static str>,
-    /// Gate and up projections of the MLP.
-    pub gate_up: GateUpNames,
+    /// Projections into the MLP.
+    pub mlp: MlpNames,
     /// Down projection of the MLP.
     pub down: &'static str,
     /// Norm of what the MLP gives to the residual stream.
@@ -102,14 +119,14 @@ pub mod per_layer {
     pub const EMBED: &str = "model.embed_tokens_per_layer.weight";
     /// From the residual stream at the start, `[n_layers * width, d_model]`.
     pub const PROJECTION: &str = "model.per_layer_model_projection.weight";
-    /// Gain of the norm of that projection, `[width]`.
-    pub const NORM: &str = "model.per_layer_projection_norm.weight";
+    /// The norm of that projection, of `width` entries.
+    pub const NORM: &str = "model.per_layer_projection_norm";
     /// In a block: from the residual stream, `[width, d_model]`.
     pub const GATE: &str = "per_layer_input_gate.weight";
     /// In a block: back to it, `[d_model, width]`.
     pub const OUT: &str = "per_layer_projection.weight";
-    /// In a block: gain of the norm of what goes back, `[d_model]`.
-    pub const POST_NORM: &str = "post_per_layer_input_norm.weight";
+    /// In a block: the norm of what goes back, of `d_model` entries.
+    pub const POST_NORM: &str = "post_per_layer_input_norm";
     /// In a block: its scalar, `[1]`.
     pub const SCALAR: &str = "layer_scalar";
 }

@@ -1,8 +1,16 @@
-//! RMSNorm. Knows nothing of where it stands.
+//! RMSNorm and LayerNorm. Knows nothing of where they stand.
 
 use super::cpu;
 use super::spec::Gain;
 use tch::{Device, Kind, Tensor};
+
+/// A norm over the last axis.
+pub enum Norm {
+    /// By the root mean square.
+    Rms(RmsNorm),
+    /// By mean and standard deviation.
+    Layer(LayerNorm),
+}
 
 /// Divides by the root mean square over the last axis, then multiplies by a learned gain.
 pub struct RmsNorm {
@@ -14,6 +22,52 @@ pub struct RmsNorm {
     pub eps: f64,
 }
 
+/// Subtracts the mean over the last axis, divides by the standard deviation, multiplies by a learned gain and adds a
+/// learned bias.
+pub struct LayerNorm {
+    /// `[width]`
+    pub gain: Tensor,
+    /// `[width]`
+    pub bias: Tensor,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl Norm {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Norm {
+        match self {
+            Norm::Rms(norm) => Norm::Rms(norm.on(device)),
+            Norm::Layer(norm) => Norm::Layer(norm.on(device)),
+        }
+    }
+
+    /// `[.., width]` to the same shape: computed in fp32, rounded once to the dtype of `x`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Norm::Rms(norm) => norm.forward(x),
+            Norm::Layer(norm) => norm.forward(x),
+        }
+    }
+
+    /// Of directions `v` in fp32, what the norm does whatever it divides by: the gain, after the mean is subtracted where the
+    /// norm subtracts it.
+    pub fn of_direction(&self, v: &Tensor) -> Tensor {
+        match self {
+            Norm::Rms(norm) => norm.scale(v.shallow_clone()),
+            Norm::Layer(norm) => (v - v.mean_dim(-1, true, Kind::Float)) * &norm.gain,
+        }
+    }
+
+    /// The norm of `v`, in fp32 throughout.
+    pub fn in_fp32(&self, v: &Tensor) -> Tensor {
+        match self {
+            Norm::Rms(norm) => norm.scale(rms_norm(v, None, norm.eps)),
+            Norm::Layer(norm) => norm.forward(v),
+        }
+    }
+}
+
 impl RmsNorm {
     /// The same on `device`.
     pub fn on(&self, device: Device) -> RmsNorm {
@@ -21,7 +75,7 @@ impl RmsNorm {
         RmsNorm { learned, gain: self.gain, eps: self.eps }
     }
 
-    /// `[.., width]` to the same shape: computed in fp32, rounded once to the dtype of `x`.
+    /// See [`Norm::forward`].
     /// (transformers rounds before the gain in some families; in fp32 that is the same.)
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let gain = self
@@ -36,12 +90,12 @@ impl RmsNorm {
                 rms_norm(x, Some(learned), self.eps)
             }
             None => rms_norm(x, None, self.eps),
-            Some(_) => self.scale(normalize(x, self.eps)).to_kind(x.kind()),
+            Some(_) => self.scale(rms_norm(&x.to_kind(Kind::Float), None, self.eps)).to_kind(x.kind()),
         }
     }
 
     /// `x`, in fp32, times the gain.
-    pub fn scale(&self, x: Tensor) -> Tensor {
+    fn scale(&self, x: Tensor) -> Tensor {
         match (&self.learned, self.gain) {
             (None, _) => x,
             (Some(learned), Gain::Times) => x * learned,
@@ -50,9 +104,24 @@ impl RmsNorm {
     }
 }
 
-/// `x` divided by its root mean square over the last axis, in fp32.
-pub fn normalize(x: &Tensor, eps: f64) -> Tensor {
-    rms_norm(&x.to_kind(Kind::Float), None, eps)
+impl LayerNorm {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> LayerNorm {
+        LayerNorm { gain: self.gain.to_device(device), bias: self.bias.to_device(device), eps: self.eps }
+    }
+
+    /// See [`Norm::forward`].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        if let Some(y) = cpu::layer_norm(x, &self.gain, &self.bias, self.eps) {
+            return y;
+        }
+        let width = x.size().last().copied().unwrap_or(0);
+        let norm = |x: &Tensor| {
+            let [gain, bias] = [&self.gain, &self.bias].map(|learned| learned.to_kind(x.kind()));
+            x.layer_norm([width], Some(gain), Some(bias), self.eps, true)
+        };
+        if self.gain.kind() == x.kind() { norm(x) } else { norm(&x.to_kind(Kind::Float)).to_kind(x.kind()) }
+    }
 }
 
 /// libtorch's own: computed in fp32 and rounded once, on a GPU in one kernel, which reads and writes `x` once.

@@ -2,7 +2,7 @@
 //! rest of the block.
 
 use super::linear::{Linear, linear};
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use super::spec::Activation;
 use tch::{Device, Tensor};
 
@@ -13,7 +13,7 @@ pub struct PerLayer {
     /// `[n_layers * width, d_model]`
     pub projection: Tensor,
     /// Norm of the projection, `[width]`.
-    pub norm: RmsNorm,
+    pub norm: Norm,
     /// Multiplies the table's rows, rounded to the dtype of the arithmetic.
     pub scale: f64,
     /// Entries for a token and layer.
@@ -27,7 +27,7 @@ pub struct PerLayerBlock {
     /// `width -> d_model`
     pub out: Linear,
     /// Norm of what goes back to the residual stream.
-    pub post_norm: RmsNorm,
+    pub post_norm: Norm,
     /// What the gate passes through.
     pub activation: Activation,
 }

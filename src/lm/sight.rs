@@ -21,6 +21,11 @@ impl Sight {
         Sight { positions, starts, slots, masks: RefCell::default() }
     }
 
+    /// The positions of the pass's tokens, `[batch, pos]`; `[1, pos]` where they are the same for all rows.
+    pub fn positions(&self) -> &Tensor {
+        &self.positions
+    }
+
     /// The position of each row's first token.
     pub fn starts(&self) -> &[usize] {
         &self.starts

@@ -27,7 +27,15 @@ pub fn rms_norm(_: &Tensor, _: Option<(&Tensor, f64)>, _: f64) -> Option<Tensor>
     None
 }
 
+pub fn layer_norm(_: &Tensor, _: &Tensor, _: &Tensor, _: f64) -> Option<Tensor> {
+    None
+}
+
 pub fn rotate(_: &Tensor, _: &Tensor, _: &Tensor) -> Option<Tensor> {
+    None
+}
+
+pub fn activated(_: Activation, _: &Tensor) -> Option<Tensor> {
     None
 }
 

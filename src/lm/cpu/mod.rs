@@ -1,4 +1,4 @@
-//! What a forward pass on the CPU computes without libtorch, in fp32: products, attention, norms, rotations and gates. There
+//! What a forward pass on the CPU computes without libtorch, in fp32: products, attention, norms, rotations and activations. There
 //! libtorch's calls take longer than their work, or its kernels are far from what the processor can do
 //! (docs/design/performance.md). Knows neither blocks nor models.
 //!
@@ -6,6 +6,8 @@
 //! functions take tensors and return `None` (or `false`) where the work is for libtorch: other dtypes and devices,
 //! gradients, other processors.
 
+#[cfg(target_arch = "x86_64")]
+mod activations;
 #[cfg(target_arch = "x86_64")]
 mod attend;
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +22,8 @@ mod rows;
 mod team;
 
 #[cfg(target_arch = "x86_64")]
+pub use activations::{activated, gated};
+#[cfg(target_arch = "x86_64")]
 pub use attend::{attend, put};
 #[cfg(target_arch = "x86_64")]
 pub use delta::{convolve, delta_rule};
@@ -28,7 +32,7 @@ pub use lanes::with_each_width;
 #[cfg(target_arch = "x86_64")]
 pub use product::product;
 #[cfg(target_arch = "x86_64")]
-pub use rows::{gated, rms_norm, rotate};
+pub use rows::{layer_norm, rms_norm, rotate};
 
 /// Of other processors nothing is known here.
 #[cfg(not(target_arch = "x86_64"))]
@@ -36,7 +40,9 @@ mod elsewhere;
 #[cfg(all(test, not(target_arch = "x86_64")))]
 pub use elsewhere::with_each_width;
 #[cfg(not(target_arch = "x86_64"))]
-pub use elsewhere::{attend, convolve, delta_rule, gated, product, put, rms_norm, rotate};
+pub use elsewhere::{
+    activated, attend, convolve, delta_rule, gated, layer_norm, product, put, rms_norm, rotate,
+};
 
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
@@ -133,6 +139,8 @@ mod tests {
         by_libtorch_alone(|| {
             let products = Products { scale: 1.0, cap: None };
             assert!(product(&x, &x, None).is_none() && rms_norm(&x, None, 1e-5).is_none());
+            assert!(layer_norm(&x, &x.get(0), &x.get(0), 1e-5).is_none());
+            assert!(activated(Activation::Gelu, &x).is_none());
             assert!(attend(&heads, &heads, &heads, &[0], None, products).is_none());
             assert!(rotate(&heads, &heads, &heads).is_none() && gated(Activation::Silu, &x, &x).is_none());
             assert!(cumulative(&x).is_none() && !put(&heads, &heads.narrow(2, 0, 1), &[0]));

@@ -1,11 +1,10 @@
-//! What is computed row by row, in one pass over memory where libtorch takes several: norms, rotations and the gates of MLPs.
-//! Knows nothing of where they stand. All return `None` where it is for libtorch to compute, as
+//! What is computed row by row, in one pass over memory where libtorch takes several: norms and rotations. Knows nothing of
+//! where they stand. All return `None` where it is for libtorch to compute, as
 //! [`product`](super::product::product) does.
 
-use super::lanes::{Kernel, Lanes, exp, here, run};
+use super::lanes::{Kernel, Lanes, here, run, some};
 use super::plain;
 use super::team::{self, Place, Source};
-use crate::lm::spec::Activation;
 use tch::{Kind, Tensor};
 
 /// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, where there is one.
@@ -21,6 +20,20 @@ pub fn rms_norm(x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Option<Te
     let (y, width) = (x.empty_like(), width as usize);
     let learned = gain.as_ref().map(|(gain, more)| (source(gain), *more as f32));
     each(x, width, &Norm { x: source(x), width, gain: learned, eps: eps as f32, y: place(&y) });
+    Some(y)
+}
+
+/// `x`, `[.., width]`, less its mean over the last axis, divided by its standard deviation, times `gain` and plus `bias`,
+/// `[width]` each. Mean and deviation are of two passes, so that nothing cancels.
+pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Option<Tensor> {
+    let width = *x.size().last()?;
+    let learned = [gain, bias].map(|learned| learned.to_kind(Kind::Float));
+    if !dense(x) || learned.iter().any(|learned| !dense(learned) || learned.size() != [width]) {
+        return None;
+    }
+    let (y, width) = (x.empty_like(), width as usize);
+    let [gain, bias] = [source(&learned[0]), source(&learned[1])];
+    each(x, width, &Centred { x: source(x), width, gain, bias, eps: eps as f32, y: place(&y) });
     Some(y)
 }
 
@@ -47,18 +60,6 @@ pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Option<Tensor> {
         y: place(&y),
     };
     each(x, rotation.d_head, &rotation);
-    Some(y)
-}
-
-/// `activation` of `x`, times `up`, which has the shape of `x`.
-pub fn gated(activation: Activation, x: &Tensor, up: &Tensor) -> Option<Tensor> {
-    let alike = x.size() == up.size() && x.is_contiguous() && up.is_contiguous();
-    if !alike || !dense(x) || !dense(up) {
-        return None;
-    }
-    let y = x.empty_like();
-    let width = *x.size().last()? as usize;
-    each(x, width, &Gated { activation, x: source(x), up: source(up), width, y: place(&y) });
     Some(y)
 }
 
@@ -150,6 +151,51 @@ impl Rows for Norm {
     }
 }
 
+struct Centred {
+    x: Source<f32>,
+    width: usize,
+    gain: Source<f32>,
+    bias: Source<f32>,
+    eps: f32,
+    y: Place,
+}
+
+impl Rows for Centred {
+    #[inline(always)]
+    unsafe fn row<L: Lanes>(&self, row: usize) {
+        unsafe {
+            let (x, y) = (self.x.0.add(row * self.width), self.y.0.add(row * self.width));
+            let mut sum = L::splat(0.0);
+            for at in (0..self.width).step_by(L::N) {
+                sum = sum.add(L::load_some(x.add(at), self.width - at));
+            }
+            let mean = sum.sum() / self.width as f32;
+            let less = L::splat(-mean);
+            // Past the row's end stands its mean, which is no deviation.
+            let centred = |at: usize, left: usize| {
+                let x = match left >= L::N {
+                    true => L::load(x.add(at)),
+                    false => L::load(some(x.add(at), left, mean).as_ptr()),
+                };
+                x.add(less)
+            };
+            let mut squares = L::splat(0.0);
+            for at in (0..self.width).step_by(L::N) {
+                let x = centred(at, self.width - at);
+                squares = x.mul_add(x, squares);
+            }
+            let variance = squares.sum() / self.width as f32;
+            let scale = L::splat(1.0 / (variance + self.eps).sqrt());
+            for at in (0..self.width).step_by(L::N) {
+                let left = self.width - at;
+                let gain = L::load_some(self.gain.0.add(at), left);
+                let bias = L::load_some(self.bias.0.add(at), left);
+                centred(at, left).mul(scale).mul_add(gain, bias).store_some(y.add(at), left);
+            }
+        }
+    }
+}
+
 struct Rotate {
     x: Source<f32>,
     /// Length and stride of batch, heads and pos.
@@ -191,40 +237,6 @@ impl Rows for Rotate {
     }
 }
 
-struct Gated {
-    activation: Activation,
-    x: Source<f32>,
-    up: Source<f32>,
-    width: usize,
-    y: Place,
-}
-
-impl Rows for Gated {
-    #[inline(always)]
-    unsafe fn row<L: Lanes>(&self, row: usize) {
-        let begin = row * self.width;
-        for at in (0..self.width).step_by(L::N) {
-            let left = self.width - at;
-            unsafe {
-                let x = L::load_some(self.x.0.add(begin + at), left);
-                let of = match self.activation {
-                    Activation::Silu => x,
-                    // 2 sqrt(2 / pi) (x + 0.044715 x^3), as (1 + tanh(u)) / 2 is the sigmoid of 2u.
-                    Activation::GeluTanh => {
-                        let cube = x.mul(x).mul(x);
-                        let double = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
-                        cube.mul_add(L::splat(0.044_715), x).mul(L::splat(double))
-                    }
-                };
-                let one = L::splat(1.0);
-                let gated = x.div(one.add(exp(of.mul(L::splat(-1.0)))));
-                let up = L::load_some(self.up.0.add(begin + at), left);
-                gated.mul(up).store_some(self.y.0.add(begin + at), left);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::lanes::with_each_width;
@@ -250,6 +262,12 @@ mod tests {
                 for x in [rows, heads] {
                     let wide = x.to_kind(Kind::Double);
                     let normal = &wide / (wide.square().mean_dim(-1, true, Kind::Double) + 1e-5).sqrt();
+                    let bias = random(&[width]);
+                    let mean = wide.mean_dim(-1, true, Kind::Double);
+                    let less = &wide - &mean;
+                    let variance = less.square().mean_dim(-1, true, Kind::Double);
+                    let centred = less / (variance + 1e-5).sqrt() * gain.to_kind(Kind::Double) + &bias;
+                    check(layer_norm(&x, &gain, &bias, 1e-5), centred);
                     check(rms_norm(&x, None, 1e-5), normal.shallow_clone());
                     check(
                         rms_norm(&x, Some((&gain, 1.0)), 1e-5),
@@ -289,23 +307,6 @@ mod tests {
     }
 
     #[test]
-    fn gates_are_right() {
-        with_each_width(|| {
-            let x = Tensor::cat(
-                &[
-                    random(&[7, 90]) * 4.0,
-                    Tensor::from_slice(&[-300f32, -90.0, 90.0, 300.0]).expand([7, 4], false),
-                ],
-                1,
-            );
-            let up = random(&[7, 94]);
-            let wide = x.to_kind(Kind::Double);
-            check(gated(Activation::Silu, &x, &up), wide.silu() * &up);
-            check(gated(Activation::GeluTanh, &x, &up), wide.gelu("tanh") * &up);
-        });
-    }
-
-    #[test]
     fn what_is_for_libtorch_is_left_to_it() {
         let x = random(&[4, 16]);
         assert!(rms_norm(&x.to_kind(Kind::BFloat16), None, 1e-5).is_none());
@@ -314,6 +315,7 @@ mod tests {
         assert!(rms_norm(&x, Some((&random(&[15]), 0.0)), 1e-5).is_none());
         let heads = random(&[2, 3, 5, 8]);
         assert!(rotate(&heads, &random(&[1, 1, 4, 8]), &random(&[1, 1, 4, 8])).is_none());
-        assert!(gated(Activation::Silu, &x.set_requires_grad(true), &random(&[4, 16])).is_none());
+        assert!(layer_norm(&x, &random(&[15]), &random(&[16]), 1e-5).is_none());
+        assert!(rms_norm(&x.set_requires_grad(true), None, 1e-5).is_none());
     }
 }

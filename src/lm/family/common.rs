@@ -3,8 +3,8 @@
 
 use super::config::Fields;
 use crate::lm::spec::{
-    Activation, Dtype, EachExpertNames, ExpertNames, Experts, Gain, GateUpNames, KeyValues, Layer, Names,
-    QkNorm, QkvNames, Rope, RopeScaling, Spec,
+    Activation, Attention, Dtype, EachExpertNames, ExpertNames, Experts, Gain, KeyValues, Layer, Layout,
+    Mixer, MlpNames, Names, Norm, QkNorm, QkvNames, Residual, Rope, RopeScaling, Spec,
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::f64::consts::PI;
@@ -12,16 +12,18 @@ use std::f64::consts::PI;
 /// The names of a plain decoder's tensors.
 pub const NAMES: Names = Names {
     embed: "model.embed_tokens",
+    position_embed: None,
     final_norm: "model.norm",
     unembed: "lm_head",
     block: "model.layers.{}.",
+    layout: Layout::OutIn,
     attn_norm: Some("input_layernorm"),
     qkv: QkvNames::Split("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     qk_norm: ("self_attn.q_norm", "self_attn.k_norm"),
     o: "self_attn.o_proj",
     attn_post_norm: None,
     mlp_norm: Some("post_attention_layernorm"),
-    gate_up: GateUpNames::Split("mlp.gate_proj", "mlp.up_proj"),
+    mlp: MlpNames::Split("mlp.gate_proj", "mlp.up_proj"),
     down: "mlp.down_proj",
     mlp_post_norm: None,
     experts: ExpertNames {
@@ -92,12 +94,16 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
     let n_layers = f.size("num_hidden_layers", None)?;
     ensure!(n_layers <= MOST, "{} is {n_layers}", f.name("num_hidden_layers"));
     let context = f.size("max_position_embeddings", defaults.context)?;
-    let layer = Layer {
+    let attention = Attention {
         d_head,
         n_kv_heads,
         window: None,
         rope: Some(rope(f, d_head, defaults.theta, context)?),
         kv: KeyValues::Own,
+        scale: (d_head as f64).sqrt().recip(),
+    };
+    let layer = Layer {
+        mixer: Mixer::Attention(attention),
         d_mlp: Some(f.size("intermediate_size", None)?),
         experts: None,
     };
@@ -107,9 +113,8 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         d_vocab: f.size("vocab_size", defaults.d_vocab)?,
         n_heads,
         embed_scale: 1.0,
+        norm: Norm::Rms { gain: Gain::Times },
         norm_eps: f.positive_or("rms_norm_eps", defaults.norm_eps)?,
-        norm_gain: Gain::Times,
-        attention_scale: (d_head as f64).sqrt().recip(),
         attention_cap: None,
         qk_norm: QkNorm::None,
         v_norm: false,
@@ -117,6 +122,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         o_bias: false,
         mlp_bias: false,
         activation: defaults.activation.map_or_else(|| activation(f), Ok)?,
+        residual: Residual::Sequential,
         residual_scale: 1.0,
         per_layer_embed: None,
         layer_scalars: false,
@@ -156,11 +162,27 @@ pub fn mixture(count: usize, active: usize, d_mlp: usize, normalized: bool) -> R
 }
 
 fn activation(f: &Fields) -> Result<Activation> {
-    match f.word("hidden_act")?.unwrap_or("silu") {
-        "silu" | "swish" => Ok(Activation::Silu),
-        "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-        other => bail!("config.json: hidden_act {other:?} is not supported yet (silu, gelu_pytorch_tanh)"),
-    }
+    named_activation(f, "hidden_act", "silu")
+}
+
+/// The activation that `key` names, as transformers' `ACT2FN` has it, or `default` where it is absent.
+///
+/// # Errors
+/// One that is not supported.
+pub fn named_activation(f: &Fields, key: &str, default: &str) -> Result<Activation> {
+    Ok(match f.word(key)?.unwrap_or(default) {
+        "silu" | "swish" => Activation::Silu,
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => {
+            Activation::GeluTanh
+        }
+        "quick_gelu" => Activation::GeluSigmoid,
+        "relu" => Activation::Relu,
+        other => bail!(
+            "{} {other:?} is not supported yet (silu, gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu)",
+            f.name(key)
+        ),
+    })
 }
 
 /// Biases as `attention_bias` and `mlp_bias` switch them.
@@ -177,8 +199,8 @@ pub fn windows(f: &Fields, spec: &mut Spec, sliding: &[bool], default: Option<us
         None if default.is_none() => None,
         _ => Some(f.size("sliding_window", default)?),
     };
-    for (layer, _) in spec.layers.iter_mut().zip(sliding).filter(|(_, sliding)| **sliding) {
-        layer.window = window;
+    for (_, attention) in spec.attentions().filter(|(layer, _)| sliding[*layer]) {
+        attention.window = window;
     }
     Ok(())
 }
@@ -217,13 +239,9 @@ pub fn rope(f: &Fields, d_head: usize, default_theta: f64, context: usize) -> Re
 /// Gives layers of `sliding` one rotation and the others another. In the hub's configs `rope_theta` and
 /// `rope_scaling` are those of the layers without a window; `local_theta` is the base of those with one.
 pub fn two_ropes(f: &Fields, spec: &mut Spec, sliding: &[bool], theta: f64, local_theta: f64) -> Result<()> {
-    let settings = |theta: f64| RopeSettings {
-        d_head: spec.layers[0].d_head,
-        theta,
-        fraction: 1.0,
-        context: spec.context,
-        original: None,
-    };
+    let context = spec.context;
+    let d_head = spec.attentions().next().map_or(0, |(_, of)| of.d_head);
+    let settings = |theta: f64| RopeSettings { d_head, theta, fraction: 1.0, context, original: None };
     let (global, local) = (settings(theta), settings(local_theta));
     let (global, local) = match f.table("rope_parameters")? {
         Some(p) => {
@@ -236,8 +254,8 @@ pub fn two_ropes(f: &Fields, spec: &mut Spec, sliding: &[bool], theta: f64, loca
         }
         None => (global.rope(f.table("rope_scaling")?.as_ref())?, local.rope(None)?),
     };
-    for (layer, sliding) in spec.layers.iter_mut().zip(sliding) {
-        layer.rope = Some(if *sliding { local.clone() } else { global.clone() });
+    for (layer, attention) in spec.attentions() {
+        attention.rope = Some(if sliding[layer] { local.clone() } else { global.clone() });
     }
     Ok(())
 }

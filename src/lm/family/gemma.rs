@@ -2,7 +2,7 @@
 
 use super::common::{DEFAULTS, Defaults, biases, plain};
 use super::config::Fields;
-use crate::lm::spec::{Activation, Gain, Spec};
+use crate::lm::spec::{Activation, Gain, Norm, Spec};
 use anyhow::Result;
 
 /// Reads the `config.json` of a Gemma checkpoint. Defaults are those of transformers' `GemmaConfig`.
@@ -19,7 +19,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     };
     let mut spec = plain(f, &defaults)?;
     biases(f, &mut spec)?;
-    spec.norm_gain = Gain::OnePlus;
+    spec.norm = Norm::Rms { gain: Gain::OnePlus };
     spec.embed_scale = (spec.d_model as f64).sqrt();
     // The first checkpoints say `gelu` and mean the approximation, as transformers reads it.
     f.only("hidden_act", &["gelu".into(), "gelu_pytorch_tanh".into()])?;

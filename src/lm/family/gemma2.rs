@@ -3,7 +3,7 @@
 
 use super::common::{DEFAULTS, Defaults, NAMES, biases, plain, windows};
 use super::config::Fields;
-use crate::lm::spec::{Activation, Gain, Names, Spec};
+use crate::lm::spec::{Activation, Gain, Names, Norm, Spec};
 use anyhow::Result;
 
 /// The names that all Gemma checkpoints have from the second generation on.
@@ -40,9 +40,10 @@ pub fn spec(f: &Fields) -> Result<Spec> {
 pub fn gemma(f: &Fields, spec: &mut Spec) -> Result<()> {
     biases(f, spec)?;
     spec.names = GEMMA_NAMES;
-    spec.norm_gain = Gain::OnePlus;
+    spec.norm = Norm::Rms { gain: Gain::OnePlus };
     spec.embed_scale = (spec.d_model as f64).sqrt();
-    spec.attention_scale = f.positive_or("query_pre_attn_scalar", 256.0)?.sqrt().recip();
+    let scale = f.positive_or("query_pre_attn_scalar", 256.0)?.sqrt().recip();
+    spec.attentions().for_each(|(_, attention)| attention.scale = scale);
     only_gelu(f)?;
     f.only("use_bidirectional_attention", &[false.into()])
 }

@@ -94,7 +94,7 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     spec.names = NAMES_4;
     only_gelu(f)?;
     spec.embed_scale = (spec.d_model as f64).sqrt();
-    spec.attention_scale = 1.0;
+    spec.attentions().for_each(|(_, attention)| attention.scale = 1.0);
     spec.qk_norm = QkNorm::Head;
     spec.v_norm = true;
     spec.layer_scalars = true;
@@ -139,7 +139,8 @@ fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     let n_kv_heads = f.get("num_global_key_value_heads").is_some();
     let n_kv_heads = n_kv_heads.then(|| f.size("num_global_key_value_heads", None)).transpose()?;
     let each = f.table("per_layer_config")?;
-    for (at, layer) in spec.layers.iter_mut().enumerate() {
+    let n_heads = spec.n_heads;
+    for (at, layer) in spec.attentions() {
         if let Some(each) = &each {
             if let Some(own) = each.table(&at.to_string())? {
                 layer.d_head = own.size("head_dim", layer.d_head)?;
@@ -155,7 +156,7 @@ fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
         if keys_as_values && !sliding[at] {
             layer.kv = KeyValues::KeysAsValues;
         }
-        share_evenly(spec.n_heads, layer.n_kv_heads)?;
+        share_evenly(n_heads, layer.n_kv_heads)?;
     }
     each.map_or(Ok(()), |each| each.finish())
 }
@@ -169,8 +170,8 @@ fn ropes(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     };
     let context = spec.context;
     let settings = |d_head, theta| RopeSettings { d_head, theta, fraction: 1.0, context, original: None };
-    for (layer, sliding) in spec.layers.iter_mut().zip(sliding) {
-        layer.rope = Some(match (sliding, &parameters) {
+    for (at, layer) in spec.attentions() {
+        layer.rope = Some(match (sliding[at], &parameters) {
             (true, _) => settings(layer.d_head, 10_000.0).rope(local.as_ref())?,
             (false, Some(_)) => settings(layer.d_head, 1_000_000.0).rope(global.as_ref())?,
             (false, None) => {
@@ -196,13 +197,13 @@ fn shared_keys_values(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<(
         let source = source.with_context(|| {
             format!("{}: layer {layer} has no earlier layer of its kind", f.name("num_kv_shared_layers"))
         })?;
-        let sizes = |layer: usize| (spec.layers[layer].d_head, spec.layers[layer].n_kv_heads);
+        let sizes = |layer: usize| spec.layers[layer].attention().map(|of| (of.d_head, of.n_kv_heads));
         ensure!(
             sizes(source) == sizes(layer),
             "config.json: layer {layer} has heads of other sizes than layer {source}, whose keys and values it uses"
         );
         let of = &mut spec.layers[layer];
-        of.kv = KeyValues::Of(source);
+        of.attention_mut().into_iter().for_each(|of| of.kv = KeyValues::Of(source));
         if wide {
             of.d_mlp = of.d_mlp.map(|d_mlp| 2 * d_mlp);
         }

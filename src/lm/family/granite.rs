@@ -10,7 +10,8 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let mut spec = plain(f, &Defaults { ..DEFAULTS })?;
     biases(f, &mut spec)?;
     spec.embed_scale = f.positive_or("embedding_multiplier", 1.0)?;
-    spec.attention_scale = f.positive_or("attention_multiplier", 1.0)?;
+    let scale = f.positive_or("attention_multiplier", 1.0)?;
+    spec.attentions().for_each(|(_, attention)| attention.scale = scale);
     spec.residual_scale = f.positive_or("residual_multiplier", 1.0)?;
     spec.logit_divisor = f.positive_or("logits_scaling", 1.0)?;
     f.finish()?;

@@ -55,7 +55,7 @@ mod tests {
         let spec = spec(&llama_32_1b()).unwrap();
         // The hub's model card: 1,235,814,400 parameters.
         assert_eq!(spec.n_params(), 1_235_814_400);
-        let first = &spec.layers[0];
+        let first = spec.layers[0].attention().unwrap();
         assert_eq!((spec.n_layers(), first.d_head, first.n_kv_heads), (16, 64, 8));
         assert_eq!(spec.eos, [128001, 128008, 128009]);
         assert_eq!((spec.dtype, spec.tied), (Dtype::Bf16, true));
@@ -68,7 +68,8 @@ mod tests {
             "rope_parameters": {"rope_theta": 500000.0, "factor": 32.0, "high_freq_factor": 4.0,
                 "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}
         }));
-        let rope = |config: &Value| spec(config).unwrap().layers[0].rope.clone().unwrap();
+        let rope =
+            |config: &Value| spec(config).unwrap().layers[0].attention().unwrap().rope.clone().unwrap();
         assert_eq!(rope(&new), rope(&llama_32_1b()));
         let plain = with(json!({"rope_scaling": null}));
         let want = Rope { theta: 500_000.0, dims: 64, pairs: 32, amplitude: 1.0, scaling: RopeScaling::None };
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
         for (change, named) in [
-            (json!({"hidden_act": "gelu"}), "hidden_act"),
+            (json!({"hidden_act": "mish"}), "hidden_act"),
             (json!({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}), "dynamic"),
             (
                 json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}}),

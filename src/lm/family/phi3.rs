@@ -3,14 +3,11 @@
 
 use super::common::{DEFAULTS, Defaults, NAMES, plain, windows};
 use super::config::Fields;
-use crate::lm::spec::{GateUpNames, Names, QkvNames, Spec};
+use crate::lm::spec::{MlpNames, Names, QkvNames, Spec};
 use anyhow::Result;
 
-const FUSED: Names = Names {
-    qkv: QkvNames::Fused("self_attn.qkv_proj"),
-    gate_up: GateUpNames::Fused("mlp.gate_up_proj"),
-    ..NAMES
-};
+const FUSED: Names =
+    Names { qkv: QkvNames::Fused("self_attn.qkv_proj"), mlp: MlpNames::Fused("mlp.gate_up_proj"), ..NAMES };
 
 /// Reads the `config.json` of a Phi-3 checkpoint. Defaults are those of transformers' `Phi3Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {

@@ -14,8 +14,8 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let rotates = rotating(f, spec.n_layers())?;
     let _ = f.get("max_window_layers");
     optional_windows(f, &mut spec, |layer| !rotates[layer])?;
-    for (layer, rotates) in spec.layers.iter_mut().zip(rotates) {
-        layer.rope = layer.rope.take().filter(|_| rotates);
+    for (_, attention) in spec.attentions().filter(|(layer, _)| !rotates[*layer]) {
+        attention.rope = None;
     }
     f.finish()?;
     Ok(spec)

@@ -1,0 +1,160 @@
+//! What is done to each entry inside an MLP, in one pass over memory where libtorch takes several. Knows nothing of the maps
+//! around it. All return `None` where it is for libtorch to compute, as [`product`](super::product::product) does.
+
+use super::lanes::{Lanes, exp};
+use super::rows::{Rows, dense, each, place, source};
+use super::team::{Place, Source};
+use crate::lm::spec::Activation;
+use tch::Tensor;
+
+/// `activation` of `x`.
+pub fn activated(activation: Activation, x: &Tensor) -> Option<Tensor> {
+    if !x.is_contiguous() || !dense(x) {
+        return None;
+    }
+    compute(activation, x, None)
+}
+
+/// `activation` of `x`, times `up`, which has the shape of `x`.
+pub fn gated(activation: Activation, x: &Tensor, up: &Tensor) -> Option<Tensor> {
+    let alike = x.size() == up.size() && x.is_contiguous() && up.is_contiguous();
+    if !alike || !dense(x) || !dense(up) {
+        return None;
+    }
+    compute(activation, x, Some(source(up)))
+}
+
+fn compute(activation: Activation, x: &Tensor, up: Option<Source<f32>>) -> Option<Tensor> {
+    let y = x.empty_like();
+    let width = *x.size().last()? as usize;
+    each(x, width, &Inner { activation, x: source(x), up, width, y: place(&y) });
+    Some(y)
+}
+
+struct Inner {
+    activation: Activation,
+    x: Source<f32>,
+    up: Option<Source<f32>>,
+    width: usize,
+    y: Place,
+}
+
+impl Rows for Inner {
+    #[inline(always)]
+    unsafe fn row<L: Lanes>(&self, row: usize) {
+        let begin = row * self.width;
+        for at in (0..self.width).step_by(L::N) {
+            let left = self.width - at;
+            unsafe {
+                let x = L::load_some(self.x.0.add(begin + at), left);
+                let mut y = match self.activation {
+                    Activation::Silu => by_sigmoid(x, x),
+                    Activation::Gelu => gelu(x),
+                    // 2 sqrt(2 / pi) (x + 0.044715 x^3), as (1 + tanh(u)) / 2 is the sigmoid of 2u.
+                    Activation::GeluTanh => {
+                        let cube = x.mul(x).mul(x);
+                        let double = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+                        by_sigmoid(x, cube.mul_add(L::splat(0.044_715), x).mul(L::splat(double)))
+                    }
+                    Activation::GeluSigmoid => by_sigmoid(x, x.mul(L::splat(1.702))),
+                    // What is not a number stays so.
+                    Activation::Relu => L::splat(0.0).max(x),
+                };
+                if let Some(up) = self.up {
+                    y = y.mul(L::load_some(up.0.add(begin + at), left));
+                }
+                y.store_some(self.y.0.add(begin + at), left);
+            }
+        }
+    }
+}
+
+/// `x` times the sigmoid of `of`.
+#[inline(always)]
+unsafe fn by_sigmoid<L: Lanes>(x: L, of: L) -> L {
+    // SAFETY: the caller's.
+    unsafe { x.div(L::splat(1.0).add(exp(of.mul(L::splat(-1.0))))) }
+}
+
+/// `max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2`, which is `x (1 + erf(x / sqrt(2))) / 2` without its loss of digits below 0. The
+/// complement of the error function is formula 7.1.26 of Abramowitz and Stegun's Handbook of Mathematical Functions, right to
+/// 1.5e-7.
+#[inline(always)]
+unsafe fn gelu<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller's.
+    unsafe {
+        let negative = x.mul(L::splat(-1.0));
+        let size = x.max(negative);
+        let z = size.mul(L::splat(std::f32::consts::FRAC_1_SQRT_2));
+        let t = L::splat(1.0).div(z.mul_add(L::splat(0.327_591_1), L::splat(1.0)));
+        let mut p = L::splat(1.061_405_4);
+        for term in [-1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6] {
+            p = p.mul_add(t, L::splat(term));
+        }
+        let half = p.mul(t).mul(exp(z.mul(z).mul(L::splat(-1.0)))).mul(L::splat(-0.5));
+        size.mul_add(half, x.max(L::splat(0.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lanes::with_each_width;
+    use super::super::tests::random;
+    use super::*;
+    use tch::Kind;
+
+    #[track_caller]
+    fn check(got: Option<Tensor>, want: Tensor) {
+        let got = got.expect("computed here");
+        assert_eq!(got.size(), want.size());
+        let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
+        assert!(error.double_value(&[]) < 1e-6, "{error:?}");
+    }
+
+    /// Against their definitions in fp64.
+    #[test]
+    fn activations_are_right() {
+        with_each_width(|| {
+            let ends = Tensor::from_slice(&[-300f32, -90.0, -13.0, 0.0, 90.0, 300.0]).expand([7, 6], false);
+            // Large entries have a share of the error by themselves; the rest is compared without them.
+            for x in [random(&[7, 90]), Tensor::cat(&[random(&[7, 90]) * 4.0, ends], 1)] {
+                let up = random(&x.size());
+                let wide = x.to_kind(Kind::Double);
+                let below = (&wide * -std::f64::consts::FRAC_1_SQRT_2).erfc() * 0.5;
+                for (activation, want) in [
+                    (Activation::Silu, wide.silu()),
+                    (Activation::Gelu, &wide * below),
+                    (Activation::GeluTanh, wide.gelu("tanh")),
+                    (Activation::GeluSigmoid, (&wide * 1.702).sigmoid() * &wide),
+                    (Activation::Relu, wide.clamp_min(0.0)),
+                ] {
+                    check(activated(activation, &x), want.shallow_clone());
+                    check(gated(activation, &x, &up), want * &up);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_so() {
+        with_each_width(|| {
+            let x = Tensor::from_slice(&[f32::NAN; 20]).view([2, 10]);
+            for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+                assert_eq!(
+                    activated(activation, &x).unwrap().isnan().all().int64_value(&[]),
+                    1,
+                    "{activation:?}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_for_libtorch_is_left_to_it() {
+        let x = random(&[4, 16]);
+        assert!(activated(Activation::Gelu, &x.tr()).is_none());
+        assert!(gated(Activation::Silu, &x, &random(&[4, 15])).is_none());
+        assert!(activated(Activation::Relu, &x.to_kind(Kind::BFloat16)).is_none());
+        assert!(gated(Activation::Silu, &x.set_requires_grad(true), &random(&[4, 16])).is_none());
+    }
+}

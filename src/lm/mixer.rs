@@ -1,0 +1,69 @@
+//! What lets the tokens of a block see those before them. Knows nothing of the residual stream around it.
+
+use super::attention::{Attention, Projected};
+use super::block::Pass;
+use std::collections::HashMap;
+use tch::{Device, Tensor};
+
+/// The first half of a block.
+pub enum Mixer {
+    /// Softmax attention.
+    Attention(SelfAttention),
+}
+
+/// Softmax attention to a layer's own keys and values, or to an earlier one's.
+pub struct SelfAttention {
+    /// What is computed with them.
+    pub attention: Attention,
+    /// Which of the decoder's frequencies turn its heads.
+    pub rotation: Option<usize>,
+    /// Tokens that a token sees, itself included; `None`: all before it.
+    pub window: Option<usize>,
+    /// The layer whose keys and values it uses.
+    pub source: usize,
+}
+
+impl Mixer {
+    /// What it gives to the residual stream, of the normalised residual `[batch, pos, d_model]`, and the keys and values if
+    /// they are the block's own, `[batch, n_kv_heads, slots, d_head]` each. `shared` are those of earlier layers.
+    pub fn forward(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        pass: &Pass,
+        shared: &HashMap<usize, (Tensor, Tensor)>,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        match self {
+            Mixer::Attention(attention) => attention.forward(layer, x, pass, shared),
+        }
+    }
+
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> Mixer {
+        match self {
+            Mixer::Attention(of) => {
+                Mixer::Attention(SelfAttention { attention: of.attention.on(device), ..*of })
+            }
+        }
+    }
+}
+
+impl SelfAttention {
+    fn forward(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        pass: &Pass,
+        shared: &HashMap<usize, (Tensor, Tensor)>,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        let rotation = self.rotation.map(|which| &pass.rotations[which]);
+        let Projected { q, kv } = self.attention.project(x, rotation);
+        let own = kv.map(|(keys, values)| match pass.cache {
+            Some(cache) => cache.keep(layer, keys, values),
+            None => (keys, values),
+        });
+        let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
+        let out = self.attention.forward(&q, (keys, values), &pass.sight, self.window);
+        (out, own)
+    }
+}
