@@ -66,32 +66,35 @@ impl GatedDelta {
     }
 
     /// What the value heads read, `[batch, pos, n_v_heads, d_v]` in fp32; what padding reads is finite and means nothing.
-    /// `lengths` are the tokens of each row in this pass, `state` is what those before it left behind, and may be
-    /// overwritten.
-    pub fn forward(&self, of: &Inputs, lengths: &[usize], state: Option<&State>) -> Tensor {
-        self.read(of, lengths, state).0
+    /// `lengths` are the tokens of each row, which begins here.
+    pub fn forward(&self, of: &Inputs, lengths: &[usize]) -> Tensor {
+        self.read(of, lengths, None, None).0
     }
 
-    /// The same, and what each row's last token leaves behind.
+    /// The same of rows that go on from a `state`, or begin without one, and what each row's last token leaves behind. The
+    /// state may be overwritten.
     pub fn forward_and_keep(&self, of: &Inputs, lengths: &[usize], state: Option<&State>) -> (Tensor, State) {
-        let (read, memory) = self.read(of, lengths, state);
-        (read, State { recent: self.recent(of.qkv, lengths, state), memory })
-    }
-
-    fn read(&self, of: &Inputs, lengths: &[usize], state: Option<&State>) -> (Tensor, Tensor) {
-        let wide = |x: &Tensor| x.to_kind(Kind::Float);
-        let conv = wide(&self.conv);
-        let (qkv, before) = (wide(of.qkv), state.map(|state| wide(&state.recent)));
-        let mixed = cpu::convolve(&qkv, before.as_ref(), &conv)
-            .unwrap_or_else(|| convolve(&self.after(&qkv, before.as_ref()), &conv));
-        let DeltaHeads { n_v_heads, d_k, d_v, .. } = self.heads;
         let memory = match state {
             Some(state) => state.memory.shallow_clone(),
-            None => {
-                let shape = [lengths.len(), n_v_heads, d_k, d_v].map(|n| n as i64);
-                Tensor::zeros(shape, (Kind::Float, mixed.device()))
-            }
+            None => self.nothing(lengths.len(), of.qkv.device()),
         };
+        let recent = state.map(|state| &state.recent);
+        let (read, memory) = self.read(of, lengths, recent, Some(memory));
+        (read, State { recent: self.recent(of.qkv, lengths, recent), memory })
+    }
+
+    /// What is read, and the memory after it.
+    fn read(
+        &self,
+        of: &Inputs,
+        lengths: &[usize],
+        recent: Option<&Tensor>,
+        memory: Option<Tensor>,
+    ) -> (Tensor, Tensor) {
+        let wide = |x: &Tensor| x.to_kind(Kind::Float);
+        let (conv, qkv, before) = (wide(&self.conv), wide(of.qkv), recent.map(wide));
+        let mixed = cpu::convolve(&qkv, before.as_ref(), &conv)
+            .unwrap_or_else(|| convolve(&self.after(&qkv, before.as_ref()), &conv));
         let inputs = cpu::DeltaInputs {
             qkv: &mixed,
             a: &wide(of.a),
@@ -100,10 +103,17 @@ impl GatedDelta {
             dt_bias: &wide(&self.dt_bias),
             eps: EPS,
         };
-        match cpu::delta_rule(&inputs, self.heads, lengths, &memory) {
-            Some(read) => (read, memory),
-            None => Rule::new(&inputs, self.heads, lengths).read(&memory),
+        if let Some(read) = cpu::delta_rule(&inputs, self.heads, lengths, memory.as_ref()) {
+            return (read, memory.unwrap_or_default());
         }
+        let memory = memory.unwrap_or_else(|| self.nothing(lengths.len(), mixed.device()));
+        Rule::new(&inputs, self.heads, lengths).read(&memory)
+    }
+
+    /// Memories before the first token.
+    fn nothing(&self, rows: usize, device: Device) -> Tensor {
+        let DeltaHeads { n_v_heads, d_k, d_v, .. } = self.heads;
+        Tensor::zeros([rows, n_v_heads, d_k, d_v].map(|n| n as i64), (Kind::Float, device))
     }
 
     /// `qkv` with the tokens before it, or zeros: `[batch, kernel - 1 + pos, channels]`.
@@ -116,9 +126,9 @@ impl GatedDelta {
     }
 
     /// The last tokens of each row, as [`State::recent`].
-    fn recent(&self, qkv: &Tensor, lengths: &[usize], state: Option<&State>) -> Tensor {
+    fn recent(&self, qkv: &Tensor, lengths: &[usize], before: Option<&Tensor>) -> Tensor {
         let (past, pos, channels) = (self.heads.kernel as i64 - 1, qkv.size()[1], qkv.size()[2]);
-        let all = self.after(qkv, state.map(|state| &state.recent));
+        let all = self.after(qkv, before);
         if lengths.iter().all(|&length| length as i64 == pos) {
             return all.narrow(1, pos, past).contiguous();
         }
@@ -310,7 +320,7 @@ mod tests {
             let (read, after) = delta.forward_and_keep(&of, &[70; 2], None);
             same(&read, &t["first"], false);
             same(&after.memory, &t["first_memory"], false);
-            same(&delta.forward(&of, &[70; 2], None), &t["first"], false);
+            same(&delta.forward(&of, &[70; 2]), &t["first"], false);
         });
     }
 
@@ -380,7 +390,7 @@ mod tests {
         let made = Made::new(8, 8, 1, 5);
         let qkv = made.qkv.copy().set_requires_grad(true);
         let of = Inputs { qkv: &qkv, a: &made.a, b: &made.b };
-        let loss = |of: &Inputs| made.delta.forward(of, &[5], None).sum(Kind::Double);
+        let loss = |of: &Inputs| made.delta.forward(of, &[5]).sum(Kind::Double);
         loss(&of).backward();
         // A small step along the gradient.
         let grad = qkv.grad();

@@ -5,7 +5,7 @@
 //! the rule becomes products of large matrices; and a token that is written step by step has the bits of a pass.
 
 use super::DeltaInputs;
-use super::lanes::{Kernel, Lanes, exp, here, run};
+use super::lanes::{Kernel, Lanes, exp, run};
 use super::rows::{Rows, dense, each, place, source};
 use super::team::{self, Place, Source};
 use crate::lm::spec::DeltaHeads;
@@ -73,12 +73,12 @@ impl Rows for Convolve {
 }
 
 /// What each value head reads, `[batch, pos, n_v_heads, d_v]`, of its `memory`, `[batch, n_v_heads, d_k, d_v]`, which becomes
-/// that after each row's last token: a row ends after its `lengths`, and reads zeros there. See
-/// [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
-pub fn delta_rule(of: &DeltaInputs, heads: DeltaHeads, lengths: &[usize], memory: &Tensor) -> Option<Tensor> {
+/// that after each row's last token: a row ends after its `lengths`, and reads zeros there. Without a `memory` it begins with
+/// zeros and is forgotten. See [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
+pub fn delta_rule(of: &DeltaInputs, heads: DeltaHeads, lengths: &[usize], memory: Option<&Tensor>) -> Option<Tensor> {
     let DeltaHeads { n_k_heads, n_v_heads, d_k, d_v, .. } = heads;
-    let all = [of.qkv, of.a, of.b, of.a_log, of.dt_bias, memory];
-    if !all.into_iter().all(|x| dense(x) && x.is_contiguous()) || !here() {
+    let all = [of.qkv, of.a, of.b, of.a_log, of.dt_bias].into_iter().chain(memory);
+    if !all.into_iter().all(|x| dense(x) && x.is_contiguous()) {
         return None;
     }
     let [batch, pos, channels] = sizes(of.qkv);
@@ -86,7 +86,8 @@ pub fn delta_rule(of: &DeltaInputs, heads: DeltaHeads, lengths: &[usize], memory
     assert!(channels == heads.channels() && n_v_heads.is_multiple_of(n_k_heads), "heads that fit");
     assert!(sizes(of.a) == gates && sizes(of.b) == gates, "numbers for each head");
     assert!(of.a_log.numel() == n_v_heads && of.dt_bias.numel() == n_v_heads, "numbers for each head");
-    assert_eq!(memory.size(), [batch, n_v_heads, d_k, d_v].map(|n| n as i64));
+    let shape = [batch, n_v_heads, d_k, d_v].map(|n| n as i64);
+    assert!(memory.is_none_or(|memory| memory.size() == shape), "a memory for each head");
     assert!(lengths.len() == batch && lengths.iter().all(|&length| length <= pos), "a length for each row");
     let z = Tensor::zeros([batch, pos, n_v_heads, d_v].map(|n| n as i64), (Kind::Float, Device::Cpu));
     let rule = Rule {
@@ -99,7 +100,7 @@ pub fn delta_rule(of: &DeltaInputs, heads: DeltaHeads, lengths: &[usize], memory
         heads,
         pos,
         lengths,
-        memory: place(memory),
+        memory: memory.map(place),
         z: place(&z),
     };
     let part = |at: usize| run(&Head { of: &rule, row: at / n_v_heads, head: at % n_v_heads });
@@ -122,7 +123,7 @@ struct Rule<'a> {
     heads: DeltaHeads,
     pos: usize,
     lengths: &'a [usize],
-    memory: Place,
+    memory: Option<Place>,
     z: Place,
 }
 
@@ -146,6 +147,15 @@ struct Tokens {
     each: Vec<Token>,
 }
 
+/// Some columns of a head's memory, and the tokens that go through them.
+struct Part {
+    /// From the first of the columns on.
+    memory: *mut f32,
+    column: usize,
+    from: usize,
+    to: usize,
+}
+
 #[derive(Clone, Copy, Default)]
 struct Token {
     /// What is left of the memory.
@@ -162,7 +172,16 @@ impl Kernel for Head<'_> {
         let DeltaHeads { d_k, d_v, .. } = self.of.heads;
         let room = || vec![0.0; TOGETHER * d_k];
         let mut tokens = Tokens { q: room(), k: room(), each: vec![Token::default(); TOGETHER] };
-        let mut part = Vec::new();
+        let mut room = Vec::new();
+        let mut forgotten = Vec::new();
+        let memory = match self.of.memory {
+            // SAFETY: there is one for each head.
+            Some(Place(all)) => unsafe { all.add((self.row * self.of.heads.n_v_heads + self.head) * d_k * d_v) },
+            None => {
+                forgotten.resize(d_k * d_v, 0.0);
+                forgotten.as_mut_ptr()
+            }
+        };
         let length = self.of.lengths[self.row];
         for from in (0..length).step_by(TOGETHER) {
             let to = length.min(from + TOGETHER);
@@ -171,10 +190,11 @@ impl Kernel for Head<'_> {
                 self.prepare::<L>(from, to, &mut tokens);
                 let mut column = 0;
                 while column < d_v {
+                    let to = Part { memory: memory.add(column), column, from, to };
                     column += match (d_v - column) / L::N {
-                        0 | 1 => self.columns::<L, 1>(column, from, to, &tokens, &mut part),
-                        2 | 3 => self.columns::<L, 2>(column, from, to, &tokens, &mut part),
-                        _ => self.columns::<L, 4>(column, from, to, &tokens, &mut part),
+                        0 | 1 => self.columns::<L, 1>(&to, &tokens, &mut room),
+                        2 | 3 => self.columns::<L, 2>(&to, &tokens, &mut room),
+                        _ => self.columns::<L, 4>(&to, &tokens, &mut room),
                     };
                 }
             }
@@ -215,24 +235,17 @@ impl Head<'_> {
         }
     }
 
-    /// Takes tokens through `C` registers of the memory's columns, from `column` on; how many columns these are.
+    /// Takes tokens through `C` registers of the memory's columns; how many columns these are.
     #[inline(always)]
-    unsafe fn columns<L: Lanes, const C: usize>(
-        &self,
-        column: usize,
-        from: usize,
-        to: usize,
-        tokens: &Tokens,
-        part: &mut Vec<f32>,
-    ) -> usize {
+    unsafe fn columns<L: Lanes, const C: usize>(&self, of: &Part, tokens: &Tokens, room: &mut Vec<f32>) -> usize {
+        let Part { memory, column, from, to } = *of;
         let DeltaHeads { n_k_heads, n_v_heads, d_k, d_v, .. } = self.of.heads;
         let left = d_v - column;
-        part.resize(part.len().max(d_k * C * L::N), 0.0);
-        let part = part.as_mut_ptr();
+        room.resize(room.len().max(d_k * C * L::N), 0.0);
+        let part = room.as_mut_ptr();
         // SAFETY: the caller's.
         unsafe {
             // Side by side, so that they fit the nearest cache whatever lies between the rows.
-            let memory = self.of.memory.0.add((self.row * n_v_heads + self.head) * d_k * d_v + column);
             for row in 0..d_k {
                 for c in 0..C {
                     let kept = L::load_some(memory.add(row * d_v + c * L::N), left - c * L::N);

@@ -47,7 +47,7 @@ pub fn convolve(_: &Tensor, _: Option<&Tensor>, _: &Tensor) -> Option<Tensor> {
     None
 }
 
-pub fn delta_rule(_: &DeltaInputs, _: DeltaHeads, _: &[usize], _: &Tensor) -> Option<Tensor> {
+pub fn delta_rule(_: &DeltaInputs, _: DeltaHeads, _: &[usize], _: Option<&Tensor>) -> Option<Tensor> {
     None
 }
 
