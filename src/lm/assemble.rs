@@ -2,15 +2,18 @@
 
 use super::attention::{self, Attention};
 use super::block::Block;
+use super::delta_net::DeltaNet;
 use super::experts::{Experts, Router};
 use super::feed_forward::{Both, FeedForward};
+use super::gated_delta::GatedDelta;
 use super::linear::{Linear, Linears};
 use super::mixer::{Mixer, SelfAttention};
 use super::mlp::{Inner, Mlp};
 use super::norm::{LayerNorm, Norm, RmsNorm};
 use super::per_layer::PerLayerBlock;
 use super::spec::{
-    self, EachExpertNames, Gain, KeyValues, Layer, Layout, MlpNames, QkNorm, QkvNames, Spec, per_layer,
+    self, EachExpertNames, Gain, KeyValues, Layer, Layout, MlpNames, QkNorm, QkvNames, Spec, delta_net,
+    per_layer,
 };
 use anyhow::{Context, Result, bail};
 use tch::Tensor;
@@ -43,6 +46,7 @@ impl BlockTensors<'_> {
                     _ => layer,
                 },
             }),
+            spec::Mixer::GatedDelta(heads) => Mixer::GatedDelta(self.delta_net(*heads)?),
         };
         let mlp = self.feed_forward()?;
         let per_layer = match spec.per_layer_embed {
@@ -149,7 +153,13 @@ impl BlockTensors<'_> {
                     KeyValues::KeysAsValues => &[q, k],
                 };
                 let each = all.iter().map(|name| self.linear(name, spec.qkv_bias));
-                Linears::new(each.collect::<Result<_>>()?)
+                let mut each: Vec<Linear> = each.collect::<Result<_>>()?;
+                if of.gate {
+                    let q_and_gate = each[0].parts_of_heads(spec.n_heads, 2);
+                    each.splice(..1, q_and_gate);
+                    each[1..].rotate_left(1);
+                }
+                Linears::new(each)
             }
         };
         let (q_name, k_name) = match spec.qk_norm {
@@ -174,6 +184,24 @@ impl BlockTensors<'_> {
             d_head: of.d_head as i64,
             scale: of.scale,
             cap: spec.attention_cap,
+            gate: of.gate,
+        })
+    }
+
+    fn delta_net(&mut self, heads: spec::DeltaHeads) -> Result<DeltaNet> {
+        let maps = [delta_net::QKV, delta_net::GATE, delta_net::DECAY, delta_net::RATE];
+        let maps = maps.into_iter().map(|name| self.linear(name, false)).collect::<Result<_>>()?;
+        let learned = Some((self.take)(delta_net::NORM)?);
+        Ok(DeltaNet {
+            maps: Linears::new(maps),
+            delta: GatedDelta {
+                conv: (self.take)(delta_net::CONV)?.squeeze_dim(1).tr(),
+                a_log: (self.take)(delta_net::A_LOG)?,
+                dt_bias: (self.take)(delta_net::DT_BIAS)?,
+                heads,
+            },
+            norm: RmsNorm { learned, gain: Gain::Times, eps: self.spec.norm_eps },
+            o: self.linear(delta_net::O, false)?,
         })
     }
 

@@ -6,7 +6,7 @@ use super::linear::{Linear, Linears};
 use super::norm::{Norm, RmsNorm};
 use super::rope::Rotation;
 use super::sight::Sight;
-use super::spec::QkNorm;
+use super::spec::{Activation, QkNorm};
 use tch::{Device, Kind, Tensor};
 
 /// The attention of one block.
@@ -31,6 +31,8 @@ pub struct Attention {
     pub scale: f64,
     /// Bounds the scaled products to `cap * tanh(product / cap)`.
     pub cap: Option<f64>,
+    /// Whether the last of the projections is the output's gate, `d_model -> n_heads * d_head`.
+    pub gate: bool,
 }
 
 /// How a block makes keys and values of what it projects; without a projection of their own the values are that of the keys.
@@ -48,6 +50,8 @@ pub struct Projected {
     pub q: Tensor,
     /// Keys and values.
     pub kv: Option<(Tensor, Tensor)>,
+    /// What gates the output, `[batch, pos, n_heads * d_head]`.
+    pub gate: Option<Tensor>,
 }
 
 impl Attention {
@@ -65,7 +69,8 @@ impl Attention {
     /// What is made of a normalised residual `[batch, pos, d_model]`.
     pub fn project(&self, x: &Tensor, rotation: Option<&Rotation>) -> Projected {
         let (n, n_kv) = (self.n_heads, self.n_kv_heads);
-        let no_norms = self.q_norm.is_none() && self.kv.as_ref().is_some_and(|kv| kv.k_norm.is_none());
+        let no_norms =
+            !self.gate && self.q_norm.is_none() && self.kv.as_ref().is_some_and(|kv| kv.k_norm.is_none());
         if let (Linears::Joined(all, counts), Some(rotation), true) = (&self.qkv, rotation, no_norms) {
             // Queries and keys stand side by side and are rotated alike: at once.
             let y = all.forward(x);
@@ -76,14 +81,15 @@ impl Attention {
                 None => y.narrow(-1, of_q, of_k),
             };
             let kv = Some((turned.narrow(1, n, n_kv), self.values(&v)));
-            return Projected { q: turned.narrow(1, 0, n), kv };
+            return Projected { q: turned.narrow(1, 0, n), kv, gate: None };
         }
-        let each = self.qkv.forward(x);
+        let mut each = self.qkv.forward(x);
+        let gate = if self.gate { each.pop() } else { None };
         let kv = self.kv.as_ref().map(|kv| {
             let v = self.values(each.get(2).unwrap_or(&each[1]));
             (self.prepare(&each[1], n_kv, kv.k_norm.as_ref(), rotation), v)
         });
-        Projected { q: self.prepare(&each[0], n, self.q_norm.as_ref(), rotation), kv }
+        Projected { q: self.prepare(&each[0], n, self.q_norm.as_ref(), rotation), kv, gate }
     }
 
     /// `attn_out`, `[batch, pos, d_model]`, of queries `[batch, n_heads, pos, d_head]`. `keys` and `values` are
@@ -92,13 +98,14 @@ impl Attention {
         &self,
         q: &Tensor,
         (keys, values): (&Tensor, &Tensor),
+        gate: Option<&Tensor>,
         sight: &Sight,
         window: Option<usize>,
     ) -> Tensor {
         let (batch, pos) = (q.size()[0], q.size()[2]);
         let products = cpu::Products { scale: self.scale, cap: self.cap };
         if let Some(z) = cpu::attend(q, keys, values, sight.starts(), window, products) {
-            return self.o.forward(&z);
+            return self.o.forward(&gated(z, gate));
         }
         let z = match self.cap {
             Some(cap) => self.capped(q, keys, values, &sight.mask(window), cap),
@@ -117,7 +124,7 @@ impl Attention {
                 )
             }
         };
-        self.o.forward(&z.transpose(1, 2).reshape([batch, pos, self.n_heads * self.d_head]))
+        self.o.forward(&gated(z.transpose(1, 2).reshape([batch, pos, self.n_heads * self.d_head]), gate))
     }
 
     /// `[batch, pos, n_kv_heads * d_head]` to `[batch, n_kv_heads, pos, d_head]`, with the values' norm.
@@ -178,5 +185,13 @@ impl Attention {
         let weights = bounded.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Float);
         let z = weights.to_kind(v.kind()).matmul(&v.unsqueeze(2));
         z.reshape([batch, self.n_heads, pos, self.d_head])
+    }
+}
+
+/// `z` times the sigmoid of `gate`, where there is one.
+fn gated(z: Tensor, gate: Option<&Tensor>) -> Tensor {
+    match gate {
+        None => z,
+        Some(gate) => Activation::Sigmoid.gate(gate, &z),
     }
 }

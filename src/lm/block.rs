@@ -42,7 +42,9 @@ pub struct Pass<'a> {
     pub rotations: Vec<Rotation>,
     /// What its tokens see.
     pub sight: Sight,
-    /// Keys and values of earlier passes, and the place for those of this one.
+    /// How many tokens of each row are in it; what follows them is padding.
+    pub lengths: Vec<usize>,
+    /// Keys and values, or states, of earlier passes, and the place for those of this one.
     pub cache: Option<&'a Cache>,
 }
 

@@ -1,14 +1,16 @@
-//! Keys and values of earlier tokens, allocated once for a whole generation. A row's token at
-//! position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
+//! Keys and values of earlier tokens, or the states that they leave behind, allocated once for a whole generation. A row's
+//! token at position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
 
 use super::cpu;
 use super::device::send;
-use super::spec::{Attention, KeyValues, Layer, Spec};
+use super::gated_delta::State;
+use super::spec::{KeyValues, Layer, Mixer, Spec};
 use tch::{Device, Kind, Tensor};
 
-/// Keys and values of a batch of sequences of unequal length, for every layer that has its own.
+/// Keys and values of a batch of sequences of unequal length for every layer that has its own, and the states of those that
+/// have these.
 pub struct Cache {
-    layers: Vec<Option<(Tensor, Tensor)>>,
+    layers: Vec<Kept>,
     lengths: Vec<i64>,
     step: Option<Step>,
     device: Device,
@@ -33,6 +35,27 @@ enum Place {
     From(i64),
 }
 
+/// What is kept of one layer.
+enum Kept {
+    /// Nothing: it uses another's keys and values.
+    Nothing,
+    /// `[batch, n_kv_heads, slots, d_head]` each.
+    KeysValues(Tensor, Tensor),
+    /// After each row's last token.
+    State(State),
+}
+
+impl Kept {
+    /// All of it; the first axis is the batch.
+    fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Kept::Nothing => Vec::new(),
+            Kept::KeysValues(keys, values) => vec![keys, values],
+            Kept::State(State { recent, memory }) => vec![recent, memory],
+        }
+    }
+}
+
 /// One layer's keys and values, `[batch, n_kv_heads, slots, d_head]` each.
 struct Slots {
     keys: Tensor,
@@ -43,16 +66,23 @@ impl Cache {
     /// Room for `slots` tokens of each of the rows, whose prompts have `lengths` tokens.
     pub fn new(spec: &Spec, lengths: &[usize], slots: usize, kind: Kind, device: Device) -> Cache {
         // Zeros, not whatever memory holds: a masked slot must be finite to count for nothing.
-        let room = |of: &Attention| {
-            let shape = [lengths.len(), of.n_kv_heads, slots, of.d_head].map(|n| n as i64);
+        let room = |shape: &[usize], kind: Kind| {
+            let shape: Vec<i64> = [&[lengths.len()], shape].concat().iter().map(|&n| n as i64).collect();
             Tensor::zeros(shape, (kind, device))
         };
-        let own = |layer: &Layer| {
-            let of = layer.attention().filter(|of| !matches!(of.kv, KeyValues::Of(_)))?;
-            Some((room(of), room(of)))
+        let kept = |layer: &Layer| match &layer.mixer {
+            Mixer::Attention(of) if matches!(of.kv, KeyValues::Of(_)) => Kept::Nothing,
+            Mixer::Attention(of) => {
+                let room = || room(&[of.n_kv_heads, slots, of.d_head], kind);
+                Kept::KeysValues(room(), room())
+            }
+            Mixer::GatedDelta(of) => Kept::State(State {
+                recent: room(&[of.kernel - 1, of.channels()], kind),
+                memory: room(&[of.n_v_heads, of.d_k, of.d_v], Kind::Float),
+            }),
         };
         Cache {
-            layers: spec.layers.iter().map(own).collect(),
+            layers: spec.layers.iter().map(kept).collect(),
             lengths: lengths.iter().map(|&n| n as i64).collect(),
             step: None,
             device,
@@ -88,10 +118,8 @@ impl Cache {
     pub fn swap_remove(&mut self, row: usize) {
         let last = self.lengths.len() - 1;
         if row != last {
-            for (keys, values) in self.layers.iter().flatten() {
-                for held in [keys, values] {
-                    held.get(row as i64).copy_(&held.get(last as i64));
-                }
+            for held in self.layers.iter().flat_map(Kept::tensors) {
+                held.get(row as i64).copy_(&held.get(last as i64));
             }
         }
         self.lengths.swap_remove(row);
@@ -106,7 +134,7 @@ impl Cache {
     /// returns the keys and values that its queries may see: in the first pass those of the prompts,
     /// in a step all slots. What a first pass of a single row made is kept for every row.
     pub fn keep(&self, layer: usize, keys: Tensor, values: Tensor) -> (Tensor, Tensor) {
-        let Some((all_keys, all_values)) = &self.layers[layer] else { return (keys, values) };
+        let Kept::KeysValues(all_keys, all_values) = &self.layers[layer] else { return (keys, values) };
         let rows = self.lengths.len() as i64;
         let slots = Slots { keys: all_keys.narrow(0, 0, rows), values: all_values.narrow(0, 0, rows) };
         match &self.step {
@@ -115,6 +143,26 @@ impl Cache {
                 (keys, values)
             }
             Some(step) => slots.append(&keys, &values, step),
+        }
+    }
+
+    /// The states that layer `layer` goes on from in this pass; none in the first.
+    pub fn state(&self, layer: usize) -> Option<State> {
+        let _ = self.step.as_ref()?;
+        let Kept::State(State { recent, memory }) = &self.layers[layer] else { return None };
+        let rows = self.lengths.len() as i64;
+        Some(State { recent: recent.narrow(0, 0, rows), memory: memory.narrow(0, 0, rows) })
+    }
+
+    /// Keeps what this pass leaves behind in layer `layer`; of a single row, for every row.
+    pub fn keep_state(&self, layer: usize, of: &State) {
+        let Kept::State(State { recent, memory }) = &self.layers[layer] else { return };
+        let rows = self.lengths.len() as i64;
+        for (kept, new) in [(recent, &of.recent), (memory, &of.memory)] {
+            // On the CPU a memory is written where it stands.
+            if kept.data_ptr() != new.data_ptr() {
+                kept.narrow(0, 0, rows).copy_(new);
+            }
         }
     }
 }

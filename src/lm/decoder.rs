@@ -308,7 +308,8 @@ impl Decoder {
             }
         };
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, lengths)).collect();
-        Pass { rotations, sight, cache }
+        let lengths = lengths.iter().zip(sight.starts()).map(|(end, start)| end - start).collect();
+        Pass { rotations, sight, lengths, cache }
     }
 }
 

@@ -58,7 +58,7 @@ impl GatedDelta {
     pub fn on(&self, device: Device) -> GatedDelta {
         let on = |x: &Tensor| x.to_device(device);
         GatedDelta {
-            conv: on(&self.conv),
+            conv: on(&self.conv).contiguous(), // in a checkpoint the kernel is the last axis
             a_log: on(&self.a_log),
             dt_bias: on(&self.dt_bias),
             heads: self.heads,

@@ -3,7 +3,7 @@
 
 use super::device;
 use super::room::Room;
-use super::spec::{Dtype, Held, KeyValues, Layer, Spec};
+use super::spec::{DeltaHeads, Dtype, Held, KeyValues, Layer, Mixer, Spec};
 use std::fmt;
 use tch::Device;
 
@@ -50,12 +50,12 @@ impl Need {
             Work::Little => 0,
             Work::Passes { batch_tokens, waiting } => {
                 let waiting = if device == Device::Cpu { waiting * spec.d_model } else { 0 } as u64;
-                pass_bytes_per_token(spec, compute)
+                pass_bytes_per_token(spec, compute, device)
                     .saturating_mul(batch_tokens as u64)
                     .saturating_add(waiting.saturating_mul(bytes(compute)))
             }
             Work::Generation { rows, max_new_tokens } => {
-                row_bytes(spec, compute, max_new_tokens as u64).saturating_mul(rows as u64)
+                row_bytes(spec, compute, max_new_tokens as u64, device).saturating_mul(rows as u64)
             }
         };
         let converted = device != Device::Cpu && dtype != spec.dtype;
@@ -72,11 +72,15 @@ impl Need {
         }
         if device != Device::Cpu {
             let joined = spec.layers.iter().map(|layer| {
-                let qkv = layer
-                    .attention()
-                    .map_or(0, |of| (spec.n_heads + 2 * of.n_kv_heads).saturating_mul(of.d_head));
+                let mixer = match &layer.mixer {
+                    Mixer::Attention(of) => {
+                        let q_heads = if of.gate { 2 * spec.n_heads } else { spec.n_heads };
+                        (q_heads + 2 * of.n_kv_heads).saturating_mul(of.d_head)
+                    }
+                    Mixer::GatedDelta(of) => of.channels() + of.values() + 2 * of.n_v_heads,
+                };
                 let gate_up = if spec.is_gated() { 2 * layer.d_mlp.unwrap_or(0) } else { 0 };
-                qkv.max(gate_up).saturating_mul(spec.d_model) as u64
+                mixer.max(gate_up).saturating_mul(spec.d_model) as u64
             });
             let joined = joined.max().unwrap_or(0);
             largest = largest.max(joined);
@@ -104,28 +108,66 @@ impl Need {
 
 /// Bound on what one token takes in a pass. At a time there are five copies of the residual stream (the embedding,
 /// before and after two norms), a block's keys and values, and either the gate of its MLP, its activation, the up
-/// projection and their product (of an MLP without a gate the up projection and its activation), or queries and keys with what rotating them takes. All of it twice, because an
-/// allocator cannot fill every gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192
-/// tokens on a CPU. Attention is fused, so that nothing grows with the square of the length (seen on the CPU, with
+/// projection and their product (of an MLP without a gate the up projection and its activation), or queries and keys with what
+/// rotating and gating them takes, or what the gated delta rule takes. All of it twice, because an allocator cannot fill every
+/// gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192 tokens on a CPU. Attention is fused, so that nothing grows with the square of the length (seen on the CPU, with
 /// heads shared or not), except where its products are bounded.
-pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
+pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     /// Tokens that each token is compared with where that is not fused: stories have a few hundred.
     const SEEN: u64 = 512;
     let block = |layer: &Layer| {
-        let (q, kv) = layer.attention().map_or((0, 0), |of| (spec.n_heads * of.d_head, of.d_kv()));
+        let (kept, mixer) = match &layer.mixer {
+            Mixer::Attention(of) => {
+                let (q, kv) = (spec.n_heads * of.d_head, of.d_kv());
+                let gate = if of.gate { 2 * q } else { 0 };
+                (2 * kv, (5 * (q + kv) + gate) as u64 * bytes(dtype))
+            }
+            Mixer::GatedDelta(of) => (0, delta_bytes_per_token(of, dtype, device)),
+        };
         let (wide, sum) = match layer.experts {
             // Every token may go through one expert; the sum over experts and what is added to it are in fp32.
             Some(experts) => (experts.d_mlp, 6 * spec.d_model),
             None => (0, 0),
         };
         let inner = if spec.is_gated() { 4 } else { 2 };
-        2 * kv + sum + (4 * wide).max(inner * layer.d_mlp.unwrap_or(0)).max(5 * (q + kv))
+        let mlp = (4 * wide).max(inner * layer.d_mlp.unwrap_or(0)) as u64 * bytes(dtype);
+        ((kept + sum) as u64 * bytes(dtype)).saturating_add(mlp.max(mixer))
     };
-    let numbers = 5 * spec.d_model + spec.layers.iter().map(block).max().unwrap_or(0);
-    let fused = 2 * numbers as u64 * bytes(dtype);
+    let block = spec.layers.iter().map(block).max().unwrap_or(0);
+    let fused = (5 * spec.d_model as u64 * bytes(dtype)).saturating_add(block).saturating_mul(2);
     // Products, bounded products, weights and a temporary, in fp32.
     let products = 4 * spec.n_heads as u64 * SEEN * bytes(Dtype::F32);
-    fused + if spec.attention_cap.is_some() { products } else { 0 }
+    fused.saturating_add(if spec.attention_cap.is_some() { products } else { 0 })
+}
+
+/// What one token takes in a gated delta net: what is projected, also in fp32; queries, keys and values after the convolution;
+/// what is read, its norm, and both with the gate. Where the rule is computed in chunks, queries and keys of each value head
+/// (as they are, in chunks, with the decay; what is written, and the solution for it), as much of the values, the products of a
+/// chunk, and of rows of 64 tokens the memory three times.
+fn delta_bytes_per_token(of: &DeltaHeads, dtype: Dtype, device: Device) -> u64 {
+    const CHUNK: u64 = 64;
+    let [channels, values, heads, d_k] = [of.channels(), of.values(), of.n_v_heads, of.d_k].map(|n| n as u64);
+    let projected = (channels + values).saturating_mul(bytes(dtype));
+    let mut numbers = (2 * channels).saturating_add(5 * values);
+    if device != Device::Cpu || cfg!(not(target_arch = "x86_64")) {
+        let keys = heads.saturating_mul(d_k);
+        let chunk = keys.saturating_mul(9).saturating_add(5 * values).saturating_add(5 * CHUNK * heads);
+        numbers = numbers.saturating_add(chunk).saturating_add(3 * (values.saturating_mul(d_k) / CHUNK));
+    }
+    projected.saturating_add(numbers.saturating_mul(bytes(Dtype::F32)))
+}
+
+/// What the states of a sequence take, all layers together, however long it is.
+pub fn state_bytes(spec: &Spec, dtype: Dtype) -> u64 {
+    let one = |layer: &Layer| match &layer.mixer {
+        Mixer::Attention(_) => 0,
+        Mixer::GatedDelta(of) => {
+            let memory = (of.values() as u64).saturating_mul(of.d_k as u64);
+            let recent = (of.channels() as u64).saturating_mul(of.kernel as u64 - 1);
+            memory.saturating_mul(bytes(Dtype::F32)).saturating_add(recent.saturating_mul(bytes(dtype)))
+        }
+    };
+    spec.layers.iter().map(one).fold(0, u64::saturating_add)
 }
 
 /// What the cache of keys and values takes for a token of a sequence, all layers together.
@@ -135,8 +177,8 @@ pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
     numbers.fold(0, u64::saturating_add).saturating_mul(bytes(dtype))
 }
 
-/// What one sequence takes that is being continued: its cache, and either its prompt's pass or the choice of a token.
-fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64) -> u64 {
+/// What one sequence takes that is being continued: its cache and states, and either its prompt's pass or the choice of a token.
+fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64, device: Device) -> u64 {
     /// A request of a few sentences in a chat template; prompts are not known before the model is loaded.
     const PROMPT: u64 = 256;
     /// For each entry of the vocabulary: logits, scaled, their probabilities, sums of these, and what is likelier than
@@ -144,9 +186,10 @@ fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64) -> u64 {
     const CHOICE: u64 = 24;
     let context = spec.context as u64;
     let slots = PROMPT.saturating_add(max_new_tokens).min(context);
-    let pass = pass_bytes_per_token(spec, dtype).saturating_mul(PROMPT.min(context));
+    let pass = pass_bytes_per_token(spec, dtype, device).saturating_mul(PROMPT.min(context));
     kv_bytes_per_token(spec, dtype)
         .saturating_mul(slots)
+        .saturating_add(state_bytes(spec, dtype))
         .saturating_add(pass.max(CHOICE * spec.d_vocab as u64))
 }
 
@@ -335,7 +378,7 @@ mod tests {
         assert_eq!(kv_bytes_per_token(&spec, Dtype::Bf16), 131_072);
         // 128 texts of 256 + 512 tokens: 12.9 GB of keys and values, and prompts' passes of 32768 tokens.
         let work = Work::Generation { rows: 128, max_new_tokens: 512 };
-        let prompts = 32_768 * pass_bytes_per_token(&spec, Dtype::Bf16);
+        let prompts = 32_768 * pass_bytes_per_token(&spec, Dtype::Bf16, Device::Cpu);
         assert_eq!(Need::new(&spec, Dtype::Bf16, work, cpu).work, 128 * 768 * 131_072 + prompts);
     }
 

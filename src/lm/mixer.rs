@@ -2,6 +2,7 @@
 
 use super::attention::{Attention, Projected};
 use super::block::Pass;
+use super::delta_net::DeltaNet;
 use std::collections::HashMap;
 use tch::{Device, Tensor};
 
@@ -9,6 +10,8 @@ use tch::{Device, Tensor};
 pub enum Mixer {
     /// Softmax attention.
     Attention(SelfAttention),
+    /// A gated delta net.
+    GatedDelta(DeltaNet),
 }
 
 /// Softmax attention to a layer's own keys and values, or to an earlier one's.
@@ -35,6 +38,7 @@ impl Mixer {
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
         match self {
             Mixer::Attention(attention) => attention.forward(layer, x, pass, shared),
+            Mixer::GatedDelta(net) => (net.forward(layer, x, pass), None),
         }
     }
 
@@ -44,6 +48,7 @@ impl Mixer {
             Mixer::Attention(of) => {
                 Mixer::Attention(SelfAttention { attention: of.attention.on(device), ..*of })
             }
+            Mixer::GatedDelta(net) => Mixer::GatedDelta(net.on(device)),
         }
     }
 }
@@ -57,13 +62,13 @@ impl SelfAttention {
         shared: &HashMap<usize, (Tensor, Tensor)>,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
         let rotation = self.rotation.map(|which| &pass.rotations[which]);
-        let Projected { q, kv } = self.attention.project(x, rotation);
+        let Projected { q, kv, gate } = self.attention.project(x, rotation);
         let own = kv.map(|(keys, values)| match pass.cache {
             Some(cache) => cache.keep(layer, keys, values),
             None => (keys, values),
         });
         let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let out = self.attention.forward(&q, (keys, values), &pass.sight, self.window);
+        let out = self.attention.forward(&q, (keys, values), gate.as_ref(), &pass.sight, self.window);
         (out, own)
     }
 }

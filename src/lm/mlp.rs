@@ -64,6 +64,7 @@ impl Activation {
             Activation::GeluTanh => x.gelu("tanh"),
             Activation::GeluSigmoid => (x * 1.702).sigmoid() * x,
             Activation::Relu => x.relu(),
+            Activation::Sigmoid => x.sigmoid(),
         }
     }
 }

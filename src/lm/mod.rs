@@ -8,6 +8,7 @@ pub mod cache;
 pub mod checkpoint;
 pub mod cpu;
 pub mod decoder;
+pub mod delta_net;
 pub mod device;
 pub mod experts;
 pub mod family;

@@ -130,3 +130,25 @@ pub mod per_layer {
     /// In a block: its scalar, `[1]`.
     pub const SCALAR: &str = "layer_scalar";
 }
+
+/// Names of the tensors of a gated delta net in its block, the same in every checkpoint that has them.
+pub mod delta_net {
+    /// Queries, keys and values: a linear map.
+    pub const QKV: &str = "linear_attn.in_proj_qkv";
+    /// What gates the output: a linear map.
+    pub const GATE: &str = "linear_attn.in_proj_z";
+    /// What the decay is made of: a linear map.
+    pub const DECAY: &str = "linear_attn.in_proj_a";
+    /// What the rate of writing is made of: a linear map.
+    pub const RATE: &str = "linear_attn.in_proj_b";
+    /// Weights of the convolution, `[channels, 1, kernel]`.
+    pub const CONV: &str = "linear_attn.conv1d.weight";
+    /// Logarithm of the decay's scale, `[n_v_heads]`.
+    pub const A_LOG: &str = "linear_attn.A_log";
+    /// Added to what the decay is made of, `[n_v_heads]`.
+    pub const DT_BIAS: &str = "linear_attn.dt_bias";
+    /// Gain of the norm of what is read, `[d_v]`.
+    pub const NORM: &str = "linear_attn.norm.weight";
+    /// Output projection: a linear map.
+    pub const O: &str = "linear_attn.out_proj";
+}

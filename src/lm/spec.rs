@@ -5,7 +5,7 @@ mod parts;
 mod tensors;
 
 pub use super::names::{
-    BesideNames, EachExpertNames, ExpertNames, Layout, MlpNames, Names, QkvNames, per_layer,
+    BesideNames, EachExpertNames, ExpertNames, Layout, MlpNames, Names, QkvNames, delta_net, per_layer,
 };
 use super::quantization::Quantization;
 pub use parts::*;

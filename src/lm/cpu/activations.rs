@@ -59,6 +59,7 @@ impl Rows for Inner {
                     Activation::GeluSigmoid => by_sigmoid(x, x.mul(L::splat(1.702))),
                     // What is not a number stays so.
                     Activation::Relu => L::splat(0.0).max(x),
+                    Activation::Sigmoid => by_sigmoid(L::splat(1.0), x),
                 };
                 if let Some(up) = self.up {
                     y = y.mul(L::load_some(up.0.add(begin + at), left));
@@ -127,6 +128,7 @@ mod tests {
                     (Activation::GeluTanh, wide.gelu("tanh")),
                     (Activation::GeluSigmoid, (&wide * 1.702).sigmoid() * &wide),
                     (Activation::Relu, wide.clamp_min(0.0)),
+                    (Activation::Sigmoid, wide.sigmoid()),
                 ] {
                     check(activated(activation, &x), want.shallow_clone());
                     check(gated(activation, &x, &up), want * &up);
@@ -139,7 +141,13 @@ mod tests {
     fn what_is_not_a_number_stays_so() {
         with_each_width(|| {
             let x = Tensor::from_slice(&[f32::NAN; 20]).view([2, 10]);
-            for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            for activation in [
+                Activation::Silu,
+                Activation::Gelu,
+                Activation::GeluTanh,
+                Activation::Relu,
+                Activation::Sigmoid,
+            ] {
                 assert_eq!(
                     activated(activation, &x).unwrap().isnan().all().int64_value(&[]),
                     1,

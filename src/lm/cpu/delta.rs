@@ -75,7 +75,12 @@ impl Rows for Convolve {
 /// What each value head reads, `[batch, pos, n_v_heads, d_v]`, of its `memory`, `[batch, n_v_heads, d_k, d_v]`, which becomes
 /// that after each row's last token: a row ends after its `lengths`, and reads zeros there. Without a `memory` it begins with
 /// zeros and is forgotten. See [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
-pub fn delta_rule(of: &DeltaInputs, heads: DeltaHeads, lengths: &[usize], memory: Option<&Tensor>) -> Option<Tensor> {
+pub fn delta_rule(
+    of: &DeltaInputs,
+    heads: DeltaHeads,
+    lengths: &[usize],
+    memory: Option<&Tensor>,
+) -> Option<Tensor> {
     let DeltaHeads { n_k_heads, n_v_heads, d_k, d_v, .. } = heads;
     let all = [of.qkv, of.a, of.b, of.a_log, of.dt_bias].into_iter().chain(memory);
     if !all.into_iter().all(|x| dense(x) && x.is_contiguous()) {
@@ -176,7 +181,9 @@ impl Kernel for Head<'_> {
         let mut forgotten = Vec::new();
         let memory = match self.of.memory {
             // SAFETY: there is one for each head.
-            Some(Place(all)) => unsafe { all.add((self.row * self.of.heads.n_v_heads + self.head) * d_k * d_v) },
+            Some(Place(all)) => unsafe {
+                all.add((self.row * self.of.heads.n_v_heads + self.head) * d_k * d_v)
+            },
             None => {
                 forgotten.resize(d_k * d_v, 0.0);
                 forgotten.as_mut_ptr()
@@ -237,7 +244,12 @@ impl Head<'_> {
 
     /// Takes tokens through `C` registers of the memory's columns; how many columns these are.
     #[inline(always)]
-    unsafe fn columns<L: Lanes, const C: usize>(&self, of: &Part, tokens: &Tokens, room: &mut Vec<f32>) -> usize {
+    unsafe fn columns<L: Lanes, const C: usize>(
+        &self,
+        of: &Part,
+        tokens: &Tokens,
+        room: &mut Vec<f32>,
+    ) -> usize {
         let Part { memory, column, from, to } = *of;
         let DeltaHeads { n_k_heads, n_v_heads, d_k, d_v, .. } = self.of.heads;
         let left = d_v - column;

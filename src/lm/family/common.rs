@@ -101,6 +101,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         rope: Some(rope(f, d_head, defaults.theta, context)?),
         kv: KeyValues::Own,
         scale: (d_head as f64).sqrt().recip(),
+        gate: false,
     };
     let layer = Layer {
         mixer: Mixer::Attention(attention),
@@ -280,6 +281,7 @@ impl RopeSettings {
         let Some(p) = p else { return self.plain(self.theta, self.fraction) };
         let theta = p.positive_or("rope_theta", self.theta)?;
         let fraction = p.positive_or("partial_rotary_factor", self.fraction)?;
+        ["mrope_section", "mrope_interleaved"].map(|key| p.get(key)); // until the new rule
         let (new, old) = (p.word("rope_type")?, p.word("type")?);
         let kind = new.or(old).unwrap_or("default");
         // All of a head is paired where only some of the pairs turn.

@@ -16,6 +16,7 @@ mod phi3;
 mod quantized;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
 mod smollm3;
 
@@ -35,13 +36,15 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 18] = [
+const FAMILIES: [Family; 20] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("MixtralForCausalLM", "mixtral", mixtral::spec),
     family("Qwen2ForCausalLM", "qwen2", qwen2::spec),
     family("Qwen3ForCausalLM", "qwen3", qwen3::spec),
     family("Qwen3MoeForCausalLM", "qwen3_moe", qwen3_moe::spec),
+    family("Qwen3_5ForCausalLM", "qwen3_5_text", qwen3_5::spec),
+    family("Qwen3_5ForConditionalGeneration", "qwen3_5", qwen3_5::wrapped),
     family("GemmaForCausalLM", "gemma", gemma::spec),
     family("Gemma2ForCausalLM", "gemma2", gemma2::spec),
     family("Gemma3ForCausalLM", "gemma3_text", gemma3::spec),

@@ -100,6 +100,8 @@ pub enum Activation {
     GeluSigmoid,
     /// `x` where it is positive, else 0.
     Relu,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
 }
 
 /// How a block's two halves add to the residual stream.
@@ -162,6 +164,8 @@ pub struct Layer {
 pub enum Mixer {
     /// Softmax attention.
     Attention(Attention),
+    /// A gated delta net.
+    GatedDelta(DeltaHeads),
 }
 
 /// Softmax attention of one layer.
@@ -179,6 +183,8 @@ pub struct Attention {
     pub kv: KeyValues,
     /// Multiplies query-key products.
     pub scale: f64,
+    /// Whether what the query heads read is multiplied by the sigmoid of a projection of its own.
+    pub gate: bool,
 }
 
 impl Attention {
@@ -191,14 +197,18 @@ impl Attention {
 impl Layer {
     /// Its attention, where that is its mixer.
     pub fn attention(&self) -> Option<&Attention> {
-        let Mixer::Attention(attention) = &self.mixer;
-        Some(attention)
+        match &self.mixer {
+            Mixer::Attention(attention) => Some(attention),
+            Mixer::GatedDelta(_) => None,
+        }
     }
 
     /// The same, to be changed.
     pub fn attention_mut(&mut self) -> Option<&mut Attention> {
-        let Mixer::Attention(attention) = &mut self.mixer;
-        Some(attention)
+        match &mut self.mixer {
+            Mixer::Attention(attention) => Some(attention),
+            Mixer::GatedDelta(_) => None,
+        }
     }
 }
 
@@ -221,7 +231,12 @@ pub struct DeltaHeads {
 impl DeltaHeads {
     /// Numbers in the queries, keys and values of a token.
     pub fn channels(&self) -> usize {
-        2 * self.n_k_heads * self.d_k + self.n_v_heads * self.d_v
+        2 * self.n_k_heads * self.d_k + self.values()
+    }
+
+    /// Numbers in the values of a token.
+    pub fn values(&self) -> usize {
+        self.n_v_heads * self.d_v
     }
 }
 

@@ -44,6 +44,7 @@ impl Spec {
         let (n, d_model) = (&self.names, self.d_model);
         let mut all = match &of.mixer {
             Mixer::Attention(attention) => self.attention_tensors(attention),
+            Mixer::GatedDelta(heads) => self.delta_tensors(*heads),
         };
         if let Some(d_mlp) = of.d_mlp {
             let wide = match n.mlp {
@@ -77,12 +78,16 @@ impl Spec {
     fn attention_tensors(&self, of: &Attention) -> Vec<(String, Vec<usize>)> {
         let n = &self.names;
         let (d_model, q, kv) = (self.d_model, self.n_heads * of.d_head, of.d_kv());
+        // Each head's gate stands below its query.
+        let q_rows = if of.gate { 2 * q } else { q };
         let projections = match (n.qkv, of.kv) {
-            (QkvNames::Fused(name) | QkvNames::FusedPerHead(name), _) => vec![(name, q + 2 * kv)],
-            (QkvNames::Split(q_name, ..), KeyValues::Of(_)) => vec![(q_name, q)],
-            (QkvNames::Split(q_name, k_name, _), KeyValues::KeysAsValues) => vec![(q_name, q), (k_name, kv)],
+            (QkvNames::Fused(name) | QkvNames::FusedPerHead(name), _) => vec![(name, q_rows + 2 * kv)],
+            (QkvNames::Split(q_name, ..), KeyValues::Of(_)) => vec![(q_name, q_rows)],
+            (QkvNames::Split(q_name, k_name, _), KeyValues::KeysAsValues) => {
+                vec![(q_name, q_rows), (k_name, kv)]
+            }
             (QkvNames::Split(q_name, k_name, v_name), KeyValues::Own) => {
-                vec![(q_name, q), (k_name, kv), (v_name, kv)]
+                vec![(q_name, q_rows), (k_name, kv), (v_name, kv)]
             }
         };
         let projections = projections
@@ -101,6 +106,26 @@ impl Spec {
                 all.extend(self.norm_tensors(n.qk_norm.1, k));
             }
         }
+        all
+    }
+
+    /// The tensors of one block's gated delta net, named relative to the block.
+    fn delta_tensors(&self, heads: DeltaHeads) -> Vec<(String, Vec<usize>)> {
+        let DeltaHeads { n_v_heads, d_v, kernel, .. } = heads;
+        let maps = [
+            (delta_net::QKV, heads.channels()),
+            (delta_net::GATE, heads.values()),
+            (delta_net::DECAY, n_v_heads),
+            (delta_net::RATE, n_v_heads),
+        ];
+        let maps =
+            maps.into_iter().flat_map(|(name, out)| self.linear_tensors(name, out, self.d_model, false));
+        let mut all: Vec<_> = maps.collect();
+        all.push((delta_net::CONV.into(), vec![heads.channels(), 1, kernel]));
+        all.push((delta_net::A_LOG.into(), vec![n_v_heads]));
+        all.push((delta_net::DT_BIAS.into(), vec![n_v_heads]));
+        all.push((delta_net::NORM.into(), vec![d_v]));
+        all.extend(self.linear_tensors(delta_net::O, self.d_model, heads.values(), false));
         all
     }
 

@@ -1,0 +1,53 @@
+//! A gated delta net: a mixer whose tokens see those before them through a memory of fixed size. Knows nothing of the residual
+//! stream around it.
+
+use super::block::Pass;
+use super::gated_delta::{GatedDelta, Inputs};
+use super::linear::{Linear, Linears};
+use super::norm::RmsNorm;
+use super::spec::Activation;
+use tch::{Device, Kind, Tensor};
+
+/// The gated delta rule between projections.
+pub struct DeltaNet {
+    /// Of `d_model`: queries, keys and values beside each other, what gates the output, what the decay is made of, and what
+    /// the rate of writing is made of.
+    pub maps: Linears,
+    /// The rule.
+    pub delta: GatedDelta,
+    /// Norm of what a value head reads, `[d_v]`.
+    pub norm: RmsNorm,
+    /// `n_v_heads * d_v -> d_model`
+    pub o: Linear,
+}
+
+impl DeltaNet {
+    /// The same on `device`.
+    pub fn on(&self, device: Device) -> DeltaNet {
+        DeltaNet {
+            maps: self.maps.on(device),
+            delta: self.delta.on(device),
+            norm: self.norm.on(device),
+            o: self.o.on(device),
+        }
+    }
+
+    /// What layer `layer` gives to the residual stream, of the normalised residual `[batch, pos, d_model]`. From the
+    /// convolution to the gate all is in fp32, and rounded once.
+    pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass) -> Tensor {
+        let [qkv, z, a, b]: [Tensor; 4] = self.maps.forward(x).try_into().expect("four maps");
+        let of = Inputs { qkv: &qkv, a: &a, b: &b };
+        let read = match pass.cache {
+            None => self.delta.forward(&of, &pass.lengths),
+            Some(cache) => {
+                let (read, state) =
+                    self.delta.forward_and_keep(&of, &pass.lengths, cache.state(layer).as_ref());
+                cache.keep_state(layer, &state);
+                read
+            }
+        };
+        let read = self.norm.forward(&read).reshape(z.size());
+        let gated = Activation::Silu.gate(&z.to_kind(Kind::Float), &read);
+        self.o.forward(&gated.to_kind(x.kind()))
+    }
+}
