@@ -39,11 +39,12 @@ struct Args {
 type Config = fn() -> Value;
 
 /// Names of shapes, and what the hub's `config.json` says of them.
-const SHAPES: [(&str, Config); 4] = [
+const SHAPES: [(&str, Config); 5] = [
     ("smollm2-135m", smollm2_135m),
     ("llama-3.2-1b", llama_32_1b),
     ("llama-3.1-8b", llama_31_8b),
     ("gemma-4-e4b", gemma_4_e4b),
+    ("qwen3.5-0.8b", qwen35_08b),
 ];
 
 /// HuggingFaceTB/SmolLM2-135M
@@ -111,6 +112,21 @@ fn gemma_4_e4b() -> Value {
             "sliding_window": 512, "tie_word_embeddings": true, "use_cache": true, "use_double_wide_mlp": false,
             "vocab_size": 262144, "vocab_size_per_layer_input": 262144
         }
+    })
+}
+
+/// Qwen/Qwen3.5-0.8B, its language model alone.
+fn qwen35_08b() -> Value {
+    json!({
+        "architectures": ["Qwen3_5ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+        "eos_token_id": 248044, "full_attention_interval": 4, "head_dim": 256, "hidden_act": "silu", "hidden_size": 1024,
+        "initializer_range": 0.02, "intermediate_size": 3584, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 16, "linear_value_head_dim": 128,
+        "max_position_embeddings": 262144, "model_type": "qwen3_5_text", "num_attention_heads": 8,
+        "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+        "rope_parameters": {"mrope_interleaved": true, "mrope_section": [11, 11, 10], "partial_rotary_factor": 0.25,
+                            "rope_theta": 10000000, "rope_type": "default"},
+        "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 248320
     })
 }
 
@@ -244,8 +260,8 @@ mod tests {
 
     #[test]
     fn shapes_have_their_published_sizes() {
-        // The hub's model cards; for the last one transformers' text model, with one scalar a layer.
-        let published = [134_515_008, 1_235_814_400, 8_030_261_248, 7_463_013_376 + 42];
+        // The hub's model cards; for the last two transformers' text models, that of Gemma with one scalar a layer.
+        let published = [134_515_008, 1_235_814_400, 8_030_261_248, 7_463_013_376 + 42, 752_393_024];
         for ((name, config), n_params) in SHAPES.into_iter().zip(published) {
             assert_eq!(Spec::from_config(&config()).unwrap().n_params(), n_params, "{name}");
         }

@@ -346,6 +346,26 @@ mod tests {
     const PASSES: Work = Work::Passes { batch_tokens: 8192, waiting: 0 };
 
     #[test]
+    fn states_take_what_they_take_however_long_a_text_is() {
+        // Qwen3.5-0.8B: of 24 layers 18 with 16 memories of 128 x 128 in fp32, and 3 tokens before the convolution; 6 with
+        // 2 heads of 256, keys and values.
+        let spec = Spec::from_config(&json!({
+            "architectures": ["Qwen3_5ForCausalLM"], "hidden_size": 1024, "intermediate_size": 3584,
+            "num_attention_heads": 8, "num_hidden_layers": 24, "num_key_value_heads": 2, "linear_num_value_heads": 16,
+            "tie_word_embeddings": true, "torch_dtype": "bfloat16"
+        }))
+        .unwrap();
+        assert_eq!(state_bytes(&spec, Dtype::Bf16), 18 * (16 * 128 * 128 * 4 + 3 * 6144 * 2));
+        assert_eq!(kv_bytes_per_token(&spec, Dtype::Bf16), 6 * 2 * 2 * 256 * 2);
+        let row = |tokens| row_bytes(&spec, Dtype::Bf16, tokens, Device::Cpu);
+        assert_eq!(row(1100) - row(100), 1000 * 6 * 2 * 2 * 256 * 2);
+        // Inputs and what is projected in bf16; in fp32 6144 projected, then convolved, and 2048 read.
+        let delta = 2 * (6144 + 2048) + 4 * (2 * 6144 + 5 * 2048);
+        assert_eq!(pass_bytes_per_token(&spec, Dtype::Bf16, Device::Cpu), 2 * (2 * 5 * 1024 + delta));
+        assert!(pass_bytes_per_token(&spec, Dtype::Bf16, Device::Cuda(0)) > 2 * delta);
+    }
+
+    #[test]
     fn weights_held_in_one_type_and_computed_in_another() {
         let spec = llama_8b();
         let mixed = Held { weights: Dtype::Bf16, compute: Dtype::F32, streamed: false };

@@ -106,7 +106,7 @@ pub struct Names {
     pub experts: ExpertNames,
     /// Prefixes that stand for another one: as found, and as the names above have it.
     pub aliases: &'static [(&'static str, &'static str)],
-    /// Prefixes of what is not the language model: towers for images and sound.
+    /// Prefixes of what is not the language model: towers for images and sound, layers that predict further tokens.
     pub towers: &'static [&'static str],
     /// Endings of tensors that hold nothing learned (buffers of old checkpoints).
     pub buffers: &'static [&'static str],

@@ -131,7 +131,7 @@ fn a_continuation_is_split_after_its_prompt() {
 
 #[test]
 fn padding_and_neighbours_do_not_change_a_row() {
-    for name in ["llama-gqa", "llama-bias", "llama3-rope"] {
+    for name in ["llama-gqa", "llama-bias", "llama3-rope", "qwen3_5"] {
         let model = load(name);
         let long = ids(&reference(name)["ids"]);
         let rows = [long[..40].to_vec(), long[5..12].to_vec(), long.clone(), long[..1].to_vec()];
@@ -232,7 +232,7 @@ fn steering_follows_its_laws() {
 
 #[test]
 fn cached_generation_equals_uncached() {
-    for name in ["llama-gqa", "llama-bias", "llama3-rope"] {
+    for name in ["llama-gqa", "llama-bias", "llama3-rope", "qwen3_5-text"] {
         let model = load(name);
         let long = ids(&reference(name)["ids"]);
         let prompts =
@@ -365,22 +365,44 @@ fn a_step_has_the_bits_of_a_pass() {
 
 #[test]
 fn a_sampled_text_depends_on_its_prompt_and_seed_alone() {
-    let model = load("llama-untied");
-    let long = ids(&reference("llama-untied")["ids"]);
-    let prompts: Vec<Vec<i64>> = (0..6).map(|i| long[..4 + 3 * i].to_vec()).collect();
-    let sampling = Sampling { max_new_tokens: 40, temperature: 1.5, top_k: 50, top_p: 0.95 };
-    let seeds = [5, 6, 7, 8, 9, 10];
-    let mut ended = Vec::new();
-    let together = model.generate(&prompts, &sampling, &seeds, &mut [], &mut |n| ended.push(n)).unwrap();
-    assert_eq!(ended.last(), Some(&6));
-    for ((prompt, seed), together) in prompts.iter().zip(seeds).zip(&together) {
-        let alone =
-            model.generate(std::slice::from_ref(prompt), &sampling, &[seed], &mut [], &mut |_| {}).unwrap();
-        assert_eq!(&alone[0], together, "seed {seed}");
+    for name in ["llama-untied", "qwen3_5"] {
+        let model = load(name);
+        let long = ids(&reference(name)["ids"]);
+        let prompts: Vec<Vec<i64>> = (0..6).map(|i| long[..4 + 3 * i].to_vec()).collect();
+        let sampling = Sampling { max_new_tokens: 40, temperature: 1.5, top_k: 50, top_p: 0.95 };
+        let seeds = [5, 6, 7, 8, 9, 10];
+        let mut ended = Vec::new();
+        let together = model.generate(&prompts, &sampling, &seeds, &mut [], &mut |n| ended.push(n)).unwrap();
+        assert_eq!(ended.last(), Some(&6));
+        for ((prompt, seed), together) in prompts.iter().zip(seeds).zip(&together) {
+            let prompt = std::slice::from_ref(prompt);
+            let alone = model.generate(prompt, &sampling, &[seed], &mut [], &mut |_| {}).unwrap();
+            assert_eq!(&alone[0], together, "{name}: seed {seed}");
+        }
+        let other = model.generate(&prompts, &sampling, &[1; 6], &mut [], &mut |_| {}).unwrap();
+        assert_ne!(other, together);
+        assert!(together.iter().flatten().all(|id| !model.spec.eos.contains(id)), "no end token in the text");
     }
-    let other = model.generate(&prompts, &sampling, &[1; 6], &mut [], &mut |_| {}).unwrap();
-    assert_ne!(other, together);
-    assert!(together.iter().flatten().all(|id| !model.spec.eos.contains(id)), "no end token in the text");
+}
+
+/// Rows whose texts end at different steps leave the batch, and others take their places in keys, values and states.
+#[test]
+fn a_row_that_ends_leaves_the_others_as_they_are() {
+    for name in ["llama-untied", "qwen3_5"] {
+        let model = load(name);
+        // Where the context is full, texts end one after the other.
+        let prompts: Vec<Vec<i64>> =
+            [250, 12, 244, 31, 247].map(|n: i64| (0..n).map(|i| 20 + i * (n + 6) % 200).collect()).to_vec();
+        let greedy = Sampling::greedy(14);
+        let together = model.generate(&prompts, &greedy, &[0; 5], &mut [], &mut |_| {}).unwrap();
+        let lengths: Vec<usize> = together.iter().map(Vec::len).collect();
+        assert!(lengths.iter().collect::<std::collections::BTreeSet<_>>().len() > 2, "{lengths:?}");
+        for (prompt, together) in prompts.iter().zip(&together) {
+            let prompt = std::slice::from_ref(prompt);
+            let alone = model.generate(prompt, &greedy, &[0], &mut [], &mut |_| {}).unwrap();
+            assert_eq!(&alone[0], together, "{name}");
+        }
+    }
 }
 
 #[test]

@@ -281,7 +281,7 @@ impl RopeSettings {
         let Some(p) = p else { return self.plain(self.theta, self.fraction) };
         let theta = p.positive_or("rope_theta", self.theta)?;
         let fraction = p.positive_or("partial_rotary_factor", self.fraction)?;
-        ["mrope_section", "mrope_interleaved"].map(|key| p.get(key)); // until the new rule
+        let _ = ["mrope_section", "mrope_interleaved"].map(|key| p.get(key)); // until the new rule
         let (new, old) = (p.word("rope_type")?, p.word("type")?);
         let kind = new.or(old).unwrap_or("default");
         // All of a head is paired where only some of the pairs turn.

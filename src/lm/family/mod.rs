@@ -138,6 +138,23 @@ mod tests {
             "norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [],
             "router_aux_loss_coef": 0.001, "output_router_logits": false
         });
+        let qwen3_5 = |sizes: [u64; 6], v_heads: u64, tied: bool| {
+            let text = json!({
+                "head_dim": 256, "full_attention_interval": 4, "linear_num_key_heads": 16, "linear_num_value_heads": v_heads,
+                "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4,
+                "attn_output_gate": true, "mamba_ssm_dtype": "float32", "mtp_num_hidden_layers": 1,
+                "mtp_use_dedicated_embeddings": false, "partial_rotary_factor": 0.25, "rope_parameters": {
+                    "mrope_interleaved": true, "mrope_section": [11, 11, 10], "rope_type": "default",
+                    "rope_theta": 10_000_000, "partial_rotary_factor": 0.25
+                }
+            });
+            let text = model("Qwen3_5ForCausalLM", sizes, text);
+            json!({
+                "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5", "text_config": text,
+                "tie_word_embeddings": tied, "image_token_id": 248_056, "video_token_id": 248_057,
+                "vision_start_token_id": 248_053, "vision_end_token_id": 248_054, "vision_config": {"depth": 12}
+            })
+        };
         vec![
             // Mistral-7B-v0.1, Mixtral-8x7B-v0.1
             (
@@ -160,6 +177,10 @@ mod tests {
             (model("Qwen2ForCausalLM", [3584, 18944, 28, 28, 4, 152_064], sliding), 7_615_616_512),
             (model("Qwen3ForCausalLM", [4096, 12288, 36, 32, 8, 151_936], qwen3), 8_190_735_360),
             (model("Qwen3MoeForCausalLM", [2048, 6144, 48, 32, 4, 151_936], experts), 30_532_122_624),
+            // Qwen3.5-27B and -0.8B: their cards say 27B and 0.8B; the numbers are those of transformers' `Qwen3_5ForCausalLM`
+            // of their configs, without the towers.
+            (qwen3_5([5120, 17408, 64, 24, 4, 248_320], 48, false), 26_895_998_464),
+            (qwen3_5([1024, 3584, 24, 8, 2, 248_320], 16, true), 752_393_024),
             // gemma-2b, gemma-2-2b, gemma-3-1b-it
             (
                 model(

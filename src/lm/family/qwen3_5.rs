@@ -23,7 +23,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
 /// Reads the `config.json` of a checkpoint with an image tower.
 pub fn wrapped(f: &Fields) -> Result<Spec> {
     let inner = text_config(f)?;
-    ["vision_start_token_id", "vision_end_token_id"].map(|key| f.get(key));
+    let _ = ["vision_start_token_id", "vision_end_token_id"].map(|key| f.get(key));
     let mut spec = text(&inner)?;
     inner.finish()?;
     from_wrapper(f, &inner, &mut spec)?;
@@ -50,7 +50,7 @@ fn text(f: &Fields) -> Result<Spec> {
         "vision_start_token_id",
         "vision_end_token_id",
     ];
-    unread.map(|key| f.get(key));
+    let _ = unread.map(|key| f.get(key));
     let mut spec = plain(f, &defaults)?;
     spec.names = WRAPPED;
     spec.norm = Norm::Rms { gain: Gain::OnePlus };
