@@ -5,7 +5,7 @@ mod folder;
 
 pub use folder::{Folder, TokenizerFiles};
 
-use super::family::Refused;
+use super::family::{self, Reading, Refused};
 use super::spec::Spec;
 use super::weights::{self, Shards, TensorSource};
 use anyhow::{Context, Result, bail};
@@ -29,6 +29,8 @@ pub struct Checkpoint {
     form: Form,
     /// The tokenizer's files.
     tokenizer: TokenizerFiles,
+    /// Fields of `config.json` that are read as if they were not there.
+    ignore: Vec<String>,
 }
 
 /// How a checkpoint is stored.
@@ -66,7 +68,12 @@ impl Checkpoint {
             let folder = Folder::open(path, beside.promised)?;
             let tokenizer =
                 beside.tokenizer.map_or_else(|| TokenizerFiles::open(path, beside.promised), Ok)?;
-            Ok(Checkpoint { path: path.to_path_buf(), form: Form::Folder(folder), tokenizer })
+            Ok(Checkpoint {
+                path: path.to_path_buf(),
+                form: Form::Folder(folder),
+                tokenizer,
+                ignore: Vec::new(),
+            })
         };
         open().with_context(|| format!("checkpoint {}", path.display()))
     }
@@ -107,13 +114,26 @@ impl Checkpoint {
         }
     }
 
+    /// The same checkpoint, whose `config.json` is read as if it had not the `fields`.
+    pub fn ignoring(self, fields: &[String]) -> Checkpoint {
+        Checkpoint { ignore: fields.to_vec(), ..self }
+    }
+
     /// The model's sizes and switches. Reads no weights.
     ///
     /// # Errors
-    /// Those of [`Spec::from_config`].
+    /// Those of [`family::read`].
     pub fn spec(&self) -> Result<Spec> {
+        Ok(self.reading()?.spec)
+    }
+
+    /// All that `config.json` says of the model, and what of it had no part in that.
+    ///
+    /// # Errors
+    /// Those of [`family::read`].
+    pub fn reading(&self) -> Result<Reading> {
         self.read_config()
-            .and_then(|config| Spec::from_config(&config))
+            .and_then(|config| family::read(&config, &self.ignore))
             .map_err(|error| self.advised(error))
             .with_context(|| format!("checkpoint {}", self.path.display()))
     }
