@@ -5,9 +5,10 @@ mod folder;
 
 pub use folder::{Folder, TokenizerFiles};
 
+use super::adapter::{AdapterFiles, Merged};
 use super::family::Refused;
 use super::spec::Spec;
-use super::weights::{self, Shards, TensorSource};
+use super::weights::{self, Dequantized, Shards, TensorSource};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde_json::Value;
@@ -29,6 +30,7 @@ pub struct Checkpoint {
     form: Form,
     /// The tokenizer's files.
     tokenizer: TokenizerFiles,
+    adapter: Option<AdapterFiles>,
 }
 
 /// How a checkpoint is stored.
@@ -66,9 +68,19 @@ impl Checkpoint {
             let folder = Folder::open(path, beside.promised)?;
             let tokenizer =
                 beside.tokenizer.map_or_else(|| TokenizerFiles::open(path, beside.promised), Ok)?;
-            Ok(Checkpoint { path: path.to_path_buf(), form: Form::Folder(folder), tokenizer })
+            Ok(Checkpoint { path: path.to_path_buf(), form: Form::Folder(folder), tokenizer, adapter: None })
         };
         open().with_context(|| format!("checkpoint {}", path.display()))
+    }
+
+    /// The same with an adapter, which is merged when the weights are read.
+    pub fn with_adapter(self, adapter: AdapterFiles) -> Checkpoint {
+        Checkpoint { adapter: Some(adapter), ..self }
+    }
+
+    /// The adapter that is merged into the weights.
+    pub fn adapter(&self) -> Option<&AdapterFiles> {
+        self.adapter.as_ref()
     }
 
     /// The files that hold the weights, in the order of their names.
@@ -79,7 +91,7 @@ impl Checkpoint {
     }
 
     /// Every file that decides what the model computes, with its role, in a fixed order: weights,
-    /// config, tokenizer, template.
+    /// config, tokenizer, template, adapter.
     pub fn files(&self) -> Vec<(String, PathBuf)> {
         let one = |role: &str, path: &PathBuf| (role.to_string(), path.clone());
         let mut files: Vec<(String, PathBuf)> =
@@ -94,6 +106,7 @@ impl Checkpoint {
         files.push(one("tokenizer", tokenizer));
         files.extend(config.iter().map(|path| one("tokenizer_config", path)));
         files.extend(chat_template.iter().map(|path| one("chat_template", path)));
+        files.extend(self.adapter.iter().flat_map(AdapterFiles::files));
         files
     }
 
@@ -143,8 +156,19 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read or is not what its name says.
     pub fn open_weights(&self) -> Result<Box<dyn TensorSource>> {
-        match &self.form {
-            Form::Folder(folder) => Ok(Box::new(Shards::open(&folder.weights)?)),
+        let spec = self.spec()?;
+        let own: Box<dyn TensorSource> = match &self.form {
+            Form::Folder(folder) => {
+                let stored = Shards::open(&folder.weights)?;
+                match spec.quantization {
+                    Some(method) => Box::new(Dequantized::open(stored, method, &spec)?),
+                    None => Box::new(stored),
+                }
+            }
+        };
+        match &self.adapter {
+            Some(adapter) => Ok(Box::new(Merged::open(own, adapter, &spec)?)),
+            None => Ok(own),
         }
     }
 
@@ -205,6 +229,6 @@ fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_json(path: &Path, largest: u64) -> Result<Value> {
+pub(super) fn read_json(path: &Path, largest: u64) -> Result<Value> {
     serde_json::from_slice(&read(path, largest)?).with_context(|| format!("{} is not JSON", path.display()))
 }
