@@ -1,6 +1,7 @@
 //! Pins what is outside the experiment file: checkpoints, story files, the device. The only part that may
 //! touch the network before a run; knows nothing of the plan.
 
+mod adapter;
 pub mod hub;
 mod lengths;
 mod norms;
@@ -25,7 +26,8 @@ use crate::plan::key::Digest;
 use crate::progress::Progress;
 use crate::stages::stories::Server;
 use crate::store::Store;
-use hub::{Hub, Snapshot};
+pub use adapter::Adapter;
+use hub::{Hub, Snapshot, Wanted};
 pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
 
@@ -78,6 +80,8 @@ pub struct Model {
     pub checkpoint: Checkpoint,
     /// Where the rest of it is; `None` for a folder.
     snapshot: Option<Snapshot>,
+    /// What is merged into its weights when they are read.
+    pub adapter: Option<Adapter>,
     pub spec: Spec,
     /// Fields of its config that have no part in what it computes.
     pub unread: Vec<String>,
@@ -104,6 +108,7 @@ struct Found {
     origin: String,
     snapshot: Option<Snapshot>,
     checkpoint: Checkpoint,
+    adapter: Option<Adapter>,
     spec: Spec,
     unread: Vec<String>,
     ignored: Vec<String>,
@@ -253,8 +258,10 @@ fn find(
         }
         ModelSource::Repo { repo, revision } => {
             let snapshot = match reach {
-                Reach::Hub(progress) => hub.pin(repo, revision, progress).map_err(Fault::Found)?,
-                Reach::Here => match hub.cached(repo, revision) {
+                Reach::Hub(progress) => {
+                    hub.pin(repo, revision, Wanted::Model, progress).map_err(Fault::Found)?
+                }
+                Reach::Here => match hub.cached(repo, revision, Wanted::Model) {
                     Ok(snapshot) => snapshot,
                     Err(_) => return Ok(None),
                 },
@@ -266,6 +273,21 @@ fn find(
             (checkpoint, repo.clone(), Some(snapshot))
         }
     };
+    let (checkpoint, adapter) = match &model.adapter {
+        None => (checkpoint, None),
+        Some(named) => match adapter::find(named, asked.root, hub, reach)? {
+            Some((files, adapter)) => (checkpoint.with_adapter(files), Some(adapter)),
+            None => return Ok(None),
+        },
+    };
+    if let (Some(adapter), Reach::Hub(progress)) = (&adapter, reach)
+        && let Some(other) = adapter.made_for_another(&origin)
+    {
+        let (name, adapter) = (&model.name, &adapter.name);
+        progress.note(&format!(
+            "warning: the adapter {adapter} of model `{name}` was made for `{other}`, not for {origin}"
+        ));
+    }
     let checkpoint = checkpoint.ignoring(&model.ignore_config);
     if !model.ignore_config.is_empty() {
         let config = checkpoint.read_config().map_err(Fault::Found)?;
@@ -282,8 +304,22 @@ fn find(
     }
     let Reading { spec, unread, ignored } = checkpoint.reading().map_err(Fault::Found)?;
     // Those of the hub come later.
-    if checkpoint.weights().iter().all(|file| file.is_file()) {
+    let mut weights = checkpoint.weights().iter().chain(checkpoint.adapter().map(|files| &files.weights));
+    if weights.all(|file| file.is_file()) {
         checkpoint.check_weights(&spec).map_err(Fault::Found)?;
+    }
+    let computed = match (&adapter, spec.quantization) {
+        (Some(adapter), _) => Some(format!("the adapter {} is merged into its weights", adapter.name)),
+        (None, Some(method)) => Some(format!("its weights are computed from {method}")),
+        (None, None) => None,
+    };
+    if let (Offload::Layers, Some(how)) = (model.offload, computed) {
+        let message =
+            format!("`offload` of model `{}`: blocks are streamed as they are stored, but {how}", model.name);
+        let problem = Problem::at(model.source_span.clone(), message);
+        return Err(Fault::Written(
+            problem.hint("take `offload` out, or use a checkpoint that is stored as it is computed"),
+        ));
     }
     if let Some(problem) = lengths::check(asked, model, &spec) {
         return Err(Fault::Written(problem));
@@ -295,7 +331,7 @@ fn find(
             Fault::Written(Problem::at(model.layers_span.clone(), message))
         })?;
     }
-    Ok(Some(Found { origin, snapshot, checkpoint, spec, unread, ignored, layers }))
+    Ok(Some(Found { origin, snapshot, checkpoint, adapter, spec, unread, ignored, layers }))
 }
 
 fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
@@ -306,7 +342,9 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
     }
     let mut here = Vec::new();
     let files = found.checkpoint.files().into_iter().map(|(name, path)| {
-        let promised = found.snapshot.as_ref().and_then(|snapshot| snapshot.promised(&path));
+        let of_adapter = found.adapter.as_ref().and_then(|adapter| adapter.snapshot.as_ref());
+        let mut snapshots = found.snapshot.iter().chain(of_adapter);
+        let promised = snapshots.find_map(|snapshot| snapshot.promised(&path));
         if let Some(sha256) = promised {
             return Ok(File { name, sha256 });
         }
@@ -321,6 +359,7 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         origin: found.origin,
         commit: found.snapshot.as_ref().map(|snapshot| snapshot.commit.clone()),
         snapshot: found.snapshot,
+        adapter: found.adapter,
         dtype,
         compute_dtype: model.compute_dtype.unwrap_or(dtype),
         offload: model.offload,
@@ -373,16 +412,25 @@ impl Model {
     /// # Errors
     /// What the hub, the network or the disk says, with what to do.
     pub fn fetch(&self, progress: &dyn Progress) -> Result<()> {
-        match &self.snapshot {
-            Some(snapshot) => snapshot.fetch_weights(self.checkpoint.weights(), progress),
-            None => Ok(()),
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.fetch_weights(self.checkpoint.weights(), progress)?;
         }
+        let adapter = self.adapter.as_ref().and_then(|adapter| adapter.snapshot.as_ref());
+        if let (Some(snapshot), Some(files)) = (adapter, self.checkpoint.adapter()) {
+            snapshot.fetch_weights(std::slice::from_ref(&files.weights), progress)?;
+        }
+        Ok(())
     }
 
     /// How it is held and computed.
     pub fn held(&self) -> Held {
         let streamed = self.offload == Offload::Layers;
         Held { weights: self.dtype, compute: self.compute_dtype, streamed }
+    }
+
+    /// For people: how its weights are stored, where they are computed from that.
+    pub fn dequantised_from(&self) -> Option<String> {
+        self.checkpoint.dequantised_from(&self.spec)
     }
 
     /// For people: where it is from, and at which commit.

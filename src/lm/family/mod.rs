@@ -126,10 +126,6 @@ pub fn read(config: &Value, ignore: &[String]) -> Result<Reading> {
         );
     };
     let quantization = quantized::quantization(&f)?;
-    // No method has a reader yet.
-    if let Some(method) = quantization {
-        bail!(Refused::new(method.to_string()));
-    }
     let spec = Spec { architecture: family.architecture.into(), quantization, ..(family.spec)(&f)? };
     bounds::check(&spec)?;
     Ok(Reading { spec, unread: f.unread(), ignored: f.ignored() })
