@@ -18,6 +18,10 @@ pub mod store;
 use std::ffi::OsString;
 use std::io::Write;
 
+/// What strangers' templates and tokenizers take is counted.
+#[global_allocator]
+static MEMORY: lm::bounded::Counting = lm::bounded::Counting;
+
 /// Whether the command line `args` finishes what it is at when it is asked to stop: see [`interrupt`].
 pub fn finishes(args: &[OsString]) -> bool {
     cli::finishes(args)

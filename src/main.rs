@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 
+use emoflow::lm::bounded::is_bounded;
 use emoflow::lm::shortage::Shortage;
 
 fn main() {
@@ -18,10 +19,11 @@ fn main() {
     {
         eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
     }
-    // Where memory runs out, a pass is tried in parts, or the node fails and says so: one line, not libtorch's fifty.
+    // Where memory runs out, a pass is tried in parts, or the node fails and says so: one line, not libtorch's fifty. What
+    // panics in bounded work is an error of its caller's.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if Shortage::of(panic.payload()).is_none() {
+        if Shortage::of(panic.payload()).is_none() && !is_bounded() {
             usual(panic);
         }
     }));

@@ -5,6 +5,7 @@ pub mod assemble;
 pub mod attention;
 pub mod batch;
 pub mod block;
+pub mod bounded;
 pub mod cache;
 pub mod checkpoint;
 pub mod cpu;

@@ -1,6 +1,5 @@
-//! A checkpoint's chat template, rendered as Hugging Face renders it but with bounded work. Knows no
-//! tokenizer. What stays unbounded: a template may build one long string out of shorter ones, up to
-//! 100 MB by repetition and more by joining.
+//! A checkpoint's chat template, rendered as Hugging Face renders it but with bounded work, time and memory. Knows no
+//! tokenizer.
 
 mod date;
 mod json;
@@ -9,20 +8,27 @@ mod python;
 pub use date::Date;
 pub(super) use python::is_space;
 
+use super::bounded::{Bounds, Crew, Wary};
 use anyhow::{Context, Result, ensure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
+use std::sync::Arc;
 
 /// Longest template that is read, in bytes; the longest of popular checkpoints are near 20 kB.
 pub const LARGEST_TEMPLATE: usize = 256 << 10;
 /// Longest rendered conversation, in bytes.
 const LARGEST_OUTPUT: usize = 16 << 20;
 /// Instructions a rendering may take; a two-turn conversation takes a few hundred.
-const FUEL: u64 = 2_000_000;
+const FUEL: u64 = 500_000;
 /// Depth of nested macro calls and loops, low enough for the stack of a thread.
 const RECURSION: usize = 120;
+/// What parsing or rendering may take: both are done in milliseconds and kilobytes.
+const BOUNDS: Bounds = Bounds { seconds: 20, bytes: 256 << 20 };
+/// Templates have a stack of 1 GB: what nests by one level with each instruction is written and dropped by recursion, and
+/// so are 256 kB of operators parsed.
+static CREW: Crew = Crew::new(1 << 30);
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,65 +90,86 @@ impl Default for Chat {
 
 /// A template that has been parsed.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
-    special_tokens: Vec<(String, String)>,
+    environment: Arc<Environment<'static>>,
+    special_tokens: Arc<Vec<(String, String)>>,
+    bounds: Bounds,
+    wary: Wary,
 }
 
 impl ChatTemplate {
     /// Parses a template. `special_tokens` are its variables such as `bos_token`.
     ///
     /// # Errors
-    /// A template that is too long or is not Jinja.
+    /// A template that is too long, takes too much to parse or is not Jinja.
     pub fn new(source: &str, special_tokens: Vec<(String, String)>) -> Result<ChatTemplate> {
+        ChatTemplate::within(BOUNDS, source, special_tokens)
+    }
+
+    fn within(bounds: Bounds, source: &str, special_tokens: Vec<(String, String)>) -> Result<ChatTemplate> {
         ensure!(
             source.len() <= LARGEST_TEMPLATE,
             "the chat template has {} bytes; at most {LARGEST_TEMPLATE} are read",
             source.len()
         );
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax?);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(RECURSION);
-        python::add_to(&mut environment);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, message))
-        });
+        let wary = Wary::default();
         // As Jinja reads it, on every system.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        environment
-            .add_template_owned("chat", without_generation_marks(&source))
-            .context("the chat template cannot be parsed")?;
-        Ok(ChatTemplate { environment, special_tokens })
+        let parsed = wary.run(&CREW, bounds, move || parse(&source));
+        let environment = Arc::new(parsed.context("the chat template cannot be parsed")?);
+        Ok(ChatTemplate { environment, special_tokens: Arc::new(special_tokens), bounds, wary })
     }
 
     /// The conversation as text. No tools, no documents.
     ///
     /// # Errors
-    /// What the template raises; a rendering that takes too much work or grows too long.
+    /// What the template raises; a rendering that takes too much work, time or memory, or grows too long.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, chat: Chat) -> Result<String> {
-        let mut variables: std::collections::BTreeMap<&str, Value> = self
-            .special_tokens
-            .iter()
-            .map(|(name, token)| (name.as_str(), Value::from(token.as_str())))
-            .collect();
-        variables.insert("messages", messages.iter().map(Message::value).collect());
-        variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
-        variables.insert("enable_thinking", Value::from(chat.thinking));
-        variables.insert("thinking", Value::from(chat.thinking));
-        let write_date = move |format: String| {
-            chat.date.strftime(&format).map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem))
-        };
-        variables.insert("strftime_now", Value::from_function(write_date));
-        variables.insert("tools", Value::from(()));
-        variables.insert("documents", Value::from(()));
-        let mut out = Bounded(Vec::new());
-        self.environment
-            .get_template("chat")
-            .and_then(|template| template.render_captured_to(Value::from_pairs(variables), &mut out))
-            .context("render the chat template")?;
-        String::from_utf8(out.0).context("the chat template wrote what is not UTF-8")
+        let (environment, tokens) = (Arc::clone(&self.environment), Arc::clone(&self.special_tokens));
+        let messages = messages.to_vec();
+        let rendered = self.wary.run(&CREW, self.bounds, move || {
+            render(&environment, &tokens, &messages, add_generation_prompt, chat)
+        });
+        rendered.context("render the chat template")
     }
+}
+
+fn parse(source: &str) -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax?);
+    environment.set_debug(false); // an error would hold the template's values, which only its thread's stack can drop
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION);
+    python::add_to(&mut environment);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_template_owned("chat", without_generation_marks(source))?;
+    Ok(environment)
+}
+
+fn render(
+    environment: &Environment<'static>,
+    special_tokens: &[(String, String)],
+    messages: &[Message],
+    add_generation_prompt: bool,
+    chat: Chat,
+) -> Result<String> {
+    let tokens = special_tokens.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
+    let mut variables: std::collections::BTreeMap<&str, Value> = tokens.collect();
+    variables.insert("messages", messages.iter().map(Message::value).collect());
+    variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
+    variables.insert("enable_thinking", Value::from(chat.thinking));
+    variables.insert("thinking", Value::from(chat.thinking));
+    let write_date = move |format: String| {
+        chat.date.strftime(&format).map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem))
+    };
+    variables.insert("strftime_now", Value::from_function(write_date));
+    variables.insert("tools", Value::from(()));
+    variables.insert("documents", Value::from(()));
+    let mut out = Bounded(Vec::new());
+    environment.get_template("chat")?.render_captured_to(Value::from_pairs(variables), &mut out)?;
+    String::from_utf8(out.0).context("the chat template wrote what is not UTF-8")
 }
 
 /// Collects output up to [`LARGEST_OUTPUT`].
@@ -208,8 +235,15 @@ fn tag_end(text: &str, close: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// Less memory than a template may take, so that the test is done sooner, and more time, so that it never hangs on that.
+    const LITTLE: Bounds = Bounds { seconds: 600, bytes: 64 << 20 };
+
     fn render(source: &str) -> Result<String> {
-        let template = ChatTemplate::new(source, vec![("bos_token".into(), "<s>".into())])?;
+        render_within(LITTLE, source)
+    }
+
+    fn render_within(bounds: Bounds, source: &str) -> Result<String> {
+        let template = ChatTemplate::within(bounds, source, vec![("bos_token".into(), "<s>".into())])?;
         template.render(&[Message::new(Role::User, " hi ")], true, Chat::default())
     }
 
@@ -219,17 +253,79 @@ mod tests {
         assert!(error.contains(with), "{error}");
     }
 
+    /// `step` sixty times over, each on what the one before made of `x`.
+    fn repeated(start: &str, step: &str, end: &str) -> String {
+        format!("{{% set ns = namespace(x={start}) %}}{{% for i in range(60) %}}{step}{{% endfor %}}{end}")
+    }
+
     #[test]
     fn work_and_size_are_bounded() {
         fails("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "fuel");
         fails("{% for a in range(9999) %}{{ 'abcdefgh' * 9999 }}{% endfor %}", "bytes of output");
         fails("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion");
         fails(&"x".repeat(LARGEST_TEMPLATE + 1), "bytes");
-        let doubled = "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
-        fails(&format!("{doubled}{{{{ ns.x | tojson }}}}"), "bytes");
+        fails(&repeated("[1]", "{% set ns.x = [ns.x, ns.x] %}", "{{ ns.x | tojson }}"), "bytes");
         fails("{{ [1] | tojson(indent=99999999999) }}", "indent");
         fails("{% if %}", "parsed");
         fails("{{ raise_exception('roles must alternate') }}", "roles must alternate");
         fails(&"{% if true %}".repeat(2000), "parsed");
+    }
+
+    #[test]
+    fn strings_that_double_end_in_an_error() {
+        for double in [
+            "{% set ns.x = ns.x ~ ns.x %}",
+            "{% set ns.x = ns.x + ns.x %}",
+            "{% set ns.x = ns.x * 2 %}",
+            "{% set ns.x = [ns.x, ns.x] | join %}",
+            "{% set ns.x = ns.x | replace('x', 'xx') %}",
+            "{% set ns.x = ns.x.replace('x', 'xx') %}",
+            "{% set ns.x = '%s%s' | format(ns.x, ns.x) %}",
+            "{% set x %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = x %}",
+            "{% set ns.x = ns.x.split('') | join('xx') %}",
+        ] {
+            let error = render(&repeated("'xx'", double, "{{ ns.x | length }}")).expect_err(double);
+            let error = format!("{error:#}");
+            assert!(
+                ["MB of memory", "too large", "empty separator"].iter().any(|said| error.contains(said)),
+                "{error}"
+            );
+        }
+        fails("{{ ('x' * 99999999) | length }}", "MB of memory");
+        fails("{% for a in range(9999) %}{% set ns = 'x' * 99999999 %}{% endfor %}", "MB of memory");
+    }
+
+    #[test]
+    fn values_that_double_and_nest_end_in_an_error_or_in_time() {
+        let soon = Bounds { seconds: 3, ..LITTLE };
+        let pairs = "{% set ns.x = [ns.x, ns.x] %}";
+        fails(&repeated("[1]", pairs, "{{ ns.x ~ '' }}"), "MB of memory");
+        let same = repeated("[1]", pairs, "{% set a = ns.x %}") + &repeated("[1]", pairs, "{{ a == ns.x }}");
+        let error = render_within(soon, &same).unwrap_err();
+        assert!(format!("{error:#}").contains("more than 3 seconds"), "{error:#}");
+        // As deep as the fuel reaches: sixty levels with each step.
+        let deep = format!("{}ns.x{}", "[".repeat(60), "]".repeat(60));
+        let deepest = |end: &str| {
+            let step = format!("{{% set ns.x = {deep} %}}");
+            let loops = format!("{{% for i in range(7000) %}}{step}{{% endfor %}}{end}");
+            format!("{{% set ns = namespace(x=1) %}}{loops}")
+        };
+        assert_eq!(render(&deepest("")).unwrap(), "");
+        fails(&deepest("{{ ns.x | tojson }}"), "levels");
+        // What follows is an error or a text, but an end.
+        let _ = render_within(soon, &deepest("{{ ns.x }}"));
+        let _ = render_within(soon, &deepest("{{ ns.x == [ns.x] }}"));
+        // Operators that the parser reads in a loop.
+        let names =
+            |operator: &str| format!("{{{{ x{} }}}}", operator.repeat(LARGEST_TEMPLATE / operator.len() - 5));
+        for operator in ["~x", ".x", "|trim", "+1", " and x", "[0]", " if x else x", "**x"] {
+            let _ = render_within(soon, &names(operator));
+        }
+        let _ = render_within(soon, &format!("{{{{ {}x }}}}", "not ".repeat(LARGEST_TEMPLATE / 4 - 5)));
+        let _ = render_within(soon, &format!("{{{{ {}x }}}}", "-".repeat(LARGEST_TEMPLATE - 10)));
+        let _ = render_within(
+            soon,
+            &format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(LARGEST_TEMPLATE / 12 - 5)),
+        );
     }
 }

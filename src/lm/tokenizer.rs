@@ -2,13 +2,17 @@
 //! track of which tokens are the text's own. Knows no weights.
 
 pub mod gguf;
+mod read;
 mod settings;
+mod tekken;
 
+use super::bounded::{Bounds, Crew, Wary};
 use super::checkpoint::Checkpoint;
 use super::template::{Chat, ChatTemplate, Message, Role, is_space};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 use tokenizers::{Encoding, Tokenizer as Fast};
 
 /// Token ids, and which of them are the text's own.
@@ -37,11 +41,20 @@ pub enum Wrap {
 
 /// The tokenizer of one checkpoint with its chat template.
 pub struct Tokenizer {
-    fast: Fast,
+    fast: Arc<Fast>,
+    wary: Wary,
+    /// Where it is from, for people.
+    place: String,
+    said: Option<String>,
     /// Ids of the tokens that stand beside the vocabulary: special ones, and others with a name of their own.
     added: HashSet<u32>,
     template: Option<ChatTemplate>,
 }
+
+/// What reading `tokenizer.json` may take; that of Gemma takes 2 seconds and 500 MB.
+const READING: Bounds = Bounds { seconds: 600, bytes: 4 << 30 };
+/// Regular expressions are parsed by recursion.
+static CREW: Crew = Crew::new(64 << 20);
 
 /// Stands for the text while its place in the template is looked for; no template writes it.
 const PLACE: &str = "\u{e000}\u{e001}\u{e000}";
@@ -54,24 +67,25 @@ impl Tokenizer {
     /// is followed, with which the model was trained.
     ///
     /// # Errors
-    /// A file that cannot be read or parsed.
+    /// A file that cannot be read or parsed, or takes too much to be.
     pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
-        let (file, config) = checkpoint.read_tokenizer()?;
-        let mut fast =
-            Fast::from_bytes(file).map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer_path().display()))?;
-        // Some files carry the settings of their last training run.
-        fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
-        fast.with_padding(None);
-        if let Some(processor) = fast.get_post_processor() {
-            let whole = settings::with_whole_offsets(processor)?;
-            fast.with_post_processor(Some(whole));
-        }
-        settings::add_tokens(&mut fast, &config);
+        let (wary, place) = (Wary::default(), checkpoint.tokenizer_path().display().to_string());
+        let (bytes, config) = checkpoint.read_tokenizer()?;
+        // What it says of the model is checked with the model.
+        let model = checkpoint.read_config().unwrap_or_default();
+        let of_tokenizer = config.clone();
+        let read = wary.run(&CREW, READING, move || read::read(&bytes, &of_tokenizer, &model));
+        let (fast, said) = read.with_context(|| format!("read {place}"))?;
         let source = checkpoint.read_chat_template()?.or_else(|| settings::chat_template(&config));
         let special = settings::special_tokens(&config);
         let template = source.map(|source| ChatTemplate::new(&source, special)).transpose()?;
         let added = fast.get_added_tokens_decoder().into_keys().collect();
-        Ok(Tokenizer { fast, added, template })
+        Ok(Tokenizer { fast: Arc::new(fast), wary, place, said, added, template })
+    }
+
+    /// For people: what is odd about this tokenizer.
+    pub fn said(&self) -> Option<&str> {
+        self.said.as_deref()
     }
 
     /// Whether the checkpoint has a chat template.
@@ -186,7 +200,7 @@ impl Tokenizer {
         if name.contains('\u{2581}') {
             return name.replace('\u{2581}', " ");
         }
-        match self.fast.decode(&[id], false) {
+        match self.decoded(vec![id], false) {
             Ok(text) if !text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER) => text,
             _ => name,
         }
@@ -194,8 +208,13 @@ impl Tokenizer {
 
     /// Text of token ids, special tokens left out.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
-        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
-        self.fast.decode(&ids, true).map_err(|e| anyhow!("decode tokens: {e}"))
+        self.decoded(ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect(), true)
+    }
+
+    fn decoded(&self, ids: Vec<u32>, skip_special: bool) -> Result<String> {
+        let (fast, bounds) = (Arc::clone(&self.fast), for_text(ids.len()));
+        let work = move || fast.decode(&ids, skip_special).map_err(|e| anyhow!("{e}"));
+        self.wary.run(&CREW, bounds, work).with_context(|| format!("decode tokens by {}", self.place))
     }
 
     /// The tokens that hold at least one byte of `bytes`. An added token that reaches out of them has only taken the
@@ -215,10 +234,20 @@ impl Tokenizer {
     }
 
     fn encoding(&self, text: &str, special: bool) -> Result<Encoding> {
-        self.fast
-            .encode(text, special)
-            .map_err(|e| anyhow!("tokenize {:?}: {e}", text.chars().take(40).collect::<String>()))
+        let (fast, bounds) = (Arc::clone(&self.fast), for_text(text.len()));
+        let own = text.to_string();
+        let work = move || fast.encode(own, special).map_err(|e| anyhow!("{e}"));
+        self.wary.run(&CREW, bounds, work).with_context(|| {
+            let beginning: String = text.chars().take(40).collect();
+            format!("tokenize {beginning:?} ({} bytes) by {}", text.len(), self.place)
+        })
     }
+}
+
+/// What it may take to tokenize a text of so many bytes, or to write one of so many tokens: a kilobyte each is several
+/// times what published tokenizers take.
+fn for_text(length: usize) -> Bounds {
+    Bounds { seconds: 60, bytes: length.saturating_mul(1 << 10).saturating_add(256 << 20) }
 }
 
 fn ids(encoding: &Encoding) -> Vec<i64> {

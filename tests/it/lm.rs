@@ -8,6 +8,7 @@ mod gguf_tokenizers;
 mod memory;
 pub(crate) mod parity;
 mod refusals;
+mod strangers;
 
 use emoflow::lm::weights;
 use emoflow::lm::{

@@ -76,8 +76,11 @@ fn byte_level(splits: bool) -> Value {
 }
 
 /// Split by a regular expression, then into bytes.
-pub fn by(regex: &str) -> Value {
-    let split =
-        json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false });
-    json!({ "type": "Sequence", "pretokenizers": [split, byte_level(false)] })
+fn by(regex: &str) -> Value {
+    json!({ "type": "Sequence", "pretokenizers": [split(regex), byte_level(false)] })
+}
+
+/// Each match of a regular expression is a piece, and so is what stands between them.
+pub fn split(regex: &str) -> Value {
+    json!({ "type": "Split", "pattern": { "Regex": regex }, "behavior": "Isolated", "invert": false })
 }

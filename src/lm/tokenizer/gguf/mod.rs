@@ -5,6 +5,8 @@
 mod byte_level;
 mod sentencepiece;
 
+pub(super) use byte_level::{TEKKEN, split};
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};

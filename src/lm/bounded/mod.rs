@@ -1,0 +1,186 @@
+//! Work of which a stranger decides how much it is (a chat template, the regular expressions of a tokenizer), within
+//! bounds of time, memory and stack. Knows neither templates nor tokenizers.
+//!
+//! It is done on a thread beside the caller's, which is given up where it goes beyond its bounds: a thread cannot be ended
+//! from outside, but it is stopped where it next asks for memory. `docs/design/strangers.md` says why so.
+
+mod memory;
+
+pub use memory::{Counting, is_bounded};
+
+use anyhow::{Error, Result, bail};
+use memory::{Fate, counted};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+/// Waiting is counted in pieces of this length, so that a process that was suspended meanwhile has not used its time up.
+const PIECE: Duration = Duration::from_millis(20);
+
+/// What a piece of work may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Time, while this process runs.
+    pub seconds: u32,
+    /// Memory at any one time, in bytes.
+    pub bytes: usize,
+}
+
+/// Threads with stacks of one size that wait for work of one kind.
+pub struct Crew {
+    /// Of each thread, in bytes. They are only mapped until they are used.
+    stack: usize,
+    idle: Mutex<Vec<Sender<Job>>>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Work for one thing of a stranger's: what has gone beyond its bounds once is not tried again, since each try may leave
+/// a thread with what it holds.
+#[derive(Default)]
+pub struct Wary {
+    beyond: OnceLock<String>,
+}
+
+impl Wary {
+    /// Does `work` on a thread of `crew`.
+    ///
+    /// # Errors
+    /// Those of `work`; work that takes more than `bounds` allow, or panics.
+    pub fn run<T: Send + 'static>(
+        &self,
+        crew: &'static Crew,
+        bounds: Bounds,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if let Some(beyond) = self.beyond.get() {
+            bail!("{beyond}, so it is not tried again");
+        }
+        match crew.run(bounds, work) {
+            Ok(outcome) => outcome,
+            Err(beyond) => Err(Error::msg(self.beyond.get_or_init(|| beyond).clone())),
+        }
+    }
+}
+
+impl Crew {
+    /// Nobody yet.
+    pub const fn new(stack: usize) -> Crew {
+        Crew { stack, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// What `work` gives, or how it goes beyond its bounds.
+    fn run<T: Send + 'static>(
+        &'static self,
+        bounds: Bounds,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<Result<T>, String> {
+        let fate = Arc::new(Fate::default());
+        let (done, outcome) = channel();
+        let of_work = Arc::clone(&fate);
+        self.give(Box::new(move || {
+            let result = counted(&of_work, bounds.bytes, || catch_unwind(AssertUnwindSafe(work)));
+            let _ = done.send(result); // nobody waits where it was given up
+        }))?;
+        let pieces = u128::from(bounds.seconds) * 1000 / PIECE.as_millis();
+        for _ in 0..pieces {
+            match outcome.recv_timeout(PIECE) {
+                Ok(Ok(result)) => return Ok(result),
+                Ok(Err(panic)) => return Ok(Err(Error::msg(said(panic.as_ref())))),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(Error::msg("its thread has ended"))),
+                Err(RecvTimeoutError::Timeout) if fate.is_over() => {
+                    return Err(format!("it takes more than {} MB of memory", bounds.bytes >> 20));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        fate.give_up();
+        Err(format!("it takes more than {} seconds", bounds.seconds))
+    }
+
+    /// Has an idle thread do `job`, or a new one.
+    fn give(&'static self, job: Job) -> Result<(), String> {
+        let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let worker = match idle {
+            Some(worker) => worker,
+            None => self.hire()?,
+        };
+        worker.send(job).map_err(|_| "its thread has ended".to_string())
+    }
+
+    fn hire(&'static self) -> Result<Sender<Job>, String> {
+        let (worker, jobs) = channel::<Job>();
+        let own = worker.clone();
+        let work = move || {
+            for job in jobs {
+                job();
+                self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(own.clone());
+            }
+        };
+        let thread = std::thread::Builder::new().name("bounded".into()).stack_size(self.stack);
+        thread.spawn(work).map_err(|error| format!("no thread can be started for it: {error}"))?;
+        Ok(worker)
+    }
+}
+
+/// What a panic says.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it panics").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static CREW: Crew = Crew::new(1 << 20);
+    const SMALL: Bounds = Bounds { seconds: 1, bytes: 10 << 20 };
+
+    fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        Wary::default().run(&CREW, SMALL, work)
+    }
+
+    #[test]
+    fn work_within_its_bounds_gives_what_it_gives() {
+        assert_eq!(run(|| Ok(vec![7u8; 9 << 20].len())).unwrap(), 9 << 20);
+        // What is freed counts no more.
+        assert_eq!(run(|| Ok((0..99).map(|i| vec![i; 1 << 20].len()).sum::<usize>())).unwrap(), 99 << 20);
+        assert!(
+            run(|| -> Result<()> { bail!("its own error") }).unwrap_err().to_string().contains("own error")
+        );
+        assert!(run(|| -> Result<()> { panic!("a bug") }).unwrap_err().to_string().contains("a bug"));
+        assert!(!is_bounded());
+    }
+
+    #[test]
+    fn work_beyond_its_bounds_is_an_error_and_is_not_tried_again() {
+        let wary = Wary::default();
+        let doubled = || {
+            let mut text = "x".to_string();
+            loop {
+                text.push_str(&text.clone());
+            }
+        };
+        let error = |work: fn() -> Result<()>| format!("{:#}", wary.run(&CREW, SMALL, work).unwrap_err());
+        assert!(error(doubled).contains("more than 10 MB"));
+        let again = error(|| panic!("it was tried again"));
+        assert!(again.contains("10 MB") && again.contains("not tried again"), "{again}");
+        // A loop that asks for memory, and one that does not for longer than it is waited for.
+        for work in [
+            || loop {
+                drop(vec![1; 100])
+            },
+            || {
+                std::thread::sleep(Duration::from_secs(3));
+                Ok(())
+            },
+        ] {
+            let work: fn() -> Result<()> = work;
+            let error = Wary::default().run(&CREW, SMALL, work).unwrap_err().to_string();
+            assert!(error.contains("more than 1 seconds"), "{error}");
+        }
+        assert!(run(|| Ok(())).is_ok(), "others go on");
+    }
+}

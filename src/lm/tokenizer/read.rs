@@ -1,0 +1,86 @@
+//! A stranger's `tokenizer.json` as a tokenizer, within bounds. Knows no text.
+
+use super::{settings, tekken};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Once;
+use tokenizers::Tokenizer as Fast;
+use tokenizers::models::ModelWrapper;
+
+/// Longest regular expressions of one tokenizer taken together, in bytes; those of published ones have a few hundred.
+const LONGEST_REGEXES: usize = 32 << 10;
+/// Steps back in one search for a match, over all places where it may begin: about a second. Of published expressions
+/// the worst takes one for each character.
+const STEPS_BACK: u64 = 100_000_000;
+/// Places to go back to in one match: 100 MB of them.
+const PLACES_BACK: u32 = 2_000_000;
+
+/// The tokenizer in the bytes of `tokenizer.json` with what `tokenizer_config.json` and `config.json` add to it; and what
+/// is to be said of it.
+///
+/// # Errors
+/// What is no tokenizer; regular expressions longer than any tokenizer has; one whose ids are drawn at random.
+pub fn read(bytes: &[u8], config: &Value, model: &Value) -> Result<(Fast, Option<String>)> {
+    bound_searches();
+    check(bytes)?;
+    let mut fast = Fast::from_bytes(bytes).map_err(|e| anyhow!("{e}"))?;
+    // Some files carry the settings of their last training run.
+    fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
+    fast.with_padding(None);
+    if let Some(processor) = fast.get_post_processor() {
+        let whole = settings::with_whole_offsets(processor)?;
+        fast.with_post_processor(Some(whole));
+    }
+    if let ModelWrapper::BPE(bpe) = fast.get_model() {
+        ensure!(
+            bpe.dropout.is_none_or(|dropout| dropout == 0.0),
+            "it has `dropout`, with which the ids of a text are drawn at random"
+        );
+    }
+    let said = tekken::correct(&mut fast, config, model)?;
+    settings::add_tokens(&mut fast, config);
+    Ok((fast, said))
+}
+
+/// The parts of `tokenizer.json` that may hold regular expressions.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Steps {
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+}
+
+fn check(bytes: &[u8]) -> Result<()> {
+    fn regexes(json: &Value) -> usize {
+        match json {
+            Value::Object(fields) => {
+                let own = fields.get("Regex").and_then(Value::as_str).map_or(0, str::len);
+                own + fields.values().map(regexes).sum::<usize>()
+            }
+            Value::Array(items) => items.iter().map(regexes).sum(),
+            _ => 0,
+        }
+    }
+    let steps: Steps = serde_json::from_slice(bytes).context("it is not the JSON of a tokenizer")?;
+    let all = [steps.normalizer, steps.pre_tokenizer, steps.post_processor, steps.decoder];
+    let length: usize = all.iter().map(regexes).sum();
+    ensure!(
+        length <= LONGEST_REGEXES,
+        "it has {length} bytes of regular expressions; at most {LONGEST_REGEXES} are read"
+    );
+    Ok(())
+}
+
+/// Bounds every search of a regular expression that goes back and tries again. What goes beyond is an error of the
+/// search, which the `onig` crate makes a panic, and [`Wary`](crate::lm::bounded::Wary) an error.
+fn bound_searches() {
+    static ONCE: Once = Once::new();
+    // SAFETY: numbers that Oniguruma reads when a search begins; no tokenizer has been read yet.
+    ONCE.call_once(|| unsafe {
+        onig_sys::onig_set_retry_limit_in_search(STEPS_BACK as _);
+        onig_sys::onig_set_match_stack_limit_size(PLACES_BACK as _);
+    });
+}
