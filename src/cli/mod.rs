@@ -247,6 +247,9 @@ impl Prepared {
         for absent in &self.resolved.absent {
             progress.note(&format!("error: model `{}`: {}", absent.name, absent.why));
         }
+        for (name, files) in self.resolved.story_files() {
+            files.notes(name).iter().for_each(|note| progress.note(note));
+        }
         for note in self.limit.into_iter().flat_map(|limit| plan::limit_notes(&self.resolved, limit)) {
             progress.note(&note);
         }
@@ -308,7 +311,11 @@ impl std::error::Error for Usage {}
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
     match command {
         Command::Check { experiment } => {
-            experiment.read(&resolve::check)?;
+            let notes = std::cell::RefCell::default();
+            experiment.read(&|asked| resolve::check(asked, &mut notes.borrow_mut()))?;
+            for note in notes.into_inner() {
+                writeln!(out, "{note}")?;
+            }
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }

@@ -41,6 +41,8 @@ pub struct Tokenizer {
     /// Ids of the tokens that stand beside the vocabulary: special ones, and others with a name of their own.
     added: HashSet<u32>,
     template: Option<ChatTemplate>,
+    /// What `tokenizer_config.json` calls the end of a text.
+    end: Option<u32>,
 }
 
 /// Stands for the text while its place in the template is looked for; no template writes it.
@@ -71,7 +73,13 @@ impl Tokenizer {
         let special = settings::special_tokens(&config);
         let template = source.map(|source| ChatTemplate::new(&source, special)).transpose()?;
         let added = fast.get_added_tokens_decoder().into_keys().collect();
-        Ok(Tokenizer { fast, added, template })
+        let end = settings::end_token(&config).and_then(|token| fast.token_to_id(&token));
+        Ok(Tokenizer { fast, added, template, end })
+    }
+
+    /// The token that ends a text by the tokenizer's own settings, which `config.json` may not name.
+    pub fn end_token(&self) -> Option<i64> {
+        self.end.map(i64::from)
     }
 
     /// Whether the checkpoint has a chat template.

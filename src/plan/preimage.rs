@@ -1,5 +1,7 @@
 //! What keys are digests of: the parameters of each stage, inputs, model and numerics, as JSON. Knows no node.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::key::{Digest, Key};
@@ -56,26 +58,28 @@ pub struct TemplateParams<'a> {
     pub stories: Vec<(&'a Item, &'a str)>,
 }
 
-/// Of one story file whole.
-#[derive(Serialize)]
-pub struct FileParams<'a> {
-    pub file: Digest,
-    pub columns: &'a Columns,
-    pub emotions: Option<&'a [String]>,
-    pub first: usize,
-    pub count: usize,
-}
-
-/// Of several story files, or of some stories of each emotion.
+/// Of story files: the same ones are the same stories wherever they are from.
 #[derive(Serialize)]
 pub struct FilesParams<'a> {
-    pub files: &'a [Digest],
+    pub files: Vec<FileParams<'a>>,
     pub columns: &'a Columns,
     pub emotions: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_per_emotion: Option<usize>,
     pub first: usize,
     pub count: usize,
+}
+
+/// Of one of them.
+#[derive(Serialize)]
+pub struct FileParams<'a> {
+    pub content: Digest,
+    pub format: &'static str,
+    /// Its name, where that is the label of its rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<&'a str>,
 }
 
 /// Of one shard at one layer.

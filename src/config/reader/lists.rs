@@ -157,6 +157,26 @@ impl<'s> Reader<'s> {
         if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 
+    /// Strings under names, in the order of the file. None is empty.
+    pub fn text_by_name(&self, name: &str) -> Read<Vec<(String, String)>> {
+        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Value::Table(entries) = &node.value else {
+            return self.mismatch(name, &node, "a table of strings", self.expected(name));
+        };
+        let read = |entry: &Entry| {
+            let label = format!("{name}.{}", entry.key);
+            let text = self.as_text(&label, &entry.node).ok()?;
+            if text.trim().is_empty() {
+                let problem = Problem::at(entry.node.span.clone(), format!("`{label}` is empty"));
+                self.note(problem.hint("take it out"));
+                return None;
+            }
+            Some((entry.key.clone(), text))
+        };
+        let read: Vec<_> = entries.iter().filter_map(read).collect();
+        if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
+    }
+
     /// A value in one of several forms.
     pub fn forms(&self, name: &str) -> Read<Option<Form<'s>>> {
         let Type::Forms { words, layers, table } = &self.declared(name).of else {

@@ -9,6 +9,7 @@ pub mod refusal;
 pub mod served;
 pub mod splitting;
 pub mod template;
+pub mod words;
 pub mod writing;
 
 use anyhow::{Context, Result};

@@ -17,13 +17,13 @@ pub use protocol::Protocol;
 use self::crew::{Crew, Desk};
 use self::protocol::{Answer, Question, SEED_BITS};
 use super::writing::{Ask, Draft, Reply, Seeds, Written};
-use super::{Generate, Item, hash_part};
+use super::{Generate, Item, hash_part, words};
 use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same replies would give other stories, or the same prompt another request.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Who is asked, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,7 +94,7 @@ pub fn run(
         for ((at, ask), reply) in asks.iter().enumerate().zip(replies) {
             let before = draft.settled();
             draft
-                .take(attempt, ask, &reply.context("a request without a reply")?, &|text| Ok(words(text)))?;
+                .take(attempt, ask, &reply.context("a request without a reply")?, &|text| Ok(words::count(text)))?;
             if open.iter().any(|(place, _)| *place == at) {
                 tally.stories += draft.settled() - before;
             }
@@ -110,11 +110,6 @@ pub fn run(
 
 fn question((at, ask): (usize, &Ask)) -> (usize, Question) {
     (at, Question { prompt: ask.prompt.clone(), seed: ask.seed })
-}
-
-/// Runs of letters and whatever else is not space.
-fn words(text: &str) -> usize {
-    text.split_whitespace().count()
 }
 
 /// Takes answers as they come.

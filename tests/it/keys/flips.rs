@@ -28,16 +28,19 @@ impl Flip {
 
 /// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
 /// are from, and which stories of them.
-const ON_THE_HUB: [&str; 9] = [
+const ON_THE_HUB: [&str; 12] = [
     "models.<name> repo",
     "models.<name> revision",
     "stories.<name>.dataset repo",
     "stories.<name>.dataset revision",
     "stories.<name>.dataset files",
+    "stories.<name>.dataset labels",
+    "stories.<name>.dataset empty",
     "stories.<name>.dataset limit_per_emotion",
     "neutral.dataset repo",
     "neutral.dataset revision",
     "neutral.dataset files",
+    "neutral.dataset empty",
 ];
 
 /// Tables whose sources must be asked what they are: `tests/it/remote.rs` shows what of them counts. What they share
@@ -369,6 +372,8 @@ static FLIPS: &[Flip] = &[
     // A file's place does not matter, its content does.
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/more.csv\"", &["stories/s2"]),
+    one!("stories.<name>.file", "stories.s2.file", "labels", "{ 0 = \"calm\" }", &["stories/s2"]),
+    one!("stories.<name>.file", "stories.s2.file", "empty", "\"error\"", &[]),
     one!("stories.<name>.file.columns", "stories.s2.file.columns", "emotion", "\"feeling\"", &["stories/s2"]),
     one!("stories.<name>.file.columns", "stories.s2.file.columns", "text", "\"other\"", &["stories/s2"]),
     one!("stories.<name>.file.columns", "stories.s2.file.columns", "topic", "\"kind\"", &["stories/s2"]),
@@ -392,6 +397,7 @@ static FLIPS: &[Flip] = &[
     one!("neutral.generate.reject", "neutral.generate.reject", "near_duplicate", "0.9", NEUTRAL_OWN),
     one!("neutral.file", "neutral.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("neutral.file", "neutral.file", "path", "\"{data}/more.csv\"", &["stories/neutral"]),
+    one!("neutral.file", "neutral.file", "empty", "\"error\"", &[]),
     one!("neutral.file.columns", "neutral.file.columns", "text", "\"other\"", &["stories/neutral"]),
     one!("neutral.file.columns", "neutral.file.columns", "topic", "\"kind\"", &["stories/neutral"]),
     // Activations and vectors.
