@@ -407,6 +407,15 @@ fn prepare_for(
         store = store.read_only();
     }
     let results = machine.results(&checked);
+    if let (None, Some(other)) = (&experiment.project, results::of_another(&results, &checked)) {
+        let (shown, name) = (results.display(), &checked.name);
+        return Err(Usage(format!(
+            "`{shown}` holds the results of {}, which has the same name: give this experiment another one, such as \
+             `name = \"{name}-2\"`, or remove that folder",
+            other.display()
+        ))
+        .into());
+    }
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
     let limit = limit.stories.map(|n| n as usize);
     let plan = plan::build_limited(&resolved, limit);

@@ -146,6 +146,5 @@ pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
 /// Letters of any script, with single spaces, hyphens or apostrophes between them.
 fn is_word(word: &str) -> bool {
     let parts: Vec<&str> = word.split([' ', '-', '\'', '\u{2019}']).collect();
-    word.chars().count() <= 40
-        && parts.iter().all(|part| is_letters(part))
+    word.chars().count() <= 40 && parts.iter().all(|part| is_letters(part))
 }

@@ -195,11 +195,13 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             );
         }
         let (refusals, near_duplicate) = (table.boolean("refusals"), table.maybe_number("near_duplicate"));
+        let cut = table.boolean("cut");
         Ok(Reject {
             names_emotion: names_emotion?,
             min_tokens: min_tokens?,
             attempts: attempts?,
             refusals: refusals?,
+            cut: cut?,
             near_duplicate: near_duplicate?,
         })
     });
@@ -283,6 +285,7 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
         Protocol::Ollama => (Ok(None), Ok(None)),
         Protocol::OpenAi => (variable(reader, "api_key_env"), identity(reader)),
     };
+    let body = body(reader);
     Ok(Server {
         protocol,
         url: url?,
@@ -291,7 +294,38 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
         parallel: parallel?,
         timeout: timeout? as u64,
         identity: identity?,
+        body: body?,
     })
+}
+
+/// Fields of requests that have a key of their own, or that are ours to say.
+const OURS: [(&str, &str); 13] = [
+    ("model", "model"),
+    ("messages", "prompt` and `system"),
+    ("system", "system"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("max_tokens", "max_new_tokens"),
+    ("max_completion_tokens", "max_new_tokens"),
+    ("seed", "seed` at the top of the file, `seed"),
+    ("options", "temperature`, `top_p`, `top_k` and `max_new_tokens"),
+    ("stream", ""),
+    ("n", ""),
+    ("stop", ""),
+];
+
+/// Further fields of requests.
+fn body(reader: &Reader<'_>) -> Read<serde_json::Map<String, serde_json::Value>> {
+    let body = reader.fields("body")?;
+    let Some((field, key)) = OURS.iter().find(|(field, _)| body.contains_key(*field)) else {
+        return Ok(body);
+    };
+    let problem = Problem::at(reader.span_of("body"), format!("`{field}` cannot be in `body`"));
+    reader.wrong(problem.hint(match key.is_empty() {
+        true => "replies are read whole, one to a request: take it out".to_string(),
+        false => format!("it is said by `{key}`"),
+    }))
 }
 
 /// The address of a server, without a slash at its end.
@@ -339,8 +373,7 @@ fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
 /// Files of a repository on the hub.
 fn dataset(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     let (repo, revision) = (models::repo(reader), models::revision(reader));
-    let (files, rows) =
-        (reader.filled("files").and_then(|files| glob(reader, files)), rows(reader, purpose));
+    let (files, rows) = (reader.filled("files").and_then(|files| glob(reader, files)), rows(reader, purpose));
     let limit = if purpose == For::Neutral { Ok(None) } else { reader.maybe_integer("limit_per_emotion") };
     Ok(SourceKind::Dataset(Dataset {
         repo: repo?,

@@ -210,6 +210,11 @@ impl LanguageModel {
         self.tokenizer.decode(ids)
     }
 
+    /// See [`Tokenizer::decode_with`].
+    pub fn decode_with(&self, ids: &[i64], keeps: &dyn Fn(&str) -> bool) -> Result<String> {
+        self.tokenizer.decode_with(ids, keeps)
+    }
+
     /// One pass of a right-padded batch through all blocks up to `last` (`None`: all there are),
     /// without unembedding. Hooks see the residual stream at each layer in the order given. Returns
     /// that of `last`, `[batch, pos, d_model]`, on the model's device.

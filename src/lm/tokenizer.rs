@@ -206,6 +206,19 @@ impl Tokenizer {
         self.fast.decode(&ids, true).map_err(|e| anyhow!("decode tokens: {e}"))
     }
 
+    /// The same with those special tokens that `keeps` wants.
+    pub fn decode_with(&self, ids: &[i64], keeps: &dyn Fn(&str) -> bool) -> Result<String> {
+        let added = self.fast.get_added_vocabulary();
+        let shown = |id: &u32| {
+            let Some(token) = self.added.contains(id).then(|| self.fast.id_to_token(*id)).flatten() else {
+                return true;
+            };
+            !added.is_special_token(&token) || keeps(&token)
+        };
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).filter(shown).collect();
+        self.fast.decode(&ids, false).map_err(|e| anyhow!("decode tokens: {e}"))
+    }
+
     /// The tokens that hold at least one byte of `bytes`. An added token that reaches out of them has only taken the
     /// white space beside it, and is none of them.
     fn tokens_within(&self, encoding: &Encoding, bytes: &Range<usize>) -> Range<usize> {

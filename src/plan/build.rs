@@ -161,7 +161,7 @@ impl<'a> Builder<'a> {
                 let items = rounds::order(items, texts.n_emotions(), experiment.shard);
                 let units = shards(self.ranges(texts, items.len(), experiment.shard), |range| {
                     let stories = &items[range];
-                    let params = WrittenParams::at_server(source, stories, experiment.seed, server.protocol);
+                    let params = WrittenParams::at_server(source, stories, experiment.seed, server);
                     key("stories/served", served::VERSION, &params, &[], Some(&identity), None)
                 });
                 let (server, source, seed) = (server.clone(), source.clone(), experiment.seed);

@@ -9,7 +9,7 @@ use crate::lm::{Chat, Dtype, Layer};
 use crate::stages::across::Across;
 use crate::stages::activations::{Long, Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
+use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, Several};
 use crate::stages::vectors::{Center, Denoise};
 
 /// What a key is the digest of. Field order, and so the JSON, is fixed.
@@ -151,6 +151,9 @@ pub struct WrittenParams<'a> {
     /// `None` without a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
+    /// `None` without further fields of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a serde_json::Map<String, serde_json::Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     several: Option<&'a Several>,
     reject: &'a Reject,
@@ -167,9 +170,10 @@ impl<'a> WrittenParams<'a> {
         source: &'a Generate,
         stories: &'a [Item],
         seed: u64,
-        protocol: Protocol,
+        server: &'a Server,
     ) -> WrittenParams<'a> {
-        WrittenParams { protocol: Some(protocol), ..WrittenParams::of(source, stories, seed) }
+        let body = Some(&server.body).filter(|body| !body.is_empty());
+        WrittenParams { protocol: Some(server.protocol), body, ..WrittenParams::of(source, stories, seed) }
     }
 
     fn of(source: &'a Generate, stories: &'a [Item], seed: u64) -> WrittenParams<'a> {
@@ -184,6 +188,7 @@ impl<'a> WrittenParams<'a> {
             system: &source.system,
             chat: None,
             protocol: None,
+            body: None,
             several: source.several.as_ref(),
             reject: &source.reject,
         }

@@ -42,11 +42,13 @@ pub fn lacking(files: &Files, survey: &Survey) -> Option<(String, String)> {
         (Some((label, meant)), _) => {
             format!("if `{label}` means `{meant}`, write `labels = {{ {} = \"{meant}\" }}`", key(label))
         }
-        (None, Some((label, _))) if are_numbers => format!(
-            "say what the numbers mean: `labels = {{ {label} = \"{first}\", ... }}`"
-        ),
-        _ => "take it out of `[emotions]`, or say which label means it: `labels = { \"label\" = \"emotion\" }`"
-            .to_string(),
+        (None, Some((label, _))) if are_numbers => {
+            format!("say what the numbers mean: `labels = {{ {label} = \"{first}\", ... }}`")
+        }
+        _ => {
+            "take it out of `[emotions]`, or say which label means it: `labels = { \"label\" = \"emotion\" }`"
+                .to_string()
+        }
     };
     Some((format!("{}: {which}; {have}", files.shown()), hint))
 }
@@ -75,12 +77,19 @@ pub fn notes(name: &str, files: &Files, survey: &Survey) -> Vec<String> {
             None => format!("`{label}` ({rows})"),
         });
         let total = survey.others.values().sum::<usize>() + survey.more;
-        notes.push(format!("{} skipped, as their labels are no emotion of the experiment: {}", rows(total), some(shown)));
+        notes.push(format!(
+            "{} skipped, as their labels are no emotion of the experiment: {}",
+            rows(total),
+            some(shown)
+        ));
     }
     let mut named: Vec<&str> = survey.by_name.iter().flatten().map(String::as_str).collect();
     named.dedup();
     if !named.is_empty() {
-        notes.push(format!("the file's name is the emotion: {}", some(named.iter().map(|name| format!("`{name}`")))));
+        notes.push(format!(
+            "the file's name is the emotion: {}",
+            some(named.iter().map(|name| format!("`{name}`")))
+        ));
     }
     notes.into_iter().map(|note| format!("stories/{name}: {note}")).collect()
 }
@@ -94,7 +103,8 @@ fn nearest<'a>(label: &str, emotions: &[&'a str]) -> Option<&'a str> {
     let spelled: Vec<String> = emotions.iter().map(|emotion| folded(emotion)).collect();
     let label = folded(label);
     // Of short words every other is near.
-    let near = (label.chars().count() >= 4).then(|| closest(&label, spelled.iter().map(String::as_str)))??;
+    let near =
+        (label.chars().count() >= 4).then(|| closest(&label, spelled.iter().map(String::as_str)))??;
     spelled.iter().position(|emotion| emotion == near).map(|at| emotions[at])
 }
 
@@ -140,7 +150,10 @@ mod tests {
     fn an_emotion_without_a_story_is_told_with_the_labels_there_are() {
         let files = files(&["afraid", "sad"]);
         let (said, hint) = lacking(&files, &survey(&[0, 4], &[("bored", 9), ("affraid", 3)])).unwrap();
-        assert_eq!(said, "s.csv: no row has the emotion `afraid`; its other labels are `affraid` (3), `bored` (9)");
+        assert_eq!(
+            said,
+            "s.csv: no row has the emotion `afraid`; its other labels are `affraid` (3), `bored` (9)"
+        );
         assert_eq!(hint, "if `affraid` means `afraid`, write `labels = { affraid = \"afraid\" }`");
         let (said, hint) = lacking(&files, &survey(&[0, 0], &[("0", 2), ("1", 2)])).unwrap();
         assert!(said.contains("no row has one of the experiment's emotions"), "{said}");

@@ -47,7 +47,9 @@ pub fn found(path: &Path, root: &Path) -> Result<Vec<PathBuf>, (String, String)>
     let glob = parts[first..].iter().collect::<PathBuf>().to_string_lossy().into_owned();
     let matcher = match config::matcher(&glob) {
         Ok(matcher) => matcher,
-        Err(error) => return wrong(format!("`{shown}` is no glob: {}", error.kind()), "such as \"stories/*.jsonl\""),
+        Err(error) => {
+            return wrong(format!("`{shown}` is no glob: {}", error.kind()), "such as \"stories/*.jsonl\"");
+        }
     };
     let mut names = Vec::new();
     walk(&base, &PathBuf::new(), glob.contains("**"), parts.len() - first, &mut HashSet::new(), &mut names);
@@ -60,7 +62,9 @@ pub fn found(path: &Path, root: &Path) -> Result<Vec<PathBuf>, (String, String)>
         };
         return wrong(format!("no file matches `{shown}`"), &hint);
     }
-    if let Some((name, why)) = names.iter().find_map(|name| Some((name, file::refused(&name.to_string_lossy())?))) {
+    if let Some((name, why)) =
+        names.iter().find_map(|name| Some((name, file::refused(&name.to_string_lossy())?)))
+    {
         return wrong(format!("`{shown}` means `{}`, which {why}", name.display()), file::KNOWN);
     }
     Ok(names.iter().map(|name| base.join(name)).collect())
@@ -110,7 +114,9 @@ mod tests {
     fn globs_mean_files_in_the_order_of_their_names() {
         let folder = tempfile::tempdir().unwrap();
         let root = &folder.path().join("a[1]*");
-        for name in ["s/b.jsonl", "s/a.jsonl", "s/.c.jsonl", "s/deep/d.jsonl", "s/x.csv", "only/n.md", "l[1].csv"] {
+        for name in
+            ["s/b.jsonl", "s/a.jsonl", "s/.c.jsonl", "s/deep/d.jsonl", "s/x.csv", "only/n.md", "l[1].csv"]
+        {
             fs_err::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             fs_err::write(root.join(name), "").unwrap();
         }
@@ -118,7 +124,10 @@ mod tests {
         std::os::unix::fs::symlink(root, root.join("s/deep/up")).unwrap();
         let names = |glob: &str| {
             let found = found(&root.join(glob), root)?;
-            Ok(found.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect::<Vec<_>>())
+            Ok(found
+                .iter()
+                .map(|path| path.strip_prefix(root).unwrap().display().to_string())
+                .collect::<Vec<_>>())
         };
         let said = |glob: &str| -> (String, String) { names(glob).unwrap_err() };
         let names = |glob: &str| -> Vec<String> { names(glob).unwrap() };

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ensure_unchanged, labels, local};
 use super::hub::{Hub, Snapshot};
+use super::{ensure_unchanged, labels, local};
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, SourceKind};
 use crate::interrupt::Interrupted;
@@ -157,7 +157,9 @@ pub(super) fn pin(
         let found = match source.place {
             Place::Here(path) => match local::found(path, asked.root) {
                 Ok(paths) => Ok((paths, None)),
-                Err((message, hint)) => Err(NoFiles(Problem::at(source.span.clone(), message).hint(hint)).into()),
+                Err((message, hint)) => {
+                    Err(NoFiles(Problem::at(source.span.clone(), message).hint(hint)).into())
+                }
             },
             Place::Hub(data) => fetched(data, hub, progress),
         };

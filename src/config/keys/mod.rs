@@ -60,6 +60,8 @@ pub enum Type {
     NamedTexts,
     /// Strings under names of the user's.
     TextByName,
+    /// Any values under names of the user's.
+    Fields,
     /// One of a few words, or (where `layers`) a list of layers, or a table of these keys.
     Forms {
         words: &'static [&'static str],
@@ -187,6 +189,7 @@ impl std::fmt::Display for Type {
             Type::Pairs => write!(f, "list of pairs of strings"),
             Type::NamedTexts => write!(f, "table of lists of strings"),
             Type::TextByName => write!(f, "table of strings"),
+            Type::Fields => write!(f, "table"),
             Type::Forms { words, layers, table } => {
                 write!(f, "{}", codes(words))?;
                 if *layers {

@@ -136,6 +136,18 @@ const TIMEOUT: Key = key(
     Is("300"),
     "Seconds that one reply may take before it is asked for again. Not part of any key.",
 );
+const BODY: Key = key(
+    "body",
+    Type::Fields,
+    Is("{}"),
+    "Further fields of each request's body, as the server wants them: `{ enable_thinking = false }`. Not for what has a key of its own, and not for secrets.",
+);
+const OPENAI_TOP_P: Key = key(
+    "top_p",
+    Type::Number { from: 0.0, above: true, to: 1.0 },
+    Is("1.0"),
+    "Samples among the likeliest tokens that together have this probability; 1 is no bound and is not sent, as some servers take either this or `temperature`.",
+);
 const IDENTITY: Key = key(
     "identity",
     Type::Text,
@@ -200,6 +212,12 @@ const REFUSALS: Key = key(
     Is("true"),
     "Those that begin by declining (\"I cannot write this story\", \"As an AI language model\"); English only.",
 );
+const CUT: Key = key(
+    "cut",
+    Type::Bool,
+    Is("false"),
+    "Those that end where `max_new_tokens` ends them, instead of by themselves. The last of several in a reply is always rejected then.",
+);
 const NEAR_DUPLICATE: Key = key(
     "near_duplicate",
     Type::Number { from: 0.0, above: true, to: 1.0 },
@@ -219,6 +237,7 @@ static REJECT: Table = Table {
         ),
         MIN_TOKENS,
         REFUSALS,
+        CUT,
         NEAR_DUPLICATE,
         ATTEMPTS,
     ],
@@ -227,7 +246,7 @@ static REJECT: Table = Table {
 static NEUTRAL_REJECT: Table = Table {
     path: "neutral.generate.reject",
     about: "What a written neutral text must not be.",
-    keys: &[MIN_TOKENS, REFUSALS, NEAR_DUPLICATE, ATTEMPTS],
+    keys: &[MIN_TOKENS, REFUSALS, CUT, NEAR_DUPLICATE, ATTEMPTS],
 };
 
 static OLLAMA: Table = Table {
@@ -238,6 +257,7 @@ static OLLAMA: Table = Table {
         SERVED_MODEL,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -260,6 +280,7 @@ static NEUTRAL_OLLAMA: Table = Table {
         SERVED_MODEL,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         NEUTRAL_PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -284,11 +305,12 @@ static OPENAI: Table = Table {
         API_KEY_ENV,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         PER_TOPIC,
         MAX_NEW_TOKENS,
         TEMPERATURE,
-        TOP_P,
+        OPENAI_TOP_P,
         TOP_K,
         PROMPT,
         SYSTEM,
@@ -308,11 +330,12 @@ static NEUTRAL_OPENAI: Table = Table {
         API_KEY_ENV,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         NEUTRAL_PER_TOPIC,
         MAX_NEW_TOKENS,
         TEMPERATURE,
-        TOP_P,
+        OPENAI_TOP_P,
         TOP_K,
         NEUTRAL_PROMPT,
         SYSTEM,
@@ -335,8 +358,12 @@ const DATASET_REVISION: Key = key(
     Is("\"main\""),
     "Branch, tag or commit; resolved to a commit, which the run records.",
 );
-const FILES: Key =
-    key("files", Type::Text, Required, "Which of its files, as a glob; in the formats of `stories.<name>.file`.");
+const FILES: Key = key(
+    "files",
+    Type::Text,
+    Required,
+    "Which of its files, as a glob; in the formats of `stories.<name>.file`.",
+);
 const LABELS: Key = key(
     "labels",
     Type::TextByName,
@@ -372,7 +399,12 @@ static COLUMNS: Table = Table {
     path: "stories.<name>.file.columns",
     about: "Which column of the file holds what.",
     keys: &[
-        key("emotion", Type::Text, Is("\"emotion\""), "The column with the emotion, or with its number (see `labels`)."),
+        key(
+            "emotion",
+            Type::Text,
+            Is("\"emotion\""),
+            "The column with the emotion, or with its number (see `labels`).",
+        ),
         TEXT_COLUMN,
         TOPIC_COLUMN,
     ],

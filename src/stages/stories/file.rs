@@ -5,9 +5,9 @@ mod csv;
 mod format;
 mod json;
 mod label;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use self::format::{KNOWN, refused};
 use self::format::{Format, Packing, stem};
+pub use self::format::{KNOWN, refused};
 use self::label::{Emotions, Label};
 use self::text::Lines;
 use super::words::is_blank;
@@ -278,7 +278,8 @@ fn rows(path: &Path, columns: &Columns, emotions: &Emotions, visit: &mut Visit) 
     let (format, packing) = Format::of(&name).map_err(|why| anyhow::anyhow!("it {why}; {KNOWN}"))?;
     let stem = Some(stem(&name)).filter(|_| columns.emotion.is_some());
     // Lines have nothing but the file's name to say what they are.
-    let means = |stem: &&str| format == Format::Lines || emotions.place(&Label::of(Some(stem.to_string()))).is_some();
+    let means =
+        |stem: &&str| format == Format::Lines || emotions.place(&Label::of(Some(stem.to_string()))).is_some();
     let rows = Rows { path, packing, columns, stem: stem.filter(means) };
     match format {
         Format::Parquet => columnar::rows(&rows, packing, visit),

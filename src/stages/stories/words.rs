@@ -35,7 +35,10 @@ pub fn folded(name: &str) -> String {
 
 /// Hyphens, dashes, underscores and apostrophes.
 fn is_joiner(character: char) -> bool {
-    matches!(character, '-' | '_' | '\'' | '\u{2010}'..='\u{2015}' | '\u{2018}' | '\u{2019}' | '\u{2212}' | '\u{ad}')
+    matches!(
+        character,
+        '-' | '_' | '\'' | '\u{2010}'..='\u{2015}' | '\u{2018}' | '\u{2019}' | '\u{2212}' | '\u{ad}'
+    )
 }
 
 /// Whether there is nothing to be seen in a text.
@@ -75,7 +78,10 @@ mod tests {
 
     #[test]
     fn words_of_letters_keep_their_marks() {
-        assert_eq!(letters("Sad's mother_tongue, tired.Sad 3x"), ["sad", "s", "mother", "tongue", "tired", "sad", "x"]);
+        assert_eq!(
+            letters("Sad's mother_tongue, tired.Sad 3x"),
+            ["sad", "s", "mother", "tongue", "tired", "sad", "x"]
+        );
         assert_eq!(letters("वह गुस्सा थी।"), ["वह", "गुस्सा", "थी"]);
         assert_eq!(letters("心开"), ["心", "开"]);
         assert_eq!(letters("nai\u{308}ve"), letters("na\u{ef}ve"));
@@ -83,7 +89,13 @@ mod tests {
 
     #[test]
     fn one_name_has_many_spellings() {
-        for name in ["grief_stricken", "Grief Stricken", "GRIEF\u{2011}STRICKEN", " grief-stricken\u{200b}", "griefstricken"] {
+        for name in [
+            "grief_stricken",
+            "Grief Stricken",
+            "GRIEF\u{2011}STRICKEN",
+            " grief-stricken\u{200b}",
+            "griefstricken",
+        ] {
             assert_eq!(folded(name), "griefstricken", "{name}");
         }
         assert_eq!(folded("de\u{301}tendu"), folded("d\u{e9}tendu"));
@@ -93,7 +105,8 @@ mod tests {
 
     #[test]
     fn marks_belong_to_letters_and_nothing_else_does() {
-        for name in ["sad", "खुश", "गुस्सा", "de\u{301}tendu", "开心", "می\u{200c}ترسم"] {
+        for name in ["sad", "खुश", "गुस्सा", "de\u{301}tendu", "开心", "می\u{200c}ترسم"]
+        {
             assert!(is_letters(name), "{name}");
         }
         for name in ["", "\u{301}a", "a b", "a/b", "s4d", "a_b"] {

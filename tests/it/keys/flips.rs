@@ -223,12 +223,13 @@ macro_rules! served {
             one!($table, $header, "api_key_env", "\"SOME_KEY\"", &[]),
             one!($table, $header, "parallel", "9", &[]),
             one!($table, $header, "timeout", "9", &[]),
+            one!($table, $header, "body", "{ enable_thinking = false }", $roots),
         ]
     };
 }
 
-static SERVED: [Flip; 8] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
-static NEUTRAL_SERVED: [Flip; 8] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
+static SERVED: [Flip; 9] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
+static NEUTRAL_SERVED: [Flip; 9] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
 
 mod analyses;
 
@@ -368,6 +369,7 @@ static FLIPS: &[Flip] = &[
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "min_tokens", "3", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "attempts", "9", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "refusals", "false", OWN),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "cut", "true", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "near_duplicate", "0.9", OWN),
     // A file's place does not matter, its content does.
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/copy.csv\"", &[]),
@@ -394,6 +396,7 @@ static FLIPS: &[Flip] = &[
     one!("neutral.generate.reject", "neutral.generate.reject", "min_tokens", "3", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "attempts", "9", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "refusals", "false", NEUTRAL_OWN),
+    one!("neutral.generate.reject", "neutral.generate.reject", "cut", "true", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "near_duplicate", "0.9", NEUTRAL_OWN),
     one!("neutral.file", "neutral.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("neutral.file", "neutral.file", "path", "\"{data}/more.csv\"", &["stories/neutral"]),

@@ -35,7 +35,8 @@ fn read(rows: &Rows, file: impl ChunkReader + 'static, visit: &mut Visit) -> Res
     let schema = builder.schema().clone();
     let metadata = builder.metadata().file_metadata().key_value_metadata();
     let huggingface = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
-    let features: Option<Value> = huggingface.and_then(|entry| serde_json::from_str(entry.value.as_ref()?).ok());
+    let features: Option<Value> =
+        huggingface.and_then(|entry| serde_json::from_str(entry.value.as_ref()?).ok());
     let [emotion, text, topic] = [0, 1, 2].map(|at| rows.names().nth(at).flatten());
     let by_name = rows.stem.is_some() && emotion.is_some_and(|name| schema.column_with_name(name).is_none());
     let emotion = emotion.filter(|_| !by_name);
@@ -174,7 +175,8 @@ mod tests {
             serde_json::json!({"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}),
             serde_json::json!([{"names": names, "_type": "ClassLabel"}]),
         ] {
-            let all = serde_json::json!({"info": {"features": {"label": feature, "text": {"dtype": "string"}}}});
+            let all =
+                serde_json::json!({"info": {"features": {"label": feature, "text": {"dtype": "string"}}}});
             assert_eq!(class_names(&all, "label").unwrap(), ["sadness", "joy"], "{all}");
             assert_eq!(class_names(&all, "text"), None);
             assert_eq!(class_names(&all, "other"), None);

@@ -15,7 +15,9 @@ const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 /// Calls `visit` with each row.
 pub fn rows(rows: &Rows, format: Format, visit: &mut Visit) -> Result<()> {
     let mut lines = rows.lines()?;
-    let Some(mut first) = lines.next()?.map(str::to_string) else { bail!("it is empty: not even a header line") };
+    let Some(mut first) = lines.next()?.map(str::to_string) else {
+        bail!("it is empty: not even a header line")
+    };
     let mut delimiters = DELIMITERS.to_vec();
     if format == Format::Tsv {
         delimiters.sort_by_key(|delimiter| *delimiter != '\t');
@@ -118,7 +120,10 @@ fn record(
             let Some(end) = line[from..].find('"').map(|end| from + end) else {
                 field.push_str(&line[from..]);
                 field.push('\n');
-                ensure!(field.len() <= LONGEST, "line {opened}: the quote that opens here closes nowhere near");
+                ensure!(
+                    field.len() <= LONGEST,
+                    "line {opened}: the quote that opens here closes nowhere near"
+                );
                 match more(&mut line)? {
                     Some(next) => (number, from) = (next, 0),
                     None => bail!("line {opened}: a quote opens here that never closes"),
@@ -137,12 +142,18 @@ fn record(
             if !(after.is_empty() || after.starts_with(delimiter)) {
                 let shown: String = after.chars().take(20).collect();
                 let hint = match field.ends_with('\\') {
-                    true => "a quote in a quoted text is written twice (\"\"), not with a backslash: \
-                             pandas.read_csv(file, escapechar='\\\\').to_csv(new, index=False) converts it",
-                    false => "it is not closed there, or a quote within a quoted text is not written twice (\"\")",
+                    true => {
+                        "a quote in a quoted text is written twice (\"\"), not with a backslash: \
+                             pandas.read_csv(file, escapechar='\\\\').to_csv(new, index=False) converts it"
+                    }
+                    false => {
+                        "it is not closed there, or a quote within a quoted text is not written twice (\"\")"
+                    }
                 };
                 let place = if number == opened { String::new() } else { format!(" of line {number}") };
-                bail!("line {opened}: a quote opens here, and the next one{place} is followed by `{shown}`: {hint}");
+                bail!(
+                    "line {opened}: a quote opens here, and the next one{place} is followed by `{shown}`: {hint}"
+                );
             }
             break;
         }
@@ -191,7 +202,10 @@ mod tests {
     fn a_quote_that_does_not_close_is_told_where_it_opens() {
         for (text, wanted) in [
             ("a,b\nc,\"d\ne,f\ng,h", "line 2: a quote opens here that never closes"),
-            ("a,b\nc,\"d\ne,\"f\"", "line 2: a quote opens here, and the next one of line 3 is followed by `f\"`"),
+            (
+                "a,b\nc,\"d\ne,\"f\"",
+                "line 2: a quote opens here, and the next one of line 3 is followed by `f\"`",
+            ),
             ("a,\"say \\\"no\\\" now\"", "not with a backslash"),
             ("\"a\" b,c", "line 1: a quote opens here, and the next one is followed by `b,c`"),
         ] {

@@ -72,14 +72,17 @@ fn whole(rows: &Rows, value: Value, visit: &mut Visit) -> Result<ControlFlow<()>
     let lists: Vec<(&String, &Vec<Value>)> =
         object.iter().filter_map(|(key, value)| Some((key, value.as_array()?))).collect();
     let has_rows = |list: &&Vec<Value>| {
-        list.first().and_then(Value::as_object).is_some_and(|first| told.is_none_or(|n| first.contains_key(n)))
+        list.first()
+            .and_then(Value::as_object)
+            .is_some_and(|first| told.is_none_or(|n| first.contains_key(n)))
     };
     if let [(key, list)] = lists.iter().filter(|(_, list)| has_rows(list)).collect::<Vec<_>>()[..] {
         return items(rows, key, list, &Own::default(), visit);
     }
     // An array an emotion, or one an emotion and topic.
     let is_list = |value: &Value| value.is_array();
-    let by_topic = |value: &Value| value.as_object().is_some_and(|o| !o.is_empty() && o.values().all(is_list));
+    let by_topic =
+        |value: &Value| value.as_object().is_some_and(|o| !o.is_empty() && o.values().all(is_list));
     if !object.is_empty() && object.values().all(|value| is_list(value) || by_topic(value)) {
         for (emotion, value) in &object {
             let own = |topic: Option<&String>| Own { emotion: Some(emotion.clone()), topic: topic.cloned() };
@@ -153,13 +156,15 @@ fn object(rows: &Rows, place: &str, value: &Value, own: &Own, visit: &mut Visit)
     let (object, text) = match value {
         Value::Object(object) => {
             let name = &rows.columns.text;
-            let text = object.get(name).with_context(|| {
-                format!("{place}: {}", missing("key", name, object.keys()))
-            })?;
+            let text = object
+                .get(name)
+                .with_context(|| format!("{place}: {}", missing("key", name, object.keys())))?;
             (object, text)
         }
         // A bare text in a list of them.
-        Value::String(_) | Value::Null if own.emotion.is_some() || rows.columns.emotion.is_none() || rows.stem.is_some() => {
+        Value::String(_) | Value::Null
+            if own.emotion.is_some() || rows.columns.emotion.is_none() || rows.stem.is_some() =>
+        {
             (&empty, value)
         }
         other => bail!("{place}: {}, not a JSON object", kind(other)),
@@ -187,8 +192,7 @@ fn object(rows: &Rows, place: &str, value: &Value, own: &Own, visit: &mut Visit)
         one => std::slice::from_ref(one),
     };
     for (at, text) in texts.iter().enumerate() {
-        let place =
-            if texts.len() == 1 { place.to_string() } else { format!("{place}, text {}", at + 1) };
+        let place = if texts.len() == 1 { place.to_string() } else { format!("{place}, text {}", at + 1) };
         let text = match text {
             Value::String(text) => Some(text.clone()),
             Value::Null => None,

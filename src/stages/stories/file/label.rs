@@ -80,9 +80,14 @@ mod tests {
         let emotions = Emotions::new(&words, &said);
         let names = ["anger", "joy", "sadness"].map(String::from);
         let of = |cell: &str, names| emotions.place(&Label::of(Some(cell.into())).named(names));
-        for (cell, want) in
-            [("0", Some(1)), ("0.0", Some(1)), ("1", None), ("affraid", Some(2)), (" Grief_Stricken", Some(0)), ("anger", None)]
-        {
+        for (cell, want) in [
+            ("0", Some(1)),
+            ("0.0", Some(1)),
+            ("1", None),
+            ("affraid", Some(2)),
+            (" Grief_Stricken", Some(0)),
+            ("anger", None),
+        ] {
             assert_eq!(of(cell, None), want, "{cell}");
         }
         for (cell, want) in [("0", Some(1)), ("2", Some(2)), ("7", None), ("-1", None), ("joy", Some(1))] {

@@ -1,3 +1,5 @@
+//! Files of stories that the tests write, in every layout, and what must be read of them.
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +16,14 @@ fn columns() -> Columns {
 fn files(paths: &[&Path], limit_per_emotion: Option<usize>) -> Files {
     let emotions = Some(["happy", "sad"].map(String::from).to_vec());
     let paths = paths.iter().map(|path| path.to_path_buf()).collect();
-    Files { paths, columns: columns(), emotions, labels: BTreeMap::new(), empty: Empty::Error, limit_per_emotion }
+    Files {
+        paths,
+        columns: columns(),
+        emotions,
+        labels: BTreeMap::new(),
+        empty: Empty::Error,
+        limit_per_emotion,
+    }
 }
 
 /// Of one file, with a column `text` alone.
@@ -132,11 +141,7 @@ fn errors_name_the_file_the_row_and_what_there_is() {
     );
     let number = Arc::new(Int64Array::from(vec![1])) as ArrayRef;
     check(
-        parquet(vec![
-            ("feeling", text(vec![Some("sad")])),
-            ("about", text(vec![None])),
-            ("story", number),
-        ]),
+        parquet(vec![("feeling", text(vec![Some("sad")])), ("about", text(vec![None])), ("story", number)]),
         &["`story`", "Int64", "not text"],
     );
     check(
@@ -157,8 +162,7 @@ fn a_file_that_is_not_there_is_named() {
 
 #[test]
 fn several_files_are_read_in_their_order_up_to_a_limit() {
-    let (_a, first) =
-        file("a.csv", "feeling,story,about\nsad,one,\nbored,two,\nHAPPY,three,\nsad,four,\n");
+    let (_a, first) = file("a.csv", "feeling,story,about\nsad,one,\nbored,two,\nHAPPY,three,\nsad,four,\n");
     let (_b, second) = file(
         "b.jsonl",
         concat!(
@@ -196,9 +200,8 @@ fn columns_that_nobody_asked_for_are_not_looked_at() {
     use parquet::file::properties::WriterProperties;
 
     let count = 2500;
-    let text = |f: &dyn Fn(usize) -> Option<String>| {
-        Arc::new(StringArray::from_iter((0..count).map(f))) as ArrayRef
-    };
+    let text =
+        |f: &dyn Fn(usize) -> Option<String>| Arc::new(StringArray::from_iter((0..count).map(f))) as ArrayRef;
     let numbers = Arc::new(Int64Array::from_iter_values(0..count as i64)) as ArrayRef;
     let inner = Arc::new(Field::new("n", DataType::Int64, false));
     let lists = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(
@@ -234,7 +237,8 @@ fn text(values: &[&str]) -> ArrayRef {
 fn told(files: &Files) -> (Vec<(String, String)>, Survey) {
     let survey = files.survey().unwrap();
     let table = one(files, 0..survey.stories).unwrap();
-    let emotions = table.opt_str("emotion").unwrap().iter().map(|emotion| emotion.clone().unwrap_or_default());
+    let emotions =
+        table.opt_str("emotion").unwrap().iter().map(|emotion| emotion.clone().unwrap_or_default());
     (emotions.zip(table.str("text").unwrap().iter().cloned()).collect(), survey)
 }
 
@@ -252,20 +256,27 @@ fn every_layout_in_which_people_keep_texts_gives_the_same_stories() {
     let lists = [list("sad", "\"Rain.\", \"Fog.\""), list("happy", "\"Sun.\", \"Wind.\"")];
     let by_emotion = r#"{"sad": ["Rain.", "Fog."], "happy": ["Sun.", "Wind."]}"#;
     let by_topic = r#"{"sad": {"x": ["Rain."], "y": ["Fog."]}, "happy": {"x": ["Sun.", "Wind."]}}"#;
-    let by_column = r#"{"feeling": ["sad", "sad", "happy", "happy"], "story": ["Rain.", "Fog.", "Sun.", "Wind."]}"#;
+    let by_column =
+        r#"{"feeling": ["sad", "sad", "happy", "happy"], "story": ["Rain.", "Fog.", "Sun.", "Wind."]}"#;
     let pandas = r#"{"feeling": {"0": "sad", "1": "sad", "2": "happy", "3": "happy"},
                      "story": {"0": "Rain.", "1": "Fog.", "2": "Sun.", "3": "Wind."}}"#;
     let csv = |delimiter: &str| {
-        let rows: Vec<String> =
-            four().iter().map(|(emotion, text)| format!("7{delimiter}{emotion}{delimiter}\"{text}\"")).collect();
+        let rows: Vec<String> = four()
+            .iter()
+            .map(|(emotion, text)| format!("7{delimiter}{emotion}{delimiter}\"{text}\""))
+            .collect();
         format!("{delimiter}feeling{delimiter}story\r\n{}\r\n", rows.join("\r\n"))
     };
-    let marked: Vec<u8> = std::iter::once(0xfeff).chain(csv("\t").encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let marked: Vec<u8> =
+        std::iter::once(0xfeff).chain(csv("\t").encode_utf16()).flat_map(u16::to_le_bytes).collect();
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("s.json", format!("[{}]", rows.join(",\n")).into()),
         ("s.jsonl", format!("[{}]", rows.join(",\n")).into()),
         ("s.json", rows.join("\n").into()),
-        ("s.json", format!("{{\"made\": \"2024\", \"tags\": [1], \"stories\": [{}]}}", rows.join(",")).into()),
+        (
+            "s.json",
+            format!("{{\"made\": \"2024\", \"tags\": [1], \"stories\": [{}]}}", rows.join(",")).into(),
+        ),
         ("s.jsonl", lists.join("\n").into()),
         ("s.json", by_emotion.into()),
         ("s.json", by_topic.into()),
@@ -336,7 +347,8 @@ fn numbers_are_labels_by_the_file_s_names_or_the_experiment_s() {
     };
     let numbers = || Arc::new(Int64Array::from(vec![0, 1, 0, 2, 1])) as ArrayRef;
     let lists = ListArray::from_iter_primitive::<Int64Type, _, _>(
-        [vec![0], vec![1], vec![0], vec![1, 2], vec![1]].map(|l| Some(l.into_iter().map(Some).collect::<Vec<_>>())),
+        [vec![0], vec![1], vec![0], vec![1, 2], vec![1]]
+            .map(|l| Some(l.into_iter().map(Some).collect::<Vec<_>>())),
     );
     let names = r#"{"names": ["sad", "happy", "bored"], "_type": "ClassLabel"}"#;
     let info = |feature: &str| format!(r#"{{"info": {{"features": {{"feeling": {feature}}}}}}}"#);
@@ -389,7 +401,8 @@ fn topics_that_are_numbers_are_their_digits_in_every_format() {
 
 #[test]
 fn empty_texts_are_skipped_and_counted_and_use_up_no_limit() {
-    let content = "feeling,story,about\nsad,,\nsad,Rain.,\nhappy,\u{200b} ,\nbored,,\nsad,Fog.,\nhappy,Sun.,\n";
+    let content =
+        "feeling,story,about\nsad,,\nsad,Rain.,\nhappy,\u{200b} ,\nbored,,\nsad,Fog.,\nhappy,Sun.,\n";
     let (_folder, path) = file("s.csv", content);
     assert!(read_all(&path).unwrap_err().contains("line 2: `story` is empty; `empty = \"skip\"`"));
     let files = Files { empty: Empty::Skip, limit_per_emotion: Some(1), ..files(&[&path], None) };

@@ -128,7 +128,8 @@ impl<R: Read> Utf16<R> {
             false => u16::from_le_bytes([pair[0], pair[1]]),
         };
         let ended = bytes.is_empty();
-        let mut units: Vec<u16> = self.high.take().into_iter().chain(bytes.chunks_exact(2).map(unit)).collect();
+        let mut units: Vec<u16> =
+            self.high.take().into_iter().chain(bytes.chunks_exact(2).map(unit)).collect();
         if !ended {
             self.high = units.pop_if(|unit| matches!(unit, 0xd800..0xdc00));
         }
