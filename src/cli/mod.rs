@@ -247,6 +247,9 @@ impl Prepared {
         for absent in &self.resolved.absent {
             progress.note(&format!("error: model `{}`: {}", absent.name, absent.why));
         }
+        for (name, files) in self.resolved.story_files() {
+            files.notes(name).iter().for_each(|note| progress.note(note));
+        }
         for note in self.limit.into_iter().flat_map(|limit| plan::limit_notes(&self.resolved, limit)) {
             progress.note(&note);
         }
@@ -308,7 +311,11 @@ impl std::error::Error for Usage {}
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
     match command {
         Command::Check { experiment } => {
-            experiment.read(&resolve::check)?;
+            let notes = std::cell::RefCell::default();
+            experiment.read(&|asked| resolve::check(asked, &mut notes.borrow_mut()))?;
+            for note in notes.into_inner() {
+                writeln!(out, "{note}")?;
+            }
             writeln!(out, "{}: no problems", experiment.file.display())?;
             Ok(0)
         }
@@ -400,6 +407,15 @@ fn prepare_for(
         store = store.read_only();
     }
     let results = machine.results(&checked);
+    if let (None, Some(other)) = (&experiment.project, results::of_another(&results, &checked)) {
+        let (shown, name) = (results.display(), &checked.name);
+        return Err(Usage(format!(
+            "`{shown}` holds the results of {}, which has the same name: give this experiment another one, such as \
+             `name = \"{name}-2\"`, or remove that folder",
+            other.display()
+        ))
+        .into());
+    }
     let resolved = resolve::resolve(checked, &store, device, machine.offline, progress)?;
     let limit = limit.stories.map(|n| n as usize);
     let plan = plan::build_limited(&resolved, limit);

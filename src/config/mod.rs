@@ -22,6 +22,7 @@ pub use read::{Asked, Outside, project_root};
 pub use sources::{CONVERTED, matcher};
 pub use sweep::{Setting, Variant};
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -196,12 +197,21 @@ pub enum SourceKind {
         server: stories::Server,
         params: stories::Generate,
     },
-    /// `path` is absolute (joined with the project root).
+    /// `path` is absolute (joined with the project root), and may be a glob.
     File {
         path: PathBuf,
-        columns: stories::Columns,
+        rows: FileRows,
     },
     Dataset(Dataset),
+}
+
+/// How the rows of story files are to be read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FileRows {
+    pub columns: stories::Columns,
+    /// Which emotion a label means, where it is not its name.
+    pub labels: BTreeMap<String, String>,
+    pub empty: stories::file::Empty,
 }
 
 /// Files of a dataset repository on the hub, at a revision not yet resolved.
@@ -211,7 +221,7 @@ pub struct Dataset {
     pub revision: String,
     /// A glob, as [`matcher`] reads it.
     pub files: String,
-    pub columns: stories::Columns,
+    pub rows: FileRows,
     /// The first so many stories of each emotion; `None`: all.
     pub limit_per_emotion: Option<usize>,
     /// Where `files` was written.

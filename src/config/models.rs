@@ -6,6 +6,7 @@ use std::path::Path;
 use super::problem::{Problem, quoted};
 use super::reader::{Read, Reader, Reported};
 use super::{Adapter, Model, ModelSource, layers};
+use crate::stages::stories::words::{folded, is_letters};
 
 /// Every model, in the order of the file.
 pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
@@ -150,16 +151,18 @@ pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
             .wrong(problem.hint("add `preset = \"core-9\"`, or `words = [\"happy\", \"sad\"]`, or both"));
     }
     let mut emotions = preset.unwrap_or_default();
-    let mut seen: HashSet<String> = emotions.iter().cloned().collect();
+    let of_preset: HashSet<String> = emotions.iter().map(|word| folded(word)).collect();
+    let mut seen = of_preset.clone();
     let mut wrong = false;
     for (word, span) in words.unwrap_or_default() {
         let problem = if !is_word(&word) {
             Problem::at(span, format!("{} cannot be an emotion", quoted(&word))).hint(
                 "an emotion is letters, with single spaces, hyphens or apostrophes inside, such as `at ease`",
             )
-        } else if !seen.insert(word.to_lowercase()) {
-            Problem::at(span, format!("{} is in the preset already", quoted(&word)))
-                .hint("take it out of `words`")
+        } else if !seen.insert(folded(&word)) {
+            let where_else = if of_preset.contains(&folded(&word)) { "in the preset" } else { "in `words`" };
+            Problem::at(span, format!("{} is {where_else} already", quoted(&word)))
+                .hint("take it out of `words`: case, spaces, hyphens and apostrophes make no other emotion")
         } else {
             emotions.push(word);
             continue;
@@ -170,9 +173,8 @@ pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
     if wrong { Err(Reported) } else { Ok(emotions) }
 }
 
-/// Letters, with single spaces, hyphens or apostrophes between them.
+/// Letters of any script, with single spaces, hyphens or apostrophes between them.
 fn is_word(word: &str) -> bool {
     let parts: Vec<&str> = word.split([' ', '-', '\'', '\u{2019}']).collect();
-    word.chars().count() <= 40
-        && parts.iter().all(|part| !part.is_empty() && part.chars().all(char::is_alphabetic))
+    word.chars().count() <= 40 && parts.iter().all(|part| is_letters(part))
 }

@@ -167,7 +167,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The candidate that was probably meant.
-pub(super) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longer words are no misspelling of ours.
     const LONGEST: usize = 64;
     /// Of a longer list only so many are compared.

@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::problem::{Problem, closest, quoted, suggestion};
 use super::reader::{Chosen, Read, Reader, Reported};
-use super::{Dataset, Source, SourceKind, Writer, models};
+use super::{Dataset, FileRows, Source, SourceKind, Writer, models};
 use crate::stages::stories::{Columns, Generate, Protocol, Reject, Server, Several, Template, file};
 
 /// What texts a source is for.
@@ -52,8 +52,8 @@ fn kind(
             writer.and_then(|writer| Ok(SourceKind::Generate { writer, params: params? }))
         }
         "file" => {
-            let (path, columns) = (path(reader, project), columns(reader, purpose));
-            let kind = path.and_then(|path| Ok(SourceKind::File { path, columns: columns? }));
+            let (path, rows) = (path(reader, project), rows(reader, purpose));
+            let kind = path.and_then(|path| Ok(SourceKind::File { path, rows: rows? }));
             return Ok((kind?, reader.span_of("path")));
         }
         "ollama" | "openai" => {
@@ -195,11 +195,13 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             );
         }
         let (refusals, near_duplicate) = (table.boolean("refusals"), table.maybe_number("near_duplicate"));
+        let cut = table.boolean("cut");
         Ok(Reject {
             names_emotion: names_emotion?,
             min_tokens: min_tokens?,
             attempts: attempts?,
             refusals: refusals?,
+            cut: cut?,
             near_duplicate: near_duplicate?,
         })
     });
@@ -252,13 +254,20 @@ fn separator(reader: &Reader<'_>) -> Read<String> {
 
 fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {
     let written = reader.filled("path")?;
-    match file::refused(&written) {
+    match file::refused(&written).filter(|_| is_plain(&written)) {
         None => Ok(project.join(&written)),
         Some(why) => {
             let problem = Problem::at(reader.span_of("path"), format!("{} {why}", quoted(&written)));
             reader.wrong(problem.hint(file::KNOWN))
         }
     }
+}
+
+/// How the rows of files are read.
+fn rows(reader: &Reader<'_>, purpose: For) -> Read<FileRows> {
+    let (columns, empty) = (columns(reader, purpose), reader.choice("empty"));
+    let labels = if purpose == For::Neutral { Ok(Vec::new()) } else { reader.text_by_name("labels") };
+    Ok(FileRows { columns: columns?, labels: labels?.into_iter().collect(), empty: empty? })
 }
 
 fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
@@ -276,6 +285,7 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
         Protocol::Ollama => (Ok(None), Ok(None)),
         Protocol::OpenAi => (variable(reader, "api_key_env"), identity(reader)),
     };
+    let body = body(reader);
     Ok(Server {
         protocol,
         url: url?,
@@ -284,7 +294,38 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
         parallel: parallel?,
         timeout: timeout? as u64,
         identity: identity?,
+        body: body?,
     })
+}
+
+/// Fields of requests that have a key of their own, or that are ours to say.
+const OURS: [(&str, &str); 13] = [
+    ("model", "model"),
+    ("messages", "prompt` and `system"),
+    ("system", "system"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("max_tokens", "max_new_tokens"),
+    ("max_completion_tokens", "max_new_tokens"),
+    ("seed", "seed` at the top of the file, `seed"),
+    ("options", "temperature`, `top_p`, `top_k` and `max_new_tokens"),
+    ("stream", ""),
+    ("n", ""),
+    ("stop", ""),
+];
+
+/// Further fields of requests.
+fn body(reader: &Reader<'_>) -> Read<serde_json::Map<String, serde_json::Value>> {
+    let body = reader.fields("body")?;
+    let Some((field, key)) = OURS.iter().find(|(field, _)| body.contains_key(*field)) else {
+        return Ok(body);
+    };
+    let problem = Problem::at(reader.span_of("body"), format!("`{field}` cannot be in `body`"));
+    reader.wrong(problem.hint(match key.is_empty() {
+        true => "replies are read whole, one to a request: take it out".to_string(),
+        false => format!("it is said by `{key}`"),
+    }))
 }
 
 /// The address of a server, without a slash at its end.
@@ -332,14 +373,13 @@ fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
 /// Files of a repository on the hub.
 fn dataset(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     let (repo, revision) = (models::repo(reader), models::revision(reader));
-    let (files, columns) =
-        (reader.filled("files").and_then(|files| glob(reader, files)), columns(reader, purpose));
+    let (files, rows) = (reader.filled("files").and_then(|files| glob(reader, files)), rows(reader, purpose));
     let limit = if purpose == For::Neutral { Ok(None) } else { reader.maybe_integer("limit_per_emotion") };
     Ok(SourceKind::Dataset(Dataset {
         repo: repo?,
         revision: revision?.unwrap_or_else(|| "main".into()),
         files: files?,
-        columns: columns?,
+        rows: rows?,
         limit_per_emotion: limit?,
         files_span: reader.span_of("files"),
     }))
@@ -358,17 +398,21 @@ fn glob(reader: &Reader<'_>, files: String) -> Read<String> {
         return reader
             .wrong(problem.hint("files are named from the repository's top, such as \"data/*.parquet\""));
     }
-    let ending = files.rsplit(['/', '.']).next().unwrap_or_default();
-    let plain = files.rsplit('/').next().is_some_and(|name| name.contains('.'))
-        && ending.chars().all(|character| character.is_ascii_alphanumeric());
-    match file::refused(&files).filter(|_| plain) {
+    match file::refused(&files).filter(|_| is_plain(&files)) {
         Some(why) => reader.wrong(at(format!("{} {why}", quoted(&files))).hint(CONVERTED)),
         None => Ok(files),
     }
 }
 
+/// Whether the end of a glob says by itself which format the files have that it means.
+fn is_plain(files: &str) -> bool {
+    let ending = files.rsplit(['/', '.']).next().unwrap_or_default();
+    files.rsplit('/').next().is_some_and(|name| name.contains('.'))
+        && ending.chars().all(|character| character.is_ascii_alphanumeric())
+}
+
 /// What to do about files of a dataset that cannot be read.
-pub const CONVERTED: &str = "name .parquet, .jsonl or .csv files; of many datasets the hub itself keeps a Parquet copy: \
+pub const CONVERTED: &str = "name .parquet, .jsonl, .json, .csv, .tsv or .txt files; of many datasets the hub itself keeps a Parquet copy: \
                              `revision = \"refs/convert/parquet\"`";
 
 /// Whether a glob means a file, by the names of both: `*` and `?` stay within a folder, `**` does not.

@@ -121,7 +121,9 @@ impl LanguageModel {
                 true => Decoder::streaming(&spec, &mut tensors, kind, device)?,
             };
             tch::set_num_threads(threads_here(spec.n_params()).0);
-            let ends = checkpoint.end_tokens(&spec)?;
+            let mut ends = checkpoint.end_tokens(&spec)?;
+            // Chat models whose config still has the base model's end say theirs in the tokenizer.
+            ends.extend(tokenizer.end_token().filter(|end| !ends.contains(end)));
             Ok(LanguageModel {
                 ends,
                 spec,
@@ -206,6 +208,11 @@ impl LanguageModel {
     /// See [`Tokenizer::decode`].
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         self.tokenizer.decode(ids)
+    }
+
+    /// See [`Tokenizer::decode_with`].
+    pub fn decode_with(&self, ids: &[i64], keeps: &dyn Fn(&str) -> bool) -> Result<String> {
+        self.tokenizer.decode_with(ids, keeps)
     }
 
     /// One pass of a right-padded batch through all blocks up to `last` (`None`: all there are),

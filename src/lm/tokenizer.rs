@@ -49,6 +49,8 @@ pub struct Tokenizer {
     /// Ids of the tokens that stand beside the vocabulary: special ones, and others with a name of their own.
     added: HashSet<u32>,
     template: Option<ChatTemplate>,
+    /// What `tokenizer_config.json` calls the end of a text.
+    end: Option<u32>,
 }
 
 /// What reading `tokenizer.json` may take; that of Gemma takes 2 seconds and 500 MB.
@@ -80,12 +82,18 @@ impl Tokenizer {
         let special = settings::special_tokens(&config);
         let template = source.map(|source| ChatTemplate::new(&source, special)).transpose()?;
         let added = fast.get_added_tokens_decoder().into_keys().collect();
-        Ok(Tokenizer { fast: Arc::new(fast), wary, place, said, added, template })
+        let end = settings::end_token(&config).and_then(|token| fast.token_to_id(&token));
+        Ok(Tokenizer { fast: Arc::new(fast), wary, place, said, added, template, end })
     }
 
     /// For people: what is odd about this tokenizer.
     pub fn said(&self) -> Option<&str> {
         self.said.as_deref()
+    }
+
+    /// The token that ends a text by the tokenizer's own settings, which `config.json` may not name.
+    pub fn end_token(&self) -> Option<i64> {
+        self.end.map(i64::from)
     }
 
     /// Whether the checkpoint has a chat template.
@@ -215,6 +223,19 @@ impl Tokenizer {
         let (fast, bounds) = (Arc::clone(&self.fast), for_text(ids.len()));
         let work = move || fast.decode(&ids, skip_special).map_err(|e| anyhow!("{e}"));
         self.wary.run(&CREW, bounds, work).with_context(|| format!("decode tokens by {}", self.place))
+    }
+
+    /// The same with those special tokens that `keeps` wants.
+    pub fn decode_with(&self, ids: &[i64], keeps: &dyn Fn(&str) -> bool) -> Result<String> {
+        let added = self.fast.get_added_vocabulary();
+        let shown = |id: &u32| {
+            let Some(token) = self.added.contains(id).then(|| self.fast.id_to_token(*id)).flatten() else {
+                return true;
+            };
+            !added.is_special_token(&token) || keeps(&token)
+        };
+        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).filter(shown).collect();
+        self.decoded(ids, false)
     }
 
     /// The tokens that hold at least one byte of `bytes`. An added token that reaches out of them has only taken the

@@ -12,7 +12,7 @@ use super::variants::Merged;
 use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Layer, decoder};
-use crate::resolve::{Model, Resolved};
+use crate::resolve::{Model, Resolved, StoryFiles};
 use crate::stages::activations::Wrap;
 use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
@@ -161,7 +161,7 @@ impl<'a> Builder<'a> {
                 let items = rounds::order(items, texts.n_emotions(), experiment.shard);
                 let units = shards(self.ranges(texts, items.len(), experiment.shard), |range| {
                     let stories = &items[range];
-                    let params = WrittenParams::at_server(source, stories, experiment.seed, server.protocol);
+                    let params = WrittenParams::at_server(source, stories, experiment.seed, server);
                     key("stories/served", served::VERSION, &params, &[], Some(&identity), None)
                 });
                 let (server, source, seed) = (server.clone(), source.clone(), experiment.seed);
@@ -171,16 +171,16 @@ impl<'a> Builder<'a> {
             SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 let pinned = &self.resolved.files[variant][texts.name];
                 let (shard, read) = (self.variants[variant].shard, &pinned.files);
-                let (columns, emotions) = (&read.columns, texts.emotions);
-                let units = shards(rounds::shards(pinned.rows, 1, shard, None), |range| {
-                    let (first, count) = (range.start, range.len());
-                    // One file whole is the same stories wherever it is from.
-                    if let ([file], None) = (pinned.digests.as_slice(), read.limit_per_emotion) {
-                        let params = FileParams { file: *file, columns, emotions, first, count };
-                        return key("stories/file", file::VERSION, &params, &[], None, None);
-                    }
-                    let (files, limit_per_emotion) = (&pinned.digests, read.limit_per_emotion);
-                    let params = FilesParams { files, columns, emotions, limit_per_emotion, first, count };
+                let units = shards(rounds::shards(pinned.survey.stories, 1, shard, None), |range| {
+                    let params = FilesParams {
+                        files: files(pinned),
+                        columns: &read.columns,
+                        emotions: texts.emotions,
+                        labels: &read.labels,
+                        limit_per_emotion: read.limit_per_emotion,
+                        first: range.start,
+                        count: range.len(),
+                    };
                     key("stories/file", file::VERSION, &params, &[], None, None)
                 });
                 self.push(variant, name, Work::File(read.clone()), None, units);
@@ -417,6 +417,17 @@ impl<'a> Builder<'a> {
     pub(super) fn keys(&self, inputs: &[UnitId]) -> Vec<(&'static str, Key)> {
         inputs.iter().map(|&id| (self.nodes[id.node].work.stage(), self.unit(id).key)).collect()
     }
+}
+
+/// What of each file is in keys.
+fn files(pinned: &StoryFiles) -> Vec<FileParams<'_>> {
+    let files = pinned.files.paths.iter().zip(&pinned.digests).zip(&pinned.survey.by_name);
+    let params = files.map(|((path, content), label)| FileParams {
+        content: *content,
+        format: file::format_of(path),
+        label: label.as_deref(),
+    });
+    params.collect()
 }
 
 /// One unit for each of `ranges`.

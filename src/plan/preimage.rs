@@ -1,5 +1,7 @@
 //! What keys are digests of: the parameters of each stage, inputs, model and numerics, as JSON. Knows no node.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::key::{Digest, Key};
@@ -7,7 +9,7 @@ use crate::lm::{Chat, Dtype, Layer};
 use crate::stages::across::Across;
 use crate::stages::activations::{Long, Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
-use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Several};
+use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, Several};
 use crate::stages::vectors::{Center, Denoise};
 
 /// What a key is the digest of. Field order, and so the JSON, is fixed.
@@ -56,26 +58,28 @@ pub struct TemplateParams<'a> {
     pub stories: Vec<(&'a Item, &'a str)>,
 }
 
-/// Of one story file whole.
-#[derive(Serialize)]
-pub struct FileParams<'a> {
-    pub file: Digest,
-    pub columns: &'a Columns,
-    pub emotions: Option<&'a [String]>,
-    pub first: usize,
-    pub count: usize,
-}
-
-/// Of several story files, or of some stories of each emotion.
+/// Of story files: the same ones are the same stories wherever they are from.
 #[derive(Serialize)]
 pub struct FilesParams<'a> {
-    pub files: &'a [Digest],
+    pub files: Vec<FileParams<'a>>,
     pub columns: &'a Columns,
     pub emotions: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_per_emotion: Option<usize>,
     pub first: usize,
     pub count: usize,
+}
+
+/// Of one of them.
+#[derive(Serialize)]
+pub struct FileParams<'a> {
+    pub content: Digest,
+    pub format: &'static str,
+    /// Its name, where that is the label of its rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<&'a str>,
 }
 
 /// Of one shard at one layer.
@@ -147,6 +151,9 @@ pub struct WrittenParams<'a> {
     /// `None` without a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
+    /// `None` without further fields of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a serde_json::Map<String, serde_json::Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     several: Option<&'a Several>,
     reject: &'a Reject,
@@ -163,9 +170,10 @@ impl<'a> WrittenParams<'a> {
         source: &'a Generate,
         stories: &'a [Item],
         seed: u64,
-        protocol: Protocol,
+        server: &'a Server,
     ) -> WrittenParams<'a> {
-        WrittenParams { protocol: Some(protocol), ..WrittenParams::of(source, stories, seed) }
+        let body = Some(&server.body).filter(|body| !body.is_empty());
+        WrittenParams { protocol: Some(server.protocol), body, ..WrittenParams::of(source, stories, seed) }
     }
 
     fn of(source: &'a Generate, stories: &'a [Item], seed: u64) -> WrittenParams<'a> {
@@ -180,6 +188,7 @@ impl<'a> WrittenParams<'a> {
             system: &source.system,
             chat: None,
             protocol: None,
+            body: None,
             several: source.several.as_ref(),
             reject: &source.reject,
         }

@@ -3,7 +3,9 @@
 
 mod adapter;
 pub mod hub;
+mod labels;
 mod lengths;
+mod local;
 mod norms;
 mod served;
 mod stories;
@@ -117,10 +119,12 @@ struct Found {
 
 /// What is wrong with what a file asks for, without the network and without reading weights. What is on the hub and not
 /// on this machine yet is not a problem.
-pub fn check(asked: &Asked) -> Vec<Problem> {
+///
+/// `notes` gets what is to be known of what is right.
+pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     let hub = Hub::open(true);
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
-    problems.extend(stories::check(asked, Some(&hub)));
+    problems.extend(stories::check(asked, Some(&hub), notes));
     problems.extend(norms::check(asked));
     problems
 }
@@ -131,7 +135,7 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let alone = asked.models.len() == 1;
     let faults = faults(asked, &hub).filter(|(_, fault)| alone || matches!(fault, Fault::Written(_)));
     let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
-    problems.extend(stories::check(asked, None));
+    problems.extend(stories::check(asked, None, &mut Vec::new()));
     problems.extend(norms::check(asked));
     problems
 }

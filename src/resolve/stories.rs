@@ -7,16 +7,15 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::ensure_unchanged;
 use super::hub::{Hub, Snapshot};
+use super::{ensure_unchanged, labels, local};
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, SourceKind};
 use crate::interrupt::Interrupted;
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
-use crate::stages::stories::Columns;
-use crate::stages::stories::file::{self, Files};
+use crate::stages::stories::file::{self, Files, Survey};
 use crate::store::Store;
 
 /// The files of a source as they are now.
@@ -25,8 +24,7 @@ pub struct StoryFiles {
     pub files: Files,
     /// Of each file, in the same order.
     pub digests: Vec<Digest>,
-    /// Stories in them that the experiment asks for.
-    pub rows: usize,
+    pub survey: Survey,
     /// `None`: they are in a folder.
     pub dataset: Option<Pinned>,
 }
@@ -41,6 +39,11 @@ pub struct Pinned {
 }
 
 impl StoryFiles {
+    /// What is to be known of them, under the name of their source.
+    pub fn notes(&self, name: &str) -> Vec<String> {
+        labels::notes(name, &self.files, &self.survey)
+    }
+
     /// An error if a file is not what it was when the run began.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
         let mut files = self.files.paths.iter().zip(&self.digests);
@@ -52,7 +55,7 @@ impl StoryFiles {
 struct Wanted<'a> {
     name: &'a str,
     place: Place<'a>,
-    columns: &'a Columns,
+    rows: &'a config::FileRows,
     /// `None`: neutral text.
     emotions: Option<&'a [String]>,
     limit_per_emotion: Option<usize>,
@@ -69,7 +72,9 @@ impl Wanted<'_> {
     fn files(&self, paths: Vec<PathBuf>) -> Files {
         Files {
             paths,
-            columns: self.columns.clone(),
+            columns: self.rows.columns.clone(),
+            labels: self.rows.labels.clone(),
+            empty: self.rows.empty,
             emotions: self.emotions.map(<[String]>::to_vec),
             limit_per_emotion: self.limit_per_emotion,
         }
@@ -77,6 +82,15 @@ impl Wanted<'_> {
 
     fn problem(&self, error: &anyhow::Error) -> Problem {
         Problem::at(self.span.clone(), format!("{error:#}"))
+    }
+
+    /// What `files` hold; an error if an emotion has no story there.
+    fn survey(&self, files: &Files) -> Result<Survey, Problem> {
+        let survey = files.survey().map_err(|error| self.problem(&error))?;
+        match labels::lacking(files, &survey) {
+            Some((message, hint)) => Err(Problem::at(self.span.clone(), message).hint(hint)),
+            None => Ok(survey),
+        }
     }
 }
 
@@ -87,21 +101,26 @@ fn wanted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Wanted<'a>> {
     let told = told.map(move |source| (source.name.as_str(), &source.kind, &source.span, emotions));
     let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span, None));
     told.chain(neutral).filter_map(|(name, kind, span, emotions)| {
-        let (place, columns, limit_per_emotion) = match kind {
-            SourceKind::File { path, columns } => (Place::Here(path), columns, None),
-            SourceKind::Dataset(data) => (Place::Hub(data), &data.columns, data.limit_per_emotion),
+        let (place, rows, limit_per_emotion) = match kind {
+            SourceKind::File { path, rows } => (Place::Here(path), rows, None),
+            SourceKind::Dataset(data) => (Place::Hub(data), &data.rows, data.limit_per_emotion),
             _ => return None,
         };
-        Some(Wanted { name, place, columns, emotions, limit_per_emotion, span })
+        Some(Wanted { name, place, rows, emotions, limit_per_emotion, span })
     })
 }
 
 /// What is wrong with the files that an experiment asks for; `None`: datasets are not looked at. One that is not on this
 /// machine yet is no problem.
-pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>) -> Vec<Problem> {
-    let check = |source: Wanted| {
+///
+/// `notes` gets what is to be known of those that can be read.
+pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<String>) -> Vec<Problem> {
+    let mut check = |source: Wanted| {
         let paths = match source.place {
-            Place::Here(path) => vec![path.clone()],
+            Place::Here(path) => match local::found(path, asked.root) {
+                Ok(paths) => paths,
+                Err((message, hint)) => return Some(Problem::at(source.span.clone(), message).hint(hint)),
+            },
             Place::Hub(data) => {
                 let snapshot = hub?.cached_dataset(&data.repo, &data.revision).ok()?;
                 match matching(data, &snapshot) {
@@ -110,9 +129,16 @@ pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>) -> Vec<Problem> {
                 }
             }
         };
-        source.files(paths).count().err().map(|error| source.problem(&error))
+        let files = source.files(paths);
+        match source.survey(&files) {
+            Ok(survey) => {
+                notes.extend(labels::notes(source.name, &files, &survey));
+                None
+            }
+            Err(problem) => Some(problem),
+        }
     };
-    wanted(asked).filter_map(check).collect()
+    wanted(asked).filter_map(&mut check).collect()
 }
 
 /// The files of every source, by its name; what is on the hub is fetched. What is wrong goes to `problems`.
@@ -129,18 +155,23 @@ pub(super) fn pin(
     let mut all = BTreeMap::new();
     for source in wanted(asked) {
         let found = match source.place {
-            Place::Here(path) => Ok((vec![path.clone()], None)),
+            Place::Here(path) => match local::found(path, asked.root) {
+                Ok(paths) => Ok((paths, None)),
+                Err((message, hint)) => {
+                    Err(NoFiles(Problem::at(source.span.clone(), message).hint(hint)).into())
+                }
+            },
             Place::Hub(data) => fetched(data, hub, progress),
         };
         let counted = found.and_then(|(paths, dataset)| {
             let files = source.files(paths);
-            Ok((files.count()?, files, dataset))
+            Ok((source.survey(&files).map_err(NoFiles)?, files, dataset))
         });
         match counted {
-            Ok((rows, files, dataset)) => {
+            Ok((survey, files, dataset)) => {
                 let digests = files.paths.iter().map(|path| store.digest_file(path));
                 let digests = digests.collect::<Result<_>>()?;
-                all.insert(source.name.to_string(), StoryFiles { files, digests, rows, dataset });
+                all.insert(source.name.to_string(), StoryFiles { files, digests, survey, dataset });
             }
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => problems.push(match error.downcast::<NoFiles>() {
@@ -165,7 +196,7 @@ fn fetched(
     Ok((paths, Some(Pinned { repo: data.repo.clone(), commit: snapshot.commit.clone(), files })))
 }
 
-/// A glob that means no file, or one that cannot be read: a problem of its own line.
+/// Files that are not there or that lack something: a problem of its own line.
 #[derive(Debug)]
 struct NoFiles(Problem);
 

@@ -2,6 +2,7 @@
 //! never read back as cache.
 
 mod across;
+mod claim;
 mod comparison;
 mod layers;
 mod page;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+pub use claim::of_another;
 use comparison::{COMPARISON, several_sets};
 use layers::LAYERS;
 
@@ -166,6 +168,8 @@ pub fn write_run(
 ) -> Result<()> {
     #[derive(Serialize)]
     struct Run<'a> {
+        /// Whose results these are: see [`claim::of_another`].
+        file: Option<PathBuf>,
         experiment: &'a crate::config::Experiment,
         models: Vec<RunModel<'a>>,
         /// Sources of stories that came from the hub.
@@ -263,6 +267,7 @@ pub fn write_run(
     let past = Past::read(dir);
     let whole = outcome.nodes.iter().filter(|node| node.absent.is_empty());
     let run = Run {
+        file: fs_err::canonicalize(&resolved.experiment.file).ok(),
         experiment: &resolved.experiment,
         models: models.collect(),
         datasets: datasets.collect(),

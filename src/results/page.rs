@@ -106,6 +106,9 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             let at = format!("{} at {}", pinned.repo, &pinned.commit[..pinned.commit.len().min(7)]);
             facts.push((format!("Stories {source}"), format!("dataset {at}, files: {}", pinned.files.len())));
         }
+        for note in files.notes(source) {
+            facts.push((format!("Rows of {source}"), note));
+        }
     }
     facts.push(("Emotions".to_string(), resolved.experiment.emotions.join(", ")));
     if !resolved.experiment.sweep.is_empty() {

@@ -493,7 +493,9 @@ set = "passages-11"
     );
     let file = dir.path().join("exp.toml");
     fs_err::write(&file, text).unwrap();
-    let shown = Experiment::read_with(&file, &[], &emoflow::resolve::check).unwrap_err().to_string();
+    let shown = Experiment::read_with(&file, &[], &|asked| emoflow::resolve::check(asked, &mut Vec::new()))
+        .unwrap_err()
+        .to_string();
     for (line, message) in [
         (1, "model `tiny`: layer 99 does not exist: the model's layers are 0 to 2"),
         (4, "unknown key `dtyp`"),

@@ -11,6 +11,7 @@ mod corruption;
 mod cuda;
 mod explain;
 mod faults;
+mod files;
 mod hub;
 mod interrupt;
 mod keys;

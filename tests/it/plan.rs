@@ -76,7 +76,7 @@ fn the_pre_image_of_a_file_is_what_it_was() {
     let unit = &plan.nodes[plan.node("stories/said").unwrap()].units[0];
     let digest = Digest::of(&std::fs::read(&path).unwrap());
     let expected = format!(
-        r#"{{"stage":"stories/file","version":1,"params":{{"file":"{digest}","columns":{{"emotion":"emotion","text":"text","topic":null}},"emotions":["happy","sad"],"first":0,"count":2}},"inputs":[],"model":null,"numerics":null}}"#
+        r#"{{"stage":"stories/file","version":2,"params":{{"files":[{{"content":"{digest}","format":"csv"}}],"columns":{{"emotion":"emotion","text":"text","topic":null}},"emotions":["happy","sad"],"first":0,"count":2}},"inputs":[],"model":null,"numerics":null}}"#
     );
     assert_eq!(unit.preimage, expected);
 }
@@ -97,10 +97,10 @@ per_topic = 1
     let stands = Digest::of(br#"{"at":{"url":"http://127.0.0.1:9/v1","model":"teller"}}"#);
     let wanted = format!(
         concat!(
-            r#"{{"stage":"stories/served","version":1,"params":{{"stories":["#,
+            r#"{{"stage":"stories/served","version":2,"params":{{"stories":["#,
             r#"{{"emotion":"happy","topic":"a lost key","index":0}},"#,
             r#"{{"emotion":"sad","topic":"a lost key","index":0}}],"seed":7,"max_new_tokens":256,"#,
-            r#""temperature":1.0,"top_p":0.95,"top_k":0,"prompt":"Write a short story about {{topic}} whose main "#,
+            r#""temperature":1.0,"top_p":1.0,"top_k":0,"prompt":"Write a short story about {{topic}} whose main "#,
             r#"character feels {{emotion}}.","system":"","protocol":"openai","reject":{{"names_emotion":true,"#,
             r#""min_tokens":0,"attempts":4,"refusals":true}}}},"inputs":[],"model":"{}","numerics":null}}"#
         ),

@@ -136,7 +136,7 @@ fn a_file_of_ratings_is_checked_where_it_is_named() {
     assert_eq!(check.code, 2);
     std::fs::write(project.path("norms.csv"), "word,valence,arousal\nhappy,0.9,high\n").unwrap();
     let error = emoflow::config::Experiment::read(&project.path("exp.toml")).unwrap();
-    let problems = emoflow::resolve::check(&error.asked());
+    let problems = emoflow::resolve::check(&error.asked(), &mut Vec::new());
     assert_eq!(problems.len(), 1);
     assert!(
         problems[0].message.contains("norms.csv")

@@ -7,6 +7,7 @@ use super::{Table, Type, Words, at_least, key, words};
 use crate::config::{Offload, presets};
 use crate::lm::{Dtype, Wrap};
 use crate::stages::activations::{Long, Short, StoreDtype};
+use crate::stages::stories::file::Empty;
 use crate::stages::vectors::Center;
 
 impl Words for Dtype {
@@ -27,6 +28,9 @@ impl Words for Short {
 impl Words for Long {
     const WORDS: &'static [(&'static str, Self)] =
         &[("error", Long::Error), ("skip", Long::Skip), ("cut", Long::Cut)];
+}
+impl Words for Empty {
+    const WORDS: &'static [(&'static str, Self)] = &[("skip", Empty::Skip), ("error", Empty::Error)];
 }
 impl Words for StoreDtype {
     const WORDS: &'static [(&'static str, Self)] = &[("f32", StoreDtype::F32), ("f16", StoreDtype::F16)];

@@ -58,6 +58,10 @@ pub enum Type {
     Pairs,
     /// Lists of strings under names of the user's.
     NamedTexts,
+    /// Strings under names of the user's.
+    TextByName,
+    /// Any values under names of the user's.
+    Fields,
     /// One of a few words, or (where `layers`) a list of layers, or a table of these keys.
     Forms {
         words: &'static [&'static str],
@@ -184,6 +188,8 @@ impl std::fmt::Display for Type {
             Type::Numbers => write!(f, "list of numbers"),
             Type::Pairs => write!(f, "list of pairs of strings"),
             Type::NamedTexts => write!(f, "table of lists of strings"),
+            Type::TextByName => write!(f, "table of strings"),
+            Type::Fields => write!(f, "table"),
             Type::Forms { words, layers, table } => {
                 write!(f, "{}", codes(words))?;
                 if *layers {

@@ -1,8 +1,9 @@
 //! The list of keys of story sources and of neutral text. Knows nothing of how they are read.
 
 use super::Default::{Is, Required, Said};
-use super::{Key, Kind, Table, Type, at_least, key};
+use super::{Key, Kind, Table, Type, at_least, key, words};
 use crate::config::presets;
+use crate::stages::stories::file::Empty;
 
 /// The kinds of story sources.
 pub static STORIES: &[Kind] = &[
@@ -135,6 +136,18 @@ const TIMEOUT: Key = key(
     Is("300"),
     "Seconds that one reply may take before it is asked for again. Not part of any key.",
 );
+const BODY: Key = key(
+    "body",
+    Type::Fields,
+    Is("{}"),
+    "Further fields of each request's body, as the server wants them: `{ enable_thinking = false }`. Not for what has a key of its own, and not for secrets.",
+);
+const OPENAI_TOP_P: Key = key(
+    "top_p",
+    Type::Number { from: 0.0, above: true, to: 1.0 },
+    Is("1.0"),
+    "Samples among the likeliest tokens that together have this probability; 1 is no bound and is not sent, as some servers take either this or `temperature`.",
+);
 const IDENTITY: Key = key(
     "identity",
     Type::Text,
@@ -199,6 +212,12 @@ const REFUSALS: Key = key(
     Is("true"),
     "Those that begin by declining (\"I cannot write this story\", \"As an AI language model\"); English only.",
 );
+const CUT: Key = key(
+    "cut",
+    Type::Bool,
+    Is("false"),
+    "Those that end where `max_new_tokens` ends them, instead of by themselves. The last of several in a reply is always rejected then.",
+);
 const NEAR_DUPLICATE: Key = key(
     "near_duplicate",
     Type::Number { from: 0.0, above: true, to: 1.0 },
@@ -218,6 +237,7 @@ static REJECT: Table = Table {
         ),
         MIN_TOKENS,
         REFUSALS,
+        CUT,
         NEAR_DUPLICATE,
         ATTEMPTS,
     ],
@@ -226,7 +246,7 @@ static REJECT: Table = Table {
 static NEUTRAL_REJECT: Table = Table {
     path: "neutral.generate.reject",
     about: "What a written neutral text must not be.",
-    keys: &[MIN_TOKENS, REFUSALS, NEAR_DUPLICATE, ATTEMPTS],
+    keys: &[MIN_TOKENS, REFUSALS, CUT, NEAR_DUPLICATE, ATTEMPTS],
 };
 
 static OLLAMA: Table = Table {
@@ -237,6 +257,7 @@ static OLLAMA: Table = Table {
         SERVED_MODEL,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -259,6 +280,7 @@ static NEUTRAL_OLLAMA: Table = Table {
         SERVED_MODEL,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         NEUTRAL_PER_TOPIC,
         MAX_NEW_TOKENS,
@@ -283,11 +305,12 @@ static OPENAI: Table = Table {
         API_KEY_ENV,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         PER_TOPIC,
         MAX_NEW_TOKENS,
         TEMPERATURE,
-        TOP_P,
+        OPENAI_TOP_P,
         TOP_K,
         PROMPT,
         SYSTEM,
@@ -307,11 +330,12 @@ static NEUTRAL_OPENAI: Table = Table {
         API_KEY_ENV,
         PARALLEL,
         TIMEOUT,
+        BODY,
         TOPICS,
         NEUTRAL_PER_TOPIC,
         MAX_NEW_TOKENS,
         TEMPERATURE,
-        TOP_P,
+        OPENAI_TOP_P,
         TOP_K,
         NEUTRAL_PROMPT,
         SYSTEM,
@@ -321,8 +345,12 @@ static NEUTRAL_OPENAI: Table = Table {
     ],
 };
 
-const PATH: Key =
-    key("path", Type::Text, Required, "A `.parquet`, `.jsonl` or `.csv` file, relative to the project.");
+const PATH: Key = key(
+    "path",
+    Type::Text,
+    Required,
+    "A file, or several as a glob (`stories/*.jsonl`, read in the order of their names), relative to the project: `.parquet`, `.jsonl`, `.json`, `.csv` (also with semicolons or tabs), `.tsv` or `.txt` (a text a line), each also `.gz` or `.zst`; UTF-8, or UTF-16 with its mark. Where rows have no emotion of their own, the file's name is it (`stories/sad.txt`).",
+);
 const REPO: Key = key("repo", Type::Text, Required, "A dataset repository on the hub, `owner/name`.");
 const DATASET_REVISION: Key = key(
     "revision",
@@ -330,28 +358,53 @@ const DATASET_REVISION: Key = key(
     Is("\"main\""),
     "Branch, tag or commit; resolved to a commit, which the run records.",
 );
-const FILES: Key =
-    key("files", Type::Text, Required, "Which of its `.parquet`, `.jsonl` and `.csv` files, as a glob.");
+const FILES: Key = key(
+    "files",
+    Type::Text,
+    Required,
+    "Which of its files, as a glob; in the formats of `stories.<name>.file`.",
+);
+const LABELS: Key = key(
+    "labels",
+    Type::TextByName,
+    Is("{}"),
+    "Which emotion a label of the file means, where it is not its name: `{ 0 = \"sad\", 1 = \"happy\" }`. Names that Hugging Face's `datasets` keeps in Parquet files (`ClassLabel`) need none; case, spaces, hyphens and underscores do not matter.",
+);
+const EMPTY: Key = key(
+    "empty",
+    Type::Choice(words::<Empty>),
+    Is("\"skip\""),
+    "A row without a text: skipped and counted, or an error. Not part of any key.",
+);
 const COLUMNS_KEY: Key = key("columns", Type::Table(&COLUMNS), Is("{}"), "Which column holds what.");
 const NEUTRAL_COLUMNS_KEY: Key =
     key("columns", Type::Table(&NEUTRAL_COLUMNS), Is("{}"), "Which column holds what.");
-const TEXT_COLUMN: Key = key("text", Type::Text, Is("\"text\""), "The column with the text.");
+const TEXT_COLUMN: Key =
+    key("text", Type::Text, Is("\"text\""), "The column with the text, or with a list of texts.");
 const TOPIC_COLUMN: Key = key("topic", Type::Text, Said("no topics"), "The column with the topic.");
 
 static FILE: Table = Table {
     path: "stories.<name>.file",
-    about: "Stories from a file. Those of other emotions than the experiment's are left out.",
-    keys: &[PATH, COLUMNS_KEY],
+    about: "Stories from files. Rows of other emotions than the experiment's, and those with several, are skipped; an emotion without any is an error.",
+    keys: &[PATH, COLUMNS_KEY, LABELS, EMPTY],
 };
 
-static NEUTRAL_FILE: Table =
-    Table { path: "neutral.file", about: "Neutral texts from a file.", keys: &[PATH, NEUTRAL_COLUMNS_KEY] };
+static NEUTRAL_FILE: Table = Table {
+    path: "neutral.file",
+    about: "Neutral texts from files.",
+    keys: &[PATH, NEUTRAL_COLUMNS_KEY, EMPTY],
+};
 
 static COLUMNS: Table = Table {
     path: "stories.<name>.file.columns",
     about: "Which column of the file holds what.",
     keys: &[
-        key("emotion", Type::Text, Is("\"emotion\""), "The column with the emotion."),
+        key(
+            "emotion",
+            Type::Text,
+            Is("\"emotion\""),
+            "The column with the emotion, or with its number (see `labels`).",
+        ),
         TEXT_COLUMN,
         TOPIC_COLUMN,
     ],
@@ -371,6 +424,8 @@ static DATASET: Table = Table {
         DATASET_REVISION,
         FILES,
         COLUMNS_KEY,
+        LABELS,
+        EMPTY,
         key("limit_per_emotion", at_least(1), Said("all"), "The first so many stories of each emotion."),
     ],
 };
@@ -378,5 +433,5 @@ static DATASET: Table = Table {
 static NEUTRAL_DATASET: Table = Table {
     path: "neutral.dataset",
     about: "Neutral texts from a dataset repository on the hub.",
-    keys: &[REPO, DATASET_REVISION, FILES, NEUTRAL_COLUMNS_KEY],
+    keys: &[REPO, DATASET_REVISION, FILES, NEUTRAL_COLUMNS_KEY, EMPTY],
 };

@@ -157,6 +157,54 @@ impl<'s> Reader<'s> {
         if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 
+    /// A table of any values, as JSON.
+    pub fn fields(&self, name: &str) -> Read<serde_json::Map<String, serde_json::Value>> {
+        let Some(node) = self.value(name)? else { return Err(Reported) };
+        match self.as_json(name, &node)? {
+            serde_json::Value::Object(fields) => Ok(fields),
+            _ => self.mismatch(name, &node, "a table", self.expected(name)),
+        }
+    }
+
+    fn as_json(&self, name: &str, node: &Node) -> Read<serde_json::Value> {
+        Ok(match &node.value {
+            Value::Text(text) => text.clone().into(),
+            Value::Bool(truth) => (*truth).into(),
+            Value::Integer(Some(integer)) => (*integer).into(),
+            Value::Number(_) => self.as_number(name, node)?.into(),
+            Value::List(items) => {
+                items.iter().map(|item| self.as_json(name, item)).collect::<Read<Vec<_>>>()?.into()
+            }
+            Value::Table(entries) => {
+                let field = |entry: &Entry| Ok((entry.key.clone(), self.as_json(name, &entry.node)?));
+                serde_json::Value::Object(entries.iter().map(field).collect::<Read<_>>()?)
+            }
+            Value::Integer(None) | Value::Date => {
+                return self.mismatch(name, node, "what JSON can hold", self.expected(name));
+            }
+        })
+    }
+
+    /// Strings under names, in the order of the file. None is empty.
+    pub fn text_by_name(&self, name: &str) -> Read<Vec<(String, String)>> {
+        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Value::Table(entries) = &node.value else {
+            return self.mismatch(name, &node, "a table of strings", self.expected(name));
+        };
+        let read = |entry: &Entry| {
+            let label = format!("{name}.{}", entry.key);
+            let text = self.as_text(&label, &entry.node).ok()?;
+            if text.trim().is_empty() {
+                let problem = Problem::at(entry.node.span.clone(), format!("`{label}` is empty"));
+                self.note(problem.hint("take it out"));
+                return None;
+            }
+            Some((entry.key.clone(), text))
+        };
+        let read: Vec<_> = entries.iter().filter_map(read).collect();
+        if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
+    }
+
     /// A value in one of several forms.
     pub fn forms(&self, name: &str) -> Read<Option<Form<'s>>> {
         let Type::Forms { words, layers, table } = &self.declared(name).of else {

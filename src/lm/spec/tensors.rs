@@ -45,6 +45,9 @@ impl Spec {
         let product = |sides: &[usize]| sides.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
         let rows = if self.tied { self.d_vocab } else { self.d_vocab.saturating_mul(2) };
         let mut numbers = product(&[rows, self.d_model]);
+        if self.names.position_embed.is_some() {
+            numbers = numbers.saturating_add(product(&[self.context, self.d_model]));
+        }
         if let Some(PerLayerEmbed { width, d_vocab }) = self.per_layer_embed {
             let sides = product(&[d_vocab.saturating_add(self.d_model), self.n_layers(), width]);
             numbers = numbers.saturating_add(sides);

@@ -70,6 +70,11 @@ pub fn add_tokens(fast: &mut Fast, config: &Value) {
     fast.add_tokens(&new);
 }
 
+/// The token that ends a text.
+pub fn end_token(config: &Value) -> Option<String> {
+    content(&config["eos_token"]).map(str::to_string)
+}
+
 /// A token that is written as a string or as a table.
 fn content(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())

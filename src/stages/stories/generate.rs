@@ -2,17 +2,20 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::writing::{Ask, Draft, REPLIES, Reply, Seeds, Written};
-use super::{Generate, Item};
+use super::writing::{Ask, Draft, End, REPLIES, Reply, Seeds, Written};
+use super::{Generate, Item, thought};
 use crate::lm::{Chat, LanguageModel, Sampling};
 use crate::stages::batches::{self, Batches};
 use crate::store::table::Table;
 
 /// Raised when the same model and seeds would give other stories.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Sequences written side by side. A constant: batches change low bits, so they may hang on nothing but the plan.
 pub const BATCH: usize = 128;
+
+/// Tokens at the end of a request in which a mark is looked for.
+const TAIL: usize = 16;
 
 /// The stories of `items`, in their order, written by `model`, and what was thrown away on the way.
 ///
@@ -94,10 +97,15 @@ fn replies(
         ended += part.len();
         Ok(written)
     })?;
-    let written = written.into_iter().flatten();
-    written
-        .map(|ids| Ok(Reply { text: model.decode(&ids)?, cut: ids.len() >= params.max_new_tokens }))
-        .collect()
+    let replies = seeded.iter().zip(written.concat()).map(|((request, _), ids)| {
+        // A template may open the thought itself.
+        let tail = &request[request.len().saturating_sub(TAIL)..];
+        let opened = thought::opened(&model.decode_with(tail, &thought::is_mark)?).unwrap_or_default();
+        let text = format!("{opened}{}", model.decode_with(&ids, &thought::is_mark)?);
+        let cut = ids.len() >= params.max_new_tokens;
+        Ok(Reply { text, end: if cut { End::Cut } else { End::Whole } })
+    });
+    replies.collect()
 }
 
 /// The request as tokens.

@@ -9,6 +9,8 @@ pub mod refusal;
 pub mod served;
 pub mod splitting;
 pub mod template;
+pub mod thought;
+pub mod words;
 pub mod writing;
 
 use anyhow::{Context, Result};
@@ -72,6 +74,9 @@ pub struct Reject {
     pub attempts: usize,
     /// Texts that decline to tell a story.
     pub refusals: bool,
+    /// Texts that ended because no more tokens were allowed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// Those of at least this [likeness](likeness::Shingles::jaccard) to an earlier accepted one of the same shard;
     /// `None`: not looked at.
     #[serde(skip_serializing_if = "Option::is_none")]

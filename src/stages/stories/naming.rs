@@ -1,22 +1,19 @@
 //! Whether a text names an emotion: by its word or by a word of the same stem. Knows English endings, no synonyms.
 
+use super::words::letters;
+
 /// Whether `text` contains the emotion's word or a word that starts with its stem, in any case, at word boundaries.
 ///
-/// Words are runs of letters. An emotion of several words ("on edge", "self-conscious") must occur whole, only its
+/// Words are those of [`letters`]. An emotion of several words ("on edge", "self-conscious") must occur whole, only its
 /// last word bends. The stem rule is meant to forgive too little rather than too much: for long words everything
 /// that starts with the stem counts; for words and stems of four letters or fewer only listed endings do, so that
 /// "happened" is not "happy", "made" is not "mad" and "ship" is not "shy". See [`Forms::of`].
 pub fn names_emotion(text: &str, emotion: &str) -> bool {
-    let wanted = words(emotion);
+    let wanted = letters(emotion);
     let Some((last, first)) = wanted.split_last() else { return false };
     let forms = Forms::of(last);
-    let words = words(text);
+    let words = letters(text);
     words.windows(wanted.len()).any(|w| w[..first.len()] == *first && forms.has(&w[first.len()]))
-}
-
-/// Runs of letters, in lower case.
-fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphabetic()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
 }
 
 /// Roots that no ending leads to.
@@ -187,5 +184,15 @@ mod tests {
             }
         }
         assert!(!names_emotion("anything", ""));
+        // Without spaces between words, and with marks that belong to letters.
+        for (text, emotion, want) in [
+            ("她心里非常开心，连雨声都慢了下来。", "开心", true),
+            ("门开了，他的心很静。", "开心", false),
+            ("वह गुस्सा थी।", "गुस्सा", true),
+            ("वह गुस था।", "गुस्सा", false),
+            ("Elle est de\u{301}tendue", "d\u{e9}tendue", true),
+        ] {
+            assert_eq!(names_emotion(text, emotion), want, "{text}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::likeness::{Copies, copies};
-use super::names_emotion;
+use super::{names_emotion, words};
 
 /// The lengths of an emotion's stories.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ pub struct OfEmotion {
     pub mean_words: f64,
 }
 
-/// A set of stories in numbers. Words are what stands between white space.
+/// A set of stories in numbers. Words are those of [`words::count`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
     pub stories: usize,
@@ -38,7 +38,7 @@ pub struct Quality {
 impl Quality {
     /// Of `texts`, each with its emotion.
     pub fn of(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Quality {
-        let words: Vec<f64> = texts.iter().map(|(_, text)| text.split_whitespace().count() as f64).collect();
+        let words: Vec<f64> = texts.iter().map(|(_, text)| words::count(text) as f64).collect();
         let places: HashMap<&str, usize> =
             emotions.iter().enumerate().map(|(place, emotion)| (emotion.as_str(), place)).collect();
         let mut groups: Vec<Vec<f64>> = vec![Vec::new(); emotions.len()];

@@ -16,14 +16,14 @@ pub use protocol::Protocol;
 
 use self::crew::{Crew, Desk};
 use self::protocol::{Answer, Question, SEED_BITS};
-use super::writing::{Ask, Draft, Reply, Seeds, Written};
-use super::{Generate, Item, hash_part};
+use super::writing::{Ask, Draft, End, Reply, Seeds, Written};
+use super::{Generate, Item, hash_part, words};
 use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same replies would give other stories, or the same prompt another request.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Who is asked, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,10 +41,12 @@ pub struct Server {
     pub timeout: u64,
     /// What stands for the model in keys; `None`: `url` and `model`. Where the server tells a digest, that does.
     pub identity: Option<String>,
+    /// Further fields of each request's body.
+    pub body: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The table of one reply that is kept until its shard is stored.
-const KEPT: &str = "stories.answer/1";
+const KEPT: &str = "stories.answer/2";
 
 /// The stories of `items`, in their order, written by the server's model, and what was thrown away on the way.
 ///
@@ -93,8 +95,9 @@ pub fn run(
         }
         for ((at, ask), reply) in asks.iter().enumerate().zip(replies) {
             let before = draft.settled();
-            draft
-                .take(attempt, ask, &reply.context("a request without a reply")?, &|text| Ok(words(text)))?;
+            draft.take(attempt, ask, &reply.context("a request without a reply")?, &|text| {
+                Ok(words::count(text))
+            })?;
             if open.iter().any(|(place, _)| *place == at) {
                 tally.stories += draft.settled() - before;
             }
@@ -112,11 +115,6 @@ fn question((at, ask): (usize, &Ask)) -> (usize, Question) {
     (at, Question { prompt: ask.prompt.clone(), seed: ask.seed })
 }
 
-/// Runs of letters and whatever else is not space.
-fn words(text: &str) -> usize {
-    text.split_whitespace().count()
-}
-
 /// Takes answers as they come.
 struct Taking<'a> {
     asks: &'a [Ask],
@@ -130,8 +128,8 @@ struct Taking<'a> {
 
 impl Desk for Taking<'_> {
     fn answered(&mut self, place: usize, answer: Answer) -> Result<()> {
-        let Answer { text, cut, tokens } = answer;
-        let reply = Reply { text, cut };
+        let Answer { text, end, tokens } = answer;
+        let reply = Reply { text, end };
         self.batches.keep(self.asks[place].number, &table(&self.asks[place], &reply))?;
         self.replies[place] = Some(reply);
         self.tokens += tokens.unwrap_or(0);
@@ -156,8 +154,10 @@ fn kept(ask: &Ask, batches: &mut dyn Batches) -> Result<Option<Reply>> {
     let asked = fingerprint(ask);
     // Numbers of later attempts hang on the replies of earlier ones. Should one of these have been damaged and asked
     // for again, another request may stand under the number now.
-    Ok(match (table.str("asked")?, table.str("text")?, table.bool("cut")?) {
-        ([found], [text], [cut]) if *found == asked => Some(Reply { text: text.clone(), cut: *cut }),
+    Ok(match (table.str("asked")?, table.str("text")?, table.str("end")?) {
+        ([found], [text], [end]) if *found == asked => {
+            End::of(end).map(|end| Reply { text: text.clone(), end })
+        }
         _ => None,
     })
 }
@@ -168,7 +168,7 @@ fn table(ask: &Ask, reply: &Reply) -> Table {
         vec![
             ("asked", Column::Str(vec![fingerprint(ask)])),
             ("text", Column::Str(vec![reply.text.clone()])),
-            ("cut", Column::Bool(vec![reply.cut])),
+            ("end", Column::Str(vec![reply.end.name().to_string()])),
         ],
     )
 }

@@ -1,4 +1,4 @@
-//! What a writer's reply holds: its answer without the thinking before it, and the stories of an answer with several.
+//! The stories of an answer with several.
 //! Knows nothing of what makes a story good.
 
 /// Characters of the longest line that may introduce stories or be their heading.
@@ -11,17 +11,6 @@ pub struct Pieces {
     pub texts: Vec<String>,
     /// A separator follows the last of them, so that it is whole wherever the reply ended.
     pub ended: bool,
-}
-
-/// A reply without the thinking at its beginning, `<think>...</think>`; nothing if the thinking does not end. The
-/// opening tag may be missing, for some templates write it themselves.
-pub fn answer(reply: &str) -> &str {
-    let reply = reply.trim();
-    match reply.split_once("</think>") {
-        Some((_, answer)) => answer.trim(),
-        None if reply.starts_with("<think>") => "",
-        None => reply,
-    }
 }
 
 /// The stories of an answer that was asked to put `separator` on a line of its own between two.
@@ -191,16 +180,5 @@ mod tests {
             false,
         );
         check("It rained.\n---\nIt snowed.", "<next>", &["It rained.", "It snowed."], false);
-    }
-
-    #[test]
-    fn thinking_is_not_the_answer() {
-        let check = |reply: &str, want: &str| assert_eq!(answer(reply), want, "{reply:?}");
-        check(" It rained.\n", "It rained.");
-        check("<think>\nRain?\n---\n</think>\n\nIt rained.", "It rained.");
-        check("<think></think>It rained.", "It rained.");
-        check("Rain, perhaps.</think>\nIt rained.", "It rained.");
-        check("<think>Rain, or snow, or", "");
-        check("I think <b>it</b> rained.", "I think <b>it</b> rained.");
     }
 }

@@ -7,11 +7,12 @@ use sha2::{Digest, Sha256};
 use super::likeness::Shingles;
 use super::refusal::declines;
 use super::splitting::{self, Pieces};
+use super::thought;
 use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
 use crate::store::table::{Column, Table};
 
 /// The table of replies that are kept until their shard is stored.
-pub const REPLIES: &str = "stories.replies/1";
+pub const REPLIES: &str = "stories.replies/2";
 
 /// What a story's seed comes from, besides its place and the attempt.
 #[derive(Clone, Debug)]
@@ -70,22 +71,50 @@ pub struct Ask {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub text: String,
-    /// It ended because no more tokens were allowed.
-    pub cut: bool,
+    pub end: End,
+}
+
+/// How a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The writer ended it.
+    Whole,
+    /// No more tokens were allowed.
+    Cut,
+    /// A filter stopped it, or let nothing be asked; what there is of it is no text.
+    Filtered,
+}
+
+impl End {
+    const NAMES: [(End, &'static str); 3] =
+        [(End::Whole, "whole"), (End::Cut, "cut"), (End::Filtered, "filtered")];
+
+    /// As in tables.
+    pub fn name(self) -> &'static str {
+        End::NAMES.iter().find(|(end, _)| *end == self).expect("every end has a name").1
+    }
+
+    /// The end of this name.
+    pub fn of(name: &str) -> Option<End> {
+        End::NAMES.iter().find(|(_, known)| *known == name).map(|(end, _)| *end)
+    }
 }
 
 impl Reply {
     /// Replies as a table (schema [`REPLIES`]), to be kept.
     pub fn table(replies: &[Reply]) -> Table {
         let texts = Column::Str(replies.iter().map(|reply| reply.text.clone()).collect());
-        let cut = Column::Bool(replies.iter().map(|reply| reply.cut).collect());
-        Table::new(REPLIES, vec![("text", texts), ("cut", cut)])
+        let ends = Column::Str(replies.iter().map(|reply| reply.end.name().to_string()).collect());
+        Table::new(REPLIES, vec![("text", texts), ("end", ends)])
     }
 
     /// The replies of such a table; an error if a column is not there.
     pub fn rows(table: &Table) -> Result<Vec<Reply>> {
-        let rows = table.str("text")?.iter().zip(table.bool("cut")?);
-        Ok(rows.map(|(text, &cut)| Reply { text: text.clone(), cut }).collect())
+        let rows = table.str("text")?.iter().zip(table.str("end")?);
+        let reply = |(text, end): (&String, &String)| {
+            Ok(Reply { text: text.clone(), end: End::of(end).with_context(|| format!("no end `{end}`"))? })
+        };
+        rows.map(reply).collect()
     }
 }
 
@@ -94,6 +123,10 @@ impl Reply {
 pub enum Reason {
     /// There is no text; what is recorded is the reply, which may have held other things.
     Empty,
+    /// It is nothing but a thought: see [`thought::answer`].
+    Thought,
+    /// A filter of the server stopped it, or refused the request.
+    Filtered,
     /// The writer declines: see [`declines`].
     Refusal,
     /// It names its emotion: see [`names_emotion`].
@@ -101,7 +134,7 @@ pub enum Reason {
     TooShort,
     /// It is too like an earlier accepted story of the draft.
     NearDuplicate,
-    /// The last of several texts in a reply that ended because no more tokens were allowed.
+    /// The last text of a reply that ended because no more tokens were allowed: of several, or where `cut` says so.
     Cut,
     /// The reply had more texts than were asked for.
     Surplus,
@@ -112,6 +145,8 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Reason::Empty => "empty",
+            Reason::Thought => "thought",
+            Reason::Filtered => "filtered",
             Reason::Refusal => "refusal",
             Reason::NamesEmotion => "names_emotion",
             Reason::TooShort => "too_short",
@@ -203,21 +238,27 @@ impl<'a> Draft<'a> {
         reply: &Reply,
         tokens: &dyn Fn(&str) -> Result<usize>,
     ) -> Result<()> {
-        let text = splitting::answer(&reply.text);
-        let mut pieces = match &self.params.several {
-            None => Pieces { texts: vec![text.to_string()], ended: true },
-            Some(several) => splitting::split(text, &several.separator),
-        };
         let mut reject = |place: usize, reason: Reason, text: String| {
             self.rejected.push(Rejected { place, attempt, reason, text, seed: ask.seed });
+        };
+        let answer = thought::answer(&reply.text);
+        let Some(text) = answer.filter(|_| reply.end != End::Filtered) else {
+            let reason = if reply.end == End::Filtered { Reason::Filtered } else { Reason::Thought };
+            reject(ask.places[0], reason, reply.text.trim().to_string());
+            return Ok(());
+        };
+        let mut pieces = match &self.params.several {
+            None => Pieces { texts: vec![text.to_string()], ended: false },
+            Some(several) => splitting::split(text, &several.separator),
         };
         if pieces.texts.iter().all(String::is_empty) {
             reject(ask.places[0], Reason::Empty, reply.text.trim().to_string());
             return Ok(());
         }
-        if reply.cut && !pieces.ended && pieces.texts.len() > 1 {
+        let cut = reply.end == End::Cut && !pieces.ended;
+        if cut && (pieces.texts.len() > 1 || self.params.reject.cut) {
             let place = ask.places.get(pieces.texts.len() - 1).unwrap_or(&ask.places[0]);
-            reject(*place, Reason::Cut, pieces.texts.pop().expect("there are several"));
+            reject(*place, Reason::Cut, pieces.texts.pop().expect("there is one"));
         }
         for text in pieces.texts.split_off(ask.places.len().min(pieces.texts.len())) {
             reject(ask.places[0], Reason::Surplus, text);

@@ -19,6 +19,7 @@ fn params() -> Generate {
             min_tokens: 0,
             attempts: 2,
             refusals: true,
+            cut: false,
             near_duplicate: None,
         },
     }
@@ -40,7 +41,7 @@ fn seeds() -> Seeds {
 }
 
 fn whole(text: &str) -> Reply {
-    Reply { text: text.into(), cut: false }
+    Reply { text: text.into(), end: End::Whole }
 }
 
 /// Words stand for tokens.
@@ -178,7 +179,7 @@ fn a_request_for_several_holds_one_emotion_and_topic() {
 
 #[test]
 fn what_a_reply_lacks_is_asked_for_again() {
-    let cut = |text: &str| Reply { text: text.into(), cut: true };
+    let cut = |text: &str| Reply { text: text.into(), end: End::Cut };
     let (written, asked) = write(
         &several(),
         &["sad"],
@@ -205,7 +206,7 @@ fn what_a_reply_lacks_is_asked_for_again() {
 #[test]
 fn a_reply_without_text_is_recorded_as_it_came() {
     let (written, _) = write(&several(), &["sad"], &[&[whole("---\n---"), whole(" <think>Hm")]]);
-    assert_eq!(rejected(&written), [(0, 0, "empty", "---\n---"), (3, 0, "empty", "<think>Hm")]);
+    assert_eq!(rejected(&written), [(0, 0, "empty", "---\n---"), (3, 0, "thought", "<think>Hm")]);
     assert_eq!(written.stories.rows(), 0);
 }
 
@@ -237,6 +238,6 @@ fn a_rule_that_is_off_refuses_nothing() {
 
 #[test]
 fn replies_come_back_from_their_table() {
-    let replies = [whole("It rained.\n---\nIt snowed."), Reply { text: String::new(), cut: true }];
+    let replies = [whole("It rained.\n---\nIt snowed."), Reply { text: String::new(), end: End::Cut }];
     assert_eq!(Reply::rows(&Reply::table(&replies)).unwrap(), replies);
 }

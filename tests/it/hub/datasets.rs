@@ -55,15 +55,10 @@ fn stories(rows: &[(&str, &str)]) -> Vec<u8> {
 fn hub() -> Hub {
     let hub = Hub::start("llama-gqa");
     let other = |name: &str| (name.to_string(), b"not to be fetched".to_vec());
-    let mut files: BTreeMap<String, Vec<u8>> = [
-        "README.md",
-        ".gitattributes",
-        "expression/a.csv",
-        "expression/stories/more/b.json",
-        "other/c d.csv",
-    ]
-    .map(other)
-    .into();
+    let mut files: BTreeMap<String, Vec<u8>> =
+        ["README.md", ".gitattributes", "expression/a.csv", "expression/stories/more/b.md", "other/c d.csv"]
+            .map(other)
+            .into();
     files.insert(
         A.to_string(),
         stories(&[("Happy ", "The sun came out."), ("bored", "Nothing."), ("sad", "It rained.")]),
@@ -311,14 +306,14 @@ fn a_glob_that_means_nothing_or_what_cannot_be_read_is_an_error_of_its_line() {
     fails(&nothing, &[" and 1 more"]);
     fails(
         &with("expression/**"),
-        &["means `expression/stories/more/b.json` of tests/stories", "one object a line"],
+        &["means `expression/stories/more/b.md` of tests/stories", "no known format"],
     );
     fails(&with("*"), &["means `.gitattributes`", "no known format", "refs/convert/parquet", "exp.toml:9:9"]);
     // What the pattern tells by itself needs no hub.
     hub.connections();
     for (files, expected) in [
-        ("data/*.jsonl.gz", "is packed, and only plain files are read"),
-        ("data.json", "only JSONL, one object a line, is read"),
+        ("data/*.jsonl.bz2", "is packed in a way that is not read"),
+        ("data.xlsx", "save it as `.csv`"),
         ("data/[.csv", "is no glob"),
         ("../*.csv", "leads out of the repository"),
         ("/data/*.csv", "leads out of the repository"),

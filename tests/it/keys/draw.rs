@@ -247,7 +247,7 @@ pub fn fixture_folder(name: &str) -> PathBuf {
 /// A folder with what drawn experiments read.
 pub fn data() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let rows: String = ["happy", "sad", "angry", "calm"]
+    let rows: String = ["happy", "sad", "angry", "calm", "proud"]
         .iter()
         .map(|e| format!("{e},{e},They were so.,It was as it was.,a hall,a day\n"))
         .collect();

@@ -28,17 +28,20 @@ impl Flip {
 
 /// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
 /// are from, and which stories of them.
-const ON_THE_HUB: [&str; 10] = [
+const ON_THE_HUB: [&str; 13] = [
     "models.<name> repo",
     "models.<name> revision",
     "models.<name> adapter_revision",
     "stories.<name>.dataset repo",
     "stories.<name>.dataset revision",
     "stories.<name>.dataset files",
+    "stories.<name>.dataset labels",
+    "stories.<name>.dataset empty",
     "stories.<name>.dataset limit_per_emotion",
     "neutral.dataset repo",
     "neutral.dataset revision",
     "neutral.dataset files",
+    "neutral.dataset empty",
 ];
 
 /// Tables whose sources must be asked what they are: `tests/it/remote.rs` shows what of them counts. What they share
@@ -221,12 +224,13 @@ macro_rules! served {
             one!($table, $header, "api_key_env", "\"SOME_KEY\"", &[]),
             one!($table, $header, "parallel", "9", &[]),
             one!($table, $header, "timeout", "9", &[]),
+            one!($table, $header, "body", "{ enable_thinking = false }", $roots),
         ]
     };
 }
 
-static SERVED: [Flip; 8] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
-static NEUTRAL_SERVED: [Flip; 8] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
+static SERVED: [Flip; 9] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
+static NEUTRAL_SERVED: [Flip; 9] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
 
 mod analyses;
 
@@ -385,10 +389,13 @@ static FLIPS: &[Flip] = &[
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "min_tokens", "3", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "attempts", "9", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "refusals", "false", OWN),
+    one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "cut", "true", OWN),
     one!("stories.<name>.generate.reject", "stories.s1.generate.reject", "near_duplicate", "0.9", OWN),
     // A file's place does not matter, its content does.
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("stories.<name>.file", "stories.s2.file", "path", "\"{data}/more.csv\"", &["stories/s2"]),
+    one!("stories.<name>.file", "stories.s2.file", "labels", "{ 0 = \"calm\" }", &["stories/s2"]),
+    one!("stories.<name>.file", "stories.s2.file", "empty", "\"error\"", &[]),
     one!("stories.<name>.file.columns", "stories.s2.file.columns", "emotion", "\"feeling\"", &["stories/s2"]),
     one!("stories.<name>.file.columns", "stories.s2.file.columns", "text", "\"other\"", &["stories/s2"]),
     one!("stories.<name>.file.columns", "stories.s2.file.columns", "topic", "\"kind\"", &["stories/s2"]),
@@ -409,9 +416,11 @@ static FLIPS: &[Flip] = &[
     one!("neutral.generate.reject", "neutral.generate.reject", "min_tokens", "3", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "attempts", "9", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "refusals", "false", NEUTRAL_OWN),
+    one!("neutral.generate.reject", "neutral.generate.reject", "cut", "true", NEUTRAL_OWN),
     one!("neutral.generate.reject", "neutral.generate.reject", "near_duplicate", "0.9", NEUTRAL_OWN),
     one!("neutral.file", "neutral.file", "path", "\"{data}/copy.csv\"", &[]),
     one!("neutral.file", "neutral.file", "path", "\"{data}/more.csv\"", &["stories/neutral"]),
+    one!("neutral.file", "neutral.file", "empty", "\"error\"", &[]),
     one!("neutral.file.columns", "neutral.file.columns", "text", "\"other\"", &["stories/neutral"]),
     one!("neutral.file.columns", "neutral.file.columns", "topic", "\"kind\"", &["stories/neutral"]),
     // Activations and vectors.

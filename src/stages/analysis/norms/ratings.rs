@@ -13,7 +13,18 @@ pub const RATINGS: [&str; 3] = ["valence", "arousal", "dominance"];
 /// Names of the columns, in lower case: the word's, then of each rating. Also those of NRC-VAD (Mohammad 2018) and of
 /// Warriner, Kuperman and Brysbaert (2013).
 const HEADERS: [&[&str]; 4] = [
-    &["word", "term", "words"],
+    &[
+        "word",
+        "term",
+        "words",
+        "emotion",
+        "lemma",
+        "concept",
+        "label",
+        "term_english",
+        "english word",
+        "english_word",
+    ],
     &["valence", "v.mean.sum", "v"],
     &["arousal", "a.mean.sum", "a"],
     &["dominance", "d.mean.sum", "d"],

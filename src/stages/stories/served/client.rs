@@ -13,6 +13,7 @@ use ureq::{Agent, Timeout};
 use super::Server;
 use super::protocol::{self, Answer, Manner, Question};
 use crate::stages::stories::Generate;
+use crate::stages::stories::writing::End;
 
 /// A server that cannot be connected to for so long is not there.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -26,6 +27,8 @@ const LARGEST_REPLY: u64 = 16 << 20;
 pub enum Trouble {
     /// The server would say the same again.
     Refused(String),
+    /// A filter does not let this one be asked; others may be.
+    Filtered(String),
     /// It may go better later; `wait`: as long as the server asks for.
     Passing { why: String, wait: Option<Duration> },
 }
@@ -39,7 +42,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Refused(why) | Trouble::Passing { why, .. } => f.write_str(why),
+            Trouble::Refused(why) | Trouble::Filtered(why) | Trouble::Passing { why, .. } => f.write_str(why),
         }
     }
 }
@@ -100,15 +103,24 @@ impl Client {
         loop {
             let known = || self.manner.lock().unwrap_or_else(PoisonError::into_inner);
             let manner = *known();
-            let body = protocol.body(model, params, question, manner);
+            let mut body = protocol.body(model, params, question, manner);
+            if let Value::Object(body) = &mut body {
+                body.extend(self.server.body.clone());
+            }
             let reply = match self.exchange(protocol.path(), Some(&body)) {
                 Err(Trouble::Refused(why)) => match manner.after(&why, params) {
                     Some(better) => {
                         *known() = better;
                         continue;
                     }
-                    None => return Err(Trouble::Refused(why)),
+                    None => {
+                        return Err(Trouble::Refused(format!("{why}{}", self.server.protocol.hint(&why))));
+                    }
                 },
+                // It is the answer to this question.
+                Err(Trouble::Filtered(why)) => {
+                    return Ok(Answer { text: why, end: End::Filtered, tokens: None });
+                }
                 reply => reply?,
             };
             return protocol.answer(&reply).map_err(|error| {
@@ -166,6 +178,7 @@ impl Client {
                 let wait = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
                 Trouble::Passing { why: self.redacted(&said), wait }
             }
+            400 | 403 | 422 | 451 if protocol::is_filter(body) => Trouble::Filtered(self.redacted(&said)),
             401 | 403 => {
                 let hint = match &self.server.api_key_env {
                     Some(name) => format!("the key is that of `{name}`"),
@@ -254,6 +267,7 @@ mod tests {
             parallel: 1,
             timeout: 1,
             identity: None,
+            body: Default::default(),
         };
         Client { secret: Some(Secret("sk-1".into())), ..Client::new(&server).unwrap() }
     }

@@ -12,6 +12,7 @@ use super::client::{Client, Trouble};
 use super::protocol::{Answer, Question};
 use crate::interrupt::Interrupted;
 use crate::stages::stories::Generate;
+use crate::stages::stories::writing::End;
 
 /// Failures of one request in a row that it is given up after. With the waits between them this bears half a minute.
 const ATTEMPTS: u32 = 6;
@@ -156,13 +157,13 @@ impl Crew<'_> {
             }
             let (why, asked_wait) = match self.client.chat(self.params, question) {
                 // Once may be an accident; twice is what the model has to say.
-                Ok(answer) if answer.text.trim().is_empty() && !was_empty => {
+                Ok(answer) if answer.text.trim().is_empty() && answer.end == End::Whole && !was_empty => {
                     was_empty = true;
                     shared.retries.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
                 Ok(answer) => return Ok(Some(answer)),
-                Err(trouble @ Trouble::Refused(_)) => return Err(trouble.into()),
+                Err(trouble @ (Trouble::Refused(_) | Trouble::Filtered(_))) => return Err(trouble.into()),
                 Err(Trouble::Passing { why, wait }) => (why, wait),
             };
             failures += 1;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::stages::stories::Generate;
+use crate::stages::stories::writing::End;
 
 /// The protocol that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +33,7 @@ pub struct Manner {
     /// These are not sent: the server does not take them, not even where they change nothing.
     no_temperature: bool,
     no_top_p: bool,
+    no_seed: bool,
 }
 
 impl Manner {
@@ -39,9 +41,10 @@ impl Manner {
     pub fn after(self, words: &str, params: &Generate) -> Option<Manner> {
         let mut manner = self;
         manner.completion_tokens |= words.contains("max_completion_tokens");
-        // 1 is what holds where nothing is sent.
-        manner.no_temperature |= words.contains("'temperature'") && params.temperature == 1.0;
-        manner.no_top_p |= words.contains("'top_p'") && params.top_p == 1.0;
+        // 1 is what holds where nothing is sent; a seed is a wish everywhere.
+        manner.no_temperature |= names(words, "temperature") && params.temperature == 1.0;
+        manner.no_top_p |= names(words, "top_p") && params.top_p == 1.0;
+        manner.no_seed |= names(words, "seed");
         (manner != self).then_some(manner)
     }
 }
@@ -58,8 +61,7 @@ pub struct Question {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub text: String,
-    /// It ended at `max_new_tokens`.
-    pub cut: bool,
+    pub end: End,
     /// Tokens of the text, where the server says it.
     pub tokens: Option<usize>,
 }
@@ -99,12 +101,16 @@ impl Protocol {
             // OpenAI refuses what it does not know, and knows no `top_k`.
             Protocol::OpenAi => {
                 let bound = if manner.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
-                let mut body = json!({ "model": model, "messages": messages, "seed": question.seed });
+                let mut body = json!({ "model": model, "messages": messages });
                 body[bound] = params.max_new_tokens.into();
+                if !manner.no_seed {
+                    body["seed"] = question.seed.into();
+                }
                 if !manner.no_temperature {
                     body["temperature"] = params.temperature.into();
                 }
-                if !manner.no_top_p {
+                // 1 bounds nothing, and some servers take one of the two only.
+                if !manner.no_top_p && params.top_p != 1.0 {
                     body["top_p"] = params.top_p.into();
                 }
                 if params.top_k > 0 {
@@ -112,6 +118,19 @@ impl Protocol {
                 }
                 body
             }
+        }
+    }
+
+    /// Which key of the experiment file a refusal in these words is about; empty where none can be told.
+    pub fn hint(self, words: &str) -> String {
+        let keys =
+            ["temperature", "top_p", "top_k", "max_tokens"].into_iter().filter(|key| names(words, key));
+        let keys: Vec<String> = keys
+            .map(|key| format!("`{}`", if key == "max_tokens" { "max_new_tokens" } else { key }))
+            .collect();
+        match keys.is_empty() {
+            true => " (`body = { ... }` of the source sends further fields)".to_string(),
+            false => format!(" (set by {} of the source: take one out, or change it)", keys.join(" and ")),
         }
     }
 
@@ -128,27 +147,120 @@ impl Protocol {
             Protocol::Ollama => {
                 let text = reply["message"]["content"].as_str().context("no `message.content`")?;
                 ensure!(reply["done"].as_bool() == Some(true), "it is not `done`");
-                let cut = reply["done_reason"].as_str() == Some("length");
-                Ok(Answer { text: text.to_string(), cut, tokens: count(&reply["eval_count"]) })
+                let end = ended(reply["done_reason"].as_str())?;
+                Ok(Answer { text: text.to_string(), end, tokens: count(&reply["eval_count"]) })
             }
             Protocol::OpenAi => {
                 let choice = reply["choices"].get(0).context("no `choices`")?;
-                // Null where the model refused or only thought.
-                let text = match &choice["message"]["content"] {
-                    Value::Null if choice["message"].is_object() => "",
-                    content => content.as_str().context("no `choices[0].message.content`")?,
-                };
-                let cut = choice["finish_reason"].as_str() == Some("length");
+                // A router tells of its provider's failure within a reply of status 200.
+                if let Some(said) = error_of(choice) {
+                    bail!("it says `{}`", shortened(said));
+                }
+                let message = &choice["message"];
+                ensure!(message.is_object(), "no `choices[0].message`");
                 let tokens = count(&reply["usage"]["completion_tokens"]);
-                Ok(Answer { text: text.to_string(), cut, tokens })
+                if let Some(refusal) = message["refusal"].as_str().filter(|refusal| !refusal.is_empty()) {
+                    return Ok(Answer { text: refusal.to_string(), end: End::Filtered, tokens });
+                }
+                let text = content(&message["content"]).context("no text in `choices[0].message.content`")?;
+                let end = ended(choice["finish_reason"].as_str())?;
+                Ok(Answer { text, end, tokens })
             }
         }
     }
 }
 
+/// The text of a message: a string; a list of parts, of which those that are text count, not those that are thought;
+/// nothing where the model refused or only thought.
+fn content(content: &Value) -> Option<String> {
+    match content {
+        Value::Null => Some(String::new()),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => {
+            let text = |part: &Value| match part {
+                Value::String(text) => Some(text.clone()),
+                part => match part["type"].as_str() {
+                    None | Some("text" | "output_text") => Some(part["text"].as_str()?.to_string()),
+                    _ => Some(String::new()),
+                },
+            };
+            parts.iter().map(text).collect()
+        }
+        _ => None,
+    }
+}
+
+/// How a reply ended, in the words of OpenAI, Anthropic, Google, vLLM, Ollama and routers before them; an error where it
+/// ended before its end.
+fn ended(reason: Option<&str>) -> Result<End> {
+    let Some(reason) = reason else { return Ok(End::Whole) };
+    match reason.to_ascii_lowercase().as_str() {
+        "" | "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "complete" | "completed"
+        | "finish_reason_stop" => Ok(End::Whole),
+        // It called a tool that nobody offered: there is no text to judge, or what there is.
+        "tool_calls" | "function_call" | "tool_use" => Ok(End::Whole),
+        "length" | "max_tokens" | "max_output_tokens" | "model_length" | "model_context_window_exceeded" => {
+            Ok(End::Cut)
+        }
+        "content_filter"
+        | "content_filtered"
+        | "safety"
+        | "refusal"
+        | "recitation"
+        | "blocklist"
+        | "prohibited_content"
+        | "spii"
+        | "sensitive"
+        | "guardrail_intervened" => Ok(End::Filtered),
+        _ => bail!("it ended for the reason `{}`", shortened(reason)),
+    }
+}
+
+/// Whether a refusal speaks of a parameter: in quotation marks of any kind, or as a word of its own where it says that it
+/// is not known.
+fn names(words: &str, parameter: &str) -> bool {
+    let quoted = ["'", "`", "\""].iter().any(|quote| words.contains(&format!("{quote}{parameter}{quote}")));
+    let words = words.to_lowercase();
+    let unknown = [
+        "unrecognized",
+        "unsupported",
+        "not supported",
+        "unknown",
+        "not permitted",
+        "extra inputs",
+        "unexpected",
+    ];
+    let is_it = |word: &str| word.trim_matches(|c: char| !(c.is_alphanumeric() || c == '_')) == parameter;
+    quoted || (unknown.iter().any(|sign| words.contains(sign)) && words.split_whitespace().any(is_it))
+}
+
+/// Codes and words with which a filter refuses one request for what it asks.
+const FILTERS: [&str; 12] = [
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicyviolation",
+    "content management policy",
+    "content policy",
+    "usage policy",
+    "moderation",
+    "data_inspection_failed",
+    "inappropriate content",
+    "safety system",
+    "prohibited_content",
+    "flagged",
+];
+
+/// Whether a refusal is that of a filter: it concerns this request, not every one.
+pub fn is_filter(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_lowercase();
+    FILTERS.iter().any(|sign| text.contains(sign))
+}
+
 /// What a body says of an error: `{"error": {"message": ...}}` (OpenAI, vLLM, llama.cpp), `{"error": ...}` (Ollama),
 /// `{"message": ...}` (older vLLM), `{"detail": ...}` (FastAPI).
 fn error_of(body: &Value) -> Option<&str> {
+    // Google's compatible endpoint wraps it into a list.
+    let body = body.get(0).unwrap_or(body);
     let error = &body["error"];
     error["message"].as_str().or(error.as_str()).filter(|said| !said.is_empty())
 }
@@ -187,6 +299,7 @@ mod tests {
             min_tokens: 0,
             attempts: 1,
             refusals: false,
+            cut: false,
             near_duplicate: None,
         };
         Generate {
@@ -249,6 +362,16 @@ mod tests {
             none.after(top_p, &params).and_then(|manner| manner.after(temperature, &params)).unwrap();
         let body = Protocol::OpenAi.body("m", &params, &question(), manner);
         assert!(body.get("temperature").is_none() && body.get("top_p").is_none() && body["max_tokens"] == 8);
+        // Anthropic's words, in backquotes.
+        let both = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
+        params.top_p = 0.9;
+        let body = Protocol::OpenAi.body("m", &params, &question(), none.after(both, &params).unwrap());
+        assert!(body.get("temperature").is_none() && body["top_p"] == 0.9);
+        params.temperature = 0.5;
+        assert_eq!(none.after(both, &params), None, "both are asked for");
+        let seed = "Unrecognized request argument supplied: seed";
+        let body = Protocol::OpenAi.body("m", &params, &question(), none.after(seed, &params).unwrap());
+        assert!(body.get("seed").is_none());
     }
 
     #[test]
@@ -256,11 +379,11 @@ mod tests {
         let said = |protocol: Protocol, reply: Value| protocol.answer(&reply).map_err(|e| e.to_string());
         let whole = json!({"message": {"role": "assistant", "content": "Once."}, "done": true,
                            "done_reason": "stop", "eval_count": 12});
-        let answer = |cut| Answer { text: "Once.".into(), cut, tokens: Some(12) };
-        assert_eq!(said(Protocol::Ollama, whole.clone()), Ok(answer(false)));
+        let answer = |end| Answer { text: "Once.".into(), end, tokens: Some(12) };
+        assert_eq!(said(Protocol::Ollama, whole.clone()), Ok(answer(End::Whole)));
         let mut cut = whole.clone();
         cut["done_reason"] = "length".into();
-        assert_eq!(said(Protocol::Ollama, cut), Ok(answer(true)));
+        assert_eq!(said(Protocol::Ollama, cut), Ok(answer(End::Cut)));
         let mut half = whole.clone();
         half["done"] = false.into();
         assert_eq!(said(Protocol::Ollama, half), Err("it is not `done`".into()));
@@ -268,20 +391,77 @@ mod tests {
 
         let whole = json!({"choices": [{"index": 0, "message": {"content": "Once."}, "finish_reason": "stop"}],
                            "usage": {"prompt_tokens": 3, "completion_tokens": 12}});
-        assert_eq!(said(Protocol::OpenAi, whole.clone()), Ok(answer(false)));
+        assert_eq!(said(Protocol::OpenAi, whole.clone()), Ok(answer(End::Whole)));
         let mut cut = whole.clone();
         cut["choices"][0]["finish_reason"] = "length".into();
-        assert_eq!(said(Protocol::OpenAi, cut), Ok(answer(true)));
+        assert_eq!(said(Protocol::OpenAi, cut), Ok(answer(End::Cut)));
         let mut null = whole.clone();
         null["choices"][0]["message"]["content"] = Value::Null;
         null["usage"] = Value::Null;
         assert_eq!(
             said(Protocol::OpenAi, null),
-            Ok(Answer { text: String::new(), cut: false, tokens: None })
+            Ok(Answer { text: String::new(), end: End::Whole, tokens: None })
         );
         assert_eq!(said(Protocol::OpenAi, json!({"choices": []})), Err("no `choices`".into()));
         assert!(said(Protocol::OpenAi, json!({"choices": [{}]})).is_err());
         assert!(said(Protocol::OpenAi, json!(["Once."])).is_err());
+    }
+
+    #[test]
+    fn every_end_of_a_reply_is_judged() {
+        let of = |reason: Value| {
+            let choice = json!({"message": {"content": "Once."}, "finish_reason": reason});
+            Protocol::OpenAi
+                .answer(&json!({"choices": [choice]}))
+                .map(|answer| answer.end)
+                .map_err(|e| e.to_string())
+        };
+        for (reason, end) in [
+            ("stop", End::Whole),
+            ("max_tokens", End::Cut),
+            ("SAFETY", End::Filtered),
+            ("content_filter", End::Filtered),
+        ] {
+            assert_eq!(of(reason.into()), Ok(end), "{reason}");
+        }
+        assert_eq!(of(Value::Null), Ok(End::Whole));
+        for reason in ["error", "abort", "network_error", "something_new"] {
+            assert_eq!(of(reason.into()), Err(format!("it ended for the reason `{reason}`")));
+        }
+        let choice = json!({"message": {"content": "Onc"}, "finish_reason": "stop", "error": {"message": "Provider gone"}});
+        assert!(
+            Protocol::OpenAi
+                .answer(&json!({"choices": [choice]}))
+                .unwrap_err()
+                .to_string()
+                .contains("Provider gone")
+        );
+        let declined =
+            json!({"message": {"content": null, "refusal": "I will not."}, "finish_reason": "stop"});
+        let declined = Protocol::OpenAi.answer(&json!({"choices": [declined]})).unwrap();
+        assert_eq!((declined.text.as_str(), declined.end), ("I will not.", End::Filtered));
+    }
+
+    #[test]
+    fn parts_that_are_text_are_the_text() {
+        let parts = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "Rain?"}]}, {"type": "text", "text": "It "}, "rained."]);
+        assert_eq!(content(&parts), Some("It rained.".into()));
+        assert_eq!(content(&json!([{"text": "It rained."}])), Some("It rained.".into()));
+        assert_eq!((content(&Value::Null), content(&json!({"a": 1}))), (Some(String::new()), None));
+    }
+
+    #[test]
+    fn filters_are_told_from_what_concerns_every_request() {
+        for body in [
+            r#"{"error": {"message": "The response was filtered due to the prompt triggering the content management policy.", "code": "content_filter"}}"#,
+            r#"{"error": {"code": "data_inspection_failed", "message": "Input data may contain inappropriate content."}}"#,
+            r#"{"error": {"message": "Your request was rejected as a result of our safety system."}}"#,
+        ] {
+            assert!(is_filter(body.as_bytes()), "{body}");
+        }
+        assert!(!is_filter(
+            br#"{"error": {"message": "model `m` does not exist", "code": "model_not_found"}}"#
+        ));
     }
 
     #[test]
@@ -291,6 +471,7 @@ mod tests {
             (r#"{"error": "model 'm' not found"}"#, "model 'm' not found"),
             (r#"{"object": "error", "message": "Too long."}"#, "Too long."),
             (r#"{"detail": "Not Found"}"#, "Not Found"),
+            (r#"[{"error": {"code": 429, "message": "Exhausted."}}]"#, "Exhausted."),
             ("<html>\n  Bad\x07 Gateway </html>\n", "<html> Bad Gateway </html>"),
             ("", ""),
         ] {

@@ -1,0 +1,185 @@
+//! Rows of a Parquet file, with the names that Hugging Face's `datasets` keeps for labels that are numbers.
+
+use std::io::Read;
+use std::ops::ControlFlow;
+
+use anyhow::{Context, Result, bail};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
+use serde_json::Value;
+
+use super::format::Packing;
+use super::{Label, Row, Rows, Visit, missing, text};
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 1024;
+
+/// Calls `visit` with each row.
+pub fn rows(rows: &Rows, packing: Packing, visit: &mut Visit) -> Result<()> {
+    match packing {
+        Packing::None => read(rows, fs_err::File::open(rows.path)?.into_file(), visit),
+        packed => {
+            let mut bytes = Vec::new();
+            text::unpacked(rows.path, packed)?.read_to_end(&mut bytes)?;
+            read(rows, bytes::Bytes::from(bytes), visit)
+        }
+    }
+}
+
+fn read(rows: &Rows, file: impl ChunkReader + 'static, visit: &mut Visit) -> Result<()> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("not a readable Parquet file")?;
+    let schema = builder.schema().clone();
+    let metadata = builder.metadata().file_metadata().key_value_metadata();
+    let huggingface = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
+    let features: Option<Value> =
+        huggingface.and_then(|entry| serde_json::from_str(entry.value.as_ref()?).ok());
+    let [emotion, text, topic] = [0, 1, 2].map(|at| rows.names().nth(at).flatten());
+    let by_name = rows.stem.is_some() && emotion.is_some_and(|name| schema.column_with_name(name).is_none());
+    let emotion = emotion.filter(|_| !by_name);
+    let mut wanted = Vec::new();
+    for (name, holds) in [(emotion, Holds::Label), (text, Holds::Texts), (topic, Holds::Topic)] {
+        wanted.extend(name.map(|name| column(&schema, name, holds)).transpose()?);
+    }
+    let names = emotion.and_then(|name| class_names(features.as_ref()?, name));
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+    let mut number = 0;
+    for batch in batches {
+        let batch = batch.with_context(|| format!("after row {number}"))?;
+        let cells = |name: Option<&str>| name.map(|name| Cells::of(&batch, name)).transpose();
+        let (emotions, texts, topics) = (cells(emotion)?, cells(text)?, cells(topic)?);
+        for row in 0..batch.num_rows() {
+            number += 1;
+            let emotion = match &emotions {
+                None if by_name => rows.by_name(),
+                None => Label::Missing,
+                Some(cells) => match <[_; 1]>::try_from(cells.at(row)) {
+                    Ok([label]) => Label::of(label).named(names.as_deref()),
+                    Err(labels) if labels.is_empty() => Label::Missing,
+                    Err(_) => Label::Several,
+                },
+            };
+            let topic = topics.as_ref().and_then(|cells| cells.at(row).pop()?);
+            let texts = texts.as_ref().map_or(Vec::new(), |cells| cells.at(row));
+            let one = texts.len() == 1;
+            for (at, text) in texts.into_iter().enumerate() {
+                let place =
+                    if one { format!("row {number}") } else { format!("row {number}, text {}", at + 1) };
+                let row = Row { place, emotion: emotion.clone(), by_name, text, topic: topic.clone() };
+                if let ControlFlow::Break(()) = visit(row)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a column must hold.
+#[derive(Clone, Copy, PartialEq)]
+enum Holds {
+    /// Text, numbers, or lists of either.
+    Label,
+    /// Text, or lists of texts.
+    Texts,
+    /// Text or numbers.
+    Topic,
+}
+
+/// The number of the column of this name; an error if it is not there or holds something else.
+fn column(schema: &Schema, name: &str, holds: Holds) -> Result<usize> {
+    let found = schema.column_with_name(name);
+    let (index, field) =
+        found.ok_or_else(|| missing("column", name, schema.fields().iter().map(|f| f.name().clone())))?;
+    let fits = |plain: &DataType| {
+        let plain = if let DataType::Dictionary(_, values) = plain { values } else { plain };
+        let is_text =
+            matches!(plain, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
+        is_text || (holds != Holds::Texts && (plain.is_numeric() || *plain == DataType::Boolean))
+    };
+    match (field.data_type(), listed(field.data_type())) {
+        (plain, None) if fits(plain) => Ok(index),
+        (_, Some(inner)) if holds != Holds::Topic && fits(inner) => Ok(index),
+        (other, _) => bail!("column `{name}` holds {other}, not text"),
+    }
+}
+
+/// What the lists of a column hold.
+fn listed(data_type: &DataType) -> Option<&DataType> {
+    match data_type {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            Some(field.data_type())
+        }
+        _ => None,
+    }
+}
+
+/// A column as text, whatever its encoding.
+enum Cells {
+    Plain(StringArray),
+    Lists(ListArray),
+}
+
+impl Cells {
+    fn of(batch: &RecordBatch, name: &str) -> Result<Cells> {
+        let column: &ArrayRef = batch.column_by_name(name).with_context(|| format!("no column `{name}`"))?;
+        Ok(match listed(column.data_type()) {
+            None => Cells::Plain(cast(column, &DataType::Utf8)?.as_string::<i32>().clone()),
+            Some(_) => {
+                let of_text = DataType::new_list(DataType::Utf8, true);
+                Cells::Lists(cast(column, &of_text)?.as_list::<i32>().clone())
+            }
+        })
+    }
+
+    /// What stands in a row; no cell where it is an empty list.
+    fn at(&self, row: usize) -> Vec<Option<String>> {
+        let all = |values: &StringArray| values.iter().map(|value| value.map(String::from)).collect();
+        match self {
+            Cells::Plain(values) => vec![values.is_valid(row).then(|| values.value(row).to_string())],
+            Cells::Lists(lists) if lists.is_null(row) => vec![None],
+            Cells::Lists(lists) => all(lists.value(row).as_string::<i32>()),
+        }
+    }
+}
+
+/// The names of the labels of a column, in the order of their numbers, as `datasets` writes them into the metadata: the
+/// column is a `ClassLabel`, or a list of them.
+fn class_names(features: &Value, column: &str) -> Option<Vec<String>> {
+    let mut feature = &features["info"]["features"][column];
+    while feature["names"].is_null() {
+        feature = match feature {
+            Value::Array(list) => list.first()?,
+            Value::Object(_) => feature.get("feature")?,
+            _ => return None,
+        };
+    }
+    feature["names"].as_array()?.iter().map(|name| Some(name.as_str()?.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `datasets` 2 and 4 write it.
+    #[test]
+    fn names_of_labels_are_found_in_every_form() {
+        let names = serde_json::json!(["sadness", "joy"]);
+        for feature in [
+            serde_json::json!({"names": names, "_type": "ClassLabel"}),
+            serde_json::json!({"feature": {"names": names, "_type": "ClassLabel"}, "length": -1, "_type": "Sequence"}),
+            serde_json::json!({"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}),
+            serde_json::json!([{"names": names, "_type": "ClassLabel"}]),
+        ] {
+            let all =
+                serde_json::json!({"info": {"features": {"label": feature, "text": {"dtype": "string"}}}});
+            assert_eq!(class_names(&all, "label").unwrap(), ["sadness", "joy"], "{all}");
+            assert_eq!(class_names(&all, "text"), None);
+            assert_eq!(class_names(&all, "other"), None);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The lines of a text file, unpacked and as UTF-8, with their numbers. Knows no format.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::format::Packing;
+
+/// A longer line, or row of several lines, is no story; in bytes.
+pub const LONGEST: usize = 64 << 20;
+
+/// The content of a file, unpacked.
+pub fn unpacked(path: &Path, packing: Packing) -> Result<Box<dyn Read>> {
+    let file = BufReader::new(fs_err::File::open(path)?);
+    Ok(match packing {
+        Packing::None => Box::new(file),
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
+    })
+}
+
+/// The lines of a file, whatever ends them: LF, CRLF or CR.
+pub struct Lines {
+    reader: Box<dyn BufRead>,
+    /// Of the last line that was given, from 1.
+    pub number: usize,
+    /// What was read up to a LF, and how much of it was given.
+    bytes: Vec<u8>,
+    given: usize,
+    path: PathBuf,
+}
+
+impl Lines {
+    /// Those of the file. UTF-8, or UTF-16 with a byte-order mark.
+    pub fn open(path: &Path, packing: Packing) -> Result<Lines> {
+        let mut reader = unpacked(path, packing)?;
+        let mut first = Vec::new();
+        reader.by_ref().take(4).read_to_end(&mut first)?;
+        let (skip, big) = match first.as_slice() {
+            [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => bail!("it is UTF-32: save it as UTF-8"),
+            [0xef, 0xbb, 0xbf, ..] => (3, None),
+            [0xff, 0xfe, ..] => (2, Some(false)),
+            [0xfe, 0xff, ..] => (2, Some(true)),
+            _ => (0, None),
+        };
+        let reader = io::Cursor::new(first.split_off(skip)).chain(reader);
+        let reader: Box<dyn BufRead> = match big {
+            None => Box::new(BufReader::new(reader)),
+            Some(big) => Box::new(BufReader::new(Utf16 { reader, big, high: None, out: Vec::new() })),
+        };
+        Ok(Lines { reader, number: 0, bytes: Vec::new(), given: 0, path: path.to_path_buf() })
+    }
+
+    /// The next line without its end.
+    ///
+    /// An error names the line, and what to do where it is not UTF-8.
+    pub fn next(&mut self) -> Result<Option<&str>> {
+        let at = self.number + 1;
+        if self.given >= self.bytes.len() {
+            (self.given, _) = (0, self.bytes.clear());
+            let bounded = &mut (&mut self.reader).take(LONGEST as u64 + 1);
+            let read = bounded.read_until(b'\n', &mut self.bytes).with_context(|| format!("line {at}"))?;
+            ensure!(read <= LONGEST, "line {at} has more than {} MiB: no file of stories", LONGEST >> 20);
+            if read == 0 {
+                return Ok(None);
+            }
+        }
+        self.number = at;
+        let rest = &self.bytes[self.given..];
+        let (line, taken) = match rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            None => (rest, rest.len()),
+            Some(end) if rest[end..].starts_with(b"\r\n") => (&rest[..end], end + 2),
+            Some(end) => (&rest[..end], end + 1),
+        };
+        self.given += taken;
+        if line.contains(&0) {
+            bail!("line {at} holds a zero byte: no text, or UTF-16 without its mark; save it as UTF-8");
+        }
+        match std::str::from_utf8(line) {
+            Ok(line) => Ok(Some(line)),
+            Err(error) => bail!("line {at} {}", not_utf8(&self.path, line, &error)),
+        }
+    }
+
+    /// All of it from here on, of at most `most` bytes.
+    pub fn rest(&mut self, most: usize) -> Result<String> {
+        let mut all = String::new();
+        while let Some(line) = self.next()? {
+            all.push_str(line);
+            all.push('\n');
+            ensure!(all.len() <= most, "it is larger than {} MiB", most >> 20);
+        }
+        Ok(all)
+    }
+}
+
+/// What is wrong with a line, and the command that rights the file.
+fn not_utf8(path: &Path, line: &[u8], error: &std::str::Utf8Error) -> String {
+    let byte = line[error.valid_up_to()];
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!(
+        "is not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8; if it is Latin-1, as Windows writes it: \
+         iconv -f WINDOWS-1252 -t UTF-8 '{name}' > 'utf8-{name}'"
+    )
+}
+
+/// UTF-16 as UTF-8.
+struct Utf16<R> {
+    reader: R,
+    big: bool,
+    /// The first half of a pair.
+    high: Option<u16>,
+    out: Vec<u8>,
+}
+
+impl<R: Read> Utf16<R> {
+    /// Decodes the next units into `out`, which stays empty at the end.
+    fn fill(&mut self) -> io::Result<()> {
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("UTF-16 with {what}"));
+        let mut bytes = Vec::with_capacity(1 << 13);
+        self.reader.by_ref().take(1 << 13).read_to_end(&mut bytes)?;
+        if bytes.len() % 2 == 1 {
+            return Err(wrong("half a character at its end"));
+        }
+        let unit = |pair: &[u8]| match self.big {
+            true => u16::from_be_bytes([pair[0], pair[1]]),
+            false => u16::from_le_bytes([pair[0], pair[1]]),
+        };
+        let ended = bytes.is_empty();
+        let mut units: Vec<u16> =
+            self.high.take().into_iter().chain(bytes.chunks_exact(2).map(unit)).collect();
+        if !ended {
+            self.high = units.pop_if(|unit| matches!(unit, 0xd800..0xdc00));
+        }
+        let text = String::from_utf16(&units).map_err(|_| wrong("half a pair"))?;
+        self.out.extend(text.bytes().rev());
+        if self.out.is_empty() && !ended { self.fill() } else { Ok(()) }
+    }
+}
+
+impl<R: Read> Read for Utf16<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.out.is_empty() {
+            self.fill()?;
+        }
+        let count = self.out.len().min(buffer.len());
+        buffer[..count].fill_with(|| self.out.pop().expect("there are so many"));
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn lines(bytes: &[u8], packing: Packing) -> Result<Vec<(usize, String)>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("s.csv");
+        fs_err::write(&path, bytes)?;
+        let mut lines = Lines::open(&path, packing)?;
+        let mut all = Vec::new();
+        while let Some(line) = lines.next()?.map(str::to_string) {
+            all.push((lines.number, line));
+        }
+        Ok(all)
+    }
+
+    fn utf16(text: &str, big: bool) -> Vec<u8> {
+        let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+        units.flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+    }
+
+    #[test]
+    fn any_line_end_ends_a_line_and_is_counted_once() {
+        let want = [(1, "a".to_string()), (2, String::new()), (3, "b".to_string())];
+        for text in ["a\n\nb", "a\r\n\r\nb\r\n", "a\r\rb\r", "\u{feff}a\n\r\nb\n"] {
+            assert_eq!(lines(text.as_bytes(), Packing::None).unwrap(), want, "{text:?}");
+        }
+        assert!(lines(b"", Packing::None).unwrap().is_empty());
+    }
+
+    /// Long enough that a pair falls on the border of what is decoded at once.
+    #[test]
+    fn utf_16_is_read_as_what_it_says() {
+        for lead in ["", "a"] {
+            let text = format!("{lead}{}", "😀é".repeat(4000));
+            for big in [false, true] {
+                let read = lines(&utf16(&format!("{text}\r\nx"), big), Packing::None).unwrap();
+                assert_eq!(read, [(1, text.clone()), (2, "x".to_string())]);
+            }
+        }
+        let mut odd = utf16("ab", true);
+        odd.pop();
+        assert!(format!("{:#}", lines(&odd, Packing::None).unwrap_err()).contains("half a character"));
+    }
+
+    #[test]
+    fn packed_files_are_unpacked_with_all_their_members() {
+        let gzip = |text: &str| {
+            let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            writer.write_all(text.as_bytes()).unwrap();
+            writer.finish().unwrap()
+        };
+        let zstd = |text: &str| zstd::stream::encode_all(text.as_bytes(), 1).unwrap();
+        let want = [(1, "a".to_string()), (2, "b".to_string())];
+        assert_eq!(lines(&[gzip("a\n"), gzip("b")].concat(), Packing::Gzip).unwrap(), want);
+        assert_eq!(lines(&[zstd("a\n"), zstd("b")].concat(), Packing::Zstd).unwrap(), want);
+        let half = &gzip("a\nb\n")[..12];
+        assert!(lines(half, Packing::Gzip).is_err() && lines(b"a\n", Packing::Zstd).is_err());
+    }
+
+    #[test]
+    fn what_is_no_utf_8_is_told_with_its_line_and_the_remedy() {
+        let said = |bytes: &[u8]| format!("{:#}", lines(bytes, Packing::None).unwrap_err());
+        let latin = said(b"a\r\ncaf\xe9\r\n");
+        assert!(latin.contains("line 2 is not UTF-8 (byte 0xe9)") && latin.contains("iconv"), "{latin}");
+        assert!(said(b"a\0b\0\n\0").contains("UTF-16 without its mark"));
+        assert!(said(&[0xff, 0xfe, 0, 0, 0x61, 0, 0, 0]).contains("UTF-32"));
+    }
+}

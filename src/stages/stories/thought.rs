@@ -1,0 +1,183 @@
+//! What a model thinks before it answers, which is no part of the answer: between marks, or in plain words. Knows no story.
+
+/// How models mark a thought, in lower case: its beginning and its end. DeepSeek-R1 and Qwen3, Magistral, Cohere, Kimi,
+/// Seed-OSS, EXAONE, Gemma 4, MedGemma, and what prompts ask for.
+const MARKS: [(&str, &str); 13] = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<reflection>", "</reflection>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[think]", "[/think]"),
+    ("<|think|>", "<|/think|>"),
+    ("<|start_thinking|>", "<|end_thinking|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("\u{25c1}think\u{25b7}", "\u{25c1}/think\u{25b7}"),
+    ("<|channel>thought", "<channel|>"),
+    ("<unused94>thought", "<unused95>"),
+];
+
+/// The marks of gpt-oss, whose answers are a channel of their own.
+const CHANNEL: &str = "<|channel|>";
+const MESSAGE: &str = "<|message|>";
+const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
+
+/// Tokens without which a thought cannot be told: they are kept where others that are special are left out.
+pub fn is_mark(token: &str) -> bool {
+    let token = token.to_ascii_lowercase();
+    let of_marks = |(open, close): &(&str, &str)| open.starts_with(&token) || *close == token;
+    let of_channels = [CHANNEL, MESSAGE].contains(&token.as_str()) || ENDS.contains(&token.as_str());
+    !token.is_empty() && (MARKS.iter().any(of_marks) || of_channels)
+}
+
+/// The mark with which a request ends that opens a thought itself: what follows is one.
+pub fn opened(request: &str) -> Option<&'static str> {
+    let request = request.trim_end().to_ascii_lowercase();
+    MARKS.iter().map(|(open, _)| *open).find(|open| request.ends_with(open))
+}
+
+/// A reply without what was thought before it; `None` where it is nothing but a thought. The opening mark may be missing,
+/// for some templates write it themselves.
+pub fn answer(reply: &str) -> Option<&str> {
+    let mut text = reply.trim();
+    if let Some(at) = text.rfind("<|channel|>final") {
+        let rest = &text[at..];
+        text = rest.find(MESSAGE).map_or("", |at| rest[at + MESSAGE.len()..].trim());
+        let end = ENDS.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+        text = text[..end].trim();
+    } else if text.starts_with(CHANNEL) {
+        return None;
+    }
+    for (open, close) in MARKS {
+        // ASCII keeps its length.
+        if let Some(at) = text.to_ascii_lowercase().rfind(close) {
+            text = text[at + close.len()..].trim();
+        }
+        match text.to_ascii_lowercase().find(open) {
+            Some(0) => return None,
+            Some(at) => text = text[..at].trim(),
+            None => {}
+        }
+    }
+    (!is_plain(text)).then_some(text)
+}
+
+/// Words that a thought may begin with, and that say nothing.
+const FILLERS: [&str; 13] =
+    ["okay", "ok", "alright", "hmm", "so", "well", "first", "now", "right", "got", "it", "sure", "wait"];
+/// Who speaks of a request, or of writing.
+const REQUESTS: [&str; 14] = [
+    "the user wants",
+    "the user is asking",
+    "the user asked",
+    "the user asks",
+    "the user would like",
+    "the user needs",
+    "the user has asked",
+    "the user requested",
+    "the user gave",
+    "the task is to",
+    "my task is to",
+    "the prompt asks",
+    "the request is",
+    "thinking process",
+];
+const PLANS: [&str; 14] = [
+    "i need to write",
+    "i need to create",
+    "i need to come up with",
+    "i should write",
+    "i have to write",
+    "i must write",
+    "we need to write",
+    "we need to produce",
+    "we should write",
+    "we have to write",
+    "we are asked to write",
+    "i'm asked to write",
+    "let me write",
+    "let's write",
+];
+const PLANNED: [&str; 7] = ["story", "stories", "scene", "passage", "text", "texts", "narrative"];
+/// Words that are looked at behind a plan.
+const NEAR: usize = 8;
+
+/// Whether a text begins as a thought in plain words: "Okay, the user wants a short story", "I need to write a story".
+/// English only; a story that begins so is taken for a thought.
+fn is_plain(text: &str) -> bool {
+    let beginning: String =
+        text.chars().take(200).collect::<String>().to_lowercase().replace('\u{2019}', "'");
+    if beginning.starts_with(['"', '\'', '\u{201c}']) {
+        return false;
+    }
+    let words =
+        beginning.split(|c: char| !(c.is_alphanumeric() || c == '\'')).filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.skip_while(|word| FILLERS.contains(word)).collect();
+    let after = |phrase: &str| {
+        let phrase: Vec<&str> = phrase.split(' ').collect();
+        words.starts_with(&phrase).then(|| &words[phrase.len()..])
+    };
+    let planned = |rest: &[&str]| rest.iter().take(NEAR).any(|word| PLANNED.contains(word));
+    REQUESTS.iter().any(|phrase| after(phrase).is_some())
+        || PLANS.iter().any(|phrase| after(phrase).is_some_and(planned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinking_is_not_the_answer_however_it_is_marked() {
+        let check = |reply: &str, want: Option<&str>| assert_eq!(answer(reply), want, "{reply:?}");
+        check(" It rained.\n", Some("It rained."));
+        check("I think <b>it</b> rained.", Some("I think <b>it</b> rained."));
+        for (open, close) in MARKS {
+            check(&format!("{open}Rain?\n---\n{close}\n\nIt rained."), Some("It rained."));
+            check(&format!("{open}{close}It rained."), Some("It rained."));
+            check(&format!("Rain, perhaps.{close}\nIt rained."), Some("It rained."));
+            check(&format!("{open}Rain, or snow, or"), None);
+            check(&format!("{open}Rain.{close}It rained.\n{open}Or"), Some("It rained."));
+            assert_eq!(opened(&format!("Tell.\n{open}\n")), Some(open));
+        }
+        check("<THINK>Rain?</Think>It rained.", Some("It rained."));
+        check(
+            "<|channel|>analysis<|message|>Rain?<|end|><|start|>assistant<|channel|>final<|message|>It rained.<|return|>",
+            Some("It rained."),
+        );
+        check("<|channel|>analysis<|message|>Rain, or", None);
+        assert_eq!(opened("Tell me of <think> tags."), None);
+    }
+
+    #[test]
+    fn thoughts_in_plain_words_are_told_by_their_beginning() {
+        for thought in [
+            "Okay, the user wants a short story with a character who feels a certain way. Let me think",
+            "The user is asking for a story.",
+            "Alright, so I need to write a short story about a lost key.",
+            "We need to produce a story of 100 words.",
+            "Let\u{2019}s write a scene in a kitchen.",
+        ] {
+            assert_eq!(answer(thought), None, "{thought}");
+        }
+        for story in [
+            "Okay, he thought, and put the key back.",
+            "I need to write to my mother, she said.",
+            "\"The user wants a new password,\" said Ines.",
+            "So it went on until noon.",
+            "",
+        ] {
+            assert_eq!(answer(story), Some(story), "{story}");
+        }
+    }
+
+    #[test]
+    fn marks_are_known_as_tokens() {
+        for token in ["[THINK]", "<|channel|>", "</think>", "<|END_THINKING|>", "<unused94>", "<|channel>"] {
+            assert!(is_mark(token), "{token}");
+        }
+        for token in ["<|im_end|>", "</s>", "<pad>", ""] {
+            assert!(!is_mark(token), "{token}");
+        }
+    }
+}
