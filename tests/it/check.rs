@@ -381,7 +381,8 @@ fn weights_that_are_not_the_config_s_are_a_problem_at_the_model_s_line() {
         fs_err::write(dir.path().join("emoflow.toml"), "").unwrap();
         let file = dir.path().join("exp.toml");
         fs_err::write(&file, text).unwrap();
-        let read = Experiment::read_with(&file, &[], &emoflow::resolve::check);
+        let read =
+            Experiment::read_with(&file, &[], &|asked| emoflow::resolve::check(asked, &mut Vec::new()));
         read.err().map_or(String::new(), |problems| problems.to_string())
     };
     let config = |from: &'static str, to: &'static str| {
@@ -524,7 +525,11 @@ fn every_experiment_that_ships_is_right_and_the_readme_names_it() {
             ModelSource::Repo { .. } => true,
         };
         let read = Experiment::read_with(&path, &[], &|asked| {
-            if asked.models.iter().all(here) { emoflow::resolve::check(asked) } else { Vec::new() }
+            if asked.models.iter().all(here) {
+                emoflow::resolve::check(asked, &mut Vec::new())
+            } else {
+                Vec::new()
+            }
         });
         assert!(read.is_ok(), "{}", read.unwrap_err());
         let name = path.file_name().expect("a file").to_string_lossy().into_owned();

@@ -280,6 +280,7 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
             attempts: 3,
             refusals: true,
             near_duplicate: None,
+            cut: false,
         },
     };
     let items = writing::items(&params, Some(&["sad".into(), "calm".into()]));

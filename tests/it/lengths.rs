@@ -124,7 +124,9 @@ fn requests_and_prompts_beyond_the_context_are_errors_before_anything_is_compute
     };
     let project = Project::new(&own(512));
     assert_eq!(project.emoflow("check", &[]).code, 2);
-    let read = Experiment::read_with(&project.path("exp.toml"), &[], &emoflow::resolve::check);
+    let read = Experiment::read_with(&project.path("exp.toml"), &[], &|asked| {
+        emoflow::resolve::check(asked, &mut Vec::new())
+    });
     let shown = read.unwrap_err().to_string();
     for part in
         ["`max_new_tokens` = 512 does not fit the context of model `demo`, 512 tokens", "exp.toml:11:1"]

@@ -284,7 +284,14 @@ fn generation(min_tokens: usize, attempts: usize) -> Generate {
         prompt: "Write about {topic}: {emotion}.".into(),
         system: "Be brief.".into(),
         several: None,
-        reject: Reject { names_emotion: true, min_tokens, attempts, refusals: true, near_duplicate: None },
+        reject: Reject {
+            names_emotion: true,
+            min_tokens,
+            attempts,
+            refusals: true,
+            near_duplicate: None,
+            cut: false,
+        },
     }
 }
 

@@ -161,7 +161,7 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
 
 /// What changes the computation of every architecture, by code that all of them share in transformers (or did in an
 /// earlier version), and is not computed here.
-fn everywhere(f: &Fields) -> Result<()> {
+pub fn everywhere(f: &Fields) -> Result<()> {
     causal(f, "is_causal", |value| value != &Value::Bool(false))?;
     for key in [
         "add_cross_attention",

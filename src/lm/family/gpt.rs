@@ -1,6 +1,6 @@
 //! What the first families have in common: LayerNorm, biases everywhere, an MLP without a gate, as many key as query heads.
 
-use super::common::MOST;
+use super::common::{MOST, everywhere};
 use super::config::Fields;
 use crate::lm::spec::{
     Activation, Attention, Dtype, KeyValues, Layer, Mixer, Names, Norm, QkNorm, Residual, Rope, Spec,
@@ -40,6 +40,7 @@ pub fn d_head(d_model: usize, n_heads: usize) -> Result<usize> {
 /// More layers than any model has; heads that do not divide the width; what is not understood of the fields that all
 /// families share.
 pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
+    everywhere(f)?;
     ensure!(of.n_layers <= MOST, "config.json: {} layers", of.n_layers);
     let d_head = d_head(of.d_model, of.n_heads)?;
     let attention = Attention {
@@ -47,6 +48,7 @@ pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
         n_kv_heads: of.n_heads,
         window: None,
         rope: of.rope,
+        gate: false,
         kv: KeyValues::Own,
         scale: (d_head as f64).sqrt().recip(),
     };

@@ -55,23 +55,5 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         let scale = if scaled { attention.scale } else { 1.0 };
         attention.scale = if by_layer { scale / (layer + 1) as f64 } else { scale };
     }
-    // Where products are rounded in half precision; here they are not.
-    let _ = f.switch("reorder_and_upcast_attn", false)?;
-    // Training, and heads for other tasks.
-    for key in [
-        "attn_pdrop",
-        "n_ctx",
-        "n_special",
-        "predict_special_tokens",
-        "summary_activation",
-        "summary_first_dropout",
-        "summary_proj_to_labels",
-        "summary_type",
-        "summary_use_proj",
-        "gradient_checkpointing",
-    ] {
-        let _ = f.get(key);
-    }
-    f.finish()?;
     Ok(spec)
 }

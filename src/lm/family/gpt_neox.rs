@@ -1,9 +1,10 @@
 //! GPT-NeoX and Pythia: attention and MLP side by side, a part of each head turns, queries, keys and values of a head stored
 //! together.
 
-use super::common::{NAMES, RopeSettings, named_activation};
+use super::common::{NAMES, named_activation};
 use super::config::Fields;
 use super::gpt::{Parts, d_head, decoder};
+use super::rotation::{RopeSettings, chosen};
 use crate::lm::spec::{MlpNames, Names, QkvNames, Residual, Spec};
 use anyhow::Result;
 
@@ -25,16 +26,17 @@ const NEOX_NAMES: Names = Names {
 /// Reads the `config.json` of a GPT-NeoX checkpoint. Defaults are those of transformers' `GPTNeoXConfig`.
 pub fn spec(f: &Fields) -> Result<Spec> {
     let (d_model, n_heads) = (f.size("hidden_size", 6144)?, f.size("num_attention_heads", 64)?);
+    let width = d_head(d_model, n_heads)?;
+    f.only("head_dim", &[width.into()])?;
     let context = f.size("max_position_embeddings", 2048)?;
     let settings = RopeSettings {
-        d_head: d_head(d_model, n_heads)?,
+        d_head: width,
         theta: f.positive_or("rotary_emb_base", 10_000.0)?,
         fraction: f.positive_or("rotary_pct", 0.25)?,
+        in_part: true,
         context,
         original: None,
     };
-    // Of two tables transformers takes the older one here.
-    let (old, new) = (f.table("rope_scaling")?, f.table("rope_parameters")?);
     let parts = Parts {
         d_model,
         d_vocab: f.size("vocab_size", 50_432)?,
@@ -44,7 +46,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         context,
         norm_eps: f.positive_or("layer_norm_eps", 1e-5)?,
         activation: named_activation(f, "hidden_act", "gelu")?,
-        rope: Some(settings.rope(old.or(new).as_ref())?),
+        rope: Some(settings.rope(chosen(f)?.as_ref())?),
         tied: f.switch("tie_word_embeddings", false)?,
         names: NEOX_NAMES,
     };
@@ -54,15 +56,5 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     if f.switch("use_parallel_residual", true)? {
         spec.residual = Residual::Parallel;
     }
-    // Training, and heads for other tasks.
-    for key in [
-        "attention_probs_dropout_prob",
-        "classifier_dropout",
-        "gradient_checkpointing",
-        "hidden_dropout_prob",
-    ] {
-        let _ = f.get(key);
-    }
-    f.finish()?;
     Ok(spec)
 }

@@ -45,7 +45,7 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 21] = [
+const FAMILIES: [Family; 23] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("MixtralForCausalLM", "mixtral", mixtral::spec),

@@ -142,11 +142,11 @@ fn a_quantised_file_is_read_as_transformers_reads_it() {
         Tensor::read_safetensors(file("llama-q8_0.safetensors")).unwrap().into_iter().collect();
     let path = file("llama-q8_0.gguf");
     let checkpoint = checkpoint_with_tokenizer(&path, &folder("llama-gqa"));
+    let spec = checkpoint.spec().unwrap();
     assert_eq!(
-        checkpoint.dequantised_from().unwrap(),
+        checkpoint.dequantised_from(&spec).unwrap(),
         "F16 (7 tensors), F32 (7), Q8_0 (6), Q4_1 (5), Q5_0 (4)"
     );
-    let spec = checkpoint.spec().unwrap();
     let tensors =
         weights::load(&spec, &*checkpoint.open_weights().unwrap(), Dtype::F32, Device::Cpu).unwrap();
     let in_parts = Checkpoint::open(&file("split-00001-of-00003.gguf")).unwrap();
