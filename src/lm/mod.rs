@@ -15,6 +15,7 @@ pub mod family;
 pub mod feed_forward;
 pub mod gated_delta;
 pub mod generate;
+pub mod gguf;
 pub mod heap;
 pub mod hook;
 pub mod layer;

@@ -2,6 +2,7 @@
 //! every model. `parity` compares their numbers with transformers'.
 
 mod chat;
+mod gguf;
 mod gguf_tokenizers;
 mod memory;
 pub(crate) mod parity;

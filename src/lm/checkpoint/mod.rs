@@ -6,6 +6,7 @@ mod folder;
 pub use folder::{Folder, TokenizerFiles};
 
 use super::family::Refused;
+use super::gguf::{self, Gguf};
 use super::spec::Spec;
 use super::weights::{self, Shards, TensorSource};
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bound on `config.json`, `generation_config.json` and `tokenizer_config.json`, in bytes; the
 /// largest of popular checkpoints (added tokens of Gemma and Llama 3) take about 1.2 MB.
@@ -22,20 +24,23 @@ const LARGEST_CONFIG: u64 = 16 << 20;
 const LARGEST_TOKENIZER: u64 = 256 << 20;
 
 /// One model on disk: what it is computed with, and what turns text into its tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// The folder, for people.
+    /// The folder, or the file.
     pub path: PathBuf,
     form: Form,
-    /// The tokenizer's files.
-    tokenizer: TokenizerFiles,
+    weights: Vec<PathBuf>,
+    /// The tokenizer's files; `None`: it is in the weights' file.
+    tokenizer: Option<TokenizerFiles>,
 }
 
 /// How a checkpoint is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 enum Form {
     /// A folder in Hugging Face's format.
     Folder(Folder),
+    /// A GGUF file, or several that are one.
+    Gguf(Arc<Gguf>),
 }
 
 /// What belongs to a checkpoint without being in it.
@@ -48,11 +53,11 @@ pub struct Beside<'a> {
 }
 
 impl Checkpoint {
-    /// Finds the files of the checkpoint at `path`, a folder.
+    /// Finds the files of the checkpoint at `path`: a folder, or a GGUF file, whatever its name.
     ///
     /// # Errors
     /// A file that is missing; a checkpoint that is stored as pickle only; a shard index that names
-    /// anything but plain file names.
+    /// anything but plain file names; see also [`Gguf::open`].
     pub fn open(path: &Path) -> Result<Checkpoint> {
         Checkpoint::open_with(path, Beside::default())
     }
@@ -63,18 +68,31 @@ impl Checkpoint {
     /// Those of [`Checkpoint::open`].
     pub fn open_with(path: &Path, beside: Beside) -> Result<Checkpoint> {
         let open = || -> Result<Checkpoint> {
-            let folder = Folder::open(path, beside.promised)?;
-            let tokenizer =
-                beside.tokenizer.map_or_else(|| TokenizerFiles::open(path, beside.promised), Ok)?;
-            Ok(Checkpoint { path: path.to_path_buf(), form: Form::Folder(folder), tokenizer })
+            let (form, weights, own) = if path.is_file() {
+                let file = Arc::new(Gguf::open(path)?);
+                let weights = file.paths();
+                (Form::Gguf(file), weights, None)
+            } else {
+                let folder = Folder::open(path, beside.promised)?;
+                let weights = folder.weights.clone();
+                let own = beside.tokenizer.is_none().then(|| TokenizerFiles::open(path, beside.promised));
+                (Form::Folder(folder), weights, own.transpose()?)
+            };
+            Ok(Checkpoint { path: path.to_path_buf(), form, weights, tokenizer: beside.tokenizer.or(own) })
         };
         open().with_context(|| format!("checkpoint {}", path.display()))
     }
 
     /// The files that hold the weights, in the order of their names.
     pub fn weights(&self) -> &[PathBuf] {
+        &self.weights
+    }
+
+    /// From which types of quantised numbers the weights are computed, where they are: for people.
+    pub fn dequantised_from(&self) -> Option<String> {
         match &self.form {
-            Form::Folder(folder) => &folder.weights,
+            Form::Folder(_) => None,
+            Form::Gguf(file) => Some(file.kinds()),
         }
     }
 
@@ -84,16 +102,15 @@ impl Checkpoint {
         let one = |role: &str, path: &PathBuf| (role.to_string(), path.clone());
         let mut files: Vec<(String, PathBuf)> =
             self.weights().iter().enumerate().map(|(i, path)| one(&format!("weights/{i}"), path)).collect();
-        match &self.form {
-            Form::Folder(folder) => {
-                files.push(one("config", &folder.config));
-                files.extend(folder.generation_config.iter().map(|path| one("generation_config", path)));
-            }
+        if let Form::Folder(folder) = &self.form {
+            files.push(one("config", &folder.config));
+            files.extend(folder.generation_config.iter().map(|path| one("generation_config", path)));
         }
-        let TokenizerFiles { tokenizer, config, chat_template } = &self.tokenizer;
-        files.push(one("tokenizer", tokenizer));
-        files.extend(config.iter().map(|path| one("tokenizer_config", path)));
-        files.extend(chat_template.iter().map(|path| one("chat_template", path)));
+        if let Some(TokenizerFiles { tokenizer, config, chat_template }) = &self.tokenizer {
+            files.push(one("tokenizer", tokenizer));
+            files.extend(config.iter().map(|path| one("tokenizer_config", path)));
+            files.extend(chat_template.iter().map(|path| one("chat_template", path)));
+        }
         files
     }
 
@@ -104,6 +121,7 @@ impl Checkpoint {
     pub fn read_config(&self) -> Result<Value> {
         match &self.form {
             Form::Folder(folder) => read_json(&folder.config, LARGEST_CONFIG),
+            Form::Gguf(file) => file.config(),
         }
     }
 
@@ -145,6 +163,7 @@ impl Checkpoint {
     pub fn open_weights(&self) -> Result<Box<dyn TensorSource>> {
         match &self.form {
             Form::Folder(folder) => Ok(Box::new(Shards::open(&folder.weights)?)),
+            Form::Gguf(file) => Ok(Box::new(gguf::Source::new(file.clone(), &self.spec()?)?)),
         }
     }
 
@@ -164,33 +183,36 @@ impl Checkpoint {
     /// A file that cannot be read, or an id that is none.
     pub fn end_tokens(&self, spec: &Spec) -> Result<Vec<i64>> {
         let mut ids: BTreeSet<i64> = spec.eos.iter().copied().collect();
-        match &self.form {
-            Form::Folder(Folder { generation_config: Some(path), .. }) => {
-                ids.extend(super::family::token_ids(&read_json(path, LARGEST_CONFIG)?, "eos_token_id")?);
-            }
-            Form::Folder(_) => {}
+        if let Form::Folder(Folder { generation_config: Some(path), .. }) = &self.form {
+            ids.extend(super::family::token_ids(&read_json(path, LARGEST_CONFIG)?, "eos_token_id")?);
         }
         Ok(ids.into_iter().collect())
     }
 
     /// Where the tokenizer is from, for people.
     pub(super) fn tokenizer_path(&self) -> &Path {
-        &self.tokenizer.tokenizer
+        self.tokenizer.as_ref().map_or(&self.path, |files| &files.tokenizer)
     }
 
     /// The bytes of `tokenizer.json`.
     pub(super) fn read_tokenizer(&self) -> Result<Vec<u8>> {
-        read(&self.tokenizer.tokenizer, LARGEST_TOKENIZER)
+        let files = self
+            .tokenizer
+            .as_ref()
+            .context("give the model's own tokenizer as `tokenizer = \"...\"`, a repository or a folder")?;
+        read(&files.tokenizer, LARGEST_TOKENIZER)
     }
 
     /// `tokenizer_config.json`, or an empty table.
     pub(super) fn read_tokenizer_config(&self) -> Result<Value> {
-        self.tokenizer.config.as_ref().map_or(Ok(Value::Null), |path| read_json(path, LARGEST_CONFIG))
+        let path = self.tokenizer.as_ref().and_then(|files| files.config.as_ref());
+        path.map_or(Ok(Value::Null), |path| read_json(path, LARGEST_CONFIG))
     }
 
     /// The text of `chat_template.jinja`.
     pub(super) fn read_chat_template(&self) -> Result<Option<String>> {
-        let Some(path) = &self.tokenizer.chat_template else { return Ok(None) };
+        let path = self.tokenizer.as_ref().and_then(|files| files.chat_template.as_ref());
+        let Some(path) = path else { return Ok(None) };
         let bytes = read(path, super::template::LARGEST_TEMPLATE as u64)?;
         Ok(Some(String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", path.display()))?))
     }

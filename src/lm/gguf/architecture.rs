@@ -1,0 +1,46 @@
+//! The architectures that are read from GGUF files: what their converter changed, and where their config is put together.
+
+use super::config::{self, Config, Keys};
+use anyhow::{Context, Result};
+
+/// One `general.architecture`.
+pub struct Architecture {
+    /// As the file names it.
+    pub name: &'static str,
+    /// Its `config.json`, but for what all of them share.
+    pub config: fn(&Keys) -> Result<Config>,
+    /// Whether rows of queries and keys are stored as the pairs that rotate together.
+    pub interleaved: bool,
+    /// Whether gains of norms are stored with the one added that the model adds to them.
+    pub gains_plus_one: bool,
+}
+
+const PLAIN: Architecture =
+    Architecture { name: "", config: config::qwen2, interleaved: false, gains_plus_one: false };
+
+/// Every architecture. What each converter does: llama.cpp's `conversion/`.
+pub const ARCHITECTURES: &[Architecture] = &[
+    Architecture { name: "llama", config: config::llama, interleaved: true, ..PLAIN },
+    Architecture { name: "qwen2", config: config::qwen2, ..PLAIN },
+    Architecture { name: "qwen3", config: config::qwen3, ..PLAIN },
+    Architecture { name: "qwen3moe", config: config::qwen3_moe, ..PLAIN },
+    Architecture { name: "gemma", config: config::gemma, gains_plus_one: true, ..PLAIN },
+    Architecture { name: "gemma2", config: config::gemma2, gains_plus_one: true, ..PLAIN },
+    Architecture { name: "gemma3", config: config::gemma3, gains_plus_one: true, ..PLAIN },
+    Architecture { name: "gemma4", config: config::gemma4, ..PLAIN },
+    Architecture { name: "phi3", config: config::phi3, ..PLAIN },
+    Architecture { name: "olmo2", config: config::olmo, ..PLAIN },
+    Architecture { name: "smollm3", config: config::smollm3, interleaved: true, ..PLAIN },
+    Architecture { name: "granite", config: config::granite, interleaved: true, ..PLAIN },
+];
+
+/// The architecture called `name`.
+///
+/// # Errors
+/// One that is not known.
+pub fn find(name: &str) -> Result<&'static Architecture> {
+    ARCHITECTURES.iter().find(|known| known.name == name).with_context(|| {
+        let known: Vec<&str> = ARCHITECTURES.iter().map(|known| known.name).collect();
+        format!("architecture `{name}` is not read from GGUF files. Those that are: {}", known.join(", "))
+    })
+}

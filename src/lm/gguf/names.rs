@@ -1,0 +1,171 @@
+//! Which tensors of a GGUF file those of a model are, and what undoes its converter's changes. Knows no family: a
+//! `Spec` says what the model's tensors are called.
+
+use super::architecture::Architecture;
+use super::blocks::Rows;
+use super::{Gguf, Stored};
+use crate::lm::spec::{EachExpertNames, GateUpNames, Names, QkvNames, Spec, per_layer};
+use anyhow::{Result, bail, ensure};
+
+/// One tensor of the model, out of one that is stored.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Its place in [`Gguf::tensors`].
+    pub stored: usize,
+    pub rows: Rows,
+    pub shape: Vec<i64>,
+    /// Whether one is subtracted from every number.
+    pub minus_one: bool,
+}
+
+/// Beginnings of what is no part of the language model: towers for images and sound, and how they enter.
+const TOWERS: [&str; 3] = ["v.", "a.", "mm."];
+/// Factors of rotary frequencies, which the config has taken.
+const ROTATIONS: [&str; 4] =
+    ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "attn_rot_embd.weight"];
+
+/// Every tensor of the model, by the name that `spec` has for it. One that is not known keeps its name, so that whoever
+/// compares them with the model's finds it.
+///
+/// # Errors
+/// Experts that are not as many as `spec` has.
+pub fn recipes(file: &Gguf, spec: &Spec, of: &Architecture) -> Result<Vec<(String, Recipe)>> {
+    let mut recipes = Vec::new();
+    for (at, stored) in file.tensors().iter().enumerate() {
+        let apart = TOWERS.iter().any(|tower| stored.name.starts_with(tower))
+            || ROTATIONS.iter().any(|rotation| stored.name.ends_with(rotation));
+        if apart {
+            continue;
+        }
+        match experts(spec, stored) {
+            Some(pattern) => recipes.extend(split(at, stored, &pattern)?),
+            None => recipes.push((name(spec, &stored.name), whole(at, stored, spec, of))),
+        }
+    }
+    Ok(recipes)
+}
+
+/// All of a stored tensor.
+fn whole(at: usize, stored: &Stored, spec: &Spec, of: &Architecture) -> Recipe {
+    let block = in_block(&stored.name);
+    let pairs = of.interleaved.then_some(block).flatten().and_then(|(layer, stem, _)| {
+        let layer = spec.layers.get(layer)?;
+        match stem {
+            "attn_q" => Some(spec.n_heads),
+            "attn_k" => Some(layer.n_kv_heads),
+            _ => None,
+        }
+    });
+    let vector = stored.shape.len() == 1 && pairs.is_some();
+    let rows = if vector { stored.shape[0] as usize } else { stored.rows() };
+    let minus_one = of.gains_plus_one && stored.name.ends_with("norm.weight");
+    Recipe {
+        stored: at,
+        rows: Rows { range: 0..rows, interleaved: pairs },
+        shape: stored.shape.clone(),
+        minus_one,
+    }
+}
+
+/// Each expert of a stored tensor of all of them, which `pattern` names with `{}` in the expert's place.
+fn split(at: usize, stored: &Stored, pattern: &str) -> Result<Vec<(String, Recipe)>> {
+    let [count, out, columns] = stored.shape[..] else {
+        bail!(
+            "tensor `{}` has the shape {:?}; one axis for experts and two for each is needed",
+            stored.name,
+            stored.shape
+        );
+    };
+    ensure!(count > 0, "tensor `{}` holds no expert", stored.name);
+    let one = |expert: i64| {
+        let rows = Rows { range: (expert * out) as usize..((expert + 1) * out) as usize, interleaved: None };
+        let recipe = Recipe { stored: at, rows, shape: vec![out, columns], minus_one: false };
+        (pattern.replace("{}", &expert.to_string()), recipe)
+    };
+    Ok((0..count).map(one).collect())
+}
+
+/// The pattern of the experts' names, where `stored` holds experts that the model has one by one.
+fn experts(spec: &Spec, stored: &Stored) -> Option<String> {
+    let (layer, stem, "weight") = in_block(&stored.name)? else { return None };
+    let EachExpertNames::Split(gate, up, down) = spec.names.experts.each else { return None };
+    let name = match stem {
+        "ffn_gate_exps" => gate,
+        "ffn_up_exps" => up,
+        "ffn_down_exps" => down,
+        _ => return None,
+    };
+    Some(format!("{}{name}.weight", spec.block(layer)))
+}
+
+/// The model's name for the stored tensor `stored`.
+fn name(spec: &Spec, stored: &str) -> String {
+    known(spec, stored).unwrap_or_else(|| stored.to_string())
+}
+
+fn known(spec: &Spec, stored: &str) -> Option<String> {
+    let n = &spec.names;
+    if let Some((layer, stem, end)) = in_block(stored) {
+        return Some(format!("{}{}", spec.block(layer), block(n, stem, end)?));
+    }
+    let (stem, end) = stored.rsplit_once('.')?;
+    let module = match stem {
+        "token_embd" => n.embed,
+        "output_norm" => n.final_norm,
+        "output" => n.unembed,
+        "per_layer_token_embd" => per_layer::EMBED.strip_suffix(".weight")?,
+        "per_layer_model_proj" => per_layer::PROJECTION.strip_suffix(".weight")?,
+        "per_layer_proj_norm" => per_layer::NORM.strip_suffix(".weight")?,
+        _ => return None,
+    };
+    Some(format!("{module}.{end}"))
+}
+
+/// The name of a block's tensor, relative to the block.
+fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
+    let beside = n.experts.beside;
+    let whole = match (stem, end, n.experts.each) {
+        ("inp_gate", "weight", _) => Some(per_layer::GATE),
+        ("proj", "weight", _) => Some(per_layer::OUT),
+        ("post_norm", "weight", _) => Some(per_layer::POST_NORM),
+        ("layer_output_scale", "weight", _) => Some(per_layer::SCALAR),
+        ("ffn_gate_inp", "scale", _) => Some(beside?.router_scale),
+        ("ffn_down_exps", "scale", _) => Some(beside?.expert_scale),
+        ("ffn_gate_up_exps", "weight", EachExpertNames::Stacked(gate_up, _)) => Some(gate_up),
+        ("ffn_down_exps", "weight", EachExpertNames::Stacked(_, down)) => Some(down),
+        _ => None,
+    };
+    if let Some(name) = whole {
+        return Some(name.to_string());
+    }
+    let module = match (stem, n.qkv, n.gate_up) {
+        ("attn_norm", ..) => n.attn_norm?,
+        ("attn_q", QkvNames::Split(q, ..), _) => q,
+        ("attn_k", QkvNames::Split(_, k, _), _) => k,
+        ("attn_v", QkvNames::Split(_, _, v), _) => v,
+        ("attn_qkv", QkvNames::Fused(qkv), _) => qkv,
+        ("attn_q_norm", ..) => n.qk_norm.0,
+        ("attn_k_norm", ..) => n.qk_norm.1,
+        ("attn_output", ..) => n.o,
+        ("post_attention_norm", ..) => n.attn_post_norm?,
+        ("ffn_norm", ..) => n.mlp_norm?,
+        ("ffn_gate", _, GateUpNames::Split(gate, _)) => gate,
+        ("ffn_up", _, GateUpNames::Split(_, up)) => up,
+        ("ffn_up", _, GateUpNames::Fused(gate_up)) => gate_up,
+        ("ffn_down", ..) => n.down,
+        ("post_ffw_norm", ..) => n.mlp_post_norm?,
+        ("ffn_gate_inp", ..) => n.experts.router,
+        ("post_ffw_norm_1", ..) => beside?.mlp_post_norm,
+        ("pre_ffw_norm_2", ..) => beside?.norm,
+        ("post_ffw_norm_2", ..) => beside?.post_norm,
+        _ => return None,
+    };
+    Some(format!("{module}.{end}"))
+}
+
+/// Of `blk.7.attn_q.weight` the layer, `attn_q` and `weight`.
+fn in_block(stored: &str) -> Option<(usize, &str, &str)> {
+    let (layer, rest) = stored.strip_prefix("blk.")?.split_once('.')?;
+    let (stem, end) = rest.rsplit_once('.')?;
+    Some((layer.parse().ok()?, stem, end))
+}

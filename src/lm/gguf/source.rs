@@ -1,0 +1,48 @@
+//! The tensors of a model out of a GGUF file, by the names that a safetensors checkpoint has for them.
+
+use super::names::{Recipe, recipes};
+use super::{Gguf, architecture};
+use crate::lm::spec::Spec;
+use crate::lm::weights::TensorSource;
+use anyhow::{Context, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+
+/// The tensors of one model.
+pub struct Source {
+    file: Arc<Gguf>,
+    recipes: Vec<(String, Recipe)>,
+    /// Where in `recipes` a tensor is.
+    places: HashMap<String, usize>,
+}
+
+impl Source {
+    /// Those of the model that `spec` describes, as the file's own config does.
+    ///
+    /// # Errors
+    /// An architecture that is not known; experts that are stored in a form that is not understood.
+    pub fn new(file: Arc<Gguf>, spec: &Spec) -> Result<Source> {
+        let name = file.metadata().word("general.architecture")?.unwrap_or_default();
+        let recipes = recipes(&file, spec, architecture::find(name)?)?;
+        let places = recipes.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+        Ok(Source { file, recipes, places })
+    }
+}
+
+impl TensorSource for Source {
+    fn tensors(&self) -> Vec<(String, Vec<i64>)> {
+        self.recipes.iter().map(|(name, recipe)| (name.clone(), recipe.shape.clone())).collect()
+    }
+
+    fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor> {
+        let place = self.places.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
+        let (_, recipe) = &self.recipes[*place];
+        let stored = &self.file.tensors()[recipe.stored];
+        let tensor = match recipe.minus_one {
+            true => (self.file.read(stored, &recipe.rows, Kind::Float)? - 1.0).to_kind(kind),
+            false => self.file.read(stored, &recipe.rows, kind)?,
+        };
+        Ok(tensor.f_view(recipe.shape.as_slice())?.to_device(device))
+    }
+}
