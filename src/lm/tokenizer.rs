@@ -56,8 +56,9 @@ impl Tokenizer {
     /// # Errors
     /// A file that cannot be read or parsed.
     pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
-        let mut fast = Fast::from_bytes(checkpoint.read_tokenizer()?)
-            .map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer_path().display()))?;
+        let (file, config) = checkpoint.read_tokenizer()?;
+        let mut fast =
+            Fast::from_bytes(file).map_err(|e| anyhow!("{}: {e}", checkpoint.tokenizer_path().display()))?;
         // Some files carry the settings of their last training run.
         fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
         fast.with_padding(None);
@@ -65,7 +66,6 @@ impl Tokenizer {
             let whole = settings::with_whole_offsets(processor)?;
             fast.with_post_processor(Some(whole));
         }
-        let config = checkpoint.read_tokenizer_config()?;
         settings::add_tokens(&mut fast, &config);
         let source = checkpoint.read_chat_template()?.or_else(|| settings::chat_template(&config));
         let special = settings::special_tokens(&config);

@@ -232,9 +232,10 @@ fn find(
 ) -> Result<Option<Found>, Fault> {
     let (checkpoint, origin, snapshot) = match &model.source {
         ModelSource::Path(path) => {
-            if !path.is_dir() {
+            if !path.exists() {
+                let form = if path.extension().is_some_and(|end| end == "gguf") { "file" } else { "folder" };
                 let problem =
-                    Problem::at(model.source_span.clone(), format!("no folder `{}`", path.display()));
+                    Problem::at(model.source_span.clone(), format!("no {form} `{}`", path.display()));
                 return Err(Fault::Written(problem.hint(format!(
                     "relative paths start from the project folder, `{}`",
                     asked.root.display()

@@ -140,7 +140,12 @@ static MODEL: Table = Table {
     about: "One table a model; several of them are a sweep. Exactly one of `repo` and `path`.",
     keys: &[
         key("repo", Type::Text, Said("-"), "A repository on the hub, `owner/name`."),
-        key("path", Type::Text, Said("-"), "A folder in Hugging Face format, relative to the project."),
+        key(
+            "path",
+            Type::Text,
+            Said("-"),
+            "A folder in Hugging Face format, or a GGUF file, relative to the project.",
+        ),
         key(
             "revision",
             Type::Text,

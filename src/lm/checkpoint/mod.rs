@@ -8,6 +8,7 @@ pub use folder::{Folder, TokenizerFiles};
 use super::family::Refused;
 use super::gguf::{self, Gguf};
 use super::spec::Spec;
+use super::tokenizer::gguf::Rebuilt;
 use super::weights::{self, Shards, TensorSource};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -194,19 +195,19 @@ impl Checkpoint {
         self.tokenizer.as_ref().map_or(&self.path, |files| &files.tokenizer)
     }
 
-    /// The bytes of `tokenizer.json`.
-    pub(super) fn read_tokenizer(&self) -> Result<Vec<u8>> {
-        let files = self
-            .tokenizer
-            .as_ref()
-            .context("give the model's own tokenizer as `tokenizer = \"...\"`, a repository or a folder")?;
-        read(&files.tokenizer, LARGEST_TOKENIZER)
-    }
-
-    /// `tokenizer_config.json`, or an empty table.
-    pub(super) fn read_tokenizer_config(&self) -> Result<Value> {
-        let path = self.tokenizer.as_ref().and_then(|files| files.config.as_ref());
-        path.map_or(Ok(Value::Null), |path| read_json(path, LARGEST_CONFIG))
+    /// `tokenizer.json`, and `tokenizer_config.json` or null: as they stand, or as the weights' file determines them.
+    pub(super) fn read_tokenizer(&self) -> Result<(Vec<u8>, Value)> {
+        match (&self.tokenizer, &self.form) {
+            (Some(files), _) => {
+                let config = files.config.as_ref().map(|path| read_json(path, LARGEST_CONFIG));
+                Ok((read(&files.tokenizer, LARGEST_TOKENIZER)?, config.transpose()?.unwrap_or_default()))
+            }
+            (None, Form::Gguf(file)) => {
+                let Rebuilt { tokenizer, config } = file.vocabulary()?.rebuild()?;
+                Ok((serde_json::to_vec(&tokenizer)?, config))
+            }
+            (None, Form::Folder(_)) => bail!("there is no `tokenizer.json`"),
+        }
     }
 
     /// The text of `chat_template.jinja`.
