@@ -4,7 +4,7 @@
 use super::architecture::Architecture;
 use super::blocks::Rows;
 use super::{Gguf, Stored};
-use crate::lm::spec::{EachExpertNames, GateUpNames, Names, QkvNames, Spec, per_layer};
+use crate::lm::spec::{EachExpertNames, MlpNames, Names, QkvNames, Spec, per_layer};
 use anyhow::{Result, bail, ensure};
 
 /// One tensor of the model, out of one that is stored.
@@ -52,7 +52,7 @@ fn whole(at: usize, stored: &Stored, spec: &Spec, of: &Architecture) -> Recipe {
         let layer = spec.layers.get(layer)?;
         match stem {
             "attn_q" => Some(spec.n_heads),
-            "attn_k" => Some(layer.n_kv_heads),
+            "attn_k" => Some(layer.attention()?.n_kv_heads),
             _ => None,
         }
     });
@@ -115,7 +115,7 @@ fn known(spec: &Spec, stored: &str) -> Option<String> {
         "output" => n.unembed,
         "per_layer_token_embd" => per_layer::EMBED.strip_suffix(".weight")?,
         "per_layer_model_proj" => per_layer::PROJECTION.strip_suffix(".weight")?,
-        "per_layer_proj_norm" => per_layer::NORM.strip_suffix(".weight")?,
+        "per_layer_proj_norm" => per_layer::NORM,
         _ => return None,
     };
     Some(format!("{module}.{end}"))
@@ -127,7 +127,6 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
     let whole = match (stem, end, n.experts.each) {
         ("inp_gate", "weight", _) => Some(per_layer::GATE),
         ("proj", "weight", _) => Some(per_layer::OUT),
-        ("post_norm", "weight", _) => Some(per_layer::POST_NORM),
         ("layer_output_scale", "weight", _) => Some(per_layer::SCALAR),
         ("ffn_gate_inp", "scale", _) => Some(beside?.router_scale),
         ("ffn_down_exps", "scale", _) => Some(beside?.expert_scale),
@@ -138,7 +137,7 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
     if let Some(name) = whole {
         return Some(name.to_string());
     }
-    let module = match (stem, n.qkv, n.gate_up) {
+    let module = match (stem, n.qkv, n.mlp) {
         ("attn_norm", ..) => n.attn_norm?,
         ("attn_q", QkvNames::Split(q, ..), _) => q,
         ("attn_k", QkvNames::Split(_, k, _), _) => k,
@@ -149,11 +148,12 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
         ("attn_output", ..) => n.o,
         ("post_attention_norm", ..) => n.attn_post_norm?,
         ("ffn_norm", ..) => n.mlp_norm?,
-        ("ffn_gate", _, GateUpNames::Split(gate, _)) => gate,
-        ("ffn_up", _, GateUpNames::Split(_, up)) => up,
-        ("ffn_up", _, GateUpNames::Fused(gate_up)) => gate_up,
+        ("ffn_gate", _, MlpNames::Split(gate, _)) => gate,
+        ("ffn_up", _, MlpNames::Split(_, up) | MlpNames::Plain(up)) => up,
+        ("ffn_up", _, MlpNames::Fused(gate_up)) => gate_up,
         ("ffn_down", ..) => n.down,
         ("post_ffw_norm", ..) => n.mlp_post_norm?,
+        ("post_norm", ..) => per_layer::POST_NORM,
         ("ffn_gate_inp", ..) => n.experts.router,
         ("post_ffw_norm_1", ..) => beside?.mlp_post_norm,
         ("pre_ffw_norm_2", ..) => beside?.norm,

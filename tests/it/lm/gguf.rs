@@ -70,6 +70,7 @@ fn a_converted_checkpoint_gives_its_config_again() {
         // Matrices have the checkpoint's type, vectors are in float32.
         assert_eq!(got.dtype, want.dtype, "{name}");
         for (layer, (got, want)) in got.layers.iter().zip(&mut want.layers).enumerate() {
+            let (Some(got), Some(want)) = (got.attention(), want.attention_mut()) else { continue };
             // Llama 3's scaling is stored as the numbers that follow from it.
             if let (Some(got), Some(want)) = (&got.rope, &mut want.rope) {
                 assert_eq!((got.theta, got.pairs), (want.theta, want.pairs), "{name}: layer {layer}");
@@ -122,7 +123,7 @@ fn a_converted_checkpoint_computes_what_it_computed() {
         let (want, got) = (load(folder(&name)), load(file(&format!("{name}.gguf"))));
         let ids: Vec<i64> = (0..60).map(|i| i * 37 % want.spec.d_vocab as i64).collect();
         let resid = |model: &LanguageModel| {
-            model.forward(&Batch::new(&[ids.clone()]).unwrap(), &mut [], None).unwrap()
+            model.forward(&Batch::new(std::slice::from_ref(&ids)).unwrap(), &mut [], None).unwrap()
         };
         let error = relative_error(&resid(&got), &resid(&want));
         assert!(error < 1e-5, "{name}: {error:.1e}");
