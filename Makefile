@@ -1,8 +1,13 @@
 # emoflow: `make demo` shows it, `make test` proves it, `make install` keeps it,
+# `make real` fetches two real models, finds emotions in them and compares that with transformers,
 # `make parity` compares every model family with transformers on models that nobody has seen,
 # `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
 # `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
 PYTHON ?= python3
+# Which of the models `make real` takes (both), in which build; QUICK=1: without what takes long and is not compared.
+MODELS ?= smollm2 gemma3
+PROFILE ?= release
+QUICK ?=
 # What `make parity` draws: of which families (all), how many, from which seed (a new one).
 NAMES ?=
 DRAW ?= 1
@@ -13,7 +18,7 @@ BENCH ?=
 EMOFLOW ?=
 RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test parity test-server test-slurm bench bench-gpu lint build setup install clean
+.PHONY: demo test real parity test-server test-slurm bench bench-gpu lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -21,6 +26,11 @@ demo: build
 
 test: setup
 	cargo test
+
+real: setup
+	@$(PYTHON) scripts/fetch_real.py $(MODELS)
+	EMOFLOW_REAL="$(MODELS)" EMOFLOW_REAL_QUICK="$(QUICK)" \
+	cargo test --profile $(PROFILE) --test it -- --ignored --nocapture --test-threads=1 real::
 
 parity: setup
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }

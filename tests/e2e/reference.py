@@ -24,9 +24,11 @@ HERE = Path(__file__).parent
 class Reference:
     """A checkpoint in transformers, with the residual after each block at hand."""
 
-    def __init__(self, folder):
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    def __init__(self, folder, **more):
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, **more)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", **more
+        )
         self.model.eval()
         self.resid_post = {}
         self.steering = {}  # layer -> what is added at every position

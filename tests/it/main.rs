@@ -23,6 +23,7 @@ mod plan;
 mod program;
 mod project;
 mod quickstart;
+mod real;
 mod remote;
 mod report;
 mod run;
