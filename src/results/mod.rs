@@ -33,7 +33,7 @@ use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 5;
+const REPORT_VERSION: u32 = 6;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(

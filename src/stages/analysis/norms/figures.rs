@@ -39,10 +39,7 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
         for (of, with, published) in PAPER_NORMS {
             let here = |&&row: &&usize| component[row] == of && rating[row] == with;
             let Some(&row) = group.rows.iter().find(here) else { continue };
-            let interval = low[row].zip(high[row]).map(|(low, high)| match r[row] < 0.0 {
-                true => Interval { low: -high, high: -low },
-                false => Interval { low, high },
-            });
+            let interval = low[row].zip(high[row]).map(|(low, high)| magnitudes(low, high));
             let headline = group.headline(format!("|r({of}, {with})|"), r[row].abs(), 2);
             headlines.push(headline.within(interval, p[row]).beside(vec![(PAPER_WORDS, published)]));
         }
@@ -53,6 +50,12 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
         headlines.push(headline.within(None, table.opt_f64("p")?[row]));
     }
     Ok(headlines)
+}
+
+/// From the least to the largest magnitude between two ends.
+pub(super) fn magnitudes(low: f64, high: f64) -> Interval {
+    let least = if low <= 0.0 && high >= 0.0 { 0.0 } else { low.abs().min(high.abs()) };
+    Interval { low: least, high: low.abs().max(high.abs()) }
 }
 
 fn correlations(name: &str, group: &Group) -> Result<Figure> {

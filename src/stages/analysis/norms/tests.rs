@@ -98,3 +98,15 @@ fn too_few_rated_emotions_are_refused_and_a_changed_file_too() {
     assert!(pinned.ratings().err().unwrap().to_string().contains("was changed"));
     assert_eq!(Norms { content: None, ..pinned }.ratings().unwrap().source, "1 words rated from 0 to 1");
 }
+
+#[test]
+fn an_interval_of_a_magnitude_is_never_below_zero() {
+    let of = |low, high| {
+        let found = figures::magnitudes(low, high);
+        (found.low, found.high)
+    };
+    assert_eq!(of(0.2, 0.9), (0.2, 0.9));
+    assert_eq!(of(-0.9, -0.2), (0.2, 0.9));
+    assert_eq!(of(-0.9, 0.5), (0.0, 0.9));
+    assert_eq!(of(-0.1, 0.5), (0.0, 0.5));
+}
