@@ -126,7 +126,7 @@ fn what_is_found_in_passages_is_what_transformers_finds() {
         analyses(&results, &model, &reference);
         lens(&results, &model, &reference);
         steering(&results, &model, &reference);
-        written(&model, &reference);
+        written(&reference);
     }
 }
 
@@ -217,7 +217,8 @@ fn lens(results: &Path, model: &str, reference: &Value) {
     }
     let among = ranks.iter().filter(|rank| **rank <= 10.0).count();
     println!("{model}: the own word is among the first ten tokens of {among} of {}", ranks.len());
-    assert!(model != "gemma3" || among >= 24, "{ranks:?}");
+    // 24 of 30.
+    assert!(model != "gemma3" || among as f64 >= 0.8 * ranks.len() as f64, "{ranks:?}");
 }
 
 /// What each vector does to each word, and to its own beside the null directions.
@@ -247,7 +248,7 @@ fn steering(results: &Path, model: &str, reference: &Value) {
 }
 
 /// The tokens of a text, of a conversation, and of what the model writes greedily.
-fn written(model: &str, reference: &Value) {
+fn written(reference: &Value) {
     let path = root().join("models/real").join(reference["file"].as_str().unwrap());
     let model = LanguageModel::load(&Checkpoint::open(&path).unwrap(), Dtype::F32, Device::Cpu).unwrap();
     let ids = |value: &Value| -> Vec<i64> {
