@@ -108,6 +108,8 @@ fn the_decoder_knows_no_family() {
         "assemble.rs",
         "block.rs",
         "mixer.rs",
+        "delta_net.rs",
+        "gated_delta.rs",
         "attention.rs",
         "rope.rs",
         "norm.rs",

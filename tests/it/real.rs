@@ -98,7 +98,8 @@ fn run(name: &str, sets: &[&str]) -> PathBuf {
 fn table(results: &Path, name: &str, model: &str, layer: Option<&Value>) -> Vec<Row> {
     let mut reader = csv::Reader::from_path(results.join("tables").join(name)).unwrap();
     let mut rows: Vec<Row> = reader.deserialize().map(Result::unwrap).collect();
-    rows.retain(|row| row["model"] == model && layer.is_none_or(|layer| row["layer"] == layer.to_string()));
+    let layer = layer.map(Value::to_string);
+    rows.retain(|row| row["model"] == model && layer.as_ref().is_none_or(|layer| row["layer"] == *layer));
     rows
 }
 
