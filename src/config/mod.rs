@@ -106,6 +106,9 @@ pub struct Model {
     /// `None`: the type of the weights.
     pub compute_dtype: Option<crate::lm::Dtype>,
     pub offload: Offload,
+    /// Fields of `config.json` that are read as if they were not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignore_config: Vec<String>,
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
     /// Whether chat templates are told that the model may think first.
@@ -118,6 +121,9 @@ pub struct Model {
     /// Where `layers` (the model's or the experiment's) was written.
     #[serde(skip)]
     pub layers_span: Span,
+    /// Where each of `ignore_config` was written.
+    #[serde(skip)]
+    pub ignore_spans: Vec<Span>,
     /// Where `thinking` was written.
     #[serde(skip)]
     pub thinking_span: Span,

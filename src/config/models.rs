@@ -21,11 +21,12 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
         let source = source(&reader, project);
         let (dtype, compute_dtype) = (reader.maybe_choice("dtype"), reader.maybe_choice("compute_dtype"));
         let (own, thinking) = (layers::read(&reader), reader.boolean("thinking"));
-        let offload = reader.choice("offload");
+        let (offload, ignored) = (reader.choice("offload"), reader.texts("ignore_config"));
         let (Ok(source), Ok(dtype), Ok(compute_dtype)) = (source, dtype, compute_dtype) else { continue };
-        let (Ok(own), Ok(thinking), Ok(offload)) = (own, thinking, offload) else {
+        let (Ok(own), Ok(thinking), Ok(offload), Ok(ignored)) = (own, thinking, offload, ignored) else {
             continue;
         };
+        let (ignore_config, ignore_spans) = ignored.unwrap_or_default().into_iter().unzip();
         let written = if own.is_some() || !root.has("layers") { &reader } else { root };
         let layers_span = written.span_of("layers");
         let source_span = reader.span_of(if reader.has("path") { "path" } else { "repo" });
@@ -35,11 +36,13 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
             dtype,
             compute_dtype,
             offload,
+            ignore_config,
             layers: own,
             thinking,
             span: reader.span(),
             source_span,
             layers_span,
+            ignore_spans,
             thinking_span: reader.span_of("thinking"),
         });
     }

@@ -182,6 +182,12 @@ pub fn run(
         options,
     };
     warn(store, progress);
+    if run.options.verbose {
+        for model in resolved.models.iter().filter(|model| !model.unread.is_empty()) {
+            let fields = model.unread.join(", ");
+            progress.note(&format!("{}: of config.json no part in what is computed: {fields}", model.name));
+        }
+    }
     let models = order::models(plan);
     let is_ours = |node: usize| options.part.has(&plan.nodes[node], models[node]);
     let mut wanted = selected.clone();

@@ -129,9 +129,9 @@ impl Spec {
     ///
     /// # Errors
     /// An architecture that is not supported; a field that is missing, out of range, or that
-    /// changes the maths in a way not known here.
+    /// changes the maths in a way not known here; weights that are quantised.
     pub fn from_config(config: &serde_json::Value) -> anyhow::Result<Spec> {
-        super::family::from_config(config)
+        Ok(super::family::read(config, &[])?.spec)
     }
 
     /// Number of blocks.

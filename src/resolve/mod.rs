@@ -18,6 +18,7 @@ use crate::config::problem::Problem;
 use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::interrupt::Interrupted;
 use crate::lm::device::Choice;
+use crate::lm::family::{Reading, has_field};
 use crate::lm::{Checkpoint, Dtype, Held, Layer, Spec};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
@@ -78,6 +79,10 @@ pub struct Model {
     /// Where the rest of it is; `None` for a folder.
     snapshot: Option<Snapshot>,
     pub spec: Spec,
+    /// Fields of its config that have no part in what it computes.
+    pub unread: Vec<String>,
+    /// Fields of its config that would have a part, but are ignored because the experiment file says so.
+    pub ignored: Vec<String>,
     pub dtype: Dtype,
     /// The type of activations and arithmetic.
     pub compute_dtype: Dtype,
@@ -88,7 +93,7 @@ pub struct Model {
     pub thinking: bool,
     /// The kept layers, ascending.
     pub layers: Vec<Layer>,
-    /// Digest of the digests of every file that makes the model what it is.
+    /// Digest of the digests of every file that makes the model what it is, and of what of its config is ignored.
     pub identity: Digest,
     /// The files that were digested here, not by the hub.
     files: Vec<(PathBuf, Digest)>,
@@ -100,6 +105,8 @@ struct Found {
     snapshot: Option<Snapshot>,
     checkpoint: Checkpoint,
     spec: Spec,
+    unread: Vec<String>,
+    ignored: Vec<String>,
     layers: Vec<Layer>,
 }
 
@@ -259,7 +266,21 @@ fn find(
             (checkpoint, repo.clone(), Some(snapshot))
         }
     };
-    let spec = checkpoint.spec().map_err(Fault::Found)?;
+    let checkpoint = checkpoint.ignoring(&model.ignore_config);
+    if !model.ignore_config.is_empty() {
+        let config = checkpoint.read_config().map_err(Fault::Found)?;
+        let mut named = model.ignore_config.iter().zip(&model.ignore_spans);
+        if let Some((name, span)) = named.find(|(name, _)| !has_field(&config, name)) {
+            let problem = Problem::at(
+                span.clone(),
+                format!("the config.json of model `{}` has no field `{name}`", model.name),
+            );
+            return Err(Fault::Written(
+                problem.hint("take it out; a field in a table of it is written `table.field`"),
+            ));
+        }
+    }
+    let Reading { spec, unread, ignored } = checkpoint.reading().map_err(Fault::Found)?;
     // Those of the hub come later.
     if checkpoint.weights().iter().all(|file| file.is_file()) {
         checkpoint.check_weights(&spec).map_err(Fault::Found)?;
@@ -274,7 +295,7 @@ fn find(
             Fault::Written(Problem::at(model.layers_span.clone(), message))
         })?;
     }
-    Ok(Some(Found { origin, snapshot, checkpoint, spec, layers }))
+    Ok(Some(Found { origin, snapshot, checkpoint, spec, unread, ignored, layers }))
 }
 
 fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
@@ -310,10 +331,15 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         },
         thinking: model.thinking,
         layers: found.layers,
-        identity: Digest::of(&serde_json::to_vec(&files)?),
+        identity: Digest::of(&match found.ignored.as_slice() {
+            [] => serde_json::to_vec(&files)?,
+            ignored => serde_json::to_vec(&(&files, ignored))?,
+        }),
         files: here,
         checkpoint: found.checkpoint,
         spec: found.spec,
+        unread: found.unread,
+        ignored: found.ignored,
     })
 }
 

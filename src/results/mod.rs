@@ -203,6 +203,10 @@ pub fn write_run(
         layers: &'a [Layer],
         /// Prefixes of the checkpoint's tensors that are no part of the language model, and are not read.
         not_read: &'a [&'a str],
+        /// Fields of `config.json` that have no part in what the model computes.
+        config_unread: &'a [String],
+        /// Fields of `config.json` that would have one, but are ignored because the experiment file says so.
+        config_ignored: &'a [String],
     }
     #[derive(Serialize)]
     struct RunDataset<'a> {
@@ -230,6 +234,8 @@ pub fn write_run(
         n_params: m.spec.n_params(),
         layers: &m.layers,
         not_read: m.spec.names.towers,
+        config_unread: &m.unread,
+        config_ignored: &m.ignored,
     });
     let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
         Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })

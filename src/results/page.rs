@@ -69,10 +69,14 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             [] => String::new(),
             towers => format!("; text part only, not read: {}", towers.join(" ")),
         };
+        let ignored = match model.ignored.as_slice() {
+            [] => String::new(),
+            ignored => format!("; of its config.json ignored: {}", ignored.join(", ")),
+        };
         facts.push((
             format!("Model {}", model.name),
             format!(
-                "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}; content {}",
+                "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}{ignored}; content {}",
                 model.shown(),
                 match model.held() {
                     Held { weights, compute, .. } if weights == compute => weights.name().to_string(),

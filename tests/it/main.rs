@@ -5,6 +5,7 @@ mod behaviour;
 mod cache_commands;
 mod check;
 mod comparison;
+mod config_fields;
 mod corruption;
 #[cfg(target_os = "linux")]
 mod cuda;

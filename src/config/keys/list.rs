@@ -170,6 +170,12 @@ static MODEL: Table = Table {
             Is("\"none\""),
             "`\"layers\"`: for a model larger than the device's memory. Its weights stay in the checkpoint's files, and each block comes to the device when it is its turn, for all batches of a shard at once.",
         ),
+        key(
+            "ignore_config",
+            Type::Texts,
+            Said("none"),
+            "Fields of `config.json` (`field`, or `table.field`) that are read as if they were not there, though they change what the model computes: for a model that is refused because of one, where you know that it does not matter. Part of the model's keys.",
+        ),
         key("layers", LAYERS_TYPE, Said("the experiment's `layers`"), "Instead of the experiment's."),
         key(
             "thinking",

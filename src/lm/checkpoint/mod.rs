@@ -5,7 +5,7 @@ mod folder;
 
 pub use folder::{Folder, TokenizerFiles};
 
-use super::family::Refused;
+use super::family::{self, Reading, Refused};
 use super::gguf::{self, Gguf};
 use super::spec::Spec;
 use super::tokenizer::gguf::Rebuilt;
@@ -33,6 +33,8 @@ pub struct Checkpoint {
     weights: Vec<PathBuf>,
     /// The tokenizer's files; `None`: it is in the weights' file.
     tokenizer: Option<TokenizerFiles>,
+    /// Fields of `config.json` that are read as if they were not there.
+    ignore: Vec<String>,
 }
 
 /// How a checkpoint is stored.
@@ -79,7 +81,7 @@ impl Checkpoint {
                 let own = beside.tokenizer.is_none().then(|| TokenizerFiles::open(path, beside.promised));
                 (Form::Folder(folder), weights, own.transpose()?)
             };
-            Ok(Checkpoint { path: path.to_path_buf(), form, weights, tokenizer: beside.tokenizer.or(own) })
+            Ok(Checkpoint { path: path.to_path_buf(), form, weights, tokenizer: beside.tokenizer.or(own), ignore: Vec::new() })
         };
         open().with_context(|| format!("checkpoint {}", path.display()))
     }
@@ -126,13 +128,26 @@ impl Checkpoint {
         }
     }
 
+    /// The same checkpoint, whose `config.json` is read as if it had not the `fields`.
+    pub fn ignoring(self, fields: &[String]) -> Checkpoint {
+        Checkpoint { ignore: fields.to_vec(), ..self }
+    }
+
     /// The model's sizes and switches. Reads no weights.
     ///
     /// # Errors
-    /// Those of [`Spec::from_config`].
+    /// Those of [`family::read`].
     pub fn spec(&self) -> Result<Spec> {
+        Ok(self.reading()?.spec)
+    }
+
+    /// All that `config.json` says of the model, and what of it had no part in that.
+    ///
+    /// # Errors
+    /// Those of [`family::read`].
+    pub fn reading(&self) -> Result<Reading> {
         self.read_config()
-            .and_then(|config| Spec::from_config(&config))
+            .and_then(|config| family::read(&config, &self.ignore))
             .map_err(|error| self.advised(error))
             .with_context(|| format!("checkpoint {}", self.path.display()))
     }

@@ -2,12 +2,13 @@
 //! tensors of a plain decoder. A family starts from it and changes what is its own.
 
 use super::config::Fields;
+use super::rotation::rope;
 use crate::lm::spec::{
     Activation, Attention, Dtype, EachExpertNames, ExpertNames, Experts, Gain, KeyValues, Layer, Layout,
-    Mixer, MlpNames, Names, Norm, QkNorm, QkvNames, Residual, Rope, RopeScaling, Spec,
+    Mixer, MlpNames, Names, Norm, QkNorm, QkvNames, Residual, Spec,
 };
 use anyhow::{Context, Result, bail, ensure};
-use std::f64::consts::PI;
+use serde_json::Value;
 
 /// The names of a plain decoder's tensors.
 pub const NAMES: Names = Names {
@@ -58,6 +59,19 @@ pub struct Defaults {
     pub tied: bool,
     /// `None`: what `hidden_act` says. `Some`: the family looks at that field itself.
     pub activation: Option<Activation>,
+    /// What turns.
+    pub turns: Turns,
+}
+
+/// Which settings of rotation a family reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turns {
+    /// One table for all layers; all of a head turns.
+    Whole,
+    /// One table for all layers, with the part of a head that turns (`partial_rotary_factor`).
+    Part,
+    /// The family reads a table for each kind of layer itself.
+    ByKind,
 }
 
 /// The commonest ones; a family says which of its own differ.
@@ -71,11 +85,13 @@ pub const DEFAULTS: Defaults = Defaults {
     context: 2048,
     tied: false,
     activation: None,
+    turns: Turns::Whole,
 };
 
 /// A decoder with plain blocks: norms before attention and MLP, every token sees all before it, one
 /// rotation for all layers, no biases, SiLU.
 pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
+    everywhere(f)?;
     let d_model = f.size("hidden_size", None)?;
     let n_heads = f.size("num_attention_heads", defaults.n_heads)?;
     let n_kv_heads = f.size("num_key_value_heads", defaults.n_kv_heads.unwrap_or(n_heads))?;
@@ -98,7 +114,10 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         d_head,
         n_kv_heads,
         window: None,
-        rope: Some(rope(f, d_head, defaults.theta, context)?),
+        rope: match defaults.turns {
+            Turns::ByKind => None,
+            turns => Some(rope(f, d_head, defaults.theta, context, turns == Turns::Part)?),
+        },
         kv: KeyValues::Own,
         scale: (d_head as f64).sqrt().recip(),
         gate: false,
@@ -138,6 +157,60 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
         eos: f.token_ids("eos_token_id")?,
         names: NAMES,
     })
+}
+
+/// What changes the computation of every architecture, by code that all of them share in transformers (or did in an
+/// earlier version), and is not computed here.
+fn everywhere(f: &Fields) -> Result<()> {
+    causal(f, "is_causal", |value| value != &Value::Bool(false))?;
+    for key in [
+        "add_cross_attention",
+        "attention_chunk_size",
+        "cross_attention_hidden_size",
+        "is_encoder_decoder",
+        "pruned_heads",
+        "tie_encoder_decoder",
+    ] {
+        f.off(key)?;
+    }
+    Ok(())
+}
+
+/// Refuses a model whose tokens see what comes after them: `key` must be absent or `causal`.
+pub fn causal(f: &Fields, key: &str, causal: impl Fn(&Value) -> bool) -> Result<()> {
+    match f.get(key) {
+        Some(value) if !causal(value) => Err(f.refused(
+            key,
+            "this is a bidirectional model, an encoder as embedding models are: its tokens see those after them. \
+             Only models that read from left to right are supported",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what would give layers different sizes (`per_layer_config`), or windows to some of them (`layer_types`), in a
+/// family whose layers are all of one kind. The reference keeps keys and values by these.
+pub fn one_kind(f: &Fields, spec: &Spec) -> Result<()> {
+    f.off("per_layer_config")?;
+    let windows = spec.layers.iter().any(|layer| layer.attention().is_some_and(|of| of.window.is_some()));
+    let sliding = f.sliding(spec.n_layers(), |_| windows)?;
+    if sliding.iter().any(|&kind| kind != sliding[0]) || (sliding[0] && !windows) {
+        bail!(
+            f.refused("layer_types", "a window in some of the layers is not supported in this architecture")
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a window in a family that has none, unless it is switched off or no text outgrows it: the reference would
+/// drop keys and values by it while it writes.
+pub fn no_window(f: &Fields, spec: &Spec) -> Result<()> {
+    let switched_off = !f.switch("use_sliding_window", true)?;
+    let window = f.count("sliding_window")?;
+    if window > 0 && window < spec.context && !switched_off {
+        bail!(f.refused("sliding_window", "a window is not supported in this architecture"));
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -186,12 +259,17 @@ pub fn named_activation(f: &Fields, key: &str, default: &str) -> Result<Activati
     })
 }
 
-/// Biases as `attention_bias` and `mlp_bias` switch them.
-pub fn biases(f: &Fields, spec: &mut Spec) -> Result<()> {
+/// Biases of attention as `attention_bias` switches them.
+pub fn attention_biases(f: &Fields, spec: &mut Spec) -> Result<()> {
     spec.qkv_bias = f.switch("attention_bias", false)?;
     spec.o_bias = spec.qkv_bias;
-    spec.mlp_bias = f.switch("mlp_bias", false)?;
     Ok(())
+}
+
+/// Biases as `attention_bias` and `mlp_bias` switch them.
+pub fn biases(f: &Fields, spec: &mut Spec) -> Result<()> {
+    spec.mlp_bias = f.switch("mlp_bias", false)?;
+    attention_biases(f, spec)
 }
 
 /// Gives the layers of `sliding` a window of `sliding_window` tokens.
@@ -219,164 +297,6 @@ pub fn optional_windows(f: &Fields, spec: &mut Spec, default: impl Fn(usize) -> 
     windows(f, spec, &sliding, None)
 }
 
-/// Rotary settings, from `rope_parameters` (transformers 5) or from `rope_theta` and `rope_scaling`
-/// (hub checkpoints before it). `context` stands in for a missing original context.
-pub fn rope(f: &Fields, d_head: usize, default_theta: f64, context: usize) -> Result<Rope> {
-    let fraction = f.positive("partial_rotary_factor")?;
-    let theta = f.positive_or("rope_theta", default_theta)?;
-    let original = match f.get("original_max_position_embeddings") {
-        Some(_) => Some(f.size("original_max_position_embeddings", None)?),
-        None => None,
-    };
-    let (new, old) = (f.table("rope_parameters")?, f.table("rope_scaling")?);
-    let plain = RopeSettings { d_head, theta, fraction: fraction.unwrap_or(1.0), context, original };
-    match new.or(old) {
-        // One table for each kind of layer: the family reads those.
-        Some(p) if p.get("full_attention").is_some() => plain.rope(None),
-        p => plain.rope(p.as_ref()),
-    }
-}
-
-/// Gives layers of `sliding` one rotation and the others another. In the hub's configs `rope_theta` and
-/// `rope_scaling` are those of the layers without a window; `local_theta` is the base of those with one.
-pub fn two_ropes(f: &Fields, spec: &mut Spec, sliding: &[bool], theta: f64, local_theta: f64) -> Result<()> {
-    let context = spec.context;
-    let d_head = spec.attentions().next().map_or(0, |(_, of)| of.d_head);
-    let settings = |theta: f64| RopeSettings { d_head, theta, fraction: 1.0, context, original: None };
-    let (global, local) = (settings(theta), settings(local_theta));
-    let (global, local) = match f.table("rope_parameters")? {
-        Some(p) => {
-            let ropes = (
-                global.rope(p.table("full_attention")?.as_ref())?,
-                local.rope(p.table("sliding_attention")?.as_ref())?,
-            );
-            p.finish()?;
-            ropes
-        }
-        None => (global.rope(f.table("rope_scaling")?.as_ref())?, local.rope(None)?),
-    };
-    for (layer, attention) in spec.attentions() {
-        attention.rope = Some(if sliding[layer] { local.clone() } else { global.clone() });
-    }
-    Ok(())
-}
-
-/// What rotary settings start from where a table of them says nothing else.
-pub struct RopeSettings {
-    pub d_head: usize,
-    pub theta: f64,
-    /// Share of the head that turns.
-    pub fraction: f64,
-    pub context: usize,
-    /// Context of the first training.
-    pub original: Option<usize>,
-}
-
-impl RopeSettings {
-    /// The rotation with what the table `p` says.
-    ///
-    /// # Errors
-    /// A kind that is not supported; a field that is missing, out of range or not understood.
-    pub fn rope(&self, p: Option<&Fields>) -> Result<Rope> {
-        let Some(p) = p else { return self.plain(self.theta, self.fraction) };
-        let theta = p.positive_or("rope_theta", self.theta)?;
-        let fraction = p.positive_or("partial_rotary_factor", self.fraction)?;
-        let _ = ["mrope_section", "mrope_interleaved"].map(|key| p.get(key)); // until the new rule
-        let (new, old) = (p.word("rope_type")?, p.word("type")?);
-        let kind = new.or(old).unwrap_or("default");
-        // All of a head is paired where only some of the pairs turn.
-        let mut rope = self.plain(theta, if kind == "proportional" { 1.0 } else { fraction })?;
-        let inner = match p.get("original_max_position_embeddings") {
-            Some(_) => Some(p.size("original_max_position_embeddings", None)?),
-            None => None,
-        };
-        // A field beside the table goes before the one in it, as in transformers.
-        let original = self.original.or(inner);
-        match kind {
-            "default" => only_one(p, "factor")?,
-            "linear" => rope.scaling = RopeScaling::Linear { factor: p.needed("factor")? },
-            "proportional" => {
-                rope.pairs = (fraction * self.d_head as f64 / 2.0) as usize;
-                if let Some(factor) = p.positive("factor")? {
-                    rope.scaling = RopeScaling::Linear { factor };
-                }
-            }
-            "llama3" => {
-                let low_freq_factor = p.needed("low_freq_factor")?;
-                let high_freq_factor = p.needed("high_freq_factor")?;
-                ensure!(
-                    high_freq_factor > low_freq_factor,
-                    "{} must be above `low_freq_factor`",
-                    p.name("high_freq_factor")
-                );
-                rope.scaling = RopeScaling::Llama3 {
-                    factor: p.needed("factor")?,
-                    low_freq_factor,
-                    high_freq_factor,
-                    original_context: original.unwrap_or(self.context) as f64,
-                };
-            }
-            // What Phi-3 was first published with; transformers reads both as longrope.
-            "longrope" | "su" | "yarn" if p.get("long_factor").is_some() => {
-                let original_context = original.unwrap_or(self.context);
-                let factor = p.positive("factor")?;
-                let factor = factor.unwrap_or(self.context as f64 / original_context as f64);
-                let by_length = match factor > 1.0 {
-                    true => (1.0 + factor.ln() / (original_context as f64).ln()).sqrt(),
-                    false => 1.0,
-                };
-                rope.scaling = RopeScaling::LongRope {
-                    short: p.numbers("short_factor", rope.pairs)?,
-                    long: p.numbers("long_factor", rope.pairs)?,
-                    original_context,
-                };
-                rope.amplitude = p.positive_or("attention_factor", by_length)?;
-            }
-            "yarn" => {
-                let factor = p.needed("factor")?;
-                let original = original.unwrap_or(self.context) as f64;
-                // The pair that makes so many turns within the original context.
-                let pair =
-                    |turns: f64| rope.dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
-                let (first, last) =
-                    (pair(p.positive_or("beta_fast", 32.0)?), pair(p.positive_or("beta_slow", 1.0)?));
-                let whole = p.switch("truncate", true)?;
-                let (first, last) = if whole { (first.floor(), last.ceil()) } else { (first, last) };
-                let (first, last) = (first.max(0.0), last.min(rope.dims as f64 - 1.0));
-                let last = if first == last { last + 0.001 } else { last };
-                rope.scaling = RopeScaling::Yarn { factor, first, last };
-                rope.amplitude = p.positive_or("attention_factor", 1.0 + 0.1 * factor.max(1.0).ln())?;
-            }
-            other => bail!(
-                "{}: rotary scaling `{other}` is not supported yet (default, linear, llama3, longrope, \
-                 proportional, yarn)",
-                p.name("rope_type")
-            ),
-        }
-        if !matches!(rope.scaling, RopeScaling::LongRope { .. } | RopeScaling::Yarn { .. }) {
-            only_one(p, "attention_factor")?;
-        }
-        p.finish()?;
-        Ok(rope)
-    }
-
-    fn plain(&self, theta: f64, fraction: f64) -> Result<Rope> {
-        let dims = (self.d_head as f64 * fraction) as usize;
-        ensure!(
-            dims > 0 && dims <= self.d_head && dims.is_multiple_of(2),
-            "config.json: {dims} of {} entries of a head cannot be rotated in pairs",
-            self.d_head
-        );
-        Ok(Rope { theta, dims, pairs: dims / 2, amplitude: 1.0, scaling: RopeScaling::None })
-    }
-}
-
-fn only_one(p: &Fields, key: &str) -> Result<()> {
-    let value = p.positive_or(key, 1.0)?;
-    ensure!(value == 1.0, "{} = {value} changes the computation and is not supported yet", p.name(key));
-    Ok(())
-}
-
 /// The text part of a checkpoint with towers for images or sound, and what stands beside it.
 ///
 /// # Errors
@@ -395,5 +315,5 @@ pub fn from_wrapper(f: &Fields, text: &Fields, spec: &mut Spec) -> Result<()> {
     spec.eos.sort_unstable();
     spec.eos.dedup();
     spec.bos = spec.bos.or(f.token_ids("bos_token_id")?.first().copied());
-    f.finish()
+    Ok(())
 }

@@ -1,136 +1,74 @@
-//! Reading fields of a `config.json` that a stranger wrote: types, ranges, fields that must have the
-//! one value that is understood, and fields that nobody read. Knows no family.
+//! Reading fields of a `config.json` that a stranger wrote: types, ranges, fields that must have a value that is
+//! understood, and what was asked for. Knows no family.
 
 use crate::lm::spec::Dtype;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// No size in a real checkpoint comes near this; products of four sizes still fit in 128 bits and
 /// those of two in 64.
 const LARGEST: u64 = 1 << 28;
 
-/// Fields that change nothing in what a text-only forward pass computes: bookkeeping, training,
-/// defaults of generation, and what belongs to other towers.
-const HARMLESS: &[&str] = &[
-    "architectures",
-    "attention_dropout",
-    "attn_implementation",
-    "audio_config",
-    "audio_token_id",
-    "auto_map",
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "boa_token_id",
-    "boi_token_id",
-    "boi_token_index",
-    "cache_implementation",
-    "chunk_size_feed_forward",
-    "decoder_start_token_id",
-    "diversity_penalty",
-    "do_sample",
-    "early_stopping",
-    "embd_pdrop",
-    "encoder_no_repeat_ngram_size",
-    "eoa_token_id",
-    "eoa_token_index",
-    "eoi_token_id",
-    "eoi_token_index",
-    "exponential_decay_length_penalty",
-    "finetuning_task",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "hidden_dropout",
-    "id2label",
-    "image_token_id",
-    "image_token_index",
-    "initializer_range",
-    "is_decoder",
-    "is_llama_config",
-    "label2id",
-    "length_penalty",
-    "max_length",
-    "min_length",
-    "mm_tokens_per_image",
-    "model_type",
-    "no_repeat_ngram_size",
-    "num_beam_groups",
-    "num_beams",
-    "num_logits_to_keep",
-    "num_return_sequences",
-    "output_attentions",
-    "output_hidden_states",
-    "output_router_logits",
-    "output_scores",
-    "pad_token_id",
-    "prefix",
-    "problem_type",
-    "remove_invalid_values",
-    "repetition_penalty",
-    "resid_pdrop",
-    "return_dict",
-    "return_dict_in_generate",
-    "router_aux_loss_coef",
-    "router_jitter_noise",
-    "sep_token_id",
-    "suppress_tokens",
-    "task_specific_params",
-    "temperature",
-    "tf_legacy_loss",
-    "tokenizer_class",
-    "top_k",
-    "top_p",
-    "torchscript",
-    "transformers.js_config",
-    "transformers_version",
-    "typical_p",
-    "use_bfloat16",
-    "use_cache",
-    "video_token_id",
-    "vision_config",
-    "vision_soft_tokens_per_image",
-];
-
-/// Fields that add a part to the model unless they are false, empty or absent.
-const MUST_BE_OFF: &[&str] = &[
-    "add_cross_attention",
-    "alibi",
-    "cross_attention_hidden_size",
-    "is_encoder_decoder",
-    "pruned_heads",
-    "rope_interleaved",
-    "tie_encoder_decoder",
-    "use_qk_norm",
-];
-
-/// One table of a `config.json`, which remembers what was asked of it.
+/// One table of a `config.json`. All tables of a config remember together what was asked of them: a field that nobody
+/// asked for has no part in what the model computes.
 pub struct Fields<'a> {
-    /// What stands before a field's name in an error: empty, or `text_config.`
+    /// What stands before a field's name: empty, or `text_config.`
     prefix: String,
     table: &'a Map<String, Value>,
-    read: RefCell<BTreeSet<String>>,
+    log: Rc<Log<'a>>,
+}
+
+/// What was asked of a config, by the names of fields with those of their tables.
+struct Log<'a> {
+    /// Fields that are read as if they were not there.
+    ignore: &'a [String],
+    asked: RefCell<BTreeSet<String>>,
+    /// Tables of which single fields are asked.
+    opened: RefCell<BTreeSet<String>>,
+    /// Those of `ignore` that were there and asked for.
+    ignored: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Fields<'a> {
+    /// A whole `config.json`, without the fields that `ignore` names (`field`, or `table.field`).
+    ///
     /// # Errors
     /// What is no table.
-    pub fn new(prefix: &str, value: &'a Value) -> Result<Fields<'a>> {
-        let table = value.as_object();
+    pub fn new(config: &'a Value, ignore: &'a [String]) -> Result<Fields<'a>> {
         let table =
-            table.with_context(|| format!("config.json: `{prefix}` is {value}; a table is needed"))?;
-        Ok(Fields { prefix: prefix.to_string(), table, read: RefCell::default() })
+            config.as_object().with_context(|| format!("config.json is {config}; a table is needed"))?;
+        let log = Log {
+            ignore,
+            asked: RefCell::default(),
+            opened: RefCell::default(),
+            ignored: RefCell::default(),
+        };
+        Ok(Fields { prefix: String::new(), table, log: Rc::new(log) })
+    }
+
+    /// The field `key` where it is not ignored, be it null.
+    fn entry(&self, key: &str) -> Option<&'a Value> {
+        let name = format!("{}{key}", self.prefix);
+        let value = self.table.get(key);
+        self.log.asked.borrow_mut().insert(name.clone());
+        if value.is_some() && self.log.ignore.contains(&name) {
+            self.log.ignored.borrow_mut().insert(name);
+            return None;
+        }
+        value
     }
 
     /// The field `key`, if it is there and not null.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        self.read.borrow_mut().insert(key.to_string());
-        self.table.get(key).filter(|v| !v.is_null())
+        self.entry(key).filter(|v| !v.is_null())
     }
 
     /// Whether the field is there, be it null.
     pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.entry(key).is_some()
     }
 
     /// The names of all fields.
@@ -140,7 +78,52 @@ impl<'a> Fields<'a> {
 
     /// The table under `key`, if there is one.
     pub fn table(&self, key: &str) -> Result<Option<Fields<'a>>> {
-        self.get(key).map(|value| Fields::new(&format!("{}{key}.", self.prefix), value)).transpose()
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let table = value.as_object();
+        let table = table.with_context(|| format!("{} is {value}; a table is needed", self.name(key)))?;
+        self.log.opened.borrow_mut().insert(format!("{}{key}", self.prefix));
+        Ok(Some(Fields { prefix: format!("{}{key}.", self.prefix), table, log: self.log.clone() }))
+    }
+
+    /// Names of fields of this table and of those in it that nobody asked for, sorted.
+    pub fn unread(&self) -> Vec<String> {
+        let (asked, opened) = (self.log.asked.borrow(), self.log.opened.borrow());
+        let mut unread = Vec::new();
+        let mut open = vec![(self.prefix.clone(), self.table)];
+        while let Some((prefix, table)) = open.pop() {
+            for (key, value) in table.iter().filter(|(_, value)| !value.is_null()) {
+                let name = format!("{prefix}{key}");
+                match value.as_object() {
+                    _ if !asked.contains(&name) => unread.push(name),
+                    Some(inner) if opened.contains(&name) => open.push((format!("{name}."), inner)),
+                    _ => {}
+                }
+            }
+        }
+        unread.sort_unstable();
+        unread
+    }
+
+    /// Names of fields that were there and asked for, but ignored.
+    pub fn ignored(&self) -> Vec<String> {
+        self.log.ignored.borrow().iter().cloned().collect()
+    }
+
+    /// Names of all fields that were asked for.
+    #[cfg(test)]
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.log.asked.borrow().clone()
+    }
+
+    /// An error for the value of `key`, which is not computed here, with `why`.
+    pub fn refused(&self, key: &str, why: &str) -> Error {
+        let value = self.table.get(key).map(shortened).unwrap_or_default();
+        anyhow!(
+            "{} = {value}: {why}. With `ignore_config = [\"{}{key}\"]` in the model's table of the experiment file it is \
+             read as if the field were not there",
+            self.name(key),
+            self.prefix
+        )
     }
 
     /// A field's name for people.
@@ -194,6 +177,13 @@ impl<'a> Fields<'a> {
         number.map(Some)
     }
 
+    /// A finite number, if it is there.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_f64().filter(|x| x.is_finite());
+        number.map(Some).with_context(|| format!("{} is {value}; a number is needed", self.name(key)))
+    }
+
     /// A positive finite number, or `default` where it is absent.
     pub fn positive_or(&self, key: &str, default: f64) -> Result<f64> {
         Ok(self.positive(key)?.unwrap_or(default))
@@ -226,11 +216,24 @@ impl<'a> Fields<'a> {
         value.as_str().map(Some).with_context(|| format!("{} is {value}; a text is needed", self.name(key)))
     }
 
+    /// Refuses `key` unless it is absent, false, 0 or empty.
+    pub fn off(&self, key: &str) -> Result<()> {
+        match self.get(key) {
+            None | Some(Value::Bool(false)) => Ok(()),
+            Some(Value::Number(n)) if n.as_f64() == Some(0.0) => Ok(()),
+            Some(Value::Array(list)) if list.is_empty() => Ok(()),
+            Some(Value::Object(table)) if table.is_empty() => Ok(()),
+            Some(_) => {
+                Err(self.refused(key, "this changes what the model computes, and is not supported yet"))
+            }
+        }
+    }
+
     /// Refuses `key` unless it is absent or one of `understood`.
     pub fn only(&self, key: &str, understood: &[Value]) -> Result<()> {
         match self.get(key) {
             Some(value) if !understood.contains(value) => {
-                bail!("{} = {value} changes the computation and is not supported yet", self.name(key))
+                bail!(self.refused(key, "this changes what the model computes, and is not supported yet"))
             }
             _ => Ok(()),
         }
@@ -268,8 +271,10 @@ impl<'a> Fields<'a> {
         let kinds = value.as_array().with_context(|| format!("{} is no list", self.name("layer_types")))?;
         let kinds = kinds.iter().map(|kind| match kind.as_str() {
             Some("sliding_attention") => Ok(true),
-            Some("full_attention") => Ok(false),
-            _ => bail!("{} holds {kind}, which is not supported yet", self.name("layer_types")),
+            Some("full_attention" | "attention") => Ok(false),
+            _ => bail!(
+                self.refused("layer_types", &format!("layers of the kind {kind} are not supported yet"))
+            ),
         });
         let kinds = kinds.collect::<Result<Vec<bool>>>()?;
         ensure!(
@@ -279,36 +284,6 @@ impl<'a> Fields<'a> {
             kinds.len()
         );
         Ok(kinds)
-    }
-
-    /// Refuses fields that nobody asked for and that may change the computation.
-    pub fn finish(&self) -> Result<()> {
-        for key in MUST_BE_OFF {
-            let off = self.get(key).is_none_or(|value| {
-                value == &Value::Bool(false)
-                    || value.as_object().is_some_and(Map::is_empty)
-                    || value.as_array().is_some_and(Vec::is_empty)
-            });
-            ensure!(off, "{} changes the computation and is not supported yet", self.name(key));
-        }
-        let read = self.read.borrow();
-        let unknown: Vec<String> = self
-            .table
-            .iter()
-            .filter(|(key, value)| {
-                let known = read.contains(*key) || HARMLESS.contains(&key.as_str());
-                !known && !value.is_null() && !key.starts_with(['_']) && !key.starts_with("unsloth")
-            })
-            .map(|(key, value)| format!("`{}{key}` = {}", self.prefix, shortened(value)))
-            .collect();
-        ensure!(
-            unknown.is_empty(),
-            "config.json: not understood, and it may change what the model computes: {}. A field that changes \
-             nothing belongs in the list `HARMLESS` of the family reader; in a copy of the checkpoint it can be \
-             removed",
-            unknown.join(", ")
-        );
-        Ok(())
     }
 }
 

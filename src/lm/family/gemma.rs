@@ -1,6 +1,6 @@
 //! Gemma, the first generation: a Llama with Gemma's embedding scale, norms and activation.
 
-use super::common::{DEFAULTS, Defaults, biases, plain};
+use super::common::{DEFAULTS, Defaults, attention_biases, causal, no_window, one_kind, plain};
 use super::config::Fields;
 use crate::lm::spec::{Activation, Gain, Norm, Spec};
 use anyhow::Result;
@@ -18,13 +18,13 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         ..DEFAULTS
     };
     let mut spec = plain(f, &defaults)?;
-    biases(f, &mut spec)?;
+    attention_biases(f, &mut spec)?;
     spec.norm = Norm::Rms { gain: Gain::OnePlus };
     spec.embed_scale = (spec.d_model as f64).sqrt();
     // The first checkpoints say `gelu` and mean the approximation, as transformers reads it.
     f.only("hidden_act", &["gelu".into(), "gelu_pytorch_tanh".into()])?;
-    f.only("hidden_activation", &["gelu_pytorch_tanh".into()])?;
-    f.only("use_bidirectional_attention", &[false.into()])?;
-    f.finish()?;
+    causal(f, "use_bidirectional_attention", |value| *value == false)?;
+    no_window(f, &spec)?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }

@@ -1,7 +1,7 @@
 //! Gemma 2: norms after attention and MLP too, bounded attention products and logits, a window in every
 //! other layer. What Gemma 3 shares with it stands here.
 
-use super::common::{DEFAULTS, Defaults, NAMES, biases, plain, windows};
+use super::common::{DEFAULTS, Defaults, NAMES, attention_biases, causal, plain, windows};
 use super::config::Fields;
 use crate::lm::spec::{Activation, Gain, Names, Norm, Spec};
 use anyhow::Result;
@@ -32,24 +32,23 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     spec.logit_cap = f.positive_unless_null("final_logit_softcapping", 30.0)?;
     let sliding = f.sliding(spec.n_layers(), |layer| layer % 2 == 0)?;
     windows(f, &mut spec, &sliding, Some(4096))?;
-    f.finish()?;
     Ok(spec)
 }
 
 /// What Gemma 2 and Gemma 3 share.
 pub fn gemma(f: &Fields, spec: &mut Spec) -> Result<()> {
-    biases(f, spec)?;
+    attention_biases(f, spec)?;
     spec.names = GEMMA_NAMES;
     spec.norm = Norm::Rms { gain: Gain::OnePlus };
     spec.embed_scale = (spec.d_model as f64).sqrt();
     let scale = f.positive_or("query_pre_attn_scalar", 256.0)?.sqrt().recip();
     spec.attentions().for_each(|(_, attention)| attention.scale = scale);
     only_gelu(f)?;
-    f.only("use_bidirectional_attention", &[false.into()])
+    f.off("per_layer_config")?;
+    causal(f, "use_bidirectional_attention", |value| *value == false)
 }
 
-/// The activation is the field `hidden_activation`; `hidden_act`, which checkpoints carry too, counts for nothing.
+/// The activation is the field `hidden_activation`.
 pub fn only_gelu(f: &Fields) -> Result<()> {
-    let _ = f.get("hidden_act");
     f.only("hidden_activation", &["gelu_pytorch_tanh".into()])
 }

@@ -1,9 +1,10 @@
 //! Gemma 3, alone or as the text part of a checkpoint that sees images: norms of queries and keys, most
 //! layers with a window and with a rotation of their own.
 
-use super::common::{DEFAULTS, Defaults, from_wrapper, plain, text_config, two_ropes, windows};
+use super::common::{DEFAULTS, Defaults, Turns, from_wrapper, plain, text_config, windows};
 use super::config::Fields;
 use super::gemma2::{GEMMA_NAMES, gemma};
+use super::rotation::two_ropes;
 use crate::lm::spec::{Activation, Names, QkNorm, Spec};
 use anyhow::Result;
 
@@ -23,16 +24,13 @@ const WRAPPED: Names = Names {
 
 /// Reads the `config.json` of a text-only checkpoint.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let spec = text(f)?;
-    f.finish()?;
-    Ok(spec)
+    text(f)
 }
 
 /// Reads the `config.json` of a checkpoint with an image tower.
 pub fn wrapped(f: &Fields) -> Result<Spec> {
     let inner = text_config(f)?;
     let mut spec = text(&inner)?;
-    inner.finish()?;
     from_wrapper(f, &inner, &mut spec)?;
     spec.names = WRAPPED;
     Ok(spec)
@@ -45,17 +43,15 @@ fn text(f: &Fields) -> Result<Spec> {
         n_kv_heads: Some(4),
         d_head: Some(256),
         d_vocab: Some(262_208),
-        theta: 1_000_000.0,
         context: 131_072,
         tied: true,
         activation: Some(Activation::GeluTanh),
+        turns: Turns::ByKind,
         ..DEFAULTS
     };
     let mut spec = plain(f, &defaults)?;
     gemma(f, &mut spec)?;
     spec.qk_norm = QkNorm::Head;
-    // transformers passes over this one; published checkpoints have null.
-    f.only("attn_logit_softcapping", &[])?;
     spec.logit_cap = f.positive("final_logit_softcapping")?;
     let every = f.size("sliding_window_pattern", 6)?;
     let sliding = f.sliding(spec.n_layers(), |layer| (layer + 1) % every != 0)?;

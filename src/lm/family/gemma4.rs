@@ -2,11 +2,12 @@
 //! their own size, keys and values shared between layers or used as both, embeddings for each layer.
 
 use super::common::{
-    DEFAULTS, Defaults, RopeSettings, biases, from_wrapper, mixture, plain, share_evenly, text_config,
-    windows,
+    DEFAULTS, Defaults, Turns, attention_biases, causal, from_wrapper, mixture, plain, share_evenly,
+    text_config, windows,
 };
 use super::config::Fields;
 use super::gemma2::{GEMMA_NAMES, only_gelu};
+use super::rotation::RopeSettings;
 use crate::lm::spec::{
     Activation, BesideNames, EachExpertNames, ExpertNames, KeyValues, Names, PerLayerEmbed, QkNorm, Rope,
     Spec,
@@ -29,7 +30,16 @@ const NAMES_4: Names = Names {
 };
 
 const WRAPPED: Names = Names {
-    aliases: &[("model.language_model.", "model.")],
+    aliases: &[
+        ("model.language_model.", "model."),
+        // As MLX writes them.
+        ("language_model.model.", "model."),
+        ("language_model.lm_head.", "lm_head."),
+        ("vision_tower.", "model.vision_tower."),
+        ("audio_tower.", "model.audio_tower."),
+        ("embed_vision.", "model.embed_vision."),
+        ("embed_audio.", "model.embed_audio."),
+    ],
     towers: &[
         "model.vision_tower.",
         "model.audio_tower.",
@@ -43,14 +53,17 @@ const WRAPPED: Names = Names {
 
 /// Reads the `config.json` of a text-only checkpoint of E2B, E4B or 31B.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let spec = text(f, &DEFAULTS_4)?;
-    f.finish()?;
-    Ok(spec)
+    text(f, &DEFAULTS_4)
 }
 
 /// Reads the `config.json` of a checkpoint with towers: E2B, E4B, 31B.
 pub fn wrapped(f: &Fields) -> Result<Spec> {
     with_towers(f, &DEFAULTS_4)
+}
+
+/// Reads the `config.json` of a text-only checkpoint of the 12B.
+pub fn unified_text(f: &Fields) -> Result<Spec> {
+    text(f, &DEFAULTS_UNIFIED)
 }
 
 /// Reads the `config.json` of the 12B, whose images and sound enter without towers of their own.
@@ -61,7 +74,6 @@ pub fn unified(f: &Fields) -> Result<Spec> {
 fn with_towers(f: &Fields, defaults: &Gemma4Defaults) -> Result<Spec> {
     let inner = text_config(f)?;
     let mut spec = text(&inner, defaults)?;
-    inner.finish()?;
     from_wrapper(f, &inner, &mut spec)?;
     spec.names = WRAPPED;
     Ok(spec)
@@ -71,12 +83,14 @@ fn with_towers(f: &Fields, defaults: &Gemma4Defaults) -> Result<Spec> {
 struct Gemma4Defaults {
     context: usize,
     window: usize,
-    per_layer_width: usize,
+    /// Width of the embeddings for each layer; `None`: the model has neither those nor experts.
+    per_layer_width: Option<usize>,
 }
 
-const DEFAULTS_4: Gemma4Defaults = Gemma4Defaults { context: 131_072, window: 512, per_layer_width: 256 };
+const DEFAULTS_4: Gemma4Defaults =
+    Gemma4Defaults { context: 131_072, window: 512, per_layer_width: Some(256) };
 const DEFAULTS_UNIFIED: Gemma4Defaults =
-    Gemma4Defaults { context: 262_144, window: 1024, per_layer_width: 0 };
+    Gemma4Defaults { context: 262_144, window: 1024, per_layer_width: None };
 
 fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     let defaults = Defaults {
@@ -87,10 +101,11 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
         context: of.context,
         tied: true,
         activation: Some(Activation::GeluTanh),
+        turns: Turns::ByKind,
         ..DEFAULTS
     };
     let mut spec = plain(f, &defaults)?;
-    biases(f, &mut spec)?;
+    attention_biases(f, &mut spec)?;
     spec.names = NAMES_4;
     only_gelu(f)?;
     spec.embed_scale = (spec.d_model as f64).sqrt();
@@ -100,8 +115,7 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     spec.layer_scalars = true;
     spec.logit_cap = f.positive("final_logit_softcapping")?;
     // Only tokens of images see ahead under "vision".
-    f.only("use_bidirectional_attention", &["vision".into(), false.into()])?;
-    experts(f, &mut spec)?;
+    causal(f, "use_bidirectional_attention", |value| *value == false || value == "vision")?;
     let n_layers = spec.n_layers();
     let mut sliding = f.sliding(n_layers, |layer| (layer + 1) % 6 != 0)?;
     // As transformers forces it.
@@ -110,7 +124,9 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     heads(f, &mut spec, &sliding)?;
     ropes(f, &mut spec, &sliding)?;
     shared_keys_values(f, &mut spec, &sliding)?;
-    let width = f.count_or("hidden_size_per_layer_input", of.per_layer_width)?;
+    let Some(width) = of.per_layer_width else { return Ok(spec) };
+    experts(f, &mut spec)?;
+    let width = f.count_or("hidden_size_per_layer_input", width)?;
     let rows = f.size("vocab_size_per_layer_input", 262_144)?;
     if width > 0 {
         ensure!(rows >= spec.d_vocab, "{} is below vocab_size", f.name("vocab_size_per_layer_input"));
@@ -145,7 +161,6 @@ fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
             if let Some(own) = each.table(&at.to_string())? {
                 layer.d_head = own.size("head_dim", layer.d_head)?;
                 layer.n_kv_heads = own.size("num_key_value_heads", layer.n_kv_heads)?;
-                own.finish()?;
             }
         } else if !sliding[at] {
             layer.d_head = d_head;
@@ -158,7 +173,7 @@ fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
         }
         share_evenly(n_heads, layer.n_kv_heads)?;
     }
-    each.map_or(Ok(()), |each| each.finish())
+    Ok(())
 }
 
 /// Both kinds of layer have their own rotation; the global one turns a quarter of the pairs.
@@ -169,7 +184,14 @@ fn ropes(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
         None => (None, None),
     };
     let context = spec.context;
-    let settings = |d_head, theta| RopeSettings { d_head, theta, fraction: 1.0, context, original: None };
+    let settings = |d_head, theta| RopeSettings {
+        d_head,
+        theta,
+        fraction: 1.0,
+        in_part: false,
+        context,
+        original: None,
+    };
     for (at, layer) in spec.attentions() {
         layer.rope = Some(match (sliding[at], &parameters) {
             (true, _) => settings(layer.d_head, 10_000.0).rope(local.as_ref())?,
@@ -181,7 +203,7 @@ fn ropes(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
             }
         });
     }
-    parameters.map_or(Ok(()), |p| p.finish())
+    Ok(())
 }
 
 /// The last `num_kv_shared_layers` layers use the keys and values of the last layer of their kind before

@@ -1,6 +1,6 @@
 //! Granite 3, dense: a Llama with four multipliers.
 
-use super::common::{DEFAULTS, Defaults, biases, plain};
+use super::common::{DEFAULTS, Defaults, biases, no_window, one_kind, plain};
 use super::config::Fields;
 use crate::lm::spec::Spec;
 use anyhow::Result;
@@ -14,6 +14,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     spec.attentions().for_each(|(_, attention)| attention.scale = scale);
     spec.residual_scale = f.positive_or("residual_multiplier", 1.0)?;
     spec.logit_divisor = f.positive_or("logits_scaling", 1.0)?;
-    f.finish()?;
+    no_window(f, &spec)?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }

@@ -1,6 +1,6 @@
 //! Llama 2, 3, 3.1 and 3.2, TinyLlama, SmolLM2: the plain decoder.
 
-use super::common::{DEFAULTS, Defaults, biases, plain};
+use super::common::{DEFAULTS, Defaults, biases, no_window, one_kind, plain};
 use super::config::Fields;
 use crate::lm::spec::Spec;
 use anyhow::Result;
@@ -9,22 +9,21 @@ use anyhow::Result;
 pub fn spec(f: &Fields) -> Result<Spec> {
     let mut spec = plain(f, &Defaults { ..DEFAULTS })?;
     biases(f, &mut spec)?;
-    // The number of slices of a way to split matrices that gives the same products.
-    f.only("pretraining_tp", &[1.into()])?;
-    // Some checkpoints say that they have no windows.
-    f.only("layer_types", &[vec!["full_attention"; spec.n_layers()].into()])?;
-    if !f.switch("use_sliding_window", true)? {
-        let _ = f.get("sliding_window");
-    }
-    f.finish()?;
+    no_window(f, &spec)?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::from_config as spec;
-    use crate::lm::spec::{Dtype, Rope, RopeScaling};
+    use super::super::read;
+    use crate::lm::spec::{Dtype, Rope, RopeScaling, Spec};
+    use anyhow::Result;
     use serde_json::{Value, json};
+
+    fn spec(config: &Value) -> Result<Spec> {
+        Ok(read(config, &[])?.spec)
+    }
 
     /// The published config.json of Llama-3.2-1B, as the hub has it.
     fn llama_32_1b() -> Value {
@@ -83,16 +82,13 @@ mod tests {
         for (change, named) in [
             (json!({"hidden_act": "mish"}), "hidden_act"),
             (json!({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}), "dynamic"),
-            (
-                json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "mscale": 1.0}}),
-                "rope_scaling.mscale",
-            ),
             (json!({"rope_scaling": {"rope_type": "linear"}}), "rope_scaling.factor"),
-            (json!({"rope_scaling": {"rope_type": "default", "mscale": 2}}), "rope_scaling.mscale"),
-            (json!({"a_new_trick": 4096}), "a_new_trick"),
+            (json!({"rope_scaling": {"full_attention": {"rope_type": "linear"}}}), "kinds of layers"),
+            (json!({"is_causal": false}), "bidirectional"),
             (json!({"is_encoder_decoder": true}), "is_encoder_decoder"),
             (json!({"sliding_window": 4096}), "sliding_window"),
-            (json!({"pretraining_tp": 2}), "pretraining_tp"),
+            (json!({"per_layer_config": {"0": {"head_dim": 32}}}), "per_layer_config"),
+            (json!({"layer_types": vec!["chunked_attention"; 16]}), "chunked_attention"),
             (json!({"quantization_config": {"bits": 4}}), "quantization_config"),
             (json!({"num_key_value_heads": 5}), "evenly"),
             (json!({"hidden_size": -1}), "hidden_size"),

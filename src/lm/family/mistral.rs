@@ -1,6 +1,6 @@
 //! Mistral 7B and its successors of the same architecture: a Llama whose layers all may have a window.
 
-use super::common::{DEFAULTS, Defaults, plain, windows};
+use super::common::{DEFAULTS, Defaults, one_kind, plain, windows};
 use super::config::Fields;
 use crate::lm::spec::Spec;
 use anyhow::Result;
@@ -12,6 +12,6 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let mut spec = plain(f, &defaults)?;
     let all = vec![true; spec.n_layers()];
     windows(f, &mut spec, &all, None)?;
-    f.finish()?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }

@@ -1,6 +1,6 @@
 //! Mixtral: a Mistral with eight experts in the place of each MLP.
 
-use super::common::{DEFAULTS, Defaults, NAMES, mixture, plain, windows};
+use super::common::{DEFAULTS, Defaults, NAMES, mixture, one_kind, plain, windows};
 use super::config::Fields;
 use crate::lm::spec::{EachExpertNames, ExpertNames, Names, Spec};
 use anyhow::Result;
@@ -25,12 +25,13 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     spec.names = EXPERTS;
     let all = vec![true; spec.n_layers()];
     windows(f, &mut spec, &all, None)?;
-    let (count, active) = (f.size("num_local_experts", 8)?, f.size("num_experts_per_tok", 2)?);
+    let count = f.size("num_local_experts", f.size("num_experts", 8)?)?;
+    let active = f.size("num_experts_per_tok", 2)?;
     for layer in &mut spec.layers {
         if let Some(d_mlp) = layer.d_mlp.take() {
             layer.experts = Some(mixture(count, active, d_mlp, true)?);
         }
     }
-    f.finish()?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }

@@ -1,5 +1,6 @@
 //! Model families: `config.json` to `Spec`. The one place where an architecture's name is looked at.
 
+mod bounds;
 mod common;
 mod config;
 mod gemma;
@@ -13,17 +14,22 @@ mod mixtral;
 mod olmo2;
 mod olmo3;
 mod phi3;
+#[cfg(test)]
+mod published;
 mod quantized;
 mod qwen2;
 mod qwen3;
 mod qwen3_5;
 mod qwen3_moe;
+#[cfg(test)]
+mod reads;
+mod rotation;
 mod smollm3;
 
 use self::config::Fields;
 pub use self::quantized::{Refused, shown_by_tensors};
 use super::spec::Spec;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 /// How one architecture is read.
@@ -36,7 +42,7 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 20] = [
+const FAMILIES: [Family; 21] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("MixtralForCausalLM", "mixtral", mixtral::spec),
@@ -51,6 +57,7 @@ const FAMILIES: [Family; 20] = [
     family("Gemma3ForConditionalGeneration", "gemma3", gemma3::wrapped),
     family("Gemma4ForCausalLM", "gemma4_text", gemma4::spec),
     family("Gemma4ForConditionalGeneration", "gemma4", gemma4::wrapped),
+    family("Gemma4UnifiedForCausalLM", "gemma4_unified_text", gemma4::unified_text),
     family("Gemma4UnifiedForConditionalGeneration", "gemma4_unified", gemma4::unified),
     family("Phi3ForCausalLM", "phi3", phi3::spec),
     family("Olmo2ForCausalLM", "olmo2", olmo2::spec),
@@ -77,40 +84,68 @@ pub fn supported() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// What is no table, or holds what is no token id.
 pub fn token_ids(settings: &Value, key: &str) -> Result<Vec<i64>> {
-    Fields::new("", settings)?.token_ids(key)
+    Fields::new(settings, &[])?.token_ids(key)
 }
 
-/// Reads a parsed `config.json`; the errors are those of [`Spec::from_config`].
-pub fn from_config(config: &Value) -> Result<Spec> {
-    let architecture = config["architectures"][0].as_str();
-    let model_type = config["model_type"].as_str();
+/// What a `config.json` says.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The model's sizes and switches.
+    pub spec: Spec,
+    /// Fields that have no part in what the model computes, as `field` or `table.field`.
+    pub unread: Vec<String>,
+    /// Those of the fields to be ignored without which the model would be another one, or refused.
+    pub ignored: Vec<String>,
+}
+
+/// Reads a parsed `config.json` as if the fields that `ignore` names (`field` or `table.field`) were not there.
+///
+/// A field counts where transformers reads it for the same architecture: it is an error where what it says is not computed
+/// here. What transformers does not read cannot change the computation.
+///
+/// # Errors
+/// An architecture that is not supported; a field that is missing, out of range, or whose value changes the computation in
+/// a way not known here; [`Refused`] for weights that are quantised.
+pub fn read(config: &Value, ignore: &[String]) -> Result<Reading> {
+    let f = Fields::new(config, ignore)?;
+    let architecture = f.get("architectures").and_then(|all| all[0].as_str());
+    let model_type = f.get("model_type").and_then(Value::as_str);
     let family = FAMILIES.iter().find(|family| match (architecture, model_type) {
         (Some(architecture), _) => family.architecture == architecture,
         (None, model_type) => model_type == Some(family.model_type),
     });
-    match (family, architecture.or(model_type)) {
-        (Some(family), _) => {
-            let f = Fields::new("", config)?;
-            let quantization = quantized::quantization(&f)?;
-            // No method has a reader yet.
-            if let Some(method) = quantization {
-                bail!(Refused::new(method.to_string()));
-            }
-            Ok(Spec { architecture: family.architecture.into(), quantization, ..(family.spec)(&f)? })
-        }
-        (None, Some(other)) => bail!(
+    let Some(family) = family else {
+        let Some(other) = architecture.or(model_type) else {
+            bail!(
+                "config.json names no architecture: `architectures` must hold one, such as \"LlamaForCausalLM\""
+            );
+        };
+        bail!(
             "architecture `{other}` is not supported yet. Supported: {}. CONTRIBUTING.md says how to add one",
             supported().collect::<Vec<_>>().join(", ")
-        ),
-        (None, None) => None.context(
-            "config.json names no architecture: `architectures` must hold one, such as \"LlamaForCausalLM\"",
-        ),
+        );
+    };
+    let quantization = quantized::quantization(&f)?;
+    // No method has a reader yet.
+    if let Some(method) = quantization {
+        bail!(Refused::new(method.to_string()));
     }
+    let spec = Spec { architecture: family.architecture.into(), quantization, ..(family.spec)(&f)? };
+    bounds::check(&spec)?;
+    Ok(Reading { spec, unread: f.unread(), ignored: f.ignored() })
+}
+
+/// Whether `config` has the field `name` (`field` or `table.field`).
+pub fn has_field(config: &Value, name: &str) -> bool {
+    config.get(name).is_some()
+        || name
+            .split_once('.')
+            .is_some_and(|(table, rest)| config.get(table).is_some_and(|inner| has_field(inner, rest)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::from_config;
+    use crate::lm::spec::Spec;
     use serde_json::{Value, json};
 
     /// A config as the hub has it; the sizes of published models and the number of their parameters on the
@@ -265,17 +300,8 @@ mod tests {
     #[test]
     fn published_models_have_their_published_sizes() {
         for (config, n_params) in published() {
-            let spec = from_config(&config).unwrap();
+            let spec = Spec::from_config(&config).unwrap();
             assert_eq!(spec.n_params(), n_params, "{}", spec.architecture);
-        }
-    }
-
-    #[test]
-    fn a_field_that_nobody_reads_is_refused_in_every_family() {
-        for (mut config, _) in published() {
-            config["clip_qkv"] = 8.0.into();
-            let error = from_config(&config).unwrap_err().to_string();
-            assert!(error.contains("`clip_qkv` = 8.0"), "{error}");
         }
     }
 }

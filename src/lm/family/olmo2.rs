@@ -1,6 +1,6 @@
 //! OLMo 2: norms only after attention and MLP, norms of queries and keys over all heads together.
 
-use super::common::{DEFAULTS, Defaults, NAMES, biases, plain};
+use super::common::{DEFAULTS, Defaults, NAMES, attention_biases, no_window, one_kind, plain};
 use super::config::Fields;
 use crate::lm::spec::{Names, QkNorm, Spec};
 use anyhow::Result;
@@ -16,7 +16,8 @@ const POST_NORM: Names = Names {
 /// Reads the `config.json` of an OLMo 2 checkpoint. Defaults are those of transformers' `Olmo2Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
     let spec = olmo(f, &Defaults { norm_eps: 1e-5, ..DEFAULTS })?;
-    f.finish()?;
+    no_window(f, &spec)?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }
 
@@ -25,6 +26,6 @@ pub fn olmo(f: &Fields, defaults: &Defaults) -> Result<Spec> {
     let mut spec = plain(f, defaults)?;
     spec.names = POST_NORM;
     spec.qk_norm = QkNorm::Whole;
-    biases(f, &mut spec)?;
+    attention_biases(f, &mut spec)?;
     Ok(spec)
 }

@@ -1,7 +1,7 @@
 //! Phi-3, Phi-3.5, Phi-4 and Phi-4-mini: fused projections, a head of which only a part may turn, two
 //! sets of frequencies by the length of the text.
 
-use super::common::{DEFAULTS, Defaults, NAMES, plain, windows};
+use super::common::{DEFAULTS, Defaults, NAMES, Turns, one_kind, plain, windows};
 use super::config::Fields;
 use crate::lm::spec::{MlpNames, Names, QkvNames, Spec};
 use anyhow::Result;
@@ -11,17 +11,11 @@ const FUSED: Names =
 
 /// Reads the `config.json` of a Phi-3 checkpoint. Defaults are those of transformers' `Phi3Config`.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let defaults = Defaults { norm_eps: 1e-5, context: 4096, ..DEFAULTS };
+    let defaults = Defaults { norm_eps: 1e-5, context: 4096, turns: Turns::Part, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     spec.names = FUSED;
-    // Published checkpoints write these, always so that they do nothing.
-    f.only("attention_bias", &[false.into()])?;
-    f.only("mlp_bias", &[false.into()])?;
-    f.only("lm_head_bias", &[false.into()])?;
-    f.only("full_attn_mod", &[1.into()])?;
-    f.only("interpolate_factor", &[1.into()])?;
     let all = vec![true; spec.n_layers()];
     windows(f, &mut spec, &all, None)?;
-    f.finish()?;
+    one_kind(f, &spec)?;
     Ok(spec)
 }

@@ -4,6 +4,7 @@
 use super::config::Fields;
 use crate::lm::quantization::{Bnb4Table, GptqZeros, Quantization};
 use anyhow::{Result, bail, ensure};
+use serde_json::Value;
 
 /// A quantised checkpoint that is not read, and what to take in its place.
 #[derive(Debug)]
@@ -53,7 +54,13 @@ pub fn quantization(f: &Fields) -> Result<Option<Quantization>> {
     if f.get("quantization").is_some() {
         return Err(Refused::new("MLX").into());
     }
-    let Some(q) = f.table("quantization_config")? else { return Ok(None) };
+    // transformers looks into the text part where the whole says nothing.
+    let whole = f.table("quantization_config")?;
+    let inner = || match f.get("text_config").is_some_and(Value::is_object) {
+        true => f.table("text_config")?.map_or(Ok(None), |text| text.table("quantization_config")),
+        false => Ok(None),
+    };
+    let Some(q) = whole.map_or_else(inner, |q| Ok(Some(q)))? else { return Ok(None) };
     let bnb = |bits: &str| q.switch(&format!("load_in_{bits}"), false);
     let (bnb4, bnb8) = (bnb("4bit")?, bnb("8bit")?);
     let method = match q.word("quant_method")? {
@@ -155,7 +162,7 @@ fn bits(q: &Fields, default: Option<usize>, read: &[usize]) -> Result<u8> {
 /// 128 where the config says nothing, as in transformers; -1 is the whole row.
 fn group(q: &Fields) -> Result<Option<usize>> {
     let key = if q.has("q_group_size") { "q_group_size" } else { "group_size" };
-    match q.get(key).and_then(serde_json::Value::as_i64) {
+    match q.get(key).and_then(Value::as_i64) {
         Some(-1) => Ok(None),
         _ => q.size(key, 128).map(Some),
     }
@@ -349,10 +356,10 @@ fn plain(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn read(config: &Value) -> Result<Option<Quantization>> {
-        quantization(&Fields::new("", config)?)
+        quantization(&Fields::new(config, &[])?)
     }
 
     /// As published checkpoints of each method say it (Qwen3-8B-FP8, Ministral-3-FP8, Qwen3-4B-GPTQ-Int4,

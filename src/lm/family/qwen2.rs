@@ -11,7 +11,6 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     spec.qkv_bias = true;
     let first = f.count_or("max_window_layers", 28)?;
     optional_windows(f, &mut spec, |layer| layer >= first)?;
-    f.only("use_mrope", &[false.into()])?;
-    f.finish()?;
+    f.off("per_layer_config")?;
     Ok(spec)
 }

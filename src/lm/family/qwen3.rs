@@ -1,6 +1,6 @@
 //! Qwen3, dense: norms of queries and keys over each head.
 
-use super::common::{DEFAULTS, Defaults, biases, optional_windows, plain};
+use super::common::{DEFAULTS, Defaults, attention_biases, optional_windows, plain};
 use super::config::Fields;
 use crate::lm::spec::{QkNorm, Spec};
 use anyhow::Result;
@@ -9,10 +9,10 @@ use anyhow::Result;
 pub fn spec(f: &Fields) -> Result<Spec> {
     let defaults = Defaults { d_head: Some(128), context: 32_768, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
-    biases(f, &mut spec)?;
+    attention_biases(f, &mut spec)?;
     spec.qk_norm = QkNorm::Head;
     let first = f.count_or("max_window_layers", 28)?;
     optional_windows(f, &mut spec, |layer| layer >= first)?;
-    f.finish()?;
+    f.off("per_layer_config")?;
     Ok(spec)
 }

@@ -1,8 +1,11 @@
 //! Qwen3.5, dense, alone or as the text part of a checkpoint that sees images: gated delta nets, and among them layers of
 //! attention whose output has a gate.
 
-use super::common::{DEFAULTS, Defaults, NAMES, RopeSettings, from_wrapper, plain, text_config};
+use super::common::{
+    DEFAULTS, Defaults, NAMES, Turns, attention_biases, from_wrapper, no_window, plain, text_config,
+};
 use super::config::Fields;
+use super::rotation::{RopeSettings, chosen, optional_size};
 use crate::lm::spec::{Activation, DeltaHeads, Gain, Mixer, Names, Norm, QkNorm, Rope, Spec};
 use anyhow::{Context, Result, bail, ensure};
 
@@ -15,17 +18,13 @@ const WRAPPED: Names = Names {
 
 /// Reads the `config.json` of a text-only checkpoint, whose tensors may have the names of one with a tower.
 pub fn spec(f: &Fields) -> Result<Spec> {
-    let spec = text(f)?;
-    f.finish()?;
-    Ok(spec)
+    text(f)
 }
 
 /// Reads the `config.json` of a checkpoint with an image tower.
 pub fn wrapped(f: &Fields) -> Result<Spec> {
     let inner = text_config(f)?;
-    let _ = ["vision_start_token_id", "vision_end_token_id"].map(|key| f.get(key));
     let mut spec = text(&inner)?;
-    inner.finish()?;
     from_wrapper(f, &inner, &mut spec)?;
     spec.tied = f.switch("tie_word_embeddings", false)?;
     Ok(spec)
@@ -39,24 +38,16 @@ fn text(f: &Fields) -> Result<Spec> {
         n_kv_heads: Some(4),
         d_head: Some(256),
         context: 32_768,
+        turns: Turns::ByKind,
         ..DEFAULTS
     };
-    let unread = [
-        "attn_output_gate",
-        "mamba_ssm_dtype",
-        "mtp_num_hidden_layers",
-        "mtp_use_dedicated_embeddings",
-        "full_attention_interval",
-        "vision_start_token_id",
-        "vision_end_token_id",
-    ];
-    let _ = unread.map(|key| f.get(key));
     let mut spec = plain(f, &defaults)?;
     spec.names = WRAPPED;
     spec.norm = Norm::Rms { gain: Gain::OnePlus };
     spec.qk_norm = QkNorm::Head;
-    spec.qkv_bias = f.switch("attention_bias", false)?;
-    spec.o_bias = spec.qkv_bias;
+    attention_biases(f, &mut spec)?;
+    f.off("per_layer_config")?;
+    no_window(f, &spec)?;
     let rope = rope(f, &spec)?;
     for (_, attention) in spec.attentions() {
         attention.rope = Some(rope.clone());
@@ -82,11 +73,11 @@ fn rope(f: &Fields, spec: &Spec) -> Result<Rope> {
         d_head: f.size("head_dim", 256)?,
         theta: f.positive_or("rope_theta", DEFAULTS.theta)?,
         fraction: f.positive_or("partial_rotary_factor", 0.25)?,
+        in_part: true,
         context: spec.context,
-        original: None,
+        original: optional_size(f, "original_max_position_embeddings")?,
     };
-    let (new, old) = (f.table("rope_parameters")?, f.table("rope_scaling")?);
-    settings.rope(new.or(old).as_ref())
+    settings.rope(chosen(f)?.as_ref())
 }
 
 fn delta_heads(f: &Fields) -> Result<DeltaHeads> {
@@ -112,8 +103,8 @@ fn delta_heads(f: &Fields) -> Result<DeltaHeads> {
 
 /// For each layer whether it has a gated delta net: `layer_types`, or all but every fourth.
 fn linear_layers(f: &Fields, n_layers: usize) -> Result<Vec<bool>> {
+    let every = f.size("full_attention_interval", 4)?;
     let Some(kinds) = f.get("layer_types") else {
-        let every = f.size("full_attention_interval", 4)?;
         return Ok((1..=n_layers).map(|layer| layer % every != 0).collect());
     };
     let name = || f.name("layer_types");

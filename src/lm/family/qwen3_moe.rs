@@ -1,6 +1,6 @@
 //! Qwen3 with experts: a Qwen3 in which most layers have many small experts in the place of the MLP.
 
-use super::common::{DEFAULTS, Defaults, biases, mixture, optional_windows, plain};
+use super::common::{DEFAULTS, Defaults, attention_biases, mixture, optional_windows, plain};
 use super::config::Fields;
 use crate::lm::spec::{QkNorm, Spec};
 use anyhow::{Context, Result};
@@ -9,9 +9,8 @@ use anyhow::{Context, Result};
 /// `Qwen3MoeConfig`.
 pub fn spec(f: &Fields) -> Result<Spec> {
     let mut spec = plain(f, &Defaults { n_kv_heads: Some(4), context: 32_768, ..DEFAULTS })?;
-    biases(f, &mut spec)?;
+    attention_biases(f, &mut spec)?;
     spec.qk_norm = QkNorm::Head;
-    let _ = f.get("max_window_layers");
     // A window, where it is used, is every layer's.
     optional_windows(f, &mut spec, |_| true)?;
     // The hub says `num_experts`, transformers 5 `num_local_experts`.
@@ -37,6 +36,6 @@ pub fn spec(f: &Fields) -> Result<Spec> {
             layer.experts = Some(of);
         }
     }
-    f.finish()?;
+    f.off("per_layer_config")?;
     Ok(spec)
 }

@@ -10,14 +10,12 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let defaults = Defaults { theta: 2_000_000.0, context: 32_768, tied: true, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;
     biases(f, &mut spec)?;
-    f.only("pretraining_tp", &[1.into(), 2.into()])?;
     let rotates = rotating(f, spec.n_layers())?;
-    let _ = f.get("max_window_layers");
     optional_windows(f, &mut spec, |layer| !rotates[layer])?;
     for (_, attention) in spec.attentions().filter(|(layer, _)| !rotates[*layer]) {
         attention.rope = None;
     }
-    f.finish()?;
+    f.off("per_layer_config")?;
     Ok(spec)
 }
 

@@ -39,6 +39,19 @@ impl Spec {
         numbers.fold(0, u64::saturating_add)
     }
 
+    /// Numbers in all tensors of the model, where sizes of a stranger may be beyond all bounds: the largest there is
+    /// then, and no list of names.
+    pub fn numbers(&self) -> u64 {
+        let product = |sides: &[usize]| sides.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
+        let rows = if self.tied { self.d_vocab } else { self.d_vocab.saturating_mul(2) };
+        let mut numbers = product(&[rows, self.d_model]);
+        if let Some(PerLayerEmbed { width, d_vocab }) = self.per_layer_embed {
+            let sides = product(&[d_vocab.saturating_add(self.d_model), self.n_layers(), width]);
+            numbers = numbers.saturating_add(sides);
+        }
+        (0..self.n_layers()).fold(numbers, |sum, layer| sum.saturating_add(self.block_numbers(layer)))
+    }
+
     /// The tensors of one block, named relative to it.
     fn block_tensors(&self, of: &Layer) -> Vec<(String, Vec<usize>)> {
         let (n, d_model) = (&self.names, self.d_model);

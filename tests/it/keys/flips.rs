@@ -313,6 +313,19 @@ static FLIPS: &[Flip] = &[
     flip("models.<name> compute_dtype", &[], &[("models.m1", "compute_dtype", Some("\"f16\""))], BY_M1),
     // Where the weights are does not change what is computed.
     flip("models.<name> offload", &[], &[("models.m1", "offload", Some("\"layers\""))], &[]),
+    // A field that is read, and one that has no part in what is computed.
+    flip(
+        "models.<name> ignore_config",
+        &[],
+        &[("models.m1", "ignore_config", Some("[\"rms_norm_eps\"]"))],
+        BY_M1,
+    ),
+    flip(
+        "models.<name> ignore_config",
+        &[],
+        &[("models.m1", "ignore_config", Some("[\"initializer_range\"]"))],
+        &[],
+    ),
     flip("models.<name> layers", &[STEER_ALL], &[("models.m1", "layers", Some("[1]"))], ANALYSES_M1),
     flip(
         "models.<name> thinking",
