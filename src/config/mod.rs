@@ -16,6 +16,7 @@ mod sweep;
 mod tree;
 mod validate;
 
+pub use models::is_repo;
 pub use problem::{Problem, Problems};
 pub use read::{Asked, Outside, project_root};
 pub use sources::{CONVERTED, matcher};
@@ -101,6 +102,7 @@ pub enum Blocks {
 pub struct Model {
     pub name: String,
     pub source: ModelSource,
+    pub adapter: Option<Adapter>,
     /// `None`: the checkpoint's own.
     pub dtype: Option<crate::lm::Dtype>,
     /// `None`: the type of the weights.
@@ -131,6 +133,20 @@ pub enum Offload {
     None,
     /// In the checkpoint's files: blocks come to the device one by one.
     Layers,
+}
+
+/// A LoRA adapter of a model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Adapter {
+    /// As it is written: a folder, or else a repository of the hub.
+    pub written: String,
+    /// The folder, absolute (joined with the project root).
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Of the repository; `None`: `main`.
+    pub revision: Option<String>,
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// Where a model's checkpoint is.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::problem::{Problem, quoted};
 use super::reader::{Read, Reader, Reported};
-use super::{Model, ModelSource, layers};
+use super::{Adapter, Model, ModelSource, layers};
 
 /// Every model, in the order of the file.
 pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
@@ -19,11 +19,12 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
             continue;
         }
         let source = source(&reader, project);
+        let adapter = adapter(&reader, project);
         let (dtype, compute_dtype) = (reader.maybe_choice("dtype"), reader.maybe_choice("compute_dtype"));
         let (own, thinking) = (layers::read(&reader), reader.boolean("thinking"));
         let offload = reader.choice("offload");
         let (Ok(source), Ok(dtype), Ok(compute_dtype)) = (source, dtype, compute_dtype) else { continue };
-        let (Ok(own), Ok(thinking), Ok(offload)) = (own, thinking, offload) else {
+        let (Ok(own), Ok(thinking), Ok(offload), Ok(adapter)) = (own, thinking, offload, adapter) else {
             continue;
         };
         let written = if own.is_some() || !root.has("layers") { &reader } else { root };
@@ -32,6 +33,7 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
         models.push(Model {
             name: entry.key,
             source,
+            adapter,
             dtype,
             compute_dtype,
             offload,
@@ -80,14 +82,33 @@ fn source(reader: &Reader<'_>, project: &Path) -> Read<ModelSource> {
     }
 }
 
-/// `repo` as `owner/name`.
-pub(super) fn repo(reader: &Reader<'_>) -> Read<String> {
-    let repo = reader.filled("repo")?;
+/// `adapter`, which is looked for later, and its revision.
+fn adapter(reader: &Reader<'_>, project: &Path) -> Read<Option<Adapter>> {
+    let revision = revision_at(reader, "adapter_revision")?;
+    if !reader.has("adapter") {
+        if revision.is_some() {
+            let problem = Problem::at(reader.key_span("adapter_revision"), "there is no `adapter`");
+            return reader.wrong(problem.hint("take it out, or say which adapter with `adapter`"));
+        }
+        return Ok(None);
+    }
+    let written = reader.filled("adapter")?;
+    Ok(Some(Adapter { path: project.join(&written), written, revision, span: reader.span_of("adapter") }))
+}
+
+/// Whether a text is `owner/name`, as repositories of the hub are called.
+pub fn is_repo(text: &str) -> bool {
     let part = |part: &str| {
         let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
         !part.is_empty() && !part.starts_with('.') && part.chars().all(fits)
     };
-    if repo.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name)) {
+    text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
+}
+
+/// `repo` as `owner/name`.
+pub(super) fn repo(reader: &Reader<'_>) -> Read<String> {
+    let repo = reader.filled("repo")?;
+    if is_repo(&repo) {
         return Ok(repo);
     }
     let problem =
@@ -100,12 +121,17 @@ pub(super) fn repo(reader: &Reader<'_>) -> Read<String> {
 
 /// `revision`, where it is written or has a default.
 pub(super) fn revision(reader: &Reader<'_>) -> Read<Option<String>> {
-    let Some(revision) = reader.maybe_text("revision")? else { return Ok(None) };
+    revision_at(reader, "revision")
+}
+
+/// The revision that is written at `key`.
+fn revision_at(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
+    let Some(revision) = reader.maybe_text(key)? else { return Ok(None) };
     let fits = |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
     if !revision.is_empty() && !revision.contains("..") && revision.chars().all(fits) {
         return Ok(Some(revision));
     }
-    let problem = Problem::at(reader.span_of("revision"), format!("{} is no revision", quoted(&revision)));
+    let problem = Problem::at(reader.span_of(key), format!("{} is no revision", quoted(&revision)));
     reader.wrong(problem.hint("a revision is a branch, a tag or a commit"))
 }
 

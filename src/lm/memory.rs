@@ -4,6 +4,7 @@
 use super::device;
 use super::room::Room;
 use super::spec::{DeltaHeads, Dtype, Held, KeyValues, Layer, Mixer, Spec};
+use super::weights;
 use std::fmt;
 use tch::Device;
 
@@ -58,7 +59,7 @@ impl Need {
                 row_bytes(spec, compute, max_new_tokens as u64, device).saturating_mul(rows as u64)
             }
         };
-        let converted = device != Device::Cpu && dtype != spec.dtype;
+        let converted = device != Device::Cpu && (dtype != spec.dtype || spec.quantization.is_some());
         let mut largest = 0;
         // A stranger's config.json may ask for more bytes than can be counted.
         let mut need = Need { weights: 0, tensor: 0, work };
@@ -92,6 +93,9 @@ impl Need {
         if streamed {
             let widest = (0..spec.n_layers()).map(|layer| spec.block_numbers(layer)).max().unwrap_or(0);
             need.weights = widest.saturating_mul(bytes(dtype));
+        }
+        if spec.quantization.is_some() {
+            need.tensor = need.tensor.saturating_add(weights::DEQUANTIZED_AT_ONCE);
         }
         if dtype != compute {
             // A weight as it is computed with, beside the activations.
@@ -257,8 +261,10 @@ pub fn fits(
     };
     remedies.extend(less);
     let streamed = Held { streamed: true, weights: spec.dtype, compute: held.compute };
+    // Blocks are streamed as they are stored.
     if remedies.is_empty()
         && !held.streamed
+        && spec.quantization.is_none()
         && let Some(total) = with(streamed, work)
     {
         remedies.push(format!("`offload = \"layers\"` ({}; slow)", gb(total)));
@@ -327,6 +333,7 @@ fn gb(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lm::quantization::Quantization;
     use serde_json::json;
 
     /// Llama-3.1-8B, whose model card gives 8,030,261,248 parameters.
@@ -374,6 +381,25 @@ mod tests {
         assert_eq!(mixed.weights, half.weights);
         // The embedding is the largest: 128,256 x 4,096 numbers of 4 bytes.
         assert_eq!(mixed.work, single.work + 128_256 * 4096 * 4);
+    }
+
+    #[test]
+    fn a_quantised_checkpoint_needs_what_it_is_dequantised_to() {
+        let plain = llama_8b();
+        let quantization = Some(Quantization::Fp8 { block: Some([128, 128]) });
+        let quantised = Spec { quantization, ..plain.clone() };
+        let need = |spec: &Spec, device| Need::new(spec, Dtype::Bf16, PASSES, device);
+        let [cpu, gpu] = [Device::Cpu, Device::Cuda(0)];
+        for device in [cpu, gpu] {
+            assert_eq!(need(&quantised, device).weights, need(&plain, device).weights);
+        }
+        // A part of a matrix at a time, and on a GPU beside the matrix as it is stored.
+        let at_once = need(&quantised, cpu).tensor;
+        assert!(at_once > 0 && at_once < 1 << 29, "{at_once}");
+        assert!(need(&quantised, gpu).tensor > at_once);
+        // Its blocks cannot be streamed as they are stored.
+        let refusal = fits(&quantised, Dtype::Bf16, Work::Little, cpu, &room(8.0)).unwrap_err();
+        assert!(refusal.remedies.is_empty(), "{:?}", refusal.remedies);
     }
 
     #[test]

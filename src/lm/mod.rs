@@ -1,5 +1,6 @@
 //! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches of results.
 
+pub mod adapter;
 pub mod assemble;
 pub mod attention;
 pub mod batch;

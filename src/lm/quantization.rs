@@ -64,12 +64,25 @@ pub enum Bnb4Table {
 
 impl fmt::Display for Quantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Quantization::Fp8 { .. } => write!(f, "FP8"),
-            Quantization::Gptq { bits, .. } => write!(f, "GPTQ ({bits} bits)"),
-            Quantization::Awq { bits, .. } => write!(f, "AWQ ({bits} bits)"),
+        match *self {
+            Quantization::Fp8 { block: Some([rows, columns]) } => {
+                write!(f, "FP8 (e4m3, blocks of {rows} by {columns})")
+            }
+            Quantization::Fp8 { block: None } => write!(f, "FP8 (e4m3, one scale a matrix)"),
+            Quantization::Gptq { bits, group, .. } => write!(f, "GPTQ ({bits} bits{})", Groups(group)),
+            Quantization::Awq { bits, group } => write!(f, "AWQ ({bits} bits{})", Groups(group)),
             Quantization::BnbInt8 => write!(f, "bitsandbytes (8 bits)"),
-            Quantization::Bnb4 { .. } => write!(f, "bitsandbytes (4 bits)"),
+            Quantization::Bnb4 { table: Bnb4Table::Nf4, .. } => write!(f, "bitsandbytes (nf4)"),
+            Quantization::Bnb4 { table: Bnb4Table::Fp4, .. } => write!(f, "bitsandbytes (fp4)"),
         }
+    }
+}
+
+/// For people: how many input entries share a scale.
+struct Groups(Option<usize>);
+
+impl fmt::Display for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |size| write!(f, ", groups of {size}"))
     }
 }

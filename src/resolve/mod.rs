@@ -1,6 +1,7 @@
 //! Pins what is outside the experiment file: checkpoints, story files, the device. The only part that may
 //! touch the network before a run; knows nothing of the plan.
 
+mod adapter;
 pub mod hub;
 mod lengths;
 mod norms;
@@ -24,7 +25,8 @@ use crate::plan::key::Digest;
 use crate::progress::Progress;
 use crate::stages::stories::Server;
 use crate::store::Store;
-use hub::{Hub, Snapshot};
+pub use adapter::Adapter;
+use hub::{Hub, Snapshot, Wanted};
 pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
 
@@ -77,6 +79,8 @@ pub struct Model {
     pub checkpoint: Checkpoint,
     /// Where the rest of it is; `None` for a folder.
     snapshot: Option<Snapshot>,
+    /// What is merged into its weights when they are read.
+    pub adapter: Option<Adapter>,
     pub spec: Spec,
     pub dtype: Dtype,
     /// The type of activations and arithmetic.
@@ -99,6 +103,7 @@ struct Found {
     origin: String,
     snapshot: Option<Snapshot>,
     checkpoint: Checkpoint,
+    adapter: Option<Adapter>,
     spec: Spec,
     layers: Vec<Layer>,
 }
@@ -246,8 +251,10 @@ fn find(
         }
         ModelSource::Repo { repo, revision } => {
             let snapshot = match reach {
-                Reach::Hub(progress) => hub.pin(repo, revision, progress).map_err(Fault::Found)?,
-                Reach::Here => match hub.cached(repo, revision) {
+                Reach::Hub(progress) => {
+                    hub.pin(repo, revision, Wanted::Model, progress).map_err(Fault::Found)?
+                }
+                Reach::Here => match hub.cached(repo, revision, Wanted::Model) {
                     Ok(snapshot) => snapshot,
                     Err(_) => return Ok(None),
                 },
@@ -259,10 +266,40 @@ fn find(
             (checkpoint, repo.clone(), Some(snapshot))
         }
     };
+    let (checkpoint, adapter) = match &model.adapter {
+        None => (checkpoint, None),
+        Some(named) => match adapter::find(named, asked.root, hub, reach)? {
+            Some((files, adapter)) => (checkpoint.with_adapter(files), Some(adapter)),
+            None => return Ok(None),
+        },
+    };
+    if let (Some(adapter), Reach::Hub(progress)) = (&adapter, reach)
+        && let Some(other) = adapter.made_for_another(&origin)
+    {
+        let (name, adapter) = (&model.name, &adapter.name);
+        progress.note(&format!(
+            "warning: the adapter {adapter} of model `{name}` was made for `{other}`, not for {origin}"
+        ));
+    }
     let spec = checkpoint.spec().map_err(Fault::Found)?;
     // Those of the hub come later.
-    if checkpoint.weights().iter().all(|file| file.is_file()) {
+    let mut weights = checkpoint.weights().iter().chain(checkpoint.adapter().map(|files| &files.weights));
+    if weights.all(|file| file.is_file()) {
         checkpoint.check_weights(&spec).map_err(Fault::Found)?;
+    }
+    let computed = match &adapter {
+        Some(adapter) => Some(format!("the adapter {} is merged into its weights", adapter.name)),
+        None => {
+            dequantised_from(&checkpoint, &spec).map(|from| format!("its weights are computed from {from}"))
+        }
+    };
+    if let (Offload::Layers, Some(how)) = (model.offload, computed) {
+        let message =
+            format!("`offload` of model `{}`: blocks are streamed as they are stored, but {how}", model.name);
+        let problem = Problem::at(model.source_span.clone(), message);
+        return Err(Fault::Written(
+            problem.hint("take `offload` out, or use a checkpoint that is stored as it is computed"),
+        ));
     }
     if let Some(problem) = lengths::check(asked, model, &spec) {
         return Err(Fault::Written(problem));
@@ -274,7 +311,7 @@ fn find(
             Fault::Written(Problem::at(model.layers_span.clone(), message))
         })?;
     }
-    Ok(Some(Found { origin, snapshot, checkpoint, spec, layers }))
+    Ok(Some(Found { origin, snapshot, checkpoint, adapter, spec, layers }))
 }
 
 fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
@@ -285,7 +322,9 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
     }
     let mut here = Vec::new();
     let files = found.checkpoint.files().into_iter().map(|(name, path)| {
-        let promised = found.snapshot.as_ref().and_then(|snapshot| snapshot.promised(&path));
+        let of_adapter = found.adapter.as_ref().and_then(|adapter| adapter.snapshot.as_ref());
+        let mut snapshots = found.snapshot.iter().chain(of_adapter);
+        let promised = snapshots.find_map(|snapshot| snapshot.promised(&path));
         if let Some(sha256) = promised {
             return Ok(File { name, sha256 });
         }
@@ -300,6 +339,7 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         origin: found.origin,
         commit: found.snapshot.as_ref().map(|snapshot| snapshot.commit.clone()),
         snapshot: found.snapshot,
+        adapter: found.adapter,
         dtype,
         compute_dtype: model.compute_dtype.unwrap_or(dtype),
         offload: model.offload,
@@ -315,6 +355,11 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         checkpoint: found.checkpoint,
         spec: found.spec,
     })
+}
+
+/// For people: how weights are stored, where they are computed from that.
+fn dequantised_from(checkpoint: &Checkpoint, spec: &Spec) -> Option<String> {
+    spec.quantization.map(|method| method.to_string()).or_else(|| checkpoint.dequantised_from())
 }
 
 /// Every source at a server, with where its model is named.
@@ -347,16 +392,25 @@ impl Model {
     /// # Errors
     /// What the hub, the network or the disk says, with what to do.
     pub fn fetch(&self, progress: &dyn Progress) -> Result<()> {
-        match &self.snapshot {
-            Some(snapshot) => snapshot.fetch_weights(self.checkpoint.weights(), progress),
-            None => Ok(()),
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.fetch_weights(self.checkpoint.weights(), progress)?;
         }
+        let adapter = self.adapter.as_ref().and_then(|adapter| adapter.snapshot.as_ref());
+        if let (Some(snapshot), Some(files)) = (adapter, self.checkpoint.adapter()) {
+            snapshot.fetch_weights(std::slice::from_ref(&files.weights), progress)?;
+        }
+        Ok(())
     }
 
     /// How it is held and computed.
     pub fn held(&self) -> Held {
         let streamed = self.offload == Offload::Layers;
         Held { weights: self.dtype, compute: self.compute_dtype, streamed }
+    }
+
+    /// For people: how its weights are stored, where they are computed from that.
+    pub fn dequantised_from(&self) -> Option<String> {
+        dequantised_from(&self.checkpoint, &self.spec)
     }
 
     /// For people: where it is from, and at which commit.

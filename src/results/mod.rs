@@ -197,6 +197,12 @@ pub fn write_run(
         dtype: crate::lm::Dtype,
         compute_dtype: crate::lm::Dtype,
         dtype_reason: &'a str,
+        /// How the checkpoint's weights are quantised, from which those of `dtype` are computed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dequantised_from: Option<String>,
+        /// What was merged into the weights.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        adapter: Option<&'a crate::resolve::Adapter>,
         n_layers: usize,
         d_model: usize,
         n_params: u64,
@@ -225,6 +231,8 @@ pub fn write_run(
         dtype: m.dtype,
         compute_dtype: m.compute_dtype,
         dtype_reason: m.dtype_reason,
+        dequantised_from: m.dequantised_from(),
+        adapter: m.adapter.as_ref(),
         n_layers: m.spec.n_layers(),
         d_model: m.spec.d_model,
         n_params: m.spec.n_params(),

@@ -69,10 +69,16 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             [] => String::new(),
             towers => format!("; text part only, not read: {}", towers.join(" ")),
         };
+        let dequantised = model.dequantised_from();
+        let dequantised =
+            dequantised.map_or(String::new(), |from| format!("; weights dequantised from {from}"));
+        let adapter = model.adapter.as_ref();
+        let adapter =
+            adapter.map_or(String::new(), |of| format!(" with the adapter {}", of.shown(&model.origin)));
         facts.push((
             format!("Model {}", model.name),
             format!(
-                "{}, {} ({}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}; content {}",
+                "{}{adapter}, {} ({}{dequantised}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}; content {}",
                 model.shown(),
                 match model.held() {
                     Held { weights, compute, .. } if weights == compute => weights.name().to_string(),

@@ -1,5 +1,6 @@
 //! The real program against a small local server that plays the hub: what is fetched, when, and where it goes.
 
+mod adapters;
 mod datasets;
 mod faults;
 mod gemma4;

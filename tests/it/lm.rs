@@ -1,6 +1,7 @@
 //! Language models: the chat templates of the fixtures (`tests/fixtures/make_fixtures.py`), and the laws that hold for
 //! every model. `parity` compares their numbers with transformers'.
 
+mod adapters;
 mod chat;
 mod gguf;
 mod gguf_tokenizers;

@@ -153,6 +153,18 @@ static MODEL: Table = Table {
             "Branch, tag or commit of `repo`; resolved to a commit, which the run records.",
         ),
         key(
+            "adapter",
+            Type::Text,
+            Said("-"),
+            "A LoRA adapter as PEFT saves it (safetensors), merged when the model is loaded: a folder, relative to the project, or a repository on the hub, `owner/name`.",
+        ),
+        key(
+            "adapter_revision",
+            Type::Text,
+            Said("`\"main\"`, with an `adapter` on the hub"),
+            "Branch, tag or commit of `adapter`; resolved to a commit, which the run records.",
+        ),
+        key(
             "dtype",
             Type::Choice(words::<Dtype>),
             Said("the checkpoint's own"),

@@ -5,11 +5,12 @@ mod folder;
 
 pub use folder::{Folder, TokenizerFiles};
 
+use super::adapter::{AdapterFiles, Merged};
 use super::family::Refused;
 use super::gguf::{self, Gguf};
 use super::spec::Spec;
 use super::tokenizer::gguf::Rebuilt;
-use super::weights::{self, Shards, TensorSource};
+use super::weights::{self, Dequantized, Shards, TensorSource};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use serde_json::Value;
@@ -33,6 +34,7 @@ pub struct Checkpoint {
     weights: Vec<PathBuf>,
     /// The tokenizer's files; `None`: it is in the weights' file.
     tokenizer: Option<TokenizerFiles>,
+    adapter: Option<AdapterFiles>,
 }
 
 /// How a checkpoint is stored.
@@ -79,9 +81,20 @@ impl Checkpoint {
                 let own = beside.tokenizer.is_none().then(|| TokenizerFiles::open(path, beside.promised));
                 (Form::Folder(folder), weights, own.transpose()?)
             };
-            Ok(Checkpoint { path: path.to_path_buf(), form, weights, tokenizer: beside.tokenizer.or(own) })
+            let tokenizer = beside.tokenizer.or(own);
+            Ok(Checkpoint { path: path.to_path_buf(), form, weights, tokenizer, adapter: None })
         };
         open().with_context(|| format!("checkpoint {}", path.display()))
+    }
+
+    /// The same with an adapter, which is merged when the weights are read.
+    pub fn with_adapter(self, adapter: AdapterFiles) -> Checkpoint {
+        Checkpoint { adapter: Some(adapter), ..self }
+    }
+
+    /// The adapter that is merged into the weights.
+    pub fn adapter(&self) -> Option<&AdapterFiles> {
+        self.adapter.as_ref()
     }
 
     /// The files that hold the weights, in the order of their names.
@@ -98,7 +111,7 @@ impl Checkpoint {
     }
 
     /// Every file that decides what the model computes, with its role, in a fixed order: weights,
-    /// config, tokenizer, template.
+    /// config, tokenizer, template, adapter.
     pub fn files(&self) -> Vec<(String, PathBuf)> {
         let one = |role: &str, path: &PathBuf| (role.to_string(), path.clone());
         let mut files: Vec<(String, PathBuf)> =
@@ -112,6 +125,7 @@ impl Checkpoint {
             files.extend(config.iter().map(|path| one("tokenizer_config", path)));
             files.extend(chat_template.iter().map(|path| one("chat_template", path)));
         }
+        files.extend(self.adapter.iter().flat_map(AdapterFiles::files));
         files
     }
 
@@ -162,9 +176,20 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read or is not what its name says.
     pub fn open_weights(&self) -> Result<Box<dyn TensorSource>> {
-        match &self.form {
-            Form::Folder(folder) => Ok(Box::new(Shards::open(&folder.weights)?)),
-            Form::Gguf(file) => Ok(Box::new(gguf::Source::new(file.clone(), &self.spec()?)?)),
+        let spec = self.spec()?;
+        let own: Box<dyn TensorSource> = match &self.form {
+            Form::Folder(folder) => {
+                let stored = Shards::open(&folder.weights)?;
+                match spec.quantization {
+                    Some(method) => Box::new(Dequantized::open(stored, method, &spec)?),
+                    None => Box::new(stored),
+                }
+            }
+            Form::Gguf(file) => Box::new(gguf::Source::new(file.clone(), &spec)?),
+        };
+        match &self.adapter {
+            Some(adapter) => Ok(Box::new(Merged::open(own, adapter, &spec)?)),
+            None => Ok(own),
         }
     }
 
@@ -228,6 +253,6 @@ fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_json(path: &Path, largest: u64) -> Result<Value> {
+pub(super) fn read_json(path: &Path, largest: u64) -> Result<Value> {
     serde_json::from_slice(&read(path, largest)?).with_context(|| format!("{} is not JSON", path.display()))
 }

@@ -92,10 +92,6 @@ pub fn from_config(config: &Value) -> Result<Spec> {
         (Some(family), _) => {
             let f = Fields::new("", config)?;
             let quantization = quantized::quantization(&f)?;
-            // No method has a reader yet.
-            if let Some(method) = quantization {
-                bail!(Refused::new(method.to_string()));
-            }
             Ok(Spec { architecture: family.architecture.into(), quantization, ..(family.spec)(&f)? })
         }
         (None, Some(other)) => bail!(

@@ -123,12 +123,12 @@ fn gptq(q: &Fields) -> Result<Quantization> {
     {
         bail!(Refused::new("GPTQ with settings of their own for some modules (`dynamic`)"));
     }
-    Ok(Quantization::Gptq {
-        bits: bits(q, None, &[2, 3, 4, 8])?,
-        group: group(q)?,
-        by_activation: q.switch("desc_act", false)?,
-        zeros,
-    })
+    let bits = bits(q, None, &[2, 3, 4, 8])?;
+    // AutoGPTQ subtracts 1 from each zero point; GPTQModel from whole words, and of 3 bits at other places.
+    if (bits, zeros) == (3, GptqZeros::LessOne) {
+        bail!(Refused::new("GPTQ of 3 bits in the layout gptq, whose writers disagree (gptq_v2 is read)"));
+    }
+    Ok(Quantization::Gptq { bits, group: group(q)?, by_activation: q.switch("desc_act", false)?, zeros })
 }
 
 fn awq(q: &Fields) -> Result<Quantization> {

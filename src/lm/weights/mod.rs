@@ -1,9 +1,11 @@
 //! The tensors of a checkpoint, by name: read from whatever form of file holds them, and their names and shapes checked
 //! against a `Spec`. Knows nothing of what the tensors are for.
 
+mod dequantized;
 mod save;
 mod shards;
 
+pub use dequantized::{BYTES_AT_ONCE as DEQUANTIZED_AT_ONCE, Dequantized};
 pub use save::save;
 pub use shards::Shards;
 

@@ -48,6 +48,24 @@ impl Shards {
         self.file(name)?.view(name)
     }
 
+    /// A tensor in the type in which it is stored, also one of integers or 8-bit floats (e4m3), on `device`.
+    ///
+    /// # Errors
+    /// A name that is not there; a type that is none of these.
+    pub fn stored(&self, name: &str, device: Device) -> Result<Tensor> {
+        let view = self.view(name)?;
+        let kind = match view.dtype() {
+            FileDtype::U8 => Kind::Uint8,
+            FileDtype::I8 => Kind::Int8,
+            FileDtype::I32 | FileDtype::U32 => Kind::Int,
+            FileDtype::I64 => Kind::Int64,
+            FileDtype::F8_E4M3 => Kind::Float8e4m3fn,
+            other => file_kind(other)?,
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?.f_to_device(device)?)
+    }
+
     fn file(&self, name: &str) -> Result<&File> {
         let at = self.places.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
         Ok(&self.files[*at])
@@ -185,6 +203,8 @@ fn file_kind(dtype: FileDtype) -> Result<Kind> {
         FileDtype::BF16 => Kind::BFloat16,
         FileDtype::F16 => Kind::Half,
         FileDtype::F64 => Kind::Double,
-        other => bail!("dtype {other:?} is not supported (quantised checkpoints are not read)"),
+        other => {
+            bail!("it is of type {other:?}, where a floating-point number of 16, 32 or 64 bits is needed")
+        }
     })
 }

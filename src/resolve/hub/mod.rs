@@ -19,6 +19,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::lm::Checkpoint;
+use crate::lm::adapter::AdapterFiles;
 use crate::lm::checkpoint::Beside;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
@@ -29,9 +30,10 @@ use listing::{Content, File, Listing};
 use repo::Repo;
 use settings::Settings;
 
-/// What a checkpoint has beside its weights. Everything else of a repository stays on the hub.
-const SMALL: [&str; 7] = [
+/// What a checkpoint or an adapter has beside its weights. Everything else of a repository stays on the hub.
+const SMALL: [&str; 8] = [
     "config.json",
+    "adapter_config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -42,6 +44,15 @@ const SMALL: [&str; 7] = [
 
 /// What helps where something is not in the cache.
 const FETCH: &str = "run once with the network; from then on `--offline` does";
+
+/// What a repository is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A checkpoint.
+    Model,
+    /// An adapter of one.
+    Adapter,
+}
 
 /// A hub, and the cache of what came from it.
 #[derive(Debug)]
@@ -103,9 +114,15 @@ impl Hub {
     ///
     /// # Errors
     /// No such repository or revision; one without access; no answer and no copy.
-    pub fn pin(self: &Arc<Hub>, repo: &str, revision: &str, progress: &dyn Progress) -> Result<Snapshot> {
+    pub fn pin(
+        self: &Arc<Hub>,
+        repo: &str,
+        revision: &str,
+        wanted: Wanted,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot> {
         let repo = Repo::model(repo);
-        let Some(client) = &self.client else { return self.cached(&repo.name, revision) };
+        let Some(client) = &self.client else { return self.cached(&repo.name, revision, wanted) };
         let trouble = match self.ask(client, &repo, revision, progress)? {
             Ok(listing) => {
                 let files = listing.files.into_iter().filter(|file| !file.name.contains('/')).collect();
@@ -117,7 +134,7 @@ impl Hub {
             }
             Err(trouble) => trouble,
         };
-        self.instead(&trouble, &repo, revision, self.cached(&repo.name, revision), progress)
+        self.instead(&trouble, &repo, revision, self.cached(&repo.name, revision, wanted), progress)
     }
 
     /// What the hub lists of `repo` at `revision`; the inner error is the hub's.
@@ -167,14 +184,18 @@ impl Hub {
     ///
     /// # Errors
     /// There is none.
-    pub fn cached(self: &Arc<Hub>, repo: &str, revision: &str) -> Result<Snapshot> {
+    pub fn cached(self: &Arc<Hub>, repo: &str, revision: &str, wanted: Wanted) -> Result<Snapshot> {
         let (repo, cache) = (Repo::model(repo), &self.settings.cache);
         let commit = Place::new(cache, &repo).commit(revision);
         let snapshot = self.at(&repo, revision, commit, Vec::new());
-        if !snapshot.dir().join("config.json").exists() {
+        let (config, whole) = match wanted {
+            Wanted::Model => ("config.json", snapshot.checkpoint().map(|_| ())),
+            Wanted::Adapter => ("adapter_config.json", snapshot.adapter().map(|_| ())),
+        };
+        if !snapshot.dir().join(config).exists() {
             bail!("{repo} at {revision} is not in `{}`: {FETCH}", cache.display());
         }
-        if let Err(why) = snapshot.checkpoint() {
+        if let Err(why) = whole {
             bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {FETCH}", cache.display());
         }
         Ok(snapshot)
@@ -200,6 +221,15 @@ impl Snapshot {
     pub fn checkpoint(&self) -> Result<Checkpoint> {
         let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
         Checkpoint::open_with(&self.dir(), Beside { promised: &names, ..Beside::default() })
+    }
+
+    /// The adapter; its weights may still be on the hub.
+    ///
+    /// # Errors
+    /// Those of [`AdapterFiles::open`].
+    pub fn adapter(&self) -> Result<AdapterFiles> {
+        let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
+        AdapterFiles::open(&self.dir(), &names)
     }
 
     /// The digest that the hub lists for a file that is not on this machine.

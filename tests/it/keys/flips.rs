@@ -28,9 +28,10 @@ impl Flip {
 
 /// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
 /// are from, and which stories of them.
-const ON_THE_HUB: [&str; 9] = [
+const ON_THE_HUB: [&str; 10] = [
     "models.<name> repo",
     "models.<name> revision",
+    "models.<name> adapter_revision",
     "stories.<name>.dataset repo",
     "stories.<name>.dataset revision",
     "stories.<name>.dataset files",
@@ -311,6 +312,12 @@ static FLIPS: &[Flip] = &[
     ),
     flip("models.<name> dtype", &[], &[("models.m1", "dtype", Some("\"f16\""))], BY_M1),
     flip("models.<name> compute_dtype", &[], &[("models.m1", "compute_dtype", Some("\"f16\""))], BY_M1),
+    flip(
+        "models.<name> adapter",
+        &[("models.m1", "path", Some("\"{fixtures}/llama-untied\""))],
+        &[("models.m1", "adapter", Some("\"{fixtures}/adapters/embeddings\""))],
+        BY_M1,
+    ),
     // Where the weights are does not change what is computed.
     flip("models.<name> offload", &[], &[("models.m1", "offload", Some("\"layers\""))], &[]),
     flip("models.<name> layers", &[STEER_ALL], &[("models.m1", "layers", Some("[1]"))], ANALYSES_M1),

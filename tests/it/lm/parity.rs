@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use emoflow::lm::adapter::AdapterFiles;
 use emoflow::lm::cpu::by_libtorch_alone;
 use emoflow::lm::{Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, family, weights};
 use tch::{Device, Kind, Tensor};
@@ -208,6 +209,50 @@ fn every_family_agrees_with_transformers() {
 #[test]
 fn every_family_agrees_with_transformers_by_libtorch_alone() {
     by_libtorch_alone(|| check_all(&fixtures(), BF16, Device::Cpu));
+}
+
+/// Quantised checkpoints, against transformers on the dequantised weights.
+#[test]
+fn quantised_checkpoints_agree_with_transformers() {
+    let dirs = folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/quantised"));
+    assert_eq!(dirs.len(), 9);
+    check_all(&dirs, BF16, Device::Cpu);
+}
+
+/// Adapters, against PEFT with the adapter beside the model, not merged; the checkpoint is the one that the adapter names.
+#[test]
+fn merged_adapters_agree_with_peft() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let dirs = folders(&fixtures.join("adapters"));
+    assert_eq!(dirs.len(), 7);
+    for dir in dirs {
+        let files = AdapterFiles::open(&dir, &[]).unwrap();
+        let base = files.read_config().unwrap().base.unwrap();
+        let plain = Checkpoint::open(&fixtures.join(base.strip_prefix("tests/").unwrap())).unwrap();
+        let with = plain.clone().with_adapter(files);
+        let want: HashMap<String, Tensor> =
+            Tensor::read_safetensors(dir.join("reference.safetensors")).unwrap().into_iter().collect();
+        let [plain_model, model] =
+            [&plain, &with].map(|of| LanguageModel::load(of, Dtype::F32, Device::Cpu).unwrap());
+        let run = |model: &LanguageModel| residuals(model, &[&ids(&want["ids"])]).unwrap();
+        let error = same_numbers(&model, &run(&model), &want);
+        println!(
+            "{:20} on {base}: {:.1e}",
+            name(&dir),
+            error.unwrap_or_else(|e| panic!("{}: {e:#}", name(&dir)))
+        );
+        assert!(
+            same_numbers(&plain_model, &run(&plain_model), &want).is_err(),
+            "{}: it does nothing",
+            name(&dir)
+        );
+        // In bf16 each number is rounded once.
+        let spec = with.spec().unwrap();
+        let source = with.open_weights().unwrap();
+        let read = |dtype| weights::load(&spec, &*source, dtype, Device::Cpu).unwrap();
+        let (single, half) = (read(Dtype::F32), read(Dtype::Bf16));
+        assert!(half.iter().all(|(name, half)| half.equal(&single[name].to_kind(Kind::BFloat16))));
+    }
 }
 
 #[test]
