@@ -386,11 +386,6 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
     })
 }
 
-/// For people: how weights are stored, where they are computed from that.
-fn dequantised_from(checkpoint: &Checkpoint, spec: &Spec) -> Option<String> {
-    spec.quantization.map(|method| method.to_string()).or_else(|| checkpoint.dequantised_from())
-}
-
 /// Every source at a server, with where its model is named.
 fn servers(asked: Asked<'_>) -> Vec<(&str, &Server, &config::Span)> {
     let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
