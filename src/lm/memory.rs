@@ -70,6 +70,10 @@ impl Need {
                 need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
             }
         }
+        // Of a block in another layout than that of the arithmetic both are there for a while; streamed, they are copied anew
+        // each time.
+        let relaid = (0..spec.n_layers()).map(|layer| spec.relaid_numbers(layer)).max().unwrap_or(0);
+        need.tensor = need.tensor.max(relaid.saturating_mul(bytes(dtype)));
         if device != Device::Cpu {
             let joined = spec.layers.iter().map(|layer| {
                 let mixer = match &layer.mixer {

@@ -42,7 +42,7 @@ pub const NAMES: Names = Names {
 
 /// No model comes near so many layers, or experts in a layer: a stranger's config must not make lists
 /// that fill the memory.
-const MOST: usize = 1000;
+pub const MOST: usize = 1000;
 
 /// What stands for a field that a `config.json` leaves out: transformers' defaults for the family.
 pub struct Defaults {

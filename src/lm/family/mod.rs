@@ -6,6 +6,9 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma4;
+mod gpt;
+mod gpt2;
+mod gpt_neox;
 mod granite;
 mod llama;
 mod mistral;
@@ -57,6 +60,8 @@ const FAMILIES: [Family; 20] = [
     family("Olmo3ForCausalLM", "olmo3", olmo3::spec),
     family("SmolLM3ForCausalLM", "smollm3", smollm3::spec),
     family("GraniteForCausalLM", "granite", granite::spec),
+    family("GPT2LMHeadModel", "gpt2", gpt2::spec),
+    family("GPTNeoXForCausalLM", "gpt_neox", gpt_neox::spec),
 ];
 
 const fn family(
@@ -260,6 +265,59 @@ mod tests {
                 2_533_531_648,
             ),
         ]
+        .into_iter()
+        .chain(gpt2s())
+        .chain(pythias())
+        .collect()
+    }
+
+    /// gpt2, gpt2-medium, gpt2-large, gpt2-xl
+    fn gpt2s() -> impl Iterator<Item = (Value, u64)> {
+        let sizes = [
+            (768, 12, 12, 124_439_808),
+            (1024, 24, 16, 354_823_168),
+            (1280, 36, 20, 774_030_080),
+            (1600, 48, 25, 1_557_611_200),
+        ];
+        sizes.into_iter().map(|(d_model, n_layers, heads, n_params)| {
+            let config = json!({
+                "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+                "bos_token_id": 50256, "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02,
+                "layer_norm_epsilon": 1e-5, "model_type": "gpt2", "n_ctx": 1024, "n_embd": d_model, "n_head": heads,
+                "n_layer": n_layers, "n_positions": 1024, "n_special": 0, "predict_special_tokens": true,
+                "resid_pdrop": 0.1, "summary_activation": null, "summary_first_dropout": 0.1,
+                "summary_proj_to_labels": true, "summary_type": "cls_index", "summary_use_proj": true,
+                "task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}},
+                "vocab_size": 50257
+            });
+            (config, n_params)
+        })
+    }
+
+    /// pythia-70m to pythia-12b, deduped or not.
+    fn pythias() -> impl Iterator<Item = (Value, u64)> {
+        let sizes = [
+            (512, 6, 8, 50_304, 70_426_624),
+            (768, 12, 12, 50_304, 162_322_944),
+            (1024, 24, 16, 50_304, 405_334_016),
+            (2048, 16, 8, 50_304, 1_011_781_632),
+            (2048, 24, 16, 50_304, 1_414_647_808),
+            (2560, 32, 32, 50_304, 2_775_208_960),
+            (4096, 32, 32, 50_432, 6_857_302_016),
+            (5120, 36, 40, 50_688, 11_846_072_320u64),
+        ];
+        sizes.into_iter().map(|(d_model, n_layers, heads, vocab, n_params)| {
+            let config = json!({
+                "architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "gelu",
+                "hidden_size": d_model, "initializer_range": 0.02, "intermediate_size": 4 * d_model,
+                "layer_norm_eps": 1e-5, "max_position_embeddings": 2048, "model_type": "gpt_neox",
+                "num_attention_heads": heads, "num_hidden_layers": n_layers, "rotary_emb_base": 10000,
+                "rotary_pct": 0.25, "tie_word_embeddings": false, "torch_dtype": "float16",
+                "transformers_version": "4.24.0", "use_cache": true, "use_parallel_residual": true,
+                "vocab_size": vocab
+            });
+            (config, n_params)
+        })
     }
 
     #[test]

@@ -39,6 +39,18 @@ impl Spec {
         numbers.fold(0, u64::saturating_add)
     }
 
+    /// Numbers in the tensors of block `layer` that are stored in another layout than they are computed with.
+    pub fn relaid_numbers(&self, layer: usize) -> u64 {
+        if self.names.layout == Layout::InOut {
+            return self.block_numbers(layer);
+        }
+        let fused = match (self.names.qkv, self.layers[layer].attention()) {
+            (QkvNames::FusedPerHead(_), Some(of)) => self.n_heads * of.d_head + 2 * of.d_kv(),
+            _ => 0,
+        };
+        fused.saturating_mul(self.d_model) as u64
+    }
+
     /// The tensors of one block, named relative to it.
     fn block_tensors(&self, of: &Layer) -> Vec<(String, Vec<usize>)> {
         let (n, d_model) = (&self.names, self.d_model);

@@ -1,0 +1,84 @@
+//! What the first families have in common: LayerNorm, biases everywhere, an MLP without a gate, as many key as query heads.
+
+use super::common::MOST;
+use super::config::Fields;
+use crate::lm::spec::{
+    Activation, Attention, Dtype, KeyValues, Layer, Mixer, Names, Norm, QkNorm, Residual, Rope, Spec,
+};
+use anyhow::{Result, ensure};
+
+/// What each of them reads under a name of its own.
+pub struct Parts {
+    pub d_model: usize,
+    pub d_vocab: usize,
+    pub n_heads: usize,
+    pub n_layers: usize,
+    pub d_mlp: usize,
+    pub context: usize,
+    pub norm_eps: f64,
+    pub activation: Activation,
+    pub rope: Option<Rope>,
+    pub tied: bool,
+    pub names: Names,
+}
+
+/// The width of a head where the heads divide that of the residual stream among them.
+///
+/// # Errors
+/// A width that they cannot share evenly.
+pub fn d_head(d_model: usize, n_heads: usize) -> Result<usize> {
+    ensure!(
+        d_model.is_multiple_of(n_heads),
+        "config.json: {n_heads} attention heads cannot share a width of {d_model} evenly"
+    );
+    Ok(d_model / n_heads)
+}
+
+/// The decoder that they make up.
+///
+/// # Errors
+/// More layers than any model has; heads that do not divide the width; what is not understood of the fields that all
+/// families share.
+pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
+    ensure!(of.n_layers <= MOST, "config.json: {} layers", of.n_layers);
+    let d_head = d_head(of.d_model, of.n_heads)?;
+    let attention = Attention {
+        d_head,
+        n_kv_heads: of.n_heads,
+        window: None,
+        rope: of.rope,
+        kv: KeyValues::Own,
+        scale: (d_head as f64).sqrt().recip(),
+    };
+    let layer = Layer { mixer: Mixer::Attention(attention), d_mlp: Some(of.d_mlp), experts: None };
+    Ok(Spec {
+        architecture: String::new(),
+        d_model: of.d_model,
+        d_vocab: of.d_vocab,
+        n_heads: of.n_heads,
+        embed_scale: 1.0,
+        norm: Norm::Layer,
+        norm_eps: of.norm_eps,
+        attention_cap: None,
+        qk_norm: QkNorm::None,
+        v_norm: false,
+        qkv_bias: true,
+        o_bias: true,
+        mlp_bias: true,
+        activation: of.activation,
+        residual: Residual::Sequential,
+        residual_scale: 1.0,
+        per_layer_embed: None,
+        layer_scalars: false,
+        tied: of.tied,
+        logit_divisor: 1.0,
+        logit_cap: None,
+        layers: vec![layer; of.n_layers],
+        dtype: f.dtype()?.unwrap_or(Dtype::F32),
+        quantization: None,
+        context: of.context,
+        bos: f.token_ids("bos_token_id")?.first().copied(),
+        eos: f.token_ids("eos_token_id")?,
+        names: of.names,
+    })
+}

@@ -1,0 +1,68 @@
+//! GPT-NeoX and Pythia: attention and MLP side by side, a part of each head turns, queries, keys and values of a head stored
+//! together.
+
+use super::common::{NAMES, RopeSettings, named_activation};
+use super::config::Fields;
+use super::gpt::{Parts, d_head, decoder};
+use crate::lm::spec::{MlpNames, Names, QkvNames, Residual, Spec};
+use anyhow::Result;
+
+const NEOX_NAMES: Names = Names {
+    embed: "gpt_neox.embed_in",
+    final_norm: "gpt_neox.final_layer_norm",
+    unembed: "embed_out",
+    block: "gpt_neox.layers.{}.",
+    qkv: QkvNames::FusedPerHead("attention.query_key_value"),
+    o: "attention.dense",
+    mlp: MlpNames::Plain("mlp.dense_h_to_4h"),
+    down: "mlp.dense_4h_to_h",
+    // As transformers 5 calls it.
+    aliases: &[("lm_head.", "embed_out.")],
+    buffers: &[".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"],
+    ..NAMES
+};
+
+/// Reads the `config.json` of a GPT-NeoX checkpoint. Defaults are those of transformers' `GPTNeoXConfig`.
+pub fn spec(f: &Fields) -> Result<Spec> {
+    let (d_model, n_heads) = (f.size("hidden_size", 6144)?, f.size("num_attention_heads", 64)?);
+    let context = f.size("max_position_embeddings", 2048)?;
+    let settings = RopeSettings {
+        d_head: d_head(d_model, n_heads)?,
+        theta: f.positive_or("rotary_emb_base", 10_000.0)?,
+        fraction: f.positive_or("rotary_pct", 0.25)?,
+        context,
+        original: None,
+    };
+    // Of two tables transformers takes the older one here.
+    let (old, new) = (f.table("rope_scaling")?, f.table("rope_parameters")?);
+    let parts = Parts {
+        d_model,
+        d_vocab: f.size("vocab_size", 50_432)?,
+        n_heads,
+        n_layers: f.size("num_hidden_layers", 44)?,
+        d_mlp: f.size("intermediate_size", 24_576)?,
+        context,
+        norm_eps: f.positive_or("layer_norm_eps", 1e-5)?,
+        activation: named_activation(f, "hidden_act", "gelu")?,
+        rope: Some(settings.rope(old.or(new).as_ref())?),
+        tied: f.switch("tie_word_embeddings", false)?,
+        names: NEOX_NAMES,
+    };
+    let mut spec = decoder(f, parts)?;
+    spec.qkv_bias = f.switch("attention_bias", true)?;
+    spec.o_bias = spec.qkv_bias;
+    if f.switch("use_parallel_residual", true)? {
+        spec.residual = Residual::Parallel;
+    }
+    // Training, and heads for other tasks.
+    for key in [
+        "attention_probs_dropout_prob",
+        "classifier_dropout",
+        "gradient_checkpointing",
+        "hidden_dropout_prob",
+    ] {
+        let _ = f.get(key);
+    }
+    f.finish()?;
+    Ok(spec)
+}
