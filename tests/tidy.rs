@@ -119,7 +119,8 @@ fn the_decoder_knows_no_family() {
         "hook.rs",
     ];
     let files = rust_files("src/lm");
-    let families = ["llama", "mistral", "mixtral", "qwen", "gemma", "phi", "olmo", "smollm", "granite"];
+    let families =
+        ["llama", "mistral", "mixtral", "qwen", "gemma", "phi", "olmo", "smollm", "granite", "neox", "gpt"];
     hold("a family's name in shared code", &files, |f, line| {
         let name = f.path.rsplit('/').next().unwrap_or_default();
         // `Llama3` names a way of scaling rope, which several families use.

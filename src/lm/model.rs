@@ -29,7 +29,8 @@ use tch::{Device, Kind, Tensor};
 pub enum LensNorm {
     /// Nothing: `W_U v`.
     None,
-    /// The final norm's gain: `W_U (gain * v)`.
+    /// The final norm's gain: `W_U (gain * v)`. A LayerNorm takes the mean off whatever it divides by, so that what it makes of
+    /// a direction is `W_U (gain * (v - mean v))`; its bias is the same with the direction and without.
     Gain,
     /// The final norm: `W_U norm(v)`.
     Full,

@@ -451,6 +451,47 @@ fn log_probabilities_and_lens_follow_their_definitions() {
     }
 }
 
+/// A LayerNorm by hand, in double precision: the mean is taken off the direction, the bias is of the whole norm only.
+#[test]
+fn the_lens_of_a_layer_norm_follows_its_definition() {
+    for (name, prefix, unembed) in
+        [("gpt-neox", "gpt_neox.final_layer_norm", "embed_out"), ("gpt2", "ln_f", "wte")]
+    {
+        let model = load(name);
+        let stored = Tensor::read_safetensors(folder(name).join("model.safetensors")).unwrap();
+        let stored: HashMap<String, Tensor> = stored.into_iter().collect();
+        let learned = |name: String| stored[&name].to_kind(Kind::Double);
+        let (gain, bias) = (learned(format!("{prefix}.weight")), learned(format!("{prefix}.bias")));
+        let unembed = learned(format!("{unembed}.weight"));
+        let v = random(&[3, model.spec.d_model as i64], 5) + 0.4;
+        let wide = v.to_kind(Kind::Double);
+        let centred = &wide - wide.mean_dim(-1, true, Kind::Double);
+        let deviation = (centred.square().mean_dim(-1, true, Kind::Double) + 1e-5).sqrt();
+        for (norm, want) in [
+            (LensNorm::None, wide.shallow_clone()),
+            (LensNorm::Gain, &centred * &gain),
+            (LensNorm::Full, &centred / deviation * &gain + &bias),
+        ] {
+            let got = model.unembed_direction(&v, norm);
+            assert!(relative_error(&got, &want.matmul(&unembed.tr())) < 1e-5, "{name}, {norm:?}");
+        }
+        assert!(relative_error(&model.unembed_direction(&v, LensNorm::Full), &model.logits(&v)) < 1e-5);
+    }
+}
+
+/// What goes into the first block: the rows of the token and of its position.
+#[test]
+fn learned_positions_are_added_to_the_embedding() {
+    let model = load("gpt2");
+    let tensors = Tensor::read_safetensors(folder("gpt2").join("model.safetensors")).unwrap();
+    let tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
+    let ids = [5i64, 9, 5, 200];
+    let resid = model.forward(&Batch::new(&[ids]).unwrap(), &mut [], Some(Layer::Embed)).unwrap();
+    let want = tensors["wte.weight"].index_select(0, &Tensor::from_slice(&ids))
+        + tensors["wpe.weight"].narrow(0, 0, 4);
+    assert!(resid.get(0).equal(&want));
+}
+
 #[test]
 fn half_precision_stays_near_single() {
     // Checkpoints stored in that dtype, so that the reference has the same weights.

@@ -161,7 +161,7 @@ static LOGIT_LENS: Table = Table {
             "norm",
             Type::Choice(words::<LensNorm>),
             Is("\"none\""),
-            "`none`: `W_U v`; `gain`: `W_U (gain * v)`; `full`: the final norm applied to `v` first.",
+            "`none`: `W_U v`; `gain`: `W_U (gain * v)`, for a LayerNorm of `v` less its mean and without the norm's bias; `full`: the final norm applied to `v` first.",
         ),
     ],
 };

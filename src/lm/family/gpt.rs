@@ -49,6 +49,7 @@ pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
         rope: of.rope,
         kv: KeyValues::Own,
         scale: (d_head as f64).sqrt().recip(),
+        gate: false,
     };
     let layer = Layer { mixer: Mixer::Attention(attention), d_mlp: Some(of.d_mlp), experts: None };
     Ok(Spec {

@@ -39,7 +39,7 @@ struct Family {
 }
 
 /// Every architecture that can be read.
-const FAMILIES: [Family; 20] = [
+const FAMILIES: [Family; 22] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
     family("MixtralForCausalLM", "mixtral", mixtral::spec),
