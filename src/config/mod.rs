@@ -104,6 +104,9 @@ pub struct Model {
     pub name: String,
     pub source: ModelSource,
     pub adapter: Option<Adapter>,
+    /// `None`: its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<OtherTokenizer>,
     /// `None`: the checkpoint's own.
     pub dtype: Option<crate::lm::Dtype>,
     /// `None`: the type of the weights.
@@ -118,7 +121,7 @@ pub struct Model {
     pub thinking: bool,
     #[serde(skip)]
     pub span: Span,
-    /// Where `path` or `repo` was written.
+    /// Where `path`, `ollama` or `repo` was written.
     #[serde(skip)]
     pub source_span: Span,
     /// Where `layers` (the model's or the experiment's) was written.
@@ -160,10 +163,24 @@ pub struct Adapter {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
-    /// A folder, absolute (joined with the project root).
+    /// A folder or a GGUF file, absolute (joined with the project root).
     Path(PathBuf),
     /// A hub repository at a revision not yet resolved.
     Repo { repo: String, revision: String },
+    /// A model in Ollama's store, by its name and tag.
+    Ollama(String),
+}
+
+/// The tokenizer that a model is to be read with in the place of its own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OtherTokenizer {
+    /// As it is written: a folder, or else a repository of the hub.
+    pub written: String,
+    /// The folder, absolute (joined with the project root).
+    #[serde(skip)]
+    pub path: PathBuf,
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// One `[stories.<name>.<kind>]` table.

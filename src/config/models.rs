@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::problem::{Problem, quoted};
 use super::reader::{Read, Reader, Reported};
-use super::{Adapter, Model, ModelSource, layers};
+use super::{Adapter, Model, ModelSource, OtherTokenizer, layers};
 use crate::stages::stories::words::{folded, is_letters};
 
 /// Every model, in the order of the file.
@@ -24,6 +24,7 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
         let (dtype, compute_dtype) = (reader.maybe_choice("dtype"), reader.maybe_choice("compute_dtype"));
         let (own, thinking) = (layers::read(&reader), reader.boolean("thinking"));
         let (offload, ignored) = (reader.choice("offload"), reader.texts("ignore_config"));
+        let Ok(tokenizer) = tokenizer(&reader, project) else { continue };
         let (Ok(source), Ok(dtype), Ok(compute_dtype)) = (source, dtype, compute_dtype) else { continue };
         let (Ok(own), Ok(thinking), Ok(offload), Ok(ignored)) = (own, thinking, offload, ignored) else {
             continue;
@@ -32,11 +33,13 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
         let (ignore_config, ignore_spans) = ignored.unwrap_or_default().into_iter().unzip();
         let written = if own.is_some() || !root.has("layers") { &reader } else { root };
         let layers_span = written.span_of("layers");
-        let source_span = reader.span_of(if reader.has("path") { "path" } else { "repo" });
+        let place = ["path", "ollama"].into_iter().find(|key| reader.has(key)).unwrap_or("repo");
+        let source_span = reader.span_of(place);
         models.push(Model {
             name: entry.key,
             source,
             adapter,
+            tokenizer,
             dtype,
             compute_dtype,
             offload,
@@ -53,34 +56,41 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
     if models.len() == count { Ok(models) } else { Err(Reported) }
 }
 
+/// `tokenizer`, which is looked for later.
+fn tokenizer(reader: &Reader<'_>, project: &Path) -> Read<Option<OtherTokenizer>> {
+    if !reader.has("tokenizer") {
+        return Ok(None);
+    }
+    let written = reader.filled("tokenizer")?;
+    Ok(Some(OtherTokenizer { path: project.join(&written), written, span: reader.span_of("tokenizer") }))
+}
+
 fn source(reader: &Reader<'_>, project: &Path) -> Read<ModelSource> {
     let revision = revision(reader);
-    match (reader.has("repo"), reader.has("path")) {
-        (true, true) => {
+    let given: Vec<&str> = ["repo", "path", "ollama"].into_iter().filter(|key| reader.has(key)).collect();
+    if let (Some(key), true) = (given.first().filter(|key| **key != "repo"), reader.has("revision")) {
+        let problem = Problem::at(
+            reader.key_span("revision"),
+            format!("`revision` belongs to a `repo`, not to a `{key}`"),
+        );
+        return reader.wrong(problem.hint("take it out; a folder's files are identified by their content"));
+    }
+    match given[..] {
+        [first, second, ..] => {
             let problem = Problem::at(
-                reader.key_span("path"),
-                format!("`[{}]` has both `repo` and `path`", reader.label),
+                reader.key_span(second),
+                format!("`[{}]` has both `{first}` and `{second}`", reader.label),
             );
             reader.wrong(problem.hint("keep the one that the model is to be taken from"))
         }
-        (false, false) => {
+        [] => {
             let problem =
                 Problem::at(reader.span(), format!("`[{}]` has neither `repo` nor `path`", reader.label));
             reader.wrong(problem.hint("add `repo = \"owner/name\"` of the hub, or `path = \"folder\"`"))
         }
-        (false, true) => {
-            let path = reader.filled("path")?;
-            if reader.has("revision") {
-                let problem = Problem::at(
-                    reader.key_span("revision"),
-                    "`revision` belongs to a `repo`, not to a `path`",
-                );
-                return reader
-                    .wrong(problem.hint("take it out; a folder's files are identified by their content"));
-            }
-            Ok(ModelSource::Path(project.join(path)))
-        }
-        (true, false) => {
+        ["path"] => Ok(ModelSource::Path(project.join(reader.filled("path")?))),
+        ["ollama"] => Ok(ModelSource::Ollama(reader.filled("ollama")?)),
+        _ => {
             let repo = repo(reader);
             Ok(ModelSource::Repo { repo: repo?, revision: revision?.unwrap_or_else(|| "main".into()) })
         }

@@ -7,6 +7,7 @@ mod labels;
 mod lengths;
 mod local;
 mod norms;
+mod ollama;
 mod served;
 mod stories;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::interrupt::Interrupted;
+use crate::lm::checkpoint::{Beside, TokenizerFiles};
 use crate::lm::device::Choice;
 use crate::lm::family::{Reading, has_field};
 use crate::lm::{Checkpoint, Dtype, Held, Layer, Spec};
@@ -246,6 +248,13 @@ fn find(
     hub: &Arc<Hub>,
     reach: Reach<'_>,
 ) -> Result<Option<Found>, Fault> {
+    let tokenizer = match &model.tokenizer {
+        None => None,
+        Some(named) => match tokenizer(named, asked, hub, reach)? {
+            Some(files) => Some(files),
+            None => return Ok(None),
+        },
+    };
     let (checkpoint, origin, snapshot) = match &model.source {
         ModelSource::Path(path) => {
             if !path.exists() {
@@ -258,7 +267,13 @@ fn find(
                 ))));
             }
             let shown = path.strip_prefix(asked.root).unwrap_or(path);
-            (Checkpoint::open(path).map_err(Fault::Found)?, shown.display().to_string(), None)
+            let checkpoint = Checkpoint::open_with(path, Beside { tokenizer, ..Beside::default() });
+            (checkpoint.map_err(Fault::Found)?, shown.display().to_string(), None)
+        }
+        ModelSource::Ollama(name) => {
+            let open =
+                |file: PathBuf| Checkpoint::open_with(&file, Beside { tokenizer, ..Beside::default() });
+            (ollama::find(name).and_then(open).map_err(Fault::Found)?, format!("ollama {name}"), None)
         }
         ModelSource::Repo { repo, revision } => {
             let snapshot = match reach {
@@ -270,7 +285,7 @@ fn find(
                     Err(_) => return Ok(None),
                 },
             };
-            let checkpoint = snapshot.checkpoint().map_err(Fault::Found)?;
+            let checkpoint = snapshot.checkpoint(tokenizer).map_err(Fault::Found)?;
             if let Reach::Hub(progress) = reach {
                 snapshot.prepare_weights(checkpoint.weights(), progress).map_err(Fault::Found)?;
             }
@@ -336,6 +351,30 @@ fn find(
         })?;
     }
     Ok(Some(Found { origin, snapshot, checkpoint, adapter, spec, unread, ignored, layers }))
+}
+
+/// The files of a tokenizer that is not the checkpoint's own; `None`: it is not on this machine.
+fn tokenizer(
+    named: &config::OtherTokenizer,
+    asked: &Asked,
+    hub: &Arc<Hub>,
+    reach: Reach<'_>,
+) -> Result<Option<TokenizerFiles>, Fault> {
+    if named.path.is_dir() {
+        return TokenizerFiles::open(&named.path, &[]).map(Some).map_err(Fault::Found);
+    }
+    let parts: Vec<&str> = named.written.split('/').collect();
+    if parts.len() != 2 || parts.iter().any(|part| part.is_empty() || part.starts_with('.')) {
+        let problem = Problem::at(named.span.clone(), format!("no folder `{}`", named.path.display()));
+        return Err(Fault::Written(problem.hint(format!(
+            "relative paths start from the project folder, `{}`; a repository of the hub is `owner/name`",
+            asked.root.display()
+        ))));
+    }
+    match reach {
+        Reach::Hub(progress) => hub.tokenizer(&named.written, Some(progress)).map(Some).map_err(Fault::Found),
+        Reach::Here => Ok(hub.tokenizer(&named.written, None).ok()),
+    }
 }
 
 fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {

@@ -141,7 +141,7 @@ static LAYERS: Table = Table {
 
 static MODEL: Table = Table {
     path: "models.<name>",
-    about: "One table a model; several of them are a sweep. Exactly one of `repo` and `path`.",
+    about: "One table a model; several of them are a sweep. Exactly one of `repo`, `path` and `ollama`.",
     keys: &[
         key("repo", Type::Text, Said("-"), "A repository on the hub, `owner/name`."),
         key(
@@ -149,6 +149,18 @@ static MODEL: Table = Table {
             Type::Text,
             Said("-"),
             "A folder in Hugging Face format, or a GGUF file, relative to the project.",
+        ),
+        key(
+            "ollama",
+            Type::Text,
+            Said("-"),
+            "A model that Ollama has fetched, `name:tag`: its GGUF file under `OLLAMA_MODELS` or where Ollama keeps models.",
+        ),
+        key(
+            "tokenizer",
+            Type::Text,
+            Said("the checkpoint's own"),
+            "A folder, or a repository on the hub, whose tokenizer and chat template are used in the place of the checkpoint's own: for a GGUF file out of which the tokenizer cannot be rebuilt, and checkpoints without `tokenizer.json`.",
         ),
         key(
             "revision",

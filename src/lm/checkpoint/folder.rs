@@ -53,7 +53,10 @@ impl Folder {
     pub fn open(dir: &Path, promised: &[&str]) -> Result<Folder> {
         ensure!(dir.is_dir(), "there is no such folder");
         let of = Contents { dir, promised };
-        let config = of.needed("config.json")?;
+        let config = match of.optional("config.json") {
+            Some(config) => config,
+            None => return Err(no_config(&of)),
+        };
         let index = of.optional("model.safetensors.index.json");
         let weights = match (of.optional("model.safetensors"), index) {
             (Some(single), _) => vec![single],
@@ -72,8 +75,9 @@ impl TokenizerFiles {
     pub fn open(dir: &Path, promised: &[&str]) -> Result<TokenizerFiles> {
         let of = Contents { dir, promised };
         let tokenizer = of.needed("tokenizer.json").context(
-            "only fast tokenizers are read; transformers writes one: \
-             AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(DIR)",
+            "only fast tokenizers are read (a sentencepiece `tokenizer.model` alone is none): set `tokenizer` in the \
+             model's table to a repository or folder that has it, or write one into a new folder with transformers: \
+             AutoTokenizer.from_pretrained(DIR, use_fast=True).save_pretrained(NEW)",
         )?;
         let (config, chat_template) =
             (of.optional("tokenizer_config.json"), of.optional("chat_template.jinja"));
@@ -103,16 +107,59 @@ fn shards(of: &Contents, index: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| of.dir.join(name)).collect())
 }
 
-fn no_weights(of: &Contents) -> anyhow::Error {
-    let is_pickle = |name: &String| [".bin", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending));
+/// Every name in the folder, there or promised.
+fn names(of: &Contents) -> Vec<String> {
     let entries = fs::read_dir(of.dir).into_iter().flatten().flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let pickle = names.chain(of.promised.iter().map(|name| name.to_string())).find(is_pickle);
-    match pickle {
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.extend(of.promised.iter().map(|name| name.to_string()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Why a folder without `config.json` is none that is read.
+fn no_config(of: &Contents) -> anyhow::Error {
+    const SHOWN: usize = 12;
+    let names = names(of);
+    let gguf: Vec<&str> = names.iter().filter(|name| name.ends_with(".gguf")).map(String::as_str).collect();
+    if !gguf.is_empty() {
+        let more = if gguf.len() > SHOWN { ", ..." } else { "" };
+        let shown = gguf[..gguf.len().min(SHOWN)].join(", ");
+        return anyhow::anyhow!(
+            "it has GGUF files ({shown}{more}) and no `config.json`: choose one, download it if it is on the hub, and \
+             give it as `path = \"file.gguf\"`"
+        );
+    }
+    if of_its_makers(&names) {
+        return makers_format();
+    }
+    anyhow::anyhow!("there is no `config.json`")
+}
+
+/// Whether there are files in the formats of Meta's or Mistral's own programs.
+fn of_its_makers(names: &[String]) -> bool {
+    names.iter().any(|name| name.starts_with("consolidated.") || name == "params.json" || name == "original")
+}
+
+fn makers_format() -> anyhow::Error {
+    anyhow::anyhow!(
+        "it is in the format of its makers' own program (`consolidated.*`, `params.json`, `original/`), which is not read: \
+         use the repository in Hugging Face's format, with `config.json` and `model.safetensors`"
+    )
+}
+
+fn no_weights(of: &Contents) -> anyhow::Error {
+    let names = names(of);
+    let is_pickle = |name: &&String| [".bin", ".pt", ".pth"].iter().any(|ending| name.ends_with(ending));
+    if of_its_makers(&names) {
+        return makers_format();
+    }
+    match names.iter().find(is_pickle) {
         Some(name) => anyhow::anyhow!(
-            "`{name}` is a pickle, which can run code when it is read; only safetensors are. Convert it where you \
-             trust it: python -c \"from transformers import AutoModelForCausalLM as M; \
-             M.from_pretrained('DIR').save_pretrained('DIR', safe_serialization=True)\""
+            "`{name}` is a pickle, which can run code when it is read; only safetensors are. Write a converted copy where \
+             you trust it: python -c \"from transformers import AutoModelForCausalLM as M; \
+             M.from_pretrained('DIR').save_pretrained('NEW', safe_serialization=True)\""
         ),
         None => anyhow::anyhow!("there is neither `model.safetensors` nor `model.safetensors.index.json`"),
     }

@@ -263,9 +263,21 @@ fn read(path: &Path, largest: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > largest {
         bail!("{} is larger than {largest} bytes", path.display());
     }
+    refuse_pointer(path, &bytes)?;
     Ok(bytes)
 }
 
 pub(super) fn read_json(path: &Path, largest: u64) -> Result<Value> {
     serde_json::from_slice(&read(path, largest)?).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+/// An error where the file at `path`, which begins with `bytes`, is what git leaves in the place of a large file.
+pub(super) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
+    if bytes.starts_with(b"version https://git-lfs") {
+        bail!(
+            "{} is a pointer of Git LFS, not the file itself: `git lfs pull` in the folder that was cloned fetches it",
+            path.display()
+        );
+    }
+    Ok(())
 }

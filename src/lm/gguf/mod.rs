@@ -157,6 +157,9 @@ impl Gguf {
 fn header(path: &Path, at: usize) -> Result<(Part, Metadata, Vec<Stored>)> {
     let file = fs::File::open(path)?;
     let limits = ParseLimits::default().with_max_total_bytes(LARGEST_HEADER).with_max_item_count(MOST_ITEMS);
+    let mut begin = [0; 32];
+    let read = std::os::unix::fs::FileExt::read_at(file.file(), &mut begin, 0)?;
+    crate::lm::checkpoint::refuse_pointer(path, &begin[..read])?;
     let front = parse_gguf_front_matter_from_reader_with_limits(file.file(), &limits);
     let front = front.map_err(|e| anyhow!("{e}"))?;
     let tensors = front.tensor_infos.into_iter().map(|info| {

@@ -1,6 +1,7 @@
 //! safetensors files, one or the shards of one checkpoint. A tensor is read by its name, whichever file has it.
 
 use super::TensorSource;
+use crate::lm::checkpoint::refuse_pointer;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use fs_err as fs;
 use memmap2::Mmap;
@@ -188,6 +189,7 @@ fn map(path: &Path) -> Result<Mmap> {
     // SAFETY: the mapping is read-only and lives only while tensors are copied out of it. A file
     // cut short by another process meanwhile ends the program with a bus error, as any mapped file.
     let map = unsafe { Mmap::map(file.file()) }.with_context(|| format!("map {}", path.display()))?;
+    refuse_pointer(path, &map)?;
     let header = u64::from_le_bytes(map[..8].try_into()?);
     ensure!(
         header <= LARGEST_HEADER && header <= size - 8,

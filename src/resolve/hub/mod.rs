@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lm::Checkpoint;
 use crate::lm::adapter::AdapterFiles;
-use crate::lm::checkpoint::Beside;
+use crate::lm::checkpoint::{Beside, TokenizerFiles};
 use crate::plan::key::Digest;
 use crate::progress::Progress;
 use cache::Place;
@@ -189,7 +189,7 @@ impl Hub {
         let commit = Place::new(cache, &repo).commit(revision);
         let snapshot = self.at(&repo, revision, commit, Vec::new());
         let (config, whole) = match wanted {
-            Wanted::Model => ("config.json", snapshot.checkpoint().map(|_| ())),
+            Wanted::Model => ("config.json", snapshot.checkpoint(None).map(|_| ())),
             Wanted::Adapter => ("adapter_config.json", snapshot.adapter().map(|_| ())),
         };
         if !snapshot.dir().join(config).exists() {
@@ -199,6 +199,23 @@ impl Hub {
             bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {FETCH}", cache.display());
         }
         Ok(snapshot)
+    }
+
+    /// The tokenizer of `repo` as it is now; without `progress` the hub is not asked and what is here is taken.
+    ///
+    /// # Errors
+    /// Those of [`Hub::pin`]; there is no `tokenizer.json`.
+    pub fn tokenizer(self: &Arc<Hub>, repo: &str, progress: Option<&dyn Progress>) -> Result<TokenizerFiles> {
+        let (repo, cache) = (Repo::model(repo), &self.settings.cache);
+        if let (Some(_), Some(progress)) = (&self.client, progress) {
+            let snapshot = self.pin(&repo.name, "main", Wanted::Model, progress)?;
+            snapshot.place.note("main", &snapshot.commit)?;
+            return TokenizerFiles::open(&snapshot.dir(), &[]).with_context(|| format!("{repo}"));
+        }
+        let commit = Place::new(cache, &repo).commit("main");
+        let snapshot = self.at(&repo, "main", commit, Vec::new());
+        let files = TokenizerFiles::open(&snapshot.dir(), &[]);
+        files.with_context(|| format!("the tokenizer of {repo} is not in `{}`: {FETCH}", cache.display()))
     }
 
     fn at(self: &Arc<Hub>, repo: &Repo, revision: &str, commit: String, files: Vec<File>) -> Snapshot {
@@ -214,13 +231,13 @@ impl Hub {
 }
 
 impl Snapshot {
-    /// The checkpoint; its weights may still be on the hub.
+    /// The checkpoint, with another tokenizer than its own if there is one; its weights may still be on the hub.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`].
-    pub fn checkpoint(&self) -> Result<Checkpoint> {
+    pub fn checkpoint(&self, tokenizer: Option<TokenizerFiles>) -> Result<Checkpoint> {
         let names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
-        Checkpoint::open_with(&self.dir(), Beside { promised: &names, ..Beside::default() })
+        Checkpoint::open_with(&self.dir(), Beside { promised: &names, tokenizer })
     }
 
     /// The adapter; its weights may still be on the hub.

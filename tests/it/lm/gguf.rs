@@ -167,3 +167,46 @@ fn a_quantised_file_is_read_as_transformers_reads_it() {
     }
     assert!(relative_error(&model.logits(&last).get(0), &want["logits"]) < 1e-5);
 }
+
+#[test]
+fn files_of_strangers_are_errors_not_panics() {
+    let whole = std::fs::read(file("llama-q8_0.gguf")).unwrap();
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let read = |bytes: &[u8]| -> anyhow::Result<()> {
+        std::fs::write(path.path(), bytes)?;
+        let checkpoint = Checkpoint::open(path.path())?;
+        let spec = checkpoint.spec()?;
+        weights::load(&spec, &*checkpoint.open_weights()?, Dtype::F32, Device::Cpu).map(drop)
+    };
+    read(&whole).unwrap();
+    for cut in (0..whole.len()).step_by(whole.len() / 200) {
+        assert!(read(&whole[..cut]).is_err(), "cut to {cut}");
+    }
+    // Counts, lengths, types and offsets that are absurd.
+    for at in 0..2500 {
+        let mut bytes = whole.clone();
+        bytes[at] = 0xff;
+        let _ = read(&bytes);
+    }
+    let error = |from: &str, to: &str| {
+        let at = whole.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        format!("{:#}", read(&bytes).unwrap_err())
+    };
+    assert!(error("llama", "mamba").contains("architecture `mamba` is not read from GGUF files"));
+    assert!(error("llama.block_count", "llama.block_cxunt").contains("`llama.block_count` is missing"));
+    assert!(error("llama.vocab_size", "llama.vocab_sizf").contains("not understood, and it may change"));
+    assert!(error("blk.0.attn_q.weight", "blk.0.attn_x.weight").contains("blk.0.attn_x.weight"));
+}
+
+#[test]
+fn a_file_that_is_cut_while_it_is_open_is_an_error() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(file("llama-q8_0.gguf"), path.path()).unwrap();
+    let checkpoint = Checkpoint::open(path.path()).unwrap();
+    let (spec, source) = (checkpoint.spec().unwrap(), checkpoint.open_weights().unwrap());
+    path.as_file().set_len(30_000).unwrap();
+    let error = weights::load(&spec, &*source, Dtype::F32, Device::Cpu).unwrap_err();
+    assert!(format!("{error:#}").contains("has become shorter"), "{error:#}");
+}

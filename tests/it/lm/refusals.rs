@@ -204,3 +204,33 @@ fn a_method_of_quantisation_that_only_tensors_show_is_named() {
     assert!(error.contains("NVFP4 by NVIDIA ModelOpt"), "{error}");
     assert!(error.contains("`meta-llama/Llama-3.1-8B-Instruct`"), "{error}");
 }
+
+#[test]
+fn other_forms_of_checkpoints_are_refused_in_words() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
+    for file in ["model.safetensors", "tokenizer.json", "config.json"] {
+        refused(
+            "llama-gqa",
+            |dir| std::fs::write(dir.join(file), pointer).unwrap(),
+            &["pointer of Git LFS", file],
+        );
+    }
+    let gguf = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(gguf.path(), pointer).unwrap();
+    assert!(format!("{:#}", Checkpoint::open(gguf.path()).unwrap_err()).contains("pointer of Git LFS"));
+    let only = |names: &'static [&'static str]| {
+        move |dir: &Path| {
+            std::fs::remove_file(dir.join("model.safetensors")).unwrap();
+            std::fs::remove_file(dir.join("config.json")).unwrap();
+            names.iter().for_each(|name| std::fs::write(dir.join(name), "").unwrap());
+        }
+    };
+    refused("llama-gqa", only(&["m.Q4_K_M.gguf", "m.Q8_0.gguf"]), &["m.Q4_K_M.gguf, m.Q8_0.gguf", "`path"]);
+    refused("llama-gqa", only(&["consolidated.00.pth", "params.json"]), &["makers' own program"]);
+    refused("llama-gqa", only(&["consolidated.safetensors"]), &["makers' own program"]);
+    refused(
+        "llama-gqa",
+        |dir| std::fs::rename(dir.join("tokenizer.json"), dir.join("tokenizer.model")).unwrap(),
+        &["tokenizer.model", "set `tokenizer`"],
+    );
+}
