@@ -510,11 +510,15 @@ mod tests {
     #[test]
     fn sizes_of_a_stranger_do_not_wrap_around() {
         let side = 1 << 28;
-        let spec = Spec::from_config(&json!({
-            "architectures": ["LlamaForCausalLM"], "hidden_size": side, "intermediate_size": side,
-            "num_attention_heads": side, "head_dim": side, "num_hidden_layers": 1000, "vocab_size": side, "torch_dtype": "float32"
+        // Beyond what a config may say (`family/bounds.rs`): nothing here rests on that.
+        let mut spec = Spec::from_config(&json!({
+            "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2,
+            "num_hidden_layers": 1000, "vocab_size": 8, "torch_dtype": "float32"
         }))
         .unwrap();
+        (spec.d_model, spec.d_vocab, spec.n_heads) = (side, side, side);
+        spec.attentions().for_each(|(_, of)| (of.d_head, of.n_kv_heads) = (side, side));
+        spec.layers.iter_mut().for_each(|layer| layer.d_mlp = Some(side));
         let need = Need::new(
             &spec,
             Dtype::F32,

@@ -1,6 +1,6 @@
 //! What the first families have in common: LayerNorm, biases everywhere, an MLP without a gate, as many key as query heads.
 
-use super::common::{MOST, everywhere};
+use super::common::{MOST, everywhere, no_window, one_kind};
 use super::config::Fields;
 use crate::lm::spec::{
     Activation, Attention, Dtype, KeyValues, Layer, Mixer, Names, Norm, QkNorm, Residual, Rope, Spec,
@@ -53,7 +53,7 @@ pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
         scale: (d_head as f64).sqrt().recip(),
     };
     let layer = Layer { mixer: Mixer::Attention(attention), d_mlp: Some(of.d_mlp), experts: None };
-    Ok(Spec {
+    let spec = Spec {
         architecture: String::new(),
         d_model: of.d_model,
         d_vocab: of.d_vocab,
@@ -82,5 +82,8 @@ pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
         bos: f.token_ids("bos_token_id")?.first().copied(),
         eos: f.token_ids("eos_token_id")?,
         names: of.names,
-    })
+    };
+    no_window(f, &spec)?;
+    one_kind(f, &spec)?;
+    Ok(spec)
 }

@@ -4,7 +4,7 @@
 use super::common::{NAMES, named_activation};
 use super::config::Fields;
 use super::gpt::{Parts, d_head, decoder};
-use super::rotation::{RopeSettings, chosen};
+use super::rotation::{RopeSettings, chosen, optional_size};
 use crate::lm::spec::{MlpNames, Names, QkvNames, Residual, Spec};
 use anyhow::Result;
 
@@ -35,7 +35,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         fraction: f.positive_or("rotary_pct", 0.25)?,
         in_part: true,
         context,
-        original: None,
+        original: optional_size(f, "original_max_position_embeddings")?,
     };
     let parts = Parts {
         d_model,

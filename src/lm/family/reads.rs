@@ -41,11 +41,9 @@ fn configs() -> BTreeMap<String, Vec<Value>> {
         }
     }
     // A text-only checkpoint of Gemma 4 12B: the text part of the one with images.
-    for (wrapped, alone) in [("Gemma4UnifiedForConditionalGeneration", "Gemma4UnifiedForCausalLM")] {
-        let mut config = configs[wrapped][0]["text_config"].clone();
-        config["architectures"] = json!([alone]);
-        configs.entry(alone.into()).or_default().push(config);
-    }
+    let mut config = configs["Gemma4UnifiedForConditionalGeneration"][0]["text_config"].clone();
+    config["architectures"] = json!(["Gemma4UnifiedForCausalLM"]);
+    configs.insert("Gemma4UnifiedForCausalLM".into(), vec![config]);
     configs
 }
 
@@ -56,6 +54,9 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         "training",
         &[
             "attention_dropout",
+            "attn_pdrop",
+            "classifier_dropout",
+            "hidden_dropout",
             "embd_pdrop",
             "resid_pdrop",
             "gradient_checkpointing",
@@ -67,7 +68,21 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "router_jitter_noise",
         ],
     ),
-    ("other tasks than language", &["id2label", "label2id", "num_labels", "problem_type"]),
+    (
+        "other tasks than language",
+        &[
+            "id2label",
+            "label2id",
+            "num_labels",
+            "problem_type",
+            "summary_activation",
+            "summary_first_dropout",
+            "summary_last_dropout",
+            "summary_proj_to_labels",
+            "summary_type",
+            "summary_use_proj",
+        ],
+    ),
     (
         "what is returned",
         &["output_attentions", "output_hidden_states", "return_dict", "tie_last_hidden_states", "use_cache"],
@@ -81,6 +96,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "experts_implementation",
             "fusion_config",
             "pretraining_tp",
+            "reorder_and_upcast_attn",
         ],
     ),
     (
@@ -136,6 +152,18 @@ fn without_effect(architecture: &str) -> &'static [&'static str] {
             "rope_theta",
             "use_clipped_linears",
         ],
+        // No head turns; every query head has keys and values of its own.
+        "GPT2LMHeadModel" => &[
+            "head_dim",
+            "num_key_value_heads",
+            "original_max_position_embeddings",
+            "partial_rotary_factor",
+            "rope_parameters",
+            "rope_scaling",
+            "rope_theta",
+        ],
+        // Rotation has names of its own (`rotary_pct`, `rotary_emb_base`); a decoder is what it is anyway.
+        "GPTNeoXForCausalLM" => &["is_decoder", "num_key_value_heads", "partial_rotary_factor", "rope_theta"],
         // A part of each head turns.
         "Phi3ForCausalLM" | "Qwen3_5ForCausalLM" | "Qwen3_5ForConditionalGeneration" => &[],
         // Whole heads turn.
