@@ -2,7 +2,7 @@
 //! asked for.
 
 use super::AdapterFiles;
-use crate::lm::spec::Spec;
+use crate::lm::spec::{Layout, Spec};
 use crate::lm::weights::{Shards, TensorSource};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
@@ -90,14 +90,18 @@ impl Merged {
                     let Some((stored, there)) = of_base.get(&name) else {
                         bail!("`{module}` ({}) is not a module of the model", parts.join(", "));
                     };
-                    let transposed = [shape.clone(), shape.iter().rev().copied().collect()];
+                    // Linear maps of blocks may be stored the other way; a square one does not show it.
+                    let in_out = spec.names.layout == Layout::InOut
+                        && spec.names.block.split("{}").next().is_some_and(|start| name.starts_with(start));
+                    let mut shape = shape;
+                    if let Some(product) = change.product.as_mut().filter(|_| in_out) {
+                        product.transposed = true;
+                        shape.reverse();
+                    }
                     ensure!(
-                        transposed.contains(there) && (change.product.is_some() || shape == *there),
+                        shape == *there,
                         "`{module}` is for a tensor of {shape:?}, the model's has {there:?}"
                     );
-                    if let Some(product) = &mut change.product {
-                        product.transposed ^= shape != *there;
-                    }
                     changes.insert(stored.clone(), change);
                 }
             }

@@ -224,7 +224,7 @@ fn quantised_checkpoints_agree_with_transformers() {
 fn merged_adapters_agree_with_peft() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let dirs = folders(&fixtures.join("adapters"));
-    assert_eq!(dirs.len(), 7);
+    assert_eq!(dirs.len(), 8);
     for dir in dirs {
         let files = AdapterFiles::open(&dir, &[]).unwrap();
         let base = files.read_config().unwrap().base.unwrap();

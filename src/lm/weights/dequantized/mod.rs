@@ -12,7 +12,7 @@ mod packed;
 
 use super::{Shards, TensorSource};
 use crate::lm::quantization::Quantization;
-use crate::lm::spec::Spec;
+use crate::lm::spec::{Layout, Spec};
 use anyhow::{Context, Result, bail, ensure};
 use safetensors::Dtype as FileDtype;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -58,6 +58,11 @@ impl Dequantized {
     /// # Errors
     /// A map of which a part is missing, or of which the parts do not fit; a part that belongs to no map.
     pub fn open(stored: Shards, method: Quantization, spec: &Spec) -> Result<Dequantized> {
+        ensure!(
+            spec.names.layout == Layout::OutIn,
+            "its linear maps are stored `[in, out]`, of which quantised ones ({method}) are not read: use the unquantised \
+             checkpoint"
+        );
         let mut parts = Parts { left: stored.tensors().into_iter().collect(), stored: &stored };
         let maps = match method {
             Quantization::Fp8 { block } => fp8::maps(&mut parts, block)?,
