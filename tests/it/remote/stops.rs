@@ -31,7 +31,7 @@ fn kept(project: &Project) -> BTreeSet<String> {
     };
     let key = unit.file_name().unwrap().to_str().unwrap().strip_prefix("stories-").unwrap().parse().unwrap();
     let partial = store.partial("stories", &key).unwrap();
-    let replies = (0..1000).filter_map(|number| partial.kept(number, "stories.answer/1").unwrap());
+    let replies = (0..1000).filter_map(|number| partial.kept(number, "stories.answer/2").unwrap());
     replies.flat_map(|(table, _)| table.str("text").unwrap().to_vec()).collect()
 }
 
