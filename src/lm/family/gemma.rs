@@ -23,7 +23,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     spec.embed_scale = (spec.d_model as f64).sqrt();
     // The first checkpoints say `gelu` and mean the approximation, as transformers reads it.
     f.only("hidden_act", &["gelu".into(), "gelu_pytorch_tanh".into()])?;
-    causal(f, "use_bidirectional_attention", |value| value == &false)?;
+    causal(f, "use_bidirectional_attention", |value| *value == false)?;
     no_window(f, &spec)?;
     one_kind(f, &spec)?;
     Ok(spec)

@@ -45,7 +45,7 @@ pub fn gemma(f: &Fields, spec: &mut Spec) -> Result<()> {
     spec.attentions().for_each(|(_, attention)| attention.scale = scale);
     only_gelu(f)?;
     f.off("per_layer_config")?;
-    causal(f, "use_bidirectional_attention", |value| value == &false)
+    causal(f, "use_bidirectional_attention", |value| *value == false)
 }
 
 /// The activation is the field `hidden_activation`.

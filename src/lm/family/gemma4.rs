@@ -115,7 +115,7 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     spec.layer_scalars = true;
     spec.logit_cap = f.positive("final_logit_softcapping")?;
     // Only tokens of images see ahead under "vision".
-    causal(f, "use_bidirectional_attention", |value| value == &false || value == "vision")?;
+    causal(f, "use_bidirectional_attention", |value| *value == false || value == "vision")?;
     let n_layers = spec.n_layers();
     let mut sliding = f.sliding(n_layers, |layer| (layer + 1) % 6 != 0)?;
     // As transformers forces it.

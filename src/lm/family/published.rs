@@ -46,7 +46,7 @@ fn config(fields: &[(String, Vec<Value>)], field: &str, value: &Value) -> Value 
     let kv = value.as_u64().filter(|kv| field.ends_with("num_key_value_heads") && heads % kv != 0);
     let heads = kv.unwrap_or(heads);
     text["num_attention_heads"] = json!(heads);
-    if size(text, "num_key_value_heads").is_none_or(|kv| heads % kv != 0) {
+    if size(text, "num_key_value_heads").is_none_or(|kv| !heads.is_multiple_of(kv)) {
         text["num_key_value_heads"] = json!(heads);
     }
     if size(text, "head_dim").is_none() && size(text, "hidden_size").is_some_and(|width| width % heads != 0) {

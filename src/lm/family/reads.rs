@@ -41,11 +41,9 @@ fn configs() -> BTreeMap<String, Vec<Value>> {
         }
     }
     // A text-only checkpoint of Gemma 4 12B: the text part of the one with images.
-    for (wrapped, alone) in [("Gemma4UnifiedForConditionalGeneration", "Gemma4UnifiedForCausalLM")] {
-        let mut config = configs[wrapped][0]["text_config"].clone();
-        config["architectures"] = json!([alone]);
-        configs.entry(alone.into()).or_default().push(config);
-    }
+    let mut config = configs["Gemma4UnifiedForConditionalGeneration"][0]["text_config"].clone();
+    config["architectures"] = json!(["Gemma4UnifiedForCausalLM"]);
+    configs.insert("Gemma4UnifiedForCausalLM".into(), vec![config]);
     configs
 }
 
