@@ -1,6 +1,6 @@
 //! Fields of a checkpoint's `config.json`: what is refused, what is listed, what `ignore_config` does.
 
-use emoflow::config::Experiment;
+use emoflow::config::{Asked, Experiment};
 use serde_json::{Value, json};
 
 use crate::project::Project;
@@ -38,7 +38,8 @@ fn project(more: &Value, ignore: &str) -> Project {
 
 /// What `check` finds wrong.
 fn problems(project: &Project) -> String {
-    let read = Experiment::read_with(&project.path("exp.toml"), &[], &emoflow::resolve::check);
+    let check = |asked: &Asked| emoflow::resolve::check(asked, &mut Vec::new());
+    let read = Experiment::read_with(&project.path("exp.toml"), &[], &check);
     read.err().map_or(String::new(), |problems| problems.to_string())
 }
 
