@@ -303,7 +303,7 @@ fn a_file_that_is_touched_copied_or_moved_runs_nothing() {
     nothing("moved");
     // One letter of it is a change.
     std::fs::write(project.path("moved.csv"), csv.replace("The 3 of", "The 4 of")).unwrap();
-    assert_eq!(roots(&project, "space/demo/passages"), ["params.file"]);
+    assert_eq!(roots(&project, "space/demo/passages"), ["params.files[0].content"]);
 }
 
 #[test]

@@ -247,10 +247,11 @@ pub fn fixture_folder(name: &str) -> PathBuf {
 /// A folder with what drawn experiments read.
 pub fn data() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let rows: String = ["happy", "sad", "angry", "calm", "proud", "afraid", "desperate", "loving", "guilty", "surprised"]
-        .iter()
-        .map(|e| format!("{e},{e},They were so.,It was as it was.,a hall,a day\n"))
-        .collect();
+    let rows: String =
+        ["happy", "sad", "angry", "calm", "proud", "afraid", "desperate", "loving", "guilty", "surprised"]
+            .iter()
+            .map(|e| format!("{e},{e},They were so.,It was as it was.,a hall,a day\n"))
+            .collect();
     let head = "emotion,feeling,text,other,topic,kind\n";
     std::fs::write(dir.path().join("stories.csv"), format!("{head}{rows}")).unwrap();
     std::fs::write(dir.path().join("more.csv"), format!("{head}{rows}{rows}")).unwrap();

@@ -27,10 +27,11 @@ impl Flip {
 }
 
 /// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
-/// are from, and which stories of them.
-const ON_THE_HUB: [&str; 13] = [
+/// are from, and which stories of them. A model of Ollama's is a GGUF file by another name (`src/resolve/ollama.rs`).
+const ON_THE_HUB: [&str; 14] = [
     "models.<name> repo",
     "models.<name> revision",
+    "models.<name> ollama",
     "models.<name> adapter_revision",
     "stories.<name>.dataset repo",
     "stories.<name>.dataset revision",
@@ -320,6 +321,12 @@ static FLIPS: &[Flip] = &[
         "models.<name> adapter",
         &[("models.m1", "path", Some("\"{fixtures}/llama-untied\""))],
         &[("models.m1", "adapter", Some("\"{fixtures}/adapters/embeddings\""))],
+        BY_M1,
+    ),
+    flip(
+        "models.<name> tokenizer",
+        &[],
+        &[("models.m1", "tokenizer", Some("\"{fixtures}/llama-untied\""))],
         BY_M1,
     ),
     // Where the weights are does not change what is computed.

@@ -48,20 +48,23 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     }
 }
 
+/// A checkpoint of the right size, with keys and values for more tokens than any machine holds.
 #[test]
-fn a_model_that_does_not_fit_fails_alone() {
-    let giant = giant();
+fn what_does_not_fit_fails_alone() {
+    let (giant, _) = with_config(|config| config["max_position_embeddings"] = (1u64 << 28).into());
     let project = Project::new(&format!(
         "name = \"exp\"\nlayers = [1]\n[models.demo]\npath = \"{{demo}}\"\n[models.giant]\npath = {:?}\n\
          [emotions]\nwords = [\"happy\", \"sad\"]\n[stories.passages.template]\nset = \"passages-10\"\n\
+         [stories.long.generate]\nmodel = \"giant\"\ntopics = [\"a lost key\"]\nmax_new_tokens = 200_000_000\n\
          [activations]\nfrom_token = 3\n[vectors]\ndenoise = \"none\"\n[analysis.similarity.cosine]\n",
         giant.path()
     ));
     let ran = project.run(&[]);
     assert_eq!(ran.code, 1);
-    assert_eq!(ran.names("failed"), ["activations/giant/passages"]);
-    assert_eq!(ran.names("blocked"), ["similarity/giant/passages", "vectors/giant/passages"]);
+    assert_eq!(ran.names("failed"), ["stories/long"]);
+    assert_eq!(ran.nodes["similarity/demo/long"], "blocked");
     assert_eq!(ran.nodes["similarity/demo/passages"], "ran");
+    assert_eq!(ran.nodes["similarity/giant/passages"], "ran");
     let run = std::fs::read_to_string(project.path("results/exp/run.json")).unwrap();
     assert!(run.contains("it does not fit into memory"), "{run}");
 }
