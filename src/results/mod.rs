@@ -5,6 +5,7 @@ mod across;
 mod claim;
 mod comparison;
 mod layers;
+mod model;
 mod page;
 pub mod runs;
 mod scale;
@@ -21,11 +22,11 @@ use serde::Serialize;
 pub use claim::of_another;
 use comparison::{COMPARISON, several_sets};
 use layers::LAYERS;
+use model::RunModel;
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
 use crate::interrupt;
-use crate::lm::Layer;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
@@ -193,32 +194,6 @@ pub fn write_run(
         seconds: f64,
     }
     #[derive(Serialize)]
-    struct RunModel<'a> {
-        name: &'a str,
-        repo: &'a str,
-        commit: Option<&'a str>,
-        digest: Digest,
-        dtype: crate::lm::Dtype,
-        compute_dtype: crate::lm::Dtype,
-        dtype_reason: &'a str,
-        /// How the checkpoint's weights are quantised, from which those of `dtype` are computed.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        dequantised_from: Option<String>,
-        /// What was merged into the weights.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        adapter: Option<&'a crate::resolve::Adapter>,
-        n_layers: usize,
-        d_model: usize,
-        n_params: u64,
-        layers: &'a [Layer],
-        /// Prefixes of the checkpoint's tensors that are no part of the language model, and are not read.
-        not_read: &'a [&'a str],
-        /// Fields of `config.json` that have no part in what the model computes.
-        config_unread: &'a [String],
-        /// Fields of `config.json` that would have one, but are ignored because the experiment file says so.
-        config_ignored: &'a [String],
-    }
-    #[derive(Serialize)]
     struct RunDataset<'a> {
         source: &'a str,
         #[serde(flatten)]
@@ -231,24 +206,7 @@ pub fn write_run(
         name: &'a str,
         reason: &'a str,
     }
-    let models = resolved.models.iter().map(|m| RunModel {
-        name: &m.name,
-        repo: &m.origin,
-        commit: m.commit.as_deref(),
-        digest: m.identity,
-        dtype: m.dtype,
-        compute_dtype: m.compute_dtype,
-        dtype_reason: m.dtype_reason,
-        dequantised_from: m.dequantised_from(),
-        adapter: m.adapter.as_ref(),
-        n_layers: m.spec.n_layers(),
-        d_model: m.spec.d_model,
-        n_params: m.spec.n_params(),
-        layers: &m.layers,
-        not_read: m.spec.names.towers,
-        config_unread: &m.unread,
-        config_ignored: &m.ignored,
-    });
+    let models = resolved.models.iter().map(RunModel::of);
     let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
         Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })
     });

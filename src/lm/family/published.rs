@@ -8,7 +8,7 @@ use std::path::Path;
 /// Fields with the values seen, by `model_type`.
 fn published() -> BTreeMap<String, Vec<(String, Vec<Value>)>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published_fields.tsv");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = fs_err::read_to_string(path).unwrap();
     let mut all: BTreeMap<String, Vec<(String, Vec<Value>)>> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let [model_type, field, values] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();

@@ -22,7 +22,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(path: &Path) -> T {
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap()
 }
 
 fn reference() -> Reference {
@@ -32,7 +32,7 @@ fn reference() -> Reference {
 /// The configs of the fixtures, by architecture.
 fn configs() -> BTreeMap<String, Vec<Value>> {
     let mut configs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for entry in std::fs::read_dir(fixtures()).unwrap() {
+    for entry in fs_err::read_dir(fixtures()).unwrap() {
         let path = entry.unwrap().path().join("config.json");
         if path.is_file() {
             let config: Value = parsed(&path);
