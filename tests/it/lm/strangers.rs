@@ -1,10 +1,10 @@
-//! Tokenizers of strangers that would take all time or all memory: each ends in an error, in a process
+//! Tokenizers and templates of strangers that would take all time or all memory: each ends in an error, in a process
 //! that may not have more memory than a few gigabytes.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use emoflow::lm::{Checkpoint, Tokenizer};
+use emoflow::lm::{Chat, Checkpoint, Message, Role, Tokenizer};
 use serde_json::{Value, json};
 
 use super::folder;
@@ -54,13 +54,66 @@ fn regexes_that_go_back_forever() {
     }
 }
 
+fn regexes_that_are_large() {
+    for regex in ["(".repeat(5000) + &")".repeat(5000), "a{99999}{99999}".into()] {
+        if let Ok(tokenizer) = splitting_by(&regex) {
+            let _ = tokenizer.encode(&"a".repeat(60_000)); // an end
+        }
+    }
+    refused(splitting_by(&"a|".repeat(99_999)), &["bytes of regular expressions"]);
+}
+
+fn steps_that_multiply() {
+    let grow = json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aa" });
+    let growing = |json: &mut Value| {
+        json["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![grow.clone(); 60] });
+    };
+    refused(changed(growing, None).unwrap().encode("a"), &["MB of memory"]);
+    let spread =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let spreading = |json: &mut Value| {
+        json["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": vec![spread.clone(); 60] });
+    };
+    refused(changed(spreading, None).unwrap().encode("é"), &["MB of memory"]);
+    let decoding = |json: &mut Value| {
+        json["decoder"] = json!({ "type": "Sequence", "decoders": vec![grow.clone(); 60] });
+    };
+    let tokenizer = changed(decoding, None).unwrap();
+    let ids = tokenizer.encode("a map").unwrap().ids;
+    refused(tokenizer.decode(&ids), &["decode", "MB of memory"]);
+    refused(tokenizer.decode(&ids), &["not tried again"]);
+    let drawn = |json: &mut Value| json["model"]["dropout"] = json!(0.1);
+    refused(changed(drawn, None), &["dropout"]);
+    let nested = |json: &mut Value| {
+        for _ in 0..500 {
+            json["normalizer"] = json!({ "type": "Sequence", "normalizers": [json["normalizer"].take()] });
+        }
+    };
+    refused(changed(nested, None), &["recursion limit"]);
+}
+
+fn templates_that_multiply() {
+    let says = [Message::new(Role::User, "hi")];
+    let render = |template: &str| {
+        changed(|_| (), Some(template)).and_then(|t| t.render_chat(&says, true, Chat::default()))
+    };
+    let start = "{% set ns = namespace(x='xx') %}{% for i in range(60) %}";
+    for step in ["{% set ns.x = ns.x ~ ns.x %}", "{% set ns.x = [ns.x, ns.x] | join %}"] {
+        refused(
+            render(&format!("{start}{step}{{% endfor %}}")),
+            &["render the chat template", "256 MB of memory"],
+        );
+    }
+    refused(render(&format!("{{{{ {}x }}}}", "(".repeat(100_000))), &["parsed"]);
+}
+
 /// The name by which this test finds itself in a process of its own.
 const INSIDE: &str = "lm::strangers::inside_a_small_process";
 
 #[test]
 fn whatever_a_stranger_wrote_ends_within_bounds() {
     let me = std::env::current_exe().unwrap();
-    for work in ["regexes"] {
+    for work in ["regexes", "large", "steps", "templates"] {
         let mut command = Command::new(&me);
         command.args(["--exact", INSIDE, "--ignored", "--nocapture"]).env("EMOFLOW_STRANGER", work);
         #[cfg(target_os = "linux")]
@@ -97,6 +150,9 @@ fn whatever_a_stranger_wrote_ends_within_bounds() {
 fn inside_a_small_process() {
     match std::env::var("EMOFLOW_STRANGER").as_deref() {
         Ok("regexes") => regexes_that_go_back_forever(),
+        Ok("large") => regexes_that_are_large(),
+        Ok("steps") => steps_that_multiply(),
+        Ok("templates") => templates_that_multiply(),
         other => panic!("EMOFLOW_STRANGER is {other:?}"),
     }
 }
