@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use emoflow::lm::{Chat, Checkpoint, Dtype, LanguageModel, Message, Role, Sampling};
+use emoflow::lm::gguf::Gguf;
+use emoflow::lm::{Chat, Checkpoint, Dtype, LanguageModel, Message, Role, Sampling, Tokenizer};
 use emoflow::store::parquet;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tch::Device;
 
 use crate::stages::{check, numbers, wide};
@@ -276,6 +278,32 @@ fn written(reference: &Value) {
     if !reference["chat"].is_null() {
         let asked = Message::new(Role::User, texts[0]["prompt"].as_str().unwrap());
         assert_eq!(model.encode_chat(&[asked], Chat::default()).unwrap(), ids(&reference["chat"]));
+    }
+}
+
+/// The tokens of many texts, and of every entry of the vocabulary taken as a text, by the tokenizer that is rebuilt out of the
+/// file (`tests/fixtures/make_gguf_tokenizers.py` has them from transformers).
+#[test]
+#[ignore = "needs the real models: make real"]
+fn tokens_are_those_of_transformers() {
+    for model in models() {
+        let path = root().join("tests/real").join(format!("tokens-{model}.json"));
+        let wanted: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+        let file = root().join("models/real").join(reference(&model)["file"].as_str().unwrap());
+        let tokenizer = Tokenizer::load(&Checkpoint::open(&file).unwrap()).unwrap();
+        let texts = wanted["texts"].as_array().unwrap();
+        for text in texts {
+            let ids = tokenizer.encode(text["text"].as_str().unwrap()).unwrap().ids;
+            assert_eq!(serde_json::to_value(ids).unwrap(), text["ids"], "{model}: {}", text["text"]);
+        }
+        let entries = Gguf::open(&file).unwrap().vocabulary().unwrap().tokens;
+        let mut digest = Sha256::new();
+        for entry in &entries {
+            let ids: Vec<String> = tokenizer.encode(entry).unwrap().ids.iter().map(i64::to_string).collect();
+            digest.update(ids.join(" ") + "\n");
+        }
+        assert_eq!(hex::encode(digest.finalize()), wanted["entries"].as_str().unwrap(), "{model}: entries");
+        println!("{model}: {} texts and {} entries have transformers' tokens", texts.len(), entries.len());
     }
 }
 
