@@ -13,10 +13,17 @@ pub struct Architecture {
     pub interleaved: bool,
     /// Whether gains of norms are stored with the one added that the model adds to them.
     pub gains_plus_one: bool,
+    /// Whether blocks beyond those of the model predict several tokens at once, and are no part of it.
+    pub predicts_more: bool,
 }
 
-const PLAIN: Architecture =
-    Architecture { name: "", config: config::qwen2, interleaved: false, gains_plus_one: false };
+const PLAIN: Architecture = Architecture {
+    name: "",
+    config: config::qwen2,
+    interleaved: false,
+    gains_plus_one: false,
+    predicts_more: false,
+};
 
 /// Every architecture. What each converter does: llama.cpp's `conversion/`.
 pub const ARCHITECTURES: &[Architecture] = &[
@@ -24,6 +31,15 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "qwen2", config: config::qwen2, ..PLAIN },
     Architecture { name: "qwen3", config: config::qwen3, ..PLAIN },
     Architecture { name: "qwen3moe", config: config::qwen3_moe, ..PLAIN },
+    Architecture {
+        name: "qwen35",
+        config: config::qwen3_5,
+        gains_plus_one: true,
+        predicts_more: true,
+        ..PLAIN
+    },
+    Architecture { name: "gpt2", config: config::gpt2, ..PLAIN },
+    Architecture { name: "gptneox", config: config::gpt_neox, ..PLAIN },
     Architecture { name: "gemma", config: config::gemma, gains_plus_one: true, ..PLAIN },
     Architecture { name: "gemma2", config: config::gemma2, gains_plus_one: true, ..PLAIN },
     Architecture { name: "gemma3", config: config::gemma3, gains_plus_one: true, ..PLAIN },

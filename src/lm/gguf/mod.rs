@@ -10,6 +10,7 @@ mod config;
 mod metadata;
 mod names;
 mod source;
+mod undo;
 mod vocabulary;
 
 pub use blocks::Rows;

@@ -3,8 +3,11 @@
 
 use super::architecture::Architecture;
 use super::blocks::Rows;
+use super::undo::{Reorder, Undo};
 use super::{Gguf, Stored};
-use crate::lm::spec::{EachExpertNames, MlpNames, Names, QkvNames, Spec, per_layer};
+use crate::lm::spec::{
+    DeltaHeads, EachExpertNames, Layout, Mixer, MlpNames, Names, QkvNames, Spec, delta_net, per_layer,
+};
 use anyhow::{Result, bail, ensure};
 
 /// One tensor of the model, out of one that is stored.
@@ -14,8 +17,8 @@ pub struct Recipe {
     pub stored: usize,
     pub rows: Rows,
     pub shape: Vec<i64>,
-    /// Whether one is subtracted from every number.
-    pub minus_one: bool,
+    /// What the converter did, undone in this order.
+    pub undo: Vec<Undo>,
 }
 
 /// Beginnings of what is no part of the language model: towers for images and sound, and how they enter.
@@ -33,7 +36,8 @@ pub fn recipes(file: &Gguf, spec: &Spec, of: &Architecture) -> Result<Vec<(Strin
     let mut recipes = Vec::new();
     for (at, stored) in file.tensors().iter().enumerate() {
         let apart = TOWERS.iter().any(|tower| stored.name.starts_with(tower))
-            || ROTATIONS.iter().any(|rotation| stored.name.ends_with(rotation));
+            || ROTATIONS.iter().any(|rotation| stored.name.ends_with(rotation))
+            || of.predicts_more && in_block(&stored.name).is_some_and(|(layer, ..)| layer >= spec.n_layers());
         if apart {
             continue;
         }
@@ -58,13 +62,53 @@ fn whole(at: usize, stored: &Stored, spec: &Spec, of: &Architecture) -> Recipe {
     });
     let vector = stored.shape.len() == 1 && pairs.is_some();
     let rows = if vector { stored.shape[0] as usize } else { stored.rows() };
-    let minus_one = of.gains_plus_one && stored.name.ends_with("norm.weight");
-    Recipe {
-        stored: at,
-        rows: Rows { range: 0..rows, interleaved: pairs },
-        shape: stored.shape.clone(),
-        minus_one,
+    let undo = undo(&stored.name, spec, of);
+    let mut shape = stored.shape.clone();
+    if undo.contains(&Undo::Transpose) {
+        shape.reverse();
     }
+    if let (Some((_, "ssm_conv1d", _)), &[channels, kernel]) = (block, shape.as_slice()) {
+        shape = vec![channels, 1, kernel];
+    }
+    Recipe { stored: at, rows: Rows { range: 0..rows, interleaved: pairs }, shape, undo }
+}
+
+/// What undoes the converter's changes to the stored tensor `name`, but for pairs.
+fn undo(name: &str, spec: &Spec, of: &Architecture) -> Vec<Undo> {
+    let mut undo = Vec::new();
+    if of.gains_plus_one && name.ends_with("norm.weight") && !name.ends_with("ssm_norm.weight") {
+        undo.push(Undo::MinusOne);
+    }
+    let Some((layer, stem, end)) = in_block(name) else { return undo };
+    if let Some(Mixer::GatedDelta(heads)) = spec.layers.get(layer).map(|layer| &layer.mixer) {
+        undo.extend(of_delta_net(stem, *heads).map(Undo::Reorder));
+        if stem == "ssm_a" {
+            undo.push(Undo::LogOfMinus);
+        }
+    }
+    let linear = matches!(stem, "attn_qkv" | "attn_output" | "ffn_up" | "ffn_down");
+    if spec.names.layout == Layout::InOut && linear && end == "weight" {
+        undo.push(Undo::Transpose);
+    }
+    // Queries of all heads, keys of all, values of all.
+    if let (QkvNames::FusedPerHead(_), "attn_qkv") = (spec.names.qkv, stem) {
+        undo.push(Undo::Reorder(Reorder { axis: 0, from: 0, outer: 3, inner: spec.n_heads as i64 }));
+    }
+    undo
+}
+
+/// How the tensor `stem` of a gated delta net has its value heads: the first of each key head, then the second of each.
+/// They are wanted key head by key head.
+fn of_delta_net(stem: &str, heads: DeltaHeads) -> Option<Reorder> {
+    let DeltaHeads { n_k_heads, n_v_heads, d_k, .. } = heads;
+    let (axis, from) = match stem {
+        "attn_qkv" | "ssm_conv1d" => (0, 2 * n_k_heads * d_k),
+        "attn_gate" | "ssm_alpha" | "ssm_beta" | "ssm_a" | "ssm_dt" => (0, 0),
+        "ssm_out" => (1, 0),
+        _ => return None,
+    };
+    let (outer, inner) = ((n_v_heads / n_k_heads) as i64, n_k_heads as i64);
+    Some(Reorder { axis, from: from as i64, outer, inner }).filter(|_| outer > 1)
 }
 
 /// Each expert of a stored tensor of all of them, which `pattern` names with `{}` in the expert's place.
@@ -79,7 +123,7 @@ fn split(at: usize, stored: &Stored, pattern: &str) -> Result<Vec<(String, Recip
     ensure!(count > 0, "tensor `{}` holds no expert", stored.name);
     let one = |expert: i64| {
         let rows = Rows { range: (expert * out) as usize..((expert + 1) * out) as usize, interleaved: None };
-        let recipe = Recipe { stored: at, rows, shape: vec![out, columns], minus_one: false };
+        let recipe = Recipe { stored: at, rows, shape: vec![out, columns], undo: Vec::new() };
         (pattern.replace("{}", &expert.to_string()), recipe)
     };
     Ok((0..count).map(one).collect())
@@ -106,16 +150,38 @@ fn name(spec: &Spec, stored: &str) -> String {
 fn known(spec: &Spec, stored: &str) -> Option<String> {
     let n = &spec.names;
     if let Some((layer, stem, end)) = in_block(stored) {
-        return Some(format!("{}{}", spec.block(layer), block(n, stem, end)?));
+        let block = match spec.layers.get(layer).map(|layer| &layer.mixer) {
+            Some(Mixer::GatedDelta(_)) => of_delta(stem, end).or_else(|| block(n, stem, end)),
+            _ => block(n, stem, end),
+        };
+        return Some(format!("{}{}", spec.block(layer), block?));
     }
     let (stem, end) = stored.rsplit_once('.')?;
     let module = match stem {
         "token_embd" => n.embed,
+        "position_embd" => n.position_embed?,
         "output_norm" => n.final_norm,
         "output" => n.unembed,
         "per_layer_token_embd" => per_layer::EMBED.strip_suffix(".weight")?,
         "per_layer_model_proj" => per_layer::PROJECTION.strip_suffix(".weight")?,
         "per_layer_proj_norm" => per_layer::NORM,
+        _ => return None,
+    };
+    Some(format!("{module}.{end}"))
+}
+
+/// The name of a gated delta net's tensor, relative to its block.
+fn of_delta(stem: &str, end: &str) -> Option<String> {
+    let module = match (stem, end) {
+        ("ssm_a", "") => return Some(delta_net::A_LOG.into()),
+        ("ssm_dt", "bias") => return Some(delta_net::DT_BIAS.into()),
+        ("ssm_conv1d", "weight") => return Some(delta_net::CONV.into()),
+        ("ssm_norm", "weight") => return Some(delta_net::NORM.into()),
+        ("attn_qkv", _) => delta_net::QKV,
+        ("attn_gate", _) => delta_net::GATE,
+        ("ssm_alpha", _) => delta_net::DECAY,
+        ("ssm_beta", _) => delta_net::RATE,
+        ("ssm_out", _) => delta_net::O,
         _ => return None,
     };
     Some(format!("{module}.{end}"))
@@ -142,11 +208,12 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
         ("attn_q", QkvNames::Split(q, ..), _) => q,
         ("attn_k", QkvNames::Split(_, k, _), _) => k,
         ("attn_v", QkvNames::Split(_, _, v), _) => v,
-        ("attn_qkv", QkvNames::Fused(qkv), _) => qkv,
+        ("attn_qkv", QkvNames::Fused(qkv) | QkvNames::FusedPerHead(qkv), _) => qkv,
         ("attn_q_norm", ..) => n.qk_norm.0,
         ("attn_k_norm", ..) => n.qk_norm.1,
         ("attn_output", ..) => n.o,
-        ("post_attention_norm", ..) => n.attn_post_norm?,
+        // The norm after attention, or what follows attention where it has none.
+        ("post_attention_norm", ..) => n.attn_post_norm.or(n.mlp_norm)?,
         ("ffn_norm", ..) => n.mlp_norm?,
         ("ffn_gate", _, MlpNames::Split(gate, _)) => gate,
         ("ffn_up", _, MlpNames::Split(_, up) | MlpNames::Plain(up)) => up,
@@ -163,9 +230,9 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
     Some(format!("{module}.{end}"))
 }
 
-/// Of `blk.7.attn_q.weight` the layer, `attn_q` and `weight`.
+/// Of `blk.7.attn_q.weight` the layer, `attn_q` and `weight`; of `blk.7.ssm_a` the end is empty.
 fn in_block(stored: &str) -> Option<(usize, &str, &str)> {
     let (layer, rest) = stored.strip_prefix("blk.")?.split_once('.')?;
-    let (stem, end) = rest.rsplit_once('.')?;
+    let (stem, end) = rest.rsplit_once('.').unwrap_or((rest, ""));
     Some((layer.parse().ok()?, stem, end))
 }

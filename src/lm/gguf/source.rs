@@ -1,6 +1,7 @@
 //! The tensors of a model out of a GGUF file, by the names that a safetensors checkpoint has for them.
 
 use super::names::{Recipe, recipes};
+use super::undo::Undo;
 use super::{Gguf, architecture};
 use crate::lm::spec::Spec;
 use crate::lm::weights::TensorSource;
@@ -39,10 +40,14 @@ impl TensorSource for Source {
         let place = self.places.get(name).with_context(|| format!("there is no tensor `{name}`"))?;
         let (_, recipe) = &self.recipes[*place];
         let stored = &self.file.tensors()[recipe.stored];
-        let tensor = match recipe.minus_one {
-            true => (self.file.read(stored, &recipe.rows, Kind::Float)? - 1.0).to_kind(kind),
-            false => self.file.read(stored, &recipe.rows, kind)?,
-        };
-        Ok(tensor.f_view(recipe.shape.as_slice())?.to_device(device))
+        let computes = recipe.undo.iter().any(Undo::computes);
+        let mut tensor = self.file.read(stored, &recipe.rows, if computes { Kind::Float } else { kind })?;
+        if stored.shape.len() == 1 {
+            tensor = tensor.reshape(-1);
+        }
+        for undo in &recipe.undo {
+            tensor = undo.of(&tensor)?;
+        }
+        Ok(tensor.to_kind(kind).contiguous().f_view(recipe.shape.as_slice())?.to_device(device))
     }
 }

@@ -3,12 +3,16 @@
 
 mod families;
 mod gemma;
+mod gpt;
 mod keys;
+mod qwen3_5;
 mod rope;
 
 pub use families::{granite, llama, olmo, phi3, qwen2, qwen3, qwen3_moe, smollm3};
 pub use gemma::{gemma, gemma2, gemma3, gemma4};
+pub use gpt::{gpt_neox, gpt2};
 pub use keys::Keys;
+pub use qwen3_5::qwen3_5;
 
 use super::{Gguf, architecture};
 use anyhow::{Context, Result, ensure};

@@ -9,6 +9,19 @@ use std::f64::consts::PI;
 pub fn whole_heads(k: &Keys, config: &mut Config) -> Result<()> {
     let d_head = config["head_dim"].as_u64().context("`head_dim`")?;
     k.only("rope.dimension_count", d_head)?;
+    scaled(k, config)
+}
+
+/// Adds `rope_scaling` to `config`, where there is scaling, and which part of a head rotates as `fraction`; what the file
+/// does not say is all of it.
+pub fn parts_of_heads(k: &Keys, config: &mut Config, fraction: &str) -> Result<()> {
+    let d_head = config["head_dim"].as_u64().context("`head_dim`")?;
+    let dims = k.whole("rope.dimension_count")?.unwrap_or(d_head);
+    config.insert(fraction.into(), (dims as f64 / d_head as f64).into());
+    scaled(k, config)
+}
+
+fn scaled(k: &Keys, config: &mut Config) -> Result<()> {
     if let Some(scaling) = scaling(k, config)? {
         config.insert("rope_scaling".into(), scaling);
     }
