@@ -14,8 +14,8 @@ use super::cache::size;
 use super::survey::Survey;
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare_for};
 use crate::execute::{self, Outcome};
-use crate::lm::device;
 use crate::lm::room::Room;
+use crate::lm::{backend, device};
 use crate::plan::UnitId;
 use crate::plan::key::Digest;
 use crate::progress::{self, Style};
@@ -92,9 +92,14 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     prepared.say(progress.as_ref());
     let selected = prepared.plan.select(&args.scope.only)?;
     let found = Profile::find(args.profile.as_deref(), &args.experiment.file);
-    let (profile, from) = found.map_err(|error| Usage(format!("{error:#}")))?;
+    let (mut profile, from) = found.map_err(|error| Usage(format!("{error:#}")))?;
     if let Some(from) = from {
         progress.note(&format!("profile: {}", from.display()));
+    }
+    if class == "cpu" {
+        // Jobs on other processors would have keys of their own.
+        let name = prepared.resolved.device.backend.name().to_string();
+        profile.environment.insert(backend::VARIABLE.to_string(), name);
     }
     let room = profile.gpu_memory.as_ref().map(|text| -> Result<Room> {
         let bytes = size(text).map_err(Usage).context("`gpu_memory` of the profile")?;

@@ -1,6 +1,7 @@
 //! One block: a mixer and an MLP around the residual stream, with the norms and scales that a `Spec`
 //! asks for. Knows nothing of the other blocks but the keys and values that it takes from one.
 
+use super::backend::Backend;
 use super::cache::Cache;
 use super::feed_forward::FeedForward;
 use super::mixer::Mixer;
@@ -38,6 +39,8 @@ pub struct Block {
 
 /// What is the same for all blocks in one pass.
 pub struct Pass<'a> {
+    /// What computes it.
+    pub backend: Backend,
     /// By the decoder's frequencies.
     pub rotations: Vec<Rotation>,
     /// What its tokens see.
@@ -59,10 +62,14 @@ impl Block {
         pass: &Pass,
         shared: &HashMap<usize, (Tensor, Tensor)>,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        let backend = pass.backend;
+        let normed = |norm: &Option<Norm>, x: &Tensor| {
+            norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x, backend))
+        };
         let (attn_out, own) = self.mixer.forward(layer, &normed(&self.attn_norm, &resid_pre), pass, shared);
         let attn_out = self.scaled(normed(&self.attn_post_norm, &attn_out));
         let mlp_out = |resid: &Tensor| {
-            let mlp_out = self.mlp.forward(resid, &normed(&self.mlp_norm, resid));
+            let mlp_out = self.mlp.forward(resid, &normed(&self.mlp_norm, resid), backend);
             self.scaled(normed(&self.mlp_post_norm, &mlp_out))
         };
         let mut resid = match self.residual {
@@ -74,7 +81,7 @@ impl Block {
             Residual::Parallel => mlp_out(&resid_pre) + attn_out + resid_pre,
         };
         if let (Some(per_layer), Some(input)) = (&self.per_layer, per_layer_input) {
-            resid = &resid + per_layer.forward(&resid, &input);
+            resid = &resid + per_layer.forward(&resid, &input, backend);
         }
         if let Some(scalar) = &self.scalar {
             resid = &resid * scalar;
@@ -101,9 +108,4 @@ impl Block {
     fn scaled(&self, x: Tensor) -> Tensor {
         if self.residual_scale == 1.0 { x } else { x * self.residual_scale }
     }
-}
-
-/// `x` through a norm, where there is one.
-fn normed(norm: &Option<Norm>, x: &Tensor) -> Tensor {
-    norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x))
 }

@@ -1,7 +1,7 @@
 //! Keys and values of earlier tokens, or the states that they leave behind, allocated once for a whole generation. A row's
 //! token at position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
 
-use super::cpu;
+use super::backend::Backend;
 use super::device::send;
 use super::gated_delta::State;
 use super::spec::{KeyValues, Layer, Mixer, Spec};
@@ -14,6 +14,7 @@ pub struct Cache {
     lengths: Vec<i64>,
     step: Option<Step>,
     device: Device,
+    backend: Backend,
 }
 
 /// What is the same for every layer in a pass after the first: where the new tokens go, and which slots they see.
@@ -29,8 +30,8 @@ pub struct Step {
 
 /// Where the keys and values of new tokens go.
 enum Place {
-    /// One token a row: its slot, `[batch, 1, 1, 1]`; on the CPU also the rows' numbers, `[batch]`.
-    Each { slot: Tensor, rows: Option<Tensor> },
+    /// One token a row: its slot, `[batch]`.
+    Each(Tensor),
     /// Several tokens, from this slot on in every row.
     From(i64),
 }
@@ -64,7 +65,14 @@ struct Slots {
 
 impl Cache {
     /// Room for `slots` tokens of each of the rows, whose prompts have `lengths` tokens.
-    pub fn new(spec: &Spec, lengths: &[usize], slots: usize, kind: Kind, device: Device) -> Cache {
+    pub fn new(
+        spec: &Spec,
+        lengths: &[usize],
+        slots: usize,
+        kind: Kind,
+        device: Device,
+        backend: Backend,
+    ) -> Cache {
         // Zeros, not whatever memory holds: a masked slot must be finite to count for nothing.
         let room = |shape: &[usize], kind: Kind| {
             let shape: Vec<i64> = [&[lengths.len()], shape].concat().iter().map(|&n| n as i64).collect();
@@ -86,6 +94,7 @@ impl Cache {
             lengths: lengths.iter().map(|&n| n as i64).collect(),
             step: None,
             device,
+            backend,
         }
     }
 
@@ -99,9 +108,7 @@ impl Cache {
         let slot = send(&Tensor::from_slice(&self.lengths), self.device).unsqueeze(1);
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
         let starts = self.lengths.iter().map(|&n| n as usize).collect();
-        let rows = (self.device == Device::Cpu)
-            .then(|| Tensor::arange(self.lengths.len() as i64, (Kind::Int64, self.device)));
-        let place = Place::Each { slot: slot.view([-1, 1, 1, 1]), rows };
+        let place = Place::Each(slot.view(-1));
         self.step = Some(Step { positions: slot, starts, place, slots });
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
@@ -142,7 +149,7 @@ impl Cache {
                 slots.fill(&keys, &values);
                 (keys, values)
             }
-            Some(step) => slots.append(&keys, &values, step),
+            Some(step) => slots.append(&keys, &values, step, self.backend),
         }
     }
 
@@ -175,21 +182,11 @@ impl Slots {
         self.values.narrow(2, 0, pos).copy_(values);
     }
 
-    fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step) -> (Tensor, Tensor) {
+    fn append(mut self, keys: &Tensor, values: &Tensor, step: &Step, backend: Backend) -> (Tensor, Tensor) {
         match &step.place {
-            Place::Each { slot, rows } => {
+            Place::Each(slot) => {
                 for (kept, token) in [(&mut self.keys, keys), (&mut self.values, values)] {
-                    if cpu::put(kept, token, &step.starts) {
-                        continue;
-                    }
-                    // libtorch's `scatter` takes ten times as long on the CPU, its `index_put` has more to do before a GPU begins.
-                    let _ = match rows {
-                        None => kept.scatter_(2, &slot.expand_as(token), token),
-                        Some(rows) => {
-                            let at = [Some(rows), None, Some(&slot.view(-1))];
-                            kept.index_put_(&at, &token.squeeze_dim(2), false)
-                        }
-                    };
+                    backend.put_kv(kept, token, (&step.starts, slot));
                 }
             }
             Place::From(slot) => {

@@ -2,10 +2,10 @@
 //! family's name. Nothing here turns gradients off or works in place, so it trains as it runs.
 
 use super::assemble::{BlockTensors, norm};
+use super::backend::Backend;
 use super::block::{Block, Pass};
 use super::cache::Cache;
 use super::layer::Layer as At;
-use super::linear::linear;
 use super::norm::Norm;
 use super::per_layer::PerLayer;
 use super::rope::Frequencies;
@@ -25,6 +25,8 @@ pub const VERSION: u32 = 6;
 pub struct Decoder {
     /// Where activations are.
     device: Device,
+    /// What computes there.
+    backend: Backend,
     /// Whether blocks are copied there when they are used; else all weights are there.
     streamed: bool,
     /// The dtype of activations and arithmetic.
@@ -89,6 +91,7 @@ impl Decoder {
     ) -> Result<Decoder> {
         weights::take_spare(spec, tensors)?;
         weights::check(spec, tensors.iter().map(|(name, t)| (name.as_str(), t.size())))?;
+        let trains = tensors.values().any(Tensor::requires_grad);
         let mut take =
             |name: &str| tensors.remove(name).with_context(|| format!("tensor `{name}` is missing"));
         let embed = take(&format!("{}.weight", spec.names.embed))?;
@@ -130,6 +133,7 @@ impl Decoder {
         };
         Ok(Decoder {
             device,
+            backend: if trains { Backend::Cpu } else { Backend::chosen(device)? },
             streamed: streamed.is_some(),
             kind,
             embed_scale: rounded(spec.embed_scale, kind),
@@ -234,7 +238,7 @@ impl Decoder {
     fn step(&self, layer: usize, block: &Block, reading: &mut Reading) {
         let Reading { ids, resid, embedded, shared, pass } = reading;
         let input = self.per_layer.as_ref().zip(embedded.as_ref());
-        let input = input.map(|(all, embedded)| all.input(layer, ids, embedded));
+        let input = input.map(|(all, embedded)| all.input(layer, ids, embedded, self.backend));
         let before = std::mem::replace(resid, Tensor::new()); // so that the block can give its memory back
         let (out, keys_values) = block.forward(layer, before, input, pass, shared);
         if let Some(keys_values) = keys_values.filter(|_| self.sources.contains(&layer)) {
@@ -246,7 +250,7 @@ impl Decoder {
     /// Logits `[.., d_vocab]` of residuals `[.., d_model]`: final norm, then unembedding.
     pub fn unembed(&self, resid: &Tensor) -> Tensor {
         let unembed = self.unembed.to_device(self.device);
-        let logits = linear(&self.final_norm.forward(resid), &unembed, None);
+        let logits = self.backend.linear(&self.final_norm.forward(resid, self.backend), &unembed, None);
         let logits = if self.logit_divisor == 1.0 { logits } else { logits / self.logit_divisor };
         match self.logit_cap {
             None => logits,
@@ -267,6 +271,17 @@ impl Decoder {
     /// Where activations are.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// What computes there.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Has `backend` compute, which must be one of [`Backend::all`] of the device.
+    pub fn set_backend(&mut self, backend: Backend) {
+        assert!(Backend::all(self.device).contains(&backend), "{backend:?} on {:?}", self.device);
+        self.backend = backend;
     }
 
     /// The dtype of activations and arithmetic.
@@ -309,7 +324,7 @@ impl Decoder {
         };
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, lengths)).collect();
         let lengths = lengths.iter().zip(sight.starts()).map(|(end, start)| end - start).collect();
-        Pass { rotations, sight, lengths, cache }
+        Pass { backend: self.backend, rotations, sight, lengths, cache }
     }
 }
 

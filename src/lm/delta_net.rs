@@ -35,19 +35,20 @@ impl DeltaNet {
     /// What layer `layer` gives to the residual stream, of the normalised residual `[batch, pos, d_model]`. From the
     /// convolution to the gate all is in fp32, and rounded once.
     pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass) -> Tensor {
-        let [qkv, z, a, b]: [Tensor; 4] = self.maps.forward(x).try_into().expect("four maps");
+        let [qkv, z, a, b]: [Tensor; 4] = self.maps.forward(x, pass.backend).try_into().expect("four maps");
         let of = Inputs { qkv: &qkv, a: &a, b: &b };
         let read = match pass.cache {
-            None => self.delta.forward(&of, &pass.lengths),
+            None => self.delta.forward(&of, &pass.lengths, pass.backend),
             Some(cache) => {
+                let state = cache.state(layer);
                 let (read, state) =
-                    self.delta.forward_and_keep(&of, &pass.lengths, cache.state(layer).as_ref());
+                    self.delta.forward_and_keep(&of, &pass.lengths, state.as_ref(), pass.backend);
                 cache.keep_state(layer, &state);
                 read
             }
         };
-        let read = self.norm.forward(&read).reshape(z.size());
-        let gated = Activation::Silu.gate(&z.to_kind(Kind::Float), &read);
-        self.o.forward(&gated.to_kind(x.kind()))
+        let read = self.norm.forward(&read, pass.backend).reshape(z.size());
+        let gated = pass.backend.gate(Activation::Silu, &z.to_kind(Kind::Float), &read);
+        self.o.forward(&gated.to_kind(x.kind()), pass.backend)
     }
 }

@@ -1,5 +1,6 @@
 //! Which device computes, and why. Knows nothing of models.
 
+use super::backend::Backend;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
@@ -8,6 +9,8 @@ use tch::{Device, Tensor};
 pub struct Choice {
     /// The device.
     pub device: Device,
+    /// What computes there.
+    pub backend: Backend,
     /// What the hardware calls itself, where it can be told.
     pub name: String,
     /// Why this one.
@@ -60,7 +63,8 @@ pub fn elsewhere(wanted: &str) -> Result<Choice> {
         "mps" => Device::Mps,
         _ => return choose(wanted),
     };
-    Ok(Choice { device, name: String::new(), reason: format!("asked for with --device {wanted}") })
+    let reason = format!("asked for with --device {wanted}");
+    Ok(Choice { device, backend: Backend::chosen(device)?, name: String::new(), reason })
 }
 
 /// What a device's name begins with.
@@ -79,16 +83,16 @@ pub fn choose(wanted: &str) -> Result<Choice> {
     };
     let because = |automatic: &str| reason.clone().unwrap_or_else(|| automatic.to_string());
     match wanted {
-        "auto" if cuda.is_ok() => Ok(choice(Device::Cuda(0), because("a CUDA device is there"))),
-        "auto" if has_mps() => Ok(choice(Device::Mps, because("Metal is there"))),
+        "auto" if cuda.is_ok() => choice(Device::Cuda(0), because("a CUDA device is there")),
+        "auto" if has_mps() => choice(Device::Mps, because("Metal is there")),
         "auto" => {
             let why = cuda.err().unwrap_or_default();
-            Ok(choice(Device::Cpu, format!("no GPU: {why}")))
+            choice(Device::Cpu, format!("no GPU: {why}"))
         }
-        "cpu" => Ok(choice(Device::Cpu, because(""))),
+        "cpu" => choice(Device::Cpu, because("")),
         "mps" => {
             ensure!(has_mps(), "--device mps: this libtorch has no Metal");
-            Ok(choice(Device::Mps, because("")))
+            choice(Device::Mps, because(""))
         }
         _ => {
             let index = match wanted.strip_prefix("cuda") {
@@ -111,7 +115,7 @@ pub fn choose(wanted: &str) -> Result<Choice> {
                     _ => format!("cuda:0 to cuda:{}", count.saturating_sub(1)),
                 }
             );
-            Ok(choice(Device::Cuda(index), because("")))
+            choice(Device::Cuda(index), because(""))
         }
     }
 }
@@ -121,8 +125,8 @@ fn has_mps() -> bool {
     cfg!(target_os = "macos") && tch::utils::has_mps()
 }
 
-fn choice(device: Device, reason: String) -> Choice {
-    Choice { device, name: hardware_name(device), reason }
+fn choice(device: Device, reason: String) -> Result<Choice> {
+    Ok(Choice { device, backend: Backend::chosen(device)?, name: hardware_name(device), reason })
 }
 
 /// Loads libtorch's CUDA half, which the linker leaves out because nothing refers to it by symbol,

@@ -1,8 +1,7 @@
 //! A mixture of experts: MLPs of which each token goes through a few, chosen by a router. Knows
 //! nothing of the residual stream around it.
 
-use super::device::send;
-use super::linear::linear;
+use super::backend::Backend;
 use super::mlp::Mlp;
 use super::norm::RmsNorm;
 use tch::{Device, Kind, Tensor};
@@ -33,12 +32,12 @@ pub struct Router {
 
 impl Router {
     /// Weights, fp32, and experts, int64, of `[tokens, d_model]`: `[tokens, active]` each.
-    fn choose(&self, x: &Tensor) -> (Tensor, Tensor) {
-        let mut x = self.norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x));
+    fn choose(&self, x: &Tensor, backend: Backend) -> (Tensor, Tensor) {
+        let mut x = self.norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x, backend));
         if let Some(scale) = &self.input_scale {
             x = x * scale * (self.weight.size()[1] as f64).sqrt().recip();
         }
-        let scores = linear(&x, &self.weight, None);
+        let scores = backend.linear(&x, &self.weight, None);
         let (weights, chosen) = scores.softmax(-1, Kind::Float).topk(self.active, -1, true, true);
         let weights = match self.normalized {
             true => &weights / weights.sum_dim_intlist(-1, true, Kind::Float),
@@ -69,21 +68,17 @@ impl Experts {
 
     /// The weighted sum of the experts' outputs on `x`, chosen by `seen`; all three are
     /// `[batch, pos, d_model]`. Summed in fp32. The choice crosses to the host, once a block.
-    pub fn forward(&self, x: &Tensor, seen: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor, seen: &Tensor, backend: Backend) -> Tensor {
         let (shape, d_model) = (x.size(), x.size()[2]);
         let (x, seen) = (x.reshape([-1, d_model]), seen.reshape([-1, d_model]));
-        let (weights, chosen) = self.router.choose(&seen);
-        let chosen: Vec<i64> = Vec::try_from(chosen.to_device(Device::Cpu).view(-1)).unwrap_or_default();
-        let mut places: Vec<Vec<i64>> = vec![Vec::new(); self.each.len()];
-        for (place, expert) in chosen.into_iter().enumerate() {
-            places[expert as usize].push(place as i64);
-        }
+        let (weights, chosen) = self.router.choose(&seen, backend);
+        let places = backend.choose(&chosen, self.each.len());
         let weights = weights.view([-1, 1]);
         let mut sum = Tensor::zeros(x.size(), (Kind::Float, x.device()));
-        for (expert, places) in self.each.iter().zip(places).filter(|(_, places)| !places.is_empty()) {
-            let places = send(&Tensor::from_slice(&places), x.device());
+        for (expert, places) in self.each.iter().zip(places) {
+            let Some(places) = places else { continue };
             let tokens = places.divide_scalar_mode(self.router.active, "floor");
-            let out = expert.forward(&x.index_select(0, &tokens));
+            let out = expert.forward(&x.index_select(0, &tokens), backend);
             // A token meets an expert at most once, so that the order of the sum is that of the experts.
             sum = sum.index_add(0, &tokens, &(out.to_kind(Kind::Float) * weights.index_select(0, &places)));
         }

@@ -1,6 +1,7 @@
 //! What stands after attention in a block: an MLP, a mixture of experts, or both side by side. Knows
 //! nothing of the residual stream around it.
 
+use super::backend::Backend;
 use super::experts::Experts;
 use super::mlp::Mlp;
 use super::norm::Norm;
@@ -48,14 +49,15 @@ impl FeedForward {
 
     /// `mlp_out` of `resid_mid` and of the same after the block's norm, `normed`; all
     /// `[batch, pos, d_model]`.
-    pub fn forward(&self, resid_mid: &Tensor, normed: &Tensor) -> Tensor {
+    pub fn forward(&self, resid_mid: &Tensor, normed: &Tensor, backend: Backend) -> Tensor {
         match self {
-            FeedForward::Dense(mlp) => mlp.forward(normed),
-            FeedForward::Experts(experts) => experts.forward(normed, normed),
+            FeedForward::Dense(mlp) => mlp.forward(normed, backend),
+            FeedForward::Experts(experts) => experts.forward(normed, normed, backend),
             FeedForward::Both(both) => {
-                let dense = both.mlp_post_norm.forward(&both.mlp.forward(normed));
-                let experts = both.experts.forward(&both.experts_norm.forward(resid_mid), resid_mid);
-                dense + both.experts_post_norm.forward(&experts)
+                let dense = both.mlp_post_norm.forward(&both.mlp.forward(normed, backend), backend);
+                let experts =
+                    both.experts.forward(&both.experts_norm.forward(resid_mid, backend), resid_mid, backend);
+                dense + both.experts_post_norm.forward(&experts, backend)
             }
         }
     }

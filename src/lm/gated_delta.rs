@@ -9,10 +9,11 @@
 //! ```
 //!
 //! where `decay = exp(-exp(a_log) softplus(a + dt_bias))` and `rate = sigmoid(b)`, both of the token. All of it is in fp32. On
-//! the CPU it is computed token by token ([`cpu::delta_rule`]); elsewhere in chunks of [`CHUNK`] tokens, as transformers does
+//! the CPU it is computed token by token ([`Backend::delta`]); elsewhere in chunks of [`CHUNK`] tokens, as transformers does
 //! (`torch_chunk_gated_delta_rule`), by which most of it becomes products of matrices, and a single token by itself.
 
-use super::cpu;
+use super::backend::Backend;
+use super::cpu::DeltaInputs;
 use super::device::send;
 use super::spec::DeltaHeads;
 use tch::{Device, Kind, Tensor};
@@ -67,19 +68,25 @@ impl GatedDelta {
 
     /// What the value heads read, `[batch, pos, n_v_heads, d_v]` in fp32; what padding reads is finite and means nothing.
     /// `lengths` are the tokens of each row, which begins here.
-    pub fn forward(&self, of: &Inputs, lengths: &[usize]) -> Tensor {
-        self.read(of, lengths, None, None).0
+    pub fn forward(&self, of: &Inputs, lengths: &[usize], backend: Backend) -> Tensor {
+        self.read(of, lengths, (None, None), backend).0
     }
 
     /// The same of rows that go on from a `state`, or begin without one, and what each row's last token leaves behind. The
     /// state may be overwritten.
-    pub fn forward_and_keep(&self, of: &Inputs, lengths: &[usize], state: Option<&State>) -> (Tensor, State) {
+    pub fn forward_and_keep(
+        &self,
+        of: &Inputs,
+        lengths: &[usize],
+        state: Option<&State>,
+        backend: Backend,
+    ) -> (Tensor, State) {
         let memory = match state {
             Some(state) => state.memory.shallow_clone(),
             None => self.nothing(lengths.len(), of.qkv.device()),
         };
         let recent = state.map(|state| &state.recent);
-        let (read, memory) = self.read(of, lengths, recent, Some(memory));
+        let (read, memory) = self.read(of, lengths, (recent, Some(memory)), backend);
         (read, State { recent: self.recent(of.qkv, lengths, recent), memory })
     }
 
@@ -88,14 +95,15 @@ impl GatedDelta {
         &self,
         of: &Inputs,
         lengths: &[usize],
-        recent: Option<&Tensor>,
-        memory: Option<Tensor>,
+        (recent, memory): (Option<&Tensor>, Option<Tensor>),
+        backend: Backend,
     ) -> (Tensor, Tensor) {
-        let wide = |x: &Tensor| x.to_kind(Kind::Float);
+        let wide = |x: &Tensor| x.to_kind(Kind::Float).contiguous();
         let (conv, qkv, before) = (wide(&self.conv), wide(of.qkv), recent.map(wide));
-        let mixed = cpu::convolve(&qkv, before.as_ref(), &conv)
+        let mixed = backend
+            .convolve(&qkv, before.as_ref(), &conv)
             .unwrap_or_else(|| convolve(&self.after(&qkv, before.as_ref()), &conv));
-        let inputs = cpu::DeltaInputs {
+        let inputs = DeltaInputs {
             qkv: &mixed,
             a: &wide(of.a),
             b: &wide(of.b),
@@ -103,7 +111,7 @@ impl GatedDelta {
             dt_bias: &wide(&self.dt_bias),
             eps: EPS,
         };
-        if let Some(read) = cpu::delta_rule(&inputs, self.heads, lengths, memory.as_ref()) {
+        if let Some(read) = backend.delta(&inputs, self.heads, lengths, memory.as_ref()) {
             return (read, memory.unwrap_or_default());
         }
         let memory = memory.unwrap_or_else(|| self.nothing(lengths.len(), mixed.device()));
@@ -138,7 +146,7 @@ impl GatedDelta {
     }
 }
 
-/// [`cpu::convolve`] of `[batch, kernel - 1 + pos, channels]`, by libtorch.
+/// [`Backend::convolve`] of `[batch, kernel - 1 + pos, channels]`, by libtorch.
 fn convolve(all: &Tensor, weight: &Tensor) -> Tensor {
     let kernel = weight.size()[0];
     let pos = all.size()[1] - kernel + 1;
@@ -162,7 +170,7 @@ struct Rule {
 }
 
 impl Rule {
-    fn new(of: &cpu::DeltaInputs, heads: DeltaHeads, lengths: &[usize]) -> Rule {
+    fn new(of: &DeltaInputs, heads: DeltaHeads, lengths: &[usize]) -> Rule {
         let DeltaHeads { n_k_heads, n_v_heads, d_k, d_v, .. } = heads;
         let (batch, pos) = (of.qkv.size()[0], of.qkv.size()[1]);
         let (of_k, of_v) = ((n_k_heads * d_k) as i64, (n_v_heads * d_v) as i64);
@@ -247,9 +255,10 @@ mod tests {
     use std::path::Path;
 
     /// Runs `test` with each kernel of ours and by libtorch alone; tells it whether bits are to be the same in any batch.
-    fn each_way(test: impl Fn(bool)) {
-        cpu::with_each_width(|| test(true));
-        cpu::by_libtorch_alone(|| test(false));
+    fn each_way(test: impl Fn(Backend, bool)) {
+        for backend in Backend::all(Device::Cpu) {
+            test(backend, backend != Backend::Cpu);
+        }
     }
 
     #[track_caller]
@@ -291,10 +300,11 @@ mod tests {
             [from, pos]: [i64; 2],
             lengths: &[usize],
             state: Option<&State>,
+            backend: Backend,
         ) -> (Tensor, State) {
             let part = |x: &Tensor| x.narrow(0, row, rows).narrow(1, from, pos).contiguous();
             let of = Inputs { qkv: &part(&self.qkv), a: &part(&self.a), b: &part(&self.b) };
-            self.delta.forward_and_keep(&of, lengths, state)
+            self.delta.forward_and_keep(&of, lengths, state, backend)
         }
     }
 
@@ -308,19 +318,19 @@ mod tests {
             dt_bias: t["dt_bias"].shallow_clone(),
             heads: DeltaHeads { n_k_heads: 2, n_v_heads: 4, d_k: 6, d_v: 5, kernel: 4 },
         };
-        each_way(|_| {
+        each_way(|backend, _| {
             let of = Inputs { qkv: &t["qkv"], a: &t["a"], b: &t["b"] };
             let state = State { recent: t["recent"].copy(), memory: t["memory"].copy() };
-            let (read, after) = delta.forward_and_keep(&of, &[70; 2], Some(&state));
+            let (read, after) = delta.forward_and_keep(&of, &[70; 2], Some(&state), backend);
             for way in ["recurrent", "chunked"] {
                 same(&read, &t[way], false);
                 same(&after.memory, &t[&format!("{way}_memory")], false);
             }
             assert_eq!(after.recent, t["qkv"].narrow(1, 67, 3));
-            let (read, after) = delta.forward_and_keep(&of, &[70; 2], None);
+            let (read, after) = delta.forward_and_keep(&of, &[70; 2], None, backend);
             same(&read, &t["first"], false);
             same(&after.memory, &t["first_memory"], false);
-            same(&delta.forward(&of, &[70; 2]), &t["first"], false);
+            same(&delta.forward(&of, &[70; 2], backend), &t["first"], false);
         });
     }
 
@@ -328,13 +338,13 @@ mod tests {
     fn kernels_agree_at_every_width() {
         for (d_k, d_v) in [(8, 8), (20, 17), (16, 40), (24, 70), (128, 128)] {
             let made = Made::new(d_k, d_v, 2, 80);
-            let all = || made.pass([0, 2], [0, 80], &[80, 80], None);
-            let (want, after) = cpu::by_libtorch_alone(all);
-            cpu::with_each_width(|| {
-                let (got, state) = all();
+            let all = |backend| made.pass([0, 2], [0, 80], &[80, 80], None, backend);
+            let (want, after) = all(Backend::Cpu);
+            for backend in Backend::all(Device::Cpu) {
+                let (got, state) = all(backend);
                 same(&got, &want, false);
                 same(&state.memory, &after.memory, false);
-            });
+            }
         }
     }
 
@@ -343,14 +353,14 @@ mod tests {
     fn a_row_does_not_see_the_others() {
         let made = Made::new(20, 70, 3, 90);
         let lengths = [90, 33, 2];
-        each_way(|bits| {
-            let (together, left) = made.pass([0, 3], [0, 90], &lengths, None);
+        each_way(|backend, bits| {
+            let (together, left) = made.pass([0, 3], [0, 90], &lengths, None, backend);
             assert!(together.isfinite().all().int64_value(&[]) == 1);
             let threads = tch::get_num_threads();
             tch::set_num_threads(1);
             for (row, &length) in (0..).zip(&lengths) {
                 let n = length as i64;
-                let (alone, state) = made.pass([row, 1], [0, n], &[length], None);
+                let (alone, state) = made.pass([row, 1], [0, n], &[length], None, backend);
                 same(&together.narrow(0, row, 1).narrow(1, 0, n), &alone, bits);
                 same(&left.memory.narrow(0, row, 1), &state.memory, bits);
                 assert_eq!(left.recent.narrow(0, row, 1), state.recent);
@@ -367,15 +377,15 @@ mod tests {
         for x in [&made.qkv, &made.a, &made.b] {
             x.narrow(0, 1, 1).narrow(1, 0, 2).copy_(&x.narrow(0, 0, 1).narrow(1, 0, 2));
         }
-        each_way(|bits| {
-            let (want, after) = made.pass([0, 2], [0, 80], &[80, 80], None);
-            let (_, begun) = made.pass([0, 1], [0, 2], &[2], None);
+        each_way(|backend, bits| {
+            let (want, after) = made.pass([0, 2], [0, 80], &[80, 80], None, backend);
+            let (_, begun) = made.pass([0, 1], [0, 2], &[2], None, backend);
             let for_all = |x: &Tensor| x.expand([&[2], &x.size()[1..]].concat(), false).contiguous();
             let begun = State { recent: for_all(&begun.recent), memory: for_all(&begun.memory) };
-            let (some, mut state) = made.pass([0, 2], [2, 70], &[70, 70], Some(&begun));
+            let (some, mut state) = made.pass([0, 2], [2, 70], &[70, 70], Some(&begun), backend);
             same(&some, &want.narrow(1, 2, 70), bits);
             for at in 72..80 {
-                let (one, next) = made.pass([0, 2], [at, 1], &[1, 1], Some(&state));
+                let (one, next) = made.pass([0, 2], [at, 1], &[1, 1], Some(&state), backend);
                 same(&one, &want.narrow(1, at, 1), bits);
                 state = next;
             }
@@ -390,7 +400,7 @@ mod tests {
         let made = Made::new(8, 8, 1, 5);
         let qkv = made.qkv.copy().set_requires_grad(true);
         let of = Inputs { qkv: &qkv, a: &made.a, b: &made.b };
-        let loss = |of: &Inputs| made.delta.forward(of, &[5]).sum(Kind::Double);
+        let loss = |of: &Inputs| made.delta.forward(of, &[5], Backend::Cpu).sum(Kind::Double);
         loss(&of).backward();
         // A small step along the gradient.
         let grad = qkv.grad();

@@ -172,7 +172,8 @@ impl LanguageModel {
         let slots = longest.min(self.spec.context);
         let device = self.decoder.device();
         let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
-        let mut cache = Cache::new(&self.spec, &lengths, slots, self.decoder.kind(), device);
+        let mut cache =
+            Cache::new(&self.spec, &lengths, slots, self.decoder.kind(), device, self.decoder.backend());
         let last_layer = self.decoder.last();
         // Hooks see every token of every row.
         let shared = if hooks.is_empty() { self.worth_sharing(&texts) } else { 0 };
@@ -220,7 +221,7 @@ impl LanguageModel {
             let sequence = rows[row].sequence;
             uniform(seeds[sequence], written[sequence].len() as u64, attempt)
         };
-        let drawn = choose(&logits, sampling, &uniforms)?;
+        let drawn = choose(&logits, sampling, self.decoder.backend(), &uniforms)?;
         for (row, token) in rows.iter_mut().zip(drawn) {
             row.last = token
                 .with_context(|| format!("sequence {}: the model's logits are not finite", row.sequence))?;

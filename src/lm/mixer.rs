@@ -62,13 +62,14 @@ impl SelfAttention {
         shared: &HashMap<usize, (Tensor, Tensor)>,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
         let rotation = self.rotation.map(|which| &pass.rotations[which]);
-        let Projected { q, kv, gate } = self.attention.project(x, rotation);
+        let Projected { q, kv, gate } = self.attention.project(x, rotation, pass.backend);
         let own = kv.map(|(keys, values)| match pass.cache {
             Some(cache) => cache.keep(layer, keys, values),
             None => (keys, values),
         });
         let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let out = self.attention.forward(&q, (keys, values), gate.as_ref(), &pass.sight, self.window);
+        let (sight, backend) = (&pass.sight, pass.backend);
+        let out = self.attention.forward(&q, (keys, values), gate.as_ref(), sight, self.window, backend);
         (out, own)
     }
 }

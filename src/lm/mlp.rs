@@ -1,6 +1,6 @@
 //! The MLP of a block. Knows nothing of the residual stream around it.
 
-use super::cpu;
+use super::backend::Backend;
 use super::linear::{Linear, Linears};
 use super::spec::Activation;
 use tch::{Device, Tensor};
@@ -34,30 +34,21 @@ impl Mlp {
     }
 
     /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor, backend: Backend) -> Tensor {
         let inner = match &self.inner {
             Inner::Gated(gate_up) => {
-                let gate_up = gate_up.forward(x);
-                self.activation.gate(&gate_up[0], &gate_up[1])
+                let gate_up = gate_up.forward(x, backend);
+                backend.gate(self.activation, &gate_up[0], &gate_up[1])
             }
-            Inner::Plain(up) => self.activation.of(&up.forward(x)),
+            Inner::Plain(up) => backend.activate(self.activation, &up.forward(x, backend)),
         };
-        self.down.forward(&inner)
+        self.down.forward(&inner, backend)
     }
 }
 
 impl Activation {
-    /// What it makes of `x`, times `by`, entry by entry.
-    pub fn gate(self, x: &Tensor, by: &Tensor) -> Tensor {
-        cpu::gated(self, x, by).unwrap_or_else(|| self.by_libtorch(x) * by)
-    }
-
-    /// What it makes of `x`, entry by entry.
-    pub fn of(self, x: &Tensor) -> Tensor {
-        cpu::activated(self, x).unwrap_or_else(|| self.by_libtorch(x))
-    }
-
-    fn by_libtorch(self, x: &Tensor) -> Tensor {
+    /// What it makes of `x`, entry by entry, by libtorch's kernels.
+    pub(super) fn by_libtorch(self, x: &Tensor) -> Tensor {
         match self {
             Activation::Silu => x.silu(),
             Activation::Gelu => x.gelu("none"),

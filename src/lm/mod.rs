@@ -3,12 +3,13 @@
 pub mod adapter;
 pub mod assemble;
 pub mod attention;
+pub mod backend;
 pub mod batch;
 pub mod block;
 pub mod bounded;
 pub mod cache;
 pub mod checkpoint;
-pub mod cpu;
+mod cpu;
 pub mod decoder;
 pub mod delta_net;
 pub mod device;
@@ -41,6 +42,7 @@ pub mod template;
 pub mod tokenizer;
 pub mod weights;
 
+pub use backend::Backend;
 pub use batch::Batch;
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::backend::Backend;
 use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
@@ -135,6 +136,21 @@ impl LanguageModel {
             })
         };
         load().with_context(|| format!("load {}", checkpoint.path.display()))
+    }
+
+    /// As [`load`](Self::load), to be computed by `backend`, which must be one of [`Backend::all`] of the device.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_by(
+        checkpoint: &Checkpoint,
+        held: impl Into<Held>,
+        device: Device,
+        backend: Backend,
+    ) -> Result<LanguageModel> {
+        let mut model = LanguageModel::load(checkpoint, held, device)?;
+        model.decoder.set_backend(backend);
+        Ok(model)
     }
 
     /// Where the weights are.
@@ -300,7 +316,7 @@ impl LanguageModel {
             let v = match norm {
                 LensNorm::None => v,
                 LensNorm::Gain => final_norm.of_direction(&v),
-                LensNorm::Full => final_norm.in_fp32(&v),
+                LensNorm::Full => final_norm.in_fp32(&v, self.decoder.backend()),
             };
             let unembed = self.decoder.unembed_weight();
             let d_vocab = unembed.size()[0];

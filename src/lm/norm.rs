@@ -1,6 +1,6 @@
 //! RMSNorm and LayerNorm. Knows nothing of where they stand.
 
-use super::cpu;
+use super::backend::Backend;
 use super::spec::Gain;
 use tch::{Device, Kind, Tensor};
 
@@ -43,10 +43,10 @@ impl Norm {
     }
 
     /// `[.., width]` to the same shape: computed in fp32, rounded once to the dtype of `x`.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor, backend: Backend) -> Tensor {
         match self {
-            Norm::Rms(norm) => norm.forward(x),
-            Norm::Layer(norm) => norm.forward(x),
+            Norm::Rms(norm) => norm.forward(x, backend),
+            Norm::Layer(norm) => norm.forward(x, backend),
         }
     }
 
@@ -60,10 +60,10 @@ impl Norm {
     }
 
     /// The norm of `v`, in fp32 throughout.
-    pub fn in_fp32(&self, v: &Tensor) -> Tensor {
+    pub fn in_fp32(&self, v: &Tensor, backend: Backend) -> Tensor {
         match self {
             Norm::Rms(norm) => norm.scale(rms_norm(v, None, norm.eps)),
-            Norm::Layer(norm) => norm.forward(v),
+            Norm::Layer(norm) => norm.forward(v, backend),
         }
     }
 }
@@ -77,14 +77,18 @@ impl RmsNorm {
 
     /// See [`Norm::forward`].
     /// (transformers rounds before the gain in some families; in fp32 that is the same.)
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        let gain = self
-            .learned
-            .as_ref()
-            .map(|learned| (learned, if self.gain == Gain::OnePlus { 1.0 } else { 0.0 }));
-        if let Some(y) = cpu::rms_norm(x, gain, self.eps) {
-            return y;
-        }
+    pub fn forward(&self, x: &Tensor, backend: Backend) -> Tensor {
+        backend.rms_norm(x, self)
+    }
+
+    /// What was learned of the gain, and what is added to it.
+    pub fn gain(&self) -> Option<(&Tensor, f64)> {
+        let more = if self.gain == Gain::OnePlus { 1.0 } else { 0.0 };
+        self.learned.as_ref().map(|learned| (learned, more))
+    }
+
+    /// By libtorch's kernels.
+    pub(super) fn by_libtorch(&self, x: &Tensor) -> Tensor {
         match &self.learned {
             Some(learned) if self.gain == Gain::Times && learned.kind() == x.kind() => {
                 rms_norm(x, Some(learned), self.eps)
@@ -111,10 +115,12 @@ impl LayerNorm {
     }
 
     /// See [`Norm::forward`].
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        if let Some(y) = cpu::layer_norm(x, &self.gain, &self.bias, self.eps) {
-            return y;
-        }
+    pub fn forward(&self, x: &Tensor, backend: Backend) -> Tensor {
+        backend.layer_norm(x, self)
+    }
+
+    /// By libtorch's kernels.
+    pub(super) fn by_libtorch(&self, x: &Tensor) -> Tensor {
         let width = x.size().last().copied().unwrap_or(0);
         let norm = |x: &Tensor| {
             let [gain, bias] = [&self.gain, &self.bias].map(|learned| learned.to_kind(x.kind()));

@@ -1,7 +1,8 @@
 //! Embeddings of every token for each layer: what a layer adds at its end. Knows nothing of the
 //! rest of the block.
 
-use super::linear::{Linear, linear};
+use super::backend::Backend;
+use super::linear::Linear;
 use super::norm::Norm;
 use super::spec::Activation;
 use tch::{Device, Tensor};
@@ -35,7 +36,7 @@ pub struct PerLayerBlock {
 impl PerLayer {
     /// What enters at `layer`, `[batch, pos, width]`, for token ids `[batch, pos]` whose embeddings
     /// are `[batch, pos, d_model]`. A layer that is not run costs nothing.
-    pub fn input(&self, layer: usize, ids: &Tensor, embedded: &Tensor) -> Tensor {
+    pub fn input(&self, layer: usize, ids: &Tensor, embedded: &Tensor, backend: Backend) -> Tensor {
         let from = layer as i64 * self.width;
         let (device, kind) = (embedded.device(), embedded.kind());
         let ids = ids.to_device(self.table.device());
@@ -43,8 +44,8 @@ impl PerLayer {
         let token = token.to_device(device).to_kind(kind);
         let projection = self.projection.narrow(0, from, self.width).to_device(device);
         let d_model = embedded.size()[2] as f64;
-        let context = linear(embedded, &projection, None) * d_model.sqrt().recip();
-        (self.norm.forward(&context) + token * self.scale) * std::f64::consts::FRAC_1_SQRT_2
+        let context = backend.linear(embedded, &projection, None) * d_model.sqrt().recip();
+        (self.norm.forward(&context, backend) + token * self.scale) * std::f64::consts::FRAC_1_SQRT_2
     }
 }
 
@@ -60,8 +61,8 @@ impl PerLayerBlock {
     }
 
     /// What is added to the residual `[batch, pos, d_model]`, given the layer's input.
-    pub fn forward(&self, resid: &Tensor, input: &Tensor) -> Tensor {
-        let gated = self.activation.gate(&self.gate.forward(resid), input);
-        self.post_norm.forward(&self.out.forward(&gated))
+    pub fn forward(&self, resid: &Tensor, input: &Tensor, backend: Backend) -> Tensor {
+        let gated = backend.gate(self.activation, &self.gate.forward(resid, backend), input);
+        self.post_norm.forward(&self.out.forward(&gated, backend), backend)
     }
 }

@@ -1,6 +1,6 @@
 //! Rotary position embedding: frequencies, their scaling, and the rotation. Knows nothing of heads.
 
-use super::cpu;
+use super::backend::Backend;
 use super::device::send;
 use super::spec::{Rope, RopeScaling};
 use std::f64::consts::PI;
@@ -15,8 +15,6 @@ pub struct Frequencies {
     long: Option<(Tensor, i64)>,
     /// Multiplies cosines and sines.
     amplitude: f64,
-    /// Leading entries of a head that are rotated.
-    dims: i64,
 }
 
 /// Cosine and sine of each position's angles.
@@ -24,7 +22,6 @@ pub struct Rotation {
     cos: Tensor,
     /// Negative in the first half, whose entries lose what those of the second half gain.
     sin: Tensor,
-    dims: i64,
 }
 
 impl Frequencies {
@@ -50,7 +47,7 @@ impl Frequencies {
             }
             _ => (row(None), None),
         };
-        Frequencies { inverse, long, amplitude: rope.amplitude, dims: rope.dims as i64 }
+        Frequencies { inverse, long, amplitude: rope.amplitude }
     }
 
     /// The number of tokens up to which a sequence has the frequencies that it starts with, if a
@@ -81,25 +78,15 @@ impl Frequencies {
         let half = half.unsqueeze(1);
         let (cos, sin) = (half.cos() * self.amplitude, half.sin() * self.amplitude);
         let twice = |first: &Tensor, second: &Tensor| Tensor::cat(&[first, second], -1);
-        Rotation { cos: twice(&cos, &cos), sin: twice(&sin.neg(), &sin), dims: self.dims }
+        Rotation { cos: twice(&cos, &cos), sin: twice(&sin.neg(), &sin) }
     }
 }
 
 impl Rotation {
     /// Rotates the leading entries of the heads of `[batch, heads, pos, d_head]`, in fp32 and
     /// rounded once.
-    pub fn apply(&self, x: &Tensor) -> Tensor {
-        if let Some(rotated) = cpu::rotate(x, &self.cos, &self.sin) {
-            return rotated;
-        }
-        let d_head = x.size()[3];
-        let turning = if self.dims == d_head { x.shallow_clone() } else { x.narrow(-1, 0, self.dims) };
-        let other_half = turning.roll(self.dims / 2, -1);
-        let rotated = (turning * &self.cos).addcmul_(&other_half, &self.sin).to_kind(x.kind());
-        if self.dims == d_head {
-            return rotated;
-        }
-        Tensor::cat(&[rotated, x.narrow(-1, self.dims, d_head - self.dims)], -1)
+    pub fn apply(&self, x: &Tensor, backend: Backend) -> Tensor {
+        backend.rotate(x, &self.cos, &self.sin)
     }
 }
 
@@ -159,7 +146,7 @@ mod tests {
         let q = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let k = Tensor::randn([1, 1, 1, 16], (Kind::Float, Device::Cpu));
         let turn = |x: &Tensor, at: i64| {
-            frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &[at as usize + 1]).apply(x)
+            frequencies.at(&Tensor::from_slice(&[at]).unsqueeze(0), &[at as usize + 1]).apply(x, Backend::Cpu)
         };
         let dot = |a: i64, b: i64| (turn(&q, a) * turn(&k, b)).sum(Kind::Float).double_value(&[]);
         assert!((dot(7, 3) - dot(24, 20)).abs() < 1e-4);

@@ -1,11 +1,11 @@
 //! Choosing the next token from logits. Each sequence draws from its own counter-based random
 //! numbers, so that what it draws depends on its seed and on how far it is, and on nothing else.
 
-use super::cpu;
+use super::backend::Backend;
 use super::device::send;
 use anyhow::{Context, Result};
 use std::ops::Range;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +38,7 @@ impl Sampling {
 pub fn choose(
     logits: &Tensor,
     sampling: &Sampling,
+    backend: Backend,
     uniforms: &dyn Fn(usize, u64) -> f32,
 ) -> Result<Vec<Option<i64>>> {
     // A sum is finite if its terms are; the other way round, unless they are near the largest number there is.
@@ -55,7 +56,7 @@ pub fn choose(
         }
         _ => scaled,
     };
-    let every = Distribution::new(scaled.softmax(-1, Kind::Float), sampling.top_p);
+    let every = Distribution::new(scaled.softmax(-1, Kind::Float), sampling.top_p, backend);
     let rows: Vec<usize> = (0..logits.size()[0] as usize).collect();
     let at_once = every.tries();
     let drawn = every.draw(&rows, 0..at_once, uniforms).where_scalarother(&finite, NOT_FINITE);
@@ -100,15 +101,12 @@ struct Distribution {
     /// Its sums from the first token on.
     cumulative: Tensor,
     top_p: f64,
+    backend: Backend,
 }
 
 impl Distribution {
-    fn new(p: Tensor, top_p: f64) -> Distribution {
-        Distribution {
-            cumulative: cpu::cumulative(&p).unwrap_or_else(|| p.cumsum(-1, Kind::Float)),
-            p,
-            top_p,
-        }
+    fn new(p: Tensor, top_p: f64, backend: Backend) -> Distribution {
+        Distribution { cumulative: backend.cumulative(&p), p, top_p, backend }
     }
 
     /// That of some of the rows.
@@ -116,13 +114,12 @@ impl Distribution {
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let rows = send(&Tensor::from_slice(&rows), self.p.device());
         let of = |x: &Tensor| x.index_select(0, &rows);
-        Distribution { p: of(&self.p), cumulative: of(&self.cumulative), top_p: self.top_p }
+        Distribution { p: of(&self.p), cumulative: of(&self.cumulative), ..*self }
     }
 
-    /// How many draws are made before the host is asked whether one was kept: a divisor of [`TRIES`]. The host of a GPU
-    /// waits longer for an answer than another draw takes.
+    /// How many draws are made before the host is asked whether one was kept: a divisor of [`TRIES`].
     fn tries(&self) -> u64 {
-        if self.top_p >= 1.0 || self.p.device() == Device::Cpu { 1 } else { 3 }
+        if self.top_p >= 1.0 { 1 } else { self.backend.draws() }
     }
 
     /// `[batch]` int64: for each row, which goes by the name in `rows`, the first of the draws `tries` that is kept, or
@@ -191,7 +188,7 @@ mod tests {
         let n = 4000;
         let logits = Tensor::from_slice(probabilities).log().unsqueeze(0).repeat([n, 1]);
         let uniforms = |step: usize, attempt: u64| uniform(7, step as u64, attempt);
-        let drawn = choose(&logits, &sampling, &uniforms).unwrap();
+        let drawn = choose(&logits, &sampling, Backend::Cpu, &uniforms).unwrap();
         (0..probabilities.len() as i64)
             .map(|token| drawn.iter().filter(|&&d| d == Some(token)).count() as f64 / n as f64)
             .collect()
@@ -223,7 +220,7 @@ mod tests {
     #[test]
     fn the_first_draw_that_is_kept_counts() {
         let logits = Tensor::from_slice(&[0.1f32, 0.4, 0.2, 0.3]).log().unsqueeze(0);
-        let distribution = Distribution::new(logits.softmax(-1, Kind::Float), 0.5);
+        let distribution = Distribution::new(logits.softmax(-1, Kind::Float), 0.5, Backend::Cpu);
         // Sums .1 .5 .7 1: the draws are tokens 0, 2, 3, 1; of these 3 is the first with less than .5 likelier than it.
         let uniforms = |_: usize, attempt: u64| [0.05, 0.6, 0.8, 0.3][attempt as usize];
         let drawn = |tries: Range<u64>| distribution.draw(&[0], tries, &uniforms).int64_value(&[0]);
@@ -241,7 +238,7 @@ mod tests {
         for sampling in
             [Sampling::greedy(1), Sampling { temperature: 0.7, top_p: 0.9, ..Sampling::greedy(1) }]
         {
-            let drawn = choose(&logits, &sampling, &|_, _| 0.1).unwrap();
+            let drawn = choose(&logits, &sampling, Backend::Cpu, &|_, _| 0.1).unwrap();
             assert_eq!(drawn.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false, true]);
         }
     }

@@ -385,7 +385,7 @@ impl<'a> Builder<'a> {
             dtype: model.dtype,
             compute_dtype: Some(model.compute_dtype).filter(|&compute| compute != model.dtype),
             device: self.resolved.device.kind(),
-            attention: "sdpa",
+            backend: self.resolved.device.backend.name(),
             forward: decoder::VERSION,
             batch_tokens,
         }

@@ -45,7 +45,8 @@ pub struct Numerics {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compute_dtype: Option<Dtype>,
     pub device: &'static str,
-    pub attention: &'static str,
+    /// What computes: see [`crate::lm::Backend::name`].
+    pub backend: &'static str,
     /// Which forward pass: see [`crate::lm::decoder::VERSION`].
     pub forward: u32,
     /// Bound on padded tokens in a batch; `None`: a batch is a shard.

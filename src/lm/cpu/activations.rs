@@ -1,34 +1,29 @@
 //! What is done to each entry inside an MLP, in one pass over memory where libtorch takes several. Knows nothing of the maps
-//! around it. All return `None` where it is for libtorch to compute, as [`product`](super::product::product) does.
+//! around it.
 
-use super::lanes::{Lanes, exp};
-use super::rows::{Rows, dense, each, place, source};
-use super::team::{Place, Source};
+use super::assert_plain;
+use super::lanes::{Lanes, Registers, exp};
+use super::pool::{Place, Source};
+use super::rows::{Rows, each, in_and_out, place, source};
 use crate::lm::spec::Activation;
 use tch::Tensor;
 
 /// `activation` of `x`.
-pub fn activated(activation: Activation, x: &Tensor) -> Option<Tensor> {
-    if !x.is_contiguous() || !dense(x) {
-        return None;
-    }
-    compute(activation, x, None)
+pub fn activated(on: Registers, activation: Activation, x: &Tensor) -> Tensor {
+    compute(on, activation, x, None)
 }
 
 /// `activation` of `x`, times `up`, which has the shape of `x`.
-pub fn gated(activation: Activation, x: &Tensor, up: &Tensor) -> Option<Tensor> {
-    let alike = x.size() == up.size() && x.is_contiguous() && up.is_contiguous();
-    if !alike || !dense(x) || !dense(up) {
-        return None;
-    }
-    compute(activation, x, Some(source(up)))
+pub fn gated(on: Registers, activation: Activation, x: &Tensor, up: &Tensor) -> Tensor {
+    assert_eq!(x.size(), up.size());
+    compute(on, activation, x, Some(&up.contiguous()))
 }
 
-fn compute(activation: Activation, x: &Tensor, up: Option<Source<f32>>) -> Option<Tensor> {
-    let y = x.empty_like();
-    let width = *x.size().last()? as usize;
-    each(x, width, &Inner { activation, x: source(x), up, width, y: place(&y) });
-    Some(y)
+fn compute(on: Registers, activation: Activation, x: &Tensor, up: Option<&Tensor>) -> Tensor {
+    let (x, y, width) = in_and_out(&x.contiguous());
+    up.into_iter().for_each(assert_plain);
+    each(on, &x, width, &Inner { activation, x: source(&x), up: up.map(source), width, y: place(&y) });
+    y
 }
 
 struct Inner {
@@ -99,14 +94,12 @@ unsafe fn gelu<L: Lanes>(x: L) -> L {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::with_each_width;
     use super::super::tests::random;
     use super::*;
     use tch::Kind;
 
     #[track_caller]
-    fn check(got: Option<Tensor>, want: Tensor) {
-        let got = got.expect("computed here");
+    fn check(got: Tensor, want: Tensor) {
         assert_eq!(got.size(), want.size());
         let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
         assert!(error.double_value(&[]) < 1e-6, "{error:?}");
@@ -115,7 +108,7 @@ mod tests {
     /// Against their definitions in fp64.
     #[test]
     fn activations_are_right() {
-        with_each_width(|| {
+        for on in Registers::here() {
             let ends = Tensor::from_slice(&[-300f32, -90.0, -13.0, 0.0, 90.0, 300.0]).expand([7, 6], false);
             // Large entries have a share of the error by themselves; the rest is compared without them.
             for x in [random(&[7, 90]), Tensor::cat(&[random(&[7, 90]) * 4.0, ends], 1)] {
@@ -130,16 +123,16 @@ mod tests {
                     (Activation::Relu, wide.clamp_min(0.0)),
                     (Activation::Sigmoid, wide.sigmoid()),
                 ] {
-                    check(activated(activation, &x), want.shallow_clone());
-                    check(gated(activation, &x, &up), want * &up);
+                    check(activated(on, activation, &x), want.shallow_clone());
+                    check(gated(on, activation, &x, &up), want * &up);
                 }
             }
-        });
+        }
     }
 
     #[test]
     fn what_is_not_a_number_stays_so() {
-        with_each_width(|| {
+        for on in Registers::here() {
             let x = Tensor::from_slice(&[f32::NAN; 20]).view([2, 10]);
             for activation in [
                 Activation::Silu,
@@ -148,21 +141,8 @@ mod tests {
                 Activation::Relu,
                 Activation::Sigmoid,
             ] {
-                assert_eq!(
-                    activated(activation, &x).unwrap().isnan().all().int64_value(&[]),
-                    1,
-                    "{activation:?}"
-                );
+                assert_eq!(activated(on, activation, &x).isnan().all().int64_value(&[]), 1, "{activation:?}");
             }
-        });
-    }
-
-    #[test]
-    fn what_is_for_libtorch_is_left_to_it() {
-        let x = random(&[4, 16]);
-        assert!(activated(Activation::Gelu, &x.tr()).is_none());
-        assert!(gated(Activation::Silu, &x, &random(&[4, 15])).is_none());
-        assert!(activated(Activation::Relu, &x.to_kind(Kind::BFloat16)).is_none());
-        assert!(gated(Activation::Silu, &x.set_requires_grad(true), &random(&[4, 16])).is_none());
+        }
     }
 }

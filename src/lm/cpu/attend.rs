@@ -3,10 +3,10 @@
 //! No product of all queries and keys is ever there: a few queries that share a key head go through all the keys that they
 //! see, and their weights through all values.
 
-use super::lanes::{COLUMNS, Kernel, Lanes, WIDEST, exp, here, run, tanh};
+use super::lanes::{COLUMNS, Kernel, Lanes, Registers, WIDEST, exp, tanh};
+use super::pool::{self, Place, Source};
 use super::product::sums;
-use super::team::{self, Place, Source};
-use super::{Products, plain};
+use super::{Products, assert_plain};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -15,20 +15,17 @@ const TOGETHER: usize = 64;
 
 /// What each head of the queries `q`, `[batch, n_heads, pos, d_head]`, sees of `keys` and `values`, `[batch, n_kv_heads, slots,
 /// d_head]`: `[batch, pos, n_heads * d_head]`. Heads that share a key head stand side by side. The queries of a row stand at
-/// `starts[row]` and after it, and see the slot of their own position and those before it, at most `window` in all. `None`
-/// where it is for libtorch to compute, as in [`product`](super::product::product).
+/// `starts[row]` and after it, and see the slot of their own position and those before it, at most `window` in all.
 pub fn attend(
+    on: Registers,
     q: &Tensor,
-    keys: &Tensor,
-    values: &Tensor,
+    (keys, values): (&Tensor, &Tensor),
     starts: &[usize],
     window: Option<usize>,
     products: Products,
-) -> Option<Tensor> {
-    let row_by_row = |x: &Tensor| plain(x) && x.stride()[3] == 1;
-    if ![q, keys, values].into_iter().all(row_by_row) || !here() || !team::whole() {
-        return None;
-    }
+) -> Tensor {
+    let all = [q, keys, values].map(row_by_row);
+    let [q, keys, values] = all.each_ref();
     let [batch, n_heads, pos, d_head] = sizes(q);
     let [_, n_kv_heads, slots, _] = sizes(keys);
     let shape = [batch, n_kv_heads, slots, d_head];
@@ -55,18 +52,24 @@ pub fn attend(
     let part = |at: usize| {
         let (head, from) = (at / parts, at % parts * TOGETHER);
         let positions = from..pos.min(from + TOGETHER);
-        run(&Group { of: &attention, row: head / n_kv_heads, kv_head: head % n_kv_heads, positions });
+        on.run(&Group { of: &attention, row: head / n_kv_heads, kv_head: head % n_kv_heads, positions });
     };
-    team::run(2 * batch * n_heads * pos * slots * d_head, batch * n_kv_heads * parts, &part);
-    Some(z)
+    pool::run(2 * batch * n_heads * pos * slots * d_head, batch * n_kv_heads * parts, &part);
+    z
+}
+
+/// `x` with the numbers of its last axis one after the other.
+fn row_by_row(x: &Tensor) -> Tensor {
+    assert_plain(x);
+    if x.stride()[3] == 1 { x.shallow_clone() } else { x.contiguous() }
 }
 
 /// Puts the heads of one token a row, `[batch, n_kv_heads, 1, d_head]`, into the slots `places` of what is kept, `[batch, n_kv_heads,
-/// slots, d_head]`. Whether it has: else it is for libtorch to do.
-pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) -> bool {
-    if ![kept, token].into_iter().all(|x| plain(x) && x.stride()[3] == 1) {
-        return false;
-    }
+/// slots, d_head]`, whose last axis lies in memory one number after the other.
+pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) {
+    assert_plain(kept);
+    assert_eq!(kept.stride()[3], 1);
+    let token = &row_by_row(token);
     let ([batch, heads, slots, d_head], to, from) = (sizes(kept), Rows::of(kept), Rows::of(token));
     assert_eq!(sizes(token), [batch, heads, 1, d_head]);
     assert!(places.len() == batch && places.iter().all(|&place| place < slots), "a slot for each row");
@@ -79,7 +82,6 @@ pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) -> bool {
             }
         }
     }
-    true
 }
 
 fn sizes(x: &Tensor) -> [usize; 4] {
@@ -290,7 +292,6 @@ unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, products: P
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::with_each_width;
     use super::super::tests::random;
     use super::*;
 
@@ -300,7 +301,7 @@ mod tests {
     /// has room for more; rows that begin at different positions; a window.
     #[test]
     fn attention_is_right() {
-        with_each_width(|| {
+        for on in Registers::here() {
             let shapes = [
                 (6, 3, 32, 1),
                 (4, 4, 24, 17),
@@ -336,8 +337,7 @@ mod tests {
                         n_heads * d_head,
                     ]);
                     let begin = starts.map(|start| start as usize);
-                    let got =
-                        attend(&q, &keys, &values, &begin, window.map(|n| n as usize), products).unwrap();
+                    let got = attend(on, &q, (&keys, &values), &begin, window.map(|n| n as usize), products);
                     let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
                     // Products of heads of 256 are some 10 in size, and their exponentials off by some 1e-6 of theirs.
                     assert!(
@@ -346,27 +346,32 @@ mod tests {
                     );
                 }
             }
-        });
+        }
     }
 
     /// A row has the same bits alone, and beside rows that are longer, and however many threads there are.
     #[test]
     fn a_row_does_not_see_the_others() {
-        with_each_width(|| {
+        for on in Registers::here() {
             let (q, keys) = (random(&[4, 6, 200, 32]), random(&[4, 2, 200, 32]));
-            let all = attend(&q, &keys, &keys, &[0; 4], None, UNBOUNDED).unwrap();
+            let all = attend(on, &q, (&keys, &keys), &[0; 4], None, UNBOUNDED);
             let short = |x: &Tensor| x.narrow(0, 2, 1).narrow(2, 0, 70);
             let threads = tch::get_num_threads();
             tch::set_num_threads(1);
-            let alone = attend(&short(&q), &short(&keys), &short(&keys), &[0], None, UNBOUNDED).unwrap();
+            let alone = attend(on, &short(&q), (&short(&keys), &short(&keys)), &[0], None, UNBOUNDED);
             tch::set_num_threads(threads);
             assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
             // The last token by itself, as in a step of generation.
-            let last =
-                attend(&short(&q).narrow(2, 69, 1), &short(&keys), &short(&keys), &[69], None, UNBOUNDED)
-                    .unwrap();
+            let last = attend(
+                on,
+                &short(&q).narrow(2, 69, 1),
+                (&short(&keys), &short(&keys)),
+                &[69],
+                None,
+                UNBOUNDED,
+            );
             assert_eq!(last, alone.narrow(1, 69, 1));
-        });
+        }
     }
 
     #[test]
@@ -376,21 +381,20 @@ mod tests {
         for (row, slot) in [(0, 3), (1, 0), (2, 8)] {
             want.get(row).narrow(1, slot, 1).copy_(&token.get(row));
         }
-        assert!(put(&kept.narrow(0, 0, 3), &token, &[3, 0, 8]));
+        put(&kept.narrow(0, 0, 3), &token, &[3, 0, 8]);
         assert_eq!(kept, want);
-        assert!(!put(&kept.to_kind(Kind::BFloat16), &token, &[0, 0, 0]));
     }
 
     #[test]
     fn what_is_not_a_number_is_seen() {
-        with_each_width(|| {
+        for on in Registers::here() {
             let (q, keys) = (random(&[1, 1, 1, 16]), random(&[1, 1, 20, 16]));
             for number in [f64::NAN, f64::INFINITY] {
                 let broken = keys.copy();
                 let _ = broken.get(0).get(0).get(3).fill_(number);
-                let z = attend(&q, &broken, &keys, &[19], None, UNBOUNDED).unwrap();
+                let z = attend(on, &q, (&broken, &keys), &[19], None, UNBOUNDED);
                 assert!(z.isnan().all().int64_value(&[]) == 1, "{number}");
             }
-        });
+        }
     }
 }

@@ -1,26 +1,24 @@
-//! The gated delta rule token by token, and the short convolution before it. Knows neither layers nor caches. Both return
-//! `None` where it is for libtorch to compute, as [`product`](super::product::product) does.
+//! The gated delta rule token by token, and the short convolution before it. Knows neither layers nor caches.
 //!
 //! A head's memory is no larger than the nearer caches, so going over it twice a token costs less than the chunks do by which
 //! the rule becomes products of large matrices; and a token that is written step by step has the bits of a pass.
 
-use super::DeltaInputs;
-use super::lanes::{Kernel, Lanes, exp, run};
-use super::rows::{Rows, dense, each, place, source};
-use super::team::{self, Place, Source};
+use super::lanes::{Kernel, Lanes, Registers, exp};
+use super::pool::{self, Place, Source};
+use super::rows::{Rows, each, place, source};
+use super::{DeltaInputs, assert_plain};
 use crate::lm::spec::DeltaHeads;
 use tch::{Device, Kind, Tensor};
 
 /// Each number of `x`, `[batch, pos, channels]`, becomes the sum of itself and those of the same channel before it, times
 /// `weight`, `[kernel, channels]`, whose last row is the token's own; then `x sigmoid(x)` of it. Before the first token stand
 /// those of `before`, `[batch, kernel - 1, channels]`, or zeros.
-pub fn convolve(x: &Tensor, before: Option<&Tensor>, weight: &Tensor) -> Option<Tensor> {
+pub fn convolve(on: Registers, x: &Tensor, before: Option<&Tensor>, weight: &Tensor) -> Tensor {
     let [batch, pos, channels] = sizes(x);
     let kernel = weight.size()[0] as usize;
-    let all = [Some(x), before, Some(weight)];
-    if !all.into_iter().flatten().all(|x| dense(x) && x.is_contiguous()) {
-        return None;
-    }
+    [Some(x), before, Some(weight)].into_iter().flatten().for_each(assert_plain);
+    let (x, before, weight) = (&x.contiguous(), before.map(Tensor::contiguous), &weight.contiguous());
+    let before = before.as_ref();
     assert_eq!(weight.size(), [kernel, channels].map(|n| n as i64));
     assert!(before.is_none_or(|before| sizes(before) == [batch, kernel - 1, channels]), "tokens before");
     let y = x.empty_like();
@@ -33,8 +31,8 @@ pub fn convolve(x: &Tensor, before: Option<&Tensor>, weight: &Tensor) -> Option<
         channels,
         y: place(&y),
     };
-    each(x, channels, &of);
-    Some(y)
+    each(on, x, channels, &of);
+    y
 }
 
 struct Convolve {
@@ -76,16 +74,19 @@ impl Rows for Convolve {
 /// that after each row's last token: a row ends after its `lengths`, and reads zeros there. Without a `memory` it begins with
 /// zeros and is forgotten. See [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
 pub fn delta_rule(
+    on: Registers,
     of: &DeltaInputs,
     heads: DeltaHeads,
     lengths: &[usize],
     memory: Option<&Tensor>,
-) -> Option<Tensor> {
+) -> Tensor {
     let DeltaHeads { n_k_heads, n_v_heads, d_k, d_v, .. } = heads;
     let all = [of.qkv, of.a, of.b, of.a_log, of.dt_bias].into_iter().chain(memory);
-    if !all.into_iter().all(|x| dense(x) && x.is_contiguous()) {
-        return None;
-    }
+    all.for_each(|x| {
+        assert_plain(x);
+        // A memory is written where it stands.
+        assert!(x.is_contiguous(), "numbers one after the other");
+    });
     let [batch, pos, channels] = sizes(of.qkv);
     let gates = [batch, pos, n_v_heads];
     assert!(channels == heads.channels() && n_v_heads.is_multiple_of(n_k_heads), "heads that fit");
@@ -108,10 +109,10 @@ pub fn delta_rule(
         memory: memory.map(place),
         z: place(&z),
     };
-    let part = |at: usize| run(&Head { of: &rule, row: at / n_v_heads, head: at % n_v_heads });
+    let part = |at: usize| on.run(&Head { of: &rule, row: at / n_v_heads, head: at % n_v_heads });
     let tokens: usize = lengths.iter().sum();
-    team::run(7 * tokens * n_v_heads * d_k * d_v, batch * n_v_heads, &part);
-    Some(z)
+    pool::run(7 * tokens * n_v_heads * d_k * d_v, batch * n_v_heads, &part);
+    z
 }
 
 fn sizes(x: &Tensor) -> [usize; 3] {

@@ -1,55 +1,66 @@
-//! On processors whose registers are not known here, all is for libtorch to compute.
+//! On processors for which there are no kernels of our own: no [`Registers`], so nothing here is ever called.
 
 use super::{DeltaInputs, Products};
 use crate::lm::spec::{Activation, DeltaHeads};
 use tch::Tensor;
 
-pub fn product(_: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Option<Tensor> {
-    None
+/// There are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registers {}
+
+impl Registers {
+    /// The kinds of register of this processor, the widest first.
+    pub fn here() -> Vec<Registers> {
+        Vec::new()
+    }
+
+    /// Their name.
+    pub fn name(self) -> &'static str {
+        match self {}
+    }
+}
+
+pub fn product(on: Registers, _: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Tensor {
+    match on {}
 }
 
 pub fn attend(
+    on: Registers,
     _: &Tensor,
-    _: &Tensor,
-    _: &Tensor,
+    _: (&Tensor, &Tensor),
     _: &[usize],
     _: Option<usize>,
     _: Products,
-) -> Option<Tensor> {
-    None
+) -> Tensor {
+    match on {}
 }
 
-pub fn put(_: &Tensor, _: &Tensor, _: &[usize]) -> bool {
-    false
+pub fn put(_: &Tensor, _: &Tensor, _: &[usize]) {}
+
+pub fn rms_norm(on: Registers, _: &Tensor, _: Option<(&Tensor, f64)>, _: f64) -> Tensor {
+    match on {}
 }
 
-pub fn rms_norm(_: &Tensor, _: Option<(&Tensor, f64)>, _: f64) -> Option<Tensor> {
-    None
+pub fn layer_norm(on: Registers, _: &Tensor, _: &Tensor, _: &Tensor, _: f64) -> Tensor {
+    match on {}
 }
 
-pub fn layer_norm(_: &Tensor, _: &Tensor, _: &Tensor, _: f64) -> Option<Tensor> {
-    None
+pub fn rotate(on: Registers, _: &Tensor, _: &Tensor, _: &Tensor) -> Tensor {
+    match on {}
 }
 
-pub fn rotate(_: &Tensor, _: &Tensor, _: &Tensor) -> Option<Tensor> {
-    None
+pub fn activated(on: Registers, _: Activation, _: &Tensor) -> Tensor {
+    match on {}
 }
 
-pub fn activated(_: Activation, _: &Tensor) -> Option<Tensor> {
-    None
+pub fn gated(on: Registers, _: Activation, _: &Tensor, _: &Tensor) -> Tensor {
+    match on {}
 }
 
-pub fn gated(_: Activation, _: &Tensor, _: &Tensor) -> Option<Tensor> {
-    None
+pub fn convolve(on: Registers, _: &Tensor, _: Option<&Tensor>, _: &Tensor) -> Tensor {
+    match on {}
 }
 
-pub fn convolve(_: &Tensor, _: Option<&Tensor>, _: &Tensor) -> Option<Tensor> {
-    None
+pub fn delta_rule(on: Registers, _: &DeltaInputs, _: DeltaHeads, _: &[usize], _: Option<&Tensor>) -> Tensor {
+    match on {}
 }
-
-pub fn delta_rule(_: &DeltaInputs, _: DeltaHeads, _: &[usize], _: Option<&Tensor>) -> Option<Tensor> {
-    None
-}
-
-#[cfg(test)]
-pub fn with_each_width(_: impl Fn()) {}

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 /// A register of numbers in fp32.
 ///
-/// Safety of all functions: the processor has the instructions (see [`run`]), and pointers lead to [`Lanes::N`] numbers.
+/// Safety of all functions: the processor has the instructions (see [`Registers::run`]), and pointers lead to [`Lanes::N`] numbers.
 pub trait Lanes: Copy {
     /// Numbers in a register.
     const N: usize;
@@ -81,7 +81,7 @@ pub const COLUMNS: usize = 4;
 /// The most that [`Lanes::N`] is.
 pub const WIDEST: usize = 16;
 
-/// What is computed with the widest registers that there are. To be `#[inline(always)]`.
+/// What is computed with one kind of register or another. To be `#[inline(always)]`.
 pub trait Kernel {
     /// Computes it.
     ///
@@ -90,64 +90,51 @@ pub trait Kernel {
     unsafe fn run<L: Lanes>(&self);
 }
 
-/// Whether this processor has registers that [`run`] knows.
-pub fn here() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+/// Registers of a processor that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registers {
+    /// 16 numbers each (AVX-512F).
+    Avx512,
+    /// 8 numbers each (AVX2 with FMA).
+    Avx2,
 }
 
-/// Computes `kernel`; to be called only where there are registers ([`here`]).
-pub fn run(kernel: &impl Kernel) {
-    #[target_feature(enable = "avx512f")]
-    fn wide(kernel: &impl Kernel) {
-        // SAFETY: it is compiled for a processor that has them.
-        unsafe { kernel.run::<__m512>() }
-    }
-    #[target_feature(enable = "avx2,fma")]
-    fn narrow(kernel: &impl Kernel) {
-        // SAFETY: the same.
-        unsafe { kernel.run::<__m256>() }
-    }
-    assert!(here(), "no registers that are known");
-    // SAFETY: the processor has been asked.
-    match is_x86_feature_detected!("avx512f") && !narrowly() {
-        true => unsafe { wide(kernel) },
-        false => unsafe { narrow(kernel) },
-    }
-}
-
-/// Whether the widest registers are not to be used, for a test of the others.
-#[cfg(not(test))]
-const fn narrowly() -> bool {
-    false
-}
-
-#[cfg(test)]
-use narrow::narrowly;
-#[cfg(test)]
-pub use narrow::with_each_width;
-
-#[cfg(test)]
-mod narrow {
-    use std::cell::Cell;
-
-    thread_local! { static NARROWLY: Cell<bool> = const { Cell::new(false) } }
-
-    pub fn narrowly() -> bool {
-        NARROWLY.get()
+impl Registers {
+    /// Those of this processor, the widest first; none on one that is older.
+    pub fn here() -> Vec<Registers> {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+        [avx512.then_some(Registers::Avx512), avx2.then_some(Registers::Avx2)].into_iter().flatten().collect()
     }
 
-    /// Runs `test` with each kind of register that there is; with the narrower ones on this thread alone.
-    pub fn with_each_width(test: impl Fn()) {
-        if !super::here() {
-            return;
+    /// Their name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Registers::Avx512 => "avx512",
+            Registers::Avx2 => "avx2",
         }
-        test();
-        let threads = tch::get_num_threads();
-        tch::set_num_threads(1);
-        NARROWLY.set(true);
-        test();
-        NARROWLY.set(false);
-        tch::set_num_threads(threads);
+    }
+
+    /// Computes `kernel` in them, which this processor must have.
+    pub fn run(self, kernel: &impl Kernel) {
+        #[target_feature(enable = "avx512f")]
+        fn wide(kernel: &impl Kernel) {
+            // SAFETY: it is compiled for a processor that has them.
+            unsafe { kernel.run::<__m512>() }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn narrow(kernel: &impl Kernel) {
+            // SAFETY: the same.
+            unsafe { kernel.run::<__m256>() }
+        }
+        let narrow_here = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        match self {
+            // SAFETY: the processor has been asked.
+            Registers::Avx512 if is_x86_feature_detected!("avx512f") => unsafe { wide(kernel) },
+            // SAFETY: the same.
+            Registers::Avx2 if narrow_here => unsafe { narrow(kernel) },
+            _ => panic!("this processor has no {} registers", self.name()),
+        }
     }
 }
 
@@ -366,7 +353,7 @@ mod tests {
 
     #[test]
     fn exponentials_are_right() {
-        with_each_width(|| run(&Exp));
+        Registers::here().into_iter().for_each(|on| on.run(&Exp));
     }
 
     struct Tanh;
@@ -386,7 +373,7 @@ mod tests {
 
     #[test]
     fn hyperbolic_tangents_are_right() {
-        with_each_width(|| run(&Tanh));
+        Registers::here().into_iter().for_each(|on| on.run(&Tanh));
     }
 
     struct Sums;
@@ -408,6 +395,6 @@ mod tests {
 
     #[test]
     fn four_sums_at_once() {
-        with_each_width(|| run(&Sums));
+        Registers::here().into_iter().for_each(|on| on.run(&Sums));
     }
 }

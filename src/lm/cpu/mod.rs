@@ -2,9 +2,9 @@
 //! libtorch's calls take longer than their work, or its kernels are far from what the processor can do
 //! (docs/design/performance.md). Knows neither blocks nor models.
 //!
-//! Each number is computed in one order, whatever stands beside it in the batch and however many threads there are. All
-//! functions take tensors and return `None` (or `false`) where the work is for libtorch: other dtypes and devices,
-//! gradients, other processors.
+//! Each number is computed in one order, whatever stands beside it in the batch and however many threads there are. What is to
+//! be computed here is decided in [`Backend`](super::backend::Backend): all functions take [`Registers`] of this processor, and
+//! tensors in fp32 on the CPU without gradients; what lies in memory in an order that they do not know is copied.
 
 #[cfg(target_arch = "x86_64")]
 mod activations;
@@ -15,11 +15,11 @@ mod delta;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 #[cfg(target_arch = "x86_64")]
+mod pool;
+#[cfg(target_arch = "x86_64")]
 mod product;
 #[cfg(target_arch = "x86_64")]
 mod rows;
-#[cfg(target_arch = "x86_64")]
-mod team;
 
 #[cfg(target_arch = "x86_64")]
 pub use activations::{activated, gated};
@@ -27,24 +27,20 @@ pub use activations::{activated, gated};
 pub use attend::{attend, put};
 #[cfg(target_arch = "x86_64")]
 pub use delta::{convolve, delta_rule};
-#[cfg(all(test, target_arch = "x86_64"))]
-pub use lanes::with_each_width;
+#[cfg(target_arch = "x86_64")]
+pub use lanes::Registers;
 #[cfg(target_arch = "x86_64")]
 pub use product::product;
 #[cfg(target_arch = "x86_64")]
 pub use rows::{layer_norm, rms_norm, rotate};
 
-/// Of other processors nothing is known here.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere;
-#[cfg(all(test, not(target_arch = "x86_64")))]
-pub use elsewhere::with_each_width;
 #[cfg(not(target_arch = "x86_64"))]
 pub use elsewhere::{
-    activated, attend, convolve, delta_rule, gated, layer_norm, product, put, rms_norm, rotate,
+    Registers, activated, attend, convolve, delta_rule, gated, layer_norm, product, put, rms_norm, rotate,
 };
 
-use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
 /// What becomes of the products of queries and keys before the softmax.
@@ -72,28 +68,22 @@ pub struct DeltaInputs<'a> {
     pub eps: f64,
 }
 
-thread_local! { static LIBTORCH_ALONE: Cell<bool> = const { Cell::new(false) } }
-
-/// Does `work` on this thread as other devices and processors do it, where nothing is computed here: for tests of that.
-pub fn by_libtorch_alone<T>(work: impl FnOnce() -> T) -> T {
-    LIBTORCH_ALONE.set(true);
-    let done = work();
-    LIBTORCH_ALONE.set(false);
-    done
+/// Asserts that this is fp32 in the host's memory, of which nobody wants gradients.
+#[cfg(target_arch = "x86_64")]
+fn assert_plain(x: &Tensor) {
+    let plain = x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad();
+    assert!(plain, "kernels of our own take fp32 on the CPU, without gradients");
 }
 
-/// Whether this is fp32 on the CPU, of which nobody wants gradients.
-pub(super) fn plain(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad() && !LIBTORCH_ALONE.get()
-}
-
-/// The sums of each row of `x`, `[batch, width]`, from its first number on, added in fp64. `None` where it is for libtorch to
-/// compute. One row's sums wait for one another, so several rows are added side by side.
-pub fn cumulative(x: &Tensor) -> Option<Tensor> {
+/// The sums of each row of `x`, `[batch, width]` in fp32 on the CPU, from its first number on, added in fp64. One row's sums
+/// wait for one another, so several rows are added side by side.
+pub fn cumulative(x: &Tensor) -> Tensor {
     const ROWS: usize = 8;
-    if !plain(x) || !x.is_contiguous() || x.dim() != 2 || x.numel() == 0 {
-        return None;
+    assert!(x.device() == Device::Cpu && x.kind() == Kind::Float && x.dim() == 2, "rows in fp32");
+    if x.numel() == 0 {
+        return x.copy();
     }
+    let x = x.contiguous();
     let (rows, width) = (x.size()[0] as usize, x.size()[1] as usize);
     let y = x.empty_like();
     // SAFETY: both have so many numbers, one after the other; nobody else has `y`.
@@ -113,14 +103,14 @@ pub fn cumulative(x: &Tensor) -> Option<Tensor> {
             }
         }
     }
-    Some(y)
+    y
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lm::sample::uniform;
-    use crate::lm::spec::Activation;
+    use std::cell::Cell;
 
     /// Numbers of mean 0 and variance 1, others on each call; the same in every run of a test.
     pub fn random(shape: &[i64]) -> Tensor {
@@ -132,27 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn libtorch_is_alone_where_it_is_said_and_not_after_that() {
-        let x = random(&[3, 16]);
-        assert!(plain(&x) && !by_libtorch_alone(|| plain(&x)) && plain(&x));
-        let heads = x.view([1, 1, 3, 16]);
-        by_libtorch_alone(|| {
-            let products = Products { scale: 1.0, cap: None };
-            assert!(product(&x, &x, None).is_none() && rms_norm(&x, None, 1e-5).is_none());
-            assert!(layer_norm(&x, &x.get(0), &x.get(0), 1e-5).is_none());
-            assert!(activated(Activation::Gelu, &x).is_none());
-            assert!(attend(&heads, &heads, &heads, &[0], None, products).is_none());
-            assert!(rotate(&heads, &heads, &heads).is_none() && gated(Activation::Silu, &x, &x).is_none());
-            assert!(cumulative(&x).is_none() && !put(&heads, &heads.narrow(2, 0, 1), &[0]));
-        });
-    }
-
-    #[test]
     fn sums_are_those_of_libtorch() {
         for (rows, width) in [(1, 1), (3, 7), (8, 100), (21, 1000)] {
             let x = Tensor::rand([rows, width], (Kind::Float, Device::Cpu));
-            assert_eq!(cumulative(&x).unwrap(), x.cumsum(-1, Kind::Float));
+            assert_eq!(cumulative(&x), x.cumsum(-1, Kind::Float));
         }
-        assert!(cumulative(&Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))).is_none());
+        assert_eq!(cumulative(&Tensor::zeros([0, 4], (Kind::Float, Device::Cpu))).size(), [0, 4]);
     }
 }

@@ -3,9 +3,9 @@
 //! The rows of both lie one number after the other, so nothing is copied: a tile of some rows of `x` and four of `W` is
 //! multiplied a register at a time, and its sums are added up at the end.
 
-use super::lanes::{COLUMNS, Kernel, Lanes, here, run, some};
-use super::plain;
-use super::team::{self, Place, Source};
+use super::assert_plain;
+use super::lanes::{COLUMNS, Kernel, Lanes, Registers, some};
+use super::pool::{self, Place, Source};
 use tch::{Device, Kind, Tensor};
 
 /// Numbers of a row that are multiplied before the next row's, so that those of several rows stay in the cache.
@@ -20,20 +20,17 @@ const TOGETHER: usize = 256;
 /// Larger matrices do not stay in the cache until their next use, and are asked for ahead of it.
 const AHEAD: usize = 4 << 20;
 
-/// `x Wᵀ + b` of `x`, `[.., in]`, `weight`, `[out, in]` in fp32 or bf16, and `bias`, `[out]`; `[.., out]` in fp32. `None` where it
-/// is for libtorch to compute, or to refuse: other dtypes, devices and shapes, gradients, processors without AVX2.
-pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Tensor> {
-    let fits = plain(x)
-        && weight.device() == Device::Cpu
-        && matches!(weight.kind(), Kind::Float | Kind::BFloat16)
-        && !weight.requires_grad()
-        && weight.stride()[1] == 1
-        && x.size().last() == Some(&weight.size()[1])
-        && bias.is_none_or(|bias| bias.size() == [weight.size()[0]])
-        && here();
-    if !fits || !team::whole() {
-        return None;
-    }
+/// `x Wᵀ + b` of `x`, `[.., in]`, `weight`, `[out, in]`, which is converted to fp32 but where it is in bf16, and `bias`, `[out]`;
+/// `[.., out]` in fp32.
+pub fn product(on: Registers, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    assert_plain(x);
+    assert!(weight.device() == Device::Cpu && !weight.requires_grad(), "a matrix on the CPU");
+    let fits =
+        x.size().last() == Some(&weight.size()[1]) && bias.is_none_or(|b| b.size() == [weight.size()[0]]);
+    assert!(fits, "a product of {:?} with {:?}, bias {:?}", x.size(), weight.size(), bias.map(Tensor::size));
+    let bf16 = weight.kind() == Kind::BFloat16;
+    let weight = if bf16 { weight.shallow_clone() } else { weight.to_kind(Kind::Float) };
+    let weight = if weight.stride()[1] == 1 { weight } else { weight.contiguous() };
     let (depth, out) = (weight.size()[1], weight.size()[0]);
     let x = x.contiguous();
     let mut shape = x.size();
@@ -51,10 +48,10 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Option<Ten
         y: Place(y.data_ptr().cast()),
     };
     match weight.kind() {
-        Kind::Float => product.compute(Source::<f32>(weight.data_ptr().cast())),
-        _ => product.compute(Source::<Bf16>(weight.data_ptr().cast())),
+        Kind::BFloat16 => product.compute(on, Source::<Bf16>(weight.data_ptr().cast())),
+        _ => product.compute(on, Source::<f32>(weight.data_ptr().cast())),
     }
-    Some(y)
+    y
 }
 
 /// A number of a matrix.
@@ -99,13 +96,13 @@ struct Product {
 }
 
 impl Product {
-    fn compute<W: Weight>(&self, weight: Source<W>) {
+    fn compute<W: Weight>(&self, on: Registers, weight: Source<W>) {
         // Some parts a thread, in case one of them is held up, of rows that begin a tile.
-        let size = self.out.div_ceil(4 * team::threads()).next_multiple_of(4 * COLUMNS).min(TOGETHER);
+        let size = self.out.div_ceil(4 * pool::threads()).next_multiple_of(4 * COLUMNS).min(TOGETHER);
         let part = |at: usize| {
-            run(&Part { of: self, weight, from: at * size, to: self.out.min((at + 1) * size) });
+            on.run(&Part { of: self, weight, from: at * size, to: self.out.min((at + 1) * size) });
         };
-        team::run(self.rows * self.depth * self.out, self.out.div_ceil(size), &part);
+        pool::run(self.rows * self.depth * self.out, self.out.div_ceil(size), &part);
     }
 }
 
@@ -269,14 +266,13 @@ pub unsafe fn sums<L: Lanes, W: Weight, const R: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::with_each_width;
     use super::super::tests::random;
     use super::*;
 
     /// Against a product in fp64.
     #[test]
     fn products_are_right() {
-        with_each_width(|| {
+        for on in Registers::here() {
             for rows in [1i64, 2, 3, 4, 5, 7, 64, 65, 131] {
                 for (depth, out) in [(1, 1), (15, 3), (16, 4), (40, 6), (64, 97), (2048 + 33, 5), (600, 700)]
                 {
@@ -286,7 +282,7 @@ mod tests {
                         let x = random(&[rows, 1, depth]);
                         let wide = |x: &Tensor| x.to_kind(Kind::Double);
                         let want = wide(&x).linear(&wide(&weight), bias.as_ref().map(wide).as_ref());
-                        let got = product(&x, &weight, bias.as_ref()).unwrap();
+                        let got = product(on, &x, &weight, bias.as_ref());
                         assert_eq!(got.size(), [rows, 1, out]);
                         let error = (wide(&got) - &want).abs().max().double_value(&[]);
                         // Rounding of sums of `depth` products, whose size is its root: some hundred steps of 6e-8, at worst.
@@ -294,36 +290,37 @@ mod tests {
                     }
                 }
             }
-        });
+        }
     }
 
     /// A row has the same bits whatever stands beside it and however many threads there are.
     #[test]
     fn a_row_does_not_see_the_others() {
-        with_each_width(|| {
+        for on in Registers::here() {
             let (x, weight) = (random(&[70, 576]), random(&[1000, 576]));
-            let all = product(&x, &weight, None).unwrap();
+            let all = product(on, &x, &weight, None);
             for (first, rows) in [(0, 1), (3, 2), (9, 5), (60, 10)] {
-                let some = product(&x.narrow(0, first, rows), &weight, None).unwrap();
+                let some = product(on, &x.narrow(0, first, rows), &weight, None);
                 assert_eq!(some, all.narrow(0, first, rows));
             }
-            let some = product(&x, &weight.narrow(0, 501, 7), None).unwrap();
+            let some = product(on, &x, &weight.narrow(0, 501, 7), None);
             assert_eq!(some, all.narrow(1, 501, 7));
             let threads = tch::get_num_threads();
             tch::set_num_threads(1);
-            let alone = product(&x, &weight, None).unwrap();
+            let alone = product(on, &x, &weight, None);
             tch::set_num_threads(threads);
             assert_eq!(alone, all);
-        });
+        }
     }
 
     #[test]
-    fn what_is_for_libtorch_is_left_to_it() {
-        let (x, weight) = (random(&[2, 16]), random(&[4, 16]));
-        assert!(product(&x.to_kind(Kind::Double), &weight.to_kind(Kind::Double), None).is_none());
-        assert!(product(&x, &random(&[16, 4]).tr(), None).is_none());
-        assert!(product(&x, &random(&[4, 17]), None).is_none());
-        assert!(product(&x, &weight, Some(&random(&[5]))).is_none());
-        assert!(product(&x, &weight.set_requires_grad(true), None).is_none());
+    fn matrices_may_lie_the_other_way_and_be_in_half_precision() {
+        for on in Registers::here() {
+            let (x, weight) = (random(&[9, 40]), random(&[40, 33]));
+            let want = product(on, &x, &weight.tr().contiguous(), None);
+            assert_eq!(product(on, &x, &weight.tr(), None), want);
+            let half = weight.tr().to_kind(Kind::Half);
+            assert_eq!(product(on, &x, &half, None), product(on, &x, &half.to_kind(Kind::Float), None));
+        }
     }
 }

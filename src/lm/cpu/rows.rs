@@ -1,79 +1,85 @@
 //! What is computed row by row, in one pass over memory where libtorch takes several: norms and rotations. Knows nothing of
-//! where they stand. All return `None` where it is for libtorch to compute, as
-//! [`product`](super::product::product) does.
+//! where they stand.
 
-use super::lanes::{Kernel, Lanes, here, run, some};
-use super::plain;
-use super::team::{self, Place, Source};
+use super::assert_plain;
+use super::lanes::{Kernel, Lanes, Registers, some};
+use super::pool::{self, Place, Source};
 use tch::{Kind, Tensor};
 
 /// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, where there is one.
-pub fn rms_norm(x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Option<Tensor> {
-    let width = *x.size().last()?;
-    if !dense(x) {
-        return None;
-    }
-    let gain = gain.map(|(gain, more)| (gain.to_kind(Kind::Float), more));
-    if gain.as_ref().is_some_and(|(gain, _)| !dense(gain) || gain.size() != [width]) {
-        return None;
-    }
-    let (y, width) = (x.empty_like(), width as usize);
+pub fn rms_norm(on: Registers, x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Tensor {
+    let (x, y, width) = in_and_out(x);
+    let gain = gain.map(|(gain, more)| (learned(gain, width), more));
     let learned = gain.as_ref().map(|(gain, more)| (source(gain), *more as f32));
-    each(x, width, &Norm { x: source(x), width, gain: learned, eps: eps as f32, y: place(&y) });
-    Some(y)
+    each(on, &x, width, &Norm { x: source(&x), width, gain: learned, eps: eps as f32, y: place(&y) });
+    y
 }
 
 /// `x`, `[.., width]`, less its mean over the last axis, divided by its standard deviation, times `gain` and plus `bias`,
 /// `[width]` each. Mean and deviation are of two passes, so that nothing cancels.
-pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Option<Tensor> {
-    let width = *x.size().last()?;
-    let learned = [gain, bias].map(|learned| learned.to_kind(Kind::Float));
-    if !dense(x) || learned.iter().any(|learned| !dense(learned) || learned.size() != [width]) {
-        return None;
-    }
-    let (y, width) = (x.empty_like(), width as usize);
+pub fn layer_norm(on: Registers, x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Tensor {
+    let (x, y, width) = in_and_out(x);
+    let learned = [gain, bias].map(|numbers| learned(numbers, width));
     let [gain, bias] = [source(&learned[0]), source(&learned[1])];
-    each(x, width, &Centred { x: source(x), width, gain, bias, eps: eps as f32, y: place(&y) });
-    Some(y)
+    each(on, &x, width, &Centred { x: source(&x), width, gain, bias, eps: eps as f32, y: place(&y) });
+    y
 }
 
 /// The heads of `x`, `[batch, heads, pos, d_head]`, of which the leading entries are rotated: entry `i` becomes
 /// `x[i] cos[i] + x[j] sin[i]`, where `j` is a half of the entries further on, or back. `cos` and `sin` are
 /// `[batch or 1, 1, pos, entries]`.
-pub fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Option<Tensor> {
+pub fn rotate(on: Registers, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
+    let (x, y, d_head) = in_and_out(x);
     let (size, strides, angles) = (x.size(), x.stride(), cos.size());
     let fits = angles[1] == 1 && angles[2] == size[2] && angles[3] <= size[3] && angles == sin.size();
-    let in_order = cos.is_contiguous() && sin.is_contiguous() && [1, size[0]].contains(&angles[0]);
-    if !fits || !in_order || ![x, cos, sin].into_iter().all(dense) {
-        return None;
-    }
-    let y = x.empty_like();
+    assert!(fits && [1, size[0]].contains(&angles[0]), "angles {angles:?} for heads {size:?}");
+    let [cos, sin] = [cos, sin].map(Tensor::contiguous);
+    [&cos, &sin].into_iter().for_each(assert_plain);
     let axis = |axis: usize| (size[axis] as usize, strides[axis] as usize);
     let rotation = Rotate {
-        x: source(x),
+        x: source(&x),
         axes: [axis(0), axis(1), axis(2)],
-        d_head: size[3] as usize,
-        cos: source(cos),
-        sin: source(sin),
+        d_head,
+        cos: source(&cos),
+        sin: source(&sin),
         for_all: angles[0] == 1,
         entries: angles[3] as usize,
         y: place(&y),
     };
-    each(x, rotation.d_head, &rotation);
-    Some(y)
+    each(on, &x, d_head, &rotation);
+    y
 }
 
-/// Whether the numbers of `x` lie in memory without gaps, those of its last axis one after the other, and are to be
-/// computed here.
-pub(super) fn dense(x: &Tensor) -> bool {
-    let (size, stride) = (x.size(), x.stride());
-    let span: i64 = size.iter().zip(&stride).map(|(n, stride)| (n - 1) * stride).sum();
-    plain(x)
-        && x.numel() > 0
-        && stride.last() == Some(&1)
-        && span + 1 == x.numel() as i64
-        && here()
-        && team::whole()
+/// Whether the numbers of `x` lie in memory without gaps, each in a place of its own, those of its last axis one after the
+/// other.
+pub(super) fn is_dense(x: &Tensor) -> bool {
+    let mut axes: Vec<(i64, i64)> = x.stride().into_iter().zip(x.size()).filter(|(_, n)| *n != 1).collect();
+    let last = x.size().last() == Some(&1) || axes.last().is_some_and(|(stride, _)| *stride == 1);
+    axes.sort_unstable();
+    let mut next = 1;
+    let in_order = axes.into_iter().all(|(stride, n)| {
+        let fits = stride == next;
+        next *= n;
+        fits
+    });
+    last && in_order
+}
+
+/// `x`, `[.., width]`, dense, room for what is made of it in the same layout, and the width.
+pub(super) fn in_and_out(x: &Tensor) -> (Tensor, Tensor, usize) {
+    assert_plain(x);
+    let x = if is_dense(x) { x.shallow_clone() } else { x.contiguous() };
+    let (y, width) = (x.empty_like(), x.size().last().copied().unwrap_or(1));
+    debug_assert_eq!(x.stride(), y.stride());
+    (x, y, width as usize)
+}
+
+/// Learned numbers, `[width]`, in fp32.
+fn learned(numbers: &Tensor, width: usize) -> Tensor {
+    let numbers = numbers.to_kind(Kind::Float).contiguous();
+    assert_plain(&numbers);
+    assert_eq!(numbers.size(), [width as i64], "learned numbers for rows of {width}");
+    numbers
 }
 
 pub(super) fn source(x: &Tensor) -> Source<f32> {
@@ -94,13 +100,16 @@ pub(super) trait Rows: Sync {
 }
 
 /// Has each row of `x` computed.
-pub(super) fn each(x: &Tensor, width: usize, of: &impl Rows) {
+pub(super) fn each(on: Registers, x: &Tensor, width: usize, of: &impl Rows) {
     /// Operations that a number takes, about.
     const WORK: usize = 16;
-    let rows = x.numel() / width;
-    let size = rows.div_ceil(4 * team::threads());
-    let part = |at: usize| run(&Part { of, from: at * size, to: rows.min((at + 1) * size) });
-    team::run(x.numel() * WORK, rows.div_ceil(size), &part);
+    let rows = x.numel() / width.max(1);
+    if rows == 0 {
+        return;
+    }
+    let size = rows.div_ceil(4 * pool::threads());
+    let part = |at: usize| on.run(&Part { of, from: at * size, to: rows.min((at + 1) * size) });
+    pool::run(x.numel() * WORK, rows.div_ceil(size), &part);
 }
 
 struct Part<'a, R> {
@@ -239,13 +248,11 @@ impl Rows for Rotate {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::with_each_width;
     use super::super::tests::random;
     use super::*;
 
     #[track_caller]
-    fn check(got: Option<Tensor>, want: Tensor) {
-        let got = got.expect("computed here");
+    fn check(got: Tensor, want: Tensor) {
         assert_eq!(got.size(), want.size());
         let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
         assert!(error.double_value(&[]) < 1e-6, "{error:?}");
@@ -254,7 +261,7 @@ mod tests {
     /// Against their definitions in fp64.
     #[test]
     fn norms_are_right() {
-        with_each_width(|| {
+        for on in Registers::here() {
             for width in [1, 7, 16, 40, 576] {
                 let gain = random(&[width]);
                 let rows = random(&[3, 5, width]);
@@ -267,20 +274,20 @@ mod tests {
                     let less = &wide - &mean;
                     let variance = less.square().mean_dim(-1, true, Kind::Double);
                     let centred = less / (variance + 1e-5).sqrt() * gain.to_kind(Kind::Double) + &bias;
-                    check(layer_norm(&x, &gain, &bias, 1e-5), centred);
-                    check(rms_norm(&x, None, 1e-5), normal.shallow_clone());
+                    check(layer_norm(on, &x, &gain, &bias, 1e-5), centred);
+                    check(rms_norm(on, &x, None, 1e-5), normal.shallow_clone());
                     check(
-                        rms_norm(&x, Some((&gain, 1.0)), 1e-5),
+                        rms_norm(on, &x, Some((&gain, 1.0)), 1e-5),
                         normal * (gain.to_kind(Kind::Double) + 1.0),
                     );
                 }
             }
-        });
+        }
     }
 
     #[test]
     fn rotations_are_right() {
-        with_each_width(|| {
+        for on in Registers::here() {
             for (batch, heads, pos, d_head, entries) in [
                 (3, 2, 5, 32, 32),
                 (1, 3, 4, 64, 64),
@@ -297,25 +304,40 @@ mod tests {
                         let turning = wide.narrow(3, 0, entries);
                         let turned = &turning * &cos + turning.roll(entries / 2, 3) * &sin;
                         check(
-                            rotate(&x, &cos, &sin),
+                            rotate(on, &x, &cos, &sin),
                             Tensor::cat(&[turned, wide.narrow(3, entries, d_head - entries)], 3),
                         );
                     }
                 }
             }
-        });
+        }
     }
 
+    /// Such as heads side by side, but no two numbers in one place, and none between them.
     #[test]
-    fn what_is_for_libtorch_is_left_to_it() {
-        let x = random(&[4, 16]);
-        assert!(rms_norm(&x.to_kind(Kind::BFloat16), None, 1e-5).is_none());
-        assert!(rms_norm(&x.tr(), None, 1e-5).is_none());
-        assert!(rms_norm(&x.narrow(1, 0, 8), None, 1e-5).is_none());
-        assert!(rms_norm(&x, Some((&random(&[15]), 0.0)), 1e-5).is_none());
-        let heads = random(&[2, 3, 5, 8]);
-        assert!(rotate(&heads, &random(&[1, 1, 4, 8]), &random(&[1, 1, 4, 8])).is_none());
-        assert!(layer_norm(&x, &random(&[15]), &random(&[16]), 1e-5).is_none());
-        assert!(rms_norm(&x.set_requires_grad(true), None, 1e-5).is_none());
+    fn only_what_fills_its_memory_is_dense() {
+        let x = random(&[24]);
+        let strided = |size: &[i64], stride: &[i64]| x.as_strided(size, stride, None);
+        for (size, stride) in [
+            (vec![2, 3, 4], vec![12, 4, 1]),
+            (vec![3, 2, 4], vec![4, 12, 1]),
+            (vec![2, 1, 4], vec![4, 100, 1]),
+            (vec![3, 1], vec![1, 7]),
+        ] {
+            assert!(is_dense(&strided(&size, &stride)), "{size:?} {stride:?}");
+        }
+        for (size, stride) in [
+            (vec![4, 3], vec![1, 4]),
+            (vec![2, 4], vec![5, 1]),
+            // Spans 12 numbers with 12, but leaves some out and has others twice.
+            (vec![3, 2, 2], vec![5, 0, 1]),
+            (vec![2, 4], vec![0, 1]),
+        ] {
+            let x = strided(&size, &stride);
+            assert!(!is_dense(&x), "{size:?} {stride:?}");
+            for on in Registers::here() {
+                assert_eq!(rms_norm(on, &x, None, 1e-5), rms_norm(on, &x.contiguous(), None, 1e-5));
+            }
+        }
     }
 }

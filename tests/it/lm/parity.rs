@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use emoflow::lm::adapter::AdapterFiles;
-use emoflow::lm::cpu::by_libtorch_alone;
-use emoflow::lm::{Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, family, weights};
+use emoflow::lm::{
+    Backend, Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, family, weights,
+};
 use tch::{Device, Kind, Tensor};
 
 use super::{Everything, ids, relative_error};
@@ -46,11 +47,18 @@ fn name(dir: &Path) -> &str {
 
 /// Checks all, then fails with everything that differs.
 pub(crate) fn check_all(dirs: &[PathBuf], bf16: f64, device: Device) {
+    check_all_by(dirs, bf16, device, Backend::chosen(device).unwrap());
+}
+
+/// The same, computed by `backend`.
+fn check_all_by(dirs: &[PathBuf], bf16: f64, device: Device, backend: Backend) {
     assert!(!dirs.is_empty(), "nothing to compare");
     let wrong: Vec<String> = dirs
         .iter()
         .filter_map(|dir| {
-            check_against_reference(dir, bf16, device).err().map(|error| format!("{}: {error:#}", name(dir)))
+            check_against_reference(dir, bf16, device, backend)
+                .err()
+                .map(|error| format!("{}: {error:#}", name(dir)))
         })
         .collect();
     assert!(
@@ -63,10 +71,10 @@ pub(crate) fn check_all(dirs: &[PathBuf], bf16: f64, device: Device) {
 }
 
 /// Everything a fixture tells about the model in `dir`; the error is the first difference.
-fn check_against_reference(dir: &Path, bf16: f64, device: Device) -> Result<()> {
+fn check_against_reference(dir: &Path, bf16: f64, device: Device, backend: Backend) -> Result<()> {
     let want: HashMap<String, Tensor> =
         Tensor::read_safetensors(dir.join("reference.safetensors"))?.into_iter().collect();
-    let load = |dtype| LanguageModel::load(&Checkpoint::open(dir)?, dtype, device);
+    let load = |dtype| LanguageModel::load_by(&Checkpoint::open(dir)?, dtype, device, backend);
     let model = load(Dtype::F32)?;
     let long = ids(&want["ids"]);
     let alone = residuals(&model, &[&long])?;
@@ -205,10 +213,15 @@ fn every_family_agrees_with_transformers() {
     check_all(&fixtures(), BF16, Device::Cpu);
 }
 
-/// And where nothing is computed by kernels of our own, as on a GPU.
+/// By each backend of this processor but the one that it chooses: kernels of our own in narrower registers, and libtorch
+/// alone, as on a GPU.
 #[test]
-fn every_family_agrees_with_transformers_by_libtorch_alone() {
-    by_libtorch_alone(|| check_all(&fixtures(), BF16, Device::Cpu));
+fn every_family_agrees_with_transformers_by_every_backend() {
+    let chosen = Backend::chosen(Device::Cpu).unwrap();
+    for backend in Backend::all(Device::Cpu).into_iter().filter(|backend| *backend != chosen) {
+        println!("{}", backend.name());
+        check_all_by(&fixtures(), BF16, Device::Cpu, backend);
+    }
 }
 
 /// Quantised checkpoints, against transformers on the dequantised weights.
