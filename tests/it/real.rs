@@ -307,24 +307,35 @@ fn tokens_are_those_of_transformers() {
     }
 }
 
-/// The first component of what SmolLM2 wrote of nine emotions is valence, whichever sign it has, at most layers of the later
-/// half: seen .85 to .93 at fourteen of fifteen, and .52 at layer 20, where it lies on the second (.78; the two explain 24 % and
-/// 22 % of the variance).
+/// The first component of what SmolLM2 wrote of nine emotions is valence: whichever sign it has, the pleasant emotions lie on
+/// one side and the unpleasant ones on the other (1 of 28 orders by chance; `surprised` is neither) at nearly all layers. What is
+/// sampled differs between processors; one gave 30 of 30 layers. Correlations with ratings say less: five of the words are rated.
 #[test]
 #[ignore = "needs the real models: make real"]
 fn valence_is_the_first_component_of_a_model_s_own_stories() {
+    const PLEASANT: [&str; 3] = ["happy", "calm", "loving"];
+    const UNPLEASANT: [&str; 5] = ["sad", "angry", "afraid", "desperate", "guilty"];
     if quick() || !models().iter().any(|model| model == "smollm2") {
         return;
     }
     let results = run("real-own", &[]);
-    let mut rows = table(&results, "rated.csv", "smollm2", None);
-    rows.retain(|row| row["component"] == "PC1" && row["rating"] == "valence");
-    assert_eq!(rows.len(), 30, "all layers");
-    let mut correlations: Vec<f64> = column(&rows[15..], "pearson").into_iter().map(f64::abs).collect();
-    correlations.sort_by(f64::total_cmp);
-    let median = correlations[correlations.len() / 2];
-    println!(
-        "smollm2: |r(PC1, valence)| = {median:.2} in its own stories, the median of the later half of the layers"
-    );
-    assert!(median >= 0.8, "{correlations:?}");
+    let rows = table(&results, "space.csv", "smollm2", None);
+    let parted = (0..30).filter(|layer| {
+        let of = |names: &[&str]| -> Vec<f64> {
+            let mut rows = rows.clone();
+            let layer = layer.to_string();
+            rows.retain(|row| {
+                row["layer"] == layer && row["component"] == "1" && names.contains(&row["emotion"].as_str())
+            });
+            assert_eq!(rows.len(), names.len(), "layer {layer}");
+            column(&rows, "score")
+        };
+        let (pleasant, unpleasant) = (of(&PLEASANT), of(&UNPLEASANT));
+        let least = |of: &[f64]| of.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = |of: &[f64]| of.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        least(&pleasant) > most(&unpleasant) || least(&unpleasant) > most(&pleasant)
+    });
+    let parted = parted.count();
+    println!("smollm2: in its own stories the first component parts pleasant and unpleasant at {parted} of 30 layers");
+    assert!(parted >= 24, "{parted} of 30 layers");
 }
