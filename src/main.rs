@@ -46,10 +46,17 @@ mod libtorch {
 
     const FOLDER: &str = env!("EMOFLOW_LIBTORCH");
     const PATH: &str = "LD_LIBRARY_PATH";
-    /// How many products' plans libtorch's oneDNN keeps, each with its room to work in, and oneDNN their code: by
-    /// default 1024 shapes each, and every batch has shapes of its own. A pass needs some ten.
-    const CACHES: [(&str, &str); 2] =
-        [("LRU_CACHE_CAPACITY", "32"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")];
+    /// What libraries read when they are loaded. What is set already is heard, and a policy of waiting in place of the last one.
+    const SETTINGS: [(&str, &str); 3] = [
+        // How many products' plans libtorch's oneDNN keeps, each with its room to work in, and oneDNN their code: by default
+        // 1024 shapes each, and every batch has shapes of its own. A pass needs some ten.
+        ("LRU_CACHE_CAPACITY", "32"),
+        ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"),
+        // How often a thread of OpenMP looks for work before it sleeps: by default 300,000 times, which take an Intel processor
+        // 14 ms. Where another program has one of the cores, threads would wait for one another through whole slices of time
+        // (docs/design/performance.md).
+        ("GOMP_SPINCOUNT", "1000"),
+    ];
 
     /// Undoes what [`start_again`] did to the environment. Where libtorch's stand-ins are loaded, has the program start
     /// again before its first call into libtorch. Returns whether libtorch is here already.
@@ -87,7 +94,13 @@ mod libtorch {
             Ok(program) => {
                 let mut again = std::process::Command::new(program);
                 again.args(std::env::args_os().skip(1)).env(PATH, path);
-                again.envs(CACHES.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
+                let set = |name: &str| std::env::var_os(name).is_some();
+                let waits = set("OMP_WAIT_POLICY");
+                again.envs(
+                    SETTINGS
+                        .into_iter()
+                        .filter(|(name, _)| !set(name) && !(waits && *name == "GOMP_SPINCOUNT")),
+                );
                 again.exec()
             }
         };

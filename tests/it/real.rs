@@ -336,6 +336,8 @@ fn valence_is_the_first_component_of_a_model_s_own_stories() {
         least(&pleasant) > most(&unpleasant) || least(&unpleasant) > most(&pleasant)
     });
     let parted = parted.count();
-    println!("smollm2: in its own stories the first component parts pleasant and unpleasant at {parted} of 30 layers");
+    println!(
+        "smollm2: in its own stories the first component parts pleasant and unpleasant at {parted} of 30 layers"
+    );
     assert!(parted >= 24, "{parted} of 30 layers");
 }
