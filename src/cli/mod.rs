@@ -6,6 +6,7 @@ mod estimate;
 mod explain;
 mod finish;
 mod graph;
+mod report;
 mod run;
 mod show_plan;
 mod status;
@@ -15,7 +16,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -352,13 +353,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             let progress = progress::start(Style::Auto);
             let prepared = prepare(&experiment, &machine, &limit, Access::Write, &*progress)?;
             prepared.say(&*progress);
-            let Prepared { resolved, plan, store, results, .. } = prepared;
-            let report = results::write(&resolved, &plan, &store, &results)?;
-            writeln!(out, "{}", report.display())?;
-            if open {
-                open_in_browser(&report)?;
-            }
-            Ok(0)
+            report::render(&prepared, open, out)
         }
         Command::Run(args) => run::run(args, out),
         Command::Worker(args) => worker::run(args, out),
@@ -427,10 +422,4 @@ fn asks_hub(experiment: &Experiment) -> bool {
     let mut sources = experiment.stories.iter().map(|source| &source.kind).chain(&experiment.neutral);
     experiment.models.iter().any(|model| matches!(model.source, ModelSource::Repo { .. }))
         || sources.any(|kind| matches!(kind, SourceKind::Dataset(_)))
-}
-
-fn open_in_browser(report: &Path) -> Result<()> {
-    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    std::process::Command::new(opener).arg(report).spawn()?;
-    Ok(())
 }

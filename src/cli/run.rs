@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare, worker};
-use crate::execute::{self, Options, Outcome, Recruit};
+use crate::execute::{self, Options, Outcome, Recruit, State};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::libtorch;
@@ -64,10 +64,23 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         ..Options::default()
     };
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
+    for node in outcome.nodes.iter().filter(|node| node.state == State::Ran) {
+        let said = plan.node(&node.name).map(|at| execute::texts::said(&plan, &store, at)).transpose()?;
+        said.filter(|said| !said.is_empty()).iter().for_each(|said| {
+            progress.note(&format!("{}: {said}", node.name));
+        });
+    }
     if selected.report && !outcome.interrupted {
         results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
+    } else if !outcome.interrupted {
+        results::write_selected(&resolved, &plan, &store, &results, &selected)?;
     }
     results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
+    if !args.voice.quiet && !outcome.interrupted {
+        let page = results.join("report.html");
+        let written = if selected.report && page.is_file() { page } else { results };
+        progress.note(&format!("results: {}", written.display()));
+    }
     print_summary(&outcome, args.voice.json, out)?;
     ensure!(!outcome.interrupted, Interrupted);
     Ok(u8::from(outcome.summary().failed > 0))

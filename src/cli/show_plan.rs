@@ -10,6 +10,7 @@ use super::Prepared;
 use super::estimate::{Estimator, shown};
 use super::graph::{Graph, Language};
 use super::survey::{Standing, Survey};
+use crate::execute;
 use crate::explain::{Explainer, Past, summary};
 use crate::plan::key::Key;
 use crate::plan::{Absent, Node, Selection, UnitId};
@@ -22,7 +23,7 @@ struct PlannedNode<'a> {
     units: usize,
     /// Units that would run.
     missing: usize,
-    /// Why they would; why they cannot.
+    /// Why they would; why they cannot; of texts that are there, how many are skipped or lacking.
     reason: String,
     /// What they would take; `None`: nothing of the kind was made yet.
     seconds: Option<f64>,
@@ -116,7 +117,8 @@ fn planned<'a>(
     let needed: Vec<usize> = needed.collect();
     let reasons: Vec<_> = needed.iter().map(|&unit| explainer.reason(UnitId { node: index, unit })).collect();
     let reason = match standing {
-        Standing::Cached => String::new(),
+        // Of what can be read; what cannot is told by those who need it.
+        Standing::Cached => execute::texts::said(plan, &prepared.store, index).unwrap_or_default(),
         Standing::Blocked => survey.obstacle(plan, index).unwrap_or_default().to_string(),
         _ => summary(&reasons, node.units.len()),
     };

@@ -281,6 +281,7 @@ fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
 fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
     let (url, model) = (url(reader), reader.filled("model"));
     let (parallel, timeout) = (reader.integer("parallel"), reader.integer("timeout"));
+    let patience = reader.integer("patience");
     let (api_key_env, identity) = match protocol {
         Protocol::Ollama => (Ok(None), Ok(None)),
         Protocol::OpenAi => (variable(reader, "api_key_env"), identity(reader)),
@@ -293,6 +294,7 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
         api_key_env: api_key_env?,
         parallel: parallel?,
         timeout: timeout? as u64,
+        patience: patience? as u64,
         identity: identity?,
         body: body?,
     })

@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
-use super::across;
 use super::kept::{Around, Kept};
 use super::writer::{Stored, Writer};
+use super::{across, texts};
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::room::Room;
 use crate::lm::{LanguageModel, Layer, heap};
@@ -20,7 +20,7 @@ use crate::resolve::{self, AnotherModel, Model, Resolved};
 use crate::stages::analysis::{Activations, Input, VectorSet};
 use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
-use crate::stages::stories::{generate, template, writing};
+use crate::stages::stories::{REJECTED, generate, template, writing};
 use crate::stages::{activations, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lease, Lookup, Store};
@@ -208,6 +208,10 @@ impl<'a> Lane<'a> {
                 // One shard after the other: all stories need no more memory than one of them.
                 let read = (0..shards).map(|shard| input(plan, store, unit, shard));
                 let table = vectors::run(params, read, emotions, neutral.as_ref())
+                    .or_else(|error| match texts::lacking(plan, store, unit, emotions)? {
+                        Some(why) => bail!(why),
+                        None => Err(error),
+                    })
                     .with_context(|| format!("stories of `{}` read by {}", set.stories, set.model))?;
                 one("vectors", table)
             }
@@ -365,7 +369,7 @@ pub fn piece(node: &Node) -> &'static str {
 
 /// The tables of a unit of written stories.
 fn written_tables(written: writing::Written) -> Tables {
-    vec![("stories".to_string(), written.stories), ("rejected".to_string(), written.rejected)]
+    vec![("stories".to_string(), written.stories), (REJECTED.to_string(), written.rejected)]
 }
 
 /// Names of models and sources are not in keys, so they are not in artifacts either: results put them back.

@@ -6,6 +6,7 @@ mod crew;
 mod dispatch;
 mod kept;
 mod order;
+pub mod texts;
 mod work;
 mod writer;
 

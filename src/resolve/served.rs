@@ -118,7 +118,9 @@ fn ask(server: &Server) -> Result<Found> {
     let tags = match Client::new(&asked)?.get("/api/tags") {
         Ok(tags) => tags,
         Err(Trouble::Passing { why, .. }) => return Ok(Found::Silent(why)),
-        Err(Trouble::Refused(why) | Trouble::Filtered(why)) => return Err(anyhow!("{}: {why}", server.url)),
+        Err(Trouble::Refused(why) | Trouble::Unclear(why) | Trouble::Filtered(why)) => {
+            return Err(anyhow!("{}: {why}", server.url));
+        }
     };
     let models = tags["models"].as_array();
     let models = models.with_context(|| format!("{}/api/tags lists no models: no Ollama", server.url))?;
@@ -176,6 +178,7 @@ mod tests {
                 parallel: 4,
                 timeout: 300,
                 identity: identity.map(String::from),
+                patience: 1,
                 body: Default::default(),
             })
         };

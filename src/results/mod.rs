@@ -11,6 +11,7 @@ pub mod runs;
 mod scale;
 mod stories;
 mod texts;
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use claim::of_another;
 use comparison::{COMPARISON, several_sets};
 use layers::LAYERS;
 use model::RunModel;
+pub use written::{Parts, parts, write_selected};
 
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
@@ -36,7 +38,7 @@ use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 6;
+const REPORT_VERSION: u32 = 7;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -116,20 +118,7 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         clear(&dir.join(folder))?;
     }
     let analyses = shown.analyses()?;
-    for parts in analyses.chunk_by(|a, b| a.name == b.name) {
-        let name = &parts[0].name;
-        let mut tables = Vec::new();
-        for (table_name, table) in parts.iter().flat_map(|part| &part.tables) {
-            append(&mut tables, table_name, table.clone())?;
-        }
-        let nodes =
-            plan.nodes.iter().filter(|n| matches!(&n.work, Work::Analysis { name: n, .. } if n == name));
-        let metadata = metadata(resolved, nodes);
-        for (index, (table_name, table)) in tables.iter().enumerate() {
-            let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
-            write_table(table, &dir.join("tables").join(stem), &metadata)?;
-        }
-    }
+    written::write(&shown, &analyses, dir, &|_| true)?;
     let present = present(plan, store);
     let comparison = if several_sets(&present) { Some(comparison::of(&shown, &analyses)?) } else { None };
     if let Some(comparison) = &comparison {
@@ -142,16 +131,9 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
         let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
         write_table(&sweep.table, &dir.join("tables").join(LAYERS), &metadata(resolved, nodes))?;
     }
-    for node in &plan.nodes {
-        let Work::Vectors { set, .. } = &node.work else { continue };
-        let Some(table) = shown.whole(node)? else { continue };
-        let bytes = to_parquet(&table, &metadata(resolved, [node]))?;
-        replace(&vectors_file(dir, set), &bytes)?;
-    }
     let (pairs, trends) = (across::compared(&shown)?, scale::trends(&shown, &analyses)?);
     across::write(&shown, &pairs, dir)?;
     scale::write(&shown, &trends, dir)?;
-    stories::write(&shown, dir)?;
     let key = report_key(resolved, plan, &present);
     let summaries = [comparison.map(|c| c.section), sweep.map(|s| s.section)];
     let summaries = summaries.into_iter().flatten().collect();
@@ -390,17 +372,9 @@ pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path)
     let present = present(plan, store);
     let key = report_key(resolved, plan, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
-    let in_tables = |name: &str| {
-        ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
-    };
-    let written = |node: &Node| match &node.work {
-        Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
-        Work::Analysis { name, .. } | Work::Across { name, .. } => in_tables(name),
-        _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
-    };
     let files = dir.join("figures").is_dir()
-        && (!several_sets(&present) || in_tables(COMPARISON))
-        && present.iter().all(|(node, there)| there.contains(&false) || written(node));
+        && (!several_sets(&present) || written::in_tables(dir, COMPARISON))
+        && present.iter().all(|(node, there)| there.contains(&false) || written::is_there(node, store, dir));
     (key, files && page.contains(&key.short()))
 }
 

@@ -1,4 +1,4 @@
-//! `stories/`: the texts of every source as files to read, and what was thrown away. Knows nothing of how they came to be.
+//! `stories/`: the texts of every source as files to read, and what was rejected. Knows nothing of how they came to be.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,11 @@ use anyhow::Result;
 
 use super::{Shown, metadata, write_table};
 use crate::plan::Node;
+use crate::stages::stories::REJECTED;
 use crate::store::Store;
 
 /// The stage of story sources and of neutral text, and the table that each of their units has.
 pub const STAGE: &str = "stories";
-/// The table of those that may throw texts away.
-const REJECTED: &str = "rejected";
 
 /// The source as in the node's name: with the model that wrote for itself after an `@`, and settings of a sweep.
 pub fn source(node: &Node) -> &str {
@@ -25,9 +24,9 @@ pub fn source_and_own(node: &Node) -> (&str, Option<&str>) {
 }
 
 /// `stories/<source>.parquet` and `.csv` of each source that is whole, and `<source>.rejected.*` where something was
-/// thrown away.
-pub fn write(shown: &Shown, dir: &Path) -> Result<()> {
-    for node in shown.plan.nodes.iter().filter(|node| node.work.stage() == STAGE) {
+/// rejected; of those that are `wanted`.
+pub fn write(shown: &Shown, dir: &Path, wanted: &dyn Fn(&Node) -> bool) -> Result<()> {
+    for node in shown.plan.nodes.iter().filter(|node| node.work.stage() == STAGE && wanted(node)) {
         let metadata = metadata(shown.resolved, [node]);
         let Some(stories) = shown.whole(node)? else { continue };
         write_table(&stories, &stem(dir, node, ""), &metadata)?;

@@ -1,4 +1,4 @@
-//! The report's chapter on the texts: how many, how good, what was thrown away, and some of it to read. Knows the
+//! The report's chapter on the texts: how many, how good, what was rejected, and samples to read. Knows the
 //! stories' tables and nothing of who wrote them.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use crate::plan::{NEUTRAL, Node};
 use crate::report::Section;
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure};
 use crate::stages::activations::{EXCEPTIONS, Exception};
+use crate::stages::stories::REJECTED;
 use crate::stages::stories::likeness::NEAR;
 use crate::stages::stories::quality::{OfEmotion, Quality};
 use crate::store::table::Table;
@@ -19,7 +20,7 @@ use crate::store::table::Table;
 /// Emotions of which one story of each source is printed; texts where there are no emotions.
 const SAMPLES: usize = 6;
 /// Rejected texts that are printed for each reason.
-const REJECTED: usize = 2;
+const REJECTED_SAMPLES: usize = 2;
 /// Emotions that are named as those with the fewest stories.
 const FEWEST: usize = 3;
 /// More bars than this are cut to the longest and the shortest.
@@ -36,7 +37,7 @@ pub fn section(shown: &Shown) -> Result<Section> {
         let emotions = table.opt_str("emotion")?.iter().map(Option::as_deref);
         let texts: Vec<_> = emotions.zip(table.str("text")?.iter().map(String::as_str)).collect();
         let quality = Quality::of(&texts, &shown.resolved.experiment.emotions);
-        let rejected = shown.whole_of(node, "rejected")?;
+        let rejected = shown.whole_of(node, REJECTED)?;
         counts.push(count_row(shown, node, &quality)?);
         qualities.push(quality_row(node, &quality, rejected.as_ref())?);
         figures.extend(lengths(&quality).into_iter().map(|figure| of_source(figure, node)));
@@ -51,7 +52,7 @@ pub fn section(shown: &Shown) -> Result<Section> {
         "An emotion: how many of its stories were kept. Words a text: the median, the quartiles between which the middle \
          half lies, and the range. Too short: texts without a token at the place where pooling begins, which are skipped. \
          Too long: texts of more tokens than the model's context, which are skipped, or cut to it where that is said. Both \
-         by reader. All texts are in stories/, those thrown away too.",
+         by reader. All texts are in stories/, the rejected ones too.",
         &["source", "asked for", "kept", "an emotion", "words (quartiles)", "range", "too short", "too long"],
         counts,
     );
@@ -63,7 +64,7 @@ pub fn section(shown: &Shown) -> Result<Section> {
          stories of k emotions. Where it is far above that, vectors can tell length instead of emotion."
     );
     let columns =
-        ["source", "name their emotion", "exact copies", "near copies", "length by emotion", "thrown away"];
+        ["source", "name their emotion", "exact copies", "near copies", "length by emotion", "rejected"];
     let qualities = table_figure("quality", "Quality", &caption, &columns, qualities);
     figures.splice(0..0, [counts, qualities]);
     Ok(Section { id: "texts".to_string(), title: "Text".to_string(), intro: String::new(), figures })
@@ -146,7 +147,7 @@ fn quality_row(node: &Node, quality: &Quality, rejected: Option<&Table>) -> Resu
         (Some(eta), Some(chance)) => Cell::Text(format!("{eta:.3} ({chance:.3} by chance)")),
         _ => Cell::Empty,
     };
-    let thrown = match rejected {
+    let rejected = match rejected {
         None => Cell::Empty,
         Some(table) => {
             let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
@@ -159,7 +160,7 @@ fn quality_row(node: &Node, quality: &Quality, rejected: Option<&Table>) -> Resu
         }
     };
     let name = Cell::Text(source(node).to_string());
-    Ok(vec![name, naming, share(quality.copies.exact), share(quality.copies.near), length, thrown])
+    Ok(vec![name, naming, share(quality.copies.exact), share(quality.copies.near), length, rejected])
 }
 
 /// How long the stories of each emotion are; nothing where no two emotions have stories.
@@ -219,7 +220,7 @@ fn samples(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Figure {
         (&["text"], texts.iter().step_by(every).map(|(_, t)| vec![text(t)]).collect())
     };
     let caption = if told { "One story of each of a few emotions." } else { "A few of the texts." };
-    table_figure("samples", "Some of it", caption, columns, rows)
+    table_figure("samples", "Samples", caption, columns, rows)
 }
 
 /// The first few texts of each reason.
@@ -229,7 +230,7 @@ fn rejected_samples(rejected: &Table) -> Result<Figure> {
     let mut rows: BTreeMap<&str, Vec<Vec<Cell>>> = BTreeMap::new();
     for at in 0..rejected.rows() {
         let rows = rows.entry(reasons[at].as_str()).or_default();
-        if rows.len() < REJECTED {
+        if rows.len() < REJECTED_SAMPLES {
             let cell = |text: Option<&str>| text.map_or(Cell::Empty, |text| Cell::Text(text.to_string()));
             let cells = [
                 Some(reasons[at].as_str()),
@@ -242,7 +243,7 @@ fn rejected_samples(rejected: &Table) -> Result<Figure> {
     }
     Ok(table_figure(
         "rejected",
-        "What was thrown away",
+        "Rejected texts",
         "The first texts that were rejected for each reason; all of them are in stories/, in the files named \
          `.rejected`. They were written again, as often as `reject.attempts` allows.",
         &["reason", "emotion", "topic", "text"],

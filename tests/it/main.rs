@@ -39,4 +39,5 @@ mod steering;
 mod store;
 mod submit;
 mod sweep;
+mod texts;
 mod workers;

@@ -218,7 +218,7 @@ from_token = 1
 "#;
 
 #[test]
-fn stories_and_what_was_thrown_away_can_be_read() {
+fn stories_and_rejected_texts_can_be_read() {
     let project = Project::new(WRITTEN);
     assert_eq!(project.run(&[]).code, 0);
     let read = |name: &str| std::fs::read_to_string(project.path("results/exp/stories").join(name));
@@ -234,7 +234,7 @@ fn stories_and_what_was_thrown_away_can_be_read() {
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
     for shown in [
         format!("{rejected}: names_emotion {rejected}"),
-        "What was thrown away".into(),
+        "Rejected texts".into(),
         "by chance".into(),
         "4 (100 %)".into(),
     ] {

@@ -108,9 +108,9 @@ const SEPARATOR: Key = key(
     "With `per_reply` above 1: the line that stands between two texts of a reply. Where it does not occur, rules of Markdown and headings (\"Story 2:\") count.",
 );
 const REJECT_KEY: Key =
-    key("reject", Type::Table(&REJECT), Is("{}"), "Which stories are thrown away and written again.");
+    key("reject", Type::Table(&REJECT), Is("{}"), "Which stories are rejected and written again.");
 const NEUTRAL_REJECT_KEY: Key =
-    key("reject", Type::Table(&NEUTRAL_REJECT), Is("{}"), "Which texts are thrown away and written again.");
+    key("reject", Type::Table(&NEUTRAL_REJECT), Is("{}"), "Which texts are rejected and written again.");
 const WRITER: Key = key(
     "model",
     Type::Text,
@@ -135,6 +135,12 @@ const TIMEOUT: Key = key(
     Type::Integer { min: 1, max: 86_400 },
     Is("300"),
     "Seconds that one reply may take before it is asked for again. Not part of any key.",
+);
+const PATIENCE: Key = key(
+    "patience",
+    Type::Integer { min: 0, max: 604_800 },
+    Is("600"),
+    "Seconds for which it is waited out that the server is busy or still loading (status 429, 503) or that connections to it break; what fails otherwise is asked for six times. Not part of any key.",
 );
 const BODY: Key = key(
     "body",
@@ -257,6 +263,7 @@ static OLLAMA: Table = Table {
         SERVED_MODEL,
         PARALLEL,
         TIMEOUT,
+        PATIENCE,
         BODY,
         TOPICS,
         PER_TOPIC,
@@ -280,6 +287,7 @@ static NEUTRAL_OLLAMA: Table = Table {
         SERVED_MODEL,
         PARALLEL,
         TIMEOUT,
+        PATIENCE,
         BODY,
         TOPICS,
         NEUTRAL_PER_TOPIC,
@@ -305,6 +313,7 @@ static OPENAI: Table = Table {
         API_KEY_ENV,
         PARALLEL,
         TIMEOUT,
+        PATIENCE,
         BODY,
         TOPICS,
         PER_TOPIC,
@@ -330,6 +339,7 @@ static NEUTRAL_OPENAI: Table = Table {
         API_KEY_ENV,
         PARALLEL,
         TIMEOUT,
+        PATIENCE,
         BODY,
         TOPICS,
         NEUTRAL_PER_TOPIC,

@@ -17,7 +17,7 @@ pub const BATCH: usize = 128;
 /// Tokens at the end of a request in which a mark is looked for.
 const TAIL: usize = 16;
 
-/// The stories of `items`, in their order, written by `model`, and what was thrown away on the way.
+/// The stories of `items`, in their order, written by `model`, and what was rejected on the way.
 ///
 /// Through the chat template where the model has one, which is told `chat`; else from the bare prompt. A template
 /// without a system turn gets `system` at the beginning of the user's, with a blank line after it. What `reject` refuses is written

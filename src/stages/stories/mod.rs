@@ -22,6 +22,9 @@ pub use served::{Protocol, Server};
 
 use crate::store::table::{Column, Table};
 
+/// The table of texts that were written and rejected.
+pub const REJECTED: &str = "rejected";
+
 /// Fixed passages; `{emotion}` in each is replaced by the word.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Template {
@@ -63,7 +66,7 @@ pub struct Several {
     pub separator: String,
 }
 
-/// Which written stories are thrown away and written again.
+/// Which written stories are rejected and written again.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reject {
     /// Those that contain the emotion's word (or a word that starts with its stem).
@@ -118,7 +121,7 @@ pub struct Story {
     pub prompt: Option<String>,
     /// The seed of the attempt that was kept; stored as the int64 of the same bits.
     pub seed: Option<u64>,
-    /// Attempts thrown away before this one.
+    /// Attempts rejected before this one.
     pub rejected: usize,
 }
 

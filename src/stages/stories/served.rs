@@ -5,7 +5,7 @@ mod client;
 mod crew;
 mod protocol;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -39,6 +39,8 @@ pub struct Server {
     pub parallel: usize,
     /// Seconds that one reply may take.
     pub timeout: u64,
+    /// Seconds for which it is borne that it is busy (429, 503), or that connections break.
+    pub patience: u64,
     /// What stands for the model in keys; `None`: `url` and `model`. Where the server tells a digest, that does.
     pub identity: Option<String>,
     /// Further fields of each request's body.
@@ -48,7 +50,7 @@ pub struct Server {
 /// The table of one reply that is kept until its shard is stored.
 const KEPT: &str = "stories.answer/2";
 
-/// The stories of `items`, in their order, written by the server's model, and what was thrown away on the way.
+/// The stories of `items`, in their order, written by the server's model, and what was rejected on the way.
 ///
 /// Each reply goes to `batches` at once, under the number of its request, and is not asked for again. The replies of an
 /// attempt are judged in the order of their requests, so that the order in which they come changes nothing. Lengths
@@ -67,6 +69,7 @@ pub fn run(
 ) -> Result<Written> {
     let mut draft = Draft::new(params, items, seeds, writer);
     let mut tally = Tally::default();
+    let mut known: Option<Question> = None;
     for attempt in 0..params.reject.attempts.max(1) {
         let mut asks = draft.asks(attempt);
         asks.iter_mut().for_each(|ask| ask.seed &= SEED_BITS);
@@ -84,7 +87,9 @@ pub fn run(
                 Some(known) => client.insert(known),
                 None => client.insert(Client::new(server)?),
             };
-            let crew = Crew { client, params, parallel: server.parallel };
+            known = known.or_else(|| answered(&asks, &replies));
+            let patience = Duration::from_secs(server.patience);
+            let crew = Crew { client, params, parallel: server.parallel, patience, known: known.clone() };
             let (begun, settled) = (Instant::now(), draft.settled());
             let mut taking =
                 Taking { asks: &asks, replies: &mut replies, settled, of: items.len(), tokens: 0, batches };
@@ -93,6 +98,7 @@ pub fn run(
             tally.retries += asked.with_context(|| server.url.clone())?;
             tally.seconds += begun.elapsed().as_secs_f64();
         }
+        known = known.or_else(|| answered(&asks, &replies));
         for ((at, ask), reply) in asks.iter().enumerate().zip(replies) {
             let before = draft.settled();
             draft.take(attempt, ask, &reply.context("a request without a reply")?, &|text| {
@@ -113,6 +119,13 @@ pub fn run(
 
 fn question((at, ask): (usize, &Ask)) -> (usize, Question) {
     (at, Question { prompt: ask.prompt.clone(), seed: ask.seed })
+}
+
+/// The first question that the server answered.
+fn answered(asks: &[Ask], replies: &[Option<Reply>]) -> Option<Question> {
+    let is_answer = |reply: &&Option<Reply>| reply.as_ref().is_some_and(|reply| reply.end != End::Filtered);
+    let at = replies.iter().position(|reply| is_answer(&reply))?;
+    Some(question((at, &asks[at])).1)
 }
 
 /// Takes answers as they come.

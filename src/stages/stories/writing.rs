@@ -118,7 +118,7 @@ impl Reply {
     }
 }
 
-/// Why a text was thrown away.
+/// Why a text was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// There is no text; what is recorded is the reply, which may have held other things.
@@ -157,7 +157,7 @@ impl Reason {
     }
 }
 
-/// A text that was thrown away.
+/// A text that was rejected.
 struct Rejected {
     /// Among the items; of a surplus text, the first story of its request.
     place: usize,

@@ -225,13 +225,14 @@ macro_rules! served {
             one!($table, $header, "api_key_env", "\"SOME_KEY\"", &[]),
             one!($table, $header, "parallel", "9", &[]),
             one!($table, $header, "timeout", "9", &[]),
+            one!($table, $header, "patience", "9", &[]),
             one!($table, $header, "body", "{ enable_thinking = false }", $roots),
         ]
     };
 }
 
-static SERVED: [Flip; 9] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
-static NEUTRAL_SERVED: [Flip; 9] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
+static SERVED: [Flip; 10] = served!("stories.<name>.openai", "stories.s5.openai", SERVED_SOURCE);
+static NEUTRAL_SERVED: [Flip; 10] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
 
 mod analyses;
 

@@ -116,6 +116,52 @@ fn what_a_server_refuses_is_told_at_once() {
 }
 
 #[test]
+fn a_prompt_that_is_refused_in_unknown_words_ends_nothing_but_itself() {
+    for (word, parallel) in [("happy", 1), ("happy", 3), ("rain", 1), ("sad", 2)] {
+        let server = Server::start();
+        server.state().dislikes = Some(word.to_string());
+        let text = openai(&server, &format!("parallel = {parallel}"));
+        let text = text.replace("attempts = 6", "attempts = 2, names_emotion = false");
+        let project = Project::new(&text.replace("shard = 4", "shard = 64"));
+        succeeds(&write(&project, &[]), "ran 1,");
+        let stories = super::tables(&project, "stories/far", "stories");
+        assert_eq!(stories[0].rows(), 6, "{word}");
+        let rejected = super::tables(&project, "stories/far", "rejected");
+        assert_eq!(rejected[0].str("reason").unwrap(), ["filtered"; 12], "six stories, tried twice");
+        assert!(rejected[0].str("text").unwrap()[0].contains("status 400: Request could not be processed."));
+    }
+    // Every request: told at once, and nothing is kept.
+    let server = Server::start();
+    server.state().dislikes = Some(" ".to_string());
+    let project = Project::new(&openai(&server, "parallel = 2"));
+    fails(&write(&project, &[]), 1, &["status 400: Request could not be processed."]);
+    assert!(server.asked().len() <= 4);
+}
+
+#[test]
+fn a_server_that_is_busy_is_waited_out_for_as_long_as_the_file_says() {
+    let server = Server::start();
+    let busy = Mishap::Status(503, None, "{\"error\": \"Loading model\"}".into());
+    // More often in a row than any other failure is borne.
+    server.state().always = Some(busy);
+    let project = Project::new(&openai(&server, "parallel = 1\npatience = 60"));
+    let state = || server.state();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| write(&project, &[]));
+        while state().asked_so_far() < 9 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        state().always = None;
+        succeeds(&run.join().unwrap(), "ran 1,");
+    });
+    server.state().always = Some(Mishap::Status(429, None, String::new()));
+    let project = Project::new(&openai(&server, "parallel = 1\npatience = 0"));
+    server.asked();
+    fails(&write(&project, &[]), 1, &["status 429; `patience` of the source is 0 s"]);
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
 fn a_server_that_wants_the_bound_called_otherwise_gets_it_so() {
     let server = Server::start();
     server.state().renamed = true;

@@ -49,6 +49,8 @@ pub struct State {
     pub mishaps: VecDeque<Mishap>,
     /// What all further ones meet.
     pub always: Option<Mishap>,
+    /// A request with this in its prompt is refused, in words that say nothing of a filter.
+    pub dislikes: Option<String>,
     /// `max_tokens` is refused, as by OpenAI's newer models.
     pub renamed: bool,
     /// Texts end with `done_reason` or `finish_reason` `length`.
@@ -69,6 +71,13 @@ pub struct Asked {
     pub authorization: Option<String>,
     /// Its text was sent to the end.
     pub answered: bool,
+}
+
+impl State {
+    /// Requests for texts since [`Server::asked`] was called.
+    pub fn asked_so_far(&self) -> usize {
+        self.asked.len()
+    }
 }
 
 impl Server {
@@ -182,6 +191,9 @@ fn chat(stream: &TcpStream, ollama: bool, body: Value, authorization: Option<Str
         let refused = match &state.key {
             Some(key) if key != shown => Some((401, error(format!("Incorrect API key provided: {shown}.")))),
             _ if body["model"] != MODEL => Some((404, error(format!("model {} not found", body["model"])))),
+            _ if state.dislikes.as_ref().is_some_and(|word| prompt.contains(word)) => {
+                Some((400, error("Request could not be processed.".into())))
+            }
             _ if state.renamed && body.get("max_tokens").is_some() => Some((
                 400,
                 error("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.".into()),

@@ -27,22 +27,32 @@ const LARGEST_REPLY: u64 = 16 << 20;
 pub enum Trouble {
     /// The server would say the same again.
     Refused(String),
+    /// It refuses what was asked, in words that do not tell whether it would refuse others too.
+    Unclear(String),
     /// A filter does not let this one be asked; others may be.
     Filtered(String),
-    /// It may go better later; `wait`: as long as the server asks for.
-    Passing { why: String, wait: Option<Duration> },
+    /// It may go better later; `wait`: as long as the server asks for. `busy`: it is away, or has too much to do, which
+    /// says nothing of what was asked.
+    Passing { why: String, wait: Option<Duration>, busy: bool },
 }
 
 impl Trouble {
     fn passing(why: impl Into<String>) -> Trouble {
-        Trouble::Passing { why: why.into(), wait: None }
+        Trouble::Passing { why: why.into(), wait: None, busy: false }
+    }
+
+    fn away(why: impl Into<String>) -> Trouble {
+        Trouble::Passing { why: why.into(), wait: None, busy: true }
     }
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Refused(why) | Trouble::Filtered(why) | Trouble::Passing { why, .. } => f.write_str(why),
+            Trouble::Refused(why)
+            | Trouble::Unclear(why)
+            | Trouble::Filtered(why)
+            | Trouble::Passing { why, .. } => f.write_str(why),
         }
     }
 }
@@ -108,15 +118,15 @@ impl Client {
                 body.extend(self.server.body.clone());
             }
             let reply = match self.exchange(protocol.path(), Some(&body)) {
-                Err(Trouble::Refused(why)) => match manner.after(&why, params) {
-                    Some(better) => {
-                        *known() = better;
-                        continue;
+                Err(trouble @ (Trouble::Refused(_) | Trouble::Unclear(_))) => {
+                    match manner.after(&trouble.to_string(), params) {
+                        Some(better) => {
+                            *known() = better;
+                            continue;
+                        }
+                        None => return Err(trouble),
                     }
-                    None => {
-                        return Err(Trouble::Refused(format!("{why}{}", self.server.protocol.hint(&why))));
-                    }
-                },
+                }
                 // It is the answer to this question.
                 Err(Trouble::Filtered(why)) => {
                     return Ok(Answer { text: why, end: End::Filtered, tokens: None });
@@ -127,6 +137,11 @@ impl Client {
                 Trouble::passing(self.redacted(&format!("a reply that is none: {error:#}")))
             });
         }
+    }
+
+    /// A refusal of every request, with the key of the experiment file that it is about.
+    pub fn hinted(&self, why: &str) -> String {
+        format!("{why}{}", self.server.protocol.hint(why))
     }
 
     /// What the server says at `path`.
@@ -176,7 +191,12 @@ impl Client {
             408 | 429 | 500.. => {
                 let wait = header("retry-after").and_then(|seconds| seconds.trim().parse().ok());
                 let wait = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-                Trouble::Passing { why: self.redacted(&said), wait }
+                // 529: overloaded, as Anthropic says it.
+                Trouble::Passing {
+                    why: self.redacted(&said),
+                    wait,
+                    busy: matches!(status.as_u16(), 429 | 503 | 529),
+                }
             }
             400 | 403 | 422 | 451 if protocol::is_filter(body) => Trouble::Filtered(self.redacted(&said)),
             401 | 403 => {
@@ -186,6 +206,7 @@ impl Client {
                 };
                 Trouble::Refused(format!("{} ({hint})", self.redacted(&said)))
             }
+            400 | 413 | 422 => Trouble::Unclear(self.redacted(&said)),
             _ => Trouble::Refused(self.redacted(&said)),
         }
     }
@@ -197,13 +218,12 @@ impl Client {
             OutOfTime(Timeout::Global) => {
                 Trouble::passing(format!("no reply within {} s", self.server.timeout))
             }
-            OutOfTime(Timeout::Connect) => Trouble::passing("it cannot be connected to"),
+            OutOfTime(Timeout::Connect) => Trouble::away("it cannot be connected to"),
             Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
-                Trouble::passing("it does not answer: connection refused")
+                Trouble::away("it does not answer: connection refused")
             }
-            Io(_) | Protocol(_) | OutOfTime(_) => {
-                Trouble::passing(self.redacted(&format!("the connection broke: {error}")))
-            }
+            Io(_) | Protocol(_) => Trouble::away(self.redacted(&format!("the connection broke: {error}"))),
+            OutOfTime(_) => Trouble::passing(self.redacted(&format!("the connection broke: {error}"))),
             HostNotFound => Trouble::Refused("there is no such host".to_string()),
             _ => Trouble::Refused(self.redacted(&error.to_string())),
         }
@@ -266,6 +286,7 @@ mod tests {
             api_key_env: None,
             parallel: 1,
             timeout: 1,
+            patience: 1,
             identity: None,
             body: Default::default(),
         };
@@ -281,29 +302,33 @@ mod tests {
     fn what_passes_is_told_from_what_does_not_and_nothing_tells_the_key() {
         let none = ("x", "y");
         let body = r#"{"error": {"message": "sk-1 is wrong"}}"#;
-        let passing = |why: &str, wait| Trouble::Passing { why: why.into(), wait };
+        let passing = |why: &str, wait, busy| Trouble::Passing { why: why.into(), wait, busy };
         for status in [408, 429, 500, 502, 503, 529] {
             assert_eq!(
                 refusal(status, none, body),
-                passing(&format!("status {status}: [key] is wrong"), None)
+                passing(&format!("status {status}: [key] is wrong"), None, [429, 503, 529].contains(&status))
             );
         }
         assert_eq!(
             refusal(429, ("retry-after", "7"), ""),
-            passing("status 429", Some(Duration::from_secs(7)))
+            passing("status 429", Some(Duration::from_secs(7)), true)
         );
         assert_eq!(
             refusal(429, ("retry-after", "0.25"), ""),
-            passing("status 429", Some(Duration::from_millis(250)))
+            passing("status 429", Some(Duration::from_millis(250)), true)
         );
         // A date is not read: the wait is then our own.
         assert_eq!(
             refusal(503, ("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), ""),
-            passing("status 503", None)
+            passing("status 503", None, true)
         );
-        for status in [400, 401, 403, 404, 422] {
+        for status in [401, 403, 404] {
             let said = refusal(status, none, body);
             assert!(matches!(&said, Trouble::Refused(why) if why.contains("[key] is wrong")), "{said}");
+        }
+        for status in [400, 413, 422] {
+            let said = refusal(status, none, body);
+            assert!(matches!(&said, Trouble::Unclear(why) if why.contains("[key] is wrong")), "{said}");
         }
         let said = refusal(307, ("location", "http://other/?key=sk-1"), "");
         assert_eq!(

@@ -14,14 +14,16 @@ use crate::interrupt::Interrupted;
 use crate::stages::stories::Generate;
 use crate::stages::stories::writing::End;
 
-/// Failures of one request in a row that it is given up after. With the waits between them this bears half a minute.
+/// Failures of one request that it is given up after, where the server is not merely busy or away.
 const ATTEMPTS: u32 = 6;
 /// After the first failure; doubled after each further one. No draw is in it, so that runs are alike.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait that is our own choice.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// So many more requests than are made at a time may be refused in unclear words before any has an answer.
+const DOUBTED: usize = 2;
 /// Another first wait, in milliseconds: for tests.
 const FIRST_WAIT_VARIABLE: &str = "EMOFLOW_SERVER_WAIT_MS";
-/// A server that asks to be left alone for longer is not waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Shorter waits are not worth a line.
 const SAID_WAIT: Duration = Duration::from_secs(5);
 /// What all of them run into is said once in so long.
@@ -35,12 +37,18 @@ pub struct Crew<'a> {
     pub params: &'a Generate,
     /// Requests at a time.
     pub parallel: usize,
+    /// For how long it is borne that the server is busy or away.
+    pub patience: Duration,
+    /// What it answered before, if anything.
+    pub known: Option<Question>,
 }
 
 /// What a worker tells.
 enum Event {
     /// The last is dropped when the answer is taken.
     Answered(usize, Answer, Sender<()>),
+    /// It was refused, and nothing has an answer yet that would tell whether everything is.
+    Doubted(usize, String),
     /// A line for people.
     Said(String),
     Failed(String),
@@ -49,6 +57,10 @@ enum Event {
 /// What all workers know.
 struct Shared<'a> {
     open: Mutex<VecDeque<(usize, &'a Question)>>,
+    /// What the server answered.
+    known: Mutex<Option<Question>>,
+    /// Something was refused in unclear words, and nothing has an answer yet.
+    doubt: AtomicBool,
     /// Nobody asks before, as the server wants.
     not_before: Mutex<Option<Instant>>,
     /// No request is made any more.
@@ -73,11 +85,16 @@ impl Crew<'_> {
     ///
     /// Whatever ends it early, requests that are on their way are waited for, and their answers reach `desk`.
     ///
+    /// A request that is refused in words which do not tell whether that concerns it alone is taken for filtered where the
+    /// server still answers what it answered before; where it answers nothing, that ends it.
+    ///
     /// # Errors
     /// [`Interrupted`]; what the server refused; the last failure of a request that failed too often; what `desk` says.
     pub fn ask(&self, questions: &[(usize, Question)], desk: &mut dyn Desk) -> Result<usize> {
         let shared = Shared {
             open: Mutex::new(questions.iter().map(|(place, question)| (*place, question)).collect()),
+            known: Mutex::new(self.known.clone()),
+            doubt: AtomicBool::new(false),
             not_before: Mutex::default(),
             stop: AtomicBool::new(false),
             retries: AtomicUsize::new(0),
@@ -85,6 +102,7 @@ impl Crew<'_> {
         };
         let mut left = questions.len();
         let mut failure = None;
+        let mut doubted: Vec<(usize, String)> = Vec::new();
         let mut said: HashMap<String, Instant> = HashMap::new();
         std::thread::scope(|scope| {
             let (sender, events) = mpsc::channel();
@@ -109,6 +127,11 @@ impl Crew<'_> {
                         }
                         None
                     }
+                    Ok(Event::Doubted(place, why)) => {
+                        doubted.push((place, why));
+                        let all = doubted.len() >= self.parallel + DOUBTED && !shared.answers();
+                        all.then(|| self.refused(&doubted[0].1))
+                    }
                     Ok(Event::Failed(why)) => Some(anyhow::Error::msg(why)),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -119,6 +142,15 @@ impl Crew<'_> {
                 }
             }
         });
+        if !doubted.is_empty() && failure.is_none() && !shared.stop.load(Ordering::SeqCst) {
+            if !shared.answers() {
+                return Err(self.refused(&doubted[0].1));
+            }
+            left -= doubted.len();
+            for (place, why) in doubted {
+                desk.answered(place, refusal(why))?;
+            }
+        }
         match failure {
             Some(error) => Err(error),
             None if left > 0 && shared.stop.load(Ordering::SeqCst) => bail!(Interrupted),
@@ -130,10 +162,33 @@ impl Crew<'_> {
     /// Asks question after question until none is left or it is to stop.
     fn work(&self, shared: &Shared, events: &Sender<Event>) {
         while !shared.stop.load(Ordering::SeqCst) {
-            let next = shared.open.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some((place, question)) = next else { return };
+            let Some((place, question)) = shared.next() else { return };
+            let answered = self.insist(question, shared, events).map(|answer| {
+                answer.inspect(|answer| {
+                    if answer.end != End::Filtered {
+                        shared.has_answered(question);
+                    }
+                })
+            });
+            let answered = match answered.map_err(|error| error.downcast::<Trouble>()) {
+                Err(Ok(Trouble::Unclear(why))) => match shared.known() {
+                    None => {
+                        shared.doubt.store(true, Ordering::SeqCst);
+                        let _ = events.send(Event::Doubted(place, why));
+                        continue;
+                    }
+                    Some(known) => {
+                        // Does it refuse everything now, or this one?
+                        let again = self.insist(&known, shared, events);
+                        again.map(|answer| answer.map(|_| refusal(why)))
+                    }
+                },
+                Err(Ok(trouble)) => Err(trouble.into()),
+                Err(Err(error)) => Err(error),
+                Ok(answer) => Ok(answer),
+            };
             // Whoever listens does so until all workers are gone.
-            match self.insist(question, shared, events) {
+            match answered {
                 Ok(Some(answer)) => {
                     // No next question before: else more than one answer a worker could be lost.
                     let (taken, wait) = mpsc::channel();
@@ -141,21 +196,31 @@ impl Crew<'_> {
                     let _ = wait.recv();
                 }
                 Ok(None) => return,
-                Err(trouble) => {
-                    let _ = events.send(Event::Failed(format!("{trouble:#}")));
+                Err(error) => {
+                    let said = match error.downcast_ref::<Trouble>() {
+                        Some(Trouble::Refused(why) | Trouble::Unclear(why)) => self.client.hinted(why),
+                        _ => format!("{error:#}"),
+                    };
+                    let _ = events.send(Event::Failed(said));
                 }
             }
         }
     }
 
+    /// That every request is refused.
+    fn refused(&self, why: &str) -> anyhow::Error {
+        anyhow::Error::msg(self.client.hinted(why))
+    }
+
     /// The answer to `question`, asked for as often as that may help; `None` where it is to stop before.
     fn insist(&self, question: &Question, shared: &Shared, events: &Sender<Event>) -> Result<Option<Answer>> {
-        let (mut failures, mut was_empty) = (0, false);
+        let (mut failures, mut tries, mut was_empty) = (0, 0, false);
+        let mut failing: Option<Instant> = None;
         loop {
             if !shared.may_ask() {
                 return Ok(None);
             }
-            let (why, asked_wait) = match self.client.chat(self.params, question) {
+            let (why, asked_wait, busy) = match self.client.chat(self.params, question) {
                 // Once may be an accident; twice is what the model has to say.
                 Ok(answer) if answer.text.trim().is_empty() && answer.end == End::Whole && !was_empty => {
                     was_empty = true;
@@ -163,17 +228,24 @@ impl Crew<'_> {
                     continue;
                 }
                 Ok(answer) => return Ok(Some(answer)),
-                Err(trouble @ (Trouble::Refused(_) | Trouble::Filtered(_))) => return Err(trouble.into()),
-                Err(Trouble::Passing { why, wait }) => (why, wait),
+                Err(Trouble::Passing { why, wait, busy }) => (why, wait, busy),
+                Err(trouble) => return Err(trouble.into()),
             };
-            failures += 1;
-            if failures == ATTEMPTS {
+            tries += u32::from(!busy);
+            if tries == ATTEMPTS {
                 bail!("{why}, {ATTEMPTS} times in a row");
             }
-            let wait = asked_wait.unwrap_or(shared.first_wait * (1 << (failures - 1)));
-            if wait > LONGEST_WAIT {
-                bail!("{why}, and it asks to wait {} s", wait.as_secs());
+            let left = self.patience.saturating_sub(failing.get_or_insert_with(Instant::now).elapsed());
+            let wait = asked_wait.unwrap_or(LONGEST_WAIT.min(shared.first_wait * (1 << failures)));
+            failures = 10.min(failures + 1);
+            let bound = format!("`patience` of the source is {} s", self.patience.as_secs());
+            if asked_wait.is_some_and(|wait| wait > left) {
+                bail!("{why}, and it asks to wait {} s; {bound}", wait.as_secs());
             }
+            if busy && left.is_zero() {
+                bail!("{why}; {bound}");
+            }
+            let wait = if busy { wait.min(left) } else { wait };
             if wait >= SAID_WAIT {
                 let _ = events.send(Event::Said(format!("{why}; asking again in {} s", wait.as_secs())));
             }
@@ -186,7 +258,31 @@ impl Crew<'_> {
     }
 }
 
-impl Shared<'_> {
+/// A request that is refused for what it asks has that for its answer.
+fn refusal(why: String) -> Answer {
+    Answer { text: why, end: End::Filtered, tokens: None }
+}
+
+impl<'a> Shared<'a> {
+    /// The next question; in doubt the last one, which is likely to be about something else.
+    fn next(&self) -> Option<(usize, &'a Question)> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.doubt.load(Ordering::SeqCst) && !self.answers() { open.pop_back() } else { open.pop_front() }
+    }
+
+    fn known(&self) -> Option<Question> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the server is known to answer anything.
+    fn answers(&self) -> bool {
+        self.known().is_some()
+    }
+
+    fn has_answered(&self, question: &Question) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| question.clone());
+    }
+
     /// Waits while the server wants to be left alone. Whether a request may be made after that.
     fn may_ask(&self) -> bool {
         let not_before = || *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,53 @@
+//! `emoflow report`: renders the report again from what is cached. Replaces nothing by nothing.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::Prepared;
+use crate::results::{self, Parts};
+
+/// Nodes that are named, of many.
+const NAMED: usize = 6;
+
+/// Renders the report of what is cached, and opens it if asked to; 1 if parts are missing, which are said.
+///
+/// # Errors
+/// The results folder has files of what is not in the cache: it stays as it is.
+pub fn render(prepared: &Prepared, open: bool, out: &mut dyn Write) -> Result<u8> {
+    let Prepared { resolved, plan, store, results, .. } = prepared;
+    let Parts { missing, lost } = results::parts(resolved, plan, store, results)?;
+    if !lost.is_empty() {
+        bail!(
+            "`{}` stays as it is: it has files of {}, which the cache has not as this experiment asks for it; `emoflow run` \
+             computes what is missing and brings the report up to date",
+            results.display(),
+            named(&lost)
+        );
+    }
+    let report = results::write(resolved, plan, store, results)?;
+    writeln!(out, "{}", report.display())?;
+    if open {
+        open_in_browser(&report)?;
+    }
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    eprintln!("missing in it: {}; `emoflow run` computes what is missing", named(&missing));
+    Ok(1)
+}
+
+fn named(nodes: &[String]) -> String {
+    let shown = nodes.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match nodes.len().saturating_sub(NAMED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn open_in_browser(report: &Path) -> Result<()> {
+    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    std::process::Command::new(opener).arg(report).spawn()?;
+    Ok(())
+}

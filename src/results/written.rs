@@ -1,0 +1,106 @@
+//! The files of single nodes in a results folder: written, and looked for.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::runs::Run;
+use super::{Analysed, Shown, append, metadata, replace, stories, to_parquet, vectors_file, write_table};
+use crate::plan::{Node, Plan, Selection, Work};
+use crate::resolve::Resolved;
+use crate::store::Store;
+
+/// Writes stories, vectors and the tables of `analyses`, of the nodes that are `wanted` and whole.
+pub(super) fn write(
+    shown: &Shown,
+    analyses: &[Analysed],
+    dir: &Path,
+    wanted: &dyn Fn(&Node) -> bool,
+) -> Result<()> {
+    for parts in analyses.chunk_by(|a, b| a.name == b.name) {
+        let name = &parts[0].name;
+        let is_of = |node: &&Node| matches!(&node.work, Work::Analysis { name: of, .. } if of == name);
+        let nodes = || shown.plan.nodes.iter().filter(is_of);
+        if !nodes().any(wanted) {
+            continue;
+        }
+        let mut tables = Vec::new();
+        for (table_name, table) in parts.iter().flat_map(|part| &part.tables) {
+            append(&mut tables, table_name, table.clone())?;
+        }
+        let metadata = metadata(shown.resolved, nodes());
+        for (index, (table_name, table)) in tables.iter().enumerate() {
+            let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
+            write_table(table, &dir.join("tables").join(stem), &metadata)?;
+        }
+    }
+    for node in shown.plan.nodes.iter().filter(|node| wanted(node)) {
+        let Work::Vectors { set, .. } = &node.work else { continue };
+        let Some(table) = shown.whole(node)? else { continue };
+        let bytes = to_parquet(&table, &metadata(shown.resolved, [node]))?;
+        replace(&vectors_file(dir, set), &bytes)?;
+    }
+    stories::write(shown, dir, wanted)
+}
+
+/// Writes what was `selected`, without a report; the rest of the folder stays as it is.
+///
+/// # Errors
+/// What the store or the disk says.
+pub fn write_selected(
+    resolved: &Resolved,
+    plan: &Plan,
+    store: &Store,
+    dir: &Path,
+    selected: &Selection,
+) -> Result<()> {
+    let shown = Shown { resolved, plan, store };
+    let nodes = selected.nodes();
+    let wanted = |node: &Node| nodes.iter().any(|at| std::ptr::eq(&plan.nodes[*at], node));
+    let asks_tables = nodes.iter().any(|at| matches!(plan.nodes[*at].work, Work::Analysis { .. }));
+    let analyses = if asks_tables { shown.analyses()? } else { Vec::new() };
+    write(&shown, &analyses, dir, &wanted)
+}
+
+/// Whether `tables/` has a table of this name.
+pub(super) fn in_tables(dir: &Path, name: &str) -> bool {
+    ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
+}
+
+/// Whether the folder has the files of a node.
+pub(super) fn is_there(node: &Node, store: &Store, dir: &Path) -> bool {
+    match &node.work {
+        Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
+        Work::Analysis { name, .. } | Work::Across { name, .. } => in_tables(dir, name),
+        _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
+    }
+}
+
+/// What a report of the plan would be without.
+pub struct Parts {
+    /// Nodes that are not whole in the cache.
+    pub missing: Vec<String>,
+    /// Those of them of which the results folder has files: a report without them would replace these by nothing.
+    pub lost: Vec<String>,
+}
+
+/// What the cache lacks for the results in `dir`. Where the last run could not compute a node, `dir` has nothing of it.
+///
+/// # Errors
+/// A `run.json` that is none.
+pub fn parts(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<Parts> {
+    let missing: Vec<String> =
+        Shown { resolved, plan, store }.missing().into_iter().map(str::to_string).collect();
+    let last = Run::read(dir)?.map(|run| run.nodes).unwrap_or_default();
+    let failed = |name: &str| {
+        last.iter().any(|node| node.name == name && ["failed", "blocked"].contains(&node.state.as_str()))
+    };
+    let has_files = |node: &Node| {
+        let holds = matches!(node.work, Work::Vectors { .. } | Work::Analysis { .. } | Work::Across { .. })
+            || node.work.stage() == stories::STAGE;
+        holds && is_there(node, store, dir)
+    };
+    let lost = plan.nodes.iter().filter(|node| missing.contains(&node.name) && has_files(node));
+    let lost = lost.filter(|node| !failed(&node.name)).map(|node| node.name.clone()).collect();
+    Ok(Parts { missing, lost })
+}
