@@ -271,11 +271,7 @@ impl<'a> Lane<'a> {
             if let Some(told) = self.told {
                 told.note(&format!("{}: load {}", model.name, model.shown()));
             }
-            let name = &model.name;
             let model = LanguageModel::load(&model.checkpoint, model.held(), device).with_context(load)?;
-            if let (Some(told), Some(said)) = (self.told, model.tokenizer().said()) {
-                told.note(&format!("{name}: {said}"));
-            }
             self.loaded = Some(Loaded { index, model, room });
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)

@@ -189,6 +189,13 @@ pub fn run(
             progress.note(&format!("{}: of config.json no part in what is computed: {fields}", model.name));
         }
     }
+    if run.options.verbose {
+        for model in &resolved.models {
+            if let Some(note) = &model.tokenizer_note {
+                progress.note(&format!("{}: {note}", model.name));
+            }
+        }
+    }
     let models = order::models(plan);
     let is_ours = |node: usize| options.part.has(&plan.nodes[node], models[node]);
     let mut wanted = selected.clone();

@@ -72,12 +72,15 @@ impl Tokenizer {
     /// A file that cannot be read or parsed, or takes too much to be.
     pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         let (wary, place) = (Wary::default(), checkpoint.tokenizer_path().display().to_string());
-        let (bytes, config) = checkpoint.read_tokenizer()?;
-        // What it says of the model is checked with the model.
-        let model = checkpoint.read_config().unwrap_or_default();
-        let of_tokenizer = config.clone();
-        let read = wary.run(&CREW, READING, move || read::read(&bytes, &of_tokenizer, &model));
-        let (fast, said) = read.with_context(|| format!("read {place}"))?;
+        let own = checkpoint.clone();
+        let read = wary.run(&CREW, READING, move || {
+            let (bytes, config) = own.read_tokenizer()?;
+            // What it says of the model is checked with the model.
+            let model = own.read_config().unwrap_or_default();
+            let (fast, said) = read::read(&bytes, &config, &model)?;
+            Ok((fast, said, config))
+        });
+        let (fast, said, config) = read.with_context(|| format!("read {place}"))?;
         let source = checkpoint.read_chat_template()?.or_else(|| settings::chat_template(&config));
         let special = settings::special_tokens(&config);
         let template = source.map(|source| ChatTemplate::new(&source, special)).transpose()?;
@@ -86,9 +89,12 @@ impl Tokenizer {
         Ok(Tokenizer { fast: Arc::new(fast), wary, place, said, added, template, end })
     }
 
-    /// For people: what is odd about this tokenizer.
-    pub fn said(&self) -> Option<&str> {
-        self.said.as_deref()
+    /// For people: what is odd about the tokenizer of `checkpoint`. Most are not read for that.
+    pub fn oddity(checkpoint: &Checkpoint) -> Option<String> {
+        // What cannot be read is an error where it is needed.
+        let model = checkpoint.read_config().ok()?;
+        let tokenizer = tekken::is_concerned(&model).then(|| Tokenizer::load(checkpoint).ok())??;
+        tokenizer.said
     }
 
     /// The token that ends a text by the tokenizer's own settings, which `config.json` may not name.

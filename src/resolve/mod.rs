@@ -10,6 +10,7 @@ mod norms;
 mod ollama;
 mod served;
 mod stories;
+mod tokenizer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,10 @@ use serde::Serialize;
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
 use crate::interrupt::Interrupted;
-use crate::lm::checkpoint::{Beside, TokenizerFiles};
+use crate::lm::checkpoint::Beside;
 use crate::lm::device::Choice;
 use crate::lm::family::{Reading, has_field};
-use crate::lm::{Checkpoint, Dtype, Held, Layer, Spec};
+use crate::lm::{Checkpoint, Dtype, Held, Layer, Spec, Tokenizer};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
@@ -34,6 +35,7 @@ pub use adapter::Adapter;
 use hub::{Hub, Snapshot, Wanted};
 pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
+pub use tokenizer::OtherTokenizer;
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
@@ -86,6 +88,10 @@ pub struct Model {
     snapshot: Option<Snapshot>,
     /// What is merged into its weights when they are read.
     pub adapter: Option<Adapter>,
+    /// Where its tokenizer is from, if that is not its own.
+    pub tokenizer: Option<OtherTokenizer>,
+    /// For people: what is odd about its tokenizer.
+    pub tokenizer_note: Option<String>,
     pub spec: Spec,
     /// Fields of its config that have no part in what it computes.
     pub unread: Vec<String>,
@@ -113,6 +119,7 @@ struct Found {
     snapshot: Option<Snapshot>,
     checkpoint: Checkpoint,
     adapter: Option<Adapter>,
+    other: Option<OtherTokenizer>,
     spec: Spec,
     unread: Vec<String>,
     ignored: Vec<String>,
@@ -248,10 +255,10 @@ fn find(
     hub: &Arc<Hub>,
     reach: Reach<'_>,
 ) -> Result<Option<Found>, Fault> {
-    let tokenizer = match &model.tokenizer {
-        None => None,
-        Some(named) => match tokenizer(named, asked, hub, reach)? {
-            Some(files) => Some(files),
+    let (tokenizer, other) = match &model.tokenizer {
+        None => (None, None),
+        Some(named) => match tokenizer::find(named, asked, hub, reach)? {
+            Some((files, other)) => (Some(files), Some(other)),
             None => return Ok(None),
         },
     };
@@ -350,31 +357,7 @@ fn find(
             Fault::Written(Problem::at(model.layers_span.clone(), message))
         })?;
     }
-    Ok(Some(Found { origin, snapshot, checkpoint, adapter, spec, unread, ignored, layers }))
-}
-
-/// The files of a tokenizer that is not the checkpoint's own; `None`: it is not on this machine.
-fn tokenizer(
-    named: &config::OtherTokenizer,
-    asked: &Asked,
-    hub: &Arc<Hub>,
-    reach: Reach<'_>,
-) -> Result<Option<TokenizerFiles>, Fault> {
-    if named.path.is_dir() {
-        return TokenizerFiles::open(&named.path, &[]).map(Some).map_err(Fault::Found);
-    }
-    let parts: Vec<&str> = named.written.split('/').collect();
-    if parts.len() != 2 || parts.iter().any(|part| part.is_empty() || part.starts_with('.')) {
-        let problem = Problem::at(named.span.clone(), format!("no folder `{}`", named.path.display()));
-        return Err(Fault::Written(problem.hint(format!(
-            "relative paths start from the project folder, `{}`; a repository of the hub is `owner/name`",
-            asked.root.display()
-        ))));
-    }
-    match reach {
-        Reach::Hub(progress) => hub.tokenizer(&named.written, Some(progress)).map(Some).map_err(Fault::Found),
-        Reach::Here => Ok(hub.tokenizer(&named.written, None).ok()),
-    }
+    Ok(Some(Found { origin, snapshot, checkpoint, adapter, other, spec, unread, ignored, layers }))
 }
 
 fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
@@ -413,6 +396,8 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         },
         thinking: model.thinking,
         layers: found.layers,
+        tokenizer: found.other,
+        tokenizer_note: Tokenizer::oddity(&found.checkpoint),
         identity: Digest::of(&match found.ignored.as_slice() {
             [] => serde_json::to_vec(&files)?,
             ignored => serde_json::to_vec(&(&files, ignored))?,

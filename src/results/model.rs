@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::lm::{Dtype, Layer};
 use crate::plan::key::Digest;
-use crate::resolve::{Adapter, Model};
+use crate::resolve::{Adapter, Model, OtherTokenizer};
 
 /// One model of a run.
 #[derive(Serialize)]
@@ -22,6 +22,12 @@ pub struct RunModel<'a> {
     /// What was merged into the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<&'a Adapter>,
+    /// The repository or folder of a tokenizer that is not the checkpoint's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<&'a OtherTokenizer>,
+    /// What is odd about the tokenizer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer_note: Option<&'a str>,
     n_layers: usize,
     d_model: usize,
     n_params: u64,
@@ -46,6 +52,8 @@ impl RunModel<'_> {
             dtype_reason: m.dtype_reason,
             dequantised_from: m.dequantised_from(),
             adapter: m.adapter.as_ref(),
+            tokenizer: m.tokenizer.as_ref(),
+            tokenizer_note: m.tokenizer_note.as_deref(),
             n_layers: m.spec.n_layers(),
             d_model: m.spec.d_model,
             n_params: m.spec.n_params(),

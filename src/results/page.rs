@@ -79,10 +79,15 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             [] => String::new(),
             ignored => format!("; of its config.json ignored: {}", ignored.join(", ")),
         };
+        let tokenizer = model.tokenizer.as_ref().map_or(String::new(), |of| match &of.commit {
+            Some(commit) => format!("; tokenizer of {} at {}", of.name, &commit[..commit.len().min(7)]),
+            None => format!("; tokenizer of {}", of.name),
+        });
+        let odd = model.tokenizer_note.as_ref().map_or(String::new(), |note| format!("; {note}"));
         facts.push((
             format!("Model {}", model.name),
             format!(
-                "{}{adapter}, {} ({}{dequantised}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}{ignored}; content {}",
+                "{}{adapter}, {} ({}{dequantised}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}{ignored}{tokenizer}{odd}; content {}",
                 model.shown(),
                 match model.held() {
                     Held { weights, compute, .. } if weights == compute => weights.name().to_string(),

@@ -12,6 +12,7 @@ mod cuda;
 mod explain;
 mod faults;
 mod files;
+mod gguf_models;
 mod hub;
 mod interrupt;
 mod keys;

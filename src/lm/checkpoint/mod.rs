@@ -162,9 +162,25 @@ impl Checkpoint {
     /// Those of [`family::read`].
     pub fn reading(&self) -> Result<Reading> {
         self.read_config()
-            .and_then(|config| family::read(&config, &self.ignore))
+            .and_then(|config| {
+                self.refuse_modelopt(&config)?;
+                family::read(&config, &self.ignore)
+            })
             .map_err(|error| self.advised(error))
             .with_context(|| format!("checkpoint {}", self.path.display()))
+    }
+
+    /// An error where NVIDIA's ModelOpt says in a file of its own, not in `config.json`, that it quantised the weights.
+    fn refuse_modelopt(&self, config: &Value) -> Result<()> {
+        let Form::Folder(_) = &self.form else { return Ok(()) };
+        let path = self.path.join("hf_quant_config.json");
+        if !path.is_file() || !config["quantization_config"].is_null() {
+            return Ok(());
+        }
+        match read_json(&path, LARGEST_CONFIG)?["quantization"]["quant_algo"].as_str() {
+            Some(algorithm) => bail!(Refused::new(format!("{algorithm} by NVIDIA ModelOpt"))),
+            None => Ok(()), // of keys and values at most, which is for servers
+        }
     }
 
     /// `error`, which says in the place of a refused method of quantisation what the unquantised repository is likely
@@ -216,14 +232,19 @@ impl Checkpoint {
         check().with_context(|| format!("checkpoint {}", self.path.display()))
     }
 
-    /// The tokens that end a text: those of `config.json` and of `generation_config.json`.
+    /// The tokens that end a text: those of `config.json` and of `generation_config.json`. What a family has by default
+    /// counts only where neither names any, as in transformers' `generate`.
     ///
     /// # Errors
     /// A file that cannot be read, or an id that is none.
     pub fn end_tokens(&self, spec: &Spec) -> Result<Vec<i64>> {
         let mut ids: BTreeSet<i64> = spec.eos.iter().copied().collect();
         if let Form::Folder(Folder { generation_config: Some(path), .. }) = &self.form {
-            ids.extend(super::family::token_ids(&read_json(path, LARGEST_CONFIG)?, "eos_token_id")?);
+            let own = super::family::token_ids(&read_json(path, LARGEST_CONFIG)?, "eos_token_id")?;
+            if !own.is_empty() && !self.read_config()?.to_string().contains("\"eos_token_id\"") {
+                ids.clear();
+            }
+            ids.extend(own);
         }
         Ok(ids.into_iter().collect())
     }

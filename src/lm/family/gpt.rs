@@ -19,7 +19,14 @@ pub struct Parts {
     pub activation: Activation,
     pub rope: Option<Rope>,
     pub tied: bool,
+    /// The tokens that begin and end a text where the config does not name them; null is none.
+    pub ends: (i64, i64),
     pub names: Names,
+}
+
+/// The tokens that `key` names, or where it is not there `default`.
+fn token_ids(f: &Fields, key: &str, default: i64) -> Result<Vec<i64>> {
+    if f.has(key) { f.token_ids(key) } else { Ok(vec![default]) }
 }
 
 /// The width of a head where the heads divide that of the residual stream among them.
@@ -79,8 +86,8 @@ pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
         dtype: f.dtype()?.unwrap_or(Dtype::F32),
         quantization: None,
         context: of.context,
-        bos: f.token_ids("bos_token_id")?.first().copied(),
-        eos: f.token_ids("eos_token_id")?,
+        bos: token_ids(f, "bos_token_id", of.ends.0)?.first().copied(),
+        eos: token_ids(f, "eos_token_id", of.ends.1)?,
         names: of.names,
     };
     no_window(f, &spec)?;

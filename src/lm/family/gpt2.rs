@@ -46,6 +46,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         activation: named_activation(f, "activation_function", "gelu_new")?,
         rope: None,
         tied: f.switch("tie_word_embeddings", true)?,
+        ends: (50_256, 50_256),
         names: GPT2_NAMES,
     };
     let mut spec = decoder(f, parts)?;

@@ -48,6 +48,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
         activation: named_activation(f, "hidden_act", "gelu")?,
         rope: Some(settings.rope(chosen(f)?.as_ref())?),
         tied: f.switch("tie_word_embeddings", false)?,
+        ends: (0, 2),
         names: NEOX_NAMES,
     };
     let mut spec = decoder(f, parts)?;

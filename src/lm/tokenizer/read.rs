@@ -10,6 +10,9 @@ use tokenizers::models::ModelWrapper;
 
 /// Longest regular expressions of one tokenizer taken together, in bytes; those of published ones have a few hundred.
 const LONGEST_REGEXES: usize = 32 << 10;
+/// The largest product of all counted repetitions of one tokenizer's regular expressions, which are compiled by writing out
+/// what they repeat. Published ones have a few `{1,3}`.
+const MOST_REPEATED: u64 = 10_000;
 /// Steps back in one search for a match, over all places where it may begin: about a second. Of published expressions
 /// the worst takes one for each character.
 const STEPS_BACK: u64 = 100_000_000;
@@ -54,24 +57,48 @@ struct Steps {
 }
 
 fn check(bytes: &[u8]) -> Result<()> {
-    fn regexes(json: &Value) -> usize {
+    fn regexes<'a>(json: &'a Value, found: &mut Vec<&'a str>) {
         match json {
             Value::Object(fields) => {
-                let own = fields.get("Regex").and_then(Value::as_str).map_or(0, str::len);
-                own + fields.values().map(regexes).sum::<usize>()
+                found.extend(fields.get("Regex").and_then(Value::as_str));
+                fields.values().for_each(|value| regexes(value, found));
             }
-            Value::Array(items) => items.iter().map(regexes).sum(),
-            _ => 0,
+            Value::Array(items) => items.iter().for_each(|item| regexes(item, found)),
+            _ => {}
         }
     }
     let steps: Steps = serde_json::from_slice(bytes).context("it is not the JSON of a tokenizer")?;
     let all = [steps.normalizer, steps.pre_tokenizer, steps.post_processor, steps.decoder];
-    let length: usize = all.iter().map(regexes).sum();
+    let mut found = Vec::new();
+    all.iter().for_each(|step| regexes(step, &mut found));
+    let length: usize = found.iter().map(|regex| regex.len()).sum();
     ensure!(
         length <= LONGEST_REGEXES,
         "it has {length} bytes of regular expressions; at most {LONGEST_REGEXES} are read"
     );
+    let repeated = found.iter().map(|regex| repeated(regex)).fold(1, u64::saturating_mul);
+    ensure!(
+        repeated <= MOST_REPEATED,
+        "its regular expressions repeat what is in them {repeated} times, all `{{n,m}}` multiplied; at most \
+         {MOST_REPEATED} are read"
+    );
     Ok(())
+}
+
+/// The product of the counted repetitions in `regex`, wherever they stand: `{n}`, `{n,}`, `{,m}` and `{n,m}` by the larger
+/// number.
+fn repeated(regex: &str) -> u64 {
+    let counts = regex.split('{').skip(1).filter_map(|after| {
+        let (count, _) = after.split_once('}')?;
+        let number = |text: &str| match text {
+            "" => Some(0),
+            digits if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().unwrap_or(u64::MAX)),
+            _ => None,
+        };
+        let (least, most) = count.split_once(',').unwrap_or((count, ""));
+        Some(number(least)?.max(number(most)?).max(1))
+    });
+    counts.fold(1, u64::saturating_mul)
 }
 
 /// Bounds every search of a regular expression that goes back and tries again. What goes beyond is an error of the
@@ -83,4 +110,22 @@ fn bound_searches() {
         onig_sys::onig_set_retry_limit_in_search(STEPS_BACK as _);
         onig_sys::onig_set_match_stack_limit_size(PLACES_BACK as _);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_repetitions_are_multiplied() {
+        for (regex, times) in [
+            (r"\p{N}{1,3}|\p{Lu}+", 3),
+            ("(?:a{1,9999}){1,9999}", 9999 * 9999),
+            ("(a{20}b{,30}){2,}c{0}", 1200),
+            ("a{x}b{1;2}c{", 1),
+            ("a{99999999999999999999}{2}", u64::MAX),
+        ] {
+            assert_eq!(repeated(regex), times, "{regex}");
+        }
+    }
 }

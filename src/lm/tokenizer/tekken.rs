@@ -50,7 +50,7 @@ pub fn correct(fast: &mut Fast, config: &Value, model: &Value) -> Result<Option<
 }
 
 /// Whether `config.json` is that of a Mistral model, saved before transformers 5 corrected such files.
-fn is_concerned(model: &Value) -> bool {
+pub fn is_concerned(model: &Value) -> bool {
     let is_old = model["transformers_version"].as_str().is_none_or(|version| {
         let major = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
         let before = version.strip_prefix("5.0.0").map(|rest| rest.trim_start_matches('.'));

@@ -205,17 +205,23 @@ impl Hub {
     ///
     /// # Errors
     /// Those of [`Hub::pin`]; there is no `tokenizer.json`.
-    pub fn tokenizer(self: &Arc<Hub>, repo: &str, progress: Option<&dyn Progress>) -> Result<TokenizerFiles> {
+    pub fn tokenizer(
+        self: &Arc<Hub>,
+        repo: &str,
+        progress: Option<&dyn Progress>,
+    ) -> Result<(TokenizerFiles, String)> {
         let (repo, cache) = (Repo::model(repo), &self.settings.cache);
         if let (Some(_), Some(progress)) = (&self.client, progress) {
             let snapshot = self.pin(&repo.name, "main", Wanted::Model, progress)?;
             snapshot.place.note("main", &snapshot.commit)?;
-            return TokenizerFiles::open(&snapshot.dir(), &[]).with_context(|| format!("{repo}"));
+            let files = TokenizerFiles::open(&snapshot.dir(), &[]).with_context(|| format!("{repo}"))?;
+            return Ok((files, snapshot.commit));
         }
         let commit = Place::new(cache, &repo).commit("main");
         let snapshot = self.at(&repo, "main", commit, Vec::new());
         let files = TokenizerFiles::open(&snapshot.dir(), &[]);
-        files.with_context(|| format!("the tokenizer of {repo} is not in `{}`: {FETCH}", cache.display()))
+        let missing = || format!("the tokenizer of {repo} is not in `{}`: {FETCH}", cache.display());
+        Ok((files.with_context(missing)?, snapshot.commit))
     }
 
     fn at(self: &Arc<Hub>, repo: &Repo, revision: &str, commit: String, files: Vec<File>) -> Snapshot {

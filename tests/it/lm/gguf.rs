@@ -213,3 +213,11 @@ fn a_file_that_is_cut_while_it_is_open_is_an_error() {
     let error = weights::load(&spec, &*source, Dtype::F32, Device::Cpu).unwrap_err();
     assert!(format!("{error:#}").contains("has become shorter"), "{error:#}");
 }
+
+#[test]
+fn what_is_no_language_model_is_refused_for_what_it_is() {
+    for (name, said) in [("mmproj", "sees or hears (mmproj)"), ("adapter", "holds an adapter, not a model")] {
+        let error = format!("{:#}", Checkpoint::open(&file(&format!("{name}.gguf"))).unwrap_err());
+        assert!(error.contains(said), "{error}");
+    }
+}

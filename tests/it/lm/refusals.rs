@@ -234,3 +234,85 @@ fn other_forms_of_checkpoints_are_refused_in_words() {
         &["tokenizer.model", "set `tokenizer`"],
     );
 }
+
+/// NVIDIA's ModelOpt, in the file that it writes beside a `config.json` that it leaves as it was.
+#[test]
+fn what_modelopt_quantised_is_refused_by_its_method() {
+    let says = |text: &'static str| {
+        move |dir: &Path| {
+            std::fs::write(dir.join("hf_quant_config.json"), text).unwrap();
+            edit_text(
+                dir.join("config.json"),
+                "{",
+                "{\"_name_or_path\": \"meta-llama/Llama-3.1-8B-Instruct\",",
+            );
+        }
+    };
+    refused(
+        "llama-gqa",
+        says(
+            r#"{"producer": {"name": "modelopt", "version": "0.29.0"},
+                "quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "group_size": 16}}"#,
+        ),
+        &["NVFP4 by NVIDIA ModelOpt", "meta-llama/Llama-3.1-8B-Instruct"],
+    );
+    refused("llama-gqa", says("no JSON"), &["hf_quant_config.json", "is not JSON"]);
+    refused("llama-gqa", says(r#"{"quantization": {"quant_algo": "FP8"}}"#), &["FP8 by NVIDIA ModelOpt"]);
+}
+
+#[test]
+fn names_of_mlx_are_those_of_gemma_4() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder("gemma4-moe")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let mut renamed = 0;
+    edit_weights(dir.path(), |tensors| {
+        for (name, _) in tensors {
+            let text = name.strip_prefix("model.language_model.");
+            *name = match text.map(|rest| format!("language_model.model.{rest}")) {
+                Some(text) => text,
+                None => name.strip_prefix("model.").unwrap_or(name).to_string(),
+            };
+            renamed += usize::from(name.starts_with("language_model."));
+        }
+    });
+    assert!(renamed > 50, "{renamed} tensors have another name");
+    let load = |path: &Path| {
+        let checkpoint = Checkpoint::open(path).unwrap();
+        let spec = checkpoint.spec().unwrap();
+        weights::load(&spec, &*checkpoint.open_weights().unwrap(), Dtype::F32, Device::Cpu).unwrap()
+    };
+    let (want, got) = (load(&folder("gemma4-moe")), load(dir.path()));
+    assert_eq!(got.len(), want.len());
+    for (name, tensor) in &got {
+        assert!(tensor.equal(&want[name]), "{name}");
+    }
+}
+
+/// As transformers 5.24 has them: `GPT2Config.from_dict({}).eos_token_id` is 50256, `GPTNeoXConfig.from_dict({})` has 0 and 2, and
+/// null is none; where `generation_config.json` names ends, those hold.
+#[test]
+fn ends_that_a_config_does_not_name_are_those_of_its_class() {
+    for (name, bos, eos) in [("gpt2", 50256, 50256), ("gpt-neox", 0, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(folder(name)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let ends = || {
+            let checkpoint = Checkpoint::open(dir.path()).unwrap();
+            let spec = checkpoint.spec().unwrap();
+            (spec.bos, checkpoint.end_tokens(&spec).unwrap())
+        };
+        assert_eq!(ends(), (Some(0), vec![1]), "{name}");
+        edit_text(dir.path().join("config.json"), "\"eos_token_id\": 1,", "\"eos_token_id\": null,");
+        assert_eq!(ends(), (Some(0), vec![]), "{name}");
+        edit_text(dir.path().join("config.json"), "\"eos_token_id\": null,", "");
+        edit_text(dir.path().join("config.json"), "\"bos_token_id\": 0,", "");
+        assert_eq!(ends(), (Some(bos), vec![eos]), "{name}");
+        std::fs::write(dir.path().join("generation_config.json"), "{\"eos_token_id\": [7, 9]}").unwrap();
+        assert_eq!(ends(), (Some(bos), vec![7, 9]), "{name}");
+    }
+}
