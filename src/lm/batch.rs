@@ -54,6 +54,21 @@ impl Batch {
         })
     }
 
+    /// Some of its rows, in this order, as often as they are named: sequences of their own, padded to the longest of them.
+    pub fn select(&self, rows: &[usize]) -> Batch {
+        let of = |each: &[usize]| -> Vec<usize> { rows.iter().map(|&row| each[row]).collect() };
+        let lengths = of(&self.lengths);
+        let pos = lengths.iter().copied().max().unwrap_or(0) as i64;
+        let at: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        Batch {
+            ids: self.ids.narrow(1, 0, pos).index_select(0, &Tensor::from_slice(&at)),
+            starts: of(&self.starts),
+            prompts: of(&self.prompts),
+            sequences: (0..rows.len()).collect(),
+            lengths,
+        }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.lengths.len()

@@ -7,6 +7,7 @@ use super::block::{Block, Pass};
 use super::cache::Cache;
 use super::layer::Layer as At;
 use super::norm::Norm;
+use super::partial::PartialPass;
 use super::per_layer::PerLayer;
 use super::rope::Frequencies;
 use super::sight::Sight;
@@ -174,13 +175,42 @@ impl Decoder {
         last: At,
         resid_post: &mut dyn FnMut(At, Tensor) -> Tensor,
     ) -> Tensor {
-        let mut reading = self.begin(ids, lengths, cache);
-        reading.resid = resid_post(At::Embed, reading.resid);
-        for block in 0..last.blocks() {
-            self.step(block, &self.block(block), &mut reading);
-            reading.resid = resid_post(At::Block(block), reading.resid);
+        let pass = self.pass(ids, lengths, cache);
+        let mut so_far = self.begin(ids, lengths, &pass);
+        so_far.change(resid_post);
+        self.go_on(&mut so_far, &pass, last, resid_post);
+        so_far.resid
+    }
+
+    /// The lower part of a pass, kept at each of `layers`, for others to go on from there. What is kept of a decoder whose
+    /// blocks are streamed waits in the host's memory.
+    pub fn keep(&self, ids: &Tensor, lengths: &[usize], layers: &[At]) -> Vec<PartialPass> {
+        let pass = self.pass(ids, lengths, None);
+        let mut so_far = self.begin(ids, lengths, &pass);
+        let mut order: Vec<usize> = (0..layers.len()).collect();
+        order.sort_by_key(|&which| layers[which]);
+        let mut kept = Vec::with_capacity(layers.len());
+        for which in order {
+            self.go_on(&mut so_far, &pass, layers[which], &mut |_, resid| resid);
+            kept.push((which, so_far.on(if self.streamed { Device::Cpu } else { self.device })));
         }
-        reading.resid
+        kept.sort_by_key(|(which, _)| *which);
+        kept.into_iter().map(|(_, kept)| kept).collect()
+    }
+
+    /// The rest of a pass up to `last`, with the numbers that the whole pass would give. `resid_post` sees the residual stream
+    /// first where it was kept.
+    pub fn run_from(
+        &self,
+        kept: &PartialPass,
+        last: At,
+        resid_post: &mut dyn FnMut(At, Tensor) -> Tensor,
+    ) -> Tensor {
+        let mut so_far = kept.on(self.device);
+        let pass = self.pass(&so_far.ids, &so_far.lengths, None);
+        so_far.change(resid_post);
+        self.go_on(&mut so_far, &pass, last, resid_post);
+        so_far.resid
     }
 
     /// Whether blocks come to the device one by one.
@@ -198,18 +228,18 @@ impl Decoder {
         resid_post: &mut dyn FnMut(usize, At, Tensor) -> Tensor,
     ) {
         let begin = |(batch, (ids, lengths)): (usize, &(Tensor, Vec<usize>))| {
-            let mut reading = self.begin(ids, lengths, None);
-            reading.resid = resid_post(batch, At::Embed, reading.resid);
-            reading.waiting()
+            let mut so_far = self.begin(ids, lengths, &self.pass(ids, lengths, None));
+            so_far.change(&mut |layer, resid| resid_post(batch, layer, resid));
+            so_far.on(Device::Cpu)
         };
-        let mut readings: Vec<Waiting> = batches.iter().enumerate().map(begin).collect();
+        let mut waiting: Vec<PartialPass> = batches.iter().enumerate().map(begin).collect();
         for layer in 0..last.blocks() {
             let block = self.block(layer);
-            for (batch, ((ids, lengths), waiting)) in batches.iter().zip(&mut readings).enumerate() {
-                let mut reading = waiting.go_on(ids, self.pass(ids, lengths, None), self.device);
-                self.step(layer, &block, &mut reading);
-                reading.resid = resid_post(batch, At::Block(layer), reading.resid);
-                *waiting = reading.waiting();
+            for (batch, ((ids, lengths), waiting)) in batches.iter().zip(&mut waiting).enumerate() {
+                let mut so_far = waiting.on(self.device);
+                self.step(layer, &block, &mut so_far, &self.pass(ids, lengths, None));
+                so_far.change(&mut |layer, resid| resid_post(batch, layer, resid));
+                *waiting = so_far.on(Device::Cpu);
             }
         }
     }
@@ -222,21 +252,35 @@ impl Decoder {
         }
     }
 
-    fn begin<'a>(&self, ids: &Tensor, lengths: &[usize], cache: Option<&'a Cache>) -> Reading<'a> {
-        let pass = self.pass(ids, lengths, cache);
+    fn begin(&self, ids: &Tensor, lengths: &[usize], pass: &Pass) -> PartialPass {
         let embedded = self.embed(ids, pass.sight.positions());
-        Reading {
+        PartialPass {
+            layer: At::Embed,
             ids: ids.shallow_clone(),
+            lengths: lengths.to_vec(),
             resid: embedded.shallow_clone(),
             embedded: self.per_layer.as_ref().map(|_| embedded),
             shared: HashMap::new(),
-            pass,
+        }
+    }
+
+    /// The blocks from where it stands up to `last`.
+    fn go_on(
+        &self,
+        so_far: &mut PartialPass,
+        pass: &Pass,
+        last: At,
+        resid_post: &mut dyn FnMut(At, Tensor) -> Tensor,
+    ) {
+        for layer in so_far.layer.blocks()..last.blocks() {
+            self.step(layer, &self.block(layer), so_far, pass);
+            so_far.change(resid_post);
         }
     }
 
     /// One block.
-    fn step(&self, layer: usize, block: &Block, reading: &mut Reading) {
-        let Reading { ids, resid, embedded, shared, pass } = reading;
+    fn step(&self, layer: usize, block: &Block, so_far: &mut PartialPass, pass: &Pass) {
+        let PartialPass { layer: at, ids, resid, embedded, shared, .. } = so_far;
         let input = self.per_layer.as_ref().zip(embedded.as_ref());
         let input = input.map(|(all, embedded)| all.input(layer, ids, embedded, self.backend));
         let before = std::mem::replace(resid, Tensor::new()); // so that the block can give its memory back
@@ -244,7 +288,7 @@ impl Decoder {
         if let Some(keys_values) = keys_values.filter(|_| self.sources.contains(&layer)) {
             shared.insert(layer, keys_values);
         }
-        *resid = out;
+        (*resid, *at) = (out, At::Block(layer));
     }
 
     /// Logits `[.., d_vocab]` of residuals `[.., d_model]`: final norm, then unembedding.
@@ -341,48 +385,6 @@ impl Deref for Here<'_> {
         match self {
             Here::Held(block) => block,
             Here::Copy(block) => block,
-        }
-    }
-}
-
-/// A batch on its way through the blocks.
-struct Reading<'a> {
-    ids: Tensor,
-    /// After the last block so far, `[batch, pos, d_model]`.
-    resid: Tensor,
-    /// Before the first one, where blocks ask for it.
-    embedded: Option<Tensor>,
-    /// Keys and values that later layers use.
-    shared: HashMap<usize, (Tensor, Tensor)>,
-    pass: Pass<'a>,
-}
-
-/// A [`Reading`] between two blocks, in the host's memory.
-struct Waiting {
-    resid: Tensor,
-    embedded: Option<Tensor>,
-    shared: HashMap<usize, (Tensor, Tensor)>,
-}
-
-impl Reading<'_> {
-    fn waiting(self) -> Waiting {
-        let here = |x: Tensor| x.to_device(Device::Cpu);
-        let shared =
-            self.shared.into_iter().map(|(layer, (keys, values))| (layer, (here(keys), here(values))));
-        Waiting { resid: here(self.resid), embedded: self.embedded.map(here), shared: shared.collect() }
-    }
-}
-
-impl Waiting {
-    fn go_on<'a>(&self, ids: &Tensor, pass: Pass<'a>, device: Device) -> Reading<'a> {
-        let there = |x: &Tensor| x.to_device(device);
-        let shared = self.shared.iter().map(|(&layer, (keys, values))| (layer, (there(keys), there(values))));
-        Reading {
-            ids: ids.shallow_clone(),
-            resid: there(&self.resid),
-            embedded: self.embedded.as_ref().map(there),
-            shared: shared.collect(),
-            pass,
         }
     }
 }

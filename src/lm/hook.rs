@@ -13,6 +13,12 @@ pub trait Hook {
     /// `resid_post[l]`, before any later norm. What is returned goes on to the next block and to the
     /// hooks after this one.
     fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor;
+
+    /// The first layer that it must see: a pass that goes on from a later one would be without it. `None`: it takes what it
+    /// is shown.
+    fn first(&self) -> Option<Layer> {
+        None
+    }
 }
 
 /// Keeps the mean of each row's residuals over a range of its tokens, for the layers wanted. Pooled
@@ -55,6 +61,10 @@ impl Hook for Capture {
             }
         }
         resid
+    }
+
+    fn first(&self) -> Option<Layer> {
+        self.layers.iter().copied().min()
     }
 }
 
@@ -157,6 +167,10 @@ impl Hook for Steer {
         };
         // Added in fp32 and rounded once.
         (resid.to_kind(Kind::Float) + added).to_kind(resid.kind())
+    }
+
+    fn first(&self) -> Option<Layer> {
+        Some(self.layer)
     }
 }
 

@@ -2,9 +2,11 @@
 //! how weights are read; the numbers are bounds made of a model's `Spec`, not measurements.
 
 use super::device;
+use super::layer::Layer as At;
 use super::room::Room;
 use super::spec::{DeltaHeads, Dtype, Held, KeyValues, Layer, Mixer, Spec};
 use super::weights;
+use std::collections::BTreeSet;
 use std::fmt;
 use tch::Device;
 
@@ -183,6 +185,35 @@ pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
     let own = spec.layers.iter().filter_map(Layer::attention).filter(|of| !matches!(of.kv, KeyValues::Of(_)));
     let numbers = own.map(|of| 2 * of.d_kv() as u64);
     numbers.fold(0, u64::saturating_add).saturating_mul(bytes(dtype))
+}
+
+/// What a pass takes for each token, padding counted, that is kept at `layer`: the residual stream, what went into the first
+/// block where later ones ask for it, and keys and values that later ones use.
+pub fn kept_bytes_per_token(spec: &Spec, dtype: Dtype, layer: At) -> u64 {
+    let sources = spec.layers.iter().filter_map(|of| match of.attention()?.kv {
+        KeyValues::Of(source) => Some(source),
+        _ => None,
+    });
+    let sources: BTreeSet<usize> = sources.filter(|&source| source < layer.blocks()).collect();
+    let shared = sources.iter().filter_map(|&source| spec.layers[source].attention());
+    let streams = if spec.per_layer_embed.is_some() { 2 } else { 1 };
+    let numbers =
+        shared.map(|of| 2 * of.d_kv() as u64).fold(streams * spec.d_model as u64, u64::saturating_add);
+    numbers.saturating_mul(bytes(dtype))
+}
+
+/// Memory for what passes keep for others: half of what a device has left beside the model and a pass of `batch_tokens`, and
+/// not more than 1 GiB. Where the device does not tell what it has, 256 MiB.
+pub fn room_to_keep(
+    spec: &Spec,
+    held: impl Into<Held>,
+    batch_tokens: usize,
+    device: Device,
+    room: Option<&Room>,
+) -> u64 {
+    let Some(room) = room else { return 256 << 20 };
+    let need = Need::new(spec, held, Work::Passes { batch_tokens, waiting: 0 }, device);
+    (room.bytes.saturating_sub(need.total()) / 2).min(1 << 30)
 }
 
 /// What one sequence takes that is being continued: its cache and states, and either its prompt's pass or the choice of a token.

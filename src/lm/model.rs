@@ -15,13 +15,14 @@ use super::heap;
 use super::hook::Hook;
 use super::layer::Layer;
 use super::memory::{self, Work};
+use super::partial::Kept;
 use super::room::Room;
 use super::shortage::{self, Shortage};
 use super::spec::{Held, Spec};
 use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 /// What is done to a direction before it is read through the unembedding.
@@ -244,6 +245,51 @@ impl LanguageModel {
         self.check_batch(batch)?;
         let _no_grad = tch::no_grad_guard();
         Ok(self.run(batch, None, hooks, last))
+    }
+
+    /// The lower part of a pass without hooks, kept at each of `layers`: one pass up to the highest of them. What is below a
+    /// steered layer is the same for every direction, and is computed once for all.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn keep(&self, batch: &Batch, layers: &[Layer]) -> Result<Vec<Kept>> {
+        layers.iter().try_for_each(|&layer| self.check_layer(layer))?;
+        self.check_batch(batch)?;
+        ensure!(
+            batch.starts.iter().all(|&start| start == 0),
+            "only passes from the first token on can be kept"
+        );
+        let _no_grad = tch::no_grad_guard();
+        let passes = self.decoder.keep(&send(&batch.ids, self.device()), &batch.lengths, layers);
+        let all: Vec<usize> = (0..batch.rows()).collect();
+        Ok(passes.into_iter().map(|pass| Kept { batch: batch.select(&all), pass }).collect())
+    }
+
+    /// The rest of a pass, on some `rows` of what was kept, in this order and as often as they are named: the batch that they
+    /// are, and the residual stream at `last` (`None`: the last layer). Where a batch gives the numbers that each row gives by
+    /// itself, as on the CPU, they are those of [`forward`](Self::forward) to the bit.
+    ///
+    /// # Errors
+    /// A hook or `last` that is below the layer where it was kept.
+    pub fn forward_from(
+        &self,
+        kept: &Kept,
+        rows: &[usize],
+        hooks: &mut [&mut dyn Hook],
+        last: Option<Layer>,
+    ) -> Result<(Batch, Tensor)> {
+        let last = last.unwrap_or(self.decoder.last());
+        self.check_layer(last)?;
+        let wanted = hooks.iter().filter_map(|hook| hook.first()).chain([last]);
+        if let Some(below) = wanted.min().filter(|&layer| layer < kept.layer()) {
+            bail!("layer {below} is below layer {}, where the pass was kept", kept.layer());
+        }
+        let _no_grad = tch::no_grad_guard();
+        let batch = kept.batch.select(rows);
+        let resid = self.decoder.run_from(&kept.pass.select(rows), last, &mut |layer, resid| {
+            hooks.iter_mut().fold(resid, |resid, hook| hook.resid_post(layer, resid, &batch))
+        });
+        Ok((batch, resid))
     }
 
     /// How many threads may run this model at once, each on its own, as its operations are too short to be shared.

@@ -12,7 +12,7 @@ use emoflow::lm::device;
 use tch::Device;
 
 use crate::interrupt::{EXPERIMENT, Running, results};
-use crate::lm::parity;
+use crate::lm::{parity, sharing};
 use crate::project::Project;
 
 /// A libtorch whose CUDA half is the stand-in, and a driver.
@@ -275,4 +275,10 @@ fn on_cuda_every_family_agrees_with_transformers() {
 #[ignore = "needs a GPU; another test runs it with a stand-in"]
 fn on_cuda_streamed_blocks_give_the_same_residuals() {
     parity::check_streamed(cuda());
+}
+
+#[test]
+#[ignore = "needs a GPU; another test runs it with a stand-in"]
+fn on_cuda_passes_that_go_on_from_a_layer_agree_with_whole_ones() {
+    sharing::check_on(cuda());
 }

@@ -8,6 +8,7 @@ mod gguf_tokenizers;
 mod memory;
 pub(crate) mod parity;
 mod refusals;
+pub(crate) mod sharing;
 mod strangers;
 
 use emoflow::lm::weights;
