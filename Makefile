@@ -51,6 +51,9 @@ bench: build
 	cargo build --quiet --release --example random_checkpoint
 	cargo bench --bench orchestrator
 	cargo bench --bench statistics
+	@rm -rf target/tmp/steering
+	cargo run --quiet --release --example random_checkpoint -- smollm2-135m target/tmp/steering
+	cargo bench --bench steering -- target/tmp/steering
 	$(PYTHON) benches/engine.py $(BENCH)
 
 bench-gpu:

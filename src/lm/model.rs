@@ -49,6 +49,10 @@ pub struct LanguageModel {
     shortage: OnceLock<String>,
     /// Whether that was told.
     told: AtomicBool,
+    /// How its weights are held and computed.
+    held: Held,
+    /// What there was before it was loaded, where passes are kept.
+    room: Option<Room>,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -104,7 +108,8 @@ impl LanguageModel {
         let load = || -> Result<LanguageModel> {
             heap::keep();
             let spec = checkpoint.spec()?;
-            memory::check(&spec, held, Work::Little, device, Room::of(device).as_ref())?;
+            let room = Room::of(device);
+            memory::check(&spec, held, Work::Little, device, room.as_ref())?;
             ensure!(
                 !held.streamed || held.weights == spec.dtype,
                 "blocks are streamed as they are stored, in {}: take `dtype` out, and set `compute_dtype = \"{}\"`",
@@ -134,6 +139,8 @@ impl LanguageModel {
                 tokenizer,
                 shortage: OnceLock::new(),
                 told: AtomicBool::new(false),
+                held,
+                room: if held.streamed { Room::of(Device::Cpu) } else { room },
             })
         };
         load().with_context(|| format!("load {}", checkpoint.path.display()))
@@ -265,9 +272,20 @@ impl LanguageModel {
         Ok(passes.into_iter().map(|pass| Kept { batch: batch.select(&all), pass }).collect())
     }
 
+    /// What a token of a pass takes that is kept at `layer`, in bytes, padding counted.
+    pub fn kept_bytes_per_token(&self, layer: Layer) -> u64 {
+        memory::kept_bytes_per_token(&self.spec, self.held.compute, layer)
+    }
+
+    /// Bytes that passes of at most `batch_tokens` padded tokens may keep: see [`memory::room_to_keep`].
+    pub fn room_to_keep(&self, batch_tokens: usize) -> u64 {
+        let device = if self.held.streamed { Device::Cpu } else { self.device() };
+        memory::room_to_keep(&self.spec, self.held, batch_tokens, device, self.room.as_ref())
+    }
+
     /// The rest of a pass, on some `rows` of what was kept, in this order and as often as they are named: the batch that they
-    /// are, and the residual stream at `last` (`None`: the last layer). Where a batch gives the numbers that each row gives by
-    /// itself, as on the CPU, they are those of [`forward`](Self::forward) to the bit.
+    /// are, and the residual stream at `last` (`None`: the last layer). The numbers are those of [`forward`](Self::forward): to the
+    /// bit where a batch gives what each row gives by itself, else but for rounding (see [`Backend`]).
     ///
     /// # Errors
     /// A hook or `last` that is below the layer where it was kept.

@@ -258,7 +258,7 @@ fn every_family_agrees_with_transformers_on_a_device_of_its_own() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("2 passed"), "{said}");
+    assert!(said.contains("3 passed"), "{said}");
 }
 
 fn cuda() -> Device {

@@ -5,7 +5,8 @@ use anyhow::{Context, Result, ensure};
 use super::transfer::Steer;
 use crate::lm::{LanguageModel, Layer, Positions};
 use crate::stages::analysis::LayerVectors;
-use crate::stages::analysis::words::{Addition, Site, Words};
+use crate::stages::analysis::shared::{BATCH_TOKENS, Sites};
+use crate::stages::analysis::words::{Addition, Words};
 use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
@@ -42,7 +43,8 @@ impl Rows {
         seed: u64,
     ) -> Result<()> {
         ensure!(own.d_model == model.spec.d_model, "vectors of {} entries for another model", own.d_model);
-        let site = Site { layer: to, positions: Positions::All };
+        let room = model.room_to_keep(BATCH_TOKENS);
+        let sites = Sites { layers: vec![to], positions: Positions::All, room };
         let directions: Vec<Vec<f64>> = (1..=steer.random)
             .map(|number| {
                 Draws::new("steering null", &[seed, to.number() as u64, number as u64]).direction(own.d_model)
@@ -65,11 +67,11 @@ impl Rows {
             }
         }
         for prompt in &steer.prompts {
-            let words = Words::new(model, prompt, &own.emotions)?;
+            let mut words = Words::new(model, prompt, &own.emotions, sites.clone())?;
             let nothing = Addition { vector: Vec::new(), words: (0..own.emotions.len()).collect() };
             let baseline = words.log_probabilities(model, None, &[nothing], &mut |_, _| {})?.remove(0);
             let found = words
-                .log_probabilities(model, Some(site), &additions, &mut |_, _| {})
+                .log_probabilities(model, Some(to), &additions, &mut |_, _| {})
                 .with_context(|| format!("steering at layer {to} with mapped vectors"))?;
             for (((name, emotion), addition), value) in names.iter().zip(&additions).zip(found) {
                 self.layers[0].push(from.number());

@@ -18,7 +18,7 @@ use crate::stages::statistics::interval::p_value;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.transfer]`
 #[derive(Clone, Debug, PartialEq, Serialize)]

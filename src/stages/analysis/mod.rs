@@ -17,6 +17,7 @@ pub mod pca;
 mod pca_panels;
 pub mod probe;
 mod published;
+pub(super) mod shared;
 pub mod steering;
 mod steering_deltas;
 mod steering_dose;

@@ -6,9 +6,10 @@ use serde::Serialize;
 use super::cells::{Cells, vectors_of};
 use super::coherence::Texts;
 use super::estimates::middle;
+use super::shared::{self, Sites};
 use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales};
 use super::steering_tables::{Coherence, Intervals, Rows};
-use super::words::{Addition, Site, Words};
+use super::words::{Addition, Words};
 use super::{
     Activations, Headline, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose,
     steering_figures,
@@ -21,7 +22,7 @@ use crate::store::table::Table;
 pub use crate::lm::{Layer, Positions};
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// `[analysis.<name>.steering]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -169,9 +170,14 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
         );
         ensure!(layer.emotions == first.emotions, "the layers have vectors of different emotions");
     }
-    let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions));
+    let sites = Sites {
+        layers: layers.iter().map(|layer| layer.layer).collect(),
+        positions: params.positions,
+        room: model.room_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1),
+    };
+    let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions, sites.clone()));
     let words = words.collect::<Result<Vec<_>>>()?;
-    let texts = Texts::new(model, &params.coherence)?;
+    let texts = Texts::new(model, &params.coherence, Sites { positions: Positions::All, ..sites })?;
     let cells = match params.resamples {
         0 => None,
         _ => Some(Cells::read(super::given(activations.as_ref())?, &first.emotions)?),
@@ -216,6 +222,9 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     Ok(tables)
 }
 
+/// Vectors of resamples that are held at a time: many short texts make a batch.
+const RESAMPLED: usize = 1024;
+
 /// What is measured on, and how far it is.
 struct Bench<'a> {
     params: &'a Steering,
@@ -255,9 +264,8 @@ impl Bench<'_> {
         layer: Option<Layer>,
         additions: &[Addition],
     ) -> Result<Vec<Vec<f64>>> {
-        let site = layer.map(|layer| Site { layer, positions: self.params.positions });
         let (before, total, mut rows) = (self.done, self.total, 0);
-        let found = self.words[prompt].log_probabilities(self.model, site, additions, &mut |done, of| {
+        let found = self.words[prompt].log_probabilities(self.model, layer, additions, &mut |done, of| {
             rows = of;
             (self.progress)(before + done, total);
         });
@@ -313,24 +321,27 @@ impl Bench<'_> {
         let (n, prompts) = (layer.emotions.len(), self.words.len());
         // The mean over prompts, of each emotion in each resample.
         let mut deltas = vec![Vec::with_capacity(resamples.len()); n];
-        for weights in resamples {
-            let mut means = cells.means(weights).context("a resample without one of the emotions")?;
-            let vectors = vectors_of(activations, &layer.emotions, layer.layer.number(), &mut means)?;
-            let drawn = LayerVectors { vectors, ..layer.clone() };
-            let scales = scales(self.params.unit, strength, &drawn)?;
-            let additions: Vec<Addition> = (0..n)
-                .map(|word| Addition { vector: scaled(drawn.vector(word), scales[word]), words: vec![word] })
-                .collect();
-            let mut sums = vec![0.0; n];
+        for resamples in resamples.chunks((RESAMPLED / n).max(1)) {
+            let mut additions = Vec::with_capacity(resamples.len() * n);
+            for weights in resamples {
+                let mut means = cells.means(weights).context("a resample without one of the emotions")?;
+                let vectors = vectors_of(activations, &layer.emotions, layer.layer.number(), &mut means)?;
+                let drawn = LayerVectors { vectors, ..layer.clone() };
+                let scales = scales(self.params.unit, strength, &drawn)?;
+                let own =
+                    |word| Addition { vector: scaled(drawn.vector(word), scales[word]), words: vec![word] };
+                additions.extend((0..n).map(own));
+            }
+            let mut sums = vec![0.0; additions.len()];
             for prompt in 0..prompts {
                 let found = self.measure(prompt, Some(layer.layer), &additions)?;
-                let before = &self.before[prompt];
-                sums.iter_mut()
-                    .zip(found)
-                    .zip(before)
-                    .for_each(|((sum, after), before)| *sum += after[0] - before);
+                for ((sum, after), addition) in sums.iter_mut().zip(found).zip(&additions) {
+                    *sum += after[0] - self.before[prompt][addition.words[0]];
+                }
             }
-            deltas.iter_mut().zip(sums).for_each(|(deltas, sum)| deltas.push(sum / prompts as f64));
+            for (addition, sum) in additions.iter().zip(sums) {
+                deltas[addition.words[0]].push(sum / prompts as f64);
+            }
         }
         for (emotion, deltas) in layer.emotions.iter().zip(&deltas) {
             let Some((low, high)) = middle(deltas) else { continue };

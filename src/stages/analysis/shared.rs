@@ -1,0 +1,228 @@
+//! Texts that are read under many vectors, each added at a layer: what is below that layer is the same for all of them, and is
+//! computed once. Knows nothing of what is read.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use super::Progress;
+use crate::lm::{Batch, Hook, Kept, LanguageModel, Layer, Positions, Steer};
+
+/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
+pub const BATCH_TOKENS: usize = 4096;
+
+/// Where vectors are added to texts.
+#[derive(Clone)]
+pub struct Sites {
+    pub layers: Vec<Layer>,
+    pub positions: Positions,
+    /// Bytes that may be kept of passes on these texts, from one call to the next.
+    pub room: u64,
+}
+
+/// A text under a vector: one row of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub vector: usize,
+    pub text: usize,
+}
+
+/// Texts, and what is kept of passes on them.
+pub struct Shared {
+    texts: Vec<Vec<i64>>,
+    /// Tokens of each text's prompt.
+    prompts: Vec<usize>,
+    sites: Sites,
+    /// Of one pass each, short texts first.
+    groups: Vec<Group>,
+}
+
+struct Group {
+    texts: Vec<usize>,
+    /// Where they are kept from one call to the next.
+    parts: Option<Vec<Part>>,
+}
+
+/// What one pass has kept.
+struct Part {
+    /// The row of each of its texts.
+    rows: HashMap<usize, usize>,
+    /// At each layer.
+    kept: Vec<Kept>,
+}
+
+impl Shared {
+    /// `prompts`: how many of each text's tokens are its prompt.
+    pub fn new(texts: Vec<Vec<i64>>, prompts: Vec<usize>, sites: Sites) -> Shared {
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&text| texts[text].len());
+        let mut groups: Vec<Group> = Vec::new();
+        for text in order {
+            match groups.last_mut() {
+                Some(group) if (group.texts.len() + 1) * texts[text].len() <= BATCH_TOKENS => {
+                    group.texts.push(text);
+                }
+                _ => groups.push(Group { texts: vec![text], parts: None }),
+            }
+        }
+        Shared { texts, prompts, sites, groups }
+    }
+
+    /// Tokens of each text.
+    pub fn texts(&self) -> &[Vec<i64>] {
+        &self.texts
+    }
+
+    /// Passes the text of each of `rows` through `model` with its vector (`[d_model]`) added at `layer`; `None`: nowhere. In
+    /// batches of as many rows as `fits` says of those that are left, short texts first. `read` is given the rows of each batch,
+    /// the batch, and the residual stream at the last layer. `progress` is told how many rows are done of how many.
+    ///
+    /// # Errors
+    /// A layer that is not among the sites'; those of `read`.
+    pub fn pass(
+        &mut self,
+        model: &LanguageModel,
+        (layer, rows, vectors): (Option<Layer>, &[Row], &[&[f32]]),
+        fits: &dyn Fn(&[Row]) -> usize,
+        progress: &mut Progress,
+        read: &mut dyn FnMut(&[Row], &Batch, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        // A pass to which nothing is added also keeps what all others go on from.
+        let highest = self.sites.layers.iter().copied().max().unwrap_or(Layer::Embed);
+        let from = layer.unwrap_or(highest);
+        let positions = self.sites.positions;
+        let mut done = 0;
+        for group in 0..self.groups.len() {
+            let computed = self.keep(model, group, from)?;
+            for part in computed.iter().chain(&self.groups[group].parts).flatten() {
+                let kept = part.kept.iter().find(|kept| kept.layer() == from);
+                let kept = kept.context("vectors are added at a layer that was not named")?;
+                let mut left: Vec<Row> =
+                    rows.iter().copied().filter(|row| part.rows.contains_key(&row.text)).collect();
+                left.sort_by_key(|row| self.texts[row.text].len());
+                let mut left = left.as_slice();
+                while !left.is_empty() {
+                    let (batch, rest) = left.split_at(fits(left).clamp(1, left.len()));
+                    model.in_halves(batch, &mut |rows| {
+                        let mut steer = layer.map(|layer| steer(layer, positions, rows, vectors));
+                        let mut hooks: Vec<&mut dyn Hook> =
+                            steer.iter_mut().map(|steer| steer as &mut dyn Hook).collect();
+                        let places: Vec<usize> = rows.iter().map(|row| part.rows[&row.text]).collect();
+                        let (batch, resid) = model.forward_from(kept, &places, &mut hooks, None)?;
+                        read(rows, &batch, &resid)
+                    })?;
+                    left = rest;
+                    done += batch.len();
+                    progress(done, rows.len());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a group's pass kept at every layer if there is room for that; else it is kept at `layer`, for this call.
+    fn keep(&mut self, model: &LanguageModel, group: usize, layer: Layer) -> Result<Option<Vec<Part>>> {
+        let Group { texts, parts } = &self.groups[group];
+        if parts.is_some() {
+            return Ok(None);
+        }
+        let longest = texts.iter().map(|&text| self.texts[text].len()).max().unwrap_or(0);
+        let layers: &[Layer] = if self.sites.layers.is_empty() { &[layer] } else { &self.sites.layers };
+        let of_token: u64 = layers.iter().map(|&layer| model.kept_bytes_per_token(layer)).sum();
+        let bytes = of_token.saturating_mul((texts.len() * longest) as u64);
+        let has_room = bytes <= self.sites.room;
+        let layers = if has_room { layers } else { &[layer] };
+        let parts = model.in_halves(texts, &mut |texts| {
+            let rows: Vec<&[i64]> = texts.iter().map(|&text| self.texts[text].as_slice()).collect();
+            let prompts: Vec<usize> = texts.iter().map(|&text| self.prompts[text]).collect();
+            let kept = model.keep(&Batch::with_prompts(&rows, &prompts)?, layers)?;
+            Ok(Part { rows: texts.iter().copied().zip(0..).collect(), kept })
+        })?;
+        if !has_room {
+            return Ok(Some(parts));
+        }
+        self.sites.room -= bytes;
+        self.groups[group].parts = Some(parts);
+        Ok(None)
+    }
+}
+
+/// Each row steered by its own vector.
+fn steer(layer: Layer, positions: Positions, rows: &[Row], vectors: &[&[f32]]) -> Steer {
+    let vectors: Vec<f32> = rows.iter().flat_map(|row| vectors[row.vector].iter().copied()).collect();
+    let vector = Tensor::from_slice(&vectors).view([rows.len() as i64, -1]);
+    Steer { layer, vector, strength: 1.0, positions }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lm::{Checkpoint, Dtype};
+    use tch::{Device, Kind};
+
+    /// The residual stream's mean after each row's last token, by what is kept in `room`, twice; and how much room is left.
+    fn read(model: &LanguageModel, room: u64, layers: &[Layer], at: Option<Layer>) -> (Vec<Vec<f64>>, u64) {
+        // Some four thousand tokens, in two groups.
+        let texts: Vec<Vec<i64>> = (0..100).map(|text| vec![1 + text % 40; 5 + text as usize % 50]).collect();
+        let sites = Sites { layers: layers.to_vec(), positions: Positions::All, room };
+        let mut shared = Shared::new(texts.clone(), vec![1; texts.len()], sites);
+        assert_eq!(shared.groups.len(), 2);
+        let vectors: Vec<Vec<f32>> = (0..3).map(|v| vec![v as f32; model.spec.d_model]).collect();
+        let vectors: Vec<&[f32]> = vectors.iter().map(Vec::as_slice).collect();
+        let rows: Vec<Row> =
+            (0..texts.len()).flat_map(|text| [2, 0].map(|vector| Row { vector, text })).collect();
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            let (mut seen, mut last) = (HashMap::new(), (0, 0));
+            let fits = |rows: &[Row]| rows.len().min(7);
+            let mut keep = |rows: &[Row], batch: &Batch, resid: &Tensor| {
+                for (place, row) in (0..).zip(rows) {
+                    assert_eq!(batch.lengths[place as usize], texts[row.text].len());
+                    let token = resid.get(place).get(texts[row.text].len() as i64 - 1);
+                    let mean = token.mean(Kind::Double).double_value(&[]);
+                    assert_eq!(seen.insert((row.text, row.vector), mean), None, "once");
+                }
+                Ok(())
+            };
+            let asked = (at, rows.as_slice(), vectors.as_slice());
+            shared.pass(model, asked, &fits, &mut |done, of| last = (done, of), &mut keep).unwrap();
+            assert_eq!(last, (200, 200));
+            found.push(rows.iter().map(|row| seen[&(row.text, row.vector)]).collect());
+        }
+        (found, shared.sites.room)
+    }
+
+    #[test]
+    fn what_is_kept_changes_no_number() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-gqa");
+        let checkpoint = Checkpoint::open(&fixture).unwrap();
+        let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
+        let layers = [Layer::Block(1), Layer::Embed];
+        for at in [None, Some(Layer::Block(1)), Some(Layer::Embed)] {
+            let (nothing, _) = read(&model, 0, &layers, at);
+            assert_eq!(nothing[0], nothing[1]);
+            let of_token = 2 * model.kept_bytes_per_token(Layer::Embed);
+            // Room for one of the two groups, and for both.
+            for room in [2000 * of_token, 1 << 30] {
+                let (some, left) = read(&model, room, &layers, at);
+                assert_eq!(some, nothing);
+                assert!(left < room);
+            }
+            assert_eq!(nothing[0][0] == nothing[0][1], at.is_none(), "vectors are added");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_was_not_named_is_refused() {
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-gqa");
+        let checkpoint = Checkpoint::open(&fixture).unwrap();
+        let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
+        let sites = Sites { layers: vec![Layer::Block(1)], positions: Positions::All, room: 1 << 20 };
+        let mut shared = Shared::new(vec![vec![1, 2]], vec![1], sites);
+        let vector = vec![0.0; model.spec.d_model];
+        let asked = (Some(Layer::Block(0)), &[Row { vector: 0, text: 0 }][..], &[vector.as_slice()][..]);
+        let error = shared.pass(&model, asked, &|_| 1, &mut |_, _| {}, &mut |_, _, _| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), "vectors are added at a layer that was not named");
+    }
+}
