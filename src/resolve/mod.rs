@@ -268,8 +268,13 @@ fn find(
                 let form = if path.extension().is_some_and(|end| end == "gguf") { "file" } else { "folder" };
                 let problem =
                     Problem::at(model.source_span.clone(), format!("no {form} `{}`", path.display()));
+                let written = path.strip_prefix(asked.root).unwrap_or(path).display().to_string();
+                let hub = match config::is_repo(&written) {
+                    true => format!("; a model of the hub is `repo = \"{written}\"`"),
+                    false => String::new(),
+                };
                 return Err(Fault::Written(problem.hint(format!(
-                    "relative paths start from the project folder, `{}`",
+                    "relative paths start from the project folder, `{}`{hub}",
                     asked.root.display()
                 ))));
             }
@@ -354,7 +359,12 @@ fn find(
     if let Some(wanted) = model.layers.as_ref().or(asked.layers) {
         layers = wanted.resolve(spec.n_layers()).map_err(|message| {
             let message = format!("model `{}`: {message}", model.name);
-            Fault::Written(Problem::at(model.layers_span.clone(), message))
+            let hint = format!(
+                "`layers` in `[models.{}]` are its own; `layers = {{ depth = 0.667 }}` means the block at that depth of any \
+                 model",
+                model.name
+            );
+            Fault::Written(Problem::at(model.layers_span.clone(), message).hint(hint))
         })?;
     }
     Ok(Some(Found { origin, snapshot, checkpoint, adapter, other, spec, unread, ignored, layers }))

@@ -114,7 +114,12 @@ fn print(shown: &Shown, options: &Options, out: &mut dyn Write) -> Result<()> {
     let stays = format!("{kept} entries of {} stay", shown_bytes(*kept_bytes));
     let goes = format!("{}, {} to make again", shown_bytes(shown.bytes), shown_seconds(shown.seconds));
     match (doomed.is_empty(), shown.removed) {
-        (true, _) => writeln!(out, "nothing can go; {stays}")?,
+        (true, _) => writeln!(
+            out,
+            "nothing can go; {stays}: the last run of an experiment needs them, or one of the {} before it, or they are less \
+             than an hour old",
+            options.keep_runs
+        )?,
         (false, true) => writeln!(out, "removed {goes}; {stays}")?,
         (false, false) => writeln!(out, "would remove {goes}; {stays}; --yes removes")?,
     }

@@ -281,6 +281,7 @@ fn rows(path: &Path, columns: &Columns, emotions: &Emotions, visit: &mut Visit) 
     let means =
         |stem: &&str| format == Format::Lines || emotions.place(&Label::of(Some(stem.to_string()))).is_some();
     let rows = Rows { path, packing, columns, stem: stem.filter(means) };
+    text::refuse_pointer(path)?;
     match format {
         Format::Parquet => columnar::rows(&rows, packing, visit),
         Format::JsonLines => json::lines(&rows, visit),

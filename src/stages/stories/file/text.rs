@@ -20,6 +20,18 @@ pub fn unpacked(path: &Path, packing: Packing) -> Result<Box<dyn Read>> {
     })
 }
 
+/// An error where the file is what git leaves in the place of a large one.
+pub fn refuse_pointer(path: &Path) -> Result<()> {
+    const POINTER: &[u8] = b"version https://git-lfs";
+    let mut first = Vec::new();
+    fs_err::File::open(path)?.take(POINTER.len() as u64).read_to_end(&mut first)?;
+    ensure!(
+        first != POINTER,
+        "it is a pointer of Git LFS, not the file itself: `git lfs pull` in the folder that was cloned fetches it"
+    );
+    Ok(())
+}
+
 /// The lines of a file, whatever ends them: LF, CRLF or CR.
 pub struct Lines {
     reader: Box<dyn BufRead>,
@@ -171,6 +183,21 @@ mod tests {
     fn utf16(text: &str, big: bool) -> Vec<u8> {
         let units = std::iter::once(0xfeff).chain(text.encode_utf16());
         units.flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_told_with_its_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, is_pointer) in [
+            ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", true),
+            ("version\n", false),
+            ("", false),
+        ] {
+            let path = folder.path().join("s.parquet");
+            fs_err::write(&path, text).unwrap();
+            let said = refuse_pointer(&path).err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(said.contains("git lfs pull"), is_pointer, "{text}");
+        }
     }
 
     #[test]

@@ -201,6 +201,8 @@ impl Crew<'_> {
                         Some(Trouble::Refused(why) | Trouble::Unclear(why)) => self.client.hinted(why),
                         _ => format!("{error:#}"),
                     };
+                    // Before anybody listens: no further request is made, by this worker or another.
+                    shared.stop.store(true, Ordering::SeqCst);
                     let _ = events.send(Event::Failed(said));
                 }
             }
