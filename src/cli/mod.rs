@@ -6,6 +6,7 @@ mod estimate;
 mod explain;
 mod finish;
 mod graph;
+mod misnamed;
 mod report;
 mod run;
 mod show_plan;
@@ -268,6 +269,9 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if let Some(meant) = misnamed::meant(&error) {
+                eprintln!("{meant}");
+            }
             return error.exit_code() as u8;
         }
     };

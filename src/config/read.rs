@@ -12,6 +12,7 @@ use super::{
     Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses, keys,
     layers, models, sections, sources, sweep, validate,
 };
+use crate::lm::Wrap;
 
 /// A larger file is no experiment.
 const LARGEST: u64 = 1_000_000;
@@ -60,6 +61,7 @@ impl Experiment {
             stories: &self.stories,
             neutral: self.neutral.as_ref().map(|kind| (kind, &self.neutral_span)),
             analysis: &self.analysis,
+            wrap: Some(self.activations.wrap),
         }
     }
 
@@ -90,6 +92,8 @@ pub struct Asked<'a> {
     pub stories: &'a [Source],
     pub neutral: Option<(&'a SourceKind, &'a Span)>,
     pub analysis: &'a [Analysis],
+    /// How stories are put to the model.
+    pub wrap: Option<Wrap>,
 }
 
 fn parse(
@@ -111,7 +115,7 @@ fn parse(
         let outside = |asked: &Asked| {
             let neutral = asked.neutral.map(|(kind, _)| kind.clone());
             let emotions = asked.emotions.map(<[_]>::to_vec);
-            let wanted = (emotions, asked.stories.to_vec(), neutral, asked.analysis.to_vec());
+            let wanted = (emotions, asked.stories.to_vec(), neutral, asked.analysis.to_vec(), asked.wrap);
             if seen.borrow().contains(&wanted) {
                 return Vec::new();
             }
@@ -181,6 +185,7 @@ fn check(
         stories: stories.as_deref().unwrap_or_default(),
         neutral: neutral.as_ref().ok().and_then(Option::as_ref).map(|source| (&source.kind, &source.span)),
         analysis: &analyses.single,
+        wrap: activations.as_ref().ok().map(|activations| activations.wrap),
     };
     sink.borrow_mut().extend(outside(&asked));
     let neutral = neutral.ok()?;

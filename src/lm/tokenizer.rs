@@ -89,6 +89,17 @@ impl Tokenizer {
         Ok(Tokenizer { fast: Arc::new(fast), wary, place, said, added, template, end })
     }
 
+    /// Whether a checkpoint has a chat template: known without reading its vocabulary's rules.
+    ///
+    /// # Errors
+    /// Those of the files that would say it.
+    pub fn is_chat_tokenizer(checkpoint: &Checkpoint) -> Result<bool> {
+        if checkpoint.read_chat_template()?.is_some() {
+            return Ok(true);
+        }
+        Ok(settings::chat_template(&checkpoint.read_tokenizer()?.1).is_some())
+    }
+
     /// For people: what is odd about the tokenizer of `checkpoint`. Most are not read for that.
     pub fn oddity(checkpoint: &Checkpoint) -> Option<String> {
         // What cannot be read is an error where it is needed.

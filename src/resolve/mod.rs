@@ -11,6 +11,7 @@ mod ollama;
 mod served;
 mod stories;
 mod tokenizer;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -352,7 +353,8 @@ fn find(
             problem.hint("take `offload` out, or use a checkpoint that is stored as it is computed"),
         ));
     }
-    if let Some(problem) = lengths::check(asked, model, &spec) {
+    let unfit = lengths::check(asked, model, &spec).or_else(|| turns::check(asked, model, &checkpoint));
+    if let Some(problem) = unfit {
         return Err(Fault::Written(problem));
     }
     let mut layers = Vec::new();

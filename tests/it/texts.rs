@@ -81,6 +81,77 @@ fn a_report_does_not_replace_what_is_there_by_nothing() {
 }
 
 #[test]
+fn a_model_without_a_chat_template_is_refused_before_anything_is_written() {
+    let project = project(&["He cried and walked home in the rain with nobody beside him at all"]);
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let plain = project.path("plain");
+    std::fs::create_dir(&plain).unwrap();
+    for entry in std::fs::read_dir(demo).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "chat_template.jinja" {
+            std::fs::copy(entry.path(), plain.join(entry.file_name())).unwrap();
+        }
+    }
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(plain.join("tokenizer_config.json")).unwrap()).unwrap();
+    let mut config = config.as_object().unwrap().clone();
+    config.remove("chat_template");
+    std::fs::write(plain.join("tokenizer_config.json"), serde_json::to_vec(&config).unwrap()).unwrap();
+    let check = |model: &str, more: &str| {
+        project.write(
+            &EXPERIMENT.replace("{demo}", model).replace("from_token = 6", &format!("from_token = 6{more}")),
+        );
+        let mut program = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+        let output =
+            program.arg("check").arg(project.path("exp.toml")).env_remove("LD_LIBRARY_PATH").output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check("plain", "").0, Some(0));
+    assert_eq!(check("{demo}", "\nwrap = \"user\"").0, Some(0));
+    for (more, wanted) in [
+        (
+            "\nwrap = \"user\"",
+            "`wrap = \"user\"` in `[activations]` needs a chat template, and model `demo` has none",
+        ),
+        ("\n[analysis.known.implicit]", "`[analysis.known.implicit]` needs a chat template"),
+    ] {
+        let (code, told) = check("plain", more);
+        assert!(code == Some(2) && told.contains(wanted), "{code:?}: {told}");
+    }
+}
+
+#[test]
+fn commands_that_are_called_otherwise_lead_to_the_one_that_does_it() {
+    for (tried, wanted) in [
+        ("gc", "emoflow cache gc"),
+        ("compare", "comparison"),
+        ("list", "emoflow plan"),
+        ("tokens", "too short"),
+    ] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_emoflow")).arg(tried).env_remove("LD_LIBRARY_PATH").output();
+        let output = output.unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && told.contains(wanted), "{tried}: {told}");
+    }
+}
+
+#[test]
+fn layers_and_folders_that_are_not_there_come_with_what_to_write() {
+    let project = project(&["He cried."]);
+    for (from, to, wanted) in [
+        ("layers = [1]", "layers = [20]", "`layers = { depth = 0.667 }`"),
+        ("layers = [1]", "layers = [20]", "`layers` in `[models.demo]`"),
+        ("path = \"{demo}\"", "path = \"owner/name\"", "a model of the hub is `repo = \"owner/name\"`"),
+    ] {
+        project.write(&EXPERIMENT.replace(from, to));
+        let (code, told) = said(&project, "plan", &[]);
+        assert!(code == Some(2) && told.contains(wanted), "{code:?}: {told}");
+    }
+}
+
+#[test]
 fn what_is_selected_is_written_and_the_end_says_where() {
     let project = project(&["He cried and walked home in the rain with nobody beside him at all"]);
     let results = project.path("results/exp");

@@ -1,0 +1,25 @@
+//! What an experiment file asks of a model that has no turns: texts or questions within its chat template.
+
+use crate::config::problem::Problem;
+use crate::config::{Asked, Model};
+use crate::lm::{Checkpoint, Tokenizer, Wrap};
+
+/// What needs a chat template, where `model` has none. A tokenizer that cannot be read is told by those who need it.
+pub fn check(asked: &Asked, model: &Model, checkpoint: &Checkpoint) -> Option<Problem> {
+    let wrap = match asked.wrap {
+        Some(Wrap::User) => Some("`wrap = \"user\"` in `[activations]`".to_string()),
+        Some(Wrap::Assistant) => Some("`wrap = \"assistant\"` in `[activations]`".to_string()),
+        Some(Wrap::Raw) | None => None,
+    };
+    let analysis = || {
+        let analysis = asked.analysis.iter().find(|analysis| analysis.kind.chats())?;
+        Some(format!("`[analysis.{}.{}]`", analysis.name, analysis.kind.kind()))
+    };
+    let what = wrap.or_else(analysis)?;
+    if Tokenizer::is_chat_tokenizer(checkpoint).unwrap_or(true) {
+        return None;
+    }
+    let message = format!("{what} needs a chat template, and model `{}` has none", model.name);
+    let hint = "write `wrap = \"raw\"` there, which reads texts as they stand, or take a model that was trained on turns";
+    Some(Problem::at(model.source_span.clone(), message).hint(hint))
+}
