@@ -48,6 +48,10 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference
                 found.push(Difference { path: below(name), before: Some(value.clone()), after: None });
             }
         }
+        (Value::Array(old), Value::Array(new)) if same_elements(old, new) => {
+            let (path, before, after) = (path.to_string(), Some(before.clone()), Some(after.clone()));
+            found.push(Difference { path, before, after });
+        }
         (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
             for (index, (old, new)) in before.iter().zip(after).enumerate() {
                 compare(&format!("{path}[{index}]"), old, new, found);
@@ -68,6 +72,11 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference
             after: Some(after.clone()),
         }),
     }
+}
+
+/// Whether two lists hold the same, in whatever order.
+fn same_elements(a: &[Value], b: &[Value]) -> bool {
+    a.len() == b.len() && only_in(a, b).is_empty()
 }
 
 /// Elements of `list` that `other` does not have, each as often as it has it more often.
@@ -92,6 +101,9 @@ impl fmt::Display for Difference {
         match (path.strip_suffix("[]"), before, after) {
             (Some(list), Some(gone), None) => write!(f, "{list}: {} is gone", shown(gone)),
             (Some(list), None, Some(new)) => write!(f, "{list}: {} is new", shown(new)),
+            (None, Some(Value::Array(old)), Some(Value::Array(new))) if same_elements(old, new) => {
+                write!(f, "{path}: in another order")
+            }
             _ => {
                 let (before, after) = match (before, after) {
                     (Some(Value::String(before)), Some(Value::String(after))) => texts(before, after),
@@ -180,6 +192,10 @@ mod tests {
         assert_eq!(
             said(list(&["a", "b"]), list(&["b", "c", "d"])),
             ["params.emotions: a is gone", "params.emotions: c is new", "params.emotions: d is new"]
+        );
+        assert_eq!(
+            said(list(&["a", "b", "c"]), list(&["c", "a", "b"])),
+            ["params.emotions: in another order"]
         );
         // Elements count: the same one twice is one more.
         assert_eq!(said(list(&["a"]), list(&["a", "a"])), ["params.emotions: a is new"]);

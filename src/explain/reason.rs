@@ -109,9 +109,18 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The first of the causes on one line, and how many there are besides.
+/// The first of the causes on one line, and how many there are besides. An input that changed for nothing but what is said
+/// of the unit itself is not said again.
 fn line(causes: &[Cause]) -> String {
-    let mut said: Vec<String> = causes.iter().take(SHOWN).map(Cause::to_string).collect();
+    let is_told = |cause: &&Cause| {
+        let mut roots = Vec::new();
+        cause.roots(&mut roots);
+        matches!(cause, Cause::Input { .. })
+            && !roots.is_empty()
+            && roots.iter().all(|root| causes.contains(root))
+    };
+    let causes: Vec<&Cause> = causes.iter().filter(|cause| !is_told(cause)).collect();
+    let mut said: Vec<String> = causes.iter().take(SHOWN).map(|cause| cause.to_string()).collect();
     if causes.len() > SHOWN {
         said.push(format!("and {} more", causes.len() - SHOWN));
     }
@@ -193,6 +202,13 @@ mod tests {
         chain.roots(&mut roots);
         chain.roots(&mut roots);
         assert_eq!(roots, [&root]);
+    }
+
+    #[test]
+    fn what_changed_in_the_unit_itself_is_not_said_again_of_its_inputs() {
+        let field = field("params.emotions[0]", 1.0, 2.0);
+        let chain = input("activations/m/own", vec![input("stories/own", vec![field.clone()])]);
+        assert_eq!(changed(vec![field, chain]).to_string(), "params.emotions[0] 1.0 -> 2.0");
     }
 
     #[test]
