@@ -6,8 +6,14 @@ use std::io::Write as _;
 use emoflow::lm::bounded::is_bounded;
 use emoflow::lm::shortage::Shortage;
 
+/// What libtorch's CUDA half asks when it first chooses a kernel of attention (`check_prefer_cudnn_attention` of its
+/// sdp_utils.cpp). Without it cuDNN's goes first on an H100, H200 or B200, which plans anew for every shape.
+const CUDNN_ATTENTION_LAST: &str = "TORCH_CUDNN_SDPA_DEPRIORITIZED";
+
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
+    // SAFETY: nothing runs beside this yet.
+    unsafe { std::env::set_var(CUDNN_ATTENTION_LAST, "1") }
     #[cfg(target_os = "linux")]
     let here = libtorch::prepare();
     #[cfg(not(target_os = "linux"))]

@@ -80,7 +80,8 @@ impl Experts {
             let tokens = places.divide_scalar_mode(self.router.active, "floor");
             let out = expert.forward(&x.index_select(0, &tokens), backend);
             // A token meets an expert at most once, so that the order of the sum is that of the experts.
-            sum = sum.index_add(0, &tokens, &(out.to_kind(Kind::Float) * weights.index_select(0, &places)));
+            let _ =
+                sum.index_add_(0, &tokens, &(out.to_kind(Kind::Float) * weights.index_select(0, &places)));
         }
         sum.to_kind(x.kind()).view(shape.as_slice())
     }

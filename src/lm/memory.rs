@@ -4,7 +4,7 @@
 use super::device;
 use super::layer::Layer as At;
 use super::room::Room;
-use super::spec::{DeltaHeads, Dtype, Held, KeyValues, Layer, Mixer, Spec};
+use super::spec::{self, DeltaHeads, Dtype, Held, KeyValues, Layer, Mixer, Spec};
 use super::weights;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -121,7 +121,7 @@ impl Need {
 /// projection and their product (of an MLP without a gate the up projection and its activation), or queries and keys with what
 /// rotating and gating them takes, or what the gated delta rule takes. All of it twice, because an allocator cannot fill every
 /// gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192 tokens on a CPU. Attention is fused, so that nothing grows with the square of the length (seen on the CPU, with
-/// heads shared or not), except where its products are bounded.
+/// heads shared or not), except where its products are bounded, or no fused kernel takes its heads.
 pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     /// Tokens that each token is compared with where that is not fused: stories have a few hundred.
     const SEEN: u64 = 512;
@@ -130,7 +130,10 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
             Mixer::Attention(of) => {
                 let (q, kv) = (spec.n_heads * of.d_head, of.d_kv());
                 let gate = if of.gate { 2 * q } else { 0 };
-                (2 * kv, (5 * (q + kv) + gate) as u64 * bytes(dtype))
+                // Keys and values for each query head that shares them (`AttentionKernel::FusedExpanded`).
+                let shared = matches!(device, Device::Cuda(_)) && q != kv;
+                let expanded = if shared { 2 * q } else { 0 };
+                (2 * kv, (5 * (q + kv) + gate + expanded) as u64 * bytes(dtype))
             }
             Mixer::GatedDelta(of) => (0, delta_bytes_per_token(of, dtype, device)),
         };
@@ -147,7 +150,14 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     let fused = (5 * spec.d_model as u64 * bytes(dtype)).saturating_add(block).saturating_mul(2);
     // Products, bounded products, weights and a temporary, in fp32.
     let products = 4 * spec.n_heads as u64 * SEEN * bytes(Dtype::F32);
-    fused.saturating_add(if spec.attention_cap.is_some() { products } else { 0 })
+    // libtorch's fused kernels of CUDA take rows of whole 16 bytes; Metal's attention is plain products.
+    let plain = |of: &spec::Attention| match device {
+        Device::Cuda(_) => !(of.d_head as u64 * bytes(dtype)).is_multiple_of(16),
+        Device::Mps => true,
+        Device::Cpu | Device::Vulkan => false,
+    };
+    let plain = spec.attention_cap.is_some() || spec.layers.iter().filter_map(Layer::attention).any(plain);
+    fused.saturating_add(if plain { products } else { 0 })
 }
 
 /// What one token takes in a gated delta net: what is projected, also in fp32; queries, keys and values after the convolution;

@@ -94,7 +94,11 @@ impl RmsNorm {
                 rms_norm(x, Some(learned), self.eps)
             }
             None => rms_norm(x, None, self.eps),
-            Some(_) => self.scale(rms_norm(&x.to_kind(Kind::Float), None, self.eps)).to_kind(x.kind()),
+            Some(learned) => {
+                let gain = learned.to_kind(Kind::Float);
+                let gain = if self.gain == Gain::OnePlus { gain + 1.0 } else { gain };
+                rms_norm(&x.to_kind(Kind::Float), Some(&gain), self.eps).to_kind(x.kind())
+            }
         }
     }
 

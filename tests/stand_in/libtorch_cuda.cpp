@@ -385,6 +385,16 @@ const Tensor &resize_(const Tensor &self, at::IntArrayRef size, std::optional<at
 
 } // namespace
 
+// Whoever loads this has asked for cuDNN's attention to go last: libtorch would read that when it first chooses a kernel.
+const bool cudnn_goes_last = [] {
+  const char *asked = std::getenv("TORCH_CUDNN_SDPA_DEPRIORITIZED");
+  if (asked == nullptr || std::string(asked) != "1") {
+    std::fputs("stand-in: cuDNN's attention would go first\n", stderr);
+    std::abort();
+  }
+  return true;
+}();
+
 TORCH_LIBRARY_IMPL(_, CUDA, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fallback>()); }
 
 TORCH_LIBRARY_IMPL(aten, CUDA, m) {

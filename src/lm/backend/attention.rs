@@ -21,11 +21,11 @@ pub struct Heads {
 pub enum AttentionKernel {
     /// Kernels of our own: no scores are held.
     Own(Registers),
-    /// libtorch's fused kernels, which hold no scores; `grouped`: with key heads that several query heads share.
-    Fused {
-        /// Whether query heads share key heads as they are.
-        grouped: bool,
-    },
+    /// A fused kernel of libtorch's, which holds no scores, and takes key heads that several query heads share as they are.
+    Fused,
+    /// The same after keys and values were copied for each query head that shares them: with those shared libtorch would take
+    /// plain products, and hold all scores in fp32.
+    FusedExpanded,
     /// One query a row: the query heads that share a key head stand side by side as if they were positions, so that no key is
     /// copied, and a fused kernel takes them.
     OneToken,
@@ -33,21 +33,35 @@ pub enum AttentionKernel {
     Products,
 }
 
+/// What decides about a kernel beside the heads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether there is one query a row.
+    pub one_token: bool,
+    /// Whether scores are bounded.
+    pub capped: bool,
+    /// Whether more is hidden from a query than the slots after its own.
+    pub masked: bool,
+}
+
+impl Heads {
+    /// Whether query heads share key heads.
+    fn grouped(self) -> bool {
+        self.n_heads != self.n_kv_heads
+    }
+}
+
 impl Backend {
-    /// The table of docs/design/devices.md.
-    pub fn attention_kernel(
-        self,
-        kind: Kind,
-        heads: Heads,
-        one_token: bool,
-        capped: bool,
-    ) -> AttentionKernel {
-        let grouped = heads.n_heads != heads.n_kv_heads;
-        match self {
-            Backend::Own(registers) if kind == Kind::Float => AttentionKernel::Own(registers),
-            _ if capped => AttentionKernel::Products,
-            _ if one_token => AttentionKernel::OneToken,
-            _ => AttentionKernel::Fused { grouped },
+    /// The table of docs/design/devices.md. On CUDA libtorch's flash kernel takes half precision, heads of up to 256 and no mask,
+    /// and knows shared key heads; its memory-efficient one takes the rest (`sdp_utils.cpp`).
+    pub fn attention_kernel(self, kind: Kind, heads: Heads, asked: Asked) -> AttentionKernel {
+        let flash = kind != Kind::Float && heads.d_head <= 256 && !asked.masked;
+        match (self, asked) {
+            (Backend::Own(registers), _) if kind == Kind::Float => AttentionKernel::Own(registers),
+            (_, Asked { capped: true, .. }) => AttentionKernel::Products,
+            (_, Asked { one_token: true, .. }) => AttentionKernel::OneToken,
+            (Backend::Cuda, _) if heads.grouped() && !flash => AttentionKernel::FusedExpanded,
+            (Backend::Own(_) | Backend::Cpu | Backend::Cuda | Backend::Mps, _) => AttentionKernel::Fused,
         }
     }
 
@@ -65,20 +79,26 @@ impl Backend {
         let (batch, pos) = (size[0], size[2]);
         let heads = Heads { n_heads: size[1], n_kv_heads: keys.size()[1], d_head: size[3] };
         let Products { scale, cap } = products;
-        let z = match self.attention_kernel(q.kind(), heads, pos == 1, cap.is_some()) {
+        let masked = !sight.is_causal(window);
+        let asked = Asked { one_token: pos == 1, capped: cap.is_some(), masked };
+        let bias = || sight.bias(window, q.kind());
+        let z = match self.attention_kernel(q.kind(), heads, asked) {
             AttentionKernel::Own(registers) => {
                 return cpu::attend(registers, q, (keys, values), sight.starts(), window, products);
             }
             AttentionKernel::Products => by_products(q, (keys, values), &sight.mask(window), products, heads),
             AttentionKernel::OneToken => {
-                let bias = sight.bias(window, q.kind());
                 let grouped = [batch, heads.n_kv_heads, heads.n_heads / heads.n_kv_heads, heads.d_head];
-                fused(&q.reshape(grouped), (keys, values), Some(&bias), false, scale, false)
+                fused(&q.reshape(grouped), (keys, values), Some(&bias()), scale, false)
             }
-            AttentionKernel::Fused { grouped } => {
-                let causal = sight.is_causal(window);
-                let bias = (!causal).then(|| sight.bias(window, q.kind()));
-                fused(q, (keys, values), bias.as_ref(), causal, scale, grouped)
+            AttentionKernel::Fused => {
+                fused(q, (keys, values), masked.then(bias).as_ref(), scale, heads.grouped())
+            }
+            AttentionKernel::FusedExpanded => {
+                let group = heads.n_heads / heads.n_kv_heads;
+                let [keys, values] =
+                    [keys, values].map(|shared| shared.repeat_interleave_self_int(group, 1, None));
+                fused(q, (&keys, &values), masked.then(bias).as_ref(), scale, false)
             }
         };
         z.reshape([batch, heads.n_heads, pos, heads.d_head]).transpose(1, 2).reshape([
@@ -89,15 +109,15 @@ impl Backend {
     }
 }
 
+/// By a kernel that libtorch chooses; without a `bias` each query sees the slots up to its own.
 fn fused(
     q: &Tensor,
     (keys, values): (&Tensor, &Tensor),
     bias: Option<&Tensor>,
-    causal: bool,
     scale: f64,
     grouped: bool,
 ) -> Tensor {
-    Tensor::scaled_dot_product_attention(q, keys, values, bias, 0.0, causal, Some(scale), grouped)
+    Tensor::scaled_dot_product_attention(q, keys, values, bias, 0.0, bias.is_none(), Some(scale), grouped)
 }
 
 /// By plain products, whose scores are bounded where that is asked.
@@ -116,4 +136,72 @@ fn by_products(
     let hidden = mask.unsqueeze(1).logical_not();
     let weights = bounded.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Float);
     weights.to_kind(v.kind()).matmul(&v.unsqueeze(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// Attention by its definition, in fp64.
+    fn by_hand(q: &Tensor, keys: &Tensor, values: &Tensor, sight: &Sight, window: Option<usize>) -> Tensor {
+        let (size, group) = (q.size(), q.size()[1] / keys.size()[1]);
+        let wide = |x: &Tensor| x.to_kind(Kind::Double);
+        let each = |x: &Tensor| wide(x).repeat_interleave_self_int(group, 1, None);
+        let scores = wide(q).matmul(&each(keys).transpose(2, 3)) * 0.1;
+        let weights = scores.masked_fill(&sight.mask(window).logical_not(), f64::NEG_INFINITY);
+        let z = weights.softmax(-1, Kind::Double).matmul(&each(values));
+        z.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
+    }
+
+    /// By every backend, also as on a GPU: passes, with a window and without, some tokens after those of a cache, and steps of
+    /// rows of unequal length; heads as wide as those of real models.
+    #[test]
+    fn every_kernel_gives_attention() {
+        for (d_head, n_heads, n_kv_heads) in [(64, 6, 2), (128, 4, 4), (256, 4, 1), (512, 2, 1)] {
+            for (starts, pos, slots) in [([0, 0], 19, 19), ([9, 9], 10, 19), ([18, 4], 1, 19)] {
+                let random = |shape: [i64; 4]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+                let q = random([2, pos, n_heads, d_head]).transpose(1, 2);
+                let [keys, values] = [0, 1].map(|_| random([2, n_kv_heads, slots, d_head]));
+                let from = Tensor::from_slice(&starts).unsqueeze(1);
+                let positions = from + Tensor::arange(pos, (Kind::Int64, Device::Cpu));
+                let sight = Sight::new(&positions, &starts.map(|start| start as usize), slots);
+                for (window, kind) in [
+                    (None, Kind::Float),
+                    (Some(5), Kind::Float),
+                    (None, Kind::BFloat16),
+                    (Some(5), Kind::BFloat16),
+                ] {
+                    let [q, keys, values] = [&q, &keys, &values].map(|x| x.to_kind(kind));
+                    let want = by_hand(&q, &keys, &values, &sight, window);
+                    for backend in Backend::all(Device::Cpu).into_iter().chain([Backend::Cuda, Backend::Mps])
+                    {
+                        let products = Products { scale: 0.1, cap: None };
+                        let got = backend.attend(&q, (&keys, &values), &sight, window, products);
+                        let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
+                        // bf16 has 8 bits: weights and what is read are rounded.
+                        let bound = if kind == Kind::Float { 1e-5 } else { 1e-2 };
+                        assert!(
+                            error.double_value(&[]) < bound,
+                            "{backend:?} {kind:?} {d_head} {pos} {window:?}: {error:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn on_cuda_only_what_the_flash_kernel_takes_is_shared() {
+        let kernel = |kind, d_head, n_kv_heads, masked| {
+            let heads = Heads { n_heads: 8, n_kv_heads, d_head };
+            Backend::Cuda.attention_kernel(kind, heads, Asked { masked, ..Asked::default() })
+        };
+        let (half, single) = (Kind::BFloat16, Kind::Float);
+        for (kind, d_head, masked) in [(half, 512, false), (half, 64, true), (single, 64, false)] {
+            assert_eq!(kernel(kind, d_head, 2, masked), AttentionKernel::FusedExpanded);
+            assert_eq!(kernel(kind, d_head, 8, masked), AttentionKernel::Fused);
+        }
+        assert_eq!(kernel(half, 256, 2, false), AttentionKernel::Fused);
+    }
 }

@@ -10,7 +10,7 @@ use super::spec::{Activation, DeltaHeads};
 use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
-pub use attention::{AttentionKernel, Heads};
+pub use attention::{Asked, AttentionKernel, Heads};
 
 /// What computes. Its [`name`](Backend::name) is in the key of everything that a model computes.
 ///
