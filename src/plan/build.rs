@@ -383,7 +383,7 @@ impl<'a> Builder<'a> {
     pub(super) fn numerics(&self, model: &Model, batch_tokens: Option<usize>) -> Numerics {
         Numerics {
             dtype: model.dtype,
-            compute_dtype: Some(model.compute_dtype).filter(|&compute| compute != model.dtype),
+            compute_dtype: model.compute_dtype,
             device: self.resolved.device.kind(),
             backend: self.resolved.device.backend.name(),
             forward: decoder::VERSION,

@@ -41,9 +41,8 @@ pub fn key<P: Serialize>(
 #[derive(Serialize)]
 pub struct Numerics {
     pub dtype: Dtype,
-    /// `None`: `dtype`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compute_dtype: Option<Dtype>,
+    /// Of activations and arithmetic.
+    pub compute_dtype: Dtype,
     pub device: &'static str,
     /// What computes: see [`crate::lm::Backend::name`].
     pub backend: &'static str,

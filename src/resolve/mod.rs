@@ -174,7 +174,7 @@ pub fn resolve(
     let (mut models, mut lost) = (Vec::new(), Vec::new());
     for model in &experiment.models {
         match find(&experiment.asked(), model, &hub, Reach::Hub(progress)) {
-            Ok(Some(found)) => match pin(model, found, store) {
+            Ok(Some(found)) => match pin(model, found, &device, store) {
                 Ok(pinned) => models.push(pinned),
                 Err(error) if experiment.models.len() == 1 => return Err(error),
                 Err(error) => lost.push((model, error)),
@@ -372,7 +372,7 @@ fn find(
     Ok(Some(Found { origin, snapshot, checkpoint, adapter, other, spec, unread, ignored, layers }))
 }
 
-fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
+fn pin(model: &config::Model, found: Found, device: &Choice, store: &Store) -> Result<Model> {
     #[derive(Serialize)]
     struct File {
         name: String,
@@ -399,7 +399,7 @@ fn pin(model: &config::Model, found: Found, store: &Store) -> Result<Model> {
         snapshot: found.snapshot,
         adapter: found.adapter,
         dtype,
-        compute_dtype: model.compute_dtype.unwrap_or(dtype),
+        compute_dtype: model.compute_dtype.unwrap_or_else(|| dtype.computed_on(device.device)),
         offload: model.offload,
         dtype_reason: if model.dtype.is_some() {
             "asked for in the experiment file"

@@ -184,13 +184,13 @@ static MODEL: Table = Table {
             "dtype",
             Type::Choice(words::<Dtype>),
             Said("the checkpoint's own"),
-            "The type that weights are held in, and of the arithmetic.",
+            "The type that weights are held in.",
         ),
         key(
             "compute_dtype",
             Type::Choice(words::<Dtype>),
-            Said("the type of the weights"),
-            "The type of activations and arithmetic where it is not that of the weights: each weight is converted whenever it is used. With `dtype = \"bf16\"`, `\"f32\"` gives the numbers of `dtype = \"f32\"` with half the memory for weights, and is faster on CPUs without fast bf16.",
+            Said("on a CPU `\"f32\"`, else the type of the weights"),
+            "The type of activations and arithmetic. Where it is not that of the weights, each weight is converted whenever it is used: `dtype = \"bf16\"` computed in `\"f32\"` gives the numbers of `dtype = \"f32\"` with half the memory for weights, and is faster on most CPUs. On those that multiply matrices of bf16 (AMX), `\"bf16\"` is several times as fast, and less exact.",
         ),
         key(
             "offload",
