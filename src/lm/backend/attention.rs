@@ -57,11 +57,11 @@ impl Backend {
     pub fn attention_kernel(self, kind: Kind, heads: Heads, asked: Asked) -> AttentionKernel {
         let flash = kind != Kind::Float && heads.d_head <= 256 && !asked.masked;
         match (self, asked) {
-            (Backend::Own(registers), _) if kind == Kind::Float => AttentionKernel::Own(registers),
+            (Backend::Own(registers, _), _) if kind == Kind::Float => AttentionKernel::Own(registers),
             (_, Asked { capped: true, .. }) => AttentionKernel::Products,
             (_, Asked { one_token: true, .. }) => AttentionKernel::OneToken,
             (Backend::Cuda, _) if heads.grouped() && !flash => AttentionKernel::FusedExpanded,
-            (Backend::Own(_) | Backend::Cpu | Backend::Cuda | Backend::Mps, _) => AttentionKernel::Fused,
+            (Backend::Own(..) | Backend::Cpu | Backend::Cuda | Backend::Mps, _) => AttentionKernel::Fused,
         }
     }
 

@@ -16,20 +16,43 @@ pub use attention::{Asked, AttentionKernel, Heads};
 ///
 /// | | computes | a row's numbers, whatever stands beside it in a batch |
 /// |---|---|---|
-/// | `Own` | on the CPU: what is in fp32 by kernels of our own, but for large products with several threads, which are oneDNN's; the rest by libtorch | the same to the bit in fp32, where all products are our own: see [`linear`](Backend::linear); else but for rounding |
+/// | `Own` | on the CPU: what is in fp32 by kernels of our own, but for products of many rows with several threads ([`Many`]); the rest by libtorch | the same to the bit in fp32, where all products are our own: see [`linear`](Backend::linear); else but for rounding |
 /// | `Cpu` | on the CPU by libtorch alone | the same but for rounding |
 /// | `Cuda` | on an NVIDIA GPU by libtorch | the same but for rounding |
 /// | `Mps` | on Apple's GPU by libtorch | the same but for rounding |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// The CPU, with kernels of our own for fp32.
-    Own(Registers),
+    Own(Registers, Many),
     /// The CPU, by libtorch alone.
     Cpu,
     /// CUDA.
     Cuda,
     /// Metal.
     Mps,
+}
+
+/// Whose products of many rows a CPU takes, in fp32 with several threads. Both come with libtorch.
+///
+/// MKL does without AVX-512 on processors that are not Intel's: 190 GFLOP/s on two cores of a Zen 5, where oneDNN reaches 430. On two
+/// cores of an Intel Xeon MKL reaches 430 and oneDNN 400, and extraction by MKL takes 5 to 8 % less time
+/// (`docs/design/performance.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Many {
+    /// What libtorch takes for a linear map.
+    Mkl,
+    /// oneDNN, which knows no vendors, but takes only convolutions in fp32.
+    OneDnn,
+}
+
+impl Many {
+    /// The faster one on this processor first.
+    fn here() -> [Many; 2] {
+        match cpu::is_intel() || !tch::utils::has_mkldnn() {
+            true => [Many::Mkl, Many::OneDnn],
+            false => [Many::OneDnn, Many::Mkl],
+        }
+    }
 }
 
 /// The variable that names a backend of the CPU in place of the best one.
@@ -42,7 +65,8 @@ impl Backend {
             Device::Cuda(_) => vec![Backend::Cuda],
             Device::Mps => vec![Backend::Mps],
             Device::Cpu | Device::Vulkan => {
-                Registers::here().into_iter().map(Backend::Own).chain([Backend::Cpu]).collect()
+                let own = |registers| Many::here().map(|many| Backend::Own(registers, many));
+                Registers::here().into_iter().flat_map(own).chain([Backend::Cpu]).collect()
             }
         }
     }
@@ -65,7 +89,8 @@ impl Backend {
     /// As in keys: what gives other low bits has another name.
     pub fn name(self) -> &'static str {
         match self {
-            Backend::Own(registers) => registers.name(),
+            Backend::Own(registers, Many::OneDnn) => registers.name(),
+            Backend::Own(registers, Many::Mkl) => registers.name_with_mkl(),
             Backend::Cpu if cfg!(target_arch = "x86_64") => "libtorch-x86_64",
             Backend::Cpu if cfg!(target_arch = "aarch64") => "libtorch-aarch64",
             Backend::Cpu => "libtorch",
@@ -76,23 +101,21 @@ impl Backend {
 
     /// Whether it computes in the host's memory.
     pub fn is_cpu(self) -> bool {
-        matches!(self, Backend::Own(_) | Backend::Cpu)
+        matches!(self, Backend::Own(..) | Backend::Cpu)
     }
 
     /// The registers in which kernels of our own compute what is made of `x`; `None`: libtorch computes it.
     fn own(self, x: &Tensor) -> Option<Registers> {
         match self {
-            Backend::Own(registers) if x.kind() == Kind::Float => Some(registers),
+            Backend::Own(registers, _) if x.kind() == Kind::Float => Some(registers),
             _ => None,
         }
     }
 
     /// `x Wᵀ + b` in the dtype of `x`: weights held in another are converted for this one use.
     ///
-    /// On the CPU in fp32 libtorch gives products to MKL, which on processors that are not Intel's does without AVX-512: 190 of
-    /// 430 GFLOP/s on two cores of a Zen 5 (`docs/design/performance.md`). oneDNN, which libtorch has too, knows no vendors, but
-    /// takes only convolutions in fp32, and for those of few rows it spends more time on the order of the weights than on the
-    /// product.
+    /// On the CPU in fp32 libtorch's libraries are slow with few rows, by themselves (MKL) or because they bring the weights into an
+    /// order of their own first (oneDNN): those are computed by our own kernel.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let kernel = self.product_kernel(x);
         if let ProductKernel::Own(registers) = kernel {
@@ -108,7 +131,7 @@ impl Backend {
 
     /// What multiplies `x`, `[.., in]`, with a matrix.
     fn product_kernel(self, x: &Tensor) -> ProductKernel {
-        /// With so many rows and several threads oneDNN is faster than our own.
+        /// With so many rows and several threads libraries are faster than our own.
         const MANY: usize = 128;
         /// Up to so many numbers libtorch computes a convolution itself, and with one thread any (`ConvParams::use_mkldnn` of
         /// its Convolution.cpp).
@@ -116,10 +139,10 @@ impl Backend {
         let Some(registers) = self.own(x) else { return ProductKernel::Libtorch };
         let width = x.size().last().copied().unwrap_or(1).max(1) as usize;
         let many = x.numel() / width >= MANY && x.numel() > SMALL && tch::get_num_threads() > 1;
-        if many && tch::utils::has_mkldnn() {
-            ProductKernel::Convolution
-        } else {
-            ProductKernel::Own(registers)
+        match self {
+            _ if !many => ProductKernel::Own(registers),
+            Backend::Own(_, Many::OneDnn) => ProductKernel::Convolution,
+            _ => ProductKernel::Libtorch,
         }
     }
 
@@ -183,9 +206,9 @@ impl Backend {
     /// n_kv_heads, slots, d_head]`. The slots are given twice: on the host, and as `[batch]` on the device.
     pub fn put_kv(self, kept: &mut Tensor, token: &Tensor, (slots, on_device): (&[usize], &Tensor)) {
         match self {
-            Backend::Own(_) if kept.kind() == Kind::Float => cpu::put(kept, token, slots),
+            Backend::Own(..) if kept.kind() == Kind::Float => cpu::put(kept, token, slots),
             // libtorch's `scatter` takes ten times as long on the CPU, its `index_put` has more to do before a GPU begins.
-            Backend::Own(_) | Backend::Cpu => {
+            Backend::Own(..) | Backend::Cpu => {
                 let rows = Tensor::arange(slots.len() as i64, (Kind::Int64, kept.device()));
                 let _ = kept.index_put_(&[Some(&rows), None, Some(on_device)], &token.squeeze_dim(2), false);
             }

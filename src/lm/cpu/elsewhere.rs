@@ -18,6 +18,16 @@ impl Registers {
     pub fn name(self) -> &'static str {
         match self {}
     }
+
+    /// The same, where MKL computes products of many rows.
+    pub fn name_with_mkl(self) -> &'static str {
+        match self {}
+    }
+}
+
+/// It is not.
+pub fn is_intel() -> bool {
+    false
 }
 
 pub fn product(on: Registers, _: &Tensor, _: &Tensor, _: Option<&Tensor>) -> Tensor {

@@ -115,6 +115,14 @@ impl Registers {
         }
     }
 
+    /// The same, where MKL computes products of many rows.
+    pub fn name_with_mkl(self) -> &'static str {
+        match self {
+            Registers::Avx512 => "avx512-mkl",
+            Registers::Avx2 => "avx2-mkl",
+        }
+    }
+
     /// Computes `kernel` in them, which this processor must have.
     pub fn run(self, kernel: &impl Kernel) {
         #[target_feature(enable = "avx512f")]
@@ -136,6 +144,12 @@ impl Registers {
             _ => panic!("this processor has no {} registers", self.name()),
         }
     }
+}
+
+/// Whether Intel made this processor.
+pub fn is_intel() -> bool {
+    let vendor = __cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
 }
 
 /// `e` to the power of `x`, of which what is beyond 87 on either side is cut off, to a relative error of 2e-7.

@@ -28,7 +28,7 @@ pub use attend::{attend, put};
 #[cfg(target_arch = "x86_64")]
 pub use delta::{convolve, delta_rule};
 #[cfg(target_arch = "x86_64")]
-pub use lanes::Registers;
+pub use lanes::{Registers, is_intel};
 #[cfg(target_arch = "x86_64")]
 pub use product::product;
 #[cfg(target_arch = "x86_64")]
@@ -38,7 +38,8 @@ pub use rows::{layer_norm, rms_norm, rotate};
 mod elsewhere;
 #[cfg(not(target_arch = "x86_64"))]
 pub use elsewhere::{
-    Registers, activated, attend, convolve, delta_rule, gated, layer_norm, product, put, rms_norm, rotate,
+    Registers, activated, attend, convolve, delta_rule, gated, is_intel, layer_norm, product, put, rms_norm,
+    rotate,
 };
 
 use tch::{Device, Kind, Tensor};
