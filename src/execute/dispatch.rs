@@ -16,7 +16,7 @@ use crate::lm::{LanguageModel, Layer, heap};
 use crate::plan::key::Key;
 use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
-use crate::resolve::{self, AnotherModel, Model, Resolved};
+use crate::resolve::{self, AnotherModel, Changed, Model, Resolved};
 use crate::stages::analysis::{Activations, Input, VectorSet};
 use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
@@ -80,17 +80,27 @@ impl<'a> Lane<'a> {
         // On the CPU, which writes as well as it computes, nothing is won by being behind.
         let on_gpu = self.resolved.device.kind() != "cpu";
         let behind = on_gpu && matches!(node.work, Work::Activations { .. });
-        let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind);
-        let produced = self.produce(plan, store, node, &units, next, &mut batches)?;
+        let resolved = self.resolved;
+        let unchanged = || ensure_unchanged(resolved, store, node);
+        let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind, &unchanged);
+        let produced = self.produce(plan, store, node, &units, next, &mut batches);
+        let same = unchanged().and_then(|()| match &node.work {
+            Work::Served { server, identity, .. } => resolve::ensure_same(server, *identity),
+            _ => Ok(()),
+        });
+        // Whatever came of it: an interrupted or failed unit leaves batches too, and some may be of something else.
+        let produced = match same {
+            Ok(()) => produced?,
+            Err(error) => {
+                if error.is::<Changed>() || error.is::<AnotherModel>() {
+                    batches.clear()?;
+                    return Err(error);
+                }
+                produced.and(Err(error))?
+            }
+        };
         if let Some(line) = self.loaded.as_ref().and_then(|loaded| loaded.model.shortage()) {
             batches.note(line);
-        }
-        if let Err(error) = self.ensure_unchanged(store, node) {
-            if matches!(node.work, Work::Served { .. }) && error.is::<AnotherModel>() {
-                // Some of the replies may be of the other model.
-                batches.clear()?;
-            }
-            return Err(error);
         }
         let seconds = begun.elapsed().as_secs_f64();
         let cost = Cost { seconds: (seconds + batches.seconds_before()) / units.len() as f64 };
@@ -107,19 +117,6 @@ impl<'a> Lane<'a> {
             drop(leases);
             Ok(Some(Stored { units: group, seconds }))
         })
-    }
-
-    /// An error if a file that the node reads, or the model that writes, is not what its keys say.
-    fn ensure_unchanged(&self, store: &Store, node: &Node) -> Result<()> {
-        if let Work::File(read) = &node.work {
-            let pinned = self.resolved.files.iter().flat_map(|files| files.values());
-            let mut pinned = pinned.filter(|pinned| pinned.files.paths == read.paths);
-            pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
-        }
-        if let Work::Served { server, identity, .. } = &node.work {
-            resolve::ensure_same(server, *identity)?;
-        }
-        node.model.map_or(Ok(()), |model| self.resolved.models[model].ensure_unchanged(store))
     }
 
     /// The tables of each of `units`.
@@ -276,6 +273,16 @@ impl<'a> Lane<'a> {
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)
     }
+}
+
+/// An error if a file that the node reads, its model's too, is not what its keys say.
+fn ensure_unchanged(resolved: &Resolved, store: &Store, node: &Node) -> Result<()> {
+    if let Work::File(read) = &node.work {
+        let pinned = resolved.files.iter().flat_map(|files| files.values());
+        let mut pinned = pinned.filter(|pinned| pinned.files.paths == read.paths);
+        pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
+    }
+    node.model.map_or(Ok(()), |model| resolved.models[model].ensure_unchanged(store))
 }
 
 /// The stories of the shard that is likely to be next, read and made tokens on other threads while a device computes.

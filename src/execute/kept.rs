@@ -27,6 +27,8 @@ pub struct Kept<'s, 'w, 'a> {
     /// Whether batches are written while the next ones are worked on, and those are not that are made faster than
     /// written: making them again takes less time.
     behind: bool,
+    /// Whether what the batches are computed from is still what the unit's key says.
+    unchanged: &'w dyn Fn() -> Result<()>,
     /// When the batch that is worked on began; of those that are made side by side, when the one before was kept.
     since: Instant,
     /// What the batches took that were found.
@@ -35,14 +37,15 @@ pub struct Kept<'s, 'w, 'a> {
 
 impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
     /// Batches whose writing nothing waits for if `behind` says so, and those that would wait long are not kept; else each
-    /// is on disk before the next one begins.
+    /// is on disk before the next one begins. None is kept where `unchanged` is an error.
     pub fn new(
         partial: Partial<'s>,
         around: Around<'a>,
         writer: &'w Writer<'s>,
         behind: bool,
+        unchanged: &'w dyn Fn() -> Result<()>,
     ) -> Kept<'s, 'w, 'a> {
-        Kept { partial, around, writer, behind, since: Instant::now(), before: 0.0 }
+        Kept { partial, around, writer, behind, unchanged, since: Instant::now(), before: 0.0 }
     }
 
     /// Removes all of them, also those that are not written yet.
@@ -81,6 +84,7 @@ impl Batches for Kept<'_, '_, '_> {
     fn keep(&mut self, number: usize, table: &Table) -> Result<()> {
         let since = std::mem::replace(&mut self.since, Instant::now());
         let seconds = since.elapsed().as_secs_f64();
+        (self.unchanged)()?;
         if !self.behind {
             return self.partial.keep(number, table, seconds);
         }
@@ -115,7 +119,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let writer = Writer::start(scope);
                 let around = Around { stopped: &|| false, at: &mut at, note: &|_| (), tally: &mut tally };
-                let mut kept = Kept::new(partial.clone(), around, &writer, behind);
+                let mut kept = Kept::new(partial.clone(), around, &writer, behind, &|| Ok(()));
                 for n in 0..5 {
                     kept.keep(n, &table(n as i32)).unwrap();
                     assert!(behind || partial.count() == n + 1);
@@ -128,7 +132,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let writer = Writer::start(scope);
                 let around = Around { stopped: &|| false, at: &mut at, note: &|_| (), tally: &mut tally };
-                let mut kept = Kept::new(partial.clone(), around, &writer, behind);
+                let mut kept = Kept::new(partial.clone(), around, &writer, behind, &|| Ok(()));
                 kept.keep(5, &table(5)).unwrap();
                 kept.clear().unwrap();
                 writer.end().1.unwrap();

@@ -2,6 +2,7 @@
 //! touch the network before a run; knows nothing of the plan.
 
 mod adapter;
+mod digested;
 pub mod hub;
 mod labels;
 mod lengths;
@@ -14,10 +15,10 @@ mod tokenizer;
 mod turns;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
@@ -34,6 +35,8 @@ use crate::stages::stories::Server;
 use crate::store::Store;
 pub use adapter::Adapter;
 use hub::{Hub, Snapshot, Wanted};
+pub use digested::Changed;
+use digested::Digested;
 pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
 pub use tokenizer::OtherTokenizer;
@@ -111,7 +114,7 @@ pub struct Model {
     /// Digest of the digests of every file that makes the model what it is, and of what of its config is ignored.
     pub identity: Digest,
     /// The files that were digested here, not by the hub.
-    files: Vec<(PathBuf, Digest)>,
+    files: Vec<Digested>,
 }
 
 /// A model that has been found but not yet digested.
@@ -386,8 +389,9 @@ fn pin(model: &config::Model, found: Found, device: &Choice, store: &Store) -> R
         if let Some(sha256) = promised {
             return Ok(File { name, sha256 });
         }
-        let sha256 = store.digest_file(&path).with_context(|| format!("digest model `{}`", model.name))?;
-        here.push((path, sha256));
+        let file = Digested::of(&path, store).with_context(|| format!("digest model `{}`", model.name))?;
+        let sha256 = file.digest;
+        here.push(file);
         Ok(File { name, sha256 })
     });
     let files = files.collect::<Result<Vec<_>>>()?;
@@ -433,18 +437,10 @@ fn servers(asked: Asked<'_>) -> Vec<(&str, &Server, &config::Span)> {
     servers.collect()
 }
 
-/// An error if `path` is not what it was when it had the digest `known`: what was made of it since would be stored
-/// under the key of something else.
-fn ensure_unchanged(path: &Path, known: Digest, store: &Store) -> Result<()> {
-    let changed = || format!("{} was changed while this run was at work: run it again", path.display());
-    ensure!(store.digest_file(path).with_context(changed)? == known, changed());
-    Ok(())
-}
-
 impl Model {
-    /// An error if a file of it is not what it was when the run began. Costs one `stat` a file where none was changed.
+    /// An error ([`Changed`]) if a file of it is not what it was when the run began, or was changed in between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
-        self.files.iter().try_for_each(|(path, digest)| ensure_unchanged(path, *digest, store))
+        self.files.iter().try_for_each(|file| file.ensure_unchanged(store))
     }
 
     /// Has the weights be on this machine: what is missing of them is fetched.

@@ -8,7 +8,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::hub::{Hub, Snapshot};
-use super::{ensure_unchanged, labels, local};
+use super::digested::Digested;
+use super::{labels, local};
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, SourceKind};
 use crate::interrupt::Interrupted;
@@ -24,6 +25,7 @@ pub struct StoryFiles {
     pub files: Files,
     /// Of each file, in the same order.
     pub digests: Vec<Digest>,
+    as_they_were: Vec<Digested>,
     pub survey: Survey,
     /// `None`: they are in a folder.
     pub dataset: Option<Pinned>,
@@ -44,10 +46,9 @@ impl StoryFiles {
         labels::notes(name, &self.files, &self.survey)
     }
 
-    /// An error if a file is not what it was when the run began.
+    /// An error if a file is not what it was when the run began, or was changed in between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
-        let mut files = self.files.paths.iter().zip(&self.digests);
-        files.try_for_each(|(path, digest)| ensure_unchanged(path, *digest, store))
+        self.as_they_were.iter().try_for_each(|file| file.ensure_unchanged(store))
     }
 }
 
@@ -165,13 +166,16 @@ pub(super) fn pin(
         };
         let counted = found.and_then(|(paths, dataset)| {
             let files = source.files(paths);
-            Ok((source.survey(&files).map_err(NoFiles)?, files, dataset))
+            // Before they are counted: what is changed meanwhile is found.
+            let as_they_were = files.paths.iter().map(|path| Digested::of(path, store));
+            let as_they_were = as_they_were.collect::<Result<Vec<_>>>()?;
+            Ok((source.survey(&files).map_err(NoFiles)?, files, dataset, as_they_were))
         });
         match counted {
-            Ok((survey, files, dataset)) => {
-                let digests = files.paths.iter().map(|path| store.digest_file(path));
-                let digests = digests.collect::<Result<_>>()?;
-                all.insert(source.name.to_string(), StoryFiles { files, digests, survey, dataset });
+            Ok((survey, files, dataset, as_they_were)) => {
+                let digests = as_they_were.iter().map(|file| file.digest).collect();
+                let found = StoryFiles { files, digests, as_they_were, survey, dataset };
+                all.insert(source.name.to_string(), found);
             }
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => problems.push(match error.downcast::<NoFiles>() {

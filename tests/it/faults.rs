@@ -218,3 +218,68 @@ fn a_panic_in_a_stage_fails_its_node_and_the_rest_goes_on() {
     assert!(!next.names("ran").contains(&"stories/own@demo"), "what was finished is kept");
     assert!(results(&project) == uninterrupted(), "the bytes differ");
 }
+
+/// Has the weights be others from the beginning of a node until its first progress.
+struct Exchanger {
+    node: &'static str,
+    weights: PathBuf,
+    original: Vec<u8>,
+    others: Vec<u8>,
+    at: AtomicBool,
+}
+
+impl Exchanger {
+    /// In place, without cutting a file that may be mapped.
+    fn put(&self, bytes: &[u8]) {
+        let mut file = std::fs::File::options().write(true).open(&self.weights).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+    }
+}
+
+impl Progress for Exchanger {
+    fn begin(&self, node: &str, _: usize, _: &str) {
+        if node == self.node {
+            self.put(&self.others);
+            self.at.store(true, Ordering::SeqCst);
+        }
+    }
+    fn at(&self, done: usize) {
+        if done > 0 && self.at.swap(false, Ordering::SeqCst) {
+            self.put(&self.original);
+        }
+    }
+    fn end(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+}
+
+#[test]
+fn nothing_is_kept_of_weights_that_were_others_for_a_while() {
+    let project = Project::new(&EXPERIMENT.replace("{demo}", "model"));
+    let weights = own_model(&project).join("model.safetensors");
+    let original = std::fs::read(&weights).unwrap();
+    // The signs of the last tensor's numbers.
+    let mut others = original.clone();
+    let from = others.len() - 20_000;
+    others[from..].iter_mut().skip(1).step_by(2).for_each(|byte| *byte ^= 0x80);
+    let node = "stories/own@demo";
+    let progress = Exchanger { node, weights, original, others, at: AtomicBool::default() };
+    let store = Store::open(project.path("cache")).unwrap();
+    let experiment = Experiment::read(&project.path("exp.toml")).unwrap();
+    let device = device::choose("cpu").unwrap();
+    let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
+    let plan = plan::build(&resolved);
+    let (past, everything) = (Past::default(), plan.select(&[]).unwrap());
+    let outcome =
+        execute::run(&resolved, &plan, &store, &past, &everything, Options::default(), &progress);
+    let state = outcome.nodes.iter().find(|n| n.name == node).unwrap();
+    assert_eq!(state.state, State::Failed);
+    assert!(state.reason.ends_with("was changed while this run was at work: run it again"), "{}", state.reason);
+    assert!(batches(&project, "stories").is_empty(), "batches of other weights stay");
+
+    progress.put(&progress.original);
+    assert_eq!(project.run(&[]).code, 0);
+    let continued = results(&project);
+    let elsewhere = project.path("elsewhere");
+    assert_eq!(project.run(&["--cache", elsewhere.to_str().unwrap()]).code, 0);
+    assert!(continued == results(&project), "the bytes differ");
+}

@@ -12,7 +12,7 @@ use emoflow::lm::{Chat, Layer};
 use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
 use emoflow::stages::batches::Batches;
 use emoflow::stages::stories::{self, Generate, Reject, generate, writing};
-use emoflow::store::table::Table;
+use emoflow::store::table::{Column, Table};
 
 use crate::project::Project;
 
@@ -325,4 +325,59 @@ fn each_batch_is_made_once_however_often_the_work_is_stopped() {
     batches.stopped = false;
     assert!(read(&[2, 3].map(Layer::Block), &mut batches).unwrap_err().is::<Interrupted>());
     assert_eq!(batches.made, [0]);
+}
+
+#[test]
+fn a_kept_batch_answers_only_the_requests_that_it_was_made_for() {
+    let model = crate::stages::load("models/demo");
+    let reject = Reject {
+        names_emotion: false,
+        min_tokens: 12,
+        attempts: 2,
+        refusals: false,
+        near_duplicate: None,
+        cut: false,
+    };
+    let params = Generate {
+        topics: vec!["rain".into()],
+        per_topic: 100,
+        max_new_tokens: 12,
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        prompt: "A story about {topic}.".into(),
+        system: String::new(),
+        several: None,
+        reject,
+    };
+    let items = writing::items(&params, Some(&["sad".into()]));
+    let seeds = writing::Seeds { run: 1, writer: "w".into() };
+    let write = |batches: &mut dyn Batches| {
+        generate::run(&params, &items, &model, Chat::default(), "demo", &seeds, batches)
+    };
+    let mut batches = OneMore::default();
+    let whole = loop {
+        batches.stopped = false;
+        match write(&mut batches) {
+            Ok(whole) => break whole,
+            Err(error) => assert!(error.is::<Interrupted>(), "{error:#}"),
+        }
+    };
+    assert_eq!(batches.made, [0, 1], "one for each attempt");
+    // The first batch was lost and came out otherwise: as many stories are open after it, but not the same ones.
+    let index = |table: &Table, attempt: &str, is: i32| {
+        let rows = table.i32("index").unwrap().iter().zip(table.i32(attempt).unwrap());
+        rows.filter(|(_, of)| **of == is).map(|(index, _)| *index as usize).next().unwrap()
+    };
+    let (refused, accepted) = (index(&whole.rejected, "attempt", 0), index(&whole.stories, "rejected", 0));
+    for (name, column) in &mut batches.kept.get_mut(&0).unwrap().columns {
+        match column {
+            Column::Str(values) if name != "asked" => values.swap(refused, accepted),
+            _ => {}
+        }
+    }
+    batches.made.clear();
+    batches.stopped = false;
+    write(&mut batches).unwrap();
+    assert_eq!(batches.made, [1], "what was kept of the second attempt answers other requests");
 }

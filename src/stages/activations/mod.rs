@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use rayon::prelude::*;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 
 use super::batches::{self, Batches};
@@ -24,7 +25,7 @@ pub use tokens::{EXCEPTIONS, Exception, Read, Row, largest_batch, most_tokens, r
 pub const VERSION: u32 = 3;
 
 /// The table of a batch: `layer`, and `activation` in fp32.
-const KEPT: &str = "activations.batch/1";
+const KEPT: &str = "activations.batch/2";
 
 /// `[activations]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -100,9 +101,9 @@ pub fn run(
         .into_iter()
         .map(|batch| batch.into_iter().map(|place| firsts[place]).collect())
         .collect();
-    // What was kept may be of more layers, or of fewer: another run may have asked for others.
-    let whole =
-        |batch: &[usize], table: &Table| layers.iter().all(|&l| of_layer(table, l).len() == batch.len());
+    // What was kept may be of more layers, or of fewer: another run may have asked for others. And stories that were lost
+    // may have been written anew, with other texts.
+    let whole = |batch: &[usize], table: &Table| layers.iter().all(|&l| is_of(table, l, rows, batch));
     let mut tables: Vec<Option<Table>> = vec![None; order.len()];
     if model.is_streamed() {
         all_at_once(rows, &order, layers, model, batches, &whole, &mut tables)?;
@@ -211,8 +212,23 @@ fn pooled_table(
     }
     let of_layer: Vec<i32> = layers.iter().flat_map(|&l| vec![l.number(); batch.len()]).collect();
     let activation = Column::List { width, values, half: false };
-    let columns = vec![("layer", Column::I32(of_layer)), ("activation", activation)];
+    let of = layers.iter().flat_map(|_| batch.iter().map(|&row| Some(fingerprint(&rows[row])))).collect();
+    let columns =
+        vec![("layer", Column::I32(of_layer)), ("of", Column::OptI64(of)), ("activation", activation)];
     Ok(Table::new(KEPT, columns))
+}
+
+/// Whether a batch's table holds the activations of all rows of `batch` at a layer, in their order.
+fn is_of(table: &Table, layer: Layer, rows: &[Row], batch: &[usize]) -> bool {
+    let (Ok(of), Ok(layers)) = (table.opt_i64("of"), table.i32("layer")) else { return false };
+    let found = of.iter().zip(layers).filter(|(_, of)| **of == layer.number()).map(|(of, _)| *of);
+    found.eq(batch.iter().map(|&row| Some(fingerprint(&rows[row]))))
+}
+
+/// What is read of a row, as a number: the first 64 bits of the SHA-256 of its tokens and of which are pooled.
+fn fingerprint(row: &Row) -> i64 {
+    let read = format!("{:?} {:?}", row.pooled, row.ids);
+    i64::from_le_bytes(Sha256::digest(read)[..8].try_into().expect("a digest has eight bytes"))
 }
 
 /// The rows of one layer in a batch's table.

@@ -52,17 +52,16 @@ pub fn run(
         for asks in draft.asks(attempt).chunks(BATCH) {
             let (settled, stories) =
                 (draft.settled(), asks.iter().map(|ask| ask.places.len()).sum::<usize>());
-            let whole = |kept: &Table| kept.rows() == asks.len();
+            let whole = |kept: &Table| Reply::rows(kept, asks).is_some();
             let kept = batches::batch(batches, number, REPLIES, whole, |batches| {
                 let mut at = |ended: usize| batches.at(settled + ended * stories / asks.len(), items.len());
                 let replies = replies(params, asks, model, chat, &mut at);
-                Ok(Reply::table(
-                    &replies
-                        .with_context(|| format!("{writer} writes stories from {}", draft.name(&asks[0])))?,
-                ))
+                let subject = || format!("{writer} writes stories from {}", draft.name(&asks[0]));
+                Ok(Reply::table(asks, &replies.with_context(subject)?))
             })?;
             number += 1;
-            for (ask, reply) in asks.iter().zip(Reply::rows(&kept)?) {
+            let replies = Reply::rows(&kept, asks).context("a batch of replies to other requests")?;
+            for (ask, reply) in asks.iter().zip(replies) {
                 draft.take(attempt, ask, &reply, &tokens)?;
             }
             batches.at(draft.settled(), items.len());

@@ -9,18 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 pub use client::{Client, Trouble};
 pub use protocol::Protocol;
 
 use self::crew::{Crew, Desk};
 use self::protocol::{Answer, Question, SEED_BITS};
-use super::writing::{Ask, Draft, End, Reply, Seeds, Written};
-use super::{Generate, Item, hash_part, words};
+use super::writing::{Ask, Draft, REPLIES, Reply, Seeds, Written};
+use super::{Generate, Item, words};
 use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};
-use crate::store::table::{Column, Table};
 
 /// Raised when the same replies would give other stories, or the same prompt another request.
 pub const VERSION: u32 = 2;
@@ -46,9 +44,6 @@ pub struct Server {
     /// Further fields of each request's body.
     pub body: serde_json::Map<String, serde_json::Value>,
 }
-
-/// The table of one reply that is kept until its shard is stored.
-const KEPT: &str = "stories.answer/2";
 
 /// The stories of `items`, in their order, written by the server's model, and what was rejected on the way.
 ///
@@ -143,7 +138,9 @@ impl Desk for Taking<'_> {
     fn answered(&mut self, place: usize, answer: Answer) -> Result<()> {
         let Answer { text, end, tokens } = answer;
         let reply = Reply { text, end };
-        self.batches.keep(self.asks[place].number, &table(&self.asks[place], &reply))?;
+        let ask = &self.asks[place];
+        let table = Reply::table(std::slice::from_ref(ask), std::slice::from_ref(&reply));
+        self.batches.keep(ask.number, &table)?;
         self.replies[place] = Some(reply);
         self.tokens += tokens.unwrap_or(0);
         let told = self.asks.iter().zip(self.replies.iter()).filter(|(_, reply)| reply.is_some());
@@ -163,34 +160,6 @@ impl Desk for Taking<'_> {
 
 /// The reply to `ask`, if it was kept.
 fn kept(ask: &Ask, batches: &mut dyn Batches) -> Result<Option<Reply>> {
-    let Some(table) = batches.kept(ask.number, KEPT)? else { return Ok(None) };
-    let asked = fingerprint(ask);
-    // Numbers of later attempts hang on the replies of earlier ones. Should one of these have been damaged and asked
-    // for again, another request may stand under the number now.
-    Ok(match (table.str("asked")?, table.str("text")?, table.str("end")?) {
-        ([found], [text], [end]) if *found == asked => {
-            End::of(end).map(|end| Reply { text: text.clone(), end })
-        }
-        _ => None,
-    })
-}
-
-fn table(ask: &Ask, reply: &Reply) -> Table {
-    Table::new(
-        KEPT,
-        vec![
-            ("asked", Column::Str(vec![fingerprint(ask)])),
-            ("text", Column::Str(vec![reply.text.clone()])),
-            ("end", Column::Str(vec![reply.end.name().to_string()])),
-        ],
-    )
-}
-
-/// The SHA-256 of what was asked.
-fn fingerprint(ask: &Ask) -> String {
-    let mut hasher = Sha256::new();
-    for part in [&ask.prompt, &ask.seed.to_string(), &format!("{:?}", ask.places)] {
-        hash_part(&mut hasher, Some(part));
-    }
-    hex::encode(hasher.finalize())
+    let table = batches.kept(ask.number, REPLIES)?;
+    Ok(table.and_then(|table| Reply::rows(&table, std::slice::from_ref(ask))?.pop()))
 }

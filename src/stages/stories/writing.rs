@@ -11,8 +11,8 @@ use super::thought;
 use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
 use crate::store::table::{Column, Table};
 
-/// The table of replies that are kept until their shard is stored.
-pub const REPLIES: &str = "stories.replies/2";
+/// The table of replies that are kept until their shard is stored, each with what was asked.
+pub const REPLIES: &str = "stories.answer/2";
 
 /// What a story's seed comes from, besides its place and the attempt.
 #[derive(Clone, Debug)]
@@ -67,6 +67,17 @@ pub struct Ask {
     pub number: usize,
 }
 
+impl Ask {
+    /// The SHA-256 of what is asked.
+    fn fingerprint(&self) -> String {
+        let mut hasher = Sha256::new();
+        for part in [&self.prompt, &self.seed.to_string(), &format!("{:?}", self.places)] {
+            hash_part(&mut hasher, Some(part));
+        }
+        hex::encode(hasher.finalize())
+    }
+}
+
 /// What a writer answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -101,20 +112,24 @@ impl End {
 }
 
 impl Reply {
-    /// Replies as a table (schema [`REPLIES`]), to be kept.
-    pub fn table(replies: &[Reply]) -> Table {
+    /// The replies to `asks` as a table (schema [`REPLIES`]), to be kept.
+    pub fn table(asks: &[Ask], replies: &[Reply]) -> Table {
+        let asked = Column::Str(asks.iter().map(Ask::fingerprint).collect());
         let texts = Column::Str(replies.iter().map(|reply| reply.text.clone()).collect());
         let ends = Column::Str(replies.iter().map(|reply| reply.end.name().to_string()).collect());
-        Table::new(REPLIES, vec![("text", texts), ("end", ends)])
+        Table::new(REPLIES, vec![("asked", asked), ("text", texts), ("end", ends)])
     }
 
-    /// The replies of such a table; an error if a column is not there.
-    pub fn rows(table: &Table) -> Result<Vec<Reply>> {
-        let rows = table.str("text")?.iter().zip(table.str("end")?);
-        let reply = |(text, end): (&String, &String)| {
-            Ok(Reply { text: text.clone(), end: End::of(end).with_context(|| format!("no end `{end}`"))? })
-        };
-        rows.map(reply).collect()
+    /// The replies of such a table, if it answers `asks` and nothing else. The requests of a later attempt depend on the
+    /// replies of earlier ones: where one of these was lost and answered otherwise, another request may stand under
+    /// the number of what was kept.
+    pub fn rows(table: &Table, asks: &[Ask]) -> Option<Vec<Reply>> {
+        let (asked, texts, ends) = (table.str("asked").ok()?, table.str("text").ok()?, table.str("end").ok()?);
+        if !asks.iter().map(Ask::fingerprint).eq(asked.iter().cloned()) {
+            return None;
+        }
+        let rows = texts.iter().zip(ends);
+        rows.map(|(text, end)| Some(Reply { text: text.clone(), end: End::of(end)? })).collect()
     }
 }
 

@@ -239,5 +239,12 @@ fn a_rule_that_is_off_refuses_nothing() {
 #[test]
 fn replies_come_back_from_their_table() {
     let replies = [whole("It rained.\n---\nIt snowed."), Reply { text: String::new(), end: End::Cut }];
-    assert_eq!(Reply::rows(&Reply::table(&replies)).unwrap(), replies);
+    let ask = |prompt: &str, seed| Ask { places: vec![0], prompt: prompt.to_string(), seed, number: 0 };
+    let asks = [ask("of rain", 1), ask("of snow", 2)];
+    let kept = Reply::table(&asks, &replies);
+    assert_eq!(Reply::rows(&kept, &asks).unwrap(), replies);
+    // As many replies, to other requests, or in another order.
+    assert_eq!(Reply::rows(&kept, &[ask("of rain", 1), ask("of snow", 3)]), None);
+    assert_eq!(Reply::rows(&kept, &[asks[1].clone(), asks[0].clone()]), None);
+    assert_eq!(Reply::rows(&kept, &asks[..1]), None);
 }
