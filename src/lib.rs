@@ -1,5 +1,6 @@
 //! emoflow: emotion vectors inside language models, declared in TOML and run by a content-hashed DAG.
 
+mod atomic;
 mod cli;
 pub mod config;
 pub mod execute;

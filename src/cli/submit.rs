@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::size;
 use super::survey::Survey;
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare_for};
+use crate::atomic;
 use crate::execute::{self, Outcome};
 use crate::lm::room::Room;
 use crate::lm::{backend, device};
@@ -154,11 +155,12 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         })?;
         writeln!(out, "{}: job {id}", script.name)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        // Each at once: whatever becomes of the next one, this one is queued.
         submitted.jobs.push(SubmittedJob { name: script.name.clone(), id: id.clone(), at });
         ids.insert(&script.name, id);
+        atomic::replace_flushed(&Submitted::file(results), &serde_json::to_vec_pretty(&submitted)?)?;
     }
     if !args.test {
-        fs::write(Submitted::file(results), serde_json::to_vec_pretty(&submitted)?)?;
         writeln!(out, "`emoflow status` says how far they are; the last job writes the report")?;
     }
     Ok(0)

@@ -1,7 +1,6 @@
 //! The report on disk: the page and its figure files. Knows nothing of what they show.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,6 +9,7 @@ use rayon::prelude::*;
 use super::slots::{self, Named};
 use super::svg::{self, Dress};
 use super::{Report, html, png};
+use crate::atomic::{self, replace};
 
 /// Writes `dir/report.html` and, for every figure that is a drawing, `dir/figures/<name>.svg` and `.png`; gives
 /// back the page's path. Drawings that an earlier report left in `dir/figures` are removed. Each file appears
@@ -52,36 +52,13 @@ fn write_figure(Named { stem, figure }: &Named, folder: &Path) -> Result<Vec<Str
     Ok(names.to_vec())
 }
 
-/// Writes a new file beside `path` and renames it into its place.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let subject = || format!("write {}", path.display());
-    let folder = path.parent().with_context(subject)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .permissions(readable())
-        .tempfile_in(folder)
-        .with_context(subject)?;
-    file.write_all(bytes).with_context(subject)?;
-    file.persist(path).with_context(subject)?;
-    Ok(())
-}
-
-/// What files are called before they are whole.
-const TEMPORARY: &str = ".unfinished-";
-
-/// As any file that a program makes: others may read it, where the umask lets them.
-fn readable() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::Permissions::from_mode(0o666)
-}
-
 /// Removes drawings that are not of this report, and what an interrupted one left; other files stay.
 fn remove_stale(folder: &Path, current: &BTreeSet<String>) -> Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let drawing = name.ends_with(".svg") || name.ends_with(".png");
-        let stale = (drawing && !current.contains(&name)) || name.starts_with(TEMPORARY);
+        let stale = (drawing && !current.contains(&name)) || name.starts_with(atomic::UNFINISHED);
         if stale && entry.file_type()?.is_file() {
             fs_err::remove_file(entry.path())?;
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 pub use claim::of_another;
@@ -26,6 +26,7 @@ use layers::LAYERS;
 use model::RunModel;
 pub use written::{Parts, parts, write_selected};
 
+use crate::atomic::{self, replace};
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
 use crate::explain::{Made, Past};
 use crate::interrupt;
@@ -36,6 +37,9 @@ use crate::resolve::{Pinned, Resolved};
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
+
+/// Folders of tables; the report's figures stand beside them.
+const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
 /// Raised when the same artifacts give another report.
 const REPORT_VERSION: u32 = 7;
@@ -68,7 +72,7 @@ pub fn bring_up_to_date(
     };
     if !current {
         progress.begin("report", 1, "pages");
-        match write(resolved, plan, store, dir) {
+        match write_alone(resolved, plan, store, dir) {
             Ok(_) => {
                 node.state = State::Ran;
                 node.made = 1;
@@ -93,18 +97,31 @@ fn alone(store: &Store, dir: &Path) -> Option<Lease> {
     let key = Digest::of(dir.as_os_str().as_encoded_bytes());
     loop {
         match store.lease("results", &key).ok()? {
-            Leased::Mine(lease) => return Some(lease),
+            Leased::Mine(lease) => {
+                let left = fs_err::read_dir(&dir).into_iter().flatten().flatten();
+                let is_left = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(atomic::UNFINISHED);
+                for folder in left.filter(|it| is_left(&it.file_name()) && it.path().is_dir()) {
+                    let _ = fs_err::remove_dir_all(folder.path()); // of a run that was killed
+                }
+                return Some(lease);
+            }
             Leased::Other(_) if interrupt::asked() => return None,
             Leased::Other(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
 }
 
-/// Writes stories, tables, vectors, figures and the report from what the store holds; returns the report's path.
+/// Writes stories, tables, vectors, figures and the report from what the store holds, after whoever does so now; returns
+/// the report's path.
 ///
 /// # Errors
-/// Nothing is in the store yet, or the disk refuses.
+/// Nothing is in the store yet, or the disk refuses. What was there then still stands.
 pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<PathBuf> {
+    let _alone = alone(store, dir);
+    write_alone(resolved, plan, store, dir)
+}
+
+fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<PathBuf> {
     let shown = Shown { resolved, plan, store };
     let missing = shown.missing();
     let nodes = plan.nodes.iter().filter(|n| n.work.stage() != "activations").count();
@@ -114,9 +131,11 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
             store.root().display()
         );
     }
-    for folder in ["stories", "tables", "vectors"] {
-        clear(&dir.join(folder))?;
-    }
+    fs_err::create_dir_all(dir)?;
+    // All of it beside what is there, which stands until the last table is written.
+    let unfinished = atomic::folder_in(dir, atomic::UNFINISHED)?;
+    let (place, dir) = (dir, unfinished.path());
+    FOLDERS.iter().try_for_each(|folder| fs_err::create_dir(dir.join(folder)))?;
     let analyses = shown.analyses()?;
     written::write(&shown, &analyses, dir, &|_| true)?;
     let present = present(plan, store);
@@ -137,7 +156,9 @@ pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     let key = report_key(resolved, plan, &present);
     let summaries = [comparison.map(|c| c.section), sweep.map(|s| s.section)];
     let summaries = summaries.into_iter().flatten().collect();
-    crate::report::write(&page::report(&shown, &analyses, summaries, (&pairs, trends), key)?, dir)
+    let report = page::report(&shown, &analyses, summaries, (&pairs, trends), key)?;
+    exchange(dir, &FOLDERS, place)?;
+    crate::report::write(&report, place)
 }
 
 /// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
@@ -223,7 +244,7 @@ pub fn write_run(
         before: past.before(plan, &whole.map(|node| node.name.as_str()).collect()),
         seconds: took.as_secs_f64(),
     };
-    replace(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)
+    atomic::replace_flushed(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)
 }
 
 #[derive(Serialize)]
@@ -422,22 +443,17 @@ fn write_table(table: &Table, stem: &Path, metadata: &[(String, String)]) -> Res
     replace(&named("csv"), &csv)
 }
 
-fn clear(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs_err::remove_dir_all(folder)?;
+/// Has the `folders` of `new` stand in the place of those of `dir`, which go.
+fn exchange(new: &Path, folders: &[&str], dir: &Path) -> Result<()> {
+    let gone = new.join("gone");
+    fs_err::create_dir(&gone)?;
+    for folder in folders {
+        let place = dir.join(folder);
+        match fs_err::rename(&place, gone.join(folder)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => fs_err::rename(new.join(folder), place)?,
+        }
     }
-    Ok(fs_err::create_dir_all(folder)?)
-}
-
-/// Writes `bytes` to `path`, whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().context("a file in a folder")?;
-    fs_err::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut file, bytes).with_context(|| format!("write {}", path.display()))?;
-    let file = file.persist(path).with_context(|| format!("write {}", path.display()))?;
-    #[cfg(unix)]
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    drop(file);
     Ok(())
 }
+

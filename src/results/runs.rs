@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic;
 use crate::plan::Plan;
 use crate::plan::key::{Digest, Key};
 use crate::store::Process;
@@ -154,7 +155,7 @@ pub fn past(results: &Path) -> Result<Vec<Past>> {
         let Some(run) = Run::read(&dir)? else { continue };
         let started = run.run.map_or(0, |header| header.started);
         let mut plans = Vec::new();
-        for path in children(&dir.join("runs"))? {
+        for path in records(&dir.join("runs"))? {
             plans.extend(read_json::<Record>(&path)?);
         }
         // Two runs may have started in one second: the last one is known.
@@ -170,9 +171,9 @@ pub fn past(results: &Path) -> Result<Vec<Past>> {
 pub fn remember(dir: &Path, record: &Record) -> Result<()> {
     let folder = dir.join("runs");
     let name = Digest::of(serde_json::to_string(&record.plan)?.as_bytes()).short();
-    super::replace(&folder.join(format!("{name}.json")), &serde_json::to_vec(record)?)?;
+    atomic::replace_flushed(&folder.join(format!("{name}.json")), &serde_json::to_vec(record)?)?;
     let mut files = Vec::new();
-    for path in children(&folder)? {
+    for path in records(&folder)? {
         files.push((fs::metadata(&path)?.modified()?, path));
     }
     files.sort();
@@ -194,6 +195,13 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     parsed.map(Some).with_context(|| {
         format!("{} is no record of a run: `emoflow run` the experiment again, or remove it", path.display())
     })
+}
+
+/// The records in a folder of earlier runs; what a run that was killed left there is none.
+fn records(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = children(folder)?;
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
+    Ok(paths)
 }
 
 /// What is in a folder, sorted; nothing where there is none.

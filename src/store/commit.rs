@@ -1,8 +1,6 @@
 //! Writes an entry, whole or not at all. The steps and why each may be cut short: `docs/design/caching.md`.
 
-use std::fs::Permissions;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +12,7 @@ use tempfile::TempDir;
 use super::entry::{Cost, Entry, FileRecord, MANIFEST, Manifest, check_name};
 use super::table::Table;
 use super::{Lookup, Store, parquet, stat_cache};
+use crate::atomic;
 use crate::plan::key::{Digest, Key};
 
 /// An entry that is not there: the only means to write it.
@@ -50,15 +49,12 @@ impl Miss<'_> {
         commit().context(subject)
     }
 
-    /// A new folder under `cache/tmp/`, which goes when it is dropped. Made with the permissions of any other
-    /// folder (those of `tempfile` shut others out), because it becomes the entry's.
+    /// A new folder under `cache/tmp/`, which goes when it is dropped, or becomes the entry's.
     fn temporary_folder(&self) -> Result<TempDir> {
         let parent = self.store.root.join("tmp");
         fs::create_dir_all(&parent)?;
-        tempfile::Builder::new()
-            .prefix(&format!("{}-{}-{}-", self.stage, self.key.short(), std::process::id()))
-            .permissions(Permissions::from_mode(0o777))
-            .tempdir_in(&parent)
+        let prefix = format!("{}-{}-{}-", self.stage, self.key.short(), std::process::id());
+        atomic::folder_in(&parent, &prefix)
             .with_context(|| format!("make a folder in {}", parent.display()))
     }
 
@@ -90,7 +86,7 @@ impl Miss<'_> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         ensure!(fs::read(&path)? == text.as_bytes(), "{} reads back differently", path.display());
-        sync_folder(dir)?;
+        atomic::flush_folder(dir)?;
         Ok(manifest)
     }
 
@@ -134,7 +130,7 @@ impl Miss<'_> {
             match fs::rename(dir.path(), &place) {
                 Ok(()) => {
                     let _ = dir.keep();
-                    sync_folder(&parent)?;
+                    atomic::flush_folder(&parent)?;
                     return Ok(Entry { manifest, dir: place, stats: self.store.stats.clone() });
                 }
                 Err(error) => match error.kind() {
@@ -178,22 +174,12 @@ fn make_parent(root: &Path, entry: &Path) -> Result<PathBuf> {
         let parent = path.clone();
         path.push(name);
         match fs::create_dir(&path) {
-            Ok(()) => sync_folder(&parent)?,
+            Ok(()) => atomic::flush_folder(&parent)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(path)
-}
-
-/// Flushes a folder's list of names to disk, on file systems that can.
-fn sync_folder(path: &Path) -> Result<()> {
-    match fs::File::open(path)?.sync_all() {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-            Err(error.into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Passes bytes on, counts them and takes their digest.

@@ -1,5 +1,6 @@
 //! Tests of `commit.rs`: what is left when it is cut short at each step.
 
+use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::store::table::Column;
 

@@ -2,12 +2,13 @@
 //! after a cache; `stat_cache.rs` has what a run asks of it.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
 use super::stat_cache::{Identity, hash};
+use crate::atomic;
 use crate::plan::key::Digest;
 
 /// The log as it lies on disk.
@@ -97,8 +98,5 @@ pub fn tidy(path: &Path) -> io::Result<()> {
     }
     kept.reverse();
     let text: Vec<u8> = kept.iter().flat_map(|line| [*line, b"\n".as_slice()].concat()).collect();
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(&text)?;
-    let mode = fs::metadata(path)?.permissions();
-    file.persist(path)?.set_permissions(mode)
+    atomic::replace(path, &text).map_err(io::Error::other)
 }

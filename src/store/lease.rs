@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Store;
 use super::entry::check_name;
 use super::process::Process;
+use crate::atomic;
 use crate::plan::key::{Digest, Key};
 
 /// How long a lease holds without a renewal; what another machine waits is twice that. A run on a machine that
@@ -134,7 +135,7 @@ impl Leases {
             fs::create_dir_all(&self.dir)?;
             fs::create_dir_all(&self.tmp)?;
             let text = text.get_or_insert_with(|| self.owner());
-            let mut file = tempfile::Builder::new().prefix("lease-").tempfile_in(&self.tmp)?;
+            let mut file = atomic::file_in(&self.tmp, "lease-")?;
             file.write_all(text)?;
             match file.persist_noclobber(&path) {
                 Ok(file) => {
@@ -187,13 +188,13 @@ impl Leases {
     /// have ended it and taken its own.
     fn end(&self, path: &Path, text: &[u8]) -> Result<()> {
         // A name alone: if a sweep takes the file that has it, there is room all the same.
-        let away = tempfile::Builder::new().prefix("lease-").tempfile_in(&self.tmp)?.into_temp_path();
+        let away = atomic::file_in(&self.tmp, "lease-")?.into_temp_path();
         match fs::rename(path, &away) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        if fs::read(&away)? != text {
+        if read(&away)? != text {
             let _ = fs::hard_link(&away, path); // back, unless there is a newer one
         }
         Ok(())
@@ -236,10 +237,18 @@ impl Drop for Lease {
     }
 }
 
+/// A lease's text. One that this user may not read is somebody else's, who does not say who that is.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+        read => read,
+    }
+}
+
 /// A lease's text and time of change; `None` if it is gone.
 fn sight(path: &Path) -> Result<Option<Sight>> {
-    let read = || -> io::Result<Sight> { Ok((fs::read(path)?, fs::metadata(path)?.modified().ok())) };
-    match read() {
+    let look = || -> io::Result<Sight> { Ok((read(path)?, fs::metadata(path)?.modified().ok())) };
+    match look() {
         Ok(sight) => Ok(Some(sight)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).context("look at a lease"),

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::entry::check_name;
 use super::table::Table;
 use super::{Store, parquet};
+use crate::atomic;
 use crate::plan::key::Key;
 
 /// Bytes of the digest at a file's end.
@@ -65,7 +66,7 @@ impl Partial<'_> {
             bytes.extend(seal);
             let tmp = self.store.root.join("tmp");
             fs::create_dir_all(&tmp)?;
-            let mut file = tempfile::Builder::new().prefix(&format!("{}-", self.name)).tempfile_in(&tmp)?;
+            let mut file = atomic::file_in(&tmp, &format!("{}-", self.name))?;
             file.write_all(&bytes)?;
             file.as_file().sync_data()?;
             self.place(number, file)
@@ -81,6 +82,7 @@ impl Partial<'_> {
         const TRIES: usize = 10;
         use io::ErrorKind::{AlreadyExists, NotFound};
         for _ in 1..TRIES {
+            let is_new = !self.dir.exists();
             match fs::create_dir_all(&self.dir) {
                 // It, or a folder above, went between two steps.
                 Err(gone) if [NotFound, AlreadyExists].contains(&gone.kind()) => continue,
@@ -88,20 +90,39 @@ impl Partial<'_> {
             }
             match file.persist(self.file(number)) {
                 Err(gone) if gone.error.kind() == NotFound => file = gone.file,
-                placed => return Ok(placed.map(drop)?),
+                placed => {
+                    placed?;
+                    return self.flush(is_new);
+                }
             }
         }
         fs::create_dir_all(&self.dir)?;
-        Ok(file.persist(self.file(number)).map(drop)?)
+        file.persist(self.file(number))?;
+        self.flush(true)
+    }
+
+    /// Has a batch that is in its place stay there after a power cut; its folder too, where that is new.
+    fn flush(&self, is_new: bool) -> Result<()> {
+        let above = self.dir.parent().filter(|_| is_new);
+        for folder in [Some(self.dir.as_path()), above].into_iter().flatten() {
+            match atomic::flush_folder(folder) {
+                // Another run has stored the unit.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                flushed => flushed?,
+            }
+        }
+        Ok(())
     }
 
     /// What batch `number` gave, a table of `schema`, and the seconds that it took; `None` if it is not there. One
-    /// that is damaged is set aside, with a warning.
+    /// that is damaged is set aside, with a warning; one that this user may not read is somebody else's.
     pub fn kept(&self, number: usize, schema: &str) -> Result<Option<(Table, f64)>> {
         let path = self.file(number);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied].contains(&error.kind()) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error).context("look into the cache"),
         };
         match self.parse(number, bytes, schema) {
@@ -188,6 +209,14 @@ mod tests {
         assert_eq!((bits(&found), seconds), (bits(&table()), 0.25));
         assert_eq!(partial.count(), 1);
         assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+        // Others of a group may read what any file of this user lets them.
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        fs::write(root.path().join("file"), "").unwrap();
+        assert_eq!(mode(&partial.file(3)), mode(&root.path().join("file")));
+        let Ok(crate::store::Leased::Mine(_lease)) = store.lease("x", &Digest::of(b"x")) else { panic!() };
+        let lease = root.path().join("leases").join(&partial.name);
+        assert_eq!(mode(&lease), mode(&root.path().join("file")));
         partial.clear();
         assert_eq!(partial.count(), 0);
         assert!(partial.kept(3, "x.batch/1").unwrap().is_none());

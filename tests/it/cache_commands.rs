@@ -101,6 +101,8 @@ fn gc_removes_what_no_run_needs_and_only_if_told() {
     project.run(&["--set", "vectors.denoise={ components = 1 }"]);
     let old = entries(&project);
     project.run(&[]);
+    // A run that was killed while it wrote its plan down.
+    std::fs::write(project.path("results/exp/runs/.unfinished-x"), "{").unwrap();
     let both = entries(&project);
     let new: BTreeSet<String> = both.difference(&old).cloned().collect();
     assert!(of_stage(&new, "vectors") == 1 && of_stage(&new, "neutral") == 1 && of_stage(&new, "pca") == 1);
@@ -346,4 +348,21 @@ fn sweeps_beside_runs_harm_nothing_that_a_run_cannot_make_again() {
     assert_eq!(project.run(&[]).code, 0);
     assert!(bytes(&project) == bytes(&sound));
     assert_eq!(cache(&project, &["verify"]).0, 0);
+}
+
+#[test]
+fn reports_at_once_write_the_same_results() {
+    let project = Project::new(EXPERIMENT);
+    project.run(&[]);
+    let before = files(&project.path("results/exp"));
+    let content = |paths: &[PathBuf]| paths.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+    let bytes = content(&before);
+    let codes: Vec<u8> = std::thread::scope(|scope| {
+        let report = || (0..5).map(|_| project.emoflow("report", &["--device", "cpu"]).code).max().unwrap();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(report)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(codes, [0; 4]);
+    assert_eq!(files(&project.path("results/exp")), before, "nothing is left over");
+    assert!(content(&before) == bytes);
 }

@@ -18,6 +18,7 @@ use fs_err as fs;
 use hf_hub::Cache;
 
 use super::repo::Repo;
+use crate::atomic;
 
 /// A repository's folder.
 #[derive(Clone, Debug)]
@@ -64,10 +65,7 @@ impl Place {
             return Ok(());
         }
         let path = self.home.join("refs").join(revision);
-        fs::create_dir_all(path.parent().unwrap_or(&self.home))?;
-        let new = self.home.join(format!(".ref.{}", std::process::id()));
-        fs::write(&new, commit)?;
-        Ok(fs::rename(new, path)?)
+        atomic::replace(&path, commit.as_bytes())
     }
 
     /// Has `file` of the snapshot be `blob`.

@@ -9,6 +9,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::listing::{Content, File, is_inside};
+use crate::atomic;
 
 /// The one version that there is (huggingface_hub 2.4).
 const VERSION: u32 = 1;
@@ -58,11 +59,7 @@ pub fn write(path: &Path, files: &[File]) -> Result<()> {
         Some((file.name.clone(), Entry { size, blob_id, lfs_sha256: large, lfs_size }))
     };
     let Some(files) = files.iter().map(entry).collect() else { return Ok(()) };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let new = folder.join(format!(".tree.{}", std::process::id()));
-    fs::write(&new, serde_json::to_vec_pretty(&Tree { format_version: VERSION, files })?)?;
-    Ok(fs::rename(new, path)?)
+    atomic::replace(path, &serde_json::to_vec_pretty(&Tree { format_version: VERSION, files })?)
 }
 
 #[cfg(test)]

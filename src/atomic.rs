@@ -1,0 +1,93 @@
+//! Files that appear whole or not at all, with the permissions that the umask gives: caches and results are shared in
+//! groups. Knows nothing of what is in them.
+
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use tempfile::{NamedTempFile, TempDir};
+
+/// How the names of files begin that are not whole yet.
+pub const UNFINISHED: &str = ".unfinished-";
+
+/// A new file in `folder`, which goes when it is dropped.
+pub fn file_in(folder: &Path, prefix: &str) -> io::Result<NamedTempFile> {
+    let readable = Permissions::from_mode(0o666);
+    tempfile::Builder::new().prefix(prefix).permissions(readable).tempfile_in(folder)
+}
+
+/// A new folder in `parent`, which goes when it is dropped.
+pub fn folder_in(parent: &Path, prefix: &str) -> io::Result<TempDir> {
+    let readable = Permissions::from_mode(0o777);
+    tempfile::Builder::new().prefix(prefix).permissions(readable).tempdir_in(parent)
+}
+
+/// Has the file at `path` be `bytes`; the folders above it are made. A power cut may bring the earlier one back.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, false)
+}
+
+/// The same, and it stays so after a power cut.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub fn replace_flushed(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes, true)
+}
+
+fn write(path: &Path, bytes: &[u8], flush: bool) -> Result<()> {
+    let write = || -> Result<()> {
+        let folder = path.parent().context("a file in a folder")?;
+        fs::create_dir_all(folder)?;
+        let mut file = file_in(folder, UNFINISHED)?;
+        file.write_all(bytes)?;
+        if flush {
+            file.as_file().sync_data()?;
+        }
+        file.persist(path)?;
+        if flush {
+            flush_folder(folder)?;
+        }
+        Ok(())
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+/// Flushes a folder's list of names to disk, on file systems that can.
+pub fn flush_folder(path: &Path) -> io::Result<()> {
+    match fs::File::open(path)?.sync_all() {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_whole_and_have_the_permissions_of_any_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let [file, dir] = ["file", "dir"].map(|name| folder.path().join(name));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&dir).unwrap();
+        for replace in [replace, replace_flushed] {
+            let path = folder.path().join("deep/er/file");
+            replace(&path, b"first").unwrap();
+            replace(&path, b"second").unwrap();
+            assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"second".to_vec(), mode(&file)));
+            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        }
+        assert_eq!(mode(file_in(folder.path(), "x").unwrap().path()), mode(&file));
+        assert_eq!(mode(folder_in(folder.path(), "x").unwrap().path()), mode(&dir));
+    }
+}
