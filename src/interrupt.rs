@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGUSR1: the first one asks the run to stop when its batch is done, the second one ends the
+//! SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a terminal that is closed): the first one asks the run to stop when its batch is done, the second one ends the
 //! program. For a worker that another process started, a byte on stdin is the first, its end the second. Knows nothing of
 //! runs.
 
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The exit code of a run that was asked to stop: `EX_TEMPFAIL` of sysexits.h, "try again", which job queues know.
 pub const EXIT_CODE: u8 = 75;
 
-const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
+const SIGNALS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1, libc::SIGHUP];
 
 /// Set by the first signal and never cleared: a signal that comes before anyone looks is not lost.
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -48,7 +48,8 @@ pub fn be_patient() {
     PATIENT.store(true, Ordering::SeqCst);
 }
 
-/// Latches the signals from now on, for as long as the program runs.
+/// Latches the signals from now on, for as long as the program runs; one that the program was started to ignore (`nohup`)
+/// stays ignored.
 ///
 /// # Errors
 /// The system refuses a handler.
@@ -57,6 +58,11 @@ pub fn listen() -> io::Result<()> {
         // SAFETY: zeroes are a `sigaction` without flags but the one set here, and the handler does only what a
         // handler may: it sets an atomic, writes and leaves. System calls that it interrupts are started again.
         let refused = unsafe {
+            let mut before: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(signal, std::ptr::null(), &mut before);
+            if signal == libc::SIGHUP && before.sa_sigaction == libc::SIG_IGN {
+                continue;
+            }
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
             action.sa_flags = libc::SA_RESTART;

@@ -7,6 +7,7 @@ pub mod execute;
 pub mod explain;
 pub mod interrupt;
 pub mod lm;
+mod plain_http;
 pub mod plan;
 pub mod progress;
 pub mod report;

@@ -77,7 +77,7 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     if selected.report {
         results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
     }
-    results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
+    results::write_run(&resolved, &plan, &store, &results, &outcome, begun.elapsed())?;
     writeln!(
         out,
         "made {} units",

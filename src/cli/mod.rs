@@ -46,7 +46,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; \
-                          4 nothing selected; 5 something is missing (finish); 75 interrupted (SIGINT, SIGTERM, SIGUSR1), the same command continues; \
+                          4 nothing selected; 5 something is missing (finish); 75 interrupted (SIGINT, SIGTERM, SIGUSR1, SIGHUP), the same command continues; \
                           101 a bug";
 
 #[derive(Subcommand)]

@@ -53,7 +53,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     }
     let past = Past::read(&results);
     // The plan as it is now: editing the experiment file meanwhile mixes nothing.
-    results::write_run(&resolved, &plan, &results, &Outcome::default(), begun.elapsed())?;
+    results::write_run(&resolved, &plan, &store, &results, &Outcome::default(), begun.elapsed())?;
     worker::share_machine(1 + beside.len());
     let options = Options {
         fail_fast: args.fail_fast,
@@ -75,7 +75,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     } else if !outcome.interrupted {
         results::write_selected(&resolved, &plan, &store, &results, &selected)?;
     }
-    results::write_run(&resolved, &plan, &results, &outcome, begun.elapsed())?;
+    results::write_run(&resolved, &plan, &store, &results, &outcome, begun.elapsed())?;
     if !args.voice.quiet && !outcome.interrupted {
         let page = results.join("report.html");
         let written = if selected.report && page.is_file() { page } else { results };

@@ -73,6 +73,14 @@ impl Submitted {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
+    fn write(&self, dir: &Path) -> Result<()> {
+        let file = Submitted::file(dir);
+        if self.jobs.is_empty() {
+            return if file.exists() { Ok(fs::remove_file(file)?) } else { Ok(()) };
+        }
+        atomic::replace_flushed(&file, &serde_json::to_vec_pretty(self)?)
+    }
+
     fn file(dir: &Path) -> PathBuf {
         dir.join("slurm").join("jobs.json")
     }
@@ -133,7 +141,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         return Ok(0);
     }
     // Whatever Slurm says: who asked for the plan is told what it was.
-    results::write_run(resolved, plan, results, &Outcome::default(), Duration::ZERO)?;
+    results::write_run(resolved, plan, store, results, &Outcome::default(), Duration::ZERO)?;
     frozen.write(&prepared)?;
     let mut submitted = Submitted::read(results);
     let mut ids: BTreeMap<&str, String> = BTreeMap::new();
@@ -146,19 +154,23 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         }
         let after: Vec<String> =
             script.after.iter().filter_map(|name| ids.get(name.as_str()).cloned()).collect();
-        let id = slurm::submit(&path, &after, &args.options).map_err(|error| {
+        let id = slurm::submit(&path, &after, &args.options).or_else(|error| {
             let ids: Vec<String> = ids.values().cloned().collect();
             let taken_back = ids.is_empty() || slurm::cancel(&ids).is_ok();
             let note =
                 if taken_back { "" } else { "; jobs before it are queued, and could not be taken back" };
-            error.context(format!("submit {}{note}", path.display()))
+            if taken_back {
+                submitted.jobs.truncate(submitted.jobs.len() - ids.len());
+                submitted.write(results)?;
+            }
+            Err(error.context(format!("submit {}{note}", path.display())))
         })?;
         writeln!(out, "{}: job {id}", script.name)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // Each at once: whatever becomes of the next one, this one is queued.
         submitted.jobs.push(SubmittedJob { name: script.name.clone(), id: id.clone(), at });
         ids.insert(&script.name, id);
-        atomic::replace_flushed(&Submitted::file(results), &serde_json::to_vec_pretty(&submitted)?)?;
+        submitted.write(results)?;
     }
     if !args.test {
         writeln!(out, "`emoflow status` says how far they are; the last job writes the report")?;

@@ -2,7 +2,6 @@
 //! to the root along its inputs. Only looks: writes nothing, moves nothing, takes no lock.
 
 mod diff;
-mod nearest;
 mod past;
 mod reason;
 
@@ -13,14 +12,13 @@ use std::rc::Rc;
 use serde_json::Value;
 
 pub use diff::Difference;
-pub use past::{Made, Past};
+pub use past::{Made, Past, layers};
 pub use reason::{Cause, Reason, place, summary};
 
 use crate::lm::Layer;
 use crate::plan::key::Key;
 use crate::plan::{Plan, UnitId};
 use crate::store::{Condition, Store};
-use nearest::{Nearest, Shelf};
 
 type Causes = Rc<Vec<Cause>>;
 
@@ -32,8 +30,6 @@ pub struct Explainer<'a> {
     quarantine: OnceCell<Vec<String>>,
     /// Keys of an earlier run, by node and unit of this plan.
     earlier: RefCell<HashMap<usize, Rc<Vec<Option<Key>>>>>,
-    shelves: RefCell<HashMap<&'static str, Rc<Shelf>>>,
-    nearest: RefCell<HashMap<UnitId, Nearest>>,
     preimages: RefCell<HashMap<Key, Option<Rc<Value>>>>,
     /// What differs between a unit and an artifact: many units share their inputs.
     compared: RefCell<HashMap<(UnitId, Key), Causes>>,
@@ -48,8 +44,6 @@ impl<'a> Explainer<'a> {
             past,
             quarantine: OnceCell::new(),
             earlier: RefCell::default(),
-            shelves: RefCell::default(),
-            nearest: RefCell::default(),
             preimages: RefCell::default(),
             compared: RefCell::default(),
         }
@@ -57,8 +51,8 @@ impl<'a> Explainer<'a> {
 
     /// Why the unit at `id`, which is not whole in the store, has to be made.
     ///
-    /// It is compared with what stood in its place when its node was last whole; where no run is known, or what it
-    /// left is gone, with the stored artifact of its stage that has the fewest differing fields.
+    /// It is compared with what stood in its place when its node was last whole in *this* experiment: what others left in
+    /// the same cache says nothing of it.
     pub fn reason(&self, id: UnitId) -> Reason {
         let (node, unit) = (&self.plan.nodes[id.node], self.plan.unit(id));
         let stage = node.work.stage();
@@ -73,25 +67,14 @@ impl<'a> Explainer<'a> {
         if let Some(place) = quarantine.iter().rfind(|place| place.starts_with(&name)) {
             return Reason::Damaged { why: format!("set aside as quarantine/{place}") };
         }
-        let before = match (self.past.known(), self.past.node(&node.name)) {
-            (true, None) => return Reason::New { what: None },
-            (true, Some(_)) => match self.earlier(id) {
-                Some(key) if key == unit.key => return Reason::Missing,
-                Some(key) => Some(key),
-                None => return Reason::New { what: Some(place(node, id.unit)) },
-            },
-            (false, _) => None,
-        };
-        if let Some(against) = before
-            && let Some(causes) = self.compare(id, &against)
-        {
-            return Reason::Changed { against, causes: causes.to_vec() };
+        if self.past.node(&node.name).is_none() {
+            return Reason::New { what: None };
         }
-        match self.nearest(id) {
-            Nearest::Nothing => Reason::New { what: None },
-            Nearest::OtherLayers => Reason::New { what: Some(place(node, id.unit)) },
-            Nearest::Found(against) => {
-                let causes = self.compare(id, &against).map_or_else(Vec::new, |causes| causes.to_vec());
+        match self.earlier(id) {
+            None => Reason::New { what: Some(place(node, id.unit)) },
+            Some(key) if key == unit.key => Reason::Missing,
+            Some(against) => {
+                let causes = self.compare(id, &against).to_vec();
                 Reason::Changed { against, causes }
             }
         }
@@ -104,50 +87,15 @@ impl<'a> Explainer<'a> {
             let node = &self.plan.nodes[id.node];
             let made = self.past.node(&node.name).unwrap_or_default();
             let made: HashMap<_, _> = made.iter().map(|made| ((made.shard, made.layer), made.key)).collect();
-            // A unit's shard is the number of units of its layer before it.
-            let mut before: HashMap<Option<Layer>, usize> = HashMap::new();
-            let keys = node.units.iter().map(|unit| {
-                let shard = before.entry(unit.layer).or_default();
-                *shard += 1;
-                made.get(&(*shard - 1, unit.layer)).copied()
-            });
+            let keys: Vec<Key> = node.units.iter().map(|unit| unit.key).collect();
+            let layers: Vec<Option<Layer>> = node.units.iter().map(|unit| unit.layer).collect();
+            let places = past::places(&keys, &layers).into_iter();
+            let keys = places.map(|place| made.get(&(place.shard, place.layer)).copied());
             let keys: Rc<Vec<Option<Key>>> = Rc::new(keys.collect());
             self.earlier.borrow_mut().insert(id.node, keys.clone());
             keys
         });
         keys[id.unit]
-    }
-
-    /// The stored artifact that is most like the unit at `id`. Where an input of it is not stored, what is most like that
-    /// stands for it, so that of many alike the one is found that was made of the same.
-    fn nearest(&self, id: UnitId) -> Nearest {
-        if let Some(known) = self.nearest.borrow().get(&id) {
-            return known.clone();
-        }
-        let stage = self.plan.nodes[id.node].work.stage();
-        let shelf = self.shelves.borrow().get(stage).cloned();
-        let shelf = shelf.unwrap_or_else(|| {
-            let shelf = Rc::new(Shelf::new(&self.store.manifests(stage)));
-            self.shelves.borrow_mut().insert(stage, shelf.clone());
-            shelf
-        });
-        let read = |key: &Key| self.preimage(stage, key).map(|preimage| (*preimage).clone());
-        let found = match self.wanted(id) {
-            Some(mut wanted) => {
-                for (at, input) in self.plan.unit(id).inputs.iter().enumerate() {
-                    let (role, key) = (self.plan.nodes[input.node].work.stage(), self.plan.unit(*input).key);
-                    if self.preimage(role, &key).is_none()
-                        && let Nearest::Found(key) = self.nearest(*input)
-                    {
-                        wanted["inputs"][at][1] = Value::String(key.to_string());
-                    }
-                }
-                shelf.nearest(&wanted, read)
-            }
-            None => Nearest::Nothing,
-        };
-        self.nearest.borrow_mut().insert(id, found.clone());
-        found
     }
 
     fn wanted(&self, id: UnitId) -> Option<Value> {
@@ -165,15 +113,26 @@ impl<'a> Explainer<'a> {
         preimage
     }
 
-    /// What differs between the unit at `id` and the artifact `against` of its stage; `None` if that is not stored.
-    fn compare(&self, id: UnitId, against: &Key) -> Option<Causes> {
+    /// What differs between the unit at `id` and the artifact `against`, which stood in its place; as far as can be told
+    /// where that is no longer stored.
+    fn compare(&self, id: UnitId, against: &Key) -> Causes {
         if let Some(known) = self.compared.borrow().get(&(id, *against)) {
-            return Some(known.clone());
+            return known.clone();
         }
-        let before = self.preimage(self.plan.nodes[id.node].work.stage(), against)?;
-        let after = self.wanted(id)?;
+        let before = self.preimage(self.plan.nodes[id.node].work.stage(), against);
+        let causes = match before {
+            Some(before) => self.compare_preimages(id, &before),
+            None => self.compare_places(id),
+        };
+        let causes = Rc::new(causes);
+        self.compared.borrow_mut().insert((id, *against), causes.clone());
+        causes
+    }
+
+    fn compare_preimages(&self, id: UnitId, before: &Value) -> Vec<Cause> {
+        let after = self.wanted(id).unwrap_or_default();
         let mut causes = Vec::new();
-        for (field, value) in after.as_object()? {
+        for (field, value) in after.as_object().into_iter().flatten() {
             if field != "inputs" {
                 let found = diff::differences(field, before.get(field).unwrap_or(&Value::Null), value);
                 causes.extend(found.into_iter().map(Cause::Field));
@@ -185,9 +144,21 @@ impl<'a> Explainer<'a> {
         if before["stage"] == after["stage"] {
             self.compare_inputs(id, &before["inputs"], &mut causes);
         }
-        let causes = Rc::new(causes);
-        self.compared.borrow_mut().insert((id, *against), causes.clone());
-        Some(causes)
+        causes
+    }
+
+    /// Which inputs are not what stood in their places.
+    fn compare_places(&self, id: UnitId) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        for &input in &self.plan.unit(id).inputs {
+            let node = &self.plan.nodes[input.node];
+            match self.earlier(input) {
+                None => causes.push(Cause::Added { node: node.name.clone(), place: place(node, input.unit) }),
+                Some(key) if key == self.plan.unit(input).key => {}
+                Some(key) => Cause::add_input(&mut causes, &node.name, self.compare(input, &key).to_vec()),
+            }
+        }
+        causes
     }
 
     /// Pairs the inputs that only one side has, and follows each pair.
@@ -227,7 +198,7 @@ impl<'a> Explainer<'a> {
             inputs.iter().enumerate().map(|(at, input)| (*input, at)).collect();
         pairs.sort_unstable_by_key(|(input, _)| order[input]);
         for (input, key) in pairs {
-            let found = self.compare(input, &key).map_or_else(Vec::new, |causes| causes.to_vec());
+            let found = self.compare(input, &key).to_vec();
             Cause::add_input(causes, &self.plan.nodes[input.node].name, found);
         }
         for input in new {

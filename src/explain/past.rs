@@ -6,14 +6,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::lm::Layer;
-use crate::plan::Plan;
 use crate::plan::key::Key;
+use crate::plan::{Node, Plan};
 
 /// The units that each node had when they were last made.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
-    /// Whether there was a run at all.
-    known: bool,
     made: HashMap<String, Vec<Made>>,
 }
 
@@ -29,17 +27,13 @@ pub struct Made {
 /// The parts of `run.json` that are read here.
 #[derive(Deserialize)]
 struct Run {
-    models: Vec<Model>,
     plan: Vec<(String, Vec<Key>)>,
+    /// Of each node of the plan its units' layers; none where it has no layers.
+    #[serde(default)]
+    layers: Vec<Vec<Option<Layer>>>,
     nodes: Vec<Outcome>,
     #[serde(default)]
     before: Vec<(String, Option<Vec<Made>>)>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    name: String,
-    layers: Vec<Layer>,
 }
 
 #[derive(Deserialize)]
@@ -68,9 +62,10 @@ impl Past {
             ended.map(|node| (node.name.as_str(), node.absent.as_slice())).collect();
         let mut before: HashMap<String, Option<Vec<Made>>> = run.before.into_iter().collect();
         let mut made = HashMap::new();
-        for (name, keys) in run.plan {
+        let layers = run.layers.into_iter().chain(std::iter::repeat_with(Vec::new));
+        for ((name, keys), layers) in run.plan.into_iter().zip(layers) {
             let earlier = before.remove(&name);
-            let planned = places(&name, &keys, &run.models);
+            let planned = places(&keys, &layers);
             // What the run did not make is as it was before.
             let units = match (earlier, ended.get(name.as_str())) {
                 (_, Some([])) => planned,
@@ -92,12 +87,7 @@ impl Past {
             }
         }
         made.extend(before.into_iter().filter_map(|(name, units)| Some((name, units?))));
-        Past { known: true, made }
-    }
-
-    /// Whether there was a run at all.
-    pub fn known(&self) -> bool {
-        self.known
+        Past { made }
     }
 
     /// The units that the node called `name` had when they were last made.
@@ -123,20 +113,25 @@ impl Past {
     }
 }
 
-/// The units of a node with their places, which follow from its name and the model's layers.
-fn places(node: &str, keys: &[Key], models: &[Model]) -> Vec<Made> {
-    let mut parts = node.split('~').next().unwrap_or_default().split('/');
-    let (stage, model) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let model = models.iter().find(|m| m.name == model);
-    let layers = match model {
-        Some(model) if ["activations", "neutral", "vectors"].contains(&stage) => model.layers.as_slice(),
-        _ => &[],
+/// The units of a node with their places. A unit's shard is the number of units of its layer before it.
+pub fn places(keys: &[Key], layers: &[Option<Layer>]) -> Vec<Made> {
+    let layers = layers.iter().copied().chain(std::iter::repeat(None));
+    let mut before: HashMap<Option<Layer>, usize> = HashMap::new();
+    let place = |(&key, layer): (&Key, Option<Layer>)| {
+        let shards = before.entry(layer).or_default();
+        *shards += 1;
+        Made { key, shard: *shards - 1, layer }
     };
-    let place = |(unit, &key): (usize, &Key)| match layers.len() {
-        0 => Made { key, shard: unit, layer: None },
-        n => Made { key, shard: unit / n, layer: Some(layers[unit % n]) },
+    keys.iter().zip(layers).map(place).collect()
+}
+
+/// Of each node of `plan` its units' layers, for `run.json`.
+pub fn layers(plan: &Plan) -> Vec<Vec<Option<Layer>>> {
+    let of = |node: &Node| match node.units.iter().any(|unit| unit.layer.is_some()) {
+        true => node.units.iter().map(|unit| unit.layer).collect(),
+        false => Vec::new(),
     };
-    keys.iter().enumerate().map(place).collect()
+    plan.nodes.iter().map(of).collect()
 }
 
 #[cfg(test)]
@@ -151,12 +146,12 @@ mod tests {
 
     fn past(nodes: serde_json::Value, before: serde_json::Value) -> Past {
         let run = json!({
-            "models": [{"name": "m", "layers": [2, 5]}],
             "plan": [
                 ["stories/s", [key(1), key(2)]],
                 ["activations/m/s", [key(3), key(4), key(5), key(6)]],
                 ["space/m/s", [key(7)]],
             ],
+            "layers": [[], [2, 5, 2, 5], []],
             "nodes": nodes,
             "before": before,
         });
@@ -189,7 +184,6 @@ mod tests {
         assert_eq!(past.node("space/m/s").unwrap()[0].key, key(7), "as the plan has it");
         assert_eq!(past.node("gone/m/s").unwrap()[0].key, key(9));
         assert!(past.node("activations/m/s").is_none(), "never made");
-        assert!(past.known());
         // Written again and read again, it is the same.
         let written = json!(past.before(
             &Plan { nodes: Vec::new(), absent: Vec::new(), scale: Vec::new() },
@@ -223,8 +217,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_no_past() {
-        assert!(!Past::parse(b"{\"plan\": 3").known());
-        assert!(!Past::parse(b"").known());
+        assert!(Past::parse(b"{\"plan\": 3").made.is_empty());
+        assert!(Past::parse(b"").made.is_empty());
         assert!(Past::default().node("x").is_none());
     }
 }

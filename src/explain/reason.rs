@@ -88,6 +88,9 @@ impl fmt::Display for Reason {
             Reason::Missing => f.write_str("blob missing"),
             Reason::Damaged { why } => write!(f, "damaged ({why})"),
             Reason::Unreadable { why } => write!(f, "cannot be read ({why})"),
+            Reason::Changed { causes, .. } if causes.is_empty() => {
+                f.write_str("changed; what it was is no longer stored")
+            }
             Reason::Changed { causes, .. } => f.write_str(&line(causes)),
         }
     }
@@ -124,7 +127,7 @@ fn line(causes: &[Cause]) -> String {
     if causes.len() > SHOWN {
         said.push(format!("and {} more", causes.len() - SHOWN));
     }
-    if said.is_empty() { "changed".to_string() } else { said.join("; ") }
+    said.join("; ")
 }
 
 /// The reasons of those units of a node that have to be made, on one line. `units`: how many it has in all.

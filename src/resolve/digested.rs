@@ -28,11 +28,7 @@ struct State {
 impl State {
     fn of(path: &Path) -> Result<State> {
         let found = fs::metadata(path)?;
-        Ok(State {
-            inode: found.ino(),
-            bytes: found.len(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        })
+        Ok(State { inode: found.ino(), bytes: found.len(), modified: (found.mtime(), found.mtime_nsec()) })
     }
 }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
@@ -34,9 +34,9 @@ use crate::progress::Progress;
 use crate::stages::stories::Server;
 use crate::store::Store;
 pub use adapter::Adapter;
-use hub::{Hub, Snapshot, Wanted};
 pub use digested::Changed;
 use digested::Digested;
+use hub::{Hub, Outage, Snapshot, Wanted};
 pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
 pub use tokenizer::OtherTokenizer;
@@ -207,6 +207,10 @@ pub fn resolve(
             identities.extend(identity.map(|identity| (name.to_string(), identity)));
         }
         served.push(identities);
+    }
+    if problems.is_empty() && models.is_empty() && lost.iter().all(|(_, error)| error.is::<Outage>()) {
+        let said = lost.iter().map(|(model, error)| format!("model `{}`: {error:#}", model.name));
+        bail!("{}", said.collect::<Vec<_>>().join("; "));
     }
     if !problems.is_empty() || models.is_empty() {
         problems.extend(lost.into_iter().map(|(model, error)| Fault::Found(error).problem(model)));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::hub::{Hub, Snapshot};
 use super::digested::Digested;
+use super::hub::{Hub, Snapshot};
 use super::{labels, local};
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, SourceKind};

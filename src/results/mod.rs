@@ -28,8 +28,9 @@ pub use written::{Parts, parts, write_selected};
 
 use crate::atomic::{self, replace};
 use crate::execute::{NodeOutcome, Outcome, State, provenance};
-use crate::explain::{Made, Past};
+use crate::explain::{self, Made, Past};
 use crate::interrupt;
+use crate::lm::Layer;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
@@ -166,6 +167,7 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
 pub fn write_run(
     resolved: &Resolved,
     plan: &Plan,
+    store: &Store,
     dir: &Path,
     outcome: &Outcome,
     took: Duration,
@@ -191,6 +193,8 @@ pub fn write_run(
         plan: Vec<(&'a str, Vec<Key>)>,
         /// The stage of each node of the plan.
         stages: Vec<&'a str>,
+        /// Its units' layers, where it has any.
+        layers: Vec<Vec<Option<Layer>>>,
         run: runs::Header,
         /// What this run has not made is as an earlier one left it: reasons are found by it.
         before: Vec<(&'a str, Option<&'a [Made]>)>,
@@ -223,6 +227,8 @@ pub fn write_run(
     let device = &resolved.device;
     let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
     if header.ended.is_none() {
+        fs_err::create_dir_all(dir)?;
+        store.register_root(dir.parent().unwrap_or(Path::new(".")))?;
         runs::remember(dir, &runs::Record::of(plan, header.started))?;
     }
     let past = Past::read(dir);
@@ -240,6 +246,7 @@ pub fn write_run(
         interrupted: outcome.interrupted,
         plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
         stages: plan.nodes.iter().map(|n| n.work.stage()).collect(),
+        layers: explain::layers(plan),
         run: header,
         before: past.before(plan, &whole.map(|node| node.name.as_str()).collect()),
         seconds: took.as_secs_f64(),
@@ -456,4 +463,3 @@ fn exchange(new: &Path, folders: &[&str], dir: &Path) -> Result<()> {
     }
     Ok(())
 }
-

@@ -31,8 +31,15 @@ pub fn submit(script: &Path, after: &[String], options: &[String]) -> Result<Str
         command.arg(format!("--dependency=afterany:{}", after.join(":")));
     }
     let said = said(command.args(options).arg(script))?;
-    // The number, and behind a semicolon the cluster where there are several.
-    Ok(said.split(';').next().unwrap_or_default().trim().to_string())
+    number(&said).with_context(|| format!("sbatch does not say which number the job has: {said}"))
+}
+
+/// The job's number in what sbatch says: on a line of its own, with a semicolon and the cluster behind it where there are
+/// several. Plug-ins of a site may print lines around it.
+fn number(said: &str) -> Option<String> {
+    let numbers = said.lines().map(|line| line.split(';').next().unwrap_or_default().trim());
+    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.filter(is_number).next_back().map(str::to_string)
 }
 
 /// Asks whether a batch script would be taken: Slurm's words.
@@ -113,4 +120,17 @@ fn said(command: &mut Command) -> Result<String> {
         bail!("{program} refuses: {}", if err.is_empty() { status.to_string() } else { err });
     }
     Ok(if out.is_empty() { err } else { out })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn a_job_s_number_is_found_among_the_lines_of_plug_ins() {
+        for said in ["17", "17;alpha", "Charged to: emo, 4 GPU hours\n17;alpha\n", "17\nsbatch: verified\n"] {
+            assert_eq!(number(said).as_deref(), Some("17"), "{said}");
+        }
+        assert_eq!(number("queued"), None);
+    }
 }

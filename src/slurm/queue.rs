@@ -10,6 +10,7 @@ use anyhow::Result;
 use fs_err as fs;
 
 use super::said;
+use crate::atomic;
 
 /// How long an answer is shown again.
 const FRESH: Duration = Duration::from_secs(30);
@@ -18,31 +19,34 @@ const FRESH: Duration = Duration::from_secs(30);
 /// told of.
 pub type Queue = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// The user's jobs. Remembered in the system's folder for temporary files.
+/// The user's jobs. Remembered in the user's own folder for caches: names in one that is shared can be taken by others.
 ///
 /// # Errors
 /// Slurm cannot be asked here.
 pub fn queue() -> Result<Queue> {
     let remembered = remembered();
-    let age = || SystemTime::now().duration_since(fs::metadata(&remembered).ok()?.modified().ok()?).ok();
-    if age().is_some_and(|age| age < FRESH)
-        && let Ok(text) = fs::read_to_string(&remembered)
-    {
+    let fresh = remembered.as_ref().filter(|file| {
+        let age = || SystemTime::now().duration_since(fs::metadata(file).ok()?.modified().ok()?).ok();
+        age().is_some_and(|age| age < FRESH)
+    });
+    if let Some(text) = fresh.and_then(|file| fs::read_to_string(file).ok()) {
         return Ok(parse(&text));
     }
     let asked = ["--me", "--noheader", "--array", "--format=%F %T"];
     let text = said(Command::new("squeue").args(asked))?;
-    let _ = fs::write(&remembered, &text); // else it is asked again
+    if let Some(file) = remembered {
+        let _ = atomic::replace(&file, text.as_bytes()); // else it is asked again
+    }
     Ok(parse(&text))
 }
 
 /// Where the last answer of this cluster to this user is.
-fn remembered() -> PathBuf {
-    // SAFETY: asks for a number, and cannot fail.
-    let user = unsafe { libc::getuid() };
+fn remembered() -> Option<PathBuf> {
+    let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
     let cluster = std::env::var("SLURM_CONF").unwrap_or_default();
     let cluster = crate::plan::key::Digest::of(cluster.as_bytes()).short();
-    std::env::temp_dir().join(format!("emoflow-squeue-{user}-{cluster}"))
+    Some(caches.join("emoflow").join(format!("squeue-{cluster}")))
 }
 
 /// Reads lines of a job's number and a task's state.

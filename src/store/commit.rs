@@ -54,8 +54,7 @@ impl Miss<'_> {
         let parent = self.store.root.join("tmp");
         fs::create_dir_all(&parent)?;
         let prefix = format!("{}-{}-{}-", self.stage, self.key.short(), std::process::id());
-        atomic::folder_in(&parent, &prefix)
-            .with_context(|| format!("make a folder in {}", parent.display()))
+        atomic::folder_in(&parent, &prefix).with_context(|| format!("make a folder in {}", parent.display()))
     }
 
     /// Everything but the rename: tables first, each read back, the manifest last.

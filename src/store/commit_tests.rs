@@ -1,8 +1,8 @@
 //! Tests of `commit.rs`: what is left when it is cut short at each step.
 
-use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::store::table::Column;
+use std::os::unix::fs::PermissionsExt as _;
 
 const PREIMAGE: &str = r#"{"stage":"pca","version":1}"#;
 

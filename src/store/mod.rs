@@ -10,6 +10,7 @@
 //!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; left-overs of a crash do no harm
 //!   stat/digests.txt                    digests of files hashed before, by device, inode, size and times
 //!   stat/servers.txt                    digests of models at servers, as they were last seen
+//!   roots/<digest>.json                 which folders of results use it
 //!   quarantine/<stage>-<key>-<n>/       entries that were damaged
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod parquet;
 mod partial;
 mod probe;
 mod process;
+mod roots;
 mod server_log;
 mod shelf;
 mod stat_cache;
@@ -49,6 +51,7 @@ pub use lease::{LIFE as LEASE_LIFE, Lease, Leased, Owner};
 pub use partial::{Partial, kept_here};
 pub use probe::{Probe, Verdict};
 pub use process::Process;
+pub use roots::Root;
 pub use shelf::Condition;
 pub use sweep::{Doomed, LIVE, Marks, Sweep, Why};
 pub use verify::{Finding, Verified};
@@ -60,7 +63,7 @@ use lease::Leases;
 use stat_cache::{Identity, StatCache};
 
 /// Folders of the cache that no stage can be called after.
-const RESERVED: [&str; 5] = ["tmp", "stat", "quarantine", "leases", "partial"];
+const RESERVED: [&str; 6] = ["tmp", "stat", "quarantine", "leases", "partial", "roots"];
 
 /// A cache folder.
 pub struct Store {

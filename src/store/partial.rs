@@ -120,7 +120,9 @@ impl Partial<'_> {
         let path = self.file(number);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied].contains(&error.kind()) => {
+            Err(error)
+                if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied].contains(&error.kind()) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(error).context("look into the cache"),

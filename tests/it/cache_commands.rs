@@ -355,7 +355,8 @@ fn reports_at_once_write_the_same_results() {
     let project = Project::new(EXPERIMENT);
     project.run(&[]);
     let before = files(&project.path("results/exp"));
-    let content = |paths: &[PathBuf]| paths.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
+    let content =
+        |paths: &[PathBuf]| paths.iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>();
     let bytes = content(&before);
     let codes: Vec<u8> = std::thread::scope(|scope| {
         let report = || (0..5).map(|_| project.emoflow("report", &["--device", "cpu"]).code).max().unwrap();
@@ -365,4 +366,34 @@ fn reports_at_once_write_the_same_results() {
     assert_eq!(codes, [0; 4]);
     assert_eq!(files(&project.path("results/exp")), before, "nothing is left over");
     assert!(content(&before) == bytes);
+}
+
+#[test]
+fn gc_spares_what_other_projects_on_the_cache_need() {
+    let (project, other) = (Project::new(EXPERIMENT), Project::new(EXPERIMENT));
+    let shared = project.path("cache").to_str().unwrap().to_string();
+    let of_other = ["--cache", shared.as_str(), "--set", "vectors.denoise={ components = 1 }"];
+    assert_eq!((project.run(&[]).code, other.run(&of_other).code), (0, 0));
+    age(&project.path("cache"));
+    let all = entries(&project);
+    assert_eq!(cache(&project, &["gc", "--yes"]).0, 0);
+    assert_eq!(entries(&project), all);
+    assert_eq!(other.run(&of_other).names("ran"), Vec::<&str>::new());
+    // A disk that is not mounted: the folder is gone, or is an empty one.
+    age(&project.path("cache"));
+    let results = other.path("results");
+    std::fs::rename(&results, other.path("elsewhere")).unwrap();
+    assert_eq!(cache(&project, &["gc", "--yes"]).0, 2);
+    std::fs::create_dir(&results).unwrap();
+    assert_eq!(cache(&project, &["gc", "--yes"]).0, 2);
+    assert_eq!(entries(&project), all);
+    // For good.
+    let results = results.canonicalize().unwrap();
+    assert_eq!(cache(&project, &["gc", "--yes", "--forget", project.path("none").to_str().unwrap()]).0, 2);
+    assert_eq!(cache(&project, &["gc", "--forget", results.to_str().unwrap()]).0, 0);
+    assert_eq!(entries(&project), all, "only with --yes");
+    assert_eq!(cache(&project, &["gc", "--yes", "--forget", results.to_str().unwrap()]).0, 0);
+    assert_eq!(all.len() - entries(&project).len(), 3);
+    assert_eq!(cache(&project, &["gc"]).0, 0, "it is forgotten");
+    assert_eq!(project.run(&[]).names("ran"), Vec::<&str>::new());
 }

@@ -154,9 +154,10 @@ fn each_field_is_named_and_nothing_else() {
         assert_eq!(said(&project, node), format!("{node}: to run: {why}"));
         assert_eq!(roots(&project, node).len(), 1, "{node}");
     }
-    // What was made before is known without a run too, by what is stored.
-    std::fs::remove_dir_all(project.path("results")).unwrap();
     project.write(&EXPERIMENT.replace("from_token = 3", "from_token = 4"));
+    // What is no longer stored still says which input changed.
+    std::fs::remove_dir_all(project.path("cache/vectors")).unwrap();
+    std::fs::remove_dir_all(project.path("cache/pca")).unwrap();
     assert_eq!(roots(&project, "space/demo/passages"), ["params.from_token"]);
     // A run gives the same reasons.
     let before: Vec<String> = ["activations/demo/passages", "space/demo/passages"]
@@ -169,20 +170,25 @@ fn each_field_is_named_and_nothing_else() {
 }
 
 #[test]
-fn of_many_alike_the_one_that_was_made_of_the_same_is_compared() {
-    let mut text = EXPERIMENT.replace("[stories.passages.template]\nset = \"passages-10\"\n", "");
-    for n in 0..4 {
-        text += &format!(
-            "\n[stories.s{n}.template]\npassages = [\"She felt {{emotion}} and went home {n} times.\"]\n"
-        );
+fn what_another_experiment_left_is_no_reason() {
+    let project = Project::new(EXPERIMENT);
+    assert_eq!(project.run(&[]).code, 0);
+    project.write(&EXPERIMENT.replace("\"exp\"", "\"other\"").replace("\"joyful\", ", ""));
+    for node in ["stories/passages", "vectors/demo/passages", "space/demo/passages"] {
+        assert_eq!(said(&project, node), format!("{node}: to run: new"));
     }
+}
+
+#[test]
+fn an_analysis_of_chosen_layers_names_what_changed() {
+    let text = format!("{EXPERIMENT}\n[analysis.causes.steering]\nrandom = 1\n");
     let project = Project::new(&text);
-    project.run(&[]);
-    std::fs::remove_dir_all(project.path("results")).unwrap();
+    assert_eq!(project.run(&[]).code, 0);
+    project.write(&text.replace("random = 1", "random = 2"));
+    let node = "causes/demo/passages";
+    assert_eq!(roots(&project, node).len(), 1, "{}", said(&project, node));
     project.write(&text.replace("from_token = 3", "from_token = 4"));
-    for n in 0..4 {
-        assert_eq!(roots(&project, &format!("space/demo/s{n}")), ["params.from_token"], "s{n}");
-    }
+    assert_eq!(roots(&project, node), ["params.from_token"]);
 }
 
 #[test]

@@ -269,11 +269,14 @@ fn nothing_is_kept_of_weights_that_were_others_for_a_while() {
     let resolved = resolve::resolve(experiment, &store, device, true, &progress).unwrap();
     let plan = plan::build(&resolved);
     let (past, everything) = (Past::default(), plan.select(&[]).unwrap());
-    let outcome =
-        execute::run(&resolved, &plan, &store, &past, &everything, Options::default(), &progress);
+    let outcome = execute::run(&resolved, &plan, &store, &past, &everything, Options::default(), &progress);
     let state = outcome.nodes.iter().find(|n| n.name == node).unwrap();
     assert_eq!(state.state, State::Failed);
-    assert!(state.reason.ends_with("was changed while this run was at work: run it again"), "{}", state.reason);
+    assert!(
+        state.reason.ends_with("was changed while this run was at work: run it again"),
+        "{}",
+        state.reason
+    );
     assert!(batches(&project, "stories").is_empty(), "batches of other weights stay");
 
     progress.put(&progress.original);

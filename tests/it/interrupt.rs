@@ -155,7 +155,7 @@ fn a_run_that_was_asked_to_stop_continues_and_ends_in_the_same_bytes() {
         ("stories", libc::SIGINT),
         ("stories", libc::SIGUSR1),
         ("activations", libc::SIGTERM),
-        ("activations", libc::SIGINT),
+        ("activations", libc::SIGHUP),
     ] {
         let mut running = Running::start(&project, &[]);
         let before = batches(&project, stage);
@@ -332,7 +332,7 @@ fn a_kept_batch_answers_only_the_requests_that_it_was_made_for() {
     let model = crate::stages::load("models/demo");
     let reject = Reject {
         names_emotion: false,
-        min_tokens: 12,
+        min_tokens: 40,
         attempts: 2,
         refusals: false,
         near_duplicate: None,
@@ -341,7 +341,7 @@ fn a_kept_batch_answers_only_the_requests_that_it_was_made_for() {
     let params = Generate {
         topics: vec!["rain".into()],
         per_topic: 100,
-        max_new_tokens: 12,
+        max_new_tokens: 40,
         temperature: 1.0,
         top_p: 1.0,
         top_k: 0,

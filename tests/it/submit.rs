@@ -89,7 +89,7 @@ fn what_is_missing_is_submitted_and_the_end_comes_after_all() {
     let squeue = |text: &str| executable(&project, "squeue", text);
     squeue("#!/bin/sh\necho no controller >&2\nexit 1\n");
     let temporary = project.path("bin");
-    let status = || emoflow(&project, "status", &[], &[("TMPDIR", temporary.to_str().unwrap())]);
+    let status = || emoflow(&project, "status", &[], &[("XDG_CACHE_HOME", temporary.to_str().unwrap())]);
     let (code, out, said) = status();
     assert!(code == 0 && out.starts_with("exp: submitted to Slurm "), "{out}{said}");
     assert!(said.contains("squeue refuses: no controller"), "{said}");

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use super::Usage;
 use crate::config::project_root;
 use crate::results::runs::{self, Past};
-use crate::store::{Store, Verified};
+use crate::store::{Root, Store, Verified};
 
 /// The commands about the cache as a whole.
 #[derive(Subcommand)]
@@ -38,6 +39,9 @@ pub enum Command {
         /// Remove it
         #[arg(long)]
         yes: bool,
+        /// A folder of results that is gone for good: what only its runs need may go; repeatable
+        #[arg(long, value_name = "DIR")]
+        forget: Vec<PathBuf>,
         /// How many different plans of each experiment count, the last one included
         #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         keep_runs: u32,
@@ -80,13 +84,17 @@ pub struct ResultsArgs {
 impl ResultsArgs {
     fn past(&self) -> Result<Vec<Past>> {
         let mut all = Vec::new();
-        if self.results.is_empty() {
-            return runs::past(&or_of_project(&None, "results"));
-        }
-        for folder in &self.results {
-            all.extend(runs::past(folder)?);
+        for folder in self.folders() {
+            all.extend(runs::past(&folder)?);
         }
         Ok(all)
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        match self.results.is_empty() {
+            true => vec![or_of_project(&None, "results")],
+            false => self.results.clone(),
+        }
     }
 }
 
@@ -110,12 +118,57 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<u8> {
         Command::Ls { cache, results, stage, json } => {
             ls::run(&cache.open()?, &results.past()?, stage.as_deref(), json, out)
         }
-        Command::Gc { cache, results, yes, keep_runs, max_size, json } => {
+        Command::Gc { cache, results, yes, forget, keep_runs, max_size, json } => {
             let options = gc::Options { yes, keep_runs: keep_runs as usize, max_size, json };
-            gc::run(&cache.open()?, &results.past()?, &options, out)
+            let store = cache.open()?;
+            let past = [results.past()?, others(&store, &results.folders(), &forget, yes)?].concat();
+            gc::run(&store, &past, &options, out)
         }
         Command::Verify { cache, deep, json } => verify(&cache.open()?.verify(deep)?, json, out),
     }
+}
+
+/// The runs in the folders that are registered in the cache, but for those that are `named` or to be forgotten; these are
+/// struck off with `yes`.
+///
+/// # Errors
+/// A folder in which no run can be found: it may be on a disk that is not mounted here.
+fn others(store: &Store, named: &[PathBuf], forget: &[PathBuf], yes: bool) -> Result<Vec<Past>> {
+    let is_in = |folders: &[PathBuf], root: &Root| {
+        let same = |folder: &PathBuf| fs_err::canonicalize(folder).is_ok_and(|path| path == root.path);
+        folders.iter().any(|folder| *folder == root.path || same(folder))
+    };
+    let roots = store.roots()?;
+    if let Some(unknown) =
+        forget.iter().find(|folder| !roots.iter().any(|root| is_in(&[(*folder).clone()], root)))
+    {
+        let known: Vec<String> = roots.iter().map(|root| format!("`{}`", root.path.display())).collect();
+        let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
+        let why =
+            format!("`{}` is no folder of results that uses this cache; known: {known}", unknown.display());
+        return Err(Usage(why).into());
+    }
+    let mut all = Vec::new();
+    for root in roots.iter().filter(|root| !is_in(named, root)) {
+        if is_in(forget, root) {
+            if yes {
+                store.forget_root(root)?;
+            }
+            continue;
+        }
+        let past = runs::past(&root.path)?;
+        if past.is_empty() {
+            let Root { path, host } = root;
+            let path = path.display();
+            let why = format!(
+                "runs on {host} with results in `{path}` use this cache too, and none of them can be found there now: \
+                 mount that disk, or, if they are gone for good, say `--forget {path}`"
+            );
+            return Err(Usage(why).into());
+        }
+        all.extend(past);
+    }
+    Ok(all)
 }
 
 fn verify(found: &Verified, json: bool, out: &mut dyn Write) -> Result<u8> {

@@ -101,6 +101,18 @@ pub fn reach(offline: bool) -> String {
     }
 }
 
+/// The hub could not be asked, and what is asked for is not here: nothing is wrong with the experiment.
+#[derive(Debug)]
+pub struct Outage(String);
+
+impl std::fmt::Display for Outage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Outage {}
+
 impl Hub {
     /// The hub of the environment; offline if that says so, or `offline` does.
     pub fn open(offline: bool) -> Arc<Hub> {
@@ -176,7 +188,7 @@ impl Hub {
                 Ok(copy)
             }
             Err(_) if refused => bail!("{said}"),
-            Err(none) => bail!("{said}, and {none:#}"),
+            Err(none) => Err(Outage(format!("{said}, and {none:#}")).into()),
         }
     }
 
@@ -377,7 +389,11 @@ impl Snapshot {
             Ok(trouble) => {
                 let settings = &self.hub.settings;
                 let (repo, commit) = (&self.repo, &self.commit);
-                anyhow::anyhow!(explain::trouble(&trouble, settings, repo, commit, Some(file)))
+                let said = explain::trouble(&trouble, settings, repo, commit, Some(file));
+                match trouble {
+                    Trouble::Refused { .. } => anyhow::anyhow!(said),
+                    Trouble::Unreachable(_) | Trouble::Passing { .. } => Outage(said).into(),
+                }
             }
             Err(error) => error,
         }

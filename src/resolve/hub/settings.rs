@@ -4,7 +4,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+
+use crate::plain_http;
 
 /// What the environment says of the hub.
 #[derive(Clone, Debug)]
@@ -49,6 +51,9 @@ impl Settings {
             self.endpoint
         );
         if let Some(token) = &self.token {
+            if let Some(why) = plain_http::refused(&self.endpoint) {
+                bail!("{why} (the key is the token from {})", token.origin);
+            }
             let plain = token.secret.bytes().all(|byte| byte.is_ascii_graphic());
             ensure!(
                 plain,

@@ -15,7 +15,7 @@ pub use protocol::Protocol;
 
 use self::crew::{Crew, Desk};
 use self::protocol::{Answer, Question, SEED_BITS};
-use super::writing::{Ask, Draft, REPLIES, Reply, Seeds, Written};
+use super::writing::{Ask, Draft, End, REPLIES, Reply, Seeds, Written};
 use super::{Generate, Item, words};
 use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};

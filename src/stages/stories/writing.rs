@@ -124,7 +124,8 @@ impl Reply {
     /// replies of earlier ones: where one of these was lost and answered otherwise, another request may stand under
     /// the number of what was kept.
     pub fn rows(table: &Table, asks: &[Ask]) -> Option<Vec<Reply>> {
-        let (asked, texts, ends) = (table.str("asked").ok()?, table.str("text").ok()?, table.str("end").ok()?);
+        let (asked, texts, ends) =
+            (table.str("asked").ok()?, table.str("text").ok()?, table.str("end").ok()?);
         if !asks.iter().map(Ask::fingerprint).eq(asked.iter().cloned()) {
             return None;
         }

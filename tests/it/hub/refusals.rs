@@ -80,7 +80,9 @@ fn without_the_network_a_copy_does() {
     let dir = tempfile::tempdir().unwrap();
     // Nobody listens on port 9; a failed plan leaves no copy behind.
     let alone = |more: &[&str]| command(dir.path(), "http://127.0.0.1:9", EXPERIMENT, more).output().unwrap();
-    fails(&alone(&["plan"]), &["http://127.0.0.1:9 cannot be reached", "tests/tiny at main is not in `"]);
+    let down = alone(&["plan"]);
+    fails(&down, &["http://127.0.0.1:9 cannot be reached", "tests/tiny at main is not in `"]);
+    assert_eq!(down.status.code(), Some(1), "nothing is wrong with the experiment");
     // A plan leaves the weights on the hub, so its copy is not whole.
     succeeds(&plan(dir.path(), &hub, &[]), "5 to run");
     fails(&alone(&["plan"]), &["http://127.0.0.1:9 cannot be reached", "tests/tiny at main is not in `"]);

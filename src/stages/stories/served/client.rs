@@ -5,13 +5,14 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Timeout};
 
 use super::Server;
 use super::protocol::{self, Answer, Manner, Question};
+use crate::plain_http::{self, is_local};
 use crate::stages::stories::Generate;
 use crate::stages::stories::writing::End;
 
@@ -83,8 +84,11 @@ impl Client {
     /// (`HTTPS_PROXY`, `NO_PROXY`), but for servers on this machine.
     ///
     /// # Errors
-    /// The variable that is to hold the key is not set, or what it holds is no key.
+    /// The variable that is to hold the key is not set, or what it holds is no key; the key would be sent in the clear.
     pub fn new(server: &Server) -> Result<Client> {
+        if let (Some(name), Some(why)) = (&server.api_key_env, plain_http::refused(&server.url)) {
+            bail!("{why} (the key is that of `api_key_env`, {name})");
+        }
         let secret = server.api_key_env.as_deref().map(secret).transpose()?;
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -248,16 +252,6 @@ fn secret(name: &str) -> Result<Secret> {
         "what the environment variable `{name}` holds has a space or another character that no key has"
     );
     Ok(Secret(value))
-}
-
-/// Whether `url` leads to this machine.
-fn is_local(url: &str) -> bool {
-    let host = url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -1,0 +1,60 @@
+//! To which servers keys may be sent: by https, to this machine, or to hosts that the user names. Sends nothing.
+
+use std::net::IpAddr;
+
+/// The environment variable that names hosts, with commas between.
+const ALLOWED: &str = "EMOFLOW_PLAIN_HTTP";
+
+/// Why a key must not go to `url`, and what to do; `None` where it may.
+pub fn refused(url: &str) -> Option<String> {
+    refused_unless(url, &std::env::var(ALLOWED).unwrap_or_default())
+}
+
+fn refused_unless(url: &str, allowed: &str) -> Option<String> {
+    let host = host(url);
+    let plain = url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
+    let named = allowed.split(',').any(|name| name.trim().eq_ignore_ascii_case(host));
+    (plain && !named && !is_local(url)).then(|| {
+        format!(
+            "a key would go to `{host}` over plain http, where others can read it: use https, or allow it with the \
+             environment variable {ALLOWED}={host}"
+        )
+    })
+}
+
+/// Whether `url` leads to this machine.
+pub fn is_local(url: &str) -> bool {
+    let host = host(url);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The host in a URL, without name, password, port and brackets.
+fn host(url: &str) -> &str {
+    let authority =
+        url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_over_plain_http_only_to_this_machine_and_to_hosts_that_are_named() {
+        for url in
+            ["https://api.example.org/v1", "http://localhost:8000/v1", "http://127.0.0.1", "http://[::1]:80"]
+        {
+            assert_eq!(refused_unless(url, ""), None, "{url}");
+        }
+        for url in
+            ["http://gpu7:8000/v1", "HTTP://gpu7", "http://me:localhost@gpu7/v1", "http://localhost:80@gpu7"]
+        {
+            assert!(refused_unless(url, "gpu8").unwrap().contains("EMOFLOW_PLAIN_HTTP=gpu7"), "{url}");
+            assert_eq!(refused_unless(url, "gpu8, gpu7"), None, "{url}");
+        }
+    }
+}
