@@ -327,6 +327,10 @@ fn sweeps_beside_runs_harm_nothing_that_a_run_cannot_make_again() {
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
                 age_beside_runs(&project.path("cache"));
+                let roots = std::fs::read_dir(project.path("cache/roots")).into_iter().flatten().flatten();
+                for root in roots.map(|root| root.path()).filter(|root| root.extension().is_some()) {
+                    let _ = std::fs::remove_file(root);
+                }
                 // Other results: all that the cache holds is asked for by nobody.
                 let (cache, results) = (project.path("cache"), sound.path("other"));
                 let record = results.join("exp/run.json");
@@ -335,7 +339,8 @@ fn sweeps_beside_runs_harm_nothing_that_a_run_cannot_make_again() {
                 let args =
                     ["emoflow", "cache", "gc", "--yes", "--cache", cache.to_str().unwrap(), "--results"];
                 let code = emoflow::run(args.into_iter().chain([results.to_str().unwrap()]), &mut Vec::new());
-                assert_eq!(code, 0);
+                // The run may have noted its results in between, and no plan yet.
+                assert!([0, 2].contains(&code), "{code}");
             }
         });
         for _ in 0..3 {
