@@ -85,7 +85,9 @@ impl<'a> Lane<'a> {
         let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind, &unchanged);
         let produced = self.produce(plan, store, node, &units, next, &mut batches);
         let same = unchanged().and_then(|()| match &node.work {
-            Work::Served { server, identity, .. } => resolve::ensure_same(server, *identity),
+            Work::Served { server, identity, .. } if !resolved.offline => {
+                resolve::ensure_same(server, *identity)
+            }
             _ => Ok(()),
         });
         // Whatever came of it: an interrupted or failed unit leaves batches too, and some may be of something else.
