@@ -105,7 +105,7 @@ mod libtorch {
                 again.envs(
                     SETTINGS
                         .into_iter()
-                        .filter(|(name, _)| !set(name) && !(waits && *name == "GOMP_SPINCOUNT")),
+                        .filter(|(name, _)| !(set(name) || waits && *name == "GOMP_SPINCOUNT")),
                 );
                 again.exec()
             }

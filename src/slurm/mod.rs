@@ -37,9 +37,9 @@ pub fn submit(script: &Path, after: &[String], options: &[String]) -> Result<Str
 /// The job's number in what sbatch says: on a line of its own, with a semicolon and the cluster behind it where there are
 /// several. Plug-ins of a site may print lines around it.
 fn number(said: &str) -> Option<String> {
-    let numbers = said.lines().map(|line| line.split(';').next().unwrap_or_default().trim());
+    let mut numbers = said.lines().map(|line| line.split(';').next().unwrap_or_default().trim());
     let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    numbers.filter(is_number).next_back().map(str::to_string)
+    numbers.rfind(is_number).map(str::to_string)
 }
 
 /// Asks whether a batch script would be taken: Slurm's words.

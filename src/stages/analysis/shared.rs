@@ -28,6 +28,9 @@ pub struct Row {
     pub text: usize,
 }
 
+/// Reads a batch of rows: the rows, the batch, and its residual stream, `[batch, pos, d_model]`.
+pub type Read<'a> = dyn FnMut(&[Row], &Batch, &Tensor) -> Result<()> + 'a;
+
 /// Texts, and what is kept of passes on them.
 pub struct Shared {
     texts: Vec<Vec<i64>>,
@@ -86,7 +89,7 @@ impl Shared {
         (layer, rows, vectors): (Option<Layer>, &[Row], &[&[f32]]),
         fits: &dyn Fn(&[Row]) -> usize,
         progress: &mut Progress,
-        read: &mut dyn FnMut(&[Row], &Batch, &Tensor) -> Result<()>,
+        read: &mut Read<'_>,
     ) -> Result<()> {
         // A pass to which nothing is added also keeps what all others go on from.
         let highest = self.sites.layers.iter().copied().max().unwrap_or(Layer::Embed);

@@ -97,7 +97,7 @@ fn what_is_below_the_kept_layer_is_refused() {
     };
     let vector = random(&[model.spec.d_model as i64], 1);
     let mut steer = Steer { layer: Layer::Block(0), vector, strength: 1.0, positions: Positions::All };
-    let mut capture = Capture::new(&[Layer::Block(1), Layer::Embed], vec![0..1]);
+    let mut capture = Capture::new(&[Layer::Block(1), Layer::Embed], std::iter::once(0..1).collect());
     assert_eq!(error(&mut [&mut steer], None), "layer 0 is below layer 1, where the pass was kept");
     assert_eq!(error(&mut [&mut capture], None), "layer embed is below layer 1, where the pass was kept");
     assert_eq!(error(&mut [], Some(Layer::Block(0))), "layer 0 is below layer 1, where the pass was kept");
