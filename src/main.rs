@@ -61,7 +61,7 @@ mod libtorch {
         // How often a thread of OpenMP looks for work before it sleeps: by default 300,000 times, which take an Intel processor
         // 14 ms. Where another program has one of the cores, threads would wait for one another through whole slices of time
         // (docs/design/performance.md).
-        ("GOMP_SPINCOUNT", "1000"),
+        ("GOMP_SPINCOUNT", "10000"),
     ];
 
     /// Undoes what [`start_again`] did to the environment. Where libtorch's stand-ins are loaded, has the program start
