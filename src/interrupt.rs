@@ -1,6 +1,6 @@
-//! SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a terminal that is closed): the first one asks the run to stop when its batch is done, the second one ends the
-//! program. For a worker that another process started, a byte on stdin is the first, its end the second. Knows nothing of
-//! runs.
+//! SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a terminal that is closed): the first one asks the run to stop when its batch is done,
+//! the second one ends the program. For a worker that another process started, a byte on stdin is the first, its end the
+//! second. Knows nothing of runs.
 
 use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -43,7 +43,7 @@ use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 7;
+const REPORT_VERSION: u32 = 8;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -211,6 +211,8 @@ pub fn write_run(
     struct RunDevice<'a> {
         kind: &'a str,
         name: &'a str,
+        /// What computes on it, as in keys.
+        backend: &'a str,
         reason: &'a str,
     }
     let models = resolved.models.iter().map(RunModel::of);
@@ -239,7 +241,12 @@ pub fn write_run(
         models: models.collect(),
         datasets: datasets.collect(),
         served,
-        device: RunDevice { kind: device.kind(), name: &device.name, reason: &device.reason },
+        device: RunDevice {
+            kind: device.kind(),
+            name: &device.name,
+            backend: device.backend.name(),
+            reason: &device.reason,
+        },
         versions: VERSIONS,
         nodes: &outcome.nodes,
         summary: outcome.summary(),

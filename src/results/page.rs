@@ -6,7 +6,7 @@ use super::across::{self, Compared};
 use super::scale::Trends;
 use super::{Analysed, Shown, VERSIONS, texts};
 use crate::config::Variant;
-use crate::lm::{Held, Layer, Wrap};
+use crate::lm::{Layer, Wrap};
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Work};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
@@ -84,17 +84,16 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             None => format!("; tokenizer of {}", of.name),
         });
         let odd = model.tokenizer_note.as_ref().map_or(String::new(), |note| format!("; {note}"));
+        let computed = match model.compute_dtype {
+            compute if compute == model.dtype => String::new(),
+            compute => format!(", computed in {}", compute.name()),
+        };
         facts.push((
             format!("Model {}", model.name),
             format!(
-                "{}{adapter}, {} ({}{dequantised}), {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}{ignored}{tokenizer}{odd}; content {}",
+                "{}{adapter}, {} ({}{dequantised}){computed}, {:.1} M parameters, {} blocks of d_model {}, {layers}{towers}{ignored}{tokenizer}{odd}; content {}",
                 model.shown(),
-                match model.held() {
-                    Held { weights, compute, .. } if weights == compute => weights.name().to_string(),
-                    Held { weights, compute, .. } => {
-                        format!("{}, computed in {}", weights.name(), compute.name())
-                    }
-                },
+                model.dtype.name(),
                 model.dtype_reason,
                 model.spec.n_params() as f64 / 1e6,
                 model.spec.n_layers(),
@@ -132,7 +131,10 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
             }
         ),
     ));
-    facts.push(("Device".to_string(), format!("{} ({})", resolved.device.shown(), resolved.device.reason)));
+    facts.push(("Device".to_string(), {
+        let device = &resolved.device;
+        format!("{}, computed by {} ({})", device.shown(), device.backend.name(), device.reason)
+    }));
     let mut seconds = 0.0;
     for node in &shown.plan.nodes {
         for unit in &node.units {

@@ -43,7 +43,7 @@ pub(super) fn write(
     stories::write(shown, dir, wanted)
 }
 
-/// Writes what was `selected`, without a report; the rest of the folder stays as it is.
+/// Writes what was `selected`, without a report, after whoever writes there now; the rest of the folder stays as it is.
 ///
 /// # Errors
 /// What the store or the disk says.
@@ -54,6 +54,7 @@ pub fn write_selected(
     dir: &Path,
     selected: &Selection,
 ) -> Result<()> {
+    let _alone = super::alone(store, dir);
     let shown = Shown { resolved, plan, store };
     let nodes = selected.nodes();
     let wanted = |node: &Node| nodes.iter().any(|at| std::ptr::eq(&plan.nodes[*at], node));

@@ -150,6 +150,9 @@ pub fn uninterrupted() -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn a_run_that_was_asked_to_stop_continues_and_ends_in_the_same_bytes() {
+    // Tests that were started by `nohup` would hand on that it is ignored.
+    // SAFETY: nothing here handles it.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
     let project = Project::new(EXPERIMENT);
     for (stage, signal) in [
         ("stories", libc::SIGINT),
