@@ -8,6 +8,7 @@ const TORCH_VERSION: &str = "2.11.0";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build/stand_in.c");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let root = PathBuf::from(std::env::var_os("LIBTORCH").unwrap_or_default());
     let lib = root.join("lib");
@@ -39,23 +40,19 @@ fn main() {
 }
 
 /// Libraries with libtorch's names and nothing in them, which the program starts with, since loading the real ones
-/// takes longer than a whole `check` (docs/design/startup.md). They have what must be there before any call: the data
-/// that tch's C++ half refers to, and a mark by which the program tells them from the real ones.
+/// takes longer than a whole `check` (docs/design/startup.md).
 fn stand_ins() -> PathBuf {
-    const CODE: &str = "void *_ZTVN5torch8autograd12AutogradMetaE[64];\n\
-                        void *_ZN3c1019UndefinedTensorImpl10_singletonE[64];\n\
-                        char emoflow_libtorch_stand_in;\n";
     let folder = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("stand-ins");
-    let source = folder.join("stand_in.c");
-    if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&source, CODE)) {
-        fail(&format!("write {}: {error}", source.display()));
+    if let Err(error) = std::fs::create_dir_all(&folder) {
+        fail(&format!("make {}: {error}", folder.display()));
     }
     for name in ["libtorch_cpu.so", "libc10.so"] {
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
         let made = std::process::Command::new(&compiler)
-            .args(["-shared", "-fPIC", &format!("-Wl,-soname,{name}"), "-o"])
+            // Without a PLT the addresses of functions are there before an `ifunc` is asked.
+            .args(["-O1", "-shared", "-fPIC", "-fno-plt", &format!("-Wl,-soname,{name}"), "-o"])
             .arg(folder.join(name))
-            .arg(&source)
+            .arg("build/stand_in.c")
             .status();
         if !made.is_ok_and(|status| status.success()) {
             fail(&format!("`{}` could not make {}", compiler.display(), folder.join(name).display()));

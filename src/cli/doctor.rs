@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::cache::CacheArgs;
-use crate::lm::device;
+use crate::lm::device::{self, Choice};
 use crate::lm::room::Room;
+use crate::lm::self_check;
+use crate::lm::{Dtype, libtorch};
 use crate::resolve::hub;
 use crate::slurm;
 use crate::store::{Probe, Store, Verdict, free};
@@ -21,38 +23,75 @@ struct Fact {
     found: String,
 }
 
+/// Whether the device computes what it should in one dtype.
+#[derive(Serialize)]
+struct Check {
+    backend: &'static str,
+    dtype: Dtype,
+    verdict: Verdict,
+    found: String,
+}
+
 /// What was found.
 #[derive(Serialize)]
 struct Report {
     facts: Vec<Fact>,
+    checks: Vec<Check>,
     cache: PathBuf,
     probes: Vec<Probe>,
 }
 
-/// Prints what there is and what was tried. The exit code: 1 if the cache cannot be used.
+/// What is asked.
+pub struct Asked {
+    /// Which device.
+    pub device: String,
+    /// No socket is opened.
+    pub offline: bool,
+    /// The device is checked now, whatever was found before.
+    pub check: bool,
+    /// The output is JSON.
+    pub json: bool,
+}
+
+/// Prints what there is and what was tried. The exit code: 1 if the cache cannot be used, or the device computes wrong
+/// numbers.
 ///
 /// # Errors
 /// What the output says.
-pub fn run(cache: &CacheArgs, wanted: &str, offline: bool, json: bool, out: &mut dyn Write) -> Result<u8> {
-    let store = Store::open(cache.place())?;
-    let report =
-        Report { facts: facts(&store, wanted, offline), cache: store.root().into(), probes: probe(&store) };
-    let failed = report.probes.iter().any(|probe| probe.verdict == Verdict::Failed);
-    if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-        return Ok(u8::from(failed));
+pub fn run(cache: &CacheArgs, asked: &Asked, out: &mut dyn Write) -> Result<u8> {
+    // First, because both may start the program again.
+    if asked.check {
+        libtorch::load();
     }
+    let device = device::choose(&asked.device);
+    let store = Store::open(cache.place())?;
+    let report = Report {
+        checks: device.as_ref().map_or(Vec::new(), |device| checks(device, asked.check)),
+        facts: facts(&store, device, asked.offline),
+        cache: store.root().into(),
+        probes: probe(&store),
+    };
+    let wrong = report.checks.iter().any(|check| check.verdict == Verdict::Failed);
+    let failed = report.probes.iter().any(|probe| probe.verdict == Verdict::Failed);
+    let code = u8::from(failed || wrong);
+    if asked.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        return Ok(code);
+    }
+    let shown = |verdict: &Verdict| match verdict {
+        Verdict::Well => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Failed => "FAILED",
+    };
     for Fact { what, found } in &report.facts {
         writeln!(out, "{what:<9} {found}")?;
     }
     writeln!(out)?;
+    for Check { backend, dtype, verdict, found } in &report.checks {
+        writeln!(out, "{:<9} {backend} in {}: {found}", shown(verdict), dtype.name())?;
+    }
     for Probe { what, verdict, found } in &report.probes {
-        let verdict = match verdict {
-            Verdict::Well => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Failed => "FAILED",
-        };
-        writeln!(out, "{verdict:<9} {what}: {found}")?;
+        writeln!(out, "{:<9} {what}: {found}", shown(verdict))?;
     }
     if failed {
         writeln!(
@@ -60,12 +99,32 @@ pub fn run(cache: &CacheArgs, wanted: &str, offline: bool, json: bool, out: &mut
             "\nThe cache cannot be kept here: name another folder with --cache, or in EMOFLOW_CACHE."
         )?;
     }
-    Ok(u8::from(failed))
+    Ok(code)
 }
 
-fn facts(store: &Store, wanted: &str, offline: bool) -> Vec<Fact> {
-    // First, because it may start the program again.
-    let device = device::choose(wanted);
+/// What is known of the device in every dtype or, `now`, what a check finds.
+fn checks(device: &Choice, now: bool) -> Vec<Check> {
+    let Choice { device, backend, .. } = *device;
+    let check = |dtype| {
+        let found = match now {
+            true => self_check::run_and_remember(device, backend, dtype).map(Some),
+            false => Ok(self_check::known(device, backend, dtype)),
+        };
+        let (verdict, found) = match found {
+            Ok(Some(found)) if found.is_right() => (Verdict::Well, found.to_string()),
+            Ok(Some(found)) => (Verdict::Failed, format!("wrong numbers: {found}")),
+            Ok(None) => (Verdict::Warning, UNCHECKED.to_string()),
+            Err(error) => (Verdict::Failed, format!("{error:#}")),
+        };
+        Check { backend: backend.name(), dtype, verdict, found }
+    };
+    Dtype::ALL.map(check).into()
+}
+
+/// Of a device that no run has used in a dtype.
+const UNCHECKED: &str = "not checked on this machine yet; `emoflow doctor --check` does that now";
+
+fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
     let memory = device.as_ref().ok().and_then(|device| Room::of(device.device));
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let libtorch = concat!(env!("EMOFLOW_LIBTORCH_VERSION"), ", ", env!("EMOFLOW_LIBTORCH"));

@@ -119,7 +119,8 @@ enum Command {
     /// What is stored, whether it is intact, what can go
     #[command(subcommand)]
     Cache(cache::Command),
-    /// Device, libtorch, hub and versions, for bug reports; tries out whether the cache's folder does what is relied on
+    /// Device, libtorch, hub and versions, for bug reports; whether the device computes what it should; tries out whether the
+    /// cache's folder does what is relied on
     Doctor {
         #[command(flatten)]
         cache: cache::CacheArgs,
@@ -129,6 +130,9 @@ enum Command {
         /// Never open a socket
         #[arg(long)]
         offline: bool,
+        /// Check the device now, in every dtype, whatever was found before
+        #[arg(long)]
+        check: bool,
         /// What was found as JSON
         #[arg(long)]
         json: bool,
@@ -326,8 +330,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         }
         Command::Cache(command) => cache::run(command, out),
         Command::Doctor { see: Some(file), .. } => doctor::see(&file, out),
-        Command::Doctor { cache, device, offline, json, see: None } => {
-            doctor::run(&cache, &device, offline, json, out)
+        Command::Doctor { cache, device, offline, check, json, see: None } => {
+            doctor::run(&cache, &doctor::Asked { device, offline, check, json }, out)
         }
         Command::Status { experiment, machine, json } => {
             let checked = experiment.read(&|_| Vec::new())?;

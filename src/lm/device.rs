@@ -1,6 +1,8 @@
 //! Which device computes, and why. Knows nothing of models.
 
 use super::backend::Backend;
+use super::self_check::ensure_right;
+use super::spec::Dtype;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
@@ -70,7 +72,7 @@ pub fn elsewhere(wanted: &str) -> Result<Choice> {
 /// What a device's name begins with.
 const CLASSES: [&str; 4] = ["auto", "cpu", "cuda", "mps"];
 
-/// Chooses a device: `auto` (CUDA, else MPS, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+/// Chooses a device: `auto` (CUDA, else MPS where that computes right, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
 ///
 /// # Errors
 /// Another word, or a device that is not there.
@@ -83,11 +85,11 @@ pub fn choose(wanted: &str) -> Result<Choice> {
     };
     let because = |automatic: &str| reason.clone().unwrap_or_else(|| automatic.to_string());
     match wanted {
-        "auto" if cuda.is_ok() => choice(Device::Cuda(0), because("a CUDA device is there")),
-        "auto" if has_mps() => choice(Device::Mps, because("Metal is there")),
         "auto" => {
-            let why = cuda.err().unwrap_or_default();
-            choice(Device::Cpu, format!("no GPU: {why}"))
+            // The dtype of models is not known yet: the others are checked when a model is loaded in them.
+            let metal = has_mps().then_some(|| ensure_right(Device::Mps, Backend::Mps, Dtype::F32));
+            let (device, reason) = automatic(cuda, metal);
+            choice(device, reason)
         }
         "cpu" => choice(Device::Cpu, because("")),
         "mps" => {
@@ -117,6 +119,16 @@ pub fn choose(wanted: &str) -> Result<Choice> {
             );
             choice(Device::Cuda(index), because(""))
         }
+    }
+}
+
+/// What `auto` takes, and why: CUDA where it is there, Metal where it is there and `metal` finds nothing wrong with it.
+fn automatic(cuda: Result<(), String>, metal: Option<impl FnOnce() -> Result<()>>) -> (Device, String) {
+    let Err(no_cuda) = cuda else { return (Device::Cuda(0), "a CUDA device is there".to_string()) };
+    match metal.map(|check| check()) {
+        None => (Device::Cpu, format!("no GPU: {no_cuda}")),
+        Some(Ok(())) => (Device::Mps, "Metal is there, and computes what it should".to_string()),
+        Some(Err(error)) => (Device::Cpu, format!("Metal is there, but: {error:#}")),
     }
 }
 
@@ -192,7 +204,7 @@ pub fn fetch(x: &Tensor) -> Tensor {
 }
 
 /// What Linux says of the hardware; empty elsewhere.
-fn hardware_name(device: Device) -> String {
+pub(super) fn hardware_name(device: Device) -> String {
     let after = |text: &str, key: &str| -> Option<String> {
         let line = text.lines().find(|line| line.starts_with(key))?;
         Some(line.split_once(':')?.1.trim().to_string())
@@ -215,6 +227,18 @@ fn hardware_name(device: Device) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metal_is_taken_only_where_it_computes_right() {
+        let metal = |found: Result<()>| automatic(Err("none".to_string()), Some(|| found));
+        assert_eq!(metal(Ok(())).0, Device::Mps);
+        let (device, reason) = metal(Err(anyhow::anyhow!("off by half")));
+        assert!(device == Device::Cpu && reason.contains("off by half"), "{reason}");
+        let unasked = Some(|| -> Result<()> { panic!("asked") });
+        assert_eq!(automatic(Ok(()), unasked).0, Device::Cuda(0));
+        let none: Option<fn() -> Result<()>> = None;
+        assert_eq!(automatic(Err("none".to_string()), none), (Device::Cpu, "no GPU: none".to_string()));
+    }
 
     #[test]
     fn every_choice_has_a_reason() {

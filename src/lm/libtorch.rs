@@ -58,16 +58,26 @@ pub fn check(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version of the torch wheel (`version.py`) or of the plain archive (`build-version`) in `root`, without its local
-/// part such as `+cu128`; as `build.rs` reads it.
+/// The version of the libtorch of [`folder`], with its local part such as `+cu128`.
+pub fn full_version() -> String {
+    let folder = folder();
+    stated(folder.parent().unwrap_or(&folder)).unwrap_or_else(|| env!("EMOFLOW_LIBTORCH_VERSION").to_string())
+}
+
+/// The version in `root` without its local part, as `build.rs` reads it.
 fn version(root: &Path) -> Option<String> {
+    Some(stated(root)?.split('+').next()?.to_string())
+}
+
+/// The version that the torch wheel (`version.py`) or the plain archive (`build-version`) in `root` states.
+fn stated(root: &Path) -> Option<String> {
     let wheel = || {
         let text = fs_err::read_to_string(root.join("version.py")).ok()?;
         let line = text.lines().find(|line| line.starts_with("__version__"))?;
         Some(line.split(['\'', '"']).nth(1)?.to_string())
     };
     let text = wheel().or_else(|| fs_err::read_to_string(root.join("build-version")).ok())?;
-    Some(text.trim().split('+').next()?.to_string())
+    Some(text.trim().to_string())
 }
 
 /// What libtorch said, where a panic's text is that of a failed `unwrap` of its error: written as Rust code, in quotes, with

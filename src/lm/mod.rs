@@ -36,6 +36,7 @@ pub mod quantization;
 pub mod room;
 pub mod rope;
 pub mod sample;
+pub mod self_check;
 pub mod shortage;
 pub mod sight;
 pub mod spec;

@@ -17,6 +17,7 @@ use super::layer::Layer;
 use super::memory::{self, Work};
 use super::partial::Kept;
 use super::room::Room;
+use super::self_check;
 use super::shortage::{self, Shortage};
 use super::spec::{Held, Spec};
 use super::template::{Chat, Message};
@@ -101,8 +102,8 @@ impl LanguageModel {
     /// by one where they are stored as something else; those of blocks that are streamed stay mapped.
     ///
     /// # Errors
-    /// A model that does not fit into memory (see [`memory::check`]); a file that cannot be read; tensors that do not
-    /// fit `config.json` (see [`weights::check`]).
+    /// A model that does not fit into memory (see [`memory::check`]); a device that computes wrong numbers (see
+    /// [`self_check`]); a file that cannot be read; tensors that do not fit `config.json` (see [`weights::check`]).
     pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
         let held = held.into();
         let load = || -> Result<LanguageModel> {
@@ -110,6 +111,7 @@ impl LanguageModel {
             let spec = checkpoint.spec()?;
             let room = Room::of(device);
             memory::check(&spec, held, Work::Little, device, room.as_ref())?;
+            self_check::ensure_right(device, Backend::chosen(device)?, held.compute)?;
             ensure!(
                 !held.streamed || held.weights == spec.dtype,
                 "blocks are streamed as they are stored, in {}: take `dtype` out, and set `compute_dtype = \"{}\"`",

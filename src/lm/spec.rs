@@ -43,6 +43,9 @@ pub enum Dtype {
 }
 
 impl Dtype {
+    /// Each of them.
+    pub const ALL: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+
     /// libtorch's name for it.
     pub fn kind(self) -> Kind {
         match self {

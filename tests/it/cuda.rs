@@ -21,6 +21,8 @@ struct StandIn {
     path: String,
     /// What `LD_PRELOAD` is to name.
     driver: String,
+    /// What `XDG_CACHE_HOME` is to name.
+    caches: String,
 }
 
 static STAND_IN: LazyLock<StandIn> = LazyLock::new(|| {
@@ -41,11 +43,45 @@ static STAND_IN: LazyLock<StandIn> = LazyLock::new(|| {
     }
     let lib = folder.join("torch/lib");
     let driver = folder.join("driver/libcuda.so.1");
-    StandIn {
+    let stand_in = StandIn {
         path: format!("{}:{}", lib.display(), driver.parent().unwrap().display()),
         driver: driver.display().to_string(),
+        caches: folder.join("caches").display().to_string(),
+    };
+    // Its devices are checked before anything else, so that this is in no log.
+    for device in ["cuda:0", "cuda:1"] {
+        let (code, said) = doctor(&stand_in, device, &["--check"], &[("STAND_IN_DEVICES", "2")]);
+        assert_eq!(code, Some(0), "{said}");
     }
+    stand_in
 });
+
+/// What has a program find the stand-in, and remember what it is found to compute.
+impl StandIn {
+    fn environment(&self) -> [(&str, &str); 3] {
+        [("LD_LIBRARY_PATH", &self.path), ("LD_PRELOAD", &self.driver), ("XDG_CACHE_HOME", &self.caches)]
+    }
+}
+
+/// `emoflow doctor` on `device`; returns its exit code and what it printed.
+fn doctor(
+    stand_in: &StandIn,
+    device: &str,
+    more: &[&str],
+    environment: &[(&str, &str)],
+) -> (Option<i32>, String) {
+    let cache = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_emoflow"))
+        .args(["doctor", "--offline", "--device", device, "--cache"])
+        .arg(cache.path())
+        .args(more)
+        .envs(stand_in.environment())
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
 
 fn make(sources: &Path, real: &Path, folder: &Path) {
     let root = real.parent().unwrap();
@@ -90,8 +126,7 @@ fn run(
     more: &[&str],
     environment: &[(&str, &str)],
 ) -> (Option<i32>, String) {
-    let stand_in = [("LD_LIBRARY_PATH", STAND_IN.path.as_str()), ("LD_PRELOAD", STAND_IN.driver.as_str())];
-    let environment = [&stand_in, environment].concat();
+    let environment = [&STAND_IN.environment(), environment].concat();
     let (code, _, said) =
         Running::command(project, "run", &[&["--device", device], more].concat(), &environment).ended();
     (code, said)
@@ -248,12 +283,47 @@ fn where_memory_is_short_batches_are_halved_and_where_a_model_does_not_fit_it_is
     assert!(code == Some(1) && said.contains("0.0 GB are there (free memory of CUDA device 0)"), "{said}");
 }
 
+/// A device that is wrong is found out the first time that a model is to be loaded on it, is refused with the numbers, and is
+/// not asked again; one that is right is used.
+#[test]
+fn a_device_that_computes_wrong_numbers_is_refused() {
+    let project = Project::new(&experiment());
+    for (wrong, dtype) in [("mask", "f32"), ("groups", "bf16")] {
+        let caches = tempfile::tempdir().unwrap();
+        let caches = ("XDG_CACHE_HOME", caches.path().to_str().unwrap());
+        let said = doctor(&STAND_IN, "cuda", &[], &[caches]).1;
+        assert_eq!(said.matches("warning   cuda in ").count(), 3, "{said}");
+        let set = format!("models.demo.dtype='{dtype}'");
+        let only = ["--only", "stories/own*", "--set", &set];
+        let (code, said) = run(&project, "cuda", &only, &[caches, ("STAND_IN_WRONG", wrong)]);
+        assert_eq!(code, Some(1), "{said}");
+        let line = said.lines().find(|line| line.contains("computes wrong numbers")).expect(&said);
+        assert!(
+            line.contains(&format!("cuda:0 computes wrong numbers in {dtype}: a small model is off by ")),
+            "{line}"
+        );
+        // It is remembered: nothing wrong is planted now.
+        let (code, said) = run(&project, "cuda", &only, &[caches]);
+        assert!(code == Some(1) && said.contains(line), "{said}");
+        let (code, said) = doctor(&STAND_IN, "cuda", &[], &[caches]);
+        assert!(
+            code == Some(1) && said.contains(&format!("FAILED    cuda in {dtype}: wrong numbers: off by ")),
+            "{said}"
+        );
+        let (code, said) = doctor(&STAND_IN, "cuda", &["--check"], &[caches]);
+        assert!(code == Some(0) && said.matches("ok        cuda in ").count() == 3, "{said}");
+        let (code, said) = run(&project, "cuda", &only, &[caches]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
 /// In a process that finds the stand-in.
 #[test]
 fn every_family_agrees_with_transformers_on_a_device_of_its_own() {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["cuda::on_", "--ignored", "--nocapture"])
         .env("LD_LIBRARY_PATH", &STAND_IN.path)
+        .env("XDG_CACHE_HOME", &STAND_IN.caches)
         .env("TORCH_CUDNN_SDPA_DEPRIORITIZED", "1") // as the program does
         .output()
         .unwrap();

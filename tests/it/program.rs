@@ -65,6 +65,11 @@ fn a_libtorch_named_in_the_environment_is_used() {
     assert!(!begun.iter().any(|line| line.contains("stand-ins")), "it was loaded at once");
 }
 
+/// The name of what computes here.
+fn backend() -> &'static str {
+    emoflow::lm::Backend::chosen(tch::Device::Cpu).unwrap().name()
+}
+
 #[test]
 fn the_doctor_tries_out_the_cache_and_says_what_there_is() {
     let cache = tempfile::tempdir().unwrap();
@@ -79,12 +84,40 @@ fn the_doctor_tries_out_the_cache_and_says_what_there_is() {
         assert!(said.contains(line), "{line} is not in {said}");
     }
     assert!(said.contains("ok        another process: sees at once what is written"), "{said}");
+    // A processor is checked only when that is asked.
+    let caches = tempfile::tempdir().unwrap();
+    let caches = [("XDG_CACHE_HOME", caches.path().to_str().unwrap())];
+    let checks = |more: &[&str]| {
+        let args = ["doctor", "--cache", cache.path().to_str().unwrap(), "--device", "cpu", "--offline"];
+        let output = emoflow(&[&args, more].concat(), &caches);
+        let said = String::from_utf8(output.stdout).unwrap();
+        ["warning   ", "ok        "]
+            .map(|word| said.matches(&format!("{word}{backend} in ", backend = backend())).count())
+    };
+    assert_eq!([checks(&[]), checks(&["--check"]), checks(&[])], [[3, 0], [0, 3], [0, 3]]);
     // A file stands where the cache should be.
     let file = cache.path().join("file");
     std::fs::write(&file, "").unwrap();
     let ill = at(&file);
     assert_eq!(ill.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ill.stderr).contains(file.to_str().unwrap()));
+}
+
+/// The stand-ins have none of the functions that would be bound (`build/stand_in.c`).
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn it_starts_where_all_functions_are_to_be_bound_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_string();
+    let (cache, results) = (at("cache"), at("results"));
+    let run = ["run", "experiments/quickstart.toml", "--device", "cpu", "--only", "stories/neutral"];
+    let run = [&run[..], &["--cache", &cache, "--results", &results]].concat();
+    for (args, code) in
+        [(&["check", "experiments/quickstart.toml"][..], 0), (&["check", "no such file"], 2), (&run, 0)]
+    {
+        let output = emoflow(args, &[("LD_BIND_NOW", "1")]);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

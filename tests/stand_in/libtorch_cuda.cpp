@@ -7,6 +7,8 @@
 // STAND_IN_LOG names a file that gets a line for each operation (`op NAME DTYPES`) and for each thing that crosses between
 // host and device (`to BYTES queued`, `from BYTES waits`, `item`, `wait`); each line begins with the number of the device.
 // STAND_IN_DEVICES is the number of devices (1).
+// STAND_IN_WRONG plants a fault in attention: `mask`: tokens see those after them; `groups`: query heads take the key heads of
+// others.
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
@@ -325,6 +327,25 @@ void fallback(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   }
 }
 
+void attention(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
+  static const char *set = std::getenv("STAND_IN_WRONG");
+  static const std::string wrong = set ? set : "";
+  // query, key, value, mask, dropout, whether only earlier tokens are seen, scale, whether key heads are shared
+  auto argument = [&](size_t which) -> c10::IValue & { return (*stack)[stack->size() - 8 + which]; };
+  if (wrong == "mask") {
+    argument(3) = c10::IValue();
+    argument(5) = false;
+  }
+  if (wrong == "groups" && argument(7).toBool()) {
+    const int64_t shared = argument(0).toTensor().size(1) / argument(1).toTensor().size(1);
+    for (size_t which : {1, 2}) {
+      argument(which) = argument(which).toTensor().repeat({1, shared, 1, 1});
+    }
+    argument(7) = false;
+  }
+  fallback(op, stack);
+}
+
 Tensor &copy_(Tensor &to, const Tensor &from, bool non_blocking) {
   at::AutoDispatchBelowADInplaceOrView below;
   Tensor to_here = on_host(to), from_here = on_host(from);
@@ -409,5 +430,5 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("resize_", resize_);
   // One kernel each on a GPU, where libtorch would make them of others.
   m.impl("_fused_rms_norm", torch::CppFunction::makeFromBoxedFunction<&fallback>());
-  m.impl("scaled_dot_product_attention", torch::CppFunction::makeFromBoxedFunction<&fallback>());
+  m.impl("scaled_dot_product_attention", torch::CppFunction::makeFromBoxedFunction<&attention>());
 }

@@ -48,7 +48,8 @@ pub enum Many {
 impl Many {
     /// The faster one on this processor first.
     fn here() -> [Many; 2] {
-        match cpu::is_intel() || !tch::utils::has_mkldnn() {
+        // Not asked of libtorch, which may not be loaded yet.
+        match cpu::is_intel() {
             true => [Many::Mkl, Many::OneDnn],
             false => [Many::OneDnn, Many::Mkl],
         }

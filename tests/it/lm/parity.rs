@@ -182,7 +182,11 @@ fn as_good_in_bf16(got: &[Tensor], want: &HashMap<String, Tensor>, bf16: f64) ->
         let error = size(&(&got - &exact)) / size(&exact);
         let theirs = want["bf16_rms_error"].double_value(&[layer as i64]);
         let limit = SLACK * theirs;
-        ensure!(error <= limit, "layer {layer}: RMS error {error:.1e}, beyond {limit:.1e}");
+        ensure!(
+            error <= limit,
+            "layer {layer}: RMS error {error:.1e}, {:.2} of transformers', beyond {limit:.1e}",
+            error / theirs
+        );
         told = format!("bf16 RMS {error:.2e}, transformers {theirs:.2e}: {:.2} of it", error / theirs);
     }
     Ok(told)
@@ -277,12 +281,14 @@ fn every_architecture_has_a_fixture() {
     assert_eq!(found, supported.map(str::to_string).collect());
 }
 
-/// `make parity` draws the checkpoints and names their folder.
+/// `make parity` draws the checkpoints and names their folder; `EMOFLOW_PARITY_DEVICE` names another device than the CPU.
 #[test]
 #[ignore = "needs checkpoints drawn by `make parity`"]
 fn live() {
     let drawn = std::env::var_os("EMOFLOW_PARITY").expect("EMOFLOW_PARITY is not set: run `make parity`");
-    check_all(&folders(Path::new(&drawn)), BF16_DRAWN, Device::Cpu);
+    let device = std::env::var("EMOFLOW_PARITY_DEVICE").unwrap_or("cpu".to_string());
+    let device = device::choose(&device).unwrap().device;
+    check_all(&folders(Path::new(&drawn)), BF16_DRAWN, device);
 }
 
 /// A weight that is held in bf16 and converted when it is used gives what the converted weight gives, to the last bit;
