@@ -9,6 +9,7 @@ use super::layer::Layer as At;
 use super::norm::Norm;
 use super::partial::PartialPass;
 use super::per_layer::PerLayer;
+use super::read_ahead::Pages;
 use super::rope::Frequencies;
 use super::sight::Sight;
 use super::spec::{KeyValues, Layer, Rope, Spec, per_layer};
@@ -38,6 +39,8 @@ pub struct Decoder {
     positions: Option<Tensor>,
     per_layer: Option<PerLayer>,
     blocks: Vec<Block>,
+    /// Where the weights of each block lie that is streamed.
+    pages: Vec<Pages>,
     final_norm: Norm,
     unembed: Tensor,
     logit_divisor: f64,
@@ -99,6 +102,7 @@ impl Decoder {
         let device = streamed.unwrap_or(embed.device());
         let mut ropes: Vec<&Rope> = Vec::new();
         let mut blocks = Vec::with_capacity(spec.n_layers());
+        let mut pages = vec![Pages::default(); if streamed.is_some() { spec.n_layers() } else { 0 }];
         for (layer, of) in spec.layers.iter().enumerate() {
             let rope = of.attention().and_then(|attention| attention.rope.as_ref());
             let rotation = rope.map(|rope| {
@@ -108,7 +112,12 @@ impl Decoder {
                 })
             });
             let prefix = spec.block(layer);
-            let mut tensors = BlockTensors { spec, of, take: &mut |name| take(&format!("{prefix}{name}")) };
+            let mut take = |name: &str| {
+                let tensor = take(&format!("{prefix}{name}"))?;
+                pages.get_mut(layer).into_iter().for_each(|pages| pages.add(&tensor));
+                Ok(tensor)
+            };
+            let mut tensors = BlockTensors { spec, of, take: &mut take };
             let block = tensors.block(layer, rotation)?;
             blocks.push(if streamed.is_some() { block } else { block.on(device) });
         }
@@ -141,6 +150,7 @@ impl Decoder {
             positions,
             per_layer,
             blocks,
+            pages,
             final_norm,
             unembed,
             logit_divisor: spec.logit_divisor,
@@ -219,33 +229,36 @@ impl Decoder {
     }
 
     /// All blocks up to `last` on several batches (see [`run`](Decoder::run)), each block on all of them before the next one,
-    /// so that a block that is streamed comes once. `resid_post` is told which batch it sees. What is between two blocks
-    /// waits in the host's memory.
+    /// so that a block that is streamed comes once. `resid_post` is told which batch it sees.
     pub fn run_all(
         &self,
-        batches: &[(Tensor, Vec<usize>)],
+        batches: &[Waiting],
         last: At,
         resid_post: &mut dyn FnMut(usize, At, Tensor) -> Tensor,
     ) {
-        let begin = |(batch, (ids, lengths)): (usize, &(Tensor, Vec<usize>))| {
+        let begin = |(batch, Waiting { ids, lengths, place }): (usize, &Waiting)| {
             let mut so_far = self.begin(ids, lengths, &self.pass(ids, lengths, None));
             so_far.change(&mut |layer, resid| resid_post(batch, layer, resid));
-            so_far.on(Device::Cpu)
+            so_far.on(*place)
         };
         let mut waiting: Vec<PartialPass> = batches.iter().enumerate().map(begin).collect();
         for layer in 0..last.blocks() {
-            let block = self.block(layer);
-            for (batch, ((ids, lengths), waiting)) in batches.iter().zip(&mut waiting).enumerate() {
+            let block = self.block(layer, last);
+            for (batch, (Waiting { ids, lengths, place }, waiting)) in
+                batches.iter().zip(&mut waiting).enumerate()
+            {
                 let mut so_far = waiting.on(self.device);
                 self.step(layer, &block, &mut so_far, &self.pass(ids, lengths, None));
                 so_far.change(&mut |layer, resid| resid_post(batch, layer, resid));
-                *waiting = so_far.on(Device::Cpu);
+                *waiting = so_far.on(*place);
             }
         }
     }
 
-    /// A block where it is computed.
-    fn block(&self, layer: usize) -> Here<'_> {
+    /// A block where it is computed, in a pass up to `last`. Of a streamed one the next is read from its file meanwhile.
+    fn block(&self, layer: usize, last: At) -> Here<'_> {
+        let next = self.pages.get(layer + 1).filter(|_| layer + 1 < last.blocks());
+        next.into_iter().for_each(Pages::read_ahead);
         match self.streamed {
             true => Here::Copy(Box::new(self.blocks[layer].on(self.device))),
             false => Here::Held(&self.blocks[layer]),
@@ -273,7 +286,7 @@ impl Decoder {
         resid_post: &mut dyn FnMut(At, Tensor) -> Tensor,
     ) {
         for layer in so_far.layer.blocks()..last.blocks() {
-            self.step(layer, &self.block(layer), so_far, pass);
+            self.step(layer, &self.block(layer, last), so_far, pass);
             so_far.change(resid_post);
         }
     }
@@ -370,6 +383,16 @@ impl Decoder {
         let lengths = lengths.iter().zip(sight.starts()).map(|(end, start)| end - start).collect();
         Pass { backend: self.backend, rotations, sight, lengths, cache }
     }
+}
+
+/// A batch that goes through the blocks beside others.
+pub struct Waiting {
+    /// Token ids, `[batch, pos]`, on the decoder's device.
+    pub ids: Tensor,
+    /// Real tokens of each row.
+    pub lengths: Vec<usize>,
+    /// Where its residual stream is while other batches go through a block.
+    pub place: Device,
 }
 
 /// A block on the device of the activations.

@@ -19,8 +19,8 @@ pub enum Work {
     Passes {
         /// Tokens in the largest batch.
         batch_tokens: usize,
-        /// Tokens in all batches, of which the residuals of those that are not at work wait in the host's memory; 0
-        /// where one batch is done after the other.
+        /// Tokens in all batches, of which the residuals of those that are not at work wait, on a GPU as far as there is
+        /// memory beside this work, else in the host's; 0 where one batch is done after the other.
         waiting: usize,
     },
     /// Sequences that are continued side by side.
@@ -98,7 +98,9 @@ impl Need {
         }
         if streamed {
             let widest = (0..spec.n_layers()).map(|layer| spec.block_numbers(layer)).max().unwrap_or(0);
-            need.weights = widest.saturating_mul(bytes(dtype));
+            // While one block computes, the next is read from its file; of those a GPU holds one.
+            let at_once = if device == Device::Cpu { 2.min(spec.n_layers() as u64) } else { 1 };
+            need.weights = widest.saturating_mul(at_once * bytes(dtype));
         }
         if spec.quantization.is_some() {
             need.tensor = need.tensor.saturating_add(weights::DEQUANTIZED_AT_ONCE);
@@ -212,8 +214,8 @@ pub fn kept_bytes_per_token(spec: &Spec, dtype: Dtype, layer: At) -> u64 {
     numbers.saturating_mul(bytes(dtype))
 }
 
-/// Memory for what passes keep for others: half of what a device has left beside the model and a pass of `batch_tokens`, and
-/// not more than 1 GiB. Where the device does not tell what it has, 256 MiB.
+/// Memory for what passes keep: half of what a device has left beside the model and a pass of `batch_tokens`. Where the device
+/// does not tell what it has, 256 MiB.
 pub fn room_to_keep(
     spec: &Spec,
     held: impl Into<Held>,
@@ -223,7 +225,7 @@ pub fn room_to_keep(
 ) -> u64 {
     let Some(room) = room else { return 256 << 20 };
     let need = Need::new(spec, held, Work::Passes { batch_tokens, waiting: 0 }, device);
-    (room.bytes.saturating_sub(need.total()) / 2).min(1 << 30)
+    room.bytes.saturating_sub(need.total()) / 2
 }
 
 /// What one sequence takes that is being continued: its cache and states, and either its prompt's pass or the choice of a token.

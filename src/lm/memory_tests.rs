@@ -102,21 +102,22 @@ fn refusal(dtype: Dtype, work: Work, gb: f64) -> Refusal {
 }
 
 #[test]
-fn a_streamed_model_needs_a_block_and_the_residuals_that_wait() {
+fn a_streamed_model_needs_two_blocks_and_the_residuals_that_wait() {
     let spec = llama_8b();
     let streamed = Held { streamed: true, ..Dtype::Bf16.into() };
     let work = Work::Passes { batch_tokens: 8192, waiting: 50_000 };
     let need = Need::new(&spec, streamed, work, Device::Cpu);
     // Queries and outputs 2 x 4096^2, keys and values 2 x 1024 x 4096, the MLP 3 x 14336 x 4096, two norms.
     let block = 2 * 4096 * 4096 + 2 * 1024 * 4096 + 3 * 14_336 * 4096 + 2 * 4096;
-    assert_eq!(need.weights, 2 * block);
+    assert_eq!(need.weights, 2 * 2 * block);
     let whole = Need::new(&spec, Dtype::Bf16, PASSES, Device::Cpu);
     assert_eq!(need.work, whole.work + 50_000 * 4096 * 2);
-    // 16.1 GB of weights do not fit into 8 GB, a block and its work do.
+    // 16.1 GB of weights do not fit into 8 GB, two blocks and their work do.
     let refusal = refusal(Dtype::Bf16, Work::Little, 8.0);
-    assert_eq!(refusal.remedies, ["`offload = \"layers\"` (0.4 GB; slow)"]);
-    // On a GPU they wait in the host's memory.
-    assert_eq!(Need::new(&spec, streamed, work, Device::Cuda(0)).work, whole.work);
+    assert_eq!(refusal.remedies, ["`offload = \"layers\"` (0.9 GB; slow)"]);
+    // On a GPU they wait where there is memory left, and the block that is read ahead is the host's.
+    let on_gpu = Need::new(&spec, streamed, work, Device::Cuda(0));
+    assert_eq!((on_gpu.weights, on_gpu.work), (2 * block, whole.work));
 }
 
 #[test]
@@ -143,8 +144,8 @@ fn a_refusal_offers_only_what_would_fit() {
         ["`dtype = \"bf16\"` (18.7 GB)", "`batch_tokens = 4096`"]
     );
     assert_eq!(refusal(Dtype::Bf16, PASSES, 17.5).remedies, ["`batch_tokens = 4096`"]);
-    // A block of bf16 takes 0.4 GB, and a weight as f32 2.1 GB at most.
-    assert_eq!(refusal(Dtype::F32, PASSES, 18.0).remedies, ["`offload = \"layers\"` (7.8 GB; slow)"]);
+    // Two blocks of bf16 take 0.9 GB, and a weight as f32 2.1 GB at most.
+    assert_eq!(refusal(Dtype::F32, PASSES, 18.0).remedies, ["`offload = \"layers\"` (8.2 GB; slow)"]);
     assert!(refusal(Dtype::F32, PASSES, 7.0).remedies.is_empty());
     let generation = Work::Generation { rows: 128, max_new_tokens: 512 };
     assert_eq!(refusal(Dtype::Bf16, generation, 36.0).remedies, ["`max_new_tokens = 256`"]);

@@ -33,6 +33,7 @@ pub mod norm;
 pub mod partial;
 pub mod per_layer;
 pub mod quantization;
+mod read_ahead;
 pub mod room;
 pub mod rope;
 pub mod sample;

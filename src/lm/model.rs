@@ -9,7 +9,7 @@ use super::backend::Backend;
 use super::batch::Batch;
 use super::cache::Cache;
 use super::checkpoint::Checkpoint;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Waiting};
 use super::device::{fetch, send};
 use super::heap;
 use super::hook::Hook;
@@ -279,10 +279,10 @@ impl LanguageModel {
         memory::kept_bytes_per_token(&self.spec, self.held.compute, layer)
     }
 
-    /// Bytes that passes of at most `batch_tokens` padded tokens may keep: see [`memory::room_to_keep`].
+    /// Bytes that passes of at most `batch_tokens` padded tokens may keep: see [`memory::room_to_keep`]; at most 1 GiB.
     pub fn room_to_keep(&self, batch_tokens: usize) -> u64 {
         let device = if self.held.streamed { Device::Cpu } else { self.device() };
-        memory::room_to_keep(&self.spec, self.held, batch_tokens, device, self.room.as_ref())
+        memory::room_to_keep(&self.spec, self.held, batch_tokens, device, self.room.as_ref()).min(1 << 30)
     }
 
     /// The rest of a pass, on some `rows` of what was kept, in this order and as often as they are named: the batch that they
@@ -324,7 +324,8 @@ impl LanguageModel {
     }
 
     /// All blocks up to `last` on several batches, each block on all of them before the next one: of a model whose blocks are
-    /// streamed, each comes once. `hooks[batch]` is the hook of that batch.
+    /// streamed, each comes once. `hooks[batch]` is the hook of that batch. Between two blocks the residual streams of as many
+    /// batches stay on the device as fit there beside the work; the others wait in the host's memory.
     ///
     /// # Errors
     /// As [`forward`](Self::forward), before anything is computed.
@@ -333,9 +334,19 @@ impl LanguageModel {
         ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
         batches.iter().try_for_each(|batch| self.check_batch(batch))?;
         let _no_grad = tch::no_grad_guard();
-        let read = |batch: &Batch| (send(&batch.ids, self.device()), batch.lengths.clone());
-        let inputs: Vec<(Tensor, Vec<usize>)> = batches.iter().map(read).collect();
-        self.decoder.run_all(&inputs, last, &mut |batch, layer, resid| {
+        let device = self.device();
+        let tokens = |batch: &Batch| batch.rows() * batch.pos();
+        let largest = batches.iter().map(tokens).max().unwrap_or(0);
+        let mut room =
+            memory::room_to_keep(&self.spec, self.held, largest, device, Room::of(device).as_ref());
+        let waiting = batches.iter().map(|batch| {
+            let bytes = self.kept_bytes_per_token(last).saturating_mul(tokens(batch) as u64);
+            let place = if bytes <= room { device } else { Device::Cpu };
+            room = room.saturating_sub(bytes);
+            Waiting { ids: send(&batch.ids, device), lengths: batch.lengths.clone(), place }
+        });
+        let waiting: Vec<Waiting> = waiting.collect();
+        self.decoder.run_all(&waiting, last, &mut |batch, layer, resid| {
             hooks[batch].resid_post(layer, resid, &batches[batch])
         });
         Ok(())

@@ -244,6 +244,20 @@ fn a_step_of_generation_waits_for_the_device_once() {
     }
 }
 
+/// Blocks come one by one, and what is between two of them stays where it is.
+#[test]
+fn residuals_of_streamed_blocks_stay_on_the_device() {
+    let plain = experiment().replace("dtype = \"f32\"", "");
+    let streamed = experiment().replace("dtype = \"f32\"", "offload = \"layers\"");
+    let to_the_host = |text: &str| {
+        let project = Project::new(text);
+        log(&project, "stories/*");
+        log(&project, "activations/*").iter().filter(|line| line.starts_with("from ")).count()
+    };
+    let counts = [plain, streamed].map(|text| to_the_host(&text));
+    assert!(counts[0] > 0 && counts[0] == counts[1], "{counts:?}");
+}
+
 #[test]
 fn two_cuda_devices_give_the_bytes_of_one() {
     let [one, two] = [(); 2].map(|()| Project::new(&experiment()));

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use emoflow::lm::adapter::AdapterFiles;
+use emoflow::lm::decoder::Waiting;
 use emoflow::lm::{
-    Backend, Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, family, weights,
+    Backend, Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, device, family, weights,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -342,6 +343,23 @@ pub(crate) fn check_streamed(device: Device) {
             }
             // One batch alone goes through the blocks as they come, too.
             assert!(streamed.forward(batch, &mut [], None).unwrap().equal(&resid), "{}", name(&dir));
+        }
+        // Wherever they wait for one another.
+        let places = [device, Device::Cpu, device];
+        let waiting = batches.iter().zip(places).map(|(batch, place)| Waiting {
+            ids: batch.ids.to_device(device),
+            lengths: batch.lengths.clone(),
+            place,
+        });
+        let waiting: Vec<Waiting> = waiting.collect();
+        let mut ends: Vec<Tensor> = batches.iter().map(|_| Tensor::new()).collect();
+        let _no_grad = tch::no_grad_guard();
+        streamed.decoder().run_all(&waiting, last, &mut |batch, _, resid| {
+            ends[batch] = resid.shallow_clone();
+            resid
+        });
+        for (batch, end) in batches.iter().zip(ends) {
+            assert!(end.equal(&whole.forward(batch, &mut [], None).unwrap()), "{}", name(&dir));
         }
         let prompts = [vec![1, 2, 3], vec![4]];
         let write = |model: &LanguageModel| {
