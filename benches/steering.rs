@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use emoflow::lm::{Batch, Checkpoint, Dtype, Held, LanguageModel, Layer, Positions, Steer, device};
+use emoflow::lm::{Batch, Checkpoint, Dtype, DtypePolicy, LanguageModel, Layer, Positions, Steer, device};
 use emoflow::stages::statistics::draws::Draws;
 use tch::{Kind, Tensor};
 
@@ -43,7 +43,8 @@ fn main() -> Result<()> {
     let device = device::choose(&args.device)?.device;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let weights = checkpoint.spec()?.dtype;
-    let model = LanguageModel::load(&checkpoint, Held { compute: Dtype::F32, ..weights.into() }, device)?;
+    let model =
+        LanguageModel::load(&checkpoint, DtypePolicy { compute: Dtype::F32, ..weights.into() }, device)?;
     let n_layers = model.spec.n_layers();
     let layer = Layer::Block(args.layer.unwrap_or(2 * n_layers / 3));
     let mut draws = Draws::new("bench", &[0]);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::cache::CacheArgs;
 use crate::lm::device::{self, Choice};
-use crate::lm::room::Room;
+use crate::lm::free_memory::FreeMemory;
 use crate::lm::self_check;
 use crate::lm::{Dtype, libtorch};
 use crate::resolve::hub;
@@ -125,7 +125,7 @@ fn checks(device: &Choice, now: bool) -> Vec<Check> {
 const UNCHECKED: &str = "not checked on this machine yet; `emoflow doctor --check` does that now";
 
 fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
-    let memory = device.as_ref().ok().and_then(|device| Room::of(device.device));
+    let memory = device.as_ref().ok().and_then(|device| FreeMemory::of(device.device));
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let libtorch = concat!(env!("EMOFLOW_LIBTORCH_VERSION"), ", ", env!("EMOFLOW_LIBTORCH"));
     let room = free(store.root()).map_or("room unknown".to_string(), |bytes| format!("{} free", gib(bytes)));

@@ -15,7 +15,7 @@ use super::survey::Survey;
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare_for};
 use crate::atomic;
 use crate::execute::{self, Outcome};
-use crate::lm::room::Room;
+use crate::lm::free_memory::FreeMemory;
 use crate::lm::{backend, device};
 use crate::plan::UnitId;
 use crate::plan::key::Digest;
@@ -110,9 +110,9 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         let name = prepared.resolved.device.backend.name().to_string();
         profile.environment.insert(backend::VARIABLE.to_string(), name);
     }
-    let room = profile.gpu_memory.as_ref().map(|text| -> Result<Room> {
+    let room = profile.gpu_memory.as_ref().map(|text| -> Result<FreeMemory> {
         let bytes = size(text).map_err(Usage).context("`gpu_memory` of the profile")?;
-        Ok(Room { bytes, from: "`gpu_memory` of the profile".to_string() })
+        Ok(FreeMemory { bytes, from: "`gpu_memory` of the profile".to_string() })
     });
     let survey = Survey::elsewhere(&prepared, &selected, room.transpose()?);
     let obstacles = survey.blocked.values().map(String::as_str).filter(|why| !why.starts_with("needs "));

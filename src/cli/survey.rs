@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::Prepared;
 use crate::execute;
+use crate::lm::free_memory::FreeMemory;
 use crate::lm::memory::{self, Work as Memory};
-use crate::lm::room::Room;
 use crate::plan::{Node, Plan, Selection, UnitId, Work};
 use crate::resolve::Resolved;
 use crate::stages::stories::generate;
@@ -49,15 +49,15 @@ impl Standing {
 impl Survey {
     /// Looks every unit up; a run would make what is `selected`.
     pub fn new(prepared: &Prepared, selected: &Selection) -> Survey {
-        Survey::within(prepared, selected, OnceRoom::default())
+        Survey::within(prepared, selected, OnceFreeMemory::default())
     }
 
     /// The same for a device elsewhere that has so much memory; where that is not known, nothing is blocked for it.
-    pub fn elsewhere(prepared: &Prepared, selected: &Selection, room: Option<Room>) -> Survey {
-        Survey::within(prepared, selected, OnceRoom(room.into()))
+    pub fn elsewhere(prepared: &Prepared, selected: &Selection, room: Option<FreeMemory>) -> Survey {
+        Survey::within(prepared, selected, OnceFreeMemory(room.into()))
     }
 
-    fn within(prepared: &Prepared, selected: &Selection, room: OnceRoom) -> Survey {
+    fn within(prepared: &Prepared, selected: &Selection, room: OnceFreeMemory) -> Survey {
         let Prepared { resolved, plan, store, .. } = prepared;
         let is_there = |id: &UnitId| store.contains(plan.nodes[id.node].work.stage(), &plan.unit(*id).key);
         let present: HashSet<UnitId> = units(plan).filter(is_there).collect();
@@ -97,7 +97,7 @@ fn blocked(
     resolved: &Resolved,
     plan: &Plan,
     needed: &HashSet<UnitId>,
-    room: &OnceRoom,
+    room: &OnceFreeMemory,
 ) -> HashMap<UnitId, String> {
     let mut blocked: HashMap<UnitId, String> = HashMap::new();
     for (index, node) in plan.nodes.iter().enumerate() {
@@ -122,10 +122,10 @@ fn blocked(
 
 /// The room of the device, asked once.
 #[derive(Default)]
-struct OnceRoom(std::cell::OnceCell<Option<Room>>);
+struct OnceFreeMemory(std::cell::OnceCell<Option<FreeMemory>>);
 
 /// What stands in the way of a node itself.
-fn obstacle(resolved: &Resolved, node: &Node, room: &OnceRoom) -> Option<String> {
+fn obstacle(resolved: &Resolved, node: &Node, room: &OnceFreeMemory) -> Option<String> {
     if let (Work::Served { .. }, true) = (&node.work, resolved.offline) {
         return Some(execute::NOT_OFFLINE.to_string());
     }
@@ -139,8 +139,8 @@ fn obstacle(resolved: &Resolved, node: &Node, room: &OnceRoom) -> Option<String>
         _ => Memory::Little,
     };
     let device = resolved.device.device;
-    let room = room.0.get_or_init(|| Room::of(device));
+    let room = room.0.get_or_init(|| FreeMemory::of(device));
     // Where the system does not tell, nothing is refused.
-    let refused = memory::fits(&model.spec, model.held(), work, device, room.as_ref()?).err()?;
+    let refused = memory::fits(&model.spec, model.dtype_policy(), work, device, room.as_ref()?).err()?;
     Some(format!("load {}: {refused}", model.shown()))
 }

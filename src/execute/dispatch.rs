@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use super::kept::{Around, Kept};
 use super::writer::{Stored, Writer};
 use super::{across, texts};
+use crate::lm::free_memory::FreeMemory;
 use crate::lm::memory::{self, Work as Memory};
-use crate::lm::room::Room;
 use crate::lm::{LanguageModel, Layer, heap};
 use crate::plan::key::Key;
 use crate::plan::{Node, Plan, Unit, Work};
@@ -41,7 +41,7 @@ struct Loaded {
     index: usize,
     model: LanguageModel,
     /// What there was before it was loaded.
-    room: Option<Room>,
+    free: Option<FreeMemory>,
 }
 
 /// Why nothing is written at a server.
@@ -172,7 +172,7 @@ impl<'a> Lane<'a> {
                 };
                 let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
                 let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
-                let streamed = node.model.is_some_and(|m| self.resolved.models[m].held().streamed);
+                let streamed = node.model.is_some_and(|m| self.resolved.models[m].dtype_policy().streamed);
                 let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
                 self.model(node, Memory::Passes { batch_tokens, waiting })?;
                 let model = &self.loaded.as_ref().expect("just loaded").model;
@@ -264,14 +264,15 @@ impl<'a> Lane<'a> {
             self.loaded = None; // frees the memory first
             heap::give_back();
         }
-        let room = self.loaded.as_ref().map_or_else(|| Room::of(device), |loaded| loaded.room.clone());
-        memory::check(&model.spec, model.held(), work, device, room.as_ref()).with_context(load)?;
+        let free = self.loaded.as_ref().map_or_else(|| FreeMemory::of(device), |loaded| loaded.free.clone());
+        memory::check(&model.spec, model.dtype_policy(), work, device, free.as_ref()).with_context(load)?;
         if self.loaded.is_none() {
             if let Some(told) = self.told {
                 told.note(&format!("{}: load {}", model.name, model.shown()));
             }
-            let model = LanguageModel::load(&model.checkpoint, model.held(), device).with_context(load)?;
-            self.loaded = Some(Loaded { index, model, room });
+            let model =
+                LanguageModel::load(&model.checkpoint, model.dtype_policy(), device).with_context(load)?;
+            self.loaded = Some(Loaded { index, model, free });
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)
     }

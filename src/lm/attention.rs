@@ -1,12 +1,12 @@
 //! Causal self-attention with grouped key and value heads. Knows nothing of the residual stream
 //! around it, nor of batches: right padding never reaches a real token under the causal mask.
 
+use super::attention_mask::AttentionMask;
 use super::backend::Backend;
 use super::cpu::Products;
 use super::linear::{Linear, Linears};
 use super::norm::{Norm, RmsNorm};
 use super::rope::Rotation;
-use super::sight::Sight;
 use super::spec::{Activation, QkNorm};
 use tch::{Device, Tensor};
 
@@ -101,12 +101,12 @@ impl Attention {
         q: &Tensor,
         (keys, values): (&Tensor, &Tensor),
         gate: Option<&Tensor>,
-        sight: &Sight,
+        mask: &AttentionMask,
         window: Option<usize>,
         backend: Backend,
     ) -> Tensor {
         let products = Products { scale: self.scale, cap: self.cap };
-        let z = backend.attend(q, (keys, values), sight, window, products);
+        let z = backend.attend(q, (keys, values), mask, window, products);
         let z = match gate {
             None => z,
             Some(gate) => backend.gate(Activation::Sigmoid, gate, &z),

@@ -1,6 +1,7 @@
 //! One block: a mixer and an MLP around the residual stream, with the norms and scales that a `Spec`
 //! asks for. Knows nothing of the other blocks but the keys and values that it takes from one.
 
+use super::attention_mask::AttentionMask;
 use super::backend::Backend;
 use super::cache::Cache;
 use super::feed_forward::FeedForward;
@@ -8,7 +9,6 @@ use super::mixer::Mixer;
 use super::norm::Norm;
 use super::per_layer::PerLayerBlock;
 use super::rope::Rotation;
-use super::sight::Sight;
 use super::spec::Residual;
 use std::collections::HashMap;
 use tch::{Device, Tensor};
@@ -44,7 +44,7 @@ pub struct Pass<'a> {
     /// By the decoder's frequencies.
     pub rotations: Vec<Rotation>,
     /// What its tokens see.
-    pub sight: Sight,
+    pub mask: AttentionMask,
     /// How many tokens of each row are in it; what follows them is padding.
     pub lengths: Vec<usize>,
     /// Keys and values, or states, of earlier passes, and the place for those of this one.

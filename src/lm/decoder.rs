@@ -2,6 +2,7 @@
 //! family's name. Nothing here turns gradients off or works in place, so it trains as it runs.
 
 use super::assemble::{BlockTensors, norm};
+use super::attention_mask::AttentionMask;
 use super::backend::Backend;
 use super::block::{Block, Pass};
 use super::cache::Cache;
@@ -11,7 +12,6 @@ use super::partial::PartialPass;
 use super::per_layer::PerLayer;
 use super::read_ahead::Pages;
 use super::rope::Frequencies;
-use super::sight::Sight;
 use super::spec::{KeyValues, Layer, Rope, Spec, per_layer};
 use super::weights;
 use anyhow::{Context, Result};
@@ -266,7 +266,7 @@ impl Decoder {
     }
 
     fn begin(&self, ids: &Tensor, lengths: &[usize], pass: &Pass) -> PartialPass {
-        let embedded = self.embed(ids, pass.sight.positions());
+        let embedded = self.embed(ids, pass.mask.positions());
         PartialPass {
             layer: At::Embed,
             ids: ids.shallow_clone(),
@@ -369,19 +369,20 @@ impl Decoder {
         let device = self.device();
         let step = cache.and_then(Cache::step);
         let pos = ids.size()[1];
-        let (positions, sight) = match step {
-            Some(step) => {
-                (step.positions.shallow_clone(), Sight::new(&step.positions, &step.starts, step.slots))
-            }
+        let (positions, mask) = match step {
+            Some(step) => (
+                step.positions.shallow_clone(),
+                AttentionMask::new(&step.positions, &step.starts, step.slots),
+            ),
             None => {
                 let positions = Tensor::arange(pos, (Kind::Int64, device)).unsqueeze(0);
-                let sight = Sight::new(&positions, &vec![0; lengths.len()], pos);
-                (positions, sight)
+                let mask = AttentionMask::new(&positions, &vec![0; lengths.len()], pos);
+                (positions, mask)
             }
         };
         let rotations = self.frequencies.iter().map(|f| f.at(&positions, lengths)).collect();
-        let lengths = lengths.iter().zip(sight.starts()).map(|(end, start)| end - start).collect();
-        Pass { backend: self.backend, rotations, sight, lengths, cache }
+        let lengths = lengths.iter().zip(mask.starts()).map(|(end, start)| end - start).collect();
+        Pass { backend: self.backend, rotations, mask, lengths, cache }
     }
 }
 

@@ -2,9 +2,9 @@
 //! how weights are read; the numbers are bounds made of a model's `Spec`, not measurements.
 
 use super::device;
+use super::free_memory::FreeMemory;
 use super::layer::Layer as At;
-use super::room::Room;
-use super::spec::{self, DeltaHeads, Dtype, Held, KeyValues, Layer, Mixer, Spec};
+use super::spec::{self, DeltaHeads, Dtype, DtypePolicy, KeyValues, Layer, Mixer, Spec};
 use super::weights;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -46,9 +46,9 @@ pub struct Need {
 }
 
 impl Need {
-    /// What `work` with a model takes that is held and computed as `held` says on `device`.
-    pub fn new(spec: &Spec, held: impl Into<Held>, work: Work, device: Device) -> Need {
-        let Held { weights: dtype, compute, streamed } = held.into();
+    /// What `work` with a model takes that is held and computed as `policy` says on `device`.
+    pub fn new(spec: &Spec, policy: impl Into<DtypePolicy>, work: Work, device: Device) -> Need {
+        let DtypePolicy { weights: dtype, compute, streamed } = policy.into();
         let work = match work {
             Work::Little => 0,
             Work::Passes { batch_tokens, waiting } => {
@@ -216,16 +216,16 @@ pub fn kept_bytes_per_token(spec: &Spec, dtype: Dtype, layer: At) -> u64 {
 
 /// Memory for what passes keep: half of what a device has left beside the model and a pass of `batch_tokens`. Where the device
 /// does not tell what it has, 256 MiB.
-pub fn room_to_keep(
+pub fn bytes_to_keep(
     spec: &Spec,
-    held: impl Into<Held>,
+    policy: impl Into<DtypePolicy>,
     batch_tokens: usize,
     device: Device,
-    room: Option<&Room>,
+    free: Option<&FreeMemory>,
 ) -> u64 {
-    let Some(room) = room else { return 256 << 20 };
-    let need = Need::new(spec, held, Work::Passes { batch_tokens, waiting: 0 }, device);
-    room.bytes.saturating_sub(need.total()) / 2
+    let Some(free) = free else { return 256 << 20 };
+    let need = Need::new(spec, policy, Work::Passes { batch_tokens, waiting: 0 }, device);
+    free.bytes.saturating_sub(need.total()) / 2
 }
 
 /// What one sequence takes that is being continued: its cache and states, and either its prompt's pass or the choice of a token.
@@ -255,37 +255,37 @@ pub struct Refusal {
     /// What it needs.
     pub need: Need,
     /// What there is.
-    pub room: Room,
+    pub free: FreeMemory,
     /// Changes each of which would be enough, for people.
     pub remedies: Vec<String>,
-    held: Held,
+    policy: DtypePolicy,
     work: Work,
 }
 
-/// Whether a model with its work fits into `room`, the memory of `device`.
+/// Whether a model with its work fits into `free`, the memory of `device`.
 ///
 /// # Errors
 /// It does not: the numbers, and every option that would make it fit.
 pub fn fits(
     spec: &Spec,
-    held: impl Into<Held>,
+    policy: impl Into<DtypePolicy>,
     work: Work,
     device: Device,
-    room: &Room,
+    free: &FreeMemory,
 ) -> Result<(), Box<Refusal>> {
-    let held = held.into();
-    let need = Need::new(spec, held, work, device);
-    if need.total() <= room.bytes {
+    let policy = policy.into();
+    let need = Need::new(spec, policy, work, device);
+    if need.total() <= free.bytes {
         return Ok(());
     }
-    let with = |held: Held, work| {
-        Some(Need::new(spec, held, work, device).total()).filter(|&total| total <= room.bytes)
+    let with = |policy: DtypePolicy, work| {
+        Some(Need::new(spec, policy, work, device).total()).filter(|&total| total <= free.bytes)
     };
     let mut remedies = Vec::new();
     // A half-width checkpoint is taken as it is; f16 cannot hold what an f32 one may have learned.
     let half = if spec.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
-    if held.weights == Dtype::F32
-        && let Some(total) = with(Held { weights: half, compute: half, ..held }, work)
+    if policy.weights == Dtype::F32
+        && let Some(total) = with(DtypePolicy { weights: half, compute: half, ..policy }, work)
     {
         remedies.push(format!("`dtype = \"{}\"` ({})", half.name(), gb(total)));
     }
@@ -293,7 +293,7 @@ pub fn fits(
     // change nothing.
     let largest = |least: usize, now: usize, work: &dyn Fn(usize) -> Work| {
         let smaller = (0..usize::BITS).rev().map(|bit| 1 << bit).filter(|n| (least..now).contains(n));
-        smaller.into_iter().find(|&n| with(held, work(n)).is_some())
+        smaller.into_iter().find(|&n| with(policy, work(n)).is_some())
     };
     let less = match work {
         Work::Little => None,
@@ -307,41 +307,41 @@ pub fn fits(
         }
     };
     remedies.extend(less);
-    let streamed = Held { streamed: true, weights: spec.dtype, compute: held.compute };
+    let streamed = DtypePolicy { streamed: true, weights: spec.dtype, compute: policy.compute };
     // Blocks are streamed as they are stored.
     if remedies.is_empty()
-        && !held.streamed
+        && !policy.streamed
         && spec.quantization.is_none()
         && let Some(total) = with(streamed, work)
     {
         remedies.push(format!("`offload = \"layers\"` ({}; slow)", gb(total)));
     }
-    Err(Box::new(Refusal { need, room: room.clone(), remedies, held, work }))
+    Err(Box::new(Refusal { need, free: free.clone(), remedies, policy, work }))
 }
 
-/// Refuses a model that does not fit into `room`, the memory of `device`; where that is not known, nothing is refused.
+/// Refuses a model that does not fit into `free`, the memory of `device`; where that is not known, nothing is refused.
 ///
 /// # Errors
 /// A [`Refusal`].
 pub fn check(
     spec: &Spec,
-    held: impl Into<Held>,
+    policy: impl Into<DtypePolicy>,
     work: Work,
     device: Device,
-    room: Option<&Room>,
+    free: Option<&FreeMemory>,
 ) -> Result<(), Box<Refusal>> {
-    let Some(room) = room else { return Ok(()) };
-    let held = held.into();
-    fits(spec, held, work, device, room).map_err(|mut refusal| {
+    let Some(free) = free else { return Ok(()) };
+    let policy = policy.into();
+    fits(spec, policy, work, device, free).map_err(|mut refusal| {
         let other = match device {
             Device::Cpu => device::choose("cuda").ok().map(|choice| ("cuda", choice.device)),
             _ => Some(("cpu", Device::Cpu)),
         };
         if let Some((name, other)) = other
-            && let Some(room) = Room::of(other)
-            && fits(spec, held, work, other, &room).is_ok()
+            && let Some(free) = FreeMemory::of(other)
+            && fits(spec, policy, work, other, &free).is_ok()
         {
-            refusal.remedies.push(format!("`--device {name}` ({} there)", gb(room.bytes)));
+            refusal.remedies.push(format!("`--device {name}` ({} there)", gb(free.bytes)));
         }
         refusal
     })
@@ -349,9 +349,9 @@ pub fn check(
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Refusal { need, room, held, .. } = self;
+        let Refusal { need, free, policy, .. } = self;
         write!(f, "it does not fit into memory: {} are needed (", gb(need.total()))?;
-        write!(f, "{} of weights as {}", gb(need.weights), held.weights.name())?;
+        write!(f, "{} of weights as {}", gb(need.weights), policy.weights.name())?;
         match self.work {
             _ if need.tensor > need.work => write!(f, ", {} while they are loaded", gb(need.tensor))?,
             Work::Passes { batch_tokens, .. } => {
@@ -362,7 +362,7 @@ impl fmt::Display for Refusal {
             }
             Work::Little => {}
         }
-        write!(f, "), {} are there ({}). ", gb(room.bytes), room.from)?;
+        write!(f, "), {} are there ({}). ", gb(free.bytes), free.from)?;
         match self.remedies.as_slice() {
             [] => write!(f, "A machine with {} would do", gb(need.total())),
             some => write!(f, "What would fit: {}", some.join(", or ")),

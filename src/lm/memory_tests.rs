@@ -14,8 +14,8 @@ fn llama_8b() -> Spec {
     .unwrap()
 }
 
-fn room(gb: f64) -> Room {
-    Room { bytes: (gb * 1e9) as u64, from: "a made-up machine".into() }
+fn free(gb: f64) -> FreeMemory {
+    FreeMemory { bytes: (gb * 1e9) as u64, from: "a made-up machine".into() }
 }
 
 const PASSES: Work = Work::Passes { batch_tokens: 8192, waiting: 0 };
@@ -43,8 +43,8 @@ fn states_take_what_they_take_however_long_a_text_is() {
 #[test]
 fn weights_held_in_one_type_and_computed_in_another() {
     let spec = llama_8b();
-    let mixed = Held { weights: Dtype::Bf16, compute: Dtype::F32, streamed: false };
-    let need = |held: Held| Need::new(&spec, held, PASSES, Device::Cpu);
+    let mixed = DtypePolicy { weights: Dtype::Bf16, compute: Dtype::F32, streamed: false };
+    let need = |policy: DtypePolicy| Need::new(&spec, policy, PASSES, Device::Cpu);
     let (mixed, half, single) = (need(mixed), need(Dtype::Bf16.into()), need(Dtype::F32.into()));
     assert_eq!(mixed.weights, half.weights);
     // The embedding is the largest: 128,256 x 4,096 numbers of 4 bytes.
@@ -66,7 +66,7 @@ fn a_quantised_checkpoint_needs_what_it_is_dequantised_to() {
     assert!(at_once > 0 && at_once < 1 << 29, "{at_once}");
     assert!(need(&quantised, gpu).tensor > at_once);
     // Its blocks cannot be streamed as they are stored.
-    let refusal = fits(&quantised, Dtype::Bf16, Work::Little, cpu, &room(8.0)).unwrap_err();
+    let refusal = fits(&quantised, Dtype::Bf16, Work::Little, cpu, &free(8.0)).unwrap_err();
     assert!(refusal.remedies.is_empty(), "{:?}", refusal.remedies);
 }
 
@@ -98,13 +98,13 @@ fn a_need_is_weights_and_the_larger_of_a_tensor_and_the_work() {
 
 #[track_caller]
 fn refusal(dtype: Dtype, work: Work, gb: f64) -> Refusal {
-    *fits(&llama_8b(), dtype, work, Device::Cpu, &room(gb)).expect_err("it fits")
+    *fits(&llama_8b(), dtype, work, Device::Cpu, &free(gb)).expect_err("it fits")
 }
 
 #[test]
 fn a_streamed_model_needs_two_blocks_and_the_residuals_that_wait() {
     let spec = llama_8b();
-    let streamed = Held { streamed: true, ..Dtype::Bf16.into() };
+    let streamed = DtypePolicy { streamed: true, ..Dtype::Bf16.into() };
     let work = Work::Passes { batch_tokens: 8192, waiting: 50_000 };
     let need = Need::new(&spec, streamed, work, Device::Cpu);
     // Queries and outputs 2 x 4096^2, keys and values 2 x 1024 x 4096, the MLP 3 x 14336 x 4096, two norms.
@@ -125,13 +125,13 @@ fn what_fits_is_not_refused() {
     let spec = llama_8b();
     for (dtype, work) in [(Dtype::Bf16, Work::Little), (Dtype::F16, PASSES), (Dtype::F32, PASSES)] {
         let total = Need::new(&spec, dtype, work, Device::Cpu).total();
-        let exact = Room { bytes: total, from: String::new() };
+        let exact = FreeMemory { bytes: total, from: String::new() };
         assert_eq!(fits(&spec, dtype, work, Device::Cpu, &exact), Ok(()));
-        let less = Room { bytes: total - 1, ..exact };
+        let less = FreeMemory { bytes: total - 1, ..exact };
         assert!(fits(&spec, dtype, work, Device::Cpu, &less).is_err());
     }
     // The machine that such a checkpoint must open on.
-    assert_eq!(fits(&spec, Dtype::Bf16, PASSES, Device::Cpu, &room(22.0)), Ok(()));
+    assert_eq!(fits(&spec, Dtype::Bf16, PASSES, Device::Cpu, &free(22.0)), Ok(()));
     assert_eq!(check(&spec, Dtype::F32, PASSES, Device::Cpu, None), Ok(()));
 }
 
@@ -164,7 +164,7 @@ fn a_refusal_says_its_numbers() {
         "it does not fit into memory: 16.1 GB are needed (16.1 GB of weights as bf16), 0.4 GB are there (a made-up \
          machine). A machine with 16.1 GB would do"
     );
-    let gpu = fits(&llama_8b(), Dtype::F32, Work::Little, Device::Cuda(0), &room(33.0)).unwrap_err();
+    let gpu = fits(&llama_8b(), Dtype::F32, Work::Little, Device::Cuda(0), &free(33.0)).unwrap_err();
     assert_eq!(
         gpu.to_string(),
         "it does not fit into memory: 33.2 GB are needed (32.1 GB of weights as f32, 1.1 GB while they are \

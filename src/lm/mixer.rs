@@ -68,8 +68,8 @@ impl SelfAttention {
             None => (keys, values),
         });
         let (keys, values) = own.as_ref().unwrap_or_else(|| &shared[&self.source]);
-        let (sight, backend) = (&pass.sight, pass.backend);
-        let out = self.attention.forward(&q, (keys, values), gate.as_ref(), sight, self.window, backend);
+        let (mask, backend) = (&pass.mask, pass.backend);
+        let out = self.attention.forward(&q, (keys, values), gate.as_ref(), mask, self.window, backend);
         (out, own)
     }
 }

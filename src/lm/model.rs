@@ -11,15 +11,15 @@ use super::cache::Cache;
 use super::checkpoint::Checkpoint;
 use super::decoder::{Decoder, Waiting};
 use super::device::{fetch, send};
+use super::free_memory::FreeMemory;
 use super::heap;
 use super::hook::Hook;
 use super::layer::Layer;
 use super::memory::{self, Work};
 use super::partial::Kept;
-use super::room::Room;
 use super::self_check;
 use super::shortage::{self, Shortage};
-use super::spec::{Held, Spec};
+use super::spec::{DtypePolicy, Spec};
 use super::template::{Chat, Message};
 use super::tokenizer::{Tokenizer, Tokens, Wrap};
 use super::weights;
@@ -51,9 +51,9 @@ pub struct LanguageModel {
     /// Whether that was told.
     told: AtomicBool,
     /// How its weights are held and computed.
-    held: Held,
+    policy: DtypePolicy,
     /// What there was before it was loaded, where passes are kept.
-    room: Option<Room>,
+    free: Option<FreeMemory>,
 }
 
 /// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
@@ -85,48 +85,52 @@ fn threads_here(n_params: u64) -> (i32, i32) {
 fn read_weights(
     checkpoint: &Checkpoint,
     spec: &Spec,
-    held: Held,
+    policy: DtypePolicy,
     device: Device,
 ) -> Result<HashMap<String, Tensor>> {
     let source = checkpoint.open_weights()?;
     ensure!(
-        !held.streamed || source.is_mapped(),
+        !policy.streamed || source.is_mapped(),
         "its weights are computed from what is stored, so that its blocks cannot be streamed from the file: take \
          `offload` out"
     );
-    weights::load(spec, &*source, held.weights, device).map_err(|error| checkpoint.advised(error))
+    weights::load(spec, &*source, policy.weights, device).map_err(|error| checkpoint.advised(error))
 }
 
 impl LanguageModel {
-    /// Loads a checkpoint on `device` to be held and computed as `held` says: weights are mapped, and converted one
+    /// Loads a checkpoint on `device` to be held and computed as `policy` says: weights are mapped, and converted one
     /// by one where they are stored as something else; those of blocks that are streamed stay mapped.
     ///
     /// # Errors
     /// A model that does not fit into memory (see [`memory::check`]); a device that computes wrong numbers (see
     /// [`self_check`]); a file that cannot be read; tensors that do not fit `config.json` (see [`weights::check`]).
-    pub fn load(checkpoint: &Checkpoint, held: impl Into<Held>, device: Device) -> Result<LanguageModel> {
-        let held = held.into();
+    pub fn load(
+        checkpoint: &Checkpoint,
+        policy: impl Into<DtypePolicy>,
+        device: Device,
+    ) -> Result<LanguageModel> {
+        let policy = policy.into();
         let load = || -> Result<LanguageModel> {
             heap::keep();
             let spec = checkpoint.spec()?;
-            let room = Room::of(device);
-            memory::check(&spec, held, Work::Little, device, room.as_ref())?;
-            self_check::ensure_right(device, Backend::chosen(device)?, held.compute)?;
+            let free = FreeMemory::of(device);
+            memory::check(&spec, policy, Work::Little, device, free.as_ref())?;
+            self_check::ensure_right(device, Backend::chosen(device)?, policy.compute)?;
             ensure!(
-                !held.streamed || held.weights == spec.dtype,
+                !policy.streamed || policy.weights == spec.dtype,
                 "blocks are streamed as they are stored, in {}: take `dtype` out, and set `compute_dtype = \"{}\"`",
                 spec.dtype.name(),
-                held.weights.name()
+                policy.weights.name()
             );
-            let there = if held.streamed { Device::Cpu } else { device };
+            let there = if policy.streamed { Device::Cpu } else { device };
             let (tokenizer, tensors) = std::thread::scope(|scope| {
                 let tokenizer = scope.spawn(|| Tokenizer::load(checkpoint)); // large ones take a second
-                let tensors = read_weights(checkpoint, &spec, held, there);
+                let tensors = read_weights(checkpoint, &spec, policy, there);
                 (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), tensors)
             });
             let (tokenizer, mut tensors) = (Arc::new(tokenizer?), tensors?);
-            let kind = held.compute.kind();
-            let decoder = match held.streamed {
+            let kind = policy.compute.kind();
+            let decoder = match policy.streamed {
                 false => Decoder::computing(&spec, &mut tensors, kind)?,
                 true => Decoder::streaming(&spec, &mut tensors, kind, device)?,
             };
@@ -141,8 +145,8 @@ impl LanguageModel {
                 tokenizer,
                 shortage: OnceLock::new(),
                 told: AtomicBool::new(false),
-                held,
-                room: if held.streamed { Room::of(Device::Cpu) } else { room },
+                policy,
+                free: if policy.streamed { FreeMemory::of(Device::Cpu) } else { free },
             })
         };
         load().with_context(|| format!("load {}", checkpoint.path.display()))
@@ -154,11 +158,11 @@ impl LanguageModel {
     /// As [`load`](Self::load).
     pub fn load_by(
         checkpoint: &Checkpoint,
-        held: impl Into<Held>,
+        policy: impl Into<DtypePolicy>,
         device: Device,
         backend: Backend,
     ) -> Result<LanguageModel> {
-        let mut model = LanguageModel::load(checkpoint, held, device)?;
+        let mut model = LanguageModel::load(checkpoint, policy, device)?;
         model.decoder.set_backend(backend);
         Ok(model)
     }
@@ -276,13 +280,13 @@ impl LanguageModel {
 
     /// What a token of a pass takes that is kept at `layer`, in bytes, padding counted.
     pub fn kept_bytes_per_token(&self, layer: Layer) -> u64 {
-        memory::kept_bytes_per_token(&self.spec, self.held.compute, layer)
+        memory::kept_bytes_per_token(&self.spec, self.policy.compute, layer)
     }
 
-    /// Bytes that passes of at most `batch_tokens` padded tokens may keep: see [`memory::room_to_keep`]; at most 1 GiB.
-    pub fn room_to_keep(&self, batch_tokens: usize) -> u64 {
-        let device = if self.held.streamed { Device::Cpu } else { self.device() };
-        memory::room_to_keep(&self.spec, self.held, batch_tokens, device, self.room.as_ref()).min(1 << 30)
+    /// Bytes that passes of at most `batch_tokens` padded tokens may keep: see [`memory::bytes_to_keep`]; at most 1 GiB.
+    pub fn bytes_to_keep(&self, batch_tokens: usize) -> u64 {
+        let device = if self.policy.streamed { Device::Cpu } else { self.device() };
+        memory::bytes_to_keep(&self.spec, self.policy, batch_tokens, device, self.free.as_ref()).min(1 << 30)
     }
 
     /// The rest of a pass, on some `rows` of what was kept, in this order and as often as they are named: the batch that they
@@ -337,12 +341,12 @@ impl LanguageModel {
         let device = self.device();
         let tokens = |batch: &Batch| batch.rows() * batch.pos();
         let largest = batches.iter().map(tokens).max().unwrap_or(0);
-        let mut room =
-            memory::room_to_keep(&self.spec, self.held, largest, device, Room::of(device).as_ref());
+        let mut free =
+            memory::bytes_to_keep(&self.spec, self.policy, largest, device, FreeMemory::of(device).as_ref());
         let waiting = batches.iter().map(|batch| {
             let bytes = self.kept_bytes_per_token(last).saturating_mul(tokens(batch) as u64);
-            let place = if bytes <= room { device } else { Device::Cpu };
-            room = room.saturating_sub(bytes);
+            let place = if bytes <= free { device } else { Device::Cpu };
+            free = free.saturating_sub(bytes);
             Waiting { ids: send(&batch.ids, device), lengths: batch.lengths.clone(), place }
         });
         let waiting: Vec<Waiting> = waiting.collect();

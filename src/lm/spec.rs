@@ -12,9 +12,9 @@ pub use parts::*;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-/// How a model is held and computed.
+/// In which types a model is held and computed, and where its weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct DtypePolicy {
     /// Its weights in memory.
     pub weights: Dtype,
     /// Its activations and arithmetic. Where this is another type, each weight is converted whenever it is used.
@@ -23,10 +23,10 @@ pub struct Held {
     pub streamed: bool,
 }
 
-impl From<Dtype> for Held {
+impl From<Dtype> for DtypePolicy {
     /// One type for both, all of it on the device.
-    fn from(dtype: Dtype) -> Held {
-        Held { weights: dtype, compute: dtype, streamed: false }
+    fn from(dtype: Dtype) -> DtypePolicy {
+        DtypePolicy { weights: dtype, compute: dtype, streamed: false }
     }
 }
 

@@ -8,7 +8,7 @@ mod python;
 pub use date::Date;
 pub(super) use python::is_space;
 
-use super::bounded::{Bounds, Crew, Wary};
+use super::bounded::{Bounds, ThreadPool, Wary};
 use anyhow::{Context, Result, ensure};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
@@ -28,7 +28,7 @@ const RECURSION: usize = 120;
 const BOUNDS: Bounds = Bounds { seconds: 20, bytes: 256 << 20 };
 /// Templates have a stack of 1 GB: what nests by one level with each instruction is written and dropped by recursion, and
 /// so are 256 kB of operators parsed.
-static CREW: Crew = Crew::new(1 << 30);
+static POOL: ThreadPool = ThreadPool::new(1 << 30);
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ impl ChatTemplate {
         let wary = Wary::default();
         // As Jinja reads it, on every system.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let parsed = wary.run(&CREW, bounds, move || parse(&source));
+        let parsed = wary.run(&POOL, bounds, move || parse(&source));
         let environment = Arc::new(parsed.context("the chat template cannot be parsed")?);
         Ok(ChatTemplate { environment, special_tokens: Arc::new(special_tokens), bounds, wary })
     }
@@ -126,7 +126,7 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, chat: Chat) -> Result<String> {
         let (environment, tokens) = (Arc::clone(&self.environment), Arc::clone(&self.special_tokens));
         let messages = messages.to_vec();
-        let rendered = self.wary.run(&CREW, self.bounds, move || {
+        let rendered = self.wary.run(&POOL, self.bounds, move || {
             render(&environment, &tokens, &messages, add_generation_prompt, chat)
         });
         rendered.context("render the chat template")

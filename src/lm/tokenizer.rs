@@ -6,7 +6,7 @@ mod read;
 mod settings;
 mod tekken;
 
-use super::bounded::{Bounds, Crew, Wary};
+use super::bounded::{Bounds, ThreadPool, Wary};
 use super::checkpoint::Checkpoint;
 use super::template::{Chat, ChatTemplate, Message, Role, is_space};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -56,7 +56,7 @@ pub struct Tokenizer {
 /// What reading `tokenizer.json` may take; that of Gemma takes 2 seconds and 500 MB.
 const READING: Bounds = Bounds { seconds: 600, bytes: 4 << 30 };
 /// Regular expressions are parsed by recursion.
-static CREW: Crew = Crew::new(64 << 20);
+static POOL: ThreadPool = ThreadPool::new(64 << 20);
 
 /// Stands for the text while its place in the template is looked for; no template writes it.
 const PLACE: &str = "\u{e000}\u{e001}\u{e000}";
@@ -73,7 +73,7 @@ impl Tokenizer {
     pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         let (wary, place) = (Wary::default(), checkpoint.tokenizer_path().display().to_string());
         let own = checkpoint.clone();
-        let read = wary.run(&CREW, READING, move || {
+        let read = wary.run(&POOL, READING, move || {
             let (bytes, config) = own.read_tokenizer()?;
             // What it says of the model is checked with the model.
             let model = own.read_config().unwrap_or_default();
@@ -239,7 +239,7 @@ impl Tokenizer {
     fn decoded(&self, ids: Vec<u32>, skip_special: bool) -> Result<String> {
         let (fast, bounds) = (Arc::clone(&self.fast), for_text(ids.len()));
         let work = move || fast.decode(&ids, skip_special).map_err(|e| anyhow!("{e}"));
-        self.wary.run(&CREW, bounds, work).with_context(|| format!("decode tokens by {}", self.place))
+        self.wary.run(&POOL, bounds, work).with_context(|| format!("decode tokens by {}", self.place))
     }
 
     /// The same with those special tokens that `keeps` wants.
@@ -275,7 +275,7 @@ impl Tokenizer {
         let (fast, bounds) = (Arc::clone(&self.fast), for_text(text.len()));
         let own = text.to_string();
         let work = move || fast.encode(own, special).map_err(|e| anyhow!("{e}"));
-        self.wary.run(&CREW, bounds, work).with_context(|| {
+        self.wary.run(&POOL, bounds, work).with_context(|| {
             let beginning: String = text.chars().take(40).collect();
             format!("tokenize {beginning:?} ({} bytes) by {}", text.len(), self.place)
         })

@@ -27,7 +27,7 @@ use crate::interrupt::Interrupted;
 use crate::lm::checkpoint::Beside;
 use crate::lm::device::Choice;
 use crate::lm::family::{Reading, has_field};
-use crate::lm::{Checkpoint, Dtype, Held, Layer, Spec, Tokenizer};
+use crate::lm::{Checkpoint, Dtype, DtypePolicy, Layer, Spec, Tokenizer};
 use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
@@ -463,9 +463,9 @@ impl Model {
     }
 
     /// How it is held and computed.
-    pub fn held(&self) -> Held {
+    pub fn dtype_policy(&self) -> DtypePolicy {
         let streamed = self.offload == Offload::Layers;
-        Held { weights: self.dtype, compute: self.compute_dtype, streamed }
+        DtypePolicy { weights: self.dtype, compute: self.compute_dtype, streamed }
     }
 
     /// For people: how its weights are stored, where they are computed from that.

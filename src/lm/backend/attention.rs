@@ -1,8 +1,8 @@
 //! Which kernel computes attention. Knows neither projections nor caches.
 
 use super::Backend;
+use crate::lm::attention_mask::AttentionMask;
 use crate::lm::cpu::{self, Products, Registers};
-use crate::lm::sight::Sight;
 use tch::{Kind, Tensor};
 
 /// The sizes of one layer's heads.
@@ -71,7 +71,7 @@ impl Backend {
         self,
         q: &Tensor,
         (keys, values): (&Tensor, &Tensor),
-        sight: &Sight,
+        mask: &AttentionMask,
         window: Option<usize>,
         products: Products,
     ) -> Tensor {
@@ -79,14 +79,16 @@ impl Backend {
         let (batch, pos) = (size[0], size[2]);
         let heads = Heads { n_heads: size[1], n_kv_heads: keys.size()[1], d_head: size[3] };
         let Products { scale, cap } = products;
-        let masked = !sight.is_causal(window);
+        let masked = !mask.is_causal(window);
         let asked = Asked { one_token: pos == 1, capped: cap.is_some(), masked };
-        let bias = || sight.bias(window, q.kind());
+        let bias = || mask.bias(window, q.kind());
         let z = match self.attention_kernel(q.kind(), heads, asked) {
             AttentionKernel::Own(registers) => {
-                return cpu::attend(registers, q, (keys, values), sight.starts(), window, products);
+                return cpu::attend(registers, q, (keys, values), mask.starts(), window, products);
             }
-            AttentionKernel::Products => by_products(q, (keys, values), &sight.mask(window), products, heads),
+            AttentionKernel::Products => {
+                by_products(q, (keys, values), &mask.allowed(window), products, heads)
+            }
             AttentionKernel::OneToken => {
                 let grouped = [batch, heads.n_kv_heads, heads.n_heads / heads.n_kv_heads, heads.d_head];
                 fused(&q.reshape(grouped), (keys, values), Some(&bias()), scale, false)
@@ -144,12 +146,18 @@ mod tests {
     use tch::Device;
 
     /// Attention by its definition, in fp64.
-    fn by_hand(q: &Tensor, keys: &Tensor, values: &Tensor, sight: &Sight, window: Option<usize>) -> Tensor {
+    fn by_hand(
+        q: &Tensor,
+        keys: &Tensor,
+        values: &Tensor,
+        mask: &AttentionMask,
+        window: Option<usize>,
+    ) -> Tensor {
         let (size, group) = (q.size(), q.size()[1] / keys.size()[1]);
         let wide = |x: &Tensor| x.to_kind(Kind::Double);
         let each = |x: &Tensor| wide(x).repeat_interleave_self_int(group, 1, None);
         let scores = wide(q).matmul(&each(keys).transpose(2, 3)) * 0.1;
-        let weights = scores.masked_fill(&sight.mask(window).logical_not(), f64::NEG_INFINITY);
+        let weights = scores.masked_fill(&mask.allowed(window).logical_not(), f64::NEG_INFINITY);
         let z = weights.softmax(-1, Kind::Double).matmul(&each(values));
         z.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
     }
@@ -165,7 +173,7 @@ mod tests {
                 let [keys, values] = [0, 1].map(|_| random([2, n_kv_heads, slots, d_head]));
                 let from = Tensor::from_slice(&starts).unsqueeze(1);
                 let positions = from + Tensor::arange(pos, (Kind::Int64, Device::Cpu));
-                let sight = Sight::new(&positions, &starts.map(|start| start as usize), slots);
+                let mask = AttentionMask::new(&positions, &starts.map(|start| start as usize), slots);
                 for (window, kind) in [
                     (None, Kind::Float),
                     (Some(5), Kind::Float),
@@ -173,11 +181,11 @@ mod tests {
                     (Some(5), Kind::BFloat16),
                 ] {
                     let [q, keys, values] = [&q, &keys, &values].map(|x| x.to_kind(kind));
-                    let want = by_hand(&q, &keys, &values, &sight, window);
+                    let want = by_hand(&q, &keys, &values, &mask, window);
                     for backend in Backend::all(Device::Cpu).into_iter().chain([Backend::Cuda, Backend::Mps])
                     {
                         let products = Products { scale: 0.1, cap: None };
-                        let got = backend.attend(&q, (&keys, &values), &sight, window, products);
+                        let got = backend.attend(&q, (&keys, &values), &mask, window, products);
                         let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
                         // bf16 has 8 bits: weights and what is read are rounded.
                         let bound = if kind == Kind::Float { 1e-5 } else { 1e-2 };

@@ -28,7 +28,7 @@ pub struct Bounds {
 }
 
 /// Threads with stacks of one size that wait for work of one kind.
-pub struct Crew {
+pub struct ThreadPool {
     /// Of each thread, in bytes. They are only mapped until they are used.
     stack: usize,
     idle: Mutex<Vec<Sender<Job>>>,
@@ -44,30 +44,30 @@ pub struct Wary {
 }
 
 impl Wary {
-    /// Does `work` on a thread of `crew`.
+    /// Does `work` on a thread of `pool`.
     ///
     /// # Errors
     /// Those of `work`; work that takes more than `bounds` allow, or panics.
     pub fn run<T: Send + 'static>(
         &self,
-        crew: &'static Crew,
+        pool: &'static ThreadPool,
         bounds: Bounds,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         if let Some(beyond) = self.beyond.get() {
             bail!("{beyond}, so it is not tried again");
         }
-        match crew.run(bounds, work) {
+        match pool.run(bounds, work) {
             Ok(outcome) => outcome,
             Err(beyond) => Err(Error::msg(self.beyond.get_or_init(|| beyond).clone())),
         }
     }
 }
 
-impl Crew {
+impl ThreadPool {
     /// Nobody yet.
-    pub const fn new(stack: usize) -> Crew {
-        Crew { stack, idle: Mutex::new(Vec::new()) }
+    pub const fn new(stack: usize) -> ThreadPool {
+        ThreadPool { stack, idle: Mutex::new(Vec::new()) }
     }
 
     /// What `work` gives, or how it goes beyond its bounds.
@@ -135,11 +135,11 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::*;
 
-    static CREW: Crew = Crew::new(1 << 20);
+    static POOL: ThreadPool = ThreadPool::new(1 << 20);
     const SMALL: Bounds = Bounds { seconds: 1, bytes: 10 << 20 };
 
     fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        Wary::default().run(&CREW, SMALL, work)
+        Wary::default().run(&POOL, SMALL, work)
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
                 text.push_str(&text.clone());
             }
         };
-        let error = |work: fn() -> Result<()>| format!("{:#}", wary.run(&CREW, SMALL, work).unwrap_err());
+        let error = |work: fn() -> Result<()>| format!("{:#}", wary.run(&POOL, SMALL, work).unwrap_err());
         assert!(error(doubled).contains("more than 10 MB"));
         let again = error(|| panic!("it was tried again"));
         assert!(again.contains("10 MB") && again.contains("not tried again"), "{again}");
@@ -178,7 +178,7 @@ mod tests {
             },
         ] {
             let work: fn() -> Result<()> = work;
-            let error = Wary::default().run(&CREW, SMALL, work).unwrap_err().to_string();
+            let error = Wary::default().run(&POOL, SMALL, work).unwrap_err().to_string();
             assert!(error.contains("more than 1 seconds"), "{error}");
         }
         assert!(run(|| Ok(())).is_ok(), "others go on");

@@ -43,7 +43,7 @@ impl Rows {
         seed: u64,
     ) -> Result<()> {
         ensure!(own.d_model == model.spec.d_model, "vectors of {} entries for another model", own.d_model);
-        let room = model.room_to_keep(BATCH_TOKENS);
+        let room = model.bytes_to_keep(BATCH_TOKENS);
         let sites = Sites { layers: vec![to], positions: Positions::All, room };
         let directions: Vec<Vec<f64>> = (1..=steer.random)
             .map(|number| {

@@ -173,7 +173,7 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     let sites = Sites {
         layers: layers.iter().map(|layer| layer.layer).collect(),
         positions: params.positions,
-        room: model.room_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1),
+        room: model.bytes_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1),
     };
     let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions, sites.clone()));
     let words = words.collect::<Result<Vec<_>>>()?;

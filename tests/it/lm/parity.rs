@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use emoflow::lm::adapter::AdapterFiles;
 use emoflow::lm::decoder::Waiting;
 use emoflow::lm::{
-    Backend, Batch, Checkpoint, Decoder, Dtype, Held, LanguageModel, Layer, Sampling, device, family, weights,
+    Backend, Batch, Checkpoint, Decoder, Dtype, DtypePolicy, LanguageModel, Layer, Sampling, device, family,
+    weights,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -325,9 +326,9 @@ pub(crate) fn check_streamed(device: Device) {
     for dir in folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")) {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let spec = checkpoint.spec().unwrap();
-        let held = Held { streamed: true, ..spec.dtype.into() };
-        let [whole, streamed] = [spec.dtype.into(), held]
-            .map(|held: Held| LanguageModel::load(&checkpoint, held, device).unwrap());
+        let policy = DtypePolicy { streamed: true, ..spec.dtype.into() };
+        let [whole, streamed] = [spec.dtype.into(), policy]
+            .map(|policy: DtypePolicy| LanguageModel::load(&checkpoint, policy, device).unwrap());
         assert!(streamed.is_streamed() && !whole.is_streamed());
         let batches = [vec![vec![1, 5, 2, 9, 3, 4, 8], vec![3, 1]], vec![vec![7; 11]], vec![vec![2]]]
             .map(|rows: Vec<Vec<i64>>| Batch::new(&rows).unwrap());
@@ -373,9 +374,9 @@ pub(crate) fn check_streamed(device: Device) {
 fn a_model_computed_in_another_type_generates_the_same() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-bf16");
     let checkpoint = Checkpoint::open(&dir).unwrap();
-    let mixed = Held { compute: Dtype::F32, ..Dtype::Bf16.into() };
+    let mixed = DtypePolicy { compute: Dtype::F32, ..Dtype::Bf16.into() };
     let [mixed, single] = [mixed, Dtype::F32.into()]
-        .map(|held: Held| LanguageModel::load(&checkpoint, held, Device::Cpu).unwrap());
+        .map(|policy: DtypePolicy| LanguageModel::load(&checkpoint, policy, Device::Cpu).unwrap());
     let prompt = mixed.encode(TEXT).unwrap().ids;
     let write = |model: &LanguageModel| {
         model

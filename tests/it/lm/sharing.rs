@@ -2,7 +2,7 @@
 //! layers share, embeddings for each layer, experts).
 
 use super::*;
-use emoflow::lm::{Backend, Held, Kept};
+use emoflow::lm::{Backend, DtypePolicy, Kept};
 
 /// Rows of unequal length, the longest past the fixtures' windows.
 fn batch() -> Batch {
@@ -61,8 +61,8 @@ fn all(device: Device, backend: Backend, bound: f64) {
         for streamed in [false, true] {
             let name = format!("{} (streamed: {streamed})", dir.display());
             let load = |compute| {
-                let held = Held { weights: dtype, compute, streamed };
-                LanguageModel::load_by(&checkpoint, held, device, backend).unwrap()
+                let policy = DtypePolicy { weights: dtype, compute, streamed };
+                LanguageModel::load_by(&checkpoint, policy, device, backend).unwrap()
             };
             // Products with weights in f16 are libtorch's.
             let bound = if dtype == Dtype::F16 { bound.max(1e-5) } else { bound };

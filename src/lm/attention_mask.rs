@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
 /// Each query sees the slot of its own position and those before it, as far as its layer's window goes.
-pub struct Sight {
+pub struct AttentionMask {
     /// Of the pass's tokens, `[batch, pos]`; `[1, pos]` where they are the same for all rows.
     positions: Tensor,
     /// The first of them in each row.
@@ -14,11 +14,11 @@ pub struct Sight {
     masks: RefCell<Vec<(Option<usize>, Tensor)>>,
 }
 
-impl Sight {
+impl AttentionMask {
     /// That of tokens at `positions`, `[batch or 1, pos]` on the device, from `starts` on in each row, to whom `slots` are shown.
-    pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> Sight {
+    pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> AttentionMask {
         let (positions, starts) = (positions.shallow_clone(), starts.to_vec());
-        Sight { positions, starts, slots, masks: RefCell::default() }
+        AttentionMask { positions, starts, slots, masks: RefCell::default() }
     }
 
     /// The positions of the pass's tokens, `[batch, pos]`; `[1, pos]` where they are the same for all rows.
@@ -38,11 +38,11 @@ impl Sight {
     }
 
     /// True where a query sees a slot in a layer with this window: `[batch or 1, 1, pos, slots]`.
-    pub fn mask(&self, window: Option<usize>) -> Tensor {
+    pub fn allowed(&self, window: Option<usize>) -> Tensor {
         self.once(window, Kind::Bool, || self.seen(window, self.slots))
     }
 
-    /// What is added to a query's products, in `kind`: 0 where it sees a slot, else minus infinity. As [`mask`](Self::mask),
+    /// What is added to a query's products, in `kind`: 0 where it sees a slot, else minus infinity. As [`allowed`](Self::allowed),
     /// in the form that libtorch's kernels of attention take as it is: they would convert a mask anew in every layer, and
     /// copy one whose rows do not begin at multiples of 16 numbers (`pad_bias` of its transformers/attention.cpp).
     pub fn bias(&self, window: Option<usize>, kind: Kind) -> Tensor {
@@ -82,9 +82,9 @@ impl Sight {
 mod tests {
     use super::*;
 
-    fn seen(sight: &Sight, window: Option<usize>) -> Vec<Vec<bool>> {
-        let mask = sight.mask(window);
-        let rows = mask.view([-1, sight.slots]);
+    fn seen(mask: &AttentionMask, window: Option<usize>) -> Vec<Vec<bool>> {
+        let allowed = mask.allowed(window);
+        let rows = allowed.view([-1, mask.slots]);
         (0..rows.size()[0]).map(|row| Vec::try_from(rows.get(row)).unwrap()).collect()
     }
 
@@ -92,13 +92,13 @@ mod tests {
     fn a_query_sees_itself_and_what_is_before_it() {
         let (yes, no) = (true, false);
         let positions = Tensor::arange(3, (Kind::Int64, tch::Device::Cpu)).unsqueeze(0);
-        let first = Sight::new(&positions, &[0, 0], 3);
+        let first = AttentionMask::new(&positions, &[0, 0], 3);
         assert!(first.is_causal(None) && first.is_causal(Some(3)) && !first.is_causal(Some(2)));
         assert_eq!(seen(&first, None), [[yes, no, no], [yes, yes, no], [yes, yes, yes]]);
         assert_eq!(seen(&first, Some(2)), [[yes, no, no], [yes, yes, no], [no, yes, yes]]);
         assert_eq!(seen(&first, Some(1)), [[yes, no, no], [no, yes, no], [no, no, yes]]);
         // One token of each of two rows, after one and three.
-        let step = Sight::new(&Tensor::from_slice(&[1i64, 3]).unsqueeze(1), &[1, 3], 4);
+        let step = AttentionMask::new(&Tensor::from_slice(&[1i64, 3]).unsqueeze(1), &[1, 3], 4);
         assert!(!step.is_causal(None));
         assert_eq!(seen(&step, None), [[yes, yes, no, no], [yes; 4]]);
         assert_eq!(seen(&step, Some(2)), [[yes, yes, no, no], [no, no, yes, yes]]);

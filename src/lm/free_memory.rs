@@ -5,16 +5,16 @@ use tch::Device;
 
 /// Memory that can be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeMemory {
     /// How much, in bytes.
     pub bytes: u64,
     /// Where that number is from, for people.
     pub from: String,
 }
 
-impl Room {
+impl FreeMemory {
     /// What `device` has now; `None` where the system does not tell. Asked before a model is loaded.
-    pub fn of(device: Device) -> Option<Room> {
+    pub fn of(device: Device) -> Option<FreeMemory> {
         match device {
             Device::Cpu => host(),
             // Memory that the processor shares with the GPU.
@@ -28,29 +28,29 @@ impl Room {
 /// What the machine has available, or what is left of a limit on this process's group (a container's, a batch
 /// system's), if that is less.
 #[cfg(target_os = "linux")]
-fn host() -> Option<Room> {
+fn host() -> Option<FreeMemory> {
     let meminfo = fs_err::read_to_string("/proc/meminfo").ok()?;
     let kib = number_after(&meminfo, "MemAvailable:")?;
-    let machine = Room { bytes: kib * 1024, from: "MemAvailable in /proc/meminfo".into() };
+    let machine = FreeMemory { bytes: kib * 1024, from: "MemAvailable in /proc/meminfo".into() };
     let groups = fs_err::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = limits(Path::new("/sys/fs/cgroup"), &groups);
-    limits.into_iter().chain([machine]).min_by_key(|room| room.bytes)
+    limits.into_iter().chain([machine]).min_by_key(|free| free.bytes)
 }
 
 /// All of the machine's memory: the system does not say how much of it others could do without.
 #[cfg(target_os = "macos")]
-fn host() -> Option<Room> {
+fn host() -> Option<FreeMemory> {
     let (mut bytes, mut len) = (0u64, size_of::<u64>());
     // SAFETY: `hw.memsize` is a 64-bit number, and `len` says that there is room for one.
     let status = unsafe {
         let to = (&raw mut bytes).cast();
         libc::sysctlbyname(c"hw.memsize".as_ptr(), to, &raw mut len, std::ptr::null_mut(), 0)
     };
-    (status == 0).then(|| Room { bytes, from: "hw.memsize, all of the machine's memory".into() })
+    (status == 0).then(|| FreeMemory { bytes, from: "hw.memsize, all of the machine's memory".into() })
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn host() -> Option<Room> {
+fn host() -> Option<FreeMemory> {
     None
 }
 
@@ -58,8 +58,8 @@ fn host() -> Option<Room> {
 /// below `root`. Pages of files that the group has read are not in the way: the system drops them where memory runs
 /// short, and among them are the mapped weights of an earlier run.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-fn limits(root: &Path, groups: &str) -> Vec<Room> {
-    let mut rooms = Vec::new();
+fn limits(root: &Path, groups: &str) -> Vec<FreeMemory> {
+    let mut all = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
@@ -81,13 +81,13 @@ fn limits(root: &Path, groups: &str) -> Vec<Room> {
             let files =
                 ["inactive_file", "active_file"].map(|key| number_after(&stat, &format!("{prefix}{key} ")));
             let reclaimable: u64 = files.into_iter().flatten().sum();
-            rooms.push(Room {
+            all.push(FreeMemory {
                 bytes: limit_bytes.saturating_sub(used_bytes.saturating_sub(reclaimable)),
                 from: format!("the limit in {}", folder.join(limit).display()),
             });
         }
     }
-    rooms
+    all
 }
 
 /// The whole number after `key` at the start of a line.
@@ -100,7 +100,7 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
 /// `tch`. libtorch keeps what a freed model held for the next one and does not show it as free, so that the most that
 /// was ever seen is what there is.
 #[cfg(target_os = "linux")]
-fn cuda(index: usize) -> Option<Room> {
+fn cuda(index: usize) -> Option<FreeMemory> {
     use libloading::os::unix::Library;
     use std::collections::BTreeMap;
     use std::ffi::c_int;
@@ -125,11 +125,11 @@ fn cuda(index: usize) -> Option<Room> {
     let mut most = MOST.lock().ok()?;
     let most = most.entry(index).or_default();
     *most = (free as u64).max(*most);
-    Some(Room { bytes: *most, from: format!("free memory of CUDA device {index}") })
+    Some(FreeMemory { bytes: *most, from: format!("free memory of CUDA device {index}") })
 }
 
 #[cfg(not(target_os = "linux"))]
-fn cuda(_: usize) -> Option<Room> {
+fn cuda(_: usize) -> Option<FreeMemory> {
     None
 }
 
@@ -160,9 +160,9 @@ mod tests {
             "job/step",
             &[("memory.max", "max\n"), ("memory.current", "100\n"), ("memory.stat", stat)],
         );
-        let rooms = limits(dir.path(), "0::/job/step\n");
+        let all = limits(dir.path(), "0::/job/step\n");
         let limit = dir.path().join("job/memory.max");
-        assert_eq!(rooms, [Room { bytes: 5000, from: format!("the limit in {}", limit.display()) }]);
+        assert_eq!(all, [FreeMemory { bytes: 5000, from: format!("the limit in {}", limit.display()) }]);
     }
 
     #[test]
@@ -179,8 +179,8 @@ mod tests {
             ],
         );
         let groups = "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/memory\n";
-        let rooms = limits(dir.path(), groups);
-        assert_eq!(rooms.iter().map(|room| room.bytes).collect::<Vec<_>>(), [100]);
+        let all = limits(dir.path(), groups);
+        assert_eq!(all.iter().map(|free| free.bytes).collect::<Vec<_>>(), [100]);
         assert!(limits(dir.path(), "").is_empty());
     }
 
@@ -189,7 +189,7 @@ mod tests {
     fn the_machine_tells_what_it_has() {
         let meminfo = fs_err::read_to_string("/proc/meminfo").unwrap();
         let total = number_after(&meminfo, "MemTotal:").unwrap() * 1024;
-        let room = Room::of(Device::Cpu).unwrap();
-        assert!(room.bytes > 1 << 20 && room.bytes <= total, "{room:?} of {total}");
+        let free = FreeMemory::of(Device::Cpu).unwrap();
+        assert!(free.bytes > 1 << 20 && free.bytes <= total, "{free:?} of {total}");
     }
 }
