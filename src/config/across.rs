@@ -80,12 +80,12 @@ pub(super) fn validate(
         let what = format!("`{}` ({name})", kind.kind());
         let problem = |message: String, hint: &str| Problem::at(span.clone(), message).hint(hint);
         let sets = parts.models.len() * parts.stories.len();
-        if kind.reads_activations() && parts.models.len() == 1 {
+        if kind.same_stories() && parts.models.len() == 1 {
             root.note(problem(format!("{what} compares models, and there is one"), two));
-        } else if !kind.reads_activations() && sets == 1 {
+        } else if !kind.same_stories() && sets == 1 {
             let hint = "add a second model or a second source of stories, or take the analysis out";
             root.note(problem(format!("{what} compares sets of vectors, and there is one"), hint));
-        } else if kind.reads_activations() && sets > 0 && !parts.stories.iter().any(Source::is_shared) {
+        } else if kind.same_stories() && sets > 0 && !parts.stories.iter().any(Source::is_shared) {
             let message = format!(
                 "{what} needs stories that two models read, and here each reads what it wrote itself"
             );

@@ -26,7 +26,7 @@ fn pairs<'a>(kind: &config::Across, sources: &[Source], places: &[Place<'a>]) ->
     for (at, &a) in places.iter().enumerate() {
         for &b in &places[at + 1..] {
             let same_stories = a.1 == b.1 && a.0 != b.0 && shared(a.1);
-            if kind.kind.reads_activations() && !same_stories {
+            if kind.kind.same_stories() && !same_stories {
                 continue;
             }
             pairs.push([a, b]);
@@ -186,7 +186,7 @@ pub(super) fn readings<'a>(
     source: &'a str,
 ) -> impl Iterator<Item = (String, String)> + 'a {
     let shared = experiment.stories.iter().any(|s| s.name == source && s.is_shared());
-    let reads = move |across: &&config::Across| shared || !across.kind.reads_activations();
+    let reads = move |across: &&config::Across| shared || !across.kind.same_stories();
     experiment.across.iter().filter(reads).map(move |across| {
         let name = match across.kind.is_directed() {
             true => format!("{}/{model}/{source}", across.name),

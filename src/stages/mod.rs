@@ -5,6 +5,7 @@ pub mod activations;
 pub mod analysis;
 pub mod batches;
 mod principal;
+mod read;
 pub mod statistics;
 pub mod stories;
 pub mod vectors;

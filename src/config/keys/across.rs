@@ -87,9 +87,10 @@ pub static TRANSFER: Table = Table {
         ),
         key(
             "folds",
-            Type::Integer { min: 2, max: 1000 },
+            Type::Integer { min: 3, max: 1000 },
             Is("5"),
-            "Parts that topics (of templates: passages) are dealt into; each is tested with a map fitted on the others.",
+            "Parts that topics (of templates: passages) are dealt into, in turns one that vectors are mapped from, one that they \
+             are tested on, and the others, which the map is fitted on.",
         ),
         PERMUTATIONS,
         BOOTSTRAP,
@@ -115,7 +116,7 @@ pub static TRANSFER: Table = Table {
             "random",
             Type::Integer { min: 0, max: 10_000 },
             Is("20"),
-            "With `steer`: random directions of the same norm, the null.",
+            "With `steer`: random directions of the same norm, and as many mapped vectors of shuffled cells: the nulls.",
         ),
     ],
 };

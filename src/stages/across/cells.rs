@@ -1,122 +1,116 @@
-//! The mean activations of each emotion on each topic, in two models, and emotion vectors of some of the topics. Knows
+//! The mean activations of each emotion on each topic in two models, of which any part may be had for one purpose. Knows
 //! nothing of what they are for.
 
-use std::collections::{BTreeSet, HashMap};
+use std::marker::PhantomData;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
 
-use super::{Side, Story};
+use super::Shared;
 use crate::lm::Layer;
+use crate::stages::statistics::design::Shuffle;
+use crate::stages::statistics::parts::Part;
 
-/// Cells: the stories of one emotion and one topic.
-pub struct Cells {
-    pub emotions: Vec<String>,
-    /// Topics, sorted.
-    pub groups: Vec<String>,
-    /// Topic and emotion of each.
-    pub of: Vec<(usize, usize)>,
-    /// The means of each cell in both models.
-    pub sides: [Rows; 2],
+/// One row a cell, at one layer of each model.
+pub struct Cells<'a> {
+    shared: &'a Shared,
+    /// Group and emotion of each row.
+    of: Vec<(usize, usize)>,
+    /// `[cell, d]` of each model, in float64, less the mean of all rows: what all have in common plays no part in what
+    /// follows, and would take digits.
+    sides: [Tensor; 2],
+    /// The second model's in float32, for what is done thousands of times.
+    single: Tensor,
 }
 
-/// Rows in float64.
-pub struct Rows {
-    pub d: usize,
+/// Cells of one model in one part.
+pub struct Rows<'r, Purpose> {
     /// `[n, d]`
-    pub values: Vec<f64>,
+    pub(super) values: Tensor,
+    emotions: Vec<i64>,
+    n_emotions: usize,
+    mark: PhantomData<(fn(&'r ()) -> &'r (), Purpose)>,
 }
 
-impl Rows {
-    pub fn row(&self, at: usize) -> &[f64] {
-        &self.values[at * self.d..][..self.d]
-    }
+/// Emotion vectors of one model from the cells of one part.
+pub struct Vectors<'r, Purpose> {
+    /// `[emotion, d]`
+    pub(super) values: Tensor,
+    mark: PhantomData<(fn(&'r ()) -> &'r (), Purpose)>,
 }
 
-impl Cells {
-    /// The cells of `stories` that are of one of `emotions`, at a layer of each side. Of each side one layer's means are
-    /// held, and one shard's activations.
-    pub fn read(
-        sides: &[Side; 2],
-        layers: (Layer, Layer),
-        stories: &[Story],
-        emotions: &[String],
-    ) -> Result<Cells> {
-        let groups: BTreeSet<&str> = stories.iter().map(|story| story.group.as_str()).collect();
-        let groups: Vec<String> = groups.into_iter().map(String::from).collect();
-        let group: HashMap<&str, usize> = groups.iter().enumerate().map(|(at, g)| (g.as_str(), at)).collect();
-        let emotion: HashMap<&str, usize> =
-            emotions.iter().enumerate().map(|(at, e)| (e.as_str(), at)).collect();
-        let places = stories.iter().filter_map(|story| {
-            let emotion = *emotion.get(story.emotion.as_deref()?)?;
-            Some((story.id.as_str(), (group[story.group.as_str()], emotion)))
-        });
-        let places: HashMap<&str, (usize, usize)> = places.collect();
-        let of: BTreeSet<(usize, usize)> = places.values().copied().collect();
-        let of: Vec<(usize, usize)> = of.into_iter().collect();
-        let cell: HashMap<(usize, usize), usize> =
-            of.iter().enumerate().map(|(at, &cell)| (cell, at)).collect();
-        let read = |side: &Side, layer: Layer| -> Result<Rows> {
-            let mut rows = Rows { d: 0, values: Vec::new() };
-            let mut counts = vec![0usize; of.len()];
-            for shard in 0..side.shards {
-                let table = (side.activations)(layer, shard)?;
-                if table.rows() == 0 {
-                    continue;
-                }
-                let (d, values) = table.list("activation")?;
-                if rows.values.is_empty() {
-                    rows = Rows { d, values: vec![0.0; of.len() * d] };
-                }
-                ensure!(rows.d == d, "activations of different widths at layer {layer}");
-                for (id, values) in table.str("story_id")?.iter().zip(values.chunks_exact(d)) {
-                    let Some(at) = places.get(id.as_str()).map(|place| cell[place]) else { continue };
-                    counts[at] += 1;
-                    rows.values[at * d..][..d]
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(sum, &x)| *sum += f64::from(x));
-                }
-            }
-            ensure!(
-                counts.iter().all(|&n| n > 0) && rows.d > 0,
-                "stories without activations at layer {layer}"
-            );
-            for (row, count) in rows.values.chunks_exact_mut(rows.d).zip(counts) {
-                row.iter_mut().for_each(|x| *x /= count as f64);
-            }
-            Ok(rows)
+impl<'a> Cells<'a> {
+    /// Those of `shared` at a layer of each side. One layer's sums are held at a time, and one shard's activations.
+    pub fn read(shared: &'a Shared, sides: &[super::Side; 2], layers: [Layer; 2]) -> Result<Cells<'a>> {
+        let design = &shared.design;
+        let cells =
+            (0..design.groups()).flat_map(|group| (0..design.labels()).map(move |label| (group, label)));
+        let of: Vec<(usize, usize)> =
+            cells.filter(|&(group, label)| design.count(group, label) > 0.0).collect();
+        let read = |at: usize| -> Result<Tensor> {
+            let sums = shared.sums(&sides[at], layers[at])?;
+            let mean = |&(group, label): &(usize, usize)| {
+                let count = design.count(group, label);
+                sums.cell(group, label).iter().map(move |x| x / count)
+            };
+            let values: Vec<f64> = of.iter().flat_map(mean).collect();
+            let rows = Tensor::from_slice(&values).view([of.len() as i64, -1]);
+            Ok(&rows - rows.mean_dim(0, true, Kind::Double))
         };
-        let both = [read(&sides[0], layers.0)?, read(&sides[1], layers.1)?];
-        Ok(Cells { emotions: emotions.to_vec(), groups, of, sides: both })
+        let sides = [read(0)?, read(1)?];
+        Ok(Cells { shared, of, single: sides[1].to_kind(Kind::Float), sides })
     }
 
-    /// `[emotion, d]` of some rows, one a cell: for each emotion the mean of its cells, each topic with its weight, minus the
-    /// mean over emotions of these means. `None` where an emotion has no cell.
-    pub fn vectors(&self, rows: &Rows, weights: &[f64]) -> Option<Vec<f64>> {
-        let n = self.emotions.len();
-        let mut means = vec![0.0; n * rows.d];
-        let mut counts = vec![0.0; n];
-        for (at, &(group, emotion)) in
-            self.of.iter().enumerate().filter(|(_, (group, _))| weights[*group] > 0.0)
-        {
-            counts[emotion] += weights[group];
-            let to = &mut means[emotion * rows.d..][..rows.d];
-            to.iter_mut().zip(rows.row(at)).for_each(|(sum, x)| *sum += weights[group] * x);
-        }
-        if counts.contains(&0.0) {
-            return None;
-        }
-        let mut centre = vec![0.0; rows.d];
-        for (mean, count) in means.chunks_exact_mut(rows.d).zip(counts) {
-            mean.iter_mut().for_each(|x| *x /= count);
-            centre.iter_mut().zip(mean).for_each(|(c, x)| *c += *x / n as f64);
-        }
-        means.chunks_exact_mut(rows.d).for_each(|row| row.iter_mut().zip(&centre).for_each(|(x, c)| *x -= c));
-        Some(means)
+    /// The cells of one side in a part, in the precision of `kind`, each with the emotion that it has, or under `shuffle` in its
+    /// place the cell of the emotion that it is given.
+    pub fn rows<'r, P>(
+        &self,
+        side: usize,
+        part: &Part<'r, P>,
+        kind: Kind,
+        shuffle: Option<&Shuffle>,
+    ) -> Result<Rows<'r, P>> {
+        let here = self.of.iter().filter(|(group, _)| part.has(*group));
+        let places = here.clone().map(|&(group, label)| {
+            let from = shuffle.map_or(label, |shuffle| shuffle.from(label, group));
+            self.of.binary_search(&(group, from)).ok().map(|at| at as i64).context("no such cell")
+        });
+        let places = Tensor::from_slice(&places.collect::<Result<Vec<i64>>>()?);
+        Ok(Rows {
+            values: match (side, kind) {
+                (1, Kind::Float) => self.single.index_select(0, &places),
+                _ => self.sides[side].index_select(0, &places).to_kind(kind),
+            },
+            emotions: here.map(|&(_, label)| label as i64).collect(),
+            n_emotions: self.shared.emotions.len(),
+            mark: PhantomData,
+        })
+    }
+}
+
+impl<'r, P> Rows<'r, P> {
+    #[cfg(test)]
+    pub fn new(values: &[f64], d: usize) -> Rows<'r, P> {
+        let values = Tensor::from_slice(values).view([-1, d as i64]);
+        let emotions: Vec<i64> = (0..values.size()[0]).collect();
+        Rows { n_emotions: emotions.len(), values, emotions, mark: PhantomData }
     }
 
-    /// The cells of the topics that `chosen` names.
-    pub fn cells(&self, chosen: impl Fn(usize) -> bool) -> Vec<usize> {
-        (0..self.of.len()).filter(|&at| chosen(self.of[at].0)).collect()
+    /// For each emotion the mean of its cells, so that every topic counts alike, minus the mean over emotions of these
+    /// means. Every emotion must have a cell.
+    pub fn vectors(&self) -> Vectors<'r, P> {
+        let emotions = Tensor::from_slice(&self.emotions);
+        let n = self.n_emotions as i64;
+        let zeros = || Tensor::zeros([n, self.values.size()[1]], (self.values.kind(), self.values.device()));
+        let sums = zeros().index_add(0, &emotions, &self.values);
+        let counts = emotions.bincount::<Tensor>(None, n).to_kind(self.values.kind()).unsqueeze(1);
+        let means = sums / counts;
+        Vectors { values: &means - means.mean_dim(0, true, None::<Kind>), mark: PhantomData }
+    }
+}
+
+impl<'r, P> Vectors<'r, P> {
+    pub(super) fn new(values: Tensor) -> Vectors<'r, P> {
+        Vectors { values, mark: PhantomData }
     }
 }

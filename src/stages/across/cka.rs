@@ -3,23 +3,25 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
+use nalgebra::DMatrix;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
+use super::halves::{Chance, Halves, Likeness, Splits, ceiling, crossed, partial};
 use super::hsic::{Estimates, Gram, cka};
 use super::pairs::{self, Measure};
-use super::{Input, Kind, Side, Story, equal_depth, shared};
+use super::{Input, Kind, Shared, Side, Story, equal_depth};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::analysis::Tables;
 use crate::stages::statistics::draws::rounds;
-use crate::stages::statistics::interval::p_value;
+use crate::stages::statistics::interval::{p_value, t_95};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.cka]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +34,9 @@ pub struct Cka {
 /// The fewest stories of which something can be said when a tenth of them is left out: the debiased estimate divides by
 /// `n - 3`.
 const FEWEST: usize = 10;
+
+/// The fewest emotions whose vectors can be aligned: see [`FEWEST`].
+const FEWEST_EMOTIONS: usize = 4;
 
 /// Parts that are left out in turn, at most; and at least, where topics are so few.
 const PARTS: usize = 20;
@@ -73,8 +78,19 @@ impl Kind for Cka {
                       debiased one is, in the mean."
                 .to_string(),
             tested: "The same numbers, beside the plain ones. The interval is a jackknife over topics; p: how often as much is \
-                     found when the stories of one model are shuffled.",
-            others: &[("cka", "plain CKA", 3)],
+                     found when the stories of one model are shuffled. Beyond the surface: with the alignment of the embeddings \
+                     partialled out, where these are kept. Of emotions: the debiased alignment of emotion vectors, of one \
+                     model from one half of the topics and of the other from the other half, since models that read the same \
+                     stories share these stories' accidents; its ceiling, what two models that are alike but for the noise of \
+                     halves would reach; and its p, against emotions under each other's names and cells under each other's \
+                     emotions, the larger.",
+            others: &[
+                ("cka", "plain CKA", 3),
+                ("partial", "beyond the surface", 3),
+                ("emotions", "of emotions", 3),
+                ("emotions_ceiling", "ceiling", 3),
+                ("emotions_p", "p of emotions", 4),
+            ],
             all_sets: false,
         };
         pairs::figures(name, tables, ("cka", "cka_layers"), &measure)
@@ -86,16 +102,23 @@ impl Kind for Cka {
 /// `cka`: Kornblith et al. 2019, `|Y'X|^2 / (|X'X| |Y'Y|)` of centred activations. `cka_debiased`: the same of the unbiased
 /// estimates of Song et al. 2012, as Nguyen et al. 2021 and Murphy et al. 2024 use them. Both from Gram matrices of the
 /// stories in float64. Of more than `stories` stories those are taken whose names have the smallest digests. `p`,
-/// one-sided, of the debiased one: the stories of the second model in shuffled orders. `low` and `high`: 1.96 standard
-/// errors of the jackknife that leaves out topics (Efron and Tibshirani 1993, chapter 11), dealt into at most 20 parts;
+/// one-sided, of the debiased one: the stories of the second model in shuffled orders. `low` and `high`: standard
+/// errors of the jackknife that leaves out topics (Efron and Tibshirani 1993, chapter 11), dealt into at most 20 parts,
+/// times the 97.5th percentile of Student's t with one degree of freedom less than parts;
 /// where there are fewer than five topics, parts of single stories. There is no bootstrap: a story drawn twice is fully
-/// like itself in both models.
+/// like itself in both models. `partial`: the debiased one with those of the embeddings, of the models that keep them, taken out.
+///
+/// `emotions`: the debiased alignment of emotion vectors, one row an emotion, of one model from one half of the topics and of
+/// the other from the other half, mean over both ways and several pairs of halves; `emotions_ceiling` and `emotions_p` as in
+/// `rsa`. Of four emotions or more, and topics that can be halved.
 ///
 /// Held in memory: one layer's activations of one model, and a Gram matrix for each layer of the first model and one of
 /// the second.
 fn run(params: &Cka, input: Input) -> Result<Tables> {
     let Input { sides, seed, progress, .. } = input;
-    let stories = chosen(shared(&sides)?, params.stories);
+    let shared = Shared::read(&sides, seed)?;
+    let splits = Splits::of(&shared).filter(|_| shared.emotions.len() >= FEWEST_EMOTIONS);
+    let stories = chosen(shared.stories.clone(), params.stories);
     let n = stories.len();
     ensure!(n >= FEWEST, "both models have activations of only {n} stories; {FEWEST} are needed");
     let matched = equal_depth(&sides)?;
@@ -108,6 +131,12 @@ fn run(params: &Cka, input: Input) -> Result<Tables> {
         first.push((layer, gram, own));
         progress(first.len(), steps);
     }
+    let embedded = |side: &Side| -> Result<Option<(Gram, Estimates)>> {
+        let read = |layer: Layer| gram(side, layer, &stories).map(|gram| (gram.own(), gram));
+        let read = side.layers.contains(&Layer::Embed).then_some(Layer::Embed).map(read).transpose()?;
+        Ok(read.map(|(own, gram)| (gram, own)))
+    };
+    let embedded = [embedded(a)?, embedded(b)?];
     let kept = kept(&stories);
     let orders = rounds(seed, "cka permutations", params.permutations, |dice| dice.shuffled(n));
     let (mut plain, mut debiased) = (pairs::Layers::default(), Vec::new());
@@ -133,7 +162,27 @@ fn run(params: &Cka, input: Input) -> Result<Tables> {
                 cka(&x, &y, [x.own(), y.own()], None).debiased
             };
             let error = jackknife(&kept.par_iter().map(left_out).collect::<Vec<_>>());
-            rows.push((at, Row { layers: (*la, lb), found, error, p: p_value(found.debiased, &null) }));
+            let surface =
+                embedded.iter().flatten().filter(|_| *la != Layer::Embed).map(|(gram, own)| (gram, *own));
+            let all: Vec<(&Gram, Estimates)> =
+                [(gram, *of), (&second, own)].into_iter().chain(surface).collect();
+            let aligned =
+                |x: &(&Gram, Estimates), y: &(&Gram, Estimates)| cka(x.0, y.0, [x.1, y.1], None).debiased;
+            let emotions = match &splits {
+                None => None,
+                Some(splits) => Some(of_emotions((&shared, splits), &sides, (*la, lb), params.permutations)?),
+            };
+            rows.push((
+                at,
+                Row {
+                    layers: (*la, lb),
+                    found,
+                    error,
+                    p: p_value(found.debiased, &null),
+                    partial: if all.len() == 2 { None } else { partial(&all, aligned) },
+                    emotions,
+                },
+            ));
         }
         progress(a.layers.len() + 2 * (done + 1), steps);
     }
@@ -141,7 +190,38 @@ fn run(params: &Cka, input: Input) -> Result<Tables> {
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     let mut layers = plain.finish("cka_layers/1", "cka");
     layers.columns.push(("cka_debiased".to_string(), Column::F64(debiased)));
-    Ok(vec![("cka".into(), finish(&rows, n, a.n_layers)), ("cka_layers".into(), layers)])
+    Ok(vec![("cka".into(), finish(&rows, n, kept.len(), a.n_layers)), ("cka_layers".into(), layers)])
+}
+
+/// The alignment of emotion vectors.
+struct Alignment;
+
+impl Likeness for Alignment {
+    type Form = (Gram, Estimates);
+
+    fn form(&self, gram: DMatrix<f64>) -> (Gram, Estimates) {
+        let gram = Gram::new(gram.as_slice().to_vec(), gram.nrows());
+        let own = gram.own();
+        (gram, own)
+    }
+
+    fn like(&self, a: &Self::Form, b: &Self::Form, order: Option<&[usize]>) -> f64 {
+        cka(&a.0, &b.0, [a.1, b.1], order).debiased
+    }
+}
+
+/// The value, its ceiling and p.
+fn of_emotions(
+    of: (&Shared, &Splits),
+    sides: &[Side; 2],
+    layers: (Layer, Layer),
+    permutations: usize,
+) -> Result<[f64; 3]> {
+    let a = Halves::read(&Alignment, of, &sides[0], layers.0)?;
+    let b = Halves::read(&Alignment, of, &sides[1], layers.1)?;
+    let found = crossed(&Alignment, &a.forms, &b.forms, None);
+    let p = Chance::of(&Alignment, (&a, &b), found, permutations)?.p();
+    Ok([found, ceiling(&Alignment, &a.forms, &b.forms), p])
 }
 
 struct Row {
@@ -149,20 +229,28 @@ struct Row {
     found: Estimates,
     error: f64,
     p: f64,
+    partial: Option<f64>,
+    emotions: Option<[f64; 3]>,
 }
 
-fn finish(rows: &[Row], stories: usize, n_layers: usize) -> Table {
+fn finish(rows: &[Row], stories: usize, parts: usize, n_layers: usize) -> Table {
     let layers = rows.iter().map(|row| (row.layers.0, row.layers.1, row.layers.0.depth(n_layers)));
     let column = |of: &dyn Fn(&Row) -> f64| Column::F64(rows.iter().map(of).collect());
+    let emotions = |at: usize| Column::OptF64(rows.iter().map(|row| row.emotions.map(|of| of[at])).collect());
+    let t = t_95(parts - 1);
     let columns = vec![
         ("cka", column(&|row| row.found.plain)),
         ("cka_debiased", column(&|row| row.found.debiased)),
-        ("low", column(&|row| row.found.debiased - 1.96 * row.error)),
-        ("high", column(&|row| row.found.debiased + 1.96 * row.error)),
+        ("low", column(&|row| row.found.debiased - t * row.error)),
+        ("high", column(&|row| row.found.debiased + t * row.error)),
         ("p", column(&|row| row.p)),
+        ("partial", Column::OptF64(rows.iter().map(|row| row.partial).collect())),
+        ("emotions", emotions(0)),
+        ("emotions_ceiling", emotions(1)),
+        ("emotions_p", emotions(2)),
         ("stories", Column::I32(vec![stories as i32; rows.len()])),
     ];
-    pairs::table("cka/1", layers.collect(), columns)
+    pairs::table("cka/2", layers.collect(), columns)
 }
 
 /// At most `most` of `stories`, in their order: a choice that hangs on their names alone.
@@ -176,11 +264,11 @@ fn chosen(stories: Vec<Story>, most: usize) -> Vec<Story> {
 
 /// For each part that is left out, the stories that stay.
 fn kept(stories: &[Story]) -> Vec<Vec<usize>> {
-    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut places: HashMap<usize, usize> = HashMap::new();
     let mut groups: Vec<usize> = Vec::with_capacity(stories.len());
     for story in stories {
         let next = places.len();
-        groups.push(*places.entry(&story.group).or_insert(next));
+        groups.push(*places.entry(story.group).or_insert(next));
     }
     if places.len() < FEWEST_PARTS {
         groups = (0..stories.len()).collect();
@@ -242,20 +330,18 @@ mod tests {
 
     #[test]
     fn topics_are_left_out_whole() {
-        let story =
-            |number: usize, group: &str| Story { id: number.to_string(), emotion: None, group: group.into() };
-        let topics = ["a", "b", "c", "d", "e"];
-        let stories: Vec<Story> = (0..15).map(|at| story(at, topics[at % 5])).collect();
+        let story = |number: usize, group: usize| Story { id: number.to_string(), emotion: 0, group };
+        let stories: Vec<Story> = (0..15).map(|at| story(at, at % 5)).collect();
         let kept = kept(&stories);
         assert_eq!(kept.len(), 5);
         assert_eq!(kept[1], [0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14]);
-        let few: Vec<Story> = (0..40).map(|at| story(at, topics[at % 2])).collect();
+        let few: Vec<Story> = (0..40).map(|at| story(at, at % 2)).collect();
         assert_eq!(super::kept(&few).iter().map(Vec::len).collect::<Vec<_>>(), [38; 20]);
     }
 
     #[test]
     fn a_choice_of_stories_does_not_hang_on_their_order() {
-        let story = |id: String| Story { id, emotion: None, group: String::new() };
+        let story = |id: String| Story { id, emotion: 0, group: 0 };
         let all: Vec<Story> = (0..50).map(|at| story(at.to_string())).collect();
         let mut ids: Vec<String> = chosen(all.clone(), 20).into_iter().map(|s| s.id).collect();
         let mut back: Vec<String> =

@@ -1,103 +1,168 @@
-//! Linear maps between the spaces of two models, in float64. Knows nothing of emotions.
+//! Linear maps between the spaces of two models, fitted on cells of one part and applied to vectors of another. Knows
+//! nothing of emotions.
+
+use std::marker::PhantomData;
 
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use super::cells::Rows;
+use super::cells::{Rows, Vectors};
+use crate::stages::statistics::parts::{Fit, Source, Target};
 
-/// A map from rows of one width to rows of another: `y = (x - mean_x) W + mean_y`.
-pub struct Map {
-    /// `[d_x, d_y]`
-    weights: Tensor,
-    mean_x: Tensor,
-    mean_y: Tensor,
+/// Where a map brings some vectors, whatever rows of the other space it is fitted to: a map is fitted thousands of times to
+/// shuffled rows, and what hangs on the first space alone is computed once.
+pub struct Map<'r> {
+    kind: Fitted,
+    mark: PhantomData<fn(&'r ()) -> &'r ()>,
 }
 
-/// Singular values below this fraction of the largest are rounding noise.
-const NOISE: f64 = 1e-10;
-
-/// Some rows as a matrix `[n, d]`.
-fn matrix(rows: &Rows, which: &[usize]) -> Tensor {
-    let values: Vec<f64> = which.iter().flat_map(|&at| rows.row(at).iter().copied()).collect();
-    Tensor::from_slice(&values).view([which.len() as i64, rows.d as i64])
+enum Fitted {
+    /// `[vector, n]`: how much of each of the `n` rows of the other space each mapped vector has.
+    Ridge(Tensor),
+    Procrustes {
+        /// `[vector, k]` and `[n, k]`: the vectors and the rows on the leading components of the rows.
+        vectors: Tensor,
+        rows: Tensor,
+        /// `[k, d]`: the leading components of the other space's rows.
+        axes: Tensor,
+    },
 }
 
-/// Rows that are centred, and what their mean was.
-fn centred(rows: &Rows, which: &[usize]) -> (Tensor, Tensor) {
-    let x = matrix(rows, which);
-    let mean = x.mean_dim(0, true, Kind::Double);
-    (x - &mean, mean)
+/// Components that a rotation turns, at most. Those behind are of little variance, and a rotation is fitted anew to every
+/// shuffle, at a cost that grows with the cube: some 5 ms with so many.
+const TURNED: i64 = 128;
+
+/// Eigenvalues below this fraction of the largest are rounding noise.
+const NOISE: f64 = 1e-12;
+
+fn centred(rows: &Tensor) -> Tensor {
+    rows - rows.mean_dim(0, true, None::<Kind>)
 }
 
-impl Map {
-    /// The ridge map of `which` rows of `x` on those of `y`, with an intercept that is not shrunk: scikit-learn's
-    /// `Ridge(alpha)`, where `alpha` is `ridge` times the mean eigenvalue of `X'X` among its `min(n, d)` that need not be
-    /// zero, for centred `X`. In closed form from the smaller of the two Gram matrices: `X'(X X' + a)^-1 Y` or `(X'X +
-    /// a)^-1 X'Y`, with Cholesky's decomposition; about `n d min(n, d)` multiplications and `min(n, d)^2` numbers.
-    pub fn ridge(x: &Rows, y: &Rows, which: &[usize], ridge: f64) -> Result<Map> {
-        let ((a, mean_x), (b, mean_y)) = (centred(x, which), centred(y, which));
-        let small = which.len().min(x.d);
-        let alpha = ridge * (&a * &a).sum(Kind::Double).double_value(&[]) / small as f64;
-        let identity = Tensor::eye(small as i64, (Kind::Double, tch::Device::Cpu)) * alpha;
+impl<'r> Map<'r> {
+    /// The ridge map with an intercept that is not shrunk: scikit-learn's `Ridge(alpha)`, where `alpha` is `ridge` times
+    /// the mean eigenvalue of `X'X` among its `min(n, d)` that need not be zero, for centred `X`. It brings vectors `V`, which
+    /// are differences, so that means play no part, to `V (X'X + a)^-1 X' Y`, a mixture of the rows `Y`. From the smaller of
+    /// the two Gram matrices, with Cholesky's decomposition; about `n d min(n, d)` multiplications and `min(n, d)^2`
+    /// numbers.
+    pub fn ridge(x: &Rows<'r, Fit>, vectors: &Vectors<'r, Source>, ridge: f64) -> Result<Map<'r>> {
+        let (x, v) = (centred(&x.values), &vectors.values);
+        let (n, d) = x.size2()?;
+        let small = n.min(d);
+        let alpha = ridge * (&x * &x).sum(Kind::Double).double_value(&[]) / small as f64;
+        let identity = Tensor::eye(small, (Kind::Double, tch::Device::Cpu)) * alpha;
         let solve = |gram: Tensor, right: Tensor| -> Result<Tensor> {
             let factor =
                 (gram + identity).f_linalg_cholesky(false).context("a map of rows that are all equal")?;
             Ok(right.f_cholesky_solve(&factor, false)?)
         };
-        let weights = if which.len() <= x.d {
-            a.tr().matmul(&solve(a.matmul(&a.tr()), b)?)
-        } else {
-            solve(a.tr().matmul(&a), a.tr().matmul(&b))?
+        let mixture = match n <= d {
+            true => solve(x.matmul(&x.tr()), x.matmul(&v.tr()))?.tr(),
+            false => solve(x.tr().matmul(&x), v.tr())?.tr().matmul(&x.tr()),
         };
-        Ok(Map { weights, mean_x, mean_y })
+        Ok(Map { kind: Fitted::Ridge(mixture), mark: PhantomData })
     }
 
-    /// The rotation (with reflections) that brings `x` nearest to `y`, as `scipy.linalg.orthogonal_procrustes`, between
-    /// spaces of any two widths: from the singular vectors of `X'Y` of centred rows, but for those of no singular value,
-    /// of which the rows say nothing. No scale: cosines do not see it.
-    pub fn procrustes(x: &Rows, y: &Rows, which: &[usize]) -> Result<Map> {
-        let ((a, mean_x), (b, mean_y)) = (centred(x, which), centred(y, which));
-        let ((a, of_a), (b, of_b)) = (reduced(a)?, reduced(b)?);
-        let (u, values, v) = a.tr().matmul(&b).f_svd(true, true)?;
-        let bound = values.max().double_value(&[]) * NOISE;
-        let kept = Vec::<f64>::try_from(&values)?.iter().filter(|&&value| value > bound).count() as i64;
-        let turn = u.narrow(1, 0, kept).matmul(&v.narrow(1, 0, kept).tr());
-        let weights = match of_a {
-            Some(basis) => basis.tr().matmul(&turn),
-            None => turn,
+    /// The rotation (with reflections) and the scale that bring `x` nearest to `y`: the singular vectors of `X'Y` of centred rows
+    /// (`scipy.linalg.orthogonal_procrustes`) and the sum of its singular values over `|X|^2`, between spaces of any
+    /// two widths. Of each space the leading [`TURNED`] principal components of the rows are turned, but for those that
+    /// have no variance.
+    pub fn procrustes(
+        x: &Rows<'r, Fit>,
+        y: &Rows<'r, Fit>,
+        vectors: &Vectors<'r, Source>,
+    ) -> Result<Map<'r>> {
+        let x = centred(&x.values);
+        let of_x = components(&x)?;
+        let kind = Fitted::Procrustes {
+            vectors: vectors.values.matmul(&of_x.tr()),
+            rows: x.matmul(&of_x.tr()),
+            axes: components(&centred(&y.values))?,
         };
-        let weights = match of_b {
-            Some(basis) => weights.matmul(&basis),
-            None => weights,
-        };
-        Ok(Map { weights, mean_x, mean_y })
+        Ok(Map { kind, mark: PhantomData })
     }
 
-    /// Where the map brings differences of rows, `[n, d_x]` to `[n, d_y]`: the means play no part.
-    pub fn differences(&self, values: &[f64]) -> Result<Vec<f64>> {
-        let width = self.weights.size()[0];
-        Ok(Vec::<f64>::try_from(
-            Tensor::from_slice(values).view([-1, width]).matmul(&self.weights).reshape(-1),
-        )?)
-    }
-
-    /// The share of the variance of `which` rows of `y` that the map foretells from those of `x`: scikit-learn's
-    /// `r2_score(..., multioutput="variance_weighted")`. It may be below 0.
-    pub fn foretold(&self, x: &Rows, y: &Rows, which: &[usize]) -> f64 {
-        let found = (matrix(x, which) - &self.mean_x).matmul(&self.weights) + &self.mean_y;
-        let (truth, mean) = centred(y, which);
-        let square = |t: &Tensor| (t * t).sum(Kind::Double).double_value(&[]);
-        1.0 - square(&(found - mean - &truth)) / square(&truth)
+    /// Fitted to `y`, row for row: where the vectors go, in the precision of `y`.
+    pub fn carried(&self, y: &Rows<'r, Fit>) -> Result<Mapped<'r>> {
+        let precision = y.values.kind();
+        let values = match &self.kind {
+            Fitted::Ridge(mixture) => mixture.to_kind(precision).matmul(&y.values),
+            Fitted::Procrustes { vectors, rows, axes } => {
+                let axes = axes.to_kind(precision);
+                let y = centred(&y.values).matmul(&axes.tr()).to_kind(Kind::Double);
+                let (u, values, v) = rows.tr().matmul(&y).f_svd(true, true)?;
+                let bound = values.max().double_value(&[]) * NOISE.sqrt();
+                let kept =
+                    Vec::<f64>::try_from(&values)?.iter().filter(|&&value| value > bound).count() as i64;
+                let turn = u.narrow(1, 0, kept).matmul(&v.narrow(1, 0, kept).tr());
+                let scale = values.sum(Kind::Double) / (rows * rows).sum(Kind::Double);
+                (vectors.matmul(&turn) * scale).to_kind(precision).matmul(&axes)
+            }
+        };
+        Ok(Mapped { values, mark: PhantomData })
     }
 }
 
-/// Fewer rows than dimensions in the space that they span: coordinates `[n, r]`, and the axes `[r, d]` that they are on.
-fn reduced(x: Tensor) -> Result<(Tensor, Option<Tensor>)> {
-    if x.size()[0] > x.size()[1] {
-        return Ok((x, None));
+/// `[k, d]`: the leading principal components of centred rows, at most [`TURNED`], from the smaller of the two Gram matrices.
+fn components(x: &Tensor) -> Result<Tensor> {
+    let (n, d) = x.size2()?;
+    let gram = if n <= d { x.matmul(&x.tr()) } else { x.tr().matmul(x) };
+    let (values, vectors) = gram.f_linalg_eigh("L").context("components of rows")?;
+    // In rising order.
+    let all = Vec::<f64>::try_from(&values)?;
+    let bound = all.last().copied().unwrap_or_default() * NOISE;
+    let kept = (all.iter().filter(|&&value| value > bound).count() as i64).min(TURNED);
+    let (vectors, values) =
+        (vectors.narrow(1, n.min(d) - kept, kept), values.narrow(0, n.min(d) - kept, kept));
+    Ok(match n <= d {
+        true => vectors.tr().matmul(x) / values.sqrt().unsqueeze(1),
+        false => vectors.tr(),
+    })
+}
+
+/// Vectors that were brought into the other space.
+pub struct Mapped<'r> {
+    /// `[vector, d]`
+    pub(super) values: Tensor,
+    mark: PhantomData<fn(&'r ()) -> &'r ()>,
+}
+
+/// Mapped vectors beside those of the other space.
+pub struct Compared {
+    /// `[vector, vector]`: the cosine of each mapped vector with each of the other space.
+    cosines: Tensor,
+    /// The share of the sum of squares of the other space's vectors that the mapped ones foretell; below 0 where they are
+    /// further off than nothing at all.
+    pub r2: f64,
+}
+
+impl<'r> Mapped<'r> {
+    /// Of cells that took no part in the map and are of other topics than the vectors that went through it.
+    pub fn beside(&self, own: &Vectors<'r, Target>) -> Compared {
+        let unit = |rows: &Tensor| {
+            let norms = (rows * rows).sum_dim_intlist(1, true, None::<Kind>).sqrt();
+            rows / norms.clamp_min(f64::MIN_POSITIVE)
+        };
+        let square = |t: &Tensor| (t * t).sum(Kind::Double).double_value(&[]);
+        let r2 = 1.0 - square(&(&self.values - &own.values)) / square(&own.values);
+        Compared { cosines: unit(&self.values).matmul(&unit(&own.values).tr()), r2 }
     }
-    let (u, values, v) = x.f_svd(true, true)?;
-    Ok((u * values, Some(v.tr())))
+}
+
+impl Compared {
+    /// The cosine of each mapped vector with its own one.
+    pub fn own(&self) -> Result<Vec<f64>> {
+        Ok(Vec::<f64>::try_from(self.cosines.diagonal(0, 0, 1).to_kind(Kind::Double))?)
+    }
+
+    /// Of each mapped vector 1 and how many are nearer to it than its own one; ones as near count half.
+    pub fn ranks(&self) -> Result<Vec<f64>> {
+        let own = self.cosines.diagonal(0, 0, 1).unsqueeze(1);
+        let count = |of: Tensor| of.to_kind(Kind::Double).sum_dim_intlist(1, false, Kind::Double);
+        let nearer = count(self.cosines.gt_tensor(&own));
+        let as_near = count(self.cosines.eq_tensor(&own)) - 1.0;
+        Ok(Vec::<f64>::try_from(nearer + as_near * 0.5 + 1.0)?)
+    }
 }
 
 #[cfg(test)]
@@ -105,9 +170,9 @@ mod tests {
     use super::*;
 
     /// `[n, d]` of whole numbers that follow no line.
-    fn rows(n: usize, d: usize, salt: usize) -> Rows {
+    fn rows(n: usize, d: usize, salt: usize) -> Vec<f64> {
         let value = |at: usize| ((at * at * 7 + at * 13 * salt + salt) % 17) as f64 - 8.0;
-        Rows { d, values: (0..n * d).map(value).collect() }
+        (0..n * d).map(value).collect()
     }
 
     fn close(found: &[f64], wanted: &[f64]) {
@@ -117,54 +182,65 @@ mod tests {
         }
     }
 
+    fn vectors<'r>(values: &[f64]) -> Vectors<'r, Source> {
+        Vectors::new(Tensor::from_slice(values).unsqueeze(0))
+    }
+
+    fn carried<'r>(map: &Map<'r>, y: &Rows<'r, Fit>) -> Vec<f64> {
+        Vec::try_from(map.carried(y).unwrap().values.reshape(-1)).unwrap()
+    }
+
     /// With the rows above as `X` (n, 4) and `Y` (n, 3), in Python:
-    /// `a = .5 * ((X - X.mean(0))**2).sum() / min(n, 4); m = Ridge(alpha=a).fit(X, Y)` gives `m.coef_.T[0]`, and
-    /// `r2_score(Y, m.predict(X), multioutput="variance_weighted")`.
+    /// `a = .5 * ((X - X.mean(0))**2).sum() / min(n, 4); Ridge(alpha=a).fit(X, Y).coef_.T[0]`.
     #[test]
     fn ridge_is_that_of_scikit_learn_from_either_gram_matrix() {
-        for (n, first, r2) in RIDGE {
-            let (x, y) = (rows(n, 4, 3), rows(n, 3, 5));
-            let all: Vec<usize> = (0..n).collect();
-            let map = Map::ridge(&x, &y, &all, 0.5).unwrap();
-            close(&map.differences(&[1.0, 0.0, 0.0, 0.0]).unwrap(), &first);
-            close(&[map.foretold(&x, &y, &all)], &[r2]);
+        for (n, first) in RIDGE {
+            let (x, y) = (Rows::new(&rows(n, 4, 3), 4), Rows::new(&rows(n, 3, 5), 3));
+            let map = Map::ridge(&x, &vectors(&[1.0, 0.0, 0.0, 0.0]), 0.5).unwrap();
+            close(&carried(&map, &y), &first);
         }
     }
 
-    const RIDGE: [(usize, [f64; 3], f64); 2] = [
-        (
-            3,
-            [0.056_214_191_060_541_076, -0.239_472_131_496_390_5, 0.004_900_807_021_050_866],
-            0.925_735_846_719_352_6,
-        ),
-        (
-            9,
-            [-0.004_891_971_004_149_481, -0.263_715_372_331_999_5, 0.057_380_779_848_589_12],
-            0.390_779_984_870_457_84,
-        ),
+    const RIDGE: [(usize, [f64; 3]); 2] = [
+        (3, [0.056_214_191_060_541_076, -0.239_472_131_496_390_5, 0.004_900_807_021_050_866]),
+        (9, [-0.004_891_971_004_149_481, -0.263_715_372_331_999_5, 0.057_380_779_848_589_12]),
     ];
 
-    /// `scipy.linalg.orthogonal_procrustes(X - X.mean(0), Y - Y.mean(0))[0][0]` for `X` and `Y` of (9, 3).
+    /// `R, s = scipy.linalg.orthogonal_procrustes(X - X.mean(0), Y - Y.mean(0)); R[0]` for `X` and `Y` of (9, 3), times
+    /// the scale `s / ((X - X.mean(0))**2).sum()`.
     #[test]
     fn procrustes_is_that_of_scipy() {
-        let (x, y) = (rows(9, 3, 3), rows(9, 3, 5));
-        let all: Vec<usize> = (0..9).collect();
-        let map = Map::procrustes(&x, &y, &all).unwrap();
-        close(&map.differences(&[1.0, 0.0, 0.0]).unwrap(), &PROCRUSTES);
+        let (x, y) = (Rows::new(&rows(9, 3, 3), 3), Rows::new(&rows(9, 3, 5), 3));
+        let map = Map::procrustes(&x, &y, &vectors(&[1.0, 0.0, 0.0])).unwrap();
+        close(&carried(&map, &y), &PROCRUSTES.map(|entry| entry * SCALE));
     }
 
     const PROCRUSTES: [f64; 3] =
         [-0.083_031_636_612_653_35, -0.606_777_553_619_080_3, -0.790_523_084_890_896_4];
+    const SCALE: f64 = 0.247_955_253_550_215_03;
 
     #[test]
     fn a_rotation_into_more_dimensions_is_found_from_few_rows() {
         // Three rows of two entries, laid on the second and fourth axis of a space of five.
-        let x = Rows { d: 2, values: vec![1.0, 2.0, -3.0, 0.5, 4.0, 1.0] };
-        let wide = x.values.chunks_exact(2).flat_map(|row| [7.0, -row[1], 0.0, row[0] + 1.0, 0.0]);
-        let y = Rows { d: 5, values: wide.collect() };
-        let map = Map::procrustes(&x, &y, &[0, 1, 2]).unwrap();
-        close(&map.differences(&[1.0, 2.0]).unwrap(), &[0.0, -2.0, 0.0, 1.0, 0.0]);
-        let back = Map::procrustes(&y, &x, &[0, 1, 2]).unwrap();
-        close(&back.differences(&[9.0, -2.0, 9.0, 1.0, 9.0]).unwrap(), &[1.0, 2.0]);
+        let values = [1.0, 2.0, -3.0, 0.5, 4.0, 1.0];
+        let wide = values.chunks_exact(2).flat_map(|row| [7.0, -row[1], 0.0, row[0] + 1.0, 0.0]);
+        let (x, y) = (Rows::new(&values, 2), Rows::new(&wide.collect::<Vec<_>>(), 5));
+        let map = Map::procrustes(&x, &y, &vectors(&[1.0, 2.0])).unwrap();
+        close(&carried(&map, &y), &[0.0, -2.0, 0.0, 1.0, 0.0]);
+        let back = Map::procrustes(&y, &x, &vectors(&[9.0, -2.0, 9.0, 1.0, 9.0])).unwrap();
+        close(&carried(&back, &x), &[1.0, 2.0]);
+    }
+
+    #[test]
+    fn mapped_vectors_beside_others_by_hand() {
+        let mapped =
+            Mapped { values: Tensor::from_slice(&[3.0, 0.0, 0.0, 4.0]).view([2, 2]), mark: PhantomData };
+        let own = Vectors::new(Tensor::from_slice(&[0.0, 1.0, 0.0, 2.0]).view([2, 2]));
+        let found = mapped.beside(&own);
+        assert_eq!(found.own().unwrap(), [0.0, 1.0]);
+        // The first is as far from both, the second as near to both.
+        assert_eq!(found.ranks().unwrap(), [1.5, 1.5]);
+        // |(3, -1), (0, 2)|^2 of |(0, 1), (0, 2)|^2
+        assert!((found.r2 - (1.0 - 14.0 / 5.0)).abs() < 1e-12, "{}", found.r2);
     }
 }

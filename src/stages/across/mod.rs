@@ -4,6 +4,8 @@
 mod cells;
 mod chance;
 pub mod cka;
+mod cosines;
+mod halves;
 mod hsic;
 mod map;
 mod pairs;
@@ -12,10 +14,10 @@ mod steered;
 pub mod transfer;
 mod transfer_figures;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 pub use chance::{spearman, spearman_p};
@@ -23,6 +25,9 @@ pub use chance::{spearman, spearman_p};
 use crate::lm::{LanguageModel, Layer};
 use crate::report::figure::Figure;
 use crate::stages::analysis::{LayerVectors, Progress, Tables};
+use crate::stages::read::{self, Shards};
+use crate::stages::statistics::Design;
+use crate::stages::statistics::sums::Sums;
 use crate::store::table::Table;
 
 /// Every analysis across models.
@@ -60,10 +65,14 @@ pub trait Kind {
     /// What the chapter shows, for a reader who has not seen the experiment file.
     fn intro(&self) -> &'static str;
 
-    /// Whether it reads the activations of the same stories in both models. It then runs on two models that read one
-    /// source; else on any two sets of vectors.
+    /// Whether it reads the activations that the vectors are made of.
     fn reads_activations(&self) -> bool {
         false
+    }
+
+    /// Whether it runs on two models that read the stories of one source; else on any two sets of vectors.
+    fn same_stories(&self) -> bool {
+        self.reads_activations()
     }
 
     /// Whether the second set is the target, so that both directions are computed, each under the target's name.
@@ -115,40 +124,87 @@ pub struct Side<'a> {
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
 }
 
-/// A story that both models have read.
+impl Side<'_> {
+    /// Reads the tables of one layer.
+    fn at<T>(&self, layer: Layer, work: impl FnOnce(Shards) -> Result<T>) -> Result<T> {
+        let activations = |shard| (self.activations)(layer, shard);
+        work(Shards { count: self.shards, activations: &activations, stories: self.stories })
+            .with_context(|| format!("activations at layer {layer}"))
+    }
+}
+
+/// Stories that were read, and the cells that they are in.
+#[derive(Clone)]
+struct Shared {
+    emotions: Vec<String>,
+    design: Design,
+    /// In the order of the first model's.
+    stories: Vec<Story>,
+}
+
+/// One of them.
 #[derive(Clone, Debug, PartialEq)]
 struct Story {
     id: String,
-    emotion: Option<String>,
-    /// What is never split: the topic, or without one the passage.
-    group: String,
+    emotion: usize,
+    group: usize,
 }
 
-/// The stories that both sides have an activation of, in their order.
-fn shared(sides: &[Side; 2]) -> Result<Vec<Story>> {
-    let read = |side: &Side| -> Result<HashSet<String>> {
+impl Shared {
+    /// Those that both sides have an activation of, and that are of an emotion of both sides' vectors: one design for both.
+    ///
+    /// An error if the sides are of different emotions, or if there is no such story.
+    fn read(sides: &[Side; 2], seed: u64) -> Result<Shared> {
+        let [a, b] = sides;
+        let shared = Shared::of(a, &Shared::ids(b)?, seed)?;
+        let others = (b.vectors)(*b.layers.first().context("a set without layers")?)?.emotions;
+        ensure!(shared.emotions == others, "the two sets are of different emotions");
+        Ok(shared)
+    }
+
+    /// What each side has read: where these are the same stories, one design for both; else each side its own.
+    fn each(sides: &[Side; 2], seed: u64) -> Result<[Shared; 2]> {
+        let [a, b] = sides;
+        let ids = [Shared::ids(a)?, Shared::ids(b)?];
+        if !ids[0].is_disjoint(&ids[1]) {
+            let shared = Shared::read(sides, seed)?;
+            return Ok([shared.clone(), shared]);
+        }
+        let [a, b] = [Shared::of(a, &ids[0], seed)?, Shared::of(b, &ids[1], seed)?];
+        ensure!(a.emotions == b.emotions, "the two sets are of different emotions");
+        Ok([a, b])
+    }
+
+    /// The names of the stories that a side has read.
+    fn ids(side: &Side) -> Result<HashSet<String>> {
         let layer = *side.layers.first().context("a set without layers")?;
         let mut ids = HashSet::new();
         for shard in 0..side.shards {
             ids.extend((side.activations)(layer, shard)?.str("story_id")?.iter().cloned());
         }
         Ok(ids)
-    };
-    let ids = [read(&sides[0])?, read(&sides[1])?];
-    let mut stories = Vec::new();
-    for shard in 0..sides[0].shards {
-        let table = (sides[0].stories)(shard)?;
-        let (id, emotion) = (table.str("story_id")?, table.opt_str("emotion")?);
-        let (topic, index) = (table.opt_str("topic")?, table.i32("index")?);
-        for row in (0..table.rows()).filter(|&row| ids.iter().all(|ids| ids.contains(&id[row]))) {
-            stories.push(Story {
-                id: id[row].clone(),
-                emotion: emotion[row].clone(),
-                group: topic[row].clone().unwrap_or_else(|| format!("passage {}", index[row])),
-            });
-        }
     }
-    Ok(stories)
+
+    /// The stories of a side that `wanted` names.
+    fn of(side: &Side, wanted: &HashSet<String>, seed: u64) -> Result<Shared> {
+        let layer = *side.layers.first().context("a set without layers")?;
+        let emotions = (side.vectors)(layer)?.emotions;
+        let mut stories = Vec::new();
+        let design = side.at(layer, |shards| {
+            read::each(shards, &emotions, seed, &|id| wanted.contains(id), &mut |row| {
+                stories.push(Story { id: row.id.to_string(), emotion: row.emotion, group: row.group });
+                Ok(())
+            })
+        })?;
+        Ok(Shared { emotions, design, stories })
+    }
+
+    /// The sums of the cells at a layer of a side.
+    fn sums(&self, side: &Side, layer: Layer) -> Result<Sums> {
+        let cells = self.stories.iter().map(|story| (story.id.as_str(), (story.group, story.emotion)));
+        let cells: HashMap<&str, (usize, usize)> = cells.collect();
+        side.at(layer, |shards| read::sums_of(shards, &cells, self.emotions.len()))
+    }
 }
 
 /// The one of `layers` in a model of `n_layers` blocks whose depth is nearest to that of `layer` in a model of `of`

@@ -246,7 +246,10 @@ fn rows(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Result
             number("p", 4)?,
         ];
         for (column, _, decimals) in measure.others {
-            cells.push(number(column, *decimals)?);
+            cells.push(match table.opt_f64(column) {
+                Ok(values) => values[row].map_or(Cell::Empty, |value| Cell::Number(value, *decimals)),
+                Err(_) => number(column, *decimals)?,
+            });
         }
         rows.push(cells);
     }

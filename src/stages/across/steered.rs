@@ -14,8 +14,9 @@ use crate::store::table::{Column, Table};
 /// What the column `steered` says of a mapped vector, and of the model's own; of random ones `random-1` and on.
 pub const MAPPED: &str = "mapped";
 pub const OWN: &str = "own";
-/// What the names of random directions start with there.
+/// What the names of random directions start with there, and of mapped vectors of shuffled cells.
 pub const RANDOM: &str = "random-";
+pub const SHUFFLED: &str = "shuffled-";
 
 /// A row for each emotion's word under each vector that is added for it.
 #[derive(Default)]
@@ -29,16 +30,17 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Measures every emotion's word after every prompt while its own vector, its mapped one or a random direction is
-    /// added at all positions of the layer, each brought to the norm of its own vector times `strength`.
+    /// Measures every emotion's word after every prompt while its own vector, its mapped one, a random direction or a mapped
+    /// vector of shuffled cells is added at all positions of the layer, each brought to the norm of its own vector times
+    /// `strength`.
     ///
-    /// `mapped`: `[emotion, d_model]`. An error if a vector is zero, or if the model is not the vectors' own.
+    /// `mapped`: `[emotion, d_model]`, then as many of shuffled cells as there are random directions. An error if a vector is zero, or if the model is not the vectors' own.
     pub fn add(
         &mut self,
         steer: &Steer,
         (from, to): (Layer, Layer),
         own: &LayerVectors,
-        mapped: &[f64],
+        mapped: &[Vec<f64>],
         model: &LanguageModel,
         seed: u64,
     ) -> Result<()> {
@@ -51,16 +53,17 @@ impl Rows {
             })
             .collect();
         let (mut names, mut additions) = (Vec::new(), Vec::new());
-        let rows = own.vectors.chunks_exact(own.d_model).zip(mapped.chunks_exact(own.d_model));
-        for (word, ((vector, mapped), emotion)) in rows.zip(&own.emotions).enumerate() {
-            let length = steer.strength * norm(vector);
-            let random = directions.iter().enumerate();
-            let random = random.map(|(at, direction)| (format!("{RANDOM}{}", at + 1), direction.as_slice()));
-            for (name, direction) in
-                [(OWN.to_string(), vector), (MAPPED.to_string(), mapped)].into_iter().chain(random)
-            {
-                ensure!(norm(direction) > 0.0, "the {name} vector of `{emotion}` at layer {to} is zero");
-                let scale = length / norm(direction);
+        for (word, emotion) in own.emotions.iter().enumerate() {
+            let row = |of: &'_ [f64]| of[word * own.d_model..][..own.d_model].to_vec();
+            let vector = row(&own.vectors);
+            let length = steer.strength * norm(&vector);
+            let numbered = |what: &'static str| (1..).map(move |number: usize| format!("{what}{number}"));
+            let mut added = vec![(OWN.to_string(), vector), (MAPPED.to_string(), row(&mapped[0]))];
+            added.extend(numbered(RANDOM).zip(directions.iter().cloned()));
+            added.extend(numbered(SHUFFLED).zip(mapped[1..].iter().map(|mapped| row(mapped))));
+            for (name, direction) in added {
+                ensure!(norm(&direction) > 0.0, "the {name} vector of `{emotion}` at layer {to} is zero");
+                let scale = length / norm(&direction);
                 let vector = direction.iter().map(|x| (scale * x) as f32).collect();
                 names.push((name, emotion));
                 additions.push(Addition { vector, words: vec![word] });

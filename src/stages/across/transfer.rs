@@ -1,24 +1,25 @@
 //! Whether a linear map between two models, fitted on some topics, brings the emotion vectors of one to those of the
 //! other.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
+use tch::Kind::{Double, Float};
+use tch::Tensor;
 
 use super::cells::Cells;
 use super::chance::interval;
 use super::map::Map;
-use super::{Input, Kind, nearest, pairs, shared, steered, transfer_figures};
+use super::{Input, Kind, Shared, nearest, pairs, steered, transfer_figures};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
-use crate::stages::analysis::Tables;
 use crate::stages::analysis::steering::nearest_two_thirds;
-use crate::stages::principal::{dot, norm};
-use crate::stages::statistics::draws::{Draws, rounds};
-use crate::stages::statistics::interval::p_value;
+use crate::stages::analysis::{Progress, Tables};
+use crate::stages::statistics::draws::rounds;
+use crate::stages::statistics::interval::{mean, p_value, quantile};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// `[analysis.<name>.transfer]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -118,43 +119,44 @@ impl Kind for Transfer {
 /// `transfer_steering`, of the layer nearest to two thirds of the depth.
 ///
 /// The means of each emotion's stories on each topic (cells) are what the map is fitted on: its cost hangs on emotions
-/// times topics, not on stories. Topics are dealt into `folds` parts at random, none split. For each part the map is fitted on
-/// the cells of the other topics; each emotion's vector of the first model, from those topics, is mapped and compared by
-/// cosine with all the second model's vectors, from the part's own topics. `rank`: 1 plus how many other emotions' vectors are
-/// nearer than its own; the mean over parts and emotions is `mean_rank`, `top1` the share of ranks of 1. `low` and
-/// `high` of both: 2.5 and 97.5 percentiles over emotions and parts drawn with replacement, each by themselves (Owen 2007).
+/// times topics, not on stories. Topics are dealt into `folds` parts at random, none split, which take turns
+/// ([`Design::rotations`](crate::stages::statistics::Design::rotations)): the map is fitted on the cells of all parts but
+/// two; each emotion's vector of the first model, from one of these two, is mapped and compared by
+/// cosine with all the second model's vectors, from the other. `rank`: 1 plus how many other emotions' vectors are
+/// nearer than its own; the mean over rotations and emotions is `mean_rank`, `top1` the share of ranks of 1. `low` and
+/// `high` of both: 2.5 and 97.5 percentiles over emotions and rotations drawn with replacement, each by themselves (Owen 2007).
 /// Topics are not drawn within a part: a topic that is drawn twice makes vectors noisier, and every rank worse.
-/// `p`, one-sided: the mean rank where the second model's emotions have each other's names. `r2`: the share of variance of
-/// the part's cells that the map foretells, mean over parts.
+/// `r2`: the share of the sum of squares of the second model's vectors that the mapped ones foretell, mean over rotations.
 ///
-/// An error if an emotion has no story in the topics of a part, or if there are fewer than two topics.
+/// `p` and `r2_p`, one-sided: the mean rank, and `r2`, where the emotions of one model's cells are shuffled within each
+/// topic before anything is fitted, and every map is fitted anew. `rank_null`: the mean of these mean ranks; `r2_null`:
+/// the 95th percentile of these `r2`. Which model's cells are shuffled makes no difference: what counts is which cell of one goes with
+/// which of the other.
+///
+/// An error if there are fewer than three topics, or if an emotion has no story in the topics of a part.
 fn run(params: &Transfer, input: Input) -> Result<Tables> {
     let Input { sides, model, seed, progress } = input;
-    let stories = shared(&sides)?;
+    let shared = Shared::read(&sides, seed)?;
     let mut rows = Lines::default();
     let mut emotions = Emotions::default();
     let mut steering = steered::Rows::default();
-    let steered_at = nearest_two_thirds(&sides[1].layers, sides[1].n_layers);
-    for (done, &to) in sides[1].layers.iter().enumerate() {
-        let [a, b] = &sides;
+    let [a, b] = &sides;
+    let steered_at = nearest_two_thirds(&b.layers, b.n_layers);
+    for (done, &to) in b.layers.iter().enumerate() {
         let from = nearest(to, b.n_layers, &a.layers, a.n_layers).context("a set without layers")?;
-        let own = (b.vectors)(to)?;
-        let cells = Cells::read(&sides, (from, to), &stories, &own.emotions)?;
-        let place = (from, to, to.depth(b.n_layers));
-        let found =
-            tested(params, &cells, seed).with_context(|| format!("from layer {from} to layer {to}"))?;
-        rows.push(place, &found, &cells);
-        emotions.push((from, to), &found, &own.emotions);
-        if let Some(steer) = params.steer.as_ref().filter(|_| to == steered_at) {
+        let cells = Cells::read(&shared, &sides, [from, to])?;
+        let mut told = |part: usize, of: usize| progress(done * of + part, b.layers.len() * of);
+        let steer = params.steer.as_ref().filter(|_| to == steered_at);
+        let nulls = steer.map_or(0, |steer| steer.random);
+        let found = tested(params, &shared, &cells, nulls, &mut told)
+            .with_context(|| format!("from layer {from} to layer {to}"))?;
+        rows.push((from, to, to.depth(b.n_layers)), &found, &shared);
+        emotions.push((from, to), &found, &shared.emotions);
+        if let Some(steer) = steer {
             let model = model.context("this analysis needs the model")?;
-            let all = cells.cells(|_| true);
-            let map = fitted(params, &cells, &all)?;
-            let theirs = (a.vectors)(from)?;
-            ensure!(theirs.emotions == own.emotions, "the two sets are of different emotions");
-            let mapped = map.differences(&theirs.vectors)?;
-            steering.add(steer, (from, to), &own, &mapped, model, seed)?;
+            let own = (b.vectors)(to)?;
+            steering.add(steer, (from, to), &own, &found.mapped, model, seed)?;
         }
-        progress(done + 1, sides[1].layers.len());
     }
     let mut tables =
         vec![("transfer".to_string(), rows.finish()), ("transfer_emotions".to_string(), emotions.finish())];
@@ -164,132 +166,137 @@ fn run(params: &Transfer, input: Input) -> Result<Tables> {
     Ok(tables)
 }
 
-fn fitted(params: &Transfer, cells: &Cells, which: &[usize]) -> Result<Map> {
-    let [x, y] = &cells.sides;
-    match params.map {
-        Kinds::Ridge => Map::ridge(x, y, which, params.ridge.unwrap_or_default()),
-        Kinds::Procrustes => Map::procrustes(x, y, which),
-    }
-}
-
 /// What the mapped vectors of one model are to the vectors of the other.
 pub(super) struct Found {
-    /// `[emotion, emotion]`: the rank of the second's vector among all as seen from the first's mapped one, mean over parts.
+    /// Of each emotion: its rank and the cosine of its mapped vector with its own, mean over rotations.
     pub ranks: Vec<f64>,
-    /// Of each emotion: the cosine of its mapped vector with its own, mean over parts.
     pub cosines: Vec<f64>,
     pub mean_rank: f64,
     pub top1: f64,
     pub rank_interval: (f64, f64),
     pub top1_interval: (f64, f64),
     pub p: f64,
+    pub rank_null: f64,
     pub r2: f64,
-    pub folds: usize,
+    pub r2_p: f64,
+    pub r2_null: f64,
+    pub rotations: usize,
+    /// `[emotion, d]` each: the mapped vectors, mean over rotations; then those of the first shuffles.
+    pub mapped: Vec<Vec<f64>>,
 }
 
-/// Compares mapped vectors with the others, part after part.
-pub(super) fn tested(params: &Transfer, cells: &Cells, seed: u64) -> Result<Found> {
-    let (topics, n) = (cells.groups.len(), cells.emotions.len());
-    ensure!(
-        topics >= 2,
-        "the stories are of {topics} topic, and a map is tested on others than it was fitted on"
-    );
-    let folds = params.folds.min(topics);
-    let mut part_of = vec![0; topics];
-    let order = Draws::new("transfer folds", &[seed, 0]).shuffled(topics);
-    order.into_iter().enumerate().for_each(|(at, topic)| part_of[topic] = at % folds);
-    let d = cells.sides[1].d;
-    let missing = "an emotion has no story that both models read in the topics of a part: set fewer `folds`";
-    let (mut ranks, mut cosines) = (vec![0.0; n * n], vec![0.0; n]);
-    let (mut firsts, mut r2) = (0, 0.0);
-    let mut own: Vec<Vec<f64>> = Vec::new();
-    for part in 0..folds {
-        let inside = |topic: usize| part_of[topic] == part;
-        let weights = |wanted: bool| -> Vec<f64> {
-            (0..topics).map(|topic| f64::from(u8::from(inside(topic) == wanted))).collect()
+/// What one rotation gives: with the true cells, and under each shuffle.
+struct Turn {
+    ranks: Vec<f64>,
+    cosines: Vec<f64>,
+    r2: f64,
+    /// Mean rank and `r2` of each shuffle.
+    null: Vec<(f64, f64)>,
+    mapped: Vec<Vec<f64>>,
+}
+
+/// Compares mapped vectors with the others, rotation after rotation. `kept`: of how many shuffles the mapped vectors are
+/// kept, at most all.
+fn tested(
+    params: &Transfer,
+    shared: &Shared,
+    cells: &Cells,
+    kept: usize,
+    progress: &mut Progress,
+) -> Result<Found> {
+    let rotations = shared.design.rotations(params.folds)?;
+    let (n, count, shuffles) = (shared.emotions.len(), rotations.count(), params.permutations.max(kept));
+    let flat = |values: &Tensor| Vec::<f64>::try_from(values.to_kind(Double).reshape(-1));
+    let turns = rotations.each(|number, rotation| {
+        let x = cells.rows(0, &rotation.fit, Double, None)?;
+        let y = cells.rows(1, &rotation.fit, Double, None)?;
+        let vectors = cells.rows(0, &rotation.source, Double, None)?.vectors();
+        let map = match params.map {
+            Kinds::Ridge => Map::ridge(&x, &vectors, params.ridge.unwrap_or_default())?,
+            Kinds::Procrustes => Map::procrustes(&x, &y, &vectors)?,
         };
-        let map = fitted(params, cells, &cells.cells(|topic| !inside(topic)))?;
-        r2 += map.foretold(&cells.sides[0], &cells.sides[1], &cells.cells(inside)) / folds as f64;
-        let vectors = cells.vectors(&cells.sides[0], &weights(false)).context(missing)?;
-        let mut mapped = map.differences(&vectors)?;
-        unit(&mut mapped, d);
-        let theirs = cells.vectors(&cells.sides[1], &weights(true)).context(missing)?;
-        let found = similarities(&mapped, theirs, d);
-        for emotion in 0..n {
-            let row = &found[emotion * n..][..n];
-            cosines[emotion] += row[emotion] / folds as f64;
-            firsts += usize::from(rank(row, emotion) == 1);
-            (0..n).for_each(|other| ranks[emotion * n + other] += rank(row, other) as f64 / folds as f64);
+        let mapped = map.carried(&y)?;
+        let own = cells.rows(1, &rotation.target, Double, None)?.vectors();
+        let compared = mapped.beside(&own);
+        let mut turn = Turn {
+            ranks: compared.ranks()?,
+            cosines: compared.own()?,
+            r2: compared.r2,
+            null: Vec::new(),
+            mapped: vec![flat(&mapped.values)?],
+        };
+        // Thousands of maps: in single precision, as nothing but ranks and a share is counted.
+        for shuffle in 0..shuffles {
+            let order = shared.design.shuffle(shuffle);
+            let mapped = map.carried(&cells.rows(1, &rotation.fit, Float, Some(&order))?)?;
+            let own = cells.rows(1, &rotation.target, Float, Some(&order))?.vectors();
+            let compared = mapped.beside(&own);
+            turn.null.push((mean(&compared.ranks()?), compared.r2));
+            if shuffle < kept {
+                turn.mapped.push(flat(&mapped.values)?);
+            }
+            progress(number * shuffles + shuffle + 1, count * shuffles);
         }
-        own.push((0..n).map(|emotion| rank(&found[emotion * n..][..n], emotion) as f64).collect());
-    }
-    let mean = |of: &dyn Fn(usize) -> usize| (0..n).map(|e| ranks[e * n + of(e)]).sum::<f64>() / n as f64;
-    let mean_rank = mean(&|emotion| emotion);
-    // Lower is better.
-    let null: Vec<f64> = (0..params.permutations)
-        .map(|round| {
-            let order = Draws::new("transfer permutations", &[seed, round as u64]).shuffled(n);
-            -mean(&|emotion| order[emotion])
-        })
-        .collect();
-    // Emotions and parts are drawn each by themselves.
-    let drawn = rounds(seed, "transfer bootstrap", params.bootstrap, |dice| {
-        let (emotions, parts) = (dice.resampled(n), dice.resampled(folds));
-        let drawn = parts.iter().flat_map(|&part| emotions.iter().map(move |&emotion| (part, emotion)));
-        let ranks: Vec<f64> = drawn.map(|(part, emotion)| own[part][emotion]).collect();
-        let firsts = ranks.iter().filter(|&&rank| rank == 1.0).count();
-        (ranks.iter().sum::<f64>() / ranks.len() as f64, firsts as f64 / ranks.len() as f64)
+        Ok(turn)
+    })?;
+    let over = |of: &dyn Fn(&Turn) -> f64| mean(&turns.iter().map(of).collect::<Vec<_>>());
+    let mean_rank = over(&|turn| mean(&turn.ranks));
+    let r2 = over(&|turn| turn.r2);
+    let ranks: Vec<f64> = (0..params.permutations).map(|at| over(&|turn| turn.null[at].0)).collect();
+    let r2s: Vec<f64> = (0..params.permutations).map(|at| over(&|turn| turn.null[at].1)).collect();
+    // Emotions and rotations are drawn each by themselves.
+    let drawn = rounds(shared.design.seed(), "transfer bootstrap", params.bootstrap, |dice| {
+        let (emotions, turned) = (dice.resampled(n), dice.resampled(count));
+        let drawn = turned.iter().flat_map(|&turn| emotions.iter().map(move |&emotion| (turn, emotion)));
+        let ranks: Vec<f64> = drawn.map(|(turn, emotion)| turns[turn].ranks[emotion]).collect();
+        (mean(&ranks), share_of_firsts(&ranks))
     });
+    let average = |of: &dyn Fn(&Turn) -> &[f64]| -> Vec<f64> {
+        let mut sum = vec![0.0; of(&turns[0]).len()];
+        turns.iter().for_each(|turn| sum.iter_mut().zip(of(turn)).for_each(|(s, x)| *s += x / count as f64));
+        sum
+    };
     Ok(Found {
+        ranks: average(&|turn| &turn.ranks),
+        cosines: average(&|turn| &turn.cosines),
+        mean_rank,
+        top1: over(&|turn| share_of_firsts(&turn.ranks)),
         rank_interval: interval(&drawn.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), (1.0, n as f64)),
         top1_interval: interval(&drawn.iter().map(|(_, top1)| *top1).collect::<Vec<_>>(), (0.0, 1.0)),
-        p: p_value(-mean_rank, &null),
-        ranks,
-        cosines,
-        mean_rank,
-        top1: firsts as f64 / (n * folds) as f64,
+        p: p_value(-mean_rank, &ranks.iter().map(|rank| -rank).collect::<Vec<_>>()),
+        rank_null: mean(&ranks),
         r2,
-        folds,
+        r2_p: p_value(r2, &r2s),
+        r2_null: quantile(&r2s, 0.95),
+        rotations: count,
+        mapped: (0..=kept).map(|at| average(&|turn| &turn.mapped[at])).collect(),
     })
 }
 
-/// Brings rows to unit length; those of zeros stay.
-fn unit(rows: &mut [f64], d: usize) {
-    for row in rows.chunks_exact_mut(d) {
-        let length = norm(row);
-        row.iter_mut().filter(|_| length > 0.0).for_each(|x| *x /= length);
-    }
-}
-
-/// `[n, n]`: the cosines of rows of unit length with others.
-fn similarities(mapped: &[f64], mut own: Vec<f64>, d: usize) -> Vec<f64> {
-    unit(&mut own, d);
-    let row = |a: &'_ [f64]| own.chunks_exact(d).map(|b| dot(a, b)).collect::<Vec<_>>();
-    mapped.chunks_exact(d).flat_map(row).collect()
-}
-
-/// 1 and how many of `cosines` are greater than that at `own`.
-fn rank(cosines: &[f64], own: usize) -> usize {
-    1 + cosines.iter().filter(|&&cosine| cosine > cosines[own]).count()
+fn share_of_firsts(ranks: &[f64]) -> f64 {
+    ranks.iter().filter(|&&rank| rank == 1.0).count() as f64 / ranks.len() as f64
 }
 
 #[derive(Default)]
 struct Lines {
     layers: Vec<(Layer, Layer, f64)>,
-    /// Emotions, topics, folds.
+    /// Emotions, topics, rotations.
     counts: [Vec<i32>; 3],
-    values: [Vec<f64>; 8],
+    values: [Vec<f64>; 11],
 }
 
-const VALUES: [&str; 8] = ["mean_rank", "low", "high", "top1", "top1_low", "top1_high", "p", "r2"];
+const VALUES: [&str; 11] =
+    ["mean_rank", "low", "high", "top1", "top1_low", "top1_high", "p", "rank_null", "r2", "r2_p", "r2_null"];
 
 impl Lines {
-    fn push(&mut self, place: (Layer, Layer, f64), found: &Found, cells: &Cells) {
+    fn push(&mut self, place: (Layer, Layer, f64), found: &Found, shared: &Shared) {
         self.layers.push(place);
-        let counts = [cells.emotions.len(), cells.groups.len(), found.folds];
+        let counts = [shared.emotions.len(), shared.design.groups(), found.rotations];
         self.counts.iter_mut().zip(counts).for_each(|(column, count)| column.push(count as i32));
         let (rank, top1) = (found.rank_interval, found.top1_interval);
-        let values = [found.mean_rank, rank.0, rank.1, found.top1, top1.0, top1.1, found.p, found.r2];
+        let tested = [found.p, found.rank_null, found.r2, found.r2_p, found.r2_null];
+        let values = [found.mean_rank, rank.0, rank.1, found.top1, top1.0, top1.1];
+        let values = values.into_iter().chain(tested);
         self.values.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
     }
 
@@ -297,7 +304,7 @@ impl Lines {
         let values = VALUES.into_iter().zip(self.values).map(|(name, values)| (name, Column::F64(values)));
         let counts = ["emotions", "topics", "folds"].into_iter().zip(self.counts);
         let counts = counts.map(|(name, counts)| (name, Column::I32(counts)));
-        pairs::table("transfer/1", self.layers, values.chain(counts).collect())
+        pairs::table("transfer/2", self.layers, values.chain(counts).collect())
     }
 }
 
@@ -316,7 +323,7 @@ impl Emotions {
             self.layers[0].push(from.number());
             self.layers[1].push(to.number());
             self.emotion.push(emotion.clone());
-            self.rank.push(found.ranks[at * emotions.len() + at]);
+            self.rank.push(found.ranks[at]);
             self.cosine.push(found.cosines[at]);
         }
     }

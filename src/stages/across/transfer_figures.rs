@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::chance::interval;
 use super::pairs::{Names, Pair, pairs};
-use super::steered::{MAPPED, OWN, RANDOM};
+use super::steered::{MAPPED, OWN, RANDOM, SHUFFLED};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::p_value;
@@ -60,6 +60,9 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
             Cell::Number(100.0 * at("top1")?, 0),
             Cell::Text(format!("{:.0} to {:.0}", 100.0 * at("top1_low")?, 100.0 * at("top1_high")?)),
             Cell::Number(at("r2")?, 2),
+            Cell::Number(at("r2_null")?, 2),
+            Cell::Number(at("r2_p")?, 4),
+            Cell::Text(if carries(table, row)? { "yes" } else { "not shown" }.to_string()),
         ]);
     }
     let columns = [
@@ -73,14 +76,18 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
         "first, %",
         "95 % interval",
         "R\u{b2}",
+        "R\u{b2} of 95 % of shuffles",
+        "p of R\u{b2}",
+        "transfer",
     ];
     let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows });
     let caption = "Each emotion's vector of one model, mapped into the other, among all of the other's emotion vectors by \
-                   cosine: the mean rank of its own (1: always the nearest), and how often it is first. The map was \
-                   fitted on other topics than those it is tested on, and both vectors are of different topics. \
-                   Intervals: over emotions and parts of the topics. p: how often as low a mean rank is found when the target's \
-                   emotions have each other's names. R\u{b2}: how much of the target's activations on new topics the map \
-                   foretells.";
+                   cosine: the mean rank of its own (1: always the nearest), and how often it is first. What the map is \
+                   fitted on, the vectors that go through it and those that they are compared with are of three sets of topics \
+                   that share none. Intervals: over emotions and parts of the topics. R\u{b2}: how much of the target's \
+                   vectors the mapped ones foretell; below 0 they are further off than nothing at all. p: how often a mean \
+                   rank as low, or an R\u{b2} as high, is found when the emotions of one model's cells are shuffled within each topic and \
+                   every map is fitted anew. Transfer is shown where both are at most .05.";
     Ok(figure(
         format!("{name}-pairs"),
         "Rank of the mapped vector's own emotion",
@@ -88,6 +95,11 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
         pairs[0],
         body,
     ))
+}
+
+/// Whether more than chance is brought over: ranks and `r2` both beyond their null.
+fn carries(table: &Table, row: usize) -> Result<bool> {
+    Ok(table.f64("p")?[row] <= 0.05 && table.f64("r2_p")?[row] <= 0.05)
 }
 
 /// From each model to each, where there are three or more.
@@ -204,14 +216,11 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
         let of = |what: &str| -> Vec<f64> {
             pair.rows.iter().filter(|&&row| steered[row] == what).map(|&row| delta[row]).collect()
         };
-        let mut random: Vec<f64> = Vec::new();
-        for number in 1.. {
-            let values = of(&format!("{RANDOM}{number}"));
-            if values.is_empty() {
-                break;
-            }
-            random.push(mean(&values));
-        }
+        let null = |what: &str| -> Vec<f64> {
+            let all = (1..).map(|number| of(&format!("{what}{number}")));
+            all.take_while(|values| !values.is_empty()).map(|values| mean(&values)).collect()
+        };
+        let (random, shuffled) = (null(RANDOM), null(SHUFFLED));
         let least = random.iter().copied().fold(f64::INFINITY, f64::min);
         let most = random.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let band = (!random.is_empty()).then_some((least, most));
@@ -222,13 +231,17 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
                 mean(&dice.resampled(values.len()).into_iter().map(|at| values[at]).collect::<Vec<_>>())
             });
             let (low, high) = interval(&resampled, (mean(&values), mean(&values)));
-            let p = p_value(mean(&values), &random);
+            let p = |null: &[f64]| match null.is_empty() {
+                true => Cell::Empty,
+                false => Cell::Number(p_value(mean(&values), null), 3),
+            };
             let raised = values.iter().filter(|&&value| value > 0.0).count();
             vec![
                 Cell::Text(label.to_string()),
                 Cell::Number(mean(&values), 2),
                 Cell::Text(format!("{low:.2} to {high:.2}")),
-                if random.is_empty() { Cell::Empty } else { Cell::Number(p, 3) },
+                p(&random),
+                p(&shuffled),
                 Cell::Text(format!("{raised} of {}", values.len())),
             ]
         };
@@ -253,16 +266,17 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
             if random.is_empty() { String::new() } else { format!("{} random directions", random.len()) };
         let body = Body::Bars(Bars { y: "change of log-probability, nats".into(), bars, band });
         let caption = "What an emotion's vector does to the log-probability of its word, mean over emotions and prompts: the \
-                       model's own vectors, and those of other models after a map fitted on all topics. All have \
-                       the norm of the model's own.";
+                       model's own vectors, and those of other models after maps that were fitted on other topics than \
+                       the vectors are of, mean over these maps. All have the norm of the model's own.";
         let title = format!("Steering {} with mapped vectors", names.set(pair, 1));
         let mut drawn = figure(format!("{name}-steering"), &title, caption.into(), pair, body);
         drawn.model = Some(pair.models[1].to_string());
-        let columns = ["vectors", "change, nats", "95 % interval over emotions", "p", "raised"];
+        let columns =
+            ["vectors", "change, nats", "95 % interval over emotions", "p, random", "p, shuffled", "raised"];
         let rows = vec![row(OWN, "own vectors"), row(MAPPED, &label)];
         let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows });
-        let caption = "p: how many of the random directions, each measured on all emotions, did as much; with n of them \
-                       it cannot be below 1 / (1 + n).";
+        let caption = "p: how many of the random directions, and of the mapped vectors of shuffled cells, each measured on all \
+                       emotions, did as much; with n of them it cannot be below 1 / (1 + n).";
         let mut listed = Figure { body, caption: caption.into(), ..drawn.clone() };
         listed.name = format!("{name}-steering-table");
         figures.extend([drawn, listed]);

@@ -1,17 +1,16 @@
 //! What is computed from emotion vectors: one file an analysis.
 
-mod cells;
 mod cluster;
 mod coherence;
 pub mod cosine;
 mod estimates;
 pub mod geometry;
-mod groups;
 mod headline;
 pub mod implicit;
 pub mod intensity;
 mod intensity_figures;
 pub mod logit_lens;
+mod made_of;
 pub mod norms;
 pub mod pca;
 mod pca_panels;
@@ -33,10 +32,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 pub use headline::Headline;
+pub use made_of::Activations;
 
 use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
-use crate::stages::vectors;
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -156,25 +155,6 @@ impl<'a> Input<'a> {
     fn model(&self) -> Result<&'a LanguageModel> {
         self.model.context("this analysis needs the model")
     }
-}
-
-/// The activations; an error if they were not given.
-fn given<'a, 'b>(activations: Option<&'b Activations<'a>>) -> Result<&'b Activations<'a>> {
-    activations.context("this analysis needs the activations")
-}
-
-/// The activations that the vectors of one layer are made of, and how they are.
-#[derive(Clone, Copy)]
-pub struct Activations<'a> {
-    /// How many tables there are.
-    pub shards: usize,
-    /// One of them, read anew each time; schema `activations/1`.
-    pub read: &'a dyn Fn(usize) -> Result<Table>,
-    /// The texts that such a table was read from, some of which may have been too short; schema `stories/1`.
-    pub stories: &'a dyn Fn(usize) -> Result<Table>,
-    pub params: &'a vectors::Params,
-    /// The components of neutral text at that layer, where some are removed; schema `neutral/1`.
-    pub neutral: Option<&'a Table>,
 }
 
 /// The emotion vectors of one model and one source of stories.

@@ -3,26 +3,25 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use super::cells::{Cells, vectors_of};
 use super::coherence::Texts;
 use super::estimates::middle;
+use super::made_of::{Remade, given};
 use super::shared::{self, Sites};
 use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales};
 use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Words};
 use super::{
-    Activations, Headline, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose,
-    steering_figures,
+    Headline, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose, steering_figures,
 };
 use crate::lm::LanguageModel;
 use crate::report::figure::Figure;
-use crate::stages::statistics::draws::Draws;
+use crate::stages::statistics::design::Weights;
 use crate::store::table::Table;
 
 pub use crate::lm::{Layer, Positions};
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// `[analysis.<name>.steering]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -178,12 +177,14 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions, sites.clone()));
     let words = words.collect::<Result<Vec<_>>>()?;
     let texts = Texts::new(model, &params.coherence, Sites { positions: Positions::All, ..sites })?;
-    let cells = match params.resamples {
+    // One layer at a time where activations are read.
+    let remade = match params.resamples + params.shuffled {
         0 => None,
-        _ => Some(Cells::read(super::given(activations.as_ref())?, &first.emotions)?),
+        _ => Some(given(activations.as_ref())?.remade(&first.emotions, first.layer.number(), seed)?),
     };
-    let resample = |number| cells.as_ref()?.resample(&mut Draws::new("steering topics", &[seed, number]));
-    let resamples: Vec<Vec<f64>> = (1..=params.resamples as u64).map_while(resample).collect();
+    let several = remade.as_ref().filter(|remade| remade.design.groups() > 1);
+    let resample = |number| several?.design.drawn(number).ok();
+    let resamples: Vec<Weights> = (0..params.resamples).map_while(resample).collect();
     let n = first.emotions.len();
     let nulls = params.random + params.permuted + params.shuffled;
     let names = names(params, &first.emotions);
@@ -197,14 +198,14 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     let (mut rows, mut intervals, mut coherence) =
         (Rows::default(), Intervals::default(), Coherence::default());
     for layer in &layers {
-        let nulls = Nulls::draw(params, layer, activations.as_ref(), seed)?;
+        let nulls = Nulls::draw(params, layer, remade.as_ref(), seed)?;
         for &strength in &params.strength {
             let mut work = |bench: &mut Bench| {
                 let scales = scales(params.unit, strength, layer)?;
                 let additions = additions(layer, &scales, &nulls)?;
                 bench.words(layer, strength, &names, &additions, &mut rows)?;
-                if let (Some(cells), Some(activations)) = (&cells, &activations) {
-                    bench.intervals(layer, strength, (cells, activations), &resamples, &mut intervals)?;
+                if let Some(remade) = &remade {
+                    bench.intervals(layer, strength, remade, &resamples, &mut intervals)?;
                 }
                 bench.coherence(layer, strength, &names, &additions, &mut coherence)
             };
@@ -314,8 +315,8 @@ impl Bench<'_> {
         &mut self,
         layer: &LayerVectors,
         strength: f64,
-        (cells, activations): (&Cells, &Activations),
-        resamples: &[Vec<f64>],
+        remade: &Remade,
+        resamples: &[Weights],
         intervals: &mut Intervals,
     ) -> Result<()> {
         let (n, prompts) = (layer.emotions.len(), self.words.len());
@@ -324,9 +325,7 @@ impl Bench<'_> {
         for resamples in resamples.chunks((RESAMPLED / n).max(1)) {
             let mut additions = Vec::with_capacity(resamples.len() * n);
             for weights in resamples {
-                let mut means = cells.means(weights).context("a resample without one of the emotions")?;
-                let vectors = vectors_of(activations, &layer.emotions, layer.layer.number(), &mut means)?;
-                let drawn = LayerVectors { vectors, ..layer.clone() };
+                let drawn = LayerVectors { vectors: remade.weighted(weights)?, ..layer.clone() };
                 let scales = scales(self.params.unit, strength, &drawn)?;
                 let own =
                     |word| Addition { vector: scaled(drawn.vector(word), scales[word]), words: vec![word] };
@@ -348,7 +347,7 @@ impl Bench<'_> {
             intervals.places.push(self.set, layer.layer);
             intervals.strength.push(strength);
             intervals.emotion.push(emotion.clone());
-            intervals.topics.push(cells.topics() as i32);
+            intervals.topics.push(remade.design.groups() as i32);
             intervals.resamples.push(deltas.len() as i32);
             intervals.low.push(low);
             intervals.high.push(high);

@@ -1,11 +1,11 @@
 //! What steering adds: each emotion's vector, and directions of equal norm that have nothing to do with the emotion.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::cells::{shuffled_means, vectors_of};
+use super::LayerVectors;
+use super::made_of::Remade;
 use super::steering::{Steering, Unit};
 use super::words::Addition;
-use super::{Activations, LayerVectors};
 use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 
@@ -29,11 +29,11 @@ pub struct Nulls {
 }
 
 impl Nulls {
-    /// Draws them. `activations` are read only where labels are shuffled, and must be there then.
+    /// Draws them. `remade` is used only where labels are shuffled, and must be there then.
     pub fn draw(
         params: &Steering,
         layer: &LayerVectors,
-        activations: Option<&Activations>,
+        remade: Option<&Remade>,
         seed: u64,
     ) -> Result<Nulls> {
         let draws =
@@ -46,11 +46,9 @@ impl Nulls {
         };
         let mut shuffled = Vec::new();
         if params.shuffled > 0 {
-            let activations = super::given(activations)?;
-            let draw = |k: usize| draws("steering shuffled", k + 1);
-            for mut means in shuffled_means(activations, &layer.emotions, params.shuffled, draw)? {
-                shuffled.push(vectors_of(activations, &layer.emotions, layer.layer.number(), &mut means)?);
-            }
+            let remade = remade.context("this analysis needs the activations")?;
+            let draw = |number| remade.shuffled(&remade.design.shuffle(number));
+            shuffled = (0..params.shuffled).map(draw).collect::<Result<_>>()?;
         }
         Ok(Nulls {
             random: random.map(|number| draws("steering null", number).direction(layer.d_model)).collect(),
@@ -147,9 +145,11 @@ pub fn scaled(vector: &[f64], scale: f64) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cells::tests::{PLAIN, table};
+    use super::super::Activations;
+    use super::super::made_of::tests::PLAIN;
     use super::super::tests::set;
     use super::*;
+    use crate::stages::read::tests::table;
 
     fn params(random: usize, permuted: usize, shuffled: usize) -> Steering {
         Steering { random, permuted, shuffled, ..Steering::plain() }
@@ -224,7 +224,8 @@ mod tests {
         };
         let set = set(&["a", "b"], &[&[1.0, 0.0], &[-1.0, 0.0]]);
         let layer = &set.layers[0];
-        let drawn = Nulls::draw(&params(0, 0, 40), layer, Some(&activations), 1).unwrap();
+        let remade = activations.remade(&layer.emotions, 3, 1).unwrap();
+        let drawn = Nulls::draw(&params(0, 0, 40), layer, Some(&remade), 1).unwrap();
         let mut firsts: Vec<f64> = drawn.shuffled.iter().map(|vectors| vectors[0]).collect();
         assert!(drawn.shuffled.iter().all(|v| v[0] == -v[2] && v[1] == 0.0));
         firsts.sort_by(f64::total_cmp);

@@ -9,22 +9,22 @@
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
 
+use super::design::{Shuffle, Weights};
+
 /// Dimensions of a piece: one cache line in float32.
 const WIDE: usize = 16;
 
 /// Sums of stories by group and label.
 pub struct Cells {
-    pub groups: usize,
-    pub labels: usize,
-    pub d: usize,
-    /// `[group, label]`: stories.
-    pub counts: Vec<f64>,
+    groups: usize,
+    labels: usize,
+    d: usize,
     /// Each `[group, label, WIDE]`, in float32; the last is filled up with zeros.
     pieces: Vec<Vec<f32>>,
 }
 
 /// Sums over groups, of several resamples.
-pub struct Sums {
+pub struct Drawn {
     labels: usize,
     d: usize,
     /// Each `[resample, label, WIDE]`.
@@ -34,7 +34,7 @@ pub struct Sums {
 impl Cells {
     /// From the sums of each group, `[label, d]` in float64. What all stories have in common should be gone from them: what
     /// is left is kept in float32.
-    pub fn new(labels: usize, d: usize, counts: Vec<f64>, sums: &[Vec<f64>]) -> Cells {
+    pub(super) fn new(labels: usize, d: usize, sums: &[Vec<f64>]) -> Cells {
         let piece = |first: usize| {
             let wide = WIDE.min(d - first);
             let mut piece = vec![0.0; sums.len() * labels * WIDE];
@@ -45,12 +45,17 @@ impl Cells {
             piece
         };
         let pieces = (0..d).step_by(WIDE).collect::<Vec<_>>().into_par_iter().map(piece).collect();
-        Cells { groups: sums.len(), labels, d, counts, pieces }
+        Cells { groups: sums.len(), labels, d, pieces }
     }
 
-    /// For each of `weights` (`[group]` each) the sums over groups, each group so often.
-    pub fn weighted(&self, weights: &[Vec<f32>]) -> Sums {
-        let weights: Vec<f32> = weights.concat();
+    /// The width of a row.
+    pub fn d(&self) -> usize {
+        self.d
+    }
+
+    /// For each of `weights` the sums over groups, each group so often.
+    pub fn weighted(&self, weights: &[Weights]) -> Drawn {
+        let weights: Vec<f32> = weights.iter().flat_map(|weights| weights.iter().copied()).collect();
         let weights = DMatrixView::from_slice(&weights, self.groups, weights.len() / self.groups.max(1));
         let rows = self.labels * WIDE;
         let pieces = self.pieces.par_iter().map(|piece| {
@@ -58,44 +63,28 @@ impl Cells {
             let cells = DMatrixView::from_slice(piece, rows, self.groups);
             (cells * weights).as_slice().to_vec()
         });
-        Sums { labels: self.labels, d: self.d, pieces: pieces.collect() }
+        Drawn { labels: self.labels, d: self.d, pieces: pieces.collect() }
     }
 
-    /// For each of `orders` the sums over the groups that `of` lists, where label `l` of group `g` gets the cell of
-    /// label `order[l * groups + g]`.
-    pub fn relabelled(&self, orders: &[Vec<u32>], of: &[usize]) -> Sums {
+    /// For each of `shuffles` the sums over the groups that `of` lists, where labels get each other's cells.
+    pub fn shuffled(&self, shuffles: &[Shuffle], of: &[usize]) -> Drawn {
         // `[order, label, group]`: which cell.
         let place = |from: &[u32], group: usize| (group * self.labels) as u32 + from[group];
-        let cells: Vec<u32> = orders
+        let cells: Vec<u32> = shuffles
             .par_iter()
-            .flat_map_iter(|order| order.chunks_exact(self.groups))
+            .flat_map_iter(Shuffle::by_label)
             .flat_map_iter(|from| of.iter().map(move |&group| place(from, group)))
             .collect();
         let pieces = self.pieces.par_iter().map(|piece| {
-            let mut sums = vec![0.0; orders.len() * self.labels * WIDE];
+            let mut sums = vec![0.0; shuffles.len() * self.labels * WIDE];
             gathered(piece.as_chunks().0, &cells, of.len().max(1), sums.as_chunks_mut().0);
             sums
         });
-        Sums { labels: self.labels, d: self.d, pieces: pieces.collect() }
-    }
-
-    /// `[label]`: stories of each, groups weighted.
-    pub fn stories(&self, weights: &[f32]) -> Vec<f64> {
-        let mut stories = vec![0.0; self.labels];
-        for (group, &weight) in self.counts.chunks_exact(self.labels).zip(weights) {
-            stories.iter_mut().zip(group).for_each(|(sum, n)| *sum += f64::from(weight) * n);
-        }
-        stories
-    }
-
-    /// `[label]`: stories of each under other labels, over the groups that `of` lists.
-    pub fn stories_relabelled(&self, order: &[u32], of: &[usize]) -> Vec<f64> {
-        let count = |from: &[u32]| of.iter().map(|&g| self.counts[g * self.labels + from[g] as usize]).sum();
-        order.chunks_exact(self.groups).map(count).collect()
+        Drawn { labels: self.labels, d: self.d, pieces: pieces.collect() }
     }
 }
 
-impl Sums {
+impl Drawn {
     /// `[label, d]`: those of one resample.
     pub fn of(&self, resample: usize) -> Vec<f32> {
         let mut rows = vec![0.0; self.labels * self.d];
@@ -139,6 +128,24 @@ fn gathered(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WI
     plain(piece, cells, n, sums);
 }
 
+/// Makes means of sums (`[label, d]`, over so many stories) and takes from each row the mean of all, which it returns.
+pub fn centre(rows: &mut [f32], stories: &[f64], d: usize) -> Vec<f64> {
+    let mut mean = vec![0.0; d];
+    for (row, count) in rows.chunks_exact_mut(d).zip(stories) {
+        let scale = (1.0 / count) as f32;
+        for (x, mean) in row.iter_mut().zip(&mut mean) {
+            *x *= scale;
+            *mean += f64::from(*x);
+        }
+    }
+    mean.iter_mut().for_each(|x| *x /= stories.len() as f64);
+    let single: Vec<f32> = mean.iter().map(|&x| x as f32).collect();
+    for row in rows.chunks_exact_mut(d) {
+        row.iter_mut().zip(&single).for_each(|(x, mean)| *x -= mean);
+    }
+    mean
+}
+
 /// `[n, n]`, symmetric: the products of each two of `rows` (`[n, d]`), in float32.
 pub fn gram(rows: &[f32], n: usize) -> DMatrix<f64> {
     /// Columns of a block: of the blocks above the diagonal none is computed.
@@ -166,6 +173,7 @@ pub fn gram(rows: &[f32], n: usize) -> DMatrix<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::design::tests::{shuffle, weights};
     use super::super::draws::Draws;
     use super::*;
 
@@ -174,28 +182,25 @@ mod tests {
         let mut draws = Draws::new("cells", &[]);
         let group = |draws: &mut Draws| (0..2 * 19).map(|_| draws.below(9) as f64 - 4.0).collect::<Vec<_>>();
         let sums: Vec<_> = (0..3).map(|_| group(&mut draws)).collect();
-        (Cells::new(2, 19, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &sums), sums)
+        (Cells::new(2, 19, &sums), sums)
     }
 
     #[test]
     fn weighted_sums_and_sums_under_other_labels_by_hand() {
         let (cells, sums) = cells();
-        let weights = [vec![1.0, 0.0, 2.0], vec![0.0, 3.0, 0.0]];
-        let got = cells.weighted(&weights);
+        let got = cells.weighted(&[weights(&[1.0, 0.0, 2.0]), weights(&[0.0, 3.0, 0.0])]);
         let want: Vec<f32> = (0..38).map(|at| (sums[0][at] + 2.0 * sums[2][at]) as f32).collect();
         assert_eq!(got.of(0), want);
         assert_eq!(got.of(1), sums[1].iter().map(|x| 3.0 * *x as f32).collect::<Vec<_>>());
-        assert_eq!(cells.stories(&weights[0]), [11.0, 14.0]);
         // Group 1 keeps its labels, groups 0 and 2 exchange them; then over groups 0 and 1 alone.
-        let order = vec![1, 0, 1, 0, 1, 0];
+        let order = [shuffle(&[1, 0, 1, 0, 1, 0], 3)];
         let other = |label: usize, at: usize| sums[0][(1 - label) * 19 + at] + sums[1][label * 19 + at];
-        let got = cells.relabelled(std::slice::from_ref(&order), &[0, 1, 2]).of(0);
-        let part = cells.relabelled(std::slice::from_ref(&order), &[0, 1]).of(0);
+        let got = cells.shuffled(&order, &[0, 1, 2]).of(0);
+        let part = cells.shuffled(&order, &[0, 1]).of(0);
         for (label, at) in (0..38).map(|i| (i / 19, i % 19)) {
             assert_eq!(part[label * 19 + at], other(label, at) as f32);
             assert_eq!(got[label * 19 + at], (other(label, at) + sums[2][(1 - label) * 19 + at]) as f32);
         }
-        assert_eq!(cells.stories_relabelled(&order, &[0, 1, 2]), [2.0 + 3.0 + 6.0, 1.0 + 4.0 + 5.0]);
     }
 
     #[test]

@@ -2,9 +2,13 @@
 
 pub mod cells;
 pub mod correlation;
+pub mod design;
 pub mod draws;
+pub mod grouping;
 pub mod interval;
-pub mod resamples;
+pub mod parts;
 pub mod spectrum;
+pub mod sums;
 
+pub use design::Design;
 pub use interval::Interval;

@@ -1,16 +1,18 @@
 //! One layer of activations, read once, as what resampling needs of it. Knows nothing of what is measured.
 
-use anyhow::{Result, bail, ensure};
-use rayon::prelude::*;
+use anyhow::{Result, ensure};
 
-use super::super::groups::{self, MOST};
 use super::super::{Activations, LayerVectors};
 use crate::stages::principal::dot;
+use crate::stages::read;
+use crate::stages::statistics::Design;
 use crate::stages::statistics::cells::Cells;
+use crate::stages::statistics::sums::Sums;
 use crate::stages::vectors;
 
 /// What is kept of one layer.
 pub struct Gathered {
+    pub design: Design,
     /// Sums of the stories less `offset`, denoised as the vectors are.
     pub cells: Cells,
     /// `[group, emotion]`: sums of the stories' tokens.
@@ -19,8 +21,6 @@ pub struct Gathered {
     pub offset: Vec<f64>,
     /// `[group]`: of each direction the moments of scores and lengths.
     pub moments: Vec<[Moments; 2]>,
-    /// What the groups are, in words.
-    pub grouped: String,
 }
 
 /// Sums over stories of a score x and a length y: n, x, y, xx, yy, xy.
@@ -39,24 +39,21 @@ pub fn gather(
     activations: &Activations,
     vectors: &LayerVectors,
     directions: [&[f64]; 2],
+    seed: u64,
 ) -> Result<Gathered> {
     let (n, d) = (vectors.emotions.len(), vectors.d_model);
-    let mut sums: Vec<Vec<f64>> = Vec::new();
-    let (mut counts, mut tokens, mut moments) = (Vec::new(), Vec::new(), Vec::<[Moments; 2]>::new());
+    let mut sums = Sums::new(n);
+    let (mut tokens, mut moments) = (Vec::new(), Vec::<[Moments; 2]>::new());
     // Scores are counted from the first story's, so that their squares lose no digits.
     let mut first: Option<[f64; 2]> = None;
-    let grouped = groups::each(activations, &vectors.emotions, &mut |row| {
+    let design = read::each(activations.shards(), &vectors.emotions, seed, &|_| true, &mut |row| {
         ensure!(row.values.len() == d, "activations of another width than the vectors");
-        while sums.len() <= row.group {
-            sums.push(vec![0.0; n * d]);
-            counts.extend(std::iter::repeat_n(0.0, n));
+        while moments.len() <= row.group {
             tokens.extend(std::iter::repeat_n(0.0, n));
             moments.push([[0.0; 6]; 2]);
         }
-        let values: Vec<f64> = row.values.iter().map(|&x| f64::from(x)).collect();
-        let sum = &mut sums[row.group][row.emotion * d..][..d];
-        sum.iter_mut().zip(&values).for_each(|(sum, x)| *sum += x);
-        counts[row.group * n + row.emotion] += 1.0;
+        let values: Vec<f64> = row.wide().collect();
+        sums.add(row.group, row.emotion, d, values.iter().copied())?;
         tokens[row.group * n + row.emotion] += row.tokens;
         let scores = directions.map(|u| dot(u, &values));
         let origin = *first.get_or_insert(scores);
@@ -66,25 +63,14 @@ pub fn gather(
         }
         Ok(())
     })?;
-    if sums.len() < 2 {
-        bail!(
-            "resampling needs stories of at least two topics or passages at layer {}: there is one",
-            vectors.layer
-        );
-    }
-    debug_assert!(sums.len() <= MOST);
-    let stories: f64 = counts.iter().sum();
-    let mut offset = vec![0.0; d];
-    for row in sums.iter().flat_map(|group| group.chunks_exact(d)) {
-        offset.iter_mut().zip(row).for_each(|(mean, x)| *mean += x / stories);
-    }
+    ensure!(
+        design.groups() >= 2,
+        "resampling needs stories of at least two topics or passages at layer {}: there is one",
+        vectors.layer
+    );
+    let mut offset = sums.mean(&design);
     let removed = vectors::removed(activations.params, activations.neutral, vectors.layer.number(), d)?;
-    sums.par_iter_mut().zip(counts.par_chunks_exact(n)).for_each(|(group, counts)| {
-        for (row, count) in group.chunks_exact_mut(d).zip(counts) {
-            row.iter_mut().zip(&offset).for_each(|(x, mean)| *x -= count * mean);
-            vectors::project_out(row, &removed);
-        }
-    });
+    sums.shift(&design, &offset, |row| vectors::project_out(row, &removed));
     vectors::project_out(&mut offset, &removed);
-    Ok(Gathered { cells: Cells::new(n, d, counts, &sums), tokens, offset, moments, grouped })
+    Ok(Gathered { cells: sums.cells(), design, tokens, offset, moments })
 }

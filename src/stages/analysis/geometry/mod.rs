@@ -143,7 +143,7 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
     let nothing = vec![0.0; d];
     let direction = |at: usize| found.directions.chunks_exact(d).nth(at).unwrap_or(&nothing);
     let directions = [direction(0), direction(1)];
-    let gathered = gather::gather(&activations, layer, directions)?;
+    let gathered = gather::gather(&activations, layer, directions, seed)?;
     let signs = directions.map(|u| {
         let score = |i: usize| dot(layer.vector(i), u) - dot(&found.mean, u);
         nalgebra::DVector::from_iterator(n, (0..n).map(score))
@@ -154,8 +154,7 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
         normalize: activations.params.normalize,
         signs: Some(signs),
     };
-    let every = vec![1f32; gathered.cells.groups];
-    let stories = gathered.cells.stories(&every);
+    let stories = gathered.design.stories(&gathered.design.every());
     let mut lengths = vec![0.0; n];
     for group in gathered.tokens.chunks_exact(n) {
         lengths.iter_mut().zip(group).for_each(|(sum, x)| *sum += x);
@@ -167,7 +166,7 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
         moments[sum].iter_mut().zip(more).for_each(|(x, y)| *x += y);
     }
     let own_stories = moments.map(gather::correlation);
-    let resampler = Resampler { gathered: &gathered, frame, center: activations.params.center, seed };
+    let resampler = Resampler { gathered: &gathered, frame, center: activations.params.center };
     let rounds =
         Rounds { resamples: params.resamples, permutations: params.permutations, halves: params.halves };
     let resampled = resampler.run(rounds, progress)?;
@@ -187,7 +186,7 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
         statistics.push(set, layer.layer, name, value, interval, null.filter(|null| !null.is_empty()));
     }
     Ok(vec![
-        ("geometry".into(), statistics.finish(&gathered.grouped)),
+        ("geometry".into(), statistics.finish(gathered.design.grouped())),
         ("geometry_cosines".into(), cosines(set, &own, &resampled)),
         ("geometry_reliability".into(), reliability(set, &stories, &resampled)),
     ])

@@ -9,8 +9,8 @@ use super::gather::{Gathered, correlation};
 use super::measures::{Frame, Measures, double_centred};
 use crate::stages::analysis::{LayerVectors, Progress};
 use crate::stages::principal::dot;
-use crate::stages::statistics::cells::gram;
-use crate::stages::statistics::resamples;
+use crate::stages::statistics::cells::{centre, gram};
+use crate::stages::statistics::design::Weights;
 use crate::stages::vectors::Center;
 
 /// Resamples that are made together: what they need is 180 MB with 171 emotions of 2,048 dimensions, however many
@@ -30,7 +30,6 @@ pub struct Resampler<'a> {
     pub gathered: &'a Gathered,
     pub frame: Frame,
     pub center: Center,
-    pub seed: u64,
 }
 
 /// The measures of one bootstrap resample, and `r(score, length)` over its stories.
@@ -87,21 +86,21 @@ impl Resampler<'_> {
     }
 
     fn bootstrap(&self, numbers: Vec<usize>) -> Result<Vec<Resample>> {
-        let Gathered { cells, tokens, moments, .. } = self.gathered;
-        let weights = numbers.iter().map(|&n| resamples::drawn(&cells.counts, cells.labels, self.seed, n));
+        let Gathered { design, cells, tokens, moments, .. } = self.gathered;
+        let weights = numbers.into_iter().map(|number| design.drawn(number));
         let weights = weights.collect::<Result<Vec<_>>>()?;
         let sums = cells.weighted(&weights);
         let measured = weights.par_iter().enumerate().map(|(at, weights)| {
-            let stories = cells.stories(weights);
-            let mut lengths = vec![0.0; cells.labels];
-            for (group, &weight) in tokens.chunks_exact(cells.labels).zip(weights) {
+            let stories = design.stories(weights);
+            let mut lengths = vec![0.0; design.labels()];
+            for (group, &weight) in tokens.chunks_exact(design.labels()).zip(weights.iter()) {
                 lengths.iter_mut().zip(group).for_each(|(sum, x)| *sum += f64::from(weight) * x);
             }
             lengths.iter_mut().zip(&stories).for_each(|(sum, n)| *sum /= n);
             let measures = self.measure(sums.of(at), &stories, &lengths)?;
             let of = |direction: usize| {
                 let mut sum = [0.0; 6];
-                for (group, &weight) in moments.iter().zip(weights) {
+                for (group, &weight) in moments.iter().zip(weights.iter()) {
                     let terms = group[direction].iter();
                     sum.iter_mut().zip(terms).for_each(|(sum, x)| *sum += f64::from(weight) * x);
                 }
@@ -113,33 +112,28 @@ impl Resampler<'_> {
     }
 
     fn shuffled(&self, numbers: Vec<usize>) -> Result<Vec<Measures>> {
-        let cells = &self.gathered.cells;
-        let all: Vec<usize> = (0..cells.groups).collect();
-        let orders: Vec<_> = numbers
-            .par_iter()
-            .map(|&n| resamples::shuffled(&cells.counts, cells.labels, self.seed, n))
-            .collect();
-        let sums = cells.relabelled(&orders, &all);
-        let measured = orders.par_iter().enumerate().map(|(at, order)| {
-            let stories = cells.stories_relabelled(order, &all);
-            let measures = self.measure(sums.of(at), &stories, &vec![0.0; cells.labels])?;
+        let Gathered { design, cells, .. } = self.gathered;
+        let all: Vec<usize> = (0..design.groups()).collect();
+        let shuffles: Vec<_> = numbers.into_par_iter().map(|number| design.shuffle(number)).collect();
+        let sums = cells.shuffled(&shuffles, &all);
+        let measured = shuffles.par_iter().enumerate().map(|(at, shuffle)| {
+            let stories = design.stories_shuffled(shuffle, &all);
+            let measures = self.measure(sums.of(at), &stories, &vec![0.0; design.labels()])?;
             Ok(Measures { cosines: Vec::new(), ..measures })
         });
         measured.collect()
     }
 
     fn halves(&self, numbers: Vec<usize>) -> Vec<Vec<f64>> {
-        let cells = &self.gathered.cells;
-        let drawn =
-            numbers.iter().filter_map(|&n| resamples::half(&cells.counts, cells.labels, self.seed, n));
-        let weights: Vec<Vec<f32>> =
-            drawn.flat_map(|half| [half.iter().map(|w| 1.0 - w).collect(), half]).collect();
+        let Gathered { design, cells, .. } = self.gathered;
+        let halves = numbers.into_iter().filter_map(|number| design.halves(number));
+        let weights: Vec<Weights> = halves.flat_map(|[half, rest]| [rest, half]).collect();
         let sums = cells.weighted(&weights);
-        let (n, d) = (cells.labels, cells.d);
+        let (n, d) = (design.labels(), cells.d());
         let both = weights.par_chunks_exact(2).enumerate().map(|(at, pair)| {
             let of = |side: usize| {
                 let mut rows = sums.of(2 * at + side);
-                let mean = centre(&mut rows, &cells.stories(&pair[side]), d);
+                let mean = centre(&mut rows, &design.stories(&pair[side]), d);
                 if self.center == Center::None {
                     let back: Vec<f64> = mean.iter().zip(&self.gathered.offset).map(|(m, o)| m + o).collect();
                     for row in rows.chunks_exact_mut(d) {
@@ -163,7 +157,7 @@ impl Resampler<'_> {
 
     /// The measures of the vectors with these sums (`[label, d]`) over so many stories.
     fn measure(&self, mut rows: Vec<f32>, stories: &[f64], lengths: &[f64]) -> Result<Measures> {
-        let (n, d) = (stories.len(), self.gathered.cells.d);
+        let (n, d) = (stories.len(), self.gathered.cells.d());
         let mean = centre(&mut rows, stories, d);
         let centred = gram(&rows, n);
         let whole = match self.center {
@@ -181,24 +175,6 @@ impl Resampler<'_> {
         };
         self.frame.measure(whole, centred, lengths)
     }
-}
-
-/// Makes means of sums and takes from each row the mean of all, which it returns.
-fn centre(rows: &mut [f32], stories: &[f64], d: usize) -> Vec<f64> {
-    let mut mean = vec![0.0; d];
-    for (row, count) in rows.chunks_exact_mut(d).zip(stories) {
-        let scale = (1.0 / count) as f32;
-        for (x, mean) in row.iter_mut().zip(&mut mean) {
-            *x *= scale;
-            *mean += f64::from(*x);
-        }
-    }
-    mean.iter_mut().for_each(|x| *x /= stories.len() as f64);
-    let single: Vec<f32> = mean.iter().map(|&x| x as f32).collect();
-    for row in rows.chunks_exact_mut(d) {
-        row.iter_mut().zip(&single).for_each(|(x, mean)| *x -= mean);
-    }
-    mean
 }
 
 /// The numbers below `all`, `size` at a time.

@@ -5,8 +5,8 @@ use crate::lm::Chat;
 use crate::stages::analysis::cosine::Cosine;
 use crate::stages::analysis::pca::Pca;
 use crate::stages::analysis::{Activations, Analysis};
+use crate::stages::statistics::Design;
 use crate::stages::statistics::draws::Draws;
-use crate::stages::statistics::resamples;
 use crate::stages::vectors::{self, Center, Denoise};
 
 const D: usize = 19;
@@ -164,9 +164,10 @@ fn resamples_are_what_resampled_stories_give() {
 
         let mut counts = vec![0.0; topics * n];
         stories.iter().for_each(|s| counts[s.1 * n + s.0] += 1.0);
+        let design = Design::new(n, counts, String::new(), seed);
         let mut drawn: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
         for number in 0..8 {
-            let weights = resamples::drawn(&counts, n, seed, number).unwrap();
+            let weights = design.drawn(number).unwrap();
             let again = stories.iter().flat_map(|s| std::iter::repeat_n(s.clone(), weights[s.1] as usize));
             drawn.push(by_analyses(&set(&of, &again.collect::<Vec<_>>(), n, neutral.as_ref())));
         }
@@ -191,10 +192,9 @@ fn resamples_are_what_resampled_stories_give() {
         // Whole cells exchange their labels within a topic.
         let mut means = [0.0; 2];
         for number in 0..3 {
-            let order = resamples::shuffled(&counts, n, seed, number);
-            let label = |topic: usize, from: usize| {
-                (0..n).find(|&to| order[to * topics + topic] as usize == from).unwrap()
-            };
+            let shuffle = design.shuffle(number);
+            let label =
+                |topic: usize, from: usize| (0..n).find(|&to| shuffle.from(to, topic) == from).unwrap();
             let again: Vec<Story> =
                 stories.iter().map(|s| (label(s.1, s.0), s.1, s.2, s.3.clone())).collect();
             let (shares, _) = by_analyses(&set(&of, &again, n, neutral.as_ref()));

@@ -1,15 +1,16 @@
 //! Cross-validated ridge classifiers over the stories of one layer, and the same under shuffled labels. Knows no table.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
 
 use super::ridge::{Products, ROWS};
-use crate::stages::analysis::groups;
 use crate::stages::analysis::{Activations, Progress};
 use crate::stages::principal::dot;
-use crate::stages::statistics::cells::Cells;
-use crate::stages::statistics::resamples;
+use crate::stages::read;
+use crate::stages::statistics::Design;
+use crate::stages::statistics::design::Shuffle;
+use crate::stages::statistics::sums::Sums;
 
 /// Stories on which shuffled labels are tried; of more, so many in equal distances.
 const TRIED: usize = 1000;
@@ -29,15 +30,15 @@ pub struct Settings {
 pub struct Found {
     /// Parts that the groups were dealt into.
     pub folds: usize,
-    /// `[group, emotion]`: stories, and those of which the emotion was found.
-    pub stories: Vec<f64>,
+    /// How many stories there are of each emotion in each group.
+    pub design: Design,
+    /// `[group, emotion]`: those of which the emotion was found.
     pub right: Vec<f64>,
     /// `[emotion, predicted]`: stories.
     pub confusion: Vec<f64>,
     /// The accuracy on the stories that shuffles are tried on, and under each shuffle.
     pub tried: f64,
     pub shuffled: Vec<f64>,
-    pub grouped: String,
 }
 
 /// One fold's classifier, made from all others.
@@ -57,7 +58,7 @@ struct Trial {
     row: Vec<f64>,
 }
 
-/// Fits and tries a classifier for every fold. Reads the layer twice. Group g is part of fold `g mod folds`.
+/// Fits and tries a classifier for every fold, see [`Design::fold`]. Reads the layer twice.
 ///
 /// An error if there are fewer than two groups.
 pub fn fit(
@@ -70,36 +71,28 @@ pub fn fit(
     let mut first: Vec<f64> = Vec::new();
     let mut folds: Vec<Products> = Vec::new();
     let mut waiting: Vec<Vec<f64>> = vec![Vec::new(); k];
-    let (mut sums, mut counts) = (Vec::<Vec<f64>>::new(), Vec::<f64>::new());
-    let grouped = groups::each(activations, emotions, &mut |row| {
+    let mut sums = Sums::new(n);
+    let design = read::each(activations.shards(), emotions, settings.seed, &|_| true, &mut |row| {
         if first.is_empty() {
-            first = row.values.iter().map(|&x| f64::from(x)).collect();
+            first = row.wide().collect();
             folds = vec![Products::new(first.len()); k];
         }
         let d = first.len();
         ensure!(row.values.len() == d, "activations of different widths");
-        while sums.len() <= row.group {
-            sums.push(vec![0.0; n * d]);
-            counts.extend(std::iter::repeat_n(0.0, n));
-        }
+        let fold = Design::fold(row.group, k);
         // Counted from the first story, so that squares of what all have in common take no digits.
-        let values = row.values.iter().zip(&first).map(|(&x, f)| f64::from(x) - f);
-        let rows = &mut waiting[row.group % k];
+        let rows = &mut waiting[fold];
         let from = rows.len();
-        rows.extend(values);
-        let sum = &mut sums[row.group][row.emotion * d..][..d];
-        sum.iter_mut().zip(&rows[from..]).for_each(|(sum, x)| *sum += x);
-        counts[row.group * n + row.emotion] += 1.0;
+        rows.extend(row.wide().zip(&first).map(|(x, f)| x - f));
+        sums.add(row.group, row.emotion, d, rows[from..].iter().copied())?;
         if rows.len() >= ROWS * d {
-            folds[row.group % k].add(rows);
+            folds[fold].add(rows);
             rows.clear();
         }
         Ok(())
     })?;
-    let groups = sums.len();
-    if groups < 2 {
-        bail!("a probe needs stories of at least two topics or passages: there is one");
-    }
+    let groups = design.groups();
+    ensure!(groups >= 2, "a probe needs stories of at least two topics or passages: there is one");
     folds
         .iter_mut()
         .zip(&waiting)
@@ -107,21 +100,20 @@ pub fn fit(
         .for_each(|(fold, rows)| fold.add(rows));
     drop(waiting);
     let there: Vec<usize> = (0..k.min(groups)).collect();
-    let classifiers = there.iter().map(|&fold| classifier(&folds, fold, &sums, &counts, settings));
+    let classifiers = there.iter().map(|&fold| classifier(&folds, fold, &sums, &design, settings));
     let classifiers = classifiers.collect::<Result<Vec<_>>>()?;
     drop(folds);
 
     let mut found = Found {
         folds: there.len(),
-        stories: counts.clone(),
-        right: vec![0.0; counts.len()],
+        right: vec![0.0; design.counts().len()],
+        design,
         confusion: vec![0.0; n * n],
         tried: 0.0,
         shuffled: Vec::new(),
-        grouped,
     };
     let trials = predict(activations, emotions, &first, &classifiers, &mut found)?;
-    shuffle(settings, &classifiers, sums, counts, &trials, &mut found, progress)?;
+    shuffle(settings, &classifiers, sums, &trials, &mut found, progress)?;
     Ok(found)
 }
 
@@ -129,17 +121,18 @@ pub fn fit(
 fn classifier(
     folds: &[Products],
     fold: usize,
-    sums: &[Vec<f64>],
-    counts: &[f64],
+    sums: &Sums,
+    design: &Design,
     settings: Settings,
 ) -> Result<Classifier> {
     let train = Products::without(folds, fold);
     let (mean, d) = (train.mean(), train.sum.len());
-    let n = counts.len() / sums.len();
+    let n = design.labels();
     let (mut right, mut stories) = (vec![0.0; n * d], vec![0.0; n]);
-    for (group, sum) in sums.iter().enumerate().filter(|(group, _)| group % settings.folds != fold) {
+    let sums = sums.groups().iter().enumerate();
+    for (group, sum) in sums.filter(|(group, _)| Design::fold(*group, settings.folds) != fold) {
         right.iter_mut().zip(sum).for_each(|(a, b)| *a += b);
-        stories.iter_mut().zip(&counts[group * n..]).for_each(|(a, b)| *a += b);
+        stories.iter_mut().zip(&design.counts()[group * n..]).for_each(|(a, b)| *a += b);
     }
     // Labels are 1 and -1, less their mean: the products with the rows are 2 (sum of the emotion - its share of all).
     for (row, count) in right.chunks_exact_mut(d).zip(&stories) {
@@ -182,7 +175,7 @@ fn predict(
     found: &mut Found,
 ) -> Result<Vec<Vec<Trial>>> {
     let (n, d, k) = (emotions.len(), first.len(), classifiers.len());
-    let all = found.stories.iter().sum::<f64>() as usize;
+    let all = found.design.counts().iter().sum::<f64>() as usize;
     let mut trials: Vec<Vec<Trial>> = (0..k).map(|_| Vec::new()).collect();
     let mut waiting: Vec<Waiting> = vec![Default::default(); k];
     let mut number = 0;
@@ -196,9 +189,9 @@ fn predict(
         rows.clear();
         of.clear();
     };
-    groups::each(activations, emotions, &mut |row| {
-        let fold = row.group % k;
-        let values = row.values.iter().zip(first).map(|(&x, f)| f64::from(x) - f);
+    read::each(activations.shards(), emotions, 0, &|_| true, &mut |row| {
+        let fold = Design::fold(row.group, k);
+        let values = row.wide().zip(first).map(|(x, f)| x - f);
         let (rows, of) = &mut waiting[fold];
         let from = rows.len();
         rows.extend(values);
@@ -224,25 +217,17 @@ fn predict(
 fn shuffle(
     settings: Settings,
     classifiers: &[Classifier],
-    mut sums: Vec<Vec<f64>>,
-    counts: Vec<f64>,
+    mut sums: Sums,
     trials: &[Vec<Trial>],
     found: &mut Found,
     progress: &mut Progress,
 ) -> Result<()> {
     let (k, d) = (classifiers.len(), classifiers[0].mean.len());
-    let n = counts.len() / sums.len();
-    let all: f64 = counts.iter().sum();
-    let mut mean = vec![0.0; d];
-    for row in sums.iter().flat_map(|group| group.chunks_exact(d)) {
-        mean.iter_mut().zip(row).for_each(|(m, x)| *m += x / all);
-    }
-    for (group, counts) in sums.iter_mut().zip(counts.chunks_exact(n)) {
-        for (row, count) in group.chunks_exact_mut(d).zip(counts) {
-            row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= count * m);
-        }
-    }
-    let cells = Cells::new(n, d, counts, &sums);
+    let design = found.design.clone();
+    let n = design.labels();
+    let mean = sums.mean(&design);
+    sums.shift(&design, &mean, |_| {});
+    let cells = sums.cells();
     drop(sums);
     let solved = trials.iter().zip(classifiers).map(|(trials, classifier)| {
         let rows: Vec<f64> = trials
@@ -259,19 +244,21 @@ fn shuffle(
         Ok((DMatrix::from_row_slice(trials.len(), d, &solved), along))
     });
     let solved = solved.collect::<Result<Vec<(DMatrix<f32>, Vec<f64>)>>>()?;
-    let of_fold = |fold: usize| (0..cells.groups).filter(|group| group % k == fold).collect::<Vec<_>>();
-    let of_fold: Vec<Vec<usize>> = (0..k).map(of_fold).collect();
+    let in_fold = |fold: usize, wanted: bool| {
+        let groups = 0..design.groups();
+        groups.filter(|&group| (Design::fold(group, k) == fold) == wanted).collect::<Vec<_>>()
+    };
+    let of_fold: Vec<Vec<usize>> = (0..k).map(|fold| in_fold(fold, true)).collect();
 
-    let accuracies = |orders: &[Vec<u32>]| -> Vec<f64> {
-        let parts: Vec<_> = of_fold.iter().map(|groups| cells.relabelled(orders, groups)).collect();
-        let accuracy = |(at, order): (usize, &Vec<u32>)| {
+    let accuracies = |shuffles: &[Shuffle]| -> Vec<f64> {
+        let parts: Vec<_> = of_fold.iter().map(|groups| cells.shuffled(shuffles, groups)).collect();
+        let accuracy = |(at, shuffle): (usize, &Shuffle)| {
             let parts: Vec<Vec<f32>> = parts.iter().map(|part| part.of(at)).collect();
             let mut whole = vec![0f32; n * d];
             parts.iter().for_each(|part| whole.iter_mut().zip(part).for_each(|(w, x)| *w += x));
             let (mut right, mut tried) = (0, 0);
             for (fold, ((rows, along), trials)) in solved.iter().zip(trials).enumerate() {
-                let others: Vec<usize> = (0..cells.groups).filter(|group| group % k != fold).collect();
-                let stories = cells.stories_relabelled(order, &others);
+                let stories = design.stories_shuffled(shuffle, &in_fold(fold, false));
                 let total: f64 = stories.iter().sum();
                 let train: Vec<f32> = whole.iter().zip(&parts[fold]).map(|(w, x)| w - x).collect();
                 let scores = rows * DMatrixView::from_slice(&train, d, n);
@@ -282,21 +269,20 @@ fn shuffle(
                     };
                     let predicted = largest((0..n).map(score));
                     // The label that the story's cell was given.
-                    right +=
-                        usize::from(order[predicted * cells.groups + trial.group] as usize == trial.emotion);
+                    right += usize::from(shuffle.from(predicted, trial.group) == trial.emotion);
                     tried += 1;
                 }
             }
             f64::from(right as u32) / f64::from(tried as u32)
         };
-        orders.par_iter().enumerate().map(accuracy).collect()
+        shuffles.par_iter().enumerate().map(accuracy).collect()
     };
-    found.tried = accuracies(&[resamples::unshuffled(n, cells.groups)])[0];
+    found.tried = accuracies(&[design.unshuffled()])[0];
     for from in (0..settings.permutations).step_by(BATCH) {
         let numbers = from..settings.permutations.min(from + BATCH);
         progress(numbers.end, settings.permutations);
-        let orders = numbers.map(|number| resamples::shuffled(&cells.counts, n, settings.seed, number));
-        found.shuffled.extend(accuracies(&orders.collect::<Vec<_>>()));
+        let shuffles: Vec<_> = numbers.map(|number| design.shuffle(number)).collect();
+        found.shuffled.extend(accuracies(&shuffles));
     }
     Ok(())
 }

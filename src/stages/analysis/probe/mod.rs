@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::{Headline, Input, Kind, LayerVectors, Places, Tables, VectorSet};
 use crate::report::figure::Figure;
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::design::Weights;
 use crate::stages::statistics::interval::{self, p_value, percentile};
-use crate::stages::statistics::{Interval, resamples};
 use crate::store::table::{Column, Table};
 use fit::{Found, Settings};
 
@@ -82,8 +83,7 @@ fn run(params: &Probe, input: Input) -> Result<Tables> {
         Settings { folds: params.folds, penalty: params.penalty, permutations: params.permutations, seed };
     let found = fit::fit(&activations, &layer.emotions, settings, progress)
         .with_context(|| format!("probe at layer {} of {} on {}", layer.layer, set.model, set.stories))?;
-    let n = layer.emotions.len();
-    let weights = (0..params.resamples).map(|number| resamples::drawn(&found.stories, n, seed, number));
+    let weights = (0..params.resamples).map(|number| found.design.drawn(number));
     let weights = weights.collect::<Result<Vec<_>>>()?;
     Ok(vec![
         ("probe".into(), accuracy(set, layer, &found, &weights)),
@@ -96,13 +96,13 @@ fn run(params: &Probe, input: Input) -> Result<Tables> {
 fn share(
     found: &Found,
     n: usize,
-    weights: &[Vec<f32>],
+    weights: &[Weights],
     of: impl Fn(usize) -> bool,
 ) -> (f64, Option<Interval>) {
     let sums = |cells: &[f64]| -> Vec<f64> {
         cells.chunks_exact(n).map(|row| (0..n).filter(|&e| of(e)).map(|e| row[e]).sum()).collect()
     };
-    let (right, stories) = (sums(&found.right), sums(&found.stories));
+    let (right, stories) = (sums(&found.right), sums(found.design.counts()));
     let weighted = |weights: &[f32], sums: &[f64]| -> f64 {
         weights.iter().zip(sums).map(|(w, x)| f64::from(*w) * x).sum()
     };
@@ -111,12 +111,12 @@ fn share(
     (whole, percentile(&drawn.collect::<Vec<_>>()))
 }
 
-fn accuracy(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Vec<f32>]) -> Table {
+fn accuracy(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Weights]) -> Table {
     let n = layer.emotions.len();
     let (value, interval) = share(found, n, weights, |_| true);
-    let of = |e: usize| found.stories.iter().skip(e).step_by(n).sum::<f64>();
-    let all: f64 = found.stories.iter().sum();
-    let chance = (0..n).map(of).fold(0.0, f64::max) / all;
+    let stories = found.design.stories(&found.design.every());
+    let all: f64 = stories.iter().sum();
+    let chance = stories.iter().copied().fold(0.0, f64::max) / all;
     let null = (!found.shuffled.is_empty()).then_some(&found.shuffled);
     let band = null.and_then(|null| percentile(null));
     let mut places = Places::default();
@@ -124,7 +124,7 @@ fn accuracy(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Vec
     let columns = vec![
         ("stories_read", Column::I32(vec![all as i32])),
         ("folds", Column::I32(vec![found.folds as i32])),
-        ("groups", Column::Str(vec![found.grouped.clone()])),
+        ("groups", Column::Str(vec![found.design.grouped().to_string()])),
         ("accuracy", Column::F64(vec![value])),
         ("low", Column::OptF64(vec![interval.map(|i| i.low)])),
         ("high", Column::OptF64(vec![interval.map(|i| i.high)])),
@@ -137,14 +137,15 @@ fn accuracy(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Vec
     places.table("probe/1", columns)
 }
 
-fn recall(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Vec<f32>]) -> Table {
+fn recall(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Weights]) -> Table {
     let n = layer.emotions.len();
+    let stories = found.design.stories(&found.design.every());
     let mut places = Places::default();
     let (mut count, mut value) = (Vec::new(), Vec::new());
     let (mut low, mut high) = (Vec::new(), Vec::new());
     for emotion in 0..n {
         places.push(set, layer.layer);
-        count.push(found.stories.iter().skip(emotion).step_by(n).sum::<f64>() as i32);
+        count.push(stories[emotion] as i32);
         let (recall, interval) = share(found, n, weights, |e| e == emotion);
         value.push(recall);
         low.push(interval.map(|i| i.low));

@@ -81,7 +81,7 @@ fn predictions_are_those_of_scikit_learn() {
     assert_eq!(found.right, RIGHT);
     // All stories are tried: the same classifiers by the way that shuffles go.
     assert!((found.tried - RIGHT.iter().sum::<f64>() / 42.0).abs() < 1e-12);
-    assert_eq!(found.grouped, "7 topics");
+    assert_eq!(found.design.grouped(), "7 topics");
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_shuffle_is_what_classifiers_fitted_to_shuffled_labels_give() {
     let found = fitted(&stories, n, 4, 0.1, 6, 9);
     assert_eq!(found.folds, 4);
     for (number, &accuracy) in found.shuffled.iter().enumerate() {
-        let order = resamples::shuffled(&found.stories, n, 9, number);
-        let label = |s: &Story| (0..n).find(|&to| order[to * topics + s.1] as usize == s.0).unwrap();
+        let shuffle = found.design.shuffle(number);
+        let label = |s: &Story| (0..n).find(|&to| shuffle.from(to, s.1) == s.0).unwrap();
         let again: Vec<Story> = stories.iter().map(|s| (label(s), s.1, s.2.clone())).collect();
         let want = fitted(&again, n, 4, 0.1, 0, 0);
         let want = want.right.iter().sum::<f64>() / stories.len() as f64;
@@ -103,7 +103,7 @@ fn a_shuffle_is_what_classifiers_fitted_to_shuffled_labels_give() {
 #[test]
 fn what_is_planted_is_found_and_noise_is_significant_as_often_as_it_should_be() {
     let found = fitted(&drawn(3, 6, 8, 9.0, 1), 3, 5, 0.01, 99, 1);
-    assert_eq!(found.right, found.stories);
+    assert_eq!(found.right, found.design.counts());
     assert_eq!(p_value(found.tried, &found.shuffled), 0.01);
     let mut hits = 0;
     for seed in 0..200 {

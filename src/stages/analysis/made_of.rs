@@ -1,0 +1,213 @@
+//! What the vectors of one layer are made of, and other vectors made of the same in the same way: of some of the topics, or
+//! of shuffled labels. Knows no model.
+
+use anyhow::{Context, Result};
+
+use crate::stages::read::{self, Shards};
+use crate::stages::statistics::Design;
+use crate::stages::statistics::design::{Shuffle, Weights};
+use crate::stages::statistics::sums::Sums;
+use crate::stages::vectors;
+use crate::store::table::Table;
+
+/// The activations that the vectors of one layer are made of, and how they are.
+#[derive(Clone, Copy)]
+pub struct Activations<'a> {
+    /// How many tables there are.
+    pub shards: usize,
+    /// One of them, read anew each time; schema `activations/1`.
+    pub read: &'a dyn Fn(usize) -> Result<Table>,
+    /// The texts that such a table was read from, some of which may have been too short; schema `stories/1`.
+    pub stories: &'a dyn Fn(usize) -> Result<Table>,
+    pub params: &'a vectors::Params,
+    /// The components of neutral text at that layer, where some are removed; schema `neutral/1`.
+    pub neutral: Option<&'a Table>,
+}
+
+impl<'a> Activations<'a> {
+    /// The tables.
+    pub fn shards(&self) -> Shards<'a> {
+        Shards { count: self.shards, activations: self.read, stories: self.stories }
+    }
+
+    /// The sums of the stories of `emotions` at `layer`, ready for vectors to be made of them.
+    pub fn remade(&self, emotions: &'a [String], layer: i32, seed: u64) -> Result<Remade<'a>> {
+        let (design, sums) = read::sums(self.shards(), emotions, seed)?;
+        let removed = vectors::removed(self.params, self.neutral, layer, sums.d())?;
+        Ok(Remade { design, sums, emotions, params: self.params, removed })
+    }
+}
+
+/// The activations; an error if they were not given.
+pub fn given<'a, 'b>(activations: Option<&'b Activations<'a>>) -> Result<&'b Activations<'a>> {
+    activations.context("this analysis needs the activations")
+}
+
+/// Stories by cell, of which vectors are made as the experiment's own are.
+pub struct Remade<'a> {
+    pub design: Design,
+    sums: Sums,
+    emotions: &'a [String],
+    params: &'a vectors::Params,
+    removed: Vec<Vec<f64>>,
+}
+
+impl Remade<'_> {
+    /// `[emotion, d_model]`: the vectors where each group counts so often. An error if an emotion has no story then.
+    pub fn weighted(&self, weights: &Weights) -> Result<Vec<f64>> {
+        self.of(self.sums.means(&self.design, weights).context("a resample without one of the emotions")?)
+    }
+
+    /// The vectors of shuffled labels: what has nothing to do with emotion.
+    pub fn shuffled(&self, shuffle: &Shuffle) -> Result<Vec<f64>> {
+        self.of(self.sums.means_shuffled(&self.design, shuffle))
+    }
+
+    fn of(&self, mut means: Vec<f64>) -> Result<Vec<f64>> {
+        vectors::of_means(self.params, &self.removed, self.emotions, &mut means, self.sums.d())
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::stages::read::tests::table;
+    use crate::stages::statistics::draws::Draws;
+    use crate::stages::vectors::{Center, Denoise, Params};
+
+    pub const PLAIN: Params = Params { center: Center::Emotions, denoise: Denoise::None, normalize: false };
+
+    fn with<T>(shards: &[Table], work: impl FnOnce(&Activations) -> T) -> T {
+        let read = |shard: usize| Ok(shards[shard].clone());
+        work(&Activations {
+            shards: shards.len(),
+            read: &read,
+            stories: &|_| anyhow::bail!("no stories"),
+            params: &PLAIN,
+            neutral: None,
+        })
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|w| w.to_string()).collect()
+    }
+
+    #[test]
+    fn unit_weights_give_the_experiment_s_own_vectors() {
+        let first = [
+            ("a", Some("t"), vec![1.0, 0.0]),
+            ("b", Some("t"), vec![0.0, 1.0]),
+            ("x", Some("t"), vec![9.0, 9.0]),
+        ];
+        let second = [
+            ("a", Some("u"), vec![3.0, 2.0]),
+            ("a", Some("u"), vec![5.0, 2.0]),
+            ("b", Some("u"), vec![0.0, 7.0]),
+        ];
+        let (shards, emotions) = ([table(&first), table(&second)], words(&["a", "b"]));
+        let own = vectors::run(&PLAIN, shards.iter().cloned().map(Ok), &emotions, None).unwrap();
+        let made = with(&shards, |activations| {
+            let remade = activations.remade(&emotions, 3, 0).unwrap();
+            remade.weighted(&remade.design.every()).unwrap()
+        });
+        let made: Vec<f32> = made.iter().map(|&x| x as f32).collect();
+        assert_eq!(own.list("vector").unwrap().1, made);
+    }
+
+    #[test]
+    fn shuffled_vectors_are_of_all_stories() {
+        // Two topics: the labels of each change places or stay, so that each emotion's mean is one of four.
+        let rows = [
+            ("a", Some("t"), vec![1.0]),
+            ("a", Some("u"), vec![10.0]),
+            ("b", Some("t"), vec![2.0]),
+            ("b", Some("u"), vec![20.0]),
+        ];
+        let (shards, emotions) = ([table(&rows[..3]), table(&rows[3..])], words(&["a", "b"]));
+        let mut seen: Vec<f64> = with(&shards, |activations| {
+            let remade = activations.remade(&emotions, 3, 7).unwrap();
+            let of = |number| remade.shuffled(&remade.design.shuffle(number)).unwrap();
+            (0..64).map(of).inspect(|vectors| assert_eq!(vectors[0], -vectors[1])).map(|v| v[0]).collect()
+        });
+        seen.sort_by(f64::total_cmp);
+        seen.dedup();
+        // The means of `a` are 5.5, 6, 10.5 and 11, those of `b` 11, 10.5, 6 and 5.5.
+        assert_eq!(seen, [-2.75, -2.25, 2.25, 2.75]);
+    }
+
+    /// Stories of one cell stay together: of twelve that resemble each other, the shuffled vectors of single stories would be
+    /// far too near to each other, and whatever the cells share would look like the emotion.
+    #[test]
+    fn cells_that_vary_without_an_emotion_are_significant_as_often_as_they_should_be() {
+        const D: usize = 8;
+        let names = ["a", "b", "c", "d"];
+        let significant = (0..200).filter(|&seed| {
+            let mut noise = Draws::new("cells", &[seed]);
+            let mut rows = Vec::new();
+            for topic in ["1", "2", "3", "4", "5", "6"] {
+                for emotion in names {
+                    let cell = noise.direction(D);
+                    for _ in 0..12 {
+                        let values = cell.iter().map(|x| (x + 0.1 * noise.normal()) as f32).collect();
+                        rows.push((emotion, Some(topic), values));
+                    }
+                }
+            }
+            let (shards, emotions) = ([table(&rows)], words(&names));
+            with(&shards, |activations| {
+                let remade = activations.remade(&emotions, 3, seed).unwrap();
+                let length = |vectors: Vec<f64>| vectors[..D].iter().map(|x| x * x).sum::<f64>();
+                let null =
+                    (0..19).map(|number| length(remade.shuffled(&remade.design.shuffle(number)).unwrap()));
+                let own = length(remade.weighted(&remade.design.every()).unwrap());
+                super::super::estimates::p_at_least(own, &null.collect::<Vec<_>>()).unwrap() <= 0.05
+            })
+        });
+        // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.
+        let significant = significant.count();
+        assert!((3..=18).contains(&significant), "{significant} of 200");
+    }
+
+    /// Six emotions on eight topics with Gaussian activations of 16 entries, to which `planted` of the emotion's own
+    /// direction and twice of the topic's is added; and how far along its direction the vector of the first emotion
+    /// reaches, among 19 of shuffled labels: p.
+    fn p_of(planted: f64, seed: u64) -> f64 {
+        const D: usize = 16;
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let topics = ["1", "2", "3", "4", "5", "6", "7", "8"];
+        let direction = |what, n| Draws::new(what, &[n]).direction(D);
+        let mut noise = Draws::new("noise", &[seed]);
+        let mut rows = Vec::new();
+        for (t, topic) in topics.into_iter().enumerate() {
+            for (e, emotion) in names.into_iter().enumerate() {
+                let (own, shared) = (direction("emotion", e as u64), direction("topic", t as u64));
+                let values = noise.direction(D).into_iter().zip(own.iter().zip(&shared));
+                let values = values.map(|(x, (own, shared))| (x + planted * own + 2.0 * shared) as f32);
+                rows.push((emotion, Some(topic), values.collect()));
+            }
+        }
+        let (shards, emotions) = ([table(&rows)], words(&names));
+        with(&shards, |activations| {
+            let remade = activations.remade(&emotions, 3, seed).unwrap();
+            let own = remade.weighted(&remade.design.every()).unwrap();
+            let null = (0..19).map(|number| remade.shuffled(&remade.design.shuffle(number)).unwrap());
+            let reach = |vectors: Vec<f64>| {
+                let along = direction("emotion", 0);
+                let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                dot(&vectors[..D], &along) / dot(&vectors[..D], &vectors[..D]).sqrt()
+            };
+            let null: Vec<f64> = null.map(reach).collect();
+            super::super::estimates::p_at_least(reach(own), &null).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_planted_emotion_is_beyond_shuffled_labels_and_noise_is_so_one_time_in_twenty() {
+        for seed in 0..20 {
+            assert_eq!(p_of(1.0, seed), 0.05, "seed {seed}");
+        }
+        // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.
+        let significant = (0..200).filter(|&seed| p_of(0.0, seed) <= 0.05).count();
+        assert!((3..=18).contains(&significant), "{significant} of 200");
+    }
+}

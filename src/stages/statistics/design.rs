@@ -1,0 +1,237 @@
+//! Who belongs to which cell, one a pair of group and label, and everything that is drawn from that: weights, halves,
+//! shuffles, folds, and parts that cannot be mixed up. Knows nothing of what groups and labels are, nor of what is measured.
+
+use std::ops::Deref;
+
+use anyhow::{Result, bail};
+
+use super::draws::Draws;
+
+/// How often a draw that is of no use is drawn again.
+pub(super) const TRIES: u64 = 1000;
+
+/// How many stories each cell has. Every resample, half and shuffle of them is drawn here, from the seed, each by a
+/// stream of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Design {
+    labels: usize,
+    /// `[group, label]`: stories.
+    counts: Vec<f64>,
+    grouped: String,
+    seed: u64,
+}
+
+/// `[group]`: how often each counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights(Vec<f32>);
+
+impl Deref for Weights {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+/// Whole cells under other labels of their group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shuffle {
+    groups: usize,
+    /// `[label, group]`: which label's cell each label gets.
+    from: Vec<u32>,
+}
+
+impl Shuffle {
+    /// Whose cell `label` gets in `group`.
+    pub fn from(&self, label: usize, group: usize) -> usize {
+        self.from[label * self.groups + group] as usize
+    }
+
+    /// `[group]` for each label: whose cells it gets.
+    pub(super) fn by_label(&self) -> impl Iterator<Item = &[u32]> {
+        self.from.chunks_exact(self.groups.max(1))
+    }
+}
+
+impl Design {
+    /// `counts`: `[group, label]`, stories. `grouped`: what the groups are, in words.
+    pub fn new(labels: usize, counts: Vec<f64>, grouped: String, seed: u64) -> Design {
+        Design { labels, counts, grouped, seed }
+    }
+
+    pub fn groups(&self) -> usize {
+        self.counts.len() / self.labels.max(1)
+    }
+
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
+    /// What the groups are: `8 topics`.
+    pub fn grouped(&self) -> &str {
+        &self.grouped
+    }
+
+    /// `[group, label]`: stories.
+    pub fn counts(&self) -> &[f64] {
+        &self.counts
+    }
+
+    /// The stories of a cell.
+    pub fn count(&self, group: usize, label: usize) -> f64 {
+        self.counts[group * self.labels + label]
+    }
+
+    /// In which of `folds` parts a group is, none of which is split: the group's number modulo `folds`.
+    pub fn fold(group: usize, folds: usize) -> usize {
+        group % folds
+    }
+
+    /// Every group once.
+    pub fn every(&self) -> Weights {
+        Weights(vec![1.0; self.groups()])
+    }
+
+    /// `[label]`: stories of each, groups weighted.
+    pub fn stories(&self, weights: &Weights) -> Vec<f64> {
+        let mut stories = vec![0.0; self.labels];
+        for (group, &weight) in self.counts.chunks_exact(self.labels).zip(weights.iter()) {
+            stories.iter_mut().zip(group).for_each(|(sum, n)| *sum += f64::from(weight) * n);
+        }
+        stories
+    }
+
+    /// `[label]`: stories of each under other labels, over the groups that `of` lists.
+    pub fn stories_shuffled(&self, shuffle: &Shuffle, of: &[usize]) -> Vec<f64> {
+        let count = |from: &[u32]| of.iter().map(|&g| self.count(g, from[g] as usize)).sum();
+        shuffle.by_label().map(count).collect()
+    }
+
+    /// How often each of the groups is drawn when as many are drawn as there are, with replacement, all together
+    /// with all that is in them (the bootstrap over groups; Efron and Tibshirani 1993, chapter 8). A draw in which a label
+    /// has no story is drawn again.
+    ///
+    /// An error if it is so a thousand times.
+    pub fn drawn(&self, number: usize) -> Result<Weights> {
+        let groups = self.groups();
+        for attempt in 0..TRIES {
+            let mut draws = Draws::new("bootstrap over groups", &[self.seed, number as u64, attempt]);
+            let mut weights = vec![0f32; groups];
+            (0..groups).for_each(|_| weights[draws.below(groups)] += 1.0);
+            if self.whole(&weights) {
+                return Ok(Weights(weights));
+            }
+        }
+        bail!("an emotion has stories in so few topics that resamples of the topics do not have it")
+    }
+
+    /// A random half of the groups and the other half, of an odd number the first the smaller. `None` where either
+    /// half lacks a label, a thousand times.
+    pub fn halves(&self, number: usize) -> Option<[Weights; 2]> {
+        let groups = self.groups();
+        (0..TRIES).find_map(|attempt| {
+            let mut draws = Draws::new("half of the groups", &[self.seed, number as u64, attempt]);
+            let mut half: Vec<f32> = (0..groups).map(|at| if at < groups / 2 { 1.0 } else { 0.0 }).collect();
+            draws.shuffle(&mut half);
+            let rest: Vec<f32> = half.iter().map(|w| 1.0 - w).collect();
+            (self.whole(&half) && self.whole(&rest)).then_some([Weights(half), Weights(rest)])
+        })
+    }
+
+    /// Whether every label has a story.
+    pub(super) fn whole(&self, weights: &[f32]) -> bool {
+        let has = |label: usize| (0..self.groups()).any(|g| weights[g] > 0.0 && self.count(g, label) > 0.0);
+        (0..self.labels).all(has)
+    }
+
+    /// Labels shuffled within groups, among the cells that have stories. A group keeps the labels that it has, so
+    /// that what belongs to the group stays the same for all labels.
+    pub fn shuffle(&self, number: usize) -> Shuffle {
+        let groups = self.groups();
+        let mut draws = Draws::new("labels within groups", &[self.seed, number as u64]);
+        let mut shuffle = self.unshuffled();
+        for (group, counts) in self.counts.chunks_exact(self.labels.max(1)).enumerate() {
+            let there: Vec<usize> = (0..self.labels).filter(|&label| counts[label] > 0.0).collect();
+            let mut from = there.clone();
+            draws.shuffle(&mut from);
+            for (label, from) in there.into_iter().zip(from) {
+                shuffle.from[label * groups + group] = from as u32;
+            }
+        }
+        shuffle
+    }
+
+    /// Every label its own cells.
+    pub fn unshuffled(&self) -> Shuffle {
+        let groups = self.groups();
+        Shuffle { groups, from: (0..self.labels * groups).map(|at| (at / groups) as u32).collect() }
+    }
+
+    /// That of the experiment, from which everything is drawn.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn design(counts: &[f64], labels: usize, seed: u64) -> Design {
+        Design::new(labels, counts.to_vec(), String::new(), seed)
+    }
+
+    pub fn weights(weights: &[f32]) -> Weights {
+        Weights(weights.to_vec())
+    }
+
+    pub fn shuffle(from: &[u32], groups: usize) -> Shuffle {
+        Shuffle { groups, from: from.to_vec() }
+    }
+
+    #[test]
+    fn resamples_have_as_many_groups_and_every_label() {
+        // Label 1 is in the first group alone.
+        let of = |seed| design(&[1.0, 1.0, 1.0, 0.0, 1.0, 0.0], 2, seed);
+        for number in 0..50 {
+            let weights = of(7).drawn(number).unwrap();
+            assert_eq!(weights.iter().sum::<f32>(), 3.0);
+            assert!(weights[0] > 0.0);
+            assert_eq!(weights, of(7).drawn(number).unwrap());
+        }
+        let all = |seed| (0..9).map(|n| of(seed).drawn(n).unwrap()).collect::<Vec<_>>();
+        assert_ne!(all(7), all(8));
+        assert!(of(7).halves(0).is_none(), "one half lacks label 1");
+        assert!(design(&[1.0, 0.0], 2, 7).drawn(0).is_err());
+        let halves: Vec<_> = (0..20).map(|n| design(&[1.0; 5], 1, 7).halves(n).unwrap()).collect();
+        assert!(halves.iter().all(|[half, _]| half.iter().sum::<f32>() == 2.0));
+        assert!(halves.iter().all(|[half, rest]| half.iter().zip(rest.iter()).all(|(a, b)| a + b == 1.0)));
+        assert!(halves.iter().any(|half| *half != halves[0]));
+    }
+
+    #[test]
+    fn shuffles_stay_within_the_group_and_its_labels() {
+        // Group 0 has labels 0, 1, 2; group 1 has 0 and 2.
+        let design = design(&[1.0, 1.0, 1.0, 1.0, 0.0, 1.0], 3, 1);
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..200 {
+            let shuffle = design.shuffle(number);
+            let of = |group: usize| (0..3).map(|label| shuffle.from(label, group)).collect::<Vec<_>>();
+            assert_eq!(of(1)[1], 1, "the empty cell stays");
+            let mut sorted = of(0);
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2]);
+            seen.insert((of(0), of(1)));
+        }
+        assert_eq!(seen.len(), 12, "six orders times two");
+    }
+
+    #[test]
+    fn stories_of_weighted_groups_and_of_other_labels_by_hand() {
+        let design = design(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 0);
+        assert_eq!(design.stories(&weights(&[1.0, 0.0, 2.0])), [11.0, 14.0]);
+        // Group 1 keeps its labels, groups 0 and 2 exchange them.
+        let order = shuffle(&[1, 0, 1, 0, 1, 0], 3);
+        assert_eq!(design.stories_shuffled(&order, &[0, 1, 2]), [2.0 + 3.0 + 6.0, 1.0 + 4.0 + 5.0]);
+    }
+}
