@@ -1,5 +1,8 @@
 //! emoflow: emotion vectors inside language models, declared in TOML and run by a content-hashed DAG.
 
+#[macro_use]
+mod say;
+
 mod atomic;
 mod cli;
 pub mod config;
@@ -7,7 +10,7 @@ pub mod execute;
 pub mod explain;
 pub mod interrupt;
 pub mod lm;
-mod plain_http;
+mod network;
 pub mod plan;
 pub mod progress;
 pub mod report;
@@ -19,6 +22,8 @@ pub mod store;
 
 use std::ffi::OsString;
 use std::io::Write;
+
+pub use say::Unread;
 
 /// What strangers' templates and tokenizers take is counted.
 #[global_allocator]

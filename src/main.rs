@@ -33,7 +33,7 @@ fn main() {
             usual(panic);
         }
     }));
-    let mut out = std::io::stdout();
+    let mut out = emoflow::Unread(std::io::stdout());
     let code = emoflow::run(args, &mut out);
     let flushed = out.flush();
     let code = if flushed.is_err() && code == 0 { 1 } else { code };

@@ -274,23 +274,23 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
         Err(error) => {
             let _ = error.print();
             if let Some(meant) = misnamed::meant(&error) {
-                eprintln!("{meant}");
+                say!("{meant}");
             }
             return error.exit_code() as u8;
         }
     };
     match dispatch(cli.command, out) {
         Err(error) if error.is::<Interrupted>() => {
-            eprintln!("interrupted; nothing finished is lost. To continue: {}", shell(&args));
+            say!("interrupted; nothing finished is lost. To continue: {}", shell(&args));
             interrupt::EXIT_CODE
         }
         Ok(code) => code,
         Err(error) => {
             if let Some(problems) = error.downcast_ref::<Problems>() {
-                eprintln!("{problems}");
+                say!("{problems}");
                 return 2;
             }
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             match () {
                 () if error.is::<Usage>() => 2,
                 () if error.is::<Nothing>() => 4,

@@ -34,7 +34,7 @@ pub fn render(prepared: &Prepared, open: bool, out: &mut dyn Write) -> Result<u8
     if missing.is_empty() {
         return Ok(0);
     }
-    eprintln!("missing in it: {}; `emoflow run` computes what is missing", named(&missing));
+    say!("missing in it: {}; `emoflow run` computes what is missing", named(&missing));
     Ok(1)
 }
 

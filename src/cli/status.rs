@@ -111,7 +111,7 @@ pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dy
                 }
             }
             Err(error) if state == RunState::Interrupted => {
-                eprintln!("how its jobs are cannot be said here: {error:#}");
+                say!("how its jobs are cannot be said here: {error:#}");
                 state = RunState::Submitted;
             }
             Err(_) => {}

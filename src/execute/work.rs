@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
                         self.resolved.models[model].fetch(self.progress)?;
                     }
                     self.progress.begin(&node.name, pieces, dispatch::piece(node));
-                    self.progress.at(before);
+                    self.progress.at(before as f64);
                 }
                 let (progress, crew, index) = (self.progress, self.crew, job.index);
                 // What the workers beside this one made of the groups that are still to come.
@@ -217,8 +217,10 @@ impl<'a> Run<'a> {
                     let made = |group: &&Vec<usize>| crew.made(UnitId { node: index, unit: group[0] });
                     groups[place + 1..].iter().filter(made).map(|group| dispatch::pieces(node, group)).sum()
                 };
-                let mut at =
-                    |done: usize, of: usize| progress.at(before + done * share / of.max(1) + beside());
+                let mut at = |done: usize, of: usize| {
+                    let inside = done as f64 * share as f64 / of.max(1) as f64;
+                    progress.at((before + beside()) as f64 + inside);
+                };
                 let note = |line: &str| progress.note(&format!("{}: {line}", node.name));
                 let around =
                     Around { stopped: self.options.stopped, at: &mut at, note: &note, tally: &mut job.tally };
@@ -232,7 +234,7 @@ impl<'a> Run<'a> {
             }
             before += share;
             if *shown {
-                self.progress.at(before);
+                self.progress.at(before as f64);
             }
         }
         Ok(())

@@ -1,17 +1,29 @@
-//! Progress on a terminal: one bar a node, with rate and time left.
+//! Progress on a terminal: one bar a node, with its pace.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Progress;
+use super::pace::Pace;
+
+/// Into so many parts a piece is divided.
+const PARTS: u64 = 1000;
 
 /// One bar a node.
 #[derive(Default)]
 pub struct Bars {
-    /// The node that is at work.
-    bar: Mutex<Option<(String, ProgressBar)>>,
+    /// The one at work.
+    node: Mutex<Option<Node>>,
+}
+
+struct Node {
+    name: String,
+    total: usize,
+    piece: String,
+    pace: Pace,
+    bar: ProgressBar,
 }
 
 impl Bars {
@@ -20,38 +32,42 @@ impl Bars {
         Bars::default()
     }
 
-    fn bar(&self) -> MutexGuard<'_, Option<(String, ProgressBar)>> {
-        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    fn node(&self) -> MutexGuard<'_, Option<Node>> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Progress for Bars {
     fn begin(&self, node: &str, total: usize, piece: &str) {
-        let template =
-            format!("{{prefix:<34}} {{bar:24}} {{pos}}/{{len}} {piece}  {{per_sec}}  {{elapsed}} < {{eta}}");
-        let bar = ProgressBar::new(total as u64).with_prefix(node.to_string());
-        bar.set_style(ProgressStyle::with_template(&template).expect("a fixed template"));
+        let bar = ProgressBar::new(PARTS * total as u64).with_prefix(node.to_string());
+        let style = ProgressStyle::with_template("{prefix:<34} {bar:24} {msg}").expect("a fixed template");
+        bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(200));
-        *self.bar() = Some((node.to_string(), bar));
+        let (name, piece) = (node.to_string(), piece.to_string());
+        *self.node() = Some(Node { name, total, piece, pace: Pace::default(), bar });
+        self.at(0.0);
     }
 
-    fn at(&self, done: usize) {
-        if let Some((_, bar)) = &*self.bar() {
-            bar.set_position(done as u64);
+    fn at(&self, done: f64) {
+        if let Some(node) = &mut *self.node() {
+            let now = Instant::now();
+            node.pace.at(done, now);
+            node.bar.set_position((done * PARTS as f64) as u64);
+            node.bar.set_message(node.pace.shown(done, node.total, &node.piece, now));
         }
     }
 
     fn end(&self, outcome: &str) {
-        if let Some((node, bar)) = self.bar().take() {
-            bar.finish_and_clear();
-            eprintln!("{node:<34} {outcome}");
+        if let Some(node) = self.node().take() {
+            node.bar.finish_and_clear();
+            say!("{:<34} {outcome}", node.name);
         }
     }
 
     fn note(&self, line: &str) {
-        match &*self.bar() {
-            Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+        match &*self.node() {
+            Some(node) => node.bar.suspend(|| say!("{line}")),
+            None => say!("{line}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a run says while it works: to stderr, never to stdout. Knows nothing of plans.
 
 mod bars;
+mod pace;
 mod plain;
 
 use std::io::IsTerminal as _;
@@ -12,8 +13,8 @@ pub use plain::{Ends, Plain, Silent};
 pub trait Progress: Sync {
     /// `node` begins: `total` pieces of work, each one a `piece` ("stories", "layers").
     fn begin(&self, node: &str, total: usize, piece: &str);
-    /// So many pieces of the node are done, counted from its beginning.
-    fn at(&self, done: usize);
+    /// So many pieces of the node are done, counted from its beginning; a fraction where it is in the middle of one.
+    fn at(&self, done: f64);
     /// The node has ended; `outcome` is a few words.
     fn end(&self, outcome: &str);
     /// A line for people, at any time.

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Progress;
+use super::pace::Pace;
 
 /// How often a node that takes long says where it is.
 const EVERY: Duration = Duration::from_secs(10);
@@ -18,7 +19,7 @@ struct Node {
     name: String,
     total: usize,
     piece: String,
-    begun: Instant,
+    pace: Pace,
     said: Instant,
 }
 
@@ -36,34 +37,31 @@ impl Plain {
 impl Progress for Plain {
     fn begin(&self, node: &str, total: usize, piece: &str) {
         let now = Instant::now();
-        eprintln!("{node}: {total} {piece}");
-        let node = Node { name: node.to_string(), total, piece: piece.to_string(), begun: now, said: now };
+        say!("{node}: {total} {piece}");
+        let (name, piece) = (node.to_string(), piece.to_string());
+        let node = Node { name, total, piece, pace: Pace::default(), said: now };
         *self.node() = Some(node);
     }
 
-    fn at(&self, done: usize) {
-        if let Some(node) = &mut *self.node()
-            && node.said.elapsed() >= EVERY
-        {
-            let spent = node.begun.elapsed().as_secs_f64();
-            let left = spent / done.max(1) as f64 * node.total.saturating_sub(done) as f64;
-            let rate = 60.0 * done as f64 / spent;
-            eprintln!(
-                "{}: {done} of {} {}, {rate:.1}/min, {left:.0} s left",
-                node.name, node.total, node.piece
-            );
-            node.said = Instant::now();
+    fn at(&self, done: f64) {
+        if let Some(node) = &mut *self.node() {
+            let now = Instant::now();
+            node.pace.at(done, now);
+            if now - node.said >= EVERY {
+                node.said = now;
+                say!("{}: {}", node.name, node.pace.shown(done, node.total, &node.piece, now));
+            }
         }
     }
 
     fn end(&self, outcome: &str) {
         if let Some(node) = self.node().take() {
-            eprintln!("{}: {outcome}", node.name);
+            say!("{}: {outcome}", node.name);
         }
     }
 
     fn note(&self, line: &str) {
-        eprintln!("{line}");
+        say!("{line}");
     }
 }
 
@@ -87,14 +85,14 @@ impl Progress for Ends {
         *self.node() = node.to_string();
     }
 
-    fn at(&self, _: usize) {}
+    fn at(&self, _: f64) {}
 
     fn end(&self, outcome: &str) {
-        eprintln!("{}: {outcome}", self.node());
+        say!("{}: {outcome}", self.node());
     }
 
     fn note(&self, line: &str) {
-        eprintln!("{line}");
+        say!("{line}");
     }
 }
 
@@ -103,9 +101,9 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn begin(&self, _: &str, _: usize, _: &str) {}
-    fn at(&self, _: usize) {}
+    fn at(&self, _: f64) {}
     fn end(&self, _: &str) {}
     fn note(&self, line: &str) {
-        eprintln!("{line}");
+        say!("{line}");
     }
 }

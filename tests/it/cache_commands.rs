@@ -258,7 +258,7 @@ impl Progress for Remover {
             std::fs::remove_dir_all(&self.cache).unwrap();
         }
     }
-    fn at(&self, _: usize) {}
+    fn at(&self, _: f64) {}
     fn end(&self, _: &str) {}
     fn note(&self, line: &str) {
         self.said.lock().unwrap().push(line.to_string());

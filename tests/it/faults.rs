@@ -175,9 +175,9 @@ impl Progress for Breaker {
     fn begin(&self, node: &str, _: usize, _: &str) {
         self.at.store(node == self.node, Ordering::SeqCst);
     }
-    fn at(&self, done: usize) {
+    fn at(&self, done: f64) {
         // The loop says that nothing is done; the stage, that something is.
-        assert!(!self.at.load(Ordering::SeqCst) || done == 0, "a bug in a stage");
+        assert!(!self.at.load(Ordering::SeqCst) || done == 0.0, "a bug in a stage");
     }
     fn end(&self, _: &str) {
         self.at.store(false, Ordering::SeqCst);
@@ -243,8 +243,8 @@ impl Progress for Exchanger {
             self.at.store(true, Ordering::SeqCst);
         }
     }
-    fn at(&self, done: usize) {
-        if done > 0 && self.at.swap(false, Ordering::SeqCst) {
+    fn at(&self, done: f64) {
+        if done > 0.0 && self.at.swap(false, Ordering::SeqCst) {
             self.put(&self.original);
         }
     }

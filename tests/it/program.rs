@@ -140,3 +140,36 @@ fn exit_codes_are_the_documented_ones() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// As in `emoflow plan | head`: whoever reads has read enough.
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_string();
+    let (cache, results) = (at("cache"), at("results"));
+    let here = ["--device", "cpu", "--cache", &cache, "--results", &results];
+    let run = ["run", "experiments/quickstart.toml", "--only", "stories/passages"];
+    for (args, closed_stderr) in [
+        ([&["plan", "experiments/quickstart.toml"], &here[..]].concat(), false),
+        ([&run[..], &here].concat(), true),
+        (vec!["cache", "ls", "--cache", &cache], false),
+        (vec!["--help"], false),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
+        command.args(&args).current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("LD_LIBRARY_PATH");
+        command.stdout(writer.try_clone().unwrap());
+        if closed_stderr {
+            command.stderr(writer);
+        } else {
+            command.stderr(std::process::Stdio::piped());
+        }
+        drop(reader);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(!said.contains("error"), "{args:?}: {said}");
+    }
+    let cached = emoflow(&["cache", "ls", "--cache", &cache], &[]);
+    assert!(String::from_utf8_lossy(&cached.stdout).contains("stories"), "the run went on to its end");
+}

@@ -69,10 +69,7 @@ pub fn run(store: &Store, past: &[Past], stage: Option<&str>, json: bool, out: &
         let mut stages: Vec<String> = places.iter().map(|place| place.stage.clone()).collect();
         stages.dedup();
         if !stages.iter().any(|there| there == stage) {
-            eprintln!(
-                "error: nothing of a stage `{stage}` is in the cache; there are: {}",
-                stages.join(", ")
-            );
+            say!("error: nothing of a stage `{stage}` is in the cache; there are: {}", stages.join(", "));
             return Ok(4);
         }
         places.retain(|place| place.stage == stage);

@@ -8,10 +8,9 @@ use ureq::http::HeaderMap;
 use ureq::{Agent, Body, BodyReader, Timeout};
 
 use super::settings::{Settings, Token};
+use crate::network::{self, Agents, asked_wait, origin};
 use crate::progress::Progress;
 
-/// A server that says nothing for so long has gone.
-const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(15);
 /// In a row, without a byte between. With [`FIRST_WAIT`] this bears some 15 seconds.
 const ATTEMPTS: u32 = 6;
@@ -67,7 +66,7 @@ impl std::error::Error for Trouble {}
 /// Asks one hub, in the name of one token.
 #[derive(Debug)]
 pub struct Client {
-    agent: Agent,
+    agents: Agents,
     endpoint: String,
     token: Option<Token>,
 }
@@ -88,19 +87,20 @@ pub struct Head {
 }
 
 impl Client {
-    /// Connects to nothing yet. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`).
+    /// Connects to nothing yet.
     pub fn new(settings: &Settings) -> Client {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0) // followed here, so that the token goes to the hub alone
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .accept_encoding("identity")
-            .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
-        Client { agent, endpoint: settings.endpoint.clone(), token: settings.token.clone() }
+        let Settings { silence, .. } = *settings;
+        let agents = Agents::new(move || {
+            Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0) // followed here, so that the token goes to the hub alone
+                .timeout_connect(Some(CONNECT))
+                .timeout_recv_response(Some(silence))
+                .timeout_per_read(Some(silence))
+                .accept_encoding("identity")
+                .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")))
+        });
+        Client { agents, endpoint: settings.endpoint.clone(), token: settings.token.clone() }
     }
 
     /// The whole body at `path` of the hub.
@@ -164,9 +164,10 @@ impl Client {
         let mut url = url.to_string();
         for _ in 0..REDIRECTS {
             let at_hub = origin(&url) == origin(&self.endpoint);
+            let way = self.agents.to(&url).map_err(Trouble::Unreachable)?;
             let mut request = match ask {
-                Ask::Head => self.agent.head(&url),
-                Ask::From(_) => self.agent.get(&url),
+                Ask::Head => way.agent.head(&url),
+                Ask::From(_) => way.agent.get(&url),
             };
             if let Ask::From(from @ 1..) = ask {
                 request = request.header("Range", format!("bytes={from}-"));
@@ -174,7 +175,7 @@ impl Client {
             if let Some(token) = self.token.as_ref().filter(|_| at_hub) {
                 request = request.header("Authorization", format!("Bearer {}", token.secret));
             }
-            let (parts, body) = request.call().map_err(failed)?.into_parts();
+            let (parts, body) = request.call().map_err(|error| failed(&error, &way.via()))?.into_parts();
             let headers = parts.headers;
             let linked = matches!(ask, Ask::Head)
                 && ["x-linked-etag", "x-linked-size"].iter().all(|name| headers.contains_key(*name));
@@ -258,9 +259,11 @@ impl<'a> Patience<'a> {
 
 /// A connection that broke may hold the next time. One that was never made (no such host, a certificate that does not
 /// fit) is left to who asked.
-fn failed(error: ureq::Error) -> Trouble {
+fn failed(error: &ureq::Error, via: &str) -> Trouble {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, UnexpectedEof};
-    let broke = match &error {
+    let said = network::untrusted(error).unwrap_or_else(|| error.to_string());
+    let said = format!("{said}{via}");
+    let broke = match error {
         ureq::Error::Protocol(_) => true,
         ureq::Error::Timeout(timeout) => !matches!(timeout, Timeout::Resolve | Timeout::Connect),
         ureq::Error::Io(error) => {
@@ -269,16 +272,7 @@ fn failed(error: ureq::Error) -> Trouble {
         }
         _ => false,
     };
-    if broke { Trouble::passing(error.to_string()) } else { Trouble::Unreachable(error.to_string()) }
-}
-
-/// How long an answer asks to wait: `Retry-After: 5`, or the hub's own `RateLimit: "api";r=0;t=5`.
-fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
-    let limit = || {
-        text(headers, "ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok())
-    };
-    let after = text(headers, "retry-after").and_then(|seconds| seconds.trim().parse().ok());
-    after.or_else(limit).map(Duration::from_secs)
+    if broke { Trouble::passing(said) } else { Trouble::Unreachable(said) }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -289,13 +283,6 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 fn place(range: &str) -> Option<(u64, u64)> {
     let (part, total) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
     Some((part.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
-}
-
-/// Scheme, host and port, as written.
-fn origin(url: &str) -> &str {
-    let host = url.find("://").map_or(0, |at| at + 3);
-    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
-    &url[..end]
 }
 
 /// Where `location`, found at `url`, leads.
@@ -327,17 +314,6 @@ mod tests {
         assert_eq!(join("https://hub.co/a/b", "c"), "https://hub.co/a/c");
         assert_eq!(join("https://hub.co/a/b", "//cdn.co/c"), "https://cdn.co/c");
         assert_eq!(join("https://hub.co/a/b", "http://cdn.co/c"), "http://cdn.co/c");
-    }
-
-    #[test]
-    fn a_wait_is_read_in_both_forms() {
-        let wait = |name: &'static str, value: &str| {
-            asked_wait(&HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]))
-        };
-        assert_eq!(wait("retry-after", "7"), Some(Duration::from_secs(7)));
-        assert_eq!(wait("ratelimit", "\"api\";r=0;t=54"), Some(Duration::from_secs(54)));
-        assert_eq!(wait("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        assert_eq!(wait("other", "7"), None);
     }
 
     #[test]

@@ -337,8 +337,7 @@ impl Snapshot {
             let ran = if download::is_whole(&download.blob, download.size) {
                 Ok(())
             } else {
-                let ran =
-                    download.run(client, &mut |here| progress.at(((before + here) / 1_000_000) as usize));
+                let ran = download.run(client, &mut |here| progress.at((before + here) as f64 / 1e6));
                 before += download.size;
                 ran
             };

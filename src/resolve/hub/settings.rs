@@ -3,10 +3,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::plain_http;
+use crate::network::plain_http;
+
+/// Longer than the hub's own tools wait (10 s): a mirror may fetch what it is asked for first.
+const SILENCE: u64 = 60;
 
 /// What the environment says of the hub.
 #[derive(Clone, Debug)]
@@ -18,6 +22,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// `HF_HUB_OFFLINE`
     pub offline: bool,
+    /// A hub that says nothing for so long has gone: `HF_HUB_DOWNLOAD_TIMEOUT`.
+    pub silence: Duration,
 }
 
 /// A secret that opens gated and private repositories.
@@ -66,20 +72,36 @@ impl Settings {
 
     fn read(variable: &dyn Fn(&str) -> Option<String>) -> Settings {
         let user = variable("HOME").map(PathBuf::from).unwrap_or_default();
-        let path = |name: &str| variable(name).map(|value| at_home(&value, &user));
+        let path = |name: &str| Some(expanded(&variable(name)?, &user, variable));
         let home = path("HF_HOME").unwrap_or_else(|| {
             path("XDG_CACHE_HOME").unwrap_or_else(|| user.join(".cache")).join("huggingface")
         });
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string());
+        let on = |name: &str| {
+            variable(name).is_some_and(|value| {
+                ["1", "true", "yes", "on"].contains(&value.trim().to_lowercase().as_str())
+            })
+        };
+        let endpoint = match on("HUGGINGFACE_CO_STAGING") {
+            true => Some("https://hub-ci.huggingface.co".to_string()),
+            false => variable("HF_ENDPOINT"),
+        };
+        let endpoint = endpoint.unwrap_or_else(|| "https://huggingface.co".to_string());
         let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-        let on = |value: String| ["1", "true", "yes", "on"].contains(&value.trim().to_lowercase().as_str());
+        let named = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter();
+        let token = named
+            .filter_map(|name| token(name, variable(name)))
+            .next()
+            .or_else(|| token(&token_file.display().to_string(), fs_err::read_to_string(&token_file).ok()));
+        let seconds = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.trim().parse().ok());
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+        // An empty one counts as none, as there.
+        let offline = variable("HF_HUB_OFFLINE").map_or("TRANSFORMERS_OFFLINE", |_| "HF_HUB_OFFLINE");
         Settings {
             endpoint: endpoint.trim().trim_end_matches('/').to_string(),
-            cache: path("HF_HUB_CACHE").unwrap_or_else(|| home.join("hub")),
-            token: token("HF_TOKEN", variable("HF_TOKEN")).or_else(|| {
-                token(&token_file.display().to_string(), fs_err::read_to_string(&token_file).ok())
-            }),
-            offline: variable("HF_HUB_OFFLINE").is_some_and(on),
+            cache: cache.unwrap_or_else(|| home.join("hub")),
+            token: token.filter(|_| !on("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
+            offline: on(offline),
+            silence: Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(SILENCE)),
         }
     }
 }
@@ -89,12 +111,28 @@ fn token(origin: &str, text: Option<String>) -> Option<Token> {
     (!secret.is_empty()).then(|| Token { secret, origin: origin.to_string() })
 }
 
-/// `path` with `~` at its beginning replaced, as the hub's tools do for what a shell has not replaced.
-fn at_home(path: &str, user: &Path) -> PathBuf {
-    match path.strip_prefix('~') {
+/// `path` with `~` and variables (`$NAME`, `${NAME}`) replaced, as the hub's tools do for what a shell has not replaced. A
+/// variable that is not set stays as it is written.
+fn expanded(path: &str, user: &Path, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let mut text = String::new();
+    let mut rest = path;
+    while let Some(at) = rest.find('$') {
+        let (before, after) = rest.split_at(at);
+        let name =
+            |text: &str| text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+        let (name, end) = match after[1..].strip_prefix('{') {
+            Some(inner) => inner.find('}').map_or(("", 1), |end| (&inner[..end], end + 3)),
+            None => (&after[1..][..name(&after[1..])], 1 + name(&after[1..])),
+        };
+        text.push_str(before);
+        text.push_str(&variable(name).unwrap_or_else(|| after[..end].to_string()));
+        rest = &after[end..];
+    }
+    text.push_str(rest);
+    match text.strip_prefix('~') {
         Some("") => user.to_path_buf(),
         Some(rest) if rest.starts_with('/') => user.join(&rest[1..]),
-        _ => PathBuf::from(path),
+        _ => PathBuf::from(text),
     }
 }
 

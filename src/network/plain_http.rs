@@ -29,7 +29,7 @@ pub fn is_local(url: &str) -> bool {
 }
 
 /// The host in a URL, without name, password, port and brackets.
-fn host(url: &str) -> &str {
+pub fn host(url: &str) -> &str {
     let authority =
         url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
@@ -55,6 +55,19 @@ mod tests {
         {
             assert!(refused_unless(url, "gpu8").unwrap().contains("EMOFLOW_PLAIN_HTTP=gpu7"), "{url}");
             assert_eq!(refused_unless(url, "gpu8, gpu7"), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for url in
+            ["http://localhost", "http://localhost:1/v1", "http://127.0.0.1:80", "http://[::1]:8000/v1"]
+        {
+            assert!(is_local(url), "{url}");
+        }
+        for url in ["http://localhost.evil/", "https://127.0.0.1.nip.io/v1", "http://[::2]/", "https://host"]
+        {
+            assert!(!is_local(url), "{url}");
         }
     }
 }
