@@ -11,6 +11,7 @@ pub mod explain;
 pub mod interrupt;
 pub mod lm;
 mod network;
+pub mod params;
 pub mod plan;
 pub mod progress;
 pub mod report;

@@ -1,10 +1,10 @@
 //! `[analysis]`, across models: analyses of two sets of vectors, and of metrics over models, with their parameters.
 //! Computes nothing.
 
-use super::problem::{Problem, quoted, suggestion};
-use super::reader::{Chosen, Read, Reader};
 use super::validate::Parts;
 use super::{Across, Analysis, Scale, Source, analyses};
+use crate::params::problem::{Problem, quoted, suggestion};
+use crate::params::{Chosen, Read, Reader};
 use crate::stages::across::{Across as Kind, cka::Cka, rsa, rsa::Rsa, transfer};
 
 /// What an `[analysis.<name>.<kind>]` across models is.
@@ -29,22 +29,22 @@ pub(super) fn read(chosen: &Chosen<'_>) -> Option<Read<Either>> {
 }
 
 fn rsa(reader: &Reader<'_>) -> Read<Rsa> {
-    let correlation = reader.choice("correlation");
-    let (permutations, bootstrap) = (reader.integer("permutations"), reader.integer("bootstrap"));
+    let correlation = reader.get("correlation");
+    let (permutations, bootstrap) = (reader.get("permutations"), reader.get("bootstrap"));
     Ok(Rsa { correlation: correlation?, permutations: permutations?, bootstrap: bootstrap? })
 }
 
 fn cka(reader: &Reader<'_>) -> Read<Cka> {
-    let (stories, permutations) = (reader.integer("stories"), reader.integer("permutations"));
+    let (stories, permutations) = (reader.get("stories"), reader.get("permutations"));
     Ok(Cka { stories: stories?, permutations: permutations? })
 }
 
 fn transfer(reader: &Reader<'_>) -> Read<transfer::Transfer> {
-    let (map, ridge, layers) = (reader.choice("map"), reader.number("ridge"), reader.choice("layers"));
-    let (folds, permutations) = (reader.integer("folds"), reader.integer("permutations"));
+    let (map, ridge, layers) = (reader.get("map"), reader.get("ridge"), reader.get("layers"));
+    let (folds, permutations) = (reader.get("folds"), reader.get("permutations"));
     let (bootstrap, steered, prompts) =
-        (reader.integer("bootstrap"), reader.boolean("steer"), analyses::prompts(reader));
-    let (strength, random) = (reader.number("strength"), reader.integer("random"));
+        (reader.get("bootstrap"), reader.get("steer"), analyses::prompts(reader));
+    let (strength, random) = (reader.get("strength"), reader.get("random"));
     let map = map?;
     Ok(transfer::Transfer {
         map,
@@ -59,7 +59,7 @@ fn transfer(reader: &Reader<'_>) -> Read<transfer::Transfer> {
 }
 
 fn scale(name: &str, span: &super::Span, reader: &Reader<'_>) -> Read<Scale> {
-    let (of, permutations) = (reader.texts("of"), reader.integer("permutations"));
+    let (of, permutations) = (reader.texts("of"), reader.get("permutations"));
     let of = of?;
     let of_spans = of.iter().flatten().map(|(_, span)| span.clone()).collect();
     let of = of.map(|of| of.into_iter().map(|(wanted, _)| wanted).collect());

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::across::{self, Either};
-use super::problem::{Problem, quoted, suggestion};
-use super::reader::{Chosen, Form, Read, Reader, Reported};
 use super::{Across, Analysis, Layers, Scale, Span, behaviour};
 use crate::lm::Layer;
+use crate::params::problem::{Problem, quoted, suggestion};
+use crate::params::{Chosen, Form, Params as _, Read, Reader, Reported};
 use crate::stages::analysis::geometry::{Family, Geometry};
 use crate::stages::analysis::norms::Norms;
 use crate::stages::analysis::probe::Probe;
@@ -49,14 +49,14 @@ pub(super) fn analyses(
             continue;
         }
         let read = match kind.name {
-            "pca" => pca(reader).map(Kind::Pca),
+            "pca" => Pca::read(reader).map(Kind::Pca),
             "cosine" => pairs(reader, emotions).map(|pairs| Kind::Cosine(Cosine { pairs })),
-            "logit_lens" => logit_lens(reader).map(Kind::LogitLens),
+            "logit_lens" => LogitLens::read(reader).map(Kind::LogitLens),
             "steering" => steering(reader, kept).map(Kind::Steering),
             "implicit" => behaviour::implicit(reader, emotions).map(Kind::Implicit),
             "intensity" => behaviour::intensity(reader, emotions).map(Kind::Intensity),
             "geometry" => geometry(reader, emotions).map(Kind::Geometry),
-            "probe" => probe(reader).map(Kind::Probe),
+            "probe" => Probe::read(reader).map(Kind::Probe),
             "norms" => norms(reader, project).map(Kind::Norms),
             other => unreachable!("`{other}` is in the list of keys"),
         };
@@ -67,15 +67,6 @@ pub(super) fn analyses(
         }
     }
     Ok(analyses)
-}
-
-fn pca(reader: &Reader<'_>) -> Read<Pca> {
-    Ok(Pca { components: reader.integer("components")? })
-}
-
-fn logit_lens(reader: &Reader<'_>) -> Read<LogitLens> {
-    let (top, norm) = (reader.integer("top"), reader.choice("norm"));
-    Ok(LogitLens { top: top?, norm: norm? })
 }
 
 fn pairs(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<(String, String)>> {
@@ -97,8 +88,8 @@ fn pairs(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Vec<(String, 
 
 fn geometry(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Geometry> {
     let (pairs, families) = (pairs(reader, emotions), families(reader, emotions));
-    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
-    let halves = reader.integer("halves");
+    let (resamples, permutations) = (reader.get("resamples"), reader.get("permutations"));
+    let halves = reader.get("halves");
     Ok(Geometry {
         pairs: pairs?,
         families: families?,
@@ -108,19 +99,13 @@ fn geometry(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Geometry> 
     })
 }
 
-fn probe(reader: &Reader<'_>) -> Read<Probe> {
-    let (folds, penalty) = (reader.integer("folds"), reader.number("penalty"));
-    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
-    Ok(Probe { folds: folds?, penalty: penalty?, resamples: resamples?, permutations: permutations? })
-}
-
 fn norms(reader: &Reader<'_>, project: &Path) -> Read<Norms> {
     let file = match reader.has("file") {
         true => reader.filled("file").map(|file| Some(project.join(file))),
         false => Ok(None),
     };
-    let components = reader.integer("components");
-    let (resamples, permutations) = (reader.integer("resamples"), reader.integer("permutations"));
+    let components = reader.get("components");
+    let (resamples, permutations) = (reader.get("resamples"), reader.get("permutations"));
     Ok(Norms {
         file: file?,
         content: None,
@@ -166,11 +151,10 @@ fn unknown(reader: &Reader<'_>, word: &str, span: &Span, emotions: Option<&[Stri
 }
 
 fn steering(reader: &Reader<'_>, kept: Option<&Layers>) -> Read<steering::Steering> {
-    let (prompts, strength, unit) = (prompts(reader), strength(reader), reader.choice("unit"));
-    let (layers, positions) = (steered(reader, kept), reader.choice("positions"));
-    let (random, permuted, shuffled) =
-        (reader.integer("random"), reader.integer("permuted"), reader.integer("shuffled"));
-    let (resamples, coherence) = (reader.integer("resamples"), reader.preset_or_texts("coherence"));
+    let (prompts, strength, unit) = (prompts(reader), strength(reader), reader.get("unit"));
+    let (layers, positions) = (steered(reader, kept), reader.get("positions"));
+    let (random, permuted, shuffled) = (reader.get("random"), reader.get("permuted"), reader.get("shuffled"));
+    let (resamples, coherence) = (reader.get("resamples"), reader.get("coherence"));
     Ok(steering::Steering {
         prompts: prompts?,
         strength: strength?,

@@ -1,14 +1,14 @@
 //! `[analysis.<name>.implicit]` and `[analysis.<name>.intensity]`: the texts that are put to a model, and the emotions
 //! that they imply. Computes nothing.
 
-use super::problem::{Problem, quoted};
-use super::reader::{Read, Reader, Reported};
+use crate::params::problem::{Problem, quoted};
+use crate::params::{Read, Reader, Reported};
 use crate::stages::analysis::implicit::{Implicit, Situation};
 use crate::stages::analysis::intensity::{Intensity, NUMBER, Template};
 
 /// `emotions`: none if those are wrong.
 pub(super) fn implicit(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Implicit> {
-    let (pairs, wrap) = (reader.pairs("situations"), reader.choice("wrap"));
+    let (pairs, wrap) = (reader.pairs("situations"), reader.get("wrap"));
     let pairs = pairs?;
     let mut wrong = false;
     for [(text, span), _] in &pairs {
@@ -31,7 +31,7 @@ pub(super) fn implicit(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read
 
 /// `emotions`: none if those are wrong.
 pub(super) fn intensity(reader: &Reader<'_>, emotions: Option<&[String]>) -> Read<Intensity> {
-    let (templates, wrap) = (reader.named("templates"), reader.choice("wrap"));
+    let (templates, wrap) = (reader.named("templates"), reader.get("wrap"));
     let read: Vec<Read<Template>> =
         templates?.into_iter().map(|(entry, reader)| template(entry.key, &reader)).collect();
     let templates = read.into_iter().collect::<Read<Vec<Template>>>()?;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::problem::Problem;
-use super::reader::{Form, Read, Reader};
 use super::{Blocks, Layers};
 use crate::lm::Layer;
+use crate::params::problem::Problem;
+use crate::params::{Form, Read, Reader};
 
 /// So much more than a fraction of the depth still counts as it: 2/3 of 42 is block 28, whatever the rounding.
 const ROUNDING: f64 = 1e-9;
@@ -53,9 +53,9 @@ pub(super) fn read(reader: &Reader<'_>) -> Read<Option<Layers>> {
         }
         Form::Table(table) => table,
     };
-    let embed = table.boolean("embed");
-    let (every, depth) = (table.maybe_integer("every"), table.maybe_number("depth"));
-    let (from, to) = (table.maybe_number("from"), table.maybe_number("to"));
+    let embed = table.get("embed");
+    let (every, depth) = (table.get("every"), table.get("depth"));
+    let (from, to) = (table.get("from"), table.get("to"));
     let blocks = match (every?, depth?, from?, to?) {
         (Some(every), None, None, None) => Blocks::Every(every),
         (None, Some(depth), None, None) => Blocks::Depth(depth),

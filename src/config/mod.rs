@@ -6,24 +6,19 @@ mod behaviour;
 pub mod keys;
 mod layers;
 mod models;
-pub mod presets;
-pub mod problem;
 mod read;
-mod reader;
 mod sections;
 mod sources;
 mod sweep;
-mod tree;
 mod validate;
 
+pub use crate::params::{Problem, Problems, Span, presets, problem};
 pub use models::is_repo;
-pub use problem::{Problem, Problems};
 pub use read::{Asked, Outside, project_root};
 pub use sources::{CONVERTED, matcher};
 pub use sweep::{Setting, Variant};
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -69,9 +64,6 @@ pub struct Experiment {
     /// The variants of `[sweep]`; the first of them is this experiment. None: no sweep.
     pub sweep: Vec<Variant>,
 }
-
-/// Bytes of the experiment file, or of a `--set` behind it (see [`Problems`]), that something was read from.
-pub type Span = Range<usize>;
 
 /// Which layers are kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]

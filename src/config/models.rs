@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::problem::{Problem, quoted};
-use super::reader::{Read, Reader, Reported};
 use super::{Adapter, Model, ModelSource, OtherTokenizer, layers};
+use crate::params::problem::{Problem, quoted};
+use crate::params::{Read, Reader, Reported};
 use crate::stages::stories::words::{folded, is_letters};
 
 /// Every model, in the order of the file.
@@ -21,9 +21,9 @@ pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
         }
         let source = source(&reader, project);
         let adapter = adapter(&reader, project);
-        let (dtype, compute_dtype) = (reader.maybe_choice("dtype"), reader.maybe_choice("compute_dtype"));
-        let (own, thinking) = (layers::read(&reader), reader.boolean("thinking"));
-        let (offload, ignored) = (reader.choice("offload"), reader.texts("ignore_config"));
+        let (dtype, compute_dtype) = (reader.get("dtype"), reader.get("compute_dtype"));
+        let (own, thinking) = (layers::read(&reader), reader.get("thinking"));
+        let (offload, ignored) = (reader.get("offload"), reader.texts("ignore_config"));
         let Ok(tokenizer) = tokenizer(&reader, project) else { continue };
         let (Ok(source), Ok(dtype), Ok(compute_dtype)) = (source, dtype, compute_dtype) else { continue };
         let (Ok(own), Ok(thinking), Ok(offload), Ok(ignored)) = (own, thinking, offload, ignored) else {
@@ -141,7 +141,7 @@ pub(super) fn revision(reader: &Reader<'_>) -> Read<Option<String>> {
 
 /// The revision that is written at `key`.
 fn revision_at(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
-    let Some(revision) = reader.maybe_text(key)? else { return Ok(None) };
+    let Some(revision): Option<String> = reader.get(key)? else { return Ok(None) };
     let fits = |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
     if !revision.is_empty() && !revision.contains("..") && revision.chars().all(fits) {
         return Ok(Some(revision));
@@ -153,7 +153,7 @@ fn revision_at(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
 /// The preset's words and the file's own, each once.
 pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
     let reader = root.inner("emotions")?;
-    let (preset, words) = (reader.maybe_preset("preset"), reader.texts("words"));
+    let (preset, words) = (reader.get::<Option<Vec<String>>>("preset"), reader.texts("words"));
     let (preset, words) = (preset?, words?);
     if preset.is_none() && words.is_none() {
         let problem = Problem::at(reader.span(), "`[emotions]` names no emotion");

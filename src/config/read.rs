@@ -5,14 +5,15 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::problem::{Problem, Problems, set_bases};
-use super::reader::Reader;
-use super::tree::{self, Node};
 use super::{
     Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses, keys,
     layers, models, sections, sources, sweep, validate,
 };
 use crate::lm::Wrap;
+use crate::params::problem::{Problem, Problems, set_bases};
+use crate::params::tree;
+use crate::params::{Reader, Scope};
+use crate::stages::{activations, vectors};
 
 /// A larger file is no experiment.
 const LARGEST: u64 = 1_000_000;
@@ -123,8 +124,15 @@ fn parse(
             outside(asked)
         };
         let checked = combinations.into_iter().map(|combination| {
-            let experiment = check(combination.tree, file, root, text, sets, &sink, &outside)?;
-            Some(Variant { settings: combination.settings, experiment })
+            let scope = Scope {
+                problems: RefCell::default(),
+                top: keys::top(),
+                project: root.into(),
+                file: Rc::new(combination.tree),
+            };
+            let experiment = check(&scope, file, text, sets, &outside);
+            sink.borrow_mut().extend(scope.problems.into_inner());
+            Some(Variant { settings: combination.settings, experiment: experiment? })
         });
         let variants: Vec<Option<Variant>> = checked.collect(); // the problems of all
         let variants = variants.into_iter().collect::<Option<Vec<Variant>>>()?;
@@ -139,19 +147,11 @@ fn parse(
 }
 
 /// Every part is read, whatever was wrong with those before it.
-fn check(
-    tree: Node,
-    file: &Path,
-    project: &Path,
-    text: &str,
-    sets: &[String],
-    sink: &tree::Sink,
-    outside: &Outside,
-) -> Option<Experiment> {
-    let tree = Rc::new(tree);
-    let root = Reader::new(tree.clone(), String::new(), &keys::ROOT, sink);
+fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outside) -> Option<Experiment> {
+    let (tree, project) = (&scope.file, scope.project.as_path());
+    let root = Reader::top(tree.clone(), scope);
     let name = name(&root, file);
-    let (description, seed, shard) = (root.text("description"), root.integer("seed"), root.integer("shard"));
+    let (description, seed, shard) = (root.get("description"), root.get("seed"), root.get("shard"));
     let date = sections::date(&root);
     let layers = layers::read(&root);
     let models = models::models(&root, project);
@@ -160,8 +160,8 @@ fn check(
     let names: Vec<String> = named.iter().map(|entry| entry.key.clone()).collect();
     let stories = sources::stories(&root, project, &names);
     let neutral = sources::neutral(&root, project, &names);
-    let activations = sections::activations(&root);
-    let vectors = sections::vectors(&root, root.has("neutral"));
+    let activations = root.get::<activations::Params>("activations");
+    let vectors = root.get::<vectors::Params>("vectors");
     let same_layers = models.as_ref().is_ok_and(|models| models.iter().all(|model| model.layers.is_none()));
     let kept = layers.as_ref().ok().and_then(Option::as_ref).filter(|_| same_layers);
     let analysis = analyses::analyses(&root, project, emotions.as_deref().ok(), kept);
@@ -187,7 +187,7 @@ fn check(
         analysis: &analyses.single,
         wrap: activations.as_ref().ok().map(|activations| activations.wrap),
     };
-    sink.borrow_mut().extend(outside(&asked));
+    scope.problems.borrow_mut().extend(outside(&asked));
     let neutral = neutral.ok()?;
     Some(Experiment {
         file: file.into(),
@@ -196,7 +196,7 @@ fn check(
         sets: sets.into(),
         name: name?,
         description: description.ok()?,
-        seed: seed.ok()? as u64,
+        seed: seed.ok()?,
         shard: shard.ok()?,
         date: date.ok()?,
         layers: layers.ok()??,
@@ -216,8 +216,8 @@ fn check(
 
 /// The experiment's name: as written, or the file's stem.
 fn name(root: &Reader<'_>, file: &Path) -> Option<String> {
-    let written = root.maybe_text("name").ok()?;
-    let before = root.sink.borrow().len();
+    let written: Option<String> = root.get("name").ok()?;
+    let before = root.scope.problems.borrow().len();
     let name = match written {
         Some(name) => {
             root.check_name(&name, &root.span_of("name"));
@@ -229,7 +229,7 @@ fn name(root: &Reader<'_>, file: &Path) -> Option<String> {
             stem
         }
     };
-    (root.sink.borrow().len() == before).then_some(name)
+    (root.scope.problems.borrow().len() == before).then_some(name)
 }
 
 /// The file's text, bounded in size.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::problem::{Problem, closest, quoted, suggestion};
-use super::reader::{Chosen, Read, Reader, Reported};
 use super::{Dataset, FileRows, Source, SourceKind, Writer, models};
+use crate::params::problem::{Problem, closest, quoted, suggestion};
+use crate::params::{Chosen, Read, Reader, Reported};
 use crate::stages::stories::{Columns, Generate, Protocol, Reject, Server, Several, Template, file};
 
 /// What texts a source is for.
@@ -75,7 +75,7 @@ fn template(reader: &Reader<'_>, purpose: For) -> Read<Template> {
             let problem = Problem::at(reader.key_span("passages"), both());
             reader.wrong(problem.hint("keep one; two sources may stand side by side under two names"))
         }
-        (true, false) => Ok(Template { passages: reader.maybe_preset("set")?.unwrap_or_default() }),
+        (true, false) => Ok(Template { passages: reader.get("set")? }),
         (false, false) if purpose == For::Neutral => Ok(Template {
             passages: super::presets::NEUTRAL.iter().take(1).flat_map(|set| set.entries()).collect(),
         }),
@@ -157,9 +157,9 @@ fn writer(reader: &Reader<'_>, models: &[String]) -> Read<Writer> {
 }
 
 fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
-    let (topics, per_topic) = (reader.preset_or_texts("topics"), reader.integer("per_topic"));
-    let (max_new_tokens, temperature) = (reader.integer("max_new_tokens"), reader.number("temperature"));
-    let (top_p, top_k) = (reader.number("top_p"), reader.integer("top_k"));
+    let (topics, per_topic) = (reader.get("topics"), reader.get("per_topic"));
+    let (max_new_tokens, temperature) = (reader.get("max_new_tokens"), reader.get("temperature"));
+    let (top_p, top_k) = (reader.get("top_p"), reader.get("top_k"));
     let prompt = reader.filled("prompt").and_then(|prompt| {
         match placeholder_problem(
             "the prompt",
@@ -172,7 +172,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
             None => Ok(prompt),
         }
     });
-    let system = reader.text("system").and_then(|system| {
+    let system = reader.get::<String>("system").and_then(|system| {
         match placeholders(&system).find(|name| ["emotion", "topic", "person", "count"].contains(name)) {
             None => Ok(system.clone()),
             Some(name) => {
@@ -183,8 +183,8 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
     });
     let several = several(reader, per_topic, &prompt);
     let reject = reader.inner("reject").and_then(|table| {
-        let names_emotion = if purpose == For::Neutral { Ok(false) } else { table.boolean("names_emotion") };
-        let (min_tokens, attempts) = (table.integer("min_tokens"), table.integer("attempts"));
+        let names_emotion = if purpose == For::Neutral { Ok(false) } else { table.get("names_emotion") };
+        let (min_tokens, attempts) = (table.get("min_tokens"), table.get("attempts"));
         if let (Ok(min), Ok(max)) = (min_tokens, max_new_tokens)
             && min > max
         {
@@ -194,8 +194,8 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
                     .hint("lower `min_tokens` or raise `max_new_tokens`"),
             );
         }
-        let (refusals, near_duplicate) = (table.boolean("refusals"), table.maybe_number("near_duplicate"));
-        let cut = table.boolean("cut");
+        let (refusals, near_duplicate) = (table.get("refusals"), table.get("near_duplicate"));
+        let cut = table.get("cut");
         Ok(Reject {
             names_emotion: names_emotion?,
             min_tokens: min_tokens?,
@@ -221,7 +221,7 @@ fn generate(reader: &Reader<'_>, purpose: For) -> Read<Generate> {
 
 /// Several texts in a reply; `None`: one.
 fn several(reader: &Reader<'_>, per_topic: Read<usize>, prompt: &Read<String>) -> Read<Option<Several>> {
-    let (per_reply, separator) = (reader.integer("per_reply"), separator(reader));
+    let (per_reply, separator) = (reader.get("per_reply"), separator(reader));
     let per_reply = per_reply?;
     if let Ok(per_topic) = per_topic
         && per_reply > per_topic
@@ -265,7 +265,7 @@ fn path(reader: &Reader<'_>, project: &Path) -> Read<std::path::PathBuf> {
 
 /// How the rows of files are read.
 fn rows(reader: &Reader<'_>, purpose: For) -> Read<FileRows> {
-    let (columns, empty) = (columns(reader, purpose), reader.choice("empty"));
+    let (columns, empty) = (columns(reader, purpose), reader.get("empty"));
     let labels = if purpose == For::Neutral { Ok(Vec::new()) } else { reader.text_by_name("labels") };
     Ok(FileRows { columns: columns?, labels: labels?.into_iter().collect(), empty: empty? })
 }
@@ -273,15 +273,15 @@ fn rows(reader: &Reader<'_>, purpose: For) -> Read<FileRows> {
 fn columns(reader: &Reader<'_>, purpose: For) -> Read<Columns> {
     let table = reader.inner("columns")?;
     let emotion = if purpose == For::Neutral { Ok(None) } else { table.filled("emotion").map(Some) };
-    let (text, topic) = (table.filled("text"), table.maybe_text("topic"));
+    let (text, topic) = (table.filled("text"), table.get("topic"));
     Ok(Columns { emotion: emotion?, text: text?, topic: topic? })
 }
 
 /// Who is asked, and how.
 fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
     let (url, model) = (url(reader), reader.filled("model"));
-    let (parallel, timeout) = (reader.integer("parallel"), reader.integer("timeout"));
-    let patience = reader.integer("patience");
+    let (parallel, timeout) = (reader.get("parallel"), reader.get("timeout"));
+    let patience = reader.get("patience");
     let (api_key_env, identity) = match protocol {
         Protocol::Ollama => (Ok(None), Ok(None)),
         Protocol::OpenAi => (variable(reader, "api_key_env"), identity(reader)),
@@ -293,8 +293,8 @@ fn server(reader: &Reader<'_>, protocol: Protocol) -> Read<Server> {
         model: model?,
         api_key_env: api_key_env?,
         parallel: parallel?,
-        timeout: timeout? as u64,
-        patience: patience? as u64,
+        timeout: timeout?,
+        patience: patience?,
         identity: identity?,
         body: body?,
     })
@@ -363,7 +363,7 @@ fn identity(reader: &Reader<'_>) -> Read<Option<String>> {
 
 /// The name of an environment variable that holds a key.
 fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
-    let name = reader.maybe_text(key)?;
+    let name: Option<String> = reader.get(key)?;
     if name.as_ref().is_none_or(|name| is_variable(name)) {
         return Ok(name);
     }
@@ -376,7 +376,7 @@ fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
 fn dataset(reader: &Reader<'_>, purpose: For) -> Read<SourceKind> {
     let (repo, revision) = (models::repo(reader), models::revision(reader));
     let (files, rows) = (reader.filled("files").and_then(|files| glob(reader, files)), rows(reader, purpose));
-    let limit = if purpose == For::Neutral { Ok(None) } else { reader.maybe_integer("limit_per_emotion") };
+    let limit = if purpose == For::Neutral { Ok(None) } else { reader.get("limit_per_emotion") };
     Ok(SourceKind::Dataset(Dataset {
         repo: repo?,
         revision: revision?.unwrap_or_else(|| "main".into()),

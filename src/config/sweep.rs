@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::problem::{Problem, quoted};
-use super::tree::{self, Node, Path, Sink, Value};
 use super::{Experiment, Span};
+use crate::params::problem::{Problem, quoted};
+use crate::params::tree::{self, Node, Path, Sink, Value};
 
 /// One combination of a sweep's values.
 #[derive(Clone, Debug, PartialEq, Serialize)]

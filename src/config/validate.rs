@@ -1,8 +1,8 @@
 //! What must hold between parts of an experiment that are each right in themselves.
 
-use super::problem::Problem;
-use super::reader::Reader;
 use super::{Model, Source, SourceKind, Span};
+use crate::params::Reader;
+use crate::params::problem::Problem;
 use crate::stages::activations::{self, Short};
 use crate::stages::vectors::{self, Center, Denoise};
 

@@ -1,9 +1,12 @@
 //! Activations -> neutral components -> emotion vectors.
 
+mod params;
+
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::Serialize;
+
+pub use params::{Center, Denoise, Params};
 
 use super::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
@@ -16,34 +19,6 @@ pub const NEUTRAL_VERSION: u32 = 1;
 
 /// Components kept in the table although they are not removed: enough for a scree plot.
 const SHOWN: usize = 64;
-
-/// `[vectors]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Params {
-    pub center: Center,
-    pub denoise: Denoise,
-    pub normalize: bool,
-}
-
-/// What is subtracted from each emotion's mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Center {
-    /// The mean of the emotions' means.
-    Emotions,
-    None,
-}
-
-/// Which neutral principal components are projected out.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Denoise {
-    None,
-    /// The leading so many.
-    Components(usize),
-    /// The fewest that explain at least this fraction of the variance.
-    Variance(f64),
-}
 
 /// The principal components of the mean-centred activations of neutral text (schema `neutral/1`), one row a
 /// component, and which of them are removed.

@@ -316,7 +316,7 @@ fn the_document_has_the_table_of_every_table_of_keys() {
     let mut updated = text.clone();
     for table in keys::tables() {
         let start =
-            format!("<!-- keys of {} -->\n", if table.path.is_empty() { "the file" } else { table.path });
+            format!("<!-- keys of {} -->\n", if table.path.is_empty() { "the file" } else { &table.path });
         let (before, rest) =
             updated.split_once(&start).unwrap_or_else(|| panic!("docs/experiment.md lacks {start}"));
         let (_, after) = rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("{start} has no end"));
@@ -349,7 +349,7 @@ fn every_key_of_the_list_is_read() {
     for table in keys::tables() {
         let path = table.path.replace("<name>", "t");
         let group = path.split('.').next().unwrap_or_default();
-        for key in table.keys {
+        for key in table.keys() {
             let wrong = format!("{} = 2024-01-01", key.name);
             let text = if path.is_empty() {
                 format!("{wrong}\n{}", base_without(&[key.name]))

@@ -1,7 +1,8 @@
 //! The keys of each kind of analysis across models. Knows nothing of how they are read.
 
-use super::Default::{Is, Said};
-use super::{Key, Table, Type, Words, key, words};
+use super::key;
+use crate::params::Default::{Is, Said};
+use crate::params::{Key, Table, Type, Value, Words};
 use crate::stages::across::{rsa, transfer};
 
 impl Words for rsa::Correlation {
@@ -34,12 +35,12 @@ const BOOTSTRAP: Key = key(
 );
 
 pub static RSA: Table = Table {
-    path: "analysis.<name>.rsa",
     about: "Between any two sets of vectors: the correlation of their cosines between emotions.",
+    abouts: &[],
     keys: &[
         key(
             "correlation",
-            Type::Choice(words::<rsa::Correlation>),
+            <rsa::Correlation as Value>::OF,
             Is("\"spearman\""),
             "Of ranks (`spearman`) or of the cosines themselves (`pearson`).",
         ),
@@ -49,8 +50,8 @@ pub static RSA: Table = Table {
 };
 
 pub static CKA: Table = Table {
-    path: "analysis.<name>.cka",
     about: "Between two models that read the same stories: linear centred kernel alignment of their activations.",
+    abouts: &[],
     keys: &[
         key(
             "stories",
@@ -63,13 +64,13 @@ pub static CKA: Table = Table {
 };
 
 pub static TRANSFER: Table = Table {
-    path: "analysis.<name>.transfer",
     about: "From each model to each other that read the same stories: emotion vectors through a linear map, fitted on \
             some topics and tested on others.",
+    abouts: &[],
     keys: &[
         key(
             "map",
-            Type::Choice(words::<transfer::Kinds>),
+            <transfer::Kinds as Value>::OF,
             Is("\"ridge\""),
             "`ridge`: least squares with shrinkage; `procrustes`: a rotation.",
         ),
@@ -81,7 +82,7 @@ pub static TRANSFER: Table = Table {
         ),
         key(
             "layers",
-            Type::Choice(words::<transfer::Layers>),
+            <transfer::Layers as Value>::OF,
             Is("\"default\""),
             "Which of the target's kept layers are reached; `default`: the one nearest to 2/3 of the depth.",
         ),
@@ -122,9 +123,9 @@ pub static TRANSFER: Table = Table {
 };
 
 pub static SCALE: Table = Table {
-    path: "analysis.<name>.scale",
     about: "The headline numbers of analyses of single models, over the models' parameters and over the depth. Made with \
             the report.",
+    abouts: &[],
     keys: &[
         key("of", Type::Texts, Said("all"), "Names of the analyses whose numbers are shown."),
         PERMUTATIONS,

@@ -1,39 +1,31 @@
 //! The keys of each kind of analysis. Knows nothing of how they are read.
 
-use super::Default::{Is, Required, Said, Ships};
-use super::{Key, Kind, Table, Type, Words, across, at_least, key, words};
-use crate::config::presets;
-use crate::lm::{LensNorm, Positions};
+use super::{across, key};
+use crate::lm::Positions;
+use crate::params::Default::{Is, Required, Said, Ships};
+use crate::params::{Key, Kind, Params, Table, Type, Value, Words, presets};
 use crate::stages::analysis::steering::Unit;
 use crate::stages::analysis::turns::Ask;
+use crate::stages::analysis::{logit_lens, pca, probe};
 
-impl Words for LensNorm {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("none", LensNorm::None), ("gain", LensNorm::Gain), ("full", LensNorm::Full)];
-}
 impl Words for Unit {
     const WORDS: &'static [(&'static str, Self)] =
         &[("vector", Unit::Vector), ("resid_norm", Unit::ResidNorm)];
 }
-impl Words for Positions {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("all", Positions::All), ("prompt", Positions::Prompt), ("generated", Positions::Generated)];
-}
-
 impl Words for Ask {
     const WORDS: &'static [(&'static str, Self)] = &[("user", Ask::User), ("raw", Ask::Raw)];
 }
 
 /// The kinds of analyses.
 pub static ANALYSES: &[Kind] = &[
-    Kind { name: "pca", table: &PCA },
+    Kind { name: "pca", table: pca::Pca::TABLE },
     Kind { name: "cosine", table: &COSINE },
-    Kind { name: "logit_lens", table: &LOGIT_LENS },
+    Kind { name: "logit_lens", table: logit_lens::LogitLens::TABLE },
     Kind { name: "steering", table: &STEERING },
     Kind { name: "implicit", table: &IMPLICIT },
     Kind { name: "intensity", table: &INTENSITY },
     Kind { name: "geometry", table: &GEOMETRY },
-    Kind { name: "probe", table: &PROBE },
+    Kind { name: "probe", table: probe::Probe::TABLE },
     Kind { name: "norms", table: &NORMS },
     Kind { name: "rsa", table: &across::RSA },
     Kind { name: "cka", table: &across::CKA },
@@ -41,15 +33,9 @@ pub static ANALYSES: &[Kind] = &[
     Kind { name: "scale", table: &across::SCALE },
 ];
 
-static PCA: Table = Table {
-    path: "analysis.<name>.pca",
-    about: "Principal components of the emotion vectors.",
-    keys: &[key("components", at_least(1), Is("4"), "How many are kept.")],
-};
-
 static COSINE: Table = Table {
-    path: "analysis.<name>.cosine",
     about: "Cosines between all emotion vectors.",
+    abouts: &[],
     keys: &[key(
         "pairs",
         Type::Pairs,
@@ -59,8 +45,8 @@ static COSINE: Table = Table {
 };
 
 static GEOMETRY: Table = Table {
-    path: "analysis.<name>.geometry",
     about: "Intervals and nulls for cosines and components, and the reliability of each vector: see docs/methods.md. Reads the activations, a layer at a time.",
+    abouts: &[],
     keys: &[
         key("pairs", Type::Pairs, Is("[]"), "Pairs whose cosines are shown with their intervals."),
         key(
@@ -90,40 +76,9 @@ static GEOMETRY: Table = Table {
     ],
 };
 
-static PROBE: Table = Table {
-    path: "analysis.<name>.probe",
-    about: "How well a linear classifier tells the emotions apart in stories on topics that it has not seen: see docs/methods.md. Reads the activations, a layer at a time.",
-    keys: &[
-        key(
-            "folds",
-            Type::Integer { min: 2, max: 100 },
-            Is("5"),
-            "Parts that the topics are dealt into; each is predicted from the others. No topic is in two.",
-        ),
-        key(
-            "penalty",
-            Type::Number { from: 0.0, above: true, to: 1000.0 },
-            Is("0.01"),
-            "Of the ridge, as a fraction of the mean variance of a dimension times the number of stories.",
-        ),
-        key(
-            "resamples",
-            Type::Integer { min: 2, max: 100_000 },
-            Is("1000"),
-            "Bootstrap resamples of the topics, for the intervals.",
-        ),
-        key(
-            "permutations",
-            Type::Integer { min: 0, max: 100_000 },
-            Is("1000"),
-            "Shuffles of the emotions' labels within topics, each with classifiers of its own, for the null.",
-        ),
-    ],
-};
-
 static NORMS: Table = Table {
-    path: "analysis.<name>.norms",
     about: "Components and whole vectors beside people's ratings of the words: see docs/methods.md.",
+    abouts: &[],
     keys: &[
         key(
             "file",
@@ -152,26 +107,12 @@ static NORMS: Table = Table {
     ],
 };
 
-static LOGIT_LENS: Table = Table {
-    path: "analysis.<name>.logit_lens",
-    about: "The tokens that a vector promotes and suppresses most.",
-    keys: &[
-        key("top", at_least(1), Is("10"), "How many on each side."),
-        key(
-            "norm",
-            Type::Choice(words::<LensNorm>),
-            Is("\"none\""),
-            "`none`: `W_U v`; `gain`: `W_U (gain * v)`, for a LayerNorm of `v` less its mean and without the norm's bias; `full`: the final norm applied to `v` first.",
-        ),
-    ],
-};
-
 /// So many of something, or none.
 const COUNT: Type = Type::Integer { min: 0, max: 10_000 };
 
 static STEERING: Table = Table {
-    path: "analysis.<name>.steering",
     about: "What adding a vector does to the log-probability of every emotion's word after a prompt.",
+    abouts: &[],
     keys: &[
         key(
             "prompts",
@@ -187,7 +128,7 @@ static STEERING: Table = Table {
         ),
         key(
             "unit",
-            Type::Choice(words::<Unit>),
+            <Unit as Value>::OF,
             Is("\"vector\""),
             "`vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.",
         ),
@@ -199,7 +140,7 @@ static STEERING: Table = Table {
         ),
         key(
             "positions",
-            Type::Choice(words::<Positions>),
+            <Positions as Value>::OF,
             Is("\"all\""),
             "Which tokens' residual streams the vector is added to.",
         ),
@@ -238,19 +179,19 @@ static STEERING: Table = Table {
 
 const WRAP: Key = key(
     "wrap",
-    Type::Choice(words::<Ask>),
+    <Ask as Value>::OF,
     Is("\"user\""),
     "`user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands, read at its last token, for models without a chat template.",
 );
 
 static IMPLICIT: Table = Table {
-    path: "analysis.<name>.implicit",
     about: "Everyday situations that each imply one emotion without naming it, and whose vector is nearest there.",
+    abouts: &[],
     keys: &[
         key(
             "situations",
             Type::Pairs,
-            Ships("twelve that ship", include_str!("../presets/situations-12.txt")),
+            Ships("twelve that ship", include_str!("../../params/presets/situations-12.txt")),
             "Pairs of a text and the emotion that it implies. Those of emotions that the experiment has not are left out, and the report says which.",
         ),
         WRAP,
@@ -258,13 +199,16 @@ static IMPLICIT: Table = Table {
 };
 
 static INTENSITY: Table = Table {
-    path: "analysis.<name>.intensity",
     about: "Texts in which a number grows, and whether the emotions named for it rise or fall.",
+    abouts: &[],
     keys: &[
         key(
             "templates",
             Type::Named(&TEMPLATE),
-            Ships("`dose`, `hunger`, `missing`, `runway`", include_str!("../presets/templates-4.txt")),
+            Ships(
+                "`dose`, `hunger`, `missing`, `runway`",
+                include_str!("../../params/presets/templates-4.txt"),
+            ),
             "What grows. Emotions that the experiment has not are left out, and the report says which.",
         ),
         WRAP,
@@ -272,8 +216,8 @@ static INTENSITY: Table = Table {
 };
 
 static TEMPLATE: Table = Table {
-    path: "analysis.<name>.intensity.templates.<name>",
     about: "One thing of which there is more or less.",
+    abouts: &[],
     keys: &[
         key("texts", Type::Texts, Required, "Phrasings of it, each with `{number}` in it."),
         key("numbers", Type::Numbers, Required, "What is put there, one after another; at least four."),

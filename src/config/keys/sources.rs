@@ -1,8 +1,8 @@
 //! The list of keys of story sources and of neutral text. Knows nothing of how they are read.
 
-use super::Default::{Is, Required, Said};
-use super::{Key, Kind, Table, Type, at_least, key, words};
-use crate::config::presets;
+use super::{at_least, key};
+use crate::params::Default::{Is, Required, Said};
+use crate::params::{Key, Kind, Table, Type, Value, presets};
 use crate::stages::stories::file::Empty;
 
 /// The kinds of story sources.
@@ -26,8 +26,8 @@ pub static NEUTRAL: &[Kind] = &[
 ];
 
 static TEMPLATE: Table = Table {
-    path: "stories.<name>.template",
     about: "Fixed passages, one story for each passage and emotion. Exactly one of `set` and `passages`.",
+    abouts: &[],
     keys: &[
         key("set", Type::Preset(presets::PASSAGES), Said("-"), "Passages that ship with emoflow."),
         key(
@@ -40,8 +40,8 @@ static TEMPLATE: Table = Table {
 };
 
 static NEUTRAL_TEMPLATE: Table = Table {
-    path: "neutral.template",
     about: "Fixed texts, each taken once.",
+    abouts: &[],
     keys: &[
         key(
             "set",
@@ -162,8 +162,8 @@ const IDENTITY: Key = key(
 );
 
 static GENERATE: Table = Table {
-    path: "stories.<name>.generate",
     about: "Stories written by a model of this experiment: `per_topic` for each emotion and topic.",
+    abouts: &[],
     keys: &[
         WRITER,
         TOPICS,
@@ -181,8 +181,8 @@ static GENERATE: Table = Table {
 };
 
 static NEUTRAL_GENERATE: Table = Table {
-    path: "neutral.generate",
     about: "Neutral texts written by a model of this experiment.",
+    abouts: &[],
     keys: &[
         WRITER,
         TOPICS,
@@ -232,8 +232,8 @@ const NEAR_DUPLICATE: Key = key(
 );
 
 static REJECT: Table = Table {
-    path: "stories.<name>.generate.reject",
     about: "What a written story must not be.",
+    abouts: &[],
     keys: &[
         key(
             "names_emotion",
@@ -250,14 +250,14 @@ static REJECT: Table = Table {
 };
 
 static NEUTRAL_REJECT: Table = Table {
-    path: "neutral.generate.reject",
     about: "What a written neutral text must not be.",
+    abouts: &[],
     keys: &[MIN_TOKENS, REFUSALS, CUT, NEAR_DUPLICATE, ATTEMPTS],
 };
 
 static OLLAMA: Table = Table {
-    path: "stories.<name>.ollama",
     about: "Stories written by a model on a running Ollama server.",
+    abouts: &[],
     keys: &[
         OLLAMA_URL,
         SERVED_MODEL,
@@ -280,8 +280,8 @@ static OLLAMA: Table = Table {
 };
 
 static NEUTRAL_OLLAMA: Table = Table {
-    path: "neutral.ollama",
     about: "Neutral texts written by a model on a running Ollama server.",
+    abouts: &[],
     keys: &[
         OLLAMA_URL,
         SERVED_MODEL,
@@ -304,8 +304,8 @@ static NEUTRAL_OLLAMA: Table = Table {
 };
 
 static OPENAI: Table = Table {
-    path: "stories.<name>.openai",
     about: "Stories written at any OpenAI-compatible endpoint.",
+    abouts: &[],
     keys: &[
         OPENAI_URL,
         SERVED_MODEL,
@@ -330,8 +330,8 @@ static OPENAI: Table = Table {
 };
 
 static NEUTRAL_OPENAI: Table = Table {
-    path: "neutral.openai",
     about: "Neutral texts written at any OpenAI-compatible endpoint.",
+    abouts: &[],
     keys: &[
         OPENAI_URL,
         SERVED_MODEL,
@@ -382,7 +382,7 @@ const LABELS: Key = key(
 );
 const EMPTY: Key = key(
     "empty",
-    Type::Choice(words::<Empty>),
+    <Empty as Value>::OF,
     Is("\"skip\""),
     "A row without a text: skipped and counted, or an error. Not part of any key.",
 );
@@ -394,20 +394,17 @@ const TEXT_COLUMN: Key =
 const TOPIC_COLUMN: Key = key("topic", Type::Text, Said("no topics"), "The column with the topic.");
 
 static FILE: Table = Table {
-    path: "stories.<name>.file",
     about: "Stories from files. Rows of other emotions than the experiment's, and those with several, are skipped; an emotion without any is an error.",
+    abouts: &[],
     keys: &[PATH, COLUMNS_KEY, LABELS, EMPTY],
 };
 
-static NEUTRAL_FILE: Table = Table {
-    path: "neutral.file",
-    about: "Neutral texts from files.",
-    keys: &[PATH, NEUTRAL_COLUMNS_KEY, EMPTY],
-};
+static NEUTRAL_FILE: Table =
+    Table { about: "Neutral texts from files.", abouts: &[], keys: &[PATH, NEUTRAL_COLUMNS_KEY, EMPTY] };
 
 static COLUMNS: Table = Table {
-    path: "stories.<name>.file.columns",
     about: "Which column of the file holds what.",
+    abouts: &[],
     keys: &[
         key(
             "emotion",
@@ -420,15 +417,12 @@ static COLUMNS: Table = Table {
     ],
 };
 
-static NEUTRAL_COLUMNS: Table = Table {
-    path: "neutral.file.columns",
-    about: "Which column of the file holds what.",
-    keys: &[TEXT_COLUMN, TOPIC_COLUMN],
-};
+static NEUTRAL_COLUMNS: Table =
+    Table { about: "Which column of the file holds what.", abouts: &[], keys: &[TEXT_COLUMN, TOPIC_COLUMN] };
 
 static DATASET: Table = Table {
-    path: "stories.<name>.dataset",
     about: "Stories from a dataset repository on the hub.",
+    abouts: &[],
     keys: &[
         REPO,
         DATASET_REVISION,
@@ -441,7 +435,7 @@ static DATASET: Table = Table {
 };
 
 static NEUTRAL_DATASET: Table = Table {
-    path: "neutral.dataset",
     about: "Neutral texts from a dataset repository on the hub.",
+    abouts: &[],
     keys: &[REPO, DATASET_REVISION, FILES, NEUTRAL_COLUMNS_KEY, EMPTY],
 };

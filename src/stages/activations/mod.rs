@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use rayon::prelude::*;
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tch::{Device, Tensor};
 
 use super::batches::{self, Batches};
 use crate::interrupt::Interrupted;
 use crate::lm::{Batch, Capture, Hook, LanguageModel, Layer};
+use crate::params::{params, words};
 use crate::store::table::{Column, Table};
 
 use tokens::name;
@@ -27,18 +27,55 @@ pub const VERSION: u32 = 3;
 /// The table of a batch: `layer`, and `activation` in fp32.
 const KEPT: &str = "activations.batch/2";
 
-/// `[activations]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Params {
-    /// Pool over the story's own tokens from this one on (0-based).
-    pub from_token: usize,
-    pub wrap: Wrap,
-    pub short: Short,
-    pub long: Long,
-    /// Bound on padded tokens in a batch; `None`: see [`Params::batch_tokens`]. Part of the numerics: batch composition
-    /// changes low bits.
-    pub batch_tokens: Option<usize>,
-    pub store_dtype: StoreDtype,
+params! {
+    /// How a story becomes one activation a layer: the mean of the residual stream over its tokens.
+    pub struct Params {
+        /// Pool over the story's own tokens from this one on, counted from 0. Padding, BOS and template tokens never count.
+        pub from_token: usize = 50, 0..;
+        /// As it stands (`raw`), or as a turn inside the model's chat template (`user`, `assistant`).
+        pub wrap: Wrap = "raw";
+        /// A story with no token at `from_token` is skipped and counted (`skip`), an `error`, or pooled over all of its tokens
+        /// (`whole`).
+        pub short: Short = "skip";
+        /// A text of more tokens than the model's context is an `error`, skipped and counted (`skip`), or read up to the end of
+        /// the context and counted (`cut`).
+        pub long: Long = "error";
+        /// At most so many padded tokens in a batch. Part of the keys of activations, because it changes low bits.
+        #[unset("2048 on the CPU, else 8192")]
+        pub batch_tokens: Option<usize>, 1..;
+        /// The type that activations are stored in.
+        pub store_dtype: StoreDtype = "f32";
+    }
+}
+
+words! {
+    /// What is done with a story that has no token at `from_token`.
+    pub enum Short {
+        /// Skipped, and counted in the report.
+        Skip = "skip",
+        Error = "error",
+        /// Pooled over all of its tokens.
+        Whole = "whole",
+    }
+}
+
+words! {
+    /// What is done with a text of more tokens than the model's context, BOS and chat template counted.
+    pub enum Long {
+        Error = "error",
+        /// Skipped, and counted in the report.
+        Skip = "skip",
+        /// Read up to the end of the context, and counted in the report.
+        Cut = "cut",
+    }
+}
+
+words! {
+    /// The type in which pooled activations are stored.
+    pub enum StoreDtype {
+        F32 = "f32",
+        F16 = "f16",
+    }
 }
 
 impl Params {
@@ -47,36 +84,6 @@ impl Params {
     pub fn batch_tokens(&self, device: Device) -> usize {
         self.batch_tokens.unwrap_or(if device == Device::Cpu { 2048 } else { 8192 })
     }
-}
-
-/// What is done with a story that has no token at `from_token`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Short {
-    /// Skipped, and counted in the report.
-    Skip,
-    Error,
-    /// Pooled over all of its tokens.
-    Whole,
-}
-
-/// What is done with a text of more tokens than the model's context, BOS and chat template counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Long {
-    Error,
-    /// Skipped, and counted in the report.
-    Skip,
-    /// Read up to the end of the context, and counted in the report.
-    Cut,
-}
-
-/// The type in which pooled activations are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreDtype {
-    F32,
-    F16,
 }
 
 /// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in that of `rows`, the stories

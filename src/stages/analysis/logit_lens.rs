@@ -1,11 +1,11 @@
 //! The tokens that an emotion vector promotes and suppresses.
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 use tch::Tensor;
 
 use super::{Group, Headline, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::{LanguageModel, Layer};
+use crate::params::params;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
 use crate::store::table::{Column, Table};
@@ -15,11 +15,15 @@ pub use crate::lm::LensNorm;
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 2;
 
-/// `[analysis.<name>.logit_lens]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LogitLens {
-    pub top: usize,
-    pub norm: LensNorm,
+params! {
+    /// The tokens that a vector promotes and suppresses most.
+    pub struct LogitLens {
+        /// How many on each side.
+        pub top: usize = 10, 1..;
+        /// `none`: `W_U v`; `gain`: `W_U (gain * v)`, for a LayerNorm of `v` less its mean and without the norm's bias; `full`: the
+        /// final norm applied to `v` first.
+        pub norm: LensNorm = "none";
+    }
 }
 
 impl Kind for LogitLens {

@@ -1,10 +1,10 @@
 //! Principal components of the emotion vectors. Knows no model.
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 
 use super::published::EXPLAINED_VARIANCE;
 use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
+use crate::params::params;
 use crate::report::figure::{Body, Cell, Figure, Point, Scatter, TableFigure};
 use crate::stages::principal::{self, dot, norm};
 use crate::stages::statistics::correlation::pearson;
@@ -13,10 +13,12 @@ use crate::store::table::{Column, Table};
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 1;
 
-/// `[analysis.<name>.pca]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Pca {
-    pub components: usize,
+params! {
+    /// Principal components of the emotion vectors.
+    pub struct Pca {
+        /// How many are kept.
+        pub components: usize = 4, 1..;
+    }
 }
 
 impl Kind for Pca {

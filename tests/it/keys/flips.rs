@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use emoflow::config::keys::{self, Type};
+use emoflow::config::keys;
+use emoflow::params::Type;
 
 use super::draw::Edit;
 
@@ -56,8 +57,8 @@ pub fn every_key_is_told_of() {
         matches!(of, Type::Table(_) | Type::Named(_) | Type::Kinds(_) | Type::NamedKinds(_) | Type::Sweep)
     };
     let mut there: BTreeSet<String> = BTreeSet::new();
-    for table in keys::tables().into_iter().filter(|table| !AT_A_SERVER.contains(&table.path)) {
-        let keys = table.keys.iter().filter(|key| !outer(&key.of));
+    for table in keys::tables().into_iter().filter(|table| !AT_A_SERVER.contains(&table.path.as_str())) {
+        let keys = table.keys().into_iter().filter(|key| !outer(&key.of));
         there.extend(keys.map(|key| format!("{} {}", table.path, key.name).trim_start().to_string()));
     }
     let told = all().map(|flip| flip.key).chain(ON_THE_HUB).map(String::from).collect();

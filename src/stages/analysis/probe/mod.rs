@@ -6,9 +6,9 @@ mod fit;
 mod ridge;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
 use super::{Headline, Input, Kind, LayerVectors, Places, Tables, VectorSet};
+use crate::params::params;
 use crate::report::figure::Figure;
 use crate::stages::statistics::Interval;
 use crate::stages::statistics::design::Weights;
@@ -19,14 +19,19 @@ use fit::{Found, Settings};
 /// Raised when the same activations would give other tables.
 const VERSION: u32 = 1;
 
-/// `[analysis.<name>.probe]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Probe {
-    pub folds: usize,
-    /// Of the mean of the diagonal of `Xc^T Xc`.
-    pub penalty: f64,
-    pub resamples: usize,
-    pub permutations: usize,
+params! {
+    /// How well a linear classifier tells the emotions apart in stories on topics that it has not seen: see docs/methods.md.
+    /// Reads the activations, a layer at a time.
+    pub struct Probe {
+        /// Parts that the topics are dealt into; each is predicted from the others. No topic is in two.
+        pub folds: usize = 5, 2..=100;
+        /// Of the ridge, as a fraction of the mean variance of a dimension times the number of stories.
+        pub penalty: f64 = 0.01, above 0.0..=1000.0;
+        /// Bootstrap resamples of the topics, for the intervals.
+        pub resamples: usize = 1000, 2..=100_000;
+        /// Shuffles of the emotions' labels within topics, each with classifiers of its own, for the null.
+        pub permutations: usize = 1000, 0..=100_000;
+    }
 }
 
 impl Kind for Probe {

@@ -2,35 +2,49 @@
 
 use std::rc::Rc;
 
-use super::{Chosen, Read, Reader, Reported};
-use crate::config::Span;
-use crate::config::keys::{Default, Kind, Table, Type};
-use crate::config::problem::{Problem, closest, quoted, suggestion};
-use crate::config::tree::{Entry, Node, Value};
+use super::Span;
+use super::problem::{Problem, closest, quoted, suggestion};
+use super::reader::{Chosen, Read, Reader, Reported};
+use super::table::{Default, Kind, Place, Table, Type};
+use super::tree::{Entry, Node, Value};
+
+/// A table of names of the user's.
+static UNKNOWN: Table = Table { about: "", abouts: &[], keys: &[] };
 
 impl<'s> Reader<'s> {
-    fn table(&self, name: &str, node: Rc<Node>, table: &'static Table) -> Read<Reader<'s>> {
-        match &node.value {
-            Value::Table(_) => Ok(Reader::new(node, self.path(name), table, self.sink)),
-            _ => {
-                let keys: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
+    /// The table at a key, or under a name.
+    pub fn table(&self, name: &str, node: Rc<Node>, table: &'static Table) -> Read<Reader<'s>> {
+        self.table_at(name, node, table, self.place)
+    }
+
+    /// The table at a key.
+    pub fn inner(&self, name: &str) -> Read<Reader<'s>> {
+        let Some(Type::Table(table)) = self.declared(name).map(|key| key.of) else {
+            panic!("`{name}` is no table")
+        };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
+        self.table(name, node, table)
+    }
+
+    fn table_at(&self, name: &str, node: Rc<Node>, table: &'static Table, place: Place) -> Read<Reader<'s>> {
+        let inner = Reader::new(node, self.path(name), table, place, self.scope);
+        match &inner.node.value {
+            Value::Table(_) => {
+                inner.note_unknown_keys();
+                Ok(inner)
+            }
+            other => {
+                let keys: Vec<&str> = table.keys(place).iter().map(|key| key.name).collect();
                 let hint = format!("its keys are: {}", keys.join(", "));
-                let message = format!("`{}` must be a table, not {}", self.path(name), node.value.kind());
-                self.wrong(Problem::at(node.span.clone(), message).hint(hint))
+                let message = format!("`{}` must be a table, not {}", inner.label, other.kind());
+                self.wrong(Problem::at(inner.span(), message).hint(hint))
             }
         }
     }
 
-    /// A table of fixed keys.
-    pub fn inner(&self, name: &str) -> Read<Reader<'s>> {
-        let Type::Table(table) = self.declared(name).of else { panic!("`{name}` is no table") };
-        let Some(node) = self.value(name)? else { return Err(Reported) };
-        self.table(name, node, table)
-    }
-
     /// The entries of a table of names; names that are none are noted.
     fn named_entries(&self, name: &str) -> Read<(Vec<Entry>, Reader<'s>)> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
         let Value::Table(entries) = &node.value else {
             let message = format!("`{name}` must be tables by name, not {}", node.value.kind());
             return self
@@ -40,9 +54,12 @@ impl<'s> Reader<'s> {
         for entry in &entries {
             self.check_name(&entry.key, &entry.key_span);
         }
-        // No key of such a table is known beforehand.
-        let reader = Reader { node, label: self.path(name), table: self.table, sink: self.sink };
-        Ok((entries, reader))
+        Ok((entries, self.group(self.path(name), node)))
+    }
+
+    /// A table of which no key is known beforehand.
+    fn group(&self, label: String, node: Rc<Node>) -> Reader<'s> {
+        Reader::new(node, label, &UNKNOWN, self.place, self.scope)
     }
 
     /// Notes a name that is none.
@@ -57,7 +74,9 @@ impl<'s> Reader<'s> {
 
     /// Tables by name, in the order of the file.
     pub fn named(&self, name: &str) -> Read<Vec<(Entry, Reader<'s>)>> {
-        let Type::Named(table) = self.declared(name).of else { panic!("`{name}` has no names") };
+        let Some(Type::Named(table)) = self.declared(name).map(|key| key.of) else {
+            panic!("`{name}` has no names")
+        };
         let (entries, group) = self.named_entries(name)?;
         if entries.is_empty() {
             let problem = Problem::at(self.span_of(name), format!("`[{name}]` is empty"));
@@ -71,25 +90,38 @@ impl<'s> Reader<'s> {
 
     /// Tables by name, each of one kind, in the order of the file. Those with problems of their own are left out.
     pub fn named_kinds(&self, name: &str) -> Read<Vec<Chosen<'s>>> {
-        let Type::NamedKinds(kinds) = self.declared(name).of else { panic!("`{name}` has no kinds") };
-        let required = matches!(self.declared(name).default, Default::Required);
+        let declared = self.declared(name);
+        let Some((Type::NamedKinds(kinds), default)) = declared.map(|key| (key.of, key.default)) else {
+            panic!("`{name}` has no kinds")
+        };
+        let (kinds, required) = (kinds(), matches!(default, Default::Required));
         let (entries, group) = self.named_entries(name)?;
         if entries.is_empty() && required {
             let problem = Problem::at(self.span_of(name), format!("`[{name}]` is empty"));
             return self.wrong(problem.hint(format!("add a table `[{name}.<name>.{}]`", kinds[0].name)));
         }
-        let choose = |entry: &Entry| group.choose(&entry.key, &entry.key_span, &entry.node, kinds).ok();
+        let choose =
+            |entry: &Entry| group.choose(&entry.key, &entry.key_span, &entry.node, &kinds, false).ok();
         Ok(entries.iter().filter_map(choose).collect())
     }
 
     /// One table of one kind, where there is one.
     pub fn kinds(&self, name: &str) -> Read<Option<Chosen<'s>>> {
-        let Type::Kinds(kinds) = self.declared(name).of else { panic!("`{name}` has no kinds") };
+        let Some(Type::Kinds(kinds)) = self.declared(name).map(|key| key.of) else {
+            panic!("`{name}` has no kinds")
+        };
         let Some(entry) = self.entry(name) else { return Ok(None) };
-        self.choose(name, &entry.key_span, &entry.node, kinds).map(Some)
+        self.choose(name, &entry.key_span, &entry.node, &kinds(), true).map(Some)
     }
 
-    fn choose(&self, name: &str, name_span: &Span, node: &Node, kinds: &'static [Kind]) -> Read<Chosen<'s>> {
+    fn choose(
+        &self,
+        name: &str,
+        name_span: &Span,
+        node: &Node,
+        kinds: &[Kind],
+        neutral: bool,
+    ) -> Read<Chosen<'s>> {
         let label = self.path(name);
         let names = kinds.iter().map(|kind| kind.name);
         let Value::Table(entries) = &node.value else {
@@ -123,15 +155,16 @@ impl<'s> Reader<'s> {
             self.unknown_kind(&label, entry, kinds);
             return Err(Reported);
         };
-        let group = Reader { node: Rc::new(node.clone()), label, table: self.table, sink: self.sink };
-        let reader = group.table(kind.name, entry.node.clone(), kind.table)?;
-        Ok(Chosen { name: name.to_string(), kind, span: entry.node.span.clone(), reader })
+        let group = self.group(label, Rc::new(node.clone()));
+        let place = Place { neutral, kind: kind.name };
+        let reader = group.table_at(kind.name, entry.node.clone(), kind.table, place)?;
+        Ok(Chosen { name: name.to_string(), kind: *kind, span: entry.node.span.clone(), reader })
     }
 
-    fn unknown_kind(&self, label: &str, entry: &Entry, kinds: &'static [Kind]) {
+    fn unknown_kind(&self, label: &str, entry: &Entry, kinds: &[Kind]) {
         let names = kinds.iter().map(|kind| kind.name);
         let written = &entry.key;
-        let forgotten = kinds.iter().find(|kind| kind.table.key(written).is_some());
+        let forgotten = kinds.iter().find(|kind| kind.table.knows(written));
         let hint = match (closest(written, names.clone()), forgotten) {
             (None, Some(kind)) => format!("`{written}` is a key of a kind, as in `[{label}.{}]`", kind.name),
             _ => suggestion(written, "kinds", names),

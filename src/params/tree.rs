@@ -10,14 +10,14 @@ use super::Span;
 use super::problem::{Problem, quoted};
 
 /// Where problems are collected.
-pub(super) type Sink = RefCell<Vec<Problem>>;
+pub type Sink = RefCell<Vec<Problem>>;
 
 /// Keys that lead to a value, each with its place.
-pub(super) type Path = Vec<(String, Span)>;
+pub type Path = Vec<(String, Span)>;
 
 /// One value and where it was written.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub struct Node {
     /// The value; of a `[table]`, its header.
     pub span: Span,
     pub value: Value,
@@ -25,7 +25,7 @@ pub(super) struct Node {
 
 /// Equal where they say the same, wherever they stand.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     Text(String),
     /// `None`: does not fit 64 bits.
     Integer(Option<i64>),
@@ -39,7 +39,7 @@ pub(super) enum Value {
 
 /// One key of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     pub key: String,
     pub key_span: Span,
     pub node: Rc<Node>,
@@ -96,7 +96,7 @@ impl Node {
 }
 
 /// Reads a document. `None`: it is no TOML, and nothing more can be said about it.
-pub(super) fn parse(text: &str, sink: &Sink) -> Option<Node> {
+pub fn parse(text: &str, sink: &Sink) -> Option<Node> {
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(first) if is_duplicate(&first) => {
@@ -117,7 +117,7 @@ pub(super) fn parse(text: &str, sink: &Sink) -> Option<Node> {
 }
 
 /// A value written in the program itself, such as a default.
-pub(super) fn literal(text: &str, span: &Span) -> Node {
+pub fn literal(text: &str, span: &Span) -> Node {
     let value = DeValue::parse(text.trim()).unwrap_or_else(|error| panic!("default {text}: {error}"));
     let mut node = node(&value, 0);
     place(&mut node, span);
@@ -230,7 +230,7 @@ fn duplicate_header(text: &str, span: Span, line: &str) -> Problem {
 /// spans.
 ///
 /// The value is read as TOML (`0.5`, `[1, 2]`, `"text"`), and if it is none, taken as a string.
-pub(super) fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) -> Option<Path> {
+pub fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) -> Option<Path> {
     let whole = base..base + text.len();
     let wrong = |message: String| Problem::at(whole.clone(), message).hint("write `--set key.path=value`");
     let Some((key, written)) = text.split_once('=') else {
@@ -274,12 +274,7 @@ fn key_path(table: &DeTable<'_>, base: usize) -> Option<Path> {
 const NAMED: [&str; 3] = ["models", "stories", "analysis"];
 
 /// Puts `value` at `path`, which starts `depth` keys below the top.
-pub(super) fn lay(
-    node: &mut Node,
-    path: &[(String, Span)],
-    value: Node,
-    depth: usize,
-) -> Result<(), Problem> {
+pub fn lay(node: &mut Node, path: &[(String, Span)], value: Node, depth: usize) -> Result<(), Problem> {
     let Some(((key, key_span), rest)) = path.split_first() else {
         *node = value;
         return Ok(());

@@ -1,15 +1,14 @@
-//! Takes values out of a TOML table as the list of keys declares them, and notes whatever is wrong.
+//! Takes values out of a TOML table as its keys are declared, and notes whatever is wrong.
 //! Knows types and defaults, but no key's meaning.
 
-mod lists;
-mod tables;
-
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::Span;
-use super::keys::{self, Default, Key, Kind, Table, Type};
 use super::problem::{Problem, closest, quoted, suggestion};
-use super::tree::{Entry, Node, Sink, Value, literal};
+use super::table::{Default, Key, Kind, Place, Placed, Table, Type};
+use super::tree::{Entry, Node, Sink, Value as Written, literal};
+use super::value::Value;
 use crate::lm::Layer;
 
 /// Unknown keys of one table beyond so many are passed over: such a file is no experiment.
@@ -17,22 +16,43 @@ const MANY: usize = 200;
 
 /// The problem is noted already.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reported;
+pub struct Reported;
 
 /// A value, or a problem that is noted already.
-pub(super) type Read<T> = Result<T, Reported>;
+pub type Read<T> = Result<T, Reported>;
+
+/// What is the same for all tables of a file.
+pub struct Scope {
+    /// What is wrong so far.
+    pub problems: Sink,
+    /// The top of the file, from which every table can be reached.
+    pub top: Placed,
+    /// Where relative paths start.
+    pub project: PathBuf,
+    /// The whole file.
+    pub file: Rc<Node>,
+}
+
+impl Scope {
+    /// Whether the file has a table or key of this name at its top.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.find(&[name]).is_some()
+    }
+}
 
 /// One table of the file.
-pub(super) struct Reader<'s> {
-    node: Rc<Node>,
+pub struct Reader<'s> {
+    pub(super) node: Rc<Node>,
     /// Its header, as in `[stories.own.generate]`; of the top, empty.
     pub label: String,
+    pub place: Place,
     table: &'static Table,
-    pub sink: &'s Sink,
+    keys: Vec<Key>,
+    pub scope: &'s Scope,
 }
 
 /// A value of [`Type::Forms`].
-pub(super) enum Form<'s> {
+pub enum Form<'s> {
     Word(&'static str),
     /// In rising order.
     Layers(Vec<Layer>),
@@ -40,20 +60,36 @@ pub(super) enum Form<'s> {
 }
 
 /// A table under a name of the user's, and which kind of table it is.
-pub(super) struct Chosen<'s> {
+pub struct Chosen<'s> {
     pub name: String,
-    pub kind: &'static Kind,
+    pub kind: Kind,
     pub span: Span,
     pub reader: Reader<'s>,
 }
 
 impl<'s> Reader<'s> {
-    /// Opens a table and notes the keys it must not have.
-    pub fn new(node: Rc<Node>, label: String, table: &'static Table, sink: &'s Sink) -> Reader<'s> {
-        let reader = Reader { node, label, table, sink };
-        let unknown = reader.node.entries().iter().filter(|entry| table.key(&entry.key).is_none());
-        unknown.take(MANY).for_each(|entry| reader.unknown_key(entry));
+    /// Opens the file and notes the keys it must not have.
+    pub fn top(node: Rc<Node>, scope: &'s Scope) -> Reader<'s> {
+        let reader = Reader::new(node, String::new(), scope.top.table, Place::TOP, scope);
+        reader.note_unknown_keys();
         reader
+    }
+
+    /// A table whose keys are not looked at yet.
+    pub(super) fn new(
+        node: Rc<Node>,
+        label: String,
+        table: &'static Table,
+        place: Place,
+        scope: &'s Scope,
+    ) -> Reader<'s> {
+        Reader { node, label, place, table, keys: table.keys(place), scope }
+    }
+
+    pub(super) fn note_unknown_keys(&self) {
+        let known = |entry: &&Entry| self.keys.iter().any(|key| key.name == entry.key);
+        let unknown = self.node.entries().iter().filter(|entry| !known(entry));
+        unknown.take(MANY).for_each(|entry| self.unknown_key(entry));
     }
 
     fn unknown_key(&self, entry: &Entry) {
@@ -62,8 +98,8 @@ impl<'s> Reader<'s> {
         } else {
             format!("in `[{}]`", self.label)
         };
-        let known = self.table.keys.iter().map(|key| key.name);
-        let elsewhere = keys::tables().into_iter().find(|table| table.key(&entry.key).is_some());
+        let known = self.keys.iter().map(|key| key.name);
+        let elsewhere = self.scope.top.clone().all().into_iter().find(|table| table.has(&entry.key));
         let hint = match (closest(&entry.key, known.clone()), elsewhere) {
             (None, Some(table)) if table.path.is_empty() => {
                 format!("`{}` belongs at the top of the file, before the first `[table]`", entry.key)
@@ -77,7 +113,7 @@ impl<'s> Reader<'s> {
 
     /// Notes a problem.
     pub fn note(&self, problem: Problem) {
-        self.sink.borrow_mut().push(problem);
+        self.scope.problems.borrow_mut().push(problem);
     }
 
     /// Notes a problem in place of a value.
@@ -91,11 +127,20 @@ impl<'s> Reader<'s> {
         self.node.span.clone()
     }
 
-    fn declared(&self, name: &str) -> &'static Key {
-        self.table.key(name).unwrap_or_else(|| panic!("`{name}` is not declared in `{}`", self.table.path))
+    /// A key as it is here; `None`: it is one in other cases.
+    pub(super) fn declared(&self, name: &str) -> Option<Key> {
+        let key = self.keys.iter().find(|key| key.name == name);
+        // A key that is read and not declared is a mistake in the program.
+        assert!(key.is_some() || self.table.knows(name), "`{name}` is not declared in `{}`", self.label);
+        key.copied()
     }
 
-    fn entry(&self, name: &str) -> Option<&Entry> {
+    /// What a key is for, as a part of a sentence.
+    pub(super) fn meaning(&self, name: &str) -> String {
+        self.declared(name).map_or_else(String::new, |key| lower(key.about))
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Option<&Entry> {
         self.node.entries().iter().find(|entry| entry.key == name)
     }
 
@@ -113,13 +158,24 @@ impl<'s> Reader<'s> {
         self.entry(name).map_or(self.span(), |entry| entry.key_span.clone())
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         if self.label.is_empty() { name.to_string() } else { format!("{}.{name}", self.label) }
     }
 
-    /// A key's value or default; `None` where it has neither.
-    fn value(&self, name: &str) -> Read<Option<Rc<Node>>> {
-        let key = self.declared(name);
+    /// A key's value, from what is written or from its default.
+    pub fn get<T: Value>(&self, name: &str) -> Read<T> {
+        let written = self.declared(name).map(|key| Ok((key, self.value(&key)?))).transpose()?;
+        match written {
+            Some((key, Some(node))) => T::parse(self, &key, &node),
+            _ => {
+                Ok(T::absent(self).unwrap_or_else(|| panic!("`{name}` needs a default in `{}`", self.label)))
+            }
+        }
+    }
+
+    /// A key's value or default as it stands; `None` where it has neither.
+    pub(super) fn value(&self, key: &Key) -> Read<Option<Rc<Node>>> {
+        let name = key.name;
         if let Some(entry) = self.entry(name) {
             return Ok(Some(entry.node.clone()));
         }
@@ -129,7 +185,7 @@ impl<'s> Reader<'s> {
             Default::Required if matches!(key.of, Type::Named(_) | Type::Table(_) | Type::NamedKinds(_)) => {
                 let header = match key.of {
                     Type::Named(_) => format!("[{name}.<name>]"),
-                    Type::NamedKinds(kinds) => format!("[{name}.<name>.{}]", kinds[0].name),
+                    Type::NamedKinds(kinds) => format!("[{name}.<name>.{}]", kinds()[0].name),
                     _ => format!("[{name}]"),
                 };
                 let message = format!("the experiment has no `[{}]`", self.path(name));
@@ -147,27 +203,33 @@ impl<'s> Reader<'s> {
         }
     }
 
-    fn mismatch<T>(&self, name: &str, node: &Node, wanted: &str, hint: String) -> Read<T> {
+    pub(super) fn mismatch<T>(&self, name: &str, node: &Node, wanted: &str, hint: String) -> Read<T> {
         let message = format!("`{name}` must be {wanted}, not {}", node.value.kind());
         self.wrong(Problem::at(node.span.clone(), message).hint(hint))
     }
 
     /// A hint that says what the key may be, or how the written text becomes that.
-    fn expected(&self, name: &str) -> String {
-        format!("`{name}` is: {}", self.declared(name).of)
+    pub(super) fn expected(&self, name: &str) -> String {
+        self.declared(name).map_or_else(String::new, |key| format!("`{name}` is: {}", key.of))
     }
 
-    fn as_text(&self, name: &str, node: &Node) -> Read<String> {
+    pub(super) fn as_text(&self, name: &str, node: &Node) -> Read<String> {
         match &node.value {
-            Value::Text(text) => Ok(text.clone()),
+            Written::Text(text) => Ok(text.clone()),
             _ => self.mismatch(name, node, "a string", "write it in double quotes".into()),
         }
     }
 
-    fn as_integer(&self, name: &str, node: &Node, min: i64, max: i64) -> Read<usize> {
+    /// An integer within the key's bounds.
+    pub(super) fn as_integer(&self, key: &Key, node: &Node) -> Read<usize> {
+        let Type::Integer { min, max } = key.of else { panic!("`{}` is no integer", key.name) };
+        self.as_between(key.name, node, min, max)
+    }
+
+    pub(super) fn as_between(&self, name: &str, node: &Node, min: i64, max: i64) -> Read<usize> {
         let integer = match &node.value {
-            Value::Integer(integer) => *integer,
-            Value::Text(text) if text.trim().parse::<i64>().is_ok() => {
+            Written::Integer(integer) => *integer,
+            Written::Text(text) if text.trim().parse::<i64>().is_ok() => {
                 return self.mismatch(
                     name,
                     node,
@@ -197,11 +259,11 @@ impl<'s> Reader<'s> {
     }
 
     /// A finite number.
-    fn as_number(&self, name: &str, node: &Node) -> Read<f64> {
+    pub(super) fn as_number(&self, name: &str, node: &Node) -> Read<f64> {
         let number = match &node.value {
-            Value::Integer(Some(integer)) => *integer as f64,
-            Value::Number(number) => *number,
-            Value::Text(text) if text.trim().parse::<f64>().is_ok() => {
+            Written::Integer(Some(integer)) => *integer as f64,
+            Written::Number(number) => *number,
+            Written::Text(text) if text.trim().parse::<f64>().is_ok() => {
                 return self.mismatch(
                     name,
                     node,
@@ -218,76 +280,41 @@ impl<'s> Reader<'s> {
         self.wrong(Problem::at(node.span.clone(), message).hint("NaN and infinities are refused everywhere"))
     }
 
-    fn as_list<'n>(&self, name: &str, node: &'n Node, of: &str) -> Read<&'n [Rc<Node>]> {
+    pub(super) fn as_list<'n>(&self, name: &str, node: &'n Node, of: &str) -> Read<&'n [Rc<Node>]> {
         match &node.value {
-            Value::List(items) => Ok(items),
-            Value::Table(_) => self.mismatch(name, node, &format!("a list of {of}"), self.expected(name)),
+            Written::List(items) => Ok(items),
+            Written::Table(_) => self.mismatch(name, node, &format!("a list of {of}"), self.expected(name)),
             _ => {
                 self.mismatch(name, node, &format!("a list of {of}"), "write it in brackets: `[...]`".into())
             }
         }
     }
 
-    /// A string where one is written or the default.
-    pub fn maybe_text(&self, name: &str) -> Read<Option<String>> {
-        self.value(name)?.map(|node| self.as_text(name, &node)).transpose()
-    }
-
-    pub fn text(&self, name: &str) -> Read<String> {
-        self.maybe_text(name)?.ok_or(Reported)
+    /// A finite number within the key's bounds.
+    pub(super) fn as_bounded(&self, key: &Key, node: &Node) -> Read<f64> {
+        let Type::Number { from, above, to } = key.of else { panic!("`{}` is no number", key.name) };
+        let number = self.as_number(key.name, node)?;
+        if number > to || number < from || (above && number == from) {
+            let low = if above { format!("above {from}") } else { format!("at least {from}") };
+            let message = format!("`{}` must be {low} and at most {to}", key.name);
+            return self.wrong(Problem::at(node.span.clone(), message).hint(lower(key.about)));
+        }
+        Ok(number)
     }
 
     /// A string with something in it.
     pub fn filled(&self, name: &str) -> Read<String> {
-        let text = self.text(name)?;
+        let text: String = self.get(name)?;
         if text.trim().is_empty() {
             let problem = Problem::at(self.span_of(name), format!("`{name}` is empty"));
-            return self.wrong(problem.hint(lower(self.declared(name).about)));
+            return self.wrong(problem.hint(self.meaning(name)));
         }
         Ok(text)
-    }
-
-    pub fn boolean(&self, name: &str) -> Read<bool> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
-        match &node.value {
-            Value::Bool(truth) => Ok(*truth),
-            _ => {
-                self.mismatch(name, &node, "true or false", "write `true` or `false`, without quotes".into())
-            }
-        }
-    }
-
-    pub fn maybe_integer(&self, name: &str) -> Read<Option<usize>> {
-        let Type::Integer { min, max } = self.declared(name).of else { panic!("`{name}` is no integer") };
-        self.value(name)?.map(|node| self.as_integer(name, &node, min, max)).transpose()
-    }
-
-    pub fn integer(&self, name: &str) -> Read<usize> {
-        self.maybe_integer(name)?.ok_or(Reported)
-    }
-
-    pub fn maybe_number(&self, name: &str) -> Read<Option<f64>> {
-        let Type::Number { from, above, to } = self.declared(name).of else {
-            panic!("`{name}` is no number")
-        };
-        let Some(node) = self.value(name)? else { return Ok(None) };
-        let number = self.as_number(name, &node)?;
-        if number > to || number < from || (above && number == from) {
-            let low = if above { format!("above {from}") } else { format!("at least {from}") };
-            let message = format!("`{name}` must be {low} and at most {to}");
-            return self
-                .wrong(Problem::at(node.span.clone(), message).hint(lower(self.declared(name).about)));
-        }
-        Ok(Some(number))
-    }
-
-    pub fn number(&self, name: &str) -> Read<f64> {
-        self.maybe_number(name)?.ok_or(Reported)
     }
 }
 
 /// A sentence as a part of another: first letter small (unless a name follows), no full stop.
-fn lower(sentence: &str) -> String {
+pub(super) fn lower(sentence: &str) -> String {
     let sentence = sentence.trim_end_matches('.');
     let mut characters = sentence.chars();
     match (characters.next(), characters.next()) {

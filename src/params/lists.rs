@@ -3,33 +3,24 @@
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 
-use super::{Form, Read, Reader, Reported, lower};
-use crate::config::Span;
-use crate::config::keys::{self, Type, Words};
-use crate::config::presets::Preset;
-use crate::config::problem::{Problem, closest, quoted, suggestion};
-use crate::config::tree::{Entry, Node, Value};
+use super::Span;
+use super::presets::Preset;
+use super::problem::{Problem, closest, quoted, suggestion};
+use super::reader::{Form, Read, Reader, Reported};
+use super::table::{Key, Type};
+use super::tree::{Entry, Node, Value};
 use crate::lm::layer::{EMBED, Layer};
 
 /// A name with its place, and strings with theirs.
 pub type NamedTexts = (String, Span, Vec<(String, Span)>);
 
 impl<'s> Reader<'s> {
-    /// One of an enum's words.
-    pub fn maybe_choice<T: Words>(&self, name: &str) -> Read<Option<T>> {
-        let Some(node) = self.value(name)? else { return Ok(None) };
-        let text = self.as_text(name, &node)?;
-        match T::WORDS.iter().find(|(word, _)| *word == text) {
-            Some((_, value)) => Ok(Some(*value)),
-            None => self.no_such(name, &node, &text, &keys::words::<T>()),
-        }
+    /// What stands at a key, or its default; `None` where it has neither or is none here.
+    pub(super) fn written(&self, name: &str) -> Read<Option<Rc<Node>>> {
+        self.declared(name).map_or(Ok(None), |key| self.value(&key))
     }
 
-    pub fn choice<T: Words>(&self, name: &str) -> Read<T> {
-        self.maybe_choice(name)?.ok_or(Reported)
-    }
-
-    fn no_such<T>(&self, name: &str, node: &Node, written: &str, words: &[&str]) -> Read<T> {
+    pub(super) fn no_such<T>(&self, name: &str, node: &Node, written: &str, words: &[&str]) -> Read<T> {
         let message = format!("`{name}` cannot be {}", quoted(written));
         let hint = suggestion(written, "it is one of", words.iter().copied());
         self.wrong(Problem::at(node.span.clone(), message).hint(hint))
@@ -49,29 +40,22 @@ impl<'s> Reader<'s> {
         )
     }
 
-    /// The entries of the preset that is named.
-    pub fn maybe_preset(&self, name: &str) -> Read<Option<Vec<String>>> {
-        let Type::Preset(presets) = self.declared(name).of else { panic!("`{name}` is no preset") };
-        let Some(node) = self.value(name)? else { return Ok(None) };
-        let text = self.as_text(name, &node)?;
-        Ok(Some(self.preset(&node, &text, presets)?.entries()))
-    }
-
-    /// A preset's entries, or the strings that are listed.
-    pub fn preset_or_texts(&self, name: &str) -> Read<Vec<String>> {
-        let Type::PresetOrTexts(presets) = self.declared(name).of else { panic!("`{name}` is no preset") };
-        match self.value(name)? {
-            None => Err(Reported),
-            Some(node) => match &node.value {
-                Value::Text(text) => Ok(self.preset(&node, text, presets)?.entries()),
-                _ => Ok(self.strings(name, name, &node)?.into_iter().map(|(text, _)| text).collect()),
-            },
+    /// The strings that are listed, or a preset's, where the key has presets.
+    pub(super) fn as_entries(&self, key: &Key, node: &Node) -> Read<Vec<String>> {
+        match (key.of, &node.value) {
+            (Type::Preset(presets), _) => {
+                Ok(self.preset(node, &self.as_text(key.name, node)?, presets)?.entries())
+            }
+            (Type::PresetOrTexts(presets), Value::Text(text)) => {
+                Ok(self.preset(node, text, presets)?.entries())
+            }
+            _ => Ok(self.strings(key.name, key.name, node)?.into_iter().map(|(text, _)| text).collect()),
         }
     }
 
     /// Strings, each with its place: at least one, none empty, none twice.
     pub fn texts(&self, name: &str) -> Read<Option<Vec<(String, Span)>>> {
-        self.value(name)?.map(|node| self.strings(name, name, &node)).transpose()
+        self.written(name)?.map(|node| self.strings(name, name, &node)).transpose()
     }
 
     /// `name` in messages; `key`: the key that says what they are.
@@ -79,7 +63,7 @@ impl<'s> Reader<'s> {
         let items = self.as_list(key, node, "strings")?;
         if items.is_empty() {
             let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
-            return self.wrong(problem.hint(lower(self.declared(key).about)));
+            return self.wrong(problem.hint(self.meaning(key)));
         }
         let mut seen = HashSet::new();
         let mut texts = Vec::new();
@@ -100,11 +84,11 @@ impl<'s> Reader<'s> {
 
     /// Finite numbers, each with its place: at least one, none twice.
     pub fn numbers(&self, name: &str) -> Read<Vec<(f64, Span)>> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
         let items = self.as_list(name, &node, "numbers")?;
         if items.is_empty() {
             let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));
-            return self.wrong(problem.hint(lower(self.declared(name).about)));
+            return self.wrong(problem.hint(self.meaning(name)));
         }
         let mut numbers: Vec<(f64, Span)> = Vec::new();
         let mut seen = HashSet::new();
@@ -122,7 +106,7 @@ impl<'s> Reader<'s> {
 
     /// Pairs of strings, each string with its place.
     pub fn pairs(&self, name: &str) -> Read<Vec<[(String, Span); 2]>> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
         let mut pairs = Vec::new();
         let items = self.as_list(name, &node, "pairs")?;
         for item in items {
@@ -145,7 +129,7 @@ impl<'s> Reader<'s> {
 
     /// Lists of strings under names, in the order of the file, each name and string with its place. None is empty.
     pub fn named_texts(&self, name: &str) -> Read<Vec<NamedTexts>> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
         let Value::Table(entries) = &node.value else {
             return self.mismatch(name, &node, "a table of lists of strings", self.expected(name));
         };
@@ -159,7 +143,7 @@ impl<'s> Reader<'s> {
 
     /// A table of any values, as JSON.
     pub fn fields(&self, name: &str) -> Read<serde_json::Map<String, serde_json::Value>> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
         match self.as_json(name, &node)? {
             serde_json::Value::Object(fields) => Ok(fields),
             _ => self.mismatch(name, &node, "a table", self.expected(name)),
@@ -187,7 +171,7 @@ impl<'s> Reader<'s> {
 
     /// Strings under names, in the order of the file. None is empty.
     pub fn text_by_name(&self, name: &str) -> Read<Vec<(String, String)>> {
-        let Some(node) = self.value(name)? else { return Err(Reported) };
+        let Some(node) = self.written(name)? else { return Err(Reported) };
         let Value::Table(entries) = &node.value else {
             return self.mismatch(name, &node, "a table of strings", self.expected(name));
         };
@@ -205,29 +189,31 @@ impl<'s> Reader<'s> {
         if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 
-    /// A value in one of several forms.
+    /// The same, by its key's name; `None` where neither a value nor a default is.
     pub fn forms(&self, name: &str) -> Read<Option<Form<'s>>> {
-        let Type::Forms { words, layers, table } = &self.declared(name).of else {
-            panic!("`{name}` has no forms")
-        };
-        let Some(node) = self.value(name)? else { return Ok(None) };
+        let Some(key) = self.declared(name) else { return Ok(None) };
+        self.value(&key)?.map(|node| self.form(&key, &node)).transpose()
+    }
+
+    /// A value in one of several forms.
+    pub fn form(&self, key: &Key, node: &Rc<Node>) -> Read<Form<'s>> {
+        let Type::Forms { words, layers, table } = key.of else { panic!("`{}` has no forms", key.name) };
+        let name = key.name;
         match (&node.value, table) {
             (Value::Text(text), _) => match words.iter().find(|word| *word == text) {
-                Some(word) => Ok(Some(Form::Word(word))),
+                Some(word) => Ok(Form::Word(word)),
                 None if closest(text, words.iter().copied()).is_some() => {
-                    self.no_such(name, &node, text, words)
+                    self.no_such(name, node, text, words)
                 }
                 None => {
                     let message = format!("`{name}` cannot be {}", quoted(text));
                     self.wrong(Problem::at(node.span.clone(), message).hint(self.expected(name)))
                 }
             },
-            (Value::List(items), _) if *layers => Ok(Some(Form::Layers(self.layers(name, &node, items)?))),
-            (Value::Table(_), Some(table)) => {
-                Ok(Some(Form::Table(Reader::new(node, self.path(name), table, self.sink))))
-            }
-            (Value::Integer(_), _) if *layers => {
-                self.mismatch(name, &node, "a list", "write it in brackets: `[...]`".into())
+            (Value::List(items), _) if layers => Ok(Form::Layers(self.layers(name, node, items)?)),
+            (Value::Table(_), Some(table)) => Ok(Form::Table(self.table(name, node.clone(), table)?)),
+            (Value::Integer(_), _) if layers => {
+                self.mismatch(name, node, "a list", "write it in brackets: `[...]`".into())
             }
             _ => {
                 let message = format!("`{name}` cannot be {}", node.value.kind());
@@ -249,7 +235,7 @@ impl<'s> Reader<'s> {
                 Value::Text(text) if closest(text, [EMBED]).is_some() => {
                     self.no_such(name, item, text, &[EMBED])
                 }
-                _ => self.as_integer(name, item, 0, i64::MAX).map(Layer::Block),
+                _ => self.as_between(name, item, 0, i64::MAX).map(Layer::Block),
             };
             let Ok(layer) = layer else { continue };
             if !layers.insert(layer) {

@@ -65,7 +65,7 @@ impl Problems {
 }
 
 /// Where the `--set` texts start in the numbering of spans.
-pub(super) fn set_bases(text: &str, sets: &[String]) -> Vec<usize> {
+pub(crate) fn set_bases(text: &str, sets: &[String]) -> Vec<usize> {
     let mut next = text.len() + 1;
     let base = |set: &String| {
         let this = next;
@@ -153,7 +153,7 @@ fn printable(character: char) -> char {
 }
 
 /// At most so many characters, without control characters.
-pub(super) fn shorten(text: &str, most: usize) -> String {
+pub(crate) fn shorten(text: &str, most: usize) -> String {
     let mut short: String = text.chars().take(most).map(printable).collect();
     if text.chars().nth(most).is_some() {
         short.push_str("...");
@@ -162,7 +162,7 @@ pub(super) fn shorten(text: &str, most: usize) -> String {
 }
 
 /// What the user wrote, in backquotes, fit for a message.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("`{}`", shorten(text, 60))
 }
 
@@ -191,7 +191,7 @@ pub(crate) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
 }
 
 /// "did you mean `x`?", or else what there is.
-pub(super) fn suggestion<'a>(
+pub(crate) fn suggestion<'a>(
     written: &str,
     what: &str,
     candidates: impl IntoIterator<Item = &'a str> + Clone,
