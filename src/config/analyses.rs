@@ -13,7 +13,8 @@ use crate::stages::analysis::probe::Probe;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
-const TAKEN: [&str; 7] = ["stories", "neutral", "activations", "vectors", "report", "comparison", "layers"];
+const TAKEN: [&str; 9] =
+    ["stories", "neutral", "activations", "vectors", "report", "comparison", "layers", "claims", "findings"];
 
 /// The analyses of a file.
 #[derive(Default)]

@@ -201,10 +201,21 @@ pub struct TableFigure {
     pub rows: Vec<Vec<Cell>>,
 }
 
+/// Where a link leads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The section of this name.
+    Section(String),
+    /// A file of the results folder, with `/` between folders.
+    File(String),
+}
+
 /// One cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
     Text(String),
+    /// A text that leads elsewhere.
+    Link(String, Target),
     /// Shown with so many decimals, aligned right.
     Number(f64, usize),
     /// The same with its interval behind it.

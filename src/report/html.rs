@@ -47,7 +47,7 @@ pub fn render(report: &Report) -> String {
         );
         paragraphs(&mut out, &chapter.section.intro);
         for slot in &chapter.slots {
-            show_slot(&mut out, slot, &choices);
+            show_slot(&mut out, slot, &choices, &chapters);
         }
         out.push_str("</section>\n");
     }
@@ -144,7 +144,7 @@ fn slot_id(slot: &Slot) -> String {
     format!("slot-{}", slot.figures[0].stem)
 }
 
-fn show_slot(out: &mut String, slot: &Slot, choices: &Choices) {
+fn show_slot(out: &mut String, slot: &Slot, choices: &Choices, chapters: &[Chapter]) {
     push(
         out,
         format_args!(
@@ -153,12 +153,12 @@ fn show_slot(out: &mut String, slot: &Slot, choices: &Choices) {
         ),
     );
     for named in &slot.figures {
-        show_figure(out, named, choices);
+        show_figure(out, named, choices, chapters);
     }
     out.push_str("</div>\n");
 }
 
-fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choices) {
+fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choices, chapters: &[Chapter]) {
     let mut data = String::new();
     for (name, value) in choices.of(figure) {
         if let Some(value) = value {
@@ -174,11 +174,15 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
         Some(drawing) => push(out, format_args!("<div class=\"drawing\">{drawing}</div>\n")),
         None => {
             if let Body::Table(body) = &figure.body {
+                let section = |name: &str| {
+                    let of = chapters.iter().find(|chapter| chapter.section.id == name);
+                    of.map(|chapter| chapter.id.clone())
+                };
                 push(
                     out,
                     format_args!(
                         "<div class=\"table\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">{}</div>\n",
-                        table::html(body)
+                        table::html(body, &section)
                     ),
                 );
             }

@@ -16,7 +16,7 @@ use crate::lm::Layer;
 use figure::Figure;
 pub use files::write;
 pub use html::render;
-pub use number::short;
+pub use number::{fixed, short};
 
 /// Everything that the page shows, in the order in which it shows it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::figure::{Cell, TableFigure};
+use super::figure::{Cell, TableFigure, Target};
 use super::markup::escape;
 use super::number::{NONE, fixed, ranged};
 
-/// The table; numbers stand right, in columns whose heads do so too.
-pub fn html(table: &TableFigure) -> String {
+/// The table; numbers stand right, in columns whose heads do so too. `section`: a section's address in the page.
+pub fn html(table: &TableFigure, section: &dyn Fn(&str) -> Option<String>) -> String {
     let numeric: Vec<bool> = (0..table.columns.len())
         .map(|i| table.rows.iter().any(|row| matches!(row.get(i), Some(Cell::Number(..) | Cell::Ranged(..)))))
         .collect();
@@ -34,6 +34,16 @@ pub fn html(table: &TableFigure) -> String {
                     out.push_str("<td>");
                     out.push_str(&escape(text));
                 }
+                Some(Cell::Link(text, target)) => {
+                    let (text, address) = (escape(text), address(target, section));
+                    out.push_str("<td>");
+                    match address {
+                        Some(address) => {
+                            write!(out, "<a href=\"{}\">{text}</a>", escape(&address)).expect("a string")
+                        }
+                        None => out.push_str(&text),
+                    }
+                }
                 Some(Cell::Empty) | None if *numeric => {
                     out.push_str("<td class=\"num\">");
                     out.push_str(NONE);
@@ -48,12 +58,37 @@ pub fn html(table: &TableFigure) -> String {
     out
 }
 
+/// `None`: there is no such section.
+fn address(target: &Target, section: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    match target {
+        Target::Section(name) => section(name).map(|id| format!("#{id}")),
+        Target::File(path) => Some(path.clone()),
+    }
+}
+
 /// Tables with more columns than this are set closer.
 const DENSE: usize = 7;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_lead_to_sections_that_are_there_and_to_files() {
+        let link = |text: &str, target| Cell::Link(text.into(), target);
+        let table = TableFigure {
+            columns: vec!["claim".into()],
+            rows: vec![
+                vec![link("a<b", Target::Section("space".into()))],
+                vec![link("gone", Target::Section("other".into()))],
+                vec![link("CSV", Target::File("tables/space.csv".into()))],
+            ],
+        };
+        let html = html(&table, &|name| (name == "space").then(|| "space-2".to_string()));
+        assert!(html.contains("<td><a href=\"#space-2\">a&lt;b</a></td>"), "{html}");
+        assert!(html.contains("<td>gone</td>"), "{html}");
+        assert!(html.contains("<td><a href=\"tables/space.csv\">CSV</a></td>"), "{html}");
+    }
 
     #[test]
     fn cells_are_aligned_and_escaped() {
@@ -67,7 +102,7 @@ mod tests {
             ],
         };
         assert_eq!(
-            html(&table),
+            html(&table, &|_| None),
             "<table><thead><tr><th scope=\"col\">word</th><th scope=\"col\" class=\"num\">cosine</th></tr></thead>\
              <tbody><tr><td>&lt;b&gt;</td><td class=\"num\">−0.500</td></tr>\n\
              <tr><td></td><td class=\"num\">0.25 [−0.10, 0.50]</td></tr>\n\

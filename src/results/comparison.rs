@@ -11,7 +11,7 @@ use crate::plan::{Node, Work};
 use crate::report::Section;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::analysis::steering::nearest_two_thirds;
-use crate::stages::analysis::{Analysis, Headline};
+use crate::stages::analysis::{Analysis, Claim, Published};
 use crate::stages::statistics::Interval;
 use crate::store::table::{Column, Table};
 
@@ -50,8 +50,8 @@ struct Row {
 }
 
 impl Row {
-    fn of(headline: &Headline) -> Row {
-        let Headline { model, stories, axes, layer, .. } = headline.clone();
+    fn of(claim: &Claim) -> Row {
+        let Claim { model, stories, axes, layer, .. } = claim.clone();
         Row { model, stories, axes, layer }
     }
 
@@ -91,11 +91,11 @@ fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
     let (mut tables, mut figures) = (Vec::new(), Vec::new());
     for parts in analyses.chunk_by(|a, b| a.name == b.name) {
         let (name, analysis) = (parts[0].name, parts[0].analysis);
-        let (mut headlines, mut together) = (Vec::new(), Vec::new());
+        let (mut claims, mut together) = (Vec::new(), Vec::new());
         for Compared { analysis, tables, .. } in parts {
             let here = tables.iter().map(|(n, table)| Ok((n.clone(), at_default_layers(table, models)?)));
             let here = here.collect::<Result<Vec<_>>>()?;
-            headlines.extend(analysis.headlines(&here)?);
+            claims.extend(analysis.claims(&here)?);
             together.extend(here);
         }
         let alike = |other: &&Compared| other.analysis.title() == analysis.title() && other.name != name;
@@ -103,9 +103,9 @@ fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
             None => analysis.title().to_string(),
             Some(_) => format!("{} ({name})", analysis.title()),
         };
-        tables.extend(wide(name, &title, analysis.reading(), &headlines, models)?);
+        tables.extend(wide(name, &title, analysis.reading(), &claims, models)?);
         figures.extend(analysis.side_by_side(name, &together)?);
-        long.add(name, &headlines, models)?;
+        long.add(name, &claims, models)?;
     }
     let section = Section {
         id: COMPARISON.to_string(),
@@ -149,26 +149,20 @@ const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are what
 /// Columns that a table of the page has room for.
 const COLUMNS: usize = 9;
 
-/// The headlines as one table or several: a set a row, a headline a column, published values in rows below. None
-/// of a single set.
-fn wide(
-    name: &str,
-    title: &str,
-    reading: &str,
-    headlines: &[Headline],
-    models: &[Model],
-) -> Result<Vec<Figure>> {
+/// The claims as one table or several: a set a row, a claim a column, published values that are like with like in rows
+/// below. None of a single set.
+fn wide(name: &str, title: &str, reading: &str, claims: &[Claim], models: &[Model]) -> Result<Vec<Figure>> {
     let (mut rows, mut places): (Vec<Row>, HashMap<Row, usize>) = Default::default();
-    let mut cells: HashMap<(usize, &str), Cell> = HashMap::new();
-    for headline in headlines {
-        let row = Row::of(headline);
+    let mut cells: HashMap<(usize, String), Cell> = HashMap::new();
+    for claim in claims {
+        let row = Row::of(claim);
         let at = *places.entry(row.clone()).or_insert_with(|| {
             rows.push(row);
             rows.len() - 1
         });
-        cells.insert((at, &headline.name), cell(headline));
+        cells.insert((at, claim.name()), cell(claim));
     }
-    let names = distinct(headlines.iter().map(|h| h.name.as_str()));
+    let names = distinct(claims.iter().map(Claim::name));
     if rows.len() < 2 {
         return Ok(Vec::new());
     }
@@ -177,12 +171,13 @@ fn wide(
     let parts = names.len().div_ceil(most);
     let mut figures = Vec::new();
     for (part, names) in names.chunks(names.len().div_ceil(parts)).enumerate() {
-        let shown_at = |row: usize, name: &str| cells.get(&(row, name)).cloned().unwrap_or(Cell::Empty);
+        let shown_at =
+            |row: usize, name: &String| cells.get(&(row, name.clone())).cloned().unwrap_or(Cell::Empty);
         let mut shown: Vec<Vec<Cell>> = Vec::new();
         for (row, set) in sets.iter().enumerate() {
             shown.push(set.iter().cloned().chain(names.iter().map(|name| shown_at(row, name))).collect());
         }
-        let published = published(headlines, names, heads.len());
+        let published = published(claims, names, heads.len());
         // What the numbers mean is said once.
         let caption = [(part == 0, reading), (!published.is_empty(), PUBLISHED)];
         let caption: Vec<&str> = caption.iter().filter(|(said, _)| *said).map(|(_, text)| *text).collect();
@@ -202,7 +197,7 @@ fn wide(
             layer: None,
             axes: Vec::new(),
             body: Body::Table(TableFigure {
-                columns: heads.iter().cloned().chain(names.iter().map(|name| name.to_string())).collect(),
+                columns: heads.iter().cloned().chain(names.iter().cloned()).collect(),
                 rows: shown,
             }),
         });
@@ -211,11 +206,11 @@ fn wide(
 }
 
 /// The number, with its interval where there is one.
-fn cell(headline: &Headline) -> Cell {
-    let Headline { value, interval, decimals, .. } = headline;
-    match interval {
-        Some(ends) => Cell::Ranged(*value, (ends.low, ends.high), *decimals),
-        None => Cell::Number(*value, *decimals),
+pub(super) fn cell(claim: &Claim) -> Cell {
+    let Claim { estimate, decimals, .. } = claim;
+    match claim.ends() {
+        Some(ends) => Cell::Ranged(*estimate, (ends.low, ends.high), *decimals),
+        None => Cell::Number(*estimate, *decimals),
     }
 }
 
@@ -254,19 +249,24 @@ fn value(text: &str) -> Cell {
 }
 
 /// A row for each place where others published some of these numbers, after `before` columns that name it.
-fn published(headlines: &[Headline], names: &[&str], before: usize) -> Vec<Vec<Cell>> {
-    let known = |name: &str| headlines.iter().find(|h| h.name == name);
-    let all = names.iter().filter_map(|name| known(name)).flat_map(|h| &h.published);
+fn published(claims: &[Claim], names: &[String], before: usize) -> Vec<Vec<Cell>> {
+    let known = |name: &String| claims.iter().find(|claim| claim.name() == *name);
+    let like = |claim: &Claim| -> Vec<Published> {
+        claim.published.iter().copied().filter(|published| published.but.is_empty()).collect()
+    };
+    let all = names.iter().filter_map(known).flat_map(&like);
     let row = |label: &str| {
         let mut row = vec![Cell::Text(format!("published: {label}"))];
         row.resize(before, Cell::Text(String::new()));
         row.extend(names.iter().map(|name| {
-            let found = known(name).and_then(|h| Some((h, h.published.iter().find(|(l, _)| *l == label)?)));
-            found.map_or(Cell::Empty, |(h, (_, value))| Cell::Number(*value, h.decimals))
+            let claim = known(name);
+            let found =
+                claim.and_then(|claim| Some((claim, like(claim).into_iter().find(|p| p.source == label)?)));
+            found.map_or(Cell::Empty, |(claim, published)| Cell::Number(published.value, claim.decimals))
         }));
         row
     };
-    distinct(all.map(|(label, _)| *label)).into_iter().map(row).collect()
+    distinct(all.map(|published| published.source)).into_iter().map(row).collect()
 }
 
 /// Each value once, in order of appearance.
@@ -301,28 +301,31 @@ struct Long {
 }
 
 impl Long {
-    fn add(&mut self, analysis: &str, headlines: &[Headline], models: &[Model]) -> Result<()> {
-        for headline in headlines {
-            let model = find(models, &headline.model)?;
-            let axes = headline.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
-            self.model.push(headline.model.clone());
-            self.stories.push(headline.stories.clone());
+    fn add(&mut self, analysis: &str, claims: &[Claim], models: &[Model]) -> Result<()> {
+        for claim in claims {
+            let model = find(models, &claim.model)?;
+            let axes = claim.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
+            self.model.push(claim.model.clone());
+            self.stories.push(claim.stories.clone());
             self.variant.push(axes.collect::<Vec<_>>().join(", "));
-            self.layer.push(Some(headline.layer.number().into()));
+            self.layer.push(Some(claim.layer.number().into()));
             self.n_layers.push(Some(model.n_layers as i64));
             self.n_params.push(Some(model.n_params as i64));
-            self.number(analysis, &headline.name, headline.value, false);
-            self.known(headline.interval, headline.p);
+            self.number(analysis, &claim.name(), claim.estimate, false);
+            self.known(claim.ends(), claim.p());
         }
-        let published = headlines.iter().flat_map(|h| h.published.iter().map(|p| (h.name.as_str(), *p)));
-        for (name, (label, value)) in distinct(published) {
-            self.model.push(label.to_string());
+        let published = claims.iter().flat_map(|claim| claim.published.iter().map(|p| (claim.name(), *p)));
+        for (name, Published { source, value, but }) in distinct(published) {
+            if !but.is_empty() {
+                continue;
+            }
+            self.model.push(source.to_string());
             self.stories.push(String::new());
             self.variant.push(String::new());
             self.layer.push(None);
             self.n_layers.push(None);
             self.n_params.push(None);
-            self.number(analysis, name, value, true);
+            self.number(analysis, &name, value, true);
             self.known(None, None);
         }
         Ok(())

@@ -2,10 +2,12 @@
 //! never read back as cache.
 
 mod across;
-mod claim;
+mod claims;
 mod comparison;
+mod findings;
 mod layers;
 mod model;
+mod owner;
 mod page;
 pub mod runs;
 mod scale;
@@ -20,10 +22,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-pub use claim::of_another;
+use claims::CLAIMS;
 use comparison::{COMPARISON, several_sets};
-use layers::LAYERS;
 use model::RunModel;
+pub use owner::of_another;
 pub use written::{Parts, parts, write_selected};
 
 use crate::atomic::{self, replace};
@@ -43,7 +45,7 @@ use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 8;
+const REPORT_VERSION: u32 = 9;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -146,18 +148,20 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
         let stem = dir.join("tables").join(COMPARISON);
         write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
-    let sweep = layers::of(&shown, &analyses)?;
-    if let Some(sweep) = &sweep {
+    let claims = claims::all(&shown, &analyses)?;
+    if !claims.is_empty() {
         let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
-        write_table(&sweep.table, &dir.join("tables").join(LAYERS), &metadata(resolved, nodes))?;
+        let table = claims::table(&claims, &|model| claims::blocks(&shown, model))?;
+        write_table(&table, &dir.join("tables").join(CLAIMS), &metadata(resolved, nodes))?;
     }
-    let (pairs, trends) = (across::compared(&shown)?, scale::trends(&shown, &analyses)?);
+    let (pairs, trends) = (across::compared(&shown)?, scale::trends(&shown, &claims)?);
     across::write(&shown, &pairs, dir)?;
     scale::write(&shown, &trends, dir)?;
     let key = report_key(resolved, plan, &present);
-    let summaries = [comparison.map(|c| c.section), sweep.map(|s| s.section)];
+    let summaries = [comparison.map(|c| c.section), layers::section(&claims)];
     let summaries = summaries.into_iter().flatten().collect();
-    let report = page::report(&shown, &analyses, summaries, (&pairs, trends), key)?;
+    let findings = findings::section(&claims);
+    let report = page::report(&shown, &analyses, (findings, summaries), (&pairs, trends), key)?;
     exchange(dir, &FOLDERS, place)?;
     crate::report::write(&report, place)
 }
@@ -174,7 +178,7 @@ pub fn write_run(
 ) -> Result<()> {
     #[derive(Serialize)]
     struct Run<'a> {
-        /// Whose results these are: see [`claim::of_another`].
+        /// Whose results these are: see [`owner::of_another`].
         file: Option<PathBuf>,
         experiment: &'a crate::config::Experiment,
         models: Vec<RunModel<'a>>,

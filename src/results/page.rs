@@ -13,17 +13,18 @@ use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
 
-/// The report on everything that `shown` has: `summaries` of all analyses, then each of `analyses`.
+/// The report on everything that `shown` has: what was found, `summaries` of all analyses, then each of `analyses`.
 /// `pairs` and `trends`: what was found across models.
 pub fn report(
     shown: &Shown,
     analyses: &[Analysed],
-    summaries: Vec<Section>,
+    (findings, summaries): (Option<Section>, Vec<Section>),
     (pairs, trends): (&[Compared], Vec<Trends>),
     key: Key,
 ) -> Result<Report> {
     let experiment = &shown.resolved.experiment;
-    let mut sections = vec![texts::section(shown)?];
+    let mut sections: Vec<Section> = findings.into_iter().collect();
+    sections.push(texts::section(shown)?);
     sections.extend(summaries);
     sections.extend(neutral(shown)?);
     for Analysed { name, analysis, tables } in analyses {

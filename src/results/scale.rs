@@ -1,12 +1,13 @@
-//! `[analysis.<name>.scale]`: the headline numbers of all models over their parameters and over the depth. Knows no
+//! `[analysis.<name>.scale]`: the claims on all models over their parameters and over the depth. Knows no
 //! analysis by name.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::claims::Found;
 use super::comparison::distinct;
-use super::{Analysed, Shown, metadata, write_table};
+use super::{Shown, metadata, write_table};
 use crate::config::Scale;
 use crate::lm::Layer;
 use crate::plan::Work;
@@ -14,7 +15,8 @@ use crate::report::Section;
 use crate::report::figure::{Body, Cell, Figure, Lines, Panel, Panels, Point, Scatter, Series, TableFigure};
 use crate::resolve::Model;
 use crate::stages::across::{spearman, spearman_p};
-use crate::stages::analysis::Headline;
+
+use crate::stages::analysis::Claim;
 use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::store::table::{Column, Table};
 
@@ -28,7 +30,7 @@ pub struct Trends {
 /// One number of one set of vectors at all of its layers.
 struct Metric<'a> {
     analysis: &'a str,
-    name: &'a str,
+    name: String,
     model: &'a Model,
     stories: &'a str,
     axes: &'a [(String, String)],
@@ -61,22 +63,16 @@ impl Metric<'_> {
 
     /// What models are compared in: metrics of the same place differ only in the model.
     fn place(&self) -> (&str, &str, &str, &[(String, String)]) {
-        (self.analysis, self.name, self.stories, self.axes)
+        (self.analysis, &self.name, self.stories, self.axes)
     }
 }
 
 /// Every `scale` of the experiment of which there are numbers.
-pub fn trends(shown: &Shown, analyses: &[Analysed]) -> Result<Vec<Trends>> {
+pub fn trends(shown: &Shown, claims: &[Found]) -> Result<Vec<Trends>> {
     let models = &shown.resolved.models;
-    let mut headlines: Vec<(&str, Vec<Headline>)> = Vec::new();
-    for Analysed { name, analysis, tables } in analyses {
-        headlines.push((name, analysis.headlines(tables)?));
-    }
     let mut all = Vec::new();
     for scale in &shown.resolved.experiment.scale {
-        let of = headlines.iter().filter(|(analysis, _)| scale.shows(analysis));
-        let of = of.flat_map(|(analysis, list)| list.iter().map(|headline| (*analysis, headline)));
-        let metrics = metrics(of, models)?;
+        let metrics = metrics(claims.iter().filter(|found| scale.shows(&found.analysis)), models)?;
         if !metrics.is_empty() && models.len() > 1 {
             all.push(one(scale, &metrics, shown.resolved.experiment.seed));
         }
@@ -84,22 +80,25 @@ pub fn trends(shown: &Shown, analyses: &[Analysed]) -> Result<Vec<Trends>> {
     Ok(all)
 }
 
-fn metrics<'a>(
-    headlines: impl Iterator<Item = (&'a str, &'a Headline)>,
-    models: &'a [Model],
-) -> Result<Vec<Metric<'a>>> {
+fn metrics<'a>(claims: impl Iterator<Item = &'a Found>, models: &'a [Model]) -> Result<Vec<Metric<'a>>> {
     let mut metrics: Vec<Metric> = Vec::new();
-    for (analysis, headline) in headlines {
-        let model = models.iter().find(|model| model.name == headline.model);
-        let model = model.with_context(|| format!("a table of the unknown model `{}`", headline.model))?;
-        let Headline { stories, axes, layer, name, value, .. } = headline;
-        let place = (analysis, name.as_str(), stories.as_str(), axes.as_slice());
+    for Found { analysis, claim, .. } in claims {
+        let model = models.iter().find(|model| model.name == claim.model);
+        let model = model.with_context(|| format!("a table of the unknown model `{}`", claim.model))?;
+        let Claim { stories, axes, layer, estimate, .. } = claim;
+        let name = claim.name();
+        let place = (analysis.as_str(), name.as_str(), stories.as_str(), axes.as_slice());
         let known = metrics.iter_mut().find(|m| m.place() == place && m.model.name == model.name);
         match known {
-            Some(metric) => metric.layers.push((*layer, *value)),
-            None => {
-                metrics.push(Metric { analysis, name, model, stories, axes, layers: vec![(*layer, *value)] })
-            }
+            Some(metric) => metric.layers.push((*layer, *estimate)),
+            None => metrics.push(Metric {
+                analysis,
+                name,
+                model,
+                stories,
+                axes,
+                layers: vec![(*layer, *estimate)],
+            }),
         }
     }
     metrics.iter_mut().for_each(|metric| metric.layers.sort_by_key(|(layer, _)| *layer));
@@ -167,7 +166,7 @@ fn points(metrics: &[Metric]) -> Table {
                 Column::OptI64(lines.iter().map(|(m, ..)| Some(m.model.spec.n_params() as i64)).collect()),
             ),
             ("analysis", text(&|m| m.analysis.to_string())),
-            ("name", text(&|m| m.name.to_string())),
+            ("name", text(&|m| m.name.clone())),
             ("value", Column::F64(lines.iter().map(|(.., value)| *value).collect())),
         ],
     )
@@ -210,7 +209,7 @@ fn named(metrics: &[&Metric]) -> Vec<(&'static str, Column)> {
     let text = |of: &dyn Fn(&Metric) -> String| Column::Str(metrics.iter().map(|m| of(m)).collect());
     vec![
         ("analysis", text(&|m| m.analysis.to_string())),
-        ("name", text(&|m| m.name.to_string())),
+        ("name", text(&|m| m.name.clone())),
         ("stories", text(&|m| m.stories.to_string())),
         ("variant", text(&|m| m.variant())),
     ]
@@ -252,7 +251,7 @@ fn figures(name: &str, groups: &[Group]) -> Vec<Figure> {
             let series = series
                 .map(|m| Series { name: m.model.name.clone(), points: m.depths(), ..Series::default() })
                 .collect();
-            let metric = group.first().name;
+            let metric = &group.first().name;
             let lines =
                 Lines { x: "relative depth".into(), y: metric.to_string(), series, ..Lines::default() };
             let caption = "Block l of n stands at (l + 0.5) / n.".to_string();
@@ -276,7 +275,7 @@ fn panel(group: &Group) -> Panel {
         points: group.metrics.iter().map(point).collect(),
     };
     let rho = if group.rho.is_finite() { format!("rho = {:.2}", group.rho) } else { String::new() };
-    Panel { title: group.first().name.to_string(), details: vec![rho], plane }
+    Panel { title: group.first().name.clone(), details: vec![rho], plane }
 }
 
 fn caption(groups: &[&Group]) -> String {
@@ -302,7 +301,7 @@ fn table(groups: &[&Group]) -> Body {
     let row = |group: &&Group| {
         let mut row = vec![
             Cell::Text(group.first().analysis.to_string()),
-            Cell::Text(group.first().name.to_string()),
+            Cell::Text(group.first().name.clone()),
             Cell::Number(group.metrics.len() as f64, 0),
             number(group.rho, 2),
             number(group.p.unwrap_or(f64::NAN), 3),

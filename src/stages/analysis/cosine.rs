@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::published::{self, GEMMA, GEMMA_COSINES, LLAMA, LLAMA_COSINES};
-use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, cluster, distinct, groups};
+use super::{Claim, Group, Input, Kind, Places, Published, Tables, VectorSet, cluster, distinct, groups};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
@@ -45,8 +45,8 @@ impl Kind for Cosine {
         figures(self, name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        headlines(self, tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        claims(self, tables)
     }
 
     fn reading(&self) -> &'static str {
@@ -98,28 +98,30 @@ fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Result<Ve
     Ok(figures)
 }
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 const READING: &str = "Separation: how far an emotion is from the one most like it, on average: the mean over \
     emotions e of 1 - max over other emotions f of cos(e, f). 0: every emotion has a twin; 1: the nearest other one is \
     unrelated. The mean over all pairs would say little: vectors that are centred on their mean cannot all be alike. \
     Then the cosines of single pairs.";
 
 /// The separation of the emotions, and the cosine of each pair of the report.
-fn headlines(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+fn claims(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
     for group in groups(tables, "cosine")? {
         let (emotions, cosines) = square(&group)?;
-        headlines.extend(separation(&cosines, emotions.len()).map(|x| group.headline("separation", x, 3)));
+        claims.extend(separation(&cosines, emotions.len()).map(|x| group.claim("separation", "", x, 3)));
         let at = |emotion: &str| emotions.iter().position(|e| *e == emotion);
         for (a, b) in shown_pairs(params) {
             let (Some(i), Some(j)) = (at(a), at(b)) else { continue };
-            let known =
-                PUBLISHED.iter().filter_map(|(label, list)| Some((*label, published::cosine(list, a, b)?)));
+            let known = PUBLISHED.iter().filter_map(|(source, list)| {
+                let but = published::unlike(source, emotions.len());
+                Some(Published { source, value: published::cosine(list, a, b)?, but })
+            });
             let cosine = cosines[i * emotions.len() + j];
-            headlines.push(group.headline(format!("{a} / {b}"), cosine, 3).beside(known.collect()));
+            claims.push(group.claim(format!("{a} / {b}"), "", cosine, 3).beside(known.collect()));
         }
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 /// The mean over `n` emotions e of `1 - max over f != e of cos(e, f)`; `None` of a single one. `cosines`: `[n, n]`.
@@ -145,10 +147,10 @@ fn square<'a>(group: &'a Group) -> Result<(Vec<&'a str>, Vec<f64>)> {
 }
 
 /// A pair of emotions and their cosine.
-type Published = (&'static str, &'static str, f64);
+type Pair = (&'static str, &'static str, f64);
 
 /// Cosines that others published, by where.
-const PUBLISHED: [(&str, &[Published]); 2] = [(LLAMA, &LLAMA_COSINES), (GEMMA, &GEMMA_COSINES)];
+const PUBLISHED: [(&str, &[Pair]); 2] = [(LLAMA, &LLAMA_COSINES), (GEMMA, &GEMMA_COSINES)];
 
 /// The pairs that the experiment names, then those for which there are published values.
 fn shown_pairs(params: &Cosine) -> Vec<(&str, &str)> {
@@ -228,19 +230,22 @@ mod tests {
     }
 
     #[test]
-    fn headlines_by_hand() {
+    fn claims_by_hand() {
         // happy to joyful 0.6, joyful to sad 0.8, happy to sad 0: nearest 0.6, 0.8, 0.8.
         let set = set(&["happy", "sad", "joyful"], &[&[1.0, 0.0], &[0.0, 2.0], &[0.6, 0.8]]);
         let params = Cosine { pairs: vec![("sad".into(), "joyful".into()), ("sad".into(), "nobody".into())] };
-        let headlines = headlines(&params, &run(&set).unwrap()).unwrap();
-        let names: Vec<_> = headlines.iter().map(|h| h.name.as_str()).collect();
+        let claims = claims(&params, &run(&set).unwrap()).unwrap();
+        let names: Vec<_> = claims.iter().map(|c| c.what.as_str()).collect();
         assert_eq!(names, ["separation", "sad / joyful", "happy / joyful", "happy / sad"]);
         let wanted = [(0.4 + 0.2 + 0.2) / 3.0, 0.8, 0.6, 0.0];
-        for (headline, want) in headlines.iter().zip(wanted) {
-            assert!((headline.value - want).abs() < 1e-12, "{headline:?}");
+        for (claim, want) in claims.iter().zip(wanted) {
+            assert!((claim.estimate - want).abs() < 1e-12, "{claim:?}");
         }
-        assert_eq!(headlines[1].published, []);
-        assert_eq!(headlines[2].published, [(LLAMA, 0.923)]);
+        assert_eq!(claims[1].published, []);
+        // Of three emotions, where the published one is of thirty: cosines of centred vectors hang on all of them.
+        let published = &claims[2].published;
+        assert_eq!((published.len(), published[0].source, published[0].value), (1, LLAMA, 0.923));
+        assert!(!published[0].but.is_empty());
         assert_eq!(separation(&[1.0], 1), None);
     }
 

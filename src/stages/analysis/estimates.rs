@@ -45,6 +45,11 @@ const EXACT: usize = 24;
 /// How often labels are dealt where that is not exact.
 const DEALS: usize = 9_999;
 
+/// How often [`p_hits`] deals the labels of so many places; 0: it is exact.
+pub fn deals(places: usize) -> usize {
+    if places > EXACT { DEALS } else { 0 }
+}
+
 /// The probability of at least as many places with `chosen[place] == labels[place]` when the labels are dealt to the
 /// places at random, without putting back. Exact up to [`EXACT`] places; of more the share of [`DEALS`] deals, always
 /// the same, with the true one counted in.

@@ -4,12 +4,14 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::estimates::{mean, p_hits};
+use super::estimates::{deals, mean, p_hits};
 use super::turns::{self, Ask};
-use super::{Group, Headline, Input, Kind, Places, Tables, groups, published};
+use super::{Claim, Group, Input, Kind, Null, Places, Published, Tables, groups, published};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::report::short;
 use crate::stages::principal::{dot, norm};
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::interval::clopper_pearson;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
@@ -68,26 +70,36 @@ impl Kind for Implicit {
         Ok(figures)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        let mut headlines = Vec::new();
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        let mut claims = Vec::new();
         for group in groups(tables, "implicit")? {
             let read = Readings::of(&group)?;
             let twelve = read.implied.len() == 12 && read.probes.len() == 12;
-            let beside = |value: f64| if twelve { vec![(published::PAPER, value)] } else { Vec::new() };
+            let beside = |value: Option<f64>| {
+                let but =
+                    if twelve { published::IMPLICIT_READ_OFF } else { "of other numbers of situations" };
+                value.map(|value| Published { source: published::PAPER, value, but }).into_iter().collect()
+            };
             for (what, values, [first, rank]) in [
                 ("", &read.raw, published::IMPLICIT_RAW),
                 (", centred", &read.centred, published::IMPLICIT_CENTRED),
             ] {
                 let score = read.score(values);
                 let share = 100.0 * score.hits as f64 / read.implied.len() as f64;
-                let name = format!("implied emotion nearest{what}, % of situations");
-                headlines.push(group.headline(name, share, 0).beside(first.map_or(vec![], beside)));
+                let n = read.implied.len();
+                let of = "emotions dealt to the situations at random";
+                let null = Null { of, draws: deals(n), mean: None, p: score.p };
+                let percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };
+                let claim =
+                    group.claim(format!("implied emotion nearest{what}"), "% of situations", share, 0);
+                let interval = clopper_pearson(score.hits, n).map(percent);
+                let claim = claim.within(interval, "Clopper and Pearson").against(Some(null));
+                claims.push(claim.beside(beside(first)));
                 let name = format!("mean rank of the implied emotion{what}");
-                headlines.push(group.headline(name, score.mean_rank, 2).beside(rank.map_or(vec![], beside)));
-                headlines.push(group.headline(format!("p of as many by chance{what}"), score.p, 4));
+                claims.push(group.claim(name, "", score.mean_rank, 2).beside(beside(rank)));
             }
         }
-        Ok(headlines)
+        Ok(claims)
     }
 
     fn reading(&self) -> &'static str {
@@ -95,7 +107,7 @@ impl Kind for Implicit {
     }
 }
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 const READING: &str = "Of situations that imply an emotion without naming it, the share in which that emotion's vector \
     has the largest cosine with the residual stream where the model would answer, among the emotions that some situation \
     implies; the mean rank of the implied one; and the probability of as many such situations when their emotions are \

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::estimates::{mean, p_at_least};
 use super::turns::{self, Ask};
-use super::{Group, Headline, Input, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
+use super::{Claim, Group, Input, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
 use crate::report::figure::Figure;
 use crate::stages::principal::{dot, norm};
 use crate::stages::statistics::correlation::ranks;
@@ -94,29 +94,26 @@ impl Kind for Intensity {
         intensity_figures::figures(self, name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        groups(tables, "intensity_trend")?
-            .iter()
-            .map(headlines)
-            .collect::<Result<Vec<_>>>()
-            .map(|h| h.concat())
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        groups(tables, "intensity_trend")?.iter().map(claims).collect::<Result<Vec<_>>>().map(|h| h.concat())
     }
 
     fn reading(&self) -> &'static str {
         "Over all templates and the emotions named for them: the mean rank correlation (Spearman) of the number with the \
          emotion's cosine where the model would answer, turned so that 1 is as expected; and the share of emotions that go \
-         as expected more clearly than under another order of the numbers (p at most .05)."
+         as expected more clearly than directions that have nothing to do with emotion do (p at most .05; one in twenty would by \
+         chance)."
     }
 }
 
-fn headlines(group: &Group) -> Result<Vec<Headline>> {
-    let (spearman, p) = (group.table.f64("spearman")?, group.table.f64("p_order")?);
+fn claims(group: &Group) -> Result<Vec<Claim>> {
+    let (spearman, p) = (group.table.f64("spearman")?, group.table.f64("p_direction")?);
     let signs = group.table.i32("expected")?;
     let turned: Vec<f64> = group.rows.iter().map(|&row| spearman[row] * f64::from(signs[row])).collect();
     let clear = group.rows.iter().filter(|&&row| p[row] <= 0.05).count() as f64 / group.rows.len() as f64;
     Ok(vec![
-        group.headline("mean Spearman, as expected", mean(&turned).unwrap_or(f64::NAN), 2),
-        group.headline("as expected (p \u{2264} .05), % of probes", 100.0 * clear, 0),
+        group.claim("mean Spearman, as expected", "", mean(&turned).unwrap_or(f64::NAN), 2),
+        group.claim("as expected beyond other directions (p \u{2264} .05)", "% of probes", 100.0 * clear, 0),
     ])
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
-use super::{Group, Headline, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
+use super::{Claim, Group, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::{LanguageModel, Layer};
 use crate::params::params;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
@@ -55,8 +55,8 @@ impl Kind for LogitLens {
         figures(name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        headlines(tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        claims(tables)
     }
 
     fn reading(&self) -> &'static str {
@@ -205,24 +205,24 @@ fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
     order
 }
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
     how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
     word is among the first ten.";
 
 /// The rank of emotions' own words: the median, and the share in the first ten.
-fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
     for group in groups(tables, OWN_WORD)? {
         let mut ranks: Vec<f64> = own_ranks(&group)?.into_iter().map(|(_, rank)| rank).collect();
         ranks.sort_by(f64::total_cmp);
         let n = ranks.len();
         let median = (ranks[(n - 1) / 2] + ranks[n / 2]) / 2.0;
         let share = ranks.iter().filter(|&&rank| rank <= 10.0).count() as f64 / n as f64;
-        headlines.push(group.headline("own word: median rank", median, 1));
-        headlines.push(group.headline("own word in the top 10, % of emotions", 100.0 * share, 0));
+        claims.push(group.claim("own word: median rank", "", median, 1));
+        claims.push(group.claim("own word in the top 10", "% of emotions", 100.0 * share, 0));
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 /// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn headlines_by_hand() {
+    fn claims_by_hand() {
         let check = |ranks: &[i32], median: f64, share: f64| {
             let set = set(&["a"], &[&[1.0]]);
             let mut places = Places::default();
@@ -325,8 +325,8 @@ mod tests {
             let emotions = (0..ranks.len()).map(|i| i.to_string()).collect();
             let columns = vec![("emotion", Column::Str(emotions)), ("rank", Column::I32(ranks.to_vec()))];
             let tables = [(OWN_WORD.to_string(), places.table("own_word/1", columns))];
-            let headlines = headlines(&tables).unwrap();
-            assert_eq!(headlines.iter().map(|h| h.value).collect::<Vec<_>>(), [median, share], "{ranks:?}");
+            let claims = claims(&tables).unwrap();
+            assert_eq!(claims.iter().map(|c| c.estimate).collect::<Vec<_>>(), [median, share], "{ranks:?}");
         };
         check(&[11, 1, 10, 700], 10.5, 50.0);
         check(&[900, 3, 40, 7, 8], 8.0, 60.0);

@@ -1,11 +1,11 @@
 //! What is computed from emotion vectors: one file an analysis.
 
+pub mod claim;
 mod cluster;
 mod coherence;
 pub mod cosine;
 mod estimates;
 pub mod geometry;
-mod headline;
 pub mod implicit;
 pub mod intensity;
 mod intensity_figures;
@@ -31,7 +31,7 @@ use std::ops::Deref;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-pub use headline::Headline;
+pub use claim::{Claim, Null, Published};
 pub use made_of::Activations;
 
 use crate::lm::{Chat, LanguageModel, Layer};
@@ -123,10 +123,10 @@ pub trait Kind {
     /// The figures of the analysis `name`, from the tables of one or of several sets of vectors.
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>>;
 
-    /// The numbers that say in short what it found on each set of vectors, at each layer.
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>>;
+    /// What it found on each set of vectors, at each layer.
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>>;
 
-    /// What its headline numbers mean, and how they are computed.
+    /// What its claims mean, and how they are computed.
     fn reading(&self) -> &'static str;
 
     /// Figures that show several sets of vectors side by side, from tables that hold one layer of each.

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::published::EXPLAINED_VARIANCE;
-use super::{Group, Headline, Input, Kind, Places, Tables, VectorSet, groups, pca_panels};
+use super::published::{self, EXPLAINED_VARIANCE};
+use super::{Claim, Group, Input, Kind, Places, Published, Tables, VectorSet, distinct, groups, pca_panels};
 use crate::params::params;
 use crate::report::figure::{Body, Cell, Figure, Point, Scatter, TableFigure};
 use crate::stages::principal::{self, dot, norm};
@@ -46,8 +46,8 @@ impl Kind for Pca {
         figures(name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        headlines(tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        claims(tables)
     }
 
     fn reading(&self) -> &'static str {
@@ -133,24 +133,34 @@ fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
     explain, and |r(PC1, norm)|: near 1, the first component would be no more than the vectors' length.";
 
 /// The shares of the first two components, and the norm check.
-fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    let scores = groups(tables, "pca")?;
     for group in groups(tables, "pca_variance")? {
+        let of_place = scores.iter().find(|other| other.place() == group.place());
+        let emotions = match of_place {
+            Some(scores) => distinct(scores.table.str("emotion")?, &scores.rows).len(),
+            None => 0,
+        };
         for (at, ratio) in ratios(&group)?.into_iter().take(2).enumerate() {
-            let published = EXPLAINED_VARIANCE.iter().map(|(label, list)| (*label, list[at]));
-            let name = format!("PC{}, % of variance", at + 1);
-            headlines.push(group.headline(name, 100.0 * ratio, 1).beside(published.collect()));
+            let published = EXPLAINED_VARIANCE.iter().map(|&(source, list)| Published {
+                source,
+                value: list[at],
+                but: published::unlike(source, emotions),
+            });
+            let claim = group.claim(format!("PC{}", at + 1), "% of variance", 100.0 * ratio, 1);
+            claims.push(claim.beside(published.collect()));
         }
     }
     for group in groups(tables, "pca_checks")? {
-        headlines.push(group.headline(NORM_CHECK, group.table.f64("value")?[group.rows[0]], 2));
+        claims.push(group.claim(NORM_CHECK, "", group.table.f64("value")?[group.rows[0]], 2));
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 /// The explained variance ratios of a group of the table `pca_variance`.
@@ -249,18 +259,18 @@ mod tests {
     }
 
     #[test]
-    fn headlines_by_hand() {
+    fn claims_by_hand() {
         // As above: ratios 0.9 and 0.1.
         let mut set = set(&["a", "b", "c", "d"], &[&[4.0, 1.0], &[-2.0, 1.0], &[1.0, 2.0], &[1.0, 0.0]]);
         set.model = "x".into();
         let tables = run(&Pca { components: 5 }, &set).unwrap();
-        let headlines = headlines(&tables).unwrap();
+        let claims = claims(&tables).unwrap();
         assert_eq!(
-            headlines.iter().map(|h| (h.name.as_str(), h.value.round(), h.decimals)).collect::<Vec<_>>(),
-            [("PC1, % of variance", 90.0, 1), ("PC2, % of variance", 10.0, 1), (NORM_CHECK, 1.0, 2)]
+            claims.iter().map(|c| (c.what.as_str(), c.estimate.round(), c.decimals)).collect::<Vec<_>>(),
+            [("PC1", 90.0, 1), ("PC2", 10.0, 1), (NORM_CHECK, 1.0, 2)]
         );
-        assert_eq!((headlines[0].model.as_str(), headlines[0].stories.as_str()), ("x", "s"));
-        let published: Vec<f64> = headlines[1].published.iter().map(|(_, value)| *value).collect();
+        assert_eq!((claims[0].model.as_str(), claims[0].stories.as_str()), ("x", "s"));
+        let published: Vec<f64> = claims[1].published.iter().map(|p| p.value).collect();
         assert_eq!(published, [15.0, 12.7, 18.3]);
     }
 

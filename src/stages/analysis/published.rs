@@ -19,6 +19,18 @@ pub const PAPER_SHARES: [(&str, f64); 2] =
 /// What the paper's correlations with human ratings were measured on.
 pub const PAPER_WORDS: &str = "paper (45 words)";
 
+/// Of how many emotions each of them is.
+const EMOTIONS: [(&str, usize); 3] = [(PAPER, 171), (LLAMA, 30), (GEMMA, 9)];
+
+/// Why what `source` published on its emotions' vectors together (shares of their variance, cosines of vectors centred on
+/// their mean) is not like the same on `emotions` of them; empty where it is.
+pub fn unlike(source: &str, emotions: usize) -> &'static str {
+    match EMOTIONS.iter().any(|(of, n)| *of == source && *n != emotions) {
+        true => "of another number of emotions",
+        false => "",
+    }
+}
+
 /// Correlations of the paper's first component with ratings of valence, and of its second with those of arousal.
 pub const PAPER_NORMS: [(&str, &str, f64); 2] = [("PC1", "valence", 0.81), ("PC2", "arousal", 0.66)];
 
@@ -49,9 +61,11 @@ pub const GEMMA_COSINES: [(&str, &str, f64); 10] = [
 /// replication on Llama-3.2-1B-Instruct: the least and the most that it told.
 pub const LLAMA_SELF_STEERING: [(&str, f64); 2] = [("sad", 1.2), ("loving", 3.2)];
 
+/// Where the paper's numbers on such situations are from.
+pub const IMPLICIT_READ_OFF: &str = "read off a figure of the paper, which does not print them";
 /// Situations that imply an emotion without naming it, in the paper, in words.
-pub const IMPLICIT: &str =
-    "The paper, on situations of its own: 6 of 12 with mean rank 1.83, and 10 of 12 centred.";
+pub const IMPLICIT: &str = "The paper, on situations of its own: 6 of 12 with mean rank 1.83, and 10 of 12 centred, as \
+    they can be read off its figure; it does not print them.";
 /// The same as the share of right ones, in per cent, and the mean rank.
 pub const IMPLICIT_RAW: [Option<f64>; 2] = [Some(50.0), Some(1.83)];
 /// The same with each probe centred over the situations; its mean rank was not told.

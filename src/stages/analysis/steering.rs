@@ -11,7 +11,7 @@ use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales}
 use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Words};
 use super::{
-    Headline, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose, steering_figures,
+    Claim, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose, steering_figures,
 };
 use crate::lm::LanguageModel;
 use crate::report::figure::Figure;
@@ -86,8 +86,8 @@ impl Kind for Steering {
         Ok(figures)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        steering_figures::headlines(tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        steering_figures::claims(tables)
     }
 
     fn reading(&self) -> &'static str {

@@ -1,4 +1,4 @@
-//! The tables of steering as figures and headlines read them: averaged over prompts, null directions told from
+//! The tables of steering as figures and claims read them: averaged over prompts, null directions told from
 //! emotions.
 
 use std::collections::HashMap;

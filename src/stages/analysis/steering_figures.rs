@@ -1,10 +1,11 @@
-//! The figures and headline numbers of steering: each emotion on its own word beside null directions, and every one on every other.
+//! The figures and claims of steering: each emotion on its own word beside null directions, and every one on every other.
 
 use anyhow::Result;
 
-use super::estimates::mean;
+use super::claim::adjusted;
+use super::estimates::{mean, p_at_least};
 use super::steering_deltas::Deltas;
-use super::{Group, Headline, published};
+use super::{Claim, Group, Null, Published, published};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, TableFigure};
 use crate::store::table::Table;
 
@@ -68,17 +69,23 @@ fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) ->
         None => String::new(),
     };
     let [least, most] = published::LLAMA_SELF_STEERING;
-    group.figure(
-        name,
-        format!("Self-steering: {}", deltas.setting(strength)),
-        format!(
-            "What adding an emotion's own vector does to the log-probability of its word. It {moves} for {moved} of {n} \
-             emotions. {null}{whiskers}{quiet} Published for {} at strength 1: {:+.1} ({}) to {:+.1} ({}).",
+    let published = match is_published(deltas, strength) {
+        true => format!(
+            " Published for {} at this strength: {:+.1} ({}) to {:+.1} ({}).",
             published::LLAMA,
             least.1,
             least.0,
             most.1,
             most.0
+        ),
+        false => String::new(),
+    };
+    group.figure(
+        name,
+        format!("Self-steering: {}", deltas.setting(strength)),
+        format!(
+            "What adding an emotion's own vector does to the log-probability of its word. It {moves} for {moved} of {n} \
+             emotions. {null}{whiskers}{quiet}{published}"
         ),
         Body::Bars(Bars {
             y: DELTA.into(),
@@ -97,18 +104,21 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
         columns.extend(["2.5 %".to_string(), "97.5 %".into()]);
     }
     columns.extend(kinds.iter().map(|kind| format!("p, {kind}")));
+    let qs = qs(deltas, strength);
+    columns.extend(qs.as_ref().map(|_| "q".to_string()));
     if read {
         columns.push("neutral text, nats a token".into());
     }
     let number =
         |value: Option<f64>, decimals| value.map_or(Cell::Empty, |value| Cell::Number(value, decimals));
-    let row = |emotion: &String| {
+    let row = |(at, emotion): (usize, &String)| {
         let interval = deltas.interval(strength, emotion);
         let mut row = vec![Cell::Text(emotion.clone()), number(deltas.delta(strength, emotion, emotion), 2)];
         if resampled {
             row.extend([number(interval.map(|i| i.0), 2), number(interval.map(|i| i.1), 2)]);
         }
         row.extend(kinds.iter().map(|kind| number(deltas.p(strength, emotion, Some(kind)), 3)));
+        row.extend(qs.as_ref().map(|qs| Cell::Number(qs[at], 3)));
         if read {
             row.push(number(deltas.quiet_of(strength, emotion), 2));
         }
@@ -117,13 +127,10 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
     let mut caption = format!(
         "The effect of each emotion's vector on its own word, beside {}. p is the share of null directions that move the \
          word at least as far in the same direction, the vector itself counted in: (1 + count) / (1 + n), so never \
-         below 1 / (1 + n). {}",
+         below 1 / (1 + n). q: the largest of them, adjusted over the emotions (Benjamini and Hochberg 1995). {}",
         if kinds.is_empty() { "no null directions".to_string() } else { deltas.counted() },
         match beyond(deltas, strength) {
-            Some(n) => format!(
-                "{n} of {} emotions have p \u{2264} {LEVEL} against every kind.",
-                deltas.emotions.len()
-            ),
+            Some(n) => format!("{n} of {} emotions have q \u{2264} {LEVEL}.", deltas.emotions.len()),
             None => format!("They are too few for p to be {LEVEL}."),
         }
     );
@@ -140,19 +147,48 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
         name,
         format!("Self-steering beside nulls: {}", deltas.setting(strength)),
         caption,
-        Body::Table(TableFigure { columns, rows: deltas.emotions.iter().map(row).collect() }),
+        Body::Table(TableFigure { columns, rows: deltas.emotions.iter().enumerate().map(row).collect() }),
     )
 }
 
-/// How many emotions have a small p against every kind of null. `None` where a kind has too few directions for that.
-fn beyond(deltas: &Deltas, strength: f64) -> Option<usize> {
-    let kinds = deltas.kinds();
-    let enough = |kind: &&str| 1.0 / (1 + deltas.number(kind)) as f64 <= LEVEL;
-    let small = |emotion: &&String| {
-        kinds.iter().all(|kind| deltas.p(strength, emotion, Some(kind)).is_some_and(|p| p <= LEVEL))
+/// Of each emotion the largest of its p against each kind of null, adjusted over the emotions. `None` without nulls.
+fn qs(deltas: &Deltas, strength: f64) -> Option<Vec<f64>> {
+    let worst = |emotion: &String| {
+        let each = deltas.kinds().into_iter().map(|kind| deltas.p(strength, emotion, Some(kind)));
+        each.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
     };
-    let told = !kinds.is_empty() && kinds.iter().all(enough);
-    told.then(|| deltas.emotions.iter().filter(small).count())
+    Some(adjusted(&deltas.emotions.iter().map(worst).collect::<Option<Vec<f64>>>()?))
+}
+
+/// How many emotions have a small q. `None` where a kind of null has too few directions for that.
+fn beyond(deltas: &Deltas, strength: f64) -> Option<usize> {
+    let enough = |kind: &str| 1.0 / (1 + deltas.number(kind)) as f64 <= LEVEL;
+    let told = deltas.kinds().into_iter().all(enough);
+    qs(deltas, strength).filter(|_| told).map(|qs| qs.into_iter().filter(|&q| q <= LEVEL).count())
+}
+
+/// The mean effect on the own words against that kind of null directions which reaches it most often.
+fn hardest(deltas: &Deltas, strength: f64, own: f64) -> Option<Null> {
+    let towards = |delta: f64| delta * strength.signum();
+    let each = deltas.kinds().into_iter().filter_map(|kind| {
+        let means = deltas.null_means(strength, Some(kind));
+        let p = p_at_least(towards(own), &means.iter().map(|&m| towards(m)).collect::<Vec<_>>())?;
+        let of = NULL_NAMES.iter().find(|(name, _)| *name == kind).map_or(kind, |(_, of)| of);
+        Some(Null { of, draws: means.len(), mean: mean(&means), p })
+    });
+    each.max_by(|a, b| a.p.total_cmp(&b.p))
+}
+
+/// The kinds of null directions, in words.
+const NULL_NAMES: [(&str, &str); 3] = [
+    ("random", "random directions of equal norm"),
+    ("permuted", "directions with the vector\u{2019}s entries in another order"),
+    ("shuffled", "vectors of the same stories with labels shuffled within topics"),
+];
+
+/// Whether the published self-steering is of this setting: the vector as it is, added once.
+fn is_published(deltas: &Deltas, strength: f64) -> bool {
+    deltas.unit == "vector" && strength == 1.0
 }
 
 fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
@@ -181,64 +217,58 @@ fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -
     )
 }
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the \
-    mean over emotions at each strength (in units of the vector, or of the mean residual norm), beside that of null \
+    mean over emotions at each strength (in units of the vector, or of the mean residual norm), tested against null \
     directions of equal norm where there are any: random ones, ones with the vector's own entries in another order, and \
-    vectors of the same stories with shuffled emotions. At the largest strength also the emotion with the least and the \
-    one with the most, the share of emotions that raise their own word, the share whose p is at most .05 against every \
-    kind of null, and what happens to a token of neutral text.";
+    vectors of the same stories with shuffled emotions; the p shown is the largest of theirs. At the largest strength also the emotion with the least and the \
+    one with the most, the share of emotions that raise their own word, the share whose q is at most .05, and what happens to a token of neutral text.";
 
 /// Self-steering and its nulls at each strength; least, most, the shares and neutral text at the largest one.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
     for (group, deltas) in Deltas::read(tables)? {
         let strengths = deltas.rising();
         for (at, &strength) in strengths.iter().enumerate() {
             let Some(own) = mean(&deltas.own(strength)) else { continue };
             let setting = format!("{strength} \u{d7} {}", deltas.unit());
-            headlines.push(group.headline(format!("own word at {setting}"), own, 2));
-            for kind in deltas.kinds() {
-                let null = mean(&deltas.null_means(strength, Some(kind)));
-                headlines.extend(null.map(|null| group.headline(format!("{kind} at {setting}"), null, 2)));
-            }
+            let claim = group.claim(format!("own word at {setting}"), "nats", own, 2);
+            claims.push(claim.against(hardest(&deltas, strength, own)));
             if at + 1 == strengths.len() {
                 // The published ones are of the vector as it is, added once.
-                let comparable = deltas.unit == "vector" && strength == 1.0;
-                headlines.extend(extremes(&group, &deltas, strength, comparable));
+                claims.extend(extremes(&group, &deltas, strength));
                 if let Some(n) = beyond(&deltas, strength) {
                     let share = 100.0 * n as f64 / deltas.emotions.len() as f64;
-                    headlines.push(group.headline(
-                        "beyond every null (p \u{2264} .05), % of emotions",
-                        share,
-                        0,
-                    ));
+                    claims.push(group.claim("beyond every null (q \u{2264} .05)", "% of emotions", share, 0));
                 }
                 if let Some(change) = mean(&deltas.quiet(strength, false)) {
-                    headlines.push(group.headline(
-                        format!("neutral text at {setting}, nats a token"),
-                        change,
-                        2,
-                    ));
+                    claims.push(group.claim(format!("neutral text at {setting}"), "nats a token", change, 2));
                 }
             }
         }
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 /// The least and the largest effect on an own word, and the share of emotions whose own word rises.
-fn extremes(group: &Group, deltas: &Deltas, strength: f64, comparable: bool) -> Vec<Headline> {
+fn extremes(group: &Group, deltas: &Deltas, strength: f64) -> Vec<Claim> {
     let own = deltas.own(strength);
     let least = own.iter().copied().fold(f64::INFINITY, f64::min);
     let most = own.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let rising = own.iter().filter(|&&delta| delta > 0.0).count() as f64 / own.len() as f64;
     let [(_, published_least), (_, published_most)] = published::LLAMA_SELF_STEERING;
-    let published = |value: f64| if comparable { vec![(published::LLAMA, value)] } else { Vec::new() };
+    let published = |value: f64| match is_published(deltas, strength) {
+        true => vec![Published {
+            source: published::LLAMA,
+            value,
+            but: published::unlike(published::LLAMA, own.len()),
+        }],
+        false => Vec::new(),
+    };
     vec![
-        group.headline("own word: least", least, 2).beside(published(published_least)),
-        group.headline("own word: most", most, 2).beside(published(published_most)),
-        group.headline("own word rises, % of emotions", 100.0 * rising, 0).beside(published(100.0)),
+        group.claim("own word: least", "nats", least, 2).beside(published(published_least)),
+        group.claim("own word: most", "nats", most, 2).beside(published(published_most)),
+        group.claim("own word rises", "% of emotions", 100.0 * rising, 0).beside(published(100.0)),
     ]
 }
 
@@ -296,16 +326,21 @@ pub mod tests {
         assert!(figures[0].caption.contains("rises for 2 of 2"), "{}", figures[0].caption);
         assert!(figures[0].caption.contains("1 of 2 emotions lie above"), "{}", figures[0].caption);
         let Body::Table(table) = &figures[1].body else { panic!() };
-        assert_eq!(table.columns, ["emotion", "change, nats", "p, random"]);
+        assert_eq!(table.columns, ["emotion", "change, nats", "p, random", "q"]);
         // Of two random directions none, or one, moves the word as far.
-        assert_eq!(table.rows[0], [Cell::Text("a".into()), Cell::Number(1.5, 2), Cell::Number(1.0 / 3.0, 3)]);
-        assert_eq!(table.rows[1], [Cell::Text("b".into()), Cell::Number(0.1, 2), Cell::Number(1.0, 3)]);
+        let number = |value, decimals| Cell::Number(value, decimals);
+        // Adjusted over two: 2 / 3 and 1.
+        assert_eq!(
+            table.rows[0],
+            [Cell::Text("a".into()), number(1.5, 2), number(1.0 / 3.0, 3), number(2.0 / 3.0, 3)]
+        );
+        assert_eq!(table.rows[1], [Cell::Text("b".into()), number(0.1, 2), number(1.0, 3), number(1.0, 3)]);
         let Body::Heatmap(map) = &figures[2].body else { panic!() };
         assert_eq!(map.values, [1.5, -1.0, 0.5, 0.1]);
     }
 
     #[test]
-    fn headlines_by_hand() {
+    fn claims_by_hand() {
         let tables = table(&[
             ("p", 1.0, "a", "a", 2.0),
             ("q", 1.0, "a", "a", 1.0),
@@ -316,21 +351,23 @@ pub mod tests {
             ("p", 0.5, "a", "a", 0.5),
             ("p", 0.5, "b", "b", 1.5),
         ]);
-        let headlines = headlines(&tables).unwrap();
-        let got: Vec<_> = headlines.iter().map(|h| (h.name.as_str(), h.value)).collect();
+        let claims = claims(&tables).unwrap();
+        let got: Vec<_> = claims.iter().map(|c| (c.what.as_str(), c.estimate)).collect();
         let wanted = [
             ("own word at 0.5 \u{d7} vector", 1.0),
             ("own word at 1 \u{d7} vector", 0.5),
-            ("random at 1 \u{d7} vector", -0.25),
             ("own word: least", -0.5),
             ("own word: most", 1.5),
-            ("own word rises, % of emotions", 50.0),
+            ("own word rises", 50.0),
         ];
         assert_eq!(got, wanted);
-        assert_eq!(headlines[3].published, [(published::LLAMA, 1.2)]);
+        // Of two random directions the one that there is reaches it no more than the vectors do: p = 1 / 2.
+        let null = claims[1].null.clone().unwrap();
+        assert_eq!((null.draws, null.mean, null.p), (1, Some(-0.25), 0.5));
+        assert_eq!((claims[2].published[0].source, claims[2].published[0].value), (published::LLAMA, 1.2));
         // At another strength than the published one there is nothing to compare with.
-        let other = super::headlines(&table(&[("p", 2.0, "a", "a", 2.0)])).unwrap();
-        assert!(other.iter().all(|h| h.published.is_empty()));
+        let other = super::claims(&table(&[("p", 2.0, "a", "a", 2.0)])).unwrap();
+        assert!(other.iter().all(|c| c.published.is_empty()));
     }
 
     #[test]

@@ -130,6 +130,34 @@ pub fn t_95(degrees: usize) -> f64 {
     low
 }
 
+/// The 95 % interval of Clopper and Pearson (1934) of a share of which `hits` of `n` independent trials were seen: the
+/// shares at which as many hits or more, or as many or fewer, have a chance of .025. `None` of no trials.
+pub fn clopper_pearson(hits: usize, n: usize) -> Option<Interval> {
+    // The chance of more than `k` hits, which rises with the share.
+    let above = |k: usize, share: f64| {
+        let mut log_choose = 0.0;
+        let mut below = 0.0;
+        for i in 0..=k {
+            below += (log_choose + i as f64 * share.ln() + (n - i) as f64 * (-share).ln_1p()).exp();
+            log_choose += ((n - i) as f64 / (i + 1) as f64).ln();
+        }
+        1.0 - below
+    };
+    let solve = |k: usize, chance: f64| {
+        let (mut low, mut high) = (0.0, 1.0);
+        // A bisection beyond the precision of f64.
+        for _ in 0..64 {
+            let middle = 0.5 * (low + high);
+            if above(k, middle) < chance { low = middle } else { high = middle }
+        }
+        0.5 * (low + high)
+    };
+    (n > 0 && hits <= n).then(|| Interval {
+        low: if hits == 0 { 0.0 } else { solve(hits - 1, TAILS[0]) },
+        high: if hits == n { 1.0 } else { solve(hits, TAILS[1]) },
+    })
+}
+
 /// The arithmetic mean; 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
@@ -184,6 +212,22 @@ mod tests {
         // At the end of the scale, too.
         let ones = basic(1.0, &[1.0, 1.0, 1.0], Scale::Correlation).unwrap();
         assert!((ones.low - 1.0).abs() < 1e-9 && (ones.high - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn shares_have_clopper_and_pearson_s_interval() {
+        // scipy.stats.beta.ppf(.025, hits, n - hits + 1) and ppf(.975, hits + 1, n - hits)
+        let wanted = [
+            (0, 10, 0.0, 0.3084971078187607),
+            (10, 10, 0.6915028921812392, 1.0),
+            (3, 12, 0.05486064452799272, 0.5718584618781891),
+            (150, 200, 0.6840371666701309, 0.8083928303774125),
+        ];
+        for (hits, n, low, high) in wanted {
+            let got = clopper_pearson(hits, n).unwrap();
+            assert!((got.low - low).abs() < 1e-9 && (got.high - high).abs() < 1e-9, "{hits} of {n}: {got:?}");
+        }
+        assert_eq!(clopper_pearson(0, 0), None);
     }
 
     #[test]

@@ -1,18 +1,21 @@
-//! The figures and headline numbers of `geometry`. Knows only its tables.
+//! The figures and claims of `geometry`. Knows only its tables.
 
 use anyhow::Result;
 
-use super::super::{Group, Headline, groups};
+use super::super::{Claim, Group, Null, Published, groups};
 use super::{BETWEEN, EMOTION_LENGTH, GAP, Geometry, NORM, SHARES, STORY_LENGTH, VARIANCE, WITHIN};
 use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Lines, Series, TableFigure};
-use crate::stages::analysis::published::{PAIRS, PAPER_SHARES};
+use crate::stages::analysis::published::{self, PAIRS, PAPER_SHARES};
 use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 pub const READING: &str = "Shares of the variance, and the mean cosine within families less that between them, with 95 % \
     intervals over topics. Reliability: the mean over emotions of the cosine between the vectors of two random halves of \
     the topics, as Spearman and Brown's formula has it for all of them.";
+
+/// How their intervals are made.
+const BASIC: &str = "basic bootstrap over topics";
 
 /// One statistic of a layer, as the table has it.
 struct Statistic<'a> {
@@ -67,27 +70,45 @@ pub fn figures(params: &Geometry, name: &str, tables: &[(String, Table)]) -> Res
 
 /// The shares of the first two components, and the mean cosine within families less that between them, with their
 /// intervals; the mean reliability.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+pub fn claims(params: &Geometry, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let reliabilities = groups(tables, "geometry_reliability")?;
+    let mut claims = Vec::new();
     for group in groups(tables, "geometry")? {
+        let emotions = reliabilities.iter().find(|other| other.place() == group.place());
+        let emotions = emotions.map_or(0, |group| group.rows.len());
         for of in read(&group)? {
+            let null = |scale: f64| {
+                let mean = of.null.map(|(mean, _)| scale * mean);
+                of.p.map(|p| Null {
+                    of: "labels shuffled within topics",
+                    draws: params.permutations,
+                    mean,
+                    p,
+                })
+            };
             let place = SHARES.iter().position(|share| *share == of.name);
             if let Some(at) = place {
                 let percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };
-                let headline = group.headline(format!("PC{}, % of variance", at + 1), 100.0 * of.value, 1);
-                headlines
-                    .push(headline.within(of.interval.map(percent), of.p).beside(vec![PAPER_SHARES[at]]));
+                let claim = group.claim(format!("PC{}", at + 1), "% of variance", 100.0 * of.value, 1);
+                let claim = claim.within(of.interval.map(percent), BASIC).against(null(100.0));
+                let (source, value) = PAPER_SHARES[at];
+                let but = published::unlike(source, emotions);
+                claims.push(claim.beside(vec![Published { source, value, but }]));
+            } else if let (VARIANCE, Some((mean, _))) = (of.name, of.null) {
+                let claim = group.claim(VARIANCE, "times that of shuffled labels", of.value / mean, 1);
+                claims.push(claim.against(null(1.0 / mean)));
             } else if of.name == GAP {
-                headlines.push(group.headline(GAP, of.value, 2).within(of.interval, of.p));
+                let claim = group.claim(GAP, "", of.value, 2);
+                claims.push(claim.within(of.interval, BASIC).against(null(1.0)));
             }
         }
     }
-    for group in groups(tables, "geometry_reliability")? {
+    for group in reliabilities {
         let all = group.table.f64("reliability")?;
         let mean = group.rows.iter().map(|&row| all[row]).sum::<f64>() / group.rows.len() as f64;
-        headlines.push(group.headline("reliability", mean, 2));
+        claims.push(group.claim("reliability", "", mean, 2));
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 fn ends(interval: Option<Interval>) -> Option<(f64, f64)> {

@@ -9,7 +9,7 @@ mod resample;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Headline, Input, Kind, Places, Tables, VectorSet};
+use super::{Claim, Input, Kind, Places, Tables, VectorSet};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
@@ -80,8 +80,8 @@ impl Kind for Geometry {
         figures::figures(self, name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        figures::headlines(tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        figures::claims(self, tables)
     }
 
     fn reading(&self) -> &'static str {

@@ -78,11 +78,15 @@ fn figures_say_what_was_left_out() {
 }
 
 #[test]
-fn headlines_by_hand() {
-    let headlines = params().headlines(&tables()).unwrap();
-    let values: Vec<f64> = headlines.iter().map(|h| h.value).collect();
+fn claims_by_hand() {
+    let claims = params().claims(&tables()).unwrap();
+    let values: Vec<f64> = claims.iter().map(|c| c.estimate).collect();
     assert_eq!(values[..2], [25.0, 1.75]);
-    assert_eq!(values[3..5], [25.0, 2.0]);
+    assert_eq!(values[2..4], [25.0, 2.0]);
+    // scipy.stats.beta.ppf(.025, 1, 4) and ppf(.975, 2, 3)
+    let ends = claims[0].ends().unwrap();
+    assert!((ends.low - 0.6309463).abs() < 1e-6 && (ends.high - 80.5879550).abs() < 1e-6, "{ends:?}");
+    assert_eq!(claims[2].p(), Some(9.0 / 12.0));
     // Four situations are not the paper's twelve.
-    assert!(headlines.iter().all(|h| h.published.is_empty()));
+    assert!(claims.iter().all(|c| c.published.iter().all(|p| !p.but.is_empty())));
 }

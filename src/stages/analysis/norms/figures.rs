@@ -1,14 +1,15 @@
-//! The figures and headline numbers of `norms`. Knows only its tables.
+//! The figures and claims of `norms`. Knows only its tables.
 
 use anyhow::Result;
 
-use super::super::{Group, Headline, groups};
+use super::super::{Claim, Group, Null, Published, groups};
+use super::Norms;
 use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Panel, Panels, Point, Scatter, TableFigure};
 use crate::stages::analysis::published::{PAPER_NORMS, PAPER_WORDS};
 use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 pub const READING: &str = "Correlations over emotions of a component's scores with people's ratings, without their sign, which \
     means nothing in a component, and how much of the ratings' plane the turned plane of the first two components has.";
 
@@ -30,8 +31,12 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
 }
 
 /// The correlations that the paper published, without their signs, and the plane's share.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+pub fn claims(params: &Norms, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    let null = |p: Option<f64>| {
+        let of = "ratings shuffled over emotions";
+        p.map(|p| Null { of, draws: params.permutations, mean: None, p })
+    };
     for group in groups(tables, "norms")? {
         let table = group.table;
         let (component, rating, r) = (table.str("component")?, table.str("rating")?, table.f64("pearson")?);
@@ -40,16 +45,17 @@ pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
             let here = |&&row: &&usize| component[row] == of && rating[row] == with;
             let Some(&row) = group.rows.iter().find(here) else { continue };
             let interval = low[row].zip(high[row]).map(|(low, high)| magnitudes(low, high));
-            let headline = group.headline(format!("|r({of}, {with})|"), r[row].abs(), 2);
-            headlines.push(headline.within(interval, p[row]).beside(vec![(PAPER_WORDS, published)]));
+            let claim = group.claim(format!("{of}, {with}"), "|r|", r[row].abs(), 2);
+            let claim = claim.within(interval, "percentile bootstrap over emotions").against(null(p[row]));
+            claims.push(claim.beside(vec![Published::of(PAPER_WORDS, published)]));
         }
     }
     for group in groups(tables, "norms_plane")? {
         let (row, table) = (group.rows[0], group.table);
-        let headline = group.headline("plane, R\u{b2}", table.f64("r2")?[row], 2);
-        headlines.push(headline.within(None, table.opt_f64("p")?[row]));
+        let claim = group.claim("plane", "R\u{b2}", table.f64("r2")?[row], 2);
+        claims.push(claim.against(null(table.opt_f64("p")?[row])));
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 /// From the least to the largest magnitude between two ends.

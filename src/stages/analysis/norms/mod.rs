@@ -12,7 +12,7 @@ use nalgebra::DMatrix;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Headline, Input, Kind, LayerVectors, Places, Tables, VectorSet};
+use super::{Claim, Input, Kind, LayerVectors, Places, Tables, VectorSet};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
@@ -92,8 +92,8 @@ impl Kind for Norms {
         figures::figures(name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        figures::headlines(tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        figures::claims(self, tables)
     }
 
     fn reading(&self) -> &'static str {

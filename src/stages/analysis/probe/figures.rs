@@ -1,13 +1,14 @@
-//! The figures and headline numbers of `probe`. Knows only its tables.
+//! The figures and claims of `probe`. Knows only its tables.
 
 use anyhow::{Context, Result};
 
-use super::super::{Group, Headline, distinct, groups};
+use super::super::{Claim, Group, Null, distinct, groups};
+use super::Probe;
 use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Heatmap, Lines, Series, TableFigure};
 use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
-/// What headline numbers of this analysis mean.
+/// What the claims of this analysis mean.
 pub const READING: &str = "The share of stories whose emotion a linear classifier tells that has seen only stories on other \
     topics, with its 95 % interval over topics. Chance: the share of the most frequent emotion.";
 
@@ -58,16 +59,21 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
 }
 
 /// The accuracy with its interval and p.
-pub fn headlines(tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-    let mut headlines = Vec::new();
+pub fn claims(params: &Probe, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
     for group in groups(tables, "probe")? {
         let found = read(&group)?;
         let percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };
-        let accuracy = group.headline("accuracy, %", 100.0 * found.accuracy, 1);
-        headlines.push(accuracy.within(found.interval.map(percent), found.p));
-        headlines.push(group.headline("chance, %", 100.0 * found.chance, 1));
+        let null = found.p.map(|p| {
+            let mean = found.null.map(|(mean, _)| 100.0 * mean);
+            Null { of: "labels shuffled within topics", draws: params.permutations, mean, p }
+        });
+        let claim = group.claim("accuracy on other topics", "%", 100.0 * found.accuracy, 1);
+        claims.push(
+            claim.within(found.interval.map(percent), "percentile bootstrap over topics").against(null),
+        );
     }
-    Ok(headlines)
+    Ok(claims)
 }
 
 /// Adds a layer to the curves and to the table of its model, stories and variant.

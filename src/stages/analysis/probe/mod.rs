@@ -7,7 +7,7 @@ mod ridge;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Headline, Input, Kind, LayerVectors, Places, Tables, VectorSet};
+use super::{Claim, Input, Kind, LayerVectors, Places, Tables, VectorSet};
 use crate::params::params;
 use crate::report::figure::Figure;
 use crate::stages::statistics::Interval;
@@ -67,8 +67,8 @@ impl Kind for Probe {
         figures::figures(name, tables)
     }
 
-    fn headlines(&self, tables: &[(String, Table)]) -> Result<Vec<Headline>> {
-        figures::headlines(tables)
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        figures::claims(self, tables)
     }
 
     fn reading(&self) -> &'static str {

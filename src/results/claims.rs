@@ -1,0 +1,201 @@
+//! Every claim of an experiment: which are reported, what each is worth among the others, and their table. Knows no
+//! analysis by name.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use super::{Analysed, Shown};
+use crate::lm::Layer;
+use crate::stages::analysis::Claim;
+use crate::stages::analysis::claim::adjusted;
+use crate::stages::analysis::steering::nearest_two_thirds;
+use crate::store::table::{Column, Table};
+
+/// The name of their table.
+pub const CLAIMS: &str = "claims";
+
+/// A claim with the analysis that makes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub analysis: String,
+    pub claim: Claim,
+    /// Its p adjusted over all tests of the same set of vectors at the same layer (Benjamini and Hochberg).
+    pub q: Option<f64>,
+    /// The same over the layers at which the same is claimed of the same set.
+    pub q_layers: Option<f64>,
+    /// Whether it is at the one of these layers that is nearest to two thirds of the depth.
+    pub is_reported: bool,
+}
+
+impl Found {
+    /// The set of vectors that it is about.
+    pub fn set(&self) -> (&str, &str, &[(String, String)]) {
+        (&self.claim.model, &self.claim.stories, &self.claim.axes)
+    }
+
+    /// `from_token=50, denoise=none`: the variant of a sweep; empty without one.
+    pub fn variant(&self) -> String {
+        let axes = self.claim.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
+        axes.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// All claims of `analyses`, at every layer.
+///
+/// # Errors
+/// A table without the columns that it should have, or of a model that the experiment does not have.
+pub fn all(shown: &Shown, analyses: &[Analysed]) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for Analysed { name, analysis, tables } in analyses {
+        let claims = analysis.claims(tables)?.into_iter();
+        found.extend(claims.map(|claim| Found {
+            analysis: name.clone(),
+            claim,
+            q: None,
+            q_layers: None,
+            is_reported: false,
+        }));
+    }
+    judge(&mut found, &|model| blocks(shown, model))?;
+    Ok(found)
+}
+
+/// Blocks of a model by its name.
+pub fn blocks(shown: &Shown, model: &str) -> Result<usize> {
+    let known = shown.resolved.models.iter().find(|m| m.name == model);
+    let known = known.with_context(|| format!("a table of the unknown model `{model}`"))?;
+    Ok(known.spec.n_layers())
+}
+
+/// Fills in what claims are worth among each other.
+fn judge(found: &mut [Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<()> {
+    let mut at_layer: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    let mut of_claim: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (at, Found { analysis, claim, .. }) in found.iter().enumerate() {
+        let set = (claim.model.clone(), claim.stories.clone(), claim.axes.clone());
+        at_layer.entry((set.clone(), claim.layer)).or_default().push(at);
+        of_claim.entry((set, analysis.clone(), claim.what.clone())).or_default().push(at);
+    }
+    for family in at_layer.into_values() {
+        adjust(found, &family, |found| &mut found.q);
+    }
+    for ((set, ..), family) in of_claim {
+        let layers: Vec<Layer> = family.iter().map(|&at| found[at].claim.layer).collect();
+        let wanted = nearest_two_thirds(&layers, blocks(&set.0)?);
+        family.iter().for_each(|&at| found[at].is_reported = found[at].claim.layer == wanted);
+        adjust(found, &family, |found| &mut found.q_layers);
+    }
+    Ok(())
+}
+
+fn adjust(found: &mut [Found], family: &[usize], of: fn(&mut Found) -> &mut Option<f64>) {
+    let tested: Vec<(usize, f64)> =
+        family.iter().filter_map(|&at| Some((at, found[at].claim.p()?))).collect();
+    let p: Vec<f64> = tested.iter().map(|(_, p)| *p).collect();
+    for ((at, _), q) in tested.iter().zip(adjusted(&p)) {
+        *of(&mut found[*at]) = Some(q);
+    }
+}
+
+/// The table `claims`: a claim a row, at every layer.
+///
+/// # Errors
+/// A claim on a model that the experiment does not have.
+pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<Table> {
+    let strings = |f: &dyn Fn(&Found) -> String| Column::Str(found.iter().map(f).collect());
+    let numbers = |f: &dyn Fn(&Found) -> Option<f64>| Column::OptF64(found.iter().map(f).collect());
+    let depths = found.iter().map(|f| Ok(f.claim.layer.depth(blocks(&f.claim.model)?)));
+    let null = |f: &Found| f.claim.null.as_ref().map_or("", |null| null.of).to_string();
+    let draws = |f: &Found| f.claim.null.as_ref().map(|null| null.draws as i64);
+    // Of several published values each is in its own column's place, in the same order.
+    let published = |f: &Found, of: &dyn Fn(&crate::stages::analysis::Published) -> String| {
+        f.claim.published.iter().map(of).collect::<Vec<_>>().join("; ")
+    };
+    Ok(Table::new(
+        "claims/1",
+        vec![
+            ("model", strings(&|f| f.claim.model.clone())),
+            ("stories", strings(&|f| f.claim.stories.clone())),
+            ("variant", strings(&Found::variant)),
+            ("layer", Column::I32(found.iter().map(|f| f.claim.layer.number()).collect())),
+            ("depth", Column::F64(depths.collect::<Result<_>>()?)),
+            ("reported", Column::Bool(found.iter().map(|f| f.is_reported).collect())),
+            ("analysis", strings(&|f| f.analysis.clone())),
+            ("claim", strings(&|f| f.claim.what.clone())),
+            ("unit", strings(&|f| f.claim.unit.to_string())),
+            ("estimate", Column::F64(found.iter().map(|f| f.claim.estimate).collect())),
+            ("low", numbers(&|f| f.claim.ends().map(|i| i.low))),
+            ("high", numbers(&|f| f.claim.ends().map(|i| i.high))),
+            ("interval", strings(&|f| f.claim.interval.map_or("", |(_, method)| method).to_string())),
+            ("null", strings(&null)),
+            ("null_draws", Column::OptI64(found.iter().map(draws).collect())),
+            ("null_mean", numbers(&|f| f.claim.null.as_ref().and_then(|null| null.mean))),
+            ("p", numbers(&|f| f.claim.p())),
+            ("q", numbers(&|f| f.q)),
+            ("q_layers", numbers(&|f| f.q_layers)),
+            ("published", strings(&|f| published(f, &|p| p.value.to_string()))),
+            ("published_source", strings(&|f| published(f, &|p| p.source.to_string()))),
+            ("published_unlike", strings(&|f| published(f, &|p| p.but.to_string()))),
+        ],
+    ))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::stages::analysis::Null;
+
+    /// A claim on the set (model `m`, stories) at a layer with an estimate, and p where it is tested.
+    pub fn found(
+        analysis: &str,
+        stories: &str,
+        layer: Layer,
+        what: &str,
+        estimate: f64,
+        p: Option<f64>,
+    ) -> Found {
+        let null = p.map(|p| Null { of: "labels shuffled", draws: 999, mean: None, p });
+        let claim = Claim {
+            model: "m".into(),
+            stories: stories.into(),
+            axes: vec![],
+            layer,
+            what: what.into(),
+            unit: "",
+            estimate,
+            decimals: 2,
+            interval: None,
+            null,
+            published: vec![],
+        };
+        Found { analysis: analysis.into(), claim, q: None, q_layers: None, is_reported: false }
+    }
+
+    #[test]
+    fn families_are_the_tests_of_a_set_at_a_layer_and_the_layers_of_a_claim() {
+        let block = Layer::Block;
+        let mut all = [
+            found("a", "own", block(1), "x", 0.5, Some(0.02)),
+            found("a", "own", block(2), "x", 0.5, Some(0.04)),
+            found("a", "own", block(2), "y", 0.5, Some(0.01)),
+            found("b", "own", block(2), "z", 0.5, None),
+            found("b", "file", block(2), "x", 0.5, Some(0.03)),
+        ];
+        judge(&mut all, &|_| Ok(4)).unwrap();
+        // Of (.04, .01): .04 and .02. Of (.02, .04): both .04.
+        assert_eq!(
+            all.iter().map(|f| f.q).collect::<Vec<_>>(),
+            [Some(0.02), Some(0.04), Some(0.02), None, Some(0.03)]
+        );
+        assert_eq!(
+            all.iter().map(|f| f.q_layers).collect::<Vec<_>>(),
+            [Some(0.04), Some(0.04), Some(0.01), None, Some(0.03)]
+        );
+        // Block 2 of 4 is nearest to two thirds.
+        assert_eq!(all.iter().map(|f| f.is_reported).collect::<Vec<_>>(), [false, true, true, true, true]);
+        let table = table(&all, &|_| Ok(4)).unwrap();
+        assert_eq!(table.f64("depth").unwrap()[..2], [0.375, 0.625]);
+        assert_eq!(table.opt_f64("p").unwrap()[3], None);
+    }
+}

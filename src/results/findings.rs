@@ -1,0 +1,176 @@
+//! The report's first page: every claim with its null, and which layer it is at. Knows no analysis by name.
+
+use super::claims::{CLAIMS, Found};
+use super::comparison::{cell, distinct};
+use crate::lm::Layer;
+use crate::report::figure::{Body, Cell, Figure, TableFigure, Target};
+use crate::report::{Section, short};
+
+/// The chapter's name.
+const FINDINGS: &str = "findings";
+
+/// The rate of false discoveries that is accepted.
+const LEVEL: f64 = 0.05;
+
+/// What the claims on each set of vectors are; `None` where nothing is claimed.
+pub fn section(found: &[Found]) -> Option<Section> {
+    let mut figures = Vec::new();
+    for set in distinct(found.iter().map(Found::set)) {
+        let here: Vec<&Found> = found.iter().filter(|found| found.set() == set).collect();
+        figures.push(claims(&here));
+    }
+    for set in distinct(found.iter().map(Found::set)) {
+        let here: Vec<&Found> = found.iter().filter(|found| found.set() == set).collect();
+        figures.extend(layers(&here));
+    }
+    (!figures.is_empty()).then(|| Section {
+        id: FINDINGS.to_string(),
+        title: "What was found".to_string(),
+        intro: String::new(),
+        figures,
+    })
+}
+
+/// A figure of one set of vectors at all layers.
+fn figure(name: &str, title: &str, caption: String, of: &Found, body: TableFigure) -> Figure {
+    Figure {
+        name: format!("{FINDINGS}-{name}"),
+        title: title.to_string(),
+        caption,
+        model: Some(of.claim.model.clone()),
+        stories: Some(of.claim.stories.clone()),
+        layer: None,
+        axes: of.claim.axes.clone(),
+        body: Body::Table(body),
+    }
+}
+
+/// The claims on one set at the layers that are reported: a row each.
+fn claims(here: &[&Found]) -> Figure {
+    let reported: Vec<&&Found> = here.iter().filter(|found| found.is_reported).collect();
+    let rows = reported.iter().map(|found| {
+        let Found { analysis, claim, q, .. } = found;
+        let number = |x: Option<f64>| x.map_or(Cell::Empty, |x| Cell::Number(x, 3));
+        let published = claim.published.iter().filter(|p| p.but.is_empty());
+        let published = published.map(|p| format!("{} ({})", short(p.value), p.source)).collect::<Vec<_>>();
+        vec![
+            Cell::Link(format!("{analysis}: {}", claim.what), Target::Section(analysis.clone())),
+            Cell::layer(claim.layer),
+            cell(claim),
+            Cell::Text(claim.unit.to_string()),
+            Cell::Text(null(found)),
+            number(claim.p()),
+            number(*q),
+            Cell::Text(verdict(*q).to_string()),
+            Cell::Text(published.join("; ")),
+            Cell::Link("CSV".into(), Target::File(format!("tables/{analysis}.csv"))),
+        ]
+    });
+    let columns = ["claim", "layer", "estimate", "unit", "null", "p", "q", "verdict", "published", "table"];
+    let tested = reported.iter().filter(|found| found.claim.null.is_some()).count();
+    let caption = format!(
+        "Every claim at the kept layer nearest to two thirds of the depth, with its 95 % interval where one is known. p: the chance \
+         of such an estimate under the null; q: p adjusted over the {tested} tests of this table (Benjamini and Hochberg 1995). \
+         Verdict: beyond its null where q is at most {LEVEL}; what has no null is not tested, whatever its size. Published: \
+         what others measured of the same, where it is like with like. All layers: tables/{CLAIMS}.csv."
+    );
+    let columns = columns.map(String::from).to_vec();
+    figure("claims", "Claims", caption, here[0], TableFigure { columns, rows: rows.collect() })
+}
+
+/// `1.25 (labels shuffled within topics, 1000 draws)`; empty where it is not tested.
+fn null(found: &Found) -> String {
+    let Some(null) = &found.claim.null else { return String::new() };
+    let draws = match null.draws {
+        0 => "exact".to_string(),
+        n => format!("{n} draws"),
+    };
+    let mean = null.mean.map_or(String::new(), |mean| format!("mean {} of ", short(mean)));
+    format!("{mean}{} ({draws})", null.of)
+}
+
+fn verdict(q: Option<f64>) -> &'static str {
+    match q {
+        Some(q) if q <= LEVEL => "beyond its null",
+        Some(_) => "within its null",
+        None => "not tested",
+    }
+}
+
+/// A layer a row, and of each tested claim the estimate and its chance. `None` where none is tested at two layers.
+fn layers(here: &[&Found]) -> Option<Figure> {
+    let tested: Vec<&&Found> = here.iter().filter(|found| found.claim.null.is_some()).collect();
+    let all = |analysis: &str, what: &str| -> Vec<&Found> {
+        let of = tested.iter().filter(|found| found.analysis == analysis && found.claim.what == what);
+        of.map(|found| **found).collect()
+    };
+    let mut names = distinct(tested.iter().map(|f| (f.analysis.as_str(), f.claim.what.as_str())));
+    names.retain(|(analysis, what)| all(analysis, what).len() > 1);
+    let first = all(names.first()?.0, names.first()?.1)[0];
+    let mut layers: Vec<Layer> = distinct(tested.iter().map(|found| found.claim.layer));
+    layers.sort_unstable();
+    let at = |layer: Layer, (analysis, what): (&str, &str)| {
+        let found = all(analysis, what).into_iter().find(|found| found.claim.layer == layer);
+        found.map_or(Cell::Empty, |found| {
+            let Found { claim, q_layers, .. } = found;
+            let sign = if q_layers.is_some_and(|q| q <= LEVEL) { " *" } else { "" };
+            let p = claim.p().map_or(String::new(), |p| format!(" (p {})", crate::report::fixed(p, 3)));
+            Cell::Text(format!("{}{p}{sign}", crate::report::fixed(claim.estimate, claim.decimals)))
+        })
+    };
+    let rows = layers.iter().map(|&layer| {
+        std::iter::once(Cell::layer(layer)).chain(names.iter().map(|&name| at(layer, name))).collect()
+    });
+    let heads = names.iter().map(|(analysis, what)| format!("{analysis}: {what}"));
+    let columns = std::iter::once("layer".to_string()).chain(heads).collect();
+    let caption = format!(
+        "Each claim that is tested, at each kept layer: the estimate and its p. A star: q over the layers of that claim is at \
+         most {LEVEL} (Benjamini and Hochberg 1995). A layer that is chosen because it is the best here is no longer one test."
+    );
+    let title = "Which layer, and is it more than chance?";
+    Some(figure("layers", title, caption, first, TableFigure { columns, rows: rows.collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::claims::tests::found;
+    use super::*;
+
+    fn table(figure: &Figure) -> &TableFigure {
+        let Body::Table(table) = &figure.body else { panic!("{figure:?}") };
+        table
+    }
+
+    #[test]
+    fn a_claim_is_beyond_its_null_within_it_or_not_tested() {
+        let mut all = [
+            found("rated", "own", Layer::Block(2), "PC1, valence", 0.81, Some(0.001)),
+            found("space", "own", Layer::Block(2), "PC1", 0.4, None),
+            found("rated", "own", Layer::Block(2), "PC2, arousal", 0.1, Some(0.3)),
+            found("rated", "own", Layer::Block(1), "PC1, valence", 0.7, Some(0.04)),
+        ];
+        (all[0].q, all[0].q_layers, all[2].q, all[3].q_layers) =
+            (Some(0.002), Some(0.002), Some(0.3), Some(0.06));
+        (0..3).for_each(|at| all[at].is_reported = true);
+        let section = section(&all).unwrap();
+        let [claims, layers] = section.figures.as_slice() else { panic!("{section:?}") };
+        let text = |row: usize, column: usize| match &table(claims).rows[row][column] {
+            Cell::Text(text) | Cell::Link(text, _) => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            [text(0, 7), text(1, 7), text(2, 7)],
+            ["beyond its null", "not tested", "within its null"]
+        );
+        assert_eq!(
+            (text(0, 0), text(0, 4)),
+            ("rated: PC1, valence".into(), "labels shuffled (999 draws)".into())
+        );
+        assert_eq!(table(claims).rows[0][0], Cell::Link(text(0, 0), Target::Section("rated".into())));
+        assert!(claims.caption.contains("over the 2 tests"), "{}", claims.caption);
+        assert_eq!(table(layers).columns, ["layer", "rated: PC1, valence"]);
+        let cells = |row: usize| table(layers).rows[row][1].clone();
+        assert_eq!(cells(0), Cell::Text("0.70 (p 0.040)".into()));
+        assert_eq!(cells(1), Cell::Text("0.81 (p 0.001) *".into()));
+    }
+}

@@ -1,0 +1,161 @@
+//! Claims: what an analysis found on one set of vectors, so short that it can stand beside its null, other sets and what
+//! others published. Knows nothing of how they are shown.
+
+use super::Group;
+use crate::lm::Layer;
+use crate::stages::statistics::Interval;
+
+/// One number about one set of vectors at one layer, with what is known of its chance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    pub model: String,
+    pub stories: String,
+    /// Axes of the sweep, each with the set's value.
+    pub axes: Vec<(String, String)>,
+    pub layer: Layer,
+    /// What is claimed: the same for all sets, and only once in an analysis. Criteria name it.
+    pub what: String,
+    /// Of the estimate: `%`, `nats`, ...; empty for a pure number.
+    pub unit: &'static str,
+    pub estimate: f64,
+    /// With how many it is shown.
+    pub decimals: usize,
+    /// In which 95 % lie, and by which method, where that is known.
+    pub interval: Option<(Interval, &'static str)>,
+    /// What it was tested against; `None`: it is not tested.
+    pub null: Option<Null>,
+    /// What others measured: the same for all sets.
+    pub published: Vec<Published>,
+}
+
+/// What an estimate would be where there is nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Null {
+    /// What was drawn, in words.
+    pub of: &'static str,
+    /// How many were drawn; 0: the distribution is exact.
+    pub draws: usize,
+    /// Their mean, where that is known.
+    pub mean: Option<f64>,
+    /// The chance of such an estimate under it.
+    pub p: f64,
+}
+
+/// What others measured of the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Published {
+    /// Who, and on what.
+    pub source: &'static str,
+    pub value: f64,
+    /// Why it is not like with like; empty where it is.
+    pub but: &'static str,
+}
+
+impl Published {
+    /// Like with like.
+    pub fn of(source: &'static str, value: f64) -> Published {
+        Published { source, value, but: "" }
+    }
+}
+
+impl Group<'_> {
+    /// A claim on this group of which nothing more is known.
+    pub(super) fn claim(
+        &self,
+        what: impl Into<String>,
+        unit: &'static str,
+        estimate: f64,
+        decimals: usize,
+    ) -> Claim {
+        Claim {
+            model: self.model.to_string(),
+            stories: self.stories.to_string(),
+            axes: self.axes(),
+            layer: self.layer,
+            what: what.into(),
+            unit,
+            estimate,
+            decimals,
+            interval: None,
+            null: None,
+            published: Vec::new(),
+        }
+    }
+}
+
+impl Claim {
+    /// What is claimed, with the unit: the head of a column.
+    pub fn name(&self) -> String {
+        if self.unit.is_empty() { self.what.clone() } else { format!("{}, {}", self.what, self.unit) }
+    }
+
+    /// The chance of such an estimate where there is nothing.
+    pub fn p(&self) -> Option<f64> {
+        self.null.as_ref().map(|null| null.p)
+    }
+
+    /// Both ends of the interval.
+    pub fn ends(&self) -> Option<Interval> {
+        self.interval.map(|(ends, _)| ends)
+    }
+
+    /// The same with its interval, where there is one.
+    pub(super) fn within(self, interval: Option<Interval>, method: &'static str) -> Claim {
+        Claim { interval: interval.map(|ends| (ends, method)), ..self }
+    }
+
+    /// The same with what it was tested against, where it was.
+    pub(super) fn against(self, null: Option<Null>) -> Claim {
+        Claim { null, ..self }
+    }
+
+    /// The same with what others published.
+    pub(super) fn beside(self, published: Vec<Published>) -> Claim {
+        Claim { published, ..self }
+    }
+}
+
+/// Benjamini and Hochberg's adjusted p-values of a family (1995): `q[i] = min over ranks k of p[i] or larger of
+/// p_(k) m / k`, at most 1.
+pub fn adjusted(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[b].total_cmp(&p[a]));
+    let mut q = vec![1.0; p.len()];
+    let mut least = 1.0f64;
+    for (at, &index) in order.iter().enumerate() {
+        let rank = p.len() - at;
+        least = least.min(p[index] * p.len() as f64 / rank as f64);
+        q[index] = least;
+    }
+    q
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::statistics::draws::Draws;
+
+    #[test]
+    fn adjusted_are_those_of_scipy() {
+        // scipy.stats.false_discovery_control([.01, .04, .03, .005, .2, .04])
+        let got = adjusted(&[0.01, 0.04, 0.03, 0.005, 0.2, 0.04]);
+        let wanted = [0.03, 0.048, 0.048, 0.03, 0.2, 0.048];
+        assert!(got.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-12), "{got:?}");
+        assert!(adjusted(&[]).is_empty());
+        assert_eq!(adjusted(&[0.7]), [0.7]);
+    }
+
+    /// Of `m` tests of noise, some q is at most .05 in one family of twenty, and no oftener (Simes).
+    #[test]
+    fn a_family_of_noise_has_a_small_q_one_time_in_twenty() {
+        let any = |seed: u64| {
+            let mut draws = Draws::new("noise", &[seed]);
+            let p: Vec<f64> =
+                (0..8).map(|_| (1 + draws.below(1 << 30)) as f64 / f64::from(1 << 30)).collect();
+            adjusted(&p).iter().any(|&q| q <= 0.05)
+        };
+        let found = (0..400).filter(|&seed| any(seed)).count();
+        // scipy.stats.binom.cdf(31, 400, .05) is .993, and cdf(9, 400, .05) .004.
+        assert!((10..=31).contains(&found), "{found} of 400");
+    }
+}
