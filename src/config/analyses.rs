@@ -13,8 +13,18 @@ use crate::stages::analysis::probe::Probe;
 use crate::stages::analysis::{Analysis as Kind, cosine::Cosine, logit_lens::LogitLens, pca::Pca, steering};
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
-const TAKEN: [&str; 9] =
-    ["stories", "neutral", "activations", "vectors", "report", "comparison", "layers", "claims", "findings"];
+const TAKEN: [&str; 10] = [
+    "stories",
+    "neutral",
+    "activations",
+    "vectors",
+    "report",
+    "comparison",
+    "layers",
+    "claims",
+    "findings",
+    "methods",
+];
 
 /// The analyses of a file.
 #[derive(Default)]

@@ -3,6 +3,7 @@
 mod across;
 mod analyses;
 mod behaviour;
+mod criteria;
 pub mod keys;
 mod layers;
 mod models;
@@ -13,6 +14,7 @@ mod sweep;
 mod validate;
 
 pub use crate::params::{Problem, Problems, Span, presets, problem};
+pub use criteria::{Criterion, Of};
 pub use models::is_repo;
 pub use read::{Asked, Outside, project_root};
 pub use sources::{CONVERTED, matcher};
@@ -61,6 +63,9 @@ pub struct Experiment {
     pub across: Vec<Across>,
     /// Metrics of analyses over models.
     pub scale: Vec<Scale>,
+    /// What will be taken for a finding.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub criteria: Vec<Criterion>,
     /// The variants of `[sweep]`; the first of them is this experiment. None: no sweep.
     pub sweep: Vec<Variant>,
 }

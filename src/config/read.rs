@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::{
-    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses, keys,
-    layers, models, sections, sources, sweep, validate,
+    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses,
+    criteria, keys, layers, models, sections, sources, sweep, validate,
 };
 use crate::lm::Wrap;
 use crate::params::problem::{Problem, Problems, set_bases};
@@ -177,6 +177,9 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
     validate::validate(&parts, &root, |path| tree.find(path).map(|node| node.span.clone()));
     let analyses = analysis.unwrap_or_default();
     across::validate(&parts, &analyses.across, &analyses.scale, &analyses.single, &root);
+    let known = tree.find(&["analysis"]).map(|analysis| analysis.entries()).unwrap_or_default();
+    let known: Vec<&str> = known.iter().map(|entry| entry.key.as_str()).collect();
+    let criteria = criteria::criteria(&root, &known, &names);
     let asked = Asked {
         root: project,
         layers: layers.as_ref().ok().and_then(Option::as_ref),
@@ -210,6 +213,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         analysis: analyses.single,
         across: analyses.across,
         scale: analyses.scale,
+        criteria: criteria.ok()?,
         sweep: Vec::new(),
     })
 }

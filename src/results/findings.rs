@@ -2,6 +2,8 @@
 
 use super::claims::{CLAIMS, Found};
 use super::comparison::{cell, distinct};
+use super::criteria::{self, Declared};
+use crate::config::Criterion;
 use crate::lm::Layer;
 use crate::report::figure::{Body, Cell, Figure, TableFigure, Target};
 use crate::report::{Section, short};
@@ -12,9 +14,9 @@ const FINDINGS: &str = "findings";
 /// The rate of false discoveries that is accepted.
 const LEVEL: f64 = 0.05;
 
-/// What the claims on each set of vectors are; `None` where nothing is claimed.
-pub fn section(found: &[Found]) -> Option<Section> {
-    let mut figures = Vec::new();
+/// The criteria, and the claims on each set of vectors; `None` where there are none.
+pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Option<Section> {
+    let mut figures: Vec<Figure> = criteria::figure(asked, found, declared).into_iter().collect();
     for set in distinct(found.iter().map(Found::set)) {
         let here: Vec<&Found> = found.iter().filter(|found| found.set() == set).collect();
         figures.push(claims(&here));
@@ -152,7 +154,7 @@ mod tests {
         (all[0].q, all[0].q_layers, all[2].q, all[3].q_layers) =
             (Some(0.002), Some(0.002), Some(0.3), Some(0.06));
         (0..3).for_each(|at| all[at].is_reported = true);
-        let section = section(&all).unwrap();
+        let section = section(&all, &[], &Declared::default()).unwrap();
         let [claims, layers] = section.figures.as_slice() else { panic!("{section:?}") };
         let text = |row: usize, column: usize| match &table(claims).rows[row][column] {
             Cell::Text(text) | Cell::Link(text, _) => text.clone(),

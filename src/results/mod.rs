@@ -4,8 +4,10 @@
 mod across;
 mod claims;
 mod comparison;
+mod criteria;
 mod findings;
 mod layers;
+mod methods;
 mod model;
 mod owner;
 mod page;
@@ -160,9 +162,14 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     let key = report_key(resolved, plan, &present);
     let summaries = [comparison.map(|c| c.section), layers::section(&claims)];
     let summaries = summaries.into_iter().flatten().collect();
-    let findings = findings::section(&claims);
-    let report = page::report(&shown, &analyses, (findings, summaries), (&pairs, trends), key)?;
+    let declared = criteria::Declared::read(place)?;
+    let findings = findings::section(&claims, &resolved.experiment.criteria, &declared);
+    let mut report = page::report(&shown, &analyses, (findings, summaries), (&pairs, trends), key)?;
+    let methods = methods::text(&shown, &claims)?;
+    report.sections.push(methods::section(&methods));
     exchange(dir, &FOLDERS, place)?;
+    replace(&place.join(methods::METHODS).with_extension("md"), format!("{methods}\n").as_bytes())?;
+    replace(&place.join("references.bib"), methods::REFERENCES.as_bytes())?;
     crate::report::write(&report, place)
 }
 
@@ -235,6 +242,7 @@ pub fn write_run(
     if header.ended.is_none() {
         fs_err::create_dir_all(dir)?;
         store.register_root(dir.parent().unwrap_or(Path::new(".")))?;
+        criteria::Declared::remember(dir, &resolved.experiment.criteria, header.started)?;
         runs::remember(dir, &runs::Record::of(plan, header.started))?;
     }
     let past = Past::read(dir);
@@ -401,6 +409,9 @@ fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) 
     );
     for absent in &plan.absent {
         shown.push_str(&format!(" {:?}", (&absent.name, &absent.why)));
+    }
+    for criterion in &experiment.criteria {
+        shown.push_str(&format!(" {} {}", criterion.name, criteria::key(criterion)));
     }
     Digest::of(shown.as_bytes())
 }

@@ -166,6 +166,19 @@ pub fn past(results: &Path) -> Result<Vec<Past>> {
     Ok(all)
 }
 
+/// When the first run began of which `dir` knows, in seconds since 1970; `None`: there was none.
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn earliest(dir: &Path) -> Result<Option<u64>> {
+    let mut earliest = Run::read(dir)?.and_then(|run| Some(run.run?.started));
+    for path in records(&dir.join("runs"))? {
+        let started = read_json::<Record>(&path)?.map(|record| record.started);
+        earliest = earliest.into_iter().chain(started).min();
+    }
+    Ok(earliest)
+}
+
 /// Keeps the plan of a run that starts, beside those of the [`KEPT`] newest other ones. One file a plan: the same run
 /// again only makes it newer.
 pub fn remember(dir: &Path, record: &Record) -> Result<()> {

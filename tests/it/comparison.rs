@@ -1,4 +1,4 @@
-//! Several sets of vectors side by side: the table of headline numbers, and what the page shows of it.
+//! Several sets of vectors side by side: the table of claims, and what the page shows of it.
 
 use std::collections::BTreeMap;
 
@@ -48,14 +48,14 @@ fn one<'a>(rows: &'a [Row], wanted: &[(&str, &str)]) -> &'a Row {
     row
 }
 
-/// Each headline is what the analysis's own table says at block 2 of 4, the kept one nearest to two thirds.
+/// Each claim is what the analysis's own table says at block 2 of 4, the kept one nearest to two thirds.
 #[test]
-fn headlines_are_those_of_the_tables_at_the_default_layer() {
+fn claims_are_those_of_the_tables_at_the_default_layer() {
     let project = Project::new(EXPERIMENT);
     assert_eq!(project.run(&[]).code, 0);
     let comparison = rows(&project, "comparison.csv");
     for model in ["demo", "other"] {
-        let headline = |name: &str| {
+        let claim = |name: &str| {
             let row = one(&comparison, &[("model", model), ("name", name)]);
             assert_eq!((row["layer"].as_str(), row["n_layers"].as_str()), ("2", "4"));
             assert_eq!((row["stories"].as_str(), row["published"].as_str()), ("passages", "false"));
@@ -66,10 +66,10 @@ fn headlines_are_those_of_the_tables_at_the_default_layer() {
             number(one(&rows(&project, table), &[&here, wanted].concat()), column)
         };
         let share = at("space.pca_variance.csv", &[("component", "2")], "explained_variance_ratio");
-        assert_eq!(headline("PC2, % of variance"), 100.0 * share);
-        assert_eq!(headline("|r(PC1, norm)|"), at("space.pca_checks.csv", &[], "value"));
+        assert_eq!(claim("PC2, % of variance"), 100.0 * share);
+        assert_eq!(claim("|r(PC1, norm)|"), at("space.pca_checks.csv", &[], "value"));
         let pair = [("emotion_a", "happy"), ("emotion_b", "angry")];
-        assert_eq!(headline("happy / angry"), at("similarity.csv", &pair, "cosine"));
+        assert_eq!(claim("happy / angry"), at("similarity.csv", &pair, "cosine"));
 
         let mut ranks: Vec<f64> = rows(&project, "words.own_word.csv")
             .iter()
@@ -77,7 +77,7 @@ fn headlines_are_those_of_the_tables_at_the_default_layer() {
             .map(|row| number(row, "rank"))
             .collect();
         ranks.sort_by(f64::total_cmp);
-        assert_eq!(headline("own word: median rank"), (ranks[1] + ranks[2]) / 2.0);
+        assert_eq!(claim("own word: median rank"), (ranks[1] + ranks[2]) / 2.0);
 
         let own: Vec<f64> = rows(&project, "causes.csv")
             .iter()
@@ -85,11 +85,15 @@ fn headlines_are_those_of_the_tables_at_the_default_layer() {
             .map(|row| number(row, "delta"))
             .collect();
         assert_eq!(own.len(), 4);
-        assert!((headline("own word at 1 \u{d7} vector") - own.iter().sum::<f64>() / 4.0).abs() < 1e-12);
-        assert_eq!(headline("own word: most"), own.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        assert!((claim("own word at 1 \u{d7} vector, nats") - own.iter().sum::<f64>() / 4.0).abs() < 1e-12);
+        assert_eq!(claim("own word: most, nats"), own.iter().copied().fold(f64::NEG_INFINITY, f64::max));
     }
-    let published = one(&comparison, &[("published", "true"), ("name", "happy / joyful")]);
-    assert_eq!((published["value"].as_str(), published["layer"].as_str()), ("0.923", ""));
+    // The published cosine is of thirty vectors that are centred together, and not like one of four.
+    assert!(comparison.iter().all(|row| row["name"] != "happy / joyful" || row["published"] == "false"));
+    let claims = rows(&project, "claims.csv");
+    let pair = [("model", "demo"), ("layer", "2"), ("claim", "happy / joyful")];
+    assert_eq!(one(&claims, &pair)["published"], "0.923");
+    assert_eq!(one(&claims, &pair)["published_unlike"], "of another number of emotions");
 
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
     assert!(page.contains("<section id=\"comparison\">"));

@@ -1,6 +1,7 @@
 //! The list of keys, but for those of story sources and analyses. Knows nothing of how they are read.
 
 use super::analyses::ANALYSES;
+use super::criteria::CRITERION;
 use super::sources::{NEUTRAL, STORIES};
 use super::{at_least, key};
 use crate::config::Offload;
@@ -91,6 +92,7 @@ pub static ROOT: Table = Table {
             Is("{}"),
             "What is computed from the vectors.",
         ),
+        key("criteria", Type::Named(&CRITERION), Is("{}"), "What will be taken for a finding."),
         key(
             "sweep",
             Type::Sweep,

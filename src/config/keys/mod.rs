@@ -4,6 +4,7 @@ use crate::params::{Default, Key, Placed, Type};
 
 mod across;
 mod analyses;
+mod criteria;
 mod list;
 mod sources;
 

@@ -1,0 +1,313 @@
+//! Criteria against what was found, and when each was declared. Knows no analysis by name.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::claims::Found;
+use super::comparison::{cell, distinct};
+use super::page::table_figure;
+use super::{atomic, runs};
+use crate::config::{Criterion, Of};
+use crate::plan::key::{Digest, Key};
+use crate::report::figure::{Cell, Figure, Target};
+use crate::report::short;
+
+/// The file in a results folder that says when criteria were declared: the first run there whose file had them.
+const FILE: &str = "criteria.json";
+
+/// When the criteria of an experiment were declared, as its results folder remembers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Declared {
+    /// When the first run began, in seconds since 1970; `None`: nothing was run.
+    first_run: Option<u64>,
+    criteria: Vec<(Key, u64)>,
+}
+
+impl Declared {
+    /// What `dir` remembers; nothing where there is no such file.
+    ///
+    /// # Errors
+    /// A file that is none.
+    pub fn read(dir: &Path) -> Result<Declared> {
+        let path = dir.join(FILE);
+        match fs_err::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!(
+                    "{} does not say when criteria were declared: remove it to forget that",
+                    path.display()
+                )
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Declared::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Remembers those that are new in a run that starts in `dir` at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// What the disk says, or a file that is none.
+    pub fn remember(dir: &Path, criteria: &[Criterion], now: u64) -> Result<()> {
+        let mut declared = Declared::read(dir)?;
+        // Runs of a version that kept no such file.
+        let earlier = declared.first_run.or(runs::earliest(dir)?);
+        declared.first_run = Some(earlier.unwrap_or(now).min(now));
+        for criterion in criteria {
+            let key = key(criterion);
+            if declared.criteria.iter().all(|(known, _)| *known != key) {
+                declared.criteria.push((key, now));
+            }
+        }
+        atomic::replace_flushed(&dir.join(FILE), &serde_json::to_vec_pretty(&declared)?)
+    }
+
+    /// `9c1f03a2, 2026-11-29: before the first run`.
+    fn of(&self, criterion: &Criterion) -> String {
+        let key = key(criterion);
+        match self.criteria.iter().find(|(known, _)| *known == key) {
+            None => format!("{}, since the last run", key.short()),
+            Some((_, at)) => {
+                let before = self.first_run.is_none_or(|first| *at <= first);
+                let when = if before { "before the first run" } else { "after the first run" };
+                format!("{}, {}: {when}", key.short(), day(*at))
+            }
+        }
+    }
+}
+
+/// What tells a criterion from a changed one: all of it but its name.
+pub fn key(criterion: &Criterion) -> Key {
+    let Criterion { name: _, analysis, claim, at_least, at_most, p, of, span: _ } = criterion;
+    let text = serde_json::to_string(&(analysis, claim, at_least, at_most, p, of));
+    Digest::of(text.expect("strings and numbers").as_bytes())
+}
+
+/// `2026-11-29`, in UTC, of seconds since 1970 (Hinnant, chrono-Compatible Low-Level Date Algorithms).
+fn day(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468; // from 0000-03-01 on
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153; // 0: March
+    let date = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) =
+        (400 * era + year + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
+    format!("{year}-{month:02}-{date:02}")
+}
+
+/// How a criterion stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Fail,
+    NotTested,
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::NotTested => "not tested",
+        }
+    }
+
+    /// Of one claim. An estimate that is no number, or a p that is asked for and not known, tests nothing.
+    fn of(criterion: &Criterion, found: &Found) -> Verdict {
+        let estimate = found.claim.estimate;
+        if estimate.is_nan() || (criterion.p.is_some() && found.claim.p().is_none()) {
+            return Verdict::NotTested;
+        }
+        let least = criterion.at_least.is_none_or(|least| estimate >= least);
+        let most = criterion.at_most.is_none_or(|most| estimate <= most);
+        let chance = criterion.p.is_none_or(|most| found.claim.p().is_some_and(|p| p <= most));
+        if least && most && chance { Verdict::Pass } else { Verdict::Fail }
+    }
+
+    /// Of all the claims that a criterion is about.
+    fn over(of: &Of, each: &[Verdict]) -> Verdict {
+        let any = |wanted| each.contains(&wanted);
+        match of {
+            _ if each.is_empty() => Verdict::NotTested,
+            Of::Any if any(Verdict::Pass) => Verdict::Pass,
+            Of::Every | Of::Model(_) if any(Verdict::Fail) => Verdict::Fail,
+            _ if any(Verdict::NotTested) => Verdict::NotTested,
+            Of::Any => Verdict::Fail,
+            Of::Every | Of::Model(_) => Verdict::Pass,
+        }
+    }
+}
+
+/// Each criterion with what it asks, how it stands, and on which sets of vectors how. `None` without criteria.
+pub fn figure(criteria: &[Criterion], found: &[Found], declared: &Declared) -> Option<Figure> {
+    if criteria.is_empty() {
+        return None;
+    }
+    let mut rows = Vec::new();
+    for criterion in criteria {
+        let on = |found: &&Found| match &criterion.of {
+            Of::Every | Of::Any => true,
+            Of::Model(model) => found.claim.model == *model,
+        };
+        let is = |found: &&Found| {
+            found.is_reported
+                && found.analysis == criterion.analysis
+                && [&found.claim.what, &found.claim.name()].contains(&&criterion.claim)
+        };
+        let claims: Vec<&Found> = found.iter().filter(on).filter(is).collect();
+        let each: Vec<Verdict> = claims.iter().map(|found| Verdict::of(criterion, found)).collect();
+        let verdict = Verdict::over(&criterion.of, &each);
+        rows.push(vec![
+            Cell::Text(criterion.name.clone()),
+            Cell::Link(
+                format!("{}: {}", criterion.analysis, criterion.claim),
+                Target::Section(criterion.analysis.clone()),
+            ),
+            Cell::Text(asked(criterion)),
+            Cell::Empty,
+            Cell::Empty,
+            Cell::Text(verdict.name().to_string()),
+            Cell::Text(match claims.is_empty() {
+                true => none(criterion, found),
+                false => declared.of(criterion),
+            }),
+        ]);
+        rows.extend(claims.iter().zip(&each).map(|(found, verdict)| {
+            let variant = found.variant();
+            let set = [found.claim.model.as_str(), &found.claim.stories, &variant];
+            let set = set.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" \u{b7} ");
+            vec![
+                Cell::Empty,
+                Cell::Text(set),
+                Cell::Text(format!("layer {}", found.claim.layer)),
+                cell(&found.claim),
+                found.claim.p().map_or(Cell::Empty, |p| Cell::Number(p, 3)),
+                Cell::Text(verdict.name().to_string()),
+                Cell::Empty,
+            ]
+        }));
+    }
+    let columns = ["criterion", "claim", "asked", "estimate", "p", "verdict", "declared"];
+    let caption = "What the experiment file says it takes for a finding. \u{201c}Not tested\u{201d}: there is no such claim, or no \
+        p where one is asked for. Declared: the criterion's key, and when a run in this results folder first had it.";
+    Some(table_figure("findings-criteria", "Criteria", caption, &columns, rows))
+}
+
+/// `at least 0.6, p at most 0.05, every model`.
+fn asked(criterion: &Criterion) -> String {
+    let least = criterion.at_least.map(|x| format!("at least {}", short(x)));
+    let most = criterion.at_most.map(|x| format!("at most {}", short(x)));
+    let p = criterion.p.map(|x| format!("p at most {}", short(x)));
+    let of = match &criterion.of {
+        Of::Every => "every model".to_string(),
+        Of::Any => "any model".to_string(),
+        Of::Model(name) => name.clone(),
+    };
+    [least, most, p, Some(of)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Why there is no claim that a criterion is about.
+fn none(criterion: &Criterion, found: &[Found]) -> String {
+    let of = found.iter().filter(|found| found.analysis == criterion.analysis);
+    let known = distinct(of.map(|found| found.claim.what.as_str()));
+    match known.is_empty() {
+        true => format!("there are no claims of {} yet", criterion.analysis),
+        false => format!("no such claim; {} has: {}", criterion.analysis, known.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::claims::tests::found;
+    use super::*;
+    use crate::lm::Layer;
+    use crate::report::figure::Body;
+
+    fn criterion(claim: &str, at_least: Option<f64>, p: Option<f64>, of: Of) -> Criterion {
+        Criterion {
+            name: "valence".into(),
+            analysis: "rated".into(),
+            claim: claim.into(),
+            at_least,
+            at_most: None,
+            p,
+            of,
+            span: 0..0,
+        }
+    }
+
+    /// The verdicts of one criterion: over all, then on each set.
+    fn verdicts(criterion: Criterion, found: &[Found]) -> Vec<String> {
+        let figure = figure(&[criterion], found, &Declared::default()).unwrap();
+        let Body::Table(table) = &figure.body else { panic!("{figure:?}") };
+        let text = |row: &Vec<Cell>| match &row[5] {
+            Cell::Text(text) => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        table.rows.iter().map(text).collect()
+    }
+
+    fn claims() -> Vec<Found> {
+        let mut claims = vec![
+            found("rated", "own", Layer::Block(2), "PC1, valence", 0.81, Some(0.001)),
+            found("rated", "file", Layer::Block(2), "PC1, valence", 0.5, Some(0.2)),
+            found("rated", "own", Layer::Block(2), "plane", 0.5, None),
+            found("rated", "own", Layer::Block(1), "PC1, valence", 0.1, Some(0.9)),
+        ];
+        claims[1].claim.model = "other".into();
+        (0..3).for_each(|at| claims[at].is_reported = true);
+        claims
+    }
+
+    #[test]
+    fn every_model_must_meet_it_or_any_or_one() {
+        let found = claims();
+        let of = |of| verdicts(criterion("PC1, valence", Some(0.6), Some(0.05), of), &found);
+        assert_eq!(of(Of::Every), ["fail", "pass", "fail"]);
+        assert_eq!(of(Of::Any), ["pass", "pass", "fail"]);
+        assert_eq!(of(Of::Model("m".into())), ["pass", "pass"]);
+        assert_eq!(of(Of::Model("other".into())), ["fail", "fail"]);
+    }
+
+    #[test]
+    fn what_has_no_p_or_is_not_there_is_not_tested() {
+        let found = claims();
+        assert_eq!(verdicts(criterion("plane", Some(0.4), Some(0.05), Of::Every), &found), ["not tested"; 2]);
+        assert_eq!(verdicts(criterion("plane", Some(0.4), None, Of::Every), &found), ["pass"; 2]);
+        assert_eq!(verdicts(criterion("PC3", Some(0.4), None, Of::Every), &found), ["not tested"]);
+    }
+
+    #[test]
+    fn a_criterion_is_declared_when_a_run_first_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, mut two) =
+            (criterion("plane", Some(0.4), None, Of::Every), criterion("PC1", Some(0.4), None, Of::Every));
+        let seconds = 1_795_910_400; // date -ud 2026-11-29 +%s
+        Declared::remember(dir.path(), &[one.clone()], seconds).unwrap();
+        Declared::remember(dir.path(), &[one.clone(), two.clone()], seconds + 86_400).unwrap();
+        let declared = Declared::read(dir.path()).unwrap();
+        assert!(declared.of(&one).ends_with(", 2026-11-29: before the first run"), "{}", declared.of(&one));
+        assert!(declared.of(&two).ends_with(", 2026-11-30: after the first run"), "{}", declared.of(&two));
+        // Another name is the same criterion; another bound is not.
+        two.name = "renamed".into();
+        assert!(declared.of(&two).contains("2026-11-30"));
+        two.at_least = Some(0.3);
+        assert!(declared.of(&two).ends_with("since the last run"));
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        // date -ud @SECONDS +%F
+        for (seconds, wanted) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (951_868_800, "2000-03-01"),
+            (1_735_689_599, "2024-12-31"),
+            (1_795_910_400, "2026-11-29"),
+        ] {
+            assert_eq!(day(seconds), wanted);
+        }
+    }
+}
