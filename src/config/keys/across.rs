@@ -123,7 +123,7 @@ pub static TRANSFER: Table = Table {
 };
 
 pub static SCALE: Table = Table {
-    about: "The headline numbers of analyses of single models, over the models' parameters and over the depth. Made with \
+    about: "The claims of analyses of single models, over the models' parameters and over the depth. Made with \
             the report.",
     abouts: &[],
     keys: &[
