@@ -1,5 +1,6 @@
 //! Reading and editing the residual stream while it is computed. Knows nothing of why.
 
+use super::backend::Backend;
 use super::batch::Batch;
 use super::device::{fetch, send};
 use super::layer::Layer;
@@ -68,11 +69,11 @@ impl Hook for Capture {
     }
 }
 
-/// Ranges of a batch's rows, where its residuals are.
+/// Ranges of a batch's rows, where its residuals are; which of both: [`Backend::pools_row_by_row`].
 enum Pool {
-    /// On the CPU: row by row, so that a row's mean does not hang on how far others go.
+    /// Row by row.
     Rows(Vec<Range<usize>>),
-    /// On other devices: all rows at once.
+    /// All rows at once.
     Mask {
         /// `[batch, pos, 1]` bool: which are pooled.
         pooled: Tensor,
@@ -90,7 +91,7 @@ impl Pool {
                 "range {range:?} of a row of {length} tokens"
             );
         }
-        if device == Device::Cpu {
+        if Backend::pools_row_by_row(device) {
             return Pool::Rows(ranges.to_vec());
         }
         let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);

@@ -1,6 +1,7 @@
 //! Whether a model fits into memory, decided before it is loaded, and what would fit if it does not. Knows sizes, not
 //! how weights are read; the numbers are bounds made of a model's `Spec`, not measurements.
 
+use super::backend::{Backend, Heads};
 use super::device;
 use super::free_memory::FreeMemory;
 use super::layer::Layer as At;
@@ -122,22 +123,25 @@ impl Need {
 /// before and after two norms), a block's keys and values, and either the gate of its MLP, its activation, the up
 /// projection and their product (of an MLP without a gate the up projection and its activation), or queries and keys with what
 /// rotating and gating them takes, or what the gated delta rule takes. All of it twice, because an allocator cannot fill every
-/// gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192 tokens on a CPU. Attention is fused, so that nothing grows with the square of the length (seen on the CPU, with
-/// heads shared or not), except where its products are bounded, or no fused kernel takes its heads.
+/// gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192 tokens on a CPU. Nothing grows with the square
+/// of the length (seen on the CPU, with heads shared or not), except where attention [`holds`](Backend::holds_scores) all scores.
 pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     /// Tokens that each token is compared with where that is not fused: stories have a few hundred.
     const SEEN: u64 = 512;
+    let backend = Backend::likely(device);
+    let heads = |of: &spec::Attention| {
+        let [n_heads, n_kv_heads, d_head] = [spec.n_heads, of.n_kv_heads, of.d_head].map(|n| n as i64);
+        Heads { n_heads, n_kv_heads, d_head }
+    };
     let block = |layer: &Layer| {
         let (kept, mixer) = match &layer.mixer {
             Mixer::Attention(of) => {
                 let (q, kv) = (spec.n_heads * of.d_head, of.d_kv());
                 let gate = if of.gate { 2 * q } else { 0 };
-                // Keys and values for each query head that shares them (`AttentionKernel::FusedExpanded`).
-                let shared = matches!(device, Device::Cuda(_)) && q != kv;
-                let expanded = if shared { 2 * q } else { 0 };
-                (2 * kv, (5 * (q + kv) + gate + expanded) as u64 * bytes(dtype))
+                let copied = if backend.copies_shared_heads(dtype.kind(), heads(of)) { 2 * q } else { 0 };
+                (2 * kv, (5 * (q + kv) + gate + copied) as u64 * bytes(dtype))
             }
-            Mixer::GatedDelta(of) => (0, delta_bytes_per_token(of, dtype, device)),
+            Mixer::GatedDelta(of) => (0, delta_bytes_per_token(of, dtype, backend)),
         };
         let (wide, sum) = match layer.experts {
             // Every token may go through one expert; the sum over experts and what is added to it are in fp32.
@@ -152,13 +156,9 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     let fused = (5 * spec.d_model as u64 * bytes(dtype)).saturating_add(block).saturating_mul(2);
     // Products, bounded products, weights and a temporary, in fp32.
     let products = 4 * spec.n_heads as u64 * SEEN * bytes(Dtype::F32);
-    // libtorch's fused kernels of CUDA take rows of whole 16 bytes; Metal's attention is plain products.
-    let plain = |of: &spec::Attention| match device {
-        Device::Cuda(_) => !(of.d_head as u64 * bytes(dtype)).is_multiple_of(16),
-        Device::Mps => true,
-        Device::Cpu | Device::Vulkan => false,
-    };
-    let plain = spec.attention_cap.is_some() || spec.layers.iter().filter_map(Layer::attention).any(plain);
+    let plain =
+        |of: &spec::Attention| backend.holds_scores(dtype.kind(), heads(of), spec.attention_cap.is_some());
+    let plain = spec.layers.iter().filter_map(Layer::attention).any(plain);
     fused.saturating_add(if plain { products } else { 0 })
 }
 
@@ -166,12 +166,12 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
 /// what is read, its norm, and both with the gate. Where the rule is computed in chunks, queries and keys of each value head
 /// (as they are, in chunks, with the decay; what is written, and the solution for it), as much of the values, the products of a
 /// chunk, and of rows of 64 tokens the memory three times.
-fn delta_bytes_per_token(of: &DeltaHeads, dtype: Dtype, device: Device) -> u64 {
+fn delta_bytes_per_token(of: &DeltaHeads, dtype: Dtype, backend: Backend) -> u64 {
     const CHUNK: u64 = 64;
     let [channels, values, heads, d_k] = [of.channels(), of.values(), of.n_v_heads, of.d_k].map(|n| n as u64);
     let projected = (channels + values).saturating_mul(bytes(dtype));
     let mut numbers = (2 * channels).saturating_add(5 * values);
-    if device != Device::Cpu || cfg!(not(target_arch = "x86_64")) {
+    if backend.has_delta_in_chunks() {
         let keys = heads.saturating_mul(d_k);
         let chunk = keys.saturating_mul(9).saturating_add(5 * values).saturating_add(5 * CHUNK * heads);
         numbers = numbers.saturating_add(chunk).saturating_add(3 * (values.saturating_mul(d_k) / CHUNK));

@@ -319,7 +319,7 @@ impl LanguageModel {
     /// How many threads may run this model at once, each on its own, as its operations are too short to be shared.
     pub(super) fn side_by_side(&self) -> usize {
         let (_, models) = threads_here(self.spec.n_params());
-        if self.device() == Device::Cpu { models as usize } else { 1 }
+        if self.decoder.backend().is_cpu() { models as usize } else { 1 }
     }
 
     /// Whether the blocks come to the device one by one, so that [`forward_all`](Self::forward_all) is worth its memory.

@@ -65,6 +65,28 @@ impl Backend {
         }
     }
 
+    /// Whether a pass over texts copies keys and values for each query head that shares them, with a mask or without.
+    pub fn copies_shared_heads(self, kind: Kind, heads: Heads) -> bool {
+        let kernel = |masked| self.attention_kernel(kind, heads, Asked { masked, ..Asked::default() });
+        [false, true].map(kernel).contains(&AttentionKernel::FusedExpanded)
+    }
+
+    /// Whether a pass over texts holds the scores of all heads in fp32, so that its memory grows with the square of their
+    /// length. libtorch's fused kernels of CUDA take heads of whole 16 bytes; Metal's attention is plain products.
+    pub fn holds_scores(self, kind: Kind, heads: Heads, capped: bool) -> bool {
+        let bytes = heads.d_head * kind.elt_size_in_bytes() as i64;
+        match self.attention_kernel(kind, heads, Asked { capped, masked: true, one_token: false }) {
+            AttentionKernel::Products => true,
+            AttentionKernel::Own(_) => false,
+            AttentionKernel::Fused | AttentionKernel::FusedExpanded | AttentionKernel::OneToken => match self
+            {
+                Backend::Cuda => bytes % 16 != 0,
+                Backend::Mps => true,
+                Backend::Own(..) | Backend::Cpu => false,
+            },
+        }
+    }
+
     /// What the heads `q`, `[batch, n_heads, pos, d_head]`, see of keys and values, `[batch, n_kv_heads, slots, d_head]` each:
     /// `[batch, pos, n_heads * d_head]`.
     pub fn attend(
@@ -196,6 +218,31 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn memory_is_counted_for_the_kernel_that_computes() {
+        let heads = |n_kv_heads, d_head| Heads { n_heads: 8, n_kv_heads, d_head };
+        let (half, single) = (Kind::BFloat16, Kind::Float);
+        // Shared heads are copied on CUDA where a mask may come, nowhere else.
+        assert!(Backend::Cuda.copies_shared_heads(half, heads(2, 64)));
+        assert!(!Backend::Cuda.copies_shared_heads(half, heads(8, 64)));
+        assert!(!Backend::Mps.copies_shared_heads(half, heads(2, 64)));
+        assert!(!Backend::Cuda.holds_scores(half, heads(2, 64), false));
+        assert!(
+            Backend::Cuda.holds_scores(half, heads(2, 60), false)
+                && Backend::Mps.holds_scores(half, heads(2, 64), false)
+        );
+        for backend in Backend::all(Device::Cpu) {
+            assert!(
+                !backend.copies_shared_heads(half, heads(2, 64))
+                    && !backend.holds_scores(half, heads(2, 60), false)
+            );
+            // Kernels of our own bound scores as they go.
+            assert!(backend.holds_scores(half, heads(2, 64), true));
+            let own = matches!(backend, Backend::Own(..));
+            assert_eq!(backend.holds_scores(single, heads(2, 64), true), !own);
         }
     }
 

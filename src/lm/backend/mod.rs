@@ -87,6 +87,11 @@ impl Backend {
         Ok(all[at])
     }
 
+    /// The same where a wrong variable was said before: then the best.
+    pub fn likely(device: Device) -> Backend {
+        Backend::chosen(device).unwrap_or_else(|_| Backend::all(device)[0])
+    }
+
     /// As in keys: what gives other low bits has another name.
     pub fn name(self) -> &'static str {
         match self {
@@ -152,6 +157,17 @@ impl Backend {
     /// GPU can do than a narrow one. On the CPU, where weights may be a mapped file's, they stay as they are.
     pub fn joins_maps(device: Device) -> bool {
         device != Device::Cpu
+    }
+
+    /// Whether means over tokens are computed row by row, so that a row's mean does not hang on how far others go. On a GPU a
+    /// launch for each row would take longer than the sum over all.
+    pub fn pools_row_by_row(device: Device) -> bool {
+        device == Device::Cpu
+    }
+
+    /// Whether the gated delta rule is computed in chunks, which takes more memory than token by token.
+    pub fn has_delta_in_chunks(self) -> bool {
+        !matches!(self, Backend::Own(..))
     }
 
     /// See [`RmsNorm::forward`].
