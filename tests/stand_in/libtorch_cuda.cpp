@@ -428,7 +428,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   m.impl("view", TORCH_FN(at::native::view));
   m.impl("unfold", TORCH_FN(at::native::unfold));
   m.impl("resize_", resize_);
-  // One kernel each on a GPU, where libtorch would make them of others.
+  // One kernel each on a GPU, where libtorch would make them of others, which round what is between.
+  m.impl("native_layer_norm", torch::CppFunction::makeFromBoxedFunction<&fallback>());
   m.impl("_fused_rms_norm", torch::CppFunction::makeFromBoxedFunction<&fallback>());
   m.impl("scaled_dot_product_attention", torch::CppFunction::makeFromBoxedFunction<&attention>());
 }

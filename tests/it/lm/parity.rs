@@ -27,7 +27,9 @@ pub(crate) const BF16: f64 = 2e-2;
 const BF16_DRAWN: f64 = 2.5e-2;
 /// A padded row differs from its own pass by the order of sums alone.
 const PADDED: f64 = 1e-5;
-/// Our bf16 rounds at other places than transformers' does: equally good errors differ by some of their size.
+/// Our bf16 rounds at other places than transformers' does, and equally good errors differ by some of their size: those of
+/// transformers' own two ways of attention have a ratio of 0.97 with a deviation of 0.025 (nine GPT-2s, their last layers).
+/// This is one and four deviations.
 const SLACK: f64 = 1.1;
 /// The same for the worst entry of thousands, which varies more.
 const SLACK_OF_WORST: f64 = 1.25;
