@@ -5,7 +5,8 @@ use super::validate::Parts;
 use super::{Across, Analysis, Scale, Source, analyses};
 use crate::params::problem::{Problem, quoted, suggestion};
 use crate::params::{Chosen, Read, Reader};
-use crate::stages::across::{Across as Kind, cka::Cka, rsa, rsa::Rsa, transfer};
+use crate::stages::across::{cka::Cka, rsa, rsa::Rsa, transfer};
+use crate::stages::analysis::Analysis as Kind;
 
 /// What an `[analysis.<name>.<kind>]` across models is.
 pub(super) enum Either {
@@ -80,12 +81,15 @@ pub(super) fn validate(
         let what = format!("`{}` ({name})", kind.kind());
         let problem = |message: String, hint: &str| Problem::at(span.clone(), message).hint(hint);
         let sets = parts.models.len() * parts.stories.len();
-        if kind.same_stories() && parts.models.len() == 1 {
+        if kind.inputs().sets.same_stories() && parts.models.len() == 1 {
             root.note(problem(format!("{what} compares models, and there is one"), two));
-        } else if !kind.same_stories() && sets == 1 {
+        } else if !kind.inputs().sets.same_stories() && sets == 1 {
             let hint = "add a second model or a second source of stories, or take the analysis out";
             root.note(problem(format!("{what} compares sets of vectors, and there is one"), hint));
-        } else if kind.same_stories() && sets > 0 && !parts.stories.iter().any(Source::is_shared) {
+        } else if kind.inputs().sets.same_stories()
+            && sets > 0
+            && !parts.stories.iter().any(Source::is_shared)
+        {
             let message = format!(
                 "{what} needs stories that two models read, and here each reads what it wrote itself"
             );

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::stages::{self, activations, analysis, stories, vectors};
+use crate::stages::{activations, analysis, stories, vectors};
 
 /// A checked experiment: every default filled in, every preset replaced by its words or texts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -268,7 +268,7 @@ pub enum Writer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Across {
     pub name: String,
-    pub kind: stages::across::Across,
+    pub kind: analysis::Analysis,
     #[serde(skip)]
     pub span: Span,
 }

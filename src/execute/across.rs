@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use super::dispatch::{Tables, input};
 use crate::lm::{LanguageModel, Layer};
 use crate::plan::{Pair, Plan, Unit};
-use crate::stages::across::{Across, Input, Side};
-use crate::stages::analysis::{LayerVectors, Progress, VectorSet};
+use crate::stages::across::{Input, Side};
+use crate::stages::analysis::{Analysis, LayerVectors, Progress, VectorSet};
 use crate::store::Store;
 use crate::store::table::Table;
 
@@ -15,7 +15,7 @@ pub fn run<'a>(
     (plan, store): (&'a Plan, &'a Store),
     unit: &'a Unit,
     pair: &'a Pair,
-    across: &Across,
+    across: &Analysis,
     model: Option<&'a LanguageModel>,
     seed: u64,
     progress: &'a mut Progress<'a>,
@@ -34,7 +34,7 @@ pub fn run<'a>(
         let (n_layers, layers) = (pair.sets[at].n_layers, sides[at].layers());
         Side { n_layers, layers, vectors, shards, activations, stories }
     };
-    across.run(Input { sides: [side(0), side(1)], model, seed, progress })
+    across.run_two(Input { sides: [side(0), side(1)], model, seed, progress })
 }
 
 /// One of the two sets.

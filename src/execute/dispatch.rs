@@ -235,7 +235,7 @@ impl<'a> Lane<'a> {
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
                 let tables = analysis.run(Input {
                     set: &set,
-                    activations: analysis.reads_activations().then_some(activations),
+                    activations: analysis.inputs().activations.then_some(activations),
                     model,
                     chat: *chat,
                     seed: *seed,

@@ -6,6 +6,7 @@ use super::{Absent, Set, Unit, UnitId, Work};
 use crate::config::{self, Experiment, Source};
 use crate::lm::Layer;
 use crate::resolve::Resolved;
+use crate::stages::analysis::Analysis;
 
 /// Two sets that an analysis is run on: one unit of its node.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,11 +27,11 @@ fn pairs<'a>(kind: &config::Across, sources: &[Source], places: &[Place<'a>]) ->
     for (at, &a) in places.iter().enumerate() {
         for &b in &places[at + 1..] {
             let same_stories = a.1 == b.1 && a.0 != b.0 && shared(a.1);
-            if kind.kind.same_stories() && !same_stories {
+            if kind.kind.inputs().sets.same_stories() && !same_stories {
                 continue;
             }
             pairs.push([a, b]);
-            if kind.kind.is_directed() {
+            if kind.kind.inputs().sets.is_directed() {
                 pairs.push([b, a]);
             }
         }
@@ -51,7 +52,7 @@ impl Builder<'_> {
         }
         for across in &experiment.across {
             let pairs = pairs(across, &experiment.stories, &places);
-            if across.kind.is_directed() != target.is_some() {
+            if across.kind.inputs().sets.is_directed() != target.is_some() {
                 continue;
             }
             if target.is_none() {
@@ -84,7 +85,7 @@ impl Builder<'_> {
             seed: self.variants[variant].seed,
             pairs,
         };
-        self.push(variant, name, work, target.filter(|_| across.kind.needs_model()), units);
+        self.push(variant, name, work, target.filter(|_| across.kind.inputs().model), units);
     }
 
     /// A pair and its unit. Where neither set is the target the one with fewer layers comes first, of two alike the one
@@ -96,17 +97,17 @@ impl Builder<'_> {
             let keys = vectors.into_iter().flatten().map(|unit| unit.key.to_string());
             (self.resolved.models[place.0].layers.len(), keys.collect::<Vec<_>>())
         };
-        if !across.kind.is_directed() && order(pair[1]) < order(pair[0]) {
+        if !across.kind.inputs().sets.is_directed() && order(pair[1]) < order(pair[0]) {
             pair.reverse();
         }
         let models = pair.map(|(model, _)| &self.resolved.models[model]);
         let n_layers = models.map(|model| model.spec.n_layers());
-        let layers = across.kind.layers(models.map(|model| model.layers.as_slice()), n_layers);
+        let layers = across.kind.layers_of_two(models.map(|model| model.layers.as_slice()), n_layers);
         let sides = [0, 1].map(|side| self.side(variant, pair[side], &layers[side], &across.kind));
         let first = sides[0].len();
         let inputs: Vec<UnitId> = sides.concat();
         let params = AcrossParams { across: &across.kind, layers: &layers, n_layers, seed: experiment.seed };
-        let asks = across.kind.needs_model();
+        let asks = across.kind.inputs().model;
         let keyed = key(
             across.kind.kind(),
             across.kind.version(),
@@ -120,17 +121,11 @@ impl Builder<'_> {
     }
 
     /// What is read of a set: vectors; then activations and stories, where these are asked for.
-    fn side(
-        &self,
-        variant: usize,
-        place: Place,
-        layers: &[Layer],
-        kind: &crate::stages::across::Across,
-    ) -> Vec<UnitId> {
+    fn side(&self, variant: usize, place: Place, layers: &[Layer], kind: &Analysis) -> Vec<UnitId> {
         let Some(vectors) = self.read(variant, place) else { return Vec::new() };
         let mut inputs: Vec<UnitId> =
             layers.iter().flat_map(|&layer| self.at_layer(vectors, layer)).collect();
-        if kind.reads_activations() {
+        if kind.inputs().activations {
             let of = |stage: &str, ids: &[UnitId]| {
                 let inputs = ids.iter().flat_map(|&id| self.unit(id).inputs.iter().copied());
                 let inputs = inputs.filter(|id| self.nodes[id.node].work.stage() == stage);
@@ -186,9 +181,9 @@ pub(super) fn readings<'a>(
     source: &'a str,
 ) -> impl Iterator<Item = (String, String)> + 'a {
     let shared = experiment.stories.iter().any(|s| s.name == source && s.is_shared());
-    let reads = move |across: &&config::Across| shared || !across.kind.same_stories();
+    let reads = move |across: &&config::Across| shared || !across.kind.inputs().sets.same_stories();
     experiment.across.iter().filter(reads).map(move |across| {
-        let name = match across.kind.is_directed() {
+        let name = match across.kind.inputs().sets.is_directed() {
             true => format!("{}/{model}/{source}", across.name),
             false => across.name.clone(),
         };

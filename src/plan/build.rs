@@ -289,6 +289,7 @@ impl<'a> Builder<'a> {
             center: experiment.vectors.center,
             denoise: experiment.vectors.denoise,
             normalize: experiment.vectors.normalize,
+            weights: experiment.vectors.weights,
         };
         let units = reader.layers.iter().map(|&layer| {
             let mut inputs = self.at_layer(read, layer);
@@ -310,14 +311,15 @@ impl<'a> Builder<'a> {
         let experiment = self.variants[variant];
         for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
-            let asks = analysis.needs_model();
+            let reads = analysis.inputs();
+            let asks = reads.model;
             let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {
                 let params = AnalysisParams {
                     analysis,
                     layers,
                     n_layers: reader.spec.n_layers(),
-                    seed: analysis.draws().then_some(experiment.seed),
-                    chat: analysis.chats().then(|| self.chat(model)),
+                    seed: reads.seed.then_some(experiment.seed),
+                    chat: reads.chat.then(|| self.chat(model)),
                 };
                 let keyed = key(
                     analysis.kind(),
@@ -330,7 +332,7 @@ impl<'a> Builder<'a> {
                 unit(keyed, 0..0, layer, inputs)
             };
             let at = |&layer: &Layer| self.at_layer(vectors, layer);
-            let units = match analysis.reads_activations() {
+            let units = match reads.activations {
                 false => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
                 // Vectors, behind them all that they are made of, and the texts behind that.
                 true => layers

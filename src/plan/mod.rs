@@ -18,7 +18,6 @@ pub use build::{NEUTRAL, build, build_limited, limit_notes};
 pub use select::{Nothing, Selection};
 
 use crate::lm::{Chat, Layer};
-use crate::stages::across::Across;
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
@@ -121,7 +120,7 @@ pub enum Work {
     /// An analysis of two sets of vectors: a unit for each of `pairs`.
     Across {
         name: String,
-        across: Across,
+        across: Analysis,
         seed: u64,
         pairs: Vec<Pair>,
     },

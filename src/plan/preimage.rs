@@ -6,11 +6,10 @@ use serde::Serialize;
 
 use super::key::{Digest, Key};
 use crate::lm::{Chat, Dtype, Layer};
-use crate::stages::across::Across;
 use crate::stages::activations::{Long, Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, Several};
-use crate::stages::vectors::{Center, Denoise};
+use crate::stages::vectors::{Center, Denoise, Equal};
 
 /// What a key is the digest of. Field order, and so the JSON, is fixed.
 #[derive(Serialize)]
@@ -109,6 +108,8 @@ pub struct VectorParams<'a> {
     pub center: Center,
     pub denoise: Denoise,
     pub normalize: bool,
+    #[serde(skip_serializing_if = "Equal::is_stories")]
+    pub weights: Equal,
 }
 
 /// Of an analysis of one set of vectors.
@@ -127,7 +128,7 @@ pub struct AnalysisParams<'a> {
 /// Of an analysis of two sets of vectors.
 #[derive(Serialize)]
 pub struct AcrossParams<'a> {
-    pub across: &'a Across,
+    pub across: &'a Analysis,
     /// Of both.
     pub layers: &'a [Vec<Layer>; 2],
     pub n_layers: [usize; 2],

@@ -12,7 +12,7 @@ pub fn check(asked: &Asked, model: &Model, checkpoint: &Checkpoint) -> Option<Pr
         Some(Wrap::Raw) | None => None,
     };
     let analysis = || {
-        let analysis = asked.analysis.iter().find(|analysis| analysis.kind.chats())?;
+        let analysis = asked.analysis.iter().find(|analysis| analysis.kind.inputs().chat)?;
         Some(format!("`[analysis.{}.{}]`", analysis.name, analysis.kind.kind()))
     };
     let what = wrap.or_else(analysis)?;

@@ -8,13 +8,13 @@ use super::{Shown, append, metadata, write_table};
 use crate::config::Experiment;
 use crate::plan::{Set, Work};
 use crate::report::Section;
-use crate::stages::across::Across;
+use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 
 /// An analysis with one set of parameters, and its tables over all the pairs that are there.
 pub struct Compared {
     pub name: String,
-    across: Across,
+    across: Analysis,
     tables: Vec<(String, Table)>,
 }
 

@@ -2,11 +2,11 @@
 
 mod params;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use params::{Center, Denoise, Params};
+pub use params::{Center, Denoise, Equal, Params};
 
 use super::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
@@ -72,7 +72,8 @@ fn fewest(ratios: &[f64], wanted: f64) -> usize {
 /// One vector an emotion at one layer (schema `vectors/1`), in the order of `emotions`.
 ///
 /// `activations`: the tables of one layer, shard after shard, of which one is held at a time; rows of other emotions are
-/// not looked at. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories,
+/// not looked at. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories (or
+/// over its topics' means, where a story without a topic is one by itself: `weights`),
 /// minus the mean over emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is
 /// `vector`, of unit length if `normalize` says so. `resid_norm` is the mean norm of all pooled residuals of these
 /// emotions.
@@ -85,11 +86,11 @@ pub fn run(
     emotions: &[String],
     neutral: Option<&Table>,
 ) -> Result<Table> {
-    let mut sums = Sums::new(emotions);
+    let mut sums = Sums::new(emotions, params.weights);
     for table in activations {
         sums.add(&table?)?;
     }
-    let Sums { at: (layer, d_model), counts, mut raw, norms, .. } = sums.whole()?;
+    let Sums { at: (layer, d_model), counts, mut raw, norms, means, .. } = sums.whole()?;
     let removed = removed(params, neutral, layer, d_model)?;
     for ((emotion, &count), mean) in emotions.iter().zip(&counts).zip(raw.chunks_exact_mut(d_model)) {
         ensure!(
@@ -97,6 +98,9 @@ pub fn run(
             "`{emotion}` has no story left at layer {layer}: all were too short for `from_token`, or none was accepted"
         );
         mean.iter_mut().for_each(|x| *x /= count as f64);
+    }
+    if params.weights == Equal::Topics {
+        raw = means.into_iter().flat_map(|topics| topics.mean(d_model)).collect();
     }
     let vectors = of_means(params, &removed, emotions, &mut raw, d_model)?;
     let resid_norm = (norms / counts.iter().sum::<usize>() as f64) as f32;
@@ -172,11 +176,48 @@ struct Sums<'a> {
     /// `[emotion, d_model]`
     raw: Vec<f64>,
     norms: f64,
+    weights: Equal,
+    /// Of each emotion, where every topic counts alike.
+    means: Vec<Topics>,
+}
+
+/// The stories of one emotion by topic.
+#[derive(Clone, Default)]
+struct Topics {
+    /// Of each topic how many stories there are, and their sum.
+    sums: BTreeMap<String, (f64, Vec<f64>)>,
+    /// Those without a topic, each of which is one.
+    alone: (f64, Vec<f64>),
+}
+
+impl Topics {
+    fn add(&mut self, topic: Option<&String>, row: &[f64]) {
+        let (count, sum) = match topic {
+            Some(topic) => self.sums.entry(topic.clone()).or_default(),
+            None => &mut self.alone,
+        };
+        *count += 1.0;
+        sum.resize(row.len(), 0.0);
+        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+
+    /// The mean of the topics' means.
+    fn mean(&self, d: usize) -> Vec<f64> {
+        let topics = self.sums.len() as f64 + self.alone.0;
+        let mut mean = vec![0.0; d];
+        let each = self.sums.values().map(|(count, sum)| (1.0 / (count * topics), sum));
+        for (weight, sum) in each.chain([(1.0 / topics, &self.alone.1)]) {
+            mean.iter_mut().zip(sum).for_each(|(mean, x)| *mean += weight * x);
+        }
+        mean
+    }
 }
 
 impl Sums<'_> {
-    fn new(emotions: &[String]) -> Sums<'_> {
-        Sums { emotions, at: (0, 0), counts: vec![0; emotions.len()], raw: Vec::new(), norms: 0.0 }
+    fn new(emotions: &[String], weights: Equal) -> Sums<'_> {
+        let n = emotions.len();
+        let (counts, means) = (vec![0; n], vec![Topics::default(); n]);
+        Sums { emotions, at: (0, 0), counts, raw: Vec::new(), norms: 0.0, weights, means }
     }
 
     fn add(&mut self, table: &Table) -> Result<()> {
@@ -194,6 +235,9 @@ impl Sums<'_> {
             let values: Vec<f64> = row.values.iter().map(|&x| f64::from(x)).collect();
             self.norms += norm(&values);
             self.counts[at] += 1;
+            if self.weights == Equal::Topics {
+                self.means[at].add(row.topic, &values);
+            }
             self.raw[at * d_model..][..d_model].iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
         }
         Ok(())
@@ -233,6 +277,7 @@ const NO_ROW: &str = "no story has a token at `from_token`: every one is too sho
 
 struct PooledRow<'a> {
     emotion: Option<&'a String>,
+    topic: Option<&'a String>,
     values: &'a [f32],
 }
 
@@ -246,8 +291,13 @@ impl Pooled<'_> {
             let pooled = found.get_or_insert(Pooled { layer, d_model, rows: Vec::new() });
             let same = pooled.d_model == d_model && table.i32("layer")?.iter().all(|&l| l == pooled.layer);
             ensure!(same, "activations of different layers or widths");
-            let rows = table.opt_str("emotion")?.iter().zip(values.chunks_exact(d_model));
-            pooled.rows.extend(rows.map(|(emotion, values)| PooledRow { emotion: emotion.as_ref(), values }));
+            let (emotions, topics) = (table.opt_str("emotion")?, table.opt_str("topic")?);
+            let rows = emotions.iter().zip(topics).zip(values.chunks_exact(d_model));
+            pooled.rows.extend(rows.map(|((emotion, topic), values)| PooledRow {
+                emotion: emotion.as_ref(),
+                topic: topic.as_ref(),
+                values,
+            }));
         }
         Ok(found)
     }
@@ -266,7 +316,7 @@ mod tests {
     use super::*;
 
     fn params(denoise: Denoise) -> Params {
-        Params { center: Center::Emotions, denoise, normalize: false }
+        Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories }
     }
 
     fn activations(rows: &[(Option<&str>, [f32; 3])]) -> Table {
@@ -275,6 +325,7 @@ mod tests {
             "activations/1",
             vec![
                 ("emotion", Column::OptStr(rows.iter().map(|r| r.0.map(String::from)).collect())),
+                ("topic", Column::OptStr(vec![None; n])),
                 ("layer", Column::I32(vec![7; n])),
                 ("activation", list(3, rows.iter().flat_map(|r| r.1).collect())),
             ],
@@ -303,6 +354,42 @@ mod tests {
         assert_eq!(table.i32("n_stories").unwrap(), [1, 2]);
         assert_eq!(table.i32("layer").unwrap(), [7, 7]);
         assert_eq!(table.f32("resid_norm").unwrap(), [13.0f32 / 3.0; 2]);
+    }
+
+    /// Emotions that do nothing, on two topics that are far apart, of one of which most stories of `a` were rejected and of the
+    /// other most of `b`.
+    #[test]
+    fn topics_do_not_leak_where_every_topic_counts_alike() {
+        let rows = [("a", "rain", 1), ("a", "snow", 9), ("b", "rain", 9), ("b", "snow", 1)];
+        let rows: Vec<(&str, &str)> = rows.iter().flat_map(|&(e, t, n)| vec![(e, t); n]).collect();
+        let mut table = activations(
+            &rows
+                .iter()
+                .map(|&(e, t)| (Some(e), [1.0, if t == "rain" { 10.0 } else { 0.0 }, 0.0]))
+                .collect::<Vec<_>>(),
+        );
+        let topics = Column::OptStr(rows.iter().map(|(_, topic)| Some(topic.to_string())).collect());
+        table.columns.iter_mut().filter(|(name, _)| name == "topic").for_each(|(_, c)| *c = topics.clone());
+        let vectors = |weights| {
+            let params = Params { weights, ..params(Denoise::None) };
+            let table = run(&params, std::slice::from_ref(&table), &words(&["a", "b"]), None).unwrap();
+            assert_eq!(table.i32("n_stories").unwrap(), [10, 10]);
+            table.list("vector").unwrap().1.to_vec()
+        };
+        // Means over stories are (1, 1, 0) and (1, 9, 0); those over topics (1, 5, 0) both.
+        assert_eq!(vectors(Equal::Stories), [0.0, -4.0, 0.0, 0.0, 4.0, 0.0]);
+        assert_eq!(vectors(Equal::Topics), [0.0; 6]);
+        // Stories without a topic stand alone, beside those that have one.
+        let topics: Vec<_> = rows.iter().map(|(_, t)| (*t == "snow").then(|| t.to_string())).collect();
+        table
+            .columns
+            .iter_mut()
+            .filter(|(n, _)| n == "topic")
+            .for_each(|(_, c)| *c = Column::OptStr(topics.clone()));
+        let params = Params { weights: Equal::Topics, center: Center::None, ..params(Denoise::None) };
+        let table = run(&params, std::slice::from_ref(&table), &words(&["a", "b"]), None).unwrap();
+        // One story of 10 and one topic of 0; nine of 10 and one topic of 0.
+        assert_eq!(table.list("vector").unwrap().1, [1.0, 5.0, 0.0, 1.0, 9.0, 0.0]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use emoflow::stages::analysis::{
     Analysis, Input, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca,
 };
 use emoflow::stages::stories::{Template, template};
-use emoflow::stages::vectors::{self, Center, Denoise};
+use emoflow::stages::vectors::{self, Center, Denoise, Equal};
 use emoflow::store::table::Table;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -87,7 +87,8 @@ fn compare(reference: &Value, texts: &Value) {
     check(&n_tokens, &numbers(&reference["n_tokens"]), 0.0, &format!("{checkpoint}: n_tokens"));
 
     let denoise = Denoise::Components(size(&reference["denoise_components"]));
-    let params = vectors::Params { center: Center::Emotions, denoise, normalize: false };
+    let params =
+        vectors::Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories };
     let mut tables = Vec::new();
     for (at, wanted) in reference["of_layer"].as_array().unwrap().iter().enumerate() {
         let what = |value: &str| format!("{checkpoint}, layer {}: {value}", layers[at]);

@@ -7,7 +7,7 @@ use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, Input, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
 use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate, writing};
-use emoflow::stages::vectors::{self, Center, Denoise};
+use emoflow::stages::vectors::{self, Center, Denoise, Equal};
 use emoflow::store::table::{Column, Table};
 use serde_json::Value;
 use tch::{Device, Tensor};
@@ -75,7 +75,8 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     let shards = [activations_table(&stories[..6], d_model), activations_table(&stories[6..], d_model)];
     let neutral: Vec<_> = golden["neutral"].as_array().unwrap().iter().map(|r| (None, row(r))).collect();
     let denoise = Denoise::Variance(golden["variance"].as_f64().unwrap());
-    let params = vectors::Params { center: Center::Emotions, denoise, normalize: false };
+    let params =
+        vectors::Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories };
 
     let neutral = vectors::neutral(&params, &[activations_table(&neutral, d_model)]).unwrap();
     let removed = neutral.bool("removed").unwrap().iter().filter(|r| **r).count();

@@ -4,14 +4,18 @@
 use emoflow::lm::{Batch, Chat, LanguageModel, Layer, LensNorm, Positions, Steer};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Activations, Analysis, Input, Tables, VectorSet};
-use emoflow::stages::vectors::{self, Center, Denoise};
+use emoflow::stages::vectors::{self, Center, Denoise, Equal};
 use emoflow::store::table::{Column, Table};
 use tch::{Kind, Tensor};
 
 use super::stages::{check, load};
 
-const PARAMS: vectors::Params =
-    vectors::Params { center: Center::Emotions, denoise: Denoise::None, normalize: false };
+const PARAMS: vectors::Params = vectors::Params {
+    center: Center::Emotions,
+    denoise: Denoise::None,
+    normalize: false,
+    weights: Equal::Stories,
+};
 
 fn tiny() -> LanguageModel {
     load("tests/fixtures/llama-gqa")

@@ -110,6 +110,11 @@ impl<'r, P> Rows<'r, P> {
 }
 
 impl<'r, P> Vectors<'r, P> {
+    /// In single precision.
+    pub fn single(&self) -> Vectors<'r, P> {
+        Vectors::new(self.values.to_kind(Kind::Float))
+    }
+
     pub(super) fn new(values: Tensor) -> Vectors<'r, P> {
         Vectors { values, mark: PhantomData }
     }

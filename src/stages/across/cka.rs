@@ -12,10 +12,10 @@ use tch::Tensor;
 use super::halves::{Chance, Halves, Likeness, Splits, ceiling, crossed, partial};
 use super::hsic::{Estimates, Gram, cka};
 use super::pairs::{self, Measure};
-use super::{Input, Kind, Shared, Side, Story, equal_depth};
+use super::{Input, Shared, Side, Story, equal_depth};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
-use crate::stages::analysis::Tables;
+use crate::stages::analysis::{Inputs, Kind, Sets, Tables};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{p_value, t_95};
 use crate::store::table::{Column, Table};
@@ -60,11 +60,11 @@ impl Kind for Cka {
          kernel alignment of all activations, emotions or not."
     }
 
-    fn reads_activations(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs::of_two(Sets::Readers)
     }
 
-    fn run(&self, input: Input) -> Result<Tables> {
+    fn run_two(&self, input: Input) -> Result<Tables> {
         run(self, input)
     }
 

@@ -15,88 +15,17 @@ pub mod transfer;
 mod transfer_figures;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Deref;
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 
 pub use chance::{spearman, spearman_p};
 
 use crate::lm::{LanguageModel, Layer};
-use crate::report::figure::Figure;
-use crate::stages::analysis::{LayerVectors, Progress, Tables};
+use crate::stages::analysis::{LayerVectors, Progress};
 use crate::stages::read::{self, Shards};
 use crate::stages::statistics::Design;
 use crate::stages::statistics::sums::Sums;
 use crate::store::table::Table;
-
-/// Every analysis across models.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Across {
-    Rsa(rsa::Rsa),
-    Cka(cka::Cka),
-    Transfer(transfer::Transfer),
-}
-
-impl Deref for Across {
-    type Target = dyn Kind;
-
-    fn deref(&self) -> &(dyn Kind + 'static) {
-        match self {
-            Across::Rsa(params) => params,
-            Across::Cka(params) => params,
-            Across::Transfer(params) => params,
-        }
-    }
-}
-
-/// What there is to know of an analysis of two sets with its parameters.
-pub trait Kind {
-    /// The kind, as the experiment file spells it.
-    fn kind(&self) -> &'static str;
-
-    /// Raised when the same input would give other tables.
-    fn version(&self) -> u32;
-
-    /// Its chapter's title in the report.
-    fn title(&self) -> &'static str;
-
-    /// What the chapter shows, for a reader who has not seen the experiment file.
-    fn intro(&self) -> &'static str;
-
-    /// Whether it reads the activations that the vectors are made of.
-    fn reads_activations(&self) -> bool {
-        false
-    }
-
-    /// Whether it runs on two models that read the stories of one source; else on any two sets of vectors.
-    fn same_stories(&self) -> bool {
-        self.reads_activations()
-    }
-
-    /// Whether the second set is the target, so that both directions are computed, each under the target's name.
-    fn is_directed(&self) -> bool {
-        false
-    }
-
-    /// Whether it looks into the model of the second set.
-    fn needs_model(&self) -> bool {
-        false
-    }
-
-    /// Which of the kept layers of the two models it reads.
-    fn layers(&self, kept: [&[Layer]; 2], _n_layers: [usize; 2]) -> [Vec<Layer>; 2] {
-        kept.map(<[Layer]>::to_vec)
-    }
-
-    /// The tables of one pair of sets. They name no model and no source: `a` and `b` are the first and the second set.
-    fn run(&self, input: Input) -> Result<Tables>;
-
-    /// The figures of the analysis `name`, from the tables of all pairs, with the columns `model_a`, `stories_a`,
-    /// `model_b`, `stories_b` and `variant` in front.
-    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>>;
-}
 
 /// What an analysis of two sets is given.
 pub struct Input<'a> {
@@ -112,7 +41,7 @@ pub struct Input<'a> {
 pub struct Side<'a> {
     /// Blocks of the model.
     pub n_layers: usize,
-    /// Those of [`Kind::layers`], in rising order.
+    /// Those that the analysis reads, in rising order.
     pub layers: Vec<Layer>,
     /// The vectors of one of them.
     pub vectors: &'a dyn Fn(Layer) -> Result<LayerVectors>,

@@ -8,10 +8,10 @@ use super::chance::{interval, pearson};
 use super::cosines::Cosines;
 use super::halves::{Chance, Halves, Likeness, Splits, ceiling, crossed, partial};
 use super::pairs::{self, Measure};
-use super::{Input, Kind, Shared, Side, equal_depth};
+use super::{Input, Shared, Side, equal_depth};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
-use crate::stages::analysis::Tables;
+use crate::stages::analysis::{Inputs, Kind, Sets, Tables};
 use crate::stages::principal::{dot, norm};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::mean;
@@ -51,15 +51,11 @@ impl Kind for Rsa {
          spaces: the correlation of the two tables of cosines between emotions."
     }
 
-    fn reads_activations(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs::of_two(Sets::Two)
     }
 
-    fn same_stories(&self) -> bool {
-        false
-    }
-
-    fn run(&self, input: Input) -> Result<Tables> {
+    fn run_two(&self, input: Input) -> Result<Tables> {
         run(self, input)
     }
 

@@ -5,7 +5,7 @@ use super::cka::Cka;
 use super::rsa::{Correlation, Rsa};
 use super::transfer::{Kinds, Layers, Transfer};
 use super::*;
-use crate::stages::analysis::LayerVectors;
+use crate::stages::analysis::{Kind, LayerVectors, Tables};
 use crate::store::table::Column;
 
 /// SplitMix64 and the sum of twelve uniform numbers, which is nearly normal.
@@ -127,7 +127,7 @@ fn turned(of: &Data, size: Size) -> Data {
     let row = |e: usize, t: usize, s: usize| ((e * size.topics + t) * size.each + s) * size.d;
     data(size, |e, t, s, d| {
         let sign = if d % 2 == 0 { 3.0 } else { -3.0 };
-        sign * f64::from(values[row(e, t, s) + (d * 3 + 1) % size.d])
+        sign * f64::from(values[row(e, t, s) + (d * 5 + 1) % size.d])
     })
 }
 
@@ -143,7 +143,7 @@ fn run(kind: &dyn Kind, sides: [&Data; 2], seed: u64) -> Result<Tables> {
         let (vectors, activations, stories) = &reads[at];
         Side { n_layers: 6, layers: vec![LAYER], vectors, shards: 1, activations, stories }
     };
-    kind.run(Input { sides: [side(0), side(1)], model: None, seed, progress: &mut |_, _| {} })
+    kind.run_two(Input { sides: [side(0), side(1)], model: None, seed, progress: &mut |_, _| {} })
 }
 
 fn value(tables: &Tables, column: &str) -> f64 {
@@ -221,8 +221,6 @@ fn planted_emotions_are_found_through_noise() {
     let found = run(&cka(), [&a, &b], 0).unwrap();
     assert_eq!(value(&found, "p"), 0.01);
     assert!((0.2..0.98).contains(&value(&found, "cka_debiased")), "{}", value(&found, "cka_debiased"));
-    let found = run(&rsa(Correlation::Spearman), [&a, &b], 0).unwrap();
-    assert!(value(&found, "r") > 0.3 && value(&found, "p") <= 0.05, "{}", value(&found, "r"));
 }
 
 const SMALL: Size = Size { emotions: 5, topics: 6, each: 1, d: 6 };
@@ -281,10 +279,7 @@ fn nothing_is_carried_where_there_is_nothing() {
     let kind =
         Transfer { folds: 3, bootstrap: 1, permutations: 39, ridge: Some(0.1), ..transfer(Kinds::Ridge) };
     for (name, hits, means) in rates(&kind, &["p", "r2_p"], &["mean_rank", "r2"]) {
-        assert!(
-            hits.iter().all(|hits| EXPECTED.contains(hits) || name == "the same stories"),
-            "{name}: {hits:?} of 200"
-        );
+        assert!(hits.iter().all(|hits| EXPECTED.contains(hits)), "{name}: {hits:?} of 200");
         // Ranks of 1 to 5 of five emotions in three rotations: a standard deviation of 1.41 / sqrt(15) at most of one
         // seed's mean rank if emotions were independent, of .03 of the mean over 200.
         assert!((means[0] - 3.0).abs() < 0.12, "{name}: mean rank {}", means[0]);

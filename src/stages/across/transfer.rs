@@ -9,11 +9,11 @@ use tch::Tensor;
 use super::cells::Cells;
 use super::chance::interval;
 use super::map::Map;
-use super::{Input, Kind, Shared, nearest, pairs, steered, transfer_figures};
+use super::{Input, Shared, nearest, pairs, steered, transfer_figures};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::analysis::steering::nearest_two_thirds;
-use crate::stages::analysis::{Progress, Tables};
+use crate::stages::analysis::{Inputs, Kind, Progress, Sets, Tables};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value, quantile};
 use crate::store::table::{Column, Table};
@@ -82,19 +82,11 @@ impl Kind for Transfer {
          models place the same texts, has brought them there."
     }
 
-    fn reads_activations(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs { model: self.steer.is_some(), ..Inputs::of_two(Sets::Target) }
     }
 
-    fn is_directed(&self) -> bool {
-        true
-    }
-
-    fn needs_model(&self) -> bool {
-        self.steer.is_some()
-    }
-
-    fn layers(&self, kept: [&[Layer]; 2], n_layers: [usize; 2]) -> [Vec<Layer>; 2] {
+    fn layers_of_two(&self, kept: [&[Layer]; 2], n_layers: [usize; 2]) -> [Vec<Layer>; 2] {
         let reached = match self.layers {
             Layers::All => kept[1].to_vec(),
             Layers::Default => vec![nearest_two_thirds(kept[1], n_layers[1])],
@@ -106,7 +98,7 @@ impl Kind for Transfer {
         [from, reached]
     }
 
-    fn run(&self, input: Input) -> Result<Tables> {
+    fn run_two(&self, input: Input) -> Result<Tables> {
         run(self, input)
     }
 
@@ -128,10 +120,9 @@ impl Kind for Transfer {
 /// Topics are not drawn within a part: a topic that is drawn twice makes vectors noisier, and every rank worse.
 /// `r2`: the share of the sum of squares of the second model's vectors that the mapped ones foretell, mean over rotations.
 ///
-/// `p` and `r2_p`, one-sided: the mean rank, and `r2`, where the emotions of one model's cells are shuffled within each
-/// topic before anything is fitted, and every map is fitted anew. `rank_null`: the mean of these mean ranks; `r2_null`:
-/// the 95th percentile of these `r2`. Which model's cells are shuffled makes no difference: what counts is which cell of one goes with
-/// which of the other.
+/// `p` and `r2_p`, one-sided: the mean rank, and `r2`, where the cells of each topic that a map is fitted on are shuffled
+/// between the emotions in one model, before every map is fitted anew: the same vectors go through maps between cells that have
+/// nothing to do with each other. `rank_null`: the mean of these mean ranks; `r2_null`: the 95th percentile of these `r2`.
 ///
 /// An error if there are fewer than three topics, or if an emotion has no story in the topics of a part.
 fn run(params: &Transfer, input: Input) -> Result<Tables> {
@@ -226,10 +217,10 @@ fn tested(
             mapped: vec![flat(&mapped.values)?],
         };
         // Thousands of maps: in single precision, as nothing but ranks and a share is counted.
+        let own = own.single();
         for shuffle in 0..shuffles {
             let order = shared.design.shuffle(shuffle);
             let mapped = map.carried(&cells.rows(1, &rotation.fit, Float, Some(&order))?)?;
-            let own = cells.rows(1, &rotation.target, Float, Some(&order))?.vectors();
             let compared = mapped.beside(&own);
             turn.null.push((mean(&compared.ranks()?), compared.r2));
             if shuffle < kept {

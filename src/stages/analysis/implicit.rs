@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::estimates::{deals, mean, p_hits};
 use super::turns::{self, Ask};
-use super::{Claim, Group, Input, Kind, Null, Places, Published, Tables, groups, published};
+use super::{Claim, Group, Input, Inputs, Kind, Null, Places, Published, Tables, groups, published};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::report::short;
 use crate::stages::principal::{dot, norm};
@@ -15,7 +15,7 @@ use crate::stages::statistics::interval::clopper_pearson;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.implicit]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,12 +49,8 @@ impl Kind for Implicit {
          the model holds when it is about to answer."
     }
 
-    fn needs_model(&self) -> bool {
-        true
-    }
-
-    fn chats(&self) -> bool {
-        self.wrap == Ask::User
+    fn inputs(&self) -> Inputs {
+        Inputs { model: true, chat: self.wrap == Ask::User, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {

@@ -5,8 +5,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::estimates::{mean, p_at_least};
+use super::made_of::given;
 use super::turns::{self, Ask};
-use super::{Claim, Group, Input, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
+use super::{Claim, Group, Input, Inputs, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
 use crate::report::figure::Figure;
 use crate::stages::principal::{dot, norm};
 use crate::stages::statistics::correlation::ranks;
@@ -14,14 +15,24 @@ use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What stands for the number in a text.
 pub const NUMBER: &str = "{number}";
 
-/// Orders of the numbers that are tried, and random directions: p is at least 1 in 2,000, and 1 in 200.
+/// Orders of the numbers that are tried, random directions and shuffles of the labels: p is at least 1 in 2,000, and 1 in
+/// 200.
 const ORDERS: usize = 1_999;
 const DIRECTIONS: usize = 199;
+const SHUFFLES: usize = 199;
+
+/// Phrasings in which a number means nothing, whatever it is: a name.
+const CONTROL: [&str; 4] = [
+    "The locker has the number {number} on its door.",
+    "Take bus line {number} to the museum.",
+    "The recipe is on page {number} of the book.",
+    "My ticket is number {number}, and yours is behind it.",
+];
 
 /// `[analysis.<name>.intensity]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -74,16 +85,8 @@ impl Kind for Intensity {
          it do so where the model is about to answer."
     }
 
-    fn needs_model(&self) -> bool {
-        true
-    }
-
-    fn chats(&self) -> bool {
-        self.wrap == Ask::User
-    }
-
-    fn draws(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs { model: true, activations: true, seed: true, chat: self.wrap == Ask::User, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
@@ -101,19 +104,19 @@ impl Kind for Intensity {
     fn reading(&self) -> &'static str {
         "Over all templates and the emotions named for them: the mean rank correlation (Spearman) of the number with the \
          emotion's cosine where the model would answer, turned so that 1 is as expected; and the share of emotions that go \
-         as expected more clearly than directions that have nothing to do with emotion do (p at most .05; one in twenty would by \
-         chance)."
+         as expected, less what they do where the number means nothing, more clearly than vectors of shuffled labels do (p at \
+         most .05; one in twenty would by chance)."
     }
 }
 
 fn claims(group: &Group) -> Result<Vec<Claim>> {
-    let (spearman, p) = (group.table.f64("spearman")?, group.table.f64("p_direction")?);
+    let (spearman, p) = (group.table.f64("spearman")?, group.table.f64("p_label")?);
     let signs = group.table.i32("expected")?;
     let turned: Vec<f64> = group.rows.iter().map(|&row| spearman[row] * f64::from(signs[row])).collect();
     let clear = group.rows.iter().filter(|&&row| p[row] <= 0.05).count() as f64 / group.rows.len() as f64;
     Ok(vec![
         group.claim("mean Spearman, as expected", "", mean(&turned).unwrap_or(f64::NAN), 2),
-        group.claim("as expected beyond other directions (p \u{2264} .05)", "% of probes", 100.0 * clear, 0),
+        group.claim("as expected beyond shuffled labels (p \u{2264} .05)", "% of probes", 100.0 * clear, 0),
     ])
 }
 
@@ -124,17 +127,19 @@ fn claims(group: &Group) -> Result<Vec<Claim>> {
 /// a vector is zero.
 fn run(params: &Intensity, input: Input) -> Result<Tables> {
     let model = input.model()?;
-    let Input { set, chat, seed, progress, .. } = input;
-    let Some(first) = set.layers.first() else { bail!("there are no vectors") };
+    let Input { set, chat, seed, progress, activations, .. } = input;
+    let activations = given(activations.as_ref())?;
+    let [first] = set.layers.as_slice() else { bail!("one layer at a time") };
     let there: Vec<&Template> =
         params.templates.iter().filter(|t| !t.probes(&first.emotions).is_empty()).collect();
     if there.is_empty() {
         bail!("none of the templates names an emotion of this experiment");
     }
+    // The template's own phrasings, then those in which its numbers mean nothing.
     let all = |template: &&Template| {
-        let of =
-            |text: &String| template.numbers.iter().map(|&x| Template::fill(text, x)).collect::<Vec<_>>();
-        template.texts.iter().flat_map(of).collect::<Vec<String>>()
+        let own = template.texts.iter().map(String::as_str).chain(CONTROL);
+        let of = |text: &str| template.numbers.iter().map(|&x| Template::fill(text, x)).collect::<Vec<_>>();
+        own.flat_map(of).collect::<Vec<String>>()
     };
     let texts: Vec<String> = there.iter().flat_map(all).collect();
     let layers: Vec<_> = set.layers.iter().map(|l| l.layer).collect();
@@ -146,16 +151,31 @@ fn run(params: &Intensity, input: Input) -> Result<Tables> {
             Draws::new("intensity null", &[seed, layer.layer.number() as u64, k]).direction(layer.d_model)
         };
         let directions: Vec<Vec<f64>> = (0..DIRECTIONS as u64).map(draw).collect();
+        let remade = activations.remade(&layer.emotions, layer.layer.number(), seed)?;
+        let shuffled = (0..SHUFFLES).map(|number| remade.shuffled(&remade.design.shuffle(number)));
+        let shuffled: Vec<Vec<f64>> = shuffled.collect::<Result<_>>()?;
         for template in &there {
-            let (here, others) = rest.split_at(template.texts.len() * template.numbers.len());
+            let numbers = template.numbers.len();
+            let (here, others) = rest.split_at((template.texts.len() + CONTROL.len()) * numbers);
             rest = others;
-            let phrasings: Vec<&[Vec<f64>]> = here.chunks(template.numbers.len()).collect();
+            let mut phrasings: Vec<&[Vec<f64>]> = here.chunks(numbers).collect();
+            let controls = phrasings.split_off(template.texts.len());
             let null: Vec<Vec<f64>> =
                 directions.par_iter().map(|along| together(&projections(along, &phrasings))).collect();
             for (emotion, sign) in template.probes(&first.emotions) {
                 let cosines = cosines(layer, emotion, &phrasings)?;
                 let orders = Draws::new("intensity order", &[seed]);
-                let trend = Trend::of(&template.numbers, &cosines, sign, orders, &null);
+                let named = layer.emotions.iter().position(|e| e == emotion).unwrap_or_default();
+                let labels: Vec<[Vec<f64>; 2]> = shuffled
+                    .par_iter()
+                    .map(|vectors| {
+                        let along = &vectors[named * layer.d_model..][..layer.d_model];
+                        [&phrasings, &controls].map(|texts| together(&projections(along, texts)))
+                    })
+                    .collect();
+                let control = together(&self::cosines(layer, emotion, &controls)?);
+                let mut trend = Trend::of(&template.numbers, &cosines, sign, orders, &null);
+                trend.beside(&template.numbers, &control, sign, &labels);
                 for (phrasing, values) in cosines.iter().enumerate() {
                     for (number, cosine) in template.numbers.iter().zip(values) {
                         curves.places.push(set, layer.layer);
@@ -203,6 +223,11 @@ pub struct Trend {
     pub p_order: f64,
     /// The share of random directions that give as much.
     pub p_direction: f64,
+    /// The mean over phrasings of the correlation where the number means nothing.
+    pub control: f64,
+    /// The share of the emotion's vectors under shuffled labels whose correlation, less that where the number means
+    /// nothing, is as large.
+    pub p_label: f64,
 }
 
 /// Ranks, centred and of unit length, so that a product of two is Spearman's correlation; zeros where nothing varies.
@@ -251,7 +276,22 @@ impl Trend {
             most: each.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             p_order: p(&reordered),
             p_direction: p(&directions),
+            control: 0.0,
+            p_label: 1.0,
         }
+    }
+
+    /// Compares it with what the emotion does where the number means nothing, and with vectors of shuffled labels: of each the mean
+    /// standardised ranks in the template and where the number means nothing.
+    fn beside(&mut self, numbers: &[f64], control: &[f64], sign: f64, labels: &[[Vec<f64>; 2]]) {
+        let numbers = standard(numbers);
+        self.control = dot(&numbers, control);
+        let null: Vec<f64> = labels
+            .iter()
+            .map(|[own, control]| sign * (dot(&numbers, own) - dot(&numbers, control)))
+            .collect();
+        // Sums in another order differ in their last bits.
+        self.p_label = p_at_least(sign * (self.spearman - self.control) - 1e-12, &null).unwrap_or(1.0);
     }
 }
 
@@ -299,6 +339,8 @@ impl Trends {
             ("most", column(|t| t.most)),
             ("p_order", column(|t| t.p_order)),
             ("p_direction", column(|t| t.p_direction)),
+            ("control", column(|t| t.control)),
+            ("p_label", column(|t| t.p_label)),
         ];
         let mut columns = vec![
             ("template", Column::Str(self.template)),
@@ -306,7 +348,7 @@ impl Trends {
             ("expected", Column::I32(self.expected)),
         ];
         columns.extend(numbers);
-        self.places.table("intensity_trend/1", columns)
+        self.places.table("intensity_trend/2", columns)
     }
 }
 
@@ -368,6 +410,40 @@ mod tests {
             let significant = found.iter().filter(|trend| p(trend) <= 0.05).count();
             assert!((3..=18).contains(&significant), "{significant} of 200");
         }
+    }
+
+    /// An emotion that goes along with any number, whatever it counts, shows nothing; one that goes with the dose does.
+    #[test]
+    fn what_any_number_does_is_no_trend() {
+        let numbers = [2.0, 5.0, 10.0, 20.0, 40.0, 80.0];
+        let mean_of = |seed: u64, slope: f64| {
+            let mut values = noise(4, 6, seed);
+            values.iter_mut().for_each(|of| (0..6).for_each(|at| of[at] += slope * at as f64));
+            values
+        };
+        let p = |seed: u64, own: f64| {
+            let labels: Vec<[Vec<f64>; 2]> = (0..19)
+                .map(|k| [0, 1].map(|at| together(&mean_of(9_000_000 + 100 * seed + 2 * k + at, 0.3))))
+                .collect();
+            let mut found = trend(&numbers, &mean_of(70_000 + 2 * seed, own), 1.0, seed);
+            found.beside(&numbers, &together(&mean_of(70_001 + 2 * seed, 0.3)), 1.0, &labels);
+            (found.p_order, found.p_label)
+        };
+        // The orders of the numbers alone say that all of them are significant.
+        let all: Vec<(f64, f64)> = (0..200).map(|seed| p(seed, 0.3)).collect();
+        assert!(all.iter().filter(|(order, _)| *order <= 0.05).count() > 190);
+        // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.
+        let significant = all.iter().filter(|(_, label)| *label <= 0.05).count();
+        assert!((3..=18).contains(&significant), "{significant} of 200");
+        let found = |seed| {
+            let labels: Vec<[Vec<f64>; 2]> = (0..19)
+                .map(|k| [0, 1].map(|at| together(&noise(4, 6, 800_000 + 100 * seed + 2 * k + at))))
+                .collect();
+            let mut found = trend(&numbers, &mean_of(seed, 1.0), 1.0, seed);
+            found.beside(&numbers, &together(&noise(4, 6, 600_000 + seed)), 1.0, &labels);
+            found.p_label
+        };
+        assert!((0..20).all(|seed| found(seed) == 0.05));
     }
 
     #[test]

@@ -75,10 +75,11 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
     let table = group.table;
     let (templates, emotions, expected) =
         (table.str("template")?, table.str("emotion")?, table.i32("expected")?);
-    let numbers = ["spearman", "least", "most", "p_order", "p_direction"];
+    let numbers = ["spearman", "least", "most", "control", "p_order", "p_direction", "p_label"];
     let values = numbers.map(|column| table.f64(column));
-    let [spearman, least, most, order, direction] = values;
+    let [spearman, least, most, control, order, direction, label] = values;
     let (spearman, least, most, order, direction) = (spearman?, least?, most?, order?, direction?);
+    let (control, label) = (control?, label?);
     let row = |&row: &usize| {
         vec![
             Cell::Text(templates[row].clone()),
@@ -87,8 +88,10 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
             Cell::Number(spearman[row], 2),
             Cell::Number(least[row], 2),
             Cell::Number(most[row], 2),
-            Cell::Number(order[row], 4),
+            Cell::Number(control[row], 2),
+            Cell::Number(label[row], 3),
             Cell::Number(direction[row], 3),
+            Cell::Number(order[row], 4),
         ]
     };
     let read = |template: &Template, emotion: &String| {
@@ -102,9 +105,11 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
         })
         .collect();
     let mut caption = "Spearman's rank correlation of the number with the cosine, the mean over the phrasings of a \
-        template, beside the least and the most of them. First p: the share of orders of the numbers, the same for all \
-        phrasings, that give as much in the expected direction, of 1,999 drawn. Second p: the share of 199 random \
-        directions that do: a number moves many directions, so that a curve may rise without being about the emotion."
+        template, beside the least and the most of them, and beside what the emotion does where the numbers mean nothing (a \
+        bus line, a page). First p: the share of 199 vectors of the same emotion under shuffled labels whose correlation, \
+        less that where the number means nothing, is as large in the expected direction. Second p: the share of 199 random \
+        directions whose correlation is. Third p: the share of orders of the numbers, of 1,999 drawn; it asks only whether anything \
+        goes with the number, as every direction may."
         .to_string();
     if params.wrap == Ask::Raw {
         caption += " Read at each text's own last token, without a chat template.";
@@ -113,8 +118,18 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
         caption +=
             &format!(" Left out, because the experiment has no such emotion: {}.", left_out.join(", "));
     }
-    let columns =
-        ["template", "emotion", "expected", "Spearman", "least", "most", "p, order", "p, direction"];
+    let columns = [
+        "template",
+        "emotion",
+        "expected",
+        "Spearman",
+        "least",
+        "most",
+        "no meaning",
+        "p, labels",
+        "p, direction",
+        "p, order",
+    ];
     Ok(group.figure(
         format!("{name}-trends"),
         "Do they go with the number?".into(),

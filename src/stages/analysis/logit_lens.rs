@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
-use super::{Claim, Group, Input, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
+use super::{Claim, Group, Input, Inputs, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
 use crate::lm::{LanguageModel, Layer};
 use crate::params::params;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
@@ -43,8 +43,8 @@ impl Kind for LogitLens {
         "The tokens that each emotion vector makes more and less likely when it is read through the unembedding."
     }
 
-    fn needs_model(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs { model: true, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {

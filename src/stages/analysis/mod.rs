@@ -7,6 +7,7 @@ pub mod cosine;
 mod estimates;
 pub mod geometry;
 pub mod implicit;
+mod inputs;
 pub mod intensity;
 mod intensity_figures;
 pub mod logit_lens;
@@ -28,14 +29,16 @@ pub(super) mod words;
 
 use std::ops::Deref;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 pub use claim::{Claim, Null, Published};
+pub use inputs::{Inputs, Sets};
 pub use made_of::Activations;
 
 use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
+use crate::stages::across::{Input as TwoSets, cka, rsa, transfer};
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -51,6 +54,9 @@ pub enum Analysis {
     Geometry(geometry::Geometry),
     Probe(probe::Probe),
     Norms(norms::Norms),
+    Rsa(rsa::Rsa),
+    Cka(cka::Cka),
+    Transfer(transfer::Transfer),
 }
 
 impl Deref for Analysis {
@@ -67,6 +73,9 @@ impl Deref for Analysis {
             Analysis::Geometry(params) => params,
             Analysis::Probe(params) => params,
             Analysis::Norms(params) => params,
+            Analysis::Rsa(params) => params,
+            Analysis::Cka(params) => params,
+            Analysis::Transfer(params) => params,
         }
     }
 }
@@ -91,25 +100,9 @@ pub trait Kind {
     /// What the chapter shows, for a reader who has not seen the experiment file.
     fn intro(&self) -> &'static str;
 
-    /// Whether it looks into the model that the vectors were read from.
-    fn needs_model(&self) -> bool {
-        false
-    }
-
-    /// Whether it reads the activations that the vectors are made of. Each layer is then a unit by itself, so that no
-    /// more than one layer of activations is looked at at once.
-    fn reads_activations(&self) -> bool {
-        false
-    }
-
-    /// Whether it draws random numbers, so that the experiment's seed is part of its key.
-    fn draws(&self) -> bool {
-        false
-    }
-
-    /// Whether it puts texts into the model's chat template, so that what that is told is part of its key.
-    fn chats(&self) -> bool {
-        false
+    /// What it reads.
+    fn inputs(&self) -> Inputs {
+        Inputs::VECTORS
     }
 
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
@@ -117,17 +110,35 @@ pub trait Kind {
         kept.to_vec()
     }
 
-    /// The tables of one set of vectors.
-    fn run(&self, input: Input) -> Result<Tables>;
+    /// Which of the kept layers of two models it reads, of an analysis of two sets.
+    fn layers_of_two(&self, kept: [&[Layer]; 2], _n_layers: [usize; 2]) -> [Vec<Layer>; 2] {
+        kept.map(<[Layer]>::to_vec)
+    }
 
-    /// The figures of the analysis `name`, from the tables of one or of several sets of vectors.
+    /// The tables of one set of vectors, of an analysis that reads [`Sets::One`].
+    fn run(&self, _input: Input) -> Result<Tables> {
+        bail!("`{}` is an analysis of two sets", self.kind())
+    }
+
+    /// The tables of one pair of sets, of all others. They name no model and no source: `a` and `b` are the first and the
+    /// second set.
+    fn run_two(&self, _input: TwoSets) -> Result<Tables> {
+        bail!("`{}` is an analysis of one set", self.kind())
+    }
+
+    /// The figures of the analysis `name`, from the tables of one or of several sets of vectors, or of all pairs; those with the
+    /// columns `model_a`, `stories_a`, `model_b`, `stories_b` and `variant` in front.
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>>;
 
     /// What it found on each set of vectors, at each layer.
-    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>>;
+    fn claims(&self, _tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        Ok(Vec::new())
+    }
 
     /// What its claims mean, and how they are computed.
-    fn reading(&self) -> &'static str;
+    fn reading(&self) -> &'static str {
+        ""
+    }
 
     /// Figures that show several sets of vectors side by side, from tables that hold one layer of each.
     fn side_by_side(&self, _name: &str, _tables: &[(String, Table)]) -> Result<Vec<Figure>> {
@@ -379,7 +390,7 @@ mod tests {
     #[test]
     fn an_analysis_that_needs_the_model_says_so() {
         let lens = Analysis::LogitLens(logit_lens::LogitLens { top: 3, norm: logit_lens::LensNorm::None });
-        assert!(lens.needs_model());
+        assert!(lens.inputs().model);
         let set = set(&["a"], &[&[1.0]]);
         let input = Input {
             set: &set,

@@ -11,7 +11,7 @@ use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales}
 use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Words};
 use super::{
-    Claim, Input, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose, steering_figures,
+    Claim, Input, Inputs, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose, steering_figures,
 };
 use crate::lm::LanguageModel;
 use crate::report::figure::Figure;
@@ -60,16 +60,10 @@ impl Kind for Steering {
         "What happens to the probability of each emotion's word when a vector is added to the residual stream."
     }
 
-    fn needs_model(&self) -> bool {
-        true
-    }
-
-    fn reads_activations(&self) -> bool {
-        self.shuffled > 0 || self.resamples > 0
-    }
-
-    fn draws(&self) -> bool {
-        self.random + self.permuted + self.shuffled + self.resamples > 0
+    fn inputs(&self) -> Inputs {
+        let drawn = self.random + self.permuted + self.shuffled + self.resamples > 0;
+        let activations = self.shuffled > 0 || self.resamples > 0;
+        Inputs { model: true, activations, seed: drawn, ..Inputs::VECTORS }
     }
 
     fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {

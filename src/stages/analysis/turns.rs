@@ -23,6 +23,10 @@ pub enum Ask {
 
 /// `[layer][text]`: `resid_post` (`[d_model]`) of the text's last position. All layers come from one pass.
 ///
+/// At [`Layer::Embed`] it is the mean embedding of the text's own tokens, and not what the last position holds: that is the
+/// embedding of one token, of the template's where there is one, and the same for all texts. What a text's words say by
+/// themselves is what a model's layers are compared with.
+///
 /// An error if the model has no chat template where one is asked for, and if a text does not fit its context.
 pub fn read(
     model: &LanguageModel,
@@ -78,5 +82,22 @@ pub fn read(
         done += n;
         progress(done, rows.len());
     }
+    if let Some(at) = layers.iter().position(|&layer| layer == Layer::Embed) {
+        found[at] = texts.iter().map(|text| surface(model, text)).collect::<Result<_>>()?;
+    }
     Ok(found)
+}
+
+/// `[d_model]`: the mean embedding of a text's own tokens.
+fn surface(model: &LanguageModel, text: &str) -> Result<Vec<f64>> {
+    let tokens = model.encode(text)?;
+    ensure!(!tokens.text.is_empty(), "the text {text:?} has no token of its own");
+    let mut capture = Capture::new(&[Layer::Embed], vec![tokens.text.clone()]);
+    let _embedded = model.forward(
+        &Batch::new(&[&tokens.ids])?,
+        &mut [&mut capture as &mut dyn Hook],
+        Some(Layer::Embed),
+    )?;
+    let mean = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
+    Ok(mean.into_iter().map(f64::from).collect())
 }

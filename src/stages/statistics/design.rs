@@ -92,6 +92,12 @@ impl Design {
         Weights(vec![1.0; self.groups()])
     }
 
+    /// Every cell that has a story as one story: what means over groups' means are made with.
+    pub fn evened(&self) -> Design {
+        let counts = self.counts.iter().map(|&n| if n > 0.0 { 1.0 } else { 0.0 }).collect();
+        Design { counts, ..self.clone() }
+    }
+
     /// `[label]`: stories of each, groups weighted.
     pub fn stories(&self, weights: &Weights) -> Vec<f64> {
         let mut stories = vec![0.0; self.labels];

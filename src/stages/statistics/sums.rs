@@ -89,6 +89,17 @@ impl Sums {
         means
     }
 
+    /// Makes the mean of each cell's rows out of their sum, as [`Design::evened`] counts them.
+    pub fn even(&mut self, design: &Design) {
+        let (n, d) = (self.labels, self.d.max(1));
+        self.groups.par_iter_mut().enumerate().for_each(|(group, rows)| {
+            let counts = &design.counts()[group * n..][..n];
+            for (row, &count) in rows.chunks_exact_mut(d).zip(counts).filter(|(_, count)| **count > 0.0) {
+                row.iter_mut().for_each(|x| *x /= count);
+            }
+        });
+    }
+
     /// The mean of all rows.
     pub fn mean(&self, design: &Design) -> Vec<f64> {
         let all: f64 = design.counts().iter().sum();
@@ -158,6 +169,15 @@ mod tests {
             sums.means_shuffled(&design, &design.unshuffled()),
             sums.means(&design, &design.every()).unwrap()
         );
+    }
+
+    #[test]
+    fn where_every_group_counts_alike_means_are_those_of_the_groups_means() {
+        let (mut sums, design) = sums();
+        sums.even(&design);
+        let design = design.evened();
+        // Label 0: the mean of (1, 0) and (4, 2).
+        assert_eq!(sums.means(&design, &design.every()).unwrap(), [2.5, 1.0, 0.0, 4.0]);
     }
 
     #[test]

@@ -16,6 +16,9 @@ params! {
         pub denoise: Denoise;
         /// Scale every vector to length 1.
         pub normalize: bool = false;
+        /// What counts alike in an emotion's mean: every story (`stories`), or every topic (`topics`: the mean of the topics'
+        /// means, into which no topic leaks where some emotions have fewer stories on it).
+        pub weights: Equal = "stories";
     }
 }
 
@@ -25,6 +28,23 @@ words! {
         /// The mean of the emotions' means.
         Emotions = "emotions",
         None = "none",
+    }
+}
+
+words! {
+    /// What counts alike in an emotion's mean.
+    pub enum Equal {
+        /// Every story.
+        Stories = "stories",
+        /// Every topic: the mean of the topics' means. Where topics have different numbers of stories of each emotion, as
+        /// when more of some are rejected, the mean over stories is partly of the topics that an emotion has more of.
+        Topics = "topics",
+    }
+}
+
+impl Equal {
+    pub fn is_stories(&self) -> bool {
+        *self == Equal::Stories
     }
 }
 

@@ -441,6 +441,7 @@ static FLIPS: &[Flip] = &[
     one!("activations", "activations", "store_dtype", "\"f16\"", &["activations/*"]),
     one!("vectors", "vectors", "center", "\"none\"", &["vectors/*"]),
     one!("vectors", "vectors", "normalize", "true", &["vectors/*"]),
+    one!("vectors", "vectors", "weights", "\"topics\"", &["vectors/*"]),
     flip(
         "vectors denoise",
         &[],

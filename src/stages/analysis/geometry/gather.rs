@@ -8,7 +8,7 @@ use crate::stages::read;
 use crate::stages::statistics::Design;
 use crate::stages::statistics::cells::Cells;
 use crate::stages::statistics::sums::Sums;
-use crate::stages::vectors;
+use crate::stages::vectors::{self, Equal};
 
 /// What is kept of one layer.
 pub struct Gathered {
@@ -68,6 +68,14 @@ pub fn gather(
         "resampling needs stories of at least two topics or passages at layer {}: there is one",
         vectors.layer
     );
+    let design = match activations.params.weights {
+        Equal::Stories => design,
+        Equal::Topics => {
+            sums.even(&design);
+            tokens.iter_mut().zip(design.counts()).for_each(|(sum, count)| *sum /= count.max(1.0));
+            design.evened()
+        }
+    };
     let mut offset = sums.mean(&design);
     let removed = vectors::removed(activations.params, activations.neutral, vectors.layer.number(), d)?;
     sums.shift(&design, &offset, |row| vectors::project_out(row, &removed));

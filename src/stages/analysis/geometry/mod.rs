@@ -9,7 +9,7 @@ mod resample;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Claim, Input, Kind, Places, Tables, VectorSet};
+use super::{Claim, Input, Inputs, Kind, Places, Tables, VectorSet};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
@@ -64,12 +64,8 @@ impl Kind for Geometry {
          alike the vectors of two halves of the topics are."
     }
 
-    fn reads_activations(&self) -> bool {
-        true
-    }
-
-    fn draws(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs { activations: true, seed: true, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
@@ -188,7 +184,7 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
     Ok(vec![
         ("geometry".into(), statistics.finish(gathered.design.grouped())),
         ("geometry_cosines".into(), cosines(set, &own, &resampled)),
-        ("geometry_reliability".into(), reliability(set, &stories, &resampled)),
+        ("geometry_reliability".into(), reliability(set, &resampled)),
     ])
 }
 
@@ -273,7 +269,7 @@ fn cosines(set: &VectorSet, own: &Measures, resampled: &resample::Resampled) -> 
 
 /// Of every emotion the mean cosine of the vectors of two halves, the range of 95 % of the halves, and what Spearman and
 /// Brown's formula makes of it for all groups together.
-fn reliability(set: &VectorSet, stories: &[f64], resampled: &resample::Resampled) -> Table {
+fn reliability(set: &VectorSet, resampled: &resample::Resampled) -> Table {
     let layer = &set.layers[0];
     let mut places = Places::default();
     let (mut emotion, mut count, mut half) = (Vec::new(), Vec::new(), Vec::new());
@@ -285,7 +281,7 @@ fn reliability(set: &VectorSet, stories: &[f64], resampled: &resample::Resampled
         let mean = interval::mean(&of);
         places.push(set, layer.layer);
         emotion.push(layer.emotions[at].clone());
-        count.push(stories[at] as i32);
+        count.push(layer.n_stories[at] as i32);
         half.push(mean);
         let ends = percentile(&of);
         low.push(ends.map(|e| e.low));

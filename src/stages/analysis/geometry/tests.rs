@@ -61,7 +61,7 @@ fn planted(n: usize, d: usize) -> Vec<Vec<f64>> {
 }
 
 fn params(center: Center, denoise: Denoise, normalize: bool) -> vectors::Params {
-    vectors::Params { center, denoise, normalize }
+    vectors::Params { center, denoise, normalize, weights: vectors::Equal::Stories }
 }
 
 fn plain() -> vectors::Params {

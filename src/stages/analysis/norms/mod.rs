@@ -12,7 +12,7 @@ use nalgebra::DMatrix;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Claim, Input, Kind, LayerVectors, Places, Tables, VectorSet};
+use super::{Claim, Input, Inputs, Kind, LayerVectors, Places, Tables, VectorSet};
 use crate::lm::Layer;
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
@@ -80,8 +80,8 @@ impl Kind for Norms {
         "Whether the vectors know what people say of the words: how pleasant they are, how intense, how much in control."
     }
 
-    fn draws(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs { seed: true, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {

@@ -7,7 +7,7 @@ mod ridge;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Claim, Input, Kind, LayerVectors, Places, Tables, VectorSet};
+use super::{Claim, Input, Inputs, Kind, LayerVectors, Places, Tables, VectorSet};
 use crate::params::params;
 use crate::report::figure::Figure;
 use crate::stages::statistics::Interval;
@@ -51,12 +51,8 @@ impl Kind for Probe {
         "How well a linear classifier tells the emotions apart in stories on topics that it has not seen."
     }
 
-    fn reads_activations(&self) -> bool {
-        true
-    }
-
-    fn draws(&self) -> bool {
-        true
+    fn inputs(&self) -> Inputs {
+        Inputs { activations: true, seed: true, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {

@@ -6,7 +6,7 @@ use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Activations;
 use crate::stages::principal::dot;
 use crate::stages::statistics::draws::Draws;
-use crate::stages::vectors::{Center, Denoise, Params};
+use crate::stages::vectors::{Center, Denoise, Equal, Params};
 
 /// A story: emotion, topic, activation.
 type Story = (usize, usize, Vec<f32>);
@@ -34,7 +34,12 @@ fn fitted(stories: &[Story], n: usize, folds: usize, penalty: f64, permutations:
         shards: 2,
         read: &|shard| Ok(shards[shard].clone()),
         stories: &|_| bail!("every story has a topic"),
-        params: &Params { center: Center::Emotions, denoise: Denoise::None, normalize: false },
+        params: &Params {
+            center: Center::Emotions,
+            denoise: Denoise::None,
+            normalize: false,
+            weights: Equal::Stories,
+        },
         neutral: None,
     };
     let emotions: Vec<String> = (0..n).map(|e| format!("e{e}")).collect();
@@ -146,7 +151,12 @@ fn tables_have_shares_and_their_intervals() {
         shards: 1,
         read: &|shard| Ok(all[shard].clone()),
         stories: &|_| bail!("every story has a topic"),
-        params: &Params { center: Center::Emotions, denoise: Denoise::None, normalize: false },
+        params: &Params {
+            center: Center::Emotions,
+            denoise: Denoise::None,
+            normalize: false,
+            weights: Equal::Stories,
+        },
         neutral: None,
     };
     let mut set = crate::stages::analysis::tests::set(&["e0", "e1", "e2"], &[&[1.0], &[2.0], &[3.0]]);
