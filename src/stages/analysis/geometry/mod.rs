@@ -20,7 +20,7 @@ use measures::{Frame, Measures, pairs};
 use resample::{Resampler, Rounds, estimate};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// `[analysis.<name>.geometry]`
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -91,6 +91,12 @@ const SHARES: [&str; 2] = ["PC1 share", "PC2 share"];
 const NORM: &str = "|r(PC1, norm)|";
 const WITHIN: &str = "cosine within families";
 const BETWEEN: &str = "cosine between families";
+/// The same of the topics' vectors, which are no emotion's.
+const CONTROL: [&str; 3] = [
+    "variance among the topics' vectors",
+    "PC1 share of the topics' vectors",
+    "PC2 share of the topics' vectors",
+];
 const GAP: &str = "within minus between";
 const EMOTION_LENGTH: [&str; 2] = ["r(PC1, length) of emotions", "r(PC2, length) of emotions"];
 const STORY_LENGTH: [&str; 2] = ["r(PC1, length) of stories", "r(PC2, length) of stories"];
@@ -180,6 +186,10 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
             resampled.shuffled.iter().filter_map(|m| listed(m, [0.0; 2])[at].2).collect::<Vec<f64>>()
         });
         statistics.push(set, layer.layer, name, value, interval, null.filter(|null| !null.is_empty()));
+    }
+    let control = &gathered.control;
+    for (name, value) in CONTROL.into_iter().zip([control.variance, control.shares[0], control.shares[1]]) {
+        statistics.push(set, layer.layer, name, value, None, None);
     }
     Ok(vec![
         ("geometry".into(), statistics.finish(gathered.design.grouped())),

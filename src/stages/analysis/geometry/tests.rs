@@ -222,6 +222,13 @@ fn families_lengths_and_their_gap_by_hand() {
     close(&[value(VARIANCE)], &[dot(vectors, vectors) / 4.0], 1e-9);
     assert_eq!(statistics.opt_f64("p").unwrap()[0], Some(0.01));
     assert!(statistics.str("groups").unwrap().iter().all(|groups| groups == "6 topics"));
+    // The topics' vectors, as those of emotions that the topics are.
+    let topics: Vec<Story> = stories.iter().map(|s| (s.1, s.0, s.2, s.3.clone())).collect();
+    let topics = self::set(&plain(), &topics, 6, None);
+    let (shares, _) = by_analyses(&topics);
+    let vectors = &topics.layers[0].vectors;
+    close(&[value(CONTROL[0])], &[dot(vectors, vectors) / 6.0], 1e-5);
+    close(&[value(CONTROL[1]), value(CONTROL[2])], &shares, 1e-5);
     // r(PC1, length) of stories, from the stories themselves.
     let set = set(&plain(), &stories, 4, None);
     let found = principal::components(&set.layers[0].vectors, D).unwrap();

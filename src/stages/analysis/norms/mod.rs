@@ -1,6 +1,7 @@
 //! Do the vectors know what people say of the words: components and whole vectors beside ratings of valence, arousal and
 //! dominance. `docs/methods.md` has the formulas.
 
+mod alike;
 mod figures;
 mod plane;
 pub mod ratings;
@@ -20,11 +21,12 @@ use crate::stages::statistics::correlation::{fisher, pearson, spearman};
 use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::{self, p_value, percentile, two_sided};
 use crate::store::table::{Column, Table};
+use alike::Alike;
 use plane::{LeftOut, turn};
 use ratings::{RATINGS, Rated, Ratings};
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Fewer rated emotions are no ground for a correlation.
 const FEWEST: usize = 5;
@@ -130,15 +132,17 @@ fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
             })
             .collect();
         let left_out = LeftOut::new(&gram(layer, &rated), PENALTY)?;
+        let alike = Alike::of(&rated);
         for (at, name) in RATINGS.iter().enumerate() {
             let Some(values) = rated.iter().map(|r| r.ratings[at]).collect::<Option<Vec<f64>>>() else {
                 continue;
             };
             for (number, scores) in scores.iter().enumerate() {
-                let tested = Tested::of(scores, &values, params, seed, layer.layer, number * 3 + at);
+                let tested =
+                    Tested::of(scores, &values, (params, &alike, seed, layer.layer), number * 3 + at);
                 correlations.push(set, layer.layer, &format!("PC{}", number + 1), name, rated.len(), tested);
             }
-            let tested = Tested::left_out(&left_out, &values, params, seed, layer.layer, at);
+            let tested = Tested::left_out(&left_out, &values, (params, &alike, seed, layer.layer), at);
             correlations.push(set, layer.layer, WHOLE, name, rated.len(), tested);
         }
         let both = |r: &Rated| Some([r.ratings[0]?, r.ratings[1]?]);
@@ -150,9 +154,12 @@ fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
         let turned = if from.len() == onto.len() { turn(&from, &onto) } else { None };
         if let Some(turned) = &turned {
             let null = (0..params.permutations).filter_map(|number| {
-                let mut shuffled = onto.clone();
-                Draws::new("plane of ratings", &[seed, layer.layer.number() as u64, number as u64])
-                    .shuffle(&mut shuffled);
+                let parts = [seed, layer.layer.number() as u64, number as u64];
+                let order = alike.order(&mut Draws::new("plane of ratings", &parts))?;
+                let [x, y] = [0, 1].map(|at| {
+                    alike.shuffled(&onto.iter().map(|rating| rating[at]).collect::<Vec<_>>(), &order)
+                });
+                let shuffled: Vec<[f64; 2]> = x.into_iter().zip(y).map(|(x, y)| [x, y]).collect();
                 turn(&from, &shuffled).map(|turned| turned.r2)
             });
             planes.push(set, layer.layer, rated.len(), turned.r2, null.collect());
@@ -186,35 +193,42 @@ struct Tested {
 impl Tested {
     /// Of scores and ratings: percentiles over emotions drawn with replacement, and ratings shuffled over emotions, both
     /// ways.
-    fn of(x: &[f64], y: &[f64], params: &Norms, seed: u64, layer: Layer, what: usize) -> Tested {
+    fn of(
+        x: &[f64],
+        y: &[f64],
+        (params, alike, seed, layer): (&Norms, &Alike, u64, Layer),
+        what: usize,
+    ) -> Tested {
         let layer = layer.number() as u64;
         let drawn = bootstrap(x, y, params, seed, layer, what);
-        let null = (0..params.permutations).map(|number| {
-            let mut y = y.to_vec();
+        let null = (0..params.permutations).filter_map(|number| {
             let mut draws = Draws::new("ratings shuffled", &[seed, layer, what as u64, number as u64]);
-            draws.shuffle(&mut y);
-            pearson(x, &y)
+            Some(pearson(x, &alike.shuffled(y, &alike.order(&mut draws)?)))
         });
         let r = pearson(x, y);
         let null: Vec<f64> = null.collect();
-        let p = (!null.is_empty()).then(|| two_sided(r, &null));
+        let p = (!null.is_empty()).then(|| two_sided(pearson(x, &alike.together(y)), &null));
         Tested { r, rank: spearman(x, y), interval: percentile(&drawn), p }
     }
 
     /// Of ratings and what a ridge regression on the vectors of all other emotions makes of them; the chance of as large a
     /// correlation, with regressions on shuffled ratings.
-    fn left_out(of: &LeftOut, y: &[f64], params: &Norms, seed: u64, layer: Layer, what: usize) -> Tested {
+    fn left_out(
+        of: &LeftOut,
+        y: &[f64],
+        (params, alike, seed, layer): (&Norms, &Alike, u64, Layer),
+        what: usize,
+    ) -> Tested {
         let layer = layer.number() as u64;
         let x = of.predict(y);
         let drawn = bootstrap(&x, y, params, seed, layer, 100 + what);
-        let null = (0..params.permutations).map(|number| {
-            let mut y = y.to_vec();
+        let foretold = |y: &[f64]| pearson(&of.predict(y), y);
+        let null = (0..params.permutations).filter_map(|number| {
             let mut draws = Draws::new("ratings left out", &[seed, layer, what as u64, number as u64]);
-            draws.shuffle(&mut y);
-            pearson(&of.predict(&y), &y)
+            Some(foretold(&alike.shuffled(y, &alike.order(&mut draws)?)))
         });
         let (r, null) = (pearson(&x, y), null.collect::<Vec<f64>>());
-        let p = (!null.is_empty()).then(|| p_value(r, &null));
+        let p = (!null.is_empty()).then(|| p_value(foretold(&alike.together(y)), &null));
         Tested { r, rank: spearman(&x, y), interval: percentile(&drawn), p }
     }
 }

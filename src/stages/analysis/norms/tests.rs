@@ -86,6 +86,60 @@ fn noise_is_significant_as_often_as_it_should_be() {
     assert!(hits.iter().all(|hits| (2..=19).contains(hits)), "{hits:?}");
 }
 
+/// Words that people rate alike have like vectors, whatever else those hold: three words of two synonyms each are six words
+/// that know three things.
+#[test]
+fn near_synonyms_are_shuffled_together() {
+    let words = [
+        "sad",
+        "gloomy",
+        "depressed",
+        "calm",
+        "relaxed",
+        "at ease",
+        "tense",
+        "alarmed",
+        "bored",
+        "happy",
+        "tired",
+    ];
+    let rated = Ratings::circumplex().rated(&words.map(String::from));
+    let alike = Alike::of(&rated);
+    // Degrees: 207.5, 209, 210; 316.2, 318, 321; 92.8, 96.5; 242; 7.8; 267.7.
+    assert_eq!((alike.of.as_slice(), alike.blocks), (&[0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5][..], 6));
+    let ratings: Vec<f64> = (0..11).map(f64::from).collect();
+    let moved = alike.shuffled(&ratings, &[1, 0, 2, 3, 5, 4]);
+    assert_eq!(moved, [4.0, 4.0, 4.0, 1.0, 1.0, 1.0, 6.5, 6.5, 8.0, 10.0, 9.0]);
+    let mut hits = [0; 2];
+    for seed in 0..200 {
+        // Each block has a place of its own, and its words lie near it.
+        let mut draws = Draws::new("synonyms", &[seed]);
+        let places: Vec<f64> = (0..6).map(|_| draws.normal()).collect();
+        let rows: Vec<Vec<f64>> =
+            alike.of.iter().map(|&b| vec![10.0 * places[b] + 0.1 * draws.normal(), draws.normal()]).collect();
+        let set = set(&words, &rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let params = Norms { resamples: 2, permutations: 39, ..params() };
+        let tables = run(&params, &set, seed).unwrap();
+        hits[0] += usize::from(value(&tables, "PC1", "valence", "p") <= 0.05);
+        // Word by word.
+        let valence: Vec<f64> = rated.iter().map(|r| r.ratings[0].unwrap()).collect();
+        let x: Vec<f64> = rows.iter().map(|row| row[0]).collect();
+        let null: Vec<f64> = (0..39)
+            .map(|_| {
+                let mut y = valence.clone();
+                draws.shuffle(&mut y);
+                pearson(&x, &y)
+            })
+            .collect();
+        hits[1] += usize::from(two_sided(pearson(&x, &valence), &null) <= 0.05);
+    }
+    // scipy.stats.binom.ppf([.0005, .9995], 200, .05) is 2 and 21.
+    assert!((2..=21).contains(&hits[0]) && hits[1] > 30, "{hits:?}");
+    let five = set(&WORDS[..5], &[&[1.0, 0.0], &[0.0, 1.0], &[1.0, 1.0], &[2.0, 0.0], &[0.0, 3.0]]);
+    let tables = run(&params(), &five, 1).unwrap();
+    assert!(tables[0].1.opt_f64("p").unwrap().iter().all(Option::is_none), "five words");
+}
+
 #[test]
 fn too_few_rated_emotions_are_refused_and_a_changed_file_too() {
     let few = set(&["happy", "sad", "x"], &[&[1.0, 0.0], &[0.0, 1.0], &[1.0, 1.0]]);
