@@ -6,8 +6,9 @@ use emoflow::lm::{Batch, Capture, Chat, Checkpoint, Dtype, LanguageModel, Layer,
 use emoflow::stages::analysis::implicit::{Implicit, Situation};
 use emoflow::stages::analysis::intensity::{Intensity, Template};
 use emoflow::stages::analysis::turns::Ask;
-use emoflow::stages::analysis::{Analysis, Input, LayerVectors, Tables, VectorSet};
-use emoflow::store::table::Table;
+use emoflow::stages::analysis::{Activations, Analysis, Input, LayerVectors, Tables, VectorSet};
+use emoflow::stages::vectors::{self, Center, Denoise, Equal};
+use emoflow::store::table::{Column, Table};
 use tch::Device;
 
 use super::project::Project;
@@ -42,6 +43,51 @@ fn run(analysis: &Analysis, set: &VectorSet, model: &LanguageModel) -> anyhow::R
     let progress = &mut |_: usize, _: usize| {};
     let chat = Chat::default();
     analysis.run(Input { set, activations: None, model: Some(model), chat, seed: 4, progress })
+}
+
+/// One layer at a time, with activations of two topics.
+fn by_layer(analysis: &Analysis, set: &VectorSet, model: &LanguageModel) -> Vec<Tables> {
+    let emotions = set.layers[0].emotions.clone();
+    let cells = || emotions.iter().flat_map(|emotion| ["rain", "snow"].map(|topic| (emotion.clone(), topic)));
+    let n = cells().count();
+    let values = |at| sines(model.spec.d_model, 50 + at).into_iter().map(|x| x as f32);
+    let table = Table::new(
+        "activations/1",
+        vec![
+            ("story_id", Column::Str((0..n).map(|at| at.to_string()).collect())),
+            ("emotion", Column::OptStr(cells().map(|(emotion, _)| Some(emotion)).collect())),
+            ("topic", Column::OptStr(cells().map(|(_, topic)| Some(topic.to_string())).collect())),
+            ("layer", Column::I32(vec![1; n])),
+            ("n_tokens", Column::I32(vec![9; n])),
+            (
+                "activation",
+                Column::List {
+                    width: model.spec.d_model,
+                    values: (0..n).flat_map(values).collect(),
+                    half: false,
+                },
+            ),
+        ],
+    );
+    let activations = Activations {
+        shards: 1,
+        read: &|_| Ok(table.clone()),
+        stories: &|_| anyhow::bail!("every story has a topic"),
+        params: &vectors::Params {
+            center: Center::Emotions,
+            denoise: Denoise::None,
+            normalize: false,
+            weights: Equal::Stories,
+        },
+        neutral: None,
+    };
+    let one = |layer: &LayerVectors| {
+        let set = VectorSet { layers: vec![layer.clone()], ..set.clone() };
+        let progress = &mut |_: usize, _: usize| {};
+        let (activations, chat) = (Some(activations), Chat::default());
+        analysis.run(Input { set: &set, activations, model: Some(model), chat, seed: 4, progress }).unwrap()
+    };
+    set.layers.iter().map(one).collect()
 }
 
 fn situation(text: &str, emotion: &str) -> Situation {
@@ -105,24 +151,26 @@ fn numbers_are_put_into_every_phrasing_and_read_one_by_one() {
     for wrap in [Ask::User, Ask::Raw] {
         let templates = vec![other.clone(), template.clone()];
         let analysis = Analysis::Intensity(Intensity { templates, wrap });
-        let tables = run(&analysis, &set(&["afraid", "happy"], model.spec.d_model, 4), &model).unwrap();
-        let (curves, trends) = (&tables[0].1, &tables[1].1);
-        assert_eq!(curves.rows(), 2 * 2 * 2 * 4);
-        assert!(curves.str("template").unwrap().iter().all(|name| name == "wait"));
-        assert_eq!(trends.str("emotion").unwrap(), ["afraid", "happy", "afraid", "happy"]);
-        assert_eq!(trends.i32("expected").unwrap(), [1, -1, 1, -1]);
-        // Row 6: layer 1, afraid, second phrasing, third number; row 31: the last of all.
+        let tables = by_layer(&analysis, &set(&["afraid", "happy"], model.spec.d_model, 4), &model);
+        for (curves, trends) in tables.iter().map(|tables| (&tables[0].1, &tables[1].1)) {
+            assert_eq!(curves.rows(), 2 * 2 * 4);
+            assert!(curves.str("template").unwrap().iter().all(|name| name == "wait"));
+            assert_eq!(trends.str("emotion").unwrap(), ["afraid", "happy"]);
+            assert_eq!(trends.i32("expected").unwrap(), [1, -1]);
+            assert!(trends.f64("p_label").unwrap().iter().all(|p| (0.005..=1.0).contains(p)));
+        }
+        // Row 6: afraid, second phrasing, third number; row 15: the last of all.
         for (row, text, layer, seed) in [
             (6, "It took her 40 hours to find the key again.", 1, 1),
             (1, "I waited 2.5 hours.", 1, 1),
-            (31, "It took her 300 hours to find the key again.", 2, 2),
+            (15, "It took her 300 hours to find the key again.", 2, 2),
         ] {
             let ids = match wrap {
                 Ask::User => model.encode_chat(&[Message::new(Role::User, text)], Chat::default()).unwrap(),
                 Ask::Raw => model.encode(text).unwrap().ids,
             };
             let wanted = cosine(&model, &ids, layer, &sines(model.spec.d_model, seed));
-            let got = curves.f64("cosine").unwrap()[row];
+            let got = tables[layer - 1][0].1.f64("cosine").unwrap()[row];
             assert!((got - wanted).abs() < 1e-5, "{wrap:?}, {text}: {got} is not {wanted}");
         }
     }

@@ -48,6 +48,7 @@ fn activations_table(rows: &[(Option<&str>, Vec<f32>)], d_model: usize) -> Table
         "activations/1",
         vec![
             ("emotion", Column::OptStr(rows.iter().map(|r| r.0.map(String::from)).collect())),
+            ("topic", Column::OptStr(vec![None; rows.len()])),
             ("layer", Column::I32(vec![2; rows.len()])),
             (
                 "activation",

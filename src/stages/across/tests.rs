@@ -279,7 +279,10 @@ fn nothing_is_carried_where_there_is_nothing() {
     let kind =
         Transfer { folds: 3, bootstrap: 1, permutations: 39, ridge: Some(0.1), ..transfer(Kinds::Ridge) };
     for (name, hits, means) in rates(&kind, &["p", "r2_p"], &["mean_rank", "r2"]) {
-        assert!(hits.iter().all(|hits| EXPECTED.contains(hits)), "{name}: {hits:?} of 200");
+        // A map of something that is there, but of no emotion, brings vectors further off than maps of shuffled cells.
+        let noise = name.ends_with("noise");
+        let at_the_rate = |hits: &usize| EXPECTED.contains(hits) || !noise && hits <= EXPECTED.end();
+        assert!(hits.iter().all(at_the_rate), "{name}: {hits:?} of 200");
         // Ranks of 1 to 5 of five emotions in three rotations: a standard deviation of 1.41 / sqrt(15) at most of one
         // seed's mean rank if emotions were independent, of .03 of the mean over 200.
         assert!((means[0] - 3.0).abs() < 0.12, "{name}: mean rank {}", means[0]);

@@ -102,9 +102,9 @@ const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\",
 /// Everything that `m1` computes itself.
 const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*", "a4/m1/*", "a5/m1/*"];
 /// Those of all layers at once; steering and others that read activations have a unit for each layer.
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a5/*", "a8", "a9", "a10/*"];
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a8", "a9", "a10/*"];
 const ANALYSES_M1: &[&str] =
-    &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", "a5/m1/*", ACROSS_M1[0], ACROSS_M1[1], "a10/m1/*"];
+    &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", ACROSS_M1[0], ACROSS_M1[1], "a10/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 /// Of two sets each: those that `m1` is one of.
