@@ -4,6 +4,7 @@ mod adapters;
 mod datasets;
 mod faults;
 mod gemma4;
+mod mirrors;
 mod refusals;
 pub mod server;
 
@@ -35,7 +36,16 @@ fn command(dir: &Path, url: &str, experiment: &str, more: &[&str]) -> Command {
     if more[0] != "check" {
         command.args(["--device", "cpu"]);
     }
-    for name in ["HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "EMOFLOW_CACHE"] {
+    for name in [
+        "HUGGING_FACE_HUB_TOKEN",
+        "HUGGINGFACE_HUB_CACHE",
+        "TRANSFORMERS_OFFLINE",
+        "HF_TOKEN",
+        "HF_TOKEN_PATH",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_CACHE",
+        "EMOFLOW_CACHE",
+    ] {
         command.env_remove(name);
     }
     command.env("HF_HOME", dir.join("hf")).env("HF_ENDPOINT", url).env("NO_PROXY", "127.0.0.1");

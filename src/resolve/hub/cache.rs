@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use fs_err as fs;
-use hf_hub::Cache;
 
 use super::repo::Repo;
 use crate::atomic;
@@ -31,8 +30,7 @@ impl Place {
     /// Of `repo` in the cache folder `cache`; need not exist.
     pub fn new(cache: &Path, repo: &Repo) -> Place {
         let folder = repo.folder();
-        let cache = Cache::new(cache.to_path_buf());
-        Place { home: cache.path().join(&folder), locks: cache.path().join(".locks").join(folder) }
+        Place { home: cache.join(&folder), locks: cache.join(".locks").join(folder) }
     }
 
     pub fn snapshot(&self, commit: &str) -> PathBuf {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ureq::http::HeaderMap;
 use ureq::{Agent, Body, BodyReader, Timeout};
 
+use super::listing::Content;
 use super::settings::{Settings, Token};
 use crate::network::{self, Agents, asked_wait, origin};
 use crate::progress::Progress;
@@ -66,7 +67,9 @@ impl std::error::Error for Trouble {}
 /// Asks one hub, in the name of one token.
 #[derive(Debug)]
 pub struct Client {
-    agents: Agents,
+    /// For what is said of repositories and files, and for files.
+    metadata: Agents,
+    files: Agents,
     endpoint: String,
     token: Option<Token>,
 }
@@ -82,32 +85,38 @@ pub struct Answer {
 
 /// What a file's headers say of it.
 pub struct Head {
-    pub tag: Option<String>,
+    pub content: Option<Content>,
     pub size: Option<u64>,
 }
 
 impl Client {
     /// Connects to nothing yet.
     pub fn new(settings: &Settings) -> Client {
-        let Settings { silence, .. } = *settings;
-        let agents = Agents::new(move || {
-            Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0) // followed here, so that the token goes to the hub alone
-                .timeout_connect(Some(CONNECT))
-                .timeout_recv_response(Some(silence))
-                .timeout_per_read(Some(silence))
-                .accept_encoding("identity")
-                .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")))
-        });
-        Client { agents, endpoint: settings.endpoint.clone(), token: settings.token.clone() }
+        let agents = |silence: Duration| {
+            Agents::new(move || {
+                Agent::config_builder()
+                    .http_status_as_error(false)
+                    .max_redirects(0) // followed here, so that the token goes to the hub alone
+                    .timeout_connect(Some(CONNECT))
+                    .timeout_recv_response(Some(silence))
+                    .timeout_per_read(Some(silence))
+                    .accept_encoding("identity")
+                    .user_agent(concat!("emoflow/", env!("CARGO_PKG_VERSION")))
+            })
+        };
+        Client {
+            metadata: agents(settings.patience),
+            files: agents(settings.silence),
+            endpoint: settings.endpoint.clone(),
+            token: settings.token.clone(),
+        }
     }
 
     /// The whole body at `path` of the hub.
     pub fn read(&self, path: &str, progress: &dyn Progress) -> Result<Vec<u8>, Trouble> {
         let mut patience = Patience::new(progress);
         loop {
-            let read = self.get(&self.url(path), 0).and_then(|answer| {
+            let read = self.ask(&self.metadata, &self.url(path), 0).and_then(|answer| {
                 let mut bytes = Vec::new();
                 let mut body = answer.body.take(LARGEST_ANSWER);
                 body.read_to_end(&mut bytes).map_err(|e| Trouble::passing(e.to_string()))?;
@@ -125,7 +134,7 @@ impl Client {
     pub fn head(&self, path: &str, progress: &dyn Progress) -> Result<Head, Trouble> {
         let mut patience = Patience::new(progress);
         let headers = loop {
-            match self.request(&self.url(path), Ask::Head) {
+            match self.request(&self.metadata, &self.url(path), Ask::Head) {
                 Ok((_, headers, _)) => break headers,
                 Err(trouble) => patience.wait(trouble)?,
             }
@@ -133,12 +142,19 @@ impl Client {
         // Of a large file the redirect names the tag and the size; the storage's own tag is another.
         let either = |linked: &str, own: &str| text(&headers, linked).or_else(|| text(&headers, own));
         let size = either("x-linked-size", "content-length").and_then(|digits| digits.parse().ok());
-        Ok(Head { tag: either("x-linked-etag", "etag"), size })
+        // Mirrors say the SHA-256 beside a tag that is another digest.
+        let checksum = text(&headers, "x-checksum-sha256").and_then(|digits| Content::named(digits.trim()));
+        let tag = || Content::tagged(&either("x-linked-etag", "etag")?);
+        Ok(Head { content: checksum.or_else(tag), size })
     }
 
     /// Begins to read `url` at byte `from`.
     pub fn get(&self, url: &str, from: u64) -> Result<Answer, Trouble> {
-        let (status, headers, body) = self.request(url, Ask::From(from))?;
+        self.ask(&self.files, url, from)
+    }
+
+    fn ask(&self, agents: &Agents, url: &str, from: u64) -> Result<Answer, Trouble> {
+        let (status, headers, body) = self.request(agents, url, Ask::From(from))?;
         let length = text(&headers, "content-length").and_then(|digits| digits.parse().ok());
         let (start, total) = match status {
             206 => {
@@ -160,11 +176,11 @@ impl Client {
     }
 
     /// One request and the redirects that follow from it.
-    fn request(&self, url: &str, ask: Ask) -> Result<(u16, HeaderMap, Body), Trouble> {
+    fn request(&self, agents: &Agents, url: &str, ask: Ask) -> Result<(u16, HeaderMap, Body), Trouble> {
         let mut url = url.to_string();
         for _ in 0..REDIRECTS {
             let at_hub = origin(&url) == origin(&self.endpoint);
-            let way = self.agents.to(&url).map_err(Trouble::Unreachable)?;
+            let way = agents.to(&url).map_err(Trouble::Unreachable)?;
             let mut request = match ask {
                 Ask::Head => way.agent.head(&url),
                 Ask::From(_) => way.agent.get(&url),

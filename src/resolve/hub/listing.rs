@@ -33,6 +33,8 @@ pub enum Content {
     Sha256(Digest),
     /// A file in git itself: the SHA-1 that git gives it, in 40 hexadecimal digits.
     Git(String),
+    /// A SHA-1 that a mirror names: of the file alone, or git's. In 40 hexadecimal digits.
+    Sha1(String),
 }
 
 impl Listing {
@@ -86,9 +88,8 @@ impl Listing {
 }
 
 impl Content {
-    /// From a digest's digits, or from an ETag; `None` if it is neither kind of digest.
-    pub fn named(tag: &str) -> Option<Content> {
-        let digits = tag.trim_start_matches("W/").trim_matches('"');
+    /// From a digest's digits; `None` if it is neither kind of digest.
+    pub fn named(digits: &str) -> Option<Content> {
         match digits.len() {
             40 if is_hex(digits, 40) => Some(Content::Git(digits.to_string())),
             64 if is_hex(digits, 64) => digits.parse().ok().map(Content::Sha256),
@@ -96,22 +97,32 @@ impl Content {
         }
     }
 
+    /// From an ETag: the hub's, or a mirror's, which names the content's SHA-1 (Artifactory) or `{SHA1{...}}` (Nexus).
+    pub fn tagged(tag: &str) -> Option<Content> {
+        let tag = tag.trim().trim_start_matches("W/").trim_matches('"');
+        let digits = tag.strip_prefix("{SHA1{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or(tag);
+        Content::named(&digits.to_ascii_lowercase()).map(|content| match content {
+            Content::Git(digits) => Content::Sha1(digits),
+            content => content,
+        })
+    }
+
     /// The file's name in the cache's `blobs/`.
     pub fn blob(&self) -> String {
         match self {
             Content::Sha256(digest) => digest.to_string(),
-            Content::Git(digits) => digits.clone(),
+            Content::Git(digits) | Content::Sha1(digits) => digits.clone(),
         }
     }
 
     /// A hasher of the same kind, for a file of `size` bytes.
     pub fn hasher(&self, size: u64) -> Hasher {
+        use sha1::Digest as _;
+        let git = || Sha1::new_with_prefix(format!("blob {size}\0"));
         match self {
-            Content::Sha256(_) => Hasher::Sha256(Sha256::new()),
-            Content::Git(_) => {
-                use sha1::Digest as _;
-                Hasher::Git(Sha1::new_with_prefix(format!("blob {size}\0")))
-            }
+            Content::Sha256(_) => Hasher::Sha256(sha2::Digest::new()),
+            Content::Git(_) => Hasher::Git(git()),
+            Content::Sha1(digits) => Hasher::Sha1 { plain: Sha1::new(), git: git(), wanted: digits.clone() },
         }
     }
 }
@@ -120,6 +131,7 @@ impl Content {
 pub enum Hasher {
     Sha256(Sha256),
     Git(Sha1),
+    Sha1 { plain: Sha1, git: Sha1, wanted: String },
 }
 
 impl Hasher {
@@ -127,6 +139,10 @@ impl Hasher {
         match self {
             Hasher::Sha256(hasher) => hasher.update(bytes),
             Hasher::Git(hasher) => sha1::Digest::update(hasher, bytes),
+            Hasher::Sha1 { plain, git, .. } => {
+                sha1::Digest::update(plain, bytes);
+                sha1::Digest::update(git, bytes);
+            }
         }
     }
 
@@ -134,6 +150,10 @@ impl Hasher {
         match self {
             Hasher::Sha256(hasher) => Content::Sha256(Digest::from_hasher(hasher)),
             Hasher::Git(hasher) => Content::Git(hex::encode(sha1::Digest::finalize(hasher))),
+            Hasher::Sha1 { plain, git, wanted } => {
+                let git = hex::encode(sha1::Digest::finalize(git));
+                Content::Sha1(if git == wanted { git } else { hex::encode(sha1::Digest::finalize(plain)) })
+            }
         }
     }
 }
@@ -183,9 +203,15 @@ mod tests {
         }
         assert!(is_inside("a/..b/c..d/.e"));
         let tag = "10c66461e4c109db5a2196bff4bb59be30396ed8";
-        assert_eq!(Content::named(&format!("W/\"{tag}\"")), Some(Content::Git(tag.to_string())));
+        assert_eq!(Content::named(tag), Some(Content::Git(tag.to_string())));
+        for tagged in [tag, &format!("W/\"{tag}\""), &format!("\"{{SHA1{{{}}}}}\"", tag.to_uppercase())] {
+            assert_eq!(Content::tagged(tagged), Some(Content::Sha1(tag.to_string())), "{tagged}");
+        }
         for bad in ["../x", "", &tag[1..], &format!("{}/", &tag[1..]), &tag.to_uppercase()] {
             assert_eq!(Content::named(bad), None, "{bad}");
+        }
+        for bad in ["../x", "\"\"", "{SHA1{../../x}}", "\"9e107d9d372bb6826bd81d3542a419d6\""] {
+            assert_eq!(Content::tagged(bad), None, "{bad}");
         }
     }
 
@@ -201,6 +227,16 @@ mod tests {
             hasher.update(b"hel");
             hasher.update(b"lo\n");
             assert_eq!(hasher.finish(), content);
+        }
+        // A mirror's may be git's, or `sha1sum`'s.
+        for digits in ["ce013625030ba8dba906f756967f9e9ca394464a", "f572d396fae9206628714fb2ce00f72e94f2258f"]
+        {
+            let content = Content::tagged(digits).unwrap();
+            for (text, same) in [("hello\n", true), ("hellO\n", false)] {
+                let mut hasher = content.hasher(6);
+                hasher.update(text.as_bytes());
+                assert_eq!(hasher.finish() == content, same, "{digits} {text}");
+            }
         }
     }
 }

@@ -8,10 +8,10 @@ mod client;
 mod data;
 mod download;
 mod explain;
-mod listing;
+pub mod listing;
 mod repo;
 mod settings;
-mod tree;
+pub mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -359,12 +359,13 @@ impl Snapshot {
         let (mut content, mut size) = (file.content.clone(), file.size);
         if content.is_none() || size.is_none() {
             let head = client.head(&path, progress).map_err(|e| self.explained(e.into(), &file.name))?;
-            content = content.or(head.tag.as_deref().and_then(Content::named));
+            content = content.or(head.content);
             size = size.or(head.size);
         }
         let content = content.with_context(|| {
             format!(
-                "{} gives no digest of {}, so it cannot be checked",
+                "{} gives no digest of {} that is known (SHA-256, SHA-1, git's), so it cannot be checked: a folder with the \
+                 model's files can be named as its `path`",
                 self.hub.settings.endpoint, file.name
             )
         })?;

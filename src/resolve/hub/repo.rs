@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use hf_hub::RepoType;
-
 /// What a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -61,10 +59,10 @@ impl Repo {
     /// Its folder in the cache of Hugging Face's tools: `datasets--owner--name`.
     pub fn folder(&self) -> String {
         let kind = match self.kind {
-            Kind::Model => RepoType::Model,
-            Kind::Dataset => RepoType::Dataset,
+            Kind::Model => "models",
+            Kind::Dataset => "datasets",
         };
-        hf_hub::Repo::new(self.name.clone(), kind).folder_name()
+        format!("{kind}--{}", self.name.replace('/', "--"))
     }
 }
 

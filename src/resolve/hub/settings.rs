@@ -24,6 +24,8 @@ pub struct Settings {
     pub offline: bool,
     /// A hub that says nothing for so long has gone: `HF_HUB_DOWNLOAD_TIMEOUT`.
     pub silence: Duration,
+    /// The same of what it says about repositories, after which a copy that is here does: `HF_HUB_ETAG_TIMEOUT`.
+    pub patience: Duration,
 }
 
 /// A secret that opens gated and private repositories.
@@ -81,18 +83,15 @@ impl Settings {
                 ["1", "true", "yes", "on"].contains(&value.trim().to_lowercase().as_str())
             })
         };
-        let endpoint = match on("HUGGINGFACE_CO_STAGING") {
-            true => Some("https://hub-ci.huggingface.co".to_string()),
-            false => variable("HF_ENDPOINT"),
-        };
-        let endpoint = endpoint.unwrap_or_else(|| "https://huggingface.co".to_string());
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_string());
         let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
         let named = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter();
         let token = named
             .filter_map(|name| token(name, variable(name)))
             .next()
             .or_else(|| token(&token_file.display().to_string(), fs_err::read_to_string(&token_file).ok()));
-        let seconds = variable("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.trim().parse().ok());
+        let seconds = |name: &str| variable(name)?.trim().parse().ok().filter(|seconds| *seconds > 0);
+        let time = |name: &str| Duration::from_secs(seconds(name).unwrap_or(SILENCE));
         let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
         // An empty one counts as none, as there.
         let offline = variable("HF_HUB_OFFLINE").map_or("TRANSFORMERS_OFFLINE", |_| "HF_HUB_OFFLINE");
@@ -101,7 +100,8 @@ impl Settings {
             cache: cache.unwrap_or_else(|| home.join("hub")),
             token: token.filter(|_| !on("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
             offline: on(offline),
-            silence: Duration::from_secs(seconds.filter(|seconds| *seconds > 0).unwrap_or(SILENCE)),
+            silence: time("HF_HUB_DOWNLOAD_TIMEOUT"),
+            patience: time("HF_HUB_ETAG_TIMEOUT"),
         }
     }
 }
@@ -141,7 +141,8 @@ mod tests {
     use super::*;
 
     fn settings(variables: &[(&str, &str)]) -> Settings {
-        Settings::read(&|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string()))
+        let value = |name: &str| Some(variables.iter().find(|(n, _)| *n == name)?.1.to_string());
+        Settings::read(&|name| value(name).filter(|value| !value.is_empty()))
     }
 
     /// What huggingface_hub 2.4 says of the same variables.
@@ -152,6 +153,9 @@ mod tests {
         assert_eq!(cache(&[("HOME", "/home/a"), ("XDG_CACHE_HOME", "/c")]), "/c/huggingface/hub");
         assert_eq!(cache(&[("HOME", "/home/a"), ("HF_HOME", "~/hf")]), "/home/a/hf/hub");
         assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/big/hub")]), "/big/hub");
+        assert_eq!(cache(&[("HF_HOME", "/hf"), ("HUGGINGFACE_HUB_CACHE", "/old/hub")]), "/old/hub");
+        assert_eq!(cache(&[("SCRATCH", "/s"), ("HF_HOME", "$SCRATCH/hf")]), "/s/hf/hub");
+        assert_eq!(cache(&[("SCRATCH", "/s"), ("HF_HOME", "${SCRATCH}/$NONE/${hf")]), "/s/$NONE/${hf/hub");
     }
 
     #[test]
@@ -188,5 +192,81 @@ mod tests {
         assert!(said.starts_with("HF_ENDPOINT is `mirror:80`"), "{said}");
         let said = settings(&[("HF_TOKEN", "hf\nabc")]).check().unwrap_err().to_string();
         assert!(said.starts_with("the token from HF_TOKEN") && !said.contains("abc"), "{said}");
+    }
+
+    /// The variables of docs/hub.md: each that is heard changes something, and no other does.
+    #[test]
+    fn the_variables_of_the_documents_are_those_that_are_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().display().to_string();
+        fs_err::write(dir.path().join("other"), "from-other").unwrap();
+        let other = format!("{home}/other");
+        let said = |more: &[(&str, &str)]| {
+            let settings = settings(&[more, &[("HF_TOKEN", "mine"), ("HOME", home.as_str())]].concat());
+            let secret = settings.token.as_ref().map(|token| token.secret.clone());
+            format!("{settings:?} {secret:?}")
+        };
+        let text = include_str!("../../../docs/hub.md");
+        let table = |heading: &str| -> Vec<&str> {
+            let rows =
+                text.split_once(heading).expect(heading).1.lines().skip_while(|line| !line.starts_with('|'));
+            let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+            rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect()
+        };
+        let (heard, others) = (table("## Variables"), table("Not heard"));
+        for name in &heard {
+            let (value, before): (&str, &[(&str, &str)]) = match *name {
+                "HF_TOKEN" => ("other", &[]),
+                // The first of several counts.
+                "HUGGING_FACE_HUB_TOKEN" => ("other", &[("HF_TOKEN", "")]),
+                "HF_TOKEN_PATH" => (&other, &[("HF_TOKEN", "")]),
+                "HF_ENDPOINT" => ("https://mirror", &[]),
+                "HF_HUB_ETAG_TIMEOUT" | "HF_HUB_DOWNLOAD_TIMEOUT" => ("7", &[]),
+                name if name.contains("OFFLINE") || name.contains("DISABLE") => ("1", &[]),
+                _ => ("$HOME/x", &[]),
+            };
+            assert_ne!(said(&[&[(*name, value)], before].concat()), said(before), "{name}");
+        }
+        for name in &others {
+            assert_eq!(said(&[(name, "1")]), said(&[]), "{name}");
+        }
+        // Of huggingface_hub 2.4's constants.py and utils/_auth.py, all that a download could hear.
+        for name in [
+            "HF_HOME",
+            "HF_HUB_CACHE",
+            "HUGGINGFACE_HUB_CACHE",
+            "XDG_CACHE_HOME",
+            "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_ENDPOINT",
+            "HF_HUB_OFFLINE",
+            "TRANSFORMERS_OFFLINE",
+            "HF_HUB_ETAG_TIMEOUT",
+            "HF_HUB_DOWNLOAD_TIMEOUT",
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+        ] {
+            assert!(heard.contains(&name), "{name} is not among {heard:?}");
+        }
+        for name in [
+            "HUGGINGFACE_CO_STAGING",
+            "HF_ASSETS_CACHE",
+            "HUGGINGFACE_ASSETS_CACHE",
+            "HF_DEBUG",
+            "HF_HUB_DISABLE_TELEMETRY",
+            "DISABLE_TELEMETRY",
+            "DO_NOT_TRACK",
+            "HF_HUB_DISABLE_PROGRESS_BARS",
+            "HF_HUB_DISABLE_SYMLINKS",
+            "HF_HUB_DISABLE_XET",
+            "HF_XET_HIGH_PERFORMANCE",
+            "HF_XET_CACHE",
+            "HF_HUB_ENABLE_HF_TRANSFER",
+            "HF_HUB_DISABLE_SHARED_BLOBS",
+            "HF_HUB_USER_AGENT_ORIGIN",
+            "HF_OIDC_RESOURCE",
+        ] {
+            assert!(others.contains(&name), "{name} is not among {others:?}");
+        }
     }
 }

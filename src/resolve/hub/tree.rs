@@ -53,7 +53,7 @@ pub fn write(path: &Path, files: &[File]) -> Result<()> {
         let (size, blob_id) = (file.size?, file.blob_id.clone()?);
         let large = match file.content.as_ref()? {
             Content::Sha256(digest) => Some(digest.to_string()),
-            Content::Git(_) => None,
+            Content::Git(_) | Content::Sha1(_) => None,
         };
         let lfs_size = large.as_ref().map(|_| size);
         Some((file.name.clone(), Entry { size, blob_id, lfs_sha256: large, lfs_size }))

@@ -52,6 +52,10 @@ pub struct State {
     pub swapped: Option<&'static str>,
     /// The repository has another name now, to which the hub redirects.
     pub renamed: bool,
+    /// Large files are in Xet storage, and small ones behind a relative redirect: headers and listing as the hub has them.
+    pub xet: bool,
+    /// A mirror: the listing has names only, and this makes a file's headers.
+    pub mirror: Option<fn(&[u8]) -> String>,
     storage: String,
     asked: Vec<Asked>,
     connections: usize,
@@ -131,11 +135,16 @@ fn listing(state: &State, commit: &str, files: &BTreeMap<String, Vec<u8>>) -> St
     let siblings = files.iter().map(|(name, content)| {
         let (size, git) = (content.len() as u64, git_name(content));
         let size = state.listed_size.filter(|_| name == "model.safetensors").unwrap_or(size);
+        let xet = if state.xet {
+            r#", "xetHash": "0af7"#.to_string() + &"c".repeat(60) + "\""
+        } else {
+            String::new()
+        };
         let lfs = format!(
-            r#", "lfs": {{"sha256": "{}", "size": {size}, "pointerSize": 134}}"#,
+            r#", "lfs": {{"sha256": "{}", "size": {size}, "pointerSize": 134}}{xet}"#,
             Digest::of(content)
         );
-        match (state.names_only, is_large(name)) {
+        match (state.names_only || state.mirror.is_some(), is_large(name)) {
             (true, _) => format!(r#"{{"rfilename": "{name}"}}"#),
             (_, large) => {
                 let lfs = if large { lfs } else { String::new() };
@@ -228,7 +237,7 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
             return Reply { status: 200, body, ..Reply::default() };
         }
     }
-    let path = decoded(&asked.path);
+    let path = decoded(asked.path.strip_prefix("/api/resolve-cache/models").unwrap_or(&asked.path));
     let at = |resolve: String, files| find(path.strip_prefix(&resolve)?, files);
     let model = || at(format!("/{name}/resolve/{}/", state.commit), &state.files);
     let mut data = state.data.values();
@@ -242,6 +251,15 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
     if state.gated {
         return refuse(403, "GatedRepo", "Access to model tests/tiny is restricted");
     }
+    if let Some(headers) = state.mirror {
+        return Reply { status: 200, headers: headers(content), body: content.clone(), ..Reply::default() };
+    }
+    if state.xet && !is_large(file) && !asked.path.starts_with("/api/resolve-cache/") {
+        let (to, size, tag) =
+            (format!("/api/resolve-cache/models{}", asked.path), content.len(), git_name(content));
+        let headers = format!("location: {to}\r\nx-linked-size: {size}\r\nx-linked-etag: \"{tag}\"\r\n");
+        return Reply { status: 307, headers, ..Reply::default() };
+    }
     if !is_large(file) {
         let headers = format!("etag: \"{}\"\r\n", git_name(content));
         let swapped = state.swapped == Some(file.as_str());
@@ -253,6 +271,15 @@ fn from_hub(state: &mut State, asked: &Asked) -> Reply {
         "location: {}/{digest}?signature=1\r\nx-linked-etag: \"{digest}\"\r\nx-linked-size: {size}\r\netag: \"other\"\r\n",
         state.storage
     );
+    let xet = format!(
+        "x-xet-hash: 0af7{}\r\nlink: <{}/api/models/{name}/xet-read-token/{}>; rel=\"xet-auth\", \
+         <https://cas-server.xethub.hf.co/v1/reconstructions/0af7>; rel=\"xet-reconstruction-info\"\r\n\
+         vary: Origin, Accept\r\naccept-ranges: bytes\r\n",
+        "c".repeat(60),
+        state.storage,
+        state.commit
+    );
+    let headers = if state.xet { headers + &xet } else { headers };
     Reply { status: 302, headers, body: b"elsewhere".to_vec(), ..Reply::default() }
 }
 
