@@ -43,6 +43,8 @@ struct Report {
 
 /// What is asked.
 pub struct Asked {
+    /// What leads to another machine that shares the cache.
+    pub through: Option<String>,
     /// Which device.
     pub device: String,
     /// No socket is opened.
@@ -69,7 +71,7 @@ pub fn run(cache: &CacheArgs, asked: &Asked, out: &mut dyn Write) -> Result<u8> 
         checks: device.as_ref().map_or(Vec::new(), |device| checks(device, asked.check)),
         facts: facts(&store, device, asked.offline),
         cache: store.root().into(),
-        probes: probe(&store),
+        probes: probe(&store, asked.through.as_deref()),
     };
     let wrong = report.checks.iter().any(|check| check.verdict == Verdict::Failed);
     let failed = report.probes.iter().any(|probe| probe.verdict == Verdict::Failed);
@@ -157,12 +159,22 @@ fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
     ]
 }
 
-fn probe(store: &Store) -> Vec<Probe> {
+/// Another process is this program's, on the machine that the words of `through` lead to.
+fn probe(store: &Store, through: Option<&str>) -> Vec<Probe> {
     store.probe(&|path| {
         let program = std::env::current_exe().context("find this program")?;
-        let seen = Command::new(program).args(["doctor", "--see"]).arg(path).output();
-        let seen = seen.context("start another process")?;
-        ensure!(seen.status.success(), "another process ends with {}", seen.status);
+        let mut words = through.unwrap_or_default().split_whitespace();
+        let mut command = match words.next() {
+            None => Command::new(&program),
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&program);
+                command
+            }
+        };
+        let seen = command.args(["doctor", "--see"]).arg(path).output().context("start another process")?;
+        let said = String::from_utf8_lossy(&seen.stderr);
+        ensure!(seen.status.success(), "another process ends with {}: {}", seen.status, said.trim());
         Ok(seen.stdout)
     })
 }

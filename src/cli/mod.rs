@@ -136,6 +136,10 @@ enum Command {
         /// What was found as JSON
         #[arg(long)]
         json: bool,
+        /// What leads to another machine that shares the cache, as in "ssh node7" or "srun -w node7": its process has to see
+        /// at once what is written here
+        #[arg(long, value_name = "COMMAND")]
+        through: Option<String>,
         /// Print a file, as seen by this process
         #[arg(long, value_name = "FILE", hide = true)]
         see: Option<PathBuf>,
@@ -330,8 +334,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         }
         Command::Cache(command) => cache::run(command, out),
         Command::Doctor { see: Some(file), .. } => doctor::see(&file, out),
-        Command::Doctor { cache, device, offline, check, json, see: None } => {
-            doctor::run(&cache, &doctor::Asked { device, offline, check, json }, out)
+        Command::Doctor { cache, device, offline, check, json, through, see: None } => {
+            doctor::run(&cache, &doctor::Asked { through, device, offline, check, json }, out)
         }
         Command::Status { experiment, machine, json } => {
             let checked = experiment.read(&|_| Vec::new())?;

@@ -105,6 +105,10 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     if let Some(from) = from {
         progress.note(&format!("profile: {}", from.display()));
     }
+    for name in profile.secrets.iter().filter(|_| !args.dry_run) {
+        let set = std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        ensure!(set, Usage(format!("`secrets` of the profile names {name}, which is not set here")));
+    }
     if class == "cpu" {
         // Jobs on other processors would have keys of their own.
         let name = prepared.resolved.device.backend.name().to_string();

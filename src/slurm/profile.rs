@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use serde::Deserialize;
 
@@ -28,7 +28,10 @@ pub struct Profile {
     pub modules: Vec<String>,
     /// What goes before the program, as in `apptainer exec --nv image.sif`.
     pub container: String,
+    /// Variables, with their values: scripts show them.
     pub environment: BTreeMap<String, String>,
+    /// Names of variables that jobs take from who submits, through Slurm: no script holds what they are.
+    pub secrets: Vec<String>,
     /// Where the program is on the nodes; the one that submits, if it does not say.
     pub program: Option<PathBuf>,
     /// What a GPU of the jobs has, as in `80GB`: models that do not fit are refused before anything is submitted.
@@ -62,6 +65,7 @@ impl Default for Profile {
             modules: Vec::new(),
             container: String::new(),
             environment: BTreeMap::new(),
+            secrets: Vec::new(),
             program: None,
             gpu_memory: None,
         }
@@ -100,7 +104,62 @@ impl Profile {
         let Some(path) = named.map(Path::to_path_buf).or(found) else {
             return Ok((Profile::default(), None));
         };
-        let profile = toml::from_str(&fs::read_to_string(&path)?);
+        let profile = toml::from_str(&fs::read_to_string(&path)?).map_err(anyhow::Error::from);
+        let profile = profile.and_then(Profile::checked);
         Ok((profile.with_context(|| format!("the profile {}", path.display()))?, Some(path)))
+    }
+
+    /// An error where a script would hold a secret, or a job would lack one.
+    fn checked(self) -> Result<Profile> {
+        for (name, value) in &self.environment {
+            ensure!(
+                !is_secret(name, value),
+                "`environment.{name}` looks like a secret, which the scripts would show to everyone who may read them: write \
+                 `secrets = [\"{name}\"]` instead, and set {name} where you submit"
+            );
+        }
+        for name in &self.secrets {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            ensure!(
+                !name.is_empty() && name.chars().all(plain),
+                "`secrets` holds names of variables, and `{name}` is none"
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a variable is one that nobody else should read: by its name, or by how tokens and keys begin.
+fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let words: Vec<&str> = name.split('_').collect();
+    let named = ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"]
+        .iter()
+        .any(|word| words.contains(word));
+    let begins = ["hf_", "sk-", "ghp_", "xoxb-", "AKIA"].iter().any(|start| value.starts_with(start));
+    // A path to a file, as in HF_TOKEN_PATH, is none.
+    begins || (named && !words.contains(&"PATH") && !words.contains(&"FILE") && !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_named_and_not_written() {
+        for (name, value) in
+            [("HF_TOKEN", "x"), ("openai_api_key", "x"), ("OTHER", "sk-abc"), ("MY_SECRET", "x")]
+        {
+            let text = format!("environment = {{ {name} = \"{value}\" }}");
+            let said = toml::from_str::<Profile>(&text).unwrap().checked().unwrap_err().to_string();
+            assert!(said.contains(&format!("secrets = [\"{name}\"]")) && !said.contains("sk-abc"), "{said}");
+        }
+        for (name, value) in
+            [("HF_HOME", "/hf"), ("HF_TOKEN_PATH", "/me/token"), ("KEYBOARD", "de"), ("HF_TOKEN", "")]
+        {
+            let text = format!("environment = {{ {name} = \"{value}\" }}");
+            toml::from_str::<Profile>(&text).unwrap().checked().unwrap();
+        }
+        assert!(toml::from_str::<Profile>("secrets = [\"A B\"]").unwrap().checked().is_err());
     }
 }

@@ -69,6 +69,10 @@ impl Script {
         lines.extend(profile.modules.iter().map(|module| format!("module load {}", quoted(module))));
         let exports = profile.environment.iter();
         lines.extend(exports.map(|(name, value)| format!("export {name}={}", quoted(value))));
+        let secrets = profile.secrets.iter();
+        lines.extend(secrets.map(|name| {
+            format!(": \"${{{name}:?Slurm did not hand it on from where this was submitted}}\"")
+        }));
         let mut command = vec!["exec".to_string()];
         command.extend((!profile.container.is_empty()).then(|| profile.container.clone()));
         command.push(quoted(&program.display().to_string()));
@@ -125,6 +129,7 @@ exec /bin/emoflow worker 'it'\\''s.toml' --model demo
             modules = ["cuda/12.8"]
             container = "apptainer exec --nv /a b.sif"
             environment = { HF_HOME = "/h f" }
+            secrets = ["HF_TOKEN"]
             [model]
             partition = "gpu"
             gres = ""
@@ -149,6 +154,7 @@ exec /bin/emoflow worker 'it'\\''s.toml' --model demo
 #SBATCH --qos=low
 module load cuda/12.8
 export HF_HOME='/h f'
+: \"${HF_TOKEN:?Slurm did not hand it on from where this was submitted}\"
 exec apptainer exec --nv /a b.sif /bin/emoflow worker 'it'\\''s.toml' --model demo
 ";
         assert!(text.starts_with("#!/bin/bash -l\n") && text.ends_with(end), "{text}");

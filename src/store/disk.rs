@@ -1,6 +1,9 @@
-//! How much room a disk has. Knows no artifact.
+//! How much room a disk has, and whether what it says of a name is old. Knows no artifact.
 
 use std::path::Path;
+
+use anyhow::Result;
+use fs_err as fs;
 
 /// Bytes that this user may still write on the disk of `folder`.
 pub fn free(folder: &Path) -> Option<u64> {
@@ -19,4 +22,51 @@ pub fn free(folder: &Path) -> Option<u64> {
     let free = (stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64);
     // Some network and overlay file systems say zero blocks in all.
     (stat.f_blocks > 0).then_some(free)
+}
+
+/// What `look` finds at `path`; where that is nothing though the folder lists it, what it finds once more. A client of a network
+/// file system remembers for a while that a name was not there; to read the folder is to ask the server.
+///
+/// # Errors
+/// Those of `look`.
+pub fn look_again<T>(path: &Path, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    match look()? {
+        None if is_listed(path) => look(),
+        found => Ok(found),
+    }
+}
+
+fn is_listed(path: &Path) -> bool {
+    let entries = path.parent().and_then(|folder| fs::read_dir(folder).ok());
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| Some(entry.file_name().as_os_str()) == path.file_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As of a client that remembers the first answer.
+    #[test]
+    fn an_old_miss_is_looked_at_again_through_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("entry");
+        let mut looks = 0;
+        let mut look = |found: Option<u32>| {
+            looks = 0;
+            look_again(&path, || {
+                looks += 1;
+                Ok(found.filter(|_| looks > 1))
+            })
+            .map(|found| (found, looks))
+            .unwrap()
+        };
+        assert_eq!(look(Some(7)), (None, 1), "the folder does not list it");
+        fs::write(&path, "").unwrap();
+        assert_eq!(look(Some(7)), (Some(7), 2));
+        assert_eq!(look(None), (None, 2));
+    }
 }

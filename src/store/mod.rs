@@ -149,7 +149,11 @@ impl Store {
         let dir = self.entry_dir(stage, key)?;
         let miss =
             |reason| Ok(Lookup::Miss(Miss { store: self, stage: stage.to_string(), key: *key, reason }));
-        let mut found = self.look(stage, key, &dir, Depth::Digest)?;
+        let found = disk::look_again(&dir, || match self.look(stage, key, &dir, Depth::Digest)? {
+            Found::Nothing => Ok(None),
+            found => Ok(Some(found)),
+        });
+        let mut found = found?.unwrap_or(Found::Nothing);
         if let Found::Damaged(_) = found {
             // Look again: another process may have put a sound entry in its place meanwhile.
             found = self.look(stage, key, &dir, Depth::Digest)?;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use fs_err as fs;
 use sha2::{Digest as _, Sha256};
 
+use super::disk;
 use super::entry::check_name;
 use super::table::Table;
 use super::{Store, parquet};
@@ -118,15 +119,12 @@ impl Partial<'_> {
     /// that is damaged is set aside, with a warning; one that this user may not read is somebody else's.
     pub fn kept(&self, number: usize, schema: &str) -> Result<Option<(Table, f64)>> {
         let path = self.file(number);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error)
-                if [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied].contains(&error.kind()) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(error).context("look into the cache"),
-        };
+        let absent = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+        let read = disk::look_again(&path, || match fs::read(&path) {
+            Err(error) if absent.contains(&error.kind()) => Ok(None),
+            read => read.map(Some).context("look into the cache"),
+        });
+        let Some(bytes) = read? else { return Ok(None) };
         match self.parse(number, bytes, schema) {
             Ok(found) => Ok(Some(found)),
             Err(why) => {
