@@ -2,6 +2,7 @@
 
 mod faults;
 mod keys;
+mod network;
 mod peer;
 pub mod server;
 mod stops;

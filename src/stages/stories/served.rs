@@ -3,7 +3,8 @@
 
 mod client;
 mod crew;
-mod protocol;
+pub mod protocol;
+pub mod refused;
 
 use std::time::{Duration, Instant};
 

@@ -11,7 +11,8 @@ use ureq::http::{HeaderMap, StatusCode};
 use ureq::{Agent, Timeout};
 
 use super::Server;
-use super::protocol::{self, Answer, Manner, Question};
+use super::protocol::{Answer, Manner, Question};
+use super::refused;
 use crate::network::{self, Agents, plain_http};
 use crate::stages::stories::Generate;
 use crate::stages::stories::writing::End;
@@ -193,7 +194,7 @@ impl Client {
 
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Trouble {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let words = protocol::words(body);
+        let words = refused::words(body);
         let said = match status.as_u16() {
             status if words.is_empty() => format!("status {status}"),
             status => format!("status {status}: {words}"),
@@ -214,7 +215,7 @@ impl Client {
                     busy: matches!(status.as_u16(), 429 | 503 | 529),
                 }
             }
-            400 | 403 | 422 | 451 if protocol::is_filter(body) => Trouble::Filtered(self.redacted(&said)),
+            400 | 403 | 422 | 451 if refused::is_filter(body) => Trouble::Filtered(self.redacted(&said)),
             401 | 403 => {
                 let hint = match &self.server.api_key_env {
                     Some(name) => format!("the key is that of `{name}`"),
@@ -223,6 +224,12 @@ impl Client {
                 Trouble::Refused(format!("{} ({hint})", self.redacted(&said)))
             }
             400 | 413 | 422 => Trouble::Unclear(self.redacted(&said)),
+            404 => {
+                let said = self.redacted(&said);
+                Trouble::Refused(format!(
+                    "{said} (`url` leads nowhere there, or it has no model of the name in `model`)"
+                ))
+            }
             _ => Trouble::Refused(self.redacted(&said)),
         }
     }
@@ -242,6 +249,7 @@ impl Client {
             Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
                 Trouble::away("it does not answer: connection refused")
             }
+            Io(io) if is_unknown(io) => Trouble::Refused("there is no such host".to_string()),
             Io(_) | Protocol(_) => Trouble::away(self.redacted(&format!("the connection broke: {error}"))),
             OutOfTime(_) => Trouble::passing(self.redacted(&format!("the connection broke: {error}"))),
             HostNotFound => Trouble::Refused("there is no such host".to_string()),
@@ -253,6 +261,12 @@ impl Client {
     fn redacted(&self, text: &str) -> String {
         self.secret.as_ref().map_or_else(|| text.to_string(), |secret| secret.out_of(text))
     }
+}
+
+/// Whether a name was looked up and there is none; what is said of one that could not be looked up now is another thing.
+fn is_unknown(error: &io::Error) -> bool {
+    let said = error.to_string();
+    said.contains("failed to lookup address") && !said.contains("emporary failure")
 }
 
 /// The key that the environment variable `name` holds.

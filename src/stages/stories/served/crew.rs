@@ -198,7 +198,7 @@ impl Crew<'_> {
                 Ok(None) => return,
                 Err(error) => {
                     let said = match error.downcast_ref::<Trouble>() {
-                        Some(Trouble::Refused(why) | Trouble::Unclear(why)) => self.client.hinted(why),
+                        Some(Trouble::Unclear(why)) => self.client.hinted(why),
                         _ => format!("{error:#}"),
                     };
                     // Before anybody listens: no further request is made, by this worker or another.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::refused::{error_of, names, shortened};
 use crate::stages::stories::Generate;
 use crate::stages::stories::writing::End;
 
@@ -21,9 +22,6 @@ pub enum Protocol {
 /// Seeds are sent with their low 31 bits: llama.cpp has 32, of which all ones mean a random seed, and some servers
 /// read a signed number.
 pub const SEED_BITS: u64 = (1 << 31) - 1;
-
-/// Longest piece of a server's words in a message, in characters.
-const WORDS: usize = 300;
 
 /// How a server wants to be asked otherwise than others, as its refusals say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -216,74 +214,6 @@ fn ended(reason: Option<&str>) -> Result<End> {
     }
 }
 
-/// Whether a refusal speaks of a parameter: in quotation marks of any kind, or as a word of its own where it says that it
-/// is not known.
-fn names(words: &str, parameter: &str) -> bool {
-    let quoted = ["'", "`", "\""].iter().any(|quote| words.contains(&format!("{quote}{parameter}{quote}")));
-    let words = words.to_lowercase();
-    let unknown = [
-        "unrecognized",
-        "unsupported",
-        "not supported",
-        "unknown",
-        "not permitted",
-        "extra inputs",
-        "unexpected",
-    ];
-    let is_it = |word: &str| word.trim_matches(|c: char| !(c.is_alphanumeric() || c == '_')) == parameter;
-    quoted || (unknown.iter().any(|sign| words.contains(sign)) && words.split_whitespace().any(is_it))
-}
-
-/// Codes and words with which a filter refuses one request for what it asks.
-const FILTERS: [&str; 12] = [
-    "content_filter",
-    "content_policy_violation",
-    "responsibleaipolicyviolation",
-    "content management policy",
-    "content policy",
-    "usage policy",
-    "moderation",
-    "data_inspection_failed",
-    "inappropriate content",
-    "safety system",
-    "prohibited_content",
-    "flagged",
-];
-
-/// Whether a refusal is that of a filter: it concerns this request, not every one.
-pub fn is_filter(body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body).to_lowercase();
-    FILTERS.iter().any(|sign| text.contains(sign))
-}
-
-/// What a body says of an error: `{"error": {"message": ...}}` (OpenAI, vLLM, llama.cpp), `{"error": ...}` (Ollama),
-/// `{"message": ...}` (older vLLM), `{"detail": ...}` (FastAPI).
-fn error_of(body: &Value) -> Option<&str> {
-    // Google's compatible endpoint wraps it into a list.
-    let body = body.get(0).unwrap_or(body);
-    let error = &body["error"];
-    error["message"].as_str().or(error.as_str()).filter(|said| !said.is_empty())
-}
-
-/// A server's own words about an error, on one line, shortened; empty where it says nothing.
-pub fn words(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let parsed: Option<Value> = serde_json::from_str(&text).ok();
-    let said = parsed.as_ref().and_then(|body| {
-        error_of(body).or_else(|| body["message"].as_str()).or_else(|| body["detail"].as_str())
-    });
-    shortened(said.unwrap_or(&text))
-}
-
-fn shortened(text: &str) -> String {
-    let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let line = line.collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(WORDS) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,9 +299,17 @@ mod tests {
         assert!(body.get("temperature").is_none() && body["top_p"] == 0.9);
         params.temperature = 0.5;
         assert_eq!(none.after(both, &params), None, "both are asked for");
-        let seed = "Unrecognized request argument supplied: seed";
-        let body = Protocol::OpenAi.body("m", &params, &question(), none.after(seed, &params).unwrap());
-        assert!(body.get("seed").is_none());
+        // OpenAI's words, FastAPI's, and those of others.
+        for seed in [
+            "Unrecognized request argument supplied: seed",
+            r#"{"detail":[{"type":"extra_forbidden","loc":["body","seed"],"msg":"Extra inputs are not permitted"}]}"#,
+            "property 'seed' is unsupported",
+            "This endpoint does not support seed.",
+            "Invalid parameter: seed",
+        ] {
+            let body = Protocol::OpenAi.body("m", &params, &question(), none.after(seed, &params).unwrap());
+            assert!(body.get("seed").is_none(), "{seed}");
+        }
     }
 
     #[test]
@@ -448,36 +386,5 @@ mod tests {
         assert_eq!(content(&parts), Some("It rained.".into()));
         assert_eq!(content(&json!([{"text": "It rained."}])), Some("It rained.".into()));
         assert_eq!((content(&Value::Null), content(&json!({"a": 1}))), (Some(String::new()), None));
-    }
-
-    #[test]
-    fn filters_are_told_from_what_concerns_every_request() {
-        for body in [
-            r#"{"error": {"message": "The response was filtered due to the prompt triggering the content management policy.", "code": "content_filter"}}"#,
-            r#"{"error": {"code": "data_inspection_failed", "message": "Input data may contain inappropriate content."}}"#,
-            r#"{"error": {"message": "Your request was rejected as a result of our safety system."}}"#,
-        ] {
-            assert!(is_filter(body.as_bytes()), "{body}");
-        }
-        assert!(!is_filter(
-            br#"{"error": {"message": "model `m` does not exist", "code": "model_not_found"}}"#
-        ));
-    }
-
-    #[test]
-    fn errors_keep_the_servers_words() {
-        for (body, said) in [
-            (r#"{"error": {"message": "No such model.", "type": "x"}}"#, "No such model."),
-            (r#"{"error": "model 'm' not found"}"#, "model 'm' not found"),
-            (r#"{"object": "error", "message": "Too long."}"#, "Too long."),
-            (r#"{"detail": "Not Found"}"#, "Not Found"),
-            (r#"[{"error": {"code": 429, "message": "Exhausted."}}]"#, "Exhausted."),
-            ("<html>\n  Bad\x07 Gateway </html>\n", "<html> Bad Gateway </html>"),
-            ("", ""),
-        ] {
-            assert_eq!(words(body.as_bytes()), said);
-        }
-        let long = words("\u{e4}".repeat(1000).as_bytes());
-        assert_eq!(long, format!("{}...", "\u{e4}".repeat(300)));
     }
 }
