@@ -69,15 +69,30 @@ pub fn read(file: impl ChunkReader + 'static, schema: &str) -> Result<Table> {
     Ok(Table { schema: schema.to_string(), columns })
 }
 
+/// A file whose footer was read.
+///
+/// # Errors
+/// No Parquet file; a footer with places before the file's beginning, at which the reader would panic.
+pub fn opened<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchReaderBuilder<R>> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let columns = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+    for column in columns {
+        let dictionary = column.dictionary_page_offset().unwrap_or(0);
+        let smallest = column.data_page_offset().min(column.compressed_size()).min(dictionary);
+        ensure!(smallest >= 0, "the footer is damaged: `{}` begins before the file", column.column_path());
+    }
+    Ok(builder)
+}
+
 /// The key-value metadata of a Parquet file.
 pub fn metadata(file: impl ChunkReader + 'static) -> Result<BTreeMap<String, String>> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("read the footer")?;
+    let builder = opened(file).context("read the footer")?;
     Ok(pairs(&builder))
 }
 
 /// The number of rows that the footer states, of a file whose `emoflow.schema` must be `schema`. Reads no data.
 pub fn rows(file: impl ChunkReader + 'static, schema: &str) -> Result<u64> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("read the Parquet footer")?;
+    let builder = opened(file).context("read the Parquet footer")?;
     check_schema(&builder, schema)?;
     Ok(u64::try_from(builder.metadata().file_metadata().num_rows())?)
 }
@@ -142,7 +157,7 @@ pub(super) fn check(file: impl ChunkReader + 'static, schema: &str, batch: &Reco
 }
 
 fn open(file: impl ChunkReader + 'static, schema: &str) -> Result<ParquetRecordBatchReader> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("read the Parquet footer")?;
+    let builder = opened(file).context("read the Parquet footer")?;
     check_schema(&builder, schema)?;
     let rows = (BATCH_VALUES / row_values(builder.schema())).clamp(1, 1 << 16);
     builder.with_batch_size(rows).build().context("read the Parquet footer")

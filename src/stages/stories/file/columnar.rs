@@ -3,18 +3,20 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 use serde_json::Value;
 
 use super::format::Packing;
 use super::{Label, Row, Rows, Visit, missing, text};
+use crate::store::parquet::opened;
 
+/// A packed file is held in memory; in bytes.
+const LARGEST: u64 = 2 << 30;
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 1024;
 
@@ -24,14 +26,15 @@ pub fn rows(rows: &Rows, packing: Packing, visit: &mut Visit) -> Result<()> {
         Packing::None => read(rows, fs_err::File::open(rows.path)?.into_file(), visit),
         packed => {
             let mut bytes = Vec::new();
-            text::unpacked(rows.path, packed)?.read_to_end(&mut bytes)?;
+            text::unpacked(rows.path, packed)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+            ensure!(bytes.len() as u64 <= LARGEST, "it unpacks to more than {} MiB", LARGEST >> 20);
             read(rows, bytes::Bytes::from(bytes), visit)
         }
     }
 }
 
 fn read(rows: &Rows, file: impl ChunkReader + 'static, visit: &mut Visit) -> Result<()> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).context("not a readable Parquet file")?;
+    let builder = opened(file).context("not a readable Parquet file")?;
     let schema = builder.schema().clone();
     let metadata = builder.metadata().file_metadata().key_value_metadata();
     let huggingface = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
