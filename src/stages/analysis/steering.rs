@@ -176,9 +176,9 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
         0 => None,
         _ => Some(given(activations.as_ref())?.remade(&first.emotions, first.layer.number(), seed)?),
     };
-    let several = remade.as_ref().filter(|remade| remade.design.groups() > 1);
-    let resample = |number| several?.design.drawn(number).ok();
-    let resamples: Vec<Weights> = (0..params.resamples).map_while(resample).collect();
+    let design = remade.as_ref().map(|remade| &remade.design);
+    let asked = design.map_or(0, |design| design.resamples(params.resamples));
+    let resamples: Vec<Weights> = (0..asked).map_while(|number| design?.drawn(number).ok()).collect();
     let n = first.emotions.len();
     let nulls = params.random + params.permuted + params.shuffled;
     let names = names(params, &first.emotions);

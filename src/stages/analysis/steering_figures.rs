@@ -135,7 +135,7 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
         }
     );
     if !resampled {
-        caption += " No interval: no topics are resampled, or the stories have fewer than two.";
+        caption += " No interval: no topics are resampled, or there are fewer than five, of which an interval would mean nothing.";
     }
     if read {
         caption += &format!(

@@ -10,6 +10,10 @@ use super::draws::Draws;
 /// How often a draw that is of no use is drawn again.
 pub(super) const TRIES: u64 = 1000;
 
+/// The fewest groups of which an interval is given. n groups have C(2n - 1, n) different resamples: 35 of four, of which the
+/// least likely tail of 2.5 % is less than one; 126 of five.
+pub const FEWEST: usize = 5;
+
 /// How many stories each cell has. Every resample, half and shuffle of them is drawn here, from the seed, each by a
 /// stream of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +117,11 @@ impl Design {
         shuffle.by_label().map(count).collect()
     }
 
+    /// How many of `asked` resamples are drawn for an interval: none of fewer than [`FEWEST`] groups.
+    pub fn resamples(&self, asked: usize) -> usize {
+        if self.groups() < FEWEST { 0 } else { asked }
+    }
+
     /// How often each of the groups is drawn when as many are drawn as there are, with replacement, all together
     /// with all that is in them (the bootstrap over groups; Efron and Tibshirani 1993, chapter 8). A draw in which a label
     /// has no story is drawn again.
@@ -213,6 +222,12 @@ pub mod tests {
         assert!(halves.iter().all(|[half, _]| half.iter().sum::<f32>() == 2.0));
         assert!(halves.iter().all(|[half, rest]| half.iter().zip(rest.iter()).all(|(a, b)| a + b == 1.0)));
         assert!(halves.iter().any(|half| *half != halves[0]));
+    }
+
+    #[test]
+    fn few_groups_give_no_interval() {
+        let of = |groups: usize| design(&vec![1.0; groups], 1, 0).resamples(1000);
+        assert_eq!([of(2), of(4), of(5), of(100)], [0, 0, 1000, 1000]);
     }
 
     #[test]

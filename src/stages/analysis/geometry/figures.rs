@@ -17,6 +17,9 @@ pub const READING: &str = "Shares of the variance, and the mean cosine within fa
 /// How their intervals are made.
 const BASIC: &str = "basic bootstrap over topics";
 
+/// Why there are none.
+const TOO_FEW: &str = " Of fewer than five groups no interval is given.";
+
 /// One statistic of a layer, as the table has it.
 struct Statistic<'a> {
     name: &'a str,
@@ -145,9 +148,10 @@ fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
             "The share of the variance among the emotion vectors that a component explains: 95 % interval of the basic \
              bootstrap ({groups} drawn with replacement), and the middle 95 % of what vectors give whose stories had their \
              labels shuffled within each topic. A share in the band says that the vectors have no more of their \
-             variance in one direction than such vectors have of theirs, which may be far smaller. {}.{}",
+             variance in one direction than such vectors have of theirs, which may be far smaller. {}.{}{}",
             tests.join("; "),
-            times.unwrap_or_default()
+            times.unwrap_or_default(),
+            if statistics.iter().all(|s| s.interval.is_none()) { TOO_FEW } else { "" }
         ),
         Body::Dots(Dots {
             x: "share of the variance, %".into(),

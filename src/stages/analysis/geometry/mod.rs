@@ -169,8 +169,8 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
     }
     let own_stories = moments.map(gather::correlation);
     let resampler = Resampler { gathered: &gathered, frame, center: activations.params.center };
-    let rounds =
-        Rounds { resamples: params.resamples, permutations: params.permutations, halves: params.halves };
+    let resamples = gathered.design.resamples(params.resamples);
+    let rounds = Rounds { resamples, permutations: params.permutations, halves: params.halves };
     let resampled = resampler.run(rounds, progress)?;
 
     let mut statistics = Statistics::default();

@@ -17,7 +17,7 @@ use crate::store::table::{Column, Table};
 use fit::{Found, Settings};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 params! {
     /// How well a linear classifier tells the emotions apart in stories on topics that it has not seen: see docs/methods.md.
@@ -84,7 +84,7 @@ fn run(params: &Probe, input: Input) -> Result<Tables> {
         Settings { folds: params.folds, penalty: params.penalty, permutations: params.permutations, seed };
     let found = fit::fit(&activations, &layer.emotions, settings, progress)
         .with_context(|| format!("probe at layer {} of {} on {}", layer.layer, set.model, set.stories))?;
-    let weights = (0..params.resamples).map(|number| found.design.drawn(number));
+    let weights = (0..found.design.resamples(params.resamples)).map(|number| found.design.drawn(number));
     let weights = weights.collect::<Result<Vec<_>>>()?;
     Ok(vec![
         ("probe".into(), accuracy(set, layer, &found, &weights)),
