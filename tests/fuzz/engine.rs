@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use emoflow::lm::bounded::{Bounds, Crew, Wary, is_bounded};
+use emoflow::lm::bounded::{Bounds, ThreadPool, Wary, is_bounded};
 use serde_json::Value;
 
 /// The stack of a main thread.
-static CREW: Crew = Crew::new(8 << 20);
+static POOL: ThreadPool = ThreadPool::new(8 << 20);
 /// Longer inputs are cut; in bytes.
 const LONGEST: usize = 1 << 20;
 /// Seeds that are kept at a time.
@@ -106,7 +106,7 @@ pub fn hold(target: Target) {
 fn outcome(target: &Target, place: &Path, input: &[u8]) -> Result<String, String> {
     let (read, place, input) = (target.read.clone(), place.to_path_buf(), input.to_vec());
     Wary::default()
-        .run(&CREW, target.bounds, move || Ok(read(&place, &input)))
+        .run(&POOL, target.bounds, move || Ok(read(&place, &input)))
         .map_err(|error| format!("{error:#}"))
 }
 
