@@ -17,6 +17,7 @@ pub mod progress;
 pub mod report;
 pub mod resolve;
 pub mod results;
+mod secrets;
 pub mod slurm;
 pub mod stages;
 pub mod store;

@@ -4,14 +4,17 @@ use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::secrets::masked;
+
 /// As `eprintln!`, which panics where stderr is a pipe that was closed.
 macro_rules! say {
     ($($words:tt)*) => { $crate::say::line(format_args!($($words)*)) };
 }
 
-/// Writes a line. `eprintln!` rather than a writer of our own, for tests catch only what it writes.
+/// Writes a line, without what looks like a secret. `eprintln!` rather than a writer of our own, for tests catch only what it writes.
 pub fn line(words: Arguments) {
-    let _ = catch_unwind(AssertUnwindSafe(|| eprintln!("{words}")));
+    let words = words.to_string();
+    let _ = catch_unwind(AssertUnwindSafe(|| eprintln!("{}", masked(&words))));
 }
 
 /// Where data goes: once its reader is gone, as of `emoflow plan | head`, nowhere.

@@ -94,6 +94,8 @@ enum Command {
         #[command(flatten)]
         experiment: ExperimentArgs,
     },
+    /// The JSON Schema of experiment files, for editors
+    Schema,
     /// Renders the report again from what is cached
     Report {
         #[command(flatten)]
@@ -323,6 +325,11 @@ impl std::error::Error for Usage {}
 
 fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
     match command {
+        Command::Schema => {
+            serde_json::to_writer_pretty(&mut *out, &config::keys::schema())?;
+            writeln!(out)?;
+            Ok(0)
+        }
         Command::Check { experiment } => {
             let notes = std::cell::RefCell::default();
             experiment.read(&|asked| resolve::check(asked, &mut notes.borrow_mut()))?;

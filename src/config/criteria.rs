@@ -1,9 +1,13 @@
 //! `[criteria]`: what a study says before it is run that it will take for a finding. Computes nothing.
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::params::problem::{quoted, suggestion};
-use crate::params::{Problem, Read, Reader, Reported, Span, filled};
+use crate::params::{
+    Key, Node, Params as _, Parts, Problem, Read, Reader, Span, Type, Value, filled, params,
+};
 
 /// One `[criteria.<name>]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,80 +35,117 @@ pub enum Of {
     Model(String),
 }
 
-/// Every criterion that is right in itself, in the order of the file. `analyses`, `models`: names in the file.
-pub(super) fn criteria(root: &Reader<'_>, analyses: &[&str], models: &[String]) -> Read<Vec<Criterion>> {
-    if !root.has("criteria") {
+params! {
+    /// What will be taken for a finding, said before the study is run; see below. In no key: nothing is computed again.
+    #[check(says_something)]
+    pub struct CriterionKeys {
+        /// An analysis of the file and one of its claims: `"rated/PC1, valence"`. The report and `tables/claims.csv` list them.
+        #[of(Type::Text)]
+        #[with(named)]
+        pub claim: (String, String);
+        /// The least estimate that meets it.
+        #[unset("no bound")]
+        pub at_least: Option<f64>, -1e9..=1e9;
+        /// The largest estimate that meets it.
+        #[unset("no bound")]
+        pub at_most: Option<f64>, -1e9..=1e9;
+        /// Both: `[least, most]`.
+        #[unset("no bounds")]
+        #[of(Type::Numbers)]
+        #[with(between)]
+        pub between: Option<(f64, f64)>;
+        /// The largest p against the claim's null that meets it.
+        #[unset("may be untested")]
+        pub p: Option<f64>, above 0.0..=1.0;
+        /// `"every model"`, `"any model"` or a model's name: where it is to be met.
+        pub r#where: Of = "every model";
+    }
+}
+
+/// Every criterion that is right in itself, in the order of the file.
+pub(super) fn criteria(root: &Reader<'_>, key: &str) -> Read<Vec<Criterion>> {
+    if !root.has(key) {
         return Ok(Vec::new());
     }
-    let read = root.named("criteria")?.into_iter();
-    let read = read.map(|(entry, reader)| criterion(entry.key, &reader, analyses, models));
+    let read = root.named(key)?.into_iter().map(|(entry, reader)| criterion(entry.key, &reader));
     // All problems, before any stops.
     read.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn criterion(name: String, reader: &Reader<'_>, analyses: &[&str], models: &[String]) -> Read<Criterion> {
-    let (claim, bounds) = (named(reader, analyses), bounds(reader));
-    let (p, of) = (reader.get::<Option<f64>>("p"), of(reader, models));
-    let (analysis, claim) = claim?;
-    let ((at_least, at_most), p) = (bounds?, p?);
-    if (at_least, at_most, p) == (None, None, None) {
+fn criterion(name: String, reader: &Reader<'_>) -> Read<Criterion> {
+    let CriterionKeys { claim, at_least, at_most, between, p, r#where: of } = CriterionKeys::read(reader)?;
+    let (analysis, claim) = claim;
+    let (at_least, at_most) = between.map_or((at_least, at_most), |(least, most)| (Some(least), Some(most)));
+    Ok(Criterion { name, analysis, claim, at_least, at_most, p, of, span: reader.span() })
+}
+
+fn says_something(reader: &Reader<'_>, parts: &Parts<CriterionKeys>) -> Read<()> {
+    let (Ok(least), Ok(most), Ok(between), Ok(p)) = (parts.at_least, parts.at_most, parts.between, parts.p)
+    else {
+        return Ok(());
+    };
+    if (least, most, between, p) == (None, None, None, None) {
         let problem = Problem::at(reader.span(), "a criterion that everything meets");
         return reader.wrong(problem.hint("write `at_least`, `at_most`, `between` or `p`"));
     }
-    Ok(Criterion { name, analysis, claim, at_least, at_most, p, of: of?, span: reader.span() })
+    if between.is_some() && (least, most) != (None, None) {
+        return reader.wrong(no_range(reader, "between"));
+    }
+    if least.zip(most).is_some_and(|(least, most)| least > most) {
+        let problem = Problem::at(reader.span_of("at_most"), "`at_most` is below `at_least`");
+        return reader.wrong(problem.hint("no estimate is both"));
+    }
+    Ok(())
 }
 
 /// An analysis of the file and a claim, as in `rated/PC1, valence`.
-fn named(reader: &Reader<'_>, analyses: &[&str]) -> Read<(String, String)> {
-    let text = filled(reader, "claim")?;
-    let span = reader.span_of("claim");
+fn named(reader: &Reader<'_>, key: &str) -> Read<(String, String)> {
+    let text = filled(reader, key)?;
+    let span = reader.span_of(key);
     let Some((analysis, claim)) = text.split_once('/').map(|(a, c)| (a.trim(), c.trim())) else {
         let problem = Problem::at(span, format!("{} names no analysis", quoted(&text)));
         return reader.wrong(problem.hint("write an analysis and one of its claims: \"rated/PC1, valence\""));
     };
+    let analyses: Vec<&str> = reader.scope.names("analysis").collect();
     if !analyses.contains(&analysis) {
         let problem = Problem::at(span, format!("there is no analysis {}", quoted(analysis)));
-        return reader.wrong(problem.hint(suggestion(
-            analysis,
-            "analyses of this file",
-            analyses.iter().copied(),
-        )));
+        return reader.wrong(problem.hint(suggestion(analysis, "analyses of this file", analyses)));
     }
     Ok((analysis.to_string(), claim.to_string()))
 }
 
 /// The least and the largest estimate.
-fn bounds(reader: &Reader<'_>) -> Read<(Option<f64>, Option<f64>)> {
-    let (least, most) = (reader.get::<Option<f64>>("at_least"), reader.get::<Option<f64>>("at_most"));
-    let between = if reader.has("between") { reader.numbers("between").map(Some) } else { Ok(None) };
-    let (least, most, between) = (least?, most?, between?);
-    let Some(between) = between else {
-        if least.zip(most).is_some_and(|(least, most)| least > most) {
-            let problem = Problem::at(reader.span_of("at_most"), "`at_most` is below `at_least`");
-            return reader.wrong(problem.hint("no estimate is both"));
-        }
-        return Ok((least, most));
-    };
-    let hint = "write `between = [least, most]`, and neither `at_least` nor `at_most`";
-    match between.as_slice() {
-        [(a, _), (b, _)] if a <= b && (least, most) == (None, None) => Ok((Some(*a), Some(*b))),
-        _ => {
-            reader.note(Problem::at(reader.span_of("between"), "no range of estimates").hint(hint));
-            Err(Reported)
-        }
+fn between(reader: &Reader<'_>, key: &str) -> Read<Option<(f64, f64)>> {
+    if !reader.has(key) {
+        return Ok(None);
+    }
+    match reader.numbers(key)?.as_slice() {
+        [(least, _), (most, _)] if least <= most => Ok(Some((*least, *most))),
+        _ => reader.wrong(no_range(reader, key)),
     }
 }
 
-fn of(reader: &Reader<'_>, models: &[String]) -> Read<Of> {
-    let text: String = reader.get("where")?;
-    match text.as_str() {
-        "every model" => Ok(Of::Every),
-        "any model" => Ok(Of::Any),
-        name if models.iter().any(|model| model == name) => Ok(Of::Model(text)),
-        name => {
-            let known = ["every model", "any model"].into_iter().chain(models.iter().map(String::as_str));
-            let problem = Problem::at(reader.span_of("where"), format!("there is no model {}", quoted(name)));
-            reader.wrong(problem.hint(suggestion(name, "known", known)))
+fn no_range(reader: &Reader<'_>, key: &str) -> Problem {
+    let hint = "write `between = [least, most]`, and neither `at_least` nor `at_most`";
+    Problem::at(reader.span_of(key), "no range of estimates").hint(hint)
+}
+
+impl Value for Of {
+    const OF: Type = Type::Text;
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Of> {
+        let text = String::parse(reader, key, node)?;
+        let mut models = reader.scope.names("models");
+        match text.as_str() {
+            "every model" => Ok(Of::Every),
+            "any model" => Ok(Of::Any),
+            name if models.any(|model| model == name) => Ok(Of::Model(text)),
+            name => {
+                let known: Vec<&str> =
+                    ["every model", "any model"].into_iter().chain(reader.scope.names("models")).collect();
+                let problem = Problem::at(node.span.clone(), format!("there is no model {}", quoted(name)));
+                reader.wrong(problem.hint(suggestion(name, "known", known)))
+            }
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Which layers are kept: the key's forms, and which blocks they mean in a model of so many. Knows no model.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::{Blocks, Layers};
 use crate::lm::Layer;
-use crate::params::problem::Problem;
-use crate::params::{Form, Read, Reader};
+use crate::params::{Form, Key, Node, Params as _, Problem, Read, Reader, Type, Value, params};
 
 /// So much more than a fraction of the depth still counts as it: 2/3 of 42 is block 28, whatever the rounding.
 const ROUNDING: f64 = 1e-9;
@@ -42,37 +42,58 @@ impl Layers {
     }
 }
 
-/// Reads `layers`.
-pub(super) fn read(reader: &Reader<'_>) -> Read<Option<Layers>> {
-    let Some(form) = reader.forms("layers")? else { return Ok(None) };
-    let table = match form {
-        Form::Word(_) => return Ok(Some(Layers { embed: false, blocks: Blocks::All })),
-        Form::Layers(list) => {
-            let blocks = Blocks::List(list.iter().filter_map(|layer| layer.block()).collect());
-            return Ok(Some(Layers { embed: list.contains(&Layer::Embed), blocks }));
-        }
-        Form::Table(table) => table,
-    };
-    let embed = table.get("embed");
-    let (every, depth) = (table.get("every"), table.get("depth"));
-    let (from, to) = (table.get("from"), table.get("to"));
-    let blocks = match (every?, depth?, from?, to?) {
-        (Some(every), None, None, None) => Blocks::Every(every),
-        (None, Some(depth), None, None) => Blocks::Depth(depth),
-        (None, None, Some(from), Some(to)) if from <= to => Blocks::Range { from, to },
-        (None, None, Some(from), Some(to)) => {
-            let message = format!("`from` = {from} lies behind `to` = {to}");
-            return reader.wrong(
-                Problem::at(table.span(), message).hint(format!("write {{ from = {to}, to = {from} }}")),
-            );
-        }
-        _ => {
-            let message = "`layers` must be exactly one of its forms";
-            let hint = "\"all\", [10, 14], { every = 4 }, { depth = 0.667 } or { from = 0.5, to = 0.8 }";
-            return reader.wrong(Problem::at(table.span(), message).hint(hint));
-        }
-    };
-    Ok(Some(Layers { embed: embed?, blocks }))
+params! {
+    /// The table forms of `layers`; exactly one of them, and `embed` where it is wanted.
+    pub struct LayerForms {
+        /// Blocks 0, n, 2n, ...
+        #[unset("-")]
+        pub every: Option<usize>, 1..;
+        /// The one block in which this fraction of the depth falls: `floor(depth * n_layers)`, at most the last. 0.667 is block
+        /// 10 of 16 and 28 of 42.
+        #[unset("-")]
+        pub depth: Option<f64>, 0.0..=1.0;
+        /// With `to`: all blocks from the one at this depth ...
+        #[unset("-")]
+        pub from: Option<f64>, 0.0..=1.0;
+        /// ... to the one at this depth, both included.
+        #[unset("-")]
+        pub to: Option<f64>, 0.0..=1.0;
+        /// With any of the other forms: the layer `embed` too, the token embeddings as they go into block 0. What is found there
+        /// is in the words already.
+        pub embed: bool = false;
+    }
+}
+
+impl Value for Layers {
+    const OF: Type = Type::Forms { words: &["all"], layers: true, table: Some(LayerForms::TABLE) };
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Layers> {
+        let table = match reader.form(key, node)? {
+            Form::Word(_) => return Ok(Layers { embed: false, blocks: Blocks::All }),
+            Form::Layers(list) => {
+                let blocks = Blocks::List(list.iter().filter_map(|layer| layer.block()).collect());
+                return Ok(Layers { embed: list.contains(&Layer::Embed), blocks });
+            }
+            Form::Table(table) => table,
+        };
+        let LayerForms { every, depth, from, to, embed } = LayerForms::read(&table)?;
+        let blocks = match (every, depth, from, to) {
+            (Some(every), None, None, None) => Blocks::Every(every),
+            (None, Some(depth), None, None) => Blocks::Depth(depth),
+            (None, None, Some(from), Some(to)) if from <= to => Blocks::Range { from, to },
+            (None, None, Some(from), Some(to)) => {
+                let message = format!("`from` = {from} lies behind `to` = {to}");
+                let hint = format!("write {{ from = {to}, to = {from} }}");
+                return reader.wrong(Problem::at(table.span(), message).hint(hint));
+            }
+            _ => {
+                let message = "`layers` must be exactly one of its forms";
+                let hint = "\"all\", [10, 14], { every = 4 }, { depth = 0.667 } or { from = 0.5, to = 0.8 }";
+                return reader.wrong(Problem::at(table.span(), message).hint(hint));
+            }
+        };
+        Ok(Layers { embed, blocks })
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,12 @@
 
 mod across;
 mod analyses;
-mod behaviour;
 mod criteria;
 pub mod keys;
 mod layers;
 mod models;
 mod read;
-mod sections;
+mod root;
 mod sources;
 mod sweep;
 mod validate;
@@ -25,6 +24,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::params::{Case, Params as _, Type, inline, params, words};
 use crate::stages::{activations, analysis, stories, vectors};
 
 /// A checked experiment: every default filled in, every preset replaced by its words or texts.
@@ -132,14 +132,14 @@ pub struct Model {
     pub thinking_span: Span,
 }
 
-/// Where a model's weights are while it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Offload {
-    /// On the device.
-    None,
-    /// In the checkpoint's files: blocks come to the device one by one.
-    Layers,
+words! {
+    /// Where a model's weights are while it is used.
+    pub enum Offload {
+        /// On the device.
+        None = "none",
+        /// In the checkpoint's files: blocks come to the device one by one.
+        Layers = "layers",
+    }
 }
 
 /// A LoRA adapter of a model.
@@ -219,28 +219,47 @@ pub enum SourceKind {
     Dataset(Dataset),
 }
 
-/// How the rows of story files are to be read.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FileRows {
-    pub columns: stories::Columns,
-    /// Which emotion a label means, where it is not its name.
-    pub labels: BTreeMap<String, String>,
-    pub empty: stories::file::Empty,
+params! {
+    /// How the rows of story files are to be read.
+    pub struct FileRows {
+        /// Which column holds what.
+        pub columns: stories::Columns = {};
+        /// Which emotion a label of the file means, where it is not its name: `{ 0 = "sad", 1 = "happy" }`. Names that Hugging
+        /// Face's `datasets` keeps in Parquet files (`ClassLabel`) need none; case, spaces, hyphens and underscores do not
+        /// matter.
+        #[only(Case::Stories)]
+        pub labels: BTreeMap<String, String> = {};
+        /// A row without a text: skipped and counted, or an error. Not part of any key.
+        pub empty: stories::file::Empty = "skip";
+    }
 }
 
-/// Files of a dataset repository on the hub, at a revision not yet resolved.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Dataset {
-    pub repo: String,
-    pub revision: String,
-    /// A glob, as [`matcher`] reads it.
-    pub files: String,
-    pub rows: FileRows,
-    /// The first so many stories of each emotion; `None`: all.
-    pub limit_per_emotion: Option<usize>,
-    /// Where `files` was written.
-    #[serde(skip)]
-    pub files_span: Span,
+params! {
+    /// Stories from a dataset repository on the hub.
+    #[when(Case::Neutral, "Neutral texts from a dataset repository on the hub.")]
+    pub struct Dataset {
+        /// A dataset repository on the hub, `owner/name`.
+        #[with(models::repo)]
+        pub repo: String;
+        /// Branch, tag or commit; resolved to a commit, which the run records.
+        #[with(models::revision)]
+        pub revision: String = "main";
+        /// Which of its files, as a glob; in the formats of `stories.<name>.file`.
+        #[with(sources::glob)]
+        pub files: String;
+        #[of(Type::Inline(FileRows::TABLE))]
+        #[with(inline::<FileRows>)]
+        pub rows: FileRows;
+        /// The first so many stories of each emotion.
+        #[unset("all")]
+        #[only(Case::Stories)]
+        pub limit_per_emotion: Option<usize>, 1..;
+        /// Where `files` was written.
+        #[of(Type::NONE)]
+        #[with(sources::files_span)]
+        #[serde(skip)]
+        pub files_span: Span;
+    }
 }
 
 impl SourceKind {

@@ -1,114 +1,174 @@
 //! `[models]` and `[emotions]`. Knows no checkpoint: a folder or repository is looked at later.
 
 use std::collections::HashSet;
-use std::path::Path;
 
-use super::{Adapter, Model, ModelSource, OtherTokenizer, layers};
+use super::{Adapter, Layers, Model, ModelSource, Offload, OtherTokenizer};
+use crate::lm::Dtype;
 use crate::params::problem::{Problem, quoted};
-use crate::params::{Read, Reader, Reported};
+use crate::params::{Params as _, Parts, Read, Reader, Reported, Type, maybe_filled, params, presets};
 use crate::stages::stories::words::{folded, is_letters};
 
+params! {
+    /// One table a model; several of them are a sweep. Exactly one of `repo`, `path` and `ollama`.
+    #[check(one_checkpoint)]
+    pub struct ModelKeys {
+        /// A repository on the hub, `owner/name`.
+        #[unset("-")]
+        #[with(maybe_repo)]
+        pub repo: Option<String>;
+        /// A folder in Hugging Face format, or a GGUF file, relative to the project.
+        #[unset("-")]
+        #[with(maybe_filled)]
+        pub path: Option<String>;
+        /// A model that Ollama has fetched, `name:tag`: its GGUF file under `OLLAMA_MODELS` or where Ollama keeps models.
+        #[unset("-")]
+        #[with(maybe_filled)]
+        pub ollama: Option<String>;
+        /// A folder, or a repository on the hub, whose tokenizer and chat template are used in the place of the checkpoint's own:
+        /// for a GGUF file out of which the tokenizer cannot be rebuilt, and checkpoints without `tokenizer.json`.
+        #[unset("the checkpoint's own")]
+        #[with(maybe_filled)]
+        pub tokenizer: Option<String>;
+        /// Branch, tag or commit of `repo`; resolved to a commit, which the run records.
+        #[unset("`\"main\"`, with `repo`")]
+        #[with(maybe_revision)]
+        pub revision: Option<String>;
+        /// A LoRA adapter as PEFT saves it (safetensors), merged when the model is loaded: a folder, relative to the project, or a
+        /// repository on the hub, `owner/name`.
+        #[unset("-")]
+        #[with(maybe_filled)]
+        pub adapter: Option<String>;
+        /// Branch, tag or commit of `adapter`; resolved to a commit, which the run records.
+        #[unset("`\"main\"`, with an `adapter` on the hub")]
+        #[with(maybe_revision)]
+        pub adapter_revision: Option<String>;
+        /// The type that weights are held in.
+        #[unset("the checkpoint's own")]
+        pub dtype: Option<Dtype>;
+        /// The type of activations and arithmetic. Where it is not that of the weights, each weight is converted whenever it is
+        /// used: `dtype = "bf16"` computed in `"f32"` gives the numbers of `dtype = "f32"` with half the memory for weights, and
+        /// is faster on most CPUs. On those that multiply matrices of bf16 (AMX), `"bf16"` is several times as fast, and less
+        /// exact.
+        #[unset("on a CPU `\"f32\"`, else the type of the weights")]
+        pub compute_dtype: Option<Dtype>;
+        /// `"layers"`: for a model larger than the device's memory. Its weights stay in the checkpoint's files, and each block
+        /// comes to the device when it is its turn, for all batches of a shard at once.
+        pub offload: Offload = "none";
+        /// Fields of `config.json` (`field`, or `table.field`) that are read as if they were not there, though they change what
+        /// the model computes: for a model that is refused because of one, where you know that it does not matter. Part of the
+        /// model's keys.
+        #[unset("none")]
+        pub ignore_config: Vec<String>;
+        /// Instead of the experiment's.
+        #[unset("the experiment's `layers`")]
+        pub layers: Option<Layers>;
+        /// What the chat template is told (`enable_thinking`, `thinking`) where stories are read through it; not for a model that
+        /// writes stories.
+        pub thinking: bool = false;
+    }
+}
+
 /// Every model, in the order of the file.
-pub(super) fn models(root: &Reader<'_>, project: &Path) -> Read<Vec<Model>> {
-    let tables = root.named("models")?;
+pub(super) fn models(root: &Reader<'_>, name: &str) -> Read<Vec<Model>> {
+    let tables = root.named(name)?;
     let count = tables.len();
     let mut models = Vec::new();
     for (entry, reader) in tables {
         if entry.key == "self" {
             let problem = Problem::at(entry.key_span, "`self` cannot be a model's name");
             reader.note(problem.hint("`model = \"self\"` means that each model writes its own stories"));
-            continue;
+        } else if let Ok(keys) = ModelKeys::read(&reader) {
+            models.push(model(root, &reader, entry.key, keys));
         }
-        let source = source(&reader, project);
-        let adapter = adapter(&reader, project);
-        let (dtype, compute_dtype) = (reader.get("dtype"), reader.get("compute_dtype"));
-        let (own, thinking) = (layers::read(&reader), reader.get("thinking"));
-        let (offload, ignored) = (reader.get("offload"), reader.texts("ignore_config"));
-        let Ok(tokenizer) = tokenizer(&reader, project) else { continue };
-        let (Ok(source), Ok(dtype), Ok(compute_dtype)) = (source, dtype, compute_dtype) else { continue };
-        let (Ok(own), Ok(thinking), Ok(offload), Ok(ignored)) = (own, thinking, offload, ignored) else {
-            continue;
-        };
-        let Ok(adapter) = adapter else { continue };
-        let (ignore_config, ignore_spans) = ignored.unwrap_or_default().into_iter().unzip();
-        let written = if own.is_some() || !root.has("layers") { &reader } else { root };
-        let layers_span = written.span_of("layers");
-        let place = ["path", "ollama"].into_iter().find(|key| reader.has(key)).unwrap_or("repo");
-        let source_span = reader.span_of(place);
-        models.push(Model {
-            name: entry.key,
-            source,
-            adapter,
-            tokenizer,
-            dtype,
-            compute_dtype,
-            offload,
-            ignore_config,
-            layers: own,
-            thinking,
-            span: reader.span(),
-            source_span,
-            layers_span,
-            ignore_spans,
-            thinking_span: reader.span_of("thinking"),
-        });
     }
-    if models.len() == count { Ok(models) } else { Err(Reported) }
+    if models.len() < count {
+        return Err(Reported);
+    }
+    Ok(models)
 }
 
-/// `tokenizer`, which is looked for later.
-fn tokenizer(reader: &Reader<'_>, project: &Path) -> Read<Option<OtherTokenizer>> {
-    if !reader.has("tokenizer") {
-        return Ok(None);
+fn model(root: &Reader<'_>, reader: &Reader<'_>, name: String, keys: ModelKeys) -> Model {
+    let ModelKeys {
+        repo,
+        path,
+        ollama,
+        tokenizer,
+        revision,
+        adapter,
+        adapter_revision,
+        dtype,
+        compute_dtype,
+        offload,
+        ignore_config,
+        layers,
+        thinking,
+    } = keys;
+    let project = &reader.scope.project;
+    let source = match (path, ollama) {
+        (Some(path), _) => ModelSource::Path(project.join(path)),
+        (_, Some(ollama)) => ModelSource::Ollama(ollama),
+        _ => ModelSource::Repo {
+            repo: repo.unwrap_or_default(),
+            revision: revision.unwrap_or_else(|| "main".into()),
+        },
+    };
+    let adapter = adapter.map(|written| Adapter {
+        path: project.join(&written),
+        written,
+        revision: adapter_revision,
+        span: reader.span_of("adapter"),
+    });
+    let tokenizer = tokenizer.map(|written| OtherTokenizer {
+        path: project.join(&written),
+        written,
+        span: reader.span_of("tokenizer"),
+    });
+    let place = ["path", "ollama"].into_iter().find(|key| reader.has(key)).unwrap_or("repo");
+    let kept = if layers.is_some() || !root.has("layers") { reader } else { root };
+    Model {
+        name,
+        source,
+        adapter,
+        tokenizer,
+        dtype,
+        compute_dtype,
+        offload,
+        ignore_config,
+        layers,
+        thinking,
+        span: reader.span(),
+        source_span: reader.span_of(place),
+        layers_span: kept.span_of("layers"),
+        ignore_spans: reader.spans_in("ignore_config"),
+        thinking_span: reader.span_of("thinking"),
     }
-    let written = reader.filled("tokenizer")?;
-    Ok(Some(OtherTokenizer { path: project.join(&written), written, span: reader.span_of("tokenizer") }))
 }
 
-fn source(reader: &Reader<'_>, project: &Path) -> Read<ModelSource> {
-    let revision = revision(reader);
+/// One place that a model is from, and revisions only of repositories.
+fn one_checkpoint(reader: &Reader<'_>, _: &Parts<ModelKeys>) -> Read<()> {
+    if reader.has("adapter_revision") && !reader.has("adapter") {
+        let problem = Problem::at(reader.key_span("adapter_revision"), "there is no `adapter`");
+        reader.note(problem.hint("take it out, or say which adapter with `adapter`"));
+    }
     let given: Vec<&str> = ["repo", "path", "ollama"].into_iter().filter(|key| reader.has(key)).collect();
     if let (Some(key), true) = (given.first().filter(|key| **key != "repo"), reader.has("revision")) {
-        let problem = Problem::at(
-            reader.key_span("revision"),
-            format!("`revision` belongs to a `repo`, not to a `{key}`"),
-        );
+        let message = format!("`revision` belongs to a `repo`, not to a `{key}`");
+        let problem = Problem::at(reader.key_span("revision"), message);
         return reader.wrong(problem.hint("take it out; a folder's files are identified by their content"));
     }
     match given[..] {
-        [first, second, ..] => {
-            let problem = Problem::at(
-                reader.key_span(second),
-                format!("`[{}]` has both `{first}` and `{second}`", reader.label),
-            );
-            reader.wrong(problem.hint("keep the one that the model is to be taken from"))
-        }
+        [_] => Ok(()),
         [] => {
-            let problem =
-                Problem::at(reader.span(), format!("`[{}]` has neither `repo` nor `path`", reader.label));
+            let message = format!("`[{}]` has neither `repo` nor `path`", reader.label);
+            let problem = Problem::at(reader.span(), message);
             reader.wrong(problem.hint("add `repo = \"owner/name\"` of the hub, or `path = \"folder\"`"))
         }
-        ["path"] => Ok(ModelSource::Path(project.join(reader.filled("path")?))),
-        ["ollama"] => Ok(ModelSource::Ollama(reader.filled("ollama")?)),
-        _ => {
-            let repo = repo(reader);
-            Ok(ModelSource::Repo { repo: repo?, revision: revision?.unwrap_or_else(|| "main".into()) })
+        [first, second, ..] => {
+            let message = format!("`[{}]` has both `{first}` and `{second}`", reader.label);
+            let problem = Problem::at(reader.key_span(second), message);
+            reader.wrong(problem.hint("keep the one that the model is to be taken from"))
         }
     }
-}
-
-/// `adapter`, which is looked for later, and its revision.
-fn adapter(reader: &Reader<'_>, project: &Path) -> Read<Option<Adapter>> {
-    let revision = revision_at(reader, "adapter_revision")?;
-    if !reader.has("adapter") {
-        if revision.is_some() {
-            let problem = Problem::at(reader.key_span("adapter_revision"), "there is no `adapter`");
-            return reader.wrong(problem.hint("take it out, or say which adapter with `adapter`"));
-        }
-        return Ok(None);
-    }
-    let written = reader.filled("adapter")?;
-    Ok(Some(Adapter { path: project.join(&written), written, revision, span: reader.span_of("adapter") }))
 }
 
 /// Whether a text is `owner/name`, as repositories of the hub are called.
@@ -121,40 +181,56 @@ pub fn is_repo(text: &str) -> bool {
 }
 
 /// `repo` as `owner/name`.
-pub(super) fn repo(reader: &Reader<'_>) -> Read<String> {
-    let repo = reader.filled("repo")?;
+pub(super) fn repo(reader: &Reader<'_>, name: &str) -> Read<String> {
+    let repo = reader.filled(name)?;
     if is_repo(&repo) {
         return Ok(repo);
     }
-    let problem =
-        Problem::at(reader.span_of("repo"), format!("{} is no repository of the hub", quoted(&repo)));
+    let problem = Problem::at(reader.span_of(name), format!("{} is no repository of the hub", quoted(&repo)));
     reader.wrong(
         problem
             .hint("a repository is `owner/name`, as in the address of its page; a folder is given as `path`"),
     )
 }
 
-/// `revision`, where it is written or has a default.
-pub(super) fn revision(reader: &Reader<'_>) -> Read<Option<String>> {
-    revision_at(reader, "revision")
+/// The same, where one is written.
+fn maybe_repo(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
+    if reader.has(name) { repo(reader, name).map(Some) } else { Ok(None) }
 }
 
-/// The revision that is written at `key`.
-fn revision_at(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
-    let Some(revision): Option<String> = reader.get(key)? else { return Ok(None) };
+/// A revision, where one is written.
+fn maybe_revision(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
+    if reader.has(name) { revision(reader, name).map(Some) } else { Ok(None) }
+}
+
+/// A branch, tag or commit.
+pub(super) fn revision(reader: &Reader<'_>, key: &str) -> Read<String> {
+    let revision: String = reader.get(key)?;
     let fits = |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
     if !revision.is_empty() && !revision.contains("..") && revision.chars().all(fits) {
-        return Ok(Some(revision));
+        return Ok(revision);
     }
     let problem = Problem::at(reader.span_of(key), format!("{} is no revision", quoted(&revision)));
     reader.wrong(problem.hint("a revision is a branch, a tag or a commit"))
 }
 
+params! {
+    /// A preset, words of your own, or both: first the preset's, then yours.
+    pub struct EmotionKeys {
+        /// A list that ships with emoflow.
+        #[unset("-")]
+        #[of(Type::Preset(presets::EMOTIONS))]
+        pub preset: Option<Vec<String>>;
+        /// Emotions by name: letters, with single spaces, hyphens or apostrophes inside.
+        #[unset("-")]
+        pub words: Option<Vec<String>>;
+    }
+}
+
 /// The preset's words and the file's own, each once.
-pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
-    let reader = root.inner("emotions")?;
-    let (preset, words) = (reader.get::<Option<Vec<String>>>("preset"), reader.texts("words"));
-    let (preset, words) = (preset?, words?);
+pub(super) fn emotions(root: &Reader<'_>, name: &str) -> Read<Vec<String>> {
+    let reader = root.inner(name)?;
+    let EmotionKeys { preset, words } = EmotionKeys::read(&reader)?;
     if preset.is_none() && words.is_none() {
         let problem = Problem::at(reader.span(), "`[emotions]` names no emotion");
         return reader
@@ -164,7 +240,7 @@ pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
     let of_preset: HashSet<String> = emotions.iter().map(|word| folded(word)).collect();
     let mut seen = of_preset.clone();
     let mut wrong = false;
-    for (word, span) in words.unwrap_or_default() {
+    for (word, span) in words.unwrap_or_default().into_iter().zip(reader.spans_in("words")) {
         let problem = if !is_word(&word) {
             Problem::at(span, format!("{} cannot be an emotion", quoted(&word))).hint(
                 "an emotion is letters, with single spaces, hyphens or apostrophes inside, such as `at ease`",
@@ -180,7 +256,11 @@ pub(super) fn emotions(root: &Reader<'_>) -> Read<Vec<String>> {
         reader.note(problem);
         wrong = true;
     }
-    if wrong { Err(Reported) } else { Ok(emotions) }
+    if wrong {
+        return Err(Reported);
+    }
+    // Read once; what stands further down in the file names them.
+    Ok(root.scope.emotions.get_or_init(|| emotions).clone())
 }
 
 /// Letters of any script, with single spaces, hyphens or apostrophes between them.

@@ -1,19 +1,20 @@
 //! From a file's bytes to a checked experiment, or to all of its problems. Reads that one file and nothing else.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::analyses::Analyses;
+use super::root::Root;
 use super::{
-    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, across, analyses,
-    criteria, keys, layers, models, sections, sources, sweep, validate,
+    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, keys, sweep, validate,
 };
 use crate::lm::Wrap;
-use crate::params::problem::{Problem, Problems, set_bases};
-use crate::params::tree;
-use crate::params::{Reader, Scope};
-use crate::stages::{activations, vectors};
+use crate::params::problem::{Problem, Problems, quoted, set_bases};
+use crate::params::tree::{self, Node, Value};
+use crate::params::{Params as _, Reader, Scope};
+use crate::secrets;
 
 /// A larger file is no experiment.
 const LARGEST: u64 = 1_000_000;
@@ -129,6 +130,8 @@ fn parse(
                 top: keys::top(),
                 project: root.into(),
                 file: Rc::new(combination.tree),
+                emotions: OnceCell::new(),
+                kept: OnceCell::new(),
             };
             let experiment = check(&scope, file, text, sets, &outside);
             sink.borrow_mut().extend(scope.problems.into_inner());
@@ -150,90 +153,87 @@ fn parse(
 fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outside) -> Option<Experiment> {
     let (tree, project) = (&scope.file, scope.project.as_path());
     let root = Reader::top(tree.clone(), scope);
-    let name = name(&root, file);
-    let (description, seed, shard) = (root.get("description"), root.get("seed"), root.get("shard"));
-    let date = sections::date(&root);
-    let layers = layers::read(&root);
-    let models = models::models(&root, project);
-    let emotions = models::emotions(&root);
-    let named = tree.find(&["models"]).map(|models| models.entries()).unwrap_or_default();
-    let names: Vec<String> = named.iter().map(|entry| entry.key.clone()).collect();
-    let stories = sources::stories(&root, project, &names);
-    let neutral = sources::neutral(&root, project, &names);
-    let activations = root.get::<activations::Params>("activations");
-    let vectors = root.get::<vectors::Params>("vectors");
-    let same_layers = models.as_ref().is_ok_and(|models| models.iter().all(|model| model.layers.is_none()));
-    let kept = layers.as_ref().ok().and_then(Option::as_ref).filter(|_| same_layers);
-    let analysis = analyses::analyses(&root, project, emotions.as_deref().ok(), kept);
-    let parts = validate::Parts {
-        models: models.as_deref().unwrap_or_default(),
-        shard: shard.as_ref().ok().copied(),
-        emotions: emotions.as_deref().ok(),
-        stories: stories.as_deref().unwrap_or_default(),
-        neutral: neutral.as_ref().ok().and_then(Option::as_ref),
-        activations: activations.as_ref().ok(),
-        vectors: vectors.as_ref().ok(),
-    };
-    validate::validate(&parts, &root, |path| tree.find(path).map(|node| node.span.clone()));
-    let analyses = analysis.unwrap_or_default();
-    across::validate(&parts, &analyses.across, &analyses.scale, &analyses.single, &root);
-    let known = tree.find(&["analysis"]).map(|analysis| analysis.entries()).unwrap_or_default();
-    let known: Vec<&str> = known.iter().map(|entry| entry.key.as_str()).collect();
-    let criteria = criteria::criteria(&root, &known, &names);
+    note_secrets(tree, &root);
+    let parts = Root::parts(&root);
+    validate::validate(&parts, &root);
+    let stories = parts.stories.as_deref().unwrap_or_default();
+    let neutral = parts.neutral.as_ref().ok().and_then(Option::as_ref);
     let asked = Asked {
         root: project,
-        layers: layers.as_ref().ok().and_then(Option::as_ref),
-        models: models.as_deref().unwrap_or_default(),
-        emotions: emotions.as_deref().ok(),
-        stories: stories.as_deref().unwrap_or_default(),
-        neutral: neutral.as_ref().ok().and_then(Option::as_ref).map(|source| (&source.kind, &source.span)),
-        analysis: &analyses.single,
-        wrap: activations.as_ref().ok().map(|activations| activations.wrap),
+        layers: parts.layers.as_ref().ok(),
+        models: parts.models.as_deref().unwrap_or_default(),
+        emotions: parts.emotions.as_deref().ok(),
+        stories,
+        neutral: neutral.map(|source| (&source.kind, &source.span)),
+        analysis: parts.analysis.as_ref().map(|all| all.single.as_slice()).unwrap_or_default(),
+        wrap: parts.activations.as_ref().ok().map(|activations| activations.wrap),
     };
     scope.problems.borrow_mut().extend(outside(&asked));
-    let neutral = neutral.ok()?;
+    let Root {
+        name,
+        description,
+        seed,
+        shard,
+        date,
+        layers,
+        models,
+        emotions,
+        stories,
+        neutral,
+        activations,
+        vectors,
+        analysis: Analyses { single, across, scale },
+        criteria,
+        sweep: (),
+    } = Root::whole(parts).ok()?;
+    let stem = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name.unwrap_or_else(stem);
+    root.check_name(&name, &(0..0)).ok()?;
     Some(Experiment {
         file: file.into(),
         root: project.into(),
         text: text.into(),
         sets: sets.into(),
-        name: name?,
-        description: description.ok()?,
-        seed: seed.ok()?,
-        shard: shard.ok()?,
-        date: date.ok()?,
-        layers: layers.ok()??,
-        models: models.ok()?,
-        emotions: emotions.ok()?,
-        stories: stories.ok()?,
+        name,
+        description,
+        seed,
+        shard,
+        date,
+        layers,
+        models,
+        emotions,
+        stories,
         neutral_span: neutral.as_ref().map_or(0..0, |source| source.span.clone()),
         neutral: neutral.map(|source| source.kind),
-        activations: activations.ok()?,
-        vectors: vectors.ok()?,
-        analysis: analyses.single,
-        across: analyses.across,
-        scale: analyses.scale,
-        criteria: criteria.ok()?,
+        activations,
+        vectors,
+        analysis: single,
+        across,
+        scale,
+        criteria,
         sweep: Vec::new(),
     })
 }
 
-/// The experiment's name: as written, or the file's stem.
-fn name(root: &Reader<'_>, file: &Path) -> Option<String> {
-    let written: Option<String> = root.get("name").ok()?;
-    let before = root.scope.problems.borrow().len();
-    let name = match written {
-        Some(name) => {
-            root.check_name(&name, &root.span_of("name"));
-            name
+/// Values that look like secrets: what is in the file ends up in `run.json`, in keys and in the cache.
+fn note_secrets(node: &Node, root: &Reader<'_>) {
+    /// What these hold is looked at where they are read, and not shown there either.
+    const ELSEWHERE: [&str; 2] = ["url", "api_key_env"];
+    for entry in node.entries() {
+        let texts: Vec<&str> = match &entry.node.value {
+            Value::Text(text) => vec![text],
+            Value::List(items) => items.iter().filter_map(|item| item.text()).collect(),
+            _ => Vec::new(),
+        };
+        let secret = texts.iter().any(|text| secrets::is_secret(&entry.key, text));
+        if secret && !ELSEWHERE.contains(&entry.key.as_str()) {
+            let message = format!("{} looks like a key or a password", quoted(&entry.key));
+            let hint =
+                "secrets are written nowhere: `api_key_env` names the variable that holds a server's key";
+            root.note(Problem::at(entry.key_span.clone(), message).hint(hint));
         }
-        None => {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            root.check_name(&stem, &(0..0));
-            stem
-        }
-    };
-    (root.scope.problems.borrow().len() == before).then_some(name)
+        note_secrets(&entry.node, root);
+    }
 }
 
 /// The file's text, bounded in size.

@@ -1,35 +1,30 @@
 //! What must hold between parts of an experiment that are each right in themselves.
 
-use super::{Model, Source, SourceKind, Span};
-use crate::params::Reader;
-use crate::params::problem::Problem;
+use super::root::Root;
+use super::{Source, SourceKind, Span, across};
+use crate::params::{Parts, Problem, Reader};
 use crate::stages::activations::{self, Short};
-use crate::stages::vectors::{self, Center, Denoise};
+use crate::stages::vectors::{Center, Denoise};
 
-/// The parts that could be read; `None`: wrong in itself.
-pub(super) struct Parts<'a> {
-    pub models: &'a [Model],
-    pub shard: Option<usize>,
-    pub emotions: Option<&'a [String]>,
-    pub stories: &'a [Source],
-    pub neutral: Option<&'a Source>,
-    pub activations: Option<&'a activations::Params>,
-    pub vectors: Option<&'a vectors::Params>,
-}
-
-/// Notes every contradiction. `place`: where a key's value was written.
-pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&str]) -> Option<Span>) {
-    if let (Some(activations), Some(emotions)) = (parts.activations, parts.emotions) {
-        let from_token = place(&["activations", "from_token"]);
-        for source in parts.stories.iter().chain(parts.neutral) {
+/// Notes every contradiction between the parts that could be read.
+pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
+    let written = |path: &[&str]| root.scope.file.find(path).map(|node| node.span.clone());
+    let models = parts.models.as_deref().unwrap_or_default();
+    let stories = parts.stories.as_deref().unwrap_or_default();
+    let neutral = parts.neutral.as_ref().ok().and_then(Option::as_ref);
+    let emotions = parts.emotions.as_deref().ok();
+    let (activations, vectors) = (parts.activations.as_ref().ok(), parts.vectors.as_ref().ok());
+    if let (Some(activations), Some(emotions)) = (activations, emotions) {
+        let from_token = written(&["activations", "from_token"]);
+        for source in stories.iter().chain(neutral) {
             if let Some(problem) = beyond(activations, emotions, source, from_token.as_ref()) {
                 root.note(problem);
             }
         }
     }
-    if let (Some(shard), Some(emotions)) = (parts.shard, parts.emotions) {
-        let place = place(&["shard"]);
-        for source in parts.stories.iter() {
+    if let (Ok(shard), Some(emotions)) = (parts.shard, emotions) {
+        let place = written(&["shard"]);
+        for source in stories {
             if let Some(problem) = too_few_in_a_shard(shard, emotions.len(), source) {
                 root.note(match &place {
                     Some(span) => Problem { span: span.clone(), ..problem },
@@ -38,8 +33,8 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
             }
         }
     }
-    for model in parts.models.iter().filter(|model| model.thinking) {
-        let mut sources = parts.stories.iter().chain(parts.neutral);
+    for model in models.iter().filter(|model| model.thinking) {
+        let mut sources = stories.iter().chain(neutral);
         if let Some(source) = sources.find(|source| source.kind.written_by(&model.name).is_some()) {
             let message =
                 format!("`{}` writes stories (`{}`) and must not think first", model.name, source.name);
@@ -48,24 +43,26 @@ pub(super) fn validate(parts: &Parts<'_>, root: &Reader<'_>, place: impl Fn(&[&s
             root.note(Problem::at(model.thinking_span.clone(), message).hint(hint));
         }
     }
-    if let (Some([_]), Some(Center::Emotions)) = (parts.emotions, parts.vectors.map(|vectors| vectors.center))
-    {
-        let span = place(&["emotions", "words"]).or(place(&["emotions"])).unwrap_or(0..0);
+    if let (Some([_]), Some(Center::Emotions)) = (emotions, vectors.map(|vectors| vectors.center)) {
+        let span = written(&["emotions", "words"]).or(written(&["emotions"])).unwrap_or(0..0);
         let problem = Problem::at(span, "one emotion alone: its mean minus the mean of all emotions is zero");
         root.note(problem.hint("name at least two emotions, or write `center = \"none\"` in `[vectors]`"));
     }
     if let (Some(Denoise::Components(components)), Some(source)) =
-        (parts.vectors.map(|vectors| vectors.denoise), parts.neutral)
+        (vectors.map(|vectors| vectors.denoise), neutral)
         && let SourceKind::Template(texts) = &source.kind
         && components >= texts.passages.len()
     {
         let count = texts.passages.len();
         let message =
             format!("`denoise` removes {components} principal components, but neutral texts: {count}");
-        let span = place(&["vectors", "denoise"]).unwrap_or(source.span.clone());
+        let span = written(&["vectors", "denoise"]).unwrap_or(source.span.clone());
         let hint =
             format!("so few have at most {}; bring more neutral texts, or lower `components`", count - 1);
         root.note(Problem::at(span, message).hint(hint));
+    }
+    if let Ok(analyses) = &parts.analysis {
+        across::validate(models, stories, emotions, analyses, root);
     }
 }
 

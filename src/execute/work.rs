@@ -17,6 +17,7 @@ use crate::lm::shortage::Shortage;
 use crate::plan::{Node, Plan, UnitId, Work};
 use crate::progress::Progress;
 use crate::resolve::Resolved;
+use crate::secrets::masked;
 use crate::stages::batches::Tally;
 use crate::store::{Lease, Leased, Lookup, Owner, Store};
 
@@ -136,7 +137,8 @@ impl<'a> Run<'a> {
             Err(error) => {
                 self.broken.extend(job.missing.iter().map(|&unit| job.id(unit)));
                 self.progress.note(&format!("error: {}: {error:#}", node.name));
-                job.end = Some((State::Failed, format!("{error:#}")));
+                // What a server says may repeat the key that it was sent, and this goes into run.json.
+                job.end = Some((State::Failed, masked(&format!("{error:#}")).into_owned()));
                 "FAILED".to_string()
             }
         };

@@ -1,6 +1,6 @@
 //! Values with an inner structure: words of a list, presets, lists, values of several forms.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
 use super::Span;
@@ -141,16 +141,7 @@ impl<'s> Reader<'s> {
         if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 
-    /// A table of any values, as JSON.
-    pub fn fields(&self, name: &str) -> Read<serde_json::Map<String, serde_json::Value>> {
-        let Some(node) = self.written(name)? else { return Err(Reported) };
-        match self.as_json(name, &node)? {
-            serde_json::Value::Object(fields) => Ok(fields),
-            _ => self.mismatch(name, &node, "a table", self.expected(name)),
-        }
-    }
-
-    fn as_json(&self, name: &str, node: &Node) -> Read<serde_json::Value> {
+    pub(super) fn as_json(&self, name: &str, node: &Node) -> Read<serde_json::Value> {
         Ok(match &node.value {
             Value::Text(text) => text.clone().into(),
             Value::Bool(truth) => (*truth).into(),
@@ -169,11 +160,11 @@ impl<'s> Reader<'s> {
         })
     }
 
-    /// Strings under names, in the order of the file. None is empty.
-    pub fn text_by_name(&self, name: &str) -> Read<Vec<(String, String)>> {
-        let Some(node) = self.written(name)? else { return Err(Reported) };
+    /// Strings under names. None is empty.
+    pub(super) fn as_text_by_name(&self, key: &Key, node: &Node) -> Read<BTreeMap<String, String>> {
+        let name = key.name;
         let Value::Table(entries) = &node.value else {
-            return self.mismatch(name, &node, "a table of strings", self.expected(name));
+            return self.mismatch(name, node, "a table of strings", self.expected(name));
         };
         let read = |entry: &Entry| {
             let label = format!("{name}.{}", entry.key);
@@ -185,7 +176,7 @@ impl<'s> Reader<'s> {
             }
             Some((entry.key.clone(), text))
         };
-        let read: Vec<_> = entries.iter().filter_map(read).collect();
+        let read: BTreeMap<_, _> = entries.iter().filter_map(read).collect();
         if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 

@@ -7,7 +7,7 @@
 /// ```text
 /// params! {
 ///     /// How well a linear classifier tells the emotions apart.       what the table is for
-///     #[check(folds_are_few)]                                         fn(&Reader, &Parts<Probe>): rules across keys
+///     #[check(folds_are_few)]                                         fn(&Reader, &Parts<Probe>) -> Read<()>: rules across keys
 ///     pub struct Probe {
 ///         /// Parts that the topics are dealt into.                    the key's meaning
 ///         pub folds: usize = 5, 2..=100;                               type, default in TOML, bounds
@@ -25,7 +25,9 @@
 ///
 /// Further: `#[ships("in words", "in TOML")]`, a long default; `#[of(Type::...)]`, another type than the field's own;
 /// `#[only(Case::...)]`, a key that is not there otherwise; `#[when(Case::..., default = 1, about = "...")]`, another default
-/// or meaning there (of the struct: another meaning). A field that is in no key has `#[serde(skip)]`.
+/// or meaning there (of the struct: another meaning). `#[of(Type::Inline(T::TABLE))]` with `#[with(inline)]`: the keys of
+/// another struct, in this table. `#[of(Type::NONE)]`: a field that is no key. A field that is in no pre-image has
+/// `#[serde(skip)]`.
 macro_rules! params {
     (
         $(#[doc = $about:literal])*
@@ -39,7 +41,13 @@ macro_rules! params {
                 $(#[of($of:expr)])?
                 $(#[with($with:path)])?
                 $(#[only($only:expr)])?
-                $(#[when($when:expr $(, default = $when_default:tt)? $(, about = $when_about:literal)?)])*
+                $(#[when(
+                    $when:expr
+                    $(, default = $when_default:tt)?
+                    $(, unset = $when_unset:literal)?
+                    $(, of = $when_of:expr)?
+                    $(, about = $when_about:literal)?
+                )])*
                 $(#[serde($($serde:tt)*)])*
                 pub $key:ident: $T:ty
                     $(= $default:tt)?
@@ -67,7 +75,7 @@ macro_rules! params {
                 abouts: &[$(($case, $case_about)),*],
                 keys: &[$(
                     $crate::params::Key {
-                        name: stringify!($key),
+                        name: $crate::params::bare(stringify!($key)),
                         of: $crate::params::macros::or!([$($of)?] <$T as $crate::params::Value>::OF)
                             $($(.above($above as f64))? $(.at_least($min as f64))? $(.at_most($max as f64))?)?,
                         default: $crate::params::macros::default!([$($default)?] [$($unset)?] [$($shown, $ships)?]),
@@ -76,7 +84,11 @@ macro_rules! params {
                         when: &[$(
                             $crate::params::When {
                                 case: $when,
-                                default: $crate::params::macros::or!([$(Some(stringify!($when_default)))?] None),
+                                default: $crate::params::macros::or!([
+                                    $(Some($crate::params::Default::Is(stringify!($when_default))))?
+                                    $(Some($crate::params::Default::Said($when_unset)))?
+                                ] None),
+                                of: $crate::params::macros::or!([$(Some($when_of))?] None),
                                 about: $crate::params::macros::or!([$(Some($when_about))?] None),
                             }
                         ),*],
@@ -92,13 +104,13 @@ macro_rules! params {
                     Parts {
                         $($key: $crate::params::macros::or!([$($with)?] $crate::params::Reader::get)(
                             reader,
-                            stringify!($key),
+                            $crate::params::bare(stringify!($key)),
                         ),)*
                     }
                 }
 
-                $(fn check(reader: &$crate::params::Reader<'_>, parts: &Parts) {
-                    $check(reader, parts);
+                $(fn check(reader: &$crate::params::Reader<'_>, parts: &Parts) -> $crate::params::Read<()> {
+                    $check(reader, parts)
                 })?
 
                 fn whole(parts: Parts) -> $crate::params::Read<$Name> {

@@ -7,6 +7,7 @@ pub(crate) mod macros;
 pub mod presets;
 pub mod problem;
 mod reader;
+mod schema;
 mod table;
 mod tables;
 pub mod tree;
@@ -17,7 +18,8 @@ use std::ops::Range;
 pub(crate) use macros::{params, words};
 pub use problem::{Problem, Problems};
 pub use reader::{Chosen, Form, Read, Reader, Reported, Scope};
-pub use table::{Case, Default, Key, Kind, Place, Placed, Table, Type, When, Words};
+pub use schema::schema;
+pub use table::{Case, Default, Key, Kind, Place, Placed, Table, Type, When, Words, bare};
 pub use tree::{Entry, Node};
 pub use value::{Params, Parts, Value, filled, inline, maybe_filled};
 

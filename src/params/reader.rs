@@ -1,6 +1,7 @@
 //! Takes values out of a TOML table as its keys are declared, and notes whatever is wrong.
 //! Knows types and defaults, but no key's meaning.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -31,12 +32,22 @@ pub struct Scope {
     pub project: PathBuf,
     /// The whole file.
     pub file: Rc<Node>,
+    /// The experiment's emotions, once they are read and right.
+    pub emotions: OnceCell<Vec<String>>,
+    /// Layers that are kept, once they are read, where they are listed.
+    pub kept: OnceCell<Vec<Layer>>,
 }
 
 impl Scope {
     /// Whether the file has a table or key of this name at its top.
     pub fn has(&self, name: &str) -> bool {
         self.file.find(&[name]).is_some()
+    }
+
+    /// The names in a table at the top of the file, also of those that are wrong.
+    pub fn names(&self, table: &str) -> impl Iterator<Item = &str> {
+        let entries = self.file.find(&[table]).map(Node::entries).unwrap_or_default();
+        entries.iter().map(|entry| entry.key.as_str())
     }
 }
 
@@ -151,6 +162,19 @@ impl<'s> Reader<'s> {
     /// Where a key's value stands; if it is not written, the table.
     pub fn span_of(&self, name: &str) -> Span {
         self.entry(name).map_or(self.span(), |entry| entry.node.span.clone())
+    }
+
+    /// Where a value of a table in this one stands; if it is not written, this table.
+    pub fn place_of(&self, path: &[&str]) -> Span {
+        self.node.find(path).map_or(self.span(), |node| node.span.clone())
+    }
+
+    /// Where the values of a list stand.
+    pub fn spans_in(&self, name: &str) -> Vec<Span> {
+        match self.entry(name).map(|entry| &entry.node.value) {
+            Some(Written::List(items)) => items.iter().map(|item| item.span.clone()).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Where a key stands; if it is not written, the table.
@@ -305,6 +329,10 @@ impl<'s> Reader<'s> {
     /// A string with something in it.
     pub fn filled(&self, name: &str) -> Read<String> {
         let text: String = self.get(name)?;
+        self.with_something_in_it(name, text)
+    }
+
+    pub(super) fn with_something_in_it(&self, name: &str, text: String) -> Read<String> {
         if text.trim().is_empty() {
             let problem = Problem::at(self.span_of(name), format!("`{name}` is empty"));
             return self.wrong(problem.hint(self.meaning(name)));

@@ -26,13 +26,13 @@ pub struct Key {
 /// What is another in some tables.
 pub struct When {
     pub case: Case,
-    /// In TOML.
-    pub default: Option<&'static str>,
+    pub default: Option<Default>,
+    pub of: Option<Type>,
     pub about: Option<&'static str>,
 }
 
 /// A circumstance in which a table is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Case {
     /// In `[stories]`.
     Stories,
@@ -43,7 +43,7 @@ pub enum Case {
 }
 
 /// The circumstances in which a table is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub neutral: bool,
     /// The kind that was chosen; empty: none yet.
@@ -139,12 +139,23 @@ pub trait Words: Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
+/// A field's name as the key is called: a word of Rust's own has `r#` before it.
+pub const fn bare(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
 /// The words of an enum.
 pub fn words<T: Words>() -> Vec<&'static str> {
     T::WORDS.iter().map(|(word, _)| *word).collect()
 }
 
 impl Type {
+    /// Of a field that is no key of the file.
+    pub const NONE: Type = Type::Inline(&Table { about: "", abouts: &[], keys: &[] });
+
     /// With a least value.
     pub const fn at_least(self, least: f64) -> Type {
         match self {
@@ -179,7 +190,8 @@ impl Key {
             return None;
         }
         for when in self.when.iter().filter(|when| place.is(when.case)) {
-            self.default = when.default.map_or(self.default, Default::Is);
+            self.default = when.default.unwrap_or(self.default);
+            self.of = when.of.unwrap_or(self.of);
             self.about = when.about.unwrap_or(self.about);
         }
         Some(Key { about: self.about.trim_start(), ..self })

@@ -52,7 +52,7 @@ impl<'s> Reader<'s> {
         };
         let entries = entries.clone();
         for entry in &entries {
-            self.check_name(&entry.key, &entry.key_span);
+            let _ = self.check_name(&entry.key, &entry.key_span); // noted
         }
         Ok((entries, self.group(self.path(name), node)))
     }
@@ -63,13 +63,14 @@ impl<'s> Reader<'s> {
     }
 
     /// Notes a name that is none.
-    pub fn check_name(&self, name: &str, span: &Span) {
+    pub fn check_name(&self, name: &str, span: &Span) -> Read<()> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
         if name.is_empty() || name == "." || name == ".." || name.len() > 100 || !name.chars().all(fits) {
             let message = format!("{} cannot be a name", quoted(name));
             let hint = "a name is 1 to 100 letters, digits, `.`, `_` and `-` (but not `.` or `..`)";
-            self.note(Problem::at(span.clone(), message).hint(hint));
+            return self.wrong(Problem::at(span.clone(), message).hint(hint));
         }
+        Ok(())
     }
 
     /// Tables by name, in the order of the file.

@@ -81,6 +81,14 @@ impl Node {
         }
     }
 
+    /// The text that it is.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Takes a key out of a table.
     pub fn take(&mut self, key: &str) -> Option<Rc<Node>> {
         let Value::Table(entries) = &mut self.value else { return None };

@@ -1,5 +1,6 @@
 //! Which types can stand as a value in the file, and how each is read.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::macros::words;
@@ -18,7 +19,9 @@ pub trait Params: Sized {
     fn parts(reader: &Reader<'_>) -> Self::Parts;
 
     /// Notes what is wrong with values that are each right in themselves.
-    fn check(_reader: &Reader<'_>, _parts: &Self::Parts) {}
+    fn check(_reader: &Reader<'_>, _parts: &Self::Parts) -> Read<()> {
+        Ok(())
+    }
 
     /// Itself, if nothing was wrong.
     fn whole(parts: Self::Parts) -> Read<Self>;
@@ -26,8 +29,9 @@ pub trait Params: Sized {
     /// Reads it, and notes every problem.
     fn read(reader: &Reader<'_>) -> Read<Self> {
         let parts = Self::parts(reader);
-        Self::check(reader, &parts);
-        Self::whole(parts)
+        let checked = Self::check(reader, &parts);
+        let whole = Self::whole(parts)?;
+        checked.map(|()| whole)
     }
 }
 
@@ -134,6 +138,31 @@ impl Value for Vec<String> {
     }
 }
 
+/// Strings under names. None is empty.
+impl Value for BTreeMap<String, String> {
+    const OF: Type = Type::TextByName;
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Self> {
+        reader.as_text_by_name(key, node)
+    }
+
+    fn absent(_reader: &Reader<'_>) -> Option<Self> {
+        Some(BTreeMap::new())
+    }
+}
+
+/// A table of any values.
+impl Value for serde_json::Map<String, serde_json::Value> {
+    const OF: Type = Type::Fields;
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Self> {
+        match reader.as_json(key.name, node)? {
+            serde_json::Value::Object(fields) => Ok(fields),
+            _ => reader.mismatch(key.name, node, "a table", reader.expected(key.name)),
+        }
+    }
+}
+
 /// The keys of a table that stand in another one's.
 pub fn inline<T: Params>(reader: &Reader<'_>, _name: &str) -> Read<T> {
     T::read(reader)
@@ -144,9 +173,9 @@ pub fn filled(reader: &Reader<'_>, name: &str) -> Read<String> {
     reader.filled(name)
 }
 
-/// The same, where it is written.
+/// The same, where one is written or a default.
 pub fn maybe_filled(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
-    if reader.has(name) { reader.filled(name).map(Some) } else { Ok(None) }
+    reader.get::<Option<String>>(name)?.map(|text| reader.with_something_in_it(name, text)).transpose()
 }
 
 words!(Dtype { F32 = "f32", Bf16 = "bf16", F16 = "f16" });

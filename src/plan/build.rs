@@ -13,7 +13,6 @@ use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Layer, decoder};
 use crate::resolve::{Model, Resolved, StoryFiles};
-use crate::stages::activations::Wrap;
 use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 
@@ -172,15 +171,7 @@ impl<'a> Builder<'a> {
                 let pinned = &self.resolved.files[variant][texts.name];
                 let (shard, read) = (self.variants[variant].shard, &pinned.files);
                 let units = shards(rounds::shards(pinned.survey.stories, 1, shard, None), |range| {
-                    let params = FilesParams {
-                        files: files(pinned),
-                        columns: &read.columns,
-                        emotions: texts.emotions,
-                        labels: &read.labels,
-                        limit_per_emotion: read.limit_per_emotion,
-                        first: range.start,
-                        count: range.len(),
-                    };
+                    let params = FilesParams::of(read, files(pinned), range);
                     key("stories/file", file::VERSION, &params, &[], None, None)
                 });
                 self.push(variant, name, Work::File(read.clone()), None, units);
@@ -221,7 +212,7 @@ impl<'a> Builder<'a> {
             let read = self.activations(variant, model, texts.name);
             let units = reader.layers.iter().map(|&layer| {
                 let inputs = self.at_layer(read, layer);
-                let params = NeutralParams { denoise: experiment.vectors.denoise };
+                let params = NeutralParams::of(&experiment.vectors);
                 let keyed =
                     key("neutral", vectors::NEUTRAL_VERSION, &params, &self.keys(&inputs), None, None);
                 unit(keyed, 0..0, Some(layer), inputs)
@@ -250,15 +241,7 @@ impl<'a> Builder<'a> {
         for (shard, text) in self.nodes[stories].units.iter().enumerate() {
             for &layer in &reader.layers {
                 let inputs = vec![UnitId { node: stories, unit: shard }];
-                let kept = ActivationParams {
-                    layer,
-                    from_token: params.from_token,
-                    wrap: params.wrap,
-                    chat: (params.wrap != Wrap::Raw).then_some(chat),
-                    short: params.short,
-                    long: params.long,
-                    store_dtype: params.store_dtype,
-                };
+                let kept = ActivationParams::of(params, layer, chat);
                 let keyed = key(
                     "activations",
                     activations::VERSION,
@@ -284,13 +267,7 @@ impl<'a> Builder<'a> {
     ) -> usize {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
-        let params = VectorParams {
-            emotions: &experiment.emotions,
-            center: experiment.vectors.center,
-            denoise: experiment.vectors.denoise,
-            normalize: experiment.vectors.normalize,
-            weights: experiment.vectors.weights,
-        };
+        let params = VectorParams::of(&experiment.vectors, &experiment.emotions);
         let units = reader.layers.iter().map(|&layer| {
             let mut inputs = self.at_layer(read, layer);
             inputs.extend(neutral.into_iter().flat_map(|n| self.at_layer(n, layer)));

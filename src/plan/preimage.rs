@@ -1,6 +1,7 @@
 //! What keys are digests of: the parameters of each stage, inputs, model and numerics, as JSON. Knows no node.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -8,8 +9,10 @@ use super::key::{Digest, Key};
 use crate::lm::{Chat, Dtype, Layer};
 use crate::stages::activations::{Long, Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
+use crate::stages::stories::file::Files;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, Several};
 use crate::stages::vectors::{Center, Denoise, Equal};
+use crate::stages::{activations, vectors};
 
 /// What a key is the digest of. Field order, and so the JSON, is fixed.
 #[derive(Serialize)]
@@ -71,6 +74,23 @@ pub struct FilesParams<'a> {
     pub count: usize,
 }
 
+impl<'a> FilesParams<'a> {
+    /// Those of the stories in `range` of `read`, whose files are `files`.
+    pub fn of(read: &'a Files, files: Vec<FileParams<'a>>, range: Range<usize>) -> FilesParams<'a> {
+        // Where files are is not in keys, what they hold is; with an empty row there is no story or no run.
+        let Files { paths: _, columns, emotions, labels, empty: _, limit_per_emotion } = read;
+        FilesParams {
+            files,
+            columns,
+            emotions: emotions.as_deref(),
+            labels,
+            limit_per_emotion: *limit_per_emotion,
+            first: range.start,
+            count: range.len(),
+        }
+    }
+}
+
 /// Of one of them.
 #[derive(Serialize)]
 pub struct FileParams<'a> {
@@ -95,10 +115,28 @@ pub struct ActivationParams {
     pub store_dtype: StoreDtype,
 }
 
+impl ActivationParams {
+    /// Those of one layer; `chat`: what a template is told.
+    pub fn of(params: &activations::Params, layer: Layer, chat: Chat) -> ActivationParams {
+        // The bound on a batch is among the numerics.
+        let activations::Params { from_token, wrap, short, long, batch_tokens: _, store_dtype } = *params;
+        let chat = (wrap != Wrap::Raw).then_some(chat);
+        ActivationParams { layer, from_token, wrap, chat, short, long, store_dtype }
+    }
+}
+
 /// Of the components of neutral text at one layer.
 #[derive(Serialize)]
 pub struct NeutralParams {
     pub denoise: Denoise,
+}
+
+impl NeutralParams {
+    /// Those of vectors that are made so.
+    pub fn of(params: &vectors::Params) -> NeutralParams {
+        let vectors::Params { center: _, denoise, normalize: _, weights: _ } = *params;
+        NeutralParams { denoise }
+    }
 }
 
 /// Of the vectors at one layer.
@@ -110,6 +148,14 @@ pub struct VectorParams<'a> {
     pub normalize: bool,
     #[serde(skip_serializing_if = "Equal::is_stories")]
     pub weights: Equal,
+}
+
+impl<'a> VectorParams<'a> {
+    /// Those of the vectors of `emotions`.
+    pub fn of(params: &vectors::Params, emotions: &'a [String]) -> VectorParams<'a> {
+        let vectors::Params { center, denoise, normalize, weights } = *params;
+        VectorParams { emotions, center, denoise, normalize, weights }
+    }
 }
 
 /// Of an analysis of one set of vectors.
@@ -173,25 +219,50 @@ impl<'a> WrittenParams<'a> {
         seed: u64,
         server: &'a Server,
     ) -> WrittenParams<'a> {
-        let body = Some(&server.body).filter(|body| !body.is_empty());
-        WrittenParams { protocol: Some(server.protocol), body, ..WrittenParams::of(source, stories, seed) }
+        // Who is asked is the model's identity; how patiently changes no story.
+        let Server {
+            protocol,
+            url: _,
+            model: _,
+            identity: _,
+            api_key_env: _,
+            parallel: _,
+            timeout: _,
+            patience: _,
+            body,
+        } = server;
+        let body = Some(body).filter(|body| !body.is_empty());
+        WrittenParams { protocol: Some(*protocol), body, ..WrittenParams::of(source, stories, seed) }
     }
 
     fn of(source: &'a Generate, stories: &'a [Item], seed: u64) -> WrittenParams<'a> {
+        // Topics, and how many stories there are of each, are what the stories of a shard say.
+        let Generate {
+            topics: _,
+            per_topic: _,
+            max_new_tokens,
+            temperature,
+            top_p,
+            top_k,
+            prompt,
+            system,
+            several,
+            reject,
+        } = source;
         WrittenParams {
             stories,
             seed,
-            max_new_tokens: source.max_new_tokens,
-            temperature: source.temperature,
-            top_p: source.top_p,
-            top_k: source.top_k,
-            prompt: &source.prompt,
-            system: &source.system,
+            max_new_tokens: *max_new_tokens,
+            temperature: *temperature,
+            top_p: *top_p,
+            top_k: *top_k,
+            prompt,
+            system,
             chat: None,
             protocol: None,
             body: None,
-            several: source.several.as_ref(),
-            reject: &source.reject,
+            several: several.as_ref(),
+            reject,
         }
     }
 }

@@ -34,7 +34,7 @@ PROMPTS = ["The old woman opened the letter and", "Rain fell on the town, and th
 
 def preset(name):
     """The entries of a list that ships with emoflow: paragraphs, or where there are no empty lines, lines."""
-    lines = (ROOT / f"src/config/presets/{name}.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / f"src/params/presets/{name}.txt").read_text(encoding="utf-8").splitlines()
     text = "\n".join(line for line in lines if not line.startswith("#")).strip()
     entries = text.split("\n\n") if "\n\n" in text else text.split("\n")
     return [" ".join(entry.split()) for entry in entries if entry.strip()]

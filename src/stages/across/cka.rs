@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use nalgebra::DMatrix;
 use rayon::prelude::*;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
@@ -14,6 +13,7 @@ use super::hsic::{Estimates, Gram, cka};
 use super::pairs::{self, Measure};
 use super::{Input, Shared, Side, Story, equal_depth};
 use crate::lm::Layer;
+use crate::params::params;
 use crate::report::figure::Figure;
 use crate::stages::analysis::{Inputs, Kind, Sets, Tables};
 use crate::stages::statistics::draws::rounds;
@@ -23,12 +23,14 @@ use crate::store::table::{Column, Table};
 /// Raised when the same activations would give other tables.
 const VERSION: u32 = 2;
 
-/// `[analysis.<name>.cka]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cka {
-    /// At most so many.
-    pub stories: usize,
-    pub permutations: usize,
+params! {
+    /// Between two models that read the same stories: linear centred kernel alignment of their activations.
+    pub struct Cka {
+        /// At most so many stories of a source, always the same: time and memory grow with the square.
+        pub stories: usize = 1000, 10..=20_000;
+        /// Random orders behind a p-value, which cannot be below 1 / (1 + this).
+        pub permutations: usize = 1000, 1..=1_000_000;
+    }
 }
 
 /// The fewest stories of which something can be said when a tenth of them is left out: the debiased estimate divides by

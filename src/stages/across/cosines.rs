@@ -2,16 +2,16 @@
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
-use serde::Serialize;
 
+use crate::params::words;
 use crate::stages::statistics::correlation::ranks;
 
-/// How two lists of cosines are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Correlation {
-    Spearman,
-    Pearson,
+words! {
+    /// How two lists of cosines are compared.
+    pub enum Correlation {
+        Spearman = "spearman",
+        Pearson = "pearson",
+    }
 }
 
 impl Correlation {

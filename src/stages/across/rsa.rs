@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use nalgebra::DMatrix;
-use serde::Serialize;
 
 use super::chance::{interval, pearson};
 use super::cosines::Cosines;
@@ -10,6 +9,7 @@ use super::halves::{Chance, Halves, Likeness, Splits, ceiling, crossed, partial}
 use super::pairs::{self, Measure};
 use super::{Input, Shared, Side, equal_depth};
 use crate::lm::Layer;
+use crate::params::params;
 use crate::report::figure::Figure;
 use crate::stages::analysis::{Inputs, Kind, Sets, Tables};
 use crate::stages::principal::{dot, norm};
@@ -22,12 +22,18 @@ pub use super::cosines::Correlation;
 /// Raised when the same activations would give other tables.
 const VERSION: u32 = 2;
 
-/// `[analysis.<name>.rsa]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Rsa {
-    pub correlation: Correlation,
-    pub permutations: usize,
-    pub bootstrap: usize,
+params! {
+    /// Between any two sets of vectors: the correlation of their cosines between emotions.
+    pub struct Rsa {
+        /// Of ranks (`spearman`) or of the cosines themselves (`pearson`).
+        pub correlation: Correlation = "spearman";
+        // 1000 orders make 0.001 the smallest p-value (Phipson and Smyth 2010).
+        /// Random orders behind a p-value, which cannot be below 1 / (1 + this).
+        pub permutations: usize = 1000, 1..=1_000_000;
+        // What a percentile interval needs (Efron and Tibshirani 1993, section 13.3).
+        /// Draws with replacement behind an interval.
+        pub bootstrap: usize = 1000, 1..=1_000_000;
+    }
 }
 
 /// The fewest emotions: three have three cosines; two have one, which correlates with nothing.

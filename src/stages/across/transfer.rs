@@ -2,7 +2,6 @@
 //! other.
 
 use anyhow::{Context, Result};
-use serde::Serialize;
 use tch::Kind::{Double, Float};
 use tch::Tensor;
 
@@ -11,9 +10,10 @@ use super::chance::interval;
 use super::map::Map;
 use super::{Input, Shared, nearest, pairs, steered, transfer_figures};
 use crate::lm::Layer;
+use crate::params::{Params as _, Read, Reader, Type, inline, params, words};
 use crate::report::figure::Figure;
 use crate::stages::analysis::steering::nearest_two_thirds;
-use crate::stages::analysis::{Inputs, Kind, Progress, Sets, Tables};
+use crate::stages::analysis::{Inputs, Kind, Progress, Sets, Tables, named};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value, quantile};
 use crate::store::table::{Column, Table};
@@ -21,47 +21,81 @@ use crate::store::table::{Column, Table};
 /// Raised when the same activations would give other tables.
 const VERSION: u32 = 3;
 
-/// `[analysis.<name>.transfer]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Transfer {
-    pub map: Kinds,
-    /// Only of a ridge map.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ridge: Option<f64>,
-    pub layers: Layers,
-    pub folds: usize,
-    pub permutations: usize,
-    pub bootstrap: usize,
-    /// `None`: the mapped vectors are not added to the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steer: Option<Steer>,
+params! {
+    /// From each model to each other that read the same stories: emotion vectors through a linear map, fitted on some topics
+    /// and tested on others.
+    pub struct Transfer {
+        /// `ridge`: least squares with shrinkage; `procrustes`: a rotation.
+        pub map: Kinds = "ridge";
+        /// The shrinkage of a ridge map, as a multiple of the mean eigenvalue of the Gram matrix of what it maps.
+        #[with(of_a_ridge)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ridge: Option<f64> = 0.1, above 0.0..=1e6;
+        /// Which of the target's kept layers are reached; `default`: the one nearest to 2/3 of the depth.
+        pub layers: Layers = "default";
+        /// Parts that topics (of templates: passages) are dealt into, in turns one that vectors are mapped from, one that they
+        /// are tested on, and the others, which the map is fitted on.
+        pub folds: usize = 5, 3..=1000;
+        /// Random orders behind a p-value, which cannot be below 1 / (1 + this).
+        pub permutations: usize = 1000, 1..=1_000_000;
+        /// Draws with replacement behind an interval.
+        pub bootstrap: usize = 1000, 1..=1_000_000;
+        /// `None`: the mapped vectors are not added to the model.
+        #[of(Type::Inline(SteerKeys::TABLE))]
+        #[with(steer)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub steer: Option<Steer>;
+    }
 }
 
-/// Which maps there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kinds {
-    Ridge,
-    Procrustes,
+params! {
+    /// Whether, and how, mapped vectors are added to the target.
+    pub struct SteerKeys {
+        /// Whether the mapped vectors are also added to the target, as in `steering`.
+        pub steer: bool = false;
+        #[of(Type::Inline(Steer::TABLE))]
+        #[with(inline::<Steer>)]
+        pub how: Steer;
+    }
 }
 
-/// Which of the target's kept layers are reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layers {
-    /// The kept layer nearest to 2/3 of the depth.
-    Default,
-    All,
+fn of_a_ridge(reader: &Reader<'_>, name: &str) -> Read<Option<f64>> {
+    let (ridge, map) = (reader.get(name)?, reader.get::<Kinds>("map")?);
+    Ok(Some(ridge).filter(|_| map == Kinds::Ridge))
 }
 
-/// What the mapped vectors are added to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Steer {
-    pub prompts: Vec<String>,
-    /// Times the norm of the target's own vector.
-    pub strength: f64,
-    /// Random directions of the same norm.
-    pub random: usize,
+fn steer(reader: &Reader<'_>, _: &str) -> Read<Option<Steer>> {
+    SteerKeys::read(reader).map(|SteerKeys { steer, how }| steer.then_some(how))
+}
+
+words! {
+    /// Which maps there are.
+    pub enum Kinds {
+        Ridge = "ridge",
+        Procrustes = "procrustes",
+    }
+}
+
+words! {
+    /// Which of the target's kept layers are reached.
+    pub enum Layers {
+        /// The kept layer nearest to 2/3 of the depth.
+        Default = "default",
+        All = "all",
+    }
+}
+
+params! {
+    /// What the mapped vectors are added to.
+    pub struct Steer {
+        /// With `steer`: the beginnings after which each emotion's word is measured.
+        #[with(named::prompts)]
+        pub prompts: Vec<String> = ["He feels"];
+        /// With `steer`: the norm of what is added, as a multiple of the norm of the target's own vector.
+        pub strength: f64 = 1.0, above 0.0..=1e6;
+        /// With `steer`: random directions of the same norm, and as many mapped vectors of shuffled cells: the nulls.
+        pub random: usize = 20, 0..=10_000;
+    }
 }
 
 impl Kind for Transfer {

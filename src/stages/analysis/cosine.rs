@@ -1,10 +1,12 @@
 //! Cosines between emotion vectors. Knows no model.
 
 use anyhow::{Result, ensure};
-use serde::Serialize;
 
 use super::published::{self, GEMMA, GEMMA_COSINES, LLAMA, LLAMA_COSINES};
-use super::{Claim, Group, Input, Kind, Places, Published, Tables, VectorSet, cluster, distinct, groups};
+use super::{
+    Claim, Group, Input, Kind, Places, Published, Tables, VectorSet, cluster, distinct, groups, named,
+};
+use crate::params::{Type, params};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
@@ -12,12 +14,16 @@ use crate::store::table::{Column, Table};
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 1;
 
-/// `[analysis.<name>.cosine]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cosine {
-    /// Pairs with a row of their own in the report. Not in the key: the table has every pair.
-    #[serde(skip)]
-    pub pairs: Vec<(String, String)>,
+params! {
+    /// Cosines between all emotion vectors.
+    pub struct Cosine {
+        // Not in the key: the table has every pair.
+        /// Pairs with a row of their own in the report, beside published values where there are any.
+        #[of(Type::Pairs)]
+        #[with(named::pairs)]
+        #[serde(skip)]
+        pub pairs: Vec<(String, String)> = [];
+    }
 }
 
 impl Kind for Cosine {

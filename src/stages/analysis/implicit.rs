@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::estimates::{deals, mean, p_hits};
 use super::turns::{self, Ask};
 use super::{Claim, Group, Input, Inputs, Kind, Null, Places, Published, Tables, groups, published};
+use crate::params::{Problem, Read, Reader, Type, params};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::report::short;
 use crate::stages::principal::{dot, norm};
@@ -17,11 +18,38 @@ use crate::store::table::{Column, Table};
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 2;
 
-/// `[analysis.<name>.implicit]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Implicit {
-    pub situations: Vec<Situation>,
-    pub wrap: Ask,
+params! {
+    /// Everyday situations that each imply one emotion without naming it, and whose vector is nearest there.
+    pub struct Implicit {
+        /// Pairs of a text and the emotion that it implies. Those of emotions that the experiment has not are left out, and the
+        /// report says which.
+        #[ships("twelve that ship", include_str!("../../params/presets/situations-12.txt"))]
+        #[of(Type::Pairs)]
+        #[with(situations)]
+        pub situations: Vec<Situation>;
+        /// `user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands,
+        /// read at its last token, for models without a chat template.
+        pub wrap: Ask = "user";
+    }
+}
+
+fn situations(reader: &Reader<'_>, name: &str) -> Read<Vec<Situation>> {
+    let pairs = reader.pairs(name)?;
+    for [(text, span), _] in &pairs {
+        if text.trim().is_empty() {
+            return reader.wrong(Problem::at(span.clone(), "a situation without text").hint("take it out"));
+        }
+    }
+    let situations: Vec<Situation> =
+        pairs.into_iter().map(|[(text, _), (emotion, _)]| Situation { text, emotion }).collect();
+    let there = |emotions: &Vec<String>| situations.iter().any(|s| emotions.contains(&s.emotion));
+    if reader.scope.emotions.get().is_some_and(|emotions| !there(emotions)) {
+        let problem = Problem::at(reader.span_of(name), "no situation implies an emotion of this experiment");
+        return reader.wrong(problem.hint(
+            "write `situations = [[\"what happens\", \"emotion\"], ...]` with emotions of `emotions`",
+        ));
+    }
+    Ok(situations)
 }
 
 /// A text, and the emotion that it implies.

@@ -1,13 +1,18 @@
 //! Texts in which a number grows: whether the vectors of the emotions that should rise or fall with it do.
 
+mod template;
+
 use anyhow::{Result, bail};
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::estimates::{mean, p_at_least};
 use super::made_of::given;
+use template::NUMBER;
+pub use template::Template;
+
 use super::turns::{self, Ask};
 use super::{Claim, Group, Input, Inputs, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
+use crate::params::{Params as _, Type, params};
 use crate::report::figure::Figure;
 use crate::stages::principal::{dot, norm};
 use crate::stages::statistics::correlation::ranks;
@@ -16,9 +21,6 @@ use crate::store::table::{Column, Table};
 
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 2;
-
-/// What stands for the number in a text.
-pub const NUMBER: &str = "{number}";
 
 /// Orders of the numbers that are tried, random directions and shuffles of the labels: p is at least 1 in 2,000, and 1 in
 /// 200.
@@ -34,23 +36,18 @@ const CONTROL: [&str; 4] = [
     "My ticket is number {number}, and yours is behind it.",
 ];
 
-/// `[analysis.<name>.intensity]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Intensity {
-    pub templates: Vec<Template>,
-    pub wrap: Ask,
-}
-
-/// Phrasings of one thing that a number makes more or less of.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Template {
-    pub name: String,
-    /// Each with [`NUMBER`] in it.
-    pub texts: Vec<String>,
-    pub numbers: Vec<f64>,
-    /// Emotions that should rise with the number, and that should fall.
-    pub rise: Vec<String>,
-    pub fall: Vec<String>,
+params! {
+    /// Texts in which a number grows, and whether the emotions named for it rise or fall.
+    pub struct Intensity {
+        /// What grows. Emotions that the experiment has not are left out, and the report says which.
+        #[ships("`dose`, `hunger`, `missing`, `runway`", include_str!("../../params/presets/templates-4.txt"))]
+        #[of(Type::Named(Template::TABLE))]
+        #[with(template::all)]
+        pub templates: Vec<Template>;
+        /// `user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands,
+        /// read at its last token, for models without a chat template.
+        pub wrap: Ask = "user";
+    }
 }
 
 impl Template {

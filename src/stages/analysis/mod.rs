@@ -12,6 +12,7 @@ pub mod intensity;
 mod intensity_figures;
 pub mod logit_lens;
 mod made_of;
+pub(in crate::stages) mod named;
 pub mod norms;
 pub mod pca;
 mod pca_panels;

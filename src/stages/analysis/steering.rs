@@ -1,5 +1,7 @@
 //! What adding an emotion vector does to the log-probability of every emotion's word, and to that of neutral text.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
@@ -11,9 +13,10 @@ use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales}
 use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Words};
 use super::{
-    Claim, Input, Inputs, Kind, LayerVectors, Progress, Tables, VectorSet, steering_dose, steering_figures,
+    Claim, Input, Inputs, Kind, LayerVectors, Progress, Tables, VectorSet, named, steering_dose, steering_figures,
 };
 use crate::lm::LanguageModel;
+use crate::params::{Form, Key, Node, Problem, Read, Reader, Span, Type, Value, params, presets, words};
 use crate::report::figure::Figure;
 use crate::stages::statistics::design::Weights;
 use crate::store::table::Table;
@@ -23,24 +26,50 @@ pub use crate::lm::{Layer, Positions};
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 4;
 
-/// `[analysis.<name>.steering]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Steering {
-    pub prompts: Vec<String>,
-    pub strength: Vec<f64>,
-    pub unit: Unit,
-    pub layers: Layers,
-    pub positions: Positions,
-    /// Random directions of equal norm beside each vector: a null.
-    pub random: usize,
-    /// Directions whose coordinates are the vector's own in another order: a null.
-    pub permuted: usize,
-    /// Vectors of the same stories with their emotions shuffled within topics: a null.
-    pub shuffled: usize,
-    /// Resamples of topics, from which the intervals of self-steering are.
-    pub resamples: usize,
-    /// Neutral texts whose log-probability is measured too; none: it is not.
-    pub coherence: Vec<String>,
+params! {
+    /// What adding a vector does to the log-probability of every emotion's word after a prompt.
+    pub struct Steering {
+        /// The beginnings; each emotion's word is measured after each of them, with a space before it.
+        #[with(named::prompts)]
+        pub prompts: Vec<String> = ["He feels"];
+        /// How strongly: one or several, not 0; below 0 in the opposite direction. Several give dose curves.
+        #[of(Type::Numbers)]
+        #[with(strength)]
+        pub strength: Vec<f64> = [1.0];
+        /// `vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.
+        pub unit: Unit = "vector";
+        /// Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.
+        pub layers: Layers = "default";
+        /// Which tokens' residual streams the vector is added to.
+        pub positions: Positions = "all";
+        /// Random directions of the same norm beside each vector: a null. 19 is the least number of which p can be .05.
+        pub random: usize = 19, 0..=10_000;
+        /// Directions with the vector's own coordinates in another order: a null that keeps how its entries are spread.
+        pub permuted: usize = 19, 0..=10_000;
+        /// Vectors of the same stories with their emotions shuffled within each topic, scaled to the same norm: a null that keeps
+        /// what stories have in common.
+        pub shuffled: usize = 19, 0..=10_000;
+        /// Resamples of the topics, each with vectors of its own that steer their own words: the interval of each effect. 0: none.
+        /// Each takes a row for each emotion, prompt and strength.
+        pub resamples: usize = 100, 0..=10_000;
+        /// Neutral texts whose log-probability is measured under the same steering, up to 64 tokens each: where it falls, the
+        /// model is broken. `none`: not measured.
+        #[of(Type::PresetOrTexts(presets::COHERENCE))]
+        pub coherence: Vec<String> = "neutral-8";
+    }
+}
+
+fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
+    let check = |(strength, span): (f64, Span)| {
+        if strength != 0.0 {
+            return Ok(strength);
+        }
+        let problem = Problem::at(span, "steering by 0 changes nothing");
+        reader
+            .wrong(problem.hint("take it out; the log-probability without steering is measured in any case"))
+    };
+    let strengths: Vec<Read<f64>> = reader.numbers(name)?.into_iter().map(check).collect();
+    strengths.into_iter().collect()
 }
 
 impl Kind for Steering {
@@ -89,14 +118,14 @@ impl Kind for Steering {
     }
 }
 
-/// What a strength of 1 means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    /// The vector as it is.
-    Vector,
-    /// The mean residual norm at that layer, in the vector's direction.
-    ResidNorm,
+words! {
+    /// What a strength of 1 means.
+    pub enum Unit {
+        /// The vector as it is.
+        Vector = "vector",
+        /// The mean residual norm at that layer, in the vector's direction.
+        ResidNorm = "resid_norm",
+    }
 }
 
 /// Which of the kept layers are steered.
@@ -107,6 +136,26 @@ pub enum Layers {
     Default,
     All,
     List(Vec<Layer>),
+}
+
+impl Value for Layers {
+    const OF: Type = Type::Forms { words: &["default", "all"], layers: true, table: None };
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Layers> {
+        let list = match reader.form(key, node)? {
+            Form::Layers(list) => list,
+            Form::Word("all") => return Ok(Layers::All),
+            _ => return Ok(Layers::Default),
+        };
+        if let Some(kept) = reader.scope.kept.get()
+            && let Some(layer) = list.iter().find(|layer| !kept.contains(layer))
+        {
+            let problem = Problem::at(node.span.clone(), format!("layer {layer} is steered but not kept"));
+            let kept: Vec<_> = kept.iter().map(Layer::to_string).collect();
+            return reader.wrong(problem.hint(format!("kept layers: {}", kept.join(", "))));
+        }
+        Ok(Layers::List(list))
+    }
 }
 
 impl Layers {

@@ -2,23 +2,23 @@
 //! nothing of emotions.
 
 use anyhow::{Context, Result, ensure};
-use serde::Serialize;
 
 use super::Progress;
 use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Message, Role};
+use crate::params::words;
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
 const BATCH_TOKENS: usize = 4096;
 
-/// How a text is put to the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ask {
-    /// As the user's turn in the chat template, with the model's turn opened: the last position is the one from which
-    /// its answer begins.
-    User,
-    /// As it stands: the last position is the text's own.
-    Raw,
+words! {
+    /// How a text is put to the model.
+    pub enum Ask {
+        /// As the user's turn in the chat template, with the model's turn opened: the last position is the one from which
+        /// its answer begins.
+        User = "user",
+        /// As it stands: the last position is the text's own.
+        Raw = "raw",
+    }
 }
 
 /// `[layer][text]`: `resid_post` (`[d_model]`) of the text's last position. All layers come from one pass.

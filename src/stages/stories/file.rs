@@ -21,6 +21,7 @@ use self::label::{Emotions, Label};
 use self::text::Lines;
 use super::words::is_blank;
 use super::{Columns, Story, story_id, table};
+use crate::params::words;
 use crate::store::table::Table;
 
 /// Raised when the same files would give other stories.
@@ -31,13 +32,13 @@ const LABELS: usize = 2000;
 /// Places that are named of rows that are skipped.
 const PLACES: usize = 3;
 
-/// What becomes of a row without a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Empty {
-    /// It is skipped, and counted.
-    Skip,
-    Error,
+words! {
+    /// What becomes of a row without a text.
+    pub enum Empty {
+        /// It is skipped, and counted.
+        Skip = "skip",
+        Error = "error",
+    }
 }
 
 /// Files of stories, and which of their rows are meant.

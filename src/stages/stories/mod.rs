@@ -4,6 +4,7 @@ pub mod file;
 pub mod generate;
 pub mod likeness;
 pub mod naming;
+mod params;
 pub mod quality;
 pub mod refusal;
 pub mod served;
@@ -18,82 +19,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use naming::names_emotion;
+pub use params::{Columns, Generate, Reject, Several, Template, TemplateKeys};
 pub use served::{Protocol, Server};
 
 use crate::store::table::{Column, Table};
 
 /// The table of texts that were written and rejected.
 pub const REJECTED: &str = "rejected";
-
-/// Fixed passages; `{emotion}` in each is replaced by the word.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Template {
-    pub passages: Vec<String>,
-}
-
-/// Stories written by a model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Generate {
-    pub topics: Vec<String>,
-    pub per_topic: usize,
-    pub max_new_tokens: usize,
-    pub temperature: f64,
-    pub top_p: f64,
-    /// 0: no bound.
-    pub top_k: usize,
-    /// With `{emotion}` and `{topic}`; also `{person}` and `{count}`.
-    pub prompt: String,
-    /// Empty: no system message.
-    pub system: String,
-    /// `None`: one story a reply.
-    pub several: Option<Several>,
-    pub reject: Reject,
-}
-
-impl Generate {
-    /// How many stories a reply holds at most.
-    pub fn per_reply(&self) -> usize {
-        self.several.as_ref().map_or(1, |several| several.per_reply)
-    }
-}
-
-/// Several stories in one reply.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Several {
-    /// At least two.
-    pub per_reply: usize,
-    /// The line that stands between two of them.
-    pub separator: String,
-}
-
-/// Which written stories are rejected and written again.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Reject {
-    /// Those that contain the emotion's word (or a word that starts with its stem).
-    pub names_emotion: bool,
-    /// Those with fewer tokens.
-    pub min_tokens: usize,
-    /// How often one story may be tried; the last try is kept only if it passes.
-    pub attempts: usize,
-    /// Texts that decline to tell a story.
-    pub refusals: bool,
-    /// Texts that ended because no more tokens were allowed.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub cut: bool,
-    /// Those of at least this [likeness](likeness::Shingles::jaccard) to an earlier accepted one of the same shard;
-    /// `None`: not looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub near_duplicate: Option<f64>,
-}
-
-/// Which columns of a file hold what.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Columns {
-    /// Not needed for neutral text.
-    pub emotion: Option<String>,
-    pub text: String,
-    pub topic: Option<String>,
-}
 
 /// The place of one story in a source: which emotion, which topic, the how-manyth.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

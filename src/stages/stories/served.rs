@@ -5,14 +5,15 @@ mod client;
 mod crew;
 pub mod protocol;
 pub mod refused;
+mod server;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
 pub use client::{Client, Trouble};
 pub use protocol::Protocol;
+pub use server::Server;
 
 use self::crew::{Crew, Desk};
 use self::protocol::{Answer, Question, SEED_BITS};
@@ -23,28 +24,6 @@ use crate::stages::batches::{Batches, Tally};
 
 /// Raised when the same replies would give other stories, or the same prompt another request.
 pub const VERSION: u32 = 2;
-
-/// Who is asked, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Server {
-    pub protocol: Protocol,
-    /// Without a slash at its end.
-    pub url: String,
-    /// The model's name at that server.
-    pub model: String,
-    /// The environment variable that holds the key; `None`: no key is sent.
-    pub api_key_env: Option<String>,
-    /// Requests at a time.
-    pub parallel: usize,
-    /// Seconds that one reply may take.
-    pub timeout: u64,
-    /// Seconds for which it is borne that it is busy (429, 503), or that connections break.
-    pub patience: u64,
-    /// What stands for the model in keys; `None`: `url` and `model`. Where the server tells a digest, that does.
-    pub identity: Option<String>,
-    /// Further fields of each request's body.
-    pub body: serde_json::Map<String, serde_json::Value>,
-}
 
 /// The stories of `items`, in their order, written by the server's model, and what was rejected on the way.
 ///

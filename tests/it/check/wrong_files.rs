@@ -15,6 +15,8 @@ pub const CASES: &[Case] = &[
         &["unknown key `sead` at the top of the file", "x.toml:1:1", "did you mean `seed`?"]),
     ("top key in a table", "topics = [\"a lost key\"]", "seed = 3",
         &["unknown key `seed`", "x.toml:11:1", "belongs at the top of the file"]),
+    ("a secret", "seed = 1", "seed = 1\ndescription = \"with sk-abcdefghijklmnop\"",
+        &["`description` looks like a key or a password", "x.toml:2:1", "written nowhere"]),
     ("unknown table", "[activations]", "[activation]",
         &["unknown key `activation` at the top", "x.toml:19:2", "did you mean `activations`?"]),
     ("misspelt kind of source", "own.generate", "own.generat",

@@ -9,8 +9,10 @@ mod resample;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{Claim, Input, Inputs, Kind, Places, Tables, VectorSet};
+use super::{Claim, Input, Inputs, Kind, Places, Tables, VectorSet, named};
 use crate::lm::Layer;
+use crate::params::problem::quoted;
+use crate::params::{Problem, Read, Reader, Reported, Type, params};
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
 use crate::stages::statistics::Interval;
@@ -22,19 +24,28 @@ use resample::{Resampler, Rounds, estimate};
 /// Raised when the same activations would give other tables.
 const VERSION: u32 = 2;
 
-/// `[analysis.<name>.geometry]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Geometry {
-    /// Pairs that are shown. Not in the key: the table has every pair.
-    #[serde(skip)]
-    pub pairs: Vec<(String, String)>,
-    pub families: Vec<Family>,
-    /// Bootstrap resamples of the groups.
-    pub resamples: usize,
-    /// Shuffles of the labels.
-    pub permutations: usize,
-    /// Pairs of random halves.
-    pub halves: usize,
+params! {
+    /// Intervals and nulls for cosines and components, and the reliability of each vector: see docs/methods.md. Reads the
+    /// activations, a layer at a time.
+    pub struct Geometry {
+        // Not in the key: the table has every pair.
+        /// Pairs whose cosines are shown with their intervals.
+        #[of(Type::Pairs)]
+        #[with(named::pairs)]
+        #[serde(skip)]
+        pub pairs: Vec<(String, String)> = [];
+        /// Emotions that belong together, by name: `{ joy = ["happy", "joyful"], anger = ["angry", "furious"] }`. Cosines within
+        /// families are compared with those between them.
+        #[of(Type::NamedTexts)]
+        #[with(families)]
+        pub families: Vec<Family> = {};
+        /// Bootstrap resamples of the topics (of a template: of its passages), for the intervals.
+        pub resamples: usize = 1000, 2..=100_000;
+        /// Shuffles of the emotions' labels within topics, for the nulls.
+        pub permutations: usize = 1000, 0..=100_000;
+        /// Random splits of the topics into halves, for the reliability.
+        pub halves: usize = 100, 0..=10_000;
+    }
 }
 
 /// Emotions that belong together, as the experiment says.
@@ -44,6 +55,28 @@ pub struct Family {
     #[serde(skip)]
     pub name: String,
     pub words: Vec<String>,
+}
+
+/// Families of emotions, none in two of them.
+fn families(reader: &Reader<'_>, name: &str) -> Read<Vec<Family>> {
+    let mut families: Vec<Family> = Vec::new();
+    let mut wrong = false;
+    for (name, _, texts) in reader.named_texts(name)? {
+        let mut words = Vec::new();
+        for (word, span) in texts {
+            if let Some(other) = families.iter().find(|family| family.words.contains(&word)) {
+                let message = format!("{} is in two families, `{}` and `{name}`", quoted(&word), other.name);
+                reader.note(Problem::at(span, message).hint("keep it in one of them"));
+                wrong = true;
+            } else if named::unknown(reader, &word, &span) {
+                wrong = true;
+            } else {
+                words.push(word);
+            }
+        }
+        families.push(Family { name, words });
+    }
+    if wrong { Err(Reported) } else { Ok(families) }
 }
 
 impl Kind for Geometry {

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use nalgebra::DMatrix;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Places, Tables, VectorSet};
 use crate::lm::Layer;
+use crate::params::{Read, Reader, Type, maybe_filled, params};
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
 use crate::stages::statistics::correlation::{fisher, pearson, spearman};
@@ -37,18 +37,37 @@ const PENALTY: f64 = 0.1;
 /// What stands in the column `component` where ratings are read off whole vectors.
 const WHOLE: &str = "whole vector, left out";
 
-/// `[analysis.<name>.norms]`
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Norms {
-    /// Absolute; `None`: the circumplex. Not in the key: its content is.
-    #[serde(skip)]
-    pub file: Option<PathBuf>,
-    /// SHA-256 of the file, once it is pinned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
-    pub components: usize,
-    pub resamples: usize,
-    pub permutations: usize,
+params! {
+    /// Components and whole vectors beside people's ratings of the words: see docs/methods.md.
+    pub struct Norms {
+        // Absolute; not in the key: its content is.
+        /// A file with columns `word`, `valence`, `arousal` and perhaps `dominance` (also under the names of NRC-VAD and of
+        /// Warriner et al.), by comma or tab, relative to the project.
+        #[unset("the circumplex: 28 words")]
+        #[of(Type::Text)]
+        #[with(file)]
+        #[serde(skip)]
+        pub file: Option<PathBuf>;
+        /// SHA-256 of the file, once it is pinned.
+        #[of(Type::NONE)]
+        #[with(not_pinned)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub content: Option<String>;
+        /// How many are correlated with ratings.
+        pub components: usize = 3, 2..=20;
+        /// Bootstrap resamples of the emotions, for the intervals.
+        pub resamples: usize = 1000, 2..=100_000;
+        /// Shuffles of the ratings over the emotions, for the nulls.
+        pub permutations: usize = 1000, 0..=100_000;
+    }
+}
+
+fn file(reader: &Reader<'_>, name: &str) -> Read<Option<PathBuf>> {
+    Ok(maybe_filled(reader, name)?.map(|file| reader.scope.project.join(file)))
+}
+
+fn not_pinned(_: &Reader<'_>, _: &str) -> Read<Option<String>> {
+    Ok(None)
 }
 
 impl Norms {

@@ -1,0 +1,19 @@
+//! Every table of an experiment file, as the structs of its parts declare them.
+
+use super::root::Root;
+use crate::params::{self, Params as _, Placed};
+
+/// The whole file.
+pub fn top() -> Placed {
+    Placed::top(Root::TABLE)
+}
+
+/// The JSON Schema of an experiment file.
+pub fn schema() -> serde_json::Value {
+    params::schema(&top(), "An experiment of emoflow")
+}
+
+/// Every table there is, each once, in the order of the file.
+pub fn tables() -> Vec<Placed> {
+    top().all()
+}

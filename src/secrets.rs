@@ -1,0 +1,90 @@
+//! What looks like a key or a password, and must be written nowhere.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+
+/// By how it looks: keys of OpenAI and alike (`sk-`), of Hugging Face, of GitHub, of AWS; what stands behind `Bearer`; the
+/// name and password of an address.
+static FORMS: LazyLock<Regex> = LazyLock::new(|| {
+    let forms = [
+        r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{12,}",
+        r"\b(?:hf|gsk|xai|ghp|gho|ghs|github_pat|glpat)[_-][A-Za-z0-9_-]{12,}",
+        r"\bAKIA[A-Z0-9]{16}\b",
+        r"(?i-u:\bbearer\s+)(?P<bearer>[A-Za-z0-9._~+/=-]{8,})",
+        r"://(?P<login>[^\s/@:]+:[^\s/@]+)@",
+    ];
+    Regex::new(&forms.join("|")).expect("a pattern")
+});
+
+/// By what it is the value of: in TOML, JSON, a header or a query.
+static VALUES: LazyLock<Regex> = LazyLock::new(|| {
+    let names = "api[_-]?key|access[_-]?token|auth[_-]?token|token|password|passwd|secret|authorization";
+    let pattern = format!(
+        r#"(?:^|[\s\x22'`{{,.?&])(?i-u:{names})[\x22'`]?\s*[=:]\s*[\x22']?(?P<value>[^\s\x22'\\,;&}}\]`]+)"#
+    );
+    Regex::new(&pattern).expect("a pattern")
+});
+
+/// The names of [`VALUES`] as the whole name of a field.
+static NAMES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"^(?i-u:api[_-]?key|access[_-]?token|auth[_-]?token|token|password|passwd|secret|authorization)$",
+    )
+    .expect("a pattern")
+});
+
+/// The text with each such thing replaced by as many `*`.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let stars = |found: &Captures<'_>, groups: &[&str]| {
+        let all = found.get(0).expect("what was found");
+        let (whole, start) = (all.as_str(), all.start());
+        let part = groups.iter().find_map(|group| found.name(group)).unwrap_or(all);
+        let (from, to) = (part.start() - start, part.end() - start);
+        format!("{}{}{}", &whole[..from], "*".repeat(whole[from..to].chars().count()), &whole[to..])
+    };
+    match FORMS.replace_all(text, |found: &Captures<'_>| stars(found, &["bearer", "login"])) {
+        Cow::Borrowed(text) => VALUES.replace_all(text, |found: &Captures<'_>| stars(found, &["value"])),
+        Cow::Owned(text) => Cow::Owned(
+            VALUES.replace_all(&text, |found: &Captures<'_>| stars(found, &["value"])).into_owned(),
+        ),
+    }
+}
+
+/// Whether a field of a request, or of the experiment file, holds such a thing.
+pub fn is_secret(field: &str, value: &str) -> bool {
+    FORMS.is_match(value) || (NAMES.is_match(field) && !value.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_secret_is_masked_and_nothing_else() {
+        for (text, shown) in [
+            ("key sk-abcdefghijkl1234.", "key *******************."),
+            ("HF_TOKEN=hf_abcdefghijklmnop", "HF_TOKEN=*******************"),
+            ("Authorization: Bearer abcdefgh.ijk", "Authorization: ****** ************"),
+            ("http://me:word@host/v1", "http://*******@host/v1"),
+            ("api_key = \"short\" # mine", "api_key = \"*****\" # mine"),
+            ("{\"password\": \"pä\", \"n\": 1}", "{\"password\": \"**\", \"n\": 1}"),
+            ("--set stories.a.openai.body.token=abc", "--set stories.a.openai.body.token=***"),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
+        for text in [
+            "from_token = 50",
+            "max_new_tokens = 256, batch_tokens = 1",
+            "api_key_env = \"OPENAI_API_KEY\"",
+            "stories/sk-1: 3 of 4",
+            "http://127.0.0.1:11434/v1",
+            "a secret garden, the password of the house",
+            "ask-me-anything-about-it",
+        ] {
+            assert_eq!(masked(text), text);
+            assert!(matches!(masked(text), Cow::Borrowed(_)));
+        }
+    }
+}

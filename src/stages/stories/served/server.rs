@@ -1,0 +1,121 @@
+//! What the experiment file says of a server: where it is, how it is asked.
+
+use crate::params::problem::quoted;
+use crate::params::{Case, Problem, Read, Reader, Type, filled, maybe_filled, params};
+
+use super::Protocol;
+
+params! {
+    /// Who is asked, and how.
+    pub struct Server {
+        /// As the kind says.
+        #[of(Type::NONE)]
+        #[with(protocol)]
+        pub protocol: Protocol;
+        /// The endpoint, up to and with `/v1`: `/chat/completions` is asked below it.
+        #[with(url)]
+        #[when(
+            Case::Kind("ollama"),
+            default = "http://127.0.0.1:11434",
+            about = "Where the Ollama server listens."
+        )]
+        pub url: String;
+        /// The model's name at that server.
+        #[with(filled)]
+        pub model: String;
+        /// What stands for the model in keys, as an endpoint tells no digest: with it, the same model at another address makes no
+        /// story stale. Change it when the model changes.
+        #[unset("`url` and `model`")]
+        #[with(maybe_filled)]
+        #[only(Case::Kind("openai"))]
+        pub identity: Option<String>;
+        /// The environment variable that holds the key.
+        #[unset("no key is sent")]
+        #[with(variable)]
+        #[only(Case::Kind("openai"))]
+        pub api_key_env: Option<String>;
+        /// Requests at a time. Not part of any key.
+        pub parallel: usize = 4, 1..=256;
+        /// Seconds that one reply may take before it is asked for again. Not part of any key.
+        pub timeout: u64 = 300, 1..=86_400;
+        /// Seconds for which it is waited out that the server is busy or still loading (status 429, 503) or that connections to
+        /// it break; what fails otherwise is asked for six times. Not part of any key.
+        pub patience: u64 = 600, 0..=604_800;
+        /// Further fields of each request's body, as the server wants them: `{ enable_thinking = false }`. Not for what has a key
+        /// of its own, and not for secrets.
+        #[with(body)]
+        pub body: serde_json::Map<String, serde_json::Value> = {};
+    }
+}
+
+fn protocol(reader: &Reader<'_>, _: &str) -> Read<Protocol> {
+    Ok(if reader.place.kind == "ollama" { Protocol::Ollama } else { Protocol::OpenAi })
+}
+
+/// The address of a server, without a slash at its end.
+fn url(reader: &Reader<'_>, name: &str) -> Read<String> {
+    let written = reader.filled(name)?;
+    let url = written.trim_end_matches('/');
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) else {
+        let problem = Problem::at(reader.span_of(name), format!("{} is no address", quoted(&written)));
+        return reader.wrong(problem.hint("an address starts with http:// or https://"));
+    };
+    // These may hold a key: not even their line is shown.
+    let secret = |message: &str| {
+        let hint = "keys are written nowhere: name the variable that holds the key in `api_key_env`";
+        reader.wrong(Problem::at(reader.span(), message).hint(hint))
+    };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) {
+        return secret("`url` has a name or a password in it");
+    }
+    if rest.contains(['?', '#']) {
+        return secret("`url` goes on behind the path, with a `?` or `#`");
+    }
+    Ok(url.to_string())
+}
+
+/// The name of an environment variable that holds a key.
+fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
+    let name: Option<String> = reader.get(key)?;
+    let fits = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let is_variable = |name: &String| {
+        !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.chars().all(fits)
+    };
+    if name.as_ref().is_none_or(is_variable) {
+        return Ok(name);
+    }
+    // The text may be a key: not even its line is shown.
+    let problem = Problem::at(reader.span(), format!("`{key}` is no name of an environment variable"));
+    reader.wrong(problem.hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"))
+}
+
+/// Fields of requests that have a key of their own, or that are ours to say.
+const OURS: [(&str, &str); 13] = [
+    ("model", "model"),
+    ("messages", "prompt` and `system"),
+    ("system", "system"),
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("max_tokens", "max_new_tokens"),
+    ("max_completion_tokens", "max_new_tokens"),
+    ("seed", "seed` at the top of the file, `seed"),
+    ("options", "temperature`, `top_p`, `top_k` and `max_new_tokens"),
+    ("stream", ""),
+    ("n", ""),
+    ("stop", ""),
+];
+
+/// Further fields of requests.
+fn body(reader: &Reader<'_>, name: &str) -> Read<serde_json::Map<String, serde_json::Value>> {
+    let body: serde_json::Map<_, _> = reader.get(name)?;
+    let Some((field, key)) = OURS.iter().find(|(field, _)| body.contains_key(*field)) else {
+        return Ok(body);
+    };
+    let problem = Problem::at(reader.span_of(name), format!("`{field}` cannot be in `body`"));
+    reader.wrong(problem.hint(match key.is_empty() {
+        true => "replies are read whole, one to a request: take it out".to_string(),
+        false => format!("it is said by `{key}`"),
+    }))
+}
