@@ -13,7 +13,8 @@ use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales}
 use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Words};
 use super::{
-    Claim, Input, Inputs, Kind, LayerVectors, Progress, Tables, VectorSet, named, steering_dose, steering_figures,
+    Claim, Input, Inputs, Kind, LayerVectors, Progress, Tables, VectorSet, named, steering_dose,
+    steering_figures,
 };
 use crate::lm::LanguageModel;
 use crate::params::{Form, Key, Node, Problem, Read, Reader, Span, Type, Value, params, presets, words};
