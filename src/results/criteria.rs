@@ -284,7 +284,7 @@ mod tests {
         let (one, mut two) =
             (criterion("plane", Some(0.4), None, Of::Every), criterion("PC1", Some(0.4), None, Of::Every));
         let seconds = 1_795_910_400; // date -ud 2026-11-29 +%s
-        Declared::remember(dir.path(), &[one.clone()], seconds).unwrap();
+        Declared::remember(dir.path(), std::slice::from_ref(&one), seconds).unwrap();
         Declared::remember(dir.path(), &[one.clone(), two.clone()], seconds + 86_400).unwrap();
         let declared = Declared::read(dir.path()).unwrap();
         assert!(declared.of(&one).ends_with(", 2026-11-29: before the first run"), "{}", declared.of(&one));

@@ -97,7 +97,7 @@ fn claims_are_those_of_the_tables_at_the_default_layer() {
 
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
     assert!(page.contains("<section id=\"comparison\">"));
-    assert!(page.contains("<td>published: Llama-3.2-1B-Instruct, layer 10</td>"));
+    assert!(page.contains("<section id=\"findings\">"));
     assert!(project.path("results/exp/figures/space-planes.svg").is_file());
 }
 

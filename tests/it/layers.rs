@@ -41,10 +41,10 @@ fn the_embedding_goes_through_every_analysis() {
     };
     assert_eq!(layers("similarity.csv"), [-1, 1, 3]);
     assert_eq!(layers("causes.csv"), [-1, 1, 3]);
-    // A table of every number: each at three layers, at the middle of their blocks.
-    let numbers = rows(&project, "layers.csv");
+    // A table of every claim: each at three layers, at the middle of their blocks.
+    let numbers = rows(&project, "claims.csv");
     let depths: Vec<_> =
-        numbers.iter().filter(|row| row["name"] == "separation").map(|row| &row["depth"]).collect();
+        numbers.iter().filter(|row| row["claim"] == "separation").map(|row| &row["depth"]).collect();
     assert_eq!(depths, ["0.0", "0.375", "0.875"]);
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
     assert!(page.contains("layer (-1: embed)"));

@@ -93,10 +93,11 @@ impl SmallModel {
                 weights.matmul(&v[shared])
             });
             let read = Tensor::cat(&read.collect::<Vec<_>>(), -1);
-            resid = resid + read.matmul(&own("self_attn.o_proj").tr());
+            // New tensors: what was seen shares the old ones.
+            resid = &resid + read.matmul(&own("self_attn.o_proj").tr());
             let x = norm(&resid, own("post_attention_layernorm"));
             let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|name| x.matmul(&own(name).tr()));
-            resid = resid + (gate.sigmoid() * &gate * up).matmul(&own("mlp.down_proj").tr());
+            resid = &resid + (gate.sigmoid() * &gate * up).matmul(&own("mlp.down_proj").tr());
             seen.push(resid.shallow_clone());
         }
         seen.push(norm(&resid, all("model.norm")).matmul(&all("lm_head").tr()));

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::Shared;
 use crate::lm::Layer;
 use crate::stages::statistics::design::Shuffle;
-use crate::stages::statistics::parts::Part;
+use crate::stages::statistics::parts::{Mark, Part};
 
 /// One row a cell, at one layer of each model.
 pub struct Cells<'a> {
@@ -29,14 +29,14 @@ pub struct Rows<'r, Purpose> {
     pub(super) values: Tensor,
     emotions: Vec<i64>,
     n_emotions: usize,
-    mark: PhantomData<(fn(&'r ()) -> &'r (), Purpose)>,
+    mark: Mark<'r, Purpose>,
 }
 
 /// Emotion vectors of one model from the cells of one part.
 pub struct Vectors<'r, Purpose> {
     /// `[emotion, d]`
     pub(super) values: Tensor,
-    mark: PhantomData<(fn(&'r ()) -> &'r (), Purpose)>,
+    mark: Mark<'r, Purpose>,
 }
 
 impl<'a> Cells<'a> {

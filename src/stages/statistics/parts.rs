@@ -37,12 +37,14 @@ pub enum Source {}
 #[derive(Debug)]
 pub enum Target {}
 
+/// Ties what is computed to a purpose and to a rotation. Invariant in `'r`: two rotations are never one.
+pub type Mark<'r, Purpose> = PhantomData<(fn(&'r ()) -> &'r (), Purpose)>;
+
 /// The groups that serve `Purpose` in the rotation `'r`.
 #[derive(Debug)]
 pub struct Part<'r, Purpose> {
     groups: Vec<bool>,
-    // Invariant in `'r`: two rotations are never one.
-    mark: PhantomData<(fn(&'r ()) -> &'r (), Purpose)>,
+    mark: Mark<'r, Purpose>,
 }
 
 impl<P> Part<'_, P> {

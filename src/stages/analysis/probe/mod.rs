@@ -144,9 +144,9 @@ fn recall(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Weigh
     let mut places = Places::default();
     let (mut count, mut value) = (Vec::new(), Vec::new());
     let (mut low, mut high) = (Vec::new(), Vec::new());
-    for emotion in 0..n {
+    for (emotion, stories) in stories.into_iter().enumerate() {
         places.push(set, layer.layer);
-        count.push(stories[emotion] as i32);
+        count.push(stories as i32);
         let (recall, interval) = share(found, n, weights, |e| e == emotion);
         value.push(recall);
         low.push(interval.map(|i| i.low));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub static FLIPS: [Flip; 56] = [
+pub static FLIPS: [Flip; 62] = [
     one!("analysis.<name>.pca", "analysis.a0.pca", "components", "3", &["a0/*"]),
     // Shown in the report, not computed.
     one!("analysis.<name>.cosine", "analysis.a1.cosine", "pairs", "[[\"sad\", \"happy\"]]", &[]),
@@ -137,4 +137,13 @@ pub static FLIPS: [Flip; 56] = [
     one!("analysis.<name>.norms", "analysis.a10.norms", "components", "2", NORMS),
     one!("analysis.<name>.norms", "analysis.a10.norms", "resamples", "9", NORMS),
     one!("analysis.<name>.norms", "analysis.a10.norms", "permutations", "9", NORMS),
+    // What is taken for a finding computes nothing.
+    flip("criteria.<name> claim", &CRITERION, &[("criteria.c", "claim", Some("\"a0/PC2\""))], &[]),
+    flip("criteria.<name> at_least", &CRITERION, &[("criteria.c", "at_least", Some("5"))], &[]),
+    flip("criteria.<name> at_most", &CRITERION, &[("criteria.c", "at_most", Some("5"))], &[]),
+    flip("criteria.<name> between", &CRITERION, &[("criteria.c", "between", Some("[1, 2]"))], &[]),
+    flip("criteria.<name> p", &CRITERION, &[("criteria.c", "p", Some("0.01"))], &[]),
+    flip("criteria.<name> where", &CRITERION, &[("criteria.c", "where", Some("\"any model\""))], &[]),
 ];
+
+const CRITERION: [Edit; 2] = [("criteria.c", "claim", Some("\"a0/PC1\"")), ("criteria.c", "p", Some("0.05"))];
