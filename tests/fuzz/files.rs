@@ -103,7 +103,7 @@ fn survey(place: &Path, name: &str, bytes: &[u8]) -> String {
         limit_per_emotion: None,
     };
     let survey = files.survey();
-    let read = survey.and_then(|survey| files.run(&[0..survey.stories]));
+    let read = survey.and_then(|survey| files.run(std::slice::from_ref(&(0..survey.stories))));
     said(read)
 }
 
