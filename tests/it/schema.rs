@@ -63,6 +63,8 @@ model = "m"
 body = { enable_thinking = false }
 [neutral.template]
 passages = ["Rain falls.", "Snow falls."]
+[activations]
+from_token = 0
 [vectors]
 denoise = { components = 1 }
 [analysis.sim.cosine]

@@ -4,6 +4,7 @@
 use emoflow::lm::{Batch, Chat, LanguageModel, Layer, LensNorm, Positions, Steer};
 use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
 use emoflow::stages::analysis::{Activations, Analysis, Input, Tables, VectorSet};
+use emoflow::stages::statistics::design::Design;
 use emoflow::stages::vectors::{self, Center, Denoise, Equal};
 use emoflow::store::table::{Column, Table};
 use tch::{Kind, Tensor};
@@ -137,36 +138,38 @@ fn labels_that_cannot_be_shuffled_give_the_vector_itself() {
 fn intervals_are_those_of_vectors_of_resampled_topics() {
     let model = tiny();
     let d = model.spec.d_model;
-    let rows = [
-        ("happy", "t", noise(d, 1)),
-        ("happy", "u", noise(d, 2)),
-        ("sad", "t", noise(d, 3)),
-        ("sad", "u", noise(d, 4)),
-    ];
-    let params = Steering { resamples: 100, ..plain() };
+    let topics = ["t", "u", "v", "w", "x"];
+    let story = |(at, topic)| [("happy", topic, noise(d, at + 1)), ("sad", topic, noise(d, at + 11))];
+    let rows: Vec<_> = topics.into_iter().enumerate().flat_map(story).collect();
+    let params = Steering { resamples: 41, ..plain() };
     let tables = steer(params.clone(), &model, &["happy", "sad"], &activations(&rows));
     let intervals = table(&tables, "steering_interval");
     assert_eq!(intervals.str("emotion").unwrap(), ["happy", "sad"]);
-    assert_eq!(intervals.i32("resamples").unwrap(), [100, 100]);
-    assert_eq!(intervals.i32("topics").unwrap(), [2, 2]);
-    // Two draws of two topics: t twice (one in four), both (one in two), u twice. Of a hundred resamples the second
-    // largest and the second smallest lie at the ends.
+    assert_eq!(intervals.i32("resamples").unwrap(), [41, 41]);
+    assert_eq!(intervals.i32("topics").unwrap(), [5, 5]);
+    // The same draws: of 41 the second smallest and the second largest lie at the ends.
+    let design = Design::new(2, vec![1.0; 10], String::new(), 4);
     for (word, sign) in [("happy", 1.0), ("sad", -1.0)] {
-        let effects = [(2.0, 0.0), (1.0, 1.0), (0.0, 2.0)].map(|(t, u)| {
+        let effects = (0..41).map(|number| {
+            let weights = design.drawn(number).unwrap();
             let entry = |i: usize| {
-                let at = |row: usize| rows[row].2[i];
+                let apart = |topic: usize| rows[2 * topic].2[i] - rows[2 * topic + 1].2[i];
+                let sum: f64 = (0..5).map(|topic| f64::from(weights[topic]) * apart(topic)).sum();
                 // Minus the mean over the two emotions: half of their difference.
-                params.strength[0] * sign * (t * (at(0) - at(2)) + u * (at(1) - at(3))) / 4.0
+                params.strength[0] * sign * sum / 5.0 / 2.0
             };
             effect(&model, &params, word, &(0..d).map(entry).collect::<Vec<_>>())
         });
+        let mut effects: Vec<f64> = effects.collect();
+        effects.sort_by(f64::total_cmp);
         let row = usize::from(word == "sad");
         let found = [intervals.f64("low").unwrap()[row], intervals.f64("high").unwrap()[row]];
-        let low = effects.into_iter().fold(f64::INFINITY, f64::min);
-        let high = effects.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        assert!(high - low > 0.01, "{effects:?}");
-        check(&found, &[low, high], 1e-3, word);
+        assert!(effects[39] - effects[1] > 0.01, "{effects:?}");
+        check(&found, &[effects[1], effects[39]], 1e-3, word);
     }
+    // Of four topics there is none.
+    let tables = steer(params, &model, &["happy", "sad"], &activations(&rows[..8]));
+    assert!(tables.iter().all(|(name, _)| name != "steering_interval"));
 }
 
 #[test]
