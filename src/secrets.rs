@@ -10,7 +10,7 @@ use regex::{Captures, Regex};
 static FORMS: LazyLock<Regex> = LazyLock::new(|| {
     let forms = [
         r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{12,}",
-        r"\b(?:hf|gsk|xai|ghp|gho|ghs|github_pat|glpat)[_-][A-Za-z0-9_-]{12,}",
+        r"\b(?:hf|gsk|xai|ghp|gho|ghs|xoxb|github_pat|glpat)[_-][A-Za-z0-9_-]{12,}",
         r"\bAKIA[A-Z0-9]{16}\b",
         r"(?i-u:\bbearer\s+)(?P<bearer>[A-Za-z0-9._~+/=-]{8,})",
         r"://(?P<login>[^\s/@:]+:[^\s/@]+)@",
@@ -55,6 +55,17 @@ pub fn masked(text: &str) -> Cow<'_, str> {
 /// Whether a field of a request, or of the experiment file, holds such a thing.
 pub fn is_secret(field: &str, value: &str) -> bool {
     FORMS.is_match(value) || (NAMES.is_match(field) && !value.trim().is_empty())
+}
+
+/// Whether a variable of the environment holds such a thing: by how it looks, or by a word of its name. A path to a file,
+/// as in `HF_TOKEN_PATH`, is none.
+pub fn is_secret_variable(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let has = |words: &[&str]| name.split('_').any(|word| words.contains(&word));
+    let is_named = has(&["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"]);
+    // However short, unlike in a text.
+    let begins = ["hf_", "sk-", "ghp_", "xoxb-", "AKIA"].iter().any(|start| value.starts_with(start));
+    begins || FORMS.is_match(value) || (is_named && !has(&["PATH", "FILE"]) && !value.is_empty())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! All sets of vectors side by side: the headline numbers of every analysis, and the figures that show several sets at
+//! All sets of vectors side by side: the claims of every analysis, and the figures that show several sets at
 //! once, each set at its model's default layer. Knows no analysis by name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

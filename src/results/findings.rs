@@ -47,28 +47,28 @@ fn figure(name: &str, title: &str, caption: String, of: &Found, body: TableFigur
     }
 }
 
-/// The claims on one set at the layers that are reported: a row each.
+/// The claims on one set at the layers that are reported: a row each, those that are tested first.
 fn claims(here: &[&Found]) -> Figure {
-    let reported: Vec<&&Found> = here.iter().filter(|found| found.is_reported).collect();
+    let mut reported: Vec<&&Found> = here.iter().filter(|found| found.is_reported).collect();
+    reported.sort_by_key(|found| found.claim.null.is_none());
     let rows = reported.iter().map(|found| {
         let Found { analysis, claim, q, .. } = found;
         let number = |x: Option<f64>| x.map_or(Cell::Empty, |x| Cell::Number(x, 3));
         let published = claim.published.iter().filter(|p| p.but.is_empty());
         let published = published.map(|p| format!("{} ({})", short(p.value), p.source)).collect::<Vec<_>>();
         vec![
-            Cell::Link(format!("{analysis}: {}", claim.what), Target::Section(analysis.clone())),
-            Cell::layer(claim.layer),
+            Cell::Link(format!("{analysis}: {}", claim.name()), Target::Section(analysis.clone())),
             cell(claim),
-            Cell::Text(claim.unit.to_string()),
-            Cell::Text(null(found)),
             number(claim.p()),
             number(*q),
             Cell::Text(verdict(*q).to_string()),
+            Cell::layer(claim.layer),
+            Cell::Text(null(found)),
             Cell::Text(published.join("; ")),
             Cell::Link("CSV".into(), Target::File(format!("tables/{analysis}.csv"))),
         ]
     });
-    let columns = ["claim", "layer", "estimate", "unit", "null", "p", "q", "verdict", "published", "table"];
+    let columns = ["claim", "estimate", "p", "q", "verdict", "layer", "null", "published", "table"];
     let tested = reported.iter().filter(|found| found.claim.null.is_some()).count();
     let caption = format!(
         "Every claim at the kept layer nearest to two thirds of the depth, with its 95 % interval where one is known. p: the chance \
@@ -161,11 +161,11 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(
-            [text(0, 7), text(1, 7), text(2, 7)],
-            ["beyond its null", "not tested", "within its null"]
+            [text(0, 4), text(1, 4), text(2, 4)],
+            ["beyond its null", "within its null", "not tested"]
         );
         assert_eq!(
-            (text(0, 0), text(0, 4)),
+            (text(0, 0), text(0, 6)),
             ("rated: PC1, valence".into(), "labels shuffled (999 draws)".into())
         );
         assert_eq!(table(claims).rows[0][0], Cell::Link(text(0, 0), Target::Section("rated".into())));

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use serde::Deserialize;
 
+use crate::secrets;
+
 /// The file's name, beside the experiment file or in the user's configuration folder for emoflow.
 pub const NAME: &str = "slurm.toml";
 
@@ -113,7 +115,7 @@ impl Profile {
     fn checked(self) -> Result<Profile> {
         for (name, value) in &self.environment {
             ensure!(
-                !is_secret(name, value),
+                !secrets::is_secret_variable(name, value),
                 "`environment.{name}` looks like a secret, which the scripts would show to everyone who may read them: write \
                  `secrets = [\"{name}\"]` instead, and set {name} where you submit"
             );
@@ -127,18 +129,6 @@ impl Profile {
         }
         Ok(self)
     }
-}
-
-/// Whether a variable is one that nobody else should read: by its name, or by how tokens and keys begin.
-fn is_secret(name: &str, value: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let words: Vec<&str> = name.split('_').collect();
-    let named = ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"]
-        .iter()
-        .any(|word| words.contains(word));
-    let begins = ["hf_", "sk-", "ghp_", "xoxb-", "AKIA"].iter().any(|start| value.starts_with(start));
-    // A path to a file, as in HF_TOKEN_PATH, is none.
-    begins || (named && !words.contains(&"PATH") && !words.contains(&"FILE") && !value.is_empty())
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
     );
     // Four emotions under two vectors, three directions and three shuffles, in both models.
     assert_eq!(rows(&project, "carried.transfer_steering").len(), 2 * 4 * 8);
-    // Two headlines and a check, at three layers of two models; of two models no p is below 1.
+    // Two shares and a check, at three layers of two models; of two models no p is below 1.
     let trends = rows(&project, "trends");
     assert_eq!(trends.iter().filter(|row| row["analysis"] == "space").count(), 18);
     assert!(
