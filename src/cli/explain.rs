@@ -50,8 +50,8 @@ pub fn print(prepared: &Prepared, pattern: &str, json: bool, out: &mut dyn Write
     } else {
         let selected = plan.select(&[pattern.to_string()])?;
         explained.extend(selected.absent.iter().map(|&it| {
-            let Absent { name, why, .. } = plan.absent[it].clone();
-            Explained { name, state: ABSENT, reason: why, units: Vec::new() }
+            let Absent { subject, why, .. } = plan.absent[it].clone();
+            Explained { name: subject.to_string(), state: ABSENT, reason: why, units: Vec::new() }
         }));
         let nodes = selected.nodes();
         explained.extend(nodes.into_iter().map(|node| node_explained(prepared, &survey, &explainer, node)));
@@ -99,14 +99,14 @@ fn node_explained(prepared: &Prepared, survey: &Survey, explainer: &Explainer, i
         }
         Standing::Partial | Standing::ToRun => summary(&reasons, node.units.len()),
     };
-    Explained { name: node.name.clone(), state: standing.name(), reason, units }
+    Explained { name: node.name(), state: standing.name(), reason, units }
 }
 
 /// The report is no artifact: it is written when it does not show what the store holds.
 fn report(prepared: &Prepared, survey: &Survey, key: Key, current: bool) -> Explained {
     let Prepared { plan, results, .. } = prepared;
     let runs = (0..plan.nodes.len()).filter(|&node| survey.node(plan, node).1 > 0);
-    let runs: Vec<&str> = runs.map(|node| plan.nodes[node].name.as_str()).collect();
+    let runs: Vec<String> = runs.map(|node| plan.nodes[node].name()).collect();
     let (standing, said) = match runs.as_slice() {
         [] if current => (Standing::Cached, "it shows what is stored".to_string()),
         [] if !results.join("report.html").exists() => (Standing::ToRun, "new".to_string()),

@@ -61,13 +61,13 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
         let absent: Vec<usize> = (0..node.units.len()).filter(is_missing).collect();
         let of = node.units.len();
         if !absent.is_empty() {
-            lines.push(format!("{:<44} {} of {of}", node.name, absent.len()));
+            lines.push(format!("{:<44} {} of {of}", node.name(), absent.len()));
         }
-        let told = outcome.nodes.iter().any(|told| told.name == node.name);
+        let told = outcome.nodes.iter().any(|told| told.name == node.name());
         let whole = node.units.iter().all(|unit| store.contains(node.work.stage(), &unit.key));
         let (state, reason) = if whole { (State::Cached, "") } else { (State::Interrupted, "missing") };
         if !told && (whole || !absent.is_empty()) {
-            let (name, key) = (node.name.clone(), node.units.first().map(|unit| unit.key));
+            let (name, key) = (node.name(), node.units.first().map(|unit| unit.key));
             let (reason, seconds) = (reason.to_string(), 0.0);
             outcome.nodes.push(NodeOutcome { name, key, state, reason, seconds, units: of, made: 0, absent });
         }

@@ -38,7 +38,7 @@ impl Graph {
         let mut graph = Graph::default();
         let mut of_node = Vec::new();
         for (index, node) in plan.nodes.iter().enumerate() {
-            let group = graph.group(node.name.split('/').next().unwrap_or_default());
+            let group = graph.group(node.id.subject.head());
             let (there, missing) = counts(index);
             let it = &mut graph.groups[group];
             it.nodes += 1;

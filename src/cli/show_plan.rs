@@ -17,8 +17,8 @@ use crate::plan::{Absent, Node, Selection, UnitId};
 use crate::results;
 
 #[derive(Serialize)]
-struct PlannedNode<'a> {
-    name: &'a str,
+struct PlannedNode {
+    name: String,
     state: &'static str,
     units: usize,
     /// Units that would run.
@@ -66,7 +66,7 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
     let in_run = |(index, node): &(usize, PlannedNode)| chosen.contains(index) || node.missing > 0;
     let mut nodes: Vec<_> = nodes.into_iter().enumerate().filter(in_run).map(|(_, node)| node).collect();
     let report = PlannedNode {
-        name: "report",
+        name: "report".to_string(),
         state: if current { Standing::Cached } else { Standing::ToRun }.name(),
         units: 1,
         missing: usize::from(!current),
@@ -89,9 +89,9 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
 }
 
 /// What the plan was made without.
-fn missing(absent: &Absent) -> PlannedNode<'_> {
+fn missing(absent: &Absent) -> PlannedNode {
     PlannedNode {
-        name: &absent.name,
+        name: absent.subject.to_string(),
         state: ABSENT,
         units: 0,
         missing: 0,
@@ -103,14 +103,14 @@ fn missing(absent: &Absent) -> PlannedNode<'_> {
     }
 }
 
-fn planned<'a>(
+fn planned(
     index: usize,
-    node: &'a Node,
+    node: &Node,
     survey: &Survey,
     prepared: &Prepared,
     explainer: &Explainer,
     estimator: &Estimator,
-) -> PlannedNode<'a> {
+) -> PlannedNode {
     let plan = &prepared.plan;
     let (standing, missing) = survey.node(plan, index);
     let needed = (0..node.units.len()).filter(|&unit| survey.needed.contains(&UnitId { node: index, unit }));
@@ -129,7 +129,7 @@ fn planned<'a>(
     leased_by.sort();
     leased_by.dedup();
     PlannedNode {
-        name: &node.name,
+        name: node.name(),
         state: standing.name(),
         units: node.units.len(),
         missing,

@@ -110,7 +110,7 @@ fn blocked(
         for id in ids {
             let through = || {
                 let input = plan.unit(id).inputs.iter().find(|input| blocked.contains_key(input))?;
-                Some(format!("needs {}", plan.nodes[input.node].name))
+                Some(format!("needs {}", plan.nodes[input.node].name()))
             };
             if let Some(why) = own.clone().or_else(through) {
                 blocked.insert(id, why);

@@ -247,9 +247,9 @@ pub fn ensure_frozen(prepared: &Prepared, record: Option<&Path>) -> Result<()> {
         ))
     );
     let differs = |(node, (name, keys)): &(&crate::plan::Node, &(String, Vec<_>))| {
-        node.name != *name || !node.units.iter().map(|unit| unit.key).eq(keys.iter().copied())
+        node.name() != *name || !node.units.iter().map(|unit| unit.key).eq(keys.iter().copied())
     };
-    let first = plan.nodes.iter().zip(&run.plan).find(differs).map(|(node, _)| node.name.as_str());
+    let first = plan.nodes.iter().zip(&run.plan).find(differs).map(|(node, _)| node.name());
     ensure!(
         first.is_none() && plan.nodes.len() == run.plan.len(),
         wrong(format!(

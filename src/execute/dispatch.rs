@@ -256,7 +256,7 @@ impl<'a> Lane<'a> {
     /// The node's model, loaded. Refused before that if it does not fit into memory with the node's work; other nodes
     /// of the same model may fit.
     fn model(&mut self, node: &Node, work: Memory) -> Result<&LanguageModel> {
-        let Some(index) = node.model else { bail!("{} needs a model", node.name) };
+        let Some(index) = node.model else { bail!("{} needs a model", node.name()) };
         let model = &self.resolved.models[index];
         let device = self.resolved.device.device;
         let load = || format!("load {}", model.shown());
@@ -312,11 +312,11 @@ impl Ahead {
             let read = reading(&stories)?;
             Ok((stories, read))
         });
-        Some(Ahead { node: node.name.clone(), shard, thread })
+        Some(Ahead { node: node.name(), shard, thread })
     }
 
     fn is_of(&self, node: &Node, shard: (&'static str, Key)) -> bool {
-        self.node == node.name && self.shard == shard
+        self.node == node.name() && self.shard == shard
     }
 
     fn wait(self) -> Result<(Table, activations::Read)> {
@@ -392,7 +392,9 @@ pub fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Ta
     let (stage, key) = stored(plan, unit, index);
     match store.lookup(stage, &key)? {
         Lookup::Hit(entry) => entry.read(stage),
-        Lookup::Miss(_) => bail!("{} is not in the cache any more", plan.nodes[unit.inputs[index].node].name),
+        Lookup::Miss(_) => {
+            bail!("{} is not in the cache any more", plan.nodes[unit.inputs[index].node].name())
+        }
     }
 }
 

@@ -245,7 +245,7 @@ pub fn run(
 /// The end of what the plan was made without.
 fn left_out(absent: &Absent) -> NodeOutcome {
     NodeOutcome {
-        name: absent.name.clone(),
+        name: absent.subject.to_string(),
         key: None,
         state: if absent.is_blocked() { State::Blocked } else { State::Failed },
         reason: absent.why.clone(),

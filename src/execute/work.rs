@@ -52,7 +52,7 @@ impl<'a> Job<'a> {
         let absent = (0..self.node.units.len()).filter(|&unit| !present.contains(&self.id(unit))).collect();
         let (state, reason) = self.end?;
         Some(NodeOutcome {
-            name: self.node.name.clone(),
+            name: self.node.name(),
             key: self.node.units.first().map(|u| u.key),
             state,
             reason,
@@ -95,8 +95,8 @@ impl<'a> Run<'a> {
         }
         let inputs = job.missing.iter().flat_map(|&u| &node.units[u].inputs);
         if let Some(id) = inputs.clone().find(|id| self.broken.contains(id)) {
-            let reason = format!("needs {}", self.plan.nodes[id.node].name);
-            self.progress.note(&format!("{}: blocked: {reason}", node.name));
+            let reason = format!("needs {}", self.plan.nodes[id.node].name());
+            self.progress.note(&format!("{}: blocked: {reason}", node.name()));
             self.broken.extend(job.missing.iter().map(|&unit| job.id(unit)));
             job.end = Some((State::Blocked, reason));
             return;
@@ -108,7 +108,7 @@ impl<'a> Run<'a> {
                 false => (State::NotNeeded, "nothing asks for it", "not needed: nothing asks for it"),
             };
             if self.options.verbose {
-                self.progress.note(&format!("{}: {said}", node.name));
+                self.progress.note(&format!("{}: {said}", node.name()));
             }
             job.end = Some((state, reason.to_string()));
             return;
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
             }
             Err(error) => {
                 self.broken.extend(job.missing.iter().map(|&unit| job.id(unit)));
-                self.progress.note(&format!("error: {}: {error:#}", node.name));
+                self.progress.note(&format!("error: {}: {error:#}", node.name()));
                 // What a server says may repeat the key that it was sent, and this goes into run.json.
                 job.end = Some((State::Failed, masked(&format!("{error:#}")).into_owned()));
                 "FAILED".to_string()
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
         if job.missing.is_empty() {
             job.end = Some((State::Cached, "made by another run".to_string()));
         } else if let Some(owner) = owners.find(Option::is_some) {
-            self.waits_for = Some((job.node.name.clone(), owner));
+            self.waits_for = Some((job.node.name(), owner));
         }
     }
 
@@ -210,7 +210,7 @@ impl<'a> Run<'a> {
                     if let Some(model) = node.model {
                         self.resolved.models[model].fetch(self.progress)?;
                     }
-                    self.progress.begin(&node.name, pieces, dispatch::piece(node));
+                    self.progress.begin(&node.name(), pieces, dispatch::piece(node));
                     self.progress.at(before as f64);
                 }
                 let (progress, crew, index) = (self.progress, self.crew, job.index);
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
                     let inside = done as f64 * share as f64 / of.max(1) as f64;
                     progress.at((before + beside()) as f64 + inside);
                 };
-                let note = |line: &str| progress.note(&format!("{}: {line}", node.name));
+                let note = |line: &str| progress.note(&format!("{}: {line}", node.name()));
                 let around =
                     Around { stopped: self.options.stopped, at: &mut at, note: &note, tally: &mut job.tally };
                 let next = groups.get(place + 1).map(|group| &node.units[group[0]]);
@@ -261,7 +261,7 @@ impl<'a> Run<'a> {
             let lease = match self.store.lease(stage, key)? {
                 Leased::Mine(lease) => lease,
                 Leased::Other(owner) => {
-                    self.waits_for = Some((job.node.name.clone(), owner));
+                    self.waits_for = Some((job.node.name(), owner));
                     // Who makes the first of a group makes the others with it.
                     if mine.is_empty() {
                         break;

@@ -67,7 +67,7 @@ impl<'a> Explainer<'a> {
         if let Some(place) = quarantine.iter().rfind(|place| place.starts_with(&name)) {
             return Reason::Damaged { why: format!("set aside as quarantine/{place}") };
         }
-        if self.past.node(&node.name).is_none() {
+        if self.past.node(&node.name()).is_none() {
             return Reason::New { what: None };
         }
         match self.earlier(id) {
@@ -85,7 +85,7 @@ impl<'a> Explainer<'a> {
         let known = self.earlier.borrow().get(&id.node).cloned();
         let keys = known.unwrap_or_else(|| {
             let node = &self.plan.nodes[id.node];
-            let made = self.past.node(&node.name).unwrap_or_default();
+            let made = self.past.node(&node.name()).unwrap_or_default();
             let made: HashMap<_, _> = made.iter().map(|made| ((made.shard, made.layer), made.key)).collect();
             let keys: Vec<Key> = node.units.iter().map(|unit| unit.key).collect();
             let layers: Vec<Option<Layer>> = node.units.iter().map(|unit| unit.layer).collect();
@@ -153,9 +153,9 @@ impl<'a> Explainer<'a> {
         for &input in &self.plan.unit(id).inputs {
             let node = &self.plan.nodes[input.node];
             match self.earlier(input) {
-                None => causes.push(Cause::Added { node: node.name.clone(), place: place(node, input.unit) }),
+                None => causes.push(Cause::Added { node: node.name(), place: place(node, input.unit) }),
                 Some(key) if key == self.plan.unit(input).key => {}
-                Some(key) => Cause::add_input(&mut causes, &node.name, self.compare(input, &key).to_vec()),
+                Some(key) => Cause::add_input(&mut causes, &node.name(), self.compare(input, &key).to_vec()),
             }
         }
         causes
@@ -199,11 +199,11 @@ impl<'a> Explainer<'a> {
         pairs.sort_unstable_by_key(|(input, _)| order[input]);
         for (input, key) in pairs {
             let found = self.compare(input, &key).to_vec();
-            Cause::add_input(causes, &self.plan.nodes[input.node].name, found);
+            Cause::add_input(causes, &self.plan.nodes[input.node].name(), found);
         }
         for input in new {
             let node = &self.plan.nodes[input.node];
-            causes.push(Cause::Added { node: node.name.clone(), place: place(node, input.unit) });
+            causes.push(Cause::Added { node: node.name(), place: place(node, input.unit) });
         }
         for (stage, key) in old {
             causes.push(Cause::Gone { stage, key });

@@ -97,10 +97,10 @@ impl Past {
 
     /// For `run.json`: the nodes that are as they were before a run of `plan` made those of `ended`; `None` where that
     /// is also as the plan has them.
-    pub fn before(&self, plan: &Plan, ended: &HashSet<&str>) -> Vec<(&str, Option<&[Made]>)> {
-        let planned: HashMap<&str, usize> =
-            plan.nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
-        let left = self.made.iter().filter(|(name, _)| !ended.contains(name.as_str()));
+    pub fn before(&self, plan: &Plan, ended: &HashSet<String>) -> Vec<(&str, Option<&[Made]>)> {
+        let planned: HashMap<String, usize> =
+            plan.nodes.iter().enumerate().map(|(index, node)| (node.name(), index)).collect();
+        let left = self.made.iter().filter(|(name, _)| !ended.contains(*name));
         let left = left.map(|(name, units)| {
             let same = planned.get(name.as_str()).is_some_and(|&node| {
                 plan.nodes[node].units.iter().map(|unit| unit.key).eq(units.iter().map(|unit| unit.key))
@@ -187,7 +187,7 @@ mod tests {
         // Written again and read again, it is the same.
         let written = json!(past.before(
             &Plan { nodes: Vec::new(), absent: Vec::new(), scale: Vec::new() },
-            &HashSet::from(["stories/s"])
+            &HashSet::from(["stories/s".to_string()])
         ));
         assert_eq!(written.as_array().unwrap().len(), 2);
         assert_eq!(written[0][0], "gone/m/s");

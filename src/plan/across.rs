@@ -2,7 +2,7 @@
 
 use super::build::{Builder, unit};
 use super::preimage::{AcrossParams, key};
-use super::{Absent, Set, Unit, UnitId, Work};
+use super::{Absent, Set, Subject, Unit, UnitId, Work};
 use crate::config::{self, Experiment, Source};
 use crate::lm::Layer;
 use crate::resolve::Resolved;
@@ -56,12 +56,12 @@ impl Builder<'_> {
                 continue;
             }
             if target.is_none() {
-                self.across_node(variant, across, across.name.clone(), None, &pairs);
+                self.across_node(variant, across, Subject::across(&across.name), None, &pairs);
             }
             for &(model, source) in places.iter().filter(|(model, _)| Some(*model) == target) {
                 let here: Vec<_> = pairs.iter().copied().filter(|pair| pair[1] == (model, source)).collect();
-                let name = format!("{}/{}/{source}", across.name, self.resolved.models[model].name);
-                self.across_node(variant, across, name, Some(model), &here);
+                let subject = Subject::analysis(&across.name, &self.resolved.models[model].name, source);
+                self.across_node(variant, across, subject, Some(model), &here);
             }
         }
     }
@@ -70,7 +70,7 @@ impl Builder<'_> {
         &mut self,
         variant: usize,
         across: &config::Across,
-        name: String,
+        subject: Subject,
         target: Option<usize>,
         pairs: &[[Place; 2]],
     ) {
@@ -85,7 +85,7 @@ impl Builder<'_> {
             seed: self.variants[variant].seed,
             pairs,
         };
-        self.push(variant, name, work, target.filter(|_| across.kind.inputs().model), units);
+        self.push(variant, subject, work, target.filter(|_| across.kind.inputs().model), units);
     }
 
     /// A pair and its unit. Where neither set is the target the one with fewer layers comes first, of two alike the one
@@ -146,7 +146,7 @@ impl Builder<'_> {
 
     /// The node of a set's vectors.
     fn read(&self, variant: usize, (model, source): Place) -> Option<usize> {
-        self.merged.find(variant, &format!("vectors/{}/{source}", self.resolved.models[model].name))
+        self.merged.find(variant, &Subject::vectors(&self.resolved.models[model].name, source))
     }
 }
 
@@ -161,15 +161,15 @@ pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent
     let lost =
         experiment.across.iter().filter(|across| pairs(across, &experiment.stories, &places).is_empty());
     let lost = lost.filter(|_| !missing.is_empty()).map(|across| Absent {
-        name: across.name.clone(),
+        subject: Subject::across(&across.name),
         why: format!("compares two sets of vectors, and lacks {}", missing.join(", ")),
-        nodes: vec![(across.name.clone(), across.kind.kind().to_string())],
+        nodes: vec![(Subject::across(&across.name), across.kind.kind().to_string())],
     });
     let trends = experiment.scale.iter().filter(|_| !missing.is_empty() && resolved.models.len() < 2);
     let trends = trends.map(|scale| Absent {
-        name: scale.name.clone(),
+        subject: Subject::across(&scale.name),
         why: format!("compares models, and lacks {}", missing.join(", ")),
-        nodes: vec![(scale.name.clone(), "scale".to_string())],
+        nodes: vec![(Subject::across(&scale.name), "scale".to_string())],
     });
     lost.chain(trends).collect()
 }
@@ -179,14 +179,14 @@ pub(super) fn readings<'a>(
     experiment: &'a Experiment,
     model: &'a str,
     source: &'a str,
-) -> impl Iterator<Item = (String, String)> + 'a {
+) -> impl Iterator<Item = (Subject, String)> + 'a {
     let shared = experiment.stories.iter().any(|s| s.name == source && s.is_shared());
     let reads = move |across: &&config::Across| shared || !across.kind.inputs().sets.same_stories();
     experiment.across.iter().filter(reads).map(move |across| {
-        let name = match across.kind.inputs().sets.is_directed() {
-            true => format!("{}/{model}/{source}", across.name),
-            false => across.name.clone(),
+        let subject = match across.kind.inputs().sets.is_directed() {
+            true => Subject::analysis(&across.name, model, source),
+            false => Subject::across(&across.name),
         };
-        (name, across.kind.kind().to_string())
+        (subject, across.kind.kind().to_string())
     })
 }

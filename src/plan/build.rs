@@ -9,7 +9,7 @@ use super::preimage::{
     VectorParams, WrittenParams, key,
 };
 use super::variants::Merged;
-use super::{Node, Plan, Set, Unit, UnitId, Work, rounds};
+use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Layer, decoder};
 use crate::resolve::{Model, Resolved, StoryFiles};
@@ -104,12 +104,13 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
                 params.topics.len() * params.per_topic
             }
             SourceKind::File { .. } | SourceKind::Dataset(_) => {
-                return Some(format!("stories/{}: a file is taken whole", source.name));
+                return Some(format!("{}: a file is taken whole", Subject::stories(&source.name, None)));
             }
         };
         let taken = limit.next_multiple_of(depth).min(each);
         let why = format!("shards hold {} stories an emotion and are made whole", depth.min(each));
-        (taken > limit).then(|| format!("stories/{}: {taken} of {each}, for {why}", source.name))
+        (taken > limit)
+            .then(|| format!("{}: {taken} of {each}, for {why}", Subject::stories(&source.name, None)))
     });
     sources.collect()
 }
@@ -139,7 +140,7 @@ impl<'a> Builder<'a> {
 
     /// The stories of a source that no model of the experiment writes.
     fn shared_stories(&mut self, variant: usize, texts: &Texts) {
-        let name = format!("stories/{}", texts.name);
+        let subject = Subject::stories(texts.name, None);
         match texts.kind {
             SourceKind::Generate { .. } => {}
             SourceKind::Template(source) => {
@@ -151,7 +152,7 @@ impl<'a> Builder<'a> {
                     let params = TemplateParams { stories };
                     key("stories/template", template::VERSION, &params, &[], None, None)
                 });
-                self.push(variant, name, Work::Template { source: source.clone(), items }, None, units);
+                self.push(variant, subject, Work::Template { source: source.clone(), items }, None, units);
             }
             SourceKind::Served { server, params: source } => {
                 let experiment = self.variants[variant];
@@ -165,7 +166,7 @@ impl<'a> Builder<'a> {
                 });
                 let (server, source, seed) = (server.clone(), source.clone(), experiment.seed);
                 let work = Work::Served { server, source, items, seed, identity };
-                self.push(variant, name, work, None, units);
+                self.push(variant, subject, work, None, units);
             }
             SourceKind::File { .. } | SourceKind::Dataset(_) => {
                 let pinned = &self.resolved.files[variant][texts.name];
@@ -174,7 +175,7 @@ impl<'a> Builder<'a> {
                     let params = FilesParams::of(read, files(pinned), range);
                     key("stories/file", file::VERSION, &params, &[], None, None)
                 });
-                self.push(variant, name, Work::File(read.clone()), None, units);
+                self.push(variant, subject, Work::File(read.clone()), None, units);
             }
         }
     }
@@ -185,9 +186,9 @@ impl<'a> Builder<'a> {
         let (seed, chat) = (self.variants[variant].seed, self.chat(model));
         for texts in self.sources(variant) {
             let SourceKind::Generate { writer: who, params: source } = texts.kind else { continue };
-            let name = match who {
-                Writer::Own if own => format!("stories/{}@{}", texts.name, writer.name),
-                Writer::Model(name) if !own && *name == writer.name => format!("stories/{}", texts.name),
+            let subject = match who {
+                Writer::Own if own => Subject::stories(texts.name, Some(&writer.name)),
+                Writer::Model(name) if !own && *name == writer.name => Subject::stories(texts.name, None),
                 _ => continue,
             };
             let shard = self.variants[variant].shard;
@@ -198,7 +199,7 @@ impl<'a> Builder<'a> {
                 key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
             });
             let work = Work::Generate { source: source.clone(), items, seed, chat };
-            self.push(variant, name, work, Some(model), units);
+            self.push(variant, subject, work, Some(model), units);
         }
     }
 
@@ -219,7 +220,7 @@ impl<'a> Builder<'a> {
             });
             let units = units.collect();
             let work = Work::Neutral(experiment.vectors.clone());
-            neutral = Some(self.push(variant, format!("neutral/{}", reader.name), work, None, units));
+            neutral = Some(self.push(variant, Subject::neutral(&reader.name), work, None, units));
         }
         for texts in self.sources(variant).iter().filter(|t| t.name != NEUTRAL) {
             let read = self.activations(variant, model, texts.name);
@@ -234,9 +235,8 @@ impl<'a> Builder<'a> {
     fn activations(&mut self, variant: usize, model: usize, source: &str) -> usize {
         let reader = &self.resolved.models[model];
         let (params, chat) = (&self.variants[variant].activations, self.chat(model));
-        let own = format!("stories/{source}@{}", reader.name);
-        let find = |name: &str| self.merged.find(variant, name);
-        let stories = find(&own).or_else(|| find(&format!("stories/{source}"))).expect("stories come first");
+        let find = |own: Option<&str>| self.merged.find(variant, &Subject::stories(source, own));
+        let stories = find(Some(&reader.name)).or_else(|| find(None)).expect("stories come first");
         let mut units = Vec::new();
         for (shard, text) in self.nodes[stories].units.iter().enumerate() {
             for &layer in &reader.layers {
@@ -253,8 +253,8 @@ impl<'a> Builder<'a> {
                 units.push(unit(keyed, text.stories.clone(), Some(layer), inputs));
             }
         }
-        let name = format!("activations/{}/{source}", reader.name);
-        self.push(variant, name, Work::Activations { params: params.clone(), chat }, Some(model), units)
+        let subject = Subject::activations(&reader.name, source);
+        self.push(variant, subject, Work::Activations { params: params.clone(), chat }, Some(model), units)
     }
 
     fn vectors(
@@ -280,7 +280,7 @@ impl<'a> Builder<'a> {
             emotions: experiment.emotions.clone(),
             set: self.set(reader, source),
         };
-        self.push(variant, format!("vectors/{}/{source}", reader.name), work, None, units)
+        self.push(variant, Subject::vectors(&reader.name, source), work, None, units)
     }
 
     fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize) {
@@ -334,8 +334,8 @@ impl<'a> Builder<'a> {
                 set: self.set(reader, source),
                 vectors: experiment.vectors.clone(),
             };
-            let name = format!("{name}/{}/{source}", reader.name);
-            self.push(variant, name, work, asks.then_some(model), units);
+            let subject = Subject::analysis(name, &reader.name, source);
+            self.push(variant, subject, work, asks.then_some(model), units);
         }
     }
 
@@ -374,12 +374,12 @@ impl<'a> Builder<'a> {
     pub(super) fn push(
         &mut self,
         variant: usize,
-        name: String,
+        subject: Subject,
         work: Work,
         model: Option<usize>,
         units: Vec<Unit>,
     ) -> usize {
-        let node = Node { name, work, model, units };
+        let node = Node { id: NodeId { subject, axes: Vec::new() }, work, model, units };
         self.merged.push(variant, node, &mut self.nodes)
     }
 

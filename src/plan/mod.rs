@@ -4,6 +4,7 @@
 mod absent;
 mod across;
 mod build;
+mod id;
 pub mod key;
 mod preimage;
 mod rounds;
@@ -15,6 +16,7 @@ use std::ops::Range;
 pub use absent::Absent;
 pub use across::Pair;
 pub use build::{NEUTRAL, build, build_limited, limit_notes};
+pub use id::{NodeId, Subject};
 pub use select::{Nothing, Selection};
 
 use crate::lm::{Chat, Layer};
@@ -37,8 +39,7 @@ pub struct Plan {
 /// One line of the plan: a stage applied to one set of inputs.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// As printed and selected: `stories/<source>`, `activations/<model>/<source>`, ...
-    pub name: String,
+    pub id: NodeId,
     pub work: Work,
     /// The model that has to be loaded: its place in `Resolved::models`.
     pub model: Option<usize>,
@@ -46,15 +47,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// The name without the settings of a sweep.
-    pub fn base(&self) -> &str {
-        self.name.split('~').next().unwrap_or_default()
-    }
-
-    /// The settings of a sweep on which it depends: `from_token` and `50`.
-    pub fn axes(&self) -> Vec<(String, String)> {
-        let settings = self.name.split('~').skip(1).filter_map(|setting| setting.split_once('='));
-        settings.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
+    /// As printed and selected: `stories/<source>`, `activations/<model>/<source>`, ...
+    pub fn name(&self) -> String {
+        self.id.to_string()
     }
 }
 
@@ -165,6 +160,6 @@ impl Plan {
 
     /// The node called `name`.
     pub fn node(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|n| n.name == name)
+        self.nodes.iter().position(|n| n.name() == name)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, Set, UnitId, Work};
+use super::{Node, Plan, Set, Subject, UnitId, Work};
 use crate::lm::Layer;
 
 /// What `--only` asks for.
@@ -41,29 +41,24 @@ impl std::fmt::Display for Nothing {
 impl std::error::Error for Nothing {}
 
 /// What a node of this name and stage has under a key; of its layers and emotions the name says nothing.
-fn named_values(node: &str, stage: &str, key: Key) -> Vec<String> {
-    let parts: Vec<&str> = node.split('/').collect();
+fn named_values(subject: &Subject, stage: &str, key: Key) -> Vec<String> {
     let found = match key {
         Key::Layer | Key::Emotion | Key::Variant => None,
         // An analysis by its kind and by its name.
-        Key::Stage => return vec![stage.to_string(), parts[0].to_string()],
-        Key::Source if parts[0] == "neutral" => Some("neutral"),
-        Key::Source => parts.last().filter(|_| parts.len() > 1).map(|s| s.split('@').next().unwrap_or(s)),
-        Key::Model if parts[0] == "stories" => {
-            parts.get(1).and_then(|source| source.split_once('@')).map(|(_, model)| model)
-        }
-        Key::Model => parts.get(1).copied(),
+        Key::Stage => return vec![stage.to_string(), subject.head().to_string()],
+        Key::Source => subject.source(),
+        Key::Model => subject.model(),
     };
     found.into_iter().map(String::from).collect()
 }
 
 /// Whether a node that is not in the plan would hold; one of unknown layers and emotions has those that are asked for.
-fn would_hold(node: &str, stage: &str, term: &Term) -> bool {
+fn would_hold(subject: &Subject, stage: &str, term: &Term) -> bool {
     match term {
-        Term::Name(pattern) => matches(pattern, node),
+        Term::Name(pattern) => matches(pattern, &subject.to_string()),
         Term::Key(Key::Layer | Key::Emotion | Key::Variant, _) => true,
         Term::Key(key, pattern) => {
-            named_values(node, stage, *key).iter().any(|value| matches(pattern, value))
+            named_values(subject, stage, *key).iter().any(|value| matches(pattern, value))
         }
     }
 }
@@ -119,8 +114,8 @@ impl Plan {
         let units = all().flat_map(|(node, it)| (0..it.units.len()).map(move |unit| UnitId { node, unit }));
         let holds = |id: &UnitId| wanted.iter().any(|terms| terms.iter().all(|term| self.holds(*id, term)));
         let units: Vec<UnitId> = units.filter(|id| report || holds(id)).collect();
-        let would = |(name, stage): &(String, String)| {
-            wanted.iter().any(|terms| terms.iter().all(|term| would_hold(name, stage, term)))
+        let would = |(subject, stage): &(Subject, String)| {
+            wanted.iter().any(|terms| terms.iter().all(|term| would_hold(subject, stage, term)))
         };
         let absent = self.absent.iter().enumerate();
         let absent: Vec<usize> =
@@ -138,7 +133,7 @@ impl Plan {
 
     fn holds(&self, id: UnitId, term: &Term) -> bool {
         match term {
-            Term::Name(pattern) => matches(pattern, &self.nodes[id.node].name),
+            Term::Name(pattern) => matches(pattern, &self.nodes[id.node].name()),
             Term::Key(key, pattern) => self.values(id, *key).iter().any(|value| matches(pattern, value)),
         }
     }
@@ -147,14 +142,14 @@ impl Plan {
     fn values(&self, id: UnitId, key: Key) -> Vec<String> {
         let (node, unit) = (&self.nodes[id.node], self.unit(id));
         match key {
-            Key::Variant => node.axes().iter().map(|(axis, value)| format!("{axis}={value}")).collect(),
+            Key::Variant => node.id.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect(),
             Key::Layer => unit.layer.iter().map(Layer::to_string).collect(),
             Key::Emotion => self.emotions(id).into_iter().map(String::from).collect(),
             Key::Model | Key::Source if let Work::Across { pairs, .. } = &node.work => {
                 let of = |set: &Set| if key == Key::Model { set.model.clone() } else { set.stories.clone() };
                 pairs[id.unit].sets.iter().map(of).collect()
             }
-            _ => named_values(node.base(), node.work.stage(), key),
+            _ => named_values(&node.id.subject, node.work.stage(), key),
         }
     }
 
@@ -187,10 +182,9 @@ impl Plan {
                 continue;
             }
             let (pattern, mut known): (&str, Vec<String>) = match term {
-                Term::Name(pattern) => (
-                    pattern,
-                    self.nodes.iter().map(|node| node.name.clone()).chain([REPORT.into()]).collect(),
-                ),
+                Term::Name(pattern) => {
+                    (pattern, self.nodes.iter().map(Node::name).chain([REPORT.into()]).collect())
+                }
                 Term::Key(key, pattern) => {
                     let values: BTreeSet<String> = ids().flat_map(|id| self.values(id, *key)).collect();
                     (pattern, values.into_iter().collect())

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Node, Work};
+use super::{Node, Subject, Work};
 use crate::config::Setting;
 use crate::plan::key::Key;
 
 /// Which node each variant has under a name, before settings are part of names.
 #[derive(Default)]
 pub struct Merged {
-    nodes: HashMap<String, BTreeMap<usize, usize>>,
+    nodes: HashMap<Subject, BTreeMap<usize, usize>>,
 }
 
 impl Merged {
@@ -18,7 +18,7 @@ impl Merged {
     /// place.
     pub fn push(&mut self, variant: usize, node: Node, nodes: &mut Vec<Node>) -> usize {
         let keys = |node: &Node| node.units.iter().map(|unit| unit.key).collect::<Vec<Key>>();
-        let named = self.nodes.entry(node.name.clone()).or_default();
+        let named = self.nodes.entry(node.id.subject.clone()).or_default();
         let same = named.values().copied().find(|&place| keys(&nodes[place]) == keys(&node));
         let place = same.unwrap_or_else(|| {
             nodes.push(node);
@@ -28,9 +28,9 @@ impl Merged {
         place
     }
 
-    /// The node that `variant` has under `name`.
-    pub fn find(&self, variant: usize, name: &str) -> Option<usize> {
-        self.nodes.get(name)?.get(&variant).copied()
+    /// The node that `variant` has of `subject`.
+    pub fn find(&self, variant: usize, subject: &Subject) -> Option<usize> {
+        self.nodes.get(subject)?.get(&variant).copied()
     }
 
     /// Adds to the names of nodes that differ between variants the settings that make the difference, and to the sets
@@ -49,7 +49,7 @@ impl Merged {
                 };
                 let chosen: Vec<(String, String)> = axes.iter().map(of).collect();
                 let node = &mut nodes[place];
-                node.name.extend(chosen.iter().map(|(axis, value)| format!("~{axis}={value}")));
+                node.id.axes = chosen.clone();
                 match &mut node.work {
                     Work::Vectors { set, .. } | Work::Analysis { set, .. } => set.axes = chosen,
                     Work::Across { pairs, .. } => {

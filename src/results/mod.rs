@@ -201,7 +201,7 @@ pub fn write_run(
         /// It was asked to stop before all was done: the same command continues.
         interrupted: bool,
         /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
-        plan: Vec<(&'a str, Vec<Key>)>,
+        plan: Vec<(String, Vec<Key>)>,
         /// The stage of each node of the plan.
         stages: Vec<&'a str>,
         /// Its units' layers, where it has any.
@@ -263,11 +263,11 @@ pub fn write_run(
         nodes: &outcome.nodes,
         summary: outcome.summary(),
         interrupted: outcome.interrupted,
-        plan: plan.nodes.iter().map(|n| (n.name.as_str(), n.units.iter().map(|u| u.key).collect())).collect(),
+        plan: plan.nodes.iter().map(|n| (n.name(), n.units.iter().map(|u| u.key).collect())).collect(),
         stages: plan.nodes.iter().map(|n| n.work.stage()).collect(),
         layers: explain::layers(plan),
         run: header,
-        before: past.before(plan, &whole.map(|node| node.name.as_str()).collect()),
+        before: past.before(plan, &whole.map(|node| node.name.clone()).collect()),
         seconds: took.as_secs_f64(),
     };
     atomic::replace_flushed(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)
@@ -349,12 +349,12 @@ impl Shown<'_> {
     }
 
     /// Names of the nodes that are not whole in the store, but for activations, of which nothing is shown.
-    fn missing(&self) -> Vec<&str> {
+    fn missing(&self) -> Vec<String> {
         let absent = |node: &&Node| {
             let stage = node.work.stage();
             stage != "activations" && node.units.iter().any(|unit| !self.store.contains(stage, &unit.key))
         };
-        self.plan.nodes.iter().filter(absent).map(|node| node.name.as_str()).collect()
+        self.plan.nodes.iter().filter(absent).map(Node::name).collect()
     }
 
     fn entry(&self, node: &Node, unit: &Unit) -> Result<Option<Entry>> {
@@ -395,7 +395,7 @@ fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
 /// What the report shows: every artifact that is there, what is missing, and every word of the experiment that is printed.
 fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) -> Key {
     let there = present.iter().flat_map(|(node, there)| {
-        node.units.iter().zip(there).map(move |(u, there)| (&node.name, u.key, there))
+        node.units.iter().zip(there).map(move |(u, there)| (node.name(), u.key, there))
     });
     let experiment = &resolved.experiment;
     let mut shown = format!(
@@ -408,7 +408,7 @@ fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) 
         there.collect::<Vec<_>>()
     );
     for absent in &plan.absent {
-        shown.push_str(&format!(" {:?}", (&absent.name, &absent.why)));
+        shown.push_str(&format!(" {:?}", (absent.subject.to_string(), &absent.why)));
     }
     for criterion in &experiment.criteria {
         shown.push_str(&format!(" {} {}", criterion.name, criteria::key(criterion)));

@@ -104,7 +104,7 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         ));
     }
     for absent in &shown.plan.absent {
-        facts.push((format!("Missing: {}", absent.name), absent.why.clone()));
+        facts.push((format!("Missing: {}", absent.subject), absent.why.clone()));
     }
     for (source, files) in resolved.story_files() {
         if let Some(pinned) = &files.dataset {
@@ -200,13 +200,13 @@ fn neutral(shown: &Shown) -> Result<Option<Section>> {
                 percent(first),
             ]
         });
-        let model = node.base().trim_start_matches("neutral/").to_string();
+        let model = node.id.subject.model().map(str::to_string);
         let columns = ["layer", "components removed", "% of neutral variance", "% in the first"];
         let caption =
             "Principal components of the neutral text's activations that were projected out of every vector.";
         let mut figure = table_figure(NEUTRAL, "Neutral components", caption, &columns, rows.collect());
-        figure.model = Some(model);
-        figure.axes = node.axes();
+        figure.model = model;
+        figure.axes = node.id.axes.clone();
         figures.push(figure);
     }
     let section =

@@ -55,7 +55,7 @@ impl Record {
         let nodes = plan.nodes.iter();
         Record {
             started,
-            plan: nodes.clone().map(|n| (n.name.clone(), n.units.iter().map(|u| u.key).collect())).collect(),
+            plan: nodes.clone().map(|n| (n.name(), n.units.iter().map(|u| u.key).collect())).collect(),
             stages: nodes.map(|n| n.work.stage().to_string()).collect(),
         }
     }

@@ -13,14 +13,14 @@ use crate::store::Store;
 pub const STAGE: &str = "stories";
 
 /// The source as in the node's name: with the model that wrote for itself after an `@`, and settings of a sweep.
-pub fn source(node: &Node) -> &str {
-    node.name.strip_prefix("stories/").unwrap_or(&node.name)
+pub fn source(node: &Node) -> String {
+    format!("{}{}", node.id.subject.rest(), node.id.settings())
 }
 
 /// The source without its writer and settings, and the model that wrote it for itself.
 pub fn source_and_own(node: &Node) -> (&str, Option<&str>) {
-    let source = node.base().strip_prefix("stories/").unwrap_or(node.base());
-    source.split_once('@').map_or((source, None), |(source, model)| (source, Some(model)))
+    let subject = &node.id.subject;
+    (subject.source().unwrap_or_default(), subject.model())
 }
 
 /// `stories/<source>.parquet` and `.csv` of each source that is whole, and `<source>.rejected.*` where something was

@@ -85,7 +85,7 @@ fn in_order<'a>(shown: &'a Shown) -> Vec<&'a Node> {
 fn of_source(mut figure: Figure, node: &Node) -> Figure {
     let (source, own) = source_and_own(node);
     figure.model = own.map(String::from);
-    figure.axes = node.axes();
+    figure.axes = node.id.axes.clone();
     if source == NEUTRAL {
         figure.name = format!("{NEUTRAL}_{}", figure.name);
         figure.title = format!("{}: neutral text", figure.title);
@@ -287,7 +287,8 @@ fn readers(shown: &Shown, node: &Node) -> Result<Vec<(String, Odd)>> {
         }
         let model = reader.model.map_or("", |model| shown.resolved.models[model].name.as_str());
         let variant = reader
-            .axes()
+            .id
+            .axes
             .iter()
             .map(|(axis, value)| format!("{axis}={value}"))
             .collect::<Vec<_>>()

@@ -90,8 +90,7 @@ pub struct Parts {
 /// # Errors
 /// A `run.json` that is none.
 pub fn parts(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<Parts> {
-    let missing: Vec<String> =
-        Shown { resolved, plan, store }.missing().into_iter().map(str::to_string).collect();
+    let missing: Vec<String> = Shown { resolved, plan, store }.missing();
     let last = Run::read(dir)?.map(|run| run.nodes).unwrap_or_default();
     let failed = |name: &str| {
         last.iter().any(|node| node.name == name && ["failed", "blocked"].contains(&node.state.as_str()))
@@ -101,7 +100,7 @@ pub fn parts(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
             || node.work.stage() == stories::STAGE;
         holds && is_there(node, store, dir)
     };
-    let lost = plan.nodes.iter().filter(|node| missing.contains(&node.name) && has_files(node));
-    let lost = lost.filter(|node| !failed(&node.name)).map(|node| node.name.clone()).collect();
+    let lost = plan.nodes.iter().filter(|node| missing.contains(&node.name()) && has_files(node));
+    let lost = lost.filter(|node| !failed(&node.name())).map(|node| node.name()).collect();
     Ok(Parts { missing, lost })
 }

@@ -27,7 +27,7 @@ type Place = (String, usize, Option<Layer>);
 /// A unit that compares two sets is about both, in no order.
 fn place(node: &Node, unit: usize) -> Place {
     let planned = &node.units[unit];
-    let mut about = node.name.clone();
+    let mut about = node.name();
     if let Work::Across { pairs, .. } = &node.work {
         let mut sets = pairs[unit].sets.each_ref().map(|set| format!(" {}/{}", set.model, set.stories));
         sets.sort();
@@ -163,18 +163,13 @@ fn two_models_share_no_key_below_the_stories() {
         let file = File::draw(&mut Dice(seed), NEUTRAL[seed as usize % 3]);
         let mut readers: BTreeMap<Key, String> = BTreeMap::new();
         for node in plan(&file.plain(), data.path()).nodes {
-            let name = node.name.strip_prefix("stories/").map_or_else(
-                || node.name.split('/').nth(1),
-                // Stories that a model wrote are its own; others are shared.
-                |stories| stories.split_once('@').map(|(_, writer)| writer),
-            );
-            let Some(reader) = name else { continue };
+            let Some(reader) = node.id.subject.model() else { continue };
             for unit in &node.units {
                 let other = readers.insert(unit.key, reader.to_string());
                 assert!(
                     other.as_deref().is_none_or(|o| o == reader),
                     "{}: {other:?}\n{}",
-                    node.name,
+                    node.name(),
                     file.plain()
                 );
             }

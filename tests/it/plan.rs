@@ -60,8 +60,8 @@ fn the_pre_images_are_what_they_were() {
     let mut shown = String::new();
     for node in plan(EXPERIMENT).nodes {
         let unit = &node.units[0];
-        assert_eq!(unit.key, Digest::of(unit.preimage.as_bytes()), "{}", node.name);
-        shown.push_str(&format!("{}\n{}\n\n", node.name, unit.preimage));
+        assert_eq!(unit.key, Digest::of(unit.preimage.as_bytes()), "{}", node.name());
+        shown.push_str(&format!("{}\n{}\n\n", node.name(), unit.preimage));
     }
     insta::assert_snapshot!(shown);
 }
@@ -118,7 +118,7 @@ fn changed(a: &Plan, b: &Plan) -> Vec<String> {
         let node = plan.node(name)?;
         Some(plan.nodes[node].units.iter().map(|u| u.key).collect::<Vec<_>>())
     };
-    b.nodes.iter().map(|n| n.name.clone()).filter(|name| keys(a, name) != keys(b, name)).collect()
+    b.nodes.iter().map(|n| n.name()).filter(|name| keys(a, name) != keys(b, name)).collect()
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn two_models_share_only_the_stories() {
     let mut seen = std::collections::BTreeMap::new();
     for node in &plan.nodes {
         for unit in &node.units {
-            if let Some(other) = seen.insert(unit.key, &node.name) {
-                panic!("{} and {other} have the same key", node.name);
+            if let Some(other) = seen.insert(unit.key, node.name()) {
+                panic!("{} and {other} have the same key", node.name());
             }
         }
     }

@@ -43,8 +43,8 @@ fn plan(text: &str) -> Plan {
     plan::build(&resolve(experiment, &store, device::choose("cpu").unwrap(), true, &Silent).unwrap())
 }
 
-fn names(plan: &Plan) -> Vec<&str> {
-    plan.nodes.iter().map(|node| node.name.as_str()).collect()
+fn names(plan: &Plan) -> Vec<String> {
+    plan.nodes.iter().map(|node| node.name()).collect()
 }
 
 const SWEEP: &str =
@@ -77,7 +77,7 @@ fn variants_share_what_is_the_same_and_are_named_by_what_differs() {
         "similarity/tiny/said~from_token=2~denoise=components-1",
     ];
     assert_eq!(names(&swept), expected);
-    let unique: BTreeSet<&str> = names(&swept).into_iter().collect();
+    let unique: BTreeSet<String> = names(&swept).into_iter().collect();
     assert_eq!(unique.len(), swept.nodes.len());
 }
 
@@ -109,12 +109,12 @@ fn models_stay_together_and_axes_that_do_not_matter_are_not_in_names() {
     let swept = plan(&second);
     let of = |model: &str| -> Vec<usize> {
         let nodes = swept.nodes.iter().enumerate();
-        nodes.filter(|(_, n)| n.name.split('/').nth(1) == Some(model)).map(|(place, _)| place).collect()
+        nodes.filter(|(_, n)| n.id.subject.model() == Some(model)).map(|(place, _)| place).collect()
     };
     assert!(of("tiny").last() < of("other").first());
-    assert!(names(&swept).contains(&"vectors/other/said"));
-    assert!(names(&swept).contains(&"causes/other/said~strength=0.5"));
-    assert!(names(&swept).contains(&"causes/tiny/said~strength=1-2"));
+    assert!(names(&swept).contains(&"vectors/other/said".to_string()));
+    assert!(names(&swept).contains(&"causes/other/said~strength=0.5".to_string()));
+    assert!(names(&swept).contains(&"causes/tiny/said~strength=1-2".to_string()));
 }
 
 #[test]
