@@ -175,8 +175,7 @@ impl LanguageModel {
         let mut cache =
             Cache::new(&self.spec, &lengths, slots, self.decoder.kind(), device, self.decoder.backend());
         let last_layer = self.decoder.last();
-        // Hooks see every token of every row.
-        let shared = if hooks.is_empty() { self.worth_sharing(&texts) } else { 0 };
+        let shared = self.worth_sharing(&texts, hooks);
         if shared > 0 {
             let _ = self.run(&Batch::new(&[&texts[0][..shared]])?, Some(&cache), hooks, last_layer);
         }
@@ -196,12 +195,13 @@ impl LanguageModel {
     }
 
     /// How many leading tokens of `texts` are computed once for all of them: those that they share, but for the last one
-    /// of the shortest text, whose residual is needed; 0 where that does not pay.
-    fn worth_sharing(&self, texts: &[Vec<i64>]) -> usize {
+    /// of the shortest text, whose residual is needed, and as far as hooks do the same to all; 0 where that does not pay.
+    fn worth_sharing(&self, texts: &[Vec<i64>], hooks: &[&mut dyn Hook]) -> usize {
         let shortest = texts.iter().map(Vec::len).min().unwrap_or(0);
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let same = |at: &usize| texts.iter().all(|text| text[*at] == texts[0][*at]);
         let shared = (0..shortest.saturating_sub(1)).take_while(same).count();
+        let shared = hooks.iter().fold(shared, |shared, hook| hook.shares(shared));
         // Past its original context a text has other frequencies than a shorter one, from its first token on.
         let alike = self.decoder.original_context().is_none_or(|context| longest <= context);
         if alike && shared * (texts.len() - 1) >= SAVED { shared } else { 0 }
@@ -293,12 +293,12 @@ mod tests {
         let text = |start: i64, end: &[i64]| [&(start..start + 40).collect::<Vec<i64>>(), end].concat();
         let three = [text(20, &[1, 2]), text(20, &[1]), text(20, &[1, 2, 3])];
         // 40 tokens are saved twice; of two texts, once.
-        assert_eq!(model.worth_sharing(&three), 40);
-        assert_eq!(model.worth_sharing(&three[..2]), 0);
-        assert_eq!(model.worth_sharing(&[text(20, &[]), text(21, &[]), text(20, &[])]), 0);
+        assert_eq!(model.worth_sharing(&three, &[]), 40);
+        assert_eq!(model.worth_sharing(&three[..2], &[]), 0);
+        assert_eq!(model.worth_sharing(&[text(20, &[]), text(21, &[]), text(20, &[])], &[]), 0);
         // A text keeps its last token.
         let same = vec![text(20, &[]); 4];
-        assert_eq!(model.worth_sharing(&same), 39);
-        assert_eq!(model.worth_sharing(&[vec![5], vec![5]]), 0);
+        assert_eq!(model.worth_sharing(&same, &[]), 39);
+        assert_eq!(model.worth_sharing(&[vec![5], vec![5]], &[]), 0);
     }
 }

@@ -20,6 +20,12 @@ pub trait Hook {
     fn first(&self) -> Option<Layer> {
         None
     }
+
+    /// Of the first `tokens` tokens, which are the same in every sequence, how many may be computed once for all, as those of
+    /// the first sequence: on these it does the same to all. 0 of one that is to see each row.
+    fn shares(&self, _tokens: usize) -> usize {
+        0
+    }
 }
 
 /// Keeps the mean of each row's residuals over a range of its tokens, for the layers wanted. Pooled
@@ -118,67 +124,6 @@ impl Pool {
                 kept.sum_dim_intlist(1, false, Kind::Float) / counts
             }
         }
-    }
-}
-
-/// Which tokens are steered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    /// Every token.
-    All,
-    /// The prompt's tokens alone.
-    Prompt,
-    /// The tokens after the prompt alone.
-    Generated,
-}
-
-/// Adds `strength * vector` to the residual stream at one layer.
-pub struct Steer {
-    /// Where.
-    pub layer: Layer,
-    /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own.
-    pub vector: Tensor,
-    /// Multiplies the vector.
-    pub strength: f64,
-    /// Which tokens are steered.
-    pub positions: Positions,
-}
-
-impl Hook for Steer {
-    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
-        if layer != self.layer {
-            return resid;
-        }
-        let device = resid.device();
-        let vector = send(&self.vector, device).to_kind(Kind::Float) * self.strength;
-        let added = match vector.dim() {
-            1 => vector,
-            _ => {
-                let sequences: Vec<i64> = batch.sequences.iter().map(|&s| s as i64).collect();
-                vector.index_select(0, &send(&Tensor::from_slice(&sequences), device)).unsqueeze(1)
-            }
-        };
-        let added = match self.positions {
-            Positions::All => added,
-            Positions::Prompt => added * send(&self.where_steered(batch, |at, prompt| at < prompt), device),
-            Positions::Generated => {
-                added * send(&self.where_steered(batch, |at, prompt| at >= prompt), device)
-            }
-        };
-        // Added in fp32 and rounded once.
-        (resid.to_kind(Kind::Float) + added).to_kind(resid.kind())
-    }
-
-    fn first(&self) -> Option<Layer> {
-        Some(self.layer)
-    }
-}
-
-impl Steer {
-    /// `[batch, pos, 1]` fp32, 1 where `wanted(position, prompt length)`.
-    fn where_steered(&self, batch: &Batch, wanted: impl Fn(usize, usize) -> bool) -> Tensor {
-        batch.mask(|row, at| wanted(at, batch.prompts[row])).to_kind(Kind::Float).unsqueeze(-1)
     }
 }
 

@@ -9,12 +9,13 @@ mod memory;
 pub(crate) mod parity;
 mod refusals;
 pub(crate) mod sharing;
+mod steering;
 mod strangers;
 
 use emoflow::lm::weights;
 use emoflow::lm::{
     Batch, Capture, Chat, Checkpoint, Decoder, Dtype, Hook, LanguageModel, Layer, LensNorm, Message,
-    Positions, Role, Sampling, Steer, Wrap,
+    Positions, Role, Sampling, Spans, Steer, Wrap,
 };
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -203,7 +204,7 @@ fn steering_follows_its_laws() {
         layer: Layer::Block(block),
         vector: vector.shallow_clone(),
         strength,
-        positions,
+        spans: Spans::At(positions),
     };
     let plain = model.forward(&batch, &mut [], None).unwrap();
     let run = |hooks: &mut [&mut dyn Hook]| model.forward(&batch, hooks, None).unwrap();
@@ -243,8 +244,12 @@ fn cached_generation_equals_uncached() {
             vec![long[..30].to_vec(), long[..2].to_vec(), long[10..17].to_vec(), long[..1].to_vec()];
         let v = random(&[32], 2);
         for positions in [Positions::All, Positions::Prompt, Positions::Generated] {
-            let steer =
-                || Steer { layer: Layer::Block(1), vector: v.shallow_clone(), strength: 1.5, positions };
+            let steer = || Steer {
+                layer: Layer::Block(1),
+                vector: v.shallow_clone(),
+                strength: 1.5,
+                spans: positions.into(),
+            };
             let together = model
                 .generate(&prompts, &Sampling::greedy(24), &[0; 4], &mut [&mut steer()], &mut |_| {})
                 .unwrap();

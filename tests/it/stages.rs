@@ -393,7 +393,7 @@ fn steering_is_what_the_model_says_with_the_vector_added() {
         let vector: Vec<f32> =
             layer.vectors[at * layer.d_model..][..layer.d_model].iter().map(|&x| x as f32).collect();
         let vector = Tensor::from_slice(&vector);
-        let mut steer = Steer { layer: layer.layer, vector, strength: 1.5, positions: Positions::All };
+        let mut steer = Steer { layer: layer.layer, vector, strength: 1.5, spans: Positions::All.into() };
         let resid = model.forward(&batch, &mut [&mut steer], None).unwrap();
         after.extend(model.continuation_logprobs(&resid, &batch).unwrap());
         let resid = model.forward(&batch, &mut [], None).unwrap();

@@ -90,7 +90,7 @@ fn table<'a>(tables: &'a Tables, name: &str) -> &'a Table {
 fn log_probability(model: &LanguageModel, ids: &[i64], prompt: usize, vector: &[f64]) -> f64 {
     let vector: Vec<f32> = vector.iter().map(|&x| x as f32).collect();
     let vector = Tensor::from_slice(&vector);
-    let mut steer = Steer { layer: Layer::Block(2), vector, strength: 1.0, positions: Positions::All };
+    let mut steer = Steer { layer: Layer::Block(2), vector, strength: 1.0, spans: Positions::All.into() };
     let batch = Batch::with_prompts(&[ids], &[prompt]).unwrap();
     let resid = model.forward(&batch, &mut [&mut steer], None).unwrap();
     model.continuation_logprobs(&resid, &batch).unwrap()[0]

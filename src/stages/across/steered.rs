@@ -46,7 +46,7 @@ impl Rows {
     ) -> Result<()> {
         ensure!(own.d_model == model.spec.d_model, "vectors of {} entries for another model", own.d_model);
         let room = model.bytes_to_keep(BATCH_TOKENS);
-        let sites = Sites { layers: vec![to], positions: Positions::All, room };
+        let sites = Sites { layers: vec![to], spans: Positions::All.into(), room };
         let directions: Vec<Vec<f64>> = (1..=steer.random)
             .map(|number| {
                 Draws::new("steering null", &[seed, to.number() as u64, number as u64]).direction(own.d_model)

@@ -57,12 +57,18 @@ impl Texts {
             rows.iter().enumerate().take_while(fits).count()
         };
         let mut sums = vec![0.0; vectors.len()];
-        self.0.pass(model, (layer, &rows, vectors), &fits, progress, &mut |rows, batch, resid| {
-            let values = model.continuation_logprobs(resid, batch);
-            let values = values.context("the log-probability of neutral text")?;
-            rows.iter().zip(values).for_each(|(row, value)| sums[row.vector] += value);
-            Ok(())
-        })?;
+        self.0.pass(
+            model,
+            (layer.as_slice(), &rows, vectors),
+            &fits,
+            progress,
+            &mut |rows, batch, resid| {
+                let values = model.continuation_logprobs(resid, batch);
+                let values = values.context("the log-probability of neutral text")?;
+                rows.iter().zip(values).for_each(|(row, value)| sums[row.vector] += value);
+                Ok(())
+            },
+        )?;
         ensure!(
             sums.iter().all(|sum| sum.is_finite()),
             "a log-probability of neutral text is NaN or infinite: what is added may be too large for the model's dtype"

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use super::Progress;
-use crate::lm::{Batch, Hook, Kept, LanguageModel, Layer, Positions, Steer};
+use crate::lm::{Batch, Hook, Kept, LanguageModel, Layer, Spans, Steer};
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
 pub const BATCH_TOKENS: usize = 4096;
@@ -16,7 +16,8 @@ pub const BATCH_TOKENS: usize = 4096;
 #[derive(Clone)]
 pub struct Sites {
     pub layers: Vec<Layer>,
-    pub positions: Positions,
+    /// Of each text, where they are not the same in all.
+    pub spans: Spans,
     /// Bytes that may be kept of passes on these texts, from one call to the next.
     pub room: u64,
 }
@@ -77,8 +78,8 @@ impl Shared {
         &self.texts
     }
 
-    /// Passes the text of each of `rows` through `model` with its vector (`[d_model]`) added at `layer`; `None`: nowhere. In
-    /// batches of as many rows as `fits` says of those that are left, short texts first. `read` is given the rows of each batch,
+    /// Passes the text of each of `rows` through `model` with its vector added: `[layer, d_model]`, at each of `layers` its own;
+    /// without layers, nowhere. In batches of as many rows as `fits` says of those that are left, short texts first. `read` is given the rows of each batch,
     /// the batch, and the residual stream at the last layer. `progress` is told how many rows are done of how many.
     ///
     /// # Errors
@@ -86,15 +87,14 @@ impl Shared {
     pub fn pass(
         &mut self,
         model: &LanguageModel,
-        (layer, rows, vectors): (Option<Layer>, &[Row], &[&[f32]]),
+        (layers, rows, vectors): (&[Layer], &[Row], &[&[f32]]),
         fits: &dyn Fn(&[Row]) -> usize,
         progress: &mut Progress,
         read: &mut Read<'_>,
     ) -> Result<()> {
         // A pass to which nothing is added also keeps what all others go on from.
         let highest = self.sites.layers.iter().copied().max().unwrap_or(Layer::Embed);
-        let from = layer.unwrap_or(highest);
-        let positions = self.sites.positions;
+        let from = layers.iter().copied().min().unwrap_or(highest);
         let mut done = 0;
         for group in 0..self.groups.len() {
             let computed = self.keep(model, group, from)?;
@@ -108,7 +108,7 @@ impl Shared {
                 while !left.is_empty() {
                     let (batch, rest) = left.split_at(fits(left).clamp(1, left.len()));
                     model.in_halves(batch, &mut |rows| {
-                        let mut steer = layer.map(|layer| steer(layer, positions, rows, vectors));
+                        let mut steer = steer(layers, &self.sites.spans, rows, vectors);
                         let mut hooks: Vec<&mut dyn Hook> =
                             steer.iter_mut().map(|steer| steer as &mut dyn Hook).collect();
                         let places: Vec<usize> = rows.iter().map(|row| part.rows[&row.text]).collect();
@@ -151,24 +151,32 @@ impl Shared {
     }
 }
 
-/// Each row steered by its own vector.
-fn steer(layer: Layer, positions: Positions, rows: &[Row], vectors: &[&[f32]]) -> Steer {
-    let vectors: Vec<f32> = rows.iter().flat_map(|row| vectors[row.vector].iter().copied()).collect();
-    let vector = Tensor::from_slice(&vectors).view([rows.len() as i64, -1]);
-    Steer { layer, vector, strength: 1.0, positions }
+/// At each layer, each row steered by its own vector.
+fn steer(layers: &[Layer], spans: &Spans, rows: &[Row], vectors: &[&[f32]]) -> Vec<Steer> {
+    let texts: Vec<usize> = rows.iter().map(|row| row.text).collect();
+    let of_layer = |(at, &layer): (usize, &Layer)| {
+        let here = |vector: usize| {
+            let width = vectors[vector].len() / layers.len();
+            vectors[vector][at * width..(at + 1) * width].iter().copied()
+        };
+        let vectors: Vec<f32> = rows.iter().flat_map(|row| here(row.vector)).collect();
+        let vector = Tensor::from_slice(&vectors).view([rows.len() as i64, -1]);
+        Steer { layer, vector, strength: 1.0, spans: spans.select(&texts) }
+    };
+    layers.iter().enumerate().map(of_layer).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lm::{Checkpoint, Dtype};
+    use crate::lm::{Checkpoint, Dtype, Positions};
     use tch::{Device, Kind};
 
     /// The residual stream's mean after each row's last token, by what is kept in `room`, twice; and how much room is left.
     fn read(model: &LanguageModel, room: u64, layers: &[Layer], at: Option<Layer>) -> (Vec<Vec<f64>>, u64) {
         // Some four thousand tokens, in two groups.
         let texts: Vec<Vec<i64>> = (0..100).map(|text| vec![1 + text % 40; 5 + text as usize % 50]).collect();
-        let sites = Sites { layers: layers.to_vec(), positions: Positions::All, room };
+        let sites = Sites { layers: layers.to_vec(), spans: Positions::All.into(), room };
         let mut shared = Shared::new(texts.clone(), vec![1; texts.len()], sites);
         assert_eq!(shared.groups.len(), 2);
         let vectors: Vec<Vec<f32>> = (0..3).map(|v| vec![v as f32; model.spec.d_model]).collect();
@@ -188,7 +196,7 @@ mod tests {
                 }
                 Ok(())
             };
-            let asked = (at, rows.as_slice(), vectors.as_slice());
+            let asked = (at.as_slice(), rows.as_slice(), vectors.as_slice());
             shared.pass(model, asked, &fits, &mut |done, of| last = (done, of), &mut keep).unwrap();
             assert_eq!(last, (200, 200));
             found.push(rows.iter().map(|row| seen[&(row.text, row.vector)]).collect());
@@ -221,10 +229,10 @@ mod tests {
         let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama-gqa");
         let checkpoint = Checkpoint::open(&fixture).unwrap();
         let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
-        let sites = Sites { layers: vec![Layer::Block(1)], positions: Positions::All, room: 1 << 20 };
+        let sites = Sites { layers: vec![Layer::Block(1)], spans: Positions::All.into(), room: 1 << 20 };
         let mut shared = Shared::new(vec![vec![1, 2]], vec![1], sites);
         let vector = vec![0.0; model.spec.d_model];
-        let asked = (Some(Layer::Block(0)), &[Row { vector: 0, text: 0 }][..], &[vector.as_slice()][..]);
+        let asked = (&[Layer::Block(0)][..], &[Row { vector: 0, text: 0 }][..], &[vector.as_slice()][..]);
         let error = shared.pass(&model, asked, &|_| 1, &mut |_, _| {}, &mut |_, _, _| Ok(())).unwrap_err();
         assert_eq!(error.to_string(), "vectors are added at a layer that was not named");
     }

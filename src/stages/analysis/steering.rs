@@ -215,12 +215,12 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     }
     let sites = Sites {
         layers: layers.iter().map(|layer| layer.layer).collect(),
-        positions: params.positions,
+        spans: params.positions.into(),
         room: model.bytes_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1),
     };
     let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions, sites.clone()));
     let words = words.collect::<Result<Vec<_>>>()?;
-    let texts = Texts::new(model, &params.coherence, Sites { positions: Positions::All, ..sites })?;
+    let texts = Texts::new(model, &params.coherence, Sites { spans: Positions::All.into(), ..sites })?;
     // One layer at a time where activations are read.
     let remade = match params.resamples + params.shuffled {
         0 => None,

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::Progress;
 use super::shared::{BATCH_TOKENS, Row, Shared, Sites};
 use crate::lm::device::send;
-use crate::lm::{LanguageModel, Layer, Positions};
+use crate::lm::{LanguageModel, Layer, Positions, Spans};
 
 /// Bound on logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
@@ -59,7 +59,7 @@ impl Words {
     fn of(prompt: usize, inputs: Vec<Vec<i64>>, words: Vec<Word>, sites: Sites) -> Words {
         // Steering calls "generated" what comes after the prompt; the first generated token comes forth from the
         // prompt's last position, so that one is counted as generated where those are steered.
-        let steered = if sites.positions == Positions::Generated { prompt - 1 } else { prompt };
+        let steered = if sites.spans == Spans::At(Positions::Generated) { prompt - 1 } else { prompt };
         let prompts = vec![steered; inputs.len()];
         Words { prompt, inputs: Shared::new(inputs, prompts, sites), words }
     }
@@ -86,7 +86,7 @@ impl Words {
         let Words { prompt, inputs, words } = self;
         let lengths: Vec<usize> = inputs.texts().iter().map(Vec::len).collect();
         let fits = |rows: &[Row]| batch_len(rows, &lengths, *prompt, model.spec.d_vocab);
-        inputs.pass(model, (layer, &rows, &vectors), &fits, progress, &mut |rows, _, resid| {
+        inputs.pass(model, (layer.as_slice(), &rows, &vectors), &fits, progress, &mut |rows, _, resid| {
             add_up((*prompt, &lengths, words), model, resid, (rows, additions), &mut sums)
         })?;
         let finite = sums.iter().flatten().all(|sum| sum.is_finite());
@@ -170,7 +170,7 @@ mod tests {
         let word = |input, ids: &[i64]| Word { input, ids: ids.to_vec() };
         let inputs = vec![vec![1, 2], vec![1, 2, 7, 8], vec![1, 2, 9]];
         let words = vec![word(0, &[5]), word(1, &[7, 8, 9]), word(0, &[6]), word(2, &[9, 9])];
-        Words::of(2, inputs, words, Sites { layers: Vec::new(), positions: Positions::All, room: 0 })
+        Words::of(2, inputs, words, Sites { layers: Vec::new(), spans: Positions::All.into(), room: 0 })
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn check(model: &LanguageModel, name: &str, selections: &[&[usize]], bound: f64)
     for (rows, &positions) in selections.iter().zip(steered.iter().cycle()) {
         for (kept, layer) in kept.iter().zip(layers) {
             let vector = random(&[rows.len() as i64, model.spec.d_model as i64], 5);
-            let mut steer = Steer { layer, vector, strength: 2.0, positions };
+            let mut steer = Steer { layer, vector, strength: 2.0, spans: positions.into() };
             let batch = asked(rows);
             let want = model.forward(&batch, &mut [&mut steer], None).unwrap();
             let (of, got) = model.forward_from(kept, rows, &mut [&mut steer], None).unwrap();
@@ -96,7 +96,7 @@ fn what_is_below_the_kept_layer_is_refused() {
         model.forward_from(&kept, &[0], hooks, last).map(|_| ()).unwrap_err().to_string()
     };
     let vector = random(&[model.spec.d_model as i64], 1);
-    let mut steer = Steer { layer: Layer::Block(0), vector, strength: 1.0, positions: Positions::All };
+    let mut steer = Steer { layer: Layer::Block(0), vector, strength: 1.0, spans: Positions::All.into() };
     let mut capture = Capture::new(&[Layer::Block(1), Layer::Embed], std::iter::once(0..1).collect());
     assert_eq!(error(&mut [&mut steer], None), "layer 0 is below layer 1, where the pass was kept");
     assert_eq!(error(&mut [&mut capture], None), "layer embed is below layer 1, where the pass was kept");

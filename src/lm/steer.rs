@@ -1,0 +1,116 @@
+//! Adding vectors to the residual stream while it is computed. Knows nothing of what they stand for.
+
+use super::batch::Batch;
+use super::device::send;
+use super::hook::Hook;
+use super::layer::Layer;
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// Which tokens are steered, of every sequence alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// Every token.
+    All,
+    /// The prompt's tokens alone.
+    Prompt,
+    /// The tokens after the prompt alone.
+    Generated,
+}
+
+/// Which tokens of each sequence are steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spans {
+    /// The same in all.
+    At(Positions),
+    /// Of each sequence the tokens in any of its ranges, counted from its first token on. `n..usize::MAX` is from token `n`
+    /// on, what is generated with it.
+    Each(Vec<Vec<Range<usize>>>),
+}
+
+impl From<Positions> for Spans {
+    fn from(positions: Positions) -> Spans {
+        Spans::At(positions)
+    }
+}
+
+impl Spans {
+    /// Those of some sequences, in this order, as often as they are named.
+    pub fn select(&self, sequences: &[usize]) -> Spans {
+        match self {
+            Spans::At(positions) => Spans::At(*positions),
+            Spans::Each(spans) => Spans::Each(sequences.iter().map(|&at| spans[at].clone()).collect()),
+        }
+    }
+}
+
+/// Adds `strength * vector` to the residual stream at one layer. Several layers are several hooks.
+pub struct Steer {
+    /// Where.
+    pub layer: Layer,
+    /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own.
+    pub vector: Tensor,
+    /// Multiplies the vector; below 0 it is the opposite direction.
+    pub strength: f64,
+    /// Which tokens are steered.
+    pub spans: Spans,
+}
+
+impl Hook for Steer {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
+        if layer != self.layer {
+            return resid;
+        }
+        let device = resid.device();
+        let vector = send(&self.vector, device).to_kind(Kind::Float) * self.strength;
+        let added = match vector.dim() {
+            1 => vector,
+            _ => {
+                let sequences: Vec<i64> = batch.sequences.iter().map(|&s| s as i64).collect();
+                vector.index_select(0, &send(&Tensor::from_slice(&sequences), device)).unsqueeze(1)
+            }
+        };
+        let added = match self.steered(batch) {
+            None => added,
+            Some(steered) => added * send(&steered.to_kind(Kind::Float).unsqueeze(-1), device),
+        };
+        // Added in fp32 and rounded once.
+        (resid.to_kind(Kind::Float) + added).to_kind(resid.kind())
+    }
+
+    fn first(&self) -> Option<Layer> {
+        Some(self.layer)
+    }
+
+    fn shares(&self, tokens: usize) -> usize {
+        match &self.spans {
+            // What is shared is of every prompt.
+            Spans::At(Positions::Generated) => tokens,
+            Spans::At(Positions::All | Positions::Prompt) => {
+                if self.vector.dim() == 1 {
+                    tokens
+                } else {
+                    0
+                }
+            }
+            Spans::Each(spans) => {
+                spans.iter().flatten().map(|span| span.start).min().unwrap_or(tokens).min(tokens)
+            }
+        }
+    }
+}
+
+impl Steer {
+    /// `[batch, pos]` bool: which tokens are steered; `None`: all.
+    fn steered(&self, batch: &Batch) -> Option<Tensor> {
+        match &self.spans {
+            Spans::At(Positions::All) => None,
+            Spans::At(Positions::Prompt) => Some(batch.mask(|row, at| at < batch.prompts[row])),
+            Spans::At(Positions::Generated) => Some(batch.mask(|row, at| at >= batch.prompts[row])),
+            Spans::Each(spans) => {
+                Some(batch.mask(|row, at| spans[batch.sequences[row]].iter().any(|span| span.contains(&at))))
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Steering several layers, on spans of each row, against transformers with forward hooks in float64
+//! (`tests/fixtures/make_steering.py`): in one batch, row by row, from a kept pass, and in cached generation.
+
+use super::*;
+use serde_json::Value;
+use std::ops::Range;
+
+struct Case {
+    ids: Vec<i64>,
+    /// Block, vector times strength, spans.
+    additions: Vec<(usize, Tensor, Vec<Range<usize>>)>,
+    logits: Tensor,
+    greedy: Vec<i64>,
+}
+
+fn cases() -> Vec<Case> {
+    let text = std::fs::read_to_string(folder("steering.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let list = |of: &Value| of.as_array().unwrap().clone();
+    let ids = |of: &Value| -> Vec<i64> { list(of).iter().map(|id| id.as_i64().unwrap()).collect() };
+    let number = |of: &Value| of.as_u64().map_or(usize::MAX, |n| n as usize);
+    let addition = |of: Value| {
+        let (k, strength) = (of["k"].as_f64().unwrap(), of["strength"].as_f64().unwrap());
+        let vector: Vec<f32> = (1..=32).map(|i| (strength * (k * f64::from(i)).sin()) as f32).collect();
+        let spans = list(&of["spans"]).iter().map(|span| number(&span[0])..number(&span[1])).collect();
+        (number(&of["block"]), Tensor::from_slice(&vector), spans)
+    };
+    let case = |row: &Value| Case {
+        ids: ids(&row["ids"]),
+        additions: list(&row["additions"]).into_iter().map(addition).collect(),
+        logits: Tensor::from_slice(
+            &list(&row["logits"]).iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>(),
+        ),
+        greedy: ids(&row["greedy"]),
+    };
+    rows.iter().map(case).collect()
+}
+
+/// The hooks of some cases in one batch: one a layer, each row with its own vector and spans.
+fn hooks(cases: &[&Case]) -> Vec<Steer> {
+    let of_layer = |at: usize| {
+        let vectors: Vec<&Tensor> = cases.iter().map(|case| &case.additions[at].1).collect();
+        Steer {
+            layer: Layer::Block(cases[0].additions[at].0),
+            vector: Tensor::stack(&vectors, 0),
+            strength: 1.0,
+            spans: Spans::Each(cases.iter().map(|case| case.additions[at].2.clone()).collect()),
+        }
+    };
+    (0..2).map(of_layer).collect()
+}
+
+fn last_logits(model: &LanguageModel, batch: &Batch, resid: &Tensor, row: usize) -> Tensor {
+    model.logits(&resid.get(row as i64).get(batch.lengths[row] as i64 - 1))
+}
+
+#[test]
+fn several_layers_and_spans_give_the_logits_of_transformers() {
+    let (model, all) = (load("llama-gqa"), cases());
+    let every: Vec<&Case> = all.iter().collect();
+    let batch = Batch::new(&all.iter().map(|case| case.ids.clone()).collect::<Vec<_>>()).unwrap();
+    let mut together = hooks(&every);
+    let mut together: Vec<&mut dyn Hook> = together.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+    let resid = model.forward(&batch, &mut together, None).unwrap();
+    let kept = model.keep(&batch, &[Layer::Block(0)]).unwrap();
+    for (row, case) in all.iter().enumerate() {
+        let logits = last_logits(&model, &batch, &resid, row);
+        assert!(relative_error(&logits, &case.logits) < 1e-5, "row {row}");
+        // By itself, to the bit; and from where the lowest steered layer begins.
+        let mut own = hooks(&[case]);
+        let [first, second] = &mut own[..] else { panic!("two layers") };
+        let own: &mut [&mut dyn Hook] = &mut [first, second];
+        let alone = Batch::new(&[&case.ids]).unwrap();
+        let resid = model.forward(&alone, own, None).unwrap();
+        assert!(last_logits(&model, &alone, &resid, 0).equal(&logits), "row {row} by itself");
+        let (alone, resid) = model.forward_from(&kept[0], &[row], own, None).unwrap();
+        assert!(last_logits(&model, &alone, &resid, 0).equal(&logits), "row {row} from a kept pass");
+    }
+    // The cases differ from each other and from no steering.
+    let plain = model.forward(&batch, &mut [], None).unwrap();
+    let differs =
+        |row: &usize| relative_error(&last_logits(&model, &batch, &plain, *row), &all[*row].logits) > 1e-3;
+    assert_eq!((0..all.len()).filter(differs).collect::<Vec<_>>(), [0, 1, 3, 4]);
+}
+
+#[test]
+fn cached_generation_is_steered_on_the_same_tokens() {
+    let (model, all) = (load("llama-gqa"), cases());
+    let write = |cases: &[&Case]| {
+        let prompts: Vec<Vec<i64>> = cases.iter().map(|case| case.ids.clone()).collect();
+        let mut own = hooks(cases);
+        let mut own: Vec<&mut dyn Hook> = own.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+        let seeds = vec![0; cases.len()];
+        model.generate(&prompts, &Sampling::greedy(12), &seeds, &mut own, &mut |_| {}).unwrap()
+    };
+    let every: Vec<&Case> = all.iter().collect();
+    for (row, (case, text)) in all.iter().zip(write(&every)).enumerate() {
+        assert_eq!(text, case.greedy, "row {row} beside others");
+        assert_eq!(write(&[case]), [case.greedy.clone()], "row {row} by itself");
+    }
+}
+
+/// Prompts that begin alike are computed once as far as nothing is added; the texts stay the same.
+#[test]
+fn what_prompts_share_is_computed_once_where_steering_leaves_it_alone() {
+    struct Rows(Vec<usize>);
+    impl Hook for Rows {
+        fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
+            if layer == Layer::Embed {
+                self.0.push(batch.rows() * batch.pos());
+            }
+            resid
+        }
+        fn shares(&self, tokens: usize) -> usize {
+            tokens
+        }
+    }
+    let model = load("llama-gqa");
+    let prompt = |end: i64| -> Vec<i64> { (0..40).map(|at| 2 + at * 5).chain([end, end + 1]).collect() };
+    let prompts: Vec<Vec<i64>> = [3, 60, 90, 120].map(prompt).to_vec();
+    let vectors = random(&[4, 32], 8);
+    let steer = |spans: Spans| Steer {
+        layer: Layer::Block(1),
+        vector: vectors.shallow_clone(),
+        strength: 0.6,
+        spans,
+    };
+    let from = |start: usize| Spans::Each(vec![vec![start..usize::MAX]; 4]);
+    for (spans, shared) in
+        [(from(41), 40), (from(25), 25), (Positions::Generated.into(), 40), (Positions::All.into(), 0)]
+    {
+        let mut seen = Rows(Vec::new());
+        let mut hook = steer(spans.clone());
+        let sampling = Sampling { max_new_tokens: 10, temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let together = model
+            .generate(&prompts, &sampling, &[1, 2, 3, 4], &mut [&mut hook, &mut seen], &mut |_| {})
+            .unwrap();
+        let expected: &[usize] = if shared > 0 { &[shared, 4 * (42 - shared)] } else { &[4 * 42] };
+        assert_eq!(&seen.0[..expected.len()], expected, "{spans:?}");
+        for row in 0..4 {
+            let mut hook = Steer { vector: vectors.get(row as i64), ..steer(spans.select(&[row])) };
+            let alone = model
+                .generate(&prompts[row..=row], &sampling, &[row as u64 + 1], &mut [&mut hook], &mut |_| {})
+                .unwrap();
+            assert_eq!(alone[0], together[row], "row {row}, {spans:?}");
+        }
+    }
+}
