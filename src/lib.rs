@@ -14,6 +14,7 @@ mod network;
 pub mod params;
 pub mod plan;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod resolve;
 pub mod results;

@@ -10,12 +10,13 @@ use clap::Args;
 
 use super::worker::ensure_frozen;
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, prepare_for};
-use crate::execute::{self, NodeOutcome, Options, Part, State};
+use crate::execute::{self, Options, Part};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::{device, libtorch};
 use crate::plan::UnitId;
 use crate::progress::{self, Style};
+use crate::record::{NodeOutcome, State};
 use crate::results;
 
 /// The exit code where something is missing: no failure of this command, and not done.

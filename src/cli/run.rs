@@ -7,10 +7,11 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare, worker};
-use crate::execute::{self, Options, Outcome, Recruit, State};
+use crate::execute::{self, Options, Outcome, Recruit};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::libtorch;
+use crate::record::State;
 use crate::results;
 
 #[derive(Args)]

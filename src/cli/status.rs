@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::cache::shown_seconds;
 use super::submit::Submitted;
-use crate::results::runs::{Ended, Header, Run};
+use crate::record::{Header, NodeOutcome, Run, State};
 use crate::slurm;
 use crate::store::{Process, Store};
 
@@ -135,7 +135,7 @@ pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dy
 }
 
 fn state(run: &Run) -> RunState {
-    let failed = run.nodes.iter().any(|node| matches!(node.state.as_str(), "failed" | "blocked"));
+    let failed = run.nodes.iter().any(|node| matches!(node.state, State::Failed | State::Blocked));
     match &run.run {
         _ if run.interrupted => RunState::Interrupted,
         Some(header) if header.ended.is_none() && header.process.is_dead() => RunState::Interrupted,
@@ -187,14 +187,14 @@ fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
 }
 
 /// `ended`: what the run said of the node at its end.
-fn node_state(is_whole: bool, is_leased: bool, ended: Option<&Ended>) -> NodeState {
-    match ended.map(|ended| ended.state.as_str()) {
+fn node_state(is_whole: bool, is_leased: bool, ended: Option<&NodeOutcome>) -> NodeState {
+    match ended.map(|ended| ended.state) {
         _ if is_whole => NodeState::Done,
         _ if is_leased => NodeState::Running,
-        Some("failed") => NodeState::Failed,
-        Some("blocked") => NodeState::Blocked,
-        Some("not_needed") => NodeState::NotNeeded,
-        Some("ran" | "cached") => NodeState::Gone,
+        Some(State::Failed) => NodeState::Failed,
+        Some(State::Blocked) => NodeState::Blocked,
+        Some(State::NotNeeded) => NodeState::NotNeeded,
+        Some(State::Ran | State::Cached) => NodeState::Gone,
         _ => NodeState::ToDo,
     }
 }

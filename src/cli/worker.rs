@@ -12,12 +12,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, Voice, prepare, prepare_for};
-use crate::execute::{self, Made, Options, Part, State};
+use crate::execute::{self, Made, Options, Part};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::{self, device, libtorch};
+use crate::record::{Run, State};
 use crate::resolve::Resolved;
-use crate::results::runs::Run;
 use crate::slurm::Job;
 use crate::store;
 

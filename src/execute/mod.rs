@@ -14,12 +14,11 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use crate::explain::{self, Explainer, Past, Reason};
 use crate::lm::libtorch;
 use crate::plan::{Absent, Node, Plan, Selection, UnitId};
 use crate::progress::Progress;
+use crate::record::{NodeOutcome, State, Summary};
 use crate::resolve::Resolved;
 use crate::store::{Lookup, Store};
 use crew::Crew;
@@ -103,48 +102,6 @@ pub struct Outcome {
     pub interrupted: bool,
     /// Units that were left: it was asked to stop, or what they are made of is not there and nobody is making it.
     pub left: usize,
-}
-
-/// How one node went.
-#[derive(Clone, Debug, Serialize)]
-pub struct NodeOutcome {
-    pub name: String,
-    /// The first unit's key; `None` of what has no units, such as a model that is missing.
-    pub key: Option<crate::plan::key::Key>,
-    pub state: State,
-    /// Why it ran, failed or was left.
-    pub reason: String,
-    pub seconds: f64,
-    pub units: usize,
-    /// How many of them this run made.
-    pub made: usize,
-    /// Which of the units are not in the store now.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub absent: Vec<usize>,
-}
-
-/// What became of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    Ran,
-    Cached,
-    /// Not in the cache, and nothing that was wanted asked for it.
-    NotNeeded,
-    Failed,
-    /// Something that it needs failed.
-    Blocked,
-    /// The run was asked to stop; what was finished of it is kept.
-    Interrupted,
-}
-
-/// The line at the end of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    pub ran: usize,
-    pub cached: usize,
-    /// Failed and blocked nodes.
-    pub failed: usize,
 }
 
 impl Outcome {

@@ -7,15 +7,16 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use super::Options;
 use super::crew::{Crew, Made};
 use super::dispatch::{self, Lane};
 use super::kept::Around;
 use super::writer::{self, Stored, Writer};
-use super::{NodeOutcome, Options, State};
 use crate::interrupt::Interrupted;
 use crate::lm::shortage::Shortage;
 use crate::plan::{Node, Plan, UnitId, Work};
 use crate::progress::Progress;
+use crate::record::{NodeOutcome, State};
 use crate::resolve::Resolved;
 use crate::secrets::masked;
 use crate::stages::batches::Tally;

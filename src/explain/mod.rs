@@ -12,7 +12,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 pub use diff::Difference;
-pub use past::{Made, Past, layers};
+pub use past::{Past, layers};
 pub use reason::{Cause, Reason, place, summary};
 
 use crate::lm::Layer;

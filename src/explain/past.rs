@@ -3,11 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use crate::lm::Layer;
 use crate::plan::key::Key;
 use crate::plan::{Node, Plan};
+use crate::record::{Made, NodeOutcome, Run, State};
 
 /// The units that each node had when they were last made.
 #[derive(Clone, Debug, Default)]
@@ -15,48 +14,17 @@ pub struct Past {
     made: HashMap<String, Vec<Made>>,
 }
 
-/// A unit of an earlier run: its key, and its place in its node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Made {
-    pub key: Key,
-    /// Which shard of the stories.
-    pub shard: usize,
-    pub layer: Option<Layer>,
-}
-
-/// The parts of `run.json` that are read here.
-#[derive(Deserialize)]
-struct Run {
-    plan: Vec<(String, Vec<Key>)>,
-    /// Of each node of the plan its units' layers; none where it has no layers.
-    #[serde(default)]
-    layers: Vec<Vec<Option<Layer>>>,
-    nodes: Vec<Outcome>,
-    #[serde(default)]
-    before: Vec<(String, Option<Vec<Made>>)>,
-}
-
-#[derive(Deserialize)]
-struct Outcome {
-    name: String,
-    state: String,
-    /// Units that are not there.
-    #[serde(default)]
-    absent: Vec<usize>,
-}
-
 impl Past {
     /// The past of the experiment whose results are in `dir`; an empty one where there is none, or none that can be
     /// read: it only makes reasons better.
     pub fn read(dir: &Path) -> Past {
-        fs_err::read(dir.join("run.json")).map_or_else(|_| Past::default(), |text| Past::parse(&text))
+        Run::read(dir).ok().flatten().map_or_else(Past::default, Past::of)
     }
 
-    fn parse(text: &[u8]) -> Past {
-        let Ok(run) = serde_json::from_slice::<Run>(text) else { return Past::default() };
+    fn of(run: Run) -> Past {
         let ended = run.nodes.iter();
         // A failed node whose units are all there cannot be: it is from before they were counted.
-        let whole = |node: &&Outcome| ["ran", "cached"].contains(&node.state.as_str());
+        let whole = |node: &&NodeOutcome| matches!(node.state, State::Ran | State::Cached);
         let ended = ended.filter(|node| whole(node) || !node.absent.is_empty());
         let ended: HashMap<&str, &[usize]> =
             ended.map(|node| (node.name.as_str(), node.absent.as_slice())).collect();
@@ -97,7 +65,7 @@ impl Past {
 
     /// For `run.json`: the nodes that are as they were before a run of `plan` made those of `ended`; `None` where that
     /// is also as the plan has them.
-    pub fn before(&self, plan: &Plan, ended: &HashSet<String>) -> Vec<(&str, Option<&[Made]>)> {
+    pub fn before(&self, plan: &Plan, ended: &HashSet<String>) -> Vec<(String, Option<Vec<Made>>)> {
         let planned: HashMap<String, usize> =
             plan.nodes.iter().enumerate().map(|(index, node)| (node.name(), index)).collect();
         let left = self.made.iter().filter(|(name, _)| !ended.contains(*name));
@@ -105,10 +73,10 @@ impl Past {
             let same = planned.get(name.as_str()).is_some_and(|&node| {
                 plan.nodes[node].units.iter().map(|unit| unit.key).eq(units.iter().map(|unit| unit.key))
             });
-            (name.as_str(), (!same).then_some(units.as_slice()))
+            (name.clone(), (!same).then(|| units.clone()))
         });
         let mut left: Vec<_> = left.collect();
-        left.sort_unstable_by_key(|(name, _)| *name);
+        left.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         left
     }
 }
@@ -155,7 +123,7 @@ mod tests {
             "nodes": nodes,
             "before": before,
         });
-        Past::parse(run.to_string().as_bytes())
+        Past::of(serde_json::from_value(run).unwrap())
     }
 
     fn number(layer: Option<Layer>) -> Option<i32> {
@@ -217,8 +185,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_no_past() {
-        assert!(Past::parse(b"{\"plan\": 3").made.is_empty());
-        assert!(Past::parse(b"").made.is_empty());
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["{\"plan\": 3", ""] {
+            fs_err::write(dir.path().join("run.json"), text).unwrap();
+            assert!(Past::read(dir.path()).made.is_empty());
+        }
         assert!(Past::default().node("x").is_none());
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::Shown;
 use super::claims::Found;
 use super::comparison::distinct;
-use super::{Shown, VERSIONS};
 use crate::lm::{Layer, Wrap};
 use crate::plan::Work;
+use crate::record::{EMOFLOW, LIBTORCH};
 use crate::report::{Section, fixed, short};
 use crate::stages::vectors::{Center, Denoise};
 
@@ -41,8 +42,8 @@ pub fn text(shown: &Shown, found: &[Found]) -> Result<String> {
     let mut text = format!(
         "Emotion vectors [@emotion_concepts_2026] of {} emotions were computed with emoflow {} (libtorch {}) on {} ({}): {}. ",
         experiment.emotions.len(),
-        VERSIONS.emoflow,
-        VERSIONS.libtorch,
+        EMOFLOW,
+        LIBTORCH,
         device.shown(),
         device.backend.name(),
         counts.join("; "),

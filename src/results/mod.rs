@@ -3,6 +3,7 @@
 
 mod across;
 mod claims;
+pub mod columns;
 mod comparison;
 mod criteria;
 mod findings;
@@ -22,23 +23,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use serde::Serialize;
 
 use claims::CLAIMS;
 use comparison::{COMPARISON, several_sets};
-use model::RunModel;
 pub use owner::of_another;
 pub use written::{Parts, parts, write_selected};
 
 use crate::atomic::{self, replace};
-use crate::execute::{NodeOutcome, Outcome, State, provenance};
-use crate::explain::{self, Made, Past};
+use crate::execute::{Outcome, provenance};
+use crate::explain::{self, Past};
 use crate::interrupt;
-use crate::lm::Layer;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
-use crate::resolve::{Pinned, Resolved};
+use crate::record::{self, NodeOutcome, Run, State};
+use crate::resolve::Resolved;
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
@@ -183,62 +182,25 @@ pub fn write_run(
     outcome: &Outcome,
     took: Duration,
 ) -> Result<()> {
-    #[derive(Serialize)]
-    struct Run<'a> {
-        /// Whose results these are: see [`owner::of_another`].
-        file: Option<PathBuf>,
-        experiment: &'a crate::config::Experiment,
-        models: Vec<RunModel<'a>>,
-        /// Sources of stories that came from the hub.
-        datasets: Vec<RunDataset<'a>>,
-        /// What stood for the models at servers, by source: one, but where variants name several.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        served: BTreeMap<&'a str, Vec<Digest>>,
-        device: RunDevice<'a>,
-        versions: Versions,
-        nodes: &'a [NodeOutcome],
-        summary: crate::execute::Summary,
-        /// It was asked to stop before all was done: the same command continues.
-        interrupted: bool,
-        /// Every unit that the run was about, whatever happens to the experiment file meanwhile.
-        plan: Vec<(String, Vec<Key>)>,
-        /// The stage of each node of the plan.
-        stages: Vec<&'a str>,
-        /// Its units' layers, where it has any.
-        layers: Vec<Vec<Option<Layer>>>,
-        run: runs::Header,
-        /// What this run has not made is as an earlier one left it: reasons are found by it.
-        before: Vec<(&'a str, Option<&'a [Made]>)>,
-        seconds: f64,
-    }
-    #[derive(Serialize)]
-    struct RunDataset<'a> {
-        source: &'a str,
-        #[serde(flatten)]
-        pinned: &'a Pinned,
-        digests: &'a [Digest],
-    }
-    #[derive(Serialize)]
-    struct RunDevice<'a> {
-        kind: &'a str,
-        name: &'a str,
-        /// What computes on it, as in keys.
-        backend: &'a str,
-        reason: &'a str,
-    }
-    let models = resolved.models.iter().map(RunModel::of);
     let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
-        Some(RunDataset { source, pinned: files.dataset.as_ref()?, digests: &files.digests })
+        let pinned = files.dataset.as_ref()?;
+        Some(record::Dataset {
+            source: source.to_string(),
+            repo: pinned.repo.clone(),
+            commit: pinned.commit.clone(),
+            files: pinned.files.clone(),
+            digests: files.digests.clone(),
+        })
     });
-    let mut served: BTreeMap<&str, Vec<Digest>> = BTreeMap::new();
+    let mut served: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
     for (source, identity) in resolved.served.iter().flatten() {
-        let known = served.entry(source).or_default();
+        let known = served.entry(source.clone()).or_default();
         if !known.contains(identity) {
             known.push(*identity);
         }
     }
     let device = &resolved.device;
-    let header = runs::Header::of_this(took, !outcome.nodes.is_empty());
+    let header = record::Header::of_this(took, !outcome.nodes.is_empty());
     if header.ended.is_none() {
         fs_err::create_dir_all(dir)?;
         store.register_root(dir.parent().unwrap_or(Path::new(".")))?;
@@ -249,38 +211,29 @@ pub fn write_run(
     let whole = outcome.nodes.iter().filter(|node| node.absent.is_empty());
     let run = Run {
         file: fs_err::canonicalize(&resolved.experiment.file).ok(),
-        experiment: &resolved.experiment,
-        models: models.collect(),
+        experiment: serde_json::to_value(&resolved.experiment)?,
+        models: resolved.models.iter().map(model::described).collect(),
         datasets: datasets.collect(),
         served,
-        device: RunDevice {
-            kind: device.kind(),
-            name: &device.name,
-            backend: device.backend.name(),
-            reason: &device.reason,
+        device: record::Device {
+            kind: device.kind().to_string(),
+            name: device.name.clone(),
+            backend: device.backend.name().to_string(),
+            reason: device.reason.clone(),
         },
-        versions: VERSIONS,
-        nodes: &outcome.nodes,
+        versions: record::Versions::here(),
+        nodes: outcome.nodes.clone(),
         summary: outcome.summary(),
         interrupted: outcome.interrupted,
         plan: plan.nodes.iter().map(|n| (n.name(), n.units.iter().map(|u| u.key).collect())).collect(),
-        stages: plan.nodes.iter().map(|n| n.work.stage()).collect(),
+        stages: plan.nodes.iter().map(|n| n.work.stage().to_string()).collect(),
         layers: explain::layers(plan),
-        run: header,
+        run: Some(header),
         before: past.before(plan, &whole.map(|node| node.name.clone()).collect()),
         seconds: took.as_secs_f64(),
     };
-    atomic::replace_flushed(&dir.join("run.json"), &serde_json::to_vec_pretty(&run)?)
+    run.write(dir)
 }
-
-#[derive(Serialize)]
-struct Versions {
-    emoflow: &'static str,
-    libtorch: &'static str,
-}
-
-const VERSIONS: Versions =
-    Versions { emoflow: env!("CARGO_PKG_VERSION"), libtorch: env!("EMOFLOW_LIBTORCH_VERSION") };
 
 /// What results are made of.
 struct Shown<'a> {
@@ -465,6 +418,11 @@ fn to_parquet(table: &Table, metadata: &[(String, String)]) -> Result<Vec<u8>> {
 }
 
 fn write_table(table: &Table, stem: &Path, metadata: &[(String, String)]) -> Result<()> {
+    debug_assert!(
+        columns::undescribed(table).is_empty(),
+        "not described in src/results/columns.rs: {:?}",
+        columns::undescribed(table)
+    );
     let named = |extension: &str| PathBuf::from(format!("{}.{extension}", stem.display()));
     replace(&named("parquet"), &to_parquet(table, metadata)?)?;
     let mut csv = Vec::new();

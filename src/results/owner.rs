@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::config::Experiment;
+use crate::record::Run;
 
 /// The other experiment file whose results are in `dir`, as `run.json` says; `None` where they are those of
 /// `experiment`, of nobody, or of a file that is gone, has another name now or is itself a part of `dir`.
 pub fn of_another(dir: &Path, experiment: &Experiment) -> Option<PathBuf> {
-    let run: Value = serde_json::from_slice(&fs_err::read(dir.join("run.json")).ok()?).ok()?;
-    let other = PathBuf::from(run["file"].as_str()?);
+    let other = Run::read(dir).ok().flatten()?.file?;
     let own = fs_err::canonicalize(&experiment.file).ok()?;
     let inside = fs_err::canonicalize(dir).is_ok_and(|dir| other.starts_with(&dir) || own.starts_with(&dir));
     let is_other = other != own && other.is_file() && !inside;

@@ -4,11 +4,12 @@ use anyhow::Result;
 
 use super::across::{self, Compared};
 use super::scale::Trends;
-use super::{Analysed, Shown, VERSIONS, texts};
+use super::{Analysed, Shown, texts};
 use crate::config::Variant;
 use crate::lm::{Layer, Wrap};
 use crate::plan::key::Key;
 use crate::plan::{NEUTRAL, Work};
+use crate::record::{EMOFLOW, LIBTORCH};
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
@@ -143,10 +144,7 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         }
     }
     facts.push(("Computed in".to_string(), format!("{seconds:.1} s, all stages together")));
-    facts.push((
-        "Versions".to_string(),
-        format!("emoflow {}, libtorch {}", VERSIONS.emoflow, VERSIONS.libtorch),
-    ));
+    facts.push(("Versions".to_string(), format!("emoflow {}, libtorch {}", EMOFLOW, LIBTORCH)));
     let missing = shown.missing();
     if !missing.is_empty() {
         facts.push(("Not here: failed, or not run yet".to_string(), missing.join(", ")));

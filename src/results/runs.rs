@@ -3,38 +3,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::plan::Plan;
 use crate::plan::key::{Digest, Key};
-use crate::store::Process;
+use crate::record::{Run, read_json};
 
 /// Plans that are remembered of each experiment.
 const KEPT: usize = 20;
-
-/// When a run was, and who did it: the field `run` of `run.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Header {
-    /// Seconds since 1970.
-    pub started: u64,
-    /// `None`: it runs, or it was stopped before it could say how it went.
-    pub ended: Option<u64>,
-    pub process: Process,
-}
-
-impl Header {
-    /// Of a run in this process that has taken so long, and has `ended` or not.
-    pub fn of_this(took: Duration, ended: bool) -> Header {
-        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = SystemTime::now();
-        Header { started: seconds(now - took), ended: ended.then(|| seconds(now)), process: Process::this() }
-    }
-}
 
 /// The frozen plan of one run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -69,69 +49,6 @@ impl Record {
     /// Every unit's key.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.plan.iter().flat_map(|(_, keys)| keys)
-    }
-}
-
-/// The last run, as `run.json` has it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Run {
-    /// `None`: written by a version of emoflow that did not say.
-    #[serde(default)]
-    pub run: Option<Header>,
-    pub plan: Vec<(String, Vec<Key>)>,
-    /// The stage of each node of the plan.
-    #[serde(default)]
-    pub stages: Vec<String>,
-    /// Whether a signal stopped it.
-    #[serde(default)]
-    pub interrupted: bool,
-    #[serde(default)]
-    pub versions: Versions,
-    #[serde(default)]
-    pub device: Device,
-    /// How it went; empty until it has ended.
-    pub nodes: Vec<Ended>,
-}
-
-/// By what a run was done.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Versions {
-    pub emoflow: String,
-}
-
-/// On what a run computes.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Device {
-    /// Its class.
-    pub kind: String,
-}
-
-/// How one node of a run went.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Ended {
-    pub name: String,
-    pub state: String,
-    #[serde(default)]
-    pub reason: String,
-    #[serde(default)]
-    pub seconds: f64,
-}
-
-impl Run {
-    /// The last run whose results are in `dir`; `None` if there was none.
-    ///
-    /// # Errors
-    /// A `run.json` that is none.
-    pub fn read(dir: &Path) -> Result<Option<Run>> {
-        Run::read_file(&dir.join("run.json"))
-    }
-
-    /// The run of which a file tells; `None` if there is none.
-    ///
-    /// # Errors
-    /// A file that is no record of a run.
-    pub fn read_file(path: &Path) -> Result<Option<Run>> {
-        read_json(path)
     }
 }
 
@@ -194,20 +111,6 @@ pub fn remember(dir: &Path, record: &Record) -> Result<()> {
         fs::remove_file(path)?;
     }
     Ok(())
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let parsed = serde_json::from_slice(&bytes);
-    parsed.map(Some).with_context(|| {
-        format!("{} is no record of a run: `emoflow run` the experiment again, or remove it", path.display())
-    })
 }
 
 /// The records in a folder of earlier runs; what a run that was killed left there is none.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::runs::Run;
 use super::{Analysed, Shown, append, metadata, replace, stories, to_parquet, vectors_file, write_table};
 use crate::plan::{Node, Plan, Selection, Work};
+use crate::record::{Run, State};
 use crate::resolve::Resolved;
 use crate::store::Store;
 
@@ -93,7 +93,7 @@ pub fn parts(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Res
     let missing: Vec<String> = Shown { resolved, plan, store }.missing();
     let last = Run::read(dir)?.map(|run| run.nodes).unwrap_or_default();
     let failed = |name: &str| {
-        last.iter().any(|node| node.name == name && ["failed", "blocked"].contains(&node.state.as_str()))
+        last.iter().any(|node| node.name == name && matches!(node.state, State::Failed | State::Blocked))
     };
     let has_files = |node: &Node| {
         let holds = matches!(node.work, Work::Vectors { .. } | Work::Analysis { .. } | Work::Across { .. })

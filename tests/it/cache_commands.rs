@@ -267,8 +267,9 @@ impl Progress for Remover {
 
 #[test]
 fn a_cache_that_goes_during_a_run_costs_only_time() {
-    use emoflow::execute::{self, Options, State};
+    use emoflow::execute::{self, Options};
     use emoflow::explain::Past;
+    use emoflow::record::State;
     use emoflow::{config::Experiment, lm::device, plan, resolve, store::Store};
 
     let sound = Project::new(EXPERIMENT);

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use emoflow::config::{Blocks, Experiment, Layers, Model, ModelSource, keys};
+use emoflow::record;
+use emoflow::results::columns;
 
 /// A right file; the tests replace parts of it.
 const BASE: &str = r#"seed = 1
@@ -309,25 +311,38 @@ fn large_and_deep_files_take_no_time() {
     }
 }
 
-#[test]
-fn the_document_has_the_table_of_every_table_of_keys() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/experiment.md");
+/// Holds that each block of a document, which begins with `<!-- name -->`, is what the program says.
+fn holds(document: &str, blocks: &[(String, String)]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(document);
     let text = fs_err::read_to_string(&path).expect("the document");
     let mut updated = text.clone();
-    for table in keys::tables() {
-        let start =
-            format!("<!-- keys of {} -->\n", if table.path.is_empty() { "the file" } else { &table.path });
+    for (name, block) in blocks {
+        let start = format!("<!-- {name} -->\n");
         let (before, rest) =
-            updated.split_once(&start).unwrap_or_else(|| panic!("docs/experiment.md lacks {start}"));
+            updated.split_once(&start).unwrap_or_else(|| panic!("docs/{document} lacks {start}"));
         let (_, after) = rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("{start} has no end"));
-        updated = format!("{before}{start}{}<!-- end -->{after}", table.markdown());
+        updated = format!("{before}{start}{block}<!-- end -->{after}");
     }
-    assert_eq!(text.matches("<!-- keys of ").count(), keys::tables().len(), "one block a table");
+    assert_eq!(text.matches("<!-- end -->").count(), blocks.len(), "one block a table");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         fs_err::write(&path, &updated).expect("the document");
     } else {
         assert_eq!(text, updated, "run `UPDATE_DOCS=1 cargo test --test it check`");
     }
+}
+
+#[test]
+fn the_document_has_the_table_of_every_table_of_keys() {
+    let of = |path: &str| if path.is_empty() { "the file".to_string() } else { path.to_string() };
+    let tables = keys::tables();
+    let blocks = tables.iter().map(|table| (format!("keys of {}", of(&table.path)), table.markdown()));
+    holds("experiment.md", &blocks.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_document_has_every_column_and_every_field_of_results() {
+    let blocks = [("columns", columns::document()), ("fields of run.json", record::document())];
+    holds("results.md", &blocks.map(|(name, block)| (name.to_string(), block)));
 }
 
 /// The base file's paragraphs, without those that belong to any of these top-level keys.

@@ -6,10 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use emoflow::config::Experiment;
-use emoflow::execute::{self, Options, State};
+use emoflow::execute::{self, Options};
 use emoflow::explain::Past;
 use emoflow::lm::device;
 use emoflow::progress::Progress;
+use emoflow::record::State;
 use emoflow::store::Store;
 use emoflow::{plan, resolve};
 

@@ -23,7 +23,7 @@ use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};
 
 /// Raised when the same replies would give other stories, or the same prompt another request.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The stories of `items`, in their order, written by the server's model, and what was rejected on the way.
 ///
@@ -69,6 +69,9 @@ pub fn run(
             let mut taking =
                 Taking { asks: &asks, replies: &mut replies, settled, of: items.len(), tokens: 0, batches };
             let asked = crew.ask(&open, &mut taking);
+            if let Some(line) = client.unheard().filter(|_| attempt == 0) {
+                taking.said(line);
+            }
             tally.tokens += taking.tokens;
             tally.retries += asked.with_context(|| server.url.clone())?;
             tally.seconds += begun.elapsed().as_secs_f64();

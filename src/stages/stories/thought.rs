@@ -2,12 +2,18 @@
 
 /// How models mark a thought, in lower case: its beginning and its end. DeepSeek-R1 and Qwen3, Magistral, Cohere, Kimi,
 /// Seed-OSS, EXAONE, Gemma 4, MedGemma, and what prompts ask for.
-const MARKS: [(&str, &str); 13] = [
+const MARKS: [(&str, &str); 19] = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
     ("<reflection>", "</reflection>"),
+    ("<analysis>", "</analysis>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<planning>", "</planning>"),
+    ("<plan>", "</plan>"),
+    ("<brainstorm>", "</brainstorm>"),
+    ("<inner_monologue>", "</inner_monologue>"),
     ("<seed:think>", "</seed:think>"),
     ("[think]", "[/think]"),
     ("<|think|>", "<|/think|>"),
@@ -16,6 +22,16 @@ const MARKS: [(&str, &str); 13] = [
     ("\u{25c1}think\u{25b7}", "\u{25c1}/think\u{25b7}"),
     ("<|channel>thought", "<channel|>"),
     ("<unused94>thought", "<unused95>"),
+];
+
+/// How prompts that ask for a thought have the answer marked behind it.
+const ANSWERS: [(&str, &str); 6] = [
+    ("<answer>", "</answer>"),
+    ("<final_answer>", "</final_answer>"),
+    ("<response>", "</response>"),
+    ("<output>", "</output>"),
+    ("<story>", "</story>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
 ];
 
 /// The marks of gpt-oss, whose answers are a channel of their own.
@@ -58,6 +74,13 @@ pub fn answer(reply: &str) -> Option<&str> {
             Some(0) => return None,
             Some(at) => text = text[..at].trim(),
             None => {}
+        }
+    }
+    for (open, close) in ANSWERS {
+        if text.to_ascii_lowercase().starts_with(open) {
+            text = text[open.len()..].trim();
+            let end = text.to_ascii_lowercase().rfind(close).unwrap_or(text.len());
+            text = text[..end].trim();
         }
     }
     (!is_plain(text)).then_some(text)
@@ -139,6 +162,11 @@ mod tests {
             check(&format!("{open}Rain, or snow, or"), None);
             check(&format!("{open}Rain.{close}It rained.\n{open}Or"), Some("It rained."));
             assert_eq!(opened(&format!("Tell.\n{open}\n")), Some(open));
+        }
+        for (open, close) in ANSWERS {
+            check(&format!("<analysis>Rain?</analysis>\n{open}\nIt rained.\n{close}"), Some("It rained."));
+            check(&format!("{open}It rained. And"), Some("It rained. And"));
+            check(&format!("It rained {open}."), Some(&format!("It rained {open}.")));
         }
         check("<THINK>Rain?</Think>It rained.", Some("It rained."));
         check(

@@ -120,6 +120,14 @@ impl Client {
         self.server == *server
     }
 
+    /// What the server has not taken that makes its texts others than were asked for.
+    pub fn unheard(&self) -> Option<&'static str> {
+        let manner = *self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        manner.no_seed.then_some(
+            "the server takes no `seed`: its texts are random, and another run would be given others; what is kept is kept",
+        )
+    }
+
     /// One reply to `question`.
     pub fn chat(&self, params: &Generate, question: &Question) -> Result<Answer, Trouble> {
         let Server { protocol, model, .. } = &self.server;

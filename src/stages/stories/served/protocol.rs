@@ -31,7 +31,7 @@ pub struct Manner {
     /// These are not sent: the server does not take them, not even where they change nothing.
     no_temperature: bool,
     no_top_p: bool,
-    no_seed: bool,
+    pub no_seed: bool,
 }
 
 impl Manner {

@@ -1,0 +1,170 @@
+//! What nodes are called.
+
+use std::fmt;
+
+use super::NEUTRAL;
+
+/// What a node is called: typed, and never parsed back from its text. Written as `stories/own@demo`,
+/// `activations/demo/own` or `space/demo/own~from_token=50`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeId {
+    pub subject: Subject,
+    /// The settings of a sweep on which the node depends, each with its value: `from_token` and `50`.
+    pub axes: Vec<(String, String)>,
+}
+
+/// What a node is about, whatever the settings of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A model that a plan lacks; no node of a plan is called so.
+    Model(String),
+    /// The texts of a source; `own`: the model that wrote them for itself.
+    Stories {
+        source: String,
+        own: Option<String>,
+    },
+    Activations {
+        model: String,
+        source: String,
+    },
+    /// What a model makes of neutral text.
+    Neutral {
+        model: String,
+    },
+    Vectors {
+        model: String,
+        source: String,
+    },
+    /// An analysis, by its name in the file, of a model and the source that it read; or of several sets of vectors.
+    Analysis {
+        name: String,
+        set: Option<(String, String)>,
+    },
+}
+
+impl Subject {
+    /// The texts of `source`; `own`: the model that wrote them for itself.
+    pub fn stories(source: &str, own: Option<&str>) -> Subject {
+        Subject::Stories { source: source.into(), own: own.map(str::to_string) }
+    }
+
+    pub fn activations(model: &str, source: &str) -> Subject {
+        Subject::Activations { model: model.into(), source: source.into() }
+    }
+
+    pub fn neutral(model: &str) -> Subject {
+        Subject::Neutral { model: model.into() }
+    }
+
+    pub fn vectors(model: &str, source: &str) -> Subject {
+        Subject::Vectors { model: model.into(), source: source.into() }
+    }
+
+    /// The analysis `name` of a model and a source.
+    pub fn analysis(name: &str, model: &str, source: &str) -> Subject {
+        Subject::Analysis { name: name.into(), set: Some((model.into(), source.into())) }
+    }
+
+    /// The analysis `name` of several sets of vectors.
+    pub fn across(name: &str) -> Subject {
+        Subject::Analysis { name: name.into(), set: None }
+    }
+
+    /// The first word of the name: the stage, or the name of the analysis.
+    pub fn head(&self) -> &str {
+        match self {
+            Subject::Model(_) => "models",
+            Subject::Stories { .. } => "stories",
+            Subject::Activations { .. } => "activations",
+            Subject::Neutral { .. } => "neutral",
+            Subject::Vectors { .. } => "vectors",
+            Subject::Analysis { name, .. } => name,
+        }
+    }
+
+    /// The model that reads, or wrote for itself; none of texts for every model, and of several sets.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Subject::Model(model)
+            | Subject::Activations { model, .. }
+            | Subject::Neutral { model }
+            | Subject::Vectors { model, .. } => Some(model),
+            Subject::Stories { own, .. } => own.as_deref(),
+            Subject::Analysis { set, .. } => set.as_ref().map(|(model, _)| model.as_str()),
+        }
+    }
+
+    /// The source of the texts; none of several sets.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Subject::Model(_) => None,
+            Subject::Neutral { .. } => Some(NEUTRAL),
+            Subject::Stories { source, .. }
+            | Subject::Activations { source, .. }
+            | Subject::Vectors { source, .. } => Some(source),
+            Subject::Analysis { set, .. } => set.as_ref().map(|(_, source)| source.as_str()),
+        }
+    }
+
+    /// The name without its first word.
+    pub fn rest(&self) -> String {
+        match self {
+            Subject::Model(model) | Subject::Neutral { model } => model.clone(),
+            Subject::Stories { source, own: Some(model) } => format!("{source}@{model}"),
+            Subject::Stories { source, own: None } => source.clone(),
+            Subject::Activations { model, source }
+            | Subject::Vectors { model, source }
+            | Subject::Analysis { set: Some((model, source)), .. } => format!("{model}/{source}"),
+            Subject::Analysis { set: None, .. } => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.rest() {
+            rest if rest.is_empty() => f.write_str(self.head()),
+            rest => write!(f, "{}/{rest}", self.head()),
+        }
+    }
+}
+
+impl NodeId {
+    /// The settings as they end the name: `~from_token=50`; nothing without a sweep.
+    pub fn settings(&self) -> String {
+        self.axes.iter().map(|(axis, value)| format!("~{axis}={value}")).collect()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}{}", self.subject, self.settings())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_from_their_parts() {
+        let named = [
+            (Subject::stories("own", Some("demo")), "stories/own@demo", Some("demo"), Some("own")),
+            (Subject::stories("said", None), "stories/said", None, Some("said")),
+            (Subject::activations("demo", "own"), "activations/demo/own", Some("demo"), Some("own")),
+            (Subject::neutral("demo"), "neutral/demo", Some("demo"), Some("neutral")),
+            (Subject::vectors("demo", "own"), "vectors/demo/own", Some("demo"), Some("own")),
+            (Subject::analysis("space", "demo", "own"), "space/demo/own", Some("demo"), Some("own")),
+            (Subject::across("moved"), "moved", None, None),
+            (Subject::Model("demo".into()), "models/demo", Some("demo"), None),
+        ];
+        for (subject, text, model, source) in named {
+            assert_eq!(
+                (subject.to_string().as_str(), subject.model(), subject.source()),
+                (text, model, source)
+            );
+            let id = NodeId { subject, axes: vec![("from_token".into(), "50".into())] };
+            assert_eq!(id.to_string(), format!("{text}~from_token=50"));
+        }
+    }
+}
