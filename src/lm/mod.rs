@@ -58,4 +58,4 @@ pub use partial::Kept;
 pub use spec::{Dtype, DtypePolicy, Spec};
 pub use steer::{Positions, Spans, Steer};
 pub use template::{Chat, Date, Message, Role};
-pub use tokenizer::{Tokenizer, Tokens, Wrap};
+pub use tokenizer::{Ending, Tokenizer, Tokens, Turns, Wrap};

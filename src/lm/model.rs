@@ -21,7 +21,7 @@ use super::self_check;
 use super::shortage::{self, Shortage};
 use super::spec::{DtypePolicy, Spec};
 use super::template::{Chat, Message};
-use super::tokenizer::{Tokenizer, Tokens, Wrap};
+use super::tokenizer::{Ending, Tokenizer, Tokens, Turns, Wrap};
 use super::weights;
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
@@ -214,6 +214,11 @@ impl LanguageModel {
     /// See [`Tokenizer::encode_chat`].
     pub fn encode_chat(&self, messages: &[Message], chat: Chat) -> Result<Vec<i64>> {
         self.tokenizer.encode_chat(messages, chat)
+    }
+
+    /// See [`Tokenizer::encode_turns`].
+    pub fn encode_turns(&self, turns: &[Message], ending: Ending, chat: Chat) -> Result<Turns> {
+        self.tokenizer.encode_turns(turns, ending, chat)
     }
 
     /// See [`Tokenizer::encode_request`].

@@ -5,6 +5,9 @@ pub mod gguf;
 mod read;
 mod settings;
 mod tekken;
+mod turns;
+
+pub use turns::{Ending, Turns};
 
 use super::bounded::{Bounds, ThreadPool, Wary};
 use super::checkpoint::Checkpoint;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use emoflow::lm::template::ChatTemplate;
 use emoflow::lm::tokenizer::Tokenizer;
-use emoflow::lm::{Chat, Checkpoint, Message, Role, Wrap};
+use emoflow::lm::{Chat, Checkpoint, Ending, Message, Role, Wrap};
 use serde_json::Value;
 
 /// White space as Python has it.
@@ -113,6 +113,13 @@ fn compare(reference: &Value) {
             if got != ids(case) {
                 wrong.push(format!("{case}\n  got {got:?}"));
             }
+        }
+        let ending = if prompt { Ending::Open } else { Ending::Closed };
+        if let Ok(got) = tokenizer.encode_turns(&messages, ending, chat)
+            && case["ids"].is_array()
+            && got.ids != ids(case)
+        {
+            wrong.push(format!("turns: {case}\n  got {:?}", got.ids));
         }
         // A text in the user's turn is a conversation of one turn.
         if let ([Message { role: Role::User, content }], false) = (&messages[..], prompt)
@@ -264,5 +271,88 @@ fn bos_is_said_once_whoever_says_it() {
         assert_eq!(count(&with.encode("<|bos|>A key.").unwrap().ids), 1, "{name}");
         let chat = with.encode_chat(&[Message::new(Role::User, "A key.")], Chat::default()).unwrap();
         assert_eq!(count(&chat), usize::from(name != "no-bos"), "{name}: the template's, not both");
+    }
+}
+
+/// `make_turns.py`: ids and each turn's tokens, of several turns, opened turns and prefills.
+#[test]
+fn the_tokens_of_each_turn_are_those_that_transformers_gives_it() {
+    let reference = read(&fixtures().join("turns.json"));
+    let chats: Vec<Vec<Message>> = list(&reference, "chats")
+        .iter()
+        .map(|chat| messages(&serde_json::json!({ "messages": chat })))
+        .collect();
+    let mut opened: HashMap<(&str, &str), Tokenizer> = HashMap::new();
+    let (mut wrong, mut told, mut refused) = (Vec::new(), 0, 0);
+    for case in list(&reference, "cases") {
+        let (template, name) = (text(case, "template"), text(case, "tokenizer"));
+        let tokenizer =
+            opened.entry((template, name)).or_insert_with(|| tokenizer(name, Some(&source(template))));
+        let ending = match text(case, "ending") {
+            "closed" => Ending::Closed,
+            "open" => Ending::Open,
+            prefill => Ending::Prefill(prefill),
+        };
+        let chat = &chats[case["chat"].as_u64().unwrap() as usize];
+        match tokenizer.encode_turns(chat, ending, Chat::default()) {
+            Err(_) if case["refused"] == true => refused += 1,
+            Ok(got) if case["ids"].is_array() => {
+                let span =
+                    |span: &Value| span[0].as_u64().unwrap() as usize..span[1].as_u64().unwrap() as usize;
+                let spans: Vec<_> = list(case, "spans").iter().map(span).collect();
+                told += 1;
+                if got.ids != ids(case) || got.spans != spans {
+                    wrong.push(format!("{case}\n  got {got:?}"));
+                }
+            }
+            got => wrong.push(format!("{case}\n  got {got:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ from transformers:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(told > 150 && refused > 20, "{told} told, {refused} refused");
+}
+
+#[test]
+fn turns_that_a_template_mends_are_refused() {
+    let say = |role, text: &str| Message::new(role, text);
+    let refused = |source: &str, turns: &[Message], ending| {
+        let tokenizer = tokenizer("no-bos", Some(source));
+        format!("{:#}", tokenizer.encode_turns(turns, ending, Chat::default()).unwrap_err())
+    };
+    let turns =
+        [say(Role::User, "A key."), say(Role::Assistant, "<think>hm</think>Gone."), say(Role::User, "Why?")];
+    assert!(refused(&source("thinking"), &turns, Ending::Open).contains("changes turn 2"));
+    let users = "{% for m in messages if m.role == 'user' %}{{ m.content }}\n{% endfor %}";
+    assert!(refused(users, &turns, Ending::Closed).contains("leaves turn 2 out"));
+    let last = "{% for m in messages %}{{ m.content }}\n{% endfor %}{{ messages[-1].content }}";
+    assert!(refused(last, &turns, Ending::Closed).contains("writes turn 3 twice"));
+    let same = [say(Role::System, "Short."), turns[2].clone(), say(Role::Assistant, "So."), turns[2].clone()];
+    // The instructions stand before every user turn that is like the last one.
+    assert!(refused(&source("last_user"), &same, Ending::Closed).contains("changes"));
+    assert!(
+        refused(&source("refuses_system"), &[turns[2].clone(), turns[2].clone()], Ending::Open)
+            .contains("alternate")
+    );
+    assert!(refused("{{ messages }}", &[], Ending::Open).contains("without turns"));
+}
+
+#[test]
+fn white_space_that_a_template_keeps_is_a_turns_own() {
+    for (template, name, _) in PAIRS {
+        let tokenizer = tokenizer(name, Some(&source(template)));
+        for story in STORIES {
+            let turns = [Message::new(Role::User, story), Message::new(Role::Assistant, "Yes, so it is.")];
+            let got = tokenizer.encode_turns(&turns, Ending::Closed, Chat::default()).unwrap();
+            let one = tokenizer.encode_turns(&turns[..1], Ending::Closed, Chat::default()).unwrap();
+            assert_eq!(got.spans[0], one.spans[0], "{template}, {name}, {story:?}");
+            let wrapped = tokenizer.encode_wrapped(story, Wrap::User, Chat::default()).unwrap();
+            assert_eq!(
+                (&wrapped.ids, &wrapped.text),
+                (&one.ids, &one.spans[0]),
+                "{template}, {name}, {story:?}"
+            );
+            let answer = tokenizer.decode(&got.ids[got.spans[1].clone()]).unwrap();
+            assert_eq!(answer.trim(), "Yes, so it is.", "{template}, {name}, {story:?}");
+        }
     }
 }
