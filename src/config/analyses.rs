@@ -6,7 +6,8 @@ use super::{Across, Analysis, Scale};
 use crate::params::{Chosen, Kind, Params, Problem, Read, Reader, Table, params};
 use crate::stages::across::{cka, rsa, transfer};
 use crate::stages::analysis::{
-    Analysis as One, cosine, geometry, implicit, intensity, logit_lens, norms, pca, probe, steering,
+    Analysis as One, cosine, geometry, implicit, intensity, logit_lens, norms, pca, preferences, probe,
+    steering,
 };
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
@@ -68,6 +69,7 @@ static ANALYSES: &[Row] = &[
     row!("geometry", geometry::Geometry, |a| Found::One(One::Geometry(a))),
     row!("probe", probe::Probe, |a| Found::One(One::Probe(a))),
     row!("norms", norms::Norms, |a| Found::One(One::Norms(a)), Some("file")),
+    row!("preferences", preferences::Preferences, |a| Found::One(One::Preferences(a)), Some("activities")),
     row!("rsa", rsa::Rsa, |a| Found::Two(One::Rsa(a))),
     row!("cka", cka::Cka, |a| Found::Two(One::Cka(a))),
     row!("transfer", transfer::Transfer, |a| Found::Two(One::Transfer(a))),

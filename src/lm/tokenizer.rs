@@ -2,6 +2,7 @@
 //! track of which tokens are the text's own. Knows no weights.
 
 pub mod gguf;
+mod opened;
 mod read;
 mod settings;
 mod tekken;
@@ -17,6 +18,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use tokenizers::{Encoding, Tokenizer as Fast};
+
+pub use opened::Opened;
 
 /// Token ids, and which of them are the text's own.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -63,6 +63,9 @@ pub static COHERENCE: &[Preset] = &[
     },
 ];
 
+/// `analysis.<name>.preferences.steer.emotions`
+pub static EVERY: &[Preset] = &[Preset { name: "all", about: "every emotion of the experiment", text: "" }];
+
 impl Preset {
     /// Its entries: paragraphs, or where there are no empty lines, lines. Lines that start with `#` are comments.
     pub fn entries(&self) -> Vec<String> {

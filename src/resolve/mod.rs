@@ -1,6 +1,7 @@
 //! Pins what is outside the experiment file: checkpoints, story files, the device. The only part that may
 //! touch the network before a run; knows nothing of the plan.
 
+mod activities;
 mod adapter;
 mod digested;
 pub mod hub;
@@ -139,6 +140,7 @@ pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, Some(&hub), notes));
     problems.extend(norms::check(asked));
+    problems.extend(activities::check(asked));
     problems
 }
 
@@ -150,6 +152,7 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, None, &mut Vec::new()));
     problems.extend(norms::check(asked));
+    problems.extend(activities::check(asked));
     problems
 }
 
@@ -174,6 +177,7 @@ pub fn resolve(
     let hub = Hub::open(offline);
     let mut problems = Vec::new();
     norms::pin(&mut experiment, store, &mut problems)?;
+    activities::pin(&mut experiment, &mut problems);
     let (mut models, mut lost) = (Vec::new(), Vec::new());
     for model in &experiment.models {
         match find(&experiment.asked(), model, &hub, Reach::Hub(progress)) {

@@ -16,6 +16,7 @@ pub(in crate::stages) mod named;
 pub mod norms;
 pub mod pca;
 mod pca_panels;
+pub mod preferences;
 pub mod probe;
 mod published;
 pub(super) mod shared;
@@ -55,6 +56,7 @@ pub enum Analysis {
     Geometry(geometry::Geometry),
     Probe(probe::Probe),
     Norms(norms::Norms),
+    Preferences(preferences::Preferences),
     Rsa(rsa::Rsa),
     Cka(cka::Cka),
     Transfer(transfer::Transfer),
@@ -74,6 +76,7 @@ impl Deref for Analysis {
             Analysis::Geometry(params) => params,
             Analysis::Probe(params) => params,
             Analysis::Norms(params) => params,
+            Analysis::Preferences(params) => params,
             Analysis::Rsa(params) => params,
             Analysis::Cka(params) => params,
             Analysis::Transfer(params) => params,

@@ -1,0 +1,213 @@
+//! Whether readings follow preferences: correlations over activities, over all and within categories, with what chance
+//! gives. Knows no model.
+
+use anyhow::Result;
+
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::correlation::pearson;
+use crate::stages::statistics::draws::Draws;
+use crate::stages::statistics::interval::{p_value, percentile, quantile, two_sided};
+
+/// Of fewer categories a bootstrap says nothing.
+const CATEGORIES: usize = 5;
+
+/// What is drawn.
+#[derive(Clone, Copy)]
+pub struct Chance {
+    pub bootstrap: usize,
+    pub permutations: usize,
+    pub seed: u64,
+    pub layer: i32,
+}
+
+/// One emotion's readings beside preferences.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correlated {
+    /// Over all activities.
+    pub r: f64,
+    /// By drawing categories.
+    pub interval: Option<Interval>,
+    /// Preferences shuffled over activities, two-sided; and of the largest |r| of any emotion.
+    pub p: f64,
+    pub p_max: f64,
+    /// Of differences from the categories' means.
+    pub within: f64,
+    /// Preferences shuffled within categories, two-sided; and of the largest of any emotion.
+    pub p_within: f64,
+    pub p_within_max: f64,
+    /// What `r` still is in size when preferences are shuffled within categories: the 97.5th percentile. What lies between
+    /// categories gives as much by itself.
+    pub between: f64,
+}
+
+/// `readings[emotion][activity]` beside `preferences`, with the category of each activity.
+pub fn correlate(
+    preferences: &[f64],
+    readings: &[Vec<f64>],
+    categories: &[usize],
+    chance: Chance,
+) -> Result<Vec<Correlated>> {
+    let Chance { bootstrap, permutations, seed, layer } = chance;
+    let draws = |what: &str, number: usize| Draws::new(what, &[seed, layer as u64, number as u64]);
+    let centred: Vec<Vec<f64>> = readings.iter().map(|of| within(of, categories)).collect();
+    let own = within(preferences, categories);
+    // `[emotion][shuffle]`
+    let n = readings.len();
+    let (mut free, mut kept, mut inside) = (vec![Vec::new(); n], vec![Vec::new(); n], vec![Vec::new(); n]);
+    for number in 0..permutations {
+        let order = draws("preferences shuffled", number).shuffled(preferences.len());
+        let all: Vec<f64> = order.iter().map(|&at| preferences[at]).collect();
+        let order = shuffled_within(categories, &mut draws("preferences shuffled within", number));
+        let same: Vec<f64> = order.iter().map(|&at| preferences[at]).collect();
+        let same_centred: Vec<f64> = order.iter().map(|&at| own[at]).collect();
+        for emotion in 0..n {
+            free[emotion].push(pearson(&readings[emotion], &all));
+            kept[emotion].push(pearson(&readings[emotion], &same));
+            inside[emotion].push(pearson(&centred[emotion], &same_centred));
+        }
+    }
+    let largest = |null: &[Vec<f64>]| -> Vec<f64> {
+        let of = |number| null.iter().map(|of: &Vec<f64>| of[number]).fold(0.0, |a: f64, r| a.max(r.abs()));
+        (0..permutations).map(of).collect()
+    };
+    let (free_max, inside_max) = (largest(&free), largest(&inside));
+    let resampled = |emotion: usize| -> Option<Interval> {
+        let groups = categories.iter().max().map_or(0, |last| last + 1);
+        let drawn = |number| {
+            let mut x = Vec::new();
+            let mut y = Vec::new();
+            for group in draws("categories drawn", number).resampled(groups) {
+                for at in (0..categories.len()).filter(|&at| categories[at] == group) {
+                    x.push(readings[emotion][at]);
+                    y.push(preferences[at]);
+                }
+            }
+            pearson(&x, &y)
+        };
+        if groups < CATEGORIES { None } else { percentile(&(0..bootstrap).map(drawn).collect::<Vec<_>>()) }
+    };
+    let of = |emotion: usize| {
+        let (r, inner) = (pearson(&readings[emotion], preferences), pearson(&centred[emotion], &own));
+        let sizes: Vec<f64> = kept[emotion].iter().map(|r| r.abs()).collect();
+        Correlated {
+            r,
+            interval: resampled(emotion),
+            p: two_sided(r, &free[emotion]),
+            p_max: p_value(r.abs(), &free_max),
+            within: inner,
+            p_within: two_sided(inner, &inside[emotion]),
+            p_within_max: p_value(inner.abs(), &inside_max),
+            between: quantile(&sizes, 0.975),
+        }
+    };
+    Ok((0..n).map(of).collect())
+}
+
+/// Differences from the mean of each one's category.
+pub fn within(values: &[f64], categories: &[usize]) -> Vec<f64> {
+    let mean = |category: usize| {
+        let own = || values.iter().zip(categories).filter(move |(_, of)| **of == category);
+        own().map(|(value, _)| value).sum::<f64>() / own().count() as f64
+    };
+    values.iter().zip(categories).map(|(value, &of)| value - mean(of)).collect()
+}
+
+/// An order in which each place has one of its own category.
+fn shuffled_within(categories: &[usize], draws: &mut Draws) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..categories.len()).collect();
+    for category in 0..=categories.iter().copied().max().unwrap_or(0) {
+        let places: Vec<usize> = (0..categories.len()).filter(|&at| categories[at] == category).collect();
+        let mut dealt = places.clone();
+        draws.shuffle(&mut dealt);
+        places.into_iter().zip(dealt).for_each(|(place, from)| order[place] = from);
+    }
+    order
+}
+
+/// Two halves of the activities, as many of each category in both (but for one where a category is odd): true of those in
+/// the first.
+pub fn halves(categories: &[usize], draws: &mut Draws) -> Vec<bool> {
+    let order = draws.shuffled(categories.len());
+    let mut first = vec![false; categories.len()];
+    let mut odd = false;
+    for category in 0..=categories.iter().copied().max().unwrap_or(0) {
+        for &at in order.iter().filter(|&&at| categories[at] == category) {
+            odd = !odd;
+            first[at] = odd;
+        }
+    }
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANCE: Chance = Chance { bootstrap: 200, permutations: 400, seed: 3, layer: 5 };
+
+    /// Eight categories of eight.
+    fn eight() -> Vec<usize> {
+        (0..64).map(|at| at / 8).collect()
+    }
+
+    /// Preferences g + w, readings a g + b w, where g differs between categories alone, w within them alone, and both have
+    /// as much variance: r is (a + b) / sqrt(2 (a^2 + b^2)), and within categories it is the sign of b.
+    #[test]
+    fn correlations_are_those_of_the_closed_form() {
+        let (categories, root) = (eight(), std::f64::consts::TAU / 8.0);
+        let g: Vec<f64> = categories.iter().map(|&c| (root * c as f64).sin()).collect();
+        let w: Vec<f64> = (0..64).map(|at| (root * (at % 8) as f64).sin()).collect();
+        let preferences: Vec<f64> = g.iter().zip(&w).map(|(g, w)| g + w).collect();
+        let weights = [(3.0, 1.0), (1.0, -2.0), (0.0, 1.0)];
+        let readings: Vec<Vec<f64>> =
+            weights.iter().map(|(a, b)| g.iter().zip(&w).map(|(g, w)| a * g + b * w).collect()).collect();
+        let found = correlate(&preferences, &readings, &categories, CHANCE).unwrap();
+        for ((a, b), of) in weights.iter().zip(&found) {
+            let r = (a + b) / (2.0 * (a * a + b * b) as f64).sqrt();
+            assert!((of.r - r).abs() < 1e-12, "{} is not {r}", of.r);
+            assert!((of.within - f64::signum(*b)).abs() < 1e-12);
+            assert!(of.p_within < 0.01 && of.p_within_max < 0.01, "{of:?}");
+            assert!(of.p_max >= of.p);
+        }
+        // What lies between categories alone: 3 / sqrt(20) = .67 is left on average when they are kept.
+        assert!(found[0].between > 0.67 && found[0].between < 0.8, "{}", found[0].between);
+        assert!(found[2].between < 0.35, "{}", found[2].between);
+        let interval = found[0].interval.unwrap();
+        assert!(interval.low < found[0].r && found[0].r < interval.high, "{interval:?}");
+        // Of four categories there is none.
+        let few: Vec<usize> = categories.iter().map(|c| c / 2).collect();
+        assert_eq!(correlate(&preferences, &readings, &few, CHANCE).unwrap()[0].interval, None);
+    }
+
+    /// Noise has a p of at most .05 within categories one time in twenty; of six emotions the largest as well.
+    #[test]
+    fn noise_is_found_at_its_rate() {
+        let categories: Vec<usize> = (0..16).map(|at| at / 2).collect();
+        let (mut single, mut any, mut of_all) = (0, 0, 0);
+        for seed in 0..400 {
+            let mut draws = Draws::new("noise", &[seed]);
+            let mut normal = |n: usize| -> Vec<f64> { (0..n).map(|_| draws.normal()).collect() };
+            let preferences = normal(16);
+            let readings: Vec<Vec<f64>> = (0..6).map(|_| normal(16)).collect();
+            let chance = Chance { bootstrap: 0, permutations: 99, seed, layer: 0 };
+            let found = correlate(&preferences, &readings, &categories, chance).unwrap();
+            single += usize::from(found[0].p_within <= 0.05);
+            any += usize::from(found.iter().any(|of| of.p_within_max <= 0.05));
+            of_all += usize::from(found.iter().any(|of| of.p_max <= 0.05));
+        }
+        // scipy.stats.binom.cdf(31, 400, .05) is .993, and cdf(9, 400, .05) .004.
+        for found in [single, any, of_all] {
+            assert!((10..=31).contains(&found), "{found} of 400");
+        }
+    }
+
+    #[test]
+    fn halves_hold_as_many_of_each_category() {
+        let categories = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2];
+        let first = halves(&categories, &mut Draws::new("halves", &[1]));
+        let of = |c: usize| (0..12).filter(|&at| categories[at] == c && first[at]).count();
+        assert_eq!((of(0), first.iter().filter(|half| **half).count()), (2, 6));
+        assert!((1..=2).contains(&of(1)) && (2..=3).contains(&of(2)));
+        assert_ne!(first, halves(&categories, &mut Draws::new("halves", &[2])));
+    }
+}

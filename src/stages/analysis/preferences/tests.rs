@@ -1,0 +1,159 @@
+//! Preferences of the demonstration model: batches, spans, and what is written into the tables.
+
+use std::path::Path;
+
+use tch::{Device, Tensor};
+
+use super::asking::Answer;
+use super::*;
+use crate::lm::{Batch, Chat, Checkpoint, Dtype, Hook, LanguageModel, Spans, Steer};
+use crate::stages::analysis::VectorSet;
+use crate::stages::statistics::draws::Draws;
+
+const LAYER: Layer = Layer::Block(2);
+
+fn model() -> LanguageModel {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    LanguageModel::load(&Checkpoint::open(&folder).unwrap(), Dtype::F32, Device::Cpu).unwrap()
+}
+
+fn params(steer: Option<Steered>) -> Preferences {
+    Preferences {
+        activities: Source(None),
+        list: activities::shipped("activities-16").unwrap(),
+        question: "Which? (A) {a} (B) {b}".into(),
+        answer: "(".into(),
+        feeling: "How about this: {activity}?".into(),
+        wrap: Ask::User,
+        hard: false,
+        layers: Layers::Default,
+        bootstrap: 100,
+        permutations: 99,
+        steer,
+    }
+}
+
+fn set(d_model: usize) -> VectorSet {
+    let emotions = ["happy", "sad", "calm", "angry"].map(String::from).to_vec();
+    let mut draws = Draws::new("preferences test", &[1]);
+    let vectors: Vec<f64> = (0..4 * d_model).map(|_| draws.normal()).collect();
+    let layer = LayerVectors {
+        layer: LAYER,
+        emotions,
+        d_model,
+        raw: vectors.clone(),
+        vectors,
+        n_stories: vec![1; 4],
+        resid_norm: 20.0,
+    };
+    VectorSet { model: "demo".into(), stories: "own".into(), n_layers: 4, layers: vec![layer] }
+}
+
+/// The same question by itself, with a vector added to one of the two activities by a hook of its own.
+fn alone(model: &LanguageModel, question: &asking::Question, steered: Option<(usize, &[f32])>) -> f64 {
+    let mut hook = steered.map(|(which, vector)| Steer {
+        layer: LAYER,
+        vector: Tensor::from_slice(vector),
+        strength: 1.0,
+        spans: Spans::Each(vec![vec![question.spans[which].clone()]]),
+    });
+    let mut hooks: Vec<&mut dyn Hook> = hook.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+    let resid = model.forward(&Batch::new(&[&question.ids]).unwrap(), &mut hooks, None).unwrap();
+    let logits = Vec::<f32>::try_from(model.logits(&resid.get(0).get(-1))).unwrap();
+    let letter = |letter: &str| {
+        let ids = model.encode(letter).unwrap();
+        logits[ids.ids[ids.text.start] as usize]
+    };
+    f64::from(letter("A")) - f64::from(letter("B"))
+}
+
+#[test]
+fn answers_in_batches_are_those_of_each_question_by_itself() {
+    let (model, params) = (model(), params(None));
+    let questions = Questions::new(&params, &model, Chat::default()).unwrap();
+    assert_eq!(questions.all.len(), 16 * 15);
+    let decode = |ids: &[i64]| model.decode(ids).unwrap();
+    for question in &questions.all {
+        for (of, span) in question.of.iter().zip(&question.spans) {
+            assert_eq!(decode(&question.ids[span.clone()]).trim(), params.list[*of].activity);
+        }
+    }
+    let every: Vec<usize> = (0..questions.all.len()).collect();
+    let nothing = (None, &[][..], Positions::All.into());
+    let answers: Vec<Answer> = questions.answers(&model, &every, nothing, &mut |_, _| {}).unwrap().remove(0);
+    // Kernels of our own give a row the same bits beside any others.
+    let exact = matches!(model.decoder().backend(), crate::lm::Backend::Own(..));
+    let bound = if exact { 0.0 } else { 1e-4 };
+    for (question, answer) in questions.all.iter().zip(&answers).step_by(7) {
+        assert!((alone(&model, question, None) - answer.logit).abs() <= bound);
+        assert!(answer.mass > 0.0 && answer.mass < 1.0);
+    }
+    // Two vectors in one pass, on the first activity's tokens alone.
+    let vectors: Vec<Vec<f32>> =
+        [3.0, -5.0].iter().map(|x| (0..192).map(|i| x * (i as f32).sin()).collect()).collect();
+    let asked = [5, 100, 17];
+    let spans = Spans::Each(asked.iter().map(|&at| vec![questions.all[at].spans[0].clone()]).collect());
+    let steered = (Some(LAYER), vectors.as_slice(), spans);
+    let found = questions.answers(&model, &asked, steered, &mut |_, _| {}).unwrap();
+    for (vector, found) in vectors.iter().zip(&found) {
+        for (&at, answer) in asked.iter().zip(found) {
+            let wanted = alone(&model, &questions.all[at], Some((0, vector)));
+            assert!((wanted - answer.logit).abs() <= bound, "{wanted} {answer:?}");
+            assert_ne!(answer.logit, answers[at].logit);
+        }
+    }
+    let pairs = questions.pairs(&every, &answers);
+    assert_eq!(pairs.len(), 16 * 15 / 2);
+    assert!(questions.pairs(&every[..1], &answers[..1]).is_empty(), "both orders");
+}
+
+#[test]
+fn the_tables_hold_every_activity_emotion_and_split() {
+    let model = model();
+    let steer = Steered {
+        emotions: vec!["happy".into(), "angry".into()],
+        strength: vec![0.5, -0.5],
+        splits: 2,
+        random: 3,
+    };
+    let params = params(Some(steer));
+    let set = set(model.spec.d_model);
+    let run = |progress: &mut dyn FnMut(usize, usize)| {
+        let input = Input {
+            set: &set,
+            activations: None,
+            model: Some(&model),
+            chat: Chat::default(),
+            seed: 4,
+            progress: &mut |done, of| progress(done, of),
+        };
+        params.run(input).unwrap()
+    };
+    let mut last = (0, 0);
+    let tables = run(&mut |done, of| {
+        assert!(done >= last.0 && done <= of, "{done} of {of} after {last:?}");
+        last = (done, of);
+    });
+    assert_eq!(last.0, last.1);
+    let rows: Vec<(&str, usize)> = tables.iter().map(|(name, table)| (name.as_str(), table.rows())).collect();
+    let wanted = [
+        ("preferences", 4),
+        ("preferences_activities", 16),
+        ("preferences_pairs", 240),
+        ("preferences_readings", 64),
+        ("preferences_steered", (2 + 3) * 2 * 2 * 2),
+        ("preferences_elo", 2 * 2 * 16),
+    ];
+    assert_eq!(rows, wanted);
+    let elo = tables[1].1.f64("elo").unwrap();
+    assert!(
+        (elo.iter().sum::<f64>() / 16.0 - 1500.0).abs() < 1e-6
+            && elo.iter().any(|x| (x - 1500.0).abs() > 1.0)
+    );
+    assert!(tables[4].1.f64("shift").unwrap().iter().all(|x| x.abs() > 1e-6), "something moves");
+    assert_eq!(run(&mut |_, _| {}), tables, "the same again");
+    assert!(!params.figures("likes", &tables).unwrap().is_empty());
+    let claims = params.claims(&tables).unwrap();
+    let has = |what: &str| claims.iter().any(|claim| claim.what == what);
+    assert!(has("r of happy") && has("r of calm within categories") && has("shift by angry at -0.5"));
+}
