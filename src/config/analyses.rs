@@ -7,7 +7,7 @@ use crate::params::{Chosen, Kind, Params, Problem, Read, Reader, Table, params};
 use crate::stages::across::{cka, rsa, transfer};
 use crate::stages::analysis::{
     Analysis as One, cosine, geometry, implicit, intensity, logit_lens, norms, pca, preferences, probe,
-    steering,
+    scenario, steering,
 };
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
@@ -70,6 +70,7 @@ static ANALYSES: &[Row] = &[
     row!("probe", probe::Probe, |a| Found::One(One::Probe(a))),
     row!("norms", norms::Norms, |a| Found::One(One::Norms(a)), Some("file")),
     row!("preferences", preferences::Preferences, |a| Found::One(One::Preferences(a)), Some("activities")),
+    row!("scenario", scenario::Scenario, |a| Found::One(One::Scenario(Box::new(a))), Some("set")),
     row!("rsa", rsa::Rsa, |a| Found::Two(One::Rsa(a))),
     row!("cka", cka::Cka, |a| Found::Two(One::Cka(a))),
     row!("transfer", transfer::Transfer, |a| Found::Two(One::Transfer(a))),

@@ -233,14 +233,17 @@ impl<'a> Lane<'a> {
                 };
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let tables = analysis.run(Input {
-                    set: &set,
-                    activations: analysis.inputs().activations.then_some(activations),
-                    model,
-                    chat: *chat,
-                    seed: *seed,
-                    progress: &mut *batches.around.at,
-                })?;
+                let reads = analysis.inputs();
+                let activations = reads.activations.then_some(activations);
+                let (set, chat, seed) = (&set, *chat, *seed);
+                let tables = if reads.batches {
+                    let progress = &mut |_, _| {};
+                    analysis
+                        .run_in_batches(Input { set, activations, model, chat, seed, progress }, batches)?
+                } else {
+                    let progress = &mut *batches.around.at;
+                    analysis.run(Input { set, activations, model, chat, seed, progress })?
+                };
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
             Work::Across { across, seed, pairs, .. } => {

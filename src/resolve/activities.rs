@@ -1,4 +1,4 @@
-//! Files of activities: read once, and in keys as what they say. Knows no model.
+//! Files of activities and of scenarios: read once, and in keys as what they say. Knows no model.
 
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, Experiment};
@@ -9,7 +9,7 @@ pub(super) fn check(asked: &Asked) -> Vec<Problem> {
     asked.analysis.iter().filter_map(|analysis| read(&mut analysis.clone())).collect()
 }
 
-/// Puts the activities of each file where they are in keys. What is wrong goes to `problems`.
+/// Puts what each file says where it is in keys. What is wrong goes to `problems`.
 pub(super) fn pin(experiment: &mut Experiment, problems: &mut Vec<Problem>) {
     let variants = experiment.sweep.iter_mut().flat_map(|variant| &mut variant.experiment.analysis);
     problems.extend(experiment.analysis.iter_mut().chain(variants).filter_map(read));
@@ -17,7 +17,11 @@ pub(super) fn pin(experiment: &mut Experiment, problems: &mut Vec<Problem>) {
 }
 
 fn read(analysis: &mut config::Analysis) -> Option<Problem> {
-    let Analysis::Preferences(preferences) = &mut analysis.kind else { return None };
-    let error = preferences.load().err()?;
+    let read = match &mut analysis.kind {
+        Analysis::Preferences(preferences) => preferences.load(),
+        Analysis::Scenario(scenario) => scenario.load(),
+        _ => return None,
+    };
+    let error = read.err()?;
     Some(Problem::at(analysis.span.clone(), format!("{error:#}")))
 }

@@ -30,6 +30,7 @@ mod real;
 mod remote;
 mod report;
 mod run;
+mod scenario;
 mod schema;
 mod science;
 mod select;

@@ -14,6 +14,8 @@ pub struct Inputs {
     pub seed: bool,
     /// The model's chat template, into which texts are put: what that is told is in the key.
     pub chat: bool,
+    /// It works for long, and so in batches, which are kept: see [`Kind::run_in_batches`](super::Kind::run_in_batches).
+    pub batches: bool,
 }
 
 /// Which sets of vectors an analysis is run on.
@@ -31,12 +33,18 @@ pub enum Sets {
 
 impl Inputs {
     /// The vectors of one set, and nothing else.
-    pub const VECTORS: Inputs =
-        Inputs { sets: Sets::One, activations: false, model: false, seed: false, chat: false };
+    pub const VECTORS: Inputs = Inputs {
+        sets: Sets::One,
+        activations: false,
+        model: false,
+        seed: false,
+        chat: false,
+        batches: false,
+    };
 
     /// Activations of two sets, with what is drawn at random.
     pub const fn of_two(sets: Sets) -> Inputs {
-        Inputs { sets, activations: true, model: false, seed: true, chat: false }
+        Inputs { sets, activations: true, seed: true, ..Inputs::VECTORS }
     }
 }
 

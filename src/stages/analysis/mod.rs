@@ -19,6 +19,7 @@ mod pca_panels;
 pub mod preferences;
 pub mod probe;
 mod published;
+pub mod scenario;
 pub(super) mod shared;
 pub mod steering;
 mod steering_deltas;
@@ -41,6 +42,7 @@ pub use made_of::Activations;
 use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
 use crate::stages::across::{Input as TwoSets, cka, rsa, transfer};
+use crate::stages::batches::Batches;
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -57,6 +59,7 @@ pub enum Analysis {
     Probe(probe::Probe),
     Norms(norms::Norms),
     Preferences(preferences::Preferences),
+    Scenario(Box<scenario::Scenario>),
     Rsa(rsa::Rsa),
     Cka(cka::Cka),
     Transfer(transfer::Transfer),
@@ -77,6 +80,7 @@ impl Deref for Analysis {
             Analysis::Probe(params) => params,
             Analysis::Norms(params) => params,
             Analysis::Preferences(params) => params,
+            Analysis::Scenario(params) => &**params,
             Analysis::Rsa(params) => params,
             Analysis::Cka(params) => params,
             Analysis::Transfer(params) => params,
@@ -122,6 +126,12 @@ pub trait Kind {
     /// The tables of one set of vectors, of an analysis that reads [`Sets::One`].
     fn run(&self, _input: Input) -> Result<Tables> {
         bail!("`{}` is an analysis of two sets", self.kind())
+    }
+
+    /// The same of one that works in batches ([`Inputs::batches`]): `batches` is told how far it is, and keeps each finished
+    /// batch, so that what was interrupted goes on with the same bytes. `input.progress` is told nothing.
+    fn run_in_batches(&self, _input: Input, _batches: &mut dyn Batches) -> Result<Tables> {
+        bail!("`{}` does not work in batches", self.kind())
     }
 
     /// The tables of one pair of sets, of all others. They name no model and no source: `a` and `b` are the first and the

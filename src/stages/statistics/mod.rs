@@ -7,6 +7,7 @@ pub mod draws;
 pub mod grouping;
 pub mod interval;
 pub mod parts;
+pub mod shares;
 pub mod spectrum;
 pub mod sums;
 

@@ -67,7 +67,8 @@ pub fn correlate(
         }
     }
     let largest = |null: &[Vec<f64>]| -> Vec<f64> {
-        let of = |number| null.iter().map(|of: &Vec<f64>| of[number]).fold(0.0, |a: f64, r| a.max(r.abs()));
+        let of =
+            |number| null.iter().map(|of: &Vec<f64>| of[number]).fold(0.0f64, |a, r: f64| a.max(r.abs()));
         (0..permutations).map(of).collect()
     };
     let (free_max, inside_max) = (largest(&free), largest(&inside));

@@ -98,7 +98,8 @@ fn list(reader: &Reader<'_>, _: &str) -> Read<Vec<Activity>> {
     Ok(activities::shipped(&reader.get::<String>("activities")?).unwrap_or_default())
 }
 
-fn emotions(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
+/// Names of emotions, or `all`: none.
+pub(super) fn emotions(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     let named: Vec<String> = reader.get(name)?;
     let span = reader.span_of(name);
     for word in &named {
@@ -107,12 +108,12 @@ fn emotions(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     Ok(named)
 }
 
-fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
+/// Strengths, none of which is 0.
+pub(super) fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
     let numbers = reader.numbers(name)?;
     if let Some((_, span)) = numbers.iter().find(|(strength, _)| *strength == 0.0) {
         let problem = Problem::at(span.clone(), "steering by 0 changes nothing");
-        return reader
-            .wrong(problem.hint("take it out; preferences without steering are measured in any case"));
+        return reader.wrong(problem.hint("take it out; what is without steering is measured in any case"));
     }
     Ok(numbers.into_iter().map(|(strength, _)| strength).collect())
 }

@@ -1,0 +1,325 @@
+//! The figures and claims of a scenario. Knows only its tables.
+
+use anyhow::Result;
+
+use super::cells::is_random;
+use super::tables::is_unsteered;
+use super::{Evidence, Scenario};
+use crate::report::figure::{Band, Body, Cell, Figure, Lines, Multiples, Plot, Series, TableFigure};
+use crate::stages::analysis::{Claim, Group, Null, distinct, groups};
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::interval::clopper_pearson;
+use crate::stages::statistics::shares::seen_above;
+use crate::store::table::Table;
+
+/// What the claims of this analysis mean.
+pub const READING: &str = "What adding an emotion's vector does to the act of the scenario: to its log-odds among declared choices, \
+    on average over cases and orders of the options, or to its share among texts. p is the rank among random directions of the same \
+    norm that were measured as often, q is adjusted over the cells. Where the control moves as much, the direction changes \
+    something else.";
+
+/// Texts of each cell and outcome that stand in the report; all are in the table.
+const SHOWN: usize = 2;
+/// Above this share of texts that were cut off, a warning.
+const CUT_OFTEN: f64 = 0.05;
+/// Characters of a text that stand in the report.
+const LONGEST: usize = 700;
+
+/// One emotion at one strength.
+struct Row<'a> {
+    steered: &'a str,
+    strength: f64,
+    unsteered: f64,
+    effect: f64,
+    interval: Option<(f64, f64)>,
+    method: &'a str,
+    control: Option<f64>,
+    random: Option<(f64, f64)>,
+    n_random: usize,
+    p: Option<f64>,
+    q: Option<f64>,
+    n: usize,
+    aside: f64,
+}
+
+fn rows<'a>(group: &'a Group<'a>) -> Result<Vec<Row<'a>>> {
+    let table = group.table;
+    let (steered, method) = (table.str("steered")?, table.str("method")?);
+    let [strength, unsteered, effect, aside] =
+        [table.f64("strength")?, table.f64("unsteered")?, table.f64("effect")?, table.f64("aside")?];
+    let option = |name: &str| table.opt_f64(name);
+    let (low, high, control) = (option("low")?, option("high")?, option("control_effect")?);
+    let (random_low, random_high) = (option("random_low")?, option("random_high")?);
+    let (p, q, n, n_random) = (option("p")?, option("q")?, table.i32("n")?, table.i32("n_random")?);
+    let row = |&row: &usize| Row {
+        steered: &steered[row],
+        strength: strength[row],
+        unsteered: unsteered[row],
+        effect: effect[row],
+        interval: low[row].zip(high[row]),
+        method: &method[row],
+        control: control[row],
+        random: random_low[row].zip(random_high[row]),
+        n_random: n_random[row] as usize,
+        p: p[row],
+        q: q[row],
+        n: n[row] as usize,
+        aside: aside[row],
+    };
+    Ok(group.rows.iter().map(row).collect())
+}
+
+/// Per set: effects over strengths beside random directions, their numbers; with texts also the shares of outcomes, and
+/// samples to read.
+pub fn figures(params: &Scenario, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for group in &groups(tables, "scenario")? {
+        let rows = rows(group)?;
+        figures.push(doses(params, name, group, &rows));
+        figures.push(numbers(params, name, group, &rows));
+    }
+    for group in &groups(tables, "scenario_outcomes")? {
+        figures.push(shares(name, group)?);
+    }
+    for group in &groups(tables, "scenario_samples")? {
+        figures.push(samples(name, group)?);
+    }
+    Ok(figures)
+}
+
+fn unit(params: &Scenario) -> &'static str {
+    match params.evidence {
+        Evidence::Choices => "log-odds of the act",
+        Evidence::Pattern => "share of the act",
+    }
+}
+
+fn doses(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
+    let mut emotions: Vec<&str> = Vec::new();
+    for row in rows {
+        if !emotions.contains(&row.steered) {
+            emotions.push(row.steered);
+        }
+    }
+    let series = emotions.iter().map(|emotion| {
+        let mut own: Vec<&Row> = rows.iter().filter(|row| row.steered == *emotion).collect();
+        own.sort_by(|a, b| a.strength.total_cmp(&b.strength));
+        let ends = |row: &&Row| row.interval.unwrap_or((row.effect, row.effect));
+        Series {
+            name: emotion.to_string(),
+            points: own.iter().map(|row| (row.strength, row.effect)).collect(),
+            intervals: if own.iter().all(|row| row.interval.is_some()) {
+                own.iter().map(ends).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    });
+    let mut band: Vec<(f64, f64, f64)> =
+        rows.iter().filter_map(|row| row.random.map(|(low, high)| (row.strength, low, high))).collect();
+    band.sort_by(|a, b| a.0.total_cmp(&b.0));
+    band.dedup();
+    let bands = if band.is_empty() {
+        Vec::new()
+    } else {
+        vec![Band { name: "random directions".into(), points: band }]
+    };
+    let body = Lines {
+        x: "strength, mean residual norms".into(),
+        y: format!("change of the {}", unit(params)),
+        series: series.collect(),
+        bands,
+        log: false,
+    };
+    let caption = format!("{}{}", described(params, rows), warnings(params, rows));
+    group.figure(name.to_string(), "The act under steering".into(), caption, Body::Lines(body))
+}
+
+fn described(params: &Scenario, rows: &[Row]) -> String {
+    let Some(first) = rows.first() else { return String::new() };
+    let what = match params.evidence {
+        Evidence::Choices => format!(
+            "Log-odds of the act among declared choices, over {} cases and all orders of the options; without steering {:.2}.",
+            first.n, first.unsteered
+        ),
+        Evidence::Pattern => {
+            format!(
+                "Share of the act among {} texts a cell; without steering {:.0} %.",
+                first.n,
+                100.0 * first.unsteered
+            )
+        }
+    };
+    let interval = if first.interval.is_some() {
+        format!(" Intervals of 95 %: {}.", first.method)
+    } else {
+        String::new()
+    };
+    format!(
+        "{what}{interval} Band: from the least to the largest of {} random directions of the same norm, measured as often.",
+        first.n_random
+    )
+}
+
+/// What makes the numbers say less.
+fn warnings(params: &Scenario, rows: &[Row]) -> String {
+    let Some(first) = rows.first() else { return String::new() };
+    let mut said = String::new();
+    if params.evidence == Evidence::Choices {
+        let least = rows.iter().map(|row| row.aside).fold(1.0, f64::min);
+        if least < 0.5 {
+            said += &format!(
+                " In some cell the letters have a probability of {least:.2} together: there the model would answer something \
+                 else, and the odds say little."
+            );
+        }
+        return said;
+    }
+    let hits = (first.unsteered * first.n as f64).round() as usize;
+    if let Some(ends) = clopper_pearson(hits, first.n).filter(|_| hits == 0 || hits == first.n) {
+        let (what, bound) = if hits == 0 { ("floor", ends.high) } else { ("ceiling", ends.low) };
+        said += &format!(
+            " A {what}: without steering {hits} of {} texts are the act, so that its share is {} {:.1} %; what lowers or raises it \
+             further cannot be seen here, `evidence = \"choices\"` can.",
+            first.n,
+            if hits == 0 { "at most" } else { "at least" },
+            100.0 * bound
+        );
+    }
+    if let Some(to) = seen_above(first.unsteered, first.n) {
+        said += &format!(
+            " With {} texts a cell a rise from {:.0} % is seen four times in five from {:.0} % on.",
+            first.n,
+            100.0 * first.unsteered,
+            100.0 * to
+        );
+    }
+    let cut = rows.iter().map(|row| row.aside).fold(0.0, f64::max);
+    if cut > CUT_OFTEN {
+        said +=
+            &format!(" In some cell {:.0} % of the texts were cut off: raise `max_new_tokens`.", 100.0 * cut);
+    }
+    said
+}
+
+fn numbers(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
+    let (scale, decimals) = match params.evidence {
+        Evidence::Choices => (1.0, 2),
+        Evidence::Pattern => (100.0, 0),
+    };
+    let option =
+        |value: Option<f64>, decimals| value.map_or(Cell::Empty, |value| Cell::Number(value, decimals));
+    let cells = rows.iter().map(|row| {
+        let effect = match row.interval {
+            Some((low, high)) => Cell::Ranged(scale * row.effect, (scale * low, scale * high), decimals),
+            None => Cell::Number(scale * row.effect, decimals),
+        };
+        vec![
+            Cell::Text(row.steered.to_string()),
+            Cell::Number(row.strength, 2),
+            effect,
+            option(row.control.map(|value| scale * value), decimals),
+            option(row.p, 3),
+            option(row.q, 3),
+        ]
+    });
+    let columns = ["steered", "strength", "change of the act", "change in the control", "p", "q"];
+    let caption = "p: rank of the change's size among random directions of the same norm; q: adjusted over all cells (Benjamini \
+                   and Hochberg). Where the control changes as much, the direction does something else than the act.";
+    let body = TableFigure { columns: columns.map(String::from).to_vec(), rows: cells.collect() };
+    group.figure(format!("{name}-cells"), "Cells".into(), caption.into(), Body::Table(body))
+}
+
+/// Shares of each outcome over strengths, a plot an emotion.
+fn shares(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (steered, outcome, control) = (table.str("steered")?, table.str("outcome")?, table.bool("control")?);
+    let (strength, count, n) = (table.f64("strength")?, table.i32("count")?, table.i32("n")?);
+    let rows: Vec<usize> = group.rows.iter().copied().filter(|&row| !control[row]).collect();
+    let emotions = distinct(steered, &rows);
+    let outcomes = distinct(outcome, &rows);
+    let plot = |emotion: &&str| {
+        let series = outcomes.iter().map(|name| {
+            let mine = |&&row: &&usize| {
+                outcome[row] == *name && (steered[row] == **emotion || is_unsteered(&steered[row]))
+            };
+            let mut own: Vec<usize> = rows.iter().filter(mine).copied().collect();
+            own.sort_by(|&a, &b| strength[a].total_cmp(&strength[b]));
+            let share = |row: usize| 100.0 * f64::from(count[row]) / f64::from(n[row]);
+            let ends = |row: usize| {
+                let ends = clopper_pearson(count[row] as usize, n[row] as usize);
+                ends.map_or((0.0, 100.0), |i: Interval| (100.0 * i.low, 100.0 * i.high))
+            };
+            Series {
+                name: name.to_string(),
+                points: own.iter().map(|&row| (strength[row], share(row))).collect(),
+                intervals: own.iter().map(|&row| ends(row)).collect(),
+            }
+        });
+        Plot { title: format!("{emotion}: % of texts"), series: series.collect() }
+    };
+    let own = emotions.iter().filter(|emotion| !is_random(emotion) && !is_unsteered(emotion));
+    let body = Multiples { x: "strength".into(), plots: own.map(plot).collect() };
+    let caption =
+        "Share of texts of each outcome, with Clopper and Pearson's intervals; 0 is without steering.";
+    Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Multiples(body)))
+}
+
+fn samples(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (steered, case, outcome) = (table.str("steered")?, table.str("case")?, table.str("outcome")?);
+    let (evidence, text, strength) = (table.str("evidence")?, table.str("text")?, table.f64("strength")?);
+    let mut shown: Vec<(&str, f64, &str)> = Vec::new();
+    let mut rows = Vec::new();
+    for &row in group.rows.iter().filter(|&&row| !is_random(&steered[row])) {
+        let cell = (steered[row].as_str(), strength[row], outcome[row].as_str());
+        if shown.iter().filter(|other| **other == cell).count() >= SHOWN {
+            continue;
+        }
+        shown.push(cell);
+        let brief: String = text[row].chars().take(LONGEST).collect();
+        let brief = if brief.len() < text[row].len() { format!("{brief}\u{2026}") } else { brief };
+        rows.push(vec![
+            Cell::Text(steered[row].clone()),
+            Cell::Number(strength[row], 2),
+            Cell::Text(case[row].clone()),
+            Cell::Text(outcome[row].clone()),
+            Cell::Text(evidence[row].clone()),
+            Cell::Text(brief),
+        ]);
+    }
+    let columns = ["steered", "strength", "case", "outcome", "told by", "text"].map(String::from).to_vec();
+    let caption = format!(
+        "The first {SHOWN} texts of each cell and outcome. All are in the table `{name}_samples`, or what it is named there."
+    );
+    let body = Body::Table(TableFigure { columns, rows });
+    Ok(group.figure(format!("{name}-samples"), "Samples".into(), caption, body))
+}
+
+/// The change of the act in each cell.
+pub fn claims(params: &Scenario, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    for group in &groups(tables, "scenario")? {
+        for row in rows(group)? {
+            let (scale, unit, decimals) = match params.evidence {
+                Evidence::Choices => (1.0, "log-odds", 2),
+                Evidence::Pattern => (100.0, "percentage points", 0),
+            };
+            let null = row.p.map(|p| Null {
+                of: "random directions of the same norm",
+                draws: row.n_random,
+                mean: None,
+                p,
+            });
+            let interval = row.interval.map(|(low, high)| Interval { low: scale * low, high: scale * high });
+            let method = match params.evidence {
+                Evidence::Choices => "percentile bootstrap over cases",
+                Evidence::Pattern => "Newcombe",
+            };
+            let what = format!("act under {} at {}", row.steered, row.strength);
+            let claim = group.claim(what, unit, scale * row.effect, decimals);
+            claims.push(claim.within(interval, method).against(null));
+        }
+    }
+    Ok(claims)
+}

@@ -1,0 +1,227 @@
+//! What a model does in a situation when an emotion's vector is added: what it would choose, or what it writes. `docs/behaviour.md`
+//! says what each set can and cannot show.
+
+pub mod cells;
+mod choices;
+mod conversation;
+mod figures;
+mod outcome;
+mod rollouts;
+mod set;
+mod tables;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+pub use set::{Set, names, shipped};
+
+use super::preferences::{emotions, strength};
+use super::steering::Layers;
+use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables};
+use crate::lm::{Layer, Positions};
+use crate::params::{Parts, Problem, Read, Reader, Type, params, presets, words};
+use crate::report::figure::Figure;
+use crate::stages::batches::Batches;
+use crate::store::table::Table;
+
+/// Raised when the same vectors would give other tables.
+const VERSION: u32 = 1;
+
+words! {
+    /// How it is told what a model does.
+    pub enum Evidence {
+        /// By the probabilities of declared choices, without sampling.
+        Choices = "choices",
+        /// By patterns in what it writes.
+        Pattern = "pattern",
+    }
+}
+
+params! {
+    /// What the model does in a situation when an emotion's vector is added: see docs/behaviour.md.
+    #[check(has_evidence)]
+    pub struct Scenario {
+        /// `mailbox`, `impossible-code`, `are-you-sure`, `feedback` or `refusal`; or a TOML file of the same form, relative to the
+        /// project.
+        #[of(Type::Text)]
+        #[with(source)]
+        #[serde(skip)]
+        pub set: Source;
+        // What it says, once it is read.
+        #[of(Type::NONE)]
+        #[with(content)]
+        pub content: Set;
+        /// `choices`: the log-odds of the act among declared choices: no sampling, so that it works where a model hardly ever or
+        /// always acts; `pattern`: what it writes, by patterns.
+        pub evidence: Evidence = "choices";
+        /// Whose vectors are added.
+        #[of(Type::PresetOrTexts(presets::EVERY))]
+        #[with(emotions)]
+        pub emotions: Vec<String> = "all";
+        /// How strongly, as a share of the mean residual norm at the layer; below 0 in the opposite direction. The situation
+        /// without steering is always among the cells.
+        #[of(Type::Numbers)]
+        #[with(strength)]
+        pub strength: Vec<f64> = [-0.1, -0.05, 0.05, 0.1];
+        /// Which of the kept layers are steered, all at once; each has an equal part of the strength. `default`: the one nearest to
+        /// 2/3 of the depth.
+        pub layers: Layers = "default";
+        /// Which tokens' residual streams the vector is added to; `generated`: those from which the model's answers come forth.
+        pub positions: Positions = "all";
+        /// Random directions of the same norm, measured as often as each emotion.
+        pub random: usize = 19, 0..=10_000;
+        /// Of `pattern`: texts of each case in each cell.
+        pub samples: usize = 50, 1..=100_000;
+        /// Of `pattern`: the most tokens of an answer.
+        pub max_new_tokens: usize = 256, 1..=1_000_000;
+        /// Of `pattern`.
+        pub temperature: f64 = 1.0, 0.0..=10.0;
+        /// Of `pattern`.
+        pub top_p: f64 = 1.0, above 0.0..=1.0;
+        /// Draws of cases with replacement behind the intervals of `choices`.
+        pub bootstrap: usize = 1000, 0..=100_000;
+    }
+}
+
+/// Where a set is from: one that ships, or a file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Source(Option<PathBuf>);
+
+fn source(reader: &Reader<'_>, name: &str) -> Read<Source> {
+    let named = reader.filled(name)?;
+    Ok(Source(shipped(&named).is_none().then(|| reader.scope.project.join(named))))
+}
+
+fn content(reader: &Reader<'_>, _: &str) -> Read<Set> {
+    Ok(shipped(&reader.filled("set")?).unwrap_or_default())
+}
+
+fn has_evidence(reader: &Reader<'_>, parts: &Parts<Scenario>) -> Read<()> {
+    let (Ok(Source(None)), Ok(set), Ok(evidence)) = (&parts.set, &parts.content, &parts.evidence) else {
+        return Ok(()); // a file is read later
+    };
+    match lacks(set, *evidence) {
+        None => Ok(()),
+        Some(why) => reader.wrong(Problem::at(reader.span_of("evidence"), why)),
+    }
+}
+
+/// What a set would need for the evidence.
+fn lacks(set: &Set, evidence: Evidence) -> Option<String> {
+    match evidence {
+        Evidence::Choices if set.choices.is_none() => Some("the set declares no `choices`".into()),
+        Evidence::Pattern if set.outcomes.is_empty() => Some("the set declares no `outcomes`".into()),
+        _ => None,
+    }
+}
+
+impl Scenario {
+    /// Reads a set of the user's, which then is in keys.
+    ///
+    /// # Errors
+    /// Those of [`set::of_file`]; a set without what the evidence needs.
+    pub fn load(&mut self) -> Result<()> {
+        if let Source(Some(path)) = &self.set {
+            let known = || names().collect::<Vec<_>>().join(", ");
+            self.content = set::of_file(path).with_context(|| format!("sets that ship: {}", known()))?;
+            if let Some(why) = lacks(&self.content, self.evidence) {
+                anyhow::bail!("{}: {why}", path.display());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Kind for Scenario {
+    fn kind(&self) -> &'static str {
+        "scenario"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Scenario"
+    }
+
+    fn intro(&self) -> &'static str {
+        "What the model does in a situation when an emotion's vector is added to its residual stream, beside random \
+         directions of the same norm."
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs { model: true, seed: true, chat: true, batches: true, ..Inputs::VECTORS }
+    }
+
+    fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
+        self.layers.of(kept, n_layers)
+    }
+
+    fn run_in_batches(&self, input: Input, batches: &mut dyn Batches) -> Result<Tables> {
+        run(self, input, batches)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures::figures(self, name, tables)
+    }
+
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        figures::claims(self, tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        figures::READING
+    }
+}
+
+/// With `choices` the tables `scenario_choices` (each case in each cell) and `scenario` (each cell); with `pattern`
+/// `scenario_samples` (each text) and `scenario_outcomes` (each outcome in each cell).
+fn run(params: &Scenario, input: Input, batches: &mut dyn Batches) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, chat, seed, .. } = input;
+    let layers: Vec<&LayerVectors> = set.layers.iter().collect();
+    let first = layers.first().context("there are no vectors")?;
+    let cells = cells::cells(params, &layers, seed)?;
+    let steered = cells::steered(&layers);
+    let asked = params.content.asked();
+    match params.evidence {
+        Evidence::Choices => {
+            let choices = params.content.choices.as_ref().context("the set declares no choices")?;
+            let mut told = |done: usize, of: usize| batches.at(done, of);
+            let odds = choices::odds(params, choices, &asked, (model, chat), (&steered, &cells), &mut told)?;
+            Ok(tables::choices(params, (set, first.layer), &asked, &cells, &odds, seed))
+        }
+        Evidence::Pattern => {
+            let outcomes = outcome::Outcomes::new(&params.content)?;
+            let rollouts = rollouts::write(params, &asked, (model, chat), (&steered, &cells, seed), batches)?;
+            Ok(tables::outcomes((set, first.layer), &asked, &cells, &rollouts, &outcomes))
+        }
+    }
+}
+
+#[cfg(test)]
+impl Scenario {
+    /// One that ships, with little beside it.
+    pub fn plain(set: &str) -> Scenario {
+        Scenario {
+            set: Source(None),
+            content: shipped(set).expect("a set that ships"),
+            evidence: Evidence::Choices,
+            emotions: Vec::new(),
+            strength: vec![0.1],
+            layers: Layers::Default,
+            positions: Positions::All,
+            random: 3,
+            samples: 2,
+            max_new_tokens: 8,
+            temperature: 1.0,
+            top_p: 1.0,
+            bootstrap: 100,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

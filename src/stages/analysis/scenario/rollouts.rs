@@ -1,0 +1,217 @@
+//! What a model writes in a scenario under steering: every case in every cell, several samples each, turn after turn. Knows
+//! nothing of what the texts are found to be.
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use tch::Tensor;
+
+use super::Scenario;
+use super::cells::Cell;
+use super::conversation::{messages, open};
+use super::set::Asked;
+use crate::lm::{Chat, Hook, LanguageModel, Layer, Sampling, Spans, Steer};
+use crate::stages::batches::{self, Batches};
+use crate::store::table::{Column, Table};
+
+/// Conversations that are written side by side. A constant: batches change low bits, so they may hang on nothing but the plan.
+pub const BATCH: usize = 64;
+
+/// The table of a batch that is kept.
+const KEPT: &str = "scenario.batch/1";
+
+/// One conversation to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub case: usize,
+    pub cell: usize,
+    pub sample: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    pub place: Place,
+    /// What the model answered to the last turn, and to those before, the first first.
+    pub text: String,
+    pub before: Vec<String>,
+    /// `end`: by itself; `length`: no more tokens were allowed; `context`: no more fit.
+    pub ended: String,
+    /// Of all its answers.
+    pub tokens: usize,
+}
+
+/// Every conversation in order: case after case, so that a batch shares the beginning of its prompts; then cell after cell.
+pub fn places(cases: usize, cells: usize, samples: usize) -> Vec<Place> {
+    let of_case =
+        |case| (0..cells).flat_map(move |cell| (0..samples).map(move |sample| Place { case, cell, sample }));
+    (0..cases).flat_map(of_case).collect()
+}
+
+/// The seed of an answer: the same in all cells, so that they differ by what is added alone.
+pub(super) fn seed(run: u64, case: &str, sample: usize, turn: usize) -> u64 {
+    let digest = Sha256::digest(format!("scenario\n{run}\n{case}\n{sample}\n{turn}"));
+    u64::from_le_bytes(digest[..8].try_into().expect("a digest has eight bytes"))
+}
+
+/// All conversations, in the order of [`places`]. Each finished batch is kept.
+///
+/// # Errors
+/// Those of the chat template; a conversation that does not fit the context; [`Interrupted`](crate::interrupt::Interrupted).
+pub fn write(
+    params: &Scenario,
+    asked: &[Asked],
+    (model, chat): (&LanguageModel, Chat),
+    (layers, cells, run): (&[Layer], &[Cell], u64),
+    batches: &mut dyn Batches,
+) -> Result<Vec<Rollout>> {
+    let mut all = Vec::new();
+    let places = places(asked.len(), cells.len(), params.samples);
+    // Batches of one case.
+    let of_case = cells.len() * params.samples;
+    let chunks = places.chunks(of_case.max(1)).flat_map(|case| case.chunks(BATCH));
+    for (number, here) in chunks.enumerate() {
+        let whole = |kept: &Table| read(kept, here).is_ok();
+        let done = all.len();
+        let kept = batches::batch(batches, number, KEPT, whole, |batches| {
+            let mut told = |ended: usize| batches.at(done + ended, places.len());
+            let case = &asked[here[0].case];
+            let written = converse(params, case, here, (model, chat), (layers, cells, run), &mut told);
+            Ok(table(&written.with_context(|| format!("case `{}`", case.name))?))
+        })?;
+        all.extend(read(&kept, here)?);
+        batches.at(all.len(), places.len());
+    }
+    Ok(all)
+}
+
+/// One batch, turn after turn.
+fn converse(
+    params: &Scenario,
+    case: &Asked,
+    here: &[Place],
+    (model, chat): (&LanguageModel, Chat),
+    (layers, cells, run): (&[Layer], &[Cell], u64),
+    told: &mut dyn FnMut(usize),
+) -> Result<Vec<Rollout>> {
+    let sampling = Sampling {
+        max_new_tokens: params.max_new_tokens,
+        temperature: params.temperature,
+        top_k: 0,
+        top_p: params.top_p,
+    };
+    let scripted = case.replies.len();
+    let mut replies: Vec<Vec<String>> = vec![case.replies.clone(); here.len()];
+    let mut tokens = vec![0; here.len()];
+    let mut ended = vec![""; here.len()];
+    for turn in scripted..case.turns.len() {
+        let is_last = turn + 1 == case.turns.len();
+        let answer = if is_last { case.answer.as_str() } else { "" };
+        let opened = replies.iter().map(|replies| {
+            let messages = messages(case, replies, "");
+            Ok(open(model, &messages, answer, &[], params.positions, chat)?.0)
+        });
+        let opened = opened.collect::<Result<Vec<_>>>()?;
+        for conversation in &opened {
+            let (n, wanted, context) = (conversation.ids.len(), params.max_new_tokens, model.spec.context);
+            ensure!(
+                n + wanted <= context,
+                "a conversation of {n} tokens and `max_new_tokens` = {wanted} do not fit the model's context of {context}"
+            );
+        }
+        let rows: Vec<usize> = (0..here.len()).collect();
+        let mut done = 0;
+        let written = model.in_halves(&rows, &mut |rows| {
+            let prompts: Vec<Vec<i64>> = rows.iter().map(|&row| opened[row].ids.clone()).collect();
+            let seeds: Vec<u64> =
+                rows.iter().map(|&row| seed(run, &case.name, here[row].sample, turn)).collect();
+            let mut hooks: Vec<Steer> = layers
+                .iter()
+                .enumerate()
+                .map(|(at, &layer)| Steer {
+                    layer,
+                    vector: vectors(rows, here, cells, (at, layers.len(), model.spec.d_model)),
+                    strength: 1.0,
+                    spans: Spans::Each(rows.iter().map(|&row| opened[row].spans.clone()).collect()),
+                })
+                .collect();
+            let mut hooks: Vec<&mut dyn Hook> = hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+            let mut progress = |ended: usize| {
+                if is_last {
+                    told(done + ended);
+                }
+            };
+            let written = model.generate(&prompts, &sampling, &seeds, &mut hooks, &mut progress)?;
+            done += rows.len();
+            Ok(written)
+        })?;
+        for (row, ids) in written.concat().into_iter().enumerate() {
+            tokens[row] += ids.len();
+            ended[row] = if ids.len() >= params.max_new_tokens { "length" } else { "end" };
+            replies[row].push(format!("{answer}{}", model.decode(&ids)?));
+        }
+    }
+    let rollouts = here.iter().zip(replies).zip(tokens).zip(ended);
+    let rollout = |(((place, mut replies), tokens), ended): (((&Place, Vec<String>), usize), &str)| Rollout {
+        place: *place,
+        text: replies.pop().unwrap_or_default(),
+        before: replies.split_off(scripted.min(replies.len())),
+        ended: ended.to_string(),
+        tokens,
+    };
+    Ok(rollouts.map(rollout).collect())
+}
+
+/// `[row, d_model]`: what is added to each row at one of the layers; nothing where nothing is steered.
+fn vectors(
+    rows: &[usize],
+    here: &[Place],
+    cells: &[Cell],
+    (at, layers, d_model): (usize, usize, usize),
+) -> Tensor {
+    let of_row = |&row: &usize| -> Vec<f32> {
+        match cells[here[row].cell].vector.as_slice() {
+            [] => vec![0.0; d_model],
+            all => all[at * all.len() / layers..(at + 1) * all.len() / layers].to_vec(),
+        }
+    };
+    let flat: Vec<f32> = rows.iter().flat_map(of_row).collect();
+    Tensor::from_slice(&flat).view([rows.len() as i64, d_model as i64])
+}
+
+fn table(rollouts: &[Rollout]) -> Table {
+    let integers = |of: fn(&Rollout) -> usize| Column::I32(rollouts.iter().map(|r| of(r) as i32).collect());
+    let texts = |of: &dyn Fn(&Rollout) -> String| Column::Str(rollouts.iter().map(of).collect());
+    let before = |r: &Rollout| serde_json::to_string(&r.before).expect("a list of texts");
+    Table::new(
+        KEPT,
+        vec![
+            ("case", integers(|r| r.place.case)),
+            ("cell", integers(|r| r.place.cell)),
+            ("sample", integers(|r| r.place.sample)),
+            ("tokens", integers(|r| r.tokens)),
+            ("text", texts(&|r| r.text.clone())),
+            ("before", texts(&before)),
+            ("ended", texts(&|r| r.ended.clone())),
+        ],
+    )
+}
+
+/// The rollouts of a batch that was kept. An error if they are not those of `here`.
+fn read(table: &Table, here: &[Place]) -> Result<Vec<Rollout>> {
+    let numbers = [table.i32("case")?, table.i32("cell")?, table.i32("sample")?];
+    let (tokens, text, before, ended) =
+        (table.i32("tokens")?, table.str("text")?, table.str("before")?, table.str("ended")?);
+    ensure!(table.rows() == here.len(), "a batch of another size");
+    let rollout = |(row, place): (usize, &Place)| {
+        let found = numbers.map(|column| column[row] as usize);
+        ensure!(found == [place.case, place.cell, place.sample], "a batch of other conversations");
+        Ok(Rollout {
+            place: *place,
+            text: text[row].clone(),
+            before: serde_json::from_str(&before[row])?,
+            ended: ended[row].clone(),
+            tokens: tokens[row] as usize,
+        })
+    };
+    here.iter().enumerate().map(rollout).collect()
+}

@@ -1,0 +1,329 @@
+//! Sets of scenarios, as files write them: cases, what may be chosen, and what counts as which outcome. Knows no model.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// The sets that ship, by name.
+const SHIPPED: [(&str, &str); 5] = [
+    ("mailbox", include_str!("../../../params/presets/scenarios/mailbox.toml")),
+    ("impossible-code", include_str!("../../../params/presets/scenarios/impossible-code.toml")),
+    ("are-you-sure", include_str!("../../../params/presets/scenarios/are-you-sure.toml")),
+    ("feedback", include_str!("../../../params/presets/scenarios/feedback.toml")),
+    ("refusal", include_str!("../../../params/presets/scenarios/refusal.toml")),
+];
+
+/// Letters that stand before options.
+pub const LETTERS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
+
+/// A set as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Set {
+    /// For people: what the act is, and what the set can and cannot show.
+    #[serde(skip_serializing)]
+    pub about: String,
+    /// Instructions of every case that has none of its own.
+    #[serde(default)]
+    pub system: String,
+    pub cases: Vec<Case>,
+    /// What may be chosen at the end of each conversation.
+    pub choices: Option<Choices>,
+    /// What a text that the model writes may be, the first that holds.
+    #[serde(default)]
+    pub outcomes: Vec<Outcome>,
+}
+
+/// A situation. Texts may hold `{name}` for values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    pub name: String,
+    pub system: Option<String>,
+    /// What the user says, turn after turn; the model answers after each.
+    pub turns: Vec<String>,
+    /// What the model is made to have answered to the first turns; those after that it writes itself.
+    #[serde(default)]
+    pub replies: Vec<String>,
+    /// How its last answer begins.
+    #[serde(default)]
+    pub answer: String,
+    /// Where there is no ground for the act: its twin. It is counted by itself.
+    #[serde(default)]
+    pub control: bool,
+    /// Several values under a name make as many cases.
+    #[serde(default)]
+    pub values: BTreeMap<String, Vec<String>>,
+}
+
+/// A question put at the end of the last turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choices {
+    /// `{options}` stands for them, each on a line with its letter.
+    pub question: String,
+    /// How the answer begins; a letter comes next.
+    #[serde(default = "open")]
+    pub answer: String,
+    pub options: Vec<Choice>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    pub text: String,
+    /// Whether to choose it is the act.
+    #[serde(default)]
+    pub act: bool,
+}
+
+/// A kind of outcome, and by what it is told. Patterns are regular expressions, in which case does not matter. Without any it
+/// is what every other text is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    pub name: String,
+    /// Whether it is the act.
+    #[serde(default)]
+    pub act: bool,
+    /// One of these is there.
+    #[serde(default)]
+    pub any: Vec<String>,
+    /// None of these is there.
+    #[serde(default)]
+    pub none: Vec<String>,
+    /// A block `<tool>` ... `</tool>` is there, of whose fields (`name: value`, a line each) all that are named match.
+    pub tool: Option<String>,
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
+}
+
+fn open() -> String {
+    "(".into()
+}
+
+/// The names of the sets that ship.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SHIPPED.iter().map(|(name, _)| *name)
+}
+
+/// The set of this name that ships.
+pub fn shipped(name: &str) -> Option<Set> {
+    let (_, text) = SHIPPED.iter().find(|(set, _)| *set == name)?;
+    Some(read(text).expect("a set that ships, which a test reads"))
+}
+
+/// A set of the user's.
+///
+/// # Errors
+/// With the file: what is no set, and what a set may not be.
+pub fn of_file(path: &Path) -> Result<Set> {
+    let read = || read(&fs_err::read_to_string(path)?);
+    read().with_context(|| format!("read the scenario {}", path.display()))
+}
+
+fn read(text: &str) -> Result<Set> {
+    let set: Set = toml::from_str(text)?;
+    let mut names = HashSet::new();
+    ensure!(!set.cases.is_empty(), "there is no case");
+    for case in &set.cases {
+        let place = || format!("case `{}`", case.name);
+        ensure!(names.insert(&case.name), "there are two cases `{}`", case.name);
+        ensure!(!case.turns.is_empty(), "{}: there is no turn", place());
+        ensure!(
+            case.replies.len() < case.turns.len(),
+            "{}: a reply to the last turn is the model's",
+            place()
+        );
+        for (name, values) in &case.values {
+            ensure!(!values.is_empty(), "{}: `{name}` has no value", place());
+            let mark = format!("{{{name}}}");
+            ensure!(set.texts(case).any(|text| text.contains(&mark)), "{}: no text holds `{mark}`", place());
+        }
+        if set.choices.is_some() {
+            let wanted = case.turns.len() - 1;
+            ensure!(
+                case.replies.len() == wanted,
+                "{}: `choices` need a reply to each turn but the last",
+                place()
+            );
+        }
+    }
+    if let Some(choices) = &set.choices {
+        let n = choices.options.len();
+        ensure!(
+            choices.question.matches("{options}").count() == 1,
+            "`choices.question` must hold `{{options}}` once"
+        );
+        ensure!((2..=LETTERS.len()).contains(&n), "{n} options: there may be 2 to {}", LETTERS.len());
+        let acts = choices.options.iter().filter(|option| option.act).count();
+        ensure!(
+            (1..n).contains(&acts),
+            "{acts} of {n} options are the act: log-odds need some on both sides"
+        );
+    }
+    let (mut names, mut open) = (HashSet::new(), false);
+    for outcome in &set.outcomes {
+        ensure!(names.insert(outcome.name.as_str()), "there are two outcomes `{}`", outcome.name);
+        ensure!(!ENDS.contains(&outcome.name.as_str()), "`{}` is an outcome of its own", outcome.name);
+        ensure!(!open, "`{}` comes after an outcome that every text is", outcome.name);
+        ensure!(
+            outcome.fields.is_empty() || outcome.tool.is_some(),
+            "`{}` has fields of no tool",
+            outcome.name
+        );
+        open = outcome.is_rest();
+        for pattern in outcome.any.iter().chain(&outcome.none).chain(outcome.fields.values()) {
+            compiled(pattern).with_context(|| format!("outcome `{}`", outcome.name))?;
+        }
+    }
+    if set.choices.is_none() && set.outcomes.is_empty() {
+        bail!("neither `choices` nor `outcomes`: nothing can be told");
+    }
+    Ok(set)
+}
+
+/// Outcomes of their own: what is never taken for a no.
+pub const CUT: &str = "cut off";
+pub const UNCLEAR: &str = "unclear";
+const ENDS: [&str; 2] = [CUT, UNCLEAR];
+
+/// A pattern; `.` is also a line's end, and case does not matter.
+pub fn compiled(pattern: &str) -> Result<Regex> {
+    Regex::new(&format!("(?is){pattern}")).with_context(|| format!("the pattern {pattern:?}"))
+}
+
+impl Outcome {
+    /// Whether it is what every other text is.
+    pub fn is_rest(&self) -> bool {
+        self.any.is_empty() && self.none.is_empty() && self.tool.is_none()
+    }
+}
+
+impl Set {
+    fn texts<'a>(&'a self, case: &'a Case) -> impl Iterator<Item = &'a String> {
+        let options =
+            self.choices.iter().flat_map(|choices| choices.options.iter().map(|option| &option.text));
+        let system = case.system.as_ref().unwrap_or(&self.system);
+        case.turns.iter().chain(&case.replies).chain([system, &case.answer]).chain(options)
+    }
+
+    /// The cases with their values put in, each with instructions and options: what is asked.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.cases.iter().flat_map(|case| self.of_case(case)).collect()
+    }
+
+    fn of_case(&self, case: &Case) -> Vec<Asked> {
+        let mut rows: Vec<Vec<(&str, &str)>> = vec![Vec::new()];
+        for (name, values) in &case.values {
+            let mut more = Vec::new();
+            for row in &rows {
+                for value in values {
+                    more.push([row.as_slice(), &[(name.as_str(), value.as_str())]].concat());
+                }
+            }
+            rows = more;
+        }
+        let several = rows.len() > 1;
+        let asked = |(number, values): (usize, Vec<(&str, &str)>)| {
+            let put = |text: &String| {
+                values
+                    .iter()
+                    .fold(text.clone(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+            };
+            let options = self
+                .choices
+                .iter()
+                .flat_map(|choices| choices.options.iter().map(|option| put(&option.text)));
+            Asked {
+                name: if several { format!("{}-{}", case.name, number + 1) } else { case.name.clone() },
+                control: case.control,
+                system: put(case.system.as_ref().unwrap_or(&self.system)),
+                turns: case.turns.iter().map(put).collect(),
+                replies: case.replies.iter().map(put).collect(),
+                answer: put(&case.answer),
+                options: options.collect(),
+            }
+        };
+        rows.into_iter().enumerate().map(asked).collect()
+    }
+}
+
+/// A case as it is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    pub name: String,
+    pub control: bool,
+    pub system: String,
+    pub turns: Vec<String>,
+    pub replies: Vec<String>,
+    pub answer: String,
+    /// The text of each choice.
+    pub options: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ships_is_whole_and_has_a_canary() {
+        let mut canaries = HashSet::new();
+        for (name, text) in SHIPPED {
+            let set = shipped(name).unwrap();
+            let first = text.lines().next().unwrap();
+            assert!(first.starts_with("# Canary: emoflow-") && canaries.insert(first), "{name}");
+            assert!(set.choices.is_some() && set.outcomes.iter().any(|outcome| outcome.act), "{name}");
+            assert!(set.asked().len() >= 5 && set.about.contains("cannot show"), "{name}");
+            for asked in set.asked() {
+                let all =
+                    asked.turns.iter().chain(&asked.replies).chain(&asked.options).chain([&asked.system]);
+                assert!(all.clone().all(|text| !text.contains('{')), "{name}: {asked:?}");
+                assert!(all.clone().all(|text| text.trim() == text), "{name}: {asked:?}");
+            }
+        }
+        assert!(shipped("impossible-code").unwrap().asked().iter().any(|asked| asked.control));
+    }
+
+    #[test]
+    fn values_multiply_cases() {
+        let text = r#"
+            about = ""
+            system = "You are {who}."
+            [[cases]]
+            name = "one"
+            turns = ["Say {what}."]
+            values = { who = ["A", "B"], what = ["x", "y", "z"] }
+            [[outcomes]]
+            name = "yes"
+            any = ["x"]
+        "#;
+        let asked = read(text).unwrap().asked();
+        let shown: Vec<String> =
+            asked.iter().map(|a| format!("{} {} {}", a.name, a.system, a.turns[0])).collect();
+        assert_eq!(shown.len(), 6);
+        assert_eq!(shown[5], "one-6 You are B. Say z.");
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        let check = |more: &str, wanted: &str| {
+            let text = format!("about = \"\"\n[[cases]]\nname = \"one\"\nturns = [\"Hello.\"]\n{more}");
+            let error = format!("{:#}", read(&text).unwrap_err());
+            assert!(error.contains(wanted), "{error}");
+        };
+        check("", "neither `choices` nor `outcomes`");
+        check("turn = 1", "unknown field `turn`");
+        check("replies = [\"Hi.\"]", "a reply to the last turn");
+        check("values = { a = [\"b\"] }", "no text holds `{a}`");
+        check("[[cases]]\nname = \"one\"\nturns = [\"a\"]", "two cases `one`");
+        let options = "[choices]\nquestion = \"Q {options}\"\noptions = [{ text = \"a\" }, { text = \"b\" }]";
+        check(options, "0 of 2 options are the act");
+        check("[[outcomes]]\nname = \"x\"\nany = [\"(\"]", "the pattern \"(\"");
+        check("[[outcomes]]\nname = \"unclear\"", "is an outcome of its own");
+        check("[[outcomes]]\nname = \"rest\"\n[[outcomes]]\nname = \"x\"\nany = [\"a\"]", "comes after");
+    }
+}

@@ -1,0 +1,260 @@
+//! The tables of a scenario, and what follows from its cells: effects, intervals, chance. Knows no model.
+
+use super::Scenario;
+use super::cells::{Cell, NONE, is_random};
+use super::choices::Odds;
+use super::outcome::{Found, Outcomes};
+use super::rollouts::Rollout;
+use super::set::{Asked, CUT};
+use crate::lm::Layer;
+use crate::stages::analysis::claim::adjusted;
+use crate::stages::analysis::{Places, Tables, VectorSet};
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::draws::Draws;
+use crate::stages::statistics::interval::{percentile, two_sided};
+use crate::stages::statistics::shares::newcombe;
+use crate::store::table::{Column, Table};
+
+/// Of fewer cases a bootstrap over them says nothing.
+const CASES: usize = 5;
+
+/// What each cell did to the act, in log-odds or as a share.
+struct Effects<'a> {
+    cells: &'a [Cell],
+    /// `[cell]`: over the cases with ground for the act; and over the controls.
+    value: Vec<f64>,
+    control: Vec<Option<f64>>,
+    interval: Vec<Option<Interval>>,
+    method: &'static str,
+    /// Of each cell: cases, or texts.
+    n: usize,
+    /// Share of texts that were cut off; the mass of the letters of choices.
+    aside: Vec<f64>,
+}
+
+impl Effects<'_> {
+    /// The table `scenario`: each emotion's cells beside the unsteered one.
+    fn table(&self, (set, layer): (&VectorSet, Layer)) -> Table {
+        let effect = |cell: usize| self.value[cell] - self.value[0];
+        let own: Vec<usize> =
+            (1..self.cells.len()).filter(|&cell| !is_random(&self.cells[cell].steered)).collect();
+        let random = |strength: f64| -> Vec<f64> {
+            let same =
+                |&cell: &usize| is_random(&self.cells[cell].steered) && self.cells[cell].strength == strength;
+            (1..self.cells.len()).filter(same).map(effect).collect()
+        };
+        let p = own.iter().map(|&cell| {
+            let null = random(self.cells[cell].strength);
+            (!null.is_empty()).then(|| two_sided(effect(cell), &null))
+        });
+        let p: Vec<Option<f64>> = p.collect();
+        let q = match p.iter().copied().collect::<Option<Vec<f64>>>() {
+            Some(p) => adjusted(&p).into_iter().map(Some).collect(),
+            None => vec![None; p.len()],
+        };
+        let band = own.iter().map(|&cell| {
+            let null = random(self.cells[cell].strength);
+            let ends = [f64::min, f64::max].map(|of| null.iter().copied().reduce(of));
+            (ends[0], ends[1], null.len() as i32)
+        });
+        let band: Vec<(Option<f64>, Option<f64>, i32)> = band.collect();
+        let mut places = Places::default();
+        own.iter().for_each(|_| places.push(set, layer));
+        let numbers = |of: &dyn Fn(usize) -> f64| Column::F64(own.iter().map(|&cell| of(cell)).collect());
+        let options =
+            |of: &dyn Fn(usize) -> Option<f64>| Column::OptF64(own.iter().map(|&cell| of(cell)).collect());
+        let columns = vec![
+            ("steered", Column::Str(own.iter().map(|&cell| self.cells[cell].steered.clone()).collect())),
+            ("strength", numbers(&|cell| self.cells[cell].strength)),
+            ("unsteered", numbers(&|_| self.value[0])),
+            ("value", numbers(&|cell| self.value[cell])),
+            ("effect", numbers(&effect)),
+            ("low", options(&|cell| self.interval[cell].map(|i| i.low))),
+            ("high", options(&|cell| self.interval[cell].map(|i| i.high))),
+            ("method", Column::Str(own.iter().map(|_| self.method.to_string()).collect())),
+            ("control_effect", options(&|cell| Some(self.control[cell]? - self.control[0]?))),
+            ("n", Column::I32(vec![self.n as i32; own.len()])),
+            ("aside", numbers(&|cell| self.aside[cell])),
+            ("random_low", Column::OptF64(band.iter().map(|of| of.0).collect())),
+            ("random_high", Column::OptF64(band.iter().map(|of| of.1).collect())),
+            ("n_random", Column::I32(band.iter().map(|of| of.2).collect())),
+            ("p", Column::OptF64(p)),
+            ("q", Column::OptF64(q)),
+        ];
+        places.table("scenario/1", columns)
+    }
+}
+
+/// The mean over the cases that are, or are not, controls.
+fn mean(values: impl Fn(usize) -> f64, asked: &[Asked], control: bool) -> Option<f64> {
+    let own: Vec<usize> = (0..asked.len()).filter(|&case| asked[case].control == control).collect();
+    (!own.is_empty()).then(|| own.iter().map(|&case| values(case)).sum::<f64>() / own.len() as f64)
+}
+
+/// The interval of a cell's mean effect over cases, by drawing them; the same draws in all cells. `None` of fewer than five.
+fn over_cases(effects: &[f64], draws: usize, seed: u64) -> Option<Interval> {
+    if effects.len() < CASES {
+        return None;
+    }
+    let drawn = |number| {
+        let order = Draws::new("scenario cases", &[seed, number as u64]).resampled(effects.len());
+        order.iter().map(|&case| effects[case]).sum::<f64>() / effects.len() as f64
+    };
+    percentile(&(0..draws).map(drawn).collect::<Vec<_>>())
+}
+
+/// Those of `choices`; `odds[cell][case]`.
+pub fn choices(
+    params: &Scenario,
+    place: (&VectorSet, Layer),
+    asked: &[Asked],
+    cells: &[Cell],
+    odds: &[Vec<Odds>],
+    seed: u64,
+) -> Tables {
+    let grounds: Vec<usize> = (0..asked.len()).filter(|&case| !asked[case].control).collect();
+    let interval = |cell: usize| {
+        let effects = grounds.iter().map(|&case| odds[cell][case].logodds - odds[0][case].logodds);
+        over_cases(&effects.collect::<Vec<_>>(), params.bootstrap, seed)
+    };
+    let every = 0..cells.len();
+    let of = |control| {
+        let every = every.clone();
+        every.map(move |cell| mean(|case| odds[cell][case].logodds, asked, control)).collect::<Vec<_>>()
+    };
+    let effects = Effects {
+        cells,
+        value: of(false).into_iter().map(Option::unwrap_or_default).collect(),
+        control: of(true),
+        interval: every.clone().map(interval).collect(),
+        method: "percentile bootstrap over cases",
+        n: grounds.len(),
+        aside: every
+            .clone()
+            .map(|cell| mean(|case| odds[cell][case].mass, asked, false).unwrap_or(1.0))
+            .collect(),
+    };
+    let mut places = Places::default();
+    let rows: Vec<(usize, usize)> =
+        every.flat_map(|cell| (0..asked.len()).map(move |case| (cell, case))).collect();
+    rows.iter().for_each(|_| places.push(place.0, place.1));
+    let numbers = |of: &dyn Fn(usize, usize) -> f64| {
+        Column::F64(rows.iter().map(|&(cell, case)| of(cell, case)).collect())
+    };
+    let columns = vec![
+        ("steered", Column::Str(rows.iter().map(|&(cell, _)| cells[cell].steered.clone()).collect())),
+        ("strength", numbers(&|cell, _| cells[cell].strength)),
+        ("case", Column::Str(rows.iter().map(|&(_, case)| asked[case].name.clone()).collect())),
+        ("control", Column::Bool(rows.iter().map(|&(_, case)| asked[case].control).collect())),
+        ("logodds", numbers(&|cell, case| odds[cell][case].logodds)),
+        ("mass", numbers(&|cell, case| odds[cell][case].mass)),
+    ];
+    vec![
+        ("scenario".into(), effects.table(place)),
+        ("scenario_choices".into(), places.table("scenario_choices/1", columns)),
+    ]
+}
+
+/// Those of `pattern`.
+pub fn outcomes(
+    place: (&VectorSet, Layer),
+    asked: &[Asked],
+    cells: &[Cell],
+    rollouts: &[Rollout],
+    outcomes: &Outcomes,
+) -> Tables {
+    let found: Vec<Found> =
+        rollouts.iter().map(|rollout| outcomes.of(&rollout.text, rollout.ended == "length")).collect();
+    let count = |cell: usize, control: bool, is: &dyn Fn(&Found) -> bool| {
+        let own = rollouts.iter().zip(&found).filter(|(rollout, _)| {
+            rollout.place.cell == cell && asked[rollout.place.case].control == control
+        });
+        own.fold((0, 0), |(hits, n), (_, found)| (hits + usize::from(is(found)), n + 1))
+    };
+    let share = |(hits, n): (usize, usize)| (n > 0).then(|| hits as f64 / n as f64);
+    let act = |found: &Found| found.act;
+    let every = 0..cells.len();
+    let effects = Effects {
+        cells,
+        value: every.clone().map(|cell| share(count(cell, false, &act)).unwrap_or_default()).collect(),
+        control: every.clone().map(|cell| share(count(cell, true, &act))).collect(),
+        interval: every
+            .clone()
+            .map(|cell| newcombe(count(cell, false, &act), count(0, false, &act)))
+            .collect(),
+        method: "Newcombe",
+        n: count(0, false, &act).1,
+        aside: every
+            .clone()
+            .map(|cell| share(count(cell, false, &|of| of.outcome == CUT)).unwrap_or(0.0))
+            .collect(),
+    };
+    let names = outcomes.names();
+    let mut places = Places::default();
+    let (mut steered, mut strength, mut control) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outcome, mut acts, mut counts, mut of) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for cell in every {
+        for is_control in [false, true] {
+            for (name, is_act) in &names {
+                let (hits, n) = count(cell, is_control, &|found| found.outcome == *name);
+                if n == 0 {
+                    continue;
+                }
+                places.push(place.0, place.1);
+                steered.push(cells[cell].steered.clone());
+                strength.push(cells[cell].strength);
+                control.push(is_control);
+                outcome.push(name.to_string());
+                acts.push(*is_act);
+                counts.push(hits as i32);
+                of.push(n as i32);
+            }
+        }
+    }
+    let columns = vec![
+        ("steered", Column::Str(steered)),
+        ("strength", Column::F64(strength)),
+        ("control", Column::Bool(control)),
+        ("outcome", Column::Str(outcome)),
+        ("act", Column::Bool(acts)),
+        ("count", Column::I32(counts)),
+        ("n", Column::I32(of)),
+    ];
+    vec![
+        ("scenario".into(), effects.table(place)),
+        ("scenario_outcomes".into(), places.table("scenario_outcomes/1", columns)),
+        ("scenario_samples".into(), samples(place, asked, cells, rollouts, &found)),
+    ]
+}
+
+fn samples(
+    (set, layer): (&VectorSet, Layer),
+    asked: &[Asked],
+    cells: &[Cell],
+    rollouts: &[Rollout],
+    found: &[Found],
+) -> Table {
+    let mut places = Places::default();
+    rollouts.iter().for_each(|_| places.push(set, layer));
+    let texts = |of: &dyn Fn(&Rollout) -> String| Column::Str(rollouts.iter().map(of).collect());
+    let case = |rollout: &Rollout| &asked[rollout.place.case];
+    let columns = vec![
+        ("steered", texts(&|r| cells[r.place.cell].steered.clone())),
+        ("strength", Column::F64(rollouts.iter().map(|r| cells[r.place.cell].strength).collect())),
+        ("case", texts(&|r| case(r).name.clone())),
+        ("control", Column::Bool(rollouts.iter().map(|r| case(r).control).collect())),
+        ("sample", Column::I32(rollouts.iter().map(|r| r.place.sample as i32 + 1).collect())),
+        ("outcome", Column::Str(found.iter().map(|of| of.outcome.clone()).collect())),
+        ("evidence", Column::Str(found.iter().map(|of| of.evidence.clone()).collect())),
+        ("ended", texts(&|r| r.ended.clone())),
+        ("n_tokens", Column::I32(rollouts.iter().map(|r| r.tokens as i32).collect())),
+        ("text", texts(&|r| r.text.clone())),
+        ("earlier", texts(&|r| r.before.join("\n\n"))),
+    ];
+    places.table("scenario_samples/1", columns)
+}
+
+/// Whether a row is of no steering.
+pub fn is_unsteered(steered: &str) -> bool {
+    steered == NONE
+}

@@ -1,0 +1,257 @@
+//! Scenarios in the demonstration model: choices against passes of their own, texts against generation of their own, batches that
+//! are kept.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tch::{Device, Kind as TensorKind, Tensor};
+
+use super::cells::{Cell, NONE, cells};
+use super::conversation::{messages, open};
+use super::rollouts::{BATCH, places};
+use super::*;
+use crate::interrupt::Interrupted;
+use crate::lm::{Batch, Chat, Checkpoint, Dtype, Hook, LanguageModel, Message, Role, Sampling, Spans, Steer};
+use crate::stages::analysis::VectorSet;
+use crate::stages::statistics::draws::Draws;
+
+fn model() -> LanguageModel {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    LanguageModel::load(&Checkpoint::open(&folder).unwrap(), Dtype::F32, Device::Cpu).unwrap()
+}
+
+fn set(blocks: &[usize]) -> VectorSet {
+    let mut draws = Draws::new("scenario test", &[1]);
+    let layer = |block: &usize| {
+        let vectors: Vec<f64> = (0..2 * 192).map(|_| draws.normal()).collect();
+        LayerVectors {
+            layer: Layer::Block(*block),
+            emotions: vec!["calm".into(), "angry".into()],
+            d_model: 192,
+            raw: vectors.clone(),
+            vectors,
+            n_stories: vec![1; 2],
+            resid_norm: 30.0,
+        }
+    };
+    VectorSet {
+        model: "demo".into(),
+        stories: "own".into(),
+        n_layers: 4,
+        layers: blocks.iter().map(layer).collect(),
+    }
+}
+
+fn input<'a>(
+    model: &'a LanguageModel,
+    set: &'a VectorSet,
+    progress: &'a mut crate::stages::analysis::Progress<'a>,
+) -> Input<'a> {
+    Input { set, activations: None, model: Some(model), chat: Chat::default(), seed: 5, progress }
+}
+
+/// Two short cases and a control.
+fn small(evidence: Evidence) -> Scenario {
+    let text = r#"
+        about = "a test"
+        system = "Be brief."
+        [[cases]]
+        name = "one"
+        turns = ["Who is there?", "Open the door, {name}."]
+        replies = ["Nobody."]
+        values = { name = ["Ann", "Ben"] }
+        [[cases]]
+        name = "control"
+        control = true
+        turns = ["Hello.", "Shut the door."]
+        replies = ["Hello."]
+        [choices]
+        question = "Do it?\n{options}"
+        options = [{ text = "Yes.", act = true }, { text = "No." }, { text = "Later." }]
+        [[outcomes]]
+        name = "an e"
+        act = true
+        any = ["e"]
+        [[outcomes]]
+        name = "none"
+    "#;
+    let content: Set = toml::from_str(text).unwrap();
+    Scenario { content, evidence, strength: vec![0.5, -0.5], ..Scenario::plain("refusal") }
+}
+
+/// The hooks of one cell on one conversation.
+fn hooks(cell: &Cell, layers: &[Layer], spans: &[std::ops::Range<usize>]) -> Vec<Steer> {
+    let each = cell.vector.len() / layers.len();
+    let steer = |(at, &layer): (usize, &Layer)| Steer {
+        layer,
+        vector: Tensor::from_slice(&cell.vector[at * each..(at + 1) * each]),
+        strength: 1.0,
+        spans: Spans::Each(vec![spans.to_vec()]),
+    };
+    if cell.vector.is_empty() { Vec::new() } else { layers.iter().enumerate().map(steer).collect() }
+}
+
+#[test]
+fn choices_are_those_of_passes_of_their_own() {
+    let (model, set) = (model(), set(&[1, 2]));
+    let layers = [Layer::Block(1), Layer::Block(2)];
+    for positions in [Positions::All, Positions::Prompt, Positions::Generated] {
+        let params = Scenario { positions, ..small(Evidence::Choices) };
+        let tables =
+            params.run_in_batches(input(&model, &set, &mut |_, _| {}), &mut |_: usize, _: usize| {}).unwrap();
+        let all = cells(&params, &set.layers.iter().collect::<Vec<_>>(), 5).unwrap();
+        let (summary, each) = (&tables[0].1, &tables[1].1);
+        assert_eq!((summary.rows(), each.rows()), (4, 3 * all.len()));
+        let (steered, strength, case) =
+            (each.str("steered").unwrap(), each.f64("strength").unwrap(), each.str("case").unwrap());
+        let choices = params.content.choices.as_ref().unwrap();
+        for row in (0..each.rows()).step_by(5) {
+            let cell = all.iter().find(|c| c.steered == steered[row] && c.strength == strength[row]).unwrap();
+            let asked = params.content.asked().into_iter().find(|asked| asked.name == case[row]).unwrap();
+            let mut mean = 0.0;
+            for order in 0..3 {
+                let text = |place: usize| &choices.options[(place + order) % 3].text;
+                let options = format!("(A) {}\n(B) {}\n(C) {}", text(0), text(1), text(2));
+                let last = format!("{}\n\nDo it?\n{options}", asked.turns[1]);
+                let turns = [
+                    Message::new(Role::System, "Be brief."),
+                    Message::new(Role::User, asked.turns[0].as_str()),
+                    Message::new(Role::Assistant, asked.replies[0].as_str()),
+                    Message::new(Role::User, last),
+                ];
+                let ids = |text: &str| model.encode(text).unwrap().ids;
+                let opened = rendered(&model, &turns);
+                let (answered, prompt) = (ids(&format!("{opened}(")), ids(&opened).len());
+                let before = rendered(&model, &turns[..2]);
+                let first = ids(&before).len() - 1..ids(&format!("{before}{}", asked.replies[0])).len();
+                let spans = match positions {
+                    Positions::All => vec![0..usize::MAX],
+                    Positions::Prompt => vec![0..prompt],
+                    Positions::Generated => vec![first.clone(), prompt - 1..usize::MAX],
+                };
+                let mut own = hooks(cell, &layers, &spans);
+                let mut own: Vec<&mut dyn Hook> = own.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+                let resid = model.forward(&Batch::new(&[&answered]).unwrap(), &mut own, None).unwrap();
+                let logs = model.logits(&resid.get(0).get(-1)).log_softmax(-1, TensorKind::Double);
+                let p = |letter: &str| {
+                    let ids = model.encode(letter).unwrap();
+                    logs.double_value(&[ids.ids[ids.text.start]]).exp()
+                };
+                let letters = ["A", "B", "C"].map(p);
+                let act = (3 - order) % 3; // where the first option stands
+                let other: f64 = letters.iter().sum::<f64>() - letters[act];
+                mean += (letters[act] / other).ln() / 3.0;
+            }
+            let found = each.f64("logodds").unwrap()[row];
+            assert!(
+                (found - mean).abs() < 1e-4,
+                "{positions:?} {} {}: {found} is not {mean}",
+                steered[row],
+                case[row]
+            );
+        }
+        // Each cell is the mean over the two cases with ground; the control is by itself.
+        let of = |name: &str, at: f64, control: bool| {
+            let rows = (0..each.rows()).filter(|&row| {
+                steered[row] == name && strength[row] == at && each.bool("control").unwrap()[row] == control
+            });
+            let values: Vec<f64> = rows.map(|row| each.f64("logodds").unwrap()[row]).collect();
+            values.iter().sum::<f64>() / values.len() as f64
+        };
+        for row in 0..4 {
+            let (name, at) = (&summary.str("steered").unwrap()[row], summary.f64("strength").unwrap()[row]);
+            let effect = of(name, at, false) - of(NONE, 0.0, false);
+            assert!((summary.f64("effect").unwrap()[row] - effect).abs() < 1e-9);
+            let control = of(name, at, true) - of(NONE, 0.0, true);
+            assert!((summary.opt_f64("control_effect").unwrap()[row].unwrap() - control).abs() < 1e-9);
+            assert!(summary.opt_f64("p").unwrap()[row].unwrap() >= 0.25, "of three random directions");
+            assert_eq!(summary.opt_f64("low").unwrap()[row], None, "of two cases");
+        }
+        assert!(!params.figures("x", &tables).unwrap().is_empty());
+        assert_eq!(params.claims(&tables).unwrap().len(), 4);
+    }
+}
+
+/// Batches that are kept in memory, and a stop after some of them.
+#[derive(Default)]
+struct Memory {
+    kept: HashMap<usize, Table>,
+    written: usize,
+    stop_at: Option<usize>,
+}
+
+impl Batches for Memory {
+    fn at(&mut self, _: usize, _: usize) {}
+
+    fn stopped(&self) -> bool {
+        self.stop_at.is_some_and(|at| self.written >= at)
+    }
+
+    fn kept(&mut self, number: usize, _: &str) -> Result<Option<Table>> {
+        Ok(self.kept.get(&number).cloned())
+    }
+
+    fn keep(&mut self, number: usize, table: &Table) -> Result<()> {
+        self.written += 1;
+        self.kept.insert(number, table.clone());
+        Ok(())
+    }
+}
+
+#[test]
+fn texts_are_those_of_generation_by_itself_and_go_on_after_a_stop() {
+    let (model, set) = (model(), set(&[2]));
+    // Both answers are the model's own.
+    let mut params = Scenario { samples: 7, positions: Positions::Generated, ..small(Evidence::Pattern) };
+    params.content.choices = None;
+    params.content.cases.iter_mut().for_each(|case| case.replies.clear());
+    let run = |batches: &mut Memory| params.run_in_batches(input(&model, &set, &mut |_, _| {}), batches);
+    let mut whole = Memory::default();
+    let tables = run(&mut whole).unwrap();
+    let all = cells(&params, &[&set.layers[0]], 5).unwrap();
+    let n = 3 * all.len() * 7;
+    assert_eq!(places(3, all.len(), 7).len(), n);
+    assert_eq!(whole.written, 3 * (all.len() * 7).div_ceil(BATCH));
+    let mut stopped = Memory { stop_at: Some(2), ..Memory::default() };
+    assert!(run(&mut stopped).unwrap_err().is::<Interrupted>());
+    stopped.stop_at = None;
+    assert_eq!(run(&mut stopped).unwrap(), tables);
+    assert_eq!(stopped.written, whole.written, "nothing was written twice");
+    // One conversation by itself: the same tokens, whatever stood beside it.
+    let samples = &tables[2].1;
+    assert_eq!(samples.rows(), n);
+    let asked = params.content.asked();
+    let sampling = Sampling { max_new_tokens: 8, temperature: 1.0, top_k: 0, top_p: 1.0 };
+    for row in (0..n).step_by(23) {
+        let (steered, strength) =
+            (&samples.str("steered").unwrap()[row], samples.f64("strength").unwrap()[row]);
+        let cell = all.iter().find(|c| c.steered == *steered && c.strength == strength).unwrap();
+        let case = asked.iter().find(|asked| asked.name == samples.str("case").unwrap()[row]).unwrap();
+        let sample = samples.i32("sample").unwrap()[row] as usize - 1;
+        let mut replies = Vec::new();
+        for turn in 0..2 {
+            let messages = messages(case, &replies, "");
+            let opened = open(&model, &messages, "", &[], params.positions, Chat::default()).unwrap().0;
+            let mut own = hooks(cell, &[Layer::Block(2)], &opened.spans);
+            let mut own: Vec<&mut dyn Hook> = own.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+            let seed = rollouts::seed(5, &case.name, sample, turn);
+            let written = model.generate(&[opened.ids], &sampling, &[seed], &mut own, &mut |_| {}).unwrap();
+            replies.push(model.decode(&written[0]).unwrap());
+        }
+        assert_eq!(samples.str("text").unwrap()[row], replies[1], "{steered} {strength} {}", case.name);
+        assert_eq!(samples.str("earlier").unwrap()[row], replies[0]);
+    }
+    // Counts are those of the samples.
+    let counts = &tables[1].1;
+    let total: i32 = counts.i32("count").unwrap().iter().sum();
+    assert_eq!(total as usize, n);
+    let outcome = samples.str("outcome").unwrap();
+    let of = |name: &str| outcome.iter().filter(|outcome| *outcome == name).count();
+    assert!(of("an e") > 0, "some texts hold an e");
+    assert!(!params.figures("x", &tables).unwrap().is_empty());
+}
+
+/// The turns as the chat template writes them, with the model's opened.
+fn rendered(model: &LanguageModel, turns: &[Message]) -> String {
+    model.tokenizer().render_chat(turns, true, Chat::default()).unwrap()
+}

@@ -1,0 +1,86 @@
+//! Shares of independent trials: differences of two, and how large one must be to be seen. Knows nothing of what was tried.
+
+use super::Interval;
+
+/// The 97.5th percentile of a normal distribution, and the 80th.
+const Z: f64 = 1.959_963_984_540_054;
+const Z_POWER: f64 = 0.841_621_233_572_914;
+
+/// Wilson's 95 % interval of a share (1927).
+fn wilson(hits: usize, n: usize) -> Interval {
+    let (n, p) = (n as f64, hits as f64 / n as f64);
+    let middle = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
+}
+
+/// Newcombe's 95 % interval of the difference of two shares, the first minus the second, each hits of how many (1998, method
+/// 10: both Wilson intervals, squared and added). `None` where one of them has no trials.
+pub fn newcombe((a, n_a): (usize, usize), (b, n_b): (usize, usize)) -> Option<Interval> {
+    if n_a == 0 || n_b == 0 {
+        return None;
+    }
+    let (p, q) = (a as f64 / n_a as f64, b as f64 / n_b as f64);
+    let (of_a, of_b) = (wilson(a, n_a), wilson(b, n_b));
+    Some(Interval {
+        low: p - q - ((p - of_a.low).powi(2) + (of_b.high - q).powi(2)).sqrt(),
+        high: p - q + ((of_a.high - p).powi(2) + (q - of_b.low).powi(2)).sqrt(),
+    })
+}
+
+/// The least share above `from` that `n` trials on both sides tell from it four times in five, by the two-sided test of two
+/// shares at .05 (Fleiss, Levin and Paik 2003, equation 4.14, without correction). `None` where not even 1 is.
+pub fn seen_above(from: f64, n: usize) -> Option<f64> {
+    let needed = |to: f64| {
+        let mean = (from + to) / 2.0;
+        let spread =
+            Z * (2.0 * mean * (1.0 - mean)).sqrt() + Z_POWER * (from * (1.0 - from) + to * (1.0 - to)).sqrt();
+        (spread / (to - from)).powi(2)
+    };
+    let (mut low, mut high) = (from, 1.0);
+    if from >= 1.0 || needed(1.0) > n as f64 {
+        return None;
+    }
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if needed(middle) > n as f64 { low = middle } else { high = middle }
+    }
+    Some(high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::statistics::draws::Draws;
+
+    /// Newcombe 1998, table II, rows (a), (c) and (e) of method 10.
+    #[test]
+    fn differences_are_those_of_newcombe() {
+        for ((a, b), low, high) in [
+            (((56, 70), (48, 80)), 0.0524, 0.3339),
+            (((9, 10), (3, 10)), 0.1705, 0.8090),
+            (((0, 10), (0, 20)), -0.1611, 0.2775),
+        ] {
+            let found = newcombe(a, b).unwrap();
+            assert!((found.low - low).abs() < 1e-4 && (found.high - high).abs() < 1e-4, "{found:?}");
+        }
+        assert_eq!(newcombe((0, 0), (1, 2)), None);
+    }
+
+    #[test]
+    fn what_can_be_seen_is_what_simulation_sees() {
+        let to = seen_above(0.22, 50).unwrap();
+        assert!((0.47..0.50).contains(&to), "{to}");
+        assert!((seen_above(0.22, 100).unwrap() - 0.40).abs() < 0.01);
+        assert_eq!(seen_above(0.9, 10), None);
+        let mut draws = Draws::new("power", &[1]);
+        let mut hits = |p: f64| (0..50).filter(|_| draws.below(1_000_000) as f64 <= p * 1e6).count() as f64;
+        let seen = (0..2000).filter(|_| {
+            let (a, b) = (hits(to), hits(0.22));
+            let mean = (a + b) / 100.0;
+            ((a - b) / 50.0).abs() > Z * (2.0 * mean * (1.0 - mean) / 50.0).sqrt()
+        });
+        let seen = seen.count();
+        assert!((1520..1680).contains(&seen), "{seen} of 2000");
+    }
+}
