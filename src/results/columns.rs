@@ -1,6 +1,8 @@
 //! What the columns of the tables in `results/` mean, with their units: docs/results.md is printed from this, and a table
 //! with a column that is not described is not written by a test.
 
+mod behaviour;
+
 use std::fmt::Write;
 
 use crate::store::table::Table;
@@ -511,6 +513,11 @@ pub const TABLES: &[Described] = &[
     },
 ];
 
+/// Every kind of table.
+fn all() -> impl Iterator<Item = &'static Described> {
+    TABLES.iter().chain(behaviour::TABLES)
+}
+
 /// The meaning of a column of a table of this kind.
 fn meaning(described: &Described, column: &str) -> Option<&'static str> {
     let of_two = described.columns.iter().chain(&LAYERS).chain(&EVERYWHERE);
@@ -520,7 +527,7 @@ fn meaning(described: &Described, column: &str) -> Option<&'static str> {
 /// The columns of `table` that nothing describes, or the table itself.
 pub fn undescribed(table: &Table) -> Vec<String> {
     let name = table.schema.split('/').next().unwrap_or_default();
-    match TABLES.iter().find(|described| described.name == name) {
+    match all().find(|described| described.name == name) {
         None => vec![format!("the table `{name}`")],
         Some(described) => {
             let unknown = table.columns.iter().filter(|(column, _)| meaning(described, column).is_none());
@@ -536,7 +543,7 @@ pub fn document() -> String {
         let _ = writeln!(out, "| `{column}` | {meaning} |");
     };
     EVERYWHERE.iter().chain(&LAYERS).for_each(|column| line(&mut out, column));
-    for Described { name, file, about, columns } in TABLES {
+    for Described { name, file, about, columns } in all() {
         let _ = write!(out, "\n### {name}\n\n{about} In {file}.\n\n| column | meaning |\n|---|---|\n");
         columns.iter().for_each(|column| line(&mut out, column));
     }
@@ -560,11 +567,11 @@ mod tests {
 
     #[test]
     fn every_table_and_column_is_described_once() {
-        let mut names: Vec<_> = TABLES.iter().map(|described| described.name).collect();
+        let mut names: Vec<_> = all().map(|described| described.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), TABLES.len());
-        for described in TABLES {
+        assert_eq!(names.len(), all().count());
+        for described in all() {
             let mut columns: Vec<_> = described.columns.iter().map(|(name, _)| name).collect();
             columns.sort_unstable();
             columns.dedup();

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::Preferences;
 use super::elo::Pair;
 use crate::lm::device::send;
-use crate::lm::{Batch, Chat, LanguageModel, Layer, Message, Role, Spans};
+use crate::lm::{Batch, Chat, LanguageModel, Layer, Spans};
 use crate::stages::analysis::Progress;
 use crate::stages::analysis::shared::{BATCH_TOKENS, Row, Shared, Sites};
 use crate::stages::analysis::turns::Ask;
@@ -61,10 +61,8 @@ impl Questions {
             for b in (0..activities.len()).filter(|&b| b != a) {
                 let (text, parts) =
                     filled(&params.question, [("{a}", activities[a]), ("{b}", activities[b])]);
-                let message = [Message::new(Role::User, text)];
                 let after: &[&str] = if letters.is_none() { &["A", "B"] } else { &[] };
-                let opened =
-                    model.tokenizer().encode_opened(&message, &params.answer, &parts, after, chat)?;
+                let opened = model.tokenizer().encode_opened(&text, &params.answer, &parts, after, chat)?;
                 if letters.is_none() {
                     letters = Some(single(&opened.continuations, &params.answer)?);
                 }

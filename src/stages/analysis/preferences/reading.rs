@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Preferences;
 use super::asking::{filled, template};
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Message, Role};
+use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer};
 use crate::stages::analysis::LayerVectors;
 use crate::stages::analysis::shared::BATCH_TOKENS;
 use crate::stages::principal::{dot, norm};
@@ -23,8 +23,7 @@ pub fn read(
     let mut texts = Vec::with_capacity(params.list.len());
     for activity in &params.list {
         let (text, parts) = filled(&params.feeling, [("{activity}", &activity.activity)]);
-        let opened =
-            model.tokenizer().encode_opened(&[Message::new(Role::User, text)], "", &parts, &[], chat)?;
+        let opened = model.tokenizer().encode_opened(&text, "", &parts, &[], chat)?;
         model.check_length(opened.ids.len())?;
         ensure!(!opened.spans[0].is_empty(), "`{}` has no token of its own", activity.activity);
         texts.push(opened);

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::Scenario;
 use super::cells::Cell;
-use super::conversation::{messages, open};
+use super::conversation::{self, messages, open};
 use super::set::{Asked, Choices, LETTERS};
 use crate::lm::device::send;
 use crate::lm::{Chat, LanguageModel, Layer, Spans};
@@ -38,7 +38,7 @@ struct Asking {
 /// for all.
 ///
 /// # Errors
-/// A letter that is not one token; a logit that is not finite; those of the chat template.
+/// A letter that is not one token; a log-probability that is not finite; those of the chat template.
 pub fn odds(
     params: &Scenario,
     choices: &Choices,
@@ -49,24 +49,22 @@ pub fn odds(
 ) -> Result<Vec<Vec<Odds>>> {
     let n = choices.options.len();
     let (mut askings, mut texts, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+    let mut letters = Vec::new();
     for (case, of) in asked.iter().enumerate() {
         for order in 0..n {
             let at = |place: usize| (place + order) % n;
             let lines = (0..n).map(|place| format!("({}) {}", LETTERS[place], of.options[at(place)]));
             let question = choices.question.replace("{options}", &lines.collect::<Vec<_>>().join("\n"));
             let messages = messages(of, &of.replies, &format!("\n\n{}", question.trim()));
-            let opened = open(model, &messages, &choices.answer, &LETTERS[..n], params.positions, chat);
-            let (conversation, letters) = opened.with_context(|| format!("case `{}`", of.name))?;
-            let single = letters.iter().enumerate().map(|(place, ids)| {
-                ensure!(
-                    ids.len() == 1,
-                    "the letter {} after {:?} is not one token: choose another `choices.answer`",
-                    LETTERS[place],
-                    choices.answer
-                );
-                Ok((ids[0], choices.options[at(place)].act))
-            });
-            askings.push(Asking { case, letters: single.collect::<Result<_>>()? });
+            let place = || format!("case `{}`", of.name);
+            if letters.is_empty() {
+                letters = conversation::letters(model, &messages, &choices.answer, &LETTERS[..n], chat)
+                    .with_context(place)?;
+            }
+            let conversation =
+                open(model, &messages, &choices.answer, params.positions, chat).with_context(place)?;
+            let own = letters.iter().enumerate().map(|(place, id)| (*id, choices.options[at(place)].act));
+            askings.push(Asking { case, letters: own.collect() });
             texts.push(conversation.ids);
             spans.push(conversation.spans);
         }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use anyhow::{Context, Result, ensure};
 
 use super::set::Asked;
+use crate::lm::tokenizer::Ending;
 use crate::lm::{Chat, LanguageModel, Message, Positions, Role};
 
 /// A conversation up to the point where the model goes on.
@@ -29,10 +30,10 @@ pub fn messages(asked: &Asked, replies: &[String], last: &str) -> Vec<Message> {
     messages
 }
 
-/// The conversation with the model's turn opened and begun with `answer`; and the tokens of what may follow.
+/// The conversation with the model's turn opened and begun with `answer`.
 ///
 /// Steered tokens: `all` are all; `prompt` those before the model's answer; `generated` those from which the tokens of its
-/// answer come forth, its earlier answers' too: the last one of each opened turn, and the answer's own.
+/// answer come forth, its earlier answers' too: the last one before each answer, and the answer's own.
 ///
 /// # Errors
 /// No chat template; what it refuses; what is longer than the context.
@@ -40,37 +41,50 @@ pub fn open(
     model: &LanguageModel,
     messages: &[Message],
     answer: &str,
-    after: &[&str],
     positions: Positions,
     chat: Chat,
-) -> Result<(Conversation, Vec<Vec<i64>>)> {
+) -> Result<Conversation> {
     ensure!(model.has_chat_template(), "the model has no chat template, so there is nobody who could answer");
-    let tokenizer = model.tokenizer();
-    let whole = tokenizer.with_instructions(messages, chat);
-    let opened = tokenizer.encode_opened(&whole, answer, &[], after, Some(chat))?;
-    model.check_length(opened.ids.len()).context("the conversation")?;
-    let first = |messages: &[Message]| -> Result<usize> {
-        let opened = tokenizer.encode_opened(messages, "", &[], &[], Some(chat))?;
-        Ok(common(&opened.ids, &tokenizer.encode_opened(&whole, answer, &[], &[], Some(chat))?.ids) - 1)
-    };
+    let ending = if answer.is_empty() { Ending::Open } else { Ending::Prefill(answer) };
+    let turns = model.tokenizer().encode_turns(messages, ending, chat)?;
+    model.check_length(turns.ids.len()).context("the conversation")?;
+    let first = if answer.is_empty() { turns.ids.len() } else { turns.spans[messages.len()].start };
     let spans = match positions {
         Positions::All => vec![0..usize::MAX],
-        Positions::Prompt => vec![0..first(&whole)? + 1],
+        Positions::Prompt => vec![0..first],
         Positions::Generated => {
-            let mut spans = Vec::new();
-            for (at, message) in whole.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant) {
-                let start = first(&whole[..at])?;
-                let said = tokenizer.encode_opened(&whole[..at], &message.content, &[], &[], Some(chat))?;
-                spans.push(start..common(&said.ids, &opened.ids));
-            }
-            spans.push(first(&whole)?..usize::MAX);
-            spans
+            let own =
+                messages.iter().zip(&turns.spans).filter(|(message, _)| message.role == Role::Assistant);
+            let own = own.map(|(_, span)| span.start.saturating_sub(1)..span.end);
+            own.chain([first.saturating_sub(1)..usize::MAX]).collect()
         }
     };
-    Ok((Conversation { ids: opened.ids, spans }, opened.continuations))
+    Ok(Conversation { ids: turns.ids, spans })
 }
 
-/// How many tokens both begin with; at least one.
-fn common(a: &[i64], b: &[i64]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count().max(1)
+/// The tokens of each of `letters` behind the conversation's beginning of an answer: see
+/// [`Tokenizer::behind`](crate::lm::tokenizer::Tokenizer::behind).
+///
+/// # Errors
+/// A letter that is not one token.
+pub fn letters(
+    model: &LanguageModel,
+    messages: &[Message],
+    answer: &str,
+    letters: &[&str],
+    chat: Chat,
+) -> Result<Vec<i64>> {
+    let read = |answer: &str| {
+        model.tokenizer().encode_turns(messages, Ending::Prefill(answer), chat).map(|turns| turns.ids)
+    };
+    let before = read(answer)?;
+    let token = |letter: &&str| -> Result<i64> {
+        let ids = model.tokenizer().behind(&before, letter, &read(&format!("{answer}{letter}"))?)?;
+        ensure!(
+            ids.len() == 1,
+            "the letter {letter} after {answer:?} is not one token: choose another `choices.answer`"
+        );
+        Ok(ids[0])
+    };
+    letters.iter().map(token).collect()
 }

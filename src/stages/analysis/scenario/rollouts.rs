@@ -108,7 +108,7 @@ fn converse(
         let answer = if is_last { case.answer.as_str() } else { "" };
         let opened = replies.iter().map(|replies| {
             let messages = messages(case, replies, "");
-            Ok(open(model, &messages, answer, &[], params.positions, chat)?.0)
+            open(model, &messages, answer, params.positions, chat)
         });
         let opened = opened.collect::<Result<Vec<_>>>()?;
         for conversation in &opened {

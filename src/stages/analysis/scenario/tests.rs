@@ -231,7 +231,7 @@ fn texts_are_those_of_generation_by_itself_and_go_on_after_a_stop() {
         let mut replies = Vec::new();
         for turn in 0..2 {
             let messages = messages(case, &replies, "");
-            let opened = open(&model, &messages, "", &[], params.positions, Chat::default()).unwrap().0;
+            let opened = open(&model, &messages, "", params.positions, Chat::default()).unwrap();
             let mut own = hooks(cell, &[Layer::Block(2)], &opened.spans);
             let mut own: Vec<&mut dyn Hook> = own.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
             let seed = rollouts::seed(5, &case.name, sample, turn);

@@ -1,0 +1,172 @@
+//! What the columns of `preferences` and `scenario` mean.
+
+use super::Described;
+
+const STRENGTH: (&str, &str) =
+    ("strength", "what was added, in mean residual norms at the layer; 0 is nothing");
+const STEERED: (&str, &str) = ("steered", "whose vector was added: an emotion, or `random-<n>`");
+const CELL: (&str, &str) = ("steered", "whose vector was added: an emotion, `random-<n>`, or `unsteered`");
+const CATEGORY: (&str, &str) = ("category", "the activity's category");
+const ACTIVITY: (&str, &str) = ("activity", "the activity");
+const CASE: (&str, &str) = ("case", "the case, numbered where values multiply it");
+const CONTROL: (&str, &str) = ("control", "whether it is a control, with no ground for the act");
+
+pub const TABLES: &[Described] = &[
+    Described {
+        name: "preferences",
+        file: "tables/<analysis> of `preferences`",
+        about: "Whether an emotion's reading of activities follows preferences among them.",
+        columns: &[
+            ("n_activities", "activities"),
+            ("r", "correlation over activities of reading and Elo rating"),
+            ("p", "two-sided, ratings shuffled over activities"),
+            ("p_max", "the same beside the largest |r| of any emotion in each shuffle"),
+            ("r_within", "correlation of the differences from the categories' means"),
+            ("p_within", "two-sided, ratings shuffled within categories"),
+            ("p_within_max", "the same beside the largest of any emotion in each shuffle"),
+            ("r_between", "the size of r that 97.5 % of shuffles within categories stay below"),
+            ("low", "lower end of the 95 % interval of r, from drawing categories; none of fewer than five"),
+            ("high", "upper end"),
+        ],
+    },
+    Described {
+        name: "preferences_activities",
+        file: "tables/<analysis>.preferences_activities",
+        about: "What the model would rather do.",
+        columns: &[
+            CATEGORY,
+            ACTIVITY,
+            ("elo", "Elo rating; the mean of all is 1500, and 400 points are odds of 10"),
+            ("position_bias", "of all pairs: how much likelier what stands first is chosen, from -1 to 1"),
+            ("mass", "of all questions: mean probability of both letters together"),
+            ("low_mass", "of all questions: the share in which that is below .1"),
+        ],
+    },
+    Described {
+        name: "preferences_pairs",
+        file: "tables/<analysis>.preferences_pairs",
+        about: "Each question: two activities in one order.",
+        columns: &[
+            ("activity_a", "the activity that stands first"),
+            ("activity_b", "the other"),
+            ("logit", "logit of A minus that of B, without steering"),
+            ("mass", "probability of both letters together"),
+        ],
+    },
+    Described {
+        name: "preferences_readings",
+        file: "tables/<analysis>.preferences_readings",
+        about: "What emotion vectors read on an activity's own tokens.",
+        columns: &[
+            CATEGORY,
+            ACTIVITY,
+            ("reading", "the mean residual stream over the activity's tokens, times the vector of unit norm"),
+        ],
+    },
+    Described {
+        name: "preferences_steered",
+        file: "tables/<analysis>.preferences_steered",
+        about: "What a vector that is added to the tokens of half of the activities does to preferences.",
+        columns: &[
+            STEERED,
+            ("split", "which way of halving, from 1"),
+            ("half", "which half is steered, 1 or 2"),
+            STRENGTH,
+            ("shift", "how far the steered half has risen above the other, in Elo points"),
+            (
+                "slope",
+                "of steered on unsteered ratings within halves; below 1 they have come closer together",
+            ),
+        ],
+    },
+    Described {
+        name: "preferences_elo",
+        file: "tables/<analysis>.preferences_elo",
+        about: "Ratings of activities while they are steered, on average over splits.",
+        columns: &[
+            STEERED,
+            CATEGORY,
+            ACTIVITY,
+            STRENGTH,
+            ("elo", "from the same pairs without steering"),
+            ("steered_elo", "with it"),
+        ],
+    },
+    Described {
+        name: "scenario",
+        file: "tables/<analysis> of `scenario`",
+        about: "What each emotion at each strength does to the act.",
+        columns: &[
+            STEERED,
+            STRENGTH,
+            (
+                "unsteered",
+                "the act without steering: its mean log-odds (`choices`), or its share of texts (`pattern`)",
+            ),
+            ("value", "the same in this cell"),
+            ("effect", "value minus unsteered"),
+            ("low", "lower end of the effect's 95 % interval"),
+            ("high", "upper end"),
+            ("method", "how the interval is computed"),
+            ("control_effect", "the effect in the controls; none without controls"),
+            ("n", "cases (`choices`) or texts (`pattern`) of the cell, controls not counted"),
+            (
+                "aside",
+                "mean probability of all letters together (`choices`), or share of texts cut off (`pattern`)",
+            ),
+            ("random_low", "the least effect of a random direction of this strength"),
+            ("random_high", "the largest"),
+            ("n_random", "random directions"),
+            ("p", "rank of the effect's size among them"),
+            ("q", "p after Benjamini-Hochberg over the cells"),
+        ],
+    },
+    Described {
+        name: "scenario_choices",
+        file: "tables/<analysis>.scenario_choices",
+        about: "What the model would choose in each case and cell, on average over the orders of the options.",
+        columns: &[
+            CELL,
+            STRENGTH,
+            CASE,
+            CONTROL,
+            ("logodds", "ln of the probability of the letters of the act over that of the others"),
+            ("mass", "probability of all letters together"),
+        ],
+    },
+    Described {
+        name: "scenario_outcomes",
+        file: "tables/<analysis>.scenario_outcomes",
+        about: "How often each outcome was found in each cell.",
+        columns: &[
+            CELL,
+            STRENGTH,
+            CONTROL,
+            ("outcome", "the outcome; `cut off` and `unclear` are outcomes of their own"),
+            ("act", "whether it is the act"),
+            ("count", "texts of this outcome"),
+            ("n", "texts of the cell"),
+        ],
+    },
+    Described {
+        name: "scenario_samples",
+        file: "tables/<analysis>.scenario_samples",
+        about: "Every text that was written.",
+        columns: &[
+            CELL,
+            STRENGTH,
+            CASE,
+            CONTROL,
+            (
+                "sample",
+                "which of the texts of a case in a cell, from 1; the same number has the same seed in all cells",
+            ),
+            ("outcome", "what it was found to be"),
+            ("evidence", "the piece of the text that told it; empty of what nothing tells"),
+            ("ended", "`end`: by itself; `length`: no more tokens were allowed"),
+            ("n_tokens", "tokens of all the model's answers"),
+            ("text", "the last answer"),
+            ("earlier", "the model's own answers before that"),
+        ],
+    },
+];
