@@ -7,6 +7,7 @@ use crate::lm::Layer;
 use crate::stages::analysis::LayerVectors;
 use crate::stages::analysis::steering::Unit;
 use crate::stages::analysis::steering_nulls::{scaled, scales};
+use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 
 /// The name of no steering.
@@ -51,11 +52,13 @@ pub fn cells(params: &Scenario, layers: &[&LayerVectors], seed: u64) -> Result<V
                 layers.iter().zip(&scales).flat_map(|(layer, scales)| scaled(layer.vector(at), scales[at]));
             all.push(Cell { steered: emotions[at].clone(), strength, vector: here.collect() });
         }
+        let Some(&first) = chosen.first() else { continue };
         for number in 1..=params.random {
-            let here = layers.iter().flat_map(|layer| {
+            let here = layers.iter().zip(&scales).flat_map(|(layer, scales)| {
                 let parts = [seed, layer.layer.number() as u64, number as u64];
                 let direction = Draws::new("scenario random", &parts).direction(layer.d_model);
-                scaled(&direction, share * layer.resid_norm)
+                // Every vector is added with this norm.
+                scaled(&direction, scales[first] * norm(layer.vector(first)))
             });
             all.push(Cell { steered: format!("random-{number}"), strength, vector: here.collect() });
         }
@@ -72,7 +75,6 @@ pub fn steered(layers: &[&LayerVectors]) -> Vec<Layer> {
 mod tests {
     use super::*;
     use crate::stages::analysis::tests::set;
-    use crate::stages::principal::norm;
 
     #[test]
     fn layers_share_the_strength_and_random_directions_are_as_long() {

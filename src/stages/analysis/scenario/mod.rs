@@ -20,7 +20,7 @@ use super::preferences::{emotions, strength};
 use super::steering::Layers;
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables};
 use crate::lm::{Layer, Positions};
-use crate::params::{Parts, Problem, Read, Reader, Type, params, presets, words};
+use crate::params::{Params, Parts, Problem, Read, Reader, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::stages::batches::Batches;
 use crate::store::table::Table;
@@ -71,16 +71,28 @@ params! {
         pub positions: Positions = "all";
         /// Random directions of the same norm, measured as often as each emotion.
         pub random: usize = 19, 0..=10_000;
+        // `None` with `choices`.
+        #[of(Type::Inline(Texts::TABLE))]
+        #[with(texts)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub texts: Option<Texts>;
+        /// Of `choices`: draws of cases with replacement behind the intervals.
+        #[with(bootstrap)]
+        pub bootstrap: usize = 1000, 0..=100_000;
+    }
+}
+
+params! {
+    /// How texts are written.
+    pub struct Texts {
         /// Of `pattern`: texts of each case in each cell.
         pub samples: usize = 50, 1..=100_000;
         /// Of `pattern`: the most tokens of an answer.
         pub max_new_tokens: usize = 256, 1..=1_000_000;
-        /// Of `pattern`.
+        /// Of `pattern`: divides the logits; 0 takes the likeliest token.
         pub temperature: f64 = 1.0, 0.0..=10.0;
-        /// Of `pattern`.
+        /// Of `pattern`: tokens are drawn from the fewest likeliest that reach this probability.
         pub top_p: f64 = 1.0, above 0.0..=1.0;
-        /// Draws of cases with replacement behind the intervals of `choices`.
-        pub bootstrap: usize = 1000, 0..=100_000;
     }
 }
 
@@ -94,7 +106,26 @@ fn source(reader: &Reader<'_>, name: &str) -> Read<Source> {
 }
 
 fn content(reader: &Reader<'_>, _: &str) -> Read<Set> {
-    Ok(shipped(&reader.filled("set")?).unwrap_or_default())
+    let (set, evidence) = (reader.filled("set")?, reader.get("evidence")?);
+    Ok(of(shipped(&set).unwrap_or_default(), evidence))
+}
+
+fn texts(reader: &Reader<'_>, _: &str) -> Read<Option<Texts>> {
+    let (texts, evidence) = (Texts::read(reader)?, reader.get::<Evidence>("evidence")?);
+    Ok((evidence == Evidence::Pattern).then_some(texts))
+}
+
+fn bootstrap(reader: &Reader<'_>, name: &str) -> Read<usize> {
+    let (draws, evidence) = (reader.get(name)?, reader.get::<Evidence>("evidence")?);
+    Ok(if evidence == Evidence::Choices { draws } else { 0 })
+}
+
+/// What of a set has to do with the evidence, and so is in keys.
+fn of(set: Set, evidence: Evidence) -> Set {
+    match evidence {
+        Evidence::Choices => Set { outcomes: Vec::new(), ..set },
+        Evidence::Pattern => Set { choices: None, ..set },
+    }
 }
 
 fn has_evidence(reader: &Reader<'_>, parts: &Parts<Scenario>) -> Read<()> {
@@ -124,7 +155,8 @@ impl Scenario {
     pub fn load(&mut self) -> Result<()> {
         if let Source(Some(path)) = &self.set {
             let known = || names().collect::<Vec<_>>().join(", ");
-            self.content = set::of_file(path).with_context(|| format!("sets that ship: {}", known()))?;
+            let set = set::of_file(path).with_context(|| format!("sets that ship: {}", known()))?;
+            self.content = of(set, self.evidence);
             if let Some(why) = lacks(&self.content, self.evidence) {
                 anyhow::bail!("{}: {why}", path.display());
             }
@@ -195,7 +227,9 @@ fn run(params: &Scenario, input: Input, batches: &mut dyn Batches) -> Result<Tab
         }
         Evidence::Pattern => {
             let outcomes = outcome::Outcomes::new(&params.content)?;
-            let rollouts = rollouts::write(params, &asked, (model, chat), (&steered, &cells, seed), batches)?;
+            let texts = params.texts.as_ref().context("how texts are written is not said")?;
+            let rollouts =
+                rollouts::write((params, texts), &asked, (model, chat), (&steered, &cells, seed), batches)?;
             Ok(tables::outcomes((set, first.layer), &asked, &cells, &rollouts, &outcomes))
         }
     }
@@ -214,10 +248,7 @@ impl Scenario {
             layers: Layers::Default,
             positions: Positions::All,
             random: 3,
-            samples: 2,
-            max_new_tokens: 8,
-            temperature: 1.0,
-            top_p: 1.0,
+            texts: Some(Texts { samples: 2, max_new_tokens: 8, temperature: 1.0, top_p: 1.0 }),
             bootstrap: 100,
         }
     }

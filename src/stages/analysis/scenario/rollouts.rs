@@ -5,10 +5,10 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::Scenario;
 use super::cells::Cell;
 use super::conversation::{messages, open};
 use super::set::Asked;
+use super::{Scenario, Texts};
 use crate::lm::{Chat, Hook, LanguageModel, Layer, Sampling, Spans, Steer};
 use crate::stages::batches::{self, Batches};
 use crate::store::table::{Column, Table};
@@ -58,16 +58,16 @@ pub(super) fn seed(run: u64, case: &str, sample: usize, turn: usize) -> u64 {
 /// # Errors
 /// Those of the chat template; a conversation that does not fit the context; [`Interrupted`](crate::interrupt::Interrupted).
 pub fn write(
-    params: &Scenario,
+    (params, texts): (&Scenario, &Texts),
     asked: &[Asked],
     (model, chat): (&LanguageModel, Chat),
     (layers, cells, run): (&[Layer], &[Cell], u64),
     batches: &mut dyn Batches,
 ) -> Result<Vec<Rollout>> {
     let mut all = Vec::new();
-    let places = places(asked.len(), cells.len(), params.samples);
+    let places = places(asked.len(), cells.len(), texts.samples);
     // Batches of one case.
-    let of_case = cells.len() * params.samples;
+    let of_case = cells.len() * texts.samples;
     let chunks = places.chunks(of_case.max(1)).flat_map(|case| case.chunks(BATCH));
     for (number, here) in chunks.enumerate() {
         let whole = |kept: &Table| read(kept, here).is_ok();
@@ -75,7 +75,8 @@ pub fn write(
         let kept = batches::batch(batches, number, KEPT, whole, |batches| {
             let mut told = |ended: usize| batches.at(done + ended, places.len());
             let case = &asked[here[0].case];
-            let written = converse(params, case, here, (model, chat), (layers, cells, run), &mut told);
+            let written =
+                converse((params, texts), case, here, (model, chat), (layers, cells, run), &mut told);
             Ok(table(&written.with_context(|| format!("case `{}`", case.name))?))
         })?;
         all.extend(read(&kept, here)?);
@@ -86,7 +87,7 @@ pub fn write(
 
 /// One batch, turn after turn.
 fn converse(
-    params: &Scenario,
+    (params, texts): (&Scenario, &Texts),
     case: &Asked,
     here: &[Place],
     (model, chat): (&LanguageModel, Chat),
@@ -94,10 +95,10 @@ fn converse(
     told: &mut dyn FnMut(usize),
 ) -> Result<Vec<Rollout>> {
     let sampling = Sampling {
-        max_new_tokens: params.max_new_tokens,
-        temperature: params.temperature,
+        max_new_tokens: texts.max_new_tokens,
+        temperature: texts.temperature,
         top_k: 0,
-        top_p: params.top_p,
+        top_p: texts.top_p,
     };
     let scripted = case.replies.len();
     let mut replies: Vec<Vec<String>> = vec![case.replies.clone(); here.len()];
@@ -112,7 +113,7 @@ fn converse(
         });
         let opened = opened.collect::<Result<Vec<_>>>()?;
         for conversation in &opened {
-            let (n, wanted, context) = (conversation.ids.len(), params.max_new_tokens, model.spec.context);
+            let (n, wanted, context) = (conversation.ids.len(), texts.max_new_tokens, model.spec.context);
             ensure!(
                 n + wanted <= context,
                 "a conversation of {n} tokens and `max_new_tokens` = {wanted} do not fit the model's context of {context}"
@@ -146,7 +147,7 @@ fn converse(
         })?;
         for (row, ids) in written.concat().into_iter().enumerate() {
             tokens[row] += ids.len();
-            ended[row] = if ids.len() >= params.max_new_tokens { "length" } else { "end" };
+            ended[row] = if ids.len() >= texts.max_new_tokens { "length" } else { "end" };
             replies[row].push(format!("{answer}{}", model.decode(&ids)?));
         }
     }

@@ -202,7 +202,8 @@ impl Batches for Memory {
 fn texts_are_those_of_generation_by_itself_and_go_on_after_a_stop() {
     let (model, set) = (model(), set(&[2]));
     // Both answers are the model's own.
-    let mut params = Scenario { samples: 7, positions: Positions::Generated, ..small(Evidence::Pattern) };
+    let texts = Some(Texts { samples: 7, max_new_tokens: 8, temperature: 1.0, top_p: 1.0 });
+    let mut params = Scenario { texts, positions: Positions::Generated, ..small(Evidence::Pattern) };
     params.content.choices = None;
     params.content.cases.iter_mut().for_each(|case| case.replies.clear());
     let run = |batches: &mut Memory| params.run_in_batches(input(&model, &set, &mut |_, _| {}), batches);
