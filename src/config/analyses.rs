@@ -6,16 +6,18 @@ use super::{Across, Analysis, Scale};
 use crate::params::{Chosen, Kind, Params, Problem, Read, Reader, Table, params};
 use crate::stages::across::{cka, rsa, transfer};
 use crate::stages::analysis::{
-    Analysis as One, cosine, geometry, implicit, intensity, logit_lens, norms, pca, preferences, probe,
-    scenario, steering,
+    Analysis as One, cosine, geometry, implicit, intensity, logit_lens, monitor, norms, pca, preferences,
+    probe, readings, scenario, steering,
 };
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
-const TAKEN: [&str; 10] = [
+const TAKEN: [&str; 12] = [
     "stories",
     "neutral",
     "activations",
     "vectors",
+    "texts",
+    "readings",
     "report",
     "comparison",
     "layers",
@@ -71,6 +73,8 @@ static ANALYSES: &[Row] = &[
     row!("norms", norms::Norms, |a| Found::One(One::Norms(a)), Some("file")),
     row!("preferences", preferences::Preferences, |a| Found::One(One::Preferences(a)), Some("activities")),
     row!("scenario", scenario::Scenario, |a| Found::One(One::Scenario(Box::new(a))), Some("set")),
+    row!("readings", readings::Readings, |a| Found::One(One::Readings(a))),
+    row!("monitor", monitor::Monitor, |a| Found::One(One::Monitor(a))),
     row!("rsa", rsa::Rsa, |a| Found::Two(One::Rsa(a))),
     row!("cka", cka::Cka, |a| Found::Two(One::Cka(a))),
     row!("transfer", transfer::Transfer, |a| Found::Two(One::Transfer(a))),

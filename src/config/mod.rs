@@ -10,6 +10,7 @@ mod read;
 mod root;
 mod sources;
 mod sweep;
+mod transcripts;
 mod validate;
 
 pub use crate::params::{Problem, Problems, Span, presets, problem};
@@ -18,6 +19,7 @@ pub use models::is_repo;
 pub use read::{Asked, Outside, project_root};
 pub use sources::{CONVERTED, matcher};
 pub use sweep::{Setting, Variant};
+pub use transcripts::Transcripts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,6 +57,9 @@ pub struct Experiment {
     /// Where that was written; `0..0`: nowhere.
     #[serde(skip)]
     pub neutral_span: Span,
+    /// Conversations of others, which analyses read token by token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transcripts: Vec<Transcripts>,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
     /// Of one set of vectors each.

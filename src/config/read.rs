@@ -8,7 +8,8 @@ use std::rc::Rc;
 use super::analyses::Analyses;
 use super::root::Root;
 use super::{
-    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Variant, keys, sweep, validate,
+    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Transcripts, Variant, keys,
+    sweep, validate,
 };
 use crate::lm::Wrap;
 use crate::params::problem::{Problem, Problems, quoted, set_bases};
@@ -62,6 +63,7 @@ impl Experiment {
             emotions: Some(&self.emotions),
             stories: &self.stories,
             neutral: self.neutral.as_ref().map(|kind| (kind, &self.neutral_span)),
+            transcripts: &self.transcripts,
             analysis: &self.analysis,
             wrap: Some(self.activations.wrap),
         }
@@ -93,6 +95,7 @@ pub struct Asked<'a> {
     pub emotions: Option<&'a [String]>,
     pub stories: &'a [Source],
     pub neutral: Option<(&'a SourceKind, &'a Span)>,
+    pub transcripts: &'a [Transcripts],
     pub analysis: &'a [Analysis],
     /// How stories are put to the model.
     pub wrap: Option<Wrap>,
@@ -118,6 +121,7 @@ fn parse(
             let neutral = asked.neutral.map(|(kind, _)| kind.clone());
             let emotions = asked.emotions.map(<[_]>::to_vec);
             let wanted = (emotions, asked.stories.to_vec(), neutral, asked.analysis.to_vec(), asked.wrap);
+            let wanted = (wanted, asked.transcripts.to_vec());
             if seen.borrow().contains(&wanted) {
                 return Vec::new();
             }
@@ -165,6 +169,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         emotions: parts.emotions.as_deref().ok(),
         stories,
         neutral: neutral.map(|source| (&source.kind, &source.span)),
+        transcripts: parts.transcripts.as_deref().unwrap_or_default(),
         analysis: parts.analysis.as_ref().map(|all| all.single.as_slice()).unwrap_or_default(),
         wrap: parts.activations.as_ref().ok().map(|activations| activations.wrap),
     };
@@ -180,6 +185,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         emotions,
         stories,
         neutral,
+        transcripts,
         activations,
         vectors,
         analysis: Analyses { single, across, scale },
@@ -205,6 +211,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         stories,
         neutral_span: neutral.as_ref().map_or(0..0, |source| source.span.clone()),
         neutral: neutral.map(|source| source.kind),
+        transcripts,
         activations,
         vectors,
         analysis: single,

@@ -3,6 +3,7 @@
 use super::analyses::{self, Analyses};
 use super::criteria::{self, Criterion, CriterionKeys};
 use super::models::{self, EmotionKeys, ModelKeys};
+use super::transcripts::{self, Transcripts};
 use super::{Layers, Model, Source, sources};
 use crate::lm::Date;
 use crate::params::problem::{Problem, quoted};
@@ -49,6 +50,10 @@ params! {
         #[of(Type::Kinds(sources::kinds))]
         #[with(sources::neutral)]
         pub neutral: Option<Source>;
+        /// Conversations of others, which `readings` and `monitor` read token by token.
+        #[of(Type::NamedKinds(transcripts::kinds))]
+        #[with(transcripts::transcripts)]
+        pub transcripts: Vec<Transcripts> = {};
         /// How a story becomes one activation a layer.
         pub activations: activations::Params = {};
         /// How activations become emotion vectors.

@@ -35,7 +35,8 @@ const MOST: usize = 1000;
 /// A value's characters in a name.
 const LONGEST: usize = 40;
 /// What a variant may change.
-const GROUPS: [&str; 7] = ["seed", "emotions", "stories", "neutral", "activations", "vectors", "analysis"];
+const GROUPS: [&str; 8] =
+    ["seed", "emotions", "stories", "neutral", "transcripts", "activations", "vectors", "analysis"];
 
 /// A key with its values.
 struct Axis {

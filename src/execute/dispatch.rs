@@ -14,14 +14,15 @@ use crate::lm::free_memory::FreeMemory;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::{LanguageModel, Layer, heap};
 use crate::plan::key::Key;
-use crate::plan::{Node, Plan, Unit, Work};
+use crate::plan::{Node, Plan, Unit, UnitId, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Changed, Model, Resolved};
-use crate::stages::analysis::{Activations, Input, VectorSet};
+use crate::stages::analysis::{Activations, Input, Reads, VectorSet};
 use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{REJECTED, generate, template, writing};
-use crate::stages::{activations, vectors};
+use crate::stages::texts::file::BROKEN;
+use crate::stages::{activations, readings, texts as transcripts, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lease, Lookup, Store};
 
@@ -196,6 +197,32 @@ impl<'a> Lane<'a> {
                 };
                 Ok(tables.into_iter().map(with_exceptions).collect())
             }
+            Work::Texts(files) => {
+                let ranges: Vec<_> = units.iter().map(|unit| unit.stories.clone()).collect();
+                let named = |[texts, broken]: [Table; 2]| {
+                    vec![("texts".to_string(), texts), (BROKEN.to_string(), broken)]
+                };
+                Ok(files.run(&ranges)?.into_iter().map(named).collect())
+            }
+            Work::Written(texts) => one("texts", transcripts::written(texts)),
+            Work::Readings { params, set } => {
+                let of = |stage: &str| of_stage(plan, unit, stage);
+                let read = |at: usize| input(plan, store, unit, at);
+                let vectors = of("vectors").into_iter().map(read).collect::<Result<Vec<_>>>()?;
+                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &vectors)?;
+                let all = of("activations");
+                let at_layer = |at: usize| {
+                    let layer = Some(set.layers[at].layer);
+                    let of = all.iter().filter(|&&i| plan.unit(unit.inputs[i]).layer == layer);
+                    of.map(|&i| read(i)).collect::<Result<Vec<_>>>()
+                };
+                let directions = readings::directions(&set, params, &at_layer)?;
+                let texts = readings::Text::of(&read(unit.inputs.len() - 1)?)?;
+                let memory = Memory::Passes { batch_tokens: readings::BATCH_TOKENS, waiting: 0 };
+                let model = self.model(node, memory)?;
+                let [table, unread] = readings::run(&texts, &set, &directions, params, model, batches)?;
+                Ok(vec![vec![("readings".to_string(), table), (readings::UNREAD.to_string(), unread)]])
+            }
             Work::Neutral(params) => {
                 let read = inputs(plan, store, unit)?;
                 one("neutral", vectors::neutral(params, &read)?)
@@ -215,10 +242,7 @@ impl<'a> Lane<'a> {
                 one("vectors", table)
             }
             Work::Analysis { analysis, chat, seed, set, vectors, .. } => {
-                let at = |wanted: &'static str| {
-                    let stages = unit.inputs.iter().map(|id| plan.nodes[id.node].work.stage()).enumerate();
-                    stages.filter(move |(_, stage)| *stage == wanted).map(|(at, _)| at).collect::<Vec<_>>()
-                };
+                let at = |wanted: &'static str| of_stage(plan, unit, wanted);
                 let read = |at: &usize| input(plan, store, unit, *at);
                 let tables = at("vectors").iter().map(read).collect::<Result<Vec<_>>>()?;
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &tables)?;
@@ -231,18 +255,34 @@ impl<'a> Lane<'a> {
                     params: vectors,
                     neutral: neutral.as_ref(),
                 };
+                let read_at = at("readings");
+                let of_texts = |shard: usize| -> Result<(Table, Table)> {
+                    let own = plan.unit(unit.inputs[read_at[shard]]);
+                    Ok((read(&read_at[shard])?, input(plan, store, own, own.inputs.len() - 1)?))
+                };
+                let from =
+                    |&at: &usize| plan.nodes[last_input(plan, unit.inputs[at]).node].id.subject.clone();
+                let sources: Vec<String> =
+                    read_at.iter().map(from).map(|subject| subject.to_string()).collect();
+                let reads = Reads {
+                    sources: &sources,
+                    read: &of_texts,
+                    stories: &|shard| read(&texts[shard]),
+                    n_stories: texts.len(),
+                };
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
-                let reads = analysis.inputs();
-                let activations = reads.activations.then_some(activations);
+                let asked = analysis.inputs();
+                let activations = asked.activations.then_some(activations);
+                let reads = (!read_at.is_empty()).then_some(reads);
                 let (set, chat, seed) = (&set, *chat, *seed);
-                let tables = if reads.batches {
+                let tables = if asked.batches {
                     let progress = &mut |_, _| {};
-                    analysis
-                        .run_in_batches(Input { set, activations, model, chat, seed, progress }, batches)?
+                    let input = Input { set, activations, reads, model, chat, seed, progress };
+                    analysis.run_in_batches(input, batches)?
                 } else {
                     let progress = &mut *batches.around.at;
-                    analysis.run(Input { set, activations, model, chat, seed, progress })?
+                    analysis.run(Input { set, activations, reads, model, chat, seed, progress })?
                 };
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
@@ -286,6 +326,11 @@ fn ensure_unchanged(resolved: &Resolved, store: &Store, node: &Node) -> Result<(
     if let Work::File(read) = &node.work {
         let pinned = resolved.files.iter().flat_map(|files| files.values());
         let mut pinned = pinned.filter(|pinned| pinned.files.paths == read.paths);
+        pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
+    }
+    if let Work::Texts(read) = &node.work {
+        let pinned = resolved.transcripts.iter().flat_map(|files| files.values());
+        let mut pinned = pinned.filter(|pinned| pinned.files == *read);
         pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
     }
     node.model.map_or(Ok(()), |model| resolved.models[model].ensure_unchanged(store))
@@ -363,7 +408,7 @@ pub fn provenance(model: &Model) -> Vec<(String, String)> {
 
 /// Pieces of work in a group, for progress.
 pub fn pieces(node: &Node, group: &[usize]) -> usize {
-    let shards = if matches!(node.work, Work::File(_)) { group } else { &group[..1] };
+    let shards = if matches!(node.work, Work::File(_) | Work::Texts(_)) { group } else { &group[..1] };
     shards.iter().map(|&unit| node.units[unit].stories.len()).sum::<usize>().max(1)
 }
 
@@ -371,6 +416,7 @@ pub fn pieces(node: &Node, group: &[usize]) -> usize {
 pub fn piece(node: &Node) -> &'static str {
     match node.work.stage() {
         "stories" | "activations" => "stories",
+        "texts" | "readings" => "texts",
         "neutral" | "vectors" => "layers",
         _ => "steps",
     }
@@ -385,6 +431,17 @@ fn written_tables(written: writing::Written) -> Tables {
 fn nameless(mut table: Table) -> Table {
     table.columns.retain(|(name, _)| name != "model" && name != "stories");
     table
+}
+
+/// Which inputs of a unit are of a stage.
+fn of_stage(plan: &Plan, unit: &Unit, stage: &str) -> Vec<usize> {
+    let inputs = unit.inputs.iter().enumerate();
+    inputs.filter(|(_, id)| plan.nodes[id.node].work.stage() == stage).map(|(at, _)| at).collect()
+}
+
+/// The last input of a unit; of readings the texts.
+fn last_input(plan: &Plan, id: UnitId) -> UnitId {
+    *plan.unit(id).inputs.last().expect("readings are of texts")
 }
 
 fn inputs(plan: &Plan, store: &Store, unit: &Unit) -> Result<Vec<Table>> {

@@ -298,8 +298,16 @@ fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
     for &unit in missing {
         let shard = &node.units[unit].stories;
         match groups.last_mut() {
-            Some(group) if !shard.is_empty() && node.units[group[0]].stories == *shard => group.push(unit),
-            Some(group) if matches!(node.work, Work::File(_)) && group.len() < SHARDS_READ => {
+            Some(group)
+                if node.units[unit].layer.is_some()
+                    && !shard.is_empty()
+                    && node.units[group[0]].stories == *shard =>
+            {
+                group.push(unit);
+            }
+            Some(group)
+                if matches!(node.work, Work::File(_) | Work::Texts(_)) && group.len() < SHARDS_READ =>
+            {
                 group.push(unit);
             }
             _ => groups.push(vec![unit]),

@@ -42,6 +42,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         for source in plan.sources(variant) {
             plan.shared_stories(variant, &source);
         }
+        plan.transcripts(variant);
     }
     // Models that write for others go first; the last of them reads first, as it is loaded already.
     let mut order: Vec<usize> = (0..resolved.models.len()).collect();
@@ -286,8 +287,11 @@ impl<'a> Builder<'a> {
     fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize) {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
-        for config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
+        for config @ config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
+            let read = analysis
+                .reads()
+                .map(|wanted| self.read_tokens(variant, (model, source), vectors, &layers, config, &wanted));
             let reads = analysis.inputs();
             let asks = reads.model;
             let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {
@@ -309,10 +313,11 @@ impl<'a> Builder<'a> {
                 unit(keyed, 0..0, layer, inputs)
             };
             let at = |&layer: &Layer| self.at_layer(vectors, layer);
-            let units = match reads.activations {
-                false => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
+            let units = match (read, reads.activations) {
+                (Some(read), _) => vec![one(&layers, None, read)],
+                (None, false) => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
                 // Vectors, behind them all that they are made of, and the texts behind that.
-                true => layers
+                (None, true) => layers
                     .iter()
                     .map(|layer| {
                         let vectors = at(layer);
@@ -346,7 +351,7 @@ impl<'a> Builder<'a> {
     }
 
     /// What `model`'s chat template is told.
-    fn chat(&self, model: usize) -> Chat {
+    pub(super) fn chat(&self, model: usize) -> Chat {
         Chat { date: self.resolved.experiment.date, thinking: self.resolved.models[model].thinking }
     }
 

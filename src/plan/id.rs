@@ -35,6 +35,16 @@ pub enum Subject {
         model: String,
         source: String,
     },
+    /// Texts that are read token by token.
+    Texts {
+        source: String,
+    },
+    /// What a model makes of the texts that an analysis reads token by token.
+    Readings {
+        analysis: String,
+        model: String,
+        source: String,
+    },
     /// An analysis, by its name in the file, of a model and the source that it read; or of several sets of vectors.
     Analysis {
         name: String,
@@ -60,6 +70,15 @@ impl Subject {
         Subject::Vectors { model: model.into(), source: source.into() }
     }
 
+    pub fn texts(source: &str) -> Subject {
+        Subject::Texts { source: source.into() }
+    }
+
+    /// Those that `analysis` reads by the vectors of a model and a source.
+    pub fn readings(analysis: &str, model: &str, source: &str) -> Subject {
+        Subject::Readings { analysis: analysis.into(), model: model.into(), source: source.into() }
+    }
+
     /// The analysis `name` of a model and a source.
     pub fn analysis(name: &str, model: &str, source: &str) -> Subject {
         Subject::Analysis { name: name.into(), set: Some((model.into(), source.into())) }
@@ -78,6 +97,8 @@ impl Subject {
             Subject::Activations { .. } => "activations",
             Subject::Neutral { .. } => "neutral",
             Subject::Vectors { .. } => "vectors",
+            Subject::Texts { .. } => "texts",
+            Subject::Readings { .. } => "readings",
             Subject::Analysis { name, .. } => name,
         }
     }
@@ -88,7 +109,9 @@ impl Subject {
             Subject::Model(model)
             | Subject::Activations { model, .. }
             | Subject::Neutral { model }
-            | Subject::Vectors { model, .. } => Some(model),
+            | Subject::Vectors { model, .. }
+            | Subject::Readings { model, .. } => Some(model),
+            Subject::Texts { .. } => None,
             Subject::Stories { own, .. } => own.as_deref(),
             Subject::Analysis { set, .. } => set.as_ref().map(|(model, _)| model.as_str()),
         }
@@ -101,7 +124,9 @@ impl Subject {
             Subject::Neutral { .. } => Some(NEUTRAL),
             Subject::Stories { source, .. }
             | Subject::Activations { source, .. }
-            | Subject::Vectors { source, .. } => Some(source),
+            | Subject::Vectors { source, .. }
+            | Subject::Texts { source }
+            | Subject::Readings { source, .. } => Some(source),
             Subject::Analysis { set, .. } => set.as_ref().map(|(_, source)| source.as_str()),
         }
     }
@@ -112,6 +137,8 @@ impl Subject {
             Subject::Model(model) | Subject::Neutral { model } => model.clone(),
             Subject::Stories { source, own: Some(model) } => format!("{source}@{model}"),
             Subject::Stories { source, own: None } => source.clone(),
+            Subject::Texts { source } => source.clone(),
+            Subject::Readings { analysis, model, source } => format!("{analysis}/{model}/{source}"),
             Subject::Activations { model, source }
             | Subject::Vectors { model, source }
             | Subject::Analysis { set: Some((model, source)), .. } => format!("{model}/{source}"),
@@ -155,6 +182,8 @@ mod tests {
             (Subject::neutral("demo"), "neutral/demo", Some("demo"), Some("neutral")),
             (Subject::vectors("demo", "own"), "vectors/demo/own", Some("demo"), Some("own")),
             (Subject::analysis("space", "demo", "own"), "space/demo/own", Some("demo"), Some("own")),
+            (Subject::texts("logs"), "texts/logs", None, Some("logs")),
+            (Subject::readings("watch", "demo", "own"), "readings/watch/demo/own", Some("demo"), Some("own")),
             (Subject::across("moved"), "moved", None, None),
             (Subject::Model("demo".into()), "models/demo", Some("demo"), None),
         ];

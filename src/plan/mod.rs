@@ -7,6 +7,7 @@ mod build;
 mod id;
 pub mod key;
 mod preimage;
+mod readings;
 mod rounds;
 mod select;
 mod variants;
@@ -23,7 +24,7 @@ use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
-use crate::stages::{activations, vectors};
+use crate::stages::{activations, readings as reading, texts, vectors};
 use key::{Digest, Key};
 
 /// Everything a run could do, inputs before what needs them, and the nodes of one model together.
@@ -103,6 +104,14 @@ pub enum Work {
         emotions: Vec<String>,
         set: Set,
     },
+    /// Transcripts of files.
+    Texts(texts::Files),
+    /// Texts of the experiment file that are read token by token.
+    Written(Vec<String>),
+    Readings {
+        params: reading::Params,
+        set: Set,
+    },
     /// `vectors`: how those of the set are made.
     Analysis {
         name: String,
@@ -146,6 +155,8 @@ impl Work {
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",
+            Work::Texts(_) | Work::Written(_) => "texts",
+            Work::Readings { .. } => "readings",
             Work::Analysis { analysis, .. } => analysis.kind(),
             Work::Across { across, .. } => across.kind(),
         }

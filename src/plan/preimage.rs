@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::stages::analysis::Analysis;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, Several};
 use crate::stages::vectors::{Center, Denoise, Equal};
-use crate::stages::{activations, vectors};
+use crate::stages::{activations, readings, texts, vectors};
 
 /// What a key is the digest of. Field order, and so the JSON, is fixed.
 #[derive(Serialize)]
@@ -155,6 +156,50 @@ impl<'a> VectorParams<'a> {
     pub fn of(params: &vectors::Params, emotions: &'a [String]) -> VectorParams<'a> {
         let vectors::Params { center, denoise, normalize, weights } = *params;
         VectorParams { emotions, center, denoise, normalize, weights }
+    }
+}
+
+/// Of transcripts of files.
+#[derive(Serialize)]
+pub struct TextParams<'a> {
+    pub files: Vec<(Digest, String)>,
+    pub label: Option<&'a str>,
+    pub event: Option<&'a str>,
+    pub first: usize,
+    pub count: usize,
+}
+
+impl<'a> TextParams<'a> {
+    /// Those of the transcripts in `range` of files of such content.
+    pub fn of(read: &'a texts::Files, digests: &[Digest], range: Range<usize>) -> TextParams<'a> {
+        // Names of files are part of what is stored: where a transcript stands.
+        let texts::Files { paths, label, event, broken: _ } = read;
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let files = digests.iter().copied().zip(paths.iter().map(name)).collect();
+        let (label, event) = (label.as_deref(), event.as_deref());
+        TextParams { files, label, event, first: range.start, count: range.len() }
+    }
+}
+
+/// Of texts that are read token by token.
+#[derive(Serialize)]
+pub struct ReadingParams<'a> {
+    pub layers: &'a [Layer],
+    pub random: usize,
+    /// `None` where nothing is drawn at random.
+    pub seed: Option<u64>,
+    /// Of texts that are no conversations.
+    pub wrap: Option<Wrap>,
+    /// `None` where no template is rendered.
+    pub chat: Option<Chat>,
+}
+
+impl<'a> ReadingParams<'a> {
+    /// Those at `layers`; `turns`: whether the texts are conversations.
+    pub fn of(params: &readings::Params, layers: &'a [Layer], turns: bool) -> ReadingParams<'a> {
+        let readings::Params { random, seed, wrap, chat } = *params;
+        let (seed, wrap) = ((random > 0).then_some(seed), (!turns).then_some(wrap));
+        ReadingParams { layers, random, seed, wrap, chat: (wrap != Some(Wrap::Raw)).then_some(chat) }
     }
 }
 

@@ -163,7 +163,12 @@ impl Plan {
             // Which of them is in which shard only the files know.
             Work::File(files) => files.emotions.iter().flatten().map(String::as_str).collect(),
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
-            Work::Activations { .. } | Work::Neutral(_) | Work::Analysis { .. } | Work::Across { .. } => {
+            Work::Texts(_) | Work::Written(_) => BTreeSet::new(),
+            Work::Readings { .. }
+            | Work::Activations { .. }
+            | Work::Neutral(_)
+            | Work::Analysis { .. }
+            | Work::Across { .. } => {
                 // All inputs of an analysis are about the same emotions.
                 unit.inputs.first().map_or_else(BTreeSet::new, |input| self.emotions(*input))
             }

@@ -40,6 +40,7 @@ pub enum Body {
     Bars(Bars),
     Dots(Dots),
     Table(TableFigure),
+    Texts(Texts),
 }
 
 /// Labelled points in the plane.
@@ -199,6 +200,38 @@ pub struct Dot {
 pub struct TableFigure {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<Cell>>,
+}
+
+/// Texts whose tokens are coloured by one of several measures, which the reader chooses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Texts {
+    /// What the measures are of: `emotion`.
+    pub measure: String,
+    pub measures: Vec<String>,
+    /// What a value means, with its unit.
+    pub value: String,
+    /// Values whose mean is shown beside a token's own.
+    pub window: usize,
+    pub texts: Vec<ShownText>,
+}
+
+/// One text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownText {
+    pub title: String,
+    /// The colour scale ends at plus and minus this.
+    pub limit: f64,
+    pub turns: Vec<ShownTurn>,
+}
+
+/// One turn of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownTurn {
+    /// Who speaks.
+    pub role: String,
+    pub tokens: Vec<String>,
+    /// `[measure][token]`
+    pub values: Vec<Vec<f32>>,
 }
 
 /// Where a link leads.

@@ -7,7 +7,7 @@ use super::figure::{Body, Figure};
 use super::markup::escape;
 use super::slots::{self, Chapter, Choices, Named, Slot};
 use super::svg::{self, Dress};
-use super::{Report, table};
+use super::{Report, table, texts};
 use crate::lm::Layer;
 
 const STYLE: &str = include_str!("page.css");
@@ -173,6 +173,9 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
     match svg::draw(&figure.title, &figure.body, Dress::Page) {
         Some(drawing) => push(out, format_args!("<div class=\"drawing\">{drawing}</div>\n")),
         None => {
+            if let Body::Texts(body) = &figure.body {
+                out.push_str(&texts::html(body));
+            }
             if let Body::Table(body) = &figure.body {
                 let section = |name: &str| {
                     let of = chapters.iter().find(|chapter| chapter.section.id == name);
@@ -190,7 +193,7 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
     }
     out.push_str("<figcaption>\n");
     paragraphs(out, &figure.caption);
-    if !matches!(figure.body, Body::Table(_)) {
+    if !matches!(figure.body, Body::Table(_) | Body::Texts(_)) {
         push(
             out,
             format_args!(

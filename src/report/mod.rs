@@ -9,6 +9,7 @@ pub mod png;
 mod slots;
 pub mod svg;
 mod table;
+mod texts;
 
 use std::collections::BTreeMap;
 

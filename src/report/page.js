@@ -165,6 +165,12 @@
   tip.hidden = true;
   document.body.append(tip);
 
+  const place = (event) => {
+    const box = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
+    tip.style.top = `${event.clientY + 18 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 18}px`;
+  };
+
   const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
   const unpack = (svg, index) => {
     const code = [...svg.dataset.values.slice(3 * index, 3 * index + 3)].reduce((n, c) => 64 * n + digits.indexOf(c), 0);
@@ -187,10 +193,56 @@
       const value = document.createElement("b");
       value.textContent = spell(unpack(svg, row * columns.length + column));
       tip.replaceChildren(value, `${rows[row]} \u00d7 ${columns[column]}`);
-      const box = tip.getBoundingClientRect();
-      tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
-      tip.style.top = `${event.clientY + 18 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 18}px`;
+      place(event);
     });
     svg.addEventListener("pointerleave", () => (tip.hidden = true));
+  }
+
+  // --- Texts: tokens coloured by one of several measures, their values beside the pointer. -----------------------
+
+  for (const figure of all(".texts")) {
+    const select = figure.querySelector("select");
+    const window = Number(figure.dataset.window);
+    const texts = all("article", figure).map((article) => {
+      const turns = all(".turn", article).map((turn) => ({ mean: turn.querySelector(".mean"), tokens: all(".tokens span", turn) }));
+      return { article, turns, tokens: turns.flatMap((turn) => turn.tokens) };
+    });
+    // Of one measure; a figure's texts are unpacked when they are looked at.
+    const values = ({ article, tokens }) =>
+      tokens.map((_, index) => unpack(article, select.selectedIndex * tokens.length + index));
+    const colour = () => {
+      for (const text of texts) {
+        text.values = values(text);
+        const limit = Number(text.article.dataset.limit) || 1;
+        let from = 0;
+        for (const { mean, tokens } of text.turns) {
+          const own = text.values.slice(from, from + tokens.length);
+          tokens.forEach((token, i) => {
+            token.className = `h${Math.round(Math.max(-1, Math.min(1, own[i] / limit)) * 20) + 20}`;
+          });
+          mean.textContent = own.length > 0 ? spell(own.reduce((a, b) => a + b, 0) / own.length) : "";
+          from += tokens.length;
+        }
+      }
+    };
+    select.addEventListener("change", colour);
+    figure.querySelector("form").hidden = false;
+    // What browsers restore after a reload.
+    if (select.selectedIndex > 0) colour();
+    for (const text of texts) {
+      text.article.addEventListener("pointermove", (event) => {
+        const index = text.tokens.indexOf(event.target);
+        tip.hidden = index < 0;
+        if (tip.hidden) return;
+        text.values ??= values(text);
+        const last = text.values.slice(Math.max(0, index + 1 - window), index + 1);
+        const value = document.createElement("b");
+        value.textContent = spell(text.values[index]);
+        const mean = last.reduce((a, b) => a + b, 0) / last.length;
+        tip.replaceChildren(value, `${select.value}; mean of the last ${last.length}: ${spell(mean)}`);
+        place(event);
+      });
+      text.article.addEventListener("pointerleave", () => (tip.hidden = true));
+    }
   }
 })();

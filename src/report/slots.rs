@@ -180,6 +180,7 @@ fn kind(body: &Body) -> &'static str {
         Body::Bars(_) => "bars",
         Body::Dots(_) => "dots",
         Body::Table(_) => "table",
+        Body::Texts(_) => "texts",
     }
 }
 

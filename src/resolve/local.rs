@@ -9,26 +9,38 @@ use crate::stages::stories::file;
 /// Files and folders beyond so many are not looked at.
 const MANY: usize = 100_000;
 
-/// The files that `path` means, which may be a glob, in the order of their names. `root`: where relative paths start.
+/// Which files can be read: why one of a name cannot, and the formats that can.
+pub type Formats = (fn(&str) -> Option<&'static str>, &'static str);
+
+/// The files of stories that `path` means, which may be a glob, in the order of their names. `root`: where relative paths start.
 ///
 /// An error says what is wrong, and what to do.
 pub fn found(path: &Path, root: &Path) -> Result<Vec<PathBuf>, (String, String)> {
+    found_of(path, root, (file::refused, file::KNOWN))
+}
+
+/// The same of files of other formats.
+pub fn found_of(
+    path: &Path,
+    root: &Path,
+    (refused, known): Formats,
+) -> Result<Vec<PathBuf>, (String, String)> {
     let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
     let wrong = |message: String, hint: &str| Err((message, hint.to_string()));
     if path.is_dir() {
         let inside = files_of(path);
-        let readable = inside.iter().find(|path| file::refused(&path.to_string_lossy()).is_none());
+        let readable = inside.iter().find(|path| refused(&path.to_string_lossy()).is_none());
         return match readable.and_then(|path| path.extension()) {
             Some(ending) => {
                 let glob = format!("{}/*.{}", shown.trim_end_matches('/'), ending.display());
                 wrong(format!("`{shown}` is a folder"), &format!("its files are `path = \"{glob}\"`"))
             }
-            None => wrong(format!("`{shown}` is a folder without a file of stories"), file::KNOWN),
+            None => wrong(format!("`{shown}` is a folder without a file that can be read"), known),
         };
     }
     if path.exists() {
-        return match file::refused(&path.to_string_lossy()) {
-            Some(why) => wrong(format!("`{shown}` {why}"), file::KNOWN),
+        return match refused(&path.to_string_lossy()) {
+            Some(why) => wrong(format!("`{shown}` {why}"), known),
             None => Ok(vec![path.to_path_buf()]),
         };
     }
@@ -62,10 +74,8 @@ pub fn found(path: &Path, root: &Path) -> Result<Vec<PathBuf>, (String, String)>
         };
         return wrong(format!("no file matches `{shown}`"), &hint);
     }
-    if let Some((name, why)) =
-        names.iter().find_map(|name| Some((name, file::refused(&name.to_string_lossy())?)))
-    {
-        return wrong(format!("`{shown}` means `{}`, which {why}", name.display()), file::KNOWN);
+    if let Some((name, why)) = names.iter().find_map(|name| Some((name, refused(&name.to_string_lossy())?))) {
+        return wrong(format!("`{shown}` means `{}`, which {why}", name.display()), known);
     }
     Ok(names.iter().map(|name| base.join(name)).collect())
 }

@@ -13,6 +13,7 @@ mod ollama;
 mod served;
 mod stories;
 mod tokenizer;
+mod transcripts;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use hub::{Hub, Outage, Snapshot, Wanted};
 pub use served::{AnotherModel, ensure_same};
 pub use stories::{Pinned, StoryFiles};
 pub use tokenizer::OtherTokenizer;
+pub use transcripts::TranscriptFiles;
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Resolved {
     pub absent: Vec<Absent>,
     /// Of each variant of the experiment its story files, by the source's name.
     pub files: Vec<BTreeMap<String, StoryFiles>>,
+    /// Of each variant its files of transcripts, by the source's name.
+    pub transcripts: Vec<BTreeMap<String, TranscriptFiles>>,
     /// Of each variant what stands for the model of a source at a server, by the source's name.
     pub served: Vec<BTreeMap<String, Digest>>,
     pub device: Choice,
@@ -139,6 +143,7 @@ pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     let hub = Hub::open(true);
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, Some(&hub), notes));
+    problems.extend(transcripts::check(asked, notes));
     problems.extend(norms::check(asked));
     problems.extend(activities::check(asked));
     problems
@@ -151,6 +156,7 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let faults = faults(asked, &hub).filter(|(_, fault)| alone || matches!(fault, Fault::Written(_)));
     let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, None, &mut Vec::new()));
+    problems.extend(transcripts::check(asked, &mut Vec::new()));
     problems.extend(norms::check(asked));
     problems.extend(activities::check(asked));
     problems
@@ -192,8 +198,9 @@ pub fn resolve(
             Err(Fault::Written(problem)) => problems.push(problem),
         }
     }
-    let mut files = Vec::new();
+    let (mut files, mut transcripts) = (Vec::new(), Vec::new());
     for (_, variant) in experiment.variants() {
+        transcripts.push(transcripts::pin(&variant.asked(), store, &mut problems)?);
         files.push(stories::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
     }
     let mut served = Vec::new();
@@ -223,7 +230,7 @@ pub fn resolve(
     let absent = lost.into_iter();
     let absent = absent.map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
     let absent = absent.collect();
-    Ok(Resolved { experiment, models, absent, files, served, device, offline })
+    Ok(Resolved { experiment, models, absent, files, transcripts, served, device, offline })
 }
 
 /// A server that does not say which model it has, and was never seen.

@@ -2,6 +2,7 @@
 //! with a column that is not described is not written by a test.
 
 mod behaviour;
+mod readings;
 
 use std::fmt::Write;
 
@@ -515,7 +516,7 @@ pub const TABLES: &[Described] = &[
 
 /// Every kind of table.
 fn all() -> impl Iterator<Item = &'static Described> {
-    TABLES.iter().chain(behaviour::TABLES)
+    TABLES.iter().chain(behaviour::TABLES).chain(readings::TABLES)
 }
 
 /// The meaning of a column of a table of this kind.

@@ -7,6 +7,7 @@ pub mod columns;
 mod comparison;
 mod criteria;
 mod findings;
+mod json_lines;
 mod layers;
 mod methods;
 mod model;

@@ -1,10 +1,12 @@
 //! The files of single nodes in a results folder: written, and looked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Analysed, Shown, append, metadata, replace, stories, to_parquet, vectors_file, write_table};
+use super::{
+    Analysed, Shown, append, json_lines, metadata, replace, stories, to_parquet, vectors_file, write_table,
+};
 use crate::plan::{Node, Plan, Selection, Work};
 use crate::record::{Run, State};
 use crate::resolve::Resolved;
@@ -31,7 +33,12 @@ pub(super) fn write(
         let metadata = metadata(shown.resolved, nodes());
         for (index, (table_name, table)) in tables.iter().enumerate() {
             let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
-            write_table(table, &dir.join("tables").join(stem), &metadata)?;
+            let stem = dir.join("tables").join(stem);
+            write_table(table, &stem, &metadata)?;
+            if table.schema.starts_with("monitor_alarms/") {
+                let lines = PathBuf::from(format!("{}.jsonl", stem.display()));
+                replace(&lines, &json_lines::lines(table)?)?;
+            }
         }
     }
     for node in shown.plan.nodes.iter().filter(|node| wanted(node)) {

@@ -6,6 +6,8 @@ pub mod analysis;
 pub mod batches;
 mod principal;
 mod read;
+pub mod readings;
 pub mod statistics;
 pub mod stories;
+pub mod texts;
 pub mod vectors;

@@ -143,7 +143,15 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         let progress = &mut |_: usize, _: usize| {};
         let model = Some(model);
         analysis
-            .run(Input { set, activations: None, model, chat: Chat::default(), seed: 0, progress })
+            .run(Input {
+                set,
+                activations: None,
+                reads: None,
+                model,
+                chat: Chat::default(),
+                seed: 0,
+                progress,
+            })
             .unwrap()
     };
     let of_layer = reference["of_layer"].as_array().unwrap();

@@ -107,6 +107,7 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
             .run(Input {
                 set: &set,
                 activations: None,
+                reads: None,
                 model: None,
                 chat: Chat::default(),
                 seed: 0,
@@ -368,8 +369,15 @@ fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) 
 fn steer(params: Steering, model: &LanguageModel) -> Table {
     let mut last = (0, 1);
     let (set, progress) = (&vector_set(model), &mut |a, b| last = (a, b));
-    let input =
-        Input { set, activations: None, model: Some(model), chat: Chat::default(), seed: 4, progress };
+    let input = Input {
+        set,
+        activations: None,
+        reads: None,
+        model: Some(model),
+        chat: Chat::default(),
+        seed: 4,
+        progress,
+    };
     let tables = Analysis::Steering(params).run(input);
     assert_eq!(last.0, last.1);
     tables.unwrap().remove(0).1

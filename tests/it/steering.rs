@@ -73,6 +73,7 @@ fn steer(params: Steering, model: &LanguageModel, emotions: &[&str], shard: &Tab
     let tables = Analysis::Steering(params).run(Input {
         set,
         activations,
+        reads: None,
         model: Some(model),
         chat: Chat::default(),
         seed: 4,

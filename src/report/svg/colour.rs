@@ -84,6 +84,21 @@ pub fn scale_rules(scheme: Scheme) -> String {
     rules
 }
 
+/// The rules of tokens on a ground of the diverging scale's colours.
+pub fn token_rules(scheme: Scheme) -> String {
+    let texts = texts(scheme);
+    let rule = |step: i32| {
+        let [r, g, b] = diverging(f64::from(step) / f64::from(STEPS), scheme);
+        let text = match text_class(Some(step + STEPS)) {
+            "on" => texts[0],
+            "mid" => texts[1],
+            _ => texts[2],
+        };
+        format!(".texts .h{}{{background:#{r:02x}{g:02x}{b:02x};color:{text}}}", step + STEPS)
+    };
+    (-STEPS..=STEPS).map(rule).collect()
+}
+
 /// The colours of texts in cells, on weak, middling and strong colours.
 fn texts(scheme: Scheme) -> [&'static str; 3] {
     match scheme {

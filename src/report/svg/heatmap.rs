@@ -21,7 +21,7 @@ struct Layout {
     column_labels: f64,
 }
 
-pub fn draw(heatmap: &Heatmap) -> Drawing {
+pub(super) fn draw(heatmap: &Heatmap) -> Drawing {
     let (rows, columns) = (heatmap.rows.len(), heatmap.columns.len());
     let summary = format!(
         "heat map of {}, {rows} rows ({}) by {columns} columns ({})",
@@ -214,23 +214,28 @@ fn legend(drawing: &mut Drawing, heatmap: &Heatmap, limit: f64, largest: f64, (x
     drawing.text(at, y + 38.0, 12.5, Anchor::Middle, "ink", &name);
 }
 
-/// The values, three characters of 64 each (row after row): 0 for no number, else the value in steps of
-/// `largest / 131071` plus 131072. The page's script shows them beside the pointer.
+/// The attributes that hold the cells' values, row after row.
 fn data(heatmap: &Heatmap, largest: f64) -> String {
+    let cells =
+        (0..heatmap.rows.len()).flat_map(|row| (0..heatmap.columns.len()).map(move |column| (row, column)));
+    let values: Vec<f64> = cells.map(|(row, column)| value(heatmap, row, column)).collect();
+    format!(" {}", packed(&values, largest))
+}
+
+/// Values as attributes, three characters of 64 each: 0 for no number, else the value in steps of `largest / 131071` plus
+/// 131072. The page's script shows them beside the pointer.
+pub fn packed(values: &[f64], largest: f64) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     const HALF: f64 = 131071.0;
     let mut packed = String::new();
-    for row in 0..heatmap.rows.len() {
-        for column in 0..heatmap.columns.len() {
-            let v = value(heatmap, row, column);
-            let share = if largest > 0.0 { (v / largest).clamp(-1.0, 1.0) } else { 0.0 };
-            let code = if v.is_nan() { 0 } else { (share * HALF).round() as i32 + 131072 };
-            for shift in [12, 6, 0] {
-                packed.push(DIGITS[(code >> shift) as usize & 63] as char);
-            }
+    for v in values {
+        let share = if largest > 0.0 { (v / largest).clamp(-1.0, 1.0) } else { 0.0 };
+        let code = if v.is_nan() { 0 } else { (share * HALF).round() as i32 + 131072 };
+        for shift in [12, 6, 0] {
+            packed.push(DIGITS[(code >> shift) as usize & 63] as char);
         }
     }
-    format!(" data-values=\"{packed}\" data-largest=\"{largest}\"")
+    format!("data-values=\"{packed}\" data-largest=\"{largest}\"")
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 mod axes;
 mod bars;
-mod colour;
+pub(super) mod colour;
 mod dots;
-mod heatmap;
+pub(super) mod heatmap;
 mod labels;
 mod lines;
 mod multiples;
@@ -31,7 +31,7 @@ pub enum Dress {
     Print,
 }
 
-/// The drawing of `body`, well-formed XML whatever the labels hold; `None` for a table. `title` is what screen
+/// The drawing of `body`, well-formed XML whatever the labels hold; `None` for a table and for texts. `title` is what screen
 /// readers say. The same input gives the same bytes.
 pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
     let drawing = match body {
@@ -42,14 +42,15 @@ pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
         Body::Multiples(multiples) => multiples::draw(multiples),
         Body::Bars(bars) => bars::draw(bars),
         Body::Dots(dots) => dots::draw(dots),
-        Body::Table(_) => return None,
+        Body::Table(_) | Body::Texts(_) => return None,
     };
     Some(drawing.finish(title, dress))
 }
 
 /// The style rules of drawings in `Dress::Page`, light and dark.
 pub fn page_rules() -> String {
-    let rules = |scheme| colour::base_rules(scheme) + &colour::scale_rules(scheme);
+    let rules =
+        |scheme| colour::base_rules(scheme) + &colour::scale_rules(scheme) + &colour::token_rules(scheme);
     format!(
         "{}@media screen and (prefers-color-scheme:dark){{{}}}",
         rules(Scheme::Light),

@@ -12,6 +12,7 @@ pub mod intensity;
 mod intensity_figures;
 pub mod logit_lens;
 mod made_of;
+pub mod monitor;
 pub(in crate::stages) mod named;
 pub mod norms;
 pub mod pca;
@@ -19,6 +20,8 @@ mod pca_panels;
 pub mod preferences;
 pub mod probe;
 mod published;
+pub mod readings;
+mod reads;
 pub mod scenario;
 pub(super) mod shared;
 pub mod steering;
@@ -38,11 +41,13 @@ use serde::Serialize;
 pub use claim::{Claim, Null, Published};
 pub use inputs::{Inputs, Sets};
 pub use made_of::Activations;
+pub use reads::Reads;
 
 use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
 use crate::stages::across::{Input as TwoSets, cka, rsa, transfer};
 use crate::stages::batches::Batches;
+use crate::stages::readings::Wanted;
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -63,6 +68,8 @@ pub enum Analysis {
     Rsa(rsa::Rsa),
     Cka(cka::Cka),
     Transfer(transfer::Transfer),
+    Readings(readings::Readings),
+    Monitor(monitor::Monitor),
 }
 
 impl Deref for Analysis {
@@ -84,6 +91,8 @@ impl Deref for Analysis {
             Analysis::Rsa(params) => params,
             Analysis::Cka(params) => params,
             Analysis::Transfer(params) => params,
+            Analysis::Readings(params) => params,
+            Analysis::Monitor(params) => params,
         }
     }
 }
@@ -111,6 +120,11 @@ pub trait Kind {
     /// What it reads.
     fn inputs(&self) -> Inputs {
         Inputs::VECTORS
+    }
+
+    /// The texts that it reads token by token; `None`: none.
+    fn reads(&self) -> Option<Wanted> {
+        None
     }
 
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
@@ -166,6 +180,8 @@ pub struct Input<'a> {
     pub set: &'a VectorSet,
     /// Given to those that ask for it.
     pub activations: Option<Activations<'a>>,
+    /// Given to those that read texts token by token.
+    pub reads: Option<Reads<'a>>,
     /// Given to those that ask for it.
     pub model: Option<&'a LanguageModel>,
     /// What the chat template is told.
@@ -409,6 +425,7 @@ mod tests {
         let input = Input {
             set: &set,
             activations: None,
+            reads: None,
             model: None,
             chat: Chat::default(),
             seed: 0,

@@ -7,7 +7,7 @@ mod json;
 mod label;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(in crate::stages) mod text;
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use self::format::{Format, Packing, stem};
-pub use self::format::{KNOWN, refused};
+use self::format::{Format, stem};
+pub use self::format::{KNOWN, Packing, refused};
 use self::label::{Emotions, Label};
 use self::text::Lines;
 use super::words::is_blank;

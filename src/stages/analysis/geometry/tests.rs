@@ -98,6 +98,7 @@ fn tables(
         Input {
             set: &set,
             activations: Some(activations),
+            reads: None,
             model: None,
             chat: Chat::default(),
             seed,
@@ -118,7 +119,15 @@ fn by_analyses(set: &VectorSet) -> (Vec<f64>, Vec<f64>) {
     let run = |analysis: Analysis| {
         let progress = &mut |_: usize, _: usize| {};
         analysis
-            .run(Input { set, activations: None, model: None, chat: Chat::default(), seed: 0, progress })
+            .run(Input {
+                set,
+                activations: None,
+                reads: None,
+                model: None,
+                chat: Chat::default(),
+                seed: 0,
+                progress,
+            })
             .unwrap()
     };
     let n = set.layers[0].emotions.len();
@@ -309,6 +318,7 @@ fn one_topic_cannot_be_resampled() {
     let input = Input {
         set: &set,
         activations: Some(activations),
+        reads: None,
         model: None,
         chat: Chat::default(),
         seed: 0,

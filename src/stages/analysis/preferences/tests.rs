@@ -122,6 +122,7 @@ fn the_tables_hold_every_activity_emotion_and_split() {
         let input = Input {
             set: &set,
             activations: None,
+            reads: None,
             model: Some(&model),
             chat: Chat::default(),
             seed: 4,

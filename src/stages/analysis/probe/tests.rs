@@ -166,6 +166,7 @@ fn tables_have_shares_and_their_intervals() {
     let input = Input {
         set: &set,
         activations: Some(activations),
+        reads: None,
         model: None,
         chat: Chat::default(),
         seed: 1,

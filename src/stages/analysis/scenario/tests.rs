@@ -47,7 +47,15 @@ fn input<'a>(
     set: &'a VectorSet,
     progress: &'a mut crate::stages::analysis::Progress<'a>,
 ) -> Input<'a> {
-    Input { set, activations: None, model: Some(model), chat: Chat::default(), seed: 5, progress }
+    Input {
+        set,
+        activations: None,
+        reads: None,
+        model: Some(model),
+        chat: Chat::default(),
+        seed: 5,
+        progress,
+    }
 }
 
 /// Two short cases and a control.

@@ -1,0 +1,296 @@
+//! Transcripts from files of many formats. Knows no model, and not where the files are from.
+
+use std::io::BufReader;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use zip::ZipArchive;
+
+use super::{Changes, Said, Transcript, inspect, json, plain};
+use crate::params::words;
+use crate::stages::stories::file::Packing;
+use crate::stages::stories::file::text::{Lines, refuse_pointer};
+use crate::store::table::{Column, Table};
+
+/// A document is held in memory; in bytes.
+const LARGEST: usize = 1 << 30;
+/// Transcripts that are named of those that are skipped.
+const NAMED: usize = 3;
+
+/// What the formats are, for people.
+pub const KNOWN: &str = "known formats, by the file's ending: .jsonl (messages, ShareGPT), .json (the same, or a log of Inspect), \
+                         .eval (Inspect) and .txt (lines with `Human:` and `Assistant:`), each but .eval also .gz or .zst";
+
+/// The table of transcripts that are skipped.
+pub const BROKEN: &str = "broken";
+
+words! {
+    /// What becomes of a transcript that cannot be read.
+    pub enum Broken {
+        /// It is skipped, and counted.
+        Skip = "skip",
+        Error = "error",
+    }
+}
+
+/// Files of transcripts, and how they are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// In the order in which they are read.
+    pub paths: Vec<PathBuf>,
+    /// The field of a transcript that says its outcome.
+    pub label: Option<String>,
+    /// The field that says in which message the outcome happens, counted from 0.
+    pub event: Option<String>,
+    pub broken: Broken,
+}
+
+/// What files of transcripts hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Those that can be read.
+    pub transcripts: usize,
+    /// Those that cannot, and why the first of them cannot.
+    pub broken: usize,
+    pub broken_at: Vec<String>,
+    /// Those without a label, where one is asked for.
+    pub unlabelled: usize,
+    pub changes: Changes,
+}
+
+impl Survey {
+    /// What is to be known of them, under the name of their source.
+    pub fn notes(&self, name: &str) -> Vec<String> {
+        let Survey { transcripts, broken, broken_at, unlabelled, changes } = self;
+        let Changes { as_user, joined, empty } = *changes;
+        let lines = [
+            (*broken, format!("{broken} cannot be read, skipped: {}", broken_at.join("; "))),
+            (*unlabelled, format!("{unlabelled} of {transcripts} have no label")),
+            (
+                as_user,
+                format!(
+                    "{as_user} turns of tools, or of the system behind the first, are read as the user's"
+                ),
+            ),
+            (joined, format!("{joined} turns follow one of the same role, and are joined with it")),
+            (empty, format!("{empty} turns have no text")),
+        ];
+        lines.into_iter().filter(|(n, _)| *n > 0).map(|(_, line)| format!("texts/{name}: {line}")).collect()
+    }
+}
+
+/// A transcript of a file, and what was done to it; or why it cannot be read.
+type Found = Result<(Transcript, Changes)>;
+
+/// How a file is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Lines,
+    Document,
+    Eval,
+    Plain,
+}
+
+/// The format of a file of this name.
+fn format_of(name: &str) -> Option<(Format, Packing)> {
+    let name = name.to_lowercase();
+    let (stem, packing) = match name.rsplit_once('.') {
+        Some((stem, "gz")) => (stem, Packing::Gzip),
+        Some((stem, "zst")) => (stem, Packing::Zstd),
+        _ => (name.as_str(), Packing::None),
+    };
+    let format = match stem.rsplit_once('.')?.1 {
+        "jsonl" | "ndjson" => Format::Lines,
+        "json" => Format::Document,
+        "eval" if packing == Packing::None => Format::Eval,
+        "txt" => Format::Plain,
+        _ => return None,
+    };
+    Some((format, packing))
+}
+
+/// Why a file of this name is not read; `None`: it is.
+pub fn refused(name: &str) -> Option<&'static str> {
+    format_of(name).is_none().then_some("is of no known format")
+}
+
+impl Files {
+    /// What they hold.
+    ///
+    /// # Errors
+    /// A file that is missing or as a whole not what its name says; no transcript at all; a broken one, where that is an error.
+    pub fn survey(&self) -> Result<Survey> {
+        let mut survey = Survey::default();
+        self.each(&mut |found| {
+            match found {
+                Ok((transcript, changes)) => {
+                    survey.transcripts += 1;
+                    survey.unlabelled += usize::from(self.label.is_some() && transcript.label.is_none());
+                    survey.changes.add(changes);
+                }
+                Err(error) => {
+                    survey.broken += 1;
+                    if survey.broken_at.len() < NAMED {
+                        survey.broken_at.push(format!("{error:#}"));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        if survey.transcripts == 0 {
+            let why = survey.broken_at.first().map_or_else(String::new, |why| format!(": {why}"));
+            bail!("{}: no transcript can be read{why}", self.shown());
+        }
+        ensure!(
+            self.label.is_none() || survey.unlabelled < survey.transcripts,
+            "{}: no transcript has the label `{}`",
+            self.shown(),
+            self.label.as_deref().unwrap_or_default()
+        );
+        Ok(survey)
+    }
+
+    /// The tables `texts` and [`BROKEN`] of each of `ranges` of the transcripts that [`Files::survey`] counts, in the files' order;
+    /// what is broken stands in the first.
+    pub fn run(&self, ranges: &[Range<usize>]) -> Result<Vec<[Table; 2]>> {
+        let mut all = Vec::new();
+        let mut broken = Vec::new();
+        self.each(&mut |found| {
+            match found {
+                Ok((transcript, _)) => all.push(transcript),
+                Err(error) => broken.push(format!("{error:#}")),
+            }
+            Ok(())
+        })?;
+        let end = ranges.last().map_or(0, |range| range.end);
+        ensure!(
+            end <= all.len(),
+            "{}: transcript {end} was asked for, but there are {}",
+            self.shown(),
+            all.len()
+        );
+        let tables = ranges.iter().map(|range| {
+            let skipped = if range.start == 0 { std::mem::take(&mut broken) } else { Vec::new() };
+            [super::table(&all[range.clone()]), Table::new("broken/1", vec![("why", Column::Str(skipped))])]
+        });
+        Ok(tables.collect())
+    }
+
+    /// Calls `visit` with every transcript.
+    fn each(&self, visit: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {
+        for path in &self.paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let mut placed = |place: &str, found: Found| {
+                let found = found.with_context(|| format!("{name}, {place}"));
+                match (found, self.broken) {
+                    (Err(error), Broken::Error) => Err(error.context(
+                        "a transcript cannot be read (`broken = \"skip\"` skips such and counts them)",
+                    )),
+                    (found, _) => visit(found),
+                }
+            };
+            self.file(path, &name, &mut placed).with_context(|| format!("read {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, path: &Path, name: &str, visit: &mut dyn FnMut(&str, Found) -> Result<()>) -> Result<()> {
+        let Some((format, packing)) = format_of(name) else { bail!("it is of no known format; {KNOWN}") };
+        refuse_pointer(path)?;
+        let object = |place: &str, value: Result<Value>| {
+            let value = value?;
+            let label = self.label.as_ref().map(|field| json::field(&value, field)).transpose()?.flatten();
+            self.transcript(name, place, &value, json::turns(&value, &|_| None)?, label)
+        };
+        let sample = |place: &str, value: Result<Value>| {
+            let value = value?;
+            let label = self.label.as_ref().map(|field| inspect::label(&value, field)).transpose()?.flatten();
+            self.transcript(name, place, &value, inspect::turns(&value)?, label)
+        };
+        match format {
+            Format::Lines => {
+                let mut lines = Lines::open(path, packing)?;
+                while let Some(line) = lines.next()? {
+                    let value = match line.trim() {
+                        "" => continue,
+                        line => serde_json::from_str(line).context("not JSON"),
+                    };
+                    let place = format!("line {}", lines.number);
+                    visit(&place, object(&place, value))?;
+                }
+            }
+            Format::Document => {
+                let text = Lines::open(path, packing)?.rest(LARGEST)?;
+                match serde_json::from_str(&text).context("not JSON")? {
+                    Value::Array(items)
+                        if items
+                            .iter()
+                            .any(|item| item.get("role").is_none() && item.get("from").is_none()) =>
+                    {
+                        for (at, item) in items.into_iter().enumerate() {
+                            let place = format!("item {at}");
+                            visit(&place, object(&place, Ok(item)))?;
+                        }
+                    }
+                    Value::Object(mut log) if log.get("samples").is_some_and(Value::is_array) => {
+                        let samples = log.remove("samples").and_then(|samples| match samples {
+                            Value::Array(samples) => Some(samples),
+                            _ => None,
+                        });
+                        for (at, item) in samples.into_iter().flatten().enumerate() {
+                            let place = format!("samples[{at}]");
+                            visit(&place, sample(&place, Ok(item)))?;
+                        }
+                    }
+                    whole => visit("item 0", object("item 0", Ok(whole)))?,
+                }
+            }
+            Format::Eval => {
+                let file = BufReader::new(fs_err::File::open(path)?);
+                let mut zip = ZipArchive::new(file)
+                    .context("it is no ZIP, as logs of Inspect are that end in .eval")?;
+                for (at, place) in inspect::samples(&mut zip)? {
+                    let value = inspect::sample(&mut zip, at);
+                    visit(&place, sample(&place, value))?;
+                }
+            }
+            Format::Plain => {
+                let text = Lines::open(path, packing)?.rest(LARGEST)?;
+                for (number, said) in plain::conversations(&text) {
+                    let place = format!("line {number}");
+                    visit(
+                        &place,
+                        said.and_then(|said| Transcript::of(format!("{name}, {place}"), said, None, None)),
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn transcript(
+        &self,
+        file: &str,
+        place: &str,
+        value: &Value,
+        said: Vec<Said>,
+        label: Option<String>,
+    ) -> Found {
+        let event = self.event.as_ref().map(|field| json::field(value, field)).transpose()?.flatten();
+        let number = |text: String| {
+            text.parse()
+                .with_context(|| format!("the event {text:?} is no number of a message, counted from 0"))
+        };
+        Transcript::of(format!("{file}, {place}"), said, label, event.map(number).transpose()?)
+    }
+
+    /// For people: the file, or the first of several.
+    pub fn shown(&self) -> String {
+        match self.paths.as_slice() {
+            [first, _, ..] => format!("{} and {} more", first.display(), self.paths.len() - 1),
+            paths => paths.iter().map(|path| path.display().to_string()).collect(),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Conversations as plain text: a turn begins with a line that names who speaks.
+
+use anyhow::{Result, ensure};
+
+use super::{Said, Speaker};
+
+/// Who speaks in a line that begins so.
+const MARKS: [(&str, Speaker); 6] = [
+    ("Human:", Speaker::User),
+    ("User:", Speaker::User),
+    ("H:", Speaker::User),
+    ("Assistant:", Speaker::Assistant),
+    ("A:", Speaker::Assistant),
+    ("System:", Speaker::System),
+];
+
+/// The conversations of a text, each with the number of its first line. A line of dashes or equals signs alone, three or more,
+/// stands between two.
+pub fn conversations(text: &str) -> Vec<(usize, Result<Vec<Said>>)> {
+    let is_end = |line: &str| {
+        let line = line.trim();
+        line.len() >= 3 && (line.bytes().all(|b| b == b'-') || line.bytes().all(|b| b == b'='))
+    };
+    let mut parts: Vec<(usize, Vec<&str>)> = vec![(1, Vec::new())];
+    for (number, line) in text.lines().enumerate() {
+        if is_end(line) {
+            parts.push((number + 2, Vec::new()));
+        } else if let Some((_, lines)) = parts.last_mut() {
+            lines.push(line);
+        }
+    }
+    parts.retain(|(_, lines)| lines.iter().any(|line| !line.trim().is_empty()));
+    parts.into_iter().map(|(number, lines)| (number, turns(number, &lines))).collect()
+}
+
+fn turns(first: usize, lines: &[&str]) -> Result<Vec<Said>> {
+    let mut turns: Vec<Said> = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let mark = MARKS.iter().find_map(|(mark, role)| Some((*role, line.trim_start().strip_prefix(mark)?)));
+        match (mark, turns.last_mut()) {
+            (Some((role, rest)), _) => turns.push(Said { role, content: rest.trim_start().to_string() }),
+            (None, Some(turn)) => {
+                turn.content.push('\n');
+                turn.content.push_str(line);
+            }
+            (None, None) => ensure!(
+                line.trim().is_empty(),
+                "line {}: a text that nobody says: a turn begins with a line such as `Human:` or `Assistant:`",
+                first + number
+            ),
+        }
+    }
+    for turn in &mut turns {
+        turn.content.truncate(turn.content.trim_end().len());
+    }
+    Ok(turns)
+}
