@@ -33,6 +33,8 @@ pub trait Hook {
 pub struct Capture {
     layers: Vec<Layer>,
     ranges: Vec<Range<usize>>,
+    /// Whether norms stand behind each mean.
+    norms: bool,
     /// Made at the first layer wanted.
     pool: Option<Pool>,
     means: Vec<Option<Tensor>>,
@@ -41,11 +43,18 @@ pub struct Capture {
 impl Capture {
     /// `ranges[row]` are the token ranks to pool, counted from the row's first real token.
     pub fn new(layers: &[Layer], ranges: Vec<Range<usize>>) -> Capture {
-        Capture { layers: layers.to_vec(), ranges, pool: None, means: layers.iter().map(|_| None).collect() }
+        let means = layers.iter().map(|_| None).collect();
+        Capture { layers: layers.to_vec(), ranges, norms: false, pool: None, means }
     }
 
-    /// The means, `[layer, batch, d_model]` in fp32 on the CPU, layers in the order asked for. One
-    /// copy to the host.
+    /// The same with two entries more behind each mean: the mean norm of the range's tokens, and that norm without the
+    /// [`LARGEST`] dimensions in which the row's mean is largest.
+    pub fn with_norms(self) -> Capture {
+        Capture { norms: true, ..self }
+    }
+
+    /// The means, `[layer, batch, d_model]` (two wider [`with_norms`](Capture::with_norms)) in fp32 on the CPU, layers in the
+    /// order asked for. One copy to the host.
     ///
     /// # Errors
     /// A layer that the pass did not reach.
@@ -64,7 +73,11 @@ impl Hook for Capture {
         for (wanted, mean) in self.layers.iter().zip(&mut self.means) {
             if *wanted == layer {
                 let pool = self.pool.get_or_insert_with(|| Pool::new(&self.ranges, batch, resid.device()));
-                *mean = Some(pool.mean(&resid));
+                let pooled = pool.mean(&resid);
+                *mean = Some(match self.norms {
+                    true => Tensor::cat(&[&pooled, &pool.norms(&resid, &pooled)], 1),
+                    false => pooled,
+                });
             }
         }
         resid
@@ -74,6 +87,10 @@ impl Hook for Capture {
         self.layers.iter().copied().min()
     }
 }
+
+/// How many dimensions are called large: a few of them hold most of the norm in some models (Sun et al. 2024 found at most
+/// four in any).
+pub const LARGEST: usize = 4;
 
 /// Ranges of a batch's rows, where its residuals are; which of both: [`Backend::pools_row_by_row`].
 enum Pool {
@@ -125,6 +142,30 @@ impl Pool {
             }
         }
     }
+
+    /// Of each row the mean norm of its range's tokens, and the same without the [`LARGEST`] dimensions of its `mean`:
+    /// `[batch, 2]` fp32.
+    fn norms(&self, resid: &Tensor, mean: &Tensor) -> Tensor {
+        let largest = mean.abs().topk((LARGEST as i64).min(mean.size()[1]), 1, true, false).1;
+        let norm = |of: &Tensor| of.norm_scalaropt_dim_dtype(2.0, [-1i64].as_slice(), false, Kind::Float);
+        match self {
+            Pool::Rows(ranges) => {
+                let norms = |(row, range): (i64, &Range<usize>)| {
+                    let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+                    let rest = tokens.index_fill(1, &largest.get(row), 0.0);
+                    Tensor::stack(&[norm(&tokens).mean(Kind::Float), norm(&rest).mean(Kind::Float)], 0)
+                };
+                Tensor::stack(&(0..).zip(ranges).map(norms).collect::<Vec<_>>(), 0)
+            }
+            Pool::Mask { pooled, counts } => {
+                let kept = resid.where_scalarother(pooled, 0.0);
+                let rest =
+                    mean.ones_like().scatter_value(1, &largest, 0.0).to_kind(resid.kind()).unsqueeze(1);
+                let norms = Tensor::stack(&[norm(&kept), norm(&(&kept * rest))], 2);
+                norms.sum_dim_intlist(1, false, Kind::Float) / counts
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +189,33 @@ mod tests {
                 let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
                 let want = tokens.to_kind(Kind::Double).mean_dim(0, false, Kind::Double);
                 assert!((got.get(row) - want).abs().max().double_value(&[]) < 1e-6, "row {row}");
+            }
+        }
+    }
+
+    /// Four of twenty dimensions are a hundred times as large as the others: the norm of each token is theirs, and without
+    /// them it is the others'. Both in fp64.
+    #[test]
+    fn norms_are_of_tokens_and_of_tokens_without_their_large_dimensions() {
+        let resid = Tensor::randn([2, 50, 20], (Kind::Float, Device::Cpu));
+        let _ = resid.narrow(2, 3, LARGEST as i64).g_add_scalar_(100.0);
+        let batch = Batch::new(&[vec![1; 50], vec![2; 31]]).unwrap();
+        let ranges = [10..50, 0..31];
+        let rows = Pool::new(&ranges, &batch, Device::Cpu);
+        let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);
+        let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[40f32, 31.0]).unsqueeze(1) };
+        for pool in [rows, mask] {
+            let got = pool.norms(&resid, &pool.mean(&resid));
+            assert_eq!(got.size(), [2, 2]);
+            for (row, range) in (0..).zip(&ranges) {
+                let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+                let tokens = tokens.to_kind(Kind::Double);
+                let rest = Tensor::cat(&[tokens.narrow(1, 0, 3), tokens.narrow(1, 7, 13)], 1);
+                for (at, of) in [(0, tokens), (1, rest)] {
+                    let want = of.square().sum_dim_intlist(1, false, Kind::Double).sqrt().mean(Kind::Double);
+                    let got = got.double_value(&[row, at]);
+                    assert!((got / want.double_value(&[]) - 1.0).abs() < 1e-6, "row {row}: {got}");
+                }
             }
         }
     }

@@ -52,7 +52,7 @@ pub use batch::Batch;
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use generate::Sampling;
-pub use hook::{Capture, Hook};
+pub use hook::{Capture, Hook, LARGEST};
 pub use layer::Layer;
 pub use model::{LanguageModel, LensNorm, share_cores};
 pub use partial::Kept;

@@ -14,8 +14,8 @@ use crate::store::table::{Column, Table};
 /// An analysis with one set of parameters, and its tables over all the pairs that are there.
 pub struct Compared {
     pub name: String,
-    across: Analysis,
-    tables: Vec<(String, Table)>,
+    pub across: Analysis,
+    pub tables: Vec<(String, Table)>,
 }
 
 /// Every analysis of two sets, in the experiment's order. Variants that give it other parameters stand one after the

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use super::across::Compared;
 use super::{Analysed, Shown};
 use crate::lm::Layer;
 use crate::stages::analysis::Claim;
@@ -20,7 +21,8 @@ pub const CLAIMS: &str = "claims";
 pub struct Found {
     pub analysis: String,
     pub claim: Claim,
-    /// Its p adjusted over all tests of the same set of vectors at the same layer (Benjamini and Hochberg).
+    /// Its p adjusted over all tests of the same set of vectors at the same layer (Benjamini and Hochberg); of a claim on two
+    /// sets over all that are reported of the variant, as layers of different models are not the same.
     pub q: Option<f64>,
     /// The same over the layers at which the same is claimed of the same set.
     pub q_layers: Option<f64>,
@@ -29,9 +31,16 @@ pub struct Found {
 }
 
 impl Found {
-    /// The set of vectors that it is about.
-    pub fn set(&self) -> (&str, &str, &[(String, String)]) {
-        (&self.claim.model, &self.claim.stories, &self.claim.axes)
+    /// The set of vectors that it is about; of a claim on two `None`, and the variant alone.
+    pub fn set(&self) -> Set<'_> {
+        let Claim { model, stories, axes, other, .. } = &self.claim;
+        (other.is_none().then_some((model, stories)), axes)
+    }
+
+    /// The same, each two sets by themselves.
+    pub fn place(&self) -> Place<'_> {
+        let Claim { model, stories, axes, other, .. } = &self.claim;
+        (model, stories, axes, other.as_deref())
     }
 
     /// `from_token=50, denoise=none`: the variant of a sweep; empty without one.
@@ -41,13 +50,21 @@ impl Found {
     }
 }
 
-/// All claims of `analyses`, at every layer.
+/// See [`Found::set`].
+pub type Set<'a> = (Option<(&'a str, &'a str)>, &'a [(String, String)]);
+
+/// See [`Found::place`].
+pub type Place<'a> = (&'a str, &'a str, &'a [(String, String)], Option<&'a str>);
+
+/// All claims of `analyses` and on `pairs`, at every layer.
 ///
 /// # Errors
 /// A table without the columns that it should have, or of a model that the experiment does not have.
-pub fn all(shown: &Shown, analyses: &[Analysed]) -> Result<Vec<Found>> {
+pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    for Analysed { name, analysis, tables } in analyses {
+    let single = analyses.iter().map(|of| (&of.name, &of.analysis, &of.tables));
+    let of_two = pairs.iter().map(|of| (&of.name, &of.across, &of.tables));
+    for (name, analysis, tables) in single.chain(of_two) {
         let claims = analysis.claims(tables)?.into_iter();
         found.extend(claims.map(|claim| Found {
             analysis: name.clone(),
@@ -70,21 +87,27 @@ pub fn blocks(shown: &Shown, model: &str) -> Result<usize> {
 
 /// Fills in what claims are worth among each other.
 fn judge(found: &mut [Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<()> {
-    let mut at_layer: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     let mut of_claim: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, Found { analysis, claim, .. }) in found.iter().enumerate() {
-        let set = (claim.model.clone(), claim.stories.clone(), claim.axes.clone());
-        at_layer.entry((set.clone(), claim.layer)).or_default().push(at);
+        let set = (claim.model.clone(), claim.stories.clone(), claim.axes.clone(), claim.other.clone());
         of_claim.entry((set, analysis.clone(), claim.what.clone())).or_default().push(at);
-    }
-    for family in at_layer.into_values() {
-        adjust(found, &family, |found| &mut found.q);
     }
     for ((set, ..), family) in of_claim {
         let layers: Vec<Layer> = family.iter().map(|&at| found[at].claim.layer).collect();
         let wanted = nearest_two_thirds(&layers, blocks(&set.0)?);
         family.iter().for_each(|&at| found[at].is_reported = found[at].claim.layer == wanted);
         adjust(found, &family, |found| &mut found.q_layers);
+    }
+    let mut together: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (at, Found { claim, is_reported, .. }) in found.iter().enumerate() {
+        let single = claim.other.is_none();
+        if single || *is_reported {
+            let set = single.then(|| (claim.model.clone(), claim.stories.clone(), claim.layer));
+            together.entry((set, claim.axes.clone())).or_default().push(at);
+        }
+    }
+    for family in together.into_values() {
+        adjust(found, &family, |found| &mut found.q);
     }
     Ok(())
 }
@@ -113,11 +136,12 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
         f.claim.published.iter().map(of).collect::<Vec<_>>().join("; ")
     };
     Ok(Table::new(
-        "claims/1",
+        "claims/2",
         vec![
             ("model", strings(&|f| f.claim.model.clone())),
             ("stories", strings(&|f| f.claim.stories.clone())),
             ("variant", strings(&Found::variant)),
+            ("other", strings(&|f| f.claim.other.clone().unwrap_or_default())),
             ("layer", Column::I32(found.iter().map(|f| f.claim.layer.number()).collect())),
             ("depth", Column::F64(depths.collect::<Result<_>>()?)),
             ("reported", Column::Bool(found.iter().map(|f| f.is_reported).collect())),
@@ -161,6 +185,7 @@ pub mod tests {
             stories: stories.into(),
             axes: vec![],
             layer,
+            other: None,
             what: what.into(),
             unit: "",
             estimate,
@@ -194,6 +219,20 @@ pub mod tests {
         );
         // Block 2 of 4 is nearest to two thirds.
         assert_eq!(all.iter().map(|f| f.is_reported).collect::<Vec<_>>(), [false, true, true, true, true]);
+        // Claims on two sets are one family, whatever their layers, of those that are reported; single ones are not in it.
+        let mut pairs = [
+            found("c", "own", block(2), "r", 0.5, Some(0.02)),
+            found("c", "own", block(1), "r", 0.5, Some(0.04)),
+            found("c", "own", block(3), "r", 0.5, Some(0.04)),
+            found("c", "own", block(3), "s", 0.5, Some(0.01)),
+        ];
+        pairs.iter_mut().for_each(|found| found.claim.other = Some("m2".into()));
+        pairs[2].claim.other = Some("m3".into());
+        pairs[3].claim.other = None;
+        judge(&mut pairs, &|_| Ok(4)).unwrap();
+        assert_eq!(pairs.iter().map(|f| f.is_reported).collect::<Vec<_>>(), [true, false, true, true]);
+        assert_eq!(pairs.iter().map(|f| f.q).collect::<Vec<_>>(), [Some(0.04), None, Some(0.04), Some(0.01)]);
+        assert_eq!(pairs[1].q_layers, Some(0.04));
         let table = table(&all, &|_| Ok(4)).unwrap();
         assert_eq!(table.f64("depth").unwrap()[..2], [0.375, 0.625]);
         assert_eq!(table.opt_f64("p").unwrap()[3], None);

@@ -80,8 +80,13 @@ pub const TABLES: &[Described] = &[
             ("raw", "the same before that"),
             (
                 "resid_norm",
-                "the norm of the residual stream at the layer that strengths in `resid_norm` count",
+                "mean norm of the residuals of the stories' pooled tokens at the layer: what strengths in `resid_norm` count",
             ),
+            (
+                "rest_norm",
+                "the same without the four dimensions in which each story's pooled residual is largest",
+            ),
+            ("pooled_norm", "mean norm of the stories' pooled residuals, which is smaller"),
         ],
     },
     Described {
@@ -89,6 +94,7 @@ pub const TABLES: &[Described] = &[
         file: "tables/claims",
         about: "What the analyses found, a row for each claim, set of vectors and layer; every row of the report's first page is in it.",
         columns: &[
+            ("other", "the other set of a claim on two; empty of a claim on one"),
             (
                 "reported",
                 "whether the layer is the one on the first page: the kept layer nearest to two thirds of the depth",
@@ -116,6 +122,7 @@ pub const TABLES: &[Described] = &[
         file: "tables/comparison",
         about: "Every set of vectors at its model's default layer, beside published values.",
         columns: &[
+            ("other", "the other set of a claim on two; empty of a claim on one"),
             ("layer", "the layer; none of published values"),
             ("n_layers", "blocks of the model"),
             ("n_params", "parameters of the model"),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context, Result};
 
-use super::{Analysed, Shown};
+use super::claims::Found;
+use super::{Analysed, Shown, across};
 use crate::lm::Layer;
 use crate::plan::{Node, Work};
 use crate::report::Section;
@@ -34,25 +35,33 @@ struct Compared<'a> {
     tables: &'a [(String, Table)],
 }
 
+/// An analysis of two sets, with what it claims at the layers that are reported.
+struct OfTwo<'a> {
+    name: &'a str,
+    analysis: &'a Analysis,
+    claims: Vec<Claim>,
+}
+
 /// What is shown of it, and what is written for others to plot.
 pub struct Comparison {
     pub section: Section,
     pub table: Table,
 }
 
-/// One set of vectors: a row.
+/// One set of vectors, or two: a row.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     model: String,
     stories: String,
     axes: Vec<(String, String)>,
     layer: Layer,
+    other: Option<String>,
 }
 
 impl Row {
     fn of(claim: &Claim) -> Row {
-        let Claim { model, stories, axes, layer, .. } = claim.clone();
-        Row { model, stories, axes, layer }
+        let Claim { model, stories, axes, layer, other, .. } = claim.clone();
+        Row { model, stories, axes, layer, other }
     }
 
     fn axis(&self, wanted: &str) -> Option<&str> {
@@ -65,16 +74,22 @@ pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
     let mut analysed = HashSet::new();
     present.iter().filter(|(_, there)| !there.contains(&false)).any(|(node, _)| match &node.work {
         Work::Analysis { name, .. } => !analysed.insert(name),
+        Work::Across { name, pairs, .. } => pairs.len() > 1 || !analysed.insert(name),
         _ => false,
     })
 }
 
-/// The comparison of all sets of which `shown` has `analyses`: of each analysis that knows several, as tables and
-/// figures; of every one, as numbers.
+/// The comparison of all sets of which `shown` has `analyses`, and of all `pairs`: of each analysis that knows several, as
+/// tables and figures; of every one, as numbers. `found`: all that is claimed.
 ///
 /// # Errors
 /// A table without the columns that it should have.
-pub fn of(shown: &Shown, analyses: &[Analysed]) -> Result<Comparison> {
+pub fn of(
+    shown: &Shown,
+    analyses: &[Analysed],
+    pairs: &[across::Compared],
+    found: &[Found],
+) -> Result<Comparison> {
     let model = |m: &crate::resolve::Model| Model {
         name: m.name.clone(),
         n_layers: m.spec.n_layers(),
@@ -83,10 +98,15 @@ pub fn of(shown: &Shown, analyses: &[Analysed]) -> Result<Comparison> {
     let models: Vec<_> = shown.resolved.models.iter().map(model).collect();
     let compared =
         analyses.iter().map(|Analysed { name, analysis, tables }| Compared { name, analysis, tables });
-    compare(&models, &compared.collect::<Vec<_>>())
+    let of_two = pairs.chunk_by(|a, b| a.name == b.name).map(|parts| {
+        let (name, analysis) = (parts[0].name.as_str(), &parts[0].across);
+        let reported = found.iter().filter(|found| found.is_reported && found.analysis == name);
+        OfTwo { name, analysis, claims: reported.map(|found| found.claim.clone()).collect() }
+    });
+    compare(&models, &compared.collect::<Vec<_>>(), &of_two.collect::<Vec<_>>())
 }
 
-fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
+fn compare(models: &[Model], analyses: &[Compared], of_two: &[OfTwo]) -> Result<Comparison> {
     let mut long = Long::default();
     let (mut tables, mut figures) = (Vec::new(), Vec::new());
     for parts in analyses.chunk_by(|a, b| a.name == b.name) {
@@ -106,6 +126,10 @@ fn compare(models: &[Model], analyses: &[Compared]) -> Result<Comparison> {
         tables.extend(wide(name, &title, analysis.reading(), &claims, models)?);
         figures.extend(analysis.side_by_side(name, &together)?);
         long.add(name, &claims, models)?;
+    }
+    for OfTwo { name, analysis, claims } in of_two {
+        tables.extend(wide(name, analysis.title(), analysis.reading(), claims, models)?);
+        long.add(name, claims, models)?;
     }
     let section = Section {
         id: COMPARISON.to_string(),
@@ -226,6 +250,8 @@ fn sets(rows: &[Row], models: &[Model]) -> Result<(Vec<String>, Vec<Vec<Cell>>)>
     let mut heads = vec!["model".to_string()];
     heads.extend(several_sizes.then(|| "parameters, M".to_string()));
     heads.extend(several_sources.then(|| "stories".to_string()));
+    let of_two = rows.iter().any(|row| row.other.is_some());
+    heads.extend(of_two.then(|| "other set".to_string()));
     heads.extend(axes.iter().map(|axis| axis.to_string()));
     heads.push("layer".to_string());
     let cells = rows.iter().zip(sizes).map(|(row, size)| {
@@ -234,6 +260,7 @@ fn sets(rows: &[Row], models: &[Model]) -> Result<(Vec<String>, Vec<Vec<Cell>>)>
         let decimals = if millions < 10.0 { 1 } else { 0 };
         cells.extend(several_sizes.then_some(Cell::Number(millions, decimals)));
         cells.extend(several_sources.then(|| Cell::Text(row.stories.clone())));
+        cells.extend(of_two.then(|| Cell::Text(row.other.clone().unwrap_or_default())));
         cells.extend(axes.iter().map(|axis| row.axis(axis).map_or(Cell::Empty, value)));
         cells.push(Cell::Text(format!("{} of {}", row.layer, size.n_layers)));
         cells
@@ -286,6 +313,8 @@ struct Long {
     model: Vec<String>,
     stories: Vec<String>,
     variant: Vec<String>,
+    /// Empty of a claim on one set.
+    other: Vec<String>,
     /// Null where it is published: the label, in the column `model`, says what was measured.
     layer: Vec<Option<i64>>,
     n_layers: Vec<Option<i64>>,
@@ -308,6 +337,7 @@ impl Long {
             self.model.push(claim.model.clone());
             self.stories.push(claim.stories.clone());
             self.variant.push(axes.collect::<Vec<_>>().join(", "));
+            self.other.push(claim.other.clone().unwrap_or_default());
             self.layer.push(Some(claim.layer.number().into()));
             self.n_layers.push(Some(model.n_layers as i64));
             self.n_params.push(Some(model.n_params as i64));
@@ -322,6 +352,7 @@ impl Long {
             self.model.push(source.to_string());
             self.stories.push(String::new());
             self.variant.push(String::new());
+            self.other.push(String::new());
             self.layer.push(None);
             self.n_layers.push(None);
             self.n_params.push(None);
@@ -346,11 +377,12 @@ impl Long {
 
     fn finish(self) -> Table {
         Table::new(
-            "comparison/2",
+            "comparison/3",
             vec![
                 ("model", Column::Str(self.model)),
                 ("stories", Column::Str(self.stories)),
                 ("variant", Column::Str(self.variant)),
+                ("other", Column::Str(self.other)),
                 ("layer", Column::OptI64(self.layer)),
                 ("n_layers", Column::OptI64(self.n_layers)),
                 ("n_params", Column::OptI64(self.n_params)),

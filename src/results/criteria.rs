@@ -148,7 +148,10 @@ pub fn figure(criteria: &[Criterion], found: &[Found], declared: &Declared) -> O
     for criterion in criteria {
         let on = |found: &&Found| match &criterion.of {
             Of::Every | Of::Any => true,
-            Of::Model(model) => found.claim.model == *model,
+            Of::Model(model) => {
+                let is = |other: &String| other == model || other.starts_with(&format!("{model} on "));
+                found.claim.model == *model || found.claim.other.as_ref().is_some_and(is)
+            }
         };
         let is = |found: &&Found| {
             found.is_reported
@@ -175,7 +178,8 @@ pub fn figure(criteria: &[Criterion], found: &[Found], declared: &Declared) -> O
         ]);
         rows.extend(claims.iter().zip(&each).map(|(found, verdict)| {
             let variant = found.variant();
-            let set = [found.claim.model.as_str(), &found.claim.stories, &variant];
+            let other = found.claim.other.as_deref().unwrap_or_default();
+            let set = [found.claim.model.as_str(), &found.claim.stories, other, &variant];
             let set = set.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" \u{b7} ");
             vec![
                 Cell::Empty,

@@ -7,6 +7,7 @@ use crate::config::Criterion;
 use crate::lm::Layer;
 use crate::report::figure::{Body, Cell, Figure, TableFigure, Target};
 use crate::report::{Section, short};
+use crate::stages::analysis::Claim;
 
 /// The chapter's name.
 const FINDINGS: &str = "findings";
@@ -21,8 +22,8 @@ pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Opt
         let here: Vec<&Found> = found.iter().filter(|found| found.set() == set).collect();
         figures.push(claims(&here));
     }
-    for set in distinct(found.iter().map(Found::set)) {
-        let here: Vec<&Found> = found.iter().filter(|found| found.set() == set).collect();
+    for place in distinct(found.iter().map(Found::place)) {
+        let here: Vec<&Found> = found.iter().filter(|found| found.place() == place).collect();
         figures.extend(layers(&here));
     }
     (!figures.is_empty()).then(|| Section {
@@ -33,21 +34,22 @@ pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Opt
     })
 }
 
-/// A figure of one set of vectors at all layers.
+/// A figure of one set of vectors at all layers, or of two.
 fn figure(name: &str, title: &str, caption: String, of: &Found, body: TableFigure) -> Figure {
+    let set = of.set().0;
     Figure {
         name: format!("{FINDINGS}-{name}"),
         title: title.to_string(),
         caption,
-        model: Some(of.claim.model.clone()),
-        stories: Some(of.claim.stories.clone()),
+        model: set.map(|(model, _)| model.to_string()),
+        stories: set.map(|(_, stories)| stories.to_string()),
         layer: None,
         axes: of.claim.axes.clone(),
         body: Body::Table(body),
     }
 }
 
-/// The claims on one set at the layers that are reported: a row each, those that are tested first.
+/// The claims on one set, or on all pairs of a variant, at the layers that are reported: a row each, those that are tested first.
 fn claims(here: &[&Found]) -> Figure {
     let mut reported: Vec<&&Found> = here.iter().filter(|found| found.is_reported).collect();
     reported.sort_by_key(|found| found.claim.null.is_none());
@@ -57,7 +59,10 @@ fn claims(here: &[&Found]) -> Figure {
         let published = claim.published.iter().filter(|p| p.but.is_empty());
         let published = published.map(|p| format!("{} ({})", short(p.value), p.source)).collect::<Vec<_>>();
         vec![
-            Cell::Link(format!("{analysis}: {}", claim.name()), Target::Section(analysis.clone())),
+            Cell::Link(
+                format!("{analysis}: {}{}", claim.name(), sides(found)),
+                Target::Section(analysis.clone()),
+            ),
             cell(claim),
             number(claim.p()),
             number(*q),
@@ -77,7 +82,17 @@ fn claims(here: &[&Found]) -> Figure {
          what others measured of the same, where it is like with like. All layers: tables/{CLAIMS}.csv."
     );
     let columns = columns.map(String::from).to_vec();
-    figure("claims", "Claims", caption, here[0], TableFigure { columns, rows: rows.collect() })
+    let table = TableFigure { columns, rows: rows.collect() };
+    match here[0].set() {
+        (Some(_), _) => figure("claims", "Claims", caption, here[0], table),
+        (None, _) => figure("claims-of-two", "Claims on two sets of vectors", caption, here[0], table),
+    }
+}
+
+/// ` (demo on own, small)`: the sets of a claim on two; of others nothing.
+fn sides(found: &Found) -> String {
+    let Claim { model, stories, other, .. } = &found.claim;
+    other.as_ref().map_or(String::new(), |other| format!(" ({model} on {stories}, {other})"))
 }
 
 /// `1.25 (labels shuffled within topics, 1000 draws)`; empty where it is not tested.
@@ -129,8 +144,13 @@ fn layers(here: &[&Found]) -> Option<Figure> {
         "Each claim that is tested, at each kept layer: the estimate and its p. A star: q over the layers of that claim is at \
          most {LEVEL} (Benjamini and Hochberg 1995). A layer that is chosen because it is the best here is no longer one test."
     );
-    let title = "Which layer, and is it more than chance?";
-    Some(figure("layers", title, caption, first, TableFigure { columns, rows: rows.collect() }))
+    let title = format!("Which layer, and is it more than chance?{}", sides(first));
+    let mut figure = figure("layers", &title, caption, first, TableFigure { columns, rows: rows.collect() });
+    if let Some(other) = &first.claim.other {
+        figure.name = format!("{FINDINGS}-layers-of-two");
+        figure.axes.push(("pair".to_string(), format!("{} and {other}", first.claim.model)));
+    }
+    Some(figure)
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ fn curves(claims: &[&Found], name: String) -> [Series; 2] {
 /// What tells the sets of vectors of one model apart.
 fn set(found: &Found) -> String {
     let axes = found.claim.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
-    std::iter::once(found.claim.stories.clone()).chain(axes).collect::<Vec<_>>().join(", ")
+    let other = found.claim.other.iter().map(|other| format!("beside {other}"));
+    std::iter::once(found.claim.stories.clone()).chain(axes).chain(other).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -87,10 +87,9 @@ pub fn text(shown: &Shown, found: &[Found]) -> Result<String> {
             dtype.0,
             dtype.1
         );
-        for set in
-            distinct(found.iter().filter(|f| f.claim.model == model.name).map(Found::set)).into_iter().take(1)
-        {
-            let claims = found.iter().filter(|f| f.is_reported && f.set() == set && f.claim.null.is_some());
+        let single = found.iter().filter(|f| f.claim.model == model.name && f.claim.other.is_none());
+        for set in distinct(single.map(Found::place)).into_iter().take(1) {
+            let claims = found.iter().filter(|f| f.is_reported && f.place() == set && f.claim.null.is_some());
             let claims: Vec<&Found> = claims.collect();
             let layers = distinct(claims.iter().map(|found| found.claim.layer));
             if layers.is_empty() {
@@ -101,6 +100,14 @@ pub fn text(shown: &Shown, found: &[Found]) -> Result<String> {
             let told: Vec<String> = claims.iter().map(|found| told(found)).collect();
             text += &format!(" On {} at layer {}: {}.", set.1, layers.join(", "), told.join("; "));
         }
+    }
+    let of_two = found.iter().filter(|f| f.is_reported && f.claim.null.is_some() && f.claim.other.is_some());
+    let of_two: Vec<&Found> = of_two.filter(|f| f.claim.axes == found[0].claim.axes).collect();
+    for place in distinct(of_two.iter().map(|found| found.place())) {
+        let here = of_two.iter().filter(|found| found.place() == place);
+        let here: Vec<String> = here.map(|found| told(found)).collect();
+        let other = place.3.unwrap_or_default();
+        text += &format!("\n\n{} on {}, and {other}: {}.", place.0, place.1, here.join("; "));
     }
     let intervals = distinct(found.iter().filter_map(|found| Some(found.claim.interval?.1)));
     if !intervals.is_empty() {

@@ -11,6 +11,7 @@ mod json_lines;
 mod layers;
 mod methods;
 mod model;
+mod norms;
 mod owner;
 mod page;
 pub mod runs;
@@ -47,7 +48,7 @@ use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 9;
+const REPORT_VERSION: u32 = 10;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -144,19 +145,23 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     let analyses = shown.analyses()?;
     written::write(&shown, &analyses, dir, &|_| true)?;
     let present = present(plan, store);
-    let comparison = if several_sets(&present) { Some(comparison::of(&shown, &analyses)?) } else { None };
+    let pairs = across::compared(&shown)?;
+    let claims = claims::all(&shown, &analyses, &pairs)?;
+    let comparison = match several_sets(&present) {
+        true => Some(comparison::of(&shown, &analyses, &pairs, &claims)?),
+        false => None,
+    };
     if let Some(comparison) = &comparison {
         let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
         let stem = dir.join("tables").join(COMPARISON);
         write_table(&comparison.table, &stem, &metadata(resolved, nodes))?;
     }
-    let claims = claims::all(&shown, &analyses)?;
     if !claims.is_empty() {
         let nodes = plan.nodes.iter().filter(|n| matches!(n.work, Work::Analysis { .. }));
         let table = claims::table(&claims, &|model| claims::blocks(&shown, model))?;
         write_table(&table, &dir.join("tables").join(CLAIMS), &metadata(resolved, nodes))?;
     }
-    let (pairs, trends) = (across::compared(&shown)?, scale::trends(&shown, &claims)?);
+    let trends = scale::trends(&shown, &claims)?;
     across::write(&shown, &pairs, dir)?;
     scale::write(&shown, &trends, dir)?;
     let key = report_key(resolved, plan, &present);

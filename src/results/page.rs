@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::across::{self, Compared};
 use super::scale::Trends;
-use super::{Analysed, Shown, texts};
+use super::{Analysed, Shown, norms, texts};
 use crate::config::Variant;
 use crate::lm::{Layer, Wrap};
 use crate::plan::key::Key;
@@ -27,6 +27,7 @@ pub fn report(
     let mut sections: Vec<Section> = findings.into_iter().collect();
     sections.push(texts::section(shown)?);
     sections.extend(summaries);
+    sections.extend(norms::section(shown)?);
     sections.extend(neutral(shown)?);
     for Analysed { name, analysis, tables } in analyses {
         let figures = analysis.figures(name, tables)?;

@@ -72,7 +72,10 @@ pub fn trends(shown: &Shown, claims: &[Found]) -> Result<Vec<Trends>> {
     let models = &shown.resolved.models;
     let mut all = Vec::new();
     for scale in &shown.resolved.experiment.scale {
-        let metrics = metrics(claims.iter().filter(|found| scale.shows(&found.analysis)), models)?;
+        let metrics = metrics(
+            claims.iter().filter(|found| found.claim.other.is_none() && scale.shows(&found.analysis)),
+            models,
+        )?;
         if !metrics.is_empty() && models.len() > 1 {
             all.push(one(scale, &metrics, shown.resolved.experiment.seed));
         }

@@ -15,7 +15,7 @@ use crate::store::table::Table;
 pub struct Shards<'a> {
     /// How many there are of each.
     pub count: usize,
-    /// One of them, read anew each time; schema `activations/1`.
+    /// One of them, read anew each time; schema `activations/2`.
     pub activations: &'a dyn Fn(usize) -> Result<Table>,
     /// The texts of such a table, some of which may have been too short; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
@@ -144,6 +144,8 @@ pub mod tests {
                 ("topic", Column::OptStr(rows.iter().map(|row| row.1.map(String::from)).collect())),
                 ("layer", Column::I32(vec![3; rows.len()])),
                 ("activation", Column::List { width, values, half: false }),
+                ("token_norm", Column::F32(vec![1.0; rows.len()])),
+                ("token_norm_rest", Column::F32(vec![1.0; rows.len()])),
             ],
         )
     }

@@ -12,7 +12,7 @@ use super::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other vectors.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Raised when the same activations of neutral text would give other components.
 pub const NEUTRAL_VERSION: u32 = 1;
@@ -69,14 +69,15 @@ fn fewest(ratios: &[f64], wanted: f64) -> usize {
     if wanted <= 0.0 { 0 } else { ratios.iter().position(reach).map_or(ratios.len(), |at| at + 1) }
 }
 
-/// One vector an emotion at one layer (schema `vectors/1`), in the order of `emotions`.
+/// One vector an emotion at one layer (schema `vectors/2`), in the order of `emotions`.
 ///
 /// `activations`: the tables of one layer, shard after shard, of which one is held at a time; rows of other emotions are
 /// not looked at. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories (or
 /// over its topics' means, where a story without a topic is one by itself: `weights`),
 /// minus the mean over emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is
-/// `vector`, of unit length if `normalize` says so. `resid_norm` is the mean norm of all pooled residuals of these
-/// emotions.
+/// `vector`, of unit length if `normalize` says so. `resid_norm` is the mean norm
+/// of the tokens' residuals of these emotions' stories, of each story the mean over the tokens that are pooled; `rest_norm` the
+/// same without each story's largest dimensions; `pooled_norm` the mean norm of the pooled residuals, which is smaller.
 ///
 /// An error if an emotion has no story left, or if `denoise` asks for components and `neutral` is absent; that of a
 /// table that could not be read.
@@ -103,16 +104,19 @@ pub fn run(
         raw = means.into_iter().flat_map(|topics| topics.mean(d_model)).collect();
     }
     let vectors = of_means(params, &removed, emotions, &mut raw, d_model)?;
-    let resid_norm = (norms / counts.iter().sum::<usize>() as f64) as f32;
+    let stories = counts.iter().sum::<usize>() as f64;
+    let norm = |at: usize| Column::F32(vec![(norms[at] / stories) as f32; emotions.len()]);
     Ok(Table::new(
-        "vectors/1",
+        "vectors/2",
         vec![
             ("emotion", Column::Str(emotions.to_vec())),
             ("layer", Column::I32(vec![layer; emotions.len()])),
             ("n_stories", Column::I32(counts.iter().map(|&n| n as i32).collect())),
             ("vector", list(d_model, to_f32(&vectors))),
             ("raw", list(d_model, to_f32(&raw))),
-            ("resid_norm", Column::F32(vec![resid_norm; emotions.len()])),
+            ("resid_norm", norm(0)),
+            ("rest_norm", norm(1)),
+            ("pooled_norm", norm(2)),
         ],
     ))
 }
@@ -175,7 +179,8 @@ struct Sums<'a> {
     counts: Vec<usize>,
     /// `[emotion, d_model]`
     raw: Vec<f64>,
-    norms: f64,
+    /// Of tokens, of tokens without their largest dimensions, and of pooled residuals.
+    norms: [f64; 3],
     weights: Equal,
     /// Of each emotion, where every topic counts alike.
     means: Vec<Topics>,
@@ -217,7 +222,7 @@ impl Sums<'_> {
     fn new(emotions: &[String], weights: Equal) -> Sums<'_> {
         let n = emotions.len();
         let (counts, means) = (vec![0; n], vec![Topics::default(); n]);
-        Sums { emotions, at: (0, 0), counts, raw: Vec::new(), norms: 0.0, weights, means }
+        Sums { emotions, at: (0, 0), counts, raw: Vec::new(), norms: [0.0; 3], weights, means }
     }
 
     fn add(&mut self, table: &Table) -> Result<()> {
@@ -233,7 +238,8 @@ impl Sums<'_> {
         for row in rows {
             let Some(&at) = row.emotion.and_then(|emotion| places.get(emotion.as_str())) else { continue };
             let values: Vec<f64> = row.values.iter().map(|&x| f64::from(x)).collect();
-            self.norms += norm(&values);
+            let norms = [row.norms[0], row.norms[1], norm(&values)];
+            self.norms.iter_mut().zip(norms).for_each(|(sum, norm)| *sum += norm);
             self.counts[at] += 1;
             if self.weights == Equal::Topics {
                 self.means[at].add(row.topic, &values);
@@ -279,6 +285,8 @@ struct PooledRow<'a> {
     emotion: Option<&'a String>,
     topic: Option<&'a String>,
     values: &'a [f32],
+    /// Of its tokens, with their largest dimensions and without.
+    norms: [f64; 2],
 }
 
 impl Pooled<'_> {
@@ -292,11 +300,13 @@ impl Pooled<'_> {
             let same = pooled.d_model == d_model && table.i32("layer")?.iter().all(|&l| l == pooled.layer);
             ensure!(same, "activations of different layers or widths");
             let (emotions, topics) = (table.opt_str("emotion")?, table.opt_str("topic")?);
-            let rows = emotions.iter().zip(topics).zip(values.chunks_exact(d_model));
-            pooled.rows.extend(rows.map(|((emotion, topic), values)| PooledRow {
+            let norms = table.f32("token_norm")?.iter().zip(table.f32("token_norm_rest")?);
+            let rows = emotions.iter().zip(topics).zip(values.chunks_exact(d_model)).zip(norms);
+            pooled.rows.extend(rows.map(|(((emotion, topic), values), (&whole, &rest))| PooledRow {
                 emotion: emotion.as_ref(),
                 topic: topic.as_ref(),
                 values,
+                norms: [f64::from(whole), f64::from(rest)],
             }));
         }
         Ok(found)

@@ -38,6 +38,14 @@ bootstrap = 20
 steer = true
 random = 3
 [analysis.trends.scale]
+[criteria.alike]
+claim = "likeness/correlation of cosines"
+at_least = -1.0
+p = 1.0
+[criteria.carried]
+claim = "carried/R²"
+at_least = 2.0
+where = "small"
 "#;
 
 const SEED1: &str = "[models.seed1]\npath = \"{demo}-seed1\"\n[emotions]";
@@ -123,9 +131,42 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
     }
     assert!(page.contains("nothing can be concluded"));
 
+    // Claims, on the first page and in the comparison; of four emotions there is no interval.
+    let claims = rows(&project, "claims");
+    let of_two = |analysis: &str, claim: &str| -> Vec<&Row> {
+        claims.iter().filter(|row| row["analysis"] == analysis && row["claim"] == claim).collect()
+    };
+    for (claimed, row) in of_two("likeness", "correlation of cosines").iter().zip(&likeness) {
+        assert_eq!((&claimed["model"], &claimed["other"]), (&row["model_a"], &row["model_b"]));
+        assert_eq!((&claimed["estimate"], &claimed["p"]), (&row["r"], &row["p"]));
+        assert_eq!((claimed["low"].as_str(), claimed["null_draws"].as_str()), ("", "20"));
+    }
+    let ranks = of_two("carried", "mean rank");
+    assert_eq!(ranks.len(), 2);
+    for (claimed, row) in ranks.iter().zip(&carried) {
+        assert_eq!((&claimed["model"], &claimed["other"]), (&row["model_b"], &row["model_a"]));
+        assert_eq!((&claimed["estimate"], &claimed["null_mean"]), (&row["mean_rank"], &row["rank_null"]));
+        assert!(number(claimed, "q") >= number(claimed, "p"));
+    }
+    assert_eq!(of_two("alignment", "CKA of stories").len(), 3);
+    let compared = rows(&project, "comparison");
+    assert_eq!(
+        compared.iter().filter(|row| row["name"] == "mean rank" && !row["other"].is_empty()).count(),
+        2
+    );
+    for said in
+        ["Claims on two sets of vectors", "carried: mean rank (small on said, demo)", "Every number by layer"]
+    {
+        assert!(page.contains(said), "{said}");
+    }
+    // One criterion is met, the other is not, and both were tested.
+    let section = page.split("id=\"findings\"").nth(1).unwrap().split("</section>").next().unwrap();
+    assert!(section.contains("pass") && section.contains("fail"), "{section}");
+    let methods = std::fs::read_to_string(project.path("results/exp/methods.md")).unwrap();
+    assert!(methods.contains("small on said, and demo: carried, mean rank"), "{methods}");
+
     // Names are in no key, nor is the order of the file.
-    let renamed =
-        EXPERIMENT.replace("models.demo]", "models.zoe]").replace("analysis.likeness", "analysis.alike");
+    let renamed = EXPERIMENT.replace("models.demo]", "models.zoe]").replace("likeness", "alike");
     project.write(&renamed);
     assert_eq!(project.run(&[]).names("ran"), ["report"]);
     assert_eq!(rows(&project, "alike")[0]["model_a"].len() + rows(&project, "alike")[0]["model_b"].len(), 8);

@@ -76,7 +76,7 @@ fn counted(project: &Project, source: &str) -> String {
 
 fn vectors(project: &Project) -> Table {
     let file = std::fs::File::open(project.path("results/exp/vectors/demo/mine.parquet")).unwrap();
-    parquet::read(file, "vectors/1").unwrap()
+    parquet::read(file, "vectors/2").unwrap()
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn what_is_found_in_passages_is_what_transformers_finds() {
 /// At all layers: how long vectors are before and after denoising, and what is removed. At a few: their first entries.
 fn vectors(results: &Path, model: &str, reference: &Value) {
     let path = results.join("vectors").join(model).join("passages.parquet");
-    let found = parquet::read(std::fs::File::open(path).unwrap(), "vectors/1").unwrap();
+    let found = parquet::read(std::fs::File::open(path).unwrap(), "vectors/2").unwrap();
     let emotions = names(&reference["emotions"]);
     assert_eq!(found.str("emotion").unwrap()[..emotions.len()], emotions);
     let norm = |row: &[f32]| wide(row).iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -154,8 +154,8 @@ fn vectors(results: &Path, model: &str, reference: &Value) {
             check(&norms, &numbers(&wanted[name]), TOLERANCE, &what(name));
         }
         let at = layers.iter().position(|l| i64::from(*l) == layer.as_i64().unwrap()).unwrap();
-        let resid = [f64::from(found.f32("resid_norm").unwrap()[at])];
-        check(&resid, &numbers(&wanted["resid_norm"]), TOLERANCE, &what("resid_norm"));
+        let resid = [f64::from(found.f32("pooled_norm").unwrap()[at])];
+        check(&resid, &numbers(&wanted["resid_norm"]), TOLERANCE, &what("pooled_norm"));
     }
     for wanted in reference["near"].as_array().unwrap() {
         let layer = &wanted["layer"];

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Chat, LanguageModel, Layer, LensNorm, Positions};
+use emoflow::lm::{Chat, LanguageModel, Layer, LensNorm};
 use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
-use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
+use emoflow::stages::analysis::steering::{At, Layers, Steering, Unit};
 use emoflow::stages::analysis::{
     Analysis, Input, VectorSet, cosine::Cosine, logit_lens::LogitLens, pca::Pca,
 };
@@ -130,8 +130,8 @@ fn compare_vectors(
     {
         check(&wide(row), &numbers(vector), TOLERANCE, &what("vectors"));
     }
-    let resid_norm = wide(&table.f32("resid_norm").unwrap()[..1]);
-    check(&resid_norm, &numbers(&wanted["resid_norm"]), TOLERANCE, &what("resid_norm"));
+    let pooled_norm = wide(&table.f32("pooled_norm").unwrap()[..1]);
+    check(&pooled_norm, &numbers(&wanted["resid_norm"]), TOLERANCE, &what("pooled_norm"));
 }
 
 fn norm(row: &[f64]) -> f64 {
@@ -211,7 +211,7 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         strength: vec![reference["strength"].as_f64().unwrap()],
         unit: Unit::Vector,
         layers: Layers::All,
-        positions: Positions::All,
+        positions: At::All,
         random: 0,
         permuted: 0,
         shuffled: 0,

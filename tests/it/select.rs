@@ -204,7 +204,7 @@ fn a_limited_run_is_a_warm_start() {
     // Every emotion has its first 8 passages, then all 10.
     let stories = || {
         let file = std::fs::File::open(project.path("results/exp/vectors/demo/passages.parquet")).unwrap();
-        let table = parquet::read(file, "vectors/1").unwrap();
+        let table = parquet::read(file, "vectors/2").unwrap();
         table.i32("n_stories").unwrap().to_vec()
     };
     assert_eq!(stories(), [8; 30]);

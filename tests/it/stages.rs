@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Layer, Positions, Steer};
+use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Layer, Positions, Spans, Steer};
 use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
-use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
+use emoflow::stages::analysis::steering::{At, Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, Input, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
 use emoflow::stages::stories::{self, Generate, Item, Reject, Story, generate, writing};
 use emoflow::stages::vectors::{self, Center, Denoise, Equal};
 use emoflow::store::table::{Column, Table};
 use serde_json::Value;
+use std::ops::Range;
 use tch::{Device, Tensor};
 
 /// The checkpoint in a folder of the project, in fp32 on the CPU.
@@ -58,6 +59,8 @@ fn activations_table(rows: &[(Option<&str>, Vec<f32>)], d_model: usize) -> Table
                     half: false,
                 },
             ),
+            ("token_norm", Column::F32(vec![1.0; rows.len()])),
+            ("token_norm_rest", Column::F32(vec![0.5; rows.len()])),
         ],
     )
 }
@@ -98,7 +101,12 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     let table = vectors::run(&params, shards.map(Ok), &emotions, Some(&neutral)).unwrap();
     check(&wide(table.list("raw").unwrap().1), &numbers(&golden["raw"]), 1e-6, "raw");
     check(&wide(table.list("vector").unwrap().1), &numbers(&golden["vector"]), 1e-6, "vectors");
-    check(&wide(&table.f32("resid_norm").unwrap()[..1]), &numbers(&golden["resid_norm"]), 1e-6, "resid_norm");
+    check(
+        &wide(&table.f32("pooled_norm").unwrap()[..1]),
+        &numbers(&golden["resid_norm"]),
+        1e-6,
+        "pooled_norm",
+    );
 
     let set = VectorSet::from_tables("m", "s", 4, &[table]).unwrap();
     let run = |analysis: Analysis| {
@@ -359,7 +367,7 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
     VectorSet { model: "tiny".into(), stories: "s".into(), n_layers: 3, layers: vec![layer(1), layer(2)] }
 }
 
-fn steering(layers: Layers, positions: Positions, strength: f64, random: usize) -> Steering {
+fn steering(layers: Layers, positions: At, strength: f64, random: usize) -> Steering {
     let prompts = vec!["He feels".into()];
     let (strength, unit) = (vec![strength], Unit::Vector);
     let (permuted, shuffled, resamples, coherence) = (0, 0, 0, Vec::new());
@@ -387,7 +395,7 @@ fn steer(params: Steering, model: &LanguageModel) -> Table {
 fn steering_is_what_the_model_says_with_the_vector_added() {
     let model = tiny();
     let set = vector_set(&model);
-    let table = steer(steering(Layers::All, Positions::All, 1.5, 0), &model);
+    let table = steer(steering(Layers::All, At::All, 1.5, 0), &model);
     assert_eq!(table.rows(), 2 * 2 * 2);
     let (layers, steered, measured) =
         (table.i32("layer").unwrap(), table.str("steered").unwrap(), table.str("measured").unwrap());
@@ -420,25 +428,48 @@ fn steering_by_nothing_changes_nothing_and_positions_mean_what_they_say() {
     let delta = |layers, positions, strength| {
         steer(steering(layers, positions, strength, 0), &model).f64("delta").unwrap().to_vec()
     };
-    assert!(delta(Layers::All, Positions::All, 0.0).iter().all(|d| d.abs() < 1e-4));
+    assert!(delta(Layers::All, At::All, 0.0).iter().all(|d| d.abs() < 1e-4));
     // After the last block only the positions that predict the word count, and those are the generated ones.
     let last = || Layers::List(vec![Layer::Block(2)]);
-    let all = delta(last(), Positions::All, 1.0);
-    check(&delta(last(), Positions::Generated, 1.0), &all, 1e-4, "generated");
-    assert_ne!(delta(last(), Positions::Prompt, 1.0), all);
+    let all = delta(last(), At::All, 1.0);
+    check(&delta(last(), At::Generated, 1.0), &all, 1e-4, "generated");
+    assert_ne!(delta(last(), At::Prompt, 1.0), all);
     // Earlier, the prompt counts too.
     let first = || Layers::List(vec![Layer::Block(1)]);
-    let all = delta(first(), Positions::All, 1.0);
-    for positions in [Positions::Generated, Positions::Prompt] {
+    let all = delta(first(), At::All, 1.0);
+    for positions in [At::Generated, At::Prompt] {
         let part = delta(first(), positions, 1.0);
         assert!(part.iter().zip(&all).any(|(p, a)| (p - a).abs() > 1e-3), "{positions:?}");
     }
+    // All but BOS.
+    let (set, mut wanted) = (vector_set(&model), Vec::new());
+    assert_eq!(model.encode("He feels").unwrap().text.start, 1);
+    let layer = &set.layers[0];
+    for steered in 0..2 {
+        for measured in &layer.emotions {
+            let (prompt, word) = model.encode_continuation("He feels", measured).unwrap();
+            let ids = [[prompt.clone(), word].concat()];
+            let batch = Batch::with_prompts(&ids, &[prompt.len()]).unwrap();
+            let vector: Vec<f32> =
+                layer.vectors[steered * layer.d_model..][..layer.d_model].iter().map(|&x| x as f32).collect();
+            let vector = Tensor::from_slice(&vector);
+            let spans = Spans::Each(vec![vec![Range { start: 1, end: ids[0].len() }]]);
+            let mut steer = Steer { layer: layer.layer, vector, strength: 1.0, spans };
+            let resid = model.forward(&batch, &mut [&mut steer], None).unwrap();
+            let after = model.continuation_logprobs(&resid, &batch).unwrap()[0];
+            let resid = model.forward(&batch, &mut [], None).unwrap();
+            wanted.push(after - model.continuation_logprobs(&resid, &batch).unwrap()[0]);
+        }
+    }
+    let content = delta(first(), At::Content, 1.0);
+    check(&content, &wanted, 1e-4, "content");
+    assert!(content.iter().zip(&all).any(|(p, a)| (p - a).abs() > 1e-3));
 }
 
 #[test]
 fn random_directions_stand_beside_each_word() {
     let model = tiny();
-    let table = steer(steering(Layers::Default, Positions::All, 1.0, 3), &model);
+    let table = steer(steering(Layers::Default, At::All, 1.0, 3), &model);
     let names: Vec<_> = table.str("steered").unwrap().iter().zip(table.str("measured").unwrap()).collect();
     let names: Vec<_> = names.iter().map(|(s, m)| (s.as_str(), m.as_str())).collect();
     assert_eq!(names[..4], [("happy", "happy"), ("happy", "sad"), ("sad", "happy"), ("sad", "sad")]);
@@ -448,6 +479,6 @@ fn random_directions_stand_beside_each_word() {
     );
     assert_eq!(names.len(), 10);
     assert_eq!(table.i32("layer").unwrap()[0], 2);
-    let again = steer(steering(Layers::Default, Positions::All, 1.0, 3), &model);
+    let again = steer(steering(Layers::Default, At::All, 1.0, 3), &model);
     assert_eq!(table, again);
 }

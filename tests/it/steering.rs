@@ -2,7 +2,7 @@
 //! added.
 
 use emoflow::lm::{Batch, Chat, LanguageModel, Layer, LensNorm, Positions, Steer};
-use emoflow::stages::analysis::steering::{Layers, Steering, Unit};
+use emoflow::stages::analysis::steering::{At, Layers, Steering, Unit};
 use emoflow::stages::analysis::{Activations, Analysis, Input, Tables, VectorSet};
 use emoflow::stages::statistics::design::Design;
 use emoflow::stages::vectors::{self, Center, Denoise, Equal};
@@ -29,7 +29,7 @@ fn plain() -> Steering {
         strength: vec![1.5],
         unit: Unit::Vector,
         layers: Layers::List(vec![Layer::Block(2)]),
-        positions: Positions::All,
+        positions: At::All,
         random: 0,
         permuted: 0,
         shuffled: 0,
@@ -51,6 +51,8 @@ fn activations(rows: &[(&str, &str, Vec<f64>)]) -> Table {
             ("topic", Column::OptStr(rows.iter().map(|row| some(row.1)).collect())),
             ("layer", Column::I32(vec![2; rows.len()])),
             ("activation", Column::List { width: rows[0].2.len(), values, half: false }),
+            ("token_norm", Column::F32(vec![1.0; rows.len()])),
+            ("token_norm_rest", Column::F32(vec![1.0; rows.len()])),
         ],
     )
 }
@@ -166,7 +168,14 @@ fn intervals_are_those_of_vectors_of_resampled_topics() {
         let row = usize::from(word == "sad");
         let found = [intervals.f64("low").unwrap()[row], intervals.f64("high").unwrap()[row]];
         assert!(effects[39] - effects[1] > 0.01, "{effects:?}");
-        check(&found, &[effects[1], effects[39]], 1e-3, word);
+        // Shifted so that their mean is the effect of all topics.
+        let rows = table(&tables, "steering");
+        let (steered, measured) = (rows.str("steered").unwrap(), rows.str("measured").unwrap());
+        let own = (0..rows.rows()).find(|&row| steered[row] == word && measured[row] == word).unwrap();
+        let own = rows.f64("delta").unwrap()[own];
+        let shift = own - effects.iter().sum::<f64>() / 41.0;
+        check(&found, &[effects[1] + shift, effects[39] + shift], 1e-3, word);
+        assert!(found[0] < own && own < found[1]);
     }
     // Of four topics there is none.
     let tables = steer(params, &model, &["happy", "sad"], &activations(&rows[..8]));

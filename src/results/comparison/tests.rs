@@ -62,7 +62,7 @@ fn a_set_a_row_at_its_default_layer_and_published_rows_below() {
     ]);
     let analysis = Analysis::Pca(Pca { components: 2 });
     let analysed = Compared { name: "space", analysis: &analysis, tables: &tables };
-    let comparison = compare(&models(), &[analysed]).unwrap();
+    let comparison = compare(&models(), &[analysed], &[]).unwrap();
     assert_eq!(comparison.section.figures.len(), 1);
     let figure = &comparison.section.figures[0];
     assert_eq!((figure.title.as_str(), figure.model.as_deref()), ("Principal components", None));
@@ -94,7 +94,7 @@ fn sets_are_told_apart_by_what_differs_in_them() {
     ]);
     let analysis = Analysis::Pca(Pca { components: 2 });
     let analysed = |name: &'static str| Compared { name, analysis: &analysis, tables: tables.as_slice() };
-    let comparison = compare(&models(), &[analysed("a"), analysed("b")]).unwrap();
+    let comparison = compare(&models(), &[analysed("a"), analysed("b")], &[]).unwrap();
     let figures = &comparison.section.figures;
     assert_eq!(
         figures.iter().map(|f| f.title.as_str()).collect::<Vec<_>>(),
@@ -133,7 +133,7 @@ fn what_is_wide_is_several_tables() {
     let pairs = pairs.map(|(a, b)| (a.to_string(), b.to_string())).to_vec();
     let analysis = Analysis::Cosine(Cosine { pairs });
     let analysed = Compared { name: "similarity", analysis: &analysis, tables: &tables };
-    let comparison = compare(&models(), &[analysed]).unwrap();
+    let comparison = compare(&models(), &[analysed], &[]).unwrap();
     let figures = &comparison.section.figures;
     let titles: Vec<_> = figures.iter().map(|f| f.title.as_str()).collect();
     assert_eq!(titles, ["Similarity, 1 of 2", "Similarity, 2 of 2"]);
@@ -150,17 +150,17 @@ fn the_long_table_has_a_number_a_line() {
     let tables = pca(&[("small", "own", "seed=1", 4, 0.5), ("small", "own", "seed=2", 4, 0.25)]);
     let analysis = Analysis::Pca(Pca { components: 2 });
     let analysed = Compared { name: "space", analysis: &analysis, tables: &tables };
-    let comparison = compare(&models(), &[analysed]).unwrap();
+    let comparison = compare(&models(), &[analysed], &[]).unwrap();
     let mut csv = Vec::new();
     comparison.table.write_csv(&mut csv).unwrap();
     assert_eq!(
         String::from_utf8(csv).unwrap(),
-        "model,stories,variant,layer,n_layers,n_params,analysis,name,value,low,high,p,published\n\
-         small,own,seed=1,4,6,2500000,space,\"PC1, % of variance\",50.0,,,,false\n\
-         small,own,seed=2,4,6,2500000,space,\"PC1, % of variance\",25.0,,,,false\n\
-         small,own,seed=1,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,,,,false\n\
-         small,own,seed=2,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,,,,false\n\
-         \"Llama-3.2-1B-Instruct, layer 10\",,,,,,space,\"PC1, % of variance\",36.2,,,,true\n"
+        "model,stories,variant,other,layer,n_layers,n_params,analysis,name,value,low,high,p,published\n\
+         small,own,seed=1,,4,6,2500000,space,\"PC1, % of variance\",50.0,,,,false\n\
+         small,own,seed=2,,4,6,2500000,space,\"PC1, % of variance\",25.0,,,,false\n\
+         small,own,seed=1,,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,,,,false\n\
+         small,own,seed=2,,4,6,2500000,space,\"|r(PC1, norm)|\",0.25,,,,false\n\
+         \"Llama-3.2-1B-Instruct, layer 10\",,,,,,,space,\"PC1, % of variance\",36.2,,,,true\n"
     );
 }
 
@@ -174,7 +174,7 @@ fn an_analysis_with_several_parameters_is_one_table_and_one_set_is_none() {
         Compared { name: "space", analysis: &other, tables: &three },
         Compared { name: "alone", analysis: &analysis, tables: &two },
     ];
-    let comparison = compare(&models(), &parts).unwrap();
+    let comparison = compare(&models(), &parts, &[]).unwrap();
     let titles: Vec<_> = comparison.section.figures.iter().map(|f| f.title.as_str()).collect();
     assert_eq!(titles, ["Principal components (space)"]);
     let table = table(&comparison.section.figures[0]);

@@ -1,14 +1,18 @@
 //! Rank correlations with their chance, and intervals where some resamples have no value. Knows nothing of what the
 //! numbers mean.
 
+use crate::stages::statistics::Interval;
 use crate::stages::statistics::correlation::{self, ranks};
+use crate::stages::statistics::design::FEWEST;
 use crate::stages::statistics::draws::rounds;
-use crate::stages::statistics::interval::{as_large, p_value, quantiles};
+use crate::stages::statistics::interval::{as_large, p_value, percentile};
 
-/// The middle 95 % of the finite values, see [`quantiles`]; `all` where there are not two.
-pub fn interval(values: &[f64], all: (f64, f64)) -> (f64, f64) {
+/// The middle 95 % of the finite values, see [`percentile`]; `all` where there are not two. None where fewer than
+/// [`FEWEST`] groups were drawn from.
+pub fn interval(values: &[f64], all: (f64, f64), groups: usize) -> Option<Interval> {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-    quantiles(&finite).map_or(all, |[low, high]| (low, high))
+    let all = Interval { low: all.0, high: all.1 };
+    (groups >= FEWEST).then(|| percentile(&finite).unwrap_or(all))
 }
 
 /// Pearson's correlation; NaN where a side does not vary.
@@ -77,9 +81,11 @@ mod tests {
     #[test]
     fn intervals_are_those_of_numpy() {
         // numpy.percentile([1, 2, 4, 8, 16], [2.5, 97.5])
-        let (low, high) = interval(&[8.0, 1.0, f64::NAN, 4.0, 16.0, 2.0], (0.0, 0.0));
+        let values = [8.0, 1.0, f64::NAN, 4.0, 16.0, 2.0];
+        let Interval { low, high } = interval(&values, (0.0, 0.0), 5).unwrap();
         assert!((low - 1.1).abs() < 1e-12 && (high - 15.2).abs() < 1e-12, "{low} {high}");
-        assert_eq!(interval(&[f64::NAN], (-1.0, 1.0)), (-1.0, 1.0));
+        assert_eq!(interval(&[f64::NAN], (-1.0, 1.0), 5), Some(Interval { low: -1.0, high: 1.0 }));
+        assert_eq!(interval(&values, (0.0, 0.0), 4), None);
     }
 
     #[test]

@@ -15,13 +15,15 @@ use super::{Input, Shared, Side, Story, equal_depth};
 use crate::lm::Layer;
 use crate::params::params;
 use crate::report::figure::Figure;
-use crate::stages::analysis::{Inputs, Kind, Sets, Tables};
+use crate::stages::analysis::{Claim, Inputs, Kind, Null, Sets, Tables};
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::design::FEWEST as FEWEST_GROUPS;
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{p_value, t_95};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 params! {
     /// Between two models that read the same stories: linear centred kernel alignment of their activations.
@@ -40,9 +42,8 @@ const FEWEST: usize = 10;
 /// The fewest emotions whose vectors can be aligned: see [`FEWEST`].
 const FEWEST_EMOTIONS: usize = 4;
 
-/// Parts that are left out in turn, at most; and at least, where topics are so few.
+/// Parts that are left out in turn, at most.
 const PARTS: usize = 20;
-const FEWEST_PARTS: usize = 5;
 
 impl Kind for Cka {
     fn kind(&self) -> &'static str {
@@ -79,7 +80,7 @@ impl Kind for Cka {
                       plain estimate is not 0 for unrelated models where there are few stories and many dimensions; the \
                       debiased one is, in the mean."
                 .to_string(),
-            tested: "The same numbers, beside the plain ones. The interval is a jackknife over topics; p: how often as much is \
+            tested: "The same numbers, beside the plain ones. The interval is a jackknife over topics (of fewer than five none is given); p: how often as much is \
                      found when the stories of one model are shuffled. Beyond the surface: with the alignment of the embeddings \
                      partialled out, where these are kept. Of emotions: the debiased alignment of emotion vectors, of one \
                      model from one half of the topics and of the other from the other half, since models that read the same \
@@ -97,6 +98,39 @@ impl Kind for Cka {
         };
         pairs::figures(name, tables, ("cka", "cka_layers"), &measure)
     }
+
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        let mut claims = Vec::new();
+        for pair in pairs::pairs(tables, "cka")? {
+            for &row in &pair.rows {
+                let at = |column: &str| Ok::<_, anyhow::Error>(pair.table.f64(column)?[row]);
+                let maybe = |column: &str| Ok::<_, anyhow::Error>(pair.table.opt_f64(column)?[row]);
+                let claim = |what: &str, estimate| pair.claim((0, row), what, "", estimate, 2);
+                let null = |of, p| Null { of, draws: self.permutations, mean: None, p };
+                let stories = null("stories of one model shuffled", at("p")?);
+                let interval = pair.ends(row, ("low", "high"))?;
+                let whole = claim("CKA of stories", at("cka_debiased")?)?;
+                claims.push(
+                    whole.within(interval, "jackknife over topics, Student's t").against(Some(stories)),
+                );
+                let partial = maybe("partial")?;
+                claims.extend(partial.map(|x| claim("beyond the surface", x)).transpose()?);
+                let emotions = (maybe("emotions")?, maybe("emotions_p")?, maybe("emotions_ceiling")?);
+                if let (Some(aligned), Some(p), Some(ceiling)) = emotions {
+                    let of = "emotions under each other's names, or shuffled within topics: the larger p";
+                    claims.push(claim("CKA of emotions", aligned)?.against(Some(null(of, p))));
+                    claims.push(claim("ceiling of it", ceiling)?);
+                }
+            }
+        }
+        Ok(claims)
+    }
+
+    fn reading(&self) -> &'static str {
+        "Debiased alignment of the activations of the same stories; the same with the embeddings' alignment partialled out; of \
+         emotion vectors, those of one model from the other half of the topics; and what two models that are alike but for the \
+         noise of halves would reach."
+    }
 }
 
 /// The tables `cka` (layers at equal depth) and `cka_layers` (each layer with each).
@@ -107,7 +141,7 @@ impl Kind for Cka {
 /// one-sided, of the debiased one: the stories of the second model in shuffled orders. `low` and `high`: standard
 /// errors of the jackknife that leaves out topics (Efron and Tibshirani 1993, chapter 11), dealt into at most 20 parts,
 /// times the 97.5th percentile of Student's t with one degree of freedom less than parts;
-/// where there are fewer than five topics, parts of single stories. There is no bootstrap: a story drawn twice is fully
+/// none of fewer than five topics. There is no bootstrap: a story drawn twice is fully
 /// like itself in both models. `partial`: the debiased one with those of the embeddings, of the models that keep them, taken out.
 ///
 /// `emotions`: the debiased alignment of emotion vectors, one row an emotion, of one model from one half of the topics and of
@@ -179,7 +213,10 @@ fn run(params: &Cka, input: Input) -> Result<Tables> {
                 Row {
                     layers: (*la, lb),
                     found,
-                    error,
+                    interval: (kept.len() >= FEWEST_GROUPS).then(|| {
+                        let reach = t_95(kept.len() - 1) * error;
+                        Interval { low: found.debiased - reach, high: found.debiased + reach }
+                    }),
                     p: p_value(found.debiased, &null),
                     partial: if all.len() == 2 { None } else { partial(&all, aligned) },
                     emotions,
@@ -192,7 +229,7 @@ fn run(params: &Cka, input: Input) -> Result<Tables> {
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     let mut layers = plain.finish("cka_layers/1", "cka");
     layers.columns.push(("cka_debiased".to_string(), Column::F64(debiased)));
-    Ok(vec![("cka".into(), finish(&rows, n, kept.len(), a.n_layers)), ("cka_layers".into(), layers)])
+    Ok(vec![("cka".into(), finish(&rows, n, a.n_layers)), ("cka_layers".into(), layers)])
 }
 
 /// The alignment of emotion vectors.
@@ -229,22 +266,22 @@ fn of_emotions(
 struct Row {
     layers: (Layer, Layer),
     found: Estimates,
-    error: f64,
+    interval: Option<Interval>,
     p: f64,
     partial: Option<f64>,
     emotions: Option<[f64; 3]>,
 }
 
-fn finish(rows: &[Row], stories: usize, parts: usize, n_layers: usize) -> Table {
+fn finish(rows: &[Row], stories: usize, n_layers: usize) -> Table {
     let layers = rows.iter().map(|row| (row.layers.0, row.layers.1, row.layers.0.depth(n_layers)));
     let column = |of: &dyn Fn(&Row) -> f64| Column::F64(rows.iter().map(of).collect());
     let emotions = |at: usize| Column::OptF64(rows.iter().map(|row| row.emotions.map(|of| of[at])).collect());
-    let t = t_95(parts - 1);
+    let [low, high] = pairs::columns(&rows.iter().map(|row| row.interval).collect::<Vec<_>>());
     let columns = vec![
         ("cka", column(&|row| row.found.plain)),
         ("cka_debiased", column(&|row| row.found.debiased)),
-        ("low", column(&|row| row.found.debiased - t * row.error)),
-        ("high", column(&|row| row.found.debiased + t * row.error)),
+        ("low", low),
+        ("high", high),
         ("p", column(&|row| row.p)),
         ("partial", Column::OptF64(rows.iter().map(|row| row.partial).collect())),
         ("emotions", emotions(0)),
@@ -252,7 +289,7 @@ fn finish(rows: &[Row], stories: usize, parts: usize, n_layers: usize) -> Table 
         ("emotions_p", emotions(2)),
         ("stories", Column::I32(vec![stories as i32; rows.len()])),
     ];
-    pairs::table("cka/2", layers.collect(), columns)
+    pairs::table("cka/3", layers.collect(), columns)
 }
 
 /// At most `most` of `stories`, in their order: a choice that hangs on their names alone.
@@ -272,10 +309,7 @@ fn kept(stories: &[Story]) -> Vec<Vec<usize>> {
         let next = places.len();
         groups.push(*places.entry(story.group).or_insert(next));
     }
-    if places.len() < FEWEST_PARTS {
-        groups = (0..stories.len()).collect();
-    }
-    let parts = PARTS.min(groups.iter().max().map_or(0, |last| last + 1));
+    let parts = PARTS.min(places.len());
     let stay = |part: usize| (0..stories.len()).filter(|&at| groups[at] % parts != part).collect();
     (0..parts).map(stay).collect()
 }
@@ -338,7 +372,7 @@ mod tests {
         assert_eq!(kept.len(), 5);
         assert_eq!(kept[1], [0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14]);
         let few: Vec<Story> = (0..40).map(|at| story(at, at % 2)).collect();
-        assert_eq!(super::kept(&few).iter().map(Vec::len).collect::<Vec<_>>(), [38; 20]);
+        assert_eq!(super::kept(&few).iter().map(Vec::len).collect::<Vec<_>>(), [20; 2]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Side<'a> {
     pub vectors: &'a dyn Fn(Layer) -> Result<LayerVectors>,
     /// How many tables of activations each layer has; of stories there are as many.
     pub shards: usize,
-    /// One of them at a layer, read anew each time; schema `activations/1`.
+    /// One of them at a layer, read anew each time; schema `activations/2`.
     pub activations: &'a dyn Fn(Layer, usize) -> Result<Table>,
     /// The stories of a shard; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,

@@ -1,9 +1,11 @@
 //! Tables about pairs of sets, and the figures that all analyses of pairs have. Knows no analysis.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::lm::Layer;
 use crate::report::figure::{Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
+use crate::stages::analysis::Claim;
+use crate::stages::statistics::Interval;
 use crate::store::table::{Column, Table};
 
 /// A table that starts with the layers of both sets and the depth of the first.
@@ -62,6 +64,43 @@ impl<'a> Pair<'a> {
         axes.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
     }
 
+    /// A claim that is listed under the set of `side`, at its layer in `row`.
+    pub fn claim(
+        &self,
+        (side, row): (usize, usize),
+        what: &str,
+        unit: &'static str,
+        estimate: f64,
+        decimals: usize,
+    ) -> Result<Claim> {
+        let layers = self.table.i32(["layer_a", "layer_b"][side])?;
+        let other = 1 - side;
+        let model = self.models[other];
+        Ok(Claim {
+            model: self.models[side].to_string(),
+            stories: self.stories[side].to_string(),
+            axes: self.axes(),
+            layer: Layer::of_number(layers[row]).context("no such layer in a table")?,
+            other: Some(match self.stories[0] == self.stories[1] {
+                true => model.to_string(),
+                false => format!("{model} on {}", self.stories[other]),
+            }),
+            what: what.to_string(),
+            unit,
+            estimate,
+            decimals,
+            interval: None,
+            null: None,
+            published: Vec::new(),
+        })
+    }
+
+    /// The interval in the columns `low` and `high` of a row; `None` where there is none.
+    pub fn ends(&self, row: usize, (low, high): (&str, &str)) -> Result<Option<Interval>> {
+        let (low, high) = (self.table.opt_f64(low)?[row], self.table.opt_f64(high)?[row]);
+        Ok(low.zip(high).map(|(low, high)| Interval { low, high }))
+    }
+
     /// The row at the depth nearest to two thirds; of two, the deeper.
     pub fn default_row(&self) -> Result<usize> {
         let depth = self.table.f64("depth")?;
@@ -94,6 +133,20 @@ pub fn pairs<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Pair<'
         }
     }
     Ok(pairs)
+}
+
+/// The columns of an interval, one row after the other.
+pub fn columns(ends: &[Option<Interval>]) -> [Column; 2] {
+    let of = |end: fn(Interval) -> f64| Column::OptF64(ends.iter().map(|ends| ends.map(end)).collect());
+    [of(|ends| ends.low), of(|ends| ends.high)]
+}
+
+/// An interval as a table shows it.
+pub fn ends(interval: Option<Interval>, decimals: usize) -> Cell {
+    match interval {
+        Some(Interval { low, high }) => Cell::Text(format!("{low:.decimals$} to {high:.decimals$}")),
+        None => Cell::Empty,
+    }
 }
 
 /// What is shown of each pair.
@@ -235,14 +288,13 @@ fn rows(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Result
         let (table, row) = (pair.table, pair.default_row()?);
         let number =
             |column: &str, decimals| -> Result<Cell> { Ok(Cell::Number(table.f64(column)?[row], decimals)) };
-        let interval = format!("{:.2} to {:.2}", table.f64("low")?[row], table.f64("high")?[row]);
         let layers = format!("{} / {}", table.i32("layer_a")?[row], table.i32("layer_b")?[row]);
         let mut cells = vec![
             Cell::Text(names.set(pair, 0)),
             Cell::Text(names.set(pair, 1)),
             Cell::Text(layers),
             number(measure.column, 3)?,
-            Cell::Text(interval),
+            ends(pair.ends(row, ("low", "high"))?, 2),
             number("p", 4)?,
         ];
         for (column, _, decimals) in measure.others {

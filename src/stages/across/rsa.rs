@@ -11,8 +11,9 @@ use super::{Input, Shared, Side, equal_depth};
 use crate::lm::Layer;
 use crate::params::params;
 use crate::report::figure::Figure;
-use crate::stages::analysis::{Inputs, Kind, Sets, Tables};
+use crate::stages::analysis::{Claim, Inputs, Kind, Null, Sets, Tables};
 use crate::stages::principal::{dot, norm};
+use crate::stages::statistics::Interval;
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::mean;
 use crate::store::table::{Column, Table};
@@ -20,7 +21,7 @@ use crate::store::table::{Column, Table};
 pub use super::cosines::Correlation;
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 params! {
     /// Between any two sets of vectors: the correlation of their cosines between emotions.
@@ -79,7 +80,7 @@ impl Kind for Rsa {
                  depth. The vectors of one set are from one half of its topics, those of the other from the other half: \
                  models that read the same stories share these stories' accidents."
             ),
-            tested: "The same numbers. The interval is over emotions drawn with replacement; p: how often as much is found \
+            tested: "The same numbers. The interval is over emotions drawn with replacement (of fewer than five none is given); p: how often as much is found \
                      when the emotions of one set have each other's names, or when the stories of each topic have, in both \
                      sets; the larger of the two. Same stories: from all topics in both sets. Ceiling: what two sets that are alike \
                      but for the noise of halves would reach. Beyond the surface: with the cosines of the embeddings partialled \
@@ -92,6 +93,37 @@ impl Kind for Rsa {
             all_sets: true,
         };
         pairs::figures(name, tables, ("rsa", "rsa_layers"), &measure)
+    }
+
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        let mut claims = Vec::new();
+        for pair in pairs::pairs(tables, "rsa")? {
+            for &row in &pair.rows {
+                let at = |column: &str| Ok::<_, anyhow::Error>(pair.table.f64(column)?[row]);
+                let claim = |what: &str, estimate| pair.claim((0, row), what, "", estimate, 2);
+                let null = Null {
+                    of: "emotions under each other's names, or shuffled within topics: the larger p",
+                    draws: self.permutations,
+                    mean: None,
+                    p: at("p")?,
+                };
+                let interval = pair.ends(row, ("low", "high"))?;
+                let method = "percentiles of emotions drawn with replacement";
+                claims.push(
+                    claim("correlation of cosines", at("r")?)?.within(interval, method).against(Some(null)),
+                );
+                claims.push(claim("ceiling of it", at("ceiling")?)?);
+                let partial = pair.table.opt_f64("partial")?[row];
+                claims.extend(partial.map(|r| claim("beyond the surface", r)).transpose()?);
+            }
+        }
+        Ok(claims)
+    }
+
+    fn reading(&self) -> &'static str {
+        "Correlation of the cosines between emotions in two sets of vectors, each from the other half of the topics; its \
+         ceiling, what two sets that are alike but for the noise of halves would reach; and the same with the embeddings' cosines \
+         partialled out."
     }
 }
 
@@ -106,7 +138,8 @@ impl Kind for Rsa {
 /// `p`, one-sided, is the larger of `p_names`: rows and columns of one matrix under a shuffled order of its emotions (Mantel
 /// 1967); and `p_cells`: emotions shuffled within each topic, in both sets alike where these are of the same stories.
 /// `low` and `high`: the 2.5 and 97.5 percentiles of `r` over emotions drawn with replacement; an emotion drawn twice is not paired with
-/// itself, whose cosine of 1 says nothing (Nili et al. 2014). -1 and 1 where no draw has two different cosines.
+/// itself, whose cosine of 1 says nothing (Nili et al. 2014). -1 and 1 where no draw has two different cosines; none of fewer than
+/// five emotions.
 ///
 /// An error if the two sets are of different emotions, of fewer than three, if all cosines are equal, or if topics are so
 /// few that halves lack an emotion.
@@ -149,7 +182,7 @@ fn run(params: &Rsa, input: Input) -> Result<Tables> {
             layers,
             r,
             same: correlation(params, &x.own, &y.own),
-            interval: interval(&over(params, x, y, &draws), (-1.0, 1.0)),
+            interval: interval(&over(params, x, y, &draws), (-1.0, 1.0), n),
             chance: Chance::of(&likeness, (&halves.0, &halves.1), r, params.permutations)?,
             ceiling: ceiling(&likeness, &x.forms, &y.forms),
             partial: match all.len() {
@@ -251,7 +284,7 @@ struct Row {
     layers: (Layer, Layer),
     r: f64,
     same: f64,
-    interval: (f64, f64),
+    interval: Option<Interval>,
     chance: Chance,
     ceiling: f64,
     partial: Option<f64>,
@@ -260,10 +293,11 @@ struct Row {
 fn finish(rows: Vec<Row>, emotions: usize, n_layers: usize) -> Table {
     let layers = rows.iter().map(|row| (row.layers.0, row.layers.1, row.layers.0.depth(n_layers)));
     let column = |of: &dyn Fn(&Row) -> f64| Column::F64(rows.iter().map(of).collect());
+    let [low, high] = pairs::columns(&rows.iter().map(|row| row.interval).collect::<Vec<_>>());
     let columns = vec![
         ("r", column(&|row| row.r)),
-        ("low", column(&|row| row.interval.0)),
-        ("high", column(&|row| row.interval.1)),
+        ("low", low),
+        ("high", high),
         ("p", column(&|row| row.chance.p())),
         ("p_names", column(&|row| row.chance.names)),
         ("p_cells", column(&|row| row.chance.cells)),
@@ -272,7 +306,7 @@ fn finish(rows: Vec<Row>, emotions: usize, n_layers: usize) -> Table {
         ("partial", Column::OptF64(rows.iter().map(|row| row.partial).collect())),
         ("emotions", Column::I32(vec![emotions as i32; rows.len()])),
     ];
-    pairs::table("rsa/2", layers.collect(), columns)
+    pairs::table("rsa/3", layers.collect(), columns)
 }
 
 #[cfg(test)]

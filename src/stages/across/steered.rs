@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 
 use super::transfer::Steer;
-use crate::lm::{LanguageModel, Layer, Positions};
+use crate::lm::{LanguageModel, Layer};
 use crate::stages::analysis::LayerVectors;
-use crate::stages::analysis::shared::{BATCH_TOKENS, Sites};
+use crate::stages::analysis::shared::{At, BATCH_TOKENS};
 use crate::stages::analysis::words::{Addition, Words};
 use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
@@ -46,7 +46,6 @@ impl Rows {
     ) -> Result<()> {
         ensure!(own.d_model == model.spec.d_model, "vectors of {} entries for another model", own.d_model);
         let room = model.bytes_to_keep(BATCH_TOKENS);
-        let sites = Sites { layers: vec![to], spans: Positions::All.into(), room };
         let directions: Vec<Vec<f64>> = (1..=steer.random)
             .map(|number| {
                 Draws::new("steering null", &[seed, to.number() as u64, number as u64]).direction(own.d_model)
@@ -70,7 +69,7 @@ impl Rows {
             }
         }
         for prompt in &steer.prompts {
-            let mut words = Words::new(model, prompt, &own.emotions, sites.clone())?;
+            let mut words = Words::new(model, prompt, &own.emotions, At::All, (&[to], room))?;
             let nothing = Addition { vector: Vec::new(), words: (0..own.emotions.len()).collect() };
             let baseline = words.log_probabilities(model, None, &[nothing], &mut |_, _| {})?.remove(0);
             let found = words

@@ -147,7 +147,8 @@ fn run(kind: &dyn Kind, sides: [&Data; 2], seed: u64) -> Result<Tables> {
 }
 
 fn value(tables: &Tables, column: &str) -> f64 {
-    tables[0].1.f64(column).unwrap()[0]
+    let table = &tables[0].1;
+    table.f64(column).map_or_else(|_| table.opt_f64(column).unwrap()[0].unwrap(), |values| values[0])
 }
 
 fn rsa(correlation: Correlation) -> Rsa {

@@ -13,13 +13,14 @@ use crate::lm::Layer;
 use crate::params::{Params as _, Read, Reader, Type, inline, params, words};
 use crate::report::figure::Figure;
 use crate::stages::analysis::steering::nearest_two_thirds;
-use crate::stages::analysis::{Inputs, Kind, Progress, Sets, Tables, named};
+use crate::stages::analysis::{Claim, Inputs, Kind, Progress, Sets, Tables, named};
+use crate::stages::statistics::Interval;
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value, quantile};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 params! {
     /// From each model to each other that read the same stories: emotion vectors through a linear map, fitted on some topics
@@ -139,6 +140,14 @@ impl Kind for Transfer {
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
         transfer_figures::figures(name, tables)
     }
+
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        transfer_figures::claims(tables, self.permutations)
+    }
+
+    fn reading(&self) -> &'static str {
+        transfer_figures::READING
+    }
 }
 
 /// The tables `transfer` (one row a layer of the second model), `transfer_emotions`, and where it is steered
@@ -150,7 +159,7 @@ impl Kind for Transfer {
 /// two; each emotion's vector of the first model, from one of these two, is mapped and compared by
 /// cosine with all the second model's vectors, from the other. `rank`: 1 plus how many other emotions' vectors are
 /// nearer than its own; the mean over rotations and emotions is `mean_rank`, `top1` the share of ranks of 1. `low` and
-/// `high` of both: 2.5 and 97.5 percentiles over emotions and rotations drawn with replacement, each by themselves (Owen 2007).
+/// `high` of both: 2.5 and 97.5 percentiles over emotions and rotations drawn with replacement, each by themselves (Owen 2007); none of fewer than five emotions or rotations.
 /// Topics are not drawn within a part: a topic that is drawn twice makes vectors noisier, and every rank worse.
 /// `r2`: the share of the sum of squares of the second model's vectors that the mapped ones foretell, mean over rotations.
 ///
@@ -198,8 +207,8 @@ pub(super) struct Found {
     pub cosines: Vec<f64>,
     pub mean_rank: f64,
     pub top1: f64,
-    pub rank_interval: (f64, f64),
-    pub top1_interval: (f64, f64),
+    pub rank_interval: Option<Interval>,
+    pub top1_interval: Option<Interval>,
     pub p: f64,
     pub rank_null: f64,
     pub r2: f64,
@@ -276,6 +285,7 @@ fn tested(
         let ranks: Vec<f64> = drawn.map(|(turn, emotion)| turns[turn].ranks[emotion]).collect();
         (mean(&ranks), share_of_firsts(&ranks))
     });
+    let groups = n.min(count);
     let average = |of: &dyn Fn(&Turn) -> &[f64]| -> Vec<f64> {
         let mut sum = vec![0.0; of(&turns[0]).len()];
         turns.iter().for_each(|turn| sum.iter_mut().zip(of(turn)).for_each(|(s, x)| *s += x / count as f64));
@@ -286,8 +296,12 @@ fn tested(
         cosines: average(&|turn| &turn.cosines),
         mean_rank,
         top1: over(&|turn| share_of_firsts(&turn.ranks)),
-        rank_interval: interval(&drawn.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(), (1.0, n as f64)),
-        top1_interval: interval(&drawn.iter().map(|(_, top1)| *top1).collect::<Vec<_>>(), (0.0, 1.0)),
+        rank_interval: interval(
+            &drawn.iter().map(|(rank, _)| *rank).collect::<Vec<_>>(),
+            (1.0, n as f64),
+            groups,
+        ),
+        top1_interval: interval(&drawn.iter().map(|(_, top1)| *top1).collect::<Vec<_>>(), (0.0, 1.0), groups),
         p: p_value(-mean_rank, &ranks.iter().map(|rank| -rank).collect::<Vec<_>>()),
         rank_null: mean(&ranks),
         r2,
@@ -307,21 +321,22 @@ struct Lines {
     layers: Vec<(Layer, Layer, f64)>,
     /// Emotions, topics, rotations.
     counts: [Vec<i32>; 3],
-    values: [Vec<f64>; 11],
+    values: [Vec<f64>; 7],
+    /// Of the mean rank and of `top1`.
+    ends: [Vec<Option<Interval>>; 2],
 }
 
-const VALUES: [&str; 11] =
-    ["mean_rank", "low", "high", "top1", "top1_low", "top1_high", "p", "rank_null", "r2", "r2_p", "r2_null"];
+const VALUES: [&str; 7] = ["mean_rank", "top1", "p", "rank_null", "r2", "r2_p", "r2_null"];
 
 impl Lines {
     fn push(&mut self, place: (Layer, Layer, f64), found: &Found, shared: &Shared) {
         self.layers.push(place);
         let counts = [shared.emotions.len(), shared.design.groups(), found.rotations];
         self.counts.iter_mut().zip(counts).for_each(|(column, count)| column.push(count as i32));
-        let (rank, top1) = (found.rank_interval, found.top1_interval);
-        let tested = [found.p, found.rank_null, found.r2, found.r2_p, found.r2_null];
-        let values = [found.mean_rank, rank.0, rank.1, found.top1, top1.0, top1.1];
-        let values = values.into_iter().chain(tested);
+        let ends = [found.rank_interval, found.top1_interval];
+        self.ends.iter_mut().zip(ends).for_each(|(column, ends)| column.push(ends));
+        let Found { mean_rank, top1, p, rank_null, r2, r2_p, r2_null, .. } = *found;
+        let values = [mean_rank, top1, p, rank_null, r2, r2_p, r2_null];
         self.values.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
     }
 
@@ -329,7 +344,9 @@ impl Lines {
         let values = VALUES.into_iter().zip(self.values).map(|(name, values)| (name, Column::F64(values)));
         let counts = ["emotions", "topics", "folds"].into_iter().zip(self.counts);
         let counts = counts.map(|(name, counts)| (name, Column::I32(counts)));
-        pairs::table("transfer/2", self.layers, values.chain(counts).collect())
+        let [[low, high], [top1_low, top1_high]] = self.ends.each_ref().map(|ends| pairs::columns(ends));
+        let ends = [("low", low), ("high", high), ("top1_low", top1_low), ("top1_high", top1_high)];
+        pairs::table("transfer/3", self.layers, values.chain(ends).chain(counts).collect())
     }
 }
 

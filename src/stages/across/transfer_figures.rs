@@ -3,9 +3,11 @@
 use anyhow::Result;
 
 use super::chance::interval;
-use super::pairs::{Names, Pair, pairs};
+use super::pairs::{self, Names, Pair, pairs};
 use super::steered::{MAPPED, OWN, RANDOM, SHUFFLED};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, Lines, Series, TableFigure};
+use crate::stages::analysis::{Claim, Null};
+use crate::stages::statistics::Interval;
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::p_value;
 use crate::store::table::Table;
@@ -36,6 +38,42 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// What its claims mean.
+pub const READING: &str = "The rank of an emotion's own vector among all, after a map from the other model that was fitted on \
+    other topics (1: always the nearest); how often it is the nearest; and how much of the vectors the mapped ones foretell. More than \
+    chance is brought over where both rank and R\u{b2} are beyond their nulls.";
+
+/// Of each layer of each target: the mean rank, how often it is 1, and R\u{b2}, against `permutations` shuffles.
+pub fn claims(tables: &[(String, Table)], permutations: usize) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    for pair in pairs(tables, "transfer")? {
+        for &row in &pair.rows {
+            let at = |column: &str| Ok::<_, anyhow::Error>(pair.table.f64(column)?[row]);
+            let null = |mean, p| Null {
+                of: "cells shuffled within topics before the fit",
+                draws: permutations,
+                mean,
+                p,
+            };
+            let method = "percentiles of emotions and parts of the topics drawn with replacement";
+            let ends = pair.ends(row, ("low", "high"))?;
+            let rank = pair.claim((1, row), "mean rank", "", at("mean_rank")?, 2)?;
+            claims.push(rank.within(ends, method).against(Some(null(Some(at("rank_null")?), at("p")?))));
+            let ends = pair.ends(row, ("top1_low", "top1_high"))?.map(percent);
+            let top1 = pair.claim((1, row), "own emotion first", "%", 100.0 * at("top1")?, 0)?;
+            claims.push(top1.within(ends, method));
+            let r2 = pair.claim((1, row), "R\u{b2}", "", at("r2")?, 2)?;
+            claims.push(r2.against(Some(null(None, at("r2_p")?))));
+        }
+    }
+    Ok(claims)
+}
+
+/// A share as per cent.
+fn percent(Interval { low, high }: Interval) -> Interval {
+    Interval { low: 100.0 * low, high: 100.0 * high }
+}
+
 /// A figure of one source and variant.
 fn figure(name: String, title: &str, caption: String, pair: &Pair, body: Body) -> Figure {
     let stories = Some(pair.stories[1].to_string());
@@ -54,11 +92,11 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
             Cell::Text(pair.models[1].to_string()),
             Cell::Text(layers),
             Cell::Number(at("mean_rank")?, 2),
-            Cell::Text(format!("{:.2} to {:.2}", at("low")?, at("high")?)),
+            pairs::ends(pair.ends(row, ("low", "high"))?, 2),
             Cell::Number((emotions + 1.0) / 2.0, 1),
             Cell::Number(at("p")?, 4),
             Cell::Number(100.0 * at("top1")?, 0),
-            Cell::Text(format!("{:.0} to {:.0}", 100.0 * at("top1_low")?, 100.0 * at("top1_high")?)),
+            pairs::ends(pair.ends(row, ("top1_low", "top1_high"))?.map(percent), 0),
             Cell::Number(at("r2")?, 2),
             Cell::Number(at("r2_null")?, 2),
             Cell::Number(at("r2_p")?, 4),
@@ -84,7 +122,7 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
     let caption = "Each emotion's vector of one model, mapped into the other, among all of the other's emotion vectors by \
                    cosine: the mean rank of its own (1: always the nearest), and how often it is first. What the map is \
                    fitted on, the vectors that go through it and those that they are compared with are of three sets of topics \
-                   that share none. Intervals: over emotions and parts of the topics. R\u{b2}: how much of the target's \
+                   that share none. Intervals: over emotions and parts of the topics (of fewer than five of either none is given). R\u{b2}: how much of the target's \
                    vectors the mapped ones foretell; below 0 they are further off than nothing at all. p: how often a mean \
                    rank as low, or an R\u{b2} as high, is found when the emotions of one model's cells are shuffled within each topic and \
                    every map is fitted anew. Transfer is shown where both are at most .05.";
@@ -230,7 +268,7 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
             let resampled = rounds(0, "transfer steering", RESAMPLES, |dice| {
                 mean(&dice.resampled(values.len()).into_iter().map(|at| values[at]).collect::<Vec<_>>())
             });
-            let (low, high) = interval(&resampled, (mean(&values), mean(&values)));
+            let ends = interval(&resampled, (mean(&values), mean(&values)), values.len());
             let p = |null: &[f64]| match null.is_empty() {
                 true => Cell::Empty,
                 false => Cell::Number(p_value(mean(&values), null), 3),
@@ -239,7 +277,7 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
             vec![
                 Cell::Text(label.to_string()),
                 Cell::Number(mean(&values), 2),
-                Cell::Text(format!("{low:.2} to {high:.2}")),
+                pairs::ends(ends, 2),
                 p(&random),
                 p(&shuffled),
                 Cell::Text(format!("{raised} of {}", values.len())),

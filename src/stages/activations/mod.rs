@@ -22,10 +22,10 @@ pub use crate::lm::Wrap;
 pub use tokens::{EXCEPTIONS, Exception, Read, Row, largest_batch, most_tokens, read};
 
 /// Raised when the same stories would give other activations.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
-/// The table of a batch: `layer`, and `activation` in fp32.
-const KEPT: &str = "activations.batch/2";
+/// The table of a batch: `layer`, and `activation` in fp32, with the two norms of a [`Capture::with_norms`] behind each.
+const KEPT: &str = "activations.batch/3";
 
 params! {
     /// How a story becomes one activation a layer: the mean of the residual stream over its tokens.
@@ -86,10 +86,12 @@ impl Params {
     }
 }
 
-/// One activations table (schema `activations/1`) for each of `layers`, in their order; rows in that of `rows`, the stories
+/// One activations table (schema `activations/2`) for each of `layers`, in their order; rows in that of `rows`, the stories
 /// (see [`read`]).
 ///
 /// An activation is the mean, in fp32, of `resid_post` at a layer over the story's own tokens from `from_token` on.
+/// `token_norm`: the mean norm of these tokens' residuals, which is larger than that of their mean; `token_norm_rest`: the
+/// same without the [`LARGEST`](crate::lm::LARGEST) dimensions in which that mean is largest.
 /// All layers come from one pass, which ends at the last of them.
 /// `batches` is told how many stories are done, and keeps the fp32 activations of each batch at all layers.
 ///
@@ -200,10 +202,10 @@ fn padded(rows: &[Row], batch: &[usize]) -> Result<Batch> {
 }
 
 fn capture(rows: &[Row], batch: &[usize], layers: &[Layer]) -> Capture {
-    Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect())
+    Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect()).with_norms()
 }
 
-/// What was captured, `[layer, batch, d_model]`, as a batch's table.
+/// What was captured, `[layer, batch, d_model + 2]`, as a batch's table.
 fn pooled_table(
     rows: &[Row],
     batch: &[usize],
@@ -212,7 +214,7 @@ fn pooled_table(
     model: &LanguageModel,
 ) -> Result<Table> {
     let values = Vec::<f32>::try_from(means.reshape(-1))?;
-    let width = model.spec.d_model;
+    let width = model.spec.d_model + 2;
     let of_layer = layers.iter().flat_map(|&layer| vec![layer; batch.len()]);
     for ((row, layer), values) in batch.iter().cycle().zip(of_layer).zip(values.chunks_exact(width)) {
         check_finite(&rows[*row], layer, values, model)?;
@@ -325,12 +327,12 @@ fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The table of one layer. An error if a value is not finite in float16 where that is stored.
+/// The table of one layer; behind the `width` entries of each of `values` are its norms. An error if a value is not finite in float16 where that is stored.
 fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
     let half = params.store_dtype == StoreDtype::F16;
     let mut flat = Vec::with_capacity(rows.len() * width);
     for (row, values) in rows.iter().zip(values) {
-        for &value in values {
+        for &value in &values[..width] {
             let stored = if half { f16::from_f32(value).to_f32() } else { value };
             ensure!(
                 stored.is_finite(),
@@ -340,8 +342,9 @@ fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Ve
             flat.push(stored);
         }
     }
+    let norms = |at: usize| Column::F32(values.iter().map(|values| values[width + at]).collect());
     Ok(Table::new(
-        "activations/1",
+        "activations/2",
         vec![
             ("story_id", Column::Str(rows.iter().map(|r| r.story.story_id.clone()).collect())),
             ("emotion", Column::OptStr(rows.iter().map(|r| r.story.emotion.clone()).collect())),
@@ -349,6 +352,8 @@ fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Ve
             ("layer", Column::I32(vec![layer.number(); rows.len()])),
             ("n_tokens", Column::I32(rows.iter().map(|r| r.pooled.len() as i32).collect())),
             ("activation", Column::List { width, values: flat, half }),
+            ("token_norm", norms(0)),
+            ("token_norm_rest", norms(1)),
         ],
     ))
 }
@@ -407,13 +412,18 @@ mod tests {
         let story = story();
         let of = |value: f32| {
             let row = Row { story: story.clone(), ids: vec![1, 2], pooled: 1..2 };
-            table(&params(Short::Skip), Layer::Block(7), 2, &[row], &[vec![0.1, value]])
+            table(&params(Short::Skip), Layer::Block(7), 2, &[row], &[vec![0.1, value, 9.0, 8.0]])
         };
         let error = of(70000.0).unwrap_err().to_string();
         for part in ["0123", "sad, 4", "Rain.", "layer 7", "float16"] {
             assert!(error.contains(part), "{error}");
         }
         // 0.1 in float16 is 1638.5 / 2^14, rounded to even.
-        assert_eq!(of(2.0).unwrap().list("activation").unwrap(), (2, &[1638.0 / 16384.0, 2.0][..]));
+        let table = of(2.0).unwrap();
+        assert_eq!(table.list("activation").unwrap(), (2, &[1638.0 / 16384.0, 2.0][..]));
+        assert_eq!(
+            (table.f32("token_norm").unwrap(), table.f32("token_norm_rest").unwrap()),
+            (&[9.0][..], &[8.0][..])
+        );
     }
 }

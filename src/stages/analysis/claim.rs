@@ -5,7 +5,7 @@ use super::Group;
 use crate::lm::Layer;
 use crate::stages::statistics::Interval;
 
-/// One number about one set of vectors at one layer, with what is known of its chance.
+/// One number about one set of vectors, or two, at one layer, with what is known of its chance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     pub model: String,
@@ -13,6 +13,8 @@ pub struct Claim {
     /// Axes of the sweep, each with the set's value.
     pub axes: Vec<(String, String)>,
     pub layer: Layer,
+    /// The other set of a claim on two; `model`, `stories` and `layer` are then those of the set that it is listed under.
+    pub other: Option<String>,
     /// What is claimed: the same for all sets, and only once in an analysis. Criteria name it.
     pub what: String,
     /// Of the estimate: `%`, `nats`, ...; empty for a pure number.
@@ -72,6 +74,7 @@ impl Group<'_> {
             stories: self.stories.to_string(),
             axes: self.axes(),
             layer: self.layer,
+            other: None,
             what: what.into(),
             unit,
             estimate,
@@ -100,12 +103,12 @@ impl Claim {
     }
 
     /// The same with its interval, where there is one.
-    pub(super) fn within(self, interval: Option<Interval>, method: &'static str) -> Claim {
+    pub(in crate::stages) fn within(self, interval: Option<Interval>, method: &'static str) -> Claim {
         Claim { interval: interval.map(|ends| (ends, method)), ..self }
     }
 
     /// The same with what it was tested against, where it was.
-    pub(super) fn against(self, null: Option<Null>) -> Claim {
+    pub(in crate::stages) fn against(self, null: Option<Null>) -> Claim {
         Claim { null, ..self }
     }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::Progress;
-use super::shared::{BATCH_TOKENS, Row, Shared, Sites};
+use super::shared::{At, BATCH_TOKENS, Row, Shared, Sites};
 use crate::lm::{LanguageModel, Layer};
 
 /// Texts are read up to so many tokens: what is broken is broken by then.
@@ -14,15 +14,29 @@ const LONGEST: usize = 64;
 pub struct Texts(Shared);
 
 impl Texts {
+    /// Vectors are added to all tokens, or where `at` says so to the texts' own.
+    ///
     /// An error if a text has fewer than two tokens, so that nothing predicts one of them.
-    pub fn new(model: &LanguageModel, texts: &[String], sites: Sites) -> Result<Texts> {
-        let read = |text: &String| {
-            let mut ids = model.encode(text)?.ids;
+    pub fn new(
+        model: &LanguageModel,
+        texts: &[String],
+        at: At,
+        (layers, room): (&[Layer], u64),
+    ) -> Result<Texts> {
+        // What the tokenizer puts before a text is the same of all texts.
+        let mut before = 0;
+        let mut read = |text: &String| {
+            let tokens = model.encode(text)?;
+            before = tokens.text.start;
+            let mut ids = tokens.ids;
             ids.truncate(LONGEST.min(model.spec.context));
             ensure!(ids.len() > 1, "{text:?} has no token that another predicts");
             Ok(ids)
         };
-        let texts = texts.iter().map(read).collect::<Result<Vec<Vec<i64>>>>()?;
+        let texts = texts.iter().map(&mut read).collect::<Result<Vec<Vec<i64>>>>()?;
+        // Nothing follows a prompt here.
+        let at = if at == At::Content { at } else { At::All };
+        let sites = Sites { layers: layers.to_vec(), spans: at.spans(texts.len(), before, 1), room };
         let prompts = vec![1; texts.len()];
         Ok(Texts(Shared::new(texts, prompts, sites)))
     }

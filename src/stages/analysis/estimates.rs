@@ -17,6 +17,12 @@ pub fn middle(values: &[f64]) -> Option<(f64, f64)> {
     }
 }
 
+/// The same shifted so that the mean of the values is `estimate`, which is then between both ends.
+pub fn around(estimate: f64, values: &[f64]) -> Option<(f64, f64)> {
+    let shift = estimate - mean(values)?;
+    middle(values).map(|(low, high)| (low + shift, high + shift))
+}
+
 /// So many values are the least of which the middle 95 % is less than all: each end leaves out one in forty.
 pub const ENOUGH: usize = 40;
 

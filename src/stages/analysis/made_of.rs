@@ -15,7 +15,7 @@ use crate::store::table::Table;
 pub struct Activations<'a> {
     /// How many tables there are.
     pub shards: usize,
-    /// One of them, read anew each time; schema `activations/1`.
+    /// One of them, read anew each time; schema `activations/2`.
     pub read: &'a dyn Fn(usize) -> Result<Table>,
     /// The texts that such a table was read from, some of which may have been too short; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,

@@ -29,6 +29,7 @@ mod steering_deltas;
 mod steering_dose;
 mod steering_figures;
 pub(super) mod steering_nulls;
+mod steering_specific;
 mod steering_tables;
 pub mod turns;
 pub(super) mod words;
@@ -158,7 +159,7 @@ pub trait Kind {
     /// columns `model_a`, `stories_a`, `model_b`, `stories_b` and `variant` in front.
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>>;
 
-    /// What it found on each set of vectors, at each layer.
+    /// What it found on each set of vectors, or on each pair of sets, at each layer.
     fn claims(&self, _tables: &[(String, Table)]) -> Result<Vec<Claim>> {
         Ok(Vec::new())
     }
@@ -220,7 +221,7 @@ pub struct LayerVectors {
     /// The same before denoising.
     pub raw: Vec<f64>,
     pub n_stories: Vec<usize>,
-    /// The mean norm of the pooled residuals.
+    /// The mean norm of the residuals of the stories' tokens.
     pub resid_norm: f64,
 }
 
@@ -396,7 +397,7 @@ mod tests {
             let n = layers.len();
             let list = |values: Vec<f32>| Column::List { width: 2, values, half: false };
             Table::new(
-                "vectors/1",
+                "vectors/2",
                 vec![
                     ("emotion", Column::Str((0..n).map(|i| format!("e{i}")).collect())),
                     ("layer", Column::I32(layers)),

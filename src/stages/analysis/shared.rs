@@ -7,10 +7,40 @@ use anyhow::{Context, Result};
 use tch::Tensor;
 
 use super::Progress;
-use crate::lm::{Batch, Hook, Kept, LanguageModel, Layer, Spans, Steer};
+use crate::lm::{Batch, Hook, Kept, LanguageModel, Layer, Positions, Spans, Steer};
+use crate::params::words;
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
 pub const BATCH_TOKENS: usize = 4096;
+
+words! {
+    /// Which of a text's tokens vectors are added at.
+    pub enum At {
+        /// All of them, also what the tokenizer puts before the text.
+        All = "all",
+        /// The text's own, without what the tokenizer puts before it: BOS.
+        Content = "content",
+        /// Those of the prompt, with what the tokenizer puts before it.
+        Prompt = "prompt",
+        /// Those that bring forth what follows the prompt: its last, and all after it.
+        Generated = "generated",
+    }
+}
+
+impl At {
+    /// The same in so many texts, each of which has `before` tokens before its own, and `prompt` tokens in all to the end of its
+    /// prompt.
+    pub fn spans(self, texts: usize, before: usize, prompt: usize) -> Spans {
+        let from = |token: usize| Spans::Each(vec![std::iter::once(token..usize::MAX).collect(); texts]);
+        match self {
+            At::All => Positions::All.into(),
+            At::Content => from(before),
+            At::Prompt => Positions::Prompt.into(),
+            // What follows the prompt is predicted from its last token on.
+            At::Generated => from(prompt - 1),
+        }
+    }
+}
 
 /// Where vectors are added to texts.
 #[derive(Clone)]
@@ -169,7 +199,7 @@ fn steer(layers: &[Layer], spans: &Spans, rows: &[Row], vectors: &[&[f32]]) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lm::{Checkpoint, Dtype, Positions};
+    use crate::lm::{Checkpoint, Dtype};
     use tch::{Device, Kind};
 
     /// The residual stream's mean after each row's last token, by what is kept in `room`, twice; and how much room is left.

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::coherence::Texts;
-use super::estimates::middle;
+use super::estimates::around;
 use super::made_of::{Remade, given};
-use super::shared::{self, Sites};
+use super::shared;
 use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales};
 use super::steering_tables::{Coherence, Intervals, Rows};
 use super::words::{Addition, Words};
@@ -22,10 +22,11 @@ use crate::report::figure::Figure;
 use crate::stages::statistics::design::Weights;
 use crate::store::table::Table;
 
-pub use crate::lm::{Layer, Positions};
+pub use super::shared::At;
+pub use crate::lm::Layer;
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 params! {
     /// What adding a vector does to the log-probability of every emotion's word after a prompt.
@@ -37,12 +38,13 @@ params! {
         #[of(Type::Numbers)]
         #[with(strength)]
         pub strength: Vec<f64> = [1.0];
-        /// `vector`: adds strength * v; `resid_norm`: adds strength * (mean residual norm at that layer) * v/|v|.
+        /// `vector`: adds strength * v; `resid_norm`: adds strength * (mean norm of the residuals of the stories' pooled tokens at that layer) * v/|v|.
         pub unit: Unit = "vector";
         /// Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.
         pub layers: Layers = "default";
-        /// Which tokens' residual streams the vector is added to.
-        pub positions: Positions = "all";
+        /// Which tokens' residual streams the vector is added to: `all`, also the BOS that the tokenizer puts before the prompt;
+        /// `content`: all but that; `prompt`, with it; `generated`: the last of the prompt and the word's own.
+        pub positions: At = "all";
         /// Random directions of the same norm beside each vector: a null. 19 is the least number of which p can be .05.
         pub random: usize = 19, 0..=10_000;
         /// Directions with the vector's own coordinates in another order: a null that keeps how its entries are spread.
@@ -124,7 +126,7 @@ words! {
     pub enum Unit {
         /// The vector as it is.
         Vector = "vector",
-        /// The mean residual norm at that layer, in the vector's direction.
+        /// The mean norm of tokens' residuals at that layer, in the vector's direction.
         ResidNorm = "resid_norm",
     }
 }
@@ -186,13 +188,13 @@ pub fn nearest_two_thirds(kept: &[Layer], n_layers: usize) -> Layer {
 ///
 /// A word's log-probability is the sum over its tokens, as the tokenizer splits `" " + word` after the prompt. Null
 /// directions are drawn from `seed`, layer and number; beside the word of an emotion each has the norm of what was added
-/// for that emotion. Positions: `all` are all; `prompt` the prompt's own (with what the tokenizer puts before it);
-/// `generated` those that bring forth what follows the prompt: its last position, from which the word's first token is
-/// predicted, and the positions of the word's tokens.
+/// for that emotion. Positions: [`At`]; nothing is generated,
+/// so `generated` are those from which the word's tokens are predicted.
 ///
 /// `steering_interval`: in what range the effect on each own word lies (mean over prompts) when the vectors are made of
-/// resampled topics: the middle 95 %. Only where there are two topics or more. `steering_coherence`: the mean
-/// log-probability of a token of the neutral texts with a vector added at every position.
+/// resampled topics: the middle 95 %, shifted so that their mean is the effect itself, as vectors of
+/// fewer topics are noisier and move a word less. Only where there are two topics or more. `steering_coherence`: the mean
+/// log-probability of a token of the neutral texts with a vector added at every position (`content`: at their own).
 ///
 /// An error if a vector is zero where its direction alone is wanted, if the model is not the vectors' own, or if a
 /// log-probability is not finite.
@@ -213,14 +215,12 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
         );
         ensure!(layer.emotions == first.emotions, "the layers have vectors of different emotions");
     }
-    let sites = Sites {
-        layers: layers.iter().map(|layer| layer.layer).collect(),
-        spans: params.positions.into(),
-        room: model.bytes_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1),
-    };
-    let words = params.prompts.iter().map(|prompt| Words::new(model, prompt, &first.emotions, sites.clone()));
+    let at: Vec<Layer> = layers.iter().map(|layer| layer.layer).collect();
+    let sites = (&at[..], model.bytes_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1));
+    let words = params.prompts.iter();
+    let words = words.map(|prompt| Words::new(model, prompt, &first.emotions, params.positions, sites));
     let words = words.collect::<Result<Vec<_>>>()?;
-    let texts = Texts::new(model, &params.coherence, Sites { spans: Positions::All.into(), ..sites })?;
+    let texts = Texts::new(model, &params.coherence, params.positions, sites)?;
     // One layer at a time where activations are read.
     let remade = match params.resamples + params.shuffled {
         0 => None,
@@ -247,9 +247,9 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
             let mut work = |bench: &mut Bench| {
                 let scales = scales(params.unit, strength, layer)?;
                 let additions = additions(layer, &scales, &nulls)?;
-                bench.words(layer, strength, &names, &additions, &mut rows)?;
+                let own = bench.words(layer, strength, &names, &additions, &mut rows)?;
                 if let Some(remade) = &remade {
-                    bench.intervals(layer, strength, remade, &resamples, &mut intervals)?;
+                    bench.intervals((layer, strength), &own, remade, &resamples, &mut intervals)?;
                 }
                 bench.coherence(layer, strength, &names, &additions, &mut coherence)
             };
@@ -329,6 +329,7 @@ impl Bench<'_> {
         found
     }
 
+    /// The effect of each emotion's vector on its own word, mean over prompts.
     fn words(
         &mut self,
         layer: &LayerVectors,
@@ -336,9 +337,14 @@ impl Bench<'_> {
         names: &[String],
         additions: &[Addition],
         rows: &mut Rows,
-    ) -> Result<()> {
-        for prompt in 0..self.words.len() {
+    ) -> Result<Vec<f64>> {
+        let prompts = self.words.len();
+        let mut own = vec![0.0; layer.emotions.len()];
+        for prompt in 0..prompts {
             let found = self.measure(prompt, Some(layer.layer), additions)?;
+            for (word, own) in own.iter_mut().enumerate() {
+                *own += (found[word][word] - self.before[prompt][word]) / prompts as f64;
+            }
             for ((name, addition), values) in names.iter().zip(additions).zip(found) {
                 for (&word, value) in addition.words.iter().zip(values) {
                     rows.places.push(self.set, layer.layer);
@@ -351,14 +357,14 @@ impl Bench<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(own)
     }
 
-    /// `resamples`: how often each topic counts.
+    /// `own`: the effects on the own words; `resamples`: how often each topic counts.
     fn intervals(
         &mut self,
-        layer: &LayerVectors,
-        strength: f64,
+        (layer, strength): (&LayerVectors, f64),
+        own: &[f64],
         remade: &Remade,
         resamples: &[Weights],
         intervals: &mut Intervals,
@@ -386,8 +392,8 @@ impl Bench<'_> {
                 deltas[addition.words[0]].push(sum / prompts as f64);
             }
         }
-        for (emotion, deltas) in layer.emotions.iter().zip(&deltas) {
-            let Some((low, high)) = middle(deltas) else { continue };
+        for ((emotion, deltas), &own) in layer.emotions.iter().zip(&deltas).zip(own) {
+            let Some((low, high)) = around(own, deltas) else { continue };
             intervals.places.push(self.set, layer.layer);
             intervals.strength.push(strength);
             intervals.emotion.push(emotion.clone());
@@ -433,7 +439,7 @@ impl Steering {
             strength: vec![1.0],
             unit: Unit::Vector,
             layers: Layers::Default,
-            positions: Positions::All,
+            positions: At::All,
             random: 0,
             permuted: 0,
             shuffled: 0,

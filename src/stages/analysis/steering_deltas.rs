@@ -24,6 +24,8 @@ pub struct Deltas {
     pub nulls: Vec<String>,
     /// By strength (its bits), steered and measured.
     deltas: HashMap<(u64, String, String), f64>,
+    /// The same of each prompt by itself: emotions' vectors on emotions' words.
+    by_prompt: Vec<HashMap<(u64, String, String), f64>>,
     intervals: HashMap<At, (f64, f64)>,
     /// Of the intervals: topics, resamples.
     pub resampled: Option<(i32, i32)>,
@@ -66,11 +68,19 @@ impl Deltas {
                 strengths.push(strength[row]);
             }
         }
+        let prompts = super::distinct(prompt, &group.rows);
+        let mut by_prompt = vec![HashMap::new(); prompts.len()];
+        for &row in group.rows.iter().filter(|&&row| kind(&steered[row]).is_none()) {
+            let at = prompts.iter().position(|known| *known == prompt[row]).unwrap_or_default();
+            let key = (strength[row].to_bits(), steered[row].clone(), measured[row].clone());
+            by_prompt[at].insert(key, delta[row]);
+        }
         let all = super::distinct(steered, &group.rows).into_iter().map(String::from);
         let (nulls, emotions) = all.partition(|name| kind(name).is_some());
         Ok(Deltas {
             unit: unit[group.rows[0]].clone(),
-            n_prompts: super::distinct(prompt, &group.rows).len(),
+            n_prompts: prompts.len(),
+            by_prompt,
             strengths,
             emotions,
             nulls,
@@ -111,6 +121,29 @@ impl Deltas {
     /// What each emotion's vector does to its own word.
     pub fn own(&self, strength: f64) -> Vec<f64> {
         self.emotions.iter().filter_map(|emotion| self.delta(strength, emotion, emotion)).collect()
+    }
+
+    /// The mean over emotions of that, after each prompt.
+    pub fn own_by_prompt(&self, strength: f64) -> Vec<f64> {
+        let matrices = self.matrices(strength);
+        let n = self.emotions.len();
+        let own = |matrix: &Vec<f64>| mean(&(0..n).map(|at| matrix[at * n + at]).collect::<Vec<_>>());
+        matrices.iter().filter_map(own).collect()
+    }
+
+    /// `[emotion, word]` after each prompt: what each emotion's vector does to each emotion's word. None that are not whole.
+    pub fn matrices(&self, strength: f64) -> Vec<Vec<f64>> {
+        let of = |deltas: &HashMap<(u64, String, String), f64>| {
+            let rows = self
+                .emotions
+                .iter()
+                .flat_map(|steered| self.emotions.iter().map(move |word| (steered, word)));
+            let at = |(steered, word): (&String, &String)| {
+                deltas.get(&(strength.to_bits(), steered.clone(), word.clone())).copied()
+            };
+            rows.map(at).collect::<Option<Vec<f64>>>()
+        };
+        self.by_prompt.iter().filter_map(of).collect()
     }
 
     /// Where resamples of topics put that.

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::claim::adjusted;
 use super::estimates::{mean, p_at_least};
 use super::steering_deltas::Deltas;
+use super::steering_specific::{METHOD, over_prompts, specific};
 use super::{Claim, Group, Null, Published, published};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, TableFigure};
 use crate::store::table::Table;
@@ -55,8 +56,8 @@ fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) ->
     };
     let whiskers = match deltas.resampled {
         Some((topics, resamples)) => format!(
-            " The thin line is where the middle 95 % of {resamples} resamples of the {topics} topics put the effect; vectors \
-             of fewer topics are noisier, which draws it towards 0."
+            " The thin line is the middle 95 % of the effect in {resamples} resamples of the {topics} topics, shifted so that their \
+             mean is the effect: vectors of fewer topics are noisier, which draws it towards 0."
         ),
         None => String::new(),
     };
@@ -233,7 +234,15 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
             let Some(own) = mean(&deltas.own(strength)) else { continue };
             let setting = format!("{strength} \u{d7} {}", deltas.unit());
             let claim = group.claim(format!("own word at {setting}"), "nats", own, 2);
-            claims.push(claim.against(hardest(&deltas, strength, own)));
+            let interval = over_prompts(&deltas.own_by_prompt(strength));
+            claims.push(claim.within(interval, METHOD).against(hardest(&deltas, strength, own)));
+            if let Some(found) = specific(&deltas, strength) {
+                let claim =
+                    group.claim(format!("own word more than others at {setting}"), "nats", found.mean, 2);
+                claims.push(claim.within(found.interval, METHOD).against(Some(found.null)));
+                let name = format!("specific (q \u{2264} .05) at {setting}");
+                claims.extend(found.share.map(|share| group.claim(name, "% of emotions", 100.0 * share, 0)));
+            }
             if at + 1 == strengths.len() {
                 // The published ones are of the vector as it is, added once.
                 claims.extend(extremes(&group, &deltas, strength));

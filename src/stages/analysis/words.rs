@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::Progress;
-use super::shared::{BATCH_TOKENS, Row, Shared, Sites};
+use super::shared::{At, BATCH_TOKENS, Row, Shared, Sites};
 use crate::lm::device::send;
-use crate::lm::{LanguageModel, Layer, Positions, Spans};
+use crate::lm::{LanguageModel, Layer};
 
 /// Bound on logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
@@ -34,8 +34,16 @@ pub struct Addition {
 }
 
 impl Words {
+    /// `layers`: where vectors will be added, in passes of which `room` bytes may be kept; `at`: to which tokens.
+    ///
     /// An error if a word cannot be told from the prompt's own tokens, or does not fit the model's context with them.
-    pub fn new(model: &LanguageModel, prompt: &str, words: &[String], sites: Sites) -> Result<Words> {
+    pub fn new(
+        model: &LanguageModel,
+        prompt: &str,
+        words: &[String],
+        at: At,
+        (layers, room): (&[Layer], u64),
+    ) -> Result<Words> {
         let (mut length, mut inputs, mut found) = (0, Vec::new(), Vec::with_capacity(words.len()));
         for word in words {
             let what = || format!("the word `{word}` after `{prompt}`");
@@ -53,14 +61,13 @@ impl Words {
             });
             found.push(Word { input: at, ids });
         }
-        Ok(Words::of(length, inputs, found, sites))
+        let before = model.encode(prompt)?.text.start;
+        let spans = at.spans(inputs.len(), before, length);
+        Ok(Words::of(length, inputs, found, Sites { layers: layers.to_vec(), spans, room }))
     }
 
     fn of(prompt: usize, inputs: Vec<Vec<i64>>, words: Vec<Word>, sites: Sites) -> Words {
-        // Steering calls "generated" what comes after the prompt; the first generated token comes forth from the
-        // prompt's last position, so that one is counted as generated where those are steered.
-        let steered = if sites.spans == Spans::At(Positions::Generated) { prompt - 1 } else { prompt };
-        let prompts = vec![steered; inputs.len()];
+        let prompts = vec![prompt; inputs.len()];
         Words { prompt, inputs: Shared::new(inputs, prompts, sites), words }
     }
 
@@ -170,7 +177,12 @@ mod tests {
         let word = |input, ids: &[i64]| Word { input, ids: ids.to_vec() };
         let inputs = vec![vec![1, 2], vec![1, 2, 7, 8], vec![1, 2, 9]];
         let words = vec![word(0, &[5]), word(1, &[7, 8, 9]), word(0, &[6]), word(2, &[9, 9])];
-        Words::of(2, inputs, words, Sites { layers: Vec::new(), spans: Positions::All.into(), room: 0 })
+        Words::of(
+            2,
+            inputs,
+            words,
+            Sites { layers: Vec::new(), spans: crate::lm::Positions::All.into(), room: 0 },
+        )
     }
 
     #[test]

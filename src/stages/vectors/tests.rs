@@ -15,6 +15,8 @@ fn activations(rows: &[(Option<&str>, [f32; 3])]) -> Table {
             ("topic", Column::OptStr(vec![None; n])),
             ("layer", Column::I32(vec![7; n])),
             ("activation", list(3, rows.iter().flat_map(|r| r.1).collect())),
+            ("token_norm", Column::F32((0..n).map(|at| 10.0 + at as f32).collect())),
+            ("token_norm_rest", Column::F32((0..n).map(|at| 1.0 + at as f32).collect())),
         ],
     )
 }
@@ -40,7 +42,10 @@ fn means_minus_the_mean_of_means_by_hand() {
     assert_eq!(table.list("raw").unwrap(), table.list("vector").unwrap());
     assert_eq!(table.i32("n_stories").unwrap(), [1, 2]);
     assert_eq!(table.i32("layer").unwrap(), [7, 7]);
-    assert_eq!(table.f32("resid_norm").unwrap(), [13.0f32 / 3.0; 2]);
+    assert_eq!(table.f32("pooled_norm").unwrap(), [13.0f32 / 3.0; 2]);
+    // Of the tokens of the first story of each emotion 10 and 11, of that in the last shard 10.
+    assert_eq!(table.f32("resid_norm").unwrap(), [31.0f32 / 3.0; 2]);
+    assert_eq!(table.f32("rest_norm").unwrap(), [4.0f32 / 3.0; 2]);
 }
 
 /// Emotions that do nothing, on two topics that are far apart, of one of which most stories of `a` were rejected and of the

@@ -30,6 +30,8 @@ fn table(stories: &[Story]) -> Table {
             ("layer", Column::I32(vec![3; n])),
             ("n_tokens", Column::I32(stories.iter().map(|s| s.2).collect())),
             ("activation", Column::List { width: stories[0].3.len(), values, half: false }),
+            ("token_norm", Column::F32(vec![1.0; n])),
+            ("token_norm_rest", Column::F32(vec![1.0; n])),
         ],
     )
 }

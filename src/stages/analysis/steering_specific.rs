@@ -1,0 +1,153 @@
+//! Whether a vector moves its own word more than others: what is common to all vectors, or to all words, is taken out. Knows no
+//! model.
+
+use super::Null;
+use super::claim::adjusted;
+use super::steering_deltas::Deltas;
+use crate::stages::statistics::Interval;
+use crate::stages::statistics::design::FEWEST;
+use crate::stages::statistics::draws::rounds;
+use crate::stages::statistics::interval::{mean, p_value, t_95};
+
+/// Words dealt to vectors at random, behind a p-value.
+const DEALS: usize = 9_999;
+
+/// How [`over_prompts`] finds its intervals.
+pub const METHOD: &str = "Student\u{2019}s t over prompts";
+
+/// What vectors do to their own words beyond what they do to others.
+pub struct Specific {
+    /// The mean over emotions, in nats.
+    pub mean: f64,
+    pub interval: Option<Interval>,
+    pub null: Null,
+    /// The share of emotions whose q is at most .05. `None` of so few that none could be.
+    pub share: Option<f64>,
+}
+
+/// Over strengths below 0 a word should fall, and more than others. `None` of fewer than three emotions, or where not every
+/// vector is measured on every word.
+///
+/// The matrix of effects (mean over prompts) less the means of its rows and columns, plus its mean; p: of its diagonal's mean
+/// among those under words dealt to vectors in other orders. Of one emotion p is the share of words that its vector moves at
+/// least as far, its own counted in; q adjusts these (Benjamini and Hochberg 1995).
+pub fn specific(deltas: &Deltas, strength: f64) -> Option<Specific> {
+    let n = deltas.emotions.len();
+    let each: Vec<Vec<f64>> = deltas.matrices(strength).iter().map(|matrix| centred(matrix, n)).collect();
+    if n < 3 || each.is_empty() || each.len() < deltas.n_prompts {
+        return None;
+    }
+    let over = |at: usize| mean(&each.iter().map(|matrix| matrix[at]).collect::<Vec<_>>());
+    let matrix: Vec<f64> = (0..n * n).map(over).collect();
+    let towards = strength.signum();
+    let dealt = |order: &[usize]| {
+        towards * mean(&order.iter().enumerate().map(|(i, &j)| matrix[i * n + j]).collect::<Vec<_>>())
+    };
+    let own: Vec<usize> = (0..n).collect();
+    let null = rounds(0, "words dealt to vectors", DEALS, |dice| dealt(&dice.shuffled(n)));
+    let p = |i: usize| {
+        let row: Vec<f64> = matrix[i * n..][..n].iter().map(|x| towards * x).collect();
+        let others: Vec<f64> = (0..n).filter(|&j| j != i).map(|j| row[j]).collect();
+        p_value(row[i], &others)
+    };
+    let q = adjusted(&(0..n).map(p).collect::<Vec<_>>());
+    let small = q.iter().filter(|&&q| q <= LEVEL).count() as f64 / n as f64;
+    let diagonal = |matrix: &Vec<f64>| mean(&(0..n).map(|i| matrix[i * n + i]).collect::<Vec<_>>());
+    Some(Specific {
+        mean: towards * dealt(&own),
+        interval: over_prompts(&each.iter().map(diagonal).collect::<Vec<_>>()),
+        null: Null {
+            of: "words dealt to vectors at random",
+            draws: DEALS,
+            mean: Some(0.0),
+            p: p_value(dealt(&own), &null),
+        },
+        share: (1.0 / n as f64 <= LEVEL).then_some(small),
+    })
+}
+
+/// The level at which a q counts as small.
+const LEVEL: f64 = 0.05;
+
+/// `[n, n]` less the means of rows and columns, plus the mean of all.
+fn centred(matrix: &[f64], n: usize) -> Vec<f64> {
+    let row = |i: usize| mean(&matrix[i * n..][..n]);
+    let column = |j: usize| mean(&(0..n).map(|i| matrix[i * n + j]).collect::<Vec<_>>());
+    let (rows, columns): (Vec<f64>, Vec<f64>) = (0..n).map(|at| (row(at), column(at))).unzip();
+    let all = mean(matrix);
+    (0..n * n).map(|at| matrix[at] - rows[at / n] - columns[at % n] + all).collect()
+}
+
+/// The mean of one value a prompt with its standard error times Student's t. `None` of fewer than five prompts.
+pub fn over_prompts(values: &[f64]) -> Option<Interval> {
+    let n = values.len();
+    if n < FEWEST {
+        return None;
+    }
+    let centre = mean(values);
+    let variance = values.iter().map(|x| (x - centre).powi(2)).sum::<f64>() / (n - 1) as f64;
+    let reach = t_95(n - 1) * (variance / n as f64).sqrt();
+    Some(Interval { low: centre - reach, high: centre + reach })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::steering_figures::tests::table;
+    use super::*;
+    use crate::stages::statistics::draws::Draws;
+
+    /// Effects of six vectors on six words after two prompts: noise, what each vector does to all words, what happens to each
+    /// word under all vectors, and `planted` on the own word.
+    fn found(seed: u64, planted: f64) -> Specific {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let mut noise = Draws::new("specific", &[seed]);
+        let (rows, columns): (Vec<f64>, Vec<f64>) =
+            names.iter().map(|_| (3.0 * noise.normal(), 3.0 * noise.normal())).unzip();
+        let mut all = Vec::new();
+        for prompt in ["p", "q"] {
+            for (i, steered) in names.into_iter().enumerate() {
+                for (j, measured) in names.into_iter().enumerate() {
+                    let own = if i == j { planted } else { 0.0 };
+                    all.push((prompt, 1.0, steered, measured, own + rows[i] + columns[j] + noise.normal()));
+                }
+            }
+        }
+        let tables = table(&all);
+        let (_, deltas) = Deltas::read(&tables).unwrap().remove(0);
+        specific(&deltas, 1.0).unwrap()
+    }
+
+    #[test]
+    fn noise_is_specific_one_time_in_twenty_and_a_planted_effect_always() {
+        let significant = (0..200).filter(|&seed| found(seed, 0.0).null.p <= 0.05).count();
+        // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.
+        assert!((3..=18).contains(&significant), "{significant} of 200");
+        for seed in 0..20 {
+            let found = found(seed, 3.0);
+            // Of a planted 3 five sixths are left when rows and columns are centred.
+            assert!(
+                found.null.p <= 0.01 && (found.mean - 2.5).abs() < 1.0,
+                "{}: {}",
+                found.null.p,
+                found.mean
+            );
+        }
+    }
+
+    #[test]
+    fn the_matrix_is_centred_both_ways() {
+        // By hand: rows 3 and 7, columns 3.5 and 6.5, all 5.
+        assert_eq!(centred(&[1.0, 5.0, 6.0, 8.0], 2), [-0.5, 0.5, 0.5, -0.5]);
+    }
+
+    #[test]
+    fn the_interval_over_prompts_is_student_s() {
+        // scipy.stats.t.interval(.95, 4, loc=np.mean(x), scale=scipy.stats.sem(x)) of x = [1, 2, 4, 8, 10]
+        let Interval { low, high } = over_prompts(&[1.0, 2.0, 4.0, 8.0, 10.0]).unwrap();
+        assert!((low - LOW).abs() < 1e-9 && (high - HIGH).abs() < 1e-9, "{low} {high}");
+        assert_eq!(over_prompts(&[1.0, 2.0, 4.0, 8.0]), None);
+    }
+
+    const LOW: f64 = 0.19105601337150535;
+    const HIGH: f64 = 9.808943986628496;
+}
