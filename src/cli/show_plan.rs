@@ -13,7 +13,7 @@ use super::survey::{Standing, Survey};
 use crate::execute;
 use crate::explain::{Explainer, Past, summary};
 use crate::plan::key::Key;
-use crate::plan::{Absent, Node, Selection, UnitId};
+use crate::plan::{Absent, Node, Selection, UnitId, Work};
 use crate::results;
 
 #[derive(Serialize)]
@@ -122,6 +122,13 @@ fn planned(
         Standing::Blocked => survey.obstacle(plan, index).unwrap_or_default().to_string(),
         _ => summary(&reasons, node.units.len()),
     };
+    let emotions = prepared.resolved.experiment.emotions.len();
+    let amount = match &node.work {
+        Work::Analysis { analysis, .. } if missing > 0 => analysis.amount(emotions),
+        _ => None,
+    };
+    let reason =
+        [reason].into_iter().filter(|said| !said.is_empty()).chain(amount).collect::<Vec<_>>().join("; ");
     let (store, stage) = (&prepared.store, node.work.stage());
     let keys = || needed.iter().map(|&unit| &node.units[unit].key);
     let mut leased_by: Vec<String> =

@@ -128,6 +128,11 @@ pub trait Kind {
         None
     }
 
+    /// How much there is to compute and what that can show, in words, where it takes long. `emotions`: how many the experiment has.
+    fn amount(&self, _emotions: usize) -> Option<String> {
+        None
+    }
+
     /// Which of the kept layers of a model of `n_layers` blocks it reads.
     fn layers(&self, kept: &[Layer], _n_layers: usize) -> Vec<Layer> {
         kept.to_vec()

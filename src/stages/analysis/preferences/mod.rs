@@ -167,6 +167,19 @@ impl Kind for Preferences {
         Inputs { model: true, seed: true, chat: self.wrap == Ask::User, ..Inputs::VECTORS }
     }
 
+    fn amount(&self, emotions: usize) -> Option<String> {
+        let n = self.list.len();
+        let plain = format!("{} questions", n * n.saturating_sub(1));
+        // Across two halves: both orders of each pair.
+        let steered =
+            self.steer.as_ref().map(|steer| steer.rounds(emotions, 1) * 2 * (n / 2) * n.div_ceil(2));
+        Some(
+            steered.map_or(plain.clone(), |steered| {
+                format!("{plain} and {steered} under steering at each layer")
+            }),
+        )
+    }
+
     fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
         self.layers.of(kept, n_layers)
     }

@@ -23,6 +23,7 @@ use crate::lm::{Layer, Positions};
 use crate::params::{Params, Parts, Problem, Read, Reader, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::stages::batches::Batches;
+use crate::stages::statistics::shares::seen_above;
 use crate::store::table::Table;
 
 /// Raised when the same vectors would give other tables.
@@ -185,6 +186,32 @@ impl Kind for Scenario {
 
     fn inputs(&self) -> Inputs {
         Inputs { model: true, seed: true, chat: true, batches: true, ..Inputs::VECTORS }
+    }
+
+    fn amount(&self, emotions: usize) -> Option<String> {
+        let emotions = if self.emotions.is_empty() { emotions } else { self.emotions.len() };
+        let cells = 1 + (emotions + self.random) * self.strength.len();
+        let asked = self.content.asked();
+        let cases = asked.len();
+        let Some(Texts { samples, max_new_tokens, .. }) = &self.texts else {
+            let orders = self.content.choices.as_ref().map_or(0, |choices| choices.options.len());
+            let questions = cells * cases * orders;
+            return Some(format!("{questions} questions: {cells} cells x {cases} cases x {orders} orders"));
+        };
+        let texts = cells * cases * samples;
+        let n = samples * asked.iter().filter(|asked| !asked.control).count();
+        let seen = |from: f64| {
+            let to =
+                seen_above(from, n).map_or("never".to_string(), |to| format!("from {:.0} % on", 100.0 * to));
+            format!("from {:.0} % {to}", 100.0 * from)
+        };
+        Some(format!(
+            "{texts} texts: {cells} cells x {cases} cases x {samples} samples, at most {} tokens; with {n} texts a cell that have \
+             ground for the act, a rise is seen four times in five {}, {}",
+            texts * max_new_tokens,
+            seen(0.0),
+            seen(0.22)
+        ))
     }
 
     fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
