@@ -29,7 +29,7 @@ test: setup
 
 real: setup
 	@$(PYTHON) scripts/fetch_real.py $(MODELS)
-	EMOFLOW_REAL="$(MODELS)" EMOFLOW_REAL_QUICK="$(QUICK)" \
+	EMOFLOW_REAL="$(MODELS)" EMOFLOW_REAL_QUICK="$(QUICK)" PYTHON="$(PYTHON)" \
 	cargo test --profile $(PROFILE) --test it -- --ignored --nocapture --test-threads=1 real::
 
 parity: setup

@@ -44,7 +44,7 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
              largest; where they hold most of the square, a strength is mostly counted in them."
         );
         let rows = rows.into_iter().map(|(_, cells)| cells).collect();
-        let mut figure = table_figure("norms", "Norms of residuals", &caption, &columns, rows);
+        let mut figure = table_figure("residuals-norms", "Norms of residuals", &caption, &columns, rows);
         figure.model = Some(set.model.clone());
         figure.stories = Some(set.stories.clone());
         figure.axes = node.id.axes.clone();

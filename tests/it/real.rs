@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use emoflow::lm::gguf::Gguf;
 use emoflow::lm::{Chat, Checkpoint, Dtype, LanguageModel, Message, Role, Sampling, Tokenizer};
@@ -129,6 +130,7 @@ fn what_is_found_in_passages_is_what_transformers_finds() {
         analyses(&results, &model, &reference);
         lens(&results, &model, &reference);
         steering(&results, &model, &reference);
+        repeated(&results, &model, &reference);
         written(&reference);
     }
 }
@@ -253,6 +255,43 @@ fn steering(results: &Path, model: &str, reference: &Value) {
         assert!(own > high, "{model}, {emotion}: {own} beside a null that reaches {high}");
     }
     println!("{model}: every vector raises its own word, by {least:.2} nats or more above its null's 97.5 %");
+}
+
+/// What the script of docs/methods.md finds with transformers: the norm of tokens, and one effect with BOS and without.
+fn repeated(results: &Path, model: &str, reference: &Value) {
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = Command::new(&python).args(["-c", "import torch, transformers, gguf"]).output();
+    if !has.is_ok_and(|ran| ran.status.success()) {
+        println!("{model}: SKIPPED: {python} has no torch, transformers and gguf to repeat one effect with");
+        return;
+    }
+    let methods = fs_err::read_to_string(root().join("docs/methods.md")).unwrap();
+    let script = methods.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let emotion = names(&reference["emotions"])[0];
+    let layer = reference["shown"].to_string();
+    let file = root().join("models/real").join(reference["file"].as_str().unwrap());
+    let args = ["-c", script, file.to_str().unwrap(), &layer, emotion, preset()];
+    let ran = Command::new(&python).args(args).current_dir(root()).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    let wanted: Vec<f64> = said.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let path = results.join("vectors").join(model).join("passages.parquet");
+    let vectors = parquet::read(std::fs::File::open(path).unwrap(), "vectors/2").unwrap();
+    let at = vectors.i32("layer").unwrap().iter().position(|at| at.to_string() == layer).unwrap();
+    let own = |analysis: &str| -> f64 {
+        let rows = table(results, analysis, model, Some(&reference["shown"]));
+        let own = rows.iter().find(|row| row["steered"] == emotion && row["measured"] == emotion).unwrap();
+        own["delta"].parse().unwrap()
+    };
+    let found =
+        [f64::from(vectors.f32("resid_norm").unwrap()[at]), own("causes.csv"), own("without-bos.csv")];
+    println!(
+        "{model}: {emotion}: norm of tokens, effect with BOS, without: {found:?}; transformers: {wanted:?}"
+    );
+    assert_eq!(wanted.len(), 3);
+    for (found, wanted) in found.iter().zip(&wanted) {
+        assert!((found - wanted).abs() < 1e-4 * wanted.abs().max(1.0), "{found} beside {wanted}");
+    }
 }
 
 /// The tokens of a text, of a conversation, and of what the model writes greedily.
