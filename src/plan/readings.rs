@@ -9,7 +9,7 @@ use crate::stages::readings::{self, From};
 use crate::stages::texts;
 
 impl Builder<'_> {
-    /// The transcripts of a variant.
+    /// The transcripts of a variant, and the texts of the file that are read token by token.
     pub(super) fn transcripts(&mut self, variant: usize) {
         for source in &self.variants[variant].transcripts {
             let pinned = &self.resolved.transcripts[variant][&source.name];
@@ -20,6 +20,14 @@ impl Builder<'_> {
             });
             let units = units.collect();
             self.push(variant, Subject::texts(&source.name), Work::Texts(pinned.files.clone()), None, units);
+        }
+        for analysis in &self.variants[variant].analysis {
+            for from in analysis.kind.reads().into_iter().flat_map(|wanted| wanted.from) {
+                let From::Written(lines) = from else { continue };
+                let keyed = key("texts/written", texts::VERSION, &lines, &[], None, None);
+                let units = vec![unit(keyed, 0..lines.len(), None, Vec::new())];
+                self.push(variant, written(&analysis.name), Work::Written(lines), None, units);
+            }
         }
     }
 
@@ -52,23 +60,13 @@ impl Builder<'_> {
             wrap: experiment.activations.wrap,
             chat: self.chat(model),
         };
-        let mut units = Vec::new();
+        // Texts are numbered over all sources: two units of a node are about different ones.
+        let (mut units, mut before) = (Vec::new(), 0);
         for from in &wanted.from {
             let texts: Vec<UnitId> = match from {
                 From::Stories => stories.clone(),
                 From::Transcripts(name) => self.whole(variant, &Subject::texts(name)),
-                From::Written(texts) => {
-                    let keyed = key("texts/written", texts::VERSION, texts, &[], None, None);
-                    let all = unit(keyed, 0..texts.len(), None, Vec::new());
-                    let node = self.push(
-                        variant,
-                        Subject::texts(name),
-                        Work::Written(texts.clone()),
-                        None,
-                        vec![all],
-                    );
-                    vec![UnitId { node, unit: 0 }]
-                }
+                From::Written(_) => self.whole(variant, &written(name)),
             };
             for text in texts {
                 let mut inputs = directions.clone();
@@ -80,7 +78,9 @@ impl Builder<'_> {
                 let identity = Some(&reader.identity);
                 let keyed =
                     key("readings", readings::VERSION, &params, &self.keys(&inputs), identity, numerics);
-                units.push(unit(keyed, self.unit(text).stories.clone(), None, inputs));
+                let count = self.unit(text).stories.len();
+                units.push(unit(keyed, before..before + count, None, inputs));
+                before += count;
             }
         }
         let count = units.len();
@@ -97,4 +97,9 @@ impl Builder<'_> {
         let node = self.merged.find(variant, subject).expect("texts come first");
         (0..self.nodes[node].units.len()).map(|unit| UnitId { node, unit }).collect()
     }
+}
+
+/// The texts that an analysis has in the file.
+fn written(analysis: &str) -> Subject {
+    Subject::texts(&format!("{analysis}.texts"))
 }

@@ -257,6 +257,12 @@ pub fn data() -> tempfile::TempDir {
     std::fs::write(dir.path().join("stories.csv"), format!("{head}{rows}")).unwrap();
     std::fs::write(dir.path().join("more.csv"), format!("{head}{rows}{rows}")).unwrap();
     std::fs::write(dir.path().join("copy.csv"), format!("{head}{rows}")).unwrap();
+    for (name, said) in [("logs", "Why?"), ("more", "How?"), ("calm", "When?")] {
+        let line = format!(
+            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"{said}\"}}], \"outcome\": \"bad\", \"at\": 0}}\n"
+        );
+        std::fs::write(dir.path().join(format!("{name}.jsonl")), line).unwrap();
+    }
     let norms = "word,valence,arousal\nhappy,0.9,0.5\nsad,0.1,0.3\n";
     std::fs::write(dir.path().join("norms.csv"), norms).unwrap();
     std::fs::write(dir.path().join("norms-copy.csv"), norms).unwrap();

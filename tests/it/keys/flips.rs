@@ -236,12 +236,19 @@ static SERVED: [Flip; 10] = served!("stories.<name>.openai", "stories.s5.openai"
 static NEUTRAL_SERVED: [Flip; 10] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
 
 mod analyses;
+mod readings;
 
 /// Every flip.
 pub fn all() -> impl Iterator<Item = &'static Flip> {
     let written =
         STORY_WRITING.iter().chain(&NEUTRAL_WRITING).chain(&SERVED_WRITING).chain(&NEUTRAL_SERVED_WRITING);
-    FLIPS.iter().chain(&analyses::FLIPS).chain(written).chain(&SERVED).chain(&NEUTRAL_SERVED)
+    FLIPS
+        .iter()
+        .chain(&analyses::FLIPS)
+        .chain(readings::FLIPS)
+        .chain(written)
+        .chain(&SERVED)
+        .chain(&NEUTRAL_SERVED)
 }
 
 static FLIPS: &[Flip] = &[

@@ -35,7 +35,9 @@ params! {
         #[of(Type::Texts)]
         #[with(texts)]
         pub texts: Option<Vec<String>>;
+        // Not in the key: what is read is, as inputs.
         /// Whether the stories are read that the vectors are made of; where nothing else is, they are in any case.
+        #[serde(skip)]
         pub stories: bool = false;
         /// Which of the kept layers are read; `default`: the one nearest to 2/3 of the depth.
         pub layers: Layers = "default";
