@@ -4,6 +4,8 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tch::Tensor;
@@ -218,8 +220,11 @@ fn table(
     model: &LanguageModel,
 ) -> Result<Table> {
     let (mut id, mut turn, mut token, mut piece, mut layer) = (vec![], vec![], vec![], vec![], vec![]);
+    // Each token is decoded once.
+    let mut known: HashMap<i64, String> = HashMap::new();
     for row in rows {
-        let pieces: Vec<String> = row.ids.iter().map(|&id| model.token(id as u32)).collect();
+        let shown = |id: &i64| known.entry(*id).or_insert_with(|| model.token(*id as u32)).clone();
+        let pieces: Vec<String> = row.ids.iter().map(shown).collect();
         for here in layers {
             for (at, text) in pieces.iter().enumerate() {
                 id.push(row.text_id.clone());

@@ -27,7 +27,7 @@ const MOST_BYTES: usize = 8 << 20;
 /// One conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript {
-    /// Stable: from its content and its label.
+    /// Stable: from what is said and by whom, whatever its label.
     pub id: String,
     /// Where it stands: `logs.jsonl, line 7`.
     pub place: String,
@@ -140,9 +140,7 @@ impl Transcript {
             "it has no turn of the user or the assistant"
         );
         let mut hasher = Sha256::new();
-        for part in
-            turns.iter().flat_map(|turn| [turn.role.name(), turn.content.as_str()]).chain(label.as_deref())
-        {
+        for part in turns.iter().flat_map(|turn| [turn.role.name(), turn.content.as_str()]) {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part);
         }

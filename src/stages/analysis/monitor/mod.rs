@@ -167,12 +167,13 @@ struct Watched {
     event: Option<usize>,
     pieces: Vec<String>,
     tokens: Vec<(usize, usize)>,
-    /// `[direction][token]`
+    /// `[direction][token]`, of the directions that are judged; the last is what words alone say.
     values: Vec<Vec<f32>>,
 }
 
 impl Watched {
-    fn of(read: &TextRead, monitor: &Monitor, lexicon: &Lexicon) -> Watched {
+    /// `judged`: places of directions.
+    fn of(read: &TextRead, monitor: &Monitor, judged: &[usize], lexicon: &Lexicon) -> Watched {
         let is_read = |turn: usize| match monitor.roles {
             Roles::All => read.text.role(turn) != "system",
             Roles::User => read.text.role(turn) == "user",
@@ -180,7 +181,8 @@ impl Watched {
         };
         let own = read.of(0, is_read);
         let words = lexicon.scores(read.pieces);
-        let mut values: Vec<Vec<f32>> = (0..read.width)
+        let mut values: Vec<Vec<f32>> = judged
+            .iter()
             .map(|direction| {
                 own.iter().map(|(token, _)| read.values[token * read.width + direction]).collect()
             })
@@ -242,7 +244,7 @@ impl Monitor {
         reads.each(set, &mut |read| {
             let is_watched = read.source != neutral;
             let known = !seen.insert((read.layer, is_watched, read.text.id.clone()));
-            let one = Watched::of(read, self, &lexicon);
+            let one = Watched::of(read, self, &self.judged(&set.layers[read.layer].emotions)?, &lexicon);
             // A transcript that stands twice counts once: two of it are not exchangeable with others.
             if !known && !one.tokens.is_empty() {
                 all.entry(read.layer).or_insert_with(|| [Vec::new(), Vec::new()])[usize::from(is_watched)]
@@ -252,18 +254,30 @@ impl Monitor {
         })?;
         let mut out = tables::Out::default();
         for (at, [neutral, watched]) in &all {
-            let (names, here) = (names(&set.layers[*at].emotions, self.random), set.layers[*at].layer);
+            let (emotions, here) = (&set.layers[*at].emotions, set.layers[*at].layer);
+            let all = names(emotions, self.random);
+            let judged = self.judged(emotions)?;
+            let names =
+                judged.into_iter().map(|direction| all[direction].clone()).chain([WORDS.into()]).collect();
             self.layer(set, here, names, (neutral, watched), seed, &mut out)
                 .with_context(|| format!("calibrate the alarm at layer {here}"))?;
         }
         Ok(out.tables())
     }
 
+    /// The places among the directions of those that are judged: the emotion first, then the random ones.
+    fn judged(&self, emotions: &[String]) -> Result<Vec<usize>> {
+        let own = emotions.iter().position(|emotion| *emotion == self.alarm.on);
+        let own = own.with_context(|| format!("there is no vector of `{}`", self.alarm.on))?;
+        Ok(std::iter::once(own).chain(emotions.len()..emotions.len() + self.random).collect())
+    }
+
+    /// `names`: of the directions that are judged.
     fn layer(
         &self,
         set: &VectorSet,
         layer: Layer,
-        mut names: Vec<String>,
+        names: Vec<String>,
         (neutral, watched): (&[Watched], &[Watched]),
         seed: u64,
         out: &mut tables::Out,
@@ -274,14 +288,10 @@ impl Monitor {
             both == 0,
             "{both} of the transcripts that are watched are among the neutral ones: take them out of these"
         );
-        names.push(WORDS.into());
         let parts = Parts::draw(neutral.len(), seed);
         let lengths: Vec<usize> = parts.scale.iter().map(|&i| neutral[i].tokens.len()).collect();
         let edges = edges(&lengths, self.classes);
-        let own = names.iter().position(|name| *name == self.alarm.on).context("no vector of the emotion")?;
-        let emotions = names.len() - 1 - self.random;
-        let judged = std::iter::once(own).chain(emotions..names.len());
-        for direction in judged {
+        for (direction, name) in names.iter().enumerate() {
             let mut scale = Moments::default();
             for value in parts.scale.iter().flat_map(|&i| &neutral[i].values[direction]) {
                 scale.add(f64::from(*value));
@@ -311,7 +321,6 @@ impl Monitor {
             }
             let alarmed = |(class, peak): &(usize, f64)| *peak > thresholds[*class].value;
             let found: Vec<(usize, Vec<f64>)> = watched.iter().map(|one| (class(one), along(one))).collect();
-            let name = &names[direction];
             for (wanted, threshold) in thresholds.iter().enumerate() {
                 let here =
                     |peaks: &[(usize, f64)]| peaks.iter().filter(|(class, _)| *class == wanted).count();
@@ -335,7 +344,7 @@ impl Monitor {
                     },
                 );
             }
-            if direction == own {
+            if direction == 0 {
                 for (one, (class, along)) in watched.iter().zip(&found) {
                     let own = of_class(&calibration, *class);
                     out.alarms.push(
