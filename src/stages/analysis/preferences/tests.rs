@@ -59,7 +59,8 @@ fn alone(model: &LanguageModel, question: &asking::Question, steered: Option<(us
     });
     let mut hooks: Vec<&mut dyn Hook> = hook.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
     let resid = model.forward(&Batch::new(&[&question.ids]).unwrap(), &mut hooks, None).unwrap();
-    let logits = Vec::<f32>::try_from(model.logits(&resid.get(0).get(-1))).unwrap();
+    let last = resid.get(0).narrow(0, question.ids.len() as i64 - 1, 1);
+    let logits = Vec::<f32>::try_from(model.logits(&last).reshape(-1)).unwrap();
     let letter = |letter: &str| {
         let ids = model.encode(letter).unwrap();
         logits[ids.ids[ids.text.start] as usize]

@@ -290,7 +290,7 @@ fn samples(name: &str, group: &Group) -> Result<Figure> {
     }
     let columns = ["steered", "strength", "case", "outcome", "told by", "text"].map(String::from).to_vec();
     let caption = format!(
-        "The first {SHOWN} texts of each cell and outcome. All are in the table `{name}_samples`, or what it is named there."
+        "The first {SHOWN} texts of each cell and outcome. All are in the table `{name}.scenario_samples`."
     );
     let body = Body::Table(TableFigure { columns, rows });
     Ok(group.figure(format!("{name}-samples"), "Samples".into(), caption, body))
