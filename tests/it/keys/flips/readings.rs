@@ -23,6 +23,9 @@ const SWAPPED: &[Edit] = &[
     ("analysis.c1.monitor", "transcripts", Some("\"t1\"")),
     ("analysis.c1.monitor", "neutral", Some("\"t0\"")),
 ];
+/// With a second set of transcripts.
+const READ_AND_ANOTHER: &[Edit] =
+    &[READ[0], READ[1], READ[2], ("transcripts.t1.file", "path", Some("\"calm.jsonl\""))];
 const READINGS: &[&str] = &["readings/c0/*", "c0/*"];
 const MONITORED: &[&str] = &["readings/c1/*", "c1/*"];
 
@@ -38,7 +41,7 @@ pub static FLIPS: &[Flip] = &[
     logged("transcripts.<name>.file broken", &[("transcripts.t0.file", "broken", Some("\"error\""))], false),
     flip(
         "analysis.<name>.readings transcripts",
-        &[READ[0], READ[1], READ[2], ("transcripts.t1.file", "path", Some("\"calm.jsonl\""))],
+        READ_AND_ANOTHER,
         &[("analysis.c0.readings", "transcripts", Some("[\"t1\"]"))],
         READINGS,
     ),
