@@ -275,7 +275,7 @@ impl Scenario {
             layers: Layers::Default,
             positions: Positions::All,
             random: 3,
-            texts: Some(Texts { samples: 2, max_new_tokens: 8, temperature: 1.0, top_p: 1.0 }),
+            texts: None,
             bootstrap: 100,
         }
     }
