@@ -62,7 +62,7 @@ fn every_format_gives_the_same_turns() {
     assert_eq!(said(&read("h.jsonl.zst", &packed)[0]), THREE);
     let two = read("i.txt", format!("{plain}\n---\n{plain}Human: So?\n").as_bytes());
     assert_eq!((two.len(), two[1].turns.len()), (2, 4));
-    assert_eq!(two[1].place, "i.txt, line 6");
+    assert_eq!(two[1].place, "i.txt, line 7");
     assert_ne!(two[0].id, two[1].id);
 }
 
