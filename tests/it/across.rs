@@ -252,7 +252,7 @@ fn what_has_nothing_to_compare_is_refused_or_left_out() {
         "`cka` (alignment) compares models, and there is one",
         "`transfer` (carried) compares models, and there is one",
         "`scale` (trends) compares models, and there is one",
-        "4 problems in",
+        "5 problems in",
     ] {
         assert!(one.contains(part), "{part}\n{one}");
     }
