@@ -156,7 +156,7 @@ described! {
         /// The repository, or the folder as the experiment file has it.
         pub name: String,
         /// The hub's commit; `None` for a folder.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         pub commit: Option<String>,
         /// The model that an adapter was trained on, as its own file says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
