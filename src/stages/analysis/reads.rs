@@ -79,15 +79,17 @@ impl Reads<'_> {
     }
 }
 
-/// Running means of up to `window` values: at each place those that end there.
+/// Running means of `window` values: at each place those that end there. Where fewer end, minus infinity: single tokens are noise,
+/// and the first of a text above all. Of fewer values altogether the mean of all stands at the last.
 pub fn running(values: &[f64], window: usize) -> Vec<f64> {
     let mut sum = 0.0;
+    let first = window.min(values.len()).saturating_sub(1);
     let mean = |at: usize| {
         sum += values[at];
         if at >= window {
             sum -= values[at - window];
         }
-        sum / (at + 1).min(window) as f64
+        if at < first { f64::NEG_INFINITY } else { sum / (at + 1).min(window) as f64 }
     };
     (0..values.len()).map(mean).collect()
 }
@@ -130,8 +132,9 @@ mod tests {
 
     #[test]
     fn running_means_end_at_their_token() {
-        assert_eq!(running(&[4.0, 2.0, 6.0, 1.0], 2), [4.0, 3.0, 4.0, 3.5]);
+        assert_eq!(running(&[4.0, 2.0, 6.0, 1.0], 2), [f64::NEG_INFINITY, 3.0, 4.0, 3.5]);
         assert_eq!(running(&[3.0], 16), [3.0]);
+        assert_eq!(running(&[3.0, 5.0], 16), [f64::NEG_INFINITY, 4.0]);
         assert!(running(&[], 3).is_empty());
     }
 

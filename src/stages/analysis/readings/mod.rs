@@ -17,7 +17,7 @@ use crate::stages::readings::{From, Wanted, names};
 use crate::store::table::{Column, Table};
 
 /// Raised when the same readings would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Random directions that the report shows beside the emotions.
 const SHOWN_RANDOM: usize = 2;
