@@ -103,13 +103,17 @@ fn a_killed_run_goes_on_and_ends_in_the_same_bytes() {
         assert!(page.contains(title), "{title}");
     }
     // What a set says to people is in no key; what it asks is. A file of activities likewise.
+    let ran = || -> Vec<String> {
+        let ran = killed.run(&[]);
+        ran.names("ran").into_iter().filter(|name| *name != "report").map(String::from).collect()
+    };
     std::fs::write(killed.path("door.toml"), DOOR.replace("a test", "another")).unwrap();
-    assert_eq!(killed.run(&[]).names("ran"), Vec::<&str>::new());
+    assert!(ran().is_empty());
     std::fs::write(killed.path("door.toml"), DOOR.replace("\"Kim\"", "\"Sam\"")).unwrap();
-    assert_eq!(killed.run(&[]).names("ran"), ["door/demo/passages", "words/demo/passages"]);
+    assert_eq!(ran(), ["door/demo/passages", "words/demo/passages"]);
     let list = std::fs::read_to_string(killed.path("acts.csv")).unwrap();
     std::fs::write(killed.path("acts.csv"), list.replace("number 3", "number three")).unwrap();
-    assert_eq!(killed.run(&[]).names("ran"), ["likes/demo/passages"]);
+    assert_eq!(ran(), ["likes/demo/passages"]);
 }
 
 #[test]
