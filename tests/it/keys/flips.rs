@@ -236,6 +236,7 @@ static SERVED: [Flip; 10] = served!("stories.<name>.openai", "stories.s5.openai"
 static NEUTRAL_SERVED: [Flip; 10] = served!("neutral.openai", "neutral.openai", NEUTRAL_SERVED_SOURCE);
 
 mod analyses;
+mod behaviour;
 mod readings;
 
 /// Every flip.
@@ -245,6 +246,7 @@ pub fn all() -> impl Iterator<Item = &'static Flip> {
     FLIPS
         .iter()
         .chain(&analyses::FLIPS)
+        .chain(behaviour::FLIPS)
         .chain(readings::FLIPS)
         .chain(written)
         .chain(&SERVED)
