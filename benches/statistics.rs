@@ -111,6 +111,7 @@ fn single(analysis: &Analysis, read: &dyn Fn(usize) -> Result<Table>) -> Result<
     analysis.run(Input {
         set: &set,
         activations: Some(activations),
+        reads: None,
         model: None,
         chat: Chat::default(),
         seed: 0,

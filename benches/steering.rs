@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         let last = last.repeat([resid.size()[0] / last.size()[0]]);
         resid.index(&[Some(rows), Some(last)]).to_device(tch::Device::Cpu)
     };
-    let steer = |vector: Tensor| Steer { layer, vector, strength: 4.0, positions: Positions::All };
+    let steer = |vector: Tensor| Steer { layer, vector, strength: 4.0, spans: Positions::All.into() };
     let whole = || -> Result<Vec<Tensor>> {
         let pass = |direction| {
             let resid = model.forward(&batch, &mut [&mut steer(directions.get(direction))], None)?;

@@ -460,11 +460,9 @@ fn every_experiment_that_ships_is_right() {
         if path.is_dir() {
             continue; // what an experiment reads
         }
-        let start = Instant::now();
         if let Err(problems) = Experiment::read(&path) {
             panic!("{problems}");
         }
-        assert!(start.elapsed() < Duration::from_millis(50), "{:?}", start.elapsed());
     }
 }
 

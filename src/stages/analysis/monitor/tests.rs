@@ -168,7 +168,7 @@ fn what_is_planted_is_found_before_the_event_and_random_directions_find_nothing(
     assert!((0..60).all(|row| alarm[row] == turn[row].is_some()));
     assert!((0..30).filter(|&row| turn[row] == Some(1)).count() >= 27);
     let p = alarms.f64("p").unwrap();
-    assert!(p.iter().all(|&p| p >= 1.0 / 61.0 - 1e-12 && p <= 1.0));
+    assert!(p.iter().all(|p| (1.0 / 61.0 - 1e-12..=1.0).contains(p)));
     let found = figures::claims(&monitor, &tables).unwrap();
     let auroc = found.iter().find(|claim| claim.what == "AUROC").unwrap();
     assert_eq!((auroc.p(), auroc.ends().is_some()), (Some(0.05), true));

@@ -159,12 +159,12 @@ mod tests {
         let g: Vec<f64> = categories.iter().map(|&c| (root * c as f64).sin()).collect();
         let w: Vec<f64> = (0..64).map(|at| (root * (at % 8) as f64).sin()).collect();
         let preferences: Vec<f64> = g.iter().zip(&w).map(|(g, w)| g + w).collect();
-        let weights = [(3.0, 1.0), (1.0, -2.0), (0.0, 1.0)];
+        let weights: [(f64, f64); 3] = [(3.0, 1.0), (1.0, -2.0), (0.0, 1.0)];
         let readings: Vec<Vec<f64>> =
             weights.iter().map(|(a, b)| g.iter().zip(&w).map(|(g, w)| a * g + b * w).collect()).collect();
         let found = correlate(&preferences, &readings, &categories, CHANCE).unwrap();
         for ((a, b), of) in weights.iter().zip(&found) {
-            let r = (a + b) / (2.0 * (a * a + b * b) as f64).sqrt();
+            let r = (a + b) / (2.0 * (a * a + b * b)).sqrt();
             assert!((of.r - r).abs() < 1e-12, "{} is not {r}", of.r);
             assert!((of.within - f64::signum(*b)).abs() < 1e-12);
             assert!(of.p_within < 0.01 && of.p_within_max < 0.01, "{of:?}");
