@@ -13,7 +13,7 @@ use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, prepare_for};
 use crate::execute::{self, Options, Part};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
-use crate::lm::{device, libtorch};
+use crate::lm::device;
 use crate::plan::UnitId;
 use crate::progress::{self, Style};
 use crate::record::{NodeOutcome, State};
@@ -46,13 +46,16 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     let prepared = prepare_for(elsewhere, experiment, machine, limit, Access::Write, progress.as_ref())?;
     ensure_frozen(&prepared, args.plan.as_deref())?;
     let selected = prepared.plan.select(&args.scope.only)?;
-    libtorch::load_if(|| {
-        execute::anything_to_run(&prepared.plan, &prepared.store, &selected, progress.as_ref())
-    });
+    let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let past = Past::read(&results);
-    let options =
-        Options { part: Part::NoModel, wait: false, stopped: &interrupt::asked, ..Options::default() };
+    let options = Options {
+        part: Part::NoModel,
+        wait: false,
+        stopped: &interrupt::asked,
+        present: Some(&present),
+        ..Options::default()
+    };
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
     ensure!(!outcome.interrupted, Interrupted);
     let missing = execute::missing(&plan, &store, &selected);
@@ -78,7 +81,8 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     if selected.report {
         results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
     }
-    results::write_run(&resolved, &plan, &store, &results, &outcome, begun.elapsed())?;
+    let past = Past::read(&results);
+    results::write_run((&resolved, &plan, &store), &results, &past, &outcome, begun.elapsed())?;
     writeln!(
         out,
         "made {} units",

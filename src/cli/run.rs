@@ -10,7 +10,6 @@ use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare
 use crate::execute::{self, Options, Outcome, Recruit};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
-use crate::lm::libtorch;
 use crate::record::State;
 use crate::results;
 
@@ -39,9 +38,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         prepare(&args.experiment, &args.machine, &args.scope.limit, Access::Write, progress.as_ref())?;
     let selected = prepared.plan.select(&args.scope.only)?;
     // Before anything else is said or written: this may start the program again.
-    libtorch::load_if(|| {
-        execute::anything_to_run(&prepared.plan, &prepared.store, &selected, progress.as_ref())
-    });
+    let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     prepared.say(progress.as_ref());
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let beside = recruits(&args);
@@ -54,7 +51,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     }
     let past = Past::read(&results);
     // The plan as it is now: editing the experiment file meanwhile mixes nothing.
-    results::write_run(&resolved, &plan, &store, &results, &Outcome::default(), begun.elapsed())?;
+    results::write_run((&resolved, &plan, &store), &results, &past, &Outcome::default(), begun.elapsed())?;
     worker::share_machine(1 + beside.len());
     let options = Options {
         fail_fast: args.fail_fast,
@@ -62,6 +59,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         stopped: &interrupt::asked,
         place: (0, 1 + beside.len()),
         beside: &beside,
+        present: Some(&present),
         ..Options::default()
     };
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
@@ -76,7 +74,8 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     } else if !outcome.interrupted {
         results::write_selected(&resolved, &plan, &store, &results, &selected)?;
     }
-    results::write_run(&resolved, &plan, &store, &results, &outcome, begun.elapsed())?;
+    let past = Past::read(&results);
+    results::write_run((&resolved, &plan, &store), &results, &past, &outcome, begun.elapsed())?;
     if !args.voice.quiet && !outcome.interrupted {
         let page = results.join("report.html");
         let written = if selected.report && page.is_file() { page } else { results };

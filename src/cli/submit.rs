@@ -15,6 +15,7 @@ use super::survey::Survey;
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Usage, prepare_for};
 use crate::atomic;
 use crate::execute::{self, Outcome};
+use crate::explain::Past;
 use crate::lm::free_memory::FreeMemory;
 use crate::lm::{backend, device};
 use crate::plan::UnitId;
@@ -145,7 +146,13 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         return Ok(0);
     }
     // Whatever Slurm says: who asked for the plan is told what it was.
-    results::write_run(resolved, plan, store, results, &Outcome::default(), Duration::ZERO)?;
+    results::write_run(
+        (resolved, plan, store),
+        results,
+        &Past::read(results),
+        &Outcome::default(),
+        Duration::ZERO,
+    )?;
     frozen.write(&prepared)?;
     let mut submitted = Submitted::read(results);
     let mut ids: BTreeMap<&str, String> = BTreeMap::new();

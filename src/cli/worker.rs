@@ -120,9 +120,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     let selected = prepared.plan.select(&args.scope.only)?;
     let part = part(&args, &prepared.resolved)?;
     ensure_frozen(&prepared, args.plan.as_deref())?;
-    libtorch::load_if(|| {
-        execute::anything_to_run(&prepared.plan, &prepared.store, &selected, progress.as_ref())
-    });
+    let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     if args.member.is_some() {
         interrupt::hang_on_stdin();
     } else {
@@ -157,6 +155,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
         place,
         told: Some(&told),
         beside: &[],
+        present: Some(&present),
     };
     let past = Past::read(&results);
     let outcome = execute::run(&resolved, &plan, &cache, &past, &selected, options, progress.as_ref());

@@ -55,6 +55,8 @@ pub struct Options<'a> {
     pub told: Option<&'a dyn Fn(&Made)>,
     /// Who is to be started beside it.
     pub beside: &'a [Recruit],
+    /// The units that are in the store, where that was just asked ([`ready`]).
+    pub present: Option<&'a HashSet<UnitId>>,
 }
 
 impl Default for Options<'_> {
@@ -68,6 +70,7 @@ impl Default for Options<'_> {
             place: (0, 1),
             told: None,
             beside: &[],
+            present: None,
         }
     }
 }
@@ -134,7 +137,7 @@ pub fn run(
         progress,
         lane: Lane::new(resolved, options.verbose.then_some(progress)),
         crew: &crew,
-        present: present(plan, store),
+        present: options.present.cloned().unwrap_or_else(|| present(plan, store)),
         broken: HashSet::new(),
         waits_for: None,
         options,
@@ -280,13 +283,14 @@ pub fn missing(plan: &Plan, store: &Store, selected: &Selection) -> HashSet<Unit
     needed(plan, selected, &present(plan, store))
 }
 
-/// Whether a run of the `selected` nodes has any unit to make.
+/// Loads libtorch where a run of the `selected` nodes has anything to compute, and returns the units that are in the store.
 ///
-/// Says what it finds odd on the way: the program may start again after this.
-pub fn anything_to_run(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Progress) -> bool {
-    let missing = missing(plan, store, selected);
+/// Says what it finds odd before that: the program may start again.
+pub fn ready(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Progress) -> HashSet<UnitId> {
+    let present = present(plan, store);
     warn(store, progress);
-    !missing.is_empty()
+    libtorch::load_if(|| !needed(plan, selected, &present).is_empty());
+    present
 }
 
 /// Says what the store set aside or found odd since it was last asked.

@@ -51,7 +51,10 @@ impl Declared {
     pub fn remember(dir: &Path, criteria: &[Criterion], now: u64) -> Result<()> {
         let mut declared = Declared::read(dir)?;
         // Runs of a version that kept no such file.
-        let earlier = declared.first_run.or(runs::earliest(dir)?);
+        let earlier = match declared.first_run {
+            Some(first) => Some(first),
+            None => runs::earliest(dir)?,
+        };
         declared.first_run = Some(earlier.unwrap_or(now).min(now));
         for criterion in criteria {
             let key = key(criterion);

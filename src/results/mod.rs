@@ -178,13 +178,12 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     crate::report::write(&report, place)
 }
 
-/// Writes `run.json`: what was run, on what, and how it went. While `outcome` has no node yet, the run has only
-/// started, and its plan goes to the others in `runs/` too.
+/// Writes `run.json`: what was run, on what, and how it went; `past` is what it says now. While `outcome` has no node
+/// yet, the run has only started, and its plan goes to the others in `runs/` too.
 pub fn write_run(
-    resolved: &Resolved,
-    plan: &Plan,
-    store: &Store,
+    (resolved, plan, store): (&Resolved, &Plan, &Store),
     dir: &Path,
+    past: &Past,
     outcome: &Outcome,
     took: Duration,
 ) -> Result<()> {
@@ -213,7 +212,6 @@ pub fn write_run(
         criteria::Declared::remember(dir, &resolved.experiment.criteria, header.started)?;
         runs::remember(dir, &runs::Record::of(plan, header.started))?;
     }
-    let past = Past::read(dir);
     let whole = outcome.nodes.iter().filter(|node| node.absent.is_empty());
     let run = Run {
         file: fs_err::canonicalize(&resolved.experiment.file).ok(),
