@@ -6,6 +6,7 @@ mod say;
 mod atomic;
 mod cli;
 pub mod config;
+mod exchange;
 pub mod execute;
 pub mod explain;
 pub mod interrupt;

@@ -4,6 +4,7 @@ mod cache;
 mod doctor;
 mod estimate;
 mod explain;
+mod export;
 mod finish;
 mod graph;
 mod misnamed;
@@ -108,6 +109,8 @@ enum Command {
         #[arg(long)]
         open: bool,
     },
+    /// Writes vectors that are cached as files of other tools: llama.cpp, repeng, Python
+    Export(export::ExportArgs),
     /// How far a run is, also from another terminal or after it died; takes no lock, writes nothing
     Status {
         #[command(flatten)]
@@ -374,6 +377,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             prepared.say(&*progress);
             report::render(&prepared, open, out)
         }
+        Command::Export(args) => export::run(&args, out),
         Command::Run(args) => run::run(args, out),
         Command::Worker(args) => worker::run(args, out),
         Command::Submit(args) => submit::run(args, out),

@@ -10,6 +10,7 @@ mod corruption;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod explain;
+mod export;
 mod faults;
 mod files;
 mod gguf_models;

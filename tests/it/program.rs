@@ -43,6 +43,7 @@ fn only_what_needs_libtorch_loads_it() {
     assert!(with(&stories), "there is something to run");
     assert!(!with(&stories), "there is nothing to run");
     assert!(!with(&["report"]), "it shows what is there");
+    assert!(!with(&["export", "--format", "npz"]), "it reads what is there");
     assert!(place.path().join("results/quickstart/report.html").is_file());
 }
 
