@@ -261,6 +261,7 @@ fn scripts(
     let mut scripts = Vec::new();
     for (place, &model) in models.iter().enumerate() {
         let name = &resolved.models[model].name;
+        let loads = &resolved.models[resolved.models[model].checks.unwrap_or(model)].name;
         let units: Vec<&UnitId> =
             needed.iter().filter(runs).filter(|id| belongs[id.node] == Some(model)).collect();
         // Shards, which can be worked on side by side.
@@ -278,7 +279,7 @@ fn scripts(
         let script = |stem: String, after: Vec<String>| Script {
             name: stem,
             about: about.clone(),
-            model: Some(name.clone()),
+            model: Some(loads.clone()),
             tasks: Some(tasks),
             after,
             args: command("worker", &more),

@@ -46,6 +46,8 @@ pub struct Experiment {
     pub seed: u64,
     /// Stories in a shard: the unit in which they are written, read and stored.
     pub shard: usize,
+    /// Stories of each source of which claims are computed in f32 too, where arithmetic is not; 0: none.
+    pub check_precision: usize,
     /// The day that chat templates see.
     pub date: crate::lm::Date,
     pub layers: Layers,

@@ -57,7 +57,7 @@ pub fn absent(resolved: &Resolved) -> Vec<Absent> {
     let lost = sources.iter().filter_map(|(source, kind)| {
         let why = format!("needs {}", Subject::Model(lost_writer(resolved, kind)?.to_string()));
         let mut nodes = vec![(Subject::stories(source, None), "stories".to_string())];
-        for model in &resolved.models {
+        for model in resolved.readers() {
             nodes.extend(readings(experiment, &model.name, source));
             // Without neutral text there are no vectors at all.
             let others = sources.iter().filter(|(other, _)| *source == NEUTRAL && *other != NEUTRAL);

@@ -44,7 +44,7 @@ impl Builder<'_> {
     pub(super) fn across(&mut self, variant: usize, target: Option<usize>) {
         let experiment = self.variants[variant];
         let mut places: Vec<Place> = Vec::new();
-        for model in 0..self.resolved.models.len() {
+        for (model, _) in self.resolved.models.iter().enumerate().filter(|(_, it)| it.checks.is_none()) {
             let read = experiment.stories.iter().map(|source| source.name.as_str());
             places.extend(
                 read.map(|source| (model, source)).filter(|&place| self.read(variant, place).is_some()),
@@ -153,9 +153,9 @@ impl Builder<'_> {
 /// The analyses that have no pair left, since models cannot be had.
 pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent> {
     let experiment = &resolved.experiment;
-    let places: Vec<Place> = (0..resolved.models.len())
-        .flat_map(|model| sources.iter().map(move |source| (model, *source)))
-        .collect();
+    let readers = (0..resolved.models.len()).filter(|model| resolved.models[*model].checks.is_none());
+    let places: Vec<Place> =
+        readers.flat_map(|model| sources.iter().map(move |source| (model, *source))).collect();
     let missing: Vec<String> =
         resolved.absent.iter().map(|absent| format!("models/{}", absent.name)).collect();
     let lost =
@@ -165,7 +165,7 @@ pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent
         why: format!("compares two sets of vectors, and lacks {}", missing.join(", ")),
         nodes: vec![(Subject::across(&across.name), across.kind.kind().to_string())],
     });
-    let trends = experiment.scale.iter().filter(|_| !missing.is_empty() && resolved.models.len() < 2);
+    let trends = experiment.scale.iter().filter(|_| !missing.is_empty() && resolved.readers().count() < 2);
     let trends = trends.map(|scale| Absent {
         subject: Subject::across(&scale.name),
         why: format!("compares models, and lacks {}", missing.join(", ")),

@@ -46,6 +46,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
     }
     // Models that write for others go first; the last of them reads first, as it is loaded already.
     let mut order: Vec<usize> = (0..resolved.models.len()).collect();
+    let is_reader = |m: &usize| resolved.models[*m].checks.is_none();
     let writes = |m: &usize| {
         let name = &resolved.models[*m].name;
         let sources = all.clone().flat_map(|variant| plan.sources(variant));
@@ -59,7 +60,9 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         all.clone().for_each(|variant| plan.written_stories(variant, model, false));
     }
     for model in order {
-        all.clone().for_each(|variant| plan.written_stories(variant, model, true));
+        if is_reader(&model) {
+            all.clone().for_each(|variant| plan.written_stories(variant, model, true));
+        }
         all.clone().for_each(|variant| plan.readings(variant, model));
     }
     // Those that look into a model follow each other.
@@ -208,9 +211,14 @@ impl<'a> Builder<'a> {
     fn readings(&mut self, variant: usize, model: usize) {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
+        let mut sources = self.sources(variant);
+        sources.retain(|texts| texts.name == NEUTRAL || !self.is_itself(variant, model, texts.name));
+        if sources.iter().all(|texts| texts.name == NEUTRAL) {
+            return;
+        }
         let mut neutral = None;
         // Neutral text first: every set of vectors asks for it.
-        for texts in self.sources(variant).iter().rev().filter(|t| t.name == NEUTRAL) {
+        for texts in sources.iter().rev().filter(|t| t.name == NEUTRAL) {
             let read = self.activations(variant, model, texts.name);
             let units = reader.layers.iter().map(|&layer| {
                 let inputs = self.at_layer(read, layer);
@@ -223,7 +231,7 @@ impl<'a> Builder<'a> {
             let work = Work::Neutral(experiment.vectors.clone());
             neutral = Some(self.push(variant, Subject::neutral(&reader.name), work, None, units));
         }
-        for texts in self.sources(variant).iter().filter(|t| t.name != NEUTRAL) {
+        for texts in sources.iter().filter(|t| t.name != NEUTRAL) {
             let read = self.activations(variant, model, texts.name);
             if neutral.is_none() && denoised(experiment).is_some() {
                 continue; // the model that was to write it is not there
@@ -233,13 +241,36 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The node of the stories of `source` that `model` reads.
+    fn stories(&self, variant: usize, model: usize, source: &str) -> usize {
+        let writer = &self.resolved.models[self.resolved.models[model].checks.unwrap_or(model)];
+        let find = |own: Option<&str>| self.merged.find(variant, &Subject::stories(source, own));
+        find(Some(&writer.name)).or_else(|| find(None)).expect("stories come first")
+    }
+
+    /// Whether `model` reads a shard: a check reads the first ones.
+    fn is_read(&self, model: usize, shard: &Unit) -> bool {
+        let sample = self.resolved.experiment.check_precision;
+        self.resolved.models[model].checks.is_none() || shard.stories.start < sample
+    }
+
+    /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and stories.
+    fn is_itself(&self, variant: usize, model: usize, source: &str) -> bool {
+        let models = &self.resolved.models;
+        let of = |checked: usize| models[checked].compute_dtype == models[model].compute_dtype;
+        let shards = || &self.nodes[self.stories(variant, model, source)].units;
+        models[model].checks.is_some_and(of) && shards().iter().all(|shard| self.is_read(model, shard))
+    }
+
     fn activations(&mut self, variant: usize, model: usize, source: &str) -> usize {
         let reader = &self.resolved.models[model];
         let (params, chat) = (&self.variants[variant].activations, self.chat(model));
-        let find = |own: Option<&str>| self.merged.find(variant, &Subject::stories(source, own));
-        let stories = find(Some(&reader.name)).or_else(|| find(None)).expect("stories come first");
+        let stories = self.stories(variant, model, source);
         let mut units = Vec::new();
         for (shard, text) in self.nodes[stories].units.iter().enumerate() {
+            if source != NEUTRAL && !self.is_read(model, text) {
+                continue;
+            }
             for &layer in &reader.layers {
                 let inputs = vec![UnitId { node: stories, unit: shard }];
                 let kept = ActivationParams::of(params, layer, chat);
@@ -288,11 +319,15 @@ impl<'a> Builder<'a> {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
         for config @ config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
+            let inputs = analysis.inputs();
+            if reader.checks.is_some() && (analysis.reads().is_some() || inputs.batches) {
+                continue; // of texts token by token
+            }
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
             let read = analysis
                 .reads()
                 .map(|wanted| self.read_tokens(variant, (model, source), vectors, &layers, config, &wanted));
-            let reads = analysis.inputs();
+            let reads = inputs;
             let asks = reads.model;
             let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {
                 let params = AnalysisParams {
@@ -361,6 +396,7 @@ impl<'a> Builder<'a> {
             stories: source.to_string(),
             axes: Vec::new(),
             n_layers: reader.spec.n_layers(),
+            is_check: reader.checks.is_some(),
         }
     }
 

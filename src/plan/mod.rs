@@ -138,6 +138,8 @@ pub struct Set {
     /// Axes of the sweep on which it depends, each with its value here; none without a sweep.
     pub axes: Vec<(String, String)>,
     pub n_layers: usize,
+    /// Whether it is there only to check the arithmetic of another one.
+    pub is_check: bool,
 }
 
 impl Set {

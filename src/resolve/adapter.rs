@@ -12,7 +12,7 @@ use crate::config::{self, is_repo};
 use crate::lm::adapter::AdapterFiles;
 
 /// An adapter whose content is known; its weights may still be on the hub.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Adapter {
     /// The repository, or the folder as the experiment file has it.
     pub name: String,

@@ -10,7 +10,7 @@ use crate::plan::key::Digest;
 use crate::store::Store;
 
 /// A file whose content is in a key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Digested {
     pub path: PathBuf,
     pub digest: Digest,
@@ -18,7 +18,7 @@ pub struct Digested {
 }
 
 /// What changes with the content. That of an inode is not in it: who links or permits a file changes nothing.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct State {
     inode: u64,
     bytes: u64,

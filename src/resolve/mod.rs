@@ -16,6 +16,7 @@ mod tokenizer;
 mod transcripts;
 mod turns;
 
+use crate::stages::analysis::steering::nearest_two_thirds;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +65,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// The models of the experiment, without the checks of their arithmetic.
+    pub fn readers(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().filter(|model| model.checks.is_none())
+    }
+
     /// The story files of all variants by the source's name, the same ones once.
     pub fn story_files(&self) -> Vec<(&str, &StoryFiles)> {
         let mut all: Vec<(&str, &StoryFiles)> = Vec::new();
@@ -84,9 +90,12 @@ pub struct Absent {
 }
 
 /// A model whose content is known; its weights may still be on the hub.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     pub name: String,
+    /// Of which of [`Resolved::models`] it is a check: the same, with other arithmetic, at one layer. `None`: it is one of
+    /// the experiment's.
+    pub checks: Option<usize>,
     /// The repository, or the folder as the experiment file has it.
     pub origin: String,
     /// The hub's commit; `None` for a folder.
@@ -227,10 +236,27 @@ pub fn resolve(
         problems.extend(lost.into_iter().map(|(model, error)| Fault::Found(error).problem(model)));
         return Err(experiment.problems(problems).into());
     }
+    models.extend(checks(&experiment, &models));
     let absent = lost.into_iter();
     let absent = absent.map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
     let absent = absent.collect();
     Ok(Resolved { experiment, models, absent, files, transcripts, served, device, offline })
+}
+
+/// Of each model whose arithmetic is not in f32 one whose is, and itself, to be given the same stories.
+fn checks(experiment: &Experiment, models: &[Model]) -> Vec<Model> {
+    let rounded = models.iter().enumerate().filter(|(_, model)| model.compute_dtype != Dtype::F32);
+    let rounded = rounded.filter(|_| experiment.check_precision > 0);
+    let both = rounded.flat_map(|(at, model)| {
+        [model.compute_dtype, Dtype::F32].map(|compute_dtype| Model {
+            name: format!("{}@{}", model.name, compute_dtype.name()),
+            checks: Some(at),
+            compute_dtype,
+            layers: vec![nearest_two_thirds(&model.layers, model.spec.n_layers())],
+            ..model.clone()
+        })
+    });
+    both.collect()
 }
 
 /// A server that does not say which model it has, and was never seen.
@@ -413,6 +439,7 @@ fn pin(model: &config::Model, found: Found, device: &Choice, store: &Store) -> R
     let dtype = model.dtype.unwrap_or(found.spec.dtype);
     Ok(Model {
         name: model.name.clone(),
+        checks: None,
         origin: found.origin,
         commit: found.snapshot.as_ref().map(|snapshot| snapshot.commit.clone()),
         snapshot: found.snapshot,

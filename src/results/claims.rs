@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::across::Compared;
 use super::{Analysed, Shown};
-use crate::lm::Layer;
+use crate::lm::{Dtype, Layer};
 use crate::stages::analysis::Claim;
 use crate::stages::analysis::claim::adjusted;
 use crate::stages::analysis::steering::nearest_two_thirds;
@@ -28,6 +28,24 @@ pub struct Found {
     pub q_layers: Option<f64>,
     /// Whether it is at the one of these layers that is nearest to two thirds of the depth.
     pub is_reported: bool,
+    /// How far the type of the arithmetic moves it, where that was checked: its interval is that much wider.
+    pub precision: Option<Precision>,
+}
+
+/// The same claim with a model's own arithmetic and in f32, on the same stories.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Precision {
+    /// In f32 minus the model's own arithmetic, in the claim's unit.
+    pub difference: f64,
+    /// The chance under the null of the one and the other, where it is tested.
+    pub p: Option<[f64; 2]>,
+}
+
+impl Precision {
+    /// Whether one of them is beyond its null at `level` and the other is not.
+    pub fn decides(&self, level: f64) -> bool {
+        self.p.is_some_and(|p| (p[0] <= level) != (p[1] <= level))
+    }
 }
 
 impl Found {
@@ -62,6 +80,7 @@ pub type Place<'a> = (&'a str, &'a str, &'a [(String, String)], Option<&'a str>)
 /// A table without the columns that it should have, or of a model that the experiment does not have.
 pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
+    let checks = checks(shown)?;
     let single = analyses.iter().map(|of| (&of.name, &of.analysis, &of.tables));
     let of_two = pairs.iter().map(|of| (&of.name, &of.across, &of.tables));
     for (name, analysis, tables) in single.chain(of_two) {
@@ -72,10 +91,55 @@ pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<V
             q: None,
             q_layers: None,
             is_reported: false,
+            precision: None,
         }));
     }
+    found.iter_mut().for_each(|found| check(found, &checks));
     judge(&mut found, &|model| blocks(shown, model))?;
     Ok(found)
+}
+
+/// The claims on sets that check a model's arithmetic: the model that they check, whether they are in f32, the analysis, and
+/// the claim.
+type Check = (String, bool, String, Claim);
+
+fn checks(shown: &Shown) -> Result<Vec<Check>> {
+    let models = &shown.resolved.models;
+    let mut checks = Vec::new();
+    for of in shown.checks()? {
+        for claim in of.analysis.claims(&of.tables)? {
+            let Some(model) = models.iter().find(|model| model.name == claim.model) else { continue };
+            let Some(checked) = model.checks else { continue };
+            let in_f32 = model.compute_dtype == Dtype::F32;
+            checks.push((models[checked].name.clone(), in_f32, of.name.clone(), claim));
+        }
+    }
+    Ok(checks)
+}
+
+/// Says of a claim how far the type of the arithmetic moves it, and widens its interval by that, where it was checked.
+fn check(found: &mut Found, checks: &[Check]) {
+    let Found { analysis, claim, .. } = &*found;
+    let place =
+        |of: &Claim| (of.stories.clone(), of.axes.clone(), of.layer, of.other.clone(), of.what.clone());
+    let same = |wanted: bool| {
+        let is_same = |(model, in_f32, of, other): &&Check| {
+            *in_f32 == wanted && *model == claim.model && of == analysis && place(other) == place(claim)
+        };
+        checks.iter().find(is_same).map(|(.., claim)| claim)
+    };
+    let Some(in_f32) = same(true) else { return };
+    // Where the check read all stories, there is no need to do its own arithmetic again.
+    let own = same(false).unwrap_or(claim);
+    let difference = in_f32.estimate - own.estimate;
+    let p = own.p().zip(in_f32.p()).map(|(own, in_f32)| [own, in_f32]);
+    found.precision = Some(Precision { difference, p });
+    if let Some((ends, _)) = &mut found.claim.interval
+        && difference.is_finite()
+    {
+        ends.low -= difference.abs();
+        ends.high += difference.abs();
+    }
 }
 
 /// Blocks of a model by its name.
@@ -136,7 +200,7 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
         f.claim.published.iter().map(of).collect::<Vec<_>>().join("; ")
     };
     Ok(Table::new(
-        "claims/2",
+        "claims/3",
         vec![
             ("model", strings(&|f| f.claim.model.clone())),
             ("stories", strings(&|f| f.claim.stories.clone())),
@@ -158,6 +222,8 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
             ("p", numbers(&|f| f.claim.p())),
             ("q", numbers(&|f| f.q)),
             ("q_layers", numbers(&|f| f.q_layers)),
+            ("f32_difference", numbers(&|f| f.precision.map(|of| of.difference))),
+            ("f32_p", numbers(&|f| f.precision.and_then(|of| Some(of.p?[1])))),
             ("published", strings(&|f| published(f, &|p| p.value.to_string()))),
             ("published_source", strings(&|f| published(f, &|p| p.source.to_string()))),
             ("published_unlike", strings(&|f| published(f, &|p| p.but.to_string()))),
@@ -194,7 +260,14 @@ pub mod tests {
             null,
             published: vec![],
         };
-        Found { analysis: analysis.into(), claim, q: None, q_layers: None, is_reported: false }
+        Found {
+            analysis: analysis.into(),
+            claim,
+            q: None,
+            q_layers: None,
+            is_reported: false,
+            precision: None,
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ pub fn of(
         n_layers: m.spec.n_layers(),
         n_params: m.spec.n_params(),
     };
-    let models: Vec<_> = shown.resolved.models.iter().map(model).collect();
+    let models: Vec<_> = shown.resolved.readers().map(model).collect();
     let compared =
         analyses.iter().map(|Analysed { name, analysis, tables }| Compared { name, analysis, tables });
     let of_two = pairs.chunk_by(|a, b| a.name == b.name).map(|parts| {

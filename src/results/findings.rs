@@ -1,6 +1,6 @@
 //! The report's first page: every claim with its null, and which layer it is at. Knows no analysis by name.
 
-use super::claims::{CLAIMS, Found};
+use super::claims::{self, CLAIMS, Found};
 use super::comparison::{cell, distinct};
 use super::criteria::{self, Declared};
 use crate::config::Criterion;
@@ -20,7 +20,7 @@ pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Opt
     let mut figures: Vec<Figure> = criteria::figure(asked, found, declared).into_iter().collect();
     for set in distinct(found.iter().map(Found::set)) {
         let here: Vec<&Found> = found.iter().filter(|found| found.set() == set).collect();
-        figures.push(claims(&here));
+        figures.push(claims_of(&here));
     }
     for place in distinct(found.iter().map(Found::place)) {
         let here: Vec<&Found> = found.iter().filter(|found| found.place() == place).collect();
@@ -50,7 +50,7 @@ fn figure(name: &str, title: &str, caption: String, of: &Found, body: TableFigur
 }
 
 /// The claims on one set, or on all pairs of a variant, at the layers that are reported: a row each, those that are tested first.
-fn claims(here: &[&Found]) -> Figure {
+fn claims_of(here: &[&Found]) -> Figure {
     let mut reported: Vec<&&Found> = here.iter().filter(|found| found.is_reported).collect();
     reported.sort_by_key(|found| found.claim.null.is_none());
     let rows = reported.iter().map(|found| {
@@ -66,23 +66,38 @@ fn claims(here: &[&Found]) -> Figure {
             cell(claim),
             number(claim.p()),
             number(*q),
-            Cell::Text(verdict(*q).to_string()),
+            Cell::Text(verdict(found).to_string()),
             Cell::layer(claim.layer),
             Cell::Text(null(found)),
             Cell::Text(published.join("; ")),
             Cell::Link("CSV".into(), Target::File(format!("tables/{analysis}.csv"))),
         ]
     });
-    let columns = ["claim", "estimate", "p", "q", "verdict", "layer", "null", "published", "table"];
     let tested = reported.iter().filter(|found| found.claim.null.is_some()).count();
-    let caption = format!(
+    let mut caption = format!(
         "Every claim at the kept layer nearest to two thirds of the depth, with its 95 % interval where one is known. p: the chance \
          of such an estimate under the null; q: p adjusted over the {tested} tests of this table (Benjamini and Hochberg 1995). \
          Verdict: beyond its null where q is at most {LEVEL}; what has no null is not tested, whatever its size. Published: \
          what others measured of the same, where it is like with like. All layers: tables/{CLAIMS}.csv."
     );
-    let columns = columns.map(String::from).to_vec();
-    let table = TableFigure { columns, rows: rows.collect() };
+    let columns = ["claim", "estimate", "p", "q", "verdict", "layer", "null", "published", "table"];
+    let mut table = TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() };
+    if reported.iter().any(|found| found.precision.is_some()) {
+        caption.push_str(
+            " In f32: how much larger the same claim is on the same stories where arithmetic is in f32; intervals are that much \
+             wider. Where one of the two is beyond its null (p at most .05) and the other is not, the verdict depends on the \
+             arithmetic.",
+        );
+        table.columns.insert(2, "in f32".to_string());
+        for (row, found) in table.rows.iter_mut().zip(&reported) {
+            let signed =
+                |of: claims::Precision| format!("{:+.*}", found.claim.decimals.max(2), of.difference);
+            row.insert(
+                2,
+                found.precision.map_or(Cell::Text("not checked".to_string()), |of| Cell::Text(signed(of))),
+            );
+        }
+    }
     match here[0].set() {
         (Some(_), _) => figure("claims", "Claims", caption, here[0], table),
         (None, _) => figure("claims-of-two", "Claims on two sets of vectors", caption, here[0], table),
@@ -106,8 +121,9 @@ fn null(found: &Found) -> String {
     format!("{mean}{} ({draws})", null.of)
 }
 
-fn verdict(q: Option<f64>) -> &'static str {
-    match q {
+fn verdict(found: &Found) -> &'static str {
+    match found.q {
+        Some(_) if found.precision.is_some_and(|of| of.decides(LEVEL)) => "depends on the arithmetic",
         Some(q) if q <= LEVEL => "beyond its null",
         Some(_) => "within its null",
         None => "not tested",

@@ -74,7 +74,7 @@ pub fn text(shown: &Shown, found: &[Found]) -> Result<String> {
         ),
     };
     text += &format!("The vector of an emotion is the mean over its stories{centre}{denoised}.");
-    for model in &shown.resolved.models {
+    for model in shown.resolved.readers() {
         let commit = model.commit.as_ref().map_or(String::new(), |commit| format!(" at {commit}"));
         let n_layers = model.spec.n_layers();
         let dtype = (model.dtype.name(), model.compute_dtype.name());
@@ -144,7 +144,7 @@ fn told(found: &Found) -> String {
 /// Of each set of vectors of the first variant, `model, source`, how many stories they are of.
 fn stories(shown: &Shown) -> Result<Vec<(String, i64)>> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    for node in &shown.plan.nodes {
+    for node in shown.nodes() {
         let Work::Vectors { set, .. } = &node.work else { continue };
         let name = format!("{}, {}", set.model, set.stories);
         let Some(unit) = node.units.first().filter(|_| !counts.contains_key(&name)) else { continue };

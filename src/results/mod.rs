@@ -257,12 +257,21 @@ impl Shown<'_> {
     /// Every analysis of the experiment, in its order, over all the sets of vectors that are there. Variants that give
     /// it other parameters stand one after the other.
     fn analyses(&self) -> Result<Vec<Analysed>> {
+        self.analyses_of(&|set| !set.is_check)
+    }
+
+    /// The same over the sets by which a model's arithmetic is checked.
+    fn checks(&self) -> Result<Vec<Analysed>> {
+        self.analyses_of(&|set| set.is_check)
+    }
+
+    fn analyses_of(&self, wanted_set: &dyn Fn(&Set) -> bool) -> Result<Vec<Analysed>> {
         let mut all: Vec<Analysed> = Vec::new();
         for wanted in &self.resolved.experiment.analysis {
             let from = all.len();
             for node in &self.plan.nodes {
                 let Work::Analysis { name, analysis, set, .. } = &node.work else { continue };
-                if *name != wanted.name {
+                if *name != wanted.name || !wanted_set(set) {
                     continue;
                 }
                 let entries = node.units.iter().map(|unit| self.entry(node, unit));
@@ -281,6 +290,15 @@ impl Shown<'_> {
             }
         }
         Ok(all)
+    }
+
+    /// The nodes of the plan, without those that check a model's arithmetic.
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        let checks: Vec<&str> =
+            self.resolved.models.iter().filter(|m| m.checks.is_some()).map(|m| m.name.as_str()).collect();
+        let is_shown =
+            move |node: &&Node| node.id.subject.model().is_none_or(|model| !checks.contains(&model));
+        self.plan.nodes.iter().filter(is_shown)
     }
 
     /// The one table of all units of `node`, in their order; `None` if any is not there.

@@ -12,7 +12,7 @@ use crate::report::figure::Cell;
 /// The norms of every set of vectors that is there; `None` where there is none.
 pub fn section(shown: &Shown) -> Result<Option<Section>> {
     let mut figures = Vec::new();
-    for node in &shown.plan.nodes {
+    for node in shown.nodes() {
         let Work::Vectors { set, .. } = &node.work else { continue };
         let Some(table) = shown.whole(node)? else { continue };
         let (layers, tokens) = (table.i32("layer")?, table.f32("resid_norm")?);

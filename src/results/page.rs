@@ -50,8 +50,7 @@ pub fn report(
         sections,
         default_layers: shown
             .resolved
-            .models
-            .iter()
+            .readers()
             .map(|m| (m.name.clone(), nearest_two_thirds(&m.layers, m.spec.n_layers())))
             .collect(),
     })
@@ -61,7 +60,7 @@ pub fn report(
 fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
     let resolved = shown.resolved;
     let mut facts = Vec::new();
-    for model in &resolved.models {
+    for model in resolved.readers() {
         let blocks = model.layers.iter().filter(|layer| layer.block().is_some()).count();
         let layers = match blocks == model.spec.n_layers() {
             true if model.layers.len() > blocks => "all layers and the embeddings kept".to_string(),
@@ -176,7 +175,7 @@ fn listed(layers: &[Layer]) -> String {
 /// What was projected out of the vectors, by layer.
 fn neutral(shown: &Shown) -> Result<Option<Section>> {
     let mut figures = Vec::new();
-    for node in shown.plan.nodes.iter().filter(|n| matches!(n.work, Work::Neutral(_))) {
+    for node in shown.nodes().filter(|n| matches!(n.work, Work::Neutral(_))) {
         let Some(table) = shown.whole(node)? else { continue };
         let (layers, removed) = (table.i32("layer")?, table.bool("removed")?);
         let ratios = table.f32("explained_variance_ratio")?;

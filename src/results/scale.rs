@@ -76,7 +76,7 @@ pub fn trends(shown: &Shown, claims: &[Found]) -> Result<Vec<Trends>> {
             claims.iter().filter(|found| found.claim.other.is_none() && scale.shows(&found.analysis)),
             models,
         )?;
-        if !metrics.is_empty() && models.len() > 1 {
+        if !metrics.is_empty() && shown.resolved.readers().count() > 1 {
             all.push(one(scale, &metrics, shown.resolved.experiment.seed));
         }
     }

@@ -262,7 +262,7 @@ struct Odd {
 /// Who read the texts of `node`, and how many of them not whole: all shards, or nothing.
 fn readers(shown: &Shown, node: &Node) -> Result<Vec<(String, Odd)>> {
     let mut readers = Vec::new();
-    for reader in shown.plan.nodes.iter().filter(|reader| reader.work.stage() == "activations") {
+    for reader in shown.nodes().filter(|reader| reader.work.stage() == "activations") {
         let Some(first) = reader.units.first() else { continue };
         if !std::ptr::eq(&shown.plan.nodes[first.inputs[0].node], node) {
             continue;

@@ -43,6 +43,9 @@ pub(super) fn write(
     }
     for node in shown.plan.nodes.iter().filter(|node| wanted(node)) {
         let Work::Vectors { set, .. } = &node.work else { continue };
+        if set.is_check {
+            continue;
+        }
         let Some(table) = shown.whole(node)? else { continue };
         let bytes = to_parquet(&table, &metadata(shown.resolved, [node]))?;
         replace(&vectors_file(dir, set), &bytes)?;
@@ -78,7 +81,8 @@ pub(super) fn in_tables(dir: &Path, name: &str) -> bool {
 /// Whether the folder has the files of a node.
 pub(super) fn is_there(node: &Node, store: &Store, dir: &Path) -> bool {
     match &node.work {
-        Work::Vectors { set, .. } => vectors_file(dir, set).is_file(),
+        Work::Vectors { set, .. } => set.is_check || vectors_file(dir, set).is_file(),
+        Work::Analysis { set, .. } if set.is_check => true,
         Work::Analysis { name, .. } | Work::Across { name, .. } => in_tables(dir, name),
         _ => node.work.stage() != stories::STAGE || stories::written(node, store, dir),
     }

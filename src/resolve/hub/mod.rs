@@ -63,7 +63,7 @@ pub struct Hub {
 }
 
 /// A repository at a commit: what of it is on this machine, and what the hub can give.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     pub commit: String,
     hub: Arc<Hub>,

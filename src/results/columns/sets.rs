@@ -78,6 +78,12 @@ pub const TABLES: &[Described] = &[
             ("p", "chance of an estimate at least as extreme under the null"),
             ("q", "p after Benjamini-Hochberg over the tests of a set at a layer"),
             ("q_layers", "p after Benjamini-Hochberg over the layers of a claim"),
+            (
+                "f32_difference",
+                "The estimate in f32 minus that of the model's own arithmetic, on the same stories; empty where that was not checked \
+                 (`check_precision`). `low` and `high` are that much further apart on either side",
+            ),
+            ("f32_p", "p of the estimate in f32"),
             ("published", "values that were published of it, with `; ` between several"),
             ("published_source", "where"),
             ("published_unlike", "what is not alike there; empty where it is like with like"),
