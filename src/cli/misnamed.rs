@@ -3,8 +3,22 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What is tried, and the command that does it.
-const MEANT: [(&[&str], &str); 11] = [
+const MEANT: [(&[&str], &str); 16] = [
     (&["gc", "clean", "prune", "clear"], "`emoflow cache gc` says what can go, and removes it with --yes"),
+    (&["new", "create", "example"], "`emoflow init NAME` writes a commented experiment file"),
+    (&["remove", "delete", "forget"], "`emoflow rm EXP.toml NODE` forgets what is cached of a node"),
+    (
+        &["stop", "kill", "scancel"],
+        "`emoflow cancel EXP.toml` takes back what is in Slurm's queue; a run here ends with Ctrl-C",
+    ),
+    (
+        &["head", "cat", "table", "claims"],
+        "`emoflow show EXP.toml NODE` prints tables, `emoflow show EXP.toml claims` what was found",
+    ),
+    (
+        &["convert", "gguf", "safetensors"],
+        "`emoflow export EXP.toml --format gguf` writes vectors for other tools",
+    ),
     (&["ls", "du"], "`emoflow cache ls` lists what is stored"),
     (&["verify", "fsck"], "`emoflow cache verify` checks that everything stored is intact"),
     (
@@ -12,9 +26,9 @@ const MEANT: [(&[&str], &str); 11] = [
         "`emoflow plan EXP.toml` lists the nodes, with --graph as a graph",
     ),
     (
-        &["compare", "diff"],
-        "results that are to be compared stand in one experiment: several [models], sources or a [sweep]; the report has a \
-         table `comparison` of them",
+        &["compare"],
+        "`emoflow diff RUN RUN` says what differs between two runs; results that are to be compared stand in one experiment: several \
+         [models], sources or a [sweep]; the report has a table `comparison` of them",
     ),
     (
         &["tokens", "tokenize", "count"],
@@ -29,10 +43,7 @@ const MEANT: [(&[&str], &str); 11] = [
         &["why", "log", "logs"],
         "`emoflow explain EXP.toml NODE` says why a node runs; `emoflow status EXP.toml` how far it is",
     ),
-    (
-        &["show", "open", "render", "view", "plot"],
-        "`emoflow report EXP.toml --open` renders the report and opens it",
-    ),
+    (&["open", "render", "view", "plot"], "`emoflow report EXP.toml --open` renders the report and opens it"),
     (&["sbatch", "slurm"], "`emoflow submit EXP.toml` has a Slurm cluster do it"),
 ];
 

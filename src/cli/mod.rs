@@ -1,15 +1,23 @@
 //! The subcommands: reads the command line, calls the phases in their order, prints what they say.
 
+mod args;
 mod cache;
+mod cancel;
+mod check;
+mod diff;
 mod doctor;
 mod estimate;
 mod explain;
 mod export;
 mod finish;
 mod graph;
+mod init;
 mod misnamed;
 mod report;
+mod rm;
+mod room;
 mod run;
+mod show;
 mod show_plan;
 mod status;
 mod submit;
@@ -22,7 +30,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use args::{ExperimentArgs, Limit, MachineArgs, Scope, Voice};
+use clap::{Parser, Subcommand};
 use graph::Language;
 use show_plan::Show;
 
@@ -71,6 +80,9 @@ enum Command {
         /// The plan as JSON, with every unit's key
         #[arg(long)]
         json: bool,
+        /// Exit with 1 where anything would run
+        #[arg(long)]
+        exit_code: bool,
         /// The plan as a graph, one box a stage
         #[arg(long, value_enum, value_name = "LANGUAGE", conflicts_with = "json")]
         graph: Option<Language>,
@@ -90,10 +102,78 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Validates an experiment file; prints every problem
+    /// Validates experiment files; prints every problem
     Check {
+        /// The experiment files
+        #[arg(value_name = "EXP.toml", required = true)]
+        files: Vec<PathBuf>,
+        /// Replace one key of each file, as in `activations.from_token=20`; repeatable
+        #[arg(long, value_name = "KEY.PATH=VALUE")]
+        set: Vec<String>,
+        /// What is said of each file as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes a commented experiment file to begin with
+    Init {
+        /// The file's name, with or without `.toml`
+        #[arg(value_name = "NAME", default_value = "experiment")]
+        name: String,
+        /// One of the experiments that ship, such as `quickstart`
+        #[arg(long, value_name = "EXPERIMENT")]
+        from: Option<String>,
+    },
+    /// A table of a node on the terminal; `claims`: what was found, under the names that criteria know
+    Show {
         #[command(flatten)]
         experiment: ExperimentArgs,
+        /// The node's name, as `plan` prints it (`*` matches anything), or `claims`
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// So many rows of each table
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        rows: usize,
+        /// Only where the files are
+        #[arg(long)]
+        path: bool,
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// What differs between two runs: parameters, inputs, claims; exits with 1 if anything does
+    Diff {
+        /// A folder of results, or a run.json
+        #[arg(value_name = "RUN")]
+        before: PathBuf,
+        /// Another
+        #[arg(value_name = "RUN")]
+        after: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forgets what the cache holds of a node, so that the next run computes it again
+    Rm {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        /// The node's name, as `plan` prints it (`*` matches anything)
+        #[arg(value_name = "NODE")]
+        node: String,
+        /// Remove it, instead of saying what would go
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Takes back the jobs of an experiment that are in Slurm's queue
+    Cancel {
+        #[command(flatten)]
+        experiment: ExperimentArgs,
+        #[command(flatten)]
+        machine: MachineArgs,
     },
     /// The JSON Schema of experiment files, for editors
     Schema,
@@ -149,100 +229,6 @@ enum Command {
         #[arg(long, value_name = "FILE", hide = true)]
         see: Option<PathBuf>,
     },
-}
-
-#[derive(Args)]
-struct ExperimentArgs {
-    /// The experiment file
-    #[arg(value_name = "EXP.toml")]
-    file: PathBuf,
-    /// Replace one key of the file, as in `activations.from_token=20`; repeatable
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    set: Vec<String>,
-    /// Where the file's relative paths start, if not at the project that it is in: a frozen copy is elsewhere
-    #[arg(long, value_name = "DIR", hide = true)]
-    project: Option<PathBuf>,
-}
-
-impl ExperimentArgs {
-    fn read(&self, outside: &config::Outside) -> Result<Experiment, Problems> {
-        match &self.project {
-            Some(root) => Experiment::read_in(&self.file, root, &self.set, outside),
-            None => Experiment::read_with(&self.file, &self.set, outside),
-        }
-    }
-}
-
-/// What part of an experiment is meant.
-#[derive(Args)]
-struct Scope {
-    /// Only what matches, and what it needs: a node's name, `stage:`, `model:`, `source:`, `emotion:`, `layer:` or
-    /// `variant:` with a value, or several with commas, of which all must hold (`*` matches anything); repeatable
-    #[arg(long, value_name = "PATTERN")]
-    only: Vec<String>,
-    #[command(flatten)]
-    limit: Limit,
-}
-
-#[derive(Args)]
-struct Limit {
-    /// Only the first N stories of each emotion, rounded up to whole shards: a later run without it keeps them
-    #[arg(long = "limit", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    stories: Option<u32>,
-}
-
-/// What a command that runs units says, and how.
-#[derive(Args)]
-struct Voice {
-    /// How progress is shown, on stderr
-    #[arg(long, value_enum, default_value_t = Style::Auto)]
-    progress: Style,
-    /// Only warnings and the last line
-    #[arg(short, long)]
-    quiet: bool,
-    /// Also say what is cached, and when a model is loaded
-    #[arg(short, long)]
-    verbose: bool,
-    /// The last line as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl Voice {
-    fn start(&self) -> Box<dyn Progress> {
-        progress::start(if self.quiet { Style::None } else { self.progress })
-    }
-}
-
-#[derive(Args)]
-struct MachineArgs {
-    /// Where models run: auto, cpu, cuda, cuda:N, mps; several with commas, as in cuda:0,cuda:1: `run` works on all
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
-    device: String,
-    /// Where artifacts are kept [default: `cache/` of the experiment's project]
-    #[arg(long, value_name = "DIR", env = "EMOFLOW_CACHE")]
-    cache: Option<PathBuf>,
-    /// Where results are written [default: `results/` of the experiment's project]
-    #[arg(long, value_name = "DIR", env = "EMOFLOW_RESULTS")]
-    results: Option<PathBuf>,
-    /// How long what a run is making stays its own when it says nothing
-    #[arg(long, value_name = "SECONDS", env = "EMOFLOW_LEASE_SECONDS", hide = true, default_value_t = 30.0)]
-    lease_seconds: f64,
-    /// Never open a socket
-    #[arg(long)]
-    offline: bool,
-}
-
-impl MachineArgs {
-    fn cache(&self, experiment: &Experiment) -> PathBuf {
-        self.cache.clone().unwrap_or_else(|| experiment.root.join("cache"))
-    }
-
-    /// `results/<name>/`
-    fn results(&self, experiment: &Experiment) -> PathBuf {
-        let all = self.results.clone().unwrap_or_else(|| experiment.root.join("results"));
-        all.join(&experiment.name)
-    }
 }
 
 /// What the phases before execution produce.
@@ -333,14 +319,23 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             writeln!(out)?;
             Ok(0)
         }
-        Command::Check { experiment } => {
-            let notes = std::cell::RefCell::default();
-            experiment.read(&|asked| resolve::check(asked, &mut notes.borrow_mut()))?;
-            for note in notes.into_inner() {
-                writeln!(out, "{note}")?;
+        Command::Check { files, set, json } => check::run(&files, &set, json, out),
+        Command::Init { name, from } => init::run(&name, from.as_deref(), out),
+        Command::Show { experiment, node, rows, path, machine, limit } => {
+            if node == show::CLAIMS {
+                let checked = experiment.read(&|_| Vec::new())?;
+                return show::claims(&machine.results(&checked), path, out);
             }
-            writeln!(out, "{}: no problems", experiment.file.display())?;
-            Ok(0)
+            let prepared = looked(&experiment, &machine, &limit)?;
+            show::node(&prepared, &node, (rows, path), &experiment.file, out)
+        }
+        Command::Diff { before, after, json } => diff::run([&before, &after], json, out),
+        Command::Rm { experiment, node, yes, machine, limit } => {
+            rm::run(&looked(&experiment, &machine, &limit)?, &node, yes, out)
+        }
+        Command::Cancel { experiment, machine } => {
+            let checked = experiment.read(&|_| Vec::new())?;
+            cancel::run(&machine.results(&checked), out)
         }
         Command::Cache(command) => cache::run(command, out),
         Command::Doctor { see: Some(file), .. } => doctor::see(&file, out),
@@ -352,7 +347,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             let store = Store::open(machine.cache(&checked))?.read_only();
             status::print(&checked.name, &machine.results(&checked), &store, json, out)
         }
-        Command::Plan { experiment, machine, scope, json, graph } => {
+        Command::Plan { experiment, machine, scope, json, exit_code, graph } => {
             let progress = progress::start(Style::Auto);
             let prepared = prepare(&experiment, &machine, &scope.limit, Access::Look, &*progress)?;
             prepared.say(&*progress);
@@ -361,8 +356,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
                 None if json => Show::Json,
                 None => Show::Lines,
             };
-            show_plan::print(&prepared, &prepared.plan.select(&scope.only)?, show, out)?;
-            Ok(0)
+            let runs = show_plan::print(&prepared, &prepared.plan.select(&scope.only)?, show, out)?;
+            Ok(u8::from(exit_code && runs))
         }
         Command::Explain { experiment, node, machine, limit, json } => {
             let progress = progress::start(Style::Auto);
@@ -390,6 +385,14 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
 enum Access {
     Look,
     Write,
+}
+
+/// The plan of a command that only looks.
+fn looked(experiment: &ExperimentArgs, machine: &MachineArgs, limit: &Limit) -> Result<Prepared> {
+    let progress = progress::start(Style::Auto);
+    let prepared = prepare(experiment, machine, limit, Access::Look, &*progress)?;
+    prepared.say(&*progress);
+    Ok(prepared)
 }
 
 fn prepare(

@@ -1,15 +1,18 @@
 //! `emoflow run`: brings the results up to date, on one device or on several.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare, worker};
+use super::show_plan::{self, Show};
+use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare, room, worker};
 use crate::execute::{self, Options, Outcome, Recruit};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
+use crate::plan::{Selection, UnitId};
 use crate::record::State;
 use crate::results;
 
@@ -27,6 +30,12 @@ pub struct RunArgs {
     /// Go on with what does not depend on a failed node (the default)
     #[arg(long)]
     keep_going: bool,
+    /// Only say what would run, as `plan` does
+    #[arg(long)]
+    dry_run: bool,
+    /// Begin although the disk cannot hold what would be written
+    #[arg(long)]
+    ignore_disk: bool,
     #[command(flatten)]
     voice: Voice,
 }
@@ -34,12 +43,22 @@ pub struct RunArgs {
 pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     let begun = Instant::now();
     let progress = args.voice.start();
-    let prepared =
-        prepare(&args.experiment, &args.machine, &args.scope.limit, Access::Write, progress.as_ref())?;
+    let access = if args.dry_run { Access::Look } else { Access::Write };
+    let prepared = prepare(&args.experiment, &args.machine, &args.scope.limit, access, progress.as_ref())?;
     let selected = prepared.plan.select(&args.scope.only)?;
+    if args.dry_run {
+        prepared.say(progress.as_ref());
+        let show = if args.voice.json { Show::Json } else { Show::Lines };
+        show_plan::print(&prepared, &selected, show, out)?;
+        return Ok(0);
+    }
     // Before anything else is said or written: this may start the program again.
     let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     prepared.say(progress.as_ref());
+    if let Some(why) = lacking(&prepared, &selected, &present) {
+        ensure!(args.ignore_disk, why);
+        progress.note(&format!("warning: {why}"));
+    }
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let beside = recruits(&args);
     if !args.voice.quiet {
@@ -84,6 +103,13 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     print_summary(&outcome, args.voice.json, out)?;
     ensure!(!outcome.interrupted, Interrupted);
     Ok(u8::from(outcome.summary().failed > 0))
+}
+
+/// Why the disk cannot hold what would be written. `present`: what is in the cache.
+fn lacking(prepared: &Prepared, selected: &Selection, present: &HashSet<UnitId>) -> Option<String> {
+    let needed = execute::needed(&prepared.plan, selected, present);
+    let cache = prepared.store.root();
+    room::lacking(room::needed(prepared, &needed), room::free(cache), cache)
 }
 
 /// The workers beside this process: one for each device but the first.

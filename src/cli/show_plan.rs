@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Prepared;
+use super::cache::shown_bytes;
 use super::estimate::{Estimator, shown};
 use super::graph::{Graph, Language};
 use super::survey::{Standing, Survey};
+use super::{Prepared, room};
 use crate::execute;
 use crate::explain::{Explainer, Past, summary};
 use crate::plan::key::Key;
@@ -27,6 +29,8 @@ struct PlannedNode {
     reason: String,
     /// What they would take; `None`: nothing of the kind was made yet.
     seconds: Option<f64>,
+    /// What they would take on the disk, of activations.
+    bytes: u64,
     /// Finished batches of units that are not done.
     batches: usize,
     /// Who is making units of it now.
@@ -44,18 +48,19 @@ pub enum Show {
     Graph(Language),
 }
 
-/// Prints what a run of what is `selected` would run, and what is cached.
-pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dyn Write) -> Result<()> {
+/// Prints what a run of what is `selected` would run, and what is cached. Returns whether there is anything to run.
+pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dyn Write) -> Result<bool> {
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let survey = Survey::new(prepared, selected);
     let (key, current) = results::report_state(resolved, plan, store, results);
     let current = current && survey.needed.is_empty();
+    let runs = !survey.needed.is_empty() || selected.report && !current || !selected.absent.is_empty();
     if let Show::Graph(language) = show {
         let ids = |node: usize| (0..plan.nodes[node].units.len()).map(move |unit| UnitId { node, unit });
         let there = |node| ids(node).filter(|id| survey.present.contains(id)).count();
         let graph = Graph::new(plan, |node| (there(node), survey.node(plan, node).1), current);
         write!(out, "{}", graph.render(language))?;
-        return Ok(());
+        return Ok(runs);
     }
     let past = Past::read(results);
     let (explainer, estimator) = (Explainer::new(plan, store, &past), Estimator::new(store));
@@ -72,6 +77,7 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
         missing: usize::from(!current),
         reason: String::new(),
         seconds: Some(0.0),
+        bytes: 0,
         batches: 0,
         leased_by: Vec::new(),
         keys: vec![key],
@@ -80,12 +86,13 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
     nodes.splice(0..0, selected.absent.iter().map(|&it| missing(&plan.absent[it])));
     if let Show::Json = show {
         writeln!(out, "{}", serde_json::to_string_pretty(&nodes)?)?;
-        return Ok(());
+        return Ok(runs);
     }
     for node in &nodes {
         writeln!(out, "{}", line(node).trim_end())?;
     }
-    totals(&nodes, out)
+    totals(&nodes, store.root(), out)?;
+    Ok(runs)
 }
 
 /// What the plan was made without.
@@ -97,6 +104,7 @@ fn missing(absent: &Absent) -> PlannedNode {
         missing: 0,
         reason: absent.why.clone(),
         seconds: None,
+        bytes: 0,
         batches: 0,
         leased_by: Vec::new(),
         keys: Vec::new(),
@@ -142,6 +150,10 @@ fn planned(
         missing,
         reason,
         seconds: needed.iter().map(|&unit| estimator.seconds(node, &node.units[unit])).sum(),
+        bytes: room::needed(
+            prepared,
+            needed.iter().map(|&unit| UnitId { node: index, unit }).collect::<Vec<_>>().iter(),
+        ),
         batches: keys().map(|key| store.kept_batches(stage, key)).sum(),
         leased_by,
         keys: node.units.iter().map(|unit| unit.key).collect(),
@@ -167,7 +179,7 @@ fn line(node: &PlannedNode) -> String {
     format!("{:<44} {:<10} {of:<16} {cost:<12} {}", node.name, node.state, said.join("; "))
 }
 
-fn totals(nodes: &[PlannedNode], out: &mut dyn Write) -> Result<()> {
+fn totals(nodes: &[PlannedNode], cache: &Path, out: &mut dyn Write) -> Result<()> {
     let is = |standing: Standing| nodes.iter().filter(|n| n.state == standing.name()).count();
     let runs: Vec<_> = nodes.iter().filter(|n| n.missing > 0).collect();
     if !runs.is_empty() {
@@ -182,7 +194,16 @@ fn totals(nodes: &[PlannedNode], out: &mut dyn Write) -> Result<()> {
         if unknown > 0 {
             said += &format!(", {unknown} nodes of unknown cost");
         }
+        let bytes: u64 = runs.iter().map(|n| n.bytes).sum();
+        let free = room::free(cache);
+        if bytes > 0 {
+            let left = free.map_or(String::new(), |free| format!(", of {} free", shown_bytes(free)));
+            said += &format!(", {} of activations{left}", shown_bytes(bytes));
+        }
         writeln!(out, "{said}")?;
+        if let Some(why) = room::lacking(bytes, free, cache) {
+            writeln!(out, "a run would not begin: {why}")?;
+        }
     }
     let absent = nodes.iter().filter(|n| n.state == ABSENT).count();
     let blocked = is(Standing::Blocked);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-pub use diff::Difference;
+pub use diff::{Difference, differences};
 pub use past::{Past, layers};
 pub use reason::{Cause, Reason, place, summary};
 

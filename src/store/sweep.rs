@@ -128,6 +128,21 @@ impl Store {
         Ok(sweep)
     }
 
+    /// The entries of these stages and keys, and their finished batches, as what can go.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn entries_of(&self, units: &[(&str, Key)]) -> Result<Sweep> {
+        let mut sweep = Sweep::default();
+        for (stage, key) in units {
+            let partial = self.root.join("partial").join(format!("{stage}-{key}"));
+            for path in [self.entry_dir(stage, key)?, partial].into_iter().filter(|path| path.exists()) {
+                sweep.doomed.push(self.doom(&path, Why::Unused)?);
+            }
+        }
+        Ok(sweep)
+    }
+
     /// Removes what `sweep` says, each whole: an entry is moved into `tmp/` by one rename before its files go, so that
     /// others find it whole or not at all. What is gone already is no error. The log of digests loses its dead lines.
     ///

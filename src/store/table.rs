@@ -84,6 +84,19 @@ impl Table {
         Table { schema: self.schema.clone(), columns: columns.collect() }
     }
 
+    /// A cell for people: a list as how many numbers it has, and the first of them.
+    pub fn cell(&self, column: usize, row: usize) -> String {
+        let column = &self.columns[column].1;
+        match column {
+            Column::List { width, values, .. } => {
+                let first: Vec<String> =
+                    values[row * width..].iter().take(3).map(|x| format!("{x:.3}")).collect();
+                format!("[{}, ...] of {width}", first.join(", "))
+            }
+            other => other.text(row).unwrap_or_default(),
+        }
+    }
+
     fn column(&self, name: &str) -> Result<&Column> {
         let found = self.columns.iter().find(|(n, _)| n == name);
         found.map(|(_, c)| c).with_context(|| format!("table `{}` has no column `{name}`", self.schema))

@@ -44,4 +44,5 @@ mod store;
 mod submit;
 mod sweep;
 mod texts;
+mod verbs;
 mod workers;

@@ -1,0 +1,44 @@
+//! `emoflow rm`: forgets what the cache holds of a node, so that the next run computes it again.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::cache::shown_bytes;
+use super::{Prepared, Usage};
+use crate::plan::key::Key;
+
+/// Says what of the nodes that match would go, and removes it with `yes`.
+///
+/// # Errors
+/// Nothing matches; a run is at work on some of it; the disk refuses.
+pub fn run(prepared: &Prepared, pattern: &str, yes: bool, out: &mut dyn Write) -> Result<u8> {
+    let Prepared { plan, store, .. } = prepared;
+    if pattern == "report" {
+        return Err(Usage("the report is not in the cache: `emoflow report` renders it again".into()).into());
+    }
+    let selected = plan.select(&[pattern.to_string()])?;
+    let units: Vec<(&str, Key)> =
+        selected.units.iter().map(|id| (plan.nodes[id.node].work.stage(), plan.unit(*id).key)).collect();
+    if let Some(owner) = units.iter().find_map(|(stage, key)| store.leased(stage, key)) {
+        return Err(Usage(format!("{owner} is computing some of it now: stop that run first")).into());
+    }
+    let sweep = store.entries_of(&units)?;
+    let bytes = shown_bytes(sweep.doomed.iter().map(|doomed| doomed.bytes).sum());
+    for node in selected.nodes() {
+        writeln!(out, "{}", plan.nodes[node].name())?;
+    }
+    let there = sweep.doomed.len();
+    match (there, yes) {
+        (0, _) => writeln!(out, "nothing of it is in the cache")?,
+        (_, false) => writeln!(
+            out,
+            "would remove {there} entries, {bytes}; --yes removes them. Other experiments with the same inputs share them"
+        )?,
+        (_, true) => {
+            store.sweep(&sweep)?;
+            writeln!(out, "removed {there} entries, {bytes}; the next run computes what is asked for again")?;
+        }
+    }
+    Ok(0)
+}
