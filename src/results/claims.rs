@@ -235,6 +235,7 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
 pub mod tests {
     use super::*;
     use crate::stages::analysis::Null;
+    use crate::stages::statistics::Interval;
 
     /// A claim on the set (model `m`, stories) at a layer with an estimate, and p where it is tested.
     pub fn found(
@@ -268,6 +269,30 @@ pub mod tests {
             is_reported: false,
             precision: None,
         }
+    }
+
+    #[test]
+    fn the_difference_to_f32_stands_beside_a_claim_and_in_its_interval() {
+        let at = |estimate: f64, p: f64| found("a", "own", Layer::Block(1), "x", estimate, Some(p));
+        let check = |in_f32: bool, of: Found| ("m".to_string(), in_f32, "a".to_string(), of.claim);
+        let widened = |checks: &[Check]| {
+            let mut all = at(0.5, 0.2);
+            all.claim.interval = Some((Interval { low: 0.3, high: 0.6 }, "bootstrap"));
+            super::check(&mut all, checks);
+            let ends = all.claim.ends().unwrap();
+            (all.precision, [ends.low, ends.high].map(|end| (end * 1e6).round() / 1e6))
+        };
+        assert_eq!(widened(&[]), (None, [0.3, 0.6]));
+        // All stories were read again: beside the claim itself.
+        let (precision, ends) = widened(&[check(true, at(0.375, 0.01))]);
+        assert_eq!((precision.unwrap().difference, ends), (-0.125, [0.175, 0.725]));
+        assert!(precision.unwrap().decides(0.05), "within its null, but not in f32");
+        // A sample of them, with both arithmetics.
+        let (precision, ends) = widened(&[check(false, at(0.25, 0.3)), check(true, at(0.375, 0.4))]);
+        assert_eq!((precision.unwrap().difference, ends), (0.125, [0.175, 0.725]));
+        assert!(!precision.unwrap().decides(0.05));
+        let elsewhere = found("a", "own", Layer::Block(2), "x", 0.9, None);
+        assert_eq!(widened(&[check(true, elsewhere)]).0, None);
     }
 
     #[test]

@@ -269,6 +269,8 @@ static FLIPS: &[Flip] = &[
         &[("", "seed", Some("9"))],
         &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*", "a8", "a9", "a10/*"],
     ),
+    // Without arithmetic in anything but f32 there is nothing to check.
+    flip("check_precision", &[], &[("", "check_precision", Some("0"))], &[]),
     // Shards of one story: every source of more than one.
     flip("shard", &[RAIN], &[("", "shard", Some("1"))], &["stories/*"]),
     // A template that is rendered may ask for the date: where stories are written, and where they are wrapped.
