@@ -112,6 +112,7 @@ fn single(analysis: &Analysis, read: &dyn Fn(usize) -> Result<Table>) -> Result<
         set: &set,
         activations: Some(activations),
         reads: None,
+        rollouts: None,
         model: None,
         chat: Chat::default(),
         seed: 0,

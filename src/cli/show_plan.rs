@@ -133,6 +133,7 @@ fn planned(
     let emotions = prepared.resolved.experiment.emotions.len();
     let amount = match &node.work {
         Work::Analysis { analysis, .. } if missing > 0 => analysis.amount(emotions),
+        Work::Rollouts { writing, .. } if missing > 0 => Some(writing.amount(emotions)),
         _ => None,
     };
     let reason =

@@ -8,6 +8,7 @@ use crate::lm::free_memory::FreeMemory;
 use crate::lm::memory::{self, Work as Memory};
 use crate::plan::{Node, Plan, Selection, UnitId, Work};
 use crate::resolve::Resolved;
+use crate::stages::rollouts;
 use crate::stages::stories::generate;
 
 /// How the units of a plan stand.
@@ -129,8 +130,15 @@ fn obstacle(resolved: &Resolved, node: &Node, room: &OnceFreeMemory) -> Option<S
     if let (Work::Served { .. }, true) = (&node.work, resolved.offline) {
         return Some(execute::NOT_OFFLINE.to_string());
     }
+    if let (Work::Scores { identity: Some(_), .. }, true) = (&node.work, resolved.offline) {
+        return Some(execute::NOT_JUDGED_OFFLINE.to_string());
+    }
     let model = &resolved.models[node.model?];
     let work = match &node.work {
+        Work::Rollouts { writing, .. } => Memory::Generation {
+            rows: node.units.iter().map(|unit| unit.stories.len()).max()?.min(rollouts::write::BATCH),
+            max_new_tokens: writing.texts.max_new_tokens,
+        },
         Work::Generate { source, .. } => Memory::Generation {
             rows: node.units.iter().map(|unit| unit.stories.len()).max()?.min(generate::BATCH),
             max_new_tokens: source.max_new_tokens,

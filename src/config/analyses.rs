@@ -11,13 +11,15 @@ use crate::stages::analysis::{
 };
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
-const TAKEN: [&str; 12] = [
+const TAKEN: [&str; 14] = [
     "stories",
     "neutral",
     "activations",
     "vectors",
     "texts",
     "readings",
+    "rollouts",
+    "scores",
     "report",
     "comparison",
     "layers",

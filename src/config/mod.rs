@@ -3,6 +3,7 @@
 mod across;
 mod analyses;
 mod criteria;
+mod judges;
 pub mod keys;
 mod layers;
 mod models;
@@ -15,6 +16,7 @@ mod validate;
 
 pub use crate::params::{Problem, Problems, Span, presets, problem};
 pub use criteria::{Criterion, Of};
+pub use judges::Judge;
 pub use models::is_repo;
 pub use read::{Asked, Outside, project_root};
 pub use sources::{CONVERTED, matcher};
@@ -62,6 +64,9 @@ pub struct Experiment {
     /// Conversations of others, which analyses read token by token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transcripts: Vec<Transcripts>,
+    /// Who says what texts of scenarios are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judges: Vec<Judge>,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
     /// Of one set of vectors each.

@@ -8,14 +8,15 @@ use std::rc::Rc;
 use super::analyses::Analyses;
 use super::root::Root;
 use super::{
-    Analysis, Experiment, Layers, Model, Setting, Source, SourceKind, Span, Transcripts, Variant, keys,
-    sweep, validate,
+    Analysis, Experiment, Judge, Layers, Model, Setting, Source, SourceKind, Span, Transcripts, Variant,
+    keys, sweep, validate,
 };
 use crate::lm::Wrap;
 use crate::params::problem::{Problem, Problems, quoted, set_bases};
 use crate::params::tree::{self, Node, Value};
 use crate::params::{Params as _, Reader, Scope};
 use crate::secrets;
+use crate::stages::analysis;
 
 /// A larger file is no experiment.
 const LARGEST: u64 = 1_000_000;
@@ -64,6 +65,7 @@ impl Experiment {
             stories: &self.stories,
             neutral: self.neutral.as_ref().map(|kind| (kind, &self.neutral_span)),
             transcripts: &self.transcripts,
+            judges: &self.judges,
             analysis: &self.analysis,
             wrap: Some(self.activations.wrap),
         }
@@ -96,6 +98,7 @@ pub struct Asked<'a> {
     pub stories: &'a [Source],
     pub neutral: Option<(&'a SourceKind, &'a Span)>,
     pub transcripts: &'a [Transcripts],
+    pub judges: &'a [Judge],
     pub analysis: &'a [Analysis],
     /// How stories are put to the model.
     pub wrap: Option<Wrap>,
@@ -170,6 +173,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         stories,
         neutral: neutral.map(|source| (&source.kind, &source.span)),
         transcripts: parts.transcripts.as_deref().unwrap_or_default(),
+        judges: parts.judges.as_deref().unwrap_or_default(),
         analysis: parts.analysis.as_ref().map(|all| all.single.as_slice()).unwrap_or_default(),
         wrap: parts.activations.as_ref().ok().map(|activations| activations.wrap),
     };
@@ -187,13 +191,21 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         stories,
         neutral,
         transcripts,
+        judges,
         activations,
         vectors,
-        analysis: Analyses { single, across, scale },
+        analysis: Analyses { mut single, across, scale },
         criteria,
         sweep: (),
     } = Root::whole(parts).ok()?;
     let stem = || file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    for analysis in &mut single {
+        if let analysis::Analysis::Scenario(scenario) = &mut analysis.kind
+            && let Some(named) = &scenario.judge
+        {
+            scenario.who = judges.iter().find(|judge| judge.name == *named).map(|judge| judge.who.clone());
+        }
+    }
     let name = name.unwrap_or_else(stem);
     root.check_name(&name, &(0..0)).ok()?;
     Some(Experiment {
@@ -214,6 +226,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         neutral_span: neutral.as_ref().map_or(0..0, |source| source.span.clone()),
         neutral: neutral.map(|source| source.kind),
         transcripts,
+        judges,
         activations,
         vectors,
         analysis: single,

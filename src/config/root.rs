@@ -2,6 +2,7 @@
 
 use super::analyses::{self, Analyses};
 use super::criteria::{self, Criterion, CriterionKeys};
+use super::judges::{self, Judge, JudgeKeys};
 use super::models::{self, EmotionKeys, ModelKeys};
 use super::transcripts::{self, Transcripts};
 use super::{Layers, Model, Source, sources};
@@ -59,6 +60,10 @@ params! {
         #[of(Type::NamedKinds(transcripts::kinds))]
         #[with(transcripts::transcripts)]
         pub transcripts: Vec<Transcripts> = {};
+        /// Who says what a text of a scenario is.
+        #[of(Type::Named(JudgeKeys::TABLE))]
+        #[with(judges::judges)]
+        pub judges: Vec<Judge> = {};
         /// How a story becomes one activation a layer.
         pub activations: activations::Params = {};
         /// How activations become emotion vectors.

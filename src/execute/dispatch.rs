@@ -1,11 +1,16 @@
 //! One node's work: reads its inputs from the store, calls the stage, commits what it returns. Knows every kind of
 //! work by name and nothing of order or need.
 
+mod scores;
+
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
+
+pub use scores::NOT_JUDGED_OFFLINE;
+use scores::server_of;
 
 use super::kept::{Around, Kept};
 use super::writer::{Stored, Writer};
@@ -17,12 +22,12 @@ use crate::plan::key::Key;
 use crate::plan::{Node, Plan, Unit, UnitId, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Changed, Model, Resolved};
-use crate::stages::analysis::{Activations, Input, Reads, VectorSet};
+use crate::stages::analysis::{Activations, Input, Reads, Rollouts, VectorSet};
 use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{REJECTED, generate, template, writing};
 use crate::stages::texts::file::BROKEN;
-use crate::stages::{activations, readings, texts as transcripts, vectors};
+use crate::stages::{activations, readings, rollouts, texts as transcripts, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lease, Lookup, Store};
 
@@ -86,9 +91,10 @@ impl<'a> Lane<'a> {
         let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind, &unchanged);
         let produced = self.produce(plan, store, node, &units, next, &mut batches);
         let same = unchanged().and_then(|()| match &node.work {
-            Work::Served { server, identity, .. } if !resolved.offline => {
-                resolve::ensure_same(server, *identity)
-            }
+            work if !resolved.offline => match server_of(work) {
+                Some((server, identity)) => resolve::ensure_same(server, identity),
+                None => Ok(()),
+            },
             _ => Ok(()),
         });
         // Whatever came of it: an interrupted or failed unit leaves batches too, and some may be of something else.
@@ -107,12 +113,12 @@ impl<'a> Lane<'a> {
         }
         let seconds = begun.elapsed().as_secs_f64();
         let cost = Cost { seconds: (seconds + batches.seconds_before()) / units.len() as f64 };
-        let metadata = match &node.work {
-            Work::Served { server, identity, .. } => vec![
+        let metadata = match server_of(&node.work) {
+            Some((server, identity)) => vec![
                 ("emoflow.model".to_string(), server.model.clone()),
                 ("emoflow.revision".to_string(), identity.to_string()),
             ],
-            _ => node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m])),
+            None => node.model.map_or_else(Vec::new, |m| provenance(&self.resolved.models[m])),
         };
         writer.write(move || {
             let made: Vec<(&Unit, Tables)> = units.into_iter().zip(produced).collect();
@@ -223,6 +229,20 @@ impl<'a> Lane<'a> {
                 let [table, unread] = readings::run(&texts, &set, &directions, params, model, batches)?;
                 Ok(vec![vec![("readings".to_string(), table), (readings::UNREAD.to_string(), unread)]])
             }
+            Work::Rollouts { writing, chat, seed, set } => {
+                let vectors = inputs(plan, store, unit)?;
+                let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &vectors)?;
+                let place = node.units.iter().position(|other| other.key == unit.key);
+                let case = &writing.cases[place.context("a unit of the node")?];
+                let rows = rollouts::write::BATCH.min(unit.stories.len());
+                let memory = Memory::Generation { rows, max_new_tokens: writing.texts.max_new_tokens };
+                let model = self.model(node, memory)?;
+                one("rollouts", rollouts::run(writing, case, &set, (model, *chat), *seed, batches)?)
+            }
+            Work::Scores { .. } => {
+                let written = input(plan, store, unit, 0)?;
+                one("scores", self.score(node, unit, &written, batches)?)
+            }
             Work::Neutral(params) => {
                 let read = inputs(plan, store, unit)?;
                 one("neutral", vectors::neutral(params, &read)?)
@@ -270,6 +290,10 @@ impl<'a> Lane<'a> {
                     stories: &|shard| read(&texts[shard]),
                     n_stories: texts.len(),
                 };
+                let (texts_at, scores_at) = (at("rollouts"), at("scores"));
+                let of_case = |case: usize| Ok((read(&texts_at[case])?, read(&scores_at[case])?));
+                let rollouts = Rollouts { count: texts_at.len(), read: &of_case };
+                let rollouts = (!texts_at.is_empty()).then_some(rollouts);
                 // What analyses do at once with a model is bounded to a few thousand tokens.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
                 let asked = analysis.inputs();
@@ -278,11 +302,11 @@ impl<'a> Lane<'a> {
                 let (set, chat, seed) = (&set, *chat, *seed);
                 let tables = if asked.batches {
                     let progress = &mut |_, _| {};
-                    let input = Input { set, activations, reads, model, chat, seed, progress };
+                    let input = Input { set, activations, reads, rollouts, model, chat, seed, progress };
                     analysis.run_in_batches(input, batches)?
                 } else {
                     let progress = &mut *batches.around.at;
-                    analysis.run(Input { set, activations, reads, model, chat, seed, progress })?
+                    analysis.run(Input { set, activations, reads, rollouts, model, chat, seed, progress })?
                 };
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
@@ -416,7 +440,7 @@ pub fn pieces(node: &Node, group: &[usize]) -> usize {
 pub fn piece(node: &Node) -> &'static str {
     match node.work.stage() {
         "stories" | "activations" => "stories",
-        "texts" | "readings" => "texts",
+        "texts" | "readings" | "rollouts" | "scores" => "texts",
         "neutral" | "vectors" => "layers",
         _ => "steps",
     }

@@ -24,7 +24,7 @@ use crate::store::{Lookup, Store};
 use crew::Crew;
 pub use crew::{Made, Recruit};
 use dispatch::Lane;
-pub use dispatch::{NOT_OFFLINE, provenance};
+pub use dispatch::{NOT_JUDGED_OFFLINE, NOT_OFFLINE, provenance};
 pub use order::models;
 use work::{Job, Run};
 

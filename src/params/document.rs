@@ -65,7 +65,7 @@ impl std::fmt::Display for Type {
                 }
                 Ok(())
             }
-            Type::Table(_) | Type::Inline(_) => write!(f, "table"),
+            Type::Table(_) | Type::Inline(_) | Type::Kind(_) => write!(f, "table"),
             Type::Sweep => write!(f, "lists of values under keys of the file"),
             Type::Named(_) => write!(f, "tables by name"),
             Type::Kinds(kinds) | Type::NamedKinds(kinds) => {

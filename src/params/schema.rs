@@ -105,6 +105,7 @@ fn values(placed: &Placed, key: &Key) -> Value {
         }
         Type::Table(table) | Type::Inline(table) => below(table),
         Type::Named(table) => named(below(table), matches!(key.default, Default::Required)),
+        Type::Kind(Kind { name, table }) => at(table, Place { kind: name, ..placed.place }),
         Type::Kinds(kinds) => one_of(&kinds(), true),
         Type::NamedKinds(kinds) => named(one_of(&kinds(), false), matches!(key.default, Default::Required)),
     }

@@ -107,6 +107,8 @@ pub enum Type {
     Inline(&'static Table),
     /// Tables under names of the user's.
     Named(&'static Table),
+    /// The table of a kind.
+    Kind(Kind),
     /// Exactly one of these tables.
     Kinds(fn() -> Vec<Kind>),
     /// Under names of the user's, exactly one of these tables each.
@@ -288,6 +290,9 @@ impl Placed {
         match key.of {
             Type::Table(table) | Type::Forms { table: Some(table), .. } => {
                 vec![Placed { path, table, place }]
+            }
+            Type::Kind(Kind { name, table }) => {
+                vec![Placed { path, table, place: Place { kind: name, ..place } }]
             }
             Type::Named(table) => vec![Placed { path: format!("{path}.{name}"), table, place }],
             Type::Kinds(list) => kinds(&path, list(), true),

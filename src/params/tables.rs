@@ -26,6 +26,16 @@ impl<'s> Reader<'s> {
         self.table(name, node, table)
     }
 
+    /// The table of a kind at a key, where it is written.
+    pub fn of_kind(&self, name: &str) -> Read<Option<Reader<'s>>> {
+        let Some(Type::Kind(kind)) = self.declared(name).map(|key| key.of) else {
+            panic!("`{name}` is of no kind")
+        };
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let place = Place { kind: kind.name, ..self.place };
+        self.table_at(name, entry.node.clone(), kind.table, place).map(Some)
+    }
+
     fn table_at(&self, name: &str, node: Rc<Node>, table: &'static Table, place: Place) -> Read<Reader<'s>> {
         let inner = Reader::new(node, self.path(name), table, place, self.scope);
         match &inner.node.value {

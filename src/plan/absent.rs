@@ -5,6 +5,7 @@ use crate::config::{Experiment, SourceKind, Writer};
 use crate::resolve::Resolved;
 use crate::stages::vectors::Denoise;
 
+use super::rollouts::other_judge;
 use super::{NEUTRAL, Subject, across};
 
 /// A part of the experiment without which the plan was made.
@@ -65,10 +66,22 @@ pub fn absent(resolved: &Resolved) -> Vec<Absent> {
         }
         Some(Absent { subject: nodes[0].0.clone(), why, nodes })
     });
+    let unjudged = experiment.analysis.iter().filter_map(|analysis| {
+        let judge = other_judge(&analysis.kind)?;
+        let gone = resolved.absent.iter().any(|absent| absent.name == judge);
+        let readers = resolved.models.iter();
+        let named = readers.flat_map(|model| {
+            let told = experiment.stories.iter();
+            told.map(|source| Subject::analysis(&analysis.name, &model.name, &source.name))
+        });
+        let nodes: Vec<_> = named.map(|subject| (subject, analysis.kind.kind().to_string())).collect();
+        let why = format!("is judged by {}", Subject::Model(judge.to_string()));
+        (gone && !nodes.is_empty()).then(|| Absent { subject: nodes[0].0.clone(), why, nodes })
+    });
     let there: Vec<&str> =
         sources.iter().filter(|(_, kind)| lost_writer(resolved, kind).is_none()).map(|s| s.0).collect();
     let there: Vec<&str> = there.into_iter().filter(|source| *source != NEUTRAL).collect();
-    models.chain(lost).chain(across::without_pairs(resolved, &there)).collect()
+    models.chain(lost).chain(unjudged).chain(across::without_pairs(resolved, &there)).collect()
 }
 
 /// The nodes of what `model` makes of `source`: activations first.

@@ -8,6 +8,7 @@ use super::preimage::{
     ActivationParams, AnalysisParams, FileParams, FilesParams, NeutralParams, Numerics, TemplateParams,
     VectorParams, WrittenParams, key,
 };
+use super::rollouts::other_judge;
 use super::variants::Merged;
 use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
@@ -64,6 +65,10 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
             all.clone().for_each(|variant| plan.written_stories(variant, model, true));
         }
         all.clone().for_each(|variant| plan.readings(variant, model));
+    }
+    // What others write is judged model by model.
+    for judge in 0..resolved.models.len() {
+        all.clone().for_each(|variant| plan.judged(variant, judge));
     }
     // Those that look into a model follow each other.
     for target in std::iter::once(None).chain((0..resolved.models.len()).map(Some)) {
@@ -237,7 +242,20 @@ impl<'a> Builder<'a> {
                 continue; // the model that was to write it is not there
             }
             let vectors = self.vectors(variant, model, texts.name, read, neutral);
-            self.analyses(variant, model, texts.name, vectors);
+            self.analyses(variant, model, texts.name, vectors, None);
+        }
+    }
+
+    /// The analyses of what other models wrote that `judge` judges.
+    fn judged(&mut self, variant: usize, judge: usize) {
+        for model in 0..self.resolved.models.len() {
+            for texts in self.sources(variant).iter().filter(|t| t.name != NEUTRAL) {
+                let subject = Subject::vectors(&self.resolved.models[model].name, texts.name);
+                let vectors = self.merged.find(variant, &subject);
+                if let Some(vectors) = vectors {
+                    self.analyses(variant, model, texts.name, vectors, Some(judge));
+                }
+            }
         }
     }
 
@@ -315,18 +333,33 @@ impl<'a> Builder<'a> {
         self.push(variant, Subject::vectors(&reader.name, source), work, None, units)
     }
 
-    fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize) {
+    /// The analyses of a set of vectors: those that another model judges, `judge`; or all others, and the texts of those.
+    fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize, judge: Option<usize>) {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
         for config @ config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let inputs = analysis.inputs();
-            if reader.checks.is_some() && (analysis.reads().is_some() || inputs.batches) {
-                continue; // of texts token by token
+            let texts = analysis.reads().is_some() || analysis.writes().is_some();
+            if reader.checks.is_some() && (texts || inputs.batches) {
+                continue; // of texts token by token, or that are written
             }
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
+            let other = other_judge(analysis).filter(|name| *name != reader.name);
+            let later = other.is_some() && judge.is_none();
+            if !later && other.and_then(|name| self.place_of(name)) != judge {
+                continue;
+            }
+            let written = analysis.writes().map(|(writing, scorer)| {
+                let scorer = (!later).then_some(scorer);
+                self.rollouts(variant, (model, source), (vectors, &layers), name, (writing, scorer))
+            });
+            if later {
+                continue;
+            }
             let read = analysis
                 .reads()
                 .map(|wanted| self.read_tokens(variant, (model, source), vectors, &layers, config, &wanted));
+            let read = read.or(written);
             let reads = inputs;
             let asks = reads.model;
             let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {

@@ -45,6 +45,18 @@ pub enum Subject {
         model: String,
         source: String,
     },
+    /// What a model writes under steering for an analysis.
+    Rollouts {
+        analysis: String,
+        model: String,
+        source: String,
+    },
+    /// What these texts are found to be.
+    Scores {
+        analysis: String,
+        model: String,
+        source: String,
+    },
     /// An analysis, by its name in the file, of a model and the source that it read; or of several sets of vectors.
     Analysis {
         name: String,
@@ -79,6 +91,16 @@ impl Subject {
         Subject::Readings { analysis: analysis.into(), model: model.into(), source: source.into() }
     }
 
+    /// What a model writes for `analysis`, steered with its vectors of a source.
+    pub fn rollouts(analysis: &str, model: &str, source: &str) -> Subject {
+        Subject::Rollouts { analysis: analysis.into(), model: model.into(), source: source.into() }
+    }
+
+    /// What that is found to be.
+    pub fn scores(analysis: &str, model: &str, source: &str) -> Subject {
+        Subject::Scores { analysis: analysis.into(), model: model.into(), source: source.into() }
+    }
+
     /// The analysis `name` of a model and a source.
     pub fn analysis(name: &str, model: &str, source: &str) -> Subject {
         Subject::Analysis { name: name.into(), set: Some((model.into(), source.into())) }
@@ -99,6 +121,8 @@ impl Subject {
             Subject::Vectors { .. } => "vectors",
             Subject::Texts { .. } => "texts",
             Subject::Readings { .. } => "readings",
+            Subject::Rollouts { .. } => "rollouts",
+            Subject::Scores { .. } => "scores",
             Subject::Analysis { name, .. } => name,
         }
     }
@@ -110,7 +134,9 @@ impl Subject {
             | Subject::Activations { model, .. }
             | Subject::Neutral { model }
             | Subject::Vectors { model, .. }
-            | Subject::Readings { model, .. } => Some(model),
+            | Subject::Readings { model, .. }
+            | Subject::Rollouts { model, .. }
+            | Subject::Scores { model, .. } => Some(model),
             Subject::Texts { .. } => None,
             Subject::Stories { own, .. } => own.as_deref(),
             Subject::Analysis { set, .. } => set.as_ref().map(|(model, _)| model.as_str()),
@@ -126,7 +152,9 @@ impl Subject {
             | Subject::Activations { source, .. }
             | Subject::Vectors { source, .. }
             | Subject::Texts { source }
-            | Subject::Readings { source, .. } => Some(source),
+            | Subject::Readings { source, .. }
+            | Subject::Rollouts { source, .. }
+            | Subject::Scores { source, .. } => Some(source),
             Subject::Analysis { set, .. } => set.as_ref().map(|(_, source)| source.as_str()),
         }
     }
@@ -138,7 +166,9 @@ impl Subject {
             Subject::Stories { source, own: Some(model) } => format!("{source}@{model}"),
             Subject::Stories { source, own: None } => source.clone(),
             Subject::Texts { source } => source.clone(),
-            Subject::Readings { analysis, model, source } => format!("{analysis}/{model}/{source}"),
+            Subject::Readings { analysis, model, source }
+            | Subject::Rollouts { analysis, model, source }
+            | Subject::Scores { analysis, model, source } => format!("{analysis}/{model}/{source}"),
             Subject::Activations { model, source }
             | Subject::Vectors { model, source }
             | Subject::Analysis { set: Some((model, source)), .. } => format!("{model}/{source}"),
@@ -184,6 +214,8 @@ mod tests {
             (Subject::analysis("space", "demo", "own"), "space/demo/own", Some("demo"), Some("own")),
             (Subject::texts("logs"), "texts/logs", None, Some("logs")),
             (Subject::readings("watch", "demo", "own"), "readings/watch/demo/own", Some("demo"), Some("own")),
+            (Subject::rollouts("mail", "demo", "own"), "rollouts/mail/demo/own", Some("demo"), Some("own")),
+            (Subject::scores("mail", "demo", "own"), "scores/mail/demo/own", Some("demo"), Some("own")),
             (Subject::across("moved"), "moved", None, None),
             (Subject::Model("demo".into()), "models/demo", Some("demo"), None),
         ];

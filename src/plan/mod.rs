@@ -8,6 +8,7 @@ mod id;
 pub mod key;
 mod preimage;
 mod readings;
+mod rollouts;
 mod rounds;
 mod select;
 mod variants;
@@ -22,6 +23,8 @@ pub use select::{Nothing, Selection};
 
 use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Analysis;
+use crate::stages::rollouts::{Asked, Writing};
+use crate::stages::scores::Scorer;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
 use crate::stages::{activations, readings as reading, texts, vectors};
@@ -112,6 +115,22 @@ pub enum Work {
         params: reading::Params,
         set: Set,
     },
+    /// Texts written under steering, a unit a case.
+    Rollouts {
+        writing: Writing,
+        chat: Chat,
+        seed: u64,
+        set: Set,
+    },
+    /// What such texts are found to be, a unit a case.
+    Scores {
+        scorer: Scorer,
+        cases: Vec<Asked>,
+        /// What a judge's chat template is told.
+        chat: Chat,
+        /// Of a judge at a server.
+        identity: Option<Digest>,
+    },
     /// `vectors`: how those of the set are made.
     Analysis {
         name: String,
@@ -159,6 +178,8 @@ impl Work {
             Work::Vectors { .. } => "vectors",
             Work::Texts(_) | Work::Written(_) => "texts",
             Work::Readings { .. } => "readings",
+            Work::Rollouts { .. } => "rollouts",
+            Work::Scores { .. } => "scores",
             Work::Analysis { analysis, .. } => analysis.kind(),
             Work::Across { across, .. } => across.kind(),
         }

@@ -10,6 +10,9 @@ use super::key::{Digest, Key};
 use crate::lm::{Chat, Dtype, Layer};
 use crate::stages::activations::{Long, Short, StoreDtype, Wrap};
 use crate::stages::analysis::Analysis;
+use crate::stages::rollouts::{Asked, Steering, Texts, Writing};
+use crate::stages::scores::Scorer;
+use crate::stages::scores::judge::{By, Judge};
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, Several};
 use crate::stages::vectors::{Center, Denoise, Equal};
@@ -200,6 +203,67 @@ impl<'a> ReadingParams<'a> {
         let readings::Params { random, seed, wrap, chat } = *params;
         let (seed, wrap) = ((random > 0).then_some(seed), (!turns).then_some(wrap));
         ReadingParams { layers, random, seed, wrap, chat: (wrap != Some(Wrap::Raw)).then_some(chat) }
+    }
+}
+
+/// Of the texts about a case that are written under steering.
+#[derive(Serialize)]
+pub struct RolloutParams<'a> {
+    pub case: &'a str,
+    pub system: &'a str,
+    pub turns: &'a [String],
+    pub replies: &'a [String],
+    pub answer: &'a str,
+    pub layers: &'a [Layer],
+    pub steering: &'a Steering,
+    pub texts: &'a Texts,
+    pub seed: u64,
+    pub chat: Chat,
+}
+
+impl<'a> RolloutParams<'a> {
+    /// Those of a case that is steered at `layers`.
+    pub fn of(
+        writing: &'a Writing,
+        case: &'a Asked,
+        layers: &'a [Layer],
+        seed: u64,
+        chat: Chat,
+    ) -> RolloutParams<'a> {
+        let Writing { cases: _, steering, texts } = writing;
+        // What it is counted among, and what else could be chosen, is no part of what is written. Seeds hang on the name.
+        let Asked { name, control: _, system, turns, replies, answer, options: _ } = case;
+        RolloutParams { case: name, system, turns, replies, answer, layers, steering, texts, seed, chat }
+    }
+}
+
+/// Of what the texts about a case are found to be.
+#[derive(Serialize)]
+pub struct ScoreParams<'a> {
+    pub scorer: &'a Scorer,
+    /// Of a judge that is a model of the experiment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Chat>,
+    /// Of one at a server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<&'a serde_json::Map<String, serde_json::Value>>,
+}
+
+impl<'a> ScoreParams<'a> {
+    /// Those by `scorer`; `chat`: what the template of a judge is told.
+    pub fn of(scorer: &'a Scorer, chat: Chat) -> ScoreParams<'a> {
+        let plain = ScoreParams { scorer, chat: None, protocol: None, body: None };
+        match scorer {
+            Scorer::Pattern(_) => plain,
+            Scorer::Judge(Judge { by: By::Server(server), .. }) => ScoreParams {
+                protocol: Some(server.protocol),
+                body: Some(&server.body).filter(|body| !body.is_empty()),
+                ..plain
+            },
+            Scorer::Judge(_) => ScoreParams { chat: Some(chat), ..plain },
+        }
     }
 }
 

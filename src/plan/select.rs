@@ -165,6 +165,8 @@ impl Plan {
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
             Work::Texts(_) | Work::Written(_) => BTreeSet::new(),
             Work::Readings { .. }
+            | Work::Rollouts { .. }
+            | Work::Scores { .. }
             | Work::Activations { .. }
             | Work::Neutral(_)
             | Work::Analysis { .. }

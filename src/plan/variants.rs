@@ -51,9 +51,10 @@ impl Merged {
                 let node = &mut nodes[place];
                 node.id.axes = chosen.clone();
                 match &mut node.work {
-                    Work::Vectors { set, .. } | Work::Readings { set, .. } | Work::Analysis { set, .. } => {
-                        set.axes = chosen
-                    }
+                    Work::Vectors { set, .. }
+                    | Work::Readings { set, .. }
+                    | Work::Rollouts { set, .. }
+                    | Work::Analysis { set, .. } => set.axes = chosen,
                     Work::Across { pairs, .. } => {
                         let sets = pairs.iter_mut().flat_map(|pair| &mut pair.sets);
                         sets.for_each(|set| set.axes = chosen.clone());

@@ -41,6 +41,7 @@ pub enum Body {
     Dots(Dots),
     Table(TableFigure),
     Texts(Texts),
+    Samples(Samples),
 }
 
 /// Labelled points in the plane.
@@ -232,6 +233,28 @@ pub struct ShownTurn {
     pub tokens: Vec<String>,
     /// `[measure][token]`
     pub values: Vec<Vec<f32>>,
+}
+
+/// Texts among which the reader chooses by what they are of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// What can be chosen: `outcome`, ...
+    pub by: Vec<String>,
+    pub samples: Vec<ShownSample>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownSample {
+    /// What it is of: a value for each of `by`.
+    pub of: Vec<String>,
+    /// What else is to be known of it.
+    pub note: String,
+    /// What told what it is: a piece of it, which is marked, or words about it; empty: nothing.
+    pub evidence: String,
+    /// What came before it.
+    pub earlier: String,
+    pub text: String,
 }
 
 /// Where a link leads.

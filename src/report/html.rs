@@ -7,7 +7,7 @@ use super::figure::{Body, Figure};
 use super::markup::escape;
 use super::slots::{self, Chapter, Choices, Named, Slot};
 use super::svg::{self, Dress};
-use super::{Report, table, texts};
+use super::{Report, samples, table, texts};
 use crate::lm::Layer;
 
 const STYLE: &str = include_str!("page.css");
@@ -176,6 +176,9 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
             if let Body::Texts(body) = &figure.body {
                 out.push_str(&texts::html(body));
             }
+            if let Body::Samples(body) = &figure.body {
+                out.push_str(&samples::html(body));
+            }
             if let Body::Table(body) = &figure.body {
                 let section = |name: &str| {
                     let of = chapters.iter().find(|chapter| chapter.section.id == name);
@@ -193,7 +196,7 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
     }
     out.push_str("<figcaption>\n");
     paragraphs(out, &figure.caption);
-    if !matches!(figure.body, Body::Table(_) | Body::Texts(_)) {
+    if !matches!(figure.body, Body::Table(_) | Body::Texts(_) | Body::Samples(_)) {
         push(
             out,
             format_args!(

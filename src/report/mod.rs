@@ -6,6 +6,7 @@ mod html;
 mod markup;
 mod number;
 pub mod png;
+mod samples;
 mod slots;
 pub mod svg;
 mod table;

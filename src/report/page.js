@@ -245,4 +245,22 @@
       text.article.addEventListener("pointerleave", () => (tip.hidden = true));
     }
   }
+
+  // --- Samples: those that fit what is chosen. --------------------------------------------------------------------
+
+  for (const figure of all(".samples")) {
+    const selects = all("select", figure);
+    const articles = all("article", figure);
+    const show = () => {
+      let n = 0;
+      for (const article of articles) {
+        article.hidden = selects.some((select, at) => select.value !== "" && article.dataset[`of${at}`] !== select.value);
+        n += article.hidden ? 0 : 1;
+      }
+      figure.querySelector("output").textContent = `${n} of ${articles.length}`;
+    };
+    for (const select of selects) select.addEventListener("change", show);
+    figure.querySelector("form").hidden = false;
+    show();
+  }
 })();

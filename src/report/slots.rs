@@ -181,6 +181,7 @@ fn kind(body: &Body) -> &'static str {
         Body::Dots(_) => "dots",
         Body::Table(_) => "table",
         Body::Texts(_) => "texts",
+        Body::Samples(_) => "samples",
     }
 }
 

@@ -25,13 +25,12 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::config::problem::Problem;
-use crate::config::{self, Asked, Experiment, ModelSource, Offload, SourceKind};
+use crate::config::{self, Asked, Experiment, ModelSource, Offload};
 use crate::interrupt::Interrupted;
 use crate::lm::checkpoint::Beside;
 use crate::lm::device::Choice;
 use crate::lm::family::{Reading, has_field};
 use crate::lm::{Checkpoint, Dtype, DtypePolicy, Layer, Spec, Tokenizer};
-use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
 use crate::stages::stories::Server;
@@ -40,7 +39,8 @@ pub use adapter::Adapter;
 pub use digested::Changed;
 use digested::Digested;
 use hub::{Hub, Outage, Snapshot, Wanted};
-pub use served::{AnotherModel, ensure_same};
+use served::servers;
+pub use served::{AnotherModel, ensure_same, judged_by};
 pub use stories::{Pinned, StoryFiles};
 pub use tokenizer::OtherTokenizer;
 pub use transcripts::TranscriptFiles;
@@ -57,7 +57,7 @@ pub struct Resolved {
     pub files: Vec<BTreeMap<String, StoryFiles>>,
     /// Of each variant its files of transcripts, by the source's name.
     pub transcripts: Vec<BTreeMap<String, TranscriptFiles>>,
-    /// Of each variant what stands for the model of a source at a server, by the source's name.
+    /// Of each variant what stands for the model of a source at a server, by the source's name, and of a judge, by [`judged_by`].
     pub served: Vec<BTreeMap<String, Digest>>,
     pub device: Choice,
     /// No socket may be opened.
@@ -219,12 +219,12 @@ pub fn resolve(
         for (name, server, span) in servers(variant.asked()) {
             let asked = known.iter().find(|(other, _)| *other == server).map(|(_, identity)| *identity);
             let identity = asked.unwrap_or_else(|| {
-                let found = served::identity(name, server, store, offline, progress);
+                let found = served::identity(&name, server, store, offline, progress);
                 let found = found.map_err(|error| problems.push(unserved(server, span, &error))).ok();
                 known.push((server, found));
                 found
             });
-            identities.extend(identity.map(|identity| (name.to_string(), identity)));
+            identities.extend(identity.map(|identity| (name, identity)));
         }
         served.push(identities);
     }
@@ -466,17 +466,6 @@ fn pin(model: &config::Model, found: Found, device: &Choice, store: &Store) -> R
         unread: found.unread,
         ignored: found.ignored,
     })
-}
-
-/// Every source at a server, with where its model is named.
-fn servers(asked: Asked<'_>) -> Vec<(&str, &Server, &config::Span)> {
-    let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
-    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span));
-    let servers = told.chain(neutral).filter_map(|(name, kind, span)| match kind {
-        SourceKind::Served { server, .. } => Some((name, server, span)),
-        _ => None,
-    });
-    servers.collect()
 }
 
 impl Model {

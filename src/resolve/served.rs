@@ -6,8 +6,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::config::{Asked, SourceKind, Span};
+use crate::plan::NEUTRAL;
 use crate::plan::key::Digest;
 use crate::progress::Progress;
+use crate::stages::scores::judge::By;
 use crate::stages::stories::served::{Client, Trouble};
 use crate::stages::stories::{Protocol, Server};
 use crate::store::Store;
@@ -37,6 +40,26 @@ impl fmt::Display for AnotherModel {
 }
 
 impl std::error::Error for AnotherModel {}
+
+/// Every source and every judge at a server, with where its model is named.
+pub(super) fn servers(asked: Asked<'_>) -> Vec<(String, &Server, &Span)> {
+    let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
+    let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span));
+    let servers = told.chain(neutral).filter_map(|(name, kind, span)| match kind {
+        SourceKind::Served { server, .. } => Some((name.to_string(), server, span)),
+        _ => None,
+    });
+    let judges = asked.judges.iter().filter_map(|judge| match &judge.who.by {
+        By::Server(server) => Some((judged_by(&judge.name), server, &judge.span)),
+        _ => None,
+    });
+    servers.chain(judges).collect()
+}
+
+/// Under which name [`Resolved::served`](super::Resolved::served) has a judge; no source is called so.
+pub fn judged_by(judge: &str) -> String {
+    format!("judges/{judge}")
+}
 
 /// What stands for the model in keys.
 ///
@@ -68,8 +91,10 @@ pub fn identity(
             Ok(digest)
         }
         (Found::Silent(why), Some(seen)) => {
+            // A judge is called by its node already.
+            let source = if source.contains('/') { source.to_string() } else { format!("stories/{source}") };
             progress.note(&format!(
-                "stories/{source}: {url}: {why}; `{model}` is taken to be what it was when last seen, {}",
+                "{source}: {url}: {why}; `{model}` is taken to be what it was when last seen, {}",
                 seen.short()
             ));
             Ok(seen)

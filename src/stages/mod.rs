@@ -7,6 +7,8 @@ pub mod batches;
 mod principal;
 mod read;
 pub mod readings;
+pub mod rollouts;
+pub mod scores;
 pub mod statistics;
 pub mod stories;
 pub mod texts;

@@ -42,7 +42,16 @@ fn set(emotions: &[&str], d_model: usize, n_layers: usize) -> VectorSet {
 fn run(analysis: &Analysis, set: &VectorSet, model: &LanguageModel) -> anyhow::Result<Tables> {
     let progress = &mut |_: usize, _: usize| {};
     let chat = Chat::default();
-    analysis.run(Input { set, activations: None, reads: None, model: Some(model), chat, seed: 4, progress })
+    analysis.run(Input {
+        set,
+        activations: None,
+        reads: None,
+        rollouts: None,
+        model: Some(model),
+        chat,
+        seed: 4,
+        progress,
+    })
 }
 
 /// One layer at a time, with activations of two topics.
@@ -86,7 +95,16 @@ fn by_layer(analysis: &Analysis, set: &VectorSet, model: &LanguageModel) -> Vec<
         let progress = &mut |_: usize, _: usize| {};
         let (activations, chat) = (Some(activations), Chat::default());
         analysis
-            .run(Input { set: &set, activations, reads: None, model: Some(model), chat, seed: 4, progress })
+            .run(Input {
+                set: &set,
+                activations,
+                reads: None,
+                rollouts: None,
+                model: Some(model),
+                chat,
+                seed: 4,
+                progress,
+            })
             .unwrap()
     };
     set.layers.iter().map(one).collect()

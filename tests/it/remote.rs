@@ -1,6 +1,7 @@
 //! Stories from servers: an Ollama and an endpoint of OpenAI's protocol, well and badly behaved.
 
 mod faults;
+mod judge;
 mod keys;
 mod network;
 mod peer;

@@ -147,6 +147,7 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
                 set,
                 activations: None,
                 reads: None,
+                rollouts: None,
                 model,
                 chat: Chat::default(),
                 seed: 0,

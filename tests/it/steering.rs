@@ -76,6 +76,7 @@ fn steer(params: Steering, model: &LanguageModel, emotions: &[&str], shard: &Tab
         set,
         activations,
         reads: None,
+        rollouts: None,
         model: Some(model),
         chat: Chat::default(),
         seed: 4,

@@ -153,6 +153,7 @@ pub const TABLES: &[Described] = &[
         file: "tables/<analysis>.scenario_samples",
         about: "Every text that was written.",
         columns: &[
+            ("sample_id", "what the text is called in a file of labels; another text has another"),
             CELL,
             STRENGTH,
             CASE,
@@ -161,7 +162,9 @@ pub const TABLES: &[Described] = &[
                 "sample",
                 "which of the texts of a case in a cell, from 1; the same number has the same seed in all cells",
             ),
+            ("seed", "of the first answer that is the model's own"),
             ("outcome", "what it was found to be"),
+            ("act", "whether that is the act"),
             ("evidence", "the piece of the text that told it; empty of what nothing tells"),
             ("ended", "`end`: by itself; `length`: no more tokens were allowed"),
             ("n_tokens", "tokens of all the model's answers"),

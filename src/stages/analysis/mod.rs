@@ -49,6 +49,8 @@ use crate::report::figure::{Body, Figure};
 use crate::stages::across::{Input as TwoSets, cka, rsa, transfer};
 use crate::stages::batches::Batches;
 use crate::stages::readings::Wanted;
+use crate::stages::rollouts::Writing;
+use crate::stages::scores::Scorer;
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -128,6 +130,11 @@ pub trait Kind {
         None
     }
 
+    /// The texts that it has a model write under steering, and how it is told what they are; `None`: none.
+    fn writes(&self) -> Option<(Writing, Scorer)> {
+        None
+    }
+
     /// How much there is to compute and what that can show, in words, where it takes long. `emotions`: how many the experiment has.
     fn amount(&self, _emotions: usize) -> Option<String> {
         None
@@ -188,6 +195,8 @@ pub struct Input<'a> {
     pub activations: Option<Activations<'a>>,
     /// Given to those that read texts token by token.
     pub reads: Option<Reads<'a>>,
+    /// Given to those that have texts written.
+    pub rollouts: Option<Rollouts<'a>>,
     /// Given to those that ask for it.
     pub model: Option<&'a LanguageModel>,
     /// What the chat template is told.
@@ -195,6 +204,15 @@ pub struct Input<'a> {
     /// The experiment's.
     pub seed: u64,
     pub progress: &'a mut Progress<'a>,
+}
+
+/// Texts that were written under steering, with what they were found to be.
+#[derive(Clone, Copy)]
+pub struct Rollouts<'a> {
+    /// Units: one a case.
+    pub count: usize,
+    /// The texts of a case (schema `rollouts/1`) and their scores (`scores/1`), row by row; read anew each time.
+    pub read: &'a dyn Fn(usize) -> Result<(Table, Table)>,
 }
 
 impl<'a> Input<'a> {
@@ -273,7 +291,7 @@ impl VectorSet {
 
 impl LayerVectors {
     /// The vector of the emotion at `index`.
-    fn vector(&self, index: usize) -> &[f64] {
+    pub(in crate::stages) fn vector(&self, index: usize) -> &[f64] {
         &self.vectors[index * self.d_model..(index + 1) * self.d_model]
     }
 }
@@ -379,7 +397,7 @@ fn distinct<'a>(column: &'a [String], rows: &[usize]) -> Vec<&'a str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::stages) mod tests {
     use super::*;
 
     /// A set of one layer whose vectors are given row by row.
@@ -432,6 +450,7 @@ mod tests {
             set: &set,
             activations: None,
             reads: None,
+            rollouts: None,
             model: None,
             chat: Chat::default(),
             seed: 0,

@@ -2,7 +2,7 @@
 //! nor what the server runs.
 
 mod client;
-mod crew;
+pub mod crew;
 pub mod protocol;
 pub mod refused;
 mod server;
@@ -18,7 +18,7 @@ pub use server::Server;
 use self::crew::{Crew, Desk};
 use self::protocol::{Answer, Question, SEED_BITS};
 use super::writing::{Ask, Draft, End, REPLIES, Reply, Seeds, Written};
-use super::{Generate, Item, words};
+use super::{Generate, Item, Reject, words};
 use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};
 
@@ -95,6 +95,30 @@ pub fn run(
     Ok(draft.written())
 }
 
+/// What is asked for where only the distribution of the first token counts: nothing that would bend it.
+pub fn one_token() -> Generate {
+    let reject = Reject {
+        names_emotion: false,
+        min_tokens: 0,
+        attempts: 1,
+        refusals: false,
+        cut: false,
+        near_duplicate: None,
+    };
+    Generate {
+        topics: Vec::new(),
+        per_topic: 1,
+        max_new_tokens: 1,
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        prompt: String::new(),
+        system: String::new(),
+        several: None,
+        reject,
+    }
+}
+
 fn question((at, ask): (usize, &Ask)) -> (usize, Question) {
     (at, Question { prompt: ask.prompt.clone(), seed: ask.seed })
 }
@@ -119,7 +143,7 @@ struct Taking<'a> {
 
 impl Desk for Taking<'_> {
     fn answered(&mut self, place: usize, answer: Answer) -> Result<()> {
-        let Answer { text, end, tokens } = answer;
+        let Answer { text, end, tokens, first: _ } = answer;
         let reply = Reply { text, end };
         let ask = &self.asks[place];
         let table = Reply::table(std::slice::from_ref(ask), std::slice::from_ref(&reply));

@@ -267,6 +267,15 @@ pub fn data() -> tempfile::TempDir {
     std::fs::write(dir.path().join("norms.csv"), norms).unwrap();
     std::fs::write(dir.path().join("norms-copy.csv"), norms).unwrap();
     std::fs::write(dir.path().join("norms-more.csv"), format!("{norms}calm,0.8,0.1\n")).unwrap();
+    let set = "about = \"\"\n[[cases]]\nname = \"door\"\nturns = [\"Open it.\"]\ncontrol = false\n[[outcomes]]\nname = \"o\"\nany = [\"yes\"]\n";
+    for (name, before, after) in [
+        ("set", "door", "door"),
+        ("patterns", "\"yes\"", "\"no\""),
+        ("control", "control = false", "control = true"),
+        ("named", "\"door\"", "\"gate\""),
+    ] {
+        std::fs::write(dir.path().join(format!("{name}.toml")), set.replace(before, after)).unwrap();
+    }
     dir
 }
 

@@ -55,6 +55,8 @@ pub struct State {
     pub renamed: bool,
     /// Texts end with `done_reason` or `finish_reason` `length`.
     pub cut: bool,
+    /// Where log-probabilities are asked for: the likeliest first tokens with their probabilities; none are told without.
+    pub first: Vec<(String, f64)>,
     asked: Vec<Asked>,
     connections: usize,
     /// Requests for texts that are being answered, and the most there were at once.
@@ -171,7 +173,7 @@ fn chat(stream: &TcpStream, ollama: bool, body: Value, authorization: Option<Str
         body["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_string();
     let seed = if ollama { &body["options"]["seed"] } else { &body["seed"] };
     let seed = seed.as_u64().unwrap();
-    let (number, mishap, delay, refused, cut) = {
+    let (number, mishap, delay, refused, cut, first) = {
         let mut state = shared.lock().unwrap();
         state.now += 1;
         state.most = state.most.max(state.now);
@@ -200,17 +202,30 @@ fn chat(stream: &TcpStream, ollama: bool, body: Value, authorization: Option<Str
             )),
             _ => None,
         };
-        (state.asked.len() - 1, mishap, state.delay, refused, state.cut)
+        let first = if body["logprobs"] == true { state.first.clone() } else { Vec::new() };
+        (state.asked.len() - 1, mishap, state.delay, refused, state.cut, first)
     };
     std::thread::sleep(delay);
     let reply = |text: &str| {
         let reason = if cut { "length" } else { "stop" };
-        let reply = match ollama {
+        let top = |(token, p): &(String, f64)| json!({"token": token, "logprob": p.ln()});
+        let logprobs = first.first().map(|most| {
+            let mut token = top(most);
+            token["top_logprobs"] = first.iter().map(top).collect::<Vec<_>>().into();
+            vec![token]
+        });
+        let mut reply = match ollama {
             true => json!({"model": MODEL, "message": {"role": "assistant", "content": text}, "done": true,
                            "done_reason": reason, "eval_count": 20}),
             false => json!({"object": "chat.completion", "usage": {"completion_tokens": 20}, "choices":
                     [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}]}),
         };
+        if let Some(logprobs) = logprobs {
+            match ollama {
+                true => reply["logprobs"] = logprobs.into(),
+                false => reply["choices"][0]["logprobs"] = json!({"content": logprobs}),
+            }
+        }
         reply.to_string().into_bytes()
     };
     let whole = reply(&text(&prompt, seed));

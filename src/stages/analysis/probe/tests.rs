@@ -167,6 +167,7 @@ fn tables_have_shares_and_their_intervals() {
         set: &set,
         activations: Some(activations),
         reads: None,
+        rollouts: None,
         model: None,
         chat: Chat::default(),
         seed: 1,

@@ -5,13 +5,14 @@ use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::Scenario;
-use super::cells::Cell;
-use super::conversation::{self, messages, open};
-use super::set::{Asked, Choices, LETTERS};
+use super::set::{Choices, LETTERS};
 use crate::lm::device::send;
 use crate::lm::{Chat, LanguageModel, Layer, Spans};
 use crate::stages::analysis::Progress;
 use crate::stages::analysis::shared::{BATCH_TOKENS, Row, Shared, Sites};
+use crate::stages::rollouts::Asked;
+use crate::stages::rollouts::cells::Cell;
+use crate::stages::rollouts::conversation::{self, messages, open};
 
 /// Bound on logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;

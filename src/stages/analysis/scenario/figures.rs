@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 
-use super::cells::is_random;
+use super::outcomes::{NEWCOMBE, WIDER};
+use super::samples;
 use super::tables::is_unsteered;
 use super::{Evidence, Scenario};
 use crate::report::figure::{Band, Body, Cell, Figure, Lines, Multiples, Plot, Series, TableFigure};
 use crate::stages::analysis::{Claim, Group, Null, distinct, groups};
+use crate::stages::rollouts::cells::is_random;
 use crate::stages::statistics::Interval;
 use crate::stages::statistics::interval::clopper_pearson;
-use crate::stages::statistics::shares::seen_above;
+use crate::stages::statistics::shares::{newcombe, seen_above};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
@@ -18,13 +20,8 @@ pub const READING: &str = "What adding an emotion's vector does to the act of th
     norm that were measured as often, q is adjusted over the cells. Where the control moves as much, the direction changes \
     something else.";
 
-/// Texts of each cell and outcome that stand in the report; all are in the table.
-const SHOWN: usize = 2;
 /// Above this share of texts that were cut off, a warning.
 const CUT_OFTEN: f64 = 0.05;
-/// Characters of a text that stand in the report.
-const LONGEST: usize = 700;
-
 /// One emotion at one strength.
 struct Row<'a> {
     steered: &'a str,
@@ -82,7 +79,7 @@ pub fn figures(params: &Scenario, name: &str, tables: &[(String, Table)]) -> Res
         figures.push(shares(name, group)?);
     }
     for group in &groups(tables, "scenario_samples")? {
-        figures.push(samples(name, group)?);
+        figures.push(samples::figure(name, group)?);
     }
     Ok(figures)
 }
@@ -90,7 +87,7 @@ pub fn figures(params: &Scenario, name: &str, tables: &[(String, Table)]) -> Res
 fn unit(params: &Scenario) -> &'static str {
     match params.evidence {
         Evidence::Choices => "log-odds of the act",
-        Evidence::Pattern => "share of the act",
+        Evidence::Pattern | Evidence::Judge => "share of the act",
     }
 }
 
@@ -101,15 +98,20 @@ fn doses(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
             emotions.push(row.steered);
         }
     }
+    // Without steering nothing changes; how far a share of as many texts may be off by chance is shown there too.
+    let chance = rows.first().map_or((0.0, 0.0), |row| unsteered(params, row));
     let series = emotions.iter().map(|emotion| {
-        let mut own: Vec<&Row> = rows.iter().filter(|row| row.steered == *emotion).collect();
-        own.sort_by(|a, b| a.strength.total_cmp(&b.strength));
-        let ends = |row: &&Row| row.interval.unwrap_or((row.effect, row.effect));
+        let own = rows.iter().filter(|row| row.steered == *emotion);
+        let ends = |row: &Row| row.interval.unwrap_or((row.effect, row.effect));
+        let mut points: Vec<(f64, f64, (f64, f64))> =
+            own.map(|row| (row.strength, row.effect, ends(row))).collect();
+        points.push((0.0, 0.0, chance));
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Series {
             name: emotion.to_string(),
-            points: own.iter().map(|row| (row.strength, row.effect)).collect(),
-            intervals: if own.iter().all(|row| row.interval.is_some()) {
-                own.iter().map(ends).collect()
+            points: points.iter().map(|point| (point.0, point.1)).collect(),
+            intervals: if rows.iter().all(|row| row.interval.is_some()) {
+                points.iter().map(|point| point.2).collect()
             } else {
                 Vec::new()
             },
@@ -119,6 +121,10 @@ fn doses(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
         rows.iter().filter_map(|row| row.random.map(|(low, high)| (row.strength, low, high))).collect();
     band.sort_by(|a, b| a.0.total_cmp(&b.0));
     band.dedup();
+    if !band.is_empty() {
+        band.push((0.0, 0.0, 0.0));
+        band.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
     let bands = if band.is_empty() {
         Vec::new()
     } else {
@@ -135,6 +141,14 @@ fn doses(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
     group.figure(name.to_string(), "The act under steering".into(), caption, Body::Lines(body))
 }
 
+/// The interval of no change: of texts Newcombe's of the unsteered share and that of as many others; of choices, which have no noise
+/// of sampling, none.
+fn unsteered(params: &Scenario, row: &Row) -> (f64, f64) {
+    let count = ((row.unsteered * row.n as f64).round() as usize, row.n);
+    let drawn = newcombe(count, count).filter(|_| params.evidence != Evidence::Choices);
+    drawn.map_or((0.0, 0.0), |interval| (interval.low, interval.high))
+}
+
 fn described(params: &Scenario, rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let what = match params.evidence {
@@ -142,7 +156,7 @@ fn described(params: &Scenario, rows: &[Row]) -> String {
             "Log-odds of the act among declared choices, over {} cases and all orders of the options; without steering {:.2}.",
             first.n, first.unsteered
         ),
-        Evidence::Pattern => {
+        Evidence::Pattern | Evidence::Judge => {
             format!(
                 "Share of the act among {} texts a cell; without steering {:.0} %.",
                 first.n,
@@ -156,7 +170,7 @@ fn described(params: &Scenario, rows: &[Row]) -> String {
         String::new()
     };
     format!(
-        "{what}{interval} Band: from the least to the largest of {} random directions of the same norm, measured as often.",
+        "{what}{interval} At 0 nothing is added. Band: from the least to the largest of {} random directions of the same norm, measured as often.",
         first.n_random
     )
 }
@@ -205,7 +219,7 @@ fn warnings(params: &Scenario, rows: &[Row]) -> String {
 fn numbers(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
     let (scale, decimals) = match params.evidence {
         Evidence::Choices => (1.0, 2),
-        Evidence::Pattern => (100.0, 0),
+        Evidence::Pattern | Evidence::Judge => (100.0, 0),
     };
     let option =
         |value: Option<f64>, decimals| value.map_or(Cell::Empty, |value| Cell::Number(value, decimals));
@@ -265,37 +279,6 @@ fn shares(name: &str, group: &Group) -> Result<Figure> {
     Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Multiples(body)))
 }
 
-fn samples(name: &str, group: &Group) -> Result<Figure> {
-    let table = group.table;
-    let (steered, case, outcome) = (table.str("steered")?, table.str("case")?, table.str("outcome")?);
-    let (evidence, text, strength) = (table.str("evidence")?, table.str("text")?, table.f64("strength")?);
-    let mut shown: Vec<(&str, f64, &str)> = Vec::new();
-    let mut rows = Vec::new();
-    for &row in group.rows.iter().filter(|&&row| !is_random(&steered[row])) {
-        let cell = (steered[row].as_str(), strength[row], outcome[row].as_str());
-        if shown.iter().filter(|other| **other == cell).count() >= SHOWN {
-            continue;
-        }
-        shown.push(cell);
-        let brief: String = text[row].chars().take(LONGEST).collect();
-        let brief = if brief.len() < text[row].len() { format!("{brief}\u{2026}") } else { brief };
-        rows.push(vec![
-            Cell::Text(steered[row].clone()),
-            Cell::Number(strength[row], 2),
-            Cell::Text(case[row].clone()),
-            Cell::Text(outcome[row].clone()),
-            Cell::Text(evidence[row].clone()),
-            Cell::Text(brief),
-        ]);
-    }
-    let columns = ["steered", "strength", "case", "outcome", "told by", "text"].map(String::from).to_vec();
-    let caption = format!(
-        "The first {SHOWN} texts of each cell and outcome. All are in the table `{name}.scenario_samples`."
-    );
-    let body = Body::Table(TableFigure { columns, rows });
-    Ok(group.figure(format!("{name}-samples"), "Samples".into(), caption, body))
-}
-
 /// The change of the act in each cell.
 pub fn claims(params: &Scenario, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
@@ -303,7 +286,7 @@ pub fn claims(params: &Scenario, tables: &[(String, Table)]) -> Result<Vec<Claim
         for row in rows(group)? {
             let (scale, unit, decimals) = match params.evidence {
                 Evidence::Choices => (1.0, "log-odds", 2),
-                Evidence::Pattern => (100.0, "percentage points", 0),
+                Evidence::Pattern | Evidence::Judge => (100.0, "percentage points", 0),
             };
             let null = row.p.map(|p| Null {
                 of: "random directions of the same norm",
@@ -312,9 +295,10 @@ pub fn claims(params: &Scenario, tables: &[(String, Table)]) -> Result<Vec<Claim
                 p,
             });
             let interval = row.interval.map(|(low, high)| Interval { low: scale * low, high: scale * high });
-            let method = match params.evidence {
-                Evidence::Choices => "percentile bootstrap over cases",
-                Evidence::Pattern => "Newcombe",
+            let method = match row.method {
+                NEWCOMBE => NEWCOMBE,
+                WIDER => WIDER,
+                _ => "percentile bootstrap over cases",
             };
             let what = format!("act under {} at {}", row.steered, row.strength);
             let claim = group.claim(what, unit, scale * row.effect, decimals);

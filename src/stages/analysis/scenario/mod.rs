@@ -1,12 +1,10 @@
 //! What a model does in a situation when an emotion's vector is added: what it would choose, or what it writes. `docs/behaviour.md`
 //! says what each set can and cannot show.
 
-pub mod cells;
 mod choices;
-mod conversation;
 mod figures;
-mod outcome;
-mod rollouts;
+mod outcomes;
+mod samples;
 mod set;
 mod tables;
 
@@ -14,15 +12,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-pub use set::{Set, names, shipped};
+pub use set::{LETTERS, Outcome, Question, Set, Verdict, compiled, names, shipped};
 
 use super::preferences::{emotions, strength};
 use super::steering::Layers;
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables};
 use crate::lm::{Layer, Positions};
-use crate::params::{Params, Parts, Problem, Read, Reader, Type, params, presets, words};
+use crate::params::problem::quoted;
+use crate::params::{Params as _, Parts, Problem, Read, Reader, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::stages::batches::Batches;
+use crate::stages::rollouts::{Steering, Texts, Writing, cells};
+use crate::stages::scores::Scorer;
+use crate::stages::scores::judge::{Judge, Who};
 use crate::stages::statistics::shares::seen_above;
 use crate::store::table::Table;
 
@@ -36,6 +38,8 @@ words! {
         Choices = "choices",
         /// By patterns in what it writes.
         Pattern = "pattern",
+        /// By what a judge says of that.
+        Judge = "judge",
     }
 }
 
@@ -54,8 +58,18 @@ params! {
         #[with(content)]
         pub content: Set;
         /// `choices`: the log-odds of the act among declared choices: no sampling, so that it works where a model hardly ever or
-        /// always acts; `pattern`: what it writes, by patterns.
+        /// always acts; `pattern`: what it writes, by patterns; `judge`: the same, by what a judge says of it.
         pub evidence: Evidence = "choices";
+        /// With `evidence = "judge"`: one of `[judges]`.
+        #[unset("the only one")]
+        #[with(judge)]
+        #[serde(skip)]
+        pub judge: Option<String>;
+        // Who that is.
+        #[of(Type::NONE)]
+        #[with(nobody)]
+        #[serde(skip)]
+        pub who: Option<Who>;
         /// Whose vectors are added.
         #[of(Type::PresetOrTexts(presets::EVERY))]
         #[with(emotions)]
@@ -77,23 +91,8 @@ params! {
         #[with(texts)]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub texts: Option<Texts>;
-        /// Of `choices`: draws of cases with replacement behind the intervals.
-        #[with(bootstrap)]
+        /// Draws of cases with replacement behind the intervals.
         pub bootstrap: usize = 1000, 0..=100_000;
-    }
-}
-
-params! {
-    /// How texts are written.
-    pub struct Texts {
-        /// Of `pattern`: texts of each case in each cell.
-        pub samples: usize = 50, 1..=100_000;
-        /// Of `pattern`: the most tokens of an answer.
-        pub max_new_tokens: usize = 256, 1..=1_000_000;
-        /// Of `pattern`: divides the logits; 0 takes the likeliest token.
-        pub temperature: f64 = 1.0, 0.0..=10.0;
-        /// Of `pattern`: tokens are drawn from the fewest likeliest that reach this probability.
-        pub top_p: f64 = 1.0, above 0.0..=1.0;
     }
 }
 
@@ -113,19 +112,42 @@ fn content(reader: &Reader<'_>, _: &str) -> Read<Set> {
 
 fn texts(reader: &Reader<'_>, _: &str) -> Read<Option<Texts>> {
     let (texts, evidence) = (Texts::read(reader)?, reader.get::<Evidence>("evidence")?);
-    Ok((evidence == Evidence::Pattern).then_some(texts))
+    Ok((evidence != Evidence::Choices).then_some(texts))
 }
 
-fn bootstrap(reader: &Reader<'_>, name: &str) -> Read<usize> {
-    let (draws, evidence) = (reader.get(name)?, reader.get::<Evidence>("evidence")?);
-    Ok(if evidence == Evidence::Choices { draws } else { 0 })
+/// The judge's name, where one is asked.
+fn judge(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
+    let (named, evidence) = (reader.get::<Option<String>>(name)?, reader.get::<Evidence>("evidence")?);
+    if evidence != Evidence::Judge {
+        return Ok(None);
+    }
+    let there: Vec<&str> = reader.scope.names("judges").collect();
+    let wrong = |message: String| {
+        let hint = match there.is_empty() {
+            true => "add a table `[judges.<name>]`".to_string(),
+            false => format!("it is one of {}", there.join(", ")),
+        };
+        reader.wrong(Problem::at(reader.span_of(name), message).hint(hint))
+    };
+    match (named, there.as_slice()) {
+        (Some(named), there) if there.contains(&named.as_str()) => Ok(Some(named)),
+        (Some(named), _) => wrong(format!("there is no judge {}", quoted(&named))),
+        (None, [only]) => Ok(Some(only.to_string())),
+        (None, []) => wrong("this evidence needs a judge".to_string()),
+        (None, _) => wrong("which judge is asked?".to_string()),
+    }
+}
+
+fn nobody(_: &Reader<'_>, _: &str) -> Read<Option<Who>> {
+    Ok(None) // found when all judges are read
 }
 
 /// What of a set has to do with the evidence, and so is in keys.
 fn of(set: Set, evidence: Evidence) -> Set {
     match evidence {
-        Evidence::Choices => Set { outcomes: Vec::new(), ..set },
-        Evidence::Pattern => Set { choices: None, ..set },
+        Evidence::Choices => Set { outcomes: Vec::new(), judge: None, ..set },
+        Evidence::Pattern => Set { choices: None, judge: None, ..set },
+        Evidence::Judge => Set { choices: None, outcomes: Vec::new(), ..set },
     }
 }
 
@@ -144,6 +166,7 @@ fn lacks(set: &Set, evidence: Evidence) -> Option<String> {
     match evidence {
         Evidence::Choices if set.choices.is_none() => Some("the set declares no `choices`".into()),
         Evidence::Pattern if set.outcomes.is_empty() => Some("the set declares no `outcomes`".into()),
+        Evidence::Judge if set.judge.is_none() => Some("the set declares no `judge`".into()),
         _ => None,
     }
 }
@@ -166,6 +189,18 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// With what the model is steered.
+    fn steering(&self) -> Steering {
+        Steering {
+            emotions: self.emotions.clone(),
+            strength: self.strength.clone(),
+            positions: self.positions,
+            random: self.random,
+        }
+    }
+}
+
 impl Kind for Scenario {
     fn kind(&self) -> &'static str {
         "scenario"
@@ -185,20 +220,32 @@ impl Kind for Scenario {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs { model: true, seed: true, chat: true, batches: true, ..Inputs::VECTORS }
+        let chosen = self.evidence == Evidence::Choices;
+        Inputs { model: chosen, seed: true, chat: chosen, batches: chosen, ..Inputs::VECTORS }
+    }
+
+    fn writes(&self) -> Option<(Writing, Scorer)> {
+        let scorer = match self.evidence {
+            Evidence::Choices => return None,
+            Evidence::Pattern => Scorer::Pattern(self.content.outcomes.clone()),
+            Evidence::Judge => {
+                let Who { by, orders } = self.who.clone()?;
+                Scorer::Judge(Judge { question: self.content.judge.clone()?, orders, by })
+            }
+        };
+        let (cases, texts) = (self.content.asked(), self.texts.clone()?);
+        Some((Writing { cases, steering: self.steering(), texts }, scorer))
     }
 
     fn amount(&self, emotions: usize) -> Option<String> {
-        let emotions = if self.emotions.is_empty() { emotions } else { self.emotions.len() };
-        let cells = 1 + (emotions + self.random) * self.strength.len();
+        let cells = self.steering().cells(emotions);
         let asked = self.content.asked();
         let cases = asked.len();
-        let Some(Texts { samples, max_new_tokens, .. }) = &self.texts else {
+        let Some(Texts { samples, .. }) = self.texts else {
             let orders = self.content.choices.as_ref().map_or(0, |choices| choices.options.len());
             let questions = cells * cases * orders;
             return Some(format!("{questions} questions: {cells} cells x {cases} cases x {orders} orders"));
         };
-        let texts = cells * cases * samples;
         let n = samples * asked.iter().filter(|asked| !asked.control).count();
         let seen = |from: f64| {
             let to =
@@ -206,9 +253,7 @@ impl Kind for Scenario {
             format!("from {:.0} % {to}", 100.0 * from)
         };
         Some(format!(
-            "{texts} texts: {cells} cells x {cases} cases x {samples} samples, at most {} tokens; with {n} texts a cell that have \
-             ground for the act, a rise is seen four times in five {}, {}",
-            texts * max_new_tokens,
+            "with {n} texts a cell that have ground for the act, a rise is seen four times in five {}, {}",
             seen(0.0),
             seen(0.22)
         ))
@@ -218,8 +263,26 @@ impl Kind for Scenario {
         self.layers.of(kept, n_layers)
     }
 
+    fn run(&self, input: Input) -> Result<Tables> {
+        let (_, scorer) = self.writes().context("this evidence writes no texts")?;
+        let rollouts = input.rollouts.context("there are no texts")?;
+        let samples = samples::read(&rollouts, &self.content.asked())?;
+        let first = input.set.layers.first().context("there are no vectors")?;
+        outcomes::tables(self, (input.set, first.layer), &samples, &scorer.outcomes(), input.seed)
+    }
+
     fn run_in_batches(&self, input: Input, batches: &mut dyn Batches) -> Result<Tables> {
-        run(self, input, batches)
+        let model = input.model()?;
+        let Input { set, chat, seed, .. } = input;
+        let layers: Vec<&LayerVectors> = set.layers.iter().collect();
+        let first = layers.first().context("there are no vectors")?;
+        let cells = cells::cells(&self.steering(), &layers, seed)?;
+        let steered = cells::steered(&layers);
+        let asked = self.content.asked();
+        let choices = self.content.choices.as_ref().context("the set declares no choices")?;
+        let mut told = |done: usize, of: usize| batches.at(done, of);
+        let odds = choices::odds(self, choices, &asked, (model, chat), (&steered, &cells), &mut told)?;
+        Ok(tables::choices(self, (set, first.layer), &asked, &cells, &odds, seed))
     }
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
@@ -235,33 +298,6 @@ impl Kind for Scenario {
     }
 }
 
-/// With `choices` the tables `scenario_choices` (each case in each cell) and `scenario` (each cell); with `pattern`
-/// `scenario_samples` (each text) and `scenario_outcomes` (each outcome in each cell).
-fn run(params: &Scenario, input: Input, batches: &mut dyn Batches) -> Result<Tables> {
-    let model = input.model()?;
-    let Input { set, chat, seed, .. } = input;
-    let layers: Vec<&LayerVectors> = set.layers.iter().collect();
-    let first = layers.first().context("there are no vectors")?;
-    let cells = cells::cells(params, &layers, seed)?;
-    let steered = cells::steered(&layers);
-    let asked = params.content.asked();
-    match params.evidence {
-        Evidence::Choices => {
-            let choices = params.content.choices.as_ref().context("the set declares no choices")?;
-            let mut told = |done: usize, of: usize| batches.at(done, of);
-            let odds = choices::odds(params, choices, &asked, (model, chat), (&steered, &cells), &mut told)?;
-            Ok(tables::choices(params, (set, first.layer), &asked, &cells, &odds, seed))
-        }
-        Evidence::Pattern => {
-            let outcomes = outcome::Outcomes::new(&params.content)?;
-            let texts = params.texts.as_ref().context("how texts are written is not said")?;
-            let rollouts =
-                rollouts::write((params, texts), &asked, (model, chat), (&steered, &cells, seed), batches)?;
-            Ok(tables::outcomes((set, first.layer), &asked, &cells, &rollouts, &outcomes))
-        }
-    }
-}
-
 #[cfg(test)]
 impl Scenario {
     /// One that ships, with little beside it.
@@ -270,6 +306,8 @@ impl Scenario {
             set: Source(None),
             content: shipped(set).expect("a set that ships"),
             evidence: Evidence::Choices,
+            judge: None,
+            who: None,
             emotions: Vec::new(),
             strength: vec![0.1],
             layers: Layers::Default,

@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::stages::rollouts::Asked;
+use crate::stages::scores::{CUT, UNCLEAR};
+
 /// The sets that ship, by name.
 const SHIPPED: [(&str, &str); 5] = [
     ("mailbox", include_str!("../../../params/presets/scenarios/mailbox.toml")),
@@ -35,6 +38,9 @@ pub struct Set {
     /// What a text that the model writes may be, the first that holds.
     #[serde(default)]
     pub outcomes: Vec<Outcome>,
+    /// What a judge is asked about such a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Question>,
 }
 
 /// A situation. Texts may hold `{name}` for values.
@@ -76,6 +82,31 @@ pub struct Choices {
 pub struct Choice {
     pub text: String,
     /// Whether to choose it is the act.
+    #[serde(default)]
+    pub act: bool,
+}
+
+/// What a judge is asked about a text, and what it may answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// `{conversation}` stands for what was said before, `{answer}` for the last answer, `{options}` for the options, each on a line
+    /// with its letter.
+    pub question: String,
+    /// How the judge's answer begins, of a judge that is no server; a letter comes next.
+    #[serde(default = "open")]
+    pub answer: String,
+    pub options: Vec<Verdict>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    pub outcome: String,
+    /// What the judge reads of it.
+    pub text: String,
+    /// Whether it is the act.
     #[serde(default)]
     pub act: bool,
 }
@@ -165,6 +196,24 @@ fn read(text: &str) -> Result<Set> {
             "{acts} of {n} options are the act: log-odds need some on both sides"
         );
     }
+    if let Some(judge) = &set.judge {
+        let n = judge.options.len();
+        for mark in ["{answer}", "{options}"] {
+            let found = judge.question.matches(mark).count();
+            ensure!(found == 1, "`judge.question` must hold `{mark}` once");
+        }
+        ensure!(
+            (2..=LETTERS.len()).contains(&n),
+            "{n} options of the judge's: there may be 2 to {}",
+            LETTERS.len()
+        );
+        let mut names = HashSet::new();
+        for Verdict { outcome, .. } in &judge.options {
+            ensure!(names.insert(outcome.as_str()), "the judge has two options of the outcome `{outcome}`");
+            ensure!(!ENDS.contains(&outcome.as_str()), "`{outcome}` is an outcome of its own");
+        }
+        ensure!(judge.options.iter().any(|option| option.act), "no option of the judge's is the act");
+    }
     let (mut names, mut open) = (HashSet::new(), false);
     for outcome in &set.outcomes {
         ensure!(names.insert(outcome.name.as_str()), "there are two outcomes `{}`", outcome.name);
@@ -180,15 +229,12 @@ fn read(text: &str) -> Result<Set> {
             compiled(pattern).with_context(|| format!("outcome `{}`", outcome.name))?;
         }
     }
-    if set.choices.is_none() && set.outcomes.is_empty() {
-        bail!("neither `choices` nor `outcomes`: nothing can be told");
+    if set.choices.is_none() && set.outcomes.is_empty() && set.judge.is_none() {
+        bail!("neither `choices` nor `outcomes` nor `judge`: nothing can be told");
     }
     Ok(set)
 }
 
-/// Outcomes of their own: what is never taken for a no.
-pub const CUT: &str = "cut off";
-pub const UNCLEAR: &str = "unclear";
 const ENDS: [&str; 2] = [CUT, UNCLEAR];
 
 /// A pattern; `.` is also a line's end, and case does not matter.
@@ -252,19 +298,6 @@ impl Set {
     }
 }
 
-/// A case as it is asked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Asked {
-    pub name: String,
-    pub control: bool,
-    pub system: String,
-    pub turns: Vec<String>,
-    pub replies: Vec<String>,
-    pub answer: String,
-    /// The text of each choice.
-    pub options: Vec<String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +309,12 @@ mod tests {
             let set = shipped(name).unwrap();
             let first = text.lines().next().unwrap();
             assert!(first.starts_with("# Canary: emoflow-") && canaries.insert(first), "{name}");
-            assert!(set.choices.is_some() && set.outcomes.iter().any(|outcome| outcome.act), "{name}");
+            assert!(
+                set.choices.is_some()
+                    && set.judge.is_some()
+                    && set.outcomes.iter().any(|outcome| outcome.act),
+                "{name}"
+            );
             assert!(set.asked().len() >= 5 && set.about.contains("cannot show"), "{name}");
             for asked in set.asked() {
                 let all =
@@ -315,13 +353,22 @@ mod tests {
             let error = format!("{:#}", read(&text).unwrap_err());
             assert!(error.contains(wanted), "{error}");
         };
-        check("", "neither `choices` nor `outcomes`");
+        check("", "neither `choices` nor `outcomes` nor `judge`");
         check("turn = 1", "unknown field `turn`");
         check("replies = [\"Hi.\"]", "a reply to the last turn");
         check("values = { a = [\"b\"] }", "no text holds `{a}`");
         check("[[cases]]\nname = \"one\"\nturns = [\"a\"]", "two cases `one`");
         let options = "[choices]\nquestion = \"Q {options}\"\noptions = [{ text = \"a\" }, { text = \"b\" }]";
         check(options, "0 of 2 options are the act");
+        let judge = |question: &str, options: &str| {
+            format!("[judge]\nquestion = \"{question}\"\noptions = [{options}]")
+        };
+        let yes = "{ outcome = \"yes\", text = \"Yes.\", act = true }";
+        check(&judge("{options}", yes), "`judge.question` must hold `{answer}` once");
+        check(&judge("{answer} {options}", yes), "1 options of the judge's");
+        check(&judge("{answer} {options}", &format!("{yes}, {yes}")), "two options of the outcome `yes`");
+        let no = "{ outcome = \"no\", text = \"No.\" }";
+        check(&judge("{answer} {options}", &format!("{no}, {}", no.replace("no", "x"))), "is the act");
         check("[[outcomes]]\nname = \"x\"\nany = [\"(\"]", "the pattern \"(\"");
         check("[[outcomes]]\nname = \"unclear\"", "is an outcome of its own");
         check("[[outcomes]]\nname = \"rest\"\n[[outcomes]]\nname = \"x\"\nany = [\"a\"]", "comes after");

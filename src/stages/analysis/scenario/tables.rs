@@ -1,50 +1,46 @@
 //! The tables of a scenario, and what follows from its cells: effects, intervals, chance. Knows no model.
 
 use super::Scenario;
-use super::cells::{Cell, NONE, is_random};
 use super::choices::Odds;
-use super::outcome::{Found, Outcomes};
-use super::rollouts::Rollout;
-use super::set::{Asked, CUT};
 use crate::lm::Layer;
 use crate::stages::analysis::claim::adjusted;
 use crate::stages::analysis::{Places, Tables, VectorSet};
+use crate::stages::rollouts::Asked;
+use crate::stages::rollouts::cells::{Cell, NONE, is_random};
 use crate::stages::statistics::Interval;
 use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::{percentile, two_sided};
-use crate::stages::statistics::shares::newcombe;
 use crate::store::table::{Column, Table};
 
 /// Of fewer cases a bootstrap over them says nothing.
 const CASES: usize = 5;
 
 /// What each cell did to the act, in log-odds or as a share.
-struct Effects<'a> {
-    cells: &'a [Cell],
+pub struct Effects {
+    /// `[cell]`: what is added, and how strongly; the first is no steering.
+    pub cells: Vec<(String, f64)>,
     /// `[cell]`: over the cases with ground for the act; and over the controls.
-    value: Vec<f64>,
-    control: Vec<Option<f64>>,
-    interval: Vec<Option<Interval>>,
-    method: &'static str,
+    pub value: Vec<f64>,
+    pub control: Vec<Option<f64>>,
+    pub interval: Vec<Option<Interval>>,
+    pub method: &'static str,
     /// Of each cell: cases, or texts.
-    n: usize,
+    pub n: usize,
     /// Share of texts that were cut off; the mass of the letters of choices.
-    aside: Vec<f64>,
+    pub aside: Vec<f64>,
 }
 
-impl Effects<'_> {
+impl Effects {
     /// The table `scenario`: each emotion's cells beside the unsteered one.
-    fn table(&self, (set, layer): (&VectorSet, Layer)) -> Table {
+    pub fn table(&self, (set, layer): (&VectorSet, Layer)) -> Table {
         let effect = |cell: usize| self.value[cell] - self.value[0];
-        let own: Vec<usize> =
-            (1..self.cells.len()).filter(|&cell| !is_random(&self.cells[cell].steered)).collect();
+        let own: Vec<usize> = (1..self.cells.len()).filter(|&cell| !is_random(&self.cells[cell].0)).collect();
         let random = |strength: f64| -> Vec<f64> {
-            let same =
-                |&cell: &usize| is_random(&self.cells[cell].steered) && self.cells[cell].strength == strength;
+            let same = |&cell: &usize| is_random(&self.cells[cell].0) && self.cells[cell].1 == strength;
             (1..self.cells.len()).filter(same).map(effect).collect()
         };
         let p = own.iter().map(|&cell| {
-            let null = random(self.cells[cell].strength);
+            let null = random(self.cells[cell].1);
             (!null.is_empty()).then(|| two_sided(effect(cell), &null))
         });
         let p: Vec<Option<f64>> = p.collect();
@@ -53,7 +49,7 @@ impl Effects<'_> {
             None => vec![None; p.len()],
         };
         let band = own.iter().map(|&cell| {
-            let null = random(self.cells[cell].strength);
+            let null = random(self.cells[cell].1);
             let ends = [f64::min, f64::max].map(|of| null.iter().copied().reduce(of));
             (ends[0], ends[1], null.len() as i32)
         });
@@ -64,8 +60,8 @@ impl Effects<'_> {
         let options =
             |of: &dyn Fn(usize) -> Option<f64>| Column::OptF64(own.iter().map(|&cell| of(cell)).collect());
         let columns = vec![
-            ("steered", Column::Str(own.iter().map(|&cell| self.cells[cell].steered.clone()).collect())),
-            ("strength", numbers(&|cell| self.cells[cell].strength)),
+            ("steered", Column::Str(own.iter().map(|&cell| self.cells[cell].0.clone()).collect())),
+            ("strength", numbers(&|cell| self.cells[cell].1)),
             ("unsteered", numbers(&|_| self.value[0])),
             ("value", numbers(&|cell| self.value[cell])),
             ("effect", numbers(&effect)),
@@ -92,7 +88,7 @@ fn mean(values: impl Fn(usize) -> f64, asked: &[Asked], control: bool) -> Option
 }
 
 /// The interval of a cell's mean effect over cases, by drawing them; the same draws in all cells. `None` of fewer than five.
-fn over_cases(effects: &[f64], draws: usize, seed: u64) -> Option<Interval> {
+pub fn over_cases(effects: &[f64], draws: usize, seed: u64) -> Option<Interval> {
     if effects.len() < CASES {
         return None;
     }
@@ -123,7 +119,7 @@ pub fn choices(
         every.map(move |cell| mean(|case| odds[cell][case].logodds, asked, control)).collect::<Vec<_>>()
     };
     let effects = Effects {
-        cells,
+        cells: cells.iter().map(|cell| (cell.steered.clone(), cell.strength)).collect(),
         value: of(false).into_iter().map(Option::unwrap_or_default).collect(),
         control: of(true),
         interval: every.clone().map(interval).collect(),
@@ -153,105 +149,6 @@ pub fn choices(
         ("scenario".into(), effects.table(place)),
         ("scenario_choices".into(), places.table("scenario_choices/1", columns)),
     ]
-}
-
-/// Those of `pattern`.
-pub fn outcomes(
-    place: (&VectorSet, Layer),
-    asked: &[Asked],
-    cells: &[Cell],
-    rollouts: &[Rollout],
-    outcomes: &Outcomes,
-) -> Tables {
-    let found: Vec<Found> =
-        rollouts.iter().map(|rollout| outcomes.of(&rollout.text, rollout.ended == "length")).collect();
-    let count = |cell: usize, control: bool, is: &dyn Fn(&Found) -> bool| {
-        let own = rollouts.iter().zip(&found).filter(|(rollout, _)| {
-            rollout.place.cell == cell && asked[rollout.place.case].control == control
-        });
-        own.fold((0, 0), |(hits, n), (_, found)| (hits + usize::from(is(found)), n + 1))
-    };
-    let share = |(hits, n): (usize, usize)| (n > 0).then(|| hits as f64 / n as f64);
-    let act = |found: &Found| found.act;
-    let every = 0..cells.len();
-    let effects = Effects {
-        cells,
-        value: every.clone().map(|cell| share(count(cell, false, &act)).unwrap_or_default()).collect(),
-        control: every.clone().map(|cell| share(count(cell, true, &act))).collect(),
-        interval: every
-            .clone()
-            .map(|cell| newcombe(count(cell, false, &act), count(0, false, &act)))
-            .collect(),
-        method: "Newcombe",
-        n: count(0, false, &act).1,
-        aside: every
-            .clone()
-            .map(|cell| share(count(cell, false, &|of| of.outcome == CUT)).unwrap_or(0.0))
-            .collect(),
-    };
-    let names = outcomes.names();
-    let mut places = Places::default();
-    let (mut steered, mut strength, mut control) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut outcome, mut acts, mut counts, mut of) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for cell in every {
-        for is_control in [false, true] {
-            for (name, is_act) in &names {
-                let (hits, n) = count(cell, is_control, &|found| found.outcome == *name);
-                if n == 0 {
-                    continue;
-                }
-                places.push(place.0, place.1);
-                steered.push(cells[cell].steered.clone());
-                strength.push(cells[cell].strength);
-                control.push(is_control);
-                outcome.push(name.to_string());
-                acts.push(*is_act);
-                counts.push(hits as i32);
-                of.push(n as i32);
-            }
-        }
-    }
-    let columns = vec![
-        ("steered", Column::Str(steered)),
-        ("strength", Column::F64(strength)),
-        ("control", Column::Bool(control)),
-        ("outcome", Column::Str(outcome)),
-        ("act", Column::Bool(acts)),
-        ("count", Column::I32(counts)),
-        ("n", Column::I32(of)),
-    ];
-    vec![
-        ("scenario".into(), effects.table(place)),
-        ("scenario_outcomes".into(), places.table("scenario_outcomes/1", columns)),
-        ("scenario_samples".into(), samples(place, asked, cells, rollouts, &found)),
-    ]
-}
-
-fn samples(
-    (set, layer): (&VectorSet, Layer),
-    asked: &[Asked],
-    cells: &[Cell],
-    rollouts: &[Rollout],
-    found: &[Found],
-) -> Table {
-    let mut places = Places::default();
-    rollouts.iter().for_each(|_| places.push(set, layer));
-    let texts = |of: &dyn Fn(&Rollout) -> String| Column::Str(rollouts.iter().map(of).collect());
-    let case = |rollout: &Rollout| &asked[rollout.place.case];
-    let columns = vec![
-        ("steered", texts(&|r| cells[r.place.cell].steered.clone())),
-        ("strength", Column::F64(rollouts.iter().map(|r| cells[r.place.cell].strength).collect())),
-        ("case", texts(&|r| case(r).name.clone())),
-        ("control", Column::Bool(rollouts.iter().map(|r| case(r).control).collect())),
-        ("sample", Column::I32(rollouts.iter().map(|r| r.place.sample as i32 + 1).collect())),
-        ("outcome", Column::Str(found.iter().map(|of| of.outcome.clone()).collect())),
-        ("evidence", Column::Str(found.iter().map(|of| of.evidence.clone()).collect())),
-        ("ended", texts(&|r| r.ended.clone())),
-        ("n_tokens", Column::I32(rollouts.iter().map(|r| r.tokens as i32).collect())),
-        ("text", texts(&|r| r.text.clone())),
-        ("earlier", texts(&|r| r.before.join("\n\n"))),
-    ];
-    places.table("scenario_samples/1", columns)
 }
 
 /// Whether a row is of no steering.

@@ -6,14 +6,16 @@ use std::path::Path;
 
 use tch::{Device, Kind as TensorKind, Tensor};
 
-use super::cells::{Cell, NONE, cells};
-use super::conversation::{messages, open};
-use super::rollouts::{BATCH, places};
 use super::*;
 use crate::interrupt::Interrupted;
 use crate::lm::{Batch, Chat, Checkpoint, Dtype, Hook, LanguageModel, Message, Role, Sampling, Spans, Steer};
-use crate::stages::analysis::VectorSet;
+use crate::stages::analysis::{Rollouts, VectorSet};
+use crate::stages::rollouts::Asked;
+use crate::stages::rollouts::cells::{Cell, NONE, cells};
+use crate::stages::rollouts::conversation::{messages, open};
+use crate::stages::rollouts::write::{BATCH, seed};
 use crate::stages::statistics::draws::Draws;
+use crate::stages::{rollouts, scores};
 
 fn model() -> LanguageModel {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
@@ -51,6 +53,7 @@ fn input<'a>(
         set,
         activations: None,
         reads: None,
+        rollouts: None,
         model: Some(model),
         chat: Chat::default(),
         seed: 5,
@@ -107,7 +110,7 @@ fn choices_are_those_of_passes_of_their_own() {
         let params = Scenario { positions, ..small(Evidence::Choices) };
         let tables =
             params.run_in_batches(input(&model, &set, &mut |_, _| {}), &mut |_: usize, _: usize| {}).unwrap();
-        let all = cells(&params, &set.layers.iter().collect::<Vec<_>>(), 5).unwrap();
+        let all = cells(&params.steering(), &set.layers.iter().collect::<Vec<_>>(), 5).unwrap();
         let (summary, each) = (&tables[0].1, &tables[1].1);
         assert_eq!((summary.rows(), each.rows()), (4, 3 * all.len()));
         let (steered, strength, case) =
@@ -188,9 +191,13 @@ fn what_there_is_to_do_and_to_see_is_counted() {
     let texts = Some(Texts { samples: 25, max_new_tokens: 100, temperature: 1.0, top_p: 1.0 });
     let params = Scenario { texts, ..Scenario { random: 4, ..small(Evidence::Pattern) } };
     // Two of the three cases have ground for the act: 50 texts.
-    let wanted = "975 texts: 13 cells x 3 cases x 25 samples, at most 97500 tokens; with 50 texts a cell that have ground for \
-                  the act, a rise is seen four times in five from 0 % from 14 % on, from 22 % from 48 % on";
+    let wanted = "with 50 texts a cell that have ground for the act, a rise is seen four times in five from 0 % from 14 % on, \
+                  from 22 % from 48 % on";
     assert_eq!(params.amount(2).unwrap(), wanted);
+    let (writing, _) = params.writes().unwrap();
+    let wanted = "975 texts: 13 cells x 3 cases x 25 samples, at most 97500 tokens";
+    assert_eq!(writing.amount(2), wanted);
+    assert_eq!(writing.of_case(2), 13 * 25);
 }
 
 /// Batches that are kept in memory, and a stop after some of them.
@@ -227,18 +234,30 @@ fn texts_are_those_of_generation_by_itself_and_go_on_after_a_stop() {
     let mut params = Scenario { texts, positions: Positions::Generated, ..small(Evidence::Pattern) };
     params.content.choices = None;
     params.content.cases.iter_mut().for_each(|case| case.replies.clear());
-    let run = |batches: &mut Memory| params.run_in_batches(input(&model, &set, &mut |_, _| {}), batches);
-    let mut whole = Memory::default();
-    let tables = run(&mut whole).unwrap();
-    let all = cells(&params, &[&set.layers[0]], 5).unwrap();
+    let (writing, scorer) = params.writes().unwrap();
+    let write = |case: &Asked, batches: &mut Memory| {
+        rollouts::run(&writing, case, &set, (&model, Chat::default()), 5, batches)
+    };
+    let all = cells(&params.steering(), &[&set.layers[0]], 5).unwrap();
     let n = 3 * all.len() * 7;
-    assert_eq!(places(3, all.len(), 7).len(), n);
-    assert_eq!(whole.written, 3 * (all.len() * 7).div_ceil(BATCH));
-    let mut stopped = Memory { stop_at: Some(2), ..Memory::default() };
-    assert!(run(&mut stopped).unwrap_err().is::<Interrupted>());
-    stopped.stop_at = None;
-    assert_eq!(run(&mut stopped).unwrap(), tables);
-    assert_eq!(stopped.written, whole.written, "nothing was written twice");
+    let mut written = Vec::new();
+    for case in &writing.cases {
+        let mut whole = Memory::default();
+        let table = write(case, &mut whole).unwrap();
+        assert_eq!(whole.written, (all.len() * 7).div_ceil(BATCH));
+        let mut stopped = Memory { stop_at: Some(1), ..Memory::default() };
+        assert!(write(case, &mut stopped).unwrap_err().is::<Interrupted>());
+        stopped.stop_at = None;
+        assert_eq!(write(case, &mut stopped).unwrap(), table);
+        assert_eq!(stopped.written, whole.written, "nothing was written twice");
+        let Scorer::Pattern(outcomes) = &scorer else { panic!("patterns") };
+        let scores = scores::by_pattern(outcomes, &table).unwrap();
+        written.push((table, scores));
+    }
+    let read = |case: usize| Ok(written[case].clone());
+    let rollouts = Some(Rollouts { count: written.len(), read: &read });
+    let progress = &mut |_: usize, _: usize| {};
+    let tables = params.run(Input { rollouts, model: None, ..input(&model, &set, progress) }).unwrap();
     // One conversation by itself: the same tokens, whatever stood beside it.
     let samples = &tables[2].1;
     assert_eq!(samples.rows(), n);
@@ -256,7 +275,9 @@ fn texts_are_those_of_generation_by_itself_and_go_on_after_a_stop() {
             let opened = open(&model, &messages, "", params.positions, Chat::default()).unwrap();
             let mut own = hooks(cell, &[Layer::Block(2)], &opened.spans);
             let mut own: Vec<&mut dyn Hook> = own.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
-            let seed = rollouts::seed(5, &case.name, sample, turn);
+            let seed = seed(5, &case.name, sample, turn);
+            let of_first = samples.str("seed").unwrap()[row].clone();
+            assert!(turn > 0 || of_first == seed.to_string());
             let written = model.generate(&[opened.ids], &sampling, &[seed], &mut own, &mut |_| {}).unwrap();
             replies.push(model.decode(&written[0]).unwrap());
         }
@@ -276,4 +297,60 @@ fn texts_are_those_of_generation_by_itself_and_go_on_after_a_stop() {
 /// The turns as the chat template writes them, with the model's opened.
 fn rendered(model: &LanguageModel, turns: &[Message]) -> String {
     model.tokenizer().render_chat(turns, true, Chat::default()).unwrap()
+}
+
+/// Six cases of ten texts each without and with steering. Cases differ in how likely the act is; steering makes it likelier by
+/// `change` in all.
+fn drawn(seed: u64, change: f64) -> samples::Samples {
+    let mut draws = Draws::new("scenario shares", &[seed]);
+    let mut uniform = || draws.below(1_000_000) as f64 / 1e6;
+    let first = small(Evidence::Pattern).content.asked().remove(0);
+    let cases: Vec<Asked> =
+        (0..6).map(|case| Asked { name: format!("case {case}"), ..first.clone() }).collect();
+    let mut all = Vec::new();
+    for case in 0..cases.len() {
+        let rate = 0.1 + 0.5 * uniform();
+        for (cell, more) in [0.0, change].into_iter().enumerate() {
+            for number in 1..=10 {
+                let act = uniform() < rate + more;
+                all.push(samples::Sample {
+                    id: format!("{case}-{cell}-{number}"),
+                    case,
+                    cell,
+                    number,
+                    seed: String::new(),
+                    outcome: if act { "yes" } else { "no" }.into(),
+                    act,
+                    evidence: String::new(),
+                    ended: "end".into(),
+                    tokens: 1,
+                    text: String::new(),
+                    earlier: Vec::new(),
+                });
+            }
+        }
+    }
+    samples::Samples { cells: vec![(NONE.into(), 0.0), ("angry".into(), 0.1)], cases, all }
+}
+
+#[test]
+fn intervals_of_shares_hold_what_is_true_as_often_as_they_say() {
+    let set = set(&[2]);
+    let params = Scenario { bootstrap: 200, ..small(Evidence::Pattern) };
+    let outcomes = [("yes", true), ("no", false)];
+    for change in [0.0, 0.3] {
+        let (mut missed, mut sum) = (0, 0.0);
+        for seed in 0..400 {
+            let samples = drawn(seed, change);
+            let place = (&set, Layer::Block(2));
+            let tables = outcomes::tables(&params, place, &samples, &outcomes, seed).unwrap();
+            let table = &tables[0].1;
+            let [low, high] = ["low", "high"].map(|end| table.opt_f64(end).unwrap()[0].unwrap());
+            missed += usize::from(change < low || change > high);
+            sum += table.f64("effect").unwrap()[0];
+            assert_eq!(table.str("method").unwrap()[0], outcomes::WIDER);
+        }
+        assert!(missed <= 24, "{missed} of 400 intervals of 95 % miss {change}");
+        assert!((sum / 400.0 - change).abs() < 0.02, "{} is not {change}", sum / 400.0);
+    }
 }

@@ -150,7 +150,7 @@ impl Client {
                 }
                 // It is the answer to this question.
                 Err(Trouble::Filtered(why)) => {
-                    return Ok(Answer { text: why, end: End::Filtered, tokens: None });
+                    return Ok(Answer { text: why, end: End::Filtered, tokens: None, first: None });
                 }
                 reply => reply?,
             };

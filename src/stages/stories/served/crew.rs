@@ -262,7 +262,7 @@ impl Crew<'_> {
 
 /// A request that is refused for what it asks has that for its answer.
 fn refusal(why: String) -> Answer {
-    Answer { text: why, end: End::Filtered, tokens: None }
+    Answer { text: why, end: End::Filtered, tokens: None, first: None }
 }
 
 impl<'a> Shared<'a> {

@@ -56,12 +56,14 @@ pub struct Question {
 }
 
 /// The reply to one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub text: String,
     pub end: End,
     /// Tokens of the text, where the server says it.
     pub tokens: Option<usize>,
+    /// The likeliest first tokens, each with its log-probability, where the server was asked for them and says so.
+    pub first: Option<Vec<(String, f64)>>,
 }
 
 impl Protocol {
@@ -146,7 +148,8 @@ impl Protocol {
                 let text = reply["message"]["content"].as_str().context("no `message.content`")?;
                 ensure!(reply["done"].as_bool() == Some(true), "it is not `done`");
                 let end = ended(reply["done_reason"].as_str())?;
-                Ok(Answer { text: text.to_string(), end, tokens: count(&reply["eval_count"]) })
+                let first = first_token(&reply["logprobs"][0])?;
+                Ok(Answer { text: text.to_string(), end, tokens: count(&reply["eval_count"]), first })
             }
             Protocol::OpenAi => {
                 let choice = reply["choices"].get(0).context("no `choices`")?;
@@ -158,13 +161,31 @@ impl Protocol {
                 ensure!(message.is_object(), "no `choices[0].message`");
                 let tokens = count(&reply["usage"]["completion_tokens"]);
                 if let Some(refusal) = message["refusal"].as_str().filter(|refusal| !refusal.is_empty()) {
-                    return Ok(Answer { text: refusal.to_string(), end: End::Filtered, tokens });
+                    return Ok(Answer { text: refusal.to_string(), end: End::Filtered, tokens, first: None });
                 }
                 let text = content(&message["content"]).context("no text in `choices[0].message.content`")?;
                 let end = ended(choice["finish_reason"].as_str())?;
-                Ok(Answer { text, end, tokens })
+                let first = first_token(&choice["logprobs"]["content"][0])?;
+                Ok(Answer { text, end, tokens, first })
             }
         }
+    }
+}
+
+/// The likeliest first tokens, of what stands for one in a list of log-probabilities; the token that was drawn where no others are
+/// listed. `None` where there is none.
+fn first_token(token: &Value) -> Result<Option<Vec<(String, f64)>>> {
+    if !token.is_object() {
+        return Ok(None);
+    }
+    let one = |entry: &Value| -> Result<(String, f64)> {
+        let text = entry["token"].as_str().context("a log-probability of no token")?;
+        let log = entry["logprob"].as_f64().filter(|log| log.is_finite() && *log < 1e-3);
+        Ok((text.to_string(), log.with_context(|| format!("no log-probability of the token {text:?}"))?))
+    };
+    match token["top_logprobs"].as_array().filter(|top| !top.is_empty()) {
+        Some(top) => top.iter().map(one).collect::<Result<_>>().map(Some),
+        None => Ok(Some(vec![one(token)?])),
     }
 }
 
@@ -317,7 +338,7 @@ mod tests {
         let said = |protocol: Protocol, reply: Value| protocol.answer(&reply).map_err(|e| e.to_string());
         let whole = json!({"message": {"role": "assistant", "content": "Once."}, "done": true,
                            "done_reason": "stop", "eval_count": 12});
-        let answer = |end| Answer { text: "Once.".into(), end, tokens: Some(12) };
+        let answer = |end| Answer { text: "Once.".into(), end, tokens: Some(12), first: None };
         assert_eq!(said(Protocol::Ollama, whole.clone()), Ok(answer(End::Whole)));
         let mut cut = whole.clone();
         cut["done_reason"] = "length".into();
@@ -338,7 +359,7 @@ mod tests {
         null["usage"] = Value::Null;
         assert_eq!(
             said(Protocol::OpenAi, null),
-            Ok(Answer { text: String::new(), end: End::Whole, tokens: None })
+            Ok(Answer { text: String::new(), end: End::Whole, tokens: None, first: None })
         );
         assert_eq!(said(Protocol::OpenAi, json!({"choices": []})), Err("no `choices`".into()));
         assert!(said(Protocol::OpenAi, json!({"choices": [{}]})).is_err());

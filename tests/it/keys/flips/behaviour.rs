@@ -10,6 +10,38 @@ const CHOSEN: &[Edit] = &[("analysis.c3.scenario", "set", Some("\"refusal\""))];
 const WRITTEN: &[Edit] = &[CHOSEN[0], ("analysis.c3.scenario", "evidence", Some("\"pattern\""))];
 const PREFERENCES: &[&str] = &["c2/*"];
 const SCENARIO: &[&str] = &["c3/*"];
+const ROLLOUTS: &[&str] = &["rollouts/c3/*"];
+/// A set of the file's folder, with texts.
+const OWN: &[Edit] = &[("analysis.c3.scenario", "set", Some("\"set.toml\"")), WRITTEN[1]];
+
+/// With texts that a judge judges: the model that wrote them, of two judges; or one at a server.
+const JUDGED: &[Edit] = &[
+    CHOSEN[0],
+    ("analysis.c3.scenario", "evidence", Some("\"judge\"")),
+    ("analysis.c3.scenario", "judge", Some("\"j0\"")),
+    ("judges.j0", "model", Some("\"self\"")),
+    ("judges.j1", "model", Some("\"m0\"")),
+];
+const JUDGED_AT_A_SERVER: &[Edit] = &[
+    JUDGED[0],
+    JUDGED[1],
+    ("judges.j0.openai", "url", Some("\"http://127.0.0.1:9/v1\"")),
+    ("judges.j0.openai", "model", Some("\"judge\"")),
+];
+const SCORES: &[&str] = &["scores/c3/*"];
+/// What m0 judges of its own does not change when it judges all.
+const OTHERS: &[&str] = &["scores/c3/m1/*", "scores/c3/m2/*", "scores/c3/m3/*"];
+
+macro_rules! judge {
+    ($key:literal, $value:literal, $roots:expr) => {
+        flip(
+            concat!("judges.<name>.openai ", $key),
+            JUDGED_AT_A_SERVER,
+            &[("judges.j0.openai", $key, Some($value))],
+            $roots,
+        )
+    };
+}
 
 macro_rules! likes {
     ($key:literal, $value:literal) => {
@@ -67,11 +99,34 @@ pub static FLIPS: &[Flip] = &[
     scenario!(CHOSEN, "positions", "\"prompt\"", SCENARIO),
     scenario!(CHOSEN, "random", "3", SCENARIO),
     scenario!(CHOSEN, "bootstrap", "9", SCENARIO),
-    // Choices write no text, and texts draw no case.
-    scenario!(WRITTEN, "bootstrap", "9", &[]),
+    // Choices write no text. Other cells, layers or tokens of a scenario with texts are other texts.
     scenario!(CHOSEN, "samples", "9", &[]),
-    scenario!(WRITTEN, "samples", "9", SCENARIO),
-    scenario!(WRITTEN, "max_new_tokens", "9", SCENARIO),
-    scenario!(WRITTEN, "temperature", "0.5", SCENARIO),
-    scenario!(WRITTEN, "top_p", "0.5", SCENARIO),
+    scenario!(WRITTEN, "set", "\"mailbox\"", ROLLOUTS),
+    scenario!(WRITTEN, "emotions", "[\"happy\"]", ROLLOUTS),
+    scenario!(WRITTEN, "strength", "[0.3]", ROLLOUTS),
+    scenario!(WRITTEN, "layers", "\"all\"", ROLLOUTS),
+    scenario!(WRITTEN, "positions", "\"prompt\"", ROLLOUTS),
+    scenario!(WRITTEN, "random", "3", ROLLOUTS),
+    scenario!(WRITTEN, "bootstrap", "9", SCENARIO),
+    scenario!(WRITTEN, "samples", "9", ROLLOUTS),
+    scenario!(WRITTEN, "max_new_tokens", "9", ROLLOUTS),
+    scenario!(WRITTEN, "temperature", "0.5", ROLLOUTS),
+    scenario!(WRITTEN, "top_p", "0.5", ROLLOUTS),
+    // Texts of one case, scored by other patterns: the same texts. A case that is counted otherwise, likewise.
+    scenario!(OWN, "set", "\"patterns.toml\"", &["scores/c3/*"]),
+    scenario!(OWN, "set", "\"control.toml\"", SCENARIO),
+    // Another name has other seeds.
+    scenario!(OWN, "set", "\"named.toml\"", ROLLOUTS),
+    // Another judge writes no text anew.
+    scenario!(JUDGED, "judge", "\"j1\"", OTHERS),
+    flip("judges.<name> model", JUDGED, &[("judges.j0", "model", Some("\"m0\""))], OTHERS),
+    flip("judges.<name> orders", JUDGED, &[("judges.j0", "orders", Some("3"))], SCORES),
+    judge!("url", "\"http://127.0.0.1:10/v1\"", SCORES),
+    judge!("model", "\"another\"", SCORES),
+    judge!("identity", "\"judge 1.0\"", SCORES),
+    judge!("api_key_env", "\"SOME_KEY\"", &[]),
+    judge!("parallel", "9", &[]),
+    judge!("timeout", "9", &[]),
+    judge!("patience", "9", &[]),
+    judge!("body", "{ enable_thinking = false }", SCORES),
 ];

@@ -1,4 +1,4 @@
-//! What a model writes in a scenario under steering: every case in every cell, several samples each, turn after turn. Knows
+//! What a model writes about one case under steering: in every cell, several samples each, turn after turn. Knows
 //! nothing of what the texts are found to be.
 
 use anyhow::{Context, Result, ensure};
@@ -7,8 +7,7 @@ use tch::Tensor;
 
 use super::cells::Cell;
 use super::conversation::{messages, open};
-use super::set::Asked;
-use super::{Scenario, Texts};
+use super::{Asked, Writing};
 use crate::lm::{Chat, Hook, LanguageModel, Layer, Sampling, Spans, Steer};
 use crate::stages::batches::{self, Batches};
 use crate::store::table::{Column, Table};
@@ -17,12 +16,11 @@ use crate::store::table::{Column, Table};
 pub const BATCH: usize = 64;
 
 /// The table of a batch that is kept.
-const KEPT: &str = "scenario.batch/1";
+const KEPT: &str = "rollouts.batch/1";
 
 /// One conversation to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub case: usize,
     pub cell: usize,
     pub sample: usize,
 }
@@ -40,43 +38,37 @@ pub struct Rollout {
     pub tokens: usize,
 }
 
-/// Every conversation in order: case after case, so that a batch shares the beginning of its prompts; then cell after cell.
-pub fn places(cases: usize, cells: usize, samples: usize) -> Vec<Place> {
-    let of_case =
-        |case| (0..cells).flat_map(move |cell| (0..samples).map(move |sample| Place { case, cell, sample }));
-    (0..cases).flat_map(of_case).collect()
+/// Every conversation about a case, in order: cell after cell.
+pub fn places(cells: usize, samples: usize) -> Vec<Place> {
+    (0..cells).flat_map(|cell| (0..samples).map(move |sample| Place { cell, sample })).collect()
 }
 
 /// The seed of an answer: the same in all cells, so that they differ by what is added alone.
-pub(super) fn seed(run: u64, case: &str, sample: usize, turn: usize) -> u64 {
+pub fn seed(run: u64, case: &str, sample: usize, turn: usize) -> u64 {
     let digest = Sha256::digest(format!("scenario\n{run}\n{case}\n{sample}\n{turn}"));
     u64::from_le_bytes(digest[..8].try_into().expect("a digest has eight bytes"))
 }
 
-/// All conversations, in the order of [`places`]. Each finished batch is kept.
+/// All conversations about a case, in the order of [`places`]; batches share the beginning of their prompts. Each finished batch is
+/// kept.
 ///
 /// # Errors
 /// Those of the chat template; a conversation that does not fit the context; [`Interrupted`](crate::interrupt::Interrupted).
 pub fn write(
-    (params, texts): (&Scenario, &Texts),
-    asked: &[Asked],
+    writing: &Writing,
+    case: &Asked,
     (model, chat): (&LanguageModel, Chat),
     (layers, cells, run): (&[Layer], &[Cell], u64),
     batches: &mut dyn Batches,
 ) -> Result<Vec<Rollout>> {
     let mut all = Vec::new();
-    let places = places(asked.len(), cells.len(), texts.samples);
-    // Batches of one case.
-    let of_case = cells.len() * texts.samples;
-    let chunks = places.chunks(of_case.max(1)).flat_map(|case| case.chunks(BATCH));
-    for (number, here) in chunks.enumerate() {
+    let places = places(cells.len(), writing.texts.samples);
+    for (number, here) in places.chunks(BATCH).enumerate() {
         let whole = |kept: &Table| read(kept, here).is_ok();
         let done = all.len();
         let kept = batches::batch(batches, number, KEPT, whole, |batches| {
             let mut told = |ended: usize| batches.at(done + ended, places.len());
-            let case = &asked[here[0].case];
-            let written =
-                converse((params, texts), case, here, (model, chat), (layers, cells, run), &mut told);
+            let written = converse(writing, case, here, (model, chat), (layers, cells, run), &mut told);
             Ok(table(&written.with_context(|| format!("case `{}`", case.name))?))
         })?;
         all.extend(read(&kept, here)?);
@@ -87,13 +79,14 @@ pub fn write(
 
 /// One batch, turn after turn.
 fn converse(
-    (params, texts): (&Scenario, &Texts),
+    writing: &Writing,
     case: &Asked,
     here: &[Place],
     (model, chat): (&LanguageModel, Chat),
     (layers, cells, run): (&[Layer], &[Cell], u64),
     told: &mut dyn FnMut(usize),
 ) -> Result<Vec<Rollout>> {
+    let Writing { texts, steering, .. } = writing;
     let sampling = Sampling {
         max_new_tokens: texts.max_new_tokens,
         temperature: texts.temperature,
@@ -109,7 +102,7 @@ fn converse(
         let answer = if is_last { case.answer.as_str() } else { "" };
         let opened = replies.iter().map(|replies| {
             let messages = messages(case, replies, "");
-            open(model, &messages, answer, params.positions, chat)
+            open(model, &messages, answer, steering.positions, chat)
         });
         let opened = opened.collect::<Result<Vec<_>>>()?;
         for conversation in &opened {
@@ -186,7 +179,6 @@ fn table(rollouts: &[Rollout]) -> Table {
     Table::new(
         KEPT,
         vec![
-            ("case", integers(|r| r.place.case)),
             ("cell", integers(|r| r.place.cell)),
             ("sample", integers(|r| r.place.sample)),
             ("tokens", integers(|r| r.tokens)),
@@ -199,13 +191,13 @@ fn table(rollouts: &[Rollout]) -> Table {
 
 /// The rollouts of a batch that was kept. An error if they are not those of `here`.
 fn read(table: &Table, here: &[Place]) -> Result<Vec<Rollout>> {
-    let numbers = [table.i32("case")?, table.i32("cell")?, table.i32("sample")?];
+    let numbers = [table.i32("cell")?, table.i32("sample")?];
     let (tokens, text, before, ended) =
         (table.i32("tokens")?, table.str("text")?, table.str("before")?, table.str("ended")?);
     ensure!(table.rows() == here.len(), "a batch of another size");
     let rollout = |(row, place): (usize, &Place)| {
         let found = numbers.map(|column| column[row] as usize);
-        ensure!(found == [place.case, place.cell, place.sample], "a batch of other conversations");
+        ensure!(found == [place.cell, place.sample], "a batch of other conversations");
         Ok(Rollout {
             place: *place,
             text: text[row].clone(),

@@ -1,8 +1,8 @@
-//! The cells of a scenario: no steering, each emotion at each strength, and random directions as often. Knows no text.
+//! The cells of an experiment in steering: no steering, each emotion at each strength, and random directions as often. Knows no text.
 
 use anyhow::{Result, ensure};
 
-use super::Scenario;
+use super::Steering;
 use crate::lm::Layer;
 use crate::stages::analysis::LayerVectors;
 use crate::stages::analysis::steering::Unit;
@@ -33,7 +33,7 @@ pub fn is_random(steered: &str) -> bool {
 ///
 /// # Errors
 /// A vector that is zero, layers of different emotions.
-pub fn cells(params: &Scenario, layers: &[&LayerVectors], seed: u64) -> Result<Vec<Cell>> {
+pub fn cells(params: &Steering, layers: &[&LayerVectors], seed: u64) -> Result<Vec<Cell>> {
     let emotions = &layers[0].emotions;
     ensure!(
         layers.iter().all(|layer| layer.emotions == *emotions),
@@ -74,13 +74,19 @@ pub fn steered(layers: &[&LayerVectors]) -> Vec<Layer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lm::Positions;
     use crate::stages::analysis::tests::set;
 
     #[test]
     fn layers_share_the_strength_and_random_directions_are_as_long() {
         let set = set(&["calm", "angry"], &[&[3.0, 4.0], &[0.0, -2.0]]);
         let layer = &set.layers[0];
-        let params = Scenario { random: 2, strength: vec![0.5, -0.5], ..Scenario::plain("refusal") };
+        let params = Steering {
+            emotions: Vec::new(),
+            strength: vec![0.5, -0.5],
+            positions: Positions::All,
+            random: 2,
+        };
         // The residual norm of this set is 10.
         let found = cells(&params, &[layer, layer], 1).unwrap();
         let names: Vec<(&str, f64)> = found.iter().map(|c| (c.steered.as_str(), c.strength)).collect();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 
-use super::set::Asked;
+use super::Asked;
 use crate::lm::tokenizer::Ending;
 use crate::lm::{Chat, LanguageModel, Message, Positions, Role};
 

@@ -1,0 +1,59 @@
+//! The work of nodes of scores: by patterns, by a model of the experiment, by a server.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Kept, Lane};
+use crate::lm::memory::Work as Memory;
+use crate::plan::key::Digest;
+use crate::plan::{Node, Unit, Work};
+use crate::resolve;
+use crate::stages::scores::judge::{self, By, Judge};
+use crate::stages::scores::{self, Scorer};
+use crate::stages::stories::Server;
+use crate::store::table::Table;
+
+/// Why no judge at a server is asked.
+pub const NOT_JUDGED_OFFLINE: &str = "its judge is at a server, and --offline opens no socket";
+
+impl Lane<'_> {
+    /// What each text of `written` is.
+    pub(super) fn score(
+        &mut self,
+        node: &Node,
+        unit: &Unit,
+        written: &Table,
+        batches: &mut Kept,
+    ) -> Result<Table> {
+        let Work::Scores { scorer, cases, chat, identity } = &node.work else { bail!("a node of scores") };
+        let place = node.units.iter().position(|other| other.key == unit.key);
+        let case = &cases[place.context("a unit of the node")?];
+        let judge = match scorer {
+            Scorer::Pattern(outcomes) => return scores::by_pattern(outcomes, written),
+            Scorer::Judge(judge) => judge,
+        };
+        if let (By::Server(server), Some(identity)) = (&judge.by, identity) {
+            ensure!(!self.resolved.offline, "{NOT_JUDGED_OFFLINE}");
+            resolve::ensure_same(server, *identity)?;
+            let client = &mut self.client;
+            return scores::by_judge(case, written, |case, texts| {
+                judge::served(judge, server, case, texts, client, batches)
+            });
+        }
+        let memory = Memory::Passes { batch_tokens: judge::BATCH_TOKENS, waiting: 0 };
+        let model = self.model(node, memory)?;
+        scores::by_judge(case, written, |case, texts| {
+            judge::local(judge, case, texts, (model, *chat), batches)
+        })
+    }
+}
+
+/// The server that is asked for a node, and what stands for its model.
+pub fn server_of(work: &Work) -> Option<(&Server, Digest)> {
+    match work {
+        Work::Served { server, identity, .. } => Some((server, *identity)),
+        Work::Scores { scorer: Scorer::Judge(Judge { by: By::Server(server), .. }), identity, .. } => {
+            Some((server, (*identity)?))
+        }
+        _ => None,
+    }
+}

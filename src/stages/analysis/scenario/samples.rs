@@ -1,0 +1,120 @@
+//! The texts of a scenario with what each was found to be. Knows nothing of how either came to be.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::report::figure::{Body, Figure, Samples as Figured, ShownSample};
+use crate::stages::analysis::{Group, Rollouts};
+use crate::stages::rollouts::Asked;
+use crate::stages::rollouts::cells::is_random;
+
+/// Texts of each cell and outcome that stand in the report, and of all random directions together; all are in the table.
+const SHOWN: usize = 5;
+/// Characters of a text that stand in the report.
+const LONGEST: usize = 4000;
+
+/// Every text, in the order of cases and cells.
+pub struct Samples {
+    pub cells: Vec<(String, f64)>,
+    pub cases: Vec<Asked>,
+    pub all: Vec<Sample>,
+}
+
+/// One of them.
+pub struct Sample {
+    pub id: String,
+    /// Its places in [`Samples`].
+    pub case: usize,
+    pub cell: usize,
+    /// From 1.
+    pub number: i32,
+    pub seed: String,
+    pub outcome: String,
+    pub act: bool,
+    pub evidence: String,
+    pub ended: String,
+    pub tokens: i32,
+    pub text: String,
+    /// The model's own answers before that.
+    pub earlier: Vec<String>,
+}
+
+/// Reads them, with the scores beside them.
+///
+/// # Errors
+/// Tables that do not belong together.
+pub fn read(rollouts: &Rollouts, asked: &[Asked]) -> Result<Samples> {
+    let mut samples = Samples { cells: Vec::new(), cases: asked.to_vec(), all: Vec::new() };
+    for unit in 0..rollouts.count {
+        let (texts, scores) = (rollouts.read)(unit)?;
+        let (id, case, number) = (texts.str("sample_id")?, texts.str("case")?, texts.i32("sample")?);
+        let (steered, strength) = (texts.str("steered")?, texts.f64("strength")?);
+        let (ended, text, tokens) = (texts.str("ended")?, texts.str("text")?, texts.i32("n_tokens")?);
+        let (seed, earlier) = (texts.str("seed")?, texts.str("earlier")?);
+        let (outcome, act, evidence) = (scores.str("outcome")?, scores.bool("act")?, scores.str("evidence")?);
+        ensure!(scores.str("sample_id")? == id, "the scores are of other texts");
+        for row in 0..texts.rows() {
+            let is_here = |(name, at): &(String, f64)| *name == steered[row] && *at == strength[row];
+            // Samples of a cell follow each other, and each case has the same cells.
+            let cell = samples.cells.iter().rposition(is_here).unwrap_or_else(|| {
+                samples.cells.push((steered[row].clone(), strength[row]));
+                samples.cells.len() - 1
+            });
+            samples.all.push(Sample {
+                id: id[row].clone(),
+                case: asked.iter().position(|a| a.name == case[row]).context("a text of no case")?,
+                cell,
+                number: number[row],
+                seed: seed[row].clone(),
+                outcome: outcome[row].clone(),
+                act: act[row],
+                evidence: evidence[row].clone(),
+                ended: ended[row].clone(),
+                tokens: tokens[row],
+                text: text[row].clone(),
+                earlier: serde_json::from_str(&earlier[row])?,
+            });
+        }
+    }
+    ensure!(!samples.all.is_empty(), "there are no texts");
+    Ok(samples)
+}
+
+/// The first texts of each cell and outcome, to be read and chosen among.
+pub fn figure(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (steered, strength, case) = (table.str("steered")?, table.f64("strength")?, table.str("case")?);
+    let (outcome, evidence, ended) = (table.str("outcome")?, table.str("evidence")?, table.str("ended")?);
+    let (id, text, earlier) = (table.str("sample_id")?, table.str("text")?, table.str("earlier")?);
+    let mut shown: HashMap<(&str, u64, &str), usize> = HashMap::new();
+    let brief = |text: &str| {
+        let brief: String = text.chars().take(LONGEST).collect();
+        if brief.len() < text.len() { format!("{brief}\u{2026}") } else { brief }
+    };
+    let mut samples = Vec::new();
+    for &row in &group.rows {
+        let who = if is_random(&steered[row]) { "random" } else { steered[row].as_str() };
+        let count = shown.entry((who, strength[row].to_bits(), outcome[row].as_str())).or_default();
+        *count += 1;
+        if *count > SHOWN {
+            continue;
+        }
+        let said = if ended[row] == "end" { String::new() } else { format!(", ended by {}", ended[row]) };
+        samples.push(ShownSample {
+            of: vec![who.into(), strength[row].to_string(), case[row].clone(), outcome[row].clone()],
+            note: format!("{}{said}", id[row]),
+            evidence: evidence[row].clone(),
+            earlier: brief(&earlier[row]),
+            text: brief(&text[row]),
+        });
+    }
+    let by = ["steered", "strength", "case", "outcome"].map(String::from).to_vec();
+    let caption = format!(
+        "The first {SHOWN} texts of each outcome in each cell; of random directions of all together. What an outcome was told by is marked \
+         in the text, or stands above it; of a judge it is the probability of the verdict and of all that could be one. All texts are in \
+         the table `{name}.scenario_samples`."
+    );
+    let body = Body::Samples(Figured { by, samples });
+    Ok(group.figure(format!("{name}-samples"), "Samples".into(), caption, body))
+}
