@@ -87,7 +87,7 @@ pub fn each(
         }
     }
     ensure!(!counts.is_empty(), "no story has a token at `from_token`: every one is too short");
-    Ok(Design::new(emotions.len(), counts, grouping.words(), seed))
+    Ok(Design::new(emotions.len(), counts, grouping.words(), seed).named(grouping.topics()))
 }
 
 /// The sums of the stories of `emotions` in each cell.

@@ -186,8 +186,11 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
     let cosine = run(Analysis::Cosine(Cosine { pairs: vec![] }));
     compare(&cosine[0].1, cosine[0].1.f64("cosine").unwrap(), "cosines", &field("cosine"));
 
-    let lens =
-        run(Analysis::LogitLens(LogitLens { top: size(&reference["lens_top"]), norm: LensNorm::None }));
+    let lens = run(Analysis::LogitLens(LogitLens {
+        top: size(&reference["lens_top"]),
+        norm: LensNorm::None,
+        topics: 0,
+    }));
     let ids: Vec<f64> = lens[0].1.i32("token_id").unwrap().iter().map(|&id| f64::from(id)).collect();
     let both_sides = |promoted: &'static str, suppressed: &'static str| {
         move |layer: &Value| {
@@ -216,6 +219,7 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         random: 0,
         permuted: 0,
         shuffled: 0,
+        topics: 0,
         resamples: 0,
         coherence: Vec::new(),
     }));

@@ -371,8 +371,20 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
 fn steering(layers: Layers, positions: At, strength: f64, random: usize) -> Steering {
     let prompts = vec!["He feels".into()];
     let (strength, unit) = (vec![strength], Unit::Vector);
-    let (permuted, shuffled, resamples, coherence) = (0, 0, 0, Vec::new());
-    Steering { prompts, strength, unit, layers, positions, random, permuted, shuffled, resamples, coherence }
+    let (permuted, shuffled, topics, resamples, coherence) = (0, 0, 0, 0, Vec::new());
+    Steering {
+        prompts,
+        strength,
+        unit,
+        layers,
+        positions,
+        random,
+        permuted,
+        shuffled,
+        topics,
+        resamples,
+        coherence,
+    }
 }
 
 fn steer(params: Steering, model: &LanguageModel) -> Table {

@@ -33,6 +33,7 @@ fn plain() -> Steering {
         random: 0,
         permuted: 0,
         shuffled: 0,
+        topics: 0,
         resamples: 0,
         coherence: Vec::new(),
     }
@@ -136,6 +137,46 @@ fn labels_that_cannot_be_shuffled_give_the_vector_itself() {
         check(&deltas("shuffled-1", word), &own, 1e-3, "shuffled-1");
         check(&deltas("shuffled-2", word), &own, 1e-3, "shuffled-2");
     }
+}
+
+/// What a topic's vector does, at the length of the emotion's whose word is measured.
+#[test]
+fn topics_steer_by_vectors_of_their_own() {
+    let model = tiny();
+    let d = model.spec.d_model;
+    let topics = ["t", "u", "v", "w", "x"];
+    let story = |(at, topic)| [("happy", topic, noise(d, at + 1)), ("sad", topic, noise(d, at + 11))];
+    let rows: Vec<_> = topics.into_iter().enumerate().flat_map(story).collect();
+    let params = Steering { topics: 19, ..plain() };
+    let tables = steer(params.clone(), &model, &["happy", "sad"], &activations(&rows));
+    let found = table(&tables, "steering");
+    let (steered, measured) = (found.str("steered").unwrap(), found.str("measured").unwrap());
+    let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let mean = |of: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
+        (0..d).map(|i| (0..5).map(|t| of(t, i)).sum::<f64>() / 5.0).collect()
+    };
+    let half = mean(&|t, i| (rows[2 * t].2[i] - rows[2 * t + 1].2[i]) / 2.0);
+    let all = mean(&|t, i| (rows[2 * t].2[i] + rows[2 * t + 1].2[i]) / 2.0);
+    for (at, word) in [(0, "happy"), (3, "sad")] {
+        let vector: Vec<f64> =
+            (0..d).map(|i| (rows[2 * at].2[i] + rows[2 * at + 1].2[i]) / 2.0 - all[i]).collect();
+        let scale = params.strength[0] * norm(&half) / norm(&vector);
+        let want = effect(&model, &params, word, &vector.iter().map(|x| scale * x).collect::<Vec<_>>());
+        let name = format!("topic-{}", at + 1);
+        let here = (0..found.rows()).filter(|&row| steered[row] == name && measured[row] == word);
+        let deltas: Vec<f64> = here.map(|row| found.f64("delta").unwrap()[row]).collect();
+        check(&[deltas.iter().sum::<f64>() / deltas.len() as f64], &[want], 1e-3, &name);
+    }
+    assert_eq!(steered.iter().filter(|name| name.starts_with("topic-")).count(), 2 * 2 * 5);
+    // Of four topics there is none, and it is said.
+    let tables =
+        steer(Steering { random: 1, ..params.clone() }, &model, &["happy", "sad"], &activations(&rows[..8]));
+    assert!(
+        table(&tables, "steering").str("steered").unwrap().iter().all(|name| !name.starts_with("topic-"))
+    );
+    let figures = Analysis::Steering(Steering { random: 1, ..params }).figures("causes", &tables).unwrap();
+    let evidence = figures.iter().find(|figure| figure.name == "causes-evidence").unwrap();
+    assert!(evidence.caption.contains("fewer than five topics"), "{}", evidence.caption);
 }
 
 #[test]

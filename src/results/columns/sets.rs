@@ -166,6 +166,20 @@ pub const TABLES: &[Described] = &[
         ],
     },
     Described {
+        name: "lens_topics",
+        file: "tables/<analysis>.lens_topics",
+        about: "A control that is no emotion: emotions' words under the vectors of topics; no row where there are too few topics.",
+        columns: &[
+            ("topics", "topics or passages whose vectors were read"),
+            (
+                "ahead",
+                "share of pairs of an emotion and a topic in which the emotion's own vector ranks its word higher, 0 to 1",
+            ),
+            ("topic_rank", "median rank of emotions' words under topics' vectors"),
+            ("p", "share of deals of the words to the vectors of both with at least such a share"),
+        ],
+    },
+    Described {
         name: "steering",
         file: "tables/<analysis> of `steering`",
         about: "What adding a vector does to the probability of an emotion's word.",
@@ -217,8 +231,11 @@ pub const TABLES: &[Described] = &[
             ("low", "lower end of the 95 % interval"),
             ("high", "upper end"),
             ("p", "share of shuffles with a value at least as large"),
-            ("null_mean", "mean under shuffled labels"),
-            ("null_low", "2.5th percentile under shuffled labels"),
+            (
+                "null_mean",
+                "mean under shuffled labels; of what stands beside topics, under names dealt to both at random",
+            ),
+            ("null_low", "2.5th percentile under the same"),
             ("null_high", "97.5th percentile"),
             ("groups", "what is resampled: `topic`, or what stands for it"),
         ],

@@ -1,19 +1,23 @@
 //! The tokens that an emotion vector promotes and suppresses.
 
+mod control;
+
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
 
-use super::{Claim, Group, Input, Inputs, Kind, Places, Progress, Tables, VectorSet, distinct, groups};
+use super::made_of::{NO_TOPICS, Topics, given};
+use super::{Claim, Group, Input, Inputs, Kind, Null, Places, Tables, VectorSet, distinct, groups};
 use crate::lm::{LanguageModel, Layer};
 use crate::params::params;
 use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::stages::stories::names_emotion;
 use crate::store::table::{Column, Table};
+use control::{DEALS, Ranks, TOPICS};
 
 pub use crate::lm::LensNorm;
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 params! {
     /// The tokens that a vector promotes and suppresses most.
@@ -23,6 +27,9 @@ params! {
         /// `none`: `W_U v`; `gain`: `W_U (gain * v)`, for a LayerNorm of `v` less its mean and without the norm's bias; `full`: the
         /// final norm applied to `v` first.
         pub norm: LensNorm = "none";
+        /// Vectors of topics (of a template: of its passages), which are no emotion's, computed from the same activations: how far they
+        /// raise emotions' words. At most so many; 0: none, and no activations are read.
+        pub topics: usize = 30, 0..=30;
     }
 }
 
@@ -44,15 +51,16 @@ impl Kind for LogitLens {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs { model: true, ..Inputs::VECTORS }
+        let topics = self.topics > 0;
+        Inputs { model: true, activations: topics, seed: topics, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
-        run(self, input.set, input.model()?, input.progress)
+        run(self, input)
     }
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-        figures(name, tables)
+        figures(self, name, tables)
     }
 
     fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
@@ -73,13 +81,12 @@ const SUPPRESSED: &str = "suppressed";
 /// word stands among all tokens of the vocabulary, the largest value first, and how many tokens the word has. Ties go
 /// to the smaller token id.
 ///
-/// A word's tokens are those into which the tokenizer splits `" " + word` after another word.
-fn run(
-    params: &LogitLens,
-    set: &VectorSet,
-    model: &LanguageModel,
-    progress: &mut Progress,
-) -> Result<Tables> {
+/// A word's tokens are those into which the tokenizer splits `" " + word` after another word. And `lens_topics`, where there are
+/// topics: how the words stand under the topics' vectors.
+fn run(params: &LogitLens, input: Input) -> Result<Tables> {
+    let model = input.model()?;
+    let Input { set, seed, progress, activations, .. } = input;
+    let mut beside = control::Rows::default();
     let mut places = Places::default();
     let (mut emotions, mut sides, mut ranks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut ids, mut tokens, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -87,12 +94,26 @@ fn run(
     let total = set.layers.iter().map(|l| l.emotions.len()).sum();
     let mut done = 0;
     for layer in &set.layers {
+        let words: Vec<Word> =
+            layer.emotions.iter().map(|emotion| Word::of(emotion, model)).collect::<Result<_>>()?;
+        let firsts: Vec<usize> = words.iter().map(|word| word.first).collect();
+        let topics = match params.topics {
+            0 => Topics::default(),
+            most => given(activations.as_ref())?
+                .remade(&layer.emotions, layer.layer.number(), seed)?
+                .topics(most)?,
+        };
+        let mut under = Ranks::new(words.len());
+        let mut words = layer.emotions.iter().zip(words);
         let chunks = layer.vectors.chunks(CHUNK * layer.d_model);
         for (names, vectors) in layer.emotions.chunks(CHUNK).zip(chunks) {
             for (emotion, logits) in names.iter().zip(lens(model, vectors, layer.d_model, params.norm)?) {
                 let finite = logits.iter().all(|x| x.is_finite());
                 ensure!(finite, "the logit lens of `{emotion}` at layer {} is NaN or infinite", layer.layer);
-                own.push(set, layer.layer, emotion, model, &logits)?;
+                if let Some((emotion, word)) = words.next() {
+                    own.push(set, layer.layer, emotion, word, model, &logits);
+                }
+                under.push(&logits, &firsts);
                 for (side, sign) in [(PROMOTED, 1.0), (SUPPRESSED, -1.0)] {
                     for (rank, id) in extremes(&logits, params.top, sign).into_iter().enumerate() {
                         places.push(set, layer.layer);
@@ -108,6 +129,14 @@ fn run(
             done += names.len();
             progress(done, total);
         }
+        for vectors in topics.vectors.chunks(CHUNK * layer.d_model) {
+            for logits in lens(model, vectors, layer.d_model, params.norm)? {
+                under.push(&logits, &firsts);
+            }
+        }
+        if let Some(found) = under.ahead(seed) {
+            beside.push(set, layer.layer, topics.names.len(), &found);
+        }
     }
     let columns = vec![
         ("emotion", Column::Str(emotions)),
@@ -117,13 +146,38 @@ fn run(
         ("token", Column::Str(tokens)),
         ("value", Column::F64(values)),
     ];
-    Ok(vec![("logit_lens".into(), places.table("logit_lens/1", columns)), (OWN_WORD.into(), own.finish())])
+    Ok(vec![
+        ("logit_lens".into(), places.table("logit_lens/1", columns)),
+        (OWN_WORD.into(), own.finish()),
+        (TOPICS.into(), beside.finish()),
+    ])
 }
 
 const OWN_WORD: &str = "own_word";
 
 /// Any word: what stands before the emotion's when that is split into tokens.
 const BEFORE: &str = "feels";
+
+/// An emotion's word as tokens.
+struct Word {
+    /// The first of them.
+    first: usize,
+    tokens: usize,
+}
+
+impl Word {
+    /// An error if the first token is not in the unembedding.
+    fn of(emotion: &str, model: &LanguageModel) -> Result<Word> {
+        let (_, ids) = model
+            .encode_continuation(BEFORE, emotion)
+            .with_context(|| format!("the tokens of the word `{emotion}`"))?;
+        let first =
+            ids.first().and_then(|&id| usize::try_from(id).ok()).filter(|&id| id < model.spec.d_vocab);
+        let first =
+            first.with_context(|| format!("the first token of `{emotion}` is not in the unembedding"))?;
+        Ok(Word { first, tokens: ids.len() })
+    }
+}
 
 /// The columns of the table `own_word`.
 #[derive(Default)]
@@ -143,23 +197,17 @@ impl OwnWords {
         set: &VectorSet,
         layer: Layer,
         emotion: &str,
+        Word { first: id, tokens }: Word,
         model: &LanguageModel,
         logits: &[f32],
-    ) -> Result<()> {
-        let (_, ids) = model
-            .encode_continuation(BEFORE, emotion)
-            .with_context(|| format!("the tokens of the word `{emotion}`"))?;
-        let first = usize::try_from(ids[0]).ok().filter(|&id| id < logits.len());
-        let id =
-            first.with_context(|| format!("the first token of `{emotion}` is not in the unembedding"))?;
+    ) {
         self.places.push(set, layer);
         self.emotion.push(emotion.to_string());
         self.token_id.push(id as i32);
         self.token.push(model.token(id as u32));
-        self.n_tokens.push(ids.len() as i32);
+        self.n_tokens.push(tokens as i32);
         self.rank.push(rank(logits, id) as i32);
         self.value.push(f64::from(logits[id]));
-        Ok(())
     }
 
     fn finish(self) -> Table {
@@ -208,9 +256,10 @@ fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
 /// What the claims of this analysis mean.
 const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
     how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
-    word is among the first ten.";
+    word is among the first ten. Ahead of topics: in how many pairs of an emotion and a topic the emotion's own vector ranks its \
+    word higher than the topic's vector does; 50 % is what vectors give that have nothing to do with emotion.";
 
-/// The rank of emotions' own words: the median, and the share in the first ten.
+/// The rank of emotions' own words: the median, and the share in the first ten; and beside topics.
 fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for group in groups(tables, OWN_WORD)? {
@@ -222,18 +271,51 @@ fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
         claims.push(group.claim("own word: median rank", "", median, 1));
         claims.push(group.claim("own word in the top 10", "% of emotions", 100.0 * share, 0));
     }
+    for group in groups(tables, TOPICS)? {
+        let row = group.rows[0];
+        let null = Null {
+            of: "words dealt to the vectors of emotions and topics at random",
+            draws: DEALS,
+            mean: Some(50.0),
+            p: group.table.f64("p")?[row],
+        };
+        let ahead = 100.0 * group.table.f64("ahead")?[row];
+        claims.push(group.claim("own word ahead of topics", "% of pairs", ahead, 0).against(Some(null)));
+    }
     Ok(claims)
 }
 
 /// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
-fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
-    let own = groups(tables, OWN_WORD)?;
+fn figures(params: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let (own, topics) = (groups(tables, OWN_WORD)?, groups(tables, TOPICS)?);
     let groups = groups(tables, "logit_lens")?;
-    let figure = |group: &Group| figure(name, group, own.iter().find(|own| own.place() == group.place()));
+    let figure = |group: &Group| {
+        let topics = topics.iter().find(|topics| topics.place() == group.place());
+        let beside = match (params.topics, topics) {
+            (0, _) => String::new(),
+            (_, None) => NO_TOPICS.to_string(),
+            (_, Some(topics)) => beside(topics)?,
+        };
+        figure(name, group, own.iter().find(|own| own.place() == group.place()), &beside)
+    };
     groups.iter().map(figure).collect()
 }
 
-fn figure(name: &str, group: &Group, own: Option<&Group>) -> Result<Figure> {
+/// How the words stand under topics' vectors, in words.
+fn beside(group: &Group) -> Result<String> {
+    let (row, table) = (group.rows[0], group.table);
+    Ok(format!(
+        "A control that is no emotion: under the vectors of {} topics or passages the median rank of these tokens is {:.0}, and in \
+         {:.0} % of the pairs of an emotion and a topic the emotion's own vector has its word higher (p = {:.3}, words dealt to the \
+         vectors of both at random).",
+        table.i32("topics")?[row],
+        table.f64("topic_rank")?[row],
+        100.0 * table.f64("ahead")?[row],
+        table.f64("p")?[row]
+    ))
+}
+
+fn figure(name: &str, group: &Group, own: Option<&Group>, beside: &str) -> Result<Figure> {
     let (all, sides, tokens) =
         (group.table.str("emotion")?, group.table.str("side")?, group.table.str("token")?);
     let ranks = own.map_or(Ok(Vec::new()), own_ranks)?;
@@ -265,7 +347,7 @@ fn figure(name: &str, group: &Group, own: Option<&Group>) -> Result<Figure> {
             "The tokens whose logits each emotion vector raises and lowers most, read through the unembedding; and the \
              rank of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} \
              emotions have one among those shown. The last column is the rank in the whole vocabulary of the token with \
-             which the word itself begins.",
+             which the word itself begins. {beside}",
             emotions.len()
         ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows }),
@@ -363,7 +445,8 @@ mod tests {
             ("logit_lens".to_string(), places.table("logit_lens/1", columns)),
             (OWN_WORD.to_string(), own.table("own_word/1", own_columns)),
         ];
-        let figures = figures("words", &tables).unwrap();
+        let params = LogitLens { top: 2, norm: LensNorm::None, topics: 30 };
+        let figures = figures(&params, "words", &tables).unwrap();
         let Body::Table(table) = &figures[0].body else { panic!() };
         let text = |t: &str| Cell::Text(t.into());
         assert_eq!(
@@ -371,6 +454,6 @@ mod tests {
             [text("sad"), text("tears, sad"), text("joy"), Cell::Number(2.0, 0), Cell::Empty]
         );
         assert_eq!(table.rows[1], [text("calm"), text("sea"), text(""), Cell::Empty, Cell::Number(77.0, 0)]);
-        assert!(figures[0].caption.contains("1 of 2 emotions"));
+        assert!(figures[0].caption.contains("1 of 2 emotions") && figures[0].caption.contains(NO_TOPICS));
     }
 }

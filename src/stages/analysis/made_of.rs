@@ -70,6 +70,43 @@ impl Remade<'_> {
     fn of(&self, mut means: Vec<f64>) -> Result<Vec<f64>> {
         vectors::of_means(self.params, &self.removed, self.emotions, &mut means, self.sums.d())
     }
+
+    /// The vectors of up to `most` topics or passages ([`Design::topics`]), which are no emotion's: made as those of emotions are
+    /// with the two in each other's place. The mean over emotions of the emotion's mean on a topic, minus the mean over topics.
+    ///
+    /// An error if a vector is zero and should be of unit length.
+    pub fn topics(&self, most: usize) -> Result<Topics> {
+        let (d, labels) = (self.sums.d(), self.design.labels());
+        let groups = self.design.topics(most);
+        let mut means = vec![0.0; groups.len() * d];
+        for (&group, mean) in groups.iter().zip(means.chunks_exact_mut(d.max(1))) {
+            for label in 0..labels {
+                let weight = 1.0 / (labels as f64 * self.design.count(group, label));
+                mean.iter_mut().zip(self.sums.cell(group, label)).for_each(|(m, x)| *m += weight * x);
+            }
+        }
+        let names: Vec<String> = groups.iter().map(|&group| self.design.topic(group).to_string()).collect();
+        if names.is_empty() {
+            return Ok(Topics::default());
+        }
+        let vectors = vectors::of_means(self.params, &self.removed, &names, &mut means, d)?;
+        Ok(Topics { names, vectors })
+    }
+}
+
+/// Topics in a control at most: more tell little more.
+pub const MOST_TOPICS: usize = 30;
+
+/// Why there is no control of topics' vectors.
+pub const NO_TOPICS: &str =
+    "No control that is no emotion: fewer than five topics or passages have a story of every emotion.";
+
+/// Vectors of topics.
+#[derive(Default)]
+pub struct Topics {
+    pub names: Vec<String>,
+    /// `[topic, d_model]`
+    pub vectors: Vec<f64>,
 }
 
 #[cfg(test)]
@@ -121,6 +158,30 @@ pub mod tests {
         });
         let made: Vec<f32> = made.iter().map(|&x| x as f32).collect();
         assert_eq!(own.list("vector").unwrap().1, made);
+    }
+
+    /// The vectors of topics are those of emotions where the two change places.
+    #[test]
+    fn topics_have_the_vectors_that_they_would_have_as_emotions() {
+        let (mut noise, names) = (Draws::new("topics", &[]), ["1", "2", "3", "4", "5"]);
+        let cells: Vec<_> = (0..15).map(|at| (["a", "b", "c"][at % 3], names[at / 3])).collect();
+        let rows: Vec<_> = cells
+            .iter()
+            .map(|&(emotion, topic)| (emotion, topic, vec![noise.normal() as f32, noise.normal() as f32]))
+            .collect();
+        let own = table(&rows.iter().map(|(e, t, v)| (*e, Some(*t), v.clone())).collect::<Vec<_>>());
+        let turned = table(&rows.iter().map(|(e, t, v)| (*t, Some(*e), v.clone())).collect::<Vec<_>>());
+        let want = vectors::run(&PLAIN, [Ok(turned)], &words(&names), None).unwrap();
+        let emotions = words(&["a", "b", "c"]);
+        let got = with(&[own.clone()], |made| made.remade(&emotions, 3, 0).unwrap().topics(9).unwrap());
+        assert_eq!(got.names, names);
+        let got: Vec<f32> = got.vectors.iter().map(|&x| x as f32).collect();
+        assert!(got.iter().zip(want.list("vector").unwrap().1).all(|(a, b)| (a - b).abs() < 1e-6));
+        // On topic 1 emotion c has no story: four are whole, and too few.
+        let four = with(&[own.select(&[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])], |made| {
+            made.remade(&emotions, 3, 0).unwrap().topics(9).unwrap()
+        });
+        assert!(four.names.is_empty());
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod steering_figures;
 pub(super) mod steering_nulls;
 mod steering_specific;
 mod steering_tables;
+mod steering_topics;
 pub mod turns;
 pub(super) mod words;
 
@@ -443,7 +444,11 @@ pub(in crate::stages) mod tests {
 
     #[test]
     fn an_analysis_that_needs_the_model_says_so() {
-        let lens = Analysis::LogitLens(logit_lens::LogitLens { top: 3, norm: logit_lens::LensNorm::None });
+        let lens = Analysis::LogitLens(logit_lens::LogitLens {
+            top: 3,
+            norm: logit_lens::LensNorm::None,
+            topics: 0,
+        });
         assert!(lens.inputs().model);
         let set = set(&["a"], &[&[1.0]]);
         let input = Input {

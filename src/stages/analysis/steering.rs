@@ -26,7 +26,7 @@ pub use super::shared::At;
 pub use crate::lm::Layer;
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 params! {
     /// What adding a vector does to the log-probability of every emotion's word after a prompt.
@@ -52,6 +52,9 @@ params! {
         /// Vectors of the same stories with their emotions shuffled within each topic, scaled to the same norm: a null that keeps
         /// what stories have in common.
         pub shuffled: usize = 19, 0..=10_000;
+        /// Vectors of topics (of a template: of its passages), which are no emotion's, scaled to the same norm: a null that keeps all
+        /// but the emotion. At most so many.
+        pub topics: usize = 19, 0..=30;
         /// Resamples of the topics, each with vectors of its own that steer their own words: the interval of each effect. 0: none.
         /// Each takes a row for each emotion, prompt and strength.
         pub resamples: usize = 100, 0..=10_000;
@@ -93,8 +96,8 @@ impl Kind for Steering {
     }
 
     fn inputs(&self) -> Inputs {
-        let drawn = self.random + self.permuted + self.shuffled + self.resamples > 0;
-        let activations = self.shuffled > 0 || self.resamples > 0;
+        let drawn = self.random + self.permuted + self.shuffled + self.topics + self.resamples > 0;
+        let activations = self.shuffled > 0 || self.topics > 0 || self.resamples > 0;
         Inputs { model: true, activations, seed: drawn, ..Inputs::VECTORS }
     }
 
@@ -108,7 +111,7 @@ impl Kind for Steering {
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
         let mut figures = steering_dose::figures(name, tables)?;
-        figures.extend(steering_figures::figures(name, tables)?);
+        figures.extend(steering_figures::figures(self.topics > 0, name, tables)?);
         Ok(figures)
     }
 
@@ -222,7 +225,7 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     let words = words.collect::<Result<Vec<_>>>()?;
     let texts = Texts::new(model, &params.coherence, params.positions, sites)?;
     // One layer at a time where activations are read.
-    let remade = match params.resamples + params.shuffled {
+    let remade = match params.resamples + params.shuffled + params.topics {
         0 => None,
         _ => Some(given(activations.as_ref())?.remade(&first.emotions, first.layer.number(), seed)?),
     };
@@ -230,8 +233,9 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     let asked = design.map_or(0, |design| design.resamples(params.resamples));
     let resamples: Vec<Weights> = (0..asked).map_while(|number| design?.drawn(number).ok()).collect();
     let n = first.emotions.len();
-    let nulls = params.random + params.permuted + params.shuffled;
-    let names = names(params, &first.emotions);
+    let topics = design.map_or(0, |design| design.topics(params.topics).len());
+    let nulls = params.random + params.permuted + params.shuffled + topics;
+    let names = names(params, topics, &first.emotions);
     let read = read_under(&names, n).len();
     let rounds = layers.len() * params.strength.len();
     let each = words.iter().map(|w| w.rows() + rounds * n * (w.rows() + nulls + resamples.len()));
@@ -443,6 +447,7 @@ impl Steering {
             random: 0,
             permuted: 0,
             shuffled: 0,
+            topics: 0,
             resamples: 0,
             coherence: Vec::new(),
         }

@@ -6,9 +6,12 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::estimates::{band, band_is, mean, p_at_least};
-use super::steering_nulls::{NULLS, kind};
+use super::steering_nulls::{NULLS, TOPIC, kind};
 use super::{Group, groups};
 use crate::store::table::Table;
+
+/// The least number of directions of which p can be .05.
+const TOPICS_FOR_P: usize = 19;
 
 /// By strength (its bits) and name.
 type At = (u64, String);
@@ -169,6 +172,13 @@ impl Deltas {
     /// The kinds of null directions that there are.
     pub fn kinds(&self) -> Vec<&'static str> {
         NULLS.into_iter().filter(|null| self.nulls.iter().any(|name| kind(name) == Some(null))).collect()
+    }
+
+    /// Those against which an effect must stand. Vectors of topics only where there are so many of them that a p of .05 can be:
+    /// how many there are is up to the stories, and of few the least p would stand for the effect.
+    pub fn severe(&self) -> Vec<&'static str> {
+        let few = |kind: &str| kind == TOPIC && self.number(kind) < TOPICS_FOR_P;
+        self.kinds().into_iter().filter(|kind| !few(kind)).collect()
     }
 
     /// The share of null directions of a kind that move an emotion's word as far in the direction in which a vector of

@@ -4,15 +4,17 @@ use anyhow::Result;
 
 use super::claim::adjusted;
 use super::estimates::{mean, p_at_least};
+use super::made_of::NO_TOPICS;
 use super::steering_deltas::Deltas;
+use super::steering_nulls::TOPIC;
 use super::steering_specific::{METHOD, over_prompts, specific};
-use super::{Claim, Group, Null, Published, published};
+use super::{Claim, Group, Null, Published, published, steering_topics};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, TableFigure};
 use crate::store::table::Table;
 
 /// For each set, layer and strength the bars of self-steering, what they are beside nulls, and the heat map of
-/// cross-steering.
-pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+/// cross-steering. `topics`: whether vectors of topics were asked for.
+pub fn figures(topics: bool, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (group, deltas) in Deltas::read(tables)? {
         for &strength in &deltas.strengths {
@@ -23,7 +25,11 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
             };
             figures.push(self_steering(format!("{name}-self{suffix}"), &group, &deltas, strength));
             if !deltas.nulls.is_empty() || deltas.resampled.is_some() {
-                figures.push(evidence(format!("{name}-evidence{suffix}"), &group, &deltas, strength));
+                let mut evidence = evidence(format!("{name}-evidence{suffix}"), &group, &deltas, strength);
+                if topics && deltas.number(TOPIC) == 0 {
+                    evidence.caption += &format!(" {NO_TOPICS}");
+                }
+                figures.push(evidence);
             }
             figures.push(cross_steering(format!("{name}-cross{suffix}"), &group, &deltas, strength));
         }
@@ -155,7 +161,7 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
 /// Of each emotion the largest of its p against each kind of null, adjusted over the emotions. `None` without nulls.
 fn qs(deltas: &Deltas, strength: f64) -> Option<Vec<f64>> {
     let worst = |emotion: &String| {
-        let each = deltas.kinds().into_iter().map(|kind| deltas.p(strength, emotion, Some(kind)));
+        let each = deltas.severe().into_iter().map(|kind| deltas.p(strength, emotion, Some(kind)));
         each.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
     };
     Some(adjusted(&deltas.emotions.iter().map(worst).collect::<Option<Vec<f64>>>()?))
@@ -164,27 +170,31 @@ fn qs(deltas: &Deltas, strength: f64) -> Option<Vec<f64>> {
 /// How many emotions have a small q. `None` where a kind of null has too few directions for that.
 fn beyond(deltas: &Deltas, strength: f64) -> Option<usize> {
     let enough = |kind: &str| 1.0 / (1 + deltas.number(kind)) as f64 <= LEVEL;
-    let told = deltas.kinds().into_iter().all(enough);
+    let told = deltas.severe().into_iter().all(enough);
     qs(deltas, strength).filter(|_| told).map(|qs| qs.into_iter().filter(|&q| q <= LEVEL).count())
 }
 
 /// The mean effect on the own words against that kind of null directions which reaches it most often.
 fn hardest(deltas: &Deltas, strength: f64, own: f64) -> Option<Null> {
-    let towards = |delta: f64| delta * strength.signum();
-    let each = deltas.kinds().into_iter().filter_map(|kind| {
-        let means = deltas.null_means(strength, Some(kind));
-        let p = p_at_least(towards(own), &means.iter().map(|&m| towards(m)).collect::<Vec<_>>())?;
-        let of = NULL_NAMES.iter().find(|(name, _)| *name == kind).map_or(kind, |(_, of)| of);
-        Some(Null { of, draws: means.len(), mean: mean(&means), p })
-    });
+    let each = deltas.severe().into_iter().filter_map(|kind| null(deltas, strength, own, kind));
     each.max_by(|a, b| a.p.total_cmp(&b.p))
 }
 
+/// The mean effect on the own words against the means of one kind of null directions.
+pub fn null(deltas: &Deltas, strength: f64, own: f64, kind: &'static str) -> Option<Null> {
+    let towards = |delta: f64| delta * strength.signum();
+    let means = deltas.null_means(strength, Some(kind));
+    let p = p_at_least(towards(own), &means.iter().map(|&m| towards(m)).collect::<Vec<_>>())?;
+    let of = NULL_NAMES.iter().find(|(name, _)| *name == kind).map_or(kind, |(_, of)| of);
+    Some(Null { of, draws: means.len(), mean: mean(&means), p })
+}
+
 /// The kinds of null directions, in words.
-const NULL_NAMES: [(&str, &str); 3] = [
+const NULL_NAMES: [(&str, &str); 4] = [
     ("random", "random directions of equal norm"),
     ("permuted", "directions with the vector\u{2019}s entries in another order"),
     ("shuffled", "vectors of the same stories with labels shuffled within topics"),
+    (TOPIC, "vectors of topics of equal norm"),
 ];
 
 /// Whether the published self-steering is of this setting: the vector as it is, added once.
@@ -221,8 +231,9 @@ fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -
 /// What the claims of this analysis mean.
 pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the \
     mean over emotions at each strength (in units of the vector, or of the mean residual norm), tested against null \
-    directions of equal norm where there are any: random ones, ones with the vector's own entries in another order, and \
-    vectors of the same stories with shuffled emotions; the p shown is the largest of theirs. At the largest strength also the emotion with the least and the \
+    directions of equal norm where there are any: random ones, ones with the vector's own entries in another order, \
+    vectors of the same stories with shuffled emotions, and, of 19 or more, vectors of topics, which are no emotion's; the p shown \
+    is the largest of theirs. Beside topics: how much more than vectors of topics the emotions' own raise these words. At the largest strength also the emotion with the least and the \
     one with the most, the share of emotions that raise their own word, the share whose q is at most .05, and what happens to a token of neutral text.";
 
 /// Self-steering and its nulls at each strength; least, most, the shares and neutral text at the largest one.
@@ -236,6 +247,7 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
             let claim = group.claim(format!("own word at {setting}"), "nats", own, 2);
             let interval = over_prompts(&deltas.own_by_prompt(strength));
             claims.push(claim.within(interval, METHOD).against(hardest(&deltas, strength, own)));
+            claims.extend(steering_topics::claim(&group, &deltas, strength, own));
             if let Some(found) = specific(&deltas, strength) {
                 let claim =
                     group.claim(format!("own word more than others at {setting}"), "nats", found.mean, 2);
@@ -320,7 +332,7 @@ pub mod tests {
             ("q", 1.0, "a", "a", 1.0),
             ("q", 1.0, "random-1", "a", 0.4),
         ]);
-        let figures = figures("causes", &tables).unwrap();
+        let figures = figures(false, "causes", &tables).unwrap();
         assert_eq!(
             figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
             ["causes-self", "causes-evidence", "causes-cross"]
@@ -382,7 +394,7 @@ pub mod tests {
     #[test]
     fn several_strengths_have_figures_of_their_own() {
         let tables = table(&[("p", 2.0, "a", "a", 4.0), ("p", 0.5, "a", "a", 1.0)]);
-        let figures = figures("causes", &tables).unwrap();
+        let figures = figures(false, "causes", &tables).unwrap();
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5"]);
     }

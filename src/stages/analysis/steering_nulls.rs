@@ -10,7 +10,10 @@ use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 
 /// The kinds of null directions. Their names in the column `steered` are `random-1`, `random-2`, ..., `permuted-1`, ...
-pub const NULLS: [&str; 3] = ["random", "permuted", "shuffled"];
+pub const NULLS: [&str; 4] = ["random", "permuted", "shuffled", TOPIC];
+
+/// Vectors of topics, of which there are no more than the stories have.
+pub const TOPIC: &str = "topic";
 
 /// The kind of a null direction's name; `None` of an emotion's.
 pub fn kind(name: &str) -> Option<&'static str> {
@@ -26,10 +29,12 @@ pub struct Nulls {
     orders: Vec<Vec<usize>>,
     /// Vectors from shuffled labels, `[emotion, d_model]` each.
     shuffled: Vec<Vec<f64>>,
+    /// Vectors of topics, `[d_model]` each.
+    topics: Vec<Vec<f64>>,
 }
 
 impl Nulls {
-    /// Draws them. `remade` is used only where labels are shuffled, and must be there then.
+    /// Draws them. `remade` is used only where labels are shuffled or topics have vectors, and must be there then.
     pub fn draw(
         params: &Steering,
         layer: &LayerVectors,
@@ -50,34 +55,44 @@ impl Nulls {
             let draw = |number| remade.shuffled(&remade.design.shuffle(number));
             shuffled = (0..params.shuffled).map(draw).collect::<Result<_>>()?;
         }
+        let mut topics = Vec::new();
+        if params.topics > 0 {
+            let remade = remade.context("this analysis needs the activations")?;
+            let vectors = remade.topics(params.topics)?.vectors;
+            topics = vectors.chunks_exact(layer.d_model).map(<[f64]>::to_vec).collect();
+        }
         Ok(Nulls {
             random: random.map(|number| draws("steering null", number).direction(layer.d_model)).collect(),
             orders: (1..=params.permuted).map(order).collect(),
             shuffled,
+            topics,
         })
     }
 
     fn len(&self) -> usize {
-        self.random.len() + self.orders.len() + self.shuffled.len()
+        self.random.len() + self.orders.len() + self.shuffled.len() + self.topics.len()
     }
 
     /// The direction of the null at `index` beside the vector of an emotion, of any norm.
     fn direction(&self, index: usize, layer: &LayerVectors, emotion: usize) -> Vec<f64> {
-        let (random, permuted) = (self.random.len(), self.orders.len());
+        let (random, permuted, shuffled) = (self.random.len(), self.orders.len(), self.shuffled.len());
         match index {
             i if i < random => self.random[i].clone(),
             i if i < random + permuted => {
                 let vector = layer.vector(emotion);
                 self.orders[i - random].iter().map(|&at| vector[at]).collect()
             }
-            i => self.shuffled[i - random - permuted][emotion * layer.d_model..][..layer.d_model].to_vec(),
+            i if i < random + permuted + shuffled => {
+                self.shuffled[i - random - permuted][emotion * layer.d_model..][..layer.d_model].to_vec()
+            }
+            i => self.topics[i - random - permuted - shuffled].clone(),
         }
     }
 }
 
-/// The names of what [`additions`] gives.
-pub fn names(params: &Steering, emotions: &[String]) -> Vec<String> {
-    let nulls = NULLS.into_iter().zip([params.random, params.permuted, params.shuffled]);
+/// The names of what [`additions`] gives, of so many topics.
+pub fn names(params: &Steering, topics: usize, emotions: &[String]) -> Vec<String> {
+    let nulls = NULLS.into_iter().zip([params.random, params.permuted, params.shuffled, topics]);
     let nulls = nulls.flat_map(|(kind, n)| (1..=n).map(move |number| format!("{kind}-{number}")));
     emotions.iter().cloned().chain(nulls.flat_map(|name| vec![name; emotions.len()])).collect()
 }
@@ -109,7 +124,7 @@ pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<
             let length = norm(&direction);
             ensure!(
                 length > 0.0 || wanted == 0.0,
-                "a null direction of `{}` at layer {} is zero: the labels of its stories cannot be shuffled",
+                "a null direction of `{}` at layer {} is zero: its stories cannot be shuffled, or its topics do not differ",
                 layer.emotions[word],
                 layer.layer
             );
@@ -167,7 +182,7 @@ mod tests {
         let lengths = |unit, strength| {
             let additions = additions(layer, &scales(unit, strength, layer).unwrap(), &nulls).unwrap();
             assert_eq!(
-                names(&params(1, 1, 0), &layer.emotions),
+                names(&params(1, 1, 0), 0, &layer.emotions),
                 ["a", "b", "random-1", "random-1", "permuted-1", "permuted-1"]
             );
             let words: Vec<_> = additions.iter().map(|a| a.words.clone()).collect();

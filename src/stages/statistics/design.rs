@@ -22,6 +22,8 @@ pub struct Design {
     /// `[group, label]`: stories.
     counts: Vec<f64>,
     grouped: String,
+    /// `[group]`: the topic or passage that it is, where it is one.
+    topics: Vec<Option<String>>,
     seed: u64,
 }
 
@@ -60,7 +62,14 @@ impl Shuffle {
 impl Design {
     /// `counts`: `[group, label]`, stories. `grouped`: what the groups are, in words.
     pub fn new(labels: usize, counts: Vec<f64>, grouped: String, seed: u64) -> Design {
-        Design { labels, counts, grouped, seed }
+        let topics = vec![None; counts.len() / labels.max(1)];
+        Design { labels, counts, grouped, topics, seed }
+    }
+
+    /// The same with the name of each group that is one topic or passage: stories that stand alone are none, and several
+    /// topics in one group are none either.
+    pub fn named(self, topics: Vec<Option<String>>) -> Design {
+        Design { topics, ..self }
     }
 
     pub fn groups(&self) -> usize {
@@ -89,6 +98,28 @@ impl Design {
     /// In which of `folds` parts a group is, none of which is split: the group's number modulo `folds`.
     pub fn fold(group: usize, folds: usize) -> usize {
         group % folds
+    }
+
+    /// Up to `most` groups, in rising order, that are one topic or passage and have a story of every label, so that no label is
+    /// more in one than in the others; drawn of more. None where there are fewer than [`FEWEST`].
+    pub fn topics(&self, most: usize) -> Vec<usize> {
+        let whole = |&group: &usize| (0..self.labels).all(|label| self.count(group, label) > 0.0);
+        let named = (0..self.groups()).filter(|&group| self.topics.get(group).is_some_and(Option::is_some));
+        let mut topics: Vec<usize> = named.filter(whole).collect();
+        if topics.len() < FEWEST {
+            return Vec::new();
+        }
+        if topics.len() > most {
+            Draws::new("topics as a control", &[self.seed]).shuffle(&mut topics);
+            topics.truncate(most);
+            topics.sort_unstable();
+        }
+        topics
+    }
+
+    /// What a group is called; empty of one that is not one topic.
+    pub fn topic(&self, group: usize) -> &str {
+        self.topics.get(group).and_then(Option::as_deref).unwrap_or_default()
     }
 
     /// Every group once.
@@ -222,6 +253,25 @@ pub mod tests {
         assert!(halves.iter().all(|[half, _]| half.iter().sum::<f32>() == 2.0));
         assert!(halves.iter().all(|[half, rest]| half.iter().zip(rest.iter()).all(|(a, b)| a + b == 1.0)));
         assert!(halves.iter().any(|half| *half != halves[0]));
+    }
+
+    #[test]
+    fn topics_are_groups_of_one_topic_with_every_label() {
+        let names = |of: &[usize]| (0..7).map(|g| of.contains(&g).then(|| format!("t{g}"))).collect();
+        let mut counts = vec![1.0; 14];
+        let whole = design(&counts, 2, 3);
+        assert!(whole.topics(30).is_empty(), "stories that stand alone are no topics");
+        let named = whole.clone().named(names(&[0, 1, 2, 3, 4, 6]));
+        assert_eq!((named.topics(30), named.topic(6), named.topic(5)), (vec![0, 1, 2, 3, 4, 6], "t6", ""));
+        let drawn = named.topics(3);
+        assert!(drawn.len() == 3 && drawn.is_sorted() && drawn == named.topics(3), "{drawn:?}");
+        // Topic 2 lacks a label, topic 5 has no name.
+        counts[5] = 0.0;
+        assert_eq!(design(&counts, 2, 3).named(names(&[0, 1, 2, 3, 4, 6])).topics(30), [0, 1, 3, 4, 6]);
+        assert!(
+            design(&counts, 2, 3).named(names(&[0, 1, 2, 3, 4])).topics(30).is_empty(),
+            "four are too few"
+        );
     }
 
     #[test]

@@ -69,6 +69,24 @@ impl Grouping {
         group % MOST
     }
 
+    /// Of each group the topic or passage that it is: `rain`, `passage 3`. `None` of stories that stand alone, and of several
+    /// topics that were merged.
+    pub fn topics(&self) -> Vec<Option<String>> {
+        let mut topics: Vec<Option<String>> = vec![None; self.groups.len().min(MOST)];
+        let mut names = vec![0; topics.len()];
+        for (name, number) in &self.groups {
+            let group = number % MOST;
+            names[group] += 1;
+            topics[group] = match name {
+                _ if names[group] > 1 => None,
+                Name::Topic(topic) => Some(topic.clone()),
+                Name::Passage(number) => Some(format!("passage {}", number + 1)),
+                Name::Round(_) => None,
+            };
+        }
+        topics
+    }
+
     /// What the groups are, in words: `8 topics`.
     pub fn words(&self) -> String {
         let Sizes { topics, passages, rounds } = self.sizes;
@@ -115,5 +133,14 @@ mod tests {
         let (found, words) = placed(&passages);
         assert_eq!(found[MOST - 1..], [MOST - 1, 0, 1]);
         assert_eq!(words, "102 passages, merged into 100 groups");
+        let mut grouping = Grouping::default();
+        (0..MOST as i32 + 2).for_each(|number| _ = grouping.place(0, Shared::Passage(number)));
+        let topics = grouping.topics();
+        assert_eq!((topics.len(), &topics[1], topics[2].as_deref()), (MOST, &None, Some("passage 3")));
+        let mut grouping = Grouping::default();
+        for shared in [Shared::Topic("rain"), Shared::Nothing] {
+            grouping.place(0, shared);
+        }
+        assert_eq!(grouping.topics(), [Some("rain".to_string()), None]);
     }
 }

@@ -2,8 +2,12 @@
 
 use anyhow::Result;
 
+use super::super::made_of::NO_TOPICS;
 use super::super::{Claim, Group, Null, Published, groups};
-use super::{BETWEEN, EMOTION_LENGTH, GAP, Geometry, NORM, SHARES, STORY_LENGTH, VARIANCE, WITHIN};
+use super::{
+    BETWEEN, COMPARED, EMOTION_LENGTH, GAP, Geometry, NORM, SHARE_BESIDE, SHARES, SHARES_BESIDE,
+    STORY_LENGTH, VARIANCE, VARIANCE_BESIDE, WITHIN,
+};
 use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Lines, Series, TableFigure};
 use crate::stages::analysis::published::{self, PAIRS, PAPER_SHARES};
 use crate::stages::statistics::Interval;
@@ -11,8 +15,10 @@ use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
 pub const READING: &str = "Shares of the variance, and the mean cosine within families less that between them, with 95 % \
-    intervals over topics. Reliability: the mean over emotions of the cosine between the vectors of two random halves of \
-    the topics, as Spearman and Brown's formula has it for all of them.";
+    intervals over topics. Beside topics: the variance among the emotions' vectors over that among as many topics' vectors, \
+    computed from the same cells, and how much larger the first component's share is, in points of percent. Reliability: the \
+    mean over emotions of the cosine between the vectors of two random halves of the topics, as Spearman and Brown's formula \
+    has it for all of them.";
 
 /// How their intervals are made.
 const BASIC: &str = "basic bootstrap over topics";
@@ -103,6 +109,20 @@ pub fn claims(params: &Geometry, tables: &[(String, Table)]) -> Result<Vec<Claim
             } else if of.name == GAP {
                 let claim = group.claim(GAP, "", of.value, 2);
                 claims.push(claim.within(of.interval, BASIC).against(null(1.0)));
+            } else if let (VARIANCE_BESIDE | SHARE_BESIDE, null) = (of.name, null(1.0)) {
+                let percent = of.name == SHARE_BESIDE;
+                let scale = if percent { 100.0 } else { 1.0 };
+                let dealt = null.map(|null| Null {
+                    of: "vectors of emotions and of topics, dealt to either at random",
+                    mean: null.mean.map(|mean| scale * mean),
+                    ..null
+                });
+                let (what, unit) = if percent {
+                    ("PC1 beside topics", "points of %")
+                } else {
+                    ("variance beside topics", "times")
+                };
+                claims.push(group.claim(what, unit, scale * of.value, 1).against(dealt));
             }
         }
     }
@@ -201,14 +221,25 @@ fn table(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
             s.null.map_or(Cell::Empty, |(mean, band)| Cell::Ranged(mean, (band.low, band.high), 3)),
         ]
     });
-    let columns = ["statistic", "value [95 % interval]", "p", "labels shuffled: mean [middle 95 %]"];
+    let columns = ["statistic", "value [95 % interval]", "p", "null: mean [middle 95 %]"];
+    let value = |name: &str| statistics.iter().find(|s| s.name == name).map(|s| s.value);
+    let control = match (value(COMPARED), value(SHARES_BESIDE[0]), value(SHARES_BESIDE[1])) {
+        (Some(n), Some(own), Some(topics)) => format!(
+            "A control that is no emotion: {n} emotions beside {n} topics or passages, over the same cells; PC1 has {:.0} % of the \
+             variance among the emotions and {:.0} % of that among the topics. The null is that of both dealt at random.",
+            100.0 * own,
+            100.0 * topics
+        ),
+        _ => NO_TOPICS.to_string(),
+    };
     group.figure(
         format!("{name}-statistics"),
         "Intervals and nulls".into(),
         format!(
             "{NORM}: near 1, the first component would be no more than the vectors' length. {}: over emotions, the \
              component's score with the mean number of pooled tokens of the emotion's stories; {}: over all stories, that of \
-             the story on the component with its own number. Far from 0, the component may tell length.",
+             the story on the component with its own number. Far from 0, the component may tell length. The null is that of \
+             labels shuffled within topics. {control}",
             EMOTION_LENGTH[0], STORY_LENGTH[0]
         ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),

@@ -3,11 +3,11 @@
 use anyhow::{Result, ensure};
 
 use super::super::{Activations, LayerVectors};
+use super::control::Control;
 use crate::stages::principal::dot;
 use crate::stages::read;
 use crate::stages::statistics::Design;
-use crate::stages::statistics::cells::{Cells, centre, gram};
-use crate::stages::statistics::spectrum::top_two;
+use crate::stages::statistics::cells::Cells;
 use crate::stages::statistics::sums::Sums;
 use crate::stages::vectors::{self, Equal};
 
@@ -20,19 +20,10 @@ pub struct Gathered {
     pub tokens: Vec<f64>,
     /// `[d]`: the mean over all stories, denoised.
     pub offset: Vec<f64>,
-    /// The spread of the groups' own vectors, which are no emotion's.
-    pub control: Control,
+    /// The topics' own vectors, which are no emotion's; `None` where there are too few.
+    pub control: Option<Control>,
     /// `[group]`: of each direction the moments of scores and lengths.
     pub moments: Vec<[Moments; 2]>,
-}
-
-/// The groups' vectors, made as the emotions' are, with groups in the place of emotions: the mean over a group's emotions
-/// minus the mean over groups.
-pub struct Control {
-    /// The mean square of their distance from their mean.
-    pub variance: f64,
-    /// The first two components' share of it.
-    pub shares: [f64; 2],
 }
 
 /// Sums over stories of a score x and a length y: n, x, y, xx, yy, xy.
@@ -92,23 +83,6 @@ pub fn gather(
     let removed = vectors::removed(activations.params, activations.neutral, vectors.layer.number(), d)?;
     sums.shift(&design, &offset, |row| vectors::project_out(row, &removed));
     vectors::project_out(&mut offset, &removed);
-    let control = control(&sums, &design)?;
+    let control = Control::of(&sums, &design);
     Ok(Gathered { cells: sums.cells(), design, tokens, offset, control, moments })
-}
-
-/// Of sums that are denoised already.
-fn control(sums: &Sums, design: &Design) -> Result<Control> {
-    let (groups, d) = (design.groups(), sums.d());
-    let (mut rows, mut stories) = (vec![0f32; groups * d], vec![0.0; groups]);
-    for (group, row) in rows.chunks_exact_mut(d).enumerate() {
-        for label in 0..design.labels() {
-            stories[group] += design.count(group, label);
-            row.iter_mut().zip(sums.cell(group, label)).for_each(|(sum, x)| *sum += *x as f32);
-        }
-    }
-    centre(&mut rows, &stories, d);
-    let gram = gram(&rows, groups);
-    let trace = gram.trace();
-    let share = |value: f64| if trace > 0.0 { value / trace } else { 0.0 };
-    Ok(Control { variance: trace / groups as f64, shares: top_two(&gram)?.map(|(value, _)| share(value)) })
 }

@@ -1,6 +1,7 @@
 //! How sure the geometry of the emotion vectors is: intervals for cosines and components, nulls for both, and the
 //! reliability of each vector. Knows no model. `docs/methods.md` has every formula.
 
+mod control;
 mod figures;
 mod gather;
 mod measures;
@@ -18,11 +19,12 @@ use crate::stages::principal::{self, dot};
 use crate::stages::statistics::Interval;
 use crate::stages::statistics::interval::{self, Scale, basic, p_value, percentile};
 use crate::store::table::{Column, Table};
+use control::Compared;
 use measures::{Frame, Measures, pairs};
 use resample::{Resampler, Rounds, estimate};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 params! {
     /// Intervals and nulls for cosines and components, and the reliability of each vector: see docs/methods.md. Reads the
@@ -124,12 +126,11 @@ const SHARES: [&str; 2] = ["PC1 share", "PC2 share"];
 const NORM: &str = "|r(PC1, norm)|";
 const WITHIN: &str = "cosine within families";
 const BETWEEN: &str = "cosine between families";
-/// The same of the topics' vectors, which are no emotion's.
-const CONTROL: [&str; 3] = [
-    "variance among the topics' vectors",
-    "PC1 share of the topics' vectors",
-    "PC2 share of the topics' vectors",
-];
+/// Beside vectors of topics, which are no emotion's.
+const VARIANCE_BESIDE: &str = "variance over that of topics";
+const SHARE_BESIDE: &str = "PC1 share less that of topics";
+const SHARES_BESIDE: [&str; 2] = ["PC1 share of as many emotions", "PC1 share of as many topics"];
+const COMPARED: &str = "emotions and topics compared";
 const GAP: &str = "within minus between";
 const EMOTION_LENGTH: [&str; 2] = ["r(PC1, length) of emotions", "r(PC2, length) of emotions"];
 const STORY_LENGTH: [&str; 2] = ["r(PC1, length) of stories", "r(PC2, length) of stories"];
@@ -220,9 +221,21 @@ fn run(params: &Geometry, input: Input) -> Result<Tables> {
         });
         statistics.push(set, layer.layer, name, value, interval, null.filter(|null| !null.is_empty()));
     }
-    let control = &gathered.control;
-    for (name, value) in CONTROL.into_iter().zip([control.variance, control.shares[0], control.shares[1]]) {
-        statistics.push(set, layer.layer, name, value, None, None);
+    if let Some(control) = &gathered.control
+        && let Some(found) = control.compared()?
+    {
+        let dealt = control.dealt(params.permutations, seed)?;
+        let null = |of: fn(&Compared) -> f64| {
+            let null: Vec<f64> = dealt.iter().map(of).collect();
+            (!null.is_empty()).then_some(null)
+        };
+        let (variance, more) = (found.variance, found.more());
+        statistics.push(set, layer.layer, VARIANCE_BESIDE, variance, None, null(|c| c.variance));
+        statistics.push(set, layer.layer, SHARE_BESIDE, more, None, null(Compared::more));
+        for (name, value) in SHARES_BESIDE.into_iter().zip(found.shares) {
+            statistics.push(set, layer.layer, name, value, None, None);
+        }
+        statistics.push(set, layer.layer, COMPARED, control.size as f64, None, None);
     }
     Ok(vec![
         ("geometry".into(), statistics.finish(gathered.design.grouped())),

@@ -2,12 +2,13 @@
 
 use super::*;
 
-pub static FLIPS: [Flip; 62] = [
+pub static FLIPS: [Flip; 64] = [
     one!("analysis.<name>.pca", "analysis.a0.pca", "components", "3", &["a0/*"]),
     // Shown in the report, not computed.
     one!("analysis.<name>.cosine", "analysis.a1.cosine", "pairs", "[[\"sad\", \"happy\"]]", &[]),
     one!("analysis.<name>.logit_lens", "analysis.a2.logit_lens", "top", "7", &["a2/*"]),
     one!("analysis.<name>.logit_lens", "analysis.a2.logit_lens", "norm", "\"gain\"", &["a2/*"]),
+    one!("analysis.<name>.logit_lens", "analysis.a2.logit_lens", "topics", "7", &["a2/*"]),
     one!("analysis.<name>.steering", "analysis.a3.steering", "prompts", "[\"She is\"]", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "strength", "[2.0]", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "unit", "\"resid_norm\"", STEERING),
@@ -16,6 +17,7 @@ pub static FLIPS: [Flip; 62] = [
     one!("analysis.<name>.steering", "analysis.a3.steering", "random", "7", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "permuted", "7", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "shuffled", "7", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "topics", "7", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "resamples", "7", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "coherence", "\"none\"", STEERING),
     one!(
