@@ -22,6 +22,46 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     of(x, y).unwrap_or(0.0)
 }
 
+/// What a regression with an intercept on `controls` leaves of `values`, by least squares. A control that the others have already is
+/// no other control.
+pub fn residuals(values: &[f64], controls: &[Vec<f64>]) -> Vec<f64> {
+    let centred = |of: &[f64]| {
+        let mean = of.iter().sum::<f64>() / of.len() as f64;
+        of.iter().map(|x| x - mean).collect::<Vec<f64>>()
+    };
+    let mut basis: Vec<Vec<f64>> = Vec::new();
+    let take_out = |of: &mut [f64], basis: &[Vec<f64>]| {
+        // Twice, so that what is left is at right angles to the basis in spite of rounding.
+        for axis in basis.iter().chain(basis) {
+            let along: f64 = axis.iter().zip(of.iter()).map(|(a, x)| a * x).sum();
+            of.iter_mut().zip(axis).for_each(|(x, a)| *x -= along * a);
+        }
+    };
+    let length = |of: &[f64]| of.iter().map(|x| x * x).sum::<f64>().sqrt();
+    for control in controls {
+        let mut axis = centred(control);
+        let before = length(&axis);
+        take_out(&mut axis, &basis);
+        let left = length(&axis);
+        if left > 1e-9 * before {
+            axis.iter_mut().for_each(|x| *x /= left);
+            basis.push(axis);
+        }
+    }
+    let mut left = centred(values);
+    let before = length(&left);
+    take_out(&mut left, &basis);
+    if length(&left) <= 1e-9 * before {
+        left.iter_mut().for_each(|x| *x = 0.0);
+    }
+    left
+}
+
+/// The partial correlation: Pearson's of what regressions on `controls` leave of both sides. `None` where nothing is left of one.
+pub fn partial(x: &[f64], y: &[f64], controls: &[Vec<f64>]) -> Option<f64> {
+    of(&residuals(x, controls), &residuals(y, controls))
+}
+
 /// Spearman's: Pearson's of the ranks, ties at their mean rank. `None` where one side does not vary.
 pub fn of_ranks(x: &[f64], y: &[f64]) -> Option<f64> {
     of(&ranks(x), &ranks(y))
@@ -73,6 +113,22 @@ mod tests {
         assert_eq!(ranks(&X), [3.0, 4.5, 4.5, 7.0, 8.0, 6.0, 1.0, 2.0]);
         assert_eq!(pearson(&[1.0, 1.0], &[1.0, 2.0]), 0.0);
         assert_eq!(fisher(0.5, 3), None);
+    }
+
+    #[test]
+    fn partial_correlations_are_those_of_least_squares() {
+        // np.corrcoef of v - A @ np.linalg.lstsq(A, v)[0] for both, with A = [1, LENGTH] and [1, LENGTH, OTHER]
+        const LENGTH: [f64; 8] = [3.0, 5.0, 4.0, 8.0, 7.0, 3.0, 2.0, 6.0];
+        const OTHER: [f64; 8] = [1.0, 0.0, 2.0, 1.0, 5.0, 3.0, 2.0, 2.0];
+        let of = |controls: &[&[f64]]| {
+            partial(&X, &Y, &controls.iter().map(|c| c.to_vec()).collect::<Vec<_>>()).unwrap()
+        };
+        assert!((of(&[]) - PEARSON).abs() < 1e-12);
+        assert!((of(&[&LENGTH]) - 0.696302192391167).abs() < 1e-12, "{}", of(&[&LENGTH]));
+        assert!((of(&[&LENGTH, &OTHER]) - 0.6242153026822151).abs() < 1e-12);
+        // The same once more is no other control, nor is one that does not vary.
+        assert!((of(&[&LENGTH, &[7.0; 8], &LENGTH]) - of(&[&LENGTH])).abs() < 1e-12);
+        assert_eq!(partial(&X, &Y, &[X.to_vec()]), None);
     }
 
     const PEARSON: f64 = 0.7985044329532957;

@@ -1,4 +1,4 @@
-//! Words that people rate alike, whose ratings are shuffled together. Knows nothing of vectors.
+//! Near-synonyms, whose ratings are shuffled together. Knows nothing of what is correlated.
 
 use super::ratings::Rated;
 use crate::stages::statistics::draws::Draws;
@@ -9,8 +9,8 @@ const FEWEST_APART: usize = 6;
 /// Words whose ratings are all this near, as a part of the ratings' range, are near-synonyms.
 const NEAR: f64 = 0.05;
 
-/// Which words people rate alike: their ratings are shuffled together, since a vector that knows one of them knows the
-/// others.
+/// Which words are near-synonyms: people rate them alike, or their vectors are alike. Their ratings are shuffled together, since a
+/// vector that knows one of them knows the others.
 pub struct Alike {
     /// Of each rated emotion its block, counted from 0.
     pub of: Vec<usize>,
@@ -18,8 +18,8 @@ pub struct Alike {
 }
 
 impl Alike {
-    /// Words that are near each other, or both near to others of their block.
-    pub fn of(rated: &[Rated]) -> Alike {
+    /// Words that are near each other, or both near to others of their block. `same`: whether two have vectors that are alike.
+    pub fn of(rated: &[Rated], same: impl Fn(usize, usize) -> bool) -> Alike {
         let range = |at: usize| {
             let values: Vec<f64> = rated.iter().filter_map(|r| r.ratings[at]).collect();
             let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -34,7 +34,7 @@ impl Alike {
         };
         let mut of: Vec<usize> = (0..rated.len()).collect();
         for (i, j) in (0..rated.len()).flat_map(|i| (i + 1..rated.len()).map(move |j| (i, j))) {
-            if near(&rated[i], &rated[j]) {
+            if near(&rated[i], &rated[j]) || same(i, j) {
                 let (keep, lose) = (of[i].min(of[j]), of[i].max(of[j]));
                 of.iter_mut().filter(|block| **block == lose).for_each(|block| *block = keep);
             }
@@ -48,9 +48,9 @@ impl Alike {
         Alike { blocks: names.len(), of }
     }
 
-    /// A random order of the blocks; `None` of too few.
-    pub fn order(&self, draws: &mut Draws) -> Option<Vec<usize>> {
-        (self.blocks >= FEWEST_APART).then(|| draws.shuffled(self.blocks))
+    /// A random order of the blocks; `None` of too few, of which each of `controls` takes one more.
+    pub fn order(&self, controls: usize, draws: &mut Draws) -> Option<Vec<usize>> {
+        (self.blocks >= FEWEST_APART + controls).then(|| draws.shuffled(self.blocks))
     }
 
     /// The mean rating of each block, given to the words of another.

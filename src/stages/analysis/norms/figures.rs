@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::super::{Claim, Group, Null, Published, groups};
-use super::Norms;
+use super::{FEWEST, Norms};
 use crate::report::figure::{Body, Cell, Dot, Dots, Figure, Panel, Panels, Point, Scatter, TableFigure};
 use crate::stages::analysis::published::{PAPER_NORMS, PAPER_WORDS};
 use crate::stages::statistics::Interval;
@@ -11,7 +11,8 @@ use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
 pub const READING: &str = "Correlations over emotions of a component's scores with people's ratings, without their sign, which \
-    means nothing in a component, and how much of the ratings' plane the turned plane of the first two components has.";
+    means nothing in a component; the same of what a regression on the words' length (and frequency, where the file of ratings \
+    has it) leaves of both; and how much of the ratings' plane the turned plane of the first two components has.";
 
 /// Of each set and layer the correlations, the turned plane beside the ratings', and the words that stand for emotions.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
@@ -22,9 +23,8 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     }
     let planes = groups(tables, "norms_plane")?;
     for group in groups(tables, "norms_words")? {
-        if let Some(plane) = planes.iter().find(|plane| plane.place() == group.place()) {
-            figures.push(turned(name, &group, plane)?);
-        }
+        let plane = planes.iter().find(|plane| plane.place() == group.place());
+        figures.extend(plane.map(|plane| turned(name, &group, plane)).transpose()?);
         figures.push(words(name, &group)?);
     }
     Ok(figures)
@@ -41,13 +41,21 @@ pub fn claims(params: &Norms, tables: &[(String, Table)]) -> Result<Vec<Claim>> 
         let table = group.table;
         let (component, rating, r) = (table.str("component")?, table.str("rating")?, table.f64("pearson")?);
         let (low, high, p) = (table.opt_f64("low")?, table.opt_f64("high")?, table.opt_f64("p")?);
-        for (of, with, published) in PAPER_NORMS {
-            let here = |&&row: &&usize| component[row] == of && rating[row] == with;
+        let controls = table.str("controls")?;
+        for (of_component, with, published) in PAPER_NORMS {
+            let here = |&&row: &&usize| component[row] == of_component && rating[row] == with;
             let Some(&row) = group.rows.iter().find(here) else { continue };
             let interval = low[row].zip(high[row]).map(|(low, high)| magnitudes(low, high));
-            let claim = group.claim(format!("{of}, {with}"), "|r|", r[row].abs(), 2);
+            let claim = group.claim(format!("{of_component}, {with}"), "|r|", r[row].abs(), 2);
             let claim = claim.within(interval, "percentile bootstrap over emotions").against(null(p[row]));
             claims.push(claim.beside(vec![Published::of(PAPER_WORDS, published)]));
+            let (partial, p) = (table.opt_f64("partial")?[row], table.opt_f64("partial_p")?[row]);
+            let of = "ratings less what controls foretell, shuffled over emotions";
+            claims.extend(partial.map(|partial| {
+                let what = format!("{of_component}, {with} beyond {}", controls[row]);
+                let null = p.map(|p| Null { of, draws: params.permutations, mean: None, p });
+                group.claim(what, "|r|", partial.abs(), 2).against(null)
+            }));
         }
     }
     for group in groups(tables, "norms_plane")? {
@@ -95,6 +103,10 @@ fn table(name: &str, group: &Group) -> Result<Figure> {
     let (component, rating) = (table.str("component")?, table.str("rating")?);
     let (r, rank, p) = (table.f64("pearson")?, table.f64("spearman")?, table.opt_f64("p")?);
     let (low, high) = (table.opt_f64("fisher_low")?, table.opt_f64("fisher_high")?);
+    let (partial, partial_p) = (table.opt_f64("partial")?, table.opt_f64("partial_p")?);
+    let (first, n) = (group.rows[0], table.i32("n_emotions")?);
+    let controls = &table.str("controls")?[first];
+    let less = format!("less {controls}");
     let rows = group.rows.iter().map(|&row| {
         let published =
             PAPER_NORMS.iter().find(|(of, with, _)| component[row] == *of && rating[row] == *with);
@@ -104,17 +116,27 @@ fn table(name: &str, group: &Group) -> Result<Figure> {
             low[row].zip(high[row]).map_or(Cell::Number(r[row], 2), |ends| Cell::Ranged(r[row], ends, 2)),
             Cell::Number(rank[row], 2),
             p[row].map_or(Cell::Empty, |p| Cell::Number(p, 3)),
+            partial[row].map_or(Cell::Empty, |r| Cell::Number(r, 2)),
+            partial_p[row].map_or(Cell::Empty, |p| Cell::Number(p, 3)),
             published.map_or(Cell::Empty, |(_, _, r)| Cell::Number(*r, 2)),
         ]
     });
     let published = format!("published: {PAPER_WORDS}");
-    let columns = ["component", "rating", "Pearson [Fisher\u{2019}s 95 %]", "Spearman", "p", &published];
+    let columns =
+        ["component", "rating", "Pearson [Fisher\u{2019}s 95 %]", "Spearman", "p", &less, "p ", &published];
     Ok(group.figure(
         format!("{name}-correlations"),
         "Correlations".into(),
-        "Fisher\u{2019}s interval is the closed form for normal numbers, to hold beside the bootstrap's. p: ratings shuffled over \
-         emotions; for components of either sign, for whole vectors of as large a correlation."
-            .into(),
+        format!(
+            "Fisher\u{2019}s interval is the closed form for normal numbers, to hold beside the bootstrap's. p: ratings shuffled over \
+             emotions; for components of either sign, for whole vectors of as large a correlation. Near-synonyms (rated alike, or with \
+             vectors of a large cosine) are shuffled together: {} words are {} that stand apart; of fewer than six, and one more for each \
+             control, no p is given. Beside them the correlation of what a regression on {controls} leaves of both sides, with its \
+             p{}.",
+            n[first],
+            table.i32("blocks")?[first],
+            if controls.contains("frequency") { "" } else { "; how frequent the words are is not taken out: the ratings have no frequency of all of them" }
+        ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
     ))
 }
@@ -173,7 +195,15 @@ fn words(name: &str, group: &Group) -> Result<Figure> {
     Ok(group.figure(
         format!("{name}-words"),
         "Rated words".into(),
-        "Which rated word stands for which emotion. Emotions that are not here are not rated.".into(),
+        format!(
+            "Which rated word stands for which emotion. Emotions that are not here are not rated.{}",
+            match group.rows.len() {
+                n if n < FEWEST => format!(
+                    " {n} are too few: of fewer than {FEWEST} rated emotions no correlation is computed."
+                ),
+                _ => String::new(),
+            }
+        ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
     ))
 }

@@ -5,6 +5,7 @@ mod alike;
 mod figures;
 mod plane;
 pub mod ratings;
+mod tables;
 
 use std::path::PathBuf;
 
@@ -12,24 +13,24 @@ use anyhow::{Context, Result, ensure};
 use nalgebra::DMatrix;
 use sha2::{Digest, Sha256};
 
-use super::{Claim, Input, Inputs, Kind, LayerVectors, Places, Tables, VectorSet};
-use crate::lm::Layer;
+use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables, VectorSet};
 use crate::params::{Read, Reader, Type, maybe_filled, params};
 use crate::report::figure::Figure;
 use crate::stages::principal::{self, dot};
-use crate::stages::statistics::correlation::{fisher, pearson, spearman};
+use crate::stages::statistics::correlation::{partial, pearson, residuals, spearman};
 use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::{self, p_value, percentile, two_sided};
-use crate::store::table::{Column, Table};
+use crate::store::table::Table;
 use alike::Alike;
 use plane::{LeftOut, turn};
 use ratings::{RATINGS, Rated, Ratings};
+use tables::{Correlations, Planes, Words};
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// Fewer rated emotions are no ground for a correlation.
-const FEWEST: usize = 5;
+/// Fewer rated emotions are no ground for a correlation: five numbers have 120 orders.
+const FEWEST: usize = 6;
 
 /// The ridge's penalty where ratings are read off whole vectors, as a part of the mean square of a vector.
 const PENALTY: f64 = 0.1;
@@ -42,7 +43,7 @@ params! {
     pub struct Norms {
         // Absolute; not in the key: its content is.
         /// A file with columns `word`, `valence`, `arousal` and perhaps `dominance` (also under the names of NRC-VAD and of
-        /// Warriner et al.), by comma or tab, relative to the project.
+        /// Warriner et al.) and `frequency` (a logarithm, as Zipf's scale), by comma or tab, relative to the project.
         #[unset("the circumplex: 28 words")]
         #[of(Type::Text)]
         #[with(file)]
@@ -53,6 +54,9 @@ params! {
         #[with(not_pinned)]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub content: Option<String>;
+        /// Emotions whose vectors have a cosine of so much or more are near-synonyms, as are those that people rate alike: they are
+        /// shuffled together.
+        pub synonyms: f64 = 0.9, above 0.0..=1.0;
         /// How many are correlated with ratings.
         pub components: usize = 3, 2..=20;
         /// Bootstrap resamples of the emotions, for the intervals.
@@ -123,9 +127,9 @@ impl Kind for Norms {
 }
 
 /// The tables `norms` (correlations), `norms_plane` (the best plane) and `norms_words` (which word stands for which emotion,
-/// and where it lies in that plane), for every layer of the set.
+/// and where it lies in that plane), for every layer of the set. Of fewer than [`FEWEST`] rated emotions the last alone.
 ///
-/// An error if fewer than [`FEWEST`] emotions are rated.
+/// An error if no emotion is rated.
 fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
     let ratings = params.ratings()?;
     let (mut correlations, mut planes, mut words) =
@@ -133,12 +137,15 @@ fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
     for layer in &set.layers {
         let rated = ratings.rated(&layer.emotions);
         ensure!(
-            rated.len() >= FEWEST,
-            "{} of {} emotions are among {}: correlations need {FEWEST}",
-            rated.len(),
+            !rated.is_empty(),
+            "none of the {} emotions is among {}: correlations need {FEWEST}",
             layer.emotions.len(),
             ratings.source
         );
+        if rated.len() < FEWEST {
+            rated.iter().for_each(|rated| words.push(set, layer, rated, None));
+            continue;
+        }
         let found = principal::components(&layer.vectors, layer.d_model).with_context(|| {
             format!("components at layer {} of {} on {}", layer.layer, set.model, set.stories)
         })?;
@@ -150,20 +157,29 @@ fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
                 rated.iter().map(|r| dot(layer.vector(r.emotion), direction) - middle).collect()
             })
             .collect();
-        let left_out = LeftOut::new(&gram(layer, &rated), PENALTY)?;
-        let alike = Alike::of(&rated);
+        let products = gram(layer, &rated);
+        let left_out = LeftOut::new(&products, PENALTY)?;
+        let same = |i: usize, j: usize| {
+            products[(i, j)] >= params.synonyms * (products[(i, i)] * products[(j, j)]).sqrt()
+        };
+        let alike = Alike::of(&rated, same);
+        let (controls, named) = controls(&layer.emotions, &rated);
+        let controls: Vec<Vec<f64>> = controls.iter().map(|control| alike.together(control)).collect();
+        let null =
+            Null { params, alike: &alike, controls: &controls, seed, layer: layer.layer.number() as u64 };
         for (at, name) in RATINGS.iter().enumerate() {
             let Some(values) = rated.iter().map(|r| r.ratings[at]).collect::<Option<Vec<f64>>>() else {
                 continue;
             };
             for (number, scores) in scores.iter().enumerate() {
-                let tested =
-                    Tested::of(scores, &values, (params, &alike, seed, layer.layer), number * 3 + at);
+                let tested = Tested::of(scores, &values, &null, number * 3 + at);
                 correlations.push(set, layer.layer, &format!("PC{}", number + 1), name, rated.len(), tested);
             }
-            let tested = Tested::left_out(&left_out, &values, (params, &alike, seed, layer.layer), at);
+            let tested = Tested::left_out(&left_out, &values, &null, at);
             correlations.push(set, layer.layer, WHOLE, name, rated.len(), tested);
         }
+        correlations.controls.resize(correlations.rows(), named);
+        correlations.blocks.resize(correlations.rows(), alike.blocks as i32);
         let both = |r: &Rated| Some([r.ratings[0]?, r.ratings[1]?]);
         let onto: Vec<[f64; 2]> = rated.iter().filter_map(both).collect();
         let from: Vec<[f64; 2]> = match scores.as_slice() {
@@ -174,7 +190,7 @@ fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
         if let Some(turned) = &turned {
             let null = (0..params.permutations).filter_map(|number| {
                 let parts = [seed, layer.layer.number() as u64, number as u64];
-                let order = alike.order(&mut Draws::new("plane of ratings", &parts))?;
+                let order = alike.order(0, &mut Draws::new("plane of ratings", &parts))?;
                 let [x, y] = [0, 1].map(|at| {
                     alike.shuffled(&onto.iter().map(|rating| rating[at]).collect::<Vec<_>>(), &order)
                 });
@@ -201,196 +217,119 @@ fn gram(layer: &LayerVectors, rated: &[Rated]) -> DMatrix<f64> {
     })
 }
 
-/// A correlation with what is known of its chance.
+/// What words differ in beside their ratings, and what that is in words: how long they are, and how frequent where that is
+/// known of all.
+fn controls(emotions: &[String], rated: &[Rated]) -> (Vec<Vec<f64>>, String) {
+    let length = |rated: &Rated| emotions[rated.emotion].chars().count() as f64;
+    let length: Vec<f64> = rated.iter().map(length).collect();
+    match rated.iter().map(|rated| rated.frequency).collect::<Option<Vec<f64>>>() {
+        Some(frequency) => (vec![length, frequency], "word length and frequency".to_string()),
+        None => (vec![length], "word length".to_string()),
+    }
+}
+
+/// Behind p-values: ratings that are shuffled over blocks of near-synonyms.
+struct Null<'a> {
+    params: &'a Norms,
+    alike: &'a Alike,
+    /// Means of the blocks, as of the ratings that are shuffled.
+    controls: &'a [Vec<f64>],
+    seed: u64,
+    layer: u64,
+}
+
+impl Null<'_> {
+    /// `statistic` of each order of the blocks, drawn for `purpose` and `what`.
+    fn drawn(
+        &self,
+        (purpose, what, controls): (&str, usize, usize),
+        statistic: impl Fn(&[usize]) -> Option<f64>,
+    ) -> Vec<f64> {
+        let one = |number: usize| {
+            let mut draws = Draws::new(purpose, &[self.seed, self.layer, what as u64, number as u64]);
+            statistic(&self.alike.order(controls, &mut draws)?)
+        };
+        (0..self.params.permutations).filter_map(one).collect()
+    }
+
+    /// Ratings under an order of the blocks, in which what the controls foretell stays, and the rest is shuffled (Freedman and
+    /// Lane 1983).
+    fn shuffled(&self, ratings: &[f64], order: &[usize]) -> Vec<f64> {
+        let ratings = self.alike.together(ratings);
+        let rest = residuals(&ratings, self.controls);
+        let moved = self.alike.shuffled(&rest, order);
+        ratings.iter().zip(rest).zip(moved).map(|((all, rest), moved)| all - rest + moved).collect()
+    }
+
+    fn bootstrap(&self, x: &[f64], y: &[f64], what: usize) -> Vec<f64> {
+        let drawn = (0..self.params.resamples).map(|number| {
+            let mut draws =
+                Draws::new("emotions drawn", &[self.seed, self.layer, what as u64, number as u64]);
+            let (x, y): (Vec<f64>, Vec<f64>) = (0..x.len())
+                .map(|_| {
+                    let at = draws.below(x.len());
+                    (x[at], y[at])
+                })
+                .unzip();
+            pearson(&x, &y)
+        });
+        drawn.collect()
+    }
+}
+
+/// A correlation with what is known of its chance, and the same with the controls taken out.
 struct Tested {
     r: f64,
     rank: f64,
     interval: Option<interval::Interval>,
     p: Option<f64>,
+    partial: Option<f64>,
+    partial_p: Option<f64>,
 }
 
 impl Tested {
     /// Of scores and ratings: percentiles over emotions drawn with replacement, and ratings shuffled over emotions, both
     /// ways.
-    fn of(
-        x: &[f64],
-        y: &[f64],
-        (params, alike, seed, layer): (&Norms, &Alike, u64, Layer),
-        what: usize,
-    ) -> Tested {
-        let layer = layer.number() as u64;
-        let drawn = bootstrap(x, y, params, seed, layer, what);
-        let null = (0..params.permutations).filter_map(|number| {
-            let mut draws = Draws::new("ratings shuffled", &[seed, layer, what as u64, number as u64]);
-            Some(pearson(x, &alike.shuffled(y, &alike.order(&mut draws)?)))
+    fn of(x: &[f64], y: &[f64], null: &Null, what: usize) -> Tested {
+        let drawn = null.bootstrap(x, y, what);
+        let shuffled = null
+            .drawn(("ratings shuffled", what, 0), |order| Some(pearson(x, &null.alike.shuffled(y, order))));
+        let p = |r: f64, shuffled: &[f64]| (!shuffled.is_empty()).then(|| two_sided(r, shuffled));
+        let beyond = |y: &[f64]| partial(x, y, null.controls);
+        let left = null.drawn(("ratings less controls", what, null.controls.len()), |order| {
+            beyond(&null.shuffled(y, order))
         });
-        let r = pearson(x, y);
-        let null: Vec<f64> = null.collect();
-        let p = (!null.is_empty()).then(|| two_sided(pearson(x, &alike.together(y)), &null));
-        Tested { r, rank: spearman(x, y), interval: percentile(&drawn), p }
+        Tested {
+            r: pearson(x, y),
+            rank: spearman(x, y),
+            interval: percentile(&drawn),
+            p: p(pearson(x, &null.alike.together(y)), &shuffled),
+            partial: beyond(y),
+            partial_p: beyond(&null.alike.together(y)).and_then(|r| p(r, &left)),
+        }
     }
 
     /// Of ratings and what a ridge regression on the vectors of all other emotions makes of them; the chance of as large a
     /// correlation, with regressions on shuffled ratings.
-    fn left_out(
-        of: &LeftOut,
-        y: &[f64],
-        (params, alike, seed, layer): (&Norms, &Alike, u64, Layer),
-        what: usize,
-    ) -> Tested {
-        let layer = layer.number() as u64;
+    fn left_out(of: &LeftOut, y: &[f64], null: &Null, what: usize) -> Tested {
         let x = of.predict(y);
-        let drawn = bootstrap(&x, y, params, seed, layer, 100 + what);
+        let drawn = null.bootstrap(&x, y, 100 + what);
         let foretold = |y: &[f64]| pearson(&of.predict(y), y);
-        let null = (0..params.permutations).filter_map(|number| {
-            let mut draws = Draws::new("ratings left out", &[seed, layer, what as u64, number as u64]);
-            Some(foretold(&alike.shuffled(y, &alike.order(&mut draws)?)))
+        let shuffled =
+            null.drawn(("ratings left out", what, 0), |order| Some(foretold(&null.alike.shuffled(y, order))));
+        let p = |r: f64, shuffled: &[f64]| (!shuffled.is_empty()).then(|| p_value(r, shuffled));
+        let beyond = |y: &[f64]| partial(&of.predict(y), y, null.controls);
+        let left = null.drawn(("ratings left out less controls", what, null.controls.len()), |order| {
+            beyond(&null.shuffled(y, order))
         });
-        let (r, null) = (pearson(&x, y), null.collect::<Vec<f64>>());
-        let p = (!null.is_empty()).then(|| p_value(foretold(&alike.together(y)), &null));
-        Tested { r, rank: spearman(&x, y), interval: percentile(&drawn), p }
-    }
-}
-
-fn bootstrap(x: &[f64], y: &[f64], params: &Norms, seed: u64, layer: u64, what: usize) -> Vec<f64> {
-    let drawn = (0..params.resamples).map(|number| {
-        let mut draws = Draws::new("emotions drawn", &[seed, layer, what as u64, number as u64]);
-        let (x, y): (Vec<f64>, Vec<f64>) = (0..x.len())
-            .map(|_| {
-                let at = draws.below(x.len());
-                (x[at], y[at])
-            })
-            .unzip();
-        pearson(&x, &y)
-    });
-    drawn.collect()
-}
-
-#[derive(Default)]
-struct Correlations {
-    places: Places,
-    component: Vec<String>,
-    rating: Vec<String>,
-    n: Vec<i32>,
-    pearson: Vec<f64>,
-    ends: [Vec<Option<f64>>; 4],
-    spearman: Vec<f64>,
-    p: Vec<Option<f64>>,
-}
-
-impl Correlations {
-    fn push(
-        &mut self,
-        set: &VectorSet,
-        layer: Layer,
-        component: &str,
-        rating: &str,
-        n: usize,
-        tested: Tested,
-    ) {
-        self.places.push(set, layer);
-        self.component.push(component.to_string());
-        self.rating.push(rating.to_string());
-        self.n.push(n as i32);
-        self.pearson.push(tested.r);
-        let closed = fisher(tested.r, n);
-        let ends = [
-            tested.interval.map(|i| i.low),
-            tested.interval.map(|i| i.high),
-            closed.map(|i| i.low),
-            closed.map(|i| i.high),
-        ];
-        self.ends.iter_mut().zip(ends).for_each(|(column, end)| column.push(end));
-        self.spearman.push(tested.rank);
-        self.p.push(tested.p);
-    }
-
-    fn finish(self, source: &str) -> Table {
-        let source = vec![source.to_string(); self.n.len()];
-        let [low, high, fisher_low, fisher_high] = self.ends;
-        let columns = vec![
-            ("component", Column::Str(self.component)),
-            ("rating", Column::Str(self.rating)),
-            ("n_emotions", Column::I32(self.n)),
-            ("pearson", Column::F64(self.pearson)),
-            ("low", Column::OptF64(low)),
-            ("high", Column::OptF64(high)),
-            ("fisher_low", Column::OptF64(fisher_low)),
-            ("fisher_high", Column::OptF64(fisher_high)),
-            ("spearman", Column::F64(self.spearman)),
-            ("p", Column::OptF64(self.p)),
-            ("ratings", Column::Str(source)),
-        ];
-        self.places.table("norms/1", columns)
-    }
-}
-
-#[derive(Default)]
-struct Planes {
-    places: Places,
-    n: Vec<i32>,
-    r2: Vec<f64>,
-    p: Vec<Option<f64>>,
-    null: Vec<Option<f64>>,
-    high: Vec<Option<f64>>,
-}
-
-impl Planes {
-    fn push(&mut self, set: &VectorSet, layer: Layer, n: usize, r2: f64, null: Vec<f64>) {
-        self.places.push(set, layer);
-        self.n.push(n as i32);
-        self.r2.push(r2);
-        self.p.push((!null.is_empty()).then(|| p_value(r2, &null)));
-        self.null.push((!null.is_empty()).then(|| interval::mean(&null)));
-        self.high.push(percentile(&null).map(|i| i.high));
-    }
-
-    fn finish(self) -> Table {
-        let columns = vec![
-            ("n_emotions", Column::I32(self.n)),
-            ("r2", Column::F64(self.r2)),
-            ("p", Column::OptF64(self.p)),
-            ("null_mean", Column::OptF64(self.null)),
-            ("null_high", Column::OptF64(self.high)),
-        ];
-        self.places.table("norms_plane/1", columns)
-    }
-}
-
-#[derive(Default)]
-struct Words {
-    places: Places,
-    emotion: Vec<String>,
-    word: Vec<String>,
-    exact: Vec<bool>,
-    ratings: [Vec<Option<f64>>; 3],
-    turned: [Vec<Option<f64>>; 2],
-}
-
-impl Words {
-    fn push(&mut self, set: &VectorSet, layer: &LayerVectors, rated: &Rated, place: Option<[f64; 2]>) {
-        self.places.push(set, layer.layer);
-        self.emotion.push(layer.emotions[rated.emotion].clone());
-        self.word.push(rated.word.clone());
-        self.exact.push(rated.exact);
-        self.ratings.iter_mut().zip(rated.ratings).for_each(|(column, rating)| column.push(rating));
-        self.turned.iter_mut().enumerate().for_each(|(at, column)| column.push(place.map(|p| p[at])));
-    }
-
-    fn finish(self) -> Table {
-        let [valence, arousal, dominance] = self.ratings;
-        let [x, y] = self.turned;
-        let columns = vec![
-            ("emotion", Column::Str(self.emotion)),
-            ("word", Column::Str(self.word)),
-            ("exact", Column::Bool(self.exact)),
-            ("valence", Column::OptF64(valence)),
-            ("arousal", Column::OptF64(arousal)),
-            ("dominance", Column::OptF64(dominance)),
-            ("turned_valence", Column::OptF64(x)),
-            ("turned_arousal", Column::OptF64(y)),
-        ];
-        self.places.table("norms_words/1", columns)
+        Tested {
+            r: pearson(&x, y),
+            rank: spearman(&x, y),
+            interval: percentile(&drawn),
+            p: p(foretold(&null.alike.together(y)), &shuffled),
+            partial: beyond(y),
+            partial_p: beyond(&null.alike.together(y)).and_then(|r| p(r, &left)),
+        }
     }
 }
 

@@ -30,6 +30,10 @@ const HEADERS: [&[&str]; 4] = [
     &["dominance", "d.mean.sum", "d"],
 ];
 
+/// Names of a column with the words' frequency, which is taken as it is: give its logarithm. Those of the Zipf scale (van Heuven
+/// et al. 2014) and of SUBTLEX.
+const FREQUENCIES: &[&str] = &["frequency", "log_frequency", "zipf", "zipf_value", "lg10wf"];
+
 /// Positions on the circle of affect, in degrees from pleasure towards arousal: the 28 words of Russell (1980), A circumplex
 /// model of affect, J. Pers. Soc. Psychol. 39, 1161-1178, figure 2.
 const CIRCUMPLEX: [(&str, f64); 28] = [
@@ -67,6 +71,8 @@ const CIRCUMPLEX: [(&str, f64); 28] = [
 pub struct Ratings {
     /// Valence, arousal and, where it is rated, dominance.
     words: HashMap<String, [Option<f64>; 3]>,
+    /// Of the words of which it is known.
+    frequencies: HashMap<String, f64>,
     /// What it is, in words: how many words, on which scale.
     pub source: String,
 }
@@ -80,6 +86,8 @@ pub struct Rated {
     pub word: String,
     pub exact: bool,
     pub ratings: [Option<f64>; 3],
+    /// How frequent the word is, as the file has it.
+    pub frequency: Option<f64>,
 }
 
 impl Ratings {
@@ -90,10 +98,10 @@ impl Ratings {
             (word.to_string(), [Some(valence), Some(arousal), None])
         };
         let source = "positions of 28 words on the circle of affect (Russell 1980)".to_string();
-        Ratings { words: CIRCUMPLEX.iter().map(of).collect(), source }
+        Ratings { words: CIRCUMPLEX.iter().map(of).collect(), frequencies: HashMap::new(), source }
     }
 
-    /// Those of a file with a header line: columns for word, valence, arousal and perhaps dominance, by comma or tab.
+    /// Those of a file with a header line: columns for word, valence, arousal and perhaps dominance and frequency, by comma or tab.
     ///
     /// An error names the file and the line: no such column, no number, one word with two ratings, a scale that is none
     /// of 0 to 1, -1 to 1 and 1 to 9.
@@ -116,6 +124,8 @@ impl Ratings {
         };
         let word_column = needed(0)?;
         let columns = [Some(needed(1)?), Some(needed(2)?), column(HEADERS[3])];
+        let frequency = column(FREQUENCIES);
+        let mut frequencies = HashMap::new();
         let mut words: HashMap<String, [Option<f64>; 3]> = HashMap::new();
         let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
         for record in reader.records() {
@@ -132,6 +142,14 @@ impl Ratings {
                 (low, high) = (low.min(number), high.max(number));
                 *rating = Some(number);
             }
+            let known = frequency
+                .map(|column| record[column].trim())
+                .filter(|text| !text.is_empty() && *text != "NA");
+            if let Some(text) = known {
+                let number = text.parse::<f64>().ok().filter(|x| x.is_finite());
+                let number = number.with_context(|| format!("line {line}: `{text}` is no frequency"))?;
+                frequencies.insert(word.clone(), number);
+            }
             if let Some(other) = words.insert(word.clone(), ratings) {
                 ensure!(other == ratings, "line {line}: `{word}` has two ratings");
             }
@@ -143,7 +161,7 @@ impl Ratings {
             (1.0.., ..=9.0) => "1 to 9",
             _ => bail!("ratings from {low} to {high}: known scales are 0 to 1, -1 to 1 and 1 to 9"),
         };
-        Ok(Ratings { source: format!("{} words rated from {scale}", words.len()), words })
+        Ok(Ratings { source: format!("{} words rated from {scale}", words.len()), words, frequencies })
     }
 
     /// The emotions that are rated: by their own word, else by one of the same stem (the shortest, then the first in the
@@ -152,11 +170,19 @@ impl Ratings {
         let rated = |(emotion, name): (usize, &String)| {
             let own = name.to_lowercase();
             if let Some(&ratings) = self.words.get(&own) {
-                return Some(Rated { emotion, word: own, exact: true, ratings });
+                let frequency = self.frequencies.get(&own).copied();
+                return Some(Rated { emotion, word: own, exact: true, ratings, frequency });
             }
             let alike = |word: &&String| !word.contains(' ') && names_emotion(word, name);
             let nearest = self.words.keys().filter(alike).min_by_key(|word| (word.len(), word.as_str()))?;
-            Some(Rated { emotion, word: nearest.clone(), exact: false, ratings: self.words[nearest] })
+            let frequency = self.frequencies.get(nearest).copied();
+            Some(Rated {
+                emotion,
+                word: nearest.clone(),
+                exact: false,
+                ratings: self.words[nearest],
+                frequency,
+            })
         };
         emotions.iter().enumerate().filter_map(rated).collect()
     }
@@ -180,6 +206,9 @@ mod tests {
             let found: Vec<_> = rated.iter().map(|r| (r.emotion, r.word.as_str(), r.exact)).collect();
             assert_eq!(found, [(1, "sadness", false), (2, "happy", true)]);
         }
+        let frequent = "word,valence,arousal,zipf\nhappy,0.9,0.1,5.2\nsad,0.1,0.2,NA\n";
+        let rated = Ratings::of(frequent.as_bytes()).unwrap().rated(&["happy", "sad"].map(String::from));
+        assert_eq!([rated[0].frequency, rated[1].frequency], [Some(5.2), None]);
         let rated = Ratings::of(warriner.as_bytes()).unwrap().rated(&["happy".to_string()]);
         assert_eq!(rated[0].ratings, [Some(8.47), Some(6.05), Some(7.21)]);
     }
@@ -193,6 +222,7 @@ mod tests {
         check("word,valence\na,1\n", "no column `arousal`; there are `word`, `valence`");
         check("word,valence,arousal\na,1,x\n", "line 2: `x` is no arousal");
         check("word,valence,arousal\na,0,1\na,1,1\n", "line 3: `a` has two ratings");
+        check("word,valence,arousal,frequency\na,0,1,often\n", "line 2: `often` is no frequency");
         check("word,valence,arousal\na,0,1\nb,7,NaN\n", "line 3: `NaN` is no arousal");
         check("word,valence,arousal\na,0,1\nb,7,100\n", "from 0 to 100");
         check("word,valence,arousal\n", "no word");
