@@ -65,6 +65,7 @@ const PARAMS: vectors::Params = vectors::Params {
     denoise: Denoise::None,
     normalize: false,
     weights: Equal::Stories,
+    tokens: None,
 };
 
 fn emotions() -> Vec<String> {

@@ -171,22 +171,30 @@ impl<'a> Lane<'a> {
                 let written = served::run(source, server, items, &writer, &seeds, client, batches)?;
                 Ok(vec![written_tables(written)])
             }
-            Work::Activations { params, chat } => {
+            Work::Activations { params, chat, tokens } => {
                 let ahead = self.ahead.take().filter(|ahead| ahead.is_of(node, stored(plan, unit, 0)));
                 let (stories, read) = match ahead {
                     Some(ahead) => ahead.wait().map(|(stories, read)| (stories, Some(read)))?,
                     None => (input(plan, store, unit, 0)?, None),
                 };
                 let layers: Vec<Layer> = units.iter().filter_map(|u| u.layer).collect();
-                let batch_tokens = activations::largest_batch(params, &stories, self.resolved.device.device)?;
+                let batch_tokens =
+                    activations::largest_batch(params, *tokens, &stories, self.resolved.device.device)?;
                 let streamed = node.model.is_some_and(|m| self.resolved.models[m].dtype_policy().streamed);
-                let waiting = if streamed { activations::most_tokens(&stories)? } else { 0 };
+                let waiting = if streamed { activations::most_tokens(*tokens, &stories)? } else { 0 };
                 self.model(node, Memory::Passes { batch_tokens, waiting })?;
                 let model = &self.loaded.as_ref().expect("just loaded").model;
                 let reading = {
-                    let (params, chat, tokenizer) = (params.clone(), *chat, model.tokenizer().clone());
+                    let (params, chat, tokens) = (params.clone(), *chat, *tokens);
+                    let tokenizer = model.tokenizer().clone();
                     let context = model.spec.context;
-                    move |stories: &Table| activations::read(&params, chat, stories, &tokenizer, context)
+                    move |stories: &Table| {
+                        let read = activations::read(&params, chat, stories, &tokenizer, context)?;
+                        Ok(match tokens {
+                            Some(tokens) => read.one_by_one(tokens),
+                            None => read,
+                        })
+                    }
                 };
                 let read = match read {
                     Some(read) => read,

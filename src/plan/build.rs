@@ -283,6 +283,7 @@ impl<'a> Builder<'a> {
     fn activations(&mut self, variant: usize, model: usize, source: &str) -> usize {
         let reader = &self.resolved.models[model];
         let (params, chat) = (&self.variants[variant].activations, self.chat(model));
+        let tokens = self.variants[variant].vectors.tokens.filter(|_| source == NEUTRAL);
         let stories = self.stories(variant, model, source);
         let mut units = Vec::new();
         for (shard, text) in self.nodes[stories].units.iter().enumerate() {
@@ -291,7 +292,7 @@ impl<'a> Builder<'a> {
             }
             for &layer in &reader.layers {
                 let inputs = vec![UnitId { node: stories, unit: shard }];
-                let kept = ActivationParams::of(params, layer, chat);
+                let kept = ActivationParams::of(params, layer, chat, tokens);
                 let keyed = key(
                     "activations",
                     activations::VERSION,
@@ -304,7 +305,8 @@ impl<'a> Builder<'a> {
             }
         }
         let subject = Subject::activations(&reader.name, source);
-        self.push(variant, subject, Work::Activations { params: params.clone(), chat }, Some(model), units)
+        let work = Work::Activations { params: params.clone(), chat, tokens };
+        self.push(variant, subject, work, Some(model), units)
     }
 
     fn vectors(

@@ -99,6 +99,8 @@ pub enum Work {
     File(Files),
     Activations {
         params: activations::Params,
+        /// Of neutral text: so many tokens of each text are read one by one.
+        tokens: Option<usize>,
         chat: Chat,
     },
     Neutral(vectors::Params),

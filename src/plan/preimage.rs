@@ -117,15 +117,23 @@ pub struct ActivationParams {
     pub short: Short,
     pub long: Long,
     pub store_dtype: StoreDtype,
+    /// Of neutral text: how many tokens of each text are read one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<usize>,
 }
 
 impl ActivationParams {
     /// Those of one layer; `chat`: what a template is told.
-    pub fn of(params: &activations::Params, layer: Layer, chat: Chat) -> ActivationParams {
+    pub fn of(
+        params: &activations::Params,
+        layer: Layer,
+        chat: Chat,
+        tokens: Option<usize>,
+    ) -> ActivationParams {
         // The bound on a batch is among the numerics.
         let activations::Params { from_token, wrap, short, long, batch_tokens: _, store_dtype } = *params;
         let chat = (wrap != Wrap::Raw).then_some(chat);
-        ActivationParams { layer, from_token, wrap, chat, short, long, store_dtype }
+        ActivationParams { layer, from_token, wrap, chat, short, long, store_dtype, tokens }
     }
 }
 
@@ -138,7 +146,8 @@ pub struct NeutralParams {
 impl NeutralParams {
     /// Those of vectors that are made so.
     pub fn of(params: &vectors::Params) -> NeutralParams {
-        let vectors::Params { center: _, denoise, normalize: _, weights: _ } = *params;
+        // Whether of tokens, its activations say.
+        let vectors::Params { center: _, denoise, tokens: _, normalize: _, weights: _ } = *params;
         NeutralParams { denoise }
     }
 }
@@ -157,7 +166,7 @@ pub struct VectorParams<'a> {
 impl<'a> VectorParams<'a> {
     /// Those of the vectors of `emotions`.
     pub fn of(params: &vectors::Params, emotions: &'a [String]) -> VectorParams<'a> {
-        let vectors::Params { center, denoise, normalize, weights } = *params;
+        let vectors::Params { center, denoise, tokens: _, normalize, weights } = *params;
         VectorParams { emotions, center, denoise, normalize, weights }
     }
 }

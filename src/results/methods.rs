@@ -62,14 +62,17 @@ pub fn text(shown: &Shown, found: &[Found]) -> Result<String> {
         Center::Emotions => " minus the mean over emotions of these means",
         Center::None => "",
     };
+    let of = match experiment.vectors.tokens {
+        None => "the activations of emotionless text".to_string(),
+        Some(n) => {
+            format!("the residual stream at {n} tokens of each emotionless text (all of one with fewer)")
+        }
+    };
     let denoised = match &experiment.vectors.denoise {
         Denoise::None => String::new(),
-        Denoise::Components(n) => format!(
-            "; the first {n} principal components of the activations of emotionless text were projected out"
-        ),
+        Denoise::Components(n) => format!("; the first {n} principal components of {of} were projected out"),
         Denoise::Variance(share) => format!(
-            "; the fewest principal components of the activations of emotionless text that hold {} % of their variance were \
-             projected out",
+            "; the fewest principal components of {of} that hold {} % of their variance were projected out",
             short(100.0 * share)
         ),
     };

@@ -23,7 +23,7 @@ const SHOWN: usize = 64;
 /// The principal components of the mean-centred activations of neutral text (schema `neutral/1`), one row a
 /// component, and which of them are removed.
 ///
-/// `activations`: the tables of one layer, one row a text. The leading components are kept, at least those that are
+/// `activations`: the tables of one layer, one row a text, or a token of one (`denoise`). The leading components are kept, at least those that are
 /// removed. An error if there are fewer than two texts, or more components asked for than the texts have.
 pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
     let pooled = Pooled::gather(activations)?.context(NO_ROW)?;

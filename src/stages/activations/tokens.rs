@@ -47,6 +47,20 @@ impl Exception {
 }
 
 impl Read {
+    /// Up to `most` tokens of each story, evenly spaced among those that would be pooled, each a row by itself: of a text up to
+    /// that token, since none that follows changes its residuals.
+    pub fn one_by_one(self, most: usize) -> Read {
+        let tokens = |Row { story, ids, pooled }: Row| {
+            let n = most.min(pooled.len());
+            let row = move |at: usize| {
+                let token = pooled.start + at * pooled.len() / n;
+                Row { story: story.clone(), ids: ids[..=token].to_vec(), pooled: token..token + 1 }
+            };
+            (0..n).map(row).collect::<Vec<_>>()
+        };
+        Read { rows: self.rows.into_iter().flat_map(tokens).collect(), ..self }
+    }
+
     /// For people: what was done with texts that are longer than `context`, if any is.
     pub fn said(&self, context: usize) -> Option<String> {
         let whats = self.exceptions.str("what").unwrap_or_default();
@@ -106,18 +120,25 @@ pub fn read(
     Ok(Read { rows, exceptions: Table::new("exceptions/1", columns) })
 }
 
-/// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer.
-pub fn largest_batch(params: &Params, stories: &Table, device: Device) -> Result<usize> {
+/// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer. `tokens`: of each story so many are
+/// rows of their own.
+pub fn largest_batch(
+    params: &Params,
+    tokens: Option<usize>,
+    stories: &Table,
+    device: Device,
+) -> Result<usize> {
     let stories = stories::rows(stories)?;
     // No token is shorter than a byte.
     let longest = stories.iter().map(|story| story.text.len()).max().unwrap_or(0) + TEMPLATE;
-    Ok(params.batch_tokens(device).min(stories.len() * longest))
+    Ok(params.batch_tokens(device).min(stories.len() * tokens.unwrap_or(1) * longest))
 }
 
 /// Bound on the tokens of these stories with what is wrapped around them, known before there is a tokenizer.
-pub fn most_tokens(stories: &Table) -> Result<usize> {
+pub fn most_tokens(tokens: Option<usize>, stories: &Table) -> Result<usize> {
     // No token is shorter than a byte.
-    Ok(stories::rows(stories)?.iter().map(|story| story.text.len() + TEMPLATE).sum())
+    let all: usize = stories::rows(stories)?.iter().map(|story| story.text.len() + TEMPLATE).sum();
+    Ok(all * tokens.unwrap_or(1))
 }
 
 /// What a chat template puts around a text, in tokens.

@@ -121,6 +121,7 @@ pub mod tests {
         denoise: Denoise::None,
         normalize: false,
         weights: Equal::Stories,
+        tokens: None,
     };
 
     fn with<T>(shards: &[Table], work: impl FnOnce(&Activations) -> T) -> T {

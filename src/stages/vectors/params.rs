@@ -14,6 +14,11 @@ params! {
         /// Which principal components of the neutral activations are projected out.
         #[unset("`{ components = 3 }` with `[neutral]`, else `\"none\"`")]
         pub denoise: Denoise;
+        // Of `denoise`.
+        #[of(Type::NONE)]
+        #[with(tokens)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub tokens: Option<usize>;
         /// Scale every vector to length 1.
         pub normalize: bool = false;
         /// What counts alike in an emotion's mean: every story (`stories`), or every topic (`topics`: the mean of the topics'
@@ -68,6 +73,29 @@ params! {
         /// The fewest that explain at least this fraction of the variance.
         #[unset("-")]
         pub variance: Option<f64>, above 0.0..=1.0;
+        /// With either: the components of so many single tokens of each neutral text, evenly spaced from `from_token` on.
+        #[unset("of the texts' means")]
+        pub tokens: Option<usize>, 1..=1000;
+    }
+}
+
+fn tokens(reader: &Reader<'_>, _: &str) -> Read<Option<usize>> {
+    reader.get::<Tokens>("denoise").map(|tokens| tokens.0)
+}
+
+/// What `denoise` says of tokens.
+struct Tokens(Option<usize>);
+
+impl Value for Tokens {
+    const OF: Type = Denoise::OF;
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Tokens> {
+        let Form::Table(table) = reader.form(key, node)? else { return Ok(Tokens(None)) };
+        DenoiseForms::read(&table).map(|forms| Tokens(forms.tokens))
+    }
+
+    fn absent(_: &Reader<'_>) -> Option<Tokens> {
+        Some(Tokens(None))
     }
 }
 
@@ -76,7 +104,7 @@ impl Value for Denoise {
 
     fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Denoise> {
         let Form::Table(table) = reader.form(key, node)? else { return Ok(Denoise::None) };
-        let DenoiseForms { components, variance } = DenoiseForms::read(&table)?;
+        let DenoiseForms { components, variance, tokens: _ } = DenoiseForms::read(&table)?;
         let denoise = match (components, variance) {
             (Some(components), None) => Denoise::Components(components),
             (None, Some(variance)) => Denoise::Variance(variance),

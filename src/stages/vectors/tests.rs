@@ -3,7 +3,7 @@
 use super::*;
 
 fn params(denoise: Denoise) -> Params {
-    Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories }
+    Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories, tokens: None }
 }
 
 fn activations(rows: &[(Option<&str>, [f32; 3])]) -> Table {

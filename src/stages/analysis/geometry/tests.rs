@@ -63,7 +63,7 @@ fn planted(n: usize, d: usize) -> Vec<Vec<f64>> {
 }
 
 fn params(center: Center, denoise: Denoise, normalize: bool) -> vectors::Params {
-    vectors::Params { center, denoise, normalize, weights: vectors::Equal::Stories }
+    vectors::Params { center, denoise, normalize, weights: vectors::Equal::Stories, tokens: None }
 }
 
 fn plain() -> vectors::Params {

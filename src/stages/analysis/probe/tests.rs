@@ -39,6 +39,7 @@ fn fitted(stories: &[Story], n: usize, folds: usize, penalty: f64, permutations:
             denoise: Denoise::None,
             normalize: false,
             weights: Equal::Stories,
+            tokens: None,
         },
         neutral: None,
     };
@@ -156,6 +157,7 @@ fn tables_have_shares_and_their_intervals() {
             denoise: Denoise::None,
             normalize: false,
             weights: Equal::Stories,
+            tokens: None,
         },
         neutral: None,
     };
