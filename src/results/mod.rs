@@ -2,6 +2,7 @@
 //! never read back as cache.
 
 mod across;
+mod cells;
 mod claims;
 pub mod columns;
 mod comparison;

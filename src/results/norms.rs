@@ -8,6 +8,7 @@ use crate::lm::{LARGEST, Layer};
 use crate::plan::Work;
 use crate::report::Section;
 use crate::report::figure::Cell;
+use crate::store::table::Table;
 
 /// The norms of every set of vectors that is there; `None` where there is none.
 pub fn section(shown: &Shown) -> Result<Option<Section>> {
@@ -15,25 +16,7 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
     for node in shown.nodes() {
         let Work::Vectors { set, .. } = &node.work else { continue };
         let Some(table) = shown.whole(node)? else { continue };
-        let (layers, tokens) = (table.i32("layer")?, table.f32("resid_norm")?);
-        let (rest, pooled) = (table.f32("rest_norm")?, table.f32("pooled_norm")?);
-        let mut rows: Vec<(i32, Vec<Cell>)> = Vec::new();
-        for (at, &layer) in layers.iter().enumerate() {
-            if rows.last().is_some_and(|(last, _)| *last == layer) {
-                continue;
-            }
-            let [token, rest, pooled] = [tokens[at], rest[at], pooled[at]].map(f64::from);
-            rows.push((
-                layer,
-                vec![
-                    Layer::of_number(layer).map_or(Cell::Empty, Cell::layer),
-                    Cell::Number(token, 2),
-                    Cell::Number(pooled, 2),
-                    Cell::Number(rest, 2),
-                    Cell::Number(100.0 * (1.0 - (rest / token).powi(2)), 1),
-                ],
-            ));
-        }
+        let rows = rows(&table)?;
         let largest = format!("% of the square in {LARGEST} dimensions");
         let without = format!("without {LARGEST} dimensions");
         let columns = ["layer", "of tokens", "of pooled residuals", without.as_str(), largest.as_str()];
@@ -43,7 +26,6 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
              what differs between tokens is averaged away. Without {LARGEST} dimensions: those in which a story's pooled residual is \
              largest; where they hold most of the square, a strength is mostly counted in them."
         );
-        let rows = rows.into_iter().map(|(_, cells)| cells).collect();
         let mut figure = table_figure("residuals-norms", "Norms of residuals", &caption, &columns, rows);
         figure.model = Some(set.model.clone());
         figure.stories = Some(set.stories.clone());
@@ -56,4 +38,49 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
         intro: String::new(),
         figures,
     }))
+}
+
+/// A row a layer of a table of vectors, whose rows of one layer all have its norms.
+fn rows(table: &Table) -> Result<Vec<Vec<Cell>>> {
+    let (layers, tokens) = (table.i32("layer")?, table.f32("resid_norm")?);
+    let (rest, pooled) = (table.f32("rest_norm")?, table.f32("pooled_norm")?);
+    let first = |at: &usize| *at == 0 || layers[at - 1] != layers[*at];
+    let row = |at: usize| {
+        let [token, rest, pooled] = [tokens[at], rest[at], pooled[at]].map(f64::from);
+        vec![
+            Layer::of_number(layers[at]).map_or(Cell::Empty, Cell::layer),
+            Cell::Number(token, 2),
+            Cell::Number(pooled, 2),
+            Cell::Number(rest, 2),
+            Cell::Number(100.0 * (1.0 - (rest / token).powi(2)), 1),
+        ]
+    };
+    Ok((0..layers.len()).filter(first).map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::table::Column;
+
+    #[test]
+    fn a_layer_has_one_row_and_the_share_of_its_large_dimensions() {
+        let norms = |values: [f32; 4]| Column::F32(values.to_vec());
+        let table = Table::new(
+            "vectors/2",
+            vec![
+                ("layer", Column::I32(vec![2, 2, 5, 5])),
+                ("resid_norm", norms([10.0, 10.0, 5.0, 5.0])),
+                ("rest_norm", norms([6.0, 6.0, 5.0, 5.0])),
+                ("pooled_norm", norms([8.0, 8.0, 4.5, 4.5])),
+            ],
+        );
+        let number = |x: f64| Cell::Number(x, 2);
+        let found = rows(&table).unwrap();
+        // Without the largest dimensions 36 of 100 are left; of the other layer all.
+        let [first, second] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(first[1..], [number(10.0), number(8.0), number(6.0), Cell::Number(64.0, 1)]);
+        assert_eq!(second[1..], [number(5.0), number(4.5), number(5.0), Cell::Number(0.0, 1)]);
+        assert_eq!([&first[0], &second[0]], [&Cell::layer(Layer::Block(2)), &Cell::layer(Layer::Block(5))]);
+    }
 }

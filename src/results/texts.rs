@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::Shown;
 use super::page::table_figure;
 use super::stories::{STAGE, source, source_and_own};
+use super::{Shown, cells};
 use crate::plan::{NEUTRAL, Node};
 use crate::report::Section;
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure};
@@ -41,6 +41,8 @@ pub fn section(shown: &Shown) -> Result<Section> {
         counts.push(count_row(shown, node, &quality)?);
         qualities.push(quality_row(node, &quality, rejected.as_ref())?);
         figures.extend(lengths(&quality).into_iter().map(|figure| of_source(figure, node)));
+        let cells = cells::figure(&table, &shown.resolved.experiment.emotions)?;
+        figures.extend(cells.map(|figure| of_source(figure, node)));
         figures.push(of_source(samples(&texts, &shown.resolved.experiment.emotions), node));
         if let Some(rejected) = rejected.filter(|table| table.rows() > 0) {
             figures.push(of_source(rejected_samples(&rejected)?, node));

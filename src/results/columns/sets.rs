@@ -185,6 +185,10 @@ pub const TABLES: &[Described] = &[
         about: "What adding a vector does to the probability of an emotion's word.",
         columns: &[
             ("unit", "in what strengths are counted"),
+            (
+                "layers",
+                "where the vector was added, all at once; with several, `layer` is the one nearest to two thirds of the depth",
+            ),
             ("prompt", "the text whose continuation is measured"),
             ("strength", "how much was added, in `unit`"),
             ("steered", "the emotion whose vector was added, or the name of a random direction"),
@@ -219,6 +223,27 @@ pub const TABLES: &[Described] = &[
             ("baseline_logprob", "mean log-probability a token without steering, nats"),
             ("steered_logprob", "with it, nats"),
             ("delta", "the difference, nats"),
+        ],
+    },
+    Described {
+        name: "steering_text",
+        file: "tables/<analysis>.steering_text",
+        about: "What is written under steering, with `write`.",
+        columns: &[
+            ("unit", "in what strengths are counted"),
+            ("prompt", "what it continues"),
+            ("strength", "the strength; 0 without steering"),
+            ("steered", "the direction that was added, or `unsteered`"),
+            ("n_tokens", "tokens that were written"),
+            (
+                "surprise",
+                "mean negative log-probability of a token by the model without steering, nats; none of no token",
+            ),
+            (
+                "repeated",
+                "share of three tokens in a row that stand in the text before, 0 to 1; none of fewer than three tokens",
+            ),
+            ("text", "what was written"),
         ],
     },
     Described {
@@ -317,6 +342,13 @@ pub const TABLES: &[Described] = &[
             ("fisher_high", "upper end"),
             ("spearman", "Spearman's rho"),
             ("p", "share of permutations of the ratings with at least such an |r|"),
+            ("partial", "Pearson's r of what regressions on the controls leave of both sides"),
+            ("partial_p", "the same of it, with what the controls foretell of the ratings left in place"),
+            (
+                "controls",
+                "what is taken out: the words' length, and their frequency where the ratings have it",
+            ),
+            ("blocks", "words or groups of near-synonyms that are shuffled"),
             ("ratings", "where the ratings are from"),
         ],
     },
