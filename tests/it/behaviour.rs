@@ -87,6 +87,7 @@ fn by_layer(analysis: &Analysis, set: &VectorSet, model: &LanguageModel) -> Vec<
             denoise: Denoise::None,
             normalize: false,
             weights: Equal::Stories,
+            tokens: None,
         },
         neutral: None,
     };

@@ -176,10 +176,10 @@ fn a_field_changes_what_is_downstream_of_it_and_nothing_else() {
         plan(&text.replacen(model, &format!("{model}\nthinking = {thinking}"), 1))
     };
     assert_eq!(changed(&read(false), &read(true)), Vec::<String>::new(), "nothing is rendered");
-    // The seed is the written stories' and the random directions'.
+    // The seed is the written stories', the topics' that are drawn and the random directions'.
     let mut seeded = changed(&before, &plan(&EXPERIMENT.replacen("seed = 7", "seed = 8", 1)));
     seeded.retain(|name| !name.ends_with("/own"));
-    assert_eq!(seeded, ["stories/own@tiny", "causes/tiny/said"]);
+    assert_eq!(seeded, ["stories/own@tiny", "words/tiny/said", "causes/tiny/said"]);
 }
 
 #[test]

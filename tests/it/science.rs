@@ -87,8 +87,13 @@ fn compare(reference: &Value, texts: &Value) {
     check(&n_tokens, &numbers(&reference["n_tokens"]), 0.0, &format!("{checkpoint}: n_tokens"));
 
     let denoise = Denoise::Components(size(&reference["denoise_components"]));
-    let params =
-        vectors::Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories };
+    let params = vectors::Params {
+        center: Center::Emotions,
+        denoise,
+        normalize: false,
+        weights: Equal::Stories,
+        tokens: None,
+    };
     let mut tables = Vec::new();
     for (at, wanted) in reference["of_layer"].as_array().unwrap().iter().enumerate() {
         let what = |value: &str| format!("{checkpoint}, layer {}: {value}", layers[at]);
@@ -220,6 +225,9 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
         permuted: 0,
         shuffled: 0,
         topics: 0,
+        ask: String::new(),
+        together: false,
+        write: 0,
         resamples: 0,
         coherence: Vec::new(),
     }));

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use emoflow::lm::{Batch, Chat, Checkpoint, Dtype, LanguageModel, Layer, Positions, Spans, Steer};
+use emoflow::lm::tokenizer::Ending;
+use emoflow::lm::{
+    Batch, Chat, Checkpoint, Dtype, Hook, LanguageModel, Layer, Message, Positions, Role, Spans, Steer,
+};
 use emoflow::stages::activations::{self, Long, Short, StoreDtype, Wrap};
 use emoflow::stages::analysis::steering::{At, Layers, Steering, Unit};
 use emoflow::stages::analysis::{Analysis, Input, LayerVectors, VectorSet, cosine::Cosine, pca::Pca};
@@ -79,8 +82,13 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
     let shards = [activations_table(&stories[..6], d_model), activations_table(&stories[6..], d_model)];
     let neutral: Vec<_> = golden["neutral"].as_array().unwrap().iter().map(|r| (None, row(r))).collect();
     let denoise = Denoise::Variance(golden["variance"].as_f64().unwrap());
-    let params =
-        vectors::Params { center: Center::Emotions, denoise, normalize: false, weights: Equal::Stories };
+    let params = vectors::Params {
+        center: Center::Emotions,
+        denoise,
+        normalize: false,
+        weights: Equal::Stories,
+        tokens: None,
+    };
 
     let neutral = vectors::neutral(&params, &[activations_table(&neutral, d_model)]).unwrap();
     let removed = neutral.bool("removed").unwrap().iter().filter(|r| **r).count();
@@ -368,6 +376,46 @@ fn vector_set(model: &LanguageModel) -> VectorSet {
     VectorSet { model: "tiny".into(), stories: "s".into(), n_layers: 3, layers: vec![layer(1), layer(2)] }
 }
 
+/// Tokens of a text one by one are what they are in the whole text.
+#[test]
+fn single_tokens_are_those_of_the_whole_text() {
+    let model = tiny();
+    let params = activations::Params { short: Short::Whole, ..params(512) };
+    let read = || {
+        activations::read(&params, Chat::default(), &some_stories(), model.tokenizer(), model.spec.context)
+            .unwrap()
+    };
+    let layers = [Layer::Block(2)];
+    let run = |read: activations::Read| {
+        activations::run(&params, &layers, &read.rows, &model, &mut |_: usize, _: usize| {})
+            .unwrap()
+            .remove(0)
+    };
+    // All of them: their mean is the text's.
+    let (whole, all) = (run(read()), run(read().one_by_one(1000)));
+    let (d, means) = whole.list("activation").unwrap();
+    let (ids, values) = (all.str("story_id").unwrap(), all.list("activation").unwrap().1);
+    for (text, (id, want)) in whole.str("story_id").unwrap().iter().zip(means.chunks_exact(d)).enumerate() {
+        let own: Vec<&[f32]> =
+            ids.iter().zip(values.chunks_exact(d)).filter(|(of, _)| *of == id).map(|(_, v)| v).collect();
+        assert_eq!(own.len(), whole.i32("n_tokens").unwrap()[text] as usize);
+        let mean = |at: usize| own.iter().map(|v| f64::from(v[at])).sum::<f64>() / own.len() as f64;
+        let want: Vec<f64> = want.iter().map(|&x| f64::from(x)).collect();
+        check(&(0..d).map(mean).collect::<Vec<_>>(), &want, 1e-5, "mean of tokens");
+    }
+    // Some of them, evenly spaced.
+    let some = run(read().one_by_one(3));
+    let n = whole.i32("n_tokens").unwrap()[0] as usize;
+    let picked = some.list("activation").unwrap().1;
+    assert!(n >= 3 && some.i32("n_tokens").unwrap().iter().all(|&n| n == 1));
+    for (at, token) in [0, n / 3, 2 * n / 3].into_iter().enumerate() {
+        let of = |values: &[f32], row: usize| {
+            values[row * d..][..d].iter().map(|&x| f64::from(x)).collect::<Vec<_>>()
+        };
+        check(&of(picked, at), &of(values, token), 1e-5, "a token");
+    }
+}
+
 fn steering(layers: Layers, positions: At, strength: f64, random: usize) -> Steering {
     let prompts = vec!["He feels".into()];
     let (strength, unit) = (vec![strength], Unit::Vector);
@@ -382,6 +430,9 @@ fn steering(layers: Layers, positions: At, strength: f64, random: usize) -> Stee
         permuted,
         shuffled,
         topics,
+        ask: String::new(),
+        together: false,
+        write: 0,
         resamples,
         coherence,
     }
@@ -478,6 +529,83 @@ fn steering_by_nothing_changes_nothing_and_positions_mean_what_they_say() {
     let content = delta(first(), At::Content, 1.0);
     check(&content, &wanted, 1e-4, "content");
     assert!(content.iter().zip(&all).any(|(p, a)| (p - a).abs() > 1e-3));
+}
+
+/// Two layers at once, each with half of the strength, on the model's turn alone: words and what is written, against plain passes.
+#[test]
+fn the_model_s_turn_is_steered_at_several_layers_and_written_under_that() {
+    const ASK: &str = "How is he?";
+    const WRITTEN: usize = 6;
+    let model = tiny();
+    let set = vector_set(&model);
+    let plain = steering(Layers::All, At::Assistant, 1.5, 0);
+    let params = Steering { ask: ASK.into(), together: true, write: WRITTEN, ..plain };
+    let tables = Analysis::Steering(params)
+        .run(Input {
+            set: &set,
+            activations: None,
+            reads: None,
+            model: Some(&model),
+            chat: Chat::default(),
+            seed: 4,
+            progress: &mut |_, _| {},
+        })
+        .unwrap();
+    let asked = |answer: &str| {
+        let turns = [Message::new(Role::User, ASK)];
+        model.encode_turns(&turns, Ending::Prefill(answer), Chat::default()).unwrap()
+    };
+    let begun = asked("He feels");
+    let first = begun.spans[1].start;
+    assert!(0 < first && first < begun.ids.len());
+    let steered = |emotion: usize, ids: &[i64], strength: f64| {
+        let of_layer = |layer: &LayerVectors| {
+            let vector: Vec<f32> =
+                layer.vectors[emotion * layer.d_model..][..layer.d_model].iter().map(|&x| x as f32).collect();
+            let spans = Spans::Each(vec![vec![Range { start: first, end: usize::MAX }]]);
+            Steer { layer: layer.layer, vector: Tensor::from_slice(&vector), strength: strength / 2.0, spans }
+        };
+        let mut hooks: Vec<Steer> = set.layers.iter().map(of_layer).collect();
+        let mut hooks: Vec<&mut dyn Hook> = hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
+        let batch = Batch::with_prompts(&[ids], &[begun.ids.len().min(ids.len())]).unwrap();
+        let resid = model.forward(&batch, &mut hooks, None).unwrap();
+        (resid, batch)
+    };
+    let log_probability = |emotion: usize, ids: &[i64], strength: f64| {
+        let (resid, batch) = steered(emotion, ids, strength);
+        model.continuation_logprobs(&resid, &batch).unwrap()[0]
+    };
+    let table = &tables[0].1;
+    assert_eq!((table.rows(), table.i32("layer").unwrap()[0]), (4, 2));
+    assert!(table.str("layers").unwrap().iter().all(|layers| layers == "1 + 2"));
+    let mut wanted = Vec::new();
+    for emotion in 0..2 {
+        for word in &set.layers[0].emotions {
+            let ids = asked(&format!("He feels {word}")).ids;
+            assert!(ids.starts_with(&begun.ids));
+            wanted.push(log_probability(emotion, &ids, 1.5) - log_probability(emotion, &ids, 0.0));
+        }
+    }
+    check(table.f64("delta").unwrap(), &wanted, 1e-4, "the model's turn");
+    assert!(wanted.iter().any(|delta| delta.abs() > 0.05));
+    let (_, table) = tables.iter().find(|(name, _)| name == "steering_text").unwrap();
+    assert_eq!(table.str("steered").unwrap(), ["unsteered", "happy", "sad"]);
+    for (row, (emotion, strength)) in [(0, 0.0), (0, 1.5), (1, 1.5)].into_iter().enumerate() {
+        let n = table.i32("n_tokens").unwrap()[row] as usize;
+        let mut ids = begun.ids.clone();
+        for _ in 0..n {
+            let (resid, _) = steered(emotion, &ids, strength);
+            let last = model.logits(&resid.get(0).get(ids.len() as i64 - 1));
+            ids.push(last.argmax(-1, false).int64_value(&[]));
+        }
+        assert_eq!(table.str("text").unwrap()[row], model.decode(&ids[begun.ids.len()..]).unwrap());
+        let surprise = table.opt_f64("surprise").unwrap()[row];
+        assert_eq!(surprise.is_some(), n > 0);
+        if let Some(surprise) = surprise {
+            check(&[surprise], &[-log_probability(0, &ids, 0.0) / n as f64], 1e-4, "surprise");
+        }
+    }
+    assert!(table.i32("n_tokens").unwrap().iter().any(|&n| n as usize == WRITTEN));
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn intervals_stand_beside_the_values_of_other_analyses() {
     assert!(rated.iter().all(|row| row["n_emotions"] == "6"));
 
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
-    for chapter in ["certainty", "told", "rated"] {
+    for chapter in ["certainty", "told", "rated", "residuals"] {
         assert!(page.contains(&format!("<section id=\"{chapter}\">")), "{chapter}");
     }
     for figure in

@@ -16,6 +16,7 @@ const PARAMS: vectors::Params = vectors::Params {
     denoise: Denoise::None,
     normalize: false,
     weights: Equal::Stories,
+    tokens: None,
 };
 
 fn tiny() -> LanguageModel {
@@ -34,6 +35,9 @@ fn plain() -> Steering {
         permuted: 0,
         shuffled: 0,
         topics: 0,
+        ask: String::new(),
+        together: false,
+        write: 0,
         resamples: 0,
         coherence: Vec::new(),
     }

@@ -6,7 +6,7 @@ use super::transfer::Steer;
 use crate::lm::{LanguageModel, Layer};
 use crate::stages::analysis::LayerVectors;
 use crate::stages::analysis::shared::{At, BATCH_TOKENS};
-use crate::stages::analysis::words::{Addition, Words};
+use crate::stages::analysis::words::{Addition, Prompt, Words};
 use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
@@ -69,11 +69,11 @@ impl Rows {
             }
         }
         for prompt in &steer.prompts {
-            let mut words = Words::new(model, prompt, &own.emotions, At::All, (&[to], room))?;
+            let mut words = Words::new(model, Prompt::plain(prompt), &own.emotions, At::All, (&[to], room))?;
             let nothing = Addition { vector: Vec::new(), words: (0..own.emotions.len()).collect() };
-            let baseline = words.log_probabilities(model, None, &[nothing], &mut |_, _| {})?.remove(0);
+            let baseline = words.log_probabilities(model, &[], &[nothing], &mut |_, _| {})?.remove(0);
             let found = words
-                .log_probabilities(model, Some(to), &additions, &mut |_, _| {})
+                .log_probabilities(model, &[to], &additions, &mut |_, _| {})
                 .with_context(|| format!("steering at layer {to} with mapped vectors"))?;
             for (((name, emotion), addition), value) in names.iter().zip(&additions).zip(found) {
                 self.layers[0].push(from.number());

@@ -51,15 +51,15 @@ impl Texts {
         self.0.texts().iter().map(|text| text.len() - 1).sum()
     }
 
-    /// For each vector (`[d_model]`) the mean log-probability, in nats, of a token of the texts, with the vector added
-    /// at the sites' positions after block `layer`; `None`: nowhere, the vectors may be empty.
+    /// For each vector (`[layer, d_model]`) the mean log-probability, in nats, of a token of the texts, with the vector added
+    /// at the sites' positions after each of `layers`; none: nowhere, the vectors may be empty.
     ///
     /// Softmax in fp32, sums in float64. `progress` is told how many rows are done of how many. An error if a value is
     /// not finite.
     pub fn log_probabilities(
         &mut self,
         model: &LanguageModel,
-        layer: Option<Layer>,
+        layers: &[Layer],
         vectors: &[&[f32]],
         progress: &mut Progress,
     ) -> Result<Vec<f64>> {
@@ -71,18 +71,12 @@ impl Texts {
             rows.iter().enumerate().take_while(fits).count()
         };
         let mut sums = vec![0.0; vectors.len()];
-        self.0.pass(
-            model,
-            (layer.as_slice(), &rows, vectors),
-            &fits,
-            progress,
-            &mut |rows, batch, resid| {
-                let values = model.continuation_logprobs(resid, batch);
-                let values = values.context("the log-probability of neutral text")?;
-                rows.iter().zip(values).for_each(|(row, value)| sums[row.vector] += value);
-                Ok(())
-            },
-        )?;
+        self.0.pass(model, (layers, &rows, vectors), &fits, progress, &mut |rows, batch, resid| {
+            let values = model.continuation_logprobs(resid, batch);
+            let values = values.context("the log-probability of neutral text")?;
+            rows.iter().zip(values).for_each(|(row, value)| sums[row.vector] += value);
+            Ok(())
+        })?;
         ensure!(
             sums.iter().all(|sum| sum.is_finite()),
             "a log-probability of neutral text is NaN or infinite: what is added may be too large for the model's dtype"

@@ -25,13 +25,16 @@ mod reads;
 pub mod scenario;
 pub(super) mod shared;
 pub mod steering;
+mod steering_bench;
 mod steering_deltas;
 mod steering_dose;
 mod steering_figures;
 pub(super) mod steering_nulls;
 mod steering_specific;
 mod steering_tables;
+mod steering_text_figures;
 mod steering_topics;
+mod steering_written;
 pub mod turns;
 pub(super) mod words;
 

@@ -24,17 +24,19 @@ words! {
         Prompt = "prompt",
         /// Those that bring forth what follows the prompt: its last, and all after it.
         Generated = "generated",
+        /// Those of the model's turn: the prompt's own and all after it, of a prompt that begins the model's answer.
+        Assistant = "assistant",
     }
 }
 
 impl At {
-    /// The same in so many texts, each of which has `before` tokens before its own, and `prompt` tokens in all to the end of its
-    /// prompt.
+    /// The same in so many texts, each of which has `before` tokens before its own (before the model's turn, of
+    /// [`At::Assistant`]), and `prompt` tokens in all to the end of its prompt.
     pub fn spans(self, texts: usize, before: usize, prompt: usize) -> Spans {
         let from = |token: usize| Spans::Each(vec![std::iter::once(token..usize::MAX).collect(); texts]);
         match self {
             At::All => Positions::All.into(),
-            At::Content => from(before),
+            At::Content | At::Assistant => from(before),
             At::Prompt => Positions::Prompt.into(),
             // What follows the prompt is predicted from its last token on.
             At::Generated => from(prompt - 1),

@@ -6,18 +6,19 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::coherence::Texts;
-use super::estimates::around;
-use super::made_of::{Remade, given};
+use super::made_of::given;
 use super::shared;
-use super::steering_nulls::{Nulls, additions, names, read_under, scaled, scales};
-use super::steering_tables::{Coherence, Intervals, Rows};
-use super::words::{Addition, Words};
+use super::steering_bench::{Bench, Site};
+use super::steering_nulls::{Nulls, at_once, names, read_under};
+use super::steering_tables::{Coherence, Intervals, Rows, Written};
+use super::words::{Prompt, Words};
 use super::{
-    Claim, Input, Inputs, Kind, LayerVectors, Progress, Tables, VectorSet, named, steering_dose,
-    steering_figures,
+    Claim, Input, Inputs, Kind, LayerVectors, Tables, named, steering_dose, steering_figures,
+    steering_text_figures,
 };
-use crate::lm::LanguageModel;
-use crate::params::{Form, Key, Node, Problem, Read, Reader, Span, Type, Value, params, presets, words};
+use crate::params::{
+    Form, Key, Node, Parts, Problem, Read, Reader, Span, Type, Value, params, presets, words,
+};
 use crate::report::figure::Figure;
 use crate::stages::statistics::design::Weights;
 use crate::store::table::Table;
@@ -30,10 +31,13 @@ const VERSION: u32 = 6;
 
 params! {
     /// What adding a vector does to the log-probability of every emotion's word after a prompt.
+    #[check(somebody_answers)]
     pub struct Steering {
         /// The beginnings; each emotion's word is measured after each of them, with a space before it.
         #[with(named::prompts)]
         pub prompts: Vec<String> = ["He feels"];
+        /// What the user says before, in the chat template: the prompts then begin the model's answer. Empty: they stand alone.
+        pub ask: String = "";
         /// How strongly: one or several, not 0; below 0 in the opposite direction. Several give dose curves.
         #[of(Type::Numbers)]
         #[with(strength)]
@@ -42,8 +46,12 @@ params! {
         pub unit: Unit = "vector";
         /// Which of the kept layers are steered; `default`: the one nearest to 2/3 of the depth.
         pub layers: Layers = "default";
+        /// Adds the vectors at all of `layers` at once, each with an equal part of the strength. Nothing is computed from activations
+        /// then: no `shuffled`, `topics` and `resamples`.
+        pub together: bool = false;
         /// Which tokens' residual streams the vector is added to: `all`, also the BOS that the tokenizer puts before the prompt;
-        /// `content`: all but that; `prompt`, with it; `generated`: the last of the prompt and the word's own.
+        /// `content`: all but that; `prompt`, with it; `generated`: the last of the prompt and the word's own; `assistant`, with `ask`: the
+        /// model's turn.
         pub positions: At = "all";
         /// Random directions of the same norm beside each vector: a null. 19 is the least number of which p can be .05.
         pub random: usize = 19, 0..=10_000;
@@ -51,18 +59,38 @@ params! {
         pub permuted: usize = 19, 0..=10_000;
         /// Vectors of the same stories with their emotions shuffled within each topic, scaled to the same norm: a null that keeps
         /// what stories have in common.
+        #[with(of_activations)]
         pub shuffled: usize = 19, 0..=10_000;
         /// Vectors of topics (of a template: of its passages), which are no emotion's, scaled to the same norm: a null that keeps all
         /// but the emotion. At most so many.
+        #[with(of_activations)]
         pub topics: usize = 19, 0..=30;
         /// Resamples of the topics, each with vectors of its own that steer their own words: the interval of each effect. 0: none.
         /// Each takes a row for each emotion, prompt and strength.
+        #[with(of_activations)]
         pub resamples: usize = 100, 0..=10_000;
         /// Neutral texts whose log-probability is measured under the same steering, up to 64 tokens each: where it falls, the
         /// model is broken. `none`: not measured.
         #[of(Type::PresetOrTexts(presets::COHERENCE))]
         pub coherence: Vec<String> = "neutral-8";
+        /// Tokens that are written after each prompt, always the likeliest, under each emotion's vector and a few null directions: whether
+        /// text stays sensible. 0: none.
+        pub write: usize = 0, 0..=1000;
     }
+}
+
+fn of_activations(reader: &Reader<'_>, name: &str) -> Read<usize> {
+    let (n, together) = (reader.get(name)?, reader.get::<bool>("together")?);
+    Ok(if together { 0 } else { n })
+}
+
+fn somebody_answers(reader: &Reader<'_>, parts: &Parts<Steering>) -> Read<()> {
+    let (Ok(ask), Ok(At::Assistant)) = (&parts.ask, &parts.positions) else { return Ok(()) };
+    if !ask.trim().is_empty() {
+        return Ok(());
+    }
+    let problem = Problem::at(reader.span_of("positions"), "nobody answers: the prompts stand alone");
+    reader.wrong(problem.hint("say with `ask` what the user says, or choose other `positions`"))
 }
 
 fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
@@ -98,7 +126,7 @@ impl Kind for Steering {
     fn inputs(&self) -> Inputs {
         let drawn = self.random + self.permuted + self.shuffled + self.topics + self.resamples > 0;
         let activations = self.shuffled > 0 || self.topics > 0 || self.resamples > 0;
-        Inputs { model: true, activations, seed: drawn, ..Inputs::VECTORS }
+        Inputs { model: true, activations, seed: drawn, chat: !self.ask.is_empty(), ..Inputs::VECTORS }
     }
 
     fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
@@ -111,12 +139,15 @@ impl Kind for Steering {
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
         let mut figures = steering_dose::figures(name, tables)?;
-        figures.extend(steering_figures::figures(self.topics > 0, name, tables)?);
+        figures.extend(steering_figures::figures(self, name, tables)?);
+        figures.extend(steering_text_figures::figures(name, tables)?);
         Ok(figures)
     }
 
     fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
-        steering_figures::claims(tables)
+        let mut claims = steering_figures::claims(tables)?;
+        claims.extend(steering_text_figures::claims(tables)?);
+        Ok(claims)
     }
 
     fn reading(&self) -> &'static str {
@@ -198,12 +229,13 @@ pub fn nearest_two_thirds(kept: &[Layer], n_layers: usize) -> Layer {
 /// resampled topics: the middle 95 %, shifted so that their mean is the effect itself, as vectors of
 /// fewer topics are noisier and move a word less. Only where there are two topics or more. `steering_coherence`: the mean
 /// log-probability of a token of the neutral texts with a vector added at every position (`content`: at their own).
+/// `steering_text`: what is written under the same additions, and without any.
 ///
 /// An error if a vector is zero where its direction alone is wanted, if the model is not the vectors' own, or if a
 /// log-probability is not finite.
 fn run(params: &Steering, input: Input) -> Result<Tables> {
     let model = input.model()?;
-    let Input { set, seed, progress, activations, .. } = input;
+    let Input { set, seed, progress, activations, chat, .. } = input;
     let kept: Vec<Layer> = set.layers.iter().map(|l| l.layer).collect();
     let wanted = params.layers.of(&kept, set.n_layers);
     let layers: Vec<&LayerVectors> = set.layers.iter().filter(|l| wanted.contains(&l.layer)).collect();
@@ -220,8 +252,11 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     }
     let at: Vec<Layer> = layers.iter().map(|layer| layer.layer).collect();
     let sites = (&at[..], model.bytes_to_keep(shared::BATCH_TOKENS) / (params.prompts.len() as u64 + 1));
-    let words = params.prompts.iter();
-    let words = words.map(|prompt| Words::new(model, prompt, &first.emotions, params.positions, sites));
+    let ask = (!params.ask.is_empty()).then_some((params.ask.as_str(), chat));
+    let words = params
+        .prompts
+        .iter()
+        .map(|text| Words::new(model, Prompt { text, ask }, &first.emotions, params.positions, sites));
     let words = words.collect::<Result<Vec<_>>>()?;
     let texts = Texts::new(model, &params.coherence, params.positions, sites)?;
     // One layer at a time where activations are read.
@@ -237,28 +272,37 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     let nulls = params.random + params.permuted + params.shuffled + topics;
     let names = names(params, topics, &first.emotions);
     let read = read_under(&names, n).len();
-    let rounds = layers.len() * params.strength.len();
+    let places: Vec<Vec<&LayerVectors>> = match params.together {
+        true => vec![layers.clone()],
+        false => layers.iter().map(|layer| vec![*layer]).collect(),
+    };
+    let rounds = places.len() * params.strength.len();
     let each = words.iter().map(|w| w.rows() + rounds * n * (w.rows() + nulls + resamples.len()));
-    let total = each.sum::<usize>() + texts.rows() * (1 + rounds * read);
+    let texts_written = if params.write > 0 { words.len() * (places.len() + rounds * read) } else { 0 };
+    let total = each.sum::<usize>() + texts.rows() * (1 + rounds * read) + texts_written;
     let mut bench =
         Bench { params, set, model, words, texts, before: Vec::new(), calm: 0.0, done: 0, total, progress };
     bench.unsteered(n)?;
-    let (mut rows, mut intervals, mut coherence) =
-        (Rows::default(), Intervals::default(), Coherence::default());
-    for layer in &layers {
-        let nulls = Nulls::draw(params, layer, remade.as_ref(), seed)?;
+    let (mut rows, mut intervals, mut coherence, mut written) =
+        (Rows::default(), Intervals::default(), Coherence::default(), Written::default());
+    for layers in places {
+        let nulls = layers.iter().map(|layer| Nulls::draw(params, layer, remade.as_ref(), seed));
+        let nulls = nulls.collect::<Result<Vec<_>>>()?;
+        let at: Vec<Layer> = layers.iter().map(|layer| layer.layer).collect();
+        let site = Site { shown: nearest_two_thirds(&at, set.n_layers), at, layers };
+        bench.write_unsteered(&site, &mut written)?;
         for &strength in &params.strength {
             let mut work = |bench: &mut Bench| {
-                let scales = scales(params.unit, strength, layer)?;
-                let additions = additions(layer, &scales, &nulls)?;
-                let own = bench.words(layer, strength, &names, &additions, &mut rows)?;
-                if let Some(remade) = &remade {
+                let additions = at_once(params.unit, strength, &site.layers, &nulls)?;
+                let own = bench.words(&site, strength, &names, &additions, &mut rows)?;
+                if let (Some(remade), [layer]) = (&remade, &site.layers[..]) {
                     bench.intervals((layer, strength), &own, remade, &resamples, &mut intervals)?;
                 }
-                bench.coherence(layer, strength, &names, &additions, &mut coherence)
+                bench.coherence(&site, strength, &names, &additions, &mut coherence)?;
+                bench.write((&site, strength), &names, &additions, &mut written)
             };
             work(&mut bench)
-                .with_context(|| format!("steering at layer {} with strength {strength}", layer.layer))?;
+                .with_context(|| format!("steering at layer {} with strength {strength}", site.name()))?;
         }
     }
     let mut tables = vec![("steering".to_string(), rows.finish(params.unit))];
@@ -268,170 +312,10 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
     if !params.coherence.is_empty() {
         tables.push(("steering_coherence".into(), coherence.finish(params.unit)));
     }
+    if params.write > 0 {
+        tables.push(("steering_text".into(), written.finish(params.unit)));
+    }
     Ok(tables)
-}
-
-/// Vectors of resamples that are held at a time: many short texts make a batch.
-const RESAMPLED: usize = 1024;
-
-/// What is measured on, and how far it is.
-struct Bench<'a> {
-    params: &'a Steering,
-    set: &'a VectorSet,
-    model: &'a LanguageModel,
-    /// Of each prompt.
-    words: Vec<Words>,
-    texts: Texts,
-    /// Of each prompt the log-probability of each word without steering.
-    before: Vec<Vec<f64>>,
-    /// That of a token of neutral text.
-    calm: f64,
-    /// Rows of `total`.
-    done: usize,
-    total: usize,
-    progress: &'a mut Progress<'a>,
-}
-
-impl Bench<'_> {
-    /// Measures without steering.
-    fn unsteered(&mut self, n: usize) -> Result<()> {
-        for prompt in 0..self.words.len() {
-            let nothing = Addition { vector: Vec::new(), words: (0..n).collect() };
-            let found = self.measure(prompt, None, &[nothing])?.remove(0);
-            self.before.push(found);
-        }
-        if self.texts.rows() > 0 {
-            self.calm = self.read(None, &[&[]])?[0];
-        }
-        Ok(())
-    }
-
-    /// The log-probabilities of the words of each addition after a prompt.
-    fn measure(
-        &mut self,
-        prompt: usize,
-        layer: Option<Layer>,
-        additions: &[Addition],
-    ) -> Result<Vec<Vec<f64>>> {
-        let (before, total, mut rows) = (self.done, self.total, 0);
-        let found = self.words[prompt].log_probabilities(self.model, layer, additions, &mut |done, of| {
-            rows = of;
-            (self.progress)(before + done, total);
-        });
-        self.done += rows;
-        found
-    }
-
-    /// The log-probability of a token of neutral text under each vector.
-    fn read(&mut self, layer: Option<Layer>, vectors: &[&[f32]]) -> Result<Vec<f64>> {
-        let (before, total, mut rows) = (self.done, self.total, 0);
-        let found = self.texts.log_probabilities(self.model, layer, vectors, &mut |done, of| {
-            rows = of;
-            (self.progress)(before + done, total);
-        });
-        self.done += rows;
-        found
-    }
-
-    /// The effect of each emotion's vector on its own word, mean over prompts.
-    fn words(
-        &mut self,
-        layer: &LayerVectors,
-        strength: f64,
-        names: &[String],
-        additions: &[Addition],
-        rows: &mut Rows,
-    ) -> Result<Vec<f64>> {
-        let prompts = self.words.len();
-        let mut own = vec![0.0; layer.emotions.len()];
-        for prompt in 0..prompts {
-            let found = self.measure(prompt, Some(layer.layer), additions)?;
-            for (word, own) in own.iter_mut().enumerate() {
-                *own += (found[word][word] - self.before[prompt][word]) / prompts as f64;
-            }
-            for ((name, addition), values) in names.iter().zip(additions).zip(found) {
-                for (&word, value) in addition.words.iter().zip(values) {
-                    rows.places.push(self.set, layer.layer);
-                    rows.prompt.push(self.params.prompts[prompt].clone());
-                    rows.strength.push(strength);
-                    rows.steered.push(name.clone());
-                    rows.measured.push(layer.emotions[word].clone());
-                    rows.baseline.push(self.before[prompt][word]);
-                    rows.after.push(value);
-                }
-            }
-        }
-        Ok(own)
-    }
-
-    /// `own`: the effects on the own words; `resamples`: how often each topic counts.
-    fn intervals(
-        &mut self,
-        (layer, strength): (&LayerVectors, f64),
-        own: &[f64],
-        remade: &Remade,
-        resamples: &[Weights],
-        intervals: &mut Intervals,
-    ) -> Result<()> {
-        let (n, prompts) = (layer.emotions.len(), self.words.len());
-        // The mean over prompts, of each emotion in each resample.
-        let mut deltas = vec![Vec::with_capacity(resamples.len()); n];
-        for resamples in resamples.chunks((RESAMPLED / n).max(1)) {
-            let mut additions = Vec::with_capacity(resamples.len() * n);
-            for weights in resamples {
-                let drawn = LayerVectors { vectors: remade.weighted(weights)?, ..layer.clone() };
-                let scales = scales(self.params.unit, strength, &drawn)?;
-                let own =
-                    |word| Addition { vector: scaled(drawn.vector(word), scales[word]), words: vec![word] };
-                additions.extend((0..n).map(own));
-            }
-            let mut sums = vec![0.0; additions.len()];
-            for prompt in 0..prompts {
-                let found = self.measure(prompt, Some(layer.layer), &additions)?;
-                for ((sum, after), addition) in sums.iter_mut().zip(found).zip(&additions) {
-                    *sum += after[0] - self.before[prompt][addition.words[0]];
-                }
-            }
-            for (addition, sum) in additions.iter().zip(sums) {
-                deltas[addition.words[0]].push(sum / prompts as f64);
-            }
-        }
-        for ((emotion, deltas), &own) in layer.emotions.iter().zip(&deltas).zip(own) {
-            let Some((low, high)) = around(own, deltas) else { continue };
-            intervals.places.push(self.set, layer.layer);
-            intervals.strength.push(strength);
-            intervals.emotion.push(emotion.clone());
-            intervals.topics.push(remade.design.groups() as i32);
-            intervals.resamples.push(deltas.len() as i32);
-            intervals.low.push(low);
-            intervals.high.push(high);
-        }
-        Ok(())
-    }
-
-    fn coherence(
-        &mut self,
-        layer: &LayerVectors,
-        strength: f64,
-        names: &[String],
-        additions: &[Addition],
-        coherence: &mut Coherence,
-    ) -> Result<()> {
-        if self.texts.rows() == 0 {
-            return Ok(());
-        }
-        let under = read_under(names, layer.emotions.len());
-        let vectors: Vec<&[f32]> = under.iter().map(|&at| additions[at].vector.as_slice()).collect();
-        for (&at, value) in under.iter().zip(self.read(Some(layer.layer), &vectors)?) {
-            coherence.places.push(self.set, layer.layer);
-            coherence.strength.push(strength);
-            coherence.steered.push(names[at].clone());
-            coherence.n_tokens.push(self.texts.tokens() as i32);
-            coherence.baseline.push(self.calm);
-            coherence.after.push(value);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -440,6 +324,9 @@ impl Steering {
     pub fn plain() -> Steering {
         Steering {
             prompts: vec!["He feels".into()],
+            ask: String::new(),
+            together: false,
+            write: 0,
             strength: vec![1.0],
             unit: Unit::Vector,
             layers: Layers::Default,

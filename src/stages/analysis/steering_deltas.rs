@@ -19,6 +19,8 @@ type At = (u64, String);
 /// What was measured at one place.
 pub struct Deltas {
     pub unit: String,
+    /// Where the vectors are added, all at once: `20`, `19 + 20`.
+    layers: String,
     pub n_prompts: usize,
     /// In the order of the table.
     pub strengths: Vec<f64>,
@@ -82,6 +84,7 @@ impl Deltas {
         let (nulls, emotions) = all.partition(|name| kind(name).is_some());
         Ok(Deltas {
             unit: unit[group.rows[0]].clone(),
+            layers: table.str("layers")?[group.rows[0]].clone(),
             n_prompts: prompts.len(),
             by_prompt,
             strengths,
@@ -223,7 +226,11 @@ impl Deltas {
         } else {
             String::new()
         };
-        format!("strength {strength} ({}){prompts}", self.unit())
+        let layers = match self.layers.contains('+') {
+            true => format!(" shared by layers {}", self.layers),
+            false => String::new(),
+        };
+        format!("strength {strength} ({}){layers}{prompts}", self.unit())
     }
 
     /// The range of `null`, as [`band`] has it.

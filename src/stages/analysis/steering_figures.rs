@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::claim::adjusted;
 use super::estimates::{mean, p_at_least};
 use super::made_of::NO_TOPICS;
+use super::steering::Steering;
 use super::steering_deltas::Deltas;
 use super::steering_nulls::TOPIC;
 use super::steering_specific::{METHOD, over_prompts, specific};
@@ -13,8 +14,8 @@ use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, TableFigure}
 use crate::store::table::Table;
 
 /// For each set, layer and strength the bars of self-steering, what they are beside nulls, and the heat map of
-/// cross-steering. `topics`: whether vectors of topics were asked for.
-pub fn figures(topics: bool, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+/// cross-steering.
+pub fn figures(params: &Steering, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (group, deltas) in Deltas::read(tables)? {
         for &strength in &deltas.strengths {
@@ -23,10 +24,17 @@ pub fn figures(topics: bool, name: &str, tables: &[(String, Table)]) -> Result<V
                 1 => String::new(),
                 _ => format!("-{sign}{}", strength.abs()),
             };
-            figures.push(self_steering(format!("{name}-self{suffix}"), &group, &deltas, strength));
+            let mut own = self_steering(format!("{name}-self{suffix}"), &group, &deltas, strength);
+            if !params.ask.is_empty() {
+                own.caption += &format!(
+                    " The prompts begin the model\u{2019}s answer to \u{201c}{}\u{201d}, in the chat template.",
+                    params.ask
+                );
+            }
+            figures.push(own);
             if !deltas.nulls.is_empty() || deltas.resampled.is_some() {
                 let mut evidence = evidence(format!("{name}-evidence{suffix}"), &group, &deltas, strength);
-                if topics && deltas.number(TOPIC) == 0 {
+                if params.topics > 0 && deltas.number(TOPIC) == 0 {
                     evidence.caption += &format!(" {NO_TOPICS}");
                 }
                 figures.push(evidence);
@@ -312,6 +320,7 @@ pub mod tests {
             ("prompt", strings(|r| r.0.into())),
             ("strength", Column::F64(rows.iter().map(|r| r.1).collect())),
             ("unit", strings(|_| "vector".into())),
+            ("layers", strings(|_| "3".into())),
             ("steered", strings(|r| r.2.into())),
             ("measured", strings(|r| r.3.into())),
             ("delta", Column::F64(rows.iter().map(|r| r.4).collect())),
@@ -332,7 +341,7 @@ pub mod tests {
             ("q", 1.0, "a", "a", 1.0),
             ("q", 1.0, "random-1", "a", 0.4),
         ]);
-        let figures = figures(false, "causes", &tables).unwrap();
+        let figures = figures(&Steering::plain(), "causes", &tables).unwrap();
         assert_eq!(
             figures.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
             ["causes-self", "causes-evidence", "causes-cross"]
@@ -394,7 +403,7 @@ pub mod tests {
     #[test]
     fn several_strengths_have_figures_of_their_own() {
         let tables = table(&[("p", 2.0, "a", "a", 4.0), ("p", 0.5, "a", "a", 1.0)]);
-        let figures = figures(false, "causes", &tables).unwrap();
+        let figures = figures(&Steering::plain(), "causes", &tables).unwrap();
         let names: Vec<_> = figures.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["causes-self-2", "causes-cross-2", "causes-self-0.5", "causes-cross-0.5"]);
     }

@@ -135,6 +135,25 @@ pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<
     Ok(additions)
 }
 
+/// The same at several layers at once, each with an equal part of the strength: `[layer, d_model]`. Null directions are each
+/// layer's own, of the norm of what is added there.
+pub fn at_once(
+    unit: Unit,
+    strength: f64,
+    layers: &[&LayerVectors],
+    nulls: &[Nulls],
+) -> Result<Vec<Addition>> {
+    let share = strength / layers.len() as f64;
+    let each =
+        layers.iter().zip(nulls).map(|(layer, nulls)| additions(layer, &scales(unit, share, layer)?, nulls));
+    let mut each = each.collect::<Result<Vec<_>>>()?.into_iter();
+    let mut all = each.next().context("no layer to steer")?;
+    for more in each {
+        all.iter_mut().zip(more).for_each(|(addition, more)| addition.vector.extend(more.vector));
+    }
+    Ok(all)
+}
+
 /// Null directions of each kind under which neutral text is read: it has many more tokens than a prompt.
 pub const READ: usize = 5;
 
@@ -200,6 +219,24 @@ mod tests {
         let (own, _, norms) = lengths(Unit::ResidNorm, 0.5);
         assert_eq!((own, norms), (vec![3.0, 4.0], vec![5; 6]));
         assert_eq!(lengths(Unit::ResidNorm, -0.5).0, [-3.0, -4.0]);
+    }
+
+    #[test]
+    fn several_layers_share_the_strength_and_have_null_directions_of_their_own() {
+        let (one, mut two) =
+            (set(&["a", "b"], &[&[3.0, 4.0], &[0.0, -2.0]]), set(&["a", "b"], &[&[6.0, 8.0], &[0.0, 2.0]]));
+        two.layers[0].layer = crate::lm::Layer::Block(4);
+        let layers = [&one.layers[0], &two.layers[0]];
+        let nulls = layers.map(|layer| Nulls::draw(&params(1, 0, 0), layer, None, 1).unwrap());
+        let found = at_once(Unit::Vector, 2.0, &layers, &nulls).unwrap();
+        assert_eq!(found[0].vector, [3.0, 4.0, 6.0, 8.0]);
+        // Half of the mean residual norm of this set, which is 10, times the strength.
+        assert_eq!(at_once(Unit::ResidNorm, 0.2, &layers, &nulls).unwrap()[0].vector, [0.6, 0.8, 0.6, 0.8]);
+        let halves: Vec<f64> =
+            found[2].vector.chunks(2).map(|half| f64::from(half[0].hypot(half[1]))).collect();
+        assert!((halves[0] - 5.0).abs() < 1e-5 && (halves[1] - 10.0).abs() < 1e-5, "{halves:?}");
+        let turned = found[2].vector[0] * found[2].vector[3] - found[2].vector[1] * found[2].vector[2];
+        assert!(turned.abs() > 1e-3, "directions of their own");
     }
 
     #[test]

@@ -99,16 +99,19 @@ mod tests {
     /// Effects of six vectors on six words after two prompts: noise, what each vector does to all words, what happens to each
     /// word under all vectors, and `planted` on the own word.
     fn found(seed: u64, planted: f64) -> Specific {
-        let names = ["a", "b", "c", "d", "e", "f"];
+        found_of(&["a", "b", "c", "d", "e", "f"], seed, planted)
+    }
+
+    fn found_of(names: &[&str], seed: u64, planted: f64) -> Specific {
         let mut noise = Draws::new("specific", &[seed]);
         let (rows, columns): (Vec<f64>, Vec<f64>) =
             names.iter().map(|_| (3.0 * noise.normal(), 3.0 * noise.normal())).unzip();
         let mut all = Vec::new();
         for prompt in ["p", "q"] {
-            for (i, steered) in names.into_iter().enumerate() {
-                for (j, measured) in names.into_iter().enumerate() {
+            for (i, steered) in names.iter().enumerate() {
+                for (j, measured) in names.iter().enumerate() {
                     let own = if i == j { planted } else { 0.0 };
-                    all.push((prompt, 1.0, steered, measured, own + rows[i] + columns[j] + noise.normal()));
+                    all.push((prompt, 1.0, *steered, *measured, own + rows[i] + columns[j] + noise.normal()));
                 }
             }
         }
@@ -132,6 +135,18 @@ mod tests {
                 found.mean
             );
         }
+    }
+
+    /// Of twenty emotions a p of one by itself can be .05: of noise hardly any has a small q, of planted effects all have.
+    #[test]
+    fn the_share_of_specific_emotions_is_of_false_discoveries_at_most_one_in_twenty() {
+        let names: Vec<String> = (0..20).map(|at| format!("e{at}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let any = (0..200).filter(|&seed| found_of(&names, seed, 0.0).share.unwrap() > 0.0).count();
+        // scipy.stats.binom.ppf(.9995, 200, .05)
+        assert!(any <= 21, "{any} of 200");
+        assert_eq!(found_of(&names, 1, 12.0).share, Some(1.0));
+        assert_eq!(found(1, 12.0).share, None, "of six none could be");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::store::table::{Column, Table};
 #[derive(Default)]
 pub struct Rows {
     pub places: Places,
+    pub layers: Vec<String>,
     pub prompt: Vec<String>,
     pub strength: Vec<f64>,
     pub steered: Vec<String>,
@@ -39,6 +40,35 @@ pub struct Coherence {
     pub after: Vec<f64>,
 }
 
+/// `steering_text`: what is written under one addition a row.
+#[derive(Default)]
+pub struct Written {
+    pub places: Places,
+    pub prompt: Vec<String>,
+    pub strength: Vec<f64>,
+    pub steered: Vec<String>,
+    pub n_tokens: Vec<i32>,
+    pub surprise: Vec<Option<f64>>,
+    pub repeated: Vec<Option<f64>>,
+    pub text: Vec<String>,
+}
+
+impl Written {
+    pub fn finish(self, unit: Unit) -> Table {
+        let columns = vec![
+            ("unit", units(unit, self.prompt.len())),
+            ("prompt", Column::Str(self.prompt)),
+            ("strength", Column::F64(self.strength)),
+            ("steered", Column::Str(self.steered)),
+            ("n_tokens", Column::I32(self.n_tokens)),
+            ("surprise", Column::OptF64(self.surprise)),
+            ("repeated", Column::OptF64(self.repeated)),
+            ("text", Column::Str(self.text)),
+        ];
+        self.places.table("steering_text/1", columns)
+    }
+}
+
 fn units(unit: Unit, rows: usize) -> Column {
     let unit = match unit {
         Unit::Vector => "vector",
@@ -56,6 +86,7 @@ impl Rows {
         let delta = delta(&self.after, &self.baseline);
         let columns = vec![
             ("unit", units(unit, self.prompt.len())),
+            ("layers", Column::Str(self.layers)),
             ("prompt", Column::Str(self.prompt)),
             ("strength", Column::F64(self.strength)),
             ("steered", Column::Str(self.steered)),

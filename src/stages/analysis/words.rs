@@ -6,13 +6,56 @@ use tch::{Kind, Tensor};
 use super::Progress;
 use super::shared::{At, BATCH_TOKENS, Row, Shared, Sites};
 use crate::lm::device::send;
-use crate::lm::{LanguageModel, Layer};
+use crate::lm::tokenizer::Ending;
+use crate::lm::{Chat, LanguageModel, Layer, Message, Role, Spans};
 
 /// Bound on logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
 
+/// What words follow.
+#[derive(Clone, Copy)]
+pub struct Prompt<'a> {
+    pub text: &'a str,
+    /// What the user says before, in the chat template: the text then begins the model's answer. `None`: it stands alone.
+    pub ask: Option<(&'a str, Chat)>,
+}
+
+impl<'a> Prompt<'a> {
+    /// As it stands.
+    pub fn plain(text: &'a str) -> Prompt<'a> {
+        Prompt { text, ask: None }
+    }
+
+    /// Its tokens, and how many of them stand before the text's own; `at`: of the whole conversation, or of the model's turn.
+    fn begin(self, model: &LanguageModel, at: At) -> Result<(Vec<i64>, usize)> {
+        let Some((ask, chat)) = self.ask else {
+            let tokens = model.encode(self.text)?;
+            return Ok((tokens.ids, tokens.text.start));
+        };
+        ensure!(
+            model.has_chat_template(),
+            "the model has no chat template, so there is nobody who answers: take out `ask`"
+        );
+        let turns = model.encode_turns(&[Message::new(Role::User, ask)], Ending::Prefill(self.text), chat)?;
+        let first = turns.spans[usize::from(at == At::Assistant)].start;
+        Ok((turns.ids, first))
+    }
+
+    /// The tokens of the prompt, and those of a word behind it.
+    fn and(self, model: &LanguageModel, word: &str) -> Result<(Vec<i64>, Vec<i64>)> {
+        let Some((ask, chat)) = self.ask else { return model.encode_continuation(self.text, word) };
+        let (before, _) = self.begin(model, At::All)?;
+        let longer = format!("{} {word}", self.text);
+        let joined = model.encode_turns(&[Message::new(Role::User, ask)], Ending::Prefill(&longer), chat)?;
+        let ids = model.tokenizer().behind(&before, &format!(" {word}"), &joined.ids)?;
+        Ok((before, ids))
+    }
+}
+
 /// Words after one prompt, as tokens.
 pub struct Words {
+    /// The prompt's tokens, and where vectors are added to a text that begins with them.
+    begun: (Vec<i64>, Spans),
     /// Tokens of the prompt, with what the tokenizer puts before it.
     prompt: usize,
     /// The different texts that the words need: the prompt and all of a word's tokens but the last.
@@ -28,7 +71,7 @@ struct Word {
 
 /// A vector that is added, and the words that are measured under it.
 pub struct Addition {
-    /// `[d_model]`
+    /// `[layer, d_model]`
     pub vector: Vec<f32>,
     pub words: Vec<usize>,
 }
@@ -39,15 +82,16 @@ impl Words {
     /// An error if a word cannot be told from the prompt's own tokens, or does not fit the model's context with them.
     pub fn new(
         model: &LanguageModel,
-        prompt: &str,
+        asked: Prompt,
         words: &[String],
         at: At,
         (layers, room): (&[Layer], u64),
     ) -> Result<Words> {
         let (mut length, mut inputs, mut found) = (0, Vec::new(), Vec::with_capacity(words.len()));
         for word in words {
+            let prompt = asked.text;
             let what = || format!("the word `{word}` after `{prompt}`");
-            let (before, ids) = model.encode_continuation(prompt, word).with_context(what)?;
+            let (before, ids) = asked.and(model, word).with_context(what)?;
             model.check_length(before.len() + ids.len()).with_context(what)?;
             ensure!(
                 !ids.is_empty() && !before.is_empty(),
@@ -61,14 +105,21 @@ impl Words {
             });
             found.push(Word { input: at, ids });
         }
-        let before = model.encode(prompt)?.text.start;
-        let spans = at.spans(inputs.len(), before, length);
-        Ok(Words::of(length, inputs, found, Sites { layers: layers.to_vec(), spans, room }))
+        let (ids, before) = asked.begin(model, at)?;
+        let spans = |texts: usize| at.spans(texts, before, length);
+        let sites = Sites { layers: layers.to_vec(), spans: spans(inputs.len()), room };
+        Ok(Words::of((ids, spans(1)), inputs, found, sites))
     }
 
-    fn of(prompt: usize, inputs: Vec<Vec<i64>>, words: Vec<Word>, sites: Sites) -> Words {
+    fn of(begun: (Vec<i64>, Spans), inputs: Vec<Vec<i64>>, words: Vec<Word>, sites: Sites) -> Words {
+        let prompt = begun.0.len();
         let prompts = vec![prompt; inputs.len()];
-        Words { prompt, inputs: Shared::new(inputs, prompts, sites), words }
+        Words { begun, prompt, inputs: Shared::new(inputs, prompts, sites), words }
+    }
+
+    /// The prompt's tokens, and where vectors are added to one text that begins with them.
+    pub fn begun(&self) -> (&[i64], &Spans) {
+        (&self.begun.0, &self.begun.1)
     }
 
     /// How many rows a vector takes under which all words are measured.
@@ -78,22 +129,22 @@ impl Words {
 
     /// For each addition the log-probability, in nats, of each of its words: the sum over the word's tokens.
     ///
-    /// `layer`: where the vectors are added; `None`: nowhere, they may be empty. Softmax in fp32, sums in float64.
+    /// `layers`: where the vectors (`[layer, d_model]`) are added; none: nowhere, they may be empty. Softmax in fp32, sums in float64.
     /// `progress` is told how many rows are done of how many. An error if a value is not finite.
     pub fn log_probabilities(
         &mut self,
         model: &LanguageModel,
-        layer: Option<Layer>,
+        layers: &[Layer],
         additions: &[Addition],
         progress: &mut Progress,
     ) -> Result<Vec<Vec<f64>>> {
         let mut sums: Vec<Vec<f64>> = additions.iter().map(|a| vec![0.0; a.words.len()]).collect();
         let rows = self.rows_under(additions);
         let vectors: Vec<&[f32]> = additions.iter().map(|addition| addition.vector.as_slice()).collect();
-        let Words { prompt, inputs, words } = self;
+        let Words { prompt, inputs, words, .. } = self;
         let lengths: Vec<usize> = inputs.texts().iter().map(Vec::len).collect();
         let fits = |rows: &[Row]| batch_len(rows, &lengths, *prompt, model.spec.d_vocab);
-        inputs.pass(model, (layer.as_slice(), &rows, &vectors), &fits, progress, &mut |rows, _, resid| {
+        inputs.pass(model, (layers, &rows, &vectors), &fits, progress, &mut |rows, _, resid| {
             add_up((*prompt, &lengths, words), model, resid, (rows, additions), &mut sums)
         })?;
         let finite = sums.iter().flatten().all(|sum| sum.is_finite());
@@ -178,7 +229,7 @@ mod tests {
         let inputs = vec![vec![1, 2], vec![1, 2, 7, 8], vec![1, 2, 9]];
         let words = vec![word(0, &[5]), word(1, &[7, 8, 9]), word(0, &[6]), word(2, &[9, 9])];
         Words::of(
-            2,
+            (vec![1, 2], crate::lm::Positions::All.into()),
             inputs,
             words,
             Sites { layers: Vec::new(), spans: crate::lm::Positions::All.into(), room: 0 },

@@ -149,6 +149,8 @@ pub const CASES: &[Case] = &[
         &["`wrap` cannot be `asistant`", "x.toml:20:8", "did you mean `assistant`?"]),
     ("strength 0", "strength = [1.0]", "strength = [1.0, 0]",
         &["steering by 0 changes nothing", "x.toml:29:18", "take it out"]),
+    ("a turn of nobody", "strength = [1.0]", "positions = \"assistant\"",
+        &["nobody answers", "x.toml:29:13", "say with `ask` what the user says"]),
     ("misspelt coherence", "strength = [1.0]", "coherence = \"neutral-9\"",
         &["there is no preset `neutral-9`", "x.toml:29:13", "did you mean `neutral-8`?"]),
     ("situations of other emotions", "[analysis.causes.steering]\nstrength = [1.0]", "[analysis.daily.implicit]\nsituations = [[\"Rain.\", \"bored\"]]",

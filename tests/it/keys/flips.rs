@@ -97,7 +97,9 @@ const STEER_ALL: Edit = ("analysis.a3.steering", "layers", Some("\"all\""));
 const ASKED: [Edit; 2] =
     [("analysis.a4.implicit", "wrap", Some("\"user\"")), ("analysis.a5.intensity", "wrap", Some("\"user\""))];
 /// Steering without anything that is drawn.
-const UNDRAWN: [Edit; 4] = [
+const UNDRAWN: [Edit; 6] = [
+    ("analysis.a2.logit_lens", "topics", Some("0")),
+    ("analysis.a3.steering", "topics", Some("0")),
     ("analysis.a3.steering", "random", Some("0")),
     ("analysis.a3.steering", "permuted", Some("0")),
     ("analysis.a3.steering", "shuffled", Some("0")),
@@ -110,9 +112,8 @@ const RAIN: Edit = ("neutral.template", "passages", Some("[\"Rain.\", \"Snow.\",
 /// Everything that `m1` computes itself.
 const BY_M1: &[&str] = &["stories/*@m1", "activations/m1/*", "a2/m1/*", "a3/m1/*", "a4/m1/*", "a5/m1/*"];
 /// Those of all layers at once; steering and others that read activations have a unit for each layer.
-const ANALYSES: &[&str] = &["a0/*", "a1/*", "a2/*", "a4/*", "a8", "a9", "a10/*"];
-const ANALYSES_M1: &[&str] =
-    &["a0/m1/*", "a1/m1/*", "a2/m1/*", "a4/m1/*", ACROSS_M1[0], ACROSS_M1[1], "a10/m1/*"];
+const ANALYSES: &[&str] = &["a0/*", "a1/*", "a4/*", "a8", "a9", "a10/*"];
+const ANALYSES_M1: &[&str] = &["a0/m1/*", "a1/m1/*", "a4/m1/*", ACROSS_M1[0], ACROSS_M1[1], "a10/m1/*"];
 /// What is about the emotions: stories (not neutral text), and vectors, which list them.
 const TOLD: &[&str] = &["stories/s*", "vectors/*"];
 /// Of two sets each: those that `m1` is one of.
@@ -269,11 +270,23 @@ static FLIPS: &[Flip] = &[
         "seed",
         &[RAIN],
         &[("", "seed", Some("9"))],
-        &["stories/s1@*", "stories/s3", "stories/s5", "a3/*", "a5/*", "a6/*", "a7/*", "a8", "a9", "a10/*"],
+        &[
+            "stories/s1@*",
+            "stories/s3",
+            "stories/s5",
+            "a2/*",
+            "a3/*",
+            "a5/*",
+            "a6/*",
+            "a7/*",
+            "a8",
+            "a9",
+            "a10/*",
+        ],
     ),
     flip(
         "seed",
-        &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3]],
+        &[RAIN, UNDRAWN[0], UNDRAWN[1], UNDRAWN[2], UNDRAWN[3], UNDRAWN[4], UNDRAWN[5]],
         &[("", "seed", Some("9"))],
         &["stories/s1@*", "stories/s3", "stories/s5", "a5/*", "a6/*", "a7/*", "a8", "a9", "a10/*"],
     ),
@@ -468,6 +481,7 @@ static FLIPS: &[Flip] = &[
         &["vectors/*"],
     ),
     one!("vectors.denoise", "vectors.denoise", "components", "3", DENOISED),
+    one!("vectors.denoise", "vectors.denoise", "tokens", "4", &["activations/*/neutral"]),
     flip(
         "vectors.denoise variance",
         &[],

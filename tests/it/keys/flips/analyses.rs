@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub static FLIPS: [Flip; 64] = [
+pub static FLIPS: [Flip; 68] = [
     one!("analysis.<name>.pca", "analysis.a0.pca", "components", "3", &["a0/*"]),
     // Shown in the report, not computed.
     one!("analysis.<name>.cosine", "analysis.a1.cosine", "pairs", "[[\"sad\", \"happy\"]]", &[]),
@@ -20,6 +20,9 @@ pub static FLIPS: [Flip; 64] = [
     one!("analysis.<name>.steering", "analysis.a3.steering", "topics", "7", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "resamples", "7", STEERING),
     one!("analysis.<name>.steering", "analysis.a3.steering", "coherence", "\"none\"", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "together", "true", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "ask", "\"How is he?\"", STEERING),
+    one!("analysis.<name>.steering", "analysis.a3.steering", "write", "7", STEERING),
     one!(
         "analysis.<name>.implicit",
         "analysis.a4.implicit",
@@ -136,6 +139,7 @@ pub static FLIPS: [Flip; 64] = [
     one!("analysis.<name>.norms", "analysis.a10.norms", "file", "\"{data}/norms-copy.csv\"", &[]),
     one!("analysis.<name>.norms", "analysis.a10.norms", "file", "\"{data}/norms-more.csv\"", NORMS),
     flip("analysis.<name>.norms file", &[], &[("analysis.a10.norms", "file", None)], NORMS),
+    one!("analysis.<name>.norms", "analysis.a10.norms", "synonyms", "0.95", NORMS),
     one!("analysis.<name>.norms", "analysis.a10.norms", "components", "2", NORMS),
     one!("analysis.<name>.norms", "analysis.a10.norms", "resamples", "9", NORMS),
     one!("analysis.<name>.norms", "analysis.a10.norms", "permutations", "9", NORMS),
