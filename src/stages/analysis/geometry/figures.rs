@@ -122,7 +122,9 @@ pub fn claims(params: &Geometry, tables: &[(String, Table)]) -> Result<Vec<Claim
                 } else {
                     ("variance beside topics", "times")
                 };
-                claims.push(group.claim(what, unit, scale * of.value, 1).against(dealt));
+                claims.push(
+                    group.claim(what, unit, scale * of.value, if percent { 1 } else { 2 }).against(dealt),
+                );
             }
         }
     }
