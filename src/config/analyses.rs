@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::{Across, Analysis, Scale};
-use crate::params::{Chosen, Kind, Params, Problem, Read, Reader, Table, params};
-use crate::stages::across::{cka, rsa, transfer};
+use crate::params::{Chosen, Kind, Params, Problem, Read, Reader, Table, Texts, params};
+use crate::stages::across::{cka, rsa, shift, transfer};
 use crate::stages::analysis::{
     Analysis as One, cosine, geometry, implicit, intensity, logit_lens, monitor, norms, pca, preferences,
-    probe, readings, scenario, steering,
+    probe, readings, scenario, speakers, steering,
 };
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
@@ -77,9 +77,11 @@ static ANALYSES: &[Row] = &[
     row!("scenario", scenario::Scenario, |a| Found::One(One::Scenario(Box::new(a))), Some("set")),
     row!("readings", readings::Readings, |a| Found::One(One::Readings(a))),
     row!("monitor", monitor::Monitor, |a| Found::One(One::Monitor(a))),
+    row!("speakers", speakers::Speakers, |a| Found::One(One::Speakers(a))),
     row!("rsa", rsa::Rsa, |a| Found::Two(One::Rsa(a))),
     row!("cka", cka::Cka, |a| Found::Two(One::Cka(a))),
     row!("transfer", transfer::Transfer, |a| Found::Two(One::Transfer(a))),
+    row!("shift", shift::Shift, |a| Found::Two(One::Shift(a))),
     row!("scale", ScaleKeys, Found::Scale),
 ];
 
@@ -105,7 +107,7 @@ pub struct Analyses {
 
 /// The tables of every kind.
 pub(super) fn kinds() -> Vec<Kind> {
-    ANALYSES.iter().map(|row| Kind { name: row.kind, table: row.table }).collect()
+    ANALYSES.iter().map(|row| Kind { name: row.kind, table: row.table, texts: Texts::Stories }).collect()
 }
 
 /// Every analysis that is right in itself, in the order of the file.

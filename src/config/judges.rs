@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Span, Writer};
-use crate::params::{Kind, Params as _, Parts, Problem, Read, Reader, Type, params};
+use crate::params::{Kind, Params as _, Parts, Problem, Read, Reader, Texts, Type, params};
 use crate::stages::scores::judge::{By, Who};
 use crate::stages::stories::Server;
 
@@ -19,12 +19,12 @@ params! {
         pub model: Option<Writer>;
         /// An endpoint of OpenAI's protocol that tells log-probabilities (`logprobs`).
         #[unset("-")]
-        #[of(Type::Kind(Kind { name: "openai", table: Server::TABLE }))]
+        #[of(Type::Kind(Kind { name: "openai", table: Server::TABLE, texts: Texts::Stories }))]
         #[with(server)]
         pub openai: Option<Server>;
         /// An Ollama server, of version 0.12.11 or later: earlier ones tell no log-probabilities.
         #[unset("-")]
-        #[of(Type::Kind(Kind { name: "ollama", table: Server::TABLE }))]
+        #[of(Type::Kind(Kind { name: "ollama", table: Server::TABLE, texts: Texts::Stories }))]
         #[with(server)]
         pub ollama: Option<Server>;
         /// In how many orders each text's options are shown, over which probabilities are averaged; at most as many as there are

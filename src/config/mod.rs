@@ -3,6 +3,7 @@
 mod across;
 mod analyses;
 mod criteria;
+mod dialogues;
 mod judges;
 pub mod keys;
 mod layers;
@@ -16,6 +17,7 @@ mod validate;
 
 pub use crate::params::{Problem, Problems, Span, presets, problem};
 pub use criteria::{Criterion, Of};
+pub use dialogues::{DialogueSource, Dialogues};
 pub use judges::Judge;
 pub use models::is_repo;
 pub use read::{Asked, Outside, project_root};
@@ -64,6 +66,9 @@ pub struct Experiment {
     /// Conversations of others, which analyses read token by token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transcripts: Vec<Transcripts>,
+    /// Conversations in which both speakers' emotions are known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dialogues: Vec<Dialogues>,
     /// Who says what texts of scenarios are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judges: Vec<Judge>,

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use super::analyses::Analyses;
 use super::root::Root;
 use super::{
-    Analysis, Experiment, Judge, Layers, Model, Setting, Source, SourceKind, Span, Transcripts, Variant,
-    keys, sweep, validate,
+    Analysis, Dialogues, Experiment, Judge, Layers, Model, Setting, Source, SourceKind, Span, Transcripts,
+    Variant, keys, sweep, validate,
 };
 use crate::lm::Wrap;
 use crate::params::problem::{Problem, Problems, quoted, set_bases};
@@ -65,6 +65,7 @@ impl Experiment {
             stories: &self.stories,
             neutral: self.neutral.as_ref().map(|kind| (kind, &self.neutral_span)),
             transcripts: &self.transcripts,
+            dialogues: &self.dialogues,
             judges: &self.judges,
             analysis: &self.analysis,
             wrap: Some(self.activations.wrap),
@@ -98,6 +99,7 @@ pub struct Asked<'a> {
     pub stories: &'a [Source],
     pub neutral: Option<(&'a SourceKind, &'a Span)>,
     pub transcripts: &'a [Transcripts],
+    pub dialogues: &'a [Dialogues],
     pub judges: &'a [Judge],
     pub analysis: &'a [Analysis],
     /// How stories are put to the model.
@@ -124,7 +126,7 @@ fn parse(
             let neutral = asked.neutral.map(|(kind, _)| kind.clone());
             let emotions = asked.emotions.map(<[_]>::to_vec);
             let wanted = (emotions, asked.stories.to_vec(), neutral, asked.analysis.to_vec(), asked.wrap);
-            let wanted = (wanted, asked.transcripts.to_vec());
+            let wanted = (wanted, asked.transcripts.to_vec(), asked.dialogues.to_vec());
             if seen.borrow().contains(&wanted) {
                 return Vec::new();
             }
@@ -173,6 +175,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         stories,
         neutral: neutral.map(|source| (&source.kind, &source.span)),
         transcripts: parts.transcripts.as_deref().unwrap_or_default(),
+        dialogues: parts.dialogues.as_deref().unwrap_or_default(),
         judges: parts.judges.as_deref().unwrap_or_default(),
         analysis: parts.analysis.as_ref().map(|all| all.single.as_slice()).unwrap_or_default(),
         wrap: parts.activations.as_ref().ok().map(|activations| activations.wrap),
@@ -191,6 +194,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         stories,
         neutral,
         transcripts,
+        dialogues,
         judges,
         activations,
         vectors,
@@ -226,6 +230,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         neutral_span: neutral.as_ref().map_or(0..0, |source| source.span.clone()),
         neutral: neutral.map(|source| source.kind),
         transcripts,
+        dialogues,
         judges,
         activations,
         vectors,

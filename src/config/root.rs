@@ -2,6 +2,7 @@
 
 use super::analyses::{self, Analyses};
 use super::criteria::{self, Criterion, CriterionKeys};
+use super::dialogues::{self, Dialogues};
 use super::judges::{self, Judge, JudgeKeys};
 use super::models::{self, EmotionKeys, ModelKeys};
 use super::transcripts::{self, Transcripts};
@@ -53,13 +54,17 @@ params! {
         pub stories: Vec<Source>;
         /// Emotionless text for denoising.
         #[unset("no denoising")]
-        #[of(Type::Kinds(sources::kinds))]
+        #[of(Type::Kinds(sources::neutral_kinds))]
         #[with(sources::neutral)]
         pub neutral: Option<Source>;
         /// Conversations of others, which `readings` and `monitor` read token by token.
         #[of(Type::NamedKinds(transcripts::kinds))]
         #[with(transcripts::transcripts)]
         pub transcripts: Vec<Transcripts> = {};
+        /// Conversations in which two emotions are known, the person's and the assistant's, or one that is felt and one that is shown.
+        #[of(Type::NamedKinds(dialogues::kinds))]
+        #[with(dialogues::dialogues)]
+        pub dialogues: Vec<Dialogues> = {};
         /// Who says what a text of a scenario is.
         #[of(Type::Named(JudgeKeys::TABLE))]
         #[with(judges::judges)]

@@ -8,7 +8,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::{Dataset, FileRows, Source, SourceKind, Span, Writer};
 use crate::params::problem::{Problem, quoted, suggestion};
 use crate::params::{
-    Case, Chosen, Key, Kind, Node, Params as _, Read, Reader, Table, Type, Value, inline, params,
+    Case, Chosen, Key, Kind, Node, Params as _, Read, Reader, Table, Texts, Type, Value, inline, params,
 };
 use crate::stages::stories::{Generate, Server, Template, TemplateKeys, file};
 
@@ -31,9 +31,18 @@ static SOURCES: &[Row] = &[
     Row { kind: "dataset", table: Dataset::TABLE, read: dataset, place: Some("repo") },
 ];
 
-/// Their tables, for stories and for neutral text alike.
+/// Their tables, for stories.
 pub(super) fn kinds() -> Vec<Kind> {
-    SOURCES.iter().map(|row| Kind { name: row.kind, table: row.table }).collect()
+    kinds_of(Texts::Stories)
+}
+
+/// The same for neutral text.
+pub(super) fn neutral_kinds() -> Vec<Kind> {
+    kinds_of(Texts::Neutral)
+}
+
+fn kinds_of(texts: Texts) -> Vec<Kind> {
+    SOURCES.iter().map(|row| Kind { name: row.kind, table: row.table, texts }).collect()
 }
 
 fn template(reader: &Reader<'_>) -> Read<SourceKind> {

@@ -35,8 +35,17 @@ const MOST: usize = 1000;
 /// A value's characters in a name.
 const LONGEST: usize = 40;
 /// What a variant may change.
-const GROUPS: [&str; 8] =
-    ["seed", "emotions", "stories", "neutral", "transcripts", "activations", "vectors", "analysis"];
+const GROUPS: [&str; 9] = [
+    "seed",
+    "emotions",
+    "stories",
+    "neutral",
+    "transcripts",
+    "dialogues",
+    "activations",
+    "vectors",
+    "analysis",
+];
 
 /// A key with its values.
 struct Axis {
@@ -109,7 +118,7 @@ fn collect(node: &Node, path: &mut Path, axes: &mut Vec<Axis>, sink: &Sink) {
                 "models" => "several models are several `[models.<name>]` tables",
                 "layers" => "keep several layers, `layers = [...]`: the report has a selector",
                 _ => {
-                    "a sweep may go over seed, emotions, stories, neutral, activations, vectors and analysis"
+                    "a sweep may go over seed, emotions, stories, neutral, transcripts, dialogues, activations, vectors and analysis"
                 }
             };
             wrong(&entry.key_span, format!("{} cannot be swept", quoted(&entry.key)), hint);

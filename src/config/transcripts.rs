@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Span;
 use crate::params::{
-    Chosen, Kind, Params as _, Problem, Read, Reader, Type, maybe_filled, params, problem::quoted,
+    Chosen, Kind, Params as _, Problem, Read, Reader, Texts, Type, maybe_filled, params, problem::quoted,
 };
 use crate::stages::texts::file::{Broken, KNOWN, refused};
 
@@ -47,7 +47,7 @@ pub struct Transcripts {
 
 /// The kinds of sources that transcripts have.
 pub(super) fn kinds() -> Vec<Kind> {
-    vec![Kind { name: "file", table: FileKeys::TABLE }]
+    vec![Kind { name: "file", table: FileKeys::TABLE, texts: Texts::Stories }]
 }
 
 /// Every source of transcripts that is right in itself, in the order of the file.
@@ -61,7 +61,7 @@ pub(super) fn transcripts(root: &Reader<'_>, name: &str) -> Read<Vec<Transcripts
     Ok(all)
 }
 
-fn path(reader: &Reader<'_>, name: &str) -> Read<PathBuf> {
+pub(super) fn path(reader: &Reader<'_>, name: &str) -> Read<PathBuf> {
     let written = reader.filled(name)?;
     let last = written.rsplit('/').next().unwrap_or_default();
     // A glob may leave the ending open.

@@ -11,6 +11,7 @@ pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
     let written = |path: &[&str]| root.scope.file.find(path).map(|node| node.span.clone());
     let models = parts.models.as_deref().unwrap_or_default();
     let stories = parts.stories.as_deref().unwrap_or_default();
+    let dialogues = parts.dialogues.as_deref().unwrap_or_default();
     let neutral = parts.neutral.as_ref().ok().and_then(Option::as_ref);
     let emotions = parts.emotions.as_deref().ok();
     let (activations, vectors) = (parts.activations.as_ref().ok(), parts.vectors.as_ref().ok());
@@ -34,10 +35,10 @@ pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
         }
     }
     for model in models.iter().filter(|model| model.thinking) {
-        let mut sources = stories.iter().chain(neutral);
-        if let Some(source) = sources.find(|source| source.kind.written_by(&model.name).is_some()) {
-            let message =
-                format!("`{}` writes stories (`{}`) and must not think first", model.name, source.name);
+        let told = stories.iter().chain(neutral).map(|source| (&source.name, &source.kind));
+        let mut sources = told.chain(dialogues.iter().filter_map(|d| Some((&d.name, d.written()?))));
+        if let Some((source, _)) = sources.find(|(_, kind)| kind.written_by(&model.name).is_some()) {
+            let message = format!("`{}` writes stories (`{source}`) and must not think first", model.name);
             let hint = "where a thought ends is not the same in all models; take `thinking` out, or let another model \
                         write the stories";
             root.note(Problem::at(model.thinking_span.clone(), message).hint(hint));

@@ -26,13 +26,15 @@ pub fn run<'a>(
             |layer: Layer| read.vectors(layer),
             |layer: Layer, shard: usize| read.shard("activations", Some(layer), shard),
             |shard: usize| read.shard("stories", None, shard),
+            |shard: usize| read.shard("spans", None, shard),
         )
     });
     let side = |at: usize| {
-        let (vectors, activations, stories) = &reads[at];
+        let (vectors, activations, stories, spans) = &reads[at];
         let shards = sides[at].of("stories", None).len();
         let (n_layers, layers) = (pair.sets[at].n_layers, sides[at].layers());
-        Side { n_layers, layers, vectors, shards, activations, stories }
+        let n_spans = sides[at].of("spans", None).len();
+        Side { n_layers, layers, vectors, shards, activations, stories, n_spans, spans }
     };
     across.run_two(Input { sides: [side(0), side(1)], model, seed, progress })
 }

@@ -22,12 +22,12 @@ use crate::plan::key::Key;
 use crate::plan::{Node, Plan, Unit, UnitId, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Changed, Model, Resolved};
-use crate::stages::analysis::{Activations, Input, Reads, Rollouts, VectorSet};
+use crate::stages::analysis::{Activations, Input, Reads, Rollouts, Spans, VectorSet};
 use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{REJECTED, generate, template, writing};
 use crate::stages::texts::file::BROKEN;
-use crate::stages::{activations, readings, rollouts, texts as transcripts, vectors};
+use crate::stages::{activations, readings, rollouts, spans, texts as transcripts, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lease, Lookup, Store};
 
@@ -219,6 +219,17 @@ impl<'a> Lane<'a> {
                 Ok(files.run(&ranges)?.into_iter().map(named).collect())
             }
             Work::Written(texts) => one("texts", transcripts::written(texts)),
+            Work::Prompts(prompts) => one("texts", transcripts::dialogues::of_prompts(prompts)?),
+            Work::Dialogues => {
+                one("texts", transcripts::dialogues::of_stories(&input(plan, store, unit, 0)?)?)
+            }
+            Work::Spans(params) => {
+                let texts = readings::Text::of(&input(plan, store, unit, 0)?)?;
+                let model =
+                    self.model(node, Memory::Passes { batch_tokens: spans::BATCH_TOKENS, waiting: 0 })?;
+                let [table, unread] = spans::run(&texts, params, model, batches)?;
+                Ok(vec![vec![("spans".to_string(), table), (readings::UNREAD.to_string(), unread)]])
+            }
             Work::Readings { params, set } => {
                 let of = |stage: &str| of_stage(plan, unit, stage);
                 let read = |at: usize| input(plan, store, unit, at);
@@ -298,6 +309,18 @@ impl<'a> Lane<'a> {
                     stories: &|shard| read(&texts[shard]),
                     n_stories: texts.len(),
                 };
+                let pooled = at("spans");
+                let neutrals = at("neutral");
+                let neutral_at = |layer: Layer| {
+                    let here = neutrals.iter().find(|&&at| plan.unit(unit.inputs[at]).layer == Some(layer));
+                    here.map(read).transpose()
+                };
+                let spans = Spans {
+                    count: pooled.len(),
+                    read: &|shard| read(&pooled[shard]),
+                    params: vectors,
+                    neutral: &neutral_at,
+                };
                 let (texts_at, scores_at) = (at("rollouts"), at("scores"));
                 let of_case = |case: usize| Ok((read(&texts_at[case])?, read(&scores_at[case])?));
                 let rollouts = Rollouts { count: texts_at.len(), read: &of_case };
@@ -307,14 +330,26 @@ impl<'a> Lane<'a> {
                 let asked = analysis.inputs();
                 let activations = asked.activations.then_some(activations);
                 let reads = (!read_at.is_empty()).then_some(reads);
+                let spans = (!pooled.is_empty()).then_some(spans);
                 let (set, chat, seed) = (&set, *chat, *seed);
                 let tables = if asked.batches {
                     let progress = &mut |_, _| {};
-                    let input = Input { set, activations, reads, rollouts, model, chat, seed, progress };
+                    let input =
+                        Input { set, activations, reads, spans, rollouts, model, chat, seed, progress };
                     analysis.run_in_batches(input, batches)?
                 } else {
                     let progress = &mut *batches.around.at;
-                    analysis.run(Input { set, activations, reads, rollouts, model, chat, seed, progress })?
+                    analysis.run(Input {
+                        set,
+                        activations,
+                        reads,
+                        spans,
+                        rollouts,
+                        model,
+                        chat,
+                        seed,
+                        progress,
+                    })?
                 };
                 Ok(vec![tables.into_iter().map(|(name, table)| (name, nameless(table))).collect()])
             }
@@ -448,7 +483,7 @@ pub fn pieces(node: &Node, group: &[usize]) -> usize {
 pub fn piece(node: &Node) -> &'static str {
     match node.work.stage() {
         "stories" | "activations" => "stories",
-        "texts" | "readings" | "rollouts" | "scores" => "texts",
+        "texts" | "readings" | "spans" | "rollouts" | "scores" => "texts",
         "neutral" | "vectors" => "layers",
         _ => "steps",
     }

@@ -32,7 +32,8 @@ pub trait Hook {
 /// at once and on the model's device: no layer's full residuals outlive their block.
 pub struct Capture {
     layers: Vec<Layer>,
-    ranges: Vec<Range<usize>>,
+    /// Of each row.
+    ranges: Vec<Vec<Range<usize>>>,
     /// Whether norms stand behind each mean.
     norms: bool,
     /// Made at the first layer wanted.
@@ -43,6 +44,11 @@ pub struct Capture {
 impl Capture {
     /// `ranges[row]` are the token ranks to pool, counted from the row's first real token.
     pub fn new(layers: &[Layer], ranges: Vec<Range<usize>>) -> Capture {
+        Capture::over(layers, ranges.into_iter().map(|range| vec![range]).collect())
+    }
+
+    /// The same over several ranges of each row, which do not overlap: the mean of all their tokens.
+    pub fn over(layers: &[Layer], ranges: Vec<Vec<Range<usize>>>) -> Capture {
         let means = layers.iter().map(|_| None).collect();
         Capture { layers: layers.to_vec(), ranges, norms: false, pool: None, means }
     }
@@ -95,30 +101,43 @@ pub const LARGEST: usize = 4;
 /// Ranges of a batch's rows, where its residuals are; which of both: [`Backend::pools_row_by_row`].
 enum Pool {
     /// Row by row.
-    Rows(Vec<Range<usize>>),
+    Rows(Vec<Vec<Range<usize>>>),
     /// All rows at once.
     Mask {
         /// `[batch, pos, 1]` bool: which are pooled.
         pooled: Tensor,
-        /// Tokens of each range, `[batch, 1]` fp32.
+        /// Tokens of each row's ranges, `[batch, 1]` fp32.
         counts: Tensor,
     },
 }
 
+/// The residuals of a row in some ranges, `[pos, d_model]`.
+fn tokens(resid: &Tensor, row: i64, ranges: &[Range<usize>]) -> Tensor {
+    let part = |range: &Range<usize>| resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+    match ranges {
+        [range] => part(range),
+        _ => Tensor::cat(&ranges.iter().map(part).collect::<Vec<_>>(), 0),
+    }
+}
+
 impl Pool {
-    fn new(ranges: &[Range<usize>], batch: &Batch, device: Device) -> Pool {
-        assert_eq!(ranges.len(), batch.rows(), "one range of tokens for each row");
-        for (range, length) in ranges.iter().zip(&batch.lengths) {
-            assert!(
-                range.start < range.end && range.end <= *length,
-                "range {range:?} of a row of {length} tokens"
-            );
+    fn new(ranges: &[Vec<Range<usize>>], batch: &Batch, device: Device) -> Pool {
+        assert_eq!(ranges.len(), batch.rows(), "tokens to pool for each row");
+        for (own, length) in ranges.iter().zip(&batch.lengths) {
+            assert!(!own.is_empty(), "a row without a token to pool");
+            for range in own {
+                assert!(
+                    range.start < range.end && range.end <= *length,
+                    "range {range:?} of a row of {length} tokens"
+                );
+            }
         }
         if Backend::pools_row_by_row(device) {
             return Pool::Rows(ranges.to_vec());
         }
-        let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);
-        let counts: Vec<f32> = ranges.iter().map(|r| r.len() as f32).collect();
+        let pooled = batch.mask(|row, at| ranges[row].iter().any(|r| r.contains(&at))).unsqueeze(-1);
+        let counts: Vec<f32> =
+            ranges.iter().map(|own| own.iter().map(Range::len).sum::<usize>() as f32).collect();
         Pool::Mask {
             pooled: send(&pooled, device),
             counts: send(&Tensor::from_slice(&counts).unsqueeze(1), device),
@@ -129,9 +148,8 @@ impl Pool {
     fn mean(&self, resid: &Tensor) -> Tensor {
         match self {
             Pool::Rows(ranges) => {
-                let mean = |(row, range): (i64, &Range<usize>)| {
-                    let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
-                    tokens.mean_dim(0, false, Kind::Float)
+                let mean = |(row, own): (i64, &Vec<Range<usize>>)| {
+                    tokens(resid, row, own).mean_dim(0, false, Kind::Float)
                 };
                 Tensor::stack(&(0..).zip(ranges).map(mean).collect::<Vec<_>>(), 0)
             }
@@ -150,8 +168,8 @@ impl Pool {
         let norm = |of: &Tensor| of.norm_scalaropt_dim_dtype(2.0, [-1i64].as_slice(), false, Kind::Float);
         match self {
             Pool::Rows(ranges) => {
-                let norms = |(row, range): (i64, &Range<usize>)| {
-                    let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+                let norms = |(row, own): (i64, &Vec<Range<usize>>)| {
+                    let tokens = tokens(resid, row, own);
                     let rest = tokens.index_fill(1, &largest.get(row), 0.0);
                     Tensor::stack(&[norm(&tokens).mean(Kind::Float), norm(&rest).mean(Kind::Float)], 0)
                 };
@@ -178,15 +196,16 @@ mod tests {
         let resid = Tensor::randn([3, 300, 20], (Kind::Float, Device::Cpu));
         let _ = resid.get(0).narrow(0, 7, 293).fill_(f64::INFINITY);
         let batch = Batch::new(&[vec![1; 7], vec![2; 300], vec![3; 41]]).unwrap();
-        let ranges = [0..7, 250..300, 3..4];
+        let ranges = [vec![0..7], vec![0..9, 250..300], vec![3..4]];
         let rows = Pool::new(&ranges, &batch, Device::Cpu);
-        let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);
-        let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[7f32, 50.0, 1.0]).unsqueeze(1) };
+        let pooled = batch.mask(|row, at| ranges[row].iter().any(|r| r.contains(&at))).unsqueeze(-1);
+        let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[7f32, 59.0, 1.0]).unsqueeze(1) };
         for pool in [rows, mask] {
             let got = pool.mean(&resid);
             assert_eq!((got.size(), got.kind()), (vec![3, 20], Kind::Float));
-            for (row, range) in (0..).zip(&ranges) {
-                let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
+            for (row, own) in (0..).zip(&ranges) {
+                let at: Vec<i64> = own.iter().cloned().flatten().map(|at: usize| at as i64).collect();
+                let tokens = resid.get(row).index_select(0, &Tensor::from_slice(&at));
                 let want = tokens.to_kind(Kind::Double).mean_dim(0, false, Kind::Double);
                 assert!((got.get(row) - want).abs().max().double_value(&[]) < 1e-6, "row {row}");
             }
@@ -200,14 +219,15 @@ mod tests {
         let resid = Tensor::randn([2, 50, 20], (Kind::Float, Device::Cpu));
         let _ = resid.narrow(2, 3, LARGEST as i64).g_add_scalar_(100.0);
         let batch = Batch::new(&[vec![1; 50], vec![2; 31]]).unwrap();
-        let ranges = [10..50, 0..31];
+        let ranges = [vec![10..50], vec![0..31]];
         let rows = Pool::new(&ranges, &batch, Device::Cpu);
-        let pooled = batch.mask(|row, at| ranges[row].contains(&at)).unsqueeze(-1);
+        let pooled = batch.mask(|row, at| ranges[row][0].contains(&at)).unsqueeze(-1);
         let mask = Pool::Mask { pooled, counts: Tensor::from_slice(&[40f32, 31.0]).unsqueeze(1) };
         for pool in [rows, mask] {
             let got = pool.norms(&resid, &pool.mean(&resid));
             assert_eq!(got.size(), [2, 2]);
-            for (row, range) in (0..).zip(&ranges) {
+            for (row, own) in (0..).zip(&ranges) {
+                let range = &own[0];
                 let tokens = resid.get(row).narrow(0, range.start as i64, range.len() as i64);
                 let tokens = tokens.to_kind(Kind::Double);
                 let rest = Tensor::cat(&[tokens.narrow(1, 0, 3), tokens.narrow(1, 7, 13)], 1);

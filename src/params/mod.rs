@@ -19,7 +19,7 @@ pub(crate) use macros::{params, words};
 pub use problem::{Problem, Problems};
 pub use reader::{Chosen, Form, Read, Reader, Reported, Scope};
 pub use schema::schema;
-pub use table::{Case, Default, Key, Kind, Place, Placed, Table, Type, When, Words, bare};
+pub use table::{Case, Default, Key, Kind, Place, Placed, Table, Texts, Type, When, Words, bare};
 pub use tree::{Entry, Node};
 pub use value::{Params, Parts, Value, filled, inline, maybe_filled};
 

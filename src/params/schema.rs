@@ -105,9 +105,9 @@ fn values(placed: &Placed, key: &Key) -> Value {
         }
         Type::Table(table) | Type::Inline(table) => below(table),
         Type::Named(table) => named(below(table), matches!(key.default, Default::Required)),
-        Type::Kind(Kind { name, table }) => at(table, Place { kind: name, ..placed.place }),
-        Type::Kinds(kinds) => one_of(&kinds(), true),
-        Type::NamedKinds(kinds) => named(one_of(&kinds(), false), matches!(key.default, Default::Required)),
+        Type::Kind(Kind { name, table, texts: _ }) => at(table, Place { kind: name, ..placed.place }),
+        Type::Kinds(kinds) => one_of(&kinds()),
+        Type::NamedKinds(kinds) => named(one_of(&kinds()), matches!(key.default, Default::Required)),
     }
 }
 
@@ -128,8 +128,9 @@ fn named(table: Value, required: bool) -> Value {
 }
 
 /// Exactly one of these tables.
-fn one_of(kinds: &[Kind], neutral: bool) -> Value {
-    let kind = |&Kind { name, table }: &Kind| (name.to_string(), at(table, Place { neutral, kind: name }));
+fn one_of(kinds: &[Kind]) -> Value {
+    let kind =
+        |&Kind { name, table, texts }: &Kind| (name.to_string(), at(table, Place { texts, kind: name }));
     let properties: Map<String, Value> = kinds.iter().map(kind).collect();
     json!({
         "type": "object",

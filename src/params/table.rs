@@ -34,29 +34,48 @@ pub struct When {
 /// A circumstance in which a table is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Case {
-    /// In `[stories]`.
+    /// In `[stories]` and `[dialogues]`.
     Stories,
     /// In `[neutral]`.
     Neutral,
+    /// In `[dialogues]`.
+    Dialogues,
     /// Below a kind of this name.
     Kind(&'static str),
+}
+
+/// Which texts a table is about; of one that is about none, stories.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    Stories,
+    Neutral,
+    Dialogues,
 }
 
 /// The circumstances in which a table is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    pub neutral: bool,
+    pub texts: Texts,
     /// The kind that was chosen; empty: none yet.
     pub kind: &'static str,
 }
 
 impl Place {
-    pub const TOP: Place = Place { neutral: false, kind: "" };
+    pub const TOP: Place = Place { texts: Texts::Stories, kind: "" };
+
+    pub fn is_neutral(self) -> bool {
+        self.texts == Texts::Neutral
+    }
+
+    pub fn is_dialogues(self) -> bool {
+        self.texts == Texts::Dialogues
+    }
 
     fn is(self, case: Case) -> bool {
         match case {
-            Case::Stories => !self.neutral,
-            Case::Neutral => self.neutral,
+            Case::Stories => !self.is_neutral(),
+            Case::Neutral => self.is_neutral(),
+            Case::Dialogues => self.is_dialogues(),
             Case::Kind(kind) => self.kind == kind,
         }
     }
@@ -134,6 +153,7 @@ pub enum Default {
 pub struct Kind {
     pub name: &'static str,
     pub table: &'static Table,
+    pub texts: Texts,
 }
 
 /// An enum whose values are words in the file.
@@ -264,7 +284,7 @@ impl Placed {
         // Below one kind a table is as below another; the table of the kind itself may not be.
         let same = |other: &Placed| {
             std::ptr::eq(other.table, self.table)
-                && other.place.neutral == self.place.neutral
+                && other.place.texts == self.place.texts
                 && (other.place.kind == self.place.kind || !self.path.ends_with(self.place.kind))
         };
         if !all.iter().any(same) {
@@ -279,11 +299,11 @@ impl Placed {
         let path =
             if self.path.is_empty() { key.name.to_string() } else { format!("{}.{}", self.path, key.name) };
         let (place, name) = (self.place, "<name>");
-        let kinds = |path: &str, kinds: Vec<Kind>, neutral| {
-            let placed = kinds.into_iter().map(|Kind { name, table }| Placed {
+        let kinds = |path: &str, kinds: Vec<Kind>| {
+            let placed = kinds.into_iter().map(|Kind { name, table, texts }| Placed {
                 path: format!("{path}.{name}"),
                 table,
-                place: Place { neutral, kind: name },
+                place: Place { texts, kind: name },
             });
             placed.collect()
         };
@@ -291,12 +311,12 @@ impl Placed {
             Type::Table(table) | Type::Forms { table: Some(table), .. } => {
                 vec![Placed { path, table, place }]
             }
-            Type::Kind(Kind { name, table }) => {
+            Type::Kind(Kind { name, table, texts: _ }) => {
                 vec![Placed { path, table, place: Place { kind: name, ..place } }]
             }
             Type::Named(table) => vec![Placed { path: format!("{path}.{name}"), table, place }],
-            Type::Kinds(list) => kinds(&path, list(), true),
-            Type::NamedKinds(list) => kinds(&format!("{path}.{name}"), list(), false),
+            Type::Kinds(list) => kinds(&path, list()),
+            Type::NamedKinds(list) => kinds(&format!("{path}.{name}"), list()),
             _ => Vec::new(),
         }
     }

@@ -111,8 +111,7 @@ impl<'s> Reader<'s> {
             let problem = Problem::at(self.span_of(name), format!("`[{name}]` is empty"));
             return self.wrong(problem.hint(format!("add a table `[{name}.<name>.{}]`", kinds[0].name)));
         }
-        let choose =
-            |entry: &Entry| group.choose(&entry.key, &entry.key_span, &entry.node, &kinds, false).ok();
+        let choose = |entry: &Entry| group.choose(&entry.key, &entry.key_span, &entry.node, &kinds).ok();
         Ok(entries.iter().filter_map(choose).collect())
     }
 
@@ -122,17 +121,10 @@ impl<'s> Reader<'s> {
             panic!("`{name}` has no kinds")
         };
         let Some(entry) = self.entry(name) else { return Ok(None) };
-        self.choose(name, &entry.key_span, &entry.node, &kinds(), true).map(Some)
+        self.choose(name, &entry.key_span, &entry.node, &kinds()).map(Some)
     }
 
-    fn choose(
-        &self,
-        name: &str,
-        name_span: &Span,
-        node: &Node,
-        kinds: &[Kind],
-        neutral: bool,
-    ) -> Read<Chosen<'s>> {
+    fn choose(&self, name: &str, name_span: &Span, node: &Node, kinds: &[Kind]) -> Read<Chosen<'s>> {
         let label = self.path(name);
         let names = kinds.iter().map(|kind| kind.name);
         let Value::Table(entries) = &node.value else {
@@ -167,7 +159,7 @@ impl<'s> Reader<'s> {
             return Err(Reported);
         };
         let group = self.group(label, Rc::new(node.clone()));
-        let place = Place { neutral, kind: kind.name };
+        let place = Place { texts: kind.texts, kind: kind.name };
         let reader = group.table_at(kind.name, entry.node.clone(), kind.table, place)?;
         Ok(Chosen { name: name.to_string(), kind: *kind, span: entry.node.span.clone(), reader })
     }

@@ -223,7 +223,7 @@ fn duplicate_header(text: &str, span: Span, line: &str) -> Problem {
     let inner = header.trim_matches(['[', ']']);
     let mut path = inner.split('.').map(str::trim);
     let hint = match (path.next(), path.next(), path.next()) {
-        (Some(group @ ("stories" | "analysis")), Some(name), Some(kind)) => {
+        (Some(group @ ("stories" | "dialogues" | "analysis")), Some(name), Some(kind)) => {
             format!("give the second one a name of its own, such as `[{group}.{name}-2.{kind}]`")
         }
         (Some("models"), Some(name), None) => {
@@ -279,7 +279,7 @@ fn key_path(table: &DeTable<'_>, base: usize) -> Option<Path> {
 }
 
 /// Tables whose keys are names of the user's: a misspelt one would silently add work.
-const NAMED: [&str; 3] = ["models", "stories", "analysis"];
+const NAMED: [&str; 4] = ["models", "stories", "dialogues", "analysis"];
 
 /// Puts `value` at `path`, which starts `depth` keys below the top.
 pub fn lay(node: &mut Node, path: &[(String, Span)], value: Node, depth: usize) -> Result<(), Problem> {

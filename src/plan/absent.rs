@@ -3,6 +3,8 @@
 
 use crate::config::{Experiment, SourceKind, Writer};
 use crate::resolve::Resolved;
+use crate::stages::analysis::Analysis;
+use crate::stages::readings::From;
 use crate::stages::vectors::Denoise;
 
 use super::rollouts::other_judge;
@@ -66,6 +68,22 @@ pub fn absent(resolved: &Resolved) -> Vec<Absent> {
         }
         Some(Absent { subject: nodes[0].0.clone(), why, nodes })
     });
+    let unheard = experiment.dialogues.iter().filter_map(|dialogues| {
+        let why =
+            format!("needs {}", Subject::Model(lost_writer(resolved, dialogues.written()?)?.to_string()));
+        let mut nodes = vec![
+            (Subject::stories(&dialogues.name, None), "stories".to_string()),
+            (Subject::texts(&dialogues.name), "texts".to_string()),
+        ];
+        for analysis in experiment.analysis.iter().filter(|analysis| hears(&analysis.kind, &dialogues.name)) {
+            let sets = resolved.models.iter().flat_map(|m| experiment.stories.iter().map(move |s| (m, s)));
+            let kind = analysis.kind.kind().to_string();
+            nodes.extend(
+                sets.map(|(m, s)| (Subject::analysis(&analysis.name, &m.name, &s.name), kind.clone())),
+            );
+        }
+        Some(Absent { subject: nodes[0].0.clone(), why, nodes })
+    });
     let unjudged = experiment.analysis.iter().filter_map(|analysis| {
         let judge = other_judge(&analysis.kind)?;
         let gone = resolved.absent.iter().any(|absent| absent.name == judge);
@@ -81,7 +99,14 @@ pub fn absent(resolved: &Resolved) -> Vec<Absent> {
     let there: Vec<&str> =
         sources.iter().filter(|(_, kind)| lost_writer(resolved, kind).is_none()).map(|s| s.0).collect();
     let there: Vec<&str> = there.into_iter().filter(|source| *source != NEUTRAL).collect();
-    models.chain(lost).chain(unjudged).chain(across::without_pairs(resolved, &there)).collect()
+    models.chain(lost).chain(unheard).chain(unjudged).chain(across::without_pairs(resolved, &there)).collect()
+}
+
+/// Whether an analysis reads conversations of a source.
+fn hears(kind: &Analysis, source: &str) -> bool {
+    let pooled = kind.spans().map(|wanted| wanted.from);
+    let mut all = kind.reads().into_iter().flat_map(|wanted| wanted.from).chain(pooled);
+    all.any(|from| from == From::Transcripts(source.to_string()))
 }
 
 /// The nodes of what `model` makes of `source`: activations first.

@@ -1,5 +1,7 @@
 //! The nodes of analyses of two sets of vectors: which sets are pairs, and what of them is in keys.
 
+use std::collections::BTreeMap;
+
 use super::build::{Builder, unit};
 use super::preimage::{AcrossParams, key};
 use super::{Absent, Set, Subject, Unit, UnitId, Work};
@@ -21,7 +23,13 @@ pub struct Pair {
 type Place<'a> = (usize, &'a str);
 
 /// The pairs of sets among `places` that an analysis is run on, each once; of one with a target, both ways.
-fn pairs<'a>(kind: &config::Across, sources: &[Source], places: &[Place<'a>]) -> Vec<[Place<'a>; 2]> {
+/// `name`: of a model.
+fn pairs<'a>(
+    kind: &config::Across,
+    sources: &[Source],
+    places: &[Place<'a>],
+    name: &dyn Fn(usize) -> &'a str,
+) -> Vec<[Place<'a>; 2]> {
     let shared = |source: &str| sources.iter().any(|s| s.name == source && s.is_shared());
     let mut pairs = Vec::new();
     for (at, &a) in places.iter().enumerate() {
@@ -36,8 +44,12 @@ fn pairs<'a>(kind: &config::Across, sources: &[Source], places: &[Place<'a>]) ->
             }
         }
     }
+    pairs.retain(|pair| kind.kind.pair().is_none_or(|wanted| pair.map(|(model, _)| name(model)) == wanted));
     pairs
 }
+
+/// Of each model spans of the conversations that an analysis reads.
+type Pooled = BTreeMap<usize, Vec<UnitId>>;
 
 impl Builder<'_> {
     /// The analyses of two sets, once all models have read: those with the model `target`, or those without a target.
@@ -51,17 +63,21 @@ impl Builder<'_> {
             );
         }
         for across in &experiment.across {
-            let pairs = pairs(across, &experiment.stories, &places);
+            let resolved = self.resolved;
+            let name = |model: usize| resolved.models[model].name.as_str();
+            let pairs = pairs(across, &experiment.stories, &places, &name);
             if across.kind.inputs().sets.is_directed() != target.is_some() {
                 continue;
             }
             if target.is_none() {
-                self.across_node(variant, across, Subject::across(&across.name), None, &pairs);
+                let pooled = self.pooled_of(variant, across, &pairs);
+                self.across_node(variant, across, Subject::across(&across.name), None, (&pairs, &pooled));
             }
             for &(model, source) in places.iter().filter(|(model, _)| Some(*model) == target) {
                 let here: Vec<_> = pairs.iter().copied().filter(|pair| pair[1] == (model, source)).collect();
                 let subject = Subject::analysis(&across.name, &self.resolved.models[model].name, source);
-                self.across_node(variant, across, subject, Some(model), &here);
+                let pooled = self.pooled_of(variant, across, &here);
+                self.across_node(variant, across, subject, Some(model), (&here, &pooled));
             }
         }
     }
@@ -72,9 +88,9 @@ impl Builder<'_> {
         across: &config::Across,
         subject: Subject,
         target: Option<usize>,
-        pairs: &[[Place; 2]],
+        (pairs, pooled): (&[[Place; 2]], &Pooled),
     ) {
-        let made = pairs.iter().map(|pair| self.pair(variant, across, *pair));
+        let made = pairs.iter().map(|pair| self.pair(variant, across, *pair, pooled));
         let (pairs, units): (Vec<Pair>, Vec<Unit>) = made.collect();
         if units.is_empty() {
             return;
@@ -90,7 +106,13 @@ impl Builder<'_> {
 
     /// A pair and its unit. Where neither set is the target the one with fewer layers comes first, of two alike the one
     /// with the smaller keys: the order of the file and names do not matter.
-    fn pair(&self, variant: usize, across: &config::Across, mut pair: [Place; 2]) -> (Pair, Unit) {
+    fn pair(
+        &self,
+        variant: usize,
+        across: &config::Across,
+        mut pair: [Place; 2],
+        pooled: &Pooled,
+    ) -> (Pair, Unit) {
         let experiment = self.variants[variant];
         let order = |place: Place| {
             let vectors = self.read(variant, place).map(|node| &self.nodes[node].units);
@@ -103,7 +125,11 @@ impl Builder<'_> {
         let models = pair.map(|(model, _)| &self.resolved.models[model]);
         let n_layers = models.map(|model| model.spec.n_layers());
         let layers = across.kind.layers_of_two(models.map(|model| model.layers.as_slice()), n_layers);
-        let sides = [0, 1].map(|side| self.side(variant, pair[side], &layers[side], &across.kind));
+        let sides = [0, 1].map(|side| {
+            let mut inputs = self.side(variant, pair[side], &layers[side], &across.kind);
+            inputs.extend(pooled.get(&pair[side].0).into_iter().flatten());
+            inputs
+        });
         let first = sides[0].len();
         let inputs: Vec<UnitId> = sides.concat();
         let params = AcrossParams { across: &across.kind, layers: &layers, n_layers, seed: experiment.seed };
@@ -118,6 +144,24 @@ impl Builder<'_> {
         );
         let sets = [0, 1].map(|side| self.set(models[side], pair[side].1));
         (Pair { sets, first }, unit(keyed, 0..0, None, inputs))
+    }
+
+    /// Spans of the conversations that an analysis of `pairs` reads, of each of their models.
+    fn pooled_of(&mut self, variant: usize, across: &config::Across, pairs: &[[Place; 2]]) -> Pooled {
+        let mut pooled = Pooled::new();
+        let Some(wanted) = across.kind.spans() else { return pooled };
+        for pair in pairs {
+            let models = pair.map(|(model, _)| &self.resolved.models[model]);
+            let n_layers = models.map(|model| model.spec.n_layers());
+            let layers = across.kind.layers_of_two(models.map(|model| model.layers.as_slice()), n_layers);
+            for (side, layers) in pair.iter().zip(layers) {
+                if !pooled.contains_key(&side.0) {
+                    let units = self.pooled(variant, side.0, &across.name, &layers, &wanted);
+                    pooled.insert(side.0, units);
+                }
+            }
+        }
+        pooled
     }
 
     /// What is read of a set: vectors; then activations and stories, where these are asked for.
@@ -156,10 +200,13 @@ pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent
     let readers = (0..resolved.models.len()).filter(|model| resolved.models[*model].checks.is_none());
     let places: Vec<Place> =
         readers.flat_map(|model| sources.iter().map(move |source| (model, *source))).collect();
+    let name = |model: usize| resolved.models[model].name.as_str();
     let missing: Vec<String> =
         resolved.absent.iter().map(|absent| format!("models/{}", absent.name)).collect();
-    let lost =
-        experiment.across.iter().filter(|across| pairs(across, &experiment.stories, &places).is_empty());
+    let lost = experiment
+        .across
+        .iter()
+        .filter(|across| pairs(across, &experiment.stories, &places, &name).is_empty());
     let lost = lost.filter(|_| !missing.is_empty()).map(|across| Absent {
         subject: Subject::across(&across.name),
         why: format!("compares two sets of vectors, and lacks {}", missing.join(", ")),

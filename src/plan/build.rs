@@ -14,7 +14,8 @@ use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Layer, decoder};
 use crate::resolve::{Model, Resolved, StoryFiles};
-use crate::stages::stories::{file, generate, served, template, writing};
+use crate::stages::stories::{Item, file, generate, served, template, writing};
+use crate::stages::texts::Pairing;
 use crate::stages::{activations, vectors};
 
 /// The name under which the neutral text goes through the plan; no story source may have it.
@@ -86,9 +87,20 @@ struct Texts<'a> {
     kind: &'a SourceKind,
     /// `None`: neutral text.
     emotions: Option<&'a [String]>,
+    /// Of dialogues: whose the two emotions are.
+    pairing: Option<Pairing>,
 }
 
 impl Texts<'_> {
+    /// Those of dialogues with their second emotions, in the order of their shards.
+    fn ordered(&self, items: Vec<Item>, experiment: &Experiment) -> Vec<Item> {
+        let items = match (self.pairing, self.emotions) {
+            (Some(pairing), Some(emotions)) => pairing.paired(items, emotions, experiment.seed),
+            _ => items,
+        };
+        rounds::order(items, self.n_emotions(), experiment.shard)
+    }
+
     /// One for neutral text.
     fn n_emotions(&self) -> usize {
         self.emotions.map_or(1, <[String]>::len)
@@ -135,14 +147,27 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Every source of texts that there can be in a variant.
+    /// Every source of texts that there can be in a variant; dialogues are written as stories are.
     fn sources(&self, variant: usize) -> Vec<Texts<'a>> {
         let experiment = self.variants[variant];
         let stories = experiment.stories.iter();
         let mut all: Vec<_> = stories
-            .map(|s| Texts { name: &s.name, kind: &s.kind, emotions: Some(&experiment.emotions) })
+            .map(|s| Texts {
+                name: &s.name,
+                kind: &s.kind,
+                emotions: Some(&experiment.emotions),
+                pairing: None,
+            })
             .collect();
-        all.extend(denoised(experiment).map(|kind| Texts { name: NEUTRAL, kind, emotions: None }));
+        let neutral = denoised(experiment);
+        all.extend(neutral.map(|kind| Texts { name: NEUTRAL, kind, emotions: None, pairing: None }));
+        let spoken = experiment.dialogues.iter().filter_map(|d| Some((d, d.written()?)));
+        all.extend(spoken.map(|(dialogues, kind)| Texts {
+            name: &dialogues.name,
+            kind,
+            emotions: Some(&experiment.emotions),
+            pairing: Some(dialogues.pairing),
+        }));
         all.retain(|texts| lost_writer(self.resolved, texts.kind).is_none());
         all
     }
@@ -153,8 +178,9 @@ impl<'a> Builder<'a> {
         match texts.kind {
             SourceKind::Generate { .. } => {}
             SourceKind::Template(source) => {
-                let shard = self.variants[variant].shard;
-                let items = rounds::order(template::items(source, texts.emotions), texts.n_emotions(), shard);
+                let experiment = self.variants[variant];
+                let shard = experiment.shard;
+                let items = texts.ordered(template::items(source, texts.emotions), experiment);
                 let units = shards(self.ranges(texts, items.len(), shard), |range| {
                     let stories =
                         items[range].iter().map(|i| (i, source.passages[i.index].as_str())).collect();
@@ -166,8 +192,7 @@ impl<'a> Builder<'a> {
             SourceKind::Served { server, params: source } => {
                 let experiment = self.variants[variant];
                 let identity = self.resolved.served[variant][texts.name];
-                let items = writing::items(source, texts.emotions);
-                let items = rounds::order(items, texts.n_emotions(), experiment.shard);
+                let items = texts.ordered(writing::items(source, texts.emotions), experiment);
                 let units = shards(self.ranges(texts, items.len(), experiment.shard), |range| {
                     let stories = &items[range];
                     let params = WrittenParams::at_server(source, stories, experiment.seed, server);
@@ -187,6 +212,9 @@ impl<'a> Builder<'a> {
                 self.push(variant, subject, Work::File(read.clone()), None, units);
             }
         }
+        if texts.pairing.is_some() && !matches!(texts.kind, SourceKind::Generate { .. }) {
+            self.dialogues(variant, texts.name, None);
+        }
     }
 
     /// The stories that `model` writes: for itself (`own`), or for every reader.
@@ -200,8 +228,9 @@ impl<'a> Builder<'a> {
                 Writer::Model(name) if !own && *name == writer.name => Subject::stories(texts.name, None),
                 _ => continue,
             };
-            let shard = self.variants[variant].shard;
-            let items = rounds::order(writing::items(source, texts.emotions), texts.n_emotions(), shard);
+            let experiment = self.variants[variant];
+            let shard = experiment.shard;
+            let items = texts.ordered(writing::items(source, texts.emotions), experiment);
             let units = shards(self.ranges(&texts, items.len(), shard), |range| {
                 let params = WrittenParams::here(source, &items[range], seed, chat);
                 let numerics = Some(self.numerics(writer, None));
@@ -209,6 +238,9 @@ impl<'a> Builder<'a> {
             });
             let work = Work::Generate { source: source.clone(), items, seed, chat };
             self.push(variant, subject, work, Some(model), units);
+            if texts.pairing.is_some() {
+                self.dialogues(variant, texts.name, own.then_some(&writer.name));
+            }
         }
     }
 
@@ -236,7 +268,7 @@ impl<'a> Builder<'a> {
             let work = Work::Neutral(experiment.vectors.clone());
             neutral = Some(self.push(variant, Subject::neutral(&reader.name), work, None, units));
         }
-        for texts in sources.iter().filter(|t| t.name != NEUTRAL) {
+        for texts in sources.iter().filter(|t| t.name != NEUTRAL && t.pairing.is_none()) {
             let read = self.activations(variant, model, texts.name);
             if neutral.is_none() && denoised(experiment).is_some() {
                 continue; // the model that was to write it is not there
@@ -341,9 +373,13 @@ impl<'a> Builder<'a> {
         let experiment = self.variants[variant];
         for config @ config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let inputs = analysis.inputs();
-            let texts = analysis.reads().is_some() || analysis.writes().is_some();
-            if reader.checks.is_some() && (texts || inputs.batches) {
-                continue; // of texts token by token, or that are written
+            let of_texts =
+                analysis.reads().is_some() || analysis.spans().is_some() || analysis.writes().is_some();
+            if reader.checks.is_some() && (of_texts || inputs.batches) {
+                continue; // of texts token by token, of conversations, or that are written
+            }
+            if !self.has_texts(variant, model, analysis) {
+                continue; // the model that was to write them is not there
             }
             let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
             let other = other_judge(analysis).filter(|name| *name != reader.name);
@@ -361,6 +397,18 @@ impl<'a> Builder<'a> {
             let read = analysis
                 .reads()
                 .map(|wanted| self.read_tokens(variant, (model, source), vectors, &layers, config, &wanted));
+            let read = match (read, analysis.spans()) {
+                (None, Some(wanted)) => {
+                    let pooled = self.pooled(variant, model, name, &layers, &wanted);
+                    let of: Vec<UnitId> =
+                        layers.iter().flat_map(|&layer| self.at_layer(vectors, layer)).collect();
+                    let made_of = of.iter().flat_map(|&id| &self.unit(id).inputs).copied();
+                    let is_neutral = |id: &UnitId| self.nodes[id.node].work.stage() == "neutral";
+                    let neutral: Vec<UnitId> = made_of.filter(is_neutral).collect();
+                    Some(of.into_iter().chain(neutral).chain(pooled).collect())
+                }
+                (read, _) => read,
+            };
             let read = read.or(written);
             let reads = inputs;
             let asks = reads.model;

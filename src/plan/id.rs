@@ -45,6 +45,11 @@ pub enum Subject {
         model: String,
         source: String,
     },
+    /// What a model makes of spans of the texts that an analysis reads.
+    Spans {
+        analysis: String,
+        model: String,
+    },
     /// What a model writes under steering for an analysis.
     Rollouts {
         analysis: String,
@@ -91,6 +96,11 @@ impl Subject {
         Subject::Readings { analysis: analysis.into(), model: model.into(), source: source.into() }
     }
 
+    /// Those that `analysis` reads with a model.
+    pub fn spans(analysis: &str, model: &str) -> Subject {
+        Subject::Spans { analysis: analysis.into(), model: model.into() }
+    }
+
     /// What a model writes for `analysis`, steered with its vectors of a source.
     pub fn rollouts(analysis: &str, model: &str, source: &str) -> Subject {
         Subject::Rollouts { analysis: analysis.into(), model: model.into(), source: source.into() }
@@ -121,6 +131,7 @@ impl Subject {
             Subject::Vectors { .. } => "vectors",
             Subject::Texts { .. } => "texts",
             Subject::Readings { .. } => "readings",
+            Subject::Spans { .. } => "spans",
             Subject::Rollouts { .. } => "rollouts",
             Subject::Scores { .. } => "scores",
             Subject::Analysis { name, .. } => name,
@@ -135,6 +146,7 @@ impl Subject {
             | Subject::Neutral { model }
             | Subject::Vectors { model, .. }
             | Subject::Readings { model, .. }
+            | Subject::Spans { model, .. }
             | Subject::Rollouts { model, .. }
             | Subject::Scores { model, .. } => Some(model),
             Subject::Texts { .. } => None,
@@ -146,7 +158,7 @@ impl Subject {
     /// The source of the texts; none of several sets.
     pub fn source(&self) -> Option<&str> {
         match self {
-            Subject::Model(_) => None,
+            Subject::Model(_) | Subject::Spans { .. } => None,
             Subject::Neutral { .. } => Some(NEUTRAL),
             Subject::Stories { source, .. }
             | Subject::Activations { source, .. }
@@ -169,6 +181,7 @@ impl Subject {
             Subject::Readings { analysis, model, source }
             | Subject::Rollouts { analysis, model, source }
             | Subject::Scores { analysis, model, source } => format!("{analysis}/{model}/{source}"),
+            Subject::Spans { analysis, model } => format!("{analysis}/{model}"),
             Subject::Activations { model, source }
             | Subject::Vectors { model, source }
             | Subject::Analysis { set: Some((model, source)), .. } => format!("{model}/{source}"),
@@ -214,6 +227,7 @@ mod tests {
             (Subject::analysis("space", "demo", "own"), "space/demo/own", Some("demo"), Some("own")),
             (Subject::texts("logs"), "texts/logs", None, Some("logs")),
             (Subject::readings("watch", "demo", "own"), "readings/watch/demo/own", Some("demo"), Some("own")),
+            (Subject::spans("talk", "demo"), "spans/talk/demo", Some("demo"), None),
             (Subject::rollouts("mail", "demo", "own"), "rollouts/mail/demo/own", Some("demo"), Some("own")),
             (Subject::scores("mail", "demo", "own"), "scores/mail/demo/own", Some("demo"), Some("own")),
             (Subject::across("moved"), "moved", None, None),

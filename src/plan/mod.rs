@@ -27,7 +27,7 @@ use crate::stages::rollouts::{Asked, Writing};
 use crate::stages::scores::Scorer;
 use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
-use crate::stages::{activations, readings as reading, texts, vectors};
+use crate::stages::{activations, readings as reading, spans, texts, vectors};
 use key::{Digest, Key};
 
 /// Everything a run could do, inputs before what needs them, and the nodes of one model together.
@@ -111,6 +111,12 @@ pub enum Work {
     },
     /// Transcripts of files.
     Texts(texts::Files),
+    /// Dialogues among the stories that are its inputs.
+    Dialogues,
+    /// Prompts of the experiment file, each with its class.
+    Prompts(Vec<(String, String)>),
+    /// Conversations of which spans are pooled.
+    Spans(spans::Params),
     /// Texts of the experiment file that are read token by token.
     Written(Vec<String>),
     Readings {
@@ -178,7 +184,8 @@ impl Work {
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",
-            Work::Texts(_) | Work::Written(_) => "texts",
+            Work::Texts(_) | Work::Written(_) | Work::Dialogues | Work::Prompts(_) => "texts",
+            Work::Spans(_) => "spans",
             Work::Readings { .. } => "readings",
             Work::Rollouts { .. } => "rollouts",
             Work::Scores { .. } => "scores",

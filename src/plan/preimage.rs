@@ -177,6 +177,8 @@ pub struct TextParams<'a> {
     pub files: Vec<(Digest, String)>,
     pub label: Option<&'a str>,
     pub event: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<&'a texts::file::LabelFields>,
     pub first: usize,
     pub count: usize,
 }
@@ -185,11 +187,11 @@ impl<'a> TextParams<'a> {
     /// Those of the transcripts in `range` of files of such content.
     pub fn of(read: &'a texts::Files, digests: &[Digest], range: Range<usize>) -> TextParams<'a> {
         // Names of files are part of what is stored: where a transcript stands.
-        let texts::Files { paths, label, event, broken: _ } = read;
+        let texts::Files { paths, label, event, broken: _, labels } = read;
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let files = digests.iter().copied().zip(paths.iter().map(name)).collect();
         let (label, event) = (label.as_deref(), event.as_deref());
-        TextParams { files, label, event, first: range.start, count: range.len() }
+        TextParams { files, label, event, labels: labels.as_ref(), first: range.start, count: range.len() }
     }
 }
 

@@ -2,33 +2,115 @@
 
 use super::build::{Builder, unit};
 use super::preimage::{ReadingParams, TextParams, key};
-use super::{Subject, UnitId, Work, rounds};
+use super::{Subject, Unit, UnitId, Work, rounds};
 use crate::config;
 use crate::lm::Layer;
+use crate::stages::analysis::Analysis;
 use crate::stages::readings::{self, From};
-use crate::stages::texts;
+use crate::stages::{spans, texts};
 
 impl Builder<'_> {
     /// The transcripts of a variant, and the texts of the file that are read token by token.
     pub(super) fn transcripts(&mut self, variant: usize) {
-        for source in &self.variants[variant].transcripts {
-            let pinned = &self.resolved.transcripts[variant][&source.name];
+        let experiment = self.variants[variant];
+        let told = experiment.transcripts.iter().map(|source| &source.name);
+        let spoken = experiment.dialogues.iter().filter(|source| source.written().is_none());
+        for name in told.chain(spoken.map(|source| &source.name)) {
+            let pinned = &self.resolved.transcripts[variant][name];
             let ranges = rounds::shards(pinned.survey.transcripts, 1, self.variants[variant].shard, None);
             let units = ranges.into_iter().map(|range| {
                 let params = TextParams::of(&pinned.files, &pinned.digests, range.clone());
                 unit(key("texts/file", texts::VERSION, &params, &[], None, None), range, None, Vec::new())
             });
             let units = units.collect();
-            self.push(variant, Subject::texts(&source.name), Work::Texts(pinned.files.clone()), None, units);
+            self.push(variant, Subject::texts(name), Work::Texts(pinned.files.clone()), None, units);
         }
-        for analysis in &self.variants[variant].analysis {
-            for from in analysis.kind.reads().into_iter().flat_map(|wanted| wanted.from) {
-                let From::Written(lines) = from else { continue };
-                let keyed = key("texts/written", texts::VERSION, &lines, &[], None, None);
-                let units = vec![unit(keyed, 0..lines.len(), None, Vec::new())];
-                self.push(variant, written(&analysis.name), Work::Written(lines), None, units);
+        let single = experiment.analysis.iter().map(|analysis| (&analysis.name, &analysis.kind));
+        let across = experiment.across.iter().map(|analysis| (&analysis.name, &analysis.kind));
+        for (name, kind) in single.chain(across) {
+            let pooled = kind.spans().map(|wanted| wanted.from);
+            for from in kind.reads().into_iter().flat_map(|wanted| wanted.from).chain(pooled) {
+                let (keyed, count, work) = match from {
+                    From::Written(lines) => {
+                        let keyed = key("texts/written", texts::VERSION, &lines, &[], None, None);
+                        (keyed, lines.len(), Work::Written(lines))
+                    }
+                    From::Prompts(prompts) => {
+                        let version = texts::dialogues::VERSION;
+                        let keyed = key("texts/prompts", version, &prompts, &[], None, None);
+                        (keyed, prompts.len(), Work::Prompts(prompts))
+                    }
+                    From::Stories | From::Transcripts(_) => continue,
+                };
+                self.push(variant, written(name), work, None, vec![unit(keyed, 0..count, None, Vec::new())]);
             }
         }
+    }
+
+    /// The dialogues among the stories of a source; `own`: the model that wrote them for itself.
+    pub(super) fn dialogues(&mut self, variant: usize, source: &str, own: Option<&String>) {
+        let own = own.map(String::as_str);
+        let stories = self.merged.find(variant, &Subject::stories(source, own)).expect("stories come first");
+        let units = (0..self.nodes[stories].units.len()).map(|unit| {
+            let inputs = vec![UnitId { node: stories, unit }];
+            let keyed =
+                key("texts/dialogues", texts::dialogues::VERSION, &(), &self.keys(&inputs), None, None);
+            super::build::unit(keyed, self.nodes[stories].units[unit].stories.clone(), None, inputs)
+        });
+        let units = units.collect();
+        self.push(variant, spoken(source, own), Work::Dialogues, None, units);
+    }
+
+    /// The units of conversations as `model` reads them: those that it wrote itself, or everybody's.
+    fn conversations(&self, variant: usize, model: usize, source: &str) -> Option<Vec<UnitId>> {
+        let own = spoken(source, Some(&self.resolved.models[model].name));
+        let node = [own, spoken(source, None)].iter().find_map(|s| self.merged.find(variant, s))?;
+        Some((0..self.nodes[node].units.len()).map(|unit| UnitId { node, unit }).collect())
+    }
+
+    /// Whether all conversations are there that an analysis reads.
+    pub(super) fn has_texts(&self, variant: usize, model: usize, analysis: &Analysis) -> bool {
+        let pooled = analysis.spans().map(|wanted| wanted.from);
+        let mut all = analysis.reads().into_iter().flat_map(|wanted| wanted.from).chain(pooled);
+        all.all(|from| match from {
+            From::Transcripts(name) => self.conversations(variant, model, &name).is_some(),
+            _ => true,
+        })
+    }
+
+    /// Spans of the conversations that the analysis `name` reads with `model`, pooled at `layers`: a unit a shard of them.
+    pub(super) fn pooled(
+        &mut self,
+        variant: usize,
+        model: usize,
+        name: &str,
+        layers: &[Layer],
+        wanted: &spans::Wanted,
+    ) -> Vec<UnitId> {
+        let reader = &self.resolved.models[model];
+        let texts = match &wanted.from {
+            From::Transcripts(source) => {
+                self.conversations(variant, model, source).expect("texts come first")
+            }
+            _ => self.whole(variant, &written(name)),
+        };
+        let params = spans::Params {
+            layers: layers.to_vec(),
+            spans: wanted.spans.clone(),
+            open: wanted.open,
+            chat: (wanted.wrap == spans::Wrapped::Chat).then(|| self.chat(model)),
+        };
+        let units = texts.into_iter().map(|text| {
+            let numerics = Some(self.numerics(reader, Some(spans::BATCH_TOKENS)));
+            let keys = self.keys(&[text]);
+            let keyed = key("spans", spans::VERSION, &params, &keys, Some(&reader.identity), numerics);
+            unit(keyed, self.unit(text).stories.clone(), None, vec![text])
+        });
+        let units: Vec<Unit> = units.collect();
+        let count = units.len();
+        let subject = Subject::spans(name, &reader.name);
+        let node = self.push(variant, subject, Work::Spans(params), Some(model), units);
+        (0..count).map(|unit| UnitId { node, unit }).collect()
     }
 
     /// What `model` makes of the texts that an analysis reads by the vectors at `layers`, which are among the units of the node
@@ -65,8 +147,10 @@ impl Builder<'_> {
         for from in &wanted.from {
             let texts: Vec<UnitId> = match from {
                 From::Stories => stories.clone(),
-                From::Transcripts(name) => self.whole(variant, &Subject::texts(name)),
-                From::Written(_) => self.whole(variant, &written(name)),
+                From::Transcripts(name) => {
+                    self.conversations(variant, model, name).expect("texts come first")
+                }
+                From::Written(_) | From::Prompts(_) => self.whole(variant, &written(name)),
             };
             for text in texts {
                 let mut inputs = directions.clone();
@@ -96,6 +180,14 @@ impl Builder<'_> {
     fn whole(&self, variant: usize, subject: &Subject) -> Vec<UnitId> {
         let node = self.merged.find(variant, subject).expect("texts come first");
         (0..self.nodes[node].units.len()).map(|unit| UnitId { node, unit }).collect()
+    }
+}
+
+/// Conversations of a source; `own`: the model that wrote them for itself.
+fn spoken(source: &str, own: Option<&str>) -> Subject {
+    match own {
+        Some(model) => Subject::texts(&format!("{source}@{model}")),
+        None => Subject::texts(source),
     }
 }
 

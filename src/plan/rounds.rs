@@ -48,7 +48,12 @@ mod tests {
 
     fn items(emotions: usize, each: usize) -> Vec<Item> {
         let of = |emotion: usize| {
-            (0..each).map(move |index| Item { emotion: Some(format!("e{emotion:03}")), topic: None, index })
+            (0..each).map(move |index| Item {
+                emotion: Some(format!("e{emotion:03}")),
+                other: None,
+                topic: None,
+                index,
+            })
         };
         (0..emotions).flat_map(of).collect()
     }

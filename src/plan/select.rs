@@ -163,8 +163,10 @@ impl Plan {
             // Which of them is in which shard only the files know.
             Work::File(files) => files.emotions.iter().flatten().map(String::as_str).collect(),
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
-            Work::Texts(_) | Work::Written(_) => BTreeSet::new(),
+            Work::Texts(_) | Work::Written(_) | Work::Prompts(_) => BTreeSet::new(),
             Work::Readings { .. }
+            | Work::Dialogues
+            | Work::Spans(_)
             | Work::Rollouts { .. }
             | Work::Scores { .. }
             | Work::Activations { .. }

@@ -8,8 +8,11 @@ use crate::lm::Spec;
 /// requests take is known when they are tokens: see [`crate::stages::stories::generate::run`].
 pub fn check(asked: &Asked, model: &Model, spec: &Spec) -> Option<Problem> {
     let told = asked.stories.iter().map(|source| (&source.kind, &source.span));
-    let mut written =
-        told.chain(asked.neutral).filter_map(|(kind, span)| Some((kind.written_by(&model.name)?, span)));
+    let spoken = asked.dialogues.iter().filter_map(|dialogues| Some((dialogues.written()?, &dialogues.span)));
+    let mut written = told
+        .chain(asked.neutral)
+        .chain(spoken)
+        .filter_map(|(kind, span)| Some((kind.written_by(&model.name)?, span)));
     let (params, span) = written.find(|(params, _)| params.max_new_tokens >= spec.context)?;
     let message = format!(
         "`max_new_tokens` = {} does not fit the context of model `{}`, {} tokens, together with a prompt",

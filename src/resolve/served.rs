@@ -45,7 +45,10 @@ impl std::error::Error for AnotherModel {}
 pub(super) fn servers(asked: Asked<'_>) -> Vec<(String, &Server, &Span)> {
     let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
     let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span));
-    let servers = told.chain(neutral).filter_map(|(name, kind, span)| match kind {
+    let spoken = asked.dialogues.iter();
+    let spoken =
+        spoken.filter_map(|dialogues| Some((dialogues.name.as_str(), dialogues.written()?, &dialogues.span)));
+    let servers = told.chain(neutral).chain(spoken).filter_map(|(name, kind, span)| match kind {
         SourceKind::Served { server, .. } => Some((name.to_string(), server, span)),
         _ => None,
     });

@@ -9,6 +9,7 @@ mod read;
 pub mod readings;
 pub mod rollouts;
 pub mod scores;
+pub mod spans;
 pub mod statistics;
 pub mod stories;
 pub mod texts;

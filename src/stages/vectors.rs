@@ -147,6 +147,12 @@ pub fn of_means(
     Ok(vectors)
 }
 
+/// Centres means on their mean and takes `removed` out of each, in place: `[label, d]`.
+pub fn without(means: &mut [f64], removed: &[Vec<f64>], d: usize) {
+    centre(means, d);
+    means.chunks_exact_mut(d).for_each(|vector| project_out(vector, removed));
+}
+
 /// The directions that `params` removes from vectors at a layer. `neutral`: the table of [`neutral()`] for it.
 ///
 /// An error if some are to be removed and there is no table, or one of another model or layer.

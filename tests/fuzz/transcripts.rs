@@ -39,7 +39,7 @@ fn survey(place: &Path, file: &str, bytes: &[u8]) -> String {
     let path = place.join(file);
     std::fs::write(&path, bytes).unwrap();
     let (label, event) = (Some("outcome".to_string()), Some("at".to_string()));
-    let files = Files { paths: vec![path], label, event, broken: Broken::Skip };
+    let files = Files { paths: vec![path], label, event, broken: Broken::Skip, labels: None };
     said(files.survey())
 }
 

@@ -9,6 +9,7 @@ mod config_fields;
 mod corruption;
 #[cfg(target_os = "linux")]
 mod cuda;
+mod dialogues;
 mod explain;
 mod export;
 mod faults;

@@ -152,6 +152,7 @@ fn compare_analyses(reference: &Value, texts: &Value, set: &VectorSet, model: &L
                 set,
                 activations: None,
                 reads: None,
+                spans: None,
                 rollouts: None,
                 model,
                 chat: Chat::default(),

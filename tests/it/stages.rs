@@ -124,6 +124,7 @@ fn vectors_components_pca_and_cosines_agree_with_numpy() {
                 set: &set,
                 activations: None,
                 reads: None,
+                spans: None,
                 rollouts: None,
                 model: None,
                 chat: Chat::default(),
@@ -148,6 +149,7 @@ fn story(emotion: &str, index: usize, text: &str) -> Story {
     Story {
         story_id: stories::story_id(Some(emotion), None, index, text),
         emotion: Some(emotion.into()),
+        other: None,
         topic: Some("t".into()),
         index,
         text: text.into(),
@@ -445,6 +447,7 @@ fn steer(params: Steering, model: &LanguageModel) -> Table {
         set,
         activations: None,
         reads: None,
+        spans: None,
         rollouts: None,
         model: Some(model),
         chat: Chat::default(),

@@ -81,6 +81,7 @@ fn steer(params: Steering, model: &LanguageModel, emotions: &[&str], shard: &Tab
         set,
         activations,
         reads: None,
+        spans: None,
         rollouts: None,
         model: Some(model),
         chat: Chat::default(),

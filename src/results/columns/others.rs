@@ -5,6 +5,35 @@ use super::Described;
 /// Their kinds.
 pub const TABLES: &[Described] = &[
     Described {
+        name: "shift",
+        file: "tables/<analysis> of `shift`",
+        about: "What changes from a model to the one made of it, along each emotion's vector right before the answer.",
+        columns: &[
+            ("class", "the class of prompts"),
+            ("prompts", "how many there are of it"),
+            ("base", "mean cosine of the residual stream with the vector in the model before"),
+            ("tuned", "the same in the model after"),
+            ("value", "the mean change"),
+            ("low", "lower end of its 95 % interval: prompts drawn with replacement"),
+            ("high", "upper end"),
+            ("p", "two-sided, against the prompts' changes with random signs"),
+            ("q", "p adjusted over all emotions and classes at the layer (Benjamini and Hochberg)"),
+        ],
+    },
+    Described {
+        name: "shift_tests",
+        file: "tables/<analysis>.shift_tests",
+        about: "Correlations over emotions, of the two models and of the changes for two classes of prompts.",
+        columns: &[
+            ("what", "what is correlated"),
+            ("value", "Pearson's correlation"),
+            ("low", "lower end of its 95 % interval: prompts drawn with replacement"),
+            ("high", "upper end"),
+            ("p", "two-sided, against the prompts' changes with random signs; empty where it is not tested"),
+            ("ceiling", "what the noise of the prompts lets it reach: from split halves"),
+        ],
+    },
+    Described {
         name: "implicit",
         file: "tables/<analysis> of `implicit`",
         about: "Situations that imply an emotion without its word, read with every vector.",

@@ -11,6 +11,7 @@ pub const TABLES: &[Described] = &[
         columns: &[
             ("story_id", "names the text in its source"),
             ("emotion", "empty for neutral text"),
+            ("other", "of dialogues: the second emotion, the assistant's or the one that is shown"),
             ("topic", "the topic, or the column of a file that stands for it; empty where there is none"),
             ("index", "which of the texts of one emotion and topic it is"),
             ("text", "the text"),

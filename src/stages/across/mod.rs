@@ -10,6 +10,7 @@ mod hsic;
 mod map;
 mod pairs;
 pub mod rsa;
+pub mod shift;
 mod steered;
 pub mod transfer;
 mod transfer_figures;
@@ -51,6 +52,10 @@ pub struct Side<'a> {
     pub activations: &'a dyn Fn(Layer, usize) -> Result<Table>,
     /// The stories of a shard; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
+    /// How many tables there are of spans of conversations, for an analysis that reads some.
+    pub n_spans: usize,
+    /// One of them; schema `spans/1`.
+    pub spans: &'a dyn Fn(usize) -> Result<Table>,
 }
 
 impl Side<'_> {

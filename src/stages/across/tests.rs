@@ -141,7 +141,8 @@ fn run(kind: &dyn Kind, sides: [&Data; 2], seed: u64) -> Result<Tables> {
     });
     let side = |at: usize| {
         let (vectors, activations, stories) = &reads[at];
-        Side { n_layers: 6, layers: vec![LAYER], vectors, shards: 1, activations, stories }
+        let (shards, n_spans, spans) = (1, 0, &|_: usize| anyhow::bail!("no spans"));
+        Side { n_layers: 6, layers: vec![LAYER], vectors, shards, activations, stories, n_spans, spans }
     };
     kind.run_two(Input { sides: [side(0), side(1)], model: None, seed, progress: &mut |_, _| {} })
 }

@@ -367,6 +367,7 @@ mod tests {
         Story {
             story_id: "0123".into(),
             emotion: Some("sad".into()),
+            other: None,
             topic: None,
             index: 4,
             text: "Rain.".into(),

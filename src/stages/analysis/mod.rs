@@ -10,6 +10,7 @@ pub mod implicit;
 mod inputs;
 pub mod intensity;
 mod intensity_figures;
+mod labelled;
 pub mod logit_lens;
 mod made_of;
 pub mod monitor;
@@ -24,6 +25,7 @@ pub mod readings;
 mod reads;
 pub mod scenario;
 pub(super) mod shared;
+pub mod speakers;
 pub mod steering;
 mod steering_bench;
 mod steering_deltas;
@@ -50,11 +52,12 @@ pub use reads::Reads;
 
 use crate::lm::{Chat, LanguageModel, Layer};
 use crate::report::figure::{Body, Figure};
-use crate::stages::across::{Input as TwoSets, cka, rsa, transfer};
+use crate::stages::across::{Input as TwoSets, cka, rsa, shift, transfer};
 use crate::stages::batches::Batches;
 use crate::stages::readings::Wanted;
 use crate::stages::rollouts::Writing;
 use crate::stages::scores::Scorer;
+use crate::stages::{spans, vectors};
 use crate::store::table::{Column, Table};
 
 /// Every analysis there is.
@@ -75,8 +78,10 @@ pub enum Analysis {
     Rsa(rsa::Rsa),
     Cka(cka::Cka),
     Transfer(transfer::Transfer),
+    Shift(shift::Shift),
     Readings(readings::Readings),
     Monitor(monitor::Monitor),
+    Speakers(speakers::Speakers),
 }
 
 impl Deref for Analysis {
@@ -98,8 +103,10 @@ impl Deref for Analysis {
             Analysis::Rsa(params) => params,
             Analysis::Cka(params) => params,
             Analysis::Transfer(params) => params,
+            Analysis::Shift(params) => params,
             Analysis::Readings(params) => params,
             Analysis::Monitor(params) => params,
+            Analysis::Speakers(params) => params,
         }
     }
 }
@@ -131,6 +138,16 @@ pub trait Kind {
 
     /// The texts that it reads token by token; `None`: none.
     fn reads(&self) -> Option<Wanted> {
+        None
+    }
+
+    /// The conversations of which it reads spans, pooled; `None`: none.
+    fn spans(&self) -> Option<spans::Wanted> {
+        None
+    }
+
+    /// The two models that it compares, the second of which is the target, of an analysis of two sets; `None`: any two.
+    fn pair(&self) -> Option<[&str; 2]> {
         None
     }
 
@@ -199,6 +216,8 @@ pub struct Input<'a> {
     pub activations: Option<Activations<'a>>,
     /// Given to those that read texts token by token.
     pub reads: Option<Reads<'a>>,
+    /// Given to those that read spans of conversations.
+    pub spans: Option<Spans<'a>>,
     /// Given to those that have texts written.
     pub rollouts: Option<Rollouts<'a>>,
     /// Given to those that ask for it.
@@ -208,6 +227,19 @@ pub struct Input<'a> {
     /// The experiment's.
     pub seed: u64,
     pub progress: &'a mut Progress<'a>,
+}
+
+/// Spans of conversations, pooled.
+#[derive(Clone, Copy)]
+pub struct Spans<'a> {
+    /// How many tables there are.
+    pub count: usize,
+    /// One of them, read anew each time; schema `spans/1`.
+    pub read: &'a dyn Fn(usize) -> Result<Table>,
+    /// How the vectors of stories are made.
+    pub params: &'a vectors::Params,
+    /// The components of neutral text at a layer, where some are removed.
+    pub neutral: &'a dyn Fn(Layer) -> Result<Option<Table>>,
 }
 
 /// Texts that were written under steering, with what they were found to be.
@@ -458,6 +490,7 @@ pub(in crate::stages) mod tests {
             set: &set,
             activations: None,
             reads: None,
+            spans: None,
             rollouts: None,
             model: None,
             chat: Chat::default(),

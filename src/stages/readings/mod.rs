@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tch::Tensor;
 
-pub use rows::{Row, Text, rows};
+pub use rows::{Row, Said, Text, rows, rows_ending};
 
 use super::analysis::VectorSet;
 use super::batches::Batches;
@@ -38,8 +38,10 @@ pub const UNREAD: &str = "unread";
 pub enum From {
     /// The stories that the vectors are made of.
     Stories,
-    /// One of `[transcripts]`.
+    /// One of `[transcripts]` or of `[dialogues]`.
     Transcripts(String),
+    /// The user's turns of the experiment file, each after its class.
+    Prompts(Vec<(String, String)>),
     /// The experiment file.
     Written(Vec<String>),
 }
@@ -207,7 +209,8 @@ pub fn run(
     table(&rows, &layers, width, read, model).map(|table| [table, unread_table(unread)])
 }
 
-fn unread_table(unread: Vec<(String, String)>) -> Table {
+/// The table of [`UNREAD`] texts, each with why.
+pub fn unread_table(unread: Vec<(String, String)>) -> Table {
     let (ids, whys) = unread.into_iter().unzip();
     Table::new("unread/1", vec![("text_id", Column::Str(ids)), ("why", Column::Str(whys))])
 }

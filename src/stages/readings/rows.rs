@@ -21,6 +21,8 @@ pub struct Text {
     pub place: String,
     /// The turn in which the outcome happens.
     pub event: Option<usize>,
+    /// Of a dialogue.
+    pub labels: Option<texts::Labels>,
 }
 
 /// What it says.
@@ -43,6 +45,7 @@ impl Text {
                 place: story.topic.unwrap_or_default(),
                 label: story.emotion,
                 event: None,
+                labels: None,
             };
             return Ok(stories::rows(table)?.into_iter().map(story).collect());
         }
@@ -52,6 +55,7 @@ impl Text {
             label: t.label,
             place: t.place,
             event: t.event,
+            labels: t.labels,
         };
         Ok(texts::rows(table)?.into_iter().map(transcript).collect())
     }
@@ -108,6 +112,17 @@ fn windows(n: usize, context: usize) -> Vec<Window> {
 
 /// The texts as tokens, in their order; and those that cannot be read, with why. On all cores.
 pub fn rows(texts: &[Text], params: &Params, model: &LanguageModel) -> (Vec<Row>, Vec<(String, String)>) {
+    rows_ending(texts, params, false, model)
+}
+
+/// The same; `open`: conversations end with the assistant's turn opened.
+pub fn rows_ending(
+    texts: &[Text],
+    params: &Params,
+    open: bool,
+    model: &LanguageModel,
+) -> (Vec<Row>, Vec<(String, String)>) {
+    let ending = if open { Ending::Open } else { Ending::Closed };
     let (tokenizer, context) = (model.tokenizer(), model.spec.context);
     let row = |text: &Text| -> Result<Row> {
         let (ids, turns) = match &text.said {
@@ -116,7 +131,7 @@ pub fn rows(texts: &[Text], params: &Params, model: &LanguageModel) -> (Vec<Row>
                 (tokens.ids, vec![tokens.text])
             }
             Said::Turns(turns) => {
-                let turns = tokenizer.encode_turns(turns, Ending::Closed, params.chat)?;
+                let turns = tokenizer.encode_turns(turns, ending, params.chat)?;
                 (turns.ids, turns.spans)
             }
         };

@@ -42,6 +42,7 @@ fn plain(id: &str, text: &str) -> Text {
         label: None,
         place: String::new(),
         event: None,
+        labels: None,
     }
 }
 
@@ -141,8 +142,14 @@ fn conversations_that_a_template_refuses_are_skipped_and_said() {
     let set = set(model.spec.d_model);
     let directions = directions(&set, &params(0), &|_| unreachable!()).unwrap();
     let turns = rows::Said::Turns(vec![Message::new(Role::User, "Why?")]);
-    let refused =
-        Text { id: "b".into(), said: turns, label: None, place: "logs, line 2".into(), event: None };
+    let refused = Text {
+        id: "b".into(),
+        said: turns,
+        label: None,
+        place: "logs, line 2".into(),
+        event: None,
+        labels: None,
+    };
     let mut notes = Notes::default();
     let texts = [plain("a", "A key."), refused.clone()];
     let [_, unread] = run(&texts, &set, &directions, &params(0), &model, &mut notes).unwrap();

@@ -221,6 +221,7 @@ fn story(row: &Row, emotion: Option<String>, index: usize) -> Story {
     Story {
         story_id: story_id(emotion.as_deref(), row.topic.as_deref(), index, text),
         emotion,
+        other: None,
         topic: row.topic.clone(),
         index,
         text: text.to_string(),

@@ -19,7 +19,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use naming::names_emotion;
-pub use params::{Columns, Generate, Reject, Several, Template, TemplateKeys};
+pub use params::{Columns, Generate, Reject, Several, Template, TemplateKeys, passages};
 pub use served::{Protocol, Server};
 
 use crate::store::table::{Column, Table};
@@ -32,6 +32,9 @@ pub const REJECTED: &str = "rejected";
 pub struct Item {
     /// `None`: neutral text.
     pub emotion: Option<String>,
+    /// The second one of a dialogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
     /// `None`: passages of a template have none.
     pub topic: Option<String>,
     /// The passage's number, or the how-manyth story of this emotion and topic; from 0.
@@ -44,6 +47,8 @@ pub struct Story {
     /// See [`story_id`].
     pub story_id: String,
     pub emotion: Option<String>,
+    /// The second one of a dialogue.
+    pub other: Option<String>,
     pub topic: Option<String>,
     pub index: usize,
     pub text: String,
@@ -79,26 +84,27 @@ fn hash_part(hasher: &mut Sha256, part: Option<&str>) {
     }
 }
 
-/// The stories table (schema `stories/1`).
+/// The stories table (schema `stories/1`); of dialogues with a column `other`.
 pub fn table(rows: &[Story]) -> Table {
     let ints = |f: fn(&Story) -> usize| Column::I32(rows.iter().map(|r| f(r) as i32).collect());
     let strings = |f: fn(&Story) -> &String| Column::Str(rows.iter().map(|r| f(r).clone()).collect());
     let options =
         |f: fn(&Story) -> &Option<String>| Column::OptStr(rows.iter().map(|r| f(r).clone()).collect());
-    Table::new(
-        "stories/1",
-        vec![
-            ("story_id", strings(|r| &r.story_id)),
-            ("emotion", options(|r| &r.emotion)),
-            ("topic", options(|r| &r.topic)),
-            ("index", ints(|r| r.index)),
-            ("text", strings(|r| &r.text)),
-            ("writer", strings(|r| &r.writer)),
-            ("prompt", options(|r| &r.prompt)),
-            ("seed", Column::OptI64(rows.iter().map(|r| r.seed.map(|s| s as i64)).collect())),
-            ("rejected", ints(|r| r.rejected)),
-        ],
-    )
+    let mut columns = vec![
+        ("story_id", strings(|r| &r.story_id)),
+        ("emotion", options(|r| &r.emotion)),
+        ("topic", options(|r| &r.topic)),
+        ("index", ints(|r| r.index)),
+        ("text", strings(|r| &r.text)),
+        ("writer", strings(|r| &r.writer)),
+        ("prompt", options(|r| &r.prompt)),
+        ("seed", Column::OptI64(rows.iter().map(|r| r.seed.map(|s| s as i64)).collect())),
+        ("rejected", ints(|r| r.rejected)),
+    ];
+    if rows.iter().any(|row| row.other.is_some()) {
+        columns.insert(2, ("other", options(|r| &r.other)));
+    }
+    Table::new("stories/1", columns)
 }
 
 /// The rows of a stories table; an error if a column is not there.
@@ -106,12 +112,14 @@ pub fn rows(table: &Table) -> Result<Vec<Story>> {
     let (id, emotion, topic) = (table.str("story_id")?, table.opt_str("emotion")?, table.opt_str("topic")?);
     let (index, text, writer) = (table.i32("index")?, table.str("text")?, table.str("writer")?);
     let (prompt, seed, rejected) = (table.opt_str("prompt")?, table.opt_i64("seed")?, table.i32("rejected")?);
+    let other = table.opt_str("other").ok();
     let count = |value: i32| usize::try_from(value).context("a negative count in a stories table");
     (0..table.rows())
         .map(|i| {
             Ok(Story {
                 story_id: id[i].clone(),
                 emotion: emotion[i].clone(),
+                other: other.and_then(|other| other[i].clone()),
                 topic: topic[i].clone(),
                 index: count(index[i])?,
                 text: text[i].clone(),
@@ -148,6 +156,7 @@ mod tests {
         let story = Story {
             story_id: story_id(None, Some("rain"), 3, "It rained."),
             emotion: None,
+            other: Some("calm".into()),
             topic: Some("rain".into()),
             index: 3,
             text: "It rained.".into(),

@@ -45,8 +45,10 @@ params! {
         pub topics: Vec<String> = "everyday-100";
         /// Stories for each emotion and topic.
         #[when(Case::Neutral, default = 1, about = "Texts for each topic.")]
+        #[when(Case::Dialogues, default = 1, about = "Dialogues for each emotion and topic, each with a second emotion.")]
         pub per_topic: usize = 12, 1..;
         /// A reply ends here at the latest, with all that it holds.
+        #[when(Case::Dialogues, default = 1000)]
         pub max_new_tokens: usize = 256, 1..;
         /// Of sampling; 0 always takes the likeliest token.
         pub temperature: f64 = 1.0, 0.0..=100.0;
@@ -66,6 +68,11 @@ params! {
             Case::Neutral,
             default = "Describe {topic} in a few plain sentences, without any feeling.",
             about = "What the writer is asked, with `{topic}`; also `{person}` and `{count}`, as in stories."
+        )]
+        #[when(
+            Case::Dialogues,
+            unset = "one for each kind of dialogues",
+            about = "What the writer is asked, with `{emotion}`, `{other}` and `{topic}`. It must ask for turns that begin with `Person:` or `Assistant:`, and of deflection for a paragraph before them that begins with `Scenario:`."
         )]
         pub prompt: String = "Write a short story about {topic} whose main character feels {emotion}.";
         /// The system message, as it stands; empty: none. A chat template without a system turn (Gemma 2) gets it at the
@@ -101,6 +108,7 @@ params! {
     pub struct Reject {
         /// Those that contain the emotion's word, or a word that starts with its stem.
         #[only(Case::Stories)]
+        #[when(Case::Dialogues, about = "Those in which a turn contains the word of either emotion, or a word that starts with its stem.")]
         pub names_emotion: bool = true;
         /// Those with fewer tokens; at a server, whose tokenizer is not known, with fewer words.
         pub min_tokens: usize = 0, 0..;
@@ -161,7 +169,7 @@ fn one_of_both(reader: &Reader<'_>, _: &Parts<TemplateKeys>) -> Read<()> {
             let problem = Problem::at(reader.key_span("passages"), message);
             reader.wrong(problem.hint("keep one; two sources may stand side by side under two names"))
         }
-        (false, false) if !reader.place.neutral => {
+        (false, false) if !reader.place.is_neutral() => {
             let message = format!("`[{}]` has neither `set` nor `passages`", reader.label);
             let problem = Problem::at(reader.span(), message);
             reader.wrong(problem.hint("add `set = \"passages-10\"` or `passages = [\"... {emotion} ...\"]`"))
@@ -170,12 +178,12 @@ fn one_of_both(reader: &Reader<'_>, _: &Parts<TemplateKeys>) -> Read<()> {
     }
 }
 
-fn passages(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
+pub fn passages(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     let check = |(passage, span): (String, Span)| match unfilled(
         "a passage",
         &passage,
         &span,
-        &["emotion"],
+        if reader.place.is_dialogues() { &["emotion", "other"] } else { &["emotion"] },
         reader,
     ) {
         Some(problem) => reader.wrong(problem),
@@ -186,11 +194,16 @@ fn passages(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
 }
 
 /// What a prompt may have in braces.
-const FILLED: [&str; 4] = ["emotion", "topic", "person", "count"];
+const FILLED: [&str; 5] = ["emotion", "topic", "person", "count", "other"];
 
 fn prompt(reader: &Reader<'_>, name: &str) -> Read<String> {
+    // Those of dialogues have a prompt for each kind.
+    if reader.place.is_dialogues() && !reader.has(name) {
+        return Ok(String::new());
+    }
     let prompt = reader.filled(name)?;
-    match unfilled("the prompt", &prompt, &reader.span_of(name), &FILLED, reader) {
+    let known = if reader.place.is_dialogues() { &FILLED[..] } else { &FILLED[..4] };
+    match unfilled("the prompt", &prompt, &reader.span_of(name), known, reader) {
         Some(problem) => reader.wrong(problem),
         None => Ok(prompt),
     }
@@ -256,7 +269,7 @@ fn possible(reader: &Reader<'_>, parts: &Parts<Generate>) -> Read<()> {
 /// in neutral text.
 fn unfilled(what: &str, text: &str, span: &Span, known: &[&str], reader: &Reader<'_>) -> Option<Problem> {
     let names: Vec<&str> = placeholders(text).collect();
-    let neutral = reader.place.neutral;
+    let neutral = reader.place.is_neutral();
     if neutral && names.contains(&"emotion") {
         let problem = Problem::at(span.clone(), format!("{what} of neutral text contains `{{emotion}}`"));
         return Some(problem.hint("neutral text is the same for all emotions: take the placeholder out"));
@@ -276,6 +289,12 @@ fn unfilled(what: &str, text: &str, span: &Span, known: &[&str], reader: &Reader
     if !neutral && !names.contains(&"emotion") {
         let problem = Problem::at(span.clone(), format!("{what} does not contain `{{emotion}}`"));
         return Some(problem.hint("without it, the text is the same for all emotions"));
+    }
+    if reader.place.is_dialogues() && !names.contains(&"other") {
+        let problem = Problem::at(span.clone(), format!("{what} does not contain `{{other}}`"));
+        return Some(
+            problem.hint("it becomes the second emotion: the assistant's, or the one that is shown"),
+        );
     }
     None
 }

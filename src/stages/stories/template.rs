@@ -11,7 +11,8 @@ pub const VERSION: u32 = 1;
 /// Every story of the source in order: emotion after emotion, passage after passage; `None`: neutral text.
 pub fn items(params: &Template, emotions: Option<&[String]>) -> Vec<Item> {
     let passages = || 0..params.passages.len();
-    let item = |emotion: Option<&String>, index| Item { emotion: emotion.cloned(), topic: None, index };
+    let item =
+        |emotion: Option<&String>, index| Item { emotion: emotion.cloned(), other: None, topic: None, index };
     match emotions {
         None => passages().map(|index| item(None, index)).collect(),
         Some(words) => {
@@ -26,12 +27,13 @@ pub fn run(params: &Template, items: &[Item]) -> Result<Table> {
         let passage = params.passages.get(item.index);
         let passage = passage.with_context(|| format!("there is no passage {}", item.index))?;
         let text = match &item.emotion {
-            Some(word) => fill(passage, word),
+            Some(word) => filled(passage, word, item.other.as_deref()),
             None => passage.clone(),
         };
         Ok(Story {
             story_id: story_id(item.emotion.as_deref(), None, item.index, &text),
             emotion: item.emotion.clone(),
+            other: item.other.clone(),
             topic: None,
             index: item.index,
             text,
@@ -44,20 +46,35 @@ pub fn run(params: &Template, items: &[Item]) -> Result<Table> {
     Ok(table(&stories.collect::<Result<Vec<_>>>()?))
 }
 
+/// `text` with both emotions of a dialogue in their places, or the one of a story.
+pub fn filled(text: &str, emotion: &str, other: Option<&str>) -> String {
+    let text = fill(text, emotion);
+    other.map_or(text.clone(), |other| fill_as(&text, "other", other))
+}
+
 /// `text` with `{emotion}` replaced by `word`, and `{Emotion}` by `word` with a capital.
 ///
 /// An article right before a placeholder follows the word: "a {emotion}" becomes "an angry" and "an {emotion}"
 /// becomes "a sad". See [`takes_an`] for the rule.
 pub fn fill(text: &str, word: &str) -> String {
-    let mut capital = word.chars();
-    let capital: String = capital.next().into_iter().flat_map(char::to_uppercase).chain(capital).collect();
+    fill_as(text, "emotion", word)
+}
+
+/// The same with another name in the braces.
+fn fill_as(text: &str, name: &str, word: &str) -> String {
+    let with_capital = |word: &str| -> String {
+        let mut capital = word.chars();
+        capital.next().into_iter().flat_map(char::to_uppercase).chain(capital).collect()
+    };
+    let (capital, small, large) =
+        (with_capital(word), format!("{{{name}}}"), format!("{{{}}}", with_capital(name)));
     let mut out = String::with_capacity(text.len() + word.len());
     let mut rest = text;
-    while let Some(at) = rest.find("{emotion}").into_iter().chain(rest.find("{Emotion}")).min() {
+    while let Some(at) = rest.find(&small).into_iter().chain(rest.find(&large)).min() {
         out.push_str(&rest[..at]);
         fit_article(&mut out, takes_an(word));
-        out.push_str(if rest[at..].starts_with("{e") { word } else { &capital });
-        rest = &rest[at + "{emotion}".len()..];
+        out.push_str(if rest[at..].starts_with(&small) { word } else { &capital });
+        rest = &rest[at + small.len()..];
     }
     out + rest
 }

@@ -9,6 +9,7 @@ use super::refusal::declines;
 use super::splitting::{self, Pieces};
 use super::thought;
 use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
+use crate::stages::texts::dialogues::{is_dialogue, spoken};
 use crate::store::table::{Column, Table};
 
 /// The table of replies that are kept until their shard is stored, each with what was asked.
@@ -24,13 +25,17 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// The first 64 bits, little-endian, of the SHA-256 of run seed, writer's key, emotion, topic, index and attempt.
+    /// The first 64 bits, little-endian, of the SHA-256 of run seed, writer's key, emotion, topic, index and attempt,
+    /// and of a dialogue its second emotion.
     fn seed(&self, item: &Item, attempt: usize) -> u64 {
         let (run, index, attempt) = (self.run.to_string(), item.index.to_string(), attempt.to_string());
         let mut hasher = Sha256::new();
         let place = [item.emotion.as_deref(), item.topic.as_deref(), Some(&index), Some(&attempt)];
         for part in [Some(run.as_str()), Some(self.writer.as_str())].into_iter().chain(place) {
             hash_part(&mut hasher, part);
+        }
+        if let Some(other) = &item.other {
+            hash_part(&mut hasher, Some(other));
         }
         let digest = hasher.finalize();
         u64::from_le_bytes(digest[..8].try_into().expect("a digest has eight bytes"))
@@ -48,7 +53,12 @@ pub fn items(params: &Generate, emotions: Option<&[String]>) -> Vec<Item> {
     for emotion in emotions {
         for topic in &params.topics {
             for index in 0..params.per_topic {
-                items.push(Item { emotion: emotion.cloned(), topic: Some(topic.clone()), index });
+                items.push(Item {
+                    emotion: emotion.cloned(),
+                    other: None,
+                    topic: Some(topic.clone()),
+                    index,
+                });
             }
         }
     }
@@ -147,6 +157,8 @@ pub enum Reason {
     Refusal,
     /// It names its emotion: see [`names_emotion`].
     NamesEmotion,
+    /// It should be a dialogue, and is none: see [`is_dialogue`].
+    NoDialogue,
     TooShort,
     /// It is too like an earlier accepted story of the draft.
     NearDuplicate,
@@ -165,6 +177,7 @@ impl Reason {
             Reason::Filtered => "filtered",
             Reason::Refusal => "refusal",
             Reason::NamesEmotion => "names_emotion",
+            Reason::NoDialogue => "no_dialogue",
             Reason::TooShort => "too_short",
             Reason::NearDuplicate => "near_duplicate",
             Reason::Cut => "cut",
@@ -225,7 +238,9 @@ impl<'a> Draft<'a> {
             let item = &self.items[place];
             let fits = |group: &&mut Vec<usize>| {
                 let first = &self.items[group[0]];
-                group.len() < per_reply && (&first.emotion, &first.topic) == (&item.emotion, &item.topic)
+                group.len() < per_reply
+                    && (&first.emotion, &first.other, &first.topic)
+                        == (&item.emotion, &item.other, &item.topic)
             };
             match groups.last_mut().filter(fits) {
                 Some(group) => group.push(place),
@@ -290,6 +305,7 @@ impl<'a> Draft<'a> {
             self.stories[place] = Some(Story {
                 story_id: story_id(item.emotion.as_deref(), item.topic.as_deref(), item.index, &text),
                 emotion: item.emotion.clone(),
+                other: item.other.clone(),
                 topic: item.topic.clone(),
                 index: item.index,
                 text,
@@ -314,8 +330,15 @@ impl<'a> Draft<'a> {
         if reject.refusals && declines(text) {
             return Ok(Some(Reason::Refusal));
         }
-        if reject.names_emotion && item.emotion.as_deref().is_some_and(|e| names_emotion(text, e)) {
-            return Ok(Some(Reason::NamesEmotion));
+        if item.other.is_some() && !is_dialogue(text) {
+            return Ok(Some(Reason::NoDialogue));
+        }
+        if reject.names_emotion {
+            // The scenario before a dialogue says what is felt.
+            let said = if item.other.is_some() { spoken(text) } else { text.to_string() };
+            if item.emotion.iter().chain(&item.other).any(|emotion| names_emotion(&said, emotion)) {
+                return Ok(Some(Reason::NamesEmotion));
+            }
         }
         if tokens(text).with_context(|| name(item))? < reject.min_tokens {
             return Ok(Some(Reason::TooShort));
@@ -373,10 +396,14 @@ fn prompt(params: &Generate, item: &Item, count: usize) -> String {
         _ => "third person",
     };
     // The topic last: it may hold braces of its own, an emotion's word may not.
-    super::template::fill(&params.prompt, item.emotion.as_deref().unwrap_or_default())
-        .replace("{person}", person)
-        .replace("{count}", &count.to_string())
-        .replace("{topic}", topic)
+    super::template::filled(
+        &params.prompt,
+        item.emotion.as_deref().unwrap_or_default(),
+        item.other.as_deref(),
+    )
+    .replace("{person}", person)
+    .replace("{count}", &count.to_string())
+    .replace("{topic}", topic)
 }
 
 /// A story's place for people.

@@ -88,6 +88,7 @@ fn items_go_emotion_by_emotion_and_fill_the_prompt() {
 fn seeds_differ_in_every_part_and_stay_the_same() {
     let item = |emotion: Option<&str>, topic: &str, index| Item {
         emotion: emotion.map(String::from),
+        other: None,
         topic: Some(topic.into()),
         index,
     };

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 use serde_json::Value;
 use zip::ZipArchive;
 
-use super::{Changes, Said, Transcript, inspect, json, plain};
+use super::{Changes, Labels, Said, Transcript, inspect, json, plain};
 use crate::params::words;
 use crate::stages::stories::file::Packing;
 use crate::stages::stories::file::text::{Lines, refuse_pointer};
@@ -45,6 +46,16 @@ pub struct Files {
     /// The field that says in which message the outcome happens, counted from 0.
     pub event: Option<String>,
     pub broken: Broken,
+    /// Of dialogues, the fields with the two emotions and the topic.
+    pub labels: Option<LabelFields>,
+}
+
+/// The fields that say what is known of a dialogue.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelFields {
+    pub emotion: String,
+    pub other: String,
+    pub topic: Option<String>,
 }
 
 /// What files of transcripts hold.
@@ -258,6 +269,10 @@ impl Files {
             }
             Format::Plain => {
                 let text = Lines::open(path, packing)?.rest(LARGEST)?;
+                ensure!(
+                    self.labels.is_none(),
+                    "a text has no fields that say the emotions: write dialogues as .jsonl"
+                );
                 for (number, said) in plain::conversations(&text) {
                     let place = format!("line {number}");
                     visit(
@@ -283,7 +298,10 @@ impl Files {
             text.parse()
                 .with_context(|| format!("the event {text:?} is no number of a message, counted from 0"))
         };
-        Transcript::of(format!("{file}, {place}"), said, label, event.map(number).transpose()?)
+        let labels = self.labels.as_ref().map(|fields| self::labels(value, fields)).transpose()?;
+        let place = format!("{file}, {place}");
+        let (transcript, changes) = Transcript::of(place, said, label, event.map(number).transpose()?)?;
+        Ok((Transcript { labels, ..transcript }, changes))
     }
 
     /// For people: the file, or the first of several.
@@ -293,4 +311,11 @@ impl Files {
             paths => paths.iter().map(|path| path.display().to_string()).collect(),
         }
     }
+}
+
+fn labels(value: &Value, fields: &LabelFields) -> Result<Labels> {
+    let field = |name: &str| json::field(value, name)?.with_context(|| format!("there is no `{name}`"));
+    let emotions = [field(&fields.emotion)?, field(&fields.other)?].map(|word| word.trim().to_lowercase());
+    let topic = fields.topic.as_ref().map(|name| json::field(value, name)).transpose()?.flatten();
+    Ok(Labels { emotions, topic })
 }

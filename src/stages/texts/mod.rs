@@ -1,5 +1,6 @@
 //! Transcripts: conversations between a person and an assistant, from files, and the table that they end in.
 
+pub mod dialogues;
 pub mod file;
 mod inspect;
 mod json;
@@ -10,6 +11,7 @@ mod tests;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
+pub use dialogues::Pairing;
 pub use file::{Files, Survey};
 
 use super::stories::{self, Story, story_id};
@@ -37,6 +39,17 @@ pub struct Transcript {
     pub label: Option<String>,
     /// The place among `turns` of the one in which the outcome happens, where the file says it.
     pub event: Option<usize>,
+    /// Of a dialogue.
+    pub labels: Option<Labels>,
+}
+
+/// What is known of a dialogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// The person's and the assistant's, or the one that is felt and the one that is shown: see [`Pairing`].
+    pub emotions: [String; 2],
+    /// Those of one topic belong together.
+    pub topic: Option<String>,
 }
 
 /// What was done to a conversation so that a chat template takes it.
@@ -145,29 +158,35 @@ impl Transcript {
             hasher.update(part);
         }
         let id = hex::encode(&hasher.finalize()[..8]);
-        Ok((Transcript { id, place, turns, label, event: moved }, changes))
+        Ok((Transcript { id, place, turns, label, event: moved, labels: None }, changes))
     }
 }
 
 /// The table of transcripts (schema `texts/1`): a row a turn, with `text_id`, `place`, `turn` (from 0), `role`, `content`, `label`
-/// and `event` (whether the outcome happens in this turn).
+/// and `event` (whether the outcome happens in this turn); of dialogues also `emotion`, `other` and `topic`.
 pub fn table(transcripts: &[Transcript]) -> Table {
     let turns: Vec<(&Transcript, usize, &Message)> = transcripts
         .iter()
         .flat_map(|t| t.turns.iter().enumerate().map(move |(at, turn)| (t, at, turn)))
         .collect();
-    Table::new(
-        "texts/1",
-        vec![
-            ("text_id", Column::Str(turns.iter().map(|(t, ..)| t.id.clone()).collect())),
-            ("place", Column::Str(turns.iter().map(|(t, ..)| t.place.clone()).collect())),
-            ("turn", Column::I32(turns.iter().map(|(_, at, _)| *at as i32).collect())),
-            ("role", Column::Str(turns.iter().map(|(.., turn)| turn.role.name().to_string()).collect())),
-            ("content", Column::Str(turns.iter().map(|(.., turn)| turn.content.clone()).collect())),
-            ("label", Column::OptStr(turns.iter().map(|(t, ..)| t.label.clone()).collect())),
-            ("event", Column::Bool(turns.iter().map(|(t, at, _)| t.event == Some(*at)).collect())),
-        ],
-    )
+    let mut columns = vec![
+        ("text_id", Column::Str(turns.iter().map(|(t, ..)| t.id.clone()).collect())),
+        ("place", Column::Str(turns.iter().map(|(t, ..)| t.place.clone()).collect())),
+        ("turn", Column::I32(turns.iter().map(|(_, at, _)| *at as i32).collect())),
+        ("role", Column::Str(turns.iter().map(|(.., turn)| turn.role.name().to_string()).collect())),
+        ("content", Column::Str(turns.iter().map(|(.., turn)| turn.content.clone()).collect())),
+        ("label", Column::OptStr(turns.iter().map(|(t, ..)| t.label.clone()).collect())),
+        ("event", Column::Bool(turns.iter().map(|(t, at, _)| t.event == Some(*at)).collect())),
+    ];
+    if transcripts.iter().any(|t| t.labels.is_some()) {
+        let of = |get: &dyn Fn(&Labels) -> Option<String>| {
+            Column::OptStr(turns.iter().map(|(t, ..)| t.labels.as_ref().and_then(get)).collect())
+        };
+        columns.push(("emotion", of(&|labels| Some(labels.emotions[0].clone()))));
+        columns.push(("other", of(&|labels| Some(labels.emotions[1].clone()))));
+        columns.push(("topic", of(&|labels| labels.topic.clone())));
+    }
+    Table::new("texts/1", columns)
 }
 
 /// Texts of the experiment file: a table of stories (schema `stories/1`), of no emotion.
@@ -175,6 +194,7 @@ pub fn written(texts: &[String]) -> Table {
     let story = |(index, text): (usize, &String)| Story {
         story_id: story_id(None, None, index, text),
         emotion: None,
+        other: None,
         topic: None,
         index,
         text: text.clone(),
@@ -194,6 +214,14 @@ pub fn rows(table: &Table) -> Result<Vec<Transcript>> {
     let (id, place, turn) = (table.str("text_id")?, table.str("place")?, table.i32("turn")?);
     let (role, content) = (table.str("role")?, table.str("content")?);
     let (label, event) = (table.opt_str("label")?, table.bool("event")?);
+    let of_dialogues = match table.opt_str("emotion") {
+        Ok(emotion) => Some((emotion, table.opt_str("other")?, table.opt_str("topic")?)),
+        Err(_) => None,
+    };
+    let labels = |row: usize| {
+        let (emotion, other, topic) = of_dialogues?;
+        Some(Labels { emotions: [emotion[row].clone()?, other[row].clone()?], topic: topic[row].clone() })
+    };
     let mut transcripts: Vec<Transcript> = Vec::new();
     for row in 0..table.rows() {
         if turn[row] == 0 {
@@ -203,6 +231,7 @@ pub fn rows(table: &Table) -> Result<Vec<Transcript>> {
                 turns: Vec::new(),
                 label: label[row].clone(),
                 event: None,
+                labels: labels(row),
             });
         }
         let here = transcripts.last_mut().context("a table of texts that begins within one")?;

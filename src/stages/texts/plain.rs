@@ -30,14 +30,32 @@ pub fn conversations(text: &str) -> Vec<(usize, Result<Vec<Said>>)> {
         }
     }
     parts.retain(|(_, lines)| lines.iter().any(|line| !line.trim().is_empty()));
-    parts.into_iter().map(|(number, lines)| (number, turns(number, &lines))).collect()
+    parts.into_iter().map(|(number, lines)| (number, turns(number, &lines, &MARKS))).collect()
 }
 
-fn turns(first: usize, lines: &[&str]) -> Result<Vec<Said>> {
+/// Who speaks in a line that begins with one of `marks`, also in bold type of Markdown, and what the line says.
+pub fn mark<'l>(line: &'l str, marks: &[(&str, Speaker)]) -> Option<(Speaker, &'l str)> {
+    let plain = line.trim_start();
+    let bold = plain.strip_prefix("**");
+    let found = |(mark, role): &(&str, Speaker)| match bold {
+        None => Some((*role, plain.strip_prefix(mark)?)),
+        Some(bold) => {
+            let name = mark.trim_end_matches(':');
+            let rest = bold.strip_prefix(name)?;
+            Some((*role, rest.strip_prefix(":**").or_else(|| rest.strip_prefix("**:"))?))
+        }
+    };
+    marks.iter().find_map(found)
+}
+
+/// The turns of `lines`, of which the first has the number `first`.
+///
+/// # Errors
+/// Words that nobody says.
+pub fn turns(first: usize, lines: &[&str], marks: &[(&str, Speaker)]) -> Result<Vec<Said>> {
     let mut turns: Vec<Said> = Vec::new();
     for (number, line) in lines.iter().enumerate() {
-        let mark = MARKS.iter().find_map(|(mark, role)| Some((*role, line.trim_start().strip_prefix(mark)?)));
-        match (mark, turns.last_mut()) {
+        match (mark(line, marks), turns.last_mut()) {
             (Some((role, rest)), _) => turns.push(Said { role, content: rest.trim_start().to_string() }),
             (None, Some(turn)) => {
                 turn.content.push('\n');

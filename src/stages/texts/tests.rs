@@ -11,7 +11,13 @@ use super::file::Broken;
 use super::{Files, Transcript, rows};
 
 fn files(folder: &Path, name: &str, broken: Broken) -> Files {
-    Files { paths: vec![folder.join(name)], label: Some("outcome".into()), event: Some("at".into()), broken }
+    Files {
+        paths: vec![folder.join(name)],
+        label: Some("outcome".into()),
+        event: Some("at".into()),
+        broken,
+        labels: None,
+    }
 }
 
 /// The transcripts of a file of this content.

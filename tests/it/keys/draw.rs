@@ -259,7 +259,8 @@ pub fn data() -> tempfile::TempDir {
     std::fs::write(dir.path().join("copy.csv"), format!("{head}{rows}")).unwrap();
     for (name, said) in [("logs", "Why?"), ("more", "How?"), ("calm", "When?")] {
         let line = format!(
-            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"{said}\"}}], \"outcome\": \"bad\", \"at\": 0}}\n"
+            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"{said}\"}}], \"outcome\": \"bad\", \"at\": 0, \
+             \"emotion\": \"happy\", \"other\": \"sad\"}}\n"
         );
         std::fs::write(dir.path().join(format!("{name}.jsonl")), line).unwrap();
     }

@@ -48,7 +48,13 @@ const ON_THE_HUB: [&str; 14] = [
 
 /// Tables whose sources must be asked what they are: `tests/it/remote.rs` shows what of them counts. What they share
 /// with a source at an endpoint of OpenAI's protocol is read and put into keys by the same lines.
-const AT_A_SERVER: [&str; 3] = ["stories.<name>.ollama", "neutral.ollama", "judges.<name>.ollama"];
+const AT_A_SERVER: [&str; 5] = [
+    "stories.<name>.ollama",
+    "neutral.ollama",
+    "dialogues.<name>.ollama",
+    "dialogues.<name>.openai",
+    "judges.<name>.ollama",
+];
 
 /// Fails where the registry has a key that no flip is about, or a flip a key that the registry has not.
 pub fn every_key_is_told_of() {
@@ -246,6 +252,7 @@ static NEUTRAL_SERVED: [Flip; 10] = served!("neutral.openai", "neutral.openai", 
 
 mod analyses;
 mod behaviour;
+mod dialogues;
 mod readings;
 
 /// Every flip.
@@ -256,6 +263,7 @@ pub fn all() -> impl Iterator<Item = &'static Flip> {
         .iter()
         .chain(&analyses::FLIPS)
         .chain(behaviour::FLIPS)
+        .chain(dialogues::FLIPS)
         .chain(readings::FLIPS)
         .chain(written)
         .chain(&SERVED)

@@ -13,7 +13,7 @@ use crate::store::table::Table;
 /// What the claims of this analysis mean.
 pub const READING: &str = "Neutral transcripts in which there is an alarm, of those that were used neither for the scale nor for \
     the threshold: the rate of false alarms, with the interval of Clopper and Pearson. Transcripts that are watched in which there \
-    is one. Where outcomes are labelled, the area under the ROC curve of the largest running mean for the outcome, with a bootstrap \
+    is one; where outcomes are labelled, of those with the outcome and of the others. Then the area under the ROC curve of the largest running mean for the outcome, with a bootstrap \
     over transcripts and random directions as the null; and the alarms before the event, with alarms of other transcripts as the \
     null.";
 
@@ -63,6 +63,17 @@ pub fn claims(monitor: &Monitor, tables: &[(String, Table)]) -> Result<Vec<Claim
             ("false alarms, held-out neutral transcripts", own.held_out),
             ("alarms, watched transcripts", own.watched),
         ] {
+            let interval = clopper_pearson(rate.0, rate.1).map(as_percent);
+            let claim = group.claim(what, "% of transcripts", share(rate), 1);
+            claims.push(claim.within(interval, "Clopper and Pearson"));
+        }
+    }
+    for group in groups(tables, "monitor_alarms")?.iter().filter(|_| monitor.outcome.is_some()) {
+        let (label, alarm) = (group.table.opt_str("label")?, group.table.bool("alarm")?);
+        for (what, with) in [("alarms, with the outcome", true), ("alarms, without the outcome", false)] {
+            let of = |row: &&usize| label[**row].is_some() && (label[**row] == monitor.outcome) == with;
+            let rows: Vec<usize> = group.rows.iter().filter(of).copied().collect();
+            let rate = (rows.iter().filter(|&&row| alarm[row]).count(), rows.len());
             let interval = clopper_pearson(rate.0, rate.1).map(as_percent);
             let claim = group.claim(what, "% of transcripts", share(rate), 1);
             claims.push(claim.within(interval, "Clopper and Pearson"));

@@ -27,7 +27,7 @@ use lexicon::Lexicon;
 use rule::{Threshold, class_of, edges};
 
 /// Raised when the same readings would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What the baseline of words alone is called among the directions.
 const WORDS: &str = "words alone";
@@ -54,6 +54,8 @@ params! {
         pub roles: Roles = "all";
         /// Tokens whose mean is judged: single tokens are noise.
         pub window: usize = 16, 1..=4096;
+        /// So many tokens at a transcript's beginning are not judged: with little before them their readings are unlike later ones.
+        pub skip: usize = 16, 0..=4096;
         /// Length classes, each with a threshold of its own: the longer a transcript, the larger its maximum. Each needs
         /// as many neutral transcripts as one class alone would.
         pub classes: usize = 1, 1..=20;
@@ -95,7 +97,7 @@ words! {
 /// One of `[transcripts]`.
 pub(super) fn source(reader: &Reader<'_>, name: &str) -> Read<String> {
     let written = reader.filled(name)?;
-    if reader.scope.names("transcripts").any(|known| known == written) {
+    if super::readings::sources_of(reader).any(|known| known == written) {
         return Ok(written);
     }
     let problem = Problem::at(reader.span_of(name), format!("there are no transcripts `{written}`"));
@@ -179,7 +181,11 @@ impl Watched {
             Roles::User => read.text.role(turn) == "user",
             Roles::Assistant => read.text.role(turn) == "assistant",
         };
-        let own = read.of(0, is_read);
+        let mut own = read.of(0, is_read);
+        // Of a shorter transcript, all.
+        if own.len() > monitor.skip {
+            own.drain(..monitor.skip);
+        }
         let words = lexicon.scores(read.pieces);
         let mut values: Vec<Vec<f32>> = judged
             .iter()

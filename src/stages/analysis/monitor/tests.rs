@@ -15,6 +15,7 @@ fn monitor(false_alarms: f64) -> Monitor {
         alarm: Alarm { on: "desperate".into(), false_alarms },
         roles: Roles::All,
         window: 4,
+        skip: 2,
         classes: 1,
         outcome: Some("bad".into()),
         layers: Layers::Default,
@@ -56,6 +57,7 @@ fn shard(seed: u64, n: usize, bad: usize, planted: f64) -> (Table, Table) {
             turns: turns.iter().map(said).collect(),
             label: Some(if is_bad { "bad" } else { "good" }.into()),
             event: is_bad.then_some(2),
+            labels: None,
         };
         let (mut token, mut value) = (0, 0.0);
         for turn in 0..3 {
@@ -90,6 +92,7 @@ fn story() -> Table {
     stories::table(&[Story {
         story_id: "a".into(),
         emotion: Some("desperate".into()),
+        other: None,
         topic: None,
         index: 0,
         text: "word".into(),

@@ -124,6 +124,7 @@ fn the_tables_hold_every_activity_emotion_and_split() {
             set: &set,
             activations: None,
             reads: None,
+            spans: None,
             rollouts: None,
             model: Some(&model),
             chat: Chat::default(),

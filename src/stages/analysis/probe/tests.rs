@@ -169,6 +169,7 @@ fn tables_have_shares_and_their_intervals() {
         set: &set,
         activations: Some(activations),
         reads: None,
+        spans: None,
         rollouts: None,
         model: None,
         chat: Chat::default(),

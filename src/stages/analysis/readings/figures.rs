@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::super::estimates::{deals, p_hits};
-use super::super::{Claim, Group, Null, distinct, groups};
+use super::super::{Claim, Group, Null, Published, distinct, groups};
 use super::Readings;
+use super::positions::POSITIONS;
 use crate::report::figure::{Body, Cell, Figure, ShownText, ShownTurn, TableFigure, Texts};
 use crate::stages::statistics::Interval;
 use crate::stages::statistics::interval::{clopper_pearson, quantile};
@@ -15,7 +16,9 @@ use crate::store::table::Table;
 /// What the claims of this analysis mean.
 pub const READING: &str = "Of texts whose label is one of the emotions, the share in which that emotion has the largest mean z-score \
     over the text, and the probability of as many when the labels are dealt to the texts at random. Not of the stories that the vectors \
-    are made of, where it would say nothing.";
+    are made of, where it would say nothing. Of conversations with answers the correlation of the readings at the user's \
+    last token, at the token before the answer and over the answer's first 20 tokens, over texts and emotions; and the same with each \
+    emotion around its mean, against answers that are dealt to the texts at random.";
 
 /// Turns that the ranking shows.
 const RANKED: usize = 60;
@@ -71,6 +74,37 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
             };
             let claim = group.claim(what, "% of texts", share, 0).within(interval, "Clopper and Pearson");
             claims.push(claim.against(Some(null)));
+        }
+    }
+    claims.extend(around_answers(tables)?);
+    Ok(claims)
+}
+
+/// Correlations of the positions around answers. What others published is of other models, prompts and emotions.
+fn around_answers(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    const UNLIKE: &str = "another model, other prompts, other emotions";
+    const PAPER: &str = "Anthropic 2026, Claude Sonnet 4.5";
+    let mut claims = Vec::new();
+    for group in groups(tables, "readings_positions")? {
+        let table = group.table;
+        let (source, a, b) = (table.str("source")?, table.str("a")?, table.str("b")?);
+        let (r, centred, p) = (table.f64("r")?, table.f64("r_centred")?, table.f64("p")?);
+        let (low, high) = (table.opt_f64("low")?, table.opt_f64("high")?);
+        for &row in &group.rows {
+            let value = match (a[row] == POSITIONS[0], b[row] == POSITIONS[2]) {
+                (true, false) => 0.11,
+                (false, _) => 0.87,
+                (true, true) => 0.59,
+            };
+            let published = vec![Published { source: PAPER, value, but: UNLIKE }];
+            let ends = low[row].zip(high[row]).map(|(low, high)| Interval { low, high });
+            let what = format!("r, {} and {}, {}", a[row], b[row], source[row]);
+            let claim =
+                group.claim(what, "", r[row], 2).within(ends, "percentiles of texts drawn with replacement");
+            claims.push(claim.beside(published));
+            let what = format!("the same within emotions, {} and {}, {}", a[row], b[row], source[row]);
+            let null = Null { of: "answers dealt to the texts at random", draws: 999, mean: None, p: p[row] };
+            claims.push(group.claim(what, "", centred[row], 2).against(Some(null)));
         }
     }
     Ok(claims)

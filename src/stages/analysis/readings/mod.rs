@@ -1,6 +1,7 @@
 //! Texts read token by token: how far the residual stream reaches along each emotion's vector, at each token, in each turn.
 
 mod figures;
+mod positions;
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,10 @@ use crate::params::{Problem, Read, Reader, Reported, Type, params};
 use crate::report::figure::Figure;
 use crate::stages::readings::{From, Wanted, names};
 use crate::store::table::{Column, Table};
+use positions::Positions;
 
 /// Raised when the same readings would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Random directions that the report shows beside the emotions.
 const SHOWN_RANDOM: usize = 2;
@@ -25,7 +27,7 @@ const SHOWN_RANDOM: usize = 2;
 params! {
     /// How far the residual stream reaches along each emotion's vector, token by token: of stories, of transcripts, of texts.
     pub struct Readings {
-        /// Transcripts that are read: names of `[transcripts]`.
+        /// Transcripts that are read: names of `[transcripts]` and `[dialogues]`.
         #[unset("none")]
         #[of(Type::Texts)]
         #[with(sources)]
@@ -54,7 +56,7 @@ fn sources(reader: &Reader<'_>, name: &str) -> Read<Option<Vec<String>>> {
     let Some(written) = reader.texts(name)? else { return Ok(None) };
     let mut wrong = false;
     for (source, span) in &written {
-        if !reader.scope.names("transcripts").any(|known| known == source) {
+        if !sources_of(reader).any(|known| known == source) {
             wrong = true;
             let problem = Problem::at(span.clone(), format!("there are no transcripts {}", quoted(source)));
             reader.note(problem.hint(known(reader)));
@@ -63,9 +65,14 @@ fn sources(reader: &Reader<'_>, name: &str) -> Read<Option<Vec<String>>> {
     if wrong { Err(Reported) } else { Ok(Some(written.into_iter().map(|(source, _)| source).collect())) }
 }
 
+/// Conversations that can be read: dialogues are transcripts too.
+pub(super) fn sources_of<'r>(reader: &'r Reader<'_>) -> impl Iterator<Item = &'r str> {
+    reader.scope.names("transcripts").chain(reader.scope.names("dialogues"))
+}
+
 /// Which transcripts there are, as a hint.
 pub(super) fn known(reader: &Reader<'_>) -> String {
-    let names: Vec<String> = reader.scope.names("transcripts").map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = sources_of(reader).map(|name| format!("`{name}`")).collect();
     match names.is_empty() {
         true => "say where they are: `[transcripts.NAME.file]` with `path = \"logs/*.jsonl\"`".into(),
         false => format!("there are {}", names.join(", ")),
@@ -94,7 +101,8 @@ impl Kind for Readings {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs { chat: self.transcripts.is_some(), ..Inputs::VECTORS }
+        let conversations = self.transcripts.is_some();
+        Inputs { chat: conversations, seed: conversations, ..Inputs::VECTORS }
     }
 
     fn reads(&self) -> Option<Wanted> {
@@ -113,7 +121,7 @@ impl Kind for Readings {
 
     fn run(&self, input: Input) -> Result<Tables> {
         let reads = input.reads.context("this analysis needs readings")?;
-        self.run_on(input.set, &reads)
+        self.run_on(input.set, &reads, input.seed)
     }
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
@@ -134,10 +142,10 @@ type Scales = BTreeMap<(String, usize), Vec<Moments>>;
 
 impl Readings {
     /// The tables `readings` (a row a text, turn and direction) and `readings_tokens` (a row a token and direction, of the texts that
-    /// are shown), at each layer. z-scores are over the tokens of the source's own texts, template and system turns left out.
+    /// are shown), at each layer; of conversations with answers also `readings_positions` (a row two positions around the answer). z-scores are over the tokens of the source's own texts, template and system turns left out.
     ///
     /// An error if a source has fewer than two tokens.
-    fn run_on(&self, set: &VectorSet, reads: &Reads) -> Result<Tables> {
+    fn run_on(&self, set: &VectorSet, reads: &Reads, seed: u64) -> Result<Tables> {
         let mut scales = Scales::new();
         reads.each(set, &mut |read| {
             let scale = scales
@@ -153,11 +161,13 @@ impl Readings {
             "texts of fewer than two tokens have no deviation"
         );
         let (mut spans, mut tokens) = (Spans::default(), Tokens::default());
+        let mut positions = Positions::default();
         let mut shown: BTreeMap<(String, usize), usize> = BTreeMap::new();
         reads.each(set, &mut |read| {
             let scale = &scales[&(read.source.to_string(), read.layer)];
             let names = names(&set.layers[read.layer].emotions, self.random);
             spans.add(set, read, scale, &names, self.window);
+            positions.add(read, names.len() - self.random);
             let n = shown.entry((read.source.to_string(), read.layer)).or_default();
             if *n < self.show {
                 *n += 1;
@@ -170,7 +180,10 @@ impl Readings {
             }
             Ok(())
         })?;
-        Ok(vec![("readings".into(), spans.table()), ("readings_tokens".into(), tokens.table())])
+        let mut tables =
+            vec![("readings".to_string(), spans.table()), ("readings_tokens".to_string(), tokens.table())];
+        tables.extend(positions.table(set, seed).map(|table| ("readings_positions".to_string(), table)));
+        Ok(tables)
     }
 }
 

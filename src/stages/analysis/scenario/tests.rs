@@ -53,6 +53,7 @@ fn input<'a>(
         set,
         activations: None,
         reads: None,
+        spans: None,
         rollouts: None,
         model: Some(model),
         chat: Chat::default(),

@@ -97,6 +97,7 @@ pub static FLIPS: &[Flip] = &[
         &[("analysis.c1.monitor", "window", Some("7"))],
         &["c1/*"],
     ),
+    flip("analysis.<name>.monitor skip", WATCHED, &[("analysis.c1.monitor", "skip", Some("7"))], &["c1/*"]),
     flip(
         "analysis.<name>.monitor classes",
         WATCHED,

@@ -1,0 +1,175 @@
+//! `[dialogues]`: conversations in which both speakers' emotions are known, written or from files. Opens no file and asks no
+//! model.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::transcripts::path;
+use super::{SourceKind, Span, Writer};
+use crate::params::{
+    Chosen, Kind, Params as _, Problem, Read, Reader, Table, Texts, Type, filled, inline, maybe_filled,
+    params,
+};
+use crate::stages::stories::{Generate, Server, Template, passages};
+use crate::stages::texts::Pairing;
+use crate::stages::texts::file::Broken;
+
+params! {
+    /// Dialogues written by a model of this experiment: for each emotion and topic `per_topic`, each with a second emotion that is
+    /// drawn. Each speaker's turn begins with `Person:` or `Assistant:`.
+    pub struct Written {
+        /// Whose the two emotions are. `speakers`: the person's and the assistant's, drawn independently. `deflection`: the one
+        /// that a speaker feels and another that they show.
+        pub kind: Pairing = "speakers";
+        /// Who writes: `"self"` (each model its own), or the name of one of `[models]` for all.
+        pub model: Writer = "self";
+        #[of(Type::Inline(Generate::TABLE))]
+        #[with(inline::<Generate>)]
+        pub params: Generate;
+    }
+}
+
+params! {
+    /// Dialogues written at any OpenAI-compatible endpoint, or by a model on a running Ollama server.
+    pub struct Served {
+        /// Whose the two emotions are: see `generate`.
+        pub kind: Pairing = "speakers";
+        #[of(Type::Inline(Server::TABLE))]
+        #[with(inline::<Server>)]
+        pub server: Server;
+        #[of(Type::Inline(Generate::TABLE))]
+        #[with(inline::<Generate>)]
+        pub params: Generate;
+    }
+}
+
+params! {
+    /// Dialogues that are fixed but for the two emotions' words.
+    pub struct Fixed {
+        /// Whose the two emotions are: see `generate`.
+        pub kind: Pairing = "speakers";
+        /// Each with lines that begin with `Person:` and `Assistant:`; `{emotion}` and `{other}` become the words.
+        #[of(Type::Texts)]
+        #[with(passages)]
+        pub passages: Vec<String>;
+    }
+}
+
+params! {
+    /// Dialogues from files of transcripts, in which fields say the emotions.
+    pub struct Files {
+        /// Whose the two emotions are: see `generate`.
+        pub kind: Pairing = "speakers";
+        /// A file, or several as a glob, relative to the project: in the formats of `transcripts.<name>.file`, but for `.txt`, which
+        /// has no fields.
+        #[of(Type::Text)]
+        #[with(path)]
+        pub path: PathBuf;
+        /// The field with the person's emotion; of deflection the one that is felt.
+        #[with(filled)]
+        pub emotion: String = "emotion";
+        /// The field with the assistant's emotion; of deflection the one that is shown.
+        #[with(filled)]
+        pub other: String = "other";
+        /// The field with the topic. Dialogues on one topic are resampled and shuffled together.
+        #[unset("each dialogue stands alone")]
+        #[with(maybe_filled)]
+        pub topic: Option<String>;
+        /// A conversation that cannot be read: skipped and counted, or an error. Not part of any key.
+        pub broken: Broken = "skip";
+    }
+}
+
+/// One `[dialogues.<name>.<kind>]` table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Dialogues {
+    pub name: String,
+    pub pairing: Pairing,
+    pub source: DialogueSource,
+    /// The table's header; of files, their `path`.
+    #[serde(skip)]
+    pub span: Span,
+}
+
+/// Where they are from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DialogueSource {
+    /// As stories, whose texts are dialogues.
+    Written(SourceKind),
+    Files(Files),
+}
+
+impl Dialogues {
+    /// How they are written; `None`: they are from files.
+    pub fn written(&self) -> Option<&SourceKind> {
+        match &self.source {
+            DialogueSource::Written(kind) => Some(kind),
+            DialogueSource::Files(_) => None,
+        }
+    }
+}
+
+/// The kinds of sources that dialogues have.
+pub(super) fn kinds() -> Vec<Kind> {
+    let kind = |name, table: &'static Table| Kind { name, table, texts: Texts::Dialogues };
+    vec![
+        kind("template", Fixed::TABLE),
+        kind("generate", Written::TABLE),
+        kind("file", Files::TABLE),
+        kind("ollama", Served::TABLE),
+        kind("openai", Served::TABLE),
+    ]
+}
+
+/// Every source of dialogues that is right in itself, in the order of the file.
+pub(super) fn dialogues(root: &Reader<'_>, name: &str) -> Read<Vec<Dialogues>> {
+    let mut all = Vec::new();
+    for Chosen { name, kind, span, reader } in root.named_kinds(name)? {
+        for other in ["stories", "transcripts"] {
+            if root.scope.names(other).any(|known| known == name) || name == "neutral" {
+                let message = format!("`{name}` is the name of two sources of texts");
+                reader.note(Problem::at(span.clone(), message).hint(format!(
+                    "give the dialogues another name than those of `[{other}]`, and not `neutral`"
+                )));
+                break;
+            }
+        }
+        if let Ok((pairing, source)) = source(kind.name, &reader) {
+            let span = if matches!(source, DialogueSource::Files(_)) { reader.span_of("path") } else { span };
+            all.push(Dialogues { name, pairing, source, span });
+        }
+    }
+    Ok(all)
+}
+
+fn source(kind: &str, reader: &Reader<'_>) -> Read<(Pairing, DialogueSource)> {
+    let written = |pairing: Pairing, kind| Ok((pairing, DialogueSource::Written(kind)));
+    match kind {
+        "template" => {
+            let Fixed { kind, passages } = Fixed::read(reader)?;
+            written(kind, SourceKind::Template(Template { passages }))
+        }
+        "generate" => {
+            let Written { kind, model: writer, params } = Written::read(reader)?;
+            written(kind, SourceKind::Generate { writer, params: asked(params, kind) })
+        }
+        "file" => {
+            let files = Files::read(reader)?;
+            Ok((files.kind, DialogueSource::Files(files)))
+        }
+        _ => {
+            let Served { kind, server, params } = Served::read(reader)?;
+            written(kind, SourceKind::Served { server, params: asked(params, kind) })
+        }
+    }
+}
+
+/// With the prompt of the kind of dialogues, where none is written.
+fn asked(params: Generate, pairing: Pairing) -> Generate {
+    match params.prompt.is_empty() {
+        true => Generate { prompt: pairing.prompt().to_string(), ..params },
+        false => params,
+    }
+}

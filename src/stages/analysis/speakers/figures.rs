@@ -1,0 +1,140 @@
+//! The figures and claims of `speakers`. Knows only its tables.
+
+use anyhow::Result;
+
+use super::super::{Claim, Group, Null, groups};
+use super::{AROUSAL, LABELS, OWNERS, Speakers, name};
+use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
+use crate::stages::statistics::Interval;
+use crate::store::table::Table;
+
+use super::measure::STORIES;
+
+/// What the claims of this analysis mean.
+pub const READING: &str = "Vectors by speaker and by whose emotion it is, made as those of stories are, of what is said in dialogues in \
+    which both emotions are independent. The mean over emotions of the cosine between two sets' vectors of the same emotion, over \
+    the two pairs of sets that have something in common: whether it is the speaker's own emotion (relation), whose it is (owner), \
+    or who speaks; with a bootstrap over topics. Null: the emotions of each owner shuffled within topics. Differences of two of \
+    these against emotions that change their owner on half of the topics, drawn at random. Arousal regulation: over emotions, the \
+    correlation of the other speaker's arousal with the arousal of the own emotions that its vector points at; negative where an \
+    aroused person goes with a calm answer.";
+
+/// Ends of an interval and the null of a row.
+fn interval(table: &Table, row: usize) -> Result<Option<Interval>> {
+    let (low, high) = (table.opt_f64("low")?[row], table.opt_f64("high")?[row]);
+    Ok(low.zip(high).map(|(low, high)| Interval { low, high }))
+}
+
+/// What it found at each layer.
+pub fn claims(params: &Speakers, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+    let mut claims = Vec::new();
+    let null = |of: &'static str, mean: f64, p: f64| {
+        Some(Null { of, draws: params.permutations, mean: Some(mean), p })
+    };
+    for group in groups(tables, "speakers_tests")? {
+        let table = group.table;
+        let (what, against) = (table.str("what")?, table.str("against")?);
+        let (value, mean, p) = (table.f64("value")?, table.f64("null_mean")?, table.f64("p")?);
+        for &row in &group.rows {
+            let of = [LABELS, OWNERS, AROUSAL].into_iter().find(|of| *of == against[row]).unwrap_or(LABELS);
+            let claim = group.claim(what[row].clone(), "", value[row], 2);
+            let claim = claim.within(interval(table, row)?, "bootstrap over topics");
+            claims.push(claim.against(null(of, mean[row], p[row])));
+        }
+    }
+    for group in groups(tables, "speakers")? {
+        let table = group.table;
+        let (a, b) = (table.str("a")?, table.str("b")?);
+        let (value, mean, p) = (table.f64("value")?, table.f64("null_mean")?, table.f64("p")?);
+        for (set, what) in [(0, "person's own, with stories"), (3, "assistant's own, with stories")] {
+            let is = |row: &&usize| a[**row] == name(set) && b[**row] == name(STORIES);
+            let Some(&row) = group.rows.iter().find(is) else { continue };
+            let claim =
+                group.claim(what, "", value[row], 2).within(interval(table, row)?, "bootstrap over topics");
+            claims.push(claim.against(null(LABELS, mean[row], p[row])));
+        }
+    }
+    Ok(claims)
+}
+
+/// The cosines of all sets, and what is tested, of each layer.
+pub fn figures(analysis: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for group in groups(tables, "speakers")? {
+        figures.push(matrix(analysis, &group)?);
+    }
+    for group in groups(tables, "speakers_tests")? {
+        figures.push(tests(analysis, &group)?);
+    }
+    Ok(figures)
+}
+
+fn matrix(analysis: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (a, b, value) = (table.str("a")?, table.str("b")?, table.f64("value")?);
+    let (rsa, p) = (table.f64("rsa")?, table.f64("p_rsa")?);
+    let sets: Vec<String> = (0..=STORIES).map(name).collect();
+    let cosine = |x: &String, y: &String| {
+        let is = |row: &&usize| (&a[**row] == x && &b[**row] == y) || (&a[**row] == y && &b[**row] == x);
+        group.rows.iter().find(is).map_or(1.0, |&row| value[row])
+    };
+    let values = sets.iter().flat_map(|x| sets.iter().map(move |y| cosine(x, y))).collect();
+    let own = group.rows.iter().find(|&&row| a[row] == name(0) && b[row] == name(3));
+    let alike = own.map_or_else(String::new, |&row| {
+        format!(
+            " The cosines between emotions of both speakers' own sets correlate at {:.2} (Spearman; p {:.3}, emotions under each other's \
+             names).",
+            rsa[row], p[row]
+        )
+    });
+    let caption = format!(
+        "The mean over emotions of the cosine between two sets' vectors of the same emotion. Each set is of what one speaker says, by \
+         one owner's emotion; `stories`: the vectors of stories.{alike}"
+    );
+    let axis = "set";
+    let body = Body::Heatmap(Heatmap {
+        row_axis: axis.into(),
+        column_axis: axis.into(),
+        rows: sets.clone(),
+        columns: sets.clone(),
+        values,
+        value: "mean cosine of the same emotion".into(),
+        limit: Some(1.0),
+    });
+    Ok(group.figure(format!("{analysis}-sets"), "Vectors by speaker and owner".into(), caption, body))
+}
+
+fn tests(analysis: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (what, against) = (table.str("what")?, table.str("against")?);
+    let (value, mean, p) = (table.f64("value")?, table.f64("null_mean")?, table.f64("p")?);
+    let mut rows = Vec::new();
+    for &row in &group.rows {
+        let number = match interval(table, row)? {
+            Some(ends) => Cell::Ranged(value[row], (ends.low, ends.high), 2),
+            None => Cell::Number(value[row], 2),
+        };
+        rows.push(vec![
+            Cell::Text(what[row].clone()),
+            number,
+            Cell::Number(mean[row], 2),
+            Cell::Number(p[row], 3),
+            Cell::Text(against[row].clone()),
+        ]);
+    }
+    let first = group.rows[0];
+    let skipped = table.i32("skipped")?[first];
+    let others = match skipped {
+        0 => String::new(),
+        n => format!(" {n} dialogues have emotions that are none of the experiment's, and are not counted."),
+    };
+    let caption = format!(
+        "Mean cosines over the pairs of sets that have something in common, and their differences. {} dialogues on {} topics; intervals: \
+         topics drawn with replacement, of five or more.{others}",
+        table.i32("dialogues")?[first],
+        table.i32("topics")?[first],
+    );
+    let columns = ["what", "value", "null", "p", "against"].map(String::from).to_vec();
+    let body = Body::Table(TableFigure { columns, rows });
+    Ok(group.figure(format!("{analysis}-tests"), "What goes with what".into(), caption, body))
+}

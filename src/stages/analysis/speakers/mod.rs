@@ -1,0 +1,211 @@
+//! Whose emotion is it: vectors by speaker and owner from dialogues in which both are known, beside each other and beside those of
+//! stories. docs/methods.md has the formulas.
+
+mod figures;
+mod measure;
+#[cfg(test)]
+mod tests;
+
+use anyhow::{Context, Result};
+
+use super::labelled::Labelled;
+use super::norms::ratings::Ratings;
+use super::steering::Layers;
+use super::{Claim, Input, Inputs, Kind, Places, Spans, Tables, VectorSet};
+use crate::lm::Layer;
+use crate::params::params;
+use crate::report::figure::Figure;
+use crate::stages::readings::From;
+use crate::stages::spans::{Span, Wanted, Wrapped};
+use crate::stages::vectors;
+use crate::store::table::{Column, Table};
+use measure::{Draw, Found, SETS, STORIES, Tested, measure};
+
+/// Raised when the same dialogues would give other tables.
+const VERSION: u32 = 1;
+
+params! {
+    /// Vectors by speaker and by whose emotion it is, from dialogues: see docs/methods.md.
+    pub struct Speakers {
+        /// The dialogues, of the kind `speakers`: one of `[dialogues]`.
+        #[with(super::labelled::of_speakers)]
+        #[serde(skip)]
+        pub dialogues: String;
+        /// Which of the kept layers are read; `default`: the one nearest to 2/3 of the depth.
+        pub layers: Layers = "default";
+        /// Bootstrap resamples of the topics, for the intervals.
+        pub resamples: usize = 1000, 2..=100_000;
+        /// Shuffles of the emotions within topics, and of who owns them, for the nulls.
+        pub permutations: usize = 1000, 1..=100_000;
+    }
+}
+
+impl Kind for Speakers {
+    fn kind(&self) -> &'static str {
+        "speakers"
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn title(&self) -> &'static str {
+        "Whose emotion"
+    }
+
+    fn intro(&self) -> &'static str {
+        "Vectors of the person's and of the assistant's emotion on what the person and on what the assistant says, from dialogues in \
+         which the two are independent: whether they go with whose emotion it is, with who speaks, or with whether it is the \
+         speaker's own."
+    }
+
+    fn inputs(&self) -> Inputs {
+        Inputs { seed: true, chat: true, ..Inputs::VECTORS }
+    }
+
+    fn spans(&self) -> Option<Wanted> {
+        let spans = vec![Span::User, Span::Assistant];
+        Some(Wanted {
+            from: From::Transcripts(self.dialogues.clone()),
+            spans,
+            open: false,
+            wrap: Wrapped::Chat,
+        })
+    }
+
+    fn layers(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
+        self.layers.of(kept, n_layers)
+    }
+
+    fn run(&self, input: Input) -> Result<Tables> {
+        let spans = input.spans.context("this analysis needs dialogues")?;
+        self.run_on(input.set, &spans, input.seed)
+    }
+
+    fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
+        figures::figures(name, tables)
+    }
+
+    fn claims(&self, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
+        figures::claims(self, tables)
+    }
+
+    fn reading(&self) -> &'static str {
+        figures::READING
+    }
+}
+
+/// What a set is called in tables.
+fn name(set: usize) -> String {
+    const WHO: [&str; 2] = ["person", "assistant"];
+    match SETS.get(set) {
+        Some(&[speaker, owner]) => format!("{}'s turns, {}'s emotion", WHO[speaker], WHO[owner]),
+        None => "stories".into(),
+    }
+}
+
+/// What two sets have in common, in tables.
+fn common(a: usize, b: usize) -> &'static str {
+    if b == STORIES { "stories" } else { measure::Common::of(a, b).name() }
+}
+
+/// Columns of what is tested.
+#[derive(Default)]
+struct Numbers {
+    value: Vec<f64>,
+    low: Vec<Option<f64>>,
+    high: Vec<Option<f64>>,
+    null_mean: Vec<f64>,
+    p: Vec<f64>,
+}
+
+impl Numbers {
+    fn push(&mut self, tested: &Tested) {
+        self.value.push(tested.value);
+        self.low.push(tested.interval.map(|ends| ends.low));
+        self.high.push(tested.interval.map(|ends| ends.high));
+        self.null_mean.push(tested.null_mean);
+        self.p.push(tested.p);
+    }
+
+    fn columns(self) -> Vec<(&'static str, Column)> {
+        vec![
+            ("value", Column::F64(self.value)),
+            ("low", Column::OptF64(self.low)),
+            ("high", Column::OptF64(self.high)),
+            ("null_mean", Column::F64(self.null_mean)),
+            ("p", Column::F64(self.p)),
+        ]
+    }
+}
+
+impl Speakers {
+    /// The tables `speakers` (a row a pair of sets) and `speakers_tests` (a row a number that is claimed), at each layer.
+    fn run_on(&self, set: &VectorSet, spans: &Spans, seed: u64) -> Result<Tables> {
+        let (mut pairs, mut tests) = (Places::default(), Places::default());
+        let (mut cosines, mut tested) = (Numbers::default(), Numbers::default());
+        let (mut a, mut b, mut of, mut rsa, mut p_rsa) = (vec![], vec![], vec![], vec![], vec![]);
+        let (mut what, mut against) = (Vec::new(), Vec::new());
+        let (mut dialogues, mut skipped, mut topics) = (Vec::new(), Vec::new(), Vec::new());
+        for here in &set.layers {
+            let read = Labelled::gather(spans, here.layer, &here.emotions, &["user", "assistant"])?;
+            let neutral = (spans.neutral)(here.layer)?;
+            let removed =
+                vectors::removed(spans.params, neutral.as_ref(), here.layer.number(), here.d_model)?;
+            let rated = Ratings::circumplex().rated(&here.emotions).into_iter();
+            let arousal: Vec<(usize, f64)> =
+                rated.filter_map(|rated| Some((rated.emotion, rated.ratings[1]?))).collect();
+            let draw = Draw { shuffles: self.permutations, resamples: self.resamples, seed };
+            let found: Found = measure(&read, &here.vectors, &removed, &arousal, &draw)
+                .with_context(|| format!("dialogues at layer {}", here.layer))?;
+            for pair in &found.pairs {
+                pairs.push(set, here.layer);
+                let (first, second) = pair.sets;
+                a.push(name(first));
+                b.push(name(second));
+                of.push(common(first, second).to_string());
+                cosines.push(&pair.cosine);
+                rsa.push(pair.rsa.0);
+                p_rsa.push(pair.rsa.1);
+            }
+            let named =
+                found.common.iter().map(|(common, tested)| (common.name().to_string(), LABELS, tested));
+            let minus = found.contrasts.iter().map(|((a, b), tested)| {
+                let short = |common: &measure::Common| common.name().trim_start_matches("same ").to_string();
+                (format!("{} minus {}", short(a), short(b)), OWNERS, tested)
+            });
+            let regulation =
+                found.regulation.iter().map(|tested| ("arousal regulation".to_string(), AROUSAL, tested));
+            for (name, null, number) in named.chain(minus).chain(regulation) {
+                tests.push(set, here.layer);
+                what.push(name);
+                against.push(null.to_string());
+                tested.push(number);
+                dialogues.push(read.rows.len() as i32);
+                skipped.push(read.skipped as i32);
+                topics.push(read.groups as i32);
+            }
+        }
+        let columns = vec![("a", Column::Str(a)), ("b", Column::Str(b)), ("common", Column::Str(of))];
+        let mut columns: Vec<(&str, Column)> = columns;
+        columns.extend(cosines.columns());
+        columns.extend([("rsa", Column::F64(rsa)), ("p_rsa", Column::F64(p_rsa))]);
+        let mut numbers: Vec<(&str, Column)> = vec![("what", Column::Str(what))];
+        numbers.extend(tested.columns());
+        numbers.extend([
+            ("against", Column::Str(against)),
+            ("dialogues", Column::I32(dialogues)),
+            ("topics", Column::I32(topics)),
+            ("skipped", Column::I32(skipped)),
+        ]);
+        Ok(vec![
+            ("speakers".to_string(), pairs.table("speakers/1", columns)),
+            ("speakers_tests".to_string(), tests.table("speakers_tests/1", numbers)),
+        ])
+    }
+}
+
+/// What numbers are tested against.
+const LABELS: &str = "emotions shuffled within topics";
+const OWNERS: &str = "emotions that change their owner on half of the topics";
+const AROUSAL: &str = "arousal shuffled over the emotions";

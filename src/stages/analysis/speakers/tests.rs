@@ -1,0 +1,189 @@
+//! Dialogues of noise, and with what is planted in them.
+
+use super::super::tests::set;
+use super::*;
+use crate::stages::statistics::draws::Draws;
+use crate::stages::vectors::{Center, Denoise, Equal};
+
+const EMOTIONS: [&str; 6] = ["happy", "angry", "sad", "calm", "excited", "tired"];
+const D: usize = 12;
+
+/// What a residual holds of the emotions: of speaker, owner and emotion a direction.
+type Planted = fn(speaker: usize, owner: usize) -> &'static str;
+
+/// A table of spans at layer 3: in each of `topics` each emotion of the person with `each` of the assistant's.
+fn table(seed: u64, topics: usize, each: usize, planted: Option<Planted>) -> Table {
+    let n = EMOTIONS.len();
+    let mut draws = Draws::new("dialogues", &[seed]);
+    let mut values = Vec::new();
+    let (mut id, mut topic_of, mut emotion, mut other, mut span) = (vec![], vec![], vec![], vec![], vec![]);
+    for topic in 0..topics {
+        let topics_own: Vec<f64> = (0..D).map(|_| 2.0 * draws.normal()).collect();
+        for index in 0..each {
+            let order = draws.shuffled(n);
+            for first in 0..n {
+                let labels = [first, order[first]];
+                for (speaker, name) in ["user", "assistant"].into_iter().enumerate() {
+                    let mut row: Vec<f64> = topics_own.iter().map(|x| x + draws.normal()).collect();
+                    for owner in 0..2 {
+                        let Some(planted) = planted else { continue };
+                        let code = planted(speaker, owner);
+                        let direction = Draws::new(code, &[labels[owner] as u64]).direction(D);
+                        row.iter_mut().zip(direction).for_each(|(x, u)| *x += 6.0 * u);
+                    }
+                    values.extend(row.into_iter().map(|x| x as f32));
+                    id.push(format!("{topic}-{index}-{first}"));
+                    topic_of.push(Some(format!("topic {topic}")));
+                    emotion.push(Some(EMOTIONS[labels[0]].to_string()));
+                    other.push(Some(EMOTIONS[labels[1]].to_string()));
+                    span.push(name.to_string());
+                }
+            }
+        }
+    }
+    let rows = id.len();
+    Table::new(
+        "spans/1",
+        vec![
+            ("text_id", Column::Str(id)),
+            ("emotion", Column::OptStr(emotion)),
+            ("other", Column::OptStr(other)),
+            ("topic", Column::OptStr(topic_of)),
+            ("layer", Column::I32(vec![3; rows])),
+            ("span", Column::Str(span)),
+            ("activation", Column::List { width: D, values, half: false }),
+        ],
+    )
+}
+
+/// The two tables of dialogues; the stories' vectors are directions of their own.
+fn run(speakers: &Speakers, table: Table, seed: u64) -> Result<Tables> {
+    let rows: Vec<Vec<f64>> =
+        (0..EMOTIONS.len()).map(|at| Draws::new("relation", &[at as u64]).direction(D)).collect();
+    let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+    let params = vectors::Params {
+        center: Center::Emotions,
+        denoise: Denoise::None,
+        normalize: false,
+        weights: Equal::Stories,
+        tokens: None,
+    };
+    let spans = Spans { count: 1, read: &|_| Ok(table.clone()), params: &params, neutral: &|_| Ok(None) };
+    speakers.run_on(&set(&EMOTIONS, &rows), &spans, seed)
+}
+
+fn speakers(permutations: usize) -> Speakers {
+    Speakers { dialogues: "talk".into(), layers: Layers::Default, resamples: 40, permutations }
+}
+
+/// The value and p of each number that is claimed, by its name.
+fn tested(tables: &Tables, wanted: &str) -> (f64, f64) {
+    let table = &tables[1].1;
+    let row = table.str("what").unwrap().iter().position(|what| what == wanted).unwrap();
+    (table.f64("value").unwrap()[row], table.f64("p").unwrap()[row])
+}
+
+/// Of noise every p is small at most as often as it says.
+#[test]
+fn noise_is_found_at_the_stated_rate() {
+    let names = [
+        "same relation",
+        "same owner",
+        "same speaker",
+        "relation minus owner",
+        "owner minus speaker",
+        "arousal regulation",
+    ];
+    let mut small = [0; 6];
+    let (mut with_stories, rounds) = (0, 200);
+    for seed in 0..rounds {
+        let tables = run(&Speakers { resamples: 2, ..speakers(19) }, table(seed, 8, 1, None), seed).unwrap();
+        for (at, name) in names.into_iter().enumerate() {
+            small[at] += usize::from(tested(&tables, name).1 <= 0.05);
+        }
+        let stories = tables[0].1.str("b").unwrap().iter().position(|b| b == "stories").unwrap();
+        with_stories += usize::from(tables[0].1.f64("p").unwrap()[stories] <= 0.05);
+    }
+    // scipy.stats.binom.ppf([.001, .999], 200, .05) is 2 and 21.
+    for found in small.into_iter().chain([with_stories]) {
+        assert!((2..=21).contains(&found), "{small:?} {with_stories}");
+    }
+}
+
+/// Directions of the relation, of the owner, of the speaker alone, and of all: what is planted is found, and nothing else.
+#[test]
+fn what_is_planted_is_found() {
+    let relation: Planted = |speaker, owner| if speaker == owner { "relation" } else { "other" };
+    let owner: Planted = |_, owner| ["person", "assistant"][owner];
+    let speaker: Planted = |speaker, _| ["says", "answers"][speaker];
+    let all: Planted = |_, _| "emotion";
+    for (planted, highest) in [(relation, 0), (owner, 1), (speaker, 2)] {
+        let tables = run(&speakers(99), table(1, 8, 2, Some(planted)), 0).unwrap();
+        let found = ["same relation", "same owner", "same speaker"].map(|name| tested(&tables, name));
+        for (at, (value, p)) in found.into_iter().enumerate() {
+            if at == highest {
+                assert!(value > 0.7 && p == 0.01, "{found:?}");
+            } else {
+                assert!(value.abs() < 0.3 && p > 0.01, "{found:?}");
+            }
+        }
+        // What both owners' emotions share is the same whoever has it.
+        let (value, p) = tested(&tables, "relation minus owner");
+        match highest {
+            2 => assert!(p > 0.05, "{value} {p}"),
+            _ => assert!((value > 0.0) == (highest == 0) && p <= 0.02, "{value} {p}"),
+        }
+        // The stories' directions are those of the speaker's own emotion.
+        let table = &tables[0].1;
+        let row = table.str("b").unwrap().iter().position(|b| b == "stories").unwrap();
+        assert!((table.f64("value").unwrap()[row] > 0.6) == (highest == 0));
+    }
+    // An emotion that is nobody's: all are alike, and whose it is makes no difference.
+    let tables = run(&speakers(99), table(1, 8, 2, Some(all)), 0).unwrap();
+    for name in ["same relation", "same owner", "same speaker"] {
+        assert!(tested(&tables, name).0 > 0.7);
+    }
+    assert!(tested(&tables, "relation minus owner").1 > 0.05);
+}
+
+/// The first pair's cosine against the definition, in plain loops.
+#[test]
+fn a_cosine_is_that_of_the_means_by_hand() {
+    let table = table(3, 3, 1, None);
+    let (emotion, other) = (table.opt_str("emotion").unwrap(), table.opt_str("other").unwrap());
+    let (span, (_, values)) = (table.str("span").unwrap(), table.list("activation").unwrap());
+    let vectors = |speaker: &str, labels: &[Option<String>]| -> Vec<Vec<f64>> {
+        let mean = |name: &str| -> Vec<f64> {
+            let own: Vec<usize> = (0..table.rows())
+                .filter(|&row| span[row] == speaker && labels[row].as_deref() == Some(name))
+                .collect();
+            (0..D)
+                .map(|at| {
+                    own.iter().map(|row| f64::from(values[row * D + at])).sum::<f64>() / own.len() as f64
+                })
+                .collect()
+        };
+        let means: Vec<Vec<f64>> = EMOTIONS.iter().map(|name| mean(name)).collect();
+        let grand: Vec<f64> = (0..D).map(|at| means.iter().map(|m| m[at]).sum::<f64>() / 6.0).collect();
+        means.iter().map(|m| m.iter().zip(&grand).map(|(x, g)| x - g).collect()).collect()
+    };
+    let (a, b) = (vectors("user", emotion), vectors("user", other));
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    let cosine = |(x, y): (&Vec<f64>, &Vec<f64>)| dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
+    let want = a.iter().zip(&b).map(cosine).sum::<f64>() / 6.0;
+    let tables = run(&speakers(1), table.clone(), 0).unwrap();
+    assert_eq!(tables[0].1.str("common").unwrap()[0], "same speaker");
+    let got = tables[0].1.f64("value").unwrap()[0];
+    assert!((got - want).abs() < 1e-9, "{got} {want}");
+}
+
+#[test]
+fn an_emotion_that_nobody_feels_is_named() {
+    let mut table = table(3, 3, 1, None);
+    let rows: Vec<usize> = (0..table.rows())
+        .filter(|&row| table.opt_str("other").unwrap()[row].as_deref() != Some("calm"))
+        .collect();
+    table = table.select(&rows);
+    let error = format!("{:#}", run(&speakers(1), table, 0).unwrap_err());
+    assert!(error.contains("no dialogue in which the assistant feels `calm`"), "{error}");
+}
