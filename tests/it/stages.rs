@@ -548,6 +548,8 @@ fn the_model_s_turn_is_steered_at_several_layers_and_written_under_that() {
             set: &set,
             activations: None,
             reads: None,
+            rollouts: None,
+            spans: None,
             model: Some(&model),
             chat: Chat::default(),
             seed: 4,
