@@ -9,13 +9,13 @@ use super::preimage::{
     VectorParams, WrittenParams, key,
 };
 use super::rollouts::other_judge;
+use super::sources::Texts;
 use super::variants::Merged;
 use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Layer, decoder};
 use crate::resolve::{Model, Resolved, StoryFiles};
-use crate::stages::stories::{Item, file, generate, served, template, writing};
-use crate::stages::texts::Pairing;
+use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 
 /// The name under which the neutral text goes through the plan; no story source may have it.
@@ -79,39 +79,6 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
     plan.merged.name(&mut plan.nodes, &settings);
     let scale = resolved.experiment.scale.iter().map(|scale| scale.name.clone()).collect();
     Plan { nodes: plan.nodes, absent: absent::absent(resolved), scale }
-}
-
-/// A story source, or the neutral text, under the name that its nodes carry.
-struct Texts<'a> {
-    name: &'a str,
-    kind: &'a SourceKind,
-    /// `None`: neutral text.
-    emotions: Option<&'a [String]>,
-    /// Of dialogues: whose the two emotions are.
-    pairing: Option<Pairing>,
-}
-
-impl Texts<'_> {
-    /// Those of dialogues with their second emotions, in the order of their shards.
-    fn ordered(&self, items: Vec<Item>, experiment: &Experiment) -> Vec<Item> {
-        let items = match (self.pairing, self.emotions) {
-            (Some(pairing), Some(emotions)) => pairing.paired(items, emotions, experiment.seed),
-            _ => items,
-        };
-        rounds::order(items, self.n_emotions(), experiment.shard)
-    }
-
-    /// One for neutral text.
-    fn n_emotions(&self) -> usize {
-        self.emotions.map_or(1, <[String]>::len)
-    }
-
-    fn writer(&self) -> Option<&Writer> {
-        match self.kind {
-            SourceKind::Generate { writer, .. } => Some(writer),
-            _ => None,
-        }
-    }
 }
 
 /// What a limit does not do to the letter, source by source: a shard is made whole, and a file is read whole.
@@ -399,13 +366,7 @@ impl<'a> Builder<'a> {
                 .map(|wanted| self.read_tokens(variant, (model, source), vectors, &layers, config, &wanted));
             let read = match (read, analysis.spans()) {
                 (None, Some(wanted)) => {
-                    let pooled = self.pooled(variant, model, name, &layers, &wanted);
-                    let of: Vec<UnitId> =
-                        layers.iter().flat_map(|&layer| self.at_layer(vectors, layer)).collect();
-                    let made_of = of.iter().flat_map(|&id| &self.unit(id).inputs).copied();
-                    let is_neutral = |id: &UnitId| self.nodes[id.node].work.stage() == "neutral";
-                    let neutral: Vec<UnitId> = made_of.filter(is_neutral).collect();
-                    Some(of.into_iter().chain(neutral).chain(pooled).collect())
+                    Some(self.read_spans(variant, model, vectors, name, &layers, &wanted))
                 }
                 (read, _) => read,
             };

@@ -11,6 +11,7 @@ mod readings;
 mod rollouts;
 mod rounds;
 mod select;
+mod sources;
 mod variants;
 
 use std::ops::Range;

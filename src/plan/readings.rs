@@ -78,6 +78,25 @@ impl Builder<'_> {
         })
     }
 
+    /// What an analysis reads of conversations by the vectors at `layers`, which are among the units of the node `vectors`: these, the
+    /// components of neutral text, and spans of the conversations.
+    pub(super) fn read_spans(
+        &mut self,
+        variant: usize,
+        model: usize,
+        vectors: usize,
+        name: &str,
+        layers: &[Layer],
+        wanted: &spans::Wanted,
+    ) -> Vec<UnitId> {
+        let pooled = self.pooled(variant, model, name, layers, wanted);
+        let of: Vec<UnitId> = layers.iter().flat_map(|&layer| self.at_layer(vectors, layer)).collect();
+        let made_of = of.iter().flat_map(|&id| &self.unit(id).inputs).copied();
+        let neutral = made_of.filter(|id| self.nodes[id.node].work.stage() == "neutral");
+        let neutral: Vec<UnitId> = neutral.collect();
+        of.into_iter().chain(neutral).chain(pooled).collect()
+    }
+
     /// Spans of the conversations that the analysis `name` reads with `model`, pooled at `layers`: a unit a shard of them.
     pub(super) fn pooled(
         &mut self,
