@@ -114,6 +114,7 @@ fn single(analysis: &Analysis, read: &dyn Fn(usize) -> Result<Table>) -> Result<
         activations: Some(activations),
         reads: None,
         rollouts: None,
+        spans: None,
         model: None,
         chat: Chat::default(),
         seed: 0,
@@ -135,6 +136,8 @@ fn across(name: &str, width: usize, analysis: Analysis) -> Result<()> {
         shards: TOPICS,
         activations: &activations[at],
         stories: &stories,
+        n_spans: 0,
+        spans: &|_| bail!("no conversations"),
     };
     analysis.run_two(Pair { sides: [side(0), side(1)], model: None, seed: 0, progress: &mut |_, _| {} })?;
     said(&format!("{name}, {} cells of width {width}", EMOTIONS * TOPICS), begun.elapsed().as_secs_f64())

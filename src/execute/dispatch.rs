@@ -1,14 +1,15 @@
 //! One node's work: reads its inputs from the store, calls the stage, commits what it returns. Knows every kind of
 //! work by name and nothing of order or need.
 
+mod ahead;
 mod scores;
 
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
+use ahead::Ahead;
 pub use scores::NOT_JUDGED_OFFLINE;
 use scores::server_of;
 
@@ -401,42 +402,6 @@ fn ensure_unchanged(resolved: &Resolved, store: &Store, node: &Node) -> Result<(
         pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
     }
     node.model.map_or(Ok(()), |model| resolved.models[model].ensure_unchanged(store))
-}
-
-/// The stories of the shard that is likely to be next, read and made tokens on other threads while a device computes.
-struct Ahead {
-    /// The node that is to read them, which says how, by name.
-    node: String,
-    shard: (&'static str, Key),
-    thread: JoinHandle<Result<(Table, activations::Read)>>,
-}
-
-impl Ahead {
-    /// Begins `reading` the shard, if it is there.
-    fn start(
-        store: &Store,
-        node: &Node,
-        shard: (&'static str, Key),
-        reading: impl FnOnce(&Table) -> Result<activations::Read> + Send + 'static,
-    ) -> Option<Ahead> {
-        let (stage, key) = (shard.0, &shard.1);
-        // What is wrong with it is told when its turn has come.
-        let Ok(Lookup::Hit(entry)) = store.lookup(stage, key) else { return None };
-        let thread = std::thread::spawn(move || {
-            let stories = entry.read(stage)?;
-            let read = reading(&stories)?;
-            Ok((stories, read))
-        });
-        Some(Ahead { node: node.name(), shard, thread })
-    }
-
-    fn is_of(&self, node: &Node, shard: (&'static str, Key)) -> bool {
-        self.node == node.name() && self.shard == shard
-    }
-
-    fn wait(self) -> Result<(Table, activations::Read)> {
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
 }
 
 /// Stores each unit, on all cores; then its batches go.

@@ -1,6 +1,7 @@
 //! The nodes of analyses of two sets of vectors: which sets are pairs, and what of them is in keys.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::build::{Builder, unit};
 use super::preimage::{AcrossParams, key};
@@ -155,9 +156,8 @@ impl Builder<'_> {
             let n_layers = models.map(|model| model.spec.n_layers());
             let layers = across.kind.layers_of_two(models.map(|model| model.layers.as_slice()), n_layers);
             for (side, layers) in pair.iter().zip(layers) {
-                if !pooled.contains_key(&side.0) {
-                    let units = self.pooled(variant, side.0, &across.name, &layers, &wanted);
-                    pooled.insert(side.0, units);
+                if let Entry::Vacant(entry) = pooled.entry(side.0) {
+                    entry.insert(self.pooled(variant, side.0, &across.name, &layers, &wanted));
                 }
             }
         }

@@ -18,9 +18,10 @@ use std::ops::Range;
 
 pub use absent::Absent;
 pub use across::Pair;
-pub use build::{NEUTRAL, build, build_limited, limit_notes};
+pub use build::{NEUTRAL, build, build_limited};
 pub use id::{NodeId, Subject};
 pub use select::{Nothing, Selection};
+pub use sources::limit_notes;
 
 use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Analysis;

@@ -1,7 +1,8 @@
 //! Sources of texts as a plan sees them: stories, neutral text and dialogues, which are written alike. Makes no node.
 
-use super::rounds;
+use super::{Subject, rounds};
 use crate::config::{Experiment, SourceKind, Writer};
+use crate::resolve::Resolved;
 use crate::stages::stories::Item;
 use crate::stages::texts::Pairing;
 
@@ -36,4 +37,26 @@ impl Texts<'_> {
             _ => None,
         }
     }
+}
+
+/// What a limit does not do to the letter, source by source: a shard is made whole, and a file is read whole.
+pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
+    let emotions = resolved.experiment.emotions.len();
+    let depth = rounds::depth(emotions, resolved.experiment.shard);
+    let sources = resolved.experiment.stories.iter().filter_map(|source| {
+        let each = match &source.kind {
+            SourceKind::Template(template) => template.passages.len(),
+            SourceKind::Generate { params, .. } | SourceKind::Served { params, .. } => {
+                params.topics.len() * params.per_topic
+            }
+            SourceKind::File { .. } | SourceKind::Dataset(_) => {
+                return Some(format!("{}: a file is taken whole", Subject::stories(&source.name, None)));
+            }
+        };
+        let taken = limit.next_multiple_of(depth).min(each);
+        let why = format!("shards hold {} stories an emotion and are made whole", depth.min(each));
+        (taken > limit)
+            .then(|| format!("{}: {taken} of {each}, for {why}", Subject::stories(&source.name, None)))
+    });
+    sources.collect()
 }

@@ -3,6 +3,7 @@
 
 mod activities;
 mod adapter;
+mod checks;
 mod digested;
 pub mod hub;
 mod labels;
@@ -16,7 +17,6 @@ mod tokenizer;
 mod transcripts;
 mod turns;
 
-use crate::stages::analysis::steering::nearest_two_thirds;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -236,27 +236,11 @@ pub fn resolve(
         problems.extend(lost.into_iter().map(|(model, error)| Fault::Found(error).problem(model)));
         return Err(experiment.problems(problems).into());
     }
-    models.extend(checks(&experiment, &models));
+    models.extend(checks::of(&experiment, &models));
     let absent = lost.into_iter();
     let absent = absent.map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
     let absent = absent.collect();
     Ok(Resolved { experiment, models, absent, files, transcripts, served, device, offline })
-}
-
-/// Of each model whose arithmetic is not in f32 one whose is, and itself, to be given the same stories.
-fn checks(experiment: &Experiment, models: &[Model]) -> Vec<Model> {
-    let rounded = models.iter().enumerate().filter(|(_, model)| model.compute_dtype != Dtype::F32);
-    let rounded = rounded.filter(|_| experiment.check_precision > 0);
-    let both = rounded.flat_map(|(at, model)| {
-        [model.compute_dtype, Dtype::F32].map(|compute_dtype| Model {
-            name: format!("{}@{}", model.name, compute_dtype.name()),
-            checks: Some(at),
-            compute_dtype,
-            layers: vec![nearest_two_thirds(&model.layers, model.spec.n_layers())],
-            ..model.clone()
-        })
-    });
-    both.collect()
 }
 
 /// A server that does not say which model it has, and was never seen.

@@ -35,6 +35,8 @@ shipped!(
     "behaviour-small",
     "behaviour-8b",
     "monitor",
+    "speakers",
+    "shift",
     "real",
     "real-own",
     "llama-3.2-1b",

@@ -174,7 +174,8 @@ pub mod tests {
         let turned = table(&rows.iter().map(|(e, t, v)| (*t, Some(*e), v.clone())).collect::<Vec<_>>());
         let want = vectors::run(&PLAIN, [Ok(turned)], &words(&names), None).unwrap();
         let emotions = words(&["a", "b", "c"]);
-        let got = with(&[own.clone()], |made| made.remade(&emotions, 3, 0).unwrap().topics(9).unwrap());
+        let got =
+            with(std::slice::from_ref(&own), |made| made.remade(&emotions, 3, 0).unwrap().topics(9).unwrap());
         assert_eq!(got.names, names);
         let got: Vec<f32> = got.vectors.iter().map(|&x| x as f32).collect();
         assert!(got.iter().zip(want.list("vector").unwrap().1).all(|(a, b)| (a - b).abs() < 1e-6));

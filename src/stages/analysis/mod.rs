@@ -18,6 +18,7 @@ pub(in crate::stages) mod named;
 pub mod norms;
 pub mod pca;
 mod pca_panels;
+mod places;
 pub mod preferences;
 pub mod probe;
 mod published;
@@ -40,6 +41,7 @@ mod steering_written;
 pub mod turns;
 pub(super) mod words;
 
+use places::Places;
 use std::ops::Deref;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -58,7 +60,7 @@ use crate::stages::readings::Wanted;
 use crate::stages::rollouts::Writing;
 use crate::stages::scores::Scorer;
 use crate::stages::{spans, vectors};
-use crate::store::table::{Column, Table};
+use crate::store::table::Table;
 
 /// Every analysis there is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -332,31 +334,6 @@ impl LayerVectors {
     }
 }
 
-/// The columns with which every analysis table starts: `model`, `stories`, `layer`, one entry a row.
-#[derive(Default)]
-struct Places {
-    model: Vec<String>,
-    stories: Vec<String>,
-    layer: Vec<i32>,
-}
-
-impl Places {
-    fn push(&mut self, set: &VectorSet, layer: Layer) {
-        self.model.push(set.model.clone());
-        self.stories.push(set.stories.clone());
-        self.layer.push(layer.number());
-    }
-
-    fn table(self, schema: &str, columns: Vec<(&str, Column)>) -> Table {
-        let places = [
-            ("model", Column::Str(self.model)),
-            ("stories", Column::Str(self.stories)),
-            ("layer", Column::I32(self.layer)),
-        ];
-        Table::new(schema, places.into_iter().chain(columns).collect())
-    }
-}
-
 /// The rows of one model, source of stories, variant and layer in an analysis table.
 struct Group<'a> {
     table: &'a Table,
@@ -435,6 +412,7 @@ fn distinct<'a>(column: &'a [String], rows: &[usize]) -> Vec<&'a str> {
 #[cfg(test)]
 pub(in crate::stages) mod tests {
     use super::*;
+    use crate::store::table::Column;
 
     /// A set of one layer whose vectors are given row by row.
     pub fn set(emotions: &[&str], rows: &[&[f64]]) -> VectorSet {

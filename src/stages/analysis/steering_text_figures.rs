@@ -117,9 +117,8 @@ mod tests {
         let set = set(&["a"], &[&[1.0]]);
         let mut places = Places::default();
         rows.iter().for_each(|_| places.push(&set, Layer::Block(3)));
-        let texts = |of: fn(&(&str, f64, &str, Option<f64>, Option<f64>)) -> String| {
-            Column::Str(rows.iter().map(of).collect())
-        };
+        type Row = (&'static str, f64, &'static str, Option<f64>, Option<f64>);
+        let texts = |of: fn(&Row) -> String| Column::Str(rows.iter().map(of).collect());
         let columns = vec![
             ("unit", texts(|_| "resid_norm".into())),
             ("prompt", texts(|r| r.0.into())),

@@ -49,10 +49,10 @@ impl Span {
         };
         let all = |role| said(role).map(|(_, tokens)| tokens.clone()).collect::<Vec<_>>();
         // The last turn of the user's with an answer behind it; else, where the answer is to come, the last one.
-        let answer = said("assistant").filter(|(turn, _)| *turn > 0).last();
+        let answer = said("assistant").rfind(|(turn, _)| *turn > 0);
         let asked = || match &answer {
-            Some((turn, _)) => said("user").filter(|(asked, _)| asked < turn).last(),
-            None => said("user").last(),
+            Some((turn, _)) => said("user").rfind(|(asked, _)| asked < turn),
+            None => said("user").next_back(),
         };
         let ranges = match self {
             Span::User => all("user"),

@@ -105,7 +105,8 @@ pub fn measure(states: &[Vec<Vec<Vec<f64>>>; 2], vectors: &[f64], d: usize, draw
             })
             .collect()
     });
-    let percentiles = |get: &dyn Fn(&[[Vec<f64>; 3]]) -> f64| {
+    type Drawn = [[Vec<f64>; 3]];
+    let percentiles = |get: &dyn Fn(&Drawn) -> f64| {
         percentile(&resampled.iter().map(|classes| get(classes)).collect::<Vec<_>>())
     };
     let mut classes: Vec<OfClass> = Vec::new();

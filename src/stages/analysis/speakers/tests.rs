@@ -21,14 +21,14 @@ fn table(seed: u64, topics: usize, each: usize, planted: Option<Planted>) -> Tab
         let topics_own: Vec<f64> = (0..D).map(|_| 2.0 * draws.normal()).collect();
         for index in 0..each {
             let order = draws.shuffled(n);
-            for first in 0..n {
-                let labels = [first, order[first]];
+            for (first, &second) in order.iter().enumerate() {
+                let labels = [first, second];
                 for (speaker, name) in ["user", "assistant"].into_iter().enumerate() {
                     let mut row: Vec<f64> = topics_own.iter().map(|x| x + draws.normal()).collect();
-                    for owner in 0..2 {
+                    for (owner, label) in labels.into_iter().enumerate() {
                         let Some(planted) = planted else { continue };
                         let code = planted(speaker, owner);
-                        let direction = Draws::new(code, &[labels[owner] as u64]).direction(D);
+                        let direction = Draws::new(code, &[label as u64]).direction(D);
                         row.iter_mut().zip(direction).for_each(|(x, u)| *x += 6.0 * u);
                     }
                     values.extend(row.into_iter().map(|x| x as f32));
