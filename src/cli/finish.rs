@@ -57,6 +57,8 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
         ..Options::default()
     };
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
+    // Also of one that was stopped: the logs of all jobs together say what was computed.
+    writeln!(out, "made {} units", outcome.nodes.iter().map(|node| node.made).sum::<usize>())?;
     ensure!(!outcome.interrupted, Interrupted);
     let missing = execute::missing(&plan, &store, &selected);
     let mut lines = Vec::new();
@@ -83,11 +85,6 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     }
     let past = Past::read(&results);
     results::write_run((&resolved, &plan, &store), &results, &past, &outcome, begun.elapsed())?;
-    writeln!(
-        out,
-        "made {} units",
-        outcome.nodes.iter().filter(|n| n.name != "report").map(|n| n.made).sum::<usize>()
-    )?;
     let failed = outcome.summary().failed;
     if units == 0 && failed > 0 {
         writeln!(out, "all that the plan has is there; {failed} failed")?;
