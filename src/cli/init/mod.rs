@@ -10,7 +10,7 @@ use crate::atomic;
 use crate::config::problem::suggestion;
 use crate::config::project_root;
 
-/// The file without `--from`: one model, stories that it writes, passages, the four analyses of one set.
+/// The file without `--from`: one model, passages (stories of its own behind a `#`), four analyses of one set.
 const FIRST: &str = include_str!("first.toml");
 
 /// Where `FIRST` has its model.
