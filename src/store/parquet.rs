@@ -16,13 +16,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array,
-    Int32Array, Int64Array, RecordBatch, RecordBatchReader, StringArray,
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int32Type, Int64Type};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array, Int32Array,
+    Int64Array, RecordBatch, RecordBatchReader, StringArray,
 };
-use arrow::datatypes::{
-    DataType, Field, Float16Type, Float32Type, Float64Type, Int32Type, Int64Type, Schema,
-};
+use arrow_schema::{DataType, Field, Schema};
 use half::f16;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};

@@ -166,7 +166,7 @@ fn reseal(manifest: &Path, change: impl Fn(&str) -> String) {
 
 #[test]
 fn deep_decodes_what_the_digests_vouch_for() {
-    use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+    use arrow_array::{ArrayRef, Float64Array, RecordBatch};
     use parquet::arrow::ArrowWriter;
     use parquet::file::metadata::KeyValue;
     use parquet::file::properties::WriterProperties;

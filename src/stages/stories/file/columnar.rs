@@ -4,9 +4,9 @@ use std::io::Read;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail, ensure};
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema};
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, downcast_primitive_array};
+use arrow_schema::{DataType, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::file::reader::ChunkReader;
 use serde_json::Value;
@@ -102,13 +102,18 @@ fn column(schema: &Schema, name: &str, holds: Holds) -> Result<usize> {
         let plain = if let DataType::Dictionary(_, values) = plain { values } else { plain };
         let is_text =
             matches!(plain, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
-        is_text || (holds != Holds::Texts && (plain.is_numeric() || *plain == DataType::Boolean))
+        is_text || (holds != Holds::Texts && (is_number(plain) || *plain == DataType::Boolean))
     };
     match (field.data_type(), listed(field.data_type())) {
         (plain, None) if fits(plain) => Ok(index),
         (_, Some(inner)) if holds != Holds::Topic && fits(inner) => Ok(index),
         (other, _) => bail!("column `{name}` holds {other}, not text"),
     }
+}
+
+/// Whole numbers and floating-point ones.
+fn is_number(plain: &DataType) -> bool {
+    plain.is_integer() || plain.is_floating()
 }
 
 /// What the lists of a column hold.
@@ -123,31 +128,58 @@ fn listed(data_type: &DataType) -> Option<&DataType> {
 
 /// A column as text, whatever its encoding.
 enum Cells {
-    Plain(StringArray),
-    Lists(ListArray),
+    Plain(Vec<Option<String>>),
+    Lists(Vec<Option<Vec<Option<String>>>>),
 }
 
 impl Cells {
     fn of(batch: &RecordBatch, name: &str) -> Result<Cells> {
-        let column: &ArrayRef = batch.column_by_name(name).with_context(|| format!("no column `{name}`"))?;
+        let column = batch.column_by_name(name).with_context(|| format!("no column `{name}`"))?;
+        let list = |row: usize| match column.data_type() {
+            DataType::List(_) => column.as_list::<i32>().value(row),
+            DataType::LargeList(_) => column.as_list::<i64>().value(row),
+            _ => column.as_fixed_size_list().value(row),
+        };
+        let lists = |row: usize| column.is_valid(row).then(|| texts(&list(row))).transpose();
         Ok(match listed(column.data_type()) {
-            None => Cells::Plain(cast(column, &DataType::Utf8)?.as_string::<i32>().clone()),
-            Some(_) => {
-                let of_text = DataType::new_list(DataType::Utf8, true);
-                Cells::Lists(cast(column, &of_text)?.as_list::<i32>().clone())
-            }
+            None => Cells::Plain(texts(column)?),
+            Some(_) => Cells::Lists((0..column.len()).map(lists).collect::<Result<_>>()?),
         })
     }
 
     /// What stands in a row; no cell where it is an empty list.
     fn at(&self, row: usize) -> Vec<Option<String>> {
-        let all = |values: &StringArray| values.iter().map(|value| value.map(String::from)).collect();
         match self {
-            Cells::Plain(values) => vec![values.is_valid(row).then(|| values.value(row).to_string())],
-            Cells::Lists(lists) if lists.is_null(row) => vec![None],
-            Cells::Lists(lists) => all(lists.value(row).as_string::<i32>()),
+            Cells::Plain(values) => vec![values[row].clone()],
+            Cells::Lists(lists) => lists[row].clone().unwrap_or(vec![None]),
         }
     }
+}
+
+/// Every value as text; numbers as they are written in Rust, `1` or `1.0`.
+fn texts(column: &dyn Array) -> Result<Vec<Option<String>>> {
+    fn owned<T: ToString>(value: Option<T>) -> Option<String> {
+        value.map(|value| value.to_string())
+    }
+    Ok(downcast_primitive_array!(
+        column => column.iter().map(|value| value.map(|number| format!("{number:?}"))).collect(),
+        DataType::Utf8 => column.as_string::<i32>().iter().map(owned).collect(),
+        DataType::LargeUtf8 => column.as_string::<i64>().iter().map(owned).collect(),
+        DataType::Utf8View => column.as_string_view().iter().map(owned).collect(),
+        DataType::Boolean => column.as_boolean().iter().map(owned).collect(),
+        DataType::Dictionary(_, _) => {
+            let dictionary = column.as_any_dictionary();
+            let values = texts(dictionary.values())?;
+            let keys = if values.is_empty() { vec![0; column.len()] } else { dictionary.normalized_keys() };
+            let value = |(row, key): (usize, usize)| match dictionary.keys().is_valid(row) {
+                true => values[key].clone(),
+                false => None,
+            };
+            keys.into_iter().enumerate().map(value).collect()
+        }
+        DataType::Null => vec![None; column.len()],
+        other => bail!("a column of {other}, not of text"),
+    ))
 }
 
 /// The names of the labels of a column, in the order of their numbers, as `datasets` writes them into the metadata: the

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, DictionaryArray, Int64Array, LargeStringArray, RecordBatch, StringArray};
-use arrow::datatypes::Int32Type;
+use arrow_array::types::Int32Type;
+use arrow_array::{ArrayRef, DictionaryArray, Int64Array, LargeStringArray, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 
 use super::*;
@@ -195,8 +195,8 @@ fn several_files_are_read_in_their_order_up_to_a_limit() {
 /// As published files are: nested columns beside, several row groups, topics that are null.
 #[test]
 fn columns_that_nobody_asked_for_are_not_looked_at() {
-    use arrow::array::{ListArray, StructArray};
-    use arrow::datatypes::{DataType, Field};
+    use arrow_array::{ListArray, StructArray};
+    use arrow_schema::{DataType, Field};
     use parquet::file::properties::WriterProperties;
 
     let count = 2500;
@@ -204,7 +204,7 @@ fn columns_that_nobody_asked_for_are_not_looked_at() {
         |f: &dyn Fn(usize) -> Option<String>| Arc::new(StringArray::from_iter((0..count).map(f))) as ArrayRef;
     let numbers = Arc::new(Int64Array::from_iter_values(0..count as i64)) as ArrayRef;
     let inner = Arc::new(Field::new("n", DataType::Int64, false));
-    let lists = ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(
+    let lists = ListArray::from_iter_primitive::<arrow_array::types::Int64Type, _, _>(
         (0..count).map(|i| Some(vec![Some(i as i64); i % 3])),
     );
     let columns: Vec<(&str, ArrayRef)> = vec![
@@ -329,8 +329,8 @@ fn a_file_s_name_is_the_emotion_where_its_rows_have_none() {
 
 #[test]
 fn numbers_are_labels_by_the_file_s_names_or_the_experiment_s() {
-    use arrow::array::ListArray;
-    use arrow::datatypes::Int64Type;
+    use arrow_array::ListArray;
+    use arrow_array::types::Int64Type;
     use parquet::file::metadata::KeyValue;
 
     let written = |numbers: ArrayRef, metadata: Option<&str>| {
