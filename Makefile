@@ -1,5 +1,5 @@
 # emoflow: `make demo` shows it, `make test` proves it, `make install` keeps it,
-# `make real` fetches two real models, finds emotions in them and compares that with transformers,
+# `make real` fetches two real models, finds emotions in them and compares that with transformers, which `make reference` fetches,
 # `make parity` compares every model family with transformers on models that nobody has seen,
 # `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
 # `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
@@ -18,7 +18,7 @@ BENCH ?=
 EMOFLOW ?=
 RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test real parity test-server test-slurm bench bench-gpu lint build setup install clean
+.PHONY: demo test real reference parity test-server test-slurm bench bench-gpu lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -31,6 +31,13 @@ real: setup
 	@$(PYTHON) scripts/fetch_real.py $(MODELS)
 	EMOFLOW_REAL="$(MODELS)" EMOFLOW_REAL_QUICK="$(QUICK)" PYTHON="$(PYTHON)" \
 	cargo test --profile $(PROFILE) --test it -- --ignored --nocapture --test-threads=1 real::
+
+# What the references are made with, some 5 GB: PYTHONPATH=.reference
+reference:
+	@PYTHONPATH=.reference $(PYTHON) -c 'import torch, transformers, gguf' 2>/dev/null || { \
+	echo "fetching torch and transformers into .reference/" >&2; \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target .reference \
+	torch==2.11.0 transformers numpy gguf; }
 
 parity: setup
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }

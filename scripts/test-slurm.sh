@@ -41,8 +41,8 @@ memory = "1G"
 time = "10"
 TOML
 
-experiment=experiments/quickstart-sweep.toml
-name=quickstart-sweep
+experiment=tests/slurm/sweep.toml
+name=sweep
 begin() { echo "test-slurm: $1"; part=$place/$2; mkdir "$part"; here=(--cache "$part/cache" --results "$part/results" --device cpu); }
 submit() {
     "$emoflow" submit "$experiment" "${here[@]}" --profile "${profile:-$place/slurm.toml}" "$@" >>"$part/submitted" 2>&1 ||
@@ -68,7 +68,7 @@ entries() { find "$part/cache" -name manifest.json | wc -l; }
 each_unit_once() { [ "$(made)" = "$(entries)" ] || fail "workers made $(made) units, and there are $(entries)"; }
 as_one_run() {
     for folder in tables vectors; do
-        diff -rq "$place/alone/results/$name/$folder" "$part/results/$name/$folder" >&2 || fail "$folder differ"
+        diff -rq "$place/${alone:-alone}/results/$name/$folder" "$part/results/$name/$folder" >&2 || fail "$folder differ"
     done
     [ -f "$part/results/$name/report.html" ] || fail "there is no report"
     [ -z "$(ls "$part/cache/leases")" ] || fail "leases stay"
@@ -121,6 +121,11 @@ until_true "a batch" at_work
 restart_controller
 until_true "the end" no_jobs
 as_one_run
+
+# Of an experiment that takes longer than that.
+experiment=experiments/quickstart-sweep.toml name=quickstart-sweep alone=alone-longer
+begin "emoflow run, of a longer experiment" $alone
+"$emoflow" run "$experiment" "${here[@]}" --quiet >/dev/null
 
 begin "a time limit that queues jobs again" limit
 sed 's/"10"/"2"/; 1i signal = 112' "$place/slurm.toml" >"$part/slurm.toml"

@@ -7,9 +7,11 @@ use super::build::{Builder, unit};
 use super::preimage::{AcrossParams, key};
 use super::{Absent, Set, Subject, Unit, UnitId, Work};
 use crate::config::{self, Experiment, Source};
-use crate::lm::Layer;
-use crate::resolve::Resolved;
+use crate::lm::{Dtype, Layer};
+use crate::resolve::{Model, Resolved};
+use crate::stages::across::nearest;
 use crate::stages::analysis::Analysis;
+use crate::stages::analysis::steering::nearest_two_thirds;
 
 /// Two sets that an analysis is run on: one unit of its node.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,13 @@ pub struct Pair {
     pub sets: [Set; 2],
     /// How many of the unit's inputs are of the first.
     pub first: usize,
+}
+
+impl Pair {
+    /// Whether it is there only to check the arithmetic of another one.
+    pub fn is_check(&self) -> bool {
+        self.sets.iter().any(|set| set.is_check)
+    }
 }
 
 /// A model's place among the resolved ones, and a source of stories.
@@ -66,7 +75,8 @@ impl Builder<'_> {
         for across in &experiment.across {
             let resolved = self.resolved;
             let name = |model: usize| resolved.models[model].name.as_str();
-            let pairs = pairs(across, &experiment.stories, &places, &name);
+            let mut pairs = pairs(across, &experiment.stories, &places, &name);
+            pairs.extend(self.checked(variant, across, &pairs));
             if across.kind.inputs().sets.is_directed() != target.is_some() {
                 continue;
             }
@@ -74,12 +84,63 @@ impl Builder<'_> {
                 let pooled = self.pooled_of(variant, across, &pairs);
                 self.across_node(variant, across, Subject::across(&across.name), None, (&pairs, &pooled));
             }
-            for &(model, source) in places.iter().filter(|(model, _)| Some(*model) == target) {
+            let sources = experiment.stories.iter().map(|source| source.name.as_str());
+            for (model, source) in sources.filter_map(|source| Some((target?, source))) {
                 let here: Vec<_> = pairs.iter().copied().filter(|pair| pair[1] == (model, source)).collect();
                 let subject = Subject::analysis(&across.name, &self.resolved.models[model].name, source);
                 let pooled = self.pooled_of(variant, across, &here);
                 self.across_node(variant, across, subject, Some(model), (&here, &pooled));
             }
+        }
+    }
+
+    /// `pairs` again, on what checks of the arithmetic read, each model's own and f32. Those of which both are in f32 anyway need none.
+    fn checked<'a>(
+        &self,
+        variant: usize,
+        across: &config::Across,
+        pairs: &[[Place<'a>; 2]],
+    ) -> Vec<[Place<'a>; 2]> {
+        if across.kind.spans().is_some() {
+            return Vec::new(); // checks read no conversations
+        }
+        let models = &self.resolved.models;
+        let is_rounded = |(model, _): &Place| models[*model].compute_dtype != Dtype::F32;
+        let mut checks = Vec::new();
+        for &pair in pairs.iter().filter(|pair| pair.iter().any(is_rounded)) {
+            let pair = self.in_order(variant, &across.kind, pair);
+            if !self.checks_have_its_layers(&across.kind, pair) {
+                continue;
+            }
+            for in_f32 in [false, true] {
+                let [Some(a), Some(b)] = pair.map(|place| self.stand_in(variant, place, in_f32)) else {
+                    continue;
+                };
+                if [a, b] != pair {
+                    checks.push([a, b]);
+                }
+            }
+        }
+        checks
+    }
+
+    /// Whether the layers that checks of two models read are compared with each other where all are.
+    fn checks_have_its_layers(&self, kind: &Analysis, pair: [Place; 2]) -> bool {
+        let [first, second] = pair.map(|(model, _)| &self.resolved.models[model]);
+        let (from, to) = if kind.inputs().sets.is_directed() { (second, first) } else { (first, second) };
+        let met = nearest(checked_layer(from), from.spec.n_layers(), &to.layers, to.spec.n_layers());
+        met == Some(checked_layer(to))
+    }
+
+    /// What reads the stories of checks with a model's own arithmetic or in f32: a check, or the model itself where that would be the same.
+    fn stand_in<'a>(&self, variant: usize, (model, source): Place<'a>, in_f32: bool) -> Option<Place<'a>> {
+        let models = &self.resolved.models;
+        let dtype = if in_f32 { Dtype::F32 } else { models[model].compute_dtype };
+        let is_wanted = |of: &Model| of.checks == Some(model) && of.compute_dtype == dtype;
+        let check = models.iter().position(is_wanted)?;
+        match self.read(variant, (check, source)) {
+            Some(_) => Some((check, source)),
+            None => self.is_itself(variant, check, source).then_some((model, source)),
         }
     }
 
@@ -105,27 +166,40 @@ impl Builder<'_> {
         self.push(variant, subject, work, target.filter(|_| across.kind.inputs().model), units);
     }
 
-    /// A pair and its unit. Where neither set is the target the one with fewer layers comes first, of two alike the one
+    /// A pair as it is compared. Where neither set is the target the one with fewer layers comes first, of two alike the one
     /// with the smaller keys: the order of the file and names do not matter.
+    fn in_order<'a>(&self, variant: usize, kind: &Analysis, mut pair: [Place<'a>; 2]) -> [Place<'a>; 2] {
+        // Checks stand in the order of what they check.
+        let order = |(model, source): Place| {
+            let model = self.resolved.models[model].checks.unwrap_or(model);
+            let vectors = self.read(variant, (model, source)).map(|node| &self.nodes[node].units);
+            let keys = vectors.into_iter().flatten().map(|unit| unit.key.to_string());
+            (self.resolved.models[model].layers.len(), keys.collect::<Vec<_>>())
+        };
+        if !kind.inputs().sets.is_directed() && order(pair[1]) < order(pair[0]) {
+            pair.reverse();
+        }
+        pair
+    }
+
+    /// A pair and its unit.
     fn pair(
         &self,
         variant: usize,
         across: &config::Across,
-        mut pair: [Place; 2],
+        pair: [Place; 2],
         pooled: &Pooled,
     ) -> (Pair, Unit) {
         let experiment = self.variants[variant];
-        let order = |place: Place| {
-            let vectors = self.read(variant, place).map(|node| &self.nodes[node].units);
-            let keys = vectors.into_iter().flatten().map(|unit| unit.key.to_string());
-            (self.resolved.models[place.0].layers.len(), keys.collect::<Vec<_>>())
-        };
-        if !across.kind.inputs().sets.is_directed() && order(pair[1]) < order(pair[0]) {
-            pair.reverse();
-        }
+        let pair = self.in_order(variant, &across.kind, pair);
         let models = pair.map(|(model, _)| &self.resolved.models[model]);
         let n_layers = models.map(|model| model.spec.n_layers());
-        let layers = across.kind.layers_of_two(models.map(|model| model.layers.as_slice()), n_layers);
+        let is_check = models.iter().any(|model| model.checks.is_some());
+        let kept = models.map(|model| match is_check {
+            true => vec![checked_layer(model)],
+            false => model.layers.clone(),
+        });
+        let layers = across.kind.layers_of_two(kept.each_ref().map(Vec::as_slice), n_layers);
         let sides = [0, 1].map(|side| {
             let mut inputs = self.side(variant, pair[side], &layers[side], &across.kind);
             inputs.extend(pooled.get(&pair[side].0).into_iter().flatten());
@@ -192,6 +266,11 @@ impl Builder<'_> {
     fn read(&self, variant: usize, (model, source): Place) -> Option<usize> {
         self.merged.find(variant, &Subject::vectors(&self.resolved.models[model].name, source))
     }
+}
+
+/// The layer at which the arithmetic of `model`, or of what it checks, is checked.
+fn checked_layer(model: &Model) -> Layer {
+    nearest_two_thirds(&model.layers, model.spec.n_layers())
 }
 
 /// The analyses that have no pair left, since models cannot be had.

@@ -13,7 +13,7 @@ use super::sources::Texts;
 use super::variants::Merged;
 use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
-use crate::lm::{Chat, Layer, decoder};
+use crate::lm::{Chat, Dtype, Layer, decoder};
 use crate::resolve::{Model, Resolved, StoryFiles};
 use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
@@ -250,7 +250,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and stories.
-    fn is_itself(&self, variant: usize, model: usize, source: &str) -> bool {
+    pub(super) fn is_itself(&self, variant: usize, model: usize, source: &str) -> bool {
         let models = &self.resolved.models;
         let of = |checked: usize| models[checked].compute_dtype == models[model].compute_dtype;
         let shards = || &self.nodes[self.stories(variant, model, source)].units;
@@ -314,14 +314,16 @@ impl<'a> Builder<'a> {
 
     /// The analyses of a set of vectors: those that another model judges, `judge`; or all others, and the texts of those.
     fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize, judge: Option<usize>) {
-        let reader = &self.resolved.models[model];
+        let models = &self.resolved.models;
+        let reader = &models[model];
         let experiment = self.variants[variant];
         for config @ config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
             let inputs = analysis.inputs();
             let of_texts =
                 analysis.reads().is_some() || analysis.spans().is_some() || analysis.writes().is_some();
-            if reader.checks.is_some() && (of_texts || inputs.batches) {
-                continue; // of texts token by token, of conversations, or that are written
+            let checks_nothing = reader.checks.is_some_and(|of| models[of].compute_dtype == Dtype::F32);
+            if reader.checks.is_some() && (of_texts || inputs.batches || checks_nothing) {
+                continue; // of texts token by token, of conversations, or that are written; or there to be compared with
             }
             if !self.has_texts(variant, model, analysis) {
                 continue; // the model that was to write them is not there

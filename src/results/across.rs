@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Shown, append, metadata, write_table};
 use crate::config::Experiment;
-use crate::plan::{Set, Work};
+use crate::plan::{Pair, Set, Work};
 use crate::report::Section;
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
@@ -19,8 +19,9 @@ pub struct Compared {
 }
 
 /// Every analysis of two sets, in the experiment's order. Variants that give it other parameters stand one after the
-/// other.
-pub fn compared(shown: &Shown) -> Result<Vec<Compared>> {
+/// other. `checks`: of the pairs by which the arithmetic is checked those in f32, or those that are not, under the names of the models that
+/// they check; `None`: of all others.
+pub fn compared(shown: &Shown, checks: Option<bool>) -> Result<Vec<Compared>> {
     let mut all: Vec<Compared> = Vec::new();
     for wanted in &shown.resolved.experiment.across {
         let from = all.len();
@@ -29,15 +30,20 @@ pub fn compared(shown: &Shown) -> Result<Vec<Compared>> {
             if *name != wanted.name {
                 continue;
             }
-            for (unit, pair) in node.units.iter().zip(pairs) {
+            let is_wanted = |pair: &Pair| match checks {
+                None => !pair.is_check(),
+                Some(in_f32) => pair.is_check() && pair.sets.iter().all(|set| shown.is_in_f32(set)) == in_f32,
+            };
+            for (unit, pair) in node.units.iter().zip(pairs).filter(|(_, pair)| is_wanted(pair)) {
                 let Some(entry) = shown.entry(node, unit)? else { continue };
                 let at = all[from..].iter().position(|c| c.across == *across).unwrap_or_else(|| {
                     all.push(Compared { name: name.clone(), across: across.clone(), tables: Vec::new() });
                     all.len() - 1 - from
                 });
+                let sets = pair.sets.clone().map(|set| shown.proper(set));
                 for file in &entry.manifest.files {
                     let table = file.name.trim_end_matches(".parquet");
-                    append(&mut all[from + at].tables, table, named(entry.read(table)?, &pair.sets))?;
+                    append(&mut all[from + at].tables, table, named(entry.read(table)?, &sets))?;
                 }
             }
         }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::across::Compared;
+use super::across::{self, Compared};
 use super::{Analysed, Shown};
-use crate::lm::{Dtype, Layer};
+use crate::lm::Layer;
 use crate::stages::analysis::Claim;
 use crate::stages::analysis::claim::adjusted;
 use crate::stages::analysis::steering::nearest_two_thirds;
@@ -99,19 +99,18 @@ pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<V
     Ok(found)
 }
 
-/// The claims on sets that check a model's arithmetic: the model that they check, whether they are in f32, the analysis, and
-/// the claim.
-type Check = (String, bool, String, Claim);
+/// The claims on what checks the arithmetic: whether it is in f32, the analysis, and the claim, on the models that are checked.
+type Check = (bool, String, Claim);
 
 fn checks(shown: &Shown) -> Result<Vec<Check>> {
-    let models = &shown.resolved.models;
     let mut checks = Vec::new();
-    for of in shown.checks()? {
-        for claim in of.analysis.claims(&of.tables)? {
-            let Some(model) = models.iter().find(|model| model.name == claim.model) else { continue };
-            let Some(checked) = model.checks else { continue };
-            let in_f32 = model.compute_dtype == Dtype::F32;
-            checks.push((models[checked].name.clone(), in_f32, of.name.clone(), claim));
+    for in_f32 in [false, true] {
+        let (single, pairs) = (shown.checks(in_f32)?, across::compared(shown, Some(in_f32))?);
+        let single = single.iter().map(|of| (&of.name, &of.analysis, &of.tables));
+        let of_two = pairs.iter().map(|of| (&of.name, &of.across, &of.tables));
+        for (name, analysis, tables) in single.chain(of_two) {
+            let claims = analysis.claims(tables)?.into_iter();
+            checks.extend(claims.map(|claim| (in_f32, name.clone(), claim)));
         }
     }
     Ok(checks)
@@ -120,11 +119,11 @@ fn checks(shown: &Shown) -> Result<Vec<Check>> {
 /// Says of a claim how far the type of the arithmetic moves it, and widens its interval by that, where it was checked.
 fn check(found: &mut Found, checks: &[Check]) {
     let Found { analysis, claim, .. } = &*found;
-    let place =
-        |of: &Claim| (of.stories.clone(), of.axes.clone(), of.layer, of.other.clone(), of.what.clone());
+    let of = |of: &Claim| (of.model.clone(), of.stories.clone(), of.axes.clone(), of.other.clone());
     let same = |wanted: bool| {
-        let is_same = |(model, in_f32, of, other): &&Check| {
-            *in_f32 == wanted && *model == claim.model && of == analysis && place(other) == place(claim)
+        let is_same = |(in_f32, by, other): &&Check| {
+            let what = other.what == claim.what && other.layer == claim.layer;
+            *in_f32 == wanted && by == analysis && what && of(other) == of(claim)
         };
         checks.iter().find(is_same).map(|(.., claim)| claim)
     };
@@ -274,7 +273,7 @@ pub mod tests {
     #[test]
     fn the_difference_to_f32_stands_beside_a_claim_and_in_its_interval() {
         let at = |estimate: f64, p: f64| found("a", "own", Layer::Block(1), "x", estimate, Some(p));
-        let check = |in_f32: bool, of: Found| ("m".to_string(), in_f32, "a".to_string(), of.claim);
+        let check = |in_f32: bool, of: Found| (in_f32, "a".to_string(), of.claim);
         let widened = |checks: &[Check]| {
             let mut all = at(0.5, 0.2);
             all.claim.interval = Some((Interval { low: 0.3, high: 0.6 }, "bootstrap"));

@@ -74,7 +74,10 @@ pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
     let mut analysed = HashSet::new();
     present.iter().filter(|(_, there)| !there.contains(&false)).any(|(node, _)| match &node.work {
         Work::Analysis { name, .. } => !analysed.insert(name),
-        Work::Across { name, pairs, .. } => pairs.len() > 1 || !analysed.insert(name),
+        Work::Across { name, pairs, .. } => {
+            let shown = pairs.iter().filter(|pair| !pair.is_check()).count();
+            shown > 1 || !analysed.insert(name)
+        }
         _ => false,
     })
 }

@@ -36,11 +36,12 @@ use crate::atomic::{self, replace};
 use crate::execute::{Outcome, provenance};
 use crate::explain::{self, Past};
 use crate::interrupt;
+use crate::lm::Dtype;
 use crate::plan::key::{Digest, Key};
 use crate::plan::{Node, Plan, Set, Unit, Work};
 use crate::progress::Progress;
 use crate::record::{self, NodeOutcome, Run, State};
-use crate::resolve::Resolved;
+use crate::resolve::{Model, Resolved};
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
@@ -146,7 +147,7 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     let analyses = shown.analyses()?;
     written::write(&shown, &analyses, dir, &|_| true)?;
     let present = present(plan, store);
-    let pairs = across::compared(&shown)?;
+    let pairs = across::compared(&shown, None)?;
     let claims = claims::all(&shown, &analyses, &pairs)?;
     let comparison = match several_sets(&present) {
         true => Some(comparison::of(&shown, &analyses, &pairs, &claims)?),
@@ -261,9 +262,24 @@ impl Shown<'_> {
         self.analyses_of(&|set| !set.is_check)
     }
 
-    /// The same over the sets by which a model's arithmetic is checked.
-    fn checks(&self) -> Result<Vec<Analysed>> {
-        self.analyses_of(&|set| set.is_check)
+    /// The same over the sets by which a model's arithmetic is checked, in f32 or not, under the names of the models that they check.
+    fn checks(&self, in_f32: bool) -> Result<Vec<Analysed>> {
+        self.analyses_of(&|set| set.is_check && self.is_in_f32(set) == in_f32)
+    }
+
+    fn is_in_f32(&self, set: &Set) -> bool {
+        self.model(set).is_some_and(|model| model.compute_dtype == Dtype::F32)
+    }
+
+    /// The set that it is, or that it is a check of.
+    fn proper(&self, set: Set) -> Set {
+        let checked = self.model(&set).and_then(|model| model.checks);
+        let name = checked.map(|checked| self.resolved.models[checked].name.clone());
+        Set { model: name.unwrap_or(set.model), ..set }
+    }
+
+    fn model(&self, set: &Set) -> Option<&Model> {
+        self.resolved.models.iter().find(|model| model.name == set.model)
     }
 
     fn analyses_of(&self, wanted_set: &dyn Fn(&Set) -> bool) -> Result<Vec<Analysed>> {
@@ -282,10 +298,11 @@ impl Shown<'_> {
                     all.push(Analysed { name: name.clone(), analysis: analysis.clone(), tables: Vec::new() });
                     all.len() - 1 - from
                 });
+                let set = self.proper(set.clone());
                 for entry in entries {
                     for file in &entry.manifest.files {
                         let table_name = file.name.trim_end_matches(".parquet");
-                        append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, set))?;
+                        append(&mut all[from + at].tables, table_name, named(entry.read(table_name)?, &set))?;
                     }
                 }
             }

@@ -194,6 +194,43 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
     assert_eq!(only("trends").nodes.len(), third.nodes.len());
 }
 
+/// Where one of two models computes in bf16, what is claimed of both stands beside what an experiment in f32 finds.
+#[test]
+fn claims_on_two_models_are_computed_in_f32_too() {
+    let in_f32 = EXPERIMENT.replace("[analysis.trends.scale]", "");
+    let rounded = in_f32.replacen("{demo}\"\n", "{demo}\"\ncompute_dtype = \"bf16\"\n", 1);
+    let claimed = |text: &str| {
+        let project = Project::new(text);
+        let ran = project.run(&[]);
+        assert_eq!(ran.code, 0, "{:?}", ran.nodes);
+        for table in ["likeness", "alignment", "carried", "claims", "comparison"] {
+            let path = project.path("results/exp/tables").join(format!("{table}.csv"));
+            assert!(!std::fs::read_to_string(path).unwrap().contains('@'), "{table} shows what only checks");
+        }
+        let claims = rows(&project, "claims").into_iter().filter(|row| !row["other"].is_empty());
+        claims.collect::<Vec<_>>()
+    };
+    let (own, wanted) = (claimed(&rounded), claimed(&in_f32));
+    assert!(wanted.iter().all(|row| row["f32_difference"].is_empty()), "nothing is rounded there");
+    let mut moved = BTreeMap::new();
+    for row in own.iter().filter(|row| row["reported"] == "true") {
+        let place =
+            |row: &Row| ["analysis", "claim", "model", "other", "layer"].map(|column| row[column].clone());
+        let same = wanted.iter().find(|other| place(other) == place(row)).expect("the same claims");
+        let wanted = number(same, "estimate") - number(row, "estimate");
+        assert!((number(row, "f32_difference") - wanted).abs() < 1e-9, "{row:?} beside {same:?}");
+        *moved.entry(row["analysis"].clone()).or_insert(0.0) += wanted.abs();
+    }
+    // Ranks of six cosines need not change.
+    assert!(moved["likeness"] >= 0.0 && moved["alignment"] > 0.0 && moved["carried"] > 0.0, "{moved:?}");
+    // A sample is read by all models in their own arithmetic too, also by the one that is in f32 anyway.
+    let sample = rounded.replace("layers = [1, 2, 3]", "layers = [1, 2, 3]\ncheck_precision = 8\nshard = 8");
+    let sampled = claimed(&sample);
+    assert!(
+        sampled.iter().filter(|row| row["reported"] == "true").all(|row| !row["f32_difference"].is_empty())
+    );
+}
+
 /// The same weights under two names are two models that agree in everything.
 #[test]
 fn a_model_beside_itself_is_the_same() {

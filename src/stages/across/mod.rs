@@ -143,7 +143,7 @@ impl Shared {
 
 /// The one of `layers` in a model of `n_layers` blocks whose depth is nearest to that of `layer` in a model of `of`
 /// blocks; of two, the later. The embedding and a block are near each other only where there is nothing else.
-fn nearest(layer: Layer, of: usize, layers: &[Layer], n_layers: usize) -> Option<Layer> {
+pub fn nearest(layer: Layer, of: usize, layers: &[Layer], n_layers: usize) -> Option<Layer> {
     // Twice both products of the blocks times the distance, in whole numbers.
     let middle =
         |layer: Layer, times: usize| layer.block().map_or(0, |block| (2 * block as i64 + 1) * times as i64);
