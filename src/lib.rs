@@ -20,6 +20,7 @@ pub mod report;
 pub mod resolve;
 pub mod results;
 mod secrets;
+pub mod serve;
 pub mod slurm;
 pub mod stages;
 pub mod store;

@@ -17,6 +17,7 @@ mod report;
 mod rm;
 mod room;
 mod run;
+mod serve;
 mod show;
 mod show_plan;
 mod status;
@@ -189,6 +190,8 @@ enum Command {
         #[arg(long)]
         open: bool,
     },
+    /// The results, the run's progress and the models, steered, from a local server: a playground, and the protocol of OpenAI
+    Serve(serve::ServeArgs),
     /// Writes vectors that are cached as files of other tools: llama.cpp, repeng, Python
     Export(export::ExportArgs),
     /// How far a run is, also from another terminal or after it died; takes no lock, writes nothing
@@ -373,6 +376,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             report::render(&prepared, open, out)
         }
         Command::Export(args) => export::run(&args, out),
+        Command::Serve(args) => serve::run(&args, out),
         Command::Run(args) => run::run(args, out),
         Command::Worker(args) => worker::run(args, out),
         Command::Submit(args) => submit::run(args, out),

@@ -46,7 +46,8 @@ fn named(nodes: &[String]) -> String {
     }
 }
 
-fn open_in_browser(report: &Path) -> Result<()> {
+/// Opens a file or an address.
+pub fn open_in_browser(report: &Path) -> Result<()> {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     std::process::Command::new(opener).arg(report).spawn()?;
     Ok(())

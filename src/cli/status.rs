@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::cache::shown_seconds;
 use super::submit::Submitted;
@@ -91,6 +92,32 @@ enum NodeState {
 /// # Errors
 /// A `run.json` that is none.
 pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dyn Write) -> Result<u8> {
+    with(name, results, store, &mut |status| match json {
+        true => Ok(writeln!(out, "{}", serde_json::to_string_pretty(status)?)?),
+        false => show(status, out),
+    })?;
+    Ok(0)
+}
+
+/// The same as JSON.
+///
+/// # Errors
+/// A `run.json` that is none.
+pub fn value(name: &str, results: &Path, store: &Store) -> Result<Value> {
+    let mut value = Value::Null;
+    with(name, results, store, &mut |status| {
+        value = serde_json::to_value(status)?;
+        Ok(())
+    })?;
+    Ok(value)
+}
+
+fn with(
+    name: &str,
+    results: &Path,
+    store: &Store,
+    told: &mut dyn FnMut(&Status) -> Result<()>,
+) -> Result<()> {
     let run = Run::read(results)?;
     let nodes = run.as_ref().map_or_else(Vec::new, |run| nodes(run, store));
     let needed = |node: &&NodeStatus| node.state != NodeState::NotNeeded;
@@ -126,12 +153,7 @@ pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dy
         units: nodes.iter().filter(needed).map(|node| node.units).sum(),
         nodes,
     };
-    if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&status)?)?;
-    } else {
-        show(&status, out)?;
-    }
-    Ok(0)
+    told(&status)
 }
 
 fn state(run: &Run) -> RunState {

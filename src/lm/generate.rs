@@ -20,6 +20,27 @@ const PART: usize = 16;
 /// (`docs/design/performance.md`).
 const SAVED: usize = 64;
 
+/// What came of one step of [`generate_stepwise`](LanguageModel::generate_stepwise).
+pub struct Step<'a> {
+    /// Of each sequence that was still being written.
+    pub drawn: &'a [Drawn],
+    /// `[drawn, d_vocab]` in fp32: the logits before they are divided by the temperature.
+    pub logits: &'a Tensor,
+}
+
+/// What a sequence has drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// Its place among the prompts.
+    pub sequence: usize,
+    /// What it has drawn.
+    pub token: i64,
+    /// The token ends the text, and is no part of it.
+    pub ends: bool,
+    /// Whether nothing comes after it: the text has ended, or has as many tokens as are allowed or as fit.
+    pub is_last: bool,
+}
+
 /// One sequence that is still being written; its row is its place in the list.
 struct Row {
     sequence: usize,
@@ -44,6 +65,38 @@ impl LanguageModel {
         hooks: &mut [&mut dyn Hook],
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<i64>>> {
+        if self.refuses(prompts, sampling, seeds)? {
+            return Ok(vec![Vec::new(); prompts.len()]);
+        }
+        // A hook is of one thread.
+        let parts = if hooks.is_empty() { self.side_by_side().min(prompts.len() / PART) } else { 1 };
+        match parts {
+            ..2 => self.write(prompts, sampling, seeds, hooks, &mut counted(progress)),
+            _ => self.write_in_parts(parts, prompts, sampling, seeds, progress),
+        }
+    }
+
+    /// The same text, on this thread, and `step` is told of each token when it is drawn. It returns the sequences that are to
+    /// end with what they have.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_stepwise(
+        &self,
+        prompts: &[Vec<i64>],
+        sampling: &Sampling,
+        seeds: &[u64],
+        hooks: &mut [&mut dyn Hook],
+        step: &mut dyn FnMut(&Step) -> Result<Vec<usize>>,
+    ) -> Result<Vec<Vec<i64>>> {
+        match self.refuses(prompts, sampling, seeds)? {
+            true => Ok(vec![Vec::new(); prompts.len()]),
+            false => self.write(prompts, sampling, seeds, hooks, step),
+        }
+    }
+
+    /// Whether there is nothing to write. An error of what cannot be written.
+    fn refuses(&self, prompts: &[Vec<i64>], sampling: &Sampling, seeds: &[u64]) -> Result<bool> {
         ensure!(seeds.len() == prompts.len(), "{} seeds for {} prompts", seeds.len(), prompts.len());
         ensure!(
             sampling.temperature >= 0.0 && sampling.temperature.is_finite(),
@@ -52,15 +105,10 @@ impl LanguageModel {
         );
         ensure!(sampling.top_p > 0.0 && sampling.top_p <= 1.0, "top_p {} is not in (0, 1]", sampling.top_p);
         if prompts.is_empty() || sampling.max_new_tokens == 0 {
-            return Ok(vec![Vec::new(); prompts.len()]);
+            return Ok(true);
         }
         self.check_batch(&Batch::new(prompts)?)?;
-        // A hook is of one thread.
-        let parts = if hooks.is_empty() { self.side_by_side().min(prompts.len() / PART) } else { 1 };
-        match parts {
-            ..2 => self.write(prompts, sampling, seeds, hooks, progress),
-            _ => self.write_in_parts(parts, prompts, sampling, seeds, progress),
-        }
+        Ok(false)
     }
 
     /// The same, with the prompts cut into `parts` that are as large as each other, each written by a thread of its own.
@@ -83,7 +131,7 @@ impl LanguageModel {
                     let mut progress = |ended: usize| {
                         let _ = tell.send((part, ended)); // who does not listen any more has an error to tell
                     };
-                    model.get().write(&prompts, sampling, &seeds, &mut [], &mut progress)
+                    model.get().write(&prompts, sampling, &seeds, &mut [], &mut counted(&mut progress))
                 })
             };
             let threads: Vec<_> =
@@ -102,14 +150,14 @@ impl LanguageModel {
         })
     }
 
-    /// What [`generate`](Self::generate) does, on this thread.
+    /// What [`generate_stepwise`](Self::generate_stepwise) does.
     fn write(
         &self,
         prompts: &[Vec<i64>],
         sampling: &Sampling,
         seeds: &[u64],
         hooks: &mut [&mut dyn Hook],
-        progress: &mut dyn FnMut(usize),
+        step: &mut dyn FnMut(&Step) -> Result<Vec<usize>>,
     ) -> Result<Vec<Vec<i64>>> {
         let _no_grad = tch::no_grad_guard();
         let mut written: Vec<Vec<i64>> = vec![Vec::new(); prompts.len()];
@@ -118,22 +166,23 @@ impl LanguageModel {
             rows.map(|(sequence, prompt)| Row { sequence, prompt: prompt.len(), last: 0 }).collect();
         let (mut cache, mut resid) = self.start(&rows, prompts, &written, sampling.max_new_tokens, hooks)?;
         loop {
-            self.draw(&resid, sampling, seeds, &written, &mut rows)?;
-            let before = rows.len();
-            for row in (0..rows.len()).rev() {
-                let Row { sequence, prompt, last } = rows[row];
-                let ended = self.ends.contains(&last);
-                if !ended {
+            let logits = self.draw(&resid, sampling, seeds, &written, &mut rows)?;
+            let mut drawn = Vec::with_capacity(rows.len());
+            for &Row { sequence, prompt, last } in &rows {
+                let ends = self.ends.contains(&last);
+                if !ends {
                     written[sequence].push(last);
                 }
                 let n = written[sequence].len();
-                if ended || n >= sampling.max_new_tokens || prompt + n >= self.spec.context {
+                let is_last = ends || n >= sampling.max_new_tokens || prompt + n >= self.spec.context;
+                drawn.push(Drawn { sequence, token: last, ends, is_last });
+            }
+            let stopped = step(&Step { drawn: &drawn, logits: &logits })?;
+            for row in (0..rows.len()).rev() {
+                if drawn[row].is_last || stopped.contains(&drawn[row].sequence) {
                     rows.swap_remove(row);
                     cache.swap_remove(row);
                 }
-            }
-            if rows.len() < before {
-                progress(prompts.len() - rows.len());
             }
             if rows.is_empty() {
                 return Ok(written);
@@ -148,8 +197,8 @@ impl LanguageModel {
                 continue;
             }
             cache.advance();
-            let step = step_batch(&rows, &written);
-            resid = self.run(&step, Some(&cache), hooks, self.decoder.last()).squeeze_dim(1);
+            let next = step_batch(&rows, &written);
+            resid = self.run(&next, Some(&cache), hooks, self.decoder.last()).squeeze_dim(1);
         }
     }
 
@@ -207,7 +256,7 @@ impl LanguageModel {
         if alike && shared * (texts.len() - 1) >= SAVED { shared } else { 0 }
     }
 
-    /// Draws each row's next token from the residuals `[batch, d_model]` of its last one.
+    /// Draws each row's next token from the residuals `[batch, d_model]` of its last one. Returns the logits.
     fn draw(
         &self,
         resid: &Tensor,
@@ -215,7 +264,7 @@ impl LanguageModel {
         seeds: &[u64],
         written: &[Vec<i64>],
         rows: &mut [Row],
-    ) -> Result<()> {
+    ) -> Result<Tensor> {
         let logits = self.decoder.unembed(resid).to_kind(Kind::Float);
         let uniforms = |row: usize, attempt: u64| {
             let sequence = rows[row].sequence;
@@ -226,7 +275,20 @@ impl LanguageModel {
             row.last = token
                 .with_context(|| format!("sequence {}: the model's logits are not finite", row.sequence))?;
         }
-        Ok(())
+        Ok(logits)
+    }
+}
+
+/// A step that tells `progress` how many sequences have ended, and ends none.
+fn counted(progress: &mut dyn FnMut(usize)) -> impl FnMut(&Step) -> Result<Vec<usize>> + '_ {
+    let mut ended = 0;
+    move |step| {
+        let more = step.drawn.iter().filter(|drawn| drawn.is_last).count();
+        if more > 0 {
+            ended += more;
+            progress(ended);
+        }
+        Ok(Vec::new())
     }
 }
 
@@ -273,7 +335,8 @@ mod tests {
         let prompts: Vec<Vec<i64>> = (0..11).map(|i| (0..3 + i).map(|at| 20 + 9 * at).collect()).collect();
         let seeds: Vec<u64> = (0..11).collect();
         let sampling = Sampling { max_new_tokens: 30, temperature: 1.0, top_k: 0, top_p: 0.9 };
-        let want = model.write(&prompts, &sampling, &seeds, &mut [], &mut |_| {}).unwrap();
+        let none = |_: &Step| Ok(Vec::new());
+        let want = model.write(&prompts, &sampling, &seeds, &mut [], &mut { none }).unwrap();
         for parts in [2, 3, 11] {
             let mut ended = Vec::new();
             let mut progress = |n| ended.push(n);
@@ -285,6 +348,35 @@ mod tests {
         wrong[7] = vec![];
         let error = model.write_in_parts(3, &wrong, &sampling, &seeds, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("no tokens"), "{error}");
+    }
+
+    /// Sequences that a step ends keep what they have, and the others write on as if these were there.
+    #[test]
+    fn steps_tell_every_token_and_may_end_a_sequence() {
+        let model = load();
+        let prompts: Vec<Vec<i64>> = (0..4).map(|i| vec![20 + i, 40, 60]).collect();
+        let seeds = [1, 2, 3, 4];
+        let sampling = Sampling { max_new_tokens: 12, temperature: 1.0, top_k: 0, top_p: 0.9 };
+        let want = model.generate(&prompts, &sampling, &seeds, &mut [], &mut |_| {}).unwrap();
+        let (mut told, mut steps) = (vec![Vec::new(); 4], 0);
+        let mut step = |step: &Step| {
+            steps += 1;
+            let rows = Vec::<Vec<f32>>::try_from(step.logits).unwrap();
+            assert_eq!((rows.len(), rows[0].len()), (step.drawn.len(), model.spec.d_vocab));
+            step.drawn
+                .iter()
+                .filter(|drawn| !drawn.ends)
+                .for_each(|drawn| told[drawn.sequence].push(drawn.token));
+            Ok(if steps == 5 { vec![2, 0] } else { Vec::new() })
+        };
+        let got = model.generate_stepwise(&prompts, &sampling, &seeds, &mut [], &mut step).unwrap();
+        assert_eq!(told, got);
+        for (row, want) in want.iter().enumerate() {
+            let kept = if row % 2 == 0 { want.len().min(5) } else { want.len() };
+            assert_eq!(got[row], want[..kept], "row {row}");
+        }
+        let mut refused = |_: &Step| anyhow::bail!("no more");
+        assert!(model.generate_stepwise(&prompts, &sampling, &seeds, &mut [], &mut refused).is_err());
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl std::fmt::Display for Type {
             Type::NamedTexts => write!(f, "table of lists of strings"),
             Type::TextByName => write!(f, "table of strings"),
             Type::Fields => write!(f, "table"),
+            Type::TextOrFields => write!(f, "string, or table"),
             Type::Forms { words, layers, table } => {
                 write!(f, "{}", codes(words))?;
                 if *layers {

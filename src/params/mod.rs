@@ -21,7 +21,7 @@ pub use reader::{Chosen, Form, Read, Reader, Reported, Scope};
 pub use schema::schema;
 pub use table::{Case, Default, Key, Kind, Place, Placed, Table, Texts, Type, When, Words, bare};
 pub use tree::{Entry, Node};
-pub use value::{Params, Parts, Value, filled, inline, maybe_filled};
+pub use value::{Params, Parts, TextOrFields, Value, filled, inline, maybe_filled};
 
 /// Bytes of the experiment file, or of a `--set` behind it (see [`Problems`]), that something was read from.
 pub type Span = Range<usize>;

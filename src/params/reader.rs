@@ -332,7 +332,7 @@ impl<'s> Reader<'s> {
         self.with_something_in_it(name, text)
     }
 
-    pub(super) fn with_something_in_it(&self, name: &str, text: String) -> Read<String> {
+    pub fn with_something_in_it(&self, name: &str, text: String) -> Read<String> {
         if text.trim().is_empty() {
             let problem = Problem::at(self.span_of(name), format!("`{name}` is empty"));
             return self.wrong(problem.hint(self.meaning(name)));

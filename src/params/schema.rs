@@ -95,6 +95,7 @@ fn values(placed: &Placed, key: &Key) -> Value {
         Type::TextByName => {
             json!({ "type": "object", "additionalProperties": { "type": "string", "minLength": 1 } })
         }
+        Type::TextOrFields => json!({ "anyOf": [{ "type": "string" }, { "type": "object" }] }),
         Type::Fields | Type::Sweep => json!({ "type": "object" }),
         Type::Forms { words, layers, table } => {
             let mut forms = vec![json!({ "enum": words })];

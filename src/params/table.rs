@@ -115,6 +115,8 @@ pub enum Type {
     TextByName,
     /// Any values under names of the user's.
     Fields,
+    /// A string, or any values under names of the user's.
+    TextOrFields,
     /// One of a few words, or (where `layers`) a list of layers, or a table of these keys.
     Forms {
         words: &'static [&'static str],

@@ -163,6 +163,24 @@ impl Value for serde_json::Map<String, serde_json::Value> {
     }
 }
 
+/// A string, or a table of any values.
+pub enum TextOrFields {
+    Text(String),
+    Fields(serde_json::Value),
+}
+
+impl Value for TextOrFields {
+    const OF: Type = Type::TextOrFields;
+
+    fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Self> {
+        match &node.value {
+            Written::Text(text) => Ok(TextOrFields::Text(text.clone())),
+            Written::Table(_) => reader.as_json(key.name, node).map(TextOrFields::Fields),
+            _ => reader.mismatch(key.name, node, "a string or a table", reader.expected(key.name)),
+        }
+    }
+}
+
 /// The keys of a table that stand in another one's.
 pub fn inline<T: Params>(reader: &Reader<'_>, _name: &str) -> Read<T> {
     T::read(reader)

@@ -4,6 +4,7 @@ pub mod across;
 pub mod activations;
 pub mod analysis;
 pub mod batches;
+pub mod live;
 mod principal;
 mod read;
 pub mod readings;

@@ -4,6 +4,7 @@ mod engine;
 mod files;
 mod models;
 mod remote;
+mod serve;
 mod transcripts;
 
 use std::path::{Path, PathBuf};

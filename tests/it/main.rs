@@ -36,6 +36,7 @@ mod scenario;
 mod schema;
 mod science;
 mod select;
+mod serve;
 mod slurm_job;
 mod stages;
 mod statistics;

@@ -43,7 +43,6 @@ impl Nulls {
     ) -> Result<Nulls> {
         let draws =
             |what, number: usize| Draws::new(what, &[seed, layer.layer.number() as u64, number as u64]);
-        let random = 1..=params.random;
         let order = |number| {
             let mut order: Vec<usize> = (0..layer.d_model).collect();
             draws("steering permuted", number).shuffle(&mut order);
@@ -62,7 +61,7 @@ impl Nulls {
             topics = vectors.chunks_exact(layer.d_model).map(<[f64]>::to_vec).collect();
         }
         Ok(Nulls {
-            random: random.map(|number| draws("steering null", number).direction(layer.d_model)).collect(),
+            random: (1..=params.random).map(|number| random(seed, layer, number)).collect(),
             orders: (1..=params.permuted).map(order).collect(),
             shuffled,
             topics,
@@ -120,19 +119,30 @@ pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<
     }
     for index in 0..nulls.len() {
         for (word, scale) in scales.iter().enumerate() {
-            let (wanted, direction) = (norm(layer.vector(word)), nulls.direction(index, layer, word));
-            let length = norm(&direction);
-            ensure!(
-                length > 0.0 || wanted == 0.0,
-                "a null direction of `{}` at layer {} is zero: its stories cannot be shuffled, or its topics do not differ",
-                layer.emotions[word],
-                layer.layer
-            );
-            let scale = if length > 0.0 { scale * wanted / length } else { 0.0 };
-            additions.push(Addition { vector: scaled(&direction, scale), words: vec![word] });
+            let vector = beside(&nulls.direction(index, layer, word), layer, word, *scale)?;
+            additions.push(Addition { vector, words: vec![word] });
         }
     }
     Ok(additions)
+}
+
+/// The random direction of this number at a layer, of unit norm.
+pub fn random(seed: u64, layer: &LayerVectors, number: usize) -> Vec<f64> {
+    let parts = [seed, layer.layer.number() as u64, number as u64];
+    Draws::new("steering null", &parts).direction(layer.d_model)
+}
+
+/// A null direction in the place of an emotion's vector that is multiplied by `scale`: as long as that.
+pub fn beside(direction: &[f64], layer: &LayerVectors, emotion: usize, scale: f64) -> Result<Vec<f32>> {
+    let (wanted, length) = (norm(layer.vector(emotion)), norm(direction));
+    ensure!(
+        length > 0.0 || wanted == 0.0,
+        "a null direction of `{}` at layer {} is zero: its stories cannot be shuffled, or its topics do not differ",
+        layer.emotions[emotion],
+        layer.layer
+    );
+    let scale = if length > 0.0 { scale * wanted / length } else { 0.0 };
+    Ok(scaled(direction, scale))
 }
 
 /// The same at several layers at once, each with an equal part of the strength: `[layer, d_model]`. Null directions are each

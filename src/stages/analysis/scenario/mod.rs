@@ -19,7 +19,7 @@ use super::steering::Layers;
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables};
 use crate::lm::{Layer, Positions};
 use crate::params::problem::quoted;
-use crate::params::{Params as _, Parts, Problem, Read, Reader, Type, params, presets, words};
+use crate::params::{Params as _, Parts, Problem, Read, Reader, TextOrFields, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::stages::batches::Batches;
 use crate::stages::rollouts::{Steering, Texts, Writing, cells};
@@ -48,8 +48,8 @@ params! {
     #[check(has_evidence)]
     pub struct Scenario {
         /// `mailbox`, `impossible-code`, `are-you-sure`, `feedback` or `refusal`; or a TOML file of the same form, relative to the
-        /// project.
-        #[of(Type::Text)]
+        /// project; or what would be in that, as a table.
+        #[of(Type::TextOrFields)]
         #[with(source)]
         #[serde(skip)]
         pub set: Source;
@@ -101,13 +101,29 @@ params! {
 pub struct Source(Option<PathBuf>);
 
 fn source(reader: &Reader<'_>, name: &str) -> Read<Source> {
-    let named = reader.filled(name)?;
-    Ok(Source(shipped(&named).is_none().then(|| reader.scope.project.join(named))))
+    match reader.get(name)? {
+        TextOrFields::Fields(_) => Ok(Source(None)),
+        TextOrFields::Text(named) => {
+            let named = reader.with_something_in_it(name, named)?;
+            Ok(Source(shipped(&named).is_none().then(|| reader.scope.project.join(named))))
+        }
+    }
 }
 
 fn content(reader: &Reader<'_>, _: &str) -> Read<Set> {
-    let (set, evidence) = (reader.filled("set")?, reader.get("evidence")?);
-    Ok(of(shipped(&set).unwrap_or_default(), evidence))
+    let (written, evidence) = (reader.get("set")?, reader.get("evidence")?);
+    let set = match written {
+        TextOrFields::Text(named) => shipped(&named).unwrap_or_default(),
+        TextOrFields::Fields(fields) => match set::given(fields) {
+            Ok(set) => set,
+            Err(error) => {
+                let problem =
+                    Problem::at(reader.span_of("set"), format!("this is no set of scenarios: {error:#}"));
+                return reader.wrong(problem.hint("docs/behaviour.md, \"A set of your own\", has its keys"));
+            }
+        },
+    };
+    Ok(of(set, evidence))
 }
 
 fn texts(reader: &Reader<'_>, _: &str) -> Read<Option<Texts>> {

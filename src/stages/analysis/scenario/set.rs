@@ -156,8 +156,19 @@ pub fn of_file(path: &Path) -> Result<Set> {
     read().with_context(|| format!("read the scenario {}", path.display()))
 }
 
+/// A set that stands in the experiment file.
+///
+/// # Errors
+/// What is no set, and what a set may not be.
+pub fn given(fields: serde_json::Value) -> Result<Set> {
+    checked(serde_json::from_value(fields)?)
+}
+
 fn read(text: &str) -> Result<Set> {
-    let set: Set = toml::from_str(text)?;
+    checked(toml::from_str(text)?)
+}
+
+fn checked(set: Set) -> Result<Set> {
     let mut names = HashSet::new();
     ensure!(!set.cases.is_empty(), "there is no case");
     for case in &set.cases {

@@ -1,0 +1,453 @@
+//! The device's thread: it alone has the model, and does what is asked one after the other. A request whose client is gone is
+//! not done any further. Nothing is kept from one request to the next but weights and vectors, so that no text can depend on
+//! what was steered before.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
+
+use super::catalogue::{Direction, Ready, Set, Steer};
+use super::refusal::{Refusal, bad};
+use crate::lm::free_memory::FreeMemory;
+use crate::lm::memory::{self, Work as Memory};
+use crate::lm::shortage::Shortage;
+use crate::lm::{LanguageModel, Layer, Sampling, Traced, heap};
+use crate::progress::Silent;
+use crate::stages::analysis::{LayerVectors, VectorSet};
+use crate::stages::live::{self, Along, Text, Token};
+use crate::store::Lookup;
+
+/// Requests that wait.
+const QUEUE: usize = 32;
+
+/// Something to do with the models.
+pub type Job<'s> = Box<dyn FnOnce(&mut Models<'s>) + Send + 's>;
+
+/// Where requests wait for the device.
+pub struct Queue<'s>(SyncSender<Job<'s>>);
+
+/// What comes of a request.
+#[derive(Debug)]
+pub enum Event {
+    /// It is being done; tokens of each prompt.
+    Begun(Vec<usize>),
+    Token(Piece),
+    /// What a page is told beside that.
+    Said(Value),
+    /// Products of tokens with the direction along which they are read.
+    Traced(Vec<Traced>),
+    Failed(Refusal),
+    /// All is done.
+    Ended,
+}
+
+/// A token of a text that is written, and how much more of the text can be shown with it.
+#[derive(Debug)]
+pub struct Piece {
+    /// The place of the text.
+    pub text: usize,
+    /// `None`: its name is not asked for.
+    pub token: Option<Likely>,
+    /// It ends the text, and is no part of it.
+    pub ends: bool,
+    pub more: String,
+    /// `stop` or `length`: nothing comes after it.
+    pub finish: Option<&'static str>,
+    /// It was not written: it is the prompt's, or nothing.
+    pub is_echo: bool,
+}
+
+/// A token by its name, with its log-probability and the likeliest ones in its place.
+#[derive(Debug, Clone)]
+pub struct Likely {
+    pub name: String,
+    pub logprob: f64,
+    pub likeliest: Vec<(String, f64)>,
+}
+
+/// What is to be written.
+pub struct Order {
+    pub model: usize,
+    pub texts: Vec<Text>,
+    pub sampling: Sampling,
+    /// A text ends before any of these.
+    pub stops: Vec<String>,
+    /// Log-probabilities are told, with so many of the likeliest tokens.
+    pub top: Option<usize>,
+    pub along: Option<Along>,
+}
+
+/// A request that is being done. Whoever drops it is gone.
+pub struct Live {
+    pub events: Receiver<Event>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The queue, and what takes from it.
+pub fn queue<'s>() -> (Queue<'s>, Receiver<Job<'s>>) {
+    let (put, take) = sync_channel(QUEUE);
+    (Queue(put), take)
+}
+
+/// Does what comes, until nobody can ask any more.
+pub fn work<'s>(ready: Ready<'s>, jobs: Receiver<Job<'s>>) {
+    let mut models = Models { ready, loaded: None, vectors: HashMap::new() };
+    for job in jobs {
+        job(&mut models);
+    }
+}
+
+impl<'s> Queue<'s> {
+    /// Has `job` done when its turn comes. What it returns or panics with is the last event.
+    ///
+    /// # Errors
+    /// Too many requests wait already.
+    pub fn put(
+        &self,
+        job: impl FnOnce(&mut Models<'s>, &Teller) -> Result<()> + Send + 's,
+    ) -> Result<Live, Refusal> {
+        let (teller, live) = Teller::new();
+        let job = move |models: &mut Models<'s>| {
+            teller.ends(|teller| job(models, teller));
+            heap::give_back();
+        };
+        self.0.try_send(Box::new(job)).map_err(full)?;
+        Ok(live)
+    }
+}
+
+/// Why a request cannot wait for its turn.
+fn full<T>(error: TrySendError<T>) -> Refusal {
+    match error {
+        TrySendError::Full(_) => {
+            Refusal::busy(format!("{QUEUE} requests wait for the model already: ask again later"))
+        }
+        TrySendError::Disconnected(_) => Refusal::busy("the model's thread has ended"),
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+    if let Some(shortage) = Shortage::of(panic) {
+        return shortage.into();
+    }
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+    anyhow!("a bug: {}", said.lines().next().unwrap_or_default())
+}
+
+/// The error of work for a client that is gone.
+fn left() -> anyhow::Error {
+    anyhow!("the client is gone")
+}
+
+/// Tells a request's client what comes.
+pub struct Teller {
+    events: Sender<Event>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Teller {
+    /// With where it is heard.
+    fn new() -> (Teller, Live) {
+        let (events, told) = channel();
+        let gone = Arc::new(AtomicBool::new(false));
+        (Teller { events, gone: gone.clone() }, Live { events: told, gone })
+    }
+
+    /// Does `job`, unless nobody waits for it any more; what it returns or panics with is the last event.
+    fn ends(&self, job: impl FnOnce(&Teller) -> Result<()>) {
+        if self.is_gone() {
+            return;
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| job(self)));
+        let outcome = outcome.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let _ = self.events.send(match outcome {
+            Ok(()) => Event::Ended,
+            Err(error) => Event::Failed(Refusal::from(error)),
+        });
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
+    /// # Errors
+    /// Nobody listens any more.
+    pub fn tell(&self, event: Event) -> Result<()> {
+        if self.is_gone() {
+            return Err(left());
+        }
+        self.events.send(event).map_err(|_| left())
+    }
+}
+
+/// A model, by its place among those resolved, and the memory that there was before it was loaded.
+struct Loaded {
+    index: usize,
+    model: LanguageModel,
+    free: Option<FreeMemory>,
+}
+
+/// What the thread holds.
+pub struct Models<'s> {
+    pub ready: Ready<'s>,
+    loaded: Option<Loaded>,
+    /// By node and layer.
+    vectors: HashMap<(usize, Layer), LayerVectors>,
+}
+
+impl Models<'_> {
+    /// A model, loaded; at most one is.
+    ///
+    /// # Errors
+    /// It does not fit into memory, or cannot be read.
+    pub fn model(&mut self, index: usize) -> Result<&LanguageModel> {
+        let resolved = self.ready.resolved;
+        let (model, device) = (&resolved.models[index], resolved.device.device);
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.index != index) {
+            self.loaded = None; // frees the memory first
+            heap::give_back();
+        }
+        if self.loaded.is_none() {
+            let load = || format!("load {}", model.shown());
+            if !resolved.offline {
+                model.fetch(&Silent).with_context(load)?;
+            }
+            model.ensure_unchanged(self.ready.store)?;
+            let free = FreeMemory::of(device);
+            let model =
+                LanguageModel::load(&model.checkpoint, model.dtype_policy(), device).with_context(load)?;
+            self.loaded = Some(Loaded { index, model, free });
+        }
+        Ok(&self.loaded.as_ref().expect("just loaded").model)
+    }
+
+    /// Vectors of a set at some layers.
+    ///
+    /// # Errors
+    /// They are not in the cache.
+    pub fn vectors(&mut self, set: &Set, layers: &[Layer]) -> Result<VectorSet> {
+        let (plan, store) = (self.ready.plan, self.ready.store);
+        let node = &plan.nodes[set.node];
+        let model = &self.ready.resolved.models[set.model];
+        let n_layers = model.spec.n_layers();
+        let mut found = Vec::new();
+        for &layer in layers {
+            if !self.vectors.contains_key(&(set.node, layer)) {
+                let unit = node.units.iter().find(|unit| unit.layer == Some(layer));
+                let unit = unit.with_context(|| format!("no vectors at layer {layer}"))?;
+                let Lookup::Hit(entry) = store.lookup(node.work.stage(), &unit.key)? else {
+                    let message = format!(
+                        "{} is not in the cache yet: `emoflow run` the experiment, or wait for the run to come to it",
+                        node.name()
+                    );
+                    return Err(Refusal::busy(message).into());
+                };
+                let table = entry.read("vectors")?;
+                let read = VectorSet::from_tables(&model.name, &set.stories, n_layers, &[table])?;
+                let own = read.layers.into_iter().next().context("vectors of no layer")?;
+                self.vectors.insert((set.node, layer), own);
+            }
+            found.push(self.vectors[&(set.node, layer)].clone());
+        }
+        Ok(VectorSet { model: model.name.clone(), stories: set.stories.clone(), n_layers, layers: found })
+    }
+
+    /// What an entry of `steering` adds, `[layer, d_model]`.
+    ///
+    /// # Errors
+    /// Those of [`Models::vectors`].
+    pub fn addition(&mut self, steer: &Steer) -> Result<Vec<f32>> {
+        let set = self.vectors(&steer.set, &steer.layers)?;
+        let seed = self.ready.resolved.experiment.seed;
+        let (emotion, n) = match &steer.direction {
+            Direction::Emotion(emotion) => (emotion.clone(), 0),
+            Direction::Random(number) => (steer.set.emotions[0].clone(), *number),
+        };
+        let all =
+            live::as_in_rollouts(&set, &steer.layers, (&emotion, steer.strength), (seed, n)).map_err(bad)?;
+        all.into_iter().next_back().context("nothing is added")
+    }
+
+    /// Writes what `order` asks for, and tells of every token.
+    ///
+    /// # Errors
+    /// What does not fit the model's context, or memory; the client is gone.
+    pub fn write(&mut self, order: Order, teller: &Teller) -> Result<()> {
+        self.write_after(order, Vec::new(), teller)
+    }
+
+    /// The same; `first` is told before all that is written.
+    ///
+    /// # Errors
+    /// As [`Models::write`].
+    pub fn write_after(&mut self, order: Order, first: Vec<Piece>, teller: &Teller) -> Result<()> {
+        let Order { model, texts, sampling, stops, top, along } = order;
+        self.model(model)?;
+        let (resolved, Loaded { index, model, free }) =
+            (self.ready.resolved, self.loaded.as_ref().expect("just loaded"));
+        for text in &texts {
+            let (n, wanted, context) = (text.ids.len(), sampling.max_new_tokens, model.spec.context);
+            let fits = n < context || wanted == 0 && n <= context;
+            ensure!(
+                fits,
+                Refusal::bad(format!(
+                    "a prompt of {n} tokens leaves no room in the model's context of {context}"
+                ))
+            );
+        }
+        let work = Memory::Generation { rows: texts.len(), max_new_tokens: sampling.max_new_tokens };
+        let (policy, device) = (resolved.models[*index].dtype_policy(), resolved.device.device);
+        memory::check(&model.spec, policy, work, device, free.as_ref())?;
+        teller.tell(Event::Begun(texts.iter().map(|text| text.ids.len()).collect()))?;
+        first.into_iter().try_for_each(|piece| teller.tell(Event::Token(piece)))?;
+        let mut writers: Vec<Writer> = texts.iter().map(|_| Writer::default()).collect();
+        let mut told = |told: live::Told| {
+            if !told.traced.is_empty() {
+                teller.tell(Event::Traced(told.traced))?;
+            }
+            let mut ended = Vec::new();
+            for token in told.tokens {
+                let text = token.text;
+                let piece = writers[text].take(model, token, &stops, top.is_some() || along.is_some())?;
+                if piece.finish.is_some() {
+                    ended.push(text);
+                }
+                teller.tell(Event::Token(piece))?;
+            }
+            Ok(ended)
+        };
+        live::write(model, &texts, &sampling, (along.as_ref(), top), &mut told).map(drop)
+    }
+}
+
+/// One text as it grows.
+#[derive(Default)]
+struct Writer {
+    ids: Vec<i64>,
+    /// Bytes of it that are shown.
+    shown: usize,
+    text: String,
+}
+
+impl Writer {
+    /// Takes the next token. What could still be the beginning of a stop, or of a character of several tokens, is not shown yet.
+    fn take(&mut self, model: &LanguageModel, token: Token, stops: &[String], named: bool) -> Result<Piece> {
+        let likely = named.then(|| Likely {
+            name: model.token(token.id as u32),
+            logprob: token.logprob.unwrap_or(0.0),
+            likeliest: token.likeliest.iter().map(|&(id, p)| (model.token(id as u32), p)).collect(),
+        });
+        if !token.ends {
+            self.ids.push(token.id);
+            let whole = model.decode(&self.ids)?;
+            // Some tokenizers change what stands before; what was shown stays.
+            if whole.starts_with(&self.text[..self.shown]) {
+                self.text = whole;
+            }
+        }
+        let mut finish = match (token.ends, token.is_last) {
+            (true, _) => Some("stop"),
+            (_, true) => Some("length"),
+            _ => None,
+        };
+        let mut end = self.text.len();
+        let found = stops.iter().filter_map(|stop| self.text[self.shown..].find(stop.as_str())).min();
+        if let Some(at) = found {
+            (end, finish) = (self.shown + at, Some("stop"));
+        } else if finish.is_none() {
+            end = self.shown + open(&self.text[self.shown..], stops);
+        }
+        let more = self.text[self.shown..end].to_string();
+        self.shown = end;
+        Ok(Piece { text: token.text, token: likely, more, finish, ends: token.ends, is_echo: false })
+    }
+}
+
+/// How much of `text` can be shown: neither half of a character nor what may be the beginning of a stop.
+fn open(text: &str, stops: &[String]) -> usize {
+    let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+    let begins = |at: &usize| stops.iter().any(|stop| stop.starts_with(&text[*at..whole]));
+    text.char_indices().map(|(at, _)| at).take_while(|&at| at < whole).find(begins).unwrap_or(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_the_beginning_of_a_stop_is_held_back() {
+        let stops = ["\n\n".to_string(), "User:".to_string()];
+        assert_eq!(open("He said", &stops), 7);
+        assert_eq!(open("He said\n", &stops), 7);
+        assert_eq!(open("He said Use", &stops), 8);
+        assert_eq!(open("He said Uses", &stops), 12);
+        assert_eq!(open("caf\u{fffd}", &stops), 3);
+        assert_eq!(open("", &stops), 0);
+    }
+
+    /// Does `ask` with a queue whose jobs touch no model.
+    fn with_queue(
+        ask: impl FnOnce(&dyn Fn(Box<dyn FnOnce(&Teller) -> Result<()> + Send>) -> Result<Live, Refusal>),
+    ) {
+        let (queue, jobs) = sync_channel::<Box<dyn FnOnce() + Send>>(QUEUE);
+        std::thread::scope(|scope| {
+            scope.spawn(move || jobs.into_iter().for_each(|job| job()));
+            let put = |job: Box<dyn FnOnce(&Teller) -> Result<()> + Send>| {
+                let (teller, live) = Teller::new();
+                queue.try_send(Box::new(move || teller.ends(|teller| job(teller)))).map_err(full)?;
+                Ok(live)
+            };
+            ask(&put);
+            drop(queue);
+        });
+    }
+
+    /// Text without end is written for whoever listens, and no longer.
+    #[test]
+    fn a_client_that_goes_away_ends_its_request_and_the_next_one_has_its_turn() {
+        with_queue(|put| {
+            let endless = || -> Box<dyn FnOnce(&Teller) -> Result<()> + Send> {
+                Box::new(|teller| {
+                    loop {
+                        teller.tell(Event::Said(Value::Null))?;
+                    }
+                })
+            };
+            let first = put(endless()).unwrap();
+            assert!(matches!(first.events.recv(), Ok(Event::Said(_))));
+            // One that is gone before its turn is not begun.
+            let never = put(Box::new(|_| panic!("nobody waits for this"))).unwrap();
+            drop(never);
+            let last = put(Box::new(|_| anyhow::bail!("its turn"))).unwrap();
+            assert!(last.events.try_recv().is_err(), "the first one is still being done");
+            drop(first);
+            let Ok(Event::Failed(refusal)) = last.events.recv() else { panic!("no end") };
+            assert_eq!((refusal.status, refusal.to_string()), (500, "its turn".to_string()));
+        });
+    }
+
+    #[test]
+    fn a_panic_is_said_and_ends_nothing_else() {
+        with_queue(|put| {
+            let broken = put(Box::new(|_| panic!("index out of bounds"))).unwrap();
+            let Ok(Event::Failed(refusal)) = broken.events.recv() else { panic!("no end") };
+            assert_eq!(refusal.to_string(), "a bug: index out of bounds");
+            let fine = put(Box::new(|_| Ok(()))).unwrap();
+            assert!(matches!(fine.events.recv(), Ok(Event::Ended)));
+        });
+    }
+}
