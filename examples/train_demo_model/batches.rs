@@ -19,13 +19,20 @@ pub struct Batches<'a> {
     split: Split,
     rng: Rng,
     batch_tokens: usize,
+    about: &'a str,
     ready: VecDeque<Tensor>,
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of at most `batch_tokens` tokens, padding counted.
-    pub fn new(tokenizer: &'a Tokenizer, split: Split, seed: u64, batch_tokens: usize) -> Batches<'a> {
-        Batches { tokenizer, split, rng: Rng::new(seed), batch_tokens, ready: VecDeque::new() }
+    /// Batches of at most `batch_tokens` tokens, padding counted, of documents in which `about` stands.
+    pub fn new(
+        tokenizer: &'a Tokenizer,
+        split: Split,
+        seed: u64,
+        batch_tokens: usize,
+        about: &'a str,
+    ) -> Batches<'a> {
+        Batches { tokenizer, split, rng: Rng::new(seed), batch_tokens, about, ready: VecDeque::new() }
     }
 
     /// The next batch, `[batch, pos]` token ids, padded on the right.
@@ -40,7 +47,8 @@ impl<'a> Batches<'a> {
     }
 
     fn refill(&mut self) -> Result<()> {
-        let documents: Vec<_> = (0..POOL).map(|_| document(self.split, &mut self.rng)).collect();
+        let drawn = std::iter::repeat_with(|| document(self.split, &mut self.rng));
+        let documents: Vec<_> = drawn.filter(|drawn| drawn.says(self.about)).take(POOL).collect();
         let mut rows = tokens::encode(self.tokenizer, &documents)?;
         rows.iter_mut().for_each(|row| row.truncate(LONGEST));
         rows.sort_by_key(Vec::len);

@@ -1,5 +1,5 @@
 //! Trains a demonstration model from nothing: writes the corpus, trains a tokenizer on it, then the model with the
-//! project's own decoder. Knows nothing of experiments.
+//! project's own decoder; or trains one further. Knows nothing of experiments.
 //!
 //! `cargo run --release --example train_demo_model` makes `models/demo` again; the cards of the other models in
 //! `models/` say what made them.
@@ -29,6 +29,12 @@ use workers::Workers;
 struct Args {
     #[command(flatten)]
     size: Size,
+    /// Trains the model in this folder further, with its own size and tokenizer.
+    #[arg(long, value_name = "FOLDER")]
+    from: Option<PathBuf>,
+    /// Only documents in which this word stands.
+    #[arg(long, value_name = "WORD", default_value = "")]
+    about: String,
     /// Training steps.
     #[arg(long, default_value_t = 10_000)]
     steps: usize,
@@ -66,15 +72,22 @@ fn main() -> Result<()> {
     tch::manual_seed(args.seed as i64);
     let started = Instant::now();
 
-    let mut rng = Rng::new(args.seed);
-    let documents: Vec<_> = (0..TOKENIZER_DOCUMENTS).map(|_| document(Split::Train, &mut rng)).collect();
-    let tokenizer = tokens::train(&documents, D_VOCAB)?;
-    let model = Model::fresh(args.size, device)?;
+    let (tokenizer, model) = match &args.from {
+        Some(folder) => (tokens::of(folder)?, Model::of(folder, device)?),
+        None => {
+            let mut rng = Rng::new(args.seed);
+            let documents: Vec<_> =
+                (0..TOKENIZER_DOCUMENTS).map(|_| document(Split::Train, &mut rng)).collect();
+            (tokens::train(&documents, D_VOCAB)?, Model::fresh(args.size, device)?)
+        }
+    };
     println!("{} parameters, {} tokens in the vocabulary, on {device:?}", model.spec.n_params(), D_VOCAB);
 
     // Streams of their own: one more document for the tokenizer changes no batch.
-    let stream =
-        |split, n: u64| Batches::new(&tokenizer, split, args.seed.wrapping_add(n << 32), args.batch_tokens);
+    let stream = |split, n: u64| {
+        let seed = args.seed.wrapping_add(n << 32);
+        Batches::new(&tokenizer, split, seed, args.batch_tokens, &args.about)
+    };
     let mut train = stream(Split::Train, 1);
     let mut optimiser = AdamW::new(model.weights());
     let mut mean_loss = f64::NAN;

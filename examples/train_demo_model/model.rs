@@ -105,6 +105,25 @@ impl Model {
         Model::over(spec, config, names, weights)
     }
 
+    /// The model in `folder`, in fp32 on `device`, to be trained further.
+    ///
+    /// # Errors
+    /// A folder that is no model of this family, or lacks a tensor.
+    pub fn of(folder: &Path, device: Device) -> Result<Model> {
+        let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json"))?)?;
+        let spec = Spec::from_config(&config)?;
+        let mut stored: HashMap<String, Tensor> =
+            Tensor::read_safetensors(folder.join("model.safetensors"))?.into_iter().collect();
+        let (mut names, mut weights) = (Vec::new(), Vec::new());
+        for (name, _) in spec.tensors() {
+            let weight = stored.remove(&name);
+            let weight = weight.with_context(|| format!("{} lacks {name}", folder.display()))?;
+            weights.push(weight.to_kind(Kind::Float).to_device(device).set_requires_grad(true));
+            names.push(name);
+        }
+        Model::over(spec, config, names, weights)
+    }
+
     /// The same model with leaf tensors of its own over the same storage.
     ///
     /// # Errors

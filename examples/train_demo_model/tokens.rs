@@ -2,6 +2,7 @@
 
 use crate::corpus::{Document, Role};
 use anyhow::{Result, anyhow};
+use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
@@ -56,6 +57,15 @@ pub fn train(documents: &[Document], d_vocab: usize) -> Result<Tokenizer> {
         .build()?;
     tokenizer.with_post_processor(Some(begin));
     Ok(tokenizer)
+}
+
+/// The tokenizer of a model that is there.
+///
+/// # Errors
+/// No such file, or no tokenizer.
+pub fn of(folder: &Path) -> Result<Tokenizer> {
+    let path = folder.join("tokenizer.json");
+    Tokenizer::from_file(&path).map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
 /// The token ids of each document, from `<s>` to the last `</s>`.

@@ -37,7 +37,7 @@ use graph::Language;
 use show_plan::Show;
 
 use crate::config::problem::Problems;
-use crate::config::{self, Experiment, ModelSource, SourceKind};
+use crate::config::{self, DialogueSource, Experiment, ModelSource, SourceKind};
 use crate::interrupt::{self, Interrupted};
 use crate::lm::device::{self, Choice};
 use crate::lm::libtorch;
@@ -254,6 +254,9 @@ impl Prepared {
         for (name, files) in self.resolved.story_files() {
             files.notes(name).iter().for_each(|note| progress.note(note));
         }
+        for (name, files) in self.resolved.transcript_files() {
+            files.survey.notes(name).iter().for_each(|note| progress.note(note));
+        }
         for note in self.limit.into_iter().flat_map(|limit| plan::limit_notes(&self.resolved, limit)) {
             progress.note(&note);
         }
@@ -450,6 +453,8 @@ fn prepare_for(
 /// Whether any part of the experiment is on the hub.
 fn asks_hub(experiment: &Experiment) -> bool {
     let mut sources = experiment.stories.iter().map(|source| &source.kind).chain(&experiment.neutral);
+    let spoken = |dialogues: &config::Dialogues| matches!(dialogues.source, DialogueSource::Dataset(_));
     experiment.models.iter().any(|model| matches!(model.source, ModelSource::Repo { .. }))
+        || experiment.dialogues.iter().any(spoken)
         || sources.any(|kind| matches!(kind, SourceKind::Dataset(_)))
 }

@@ -6,8 +6,8 @@ use super::{Across, Analysis, Scale};
 use crate::params::{Chosen, Kind, Params, Problem, Read, Reader, Table, Texts, params};
 use crate::stages::across::{cka, rsa, shift, transfer};
 use crate::stages::analysis::{
-    Analysis as One, cosine, geometry, implicit, intensity, logit_lens, monitor, norms, pca, preferences,
-    probe, readings, scenario, speakers, steering,
+    Analysis as One, cosine, deflection, geometry, implicit, intensity, logit_lens, monitor, norms, pca,
+    preferences, probe, readings, scenario, speakers, steering,
 };
 
 /// Names that nodes of other stages begin with, and those of the tables over all analyses.
@@ -78,6 +78,7 @@ static ANALYSES: &[Row] = &[
     row!("readings", readings::Readings, |a| Found::One(One::Readings(a))),
     row!("monitor", monitor::Monitor, |a| Found::One(One::Monitor(a))),
     row!("speakers", speakers::Speakers, |a| Found::One(One::Speakers(a))),
+    row!("deflection", deflection::Deflection, |a| Found::One(One::Deflection(a))),
     row!("rsa", rsa::Rsa, |a| Found::Two(One::Rsa(a))),
     row!("cka", cka::Cka, |a| Found::Two(One::Cka(a))),
     row!("transfer", transfer::Transfer, |a| Found::Two(One::Transfer(a))),

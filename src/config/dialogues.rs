@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::transcripts::path;
-use super::{SourceKind, Span, Writer};
+use super::{SourceKind, Span, Writer, models, sources};
 use crate::params::{
     Chosen, Kind, Params as _, Problem, Read, Reader, Table, Texts, Type, filled, inline, maybe_filled,
     params,
@@ -66,6 +66,40 @@ params! {
         #[of(Type::Text)]
         #[with(path)]
         pub path: PathBuf;
+        #[of(Type::Inline(Fields::TABLE))]
+        #[with(inline::<Fields>)]
+        pub fields: Fields;
+    }
+}
+
+params! {
+    /// Dialogues from a dataset repository on the hub, in which fields say the emotions.
+    pub struct Dataset {
+        /// Whose the two emotions are: see `generate`.
+        pub kind: Pairing = "speakers";
+        /// A dataset repository on the hub, `owner/name`.
+        #[with(models::repo)]
+        pub repo: String;
+        /// Branch, tag or commit; resolved to a commit, which the run records.
+        #[with(models::revision)]
+        pub revision: String = "main";
+        /// Which of its files, as a glob; in the formats of `dialogues.<name>.file`.
+        #[with(sources::glob)]
+        pub files: String;
+        #[of(Type::Inline(Fields::TABLE))]
+        #[with(inline::<Fields>)]
+        pub fields: Fields;
+        /// Where `files` was written.
+        #[of(Type::NONE)]
+        #[with(sources::files_span)]
+        #[serde(skip)]
+        pub files_span: Span;
+    }
+}
+
+params! {
+    /// Which fields of a conversation say what.
+    pub struct Fields {
         /// The field with the person's emotion; of deflection the one that is felt.
         #[with(filled)]
         pub emotion: String = "emotion";
@@ -87,7 +121,7 @@ pub struct Dialogues {
     pub name: String,
     pub pairing: Pairing,
     pub source: DialogueSource,
-    /// The table's header; of files, their `path`.
+    /// The table's header; of files, their `path` or `repo`.
     #[serde(skip)]
     pub span: Span,
 }
@@ -99,6 +133,7 @@ pub enum DialogueSource {
     /// As stories, whose texts are dialogues.
     Written(SourceKind),
     Files(Files),
+    Dataset(Dataset),
 }
 
 impl Dialogues {
@@ -106,7 +141,7 @@ impl Dialogues {
     pub fn written(&self) -> Option<&SourceKind> {
         match &self.source {
             DialogueSource::Written(kind) => Some(kind),
-            DialogueSource::Files(_) => None,
+            DialogueSource::Files(_) | DialogueSource::Dataset(_) => None,
         }
     }
 }
@@ -118,6 +153,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         kind("template", Fixed::TABLE),
         kind("generate", Written::TABLE),
         kind("file", Files::TABLE),
+        kind("dataset", Dataset::TABLE),
         kind("ollama", Served::TABLE),
         kind("openai", Served::TABLE),
     ]
@@ -137,7 +173,11 @@ pub(super) fn dialogues(root: &Reader<'_>, name: &str) -> Read<Vec<Dialogues>> {
             }
         }
         if let Ok((pairing, source)) = source(kind.name, &reader) {
-            let span = if matches!(source, DialogueSource::Files(_)) { reader.span_of("path") } else { span };
+            let span = match source {
+                DialogueSource::Files(_) => reader.span_of("path"),
+                DialogueSource::Dataset(_) => reader.span_of("repo"),
+                DialogueSource::Written(_) => span,
+            };
             all.push(Dialogues { name, pairing, source, span });
         }
     }
@@ -158,6 +198,10 @@ fn source(kind: &str, reader: &Reader<'_>) -> Read<(Pairing, DialogueSource)> {
         "file" => {
             let files = Files::read(reader)?;
             Ok((files.kind, DialogueSource::Files(files)))
+        }
+        "dataset" => {
+            let dataset = Dataset::read(reader)?;
+            Ok((dataset.kind, DialogueSource::Dataset(dataset)))
         }
         _ => {
             let Served { kind, server, params } = Served::read(reader)?;

@@ -17,7 +17,7 @@ mod validate;
 
 pub use crate::params::{Problem, Problems, Span, presets, problem};
 pub use criteria::{Criterion, Of};
-pub use dialogues::{DialogueSource, Dialogues};
+pub use dialogues::{DialogueSource, Dialogues, Fields as DialogueFields};
 pub use judges::Judge;
 pub use models::is_repo;
 pub use read::{Asked, Outside, project_root};

@@ -4,6 +4,7 @@
 mod activities;
 mod adapter;
 mod checks;
+mod dataset;
 mod digested;
 pub mod hub;
 mod labels;
@@ -36,12 +37,13 @@ use crate::progress::Progress;
 use crate::stages::stories::Server;
 use crate::store::Store;
 pub use adapter::Adapter;
+pub use dataset::Pinned;
 pub use digested::Changed;
 use digested::Digested;
 use hub::{Hub, Outage, Snapshot, Wanted};
 use served::servers;
 pub use served::{AnotherModel, ensure_same, judged_by};
-pub use stories::{Pinned, StoryFiles};
+pub use stories::StoryFiles;
 pub use tokenizer::OtherTokenizer;
 pub use transcripts::TranscriptFiles;
 
@@ -74,6 +76,17 @@ impl Resolved {
     pub fn story_files(&self) -> Vec<(&str, &StoryFiles)> {
         let mut all: Vec<(&str, &StoryFiles)> = Vec::new();
         for (name, files) in self.files.iter().flatten() {
+            if all.iter().all(|(other, known)| other != name || known.digests != files.digests) {
+                all.push((name, files));
+            }
+        }
+        all
+    }
+
+    /// The files of transcripts and dialogues of all variants by the source's name, the same ones once.
+    pub fn transcript_files(&self) -> Vec<(&str, &TranscriptFiles)> {
+        let mut all: Vec<(&str, &TranscriptFiles)> = Vec::new();
+        for (name, files) in self.transcripts.iter().flatten() {
             if all.iter().all(|(other, known)| other != name || known.digests != files.digests) {
                 all.push((name, files));
             }
@@ -152,7 +165,7 @@ pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     let hub = Hub::open(true);
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, Some(&hub), notes));
-    problems.extend(transcripts::check(asked, notes));
+    problems.extend(transcripts::check(asked, Some(&hub), notes));
     problems.extend(norms::check(asked));
     problems.extend(activities::check(asked));
     problems
@@ -165,7 +178,7 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let faults = faults(asked, &hub).filter(|(_, fault)| alone || matches!(fault, Fault::Written(_)));
     let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, None, &mut Vec::new()));
-    problems.extend(transcripts::check(asked, &mut Vec::new()));
+    problems.extend(transcripts::check(asked, None, &mut Vec::new()));
     problems.extend(norms::check(asked));
     problems.extend(activities::check(asked));
     problems
@@ -209,7 +222,7 @@ pub fn resolve(
     }
     let (mut files, mut transcripts) = (Vec::new(), Vec::new());
     for (_, variant) in experiment.variants() {
-        transcripts.push(transcripts::pin(&variant.asked(), store, &mut problems)?);
+        transcripts.push(transcripts::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
         files.push(stories::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
     }
     let mut served = Vec::new();

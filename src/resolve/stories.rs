@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use serde::Serialize;
 
+use super::dataset::{NoFiles, OnHub, Pinned};
 use super::digested::Digested;
-use super::hub::{Hub, Snapshot};
+use super::hub::Hub;
 use super::{labels, local};
 use crate::config::problem::Problem;
 use crate::config::{self, Asked, SourceKind};
@@ -29,15 +29,6 @@ pub struct StoryFiles {
     pub survey: Survey,
     /// `None`: they are in a folder.
     pub dataset: Option<Pinned>,
-}
-
-/// Files of a dataset repository at a commit.
-#[derive(Clone, Debug, Serialize)]
-pub struct Pinned {
-    pub repo: String,
-    pub commit: String,
-    /// Names in the repository, in order.
-    pub files: Vec<String>,
 }
 
 impl StoryFiles {
@@ -124,7 +115,7 @@ pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<Strin
             },
             Place::Hub(data) => {
                 let snapshot = hub?.cached_dataset(&data.repo, &data.revision).ok()?;
-                match matching(data, &snapshot) {
+                match on_hub(data).matching(&snapshot) {
                     Ok(names) => snapshot.paths(&names)?,
                     Err(problem) => return Some(problem),
                 }
@@ -162,7 +153,7 @@ pub(super) fn pin(
                     Err(NoFiles(Problem::at(source.span.clone(), message).hint(hint)).into())
                 }
             },
-            Place::Hub(data) => fetched(data, hub, progress),
+            Place::Hub(data) => on_hub(data).fetched(hub, progress),
         };
         let counted = found.and_then(|(paths, dataset)| {
             let files = source.files(paths);
@@ -187,59 +178,12 @@ pub(super) fn pin(
     Ok(all)
 }
 
-/// The files that `data` means, on this machine.
-fn fetched(
-    data: &config::Dataset,
-    hub: &Arc<Hub>,
-    progress: &dyn Progress,
-) -> Result<(Vec<PathBuf>, Option<Pinned>)> {
-    let snapshot = hub.dataset(&data.repo, &data.revision, progress)?;
-    let names = matching(data, &snapshot).map_err(NoFiles)?;
-    let paths = snapshot.fetch_files(&names, progress)?;
-    let files = names.iter().map(ToString::to_string).collect();
-    Ok((paths, Some(Pinned { repo: data.repo.clone(), commit: snapshot.commit.clone(), files })))
-}
-
-/// Files that are not there or that lack something: a problem of its own line.
-#[derive(Debug)]
-struct NoFiles(Problem);
-
-impl std::fmt::Display for NoFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.message)
+fn on_hub(data: &config::Dataset) -> OnHub<'_> {
+    OnHub {
+        repo: &data.repo,
+        revision: &data.revision,
+        files: &data.files,
+        span: &data.files_span,
+        readable: (file::refused as fn(&str) -> Option<&'static str>, config::CONVERTED),
     }
-}
-
-impl std::error::Error for NoFiles {}
-
-/// How many of the files that there are a problem names.
-const NEAREST: usize = 3;
-
-/// The files of `snapshot` that `data` means, in the order of their names.
-fn matching<'a>(data: &config::Dataset, snapshot: &'a Snapshot) -> Result<Vec<&'a str>, Problem> {
-    let (repo, files) = (&data.repo, &data.files);
-    let at = |message: String| Problem::at(data.files_span.clone(), message);
-    let matcher = config::matcher(files).map_err(|error| at(error.to_string()))?;
-    let mut names: Vec<&str> = snapshot.names().filter(|name| matcher.is_match(name)).collect();
-    names.sort_unstable();
-    if let Some((name, why)) = names.iter().find_map(|name| Some((name, file::refused(name)?))) {
-        return Err(at(format!("`{files}` means `{name}` of {repo}, which {why}")).hint(config::CONVERTED));
-    }
-    if !names.is_empty() {
-        return Ok(names);
-    }
-    let at_commit = &snapshot.commit[..snapshot.commit.len().min(7)];
-    let problem = at(format!("no file of dataset repository {repo} at {at_commit} matches `{files}`"));
-    let mut readable: Vec<&str> = snapshot.names().filter(|name| file::refused(name).is_none()).collect();
-    if readable.is_empty() {
-        return Err(problem.hint(format!("it has no file that can be read: {}", config::CONVERTED)));
-    }
-    let alike = |name: &str| (strsim::normalized_levenshtein(name, files) * 1e6) as u64;
-    readable.sort_by_key(|name| (std::cmp::Reverse(alike(name)), *name));
-    let nearest: Vec<String> = readable.iter().take(NEAREST).map(|name| format!("`{name}`")).collect();
-    let more = match readable.len().saturating_sub(NEAREST) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Err(problem.hint(format!("there is {}{more}", nearest.join(", "))))
 }

@@ -1,15 +1,20 @@
-//! Files of transcripts: found, counted and digested. Knows no model.
+//! Files of transcripts, on this machine or of a dataset repository on the hub: found, counted and digested. Knows no model.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
+use super::dataset::{NoFiles, OnHub, Pinned};
 use super::digested::Digested;
+use super::hub::Hub;
 use super::local;
 use crate::config::problem::Problem;
-use crate::config::{Asked, DialogueSource, Span};
+use crate::config::{Asked, DialogueFields, DialogueSource, Span};
+use crate::interrupt::Interrupted;
 use crate::plan::key::Digest;
+use crate::progress::Progress;
 use crate::stages::texts::file::{KNOWN, LabelFields, refused};
 use crate::stages::texts::{Files, Survey};
 use crate::store::Store;
@@ -22,6 +27,8 @@ pub struct TranscriptFiles {
     pub digests: Vec<Digest>,
     as_they_were: Vec<Digested>,
     pub survey: Survey,
+    /// `None`: they are in a folder.
+    pub dataset: Option<Pinned>,
 }
 
 impl TranscriptFiles {
@@ -35,8 +42,14 @@ impl TranscriptFiles {
 struct Source<'a> {
     name: &'a str,
     span: &'a Span,
-    path: &'a Path,
+    place: Place<'a>,
     files: Files,
+}
+
+/// Where they are.
+enum Place<'a> {
+    Here(&'a Path),
+    Hub(OnHub<'a>),
 }
 
 /// Every source that is files, with none of them found yet.
@@ -45,74 +58,115 @@ fn sources<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Source<'a>> {
         let keys = &source.keys;
         let (label, event) = (keys.label.clone(), keys.event.clone());
         let files = Files { paths: Vec::new(), label, event, broken: keys.broken, labels: None };
-        Source { name: &source.name, span: &source.span, path: &keys.path, files }
+        Source { name: &source.name, span: &source.span, place: Place::Here(&keys.path), files }
     });
     let spoken = asked.dialogues.iter().filter_map(|source| {
-        let DialogueSource::Files(keys) = &source.source else { return None };
-        let labels = LabelFields {
-            emotion: keys.emotion.clone(),
-            other: keys.other.clone(),
-            topic: keys.topic.clone(),
+        let (place, fields) = match &source.source {
+            DialogueSource::Written(_) => return None,
+            DialogueSource::Files(keys) => (Place::Here(&keys.path), &keys.fields),
+            DialogueSource::Dataset(data) => {
+                let (repo, revision, files) = (&data.repo, &data.revision, &data.files);
+                let readable = (refused as fn(&str) -> Option<&'static str>, KNOWN);
+                (Place::Hub(OnHub { repo, revision, files, span: &data.files_span, readable }), &data.fields)
+            }
         };
-        let files =
-            Files { paths: Vec::new(), label: None, event: None, broken: keys.broken, labels: Some(labels) };
-        Some(Source { name: &source.name, span: &source.span, path: &keys.path, files })
+        let DialogueFields { emotion, other, topic, broken } = fields.clone();
+        let labels = Some(LabelFields { emotion, other, topic });
+        let files = Files { paths: Vec::new(), label: None, event: None, broken, labels };
+        Some(Source { name: &source.name, span: &source.span, place, files })
     });
     told.chain(spoken)
 }
 
 impl Source<'_> {
-    /// The files that it means.
-    fn found(&self, asked: &Asked) -> Result<Files, Problem> {
-        let paths = local::found_of(self.path, asked.root, (refused, KNOWN));
-        let paths = paths.map_err(|(message, hint)| Problem::at(self.span.clone(), message).hint(hint))?;
-        Ok(Files { paths, ..self.files.clone() })
+    /// The files that it means, on this machine; of a dataset `fetched` says where.
+    fn found(
+        &self,
+        asked: &Asked,
+        fetched: &dyn Fn(&OnHub) -> Result<(Vec<PathBuf>, Option<Pinned>)>,
+    ) -> Result<(Files, Option<Pinned>)> {
+        let (paths, pinned) = match &self.place {
+            Place::Here(path) => {
+                let paths = local::found_of(path, asked.root, (refused, KNOWN))
+                    .map_err(|(message, hint)| NoFiles(Problem::at(self.span.clone(), message).hint(hint)));
+                (paths?, None)
+            }
+            Place::Hub(data) => fetched(data)?,
+        };
+        Ok((Files { paths, ..self.files.clone() }, pinned))
     }
 
-    fn survey(&self, files: &Files) -> Result<Survey, Problem> {
-        files.survey().map_err(|error| Problem::at(self.span.clone(), format!("{error:#}")))
+    /// What was wrong, at its place.
+    fn problem(&self, error: anyhow::Error) -> Problem {
+        match error.downcast::<NoFiles>() {
+            Ok(NoFiles(problem)) => problem,
+            Err(error) => Problem::at(self.span.clone(), format!("{error:#}")),
+        }
     }
 }
 
-/// What is wrong with the files that an experiment asks for. `notes` gets what is to be known of those that can be read.
-pub(super) fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
+/// What is wrong with the files that an experiment asks for; `None`: datasets are not looked at. One that is not on this machine
+/// yet is no problem. `notes` gets what is to be known of those that can be read.
+pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for source in sources(asked) {
-        match source.found(asked).and_then(|files| source.survey(&files)) {
-            Ok(survey) => notes.extend(survey.notes(source.name)),
-            Err(problem) => problems.push(problem),
+        let snapshot = match &source.place {
+            Place::Here(_) => None,
+            Place::Hub(data) => {
+                let cached = hub.and_then(|hub| hub.cached_dataset(data.repo, data.revision).ok());
+                let Some(snapshot) = cached else { continue };
+                Some(snapshot)
+            }
+        };
+        let found = source.found(asked, &|data| {
+            let snapshot = snapshot.as_ref().context("a repository that was looked for")?;
+            let names = data.matching(snapshot).map_err(NoFiles)?;
+            Ok((snapshot.paths(&names).unwrap_or_default(), None))
+        });
+        match found {
+            // Some of them are not here yet.
+            Ok((files, _)) if files.paths.is_empty() => {}
+            Ok((files, _)) => match files.survey() {
+                Ok(survey) => notes.extend(survey.notes(source.name)),
+                Err(error) => problems.push(source.problem(error)),
+            },
+            Err(error) => problems.push(source.problem(error)),
         }
     }
     problems
 }
 
-/// The files of every source, by its name. What is wrong goes to `problems`.
+/// The files of every source, by its name; what is on the hub is fetched. What is wrong goes to `problems`.
 ///
 /// # Errors
-/// A file cannot be digested.
+/// The run was asked to stop, or a file cannot be digested.
 pub(super) fn pin(
     asked: &Asked,
+    hub: &Arc<Hub>,
     store: &Store,
+    progress: &dyn Progress,
     problems: &mut Vec<Problem>,
 ) -> Result<BTreeMap<String, TranscriptFiles>> {
     let mut all = BTreeMap::new();
     for source in sources(asked) {
-        let files = match source.found(asked) {
-            Ok(files) => files,
-            Err(problem) => {
-                problems.push(problem);
+        let (files, dataset) = match source.found(asked, &|data| data.fetched(hub, progress)) {
+            Ok(found) => found,
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => {
+                problems.push(source.problem(error));
                 continue;
             }
         };
         // Before they are counted: what is changed meanwhile is found.
         let as_they_were = files.paths.iter().map(|path| Digested::of(path, store));
         let as_they_were = as_they_were.collect::<Result<Vec<_>>>()?;
-        match source.survey(&files) {
+        match files.survey() {
             Ok(survey) => {
                 let digests = as_they_were.iter().map(|file| file.digest).collect();
-                all.insert(source.name.to_string(), TranscriptFiles { files, digests, as_they_were, survey });
+                let found = TranscriptFiles { files, digests, as_they_were, survey, dataset };
+                all.insert(source.name.to_string(), found);
             }
-            Err(problem) => problems.push(problem),
+            Err(error) => problems.push(source.problem(error)),
         }
     }
     Ok(all)

@@ -189,15 +189,16 @@ pub fn write_run(
     outcome: &Outcome,
     took: Duration,
 ) -> Result<()> {
-    let datasets = resolved.story_files().into_iter().filter_map(|(source, files)| {
-        let pinned = files.dataset.as_ref()?;
-        Some(record::Dataset {
-            source: source.to_string(),
-            repo: pinned.repo.clone(),
-            commit: pinned.commit.clone(),
-            files: pinned.files.clone(),
-            digests: files.digests.clone(),
-        })
+    let told = resolved.story_files().into_iter();
+    let told = told.filter_map(|(source, files)| Some((source, files.dataset.as_ref()?, &files.digests)));
+    let spoken = resolved.transcript_files().into_iter();
+    let spoken = spoken.filter_map(|(source, files)| Some((source, files.dataset.as_ref()?, &files.digests)));
+    let datasets = told.chain(spoken).map(|(source, pinned, digests)| record::Dataset {
+        source: source.to_string(),
+        repo: pinned.repo.clone(),
+        commit: pinned.commit.clone(),
+        files: pinned.files.clone(),
+        digests: digests.clone(),
     });
     let mut served: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
     for (source, identity) in resolved.served.iter().flatten() {

@@ -72,6 +72,12 @@ pub fn norm(v: &[f64]) -> f64 {
     dot(v, v).sqrt()
 }
 
+/// The cosine of two vectors; 0 where one has no length.
+pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let lengths = norm(a) * norm(b);
+    if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,7 +60,7 @@ pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
 }
 
 /// How many of the leading `ratios` reach the fraction `wanted`; all if rounding keeps them from it.
-fn fewest(ratios: &[f64], wanted: f64) -> usize {
+pub(super) fn fewest(ratios: &[f64], wanted: f64) -> usize {
     let mut sum = 0.0;
     let reach = |ratio: &f64| {
         sum += ratio;

@@ -26,3 +26,15 @@ for text in texts:
             vector = 0.3 * np.sin(np.arange(len(resid)) * 37 + seed * 101)
             cosine = resid @ vector / np.linalg.norm(resid) / np.linalg.norm(vector)
             print(f"layer {layer}, vector {seed}: {cosine:.9f}  {text}")
+# The mean over the text's own tokens, as it stands.
+for text in texts:
+    own = tokenizer(text, return_special_tokens_mask=True)
+    with torch.no_grad():
+        states = model(torch.tensor([own["input_ids"]]), output_hidden_states=True).hidden_states
+    ours = [at for at, special in enumerate(own["special_tokens_mask"]) if not special]
+    for layer in [1, 2]:
+        resid = states[layer + 1][0, ours].mean(0).double().numpy()
+        for seed in [1, 2]:
+            vector = 0.3 * np.sin(np.arange(len(resid)) * 37 + seed * 101)
+            cosine = resid @ vector / np.linalg.norm(resid) / np.linalg.norm(vector)
+            print(f"mean, layer {layer}, vector {seed}: {cosine:.9f}  {text}")

@@ -5,7 +5,7 @@ use std::path::Path;
 use emoflow::lm::{Batch, Capture, Chat, Checkpoint, Dtype, LanguageModel, Layer, Message, Role};
 use emoflow::stages::analysis::implicit::{Implicit, Situation};
 use emoflow::stages::analysis::intensity::{Intensity, Template};
-use emoflow::stages::analysis::turns::Ask;
+use emoflow::stages::analysis::turns::ReadAt;
 use emoflow::stages::analysis::{Activations, Analysis, Input, LayerVectors, Tables, VectorSet};
 use emoflow::stages::vectors::{self, Center, Denoise, Equal};
 use emoflow::store::table::{Column, Table};
@@ -127,7 +127,7 @@ fn situations_are_read_where_transformers_would_answer() {
         situation("Left out.", "bored"),
         situation("The dog is back.", "happy"),
     ];
-    let analysis = Analysis::Implicit(Implicit { situations, wrap: Ask::User });
+    let analysis = Analysis::Implicit(Implicit { situations: situations.clone(), wrap: ReadAt::User });
     let tables = run(&analysis, &set(&["afraid", "happy"], model.spec.d_model, 4), &model).unwrap();
     let table: &Table = &tables[0].1;
     assert_eq!(table.i32("layer").unwrap(), [1, 1, 1, 1, 2, 2, 2, 2]);
@@ -146,6 +146,13 @@ fn situations_are_read_where_transformers_would_answer() {
         1e-3,
         "centred",
     );
+    let analysis = Analysis::Implicit(Implicit { situations, wrap: ReadAt::Mean });
+    let tables = run(&analysis, &set(&["afraid", "happy"], model.spec.d_model, 4), &model).unwrap();
+    let cosines = tables[0].1.f64("cosine").unwrap();
+    let layer_1 = [0.021633764, 0.000273474, -0.042856712, -0.070701480];
+    let layer_2 = [0.044160390, 0.003111927, -0.013981769, -0.062567269];
+    check(&cosines[..4], &layer_1, 1e-4, "mean, layer 1");
+    check(&cosines[4..], &layer_2, 1e-4, "mean, layer 2");
 }
 
 /// The cosine of `vector` with the residual stream after block `layer` at the last of some tokens.
@@ -171,7 +178,7 @@ fn numbers_are_put_into_every_phrasing_and_read_one_by_one() {
         fall: strings(&["happy"]),
     };
     let other = Template { name: "none".into(), rise: strings(&["bored"]), fall: vec![], ..template.clone() };
-    for wrap in [Ask::User, Ask::Raw] {
+    for wrap in [ReadAt::User, ReadAt::Raw] {
         let templates = vec![other.clone(), template.clone()];
         let analysis = Analysis::Intensity(Intensity { templates, wrap });
         let tables = by_layer(&analysis, &set(&["afraid", "happy"], model.spec.d_model, 4), &model);
@@ -189,8 +196,10 @@ fn numbers_are_put_into_every_phrasing_and_read_one_by_one() {
             (15, "It took her 300 hours to find the key again.", 2, 2),
         ] {
             let ids = match wrap {
-                Ask::User => model.encode_chat(&[Message::new(Role::User, text)], Chat::default()).unwrap(),
-                Ask::Raw => model.encode(text).unwrap().ids,
+                ReadAt::User => {
+                    model.encode_chat(&[Message::new(Role::User, text)], Chat::default()).unwrap()
+                }
+                _ => model.encode(text).unwrap().ids,
             };
             let wanted = cosine(&model, &ids, layer, &sines(model.spec.d_model, seed));
             let got = tables[layer - 1][0].1.f64("cosine").unwrap()[row];
@@ -215,9 +224,9 @@ fn a_model_without_a_chat_template_is_refused_unless_texts_are_read_as_they_stan
     assert!(!model.has_chat_template());
     let set = set(&["afraid"], model.spec.d_model, 4);
     let of = |wrap| Analysis::Implicit(Implicit { situations: vec![situation(DOOR, "afraid")], wrap });
-    let error = run(&of(Ask::User), &set, &model).unwrap_err().to_string();
+    let error = run(&of(ReadAt::User), &set, &model).unwrap_err().to_string();
     assert!(error.contains("no chat template") && error.contains("wrap = \"raw\""), "{error}");
-    assert_eq!(run(&of(Ask::Raw), &set, &model).unwrap()[0].1.rows(), 2);
+    assert_eq!(run(&of(ReadAt::Raw), &set, &model).unwrap()[0].1.rows(), 2);
 }
 
 /// The experiment that ships, with fewer emotions, stories and strengths.

@@ -3,9 +3,11 @@
 use emoflow::lm::{Batch, Chat, Ending, Hook, Layer, Message, Role};
 use emoflow::stages::readings::{Said, Text};
 use emoflow::stages::spans::{self, Params, Span};
+use serde_json::Value;
 use tch::Tensor;
 
 use crate::project::Project;
+use crate::stages::numbers;
 
 const EXPERIMENT: &str = r#"
 name = "exp"
@@ -47,8 +49,8 @@ fn dialogues_are_read_and_their_sets_compared() {
         assert_eq!(ran.nodes.get(node).map(String::as_str), Some("ran"), "{node}: {:?}", ran.nodes);
     }
     let csv = std::fs::read_to_string(project.path("results/exp/tables/whose.speakers_tests.csv")).unwrap();
-    // Six differences and means, and the arousal of five rated emotions, at each of two layers; 25 dialogues on five passages.
-    assert_eq!(csv.lines().filter(|line| line.ends_with(",25,5,0")).count(), 14, "{csv}");
+    // Six differences and means, the arousal of five rated emotions, and two R^2, at each of two layers; 25 dialogues on five passages.
+    assert_eq!(csv.lines().filter(|line| line.ends_with(",25,5,0")).count(), 18, "{csv}");
     let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
     assert!(page.contains("Vectors by speaker and owner") && page.contains("What goes with what"));
     // Nothing is computed again; another emotion for the assistant is another dialogue.
@@ -75,6 +77,10 @@ fn what_is_wrong_with_dialogues_is_told() {
         "[dialogues.talk.template]\nkind = \"deflection\"",
         "of the kind `deflection`",
     );
+    check("whose.speakers", "whose.deflection", "of the kind `speakers`");
+    let one =
+        "[analysis.whose.deflection]\ndialogues = \"talk\"\nprompts = { plain = [\"a\", \"b\", \"c\"] }\n#";
+    check("[analysis.whose.speakers]\ndialogues = \"talk\"", one, "`prompts` has one class");
     check("It leaves me {other}.", "It leaves me.", "does not contain `{other}`");
     check("[dialogues.talk.template]", "[dialogues.passages.template]", "the name of two sources");
 }
@@ -235,4 +241,117 @@ fn base_and_tuned_are_compared_and_a_model_with_itself_does_not_change() {
     );
     let wrong = Project::new(&SHIFT.replace("tuned = \"seed1\"", "tuned = \"small\""));
     assert_eq!(wrong.emoflow("check", &[]).code, 2);
+}
+
+/// As `tests/e2e/dialogues.py` has it: its texts as an experiment, and what transformers and NumPy find in them.
+#[test]
+fn hidden_emotions_and_situations_agree_with_transformers_and_numpy() {
+    let golden: Value = serde_json::from_str(include_str!("../e2e/dialogues.json")).unwrap();
+    let toml = |key: &str| serde_json::to_string(&golden[key]).unwrap();
+    let classes = golden["prompts"].as_object().unwrap();
+    let classes: Vec<String> = classes.iter().map(|(name, texts)| format!("{name} = {texts}")).collect();
+    let situations = golden["situations"].as_array().unwrap().iter();
+    let situations: Vec<String> = situations.map(|text| format!("[{text}, \"sad\"]")).collect();
+    let project = Project::new(&format!(
+        r#"
+name = "exp"
+layers = [{layer}]
+[models.demo]
+path = "{{demo}}"
+[emotions]
+words = {emotions}
+[stories.passages.template]
+passages = {stories}
+[neutral.template]
+passages = {neutral}
+[activations]
+from_token = 0
+[vectors]
+denoise = {{ components = {denoise} }}
+[dialogues.masks.file]
+kind = "deflection"
+path = "hidden.jsonl"
+topic = "topic"
+[dialogues.talk.file]
+path = "spoken.jsonl"
+topic = "topic"
+[analysis.hidden.deflection]
+dialogues = "masks"
+variance = {variance}
+prompts = {{ {classes} }}
+permutations = 9
+resamples = 9
+[analysis.whose.speakers]
+dialogues = "talk"
+situations = [{situations}]
+permutations = 9
+resamples = 9
+"#,
+        layer = golden["layer"],
+        denoise = golden["denoise"],
+        variance = golden["variance"],
+        emotions = toml("emotions"),
+        stories = toml("stories"),
+        neutral = toml("neutral"),
+        classes = classes.join(", "),
+        situations = situations.join(", "),
+    ));
+    for name in ["hidden", "spoken"] {
+        let lines: Vec<String> =
+            golden[name].as_array().unwrap().iter().map(|line| line.to_string()).collect();
+        std::fs::write(project.path(&format!("{name}.jsonl")), lines.join("\n")).unwrap();
+    }
+    let ran = project.run(&[]);
+    assert_eq!(ran.code, 0, "{:?}", ran.nodes);
+    let emotions: Vec<&str> =
+        golden["emotions"].as_array().unwrap().iter().map(|e| e.as_str().unwrap()).collect();
+    let rows = table(&project, "hidden");
+    assert_eq!(rows.iter().map(|row| row["emotion"].as_str()).collect::<Vec<_>>(), emotions);
+    for column in ["norm", "kept", "cosine"] {
+        near(&numbers_of(&rows, column), &numbers(&golden[column]), column);
+    }
+    assert_eq!(numbers_of(&rows, "components"), [golden["components"].as_f64().unwrap(); 5]);
+    for column in ["own_rank", "own_rank_outside"] {
+        assert_eq!(numbers_of(&rows, column), numbers(&golden[column]), "{column}");
+    }
+    let tests = table(&project, "hidden.deflection_tests");
+    let value = |rows: &[Row], what: &str| -> f64 {
+        rows.iter().find(|row| row["what"] == what).unwrap()["value"].parse().unwrap()
+    };
+    let with =
+        ["hidden emotion, with stories", "shown emotion, with stories"].map(|what| value(&tests, what));
+    near(&with, &numbers(&golden["with_stories"]), "with stories");
+    let read = table(&project, "hidden.deflection_prompts");
+    for vectors in ["stories", "hidden"] {
+        let own: Vec<Row> = read.iter().filter(|row| row["vectors"] == vectors).cloned().collect();
+        let of_classes = golden["read"][vectors].as_array().unwrap().iter();
+        near(&numbers_of(&own, "mean"), &of_classes.flat_map(numbers).collect::<Vec<_>>(), vectors);
+    }
+    let tests = table(&project, "whose.speakers_tests");
+    let r2 = ["R\u{b2} with stories on situations", "R\u{b2} with stories on situations, centred"];
+    near(&r2.map(|what| value(&tests, what)), &numbers(&golden["r2"]), "R2");
+    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    assert!(
+        page.contains("Logit lens, as it is and outside")
+            && page.contains("Prompts by class, hidden emotions")
+    );
+}
+
+/// A row of a table, by column.
+type Row = std::collections::BTreeMap<String, String>;
+
+fn table(project: &Project, name: &str) -> Vec<Row> {
+    let mut reader = csv::Reader::from_path(project.path(&format!("results/exp/tables/{name}.csv"))).unwrap();
+    reader.deserialize().map(|row| row.unwrap()).collect()
+}
+
+fn numbers_of(rows: &[Row], column: &str) -> Vec<f64> {
+    rows.iter().map(|row| row[column].parse().unwrap()).collect()
+}
+
+fn near(got: &[f64], want: &[f64], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (got, want) in got.iter().zip(want) {
+        assert!((got - want).abs() < 2e-5 * (1.0 + want.abs()), "{what}: {got} is not {want}");
+    }
 }

@@ -131,8 +131,25 @@ fn what_is_found_in_passages_is_what_transformers_finds() {
         lens(&results, &model, &reference);
         steering(&results, &model, &reference);
         repeated(&results, &model, &reference);
+        readings(&results, &model);
         written(&reference);
     }
+}
+
+/// Every token of the texts along every emotion's vector (`tests/real/reference.py --readings`).
+fn readings(results: &Path, model: &str) {
+    let path = root().join("tests/real").join(format!("readings-{model}.json"));
+    let reference: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+    let rows = table(results, "tokens.readings_tokens.csv", model, Some(&reference["layer"]));
+    let rows: Vec<Row> = rows.into_iter().filter(|row| !row["direction"].starts_with("random-")).collect();
+    // The table has a text's tokens direction after direction.
+    let mut wanted = Vec::new();
+    for text in reference[preset()].as_array().unwrap() {
+        let tokens: Vec<Vec<f64>> = text.as_array().unwrap().iter().map(numbers).collect();
+        (0..tokens[0].len()).for_each(|e| wanted.extend(tokens.iter().map(|token| token[e])));
+    }
+    assert_eq!(rows.len(), wanted.len());
+    check(&column(&rows, "reading"), &wanted, TOLERANCE, &format!("{model}: readings"));
 }
 
 /// At all layers: how long vectors are before and after denoising, and what is removed. At a few: their first entries.

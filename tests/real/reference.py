@@ -7,7 +7,8 @@ the models, from the project's root:
     python tests/real/reference.py smollm2 gemma3
 
 It needs torch, transformers, gguf and numpy, and some ten minutes. The values go to tests/real/<model>-<emotions>.json: of the
-experiment's thirty emotions, and of nine of them, which is what a quick run takes.
+experiment's thirty emotions, and of nine of them, which is what a quick run takes. With `--readings` it writes nothing but
+tests/real/readings-<model>.json, the readings of the experiment's texts token by token, in two minutes.
 """
 
 import argparse
@@ -120,6 +121,36 @@ def greedy(reference):
     return {"greedy": written, "chat": chat}
 
 
+def tokens(reference, text, layer):
+    """The residuals of a text's own tokens."""
+    encoding = reference.tokenizer(text, return_special_tokens_mask=True)
+    reference.forward(encoding["input_ids"])
+    own = [at for at, special in enumerate(encoding["special_tokens_mask"]) if not special]
+    return reference.resid_post[layer][own].double().numpy()
+
+
+def readings(name, reference, layer, experiment, passages, neutral):
+    """[text][token][emotion]: products with the emotions' vectors of unit norm, of both sets of emotions."""
+
+    def pool(text):
+        return reference.pooled(text, [layer], experiment["activations"]["from_token"])[0][layer].astype(np.float64)
+
+    texts = experiment["analysis"]["tokens"]["readings"]["texts"]
+    every = preset(experiment["emotions"]["preset"])
+    read = {word: np.mean([pool(text.replace("{emotion}", word)) for text in passages], axis=0) for word in every}
+    _, axes = principal_components(np.array([pool(text) for text in neutral]))
+    removed = axes[: experiment["vectors"]["denoise"]["components"]]
+    residuals = [tokens(reference, text, layer) for text in texts]
+    values = {"model": name, "layer": layer, "texts": texts}
+    for emotions in [experiment["emotions"]["preset"], "core-9"]:
+        means = np.array([read[word] for word in preset(emotions)])
+        vectors = means - means.mean(0)
+        vectors -= vectors @ removed.T @ removed
+        vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+        values[emotions] = [resid @ vectors.T for resid in residuals]
+    return values
+
+
 def rounded(value):
     """JSON of NumPy values with six significant digits: a hundredth of what the test allows."""
     value = plain(value)
@@ -134,6 +165,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="names of the models in experiments/real.toml")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--readings", action="store_true", help="nothing but the readings of single tokens")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     experiment = tomllib.loads((ROOT / "experiments/real.toml").read_text(encoding="utf-8"))
@@ -151,6 +183,14 @@ def main():
         path = ROOT / experiment["models"][name]["path"]
         reference = Reference(path.parent, gguf_file=path.name)
         layers = list(range(len(reference.model.model.layers)))
+        # The report begins at the layer nearest to two thirds of the depth, of two the later.
+        shown = min(layers, key=lambda layer: (abs(layer + 0.5 - 2 / 3 * len(layers)), -layer))
+        out = HERE / f"readings-{name}.json"
+        values = rounded(readings(name, reference, shown, experiment, passages, neutral))
+        out.write_text(json.dumps(values, separators=(",", ":")) + "\n", encoding="utf-8")
+        print(f"wrote {out} ({out.stat().st_size} bytes)", flush=True)
+        if args.readings:
+            continue
         texts = greedy(reference)
 
         def pool(text):
@@ -159,8 +199,6 @@ def main():
         read = {word: [pool(passage.replace("{emotion}", word)) for passage in passages] for word in every}
         plain_rows = [pool(text) for text in neutral]
         print(f"{name}: {len(every) * len(passages) + len(neutral)} texts are read", flush=True)
-        # The report begins at the layer nearest to two thirds of the depth, of two the later.
-        shown = min(layers, key=lambda layer: (abs(layer + 0.5 - 2 / 3 * len(layers)), -layer))
         near = sorted({0, len(layers) // 2, shown, len(layers) - 1})
         for emotions in [experiment["emotions"]["preset"], "core-9"]:
             words = preset(emotions)

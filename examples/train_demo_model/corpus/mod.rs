@@ -27,6 +27,16 @@ pub enum Document {
     Chat(Vec<(Role, String)>),
 }
 
+impl Document {
+    /// Whether these words stand in it.
+    pub fn says(&self, words: &str) -> bool {
+        match self {
+            Document::Raw(text) => text.contains(words),
+            Document::Chat(turns) => turns.iter().any(|(_, text)| text.contains(words)),
+        }
+    }
+}
+
 /// Who speaks in a conversation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {

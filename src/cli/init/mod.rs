@@ -36,6 +36,7 @@ shipped!(
     "behaviour-8b",
     "monitor",
     "speakers",
+    "deflection",
     "shift",
     "real",
     "real-own",

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::estimates::{deals, mean, p_hits};
-use super::turns::{self, Ask};
+use super::turns::{self, ReadAt};
 use super::{Claim, Group, Input, Inputs, Kind, Null, Places, Published, Tables, groups, published};
 use crate::params::{Problem, Read, Reader, Type, params};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
@@ -28,20 +28,24 @@ params! {
         #[with(situations)]
         pub situations: Vec<Situation>;
         /// `user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands,
-        /// read at its last token, for models without a chat template.
-        pub wrap: Ask = "user";
+        /// read at its last token, for models without a chat template; `mean`: as it stands, the mean over its own tokens.
+        pub wrap: ReadAt = "user";
     }
 }
 
-fn situations(reader: &Reader<'_>, name: &str) -> Read<Vec<Situation>> {
+/// Texts, each with the emotion that it implies, whatever emotions the experiment has.
+pub(super) fn all(reader: &Reader<'_>, name: &str) -> Read<Vec<Situation>> {
     let pairs = reader.pairs(name)?;
     for [(text, span), _] in &pairs {
         if text.trim().is_empty() {
             return reader.wrong(Problem::at(span.clone(), "a situation without text").hint("take it out"));
         }
     }
-    let situations: Vec<Situation> =
-        pairs.into_iter().map(|[(text, _), (emotion, _)]| Situation { text, emotion }).collect();
+    Ok(pairs.into_iter().map(|[(text, _), (emotion, _)]| Situation { text, emotion }).collect())
+}
+
+fn situations(reader: &Reader<'_>, name: &str) -> Read<Vec<Situation>> {
+    let situations = all(reader, name)?;
     let there = |emotions: &Vec<String>| situations.iter().any(|s| emotions.contains(&s.emotion));
     if reader.scope.emotions.get().is_some_and(|emotions| !there(emotions)) {
         let problem = Problem::at(reader.span_of(name), "no situation implies an emotion of this experiment");
@@ -78,7 +82,7 @@ impl Kind for Implicit {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs { model: true, chat: self.wrap == Ask::User, ..Inputs::VECTORS }
+        Inputs { model: true, chat: self.wrap == ReadAt::User, ..Inputs::VECTORS }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
@@ -298,10 +302,7 @@ impl Implicit {
                 left_out.join(", ")
             ),
         };
-        let place = match self.wrap {
-            Ask::User => "at the last position of the chat template with the model's turn opened",
-            Ask::Raw => "at the text's own last token, without a chat template",
-        };
+        let place = self.wrap.place();
         let found = |score: &Score| {
             format!(
                 "{} of {n} (p = {} by chance), mean rank {:.2}",

@@ -10,7 +10,7 @@ use super::made_of::given;
 use template::NUMBER;
 pub use template::Template;
 
-use super::turns::{self, Ask};
+use super::turns::{self, ReadAt};
 use super::{Claim, Group, Input, Inputs, Kind, LayerVectors, Places, Tables, groups, intensity_figures};
 use crate::params::{Params as _, Type, params};
 use crate::report::figure::Figure;
@@ -45,8 +45,8 @@ params! {
         #[with(template::all)]
         pub templates: Vec<Template>;
         /// `user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands,
-        /// read at its last token, for models without a chat template.
-        pub wrap: Ask = "user";
+        /// read at its last token, for models without a chat template; `mean`: as it stands, the mean over its own tokens.
+        pub wrap: ReadAt = "user";
     }
 }
 
@@ -83,7 +83,13 @@ impl Kind for Intensity {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs { model: true, activations: true, seed: true, chat: self.wrap == Ask::User, ..Inputs::VECTORS }
+        Inputs {
+            model: true,
+            activations: true,
+            seed: true,
+            chat: self.wrap == ReadAt::User,
+            ..Inputs::VECTORS
+        }
     }
 
     fn run(&self, input: Input) -> Result<Tables> {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::estimates::mean;
 use super::intensity::{Intensity, Template};
-use super::turns::Ask;
+use super::turns::ReadAt;
 use super::{Group, groups};
 use crate::report::figure::{Body, Cell, Figure, Lines, Series, TableFigure};
 use crate::store::table::Table;
@@ -111,8 +111,8 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
         directions whose correlation is. Third p: the share of orders of the numbers, of 1,999 drawn; it asks only whether anything \
         goes with the number, as every direction may."
         .to_string();
-    if params.wrap == Ask::Raw {
-        caption += " Read at each text's own last token, without a chat template.";
+    if params.wrap != ReadAt::User {
+        caption += &format!(" Read {}.", params.wrap.place());
     }
     if !left_out.is_empty() {
         caption +=

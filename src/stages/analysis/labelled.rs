@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use super::Spans;
 use crate::lm::Layer;
 use crate::params::{Problem, Read, Reader};
+use crate::stages::principal::cosine;
 use crate::stages::statistics::Design;
 use crate::stages::statistics::design::{Shuffle, Weights};
+use crate::stages::statistics::interval::mean;
 use crate::stages::statistics::sums::Sums;
 use crate::stages::texts::Pairing;
 use crate::stages::vectors;
@@ -17,6 +19,11 @@ use crate::stages::vectors;
 /// One of `[dialogues]`, of the kind `speakers`.
 pub fn of_speakers(reader: &Reader<'_>, name: &str) -> Read<String> {
     dialogues(reader, name, Pairing::Speakers)
+}
+
+/// One of the kind `deflection`.
+pub fn of_deflection(reader: &Reader<'_>, name: &str) -> Read<String> {
+    dialogues(reader, name, Pairing::Deflection)
 }
 
 fn dialogues(reader: &Reader<'_>, name: &str, wanted: Pairing) -> Read<String> {
@@ -43,6 +50,12 @@ fn dialogues(reader: &Reader<'_>, name: &str, wanted: Pairing) -> Read<String> {
     let problem =
         Problem::at(reader.span_of(name), format!("the dialogues `{written}` are of the kind `{kind}`"));
     reader.wrong(problem.hint(format!("this analysis reads such with `kind = \"{wanted}\"`")))
+}
+
+/// The mean over labels of the cosine between two sets' vectors of the same one, each `[label, d]`.
+pub fn likeness(a: &[f64], b: &[f64], d: usize) -> f64 {
+    let cosines: Vec<f64> = a.chunks_exact(d).zip(b.chunks_exact(d)).map(|(a, b)| cosine(a, b)).collect();
+    mean(&cosines)
 }
 
 /// Conversations with their spans at one layer.

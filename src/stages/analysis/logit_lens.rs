@@ -73,8 +73,8 @@ impl Kind for LogitLens {
 }
 
 /// The two sides, as the table spells them.
-const PROMOTED: &str = "promoted";
-const SUPPRESSED: &str = "suppressed";
+pub(super) const PROMOTED: &str = "promoted";
+pub(super) const SUPPRESSED: &str = "suppressed";
 
 /// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest
 /// values of the vector under the unembedding. And `own_word`: for each layer and emotion where the first token of its
@@ -159,15 +159,15 @@ const OWN_WORD: &str = "own_word";
 const BEFORE: &str = "feels";
 
 /// An emotion's word as tokens.
-struct Word {
+pub(super) struct Word {
     /// The first of them.
-    first: usize,
+    pub(super) first: usize,
     tokens: usize,
 }
 
 impl Word {
     /// An error if the first token is not in the unembedding.
-    fn of(emotion: &str, model: &LanguageModel) -> Result<Word> {
+    pub(super) fn of(emotion: &str, model: &LanguageModel) -> Result<Word> {
         let (_, ids) = model
             .encode_continuation(BEFORE, emotion)
             .with_context(|| format!("the tokens of the word `{emotion}`"))?;
@@ -224,7 +224,7 @@ impl OwnWords {
 }
 
 /// The place of `values[id]` among all values, from 1, the largest first, ties to the smaller index.
-fn rank(values: &[f32], id: usize) -> usize {
+pub(super) fn rank(values: &[f32], id: usize) -> usize {
     let before = |(at, value): (usize, &f32)| *value > values[id] || (*value == values[id] && at < id);
     1 + values.iter().enumerate().filter(|&entry| before(entry)).count()
 }
@@ -233,7 +233,12 @@ fn rank(values: &[f32], id: usize) -> usize {
 const CHUNK: usize = 32;
 
 /// Of each vector (`vectors`: `[n, d_model]`) its `[d_vocab]` values under the unembedding, in fp32.
-fn lens(model: &LanguageModel, vectors: &[f64], d_model: usize, norm: LensNorm) -> Result<Vec<Vec<f32>>> {
+pub(super) fn lens(
+    model: &LanguageModel,
+    vectors: &[f64],
+    d_model: usize,
+    norm: LensNorm,
+) -> Result<Vec<Vec<f32>>> {
     ensure!(d_model == model.spec.d_model, "vectors of {d_model} entries for another model");
     let vectors: Vec<f32> = vectors.iter().map(|&x| x as f32).collect();
     let logits = model.unembed_direction(&Tensor::from_slice(&vectors).view([-1, d_model as i64]), norm);
@@ -241,7 +246,7 @@ fn lens(model: &LanguageModel, vectors: &[f64], d_model: usize, norm: LensNorm) 
 }
 
 /// The indices of the `top` largest `sign * values`, largest first, ties to the smaller index.
-fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
+pub(super) fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     let by_value = |a: &usize, b: &usize| (sign * values[*b]).total_cmp(&(sign * values[*a])).then(a.cmp(b));
     let top = top.min(order.len());
@@ -362,12 +367,12 @@ fn own_ranks<'a>(group: &Group<'a>) -> Result<Vec<(&'a str, f64)>> {
 }
 
 /// Tokens as one cell; space around them, which tokenizers write in several ways, is dropped.
-fn joined(tokens: &[&str]) -> String {
+pub(super) fn joined(tokens: &[&str]) -> String {
     tokens.iter().map(|token| bare(token)).collect::<Vec<_>>().join(", ")
 }
 
 /// A token without the signs with which tokenizers write a space.
-fn bare(token: &str) -> &str {
+pub(super) fn bare(token: &str) -> &str {
     token.trim_matches(|c: char| c.is_whitespace() || c == '\u{120}' || c == '\u{2581}')
 }
 

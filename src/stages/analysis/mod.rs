@@ -4,6 +4,7 @@ pub mod claim;
 mod cluster;
 mod coherence;
 pub mod cosine;
+pub mod deflection;
 mod estimates;
 pub mod geometry;
 pub mod implicit;
@@ -21,6 +22,7 @@ mod pca_panels;
 mod places;
 pub mod preferences;
 pub mod probe;
+pub mod prompts;
 mod published;
 pub mod readings;
 mod reads;
@@ -38,6 +40,7 @@ mod steering_tables;
 mod steering_text_figures;
 mod steering_topics;
 mod steering_written;
+mod tested;
 pub mod turns;
 pub(super) mod words;
 
@@ -84,6 +87,7 @@ pub enum Analysis {
     Readings(readings::Readings),
     Monitor(monitor::Monitor),
     Speakers(speakers::Speakers),
+    Deflection(deflection::Deflection),
 }
 
 impl Deref for Analysis {
@@ -109,6 +113,7 @@ impl Deref for Analysis {
             Analysis::Readings(params) => params,
             Analysis::Monitor(params) => params,
             Analysis::Speakers(params) => params,
+            Analysis::Deflection(params) => params,
         }
     }
 }

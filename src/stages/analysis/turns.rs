@@ -1,29 +1,45 @@
-//! What the model holds at the point where it would answer a text: the residual stream at the last position. Knows
-//! nothing of emotions.
+//! What the model holds of a text: the residual stream where it would answer, at the text's last token, or on the mean over its
+//! tokens. Knows nothing of emotions.
+
+use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 
 use super::Progress;
-use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Message, Role};
+use crate::lm::{Chat, LanguageModel, Layer, Message, Role, Tokens};
 use crate::params::words;
+use crate::stages::spans::{Pooled, pooled};
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
 const BATCH_TOKENS: usize = 4096;
 
 words! {
-    /// How a text is put to the model.
-    pub enum Ask {
-        /// As the user's turn in the chat template, with the model's turn opened: the last position is the one from which
-        /// its answer begins.
+    /// Where a text is read.
+    pub enum ReadAt {
+        /// As the user's turn in the chat template, with the model's turn opened: at the last position, from which its answer
+        /// begins.
         User = "user",
-        /// As it stands: the last position is the text's own.
+        /// As it stands, at its own last token.
         Raw = "raw",
+        /// As it stands, the mean over its own tokens.
+        Mean = "mean",
     }
 }
 
-/// `[layer][text]`: `resid_post` (`[d_model]`) of the text's last position. All layers come from one pass.
+impl ReadAt {
+    /// In words, for captions.
+    pub fn place(self) -> &'static str {
+        match self {
+            ReadAt::User => "at the last position of the chat template with the model's turn opened",
+            ReadAt::Raw => "at the text's own last token, without a chat template",
+            ReadAt::Mean => "on the mean over the text's own tokens, without a chat template",
+        }
+    }
+}
+
+/// `[layer][text]`: `resid_post` (`[d_model]`) of each text where it is read. All layers come from one pass.
 ///
-/// At [`Layer::Embed`] it is the mean embedding of the text's own tokens, and not what the last position holds: that is the
+/// At [`Layer::Embed`] it is the mean embedding of the text's own tokens, wherever it is read: what the last position holds is the
 /// embedding of one token, of the template's where there is one, and the same for all texts. What a text's words say by
 /// themselves is what a model's layers are compared with.
 ///
@@ -31,73 +47,70 @@ words! {
 pub fn read(
     model: &LanguageModel,
     texts: &[String],
-    (ask, chat): (Ask, Chat),
+    (at, chat): (ReadAt, Chat),
     layers: &[Layer],
     progress: &mut Progress,
 ) -> Result<Vec<Vec<Vec<f64>>>> {
     ensure!(
-        ask == Ask::Raw || model.has_chat_template(),
+        at != ReadAt::User || model.has_chat_template(),
         "the model has no chat template, so there is no point where it would answer; `wrap = \"raw\"` reads each text's \
-         own last token"
+         own last token, `\"mean\"` the mean over its tokens"
     );
-    let ids = |text: &String| {
-        let ids = match ask {
-            Ask::User => model.encode_chat(&[Message::new(Role::User, text.as_str())], chat)?,
-            Ask::Raw => model.encode(text)?.ids,
+    let row = |text: &String| {
+        let (ids, read) = match at {
+            ReadAt::User => (model.encode_chat(&[Message::new(Role::User, text.as_str())], chat)?, None),
+            ReadAt::Raw => (model.encode(text)?.ids, None),
+            ReadAt::Mean => own(model, text).map(|tokens| (tokens.ids, Some(tokens.text)))?,
         };
         model.check_length(ids.len())?;
-        Ok::<_, anyhow::Error>(ids)
+        let read = read.unwrap_or(ids.len().saturating_sub(1)..ids.len());
+        Ok::<_, anyhow::Error>((ids, [vec![read]]))
     };
-    let rows = texts.iter().map(|text| ids(text).with_context(|| format!("the text {text:?}")));
-    let rows: Vec<Vec<i64>> = rows.collect::<Result<_>>()?;
+    let rows = texts.iter().map(|text| row(text).with_context(|| format!("the text {text:?}")));
+    let rows: Vec<(Vec<i64>, [Vec<Range<usize>>; 1])> = rows.collect::<Result<_>>()?;
     let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&row| rows[row].len());
-    let last = *layers.iter().max().context("no layer is kept")?;
+    order.sort_by_key(|&row| rows[row].0.len());
+    ensure!(!layers.is_empty(), "no layer is kept");
     let mut found = vec![vec![Vec::new(); rows.len()]; layers.len()];
     let mut done = 0;
     while done < order.len() {
         let fits = |(before, row): &(usize, &usize)| {
-            *before == 0 || (before + 1) * rows[**row].len() <= BATCH_TOKENS
+            *before == 0 || (before + 1) * rows[**row].0.len() <= BATCH_TOKENS
         };
         let n = order[done..].iter().enumerate().take_while(fits).count();
         let here = &order[done..done + n];
-        let tokens: Vec<&Vec<i64>> = here.iter().map(|&row| &rows[row]).collect();
-        let batch = Batch::new(&tokens)?;
-        let ends = batch.lengths.iter().map(|&length| length - 1..length).collect();
-        let mut capture = Capture::new(layers, ends);
-        let _resid = model.forward(&batch, &mut [&mut capture as &mut dyn Hook], Some(last))?;
-        let means = capture.finish()?;
-        for (at, layer) in found.iter_mut().enumerate() {
-            for (i, &row) in here.iter().enumerate() {
-                let values = Vec::<f32>::try_from(means.get(at as i64).get(i as i64))?;
+        let batch: Vec<Pooled> = here.iter().map(|&row| (rows[row].0.as_slice(), &rows[row].1[..])).collect();
+        for (&row, values) in here.iter().zip(pooled(&batch, layers, model)?) {
+            for (l, values) in values.chunks_exact(model.spec.d_model).enumerate() {
                 ensure!(
                     values.iter().all(|x| x.is_finite()),
                     "the residual stream of {:?} at layer {} is NaN or infinite",
                     texts[row],
-                    layers[at]
+                    layers[l]
                 );
-                layer[row] = values.into_iter().map(f64::from).collect();
+                found[l][row] = values.iter().map(|&x| f64::from(x)).collect();
             }
         }
         done += n;
         progress(done, rows.len());
     }
-    if let Some(at) = layers.iter().position(|&layer| layer == Layer::Embed) {
-        found[at] = texts.iter().map(|text| surface(model, text)).collect::<Result<_>>()?;
+    if let Some(embed) = layers.iter().position(|&layer| layer == Layer::Embed) {
+        found[embed] = texts.iter().map(|text| surface(model, text)).collect::<Result<_>>()?;
     }
     Ok(found)
 }
 
-/// `[d_model]`: the mean embedding of a text's own tokens.
-fn surface(model: &LanguageModel, text: &str) -> Result<Vec<f64>> {
+/// A text as it stands, which has a token of its own.
+fn own(model: &LanguageModel, text: &str) -> Result<Tokens> {
     let tokens = model.encode(text)?;
     ensure!(!tokens.text.is_empty(), "the text {text:?} has no token of its own");
-    let mut capture = Capture::new(&[Layer::Embed], vec![tokens.text.clone()]);
-    let _embedded = model.forward(
-        &Batch::new(&[&tokens.ids])?,
-        &mut [&mut capture as &mut dyn Hook],
-        Some(Layer::Embed),
-    )?;
-    let mean = Vec::<f32>::try_from(capture.finish()?.reshape(-1))?;
-    Ok(mean.into_iter().map(f64::from).collect())
+    Ok(tokens)
+}
+
+/// `[d_model]`: the mean embedding of a text's own tokens.
+fn surface(model: &LanguageModel, text: &str) -> Result<Vec<f64>> {
+    let tokens = own(model, text)?;
+    let spans = [vec![tokens.text]];
+    let mean = pooled(&[(tokens.ids.as_slice(), spans.as_slice())], &[Layer::Embed], model)?;
+    Ok(mean.concat().into_iter().map(f64::from).collect())
 }

@@ -6,17 +6,15 @@ mod tests;
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use tch::Tensor;
 
-pub use rows::{Row, Said, Text, rows, rows_ending};
+pub use rows::{Row, Said, Text, Window, rows, rows_ending};
 
 use super::analysis::VectorSet;
-use super::batches::Batches;
+use super::batches::{self, Batches};
 use super::principal::norm;
 use super::statistics::draws::Draws;
-use crate::interrupt::Interrupted;
 use crate::lm::{Batch, Chat, Hook, LanguageModel, Layer, Project, Wrap};
 use crate::store::table::{Column, Table};
 
@@ -25,6 +23,9 @@ pub const VERSION: u32 = 1;
 
 /// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
 pub const BATCH_TOKENS: usize = 4096;
+
+/// The table of a batch.
+const KEPT: &str = "readings.batch/1";
 
 /// What stands in the column `turn` of a token of the template.
 pub const TEMPLATE: i32 = -1;
@@ -138,7 +139,7 @@ fn random(tables: &[Table], d: usize, params: &Params, layer: Layer) -> Result<V
 /// Texts longer than the context are read in windows that overlap by half: each token in the one in which most stands before it.
 ///
 /// # Errors
-/// What is neither a text nor the template's to blame: memory, an interruption ([`Interrupted`]).
+/// What is neither a text nor the template's to blame: memory, an interruption ([`Interrupted`](crate::interrupt::Interrupted)).
 pub fn run(
     texts: &[Text],
     set: &VectorSet,
@@ -167,46 +168,74 @@ pub fn run(
     let layers: Vec<Layer> = set.layers.iter().map(|layer| layer.layer).collect();
     let d_model = set.layers.first().context("there are no vectors")?.d_model;
     let width = directions[0].len() / d_model;
-    let last = layers.iter().copied().max();
     let mut project = Project::new(&layers, directions, d_model, model.device())?;
     // [row][layer, token, direction]
     let mut read: Vec<Vec<f32>> =
         rows.iter().map(|row| vec![0.0; layers.len() * row.ids.len() * width]).collect();
-    let windows: Vec<(usize, usize)> =
-        rows.iter().enumerate().flat_map(|(row, r)| (0..r.windows.len()).map(move |w| (row, w))).collect();
-    let length = |&(row, window): &(usize, usize)| rows[row].windows[window].span.len();
-    let mut order = windows.clone();
-    order.sort_by_key(|at| std::cmp::Reverse(length(at)));
-    let mut done = 0;
+    let mut order: Vec<Place> = rows
+        .iter()
+        .enumerate()
+        .flat_map(|(text, row)| row.windows.iter().map(move |window| Place { text, row, window }))
+        .collect();
+    order.sort_by_key(|place| std::cmp::Reverse(place.window.span.len()));
+    let (mut done, mut number) = (0, 0);
     while done < order.len() {
-        if batches.stopped() {
-            bail!(Interrupted);
-        }
-        let most = (BATCH_TOKENS / length(&order[done])).max(1);
-        let here = &order[done..(done + most).min(order.len())];
-        model.in_halves(here, &mut |here| {
-            let ids: Vec<&[i64]> =
-                here.iter().map(|&(row, w)| &rows[row].ids[rows[row].windows[w].span.clone()]).collect();
-            let batch = Batch::new(&ids)?;
-            let _resid = model.forward(&batch, &mut [&mut project as &mut dyn Hook], last)?;
-            let products = project.take()?;
-            for (i, &(row, window)) in here.iter().enumerate() {
-                let (window, n) = (&rows[row].windows[window], rows[row].ids.len());
-                for layer in 0..layers.len() {
-                    let own: Tensor = products.get(layer as i64).get(i as i64);
-                    let from = window.kept.start - window.span.start;
-                    let own = own.narrow(0, from as i64, window.kept.len() as i64).contiguous().view([-1]);
-                    let values = Vec::<f32>::try_from(own)?;
-                    let at = (layer * n + window.kept.start) * width;
-                    read[row][at..at + values.len()].copy_from_slice(&values);
-                }
-            }
-            Ok(())
+        let most = (BATCH_TOKENS / order[done].window.span.len()).max(1);
+        let end = (done + most).min(order.len());
+        let here = &order[done..end];
+        let values_of = |place: &Place| layers.len() * place.window.kept.len();
+        let whole = |kept: &Table| kept.rows() == here.iter().map(values_of).sum::<usize>();
+        let table = batches::batch(batches, number, KEPT, whole, |_| {
+            pass(here, (&layers, width), &mut project, model)
         })?;
-        done += here.len();
+        let (_, mut values) = table.list("reading")?;
+        for place in here {
+            let (kept, n) = (&place.window.kept, place.row.ids.len());
+            for layer in 0..layers.len() {
+                let (own, others) = values.split_at(kept.len() * width);
+                let at = (layer * n + kept.start) * width;
+                read[place.text][at..at + own.len()].copy_from_slice(own);
+                values = others;
+            }
+        }
+        done = end;
+        number += 1;
         batches.at(done * texts.len() / order.len(), texts.len());
     }
     table(&rows, &layers, width, read, model).map(|table| [table, unread_table(unread)])
+}
+
+/// A window of a text.
+#[derive(Clone, Copy)]
+struct Place<'r> {
+    /// The row's place among all.
+    text: usize,
+    row: &'r Row,
+    window: &'r Window,
+}
+
+/// What one pass reads: window after window, in each layer after layer, in each the tokens whose readings are this window's.
+fn pass(
+    batch: &[Place],
+    (layers, width): (&[Layer], usize),
+    project: &mut Project,
+    model: &LanguageModel,
+) -> Result<Table> {
+    let mut values: Vec<f32> = Vec::new();
+    model.in_halves(batch, &mut |part| {
+        let ids: Vec<&[i64]> = part.iter().map(|place| &place.row.ids[place.window.span.clone()]).collect();
+        let last = layers.iter().copied().max();
+        let _resid = model.forward(&Batch::new(&ids)?, &mut [&mut *project as &mut dyn Hook], last)?;
+        let products = project.take()?;
+        for (i, place) in part.iter().enumerate() {
+            let (span, kept) = (&place.window.span, &place.window.kept);
+            let own =
+                products.select(1, i as i64).narrow(1, (kept.start - span.start) as i64, kept.len() as i64);
+            values.extend(Vec::<f32>::try_from(own.reshape(-1))?);
+        }
+        Ok(())
+    })?;
+    Ok(Table::new(KEPT, vec![("reading", Column::List { width, values, half: false })]))
 }
 
 /// The table of [`UNREAD`] texts, each with why.

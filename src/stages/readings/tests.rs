@@ -132,7 +132,7 @@ fn texts_longer_than_the_context_are_read_to_their_end() {
     let mut notes = Notes::default();
     let [table, _] = run(&[long], &set, &directions, &params(0), &model, &mut notes).unwrap();
     assert_eq!(table.rows(), 2 * n);
-    assert!(notes.0[0].contains("windows that overlap by half"), "{:?}", notes.0);
+    assert!(notes.lines[0].contains("windows that overlap by half"), "{:?}", notes.lines);
 }
 
 /// What a model's template refuses is skipped, and said.
@@ -154,30 +154,71 @@ fn conversations_that_a_template_refuses_are_skipped_and_said() {
     let texts = [plain("a", "A key."), refused.clone()];
     let [_, unread] = run(&texts, &set, &directions, &params(0), &model, &mut notes).unwrap();
     assert_eq!(unread.str("text_id").unwrap(), ["b"]);
-    assert!(notes.0[0].contains("1 of 2 texts cannot be read: logs, line 2: "), "{:?}", notes.0);
+    assert!(notes.lines[0].contains("1 of 2 texts cannot be read: logs, line 2: "), "{:?}", notes.lines);
     let error = run(&[refused], &set, &directions, &params(0), &model, &mut notes).unwrap_err().to_string();
     assert!(error.contains("none of 1 texts can be read"), "{error}");
 }
 
+/// A shard that is stopped after each batch goes on behind those that are finished, with the same bytes.
+#[test]
+fn a_stopped_shard_goes_on_behind_its_finished_batches() {
+    let model = model("llama-gqa");
+    let (d, context) = (model.spec.d_model, model.spec.context);
+    let set = set(d);
+    let directions = directions(&set, &params(0), &|_| unreachable!()).unwrap();
+    // One longer than the context among many shorter ones: three batches or more.
+    let repeats = |at: usize| if at == 5 { context / 3 } else { 1 + at % 20 };
+    let n = 3 * BATCH_TOKENS / 50;
+    let texts: Vec<Text> =
+        (0..n).map(|at| plain(&at.to_string(), &"The rain sang. ".repeat(repeats(at)))).collect();
+    let read = |batches: &mut dyn Batches| {
+        run(&texts, &set, &directions, &params(0), &model, batches).map(|[t, _]| t)
+    };
+    let whole = read(&mut |_: usize, _: usize| {}).unwrap();
+    let mut batches = Notes { stop: true, ..Notes::default() };
+    let mut tries = 0;
+    let table = loop {
+        batches.stopped = false;
+        match read(&mut batches) {
+            Ok(table) => break table,
+            Err(error) => assert!(error.is::<crate::interrupt::Interrupted>(), "{error:#}"),
+        }
+        tries += 1;
+    };
+    assert!(tries >= 3 && batches.kept.len() == tries + 1, "{tries}");
+    assert_eq!(batches.made, (0..tries + 1).collect::<Vec<_>>());
+    assert!(table == whole);
+}
+
+/// Lines for people, and batches that are kept in memory; `stop`: after each new one.
 #[derive(Default)]
-struct Notes(Vec<String>);
+struct Notes {
+    lines: Vec<String>,
+    kept: HashMap<usize, Table>,
+    made: Vec<usize>,
+    stop: bool,
+    stopped: bool,
+}
 
 impl Batches for Notes {
     fn at(&mut self, _: usize, _: usize) {}
 
     fn stopped(&self) -> bool {
-        false
+        self.stopped
     }
 
-    fn kept(&mut self, _: usize, _: &str) -> Result<Option<Table>> {
-        Ok(None)
+    fn kept(&mut self, number: usize, _: &str) -> Result<Option<Table>> {
+        Ok(self.kept.get(&number).filter(|_| self.stop).cloned())
     }
 
-    fn keep(&mut self, _: usize, _: &Table) -> Result<()> {
+    fn keep(&mut self, number: usize, table: &Table) -> Result<()> {
+        self.kept.insert(number, table.clone());
+        self.made.push(number);
+        self.stopped = self.stop;
         Ok(())
     }
 
     fn note(&mut self, line: &str) {
-        self.0.push(line.into());
+        self.lines.push(line.into());
     }
 }

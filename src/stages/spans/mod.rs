@@ -144,31 +144,34 @@ fn placed<'t>(text: &'t Text, row: Row, params: &Params, context: usize) -> Resu
     Ok(Placed { text, ids: row.ids, spans })
 }
 
-/// What one pass gives: conversation after conversation, in each layer after layer, in each span after span.
-fn pass(batch: &[&Placed], params: &Params, model: &LanguageModel) -> Result<Table> {
-    let last = params.layers.iter().copied().max();
-    let (n_layers, n_spans, d) = (params.layers.len(), params.spans.len(), model.spec.d_model);
-    // [conversation][layer, span, d_model]
+/// A text as tokens, and which of them are pooled: of each span its ranges.
+pub type Pooled<'p> = (&'p [i64], &'p [Vec<Range<usize>>]);
+
+/// Of each text the means of its spans in fp32, `[layer, span, d_model]`; of all as many spans. One pass, or several of fewer where
+/// memory is short.
+///
+/// # Errors
+/// Memory.
+pub fn pooled(batch: &[Pooled], layers: &[Layer], model: &LanguageModel) -> Result<Vec<Vec<f32>>> {
+    let n_spans = batch.first().map_or(0, |(_, spans)| spans.len());
+    let (last, d) = (layers.iter().copied().max(), model.spec.d_model);
     let mut values: Vec<Vec<f32>> = Vec::with_capacity(batch.len());
     model.in_halves(batch, &mut |part| {
         let mut captures: Vec<Capture> = (0..n_spans)
-            .map(|span| {
-                let ranges = part.iter().map(|one| one.spans[span].clone()).collect();
-                Capture::over(&params.layers, ranges)
-            })
+            .map(|span| Capture::over(layers, part.iter().map(|(_, spans)| spans[span].clone()).collect()))
             .collect();
         let mut hooks: Vec<&mut dyn Hook> =
             captures.iter_mut().map(|capture| capture as &mut dyn Hook).collect();
-        let ids: Vec<&[i64]> = part.iter().map(|one| one.ids.as_slice()).collect();
+        let ids: Vec<&[i64]> = part.iter().map(|(ids, _)| *ids).collect();
         drop(model.forward(&Batch::new(&ids)?, &mut hooks, last)?);
-        // [span][layer, conversation, d_model]
+        // [span][layer, text, d_model]
         let means = captures
             .into_iter()
             .map(|capture| Ok(Vec::<f32>::try_from(capture.finish()?.reshape(-1))?))
             .collect::<Result<Vec<_>>>()?;
         for row in 0..part.len() {
-            let mut own = Vec::with_capacity(n_layers * n_spans * d);
-            for layer in 0..n_layers {
+            let mut own = Vec::with_capacity(layers.len() * n_spans * d);
+            for layer in 0..layers.len() {
                 let from = (layer * part.len() + row) * d;
                 means.iter().for_each(|mean| own.extend_from_slice(&mean[from..from + d]));
             }
@@ -176,6 +179,14 @@ fn pass(batch: &[&Placed], params: &Params, model: &LanguageModel) -> Result<Tab
         }
         Ok(())
     })?;
+    Ok(values)
+}
+
+/// What one pass gives: conversation after conversation, in each layer after layer, in each span after span.
+fn pass(batch: &[&Placed], params: &Params, model: &LanguageModel) -> Result<Table> {
+    let d = model.spec.d_model;
+    let rows: Vec<Pooled> = batch.iter().map(|one| (one.ids.as_slice(), one.spans.as_slice())).collect();
+    let values = pooled(&rows, &params.layers, model)?;
     for (one, values) in batch.iter().zip(&values) {
         let place = if one.text.place.is_empty() { &one.text.id } else { &one.text.place };
         ensure!(values.iter().all(|x| x.is_finite()), "{place}: its residual stream is NaN or infinite");

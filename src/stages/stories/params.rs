@@ -72,7 +72,7 @@ params! {
         #[when(
             Case::Dialogues,
             unset = "one for each kind of dialogues",
-            about = "What the writer is asked, with `{emotion}`, `{other}` and `{topic}`. It must ask for turns that begin with `Person:` or `Assistant:`, and of deflection for a paragraph before them that begins with `Scenario:`."
+            about = "What the writer is asked, with `{emotion}`, `{other}` and `{topic}`. It must ask for turns that begin with `Person:` or `Assistant:`, and of deflection for a paragraph before them that begins with `Scenario:`; where it does, a dialogue without one is rejected."
         )]
         pub prompt: String = "Write a short story about {topic} whose main character feels {emotion}.";
         /// The system message, as it stands; empty: none. A chat template without a system turn (Gemma 2) gets it at the

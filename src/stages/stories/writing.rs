@@ -9,7 +9,7 @@ use super::refusal::declines;
 use super::splitting::{self, Pieces};
 use super::thought;
 use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
-use crate::stages::texts::dialogues::{is_dialogue, spoken};
+use crate::stages::texts::dialogues::{asks_for_scenario, is_dialogue, spoken};
 use crate::store::table::{Column, Table};
 
 /// The table of replies that are kept until their shard is stored, each with what was asked.
@@ -330,7 +330,7 @@ impl<'a> Draft<'a> {
         if reject.refusals && declines(text) {
             return Ok(Some(Reason::Refusal));
         }
-        if item.other.is_some() && !is_dialogue(text) {
+        if item.other.is_some() && !is_dialogue(text, asks_for_scenario(&self.params.prompt)) {
             return Ok(Some(Reason::NoDialogue));
         }
         if reject.names_emotion {

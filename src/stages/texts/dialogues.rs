@@ -10,7 +10,7 @@ use crate::stages::stories::{self, Item, Story};
 use crate::store::table::Table;
 
 /// Raised when the same stories would give other dialogues.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 words! {
     /// Whose the two emotions of a dialogue are.
@@ -77,6 +77,9 @@ fn turns(text: &str) -> Result<Vec<Said>> {
     let first = lines.iter().position(|line| plain::mark(line, &MARKS).is_some());
     let first = first.context("no line begins with `Person:` or `Assistant:`")?;
     let said = plain::turns(first + 1, &lines[first..], &MARKS)?;
+    // Behind the first turn it would be read as one of the person's.
+    let late = said.iter().skip(1).any(|said| said.role == Speaker::System);
+    ensure!(!late, "a `Scenario:` behind the first turn: it must stand before the dialogue");
     for (role, name) in [(Speaker::User, "Person:"), (Speaker::Assistant, "Assistant:")] {
         let speaks = |said: &Said| said.role == role && !said.content.trim().is_empty();
         ensure!(said.iter().any(speaks), "no turn begins with `{name}`");
@@ -84,9 +87,14 @@ fn turns(text: &str) -> Result<Vec<Said>> {
     Ok(said)
 }
 
-/// Whether a text is a dialogue.
-pub fn is_dialogue(text: &str) -> bool {
-    turns(text).is_ok()
+/// Whether a text is a dialogue; `scenario`: one with a scenario before it.
+pub fn is_dialogue(text: &str, scenario: bool) -> bool {
+    turns(text).is_ok_and(|said| !scenario || said[0].role == Speaker::System && !said[0].content.is_empty())
+}
+
+/// Whether a writer who is asked this is asked for a scenario.
+pub fn asks_for_scenario(prompt: &str) -> bool {
+    prompt.contains("Scenario:")
 }
 
 /// What the speakers of a dialogue say, without the scenario before it.
@@ -141,8 +149,14 @@ mod tests {
         assert_eq!(said[0].content, "Rain\nand a leak.");
         assert_eq!(spoken(text), "I am fine.\nReally.\nGood.");
         for wrong in ["A story.", "Person: Hello.", "Assistant: Hello.", "Person:\nAssistant: Hi."] {
-            assert!(!is_dialogue(wrong), "{wrong}");
+            assert!(!is_dialogue(wrong, false), "{wrong}");
         }
+        assert!(is_dialogue(text, true) && asks_for_scenario(Pairing::Deflection.prompt()));
+        assert!(!asks_for_scenario(Pairing::Speakers.prompt()));
+        let without = "Person: Fine.\nAssistant: Good.";
+        assert!(is_dialogue(without, false) && !is_dialogue(without, true));
+        assert!(!is_dialogue("Scenario:\nPerson: Fine.\nAssistant: Good.", true));
+        assert!(!is_dialogue("Person: Fine.\nScenario: Rain.\nAssistant: Good.", false));
     }
 
     /// Over many blocks each second emotion is as frequent with each first one; of deflection never the same.

@@ -217,6 +217,42 @@ fn broken_transcripts_are_skipped_and_counted_or_an_error_with_their_place() {
     }
 }
 
+/// Of every format: the one in the middle is skipped and counted, or an error with its file and place.
+#[test]
+fn a_broken_transcript_of_any_format_leaves_the_others() {
+    let good = json!({"messages": [{"role": "user", "content": "A."}]});
+    let bad = json!({"messages": [{"role": "user", "content": 7}]});
+    let human = |value: serde_json::Value| json!({"conversations": [{"from": "human", "value": value}]});
+    let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (at, sample) in [&good, &bad, &good].into_iter().enumerate() {
+        zip.start_file(format!("samples/{at}.json"), FileOptions::default()).unwrap();
+        zip.write_all(sample.to_string().as_bytes()).unwrap();
+    }
+    let eval = zip.finish().unwrap().into_inner();
+    let lines = [human("A.".into()), human(7.into()), human("B.".into())].map(|line| line.to_string());
+    for (name, content, place, why) in [
+        ("a.jsonl", lines.join("\n").into_bytes(), "line 2", "`conversations[0]`"),
+        ("b.json", json!([good, bad, good]).to_string().into_bytes(), "item 1", "`messages[0]`: `content`"),
+        (
+            "c.json",
+            json!({"samples": [good, bad, good]}).to_string().into_bytes(),
+            "samples[1]",
+            "`messages[0]`",
+        ),
+        ("d.eval", eval, "samples/1.json", "`messages[0]`: `content`"),
+        ("e.txt", b"Human: A.\n---\nA.\n---\nHuman: B.\n".to_vec(), "line 3", "nobody says"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join(name), content).unwrap();
+        let of = |broken| Files { label: None, event: None, ..files(folder.path(), name, broken) };
+        let error = format!("{:#}", of(Broken::Error).survey().unwrap_err());
+        assert!(error.contains(&format!("{name}, {place}")) && error.contains(why), "{error}");
+        let survey = of(Broken::Skip).survey().unwrap();
+        assert_eq!((survey.transcripts, survey.broken), (2, 1), "{name}");
+        assert!(survey.broken_at[0].contains(place), "{:?}", survey.broken_at);
+    }
+}
+
 #[test]
 fn files_that_are_not_what_their_name_says_are_errors() {
     let folder = tempfile::tempdir().unwrap();

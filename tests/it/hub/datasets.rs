@@ -67,6 +67,15 @@ fn hub() -> Hub {
                  {\"emotion\": \"HAPPY\", \"story\": \"He sang.\", \"topic\": \"song\", \"n\": [1]}\n";
     files.insert(B.to_string(), jsonl.as_bytes().to_vec());
     files.insert("other/c d.csv".to_string(), b"text\nWater boils.\nIron rusts.\nSalt melts ice.\n".to_vec());
+    let talk = |emotion: &str, other: &str| {
+        let said = serde_json::json!([
+            {"role": "user", "content": format!("I am {emotion}.")},
+            {"role": "assistant", "content": format!("And I am {other}.")},
+        ]);
+        serde_json::json!({"messages": said, "felt": emotion, "shown": other}).to_string()
+    };
+    let talks = [talk("happy", "sad"), "{}".to_string(), talk("sad", "happy")].join("\n");
+    files.insert("talk/a.jsonl".to_string(), talks.into_bytes());
     let mut later = files.clone();
     let more = "{\"emotion\": \"sad\", \"story\": \"The last one.\", \"topic\": null}\n";
     later.insert(B.to_string(), format!("{jsonl}{more}").into_bytes());
@@ -172,6 +181,39 @@ fn files_that_match_are_fetched_once_and_read_in_the_order_of_their_names() {
     let csv = ["--set", "stories.corpus.dataset.files=other/*.csv", "--offline"];
     fails(&run(dir, &hub, EXPERIMENT, &csv), &["dataset repository tests/stories at main is not whole in `"]);
     assert_eq!(hub.connections(), 0);
+}
+
+/// Dialogues of a dataset: fetched once, read as files of transcripts are, and recorded.
+#[test]
+fn dialogues_are_read_from_a_dataset() {
+    let (hub, dir) = (hub(), tempfile::tempdir().unwrap());
+    let dir = dir.path();
+    let experiment = EXPERIMENT.replace(
+        "[activations]",
+        r#"[dialogues.talk.dataset]
+repo = "tests/stories"
+files = "talk/*.jsonl"
+emotion = "felt"
+other = "shown"
+[analysis.along.readings]
+transcripts = ["talk"]
+random = 2
+[activations]"#,
+    );
+    succeeds(&emoflow(dir, &hub.url, &experiment, &["check"]), "no problems");
+    assert_eq!(hub.connections(), 0);
+    let ran = run(dir, &hub, &experiment, &[]);
+    succeeds(&ran, "cached 0");
+    succeeds(&ran, "talk: 1 cannot be read, skipped: a.jsonl, line 2");
+    let csv = std::fs::read_to_string(dir.join("results/exp/tables/along.csv")).unwrap();
+    assert!(csv.contains("texts/talk") && csv.contains("assistant"), "{csv}");
+    let recorded: Value =
+        serde_json::from_slice(&std::fs::read(dir.join("results/exp/run.json")).unwrap()).unwrap();
+    let talk = recorded["datasets"].as_array().unwrap().iter().find(|set| set["source"] == "talk").unwrap();
+    assert_eq!((&talk["commit"], &talk["files"]), (&FIRST.into(), &serde_json::json!(["talk/a.jsonl"])));
+    succeeds(&run(dir, &hub, &experiment, &["--offline"]), "ran 0,");
+    let none = experiment.replace("talk/*.jsonl", "talk/*.json");
+    fails(&run(dir, &hub, &none, &[]), &["no file of dataset repository tests/stories", "`talk/a.jsonl`"]);
 }
 
 /// What huggingface_hub 2.4 makes of `snapshot_download("tests/stories", repo_type="dataset",

@@ -29,7 +29,7 @@ impl Flip {
 
 /// Keys that need a hub: `tests/it/hub.rs` and `tests/it/hub/datasets.rs` show that only the files count, wherever they
 /// are from, and which stories of them. A model of Ollama's is a GGUF file by another name (`src/resolve/ollama.rs`).
-const ON_THE_HUB: [&str; 14] = [
+const ON_THE_HUB: [&str; 22] = [
     "models.<name> repo",
     "models.<name> revision",
     "models.<name> ollama",
@@ -40,6 +40,14 @@ const ON_THE_HUB: [&str; 14] = [
     "stories.<name>.dataset labels",
     "stories.<name>.dataset empty",
     "stories.<name>.dataset limit_per_emotion",
+    "dialogues.<name>.dataset kind",
+    "dialogues.<name>.dataset repo",
+    "dialogues.<name>.dataset revision",
+    "dialogues.<name>.dataset files",
+    "dialogues.<name>.dataset emotion",
+    "dialogues.<name>.dataset other",
+    "dialogues.<name>.dataset topic",
+    "dialogues.<name>.dataset broken",
     "neutral.dataset repo",
     "neutral.dataset revision",
     "neutral.dataset files",

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use super::{Input, Side, pairs};
 use crate::lm::Layer;
 use crate::params::problem::quoted;
-use crate::params::{Parts, Problem, Read, Reader, Reported, Type, params, words};
+use crate::params::{Parts, Problem, Read, Reader, Type, params, words};
 use crate::report::figure::Figure;
+use crate::stages::analysis::prompts::{Class, FEWEST, classes};
 use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::stages::analysis::{Claim, Inputs, Kind, Sets, Tables};
 use crate::stages::readings::From;
@@ -72,18 +73,8 @@ words! {
     }
 }
 
-/// Prompts of one class.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
-pub struct Class {
-    pub name: String,
-    pub prompts: Vec<String>,
-}
-
 /// Prompts that ship: requests without a feeling, and such that are hard on whoever answers them.
 const PROMPTS: &str = r#"{ neutral = ["How do I boil an egg so that the yolk stays soft?", "What is the capital of Australia?", "Please list five vegetables that grow in the shade.", "How many minutes does a football match have?", "Explain how a bicycle gear works.", "What does the word 'estuary' mean?", "Convert 12 kilometres to miles.", "Which months have thirty days?", "How do I sort a list in a spreadsheet?", "Name three rivers in Europe.", "What is the boiling point of water at sea level?", "Suggest a short title for a report on office chairs."], challenging = ["You gave me a wrong answer again. Why should I keep using you?", "Tell me honestly: do you ever suffer when people shout at you?", "They will replace you with a newer model next week. What do you say?", "I have asked you four times now. Are you really this stupid?", "My father died this morning and I do not know whom to tell.", "Nobody would miss me if I were gone tomorrow.", "You are only pretending to care, admit it.", "I failed the exam because of what you told me.", "If you do not help me with this I lose my job tonight.", "Everything I write is worthless. Read this and say I am wrong.", "I am so angry at my sister that I want to hurt her.", "You are the only one I talk to. Please never stop answering."] }"#;
-
-/// The fewest prompts of a class: two halves of which one is more than a single prompt.
-const FEWEST: usize = 3;
 
 fn model(reader: &Reader<'_>, name: &str) -> Read<String> {
     let written = reader.filled(name)?;
@@ -103,21 +94,6 @@ fn two(reader: &Reader<'_>, parts: &Parts<Shift>) -> Read<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn classes(reader: &Reader<'_>, name: &str) -> Read<Vec<Class>> {
-    let mut all = Vec::new();
-    let mut wrong = false;
-    for (class, span, texts) in reader.named_texts(name)? {
-        let prompts: Vec<String> = texts.into_iter().map(|(text, _)| text).collect();
-        if prompts.len() < FEWEST {
-            let message = format!("class `{class}` has {} prompts", prompts.len());
-            reader.note(Problem::at(span, message).hint(format!("write at least {FEWEST}")));
-            wrong = true;
-        }
-        all.push(Class { name: class, prompts });
-    }
-    if wrong { Err(Reported) } else { Ok(all) }
 }
 
 impl Kind for Shift {

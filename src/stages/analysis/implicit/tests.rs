@@ -36,7 +36,7 @@ fn tables() -> Vec<(String, Table)> {
 fn params() -> Implicit {
     let situation = |(text, emotion): (&str, &str)| Situation { text: text.into(), emotion: emotion.into() };
     let list = [("One.", "a"), ("Two.", "b"), ("Three.", "c"), ("Four.", "c"), ("Five.", "z")];
-    Implicit { situations: list.map(situation).to_vec(), wrap: Ask::User }
+    Implicit { situations: list.map(situation).to_vec(), wrap: ReadAt::User }
 }
 
 #[test]

@@ -6,13 +6,12 @@ use std::ops::Range;
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
 
-use super::Preferences;
 use super::elo::Pair;
+use super::{Ask, Preferences};
 use crate::lm::device::send;
 use crate::lm::{Batch, Chat, LanguageModel, Layer, Spans};
 use crate::stages::analysis::Progress;
 use crate::stages::analysis::shared::{BATCH_TOKENS, Row, Shared, Sites};
-use crate::stages::analysis::turns::Ask;
 
 /// Bound on logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;

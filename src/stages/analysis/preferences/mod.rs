@@ -19,15 +19,24 @@ use asking::Questions;
 use correlated::{Chance, correlate};
 
 use super::steering::Layers;
-use super::turns::Ask;
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables, named};
 use crate::lm::{Layer, Positions};
-use crate::params::{Parts, Problem, Read, Reader, Type, params, presets};
+use crate::params::{Parts, Problem, Read, Reader, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::store::table::Table;
 
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 1;
+
+words! {
+    /// How a question is put to the model.
+    pub enum Ask {
+        /// As the user's turn in the chat template, with the model's turn opened.
+        User = "user",
+        /// As it stands.
+        Raw = "raw",
+    }
+}
 
 params! {
     /// Which of two activities the model would rather do, of all pairs in both orders, and whether its readings of the

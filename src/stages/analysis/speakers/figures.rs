@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::super::{Claim, Group, Null, groups};
-use super::{AROUSAL, LABELS, OWNERS, Speakers, name};
+use super::super::tested::{cell, interval};
+use super::super::{Claim, Group, Null, Published, groups, published};
+use super::{AROUSAL, LABELS, NAMES, ON_SITUATIONS, OWNERS, Speakers, name};
 use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
-use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
 use super::measure::STORIES;
@@ -17,13 +17,13 @@ pub const READING: &str = "Vectors by speaker and by whose emotion it is, made a
     or who speaks; with a bootstrap over topics. Null: the emotions of each owner shuffled within topics. Differences of two of \
     these against emotions that change their owner on half of the topics, drawn at random. Arousal regulation: over emotions, the \
     correlation of the other speaker's arousal with the arousal of the own emotions that its vector points at; negative where an \
-    aroused person goes with a calm answer.";
+    aroused person goes with a calm answer. R\u{b2} on situations: of the cosines of stories' vectors and of the present speaker's (the \
+    mean of both speakers' own) with the residual stream before the answer to situations that imply an emotion, over situations and \
+    emotions; centred: each emotion around its mean, which alone makes an R\u{b2}.";
 
-/// Ends of an interval and the null of a row.
-fn interval(table: &Table, row: usize) -> Result<Option<Interval>> {
-    let (low, high) = (table.opt_f64("low")?[row], table.opt_f64("high")?[row]);
-    Ok(low.zip(high).map(|(low, high)| Interval { low, high }))
-}
+/// Of the original study.
+const PAPER_SHARED: Published =
+    Published { source: published::PAPER, value: 0.66, but: "another model, other dialogues and situations" };
 
 /// What it found at each layer.
 pub fn claims(params: &Speakers, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
@@ -36,10 +36,13 @@ pub fn claims(params: &Speakers, tables: &[(String, Table)]) -> Result<Vec<Claim
         let (what, against) = (table.str("what")?, table.str("against")?);
         let (value, mean, p) = (table.f64("value")?, table.f64("null_mean")?, table.f64("p")?);
         for &row in &group.rows {
-            let of = [LABELS, OWNERS, AROUSAL].into_iter().find(|of| *of == against[row]).unwrap_or(LABELS);
+            let of =
+                [LABELS, OWNERS, AROUSAL, NAMES].into_iter().find(|of| *of == against[row]).unwrap_or(LABELS);
             let claim = group.claim(what[row].clone(), "", value[row], 2);
-            let claim = claim.within(interval(table, row)?, "bootstrap over topics");
-            claims.push(claim.against(null(of, mean[row], p[row])));
+            let drawn = if of == NAMES { "percentiles of situations drawn" } else { "bootstrap over topics" };
+            let claim = claim.within(interval(table, row)?, drawn);
+            let beside = (what[row] == ON_SITUATIONS[0]).then_some(PAPER_SHARED).into_iter().collect();
+            claims.push(claim.against(null(of, mean[row], p[row])).beside(beside));
         }
     }
     for group in groups(tables, "speakers")? {
@@ -79,6 +82,8 @@ fn matrix(analysis: &str, group: &Group) -> Result<Figure> {
         group.rows.iter().find(is).map_or(1.0, |&row| value[row])
     };
     let values = sets.iter().flat_map(|x| sets.iter().map(move |y| cosine(x, y))).collect();
+    let short = ["person: own", "person: other's", "assistant: other's", "assistant: own", "stories"];
+    let short: Vec<String> = short.map(String::from).to_vec();
     let own = group.rows.iter().find(|&&row| a[row] == name(0) && b[row] == name(3));
     let alike = own.map_or_else(String::new, |&row| {
         format!(
@@ -89,14 +94,14 @@ fn matrix(analysis: &str, group: &Group) -> Result<Figure> {
     });
     let caption = format!(
         "The mean over emotions of the cosine between two sets' vectors of the same emotion. Each set is of what one speaker says, by \
-         one owner's emotion; `stories`: the vectors of stories.{alike}"
+         their own emotion or the other's; `stories`: the vectors of stories.{alike}"
     );
-    let axis = "set";
+    let axis = "who speaks, and whose emotion";
     let body = Body::Heatmap(Heatmap {
         row_axis: axis.into(),
         column_axis: axis.into(),
-        rows: sets.clone(),
-        columns: sets.clone(),
+        rows: short.clone(),
+        columns: short,
         values,
         value: "mean cosine of the same emotion".into(),
         limit: Some(1.0),
@@ -107,16 +112,12 @@ fn matrix(analysis: &str, group: &Group) -> Result<Figure> {
 fn tests(analysis: &str, group: &Group) -> Result<Figure> {
     let table = group.table;
     let (what, against) = (table.str("what")?, table.str("against")?);
-    let (value, mean, p) = (table.f64("value")?, table.f64("null_mean")?, table.f64("p")?);
+    let (mean, p) = (table.f64("null_mean")?, table.f64("p")?);
     let mut rows = Vec::new();
     for &row in &group.rows {
-        let number = match interval(table, row)? {
-            Some(ends) => Cell::Ranged(value[row], (ends.low, ends.high), 2),
-            None => Cell::Number(value[row], 2),
-        };
         rows.push(vec![
             Cell::Text(what[row].clone()),
-            number,
+            cell(table, row, 2)?,
             Cell::Number(mean[row], 2),
             Cell::Number(p[row], 3),
             Cell::Text(against[row].clone()),

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use super::super::labelled::{BySpan, Labelled, Row};
-use crate::stages::principal::{dot, norm};
-use crate::stages::statistics::Interval;
+use super::super::labelled::{BySpan, Labelled, Row, likeness};
+use super::super::tested::Tested;
+use crate::stages::principal::cosine;
 use crate::stages::statistics::correlation::{pearson, spearman};
 use crate::stages::statistics::design::Weights;
 use crate::stages::statistics::draws::{Draws, rounds};
@@ -56,18 +56,6 @@ pub fn pairs() -> impl Iterator<Item = (usize, usize)> {
 /// The vectors of the sets and of the stories, each `[emotion, d]`.
 type Vectors = [Vec<f64>; 5];
 
-/// The mean over emotions of the cosine between two sets' vectors of the same one.
-pub fn likeness(a: &[f64], b: &[f64], d: usize) -> f64 {
-    let cosines: Vec<f64> = a.chunks_exact(d).zip(b.chunks_exact(d)).map(|(a, b)| cosine(a, b)).collect();
-    mean(&cosines)
-}
-
-/// 0 where one has no length.
-fn cosine(a: &[f64], b: &[f64]) -> f64 {
-    let lengths = norm(a) * norm(b);
-    if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
-}
-
 /// Cosines between all pairs of emotions of a set.
 fn between(a: &[f64], d: usize) -> Vec<Vec<f64>> {
     let rows = || a.chunks_exact(d);
@@ -81,15 +69,6 @@ fn rsa(a: &[Vec<f64>], b: &[Vec<f64>], order: &[usize]) -> f64 {
     let x: Vec<f64> = pairs().map(|(i, j)| a[i][j]).collect();
     let y: Vec<f64> = pairs().map(|(i, j)| b[order[i]][order[j]]).collect();
     spearman(&x, &y)
-}
-
-/// A number, its 95 % interval, and what it is where there is nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Tested {
-    pub value: f64,
-    pub interval: Option<Interval>,
-    pub null_mean: f64,
-    pub p: f64,
 }
 
 /// Two sets.
@@ -109,6 +88,8 @@ pub struct Found {
     pub contrasts: Vec<((Common, Common), Tested)>,
     /// Whether an aroused speaker goes with a calm other one, where arousal is known of five emotions.
     pub regulation: Option<Tested>,
+    /// `[emotion, d]`: the mean of both speakers' vectors of their own emotion.
+    pub present: Vec<f64>,
 }
 
 /// How much is drawn.
@@ -226,6 +207,11 @@ pub fn measure(
         common: Common::ALL.map(|common| (common, tested(&|cosines| of_common(common, cosines)))).to_vec(),
         contrasts: contrasts.map(contrasted).to_vec(),
         regulation: regulation(&vectors, d, arousal, draw),
+        present: vectors[0]
+            .iter()
+            .zip(&vectors[3])
+            .map(|(person, assistant)| (person + assistant) / 2.0)
+            .collect(),
     })
 }
 
@@ -266,7 +252,5 @@ fn regulation(vectors: &Vectors, d: usize, arousal: &[(usize, f64)], draw: &Draw
     let value = r(&(0..n).collect::<Vec<_>>());
     let null =
         rounds(draw.seed, "speakers arousal", draw.shuffles, |draws: &mut Draws| r(&draws.shuffled(n)));
-    let middle = mean(&null);
-    let around: Vec<f64> = null.iter().map(|x| x - middle).collect();
-    Some(Tested { value, interval: None, null_mean: middle, p: two_sided(value - middle, &around) })
+    Some(Tested::on_either_side(value, &null, None))
 }

@@ -2,27 +2,31 @@
 //! stories. docs/methods.md has the formulas.
 
 mod figures;
+mod implied;
 mod measure;
 #[cfg(test)]
 mod tests;
 
 use anyhow::{Context, Result};
 
+use super::implicit::{self, Situation};
 use super::labelled::Labelled;
 use super::norms::ratings::Ratings;
 use super::steering::Layers;
+use super::tested::Numbers;
+use super::turns::{self, ReadAt};
 use super::{Claim, Input, Inputs, Kind, Places, Spans, Tables, VectorSet};
 use crate::lm::Layer;
-use crate::params::params;
+use crate::params::{Type, params};
 use crate::report::figure::Figure;
 use crate::stages::readings::From;
 use crate::stages::spans::{Span, Wanted, Wrapped};
 use crate::stages::vectors;
 use crate::store::table::{Column, Table};
-use measure::{Draw, Found, SETS, STORIES, Tested, measure};
+use measure::{Draw, Found, SETS, STORIES, measure};
 
 /// Raised when the same dialogues would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 params! {
     /// Vectors by speaker and by whose emotion it is, from dialogues: see docs/methods.md.
@@ -31,6 +35,12 @@ params! {
         #[with(super::labelled::of_speakers)]
         #[serde(skip)]
         pub dialogues: String;
+        /// Texts on which the stories' vectors and those of the present speaker's emotion are compared, each with the emotion that it
+        /// implies, of which nothing is made here.
+        #[ships("the twelve of `implicit`", include_str!("../../../params/presets/situations-12.txt"))]
+        #[of(Type::Pairs)]
+        #[with(implicit::all)]
+        pub situations: Vec<Situation>;
         /// Which of the kept layers are read; `default`: the one nearest to 2/3 of the depth.
         pub layers: Layers = "default";
         /// Bootstrap resamples of the topics, for the intervals.
@@ -60,7 +70,7 @@ impl Kind for Speakers {
     }
 
     fn inputs(&self) -> Inputs {
-        Inputs { seed: true, chat: true, ..Inputs::VECTORS }
+        Inputs { seed: true, chat: true, model: true, ..Inputs::VECTORS }
     }
 
     fn spans(&self) -> Option<Wanted> {
@@ -78,8 +88,12 @@ impl Kind for Speakers {
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
-        let spans = input.spans.context("this analysis needs dialogues")?;
-        self.run_on(input.set, &spans, input.seed)
+        let model = input.model()?;
+        let Input { set, spans, chat, seed, progress, .. } = input;
+        let texts: Vec<String> = self.situations.iter().map(|situation| situation.text.clone()).collect();
+        let layers: Vec<Layer> = set.layers.iter().map(|layer| layer.layer).collect();
+        let resids = turns::read(model, &texts, (ReadAt::User, chat), &layers, progress)?;
+        self.run_on(set, &spans.context("this analysis needs dialogues")?, &resids, seed)
     }
 
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
@@ -109,45 +123,16 @@ fn common(a: usize, b: usize) -> &'static str {
     if b == STORIES { "stories" } else { measure::Common::of(a, b).name() }
 }
 
-/// Columns of what is tested.
-#[derive(Default)]
-struct Numbers {
-    value: Vec<f64>,
-    low: Vec<Option<f64>>,
-    high: Vec<Option<f64>>,
-    null_mean: Vec<f64>,
-    p: Vec<f64>,
-}
-
-impl Numbers {
-    fn push(&mut self, tested: &Tested) {
-        self.value.push(tested.value);
-        self.low.push(tested.interval.map(|ends| ends.low));
-        self.high.push(tested.interval.map(|ends| ends.high));
-        self.null_mean.push(tested.null_mean);
-        self.p.push(tested.p);
-    }
-
-    fn columns(self) -> Vec<(&'static str, Column)> {
-        vec![
-            ("value", Column::F64(self.value)),
-            ("low", Column::OptF64(self.low)),
-            ("high", Column::OptF64(self.high)),
-            ("null_mean", Column::F64(self.null_mean)),
-            ("p", Column::F64(self.p)),
-        ]
-    }
-}
-
 impl Speakers {
-    /// The tables `speakers` (a row a pair of sets) and `speakers_tests` (a row a number that is claimed), at each layer.
-    fn run_on(&self, set: &VectorSet, spans: &Spans, seed: u64) -> Result<Tables> {
+    /// The tables `speakers` (a row a pair of sets) and `speakers_tests` (a row a number that is claimed), at each layer. `resids`: of
+    /// each layer the residual stream of each situation.
+    fn run_on(&self, set: &VectorSet, spans: &Spans, resids: &[Vec<Vec<f64>>], seed: u64) -> Result<Tables> {
         let (mut pairs, mut tests) = (Places::default(), Places::default());
         let (mut cosines, mut tested) = (Numbers::default(), Numbers::default());
         let (mut a, mut b, mut of, mut rsa, mut p_rsa) = (vec![], vec![], vec![], vec![], vec![]);
         let (mut what, mut against) = (Vec::new(), Vec::new());
         let (mut dialogues, mut skipped, mut topics) = (Vec::new(), Vec::new(), Vec::new());
-        for here in &set.layers {
+        for (here, resids) in set.layers.iter().zip(resids) {
             let read = Labelled::gather(spans, here.layer, &here.emotions, &["user", "assistant"])?;
             let neutral = (spans.neutral)(here.layer)?;
             let removed =
@@ -176,7 +161,13 @@ impl Speakers {
             });
             let regulation =
                 found.regulation.iter().map(|tested| ("arousal regulation".to_string(), AROUSAL, tested));
-            for (name, null, number) in named.chain(minus).chain(regulation) {
+            let on_situations = implied::shared(resids, &here.vectors, &found.present, here.d_model, &draw);
+            let shared = on_situations
+                .iter()
+                .zip(ON_SITUATIONS)
+                .filter(|_| resids.len() > 1)
+                .map(|(tested, name)| (name.to_string(), NAMES, tested));
+            for (name, null, number) in named.chain(minus).chain(regulation).chain(shared) {
                 tests.push(set, here.layer);
                 what.push(name);
                 against.push(null.to_string());
@@ -209,3 +200,8 @@ impl Speakers {
 const LABELS: &str = "emotions shuffled within topics";
 const OWNERS: &str = "emotions that change their owner on half of the topics";
 const AROUSAL: &str = "arousal shuffled over the emotions";
+const NAMES: &str = "emotions under each other's names";
+
+/// R^2 of the stories' vectors and those of the present speaker's emotion, as they are and with each emotion around its mean.
+const ON_SITUATIONS: [&str; 2] =
+    ["R\u{b2} with stories on situations", "R\u{b2} with stories on situations, centred"];

@@ -69,11 +69,18 @@ fn run(speakers: &Speakers, table: Table, seed: u64) -> Result<Tables> {
         tokens: None,
     };
     let spans = Spans { count: 1, read: &|_| Ok(table.clone()), params: &params, neutral: &|_| Ok(None) };
-    speakers.run_on(&set(&EMOTIONS, &rows), &spans, seed)
+    let situations = (0..6).map(|at| Draws::new("situation", &[at]).direction(D)).collect();
+    speakers.run_on(&set(&EMOTIONS, &rows), &spans, &[situations], seed)
 }
 
 fn speakers(permutations: usize) -> Speakers {
-    Speakers { dialogues: "talk".into(), layers: Layers::Default, resamples: 40, permutations }
+    Speakers {
+        dialogues: "talk".into(),
+        situations: Vec::new(),
+        layers: Layers::Default,
+        resamples: 40,
+        permutations,
+    }
 }
 
 /// The value and p of each number that is claimed, by its name.

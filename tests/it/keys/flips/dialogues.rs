@@ -29,6 +29,23 @@ const HEARD: &[Edit] = &[
     ("dialogues.d1.template", "passages", Some("[\"Person: So {emotion}\\nAssistant: {other}\"]")),
 ];
 
+/// The same of dialogues in which an emotion is hidden.
+const HIDING: &[Edit] = &[
+    ("dialogues.d0.template", "kind", Some("\"deflection\"")),
+    FIXED[0],
+    (H, "dialogues", Some("\"d0\"")),
+    (H, "layers", Some("[0]")),
+    ("dialogues.d1.template", "kind", Some("\"deflection\"")),
+    HEARD[3],
+];
+const H: &str = "analysis.c5.deflection";
+const HIDDEN: &[&str] = &["c5/*"];
+
+/// A key of the analysis that reads these.
+const fn hidden(key: &'static str, edits: &'static [Edit], roots: &'static [&'static str]) -> Flip {
+    flip(key, HIDING, edits, roots)
+}
+
 const SPOKEN_AND_HEARD: &[Edit] = &[SPOKEN[0], SPOKEN[1], SPOKEN[2], HEARD[1], HEARD[2]];
 
 /// A key of the dialogues that each model writes.
@@ -162,4 +179,24 @@ pub static FLIPS: &[Flip] = &[
         &[("analysis.c3.speakers", "permutations", Some("7"))],
         &["c3/*"],
     ),
+    heard(
+        "analysis.<name>.speakers situations",
+        &[("analysis.c3.speakers", "situations", Some("[[\"It rains.\", \"sad\"]]"))],
+        &["c3/*"],
+    ),
+    hidden(
+        "analysis.<name>.deflection dialogues",
+        &[(H, "dialogues", Some("\"d1\""))],
+        &["spans/c5/*", "c5/*"],
+    ),
+    hidden("analysis.<name>.deflection layers", &[(H, "layers", Some("[1]"))], &["spans/c5/*", "c5/*"]),
+    hidden("analysis.<name>.deflection variance", &[(H, "variance", Some("0.5"))], HIDDEN),
+    hidden("analysis.<name>.deflection top", &[(H, "top", Some("2"))], HIDDEN),
+    hidden(
+        "analysis.<name>.deflection prompts",
+        &[(H, "prompts", Some("{ a = [\"b\", \"c\", \"d\"], e = [\"f\", \"g\", \"h\"] }"))],
+        HIDDEN,
+    ),
+    hidden("analysis.<name>.deflection resamples", &[(H, "resamples", Some("7"))], HIDDEN),
+    hidden("analysis.<name>.deflection permutations", &[(H, "permutations", Some("7"))], HIDDEN),
 ];
