@@ -2,6 +2,7 @@
 # `make real` fetches two real models, finds emotions in them and compares that with transformers, which `make reference` fetches,
 # `make parity` compares every model family with transformers on models that nobody has seen,
 # `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
+# `make test-browser` opens reports in headless Chromium,
 # `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
 PYTHON ?= python3
 # Which of the models `make real` takes (both), in which build; QUICK=1: without what takes long and is not compared.
@@ -18,7 +19,7 @@ BENCH ?=
 EMOFLOW ?=
 RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test real reference parity test-server test-slurm bench bench-gpu lint build setup install clean
+.PHONY: demo test real reference parity test-server test-slurm test-browser bench bench-gpu lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -52,6 +53,9 @@ test-server: setup
 
 test-slurm: setup
 	@scripts/test-slurm.sh
+
+test-browser: setup
+	@scripts/test-browser.sh
 
 bench: build
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }

@@ -27,6 +27,11 @@ impl Figure {
         let axes = self.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
         parts.chain(axes).collect::<Vec<_>>().join(" \u{b7} ")
     }
+
+    /// Whether it has files of its own: an SVG and a PNG.
+    pub fn is_drawn(&self) -> bool {
+        !matches!(self.body, Body::Table(_) | Body::Texts(_) | Body::Samples(_) | Body::Code(_))
+    }
 }
 
 /// What is drawn.
@@ -42,6 +47,8 @@ pub enum Body {
     Table(TableFigure),
     Texts(Texts),
     Samples(Samples),
+    /// A file's text, as it is.
+    Code(String),
 }
 
 /// Labelled points in the plane.
@@ -235,19 +242,28 @@ pub struct ShownTurn {
     pub values: Vec<Vec<f32>>,
 }
 
-/// Texts among which the reader chooses by what they are of.
-#[derive(Clone, Debug, PartialEq)]
+/// Texts among which the reader chooses by what they are of, searches and sorts.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// What can be chosen: `outcome`, ...
     pub by: Vec<String>,
+    /// By what numbers they can be sorted.
+    pub numbers: Vec<String>,
+    /// How many there are in all, where these are a part.
+    pub all: Option<usize>,
+    /// Of what the values of tokens are; what a value means, with its unit.
+    pub measures: Vec<String>,
+    pub value: String,
     pub samples: Vec<ShownSample>,
 }
 
 /// One of them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShownSample {
-    /// What it is of: a value for each of `by`.
+    /// What it is of: a value for each of `by`; empty where it has none.
     pub of: Vec<String>,
+    /// A value for each of `numbers`; NaN where it has none.
+    pub numbers: Vec<f64>,
     /// What else is to be known of it.
     pub note: String,
     /// What told what it is: a piece of it, which is marked, or words about it; empty: nothing.
@@ -255,13 +271,40 @@ pub struct ShownSample {
     /// What came before it.
     pub earlier: String,
     pub text: String,
+    /// Its tokens, where they have values.
+    pub tokens: Option<ShownTokens>,
+}
+
+/// The tokens of a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShownTokens {
+    pub pieces: Vec<String>,
+    /// `[measure][token]`
+    pub values: Vec<Vec<f32>>,
+}
+
+/// A place of the page, with what is chosen there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// The name of a section.
+    pub section: String,
+    pub model: Option<String>,
+    pub stories: Option<String>,
+    pub layer: Option<Layer>,
+    pub axes: Vec<(String, String)>,
+}
+
+impl Place {
+    /// The section, whatever is chosen.
+    pub fn section(name: impl Into<String>) -> Place {
+        Place { section: name.into(), ..Place::default() }
+    }
 }
 
 /// Where a link leads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// The section of this name.
-    Section(String),
+    Place(Place),
     /// A file of the results folder, with `/` between folders.
     File(String),
 }

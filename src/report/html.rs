@@ -1,24 +1,60 @@
-//! The report's page: one HTML file with its style, script and drawings inside, which asks for nothing from
-//! elsewhere. Without its script everything is shown; with it, one model, story source, layer and variant at a time.
+//! The report's page: one HTML file with its style, script and figures inside, which asks for nothing from elsewhere.
+//! What stands at once is the frame; figures, tables and texts are compressed, and the script inflates what is looked at.
 
 use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::figure::{Body, Figure};
 use super::markup::escape;
 use super::slots::{self, Chapter, Choices, Named, Slot};
 use super::svg::{self, Dress};
-use super::{Report, samples, table, texts};
+use super::{Origin, Report, Section, blocks, samples, table, texts};
 use crate::lm::Layer;
 
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+/// One script of several files, which share their names and nobody else's.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n{\n",
+    include_str!("page.js"),
+    include_str!("page/tables.js"),
+    include_str!("page/marks.js"),
+    include_str!("page/texts.js"),
+    include_str!("page/reading.js"),
+    include_str!("page/start.js"),
+    "}\n"
+);
 
 /// The page. Figures' files are linked as `figures/<name>.svg` and `.png`. The same report gives the same bytes.
 pub fn render(report: &Report) -> String {
     let chapters = slots::arrange(report);
+    let choices = slots::choices(report);
+    let slots: Vec<(&Chapter, &Slot)> =
+        chapters.iter().flat_map(|chapter| chapter.slots.iter().map(move |slot| (chapter, slot))).collect();
+    let figures = slots.par_iter().map(|(chapter, slot)| {
+        let figure = |named| figure(named, chapter.section, &choices, &chapters);
+        slot.figures.par_iter().map(figure).collect()
+    });
+    let (blocks, places) = blocks::pack(&figures.collect::<Vec<Vec<String>>>());
+    let index = index(report, &choices, &slots, &places);
+    frame(report, &chapters, &choices, &index, &blocks)
+}
+
+fn frame(
+    report: &Report,
+    chapters: &[Chapter],
+    choices: &Choices,
+    index: &Value,
+    blocks: &[String],
+) -> String {
     let mut out = String::new();
     let title = escape(&report.title);
-    // The policy lets nothing be loaded: not even a text that got around the escaping could call home.
+    let digest = STANDARD.encode(Sha256::digest(SCRIPT));
+    // The policy lets nothing be loaded and no other script run: not even a text that got around the escaping could.
     push(
         &mut out,
         format_args!(
@@ -26,37 +62,100 @@ pub fn render(report: &Report) -> String {
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-             style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n\
+             style-src 'unsafe-inline'; script-src 'sha256-{digest}'\">\n\
              <title>{title}</title>\n<style>\n{STYLE}{}\n</style>\n</head>\n<body>\n\
              <a class=\"skip\" href=\"#main\">Skip to the results</a>\n",
             svg::page_rules()
         ),
     );
-    contents(&mut out, &chapters);
+    contents(&mut out, chapters);
     push(&mut out, format_args!("<div class=\"page\">\n<header>\n<h1>{title}</h1>\n"));
     paragraphs(&mut out, &report.description);
     facts(&mut out, &report.facts);
     out.push_str("</header>\n");
-    let choices = slots::choices(report);
-    selectors(&mut out, &choices);
-    out.push_str("<main id=\"main\">\n");
-    for chapter in &chapters {
+    selectors(&mut out, choices, &report.emotions);
+    out.push_str("<main id=\"main\" tabindex=\"-1\">\n");
+    out.push_str(
+        "<noscript><p>The figures and tables of this page are compressed, and are shown by its script, which is switched \
+         off here. The same are in the folders figures, tables and stories beside this file.</p></noscript>\n",
+    );
+    for chapter in chapters {
         push(
             &mut out,
             format_args!("<section id=\"{}\">\n<h2>{}</h2>\n", chapter.id, escape(&chapter.section.title)),
         );
         paragraphs(&mut out, &chapter.section.intro);
         for slot in &chapter.slots {
-            show_slot(&mut out, slot, &choices, &chapters);
+            push(
+                &mut out,
+                format_args!(
+                    "<div class=\"slot\" id=\"{}\"><p class=\"note\" role=\"status\" hidden></p></div>\n",
+                    slot_id(slot)
+                ),
+            );
         }
         out.push_str("</section>\n");
     }
-    push(&mut out, format_args!("</main>\n</div>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
+    let index = index.to_string().replace('<', "\\u003c");
+    push(
+        &mut out,
+        format_args!(
+            "</main>\n</div>\n<script type=\"application/json\" id=\"index\">{index}</script>\n\
+             <script type=\"text/plain\" id=\"blocks\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+            blocks.join("\n")
+        ),
+    );
     out
+}
+
+/// What a page shows as one text: its frame, then everything that it carries compressed.
+///
+/// # Errors
+/// A text that [`render`] did not write.
+pub fn inflated(page: &str) -> anyhow::Result<String> {
+    let (start, end) = ("<script type=\"text/plain\" id=\"blocks\">", "</script>");
+    let Some((frame, rest)) = page.split_once(start) else { anyhow::bail!("no page of this program") };
+    let packed = rest.split_once(end).map_or(rest, |(packed, _)| packed);
+    let mut whole = frame.to_string();
+    for block in packed.lines() {
+        whole.push_str(&blocks::unpack(block)?.join("\n"));
+    }
+    Ok(whole)
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments) {
     out.write_fmt(text).expect("a string takes everything");
+}
+
+/// Where the script finds each figure, and what it is of.
+fn index(
+    report: &Report,
+    choices: &Choices,
+    slots: &[(&Chapter, &Slot)],
+    places: &[Vec<(usize, usize)>],
+) -> Value {
+    let of_figure = |(Named { stem, figure }, &(block, at)): (&Named, &(usize, usize))| {
+        let mut entry = Map::new();
+        entry.insert("stem".into(), json!(stem));
+        for (name, value) in choices.of(figure) {
+            if let Some(value) = value {
+                entry.insert(name, json!(value));
+            }
+        }
+        if let Some(layer) = figure.layer {
+            entry.insert("layer".into(), json!(layer.number()));
+        }
+        entry.insert("at".into(), json!([block, at]));
+        Value::Object(entry)
+    };
+    let of_slot = |((chapter, slot), places): (&(&Chapter, &Slot), &Vec<(usize, usize)>)| {
+        let figures: Vec<Value> = slot.figures.iter().zip(places).map(of_figure).collect();
+        let title = &slot.figures[0].figure.title;
+        json!({"id": slot_id(slot), "section": chapter.id, "title": title, "figures": figures})
+    };
+    let axes: Vec<&str> = choices.axes.iter().map(|(axis, _)| axis.as_str()).collect();
+    let slots: Vec<Value> = slots.iter().zip(places).map(of_slot).collect();
+    json!({"axes": axes, "emotions": report.emotions, "slots": slots})
 }
 
 /// Paragraphs are parted by empty lines.
@@ -94,20 +193,25 @@ fn facts(out: &mut String, facts: &[(String, String)]) {
     if facts.is_empty() {
         return;
     }
-    out.push_str("<dl class=\"facts\">\n");
+    // Open for readers without the script, which closes it: what was found comes first.
+    out.push_str(
+        "<details class=\"run\" open><summary>What was run, and on what</summary>\n<dl class=\"facts\">\n",
+    );
     for (name, value) in facts {
         push(out, format_args!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(name), escape(value)));
     }
-    out.push_str("</dl>\n");
+    out.push_str("</dl>\n</details>\n");
 }
 
 /// The bar is hidden until the script is there to serve it; the script fills in the layers of the chosen model.
-fn selectors(out: &mut String, choices: &Choices) {
+fn selectors(out: &mut String, choices: &Choices, emotions: &[String]) {
     let several = choices.models.len() > 1 || choices.stories.len() > 1 || choices.layers.len() > 1;
-    if !several && choices.axes.is_empty() {
+    if !several && choices.axes.is_empty() && emotions.is_empty() {
         return;
     }
-    out.push_str("<form class=\"bar\" id=\"bar\" aria-label=\"What is shown\" hidden>\n");
+    out.push_str(
+        "<form class=\"bar\" id=\"bar\" aria-label=\"What is shown\" autocomplete=\"off\" hidden>\n",
+    );
     let mut selector = |id: &str, name: &str, options: &[(String, Option<Layer>)], shown: bool| {
         let hidden = if shown { "" } else { " hidden" };
         push(out, format_args!("<label{hidden}><span>{name}</span> <select id=\"{id}\">"));
@@ -136,6 +240,15 @@ fn selectors(out: &mut String, choices: &Choices) {
         }
         out.push_str("</select></label>\n");
     }
+    if !emotions.is_empty() {
+        out.push_str(
+            "<label><span>Emotion</span> <select id=\"emotion\"><option value=\"\">none marked</option>",
+        );
+        for emotion in emotions.iter().map(|emotion| escape(emotion)) {
+            push(out, format_args!("<option value=\"{emotion}\">{emotion}</option>"));
+        }
+        out.push_str("</select></label>\n");
+    }
     out.push_str("</form>\n");
 }
 
@@ -144,21 +257,14 @@ fn slot_id(slot: &Slot) -> String {
     format!("slot-{}", slot.figures[0].stem)
 }
 
-fn show_slot(out: &mut String, slot: &Slot, choices: &Choices, chapters: &[Chapter]) {
-    push(
-        out,
-        format_args!(
-            "<div class=\"slot\" id=\"{}\">\n<p class=\"note\" role=\"status\" hidden></p>\n",
-            slot_id(slot)
-        ),
-    );
-    for named in &slot.figures {
-        show_figure(out, named, choices, chapters);
-    }
-    out.push_str("</div>\n");
-}
-
-fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choices, chapters: &[Chapter]) {
+/// One figure as it will stand in its slot.
+fn figure(
+    Named { stem, figure }: &Named,
+    section: &Section,
+    choices: &Choices,
+    chapters: &[Chapter],
+) -> String {
+    let mut out = String::new();
     let mut data = String::new();
     for (name, value) in choices.of(figure) {
         if let Some(value) = value {
@@ -169,48 +275,127 @@ fn show_figure(out: &mut String, Named { stem, figure }: &Named, choices: &Choic
         push(&mut data, format_args!(" data-layer=\"{}\"", layer.number()));
     }
     let title = escape(&figure.title);
-    push(out, format_args!("<figure id=\"fig-{stem}\"{data}>\n<h3>{title}{}</h3>\n", place(figure)));
-    match svg::draw(&figure.title, &figure.body, Dress::Page) {
-        Some(drawing) => push(out, format_args!("<div class=\"drawing\">{drawing}</div>\n")),
-        None => {
-            if let Body::Texts(body) = &figure.body {
-                out.push_str(&texts::html(body));
-            }
-            if let Body::Samples(body) = &figure.body {
-                out.push_str(&samples::html(body));
-            }
-            if let Body::Table(body) = &figure.body {
-                let section = |name: &str| {
-                    let of = chapters.iter().find(|chapter| chapter.section.id == name);
-                    of.map(|chapter| chapter.id.clone())
-                };
-                push(
-                    out,
-                    format_args!(
-                        "<div class=\"table\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">{}</div>\n",
-                        table::html(body, &section)
-                    ),
-                );
-            }
-        }
+    push(&mut out, format_args!("<figure id=\"fig-{stem}\"{data}>\n<h3>{title}{}</h3>\n", place(figure)));
+    match (svg::draw(&figure.title, &figure.body, Dress::Page), &figure.body) {
+        (Some(drawing), _) => push(
+            &mut out,
+            format_args!(
+                "<div class=\"drawing\" tabindex=\"0\" role=\"group\" aria-label=\"{title}: values with the arrow keys\">{drawing}</div>\n"
+            ),
+        ),
+        (None, Body::Texts(body)) => out.push_str(&texts::html(body)),
+        (None, Body::Samples(body)) => out.push_str(&samples::html(body)),
+        (None, Body::Code(text)) => push(
+            &mut out,
+            format_args!(
+                "<pre class=\"code\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">{}</pre>\n",
+                escape(text)
+            ),
+        ),
+        (None, Body::Table(body)) => push(
+            &mut out,
+            format_args!(
+                "<div class=\"table\" role=\"region\" aria-label=\"{title}\" tabindex=\"0\">{}</div>\n",
+                table::html(body, &|place| address(place, chapters))
+            ),
+        ),
+        (None, _) => {}
     }
     out.push_str("<figcaption>\n");
-    paragraphs(out, &figure.caption);
-    if !matches!(figure.body, Body::Table(_) | Body::Texts(_) | Body::Samples(_)) {
-        push(
-            out,
-            format_args!(
-                "<p class=\"files\"><a href=\"figures/{stem}.svg\">SVG</a> <a href=\"figures/{stem}.png\">PNG</a></p>\n"
-            ),
-        );
-    }
+    paragraphs(&mut out, &figure.caption);
+    origin(&mut out, stem, figure, section);
     out.push_str("</figcaption>\n</figure>\n");
+    out
 }
 
-/// Which model, stories, layer and variant the figure shows, for readers on paper and without the script.
+/// Which model, stories, layer and variant the figure shows, for readers on paper.
 fn place(figure: &Figure) -> String {
     match figure.place() {
         place if place.is_empty() => place,
         place => format!(" <span class=\"at\">{}</span>", escape(&place)),
     }
+}
+
+/// The address in the page of a section, and of what is chosen there; `None`: there is no such section.
+fn address(place: &super::figure::Place, chapters: &[Chapter]) -> Option<String> {
+    let chapter = chapters.iter().find(|chapter| chapter.section.id == place.section)?;
+    let mut address = format!("#{}", chapter.id);
+    let layer = place.layer.map(|layer| layer.number().to_string());
+    let named = [("model", &place.model), ("stories", &place.stories), ("layer", &layer)];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let axes = place.axes.iter().map(|(axis, value)| (axis.as_str(), value));
+    for (at, (name, value)) in named.chain(axes).enumerate() {
+        let before = if at == 0 { '?' } else { '&' };
+        push(&mut address, format_args!("{before}{}={}", percent(name), percent(value)));
+    }
+    Some(address)
+}
+
+/// `text` as a part of an address.
+fn percent(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(byte as char),
+            _ => push(&mut out, format_args!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Nodes of which a figure's origin names each.
+const NAMED: usize = 4;
+
+/// The figure's files, and where what it shows comes from: its tables, its nodes with their keys, the command.
+fn origin(out: &mut String, stem: &str, figure: &Figure, section: &Section) {
+    let mut files = Vec::new();
+    if figure.is_drawn() {
+        files.extend(["svg", "png"].map(|kind| (format!("figures/{stem}.{kind}"), kind.to_uppercase())));
+    }
+    let tables = &section.tables;
+    for table in tables {
+        for (kind, name) in [("csv", "CSV"), ("parquet", "Parquet")] {
+            let of = table.rsplit('/').next().unwrap_or(table);
+            files.push((
+                format!("{table}.{kind}"),
+                if tables.len() > 1 { format!("{of}: {name}") } else { name.to_string() },
+            ));
+        }
+    }
+    if !files.is_empty() {
+        out.push_str("<p class=\"files\">");
+        for (path, name) in &files {
+            push(out, format_args!("<a href=\"{}\">{}</a> ", escape(path), escape(name)));
+        }
+        out.push_str("</p>\n");
+    }
+    let here: Vec<&Origin> = section.origins.iter().filter(|origin| origin.is_of(figure)).collect();
+    if here.is_empty() {
+        return;
+    }
+    out.push_str("<details class=\"origin\"><summary>Where this comes from</summary>\n<dl>\n");
+    for Origin { node, keys, command, .. } in here.iter().take(NAMED) {
+        let keys: Vec<String> = keys
+            .iter()
+            .filter(|(layer, _)| layer.is_none() || figure.layer.is_none() || *layer == figure.layer)
+            .map(|(layer, key)| match layer {
+                Some(layer) if figure.layer.is_none() => format!("layer {layer}: <code>{key}</code>"),
+                _ => format!("<code>{key}</code>"),
+            })
+            .collect();
+        push(
+            out,
+            format_args!(
+                "<dt>Node</dt><dd><code>{}</code></dd>\n<dt>Key</dt><dd class=\"keys\" tabindex=\"0\">{}</dd>\n\
+                 <dt>Command</dt><dd><code>{}</code> <button type=\"button\" class=\"copy\">Copy</button></dd>\n",
+                escape(node),
+                keys.join(" "),
+                escape(command)
+            ),
+        );
+    }
+    if here.len() > NAMED {
+        push(out, format_args!("<dt>And</dt><dd>{} more nodes of this chapter</dd>\n", here.len() - NAMED));
+    }
+    out.push_str("</dl>\n</details>\n");
 }

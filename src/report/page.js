@@ -1,266 +1,243 @@
-"use strict";
-// Serves the selectors, sorts tables, and shows the values of heat maps beside the pointer.
-(() => {
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
-  const byId = (id) => document.getElementById(id);
+// What is chosen, which figures show it, and the page's address. The files of src/report/page/ follow in the same scope.
 
-  // --- Selectors: each slot shows the one figure that fits what is chosen best. -------------------------------
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const byId = (id) => document.getElementById(id);
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
 
-  const bar = byId("bar");
-  // The ids of all selectors but the layer's: model, stories, axis-0, axis-1, ...
-  const exact = bar ? all("select", bar).map((select) => select.id).filter((id) => id !== "layer") : [];
-  const slots = all(".slot").map((slot) => ({
-    note: slot.querySelector(".note"),
-    figures: all("figure", slot).map((element) => ({
-      element,
-      // What it shows, by selector; nothing where it shows all or does not depend on it.
-      values: Object.fromEntries(exact.map((id) => [id, element.getAttribute(`data-${id}`)])),
-      layer: element.dataset.layer === undefined ? undefined : Number(element.dataset.layer),
-    })),
-  }));
+// --- The page's data: an index of all figures, and blocks of them, which are inflated when one is asked for. ---------
 
-  const chosen = (id) => byId(id).value;
-  const fits = (figure, ids) => ids.every((id) => figure.values[id] === null || figure.values[id] === chosen(id));
+const index = JSON.parse(byId("index").textContent);
 
-  // The layer that tables number -1 are the token embeddings.
-  const layerName = (layer) => (layer === -1 ? "embed" : String(layer));
+const inflate = async (packed) => {
+  const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Response(stream).text();
+};
 
-  // The layers that figures of the chosen model have, ascending.
-  const layersOfModel = () => {
-    const layers = slots.flatMap((s) => s.figures.filter((f) => fits(f, ["model"])).map((f) => f.layer));
-    return [...new Set(layers.filter((l) => l !== undefined))].sort((a, b) => a - b);
-  };
+// Block `n` as one text, the figures' HTML with NUL between them. A page that is served sets `emoflowBlock` instead.
+const carried = () => {
+  const lines = byId("blocks").textContent.split("\n");
+  return (n) => inflate(lines[n]);
+};
+const source = globalThis.emoflowBlock ?? carried();
 
-  const fillLayers = (wanted) => {
-    const layers = layersOfModel();
-    const select = byId("layer");
-    select.replaceChildren(...layers.map((l) => new Option(layerName(l), String(l))));
-    if (layers.length > 0) {
-      select.value = String(layers.includes(wanted) ? wanted : firstLayer(layers));
+const KEPT = 48;
+const kept = new Map();
+const block = (n) => {
+  const texts = kept.get(n) ?? source(n).then((text) => text.split("\0"));
+  kept.delete(n);
+  kept.set(n, texts);
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+  return texts;
+};
+
+// --- What is chosen. --------------------------------------------------------------------------------------------
+
+const bar = byId("bar");
+// The selectors that a figure fits or not: model, stories, axis-0, axis-1, ...
+const exact = ["model", "stories", ...index.axes.map((_, at) => `axis-${at}`)].filter((id) => byId(id));
+const slots = index.slots.map((slot) => ({ ...slot, element: byId(slot.id), best: undefined, shown: undefined }));
+
+const chosen = (id) => byId(id)?.value ?? "";
+const emotion = () => chosen("emotion");
+const fits = (figure, ids) => ids.every((id) => figure[id] === undefined || figure[id] === chosen(id));
+
+// The layer that tables number -1 are the token embeddings.
+const layerName = (layer) => (layer === -1 ? "embed" : String(layer));
+
+const layersOf = new Map();
+const layersOfModel = () => {
+  const model = chosen("model");
+  if (!layersOf.has(model)) {
+    const layers = new Set();
+    for (const slot of slots) {
+      for (const f of slot.figures) if (f.layer !== undefined && fits(f, ["model"])) layers.add(f.layer);
     }
-    const lonely = layers.length < 2;
-    select.closest("label").hidden = lonely;
-    for (const steps of all(".steps", bar)) steps.hidden = lonely;
-  };
+    layersOf.set(model, [...layers].sort((a, b) => a - b));
+  }
+  return layersOf.get(model);
+};
 
-  const firstLayer = (layers) => {
-    const option = byId("model").selectedOptions[0];
-    const wanted = option ? Number(option.dataset.layer) : NaN;
-    return layers.includes(wanted) ? wanted : layers[Math.floor((layers.length * 2) / 3)];
-  };
+const fillLayers = (wanted) => {
+  const select = byId("layer");
+  if (!select) return;
+  const layers = layersOfModel();
+  select.replaceChildren(...layers.map((l) => new Option(layerName(l), String(l))));
+  if (layers.length > 0) select.value = String(layers.includes(wanted) ? wanted : firstLayer(layers));
+  const lonely = layers.length < 2;
+  select.closest("label").hidden = lonely;
+  for (const steps of all(".steps", bar)) steps.hidden = lonely;
+};
 
-  // What was chosen of that which the figures of a slot depend on, in words.
-  const wanted = (figures) => {
-    const needed = exact.filter((id) => figures.some((f) => f.values[id] !== null));
-    const words = { model: (value) => value, stories: (value) => `the stories ${value}` };
-    const axis = (id) => (value) => `${byId(id).closest("label").querySelector("span").textContent} = ${value}`;
-    return needed.map((id) => (words[id] ?? axis(id))(chosen(id))).join(", ");
-  };
+const firstLayer = (layers) => {
+  const wanted = Number(byId("model").selectedOptions[0]?.dataset.layer ?? NaN);
+  return layers.includes(wanted) ? wanted : layers[Math.floor((layers.length * 2) / 3)];
+};
 
-  const show = () => {
-    const layer = Number(chosen("layer"));
-    const distance = (f) => (f.layer === undefined ? 0 : Math.abs(f.layer - layer));
-    for (const { note, figures } of slots) {
-      const fitting = figures.filter((f) => fits(f, exact));
-      const best = fitting.reduce((a, f) => (a === undefined || distance(f) < distance(a) ? f : a), undefined);
-      for (const f of figures) f.element.hidden = f !== best;
-      if (best === undefined) {
-        const title = figures[0].element.querySelector("h3").firstChild.textContent.trim();
-        note.textContent = `${title}: not made for ${wanted(figures)}.`;
-      } else if (distance(best) > 0) {
-        note.textContent = `Made at layer ${layerName(best.layer)}, not at layer ${layerName(layer)}: shown for layer ${layerName(best.layer)}.`;
+const name = (id) => byId(id).closest("label").querySelector("span").textContent;
+
+// What was chosen of that which the figures of a slot depend on, in words.
+const wanted = (figures) => {
+  const needed = exact.filter((id) => figures.some((f) => f[id] !== undefined));
+  const words = { model: (value) => value, stories: (value) => `the stories ${value}` };
+  return needed.map((id) => (words[id] ?? ((value) => `${name(id)} = ${value}`))(chosen(id))).join(", ");
+};
+
+// --- Slots: each shows the one figure that fits what is chosen best. --------------------------------------------------
+
+const distance = (figure) => (figure.layer === undefined || chosen("layer") === "" ? 0 : Math.abs(figure.layer - Number(chosen("layer"))));
+
+const choose = (slot) => {
+  const { figures } = slot;
+  const fitting = figures.filter((f) => fits(f, exact));
+  slot.best = fitting.reduce((a, f) => (a === undefined || distance(f) < distance(a) ? f : a), undefined);
+  const note = slot.element.querySelector(".note");
+  if (slot.best === undefined) {
+    note.textContent = `${slot.title}: not made for ${wanted(figures)}.`;
+  } else if (distance(slot.best) > 0) {
+    const made = layerName(slot.best.layer);
+    note.textContent = `Made at layer ${made}, not at layer ${layerName(Number(chosen("layer")))}: shown for layer ${made}.`;
+  }
+  note.hidden = slot.best !== undefined && distance(slot.best) === 0;
+};
+
+const isReady = (slot) => slot.shown === slot.best && slot.element.classList.contains("ready");
+
+// Puts the figure that is to be seen into its slot; what was there stays until the other is ready.
+const render = (slot) => {
+  if (isReady(slot)) return Promise.resolve();
+  if (slot.coming?.best !== slot.best || slot.coming === undefined) slot.coming = { best: slot.best, done: put(slot) };
+  return slot.coming.done;
+};
+
+const put = async (slot) => {
+  const { best, element } = slot;
+  let text;
+  try {
+    text = best && (await block(best.at[0]))[best.at[1]];
+  } catch (error) {
+    const note = element.querySelector(".note");
+    note.textContent = `${slot.title}: cannot be read (${error}).`;
+    note.hidden = false;
+  }
+  if (slot.best !== best) return;
+  slot.coming = undefined;
+  element.querySelector("figure")?.remove();
+  if (text !== undefined) {
+    element.insertAdjacentHTML("beforeend", text);
+    serve(element.querySelector("figure"));
+  }
+  slot.shown = best;
+  element.classList.add("ready");
+};
+
+// What a figure can do, once it stands in the page.
+const serve = (figure) => {
+  serveTables(figure);
+  serveMarks(figure);
+  serveTexts(figure);
+  serveSamples(figure);
+  markEmotion(figure);
+};
+
+const near = new Set();
+const watch = new IntersectionObserver(
+  (entries) => {
+    for (const { isIntersecting, target } of entries) {
+      const slot = slots.find((slot) => slot.element === target);
+      if (isIntersecting) {
+        near.add(slot);
+        render(slot);
+      } else {
+        near.delete(slot);
       }
-      note.hidden = best !== undefined && distance(best) === 0;
     }
-    const select = byId("layer");
-    for (const button of all("[data-step]", bar)) {
-      const next = select.selectedIndex + Number(button.dataset.step);
-      button.disabled = next < 0 || next >= select.options.length;
+  },
+  { rootMargin: "50% 0px" },
+);
+
+// What is not near follows when there is nothing else to do, so that the page can be searched and printed.
+const idle = globalThis.requestIdleCallback ?? ((work) => setTimeout(work, 30));
+let waiting = false;
+const rest = () => {
+  if (waiting) return;
+  waiting = true;
+  const next = async () => {
+    const slot = slots.find((slot) => !isReady(slot));
+    if (slot) {
+      await render(slot);
+      idle(next);
+    } else {
+      waiting = false;
+      document.documentElement.dataset.ready = "all";
     }
   };
+  idle(next);
+};
 
-  // Keeps what the reader looks at in its place while figures of other heights come and go.
-  const showInPlace = () => {
-    const top = (element) => element.getBoundingClientRect().top;
-    const seen = all(".slot, h2").find((element) => top(element) + element.offsetHeight > 80);
-    const before = seen ? top(seen) : 0;
-    show();
-    if (seen && before < 80) window.scrollBy(0, top(seen) - before);
-  };
-
-  if (bar) {
-    bar.hidden = false;
-    bar.addEventListener("submit", (event) => event.preventDefault());
-    byId("model").addEventListener("change", () => {
-      fillLayers(NaN);
-      showInPlace();
-    });
-    for (const select of all("select", bar)) {
-      if (select.id !== "model") select.addEventListener("change", showInPlace);
-    }
-    for (const button of all("[data-step]", bar)) {
-      button.addEventListener("click", () => {
-        byId("layer").selectedIndex += Number(button.dataset.step);
-        showInPlace();
-      });
-    }
-    // Browsers restore what was chosen before a reload: keep it where it still makes sense.
-    for (const id of exact) if (byId(id).selectedIndex < 0) byId(id).selectedIndex = 0;
-    fillLayers(NaN);
-    show();
+const show = () => {
+  delete document.documentElement.dataset.ready;
+  slots.forEach(choose);
+  near.forEach((slot) => render(slot));
+  const select = byId("layer");
+  for (const button of bar ? all("[data-step]", bar) : []) {
+    const next = select.selectedIndex + Number(button.dataset.step);
+    button.disabled = next < 0 || next >= select.options.length;
   }
+  rest();
+};
 
-  // A link to a figure that is not shown chooses what it needs.
-  const follow = () => {
-    const figure = location.hash ? byId(decodeURIComponent(location.hash.slice(1))) : null;
-    if (!bar || !figure || figure.tagName !== "FIGURE") return;
-    for (const id of exact) {
-      if (figure.hasAttribute(`data-${id}`)) byId(id).value = figure.getAttribute(`data-${id}`);
-    }
-    fillLayers(Number(figure.dataset.layer));
-    show();
-    figure.scrollIntoView();
-  };
-  window.addEventListener("hashchange", follow);
-  follow();
+// --- The address: `#place?model=m&layer=4&emotion=sad`; axes of a sweep by their names. ------------------------------
 
-  // --- Tables: a click on a head sorts, a second one the other way round. -------------------------------------
-
-  const key = (cell) => {
-    const text = cell.textContent;
-    if (!cell.classList.contains("num")) return text.trim() === "" ? null : text;
-    const value = Number(text.split(" [")[0].replace("\u2212", "-").replace("\u221e", "Infinity"));
-    return Number.isNaN(value) ? null : value;
-  };
-  const order = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
-
-  for (const table of all(".table table")) {
-    const body = table.tBodies[0];
-    if (body.rows.length < 2) continue;
-    all("thead th", table).forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const numeric = head.classList.contains("num");
-        const was = head.getAttribute("aria-sort");
-        const descending = was ? was === "ascending" : numeric;
-        for (const other of all("thead th", table)) other.removeAttribute("aria-sort");
-        head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-        const rows = [...body.rows].map((row) => [key(row.cells[column]), row]);
-        rows.sort(([a], [b]) => {
-          if (a === null || b === null) return (a === null) - (b === null);
-          return descending ? order(b, a) : order(a, b);
-        });
-        body.append(...rows.map(([, row]) => row));
-      });
-    });
+const keys = [["model", "model"], ["stories", "stories"], ...index.axes.map((axis, at) => [`axis-${at}`, axis]), ["layer", "layer"], ["emotion", "emotion"]];
+const parse = (hash) => {
+  const [place, query = ""] = hash.replace(/^#/, "").split("?");
+  const values = new URLSearchParams(query);
+  try {
+    return { place: decodeURIComponent(place), query: values };
+  } catch {
+    return { place: "", query: values };
   }
+};
 
-  // --- Heat maps: the cell under the pointer, in words. -------------------------------------------------------
-
-  const tip = document.createElement("div");
-  tip.className = "tip";
-  tip.hidden = true;
-  document.body.append(tip);
-
-  const place = (event) => {
-    const box = tip.getBoundingClientRect();
-    tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
-    tip.style.top = `${event.clientY + 18 + box.height > innerHeight ? event.clientY - box.height - 10 : event.clientY + 18}px`;
-  };
-
-  const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  const unpack = (svg, index) => {
-    const code = [...svg.dataset.values.slice(3 * index, 3 * index + 3)].reduce((n, c) => 64 * n + digits.indexOf(c), 0);
-    return code === 0 ? NaN : ((code - 131072) / 131071) * Number(svg.dataset.largest);
-  };
-  const spell = (value) => (Number.isNaN(value) ? "\u2013" : String(Number(value.toPrecision(3))).replace("-", "\u2212"));
-  const names = (svg, group) =>
-    all(`.${group} text`, svg).map((text) => (text.querySelector("title") || text).textContent);
-
-  for (const svg of all("svg[data-values]")) {
-    let rows, columns;
-    svg.addEventListener("pointermove", (event) => {
-      rows ??= names(svg, "rows");
-      columns ??= names(svg, "cols");
-      const matrix = svg.querySelector(".cells").getScreenCTM().inverse();
-      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix);
-      const [row, column] = [Math.floor(at.y), Math.floor(at.x)];
-      tip.hidden = !(row >= 0 && row < rows.length && column >= 0 && column < columns.length);
-      if (tip.hidden) return;
-      const value = document.createElement("b");
-      value.textContent = spell(unpack(svg, row * columns.length + column));
-      tip.replaceChildren(value, `${rows[row]} \u00d7 ${columns[column]}`);
-      place(event);
-    });
-    svg.addEventListener("pointerleave", () => (tip.hidden = true));
+const remember = (place = parse(location.hash).place) => {
+  const query = new URLSearchParams();
+  for (const [id, key] of keys) {
+    const select = byId(id);
+    if (select && (select.options.length > 1 || id === "emotion") && select.value !== "") query.set(key, select.value);
   }
+  const text = query.toString();
+  const address = `#${encodeURIComponent(place)}${text === "" ? "" : `?${text}`}`;
+  if (address !== location.hash && (address !== "#" || location.hash !== "")) history.replaceState(null, "", address);
+};
 
-  // --- Texts: tokens coloured by one of several measures, their values beside the pointer. -----------------------
+const select = (id, value) => {
+  const element = byId(id);
+  if (element && [...element.options].some((option) => option.value === value)) element.value = value;
+};
 
-  for (const figure of all(".texts")) {
-    const select = figure.querySelector("select");
-    const window = Number(figure.dataset.window);
-    const texts = all("article", figure).map((article) => {
-      const turns = all(".turn", article).map((turn) => ({ mean: turn.querySelector(".mean"), tokens: all(".tokens span", turn) }));
-      return { article, turns, tokens: turns.flatMap((turn) => turn.tokens) };
-    });
-    // Of one measure; a figure's texts are unpacked when they are looked at.
-    const values = ({ article, tokens }) =>
-      tokens.map((_, index) => unpack(article, select.selectedIndex * tokens.length + index));
-    const colour = () => {
-      for (const text of texts) {
-        text.values = values(text);
-        const limit = Number(text.article.dataset.limit) || 1;
-        let from = 0;
-        for (const { mean, tokens } of text.turns) {
-          const own = text.values.slice(from, from + tokens.length);
-          tokens.forEach((token, i) => {
-            token.className = `h${Math.round(Math.max(-1, Math.min(1, own[i] / limit)) * 20) + 20}`;
-          });
-          mean.textContent = own.length > 0 ? spell(own.reduce((a, b) => a + b, 0) / own.length) : "";
-          from += tokens.length;
-        }
-      }
-    };
-    select.addEventListener("change", colour);
-    figure.querySelector("form").hidden = false;
-    // What browsers restore after a reload.
-    if (select.selectedIndex > 0) colour();
-    for (const text of texts) {
-      text.article.addEventListener("pointermove", (event) => {
-        const index = text.tokens.indexOf(event.target);
-        tip.hidden = index < 0;
-        if (tip.hidden) return;
-        text.values ??= values(text);
-        const last = text.values.slice(Math.max(0, index + 1 - window), index + 1);
-        const value = document.createElement("b");
-        value.textContent = spell(text.values[index]);
-        const mean = last.reduce((a, b) => a + b, 0) / last.length;
-        tip.replaceChildren(value, `${select.value}; mean of the last ${last.length}: ${spell(mean)}`);
-        place(event);
-      });
-      text.article.addEventListener("pointerleave", () => (tip.hidden = true));
-    }
-  }
-
-  // --- Samples: those that fit what is chosen. --------------------------------------------------------------------
-
-  for (const figure of all(".samples")) {
-    const selects = all("select", figure);
-    const articles = all("article", figure);
-    const show = () => {
-      let n = 0;
-      for (const article of articles) {
-        article.hidden = selects.some((select, at) => select.value !== "" && article.dataset[`of${at}`] !== select.value);
-        n += article.hidden ? 0 : 1;
-      }
-      figure.querySelector("output").textContent = `${n} of ${articles.length}`;
-    };
-    for (const select of selects) select.addEventListener("change", show);
-    figure.querySelector("form").hidden = false;
-    show();
-  }
-})();
+// Chooses what the address says, and shows its place.
+const follow = async () => {
+  const { place, query } = parse(location.hash);
+  const of = (figure) => `fig-${figure.stem}` === place;
+  const named = slots.flatMap((slot) => slot.figures.filter(of).map((figure) => ({ slot, figure })))[0];
+  const value = (id, key) => (named?.figure[id] ?? query.get(key))?.toString();
+  for (const [id, key] of keys) if (id !== "layer" && value(id, key) !== undefined) select(id, value(id, key));
+  fillLayers(Number(value("layer", "layer") ?? (query.has("model") ? NaN : chosen("layer") || NaN)));
+  show();
+  markAll();
+  remember(place);
+  // A claim leads to a chapter and says of what: to the first figure there that shows it.
+  const asked = (slot) => slot.section === place && slot.best !== undefined && query.has("layer");
+  const slot = named?.slot ?? slots.find((slot) => slot.id === place) ?? slots.find(asked);
+  const element = slot?.element ?? (place === "" ? null : byId(place));
+  if (!element) return;
+  if (slot) await render(slot);
+  element.scrollIntoView();
+  for (const other of all(".found")) other.classList.remove("found");
+  if (slot) element.classList.add("found");
+};

@@ -1,64 +1,38 @@
-//! Texts that a reader chooses among -> HTML. Without the page's script all are shown. Knows nothing of the page around them.
+//! Texts that a reader searches, sorts and chooses among -> what the page's script shows of them. Knows nothing of the page
+//! around them.
 
-use std::fmt::Write as _;
+use serde_json::{Value, json};
 
-use super::figure::{Samples, ShownSample};
-use super::markup::escape;
+use super::figure::{Samples, ShownSample, ShownTokens};
+use super::svg::heatmap::packed;
 
-/// The texts, and a choice for each thing that they are of, which is hidden until the script is there to serve it.
+/// The texts as data: the script shows as many at a time as are read.
 pub fn html(samples: &Samples) -> String {
-    let mut out = String::from("<div class=\"samples\">\n<form hidden>");
-    for (at, by) in samples.by.iter().enumerate() {
-        let mut values: Vec<&str> = Vec::new();
-        for sample in &samples.samples {
-            if !values.contains(&sample.of[at].as_str()) {
-                values.push(&sample.of[at]);
-            }
-        }
-        let option = |value: &&str| format!("<option>{}</option>", escape(value));
-        let options: String = values.iter().map(option).collect();
-        let by = escape(by);
-        write(
-            &mut out,
-            format_args!("<label>{by} <select><option value=\"\">all</option>{options}</select></label> "),
-        );
-    }
-    out.push_str("<output></output></form>\n<div class=\"list\" tabindex=\"0\">\n");
-    samples.samples.iter().for_each(|sample| article(&mut out, sample));
-    out.push_str("</div>\n</div>\n");
-    out
-}
-
-fn write(out: &mut String, text: std::fmt::Arguments) {
-    out.write_fmt(text).expect("a string takes everything");
-}
-
-fn article(out: &mut String, sample: &ShownSample) {
-    let of: Vec<String> = sample.of.iter().map(|value| escape(value).to_string()).collect();
-    let data: String = of.iter().enumerate().map(|(at, value)| format!(" data-of{at}=\"{value}\"")).collect();
-    let note = escape(&sample.note);
-    write(
-        out,
-        format_args!("<article{data}>\n<h4>{} <span class=\"id\">{note}</span></h4>\n", of.join(" \u{b7} ")),
-    );
-    let at = sample.text.find(&sample.evidence).filter(|_| !sample.evidence.is_empty());
-    if at.is_none() && !sample.evidence.is_empty() {
-        write(out, format_args!("<p class=\"told\">told by: {}</p>\n", escape(&sample.evidence)));
-    }
-    if !sample.earlier.is_empty() {
-        write(out, format_args!("<p class=\"earlier\">{}</p>\n", escape(&sample.earlier)));
-    }
-    let (before, marked, after) = match at {
-        Some(at) => {
-            (&sample.text[..at], sample.evidence.as_str(), &sample.text[at + sample.evidence.len()..])
-        }
-        None => (sample.text.as_str(), "", ""),
+    let text = |ShownSample { of, numbers, note, evidence, earlier, text, tokens }: &ShownSample| {
+        let numbers: Vec<Value> = numbers.iter().map(|x| number(*x)).collect();
+        json!([of, numbers, note, evidence, earlier, text, tokens.as_ref().map(coloured)])
     };
-    let marked = if marked.is_empty() { String::new() } else { format!("<mark>{}</mark>", escape(marked)) };
-    write(
-        out,
-        format_args!("<p class=\"said\">{}{marked}{}</p>\n</article>\n", escape(before), escape(after)),
-    );
+    let Samples { by, numbers, all, measures, value, samples } = samples;
+    let texts: Vec<Value> = samples.iter().map(text).collect();
+    let data = json!({"by": by, "numbers": numbers, "all": all, "measures": measures, "value": value, "texts": texts});
+    // What ends a script, and the one character that parts the page's texts, are written as JSON writes them.
+    let data = data.to_string().replace('<', "\\u003c");
+    format!("<div class=\"samples\"><script type=\"application/json\">{data}</script></div>\n")
+}
+
+/// The tokens, their values one measure after the other, and where the colour scale ends: at the 99th percentile.
+fn coloured(tokens: &ShownTokens) -> Value {
+    let values: Vec<f64> = tokens.values.iter().flatten().map(|x| f64::from(*x)).collect();
+    let mut sizes: Vec<f64> = values.iter().map(|x| x.abs()).filter(|x| x.is_finite()).collect();
+    sizes.sort_by(f64::total_cmp);
+    let largest = sizes.last().copied().unwrap_or_default();
+    let limit = sizes.get(sizes.len() * 99 / 100).copied().unwrap_or_default();
+    json!([tokens.pieces, packed(&values, largest), largest, number(limit)])
+}
+
+/// Four significant digits; `null` of what is no number.
+fn number(x: f64) -> Value {
+    format!("{x:.3e}").parse::<f64>().ok().filter(|x| x.is_finite()).map_or(Value::Null, |x| json!(x))
 }
 
 #[cfg(test)]
@@ -66,21 +40,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_told_an_outcome_is_marked_and_nothing_is_taken_for_markup() {
-        let sample = |evidence: &str, earlier: &str| ShownSample {
-            of: vec!["an\"gry".into(), "yes".into()],
+    fn texts_are_data_and_none_of_them_ends_it() {
+        let sample = ShownSample {
+            of: vec!["angry".into(), "yes".into()],
+            numbers: vec![0.123456, f64::NAN],
             note: "ab12".into(),
-            evidence: evidence.into(),
-            earlier: earlier.into(),
-            text: "<i>I will</i> tell".into(),
+            text: "</script>\0<b>".into(),
+            tokens: Some(ShownTokens {
+                pieces: vec!["a".into(), "<b>".into()],
+                values: vec![vec![-2.0, 0.0]],
+            }),
+            ..ShownSample::default()
         };
         let page = html(&Samples {
             by: vec!["steered".into(), "outcome".into()],
-            samples: vec![sample("I will", ""), sample("0.80 of 0.90", "Hm & so.")],
+            numbers: vec!["a".into(), "b".into()],
+            all: Some(9),
+            measures: vec!["angry".into()],
+            value: "z".into(),
+            samples: vec![sample],
         });
-        assert!(page.contains("&lt;i&gt;<mark>I will</mark>&lt;/i&gt; tell"), "{page}");
-        assert!(page.contains("told by: 0.80 of 0.90") && page.contains("Hm &amp; so."));
-        assert!(page.contains("<article data-of0=\"an&quot;gry\" data-of1=\"yes\">"), "{page}");
-        assert_eq!(page.matches("<option>yes</option>").count(), 1);
+        assert!(!page.contains('\0') && page.matches("</script>").count() == 1, "{page}");
+        let data = &page[page.find('{').unwrap()..=page.rfind('}').unwrap()];
+        let data: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(
+            data["texts"][0],
+            json!([["angry", "yes"], [0.1235, null], "ab12", "", "", "</script>\0<b>"])
+        );
+        assert_eq!(data["all"], 9);
     }
 }

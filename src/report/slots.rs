@@ -56,7 +56,9 @@ impl Choices {
 
 /// The report's figures in chapters and slots, in the order of the report.
 pub fn arrange(report: &Report) -> Vec<Chapter<'_>> {
-    let mut ids = BTreeSet::from(["main", "model", "stories", "layer", "bar"].map(String::from));
+    let mut ids = BTreeSet::from(
+        ["main", "model", "stories", "layer", "emotion", "bar", "index", "blocks"].map(String::from),
+    );
     ids.extend((0..choices(report).axes.len()).map(|at| format!("axis-{at}")));
     let mut stems = BTreeSet::new();
     let crowded = names_of_several_slots(report);
@@ -182,6 +184,7 @@ fn kind(body: &Body) -> &'static str {
         Body::Table(_) => "table",
         Body::Texts(_) => "texts",
         Body::Samples(_) => "samples",
+        Body::Code(_) => "code",
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::figure::{Cell, TableFigure, Target};
+use super::figure::{Cell, Place, TableFigure, Target};
 use super::markup::escape;
 use super::number::{NONE, fixed, ranged};
 
-/// The table; numbers stand right, in columns whose heads do so too. `section`: a section's address in the page.
-pub fn html(table: &TableFigure, section: &dyn Fn(&str) -> Option<String>) -> String {
+/// The table; numbers stand right, in columns whose heads do so too. `address`: a place's address in the page.
+pub fn html(table: &TableFigure, address: &dyn Fn(&Place) -> Option<String>) -> String {
     let numeric: Vec<bool> = (0..table.columns.len())
         .map(|i| table.rows.iter().any(|row| matches!(row.get(i), Some(Cell::Number(..) | Cell::Ranged(..)))))
         .collect();
@@ -35,7 +35,11 @@ pub fn html(table: &TableFigure, section: &dyn Fn(&str) -> Option<String>) -> St
                     out.push_str(&escape(text));
                 }
                 Some(Cell::Link(text, target)) => {
-                    let (text, address) = (escape(text), address(target, section));
+                    let address = match target {
+                        Target::Place(place) => address(place),
+                        Target::File(path) => Some(path.clone()),
+                    };
+                    let text = escape(text);
                     out.push_str("<td>");
                     match address {
                         Some(address) => {
@@ -58,14 +62,6 @@ pub fn html(table: &TableFigure, section: &dyn Fn(&str) -> Option<String>) -> St
     out
 }
 
-/// `None`: there is no such section.
-fn address(target: &Target, section: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    match target {
-        Target::Section(name) => section(name).map(|id| format!("#{id}")),
-        Target::File(path) => Some(path.clone()),
-    }
-}
-
 /// Tables with more columns than this are set closer.
 const DENSE: usize = 7;
 
@@ -79,12 +75,12 @@ mod tests {
         let table = TableFigure {
             columns: vec!["claim".into()],
             rows: vec![
-                vec![link("a<b", Target::Section("space".into()))],
-                vec![link("gone", Target::Section("other".into()))],
+                vec![link("a<b", Target::Place(Place::section("space")))],
+                vec![link("gone", Target::Place(Place::section("other")))],
                 vec![link("CSV", Target::File("tables/space.csv".into()))],
             ],
         };
-        let html = html(&table, &|name| (name == "space").then(|| "space-2".to_string()));
+        let html = html(&table, &|place| (place.section == "space").then(|| "#space-2".to_string()));
         assert!(html.contains("<td><a href=\"#space-2\">a&lt;b</a></td>"), "{html}");
         assert!(html.contains("<td>gone</td>"), "{html}");
         assert!(html.contains("<td><a href=\"tables/space.csv\">CSV</a></td>"), "{html}");

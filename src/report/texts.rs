@@ -1,4 +1,4 @@
-//! Texts with coloured tokens -> HTML. Without the page's script the first measure is shown. Knows nothing of the page around them.
+//! Texts with coloured tokens -> HTML, by the first measure. Knows nothing of the page around them.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use super::figure::{ShownText, ShownTurn, Texts};
 use super::markup::escape;
 use super::number::short;
 use super::svg::colour::step;
-use super::svg::heatmap::packed;
+use super::svg::heatmap::attributes;
 
-/// The texts, and the choice of a measure, which is hidden until the script is there to serve it.
+/// The texts, and the choice of a measure.
 pub fn html(texts: &Texts) -> String {
-    let mut out = format!("<div class=\"texts\" data-window=\"{}\">\n<form hidden><label>", texts.window);
+    let mut out = format!("<div class=\"texts\" data-window=\"{}\">\n<form><label>", texts.window);
     let option = |measure: &String| format!("<option>{}</option>", escape(measure));
     let options: String = texts.measures.iter().map(option).collect();
     write(&mut out, format_args!("{} <select>{options}</select></label></form>\n", escape(&texts.measure)));
@@ -37,7 +37,7 @@ fn article(out: &mut String, text: &ShownText, measures: usize) {
         format_args!(
             "<article tabindex=\"0\" data-limit=\"{}\" {}>\n<h4>{}</h4>\n",
             text.limit,
-            packed(&values, largest),
+            attributes(&values, largest),
             escape(&text.title)
         ),
     );

@@ -102,6 +102,7 @@ pub fn sections(all: &[Compared]) -> Result<Vec<Section>> {
                 title: across.title().to_string(),
                 intro: across.intro().to_string(),
                 figures,
+                ..Section::default()
             }),
         }
     }

@@ -142,6 +142,8 @@ fn compare(models: &[Model], analyses: &[Compared], of_two: &[OfTwo]) -> Result<
              one a line: tables/{COMPARISON}.csv."
         ),
         figures: tables.into_iter().chain(figures).collect(),
+        tables: vec![format!("tables/{COMPARISON}")],
+        ..Section::default()
     };
     Ok(Comparison { section, table: long.finish() })
 }

@@ -11,7 +11,7 @@ use super::page::table_figure;
 use super::{atomic, runs};
 use crate::config::{Criterion, Of};
 use crate::plan::key::{Digest, Key};
-use crate::report::figure::{Cell, Figure, Target};
+use crate::report::figure::{Cell, Figure, Place, Target};
 use crate::report::short;
 
 /// The file in a results folder that says when criteria were declared: the first run there whose file had them.
@@ -168,7 +168,7 @@ pub fn figure(criteria: &[Criterion], found: &[Found], declared: &Declared) -> O
             Cell::Text(criterion.name.clone()),
             Cell::Link(
                 format!("{}: {}", criterion.analysis, criterion.claim),
-                Target::Section(criterion.analysis.clone()),
+                Target::Place(Place::section(&criterion.analysis)),
             ),
             Cell::Text(asked(criterion)),
             Cell::Empty,

@@ -5,7 +5,7 @@ use super::comparison::{cell, distinct};
 use super::criteria::{self, Declared};
 use crate::config::Criterion;
 use crate::lm::Layer;
-use crate::report::figure::{Body, Cell, Figure, TableFigure, Target};
+use crate::report::figure::{Body, Cell, Figure, Place, TableFigure, Target};
 use crate::report::{Section, short};
 use crate::stages::analysis::Claim;
 
@@ -31,6 +31,8 @@ pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Opt
         title: "What was found".to_string(),
         intro: String::new(),
         figures,
+        tables: vec![format!("tables/{CLAIMS}")],
+        ..Section::default()
     })
 }
 
@@ -61,7 +63,7 @@ fn claims_of(here: &[&Found]) -> Figure {
         vec![
             Cell::Link(
                 format!("{analysis}: {}{}", claim.name(), sides(found)),
-                Target::Section(analysis.clone()),
+                Target::Place(place(analysis, claim)),
             ),
             cell(claim),
             number(claim.p()),
@@ -101,6 +103,17 @@ fn claims_of(here: &[&Found]) -> Figure {
     match here[0].set() {
         (Some(_), _) => figure("claims", "Claims", caption, here[0], table),
         (None, _) => figure("claims-of-two", "Claims on two sets of vectors", caption, here[0], table),
+    }
+}
+
+/// Where the figures are that show what is claimed.
+fn place(analysis: &str, claim: &Claim) -> Place {
+    Place {
+        section: analysis.to_string(),
+        model: Some(claim.model.clone()),
+        stories: Some(claim.stories.clone()),
+        layer: Some(claim.layer),
+        axes: claim.axes.clone(),
     }
 }
 
@@ -204,7 +217,10 @@ mod tests {
             (text(0, 0), text(0, 6)),
             ("rated: PC1, valence".into(), "labels shuffled (999 draws)".into())
         );
-        assert_eq!(table(claims).rows[0][0], Cell::Link(text(0, 0), Target::Section("rated".into())));
+        assert_eq!(
+            table(claims).rows[0][0],
+            Cell::Link(text(0, 0), Target::Place(place("rated", &all[0].claim)))
+        );
         assert!(claims.caption.contains("over the 2 tests"), "{}", claims.caption);
         assert_eq!(table(layers).columns, ["layer", "rated: PC1, valence"]);
         let cells = |row: usize| table(layers).rows[row][1].clone();

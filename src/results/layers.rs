@@ -17,8 +17,8 @@ pub fn section(found: &[Found]) -> Option<Section> {
         intro: format!(
             "Each number that the analyses below find, at each kept layer. The same, one a line: tables/{CLAIMS}.csv."
         ),
-        figures,
-    })
+        figures, tables: vec![format!("tables/{CLAIMS}")],
+..Section::default() })
 }
 
 /// One figure a model: a plot for each number that is known at two layers or more, a curve for each set of vectors.

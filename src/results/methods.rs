@@ -25,7 +25,7 @@ pub fn section(text: &str) -> Section {
         id: METHODS.to_string(),
         title: "Methods".to_string(),
         intro: format!("{text}\n\nTo paste: {METHODS}.md, and references.bib for its citations."),
-        figures: Vec::new(),
+        ..Section::default()
     }
 }
 

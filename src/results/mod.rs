@@ -13,8 +13,12 @@ mod layers;
 mod methods;
 mod model;
 mod norms;
+mod origins;
 mod owner;
 mod page;
+mod projection;
+mod provenance;
+mod reading;
 pub mod runs;
 mod scale;
 mod stories;
@@ -50,7 +54,7 @@ use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 10;
+const REPORT_VERSION: u32 = 11;
 
 /// The report's last node: written if it is not there or does not show what the store holds now.
 pub fn bring_up_to_date(
@@ -173,7 +177,8 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     let findings = findings::section(&claims, &resolved.experiment.criteria, &declared);
     let mut report = page::report(&shown, &analyses, (findings, summaries), (&pairs, trends), key)?;
     let methods = methods::text(&shown, &claims)?;
-    report.sections.push(methods::section(&methods));
+    // Before the last chapter, on where everything comes from.
+    report.sections.insert(report.sections.len() - 1, methods::section(&methods));
     exchange(dir, &FOLDERS, place)?;
     replace(&place.join(methods::METHODS).with_extension("md"), format!("{methods}\n").as_bytes())?;
     replace(&place.join("references.bib"), methods::REFERENCES.as_bytes())?;

@@ -37,6 +37,7 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
         title: "Residuals".to_string(),
         intro: String::new(),
         figures,
+        ..Section::default()
     }))
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::across::{self, Compared};
 use super::scale::Trends;
-use super::{Analysed, Shown, norms, texts};
+use super::{Analysed, Shown, norms, origins, provenance, reading, texts};
 use crate::config::Variant;
 use crate::lm::{Layer, Wrap};
 use crate::plan::key::Key;
@@ -26,6 +26,7 @@ pub fn report(
     let experiment = &shown.resolved.experiment;
     let mut sections: Vec<Section> = findings.into_iter().collect();
     sections.push(texts::section(shown)?);
+    sections.extend(reading::section(shown, analyses)?);
     sections.extend(summaries);
     sections.extend(norms::section(shown)?);
     sections.extend(neutral(shown)?);
@@ -38,15 +39,20 @@ pub fn report(
                 title: analysis.title().to_string(),
                 intro: analysis.intro().to_string(),
                 figures,
+                ..Section::default()
             }),
         }
     }
     sections.extend(across::sections(pairs)?);
     sections.extend(trends.into_iter().map(|trend| trend.section));
+    origins::fill(shown, analyses, pairs, &mut sections);
+    let computed = provenance::computed(shown)?;
+    sections.push(provenance::section(shown, &computed));
     Ok(Report {
         title: experiment.name.clone(),
         description: experiment.description.clone(),
-        facts: facts(shown, key)?,
+        facts: facts(shown, key, computed.iter().map(|of| of.seconds).sum())?,
+        emotions: experiment.emotions.clone(),
         sections,
         default_layers: shown
             .resolved
@@ -57,7 +63,7 @@ pub fn report(
 }
 
 /// What was run, on what.
-fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
+fn facts(shown: &Shown, key: Key, seconds: f64) -> Result<Vec<(String, String)>> {
     let resolved = shown.resolved;
     let mut facts = Vec::new();
     for model in resolved.readers() {
@@ -137,12 +143,6 @@ fn facts(shown: &Shown, key: Key) -> Result<Vec<(String, String)>> {
         let device = &resolved.device;
         format!("{}, computed by {} ({})", device.shown(), device.backend.name(), device.reason)
     }));
-    let mut seconds = 0.0;
-    for node in &shown.plan.nodes {
-        for unit in &node.units {
-            seconds += shown.entry(node, unit)?.map_or(0.0, |entry| entry.manifest.cost.seconds);
-        }
-    }
     facts.push(("Computed in".to_string(), format!("{seconds:.1} s, all stages together")));
     facts.push(("Versions".to_string(), format!("emoflow {}, libtorch {}", EMOFLOW, LIBTORCH)));
     let missing = shown.missing();
@@ -207,8 +207,13 @@ fn neutral(shown: &Shown) -> Result<Option<Section>> {
         figure.axes = node.id.axes.clone();
         figures.push(figure);
     }
-    let section =
-        || Section { id: NEUTRAL.to_string(), title: "Denoising".to_string(), intro: String::new(), figures };
+    let section = || Section {
+        id: NEUTRAL.to_string(),
+        title: "Denoising".to_string(),
+        intro: String::new(),
+        figures,
+        ..Section::default()
+    };
     Ok((!shown.resolved.models.is_empty()).then(section).filter(|s| !s.figures.is_empty()))
 }
 

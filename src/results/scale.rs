@@ -145,6 +145,7 @@ fn one(scale: &Scale, metrics: &[Metric], seed: u64) -> Trends {
             intro: "How the numbers of single models go with the models' size, and with the depth in each."
                 .to_string(),
             figures: figures(&scale.name, &groups),
+            ..Section::default()
         },
     }
 }

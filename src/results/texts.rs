@@ -69,7 +69,13 @@ pub fn section(shown: &Shown) -> Result<Section> {
         ["source", "name their emotion", "exact copies", "near copies", "length by emotion", "rejected"];
     let qualities = table_figure("quality", "Quality", &caption, &columns, qualities);
     figures.splice(0..0, [counts, qualities]);
-    Ok(Section { id: "texts".to_string(), title: "Text".to_string(), intro: String::new(), figures })
+    Ok(Section {
+        id: "texts".to_string(),
+        title: "Text".to_string(),
+        intro: String::new(),
+        figures,
+        ..Section::default()
+    })
 }
 
 /// The nodes of texts in the order of the experiment's sources, which the page's selectors take over; neutral text last.

@@ -125,7 +125,7 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
             .iter()
             .all(|row| number(row, "p") == 1.0 && row["models"] == "2")
     );
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     for id in ["likeness", "alignment", "carried", "trends"] {
         assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
     }

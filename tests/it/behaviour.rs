@@ -247,7 +247,7 @@ fn the_behaviour_experiment_runs_on_the_demonstration_model() {
     let ran = project.run(&few);
     assert_eq!(ran.code, 0, "{:?}", ran.nodes);
     assert_eq!(project.run(&few).names("ran"), Vec::<&str>::new());
-    let page = fs_err::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     for title in ["Situations that name no emotion", "Numbers that grow", "Does the model still make sense?"]
     {
         assert!(page.contains(title), "{title}");

@@ -95,7 +95,7 @@ fn claims_are_those_of_the_tables_at_the_default_layer() {
     assert_eq!(one(&claims, &pair)["published"], "0.923");
     assert_eq!(one(&claims, &pair)["published_unlike"], "of another number of emotions");
 
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("<section id=\"comparison\">"));
     assert!(page.contains("<section id=\"findings\">"));
     assert!(project.path("results/exp/figures/space-planes.svg").is_file());
@@ -113,6 +113,6 @@ fn a_comparison_that_is_gone_is_written_again_and_one_set_has_none() {
     assert_eq!(project.run(&[]).names("ran"), ["report"]);
     assert!(!table.exists());
     assert!(!project.path("results/exp/figures/space-planes.svg").exists());
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(!page.contains("id=\"comparison\""));
 }

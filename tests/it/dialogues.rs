@@ -51,7 +51,7 @@ fn dialogues_are_read_and_their_sets_compared() {
     let csv = std::fs::read_to_string(project.path("results/exp/tables/whose.speakers_tests.csv")).unwrap();
     // Six differences and means, the arousal of five rated emotions, and two R^2, at each of two layers; 25 dialogues on five passages.
     assert_eq!(csv.lines().filter(|line| line.ends_with(",25,5,0")).count(), 18, "{csv}");
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("Vectors by speaker and owner") && page.contains("What goes with what"));
     // Nothing is computed again; another emotion for the assistant is another dialogue.
     assert!(project.run(&[]).names("ran").is_empty());
@@ -235,7 +235,7 @@ fn base_and_tuned_are_compared_and_a_model_with_itself_does_not_change() {
         tests.contains("\"r between the models, hard\"") || tests.contains("r between the models"),
         "{tests}"
     );
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(
         page.contains("Changes before the answer: hard") && page.contains("Before and after, over emotions")
     );
@@ -330,7 +330,7 @@ resamples = 9
     let tests = table(&project, "whose.speakers_tests");
     let r2 = ["R\u{b2} with stories on situations", "R\u{b2} with stories on situations, centred"];
     near(&r2.map(|what| value(&tests, what)), &numbers(&golden["r2"]), "R2");
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(
         page.contains("Logit lens, as it is and outside")
             && page.contains("Prompts by class, hidden emotions")

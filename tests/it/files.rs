@@ -50,7 +50,7 @@ fn spelling_does_not_matter_and_what_is_skipped_is_said() {
     }
     let ran = project.run(&[]);
     assert_eq!((ran.code, ran.names("failed")), (0, vec![]));
-    let report = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let report = crate::page(&project.path("results/exp/report.html"));
     assert!(report.contains("1 row without a text skipped") && report.contains("grief-striken"));
 }
 

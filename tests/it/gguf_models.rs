@@ -85,7 +85,7 @@ fn a_model_of_ollamas_is_run_out_of_its_store() {
     let again = project.run(&[]);
     assert_eq!((again.code, again.names("ran")), (0, Vec::<&str>::new()), "{}", again.out);
     assert_eq!(model(&project)["digest"], ran["digest"]);
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("tokenizer of words"));
 }
 
@@ -139,7 +139,7 @@ fn the_published_mistake_of_a_tokenizer_is_said() {
     assert!(oddity.contains("regular expression"), "{oddity}");
     assert_eq!(project.run(&[]).code, 0);
     assert_eq!(model(&project)["tokenizer_note"], json!(oddity));
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("that Mistral has since corrected"));
     std::fs::write(dir.join("tokenizer_config.json"), r#"{"fix_mistral_regex": true}"#).unwrap();
     agrees("corrected");

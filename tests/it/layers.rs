@@ -46,7 +46,7 @@ fn the_embedding_goes_through_every_analysis() {
     let depths: Vec<_> =
         numbers.iter().filter(|row| row["claim"] == "separation").map(|row| &row["depth"]).collect();
     assert_eq!(depths, ["0.0", "0.375", "0.875"]);
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("layer (-1: embed)"));
     // Another layer runs nothing anew at those that were there.
     project.write(&EXPERIMENT.replace("1, 3", "1, 2, 3"));

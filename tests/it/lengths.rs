@@ -66,7 +66,7 @@ fn reason(project: &Project, ran: &Ran, node: &str) -> String {
 
 /// The row of a source in the report's first table, tags taken out.
 fn counted(project: &Project, source: &str) -> String {
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     let begins = format!("<td>{source}</td>");
     let row = page.split("<tr>").find(|row| row.starts_with(&begins)).unwrap();
     let row = row.split("</tr>").next().unwrap();

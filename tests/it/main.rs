@@ -2,6 +2,7 @@
 
 mod across;
 mod behaviour;
+mod browser;
 mod cache_commands;
 mod check;
 mod comparison;
@@ -48,3 +49,8 @@ mod sweep;
 mod texts;
 mod verbs;
 mod workers;
+
+/// What a report shows: its frame, then all that it carries compressed.
+fn page(path: &std::path::Path) -> String {
+    emoflow::report::inflated(&std::fs::read_to_string(path).unwrap()).unwrap()
+}

@@ -78,7 +78,7 @@ fn reasons(project: &Project) -> BTreeMap<String, String> {
 }
 
 fn page(project: &Project) -> String {
-    std::fs::read_to_string(project.path("results/exp/report.html")).unwrap()
+    crate::page(&project.path("results/exp/report.html"))
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn stories_and_rejected_texts_can_be_read() {
     );
     assert_eq!(lines("fixed.csv"), 4);
     assert!(read("fixed.rejected.csv").is_err());
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     for shown in [
         format!("{rejected}: names_emotion {rejected}"),
         "Rejected texts".into(),
@@ -295,7 +295,7 @@ fn what_fails_stops_only_what_depends_on_it() {
     assert_eq!(ran.code, 1);
     assert_eq!(ran.names("failed"), ["vectors/demo/passages"]);
     assert_eq!(ran.names("blocked").len(), 4);
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("failed, or not run yet") && page.contains("vectors/demo/passages, "), "{page}");
     assert!(ran.names("ran").contains(&"neutral/demo"));
 }

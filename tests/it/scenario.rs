@@ -97,7 +97,7 @@ fn a_killed_run_goes_on_and_ends_in_the_same_bytes() {
     assert_eq!(ran.code, 0, "{:?}", ran.nodes);
     assert!(results(&killed) == results(&whole), "the bytes differ");
     assert_eq!(killed.run(&[]).names("ran"), Vec::<&str>::new());
-    let page = std::fs::read_to_string(killed.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&killed.path("results/exp/report.html"));
     for title in ["Elo and readings", "Steered preferences", "The act under steering", "Outcomes", "Samples"]
     {
         assert!(page.contains(title), "{title}");

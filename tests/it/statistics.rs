@@ -108,7 +108,7 @@ fn intervals_stand_beside_the_values_of_other_analyses() {
     assert_eq!(rated.len(), 2 * 2 * 4, "three components and the whole vector, with valence and arousal");
     assert!(rated.iter().all(|row| row["n_emotions"] == "6"));
 
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     for chapter in ["certainty", "told", "rated", "residuals"] {
         assert!(page.contains(&format!("<section id=\"{chapter}\">")), "{chapter}");
     }

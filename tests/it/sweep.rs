@@ -135,7 +135,7 @@ fn a_run_tells_variants_apart_in_tables_files_and_the_report() {
     assert_eq!(variants, expected.collect());
     let vectors = project.path("results/exp/vectors/tiny/said~from_token=2~denoise=none.parquet");
     assert!(vectors.is_file());
-    let page = std::fs::read_to_string(project.path("results/exp/report.html")).unwrap();
+    let page = crate::page(&project.path("results/exp/report.html"));
     assert!(page.contains("activations.from_token = 0, 2; vectors.denoise = none, components-1: 4 variants"));
 
     // One more value: only what it makes is made.

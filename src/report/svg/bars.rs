@@ -42,7 +42,8 @@ pub fn draw(bars: &Bars) -> Drawing {
     }
     for (i, (bar, value)) in bars.bars.iter().zip(&values).enumerate() {
         let y = top + row * i as f64;
-        if let Some((a, b)) = bar.band.filter(|(a, b)| a.is_finite() && b.is_finite()) {
+        let finite = |ends: Option<(f64, f64)>| ends.filter(|(a, b)| a.is_finite() && b.is_finite());
+        if let Some((a, b)) = finite(bar.band) {
             let (from, to) = (x.at(a.min(b)), x.at(a.max(b)));
             let title = format!("{}: {} to {}", bars.band, short(a.min(b)), short(a.max(b)));
             drawing.rect((from, y + 1.5), ((to - from).max(1.0), row - 3.0), "band", &title);
@@ -50,10 +51,16 @@ pub fn draw(bars: &Bars) -> Drawing {
         if bar.value.is_finite() {
             let (from, to) = (x.at(bar.value.min(0.0)), x.at(bar.value.max(0.0)));
             let thick = (row * 0.42).round();
-            let title = format!("{}: {}", bar.label, short(bar.value));
+            let interval = finite(bar.interval);
+            let interval = interval.map_or(String::new(), |(a, b)| format!(" [{}, {}]", short(a), short(b)));
+            let band = finite(bar.band);
+            let band = band.map_or(String::new(), |(a, b)| {
+                format!("; {}: {} to {}", bars.band, short(a.min(b)), short(a.max(b)))
+            });
+            let title = format!("{}: {}{interval}{band}", bar.label, short(bar.value));
             drawing.rect((from, y + (row - thick) / 2.0), ((to - from).max(0.5), thick), "fill", &title);
         }
-        if let Some((a, b)) = bar.interval.filter(|(a, b)| a.is_finite() && b.is_finite()) {
+        if let Some((a, b)) = finite(bar.interval) {
             let (from, to, middle) = (x.at(a), x.at(b), y + row / 2.0);
             drawing.raw(format_args!(
                 "<path d=\"M{} {}v8m0 -4H{}m0 -4v8\" class=\"whisker\"><title>{}</title></path>",

@@ -94,7 +94,7 @@ pub fn token_rules(scheme: Scheme) -> String {
             "mid" => texts[1],
             _ => texts[2],
         };
-        format!(".texts .h{}{{background:#{r:02x}{g:02x}{b:02x};color:{text}}}", step + STEPS)
+        format!(".tokens .h{}{{background:#{r:02x}{g:02x}{b:02x};color:{text}}}", step + STEPS)
     };
     (-STEPS..=STEPS).map(rule).collect()
 }

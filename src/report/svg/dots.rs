@@ -57,7 +57,10 @@ pub fn draw(dots: &Dots) -> Drawing {
         }
         if dot.value.is_finite() {
             let (at, middle) = (place(x.at(dot.value)), place(middle));
-            let title = escape(&format!("{}: {value}", dot.label));
+            let band = finite(dot.band).map_or(String::new(), |(a, b)| {
+                format!("; {}: {} to {}", dots.band, short(a.min(b)), short(a.max(b)))
+            });
+            let title = escape(&format!("{}: {value}{band}", dot.label));
             drawing.raw(format_args!(
                 "<circle cx=\"{at}\" cy=\"{middle}\" r=\"4\" class=\"dot\"><title>{title}</title></circle>"
             ));

@@ -219,10 +219,15 @@ fn data(heatmap: &Heatmap, largest: f64) -> String {
     let cells =
         (0..heatmap.rows.len()).flat_map(|row| (0..heatmap.columns.len()).map(move |column| (row, column)));
     let values: Vec<f64> = cells.map(|(row, column)| value(heatmap, row, column)).collect();
-    format!(" {}", packed(&values, largest))
+    format!(" {}", attributes(&values, largest))
 }
 
-/// Values as attributes, three characters of 64 each: 0 for no number, else the value in steps of `largest / 131071` plus
+/// Values as attributes, [`packed`].
+pub fn attributes(values: &[f64], largest: f64) -> String {
+    format!("data-values=\"{}\" data-largest=\"{largest}\"", packed(values, largest))
+}
+
+/// Values of at most `largest` in magnitude, three characters of 64 each: 0 for no number, else the value in steps of `largest / 131071` plus
 /// 131072. The page's script shows them beside the pointer.
 pub fn packed(values: &[f64], largest: f64) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -235,7 +240,7 @@ pub fn packed(values: &[f64], largest: f64) -> String {
             packed.push(DIGITS[(code >> shift) as usize & 63] as char);
         }
     }
-    format!("data-values=\"{packed}\" data-largest=\"{largest}\"")
+    packed
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn 
         pen_down = drawn;
     }
     drawing.raw(format_args!(
-        "<path d=\"{path}\" class=\"s{}\" stroke-width=\"2\" stroke-linejoin=\"round\"{}><title>{}</title></path>",
+        "<path d=\"{path}\" class=\"s{} curve\" stroke-width=\"2\" stroke-linejoin=\"round\"{}><title>{}</title></path>",
         index % SERIES,
         DASHES[index / SERIES % DASHES.len()],
         escape(&series.name)
@@ -116,12 +116,27 @@ pub fn curve(drawing: &mut Drawing, index: usize, series: &Series, across: &dyn 
             drawing.raw(format_args!("<path d=\"M{at} {from}V{to}\" class=\"s{}\"/>", index % SERIES));
         }
     }
-    if series.points.len() <= MARKED {
-        for &(a, b) in series.points.iter().filter(|(a, b)| across(*a).is_finite() && b.is_finite()) {
-            let title = format!("{}: {}, {}", series.name, short(a), short(b));
-            marker(drawing, index, (across(a), y.at(b)), &title);
+    let intervals = series.intervals.iter().copied().map(Some).chain(std::iter::repeat(None));
+    for (&(a, b), ends) in series.points.iter().zip(intervals) {
+        if !across(a).is_finite() || !b.is_finite() {
+            continue;
+        }
+        let ends = ends.filter(|(low, high)| low.is_finite() && high.is_finite());
+        let ends = ends.map_or(String::new(), |(low, high)| format!(" [{}, {}]", short(low), short(high)));
+        let title = format!("{}: {}, {}{ends}", series.name, short(a), short(b));
+        let at = (across(a), y.at(b));
+        match series.points.len() <= MARKED {
+            true => marker(drawing, index, at, &title),
+            false => unseen(drawing, at, 0.0, &title),
         }
     }
+}
+
+/// A place that has a value but no mark of its own: a vertical line that is not drawn.
+fn unseen(drawing: &mut Drawing, (x, y): (f64, f64), down: f64, title: &str) {
+    let (x, y, down) = (place(x), place(y), place(down));
+    let title = escape(title);
+    drawing.raw(format_args!("<path d=\"M{x} {y}v{down}\" class=\"unseen\"><title>{title}</title></path>"));
 }
 
 /// The range between the lows and the highs.
@@ -139,6 +154,11 @@ fn band(drawing: &mut Drawing, band: &Band, across: &dyn Fn(f64) -> f64, y: &Sca
         .collect();
     drawing
         .raw(format_args!("<path d=\"{path}\" class=\"band\"><title>{}</title></path>", escape(&band.name)));
+    for &&(a, low, high) in &points {
+        let title = format!("{}: {} to {} at {}", band.name, short(low), short(high), short(a));
+        let (from, to) = (y.at(high), y.at(low));
+        unseen(drawing, (across(a), from), to - from, &title);
+    }
 }
 
 /// A disc, square, triangle or diamond, by the curve's number.

@@ -42,7 +42,7 @@ pub fn draw(title: &str, body: &Body, dress: Dress) -> Option<String> {
         Body::Multiples(multiples) => multiples::draw(multiples),
         Body::Bars(bars) => bars::draw(bars),
         Body::Dots(dots) => dots::draw(dots),
-        Body::Table(_) | Body::Texts(_) | Body::Samples(_) => return None,
+        Body::Table(_) | Body::Texts(_) | Body::Samples(_) | Body::Code(_) => return None,
     };
     Some(drawing.finish(title, dress))
 }

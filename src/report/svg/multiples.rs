@@ -93,7 +93,7 @@ mod tests {
         for (name, class) in [("own", "s0"), ("other", "s1")] {
             let curves =
                 drawing.split("<path").filter(|path| path.contains(&format!("<title>{name}</title>")));
-            assert!(curves.into_iter().all(|path| path.contains(&format!("class=\"{class}\""))), "{name}");
+            assert!(curves.into_iter().all(|path| path.contains(&format!("class=\"{class} "))), "{name}");
         }
     }
 

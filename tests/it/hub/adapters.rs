@@ -34,7 +34,7 @@ fn an_adapter_is_fetched_when_the_model_is_loaded_and_counts_by_its_content() {
         recorded["models"][0]["adapter"],
         serde_json::json!({"name": "tests/tiny", "commit": COMMIT, "made_for": "tests/llama-gqa"})
     );
-    let page = std::fs::read_to_string(dir.path().join("results/exp/report.html")).unwrap();
+    let page = crate::page(&dir.path().join("results/exp/report.html"));
     assert!(page.contains("with the adapter tests/tiny at 0123456"));
 
     hub.connections();

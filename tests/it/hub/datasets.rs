@@ -161,7 +161,7 @@ fn files_that_match_are_fetched_once_and_read_in_the_order_of_their_names() {
     let dataset = &recorded["datasets"][0];
     assert_eq!((&dataset["source"], &dataset["repo"]), (&"corpus".into(), &"tests/stories".into()));
     assert_eq!((&dataset["commit"], &dataset["files"]), (&FIRST.into(), &serde_json::json!([A, B])));
-    let page = std::fs::read_to_string(dir.join("results/exp/report.html")).unwrap();
+    let page = crate::page(&dir.join("results/exp/report.html"));
     assert!(page.contains("tests/stories at aaaaaaa"));
 
     succeeds(&run(dir, &hub, EXPERIMENT, &[]), "ran 0, cached 4");

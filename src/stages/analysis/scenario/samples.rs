@@ -9,8 +9,8 @@ use crate::stages::analysis::{Group, Rollouts};
 use crate::stages::rollouts::Asked;
 use crate::stages::rollouts::cells::is_random;
 
-/// Texts of each cell and outcome that stand in the report, and of all random directions together; all are in the table.
-const SHOWN: usize = 5;
+/// Texts that stand in the report, or a few more; all are in the table.
+const SHOWN: usize = 1500;
 /// Characters of a text that stand in the report.
 const LONGEST: usize = 4000;
 
@@ -87,34 +87,47 @@ pub fn figure(name: &str, group: &Group) -> Result<Figure> {
     let (steered, strength, case) = (table.str("steered")?, table.f64("strength")?, table.str("case")?);
     let (outcome, evidence, ended) = (table.str("outcome")?, table.str("evidence")?, table.str("ended")?);
     let (id, text, earlier) = (table.str("sample_id")?, table.str("text")?, table.str("earlier")?);
-    let mut shown: HashMap<(&str, u64, &str), usize> = HashMap::new();
+    let who = |row: usize| if is_random(&steered[row]) { "random" } else { steered[row].as_str() };
+    let kind = |row: usize| (who(row), strength[row].to_bits(), outcome[row].as_str());
+    let mut kinds: HashMap<_, usize> = HashMap::new();
+    group.rows.iter().for_each(|&row| *kinds.entry(kind(row)).or_default() += 1);
+    // Of each outcome in each cell as many, where all are too many; random directions are one cell.
+    let most = kinds.values().max().copied().unwrap_or_default();
+    let together = |each: usize| kinds.values().map(|n| each.min(*n)).sum::<usize>();
+    let each = (1..most).rev().find(|&each| together(each) <= SHOWN).unwrap_or(1);
+    let each = if group.rows.len() <= SHOWN { most } else { each };
+    let mut shown: HashMap<_, usize> = HashMap::new();
     let brief = |text: &str| {
         let brief: String = text.chars().take(LONGEST).collect();
         if brief.len() < text.len() { format!("{brief}\u{2026}") } else { brief }
     };
     let mut samples = Vec::new();
     for &row in &group.rows {
-        let who = if is_random(&steered[row]) { "random" } else { steered[row].as_str() };
-        let count = shown.entry((who, strength[row].to_bits(), outcome[row].as_str())).or_default();
+        let count = shown.entry(kind(row)).or_default();
         *count += 1;
-        if *count > SHOWN {
+        if *count > each {
             continue;
         }
         let said = if ended[row] == "end" { String::new() } else { format!(", ended by {}", ended[row]) };
         samples.push(ShownSample {
-            of: vec![who.into(), strength[row].to_string(), case[row].clone(), outcome[row].clone()],
+            of: vec![who(row).into(), strength[row].to_string(), case[row].clone(), outcome[row].clone()],
             note: format!("{}{said}", id[row]),
             evidence: evidence[row].clone(),
             earlier: brief(&earlier[row]),
             text: brief(&text[row]),
+            ..ShownSample::default()
         });
     }
     let by = ["steered", "strength", "case", "outcome"].map(String::from).to_vec();
+    let all = (samples.len() < group.rows.len()).then_some(group.rows.len());
+    let first = all.map_or(String::new(), |_| {
+        format!("The first {each} texts of each outcome in each cell; of random directions of all together. ")
+    });
     let caption = format!(
-        "The first {SHOWN} texts of each outcome in each cell; of random directions of all together. What an outcome was told by is marked \
+        "{first}What an outcome was told by is marked \
          in the text, or stands above it; of a judge it is the probability of the verdict and of all that could be one. All texts are in \
          the table `{name}.scenario_samples`."
     );
-    let body = Body::Samples(Figured { by, samples });
+    let body = Body::Samples(Figured { by, samples, all, ..Figured::default() });
     Ok(group.figure(format!("{name}-samples"), "Samples".into(), caption, body))
 }

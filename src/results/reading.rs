@@ -1,0 +1,314 @@
+//! The report's chapter of texts to read: stories, rejected replies, dialogues and transcripts, each with how far the model
+//! that read it reaches along its emotion. What is written under steering stands with the analysis that asked for it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+
+use super::comparison::distinct;
+use super::projection::{Directions, Projected};
+use super::stories::{STAGE, source};
+use super::{Analysed, Shown, page};
+use crate::lm::Layer;
+use crate::plan::{Node, Set, Work};
+use crate::report::Section;
+use crate::report::figure::{Body, Figure, Samples, ShownSample, ShownTokens};
+use crate::stages::analysis::steering::nearest_two_thirds;
+use crate::stages::stories::REJECTED;
+use crate::store::table::Table;
+
+/// Texts that stand in the page, or a shard more of each source; all are in the files of stories/.
+const TEXTS: usize = 3000;
+/// Bytes of them, likewise.
+const BYTES: usize = 3 << 20;
+
+/// What can be chosen by.
+const BY: [&str; 6] = ["source", "writer", "emotion", "second emotion", "topic", "outcome"];
+
+/// The chapter; `None` where there is no text.
+pub fn section(shown: &Shown, analyses: &[Analysed]) -> Result<Option<Section>> {
+    let nodes: Vec<&Node> = shown.nodes().filter(|node| has_texts(node)).collect();
+    let share = |all: usize| all / nodes.len().max(1);
+    let (measures, coloured) = tokens(analyses, &shown.resolved.experiment.emotions)?;
+    let mut texts = Texts { readers: readers(shown)?, coloured, samples: Vec::new(), all: 0 };
+    for (at, node) in shown.plan.nodes.iter().enumerate() {
+        if !nodes.iter().any(|with_texts| std::ptr::eq(*with_texts, node)) {
+            continue;
+        }
+        let (mut rows, mut bytes) = (0, 0);
+        for (shard, unit) in node.units.iter().enumerate() {
+            let Some(entry) = shown.entry(node, unit)? else { continue };
+            let is_full = rows >= share(TEXTS) || bytes >= share(BYTES);
+            for name in [node.work.stage(), REJECTED] {
+                let Ok(file) = entry.manifest.file(name) else { continue };
+                if is_full {
+                    texts.all += usize::try_from(file.rows)?;
+                    continue;
+                }
+                let read = texts.read_with(shown, at, shard)?;
+                let added = texts.add(node, &entry.read(name)?, &read)?;
+                (rows, bytes) = (rows + added.0, bytes + added.1);
+            }
+        }
+    }
+    if texts.samples.is_empty() {
+        return Ok(None);
+    }
+    let Texts { readers, samples, all, .. } = texts;
+    let mut numbers = Vec::new();
+    for model in models(&readers) {
+        numbers.push(format!("projection ({model})"));
+        numbers.push(format!("nearer to another ({model})"));
+    }
+    let all = (all > samples.len()).then_some(all);
+    let (by, value) = (BY.map(String::from).to_vec(), "z-score".to_string());
+    let samples = Samples { by, numbers, all, measures, value, samples };
+    Ok(Some(Section {
+        id: "reading".to_string(),
+        title: "Texts to read".to_string(),
+        tables: nodes
+            .iter()
+            .filter(|n| n.work.stage() == STAGE)
+            .map(|n| format!("stories/{}", source(n)))
+            .collect(),
+        figures: vec![figure(&readers, samples)],
+        ..Section::default()
+    }))
+}
+
+fn figure(readers: &[Reader], samples: Samples) -> Figure {
+    let mut caption = "Every text that was kept, and every reply that was rejected. ".to_string();
+    if let Some(all) = samples.all {
+        caption = format!(
+            "The first {} of {all} texts, of each source in the order of its shards, which have all emotions alike; the others are in the \
+             files of stories/. ",
+            samples.samples.len()
+        );
+    }
+    if !readers.is_empty() {
+        let layer =
+            |model| readers.iter().find(|reader| reader.set.model == model).map(|reader| reader.layer);
+        let layers = models(readers).into_iter().filter_map(|model| Some((model, layer(model)?)));
+        let layers: Vec<String> = layers.map(|(model, layer)| format!("{model} at layer {layer}")).collect();
+        caption.push_str(&format!(
+            "Projection: of the story's mean activation, less the mean of the emotions' means, on the unit vector of its own emotion \
+             ({}). Nearer to another: how much larger the largest projection on another emotion's vector is; above 0 the story is \
+             taken for that emotion, which is named. The vectors are means of these same stories, so each lies a little nearer to its own \
+             than a new one would: what held-out stories are taken for, `probe` says.",
+            layers.join(", ")
+        ));
+    }
+    let mut figure =
+        page::table_figure("texts-to-read", "Search, filter and sort the texts", &caption, &[], Vec::new());
+    figure.body = Body::Samples(samples);
+    figure
+}
+
+fn has_texts(node: &Node) -> bool {
+    node.work.stage() == STAGE || matches!(node.work, Work::Texts(_) | Work::Dialogues | Work::Written(_))
+}
+
+struct Texts<'a> {
+    readers: Vec<Reader<'a>>,
+    coloured: Coloured,
+    samples: Vec<ShownSample>,
+    /// How many there are, those that are not shown too.
+    all: usize,
+}
+
+/// The tokens of texts, by the node and the name of the text.
+type Coloured = HashMap<(String, String), ShownTokens>;
+
+/// The emotions whose readings token by token are there, and the tokens: of the first set of vectors and layer that has some.
+fn tokens(analyses: &[Analysed], emotions: &[String]) -> Result<(Vec<String>, Coloured)> {
+    let mut all = Coloured::new();
+    let tables = analyses.iter().flat_map(|of| &of.tables).map(|(_, table)| table);
+    let Some(table) = tables.into_iter().find(|t| t.schema.starts_with("readings_tokens/") && t.rows() > 0)
+    else {
+        return Ok((Vec::new(), all));
+    };
+    let (model, set, variant) = (table.str("model")?, table.str("stories")?, table.str("variant")?);
+    let (layer, source, id) = (table.i32("layer")?, table.str("source")?, table.str("text_id")?);
+    let (piece, direction, z) = (table.str("piece")?, table.str("direction")?, table.f64("z")?);
+    let is_first = |row: &usize| {
+        let of = |row: usize| (&model[row], &set[row], &variant[row], layer[row]);
+        of(*row) == of(0)
+    };
+    let is_read = |emotion: &&String| direction.contains(*emotion);
+    let measures: Vec<String> = emotions.iter().filter(is_read).cloned().collect();
+    for row in (0..table.rows()).filter(is_first) {
+        let Some(measure) = measures.iter().position(|m| *m == direction[row]) else { continue };
+        let of = all.entry((source[row].clone(), id[row].clone())).or_default();
+        of.values.resize(measures.len(), Vec::new());
+        if measure == 0 {
+            of.pieces.push(piece[row].clone());
+        }
+        of.values[measure].push(z[row] as f32);
+    }
+    // Of what has not every value at every token nothing is shown.
+    all.retain(|_, of| of.values.iter().all(|values| values.len() == of.pieces.len()));
+    Ok((measures, all))
+}
+
+/// Of each model what it makes of some stories, by their names.
+type Read<'a> = Vec<(&'a str, HashMap<String, Projected>)>;
+
+impl<'a> Texts<'a> {
+    /// What the models make of a shard of a node's texts.
+    fn read_with(&self, shown: &Shown, node: usize, shard: usize) -> Result<Read<'a>> {
+        let of_model = |model: &'a str| {
+            let mut all = HashMap::new();
+            for reader in self.readers.iter().filter(|reader| reader.set.model == model) {
+                all.extend(reader.read(shown, node, shard)?);
+            }
+            Ok((model, all))
+        };
+        models(&self.readers).into_iter().map(of_model).collect()
+    }
+
+    /// Adds the texts of a table; how many they are, and their bytes.
+    fn add(&mut self, node: &Node, table: &Table, read: &Read) -> Result<(usize, usize)> {
+        let mut added = match table.schema.split('/').next().unwrap_or_default() {
+            "texts" => conversations(node, table)?,
+            _ => stories(node, table, read)?,
+        };
+        for (id, sample) in &mut added {
+            sample.tokens = self.coloured.remove(&(node.name(), std::mem::take(id)));
+        }
+        let bytes = added.iter().map(|(_, sample)| sample.text.len()).sum();
+        let count = added.len();
+        self.all += count;
+        self.samples.extend(added.into_iter().map(|(_, sample)| sample));
+        Ok((count, bytes))
+    }
+}
+
+/// A story, or a rejected reply, a row.
+fn stories(node: &Node, table: &Table, read: &Read) -> Result<Vec<(String, ShownSample)>> {
+    let (emotion, topic) = (table.opt_str("emotion")?, table.opt_str("topic")?);
+    let text = table.str("text")?;
+    let (other, writer) = (table.opt_str("other").ok(), table.str("writer").ok());
+    let (id, reason) = (table.str("story_id").ok(), table.str("reason").ok());
+    let optional =
+        |of: Option<&[Option<String>]>, row: usize| of.and_then(|of| of[row].clone()).unwrap_or_default();
+    let rows = (0..table.rows()).map(|row| {
+        let id = id.map_or("", |id| id[row].as_str());
+        let numbers =
+            read.iter().flat_map(|(_, all)| all.get(id).map_or([f64::NAN; 2], |of| [of.own, of.beyond]));
+        let nearest = read.iter().filter_map(|(model, all)| {
+            let of = all.get(id).filter(|of| of.beyond > 0.0)?;
+            Some(format!("taken for {} ({model})", of.other))
+        });
+        let note: Vec<String> =
+            std::iter::once(id.to_string()).filter(|id| !id.is_empty()).chain(nearest).collect();
+        let sample = ShownSample {
+            of: vec![
+                source(node),
+                writer.map_or(String::new(), |writer| writer[row].clone()),
+                emotion[row].clone().unwrap_or_default(),
+                optional(other, row),
+                topic[row].clone().unwrap_or_default(),
+                reason.map_or("kept".to_string(), |reason| format!("rejected: {}", reason[row])),
+            ],
+            numbers: numbers.collect(),
+            note: note.join(" \u{b7} "),
+            text: text[row].clone(),
+            ..ShownSample::default()
+        };
+        (id.to_string(), sample)
+    });
+    Ok(rows.collect())
+}
+
+/// A conversation, whose turns are rows.
+fn conversations(node: &Node, table: &Table) -> Result<Vec<(String, ShownSample)>> {
+    let (id, role) = (table.str("text_id")?, table.str("role")?);
+    let (content, label) = (table.str("content")?, table.opt_str("label")?);
+    let column = |name: &str| table.opt_str(name).ok();
+    let (emotion, other, topic) = (column("emotion"), column("other"), column("topic"));
+    let mut samples: Vec<(String, ShownSample)> = Vec::new();
+    for row in 0..table.rows() {
+        let turn = format!("{}: {}", role[row], content[row]);
+        match samples.last_mut().filter(|last| last.0 == id[row]) {
+            Some((_, last)) => last.text.push_str(&format!("\n\n{turn}")),
+            None => {
+                let of = |column: Option<&[Option<String>]>| {
+                    column.and_then(|of| of[row].clone()).unwrap_or_default()
+                };
+                let sample = ShownSample {
+                    of: vec![node.name(), String::new(), of(emotion), of(other), of(topic), of(Some(label))],
+                    note: id[row].clone(),
+                    text: turn,
+                    ..ShownSample::default()
+                };
+                samples.push((id[row].clone(), sample));
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// A set of vectors at the layer that is shown first.
+struct Reader<'a> {
+    set: &'a Set,
+    layer: Layer,
+    /// The node of the texts, the shard, and the unit of its activations at the layer.
+    shards: BTreeMap<(usize, usize), (&'a Node, usize)>,
+    directions: Directions,
+}
+
+/// The models that read, each once.
+fn models<'a>(readers: &[Reader<'a>]) -> Vec<&'a str> {
+    distinct(readers.iter().map(|reader| reader.set.model.as_str()))
+}
+
+/// Every set of vectors that is there, of a sweep in its first variant.
+fn readers<'a>(shown: &Shown<'a>) -> Result<Vec<Reader<'a>>> {
+    let mut readers: Vec<Reader> = Vec::new();
+    for node in &shown.plan.nodes {
+        let Work::Vectors { set, .. } = &node.work else { continue };
+        let known = readers.iter().any(|r| (&r.set.model, &r.set.stories) == (&set.model, &set.stories));
+        if known || set.is_check {
+            continue;
+        }
+        let layers: Vec<Layer> = node.units.iter().filter_map(|unit| unit.layer).collect();
+        let layer = nearest_two_thirds(&layers, set.n_layers);
+        let Some(unit) = node.units.iter().find(|unit| unit.layer == Some(layer)) else { continue };
+        let Some(entry) = shown.entry(node, unit)? else { continue };
+        let table = entry.read("vectors")?;
+        let mut shards = BTreeMap::new();
+        for input in &unit.inputs {
+            let read = &shown.plan.nodes[input.node];
+            if let (Work::Activations { .. }, Some(of)) = (&read.work, read.units[input.unit].inputs.first())
+            {
+                shards.insert((of.node, of.unit), (read, input.unit));
+            }
+        }
+        // Activations may be gone from the cache, where what was made of them is not.
+        let is_there =
+            |(read, at): &&(&Node, usize)| shown.store.contains(read.work.stage(), &read.units[*at].key);
+        if shards.is_empty() || shards.values().filter(is_there).count() < shards.len() {
+            continue;
+        }
+        let first = shards.values().take(MEAN_SHARDS).map(|&(read, at)| activations(shown, read, at));
+        let directions = Directions::of(&table, first)?;
+        readers.push(Reader { set, layer, shards, directions });
+    }
+    Ok(readers)
+}
+
+impl Reader<'_> {
+    /// What a shard of texts reaches; nothing where it is not one that was read.
+    fn read(&self, shown: &Shown, node: usize, shard: usize) -> Result<HashMap<String, Projected>> {
+        let Some(&(read, at)) = self.shards.get(&(node, shard)) else { return Ok(HashMap::new()) };
+        self.directions.project(&activations(shown, read, at)?)
+    }
+}
+
+fn activations(shown: &Shown, node: &Node, unit: usize) -> Result<Table> {
+    let entry = shown.entry(node, &node.units[unit])?;
+    entry.with_context(|| format!("{} is not in the cache any more", node.name()))?.read("activations")
+}
+
+/// Shards from which the mean of the emotions' means is taken: all of most experiments.
+const MEAN_SHARDS: usize = 32;
