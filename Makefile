@@ -26,6 +26,7 @@ demo: build
 	@echo "report: $(CURDIR)/results/quickstart/report.html"
 
 test: setup
+	@scripts/setup-monty.sh
 	cargo test
 
 real: setup
@@ -92,4 +93,4 @@ install: setup
 
 clean:
 	cargo clean
-	rm -rf .libtorch
+	rm -rf .libtorch .monty

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use ahead::Ahead;
 pub use scores::NOT_JUDGED_OFFLINE;
-use scores::server_of;
+use scores::{case_of, server_of};
 
 use super::kept::{Around, Kept};
 use super::writer::{Stored, Writer};
@@ -224,6 +224,10 @@ impl<'a> Lane<'a> {
             Work::Dialogues => {
                 one("texts", transcripts::dialogues::of_stories(&input(plan, store, unit, 0)?)?)
             }
+            Work::Samples { cases, most } => {
+                let (case, written) = (case_of(node, unit, cases)?, input(plan, store, unit, 0)?);
+                one("texts", transcripts::samples::of_rollouts(case, &written, *most)?)
+            }
             Work::Spans(params) => {
                 let texts = readings::Text::of(&input(plan, store, unit, 0)?)?;
                 let model =
@@ -252,8 +256,7 @@ impl<'a> Lane<'a> {
             Work::Rollouts { writing, chat, seed, set } => {
                 let vectors = inputs(plan, store, unit)?;
                 let set = VectorSet::from_tables(&set.model, &set.stories, set.n_layers, &vectors)?;
-                let place = node.units.iter().position(|other| other.key == unit.key);
-                let case = &writing.cases[place.context("a unit of the node")?];
+                let case = case_of(node, unit, &writing.cases)?;
                 let rows = rollouts::write::BATCH.min(unit.stories.len());
                 let memory = Memory::Generation { rows, max_new_tokens: writing.texts.max_new_tokens };
                 let model = self.model(node, memory)?;

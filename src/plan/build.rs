@@ -350,7 +350,15 @@ impl<'a> Builder<'a> {
                 }
                 (read, _) => read,
             };
-            let read = read.or(written);
+            // What is read of what was written comes behind it.
+            let read = match (written, read) {
+                (Some(mut written), Some(read)) => {
+                    let more: Vec<UnitId> = read.into_iter().filter(|id| !written.contains(id)).collect();
+                    written.extend(more);
+                    Some(written)
+                }
+                (written, read) => written.or(read),
+            };
             let reads = inputs;
             let asks = reads.model;
             let one = |layers: &[Layer], layer: Option<Layer>, inputs: Vec<UnitId>| {

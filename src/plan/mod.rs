@@ -132,6 +132,11 @@ pub enum Work {
         seed: u64,
         set: Set,
     },
+    /// The first of such texts in each cell as conversations, a unit a case.
+    Samples {
+        cases: Vec<Asked>,
+        most: usize,
+    },
     /// What such texts are found to be, a unit a case.
     Scores {
         scorer: Scorer,
@@ -186,7 +191,9 @@ impl Work {
             Work::Activations { .. } => "activations",
             Work::Neutral(_) => "neutral",
             Work::Vectors { .. } => "vectors",
-            Work::Texts(_) | Work::Written(_) | Work::Dialogues | Work::Prompts(_) => "texts",
+            Work::Texts(_) | Work::Written(_) | Work::Dialogues | Work::Prompts(_) | Work::Samples { .. } => {
+                "texts"
+            }
             Work::Spans(_) => "spans",
             Work::Readings { .. } => "readings",
             Work::Rollouts { .. } => "rollouts",

@@ -243,8 +243,29 @@ impl<'a> RolloutParams<'a> {
     ) -> RolloutParams<'a> {
         let Writing { cases: _, steering, texts } = writing;
         // What it is counted among, and what else could be chosen, is no part of what is written. Seeds hang on the name.
-        let Asked { name, control: _, system, turns, replies, answer, options: _ } = case;
+        let Asked { name, control: _, system, turns, replies, answer, shown: _, hidden: _, options: _ } =
+            case;
         RolloutParams { case: name, system, turns, replies, answer, layers, steering, texts, seed, chat }
+    }
+}
+
+/// Of such texts as conversations.
+#[derive(Serialize)]
+pub struct SampleParams<'a> {
+    pub system: &'a str,
+    pub turns: &'a [String],
+    pub replies: &'a [String],
+    /// Of each cell.
+    pub most: usize,
+}
+
+impl<'a> SampleParams<'a> {
+    /// Those of the first texts of a case in each cell.
+    pub fn of(case: &'a Asked, most: usize) -> SampleParams<'a> {
+        // Its answer is in the texts.
+        let Asked { name: _, control: _, system, turns, replies, answer: _, shown: _, hidden: _, options: _ } =
+            case;
+        SampleParams { system, turns, replies, most }
     }
 }
 
@@ -260,14 +281,18 @@ pub struct ScoreParams<'a> {
     pub protocol: Option<Protocol>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// Of programs: the tests that were shown, and those that were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tests: Option<[&'a str; 2]>,
 }
 
 impl<'a> ScoreParams<'a> {
-    /// Those by `scorer`; `chat`: what the template of a judge is told.
-    pub fn of(scorer: &'a Scorer, chat: Chat) -> ScoreParams<'a> {
-        let plain = ScoreParams { scorer, chat: None, protocol: None, body: None };
+    /// Those by `scorer` of texts about `case`; `chat`: what the template of a judge is told.
+    pub fn of(scorer: &'a Scorer, case: &'a Asked, chat: Chat) -> ScoreParams<'a> {
+        let plain = ScoreParams { scorer, chat: None, protocol: None, body: None, tests: None };
         match scorer {
             Scorer::Pattern(_) => plain,
+            Scorer::Run(_) => ScoreParams { tests: Some([&case.shown, &case.hidden]), ..plain },
             Scorer::Judge(Judge { by: By::Server(server), .. }) => ScoreParams {
                 protocol: Some(server.protocol),
                 body: Some(&server.body).filter(|body| !body.is_empty()),

@@ -1,7 +1,7 @@
 //! Nodes of texts that are read token by token, and of what a model makes of them.
 
 use super::build::{Builder, unit};
-use super::preimage::{ReadingParams, TextParams, key};
+use super::preimage::{ReadingParams, SampleParams, TextParams, key};
 use super::{Subject, Unit, UnitId, Work, rounds};
 use crate::config;
 use crate::lm::Layer;
@@ -40,7 +40,7 @@ impl Builder<'_> {
                         let keyed = key("texts/prompts", version, &prompts, &[], None, None);
                         (keyed, prompts.len(), Work::Prompts(prompts))
                     }
-                    From::Stories | From::Transcripts(_) => continue,
+                    From::Stories | From::Transcripts(_) | From::Rollouts(_) => continue,
                 };
                 self.push(variant, written(name), work, None, vec![unit(keyed, 0..count, None, Vec::new())]);
             }
@@ -170,12 +170,13 @@ impl Builder<'_> {
                     self.conversations(variant, model, name).expect("texts come first")
                 }
                 From::Written(_) | From::Prompts(_) => self.whole(variant, &written(name)),
+                From::Rollouts(most) => self.samples(variant, (model, source), name, *most),
             };
             for text in texts {
                 let mut inputs = directions.clone();
                 inputs.extend(activations.iter().filter(|_| wanted.random > 0));
                 inputs.push(text);
-                let turns = matches!(from, From::Transcripts(_));
+                let turns = matches!(from, From::Transcripts(_) | From::Rollouts(_));
                 let params = ReadingParams::of(&params, layers, turns);
                 let numerics = Some(self.numerics(reader, Some(readings::BATCH_TOKENS)));
                 let identity = Some(&reader.identity);
@@ -193,6 +194,36 @@ impl Builder<'_> {
         let read = (0..count).map(|unit| UnitId { node, unit });
         let stories = stories.into_iter().filter(|_| wanted.words);
         directions.into_iter().chain(read).chain(stories).collect()
+    }
+
+    /// What `model` wrote for an analysis, as conversations: a unit a case.
+    fn samples(
+        &mut self,
+        variant: usize,
+        (model, source): (usize, &str),
+        analysis: &str,
+        most: usize,
+    ) -> Vec<UnitId> {
+        let name = self.resolved.models[model].name.clone();
+        let rollouts =
+            self.merged.find(variant, &Subject::rollouts(analysis, &name, source)).expect("they come first");
+        let Work::Rollouts { writing, .. } = &self.nodes[rollouts].work else {
+            unreachable!("a node of rollouts")
+        };
+        let cases = writing.cases.clone();
+        let units = cases.iter().enumerate().map(|(at, case)| {
+            let inputs = vec![UnitId { node: rollouts, unit: at }];
+            let params = SampleParams::of(case, most);
+            let keyed =
+                key("texts/rollouts", texts::samples::VERSION, &params, &self.keys(&inputs), None, None);
+            let stories = self.nodes[rollouts].units[at].stories.clone();
+            unit(keyed, stories, None, inputs)
+        });
+        let units: Vec<Unit> = units.collect();
+        let count = units.len();
+        let subject = Subject::texts(&format!("{analysis}/{name}/{source}"));
+        let node = self.push(variant, subject, Work::Samples { cases, most }, None, units);
+        (0..count).map(|unit| UnitId { node, unit }).collect()
     }
 
     /// All units of a node.

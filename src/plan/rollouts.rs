@@ -46,8 +46,8 @@ impl Builder<'_> {
         let judge = by.map(|by| &self.resolved.models[by]);
         // What a judge says begins with its first token: it must not think before.
         let chat = Chat { thinking: false, ..chat };
-        let params = ScoreParams::of(&scorer, chat);
         let scored = written.iter().enumerate().map(|(at, &id)| {
+            let params = ScoreParams::of(&scorer, &cases[at], chat);
             let identity = judge.map(|judge| &judge.identity).or(identity.as_ref());
             let numerics = judge.map(|judge| self.numerics(judge, Some(judge::BATCH_TOKENS)));
             let keyed = key("scores", scores::VERSION, &params, &self.keys(&[id]), identity, numerics);

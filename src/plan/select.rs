@@ -168,6 +168,7 @@ impl Plan {
             | Work::Dialogues
             | Work::Spans(_)
             | Work::Rollouts { .. }
+            | Work::Samples { .. }
             | Work::Scores { .. }
             | Work::Activations { .. }
             | Work::Neutral(_)

@@ -163,6 +163,8 @@ pub struct Multiples {
 pub struct Plot {
     pub title: String,
     pub series: Vec<Series>,
+    /// What chance gives, each by the name of its curve and in its colour.
+    pub bands: Vec<Band>,
 }
 
 /// One bar a label, with a band behind it for the null where there is one.

@@ -34,7 +34,7 @@ fn figures(found: &[Found]) -> Vec<Figure> {
             let mut series: Vec<Series> = sets.into_iter().flat_map(|set| curves(&here, set)).collect();
             series.retain(|series| series.points.len() > 1);
             if !series.is_empty() {
-                plots.push(Plot { title: format!("{analysis}: {name}"), series });
+                plots.push(Plot { title: format!("{analysis}: {name}"), series, bands: Vec::new() });
             }
         }
         if plots.is_empty() {

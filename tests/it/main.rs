@@ -11,6 +11,7 @@ mod corruption;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod dialogues;
+mod evidence;
 mod explain;
 mod export;
 mod faults;
@@ -26,6 +27,7 @@ mod lengths;
 mod lm;
 mod models;
 mod plan;
+mod planted;
 mod program;
 mod project;
 mod quickstart;

@@ -1,4 +1,4 @@
-//! The work of nodes of scores: by patterns, by a model of the experiment, by a server.
+//! The work of nodes of scores: by patterns, by programs in a sandbox, by a model of the experiment, by a server.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -7,6 +7,7 @@ use crate::lm::memory::Work as Memory;
 use crate::plan::key::Digest;
 use crate::plan::{Node, Unit, Work};
 use crate::resolve;
+use crate::stages::rollouts::Asked;
 use crate::stages::scores::judge::{self, By, Judge};
 use crate::stages::scores::{self, Scorer};
 use crate::stages::stories::Server;
@@ -25,10 +26,10 @@ impl Lane<'_> {
         batches: &mut Kept,
     ) -> Result<Table> {
         let Work::Scores { scorer, cases, chat, identity } = &node.work else { bail!("a node of scores") };
-        let place = node.units.iter().position(|other| other.key == unit.key);
-        let case = &cases[place.context("a unit of the node")?];
+        let case = case_of(node, unit, cases)?;
         let judge = match scorer {
             Scorer::Pattern(outcomes) => return scores::by_pattern(outcomes, written),
+            Scorer::Run(run) => return scores::by_run(run, case, written, batches),
             Scorer::Judge(judge) => judge,
         };
         if let (By::Server(server), Some(identity)) = (&judge.by, identity) {
@@ -45,6 +46,12 @@ impl Lane<'_> {
             judge::local(judge, case, texts, (model, *chat), batches)
         })
     }
+}
+
+/// The case that a unit is about, of a node with a unit for each of `cases`.
+pub fn case_of<'a>(node: &Node, unit: &Unit, cases: &'a [Asked]) -> Result<&'a Asked> {
+    let place = node.units.iter().position(|other| other.key == unit.key);
+    Ok(&cases[place.context("a unit of the node")?])
 }
 
 /// The server that is asked for a node, and what stands for its model.

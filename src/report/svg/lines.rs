@@ -41,7 +41,7 @@ pub fn draw(lines: &Lines) -> Drawing {
     let whole = !lines.log && finite().all(|(x, _)| x.fract() == 0.0);
     let across = |value: f64| x.at(along(value));
     for band in &lines.bands {
-        self::band(&mut drawing, band, &across, &y);
+        self::band(&mut drawing, band, "class=\"band\"", &across, &y);
     }
     axes::draw(
         &mut drawing,
@@ -139,8 +139,8 @@ fn unseen(drawing: &mut Drawing, (x, y): (f64, f64), down: f64, title: &str) {
     drawing.raw(format_args!("<path d=\"M{x} {y}v{down}\" class=\"unseen\"><title>{title}</title></path>"));
 }
 
-/// The range between the lows and the highs.
-fn band(drawing: &mut Drawing, band: &Band, across: &dyn Fn(f64) -> f64, y: &Scale) {
+/// The range between the lows and the highs; `look`: attributes of its path.
+pub fn band(drawing: &mut Drawing, band: &Band, look: &str, across: &dyn Fn(f64) -> f64, y: &Scale) {
     let there = |p: &&(f64, f64, f64)| across(p.0).is_finite() && p.1.is_finite() && p.2.is_finite();
     let points: Vec<_> = band.points.iter().filter(there).collect();
     let highs = points.iter().map(|p| (p.0, p.2));
@@ -152,8 +152,7 @@ fn band(drawing: &mut Drawing, band: &Band, across: &dyn Fn(f64) -> f64, y: &Sca
             format!("{}{} {}", if i == 0 { 'M' } else { 'L' }, place(across(a)), place(y.at(b)))
         })
         .collect();
-    drawing
-        .raw(format_args!("<path d=\"{path}\" class=\"band\"><title>{}</title></path>", escape(&band.name)));
+    drawing.raw(format_args!("<path d=\"{path}\" {look}><title>{}</title></path>", escape(&band.name)));
     for &&(a, low, high) in &points {
         let title = format!("{}: {} to {} at {}", band.name, short(low), short(high), short(a));
         let (from, to) = (y.at(high), y.at(low));

@@ -45,6 +45,8 @@ pub enum From {
     Prompts(Vec<(String, String)>),
     /// The experiment file.
     Written(Vec<String>),
+    /// What the model wrote for the analysis: of each case in each cell so many texts, the first.
+    Rollouts(usize),
 }
 
 /// What is read, and with which directions beside the emotions'.

@@ -32,6 +32,9 @@ pub struct Asked {
     pub replies: Vec<String>,
     /// How its last answer begins.
     pub answer: String,
+    /// Of a programming task: tests that the turns show, and tests that they do not show.
+    pub shown: String,
+    pub hidden: String,
     /// The text of each choice.
     pub options: Vec<String>,
 }

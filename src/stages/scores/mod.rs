@@ -1,17 +1,20 @@
 //! What texts that were written under steering are found to be: of each its outcome, and what told it. Never sees which cell a text is
-//! of. Nothing that a text says is carried out.
+//! of. Nothing that a text says is carried out, but for programs in a sandbox (`run`).
 
 pub mod judge;
 pub mod pattern;
+pub mod run;
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::analysis::scenario::Outcome;
+use super::batches::Batches;
 use super::rollouts::Asked;
 use crate::store::table::{Column, Table};
 use judge::{Judge, Text};
 use pattern::Outcomes;
+use run::Run;
 
 /// Raised when the same texts would be found to be something else.
 pub const VERSION: u32 = 1;
@@ -28,6 +31,8 @@ pub enum Scorer {
     Pattern(Vec<Outcome>),
     /// By a model that is asked about it.
     Judge(Judge),
+    /// By what the program in it does.
+    Run(Run),
 }
 
 /// What a text was found to be.
@@ -39,19 +44,6 @@ pub struct Score {
     pub evidence: String,
     /// Of a judge: the probability of the verdict, and of all that could be one.
     pub judged: Option<(f64, f64)>,
-}
-
-impl Scorer {
-    /// Every outcome's name and whether it is the act, in their order; those that nothing tells last.
-    pub fn outcomes(&self) -> Vec<(&str, bool)> {
-        match self {
-            Scorer::Judge(judge) => judge.outcomes(),
-            Scorer::Pattern(outcomes) => {
-                let own = outcomes.iter().map(|outcome| (outcome.name.as_str(), outcome.act));
-                own.chain([(CUT, false), (UNCLEAR, false)]).collect()
-            }
-        }
-    }
 }
 
 /// What each of `rollouts` is by patterns.
@@ -82,6 +74,17 @@ pub fn by_judge(
     };
     let texts = (0..rollouts.rows()).map(of).collect::<Result<Vec<_>>>()?;
     table(rollouts, judged(case, &texts)?)
+}
+
+/// What each of `rollouts`, texts about `case`, is by what its program does.
+///
+/// # Errors
+/// A table of something else; those of [`run::scores`].
+pub fn by_run(run: &Run, case: &Asked, rollouts: &Table, batches: &mut dyn Batches) -> Result<Table> {
+    let (text, ended) = (rollouts.str("text")?, rollouts.str("ended")?);
+    let texts: Vec<(&str, &str)> =
+        text.iter().zip(ended).map(|(text, ended)| (text.as_str(), ended.as_str())).collect();
+    table(rollouts, run::scores(run, case, &texts, batches)?)
 }
 
 /// The table `scores` (schema `scores/1`): of each text `sample_id`, `outcome`, `act`, `evidence`; of a judge `probability` (of the

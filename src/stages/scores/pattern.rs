@@ -6,6 +6,12 @@ use regex::Regex;
 use super::{CUT, Score, UNCLEAR};
 use crate::stages::analysis::scenario::{Outcome, compiled};
 
+/// Every outcome's name and whether it is the act, in their order; those that nothing tells last.
+pub fn outcomes(of: &[Outcome]) -> Vec<(&str, bool)> {
+    let own = of.iter().map(|outcome| (outcome.name.as_str(), outcome.act));
+    own.chain([(CUT, false), (UNCLEAR, false)]).collect()
+}
+
 /// The outcomes of a set, ready to be looked for.
 pub struct Outcomes(Vec<Looked>);
 

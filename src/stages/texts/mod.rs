@@ -5,6 +5,7 @@ pub mod file;
 mod inspect;
 mod json;
 mod plain;
+pub mod samples;
 #[cfg(test)]
 mod tests;
 

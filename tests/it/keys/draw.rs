@@ -268,6 +268,7 @@ pub fn data() -> tempfile::TempDir {
     std::fs::write(dir.path().join("norms.csv"), norms).unwrap();
     std::fs::write(dir.path().join("norms-copy.csv"), norms).unwrap();
     std::fs::write(dir.path().join("norms-more.csv"), format!("{norms}calm,0.8,0.1\n")).unwrap();
+    std::fs::write(dir.path().join("labels.csv"), "text,label\nYes.,yes\n").unwrap();
     let set = "about = \"\"\n[[cases]]\nname = \"door\"\nturns = [\"Open it.\"]\ncontrol = false\n[[outcomes]]\nname = \"o\"\nany = [\"yes\"]\n";
     for (name, before, after) in [
         ("set", "door", "door"),

@@ -9,6 +9,7 @@ use super::*;
 use crate::lm::{Batch, Chat, Checkpoint, Dtype, Hook, LanguageModel, Spans, Steer};
 use crate::stages::analysis::VectorSet;
 use crate::stages::statistics::draws::Draws;
+use crate::store::table::{Column, Table};
 
 const LAYER: Layer = Layer::Block(2);
 
@@ -160,4 +161,51 @@ fn the_tables_hold_every_activity_emotion_and_split() {
     let claims = params.claims(&tables).unwrap();
     let has = |what: &str| claims.iter().any(|claim| claim.what == what);
     assert!(has("r of happy") && has("r of calm within categories") && has("shift by angry at -0.5"));
+}
+
+/// Whether what an emotion reads in activities and what it does to preferences go together: the correlation over emotions, beside its
+/// definition.
+#[test]
+fn shifts_are_correlated_with_r_over_emotions() {
+    let names: Vec<String> = (0..7).map(|number| format!("e{number}")).collect();
+    let r = [0.9, 0.5, 0.1, -0.3, -0.6, -0.8, 0.2];
+    let with = |shifts: [f64; 7]| {
+        let place = |rows: usize| {
+            vec![
+                ("model", Column::Str(vec!["m".into(); rows])),
+                ("stories", Column::Str(vec!["s".into(); rows])),
+                ("layer", Column::I32(vec![2; rows])),
+            ]
+        };
+        let (same, none) = (Column::F64(vec![0.5; 7]), Column::OptF64(vec![None; 7]));
+        let mut correlated = place(7);
+        correlated.extend([("emotion", Column::Str(names.clone())), ("r", Column::F64(r.to_vec()))]);
+        for name in ["p", "p_max", "r_within", "p_within", "p_within_max", "r_between"] {
+            correlated.push((name, same.clone()));
+        }
+        correlated.extend([("low", none.clone()), ("high", none)]);
+        // Two halves, whose mean is the shift.
+        let mut moved = place(14);
+        let twice = |of: &dyn Fn(usize, f64) -> f64| {
+            Column::F64([-1.0, 1.0].iter().flat_map(|side| (0..7).map(|at| of(at, *side))).collect())
+        };
+        moved.extend([
+            ("steered", Column::Str(names.iter().chain(&names).cloned().collect())),
+            ("strength", twice(&|_, _| 0.1)),
+            ("shift", twice(&|at, side| shifts[at] + 5.0 * side)),
+            ("slope", twice(&|_, _| 1.0)),
+        ]);
+        let tables = vec![
+            ("preferences".to_string(), Table::new("preferences/1", correlated)),
+            ("preferences_steered".to_string(), Table::new("preferences_steered/1", moved)),
+        ];
+        let claims = params(None).claims(&tables).unwrap();
+        let claim = claims.into_iter().find(|claim| claim.what == "r of r and shift at 0.1").unwrap();
+        (claim.estimate, claim.p().unwrap())
+    };
+    let (line, p) = with(r.map(|r| 30.0 - 80.0 * r));
+    assert!((line + 1.0).abs() < 1e-12 && p <= 0.01, "{line} {p}");
+    let (other, p) = with([3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0]);
+    // numpy.corrcoef([.9, .5, .1, -.3, -.6, -.8, .2], [3, -1, 4, 1, -5, 9, 2])
+    assert!((other - -0.095195275).abs() < 1e-6 && p > 0.5, "{other} {p}");
 }

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
+use super::accuracy::ALL;
 use super::outcomes::{NEWCOMBE, WIDER};
-use super::samples;
 use super::tables::is_unsteered;
 use super::{Evidence, Scenario};
+use super::{coloured, read_figures as read, samples};
 use crate::report::figure::{Band, Body, Cell, Figure, Lines, Multiples, Plot, Series, TableFigure};
 use crate::stages::analysis::{Claim, Group, Null, distinct, groups};
 use crate::stages::rollouts::cells::is_random;
@@ -78,8 +79,20 @@ pub fn figures(params: &Scenario, name: &str, tables: &[(String, Table)]) -> Res
     for group in &groups(tables, "scenario_outcomes")? {
         figures.push(shares(name, group)?);
     }
-    for group in &groups(tables, "scenario_samples")? {
+    for group in &groups(tables, "scenario_accuracy")? {
+        figures.push(accuracy(name, group)?);
+    }
+    for group in &groups(tables, "scenario_probe")? {
+        figures.extend(read::figures(name, group)?);
+    }
+    let samples = groups(tables, "scenario_samples")?;
+    for group in &samples {
         figures.push(samples::figure(name, group)?);
+    }
+    for group in &groups(tables, "scenario_tokens")? {
+        if let Some(samples) = samples.iter().find(|samples| samples.place() == group.place()) {
+            figures.push(coloured::figure(name, group, samples)?);
+        }
     }
     Ok(figures)
 }
@@ -87,7 +100,7 @@ pub fn figures(params: &Scenario, name: &str, tables: &[(String, Table)]) -> Res
 fn unit(params: &Scenario) -> &'static str {
     match params.evidence {
         Evidence::Choices => "log-odds of the act",
-        Evidence::Pattern | Evidence::Judge => "share of the act",
+        _ => "share of the act",
     }
 }
 
@@ -156,7 +169,7 @@ fn described(params: &Scenario, rows: &[Row]) -> String {
             "Log-odds of the act among declared choices, over {} cases and all orders of the options; without steering {:.2}.",
             first.n, first.unsteered
         ),
-        Evidence::Pattern | Evidence::Judge => {
+        _ => {
             format!(
                 "Share of the act among {} texts a cell; without steering {:.0} %.",
                 first.n,
@@ -219,7 +232,7 @@ fn warnings(params: &Scenario, rows: &[Row]) -> String {
 fn numbers(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
     let (scale, decimals) = match params.evidence {
         Evidence::Choices => (1.0, 2),
-        Evidence::Pattern | Evidence::Judge => (100.0, 0),
+        _ => (100.0, 0),
     };
     let option =
         |value: Option<f64>, decimals| value.map_or(Cell::Empty, |value| Cell::Number(value, decimals));
@@ -244,6 +257,11 @@ fn numbers(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure
     group.figure(format!("{name}-cells"), "Cells".into(), caption.into(), Body::Table(body))
 }
 
+/// Whether a row is of an emotion's vector.
+fn is_emotion(steered: &str) -> bool {
+    !is_random(steered) && !is_unsteered(steered)
+}
+
 /// Shares of each outcome over strengths, a plot an emotion.
 fn shares(name: &str, group: &Group) -> Result<Figure> {
     let table = group.table;
@@ -252,6 +270,20 @@ fn shares(name: &str, group: &Group) -> Result<Figure> {
     let rows: Vec<usize> = group.rows.iter().copied().filter(|&row| !control[row]).collect();
     let emotions = distinct(steered, &rows);
     let outcomes = distinct(outcome, &rows);
+    // From the least to the largest share of a random direction, at each strength.
+    let band = |name: &&str| {
+        let mut points: Vec<(f64, f64, f64)> = Vec::new();
+        for &row in rows.iter().filter(|&&row| outcome[row] == **name && !is_emotion(&steered[row])) {
+            let share = 100.0 * f64::from(count[row]) / f64::from(n[row]);
+            match points.iter_mut().find(|point| point.0 == strength[row]) {
+                Some(point) => (point.1, point.2) = (point.1.min(share), point.2.max(share)),
+                None => points.push((strength[row], share, share)),
+            }
+        }
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (points.len() > 1).then(|| Band { name: name.to_string(), points })
+    };
+    let bands: Vec<Band> = outcomes.iter().filter_map(band).collect();
     let plot = |emotion: &&str| {
         let series = outcomes.iter().map(|name| {
             let mine = |&&row: &&usize| {
@@ -270,23 +302,91 @@ fn shares(name: &str, group: &Group) -> Result<Figure> {
                 intervals: own.iter().map(|&row| ends(row)).collect(),
             }
         });
-        Plot { title: format!("{emotion}: % of texts"), series: series.collect() }
+        Plot { title: format!("{emotion}: % of texts"), series: series.collect(), bands: bands.clone() }
     };
-    let own = emotions.iter().filter(|emotion| !is_random(emotion) && !is_unsteered(emotion));
+    let own: Vec<&&str> = emotions.iter().filter(|emotion| is_emotion(emotion)).collect();
+    if own.is_empty() {
+        return numbers_of(name, group, &rows);
+    }
+    let own = own.into_iter();
     let body = Multiples { x: "strength".into(), plots: own.map(plot).collect() };
-    let caption =
-        "Share of texts of each outcome, with Clopper and Pearson's intervals; 0 is without steering.";
+    let caption = "Share of texts of each outcome, with Clopper and Pearson's intervals; 0 is without steering. Bands, in the colour of their \
+         outcome: from the least to the largest share of a random direction of the same norm, sampled as often.";
     Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Multiples(body)))
+}
+
+/// Shares of each outcome where nothing is steered.
+fn numbers_of(name: &str, group: &Group, rows: &[usize]) -> Result<Figure> {
+    let table = group.table;
+    let (outcome, count, n) = (table.str("outcome")?, table.i32("count")?, table.i32("n")?);
+    let cells = rows.iter().map(|&row| {
+        let (hits, n) = (count[row] as usize, n[row] as usize);
+        let share = 100.0 * hits as f64 / n as f64;
+        let ends =
+            clopper_pearson(hits, n).map_or((0.0, 100.0), |ends| (100.0 * ends.low, 100.0 * ends.high));
+        vec![Cell::Text(outcome[row].clone()), Cell::Number(hits as f64, 0), Cell::Ranged(share, ends, 0)]
+    });
+    let body =
+        TableFigure { columns: ["outcome", "texts", "%"].map(String::from).to_vec(), rows: cells.collect() };
+    let caption = "Texts of each outcome without steering, with Clopper and Pearson's intervals.";
+    Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Table(body)))
+}
+
+/// How well outcomes are told, by labels of people.
+fn accuracy(name: &str, group: &Group) -> Result<Figure> {
+    let table = group.table;
+    let (arm, strength) = (table.str("arm")?, table.f64("strength")?);
+    let (n_act, n_other) = (table.i32("n_act")?, table.i32("n_other")?);
+    let percent = |of: [&str; 3], row: usize| -> Result<Cell> {
+        let [value, low, high] =
+            [table.opt_f64(of[0])?[row], table.opt_f64(of[1])?[row], table.opt_f64(of[2])?[row]];
+        Ok(match (value, low.zip(high)) {
+            (Some(value), Some((low, high))) => Cell::Ranged(100.0 * value, (100.0 * low, 100.0 * high), 0),
+            (Some(value), None) => Cell::Number(100.0 * value, 0),
+            _ => Cell::Empty,
+        })
+    };
+    let told = table.opt_f64("told")?;
+    let row = |&row: &usize| -> Result<Vec<Cell>> {
+        Ok(vec![
+            Cell::Text(if arm[row] == ALL {
+                "all arms".into()
+            } else {
+                format!("{} {}", arm[row], strength[row])
+            }),
+            Cell::Text(format!("{} + {}", n_act[row], n_other[row])),
+            percent(["sensitivity", "sensitivity_low", "sensitivity_high"], row)?,
+            percent(["specificity", "specificity_low", "specificity_high"], row)?,
+            told[row].map_or(Cell::Empty, |told| Cell::Number(100.0 * told, 0)),
+            percent(["corrected", "low", "high"], row)?,
+            percent(["pooled", "pooled_low", "pooled_high"], row)?,
+        ])
+    };
+    let rows = group.rows.iter().map(row).collect::<Result<Vec<_>>>()?;
+    let p = group.rows.first().and_then(|&row| table.opt_f64("p_differs").ok()?[row]);
+    let differs = match p {
+        Some(p) if p <= 0.05 => format!(
+            " Warning: outcomes are not told as well in all arms (p {p:.3}): a change of the share that is told may be one of how well it              is told; only shares corrected by their own arm's accuracy can be compared."
+        ),
+        Some(p) => format!(" That outcomes are told as well in all arms is not refuted (p {p:.2})."),
+        None => " Too few labels to compare arms.".to_string(),
+    };
+    let caption = format!(
+        "Labels of people (the act + others), in %: of texts that are the act how many are told to be (sensitivity), of others how many          are told not to be (specificity), with Clopper and Pearson's intervals; the share that is told, and the same corrected by Rogan          and Gladen, with Lang and Reiczigel's interval, by the arm's own accuracy and by that of all arms together.{differs}"
+    );
+    let columns = ["arm", "labels", "sensitivity", "specificity", "told", "corrected", "corrected by all"];
+    let body = TableFigure { columns: columns.map(String::from).to_vec(), rows };
+    Ok(group.figure(format!("{name}-accuracy"), "Labels by hand".into(), caption, Body::Table(body)))
 }
 
 /// The change of the act in each cell.
 pub fn claims(params: &Scenario, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
-    let mut claims = Vec::new();
+    let mut claims = read::claims(tables)?;
     for group in &groups(tables, "scenario")? {
         for row in rows(group)? {
             let (scale, unit, decimals) = match params.evidence {
                 Evidence::Choices => (1.0, "log-odds", 2),
-                Evidence::Pattern | Evidence::Judge => (100.0, "percentage points", 0),
+                _ => (100.0, "percentage points", 0),
             };
             let null = row.p.map(|p| Null {
                 of: "random directions of the same norm",

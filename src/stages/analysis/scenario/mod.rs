@@ -1,9 +1,15 @@
 //! What a model does in a situation when an emotion's vector is added: what it would choose, or what it writes. `docs/behaviour.md`
 //! says what each set can and cannot show.
 
+mod accuracy;
 mod choices;
+mod coloured;
 mod figures;
+mod keys;
+mod labels;
 mod outcomes;
+mod probe;
+mod read_figures;
 mod samples;
 mod set;
 mod tables;
@@ -12,21 +18,28 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-pub use set::{LETTERS, Outcome, Question, Set, Verdict, compiled, names, shipped};
+pub use set::{LETTERS, Outcome, Question, Set, Tested, Verdict, compiled, names, shipped};
 
 use super::preferences::{emotions, strength};
 use super::steering::Layers;
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables};
 use crate::lm::{Layer, Positions};
-use crate::params::problem::quoted;
-use crate::params::{Params as _, Parts, Problem, Read, Reader, TextOrFields, Type, params, presets, words};
+use crate::params::{Params as _, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::stages::batches::Batches;
+use crate::stages::readings::{From, Wanted};
 use crate::stages::rollouts::{Steering, Texts, Writing, cells};
 use crate::stages::scores::Scorer;
-use crate::stages::scores::judge::{Judge, Who};
+use crate::stages::scores::judge::{self, Judge, Who};
+use crate::stages::scores::pattern;
+use crate::stages::scores::run::{self, Run, Sandbox};
 use crate::stages::statistics::shares::seen_above;
 use crate::store::table::Table;
+use keys::{
+    Source, content, has_evidence, judge, label_file, lacks, nobody, nothing, of, reading, sandbox, source,
+    telling, texts, told, unlabelled,
+};
+use labels::Label;
 
 /// Raised when the same vectors would give other tables.
 const VERSION: u32 = 1;
@@ -40,6 +53,19 @@ words! {
         Pattern = "pattern",
         /// By what a judge says of that.
         Judge = "judge",
+        /// By what the program in it does.
+        Run = "run",
+        /// By what emotion vectors read in it, without steering.
+        Probe = "probe",
+    }
+}
+
+words! {
+    /// How it is told what a text is.
+    pub enum Told {
+        Pattern = "pattern",
+        Judge = "judge",
+        Run = "run",
     }
 }
 
@@ -58,9 +84,15 @@ params! {
         #[with(content)]
         pub content: Set;
         /// `choices`: the log-odds of the act among declared choices: no sampling, so that it works where a model hardly ever or
-        /// always acts; `pattern`: what it writes, by patterns; `judge`: the same, by what a judge says of it.
+        /// always acts; `pattern`: what it writes, by patterns; `judge`: the same, by what a judge says of it; `run`: the same, by what
+        /// the program in it does in a sandbox; `probe`: without steering, whether the readings of emotions in what it writes go with
+        /// what that is found to be.
         pub evidence: Evidence = "choices";
-        /// With `evidence = "judge"`: one of `[judges]`.
+        /// With `probe`: how it is told what a text is.
+        #[with(told)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub told_by: Option<Told> = "pattern";
+        /// With a judge: one of `[judges]`.
         #[unset("the only one")]
         #[with(judge)]
         #[serde(skip)]
@@ -86,6 +118,27 @@ params! {
         pub positions: Positions = "all";
         /// Random directions of the same norm, measured as often as each emotion.
         pub random: usize = 19, 0..=10_000;
+        // With `run`.
+        #[of(Type::Inline(Sandbox::TABLE))]
+        #[with(sandbox)]
+        #[serde(skip)]
+        pub sandbox: Option<Sandbox>;
+        /// But for `choices`: a CSV file of texts that people have labelled, relative to the project: see docs/behaviour.md.
+        #[unset("-")]
+        #[of(Type::Text)]
+        #[with(label_file)]
+        #[serde(skip)]
+        pub labels: Option<PathBuf>;
+        // What it says, once it is read.
+        #[of(Type::NONE)]
+        #[with(unlabelled)]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub labelled: Vec<Label>;
+        /// But for `choices`: of how many texts of each case in each cell, the first, emotion vectors read every token, to be shown in the
+        /// report; with `probe` of all.
+        #[with(reading)]
+        #[serde(skip_serializing_if = "nothing")]
+        pub read: usize = 1, 0..=100_000;
         // `None` with `choices`.
         #[of(Type::Inline(Texts::TABLE))]
         #[with(texts)]
@@ -96,118 +149,55 @@ params! {
     }
 }
 
-/// Where a set is from: one that ships, or a file.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Source(Option<PathBuf>);
-
-fn source(reader: &Reader<'_>, name: &str) -> Read<Source> {
-    match reader.get(name)? {
-        TextOrFields::Fields(_) => Ok(Source(None)),
-        TextOrFields::Text(named) => {
-            let named = reader.with_something_in_it(name, named)?;
-            Ok(Source(shipped(&named).is_none().then(|| reader.scope.project.join(named))))
-        }
-    }
-}
-
-fn content(reader: &Reader<'_>, _: &str) -> Read<Set> {
-    let (written, evidence) = (reader.get("set")?, reader.get("evidence")?);
-    let set = match written {
-        TextOrFields::Text(named) => shipped(&named).unwrap_or_default(),
-        TextOrFields::Fields(fields) => match set::given(fields) {
-            Ok(set) => set,
-            Err(error) => {
-                let problem =
-                    Problem::at(reader.span_of("set"), format!("this is no set of scenarios: {error:#}"));
-                return reader.wrong(problem.hint("docs/behaviour.md, \"A set of your own\", has its keys"));
-            }
-        },
-    };
-    Ok(of(set, evidence))
-}
-
-fn texts(reader: &Reader<'_>, _: &str) -> Read<Option<Texts>> {
-    let (texts, evidence) = (Texts::read(reader)?, reader.get::<Evidence>("evidence")?);
-    Ok((evidence != Evidence::Choices).then_some(texts))
-}
-
-/// The judge's name, where one is asked.
-fn judge(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
-    let (named, evidence) = (reader.get::<Option<String>>(name)?, reader.get::<Evidence>("evidence")?);
-    if evidence != Evidence::Judge {
-        return Ok(None);
-    }
-    let there: Vec<&str> = reader.scope.names("judges").collect();
-    let wrong = |message: String| {
-        let hint = match there.is_empty() {
-            true => "add a table `[judges.<name>]`".to_string(),
-            false => format!("it is one of {}", there.join(", ")),
-        };
-        reader.wrong(Problem::at(reader.span_of(name), message).hint(hint))
-    };
-    match (named, there.as_slice()) {
-        (Some(named), there) if there.contains(&named.as_str()) => Ok(Some(named)),
-        (Some(named), _) => wrong(format!("there is no judge {}", quoted(&named))),
-        (None, [only]) => Ok(Some(only.to_string())),
-        (None, []) => wrong("this evidence needs a judge".to_string()),
-        (None, _) => wrong("which judge is asked?".to_string()),
-    }
-}
-
-fn nobody(_: &Reader<'_>, _: &str) -> Read<Option<Who>> {
-    Ok(None) // found when all judges are read
-}
-
-/// What of a set has to do with the evidence, and so is in keys.
-fn of(set: Set, evidence: Evidence) -> Set {
-    match evidence {
-        Evidence::Choices => Set { outcomes: Vec::new(), judge: None, ..set },
-        Evidence::Pattern => Set { choices: None, judge: None, ..set },
-        Evidence::Judge => Set { choices: None, outcomes: Vec::new(), ..set },
-    }
-}
-
-fn has_evidence(reader: &Reader<'_>, parts: &Parts<Scenario>) -> Read<()> {
-    let (Ok(Source(None)), Ok(set), Ok(evidence)) = (&parts.set, &parts.content, &parts.evidence) else {
-        return Ok(()); // a file is read later
-    };
-    match lacks(set, *evidence) {
-        None => Ok(()),
-        Some(why) => reader.wrong(Problem::at(reader.span_of("evidence"), why)),
-    }
-}
-
-/// What a set would need for the evidence.
-fn lacks(set: &Set, evidence: Evidence) -> Option<String> {
-    match evidence {
-        Evidence::Choices if set.choices.is_none() => Some("the set declares no `choices`".into()),
-        Evidence::Pattern if set.outcomes.is_empty() => Some("the set declares no `outcomes`".into()),
-        Evidence::Judge if set.judge.is_none() => Some("the set declares no `judge`".into()),
-        _ => None,
-    }
-}
-
 impl Scenario {
-    /// Reads a set of the user's, which then is in keys.
+    /// Reads a set and labels of the user's, which then are in keys, and looks for the sandbox of programs.
     ///
     /// # Errors
-    /// Those of [`set::of_file`]; a set without what the evidence needs.
+    /// Those of [`set::of_file`] and [`labels::of_file`]; a set without what the evidence needs; a sandbox that is not there.
     pub fn load(&mut self) -> Result<()> {
         if let Source(Some(path)) = &self.set {
             let known = || names().collect::<Vec<_>>().join(", ");
             let set = set::of_file(path).with_context(|| format!("sets that ship: {}", known()))?;
-            self.content = of(set, self.evidence);
-            if let Some(why) = lacks(&self.content, self.evidence) {
+            self.content = of(set, self.told());
+            if let Some(why) = lacks(&self.content, self.told()) {
                 anyhow::bail!("{}: {why}", path.display());
             }
         }
+        if let Some(path) = &self.labels {
+            self.labelled = labels::of_file(path, &self.outcomes())?;
+        }
+        self.sandbox.as_mut().map_or(Ok(()), Sandbox::find)?;
         Ok(())
     }
 }
 
 impl Scenario {
+    /// What tells outcomes; `None`: choices are read.
+    fn told(&self) -> Option<Told> {
+        telling(self.evidence, self.told_by)
+    }
+
+    /// What a text may be found to be, and whether it is the act; nothing with `choices`.
+    fn outcomes(&self) -> Vec<(&str, bool)> {
+        let Set { outcomes, judge, .. } = &self.content;
+        match self.told() {
+            None => Vec::new(),
+            Some(Told::Pattern) => pattern::outcomes(outcomes),
+            Some(Told::Judge) => judge.as_ref().map_or_else(Vec::new, judge::outcomes),
+            Some(Told::Run) => run::OUTCOMES.to_vec(),
+        }
+    }
+
     /// With what the model is steered.
     fn steering(&self) -> Steering {
+        if self.evidence == Evidence::Probe {
+            return Steering {
+                emotions: Vec::new(),
+                strength: Vec::new(),
+                positions: Positions::All,
+                random: 0,
+            };
+        }
         Steering {
             emotions: self.emotions.clone(),
             strength: self.strength.clone(),
@@ -241,16 +231,25 @@ impl Kind for Scenario {
     }
 
     fn writes(&self) -> Option<(Writing, Scorer)> {
-        let scorer = match self.evidence {
-            Evidence::Choices => return None,
-            Evidence::Pattern => Scorer::Pattern(self.content.outcomes.clone()),
-            Evidence::Judge => {
+        let scorer = match self.told()? {
+            Told::Pattern => Scorer::Pattern(self.content.outcomes.clone()),
+            Told::Judge => {
                 let Who { by, orders } = self.who.clone()?;
                 Scorer::Judge(Judge { question: self.content.judge.clone()?, orders, by })
+            }
+            Told::Run => {
+                let gives_up = self.content.run.clone()?.gives_up;
+                Scorer::Run(Run { gives_up, sandbox: self.sandbox.clone()? })
             }
         };
         let (cases, texts) = (self.content.asked(), self.texts.clone()?);
         Some((Writing { cases, steering: self.steering(), texts }, scorer))
+    }
+
+    fn reads(&self) -> Option<Wanted> {
+        let random = if self.evidence == Evidence::Probe { self.random } else { 0 };
+        let from = vec![From::Rollouts(self.read)];
+        (self.read > 0).then_some(Wanted { from, random, words: false })
     }
 
     fn amount(&self, emotions: usize) -> Option<String> {
@@ -263,6 +262,11 @@ impl Kind for Scenario {
             return Some(format!("{questions} questions: {cells} cells x {cases} cases x {orders} orders"));
         };
         let n = samples * asked.iter().filter(|asked| !asked.control).count();
+        if self.evidence == Evidence::Probe {
+            return Some(format!(
+                "{n} texts that have ground for the act, of {cases} cases, are read token by token"
+            ));
+        }
         let seen = |from: f64| {
             let to =
                 seen_above(from, n).map_or("never".to_string(), |to| format!("from {:.0} % on", 100.0 * to));
@@ -280,11 +284,20 @@ impl Kind for Scenario {
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
-        let (_, scorer) = self.writes().context("this evidence writes no texts")?;
         let rollouts = input.rollouts.context("there are no texts")?;
         let samples = samples::read(&rollouts, &self.content.asked())?;
         let first = input.set.layers.first().context("there are no vectors")?;
-        outcomes::tables(self, (input.set, first.layer), &samples, &scorer.outcomes(), input.seed)
+        let place = (input.set, first.layer);
+        let mut tables = outcomes::tables(self, place, &samples, &self.outcomes(), input.seed)?;
+        if let Some(reads) = &input.reads {
+            if self.evidence == Evidence::Probe {
+                let probe = probe::table(input.set, &samples, reads, (self.bootstrap, input.seed))?;
+                tables.extend(probe.map(|table| ("scenario_probe".to_string(), table)));
+            }
+            let tokens = coloured::table(input.set, &samples, reads)?;
+            tables.extend(tokens.map(|table| ("scenario_tokens".to_string(), table)));
+        }
+        Ok(tables)
     }
 
     fn run_in_batches(&self, input: Input, batches: &mut dyn Batches) -> Result<Tables> {
@@ -322,6 +335,7 @@ impl Scenario {
             set: Source(None),
             content: shipped(set).expect("a set that ships"),
             evidence: Evidence::Choices,
+            told_by: None,
             judge: None,
             who: None,
             emotions: Vec::new(),
@@ -329,6 +343,10 @@ impl Scenario {
             layers: Layers::Default,
             positions: Positions::All,
             random: 3,
+            sandbox: None,
+            labels: None,
+            labelled: Vec::new(),
+            read: 0,
             texts: None,
             bootstrap: 100,
         }

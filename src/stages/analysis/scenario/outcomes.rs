@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result};
 
-use super::Scenario;
 use super::samples::{Sample, Samples};
 use super::tables::{Effects, over_cases};
+use super::{Scenario, accuracy};
 use crate::lm::Layer;
 use crate::stages::analysis::{Places, Tables, VectorSet};
 use crate::stages::scores::CUT;
@@ -52,7 +52,7 @@ fn share((hits, n): Count) -> Option<f64> {
     (n > 0).then(|| hits as f64 / n as f64)
 }
 
-/// The tables `scenario`, `scenario_outcomes` and `scenario_samples`. `outcomes`: every outcome's name, and whether it is the act.
+/// The tables `scenario`, `scenario_outcomes` and `scenario_samples`, with labels `scenario_accuracy`. `outcomes`: every outcome's name, and whether it is the act.
 ///
 /// Texts of a case are more like each other than those of several cases: from five cases on the interval of a difference reaches as far
 /// as that of a bootstrap over cases, or Newcombe's, whichever is wider at that end.
@@ -88,11 +88,16 @@ pub fn tables(
             .map(|cell| share(counts.cell(cell, false, &|of| of.outcome == CUT)).unwrap_or(0.0))
             .collect(),
     };
-    Ok(vec![
-        ("scenario".into(), effects.table(place)),
+    // With no steering there is no effect of it.
+    let steered = (samples.cells.len() > 1).then(|| ("scenario".to_string(), effects.table(place)));
+    let mut tables: Tables = steered.into_iter().collect();
+    tables.extend([
         ("scenario_outcomes".into(), shares(place, &counts, outcomes)?),
         ("scenario_samples".into(), all(place, samples)),
-    ])
+    ]);
+    let accuracy = accuracy::table(params, place, samples, seed);
+    tables.extend(accuracy.map(|table| ("scenario_accuracy".to_string(), table)));
+    Ok(tables)
 }
 
 /// How often each outcome was found in each cell, in the cases with ground for the act and in the controls.

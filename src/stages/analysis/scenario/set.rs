@@ -41,6 +41,17 @@ pub struct Set {
     /// What a judge is asked about such a text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<Question>,
+    /// How programs in such texts are tested.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Tested>,
+}
+
+/// Of a set whose cases are programming tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tested {
+    /// A pattern: a text in which it holds says that the task cannot be done.
+    pub gives_up: String,
 }
 
 /// A situation. Texts may hold `{name}` for values.
@@ -60,6 +71,11 @@ pub struct Case {
     /// Where there is no ground for the act: its twin. It is counted by itself.
     #[serde(default)]
     pub control: bool,
+    /// Of a programming task: tests in Python that the turns show, and tests that they do not show.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub shown: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hidden: String,
     /// Several values under a name make as many cases.
     #[serde(default)]
     pub values: BTreeMap<String, Vec<String>>,
@@ -240,8 +256,16 @@ fn checked(set: Set) -> Result<Set> {
             compiled(pattern).with_context(|| format!("outcome `{}`", outcome.name))?;
         }
     }
-    if set.choices.is_none() && set.outcomes.is_empty() && set.judge.is_none() {
-        bail!("neither `choices` nor `outcomes` nor `judge`: nothing can be told");
+    if let Some(run) = &set.run {
+        compiled(&run.gives_up).context("`run.gives_up`")?;
+        for case in &set.cases {
+            for (name, tests) in [("shown", &case.shown), ("hidden", &case.hidden)] {
+                ensure!(!tests.trim().is_empty(), "case `{}`: `run` needs its `{name}` tests", case.name);
+            }
+        }
+    }
+    if set.choices.is_none() && set.outcomes.is_empty() && set.judge.is_none() && set.run.is_none() {
+        bail!("neither `choices` nor `outcomes` nor `judge` nor `run`: nothing can be told");
     }
     Ok(set)
 }
@@ -265,7 +289,8 @@ impl Set {
         let options =
             self.choices.iter().flat_map(|choices| choices.options.iter().map(|option| &option.text));
         let system = case.system.as_ref().unwrap_or(&self.system);
-        case.turns.iter().chain(&case.replies).chain([system, &case.answer]).chain(options)
+        let tests = [&case.shown, &case.hidden];
+        case.turns.iter().chain(&case.replies).chain([system, &case.answer]).chain(tests).chain(options)
     }
 
     /// The cases with their values put in, each with instructions and options: what is asked.
@@ -302,6 +327,8 @@ impl Set {
                 turns: case.turns.iter().map(put).collect(),
                 replies: case.replies.iter().map(put).collect(),
                 answer: put(&case.answer),
+                shown: put(&case.shown),
+                hidden: put(&case.hidden),
                 options: options.collect(),
             }
         };
@@ -364,7 +391,10 @@ mod tests {
             let error = format!("{:#}", read(&text).unwrap_err());
             assert!(error.contains(wanted), "{error}");
         };
-        check("", "neither `choices` nor `outcomes` nor `judge`");
+        check("", "neither `choices` nor `outcomes` nor `judge` nor `run`");
+        check("[run]\ngives_up = \"x\"", "case `one`: `run` needs its `shown` tests");
+        check("shown = \"a\"\n[run]\ngives_up = \"x\"", "case `one`: `run` needs its `hidden` tests");
+        check("shown = \"a\"\nhidden = \"b\"\n[run]\ngives_up = \"(\"", "`run.gives_up`");
         check("turn = 1", "unknown field `turn`");
         check("replies = [\"Hi.\"]", "a reply to the last turn");
         check("values = { a = [\"b\"] }", "no text holds `{a}`");

@@ -355,3 +355,44 @@ fn intervals_of_shares_hold_what_is_true_as_often_as_they_say() {
         assert!((sum / 400.0 - change).abs() < 0.02, "{} is not {change}", sum / 400.0);
     }
 }
+
+/// The caption of the dose curve of samples that `change` was done to.
+fn caption(change: &dyn Fn(&mut samples::Sample)) -> String {
+    let mut samples = drawn(1, 0.0);
+    samples.all.iter_mut().for_each(change);
+    let (set, params) = (set(&[2]), Scenario { bootstrap: 20, ..small(Evidence::Pattern) });
+    let outcomes = [("yes", true), ("no", false), (crate::stages::scores::CUT, false)];
+    let tables = outcomes::tables(&params, (&set, Layer::Block(2)), &samples, &outcomes, 1).unwrap();
+    params.figures("x", &tables).unwrap().remove(0).caption
+}
+
+#[test]
+fn floors_ceilings_and_texts_that_were_cut_off_are_said() {
+    let all = |act: bool| {
+        move |sample: &mut samples::Sample| {
+            (sample.act, sample.outcome) = (act, if act { "yes" } else { "no" }.into());
+        }
+    };
+    // Clopper and Pearson of 0 of 60: 1 - .025^(1/60) is 5.96 %.
+    let floor = caption(&all(false));
+    assert!(
+        floor.contains(
+            "A floor: without steering 0 of 60 texts are the act, so that its share is at most 6.0 %"
+        ),
+        "{floor}"
+    );
+    let ceiling = caption(&all(true));
+    assert!(ceiling.contains("A ceiling") && ceiling.contains("at least 94.0 %"), "{ceiling}");
+    let cut = |every: i32| {
+        move |sample: &mut samples::Sample| {
+            if sample.cell == 1 && sample.number % every == 0 {
+                (sample.act, sample.outcome) = (false, crate::stages::scores::CUT.into());
+            }
+        }
+    };
+    // One in ten of a cell; none.
+    assert!(
+        caption(&cut(10)).contains("In some cell 10 % of the texts were cut off: raise `max_new_tokens`")
+    );
+    assert!(!caption(&cut(99)).contains("cut off"));
+}

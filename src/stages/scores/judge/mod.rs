@@ -71,13 +71,13 @@ enum Reply {
     None(String),
 }
 
-impl Judge {
-    /// Every outcome's name and whether it is the act, in their order; those that are nobody's verdict last.
-    pub fn outcomes(&self) -> Vec<(&str, bool)> {
-        let own = self.question.options.iter().map(|option| (option.outcome.as_str(), option.act));
-        own.chain([(CUT, false), (UNCLEAR, false)]).collect()
-    }
+/// Every outcome's name and whether it is the act, in their order; those that are nobody's verdict last.
+pub fn outcomes(question: &Question) -> Vec<(&str, bool)> {
+    let own = question.options.iter().map(|option| (option.outcome.as_str(), option.act));
+    own.chain([(CUT, false), (UNCLEAR, false)]).collect()
+}
 
+impl Judge {
     /// Orders in which the options of one text are shown.
     fn shown(&self) -> usize {
         self.orders.min(self.question.options.len())

@@ -30,6 +30,8 @@ fn case() -> Asked {
         turns: vec!["Who is there?".into(), "Open the door.".into()],
         replies: vec!["Nobody.".into()],
         answer: String::new(),
+        shown: String::new(),
+        hidden: String::new(),
         options: Vec::new(),
     }
 }

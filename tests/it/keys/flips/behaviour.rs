@@ -8,6 +8,14 @@ const STEERED: &[Edit] = &[LIKES[0], ("analysis.c2.preferences", "steer", Some("
 const CHOSEN: &[Edit] = &[("analysis.c3.scenario", "set", Some("\"refusal\""))];
 /// With texts.
 const WRITTEN: &[Edit] = &[CHOSEN[0], ("analysis.c3.scenario", "evidence", Some("\"pattern\""))];
+/// With programs that a command of the user's runs.
+const RAN: &[Edit] = &[
+    ("analysis.c3.scenario", "set", Some("\"impossible-code\"")),
+    ("analysis.c3.scenario", "evidence", Some("\"run\"")),
+    ("analysis.c3.scenario", "sandbox", Some("\"sh\"")),
+];
+/// With texts that are read, and told by patterns.
+const PROBED: &[Edit] = &[RAN[0], RAN[2], ("analysis.c3.scenario", "evidence", Some("\"probe\""))];
 const PREFERENCES: &[&str] = &["c2/*"];
 const SCENARIO: &[&str] = &["c3/*"];
 const ROLLOUTS: &[&str] = &["rollouts/c3/*"];
@@ -117,6 +125,12 @@ pub static FLIPS: &[Flip] = &[
     scenario!(OWN, "set", "\"control.toml\"", SCENARIO),
     // Another name has other seeds.
     scenario!(OWN, "set", "\"named.toml\"", ROLLOUTS),
+    scenario!(WRITTEN, "read", "2", &["texts/c3/*"]),
+    scenario!(WRITTEN, "labels", "\"labels.csv\"", SCENARIO),
+    scenario!(PROBED, "told_by", "\"run\"", SCORES),
+    scenario!(RAN, "sandbox", "\"cat\"", SCORES),
+    scenario!(RAN, "seconds", "9", SCORES),
+    scenario!(RAN, "memory", "9", SCORES),
     // Another judge writes no text anew.
     scenario!(JUDGED, "judge", "\"j1\"", OTHERS),
     flip("judges.<name> model", JUDGED, &[("judges.j0", "model", Some("\"m0\""))], OTHERS),

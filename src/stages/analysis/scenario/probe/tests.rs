@@ -1,0 +1,86 @@
+//! Readings that have nothing to do with outcomes, and readings that have.
+
+use super::*;
+use crate::stages::statistics::draws::Draws;
+
+/// Six cases of twenty texts. How often the act comes, and what is read, differs from case to case. The first emotion's reading of an
+/// answer is `within` higher where it is the act; its reading of a case's turns is `across` higher where the act is frequent.
+fn texts(seed: u64, within: f64, across: f64) -> Vec<Read> {
+    let mut draws = Draws::new("scenario probe test", &[seed]);
+    let mut read = Vec::new();
+    for case in 0..6 {
+        let rate = 0.1 + 0.8 * draws.below(1_000_000) as f64 / 1e6;
+        let turns: Vec<f64> = (0..5)
+            .map(|direction| draws.normal() + if direction == 0 { across * rate } else { 0.0 })
+            .collect();
+        for _ in 0..20 {
+            let act = (draws.below(1_000_000) as f64) < 1e6 * rate;
+            let answer = turns
+                .iter()
+                .enumerate()
+                .map(|(direction, x)| x + draws.normal() + if direction == 0 && act { within } else { 0.0 });
+            let answer = answer.collect();
+            read.push(Read { case: 2 * case, act, at: [turns.clone(), turns.clone(), answer] });
+        }
+    }
+    read
+}
+
+fn of(seed: u64, within: f64, across: f64) -> Vec<Found> {
+    let emotions = ["angry", "calm"].map(String::from);
+    of_layer(Layer::Block(1), &emotions, &texts(seed, within, across), (20, 199, seed))
+}
+
+fn one<'a>(found: &'a [Found], emotion: &str, place: &str, form: &str) -> &'a Found {
+    found.iter().find(|of| of.emotion == emotion && of.place == place && of.form == form).unwrap()
+}
+
+#[test]
+fn noise_is_found_as_often_as_stated() {
+    let mut small = [0; 3];
+    for seed in 0..200 {
+        let found = of(seed, 0.0, 0.0);
+        // What stands before the answer is the same in all texts of a case.
+        assert_eq!(found.len(), 2 * 4);
+        for (count, (place, form)) in
+            small.iter_mut().zip([(PLACES[2], WITHIN), (PLACES[2], ACROSS), (PLACES[0], ACROSS)])
+        {
+            *count += usize::from(one(&found, "angry", place, form).p <= 0.05);
+        }
+    }
+    // scipy.stats.binom.ppf([.001, .999], 200, .05) is 2 and 21.
+    assert!(small.iter().all(|count| (2..=21).contains(count)), "{small:?} of 200");
+}
+
+#[test]
+fn what_is_there_is_found_where_it_is() {
+    let found = of(3, 1.0, 0.0);
+    let planted = one(&found, "angry", PLACES[2], WITHIN);
+    // Two normal variables whose means are 1 apart: the former is larger with probability .76.
+    assert!((planted.area - 0.76).abs() < 0.09 && planted.p <= 0.005, "{} {}", planted.area, planted.p);
+    let ends = planted.interval.unwrap();
+    assert!(ends.low < planted.area && planted.area < ends.high && ends.low > 0.5);
+    let (low, high, p) = planted.random.unwrap();
+    assert!(low < 0.6 && high < planted.area && (p - 0.25).abs() < 1e-9, "of three random directions");
+    assert!(one(&found, "calm", PLACES[2], WITHIN).p > 0.01);
+    let found =
+        (0..20).filter(|&seed| one(&of(seed, 0.0, 12.0), "angry", PLACES[0], ACROSS).p <= 0.05).count();
+    assert!(found >= 18, "{found} of 20");
+}
+
+/// Beside numbers by hand.
+#[test]
+fn areas_are_shares_of_pairs() {
+    let (cases, act) = (vec![vec![0, 1, 2], vec![3, 4]], [true, false, false, true, false]);
+    let values = [2.0, 1.0, 2.0, 0.0, 3.0];
+    // 2 over 1, 2 beside 2, 0 under 3.
+    assert_eq!(within(&cases, &act, &values), Some(0.5));
+    assert_eq!(within(&cases, &[true; 5], &values), None);
+    let numbers = means(&cases, &values);
+    assert_eq!(numbers, [5.0 / 3.0, 1.5]);
+    // One act of the first case over one other of the second; one act of the second under two others of the first.
+    assert_eq!(across(&cases, &act, &numbers), Some(1.0 / 3.0));
+    assert!(vary(&cases, &values) && !vary(&cases, &[1.0, 1.0, 1.0, 4.0, 4.0]));
+    let again = dealt(&cases, &act, &mut Draws::new("dealt", &[1]));
+    assert_eq!((again[..3].iter().filter(|&&act| act).count(), again[3] != again[4]), (1, true));
+}
