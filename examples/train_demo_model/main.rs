@@ -2,20 +2,19 @@
 //! project's own decoder; or trains one further. Knows nothing of experiments.
 //!
 //! `cargo run --release --example train_demo_model` makes `models/demo` again; the cards of the other models in
-//! `models/` say what made them. `-- plant` fine-tunes one: see `models/demo-planted`.
+//! `models/` say what made them.
 
 mod adamw;
 mod batches;
 mod corpus;
 mod model;
-mod plant;
 mod tokens;
 mod workers;
 
 use adamw::AdamW;
 use anyhow::Result;
 use batches::Batches;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use corpus::rng::Rng;
 use corpus::{Split, document};
 use model::{D_VOCAB, Model, Size};
@@ -27,10 +26,7 @@ use workers::Workers;
 
 /// Trains a demonstration model.
 #[derive(Parser)]
-#[command(args_conflicts_with_subcommands = true)]
 struct Args {
-    #[command(subcommand)]
-    more: Option<More>,
     #[command(flatten)]
     size: Size,
     /// Trains the model in this folder further, with its own size and tokenizer.
@@ -59,13 +55,6 @@ struct Args {
     save_every: usize,
 }
 
-/// What else can be trained.
-#[derive(Subcommand)]
-enum More {
-    /// An adapter with which a model acts likelier under one emotion, at a known size.
-    Plant(plant::Plant),
-}
-
 /// Batches in a step, each with a thread of its own.
 const BATCHES: usize = 2;
 /// Documents that the tokenizer is trained on.
@@ -79,9 +68,6 @@ const MEASURED: usize = 24;
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(More::Plant(args)) = &args.more {
-        return plant::plant(args);
-    }
     let device = Device::cuda_if_available();
     tch::manual_seed(args.seed as i64);
     let started = Instant::now();

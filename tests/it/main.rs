@@ -27,7 +27,6 @@ mod lengths;
 mod lm;
 mod models;
 mod plan;
-mod planted;
 mod program;
 mod project;
 mod quickstart;
