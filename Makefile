@@ -3,6 +3,7 @@
 # `make parity` compares every model family with transformers on models that nobody has seen,
 # `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
 # `make test-browser` opens reports in headless Chromium,
+# `make wheel` makes a Python wheel for this system, `make tarball` the program alone, `make test-wheel` tries the wheel out,
 # `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
 PYTHON ?= python3
 # Which of the models `make real` takes (both), in which build; QUICK=1: without what takes long and is not compared.
@@ -19,7 +20,7 @@ BENCH ?=
 EMOFLOW ?=
 RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test real reference parity test-server test-slurm test-browser bench bench-gpu lint build setup install clean
+.PHONY: demo test real reference parity test-server test-slurm test-browser test-wheel wheel tarball bench bench-gpu lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -57,6 +58,19 @@ test-slurm: setup
 
 test-browser: setup
 	@scripts/test-browser.sh
+
+wheel: setup
+	@[ -x target/packaging/bin/maturin ] || { $(PYTHON) -m venv target/packaging && \
+	target/packaging/bin/python -m pip install --quiet --disable-pip-version-check "maturin==1.16.*"; }
+	@rm -f target/wheels/*.whl
+	target/packaging/bin/maturin build --quiet --release --locked --auditwheel skip --out target/wheels
+	@$(PYTHON) scripts/package.py wheel target/wheels/emoflow-*.whl
+
+tarball: build
+	@$(PYTHON) scripts/package.py tarball target/release/emoflow target/wheels
+
+test-wheel: wheel
+	@PYTHON="$(PYTHON)" scripts/test-wheel.sh
 
 bench: build
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }

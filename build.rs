@@ -35,7 +35,15 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{}", stand_ins.display());
     }
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("macos") {
+        // In a wheel the program is `bin/emoflow` of an environment that has torch beside it.
+        for minor in 10..=14 {
+            let packages = format!("@executable_path/../lib/python3.{minor}/site-packages");
+            println!("cargo:rustc-link-arg-bins=-Wl,-rpath,{packages}/torch/lib");
+        }
+    }
     println!("cargo:rustc-env=EMOFLOW_LIBTORCH={}", lib.display());
+    println!("cargo:rustc-env=EMOFLOW_TARGET={}", std::env::var("TARGET").unwrap_or_default());
     println!("cargo:rustc-env=EMOFLOW_LIBTORCH_VERSION={TORCH_VERSION}");
 }
 

@@ -6,7 +6,7 @@ mod say;
 mod atomic;
 mod cli;
 pub mod config;
-mod exchange;
+pub mod exchange;
 pub mod execute;
 pub mod explain;
 pub mod interrupt;
@@ -37,6 +37,11 @@ static MEMORY: lm::bounded::Counting = lm::bounded::Counting;
 /// Whether the command line `args` finishes what it is at when it is asked to stop: see [`interrupt`].
 pub fn finishes(args: &[OsString]) -> bool {
     cli::finishes(args)
+}
+
+/// Whether `args` are a command line of this program; what is wrong with them otherwise. Runs nothing.
+pub fn parses(args: &[String]) -> Result<(), String> {
+    cli::parses(args)
 }
 
 /// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.

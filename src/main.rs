@@ -42,16 +42,22 @@ fn main() {
     unsafe { libc::_exit(code.into()) }
 }
 
-/// The program starts with stand-ins for libtorch (docs/design/startup.md).
+/// The program starts without libtorch: with stand-ins, or (as it is shipped) with nothing in its place (docs/design/startup.md).
 #[cfg(target_os = "linux")]
 mod libtorch {
-    use std::ffi::OsStr;
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::process::CommandExt as _;
 
-    use emoflow::lm::libtorch::{check, folder, set_loader};
+    use emoflow::lm::libtorch::{Found, check, find, folder, set_loader, set_why};
 
-    const FOLDER: &str = env!("EMOFLOW_LIBTORCH");
     const PATH: &str = "LD_LIBRARY_PATH";
+    const PRELOAD: &str = "LD_PRELOAD";
+    /// What is loaded where the program does not ask for it itself. It brings the rest.
+    const LIBRARY: &str = "libtorch_cpu.so";
+    /// By these the second start knows what the first one put before the paths above, and why.
+    const FOLDER: &str = "EMOFLOW_STARTED_WITH";
+    const WHY: &str = "EMOFLOW_STARTED_BECAUSE";
     /// What libraries read when they are loaded. What is set already is heard, and a policy of waiting in place of the last one.
     const SETTINGS: [(&str, &str); 3] = [
         // How many products' plans libtorch's oneDNN keeps, each with its room to work in, and oneDNN their code: by default
@@ -64,59 +70,105 @@ mod libtorch {
         ("GOMP_SPINCOUNT", "10000"),
     ];
 
-    /// Undoes what [`start_again`] did to the environment. Where libtorch's stand-ins are loaded, has the program start
-    /// again before its first call into libtorch. Returns whether libtorch is here already.
+    /// Undoes what [`start_again`] did to the environment. Where libtorch is not loaded, has the program start again before its
+    /// first call into libtorch. Returns whether libtorch is here already.
     pub fn prepare() -> bool {
-        let path = std::env::var_os(PATH).unwrap_or_default();
-        let path = path.to_string_lossy();
-        let again = path.strip_prefix(FOLDER);
-        // SAFETY: nothing runs beside this yet. What this program starts gets the path that it was given itself.
-        match again.map(|rest| rest.strip_prefix(':').unwrap_or(rest)) {
-            Some("") => unsafe { std::env::remove_var(PATH) },
-            Some(before) => unsafe { std::env::set_var(PATH, before) },
-            None => {}
+        let again = std::env::var_os(FOLDER);
+        if let Some(folder) = &again {
+            take_away(PATH, folder);
+            take_away(PRELOAD, OsStr::new(LIBRARY));
+            let why = std::env::var(WHY).unwrap_or_default();
+            // SAFETY: nothing runs beside this yet.
+            unsafe {
+                std::env::remove_var(FOLDER);
+                std::env::remove_var(WHY);
+            }
+            set_why(why);
         }
-        // SAFETY: asks the dynamic linker for an address, and looks at nothing but whether there is one.
-        let stand_ins =
-            unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"emoflow_libtorch_stand_in".as_ptr()).is_null() };
-        if stand_ins {
-            let not_found = || fail("the dynamic linker does not find it there");
+        let here = Loaded::here() == Loaded::Libtorch;
+        if !here {
             set_loader(if again.is_some() { not_found } else { start_again });
         } else if let Err(error) = check(&folder()) {
-            eprintln!("error: {error:#}");
-            std::process::exit(1);
+            fail(&format!("{error:#}; {PATH} may name another one's `lib`"));
         }
-        !stand_ins
+        here
+    }
+
+    /// It started again for nothing.
+    fn not_found() {
+        let lib = find().unwrap_or_else(|error| fail(&format!("{error:#}"))).lib;
+        fail(&format!(
+            "libtorch cannot be loaded from {}: the dynamic linker does not find it there",
+            lib.display()
+        ))
+    }
+
+    /// What is in the place of libtorch.
+    #[derive(PartialEq)]
+    enum Loaded {
+        Nothing,
+        StandIns,
+        Libtorch,
+    }
+
+    impl Loaded {
+        fn here() -> Loaded {
+            // SAFETY: asks the dynamic linker for an address, and looks at nothing but whether there is one.
+            let has = |symbol: &std::ffi::CStr| unsafe {
+                !libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()).is_null()
+            };
+            match () {
+                () if has(c"emoflow_libtorch_stand_in") => Loaded::StandIns,
+                () if has(c"_ZN3c1019UndefinedTensorImpl10_singletonE") => Loaded::Libtorch,
+                () => Loaded::Nothing,
+            }
+        }
+    }
+
+    /// Takes what was put before a variable's value away: what this program starts gets what it was given itself.
+    fn take_away(variable: &str, first: &OsStr) {
+        let Some(value) = std::env::var_os(variable) else { return };
+        let Some(rest) = value.as_bytes().strip_prefix(first.as_bytes()) else { return };
+        // SAFETY: nothing runs beside this yet.
+        match rest.strip_prefix(b":") {
+            Some(before) => unsafe { std::env::set_var(variable, OsStr::from_bytes(before)) },
+            None if rest.is_empty() => unsafe { std::env::remove_var(variable) },
+            None => {}
+        }
+    }
+
+    /// A variable's value with another part before it.
+    fn put_before(variable: &str, first: &OsStr) -> OsString {
+        let mut value = first.to_os_string();
+        // An empty part would mean the current folder.
+        if let Some(before) = std::env::var_os(variable).filter(|before| !before.is_empty()) {
+            value.push(":");
+            value.push(before);
+        }
+        value
     }
 
     /// Replaces this process by one of the same program with the real libtorch.
     fn start_again() {
-        let path = std::env::var_os(PATH).unwrap_or_default();
-        // An empty part would mean the current folder.
-        let mut path = if path.is_empty() { path } else { [OsStr::new(":"), &path].into_iter().collect() };
-        path = [OsStr::new(FOLDER), &path].into_iter().collect();
-        let error = match std::env::current_exe() {
-            Err(error) => error,
-            Ok(program) => {
-                let mut again = std::process::Command::new(program);
-                again.args(std::env::args_os().skip(1)).env(PATH, path);
-                let set = |name: &str| std::env::var_os(name).is_some();
-                let waits = set("OMP_WAIT_POLICY");
-                again.envs(
-                    SETTINGS
-                        .into_iter()
-                        .filter(|(name, _)| !(set(name) || waits && *name == "GOMP_SPINCOUNT")),
-                );
-                again.exec()
-            }
-        };
-        fail(&error.to_string());
+        let Found { lib, why } = find().unwrap_or_else(|error| fail(&format!("{error:#}")));
+        let program = std::env::current_exe()
+            .unwrap_or_else(|error| fail(&format!("this program's file is not to be found: {error}")));
+        let mut again = std::process::Command::new(program);
+        again.args(std::env::args_os().skip(1));
+        again.env(PATH, put_before(PATH, lib.as_os_str())).env(FOLDER, &lib).env(WHY, why);
+        if Loaded::here() == Loaded::Nothing {
+            again.env(PRELOAD, put_before(PRELOAD, OsStr::new(LIBRARY)));
+        }
+        let set = |name: &str| std::env::var_os(name).is_some();
+        let waits = set("OMP_WAIT_POLICY");
+        let heard = |name: &str| set(name) || waits && name == "GOMP_SPINCOUNT";
+        again.envs(SETTINGS.into_iter().filter(|(name, _)| !heard(name)));
+        let error = again.exec();
+        fail(&format!("the program cannot start again with the libtorch in {}: {error}", lib.display()))
     }
 
-    fn fail(why: &str) {
-        eprintln!(
-            "error: libtorch cannot be loaded from {FOLDER}: {why}; {PATH} may name another one's `lib`"
-        );
+    fn fail(why: &str) -> ! {
+        eprintln!("error: {why}");
         std::process::exit(1);
     }
 }

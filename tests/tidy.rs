@@ -140,3 +140,71 @@ fn nothing_is_left_unfinished() {
     let std_fs = |line: &str| code(line).replace("std::fs::Metadata", "").replace("std::fs::Permissions", "");
     hold("std::fs instead of fs_err", &files, |_, line| std_fs(line).contains("std::fs"));
 }
+
+/// Whether an SPDX expression can be met with `allowed` licences alone.
+fn is_met(expression: &str, allowed: &[&str]) -> bool {
+    let expression = expression.trim();
+    // The loosest word first, outside of brackets.
+    for (word, all) in [(" OR ", false), ("/", false), (" AND ", true)] {
+        let mut parts = vec![String::new()];
+        let mut depth = 0;
+        let mut rest = expression;
+        while let Some(c) = rest.chars().next() {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            if depth == 0 && rest.starts_with(word) {
+                parts.push(String::new());
+                rest = &rest[word.len()..];
+                continue;
+            }
+            parts.last_mut().unwrap().push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+        if parts.len() > 1 {
+            let mut met = parts.iter().map(|part| is_met(part, allowed));
+            return if all { met.all(|met| met) } else { met.any(|met| met) };
+        }
+    }
+    match expression.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+        Some(inner) => is_met(inner, allowed),
+        None => allowed.contains(&expression),
+    }
+}
+
+#[test]
+fn licences_of_all_dependencies_are_those_of_deny_toml() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let deny = std::fs::read_to_string(root.join("deny.toml")).unwrap();
+    let list = deny.split_once("allow = [").unwrap().1.split_once(']').unwrap().0;
+    let allowed: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(allowed.contains(&"MIT") && !is_met("GPL-3.0 OR (MIT AND GPL-3.0)", &allowed));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut metadata = std::process::Command::new(cargo);
+    metadata.args(["metadata", "--format-version", "1", "--locked", "--offline"]).current_dir(root);
+    // Of the systems that are built for; those of others are not here.
+    metadata.args(["--filter-platform", env!("EMOFLOW_TARGET")]);
+    let output = metadata.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100);
+    for package in packages {
+        let licence = package["license"].as_str().unwrap_or("none");
+        assert!(is_met(licence, &allowed), "{} has the licence {licence}", package["name"]);
+    }
+}
+
+#[test]
+fn the_version_is_the_same_wherever_it_stands() {
+    let read =
+        |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(read("CITATION.cff").lines().any(|line| line == format!("version: {version}")));
+    let changes = read("CHANGELOG.md");
+    let newest = changes.lines().find_map(|line| line.strip_prefix("## ")).unwrap();
+    assert_eq!(newest.split(',').next(), Some(version));
+    // The libtorch of the build, of the script that fetches it and of the wheel.
+    let torch = env!("EMOFLOW_LIBTORCH_VERSION");
+    assert!(read("scripts/setup-libtorch.sh").contains(&format!("\nversion={torch}\n")));
+    let series = torch.rsplit_once('.').unwrap().0;
+    assert!(read("pyproject.toml").contains(&format!("\"torch=={series}.*\"")));
+}

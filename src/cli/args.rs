@@ -5,15 +5,19 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::completions;
 use crate::config::problem::Problems;
 use crate::config::{self, Experiment};
 use crate::progress::{self, Progress, Style};
+
+/// The file that is meant where none is named: the one that `emoflow init` writes.
+pub const DEFAULT: &str = "experiment.toml";
 
 /// The experiment file, and what is laid over it.
 #[derive(Args)]
 pub struct ExperimentArgs {
     /// The experiment file
-    #[arg(value_name = "EXP.toml")]
+    #[arg(value_name = "EXP.toml", default_value = DEFAULT, value_hint = clap::ValueHint::FilePath)]
     pub file: PathBuf,
     /// Replace one key of the file, as in `activations.from_token=20`; repeatable
     #[arg(long, value_name = "KEY.PATH=VALUE")]
@@ -38,7 +42,7 @@ impl ExperimentArgs {
 pub struct Scope {
     /// Only what matches, and what it needs: a node's name, `stage:`, `model:`, `source:`, `emotion:`, `layer:` or
     /// `variant:` with a value, or several with commas, of which all must hold (`*` matches anything); repeatable
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", add = completions::nodes())]
     pub only: Vec<String>,
     #[command(flatten)]
     pub limit: Limit,

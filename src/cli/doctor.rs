@@ -129,7 +129,6 @@ const UNCHECKED: &str = "not checked on this machine yet; `emoflow doctor --chec
 fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
     let memory = device.as_ref().ok().and_then(|device| FreeMemory::of(device.device));
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
-    let libtorch = concat!(env!("EMOFLOW_LIBTORCH_VERSION"), ", ", env!("EMOFLOW_LIBTORCH"));
     let room = free(store.root()).map_or("room unknown".to_string(), |bytes| format!("{} free", gib(bytes)));
     let cache = match file_system(store.root()) {
         Some(kind) => format!("{} ({kind}, {room})", store.root().display()),
@@ -140,7 +139,7 @@ fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
     let fact = |what, found| Fact { what, found };
     vec![
         fact("emoflow", env!("CARGO_PKG_VERSION").to_string()),
-        fact("libtorch", libtorch.to_string()),
+        fact("libtorch", libtorch::shown()),
         fact("system", format!("{} {}, {threads} threads", std::env::consts::OS, std::env::consts::ARCH)),
         fact(
             "device",

@@ -4,6 +4,7 @@ mod args;
 mod cache;
 mod cancel;
 mod check;
+mod completions;
 mod diff;
 mod doctor;
 mod estimate;
@@ -18,6 +19,7 @@ mod rm;
 mod room;
 mod run;
 mod serve;
+mod setup;
 mod show;
 mod show_plan;
 mod status;
@@ -88,12 +90,13 @@ enum Command {
         #[arg(long, value_enum, value_name = "LANGUAGE", conflicts_with = "json")]
         graph: Option<Language>,
     },
+    #[command(allow_missing_positional = true)]
     /// Why a node runs or is cached: the differing field, back to its root; loads no model, takes no lock
     Explain {
         #[command(flatten)]
         experiment: ExperimentArgs,
         /// The node's name, as `plan` prints it (`*` matches anything)
-        #[arg(value_name = "NODE")]
+        #[arg(value_name = "NODE", add = completions::nodes())]
         node: String,
         #[command(flatten)]
         machine: MachineArgs,
@@ -106,7 +109,7 @@ enum Command {
     /// Validates experiment files; prints every problem
     Check {
         /// The experiment files
-        #[arg(value_name = "EXP.toml", required = true)]
+        #[arg(value_name = "EXP.toml", default_value = args::DEFAULT, value_hint = clap::ValueHint::FilePath)]
         files: Vec<PathBuf>,
         /// Replace one key of each file, as in `activations.from_token=20`; repeatable
         #[arg(long, value_name = "KEY.PATH=VALUE")]
@@ -124,12 +127,13 @@ enum Command {
         #[arg(long, value_name = "EXPERIMENT")]
         from: Option<String>,
     },
+    #[command(allow_missing_positional = true)]
     /// A table of a node on the terminal; `claims`: what was found, under the names that criteria know
     Show {
         #[command(flatten)]
         experiment: ExperimentArgs,
         /// The node's name, as `plan` prints it (`*` matches anything), or `claims`
-        #[arg(value_name = "NODE")]
+        #[arg(value_name = "NODE", add = completions::nodes())]
         node: String,
         /// So many rows of each table
         #[arg(long, default_value_t = 20, value_name = "N")]
@@ -154,12 +158,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    #[command(allow_missing_positional = true)]
     /// Forgets what the cache holds of a node, so that the next run computes it again
     Rm {
         #[command(flatten)]
         experiment: ExperimentArgs,
         /// The node's name, as `plan` prints it (`*` matches anything)
-        #[arg(value_name = "NODE")]
+        #[arg(value_name = "NODE", add = completions::nodes())]
         node: String,
         /// Remove it, instead of saying what would go
         #[arg(long)]
@@ -178,6 +183,15 @@ enum Command {
     },
     /// The JSON Schema of experiment files, for editors
     Schema,
+    /// Fetches the libtorch that this program needs, where no environment of Python's has it; once
+    Setup {
+        /// The one for CPUs (about 1 GB)
+        #[arg(long, conflicts_with = "cuda")]
+        cpu: bool,
+        /// The one with all of CUDA (about 6 GB) [default: where the machine has an NVIDIA GPU]
+        #[arg(long)]
+        cuda: bool,
+    },
     /// Renders the report again from what is cached
     Report {
         #[command(flatten)]
@@ -195,14 +209,12 @@ enum Command {
     /// Writes vectors that are cached as files of other tools: llama.cpp, repeng, Python
     Export(export::ExportArgs),
     /// How far a run is, also from another terminal or after it died; takes no lock, writes nothing
-    Status {
-        #[command(flatten)]
-        experiment: ExperimentArgs,
-        #[command(flatten)]
-        machine: MachineArgs,
-        /// Every node as JSON
-        #[arg(long)]
-        json: bool,
+    Status(status::StatusArgs),
+    /// A script that completes commands, flags and names of nodes: `source <(emoflow completions bash)`
+    Completions {
+        /// For which shell
+        #[arg(value_name = "SHELL", value_parser = completions::SHELLS)]
+        shell: String,
     },
     /// What is stored, whether it is intact, what can go
     #[command(subcommand)]
@@ -268,8 +280,18 @@ pub fn finishes(args: &[OsString]) -> bool {
         .is_ok_and(|cli| matches!(cli.command, Command::Run(_) | Command::Worker(_) | Command::Finish(_)))
 }
 
+pub fn parses(args: &[String]) -> Result<(), String> {
+    match Cli::try_parse_from(args) {
+        Err(error) if error.use_stderr() => Err(error.to_string()),
+        _ => Ok(()), // or it asks for help
+    }
+}
+
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if completions::asked(&args) {
+        return 0;
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -325,6 +347,7 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
             writeln!(out)?;
             Ok(0)
         }
+        Command::Setup { cpu, cuda } => setup::run((cpu || cuda).then_some(cuda), out),
         Command::Check { files, set, json } => check::run(&files, &set, json, out),
         Command::Init { name, from } => init::run(&name, from.as_deref(), out),
         Command::Show { experiment, node, rows, path, machine, limit } => {
@@ -348,11 +371,8 @@ fn dispatch(command: Command, out: &mut dyn Write) -> Result<u8> {
         Command::Doctor { cache, device, offline, check, json, through, see: None } => {
             doctor::run(&cache, &doctor::Asked { through, device, offline, check, json }, out)
         }
-        Command::Status { experiment, machine, json } => {
-            let checked = experiment.read(&|_| Vec::new())?;
-            let store = Store::open(machine.cache(&checked))?.read_only();
-            status::print(&checked.name, &machine.results(&checked), &store, json, out)
-        }
+        Command::Status(args) => status::run(&args, out),
+        Command::Completions { shell } => completions::script(&shell, out),
         Command::Plan { experiment, machine, scope, json, exit_code, graph } => {
             let progress = progress::start(Style::Auto);
             let prepared = prepare(&experiment, &machine, &scope.limit, Access::Look, &*progress)?;

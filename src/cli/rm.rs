@@ -1,12 +1,23 @@
 //! `emoflow rm`: forgets what the cache holds of a node, so that the next run computes it again.
 
-use std::io::Write;
+use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::Result;
 
 use super::cache::shown_bytes;
 use super::{Prepared, Usage};
 use crate::plan::key::Key;
+
+/// Asks whoever sits at the terminal; where there is none, the answer is no.
+fn asked(question: &str) -> Result<bool> {
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Ok(false);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
 
 /// Says what of the nodes that match would go, and removes it with `yes`.
 ///
@@ -29,6 +40,7 @@ pub fn run(prepared: &Prepared, pattern: &str, yes: bool, out: &mut dyn Write) -
         writeln!(out, "{}", plan.nodes[node].name())?;
     }
     let there = sweep.doomed.len();
+    let yes = yes || there > 0 && asked(&format!("remove {there} entries, {bytes}?"))?;
     match (there, yes) {
         (0, _) => writeln!(out, "nothing of it is in the cache")?,
         (_, false) => writeln!(

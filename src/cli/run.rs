@@ -12,6 +12,7 @@ use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, Voice, prepare
 use crate::execute::{self, Options, Outcome, Recruit};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
+use crate::lm::libtorch;
 use crate::plan::{Selection, UnitId};
 use crate::record::State;
 use crate::results;
@@ -67,6 +68,9 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
             line.push_str(&format!(", and {}", worker.name));
         }
         progress.note(&line);
+        if args.voice.verbose {
+            progress.note(&format!("libtorch: {}", libtorch::shown()));
+        }
     }
     let past = Past::read(&results);
     // The plan as it is now: editing the experiment file meanwhile mixes nothing.

@@ -71,7 +71,7 @@ pub fn node(
             let heads: Vec<String> = table.columns.iter().map(|(name, _)| name.clone()).collect();
             let cells = |row: usize| (0..heads.len()).map(|at| table.cell(at, row)).collect::<Vec<String>>();
             let rows = (0..table.rows()).map(cells).collect();
-            aligned(heads.clone(), rows, out)?;
+            aligned(heads.clone(), rows, WIDEST, out)?;
         }
         writeln!(out)?;
     }
@@ -118,7 +118,8 @@ pub fn claims(results: &Path, path: bool, out: &mut dyn Write) -> Result<u8> {
             number(&row["p"]),
         ]
     });
-    aligned(heads.map(String::from).to_vec(), cells.collect(), out)?;
+    // Criteria need whole names.
+    aligned(heads.map(String::from).to_vec(), cells.collect(), usize::MAX, out)?;
     Ok(0)
 }
 
@@ -137,12 +138,12 @@ pub fn number(text: &str) -> String {
     text.parse::<f64>().map_or_else(|_| text.to_string(), |x| format!("{x:.3}"))
 }
 
-/// A table in columns, with the names on top.
-pub fn aligned(heads: Vec<String>, rows: Vec<Vec<String>>, out: &mut dyn Write) -> Result<()> {
+/// A table in columns, with the names on top. A cell of more than `widest` characters is cut.
+fn aligned(heads: Vec<String>, rows: Vec<Vec<String>>, widest: usize, out: &mut dyn Write) -> Result<()> {
     let cut = |cell: &String| {
         let line = cell.replace(['\n', '\r', '\t'], " ");
-        match line.chars().count() > WIDEST {
-            true => format!("{}...", line.chars().take(WIDEST - 3).collect::<String>()),
+        match line.chars().count() > widest {
+            true => format!("{}...", line.chars().take(widest - 3).collect::<String>()),
             false => line,
         }
     };
@@ -167,7 +168,7 @@ mod tests {
         let mut out = Vec::new();
         let row = |cells: [&str; 2]| cells.map(String::from).to_vec();
         let long = "x".repeat(50);
-        aligned(row(["a", "word"]), vec![row(["12", "α\nβ"]), row(["3", &long])], &mut out).unwrap();
+        aligned(row(["a", "word"]), vec![row(["12", "α\nβ"]), row(["3", &long])], 40, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, format!("a   word\n12  α β\n3   {}...\n", "x".repeat(37)));
     }

@@ -2,19 +2,116 @@
 //! nothing, asks no model; so it works beside a run, on the same or another machine, and after a crash.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::cache::shown_seconds;
 use super::submit::Submitted;
+use super::{ExperimentArgs, MachineArgs, Usage};
+use crate::config::project_root;
 use crate::record::{Header, NodeOutcome, Run, State};
 use crate::slurm;
 use crate::store::{Process, Store};
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// The experiment file; without one, every experiment that has results here
+    #[arg(value_name = "EXP.toml", value_hint = clap::ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// Replace one key of the file, as in `activations.from_token=20`; repeatable
+    #[arg(long, value_name = "KEY.PATH=VALUE", requires = "file")]
+    set: Vec<String>,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// Every node as JSON
+    #[arg(long)]
+    json: bool,
+    /// Say it again every so many seconds (2) until nothing runs any more
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    watch: Option<f64>,
+}
+
+/// Says how far a run is, or all of them are, once or until nothing runs.
+///
+/// # Errors
+/// The experiment file is wrong; a `run.json` that is none.
+pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8> {
+    let Some(seconds) = args.watch else {
+        args.say(out)?;
+        return Ok(0);
+    };
+    let pause = Duration::try_from_secs_f64(seconds).ok().filter(|pause| !pause.is_zero());
+    let pause = pause.ok_or_else(|| Usage("--watch: a number of seconds, above 0".into()))?;
+    loop {
+        let mut page = Vec::new();
+        let goes_on = args.say(&mut page)?;
+        if std::io::stdout().is_terminal() {
+            write!(out, "\x1b[H\x1b[J")?; // from the top of an empty screen
+        }
+        out.write_all(&page)?;
+        out.flush()?;
+        if !goes_on {
+            return Ok(0);
+        }
+        thread::sleep(pause);
+    }
+}
+
+impl StatusArgs {
+    /// Says it once. Whether anything runs.
+    fn say(&self, out: &mut dyn Write) -> Result<bool> {
+        let Some(file) = &self.file else { return self.say_all(out) };
+        let experiment = ExperimentArgs { file: file.clone(), set: self.set.clone(), project: None };
+        let checked = experiment.read(&|_| Vec::new())?;
+        let store = Store::open(self.machine.cache(&checked))?.read_only();
+        with(&checked.name, &self.machine.results(&checked), &store, |status| {
+            match self.json {
+                true => writeln!(out, "{}", serde_json::to_string_pretty(status)?)?,
+                false => show(status, out)?,
+            }
+            Ok(status.state.goes_on())
+        })
+    }
+
+    /// A line for each experiment of the project that has results.
+    fn say_all(&self, out: &mut dyn Write) -> Result<bool> {
+        let root = project_root(Path::new("experiment.toml"));
+        let place = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| root.join(name));
+        let (cache, results) = (place(&self.machine.cache, "cache"), place(&self.machine.results, "results"));
+        let store = Store::open(cache)?.read_only();
+        let entries = fs_err::read_dir(&results).into_iter().flatten();
+        let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        folders.retain(|folder| folder.join(crate::record::FILE).is_file());
+        folders.sort();
+        let (mut goes_on, mut all) = (false, Vec::new());
+        for folder in &folders {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            goes_on |= with(&name, folder, &store, |status| {
+                match self.json {
+                    true => all.push(serde_json::to_value(status)?),
+                    false => {
+                        let done = format!("{} of {}", status.done, status.units);
+                        writeln!(out, "{name:<32} {done:<16} {}", status.state.shown())?;
+                    }
+                }
+                Ok(status.state.goes_on())
+            })?;
+        }
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+        } else if folders.is_empty() {
+            writeln!(out, "no experiment has results in {}", results.display())?;
+        }
+        Ok(goes_on)
+    }
+}
 
 #[derive(Serialize)]
 struct Status<'a> {
@@ -54,6 +151,24 @@ enum RunState {
     Finished,
 }
 
+impl RunState {
+    /// Whether anybody is at work on it.
+    fn goes_on(self) -> bool {
+        matches!(self, RunState::Running | RunState::Submitted)
+    }
+
+    fn shown(self) -> &'static str {
+        match self {
+            RunState::NeverRun => "no run yet",
+            RunState::Running => "running",
+            RunState::Submitted => "submitted to Slurm",
+            RunState::Interrupted => "interrupted",
+            RunState::Failed => "ended with failures",
+            RunState::Finished => "ended",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct NodeStatus<'a> {
     name: &'a str,
@@ -87,37 +202,19 @@ enum NodeState {
     Gone,
 }
 
-/// Prints how far the last run of the experiment `name` is, whose results are in `results`.
-///
-/// # Errors
-/// A `run.json` that is none.
-pub fn print(name: &str, results: &Path, store: &Store, json: bool, out: &mut dyn Write) -> Result<u8> {
-    with(name, results, store, &mut |status| match json {
-        true => Ok(writeln!(out, "{}", serde_json::to_string_pretty(status)?)?),
-        false => show(status, out),
-    })?;
-    Ok(0)
-}
-
-/// The same as JSON.
+/// How far the last run of the experiment `name` is, as JSON.
 ///
 /// # Errors
 /// A `run.json` that is none.
 pub fn value(name: &str, results: &Path, store: &Store) -> Result<Value> {
-    let mut value = Value::Null;
-    with(name, results, store, &mut |status| {
-        value = serde_json::to_value(status)?;
-        Ok(())
-    })?;
-    Ok(value)
+    with(name, results, store, |status| Ok(serde_json::to_value(status)?))
 }
 
-fn with(
-    name: &str,
-    results: &Path,
-    store: &Store,
-    told: &mut dyn FnMut(&Status) -> Result<()>,
-) -> Result<()> {
+/// Hands on how far the last run of the experiment `name` is, whose results are in `results`.
+///
+/// # Errors
+/// A `run.json` that is none.
+fn with<T>(name: &str, results: &Path, store: &Store, say: impl FnOnce(&Status) -> Result<T>) -> Result<T> {
     let run = Run::read(results)?;
     let nodes = run.as_ref().map_or_else(Vec::new, |run| nodes(run, store));
     let needed = |node: &&NodeStatus| node.state != NodeState::NotNeeded;
@@ -144,7 +241,7 @@ fn with(
             Err(_) => {}
         }
     }
-    let status = Status {
+    say(&Status {
         experiment: name,
         state,
         run: header,
@@ -152,8 +249,7 @@ fn with(
         done: nodes.iter().filter(needed).map(|node| node.done).sum(),
         units: nodes.iter().filter(needed).map(|node| node.units).sum(),
         nodes,
-    };
-    told(&status)
+    })
 }
 
 fn state(run: &Run) -> RunState {

@@ -4,6 +4,7 @@ mod across;
 mod analyses;
 mod criteria;
 mod dialogues;
+mod imports;
 mod judges;
 pub mod keys;
 mod layers;
@@ -18,6 +19,7 @@ mod validate;
 pub use crate::params::{Problem, Problems, Span, presets, problem};
 pub use criteria::{Criterion, Of};
 pub use dialogues::{DialogueSource, Dialogues, Fields as DialogueFields};
+pub use imports::Import;
 pub use judges::Judge;
 pub use models::is_repo;
 pub use read::{Asked, Outside, project_root};
@@ -74,6 +76,9 @@ pub struct Experiment {
     pub judges: Vec<Judge>,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
+    /// Vectors of others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub imports: Vec<Import>,
     /// Of one set of vectors each.
     pub analysis: Vec<Analysis>,
     /// Of two sets.

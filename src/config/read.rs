@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::analyses::Analyses;
+use super::imports::VectorKeys;
 use super::root::Root;
 use super::{
-    Analysis, Dialogues, Experiment, Judge, Layers, Model, Setting, Source, SourceKind, Span, Transcripts,
-    Variant, keys, sweep, validate,
+    Analysis, Dialogues, Experiment, Import, Judge, Layers, Model, Setting, Source, SourceKind, Span,
+    Transcripts, Variant, keys, sweep, validate,
 };
 use crate::lm::Wrap;
 use crate::params::problem::{Problem, Problems, quoted, set_bases};
@@ -67,6 +68,7 @@ impl Experiment {
             transcripts: &self.transcripts,
             dialogues: &self.dialogues,
             judges: &self.judges,
+            imports: &self.imports,
             analysis: &self.analysis,
             wrap: Some(self.activations.wrap),
         }
@@ -101,6 +103,7 @@ pub struct Asked<'a> {
     pub transcripts: &'a [Transcripts],
     pub dialogues: &'a [Dialogues],
     pub judges: &'a [Judge],
+    pub imports: &'a [Import],
     pub analysis: &'a [Analysis],
     /// How stories are put to the model.
     pub wrap: Option<Wrap>,
@@ -126,7 +129,8 @@ fn parse(
             let neutral = asked.neutral.map(|(kind, _)| kind.clone());
             let emotions = asked.emotions.map(<[_]>::to_vec);
             let wanted = (emotions, asked.stories.to_vec(), neutral, asked.analysis.to_vec(), asked.wrap);
-            let wanted = (wanted, asked.transcripts.to_vec(), asked.dialogues.to_vec());
+            let wanted =
+                (wanted, asked.transcripts.to_vec(), asked.dialogues.to_vec(), asked.imports.to_vec());
             if seen.borrow().contains(&wanted) {
                 return Vec::new();
             }
@@ -177,6 +181,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         transcripts: parts.transcripts.as_deref().unwrap_or_default(),
         dialogues: parts.dialogues.as_deref().unwrap_or_default(),
         judges: parts.judges.as_deref().unwrap_or_default(),
+        imports: parts.vectors.as_ref().map(|vectors| vectors.imports.as_slice()).unwrap_or_default(),
         analysis: parts.analysis.as_ref().map(|all| all.single.as_slice()).unwrap_or_default(),
         wrap: parts.activations.as_ref().ok().map(|activations| activations.wrap),
     };
@@ -197,7 +202,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         dialogues,
         judges,
         activations,
-        vectors,
+        vectors: VectorKeys { made: vectors, imports },
         analysis: Analyses { mut single, across, scale },
         criteria,
         sweep: (),
@@ -234,6 +239,7 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
         judges,
         activations,
         vectors,
+        imports,
         analysis: single,
         across,
         scale,

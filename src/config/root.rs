@@ -3,6 +3,7 @@
 use super::analyses::{self, Analyses};
 use super::criteria::{self, Criterion, CriterionKeys};
 use super::dialogues::{self, Dialogues};
+use super::imports::VectorKeys;
 use super::judges::{self, Judge, JudgeKeys};
 use super::models::{self, EmotionKeys, ModelKeys};
 use super::transcripts::{self, Transcripts};
@@ -10,7 +11,7 @@ use super::{Layers, Model, Source, sources};
 use crate::lm::Date;
 use crate::params::problem::{Problem, quoted};
 use crate::params::{Node, Params as _, Read, Reader, Type, params};
-use crate::stages::{activations, vectors};
+use crate::stages::activations;
 
 params! {
     /// The top of the file, before the first `[table]`.
@@ -71,8 +72,8 @@ params! {
         pub judges: Vec<Judge> = {};
         /// How a story becomes one activation a layer.
         pub activations: activations::Params = {};
-        /// How activations become emotion vectors.
-        pub vectors: vectors::Params = {};
+        /// How activations become emotion vectors, and vectors of others.
+        pub vectors: VectorKeys = {};
         /// What is computed from the vectors.
         #[of(Type::NamedKinds(analyses::kinds))]
         #[with(analyses::analyses)]

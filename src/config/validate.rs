@@ -14,7 +14,8 @@ pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
     let dialogues = parts.dialogues.as_deref().unwrap_or_default();
     let neutral = parts.neutral.as_ref().ok().and_then(Option::as_ref);
     let emotions = parts.emotions.as_deref().ok();
-    let (activations, vectors) = (parts.activations.as_ref().ok(), parts.vectors.as_ref().ok());
+    let (activations, vectors) =
+        (parts.activations.as_ref().ok(), parts.vectors.as_ref().ok().map(|v| &v.made));
     if let (Some(activations), Some(emotions)) = (activations, emotions) {
         let from_token = written(&["activations", "from_token"]);
         for source in stories.iter().chain(neutral) {

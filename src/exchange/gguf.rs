@@ -1,8 +1,14 @@
 //! Control vectors of llama.cpp and repeng: GGUF version 3 with a tensor `direction.N` for block N, from 1.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::io::{Read, Seek};
 
+use anamnesis::{GgufType, ParseLimits, parse_gguf_front_matter_from_reader_with_limits};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::read::{Theirs, numbers};
 use super::{CONVENTION, Directions, Emotion};
+use crate::lm::Layer;
 
 /// Where tensors begin, and the data of each.
 const ALIGNMENT: usize = 32;
@@ -64,6 +70,52 @@ pub fn bytes(directions: &Directions, emotion: &Emotion) -> Result<Vec<u8>> {
         pad(&mut bytes);
     }
     Ok(bytes)
+}
+
+/// Bounds on what a header may make the reader hold: no control vector has more.
+const LARGEST_HEADER: u64 = 16 << 20;
+const MOST_ITEMS: u64 = 10_000;
+
+/// The vectors that a control vector holds, of llama.cpp, repeng or ours: `direction.N` is that after block N. `name`: what the
+/// emotion is called where the file does not say. `bytes`: all that `file` reads.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(file: impl Read + Seek, bytes: &[u8], name: &str) -> Result<Theirs> {
+    let limits = ParseLimits::default().with_max_total_bytes(LARGEST_HEADER).with_max_item_count(MOST_ITEMS);
+    let front =
+        parse_gguf_front_matter_from_reader_with_limits(file, &limits).map_err(|error| anyhow!("{error}"))?;
+    let word = |key: &str| front.metadata.get(key).and_then(|value| value.as_string()).map(str::to_string);
+    let kind = word("general.architecture").unwrap_or_default();
+    ensure!(kind == "controlvector", "it is no control vector: `general.architecture` is `{kind}`");
+    let (mut rows, mut room) = (BTreeMap::new(), bytes.len());
+    for info in &front.tensor_infos {
+        let block = info.name.strip_prefix("direction.").and_then(|block| block.parse::<usize>().ok());
+        let Some(block) = block.filter(|block| *block < 100_000) else {
+            bail!("tensor `{}` is no `direction.N`", info.name)
+        };
+        let [width] = info.shape[..] else { bail!("`{}` has {} axes", info.name, info.shape.len()) };
+        let (kind, each) = match info.dtype {
+            GgufType::F32 => ("<f4", 4),
+            GgufType::F16 => ("<f2", 2),
+            other => bail!("`{}` is of type {other}; F32 and F16 are read", info.name),
+        };
+        let begin = usize::try_from(info.data_offset)?;
+        let end = width.checked_mul(each).and_then(|bytes| begin.checked_add(bytes));
+        let data = end.and_then(|end| bytes.get(begin..end));
+        let data = data.with_context(|| format!("`{}` goes on beyond the file's end", info.name))?;
+        room = room.checked_sub(data.len()).context("its tensors lie over each other")?;
+        rows.insert(Layer::Block(block), numbers(kind, data)?);
+    }
+    let listed = |key: &str| front.metadata.get(key).and_then(|value| value.as_array());
+    let norms = listed("emoflow.resid_norm").and_then(|norms| norms.as_f32_slice());
+    // Ours has them in the order of its tensors.
+    let norms = norms.filter(|norms| norms.len() == rows.len()).into_iter().flatten().copied();
+    let norms = front.tensor_infos.iter().zip(norms).filter_map(|(info, norm)| {
+        Some((Layer::Block(info.name.strip_prefix("direction.")?.parse().ok()?), norm))
+    });
+    let norms = norms.collect();
+    Theirs::single(word("emoflow.emotion").unwrap_or_else(|| name.to_string()), rows, norms)
 }
 
 /// Keys and values, as they stand in the file.

@@ -2,6 +2,7 @@
 
 mod gguf;
 mod npz;
+pub mod read;
 mod safetensors;
 
 use std::path::{Path, PathBuf};

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use anyhow::Result;
-use safetensors::{Dtype, View};
+use anyhow::{Context, Result, bail};
+use safetensors::{Dtype, SafeTensors, View};
 use serde_json::Value;
 
 use super::Directions;
+use super::read::{About, Array, numbers};
+use crate::lm::Layer;
 
 /// The file. Its metadata are texts: lists are JSON.
 pub fn bytes(directions: &Directions) -> Result<Vec<u8>> {
@@ -20,6 +22,41 @@ pub fn bytes(directions: &Directions) -> Result<Vec<u8>> {
     let said: HashMap<String, String> =
         directions.said().into_iter().map(|(key, value)| (key, text(value))).collect();
     Ok(safetensors::serialize(tensors, Some(said))?)
+}
+
+/// The tensors of a file, in the order of their names, and what its metadata say.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(bytes: &[u8]) -> Result<(About, Vec<Array>)> {
+    let wrong = "it is no safetensors file";
+    let (_, metadata) = SafeTensors::read_metadata(bytes).context(wrong)?;
+    let file = SafeTensors::deserialize(bytes).context(wrong)?;
+    let said = |key: &str| metadata.metadata().as_ref()?.get(key);
+    let layers = said("emoflow.layers").map(|text| serde_json::from_str::<Vec<Layer>>(text));
+    let norms = said("emoflow.resid_norm").map(|text| serde_json::from_str::<Vec<f32>>(text));
+    let about = About {
+        layers: layers.transpose().context("`emoflow.layers` is no list of layers")?,
+        resid_norm: norms.transpose().context("`emoflow.resid_norm` is no list of numbers")?,
+    };
+    let mut names = file.names();
+    names.sort_unstable();
+    let array = |name: &str| {
+        let tensor = file.tensor(name)?;
+        let kind = match tensor.dtype() {
+            Dtype::F16 => "<f2",
+            Dtype::BF16 => "bf16",
+            Dtype::F32 => "<f4",
+            Dtype::F64 => "<f8",
+            other => bail!("`{name}` is of type {other:?}; floats are read"),
+        };
+        Ok(Array {
+            name: name.to_string(),
+            shape: tensor.shape().to_vec(),
+            values: numbers(kind, tensor.data())?,
+        })
+    };
+    Ok((about, names.into_iter().map(array).collect::<Result<_>>()?))
 }
 
 struct Rows<'a> {

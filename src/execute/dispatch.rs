@@ -3,6 +3,7 @@
 
 mod ahead;
 mod scores;
+mod unchanged;
 
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use rayon::prelude::*;
 use ahead::Ahead;
 pub use scores::NOT_JUDGED_OFFLINE;
 use scores::{case_of, server_of};
+use unchanged::ensure_unchanged;
 
 use super::kept::{Around, Kept};
 use super::writer::{Stored, Writer};
@@ -28,6 +30,7 @@ use crate::stages::batches::Batches as _;
 use crate::stages::stories::served::{self, Client};
 use crate::stages::stories::{REJECTED, generate, template, writing};
 use crate::stages::texts::file::BROKEN;
+use crate::stages::vectors::imported;
 use crate::stages::{activations, readings, rollouts, spans, texts as transcripts, vectors};
 use crate::store::table::Table;
 use crate::store::{Cost, Lease, Lookup, Store};
@@ -270,7 +273,15 @@ impl<'a> Lane<'a> {
                 let read = inputs(plan, store, unit)?;
                 one("neutral", vectors::neutral(params, &read)?)
             }
-            Work::Vectors { params, emotions, set } => {
+            Work::Vectors { emotions, theirs: Some(files), .. } => {
+                let ours = (!unit.inputs.is_empty()).then(|| input(plan, store, unit, 0)).transpose()?;
+                let layer = unit.layer.context("a layer of vectors")?;
+                one(
+                    "vectors",
+                    imported::run(&imported::known(files.read()?, emotions), layer, ours.as_ref())?,
+                )
+            }
+            Work::Vectors { params, emotions, set, theirs: None } => {
                 let asks = unit.inputs.iter().any(|id| plan.nodes[id.node].work.stage() == "neutral");
                 let shards = unit.inputs.len() - usize::from(asks);
                 let neutral = asks.then(|| input(plan, store, unit, shards)).transpose()?;
@@ -390,21 +401,6 @@ impl<'a> Lane<'a> {
         }
         Ok(&self.loaded.as_ref().expect("just loaded").model)
     }
-}
-
-/// An error if a file that the node reads, its model's too, is not what its keys say.
-fn ensure_unchanged(resolved: &Resolved, store: &Store, node: &Node) -> Result<()> {
-    if let Work::File(read) = &node.work {
-        let pinned = resolved.files.iter().flat_map(|files| files.values());
-        let mut pinned = pinned.filter(|pinned| pinned.files.paths == read.paths);
-        pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
-    }
-    if let Work::Texts(read) = &node.work {
-        let pinned = resolved.transcripts.iter().flat_map(|files| files.values());
-        let mut pinned = pinned.filter(|pinned| pinned.files == *read);
-        pinned.try_for_each(|pinned| pinned.ensure_unchanged(store))?;
-    }
-    node.model.map_or(Ok(()), |model| resolved.models[model].ensure_unchanged(store))
 }
 
 /// Stores each unit, on all cores; then its batches go.

@@ -159,7 +159,9 @@ fn load_cuda() -> Result<(), String> {
 #[cfg(target_os = "linux")]
 fn load_cuda_library() -> Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    let path = super::libtorch::folder().join("libtorch_cuda.so");
+    let found =
+        super::libtorch::taken().map_err(|_| "there is no libtorch here (emoflow setup fetches it)")?;
+    let path = found.lib.join("libtorch_cuda.so");
     if !path.is_file() {
         return Err("this libtorch is the one for CPUs".into());
     }

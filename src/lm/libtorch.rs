@@ -4,11 +4,17 @@
 //! (docs/design/startup.md). Whoever is about to call it for the first time says so here: the choice of a device other
 //! than the CPU, and a run that has something to run.
 
+mod places;
+
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use places::{Found, WANTED, fetched, find};
+
 static LOADER: OnceLock<fn()> = OnceLock::new();
+/// Why the libtorch that is loaded was taken.
+static WHY: OnceLock<String> = OnceLock::new();
 
 /// Has [`load`] call `loader`. Only a program whose libtorch is not loaded yet asks for this.
 pub fn set_loader(loader: fn()) {
@@ -35,10 +41,27 @@ pub fn load_if(needed: impl FnOnce() -> bool) {
     }
 }
 
-/// The folder of the libtorch that is loaded; where none is yet, of the one that will be.
+/// Remembers why the libtorch that is loaded was taken. Only the program knows that, which was started again.
+pub fn set_why(why: String) {
+    let _ = WHY.set(why);
+}
+
+/// The libtorch that is loaded; where none is yet, the one that will be.
+///
+/// # Errors
+/// There is none: as of [`find`].
+pub fn taken() -> Result<Found> {
+    if !is_loaded() {
+        return find();
+    }
+    let lib = loaded_from().unwrap_or_else(|| env!("EMOFLOW_LIBTORCH").into());
+    let why = WHY.get().cloned().unwrap_or_else(|| "the dynamic linker found it".into());
+    Ok(Found { lib, why })
+}
+
+/// The folder of [`taken`]; where there is none, the one that the program was built with.
 pub fn folder() -> PathBuf {
-    let loaded = if LOADER.get().is_none() { loaded_from() } else { None };
-    loaded.unwrap_or_else(|| env!("EMOFLOW_LIBTORCH").into())
+    taken().map_or_else(|_| env!("EMOFLOW_LIBTORCH").into(), |found| found.lib)
 }
 
 /// Refuses a libtorch that was found elsewhere than where the program was built, say by `LD_LIBRARY_PATH`, and that is
@@ -48,7 +71,7 @@ pub fn folder() -> PathBuf {
 /// # Errors
 /// The two versions, and where the other one is.
 pub fn check(folder: &Path) -> Result<()> {
-    let wanted = env!("EMOFLOW_LIBTORCH_VERSION");
+    let wanted = WANTED;
     if folder == Path::new(env!("EMOFLOW_LIBTORCH")) {
         return Ok(());
     }
@@ -62,6 +85,14 @@ pub fn check(folder: &Path) -> Result<()> {
 pub fn full_version() -> String {
     let folder = folder();
     stated(folder.parent().unwrap_or(&folder)).unwrap_or_else(|| env!("EMOFLOW_LIBTORCH_VERSION").to_string())
+}
+
+/// Which libtorch is used, where it is and why, in words; or that there is none.
+pub fn shown() -> String {
+    match taken() {
+        Ok(found) => format!("{}, {} ({})", full_version(), found.lib.display(), found.why),
+        Err(error) => format!("none: {error:#}"),
+    }
 }
 
 /// The version in `root` without its local part, as `build.rs` reads it.

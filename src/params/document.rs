@@ -18,13 +18,9 @@ impl Placed {
                 Default::Said(said) | Default::Ships(said, _) => said.to_string(),
             };
             // Writing to a string cannot fail.
-            let _ = writeln!(
-                text,
-                "| `{}` | {} | {default} | {} |",
-                key.name,
-                key.of,
-                key.about.replace('|', "\\|")
-            );
+            let name = if key.is_others() { "<name>" } else { key.name };
+            let _ =
+                writeln!(text, "| `{}` | {} | {default} | {} |", name, key.of, key.about.replace('|', "\\|"));
         }
         text.push('\n');
         text
@@ -55,10 +51,9 @@ impl std::fmt::Display for Type {
             Type::Fields => write!(f, "table"),
             Type::TextOrFields => write!(f, "string, or table"),
             Type::Forms { words, layers, table } => {
-                write!(f, "{}", codes(words))?;
-                if *layers {
-                    write!(f, ", list of block numbers and `\"embed\"`")?;
-                }
+                let layers = layers.then(|| "list of block numbers and `\"embed\"`".to_string());
+                let words = (!words.is_empty()).then(|| codes(words));
+                write!(f, "{}", words.into_iter().chain(layers).collect::<Vec<_>>().join(", "))?;
                 if let Some(table) = table {
                     write!(f, ", or table")?;
                     let keys: Vec<_> = table.keys.iter().map(|key| format!("`{}`", key.name)).collect();
@@ -68,7 +63,7 @@ impl std::fmt::Display for Type {
             }
             Type::Table(_) | Type::Inline(_) | Type::Kind(_) => write!(f, "table"),
             Type::Sweep => write!(f, "lists of values under keys of the file"),
-            Type::Named(_) => write!(f, "tables by name"),
+            Type::Named(_) | Type::Others(_) => write!(f, "tables by name"),
             Type::Kinds(kinds) | Type::NamedKinds(kinds) => {
                 let kinds: Vec<_> = kinds().iter().map(|kind| format!("`{}`", kind.name)).collect();
                 let by_name =

@@ -98,9 +98,27 @@ impl<'s> Reader<'s> {
     }
 
     pub(super) fn note_unknown_keys(&self) {
-        let known = |entry: &&Entry| self.keys.iter().any(|key| key.name == entry.key);
+        let known = |entry: &&Entry| self.is_key(&entry.key) || self.is_other(entry);
         let unknown = self.node.entries().iter().filter(|entry| !known(entry));
         unknown.take(MANY).for_each(|entry| self.unknown_key(entry));
+    }
+
+    pub(super) fn is_key(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name == name && !key.is_others())
+    }
+
+    /// Whether an entry is one of [`Type::Others`]: a table with a key that such a table has.
+    pub(super) fn is_other(&self, entry: &Entry) -> bool {
+        let table = self.keys.iter().find_map(|key| match key.of {
+            Type::Others(table) => Some(table),
+            _ => None,
+        });
+        let inner = entry.node.entries();
+        !self.is_key(&entry.key)
+            && table.is_some_and(|table| {
+                inner.iter().any(|inner| table.knows(&inner.key))
+                    || inner.is_empty() && matches!(entry.node.value, Written::Table(_))
+            })
     }
 
     fn unknown_key(&self, entry: &Entry) {
@@ -109,7 +127,7 @@ impl<'s> Reader<'s> {
         } else {
             format!("in `[{}]`", self.label)
         };
-        let known = self.keys.iter().map(|key| key.name);
+        let known = self.keys.iter().filter(|key| !key.is_others()).map(|key| key.name);
         let elsewhere = self.scope.top.clone().all().into_iter().find(|table| table.has(&entry.key));
         let hint = match (closest(&entry.key, known.clone()), elsewhere) {
             (None, Some(table)) if table.path.is_empty() => {

@@ -27,6 +27,7 @@ fn merge(into: &mut Value, more: Value) {
 
 fn table(placed: &Placed) -> Value {
     let keys = placed.keys();
+    let (others, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(Key::is_others);
     let required: Vec<&str> =
         keys.iter().filter(|key| matches!(key.default, Default::Required)).map(|key| key.name).collect();
     let properties: Map<String, Value> =
@@ -35,7 +36,7 @@ fn table(placed: &Placed) -> Value {
         "type": "object",
         "description": placed.about(),
         "properties": properties,
-        "additionalProperties": false,
+        "additionalProperties": others.first().map_or(json!(false), |key| values(placed, key)),
     });
     if !required.is_empty() {
         merge(&mut table, json!({ "required": required }));
@@ -98,13 +99,15 @@ fn values(placed: &Placed, key: &Key) -> Value {
         Type::TextOrFields => json!({ "anyOf": [{ "type": "string" }, { "type": "object" }] }),
         Type::Fields | Type::Sweep => json!({ "type": "object" }),
         Type::Forms { words, layers, table } => {
-            let mut forms = vec![json!({ "enum": words })];
+            let mut forms: Vec<Value> =
+                (!words.is_empty()).then(|| json!({ "enum": words })).into_iter().collect();
             let layer = json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "const": crate::lm::layer::EMBED }] });
             forms.extend(layers.then(|| list(layer)));
             forms.extend(table.map(below));
             json!({ "anyOf": forms })
         }
         Type::Table(table) | Type::Inline(table) => below(table),
+        Type::Others(table) => below(table),
         Type::Named(table) => named(below(table), matches!(key.default, Default::Required)),
         Type::Kind(Kind { name, table, texts: _ }) => at(table, Place { kind: name, ..placed.place }),
         Type::Kinds(kinds) => one_of(&kinds()),

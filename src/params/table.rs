@@ -128,6 +128,8 @@ pub enum Type {
     Inline(&'static Table),
     /// Tables under names of the user's.
     Named(&'static Table),
+    /// The same in this table itself, beside its keys: the key's own name is none.
+    Others(&'static Table),
     /// The table of a kind.
     Kind(Kind),
     /// Exactly one of these tables.
@@ -208,6 +210,11 @@ impl Type {
 }
 
 impl Key {
+    /// Whether it stands for tables beside the keys.
+    pub fn is_others(&self) -> bool {
+        matches!(self.of, Type::Others(_))
+    }
+
     /// Itself as it is at a place; `None`: it is no key there.
     fn at(mut self, place: Place) -> Option<Key> {
         if self.only.is_some_and(|case| !place.is(case)) {
@@ -272,7 +279,7 @@ impl Placed {
 
     /// Whether it has a key of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.keys().iter().any(|key| key.name == name)
+        self.keys().iter().any(|key| key.name == name && !key.is_others())
     }
 
     /// Itself and every table below it, each once, in the order of the file.
@@ -317,6 +324,7 @@ impl Placed {
                 vec![Placed { path, table, place: Place { kind: name, ..place } }]
             }
             Type::Named(table) => vec![Placed { path: format!("{path}.{name}"), table, place }],
+            Type::Others(table) => vec![Placed { path: format!("{}.{name}", self.path), table, place }],
             Type::Kinds(list) => kinds(&path, list()),
             Type::NamedKinds(list) => kinds(&format!("{path}.{name}"), list()),
             _ => Vec::new(),

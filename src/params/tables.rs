@@ -99,6 +99,15 @@ impl<'s> Reader<'s> {
         if tables.len() == count { Ok(tables) } else { Err(Reported) }
     }
 
+    /// The tables beside the keys of this one, in the order of the file. Those with problems of their own are left out.
+    pub fn others(&self, table: &'static Table) -> Read<Vec<(Entry, Reader<'s>)>> {
+        let entries = self.node.entries().iter().filter(|entry| self.is_other(entry)).cloned();
+        let named = entries.filter(|entry| self.check_name(&entry.key, &entry.key_span).is_ok());
+        Ok(named
+            .filter_map(|entry| Some((entry.clone(), self.table(&entry.key, entry.node, table).ok()?)))
+            .collect())
+    }
+
     /// Tables by name, each of one kind, in the order of the file. Those with problems of their own are left out.
     pub fn named_kinds(&self, name: &str) -> Read<Vec<Chosen<'s>>> {
         let declared = self.declared(name);

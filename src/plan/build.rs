@@ -1,20 +1,22 @@
 //! Resolved experiment -> plan. Pure: touches no file.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::absent::{self, denoised, lost_writer};
+use super::imports::without_stories;
 use super::key::Key;
 use super::preimage::{
-    ActivationParams, AnalysisParams, FileParams, FilesParams, NeutralParams, Numerics, TemplateParams,
-    VectorParams, WrittenParams, key,
+    ActivationParams, AnalysisParams, FilesParams, NeutralParams, Numerics, TemplateParams, VectorParams,
+    WrittenParams, key,
 };
 use super::rollouts::other_judge;
-use super::sources::Texts;
+use super::sources::{Texts, files};
 use super::variants::Merged;
 use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, Layer, decoder};
-use crate::resolve::{Model, Resolved, StoryFiles};
+use crate::resolve::{Model, Resolved};
 use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 
@@ -65,7 +67,10 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         if is_reader(&model) {
             all.clone().for_each(|variant| plan.written_stories(variant, model, true));
         }
-        all.clone().for_each(|variant| plan.readings(variant, model));
+        all.clone().for_each(|variant| {
+            plan.readings(variant, model);
+            plan.imports(variant, model);
+        });
     }
     // What others write is judged model by model.
     for judge in 0..resolved.models.len() {
@@ -93,7 +98,7 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Every source of texts that there can be in a variant; dialogues are written as stories are.
-    fn sources(&self, variant: usize) -> Vec<Texts<'a>> {
+    pub(super) fn sources(&self, variant: usize) -> Vec<Texts<'a>> {
         let experiment = self.variants[variant];
         let stories = experiment.stories.iter();
         let mut all: Vec<_> = stories
@@ -223,19 +228,6 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The analyses of what other models wrote that `judge` judges.
-    fn judged(&mut self, variant: usize, judge: usize) {
-        for model in 0..self.resolved.models.len() {
-            for texts in self.sources(variant).iter().filter(|t| t.name != NEUTRAL) {
-                let subject = Subject::vectors(&self.resolved.models[model].name, texts.name);
-                let vectors = self.merged.find(variant, &subject);
-                if let Some(vectors) = vectors {
-                    self.analyses(variant, model, texts.name, vectors, Some(judge));
-                }
-            }
-        }
-    }
-
     /// The node of the stories of `source` that `model` reads.
     fn stories(&self, variant: usize, model: usize, source: &str) -> usize {
         let writer = &self.resolved.models[self.resolved.models[model].checks.unwrap_or(model)];
@@ -308,16 +300,30 @@ impl<'a> Builder<'a> {
             params: experiment.vectors.clone(),
             emotions: experiment.emotions.clone(),
             set: self.set(reader, source),
+            theirs: None,
         };
         self.push(variant, Subject::vectors(&reader.name, source), work, None, units)
     }
 
     /// The analyses of a set of vectors: those that another model judges, `judge`; or all others, and the texts of those.
-    fn analyses(&mut self, variant: usize, model: usize, source: &str, vectors: usize, judge: Option<usize>) {
+    pub(super) fn analyses(
+        &mut self,
+        variant: usize,
+        model: usize,
+        source: &str,
+        vectors: usize,
+        judge: Option<usize>,
+    ) {
         let models = &self.resolved.models;
         let reader = &models[model];
         let experiment = self.variants[variant];
-        for config @ config::Analysis { name, kind: analysis, .. } in &experiment.analysis {
+        let imported = matches!(self.nodes[vectors].work, Work::Vectors { theirs: Some(_), .. });
+        let kept: Vec<Layer> = self.nodes[vectors].units.iter().filter_map(|unit| unit.layer).collect();
+        for config in &experiment.analysis {
+            let fitted = if imported { without_stories(config) } else { Some(Cow::Borrowed(config)) };
+            let Some(config @ config::Analysis { name, kind: analysis, .. }) = fitted.as_deref() else {
+                continue;
+            };
             let inputs = analysis.inputs();
             let of_texts =
                 analysis.reads().is_some() || analysis.spans().is_some() || analysis.writes().is_some();
@@ -328,7 +334,10 @@ impl<'a> Builder<'a> {
             if !self.has_texts(variant, model, analysis) {
                 continue; // the model that was to write them is not there
             }
-            let layers = analysis.layers(&reader.layers, reader.spec.n_layers());
+            let layers = analysis.layers(&kept, reader.spec.n_layers());
+            if imported && layers.is_empty() {
+                continue; // they are at others
+            }
             let other = other_judge(analysis).filter(|name| *name != reader.name);
             let later = other.is_some() && judge.is_none();
             if !later && other.and_then(|name| self.place_of(name)) != judge {
@@ -469,17 +478,6 @@ impl<'a> Builder<'a> {
     pub(super) fn keys(&self, inputs: &[UnitId]) -> Vec<(&'static str, Key)> {
         inputs.iter().map(|&id| (self.nodes[id.node].work.stage(), self.unit(id).key)).collect()
     }
-}
-
-/// What of each file is in keys.
-fn files(pinned: &StoryFiles) -> Vec<FileParams<'_>> {
-    let files = pinned.files.paths.iter().zip(&pinned.digests).zip(&pinned.survey.by_name);
-    let params = files.map(|((path, content), label)| FileParams {
-        content: *content,
-        format: file::format_of(path),
-        label: label.as_deref(),
-    });
-    params.collect()
 }
 
 /// One unit for each of `ranges`.

@@ -5,6 +5,7 @@ mod absent;
 mod across;
 mod build;
 mod id;
+mod imports;
 pub mod key;
 mod preimage;
 mod readings;
@@ -23,6 +24,7 @@ pub use id::{NodeId, Subject};
 pub use select::{Nothing, Selection};
 pub use sources::limit_notes;
 
+use crate::exchange::read::Files as Theirs;
 use crate::lm::{Chat, Layer};
 use crate::stages::analysis::Analysis;
 use crate::stages::rollouts::{Asked, Writing};
@@ -110,6 +112,8 @@ pub enum Work {
         params: vectors::Params,
         emotions: Vec<String>,
         set: Set,
+        /// Files of others, where they are not made here.
+        theirs: Option<Theirs>,
     },
     /// Transcripts of files.
     Texts(texts::Files),

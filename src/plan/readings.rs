@@ -146,7 +146,9 @@ impl Builder<'_> {
         let (reader, experiment) = (&self.resolved.models[model], self.variants[variant]);
         let directions: Vec<UnitId> =
             layers.iter().flat_map(|&layer| self.at_layer(vectors, layer)).collect();
-        let made_of: Vec<UnitId> = directions.iter().flat_map(|&id| &self.unit(id).inputs).copied().collect();
+        let behind = self.with_stories(variant, model, vectors);
+        let behind = layers.iter().flat_map(|&layer| self.at_layer(behind, layer));
+        let made_of: Vec<UnitId> = behind.flat_map(|id| self.unit(id).inputs.clone()).collect();
         let of_stage = |stage: &str| {
             made_of.iter().copied().filter(|id| self.nodes[id.node].work.stage() == stage).collect::<Vec<_>>()
         };

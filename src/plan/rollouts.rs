@@ -3,7 +3,7 @@
 use super::build::{Builder, unit};
 use super::key::Digest;
 use super::preimage::{RolloutParams, ScoreParams, key};
-use super::{Subject, UnitId, Work};
+use super::{NEUTRAL, Subject, UnitId, Work};
 use crate::lm::{Chat, Layer};
 use crate::resolve::judged_by;
 use crate::stages::analysis::Analysis;
@@ -59,6 +59,22 @@ impl Builder<'_> {
         let node = self.push(variant, subject, work, by, scored);
         let scored = (0..written.len()).map(|unit| UnitId { node, unit });
         directions.into_iter().chain(written.iter().copied()).chain(scored).collect()
+    }
+
+    /// The analyses of what other models wrote that `judge` judges.
+    pub(super) fn judged(&mut self, variant: usize, judge: usize) {
+        for model in 0..self.resolved.models.len() {
+            let sources = self.sources(variant);
+            let read = sources.iter().map(|texts| texts.name).filter(|name| *name != NEUTRAL);
+            let imports = self.variants[variant].imports.iter().map(|import| import.name.as_str());
+            for name in read.chain(imports) {
+                let subject = Subject::vectors(&self.resolved.models[model].name, name);
+                let vectors = self.merged.find(variant, &subject);
+                if let Some(vectors) = vectors {
+                    self.analyses(variant, model, name, vectors, Some(judge));
+                }
+            }
+        }
     }
 
     /// The model of the experiment that scores what `model` writes, and what stands for one at a server; neither of patterns.

@@ -1,9 +1,10 @@
 //! Sources of texts as a plan sees them: stories, neutral text and dialogues, which are written alike. Makes no node.
 
+use super::preimage::FileParams;
 use super::{Subject, rounds};
 use crate::config::{Experiment, SourceKind, Writer};
-use crate::resolve::Resolved;
-use crate::stages::stories::Item;
+use crate::resolve::{Resolved, StoryFiles};
+use crate::stages::stories::{Item, file};
 use crate::stages::texts::Pairing;
 
 /// A story source, or the neutral text, under the name that its nodes carry.
@@ -59,4 +60,15 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
             .then(|| format!("{}: {taken} of {each}, for {why}", Subject::stories(&source.name, None)))
     });
     sources.collect()
+}
+
+/// What of each file is in keys.
+pub(super) fn files(pinned: &StoryFiles) -> Vec<FileParams<'_>> {
+    let files = pinned.files.paths.iter().zip(&pinned.digests).zip(&pinned.survey.by_name);
+    let params = files.map(|((path, content), label)| FileParams {
+        content: *content,
+        format: file::format_of(path),
+        label: label.as_deref(),
+    });
+    params.collect()
 }

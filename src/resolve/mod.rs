@@ -10,6 +10,7 @@ pub mod hub;
 mod labels;
 mod lengths;
 mod local;
+mod model;
 mod norms;
 mod ollama;
 mod served;
@@ -17,6 +18,7 @@ mod stories;
 mod tokenizer;
 mod transcripts;
 mod turns;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,7 +33,7 @@ use crate::interrupt::Interrupted;
 use crate::lm::checkpoint::Beside;
 use crate::lm::device::Choice;
 use crate::lm::family::{Reading, has_field};
-use crate::lm::{Checkpoint, Dtype, DtypePolicy, Layer, Spec, Tokenizer};
+use crate::lm::{Checkpoint, Dtype, Layer, Spec, Tokenizer};
 use crate::plan::key::Digest;
 use crate::progress::Progress;
 use crate::stages::stories::Server;
@@ -41,11 +43,13 @@ pub use dataset::Pinned;
 pub use digested::Changed;
 use digested::Digested;
 use hub::{Hub, Outage, Snapshot, Wanted};
+pub use model::Model;
 use served::servers;
 pub use served::{AnotherModel, ensure_same, judged_by};
 pub use stories::StoryFiles;
 pub use tokenizer::OtherTokenizer;
 pub use transcripts::TranscriptFiles;
+pub use vectors::VectorFiles;
 
 /// An experiment with everything outside it pinned.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub struct Resolved {
     pub files: Vec<BTreeMap<String, StoryFiles>>,
     /// Of each variant its files of transcripts, by the source's name.
     pub transcripts: Vec<BTreeMap<String, TranscriptFiles>>,
+    /// Of each variant its files of others' vectors, by the set's name.
+    pub vectors: Vec<BTreeMap<String, VectorFiles>>,
     /// Of each variant what stands for the model of a source at a server, by the source's name, and of a judge, by [`judged_by`].
     pub served: Vec<BTreeMap<String, Digest>>,
     pub device: Choice,
@@ -102,48 +108,6 @@ pub struct Absent {
     pub why: String,
 }
 
-/// A model whose content is known; its weights may still be on the hub.
-#[derive(Clone, Debug)]
-pub struct Model {
-    pub name: String,
-    /// Of which of [`Resolved::models`] it is a check: the same, with other arithmetic, at one layer. `None`: it is one of
-    /// the experiment's.
-    pub checks: Option<usize>,
-    /// The repository, or the folder as the experiment file has it.
-    pub origin: String,
-    /// The hub's commit; `None` for a folder.
-    pub commit: Option<String>,
-    /// Its weights are on this machine after [`Model::fetch`].
-    pub checkpoint: Checkpoint,
-    /// Where the rest of it is; `None` for a folder.
-    snapshot: Option<Snapshot>,
-    /// What is merged into its weights when they are read.
-    pub adapter: Option<Adapter>,
-    /// Where its tokenizer is from, if that is not its own.
-    pub tokenizer: Option<OtherTokenizer>,
-    /// For people: what is odd about its tokenizer.
-    pub tokenizer_note: Option<String>,
-    pub spec: Spec,
-    /// Fields of its config that have no part in what it computes.
-    pub unread: Vec<String>,
-    /// Fields of its config that would have a part, but are ignored because the experiment file says so.
-    pub ignored: Vec<String>,
-    pub dtype: Dtype,
-    /// The type of activations and arithmetic.
-    pub compute_dtype: Dtype,
-    pub offload: Offload,
-    /// Why that dtype.
-    pub dtype_reason: &'static str,
-    /// Whether its chat template is told that it may think first.
-    pub thinking: bool,
-    /// The kept layers, ascending.
-    pub layers: Vec<Layer>,
-    /// Digest of the digests of every file that makes the model what it is, and of what of its config is ignored.
-    pub identity: Digest,
-    /// The files that were digested here, not by the hub.
-    files: Vec<Digested>,
-}
-
 /// A model that has been found but not yet digested.
 struct Found {
     origin: String,
@@ -166,6 +130,7 @@ pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, Some(&hub), notes));
     problems.extend(transcripts::check(asked, Some(&hub), notes));
+    problems.extend(vectors::check(asked));
     problems.extend(norms::check(asked));
     problems.extend(activities::check(asked));
     problems
@@ -179,6 +144,7 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let mut problems: Vec<Problem> = faults.map(|(model, fault)| fault.problem(model)).collect();
     problems.extend(stories::check(asked, None, &mut Vec::new()));
     problems.extend(transcripts::check(asked, None, &mut Vec::new()));
+    problems.extend(vectors::check(asked));
     problems.extend(norms::check(asked));
     problems.extend(activities::check(asked));
     problems
@@ -220,9 +186,10 @@ pub fn resolve(
             Err(Fault::Written(problem)) => problems.push(problem),
         }
     }
-    let (mut files, mut transcripts) = (Vec::new(), Vec::new());
+    let (mut files, mut transcripts, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
     for (_, variant) in experiment.variants() {
         transcripts.push(transcripts::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
+        vectors.push(vectors::pin(&variant.asked(), &models, store, &mut problems)?);
         files.push(stories::pin(&variant.asked(), &hub, store, progress, &mut problems)?);
     }
     let mut served = Vec::new();
@@ -250,10 +217,10 @@ pub fn resolve(
         return Err(experiment.problems(problems).into());
     }
     models.extend(checks::of(&experiment, &models));
-    let absent = lost.into_iter();
-    let absent = absent.map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
+    let absent =
+        lost.into_iter().map(|(model, error)| Absent { name: model.name.clone(), why: format!("{error:#}") });
     let absent = absent.collect();
-    Ok(Resolved { experiment, models, absent, files, transcripts, served, device, offline })
+    Ok(Resolved { experiment, models, absent, files, transcripts, vectors, served, device, offline })
 }
 
 /// A server that does not say which model it has, and was never seen.
@@ -463,45 +430,4 @@ fn pin(model: &config::Model, found: Found, device: &Choice, store: &Store) -> R
         unread: found.unread,
         ignored: found.ignored,
     })
-}
-
-impl Model {
-    /// An error ([`Changed`]) if a file of it is not what it was when the run began, or was changed in between.
-    pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
-        self.files.iter().try_for_each(|file| file.ensure_unchanged(store))
-    }
-
-    /// Has the weights be on this machine: what is missing of them is fetched.
-    ///
-    /// # Errors
-    /// What the hub, the network or the disk says, with what to do.
-    pub fn fetch(&self, progress: &dyn Progress) -> Result<()> {
-        if let Some(snapshot) = &self.snapshot {
-            snapshot.fetch_weights(self.checkpoint.weights(), progress)?;
-        }
-        let adapter = self.adapter.as_ref().and_then(|adapter| adapter.snapshot.as_ref());
-        if let (Some(snapshot), Some(files)) = (adapter, self.checkpoint.adapter()) {
-            snapshot.fetch_weights(std::slice::from_ref(&files.weights), progress)?;
-        }
-        Ok(())
-    }
-
-    /// How it is held and computed.
-    pub fn dtype_policy(&self) -> DtypePolicy {
-        let streamed = self.offload == Offload::Layers;
-        DtypePolicy { weights: self.dtype, compute: self.compute_dtype, streamed }
-    }
-
-    /// For people: how its weights are stored, where they are computed from that.
-    pub fn dequantised_from(&self) -> Option<String> {
-        self.checkpoint.dequantised_from(&self.spec)
-    }
-
-    /// For people: where it is from, and at which commit.
-    pub fn shown(&self) -> String {
-        match &self.commit {
-            Some(commit) => format!("{} at {}", self.origin, &commit[..commit.len().min(7)]),
-            None => self.origin.clone(),
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Activations -> neutral components -> emotion vectors.
 
+pub mod imported;
 mod params;
 
 use std::collections::{BTreeMap, HashMap};

@@ -6,6 +6,7 @@ mod models;
 mod remote;
 mod serve;
 mod transcripts;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 

@@ -11,6 +11,7 @@ mod corruption;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod dialogues;
+mod docs;
 mod evidence;
 mod explain;
 mod export;
@@ -18,6 +19,7 @@ mod faults;
 mod files;
 mod gguf_models;
 mod hub;
+mod imports;
 mod interrupt;
 mod keys;
 mod kills;

@@ -121,6 +121,93 @@ fn it_starts_where_all_functions_are_to_be_bound_at_once() {
     }
 }
 
+/// The program as it is shipped, and where there is no libtorch: not where this one was built either.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn without_libtorch(place: &Path) -> std::path::PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = place.join("emoflow");
+    let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+    let mut package = Command::new(python);
+    package
+        .arg(root.join("scripts/package.py"))
+        .args(["program", env!("CARGO_BIN_EXE_emoflow")])
+        .arg(&program);
+    assert!(package.status().unwrap().success());
+    let mut bytes = std::fs::read(&program).unwrap();
+    let built = env!("EMOFLOW_LIBTORCH").as_bytes();
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(built.len()).position(|window| window == built) {
+        at += found;
+        bytes[at..at + built.len()].fill(b'x');
+    }
+    assert!(at > 0, "the program knows where it was built");
+    std::fs::write(&program, bytes).unwrap();
+    program
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn all_that_computes_nothing_works_where_there_is_no_libtorch() {
+    let place = tempfile::tempdir().unwrap();
+    let program = without_libtorch(place.path());
+    let project = crate::project::Project::new(
+        "layers = [1]\n[models.demo]\npath = \"{demo}\"\n[emotions]\nwords = [\"happy\", \"sad\", \"calm\"]\n\
+         [stories.said.template]\npassages = [\"I was {emotion} all day.\", \"She is {emotion} now, and will be.\"]\n\
+         [activations]\nfrom_token = 2\n[analysis.similarity.cosine]\n",
+    );
+    assert_eq!(project.run(&[]).code, 0);
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Command::new(&program);
+        command.args(args).current_dir(project.path(".")).env_clear().env("HOME", place.path());
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    for line in [
+        "check exp.toml",
+        "plan exp.toml --device cpu",
+        "plan exp.toml",
+        "explain exp.toml vectors/* --device cpu",
+        "status exp.toml",
+        "status",
+        "show exp.toml claims",
+        "show exp.toml similarity/* --device cpu",
+        "diff results/exp results/exp",
+        "export exp.toml --format npz --device cpu",
+        "report exp.toml --device cpu",
+        "run exp.toml --device cpu",
+        "init other",
+        "schema",
+        "completions bash",
+        "cache ls",
+        "--help",
+    ] {
+        let (code, said) = run(&line.split(' ').collect::<Vec<_>>(), &[]);
+        assert_eq!(code, Some(0), "{line}: {said}");
+    }
+    assert_eq!(run(&["check", "exp.toml"], &[("LD_BIND_NOW", "1")]).0, Some(0));
+    // What must compute says what is lacking, and how to get it.
+    let again = ["run", "exp.toml", "--device", "cpu", "--set", "activations.from_token=1"];
+    let (code, said) = run(&again, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no libtorch") && said.contains("emoflow setup"), "{said}");
+    let (code, said) = run(&["doctor", "--device", "cpu", "--offline"], &[]);
+    assert!(code == Some(0) && said.contains("libtorch  none: "), "{said}");
+    // With one, it computes: by any of the ways to name it.
+    let lib = std::path::PathBuf::from(env!("EMOFLOW_LIBTORCH"));
+    let packages = place.path().join("env/lib/python3.12/site-packages");
+    std::fs::create_dir_all(&packages).unwrap();
+    std::os::unix::fs::symlink(lib.parent().unwrap(), packages.join("torch")).unwrap();
+    let environment = place.path().join("env");
+    let environment = [("VIRTUAL_ENV", environment.to_str().unwrap())];
+    let (_, said) = run(&["doctor", "--device", "cpu", "--offline"], &environment);
+    assert!(said.contains("(VIRTUAL_ENV, "), "{said}");
+    let (code, said) = run(&again, &environment);
+    assert_eq!(code, Some(0), "{said}");
+    let again = [&again[..5], &["activations.from_token=0", "-v"]].concat();
+    let (code, said) = run(&again, &[("LD_LIBRARY_PATH", lib.to_str().unwrap()), ("LD_BIND_NOW", "1")]);
+    assert!(code == Some(0) && said.contains("LD_LIBRARY_PATH names it"), "{said}");
+}
+
 #[test]
 fn exit_codes_are_the_documented_ones() {
     let place = tempfile::tempdir().unwrap();

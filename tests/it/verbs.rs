@@ -64,6 +64,7 @@ fn tables_are_shown_and_forgotten() {
     assert!(std::path::Path::new(paths.trim()).is_file(), "{paths}");
     let claims = show(&["claims"]);
     assert!(claims.code == 0 && claims.out.contains("similarity/"), "{}", claims.out);
+    assert!(!claims.out.contains("..."), "names are whole, as criteria need them: {}", claims.out);
     assert_eq!(show(&["nothing/*"]).code, 4);
 
     let rm = |more: &[&str]| project.emoflow("rm", &[more, &["--device", "cpu"]].concat());
@@ -152,4 +153,56 @@ fn nothing_is_cancelled_that_was_not_submitted() {
     let project = Project::new(EXPERIMENT);
     let cancelled = project.emoflow("cancel", &[]);
     assert!(cancelled.code == 0 && cancelled.out.starts_with("nothing was submitted"), "{}", cancelled.out);
+}
+
+#[test]
+fn all_experiments_of_a_project_have_a_line_and_a_run_is_watched_to_its_end() {
+    let project = Project::new(EXPERIMENT);
+    let place = |folder: &str| project.path(folder).to_str().unwrap().to_string();
+    let here = ["--cache", &place("cache"), "--results", &place("results")];
+    let (code, out) = run(&[&["status"], &here[..]].concat());
+    assert!(code == 0 && out.starts_with("no experiment has results"), "{out}");
+    assert_eq!(project.run(&["--only", "stories/*"]).code, 0);
+    let (code, out) = run(&[&["status"], &here[..]].concat());
+    assert_eq!(code, 0);
+    assert!(out.starts_with("exp ") && out.lines().count() == 1, "{out}");
+    let (_, out) = run(&[&["status", "--json"], &here[..]].concat());
+    let all: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&all[0]["experiment"], &all[0]["state"]), (&Value::from("exp"), &Value::from("finished")));
+    let watched = project.emoflow("status", &["--watch=0.01"]);
+    assert!(watched.code == 0 && watched.out.starts_with("exp: ended "), "{}", watched.out);
+    assert_eq!(project.emoflow("status", &["--watch=0"]).code, 2);
+}
+
+#[test]
+fn shells_complete_names_of_nodes_and_a_project_has_a_default_experiment() {
+    let project = Project::new(EXPERIMENT);
+    let program = |words: &[&str], variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_emoflow"));
+        command.args(words).current_dir(project.path(".")).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, script) = run(&["completions", shell]);
+        assert!(code == 0 && script.contains("EMOFLOW_COMPLETE"), "{script}");
+    }
+    assert_eq!(run(&["completions", "csh"]).0, 2);
+    let complete = |words: &[&str]| {
+        let at = (words.len() - 1).to_string();
+        let asks = [("EMOFLOW_COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", at.as_str()), ("_CLAP_IFS", "\n")];
+        program(&[&["--"], words].concat(), &asks).1
+    };
+    let names = complete(&["emoflow", "explain", "exp.toml", "v"]);
+    assert_eq!(names.lines().collect::<Vec<_>>(), ["vectors/demo/said"]);
+    assert!(complete(&["emoflow", "show", "exp.toml", "cl"]).contains("claims"));
+    assert!(complete(&["emoflow", "pl"]).contains("plan"));
+    assert!(complete(&["emoflow", "run", "exp.toml", "--only", "act"]).contains("activations/demo/said"));
+
+    // The file that `init` writes is the one that is meant where none is named.
+    assert_eq!(program(&["plan", "--device", "cpu"], &[]).0, Some(2));
+    std::fs::rename(project.path("exp.toml"), project.path("experiment.toml")).unwrap();
+    assert!(program(&["plan", "--device", "cpu"], &[]).1.contains("vectors/demo/said"));
+    assert_eq!(program(&["check"], &[]).0, Some(0));
+    assert!(program(&["explain", "vectors/*", "--device", "cpu"], &[]).1.contains("vectors/demo/said"));
 }

@@ -264,6 +264,12 @@ pub fn data() -> tempfile::TempDir {
         );
         std::fs::write(dir.path().join(format!("{name}.jsonl")), line).unwrap();
     }
+    for (name, by) in [("theirs", 1.0f32), ("others", 2.0)] {
+        let data: Vec<u8> = (0..32).flat_map(|i| (i as f32 * by).to_le_bytes()).collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 32], &data).unwrap();
+        let bytes = safetensors::serialize([("happy", &view), ("sad", &view)], None).unwrap();
+        std::fs::write(dir.path().join(format!("{name}.safetensors")), bytes).unwrap();
+    }
     let norms = "word,valence,arousal\nhappy,0.9,0.5\nsad,0.1,0.3\n";
     std::fs::write(dir.path().join("norms.csv"), norms).unwrap();
     std::fs::write(dir.path().join("norms-copy.csv"), norms).unwrap();

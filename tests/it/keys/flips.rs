@@ -75,6 +75,7 @@ pub fn every_key_is_told_of() {
                 | Type::Named(_)
                 | Type::Kinds(_)
                 | Type::NamedKinds(_)
+                | Type::Others(_)
                 | Type::Sweep
         )
     };
@@ -261,6 +262,7 @@ static NEUTRAL_SERVED: [Flip; 10] = served!("neutral.openai", "neutral.openai", 
 mod analyses;
 mod behaviour;
 mod dialogues;
+mod imports;
 mod readings;
 
 /// Every flip.
@@ -272,6 +274,7 @@ pub fn all() -> impl Iterator<Item = &'static Flip> {
         .chain(&analyses::FLIPS)
         .chain(behaviour::FLIPS)
         .chain(dialogues::FLIPS)
+        .chain(&imports::FLIPS)
         .chain(readings::FLIPS)
         .chain(written)
         .chain(&SERVED)

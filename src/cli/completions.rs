@@ -1,0 +1,73 @@
+//! `emoflow completions`: what a shell completes. The script asks this program for what fits, so that names of nodes, which hang
+//! on the experiment, are completed too.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory as _, Parser as _};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use clap_complete::env::Shells;
+
+use super::args::DEFAULT;
+use super::{Access, Cli, show};
+use crate::progress::{self, Style};
+
+/// The shells that are known.
+pub const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
+
+/// By this variable a script asks for what fits.
+const VARIABLE: &str = "EMOFLOW_COMPLETE";
+
+/// Writes the script for a shell.
+///
+/// # Errors
+/// The other end of the pipe.
+pub fn script(shell: &str, out: &mut dyn Write) -> Result<u8> {
+    let completer = Shells::builtins();
+    let completer = completer.completer(shell).with_context(|| format!("the shell {shell}"))?;
+    completer.write_registration(VARIABLE, "emoflow", "emoflow", "emoflow", out)?;
+    Ok(0)
+}
+
+/// Whether a script asks for what fits. It is told.
+pub fn asked(args: &[OsString]) -> bool {
+    if std::env::var_os(VARIABLE).is_none() {
+        return false;
+    }
+    let here = std::env::current_dir().ok();
+    CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(args, here.as_deref()).unwrap_or(true)
+}
+
+/// Names of the nodes of the experiment that the command line names.
+pub fn nodes() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
+        let file = words.iter().map(PathBuf::from).find(|word| word.extension().is_some_and(|e| e == "toml"));
+        let mut names = names(&file.unwrap_or_else(|| DEFAULT.into())).unwrap_or_default();
+        if words.get(1).is_some_and(|command| command == "show") {
+            names.push(show::CLAIMS.into());
+        }
+        names.into_iter().map(CompletionCandidate::new).collect()
+    })
+}
+
+/// The names of the nodes of an experiment, without asking anybody for anything.
+fn names(file: &Path) -> Option<Vec<String>> {
+    let args: [&std::ffi::OsStr; 5] = [
+        "emoflow".as_ref(),
+        "plan".as_ref(),
+        file.as_os_str(),
+        "--offline".as_ref(),
+        "--device=cpu".as_ref(),
+    ];
+    let super::Command::Plan { experiment, machine, scope, .. } = Cli::try_parse_from(args).ok()?.command
+    else {
+        return None;
+    };
+    let progress = progress::start(Style::None);
+    let prepared = super::prepare(&experiment, &machine, &scope.limit, Access::Look, &*progress).ok()?;
+    Some(prepared.plan.nodes.iter().map(|node| node.name()).collect())
+}

@@ -1,0 +1,95 @@
+//! `emoflow setup`: fetches the libtorch that this program needs, with the tools of Python that are there.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use fs_err as fs;
+
+use super::Usage;
+use crate::lm::libtorch::{self, WANTED};
+
+/// Which of the two wheels, as it is written beside them.
+const VARIANT: &str = "variant";
+
+/// What tells that there is an NVIDIA GPU.
+const NVIDIA: &str = "/proc/driver/nvidia/version";
+
+/// Fetches the wheel for the CPU (with the two CUDA libraries that it links with all the same), or with all of CUDA; `None`: as
+/// the machine has an NVIDIA GPU or not. Prints the folder.
+///
+/// # Errors
+/// There is neither uv nor pip; what they say.
+pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
+    let variable = |name: &str| std::env::var_os(name);
+    let target = libtorch::fetched(&variable)
+        .ok_or_else(|| Usage("neither HOME nor XDG_DATA_HOME says where it is to be put".into()))?;
+    let mac = cfg!(target_os = "macos");
+    let cuda = cuda.unwrap_or_else(|| Path::new(NVIDIA).exists()) && !mac;
+    let variant = if cuda { "cuda" } else { "cpu" };
+    if fs::read_to_string(target.join(VARIANT)).is_ok_and(|there| there.trim() == variant) {
+        say!("libtorch {WANTED} ({variant}) is there already");
+        writeln!(out, "{}", target.display())?;
+        return Ok(0);
+    }
+    let beside = target.parent().context("a folder of the user's")?;
+    fs::create_dir_all(beside)?;
+    // On the same disk, so that it appears whole or not at all.
+    let new = tempfile::tempdir_in(beside)?;
+    let mut packages = vec![format!("torch=={WANTED}")];
+    if !cuda {
+        packages.insert(0, "--no-deps".into());
+    }
+    if !cuda && !mac {
+        packages.extend(["nvidia-cuda-runtime==13.*", "nvidia-cuda-cupti==13.*"].map(String::from));
+    }
+    let mut installer = installer()?;
+    // Only the libraries are used, so any Python's wheel will do.
+    installer.args(["--python-version", "3.12", "--only-binary", ":all:", "--target"]);
+    installer.arg(new.path()).args(packages);
+    let said = format!("{:?}", installer.get_program());
+    say!("fetching libtorch {WANTED} ({variant}) into {}", target.display());
+    let ended = installer.status().with_context(|| format!("start {said}"))?;
+    ensure!(ended.success(), "{said} could not fetch torch {WANTED}: {ended}");
+    ensure!(new.path().join("torch/version.py").is_file(), "what {said} fetched is no torch");
+    fs::write(new.path().join(VARIANT), variant)?;
+    if target.exists() {
+        fs::remove_dir_all(&target)?;
+    }
+    fs::rename(new.keep(), &target)?;
+    writeln!(out, "{}", target.display())?;
+    Ok(0)
+}
+
+/// uv, or else pip of a Python 3, about to install.
+fn installer() -> Result<Command> {
+    let runs = |program: &OsString, args: &[&str]| {
+        Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
+    };
+    let uv = OsString::from("uv");
+    if runs(&uv, &["--version"]) {
+        let mut command = Command::new(uv);
+        command.args(["pip", "install", "--quiet"]);
+        return Ok(command);
+    }
+    for python in [std::env::var_os("PYTHON"), Some("python3".into()), Some("python".into())] {
+        let Some(python) = python else { continue };
+        if runs(&python, &["-m", "pip", "--version"]) {
+            let mut command = Command::new(python);
+            command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+            command.args([
+                "--no-warn-script-location",
+                "--root-user-action=ignore",
+                "--implementation",
+                "cp",
+            ]);
+            return Ok(command);
+        }
+    }
+    bail!(
+        "neither uv nor pip is here, one of which fetches torch {WANTED}: install uv (https://docs.astral.sh/uv), or name a \
+         Python that has pip in PYTHON"
+    )
+}
