@@ -33,7 +33,7 @@ use crate::interrupt::Interrupted;
 use crate::lm::checkpoint::Beside;
 use crate::lm::device::Choice;
 use crate::lm::family::{Reading, has_field};
-use crate::lm::{Checkpoint, Dtype, Layer, Spec, Tokenizer};
+use crate::lm::{Checkpoint, Layer, Spec, Tokenizer};
 use crate::plan::key::Digest;
 use crate::progress::Progress;
 use crate::stages::stories::Server;

@@ -102,6 +102,8 @@ impl Trial {
             turns: turns.clone(),
             replies: Vec::new(),
             answer: String::new(),
+            shown: String::new(),
+            hidden: String::new(),
             options: Vec::new(),
         })
     }
