@@ -190,7 +190,8 @@ fn every_kind() -> Report {
         bands: vec![band],
         log: false,
     };
-    let plot = |at: usize| Plot { title: format!("plot {at}"), series: vec![series("own", 12, at)] };
+    let plot =
+        |at: usize| Plot { title: format!("plot {at}"), series: vec![series("own", 12, at)], bands: vec![] };
     let strange = TableFigure {
         columns: vec![hostile.into(), "value".into()],
         rows: vec![
