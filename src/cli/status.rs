@@ -202,7 +202,7 @@ enum NodeState {
     Gone,
 }
 
-/// How far the last run of the experiment `name` is, as JSON.
+/// How far the last run of the experiment `name` is, whose results are in `results`, as JSON.
 ///
 /// # Errors
 /// A `run.json` that is none.

@@ -46,8 +46,8 @@ pub fn render(svg: &str) -> Result<Vec<u8>> {
     encode(&pixels).context("encode the drawing as PNG")
 }
 
-/// The opaque pixels as a file. A drawing is mostly rows like the one above: their difference compresses well in the fastest way,
-/// where trying every filter takes longer than all the drawing.
+/// The opaque pixels as a file. A drawing is mostly rows like the one above: their differences are tried alone,
+/// as trying every filter takes longer.
 fn encode(pixels: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     let mut colours = Vec::with_capacity(pixels.data().len() / 4 * 3);
     pixels.data().chunks_exact(4).for_each(|pixel| colours.extend_from_slice(&pixel[..3]));
@@ -55,7 +55,7 @@ fn encode(pixels: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     let mut encoder = Encoder::new(&mut file, pixels.width(), pixels.height());
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
-    encoder.set_compression(Compression::Fast);
+    encoder.set_compression(Compression::Balanced);
     encoder.set_filter(Filter::Up);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&colours)?;

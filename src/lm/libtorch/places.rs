@@ -86,11 +86,11 @@ impl Around<'_> {
             }
         }
         let there = match others.is_empty() {
-            true => String::new(),
-            false => format!(" There is {}, which cannot be used.", others.join("; ")),
+            true => " It was".to_string(),
+            false => format!(" There is {}, which cannot be used. It was also", others.join("; ")),
         };
         bail!(
-            "no libtorch {WANTED} is found.{there} It was also looked for in {}. To get it: {}",
+            "no libtorch {WANTED} is found.{there} looked for in {}. To get it: {}",
             nothing.join("; "),
             self.remedy()
         )
