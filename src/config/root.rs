@@ -30,7 +30,7 @@ params! {
         pub shard: usize = 256, 1..;
         /// Where a model's arithmetic is not in f32 (`compute_dtype`): everything that is claimed of it is computed in f32 too,
         /// at the one kept layer nearest to two thirds of the depth, from so many stories of each source (rounded up to whole
-        /// shards; all where there are fewer), to see how far the type of the arithmetic moves each claim. `0`: no check.
+        /// shards, spread over the source; all where there are fewer), to see how far the type of the arithmetic moves each claim. `0`: no check.
         /// What reads or writes text token by token is not checked.
         pub check_precision: usize = 1024, 0..;
         /// The day, `YYYY-MM-DD`, that chat templates see where they ask for the date (`strftime_now`): results do not change with

@@ -235,10 +235,15 @@ impl<'a> Builder<'a> {
         find(Some(&writer.name)).or_else(|| find(None)).expect("stories come first")
     }
 
-    /// Whether `model` reads a shard: a check reads the first ones.
-    fn is_read(&self, model: usize, shard: &Unit) -> bool {
-        let sample = self.resolved.experiment.check_precision;
-        self.resolved.models[model].checks.is_none() || shard.stories.start < sample
+    /// Which of `shards` a model reads: a check some that are spread over them, as neighbours are on the same topic.
+    fn are_read(&self, model: usize, shards: &[Unit]) -> Vec<bool> {
+        let (n, sample) = (shards.len(), self.resolved.experiment.check_precision);
+        let stories = shards.last().map_or(0, |shard| shard.stories.end);
+        let wanted = match self.resolved.models[model].checks.is_none() || stories <= sample {
+            true => n,
+            false => (n * sample).div_ceil(stories),
+        };
+        (0..n).map(|at| (at + 1) * wanted / n > at * wanted / n).collect()
     }
 
     /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and stories.
@@ -246,7 +251,7 @@ impl<'a> Builder<'a> {
         let models = &self.resolved.models;
         let of = |checked: usize| models[checked].compute_dtype == models[model].compute_dtype;
         let shards = || &self.nodes[self.stories(variant, model, source)].units;
-        models[model].checks.is_some_and(of) && shards().iter().all(|shard| self.is_read(model, shard))
+        models[model].checks.is_some_and(of) && self.are_read(model, shards()).into_iter().all(|read| read)
     }
 
     fn activations(&mut self, variant: usize, model: usize, source: &str) -> usize {
@@ -255,8 +260,9 @@ impl<'a> Builder<'a> {
         let tokens = self.variants[variant].vectors.tokens.filter(|_| source == NEUTRAL);
         let stories = self.stories(variant, model, source);
         let mut units = Vec::new();
+        let read = self.are_read(model, &self.nodes[stories].units);
         for (shard, text) in self.nodes[stories].units.iter().enumerate() {
-            if source != NEUTRAL && !self.is_read(model, text) {
+            if source != NEUTRAL && !read[shard] {
                 continue;
             }
             for &layer in &reader.layers {

@@ -65,7 +65,16 @@ mod tests {
         let data: Value = serde_json::from_str(data).unwrap();
         assert_eq!(
             data["texts"][0],
-            json!([["angry", "yes"], [0.1235, null], "ab12", "", "", "</script>\0<b>"])
+            // The values as 1 and 131,072 in base 64: the smallest there is, and nothing.
+            json!([
+                ["angry", "yes"],
+                [0.1235, null],
+                "ab12",
+                "",
+                "",
+                "</script>\0<b>",
+                [["a", "<b>"], "AABgAA", 2.0, 2.0]
+            ])
         );
         assert_eq!(data["all"], 9);
     }

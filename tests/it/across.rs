@@ -160,8 +160,7 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
         assert!(page.contains(said), "{said}");
     }
     // One criterion is met, the other is not, and both were tested.
-    let section = page.split("id=\"findings\"").nth(1).unwrap().split("</section>").next().unwrap();
-    assert!(section.contains("pass") && section.contains("fail"), "{section}");
+    assert!(page.contains("<td>pass</td>") && page.contains("<td>fail</td>"));
     let methods = std::fs::read_to_string(project.path("results/exp/methods.md")).unwrap();
     assert!(
         methods.contains("carried, mean rank: ") && methods.contains("small on said, and demo: "),
@@ -224,7 +223,7 @@ fn claims_on_two_models_are_computed_in_f32_too() {
     // Ranks of six cosines need not change.
     assert!(moved["likeness"] >= 0.0 && moved["alignment"] > 0.0 && moved["carried"] > 0.0, "{moved:?}");
     // A sample is read by all models in their own arithmetic too, also by the one that is in f32 anyway.
-    let sample = rounded.replace("layers = [1, 2, 3]", "layers = [1, 2, 3]\ncheck_precision = 8\nshard = 8");
+    let sample = rounded.replace("layers = [1, 2, 3]", "layers = [1, 2, 3]\ncheck_precision = 12\nshard = 4");
     let sampled = claimed(&sample);
     assert!(
         sampled.iter().filter(|row| row["reported"] == "true").all(|row| !row["f32_difference"].is_empty())

@@ -233,7 +233,7 @@ fn tutorial(model: &Path) -> tempfile::TempDir {
         parts.next();
     }
     assert!(count >= 10, "{count} commands");
-    let page = std::fs::read_to_string(place.path().join("results/thirty/report.html")).unwrap();
+    let page = crate::page(&place.path().join("results/thirty/report.html"));
     assert!(page.contains("before the first run"), "the criteria are on the first page");
     place
 }

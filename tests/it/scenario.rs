@@ -45,6 +45,7 @@ positions = "generated"
 random = 2
 samples = 40
 max_new_tokens = 40
+read = 0
 "#;
 
 const DOOR: &str = r#"

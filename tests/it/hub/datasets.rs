@@ -345,7 +345,7 @@ fn a_glob_that_means_nothing_or_what_cannot_be_read_is_an_error_of_its_line() {
         &["no file of dataset repository tests/stories at aaaaaaa matches `expression/*.parquet`"],
     );
     fails(&nothing, &["exp.toml:9:9", "there is `expression/stories/a.parquet`, `expression/a.csv`, `"]);
-    fails(&nothing, &[" and 1 more"]);
+    fails(&nothing, &[" and 2 more"]);
     fails(
         &with("expression/**"),
         &["means `expression/stories/more/b.md` of tests/stories", "no known format"],

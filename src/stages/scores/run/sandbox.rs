@@ -1,7 +1,6 @@
 //! Programs that a model wrote run in a sandbox, and nowhere else: `monty`, a Python interpreter without files, network and processes,
 //! or a command of the user's; each time in a process of its own, with limits. Knows nothing of what is tested.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -167,7 +166,9 @@ impl Sandbox {
             });
             command.arg("program.py").stdin(Stdio::null());
         } else {
-            command.args(self.sandbox.split_whitespace().skip(1)).stdin(File::open(file)?);
+            command
+                .args(self.sandbox.split_whitespace().skip(1))
+                .stdin(fs_err::File::open(file)?.into_file());
             command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         }
         Ok(command)

@@ -18,7 +18,7 @@ fn programs_that_try_to_get_out_do_not() {
     let (monty, folder) = (monty(), tempfile::tempdir().unwrap());
     monty.ensure_works().unwrap();
     let (secret, mark) = (folder.path().join("secret"), folder.path().join("mark"));
-    std::fs::write(&secret, "it is here").unwrap();
+    fs_err::write(&secret, "it is here").unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let (secret, mark, port) =
