@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::build::{Builder, unit};
+use super::checks::checked_layer;
 use super::preimage::{AcrossParams, key};
 use super::{Absent, Set, Subject, Unit, UnitId, Work};
 use crate::config::{self, Experiment, Source};
-use crate::lm::{Dtype, Layer};
-use crate::resolve::{Model, Resolved};
-use crate::stages::across::nearest;
+use crate::lm::Layer;
+use crate::resolve::Resolved;
 use crate::stages::analysis::Analysis;
-use crate::stages::analysis::steering::nearest_two_thirds;
 
 /// Two sets that an analysis is run on: one unit of its node.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +29,7 @@ impl Pair {
 }
 
 /// A model's place among the resolved ones, and a source of stories.
-type Place<'a> = (usize, &'a str);
+pub(super) type Place<'a> = (usize, &'a str);
 
 /// The pairs of sets among `places` that an analysis is run on, each once; of one with a target, both ways.
 /// `name`: of a model.
@@ -94,56 +93,6 @@ impl Builder<'_> {
         }
     }
 
-    /// `pairs` again, on what checks of the arithmetic read, each model's own and f32. Those of which both are in f32 anyway need none.
-    fn checked<'a>(
-        &self,
-        variant: usize,
-        across: &config::Across,
-        pairs: &[[Place<'a>; 2]],
-    ) -> Vec<[Place<'a>; 2]> {
-        if across.kind.spans().is_some() {
-            return Vec::new(); // checks read no conversations
-        }
-        let models = &self.resolved.models;
-        let is_rounded = |(model, _): &Place| models[*model].compute_dtype != Dtype::F32;
-        let mut checks = Vec::new();
-        for &pair in pairs.iter().filter(|pair| pair.iter().any(is_rounded)) {
-            let pair = self.in_order(variant, &across.kind, pair);
-            if !self.checks_have_its_layers(&across.kind, pair) {
-                continue;
-            }
-            for in_f32 in [false, true] {
-                let [Some(a), Some(b)] = pair.map(|place| self.stand_in(variant, place, in_f32)) else {
-                    continue;
-                };
-                if [a, b] != pair {
-                    checks.push([a, b]);
-                }
-            }
-        }
-        checks
-    }
-
-    /// Whether the layers that checks of two models read are compared with each other where all are.
-    fn checks_have_its_layers(&self, kind: &Analysis, pair: [Place; 2]) -> bool {
-        let [first, second] = pair.map(|(model, _)| &self.resolved.models[model]);
-        let (from, to) = if kind.inputs().sets.is_directed() { (second, first) } else { (first, second) };
-        let met = nearest(checked_layer(from), from.spec.n_layers(), &to.layers, to.spec.n_layers());
-        met == Some(checked_layer(to))
-    }
-
-    /// What reads the stories of checks with a model's own arithmetic or in f32: a check, or the model itself where that would be the same.
-    fn stand_in<'a>(&self, variant: usize, (model, source): Place<'a>, in_f32: bool) -> Option<Place<'a>> {
-        let models = &self.resolved.models;
-        let dtype = if in_f32 { Dtype::F32 } else { models[model].compute_dtype };
-        let is_wanted = |of: &Model| of.checks == Some(model) && of.compute_dtype == dtype;
-        let check = models.iter().position(is_wanted)?;
-        match self.read(variant, (check, source)) {
-            Some(_) => Some((check, source)),
-            None => self.is_itself(variant, check, source).then_some((model, source)),
-        }
-    }
-
     fn across_node(
         &mut self,
         variant: usize,
@@ -168,7 +117,12 @@ impl Builder<'_> {
 
     /// A pair as it is compared. Where neither set is the target the one with fewer layers comes first, of two alike the one
     /// with the smaller keys: the order of the file and names do not matter.
-    fn in_order<'a>(&self, variant: usize, kind: &Analysis, mut pair: [Place<'a>; 2]) -> [Place<'a>; 2] {
+    pub(super) fn in_order<'a>(
+        &self,
+        variant: usize,
+        kind: &Analysis,
+        mut pair: [Place<'a>; 2],
+    ) -> [Place<'a>; 2] {
         // Checks stand in the order of what they check.
         let order = |(model, source): Place| {
             let model = self.resolved.models[model].checks.unwrap_or(model);
@@ -263,14 +217,9 @@ impl Builder<'_> {
     }
 
     /// The node of a set's vectors.
-    fn read(&self, variant: usize, (model, source): Place) -> Option<usize> {
+    pub(super) fn read(&self, variant: usize, (model, source): Place) -> Option<usize> {
         self.merged.find(variant, &Subject::vectors(&self.resolved.models[model].name, source))
     }
-}
-
-/// The layer at which the arithmetic of `model`, or of what it checks, is checked.
-fn checked_layer(model: &Model) -> Layer {
-    nearest_two_thirds(&model.layers, model.spec.n_layers())
 }
 
 /// The analyses that have no pair left, since models cannot be had.

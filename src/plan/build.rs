@@ -229,29 +229,10 @@ impl<'a> Builder<'a> {
     }
 
     /// The node of the stories of `source` that `model` reads.
-    fn stories(&self, variant: usize, model: usize, source: &str) -> usize {
+    pub(super) fn stories(&self, variant: usize, model: usize, source: &str) -> usize {
         let writer = &self.resolved.models[self.resolved.models[model].checks.unwrap_or(model)];
         let find = |own: Option<&str>| self.merged.find(variant, &Subject::stories(source, own));
         find(Some(&writer.name)).or_else(|| find(None)).expect("stories come first")
-    }
-
-    /// Which of `shards` a model reads: a check some that are spread over them, as neighbours are on the same topic.
-    fn are_read(&self, model: usize, shards: &[Unit]) -> Vec<bool> {
-        let (n, sample) = (shards.len(), self.resolved.experiment.check_precision);
-        let stories = shards.last().map_or(0, |shard| shard.stories.end);
-        let wanted = match self.resolved.models[model].checks.is_none() || stories <= sample {
-            true => n,
-            false => (n * sample).div_ceil(stories),
-        };
-        (0..n).map(|at| (at + 1) * wanted / n > at * wanted / n).collect()
-    }
-
-    /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and stories.
-    pub(super) fn is_itself(&self, variant: usize, model: usize, source: &str) -> bool {
-        let models = &self.resolved.models;
-        let of = |checked: usize| models[checked].compute_dtype == models[model].compute_dtype;
-        let shards = || &self.nodes[self.stories(variant, model, source)].units;
-        models[model].checks.is_some_and(of) && self.are_read(model, shards()).into_iter().all(|read| read)
     }
 
     fn activations(&mut self, variant: usize, model: usize, source: &str) -> usize {

@@ -4,6 +4,7 @@
 mod absent;
 mod across;
 mod build;
+mod checks;
 mod id;
 mod imports;
 pub mod key;
