@@ -78,13 +78,12 @@ fn sources<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Source<'a>> {
     told.chain(spoken)
 }
 
+/// Where the files of a dataset are on this machine, and at which commit.
+type Fetched<'a> = &'a dyn Fn(&OnHub) -> Result<(Vec<PathBuf>, Option<Pinned>)>;
+
 impl Source<'_> {
     /// The files that it means, on this machine; of a dataset `fetched` says where.
-    fn found(
-        &self,
-        asked: &Asked,
-        fetched: &dyn Fn(&OnHub) -> Result<(Vec<PathBuf>, Option<Pinned>)>,
-    ) -> Result<(Files, Option<Pinned>)> {
+    fn found(&self, asked: &Asked, fetched: Fetched) -> Result<(Files, Option<Pinned>)> {
         let (paths, pinned) = match &self.place {
             Place::Here(path) => {
                 let paths = local::found_of(path, asked.root, (refused, KNOWN))

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -246,22 +247,24 @@ impl Models<'_> {
         let n_layers = model.spec.n_layers();
         let mut found = Vec::new();
         for &layer in layers {
-            if !self.vectors.contains_key(&(set.node, layer)) {
-                let unit = node.units.iter().find(|unit| unit.layer == Some(layer));
-                let unit = unit.with_context(|| format!("no vectors at layer {layer}"))?;
-                let Lookup::Hit(entry) = store.lookup(node.work.stage(), &unit.key)? else {
-                    let message = format!(
-                        "{} is not in the cache yet: `emoflow run` the experiment, or wait for the run to come to it",
-                        node.name()
-                    );
-                    return Err(Refusal::busy(message).into());
-                };
-                let table = entry.read("vectors")?;
-                let read = VectorSet::from_tables(&model.name, &set.stories, n_layers, &[table])?;
-                let own = read.layers.into_iter().next().context("vectors of no layer")?;
-                self.vectors.insert((set.node, layer), own);
-            }
-            found.push(self.vectors[&(set.node, layer)].clone());
+            let own = match self.vectors.entry((set.node, layer)) {
+                Place::Occupied(there) => there.into_mut(),
+                Place::Vacant(place) => {
+                    let unit = node.units.iter().find(|unit| unit.layer == Some(layer));
+                    let unit = unit.with_context(|| format!("no vectors at layer {layer}"))?;
+                    let Lookup::Hit(entry) = store.lookup(node.work.stage(), &unit.key)? else {
+                        let message = format!(
+                            "{} is not in the cache yet: `emoflow run` the experiment, or wait for the run to come to it",
+                            node.name()
+                        );
+                        return Err(Refusal::busy(message).into());
+                    };
+                    let table = entry.read("vectors")?;
+                    let read = VectorSet::from_tables(&model.name, &set.stories, n_layers, &[table])?;
+                    place.insert(read.layers.into_iter().next().context("vectors of no layer")?)
+                }
+            };
+            found.push(own.clone());
         }
         Ok(VectorSet { model: model.name.clone(), stories: set.stories.clone(), n_layers, layers: found })
     }
@@ -399,14 +402,15 @@ mod tests {
         assert_eq!(open("", &stops), 0);
     }
 
-    /// Does `ask` with a queue whose jobs touch no model.
-    fn with_queue(
-        ask: impl FnOnce(&dyn Fn(Box<dyn FnOnce(&Teller) -> Result<()> + Send>) -> Result<Live, Refusal>),
-    ) {
+    /// What a job does that touches no model.
+    type Work = Box<dyn FnOnce(&Teller) -> Result<()> + Send>;
+
+    /// Does `ask` with a queue of such jobs.
+    fn with_queue(ask: impl FnOnce(&dyn Fn(Work) -> Result<Live, Refusal>)) {
         let (queue, jobs) = sync_channel::<Box<dyn FnOnce() + Send>>(QUEUE);
         std::thread::scope(|scope| {
             scope.spawn(move || jobs.into_iter().for_each(|job| job()));
-            let put = |job: Box<dyn FnOnce(&Teller) -> Result<()> + Send>| {
+            let put = |job: Work| {
                 let (teller, live) = Teller::new();
                 queue.try_send(Box::new(move || teller.ends(|teller| job(teller)))).map_err(full)?;
                 Ok(live)
@@ -420,7 +424,7 @@ mod tests {
     #[test]
     fn a_client_that_goes_away_ends_its_request_and_the_next_one_has_its_turn() {
         with_queue(|put| {
-            let endless = || -> Box<dyn FnOnce(&Teller) -> Result<()> + Send> {
+            let endless = || -> Work {
                 Box::new(|teller| {
                     loop {
                         teller.tell(Event::Said(Value::Null))?;

@@ -128,10 +128,10 @@ fn table(rows: usize, seed: usize) -> Body {
 fn samples(n: usize) -> Body {
     let sample = |at: usize| ShownSample {
         of: vec![format!("emotion{}", at % 12), ["yes", "no", "cut off"][at % 3].into()],
-        numbers: vec![some(at), if at % 7 == 0 { f64::NAN } else { some(at + 1) }],
+        numbers: vec![some(at), if at.is_multiple_of(7) { f64::NAN } else { some(at + 1) }],
         note: format!("id{at}"),
-        evidence: if at % 3 == 0 { "the old gate".into() } else { String::new() },
-        earlier: if at % 2 == 0 { "Before that.".into() } else { String::new() },
+        evidence: if at.is_multiple_of(3) { "the old gate".into() } else { String::new() },
+        earlier: if at.is_multiple_of(2) { "Before that.".into() } else { String::new() },
         tokens: (at == 1).then(|| ShownTokens {
             pieces: (0..40).map(|at| format!(" word{at}")).collect(),
             values: (0..3).map(|m| (0..40).map(|at| some(at * 3 + m) as f32).collect()).collect(),

@@ -1,8 +1,6 @@
 //! What the model holds of a text: the residual stream where it would answer, at the text's last token, or on the mean over its
 //! tokens. Knows nothing of emotions.
 
-use std::ops::Range;
-
 use anyhow::{Context, Result, ensure};
 
 use super::Progress;
@@ -67,7 +65,7 @@ pub fn read(
         Ok::<_, anyhow::Error>((ids, [vec![read]]))
     };
     let rows = texts.iter().map(|text| row(text).with_context(|| format!("the text {text:?}")));
-    let rows: Vec<(Vec<i64>, [Vec<Range<usize>>; 1])> = rows.collect::<Result<_>>()?;
+    let rows = rows.collect::<Result<Vec<_>>>()?;
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&row| rows[row].0.len());
     ensure!(!layers.is_empty(), "no layer is kept");
