@@ -57,7 +57,9 @@ fn claims_of(here: &[&Found]) -> Figure {
     reported.sort_by_key(|found| found.claim.null.is_none());
     let rows = reported.iter().map(|found| {
         let Found { analysis, claim, q, .. } = found;
-        let number = |x: Option<f64>| x.map_or(Cell::Empty, |x| Cell::Number(x, 3));
+        // The smallest that 9,999 draws give is .0001.
+        let number =
+            |x: Option<f64>| x.map_or(Cell::Empty, |x| Cell::Number(x, if x < 0.001 { 4 } else { 3 }));
         let published = claim.published.iter().filter(|p| p.but.is_empty());
         let published = published.map(|p| format!("{} ({})", short(p.value), p.source)).collect::<Vec<_>>();
         vec![
