@@ -166,7 +166,7 @@ enum Command {
         /// The node's name, as `plan` prints it (`*` matches anything)
         #[arg(value_name = "NODE", add = completions::nodes())]
         node: String,
-        /// Remove it, instead of saying what would go
+        /// Remove it without asking; where nobody sits at a terminal, nothing goes without this
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
