@@ -37,10 +37,10 @@ real: setup
 
 # What the references are made with, some 5 GB: PYTHONPATH=.reference
 reference:
-	@PYTHONPATH=.reference $(PYTHON) -c 'import torch, transformers, gguf' 2>/dev/null || { \
+	@PYTHONPATH=.reference $(PYTHON) -c 'import torch, transformers, gguf, accelerate' 2>/dev/null || { \
 	echo "fetching torch and transformers into .reference/" >&2; \
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --upgrade --target .reference \
-	torch==2.11.0 transformers numpy gguf; }
+	torch==2.11.0 transformers==5.24.0 accelerate numpy gguf; }
 
 parity: setup
 	@$(PYTHON) -c 'import torch, transformers' || { echo "pip install torch transformers, or set PYTHON" >&2; exit 1; }
