@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use emoflow::config::Experiment;
+use emoflow::execute;
 use emoflow::lm::device;
 use emoflow::plan::{self, Plan};
 use emoflow::progress::Silent;
@@ -114,9 +115,10 @@ fn stand_in(folder: &Path, resolved: &Resolved, plan: &Plan, store: &Store) {
     for file in files {
         std::fs::write(file, "").expect("write a stand-in");
     }
-    let (key, _) = results::report_state(resolved, plan, store, &results);
+    let present = execute::present(plan, store);
+    let (key, _) = results::report_state((resolved, plan, store), &present, &results);
     std::fs::write(results.join("report.html"), key.short()).expect("write the page");
-    let (_, current) = results::report_state(resolved, plan, store, &results);
+    let (_, current) = results::report_state((resolved, plan, store), &present, &results);
     assert!(current, "the report is up to date");
 }
 

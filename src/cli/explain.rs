@@ -45,7 +45,7 @@ pub fn print(prepared: &Prepared, pattern: &str, json: bool, out: &mut dyn Write
     let survey = Survey::new(prepared, &plan.select(&[])?);
     let mut explained: Vec<Explained> = Vec::new();
     if pattern == "report" {
-        let (key, current) = results::report_state(resolved, plan, store, results);
+        let (key, current) = results::report_state((resolved, plan, store), &survey.present, results);
         explained.push(report(prepared, &survey, key, current));
     } else {
         let selected = plan.select(&[pattern.to_string()])?;

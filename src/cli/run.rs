@@ -93,7 +93,9 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         });
     }
     if selected.report && !outcome.interrupted {
-        results::bring_up_to_date(&resolved, &plan, &store, &results, &mut outcome, progress.as_ref());
+        let unchanged = outcome.nodes.iter().all(|node| node.state == State::Cached);
+        let known = unchanged.then_some(&present);
+        results::bring_up_to_date((&resolved, &plan, &store), &results, known, &mut outcome, progress.as_ref());
     } else if !outcome.interrupted {
         results::write_selected(&resolved, &plan, &store, &results, &selected)?;
     }

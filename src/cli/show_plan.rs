@@ -52,7 +52,7 @@ pub enum Show {
 pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dyn Write) -> Result<bool> {
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let survey = Survey::new(prepared, selected);
-    let (key, current) = results::report_state(resolved, plan, store, results);
+    let (key, current) = results::report_state((resolved, plan, store), &survey.present, results);
     let current = current && survey.needed.is_empty();
     let runs = !survey.needed.is_empty() || selected.report && !current || !selected.absent.is_empty();
     if let Show::Graph(language) = show {
@@ -62,7 +62,8 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
         write!(out, "{}", graph.render(language))?;
         return Ok(runs);
     }
-    let past = Past::read(results);
+    // Reasons are of what would run.
+    let past = if survey.needed.is_empty() { Past::default() } else { Past::read(results) };
     let (explainer, estimator) = (Explainer::new(plan, store, &past), Estimator::new(store));
     let nodes = plan.nodes.iter().enumerate();
     let nodes: Vec<_> =

@@ -124,7 +124,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     let obstacles: BTreeSet<&str> = obstacles.collect();
     ensure!(obstacles.is_empty(), Usage(obstacles.into_iter().collect::<Vec<_>>().join("; ")));
     let Prepared { resolved, plan, store, results, .. } = &prepared;
-    let (_, current) = results::report_state(resolved, plan, store, results);
+    let (_, current) = results::report_state((resolved, plan, store), &survey.present, results);
     if survey.needed.is_empty() && (current || !selected.report) {
         writeln!(out, "nothing to submit: everything is cached")?;
         return Ok(0);

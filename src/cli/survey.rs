@@ -60,8 +60,7 @@ impl Survey {
 
     fn within(prepared: &Prepared, selected: &Selection, room: OnceFreeMemory) -> Survey {
         let Prepared { resolved, plan, store, .. } = prepared;
-        let is_there = |id: &UnitId| store.contains(plan.nodes[id.node].work.stage(), &plan.unit(*id).key);
-        let present: HashSet<UnitId> = units(plan).filter(is_there).collect();
+        let present = plan.units_where(|node, unit| store.contains(node.work.stage(), &unit.key));
         let needed = execute::needed(plan, selected, &present);
         let blocked = blocked(resolved, plan, &needed, &room);
         Survey { present, needed, blocked }
@@ -86,11 +85,6 @@ impl Survey {
         let ids = (0..plan.nodes[node].units.len()).map(|unit| UnitId { node, unit });
         ids.filter_map(|id| self.blocked.get(&id)).map(String::as_str).next()
     }
-}
-
-fn units(plan: &Plan) -> impl Iterator<Item = UnitId> {
-    let nodes = plan.nodes.iter().enumerate();
-    nodes.flat_map(|(node, it)| (0..it.units.len()).map(move |unit| UnitId { node, unit }))
 }
 
 /// Those of the `needed` units that cannot be made: their model does not fit into memory, or an input cannot be made.

@@ -301,16 +301,8 @@ fn warn(store: &Store, progress: &dyn Progress) {
 }
 
 /// The units that are in the store, whole.
-fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
-    let mut present = HashSet::new();
-    for (index, node) in plan.nodes.iter().enumerate() {
-        for (unit, planned) in node.units.iter().enumerate() {
-            if matches!(store.lookup(node.work.stage(), &planned.key), Ok(Lookup::Hit(_))) {
-                present.insert(UnitId { node: index, unit });
-            }
-        }
-    }
-    present
+pub fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
+    plan.units_where(|node, unit| matches!(store.lookup(node.work.stage(), &unit.key), Ok(Lookup::Hit(_))))
 }
 
 /// The missing units that the selected nodes ask for, directly or through others. Activations are asked for only

@@ -16,7 +16,9 @@ mod select;
 mod sources;
 mod variants;
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::panic::resume_unwind;
 
 pub use absent::Absent;
 pub use across::Pair;
@@ -34,6 +36,9 @@ use crate::stages::stories::file::Files;
 use crate::stages::stories::{Generate, Item, Server, Template};
 use crate::stages::{activations, readings as reading, spans, texts, vectors};
 use key::{Digest, Key};
+
+/// Fewer are looked up by one thread: starting one takes as long as looking up some of them.
+const UNITS_A_THREAD: usize = 64;
 
 /// Everything a run could do, inputs before what needs them, and the nodes of one model together.
 #[derive(Clone, Debug)]
@@ -213,6 +218,22 @@ impl Plan {
     /// The unit at `id`.
     pub fn unit(&self, id: UnitId) -> &Unit {
         &self.nodes[id.node].units[id.unit]
+    }
+
+    /// The units of which `is_there` holds. Several threads ask at once: an answer waits for the disk.
+    pub fn units_where(&self, is_there: impl Fn(&Node, &Unit) -> bool + Sync) -> HashSet<UnitId> {
+        let ids = |node: usize| (0..self.nodes[node].units.len()).map(move |unit| UnitId { node, unit });
+        let all: Vec<UnitId> = (0..self.nodes.len()).flat_map(ids).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let holds = |id: &UnitId| is_there(&self.nodes[id.node], self.unit(*id));
+        std::thread::scope(|scope| {
+            let ask = |ids: &'_ [UnitId]| {
+                let ids = ids.to_vec();
+                scope.spawn(move || ids.into_iter().filter(holds).collect::<Vec<_>>())
+            };
+            let parts: Vec<_> = all.chunks(all.len().div_ceil(threads).max(UNITS_A_THREAD)).map(ask).collect();
+            parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
     }
 
     /// The node called `name`.

@@ -25,7 +25,7 @@ mod stories;
 mod texts;
 mod written;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,12 +37,12 @@ pub use owner::of_another;
 pub use written::{Parts, parts, write_selected};
 
 use crate::atomic::{self, replace};
-use crate::execute::{Outcome, provenance};
+use crate::execute::{self, Outcome, provenance};
 use crate::explain::{self, Past};
 use crate::interrupt;
 use crate::lm::Dtype;
 use crate::plan::key::{Digest, Key};
-use crate::plan::{Node, Plan, Set, Unit, Work};
+use crate::plan::{Node, Plan, Set, Unit, UnitId, Work};
 use crate::progress::Progress;
 use crate::record::{self, NodeOutcome, Run, State};
 use crate::resolve::{Model, Resolved};
@@ -56,21 +56,23 @@ const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 /// Raised when the same artifacts give another report.
 const REPORT_VERSION: u32 = 11;
 
-/// The report's last node: written if it is not there or does not show what the store holds now.
+/// The report's last node: written if it is not there or does not show what the store holds now. `present`: the units that are
+/// in the store, where that is known already.
 pub fn bring_up_to_date(
-    resolved: &Resolved,
-    plan: &Plan,
-    store: &Store,
+    (resolved, plan, store): (&Resolved, &Plan, &Store),
     dir: &Path,
+    present: Option<&HashSet<UnitId>>,
     outcome: &mut Outcome,
     progress: &dyn Progress,
 ) {
     let begun = Instant::now();
-    let (mut key, mut current) = report_state(resolved, plan, store, dir);
+    let state = || report_state((resolved, plan, store), &execute::present(plan, store), dir);
+    let known = present.map(|present| report_state((resolved, plan, store), present, dir));
+    let (mut key, mut current) = known.unwrap_or_else(state);
     // Another run of the same experiment may be writing the same files; it is looked at again after that.
     let _alone = if current { None } else { alone(store, dir) };
     if !current {
-        (key, current) = report_state(resolved, plan, store, dir);
+        (key, current) = state();
     }
     let mut node = NodeOutcome {
         name: "report".to_string(),
@@ -150,7 +152,7 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     FOLDERS.iter().try_for_each(|folder| fs_err::create_dir(dir.join(folder)))?;
     let analyses = shown.analyses()?;
     written::write(&shown, &analyses, dir, &|_| true)?;
-    let present = present(plan, store);
+    let present = shown_nodes(plan, &execute::present(plan, store));
     let pairs = across::compared(&shown, None)?;
     let claims = claims::all(&shown, &analyses, &pairs)?;
     let comparison = match several_sets(&present) {
@@ -384,11 +386,12 @@ fn named(mut table: Table, set: &Set) -> Table {
     table
 }
 
-/// Of each node that results are made of, which of its units are in the store.
-fn present<'a>(plan: &'a Plan, store: &Store) -> Vec<(&'a Node, Vec<bool>)> {
-    let read = plan.nodes.iter().filter(|node| !matches!(node.work, Work::Activations { .. }));
-    let there = |node: &Node| node.units.iter().map(|u| store.contains(node.work.stage(), &u.key)).collect();
-    read.map(|node| (node, there(node))).collect()
+/// Of each node that results are made of, which of its units are among those that are `present`.
+fn shown_nodes<'a>(plan: &'a Plan, present: &HashSet<UnitId>) -> Vec<(&'a Node, Vec<bool>)> {
+    let nodes = plan.nodes.iter().enumerate();
+    let nodes = nodes.filter(|(_, node)| !matches!(node.work, Work::Activations { .. }));
+    let there = |node, units| (0..units).map(|unit| present.contains(&UnitId { node, unit })).collect();
+    nodes.map(|(index, node)| (node, there(index, node.units.len()))).collect()
 }
 
 /// What the report shows: every artifact that is there, what is missing, and every word of the experiment that is printed.
@@ -416,9 +419,13 @@ fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) 
 }
 
 /// The report's key, and whether `dir` has what was made for it: the page, and every table, set of vectors and source of
-/// stories.
-pub fn report_state(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> (Key, bool) {
-    let present = present(plan, store);
+/// stories. `present`: the units that are in the store.
+pub fn report_state(
+    (resolved, plan, store): (&Resolved, &Plan, &Store),
+    present: &HashSet<UnitId>,
+    dir: &Path,
+) -> (Key, bool) {
+    let present = shown_nodes(plan, present);
     let key = report_key(resolved, plan, &present);
     let page = fs_err::read_to_string(dir.join("report.html")).unwrap_or_default();
     let files = dir.join("figures").is_dir()
