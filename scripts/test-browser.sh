@@ -27,6 +27,8 @@ place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 EMOFLOW_PAGES="$place" cargo test --quiet --test it -- --ignored --exact browser::pages >"$place/log" 2>&1 ||
     { cat "$place/log" >&2; exit 1; }
-for check in tests/browser/*.py; do
-    EMOFLOW_CHROMIUM="$(browser)" "$python" "$check" "$place"
+cargo build --quiet
+program=$(cargo metadata --format-version 1 --no-deps | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')/debug/emoflow
+for check in tests/browser/page.py tests/browser/serve.py; do
+    EMOFLOW_CHROMIUM="$(browser)" EMOFLOW_PROGRAM="$program" "$python" "$check" "$place"
 done

@@ -2,12 +2,13 @@
 //! groups. Knows nothing of what is in them.
 
 use std::fs::Permissions;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use fs_err as fs;
+use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
 
 /// How the names of files begin that are not whole yet.
@@ -30,7 +31,7 @@ pub fn folder_in(parent: &Path, prefix: &str) -> io::Result<TempDir> {
 /// # Errors
 /// What the disk says, with the path.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    write(path, bytes, false)
+    write(path, &|file| file.write_all(bytes), false)
 }
 
 /// The same, and it stays so after a power cut.
@@ -38,15 +39,28 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What the disk says, with the path.
 pub fn replace_flushed(path: &Path, bytes: &[u8]) -> Result<()> {
-    write(path, bytes, true)
+    write(path, &|file| file.write_all(bytes), true)
 }
 
-fn write(path: &Path, bytes: &[u8], flush: bool) -> Result<()> {
+/// The same with `value` as JSON for people, which is written as it is made: the record of a large run is long.
+///
+/// # Errors
+/// What the disk says, with the path.
+pub fn replace_with_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let fill = |file: &mut dyn Write| {
+        let mut file = BufWriter::new(file);
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.flush()
+    };
+    write(path, &fill, true)
+}
+
+fn write(path: &Path, fill: &dyn Fn(&mut dyn Write) -> io::Result<()>, flush: bool) -> Result<()> {
     let write = || -> Result<()> {
         let folder = path.parent().context("a file in a folder")?;
         fs::create_dir_all(folder)?;
         let mut file = file_in(folder, UNFINISHED)?;
-        file.write_all(bytes)?;
+        fill(&mut file)?;
         if flush {
             file.as_file().sync_data()?;
         }

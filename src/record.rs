@@ -314,7 +314,7 @@ impl Run {
 
     /// Writes it as the last run of the results in `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
-        atomic::replace_flushed(&dir.join(FILE), &serde_json::to_vec_pretty(self)?)
+        atomic::replace_with_json(&dir.join(FILE), self)
     }
 }
 

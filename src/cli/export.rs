@@ -10,7 +10,7 @@ use super::{Access, ExperimentArgs, Limit, MachineArgs, Prepared, Usage, prepare
 use crate::config::problem::suggestion;
 use crate::exchange::{Directions, Emotion, Format, Unit};
 use crate::execute::provenance;
-use crate::lm::Layer;
+use crate::lm::{Layer, family};
 use crate::plan::{Node, Set, Work};
 use crate::progress::{self, Style};
 use crate::resolve::Resolved;
@@ -237,13 +237,15 @@ fn directions(
         ("emoflow.version", env!("CARGO_PKG_VERSION").to_string()),
     ];
     let said = said.map(|(key, value)| (key.to_string(), value));
+    // A GGUF file has none.
     let config = model.checkpoint.read_config()?;
+    let model_type = config["model_type"].as_str().or(family::model_type(&model.spec.architecture));
     Ok(Directions {
         layers: vectors.layers.iter().map(|layer| layer.layer).collect(),
         d_model: first.d_model,
         resid_norm: vectors.layers.iter().map(|layer| layer.resid_norm as f32).collect(),
         emotions,
-        model_type: config["model_type"].as_str().unwrap_or("unknown").to_string(),
+        model_type: model_type.unwrap_or("unknown").to_string(),
         provenance: provenance(model)
             .into_iter()
             .chain(said)

@@ -81,7 +81,13 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     let units = missing.len();
     outcome.interrupted = units > 0;
     if selected.report {
-        results::bring_up_to_date((&resolved, &plan, &store), &results, None, &mut outcome, progress.as_ref());
+        results::bring_up_to_date(
+            (&resolved, &plan, &store),
+            &results,
+            None,
+            &mut outcome,
+            progress.as_ref(),
+        );
     }
     let past = Past::read(&results);
     results::write_run((&resolved, &plan, &store), &results, &past, &outcome, begun.elapsed())?;

@@ -95,7 +95,13 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     if selected.report && !outcome.interrupted {
         let unchanged = outcome.nodes.iter().all(|node| node.state == State::Cached);
         let known = unchanged.then_some(&present);
-        results::bring_up_to_date((&resolved, &plan, &store), &results, known, &mut outcome, progress.as_ref());
+        results::bring_up_to_date(
+            (&resolved, &plan, &store),
+            &results,
+            known,
+            &mut outcome,
+            progress.as_ref(),
+        );
     } else if !outcome.interrupted {
         results::write_selected(&resolved, &plan, &store, &results, &selected)?;
     }

@@ -132,7 +132,8 @@ pub fn said(plan: &Plan, store: &Store, node: usize) -> Result<String> {
 /// Whether `reader` is known to have skipped or cut a text. Manifests tell: of a thousand readers they are read in a tenth of
 /// the time that their tables take.
 fn skips(store: &Store, reader: &Node) -> bool {
-    let rows = |unit: &Unit| store.manifest("activations", &unit.key)?.file(EXCEPTIONS).ok().map(|file| file.rows);
+    let rows =
+        |unit: &Unit| store.manifest("activations", &unit.key)?.file(EXCEPTIONS).ok().map(|file| file.rows);
     reader.units.iter().filter_map(rows).any(|rows| rows > 0)
 }
 

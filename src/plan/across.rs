@@ -108,7 +108,7 @@ impl Builder<'_> {
         }
         let work = Work::Across {
             name: across.name.clone(),
-            across: across.kind.clone(),
+            across: across.kind.clone().into(),
             seed: self.variants[variant].seed,
             pairs,
         };

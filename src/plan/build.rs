@@ -1,7 +1,9 @@
 //! Resolved experiment -> plan. Pure: touches no file.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::absent::{self, denoised, lost_writer};
 use super::imports::without_stories;
@@ -17,6 +19,7 @@ use super::{Node, NodeId, Plan, Set, Subject, Unit, UnitId, Work, rounds};
 use crate::config::{self, Experiment, Setting, SourceKind, Writer};
 use crate::lm::{Chat, Dtype, Layer, decoder};
 use crate::resolve::{Model, Resolved};
+use crate::stages::analysis::Analysis;
 use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 
@@ -39,6 +42,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         variants: variants.map(|(_, experiment)| experiment).collect(),
         limit,
         nodes: Vec::new(),
+        shared: HashMap::new(),
         merged: Merged::default(),
     };
     let all = 0..plan.variants.len();
@@ -83,6 +87,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
     let settings: Vec<&[Setting]> = resolved.experiment.variants().into_iter().map(|(s, _)| s).collect();
     plan.merged.name(&mut plan.nodes, &settings);
     let scale = resolved.experiment.scale.iter().map(|scale| scale.name.clone()).collect();
+    plan.nodes.shrink_to_fit();
     Plan { nodes: plan.nodes, absent: absent::absent(resolved), scale }
 }
 
@@ -94,6 +99,8 @@ pub(super) struct Builder<'a> {
     limit: Option<usize>,
     pub(super) nodes: Vec<Node>,
     pub(super) merged: Merged,
+    /// The parameters of analyses, by variant and place in the file.
+    shared: HashMap<(usize, usize), Arc<Analysis>>,
 }
 
 impl<'a> Builder<'a> {
@@ -148,7 +155,8 @@ impl<'a> Builder<'a> {
                     let params = WrittenParams::at_server(source, stories, experiment.seed, server);
                     key("stories/served", served::VERSION, &params, &[], Some(&identity), None)
                 });
-                let (server, source, seed) = (server.clone(), source.clone(), experiment.seed);
+                let (server, source) = (Box::new(server.clone()), Box::new(source.clone()));
+                let seed = experiment.seed;
                 let work = Work::Served { server, source, items, seed, identity };
                 self.push(variant, subject, work, None, units);
             }
@@ -186,7 +194,7 @@ impl<'a> Builder<'a> {
                 let numerics = Some(self.numerics(writer, None));
                 key("stories/generate", generate::VERSION, &params, &[], Some(&writer.identity), numerics)
             });
-            let work = Work::Generate { source: source.clone(), items, seed, chat };
+            let work = Work::Generate { source: Box::new(source.clone()), items, seed, chat };
             self.push(variant, subject, work, Some(model), units);
             if texts.pairing.is_some() {
                 self.dialogues(variant, texts.name, own.then_some(&writer.name));
@@ -306,7 +314,7 @@ impl<'a> Builder<'a> {
         let experiment = self.variants[variant];
         let imported = matches!(self.nodes[vectors].work, Work::Vectors { theirs: Some(_), .. });
         let kept: Vec<Layer> = self.nodes[vectors].units.iter().filter_map(|unit| unit.layer).collect();
-        for config in &experiment.analysis {
+        for (place, config) in experiment.analysis.iter().enumerate() {
             let fitted = if imported { without_stories(config) } else { Some(Cow::Borrowed(config)) };
             let Some(config @ config::Analysis { name, kind: analysis, .. }) = fitted.as_deref() else {
                 continue;
@@ -396,7 +404,7 @@ impl<'a> Builder<'a> {
             };
             let work = Work::Analysis {
                 name: name.clone(),
-                analysis: analysis.clone(),
+                analysis: if imported { Arc::new(analysis.clone()) } else { self.shared(variant, place) },
                 chat: self.chat(model),
                 seed: experiment.seed,
                 set: self.set(reader, source),
@@ -405,6 +413,12 @@ impl<'a> Builder<'a> {
             let subject = Subject::analysis(name, &reader.name, source);
             self.push(variant, subject, work, asks.then_some(model), units);
         }
+    }
+
+    /// The parameters of an analysis, once for all its nodes.
+    fn shared(&mut self, variant: usize, place: usize) -> Arc<Analysis> {
+        let analysis = &self.variants[variant].analysis[place].kind;
+        self.shared.entry((variant, place)).or_insert_with(|| Arc::new(analysis.clone())).clone()
     }
 
     /// The shards of `count` stories. Neutral text is not limited: every set of vectors has all of it.

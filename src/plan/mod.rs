@@ -19,6 +19,7 @@ mod variants;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 pub use absent::Absent;
 pub use across::Pair;
@@ -86,7 +87,8 @@ pub struct UnitId {
     pub unit: usize,
 }
 
-/// What a node does: its kind and its parameters.
+/// What a node does: its kind and its parameters. A plan may have ten thousand of them: what is large is elsewhere, and that of an
+/// analysis there once for all the sets of vectors that it is run on.
 #[derive(Clone, Debug)]
 pub enum Work {
     Template {
@@ -94,14 +96,14 @@ pub enum Work {
         items: Vec<Item>,
     },
     Generate {
-        source: Generate,
+        source: Box<Generate>,
         items: Vec<Item>,
         seed: u64,
         chat: Chat,
     },
     Served {
-        server: Server,
-        source: Generate,
+        server: Box<Server>,
+        source: Box<Generate>,
         items: Vec<Item>,
         seed: u64,
         identity: Digest,
@@ -137,7 +139,7 @@ pub enum Work {
     },
     /// Texts written under steering, a unit a case.
     Rollouts {
-        writing: Writing,
+        writing: Box<Writing>,
         chat: Chat,
         seed: u64,
         set: Set,
@@ -149,7 +151,7 @@ pub enum Work {
     },
     /// What such texts are found to be, a unit a case.
     Scores {
-        scorer: Scorer,
+        scorer: Box<Scorer>,
         cases: Vec<Asked>,
         /// What a judge's chat template is told.
         chat: Chat,
@@ -159,7 +161,7 @@ pub enum Work {
     /// `vectors`: how those of the set are made.
     Analysis {
         name: String,
-        analysis: Analysis,
+        analysis: Arc<Analysis>,
         chat: Chat,
         seed: u64,
         set: Set,
@@ -168,7 +170,7 @@ pub enum Work {
     /// An analysis of two sets of vectors: a unit for each of `pairs`.
     Across {
         name: String,
-        across: Analysis,
+        across: Arc<Analysis>,
         seed: u64,
         pairs: Vec<Pair>,
     },
@@ -231,13 +233,32 @@ impl Plan {
                 let ids = ids.to_vec();
                 scope.spawn(move || ids.into_iter().filter(holds).collect::<Vec<_>>())
             };
-            let parts: Vec<_> = all.chunks(all.len().div_ceil(threads).max(UNITS_A_THREAD)).map(ask).collect();
-            parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+            let parts: Vec<_> =
+                all.chunks(all.len().div_ceil(threads).max(UNITS_A_THREAD)).map(ask).collect();
+            parts
+                .into_iter()
+                .flat_map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
         })
     }
 
     /// The node called `name`.
     pub fn node(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|n| n.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_nodes_take_little_room() {
+        assert!(
+            size_of::<Node>() <= 352,
+            "{} bytes, of which {} are the work",
+            size_of::<Node>(),
+            size_of::<Work>()
+        );
     }
 }

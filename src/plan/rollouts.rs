@@ -37,7 +37,7 @@ impl Builder<'_> {
         });
         let written = written.collect();
         let cases = writing.cases.clone();
-        let work = Work::Rollouts { writing, chat, seed, set: self.set(reader, source) };
+        let work = Work::Rollouts { writing: writing.into(), chat, seed, set: self.set(reader, source) };
         let subject = Subject::rollouts(analysis, &reader.name, source);
         let node = self.push(variant, subject, work, Some(model), written);
         let written: Vec<UnitId> = (0..cases.len()).map(|unit| UnitId { node, unit }).collect();
@@ -55,7 +55,7 @@ impl Builder<'_> {
         });
         let scored = scored.collect();
         let subject = Subject::scores(analysis, &reader.name, source);
-        let work = Work::Scores { scorer, cases, chat, identity };
+        let work = Work::Scores { scorer: scorer.into(), cases, chat, identity };
         let node = self.push(variant, subject, work, by, scored);
         let scored = (0..written.len()).map(|unit| UnitId { node, unit });
         directions.into_iter().chain(written.iter().copied()).chain(scored).collect()

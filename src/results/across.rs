@@ -36,8 +36,9 @@ pub fn compared(shown: &Shown, checks: Option<bool>) -> Result<Vec<Compared>> {
             };
             for (unit, pair) in node.units.iter().zip(pairs).filter(|(_, pair)| is_wanted(pair)) {
                 let Some(entry) = shown.entry(node, unit)? else { continue };
-                let at = all[from..].iter().position(|c| c.across == *across).unwrap_or_else(|| {
-                    all.push(Compared { name: name.clone(), across: across.clone(), tables: Vec::new() });
+                let at = all[from..].iter().position(|c| c.across == **across).unwrap_or_else(|| {
+                    let across = Analysis::clone(across);
+                    all.push(Compared { name: name.clone(), across, tables: Vec::new() });
                     all.len() - 1 - from
                 });
                 let sets = pair.sets.clone().map(|set| shown.proper(set));

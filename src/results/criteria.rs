@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::claims::Found;
 use super::comparison::{cell, distinct};
 use super::page::table_figure;
+use super::provenance::utc;
 use super::{atomic, runs};
 use crate::config::{Criterion, Of};
 use crate::plan::key::{Digest, Key};
@@ -73,7 +74,7 @@ impl Declared {
             Some((_, at)) => {
                 let before = self.first_run.is_none_or(|first| *at <= first);
                 let when = if before { "before the first run" } else { "after the first run" };
-                format!("{}, {}: {when}", key.short(), day(*at))
+                format!("{}, {}: {when}", key.short(), &utc(*at)[..10])
             }
         }
     }
@@ -84,19 +85,6 @@ pub fn key(criterion: &Criterion) -> Key {
     let Criterion { name: _, analysis, claim, at_least, at_most, p, of, span: _ } = criterion;
     let text = serde_json::to_string(&(analysis, claim, at_least, at_most, p, of));
     Digest::of(text.expect("strings and numbers").as_bytes())
-}
-
-/// `2026-11-29`, in UTC, of seconds since 1970 (Hinnant, chrono-Compatible Low-Level Date Algorithms).
-fn day(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468; // from 0000-03-01 on
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153; // 0: March
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) =
-        (400 * era + year + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
-    format!("{year}-{month:02}-{date:02}")
 }
 
 /// How a criterion stands.
@@ -301,20 +289,5 @@ mod tests {
         assert!(declared.of(&two).contains("2026-11-30"));
         two.at_least = Some(0.3);
         assert!(declared.of(&two).ends_with("since the last run"));
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        // date -ud @SECONDS +%F
-        for (seconds, wanted) in [
-            (0, "1970-01-01"),
-            (951_782_399, "2000-02-28"),
-            (951_782_400, "2000-02-29"),
-            (951_868_800, "2000-03-01"),
-            (1_735_689_599, "2024-12-31"),
-            (1_795_910_400, "2026-11-29"),
-        ] {
-            assert_eq!(day(seconds), wanted);
-        }
     }
 }

@@ -302,8 +302,9 @@ impl Shown<'_> {
                 let entries = node.units.iter().map(|unit| self.entry(node, unit));
                 // All layers, or none: what is compared between layers is of the same layers everywhere.
                 let Some(entries) = entries.collect::<Result<Option<Vec<_>>>>()? else { continue };
-                let at = all[from..].iter().position(|a| a.analysis == *analysis).unwrap_or_else(|| {
-                    all.push(Analysed { name: name.clone(), analysis: analysis.clone(), tables: Vec::new() });
+                let at = all[from..].iter().position(|a| a.analysis == **analysis).unwrap_or_else(|| {
+                    let analysis = Analysis::clone(analysis);
+                    all.push(Analysed { name: name.clone(), analysis, tables: Vec::new() });
                     all.len() - 1 - from
                 });
                 let set = self.proper(set.clone());

@@ -71,7 +71,8 @@ impl Point {
 pub fn bands(ready: &Ready, model: &str) -> Result<Vec<Band>> {
     let mut all = Vec::new();
     for node in &ready.plan.nodes {
-        let Work::Analysis { analysis: Analysis::Steering(params), set, .. } = &node.work else { continue };
+        let Work::Analysis { analysis, set, .. } = &node.work else { continue };
+        let Analysis::Steering(params) = &**analysis else { continue };
         if set.model != model || set.is_check || params.unit != Unit::ResidNorm {
             continue;
         }

@@ -24,7 +24,7 @@ async function draw() {
     ? `${from + 1} to ${from + found.rows.length} of ${found.found} rows` + (found.found < found.total ? `, of ${found.total} in the table` : "")
     : `none of ${found.total} rows`;
   head(found.columns);
-  filters(found.columns);
+  filters(found.columns, found.total);
   $("rows").tBodies[0].replaceChildren(...found.rows.map((cells) => {
     const row = make("tr");
     row.append(...cells.map((cell, at) => {
@@ -58,11 +58,12 @@ function head(columns) {
   if (focused !== undefined) row.cells[focused]?.querySelector("button").focus();
 }
 
-function filters(columns) {
+function filters(columns, rows) {
   const now = asked.get("file");
   if (shape === now) return;
   shape = now;
-  const some = columns.filter((column) => column.values.length > 1 && column.values.every((value) => value.length <= 60));
+  // A column that names each row is searched, not chosen from.
+  const some = columns.filter((column) => column.values.length > 1 && 2 * column.values.length <= rows && column.values.every((value) => value.length <= 60));
   $("filters").replaceChildren(...some.map((column) => {
     const label = make("label", column.name);
     const select = make("select");

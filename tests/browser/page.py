@@ -7,40 +7,25 @@ FOLDER is what `browser::pages` of the integration tests wrote. `make test-brows
 
 import csv
 import json
-import os
 import re
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
+
+from browser import at, check, run, violations, width
 
 FOLDER = Path(sys.argv[1])
 RUN = FOLDER / "run" / "exp"
-ALL = []
-
-
-def check(function):
-    ALL.append(function)
-    return function
 
 
 @contextmanager
 def opened(browser, path, address="", **options):
     """A page that said nothing on the console and asked for nothing but itself."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-    page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri() + address)
-    yield page
-    assert not said, said
-    assert [url.split("#")[0] for url in asked] == [path.as_uri()], asked
-    context.close()
+    with at(browser, path.as_uri() + address, **options) as (page, asked):
+        yield page
+        assert [url.split("#")[0] for url in asked] == [path.as_uri()], asked
 
 
 def whole(page):
@@ -283,26 +268,22 @@ def the_keyboard_reaches_everything(browser):
 @check
 def contrast_and_names_pass_axe_in_both_schemes_and_widths(browser):
     # The largest page once: axe takes seconds for it.
-    rules = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     kinds = FOLDER / "kinds" / "report.html"
-    for path, schemes, width in [(RUN / "report.html", ["light"], 400), (kinds, ["light", "dark"], 1280)]:
+    for path, schemes, wide in [(RUN / "report.html", ["light"], 400), (kinds, ["light", "dark"], 1280)]:
         for scheme in schemes:
-            with opened(browser, path, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True) as page:
+            with opened(browser, path, color_scheme=scheme, viewport={"width": wide, "height": 900}, bypass_csp=True) as page:
                 whole(page)
-                page.evaluate("document.querySelectorAll('details').forEach((it) => (it.open = true))")
-                found = Axe().run(page, options=rules).response["violations"]
-                told = [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0].get("failureSummary", "")[:300]) for v in found]
-                assert not found, (path, scheme, width, told)
+                told = violations(page)
+                assert not told, (path, scheme, wide, told)
 
 
 @check
 def nothing_is_wider_than_the_window(browser):
-    for width in [400, 700, 1280, 2000]:
+    for window in [400, 700, 1280, 2000]:
         for path in [RUN / "report.html", FOLDER / "kinds" / "report.html"]:
-            with opened(browser, path, viewport={"width": width, "height": 900}) as page:
+            with opened(browser, path, viewport={"width": window, "height": 900}) as page:
                 whole(page)
-                wide = page.evaluate("document.documentElement.scrollWidth")
-                assert wide <= width, (path, width, wide)
+                assert width(page) <= window, (path, window, width(page))
 
 
 @check
@@ -330,19 +311,4 @@ def a_large_report_opens_and_shows_any_layer(browser):
         print(f"  eight models of forty layers: {size:.1f} MB, loaded after {start:.0f} ms")
 
 
-def main():
-    wanted = sys.argv[2:]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=os.environ.get("EMOFLOW_CHROMIUM"), args=["--no-sandbox"]
-        )
-        for function in ALL:
-            if wanted and function.__name__ not in wanted:
-                continue
-            begun = time.monotonic()
-            function(browser)
-            print(f"test-browser: {function.__name__.replace('_', ' ')}: {time.monotonic() - begun:.1f} s")
-        browser.close()
-
-
-main()
+run()

@@ -49,8 +49,12 @@ fn pages() {
     let folder = PathBuf::from(std::env::var_os("EMOFLOW_PAGES").expect("EMOFLOW_PAGES"));
     std::fs::create_dir_all(folder.join("run")).unwrap();
     let project = Project::new(EXPERIMENT);
-    let ran = project.run(&["--results", folder.join("run").to_str().unwrap()]);
+    let (results, cache) = (folder.join("run"), folder.join("cache"));
+    let ran = project.run(&["--results", results.to_str().unwrap(), "--cache", cache.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{}", ran.out);
+    // For the server of tests/browser/serve.py.
+    std::fs::copy(project.path("exp.toml"), folder.join("exp.toml")).unwrap();
+    std::fs::write(folder.join("emoflow.toml"), "").unwrap();
     write(&every_kind(), &folder.join("kinds")).unwrap();
     std::fs::write(folder.join("large.html"), render(&large(8, 40))).unwrap();
 }

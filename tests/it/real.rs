@@ -279,7 +279,9 @@ fn repeated(results: &Path, model: &str, reference: &Value) {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python).args(["-c", "import torch, transformers, gguf, accelerate"]).output();
     if !has.is_ok_and(|ran| ran.status.success()) {
-        println!("{model}: SKIPPED: {python} has no torch, transformers, gguf and accelerate to repeat one effect with");
+        println!(
+            "{model}: SKIPPED: {python} has no torch, transformers, gguf and accelerate to repeat one effect with"
+        );
         return;
     }
     let methods = fs_err::read_to_string(root().join("docs/methods.md")).unwrap();

@@ -27,7 +27,7 @@ impl Lane<'_> {
     ) -> Result<Table> {
         let Work::Scores { scorer, cases, chat, identity } = &node.work else { bail!("a node of scores") };
         let case = case_of(node, unit, cases)?;
-        let judge = match scorer {
+        let judge = match &**scorer {
             Scorer::Pattern(outcomes) => return scores::by_pattern(outcomes, written),
             Scorer::Run(run) => return scores::by_run(run, case, written, batches),
             Scorer::Judge(judge) => judge,
@@ -58,9 +58,10 @@ pub fn case_of<'a>(node: &Node, unit: &Unit, cases: &'a [Asked]) -> Result<&'a A
 pub fn server_of(work: &Work) -> Option<(&Server, Digest)> {
     match work {
         Work::Served { server, identity, .. } => Some((server, *identity)),
-        Work::Scores { scorer: Scorer::Judge(Judge { by: By::Server(server), .. }), identity, .. } => {
-            Some((server, (*identity)?))
-        }
+        Work::Scores { scorer, identity, .. } => match &**scorer {
+            Scorer::Judge(Judge { by: By::Server(server), .. }) => Some((server, (*identity)?)),
+            _ => None,
+        },
         _ => None,
     }
 }

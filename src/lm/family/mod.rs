@@ -84,6 +84,11 @@ pub fn supported() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.architecture)
 }
 
+/// The `model_type` of an architecture, as `config.json` would have it.
+pub fn model_type(architecture: &str) -> Option<&'static str> {
+    FAMILIES.iter().find(|family| family.architecture == architecture).map(|family| family.model_type)
+}
+
 /// Token ids that a file of settings holds under `key`; see [`Fields::token_ids`].
 ///
 /// # Errors
