@@ -26,7 +26,7 @@ there() {
     (cd "$place/project" && hidden env -i PATH=/usr/bin:/bin HOME="$place/home" "$place/$environment/bin/emoflow" "$@")
 }
 
-begin() { echo "test-wheel: $1"; "$python" -m venv "$place/$2"; }
+begin() { echo "test-wheel: $1"; [ -z "${2:-}" ] || "$python" -m venv "$place/$2"; }
 install() { "$place/$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"; }
 
 begin "no torch" none
@@ -56,5 +56,12 @@ there fresh run experiments/quickstart.toml --device cpu
 (cd "$place/project" && hidden env -i HOME="$place/home" LD_BIND_NOW=1 "$place/fresh/bin/emoflow" run experiments/quickstart.toml \
     --device cpu --only stories/neutral --cache "$place/again" --results "$place/again") || fail "LD_BIND_NOW=1"
 there fresh run experiments/quickstart.toml --device cpu --only 'space/*' | grep -q '^ran 0' || fail "it computed again"
+
+begin "no torch, where results are"
+quick=experiments/quickstart.toml
+for command in "explain $quick vectors/demo/own --device cpu" "report $quick --device cpu" "show $quick claims" "run $quick --device cpu" \
+    "export $quick --format gguf --device cpu" "diff results/quickstart results/quickstart"; do
+    there none $command >"$place/said" 2>&1 || { cat "$place/said" >&2; fail "emoflow $command without torch"; }
+done
 
 echo "test-wheel: passed"

@@ -92,8 +92,8 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
             progress.note(&format!("{}: {said}", node.name));
         });
     }
+    let unchanged = outcome.nodes.iter().all(|node| node.state == State::Cached);
     if selected.report && !outcome.interrupted {
-        let unchanged = outcome.nodes.iter().all(|node| node.state == State::Cached);
         let known = unchanged.then_some(&present);
         results::bring_up_to_date(
             (&resolved, &plan, &store),
@@ -105,7 +105,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     } else if !outcome.interrupted {
         results::write_selected(&resolved, &plan, &store, &results, &selected)?;
     }
-    let past = Past::read(&results);
+    let past = if unchanged { past } else { Past::read(&results) };
     results::write_run((&resolved, &plan, &store), &results, &past, &outcome, begun.elapsed())?;
     if !args.voice.quiet && !outcome.interrupted {
         let page = results.join("report.html");
