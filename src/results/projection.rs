@@ -18,7 +18,8 @@ pub struct Directions {
 pub struct Projected {
     /// Along the vector of its own emotion.
     pub own: f64,
-    /// How much farther along that of the nearest other one.
+    /// How much farther along that of the nearest other one; or by how much a probe misclassifies it, in its scores. Above 0: it is
+    /// taken for another emotion.
     pub beyond: f64,
     pub other: String,
 }

@@ -30,7 +30,7 @@ pub fn section(shown: &Shown, analyses: &[Analysed]) -> Result<Option<Section>> 
     let nodes: Vec<&Node> = shown.nodes().filter(|node| has_texts(node)).collect();
     let share = |all: usize| all / nodes.len().max(1);
     let (measures, coloured) = tokens(analyses, &shown.resolved.experiment.emotions)?;
-    let mut texts = Texts { readers: readers(shown)?, coloured, samples: Vec::new(), all: 0 };
+    let mut texts = Texts { readers: readers(shown, analyses)?, coloured, samples: Vec::new(), all: 0 };
     for (at, node) in shown.plan.nodes.iter().enumerate() {
         if !nodes.iter().any(|with_texts| std::ptr::eq(*with_texts, node)) {
             continue;
@@ -57,8 +57,12 @@ pub fn section(shown: &Shown, analyses: &[Analysed]) -> Result<Option<Section>> 
     let Texts { readers, samples, all, .. } = texts;
     let mut numbers = Vec::new();
     for model in models(&readers) {
+        let probed = readers.iter().any(|reader| reader.set.model == model && reader.told.is_some());
         numbers.push(format!("projection ({model})"));
-        numbers.push(format!("nearer to another ({model})"));
+        numbers.push(format!(
+            "{} ({model})",
+            if probed { "misclassified by the probe" } else { "nearer to another" }
+        ));
     }
     let all = (all > samples.len()).then_some(all);
     let (by, value) = (BY.map(String::from).to_vec(), "z-score".to_string());
@@ -92,11 +96,22 @@ fn figure(readers: &[Reader], samples: Samples) -> Figure {
         let layers: Vec<String> = layers.map(|(model, layer)| format!("{model} at layer {layer}")).collect();
         caption.push_str(&format!(
             "Projection: of the story's mean activation, less the mean of the emotions' means, on the unit vector of its own emotion \
-             ({}). Nearer to another: how much larger the largest projection on another emotion's vector is; above 0 the story is \
-             taken for that emotion, which is named. The vectors are means of these same stories, so each lies a little nearer to its own \
-             than a new one would: what held-out stories are taken for, `probe` says.",
+             ({}). ",
             layers.join(", ")
         ));
+        if readers.iter().any(|reader| reader.told.is_some()) {
+            caption.push_str(
+                "Misclassified by the probe: the largest score of another emotion less the score of its own, by the classifier that has not \
+                 seen stories on its topic; above 0 it is classified as that emotion, which is named. ",
+            );
+        }
+        if readers.iter().any(|reader| reader.told.is_none()) {
+            caption.push_str(
+                "Nearer to another: how much larger the largest projection on another emotion's vector is; above 0 the story is taken for that \
+                 emotion, which is named. The vectors are means of these same stories, so each lies a little nearer to its own than a new one \
+                 would: what held-out stories are taken for, an analysis `probe` says, which then stands here.",
+            );
+        }
     }
     let mut figure =
         page::table_figure("texts-to-read", "Search, filter and sort the texts", &caption, &[], Vec::new());
@@ -255,6 +270,8 @@ struct Reader<'a> {
     /// The node of the texts, the shard, and the unit of its activations at the layer.
     shards: BTreeMap<(usize, usize), (&'a Node, usize)>,
     directions: Directions,
+    /// How a probe classifies each story, if there is one of this set at this layer: as which emotion, and by which margin.
+    told: Option<HashMap<String, (String, f64)>>,
 }
 
 /// The models that read, each once.
@@ -263,7 +280,7 @@ fn models<'a>(readers: &[Reader<'a>]) -> Vec<&'a str> {
 }
 
 /// Every set of vectors that is there, of a sweep in its first variant.
-fn readers<'a>(shown: &Shown<'a>) -> Result<Vec<Reader<'a>>> {
+fn readers<'a>(shown: &Shown<'a>, analyses: &[Analysed]) -> Result<Vec<Reader<'a>>> {
     let mut readers: Vec<Reader> = Vec::new();
     for node in &shown.plan.nodes {
         let Work::Vectors { set, .. } = &node.work else { continue };
@@ -292,16 +309,47 @@ fn readers<'a>(shown: &Shown<'a>) -> Result<Vec<Reader<'a>>> {
         }
         let first = shards.values().take(MEAN_SHARDS).map(|&(read, at)| activations(shown, read, at));
         let directions = Directions::of(&table, first)?;
-        readers.push(Reader { set, layer, shards, directions });
+        let told = told(analyses, set, layer)?;
+        readers.push(Reader { set, layer, shards, directions, told });
     }
     Ok(readers)
+}
+
+/// How the first probe of the set at the layer classifies its stories.
+fn told(analyses: &[Analysed], set: &Set, layer: Layer) -> Result<Option<HashMap<String, (String, f64)>>> {
+    let tables = analyses.iter().flat_map(|of| &of.tables).map(|(_, table)| table);
+    for table in tables.filter(|table| table.schema.starts_with("probe_stories/")) {
+        let (model, stories, variant) = (table.str("model")?, table.str("stories")?, table.str("variant")?);
+        let (at, id) = (table.i32("layer")?, table.str("story_id")?);
+        let (told, margin) = (table.str("told_as")?, table.f64("margin")?);
+        let own = set.variant();
+        let is_of = |row: &usize| {
+            model[*row] == set.model
+                && stories[*row] == set.stories
+                && variant[*row] == own
+                && at[*row] == layer.number()
+        };
+        let rows = (0..table.rows()).filter(is_of);
+        let all: HashMap<_, _> =
+            rows.map(|row| (id[row].clone(), (told[row].clone(), margin[row]))).collect();
+        if !all.is_empty() {
+            return Ok(Some(all));
+        }
+    }
+    Ok(None)
 }
 
 impl Reader<'_> {
     /// What a shard of texts reaches; nothing where it is not one that was read.
     fn read(&self, shown: &Shown, node: usize, shard: usize) -> Result<HashMap<String, Projected>> {
         let Some(&(read, at)) = self.shards.get(&(node, shard)) else { return Ok(HashMap::new()) };
-        self.directions.project(&activations(shown, read, at)?)
+        let mut read = self.directions.project(&activations(shown, read, at)?)?;
+        for (id, of) in &mut read {
+            if let Some((emotion, margin)) = self.told.as_ref().and_then(|told| told.get(id)) {
+                (of.beyond, of.other) = (-margin, emotion.clone());
+            }
+        }
+        Ok(read)
     }
 }
 

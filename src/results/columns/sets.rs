@@ -329,6 +329,19 @@ pub const TABLES: &[Described] = &[
         ],
     },
     Described {
+        name: "probe_stories",
+        file: "tables/<analysis>.probe_stories",
+        about: "How each of the first 10,000 stories is classified by the classifier that has not seen its topic.",
+        columns: &[
+            ("story_id", "the story"),
+            ("told_as", "the emotion that the probe says"),
+            (
+                "margin",
+                "score of the story's own emotion less the largest of the others (scores of 1 and -1 were fitted); below 0: misclassified",
+            ),
+        ],
+    },
+    Described {
         name: "norms",
         file: "tables/<analysis> of `norms`",
         about: "Correlation of principal components with people's ratings of the emotion words.",

@@ -14,6 +14,8 @@ use crate::stages::statistics::sums::Sums;
 
 /// Stories on which shuffled labels are tried; of more, so many in equal distances.
 const TRIED: usize = 1000;
+/// Stories of which it is kept how each is classified: more than the report shows, and few enough for tables of many layers.
+const TOLD: usize = 10_000;
 /// Shuffles that are made together.
 const BATCH: usize = 16;
 
@@ -36,9 +38,20 @@ pub struct Found {
     pub right: Vec<f64>,
     /// `[emotion, predicted]`: stories.
     pub confusion: Vec<f64>,
+    /// The first [`TOLD`] stories, as they were classified by the classifier that had not seen their topic.
+    pub stories: Vec<Told>,
     /// The accuracy on the stories that shuffles are tried on, and under each shuffle.
     pub tried: f64,
     pub shuffled: Vec<f64>,
+}
+
+/// A story, and how it is classified.
+pub struct Told {
+    pub id: String,
+    pub emotion: usize,
+    pub told: usize,
+    /// Its own emotion's score less the largest of the others; scores of -1 and 1 were fitted.
+    pub margin: f64,
 }
 
 /// One fold's classifier, made from all others.
@@ -109,6 +122,7 @@ pub fn fit(
         right: vec![0.0; design.counts().len()],
         design,
         confusion: vec![0.0; n * n],
+        stories: Vec::new(),
         tried: 0.0,
         shuffled: Vec::new(),
     };
@@ -144,15 +158,18 @@ fn classifier(
 }
 
 impl Classifier {
-    /// The emotion of each of `rows` (`[n, d]`): the largest score; of several as large, the first.
-    fn predict(&self, rows: &[f64]) -> Vec<usize> {
+    /// The emotion of each of `rows` (`[n, d]`), which are of the emotions `own`: the largest score; of several as large, the first;
+    /// and the margin.
+    fn predict(&self, rows: &[f64], own: impl Iterator<Item = usize>) -> Vec<(usize, f64)> {
         let d = self.mean.len();
         let mut rows = rows.to_vec();
         rows.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&self.mean).for_each(|(x, m)| *x -= m));
         let scores = &self.weights * DMatrixView::from_slice(&rows, d, rows.len() / d);
-        let scored = scores.column_iter().map(|column| {
-            let scores = column.iter().zip(&self.intercepts).map(|(score, intercept)| score + intercept);
-            largest(scores)
+        let scored = scores.column_iter().zip(own).map(|(column, own)| {
+            let scores: Vec<f64> =
+                column.iter().zip(&self.intercepts).map(|(score, intercept)| score + intercept).collect();
+            let others = (0..scores.len()).filter(|&at| at != own).map(|at| scores[at]);
+            (largest(scores.iter().copied()), scores[own] - others.fold(f64::NEG_INFINITY, f64::max))
         });
         scored.collect()
     }
@@ -163,8 +180,8 @@ fn largest(scores: impl Iterator<Item = f64>) -> usize {
     scores.enumerate().fold((0, f64::NEG_INFINITY), better).0
 }
 
-/// Rows of stories that are predicted together, and of each its group and emotion.
-type Waiting = (Vec<f64>, Vec<(usize, usize)>);
+/// Rows of stories that are predicted together, and of each its group, emotion and place among all.
+type Waiting = (Vec<f64>, Vec<(usize, usize, usize)>);
 
 /// Predicts every story from the folds that it is not in, and keeps those that shuffles are tried on.
 fn predict(
@@ -179,12 +196,20 @@ fn predict(
     let mut trials: Vec<Vec<Trial>> = (0..k).map(|_| Vec::new()).collect();
     let mut waiting: Vec<Waiting> = vec![Default::default(); k];
     let mut number = 0;
+    let mut told: Vec<(usize, f64)> = vec![(0, 0.0); all.min(TOLD)];
+    let mut stories: Vec<(String, usize)> = Vec::new();
     let mut flush = |fold: usize, (rows, of): &mut Waiting| {
-        let predicted: Vec<usize> =
-            rows.par_chunks(32 * d).flat_map_iter(|rows| classifiers[fold].predict(rows)).collect();
-        for (&(group, emotion), predicted) in of.iter().zip(predicted) {
+        let predict = |(rows, of): (&[f64], &[(usize, usize, usize)])| {
+            classifiers[fold].predict(rows, of.iter().map(|&(_, emotion, _)| emotion))
+        };
+        let predicted: Vec<(usize, f64)> =
+            rows.par_chunks(32 * d).zip(of.par_chunks(32)).flat_map_iter(predict).collect();
+        for (&(group, emotion, story), (predicted, margin)) in of.iter().zip(predicted) {
             found.right[group * n + emotion] += f64::from(u8::from(predicted == emotion));
             found.confusion[emotion * n + predicted] += 1.0;
+            if let Some(told) = told.get_mut(story) {
+                *told = (predicted, margin);
+            }
         }
         rows.clear();
         of.clear();
@@ -195,7 +220,10 @@ fn predict(
         let (rows, of) = &mut waiting[fold];
         let from = rows.len();
         rows.extend(values);
-        of.push((row.group, row.emotion));
+        of.push((row.group, row.emotion, number));
+        if number < TOLD {
+            stories.push((row.id.to_string(), row.emotion));
+        }
         // One of every all / TRIED.
         let tried = |number: usize| number * TRIED.min(all) / all;
         if tried(number + 1) > tried(number) {
@@ -208,6 +236,8 @@ fn predict(
         Ok(())
     })?;
     (0..k).for_each(|fold| flush(fold, &mut waiting[fold]));
+    let all = stories.into_iter().zip(told);
+    found.stories = all.map(|((id, emotion), (told, margin))| Told { id, emotion, told, margin }).collect();
     Ok(trials)
 }
 

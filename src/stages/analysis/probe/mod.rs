@@ -17,7 +17,7 @@ use crate::store::table::{Column, Table};
 use fit::{Found, Settings};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 params! {
     /// How well a linear classifier tells the emotions apart in stories on topics that it has not seen: see docs/methods.md.
@@ -72,8 +72,8 @@ impl Kind for Probe {
     }
 }
 
-/// The tables `probe` (one row), `probe_recall` (each emotion) and `probe_confusion` (each emotion, told as each) of one
-/// layer.
+/// The tables `probe` (one row), `probe_recall` (each emotion), `probe_confusion` (each emotion, told as each) and `probe_stories`
+/// (each of the first stories) of one layer.
 ///
 /// An error if there are fewer than two groups of stories.
 fn run(params: &Probe, input: Input) -> Result<Tables> {
@@ -90,6 +90,7 @@ fn run(params: &Probe, input: Input) -> Result<Tables> {
         ("probe".into(), accuracy(set, layer, &found, &weights)),
         ("probe_recall".into(), recall(set, layer, &found, &weights)),
         ("probe_confusion".into(), confusion(set, layer, &found)),
+        ("probe_stories".into(), stories(set, layer, &found)),
     ])
 }
 
@@ -182,6 +183,20 @@ fn confusion(set: &VectorSet, layer: &LayerVectors, found: &Found) -> Table {
         ("share", Column::F64(share)),
     ];
     places.table("probe_confusion/1", columns)
+}
+
+/// Each of the first stories, in the order of the shards.
+fn stories(set: &VectorSet, layer: &LayerVectors, found: &Found) -> Table {
+    let mut places = Places::default();
+    found.stories.iter().for_each(|_| places.push(set, layer.layer));
+    let name = |at: usize| layer.emotions[at].clone();
+    let columns = vec![
+        ("story_id", Column::Str(found.stories.iter().map(|story| story.id.clone()).collect())),
+        ("emotion", Column::Str(found.stories.iter().map(|story| name(story.emotion)).collect())),
+        ("told_as", Column::Str(found.stories.iter().map(|story| name(story.told)).collect())),
+        ("margin", Column::F64(found.stories.iter().map(|story| story.margin).collect())),
+    ];
+    places.table("probe_stories/1", columns)
 }
 
 #[cfg(test)]

@@ -85,6 +85,13 @@ fn predictions_are_those_of_scikit_learn() {
     let found = fitted(&stories, 3, 3, 0.05, 0, 0);
     assert_eq!(found.confusion, CONFUSION);
     assert_eq!(found.right, RIGHT);
+    // d = .decision_function(X[~train]); d[e] - max(d[others])
+    let told: Vec<usize> = found.stories.iter().map(|story| story.told).collect();
+    assert_eq!(told[..12], [0, 0, 0, 2, 2, 0, 1, 2, 2, 2, 1, 0]);
+    for (story, margin) in found.stories.iter().zip(MARGINS) {
+        assert!((story.margin - margin).abs() < 1e-8, "{} is not {margin}", story.margin);
+        assert_eq!(story.told == story.emotion, story.margin > 0.0, "{}", story.id);
+    }
     // All stories are tried: the same classifiers by the way that shuffles go.
     assert!((found.tried - RIGHT.iter().sum::<f64>() / 42.0).abs() < 1e-12);
     assert_eq!(found.design.grouped(), "7 topics");
@@ -190,6 +197,20 @@ fn tables_have_shares_and_their_intervals() {
     assert_eq!([share[0], share[4], share[8]], [recall[0], recall[1], recall[2]]);
 }
 
+const MARGINS: [f64; 12] = [
+    1.294568125,
+    0.435366983,
+    -1.081422132,
+    -1.296876573,
+    1.036783321,
+    -1.84324378,
+    -0.411103495,
+    -0.573396945,
+    -0.856056222,
+    -0.179789824,
+    -0.239995382,
+    -0.988398051,
+];
 const CONFUSION: [f64; 9] = [10.0, 3.0, 1.0, 5.0, 2.0, 7.0, 3.0, 3.0, 8.0];
 const RIGHT: [f64; 21] =
     [2.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 1.0, 2.0, 0.0, 2.0, 0.0, 0.0, 1.0, 2.0, 0.0, 1.0, 2.0, 0.0, 2.0];
