@@ -12,6 +12,8 @@ use tch::{Device, Kind, Tensor};
 pub struct Cache {
     layers: Vec<Kept>,
     lengths: Vec<i64>,
+    /// The rows of the first pass, where they are not all rows.
+    first: Option<usize>,
     step: Option<Step>,
     device: Device,
     backend: Backend,
@@ -55,6 +57,15 @@ impl Kept {
             Kept::State(State { recent, memory }) => vec![recent, memory],
         }
     }
+
+    /// What is kept of a row after its first `tokens` tokens.
+    fn of_row(&self, row: usize, tokens: usize) -> Vec<Tensor> {
+        let own = self.tensors().into_iter().map(|held| held.get(row as i64));
+        match self {
+            Kept::KeysValues(..) => own.map(|held| held.narrow(1, 0, tokens as i64)).collect(),
+            _ => own.collect(),
+        }
+    }
 }
 
 /// One layer's keys and values, `[batch, n_kv_heads, slots, d_head]` each.
@@ -92,15 +103,33 @@ impl Cache {
         Cache {
             layers: spec.layers.iter().map(kept).collect(),
             lengths: lengths.iter().map(|&n| n as i64).collect(),
+            first: None,
             step: None,
             device,
             backend,
         }
     }
 
-    /// Rows that are still there.
+    /// Rows of the next pass.
     pub fn rows(&self) -> usize {
-        self.lengths.len()
+        self.first.unwrap_or(self.lengths.len())
+    }
+
+    /// Makes the first pass one of the first `rows` rows alone: see [`spread`](Cache::spread).
+    pub fn begin(&mut self, rows: usize) {
+        self.first = Some(rows);
+    }
+
+    /// Gives each row the beginning that row `of[row]` of the first pass has, `tokens` long: no row that stands behind it.
+    pub fn spread(&mut self, of: &[usize], tokens: usize) {
+        self.first = None;
+        for (row, &from) in of.iter().enumerate().rev().filter(|(row, from)| row != *from) {
+            for kept in &self.layers {
+                for (to, from) in kept.of_row(row, tokens).iter_mut().zip(kept.of_row(from, tokens)) {
+                    to.copy_(&from);
+                }
+            }
+        }
     }
 
     /// Makes the next pass one of a single token a row, after what the cache holds.
@@ -113,7 +142,7 @@ impl Cache {
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
 
-    /// Makes the next pass one of `pos` tokens a row after the first `from`, which a pass of one row has filled in for all.
+    /// Makes the next pass one of `pos` tokens a row after the first `from`, which every row has.
     pub fn go_on(&mut self, from: usize, pos: usize) {
         let starts = vec![from; self.rows()];
         let (from, slots) = (from as i64, (from + pos) as i64);
@@ -139,10 +168,10 @@ impl Cache {
 
     /// Keeps what layer `layer` made in this pass, `[batch, n_kv_heads, pos, d_head]` each, and
     /// returns the keys and values that its queries may see: in the first pass those of the prompts,
-    /// in a step all slots. What a first pass of a single row made is kept for every row.
+    /// in a step all slots.
     pub fn keep(&self, layer: usize, keys: Tensor, values: Tensor) -> (Tensor, Tensor) {
         let Kept::KeysValues(all_keys, all_values) = &self.layers[layer] else { return (keys, values) };
-        let rows = self.lengths.len() as i64;
+        let rows = self.rows() as i64;
         let slots = Slots { keys: all_keys.narrow(0, 0, rows), values: all_values.narrow(0, 0, rows) };
         match &self.step {
             None => {
@@ -157,14 +186,14 @@ impl Cache {
     pub fn state(&self, layer: usize) -> Option<State> {
         let _ = self.step.as_ref()?;
         let Kept::State(State { recent, memory }) = &self.layers[layer] else { return None };
-        let rows = self.lengths.len() as i64;
+        let rows = self.rows() as i64;
         Some(State { recent: recent.narrow(0, 0, rows), memory: memory.narrow(0, 0, rows) })
     }
 
-    /// Keeps what this pass leaves behind in layer `layer`; of a single row, for every row.
+    /// Keeps what this pass leaves behind in layer `layer`.
     pub fn keep_state(&self, layer: usize, of: &State) {
         let Kept::State(State { recent, memory }) = &self.layers[layer] else { return };
-        let rows = self.lengths.len() as i64;
+        let rows = self.rows() as i64;
         for (kept, new) in [(recent, &of.recent), (memory, &of.memory)] {
             // On the CPU a memory is written where it stands.
             if kept.data_ptr() != new.data_ptr() {

@@ -48,6 +48,22 @@ struct Row {
     last: i64,
 }
 
+/// Leading tokens that are computed once for several rows.
+struct Sharing {
+    tokens: usize,
+    /// The rows that they are computed of.
+    firsts: Vec<usize>,
+    /// Of each row, the place among these of the one that stands for it.
+    of: Vec<usize>,
+}
+
+impl Sharing {
+    /// Tokens that need not be computed.
+    fn saves(&self) -> usize {
+        self.tokens * (self.of.len() - self.firsts.len())
+    }
+}
+
 impl LanguageModel {
     /// Continues each prompt until a token that ends a text (left out of the result), until
     /// `sampling.max_new_tokens`, or until the model's context is full. Returns the new tokens of
@@ -224,15 +240,22 @@ impl LanguageModel {
         let mut cache =
             Cache::new(&self.spec, &lengths, slots, self.decoder.kind(), device, self.decoder.backend());
         let last_layer = self.decoder.last();
-        let shared = self.worth_sharing(&texts, hooks);
+        let sequences: Vec<usize> = rows.iter().map(|row| row.sequence).collect();
+        let Sharing { tokens: shared, firsts, of } = self.worth_sharing(&texts, &sequences, hooks);
         if shared > 0 {
-            let _ = self.run(&Batch::new(&[&texts[0][..shared]])?, Some(&cache), hooks, last_layer);
+            let begun: Vec<&[i64]> = firsts.iter().map(|&row| &texts[row][..shared]).collect();
+            let mut batch = Batch::new(&begun)?;
+            batch.prompts = firsts.iter().map(|&row| prompt_lengths[row]).collect();
+            batch.sequences = firsts.iter().map(|&row| sequences[row]).collect();
+            cache.begin(firsts.len());
+            let _ = self.run(&batch, Some(&cache), hooks, last_layer);
+            cache.spread(&of, shared);
         }
         let rest: Vec<&[i64]> = texts.iter().map(|text| &text[shared..]).collect();
         let mut batch = Batch::new(&rest)?;
         batch.starts = vec![shared; rows.len()];
         batch.prompts = prompt_lengths;
-        batch.sequences = rows.iter().map(|row| row.sequence).collect();
+        batch.sequences = sequences;
         if shared > 0 {
             cache.go_on(shared, batch.pos());
         }
@@ -243,17 +266,32 @@ impl LanguageModel {
         Ok((cache, resid))
     }
 
-    /// How many leading tokens of `texts` are computed once for all of them: those that they share, but for the last one
-    /// of the shortest text, whose residual is needed, and as far as hooks do the same to all; 0 where that does not pay.
-    fn worth_sharing(&self, texts: &[Vec<i64>], hooks: &[&mut dyn Hook]) -> usize {
+    /// How many leading tokens of `texts`, which are `sequences`, are computed once for several of them: those that all share, but for
+    /// the last one of the shortest text, whose residual is needed. Once for all as far as hooks do the same to all, or once for
+    /// those to which they do the same on all of these tokens, whichever saves more; none where that does not pay.
+    fn worth_sharing(&self, texts: &[Vec<i64>], sequences: &[usize], hooks: &[&mut dyn Hook]) -> Sharing {
+        let rows = texts.len();
         let shortest = texts.iter().map(Vec::len).min().unwrap_or(0);
         let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
         let same = |at: &usize| texts.iter().all(|text| text[*at] == texts[0][*at]);
         let shared = (0..shortest.saturating_sub(1)).take_while(same).count();
-        let shared = hooks.iter().fold(shared, |shared, hook| hook.shares(shared));
+        let alike = |a: usize, b: usize| {
+            hooks.iter().map(|hook| hook.alike(sequences[a], sequences[b])).min().unwrap_or(usize::MAX)
+        };
+        let all = (1..rows).map(|row| alike(0, row)).fold(shared, usize::min);
+        let mut groups = Sharing { tokens: shared, firsts: Vec::new(), of: Vec::new() };
+        for row in 0..rows {
+            let group = groups.firsts.iter().position(|&first| alike(first, row) >= shared);
+            groups.of.push(group.unwrap_or(groups.firsts.len()));
+            if group.is_none() {
+                groups.firsts.push(row);
+            }
+        }
+        let once = Sharing { tokens: all, firsts: vec![0], of: vec![0; rows] };
+        let best = if groups.saves() > once.saves() { groups } else { once };
         // Past its original context a text has other frequencies than a shorter one, from its first token on.
-        let alike = self.decoder.original_context().is_none_or(|context| longest <= context);
-        if alike && shared * (texts.len() - 1) >= SAVED { shared } else { 0 }
+        let fits = self.decoder.original_context().is_none_or(|context| longest <= context);
+        if fits && best.saves() >= SAVED { best } else { Sharing { tokens: 0, ..best } }
     }
 
     /// Draws each row's next token from the residuals `[batch, d_model]` of its last one. Returns the logits.
@@ -385,12 +423,16 @@ mod tests {
         let text = |start: i64, end: &[i64]| [&(start..start + 40).collect::<Vec<i64>>(), end].concat();
         let three = [text(20, &[1, 2]), text(20, &[1]), text(20, &[1, 2, 3])];
         // 40 tokens are saved twice; of two texts, once.
-        assert_eq!(model.worth_sharing(&three, &[]), 40);
-        assert_eq!(model.worth_sharing(&three[..2], &[]), 0);
-        assert_eq!(model.worth_sharing(&[text(20, &[]), text(21, &[]), text(20, &[])], &[]), 0);
+        let shared = |texts: &[Vec<i64>]| {
+            let sequences: Vec<usize> = (0..texts.len()).collect();
+            model.worth_sharing(texts, &sequences, &[]).tokens
+        };
+        assert_eq!(shared(&three), 40);
+        assert_eq!(shared(&three[..2]), 0);
+        assert_eq!(shared(&[text(20, &[]), text(21, &[]), text(20, &[])]), 0);
         // A text keeps its last token.
         let same = vec![text(20, &[]); 4];
-        assert_eq!(model.worth_sharing(&same, &[]), 39);
-        assert_eq!(model.worth_sharing(&[vec![5], vec![5]], &[]), 0);
+        assert_eq!(shared(&same), 39);
+        assert_eq!(shared(&[vec![5], vec![5]]), 0);
     }
 }

@@ -21,9 +21,9 @@ pub trait Hook {
         None
     }
 
-    /// Of the first `tokens` tokens, which are the same in every sequence, how many may be computed once for all, as those of
-    /// the first sequence: on these it does the same to all. 0 of one that is to see each row.
-    fn shares(&self, _tokens: usize) -> usize {
+    /// To how many leading tokens of two sequences it does the same, so that these may be computed once for both where they are
+    /// the same tokens. 0 of one that is to see each row.
+    fn alike(&self, _a: usize, _b: usize) -> usize {
         0
     }
 }

@@ -83,25 +83,27 @@ impl Hook for Steer {
         Some(self.layer)
     }
 
-    fn shares(&self, tokens: usize) -> usize {
+    fn alike(&self, a: usize, b: usize) -> usize {
+        let same = self.vector.dim() == 1 || self.row(a).equal(&self.row(b));
         match &self.spans {
-            // What is shared is of every prompt.
-            Spans::At(Positions::Generated) => tokens,
-            Spans::At(Positions::All | Positions::Prompt) => {
-                if self.vector.dim() == 1 {
-                    tokens
-                } else {
-                    0
-                }
-            }
+            // Prompts alone are shared.
+            Spans::At(Positions::Generated) => usize::MAX,
+            Spans::At(Positions::All | Positions::Prompt) if same => usize::MAX,
+            Spans::At(Positions::All | Positions::Prompt) => 0,
+            Spans::Each(spans) if same && spans[a] == spans[b] => usize::MAX,
             Spans::Each(spans) => {
-                spans.iter().flatten().map(|span| span.start).min().unwrap_or(tokens).min(tokens)
+                [a, b].iter().flat_map(|&row| &spans[row]).map(|span| span.start).min().unwrap_or(usize::MAX)
             }
         }
     }
 }
 
 impl Steer {
+    /// What one sequence is steered by.
+    fn row(&self, sequence: usize) -> Tensor {
+        self.vector.get(sequence as i64)
+    }
+
     /// `[batch, pos]` bool: which tokens are steered; `None`: all.
     fn steered(&self, batch: &Batch) -> Option<Tensor> {
         match &self.spans {

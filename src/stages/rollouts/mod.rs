@@ -17,7 +17,7 @@ use crate::store::table::{Column, Table};
 use write::Rollout;
 
 /// Raised when the same vectors would give other texts.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A case as it is put to the model.
 #[derive(Clone, Debug, PartialEq)]

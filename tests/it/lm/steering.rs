@@ -100,21 +100,25 @@ fn cached_generation_is_steered_on_the_same_tokens() {
     }
 }
 
+/// Counts the tokens of each pass.
+struct Rows(Vec<usize>);
+
+impl Hook for Rows {
+    fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
+        if layer == Layer::Embed {
+            self.0.push(batch.rows() * batch.pos());
+        }
+        resid
+    }
+
+    fn alike(&self, _: usize, _: usize) -> usize {
+        usize::MAX
+    }
+}
+
 /// Prompts that begin alike are computed once as far as nothing is added; the texts stay the same.
 #[test]
 fn what_prompts_share_is_computed_once_where_steering_leaves_it_alone() {
-    struct Rows(Vec<usize>);
-    impl Hook for Rows {
-        fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor {
-            if layer == Layer::Embed {
-                self.0.push(batch.rows() * batch.pos());
-            }
-            resid
-        }
-        fn shares(&self, tokens: usize) -> usize {
-            tokens
-        }
-    }
     let model = load("llama-gqa");
     let prompt = |end: i64| -> Vec<i64> { (0..40).map(|at| 2 + at * 5).chain([end, end + 1]).collect() };
     let prompts: Vec<Vec<i64>> = [3, 60, 90, 120].map(prompt).to_vec();
@@ -143,6 +147,45 @@ fn what_prompts_share_is_computed_once_where_steering_leaves_it_alone() {
                 .generate(&prompts[row..=row], &sampling, &[row as u64 + 1], &mut [&mut hook], &mut |_| {})
                 .unwrap();
             assert_eq!(alone[0], together[row], "row {row}, {spans:?}");
+        }
+    }
+}
+
+/// Of samples that are steered alike the prompt is computed once, steered tokens and all; to the bit, in every family (with windows, gated
+/// delta nets, keys and values that layers share).
+#[test]
+fn samples_that_are_steered_alike_share_their_prompt() {
+    for dir in parity::fixtures() {
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
+        let prompt: Vec<i64> = (0..30).map(|at| 2 + at % 40).collect();
+        let prompts = vec![prompt; 7];
+        // Of two vectors in turn, the last row on other tokens.
+        let d_model = model.spec.d_model as i64;
+        let vectors =
+            random(&[2, d_model], 8).index_select(0, &Tensor::from_slice(&[0i64, 0, 1, 0, 1, 0, 0]));
+        let mut spans = vec![vec![0..usize::MAX]; 7];
+        spans[6] = vec![3..20];
+        let sampling = Sampling { max_new_tokens: 6, temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let steer = |rows: &[usize]| {
+            let at = Tensor::from_slice(&rows.iter().map(|&row| row as i64).collect::<Vec<_>>());
+            let spans = Spans::Each(rows.iter().map(|&row| spans[row].clone()).collect());
+            Steer { layer: Layer::Block(0), vector: vectors.index_select(0, &at), strength: 1.5, spans }
+        };
+        let (mut hook, mut seen) = (steer(&[0, 1, 2, 3, 4, 5, 6]), Rows(Vec::new()));
+        let seeds: Vec<u64> = (0..7).collect();
+        let together =
+            model.generate(&prompts, &sampling, &seeds, &mut [&mut hook, &mut seen], &mut |_| {}).unwrap();
+        // Past its original context a text shares nothing.
+        let shares = model.decoder().original_context().is_none_or(|context| context >= 30);
+        let expected: &[usize] = if shares { &[3 * 29, 7] } else { &[7 * 30] };
+        assert_eq!(&seen.0[..expected.len()], expected, "{}", dir.display());
+        for row in 0..7 {
+            let mut hook = steer(&[row]);
+            let alone = model
+                .generate(&prompts[..1], &sampling, &[row as u64], &mut [&mut hook], &mut |_| {})
+                .unwrap();
+            assert_eq!(alone[0], together[row], "row {row} of {}", dir.display());
         }
     }
 }
