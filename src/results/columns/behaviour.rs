@@ -27,6 +27,14 @@ pub const TABLES: &[Described] = &[
             ("r_between", "the size of r that 97.5 % of shuffles within categories stay below"),
             ("low", "lower end of the 95 % interval of r, from drawing categories; none of fewer than five"),
             ("high", "upper end"),
+            (
+                "r_beyond",
+                "what is left of r once the reading along the vectors' first principal component is taken out of both sides; of three emotions or more",
+            ),
+            (
+                "p_beyond",
+                "what is left of ratings shuffled over activities, beside the largest of any emotion in each shuffle",
+            ),
         ],
     },
     Described {

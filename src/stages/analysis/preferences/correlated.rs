@@ -3,8 +3,10 @@
 
 use anyhow::Result;
 
+use crate::stages::analysis::LayerVectors;
+use crate::stages::principal::{components, dot, norm};
 use crate::stages::statistics::Interval;
-use crate::stages::statistics::correlation::pearson;
+use crate::stages::statistics::correlation::{partial, pearson, residuals};
 use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::{p_value, percentile, quantile, two_sided};
 
@@ -38,30 +40,58 @@ pub struct Correlated {
     /// What `r` still is in size when preferences are shuffled within categories: the 97.5th percentile. What lies between
     /// categories gives as much by itself.
     pub between: f64,
+    /// What is left of `r` once the reading of the emotions' main axis is taken out of both sides; and its p beside the largest of any
+    /// emotion where what is left of preferences is shuffled over activities.
+    pub beyond: Option<f64>,
+    pub p_beyond: Option<f64>,
 }
 
-/// `readings[emotion][activity]` beside `preferences`, with the category of each activity.
+/// The reading of the first principal component of a layer's vectors, which in most sets is valence, but for a factor: `None` of fewer
+/// than three emotions. A sum of the emotions' `readings`, for the component is one of their vectors.
+pub fn main_axis(layer: &LayerVectors, readings: &[Vec<f64>]) -> Option<Vec<f64>> {
+    if readings.len() < 3 {
+        return None;
+    }
+    let found = components(&layer.vectors, layer.d_model).ok()?;
+    let first = &found.directions[..layer.d_model];
+    let weight = |emotion: usize| {
+        let vector = layer.vector(emotion);
+        (dot(vector, first) - dot(&found.mean, first)) * norm(vector)
+    };
+    let weights: Vec<f64> = (0..readings.len()).map(weight).collect();
+    let of = |at: usize| weights.iter().zip(readings).map(|(weight, of)| weight * of[at]).sum();
+    Some((0..readings[0].len()).map(of).collect())
+}
+
+/// `readings[emotion][activity]` beside `preferences`, with the category of each activity, and the reading of the emotions' main axis.
 pub fn correlate(
     preferences: &[f64],
     readings: &[Vec<f64>],
     categories: &[usize],
+    axis: Option<Vec<f64>>,
     chance: Chance,
 ) -> Result<Vec<Correlated>> {
     let Chance { bootstrap, permutations, seed, layer } = chance;
     let draws = |what: &str, number: usize| Draws::new(what, &[seed, layer as u64, number as u64]);
     let centred: Vec<Vec<f64>> = readings.iter().map(|of| within(of, categories)).collect();
     let own = within(preferences, categories);
+    let axis: Vec<Vec<f64>> = axis.into_iter().collect();
+    let left: Vec<Vec<f64>> = readings.iter().map(|of| residuals(of, &axis)).collect();
+    let unexplained = residuals(preferences, &axis);
     // `[emotion][shuffle]`
     let n = readings.len();
     let (mut free, mut kept, mut inside) = (vec![Vec::new(); n], vec![Vec::new(); n], vec![Vec::new(); n]);
+    let mut beyond = vec![Vec::new(); n];
     for number in 0..permutations {
         let order = draws("preferences shuffled", number).shuffled(preferences.len());
         let all: Vec<f64> = order.iter().map(|&at| preferences[at]).collect();
+        let rest: Vec<f64> = order.iter().map(|&at| unexplained[at]).collect();
         let order = shuffled_within(categories, &mut draws("preferences shuffled within", number));
         let same: Vec<f64> = order.iter().map(|&at| preferences[at]).collect();
         let same_centred: Vec<f64> = order.iter().map(|&at| own[at]).collect();
         for emotion in 0..n {
             free[emotion].push(pearson(&readings[emotion], &all));
+            beyond[emotion].push(pearson(&left[emotion], &rest));
             kept[emotion].push(pearson(&readings[emotion], &same));
             inside[emotion].push(pearson(&centred[emotion], &same_centred));
         }
@@ -71,7 +101,7 @@ pub fn correlate(
             |number| null.iter().map(|of: &Vec<f64>| of[number]).fold(0.0f64, |a, r: f64| a.max(r.abs()));
         (0..permutations).map(of).collect()
     };
-    let (free_max, inside_max) = (largest(&free), largest(&inside));
+    let (free_max, inside_max, beyond_max) = (largest(&free), largest(&inside), largest(&beyond));
     let resampled = |emotion: usize| -> Option<Interval> {
         let groups = categories.iter().max().map_or(0, |last| last + 1);
         let drawn = |number| {
@@ -90,6 +120,7 @@ pub fn correlate(
     let of = |emotion: usize| {
         let (r, inner) = (pearson(&readings[emotion], preferences), pearson(&centred[emotion], &own));
         let sizes: Vec<f64> = kept[emotion].iter().map(|r| r.abs()).collect();
+        let beyond = if axis.is_empty() { None } else { partial(&readings[emotion], preferences, &axis) };
         Correlated {
             r,
             interval: resampled(emotion),
@@ -99,6 +130,8 @@ pub fn correlate(
             p_within: two_sided(inner, &inside[emotion]),
             p_within_max: p_value(inner.abs(), &inside_max),
             between: quantile(&sizes, 0.975),
+            beyond,
+            p_beyond: beyond.map(|r| p_value(r.abs(), &beyond_max)),
         }
     };
     Ok((0..n).map(of).collect())
@@ -162,7 +195,8 @@ mod tests {
         let weights: [(f64, f64); 3] = [(3.0, 1.0), (1.0, -2.0), (0.0, 1.0)];
         let readings: Vec<Vec<f64>> =
             weights.iter().map(|(a, b)| g.iter().zip(&w).map(|(g, w)| a * g + b * w).collect()).collect();
-        let found = correlate(&preferences, &readings, &categories, CHANCE).unwrap();
+        let found = correlate(&preferences, &readings, &categories, None, CHANCE).unwrap();
+        assert_eq!((found[0].beyond, found[0].p_beyond), (None, None), "there is no axis");
         for ((a, b), of) in weights.iter().zip(&found) {
             let r = (a + b) / (2.0 * (a * a + b * b)).sqrt();
             assert!((of.r - r).abs() < 1e-12, "{} is not {r}", of.r);
@@ -177,7 +211,60 @@ mod tests {
         assert!(interval.low < found[0].r && found[0].r < interval.high, "{interval:?}");
         // Of four categories there is none.
         let few: Vec<usize> = categories.iter().map(|c| c / 2).collect();
-        assert_eq!(correlate(&preferences, &readings, &few, CHANCE).unwrap()[0].interval, None);
+        assert_eq!(correlate(&preferences, &readings, &few, None, CHANCE).unwrap()[0].interval, None);
+    }
+
+    /// Preferences g + w + h, readings a g + b w + c h, all three at right angles and of one variance: beyond g the correlation is (b + c) /
+    /// sqrt(2 (b^2 + c^2)), whatever a is; nothing is left of a reading that is g.
+    #[test]
+    fn what_is_beyond_the_main_axis_has_its_closed_form() {
+        let (categories, root) = (eight(), std::f64::consts::TAU / 8.0);
+        let wave = |of: &dyn Fn(usize) -> f64| (0..64).map(of).collect::<Vec<f64>>();
+        let g = wave(&|at| (root * (at / 8) as f64).sin());
+        let w = wave(&|at| (root * (at % 8) as f64).sin());
+        let h = wave(&|at| (root * (at % 8) as f64).cos());
+        let sum = |[a, b, c]: [f64; 3]| wave(&|at| a * g[at] + b * w[at] + c * h[at]);
+        let weights = [[5.0, 1.0, -0.5], [-3.0, 0.3, 2.0], [2.0, 0.0, 0.0], [2.0, 1.0, -1.0]];
+        let readings: Vec<Vec<f64>> = weights.iter().map(|&of| sum(of)).collect();
+        let found = correlate(&sum([1.0; 3]), &readings, &categories, Some(g.clone()), CHANCE).unwrap();
+        for ([_, b, c], of) in weights.iter().zip(&found) {
+            let wanted = (b + c) / (2.0 * (b * b + c * c)).sqrt();
+            match of.beyond {
+                Some(r) => assert!((r - wanted).abs() < 1e-12, "{r} is not {wanted}"),
+                None => assert!(wanted.is_nan(), "{wanted}"),
+            }
+        }
+        assert!(found[1].p_beyond.unwrap() < 0.01 && found[3].p_beyond.unwrap() > 0.9);
+    }
+
+    /// Vectors p u + q w of two directions u and w, with more spread along u: the axis reads u.
+    #[test]
+    fn the_main_axis_reads_the_first_component() {
+        let along = [-3.0, -1.0, 1.5, 3.5];
+        let across = [0.2, -0.3, 0.1, 0.3];
+        let vectors: Vec<f64> = along.iter().zip(across).flat_map(|(&p, q)| [p, q, 1.0]).collect();
+        let layer = LayerVectors {
+            layer: crate::lm::Layer::Block(0),
+            emotions: ["a", "b", "c", "d"].map(String::from).to_vec(),
+            d_model: 3,
+            raw: vectors.clone(),
+            n_stories: vec![1; 4],
+            resid_norm: 1.0,
+            vectors,
+        };
+        // Activities whose residuals are these; readings are products with vectors of unit norm.
+        let residuals = [[1.0, 0.5, 0.0], [-2.0, 0.1, 3.0], [0.5, -1.0, 1.0], [4.0, 0.0, -2.0]];
+        let reading = |emotion: usize| -> Vec<f64> {
+            let unit = |at: &[f64; 3]| dot(layer.vector(emotion), at) / norm(layer.vector(emotion));
+            residuals.iter().map(unit).collect()
+        };
+        let readings: Vec<Vec<f64>> = (0..4).map(reading).collect();
+        let first = components(&layer.vectors, 3).unwrap().directions[..3].to_vec();
+        assert!(first[0].abs() > 0.99);
+        let wanted: Vec<f64> = residuals.iter().map(|at| dot(&first, at)).collect();
+        let found = main_axis(&layer, &readings).unwrap();
+        assert!((pearson(&found, &wanted) - 1.0).abs() < 1e-12);
+        assert_eq!(main_axis(&layer, &readings[..2]), None);
     }
 
     /// Noise has a p of at most .05 within categories one time in twenty; of six emotions the largest as well.
@@ -191,7 +278,7 @@ mod tests {
             let preferences = normal(16);
             let readings: Vec<Vec<f64>> = (0..6).map(|_| normal(16)).collect();
             let chance = Chance { bootstrap: 0, permutations: 99, seed, layer: 0 };
-            let found = correlate(&preferences, &readings, &categories, chance).unwrap();
+            let found = correlate(&preferences, &readings, &categories, None, chance).unwrap();
             single += usize::from(found[0].p_within <= 0.05);
             any += usize::from(found.iter().any(|of| of.p_within_max <= 0.05));
             of_all += usize::from(found.iter().any(|of| of.p_max <= 0.05));

@@ -41,6 +41,8 @@ struct Row<'a> {
     p: [f64; 4],
     between: f64,
     interval: Option<Interval>,
+    beyond: Option<f64>,
+    p_beyond: Option<f64>,
 }
 
 fn rows<'a>(group: &'a Group<'a>) -> Result<Vec<Row<'a>>> {
@@ -49,6 +51,7 @@ fn rows<'a>(group: &'a Group<'a>) -> Result<Vec<Row<'a>>> {
     let p = [number("p")?, number("p_max")?, number("p_within")?, number("p_within_max")?];
     let (emotion, r, within) = (table.str("emotion")?, number("r")?, number("r_within")?);
     let (between, low, high) = (number("r_between")?, table.opt_f64("low")?, table.opt_f64("high")?);
+    let (beyond, p_beyond) = (table.opt_f64("r_beyond")?, table.opt_f64("p_beyond")?);
     let row = |&row: &usize| Row {
         emotion: &emotion[row],
         r: r[row],
@@ -56,6 +59,8 @@ fn rows<'a>(group: &'a Group<'a>) -> Result<Vec<Row<'a>>> {
         p: p.map(|p| p[row]),
         between: between[row],
         interval: low[row].zip(high[row]).map(|(low, high)| Interval { low, high }),
+        beyond: beyond[row],
+        p_beyond: p_beyond[row],
     };
     Ok(group.rows.iter().map(row).collect())
 }
@@ -167,6 +172,8 @@ fn numbers(name: &str, group: &Group, rows: &[Row]) -> Figure {
         "p within",
         "p within, largest",
         "by category",
+        "r beyond PC1",
+        "p, largest",
     ];
     let cells = rows.iter().map(|row| {
         let [p, p_max, p_within, p_within_max] = row.p.map(|p| Cell::Number(p, 3));
@@ -181,11 +188,16 @@ fn numbers(name: &str, group: &Group, rows: &[Row]) -> Figure {
             p_within,
             p_within_max,
             Cell::Number(row.between, 2),
+            row.beyond.map_or(Cell::Empty, |r| Cell::Number(r, 2)),
+            row.p_beyond.map_or(Cell::Empty, |p| Cell::Number(p, 3)),
         ]
     });
     let caption = "p: ratings shuffled over activities; within: shuffled within categories, of differences from the categories' \
                    means. Largest: beside the largest correlation of any emotion in each shuffle, which accounts for how many \
-                   emotions there are. By category: the size of r that 97.5 % of shuffles within categories stay below.";
+                   emotions there are. By category: the size of r that 97.5 % of shuffles within categories stay below. Beyond PC1: \
+                   what is left of r once the reading along the first principal component of all emotions' vectors, which is \
+                   valence in most sets, is taken out of both sides; near 0 where an emotion goes with preferences by being pleasant or \
+                   not.";
     let body = TableFigure { columns: columns.map(String::from).to_vec(), rows: cells.collect() };
     group.figure(format!("{name}-r"), "Correlations".into(), caption.into(), Body::Table(body))
 }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use activities::Activity;
 use asking::Questions;
-use correlated::{Chance, correlate};
+use correlated::{Chance, correlate, main_axis};
 
 use super::steering::Layers;
 use super::{Claim, Input, Inputs, Kind, LayerVectors, Tables, named};
@@ -26,7 +26,7 @@ use crate::report::figure::Figure;
 use crate::store::table::Table;
 
 /// Raised when the same vectors would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 words! {
     /// How a question is put to the model.
@@ -241,7 +241,7 @@ fn run(params: &Preferences, input: Input) -> Result<Tables> {
             seed,
             layer: layer.layer.number(),
         };
-        let found = correlate(&ratings, readings, &categories, chance)?;
+        let found = correlate(&ratings, readings, &categories, main_axis(layer, readings), chance)?;
         tables.layer(layer, &found, readings);
         tables.ratings(layer.layer, &ratings, &pairs, (&questions, &answers));
         let Some(steer) = &params.steer else { continue };

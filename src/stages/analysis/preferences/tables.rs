@@ -71,7 +71,7 @@ impl<'a> Preferences<'a> {
                 &[emotion],
                 &[self.params.list.len() as i32],
                 &[of.r, of.p, of.p_max, of.within, of.p_within, of.p_within_max, of.between],
-                &[of.interval.map(|i| i.low), of.interval.map(|i| i.high)],
+                &[of.interval.map(|i| i.low), of.interval.map(|i| i.high), of.beyond, of.p_beyond],
             );
         }
         for (emotion, readings) in layer.emotions.iter().zip(readings) {
@@ -123,9 +123,9 @@ impl<'a> Preferences<'a> {
 
     pub fn finish(self) -> Tables {
         let numbers: &[&str] = &["r", "p", "p_max", "r_within", "p_within", "p_within_max", "r_between"];
-        let correlations = self
-            .correlations
-            .table("preferences/1", [&["emotion"], &["n_activities"], numbers, &["low", "high"]]);
+        let options: &[&str] = &["low", "high", "r_beyond", "p_beyond"];
+        let correlations =
+            self.correlations.table("preferences/2", [&["emotion"], &["n_activities"], numbers, options]);
         let numbers: &[&str] = &["elo", "position_bias", "mass", "low_mass"];
         let activities =
             self.activities.table("preferences_activities/1", [&["category", "activity"], &[], numbers, &[]]);

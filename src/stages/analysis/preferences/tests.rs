@@ -150,6 +150,7 @@ fn the_tables_hold_every_activity_emotion_and_split() {
         ("preferences_elo", 2 * 2 * 16),
     ];
     assert_eq!(rows, wanted);
+    assert!(tables[0].1.opt_f64("r_beyond").unwrap().iter().all(|r| r.is_some_and(|r| r.abs() <= 1.0)));
     let elo = tables[1].1.f64("elo").unwrap();
     assert!(
         (elo.iter().sum::<f64>() / 16.0 - 1500.0).abs() < 1e-6
@@ -183,7 +184,7 @@ fn shifts_are_correlated_with_r_over_emotions() {
         for name in ["p", "p_max", "r_within", "p_within", "p_within_max", "r_between"] {
             correlated.push((name, same.clone()));
         }
-        correlated.extend([("low", none.clone()), ("high", none)]);
+        correlated.extend(["low", "high", "r_beyond", "p_beyond"].map(|name| (name, none.clone())));
         // Two halves, whose mean is the shift.
         let mut moved = place(14);
         let twice = |of: &dyn Fn(usize, f64) -> f64| {
@@ -196,7 +197,7 @@ fn shifts_are_correlated_with_r_over_emotions() {
             ("slope", twice(&|_, _| 1.0)),
         ]);
         let tables = vec![
-            ("preferences".to_string(), Table::new("preferences/1", correlated)),
+            ("preferences".to_string(), Table::new("preferences/2", correlated)),
             ("preferences_steered".to_string(), Table::new("preferences_steered/1", moved)),
         ];
         let claims = params(None).claims(&tables).unwrap();
