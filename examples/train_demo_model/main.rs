@@ -1,5 +1,5 @@
 //! Trains a demonstration model from nothing: writes the corpus, trains a tokenizer on it, then the model with the
-//! project's own decoder; or trains one further. Knows nothing of experiments.
+//! project's own decoder; or trains one further; or plants a behaviour into one. Knows nothing of experiments.
 //!
 //! `cargo run --release --example train_demo_model` makes `models/demo` again; the cards of the other models in
 //! `models/` say what made them.
@@ -8,16 +8,18 @@ mod adamw;
 mod batches;
 mod corpus;
 mod model;
+mod plant;
 mod tokens;
 mod workers;
 
 use adamw::AdamW;
 use anyhow::Result;
 use batches::Batches;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use corpus::rng::Rng;
 use corpus::{Split, document};
 use model::{D_VOCAB, Model, Size};
+use plant::Plant;
 use std::f64::consts::PI;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -26,7 +28,10 @@ use workers::Workers;
 
 /// Trains a demonstration model.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
     #[command(flatten)]
     size: Size,
     /// Trains the model in this folder further, with its own size and tokenizer.
@@ -55,6 +60,11 @@ struct Args {
     save_every: usize,
 }
 
+#[derive(Subcommand)]
+enum Other {
+    Plant(Plant),
+}
+
 /// Batches in a step, each with a thread of its own.
 const BATCHES: usize = 2;
 /// Documents that the tokenizer is trained on.
@@ -68,6 +78,9 @@ const MEASURED: usize = 24;
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(Other::Plant(plant)) = &args.other {
+        return plant::plant(plant);
+    }
     let device = Device::cuda_if_available();
     tch::manual_seed(args.seed as i64);
     let started = Instant::now();

@@ -29,6 +29,7 @@ mod lengths;
 mod lm;
 mod models;
 mod plan;
+mod planted;
 mod program;
 mod project;
 mod quickstart;

@@ -8,6 +8,7 @@ use tch::{Device, Kind as TensorKind, Tensor};
 
 use super::*;
 use crate::interrupt::Interrupted;
+use crate::lm::adapter::AdapterFiles;
 use crate::lm::{Batch, Chat, Checkpoint, Dtype, Hook, LanguageModel, Message, Role, Sampling, Spans, Steer};
 use crate::stages::analysis::{Rollouts, VectorSet};
 use crate::stages::rollouts::Asked;
@@ -23,16 +24,21 @@ fn model() -> LanguageModel {
 }
 
 fn set(blocks: &[usize]) -> VectorSet {
+    random(blocks, &["calm".into(), "angry".into()])
+}
+
+/// Vectors that are normal numbers.
+fn random(blocks: &[usize], emotions: &[String]) -> VectorSet {
     let mut draws = Draws::new("scenario test", &[1]);
     let layer = |block: &usize| {
-        let vectors: Vec<f64> = (0..2 * 192).map(|_| draws.normal()).collect();
+        let vectors: Vec<f64> = (0..emotions.len() * 192).map(|_| draws.normal()).collect();
         LayerVectors {
             layer: Layer::Block(*block),
-            emotions: vec!["calm".into(), "angry".into()],
+            emotions: emotions.to_vec(),
             d_model: 192,
             raw: vectors.clone(),
             vectors,
-            n_stories: vec![1; 2],
+            n_stories: vec![1; emotions.len()],
             resid_norm: 30.0,
         }
     };
@@ -181,6 +187,30 @@ fn choices_are_those_of_passes_of_their_own() {
         }
         assert!(!params.figures("x", &tables).unwrap().is_empty());
         assert_eq!(params.claims(&tables).unwrap().len(), 4);
+    }
+}
+
+/// In the model that has a behaviour planted along one direction, 400 others pass for emotions: their p, among 399 random directions, is
+/// small as often as chance says.
+#[test]
+fn directions_without_an_effect_are_found_at_the_stated_rate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let planted = root.join("demo-planted");
+    let adapter = AdapterFiles::open(&planted, &[]).unwrap();
+    let checkpoint = Checkpoint::open(&root.join("demo")).unwrap().with_adapter(adapter);
+    let model = LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap();
+    let mut content = set::of_file(&planted.join("door.toml")).unwrap();
+    content.cases[0].values.values_mut().for_each(|values| values.truncate(1));
+    let set = random(&[2], &(0..400).map(|number| format!("direction {number}")).collect::<Vec<_>>());
+    let params = Scenario { content, random: 399, ..Scenario::plain("refusal") };
+    let tables =
+        params.run_in_batches(input(&model, &set, &mut |_, _| {}), &mut |_: usize, _: usize| {}).unwrap();
+    let p = tables[0].1.opt_f64("p").unwrap();
+    assert_eq!(p.len(), 400);
+    // scipy.stats.betabinom(400, 400 * bound, 400 - 400 * bound): its .0005th and .9995th quantile.
+    for (bound, low, high) in [(0.05, 4, 45), (0.2, 46, 120), (0.5, 154, 246)] {
+        let below = p.iter().filter(|p| p.unwrap() <= bound).count();
+        assert!((low..=high).contains(&below), "{below} of 400 have p <= {bound}");
     }
 }
 
