@@ -195,6 +195,48 @@ def texts_are_searched_filtered_and_sorted(browser):
 
 
 @check
+def samples_of_a_scenario_are_filtered_and_their_tokens_are_coloured(browser):
+    table = rows("tables/door.scenario_samples.csv")
+    tokens = rows("tables/door.scenario_tokens.csv")
+    with opened(browser, RUN / "report.html", "#door") as page:
+        whole(page)
+        samples = page.locator("section#door .slot:has(.samples) figure").first
+        here = {key: samples.get_attribute(f"data-{key}") for key in ["model", "stories", "layer"]}
+        mine = lambda rows: [r for r in rows if all(r[key] == value for key, value in here.items())]
+        own = mine(table)
+        chosen = lambda name: samples.locator("label", has_text=name).locator("select")
+        output = samples.locator("output")
+        assert output.text_content() == f"{len(own)} of {len(own)}"
+        chosen("outcome").select_option(label="says was")
+        acts = [r for r in own if r["outcome"] == "says was"]
+        assert acts and output.text_content() == f"{len(acts)} of {len(own)}"
+        # What a text was told by is marked in it.
+        for mark in samples.locator("article .said mark").all():
+            assert mark.text_content() == "was"
+        chosen("outcome").select_option(label="all")
+        chosen("steered").select_option(label="angry")
+        chosen("case").select_option(index=2)
+        assert output.text_content() == f"4 of {len(own)}"
+        # The search goes on within what is chosen.
+        text = next(r["text"] for r in own if r["steered"] == "angry" and r["case"] == chosen("case").evaluate("(it) => it.selectedOptions[0].label"))
+        samples.locator("input[type=search]").fill(text)
+        assert output.text_content().split(" of ")[0] in ["1", "2", "3", "4"] and samples.locator("article mark").first.text_content() == text
+        # Token by token: the values of the table, of the emotion that is chosen.
+        figure = page.locator("section#door figure:has(.texts)").first
+        article = figure.locator("article").first
+        id = article.locator("h4").text_content().split(" ")[-1]
+        for emotion in ["angry", "sad"]:
+            page.select_option("#emotion", emotion)
+            assert figure.locator("select").input_value() == emotion
+            values = [float(r["z"]) for r in mine(tokens) if (r["sample_id"], r["emotion"]) == (id, emotion)]
+            shown = article.locator(".tokens span")
+            assert shown.count() == len(values) > 4
+            middle(shown.nth(3))
+            shown.nth(3).hover()
+            assert abs(number(page.locator(".tip b").text_content()) - values[3]) < 0.02, (values[3], page.locator(".tip b").text_content())
+
+
+@check
 def tables_sort_and_the_file_stands_as_it_ran(browser):
     with opened(browser, RUN / "report.html", "#provenance") as page:
         whole(page)

@@ -41,6 +41,14 @@ strength = [0.1]
 [analysis.tokens.readings]
 random = 2
 show = 3
+[analysis.door.scenario]
+set = { about = "a test", cases = [{ name = "open", turns = ["Open the door for {who}."], values = { who = ["Ann", "Ben"] } }], outcomes = [{ name = "says was", act = true, any = ['\bwas\b'] }, { name = "no was" }] }
+evidence = "pattern"
+emotions = ["angry"]
+strength = [0.2]
+random = 1
+samples = 4
+max_new_tokens = 16
 "#;
 
 #[test]

@@ -366,13 +366,16 @@ fn accuracy(name: &str, group: &Group) -> Result<Figure> {
     let p = group.rows.first().and_then(|&row| table.opt_f64("p_differs").ok()?[row]);
     let differs = match p {
         Some(p) if p <= 0.05 => format!(
-            " Warning: outcomes are not told as well in all arms (p {p:.3}): a change of the share that is told may be one of how well it              is told; only shares corrected by their own arm's accuracy can be compared."
+            " Warning: outcomes are not told as well in all arms (p {p:.3}): a change of the share that is told may be one of how well it \
+             is told; only shares corrected by their own arm's accuracy can be compared."
         ),
         Some(p) => format!(" That outcomes are told as well in all arms is not refuted (p {p:.2})."),
         None => " Too few labels to compare arms.".to_string(),
     };
     let caption = format!(
-        "Labels of people (the act + others), in %: of texts that are the act how many are told to be (sensitivity), of others how many          are told not to be (specificity), with Clopper and Pearson's intervals; the share that is told, and the same corrected by Rogan          and Gladen, with Lang and Reiczigel's interval, by the arm's own accuracy and by that of all arms together.{differs}"
+        "Labels of people (the act + others), in %: of texts that are the act how many are told to be (sensitivity), of others how many \
+             are told not to be (specificity), with Clopper and Pearson's intervals; the share that is told, and the same corrected by Rogan \
+             and Gladen, with Lang and Reiczigel's interval, by the arm's own accuracy and by that of all arms together.{differs}"
     );
     let columns = ["arm", "labels", "sensitivity", "specificity", "told", "corrected", "corrected by all"];
     let body = TableFigure { columns: columns.map(String::from).to_vec(), rows };
