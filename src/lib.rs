@@ -12,6 +12,7 @@ pub mod explain;
 pub mod interrupt;
 pub mod lm;
 mod network;
+pub mod panics;
 pub mod params;
 pub mod plan;
 pub mod progress;

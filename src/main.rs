@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use emoflow::lm::bounded::is_bounded;
 use emoflow::lm::shortage::Shortage;
+use emoflow::panics::is_caught;
 
 /// What libtorch's CUDA half asks when it first chooses a kernel of attention (`check_prefer_cudnn_attention` of its
 /// sdp_utils.cpp). Without it cuDNN's goes first on an H100, H200 or B200, which plans anew for every shape.
@@ -26,10 +27,10 @@ fn main() {
         eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
     }
     // Where memory runs out, a pass is tried in parts, or the node fails and says so: one line, not libtorch's fifty. What
-    // panics in bounded work is an error of its caller's.
+    // panics in bounded work, or where that is caught, is an error of its caller's.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if Shortage::of(panic.payload()).is_none() && !is_bounded() {
+        if Shortage::of(panic.payload()).is_none() && !is_bounded() && !is_caught() {
             usual(panic);
         }
     }));

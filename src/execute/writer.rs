@@ -9,6 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use anyhow::{Result, anyhow};
 
 use crate::lm::libtorch;
+use crate::panics;
 
 /// Things to write that wait while another is being written. With what is being made there are then three in memory, and
 /// a device waits only for a disk that is slower than itself.
@@ -104,9 +105,7 @@ fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
 
 /// What a panic said.
 pub fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-    text.map_or_else(|| "a stage panicked".to_string(), |text| libtorch::said(&text))
+    panics::said(panic).map_or_else(|| "a stage panicked".to_string(), libtorch::said)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is done where a device has no memory left. Knows libtorch's words for that, and nothing of what was computed.
 
 use super::{heap, libtorch};
+use crate::panics;
 use anyhow::Result;
 use std::any::Any;
 use std::fmt;
@@ -23,8 +24,7 @@ impl Shortage {
 
     /// The same of a panic as it is caught.
     pub fn of(panic: &(dyn Any + Send)) -> Option<Shortage> {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        Shortage::told(text.or_else(|| panic.downcast_ref::<&str>().copied())?)
+        Shortage::told(panics::said(panic)?)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::lm::free_memory::FreeMemory;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::shortage::Shortage;
 use crate::lm::{LanguageModel, Layer, Sampling, Traced, heap};
+use crate::panics;
 use crate::progress::Silent;
 use crate::stages::analysis::{LayerVectors, VectorSet};
 use crate::stages::live::{self, Along, Text, Token};
@@ -143,8 +144,7 @@ fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     if let Some(shortage) = Shortage::of(panic) {
         return shortage.into();
     }
-    let said = panic.downcast_ref::<String>().map(String::as_str);
-    let said = said.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+    let said = panics::said(panic).unwrap_or("a panic");
     anyhow!("a bug: {}", said.lines().next().unwrap_or_default())
 }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int32Type, Int64Type};
 use arrow_array::{
@@ -33,6 +33,7 @@ use parquet::file::reader::ChunkReader;
 use parquet::schema::types::ColumnPath;
 
 use super::table::{Column, Table};
+use crate::panics::caught;
 
 /// Metadata pair that holds the schema's name and version, such as `pca/1`.
 pub const SCHEMA: &str = "emoflow.schema";
@@ -60,7 +61,7 @@ pub fn read(file: impl ChunkReader + 'static, schema: &str) -> Result<Table> {
         let column = empty_column(field).with_context(|| format!("read table `{schema}`"))?;
         columns.push((field.name().clone(), column));
     }
-    for batch in reader {
+    for batch in batches(reader) {
         let batch = batch.with_context(|| format!("read table `{schema}`"))?;
         for ((_, column), array) in columns.iter_mut().zip(batch.columns()) {
             append(column, array);
@@ -74,7 +75,7 @@ pub fn read(file: impl ChunkReader + 'static, schema: &str) -> Result<Table> {
 /// # Errors
 /// No Parquet file; a footer with places before the file's beginning, at which the reader would panic.
 pub fn opened<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchReaderBuilder<R>> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let builder = caught(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)??;
     let columns = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
     for column in columns {
         let dictionary = column.dictionary_page_offset().unwrap_or(0);
@@ -82,6 +83,26 @@ pub fn opened<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchRea
         ensure!(smallest >= 0, "the footer is damaged: `{}` begins before the file", column.column_path());
     }
     Ok(builder)
+}
+
+/// The batches of a file, until one cannot be read. At some of what no writer writes the library panics: that is an error too.
+pub fn batches(mut reader: ParquetRecordBatchReader) -> impl Iterator<Item = Result<RecordBatch>> {
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let next = match caught(|| reader.next()).map_err(damaged) {
+            Ok(next) => next?.map_err(Error::from),
+            Err(panicked) => Err(panicked),
+        };
+        ended = next.is_err();
+        Some(next)
+    })
+}
+
+fn damaged(panic: String) -> Error {
+    Error::msg(format!("the file is damaged: its reader ends with: {panic}"))
 }
 
 /// The key-value metadata of a Parquet file.

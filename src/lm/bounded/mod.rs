@@ -15,6 +15,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use crate::panics;
+
 /// Waiting is counted in pieces of this length, so that a process that was suspended meanwhile has not used its time up.
 const PIECE: Duration = Duration::from_millis(20);
 
@@ -87,7 +89,9 @@ impl ThreadPool {
         for _ in 0..pieces {
             match outcome.recv_timeout(PIECE) {
                 Ok(Ok(result)) => return Ok(result),
-                Ok(Err(panic)) => return Ok(Err(Error::msg(said(panic.as_ref())))),
+                Ok(Err(panic)) => {
+                    return Ok(Err(Error::msg(panics::said(&*panic).unwrap_or("it panics").to_string())));
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(Err(Error::msg("its thread has ended"))),
                 Err(RecvTimeoutError::Timeout) if fate.is_over() => {
                     return Err(format!("it takes more than {} MB of memory", bounds.bytes >> 20));
@@ -122,13 +126,6 @@ impl ThreadPool {
         thread.spawn(work).map_err(|error| format!("no thread can be started for it: {error}"))?;
         Ok(worker)
     }
-}
-
-/// What a panic says.
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("it panics").to_string()
 }
 
 #[cfg(test)]

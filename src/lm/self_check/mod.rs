@@ -13,6 +13,7 @@ use super::device::{fetch, send};
 use super::layer::Layer;
 use super::spec::Dtype;
 use super::{libtorch, shortage::Shortage};
+use crate::panics;
 use anyhow::{Result, anyhow, ensure};
 use model::{LAYERS, SmallModel};
 use serde::{Deserialize, Serialize};
@@ -95,8 +96,7 @@ pub fn run(device: Device, backend: Backend, dtype: Dtype) -> Result<Found> {
         worst.ok_or_else(|| anyhow!("nothing was compared"))
     };
     catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|panic| {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let text = panics::said(&*panic);
         match Shortage::of(&*panic) {
             Some(shortage) => Err(shortage.into()),
             None => Err(anyhow!(

@@ -3,17 +3,17 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
+use ::parquet::arrow::ProjectionMask;
+use ::parquet::file::reader::ChunkReader;
 use anyhow::{Context, Result, bail, ensure};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, downcast_primitive_array};
 use arrow_schema::{DataType, Schema};
-use parquet::arrow::ProjectionMask;
-use parquet::file::reader::ChunkReader;
 use serde_json::Value;
 
 use super::format::Packing;
 use super::{Label, Row, Rows, Visit, missing, text};
-use crate::store::parquet::opened;
+use crate::store::parquet;
 
 /// A packed file is held in memory; in bytes.
 const LARGEST: u64 = 2 << 30;
@@ -34,7 +34,7 @@ pub fn rows(rows: &Rows, packing: Packing, visit: &mut Visit) -> Result<()> {
 }
 
 fn read(rows: &Rows, file: impl ChunkReader + 'static, visit: &mut Visit) -> Result<()> {
-    let builder = opened(file).context("not a readable Parquet file")?;
+    let builder = parquet::opened(file).context("not a readable Parquet file")?;
     let schema = builder.schema().clone();
     let metadata = builder.metadata().file_metadata().key_value_metadata();
     let huggingface = metadata.into_iter().flatten().find(|entry| entry.key == "huggingface");
@@ -51,7 +51,7 @@ fn read(rows: &Rows, file: impl ChunkReader + 'static, visit: &mut Visit) -> Res
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
     let mut number = 0;
-    for batch in batches {
+    for batch in parquet::batches(batches) {
         let batch = batch.with_context(|| format!("after row {number}"))?;
         let cells = |name: Option<&str>| name.map(|name| Cells::of(&batch, name)).transpose();
         let (emotions, texts, topics) = (cells(emotion)?, cells(text)?, cells(topic)?);
