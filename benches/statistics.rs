@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use emoflow::lm::{Chat, Layer};
+use emoflow::lm::{Chat, Layer, heap};
 use emoflow::stages::across::rsa::{Correlation, Rsa};
 use emoflow::stages::across::transfer::{Kinds, Layers, Transfer};
 use emoflow::stages::across::{Input as Pair, Side};
@@ -29,6 +29,7 @@ const EACH: usize = 12;
 const WIDE: usize = 4096;
 
 fn main() -> Result<()> {
+    heap::keep(); // as a run does
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let number = args.iter().find_map(|arg| arg.parse().ok());
     match args.iter().map(String::as_str).find(|arg| arg.parse::<usize>().is_err()) {

@@ -2,6 +2,8 @@
 //! work by name and nothing of order or need.
 
 mod ahead;
+mod checks;
+mod inputs;
 mod scores;
 mod unchanged;
 
@@ -11,6 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 
 use ahead::Ahead;
+pub use checks::NOT_CHECKED;
+use checks::Passing;
+pub use inputs::input;
+use inputs::{inputs, last_input, of_stage, stored};
 pub use scores::NOT_JUDGED_OFFLINE;
 use scores::{case_of, server_of};
 use unchanged::ensure_unchanged;
@@ -21,8 +27,7 @@ use super::{across, texts};
 use crate::lm::free_memory::FreeMemory;
 use crate::lm::memory::{self, Work as Memory};
 use crate::lm::{LanguageModel, Layer, heap};
-use crate::plan::key::Key;
-use crate::plan::{Node, Plan, Unit, UnitId, Work};
+use crate::plan::{Node, Plan, Unit, Work};
 use crate::progress::Progress;
 use crate::resolve::{self, AnotherModel, Changed, Model, Resolved};
 use crate::stages::analysis::{Activations, Input, Reads, Rollouts, Spans, VectorSet};
@@ -93,7 +98,9 @@ impl<'a> Lane<'a> {
         let resolved = self.resolved;
         let unchanged = || ensure_unchanged(resolved, store, node);
         let mut batches = Kept::new(store.partial(stage, &last.key)?, around, writer, behind, &unchanged);
-        let produced = self.produce(plan, store, node, &units, next, &mut batches);
+        let produced = checks::or_why((plan, store), node, last, || {
+            self.produce(plan, store, node, &units, next, &mut batches)
+        });
         let same = unchanged().and_then(|()| match &node.work {
             work if !resolved.offline => match server_of(work) {
                 Some((server, identity)) => resolve::ensure_same(server, identity),
@@ -112,6 +119,9 @@ impl<'a> Lane<'a> {
                 produced.and(Err(error))?
             }
         };
+        if let Some(why) = checks::why(&produced) {
+            batches.note(&format!("not checked: {why}"));
+        }
         if let Some(line) = self.loaded.as_ref().and_then(|loaded| loaded.model.shortage()) {
             batches.note(line);
         }
@@ -384,7 +394,7 @@ impl<'a> Lane<'a> {
         let Some(index) = node.model else { bail!("{} needs a model", node.name()) };
         let model = &self.resolved.models[index];
         let device = self.resolved.device.device;
-        let load = || format!("load {}", model.shown());
+        let load = || Passing(format!("load {}", model.shown()));
         if self.loaded.as_ref().is_some_and(|loaded| loaded.index != index) {
             self.loaded = None; // frees the memory first
             heap::give_back();
@@ -462,35 +472,4 @@ fn written_tables(written: writing::Written) -> Tables {
 fn nameless(mut table: Table) -> Table {
     table.columns.retain(|(name, _)| name != "model" && name != "stories");
     table
-}
-
-/// Which inputs of a unit are of a stage.
-fn of_stage(plan: &Plan, unit: &Unit, stage: &str) -> Vec<usize> {
-    let inputs = unit.inputs.iter().enumerate();
-    inputs.filter(|(_, id)| plan.nodes[id.node].work.stage() == stage).map(|(at, _)| at).collect()
-}
-
-/// The last input of a unit; of readings the texts.
-fn last_input(plan: &Plan, id: UnitId) -> UnitId {
-    *plan.unit(id).inputs.last().expect("readings are of texts")
-}
-
-fn inputs(plan: &Plan, store: &Store, unit: &Unit) -> Result<Vec<Table>> {
-    (0..unit.inputs.len()).map(|i| input(plan, store, unit, i)).collect()
-}
-
-pub fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Table> {
-    let (stage, key) = stored(plan, unit, index);
-    match store.lookup(stage, &key)? {
-        Lookup::Hit(entry) => entry.read(stage),
-        Lookup::Miss(_) => {
-            bail!("{} is not in the cache any more", plan.nodes[unit.inputs[index].node].name())
-        }
-    }
-}
-
-/// Where an input of a unit is stored.
-fn stored(plan: &Plan, unit: &Unit, index: usize) -> (&'static str, Key) {
-    let id = unit.inputs[index];
-    (plan.nodes[id.node].work.stage(), plan.unit(id).key)
 }

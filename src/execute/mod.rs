@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::explain::{self, Explainer, Past, Reason};
-use crate::lm::libtorch;
+use crate::lm::{heap, libtorch};
 use crate::plan::{Absent, Node, Plan, Selection, UnitId};
 use crate::progress::Progress;
 use crate::record::{NodeOutcome, State, Summary};
@@ -24,7 +24,7 @@ use crate::store::{Lookup, Store};
 use crew::Crew;
 pub use crew::{Made, Recruit};
 use dispatch::Lane;
-pub use dispatch::{NOT_JUDGED_OFFLINE, NOT_OFFLINE, provenance};
+pub use dispatch::{NOT_CHECKED, NOT_JUDGED_OFFLINE, NOT_OFFLINE, provenance};
 pub use order::models;
 use work::{Job, Run};
 
@@ -164,6 +164,7 @@ pub fn run(
     }
     let needed = needed(plan, &wanted, &run.present);
     if !needed.is_empty() {
+        heap::keep();
         libtorch::load(); // where something was lost since it was asked whether there is anything to run
     }
     // All of them before anything is stored, so that no unit is compared with one of this run.

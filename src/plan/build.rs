@@ -283,7 +283,7 @@ impl<'a> Builder<'a> {
     ) -> usize {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
-        let params = VectorParams::of(&experiment.vectors, &experiment.emotions);
+        let params = VectorParams::of(&experiment.vectors, &experiment.emotions, reader.checks.is_some());
         let units = reader.layers.iter().map(|&layer| {
             let mut inputs = self.at_layer(read, layer);
             inputs.extend(neutral.into_iter().flat_map(|n| self.at_layer(n, layer)));

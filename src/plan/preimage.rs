@@ -161,13 +161,16 @@ pub struct VectorParams<'a> {
     pub normalize: bool,
     #[serde(skip_serializing_if = "Equal::is_stories")]
     pub weights: Equal,
+    /// Of what only checks the arithmetic of others: where nothing can be computed, its artifact says why.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_check: bool,
 }
 
 impl<'a> VectorParams<'a> {
     /// Those of the vectors of `emotions`.
-    pub fn of(params: &vectors::Params, emotions: &'a [String]) -> VectorParams<'a> {
+    pub fn of(params: &vectors::Params, emotions: &'a [String], is_check: bool) -> VectorParams<'a> {
         let vectors::Params { center, denoise, tokens: _, normalize, weights } = *params;
-        VectorParams { emotions, center, denoise, normalize, weights }
+        VectorParams { emotions, center, denoise, normalize, weights, is_check }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use super::across::{self, Compared};
-use super::{Analysed, Shown};
+use super::{Analysed, Shown, unchecked};
 use crate::lm::Layer;
 use crate::stages::analysis::Claim;
 use crate::stages::analysis::claim::adjusted;
@@ -30,6 +30,8 @@ pub struct Found {
     pub is_reported: bool,
     /// How far the type of the arithmetic moves it, where that was checked: its interval is that much wider.
     pub precision: Option<Precision>,
+    /// Why not, where it could not be.
+    pub unchecked: Option<String>,
 }
 
 /// The same claim with a model's own arithmetic and in f32, on the same stories.
@@ -92,9 +94,16 @@ pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<V
             q_layers: None,
             is_reported: false,
             precision: None,
+            unchecked: None,
         }));
     }
-    found.iter_mut().for_each(|found| check(found, &checks));
+    let unchecked = unchecked::all(shown)?;
+    for found in &mut found {
+        found.unchecked = unchecked.iter().find(|check| check.is_of(found)).map(|check| check.why.clone());
+        if found.unchecked.is_none() {
+            check(found, &checks);
+        }
+    }
     judge(&mut found, &|model| blocks(shown, model))?;
     Ok(found)
 }
@@ -199,7 +208,7 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
         f.claim.published.iter().map(of).collect::<Vec<_>>().join("; ")
     };
     Ok(Table::new(
-        "claims/3",
+        "claims/4",
         vec![
             ("model", strings(&|f| f.claim.model.clone())),
             ("stories", strings(&|f| f.claim.stories.clone())),
@@ -223,6 +232,7 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
             ("q_layers", numbers(&|f| f.q_layers)),
             ("f32_difference", numbers(&|f| f.precision.map(|of| of.difference))),
             ("f32_p", numbers(&|f| f.precision.and_then(|of| Some(of.p?[1])))),
+            ("f32_not_checked", strings(&|f| f.unchecked.clone().unwrap_or_default())),
             ("published", strings(&|f| published(f, &|p| p.value.to_string()))),
             ("published_source", strings(&|f| published(f, &|p| p.source.to_string()))),
             ("published_unlike", strings(&|f| published(f, &|p| p.but.to_string()))),
@@ -267,6 +277,7 @@ pub mod tests {
             q_layers: None,
             is_reported: false,
             precision: None,
+            unchecked: None,
         }
     }
 

@@ -86,7 +86,7 @@ fn claims_of(here: &[&Found]) -> Figure {
     );
     let columns = ["claim", "estimate", "p", "q", "verdict", "layer", "null", "published", "table"];
     let mut table = TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() };
-    if reported.iter().any(|found| found.precision.is_some()) {
+    if reported.iter().any(|found| found.precision.is_some() || found.unchecked.is_some()) {
         caption.push_str(
             " In f32: how much larger the same claim is on the same stories where arithmetic is in f32; intervals are that much \
              wider. Where one of the two is beyond its null (p at most .05) and the other is not, the verdict depends on the \
@@ -96,10 +96,12 @@ fn claims_of(here: &[&Found]) -> Figure {
         for (row, found) in table.rows.iter_mut().zip(&reported) {
             let signed =
                 |of: claims::Precision| format!("{:+.*}", found.claim.decimals.max(2), of.difference);
-            row.insert(
-                2,
-                found.precision.map_or(Cell::Text("not checked".to_string()), |of| Cell::Text(signed(of))),
-            );
+            let said = match (found.precision, &found.unchecked) {
+                (Some(of), _) => signed(of),
+                (None, Some(why)) => format!("not checked: {why}"),
+                (None, None) => "not checked".to_string(),
+            };
+            row.insert(2, Cell::Text(said));
         }
     }
     match here[0].set() {

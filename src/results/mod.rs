@@ -23,6 +23,7 @@ pub mod runs;
 mod scale;
 mod stories;
 mod texts;
+mod unchecked;
 mod written;
 
 use std::collections::{BTreeMap, HashSet};
@@ -361,7 +362,7 @@ impl Shown<'_> {
 
     fn entry(&self, node: &Node, unit: &Unit) -> Result<Option<Entry>> {
         Ok(match self.store.lookup(node.work.stage(), &unit.key)? {
-            Lookup::Hit(entry) => Some(entry),
+            Lookup::Hit(entry) => entry.manifest.file(execute::NOT_CHECKED).is_err().then_some(entry),
             Lookup::Miss(_) => None,
         })
     }

@@ -230,6 +230,51 @@ fn claims_on_two_models_are_computed_in_f32_too() {
     );
 }
 
+/// A sample of which nothing can be computed fails no run: each claim says why it was not checked.
+#[test]
+fn a_check_of_too_few_stories_says_that_it_is_none() {
+    let text = EXPERIMENT
+        .replacen("{demo}\"\n", "{demo}\"\ncompute_dtype = \"bf16\"\n", 1)
+        .replace("steer = true\nrandom = 3\n", "")
+        .replace(
+            "[analysis.trends.scale]",
+            "[analysis.certainty.geometry]\nresamples = 2\npermutations = 2\nhalves = 0",
+        );
+    // One passage with all four words; then three of the words, without vectors of the fourth.
+    for (stories, whole) in [(4, true), (3, false)] {
+        let sample = format!("layers = [1, 2, 3]\ncheck_precision = {stories}\nshard = {stories}");
+        let project = Project::new(&text.replace("layers = [1, 2, 3]", &sample));
+        let ran = project.run(&[]);
+        assert_eq!(ran.code, 0, "{:?}", ran.nodes);
+        let claims = rows(&project, "claims");
+        let of = |analysis: &str, model: &str| {
+            let of = |row: &&Row| {
+                row["analysis"] == analysis && row["model"] == model && row["reported"] == "true"
+            };
+            let found: Vec<&Row> = claims.iter().filter(of).collect();
+            assert!(!found.is_empty(), "no claim of {analysis}");
+            found
+        };
+        let said = |analysis: &str, why: &str| {
+            for row in of(analysis, "demo") {
+                assert!(row["f32_not_checked"].contains(why) && row["f32_difference"].is_empty(), "{row:?}");
+            }
+        };
+        let (few, lacks) = ("at least two topics or passages", "no story");
+        said("certainty", if whole { few } else { lacks });
+        said("carried", if whole { "three parts are needed" } else { lacks });
+        for row in of("space", "demo") {
+            let checked = row["f32_not_checked"].is_empty() && !row["f32_difference"].is_empty();
+            assert_eq!(checked, whole, "{row:?}");
+        }
+        // Of a model in f32 nothing is checked.
+        assert!(of("certainty", "small").iter().all(|row| row["f32_not_checked"].is_empty()));
+        assert!(crate::page(&project.path("results/exp/report.html")).contains("not checked: "));
+        let again = project.run(&[]);
+        assert_eq!((again.code, again.names("ran")), (0, vec![]), "{:?}", again.nodes);
+    }
+}
+
 /// The same weights under two names are two models that agree in everything.
 #[test]
 fn a_model_beside_itself_is_the_same() {

@@ -85,6 +85,10 @@ pub const TABLES: &[Described] = &[
                  (`check_precision`). `low` and `high` are that much further apart on either side",
             ),
             ("f32_p", "p of the estimate in f32"),
+            (
+                "f32_not_checked",
+                "why nothing could be computed of the sample that is for checks; empty where something could",
+            ),
             ("published", "values that were published of it, with `; ` between several"),
             ("published_source", "where"),
             ("published_unlike", "what is not alike there; empty where it is like with like"),

@@ -2,33 +2,41 @@
 //! nothing of what they are for.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
-use tch::{Kind, Tensor};
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
 
 use super::Shared;
 use crate::lm::Layer;
-use crate::stages::statistics::design::Shuffle;
 use crate::stages::statistics::parts::{Mark, Part};
 
 /// One row a cell, at one layer of each model.
 pub struct Cells<'a> {
     shared: &'a Shared,
-    /// Group and emotion of each row.
+    /// Group and emotion of each row, in rising order.
     of: Vec<(usize, usize)>,
-    /// `[cell, d]` of each model, in float64, less the mean of all rows: what all have in common plays no part in what
-    /// follows, and would take digits.
+    /// `[cell, d]` of each model, less the mean of all rows, which plays no part in what follows and would take digits; in float32,
+    /// as there may be gigabytes of them.
     sides: [Tensor; 2],
-    /// The second model's in float32, for what is done thousands of times.
-    single: Tensor,
 }
 
 /// Cells of one model in one part.
 pub struct Rows<'r, Purpose> {
     /// `[n, d]`
     pub(super) values: Tensor,
+    /// Rows of the same group, group after group.
+    pub(super) groups: Vec<Range<usize>>,
     emotions: Vec<i64>,
     n_emotions: usize,
+    mark: Mark<'r, Purpose>,
+}
+
+/// Rows of a part in each other's places.
+pub struct Order<'r, Purpose> {
+    /// To which row of its group each one's place is given.
+    pub(super) rows: Vec<u32>,
     mark: Mark<'r, Purpose>,
 }
 
@@ -49,42 +57,71 @@ impl<'a> Cells<'a> {
             cells.filter(|&(group, label)| design.count(group, label) > 0.0).collect();
         let read = |at: usize| -> Result<Tensor> {
             let sums = shared.sums(&sides[at], layers[at])?;
-            let mean = |&(group, label): &(usize, usize)| {
+            let of_cell = |&(group, label): &(usize, usize)| {
                 let count = design.count(group, label);
                 sums.cell(group, label).iter().map(move |x| x / count)
             };
-            let values: Vec<f64> = of.iter().flat_map(mean).collect();
-            let rows = Tensor::from_slice(&values).view([of.len() as i64, -1]);
-            Ok(&rows - rows.mean_dim(0, true, Kind::Double))
+            let mut mean = vec![0.0; sums.d()];
+            for cell in &of {
+                mean.iter_mut().zip(of_cell(cell)).for_each(|(mean, x)| *mean += x / of.len() as f64);
+            }
+            let values = Tensor::empty([of.len() as i64, sums.d() as i64], (Kind::Float, Device::Cpu));
+            for (at, cell) in of.iter().enumerate() {
+                let row: Vec<f32> = of_cell(cell).zip(&mean).map(|(x, mean)| (x - mean) as f32).collect();
+                values.get(at as i64).copy_(&Tensor::from_slice(&row));
+            }
+            Ok(values)
         };
-        let sides = [read(0)?, read(1)?];
-        Ok(Cells { shared, of, single: sides[1].to_kind(Kind::Float), sides })
+        Ok(Cells { shared, sides: [read(0)?, read(1)?], of })
     }
 
-    /// The cells of one side in a part, in the precision of `kind`, each with the emotion that it has, or under `shuffle` in its
-    /// place the cell of the emotion that it is given.
-    pub fn rows<'r, P>(
-        &self,
-        side: usize,
-        part: &Part<'r, P>,
-        kind: Kind,
-        shuffle: Option<&Shuffle>,
-    ) -> Result<Rows<'r, P>> {
-        let here = self.of.iter().filter(|(group, _)| part.has(*group));
-        let places = here.clone().map(|&(group, label)| {
-            let from = shuffle.map_or(label, |shuffle| shuffle.from(label, group));
-            self.of.binary_search(&(group, from)).ok().map(|at| at as i64).context("no such cell")
-        });
-        let places = Tensor::from_slice(&places.collect::<Result<Vec<i64>>>()?);
-        Ok(Rows {
-            values: match (side, kind) {
-                (1, Kind::Float) => self.single.index_select(0, &places),
-                _ => self.sides[side].index_select(0, &places).to_kind(kind),
-            },
-            emotions: here.map(|&(_, label)| label as i64).collect(),
+    /// The cells of one side in a part, in the precision of `kind`.
+    pub fn rows<'r, P>(&self, side: usize, part: &Part<'r, P>, kind: Kind) -> Rows<'r, P> {
+        let here = self.of.iter().enumerate().filter(|(_, (group, _))| part.has(*group));
+        let (places, of): (Vec<i64>, Vec<(usize, usize)>) = here.map(|(at, of)| (at as i64, *of)).unzip();
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        for group in of.chunk_by(|a, b| a.0 == b.0) {
+            let from = groups.last().map_or(0, |last| last.end);
+            groups.push(from..from + group.len());
+        }
+        Rows {
+            values: self.sides[side].index_select(0, &Tensor::from_slice(&places)).to_kind(kind),
+            groups,
+            emotions: of.iter().map(|&(_, label)| label as i64).collect(),
             n_emotions: self.shared.emotions.len(),
             mark: PhantomData,
-        })
+        }
+    }
+
+    /// Under each of the shuffles of these numbers: in the place of each cell of a part that of the emotion that it is given.
+    pub fn orders<'r, P>(&self, part: &Part<'r, P>, numbers: Range<usize>) -> Result<Vec<Order<'r, P>>> {
+        let design = &self.shared.design;
+        let groups = self.of.chunk_by(|a, b| a.0 == b.0).filter(|group| part.has(group[0].0));
+        let groups: Vec<&[(usize, usize)]> = groups.collect();
+        let order = |number: usize| {
+            let shuffle = design.shuffle(number);
+            let given = groups.iter().flat_map(|cells| {
+                let from = |&(group, label): &(usize, usize)| (group, shuffle.from(label, group));
+                cells.iter().map(move |cell| cells.binary_search(&from(cell)).ok().map(|at| at as u32))
+            });
+            given.collect::<Option<Vec<u32>>>().context("no such cell")
+        };
+        let orders = numbers.into_par_iter().map(order).collect::<Result<Vec<_>>>()?;
+        Ok(orders.into_iter().map(|rows| Order { rows, mark: PhantomData }).collect())
+    }
+}
+
+impl<P> Order<'_, P> {
+    #[cfg(test)]
+    pub fn new(rows: Vec<u32>) -> Self {
+        Order { rows, mark: PhantomData }
+    }
+
+    /// As places in all rows, of these `groups`.
+    pub(super) fn index(&self, groups: &[Range<usize>]) -> Tensor {
+        let all =
+            groups.iter().flat_map(|group| self.rows[group.clone()].iter().map(|&at| (group.start, at)));
+        Tensor::from_slice(&all.map(|(start, at)| start as i64 + i64::from(at)).collect::<Vec<_>>())
     }
 }
 
@@ -93,7 +130,35 @@ impl<'r, P> Rows<'r, P> {
     pub fn new(values: &[f64], d: usize) -> Rows<'r, P> {
         let values = Tensor::from_slice(values).view([-1, d as i64]);
         let emotions: Vec<i64> = (0..values.size()[0]).collect();
-        Rows { n_emotions: emotions.len(), values, emotions, mark: PhantomData }
+        let groups = vec![0..emotions.len()];
+        Rows { n_emotions: emotions.len(), values, groups, emotions, mark: PhantomData }
+    }
+
+    /// Of groups of so many rows.
+    #[cfg(test)]
+    pub fn in_groups(values: &[f64], d: usize, sizes: &[usize]) -> Rows<'r, P> {
+        let mut from = 0;
+        let groups = sizes.iter().map(|size| {
+            from += size;
+            from - size..from
+        });
+        Rows { groups: groups.collect(), ..Rows::new(values, d) }
+    }
+
+    /// The same rows in each other's places.
+    pub fn ordered(&self, order: &Order<'r, P>) -> Rows<'r, P> {
+        Rows {
+            values: self.values.index_select(0, &order.index(&self.groups)),
+            groups: self.groups.clone(),
+            emotions: self.emotions.clone(),
+            n_emotions: self.n_emotions,
+            mark: PhantomData,
+        }
+    }
+
+    /// In single precision.
+    pub fn single(self) -> Rows<'r, P> {
+        Rows { values: self.values.to_kind(Kind::Float), ..self }
     }
 
     /// For each emotion the mean of its cells, so that every topic counts alike, minus the mean over emotions of these

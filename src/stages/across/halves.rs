@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{Shared, Side};
 use crate::lm::Layer;
-use crate::stages::statistics::cells::{Cells, centre, gram};
+use crate::stages::statistics::cells::{Cells, gram};
 use crate::stages::statistics::design::{Shuffle, Weights};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value};
@@ -69,13 +69,13 @@ impl<'a, F: Send + Sync> Halves<'a, F> {
 
     /// The forms of each pair of halves under each of `shuffles`.
     fn shuffled<L: Likeness<Form = F>>(&self, likeness: &L, shuffles: &[Shuffle]) -> Vec<Vec<[F; 2]>> {
-        let (design, d) = (&self.shared.design, self.cells.d());
+        let design = &self.shared.design;
         let of = |weights: &Weights| -> Vec<F> {
             let groups: Vec<usize> = (0..design.groups()).filter(|&group| weights[group] > 0.0).collect();
             let sums = self.cells.shuffled(shuffles, &groups);
             let form = |at: usize| {
-                let mut rows = sums.of(at);
-                centre(&mut rows, &design.stories_shuffled(&shuffles[at], &groups), d);
+                let mut rows = Vec::new();
+                sums.centred(at, &design.stories_shuffled(&shuffles[at], &groups), &mut rows);
                 likeness.form(gram(&rows, design.labels()))
             };
             (0..shuffles.len()).into_par_iter().map(form).collect()

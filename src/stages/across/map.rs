@@ -4,9 +4,11 @@
 use std::marker::PhantomData;
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
-use super::cells::{Rows, Vectors};
+use super::cells::{Order, Rows, Vectors};
+use crate::stages::statistics::moved::product;
 use crate::stages::statistics::parts::{Fit, Source, Target};
 
 /// Where a map brings some vectors, whatever rows of the other space it is fitted to: a map is fitted thousands of times to
@@ -35,8 +37,21 @@ const TURNED: i64 = 128;
 /// Eigenvalues below this fraction of the largest are rounding noise.
 const NOISE: f64 = 1e-12;
 
-fn centred(rows: &Tensor) -> Tensor {
-    rows - rows.mean_dim(0, true, None::<Kind>)
+/// Rows less their mean, in their own place.
+fn centred(mut rows: Rows<'_, Fit>) -> Tensor {
+    let mean = rows.values.mean_dim(0, true, None::<Kind>);
+    let _ = rows.values.g_sub_(&mean);
+    rows.values
+}
+
+/// `[n, 1]`: the norm of each row; that of nothing is no divisor.
+fn lengths(rows: &Tensor) -> Tensor {
+    (rows * rows).sum_dim_intlist(1, true, None::<Kind>).sqrt().clamp_min(f64::MIN_POSITIVE)
+}
+
+/// The sum of squares.
+fn square(of: &Tensor) -> f64 {
+    (of * of).sum(Kind::Double).double_value(&[])
 }
 
 impl<'r> Map<'r> {
@@ -45,15 +60,14 @@ impl<'r> Map<'r> {
     /// are differences, so that means play no part, to `V (X'X + a)^-1 X' Y`, a mixture of the rows `Y`. From the smaller of
     /// the two Gram matrices, with Cholesky's decomposition; about `n d min(n, d)` multiplications and `min(n, d)^2`
     /// numbers.
-    pub fn ridge(x: &Rows<'r, Fit>, vectors: &Vectors<'r, Source>, ridge: f64) -> Result<Map<'r>> {
-        let (x, v) = (centred(&x.values), &vectors.values);
+    pub fn ridge(x: Rows<'r, Fit>, vectors: &Vectors<'r, Source>, ridge: f64) -> Result<Map<'r>> {
+        let (x, v) = (centred(x), &vectors.values);
         let (n, d) = x.size2()?;
         let small = n.min(d);
-        let alpha = ridge * (&x * &x).sum(Kind::Double).double_value(&[]) / small as f64;
-        let identity = Tensor::eye(small, (Kind::Double, tch::Device::Cpu)) * alpha;
+        let alpha = ridge * x.norm().double_value(&[]).powi(2) / small as f64;
         let solve = |gram: Tensor, right: Tensor| -> Result<Tensor> {
-            let factor =
-                (gram + identity).f_linalg_cholesky(false).context("a map of rows that are all equal")?;
+            let _ = gram.diagonal(0, 0, 1).g_add_scalar_(alpha); // in the matrix itself
+            let factor = gram.f_linalg_cholesky(false).context("a map of rows that are all equal")?;
             Ok(right.f_cholesky_solve(&factor, false)?)
         };
         let mixture = match n <= d {
@@ -67,17 +81,13 @@ impl<'r> Map<'r> {
     /// (`scipy.linalg.orthogonal_procrustes`) and the sum of its singular values over `|X|^2`, between spaces of any
     /// two widths. Of each space the leading [`TURNED`] principal components of the rows are turned, but for those that
     /// have no variance.
-    pub fn procrustes(
-        x: &Rows<'r, Fit>,
-        y: &Rows<'r, Fit>,
-        vectors: &Vectors<'r, Source>,
-    ) -> Result<Map<'r>> {
-        let x = centred(&x.values);
+    pub fn procrustes(x: Rows<'r, Fit>, y: Rows<'r, Fit>, vectors: &Vectors<'r, Source>) -> Result<Map<'r>> {
+        let x = centred(x);
         let of_x = components(&x)?;
         let kind = Fitted::Procrustes {
             vectors: vectors.values.matmul(&of_x.tr()),
             rows: x.matmul(&of_x.tr()),
-            axes: components(&centred(&y.values))?,
+            axes: components(&centred(y))?,
         };
         Ok(Map { kind, mark: PhantomData })
     }
@@ -89,18 +99,94 @@ impl<'r> Map<'r> {
             Fitted::Ridge(mixture) => mixture.to_kind(precision).matmul(&y.values),
             Fitted::Procrustes { vectors, rows, axes } => {
                 let axes = axes.to_kind(precision);
-                let y = centred(&y.values).matmul(&axes.tr()).to_kind(Kind::Double);
-                let (u, values, v) = rows.tr().matmul(&y).f_svd(true, true)?;
-                let bound = values.max().double_value(&[]) * NOISE.sqrt();
-                let kept =
-                    Vec::<f64>::try_from(&values)?.iter().filter(|&&value| value > bound).count() as i64;
-                let turn = u.narrow(1, 0, kept).matmul(&v.narrow(1, 0, kept).tr());
-                let scale = values.sum(Kind::Double) / (rows * rows).sum(Kind::Double);
-                (vectors.matmul(&turn) * scale).to_kind(precision).matmul(&axes)
+                turned(vectors, rows, &y.values.matmul(&axes.tr()).to_kind(Kind::Double))?
+                    .to_kind(precision)
+                    .matmul(&axes)
             }
         };
         Ok(Mapped { values, mark: PhantomData })
     }
+
+    /// Fitted to `y` in each of `orders`: the mean rank of the vectors among `own`, and the share of `own` that they foretell.
+    /// What hangs on the order is the products with `own` and the sum of squares, so that no vector is made: `y` is multiplied
+    /// once with `own` and, for a ridge map, with itself.
+    pub fn in_orders(
+        &self,
+        y: &Rows<'r, Fit>,
+        own: &Vectors<'r, Target>,
+        orders: &[Order<'r, Fit>],
+    ) -> Result<Vec<(f64, f64)>> {
+        let precision = y.values.kind();
+        let lengths = lengths(&own.values);
+        let all = square(&own.values);
+        let judged = |products: Tensor, squares: f64| {
+            let ranks = ranks(&(&products / lengths.tr()))?;
+            let foretold = 2.0 * products.diagonal(0, 0, 1).sum(Kind::Double).double_value(&[]) - squares;
+            Ok((ranks.iter().sum::<f64>() / ranks.len() as f64, foretold / all))
+        };
+        match &self.kind {
+            Fitted::Ridge(mixture) => {
+                let mixture = mixture.to_kind(precision);
+                let along = y.values.matmul(&own.values.tr());
+                let squares = squares(&mixture, y, orders)?;
+                let each = orders.iter().zip(squares);
+                each.map(|(order, squares)| {
+                    judged(mixture.matmul(&along.index_select(0, &order.index(&y.groups))), squares)
+                })
+                .collect()
+            }
+            Fitted::Procrustes { vectors, rows, axes } => {
+                let axes = axes.to_kind(precision);
+                let (along, on_axes) = (axes.matmul(&own.values.tr()), y.values.matmul(&axes.tr()));
+                let on_axes = on_axes.to_kind(Kind::Double);
+                let each = orders.iter().map(|order| {
+                    let turned = turned(vectors, rows, &on_axes.index_select(0, &order.index(&y.groups)))?;
+                    judged(turned.to_kind(precision).matmul(&along), square(&turned))
+                });
+                each.collect()
+            }
+        }
+    }
+}
+
+/// `vectors` and `rows` on the axes of one space, `y` on those of the other: the vectors turned and scaled as brings the rows nearest
+/// to `y`.
+fn turned(vectors: &Tensor, rows: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let (u, values, v) = rows.tr().matmul(y).f_svd(true, true)?;
+    let bound = values.max().double_value(&[]) * NOISE.sqrt();
+    let kept = Vec::<f64>::try_from(&values)?.iter().filter(|&&value| value > bound).count() as i64;
+    let turn = u.narrow(1, 0, kept).matmul(&v.narrow(1, 0, kept).tr());
+    let scale = values.sum(Kind::Double) / (rows * rows).sum(Kind::Double);
+    Ok(vectors.matmul(&turn) * scale)
+}
+
+/// The sum of squares of `mixture` (`[vector, n]`) times the rows of `y` in each of `orders`: of each two groups the products of the
+/// rows and those of the mixture's columns are made once, and an order adds up the products of both.
+fn squares(mixture: &Tensor, y: &Rows<'_, Fit>, orders: &[Order<'_, Fit>]) -> Result<Vec<f64>> {
+    let part = |of: &Tensor, from: usize, to: usize| of.narrow(0, from as i64, (to - from) as i64);
+    let (columns, n) = (mixture.tr().contiguous(), mixture.size()[1] as usize);
+    let mut sums = vec![0.0; orders.len()];
+    for (at, group) in y.groups.iter().enumerate() {
+        let of = |whole: &Tensor| {
+            let products = part(whole, group.start, n).matmul(&part(whole, group.start, group.end).tr());
+            Vec::<f32>::try_from(products.to_kind(Kind::Float).reshape(-1))
+        };
+        let (of_rows, of_columns) = (of(&y.values)?, of(&columns)?);
+        let width = group.len();
+        let others = y.groups[at..].par_iter().enumerate().map(|(after, other)| -> Vec<f64> {
+            let place = (other.start - group.start) * width..(other.end - group.start) * width;
+            let (fixed, moved) = (&of_columns[place.clone()], &of_rows[place]);
+            let twice = if after > 0 { 2.0 } else { 1.0 };
+            let of = |order: &Order<'_, Fit>| {
+                product(fixed, moved, &order.rows[other.clone()], &order.rows[group.clone()])
+            };
+            orders.iter().map(|order| twice * of(order)).collect()
+        });
+        for other in others.collect::<Vec<_>>() {
+            sums.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
+        }
+    }
+    Ok(sums)
 }
 
 /// `[k, d]`: the leading principal components of centred rows, at most [`TURNED`], from the smaller of the two Gram matrices.
@@ -139,11 +225,7 @@ pub struct Compared {
 impl<'r> Mapped<'r> {
     /// Of cells that took no part in the map and are of other topics than the vectors that went through it.
     pub fn beside(&self, own: &Vectors<'r, Target>) -> Compared {
-        let unit = |rows: &Tensor| {
-            let norms = (rows * rows).sum_dim_intlist(1, true, None::<Kind>).sqrt();
-            rows / norms.clamp_min(f64::MIN_POSITIVE)
-        };
-        let square = |t: &Tensor| (t * t).sum(Kind::Double).double_value(&[]);
+        let unit = |rows: &Tensor| rows / lengths(rows);
         let r2 = 1.0 - square(&(&self.values - &own.values)) / square(&own.values);
         Compared { cosines: unit(&self.values).matmul(&unit(&own.values).tr()), r2 }
     }
@@ -157,12 +239,17 @@ impl Compared {
 
     /// Of each mapped vector 1 and how many are nearer to it than its own one; ones as near count half.
     pub fn ranks(&self) -> Result<Vec<f64>> {
-        let own = self.cosines.diagonal(0, 0, 1).unsqueeze(1);
-        let count = |of: Tensor| of.to_kind(Kind::Double).sum_dim_intlist(1, false, Kind::Double);
-        let nearer = count(self.cosines.gt_tensor(&own));
-        let as_near = count(self.cosines.eq_tensor(&own)) - 1.0;
-        Ok(Vec::<f64>::try_from(nearer + as_near * 0.5 + 1.0)?)
+        ranks(&self.cosines)
     }
+}
+
+/// The same from cosines, each row of which may be any number of times as large.
+fn ranks(cosines: &Tensor) -> Result<Vec<f64>> {
+    let own = cosines.diagonal(0, 0, 1).unsqueeze(1);
+    let count = |of: Tensor| of.to_kind(Kind::Double).sum_dim_intlist(1, false, Kind::Double);
+    let nearer = count(cosines.gt_tensor(&own));
+    let as_near = count(cosines.eq_tensor(&own)) - 1.0;
+    Ok(Vec::<f64>::try_from(nearer + as_near * 0.5 + 1.0)?)
 }
 
 #[cfg(test)]
@@ -196,7 +283,7 @@ mod tests {
     fn ridge_is_that_of_scikit_learn_from_either_gram_matrix() {
         for (n, first) in RIDGE {
             let (x, y) = (Rows::new(&rows(n, 4, 3), 4), Rows::new(&rows(n, 3, 5), 3));
-            let map = Map::ridge(&x, &vectors(&[1.0, 0.0, 0.0, 0.0]), 0.5).unwrap();
+            let map = Map::ridge(x, &vectors(&[1.0, 0.0, 0.0, 0.0]), 0.5).unwrap();
             close(&carried(&map, &y), &first);
         }
     }
@@ -210,8 +297,9 @@ mod tests {
     /// the scale `s / ((X - X.mean(0))**2).sum()`.
     #[test]
     fn procrustes_is_that_of_scipy() {
-        let (x, y) = (Rows::new(&rows(9, 3, 3), 3), Rows::new(&rows(9, 3, 5), 3));
-        let map = Map::procrustes(&x, &y, &vectors(&[1.0, 0.0, 0.0])).unwrap();
+        let (x, y) = (Rows::new(&rows(9, 3, 3), 3), || Rows::new(&rows(9, 3, 5), 3));
+        let map = Map::procrustes(x, y(), &vectors(&[1.0, 0.0, 0.0])).unwrap();
+        let y = y();
         close(&carried(&map, &y), &PROCRUSTES.map(|entry| entry * SCALE));
     }
 
@@ -224,11 +312,36 @@ mod tests {
         // Three rows of two entries, laid on the second and fourth axis of a space of five.
         let values = [1.0, 2.0, -3.0, 0.5, 4.0, 1.0];
         let wide = values.chunks_exact(2).flat_map(|row| [7.0, -row[1], 0.0, row[0] + 1.0, 0.0]);
-        let (x, y) = (Rows::new(&values, 2), Rows::new(&wide.collect::<Vec<_>>(), 5));
-        let map = Map::procrustes(&x, &y, &vectors(&[1.0, 2.0])).unwrap();
-        close(&carried(&map, &y), &[0.0, -2.0, 0.0, 1.0, 0.0]);
-        let back = Map::procrustes(&y, &x, &vectors(&[9.0, -2.0, 9.0, 1.0, 9.0])).unwrap();
-        close(&carried(&back, &x), &[1.0, 2.0]);
+        let wide: Vec<f64> = wide.collect();
+        let (x, y) = (|| Rows::new(&values, 2), || Rows::new(&wide, 5));
+        let map = Map::procrustes(x(), y(), &vectors(&[1.0, 2.0])).unwrap();
+        close(&carried(&map, &y()), &[0.0, -2.0, 0.0, 1.0, 0.0]);
+        let back = Map::procrustes(y(), x(), &vectors(&[9.0, -2.0, 9.0, 1.0, 9.0])).unwrap();
+        close(&carried(&back, &x()), &[1.0, 2.0]);
+    }
+
+    /// What orders give without vectors is what the vectors give that they are fitted to.
+    #[test]
+    fn in_other_orders_ranks_and_shares_are_those_of_the_mapped_vectors() {
+        let of = |n: usize, d: usize, salt: usize| Rows::in_groups(&rows(n, d, salt), d, &[4, 3, 4]);
+        let flat =
+            |n: usize, d: usize, salt: usize| Tensor::from_slice(&rows(n, d, salt)).view([n as i64, -1]);
+        let orders = [[0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3], [3, 0, 2, 1, 1, 2, 0, 0, 3, 1, 2]];
+        let orders = orders.map(|rows| Order::new(rows.to_vec()));
+        for d in [5, 16] {
+            let (own, vectors) = (Vectors::new(flat(4, 6, 2)), Vectors::new(flat(4, d, 7)));
+            let ridge = Map::ridge(of(11, d, 3), &vectors, 0.2).unwrap();
+            let turned = Map::procrustes(of(11, d, 3), of(11, 6, 5), &vectors).unwrap();
+            for map in [ridge, turned] {
+                let y = of(11, 6, 5);
+                let found = map.in_orders(&of(11, 6, 5).single(), &own.single(), &orders).unwrap();
+                for ((rank, r2), order) in found.into_iter().zip(&orders) {
+                    let wanted = map.carried(&y.ordered(order)).unwrap().beside(&own);
+                    assert_eq!(rank, wanted.ranks().unwrap().iter().sum::<f64>() / 4.0);
+                    assert!((r2 - wanted.r2).abs() < 1e-5, "{r2} is not {}", wanted.r2);
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,9 +10,13 @@ use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
 
 use super::design::{Shuffle, Weights};
+use super::wide::wide;
 
 /// Dimensions of a piece: one cache line in float32.
 const WIDE: usize = 16;
+
+/// Groups whose cells are added to all sums before the next ones, so that they stay near.
+const TOGETHER: usize = 4;
 
 /// Sums of stories by group and label.
 pub struct Cells {
@@ -20,15 +24,39 @@ pub struct Cells {
     labels: usize,
     d: usize,
     /// Each `[group, label, WIDE]`, in float32; the last is filled up with zeros.
-    pieces: Vec<Vec<f32>>,
+    pieces: Vec<Lines>,
 }
 
-/// Sums over groups, of several resamples.
+/// Sums over groups, of several resamples. To be used again for others of as many.
+#[derive(Default)]
 pub struct Drawn {
     labels: usize,
     d: usize,
     /// Each `[resample, label, WIDE]`.
-    pieces: Vec<Vec<f32>>,
+    pieces: Vec<Lines>,
+}
+
+/// Numbers of which each [`WIDE`] are a cache line: a register that is read from two takes twice as long.
+struct Lines {
+    values: Vec<f32>,
+    first: usize,
+}
+
+impl Lines {
+    fn zeros(n: usize) -> Lines {
+        let values = vec![0.0; n + WIDE];
+        let first = values.as_ptr().align_offset(WIDE * size_of::<f32>());
+        // Where it is not known, any place will do.
+        Lines { values, first: if first < WIDE { first } else { 0 } }
+    }
+
+    fn lines(&self) -> &[[f32; WIDE]] {
+        self.values[self.first..].as_chunks().0
+    }
+
+    fn lines_mut(&mut self) -> &mut [[f32; WIDE]] {
+        self.values[self.first..].as_chunks_mut().0
+    }
 }
 
 impl Cells {
@@ -37,9 +65,9 @@ impl Cells {
     pub(super) fn new(labels: usize, d: usize, sums: &[Vec<f64>]) -> Cells {
         let piece = |first: usize| {
             let wide = WIDE.min(d - first);
-            let mut piece = vec![0.0; sums.len() * labels * WIDE];
+            let mut piece = Lines::zeros(sums.len() * labels * WIDE);
             let rows = sums.iter().flat_map(|group| group.chunks_exact(d));
-            for (cell, row) in piece.chunks_exact_mut(WIDE).zip(rows) {
+            for (cell, row) in piece.lines_mut().iter_mut().zip(rows) {
                 cell.iter_mut().zip(&row[first..first + wide]).for_each(|(x, y)| *x = *y as f32);
             }
             piece
@@ -60,24 +88,32 @@ impl Cells {
         let rows = self.labels * WIDE;
         let pieces = self.pieces.par_iter().map(|piece| {
             // A column of this matrix is a group.
-            let cells = DMatrixView::from_slice(piece, rows, self.groups);
-            (cells * weights).as_slice().to_vec()
+            let cells = DMatrixView::from_slice(piece.lines().as_flattened(), rows, self.groups);
+            Lines { values: (cells * weights).data.into(), first: 0 }
         });
         Drawn { labels: self.labels, d: self.d, pieces: pieces.collect() }
     }
 
     /// For each of `shuffles` the sums over the groups that `of` lists, where labels get each other's cells.
     pub fn shuffled(&self, shuffles: &[Shuffle], of: &[usize]) -> Drawn {
-        // `[order, label, group]`: which cell.
-        let place = |from: &[u32], group: usize| (group * self.labels) as u32 + from[group];
-        let cells: Vec<u32> = shuffles
-            .par_iter()
-            .flat_map_iter(Shuffle::by_label)
-            .flat_map_iter(|from| of.iter().map(move |&group| place(from, group)))
-            .collect();
+        // Of some groups after the other `[order, label, group]`: the cell of which label.
+        let labels = |of: &[usize]| -> Vec<u16> {
+            let from = shuffles.par_iter().flat_map_iter(Shuffle::by_label);
+            let short = |label: u32| u16::try_from(label).expect("at most 65,536 labels");
+            from.flat_map_iter(|from| of.iter().map(move |&group| short(from[group]))).collect()
+        };
+        let (whole, rest) = of.as_chunks::<TOGETHER>();
+        let whole: Vec<_> = whole.iter().map(|of| (*of, labels(of))).collect();
+        let rest: Vec<_> = rest.iter().map(|&of| ([of], labels(&[of]))).collect();
         let pieces = self.pieces.par_iter().map(|piece| {
-            let mut sums = vec![0.0; shuffles.len() * self.labels * WIDE];
-            gathered(piece.as_chunks().0, &cells, of.len().max(1), sums.as_chunks_mut().0);
+            let mut sums = Lines::zeros(shuffles.len() * self.labels * WIDE);
+            let group = |number: usize| &piece.lines()[number * self.labels..][..self.labels];
+            for (of, labels) in &whole {
+                gathered(of.map(group), labels.as_chunks().0, sums.lines_mut());
+            }
+            for (of, labels) in &rest {
+                gathered(of.map(group), labels.as_chunks().0, sums.lines_mut());
+            }
             sums
         });
         Drawn { labels: self.labels, d: self.d, pieces: pieces.collect() }
@@ -88,62 +124,66 @@ impl Drawn {
     /// `[label, d]`: those of one resample.
     pub fn of(&self, resample: usize) -> Vec<f32> {
         let mut rows = vec![0.0; self.labels * self.d];
-        let first = resample * self.labels * WIDE;
         for (number, piece) in self.pieces.iter().enumerate() {
-            let from = number * WIDE;
-            let wide = WIDE.min(self.d - from);
-            let piece = piece[first..].chunks_exact(WIDE);
-            for (row, cells) in rows.chunks_exact_mut(self.d).zip(piece) {
-                row[from..from + wide].copy_from_slice(&cells[..wide]);
-            }
+            let cells = &piece.lines()[resample * self.labels..][..self.labels];
+            put(cells, &vec![1.0; self.labels], &[0.0; WIDE], &mut rows, self.d, number * WIDE);
         }
         rows
     }
+
+    /// The means of one resample, whose sums are over so many `stories`, less the mean over labels, which it returns; `[label, d]` in the
+    /// place of `rows`.
+    pub fn centred(&self, resample: usize, stories: &[f64], rows: &mut Vec<f32>) -> Vec<f64> {
+        rows.resize(self.labels * self.d, 0.0);
+        let scales: Vec<f32> = stories.iter().map(|count| (1.0 / count) as f32).collect();
+        let mut means = Vec::with_capacity(self.pieces.len() * WIDE);
+        for (number, piece) in self.pieces.iter().enumerate() {
+            let cells = &piece.lines()[resample * self.labels..][..self.labels];
+            let mean = mean(cells, &scales);
+            put(cells, &scales, &mean.map(|x| x as f32), rows, self.d, number * WIDE);
+            means.extend(mean);
+        }
+        means.truncate(self.d);
+        means
+    }
 }
 
-/// Each of `sums`: the sum of the next `n` of `cells`, which are places in `piece`. With wide registers where the
-/// processor has them: the numbers, and the order in which they are added, are the same.
-fn gathered(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WIDE]]) {
-    #[inline(always)]
-    fn plain(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WIDE]]) {
-        for (cells, sum) in cells.chunks_exact(n).zip(sums) {
-            let mut acc = [0f32; WIDE];
-            for &cell in cells {
-                acc.iter_mut().zip(&piece[cell as usize]).for_each(|(x, y)| *x += y);
+wide! {
+    /// Adds to each of `sums` a cell of each of some `groups`: of which labels.
+    fn gathered[const N: usize](groups: [&[[f32; WIDE]]; N], labels: &[[u16; N]], sums: &mut [[f32; WIDE]]) {
+        for (labels, sum) in labels.iter().zip(sums) {
+            let mut acc = *sum;
+            for (group, &label) in groups.iter().zip(labels) {
+                acc.iter_mut().zip(&group[usize::from(label)]).for_each(|(x, y)| *x += y);
             }
             *sum = acc;
         }
     }
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f")]
-        fn wide(piece: &[[f32; WIDE]], cells: &[u32], n: usize, sums: &mut [[f32; WIDE]]) {
-            plain(piece, cells, n, sums);
-        }
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has it.
-            return unsafe { wide(piece, cells, n, sums) };
-        }
-    }
-    plain(piece, cells, n, sums);
 }
 
-/// Makes means of sums (`[label, d]`, over so many stories) and takes from each row the mean of all, which it returns.
-pub fn centre(rows: &mut [f32], stories: &[f64], d: usize) -> Vec<f64> {
-    let mut mean = vec![0.0; d];
-    for (row, count) in rows.chunks_exact_mut(d).zip(stories) {
-        let scale = (1.0 / count) as f32;
-        for (x, mean) in row.iter_mut().zip(&mut mean) {
-            *x *= scale;
-            *mean += f64::from(*x);
+wide! {
+    /// The mean over labels of `cells`, each so many times, in float64.
+    fn mean(cells: &[[f32; WIDE]], scales: &[f32]) -> [f64; WIDE] {
+        let mut mean = [0.0; WIDE];
+        for (cell, scale) in cells.iter().zip(scales) {
+            mean.iter_mut().zip(cell).for_each(|(mean, x)| *mean += f64::from(x * scale));
+        }
+        mean.map(|sum| sum / cells.len() as f64)
+    }
+}
+
+wide! {
+    /// Puts `cells`, each so many times and less `mean`, into `rows` (`[label, d]`) from a dimension on; as many as there are.
+    fn put(cells: &[[f32; WIDE]], scales: &[f32], mean: &[f32; WIDE], rows: &mut [f32], d: usize, from: usize) {
+        for ((row, cell), scale) in rows.chunks_exact_mut(d).zip(cells).zip(scales) {
+            let row = &mut row[from..];
+            if let Some(row) = row.first_chunk_mut::<WIDE>() {
+                (0..WIDE).for_each(|at| row[at] = cell[at] * scale - mean[at]);
+            } else {
+                (0..row.len()).for_each(|at| row[at] = cell[at] * scale - mean[at]);
+            }
         }
     }
-    mean.iter_mut().for_each(|x| *x /= stories.len() as f64);
-    let single: Vec<f32> = mean.iter().map(|&x| x as f32).collect();
-    for row in rows.chunks_exact_mut(d) {
-        row.iter_mut().zip(&single).for_each(|(x, mean)| *x -= mean);
-    }
-    mean
 }
 
 /// `[n, n]`, symmetric: the products of each two of `rows` (`[n, d]`), in float32.

@@ -6,10 +6,12 @@ pub mod design;
 pub mod draws;
 pub mod grouping;
 pub mod interval;
+pub mod moved;
 pub mod parts;
 pub mod shares;
 pub mod spectrum;
 pub mod sums;
+mod wide;
 
 pub use design::Design;
 pub use interval::Interval;

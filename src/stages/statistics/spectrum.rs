@@ -1,10 +1,14 @@
 //! The two largest eigenvalues of a symmetric matrix, which resampling asks for thousands of times. Knows nothing of what
 //! the matrix is.
 
-use anyhow::{Context, Result};
-use nalgebra::{DMatrix, DVector, SymmetricEigen};
+use anyhow::{Context, Result, ensure};
+use nalgebra::{DMatrix, DMatrixView, DVector, SymmetricEigen};
 
 use super::draws::Draws;
+use super::wide::wide;
+use crate::stages::principal::{dot, norm};
+
+const NOT_CONVERGED: &str = "the eigenvalues of a Gram matrix did not converge";
 
 /// Up to this size all eigenvalues are computed.
 const SMALL: usize = 40;
@@ -28,45 +32,158 @@ pub fn top_two(matrix: &DMatrix<f64>) -> Result<[(f64, DVector<f64>); 2]> {
         return largest(matrix.clone(), &DMatrix::identity(n, n));
     }
     let mut draws = Draws::new("start of the iteration", &[n as u64]);
-    let mut basis: Vec<DVector<f64>> = vec![DVector::from_fn(n, |_, _| draws.normal()).normalize()];
+    let mut basis: Vec<f64> = DVector::from_fn(n, |_, _| draws.normal()).normalize().as_slice().to_vec();
     let (mut alpha, mut beta) = (Vec::new(), Vec::<f64>::new());
     loop {
-        let k = basis.len();
-        let mut next = matrix * &basis[k - 1];
-        alpha.push(next.dot(&basis[k - 1]));
-        for _ in 0..2 {
-            for v in &basis {
-                let along = next.dot(v);
-                next.axpy(-along, v, 1.0);
-            }
-        }
-        let rest = next.norm();
+        let k = basis.len() / n;
+        let (had, next) = step(matrix.as_slice(), &basis, n);
+        alpha.push(had);
+        let rest = next.iter().map(|x| x * x).sum::<f64>().sqrt();
         let scale = alpha.iter().fold(0.0f64, |m, a| m.max(a.abs()));
         let ends = k == n || rest <= 1e-14 * scale;
         if ends || k.is_multiple_of(STEPS) {
-            let mut small = DMatrix::zeros(k, k);
-            (0..k).for_each(|i| small[(i, i)] = alpha[i]);
-            (0..k - 1).for_each(|i| (small[(i, i + 1)], small[(i + 1, i)]) = (beta[i], beta[i]));
-            let found = largest(small, &DMatrix::identity(k, k))?;
-            let near = |(_, v): &(f64, DVector<f64>)| rest * v[k - 1].abs() <= TOLERANCE * found[0].0;
+            let found = of_three_diagonals(&alpha, &beta);
+            ensure!(found[0].0.is_finite(), NOT_CONVERGED);
+            let near = |(_, v): &(f64, Vec<f64>)| rest * v[k - 1].abs() <= TOLERANCE * found[0].0;
             if ends || found.iter().all(near) {
-                let whole = |v: &DVector<f64>| {
-                    basis.iter().zip(v.iter()).fold(DVector::zeros(n), |sum, (b, c)| sum + b * *c)
-                };
-                return Ok(found.map(|(value, v)| (value, whole(&v))));
+                let basis = DMatrixView::from_slice(&basis, n, k);
+                return Ok(found.map(|(value, v)| (value, basis * DVector::from_vec(v))));
             }
         }
         beta.push(rest);
-        basis.push(next / rest);
+        basis.extend(next.iter().map(|x| x / rest));
     }
+}
+
+wide! {
+    /// The product of `matrix` (`[n, n]`, symmetric) with the last of `basis` (`[k, n]`), made orthogonal to all of them, twice; and how
+    /// much of the last one it had.
+    fn step(matrix: &[f64], basis: &[f64], n: usize) -> (f64, Vec<f64>) {
+        let last = &basis[basis.len() - n..];
+        let mut next = vec![0.0; n];
+        add(&mut next, matrix, last);
+        let had = products(&next, last)[0];
+        for _ in 0..2 {
+            for some in basis.chunks(n * TOGETHER) {
+                let along = products(&next, some).map(|x| -x);
+                add(&mut next, some, &along[..some.len() / n]);
+            }
+        }
+        (had, next)
+    }
+}
+
+/// Rows that are multiplied or added in one go.
+const TOGETHER: usize = 4;
+
+/// The products of `x` with each of some `rows`.
+#[inline(always)]
+fn products(x: &[f64], rows: &[f64]) -> [f64; TOGETHER] {
+    const LANES: usize = 8;
+    let n = x.len();
+    let mut all = [0.0; TOGETHER];
+    if rows.len() < n * TOGETHER {
+        rows.chunks_exact(n).zip(&mut all).for_each(|(row, sum)| *sum = products_of::<1, LANES>(x, [row])[0]);
+        return all;
+    }
+    products_of::<TOGETHER, LANES>(x, std::array::from_fn(|at| &rows[at * n..][..n]))
+}
+
+#[inline(always)]
+fn products_of<const N: usize, const LANES: usize>(x: &[f64], rows: [&[f64]; N]) -> [f64; N] {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut sums = [[0.0; LANES]; N];
+    for (at, x) in whole.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let row = &row[at * LANES..][..LANES];
+            sums.iter_mut().zip(x.iter().zip(row)).for_each(|(sum, (x, y))| *sum += x * y);
+        }
+    }
+    std::array::from_fn(|of| {
+        let last = rest.iter().zip(&rows[of][whole.len() * LANES..]);
+        sums[of].iter().sum::<f64>() + last.map(|(x, y)| x * y).sum::<f64>()
+    })
+}
+
+/// Adds to `x` each of `rows` so many times.
+#[inline(always)]
+fn add(x: &mut [f64], rows: &[f64], times: &[f64]) {
+    let n = x.len();
+    for (rows, times) in rows.chunks(n * TOGETHER).zip(times.chunks(TOGETHER)) {
+        if let Ok(times) = <[f64; TOGETHER]>::try_from(times) {
+            let rows: [&[f64]; TOGETHER] = std::array::from_fn(|at| &rows[at * n..][..n]);
+            for (i, x) in x.iter_mut().enumerate() {
+                *x += (rows[0][i] * times[0] + rows[1][i] * times[1])
+                    + (rows[2][i] * times[2] + rows[3][i] * times[3]);
+            }
+        } else {
+            for (row, times) in rows.chunks_exact(n).zip(times) {
+                x.iter_mut().zip(row).for_each(|(x, y)| *x += times * y);
+            }
+        }
+    }
+}
+
+/// The largest two eigenvalues of the symmetric matrix with the diagonal `a` and `b` beside it, and their unit vectors: values by
+/// bisection of how many are larger, vectors from where the eliminations from both ends meet (Dhillon and Parlett 2004).
+fn of_three_diagonals(a: &[f64], b: &[f64]) -> [(f64, Vec<f64>); 2] {
+    let k = a.len();
+    let beside = |i: usize| if i < k - 1 { b[i].abs() } else { 0.0 };
+    let reach = |i: usize| a[i].abs() + beside(i) + if i > 0 { beside(i - 1) } else { 0.0 };
+    let bound = (0..k).map(reach).fold(0.0, f64::max);
+    let tiny = f64::EPSILON * f64::EPSILON * bound + f64::MIN_POSITIVE;
+    let pivot = |x: f64| if x.abs() < tiny { -tiny } else { x };
+    let value = |nth: usize| {
+        let larger = |x: f64| {
+            let mut at = pivot(a[0] - x);
+            let mut count = usize::from(at > 0.0);
+            for i in 1..k {
+                at = pivot(a[i] - x - b[i - 1] * b[i - 1] / at);
+                count += usize::from(at > 0.0);
+            }
+            count
+        };
+        let (mut low, mut high) = (-bound, bound);
+        while high - low > 2.0 * f64::EPSILON * bound {
+            let middle = low + (high - low) / 2.0;
+            if larger(middle) > nth { low = middle } else { high = middle }
+        }
+        low + (high - low) / 2.0
+    };
+    let vector = |x: f64| {
+        let (mut down, mut up) = (vec![pivot(a[0] - x); k], vec![pivot(a[k - 1] - x); k]);
+        for i in 1..k {
+            down[i] = pivot(a[i] - x - b[i - 1] * b[i - 1] / down[i - 1]);
+            up[k - 1 - i] = pivot(a[k - 1 - i] - x - b[k - 1 - i] * b[k - 1 - i] / up[k - i]);
+        }
+        let gap = |i: &usize| (down[*i] + up[*i] - (a[*i] - x)).abs();
+        let meet = (0..k).min_by(|i, j| gap(i).total_cmp(&gap(j))).unwrap_or_default();
+        let mut v = vec![1.0; k];
+        (0..meet).rev().for_each(|i| v[i] = -b[i] * v[i + 1] / down[i]);
+        (meet + 1..k).for_each(|i| v[i] = -b[i - 1] * v[i - 1] / up[i]);
+        v
+    };
+    let unit = |v: Vec<f64>| {
+        let length = norm(&v);
+        v.iter().map(|x| x / length).collect::<Vec<f64>>()
+    };
+    let largest = value(0);
+    let first = unit(vector(largest));
+    if k == 1 {
+        return [(largest, first.clone()), (0.0, first)];
+    }
+    let next = value(1);
+    let second = unit(vector(next));
+    let along = dot(&first, &second); // rounding, but of two values that are nearly one
+    let second = unit(second.iter().zip(&first).map(|(x, y)| x - along * y).collect());
+    [(largest, first), (next, second)]
 }
 
 /// The largest two of all eigenvalues; `identity` gives a matrix of one row its second vector.
 fn largest(matrix: DMatrix<f64>, identity: &DMatrix<f64>) -> Result<[(f64, DVector<f64>); 2]> {
     const MAX_STEPS: usize = 100_000;
     let n = matrix.nrows();
-    let eigen = SymmetricEigen::try_new(matrix, f64::EPSILON, MAX_STEPS)
-        .context("the eigenvalues of a Gram matrix did not converge")?;
+    let eigen = SymmetricEigen::try_new(matrix, f64::EPSILON, MAX_STEPS).context(NOT_CONVERGED)?;
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]).then(a.cmp(&b)));
     let pair = |at: usize| match order.get(at) {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use nalgebra::DMatrix;
+use rayon::prelude::*;
 
 use super::super::made_of::MOST_TOPICS;
 use crate::stages::principal::dot;
@@ -65,7 +66,8 @@ impl Control {
             let (emotions, topics) = (some(&labels), some(&topics));
             pick(sums, design, &emotions, &topics)
         };
-        Some(Control { size, picks: (0..if once { 1 } else { PICKS }).map(pick).collect() })
+        let picks = (0..if once { 1 } else { PICKS }).into_par_iter().map(pick);
+        Some(Control { size, picks: picks.collect() })
     }
 
     /// The mean over the picks; `None` where topics do not vary.
@@ -109,7 +111,12 @@ fn pick(sums: &Sums, design: &Design, emotions: &[usize], topics: &[usize]) -> P
         }
     }
     let contrasts: Vec<Vec<f64>> = of.iter().flat_map(|vectors| helmert(vectors)).collect();
-    Pick(DMatrix::from_fn(contrasts.len(), contrasts.len(), |i, j| dot(&contrasts[i], &contrasts[j])))
+    let mut products = DMatrix::zeros(contrasts.len(), contrasts.len());
+    for (i, j) in (0..contrasts.len()).flat_map(|j| (j..contrasts.len()).map(move |i| (i, j))) {
+        products[(i, j)] = dot(&contrasts[i], &contrasts[j]);
+    }
+    products.fill_upper_triangle_with_lower_triangle();
+    Pick(products)
 }
 
 /// Helmert's contrasts of n vectors: the k-th of n - 1 is the sum of the first k less k times the next, over

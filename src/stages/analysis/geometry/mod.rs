@@ -24,7 +24,7 @@ use measures::{Frame, Measures, pairs};
 use resample::{Resampler, Rounds, estimate};
 
 /// Raised when the same activations would give other tables.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 params! {
     /// Intervals and nulls for cosines and components, and the reliability of each vector: see docs/methods.md. Reads the

@@ -9,7 +9,7 @@ use super::gather::{Gathered, correlation};
 use super::measures::{Frame, Measures, double_centred};
 use crate::stages::analysis::{LayerVectors, Progress};
 use crate::stages::principal::dot;
-use crate::stages::statistics::cells::{centre, gram};
+use crate::stages::statistics::cells::gram;
 use crate::stages::statistics::design::Weights;
 use crate::stages::vectors::Center;
 
@@ -90,14 +90,15 @@ impl Resampler<'_> {
         let weights = numbers.into_iter().map(|number| design.drawn(number));
         let weights = weights.collect::<Result<Vec<_>>>()?;
         let sums = cells.weighted(&weights);
-        let measured = weights.par_iter().enumerate().map(|(at, weights)| {
+        let measured = weights.par_iter().enumerate().map_init(Vec::new, |rows, (at, weights)| {
             let stories = design.stories(weights);
             let mut lengths = vec![0.0; design.labels()];
             for (group, &weight) in tokens.chunks_exact(design.labels()).zip(weights.iter()) {
                 lengths.iter_mut().zip(group).for_each(|(sum, x)| *sum += f64::from(weight) * x);
             }
             lengths.iter_mut().zip(&stories).for_each(|(sum, n)| *sum /= n);
-            let measures = self.measure(sums.of(at), &stories, &lengths)?;
+            let mean = sums.centred(at, &stories, rows);
+            let measures = self.measure(rows, &mean, &lengths)?;
             let of = |direction: usize| {
                 let mut sum = [0.0; 6];
                 for (group, &weight) in moments.iter().zip(weights.iter()) {
@@ -116,9 +117,10 @@ impl Resampler<'_> {
         let all: Vec<usize> = (0..design.groups()).collect();
         let shuffles: Vec<_> = numbers.into_par_iter().map(|number| design.shuffle(number)).collect();
         let sums = cells.shuffled(&shuffles, &all);
-        let measured = shuffles.par_iter().enumerate().map(|(at, shuffle)| {
+        let measured = shuffles.par_iter().enumerate().map_init(Vec::new, |rows, (at, shuffle)| {
             let stories = design.stories_shuffled(shuffle, &all);
-            let measures = self.measure(sums.of(at), &stories, &vec![0.0; design.labels()])?;
+            let mean = sums.centred(at, &stories, rows);
+            let measures = self.measure(rows, &mean, &vec![0.0; design.labels()])?;
             Ok(Measures { cosines: Vec::new(), ..measures })
         });
         measured.collect()
@@ -132,8 +134,8 @@ impl Resampler<'_> {
         let (n, d) = (design.labels(), cells.d());
         let both = weights.par_chunks_exact(2).enumerate().map(|(at, pair)| {
             let of = |side: usize| {
-                let mut rows = sums.of(2 * at + side);
-                let mean = centre(&mut rows, &design.stories(&pair[side]), d);
+                let mut rows = Vec::new();
+                let mean = sums.centred(2 * at + side, &design.stories(&pair[side]), &mut rows);
                 if self.center == Center::None {
                     let back: Vec<f64> = mean.iter().zip(&self.gathered.offset).map(|(m, o)| m + o).collect();
                     for row in rows.chunks_exact_mut(d) {
@@ -155,11 +157,10 @@ impl Resampler<'_> {
         both.collect()
     }
 
-    /// The measures of the vectors with these sums (`[label, d]`) over so many stories.
-    fn measure(&self, mut rows: Vec<f32>, stories: &[f64], lengths: &[f64]) -> Result<Measures> {
-        let (n, d) = (stories.len(), self.gathered.cells.d());
-        let mean = centre(&mut rows, stories, d);
-        let centred = gram(&rows, n);
+    /// The measures of vectors: `rows` (`[label, d]`) are they less their `mean`.
+    fn measure(&self, rows: &[f32], mean: &[f64], lengths: &[f64]) -> Result<Measures> {
+        let (n, d) = (lengths.len(), self.gathered.cells.d());
+        let centred = gram(rows, n);
         let whole = match self.center {
             Center::Emotions => centred.clone(),
             Center::None => {
