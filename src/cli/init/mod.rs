@@ -44,6 +44,7 @@ shipped!(
     "gemma4",
     "paper",
     "sweep-1b-8b",
+    "planted",
     "pythia-scale",
     "cross-writers",
 );
