@@ -12,7 +12,6 @@ pub mod explain;
 pub mod interrupt;
 pub mod lm;
 mod network;
-pub mod panics;
 pub mod params;
 pub mod plan;
 pub mod progress;

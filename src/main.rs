@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use emoflow::lm::bounded::is_bounded;
+use emoflow::lm::panics::is_caught;
 use emoflow::lm::shortage::Shortage;
-use emoflow::panics::is_caught;
 
 /// What libtorch's CUDA half asks when it first chooses a kernel of attention (`check_prefer_cudnn_attention` of its
 /// sdp_utils.cpp). Without it cuDNN's goes first on an H100, H200 or B200, which plans anew for every shape.

@@ -9,7 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use anyhow::{Result, anyhow};
 
 use crate::lm::libtorch;
-use crate::panics;
+use crate::lm::panics;
 
 /// Things to write that wait while another is being written. With what is being made there are then three in memory, and
 /// a device waits only for a disk that is slower than itself.

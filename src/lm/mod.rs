@@ -32,6 +32,7 @@ pub mod mlp;
 pub mod model;
 pub mod names;
 pub mod norm;
+pub mod panics;
 pub mod partial;
 pub mod per_layer;
 pub mod project;

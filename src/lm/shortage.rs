@@ -1,7 +1,7 @@
 //! What is done where a device has no memory left. Knows libtorch's words for that, and nothing of what was computed.
 
 use super::{heap, libtorch};
-use crate::panics;
+use crate::lm::panics;
 use anyhow::Result;
 use std::any::Any;
 use std::fmt;

@@ -33,7 +33,7 @@ use parquet::file::reader::ChunkReader;
 use parquet::schema::types::ColumnPath;
 
 use super::table::{Column, Table};
-use crate::panics::caught;
+use crate::lm::panics::caught;
 
 /// Metadata pair that holds the schema's name and version, such as `pca/1`.
 pub const SCHEMA: &str = "emoflow.schema";

@@ -15,7 +15,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use crate::panics;
+use crate::lm::panics;
 
 /// Waiting is counted in pieces of this length, so that a process that was suspended meanwhile has not used its time up.
 const PIECE: Duration = Duration::from_millis(20);

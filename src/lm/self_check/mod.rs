@@ -13,7 +13,7 @@ use super::device::{fetch, send};
 use super::layer::Layer;
 use super::spec::Dtype;
 use super::{libtorch, shortage::Shortage};
-use crate::panics;
+use crate::lm::panics;
 use anyhow::{Result, anyhow, ensure};
 use model::{LAYERS, SmallModel};
 use serde::{Deserialize, Serialize};
