@@ -118,7 +118,7 @@ def texts_are_steered_as_they_come_and_again_with_the_next_seed(browser):
         plain, sad, random = written(page, prompt="He feels", strength="0.3", tokens="24", temperature="0")
         assert len({plain, sad, random}) == 3 and all([plain, sad, random]), (plain, sad, random)
         seen = page.evaluate("lengths")
-        assert len(set(seen)) > 5 and seen == sorted(seen), "the text came at once"
+        assert len(set(seen)) > 2 and seen == sorted(seen), f"the text came at once: {seen}"
         # The same again, whatever was steered before.
         assert written(page) == [plain, sad, random]
         assert written(page, strength="0")[1] == plain
