@@ -1,6 +1,8 @@
 //! `emoflow finish`: what is left to do when workers have ended: units that need no model, the report, and the list of what
 //! is missing.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -10,7 +12,7 @@ use clap::Args;
 
 use super::worker::ensure_frozen;
 use super::{Access, ExperimentArgs, MachineArgs, Prepared, Scope, prepare_for};
-use crate::execute::{self, Options, Part};
+use crate::execute::{self, Made, Options, Part};
 use crate::explain::Past;
 use crate::interrupt::{self, Interrupted};
 use crate::lm::device;
@@ -49,16 +51,21 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let past = Past::read(&results);
+    // By node: also of one that does not end here, as others make the rest of it.
+    let made = RefCell::new(BTreeMap::<usize, usize>::new());
+    let told = |more: &Made| *made.borrow_mut().entry(more.node).or_default() += more.units.len();
     let options = Options {
         part: Part::NoModel,
         wait: false,
         stopped: &interrupt::asked,
+        told: Some(&told),
         present: Some(&present),
         ..Options::default()
     };
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
     // Also of one that was stopped: the logs of all jobs together say what was computed.
-    writeln!(out, "made {} units", outcome.nodes.iter().map(|node| node.made).sum::<usize>())?;
+    let made = made.into_inner();
+    writeln!(out, "made {} units", made.values().sum::<usize>())?;
     ensure!(!outcome.interrupted, Interrupted);
     let missing = execute::missing(&plan, &store, &selected);
     let mut lines = Vec::new();
@@ -75,7 +82,8 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
         if !told && (whole || !absent.is_empty()) {
             let (name, key) = (node.name(), node.units.first().map(|unit| unit.key));
             let (reason, seconds) = (reason.to_string(), 0.0);
-            outcome.nodes.push(NodeOutcome { name, key, state, reason, seconds, units: of, made: 0, absent });
+            let made = made.get(&index).copied().unwrap_or_default();
+            outcome.nodes.push(NodeOutcome { name, key, state, reason, seconds, units: of, made, absent });
         }
     }
     let units = missing.len();
