@@ -45,6 +45,13 @@ pub fn report(
     }
     sections.extend(across::sections(pairs)?);
     sections.extend(trends.into_iter().map(|trend| trend.section));
+    // Several analyses of a kind are told apart by their names.
+    let titles: Vec<String> = sections.iter().map(|section| section.title.clone()).collect();
+    for section in &mut sections {
+        if titles.iter().filter(|title| **title == section.title).count() > 1 {
+            section.title = format!("{} ({})", section.title, section.id);
+        }
+    }
     origins::fill(shown, analyses, pairs, &mut sections);
     let computed = provenance::computed(shown)?;
     sections.push(provenance::section(shown, &computed));
