@@ -69,6 +69,8 @@ pub fn document() -> String {
     };
     EVERYWHERE.iter().chain(&LAYERS).for_each(|column| line(&mut out, column));
     for Described { name, file, about, columns } in tables() {
+        // In a paragraph `<analysis>` would be a tag of HTML.
+        let file = file.replace('<', "\\<");
         let _ = write!(out, "\n### {name}\n\n{about} In {file}.\n\n| column | meaning |\n|---|---|\n");
         columns.iter().for_each(|column| line(&mut out, column));
     }
