@@ -92,7 +92,8 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
             progress.note(&format!("{}: {said}", node.name));
         });
     }
-    let unchanged = outcome.nodes.iter().all(|node| node.state == State::Cached);
+    // Not where another run made meanwhile what was missing: that is cached now, and was not among what was found.
+    let unchanged = execute::needed(&plan, &selected, &present).is_empty();
     if selected.report && !outcome.interrupted {
         let known = unchanged.then_some(&present);
         results::bring_up_to_date(
