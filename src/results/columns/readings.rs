@@ -108,10 +108,13 @@ pub const TABLES: &[Described] = &[
             ("value", "mean over emotions of the cosine between both sets' vectors of the same one"),
             ("low", "lower end of its 95 % interval: bootstrap over topics"),
             ("high", "upper end"),
-            ("null_mean", "the mean of it where each owner's emotions are shuffled within topics"),
+            (
+                "null_mean",
+                "the mean of it under the null: emotions under each other's names; of sets of one owner, emotions shuffled within topics",
+            ),
             ("p", "share of these as large, the observed one counted"),
             ("rsa", "Spearman's correlation of the cosines between emotions of both sets"),
-            ("p_rsa", "share of orders of the emotions with as large a one, the observed one counted"),
+            ("p_rsa", "share of the null's as large, the observed one counted"),
         ],
     },
     Described {

@@ -9,10 +9,9 @@ use super::Spans;
 use crate::lm::Layer;
 use crate::params::{Problem, Read, Reader};
 use crate::stages::principal::cosine;
-use crate::stages::statistics::Design;
-use crate::stages::statistics::design::{Shuffle, Weights};
+use crate::stages::statistics::design::FEWEST;
+use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::mean;
-use crate::stages::statistics::sums::Sums;
 use crate::stages::texts::Pairing;
 use crate::stages::vectors;
 
@@ -63,7 +62,7 @@ pub struct Labelled {
     pub d: usize,
     pub emotions: Vec<String>,
     pub rows: Vec<Row>,
-    /// Groups of conversations: their topics. Those without one are a group together.
+    /// What is resampled: topics, and each conversation without one.
     pub groups: usize,
     /// Conversations with an emotion that is none of the experiment's: left out.
     pub skipped: usize,
@@ -72,17 +71,16 @@ pub struct Labelled {
 /// One of them.
 pub struct Row {
     pub group: usize,
+    /// Conversations of one topic, among which labels are shuffled; those without a topic are together.
+    pub block: usize,
     /// The places of its two emotions.
     pub labels: [usize; 2],
     /// `[d]` of each span that was asked for.
     pub spans: Vec<Vec<f32>>,
 }
 
-/// The sums of one span by one label, and the cells that they are of.
-pub struct BySpan {
-    pub design: Design,
-    pub sums: Sums,
-}
+/// Steps of a shuffle for each conversation, three of which exchange their labels in each.
+const STEPS: usize = 30;
 
 impl Labelled {
     /// Those of `spans` at a layer that have emotions of the experiment.
@@ -94,7 +92,7 @@ impl Labelled {
             emotions.iter().enumerate().map(|(at, e)| (e.as_str(), at)).collect();
         let mut found =
             Labelled { d: 0, emotions: emotions.to_vec(), rows: Vec::new(), groups: 0, skipped: 0 };
-        let mut groups: HashMap<Option<String>, usize> = HashMap::new();
+        let mut blocks: HashMap<Option<String>, (usize, usize)> = HashMap::new();
         for shard in 0..spans.count {
             let table = (spans.read)(shard)?;
             let (id, of, span) = (table.str("text_id")?, table.i32("layer")?, table.str("span")?);
@@ -117,12 +115,13 @@ impl Labelled {
                     Ok(values[row * d..(row + 1) * d].to_vec())
                 });
                 let wanted = wanted.collect::<Result<_>>()?;
-                let next = groups.len();
-                let group = *groups.entry(topic[row].clone()).or_insert(next);
-                found.rows.push(Row { group, labels: [first, second], spans: wanted });
+                let next = (blocks.len(), found.groups);
+                let (block, known) = *blocks.entry(topic[row].clone()).or_insert(next);
+                let group = if topic[row].is_some() { known } else { found.groups };
+                found.groups = found.groups.max(group + 1);
+                found.rows.push(Row { group, block, labels: [first, second], spans: wanted });
             }
         }
-        found.groups = groups.len();
         ensure!(
             !found.rows.is_empty(),
             "no dialogue has two of the experiment's emotions; {} have others",
@@ -131,57 +130,100 @@ impl Labelled {
         Ok(found)
     }
 
-    /// What the groups are.
-    pub fn grouped(&self) -> String {
-        format!("{} topics", self.groups)
+    /// Of each conversation the emotion at `which` of its labels.
+    pub fn labels(&self, which: usize) -> Vec<usize> {
+        self.rows.iter().map(|row| row.labels[which]).collect()
     }
 
-    /// The sums of the span at `span`, counted from `origin`, by the label that `label` gives each row.
-    pub fn sums(
+    /// `[label, d]`: of a span the mean over the conversations of each label minus the mean over labels, without the directions
+    /// `removed`; `weights`: how often each group counts. `None` where a label has no conversation.
+    pub fn vectors(
         &self,
         span: usize,
-        origin: &[f64],
-        seed: u64,
-        label: impl Fn(&Row) -> usize,
-    ) -> Result<BySpan> {
+        labels: &[usize],
+        weights: Option<&[f64]>,
+        removed: &[Vec<f64>],
+    ) -> Option<Vec<f64>> {
         let n = self.emotions.len();
-        let mut counts = vec![0.0; self.groups * n];
-        let mut sums = Sums::new(n);
-        for row in &self.rows {
-            let label = label(row);
-            counts[row.group * n + label] += 1.0;
-            let values = row.spans[span].iter().zip(origin).map(|(&x, origin)| f64::from(x) - origin);
-            sums.add(row.group, label, self.d, values)?;
+        let (mut means, mut counts) = (vec![0.0; n * self.d], vec![0.0; n]);
+        for (row, &label) in self.rows.iter().zip(labels) {
+            let weight = weights.map_or(1.0, |weights| weights[row.group]);
+            counts[label] += weight;
+            let sum = &mut means[label * self.d..][..self.d];
+            sum.iter_mut().zip(&row.spans[span]).for_each(|(sum, &x)| *sum += weight * f64::from(x));
         }
-        Ok(BySpan { design: Design::new(n, counts, self.grouped(), seed), sums })
+        for (mean, count) in means.chunks_exact_mut(self.d).zip(&counts) {
+            mean.iter_mut().for_each(|x| *x /= count);
+        }
+        vectors::without(&mut means, removed, self.d);
+        counts.iter().all(|&count| count > 0.0).then_some(means)
     }
 
-    /// `[d]`: the mean of a span over all conversations.
-    pub fn mean(&self, span: usize) -> Vec<f64> {
-        let mut mean = vec![0.0; self.d];
-        for row in &self.rows {
-            mean.iter_mut()
-                .zip(&row.spans[span])
-                .for_each(|(m, &x)| *m += f64::from(x) / self.rows.len() as f64);
+    /// The labels at `which` shuffled among the conversations of each block. `apart`: where no conversation has the same two, it
+    /// does not get the same two either, as whoever hides an emotion does not show it; each such order is as likely as any other.
+    pub fn shuffled(&self, which: usize, apart: bool, draws: &mut Draws) -> Vec<usize> {
+        let mut labels = self.labels(which);
+        let apart = apart && self.rows.iter().all(|row| row.labels[0] != row.labels[1]);
+        let mut blocks: HashMap<usize, Vec<usize>> = HashMap::new();
+        self.rows.iter().enumerate().for_each(|(at, row)| blocks.entry(row.block).or_default().push(at));
+        for block in (0..blocks.len()).filter_map(|block| blocks.get(&block)) {
+            for _ in 0..STEPS * block.len() {
+                let [a, b, c] = [(); 3].map(|()| block[draws.below(block.len())]);
+                labels.swap(a, b);
+                labels.swap(b, c);
+                if apart && [a, b, c].iter().any(|&row| labels[row] == self.rows[row].labels[1 - which]) {
+                    labels.swap(b, c);
+                    labels.swap(a, b);
+                }
+            }
         }
-        mean
+        labels
+    }
+
+    /// How often each group is drawn when as many are drawn as there are, with replacement.
+    pub fn resampled(&self, draws: &mut Draws) -> Vec<f64> {
+        let mut weights = vec![0.0; self.groups];
+        draws.resampled(self.groups).into_iter().for_each(|group| weights[group] += 1.0);
+        weights
+    }
+
+    /// How many of `asked` resamples are drawn for an interval: none of few groups.
+    pub fn resamples(&self, asked: usize) -> usize {
+        if self.groups < FEWEST { 0 } else { asked }
     }
 }
 
-impl BySpan {
-    /// `[label, d]`: the mean of each label's rows minus the mean over labels, without the directions `removed`. `None` where a
-    /// label has no row.
-    pub fn vectors(&self, weights: &Weights, removed: &[Vec<f64>]) -> Option<Vec<f64>> {
-        Some(self.made(self.sums.means(&self.design, weights)?, removed))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(labels: &[(usize, [usize; 2])]) -> Labelled {
+        let row =
+            |&(block, labels): &(usize, [usize; 2])| Row { group: block, block, labels, spans: Vec::new() };
+        let emotions = (0..3).map(|at| format!("e{at}")).collect();
+        Labelled { d: 1, emotions, rows: labels.iter().map(row).collect(), groups: 2, skipped: 0 }
     }
 
-    /// The same where whole cells have other labels of their group.
-    pub fn shuffled(&self, shuffle: &Shuffle, removed: &[Vec<f64>]) -> Vec<f64> {
-        self.made(self.sums.means_shuffled(&self.design, shuffle), removed)
+    /// How often each order comes in 6,000 shuffles.
+    fn orders(read: &Labelled, apart: bool) -> HashMap<Vec<usize>, usize> {
+        let mut orders = HashMap::new();
+        for seed in 0..6000 {
+            *orders.entry(read.shuffled(0, apart, &mut Draws::new("test", &[seed]))).or_default() += 1;
+        }
+        orders
     }
 
-    fn made(&self, mut means: Vec<f64>, removed: &[Vec<f64>]) -> Vec<f64> {
-        vectors::without(&mut means, removed, self.sums.d());
-        means
+    #[test]
+    fn labels_are_shuffled_within_blocks_and_stay_apart() {
+        let rows = [(0, [0, 1]), (1, [2, 0]), (0, [1, 2]), (0, [2, 0])];
+        // The six orders of the first block, 1,000 each with a standard deviation of 29; the other block has one.
+        let any = orders(&read(&rows), false);
+        assert!(any.len() == 6 && any.values().all(|n| n.abs_diff(1000) < 130), "{any:?}");
+        assert!(any.keys().all(|labels| labels[1] == 2));
+        // By hand: 0, 1, 2 and 2, 0, 1 are not 1, 2, 0 anywhere. 3,000 each, with a standard deviation of 39.
+        let apart = orders(&read(&rows), true);
+        assert!(apart.len() == 2 && apart.values().all(|n| n.abs_diff(3000) < 170), "{apart:?}");
+        // Where they are not apart as they are, they need not be.
+        assert_eq!(orders(&read(&[(0, [0, 0]), (0, [1, 2]), (0, [2, 1])]), true).len(), 6);
     }
 }

@@ -3,10 +3,9 @@
 
 use anyhow::{Context, Result};
 
-use super::super::labelled::{BySpan, Labelled, likeness};
+use super::super::labelled::{Labelled, likeness};
 use super::super::tested::Tested;
 use crate::stages::principal::{self, cosine, dot, norm};
-use crate::stages::statistics::design::Weights;
 use crate::stages::statistics::draws::{Draws, rounds};
 use crate::stages::statistics::interval::{Scale, basic, mean, p_value, percentile};
 use crate::stages::vectors;
@@ -50,7 +49,9 @@ impl What {
     /// What it is tested against.
     pub fn null(self) -> &'static str {
         match self {
-            What::Hidden | What::Outside | What::Kept => "hidden emotions shuffled within topics",
+            What::Hidden | What::Outside | What::Kept => {
+                "hidden emotions shuffled within topics, never onto the shown one"
+            }
             What::HiddenWithStories | What::ShownWithStories => "emotions under each other's names",
         }
     }
@@ -94,10 +95,7 @@ pub fn measure(
     draw: &Draw,
 ) -> Result<Found> {
     let d = read.d;
-    let origin = read.mean(0);
-    let by = |label: usize| read.sums(0, &origin, draw.seed, |row| row.labels[label]);
-    let both = [by(0)?, by(1)?];
-    let vectors = |set: &BySpan, weights: &Weights| set.vectors(weights, removed);
+    let labels = [0, 1].map(|label| read.labels(label));
     let space = space(stories, d, variance)?;
     let outside = |before: &[f64]| {
         let mut after = before.to_vec();
@@ -105,9 +103,8 @@ pub fn measure(
         after
     };
     let whole = |label: usize| {
-        vectors(&both[label], &both[label].design.every()).with_context(|| {
-            let has = |emotion: usize| read.rows.iter().any(|row| row.labels[label] == emotion);
-            let emotion = (0..read.emotions.len()).find(|&emotion| !has(emotion));
+        read.vectors(0, &labels[label], None, removed).with_context(|| {
+            let emotion = (0..read.emotions.len()).find(|emotion| !labels[label].contains(emotion));
             let emotion = emotion.map_or("", |at| read.emotions[at].as_str());
             let does = ["hides", "shows"][label];
             format!("there is no dialogue in which somebody {does} `{emotion}`: write more of them, or take the emotion out")
@@ -125,20 +122,19 @@ pub fn measure(
         [spread(before), spread(&after), mean(&kept.collect::<Vec<_>>())]
     };
     let found = numbers(&before);
-    let shuffled: Vec<[f64; 3]> = rounds(draw.seed, "deflection labels", draw.shuffles, |draws| {
-        let shuffle = both[0].design.shuffle(draws.below(usize::MAX / 2));
-        numbers(&both[0].shuffled(&shuffle, removed))
+    // Never onto the emotion that is shown: else what is shown would tell that it is not what is hidden.
+    let shuffled = rounds(draw.seed, "deflection labels", draw.shuffles, |draws| {
+        read.vectors(0, &read.shuffled(0, true, draws), None, removed).map(|before| numbers(&before))
     });
+    let shuffled: Vec<[f64; 3]> = shuffled.into_iter().flatten().collect();
     // Of each resample of the topics the norm kept, and the likeness of either set with the stories'.
-    let resamples = both[0].design.resamples(draw.resamples);
-    let resampled: Vec<[f64; 3]> = rounds(draw.seed, "deflection topics", resamples, |draws| {
-        let weights = both[0].design.drawn(draws.below(usize::MAX / 2)).ok()?;
-        let [hidden, shown] = [vectors(&both[0], &weights)?, vectors(&both[1], &weights)?];
+    let resampled = rounds(draw.seed, "deflection topics", read.resamples(draw.resamples), |draws| {
+        let weights = read.resampled(draws);
+        let vectors = |label: usize| read.vectors(0, &labels[label], Some(&weights), removed);
+        let [hidden, shown] = [vectors(0)?, vectors(1)?];
         Some([numbers(&hidden)[2], likeness(&hidden, stories, d), likeness(&shown, stories, d)])
-    })
-    .into_iter()
-    .flatten()
-    .collect();
+    });
+    let resampled: Vec<[f64; 3]> = resampled.into_iter().flatten().collect();
     let drawn = |at: usize| resampled.iter().map(|draw| draw[at]).collect::<Vec<f64>>();
     let null = |at: usize| shuffled.iter().map(|draw| draw[at]).collect::<Vec<f64>>();
     let tested = |what: What| match what {
@@ -154,7 +150,7 @@ pub fn measure(
         What::HiddenWithStories => named(&before, stories, d, &drawn(1), draw),
         What::ShownWithStories => named(&shown, stories, d, &drawn(2), draw),
     };
-    let hidden = |emotion: usize| read.rows.iter().filter(|row| row.labels[0] == emotion).count();
+    let hidden = |emotion: usize| labels[0].iter().filter(|&&label| label == emotion).count();
     Ok(Found {
         components: space.len(),
         random: (1.0 - space.len() as f64 / d as f64).max(0.0).sqrt(),

@@ -26,7 +26,7 @@ use crate::store::table::{Column, Table};
 use measure::{Draw, Found, by_class, measure};
 
 /// Raised when the same dialogues would give other tables.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 params! {
     /// Vectors of the emotion that somebody hides behind another, from dialogues, and what is left of them outside the space of the

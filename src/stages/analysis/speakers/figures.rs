@@ -14,7 +14,8 @@ use super::measure::STORIES;
 pub const READING: &str = "Vectors by speaker and by whose emotion it is, made as those of stories are, of what is said in dialogues in \
     which both emotions are independent. The mean over emotions of the cosine between two sets' vectors of the same emotion, over \
     the two pairs of sets that have something in common: whether it is the speaker's own emotion (relation), whose it is (owner), \
-    or who speaks; with a bootstrap over topics. Null: the emotions of each owner shuffled within topics. Differences of two of \
+    or who speaks; with a bootstrap over topics. Null: emotions under each other's names in one set; of sets of one owner, the emotions of \
+    each owner shuffled within topics, for both speakers' turns at once. Differences of two of \
     these against emotions that change their owner on half of the topics, drawn at random. Arousal regulation: over emotions, the \
     correlation of the other speaker's arousal with the arousal of the own emotions that its vector points at; negative where an \
     aroused person goes with a calm answer. R\u{b2} on situations: of the cosines of stories' vectors and of the present speaker's (the \
@@ -54,7 +55,7 @@ pub fn claims(params: &Speakers, tables: &[(String, Table)]) -> Result<Vec<Claim
             let Some(&row) = group.rows.iter().find(is) else { continue };
             let claim =
                 group.claim(what, "", value[row], 2).within(interval(table, row)?, "bootstrap over topics");
-            claims.push(claim.against(null(LABELS, mean[row], p[row])));
+            claims.push(claim.against(null(NAMES, mean[row], p[row])));
         }
     }
     Ok(claims)

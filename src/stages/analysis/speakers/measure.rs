@@ -2,13 +2,12 @@
 
 use anyhow::{Context, Result};
 
-use super::super::labelled::{BySpan, Labelled, Row, likeness};
+use super::super::labelled::{Labelled, likeness};
 use super::super::tested::Tested;
-use crate::stages::principal::cosine;
+use crate::stages::principal::{cosine, dot, norm};
 use crate::stages::statistics::correlation::{pearson, spearman};
-use crate::stages::statistics::design::Weights;
 use crate::stages::statistics::draws::{Draws, rounds};
-use crate::stages::statistics::interval::{Scale, basic, mean, p_value, two_sided};
+use crate::stages::statistics::interval::{Scale, basic, mean, p_value};
 
 /// The sets: whose turns (0: the person's, 1: the assistant's), and whose emotion.
 pub const SETS: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
@@ -56,18 +55,25 @@ pub fn pairs() -> impl Iterator<Item = (usize, usize)> {
 /// The vectors of the sets and of the stories, each `[emotion, d]`.
 type Vectors = [Vec<f64>; 5];
 
-/// Cosines between all pairs of emotions of a set.
-fn between(a: &[f64], d: usize) -> Vec<Vec<f64>> {
-    let rows = || a.chunks_exact(d);
-    rows().map(|x| rows().map(|y| cosine(x, y)).collect()).collect()
+/// `[emotion of a][emotion of b]`: cosines.
+fn between(a: &[f64], b: &[f64], d: usize) -> Vec<Vec<f64>> {
+    let units = |set: &[f64]| -> Vec<Vec<f64>> {
+        let unit = |row: &[f64]| {
+            let length = norm(row);
+            row.iter().map(|x| if length > 0.0 { x / length } else { 0.0 }).collect()
+        };
+        set.chunks_exact(d).map(unit).collect()
+    };
+    let b = units(b);
+    units(a).iter().map(|x| b.iter().map(|y| dot(x, y)).collect()).collect()
 }
 
-/// Spearman's correlation of the cosines between emotions of two sets; `order`: under each other's names in the second.
-fn rsa(a: &[Vec<f64>], b: &[Vec<f64>], order: &[usize]) -> f64 {
+/// Spearman's correlation of the cosines between emotions of two sets, under these names.
+fn rsa(a: &[Vec<f64>], b: &[Vec<f64>], [names_a, names_b]: [&[usize]; 2]) -> f64 {
     let n = a.len();
     let pairs = || (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
-    let x: Vec<f64> = pairs().map(|(i, j)| a[i][j]).collect();
-    let y: Vec<f64> = pairs().map(|(i, j)| b[order[i]][order[j]]).collect();
+    let x: Vec<f64> = pairs().map(|(i, j)| a[names_a[i]][names_a[j]]).collect();
+    let y: Vec<f64> = pairs().map(|(i, j)| b[names_b[i]][names_b[j]]).collect();
     spearman(&x, &y)
 }
 
@@ -111,100 +117,107 @@ pub fn measure(
     arousal: &[(usize, f64)],
     draw: &Draw,
 ) -> Result<Found> {
-    let d = read.d;
-    let origins = [read.mean(0), read.mean(1)];
-    let of = |label: &dyn Fn(&Row, usize) -> usize| -> Result<Vec<BySpan>> {
-        let set = |[speaker, owner]: [usize; 2]| {
-            read.sums(speaker, &origins[speaker], draw.seed, |row| label(row, owner))
-        };
-        SETS.into_iter().map(set).collect()
+    let (d, n) = (read.d, read.emotions.len());
+    // Of both owners' labels, groups weighted.
+    let sets = |labels: &[Vec<usize>; 2], weights: Option<&[f64]>| -> Option<Vectors> {
+        let [a, b, c, d] =
+            SETS.map(|[speaker, owner]| read.vectors(speaker, &labels[owner], weights, removed));
+        Some([a?, b?, c?, d?, stories.to_vec()])
     };
-    let own = of(&|row, owner| row.labels[owner])?;
-    let with = |sets: [Vec<f64>; 4]| -> Vectors {
-        let [a, b, c, d] = sets;
-        [a, b, c, d, stories.to_vec()]
-    };
-    let weighted = |sets: &[BySpan], weights: &Weights| -> Option<Vectors> {
-        let all: Vec<Vec<f64>> =
-            sets.iter().map(|set| set.vectors(weights, removed)).collect::<Option<_>>()?;
-        Some(with(all.try_into().ok()?))
-    };
-    let vectors = weighted(&own, &own[0].design.every()).with_context(|| {
-        let lacks = |owner: usize| {
-            let has = |emotion: usize| read.rows.iter().any(|row| row.labels[owner] == emotion);
-            (0..read.emotions.len()).find(|&emotion| !has(emotion)).map(|at| &read.emotions[at])
-        };
+    let labels = [0, 1].map(|owner| read.labels(owner));
+    let vectors = sets(&labels, None).with_context(|| {
+        let lacks = |owner: usize| (0..n).find(|emotion| !labels[owner].contains(emotion));
         let (who, emotion) = match lacks(0) {
-            Some(emotion) => ("person", emotion.as_str()),
-            None => ("assistant", lacks(1).map_or("", String::as_str)),
+            Some(emotion) => ("person", Some(emotion)),
+            None => ("assistant", lacks(1)),
         };
+        let emotion = emotion.map_or("", |at| &read.emotions[at]);
         format!("there is no dialogue in which the {who} feels `{emotion}`: write more of them, or take the emotion out")
     })?;
     let all_pairs: Vec<(usize, usize)> = pairs().collect();
+    let common = |&(a, b): &(usize, usize)| (b != STORIES).then(|| Common::of(a, b));
     let cosines =
         |v: &Vectors| -> Vec<f64> { all_pairs.iter().map(|&(a, b)| likeness(&v[a], &v[b], d)).collect() };
-    let found = cosines(&vectors);
-    // Emotions of each owner shuffled among the dialogues on a topic, of the two independently of each other.
-    let shuffled: Vec<Vec<f64>> = rounds(draw.seed, "speakers labels", draw.shuffles, |draws| {
-        let numbers = [draws.below(usize::MAX / 2), draws.below(usize::MAX / 2)];
-        let set = |at: usize| {
-            let shuffle = own[at].design.shuffle(numbers[SETS[at][1]]);
-            own[at].shuffled(&shuffle, removed)
+    let tables: Vec<Vec<Vec<f64>>> = vectors.iter().map(|set| between(set, set, d)).collect();
+    let across: Vec<Vec<Vec<f64>>> =
+        all_pairs.iter().map(|&(a, b)| between(&vectors[a], &vectors[b], d)).collect();
+    // Of each pair the mean cosine of the same emotion and the correlation of the cosines between emotions.
+    let under = |names: [&[usize]; 5]| -> Vec<[f64; 2]> {
+        let of_pair = |(across, &(a, b)): (&Vec<Vec<f64>>, &(usize, usize))| {
+            let same = names[a].iter().zip(names[b]).map(|(&x, &y)| across[x][y]);
+            [mean(&same.collect::<Vec<_>>()), rsa(&tables[a], &tables[b], [names[a], names[b]])]
         };
-        cosines(&with([set(0), set(1), set(2), set(3)]))
+        across.iter().zip(&all_pairs).map(of_pair).collect()
+    };
+    let own: Vec<usize> = (0..n).collect();
+    let found = under([&own; 5]);
+    // The assistant's emotions and the stories' under each other's names: whatever a set says of its own emotions, where it has nothing to
+    // do with another's all orders of the names are as likely.
+    let named = rounds(draw.seed, "speakers names", draw.shuffles, |draws| {
+        let [other, told] = [(); 2].map(|()| draws.shuffled(n));
+        under([&own, &other, &own, &other, &told])
     });
-    let resampled: Vec<Vec<f64>> =
-        rounds(draw.seed, "speakers topics", own[0].design.resamples(draw.resamples), |draws| {
-            let weights = own[0].design.drawn(draws.below(usize::MAX / 2)).ok()?;
-            Some(cosines(&weighted(&own, &weights)?))
-        })
-        .into_iter()
-        .flatten()
-        .collect();
-    let tested = |get: &dyn Fn(&[f64]) -> f64| {
-        let value = get(&found);
-        let null: Vec<f64> = shuffled.iter().map(|cosines| get(cosines)).collect();
-        let draws: Vec<f64> = resampled.iter().map(|cosines| get(cosines)).collect();
-        let interval = basic(value, &draws, Scale::Correlation);
-        Tested { value, interval, null_mean: mean(&null), p: p_value(value, &null) }
-    };
-    let tables: Vec<Vec<Vec<f64>>> = vectors.iter().map(|set| between(set, d)).collect();
-    let n = read.emotions.len();
-    let straight: Vec<usize> = (0..n).collect();
-    let of_pair = |(at, &(a, b)): (usize, &(usize, usize))| {
-        let r = rsa(&tables[a], &tables[b], &straight);
-        let null = rounds(draw.seed, "speakers rsa", draw.shuffles, |draws| {
-            rsa(&tables[a], &tables[b], &draws.shuffled(n))
-        });
-        Pair { sets: (a, b), cosine: tested(&|cosines| cosines[at]), rsa: (r, p_value(r, &null)) }
-    };
-    let of_common = |common: Common, cosines: &[f64]| {
-        let own =
-            all_pairs.iter().zip(cosines).filter(|((a, b), _)| *b != STORIES && Common::of(*a, *b) == common);
-        mean(&own.map(|(_, x)| *x).collect::<Vec<_>>())
-    };
+    // Sets of one owner are of the same dialogues for each emotion, and what is said in a dialogue is alike whatever is felt. So each
+    // owner's emotions are shuffled among the dialogues on a topic, for both speakers' turns at once.
+    let shuffled = rounds(draw.seed, "speakers labels", draw.shuffles, |draws| {
+        let v = sets(&[0, 1].map(|owner| read.shuffled(owner, false, draws)), None)?;
+        let of_pair = |pair @ &(a, b): &(usize, usize)| match common(pair) {
+            Some(Common::Owner) => {
+                let [first, second] = [&v[a], &v[b]].map(|set| between(set, set, d));
+                [likeness(&v[a], &v[b], d), rsa(&first, &second, [&own; 2])]
+            }
+            _ => [f64::NAN; 2],
+        };
+        Some(all_pairs.iter().map(of_pair).collect())
+    });
+    let shuffled: Vec<Vec<[f64; 2]>> = shuffled.into_iter().flatten().collect();
+    let resampled = rounds(draw.seed, "speakers topics", read.resamples(draw.resamples), |draws| {
+        Some(cosines(&sets(&labels, Some(&read.resampled(draws)))?))
+    });
+    let resampled: Vec<Vec<f64>> = resampled.into_iter().flatten().collect();
     // In all dialogues on a topic the two emotions change their owner with probability 1/2: where each emotion is first once and second
     // once, that stays so.
-    let swapped: Vec<Vec<f64>> = rounds(draw.seed, "speakers owners", draw.shuffles, |draws| {
+    let swapped = rounds(draw.seed, "speakers owners", draw.shuffles, |draws| {
         let swap: Vec<usize> = (0..read.groups).map(|_| draws.below(2)).collect();
-        let sets = of(&|row, owner| row.labels[owner ^ swap[row.group]]).ok()?;
-        Some(cosines(&weighted(&sets, &sets[0].design.every())?))
-    })
-    .into_iter()
-    .flatten()
-    .collect();
+        let labels =
+            [0, 1].map(|owner| read.rows.iter().map(|row| row.labels[owner ^ swap[row.group]]).collect());
+        Some(cosines(&sets(&labels, None)?))
+    });
+    let swapped: Vec<Vec<f64>> = swapped.into_iter().flatten().collect();
+    let null = |of: Option<Common>| if of == Some(Common::Owner) { &shuffled } else { &named };
+    let tested = |value: f64, null: &[f64], drawn: Vec<f64>| {
+        let interval = basic(value, &drawn, Scale::Correlation);
+        Tested { value, interval, null_mean: mean(null), p: p_value(value, null) }
+    };
+    let of_pair = |(at, pair): (usize, &(usize, usize))| {
+        let of = common(pair);
+        let drawn = resampled.iter().map(|cosines| cosines[at]).collect();
+        let [cosines, rsas] =
+            [0, 1].map(|of_both| null(of).iter().map(|pairs| pairs[at][of_both]).collect::<Vec<_>>());
+        let [cosine, rsa] = found[at];
+        Pair { sets: *pair, cosine: tested(cosine, &cosines, drawn), rsa: (rsa, p_value(rsa, &rsas)) }
+    };
+    // The mean over both pairs of sets that have this in common.
+    let of_common = |of: Common, cosine: &dyn Fn(usize) -> f64| {
+        let own = (0..all_pairs.len()).filter(|&at| common(&all_pairs[at]) == Some(of));
+        mean(&own.map(cosine).collect::<Vec<_>>())
+    };
+    let in_common = |of: Common| {
+        let null: Vec<f64> = null(Some(of)).iter().map(|pairs| of_common(of, &|at| pairs[at][0])).collect();
+        let drawn = resampled.iter().map(|cosines| of_common(of, &|at| cosines[at])).collect();
+        (of, tested(of_common(of, &|at| found[at][0]), &null, drawn))
+    };
     let contrasts = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (Common::ALL[a], Common::ALL[b]));
     let contrasted = |(a, b): (Common, Common)| {
-        let get = |cosines: &[f64]| of_common(a, cosines) - of_common(b, cosines);
-        let null: Vec<f64> = swapped.iter().map(|cosines| get(cosines)).collect();
-        let draws: Vec<f64> = resampled.iter().map(|cosines| get(cosines)).collect();
-        let value = get(&found);
-        let interval = basic(value, &draws, Scale::Plain);
-        ((a, b), Tested { value, interval, null_mean: mean(&null), p: two_sided(value, &null) })
+        let minus = |cosine: &dyn Fn(usize) -> f64| of_common(a, cosine) - of_common(b, cosine);
+        let get = |cosines: &Vec<f64>| minus(&|at| cosines[at]);
+        let [null, drawn] = [&swapped, &resampled].map(|all| all.iter().map(get).collect::<Vec<f64>>());
+        let value = minus(&|at| found[at][0]);
+        ((a, b), Tested::on_either_side(value, &null, basic(value, &drawn, Scale::Plain)))
     };
     Ok(Found {
         pairs: all_pairs.iter().enumerate().map(of_pair).collect(),
-        common: Common::ALL.map(|common| (common, tested(&|cosines| of_common(common, cosines)))).to_vec(),
+        common: Common::ALL.map(in_common).to_vec(),
         contrasts: contrasts.map(contrasted).to_vec(),
         regulation: regulation(&vectors, d, arousal, draw),
         present: vectors[0]

@@ -23,10 +23,10 @@ use crate::stages::readings::From;
 use crate::stages::spans::{Span, Wanted, Wrapped};
 use crate::stages::vectors;
 use crate::store::table::{Column, Table};
-use measure::{Draw, Found, SETS, STORIES, measure};
+use measure::{Common, Draw, Found, SETS, STORIES, measure};
 
 /// Raised when the same dialogues would give other tables.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 params! {
     /// Vectors by speaker and by whose emotion it is, from dialogues: see docs/methods.md.
@@ -45,7 +45,7 @@ params! {
         pub layers: Layers = "default";
         /// Bootstrap resamples of the topics, for the intervals.
         pub resamples: usize = 1000, 2..=100_000;
-        /// Shuffles of the emotions within topics, and of who owns them, for the nulls.
+        /// Shuffles of the emotions' names, of the emotions within topics, and of who owns them, for the nulls.
         pub permutations: usize = 1000, 1..=100_000;
     }
 }
@@ -120,7 +120,7 @@ fn name(set: usize) -> String {
 
 /// What two sets have in common, in tables.
 fn common(a: usize, b: usize) -> &'static str {
-    if b == STORIES { "stories" } else { measure::Common::of(a, b).name() }
+    if b == STORIES { "stories" } else { Common::of(a, b).name() }
 }
 
 impl Speakers {
@@ -153,10 +153,12 @@ impl Speakers {
                 rsa.push(pair.rsa.0);
                 p_rsa.push(pair.rsa.1);
             }
-            let named =
-                found.common.iter().map(|(common, tested)| (common.name().to_string(), LABELS, tested));
+            let named = found
+                .common
+                .iter()
+                .map(|(common, tested)| (common.name().to_string(), null(*common), tested));
             let minus = found.contrasts.iter().map(|((a, b), tested)| {
-                let short = |common: &measure::Common| common.name().trim_start_matches("same ").to_string();
+                let short = |common: &Common| common.name().trim_start_matches("same ").to_string();
                 (format!("{} minus {}", short(a), short(b)), OWNERS, tested)
             });
             let regulation =
@@ -194,6 +196,11 @@ impl Speakers {
             ("speakers_tests".to_string(), tests.table("speakers_tests/1", numbers)),
         ])
     }
+}
+
+/// What sets with this in common are tested against.
+fn null(common: Common) -> &'static str {
+    if common == Common::Owner { LABELS } else { NAMES }
 }
 
 /// What numbers are tested against.

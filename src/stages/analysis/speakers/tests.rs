@@ -1,5 +1,7 @@
 //! Dialogues of noise, and with what is planted in them.
 
+use std::collections::BTreeMap;
+
 use super::super::tests::set;
 use super::*;
 use crate::stages::statistics::draws::Draws;
@@ -8,11 +10,14 @@ use crate::stages::vectors::{Center, Denoise, Equal};
 const EMOTIONS: [&str; 6] = ["happy", "angry", "sad", "calm", "excited", "tired"];
 const D: usize = 12;
 
-/// What a residual holds of the emotions: of speaker, owner and emotion a direction.
-type Planted = fn(speaker: usize, owner: usize) -> &'static str;
+/// What a residual holds of the emotions: of speaker and owner the directions, one an emotion, that are drawn from this; `None`: nothing.
+type Planted<'a> = &'a dyn Fn(usize, usize) -> Option<(&'static str, u64)>;
 
-/// A table of spans at layer 3: in each of `topics` each emotion of the person with `each` of the assistant's.
-fn table(seed: u64, topics: usize, each: usize, planted: Option<Planted>) -> Table {
+const NOTHING: Planted = &|_, _| None;
+
+/// A table of spans at layer 3: in each of `topics` each emotion of the person with `each` of the assistant's. What both say in a dialogue has
+/// as much noise in common as each has of its own.
+fn table(seed: u64, topics: usize, each: usize, planted: Planted) -> Table {
     let n = EMOTIONS.len();
     let mut draws = Draws::new("dialogues", &[seed]);
     let mut values = Vec::new();
@@ -23,12 +28,12 @@ fn table(seed: u64, topics: usize, each: usize, planted: Option<Planted>) -> Tab
             let order = draws.shuffled(n);
             for (first, &second) in order.iter().enumerate() {
                 let labels = [first, second];
+                let dialogue: Vec<f64> = topics_own.iter().map(|x| x + draws.normal()).collect();
                 for (speaker, name) in ["user", "assistant"].into_iter().enumerate() {
-                    let mut row: Vec<f64> = topics_own.iter().map(|x| x + draws.normal()).collect();
+                    let mut row: Vec<f64> = dialogue.iter().map(|x| x + draws.normal()).collect();
                     for (owner, label) in labels.into_iter().enumerate() {
-                        let Some(planted) = planted else { continue };
-                        let code = planted(speaker, owner);
-                        let direction = Draws::new(code, &[label as u64]).direction(D);
+                        let Some((code, number)) = planted(speaker, owner) else { continue };
+                        let direction = Draws::new(code, &[label as u64, number]).direction(D);
                         row.iter_mut().zip(direction).for_each(|(x, u)| *x += 6.0 * u);
                     }
                     values.extend(row.into_iter().map(|x| x as f32));
@@ -59,7 +64,7 @@ fn table(seed: u64, topics: usize, each: usize, planted: Option<Planted>) -> Tab
 /// The two tables of dialogues; the stories' vectors are directions of their own.
 fn run(speakers: &Speakers, table: Table, seed: u64) -> Result<Tables> {
     let rows: Vec<Vec<f64>> =
-        (0..EMOTIONS.len()).map(|at| Draws::new("relation", &[at as u64]).direction(D)).collect();
+        (0..EMOTIONS.len()).map(|at| Draws::new("relation", &[at as u64, 0]).direction(D)).collect();
     let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
     let params = vectors::Params {
         center: Center::Emotions,
@@ -90,42 +95,59 @@ fn tested(tables: &Tables, wanted: &str) -> (f64, f64) {
     (table.f64("value").unwrap()[row], table.f64("p").unwrap()[row])
 }
 
-/// Of noise every p is small at most as often as it says.
+/// How many of `rounds` tables have each p at most .05: of the numbers that are claimed by their names, of pairs of sets by theirs.
+fn small(rounds: u64, planted: impl Fn(u64) -> Table) -> BTreeMap<String, usize> {
+    let mut small = BTreeMap::new();
+    for seed in 0..rounds {
+        let tables = run(&Speakers { resamples: 2, ..speakers(19) }, planted(seed), seed).unwrap();
+        let [(_, pairs), (_, tests)] = tables.as_slice() else { panic!() };
+        let mut count = |name: String, p: f64| *small.entry(name).or_default() += usize::from(p <= 0.05);
+        for row in 0..pairs.rows() {
+            let name = format!("{}, {}", pairs.str("a").unwrap()[row], pairs.str("b").unwrap()[row]);
+            count(format!("rsa: {name}"), pairs.f64("p_rsa").unwrap()[row]);
+            count(name, pairs.f64("p").unwrap()[row]);
+        }
+        for row in 0..tests.rows() {
+            count(tests.str("what").unwrap()[row].clone(), tests.f64("p").unwrap()[row]);
+        }
+    }
+    small
+}
+
+/// Of noise, which both turns of a dialogue have in common, every p is small as often as it says.
 #[test]
 fn noise_is_found_at_the_stated_rate() {
-    let names = [
-        "same relation",
-        "same owner",
-        "same speaker",
-        "relation minus owner",
-        "owner minus speaker",
-        "arousal regulation",
-    ];
-    let mut small = [0; 6];
-    let (mut with_stories, rounds) = (0, 200);
-    for seed in 0..rounds {
-        let tables = run(&Speakers { resamples: 2, ..speakers(19) }, table(seed, 8, 1, None), seed).unwrap();
-        for (at, name) in names.into_iter().enumerate() {
-            small[at] += usize::from(tested(&tables, name).1 <= 0.05);
-        }
-        let stories = tables[0].1.str("b").unwrap().iter().position(|b| b == "stories").unwrap();
-        with_stories += usize::from(tables[0].1.f64("p").unwrap()[stories] <= 0.05);
+    let small = small(200, |seed| table(seed, 8, 1, NOTHING));
+    assert_eq!(small.len(), 2 * 10 + 9);
+    // scipy.stats.binom.ppf([.0003, .9997], 200, .05) is 1 and 22.
+    assert!(small.values().all(|n| (1..=22).contains(n)), "{small:#?}");
+}
+
+/// Where each shows what it feels itself, each in a way of its own, nothing is alike: what compares sets of two owners is small as often
+/// as it says.
+#[test]
+fn what_each_shows_in_a_way_of_its_own_is_nothing_in_common() {
+    let small = small(200, |seed| {
+        let own = |speaker: usize, owner: usize| {
+            (speaker == owner).then_some((["says", "answers"][owner], seed + 1))
+        };
+        table(seed, 8, 1, &own)
+    });
+    for what in ["same relation", "same speaker", "arousal regulation"] {
+        assert!((1..=22).contains(&small[what]), "{what}: {small:#?}");
     }
-    // scipy.stats.binom.ppf([.001, .999], 200, .05) is 2 and 21.
-    for found in small.into_iter().chain([with_stories]) {
-        assert!((2..=21).contains(&found), "{small:?} {with_stories}");
-    }
+    assert!(small.iter().filter(|(name, _)| name.contains("stories")).all(|(_, n)| *n <= 22), "{small:#?}");
 }
 
 /// Directions of the relation, of the owner, of the speaker alone, and of all: what is planted is found, and nothing else.
 #[test]
 fn what_is_planted_is_found() {
-    let relation: Planted = |speaker, owner| if speaker == owner { "relation" } else { "other" };
-    let owner: Planted = |_, owner| ["person", "assistant"][owner];
-    let speaker: Planted = |speaker, _| ["says", "answers"][speaker];
-    let all: Planted = |_, _| "emotion";
+    let relation: Planted = &|speaker, owner| Some((if speaker == owner { "relation" } else { "other" }, 0));
+    let owner: Planted = &|_, owner| Some((["person", "assistant"][owner], 0));
+    let speaker: Planted = &|speaker, _| Some((["says", "answers"][speaker], 0));
+    let all: Planted = &|_, _| Some(("emotion", 0));
     for (planted, highest) in [(relation, 0), (owner, 1), (speaker, 2)] {
-        let tables = run(&speakers(99), table(1, 8, 2, Some(planted)), 0).unwrap();
+        let tables = run(&speakers(99), table(1, 8, 2, planted), 0).unwrap();
         let found = ["same relation", "same owner", "same speaker"].map(|name| tested(&tables, name));
         for (at, (value, p)) in found.into_iter().enumerate() {
             if at == highest {
@@ -146,7 +168,7 @@ fn what_is_planted_is_found() {
         assert!((table.f64("value").unwrap()[row] > 0.6) == (highest == 0));
     }
     // An emotion that is nobody's: all are alike, and whose it is makes no difference.
-    let tables = run(&speakers(99), table(1, 8, 2, Some(all)), 0).unwrap();
+    let tables = run(&speakers(99), table(1, 8, 2, all), 0).unwrap();
     for name in ["same relation", "same owner", "same speaker"] {
         assert!(tested(&tables, name).0 > 0.7);
     }
@@ -156,7 +178,7 @@ fn what_is_planted_is_found() {
 /// The first pair's cosine against the definition, in plain loops.
 #[test]
 fn a_cosine_is_that_of_the_means_by_hand() {
-    let table = table(3, 3, 1, None);
+    let table = table(3, 3, 1, NOTHING);
     let (emotion, other) = (table.opt_str("emotion").unwrap(), table.opt_str("other").unwrap());
     let (span, (_, values)) = (table.str("span").unwrap(), table.list("activation").unwrap());
     let vectors = |speaker: &str, labels: &[Option<String>]| -> Vec<Vec<f64>> {
@@ -186,7 +208,7 @@ fn a_cosine_is_that_of_the_means_by_hand() {
 
 #[test]
 fn an_emotion_that_nobody_feels_is_named() {
-    let mut table = table(3, 3, 1, None);
+    let mut table = table(3, 3, 1, NOTHING);
     let rows: Vec<usize> = (0..table.rows())
         .filter(|&row| table.opt_str("other").unwrap()[row].as_deref() != Some("calm"))
         .collect();
