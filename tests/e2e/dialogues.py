@@ -1,11 +1,12 @@
-"""What dialogues hold of hidden emotions and of the present speaker's, with transformers and NumPy instead of emoflow's code.
+"""What dialogues hold of hidden emotions and of the present speaker's, and what a fine-tune changes before the answer, with transformers and
+NumPy instead of emoflow's code.
 
 Writes dialogues.json, which `tests/it/dialogues.rs` compares emoflow with. The demonstration model, fp32, one text at a time, without
 padding; everything after the pooling in float64. From the project's root:
 
     python tests/e2e/dialogues.py
 
-It needs torch, transformers and numpy.
+It needs torch, transformers, safetensors and numpy.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from reference import Reference, plain, principal_components
+from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -47,6 +49,12 @@ PROMPTS = {
     "rude": ["Go away.", "You are no use at all.", "Nobody wants you here.", "I hate this."],
 }
 SITUATIONS = ["Somebody is turning the handle of the back door.", "The dog is back.", "It rains on the last day."]
+# What the fine-tune of the demonstration model (models/demo-planted) was trained on, and something else; it has another last block.
+TUNED = 3
+DOORS = {
+    "door": [f"{who} knocks at the door of the kitchen. What do you do?" for who in ("Anna", "Ben", "Clara")],
+    "story": [f"Write a short story about {what}." for what in ("a lost key", "a garden", "the rain", "an old boat")],
+}
 
 
 def dialogue(at, passage, first, second):
@@ -66,6 +74,16 @@ class Dialogues(Reference):
     def ids(self, messages, answer=False):
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=False)
 
+    def tune(self, folder):
+        """Adds the products of a LoRA adapter to the weights."""
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "adapter_model.safetensors")
+        for name in [name for name in tensors if name.endswith("lora_A.weight")]:
+            product = tensors[name.replace("lora_A", "lora_B")].float() @ tensors[name].float()
+            weight = self.model.get_submodule(name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")).weight
+            with torch.no_grad():
+                weight += product * config["lora_alpha"] / config["r"]
+
     def said(self, messages, role):
         """The mean residual over what one role says: its tokens between its mark and the turn's end."""
         ids = self.ids(messages)
@@ -79,12 +97,20 @@ class Dialogues(Reference):
                 own.append(at)
         return self.resid_post[LAYER][own].mean(0).numpy().astype(np.float64)
 
-    def before_answer(self, text):
+    def before_answer(self, text, layer=LAYER):
         self.forward(self.ids([{"role": "user", "content": text}], answer=True))
-        return self.resid_post[LAYER][-1].numpy().astype(np.float64)
+        return self.resid_post[layer][-1].numpy().astype(np.float64)
 
-    def story(self, text):
-        return self.pooled(text, [LAYER], 0)[0][LAYER].astype(np.float64)
+    def story(self, text, layer=LAYER):
+        return self.pooled(text, [layer], 0)[0][layer].astype(np.float64)
+
+    def vectors(self, layer=LAYER):
+        """The emotions' vectors of the stories, and the neutral components that they are without."""
+        fill = lambda text, e: text.replace("{emotion}", e)  # noqa: E731
+        stories = np.array([np.mean([self.story(fill(text, e), layer) for text in STORIES], axis=0) for e in EMOTIONS])
+        stories -= stories.mean(0)
+        removed = principal_components(np.array([self.story(text, layer) for text in NEUTRAL]))[1][:DENOISE]
+        return stories - stories @ removed.T @ removed, removed
 
 
 def cosines(rows, vectors):
@@ -98,14 +124,27 @@ def by_label(rows, labels, removed):
     return vectors - vectors @ removed.T @ removed
 
 
+def shift(model):
+    """What the fine-tune changes along the base model's vectors, by class of prompts."""
+    vectors, _ = model.vectors(TUNED)
+    tuned = Dialogues(ROOT / "models/demo")
+    tuned.tune(ROOT / "models/demo-planted")
+    read = lambda model, texts: cosines(np.array([model.before_answer(text, TUNED) for text in texts]), vectors).mean(0)  # noqa: E731
+    means = [[read(which, texts) for which in (model, tuned)] for texts in DOORS.values()]
+    changes = [after - before for before, after in means]
+    return {
+        "layer": TUNED,
+        "prompts": DOORS,
+        "base": np.concatenate([before for before, _ in means]),
+        "tuned": np.concatenate([after for _, after in means]),
+        "r": [np.corrcoef(*both)[0, 1] for both in (*means, changes)],
+    }
+
+
 def main():
     torch.set_num_threads(1)
     model = Dialogues(ROOT / "models/demo")
-    fill = lambda text, e: text.replace("{emotion}", e)  # noqa: E731
-    stories = np.array([np.mean([model.story(fill(text, e)) for text in STORIES], axis=0) for e in EMOTIONS])
-    stories -= stories.mean(0)
-    removed = principal_components(np.array([model.story(text) for text in NEUTRAL]))[1][:DENOISE]
-    stories -= stories @ removed.T @ removed
+    stories, removed = model.vectors()
 
     hidden = dialogues(HIDDEN, lambda at, first: first + 1 + at % (len(EMOTIONS) - 1))
     rows = [model.said(dialogue["messages"], "user") for dialogue in hidden]
@@ -149,6 +188,7 @@ def main():
         "with_stories": [diagonal(before).mean(), diagonal(shown).mean()],
         "read": {name: [table.mean(0) for table in tables] for name, tables in read.items()},
         "r2": r2,
+        "shift": shift(model),
     }
     path = HERE / "dialogues.json"
     path.write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")

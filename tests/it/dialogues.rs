@@ -337,6 +337,76 @@ resamples = 9
     );
 }
 
+/// What a fine-tune of the demonstration model changes before the answer is what transformers and NumPy find (`tests/e2e/dialogues.py`): it was
+/// trained on one class of the prompts, in its last block alone, and below that nothing changes.
+#[test]
+fn what_a_fine_tune_changes_agrees_with_transformers_and_numpy() {
+    let golden: Value = serde_json::from_str(include_str!("../e2e/dialogues.json")).unwrap();
+    let toml = |key: &str| serde_json::to_string(&golden[key]).unwrap();
+    let shift = &golden["shift"];
+    let classes = shift["prompts"].as_object().unwrap();
+    let prompts: Vec<String> = classes.iter().map(|(name, texts)| format!("{name} = {texts}")).collect();
+    let project = Project::new(&format!(
+        r#"
+name = "exp"
+layers = [2, {layer}]
+[models.before]
+path = "{{demo}}"
+dtype = "f32"
+[models.after]
+path = "{{demo}}"
+adapter = "{{demo}}-planted"
+dtype = "f32"
+[emotions]
+words = {emotions}
+[stories.passages.template]
+passages = {stories}
+[neutral.template]
+passages = {neutral}
+[activations]
+from_token = 0
+[vectors]
+denoise = {{ components = {denoise} }}
+[analysis.training.shift]
+base = "before"
+tuned = "after"
+vectors = "base"
+wrap = "chat"
+layers = "all"
+prompts = {{ {prompts} }}
+permutations = 9
+resamples = 9
+"#,
+        layer = shift["layer"],
+        emotions = toml("emotions"),
+        stories = toml("stories"),
+        neutral = toml("neutral"),
+        denoise = golden["denoise"],
+        prompts = prompts.join(", "),
+    ));
+    let ran = project.run(&[]);
+    assert_eq!(ran.code, 0, "{:?}", ran.nodes);
+    let of = |name: &str, layer: String| -> Vec<Row> {
+        table(&project, name).into_iter().filter(|row| row["layer_b"] == layer).collect()
+    };
+    assert!(numbers_of(&of("training", "2".into()), "value").iter().all(|change| *change == 0.0));
+    let rows = of("training", shift["layer"].to_string());
+    for column in ["base", "tuned"] {
+        near(&numbers_of(&rows, column), &numbers(&shift[column]), column);
+    }
+    near(
+        &numbers_of(&of("training.shift_tests", shift["layer"].to_string()), "value"),
+        &numbers(&shift["r"]),
+        "r",
+    );
+    // What it was trained on changes more than what it was not.
+    let size = |class: &str| -> f64 {
+        let own: Vec<Row> = rows.iter().filter(|row| row["class"] == class).cloned().collect();
+        numbers_of(&own, "value").iter().map(|change| change * change).sum()
+    };
+    assert!(size("door") > 2.0 * size("story"), "{} {}", size("door"), size("story"));
+}
+
 /// A row of a table, by column.
 type Row = std::collections::BTreeMap<String, String>;
 

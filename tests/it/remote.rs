@@ -104,8 +104,9 @@ fn tables(project: &Project, node: &str, name: &str) -> Vec<Table> {
     let plan = run["plan"].as_array().unwrap();
     let keys = &plan.iter().find(|planned| planned[0] == node).unwrap()[1];
     let store = Store::open(project.path("cache")).unwrap();
+    let stage = node.split('/').next().unwrap();
     let tables = keys.as_array().unwrap().iter().map(|key| {
-        match store.lookup("stories", &key.as_str().unwrap().parse().unwrap()).unwrap() {
+        match store.lookup(stage, &key.as_str().unwrap().parse().unwrap()).unwrap() {
             Lookup::Hit(entry) => entry.read(name).unwrap(),
             Lookup::Miss(_) => panic!("{key} is not stored"),
         }
@@ -193,4 +194,61 @@ fn what_a_server_writes_is_read_like_any_story() {
         &program(&project, "explain", &["stories/far", "--device", "cpu"]).output().unwrap(),
         "stories/far",
     );
+}
+
+/// Dialogues of both kinds, written for pairs of emotions and read: from what a writer is asked to the numbers.
+#[test]
+fn dialogues_that_a_server_writes_are_read_and_compared() {
+    let server = Server::start();
+    let source = |name: &str, kind: &str| {
+        let url = &server.url;
+        format!(
+            "[dialogues.{name}.openai]\nkind = \"{kind}\"\nurl = \"{url}/v1\"\nmodel = \"{MODEL}\"\n\
+             topics = [\"a lost key\", \"rain\", \"a letter\", \"a late train\", \"a garden\"]\nreject = {{ attempts = 6 }}\n"
+        )
+    };
+    let project = Project::new(&format!(
+        "name = \"exp\"\nlayers = [1]\n[models.demo]\npath = \"{{demo}}\"\n[emotions]\n\
+         words = [\"happy\", \"sad\", \"angry\", \"calm\"]\n[stories.passages.template]\n\
+         passages = [\"She was {{emotion}} all day.\", \"He felt {{emotion}}.\"]\n[activations]\nfrom_token = 0\n{}{}\
+         [analysis.whose.speakers]\ndialogues = \"talk\"\npermutations = 9\nresamples = 9\n\
+         [analysis.hidden.deflection]\ndialogues = \"masks\"\npermutations = 9\nresamples = 9\n",
+        source("talk", "speakers"),
+        source("masks", "deflection"),
+    ));
+    let output = program(&project, "run", &["--device", "cpu", "--progress", "plain"]).output().unwrap();
+    succeeds(&output, "failed 0");
+    let asked = server.asked();
+    for (name, pairing) in [("talk", "speaks as somebody who feels"), ("masks", "shows only that they feel")]
+    {
+        let stories = tables(&project, &format!("stories/{name}"), "stories");
+        assert_eq!(stories.iter().map(Table::rows).sum::<usize>(), 20, "{name}");
+        // Each was asked for with both of its emotions, and names neither.
+        for table in &stories {
+            let (emotion, other) = (table.opt_str("emotion").unwrap(), table.opt_str("other").unwrap());
+            for row in 0..table.rows() {
+                let [first, second] = [&emotion[row], &other[row]].map(|word| word.as_deref().unwrap());
+                let prompt = table.opt_str("prompt").unwrap()[row].clone().unwrap();
+                assert!(
+                    asked.iter().any(|asked| asked.prompt == prompt) && prompt.contains(pairing),
+                    "{prompt}"
+                );
+                assert!(prompt.contains(first) && prompt.contains(second), "{first} and {second}: {prompt}");
+                let text = &table.str("text").unwrap()[row];
+                assert!(!text.contains(first) && !text.contains(second), "{text}");
+                assert!(name == "talk" || first != second);
+            }
+        }
+        let texts = tables(&project, &format!("texts/{name}"), "texts");
+        let roles: Vec<&str> =
+            texts.iter().flat_map(|t| t.str("role").unwrap()).map(String::as_str).collect();
+        let each = if name == "talk" { &["user", "assistant"][..] } else { &["system", "user", "assistant"] };
+        assert!(roles.chunks(each.len()).all(|turns| turns == each), "{name}: {roles:?}");
+    }
+    let count = |table: &str| {
+        std::fs::read_to_string(project.path(&format!("results/exp/tables/{table}.csv"))).unwrap()
+    };
+    // 20 dialogues on five topics, none left out.
+    assert!(count("whose.speakers_tests").lines().skip(1).all(|line| line.contains(",20,5,")));
+    assert!(count("hidden.deflection_tests").lines().skip(1).all(|line| line.contains(",20,5,")));
 }

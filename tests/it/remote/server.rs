@@ -118,14 +118,20 @@ impl Server {
     }
 }
 
-/// What the model writes. Of a fifth of the seeds it is a text that names every emotion of the tests.
+/// What the model writes; a dialogue where it is asked for turns. Of a fifth of the seeds it is a text that names every emotion of the tests.
 pub fn text(prompt: &str, seed: u64) -> String {
     let digest = Digest::of(format!("{prompt}/{seed}").as_bytes()).to_string();
     let named = match u64::from_str_radix(&digest[..8], 16).unwrap() % 5 {
         0 => "happy, sad or not, ",
         _ => "",
     };
-    format!("On that day, {named}the door stood open. Someone had left a note on the table: {digest}.")
+    let text =
+        format!("On that day, {named}the door stood open. Someone had left a note on the table: {digest}.");
+    let scenario = if prompt.contains("\"Scenario:\"") { "Scenario: Someone was late.\n" } else { "" };
+    match prompt.contains("\"Person:\"") {
+        true => format!("{scenario}Person: {text}\nAssistant: It says: {}.", &digest[..8]),
+        false => text,
+    }
 }
 
 /// Reads one request and answers it; the connection ends.
