@@ -80,7 +80,7 @@ described! {
         #[serde(default)]
         pub interrupted: bool,
         /// Each node's name and its units' keys: all that the run was about, whatever happens to the experiment file meanwhile.
-        pub plan: Vec<(String, Vec<Key>)>,
+        pub plan: Vec<(String, Box<[Key]>)>,
         /// The stage of each node of the plan.
         #[serde(default)]
         pub stages: Vec<String>,
@@ -323,8 +323,8 @@ impl Run {
 /// # Errors
 /// It says something else.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs_err::read(path) {
-        Ok(bytes) => bytes,
+    let file = match fs_err::File::open(path) {
+        Ok(file) => file,
         Err(error)
             if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
         {
@@ -332,7 +332,8 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T
         }
         Err(error) => return Err(error.into()),
     };
-    let parsed = serde_json::from_slice(&bytes);
+    // As it is read: that of ten thousand nodes has 4 MB.
+    let parsed = serde_json::from_reader(std::io::BufReader::new(file));
     parsed.map(Some).with_context(|| {
         format!("{} is no record of a run: `emoflow run` the experiment again, or remove it", path.display())
     })

@@ -245,7 +245,7 @@ pub fn ensure_frozen(prepared: &Prepared, record: Option<&Path>) -> Result<()> {
             "the run computes on {there}, and this worker on {here}: their numbers differ in the last bits"
         ))
     );
-    let differs = |(node, (name, keys)): &(&crate::plan::Node, &(String, Vec<_>))| {
+    let differs = |(node, (name, keys)): &(&crate::plan::Node, &(String, Box<[_]>))| {
         node.name() != *name || !node.units.iter().map(|unit| unit.key).eq(keys.iter().copied())
     };
     let first = plan.nodes.iter().zip(&run.plan).find(differs).map(|(node, _)| node.name());

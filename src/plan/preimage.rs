@@ -39,7 +39,8 @@ pub fn key<P: Serialize>(
     numerics: Option<Numerics>,
 ) -> (Key, String) {
     let preimage = Preimage { stage, version, params, inputs, model, numerics };
-    let preimage = serde_json::to_string(&preimage).expect("structs of strings and numbers");
+    let mut preimage = serde_json::to_string(&preimage).expect("structs of strings and numbers");
+    preimage.shrink_to_fit(); // a plan keeps ten thousand of them
     (Digest::of(preimage.as_bytes()), preimage)
 }
 

@@ -23,7 +23,7 @@ pub struct Record {
     #[serde(default)]
     pub started: u64,
     /// Each node's name and its units' keys.
-    pub plan: Vec<(String, Vec<Key>)>,
+    pub plan: Vec<(String, Box<[Key]>)>,
     /// The stage of each node of the plan.
     #[serde(default)]
     pub stages: Vec<String>,
@@ -43,12 +43,12 @@ impl Record {
     /// Each node's stage and its units' keys.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &[Key])> {
         let stages = self.stages.iter().map(String::as_str).chain(std::iter::repeat(""));
-        self.plan.iter().zip(stages).map(|((_, keys), stage)| (stage, keys.as_slice()))
+        self.plan.iter().zip(stages).map(|((_, keys), stage)| (stage, &**keys))
     }
 
     /// Every unit's key.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.plan.iter().flat_map(|(_, keys)| keys)
+        self.plan.iter().flat_map(|(_, keys)| keys.iter())
     }
 }
 
