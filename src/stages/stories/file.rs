@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use self::format::{Format, stem};
 pub use self::format::{KNOWN, Packing, refused};
+pub(in crate::stages) use self::json::not_json;
 use self::label::{Emotions, Label};
 use self::text::Lines;
 use super::words::is_blank;

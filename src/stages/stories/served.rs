@@ -23,7 +23,7 @@ use crate::interrupt::Interrupted;
 use crate::stages::batches::{Batches, Tally};
 
 /// Raised when the same replies would give other stories, or the same prompt another request.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The stories of `items`, in their order, written by the server's model, and what was rejected on the way.
 ///

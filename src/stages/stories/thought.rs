@@ -39,6 +39,21 @@ const CHANNEL: &str = "<|channel|>";
 const MESSAGE: &str = "<|message|>";
 const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
 
+/// How chat templates end a turn. They are special tokens, which a server with another template passes on as text, and after
+/// them whatever the model went on with: ChatML, Llama 3, Gemma, Gemma 4, Phi, Cohere, DeepSeek, GPT-2 and its heirs, Llama 2.
+const TURN_ENDS: [&str; 10] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|end|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "</s>",
+];
+
 /// Tokens without which a thought cannot be told: they are kept where others that are special are left out.
 pub fn is_mark(token: &str) -> bool {
     let token = token.to_ascii_lowercase();
@@ -53,7 +68,7 @@ pub fn opened(request: &str) -> Option<&'static str> {
     MARKS.iter().map(|(open, _)| *open).find(|open| request.ends_with(open))
 }
 
-/// A reply without what was thought before it; `None` where it is nothing but a thought. The opening mark may be missing,
+/// A reply without what was thought before it and what follows its turn; `None` where it is nothing but a thought. The opening mark may be missing,
 /// for some templates write it themselves.
 pub fn answer(reply: &str) -> Option<&str> {
     let mut text = reply.trim();
@@ -83,6 +98,8 @@ pub fn answer(reply: &str) -> Option<&str> {
             text = text[..end].trim();
         }
     }
+    let end = TURN_ENDS.iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    let text = text[..end].trim();
     (!is_plain(text)).then_some(text)
 }
 
@@ -174,6 +191,10 @@ mod tests {
             Some("It rained."),
         );
         check("<|channel|>analysis<|message|>Rain, or", None);
+        for end in TURN_ENDS {
+            check(&format!("It rained.{end}\n"), Some("It rained."));
+            check(&format!("<think>Rain?{end}</think>It rained.{end}user\nMore."), Some("It rained."));
+        }
         assert_eq!(opened("Tell me of <think> tags."), None);
     }
 

@@ -11,8 +11,8 @@ use zip::ZipArchive;
 
 use super::{Changes, Labels, Said, Transcript, inspect, json, plain};
 use crate::params::words;
-use crate::stages::stories::file::Packing;
 use crate::stages::stories::file::text::{Lines, refuse_pointer};
+use crate::stages::stories::file::{Packing, not_json};
 use crate::store::table::{Column, Table};
 
 /// A document is held in memory; in bytes.
@@ -226,7 +226,7 @@ impl Files {
                 while let Some(line) = lines.next()? {
                     let value = match line.trim() {
                         "" => continue,
-                        line => serde_json::from_str(line).context("not JSON"),
+                        line => serde_json::from_str(line).with_context(|| not_json(line)),
                     };
                     let place = format!("line {}", lines.number);
                     visit(&place, object(&place, value))?;
@@ -234,7 +234,7 @@ impl Files {
             }
             Format::Document => {
                 let text = Lines::open(path, packing)?.rest(LARGEST)?;
-                match serde_json::from_str(&text).context("not JSON")? {
+                match serde_json::from_str(&text).with_context(|| not_json(&text))? {
                     Value::Array(items)
                         if items
                             .iter()

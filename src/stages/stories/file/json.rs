@@ -23,12 +23,27 @@ pub fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
             return document(rows, visit);
         }
         let place = format!("line {}", lines.number);
-        let value: Value = serde_json::from_str(&line).with_context(|| format!("{place}: not JSON"))?;
+        let value: Value =
+            serde_json::from_str(&line).with_context(|| format!("{place}: {}", not_json(&line)))?;
         if object(rows, &place, &value, &Own::default(), visit)?.is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// What to say of a text that is not JSON: what other programs write in its place.
+pub fn not_json(text: &str) -> &'static str {
+    let text = text.trim();
+    if text.starts_with("{'") || text.starts_with("[{'") {
+        "not JSON but as Python prints it: write it with `json.dumps`"
+    } else if text.starts_with('{') && text.ends_with("},") {
+        "not JSON: no comma stands between the objects of a file of one a line"
+    } else if text.contains("NaN") || text.contains("Infinity") {
+        "not JSON, which has no NaN and no Infinity: write null"
+    } else {
+        "not JSON"
+    }
 }
 
 /// Calls `visit` with each row of a document:
@@ -40,7 +55,8 @@ pub fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
 pub fn document(rows: &Rows, visit: &mut Visit) -> Result<()> {
     let text = rows.lines()?.rest(LARGEST)?;
     let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-    let mut read = values.by_ref().collect::<Result<Vec<_>, _>>().context("not JSON")?;
+    let read = values.by_ref().collect::<Result<Vec<_>, _>>();
+    let mut read = read.with_context(|| not_json(&text))?;
     if read.len() == 1 {
         whole(rows, read.remove(0), visit).map(|_| ())
     } else {

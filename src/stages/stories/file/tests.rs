@@ -130,6 +130,9 @@ fn errors_name_the_file_the_row_and_what_there_is() {
         &["line 1", "`story` is a number"],
     );
     check(file("s.jsonl", "\n{\"feeling\": \n"), &["line 2", "not JSON"]);
+    check(file("s.jsonl", "{\"feeling\": NaN}\n"), &["line 1", "not JSON", "write null"]);
+    check(file("s.jsonl", "{'feeling': 'sad'}\n"), &["line 1", "not JSON", "`json.dumps`"]);
+    check(file("s.jsonl", "{\"feeling\": \"sad\"},\n"), &["line 1", "not JSON", "no comma"]);
     check(file("s.jsonl", "1\n"), &["line 1", "not a JSON object"]);
     check(file("s.jsonl", b"{\"feeling\": \"s\xff\"}\n"), &["line 1", "UTF-8"]);
     check(file("s.md", "x"), &[".parquet", ".jsonl", ".csv"]);

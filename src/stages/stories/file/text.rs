@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::format::Packing;
 
@@ -12,12 +12,50 @@ pub const LONGEST: usize = 64 << 20;
 
 /// The content of a file, unpacked.
 pub fn unpacked(path: &Path, packing: Packing) -> Result<Box<dyn Read>> {
-    let file = BufReader::new(fs_err::File::open(path)?);
+    let mut file = BufReader::new(fs_err::File::open(path)?);
+    let is = of_bytes(file.fill_buf()?);
+    let packed = match packing {
+        Packing::None => None,
+        Packing::Gzip => Some(GZIP),
+        Packing::Zstd => Some(ZSTD),
+    };
+    match (is, packed) {
+        (Some(is), None) => bail!("it is {is}, which its name does not say: rename it, or unpack it"),
+        (is, Some(name)) if is != packed => {
+            let is = is.map_or("not".to_string(), |is| is.to_string());
+            bail!("its name says that it is {name}, and it is {is}: rename it")
+        }
+        _ => {}
+    }
     Ok(match packing {
         Packing::None => Box::new(file),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(file)?),
     })
+}
+
+/// What is wrong with a packed file that is not whole.
+fn whole(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => anyhow!("the packed file ends too early: fetch or pack it again"),
+        _ => error.into(),
+    }
+}
+
+const GZIP: &str = "packed with gzip";
+const ZSTD: &str = "packed with zstd";
+
+/// What a file is that begins with these bytes, where it is no text.
+fn of_bytes(first: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 6] = [
+        (&[0x1f, 0x8b], GZIP),
+        (&[0x28, 0xb5, 0x2f, 0xfd], ZSTD),
+        (b"PAR1", "a Parquet file"),
+        (b"ARROW1", "an Arrow file"),
+        (b"PK\x03\x04", "a zip archive, as Excel's files are"),
+        (&[0xfd, b'7', b'z', b'X', b'Z', 0], "packed with xz"),
+    ];
+    KINDS.into_iter().find(|(begin, _)| first.starts_with(begin)).map(|(_, kind)| kind)
 }
 
 /// An error where the file is what git leaves in the place of a large one.
@@ -48,7 +86,7 @@ impl Lines {
     pub fn open(path: &Path, packing: Packing) -> Result<Lines> {
         let mut reader = unpacked(path, packing)?;
         let mut first = Vec::new();
-        reader.by_ref().take(4).read_to_end(&mut first)?;
+        reader.by_ref().take(4).read_to_end(&mut first).map_err(whole)?;
         let (skip, big) = match first.as_slice() {
             [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => bail!("it is UTF-32: save it as UTF-8"),
             [0xef, 0xbb, 0xbf, ..] => (3, None),
@@ -72,7 +110,8 @@ impl Lines {
         if self.given >= self.bytes.len() {
             (self.given, _) = (0, self.bytes.clear());
             let bounded = &mut (&mut self.reader).take(LONGEST as u64 + 1);
-            let read = bounded.read_until(b'\n', &mut self.bytes).with_context(|| format!("line {at}"))?;
+            let read = bounded.read_until(b'\n', &mut self.bytes).map_err(whole);
+            let read = read.with_context(|| format!("line {at}"))?;
             ensure!(read <= LONGEST, "line {at} has more than {} MiB: no file of stories", LONGEST >> 20);
             if read == 0 {
                 return Ok(None);
@@ -236,7 +275,21 @@ mod tests {
         assert_eq!(lines(&[gzip("a\n"), gzip("b")].concat(), Packing::Gzip).unwrap(), want);
         assert_eq!(lines(&[zstd("a\n"), zstd("b")].concat(), Packing::Zstd).unwrap(), want);
         let half = &gzip("a\nb\n")[..12];
-        assert!(lines(half, Packing::Gzip).is_err() && lines(b"a\n", Packing::Zstd).is_err());
+        let said = |bytes: &[u8], packing| format!("{:#}", lines(bytes, packing).unwrap_err());
+        assert!(said(half, Packing::Gzip).contains("the packed file ends too early"));
+        let half = zstd(&"some words ".repeat(99));
+        assert!(said(&half[..half.len() - 9], Packing::Zstd).contains("ends too early"));
+        assert!(
+            said(b"a\n", Packing::Zstd)
+                .contains("its name says that it is packed with zstd, and it is not: rename it")
+        );
+        assert!(
+            said(&zstd("a"), Packing::Gzip)
+                .contains("that it is packed with gzip, and it is packed with zstd: rename it")
+        );
+        assert!(
+            said(b"PAR1...", Packing::None).contains("it is a Parquet file, which its name does not say")
+        );
     }
 
     #[test]

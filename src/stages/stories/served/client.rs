@@ -193,8 +193,11 @@ impl Client {
         let read = body.with_config().limit(LARGEST_REPLY).read_to_vec();
         if parts.status.is_success() {
             let bytes = read.map_err(|error| self.failed(&error))?;
-            return serde_json::from_slice(&bytes).map_err(|error| {
-                Trouble::passing(self.redacted(&format!("a reply that is no JSON: {error}")))
+            // .NET's servers write a byte-order mark.
+            let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+            return serde_json::from_slice(text).map_err(|error| {
+                let why = format!("a reply that is no JSON ({error}): {}", refused::words(&bytes));
+                Trouble::passing(self.redacted(&why))
             });
         }
         Err(self.refusal(parts.status, &parts.headers, &read.unwrap_or_default()))
@@ -214,6 +217,8 @@ impl Client {
                     format!("status {code}: it redirects{to}, which is not followed: name that address");
                 Trouble::Refused(self.redacted(&why))
             }
+            // It is not too much at a time: what was paid for is used up.
+            429 if refused::is_spent(body) => Trouble::Refused(self.redacted(&said)),
             408 | 429 | 500.. => {
                 let wait = network::asked_wait(headers);
                 // 529: overloaded, as Anthropic says it.

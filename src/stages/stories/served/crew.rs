@@ -24,7 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const DOUBTED: usize = 2;
 /// Another first wait, in milliseconds: for tests.
 const FIRST_WAIT_VARIABLE: &str = "EMOFLOW_SERVER_WAIT_MS";
-/// Shorter waits are not worth a line.
+/// Shorter waits are not worth a line, unless there have been many.
 const SAID_WAIT: Duration = Duration::from_secs(5);
 /// What all of them run into is said once in so long.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
@@ -237,7 +237,8 @@ impl Crew<'_> {
             if tries == ATTEMPTS {
                 bail!("{why}, {ATTEMPTS} times in a row");
             }
-            let left = self.patience.saturating_sub(failing.get_or_insert_with(Instant::now).elapsed());
+            let lasted = failing.get_or_insert_with(Instant::now).elapsed();
+            let left = self.patience.saturating_sub(lasted);
             let wait = asked_wait.unwrap_or(LONGEST_WAIT.min(shared.first_wait * (1 << failures)));
             failures = 10.min(failures + 1);
             let bound = format!("`patience` of the source is {} s", self.patience.as_secs());
@@ -248,7 +249,7 @@ impl Crew<'_> {
                 bail!("{why}; {bound}");
             }
             let wait = if busy { wait.min(left) } else { wait };
-            if wait >= SAID_WAIT {
+            if wait.max(lasted) >= SAID_WAIT {
                 let _ = events.send(Event::Said(format!("{why}; asking again in {} s", wait.as_secs())));
             }
             if asked_wait.is_some() {

@@ -145,11 +145,13 @@ impl Protocol {
         let count = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
         match self {
             Protocol::Ollama => {
-                let text = reply["message"]["content"].as_str().context("no `message.content`")?;
+                let message = &reply["message"];
+                let text = message["content"].as_str().context("no `message.content`")?.to_string();
+                let text = if text.trim().is_empty() { thought(message).unwrap_or(text) } else { text };
                 ensure!(reply["done"].as_bool() == Some(true), "it is not `done`");
                 let end = ended(reply["done_reason"].as_str())?;
                 let first = first_token(&reply["logprobs"][0])?;
-                Ok(Answer { text: text.to_string(), end, tokens: count(&reply["eval_count"]), first })
+                Ok(Answer { text, end, tokens: count(&reply["eval_count"]), first })
             }
             Protocol::OpenAi => {
                 let choice = reply["choices"].get(0).context("no `choices`")?;
@@ -164,6 +166,7 @@ impl Protocol {
                     return Ok(Answer { text: refusal.to_string(), end: End::Filtered, tokens, first: None });
                 }
                 let text = content(&message["content"]).context("no text in `choices[0].message.content`")?;
+                let text = if text.trim().is_empty() { thought(message).unwrap_or(text) } else { text };
                 let end = ended(choice["finish_reason"].as_str())?;
                 let first = first_token(&choice["logprobs"]["content"][0])?;
                 Ok(Answer { text, end, tokens, first })
@@ -187,6 +190,14 @@ fn first_token(token: &Value) -> Result<Option<Vec<(String, f64)>>> {
         Some(top) => top.iter().map(one).collect::<Result<_>>().map(Some),
         None => Ok(Some(vec![one(token)?])),
     }
+}
+
+/// What a model thought that got no further, as a reply that is nothing but a thought: vLLM, DeepSeek and llama.cpp name it
+/// `reasoning_content`, routers and newer vLLM `reasoning`, Ollama `thinking`.
+fn thought(message: &Value) -> Option<String> {
+    let thought =
+        ["reasoning_content", "reasoning", "thinking"].into_iter().find_map(|name| message[name].as_str())?;
+    (!thought.trim().is_empty()).then(|| format!("<think>{thought}"))
 }
 
 /// The text of a message: a string; a list of parts, of which those that are text count, not those that are thought;
@@ -361,6 +372,11 @@ mod tests {
             said(Protocol::OpenAi, null),
             Ok(Answer { text: String::new(), end: End::Whole, tokens: None, first: None })
         );
+        let mut thought = whole.clone();
+        thought["choices"][0]["message"] = json!({"content": null, "reasoning_content": "Once?"});
+        assert_eq!(said(Protocol::OpenAi, thought).unwrap().text, "<think>Once?");
+        let thought = json!({"message": {"content": "", "thinking": "Once?"}, "done": true});
+        assert_eq!(said(Protocol::Ollama, thought).unwrap().text, "<think>Once?");
         assert_eq!(said(Protocol::OpenAi, json!({"choices": []})), Err("no `choices`".into()));
         assert!(said(Protocol::OpenAi, json!({"choices": [{}]})).is_err());
         assert!(said(Protocol::OpenAi, json!(["Once."])).is_err());

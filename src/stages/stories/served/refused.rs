@@ -51,6 +51,14 @@ pub fn is_filter(body: &[u8]) -> bool {
     FILTERS.iter().any(|sign| text.contains(sign))
 }
 
+/// Whether a refusal is for want of money, which no waiting mends; in OpenAI's codes.
+pub fn is_spent(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]
+        .iter()
+        .any(|code| text.contains(code))
+}
+
 /// What a body says of an error: `{"error": {"message": ...}}` (OpenAI, vLLM, llama.cpp), `{"error": ...}` (Ollama),
 /// `{"message": ...}` (older vLLM), `{"detail": ...}` (FastAPI).
 pub fn error_of(body: &Value) -> Option<&str> {
