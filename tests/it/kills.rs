@@ -9,7 +9,7 @@ use crate::interrupt::{Running, results};
 use crate::project::Project;
 
 /// Kills of a plain `cargo test`; `EMOFLOW_KILLS` asks for more.
-const KILLS: usize = 100;
+const KILLS: usize = 40;
 /// Milliseconds that a run is given at most: less than the experiment takes, more than the start and a batch do.
 const LONGEST: u64 = 800;
 

@@ -99,7 +99,7 @@ per_topic = 1
     let stands = Digest::of(br#"{"at":{"url":"http://127.0.0.1:9/v1","model":"teller"}}"#);
     let wanted = format!(
         concat!(
-            r#"{{"stage":"stories/served","version":3,"params":{{"stories":["#,
+            r#"{{"stage":"stories/served","version":4,"params":{{"stories":["#,
             r#"{{"emotion":"happy","topic":"a lost key","index":0}},"#,
             r#"{{"emotion":"sad","topic":"a lost key","index":0}}],"seed":7,"max_new_tokens":256,"#,
             r#""temperature":1.0,"top_p":1.0,"top_k":0,"prompt":"Write a short story about {{topic}} whose main "#,
