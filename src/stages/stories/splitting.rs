@@ -60,12 +60,12 @@ fn cut(answer: &str, at: &dyn Fn(&str) -> bool, keeps: bool) -> Pieces {
     Pieces { texts: texts.collect(), ended }
 }
 
-/// Without a first line that introduces stories in so many words ("Sure! Here are two stories about rain:").
-fn introduced(answer: &str) -> &str {
+/// An answer without a first line that only introduces what follows ("Sure! Here are two stories about rain:").
+pub fn introduced(answer: &str) -> &str {
     let (first, rest) = answer.split_once('\n').unwrap_or((answer, ""));
     let line = first.trim().trim_end_matches(['*', '_']).to_lowercase().replace('’', "'");
     let introduces = ["here are ", "here is ", "here's "].iter().any(|words| line.contains(words))
-        && line.contains("stor")
+        && ["stor", "dialogue", "conversation"].iter().any(|what| line.contains(what))
         && line.ends_with(':')
         && is_short(&line);
     if introduces { rest.trim() } else { answer }

@@ -279,7 +279,7 @@ impl<'a> Draft<'a> {
             return Ok(());
         };
         let mut pieces = match &self.params.several {
-            None => Pieces { texts: vec![text.to_string()], ended: false },
+            None => Pieces { texts: vec![splitting::introduced(text).to_string()], ended: false },
             Some(several) => splitting::split(text, &several.separator),
         };
         if pieces.texts.iter().all(String::is_empty) {

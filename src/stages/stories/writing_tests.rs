@@ -142,6 +142,14 @@ fn one_story_a_request_and_what_is_refused_is_asked_for_again() {
 }
 
 #[test]
+fn a_line_that_introduces_the_story_is_none_of_it() {
+    let params = Generate { topics: vec!["rain".into()], per_topic: 1, ..params() };
+    let reply = whole("Sure! Here's a short story about rain:\n\nHere is the sea: it rained.");
+    let (written, _) = write(&params, &["calm"], &[&[reply]]);
+    assert_eq!(written.stories.str("text").unwrap(), ["Here is the sea: it rained."]);
+}
+
+#[test]
 fn a_request_for_several_holds_one_emotion_and_topic() {
     let three = whole("A.\n---\nB.\n---\nC.");
     let (written, asked) = write(
