@@ -108,6 +108,10 @@ impl Tokenizer {
 
     /// For people: what is odd about the tokenizer of `checkpoint`. Most are not read for that.
     pub fn oddity(checkpoint: &Checkpoint) -> Option<String> {
+        // One that is rebuilt from a GGUF file has no `tokenizer.json` that could be odd.
+        if checkpoint.tokenizer_is_rebuilt() {
+            return None;
+        }
         // What cannot be read is an error where it is needed.
         let model = checkpoint.read_config().ok()?;
         let tokenizer = tekken::is_concerned(&model).then(|| Tokenizer::load(checkpoint).ok())??;
@@ -164,7 +168,7 @@ impl Tokenizer {
             .strip_prefix(before)
             .and_then(|rest| rest.strip_suffix(after))
             .filter(|written| text.contains(*written) && ends_trimmed(written) == ends_trimmed(text))
-            .context("the chat template changes the text, so that its tokens cannot be told")?;
+            .context("the chat template changes the text, so that its tokens cannot be identified")?;
         let encoding = self.encoding(&rendered, false)?;
         let text = self.tokens_within(&encoding, &(before.len()..before.len() + written.len()));
         Ok(Tokens { ids: ids(&encoding), text })

@@ -254,6 +254,11 @@ impl Checkpoint {
         self.tokenizer.as_ref().map_or(&self.path, |files| &files.tokenizer)
     }
 
+    /// Whether the tokenizer is none of files of its own, but of what a GGUF file says of it.
+    pub(super) fn tokenizer_is_rebuilt(&self) -> bool {
+        self.tokenizer.is_none() && matches!(self.form, Form::Gguf(_))
+    }
+
     /// `tokenizer.json`, and `tokenizer_config.json` or null: as they stand, or as the weights' file determines them.
     pub(super) fn read_tokenizer(&self) -> Result<(Vec<u8>, Value)> {
         match (&self.tokenizer, &self.form) {
