@@ -4,7 +4,7 @@
 # `make test-server` has stories written through a server of llama.cpp, `make test-slurm` submits to a Slurm of its own,
 # `make test-browser` opens reports in headless Chromium,
 # `make wheel` makes a Python wheel for this system, `make tarball` the program alone, `make test-wheel` tries the wheel out,
-# `make bench` measures speed and memory, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
+# `make bench` measures speed and memory, `make bench-page` how long reports take to open, `make bench-gpu` what a GPU reaches; with EMOFLOW and RANDOM_CHECKPOINT it needs no Rust.
 PYTHON ?= python3
 # Which of the models `make real` takes (both), in which build; QUICK=1: without what takes long and is not compared.
 MODELS ?= smollm2 gemma3
@@ -20,7 +20,7 @@ BENCH ?=
 EMOFLOW ?=
 RANDOM_CHECKPOINT ?=
 
-.PHONY: demo test real reference parity test-server test-slurm test-browser test-wheel wheel tarball bench bench-gpu lint build setup install clean
+.PHONY: demo test real reference parity test-server test-slurm test-browser test-wheel wheel tarball bench bench-gpu bench-page lint build setup install clean
 
 demo: build
 	cargo run --quiet --release -- run experiments/quickstart.toml
@@ -91,6 +91,12 @@ ifeq ($(EMOFLOW),)
 else
 	$(PYTHON) benches/gpu.py --emoflow $(EMOFLOW) --random-checkpoint $(RANDOM_CHECKPOINT) $(BENCH)
 endif
+
+# Reports to open, besides one of eight models with forty layers each; by default those that are here.
+REPORTS ?= $(wildcard results/*/report.html)
+
+bench-page: setup
+	@scripts/bench-page.sh $(REPORTS)
 
 lint: setup
 	cargo fmt --check
