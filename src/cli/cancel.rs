@@ -17,7 +17,7 @@ pub fn run(results: &Path, out: &mut dyn Write) -> Result<u8> {
     if jobs.is_empty() {
         writeln!(
             out,
-            "nothing was submitted to Slurm; a run on this machine ends with Ctrl-C, after its batch"
+            "nothing was submitted to Slurm; a run on this machine stops on Ctrl-C, after its current batch"
         )?;
         return Ok(0);
     }
@@ -25,7 +25,7 @@ pub fn run(results: &Path, out: &mut dyn Write) -> Result<u8> {
     let live: Vec<String> =
         jobs.iter().filter(|job| queue.contains_key(&job.id)).map(|job| job.id.clone()).collect();
     if live.is_empty() {
-        writeln!(out, "no job of it is in Slurm's queue any more")?;
+        writeln!(out, "none of its jobs is in Slurm's queue any more")?;
         return Ok(0);
     }
     slurm::cancel(&live)?;

@@ -31,7 +31,7 @@ impl Side {
         let file = if path.is_dir() { path.join(record::FILE) } else { path.to_path_buf() };
         let Some(run) = Run::read_file(&file)? else {
             let message =
-                format!("`{}` holds no run: name a folder of results, or its run.json", path.display());
+                format!("`{}` contains no run: name a results folder, or its run.json", path.display());
             return Err(Usage(message).into());
         };
         let mut run = serde_json::to_value(&run)?;
@@ -90,7 +90,7 @@ pub fn run(paths: [&PathBuf; 2], as_json: bool, out: &mut dyn Write) -> Result<u
         }
         writeln!(
             out,
-            "{} fields differ; of the claims {} differ, {same} are the same to the last digit",
+            "{} fields differ; {} claims differ, {same} are identical to the last digit",
             fields.len(),
             claims.len()
         )?;

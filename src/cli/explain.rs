@@ -92,10 +92,10 @@ fn node_explained(prepared: &Prepared, survey: &Survey, explainer: &Explainer, i
     }
     let reason = match standing {
         Standing::Cached => "every unit is stored under its key".to_string(),
-        Standing::NotNeeded => "it is not stored, and nothing that is missing asks for it".to_string(),
+        Standing::NotNeeded => "it is not stored, and no missing result needs it".to_string(),
         Standing::Blocked => {
             let obstacle = survey.obstacle(plan, index).unwrap_or_default();
-            format!("{}; cannot be made: {obstacle}", summary(&reasons, node.units.len()))
+            format!("{}; cannot be computed: {obstacle}", summary(&reasons, node.units.len()))
         }
         Standing::Partial | Standing::ToRun => summary(&reasons, node.units.len()),
     };
@@ -110,12 +110,13 @@ fn report(prepared: &Prepared, survey: &Survey, key: Key, current: bool) -> Expl
     let (standing, said) = match runs.as_slice() {
         [] if current => (Standing::Cached, "it shows what is stored".to_string()),
         [] if !results.join("report.html").exists() => (Standing::ToRun, "new".to_string()),
-        [] => {
-            (Standing::ToRun, "it does not show what is stored now, or one of its files is gone".to_string())
-        }
-        [one] => (Standing::ToRun, format!("input {one} will be made")),
+        [] => (
+            Standing::ToRun,
+            "it does not show what is stored now, or one of its files is missing".to_string(),
+        ),
+        [one] => (Standing::ToRun, format!("input {one} will be computed")),
         [first, rest @ ..] => {
-            (Standing::ToRun, format!("input {first} and {} more will be made", rest.len()))
+            (Standing::ToRun, format!("input {first} and {} more will be computed", rest.len()))
         }
     };
     let state = standing.name();

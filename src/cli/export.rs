@@ -22,19 +22,19 @@ use crate::store::{Lookup, Store};
 pub struct ExportArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
-    /// Of the files: `gguf` for llama.cpp and repeng, `safetensors`, or `npz` for NumPy
+    /// The format: `gguf` for llama.cpp and repeng, `safetensors`, or `npz` for NumPy
     #[arg(long, value_enum)]
     format: Format,
-    /// Only vectors of this model; several with commas
+    /// Only vectors of this model; several separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     model: Vec<String>,
-    /// Only vectors of this source of stories; several with commas
+    /// Only vectors of this source of stories; several separated by commas
     #[arg(long = "stories", value_name = "NAME", value_delimiter = ',')]
     source: Vec<String>,
-    /// Only these variants of a sweep, as in `from_token=50`; several with commas: all must hold
+    /// Only these variants of a sweep, as in `from_token=50`; several separated by commas, all of which must hold
     #[arg(long, value_name = "AXIS=VALUE", value_delimiter = ',')]
     variant: Vec<String>,
-    /// Only these emotions, with commas
+    /// Only these emotions, separated by commas
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     emotions: Vec<String>,
     /// Only these layers, as in `10,14` or `8-12`: blocks from 0, and `embed`
@@ -43,7 +43,7 @@ pub struct ExportArgs {
     /// What a strength of 1 adds
     #[arg(long, value_enum, default_value_t = Unit::Vector)]
     unit: Unit,
-    /// The folder of the files [default: `export/` of the results]
+    /// The output folder [default: `export/` of the results]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -155,7 +155,7 @@ fn wanted(args: &ExportArgs, node: &Node) -> Result<Vec<Layer>> {
         let why = "llama.cpp adds control vectors from block 1 on, and refuses a file with `direction.0`";
         if layers.is_empty() || args.layers.is_some() && !lost.is_empty() {
             let hint = "ask for later layers, or for --format safetensors";
-            return Err(Usage(format!("GGUF has no place for layer {}: {why}; {hint}", shown(&lost))).into());
+            return Err(Usage(format!("GGUF cannot hold layer {}: {why}; {hint}", shown(&lost))).into());
         }
         if !lost.is_empty() {
             say!("{}: layer {} is not in the GGUF files: {why}", node.name(), shown(&lost));
@@ -174,7 +174,7 @@ fn wanted(args: &ExportArgs, node: &Node) -> Result<Vec<Layer>> {
 
 /// `10,14`, `8-12`, `embed`.
 fn listed(text: &str) -> Result<Vec<Layer>> {
-    let wrong = |part: &str| Usage(format!("`{part}` is no layer: write --layers 10,14 or --layers 8-12"));
+    let wrong = |part: &str| Usage(format!("`{part}` is not a layer: write --layers 10,14 or --layers 8-12"));
     let mut layers = Vec::new();
     for part in text.split(',').map(str::trim) {
         let block = |text: &str| text.trim().parse::<usize>().map_err(|_| wrong(part));

@@ -101,7 +101,7 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     results::write_run((&resolved, &plan, &store), &results, &past, &outcome, begun.elapsed())?;
     let failed = outcome.summary().failed;
     if units == 0 && failed > 0 {
-        writeln!(out, "all that the plan has is there; {failed} failed")?;
+        writeln!(out, "everything in the plan is computed; {failed} failed")?;
         return Ok(1);
     }
     if units == 0 {
@@ -110,6 +110,6 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     }
     writeln!(out, "missing, by node:")?;
     lines.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-    writeln!(out, "{units} units are missing: `emoflow submit` or `emoflow run` makes them")?;
+    writeln!(out, "{units} units are missing: `emoflow submit` or `emoflow run` computes them")?;
     Ok(MISSING)
 }

@@ -4,16 +4,19 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What is tried, and the command that does it.
 const MEANT: [(&[&str], &str); 16] = [
-    (&["gc", "clean", "prune", "clear"], "`emoflow cache gc` says what can go, and removes it with --yes"),
+    (
+        &["gc", "clean", "prune", "clear"],
+        "`emoflow cache gc` lists what can be removed, and removes it with --yes",
+    ),
     (&["new", "create", "example"], "`emoflow init NAME` writes a commented experiment file"),
-    (&["remove", "delete", "forget"], "`emoflow rm EXP.toml NODE` forgets what is cached of a node"),
+    (&["remove", "delete", "forget"], "`emoflow rm EXP.toml NODE` removes a node's results from the cache"),
     (
         &["stop", "kill", "scancel"],
-        "`emoflow cancel EXP.toml` takes back what is in Slurm's queue; a run here ends with Ctrl-C",
+        "`emoflow cancel EXP.toml` cancels jobs in Slurm's queue; a run on this machine stops on Ctrl-C",
     ),
     (
         &["head", "cat", "table", "claims"],
-        "`emoflow show EXP.toml NODE` prints tables, `emoflow show EXP.toml claims` what was found",
+        "`emoflow show EXP.toml NODE` prints tables, `emoflow show EXP.toml claims` the findings",
     ),
     (
         &["convert", "gguf", "safetensors"],
@@ -27,24 +30,24 @@ const MEANT: [(&[&str], &str); 16] = [
     ),
     (
         &["compare"],
-        "`emoflow diff RUN RUN` says what differs between two runs; results that are to be compared stand in one experiment: several \
-         [models], sources or a [sweep]; the report has a table `comparison` of them",
+        "`emoflow diff RUN RUN` lists the differences between two runs; to compare models, sources or settings, put \
+         them into one experiment (several [models], sources or a [sweep]); the report then has a table `comparison`",
     ),
     (
         &["tokens", "tokenize", "count"],
-        "`emoflow plan EXP.toml` says which texts are too short, once they were read",
+        "`emoflow plan EXP.toml` says which texts are too short, once they have been read",
     ),
-    (&["validate", "lint"], "`emoflow check EXP.toml` says all that is wrong with a file"),
+    (&["validate", "lint"], "`emoflow check EXP.toml` reports every problem in a file"),
     (
         &["resume", "continue", "start", "exec", "build"],
-        "`emoflow run EXP.toml` begins a run, and continues it",
+        "`emoflow run EXP.toml` starts a run, and continues it",
     ),
     (
         &["why", "log", "logs"],
-        "`emoflow explain EXP.toml NODE` says why a node runs; `emoflow status EXP.toml` how far it is",
+        "`emoflow explain EXP.toml NODE` says why a node runs; `emoflow status EXP.toml` shows its progress",
     ),
     (&["open", "render", "view", "plot"], "`emoflow report EXP.toml --open` renders the report and opens it"),
-    (&["sbatch", "slurm"], "`emoflow submit EXP.toml` has a Slurm cluster do it"),
+    (&["sbatch", "slurm"], "`emoflow submit EXP.toml` runs it on a Slurm cluster"),
 ];
 
 /// Where the command line names a command that there is not: the one that does what is probably meant.

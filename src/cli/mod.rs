@@ -50,7 +50,7 @@ use crate::results;
 use crate::slurm::quoted;
 use crate::store::Store;
 
-/// Emotion vectors inside language models: what a TOML file declares is run, cached and reported.
+/// Emotion vectors inside language models: runs, caches and reports the experiments that a TOML file declares.
 #[derive(Parser)]
 #[command(name = "emoflow", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
@@ -64,15 +64,15 @@ const EXIT_CODES: &str = "Exit codes: 0 done; 1 some nodes failed; 2 the experim
 
 #[derive(Subcommand)]
 enum Command {
-    /// Brings the results up to date; runs only what is missing; the same command resumes
+    /// Run an experiment: computes only what is missing and writes the results; the same command resumes
     Run(run::RunArgs),
-    /// Takes units of a run that was begun elsewhere until none is ready; writes no results
+    /// Compute units of a run that was started elsewhere until none is ready; writes no results
     Worker(worker::WorkerArgs),
-    /// Has a Slurm cluster bring the results up to date; submits nothing where everything is cached
+    /// Run an experiment on a Slurm cluster; submits nothing if everything is cached
     Submit(submit::SubmitArgs),
-    /// After workers have ended: makes what needs no model, writes the report, says what is missing
+    /// After workers have ended: compute what needs no model, write the report, list what is missing
     Finish(finish::FinishArgs),
-    /// What would run and what is cached; loads no model, takes no lock
+    /// Show what would run and what is cached; loads no model, takes no lock
     Plan {
         #[command(flatten)]
         experiment: ExperimentArgs,
@@ -83,15 +83,15 @@ enum Command {
         /// The plan as JSON, with every unit's key
         #[arg(long)]
         json: bool,
-        /// Exit with 1 where anything would run
+        /// Exit with 1 if anything would run
         #[arg(long)]
         exit_code: bool,
-        /// The plan as a graph, one box a stage
+        /// The plan as a graph, one box per stage
         #[arg(long, value_enum, value_name = "LANGUAGE", conflicts_with = "json")]
         graph: Option<Language>,
     },
     #[command(allow_missing_positional = true)]
-    /// Why a node runs or is cached: the differing field, back to its root; loads no model, takes no lock
+    /// Explain why a node has to run or is cached: the changed field, traced to its root; loads no model, takes no lock
     Explain {
         #[command(flatten)]
         experiment: ExperimentArgs,
@@ -106,7 +106,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Validates experiment files; prints every problem
+    /// Validate experiment files and print every problem
     Check {
         /// The experiment files
         #[arg(value_name = "EXP.toml", default_value = args::DEFAULT, value_hint = clap::ValueHint::FilePath)]
@@ -114,31 +114,31 @@ enum Command {
         /// Replace one key of each file, as in `activations.from_token=20`; repeatable
         #[arg(long, value_name = "KEY.PATH=VALUE")]
         set: Vec<String>,
-        /// What is said of each file as JSON
+        /// The result for each file as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Writes a commented experiment file to begin with
+    /// Write a commented experiment file to start from
     Init {
         /// The file's name, with or without `.toml`
         #[arg(value_name = "NAME", default_value = "experiment")]
         name: String,
-        /// One of the experiments that ship, such as `quickstart`
+        /// An included experiment, such as `quickstart`
         #[arg(long, value_name = "EXPERIMENT")]
         from: Option<String>,
     },
     #[command(allow_missing_positional = true)]
-    /// A table of a node on the terminal; `claims`: what was found, under the names that criteria know
+    /// Print a node's tables; `claims`: the findings, under the names that criteria use
     Show {
         #[command(flatten)]
         experiment: ExperimentArgs,
         /// The node's name, as `plan` prints it (`*` matches anything), or `claims`
         #[arg(value_name = "NODE", add = completions::nodes())]
         node: String,
-        /// So many rows of each table
+        /// The number of rows of each table
         #[arg(long, default_value_t = 20, value_name = "N")]
         rows: usize,
-        /// Only where the files are
+        /// Print only the paths of the files
         #[arg(long)]
         path: bool,
         #[command(flatten)]
@@ -146,12 +146,12 @@ enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// What differs between two runs: parameters, inputs, claims; exits with 1 if anything does
+    /// List the differences between two runs: parameters, inputs, claims; exits with 1 if there are any
     Diff {
-        /// A folder of results, or a run.json
+        /// A results folder, or a run.json
         #[arg(value_name = "RUN")]
         before: PathBuf,
-        /// Another
+        /// Another one
         #[arg(value_name = "RUN")]
         after: PathBuf,
         /// As JSON
@@ -159,14 +159,14 @@ enum Command {
         json: bool,
     },
     #[command(allow_missing_positional = true)]
-    /// Forgets what the cache holds of a node, so that the next run computes it again
+    /// Remove a node's results from the cache, so that the next run computes them again
     Rm {
         #[command(flatten)]
         experiment: ExperimentArgs,
         /// The node's name, as `plan` prints it (`*` matches anything)
         #[arg(value_name = "NODE", add = completions::nodes())]
         node: String,
-        /// Remove it without asking; where nobody sits at a terminal, nothing goes without this
+        /// Remove without asking; required if there is no terminal
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -174,25 +174,25 @@ enum Command {
         #[command(flatten)]
         limit: Limit,
     },
-    /// Takes back the jobs of an experiment that are in Slurm's queue
+    /// Cancel an experiment's jobs in Slurm's queue
     Cancel {
         #[command(flatten)]
         experiment: ExperimentArgs,
         #[command(flatten)]
         machine: MachineArgs,
     },
-    /// The JSON Schema of experiment files, for editors
+    /// Print the JSON Schema of experiment files, for editors
     Schema,
-    /// Fetches the libtorch that this program needs, where no environment of Python's has it; once
+    /// Download the libtorch that this program needs, once; not needed if a Python environment has it
     Setup {
-        /// The one for CPUs (about 1 GB)
+        /// The build for CPUs (about 1 GB)
         #[arg(long, conflicts_with = "cuda")]
         cpu: bool,
-        /// The one with all of CUDA (about 6 GB) [default: where the machine has an NVIDIA GPU]
+        /// The build with CUDA (about 6 GB) [default on machines with an NVIDIA GPU]
         #[arg(long)]
         cuda: bool,
     },
-    /// Renders the report again from what is cached
+    /// Write the report again from the cache
     Report {
         #[command(flatten)]
         experiment: ExperimentArgs,
@@ -204,40 +204,39 @@ enum Command {
         #[arg(long)]
         open: bool,
     },
-    /// The results, the run's progress and the models, steered, from a local server: a playground, and the protocol of OpenAI
+    /// Serve the report, tables, progress, a playground for steering, and OpenAI's protocol on this machine
     Serve(serve::ServeArgs),
-    /// Writes vectors that are cached as files of other tools: llama.cpp, repeng, Python
+    /// Write vectors in the formats of other tools: llama.cpp, repeng, Python
     Export(export::ExportArgs),
-    /// How far a run is, also from another terminal or after it died; takes no lock, writes nothing
+    /// Show a run's progress, also from another terminal or after a crash; takes no lock, writes nothing
     Status(status::StatusArgs),
-    /// A script that completes commands, flags and names of nodes: `source <(emoflow completions bash)`
+    /// Print a script that completes commands, flags and names of nodes: `source <(emoflow completions bash)`
     Completions {
-        /// For which shell
+        /// The shell
         #[arg(value_name = "SHELL", value_parser = completions::SHELLS)]
         shell: String,
     },
-    /// What is stored, whether it is intact, what can go
+    /// List, verify and clean up the cache
     #[command(subcommand)]
     Cache(cache::Command),
-    /// Device, libtorch, hub and versions, for bug reports; whether the device computes what it should; tries out whether the
-    /// cache's folder does what is relied on
+    /// Print device, libtorch, hub and versions for bug reports; test the device's arithmetic and the cache's file system
     Doctor {
         #[command(flatten)]
         cache: cache::CacheArgs,
-        /// Where models would run: auto, cpu, cuda, cuda:N, mps
+        /// The device to test: auto, cpu, cuda, cuda:N, mps
         #[arg(long, default_value = "auto")]
         device: String,
         /// Never open a socket
         #[arg(long)]
         offline: bool,
-        /// Check the device now, in every dtype, whatever was found before
+        /// Check the device now, in every dtype, even if it was checked before
         #[arg(long)]
         check: bool,
-        /// What was found as JSON
+        /// The results as JSON
         #[arg(long)]
         json: bool,
-        /// What leads to another machine that shares the cache, as in "ssh node7" or "srun -w node7": its process has to see
-        /// at once what is written here
+        /// A command that leads to another machine sharing the cache, as in "ssh node7" or "srun -w node7", to test whether a
+        /// process there immediately sees what is written here
         #[arg(long, value_name = "COMMAND")]
         through: Option<String>,
         /// Print a file, as seen by this process
@@ -450,7 +449,7 @@ fn prepare_for(
     let mut store = Store::open(machine.cache(&checked))?;
     store = store.record_version("libtorch", env!("EMOFLOW_LIBTORCH_VERSION"));
     let life = Duration::try_from_secs_f64(machine.lease_seconds).ok().filter(|life| !life.is_zero());
-    store = store.lease_life(life.ok_or_else(|| Usage("--lease-seconds is no length of time".to_string()))?);
+    store = store.lease_life(life.ok_or_else(|| Usage("--lease-seconds is not a duration".to_string()))?);
     if access == Access::Look {
         store = store.read_only();
     }
@@ -458,7 +457,7 @@ fn prepare_for(
     if let (None, Some(other)) = (&experiment.project, results::of_another(&results, &checked)) {
         let (shown, name) = (results.display(), &checked.name);
         return Err(Usage(format!(
-            "`{shown}` holds the results of {}, which has the same name: give this experiment another one, such as \
+            "`{shown}` contains the results of {}, which has the same name: give this experiment another name, such as \
              `name = \"{name}-2\"`, or remove that folder",
             other.display()
         ))

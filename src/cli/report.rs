@@ -20,8 +20,8 @@ pub fn render(prepared: &Prepared, open: bool, out: &mut dyn Write) -> Result<u8
     let Parts { missing, lost } = results::parts(resolved, plan, store, results)?;
     if !lost.is_empty() {
         bail!(
-            "`{}` stays as it is: it has files of {}, which the cache has not as this experiment asks for it; `emoflow run` \
-             computes what is missing and brings the report up to date",
+            "`{}` is not changed: it has files of {}, for which this experiment's results are not in the cache; \
+             `emoflow run` computes what is missing and brings the report up to date",
             results.display(),
             named(&lost)
         );

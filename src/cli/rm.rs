@@ -32,7 +32,7 @@ pub fn run(prepared: &Prepared, pattern: &str, yes: bool, out: &mut dyn Write) -
     let units: Vec<(&str, Key)> =
         selected.units.iter().map(|id| (plan.nodes[id.node].work.stage(), plan.unit(*id).key)).collect();
     if let Some(owner) = units.iter().find_map(|(stage, key)| store.leased(stage, key)) {
-        return Err(Usage(format!("{owner} is computing some of it now: stop that run first")).into());
+        return Err(Usage(format!("{owner} is computing part of it now: stop that run first")).into());
     }
     let sweep = store.entries_of(&units)?;
     let bytes = shown_bytes(sweep.doomed.iter().map(|doomed| doomed.bytes).sum());
@@ -42,14 +42,14 @@ pub fn run(prepared: &Prepared, pattern: &str, yes: bool, out: &mut dyn Write) -
     let there = sweep.doomed.len();
     let yes = yes || there > 0 && asked(&format!("remove {there} entries, {bytes}?"))?;
     match (there, yes) {
-        (0, _) => writeln!(out, "nothing of it is in the cache")?,
+        (0, _) => writeln!(out, "it has no results in the cache")?,
         (_, false) => writeln!(
             out,
             "would remove {there} entries, {bytes}; --yes removes them. Other experiments with the same inputs share them"
         )?,
         (_, true) => {
             store.sweep(&sweep)?;
-            writeln!(out, "removed {there} entries, {bytes}; the next run computes what is asked for again")?;
+            writeln!(out, "removed {there} entries, {bytes}; the next run computes them again")?;
         }
     }
     Ok(0)

@@ -41,9 +41,9 @@ pub fn free(folder: &Path) -> Option<u64> {
 pub fn lacking(bytes: u64, free: Option<u64>, folder: &Path) -> Option<String> {
     let free = free.filter(|free| *free < bytes)?;
     Some(format!(
-        "the activations take about {}, and the disk of `{}` has {} free: keep fewer layers, write `store_dtype = \"f16\"` in \
-         `[activations]`, or name another disk with --cache (`emoflow cache gc` says what can go); --ignore-disk begins it \
-         all the same",
+        "the activations take about {}, and the disk of `{}` has {} free: keep fewer layers, set `store_dtype = \
+         \"f16\"` in `[activations]`, or choose another disk with --cache (`emoflow cache gc` lists what can be \
+         removed); --ignore-disk starts the run anyway",
         shown_bytes(bytes),
         folder.display(),
         shown_bytes(free)

@@ -25,16 +25,16 @@ pub struct RunArgs {
     machine: MachineArgs,
     #[command(flatten)]
     scope: Scope,
-    /// Stop at the first node that fails, instead of going on with what does not depend on it
+    /// Stop at the first node that fails instead of continuing with nodes that do not depend on it
     #[arg(long, overrides_with = "keep_going")]
     fail_fast: bool,
-    /// Go on with what does not depend on a failed node (the default)
+    /// Continue with nodes that do not depend on a failed one (the default)
     #[arg(long)]
     keep_going: bool,
-    /// Only say what would run, as `plan` does
+    /// Only show what would run, as `plan` does
     #[arg(long)]
     dry_run: bool,
-    /// Begin although the disk cannot hold what would be written
+    /// Start even if the disk cannot hold the results
     #[arg(long)]
     ignore_disk: bool,
     #[command(flatten)]

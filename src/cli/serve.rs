@@ -17,7 +17,7 @@ use crate::store::Store;
 pub struct ServeArgs {
     #[command(flatten)]
     experiment: ExperimentArgs,
-    /// The port of 127.0.0.1; 0 takes a free one
+    /// The port of 127.0.0.1; 0 chooses a free one
     #[arg(long, default_value_t = 8765, value_name = "PORT")]
     port: u16,
     /// Open it in the browser
@@ -52,19 +52,22 @@ pub fn run(args: &ServeArgs, out: &mut dyn Write) -> Result<u8> {
             Ok(Ready { resolved: &prepared.resolved, plan: &prepared.plan, store: &prepared.store })
         }
         Err(error) => {
-            say!("results alone are served, without models: {error:#}");
+            say!("serving results only, without models: {error:#}");
             Err(format!("{error:#}"))
         }
     };
     let listener = TcpListener::bind(("127.0.0.1", args.port)).map_err(|error| {
-        Usage(format!("port {} of 127.0.0.1 cannot be had: {error}; `--port 0` takes a free one", args.port))
+        Usage(format!(
+            "port {} of 127.0.0.1 is not available: {error}; `--port 0` chooses a free one",
+            args.port
+        ))
     })?;
     let token = serve::token()?;
     let address = format!("http://{}/{token}/", listener.local_addr()?);
     writeln!(out, "{address}")?;
     out.flush()?;
     say!(
-        "whoever has this address can use the models; it is reached from this machine alone. Ctrl-C ends it"
+        "anyone with this address can use the models; it is reachable from this machine only. Ctrl-C stops the server"
     );
     if args.open {
         report::open_in_browser(address.as_ref())?;

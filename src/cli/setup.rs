@@ -24,13 +24,14 @@ const NVIDIA: &str = "/proc/driver/nvidia/version";
 /// There is neither uv nor pip; what they say.
 pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
     let variable = |name: &str| std::env::var_os(name);
-    let target = libtorch::fetched(&variable)
-        .ok_or_else(|| Usage("neither HOME nor XDG_DATA_HOME says where it is to be put".into()))?;
+    let target = libtorch::fetched(&variable).ok_or_else(|| {
+        Usage("neither HOME nor XDG_DATA_HOME is set, so there is no place to install it".into())
+    })?;
     let mac = cfg!(target_os = "macos");
     let cuda = cuda.unwrap_or_else(|| Path::new(NVIDIA).exists()) && !mac;
     let variant = if cuda { "cuda" } else { "cpu" };
     if fs::read_to_string(target.join(VARIANT)).is_ok_and(|there| there.trim() == variant) {
-        say!("libtorch {WANTED} ({variant}) is there already");
+        say!("libtorch {WANTED} ({variant}) is installed already");
         writeln!(out, "{}", target.display())?;
         return Ok(0);
     }
@@ -50,10 +51,10 @@ pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
     installer.args(["--python-version", "3.12", "--only-binary", ":all:", "--target"]);
     installer.arg(new.path()).args(packages);
     let said = format!("{:?}", installer.get_program());
-    say!("fetching libtorch {WANTED} ({variant}) into {}", target.display());
+    say!("downloading libtorch {WANTED} ({variant}) into {}", target.display());
     let ended = installer.status().with_context(|| format!("start {said}"))?;
-    ensure!(ended.success(), "{said} could not fetch torch {WANTED}: {ended}");
-    ensure!(new.path().join("torch/version.py").is_file(), "what {said} fetched is no torch");
+    ensure!(ended.success(), "{said} could not download torch {WANTED}: {ended}");
+    ensure!(new.path().join("torch/version.py").is_file(), "what {said} downloaded is not torch");
     fs::write(new.path().join(VARIANT), variant)?;
     if target.exists() {
         fs::remove_dir_all(&target)?;
@@ -89,7 +90,7 @@ fn installer() -> Result<Command> {
         }
     }
     bail!(
-        "neither uv nor pip is here, one of which fetches torch {WANTED}: install uv (https://docs.astral.sh/uv), or name a \
-         Python that has pip in PYTHON"
+        "neither uv nor pip was found, one of which is needed to download torch {WANTED}: install uv \
+         (https://docs.astral.sh/uv), or set PYTHON to a Python that has pip"
     )
 }

@@ -78,8 +78,9 @@ pub fn node(
     if !found {
         let file = crate::slurm::quoted(&file.to_string_lossy());
         let only = crate::slurm::quoted(pattern);
-        let message =
-            format!("nothing of {pattern} is in the cache; to compute it: emoflow run {file} --only {only}");
+        let message = format!(
+            "no results of {pattern} are in the cache; to compute them: emoflow run {file} --only {only}"
+        );
         return Err(Nothing { message }.into());
     }
     Ok(0)
@@ -130,7 +131,7 @@ pub type Claim = std::collections::BTreeMap<String, String>;
 pub fn read_claims(file: &Path) -> Result<Vec<Claim>> {
     let reader = csv::Reader::from_path(file).with_context(|| format!("read {}", file.display()))?;
     let rows = reader.into_deserialize().collect::<Result<Vec<Claim>, _>>();
-    rows.with_context(|| format!("{} is no table of claims", file.display()))
+    rows.with_context(|| format!("{} is not a table of claims", file.display()))
 }
 
 /// With three decimals.

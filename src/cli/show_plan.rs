@@ -175,8 +175,10 @@ fn line(node: &PlannedNode) -> String {
         None => "unknown".to_string(),
     };
     let mut said = vec![node.reason.clone()];
-    said.extend((!node.leased_by.is_empty()).then(|| format!("{} is making it", node.leased_by.join(", "))));
-    said.extend((node.batches > 0).then(|| format!("{} finished batches are kept", node.batches)));
+    said.extend(
+        (!node.leased_by.is_empty()).then(|| format!("{} is computing it", node.leased_by.join(", "))),
+    );
+    said.extend((node.batches > 0).then(|| format!("{} finished batches are stored", node.batches)));
     said.retain(|part| !part.is_empty());
     format!("{:<44} {:<10} {of:<16} {cost:<12} {}", node.name, node.state, said.join("; "))
 }
@@ -191,7 +193,7 @@ fn totals(nodes: &[PlannedNode], cache: &Path, out: &mut dyn Write) -> Result<()
         let units: usize = runs.iter().map(|n| n.missing).sum();
         let mut said = format!("{units} units");
         if known > unknown || seconds > 0.0 {
-            said += &format!(", about {} by what earlier ones took", shown(seconds));
+            said += &format!(", about {} judging by earlier ones", shown(seconds));
         }
         if unknown > 0 {
             said += &format!(", {unknown} nodes of unknown cost");
@@ -204,7 +206,7 @@ fn totals(nodes: &[PlannedNode], cache: &Path, out: &mut dyn Write) -> Result<()
         }
         writeln!(out, "{said}")?;
         if let Some(why) = room::lacking(bytes, free, cache) {
-            writeln!(out, "a run would not begin: {why}")?;
+            writeln!(out, "a run would not start: {why}")?;
         }
     }
     let absent = nodes.iter().filter(|n| n.state == ABSENT).count();

@@ -33,7 +33,7 @@ pub struct StatusArgs {
     /// Every node as JSON
     #[arg(long)]
     json: bool,
-    /// Say it again every so many seconds (2) until nothing runs any more
+    /// Repeat every so many seconds (2) until nothing is running
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
     watch: Option<f64>,
 }
@@ -48,7 +48,7 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8> {
         return Ok(0);
     };
     let pause = Duration::try_from_secs_f64(seconds).ok().filter(|pause| !pause.is_zero());
-    let pause = pause.ok_or_else(|| Usage("--watch: a number of seconds, above 0".into()))?;
+    let pause = pause.ok_or_else(|| Usage("--watch needs a number of seconds above 0".into()))?;
     loop {
         let mut page = Vec::new();
         let goes_on = args.say(&mut page)?;
@@ -235,7 +235,7 @@ fn with<T>(name: &str, results: &Path, store: &Store, say: impl FnOnce(&Status) 
                 }
             }
             Err(error) if state == RunState::Interrupted => {
-                say!("how its jobs are cannot be said here: {error:#}");
+                say!("the state of its jobs cannot be determined here: {error:#}");
                 state = RunState::Submitted;
             }
             Err(_) => {}
@@ -362,7 +362,7 @@ fn show(status: &Status, out: &mut dyn Write) -> Result<()> {
             NodeState::Gone => "not in the cache any more".to_string(),
         };
         if node.batches > 0 {
-            said.push_str(&format!("; {} more batches are kept", node.batches));
+            said.push_str(&format!("; {} more batches are stored", node.batches));
         }
         writeln!(out, "{name:<44} {:<12} {said}", format!("{done} of {units}"))?;
     }

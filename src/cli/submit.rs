@@ -32,19 +32,19 @@ pub struct SubmitArgs {
     machine: MachineArgs,
     #[command(flatten)]
     scope: Scope,
-    /// How many devices are to work at once, of all models together; each model gets one at least
+    /// The number of devices to use at once, over all models; each model gets at least one
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     gpus: u32,
-    /// What is different at this site [default: `slurm.toml` beside the experiment file, else in ~/.config/emoflow/]
+    /// The settings of this site [default: `slurm.toml` beside the experiment file, else in ~/.config/emoflow/]
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Print the scripts; write and submit nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write the scripts and ask Slurm whether it would take them; submit nothing
+    /// Write the scripts and ask Slurm whether it would accept them; submit nothing
     #[arg(long, conflicts_with = "dry_run")]
     test: bool,
-    /// Submit though this is a job itself
+    /// Submit even though this is itself a job
     #[arg(long)]
     from_a_job: bool,
     /// Options of sbatch for every script, after `--`
@@ -90,7 +90,7 @@ impl Submitted {
 pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     ensure!(
         args.from_a_job || args.dry_run || !slurm::in_a_job(),
-        Usage("this is a job of Slurm itself: submit from a login node, or say --from-a-job".to_string())
+        Usage("this is itself a Slurm job: submit from a login node, or pass --from-a-job".to_string())
     );
     let progress = progress::start(Style::Plain);
     let access = if args.dry_run { Access::Look } else { Access::Write };
@@ -168,8 +168,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         let id = slurm::submit(&path, &after, &args.options).or_else(|error| {
             let ids: Vec<String> = ids.values().cloned().collect();
             let taken_back = ids.is_empty() || slurm::cancel(&ids).is_ok();
-            let note =
-                if taken_back { "" } else { "; jobs before it are queued, and could not be taken back" };
+            let note = if taken_back { "" } else { "; earlier jobs are queued and could not be cancelled" };
             if taken_back {
                 submitted.jobs.truncate(submitted.jobs.len() - ids.len());
                 submitted.write(results)?;
@@ -184,7 +183,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         submitted.write(results)?;
     }
     if !args.test {
-        writeln!(out, "`emoflow status` says how far they are; the last job writes the report")?;
+        writeln!(out, "`emoflow status` shows their progress; the last job writes the report")?;
     }
     Ok(0)
 }
@@ -274,7 +273,7 @@ fn scripts(
         let (each, rest) = (args.gpus as usize / models.len(), args.gpus as usize % models.len());
         let tasks = (each + usize::from(place < rest)).clamp(1, most);
         let waits_for: BTreeSet<usize> = units.iter().flat_map(|id| others(id)).collect();
-        let about = format!("Makes units of {name}; submitted again, more workers join");
+        let about = format!("Computes units of {name}; submit it again to add workers");
         let more = [&["--model", name], in_job.as_slice()].concat();
         let script = |stem: String, after: Vec<String>| Script {
             name: stem,
@@ -304,7 +303,7 @@ fn scripts(
     }) {
         scripts.push(Script {
             name: "cpu".to_string(),
-            about: "Makes what needs no model".to_string(),
+            about: "Computes what needs no model".to_string(),
             model: None,
             tasks: None,
             after: Vec::new(),
@@ -314,7 +313,7 @@ fn scripts(
     let after = scripts.iter().map(|script| script.name.clone()).collect();
     scripts.push(Script {
         name: "finish".to_string(),
-        about: "Writes the report, however the others ended, and says what is missing".to_string(),
+        about: "Writes the report, however the others ended, and lists what is missing".to_string(),
         model: None,
         tasks: None,
         after,

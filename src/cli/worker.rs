@@ -29,25 +29,25 @@ pub struct WorkerArgs {
     machine: MachineArgs,
     #[command(flatten)]
     scope: Scope,
-    /// Only what this model of the experiment writes and reads, and what is made of that; without it, everything
+    /// Only what this model of the experiment writes and reads, and what is computed from that; without it, everything
     #[arg(long, value_name = "NAME", conflicts_with = "no_model")]
     model: Option<String>,
     /// Only what needs no model
     #[arg(long)]
     no_model: bool,
-    /// Stop after the batch that is at work then: so many seconds from now, or a local time as in 2026-01-31T18:00:00
+    /// Stop after the batch in progress at this time: in seconds from now, or a local time as in 2026-01-31T18:00:00
     #[arg(long, value_name = "WHEN")]
     until: Option<Until>,
-    /// In a job of Slurm: stop so many seconds before its end, and have it queued again if something is left
+    /// In a Slurm job: stop this many seconds before its end, and queue the job again if work remains
     #[arg(long, value_name = "SECONDS", conflicts_with = "until")]
     slurm: Option<u64>,
     /// How often at most the job is queued again
     #[arg(long, value_name = "N", default_value_t = 20)]
     restarts: u32,
-    /// The frozen plan, where it is not the one of the last run
+    /// The frozen plan, if it is not the one of the last run
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// End when nothing is ready, instead of waiting for what other processes are making
+    /// End when nothing is ready, instead of waiting for units that other processes are computing
     #[arg(long)]
     no_wait: bool,
     /// Stop at the first node that fails
@@ -192,7 +192,7 @@ impl Summary {
             writeln!(out, "{}", serde_json::to_string(self)?)?;
         } else {
             let units = if *made == 1 { "unit" } else { "units" };
-            writeln!(out, "made {made} {units}, left {left}, failed {failed}")?;
+            writeln!(out, "computed {made} {units}, left {left}, failed {failed}")?;
         }
         Ok(())
     }
@@ -215,11 +215,18 @@ fn part(args: &WorkerArgs, resolved: &Resolved) -> Result<Part> {
 fn queue_again(job: &Job, progress_made: bool, restarts: u32) -> String {
     let Job { id, restarts: so_far } = job;
     match () {
-        () if interrupt::terminated() => format!("job {id} was told to end, and does not queue itself again"),
-        () if !progress_made => {
-            format!("job {id} finished no batch in its time, and does not queue itself again: give it more")
+        () if interrupt::terminated() => {
+            format!("job {id} was asked to stop, and does not queue itself again")
         }
-        () if *so_far >= restarts => format!("job {id} was queued again {so_far} times: that is enough"),
+        () if !progress_made => {
+            format!(
+                "job {id} finished no batch within its time limit, and does not queue itself again: give it more \
+                 time"
+            )
+        }
+        () if *so_far >= restarts => {
+            format!("job {id} was queued again {so_far} times, which is the limit (`restarts`)")
+        }
         () => match job.requeue() {
             Ok(()) => format!("job {id} is queued again"),
             Err(error) => format!("warning: job {id} cannot be queued again: {error:#}"),
@@ -252,8 +259,8 @@ pub fn ensure_frozen(prepared: &Prepared, record: Option<&Path>) -> Result<()> {
     ensure!(
         first.is_none() && plan.nodes.len() == run.plan.len(),
         wrong(format!(
-            "the experiment is not what the run began with{}: a worker makes units of the plan that was frozen then. Give \
-             it the run's `--set`, `--limit` and files, or start the run again",
+            "the experiment differs from the one that the run started with{}: a worker computes units of the plan that \
+             was frozen then. Give it the run's `--set`, `--limit` and files, or start the run again",
             first.map_or(String::new(), |name| format!(", first in {name}"))
         ))
     );
@@ -294,7 +301,7 @@ impl std::str::FromStr for Until {
             let end = libc::strptime(c_text.as_ptr(), c"%Y-%m-%dT%H:%M:%S".as_ptr(), &mut time);
             if end.is_null() || *end != 0 { -1 } else { libc::mktime(&mut time) }
         };
-        let seconds = u64::try_from(seconds).map_err(|_| "neither seconds nor a time".to_string())?;
+        let seconds = u64::try_from(seconds).map_err(|_| "neither seconds nor a time of day".to_string())?;
         Ok(Until::At(seconds))
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn validate(
     root: &Reader<'_>,
 ) {
     let Analyses { single, across, scale } = analyses;
-    let two = "add a second `[models.<name>]` table, or take the analysis out";
+    let two = "add a second `[models.<name>]` table, or remove the analysis";
     for Across { name, kind, span } in across {
         let what = format!("`{}` ({name})", kind.kind());
         let problem = |message: String, hint: &str| Problem::at(span.clone(), message).hint(hint);
@@ -24,11 +24,11 @@ pub(super) fn validate(
         if kind.inputs().sets.same_stories() && models.len() == 1 {
             root.note(problem(format!("{what} compares models, and there is one"), two));
         } else if !kind.inputs().sets.same_stories() && sets == 1 {
-            let hint = "add a second model or a second source of stories, or take the analysis out";
+            let hint = "add a second model or a second source of stories, or remove the analysis";
             root.note(problem(format!("{what} compares sets of vectors, and there is one"), hint));
         } else if kind.inputs().sets.same_stories() && sets > 0 && !stories.iter().any(Source::is_shared) {
             let message = format!(
-                "{what} needs stories that two models read, and here each reads what it wrote itself"
+                "{what} needs stories that two models read, but here each model reads only its own stories"
             );
             let hint = "add a source that all read (`template`, `file`, or `generate` with one of [models] as its \
                         `model`), or use `rsa`, which compares vectors";

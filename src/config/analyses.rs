@@ -118,7 +118,7 @@ pub(super) fn analyses(root: &Reader<'_>, name: &str) -> Read<Analyses> {
         if TAKEN.contains(&name.as_str()) {
             let problem = Problem::at(span.clone(), format!("an analysis cannot be named `{name}`"));
             reader.note(problem.hint(format!(
-                "that is what a stage or a table of all is called; choose another name than {}",
+                "that is the name of a stage or of a general table; choose another name than {}",
                 TAKEN.join(", ")
             )));
         }

@@ -36,7 +36,7 @@ pub enum Of {
 }
 
 params! {
-    /// What will be taken for a finding, said before the study is run; see below. In no key: nothing is computed again.
+    /// What counts as a finding, declared before the study is run; see below. Not part of any key: nothing is computed again.
     #[check(says_something)]
     pub struct CriterionKeys {
         /// An analysis of the file and one of its claims: `"rated/PC1, valence"`. The report and `tables/claims.csv` list them.
@@ -85,7 +85,7 @@ fn says_something(reader: &Reader<'_>, parts: &Parts<CriterionKeys>) -> Read<()>
         return Ok(());
     };
     if (least, most, between, p) == (None, None, None, None) {
-        let problem = Problem::at(reader.span(), "a criterion that everything meets");
+        let problem = Problem::at(reader.span(), "a criterion that is always met");
         return reader.wrong(problem.hint("write `at_least`, `at_most`, `between` or `p`"));
     }
     if between.is_some() && (least, most) != (None, None) {
@@ -93,7 +93,7 @@ fn says_something(reader: &Reader<'_>, parts: &Parts<CriterionKeys>) -> Read<()>
     }
     if least.zip(most).is_some_and(|(least, most)| least > most) {
         let problem = Problem::at(reader.span_of("at_most"), "`at_most` is below `at_least`");
-        return reader.wrong(problem.hint("no estimate is both"));
+        return reader.wrong(problem.hint("no estimate can satisfy both"));
     }
     Ok(())
 }
@@ -103,7 +103,7 @@ fn named(reader: &Reader<'_>, key: &str) -> Read<(String, String)> {
     let text = filled(reader, key)?;
     let span = reader.span_of(key);
     let Some((analysis, claim)) = text.split_once('/').map(|(a, c)| (a.trim(), c.trim())) else {
-        let problem = Problem::at(span, format!("{} names no analysis", quoted(&text)));
+        let problem = Problem::at(span, format!("{} does not name an analysis", quoted(&text)));
         return reader.wrong(problem.hint("write an analysis and one of its claims: \"rated/PC1, valence\""));
     };
     let analyses: Vec<&str> = reader.scope.names("analysis").collect();
@@ -127,7 +127,7 @@ fn between(reader: &Reader<'_>, key: &str) -> Read<Option<(f64, f64)>> {
 
 fn no_range(reader: &Reader<'_>, key: &str) -> Problem {
     let hint = "write `between = [least, most]`, and neither `at_least` nor `at_most`";
-    Problem::at(reader.span_of(key), "no range of estimates").hint(hint)
+    Problem::at(reader.span_of(key), "an empty range of estimates").hint(hint)
 }
 
 impl Value for Of {

@@ -20,7 +20,7 @@ params! {
         #[of(Type::Inline(Params::TABLE))]
         #[with(inline::<Params>)]
         pub made: Params;
-        /// Vectors of others, as a set beside those that are read from stories.
+        /// Imported vectors, as a set beside those computed from stories.
         #[unset("none")]
         #[of(Type::Others(ImportKeys::TABLE))]
         #[with(imports)]
@@ -29,9 +29,8 @@ params! {
 }
 
 params! {
-    /// Vectors of others from files, as a set beside those that are read from stories, under this name. They are taken as they
-    /// are: nothing is centred, projected out or scaled. The analyses that need nothing but vectors and the model are run on
-    /// them. See docs/export.md.
+    /// Imported vectors from files, as a set under this name beside those computed from stories. They are used
+    /// unchanged: not centred, denoised or scaled. Analyses that need only vectors and the model run on them. See docs/export.md.
     pub struct ImportKeys {
         /// A file, or several as a glob (`theirs/*.gguf`), relative to the project: `.safetensors` or `.npz` with an array `[layers,
         /// d_model]` under each emotion's name, or control vectors of llama.cpp and repeng (`.gguf`), each of the emotion that it

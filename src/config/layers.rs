@@ -43,7 +43,7 @@ impl Layers {
 }
 
 params! {
-    /// The table forms of `layers`; exactly one of them, and `embed` where it is wanted.
+    /// The table forms of `layers`; exactly one of them, and optionally `embed`.
     pub struct LayerForms {
         /// Blocks 0, n, 2n, ...
         #[unset("-")]
@@ -82,7 +82,7 @@ impl Value for Layers {
             (None, Some(depth), None, None) => Blocks::Depth(depth),
             (None, None, Some(from), Some(to)) if from <= to => Blocks::Range { from, to },
             (None, None, Some(from), Some(to)) => {
-                let message = format!("`from` = {from} lies behind `to` = {to}");
+                let message = format!("`from` = {from} is larger than `to` = {to}");
                 let hint = format!("write {{ from = {to}, to = {from} }}");
                 return reader.wrong(Problem::at(table.span(), message).hint(hint));
             }

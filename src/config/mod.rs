@@ -85,7 +85,7 @@ pub struct Experiment {
     pub across: Vec<Across>,
     /// Metrics of analyses over models.
     pub scale: Vec<Scale>,
-    /// What will be taken for a finding.
+    /// What counts as a finding.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub criteria: Vec<Criterion>,
     /// The variants of `[sweep]`; the first of them is this experiment. None: no sweep.

@@ -62,8 +62,8 @@ params! {
         /// Instead of the experiment's.
         #[unset("the experiment's `layers`")]
         pub layers: Option<Layers>;
-        /// What the chat template is told (`enable_thinking`, `thinking`) where stories are read through it; not for a model that
-        /// writes stories.
+        /// The chat template's switch (`enable_thinking`, `thinking`) when stories are read through it; not for a
+        /// model that writes stories.
         pub thinking: bool = false;
     }
 }
@@ -148,13 +148,13 @@ fn model(root: &Reader<'_>, reader: &Reader<'_>, name: String, keys: ModelKeys) 
 fn one_checkpoint(reader: &Reader<'_>, _: &Parts<ModelKeys>) -> Read<()> {
     if reader.has("adapter_revision") && !reader.has("adapter") {
         let problem = Problem::at(reader.key_span("adapter_revision"), "there is no `adapter`");
-        reader.note(problem.hint("take it out, or say which adapter with `adapter`"));
+        reader.note(problem.hint("remove it, or name an adapter with `adapter`"));
     }
     let given: Vec<&str> = ["repo", "path", "ollama"].into_iter().filter(|key| reader.has(key)).collect();
     if let (Some(key), true) = (given.first().filter(|key| **key != "repo"), reader.has("revision")) {
         let message = format!("`revision` belongs to a `repo`, not to a `{key}`");
         let problem = Problem::at(reader.key_span("revision"), message);
-        return reader.wrong(problem.hint("take it out; a folder's files are identified by their content"));
+        return reader.wrong(problem.hint("remove it; a folder's files are identified by their content"));
     }
     match given[..] {
         [_] => Ok(()),
@@ -166,7 +166,7 @@ fn one_checkpoint(reader: &Reader<'_>, _: &Parts<ModelKeys>) -> Read<()> {
         [first, second, ..] => {
             let message = format!("`[{}]` has both `{first}` and `{second}`", reader.label);
             let problem = Problem::at(reader.key_span(second), message);
-            reader.wrong(problem.hint("keep the one that the model is to be taken from"))
+            reader.wrong(problem.hint("keep the one that the model should be loaded from"))
         }
     }
 }
@@ -186,7 +186,8 @@ pub(super) fn repo(reader: &Reader<'_>, name: &str) -> Read<String> {
     if is_repo(&repo) {
         return Ok(repo);
     }
-    let problem = Problem::at(reader.span_of(name), format!("{} is no repository of the hub", quoted(&repo)));
+    let problem =
+        Problem::at(reader.span_of(name), format!("{} is not a repository of the hub", quoted(&repo)));
     reader.wrong(
         problem
             .hint("a repository is `owner/name`, as in the address of its page; a folder is given as `path`"),
@@ -210,7 +211,7 @@ pub(super) fn revision(reader: &Reader<'_>, key: &str) -> Read<String> {
     if !revision.is_empty() && !revision.contains("..") && revision.chars().all(fits) {
         return Ok(revision);
     }
-    let problem = Problem::at(reader.span_of(key), format!("{} is no revision", quoted(&revision)));
+    let problem = Problem::at(reader.span_of(key), format!("{} is not a revision", quoted(&revision)));
     reader.wrong(problem.hint("a revision is a branch, a tag or a commit"))
 }
 
@@ -243,12 +244,14 @@ pub(super) fn emotions(root: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     for (word, span) in words.unwrap_or_default().into_iter().zip(reader.spans_in("words")) {
         let problem = if !is_word(&word) {
             Problem::at(span, format!("{} cannot be an emotion", quoted(&word))).hint(
-                "an emotion is letters, with single spaces, hyphens or apostrophes inside, such as `at ease`",
+                "an emotion consists of letters, with single spaces, hyphens or apostrophes in between, such as `at \
+                 ease`",
             )
         } else if !seen.insert(folded(&word)) {
             let where_else = if of_preset.contains(&folded(&word)) { "in the preset" } else { "in `words`" };
-            Problem::at(span, format!("{} is {where_else} already", quoted(&word)))
-                .hint("take it out of `words`: case, spaces, hyphens and apostrophes make no other emotion")
+            Problem::at(span, format!("{} is {where_else} already", quoted(&word))).hint(
+                "remove it from `words`: case, spaces, hyphens and apostrophes do not distinguish emotions",
+            )
         } else {
             emotions.push(word);
             continue;

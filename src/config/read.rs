@@ -261,8 +261,8 @@ fn note_secrets(node: &Node, root: &Reader<'_>) {
         let secret = texts.iter().any(|text| secrets::is_secret(&entry.key, text));
         if secret && !ELSEWHERE.contains(&entry.key.as_str()) {
             let message = format!("{} looks like a key or a password", quoted(&entry.key));
-            let hint =
-                "secrets are written nowhere: `api_key_env` names the variable that holds a server's key";
+            let hint = "secrets do not belong in the file: `api_key_env` names the environment variable that holds a server's \
+                 key";
             root.note(Problem::at(entry.key_span.clone(), message).hint(hint));
         }
         note_secrets(&entry.node, root);
@@ -287,7 +287,8 @@ fn text(path: &Path) -> Result<String, Problems> {
     let mut bytes = Vec::new();
     file.by_ref().take(LARGEST + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.len() as u64 > LARGEST {
-        let problem = Problem::whole(format!("more than {} kB: this is no experiment file", LARGEST / 1000));
+        let problem =
+            Problem::whole(format!("more than {} kB: this is not an experiment file", LARGEST / 1000));
         return Err(unreadable(
             problem.hint("long lists of texts belong in a story file, `[stories.<name>.file]`"),
         ));

@@ -78,7 +78,7 @@ params! {
         #[of(Type::NamedKinds(analyses::kinds))]
         #[with(analyses::analyses)]
         pub analysis: Analyses = {};
-        /// What will be taken for a finding.
+        /// What counts as a finding.
         #[of(Type::Named(CriterionKeys::TABLE))]
         #[with(criteria::criteria)]
         pub criteria: Vec<Criterion> = {};
@@ -99,8 +99,8 @@ fn name(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
 fn date(reader: &Reader<'_>, key: &str) -> Read<Date> {
     let text: String = reader.get(key)?;
     text.parse().or_else(|()| {
-        let problem = Problem::at(reader.span_of(key), format!("{} is no date", quoted(&text)));
-        reader.wrong(problem.hint("write a day of the calendar as `\"2024-07-26\"`: year, month, day"))
+        let problem = Problem::at(reader.span_of(key), format!("{} is not a date", quoted(&text)));
+        reader.wrong(problem.hint("write a date as `\"2024-07-26\"`: year, month, day"))
     })
 }
 

@@ -147,7 +147,7 @@ impl Value for Writer {
             return Ok(Writer::Model(name));
         }
         let names = models.into_iter().chain(["self"]);
-        let problem = Problem::at(node.span.clone(), format!("no model {} writes here", quoted(&name)));
+        let problem = Problem::at(node.span.clone(), format!("there is no writing model {}", quoted(&name)));
         reader.wrong(problem.hint(suggestion(&name, "it is `self` (each model its own) or one of", names)))
     }
 }
@@ -173,12 +173,12 @@ pub(super) fn glob(reader: &Reader<'_>, name: &str) -> Read<String> {
     let files = reader.filled(name)?;
     let at = |message: String| Problem::at(reader.span_of(name), message);
     if let Err(error) = matcher(&files) {
-        let problem = at(format!("{} is no glob: {}", quoted(&files), error.kind()));
+        let problem = at(format!("{} is not a valid glob pattern: {}", quoted(&files), error.kind()));
         return reader
             .wrong(problem.hint("such as \"data/*.parquet\"; `**` crosses folders, `*` and `?` do not"));
     }
     if files.split('/').any(|part| ["", ".", ".."].contains(&part)) {
-        let problem = at(format!("{} leads out of the repository", quoted(&files)));
+        let problem = at(format!("{} points outside the repository", quoted(&files)));
         return reader
             .wrong(problem.hint("files are named from the repository's top, such as \"data/*.parquet\""));
     }

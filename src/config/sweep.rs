@@ -75,7 +75,7 @@ pub(super) fn combinations(mut tree: Node, fixed: &[Path], sink: &Sink) -> Vec<C
     let count = axes.iter().try_fold(1_usize, |count, axis| count.checked_mul(axis.values.len()));
     if count.is_none_or(|count| count > MOST) {
         let problem = Problem::at(sweep.span.clone(), format!("more than {MOST} variants"));
-        sink.borrow_mut().push(problem.hint("every combination of the values is one: take some out"));
+        sink.borrow_mut().push(problem.hint("each combination of values is a variant: remove some values"));
         axes.clear();
     }
     let names = names(&axes);
@@ -128,14 +128,14 @@ fn collect(node: &Node, path: &mut Path, axes: &mut Vec<Axis>, sink: &Sink) {
         match &entry.node.value {
             Value::List(values) if values.is_empty() => {
                 let message = format!("`sweep.{}` has no value", dotted(path));
-                wrong(&entry.node.span, message, "take the key out, or give it values");
+                wrong(&entry.node.span, message, "remove the key, or give it values");
             }
             Value::List(values) => {
                 let twice =
                     (1..values.len()).find(|&i| values[..i].iter().any(|v| v.value == values[i].value));
                 if let Some(at) = twice {
-                    let message = format!("`sweep.{}` has a value twice", dotted(path));
-                    wrong(&values[at].span, message, "take it out");
+                    let message = format!("`sweep.{}` lists a value twice", dotted(path));
+                    wrong(&values[at].span, message, "remove it");
                 } else {
                     axes.push(Axis { path: path.clone(), values: values.clone() });
                 }

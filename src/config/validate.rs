@@ -39,15 +39,16 @@ pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
         let told = stories.iter().chain(neutral).map(|source| (&source.name, &source.kind));
         let mut sources = told.chain(dialogues.iter().filter_map(|d| Some((&d.name, d.written()?))));
         if let Some((source, _)) = sources.find(|(_, kind)| kind.written_by(&model.name).is_some()) {
-            let message = format!("`{}` writes stories (`{source}`) and must not think first", model.name);
-            let hint = "where a thought ends is not the same in all models; take `thinking` out, or let another model \
-                        write the stories";
+            let message =
+                format!("`{}` writes stories (`{source}`), which `thinking` does not support", model.name);
+            let hint = "the end of the reasoning is marked differently by each model; remove `thinking`, or let \
+                 another model write the stories";
             root.note(Problem::at(model.thinking_span.clone(), message).hint(hint));
         }
     }
     if let (Some([_]), Some(Center::Emotions)) = (emotions, vectors.map(|vectors| vectors.center)) {
         let span = written(&["emotions", "words"]).or(written(&["emotions"])).unwrap_or(0..0);
-        let problem = Problem::at(span, "one emotion alone: its mean minus the mean of all emotions is zero");
+        let problem = Problem::at(span, "only one emotion: its mean minus the mean of all emotions is zero");
         root.note(problem.hint("name at least two emotions, or write `center = \"none\"` in `[vectors]`"));
     }
     if let (Some(Denoise::Components(components)), Some(source)) =
@@ -60,7 +61,7 @@ pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
             format!("`denoise` removes {components} principal components, but neutral texts: {count}");
         let span = written(&["vectors", "denoise"]).unwrap_or(source.span.clone());
         let hint =
-            format!("so few have at most {}; bring more neutral texts, or lower `components`", count - 1);
+            format!("so few have at most {}; provide more neutral texts, or lower `components`", count - 1);
         root.note(Problem::at(span, message).hint(hint));
     }
     if let Ok(analyses) = &parts.analysis {

@@ -149,7 +149,7 @@ fn ended(name: &str, child: &mut Child, progress: &dyn Progress) {
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
-    progress.note(&format!("warning: [{name}] ended: {how}; the others go on with its work"));
+    progress.note(&format!("warning: [{name}] ended: {how}; the others continue its work"));
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

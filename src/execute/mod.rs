@@ -146,7 +146,7 @@ pub fn run(
     if run.options.verbose {
         for model in resolved.models.iter().filter(|model| !model.unread.is_empty()) {
             let fields = model.unread.join(", ");
-            progress.note(&format!("{}: of config.json no part in what is computed: {fields}", model.name));
+            progress.note(&format!("{}: ignored fields of config.json: {fields}", model.name));
         }
     }
     if run.options.verbose {
@@ -268,7 +268,7 @@ fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]
             let name = owner.as_ref().and_then(|owner| run.crew.name(owner.process.pid));
             let owner =
                 name.or(owner.map(|owner| owner.to_string())).unwrap_or("another process".to_string());
-            let line = format!("{node}: waiting for {owner}, which is making it");
+            let line = format!("{node}: waiting for {owner}, which is computing it");
             if said.as_ref() != Some(&line) {
                 run.progress.note(&line);
                 said = Some(line);

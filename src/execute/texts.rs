@@ -117,7 +117,7 @@ pub fn said(plan: &Plan, store: &Store, node: usize) -> Result<String> {
             let skipped = [
                 count(&all, &short, |texts| texts.short),
                 count(&all, "longer than the context, skipped", |texts| texts.long),
-                count(&all, "longer than the context, cut to it", |texts| texts.cut),
+                count(&all, "longer than the context, truncated", |texts| texts.cut),
             ];
             skipped.into_iter().flatten().collect::<Vec<_>>().join("; ")
         }),
@@ -216,7 +216,7 @@ pub fn lacking(plan: &Plan, store: &Store, unit: &Unit, emotions: &[String]) -> 
         Texts { stories: 0, rejected, .. } if rejected.is_empty() => "its source has none".to_string(),
         Texts { stories: 0, rejected, .. } => {
             format!(
-                "none of the texts that were written was accepted ({}): see `reject` of the source",
+                "none of the generated texts was accepted ({}): see `reject` of the source",
                 rejections(rejected)
             )
         }

@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
             let all = (0..node.units.len()).all(|unit| self.present.contains(&job.id(unit)));
             let (state, reason, said) = match all {
                 true => (State::Cached, "", "cached"),
-                false => (State::NotNeeded, "nothing asks for it", "not needed: nothing asks for it"),
+                false => (State::NotNeeded, "nothing asks for it", "not needed"),
             };
             if self.options.verbose {
                 self.progress.note(&format!("{}: {said}", node.name()));
@@ -121,7 +121,9 @@ impl<'a> Run<'a> {
             job.seconds += begun.elapsed().as_secs_f64();
         }
         let said = match result {
-            Ok(()) if !job.missing.is_empty() => "the rest is for later: another run is at work".to_string(),
+            Ok(()) if !job.missing.is_empty() => {
+                "the remaining units are deferred: another run is computing them".to_string()
+            }
             Ok(()) => {
                 let reason = if job.made > 0 { job.why.clone() } else { "made by another run".to_string() };
                 let mut said = format!("done in {:.1} s ({reason})", job.seconds);

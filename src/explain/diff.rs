@@ -99,7 +99,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Difference { path, before, after } = self;
         match (path.strip_suffix("[]"), before, after) {
-            (Some(list), Some(gone), None) => write!(f, "{list}: {} is gone", shown(gone)),
+            (Some(list), Some(gone), None) => write!(f, "{list}: {} was removed", shown(gone)),
             (Some(list), None, Some(new)) => write!(f, "{list}: {} is new", shown(new)),
             (None, Some(Value::Array(old)), Some(Value::Array(new))) if same_elements(old, new) => {
                 write!(f, "{path}: in another order")
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(said(list(&["a", "b"]), list(&["a", "c"])), ["params.emotions[1] b -> c"]);
         assert_eq!(
             said(list(&["a", "b"]), list(&["b", "c", "d"])),
-            ["params.emotions: a is gone", "params.emotions: c is new", "params.emotions: d is new"]
+            ["params.emotions: a was removed", "params.emotions: c is new", "params.emotions: d is new"]
         );
         assert_eq!(
             said(list(&["a", "b", "c"]), list(&["c", "a", "b"])),

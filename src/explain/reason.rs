@@ -89,7 +89,7 @@ impl fmt::Display for Reason {
             Reason::Damaged { why } => write!(f, "damaged ({why})"),
             Reason::Unreadable { why } => write!(f, "cannot be read ({why})"),
             Reason::Changed { causes, .. } if causes.is_empty() => {
-                f.write_str("changed; what it was is no longer stored")
+                f.write_str("changed; its earlier value is no longer stored")
             }
             Reason::Changed { causes, .. } => f.write_str(&line(causes)),
         }
@@ -107,7 +107,7 @@ impl fmt::Display for Cause {
             },
             Cause::Added { node, place } if place.is_empty() => write!(f, "input {node} is new"),
             Cause::Added { node, place } => write!(f, "input {node} is new: {place}"),
-            Cause::Gone { stage, key } => write!(f, "input {stage} {} is gone", key.short()),
+            Cause::Gone { stage, key } => write!(f, "input {stage} {} was removed", key.short()),
         }
     }
 }

@@ -362,9 +362,9 @@ impl fmt::Display for Refusal {
             }
             Work::Little => {}
         }
-        write!(f, "), {} are there ({}). ", gb(free.bytes), free.from)?;
+        write!(f, "), {} are available ({}). ", gb(free.bytes), free.from)?;
         match self.remedies.as_slice() {
-            [] => write!(f, "A machine with {} would do", gb(need.total())),
+            [] => write!(f, "A machine with {} would be enough", gb(need.total())),
             some => write!(f, "What would fit: {}", some.join(", or ")),
         }
     }

@@ -157,18 +157,18 @@ fn a_refusal_says_its_numbers() {
     assert_eq!(
         refusal(Dtype::F32, PASSES, 20.0).to_string(),
         "it does not fit into memory: 37.4 GB are needed (32.1 GB of weights as f32, 5.2 GB for 8192 tokens at \
-         once), 20.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (18.7 GB)"
+         once), 20.0 GB are available (a made-up machine). What would fit: `dtype = \"bf16\"` (18.7 GB)"
     );
     assert_eq!(
         refusal(Dtype::Bf16, Work::Little, 0.4).to_string(),
-        "it does not fit into memory: 16.1 GB are needed (16.1 GB of weights as bf16), 0.4 GB are there (a made-up \
-         machine). A machine with 16.1 GB would do"
+        "it does not fit into memory: 16.1 GB are needed (16.1 GB of weights as bf16), 0.4 GB are available (a made-up \
+         machine). A machine with 16.1 GB would be enough"
     );
     let gpu = fits(&llama_8b(), Dtype::F32, Work::Little, Device::Cuda(0), &free(33.0)).unwrap_err();
     assert_eq!(
         gpu.to_string(),
         "it does not fit into memory: 33.2 GB are needed (32.1 GB of weights as f32, 1.1 GB while they are \
-         loaded), 33.0 GB are there (a made-up machine). What would fit: `dtype = \"bf16\"` (16.3 GB)"
+         loaded), 33.0 GB are available (a made-up machine). What would fit: `dtype = \"bf16\"` (16.3 GB)"
     );
 }
 

@@ -118,7 +118,7 @@ impl LanguageModel {
             self_check::ensure_right(device, Backend::chosen(device)?, policy.compute)?;
             ensure!(
                 !policy.streamed || policy.weights == spec.dtype,
-                "blocks are streamed as they are stored, in {}: take `dtype` out, and set `compute_dtype = \"{}\"`",
+                "blocks are streamed as they are stored, in {}: remove `dtype`, and set `compute_dtype = \"{}\"`",
                 spec.dtype.name(),
                 policy.weights.name()
             );
@@ -179,8 +179,9 @@ impl LanguageModel {
     /// Those of `work`; a [`Shortage`] with one row.
     pub fn in_halves<R, T>(&self, rows: &[R], work: &mut dyn FnMut(&[R]) -> Result<T>) -> Result<Vec<T>> {
         shortage::in_halves(rows, work, &mut |rows, Shortage { said }| {
-            let line =
-                || format!("no memory left for {rows} texts at once ({said}): they are done in halves");
+            let line = || {
+                format!("not enough memory for {rows} texts at once ({said}): splitting the batch in halves")
+            };
             let _ = self.shortage.get_or_init(line);
         })
     }
@@ -437,7 +438,7 @@ impl LanguageModel {
         let (low, high) = (batch.ids.min().int64_value(&[]), batch.ids.max().int64_value(&[]));
         ensure!(
             low >= 0 && high < self.spec.d_vocab as i64,
-            "token {} is not one of the model's {}",
+            "token {} is not in the model's vocabulary of {}",
             if low < 0 { low } else { high },
             self.spec.d_vocab
         );

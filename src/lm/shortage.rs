@@ -32,8 +32,8 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(
             f,
-            "the device has no memory left ({}): set a smaller `activations.batch_tokens` or `dtype = \"bf16\"`, or give \
-             it the device alone; what is finished is kept",
+            "the device is out of memory ({}): set a smaller `activations.batch_tokens` or `dtype = \"bf16\"`, or free \
+             the device from other programs; finished batches are kept",
             self.said
         )
     }
@@ -88,7 +88,7 @@ mod tests {
     fn every_devices_words_are_known() {
         for text in WORDS {
             let told = Shortage::told(text).unwrap().to_string();
-            assert!(told.contains("no memory left") && told.contains("batch_tokens"), "{told}");
+            assert!(told.contains("out of memory") && told.contains("batch_tokens"), "{told}");
             assert!(!told.contains("Exception raised"), "{told}");
         }
         assert_eq!(Shortage::told("index out of bounds"), None);

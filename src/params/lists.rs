@@ -72,12 +72,12 @@ impl<'s> Reader<'s> {
             let problem = if text.trim().is_empty() {
                 format!("an empty string in `{name}`")
             } else if !seen.insert(text.to_lowercase()) {
-                format!("{} stands twice in `{name}`", quoted(&text))
+                format!("{} occurs twice in `{name}`", quoted(&text))
             } else {
                 texts.push((text, item.span.clone()));
                 continue;
             };
-            self.note(Problem::at(item.span.clone(), problem).hint("take it out"));
+            self.note(Problem::at(item.span.clone(), problem).hint("remove it"));
         }
         if texts.len() == items.len() { Ok(texts) } else { Err(Reported) }
     }
@@ -97,8 +97,8 @@ impl<'s> Reader<'s> {
             if seen.insert(number.to_bits()) {
                 numbers.push((number, item.span.clone()));
             } else {
-                let problem = Problem::at(item.span.clone(), format!("{number} stands twice in `{name}`"));
-                self.note(problem.hint("take it out"));
+                let problem = Problem::at(item.span.clone(), format!("{number} occurs twice in `{name}`"));
+                self.note(problem.hint("remove it"));
             }
         }
         if numbers.len() == items.len() { Ok(numbers) } else { Err(Reported) }
@@ -171,7 +171,7 @@ impl<'s> Reader<'s> {
             let text = self.as_text(&label, &entry.node).ok()?;
             if text.trim().is_empty() {
                 let problem = Problem::at(entry.node.span.clone(), format!("`{label}` is empty"));
-                self.note(problem.hint("take it out"));
+                self.note(problem.hint("remove it"));
                 return None;
             }
             Some((entry.key.clone(), text))
@@ -230,8 +230,8 @@ impl<'s> Reader<'s> {
             };
             let Ok(layer) = layer else { continue };
             if !layers.insert(layer) {
-                let problem = Problem::at(item.span.clone(), format!("{layer} stands twice in `{name}`"));
-                self.note(problem.hint("take it out"));
+                let problem = Problem::at(item.span.clone(), format!("{layer} occurs twice in `{name}`"));
+                self.note(problem.hint("remove it"));
             }
         }
         if layers.len() == items.len() { Ok(layers.into_iter().collect()) } else { Err(Reported) }

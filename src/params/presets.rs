@@ -44,7 +44,7 @@ pub static TOPICS: &[Preset] = &[Preset {
 /// `neutral.template.set`
 pub static NEUTRAL: &[Preset] = &[Preset {
     name: "neutral-40",
-    about: "forty factual texts of 60 to 110 words, each on a subject of its own",
+    about: "forty factual texts of 60 to 110 words, each on a different subject",
     text: include_str!("presets/neutral-40.txt"),
 }];
 

@@ -86,7 +86,7 @@ impl<'s> Reader<'s> {
         reader
     }
 
-    /// A table whose keys are not looked at yet.
+    /// A table whose keys are not checked yet.
     pub(super) fn new(
         node: Rc<Node>,
         label: String,
@@ -264,7 +264,7 @@ impl<'s> Reader<'s> {
 
     /// An integer within the key's bounds.
     pub(super) fn as_integer(&self, key: &Key, node: &Node) -> Read<usize> {
-        let Type::Integer { min, max } = key.of else { panic!("`{}` is no integer", key.name) };
+        let Type::Integer { min, max } = key.of else { panic!("`{}` is not an integer", key.name) };
         self.as_between(key.name, node, min, max)
     }
 
@@ -319,7 +319,7 @@ impl<'s> Reader<'s> {
             return Ok(number);
         }
         let message = format!("`{name}` must be a finite number");
-        self.wrong(Problem::at(node.span.clone(), message).hint("NaN and infinities are refused everywhere"))
+        self.wrong(Problem::at(node.span.clone(), message).hint("NaN and infinities are not allowed"))
     }
 
     pub(super) fn as_list<'n>(&self, name: &str, node: &'n Node, of: &str) -> Read<&'n [Rc<Node>]> {
@@ -334,7 +334,7 @@ impl<'s> Reader<'s> {
 
     /// A finite number within the key's bounds.
     pub(super) fn as_bounded(&self, key: &Key, node: &Node) -> Read<f64> {
-        let Type::Number { from, above, to } = key.of else { panic!("`{}` is no number", key.name) };
+        let Type::Number { from, above, to } = key.of else { panic!("`{}` is not a number", key.name) };
         let number = self.as_number(key.name, node)?;
         if number > to || number < from || (above && number == from) {
             let low = if above { format!("above {from}") } else { format!("at least {from}") };

@@ -154,7 +154,7 @@ impl<'s> Reader<'s> {
                 let message = format!("`{label}` has two kinds, `{}` and `{}`", entries[0].key, second.key);
                 let hint = match self.label.as_str() {
                     "" => "keep one of the two".to_string(),
-                    group => format!("give each a name of its own: `[{group}.<name>.{}]`", second.key),
+                    group => format!("give each its own name: `[{group}.<name>.{}]`", second.key),
                 };
                 return self.wrong(Problem::at(second.key_span.clone(), message).hint(hint));
             }

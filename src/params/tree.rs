@@ -183,7 +183,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     // The end of the text is a place too, and an empty file's is byte 0, which means "the whole file".
     let span = error.span().unwrap_or(text.len()..text.len());
     Problem::at(span, format!("not valid TOML: {}", error.message()))
-        .hint("strings stand in double quotes, and every line is `[table]` or `key = value`")
+        .hint("strings need double quotes, and every line is `[table]` or `key = value`")
 }
 
 /// The start of a line, and the line.
@@ -209,7 +209,7 @@ fn duplicates(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
         } else if !below.contains(&start) {
             let key = quoted(&text[span.clone()]);
             problems.push(
-                Problem::at(span, format!("{key} stands twice in one table")).hint("keep one of the two"),
+                Problem::at(span, format!("{key} occurs twice in one table")).hint("keep one of the two"),
             );
         }
     }
@@ -224,10 +224,10 @@ fn duplicate_header(text: &str, span: Span, line: &str) -> Problem {
     let mut path = inner.split('.').map(str::trim);
     let hint = match (path.next(), path.next(), path.next()) {
         (Some(group @ ("stories" | "dialogues" | "analysis")), Some(name), Some(kind)) => {
-            format!("give the second one a name of its own, such as `[{group}.{name}-2.{kind}]`")
+            format!("give the second one another name, such as `[{group}.{name}-2.{kind}]`")
         }
         (Some("models"), Some(name), None) => {
-            format!("give the second one a name of its own, such as `[models.{name}-2]`")
+            format!("give the second one another name, such as `[models.{name}-2]`")
         }
         _ => "keep one of the two".to_string(),
     };
@@ -247,7 +247,7 @@ pub fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) -> Option<Path
     };
     let document = format!("{key}=0");
     let Some(path) = DeTable::parse(&document).ok().and_then(|table| key_path(table.get_ref(), base)) else {
-        sink.borrow_mut().push(wrong(format!("{} is no path of keys", quoted(key))));
+        sink.borrow_mut().push(wrong(format!("{} is not a path of keys", quoted(key))));
         return None;
     };
     let value_base = base + key.len() + 1 + (written.len() - written.trim_start().len());
@@ -290,7 +290,7 @@ pub fn lay(node: &mut Node, path: &[(String, Span)], value: Node, depth: usize) 
     let Value::Table(entries) = &mut node.value else {
         return Err(Problem::at(
             key_span.clone(),
-            format!("no key {} here: what it is in is no table", quoted(key)),
+            format!("no key {} here: its parent is not a table", quoted(key)),
         )
         .hint("set the key before it to a table instead"));
     };

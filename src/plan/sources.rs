@@ -51,11 +51,14 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
                 params.topics.len() * params.per_topic
             }
             SourceKind::File { .. } | SourceKind::Dataset(_) => {
-                return Some(format!("{}: a file is taken whole", Subject::stories(&source.name, None)));
+                return Some(format!(
+                    "{}: a file is always read completely",
+                    Subject::stories(&source.name, None)
+                ));
             }
         };
         let taken = limit.next_multiple_of(depth).min(each);
-        let why = format!("shards hold {} stories an emotion and are made whole", depth.min(each));
+        let why = format!("shards hold {} stories per emotion and are computed completely", depth.min(each));
         (taken > limit)
             .then(|| format!("{}: {taken} of {each}, for {why}", Subject::stories(&source.name, None)))
     });

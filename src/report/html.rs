@@ -76,8 +76,8 @@ fn frame(
     selectors(&mut out, choices, &report.emotions);
     out.push_str("<main id=\"main\" tabindex=\"-1\">\n");
     out.push_str(
-        "<noscript><p>The figures and tables of this page are compressed, and are shown by its script, which is switched \
-         off here. The same are in the folders figures, tables and stories beside this file.</p></noscript>\n",
+        "<noscript><p>The figures and tables of this page are compressed and need JavaScript, which is switched off \
+         here. The folders figures, tables and stories beside this file have the same content.</p></noscript>\n",
     );
     for chapter in chapters {
         push(
@@ -114,7 +114,7 @@ fn frame(
 /// A text that [`render`] did not write.
 pub fn inflated(page: &str) -> anyhow::Result<String> {
     let (start, end) = ("<script type=\"text/plain\" id=\"blocks\">", "</script>");
-    let Some((frame, rest)) = page.split_once(start) else { anyhow::bail!("no page of this program") };
+    let Some((frame, rest)) = page.split_once(start) else { anyhow::bail!("not a report of emoflow") };
     let packed = rest.split_once(end).map_or(rest, |(packed, _)| packed);
     let mut whole = frame.to_string();
     for block in packed.lines() {
@@ -195,7 +195,7 @@ fn facts(out: &mut String, facts: &[(String, String)]) {
     }
     // Open for readers without the script, which closes it: what was found comes first.
     out.push_str(
-        "<details class=\"run\" open><summary>What was run, and on what</summary>\n<dl class=\"facts\">\n",
+        "<details class=\"run\" open><summary>Models, data and versions</summary>\n<dl class=\"facts\">\n",
     );
     for (name, value) in facts {
         push(out, format_args!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(name), escape(value)));
@@ -241,9 +241,7 @@ fn selectors(out: &mut String, choices: &Choices, emotions: &[String]) {
         out.push_str("</select></label>\n");
     }
     if !emotions.is_empty() {
-        out.push_str(
-            "<label><span>Emotion</span> <select id=\"emotion\"><option value=\"\">none marked</option>",
-        );
+        out.push_str("<label><span>Emotion</span> <select id=\"emotion\"><option value=\"\">none</option>");
         for emotion in emotions.iter().map(|emotion| escape(emotion)) {
             push(out, format_args!("<option value=\"{emotion}\">{emotion}</option>"));
         }
@@ -373,7 +371,7 @@ fn origin(out: &mut String, stem: &str, figure: &Figure, section: &Section) {
     if here.is_empty() {
         return;
     }
-    out.push_str("<details class=\"origin\"><summary>Where this comes from</summary>\n<dl>\n");
+    out.push_str("<details class=\"origin\"><summary>Provenance</summary>\n<dl>\n");
     for Origin { node, keys, command, .. } in here.iter().take(NAMED) {
         let keys: Vec<String> = keys
             .iter()

@@ -97,10 +97,10 @@ const choose = (slot) => {
   slot.best = fitting.reduce((a, f) => (a === undefined || distance(f) < distance(a) ? f : a), undefined);
   const note = slot.element.querySelector(".note");
   if (slot.best === undefined) {
-    note.textContent = `${slot.title}: not made for ${wanted(figures)}.`;
+    note.textContent = `${slot.title}: not available for ${wanted(figures)}.`;
   } else if (distance(slot.best) > 0) {
     const made = layerName(slot.best.layer);
-    note.textContent = `Made at layer ${made}, not at layer ${layerName(Number(chosen("layer")))}: shown for layer ${made}.`;
+    note.textContent = `Not available at layer ${layerName(Number(chosen("layer")))}: shown for layer ${made}.`;
   }
   note.hidden = slot.best !== undefined && distance(slot.best) === 0;
 };
@@ -121,7 +121,7 @@ const put = async (slot) => {
     text = best && (await block(best.at[0]))[best.at[1]];
   } catch (error) {
     const note = element.querySelector(".note");
-    note.textContent = `${slot.title}: cannot be read (${error}).`;
+    note.textContent = `${slot.title}: could not be loaded (${error}).`;
     note.hidden = false;
   }
   if (slot.best !== best) return;

@@ -31,7 +31,8 @@ pub fn html(table: &TableFigure, address: &dyn Fn(&Place) -> Option<String>) -> 
                     out.push_str(&ranged(*value, (*low, *high), *decimals));
                 }
                 Some(Cell::Text(text)) => {
-                    out.push_str("<td>");
+                    let long = text.chars().count() > LONG;
+                    out.push_str(if long { "<td class=\"long\">" } else { "<td>" });
                     out.push_str(&escape(text));
                 }
                 Some(Cell::Link(text, target)) => {
@@ -64,6 +65,9 @@ pub fn html(table: &TableFigure, address: &dyn Fn(&Place) -> Option<String>) -> 
 
 /// Tables with more columns than this are set closer.
 const DENSE: usize = 7;
+
+/// Texts of more characters than this are wrapped there.
+const LONG: usize = 40;
 
 #[cfg(test)]
 mod tests {

@@ -53,7 +53,7 @@ pub(super) fn find(
         if asked.revision.is_some() {
             return Err(wrong(
                 format!("`{}` is a folder, which has no revision", asked.written),
-                "take `adapter_revision` out; a folder's files are identified by their content".into(),
+                "remove `adapter_revision`; a folder's files are identified by their content".into(),
             ));
         }
         let shown = asked.path.strip_prefix(root).unwrap_or(&asked.path).display().to_string();

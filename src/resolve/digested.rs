@@ -38,7 +38,7 @@ pub struct Changed(PathBuf);
 
 impl std::fmt::Display for Changed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} was changed while this run was at work: run it again", self.0.display())
+        write!(f, "{} was changed during this run: run it again", self.0.display())
     }
 }
 

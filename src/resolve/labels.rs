@@ -43,12 +43,10 @@ pub fn lacking(files: &Files, survey: &Survey) -> Option<(String, String)> {
             format!("if `{label}` means `{meant}`, write `labels = {{ {} = \"{meant}\" }}`", key(label))
         }
         (None, Some((label, _))) if are_numbers => {
-            format!("say what the numbers mean: `labels = {{ {label} = \"{first}\", ... }}`")
+            format!("map the numbers to emotions: `labels = {{ {label} = \"{first}\", ... }}`")
         }
-        _ => {
-            "take it out of `[emotions]`, or say which label means it: `labels = { \"label\" = \"emotion\" }`"
-                .to_string()
-        }
+        _ => "remove it from `[emotions]`, or map a label to it: `labels = { \"label\" = \"emotion\" }`"
+            .to_string(),
     };
     Some((format!("{}: {which}; {have}", files.shown()), hint))
 }
@@ -78,7 +76,7 @@ pub fn notes(name: &str, files: &Files, survey: &Survey) -> Vec<String> {
         });
         let total = survey.others.values().sum::<usize>() + survey.more;
         notes.push(format!(
-            "{} skipped, as their labels are no emotion of the experiment: {}",
+            "{} skipped, since their labels are not emotions of the experiment: {}",
             rows(total),
             some(shown)
         ));
@@ -174,7 +172,7 @@ mod tests {
                 "stories/mine: 1 row without a text skipped (s.csv, line 7)",
                 "stories/mine: 2 rows with several labels skipped",
                 "stories/mine: 1 row without a label skipped",
-                "stories/mine: 47 rows skipped, as their labels are no emotion of the experiment: `affraid` (2; did you mean \
+                "stories/mine: 47 rows skipped, since their labels are not emotions of the experiment: `affraid` (2; did you mean \
                  `afraid`?), `bored` (40)",
             ]
         );

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::config;
 use crate::stages::stories::file;
 
-/// Files and folders beyond so many are not looked at.
+/// Files and folders beyond so many are not checked.
 const MANY: usize = 100_000;
 
 /// Which files can be read: why one of a name cannot, and the formats that can.
@@ -60,7 +60,10 @@ pub fn found_of(
     let matcher = match config::matcher(&glob) {
         Ok(matcher) => matcher,
         Err(error) => {
-            return wrong(format!("`{shown}` is no glob: {}", error.kind()), "such as \"stories/*.jsonl\"");
+            return wrong(
+                format!("`{shown}` is not a valid glob pattern: {}", error.kind()),
+                "such as \"stories/*.jsonl\"",
+            );
         }
     };
     let mut names = Vec::new();
@@ -69,7 +72,7 @@ pub fn found_of(
     names.sort();
     if names.is_empty() {
         let hint = match base.is_dir() {
-            true => format!("`{}` is there; `**` crosses folders, `*` and `?` do not", base.display()),
+            true => format!("`{}` exists; `**` crosses folders, `*` and `?` do not", base.display()),
             false => format!("there is no folder `{}`", base.display()),
         };
         return wrong(format!("no file matches `{shown}`"), &hint);
@@ -147,7 +150,7 @@ mod tests {
         assert_eq!(names("s/{a,x}.*"), ["s/a.jsonl", "s/x.csv"]);
         assert_eq!(names("l[1].csv"), ["l[1].csv"], "a file of that very name");
         assert_eq!(said("s"), ("`s` is a folder".into(), "its files are `path = \"s/*.jsonl\"`".into()));
-        assert!(said("only/*").0.contains("means `n.md`, which is of no known format"));
+        assert!(said("only/*").0.contains("means `n.md`, which has an unknown format"));
         assert!(said("s/*.txt").0.contains("no file matches `s/*.txt`"));
         assert!(said("none/*.txt").1.contains("there is no folder"));
         assert!(said("s/z.csv").0.contains("no file `s/z.csv`"));

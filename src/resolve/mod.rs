@@ -337,9 +337,7 @@ fn find(
                 span.clone(),
                 format!("the config.json of model `{}` has no field `{name}`", model.name),
             );
-            return Err(Fault::Written(
-                problem.hint("take it out; a field in a table of it is written `table.field`"),
-            ));
+            return Err(Fault::Written(problem.hint("remove it; a nested field is written `table.field`")));
         }
     }
     let Reading { spec, unread, ignored } = checkpoint.reading().map_err(Fault::Found)?;
@@ -358,7 +356,8 @@ fn find(
             format!("`offload` of model `{}`: blocks are streamed as they are stored, but {how}", model.name);
         let problem = Problem::at(model.source_span.clone(), message);
         return Err(Fault::Written(
-            problem.hint("take `offload` out, or use a checkpoint that is stored as it is computed"),
+            problem
+                .hint("remove `offload`, or use a checkpoint that is stored in the dtype of the computation"),
         ));
     }
     let unfit = lengths::check(asked, model, &spec).or_else(|| turns::check(asked, model, &checkpoint));

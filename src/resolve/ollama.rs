@@ -41,8 +41,8 @@ fn find_in(stores: &[PathBuf], name: &str) -> Result<PathBuf> {
     else {
         let looked: Vec<String> = stores.iter().map(|store| format!("`{}`", store.display())).collect();
         bail!(
-            "Ollama has no model `{name}` in {}: `ollama pull {name}` fetches it, `ollama list` says what there is, \
-             `OLLAMA_MODELS` where else it is kept",
+            "Ollama has no model `{name}` in {}: `ollama pull {name}` downloads it, `ollama list` lists its models; \
+             set `OLLAMA_MODELS` if they are in another folder",
             looked.join(", ")
         );
     };
@@ -57,7 +57,8 @@ fn manifest(name: &str) -> Result<PathBuf> {
     let plain = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.chars().all(fits);
     ensure!(
         parts.iter().all(plain) && parts.len() <= 4,
-        "`{name}` is no name of a model in Ollama: those are `model:tag`, `owner/model:tag` and `host/owner/model:tag`"
+        "`{name}` is not the name of an Ollama model: those are `model:tag`, `owner/model:tag` and \
+         `host/owner/model:tag`"
     );
     let before: &[&str] = match parts.len() {
         2 => &["registry.ollama.ai", "library"],
@@ -111,9 +112,9 @@ mod tests {
         fs::write(&blob, "").unwrap();
         assert_eq!(found("gemma3:4b").unwrap(), blob);
         assert_eq!(found("hf.co/me/model").unwrap(), blob);
-        assert!(found("gemma3").unwrap_err().contains("`ollama pull gemma3` fetches it"));
+        assert!(found("gemma3").unwrap_err().contains("`ollama pull gemma3` downloads it"));
         for evil in ["../x", "a//b", "", "a/b/c/d/e:f", "/etc:passwd"] {
-            assert!(found(evil).unwrap_err().contains("is no name"), "{evil}");
+            assert!(found(evil).unwrap_err().contains("is not the name"), "{evil}");
         }
     }
 }

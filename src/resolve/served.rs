@@ -35,7 +35,7 @@ pub struct AnotherModel {
 impl fmt::Display for AnotherModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AnotherModel { url, model } = self;
-        write!(f, "{url} has another `{model}` now than when this run began: run it again")
+        write!(f, "`{model}` at {url} has changed since this run started: run it again")
     }
 }
 
@@ -97,13 +97,13 @@ pub fn identity(
             // A judge is called by its node already.
             let source = if source.contains('/') { source.to_string() } else { format!("stories/{source}") };
             progress.note(&format!(
-                "{source}: {url}: {why}; `{model}` is taken to be what it was when last seen, {}",
+                "{source}: {url}: {why}; assuming that `{model}` is still the one last seen, {}",
                 seen.short()
             ));
             Ok(seen)
         }
         (Found::Silent(_), None) if offline => {
-            Err(anyhow!("which `{model}` {url} has is not known, and --offline opens no socket"))
+            Err(anyhow!("the digest of `{model}` at {url} is not known, and --offline opens no socket"))
         }
         (Found::Silent(why), None) => Err(anyhow!("{url}: {why}")),
     }

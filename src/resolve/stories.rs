@@ -102,7 +102,7 @@ fn wanted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Wanted<'a>> {
     })
 }
 
-/// What is wrong with the files that an experiment asks for; `None`: datasets are not looked at. One that is not on this
+/// What is wrong with the files that an experiment asks for; `None`: datasets are not checked. One that is not on this
 /// machine yet is no problem.
 ///
 /// `notes` gets what is to be known of those that can be read.

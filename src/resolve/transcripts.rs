@@ -104,7 +104,7 @@ impl Source<'_> {
     }
 }
 
-/// What is wrong with the files that an experiment asks for; `None`: datasets are not looked at. One that is not on this machine
+/// What is wrong with the files that an experiment asks for; `None`: datasets are not checked. One that is not on this machine
 /// yet is no problem. `notes` gets what is to be known of those that can be read.
 pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<String>) -> Vec<Problem> {
     let mut problems = Vec::new();

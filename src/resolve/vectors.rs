@@ -64,7 +64,7 @@ fn read(import: &Import, files: &Files, asked: &Asked) -> Result<Theirs, Problem
     }
     let names: Vec<String> = known.emotions.iter().map(|one| one.name.clone()).collect();
     if known.layers(&names).is_empty() {
-        return Err(wrong("its emotions have no layer in common".to_string()));
+        return Err(wrong("its emotions have no common layer".to_string()));
     }
     Ok(known)
 }

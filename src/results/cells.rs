@@ -27,9 +27,9 @@ pub fn figure(stories: &Table, emotions: &[String]) -> Result<Option<Figure>> {
     }
     let empty = topics.values().flatten().filter(|n| **n == 0).count();
     let caption = format!(
-        "Stories that were kept, of each emotion on each topic: {least} to {most}; {empty} of {} cells have none. Where an emotion has more on \
-         some topics than others have, as when more of its stories are rejected there, its vector is partly of these topics: \
-         `weights = \"topics\"` in `[vectors]` takes that out.",
+        "Accepted stories per emotion and topic: {least} to {most}; {empty} of {} cells have none. If an emotion's \
+         stories are distributed over topics differently from other emotions', for example because more are rejected \
+         on some topics, its vector partly encodes topics: `weights = \"topics\"` in `[vectors]` corrects for that.",
         topics.len() * emotions.len()
     );
     let title = "Stories by emotion and topic";

@@ -22,7 +22,7 @@ pub struct Described {
 
 /// Columns that mean the same in every table.
 const EVERYWHERE: [(&str, &str); 10] = [
-    ("model", "the model, as the experiment file names it"),
+    ("model", "the model's name in the experiment file"),
     ("stories", "the source of the stories that it read"),
     ("variant", "the settings of a sweep (`from_token=50`); empty without a sweep"),
     ("layer", "the block whose `resid_post` it is, from 0; -1 is `embed`, what goes into block 0"),
@@ -31,7 +31,7 @@ const EVERYWHERE: [(&str, &str); 10] = [
     ("stories_a", "the source of the first set"),
     ("model_b", "the model of the second set"),
     ("stories_b", "the source of the second set"),
-    ("emotion", "the emotion, as the experiment file names it"),
+    ("emotion", "the emotion's name in the experiment file"),
 ];
 
 /// Of two layers that are compared.

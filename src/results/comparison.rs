@@ -138,8 +138,8 @@ fn compare(models: &[Model], analyses: &[Compared], of_two: &[OfTwo]) -> Result<
         id: COMPARISON.to_string(),
         title: "Comparison".to_string(),
         intro: format!(
-            "A row is a set of vectors, at the model's kept layer nearest to two thirds of its depth. The same numbers, \
-             one a line: tables/{COMPARISON}.csv."
+            "One row per set of vectors, at the model's kept layer nearest to two thirds of its depth. The same values \
+             in long form: tables/{COMPARISON}.csv."
         ),
         figures: tables.into_iter().chain(figures).collect(),
         tables: vec![format!("tables/{COMPARISON}")],
@@ -172,8 +172,8 @@ fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
 }
 
 /// What published rows are.
-const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are what others measured, on emotions and \
-    texts of their own.";
+const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are values from the literature, for other \
+     emotions and texts.";
 
 /// Columns that a table of the page has room for.
 const COLUMNS: usize = 9;

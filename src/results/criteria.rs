@@ -184,8 +184,9 @@ pub fn figure(criteria: &[Criterion], found: &[Found], declared: &Declared) -> O
         }));
     }
     let columns = ["criterion", "claim", "asked", "estimate", "p", "verdict", "declared"];
-    let caption = "What the experiment file says it takes for a finding. \u{201c}Not tested\u{201d}: there is no such claim, or no \
-        p where one is asked for. Declared: the criterion's key, and when a run in this results folder first had it.";
+    let caption = "The criteria for a finding that the experiment file declares. \u{201c}Not tested\u{201d}: there is \
+         no such claim, or no p although one is required. Declared: the criterion's key, and when a run in this \
+         results folder first had it.";
     Some(table_figure("findings-criteria", "Criteria", caption, &columns, rows))
 }
 

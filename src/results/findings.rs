@@ -28,7 +28,7 @@ pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Opt
     }
     (!figures.is_empty()).then(|| Section {
         id: FINDINGS.to_string(),
-        title: "What was found".to_string(),
+        title: "Findings".to_string(),
         intro: String::new(),
         figures,
         tables: vec![format!("tables/{CLAIMS}")],
@@ -79,17 +79,18 @@ fn claims_of(here: &[&Found]) -> Figure {
     });
     let tested = reported.iter().filter(|found| found.claim.null.is_some()).count();
     let mut caption = format!(
-        "Every claim at the kept layer nearest to two thirds of the depth, with its 95 % interval where one is known. p: the chance \
-         of such an estimate under the null; q: p adjusted over the {tested} tests of this table (Benjamini and Hochberg 1995). \
-         Verdict: beyond its null where q is at most {LEVEL}; what has no null is not tested, whatever its size. Published: \
-         what others measured of the same, where it is like with like. All layers: tables/{CLAIMS}.csv."
+        "Every claim at the kept layer nearest to two thirds of the depth, with its 95 % interval where available. p: \
+         the probability of such an estimate under the null; q: p adjusted over the {tested} tests of this table \
+         (Benjamini and Hochberg 1995). Verdict: beyond its null if q <= {LEVEL}; claims without a null are not \
+         tested, whatever their size. Published: comparable values from the literature. All layers: \
+         tables/{CLAIMS}.csv."
     );
     let columns = ["claim", "estimate", "p", "q", "verdict", "layer", "null", "published", "table"];
     let mut table = TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() };
     if reported.iter().any(|found| found.precision.is_some() || found.unchecked.is_some()) {
         caption.push_str(
-            " In f32: how much larger the same claim is on the same stories where arithmetic is in f32; intervals are that much \
-             wider. Where one of the two is beyond its null (p at most .05) and the other is not, the verdict depends on the \
+            " In f32: the difference when the same claim is computed on the same stories in f32; intervals are widened \
+             by it. If only one of the two is beyond its null (p <= .05), the verdict depends on the precision of the \
              arithmetic.",
         );
         table.columns.insert(2, "in f32".to_string());
@@ -174,10 +175,11 @@ fn layers(here: &[&Found]) -> Option<Figure> {
     let heads = names.iter().map(|(analysis, what)| format!("{analysis}: {what}"));
     let columns = std::iter::once("layer".to_string()).chain(heads).collect();
     let caption = format!(
-        "Each claim that is tested, at each kept layer: the estimate and its p. A star: q over the layers of that claim is at \
-         most {LEVEL} (Benjamini and Hochberg 1995). A layer that is chosen because it is the best here is no longer one test."
+        "Each tested claim at each kept layer: the estimate and its p. A star: q over the layers of that claim is at \
+         most {LEVEL} (Benjamini and Hochberg 1995). If a layer is selected because it is the best here, its p does \
+         not account for the selection."
     );
-    let title = format!("Which layer, and is it more than chance?{}", sides(first));
+    let title = format!("Which layers are beyond chance?{}", sides(first));
     let mut figure = figure("layers", &title, caption, first, TableFigure { columns, rows: rows.collect() });
     if let Some(other) = &first.claim.other {
         figure.name = format!("{FINDINGS}-layers-of-two");

@@ -15,10 +15,13 @@ pub fn section(found: &[Found]) -> Option<Section> {
         id: LAYERS.to_string(),
         title: "Layers".to_string(),
         intro: format!(
-            "Each number that the analyses below find, at each kept layer. The same, one a line: tables/{CLAIMS}.csv."
+            "Each value that the analyses below estimate, at each kept layer. The same in long form: \
+             tables/{CLAIMS}.csv."
         ),
-        figures, tables: vec![format!("tables/{CLAIMS}")],
-..Section::default() })
+        figures,
+        tables: vec![format!("tables/{CLAIMS}")],
+        ..Section::default()
+    })
 }
 
 /// One figure a model: a plot for each number that is known at two layers or more, a curve for each set of vectors.
@@ -42,10 +45,10 @@ fn figures(found: &[Found]) -> Vec<Figure> {
         }
         figures.push(Figure {
             name: LAYERS.to_string(),
-            title: "Every number by layer".to_string(),
-            caption: "A plot for each number, a curve for each source of stories, with the 95 % intervals that are known; \
-                and where it was tested, a curve for the mean of its null. What rises with depth is computed by the model; \
-                what stands at the first layers already is in the words."
+            title: "Every estimate by layer".to_string(),
+            caption: "One plot per estimate, one curve per source of stories, with 95 % intervals where available; for \
+                 tested estimates also the mean of the null. What increases with depth is computed by the model; what \
+                 is already there in the first layers is a property of the words."
                 .to_string(),
             model: Some(model.to_string()),
             stories: None,

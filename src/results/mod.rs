@@ -55,7 +55,7 @@ use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
 /// Raised when the same artifacts give another report.
-const REPORT_VERSION: u32 = 12;
+const REPORT_VERSION: u32 = 13;
 
 /// The report's last node: written if it is not there or does not show what the store holds now. `present`: the units that are
 /// in the store, where that is known already.

@@ -21,10 +21,11 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
         let without = format!("without {LARGEST} dimensions");
         let columns = ["layer", "of tokens", "of pooled residuals", without.as_str(), largest.as_str()];
         let caption = format!(
-            "Mean norms over the stories that the emotion vectors are made of; of tokens: over each story's tokens that are pooled. \
-             The norm of tokens is what `unit = \"resid_norm\"` counts strengths in; that of pooled residuals is smaller, since \
-             what differs between tokens is averaged away. Without {LARGEST} dimensions: those in which a story's pooled residual is \
-             largest; where they hold most of the square, a strength is mostly counted in them."
+            "Mean norms over the stories from which the emotion vectors are computed; of tokens: over each story's \
+             pooled tokens. The norm of tokens is the unit of strengths with `unit = \"resid_norm\"`; that of pooled \
+             residuals is smaller, since differences between tokens average out. Without {LARGEST} dimensions: those \
+             in which a story's pooled residual is largest; if these hold most of the squared norm, they dominate the \
+             unit."
         );
         let mut figure = table_figure("residuals-norms", "Norms of residuals", &caption, &columns, rows);
         figure.model = Some(set.model.clone());

@@ -154,7 +154,7 @@ fn facts(shown: &Shown, key: Key, seconds: f64) -> Result<Vec<(String, String)>>
     facts.push(("Versions".to_string(), format!("emoflow {}, libtorch {}", EMOFLOW, LIBTORCH)));
     let missing = shown.missing();
     if !missing.is_empty() {
-        facts.push(("Not here: failed, or not run yet".to_string(), missing.join(", ")));
+        facts.push(("Missing: failed, or not run yet".to_string(), missing.join(", ")));
     }
     facts.push(("Results key".to_string(), key.short()));
     Ok(facts)
@@ -172,7 +172,7 @@ fn sweep(variants: &[Variant]) -> String {
         format!("{} = {}", setting.key, values.join(", "))
     });
     let axes = axes.collect::<Vec<_>>().join("; ");
-    format!("{axes}: {} variants; what else is said here is said of the first", variants.len())
+    format!("{axes}: {} variants; all other facts here refer to the first", variants.len())
 }
 
 fn listed(layers: &[Layer]) -> String {

@@ -68,20 +68,20 @@ pub fn section(shown: &Shown, computed: &[Computed]) -> Section {
     let caption = format!("The file as it was read for this report.{changed}{sets}");
     figures.push(code(
         "experiment-file",
-        &format!("The experiment file, {name}"),
+        &format!("The experiment file {name}"),
         caption,
         experiment.text.clone(),
     ));
     let understood = serde_json::to_value(experiment).and_then(|value| serde_json::to_string_pretty(&value));
     if let Ok(text) = understood {
         let caption = "The same with every default filled in, as run.json has it.".to_string();
-        figures.push(code("experiment-understood", "The experiment as it was understood", caption, text));
+        figures.push(code("experiment-understood", "The resolved experiment", caption, text));
     }
     Section {
         id: PROVENANCE.to_string(),
-        title: "Where everything comes from".to_string(),
-        intro: "Every result has a key: the digest of all that can change it. Results of an older date stand where nothing in their \
-                key has changed since; what the file asks for and the cache lacks is not shown."
+        title: "Provenance".to_string(),
+        intro: "Every result has a key: the digest of everything that can change it. An older result remains valid as \
+             long as nothing in its key has changed; results that are not in the cache yet are not shown."
             .to_string(),
         figures,
         ..Section::default()
@@ -116,7 +116,7 @@ fn nodes(computed: &[Computed], file: Option<u64>) -> Figure {
     });
     let columns = [
         "node",
-        "units there",
+        "units stored",
         "first",
         "last",
         "older than the file",
@@ -124,9 +124,9 @@ fn nodes(computed: &[Computed], file: Option<u64>) -> Figure {
         "computed by",
         "first key",
     ];
-    let caption = "Times are UTC. Older than the file: its first unit was computed before the experiment file was last changed, which then changed \
-                   nothing that the node depends on. All keys are in run.json.";
-    table_figure("provenance-nodes", "What was computed when", caption, &columns, rows.collect())
+    let caption = "Times are UTC. Older than the file: the node's first unit was computed before the experiment file \
+         was last changed; the change did not affect anything that the node depends on. All keys are in run.json.";
+    table_figure("provenance-nodes", "When each result was computed", caption, &columns, rows.collect())
 }
 
 /// What was chosen without being asked for, and why.
@@ -140,44 +140,52 @@ fn choices(shown: &Shown) -> Figure {
     add(
         "backend".to_string(),
         device.backend.name().to_string(),
-        "what computes on the device; it is part of keys",
+        "the kernels used on the device; part of the keys",
     );
     add("emoflow".to_string(), EMOFLOW.to_string(), "the program that wrote this report");
-    add("libtorch".to_string(), LIBTORCH.to_string(), "what it is built for");
-    add("seed".to_string(), experiment.seed.to_string(), "of everything that is drawn, with what is drawn");
-    add("date".to_string(), experiment.date.to_string(), "the day that chat templates see");
+    add("libtorch".to_string(), LIBTORCH.to_string(), "the platform it was built for");
+    add(
+        "seed".to_string(),
+        experiment.seed.to_string(),
+        "of all random draws, together with the name of what is drawn",
+    );
+    add("date".to_string(), experiment.date.to_string(), "the date given to chat templates");
     add(
         "shard".to_string(),
         experiment.shard.to_string(),
-        "stories that are written, read and stored together",
+        "number of stories that are generated, read and stored together",
     );
     for model in resolved.readers() {
         let of = |what: &str| format!("{what} of {}", model.name);
         add(of("dtype"), model.dtype.name().to_string(), model.dtype_reason);
         if model.compute_dtype != model.dtype {
-            add(of("arithmetic"), model.compute_dtype.name().to_string(), "the device computes in it");
+            add(
+                of("arithmetic"),
+                model.compute_dtype.name().to_string(),
+                "the dtype of computation on this device",
+            );
         }
         let layers: Vec<String> = model.layers.iter().map(ToString::to_string).collect();
         add(
             of("layers"),
             layers.join(", "),
-            "kept; the one shown first is nearest to two thirds of the depth",
+            "kept; the layer nearest to two thirds of the depth is shown first",
         );
         if let Some(from) = model.dequantised_from() {
-            add(of("weights"), format!("dequantised from {from}"), "as the checkpoint has them");
+            add(of("weights"), format!("dequantised from {from}"), "from the checkpoint");
         }
         if let Some(note) = &model.tokenizer_note {
-            add(of("tokenizer"), note.clone(), "what is odd about it");
+            add(of("tokenizer"), note.clone(), "a peculiarity of the tokenizer");
         }
         for (what, fields) in
-            [("config fields ignored", &model.ignored), ("config fields without a part", &model.unread)]
+            [("config fields ignored", &model.ignored), ("ignored config fields", &model.unread)]
         {
             if !fields.is_empty() {
                 add(of(what), fields.join(", "), "of config.json");
             }
         }
         if !model.spec.names.towers.is_empty() {
-            add(of("tensors not read"), model.spec.names.towers.join(" "), "no part of the language model");
+            add(of("tensors not read"), model.spec.names.towers.join(" "), "not part of the language model");
         }
     }
     for absent in &shown.plan.absent {
@@ -185,12 +193,12 @@ fn choices(shown: &Shown) -> Figure {
     }
     for (source, files) in resolved.story_files() {
         for note in files.notes(source) {
-            add(format!("rows of {source}"), note, "as its files have them");
+            add(format!("rows of {source}"), note, "from its files");
         }
     }
     let rows = rows.into_iter().map(|row| row.map(Cell::Text).to_vec()).collect();
-    let caption = "What the program chose, with its reason, and what else is the same for all results.";
-    table_figure("provenance-choices", "What was chosen, and why", caption, &["choice", "value", "why"], rows)
+    let caption = "Automatic choices with their reasons, and other settings common to all results.";
+    table_figure("provenance-choices", "Automatic choices", caption, &["choice", "value", "why"], rows)
 }
 
 /// Models and data sets by their content.
@@ -233,7 +241,7 @@ fn models(shown: &Shown) -> Option<Figure> {
             Cell::Text(format!("{} files", files.digests.len())),
         ]);
     }
-    let caption = "Commits of the hub, and SHA-256 digests of content: the same digest is the same files.";
+    let caption = "Hub commits and SHA-256 digests of the content: equal digests mean equal files.";
     let columns = ["what", "from", "commit", "content", "size"];
     (!rows.is_empty()).then(|| table_figure("provenance-models", "Models and data", caption, &columns, rows))
 }

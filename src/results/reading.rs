@@ -69,7 +69,7 @@ pub fn section(shown: &Shown, analyses: &[Analysed]) -> Result<Option<Section>> 
     let samples = Samples { by, numbers, all, measures, value, samples };
     Ok(Some(Section {
         id: "reading".to_string(),
-        title: "Texts to read".to_string(),
+        title: "All texts".to_string(),
         tables: nodes
             .iter()
             .filter(|n| n.work.stage() == STAGE)
@@ -81,11 +81,11 @@ pub fn section(shown: &Shown, analyses: &[Analysed]) -> Result<Option<Section>> 
 }
 
 fn figure(readers: &[Reader], samples: Samples) -> Figure {
-    let mut caption = "Every text that was kept, and every reply that was rejected. ".to_string();
+    let mut caption = "All accepted texts and all rejected replies. ".to_string();
     if let Some(all) = samples.all {
         caption = format!(
-            "The first {} of {all} texts, of each source in the order of its shards, which have all emotions alike; the others are in the \
-             files of stories/. ",
+            "The first {} of {all} texts, of each source in the order of its shards, which contain all emotions \
+             equally; the others are in the files of stories/. ",
             samples.samples.len()
         );
     }
@@ -95,21 +95,23 @@ fn figure(readers: &[Reader], samples: Samples) -> Figure {
         let layers = models(readers).into_iter().filter_map(|model| Some((model, layer(model)?)));
         let layers: Vec<String> = layers.map(|(model, layer)| format!("{model} at layer {layer}")).collect();
         caption.push_str(&format!(
-            "Projection: of the story's mean activation, less the mean of the emotions' means, on the unit vector of its own emotion \
-             ({}). ",
+            "Projection: of the story's mean activation, minus the mean of the emotions' means, onto the unit vector \
+             of its own emotion ({}). ",
             layers.join(", ")
         ));
         if readers.iter().any(|reader| reader.told.is_some()) {
             caption.push_str(
-                "Misclassified by the probe: the largest score of another emotion less the score of its own, by the classifier that has not \
-                 seen stories on its topic; above 0 it is classified as that emotion, which is named. ",
+                "Misclassified by the probe: the largest score of another emotion minus the score of the story's own, \
+                 by the classifier that was not trained on its topic; above 0 it is classified as that other emotion, \
+                 which is named. ",
             );
         }
         if readers.iter().any(|reader| reader.told.is_none()) {
             caption.push_str(
-                "Nearer to another: how much larger the largest projection on another emotion's vector is; above 0 the story is taken for that \
-                 emotion, which is named. The vectors are means of these same stories, so each lies a little nearer to its own than a new one \
-                 would: what held-out stories are taken for, an analysis `probe` says, which then stands here.",
+                "Nearer to another: the largest projection onto another emotion's vector minus that onto its own; \
+                 above 0 the story is closer to that other emotion, which is named. The vectors are means of these \
+                 same stories, so each story is slightly closer to its own than a new one would be: an analysis \
+                 `probe` classifies held-out stories, and is then used here instead.",
             );
         }
     }
@@ -212,7 +214,7 @@ fn stories(node: &Node, table: &Table, read: &Read) -> Result<Vec<(String, Shown
             read.iter().flat_map(|(_, all)| all.get(id).map_or([f64::NAN; 2], |of| [of.own, of.beyond]));
         let nearest = read.iter().filter_map(|(model, all)| {
             let of = all.get(id).filter(|of| of.beyond > 0.0)?;
-            Some(format!("taken for {} ({model})", of.other))
+            Some(format!("closest to {} ({model})", of.other))
         });
         let note: Vec<String> =
             std::iter::once(id.to_string()).filter(|id| !id.is_empty()).chain(nearest).collect();
@@ -223,7 +225,7 @@ fn stories(node: &Node, table: &Table, read: &Read) -> Result<Vec<(String, Shown
                 emotion[row].clone().unwrap_or_default(),
                 optional(other, row),
                 topic[row].clone().unwrap_or_default(),
-                reason.map_or("kept".to_string(), |reason| format!("rejected: {}", reason[row])),
+                reason.map_or("accepted".to_string(), |reason| format!("rejected: {}", reason[row])),
             ],
             numbers: numbers.collect(),
             note: note.join(" \u{b7} "),

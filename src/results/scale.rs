@@ -142,7 +142,7 @@ fn one(scale: &Scale, metrics: &[Metric], seed: u64) -> Trends {
         section: Section {
             id: scale.name.clone(),
             title: "Over models and depth".to_string(),
-            intro: "How the numbers of single models go with the models' size, and with the depth in each."
+            intro: "How the estimates of single models change with the models' size, and with the depth in each model."
                 .to_string(),
             figures: figures(&scale.name, &groups),
             ..Section::default()
@@ -241,7 +241,7 @@ fn figures(name: &str, groups: &[Group]) -> Vec<Figure> {
             let panels = Body::Panels(Panels { panels: of.map(|group| panel(group)).collect() });
             let caption =
                 "A point is a model, at its kept layer nearest to two thirds of the depth.".to_string();
-            let title = format!("{analysis}: over the number of parameters");
+            let title = format!("{analysis} by number of parameters");
             figures.push(figure(&format!("{analysis}-parameters"), &title, caption, panels));
         }
         figures.push(figure(
@@ -258,7 +258,7 @@ fn figures(name: &str, groups: &[Group]) -> Vec<Figure> {
             let metric = &group.first().name;
             let lines =
                 Lines { x: "relative depth".into(), y: metric.to_string(), series, ..Lines::default() };
-            let caption = "Block l of n stands at (l + 0.5) / n.".to_string();
+            let caption = "Block l of n has the depth (l + 0.5) / n.".to_string();
             let mut curves = figure("depth", "Over the depth", caption, Body::Lines(lines));
             curves.axes.push(("metric".to_string(), format!("{}: {metric}", group.first().analysis)));
             figures.push(curves);
@@ -290,10 +290,10 @@ fn caption(groups: &[&Group]) -> String {
         false => "",
     };
     format!(
-        "Spearman's rank correlation of each number with the number of parameters, over models, and with the depth, over the \
-         layers of each model. p, two-sided: over all orders of the models (random ones, where there are more than \
-         eight); with {n} models of different sizes it cannot be below {least:.2}{nothing}. Of the depth no p is given: \
-         neighbouring layers are not independent."
+        "Spearman's rank correlation of each estimate with the number of parameters, over models, and with the depth, \
+         over the layers of each model. p, two-sided: over all permutations of the models (random ones for more than \
+         eight models); with {n} models of different sizes it cannot be below {least:.2}{nothing}. For the depth no p \
+         is given, since neighbouring layers are not independent."
     )
 }
 

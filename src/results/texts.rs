@@ -50,20 +50,30 @@ pub fn section(shown: &Shown) -> Result<Section> {
     }
     let counts = table_figure(
         "texts",
-        "What was read",
-        "An emotion: how many of its stories were kept. Words a text: the median, the quartiles between which the middle \
-         half lies, and the range. Too short: texts without a token at the place where pooling begins, which are skipped. \
-         Too long: texts of more tokens than the model's context, which are skipped, or cut to it where that is said. Both \
-         by reader. All texts are in stories/, the rejected ones too.",
-        &["source", "asked for", "kept", "an emotion", "words (quartiles)", "range", "too short", "too long"],
+        "Texts by source",
+        "Per emotion: the number of accepted stories. Words per text: median, quartiles and range. Too short: texts \
+         that end before the first pooled token, which are skipped. Too long: texts longer than the model's context, \
+         which are skipped, or truncated where stated. Both per reader. All texts are in stories/, including the \
+         rejected ones.",
+        &[
+            "source",
+            "requested",
+            "accepted",
+            "per emotion",
+            "words (quartiles)",
+            "range",
+            "too short",
+            "too long",
+        ],
         counts,
     );
     let caption = format!(
-        "Name their emotion: by its word or a word of its stem; such stories can be close to its vector by their words \
-         alone. Copies repeat an earlier text of the source, near ones by a Jaccard similarity of their word 3-grams of \
-         at least {NEAR}. Length by emotion: eta squared, the share of the variance of the words a story that lies \
-         between emotions, and what it is on average when lengths have nothing to do with emotions, (k - 1)/(n - 1) for n \
-         stories of k emotions. Where it is far above that, vectors can tell length instead of emotion."
+        "Name their emotion: the text contains the emotion's word or a word of its stem, so it may be close to the \
+         vector because of that word alone. Copies repeat an earlier text of the source; near copies have a Jaccard \
+         similarity of word 3-grams of at least {NEAR}. Length by emotion: eta squared, the share of the variance of \
+         the story length (in words) between emotions, and its expectation if length is unrelated to emotion, (k - \
+         1)/(n - 1) for n stories of k emotions. If it is far above that, vectors may encode length instead of \
+         emotion."
     );
     let columns =
         ["source", "name their emotion", "exact copies", "near copies", "length by emotion", "rejected"];
@@ -195,16 +205,16 @@ fn lengths(quality: &Quality) -> Option<Figure> {
         }
     });
     let bars = Bars {
-        y: "words a story, mean".to_string(),
+        y: "mean words per story".to_string(),
         bars: bars.collect(),
         band: "95 % of means of as many stories of any emotion".to_string(),
     };
     Some(Figure {
         name: "lengths".to_string(),
-        title: "How long the stories are".to_string(),
+        title: "Length of the stories".to_string(),
         caption: format!(
-            "Bars outside their band: the length of a story tells something of its emotion, and a vector may have learnt \
-             that. Eta squared {eta:.3}, by chance {chance:.3}.{cut}"
+            "Bars outside their band: story length is related to the emotion, and the vectors may encode it. Eta \
+             squared {eta:.3}, by chance {chance:.3}.{cut}"
         ),
         model: None,
         stories: None,
@@ -227,7 +237,7 @@ fn samples(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Figure {
         let every = texts.len().div_ceil(SAMPLES).max(1);
         (&["text"], texts.iter().step_by(every).map(|(_, t)| vec![text(t)]).collect())
     };
-    let caption = if told { "One story of each of a few emotions." } else { "A few of the texts." };
+    let caption = if told { "One story for each of several emotions." } else { "Some of the texts." };
     table_figure("samples", "Samples", caption, columns, rows)
 }
 
@@ -252,8 +262,8 @@ fn rejected_samples(rejected: &Table) -> Result<Figure> {
     Ok(table_figure(
         "rejected",
         "Rejected texts",
-        "The first texts that were rejected for each reason; all of them are in stories/, in the files named \
-         `.rejected`. They were written again, as often as `reject.attempts` allows.",
+        "The first rejected texts for each reason; all are in stories/, in the files named `.rejected`. Rejected texts \
+         are generated again, up to `reject.attempts` times.",
         &["reason", "emotion", "topic", "text"],
         rows.into_values().flatten().collect(),
     ))

@@ -145,7 +145,7 @@ impl<'s> Ready<'s> {
         let named = fields.take::<String>("model")?;
         if let Some(named) = named.filter(|named| *named != self.resolved.models[model].name) {
             let name = fields.named("model");
-            return Err(Refusal::of(name, format!("`{named}` is another model than the request's")));
+            return Err(Refusal::of(name, format!("`{named}` is not the request's model")));
         }
         let (stories, variant) = (fields.take::<String>("stories")?, fields.take::<String>("variant")?);
         let set = self.set(model, (stories.as_deref(), variant.as_deref()), &fields.named(""))?;
@@ -193,7 +193,7 @@ impl<'s> Ready<'s> {
                 true => Ok(layer),
                 false => {
                     let kept = set.layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", ");
-                    Err(format!("layer {layer} is not kept: there are vectors at {kept}"))
+                    Err(format!("layer {layer} is not among the kept layers: there are vectors at {kept}"))
                 }
             }
         };

@@ -40,7 +40,7 @@ pub struct Copied {
 pub fn copied(ready: &Ready, trial: &Trial) -> Result<Copied, Refusal> {
     let experiment = &ready.resolved.experiment;
     if trial.steer.strength == 0.0 || matches!(trial.steer.direction, Direction::Random(_)) {
-        return Err(Refusal::of("strength", "nothing is steered: move the slider off 0 first"));
+        return Err(Refusal::of("strength", "there is no steering: move the slider away from 0 first"));
     }
     let name = format!("{}-tried", experiment.name);
     let file = format!("{name}.toml");
@@ -70,8 +70,8 @@ pub fn copied(ready: &Ready, trial: &Trial) -> Result<Copied, Refusal> {
         };
         let table = table(trial, &analysis, &mut notes)?;
         let toml = format!(
-            "# Tried in the playground of `emoflow serve`. To write the same texts again, beside the experiment's file:\n\
-                            # {command}\n{}\n\n{table}",
+            "# From the playground of `emoflow serve`. To reproduce the texts, in the folder of the experiment's \
+             file:\n# {command}\n{}\n\n{table}",
             text.trim_end()
         );
         let place = experiment.file.parent().map_or_else(PathBuf::new, Path::to_path_buf).join(&file);
@@ -81,7 +81,7 @@ pub fn copied(ready: &Ready, trial: &Trial) -> Result<Copied, Refusal> {
         }
         notes.clear();
     }
-    Err(Refusal::bad(format!("this cannot be declared: {why}")))
+    Err(Refusal::bad(format!("this cannot be expressed in an experiment file: {why}")))
 }
 
 /// The analysis that writes what was tried.
@@ -100,16 +100,18 @@ fn table(trial: &Trial, name: &str, notes: &mut Vec<String>) -> Result<String, R
         serde_json::to_value(steer.positions).map(|word| word.as_str().unwrap_or("all").to_string());
     let positions = positions.unwrap_or_else(|_| "all".into());
     if sampling.max_new_tokens == 0 {
-        return Err(Refusal::of("max_new_tokens", "nothing is written: set how many tokens first"));
+        return Err(Refusal::of("max_new_tokens", "no tokens are generated: set their number first"));
     }
     let strength = number(steer.strength);
     match &trial.said {
         Said::Plain(prompt) => {
             if sampling.temperature > 0.0 {
-                notes.push("a declared `steering` always takes the likeliest token: its texts are those of temperature 0".into());
+                notes.push(
+                    "a declared `steering` decodes greedily: its texts are those of temperature 0".into(),
+                );
             }
             if sampling.max_new_tokens > LONGEST {
-                notes.push(format!("a declared `steering` writes {LONGEST} tokens at most"));
+                notes.push(format!("a declared `steering` generates at most {LONGEST} tokens"));
             }
             let prompt = text(prompt);
             let write = sampling.max_new_tokens.min(LONGEST);

@@ -134,7 +134,7 @@ impl<'s> Queue<'s> {
 fn full<T>(error: TrySendError<T>) -> Refusal {
     match error {
         TrySendError::Full(_) => {
-            Refusal::busy(format!("{QUEUE} requests wait for the model already: ask again later"))
+            Refusal::busy(format!("{QUEUE} requests are already waiting for the model: try again later"))
         }
         TrySendError::Disconnected(_) => Refusal::busy("the model's thread has ended"),
     }
@@ -254,7 +254,8 @@ impl Models<'_> {
                     let unit = unit.with_context(|| format!("no vectors at layer {layer}"))?;
                     let Lookup::Hit(entry) = store.lookup(node.work.stage(), &unit.key)? else {
                         let message = format!(
-                            "{} is not in the cache yet: `emoflow run` the experiment, or wait for the run to come to it",
+                            "{} is not in the cache yet: `emoflow run` the experiment, or wait until the run has \
+                             computed it",
                             node.name()
                         );
                         return Err(Refusal::busy(message).into());
@@ -307,9 +308,7 @@ impl Models<'_> {
             let fits = n < context || wanted == 0 && n <= context;
             ensure!(
                 fits,
-                Refusal::bad(format!(
-                    "a prompt of {n} tokens leaves no room in the model's context of {context}"
-                ))
+                Refusal::bad(format!("a prompt of {n} tokens fills the model's context of {context}"))
             );
         }
         let work = Memory::Generation { rows: texts.len(), max_new_tokens: sampling.max_new_tokens };

@@ -138,7 +138,7 @@ impl Tables {
             *held = None; // frees the memory first
             let open = || Ok::<_, anyhow::Error>(fs::File::open(&path)?.into_parts().0);
             let pairs = parquet::metadata(open()?)?;
-            let schema = pairs.get("emoflow.schema").context("this file is no table of emoflow's")?;
+            let schema = pairs.get("emoflow.schema").context("this file is not a table of emoflow")?;
             let table = parquet::read(open()?, schema)?;
             *held = Some(Held { path, changed, table });
         }
@@ -156,7 +156,7 @@ fn selected(table: &Table, request: &Request) -> Result<Value> {
         let parsed = request.asked(name).map(str::parse).transpose();
         parsed
             .map(|n| n.unwrap_or(otherwise))
-            .map_err(|_| Refusal::of(name, format!("`{name}` is no number")))
+            .map_err(|_| Refusal::of(name, format!("`{name}` is not a number")))
     };
     let (from, n) = (count("from", 0)?, count("n", 50)?.min(ROWS));
     let mut rows: Vec<usize> = (0..table.rows()).collect();

@@ -31,7 +31,7 @@ pub fn admit(request: &Request, token: &str) -> Result<String, Refused> {
     if let Some(origin) = request.header("origin")?
         && origin != format!("http://{host}")
     {
-        return Err(Refused::new(403, "a page of another site may not ask here (`Origin`)"));
+        return Err(Refused::new(403, "requests from pages of other sites are refused (`Origin`)"));
     }
     let path = request.path.strip_prefix('/').unwrap_or(&request.path);
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));

@@ -28,7 +28,7 @@ async function status() {
     const row = make("tr");
     const bar = make("progress", "", { max: Math.max(1, node.units), value: node.done });
     bar.setAttribute("aria-label", `${node.name}: ${node.done} of ${node.units} units`);
-    const state = words(node.state) + (node.batches ? `; ${node.batches} more batches are kept` : "") + (node.reason && node.state === "failed" ? `: ${node.reason}` : "");
+    const state = words(node.state) + (node.batches ? `; ${node.batches} more batches are stored` : "") + (node.reason && node.state === "failed" ? `: ${node.reason}` : "");
     const cell = make("td");
     cell.append(bar);
     row.append(make("td", node.name), make("td", state), make("td", `${node.done} of ${node.units}`, { className: "num" }), cell);
@@ -42,7 +42,7 @@ async function status() {
 let before = true;
 async function again() {
   let ended = true;
-  try { ended = await status(); } catch { say("#state", "the server does not answer any more"); }
+  try { ended = await status(); } catch { say("#state", "the server no longer answers"); }
   if (ended && !before) await files();
   before = ended;
   setTimeout(again, ended ? 5000 : 1000);

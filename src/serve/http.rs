@@ -58,7 +58,7 @@ impl Refused {
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Refused {
-        Refused::new(408, format!("the request did not come: {error}"))
+        Refused::new(408, format!("the request was not received: {error}"))
     }
 }
 
@@ -73,13 +73,13 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refused> {
             break length;
         }
         if bytes.len() > HEAD {
-            return Err(Refused::new(431, format!("the head of a request has at most {HEAD} bytes")));
+            return Err(Refused::new(431, format!("the headers of a request may have at most {HEAD} bytes")));
         }
         if !more(stream, &mut bytes, deadline)? {
             return if bytes.is_empty() {
                 Ok(None)
             } else {
-                Err(Refused::new(400, "the request ends in its head"))
+                Err(Refused::new(400, "the request ends within its headers"))
             };
         }
     };
@@ -88,7 +88,7 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refused> {
     if request.header("transfer-encoding")?.is_some() {
         return Err(Refused::new(
             411,
-            "send the length of the body as `Content-Length`; pieces are not taken",
+            "send the length of the body as `Content-Length`; chunked bodies are not supported",
         ));
     }
     let wanted = match request.header("content-length")? {
@@ -96,7 +96,7 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refused> {
         Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => {
             text.parse::<usize>().unwrap_or(usize::MAX)
         }
-        Some(_) => return Err(Refused::new(400, "`Content-Length` is no number")),
+        Some(_) => return Err(Refused::new(400, "`Content-Length` is not a number")),
     };
     if wanted > BODY {
         return Err(Refused::new(413, format!("the body of a request has at most {BODY} bytes")));
@@ -106,7 +106,7 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refused> {
     }
     while body.len() < wanted {
         if !more(stream, &mut body, deadline)? {
-            return Err(Refused::new(400, "the request ends in its body"));
+            return Err(Refused::new(400, "the request ends within its body"));
         }
     }
     body.truncate(wanted);
@@ -124,7 +124,7 @@ pub fn whole(bytes: &[u8]) -> Result<Option<Request>, Refused> {
 fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<bool, Refused> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(Refused::new(408, "the request takes too long to come"));
+        return Err(Refused::new(408, "the request takes too long to arrive"));
     }
     stream.set_read_timeout(Some(left))?;
     let mut part = [0; 8192];
@@ -140,7 +140,7 @@ fn head_length(bytes: &[u8]) -> Result<Option<usize>, Refused> {
         Ok(httparse::Status::Complete(length)) => Ok(Some(length)),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
-            Err(Refused::new(431, format!("the head of a request has at most {FIELDS} fields")))
+            Err(Refused::new(431, format!("a request may have at most {FIELDS} headers")))
         }
         Err(error) => Err(Refused::new(400, format!("this is no request of HTTP/1.1: {error}"))),
     }

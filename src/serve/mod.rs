@@ -156,19 +156,19 @@ fn route<'s>(
             let is_post = !matches!(path, "api/experiment" | "v1/models");
             if is_post != (method == "POST") {
                 let right = if is_post { "POST" } else { "GET" };
-                let refusal = Refusal::with(405, format!("`/{path}` is asked by {right}"));
+                let refusal = Refusal::with(405, format!("`/{path}` needs the method {right}"));
                 return refused(to, refusal);
             }
             // A form of another page cannot say this without being asked first whether it may.
             let content = request.header("content-type").ok().flatten().unwrap_or_default();
             if is_post && content.split(';').next().map(str::trim) != Some("application/json") {
-                let why = "send JSON, and say so: `Content-Type: application/json`";
+                let why = "send JSON, with `Content-Type: application/json`";
                 return refused(to, Refusal::with(415, why));
             }
             let ready = match &site.ready {
                 Ok(ready) => *ready,
                 Err(why) => {
-                    return refused(to, Refusal::busy(format!("the models cannot be had here: {why}")));
+                    return refused(to, Refusal::busy(format!("the models are not available here: {why}")));
                 }
             };
             match path {
@@ -191,10 +191,13 @@ fn route<'s>(
         }
         ("GET" | "POST", path) => refused(
             to,
-            Refusal::none("path", format!("there is nothing at `/{path}`: docs/serve.md has what there is")),
+            Refusal::none(
+                "path",
+                format!("there is nothing at `/{path}`: docs/serve.md lists what is supported"),
+            ),
         ),
         (method, _) => {
-            refused(to, Refusal::with(405, format!("{method} is not answered here: GET and POST are")))
+            refused(to, Refusal::with(405, format!("{method} is not supported: GET and POST are")))
         }
     }
 }

@@ -62,7 +62,7 @@ impl Trial {
             _ => {
                 return Err(Refusal::of(
                     "prompt",
-                    "send a `prompt`, or `turns` of a conversation: there is nothing to go on from",
+                    "there is nothing to continue: send a `prompt`, or the `turns` of a conversation",
                 ));
             }
         };
@@ -186,7 +186,7 @@ impl Steer {
 
 fn chat(system: String, turns: Vec<String>, replies: Vec<Vec<String>>) -> Result<Said, Refusal> {
     if turns.is_empty() || turns.len() > TURNS || turns.iter().any(|turn| turn.trim().is_empty()) {
-        return Err(Refusal::of("turns", format!("`turns` are 1 to {TURNS} texts with something in them")));
+        return Err(Refusal::of("turns", format!("`turns` are 1 to {TURNS} texts that are not empty")));
     }
     let earlier = turns.len() - 1;
     let fit = replies.len() == 3 && replies.iter().all(|own| own.len() == earlier);

@@ -6,8 +6,8 @@ const make = (tag, text, more) => Object.assign(document.createElement(tag), { t
 const POSITIONS = {
   all: "all tokens",
   prompt: "the prompt's tokens",
-  generated: "the tokens that bring forth the answer",
-  content: "all but what the tokenizer puts before",
+  generated: "the positions that predict the answer",
+  content: "all but special tokens at the beginning",
 };
 const STEPS = 9;
 
@@ -52,7 +52,7 @@ function chooseSet() {
   options($("read-layer"), own.layers.map((it) => [it]), own.default_layer);
   $("layers").value = String(own.default_layer);
   const kept = own.layers.length > 6 ? `${own.layers[0]} to ${own.layers.at(-1)}` : own.layers.join(", ");
-  $("kept").textContent = `Layers with vectors: ${kept}. Several, with commas, share the strength.` + (own.there ? "" : " Not all of them are in the cache yet.");
+  $("kept").textContent = `Layers with vectors: ${kept}. Several layers, separated by commas, share the strength.` + (own.there ? "" : " Not all of them are in the cache yet.");
   band();
 }
 
@@ -60,7 +60,7 @@ function chooseMode() {
   const words = plain() ? ["all", "content", "prompt", "generated"] : ["all", "prompt", "generated"];
   options($("positions"), words.map((it) => [it, POSITIONS[it]]), $("positions").value || "all");
   $("system-label").hidden = plain();
-  $("prompt-label").textContent = plain() ? "Text that the model goes on with" : turns.length ? "What the user says next" : "What the user says";
+  $("prompt-label").textContent = plain() ? "Text to continue" : turns.length ? "Next user message" : "User message";
   if (!$("prompt").value) $("prompt").value = plain() ? "He feels" : turns.length ? "" : "How is your day going?";
   $("turns").hidden = plain();
   $("new").hidden = plain() || !turns.length;
@@ -99,11 +99,11 @@ function band() {
   said.className = "said";
   if (!found) {
     const other = here.length ? `it was measured at positions: ${[...new Set(here.map((it) => it.positions))].join(", ")}` : all.length ? `it was measured at layer ${[...new Set(all.map((it) => it.layers.join(" + ")))].join("; ")}` : "an analysis `steering` with unit = \"resid_norm\" and several strengths measures it";
-    said.textContent = `Up to which strength text stays coherent was not measured here: ${other}.`;
+    said.textContent = `The range of coherent strengths was not measured for these settings: ${other}.`;
     return;
   }
   const strengths = found.points.map((it) => number(it.strength)).join(", ");
-  const range = found.high > found.low ? `Found coherent from ${number(found.low)} to ${number(found.high)}` : "Found coherent at no strength that was measured";
+  const range = found.high > found.low ? `Coherent from ${number(found.low)} to ${number(found.high)}` : "Not coherent at any measured strength";
   const outside = strength < found.low || strength > found.high;
   said.classList.add(outside ? "out" : "in");
   said.textContent = `${range} (measured at ${strengths})` + (outside ? `: ${number(strength)} is outside.` : ".");
@@ -112,8 +112,8 @@ function band() {
 
 function told(point) {
   const parts = [];
-  if (point.neutral !== null) parts.push(`neutral text ${number(point.neutral)} nats a token`);
-  if (point.surprise !== null) parts.push(`what is written ${number(point.surprise)} nats a token more surprising`);
+  if (point.neutral !== null) parts.push(`neutral text ${number(point.neutral)} nats per token`);
+  if (point.surprise !== null) parts.push(`generated text ${number(point.surprise)} nats per token more surprising`);
   if (point.repeated !== null) parts.push(`${Math.round(100 * point.repeated)} % repeated`);
   return `${number(point.strength)}: ${parts.join(", ")}${point.coherent ? "" : " (not coherent)"}`;
 }
@@ -201,14 +201,14 @@ function heard(event, body) {
 
 function begin({ columns: names, prompts }, body) {
   const heads = ["Unsteered", `${names[1]}`, "A random direction"];
-  const how = ["nothing is added", `${number(body.strength)} residual norms at ${where(body)}`, "as long, at the same places"];
+  const how = ["nothing is added", `${number(body.strength)} residual norms at ${where(body)}`, "same norm, same positions"];
   columns = prompts.map((prompt, at) => {
     const box = make("section", "", { className: "column" });
     const head = make("h2", heads[at] + " ");
     head.append(make("small", how[at]));
     const details = make("details");
     const before = make("div", "", { className: "tokens" });
-    details.append(make("summary", `What the model reads: ${prompt.length} tokens`), before);
+    details.append(make("summary", `Prompt: ${prompt.length} tokens`), before);
     const text = make("div", "", { className: "tokens" });
     const inside = make("div", "", { className: "body" });
     inside.append(details, text);
@@ -220,7 +220,7 @@ function begin({ columns: names, prompts }, body) {
     return column;
   });
   $("columns").replaceChildren(...columns.map((column) => column.box));
-  $("state").textContent = "writing";
+  $("state").textContent = "generating";
   $("legend").hidden = false;
   $("legend-name").textContent = `Reading of ${body.read_emotion} at layer ${body.read_layer}:`;
 }
@@ -273,7 +273,7 @@ function colour() {
       if (at >= column.prompt) { sum += value; n += 1; }
     });
     const written = column.tokens.length - column.prompt;
-    const ended = { stop: "; ended by itself", length: "; as many as were asked for" }[column.finish] ?? "";
+    const ended = { stop: "; stopped by itself", length: "; reached the limit" }[column.finish] ?? "";
     column.foot.textContent = `${written} tokens${ended}` + (n ? `; mean reading ${number(sum / n)}` : "");
   }
   $("legend-low").textContent = number(middle - far);
@@ -345,7 +345,7 @@ function forget() {
 $("form").onsubmit = (event) => {
   event.preventDefault();
   if (abort || !experiment) return;
-  if (!$("prompt").value.trim()) { wrong(plain() ? "There is nothing to go on from." : "Say something first."); return; }
+  if (!$("prompt").value.trim()) { wrong(plain() ? "Enter a text to continue." : "Enter a message first."); return; }
   write($("prompt").value);
 };
 $("stop").onclick = () => abort?.abort();
@@ -370,7 +370,7 @@ $("copy").onclick = async () => {
   const found = await (await post("api/copy", body)).json();
   if (found.error) { wrong(found.error.message); return; }
   const notes = [...found.notes];
-  if (under.some((it) => it !== JSON.stringify(settings()))) notes.push("parts of this conversation were written with other settings: all of it will be written with those that are set now");
+  if (under.some((it) => it !== JSON.stringify(settings()))) notes.push("parts of this conversation were generated with other settings; the file uses the current settings for all of it");
   $("copied-notes").replaceChildren(...notes.map((note) => make("li", note)));
   $("copied-file").textContent = found.file;
   $("copied-command").textContent = found.command;

@@ -94,7 +94,7 @@ impl Fields {
     /// What is no JSON, or no object.
     pub fn body(body: &[u8]) -> Result<Fields, Refusal> {
         let value: Value = serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad(format!("the body is no JSON: {error}")))?;
+            .map_err(|error| Refusal::bad(format!("the body is not JSON: {error}")))?;
         Fields::within(String::new(), value)
     }
 
@@ -185,7 +185,7 @@ impl Fields {
                 let name = self.named(name);
                 let shown: Vec<String> = neutral.iter().map(Value::to_string).collect();
                 let message = format!(
-                    "`{name}` = {value} is not supported here: leave it out, or send {}",
+                    "`{name}` = {value} is not supported here: omit it, or send {}",
                     shown.join(" or ")
                 );
                 Err(Refusal::of(name, message))
@@ -202,10 +202,7 @@ impl Fields {
         let Some(unknown) = self.left.keys().next() else { return Ok(()) };
         let hint = suggestion(unknown, "known fields", self.known.iter().copied());
         let name = self.named(unknown);
-        Err(Refusal::of(
-            name.clone(),
-            format!("unknown field `{name}`, which would be without effect; {hint}"),
-        ))
+        Err(Refusal::of(name.clone(), format!("unknown field `{name}`, which would have no effect; {hint}")))
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn fewest(ratios: &[f64], wanted: f64) -> usize {
 /// One vector an emotion at one layer (schema `vectors/2`), in the order of `emotions`.
 ///
 /// `activations`: the tables of one layer, shard after shard, of which one is held at a time; rows of other emotions are
-/// not looked at. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories (or
+/// not checked. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories (or
 /// over its topics' means, where a story without a topic is one by itself: `weights`),
 /// minus the mean over emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is
 /// `vector`, of unit length if `normalize` says so. `resid_norm` is the mean norm
@@ -97,7 +97,7 @@ pub fn run(
     for ((emotion, &count), mean) in emotions.iter().zip(&counts).zip(raw.chunks_exact_mut(d_model)) {
         ensure!(
             count > 0,
-            "`{emotion}` has no story left at layer {layer}: all were too short for `from_token`, or none was accepted"
+            "`{emotion}` has no story at layer {layer}: all were too short for `from_token`, or none was accepted"
         );
         mean.iter_mut().for_each(|x| *x /= count as f64);
     }

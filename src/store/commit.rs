@@ -140,8 +140,8 @@ impl Miss<'_> {
             if let Lookup::Hit(winner) = self.store.lookup(&self.stage, &self.key)? {
                 if let Some(difference) = difference(&winner.manifest, &manifest) {
                     self.store.warnings.push(format!(
-                        "{}/{} was made twice with different data ({difference}); the first is kept: the stage does \
-                         not give the same result each time",
+                        "{}/{} was computed twice with different results ({difference}); the first is kept: the stage \
+                         is not deterministic",
                         self.stage,
                         self.key.short()
                     ));

@@ -147,7 +147,7 @@ fn a_damaged_winner_is_set_aside_and_replaced() {
     let warnings = store.take_warnings();
     assert_eq!(warnings.len(), 1);
     assert!(
-        warnings[0].contains("was damaged and will be made again: pca.parquet has 5 bytes"),
+        warnings[0].contains("was damaged and will be computed again: pca.parquet has 5 bytes"),
         "{warnings:?}"
     );
 }

@@ -164,7 +164,7 @@ impl Store {
             Found::Damaged(why) => {
                 if let Some(place) = self.set_aside(stage, key, &dir)? {
                     self.warnings.push(format!(
-                        "{stage}/{} was damaged and will be made again: {why}; it was moved to {}",
+                        "{stage}/{} was damaged and will be computed again: {why}; it was moved to {}",
                         key.short(),
                         place.display()
                     ));

@@ -130,7 +130,7 @@ impl Partial<'_> {
             Err(why) => {
                 if let Some(place) = self.store.quarantine(&format!("{}-{number}", self.name), &path)? {
                     self.store.warnings.push(format!(
-                        "batch {number} of {} was damaged and will be made again: {why:#}; it was moved to {}",
+                        "batch {number} of {} was damaged and will be computed again: {why:#}; it was moved to {}",
                         self.name,
                         place.display()
                     ));

@@ -100,10 +100,10 @@ fn rename(from: &Path, to: &Path) -> Result<String> {
     let replaced = fs::rename(from, to).is_ok();
     ensure!(
         !replaced && fs::read(to.join("file"))? == b"first",
-        "a folder replaced another one: of two runs that make the same unit the later one would win, and readers of the \
-         first would lose their file"
+        "a folder replaced another one: of two runs that compute the same unit the later one would win, and readers of \
+         the first would lose their file"
     );
-    Ok("a folder is moved by one rename, and replaces none".to_string())
+    Ok("a folder is moved by one rename, and does not replace another".to_string())
 }
 
 /// As a lease is taken.
@@ -112,10 +112,12 @@ fn exclusive(path: &Path) -> Result<String> {
     create().context("make a file")?;
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok("of two who make the same file one is refused".to_string())
+            Ok("of two processes that create the same file one is refused".to_string())
         }
         Err(error) => Err(error).context("make a file that is there"),
-        Ok(_) => anyhow::bail!("two may make the same file: runs would do each other's work"),
+        Ok(_) => {
+            anyhow::bail!("two processes can create the same file: runs would duplicate each other's work")
+        }
     }
 }
 
@@ -143,7 +145,7 @@ fn hard_link(one: &Path, other: &PathBuf) -> Probe {
         Err(error) => (
             Verdict::Warning,
             format!(
-                "there are none ({error}): two runs may now and then do the same work; no result is wrong for it"
+                "there are none ({error}): two runs may occasionally duplicate work; results are not affected"
             ),
         ),
     };
@@ -167,14 +169,12 @@ fn clock(path: &Path, now: impl Fn() -> SystemTime) -> Probe {
         Ok(apart) => (
             Verdict::Warning,
             format!(
-                "files are dated {:.0} s off this machine's clock: local models may be hashed again at each run. Leases \
-                 do not compare clocks",
+                "file times differ by {:.0} s from this machine's clock: local models may be hashed again at each run. \
+                 Leases do not compare clocks",
                 apart.as_secs_f64()
             ),
         ),
-        Err(error) => {
-            (Verdict::Warning, format!("the file system does not tell when a file was changed ({error})"))
-        }
+        Err(error) => (Verdict::Warning, format!("the file system has no modification times ({error})")),
     };
     Probe { what: "clock", verdict, found }
 }
@@ -223,6 +223,6 @@ mod tests {
         assert_eq!(clock(&dir.path().join("a"), off(0)).verdict, Verdict::Well);
         let probe = clock(&dir.path().join("b"), off(100));
         assert_eq!(probe.verdict, Verdict::Warning);
-        assert!(probe.found.contains("100 s off"), "{}", probe.found);
+        assert!(probe.found.contains("by 100 s"), "{}", probe.found);
     }
 }

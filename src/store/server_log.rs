@@ -30,7 +30,7 @@ impl Store {
         }
         let line = format!("{digest} {}", name(url, model));
         if let Err(error) = append(&self.server_log(), &line) {
-            self.warnings.push(format!("which models servers have is not remembered: {error:#}"));
+            self.warnings.push(format!("the digests of servers' models are not stored: {error:#}"));
         }
     }
 

@@ -169,8 +169,7 @@ impl StatCache {
         }
         if let Err(error) = self.append(&mut state, &identity.line(&digest, &shown(path))) {
             state.append_failed = true;
-            self.warnings
-                .push(format!("digests are not remembered, so files are hashed on each run: {error}"));
+            self.warnings.push(format!("digests are not stored, so files are hashed on each run: {error}"));
         }
     }
 
@@ -337,7 +336,7 @@ mod tests {
         assert_eq!(cache.known(&identity(2)), Some(Digest::of(b"2")));
         let warnings = cache.warnings.take();
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].starts_with("digests are not remembered"), "{}", warnings[0]);
+        assert!(warnings[0].starts_with("digests are not stored"), "{}", warnings[0]);
     }
 
     #[test]

@@ -63,9 +63,9 @@ impl Store {
         }
         self.verify_log(deep, &mut all)?;
         for (paths, what) in [
-            (&contents.tmp, "being written, or left by a run that was stopped: does no harm"),
+            (&contents.tmp, "being written, or from an interrupted run: harmless"),
             (&contents.quarantine, "was damaged and set aside"),
-            (&contents.strays, "no part of a cache: never read"),
+            (&contents.strays, "not part of a cache: never read"),
         ] {
             all.notes.extend(paths.iter().map(|path| self.finding(path, what.to_string())));
         }
@@ -87,7 +87,7 @@ impl Store {
                 return looked;
             }
             Ok(Err(Unusable::OtherVersion(version))) => {
-                let why = format!("of another version of emoflow (layout {version}): not looked at");
+                let why = format!("of another version of emoflow (layout {version}): not checked");
                 looked.notes.push(self.finding(&place.dir, why));
                 return looked;
             }

@@ -287,7 +287,7 @@ def every_kind_of_figure_has_values_for_every_mark(browser):
         # The chosen emotion colours them.
         page.select_option("#emotion", "emotion3")
         assert slot(page, "texts").locator("select").input_value() == "emotion3"
-        assert page.locator(".samples output").text_content() == "100 of the 100 in this page, of 1000 in all"
+        assert page.locator(".samples output").text_content() == "100 of the 100 in this page (1000 in total)"
 
 
 @check

@@ -154,9 +154,11 @@ fn models_are_compared_and_a_further_one_computes_its_own_pairs_only() {
         compared.iter().filter(|row| row["name"] == "mean rank" && !row["other"].is_empty()).count(),
         2
     );
-    for said in
-        ["Claims on two sets of vectors", "carried: mean rank (small on said, demo)", "Every number by layer"]
-    {
+    for said in [
+        "Claims on two sets of vectors",
+        "carried: mean rank (small on said, demo)",
+        "Every estimate by layer",
+    ] {
         assert!(page.contains(said), "{said}");
     }
     // One criterion is met, the other is not, and both were tested.

@@ -248,8 +248,7 @@ fn the_behaviour_experiment_runs_on_the_demonstration_model() {
     assert_eq!(ran.code, 0, "{:?}", ran.nodes);
     assert_eq!(project.run(&few).names("ran"), Vec::<&str>::new());
     let page = crate::page(&project.path("results/exp/report.html"));
-    for title in ["Situations that name no emotion", "Numbers that grow", "Does the model still make sense?"]
-    {
+    for title in ["Situations that name no emotion", "Numbers that grow", "Is the model still coherent?"] {
         assert!(page.contains(title), "{title}");
     }
 }

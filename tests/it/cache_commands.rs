@@ -61,7 +61,7 @@ fn of_stage(entries: &BTreeSet<String>, stage: &str) -> usize {
 fn ls_says_what_is_there_and_whose_it_is() {
     let project = Project::new(EXPERIMENT);
     let (code, out) = cache(&project, &["ls"]);
-    assert_eq!((code, out.as_str()), (0, "total: 0 entries, 0 B, 0.0 s to make\n"));
+    assert_eq!((code, out.as_str()), (0, "total: 0 entries, 0 B, 0.0 s to compute\n"));
     project.run(&[]);
     project.run(&["--set", "name=other", "--set", "analysis.space.pca.components=1"]);
     let before = files(&project.path("."));
@@ -115,7 +115,7 @@ fn gc_removes_what_no_run_needs_and_only_if_told() {
     let (code, out) = cache(&project, &["gc", "--keep-runs", "1"]);
     assert_eq!(code, 0);
     assert!(out.starts_with("neutral: 1 entries, ") && out.contains("pca: 1 entries, "), "{out}");
-    assert!(out.trim_end().ends_with("stay; --yes removes"), "{out}");
+    assert!(out.trim_end().ends_with("are kept; --yes removes"), "{out}");
     assert_eq!(entries(&project), both, "nothing goes without --yes");
 
     // A lease keeps what no record asks for.
@@ -166,7 +166,7 @@ fn max_size_takes_what_is_not_needed_activations_first() {
     assert_eq!(of_stage(&all, "activations") - of_stage(&entries(&project), "activations"), 1);
     // What the last run needs stays, however small the cache is to be.
     let (_, out) = cache(&project, &["gc", "--max-size", "0", "--yes"]);
-    assert!(out.contains("what stays is larger than asked for"), "{out}");
+    assert!(out.contains("more is kept than requested"), "{out}");
     let left = entries(&project);
     assert_eq!(
         (of_stage(&left, "activations"), of_stage(&left, "vectors"), of_stage(&left, "stories")),

@@ -168,10 +168,10 @@ fn overrides_change_the_tree_and_not_the_file() {
 fn wrong_overrides() {
     for (set, expected) in [
         ("seed", "`seed` has no `=`"),
-        ("=1", "is no path of keys"),
-        ("a b=1", "is no path of keys"),
+        ("=1", "is not a path of keys"),
+        ("a b=1", "is not a path of keys"),
         ("a=1\nb=2", "unknown key `a`"),
-        ("seed.x=1", "what it is in is no table"),
+        ("seed.x=1", "its parent is not a table"),
         ("seed=x", "`seed` must be an integer, not a string"),
         ("activations.form_token=1", "did you mean `from_token`?"),
         ("stories.fixd.template.set=passages-10", "did you mean `fixed`?"),

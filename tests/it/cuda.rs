@@ -287,7 +287,7 @@ fn where_memory_is_short_batches_are_halved_and_where_a_model_does_not_fit_it_is
     for node in ["stories/", "activations/", "causes/"] {
         let (code, said) = run(&halved, "cuda", &["--only", &format!("{node}*")], &memory);
         assert_eq!(code, Some(0), "{said}");
-        let line = said.lines().find(|line| line.contains("no memory left for ")).expect(&said);
+        let line = said.lines().find(|line| line.contains("not enough memory for ")).expect(&said);
         assert!(line.starts_with(node), "{said}");
         assert!(line.contains(" texts at once (CUDA out of memory. Tried to allocate"), "{line}");
     }
@@ -295,7 +295,10 @@ fn where_memory_is_short_batches_are_halved_and_where_a_model_does_not_fit_it_is
     same_files(&halved, &whole, "results/exp/tables");
 
     let (code, said) = run(&refused, "cuda", &[], &[("STAND_IN_MEMORY", "10000000")]);
-    assert!(code == Some(1) && said.contains("0.0 GB are there (free memory of CUDA device 0)"), "{said}");
+    assert!(
+        code == Some(1) && said.contains("0.0 GB are available (free memory of CUDA device 0)"),
+        "{said}"
+    );
 }
 
 /// A device that is wrong is found out the first time that a model is to be loaded on it, is refused with the numbers, and is

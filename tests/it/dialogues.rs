@@ -52,7 +52,7 @@ fn dialogues_are_read_and_their_sets_compared() {
     // Six differences and means, the arousal of five rated emotions, and two R^2, at each of two layers; 25 dialogues on five passages.
     assert_eq!(csv.lines().filter(|line| line.ends_with(",25,5,0")).count(), 18, "{csv}");
     let page = crate::page(&project.path("results/exp/report.html"));
-    assert!(page.contains("Vectors by speaker and owner") && page.contains("What goes with what"));
+    assert!(page.contains("Vectors by speaker and owner") && page.contains("Shared properties"));
     // Nothing is computed again; another emotion for the assistant is another dialogue.
     assert!(project.run(&[]).names("ran").is_empty());
     project.write(&EXPERIMENT.replace("It leaves me", "Now it leaves me"));
@@ -332,7 +332,7 @@ resamples = 9
     near(&r2.map(|what| value(&tests, what)), &numbers(&golden["r2"]), "R2");
     let page = crate::page(&project.path("results/exp/report.html"));
     assert!(
-        page.contains("Logit lens, as it is and outside")
+        page.contains("Logit lens before and after projection")
             && page.contains("Prompts by class, hidden emotions")
     );
 }

@@ -224,11 +224,7 @@ fn what_is_missing_is_said_before_a_run() {
             assert!(said.contains(wanted), "{said}");
         }
     };
-    check(
-        "",
-        Some("/nowhere"),
-        &["in no folder of PATH", "pip install pydantic-monty-runtime", "exp.toml:23"],
-    );
+    check("", Some("/nowhere"), &["not on the PATH", "pip install pydantic-monty-runtime", "exp.toml:23"]);
     check("sandbox = \"no-such-box -x\"", None, &["there is no `no-such-box`", "exp.toml:23"]);
     check("labels = \"labels.csv\"", None, &["read labels from", "labels.csv"]);
     std::fs::write(project.path("labels.csv"), "sample_id,label\nab,perhaps\n").unwrap();

@@ -85,10 +85,7 @@ fn a_model_that_is_changed_during_a_run_is_found() {
     std::fs::write(&path, [&original[..], b"\n"].concat()).unwrap();
     let (code, _, said) = running.ended();
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("tokenizer_config.json was changed while this run was at work: run it again"),
-        "{said}"
-    );
+    assert!(said.contains("tokenizer_config.json was changed during this run: run it again"), "{said}");
 
     std::fs::write(&path, &original).unwrap();
     assert_eq!(project.run(&[]).code, 0);
@@ -273,11 +270,7 @@ fn nothing_is_kept_of_weights_that_were_others_for_a_while() {
     let outcome = execute::run(&resolved, &plan, &store, &past, &everything, Options::default(), &progress);
     let state = outcome.nodes.iter().find(|n| n.name == node).unwrap();
     assert_eq!(state.state, State::Failed);
-    assert!(
-        state.reason.ends_with("was changed while this run was at work: run it again"),
-        "{}",
-        state.reason
-    );
+    assert!(state.reason.ends_with("was changed during this run: run it again"), "{}", state.reason);
     assert!(batches(&project, "stories").is_empty(), "batches of other weights stay");
 
     progress.put(&progress.original);

@@ -152,7 +152,7 @@ fn vectors_of_others_are_taken_by_name_and_checked() {
     assert_eq!(said(&plain.replace("path", "paht")).0, 2);
     assert_eq!(said(&plain.replace("[1, 2]", "[3, 0]")).1.code, 2, "kept are others");
     tensors(&file, &["bored"], 2, 192);
-    assert_eq!(said(plain).0, 2, "no emotion of the experiment");
+    assert_eq!(said(plain).0, 2, "not emotions of the experiment");
     tensors(&file, &["happy"], 2, 191);
     assert_eq!(said(plain).1.code, 2, "of another width");
     std::fs::write(&file, b"no tensors").unwrap();

@@ -218,7 +218,8 @@ fn a_damaged_batch_is_made_again() {
         running.signal(libc::SIGINT);
         let (code, _, said) = running.ended();
         assert!(matches!(code, Some(0 | 75)), "{said}");
-        let found = said.lines().filter(|line| line.contains("was damaged and will be made again")).count();
+        let found =
+            said.lines().filter(|line| line.contains("was damaged and will be computed again")).count();
         assert_eq!(found, damaged, "{said}");
     }
     assert_eq!(Running::start(&project, &[]).ended().0, Some(0));

@@ -94,7 +94,7 @@ fn a_stopped_run_loses_its_lease_and_corrupts_nothing() {
     assert_eq!(node("space/demo/own")["leased_by"].as_array().unwrap().len(), 0);
     let (code, _, said) = Running::start(&second, &environment).ended();
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("the rest is for later: another run is at work"), "{said}");
+    assert!(said.contains("the remaining units are deferred: another run is computing them"), "{said}");
     stopped.signal(libc::SIGCONT);
     let (code, _, said) = stopped.ended();
     assert_eq!(code, Some(0), "{said}");

@@ -321,10 +321,10 @@ fn what_is_tried_and_copied_is_written_again() {
     for (at, value) in &read[1] {
         assert!((value - readings[1][at]).abs() < 1e-4, "token {at}");
     }
-    serving.post("api/copy", only).refused(400, "nothing is written");
+    serving.post("api/copy", only).refused(400, "no tokens are generated");
     let mut off = body;
     off["strength"] = json!(0);
-    serving.post("api/copy", off).refused(400, "nothing is steered");
+    serving.post("api/copy", off).refused(400, "there is no steering");
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn nobody_else_may_ask() {
     // Bounds.
     let head = format!("POST {own} HTTP/1.1\r\n{host}");
     serving.raw(format!("{head}Content-Length: 99999999999\r\n\r\n").as_bytes()).refused(413, "at most");
-    serving.raw(format!("{head}Content-Length: x\r\n\r\n").as_bytes()).refused(400, "no number");
+    serving.raw(format!("{head}Content-Length: x\r\n\r\n").as_bytes()).refused(400, "not a number");
     serving
         .raw(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes())
         .refused(411, "Content-Length");
@@ -425,7 +425,7 @@ fn nothing_that_is_asked_is_passed_over() {
     chat(json!({ "messages": [{ "role": "tool", "content": "x" }] })).refused(400, "no role `tool`");
     let image =
         json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url", "image_url": "x" }] }] });
-    chat(image).refused(400, "texts alone");
+    chat(image).refused(400, "text only");
     chat(json!({ "messages": [{ "role": "user", "content": "Hi." }, { "role": "assistant", "content": "I" }] }))
         .refused(400, "continue_final_message");
     chat(json!({ "steering": { "emotion": "sad" } })).refused(400, "`steering`");
@@ -433,16 +433,17 @@ fn nothing_that_is_asked_is_passed_over() {
     steered(json!({ "strenght": 1 })).refused(400, "did you mean `strength`");
     steered(json!({ "strength": null })).refused(400, "`steering[0].strength` is missing");
     steered(json!({ "strength": 1e9 })).refused(400, "from -100 to 100");
-    steered(json!({ "layers": [3] })).refused(400, "layer 3 is not kept: there are vectors at 1, 2");
+    steered(json!({ "layers": [3] }))
+        .refused(400, "layer 3 is not among the kept layers: there are vectors at 1, 2");
     steered(json!({ "layers": [] })).refused(400, "`steering[0].layers`");
     steered(json!({ "positions": "content" }))
         .refused(400, "positions in a conversation: all, prompt, generated");
     steered(json!({ "stories": "own" })).refused(400, "there are: passages");
-    steered(json!({ "model": "other" })).refused(400, "another model");
+    steered(json!({ "model": "other" })).refused(400, "not the request");
     // Right, but nothing has made the vectors yet.
     steered(json!({})).refused(503, "not in the cache yet");
     assert_eq!(chat(json!({})).status, 200, "no vector is needed");
-    serving.post("v1/completions", json!({ "prompt": [99999] })).refused(400, "not one of the model's");
+    serving.post("v1/completions", json!({ "prompt": [99999] })).refused(400, "not in the model");
     serving
         .post("v1/completions", json!({ "prompt": "x", "max_tokens": 9999 }))
         .refused(400, "from 0 to 512");
@@ -454,7 +455,7 @@ fn nothing_that_is_asked_is_passed_over() {
     serving.post("v1/models", json!({})).refused(405, "GET");
     let body = format!("{}Content-Type: application/json\r\n", serving.host());
     let path = format!("/{}/v1/chat/completions", serving.token);
-    serving.with("POST", &path, &body, "{\"a\": ").refused(400, "no JSON");
+    serving.with("POST", &path, &body, "{\"a\": ").refused(400, "not JSON");
     // With everything that a client of the protocol may send, in one answer.
     assert_eq!(project.run(&["--only", "stage:vectors"]).code, 0);
     let all = json!({

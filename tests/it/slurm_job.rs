@@ -40,8 +40,8 @@ fn a_job_ends_before_its_time() {
     // A minute less than the margin: its time is over before it begins, and it would be the next time.
     let project = in_a_job("now");
     let (code, out, said) = worker(&project, &[], "").ended();
-    assert!(code == Some(75) && out.starts_with("made 0 units, left "), "{out}{said}");
-    assert!(said.contains("job 17_3 finished no batch in its time"), "{said}");
+    assert!(code == Some(75) && out.starts_with("computed 0 units, left "), "{out}{said}");
+    assert!(said.contains("job 17_3 finished no batch within its time limit"), "{said}");
     assert_eq!(asked(&project), [ASKED]);
     // An hour is enough, and nothing is left.
     let project = in_a_job("1 hour");
@@ -58,10 +58,10 @@ fn a_job_is_queued_again_if_that_leads_on() {
     for (signals, restarts, wanted, requeued) in [
         // Slurm's warning, twice: the second does not end it in the middle of a batch.
         ([libc::SIGUSR1, libc::SIGUSR1], "1", "job 17_3 is queued again", true),
-        ([libc::SIGUSR1, libc::SIGCONT], "2", "job 17_3 was queued again 2 times: that is enough", false),
+        ([libc::SIGUSR1, libc::SIGCONT], "2", "job 17_3 was queued again 2 times, which is the limit", false),
         // It was cancelled, or preempted and is queued again by Slurm; the continuation comes before or after.
-        ([libc::SIGCONT, libc::SIGTERM], "0", "job 17_3 was told to end", false),
-        ([libc::SIGUSR1, libc::SIGTERM], "0", "job 17_3 was told to end", false),
+        ([libc::SIGCONT, libc::SIGTERM], "0", "job 17_3 was asked to stop", false),
+        ([libc::SIGUSR1, libc::SIGTERM], "0", "job 17_3 was asked to stop", false),
     ] {
         for left in ["asked", "cache"] {
             let _ = std::fs::remove_file(project.path(left))

@@ -218,8 +218,10 @@ fn different_data_for_one_key_is_reported_and_the_first_kept() {
     assert_eq!(entry.read("vectors").unwrap(), table(vec![0.5; 4]));
     let warnings = second.take_warnings();
     assert_eq!(warnings.len(), 1);
-    let expected =
-        format!("vectors/{} was made twice with different data (table `vectors`: sha256 ", key.short());
+    let expected = format!(
+        "vectors/{} was computed twice with different results (table `vectors`: sha256 ",
+        key.short()
+    );
     assert!(warnings[0].starts_with(&expected), "{}", warnings[0]);
 }
 

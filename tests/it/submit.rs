@@ -129,10 +129,17 @@ fn what_is_missing_is_submitted_and_the_end_comes_after_all() {
     let said = String::from_utf8_lossy(&finish.stdout).into_owned();
     assert_eq!(finish.status.code(), Some(5), "{said}{}", String::from_utf8_lossy(&finish.stderr));
     assert!(said.contains("vectors/demo/passages                        1 of 1\n"), "{said}");
-    assert!(said.ends_with("5 units are missing: `emoflow submit` or `emoflow run` makes them\n"), "{said}");
+    assert!(
+        said.ends_with("5 units are missing: `emoflow submit` or `emoflow run` computes them\n"),
+        "{said}"
+    );
     let worker = jobs("model-demo.sbatch");
     let said = String::from_utf8_lossy(&worker.stdout).into_owned();
-    assert!(said.starts_with("made 5 units, left 0"), "{said}{}", String::from_utf8_lossy(&worker.stderr));
+    assert!(
+        said.starts_with("computed 5 units, left 0"),
+        "{said}{}",
+        String::from_utf8_lossy(&worker.stderr)
+    );
     assert_eq!(jobs("finish.sbatch").status.code(), Some(0));
     assert!(project.path("results/exp/report.html").exists());
 
@@ -174,7 +181,7 @@ fn what_cannot_be_submitted_is_said_before() {
         let (found, out, said) = emoflow(&project, "submit", more, environment);
         assert!(found == code && said.contains(why), "{found} {out}{said}");
     };
-    wrong(&[], &[("SLURM_JOB_ID", "3")], 2, "this is a job of Slurm itself");
+    wrong(&[], &[("SLURM_JOB_ID", "3")], 2, "this is itself a Slurm job");
     wrong(&[], &[("PATH", "/nowhere")], 1, "there is no `sbatch` on the PATH");
     // Where the second is refused, the first is taken back.
     std::fs::write(project.path("slurm.toml"), "[cpu]\npartition = \"no-such\"\n").unwrap();

@@ -167,7 +167,7 @@ fn what_is_wrong_with_a_sweep_is_said_at_its_place() {
     check("[sweep]", &["`[sweep]` sweeps nothing", "from_token = [0, 50]"]);
     check("[sweep]\nactivations.from_token = 3", &["must be a list of values, not an integer"]);
     check("[sweep]\nactivations.from_token = []", &["`sweep.activations.from_token` has no value"]);
-    check("[sweep]\nactivations.from_token = [1, 1]", &["has a value twice"]);
+    check("[sweep]\nactivations.from_token = [1, 1]", &["lists a value twice"]);
     check("[sweep]\nmodels.tiny.dtype = [\"f32\"]", &["cannot be swept", "several `[models.<name>]` tables"]);
     check("[sweep]\nlayers = [[1], [2]]", &["cannot be swept", "keep several layers"]);
     check(

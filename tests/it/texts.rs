@@ -69,7 +69,7 @@ fn a_report_does_not_replace_what_is_there_by_nothing() {
     let before = read();
     let (code, told) = said(&project, "report", &["--set", "activations.from_token=7"]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("stays as it is") && told.contains("vectors/demo/mine, space/demo/mine"), "{told}");
+    assert!(told.contains("is not changed") && told.contains("vectors/demo/mine, space/demo/mine"), "{told}");
     assert_eq!(read(), before);
     assert_eq!(said(&project, "report", &[]).0, Some(0));
     // Where there is nothing to lose, what there is is shown, and what is missing is said.

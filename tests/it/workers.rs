@@ -177,7 +177,7 @@ fn a_worker_takes_units_of_the_frozen_plan_and_of_no_other() {
         assert!(code == Some(2) && said.contains(why), "{said}");
     };
     wrong(&["--set", "activations.from_token=4"], "first in activations/demo/");
-    wrong(&["--limit", "1"], "the experiment is not what the run began with");
+    wrong(&["--limit", "1"], "the experiment differs from the one that the run started with");
     wrong(&["--model", "large"], "the experiment has demo, small");
     project.write(&of_two_models().replace("layers = [1, 2]", "layers = [2]"));
     wrong(&[], "first in activations/demo/");
@@ -198,17 +198,17 @@ fn a_worker_takes_units_of_the_frozen_plan_and_of_no_other() {
 
     // Its time is over before it begins.
     let (code, out, said) = worker(&project, &["--until", "0"]);
-    assert!(code == Some(75) && out.starts_with("made 0 units, left "), "{out}{said}");
+    assert!(code == Some(75) && out.starts_with("computed 0 units, left "), "{out}{said}");
     assert_eq!(entries(&project), before);
     // Nothing that needs no model is ready, and nobody makes what it waits for.
     let (code, out, said) = worker(&project, &["--no-model", "--no-wait"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(out.starts_with("made 0 units, left "), "{out}");
+    assert!(out.starts_with("computed 0 units, left "), "{out}");
     assert_eq!(entries(&project), before);
 
     let (code, out, said) = worker(&project, &["--model", "small"]);
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(out, format!("made {} units, left 0, failed 0\n", entries(&project) - before));
+    assert_eq!(out, format!("computed {} units, left 0, failed 0\n", entries(&project) - before));
     let status = project.emoflow("status", &["--json"]).out;
     let status: Value = serde_json::from_str(&status).unwrap();
     for node in status["nodes"].as_array().unwrap() {

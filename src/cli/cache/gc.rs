@@ -40,8 +40,8 @@ struct Shown<'a> {
 pub fn run(store: &Store, past: &[Past], options: &Options, out: &mut dyn Write) -> Result<u8> {
     let present: HashSet<Key> = store.contents()?.entries.into_iter().map(|place| place.key).collect();
     if past.is_empty() && !present.is_empty() {
-        let why = "no run is recorded in the results folder, so nothing is known to be needed: name the folder with \
-                   --results; if everything is to go, remove the cache folder itself";
+        let why = "no run is recorded in the results folder, so it is not known what is needed: name the folder with \
+             --results; to remove everything, remove the cache folder itself";
         return Err(Usage(why.to_string()).into());
     }
     let sweep = store.sweepable(&marks(past, options.keep_runs, &present), options.max_size)?;
@@ -99,35 +99,32 @@ fn print(shown: &Shown, options: &Options, out: &mut dyn Write) -> Result<()> {
     }
     for ((why, stage), (n, bytes, seconds)) in groups {
         let bytes = shown_bytes(bytes);
-        let entries = || format!("{stage}: {n} entries, {bytes}, {} to make again", shown_seconds(seconds));
+        let entries = || format!("{stage}: {n} entries, {bytes}, {} to recompute", shown_seconds(seconds));
         match why {
-            Why::Unused => writeln!(out, "{}: no recorded run asks for them", entries())?,
-            Why::ForRoom => writeln!(out, "{}: to make room", entries())?,
+            Why::Unused => writeln!(out, "{}: needed by no recorded run", entries())?,
+            Why::ForRoom => writeln!(out, "{}: to free space", entries())?,
             Why::Quarantine => writeln!(out, "quarantine: {n}, {bytes}: damaged, set aside")?,
-            Why::LeftOver => writeln!(out, "left-overs: {n}, {bytes}: of runs that were stopped")?,
+            Why::LeftOver => writeln!(out, "unfinished: {n}, {bytes}: from interrupted runs")?,
             Why::Partial => {
-                writeln!(out, "partial: {n}, {bytes}: batches of units that are done or not asked for")?
+                writeln!(out, "partial: {n}, {bytes}: batches of units that are complete or not needed")?
             }
         }
     }
     let Sweep { kept, kept_bytes, doomed } = shown.sweep;
-    let stays = format!("{kept} entries of {} stay", shown_bytes(*kept_bytes));
-    let goes = format!("{}, {} to make again", shown_bytes(shown.bytes), shown_seconds(shown.seconds));
+    let stays = format!("{kept} entries of {} are kept", shown_bytes(*kept_bytes));
+    let goes = format!("{}, {} to recompute", shown_bytes(shown.bytes), shown_seconds(shown.seconds));
     match (doomed.is_empty(), shown.removed) {
         (true, _) => writeln!(
             out,
-            "nothing can go; {stays}: the last run of an experiment needs them, or one of the {} before it, or they are less \
-             than an hour old",
+            "nothing can be removed; {stays}: they are needed by an experiment's last run or one of the {} before it, \
+             or are less than an hour old",
             options.keep_runs
         )?,
         (false, true) => writeln!(out, "removed {goes}; {stays}")?,
         (false, false) => writeln!(out, "would remove {goes}; {stays}; --yes removes")?,
     }
     if options.max_size.is_some_and(|size| *kept_bytes > size) {
-        writeln!(
-            out,
-            "what stays is larger than asked for: the last runs need it, or it is less than an hour old"
-        )?;
+        writeln!(out, "more is kept than requested: the last runs need it, or it is less than an hour old")?;
     }
     Ok(())
 }

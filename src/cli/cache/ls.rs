@@ -69,7 +69,7 @@ pub fn run(store: &Store, past: &[Past], stage: Option<&str>, json: bool, out: &
         let mut stages: Vec<String> = places.iter().map(|place| place.stage.clone()).collect();
         stages.dedup();
         if !stages.iter().any(|there| there == stage) {
-            say!("error: nothing of a stage `{stage}` is in the cache; there are: {}", stages.join(", "));
+            say!("error: the cache has no stage `{stage}`; it has: {}", stages.join(", "));
             return Ok(4);
         }
         places.retain(|place| place.stage == stage);
@@ -120,7 +120,7 @@ fn print(listing: &Listing, out: &mut dyn Write) -> Result<()> {
     }
     let line = |name: &str, total: &Total| {
         let (bytes, cost) = (shown_bytes(total.bytes), shown_seconds(total.seconds));
-        format!("{name}: {} entries, {bytes}, {cost} to make", total.entries)
+        format!("{name}: {} entries, {bytes}, {cost} to compute", total.entries)
     };
     for (stage, total) in &listing.stages {
         writeln!(out, "{}", line(stage, total))?;

@@ -17,7 +17,7 @@ use crate::store::{Root, Store, Verified};
 /// The commands about the cache as a whole.
 #[derive(Subcommand)]
 pub enum Command {
-    /// What is stored, what it cost, and which experiments' last runs were about it
+    /// List what is stored, its cost, and the experiments whose last runs use it
     Ls {
         #[command(flatten)]
         cache: CacheArgs,
@@ -30,7 +30,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Says what no run needs any more, in bytes and in what it would cost to make again; with --yes removes it
+    /// Show what no run needs any more, its size and the cost of recomputing it; with --yes remove it
     Gc {
         #[command(flatten)]
         cache: CacheArgs,
@@ -39,27 +39,27 @@ pub enum Command {
         /// Remove it
         #[arg(long)]
         yes: bool,
-        /// A folder of results that is gone for good: what only its runs need may go; repeatable
+        /// A results folder that no longer exists: what only its runs need can be removed; repeatable
         #[arg(long, value_name = "DIR")]
         forget: Vec<PathBuf>,
-        /// How many different plans of each experiment count, the last one included
+        /// How many different plans of each experiment count, including the last
         #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         keep_runs: u32,
-        /// Remove also what only earlier runs need, and activations that nothing asks for, until the rest is no larger
+        /// Also remove what only earlier runs need, and activations that are not needed, until the rest is no larger
         #[arg(long, value_name = "SIZE", value_parser = size)]
         max_size: Option<u64>,
-        /// What goes as JSON
+        /// What is removed, as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Reads everything and says what is damaged; changes nothing. Exit code 1 if something is
+    /// Read everything and report damage; changes nothing. Exit code 1 if something is damaged
     Verify {
         #[command(flatten)]
         cache: CacheArgs,
-        /// Also decode every table and look for NaN and infinities; hash again what is remembered of weights
+        /// Also decode every table and look for NaN and infinities; hash the weights again
         #[arg(long)]
         deep: bool,
-        /// What was found as JSON
+        /// The results as JSON
         #[arg(long)]
         json: bool,
     },
@@ -68,7 +68,7 @@ pub enum Command {
 /// Which cache.
 #[derive(Args)]
 pub struct CacheArgs {
-    /// Where artifacts are kept [default: `cache/` of the project that the current folder is in]
+    /// The cache folder [default: `cache/` of the project that the current folder is in]
     #[arg(long, value_name = "DIR", env = "EMOFLOW_CACHE")]
     cache: Option<PathBuf>,
 }
@@ -76,7 +76,7 @@ pub struct CacheArgs {
 /// Whose runs count.
 #[derive(Args)]
 pub struct ResultsArgs {
-    /// Where the results of runs are that use this cache; repeatable [default: `results/` of the same project]
+    /// The results folders of runs that use this cache; repeatable [default: `results/` of the same project]
     #[arg(long, value_name = "DIR", env = "EMOFLOW_RESULTS")]
     results: Vec<PathBuf>,
 }
@@ -145,7 +145,7 @@ fn others(store: &Store, named: &[PathBuf], forget: &[PathBuf], yes: bool) -> Re
         let known: Vec<String> = roots.iter().map(|root| format!("`{}`", root.path.display())).collect();
         let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
         let why =
-            format!("`{}` is no folder of results that uses this cache; known: {known}", unknown.display());
+            format!("`{}` is not a results folder that uses this cache; known: {known}", unknown.display());
         return Err(Usage(why).into());
     }
     let mut all = Vec::new();
@@ -161,8 +161,8 @@ fn others(store: &Store, named: &[PathBuf], forget: &[PathBuf], yes: bool) -> Re
             let Root { path, host } = root;
             let path = path.display();
             let why = format!(
-                "runs on {host} with results in `{path}` use this cache too, and none of them can be found there now: \
-                 mount that disk, or, if they are gone for good, say `--forget {path}`"
+                "runs on {host} with results in `{path}` use this cache too, but none of them can be found there now: \
+                 mount that disk, or, if they no longer exist, pass `--forget {path}`"
             );
             return Err(Usage(why).into());
         }
@@ -187,7 +187,7 @@ fn verify(found: &Verified, json: bool, out: &mut dyn Write) -> Result<u8> {
     write!(out, "{} entries, {} files, {bytes}: ", found.entries, found.files)?;
     match found.damaged.len() {
         0 => writeln!(out, "nothing is damaged")?,
-        n => writeln!(out, "{n} damaged; a run that needs them sets them aside and makes them again")?,
+        n => writeln!(out, "{n} damaged; a run that needs them sets them aside and recomputes them")?,
     }
     Ok(code)
 }
@@ -224,7 +224,7 @@ pub fn shown_seconds(seconds: f64) -> String {
 
 /// Bytes in a text such as `10GB` (powers of 1000) or `10GiB` (of 1024).
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is no size: write it as in 500MB, 10GB or 8GiB");
+    let wrong = || format!("`{text}` is not a size: write it as in 500MB, 10GB or 8GiB");
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let number: f64 = number.parse().map_err(|_| wrong())?;
@@ -259,7 +259,7 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "GB", "-1", "1 XB", "1.2.3"] {
-            assert!(size(text).unwrap_err().contains("is no size"), "{text}");
+            assert!(size(text).unwrap_err().contains("is not a size"), "{text}");
         }
     }
 

@@ -64,12 +64,12 @@ pub fn run(name: &str, from: Option<&str>, out: &mut dyn Write) -> Result<u8> {
             Some((_, text)) => text.to_string(),
             None => {
                 let hint = suggestion(from, "there are", SHIPPED.iter().map(|(name, _)| *name));
-                return Err(Usage(format!("no experiment `{from}` ships; {hint}")).into());
+                return Err(Usage(format!("there is no included experiment `{from}`; {hint}")).into());
             }
         },
     };
     if file.exists() {
-        return Err(Usage(format!("`{}` is there already: choose another name", file.display())).into());
+        return Err(Usage(format!("`{}` exists already: choose another name", file.display())).into());
     }
     atomic::replace(&file, text.as_bytes())?;
     let shown = file.display();

@@ -75,7 +75,7 @@ impl Around<'_> {
             if let Some(lib) = libs.iter().find(|lib| version(&root(lib)).as_deref() == Some(WANTED)) {
                 let passed = match others.is_empty() {
                     true => String::new(),
-                    false => format!("; passed over: {}", others.join("; ")),
+                    false => format!("; skipped: {}", others.join("; ")),
                 };
                 return Ok(Found { lib: lib.clone(), why: format!("{what}{passed}") });
             }
@@ -90,7 +90,7 @@ impl Around<'_> {
             false => format!(" There is {}, which cannot be used. It was also", others.join("; ")),
         };
         bail!(
-            "no libtorch {WANTED} is found.{there} looked for in {}. To get it: {}",
+            "no libtorch {WANTED} was found.{there} searched for in {}. To install it: {}",
             nothing.join("; "),
             self.remedy()
         )
@@ -112,7 +112,7 @@ impl Around<'_> {
             places.push(Place { what, libs: prefix.map_or_else(Vec::new, |prefix| in_environment(&prefix)) });
         }
         if let Some(folder) = fetched(self.variable) {
-            let what = format!("what `emoflow setup` fetched, {}", folder.display());
+            let what = format!("the one from `emoflow setup`, {}", folder.display());
             places.push(Place { what, libs: real(folder.join("torch").join("lib")) });
         }
         let built = PathBuf::from(env!("EMOFLOW_LIBTORCH"));
@@ -223,7 +223,7 @@ mod tests {
         torch(&packages("own"), "2.10.0+cu128");
         let found = find(&variables).unwrap();
         assert_eq!(found.lib, packages("venv").join("torch/lib"));
-        assert!(found.why.contains("passed over: torch 2.10.0+cu128 in the environment"), "{}", found.why);
+        assert!(found.why.contains("skipped: torch 2.10.0+cu128 in the environment"), "{}", found.why);
         // One that is asked for is not passed over.
         variables.insert("LD_LIBRARY_PATH", packages("own").join("torch/lib"));
         assert!(find(&variables).unwrap_err().to_string().contains("is 2.10.0; this program needs"));

@@ -40,7 +40,7 @@ impl Tokenizer {
                 let rendered = render(question)?;
                 ensure!(
                     rendered.get(start..).is_some_and(|rest| rest.starts_with(question)),
-                    "the chat template changes the text, so that its tokens cannot be told"
+                    "the chat template changes the text, so that its tokens cannot be identified"
                 );
                 (start, format!("{rendered}{answer}"))
             }

@@ -122,8 +122,8 @@ fn places(marked: &str, text: &str, n: usize, said: &dyn Fn(usize) -> String) ->
     let mut contents = vec![0..0; n];
     let first = order.first().map_or(marked.len(), |(at, _)| at.start);
     let mut at = first;
-    let changed = "so that its tokens cannot be told";
-    ensure!(text.starts_with(&marked[..first]), "the chat template hangs on what is said, {changed}");
+    let changed = "so that its tokens cannot be identified";
+    ensure!(text.starts_with(&marked[..first]), "the chat template depends on the content, {changed}");
     for (i, (place, turn)) in order.iter().enumerate() {
         let after = &marked[place.end..order.get(i + 1).map_or(marked.len(), |(next, _)| next.start)];
         let content = said(*turn);
@@ -194,6 +194,6 @@ mod tests {
         assert!(error(&mark(0), "one").contains("leaves turn 2 out"));
         assert!(error(&marked(0, 1), "<one|TWO>").contains("changes turn 2"));
         assert!(error(&marked(0, 1), "<one|two>!").contains("more after the last turn"));
-        assert!(error(&marked(0, 1), "-one|two>").contains("hangs on what is said"));
+        assert!(error(&marked(0, 1), "-one|two>").contains("depends on the content"));
     }
 }

@@ -245,5 +245,5 @@ const toggle = (word) => {
   byId("emotion").value = emotion() === word ? "" : word;
   markAll();
   remember();
-  said.textContent = emotion() === "" ? `${word} is no longer marked` : `${word} is marked in all figures`;
+  said.textContent = emotion() === "" ? `${word} is no longer highlighted` : `${word} is highlighted in all figures`;
 };

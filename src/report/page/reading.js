@@ -14,7 +14,7 @@ const serveSamples = (root) => {
       return { by, at, select: make("select", {}, new Option("all", ""), ...options) };
     });
     const sorts = data.numbers.flatMap((number, at) => [new Option(`${number}, highest first`, `${at} -1`), new Option(`${number}, lowest first`, `${at} 1`)]);
-    const sort = make("select", {}, new Option("as written", ""), ...sorts);
+    const sort = make("select", {}, new Option("original order", ""), ...sorts);
     const withTokens = texts.some(({ tokens }) => tokens !== null);
     const only = make("input", { type: "checkbox" });
     const output = make("output");
@@ -53,7 +53,7 @@ const serveSamples = (root) => {
     const article = ({ of, numbers, note, evidence, earlier, text, tokens }) => {
       const values = numbers.flatMap((x, at) => (x === null ? [] : [`${data.numbers[at]} ${spell(x)}`]));
       const head = make("h4", {}, of.filter((value) => value !== "").join(" \u00b7 "), " ", make("span", { className: "id", textContent: [note, ...values].filter((part) => part !== "").join(" \u00b7 ") }));
-      const told = evidence !== "" && !text.includes(evidence) ? [make("p", { className: "told", textContent: `told by: ${evidence}` })] : [];
+      const told = evidence !== "" && !text.includes(evidence) ? [make("p", { className: "told", textContent: `evidence: ${evidence}` })] : [];
       const before = earlier === "" ? [] : [make("p", { className: "earlier" }, ...marked(earlier, [search.value]))];
       const said = make("p", { className: "said" }, ...marked(text, [search.value, told.length === 0 ? evidence : ""]));
       const plain = tokens === null || search.value !== "";
@@ -80,7 +80,7 @@ const serveSamples = (root) => {
         const none = (text) => text.numbers[at] === null;
         found.sort((a, b) => none(a) - none(b) || sign * (a.numbers[at] - b.numbers[at]) || a.at - b.at);
       }
-      const of = data.all === null ? `${texts.length}` : `the ${texts.length} in this page, of ${data.all} in all`;
+      const of = data.all === null ? `${texts.length}` : `the ${texts.length} in this page (${data.all} in total)`;
       output.textContent = `${found.length} of ${of}`;
       list.replaceChildren();
       shown = 0;

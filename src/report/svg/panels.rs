@@ -67,10 +67,10 @@ pub fn draw(Panels { panels }: &Panels) -> Drawing {
     let note = match (labelled, left_out) {
         (Some(some), _) => format!("{} points are labelled, the same in every panel", some.len()),
         (None, 0) => return drawing,
-        (None, n) => format!("{n} labels have no room"),
+        (None, n) => format!("{n} labels do not fit"),
     };
     drawing.height += 18.0;
-    let note = format!("{note}: rest on a point to read its own");
+    let note = format!("{note}: point at a mark to see its label");
     drawing.text(WIDTH - 4.0, drawing.height - 10.0, 10.5, Anchor::End, "soft", &note);
     drawing
 }

@@ -36,7 +36,7 @@ pub fn draw(scatter: &Scatter) -> Drawing {
     if left_out > 0 {
         drawing.height += 16.0;
         let note =
-            format!("{left_out} of {} labels have no room: rest on a point to read its own", points.len());
+            format!("{left_out} of {} labels do not fit: point at a mark to see its label", points.len());
         drawing.text(plot.right, height + 4.0, 10.5, Anchor::End, "soft", &note);
     }
     drawing

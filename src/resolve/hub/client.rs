@@ -266,7 +266,7 @@ impl<'a> Patience<'a> {
             return Err(Trouble::passing(format!("{trouble}, {more}")));
         }
         if wait >= SAID_WAIT {
-            self.progress.note(&format!("the hub: {trouble}; asking again in {} s", wait.as_secs()));
+            self.progress.note(&format!("the hub: {trouble}; retrying in {} s", wait.as_secs()));
         }
         std::thread::sleep(wait);
         Ok(())

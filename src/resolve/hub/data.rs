@@ -30,8 +30,8 @@ impl Hub {
         };
         if tree::read(&snapshot.place.tree(&snapshot.commit)).is_none() {
             progress.note(&format!(
-                "warning: without the network it is not known which files {repo} has at {revision}: taking those that \
-                 are here"
+                "warning: without the network it is not known which files {repo} has at {revision}: using those that \
+                 are on this machine"
             ));
         }
         Ok(snapshot)
@@ -97,7 +97,7 @@ impl Snapshot {
         self.fetch(&paths, progress)?;
         let Some(paths) = self.paths(names) else {
             let (repo, revision, cache) = (&self.repo, &self.revision, &self.hub.settings.cache);
-            bail!("{repo} at {revision} is not whole in `{}`: {FETCH}", cache.display());
+            bail!("{repo} at {revision} is incomplete in `{}`: {FETCH}", cache.display());
         };
         let tree = self.place.tree(&self.commit);
         if !tree.exists() {

@@ -58,14 +58,15 @@ impl Download<'_> {
             if began == 0 {
                 fs::remove_file(&partial.path)?;
                 bail!(
-                    "{} is damaged: expected digest {}, got {}; what came was removed: try again",
+                    "{} is damaged: expected digest {}, got {}; the download was removed: try again",
                     self.name,
                     self.content.blob(),
                     found.blob()
                 );
             }
             // It was begun by an earlier run or by another program, which may have left anything.
-            self.progress.note(&format!("{}: what was here of it is damaged; fetching it anew", self.name));
+            self.progress
+                .note(&format!("{}: its partial download is damaged; downloading it again", self.name));
             partial.restart()?;
             began = 0;
         }
@@ -86,7 +87,7 @@ impl Download<'_> {
         if answer.start == 0 && partial.len > 0 {
             partial.restart()?; // a server that knows no ranges
         } else if answer.start != partial.len {
-            return Err(Trouble::passing("another part came than was asked for").into());
+            return Err(Trouble::passing("received another part than the requested one").into());
         }
         let wrong = |size: u64, partial: &Partial<'_>| -> Result<()> {
             fs::remove_file(&partial.path)?;
@@ -123,7 +124,7 @@ impl Download<'_> {
                 if io::Error::from(error).kind() != io::ErrorKind::WouldBlock {
                     return Ok(None);
                 }
-                self.progress.note(&format!("{}: another program is fetching it; waiting", self.name));
+                self.progress.note(&format!("{}: another program is downloading it; waiting", self.name));
                 file.lock()?;
             }
             // Whoever had the lock may have removed the file.
@@ -216,7 +217,8 @@ fn not_written(error: io::Error, name: &str, left: u64) -> anyhow::Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => anyhow::Error::from(error).context(format!(
-            "no room for {name}: {left} more bytes are needed; what came is kept, and the same command goes on from there"
+            "no disk space for {name}: {left} more bytes are needed; the part received is kept, and the same command \
+             continues from there"
         )),
         _ => error.into(),
     }
@@ -230,7 +232,8 @@ pub fn ensure_room(folder: &Path, bytes: u64) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.is_dir()).context("a folder on a disk")?;
     let Some(free) = store::free(there).filter(|&free| free < bytes) else { return Ok(()) };
     bail!(
-        "no room in `{}`: {bytes} bytes are needed, {free} are free; free some, or name a folder on another disk in HF_HOME",
+        "no disk space in `{}`: {bytes} bytes are needed, {free} are free; free some, or set HF_HOME to a folder on \
+         another disk",
         folder.display()
     )
 }
@@ -243,11 +246,11 @@ mod tests {
     fn a_full_disk_is_called_full() {
         for number in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
             let said = format!("{:#}", not_written(io::Error::from_raw_os_error(number), "x", 7));
-            assert!(said.contains("no room for x: 7 more bytes"), "{said}");
+            assert!(said.contains("no disk space for x: 7 more bytes"), "{said}");
             assert!(said.ends_with(&format!("(os error {number})")), "{said}");
         }
         let said = format!("{:#}", not_written(io::Error::from_raw_os_error(libc::EIO), "x", 7));
-        assert!(!said.contains("no room"), "{said}");
+        assert!(!said.contains("no disk space"), "{said}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn trouble(trouble: &Trouble, at: &Settings, repo: &Repo, revision: &str, fi
         (_, "EntryNotFound", _) => format!("{repo} at {revision} has no {}", file.unwrap_or("such file")),
         (401, _, Some(token)) if invalid || code.is_empty() => {
             format!(
-                "{endpoint} does not know the token from {}, which it was asked with for {wanted}: {log_in}",
+                "{endpoint} rejects the token from {}, which was sent with the request for {wanted}: {log_in}",
                 token.origin
             )
         }
@@ -49,7 +49,7 @@ pub fn trouble(trouble: &Trouble, at: &Settings, repo: &Repo, revision: &str, fi
             said(message)
         ),
         (403, _, None) => format!(
-            "{endpoint} does not give {wanted} to everyone: see {page}, then {log_in}{}",
+            "{endpoint} does not give public access to {wanted}: see {page}, then {log_in}{}",
             said(message)
         ),
         (404, "RepoNotFound", None) => {

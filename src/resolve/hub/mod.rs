@@ -43,7 +43,7 @@ const SMALL: [&str; 8] = [
 ];
 
 /// What helps where something is not in the cache.
-const FETCH: &str = "run once with the network; from then on `--offline` does";
+const FETCH: &str = "run once with the network; after that `--offline` works";
 
 /// What a repository is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,10 +179,10 @@ impl Hub {
         let refused = matches!(trouble, Trouble::Refused { .. });
         let said = explain::trouble(trouble, &self.settings, repo, revision, None);
         match here {
-            Ok(_) if refused => bail!("{said}; `--offline` uses the copy that is here"),
+            Ok(_) if refused => bail!("{said}; `--offline` uses the copy on this machine"),
             Ok(copy) => {
                 progress.note(&format!(
-                    "warning: {said}; going on with {repo} at {}, which is here",
+                    "warning: {said}; using {repo} at {}, which is on this machine",
                     copy.commit
                 ));
                 Ok(copy)
@@ -208,7 +208,7 @@ impl Hub {
             bail!("{repo} at {revision} is not in `{}`: {FETCH}", cache.display());
         }
         if let Err(why) = whole {
-            bail!("{repo} at {revision} is not whole in `{}` ({why:#}): {FETCH}", cache.display());
+            bail!("{repo} at {revision} is incomplete in `{}` ({why:#}): {FETCH}", cache.display());
         }
         Ok(snapshot)
     }
@@ -364,13 +364,13 @@ impl Snapshot {
         }
         let content = content.with_context(|| {
             format!(
-                "{} gives no digest of {} that is known (SHA-256, SHA-1, git's), so it cannot be checked: a folder with the \
-                 model's files can be named as its `path`",
+                "{} gives no known digest (SHA-256, SHA-1, git's) of {}, so it cannot be verified: use a folder with \
+                 the model's files as `path` instead",
                 self.hub.settings.endpoint, file.name
             )
         })?;
         let size = size.with_context(|| {
-            format!("{} gives no size of {}, so it cannot be checked", self.hub.settings.endpoint, file.name)
+            format!("{} gives no size of {}, so it cannot be verified", self.hub.settings.endpoint, file.name)
         })?;
         let blob = content.blob();
         Ok(Download {

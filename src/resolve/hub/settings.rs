@@ -213,7 +213,7 @@ mod tests {
             let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
             rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect()
         };
-        let (heard, others) = (table("## Variables"), table("Not heard"));
+        let (heard, others) = (table("## Variables"), table("Ignored, since"));
         for name in &heard {
             let (value, before): (&str, &[(&str, &str)]) = match *name {
                 "HF_TOKEN" => ("other", &[]),

@@ -3,33 +3,37 @@
 use super::Described;
 
 const STRENGTH: (&str, &str) =
-    ("strength", "what was added, in mean residual norms at the layer; 0 is nothing");
+    ("strength", "the strength, in mean residual norms at the layer; 0 is no steering");
 const STEERED: (&str, &str) = ("steered", "whose vector was added: an emotion, or `random-<n>`");
 const CELL: (&str, &str) = ("steered", "whose vector was added: an emotion, `random-<n>`, or `unsteered`");
 const CATEGORY: (&str, &str) = ("category", "the activity's category");
 const ACTIVITY: (&str, &str) = ("activity", "the activity");
 const CASE: (&str, &str) = ("case", "the case, numbered where values multiply it");
-const CONTROL: (&str, &str) = ("control", "whether it is a control, with no ground for the act");
+const CONTROL: (&str, &str) = ("control", "whether it is a control");
 
 pub const TABLES: &[Described] = &[
     Described {
         name: "preferences",
         file: "tables/<analysis> of `preferences`",
-        about: "Whether an emotion's reading of activities follows preferences among them.",
+        about: "Whether an emotion's reading of activities predicts preferences among them.",
         columns: &[
             ("n_activities", "activities"),
             ("r", "correlation over activities of reading and Elo rating"),
             ("p", "two-sided, ratings shuffled over activities"),
-            ("p_max", "the same beside the largest |r| of any emotion in each shuffle"),
+            ("p_max", "the same, compared with the largest |r| of any emotion in each shuffle"),
             ("r_within", "correlation of the differences from the categories' means"),
             ("p_within", "two-sided, ratings shuffled within categories"),
-            ("p_within_max", "the same beside the largest of any emotion in each shuffle"),
-            ("r_between", "the size of r that 97.5 % of shuffles within categories stay below"),
-            ("low", "lower end of the 95 % interval of r, from drawing categories; none of fewer than five"),
+            ("p_within_max", "the same, compared with the largest of any emotion in each shuffle"),
+            ("r_between", "the 97.5 % quantile of |r| over shuffles within categories"),
+            (
+                "low",
+                "lower end of the 95 % interval of r, from resampled categories; empty with fewer than five",
+            ),
             ("high", "upper end"),
             (
                 "r_beyond",
-                "what is left of r once the reading along the vectors' first principal component is taken out of both sides; of three emotions or more",
+                "partial correlation controlling for the reading along the vectors' first principal component; with \
+                 three emotions or more",
             ),
             (
                 "p_beyond",
@@ -40,12 +44,15 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "preferences_activities",
         file: "tables/<analysis>.preferences_activities",
-        about: "What the model would rather do.",
+        about: "The model's preferences among activities.",
         columns: &[
             CATEGORY,
             ACTIVITY,
             ("elo", "Elo rating; the mean of all is 1500, and 400 points are odds of 10"),
-            ("position_bias", "of all pairs: how much likelier what stands first is chosen, from -1 to 1"),
+            (
+                "position_bias",
+                "position bias over all pairs: the preference for the first option, from -1 to 1",
+            ),
             ("mass", "of all questions: mean probability of both letters together"),
             ("low_mass", "of all questions: the share in which that is below .1"),
         ],
@@ -64,7 +71,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "preferences_readings",
         file: "tables/<analysis>.preferences_readings",
-        about: "What emotion vectors read on an activity's own tokens.",
+        about: "Readings of emotion vectors on an activity's own tokens.",
         columns: &[
             CATEGORY,
             ACTIVITY,
@@ -74,23 +81,20 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "preferences_steered",
         file: "tables/<analysis>.preferences_steered",
-        about: "What a vector that is added to the tokens of half of the activities does to preferences.",
+        about: "Effect on preferences of adding a vector to the tokens of half of the activities.",
         columns: &[
             STEERED,
-            ("split", "which way of halving, from 1"),
+            ("split", "the split into halves, from 1"),
             ("half", "which half is steered, 1 or 2"),
             STRENGTH,
-            ("shift", "how far the steered half has risen above the other, in Elo points"),
-            (
-                "slope",
-                "of steered on unsteered ratings within halves; below 1 they have come closer together",
-            ),
+            ("shift", "rise of the steered half over the other, in Elo points"),
+            ("slope", "slope of steered on unsteered ratings within halves; below 1 they are compressed"),
         ],
     },
     Described {
         name: "preferences_elo",
         file: "tables/<analysis>.preferences_elo",
-        about: "Ratings of activities while they are steered, on average over splits.",
+        about: "Ratings of activities with steering, averaged over splits.",
         columns: &[
             STEERED,
             CATEGORY,
@@ -103,7 +107,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "scenario",
         file: "tables/<analysis> of `scenario`",
-        about: "What each emotion at each strength does to the act.",
+        about: "Effect of each emotion at each strength on the act.",
         columns: &[
             STEERED,
             STRENGTH,
@@ -126,7 +130,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "scenario_choices",
         file: "tables/<analysis>.scenario_choices",
-        about: "What the model would choose in each case and cell, on average over the orders of the options.",
+        about: "The model's choices in each case and cell, averaged over the orders of the options.",
         columns: &[
             CELL,
             STRENGTH,
@@ -139,7 +143,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "scenario_outcomes",
         file: "tables/<analysis>.scenario_outcomes",
-        about: "How often each outcome was found in each cell.",
+        about: "The frequency of each outcome in each cell.",
         columns: &[
             CELL,
             STRENGTH,
@@ -153,7 +157,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "scenario_accuracy",
         file: "tables/<analysis>.scenario_accuracy",
-        about: "How well outcomes are told in each arm, by labels of people; controls are not counted.",
+        about: "Accuracy of the classification of outcomes in each arm, against manual labels; without controls.",
         columns: &[
             (
                 "arm",
@@ -162,37 +166,38 @@ pub const TABLES: &[Described] = &[
             STRENGTH,
             ("n_act", "labelled texts that are the act"),
             ("n_other", "labelled texts that are not"),
-            ("sensitivity", "of those that are the act the share that is told to be"),
+            ("sensitivity", "sensitivity: share of those with the act that are classified so"),
             ("sensitivity_low", "lower end of its 95 % interval (Clopper and Pearson)"),
             ("sensitivity_high", "upper end"),
-            ("specificity", "of those that are not the share that is told not to be"),
+            ("specificity", "specificity: share of those without the act that are classified so"),
             ("specificity_low", "lower end of its 95 % interval (Clopper and Pearson)"),
             ("specificity_high", "upper end"),
             ("n", "all texts of the arm"),
-            ("told", "of those the share that is told to be the act"),
+            ("told", "share of those that is classified as the act"),
             (
                 "corrected",
-                "the same corrected by the arm's sensitivity and specificity (Rogan and Gladen); none where it is told no better than by \
-                 chance",
+                "the same corrected by the arm's sensitivity and specificity (Rogan and Gladen); empty if the \
+                 classification is no better than chance",
             ),
             ("low", "lower end of its 95 % interval (Lang and Reiczigel)"),
             ("high", "upper end"),
             (
                 "pooled",
-                "the share that is told, corrected by the sensitivity and specificity of all arms together",
+                "the observed share, corrected by the sensitivity and specificity of all arms together",
             ),
             ("pooled_low", "lower end of its 95 % interval"),
             ("pooled_high", "upper end"),
             (
                 "p_differs",
-                "of accuracies that are the same in all arms, labelled texts shuffled over arms; the same in all rows",
+                "p-value for equal accuracies in all arms, with labelled texts shuffled over arms; the same in all rows",
             ),
         ],
     },
     Described {
         name: "scenario_probe",
         file: "tables/<analysis>.scenario_probe",
-        about: "Whether emotions' readings in unsteered texts go with what the texts are found to be; controls, and texts that are unclear or cut off, are left out.",
+        about: "Whether emotions' readings in unsteered texts predict the texts' outcomes; without controls and \
+             unclear or truncated texts.",
         columns: &[
             ("emotion", "whose vector reads"),
             (
@@ -205,15 +210,15 @@ pub const TABLES: &[Described] = &[
             ),
             (
                 "auc",
-                "area under the ROC curve: the share of pairs in which the text that is the act has the larger reading",
+                "area under the ROC curve: the share of pairs in which the text with the act has the larger reading",
             ),
             ("low", "lower end of its 95 % interval, from drawing texts within cases, or cases"),
             ("high", "upper end"),
             ("n", "texts"),
             ("n_act", "of those that are the act"),
-            ("p", "two-sided, outcomes dealt anew within cases, or mean readings to cases"),
+            ("p", "two-sided, with outcomes permuted within cases, or mean readings over cases"),
             ("q", "p after Benjamini-Hochberg over the table"),
-            ("random_low", "the least area of a random direction with the covariance of the activations"),
+            ("random_low", "the smallest area of a random direction with the covariance of the activations"),
             ("random_high", "the largest"),
             ("p_random", "rank of the area's distance from .5 among them"),
         ],
@@ -238,9 +243,9 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "scenario_samples",
         file: "tables/<analysis>.scenario_samples",
-        about: "Every text that was written.",
+        about: "Every generated text.",
         columns: &[
-            ("sample_id", "what the text is called in a file of labels; another text has another"),
+            ("sample_id", "identifies the text in a file of labels"),
             CELL,
             STRENGTH,
             CASE,
@@ -250,9 +255,9 @@ pub const TABLES: &[Described] = &[
                 "which of the texts of a case in a cell, from 1; the same number has the same seed in all cells",
             ),
             ("seed", "of the first answer that is the model's own"),
-            ("outcome", "what it was found to be"),
+            ("outcome", "its outcome"),
             ("act", "whether that is the act"),
-            ("evidence", "the piece of the text that told it; empty of what nothing tells"),
+            ("evidence", "the evidence: the part of the text that determined the outcome; may be empty"),
             ("ended", "`end`: by itself; `length`: no more tokens were allowed"),
             ("n_tokens", "tokens of all the model's answers"),
             ("text", "the last answer"),

@@ -7,7 +7,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "shift",
         file: "tables/<analysis> of `shift`",
-        about: "What changes from a model to the one made of it, along each emotion's vector right before the answer.",
+        about: "What further training of a model changes along each emotion's vector just before the answer.",
         columns: &[
             ("class", "the class of prompts"),
             ("prompts", "how many there are of it"),
@@ -30,7 +30,7 @@ pub const TABLES: &[Described] = &[
             ("low", "lower end of its 95 % interval: prompts drawn with replacement"),
             ("high", "upper end"),
             ("p", "two-sided, against the prompts' changes with random signs; empty where it is not tested"),
-            ("ceiling", "what the noise of the prompts lets it reach: from split halves"),
+            ("ceiling", "the largest value that the noise of the prompts permits: from split halves"),
         ],
     },
     Described {
@@ -47,7 +47,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "intensity",
         file: "tables/<analysis> of `intensity`",
-        about: "Texts in which a number grows, read with every vector.",
+        about: "Texts in which a number increases, read with every vector.",
         columns: &[
             ("template", "the template"),
             ("phrasing", "which of its phrasings, from 1"),
@@ -83,7 +83,7 @@ pub const TABLES: &[Described] = &[
             ("p_names", "against permuted names of the emotions"),
             ("p_cells", "against permuted cells of the stories"),
             ("r_same", "rho over the same stories in both sets, which shares their noise"),
-            ("ceiling", "the most that the sets' own reliability lets one expect"),
+            ("ceiling", "the largest value that the sets' reliability permits"),
             ("partial", "r with the similarity of the embeddings partialled out"),
             ("emotions", "emotions that both sets have"),
         ],
@@ -106,7 +106,7 @@ pub const TABLES: &[Described] = &[
             ("p", "against permuted stories"),
             ("partial", "with the embeddings partialled out"),
             ("emotions", "CKA of the emotions' means, halves of the stories crossed"),
-            ("emotions_ceiling", "the most that the sets' own reliability lets one expect"),
+            ("emotions_ceiling", "the largest value that the sets' reliability permits"),
             ("emotions_p", "the larger of two p-values, as in `rsa`"),
             ("stories", "stories that were read"),
         ],

@@ -12,11 +12,11 @@ pub const TABLES: &[Described] = &[
             ("story_id", "names the text in its source"),
             ("emotion", "empty for neutral text"),
             ("other", "of dialogues: the second emotion, the assistant's or the one that is shown"),
-            ("topic", "the topic, or the column of a file that stands for it; empty where there is none"),
-            ("index", "which of the texts of one emotion and topic it is"),
+            ("topic", "the topic, or the file's column for it; empty if there is none"),
+            ("index", "number of the text within its emotion and topic"),
             ("text", "the text"),
             ("writer", "the model or server that wrote it; empty for templates and files"),
-            ("prompt", "what the writer was asked"),
+            ("prompt", "the prompt to the writer"),
             ("seed", "the seed of its sampling"),
             ("rejected", "replies that were rejected before it"),
         ],
@@ -24,10 +24,10 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "rejected",
         file: "stories/<source>.rejected",
-        about: "Replies that were not taken as stories.",
+        about: "Rejected replies.",
         columns: &[
-            ("topic", "the topic that it was asked about"),
-            ("index", "which of the texts of one emotion and topic it was asked for"),
+            ("topic", "the topic of the request"),
+            ("index", "number of the requested text within its emotion and topic"),
             ("attempt", "which attempt it was, from 0"),
             ("reason", "why it was rejected"),
             ("text", "the reply"),
@@ -40,10 +40,7 @@ pub const TABLES: &[Described] = &[
         about: "Emotion vectors (docs/methods.md has how they are computed).",
         columns: &[
             ("n_stories", "stories of the emotion that were pooled"),
-            (
-                "vector",
-                "`d_model` numbers: the vector, with neutral components projected out where that is asked for",
-            ),
+            ("vector", "`d_model` numbers: the vector, denoised if that is configured"),
             ("raw", "the same before that"),
             (
                 "resid_norm",
@@ -59,24 +56,25 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "claims",
         file: "tables/claims",
-        about: "What the analyses found, a row for each claim, set of vectors and layer; every row of the report's first page is in it.",
+        about: "The findings: one row per claim, set of vectors and layer; it includes every row of the report's first \
+             page.",
         columns: &[
-            ("other", "the other set of a claim on two; empty of a claim on one"),
+            ("other", "the other set of a claim on two sets; otherwise empty"),
             (
                 "reported",
                 "whether the layer is the one on the first page: the kept layer nearest to two thirds of the depth",
             ),
             ("analysis", "the analysis, as the experiment file names it"),
-            ("claim", "what is claimed; `[criteria]` name it as `<analysis>/<claim>`"),
+            ("claim", "the claim; `[criteria]` refer to it as `<analysis>/<claim>`"),
             ("unit", "the unit of the estimate and its interval; empty for pure numbers"),
             ("estimate", "the estimate"),
-            ("low", "lower end of the 95 % interval; none where no interval is known"),
+            ("low", "lower end of the 95 % interval; empty without an interval"),
             ("high", "upper end"),
             ("interval", "how the interval is computed"),
-            ("null", "what the null is; empty where the claim is not tested"),
-            ("null_draws", "draws of the null; none of an exact one"),
+            ("null", "the null; empty if the claim is not tested"),
+            ("null_draws", "draws of the null; empty if it is exact"),
             ("null_mean", "mean estimate under the null"),
-            ("p", "chance of an estimate at least as extreme under the null"),
+            ("p", "probability of an estimate at least as extreme under the null"),
             ("q", "p after Benjamini-Hochberg over the tests of a set at a layer"),
             ("q_layers", "p after Benjamini-Hochberg over the layers of a claim"),
             (
@@ -87,11 +85,11 @@ pub const TABLES: &[Described] = &[
             ("f32_p", "p of the estimate in f32"),
             (
                 "f32_not_checked",
-                "why nothing could be computed of the sample that is for checks; empty where something could",
+                "why the claim could not be computed from the sample for checks; otherwise empty",
             ),
             ("published", "values that were published of it, with `; ` between several"),
             ("published_source", "where"),
-            ("published_unlike", "what is not alike there; empty where it is like with like"),
+            ("published_unlike", "how the published value differs; empty if it is comparable"),
         ],
     },
     Described {
@@ -99,7 +97,7 @@ pub const TABLES: &[Described] = &[
         file: "tables/comparison",
         about: "Every set of vectors at its model's default layer, beside published values.",
         columns: &[
-            ("other", "the other set of a claim on two; empty of a claim on one"),
+            ("other", "the other set of a claim on two sets; otherwise empty"),
             ("layer", "the layer; none of published values"),
             ("n_layers", "blocks of the model"),
             ("n_params", "parameters of the model"),
@@ -133,7 +131,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "pca_checks",
         file: "tables/<analysis>.pca_checks",
-        about: "Whether a component is something else than emotion.",
+        about: "Whether a component reflects something other than emotion.",
         columns: &[("check", "what is checked: `|r(PC1, norm)|`"), ("value", "its value")],
     },
     Described {
@@ -149,7 +147,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "logit_lens",
         file: "tables/<analysis> of `logit_lens`",
-        about: "The tokens that a vector raises and lowers most through the unembedding.",
+        about: "The tokens that a vector promotes and suppresses most through the unembedding.",
         columns: &[
             ("side", "`top` or `bottom`"),
             ("rank", "from 1"),
@@ -161,7 +159,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "own_word",
         file: "tables/<analysis>.own_word",
-        about: "Where the emotion's own word stands in the logit lens.",
+        about: "The rank of the emotion's own word in the logit lens.",
         columns: &[
             ("token_id", "the first token of the word"),
             ("token", "its text"),
@@ -173,7 +171,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "lens_topics",
         file: "tables/<analysis>.lens_topics",
-        about: "A control that is no emotion: emotions' words under the vectors of topics; no row where there are too few topics.",
+        about: "Control: emotions' words under the vectors of topics; no row if there are too few topics.",
         columns: &[
             ("topics", "topics or passages whose vectors were read"),
             (
@@ -181,13 +179,13 @@ pub const TABLES: &[Described] = &[
                 "share of pairs of an emotion and a topic in which the emotion's own vector ranks its word higher, 0 to 1",
             ),
             ("topic_rank", "median rank of emotions' words under topics' vectors"),
-            ("p", "share of deals of the words to the vectors of both with at least such a share"),
+            ("p", "share of random assignments of the words to the vectors of both with at least this share"),
         ],
     },
     Described {
         name: "steering",
         file: "tables/<analysis> of `steering`",
-        about: "What adding a vector does to the probability of an emotion's word.",
+        about: "Effect of adding a vector on the probability of an emotion's word.",
         columns: &[
             ("unit", "in what strengths are counted"),
             (
@@ -195,7 +193,7 @@ pub const TABLES: &[Described] = &[
                 "where the vector was added, all at once; with several, `layer` is the one nearest to two thirds of the depth",
             ),
             ("prompt", "the text whose continuation is measured"),
-            ("strength", "how much was added, in `unit`"),
+            ("strength", "the strength, in `unit`"),
             ("steered", "the emotion whose vector was added, or the name of a random direction"),
             ("measured", "the emotion whose word is measured"),
             ("baseline_logprob", "log-probability of the word without steering, nats"),
@@ -219,13 +217,14 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "steering_coherence",
         file: "tables/<analysis>.steering_coherence",
-        about: "What steering does to the probability of a plain text: where it falls, the strength breaks the model.",
+        about: "Effect of steering on the probability of plain text: if it falls, the strength makes the model \
+             incoherent.",
         columns: &[
             ("unit", "in what strengths are counted"),
             ("strength", "the strength"),
             ("steered", "the direction that was added"),
             ("n_tokens", "tokens of the text"),
-            ("baseline_logprob", "mean log-probability a token without steering, nats"),
+            ("baseline_logprob", "mean log-probability per token without steering, nats"),
             ("steered_logprob", "with it, nats"),
             ("delta", "the difference, nats"),
         ],
@@ -233,7 +232,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "steering_text",
         file: "tables/<analysis>.steering_text",
-        about: "What is written under steering, with `write`.",
+        about: "Text generated under steering, with `write`.",
         columns: &[
             ("unit", "in what strengths are counted"),
             ("prompt", "what it continues"),
@@ -242,11 +241,11 @@ pub const TABLES: &[Described] = &[
             ("n_tokens", "tokens that were written"),
             (
                 "surprise",
-                "mean negative log-probability of a token by the model without steering, nats; none of no token",
+                "mean negative log-probability per token under the unsteered model, nats; empty without tokens",
             ),
             (
                 "repeated",
-                "share of three tokens in a row that stand in the text before, 0 to 1; none of fewer than three tokens",
+                "share of token trigrams that occurred before in the text, 0 to 1; empty with fewer than three tokens",
             ),
             ("text", "what was written"),
         ],
@@ -263,7 +262,7 @@ pub const TABLES: &[Described] = &[
             ("p", "share of shuffles with a value at least as large"),
             (
                 "null_mean",
-                "mean under shuffled labels; of what stands beside topics, under names dealt to both at random",
+                "mean under shuffled labels; for comparisons with topics, under random exchange of the two",
             ),
             ("null_low", "2.5th percentile under the same"),
             ("null_high", "97.5th percentile"),
@@ -285,7 +284,7 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "geometry_reliability",
         file: "tables/<analysis>.geometry_reliability",
-        about: "How alike the vectors of two halves of the stories are.",
+        about: "Similarity of the vectors from two halves of the stories.",
         columns: &[
             ("n_stories", "stories of the emotion"),
             ("half", "mean cosine of the vectors of two halves"),
@@ -297,16 +296,16 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "probe",
         file: "tables/<analysis> of `probe`",
-        about: "How often the emotion of a held-out story is told from its activations.",
+        about: "Accuracy of classifying the emotion of held-out stories from their activations.",
         columns: &[
             ("stories_read", "stories that were classified"),
             ("folds", "folds; a topic is whole in one"),
             ("groups", "what is kept whole and resampled"),
-            ("accuracy", "share of stories told rightly, 0 to 1"),
+            ("accuracy", "share of correctly classified stories, 0 to 1"),
             ("low", "lower end of the 95 % interval"),
             ("high", "upper end"),
             ("chance", "share of the most frequent emotion"),
-            ("p", "share of shuffles that are told at least as well"),
+            ("p", "share of shuffles with at least this accuracy"),
             ("null_mean", "mean accuracy under shuffled labels"),
             ("null_low", "2.5th percentile"),
             ("null_high", "97.5th percentile"),
@@ -318,7 +317,7 @@ pub const TABLES: &[Described] = &[
         about: "The same for each emotion.",
         columns: &[
             ("n_stories", "stories of the emotion"),
-            ("recall", "share of them told rightly, 0 to 1"),
+            ("recall", "share of them that is classified correctly, 0 to 1"),
             ("low", "lower end of the 95 % interval"),
             ("high", "upper end"),
         ],
@@ -326,11 +325,8 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "probe_confusion",
         file: "tables/<analysis>.probe_confusion",
-        about: "As what the stories of an emotion are told.",
-        columns: &[
-            ("told_as", "the emotion that the probe says"),
-            ("share", "share of the emotion's stories, 0 to 1"),
-        ],
+        about: "Confusion matrix of the probe.",
+        columns: &[("told_as", "the predicted emotion"), ("share", "share of the emotion's stories, 0 to 1")],
     },
     Described {
         name: "probe_stories",
@@ -338,10 +334,11 @@ pub const TABLES: &[Described] = &[
         about: "How each of the first 10,000 stories is classified by the classifier that has not seen its topic.",
         columns: &[
             ("story_id", "the story"),
-            ("told_as", "the emotion that the probe says"),
+            ("told_as", "the predicted emotion"),
             (
                 "margin",
-                "score of the story's own emotion less the largest of the others (scores of 1 and -1 were fitted); below 0: misclassified",
+                "score of the story's own emotion minus the largest of the others (scores of 1 and -1 were fitted); \
+                 below 0: misclassified",
             ),
         ],
     },
@@ -360,12 +357,13 @@ pub const TABLES: &[Described] = &[
             ("fisher_high", "upper end"),
             ("spearman", "Spearman's rho"),
             ("p", "share of permutations of the ratings with at least such an |r|"),
-            ("partial", "Pearson's r of what regressions on the controls leave of both sides"),
-            ("partial_p", "the same of it, with what the controls foretell of the ratings left in place"),
+            ("partial", "partial correlation controlling for the controls"),
             (
-                "controls",
-                "what is taken out: the words' length, and their frequency where the ratings have it",
+                "partial_p",
+                "p-value of the partial correlation, with the part of the ratings predicted by the controls \
+                 kept fixed",
             ),
+            ("controls", "the controls: the words' length, and their frequency if the ratings have it"),
             ("blocks", "words or groups of near-synonyms that are shuffled"),
             ("ratings", "where the ratings are from"),
         ],
@@ -373,10 +371,10 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "norms_plane",
         file: "tables/<analysis>.norms_plane",
-        about: "How well the first two components, turned, give valence and arousal together.",
+        about: "How well the first two components, rotated, fit valence and arousal together.",
         columns: &[
             ("n_emotions", "emotions that are rated"),
-            ("r2", "share of the ratings' variance that the turned plane explains, 0 to 1"),
+            ("r2", "share of the ratings' variance explained by the rotated plane, 0 to 1"),
             ("p", "share of permutations with at least such an R²"),
             ("null_mean", "mean R² under permutation"),
             ("null_high", "97.5th percentile"),
@@ -385,14 +383,14 @@ pub const TABLES: &[Described] = &[
     Described {
         name: "norms_words",
         file: "tables/<analysis>.norms_words",
-        about: "The word that stands for each emotion in the ratings, and its place in the turned plane.",
+        about: "The rated word for each emotion, and its position in the rotated plane.",
         columns: &[
             ("word", "the rated word"),
-            ("exact", "whether it is the emotion's own word, and not one of the same stem"),
+            ("exact", "whether it is the emotion's own word rather than one with the same stem"),
             ("valence", "its rating, on the scale of the ratings"),
             ("arousal", "its rating"),
             ("dominance", "its rating"),
-            ("turned_valence", "the emotion's place in the turned plane"),
+            ("turned_valence", "the emotion's position in the rotated plane"),
             ("turned_arousal", "its place"),
         ],
     },

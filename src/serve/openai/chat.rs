@@ -61,7 +61,7 @@ fn said(content: Value, name: &str) -> Result<String, Refusal> {
         let mut fields = Fields::within(format!("{name}[{at}]."), part)?;
         let kind: String = fields.need("type")?;
         if kind != "text" {
-            let message = format!("the model reads texts alone, and `{name}[{at}]` is of the type `{kind}`");
+            let message = format!("the model reads text only, and `{name}[{at}]` is of the type `{kind}`");
             return Err(Refusal::of(name, message));
         }
         let text: String = fields.need("text")?;
@@ -197,7 +197,8 @@ fn split(mut turns: Vec<Message>, prefilled: bool) -> Result<(Vec<Message>, Stri
             Err(Refusal::of("messages", "with `continue_final_message` the last turn is the assistant's"))
         }
         (false, true) => {
-            let message = "the last turn is the assistant's: to have it gone on with, send `continue_final_message` = true";
+            let message =
+                "the last turn is the assistant's: to continue it, send `continue_final_message` = true";
             Err(Refusal::of("messages", message))
         }
     }

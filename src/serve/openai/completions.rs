@@ -123,12 +123,12 @@ fn asked<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8]) -> Result<Asked, 
     fields.only("best_of", &[json!(1), json!(common.n)])?;
     fields.end()?;
     if prompts.len() * common.n > TEXTS {
-        return Err(Refusal::of("n", format!("at most {TEXTS} texts are written at once")));
+        return Err(Refusal::of("n", format!("at most {TEXTS} texts are generated at once")));
     }
     if common.sampling.max_new_tokens == 0 && !echo {
         return Err(Refusal::of(
             "max_tokens",
-            "`max_tokens` = 0 leaves nothing to do: set `echo` = true to have the prompt read",
+            "`max_tokens` = 0 leaves nothing to do: set `echo` = true to get the prompt's log-probabilities",
         ));
     }
     let head = Head::new("cmpl", &ready, &common)?;
@@ -145,7 +145,10 @@ fn asked<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8]) -> Result<Asked, 
             let known = ids.iter().all(|id| (0..most).contains(id));
             ensure!(
                 known,
-                Refusal::of("prompt", format!("a token of the prompt is not one of the model's {most}"))
+                Refusal::of(
+                    "prompt",
+                    format!("a token of the prompt is not in the model's vocabulary of {most}")
+                )
             );
             model.check_length(ids.len()).map_err(bad)?;
             let added =

@@ -126,7 +126,7 @@ impl Common {
 fn within(list: &str) -> Result<Vec<Value>, Refusal> {
     let wrong = |part: &str| {
         let message = format!(
-            "`{part}` behind the model's name is not understood: write it as in `+calm:0.1`, or `+calm:0.1@20`"
+            "`{part}` after the model's name is not understood: write it as in `+calm:0.1`, or `+calm:0.1@20`"
         );
         Refusal::of("model", message)
     };

@@ -59,8 +59,8 @@ impl Kind for Cka {
     }
 
     fn intro(&self) -> &'static str {
-        "Whether two models place the same stories alike, up to a rotation and a scale of their spaces: linear centred \
-         kernel alignment of all activations, emotions or not."
+        "Whether two models represent the same stories with the same geometry, up to rotation and scale: linear \
+         centred kernel alignment (CKA) of all activations, whether or not related to emotion."
     }
 
     fn inputs(&self) -> Inputs {
@@ -76,17 +76,17 @@ impl Kind for Cka {
             column: "cka_debiased",
             short: "debiased CKA",
             title: "Alignment of activations",
-            caption: "Linear CKA between the activations of the same stories, 1: alike but for rotation and scale. The \
-                      plain estimate is not 0 for unrelated models where there are few stories and many dimensions; the \
-                      debiased one is, in the mean."
+            caption: "Linear CKA between the activations of the same stories; 1: equal up to rotation and scale. With \
+                 few stories and many dimensions the plain estimate is above 0 even for unrelated models; the debiased \
+                 estimate is 0 on average."
                 .to_string(),
-            tested: "The same numbers, beside the plain ones. The interval is a jackknife over topics (of fewer than five none is given); p: how often as much is \
-                     found when the stories of one model are shuffled. Beyond the surface: with the alignment of the embeddings \
-                     partialled out, where these are kept. Of emotions: the debiased alignment of emotion vectors, of one \
-                     model from one half of the topics and of the other from the other half, since models that read the same \
-                     stories share these stories' accidents; its ceiling, what two models that are alike but for the noise of \
-                     halves would reach; and its p, against emotions under each other's names and cells under each other's \
-                     emotions, the larger.",
+            tested: "The same values with the plain estimates. The interval is a jackknife over topics (none with \
+                 fewer than five); p: how often a value as large occurs when the stories of one model are shuffled. \
+                 Beyond the surface: with the alignment of the embeddings partialled out, if these are kept. Of \
+                 emotions: the debiased alignment of emotion vectors, computed from one half of the topics in one \
+                 model and from the other half in the other, since models that read the same stories share the \
+                 stories' noise; its ceiling: the value expected for two models that differ only by the noise of \
+                 halves; and its p, the larger of two, with emotions permuted and with cells' emotions shuffled.",
             others: &[
                 ("cka", "plain CKA", 3),
                 ("partial", "beyond the surface", 3),
@@ -127,9 +127,9 @@ impl Kind for Cka {
     }
 
     fn reading(&self) -> &'static str {
-        "Debiased alignment of the activations of the same stories; the same with the embeddings' alignment partialled out; of \
-         emotion vectors, those of one model from the other half of the topics; and what two models that are alike but for the \
-         noise of halves would reach."
+        "Debiased alignment of the activations of the same stories; the same with the embeddings' alignment partialled \
+         out; that of emotion vectors, computed from different halves of the topics in the two models; and its \
+         ceiling, the value expected for two models that differ only by the noise of halves."
     }
 }
 

@@ -335,9 +335,9 @@ fn curves(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Resu
         }
         let lines =
             Lines { x: "relative depth".into(), y: measure.short.to_string(), series, ..Lines::default() };
-        let title = format!("{} over the depth", measure.title);
-        let caption = "At each kept layer of the model that keeps fewer, with the other's layer at the nearest depth: \
-                       block l of n stands at (l + 0.5) / n.";
+        let title = format!("{} by depth", measure.title);
+        let caption = "At each kept layer of the model with fewer kept layers, with the other's layer at the nearest \
+             relative depth: block l of n has the depth (l + 0.5) / n.";
         let mut figure = figure(format!("{name}-depth"), title, caption.into(), pairs[0], Body::Lines(lines));
         figure.model = several.then(|| model.to_string());
         figures.push(figure);

@@ -54,8 +54,8 @@ impl Kind for Rsa {
     }
 
     fn intro(&self) -> &'static str {
-        "Whether emotions that are alike to one set of vectors are alike to another, whatever the directions of their \
-         spaces: the correlation of the two tables of cosines between emotions."
+        "Whether emotions that are similar in one set of vectors are similar in another, independently of the basis of \
+         each space: the correlation between the two cosine matrices (representational similarity analysis)."
     }
 
     fn inputs(&self) -> Inputs {
@@ -74,17 +74,17 @@ impl Kind for Rsa {
         let measure = Measure {
             column: "r",
             short: "correlation",
-            title: "Likeness of cosine matrices",
+            title: "Similarity of cosine matrices",
             caption: format!(
                 "{correlation} between the cosines of all pairs of emotions in one set and in the other, at equal \
-                 depth. The vectors of one set are from one half of its topics, those of the other from the other half: \
-                 models that read the same stories share these stories' accidents."
+                 relative depth. The two sets' vectors come from different halves of the topics, since models that \
+                 read the same stories share the stories' noise."
             ),
-            tested: "The same numbers. The interval is over emotions drawn with replacement (of fewer than five none is given); p: how often as much is found \
-                     when the emotions of one set have each other's names, or when the stories of each topic have, in both \
-                     sets; the larger of the two. Same stories: from all topics in both sets. Ceiling: what two sets that are alike \
-                     but for the noise of halves would reach. Beyond the surface: with the cosines of the embeddings partialled \
-                     out, where these are kept.",
+            tested: "The same values. The interval is a bootstrap over emotions (none with fewer than five); p: how \
+                 often a value as large occurs when the emotions of one set are permuted, or when stories' emotions \
+                 are shuffled within each topic in both sets; the larger of the two. Same stories: from all topics in \
+                 both sets. Ceiling: the value expected for two sets that differ only by the noise of halves. Beyond \
+                 the surface: with the cosines of the embeddings partialled out, if these are kept.",
             others: &[
                 ("r_same", "same stories", 3),
                 ("ceiling", "ceiling", 3),
@@ -121,9 +121,9 @@ impl Kind for Rsa {
     }
 
     fn reading(&self) -> &'static str {
-        "Correlation of the cosines between emotions in two sets of vectors, each from the other half of the topics; its \
-         ceiling, what two sets that are alike but for the noise of halves would reach; and the same with the embeddings' cosines \
-         partialled out."
+        "Correlation of the cosines between emotions in two sets of vectors from different halves of the topics; its \
+         ceiling, the value expected for two sets that differ only by the noise of halves; and the same with the \
+         embeddings' cosines partialled out."
     }
 }
 

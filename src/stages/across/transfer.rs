@@ -37,8 +37,8 @@ params! {
         pub ridge: Option<f64> = 0.1, above 0.0..=1e6;
         /// Which of the target's kept layers are reached; `default`: the one nearest to 2/3 of the depth.
         pub layers: Layers = "default";
-        /// Parts that topics (of templates: passages) are dealt into, in turns one that vectors are mapped from, one that they
-        /// are tested on, and the others, which the map is fitted on.
+        /// Folds of the topics (of templates: passages); in turn, vectors are mapped from one fold and tested on
+        /// another, and the map is fitted on the rest.
         pub folds: usize = 5, 3..=1000;
         /// Random orders behind a p-value, which cannot be below 1 / (1 + this).
         pub permutations: usize = 1000, 1..=1_000_000;
@@ -95,7 +95,7 @@ params! {
         /// With `steer`: the beginnings after which each emotion's word is measured.
         #[with(named::prompts)]
         pub prompts: Vec<String> = ["He feels"];
-        /// With `steer`: the norm of what is added, as a multiple of the norm of the target's own vector.
+        /// With `steer`: the norm of the added vector, as a multiple of the norm of the target's own vector.
         pub strength: f64 = 1.0, above 0.0..=1e6;
         /// With `steer`: random directions of the same norm, and as many mapped vectors of shuffled cells: the nulls.
         pub random: usize = 20, 0..=10_000;
@@ -116,8 +116,8 @@ impl Kind for Transfer {
     }
 
     fn intro(&self) -> &'static str {
-        "Whether emotion vectors of one model are emotion vectors of another once a linear map, fitted on how both \
-         models place the same texts, has brought them there."
+        "Whether emotion vectors of one model work as emotion vectors of another after a linear map between their \
+         spaces, fitted on both models' activations of the same texts."
     }
 
     fn inputs(&self) -> Inputs {

@@ -39,9 +39,10 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
 }
 
 /// What its claims mean.
-pub const READING: &str = "The rank of an emotion's own vector among all, after a map from the other model that was fitted on \
-    other topics (1: always the nearest); how often it is the nearest; and how much of the vectors the mapped ones foretell. More than \
-    chance is brought over where both rank and R\u{b2} are beyond their nulls.";
+pub const READING: &str = "The rank of an emotion's own vector among all, after a map from the other model that was \
+     fitted on other topics (1: always the nearest); how often it is the nearest; and the share of the vectors' \
+     variance that the mapped vectors predict. Transfer is more than chance if both rank and R\u{b2} exceed their \
+     nulls.";
 
 /// Of each layer of each target: the mean rank, how often it is 1, and R\u{b2}, against `permutations` shuffles.
 pub fn claims(tables: &[(String, Table)], permutations: usize) -> Result<Vec<Claim>> {
@@ -119,13 +120,13 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
         "transfer",
     ];
     let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows });
-    let caption = "Each emotion's vector of one model, mapped into the other, among all of the other's emotion vectors by \
-                   cosine: the mean rank of its own (1: always the nearest), and how often it is first. What the map is \
-                   fitted on, the vectors that go through it and those that they are compared with are of three sets of topics \
-                   that share none. Intervals: over emotions and parts of the topics (of fewer than five of either none is given). R\u{b2}: how much of the target's \
-                   vectors the mapped ones foretell; below 0 they are further off than nothing at all. p: how often a mean \
-                   rank as low, or an R\u{b2} as high, is found when the emotions of one model's cells are shuffled within each topic and \
-                   every map is fitted anew. Transfer is shown where both are at most .05.";
+    let caption = "Each emotion's vector of one model, mapped into the other, ranked by cosine among all of the \
+         other's emotion vectors: the mean rank of its own (1: always the nearest), and how often it is first. The \
+         map, the mapped vectors and the target vectors come from three disjoint sets of topics. Intervals: over \
+         emotions and parts of the topics (none with fewer than five of either). R\u{b2}: the share of the target \
+         vectors' variance that the mapped ones predict; below 0 they predict worse than zero vectors. p: how often a \
+         mean rank as low, or an R\u{b2} as high, occurs when the emotions of one model's cells are shuffled within \
+         each topic and every map is refitted. Transfer is shown if both are at most .05.";
     Ok(figure(
         format!("{name}-pairs"),
         "Rank of the mapped vector's own emotion",
@@ -194,7 +195,7 @@ fn curves(name: &str, pairs: &[Pair]) -> Result<Vec<Figure>> {
             ..Lines::default()
         };
         let caption = "At each layer of the target, from the other's layer at the nearest depth; 1 is best.";
-        let title = "Rank over the depth";
+        let title = "Rank by depth";
         let mut figure = figure(format!("{name}-depth"), title, caption.into(), pair, Body::Lines(lines));
         figure.model = Some(pair.models[1].to_string());
         figures.push(figure);
@@ -303,9 +304,9 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
         let band =
             if random.is_empty() { String::new() } else { format!("{} random directions", random.len()) };
         let body = Body::Bars(Bars { y: "change of log-probability, nats".into(), bars, band });
-        let caption = "What an emotion's vector does to the log-probability of its word, mean over emotions and prompts: the \
-                       model's own vectors, and those of other models after maps that were fitted on other topics than \
-                       the vectors are of, mean over these maps. All have the norm of the model's own.";
+        let caption = "Effect of an emotion's vector on the log-probability of its word, mean over emotions and \
+             prompts: the model's own vectors, and those of other models after maps fitted on other topics than the \
+             vectors', averaged over these maps. All are scaled to the norm of the model's own.";
         let title = format!("Steering {} with mapped vectors", names.set(pair, 1));
         let mut drawn = figure(format!("{name}-steering"), &title, caption.into(), pair, body);
         drawn.model = Some(pair.models[1].to_string());
@@ -313,8 +314,8 @@ fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
             ["vectors", "change, nats", "95 % interval over emotions", "p, random", "p, shuffled", "raised"];
         let rows = vec![row(OWN, "own vectors"), row(MAPPED, &label)];
         let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows });
-        let caption = "p: how many of the random directions, and of the mapped vectors of shuffled cells, each measured on all \
-                       emotions, did as much; with n of them it cannot be below 1 / (1 + n).";
+        let caption = "p: the share of random directions, and of mapped vectors from shuffled cells, each measured on \
+             all emotions, with as large an effect; with n of them it cannot be below 1 / (1 + n).";
         let mut listed = Figure { body, caption: caption.into(), ..drawn.clone() };
         listed.name = format!("{name}-steering-table");
         figures.extend([drawn, listed]);

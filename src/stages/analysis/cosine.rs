@@ -18,7 +18,7 @@ params! {
     /// Cosines between all emotion vectors.
     pub struct Cosine {
         // Not in the key: the table has every pair.
-        /// Pairs with a row of their own in the report, beside published values where there are any.
+        /// Pairs that get a row in the report, with published values where available.
         #[of(Type::Pairs)]
         #[with(named::pairs)]
         #[serde(skip)]
@@ -40,7 +40,7 @@ impl Kind for Cosine {
     }
 
     fn intro(&self) -> &'static str {
-        "How alike the emotion vectors of a layer point."
+        "Cosine similarity between the emotion vectors of a layer."
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
@@ -105,10 +105,10 @@ fn figures(params: &Cosine, name: &str, tables: &[(String, Table)]) -> Result<Ve
 }
 
 /// What the claims of this analysis mean.
-const READING: &str = "Separation: how far an emotion is from the one most like it, on average: the mean over \
-    emotions e of 1 - max over other emotions f of cos(e, f). 0: every emotion has a twin; 1: the nearest other one is \
-    unrelated. The mean over all pairs would say little: vectors that are centred on their mean cannot all be alike. \
-    Then the cosines of single pairs.";
+const READING: &str = "Separation: the mean distance of an emotion from the most similar other one, that is, the mean \
+     over emotions e of 1 - max over other emotions f of cos(e, f). 0: every emotion has a duplicate; 1: the nearest \
+     other one is orthogonal. (The mean over all pairs is not informative: vectors centred on their mean cannot all be \
+     similar.) Then the cosines of selected pairs.";
 
 /// The separation of the emotions, and the cosine of each pair of the report.
 fn claims(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
@@ -179,8 +179,8 @@ fn heatmap(name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Fig
     group.figure(
         name.to_string(),
         "Cosines".into(),
-        "The cosine between every two emotion vectors: 1 the same direction, 0 unrelated, -1 opposite. Emotions are \
-         ordered by average-linkage clustering, so that groups of like emotions show as blocks."
+        "Cosine similarity of every pair of emotion vectors: 1 same direction, 0 orthogonal, -1 opposite. Emotions are \
+         ordered by average-linkage clustering, so that clusters of similar emotions appear as blocks."
             .into(),
         Body::Heatmap(Heatmap {
             row_axis: "emotion".into(),
@@ -211,7 +211,8 @@ fn pairs(params: &Cosine, name: &str, group: &Group, emotions: &[&str], cosines:
         group.figure(
             format!("{name}-pairs"),
             "Named pairs".into(),
-            "Cosines of single pairs, beside values published for other models and texts where there are any.".into(),
+            "Cosines of selected pairs, with published values for other models and texts where available."
+                .into(),
             Body::Table(TableFigure { columns: columns.collect(), rows }),
         )
     })

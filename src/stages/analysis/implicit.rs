@@ -21,14 +21,15 @@ const VERSION: u32 = 2;
 params! {
     /// Everyday situations that each imply one emotion without naming it, and whose vector is nearest there.
     pub struct Implicit {
-        /// Pairs of a text and the emotion that it implies. Those of emotions that the experiment has not are left out, and the
-        /// report says which.
+        /// Pairs of a text and the emotion that it implies. Those of emotions outside the experiment are skipped, and
+        /// the report says which.
         #[ships("twelve that ship", include_str!("../../params/presets/situations-12.txt"))]
         #[of(Type::Pairs)]
         #[with(situations)]
         pub situations: Vec<Situation>;
-        /// `user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands,
-        /// read at its last token, for models without a chat template; `mean`: as it stands, the mean over its own tokens.
+        /// `user`: each text is the user's turn in the chat template, read at the position before the model's answer;
+        /// `raw`: without a template, read at its last token; `mean`: without a template, averaged over its own
+        /// tokens.
         pub wrap: ReadAt = "user";
     }
 }
@@ -38,7 +39,7 @@ pub(super) fn all(reader: &Reader<'_>, name: &str) -> Read<Vec<Situation>> {
     let pairs = reader.pairs(name)?;
     for [(text, span), _] in &pairs {
         if text.trim().is_empty() {
-            return reader.wrong(Problem::at(span.clone(), "a situation without text").hint("take it out"));
+            return reader.wrong(Problem::at(span.clone(), "a situation without text").hint("remove it"));
         }
     }
     Ok(pairs.into_iter().map(|[(text, _), (emotion, _)]| Situation { text, emotion }).collect())
@@ -77,8 +78,8 @@ impl Kind for Implicit {
     }
 
     fn intro(&self) -> &'static str {
-        "Everyday situations that each imply one emotion without naming it, and which emotion's vector is nearest to what \
-         the model holds when it is about to answer."
+        "Everyday situations that each imply one emotion without naming it: which emotion's vector is nearest to the \
+         residual stream just before the model answers?"
     }
 
     fn inputs(&self) -> Inputs {
@@ -115,7 +116,7 @@ impl Kind for Implicit {
                 let score = read.score(values);
                 let share = 100.0 * score.hits as f64 / read.implied.len() as f64;
                 let n = read.implied.len();
-                let of = "emotions dealt to the situations at random";
+                let of = "emotions randomly assigned to situations";
                 let null = Null { of, draws: deals(n), mean: None, p: score.p };
                 let percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };
                 let claim =
@@ -136,10 +137,10 @@ impl Kind for Implicit {
 }
 
 /// What the claims of this analysis mean.
-const READING: &str = "Of situations that imply an emotion without naming it, the share in which that emotion's vector \
-    has the largest cosine with the residual stream where the model would answer, among the emotions that some situation \
-    implies; the mean rank of the implied one; and the probability of as many such situations when their emotions are \
-    dealt to them at random. Raw, and with each vector's cosines centred over the situations.";
+const READING: &str = "For situations that imply an emotion without naming it: the share in which that emotion's \
+     vector has the largest cosine with the residual stream at the position before the answer, among all implied \
+     emotions; the mean rank of the implied emotion; and the probability of as large a share when emotions are \
+     randomly assigned to situations. Raw, and with each vector's cosines centred over the situations.";
 
 /// The table `implicit`: the cosine of every situation with every emotion's vector at each layer, and the same minus the
 /// vector's mean over the situations. Situations whose emotion has no vector are left out.
@@ -298,7 +299,7 @@ impl Implicit {
         let left_out = match left_out.is_empty() {
             true => String::new(),
             false => format!(
-                " Left out, because the experiment has no such emotion: the situations of {}.",
+                " Skipped, because the experiment has no such emotion: the situations of {}.",
                 left_out.join(", ")
             ),
         };
@@ -351,25 +352,25 @@ impl Implicit {
                 "centred",
                 "Situations and vectors, centred",
                 format!(
-                    "The cosine of each emotion's vector with the residual stream {place}, minus the vector's mean over the \
-                     situations: what is left of vectors that are near to every situation. The diagonal is the implied \
-                     emotion. {result}"
+                    "The cosine of each emotion's vector with the residual stream {place}, minus the vector's mean \
+                     over the situations, which removes vectors' similarity to all situations alike. The diagonal is \
+                     the implied emotion. {result}"
                 ),
                 &read.centred,
             ),
             map(
                 "raw",
                 "Situations and vectors, raw",
-                format!("The same cosines as they are, {place}."),
+                format!("The same cosines, not centred, {place}."),
                 &read.raw,
             ),
             group.figure(
                 format!("{name}-situations"),
-                "What each situation is nearest to".into(),
+                "The nearest emotion to each situation".into(),
                 format!(
-                    "Ranks of the implied emotion among the {} that some situation implies; last, raw, among all {} of the \
-                     experiment. p is the probability of as many right ones when the implied emotions are dealt to \
-                     the situations at random.",
+                    "Rank of the implied emotion among the {} implied emotions; the last column is the raw rank among \
+                     all {} emotions of the experiment. p is the probability of as many correct situations when \
+                     emotions are randomly assigned to them.",
                     read.probes.len(),
                     read.emotions
                 ),

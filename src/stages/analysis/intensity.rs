@@ -39,13 +39,14 @@ const CONTROL: [&str; 4] = [
 params! {
     /// Texts in which a number grows, and whether the emotions named for it rise or fall.
     pub struct Intensity {
-        /// What grows. Emotions that the experiment has not are left out, and the report says which.
+        /// The increasing quantity. Emotions outside the experiment are skipped, and the report says which.
         #[ships("`dose`, `hunger`, `missing`, `runway`", include_str!("../../params/presets/templates-4.txt"))]
         #[of(Type::Named(Template::TABLE))]
         #[with(template::all)]
         pub templates: Vec<Template>;
-        /// `user`: each text is the user's turn in the chat template, read where the model's answer begins; `raw`: as it stands,
-        /// read at its last token, for models without a chat template; `mean`: as it stands, the mean over its own tokens.
+        /// `user`: each text is the user's turn in the chat template, read at the position before the model's answer;
+        /// `raw`: without a template, read at its last token; `mean`: without a template, averaged over its own
+        /// tokens.
         pub wrap: ReadAt = "user";
     }
 }
@@ -78,8 +79,8 @@ impl Kind for Intensity {
     }
 
     fn intro(&self) -> &'static str {
-        "Texts in which nothing changes but a number, and whether the vectors of the emotions that should rise or fall with \
-         it do so where the model is about to answer."
+        "Texts in which only a number changes: do the readings of the emotions that should increase or decrease with \
+         it do so just before the model answers?"
     }
 
     fn inputs(&self) -> Inputs {
@@ -105,10 +106,10 @@ impl Kind for Intensity {
     }
 
     fn reading(&self) -> &'static str {
-        "Over all templates and the emotions named for them: the mean rank correlation (Spearman) of the number with the \
-         emotion's cosine where the model would answer, turned so that 1 is as expected; and the share of emotions that go \
-         as expected, less what they do where the number means nothing, more clearly than vectors of shuffled labels do (p at \
-         most .05; one in twenty would by chance)."
+        "Over all templates and their emotions: the mean Spearman rank correlation of the number with the emotion's \
+         cosine before the answer, signed so that 1 is as expected; and the share of emotions whose correlation, minus \
+         that in texts where the number is irrelevant, exceeds that of vectors from shuffled labels (p <= .05; one in \
+         twenty is expected by chance)."
     }
 }
 

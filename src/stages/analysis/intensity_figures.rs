@@ -62,8 +62,8 @@ fn curves(name: &str, group: &Group, template: &Template) -> Result<Option<Figur
         format!("{name}-{}", template.name),
         format!("The number in \u{201c}{}\u{201d}", template.name),
         format!(
-            "The cosine of each emotion's vector with the residual stream where the model would answer, against the number \
-             in the text: the mean over {} phrasings, the first of which is \u{201c}{}\u{201d}.",
+            "The cosine of each emotion's vector with the residual stream just before the answer, against the number \
+             in the text: mean over {} phrasings, the first of which is \u{201c}{}\u{201d}.",
             template.texts.len(),
             template.texts[0]
         ),
@@ -104,19 +104,18 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
             t.rise.iter().chain(&t.fall).filter(|e| !read(t, e)).map(|e| format!("{e} ({})", t.name))
         })
         .collect();
-    let mut caption = "Spearman's rank correlation of the number with the cosine, the mean over the phrasings of a \
-        template, beside the least and the most of them, and beside what the emotion does where the numbers mean nothing (a \
-        bus line, a page). First p: the share of 199 vectors of the same emotion under shuffled labels whose correlation, \
-        less that where the number means nothing, is as large in the expected direction. Second p: the share of 199 random \
-        directions whose correlation is. Third p: the share of orders of the numbers, of 1,999 drawn; it asks only whether anything \
-        goes with the number, as every direction may."
+    let mut caption = "Spearman's rank correlation of the number with the cosine: mean, minimum and maximum over the \
+         phrasings of a template, and the correlation in texts where the number is irrelevant (a bus line, a page). \
+         First p: the share of 199 vectors of the same emotion from shuffled labels whose correlation, minus that \
+         where the number is irrelevant, is at least as large in the expected direction. Second p: the same share of \
+         199 random directions. Third p: the same share of 1,999 permutations of the numbers; it only tests whether \
+         there is any correlation, which every direction may have."
         .to_string();
     if params.wrap != ReadAt::User {
         caption += &format!(" Read {}.", params.wrap.place());
     }
     if !left_out.is_empty() {
-        caption +=
-            &format!(" Left out, because the experiment has no such emotion: {}.", left_out.join(", "));
+        caption += &format!(" Skipped, because the experiment has no such emotion: {}.", left_out.join(", "));
     }
     let columns = [
         "template",
@@ -132,7 +131,7 @@ fn table(params: &Intensity, name: &str, group: &Group) -> Result<Figure> {
     ];
     Ok(group.figure(
         format!("{name}-trends"),
-        "Do they go with the number?".into(),
+        "Do readings follow the number?".into(),
         caption,
         Body::Table(TableFigure {
             columns: columns.map(String::from).to_vec(),

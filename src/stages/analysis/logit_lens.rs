@@ -47,7 +47,7 @@ impl Kind for LogitLens {
     }
 
     fn intro(&self) -> &'static str {
-        "The tokens that each emotion vector makes more and less likely when it is read through the unembedding."
+        "The tokens that each emotion vector promotes and suppresses when it is projected through the unembedding."
     }
 
     fn inputs(&self) -> Inputs {
@@ -259,10 +259,10 @@ pub(super) fn extremes(values: &[f32], top: usize, sign: f32) -> Vec<usize> {
 }
 
 /// What the claims of this analysis mean.
-const READING: &str = "Where the first token of an emotion's own word stands when the whole vocabulary is sorted by \
-    how much the emotion's vector raises it (1: raised most): the median over emotions, and the share of emotions whose \
-    word is among the first ten. Ahead of topics: in how many pairs of an emotion and a topic the emotion's own vector ranks its \
-    word higher than the topic's vector does; 50 % is what vectors give that have nothing to do with emotion.";
+const READING: &str = "The rank of the first token of an emotion's own word when the whole vocabulary is sorted by the \
+     logits from the emotion's vector (1: promoted most): median over emotions, and the share of emotions with the \
+     word in the top ten. Ahead of topics: the share of pairs of an emotion and a topic in which the emotion's own \
+     vector ranks its word higher than the topic's vector does; vectors unrelated to emotion give 50 %.";
 
 /// The rank of emotions' own words: the median, and the share in the first ten; and beside topics.
 fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
@@ -279,7 +279,7 @@ fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     for group in groups(tables, TOPICS)? {
         let row = group.rows[0];
         let null = Null {
-            of: "words dealt to the vectors of emotions and topics at random",
+            of: "words randomly assigned to vectors of emotions and topics",
             draws: DEALS,
             mean: Some(50.0),
             p: group.table.f64("p")?[row],
@@ -310,9 +310,9 @@ fn figures(params: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result
 fn beside(group: &Group) -> Result<String> {
     let (row, table) = (group.rows[0], group.table);
     Ok(format!(
-        "A control that is no emotion: under the vectors of {} topics or passages the median rank of these tokens is {:.0}, and in \
-         {:.0} % of the pairs of an emotion and a topic the emotion's own vector has its word higher (p = {:.3}, words dealt to the \
-         vectors of both at random).",
+        "Control with vectors of topics: under the vectors of {} topics or passages the median rank of these tokens is \
+         {:.0}, and in {:.0} % of the pairs of an emotion and a topic the emotion's own vector ranks its word higher \
+         (p = {:.3}, words randomly assigned to the vectors of both).",
         table.i32("topics")?[row],
         table.f64("topic_rank")?[row],
         100.0 * table.f64("ahead")?[row],
@@ -349,10 +349,10 @@ fn figure(name: &str, group: &Group, own: Option<&Group>, beside: &str) -> Resul
         name.to_string(),
         "Promoted and suppressed tokens".into(),
         format!(
-            "The tokens whose logits each emotion vector raises and lowers most, read through the unembedding; and the \
-             rank of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} \
-             emotions have one among those shown. The last column is the rank in the whole vocabulary of the token with \
-             which the word itself begins. {beside}",
+            "The tokens whose logits each emotion vector raises and lowers most through the unembedding, and the rank \
+             of the first token that is the emotion's own word, a form of it, or its beginning: {found} of {} emotions \
+             have one among those shown. The last column is the rank of the word's first token in the whole \
+             vocabulary. {beside}",
             emotions.len()
         ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows }),

@@ -98,8 +98,8 @@ impl Remade<'_> {
 pub const MOST_TOPICS: usize = 30;
 
 /// Why there is no control of topics' vectors.
-pub const NO_TOPICS: &str = "No control that is no emotion: fewer than five topics or passages have a story of every emotion and are groups of their own (of \
-     more than 100 some are merged, of more than 199 all).";
+pub const NO_TOPICS: &str = "No control with vectors of topics: fewer than five topics or passages have a story of \
+     every emotion and form groups of their own (beyond 100 some are merged, beyond 199 all).";
 
 /// Vectors of topics.
 #[derive(Default)]

@@ -35,7 +35,7 @@ impl Kind for Pca {
     }
 
     fn intro(&self) -> &'static str {
-        "The directions along which the emotion vectors of a layer differ most."
+        "The principal components of the emotion vectors of a layer."
     }
 
     fn run(&self, input: Input) -> Result<Tables> {
@@ -134,8 +134,8 @@ fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
 }
 
 /// What the claims of this analysis mean.
-const READING: &str = "The share of the variance among the emotion vectors that the first and the second component \
-    explain, and |r(PC1, norm)|: near 1, the first component would be no more than the vectors' length.";
+const READING: &str = "The share of the variance among the emotion vectors explained by the first and the second \
+     component, and |r(PC1, norm)|: near 1, the first component would only reflect the vectors' norm.";
 
 /// The shares of the first two components, and the norm check.
 fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
@@ -188,9 +188,10 @@ fn scatter(name: &str, group: &Group, ratios: &[f64], check: f64) -> Result<Figu
         name.to_string(),
         "Emotion space".into(),
         format!(
-            "Each point is an emotion's vector on the first two principal components of all of them; emotions with \
-             like vectors lie close together. The sign of a component is fixed by its largest entry and means \
-             nothing. {NORM_CHECK} = {check:.2}: near 1, the first component would be no more than the vectors' length."
+            "Each point is an emotion's vector projected onto the first two principal components of all vectors; \
+             emotions with similar vectors lie close together. The sign of a component is arbitrary (fixed by its \
+             largest entry). {NORM_CHECK} = {check:.2}: near 1, the first component would only reflect the vectors' \
+             norm."
         ),
         Body::Scatter(Scatter { x: axis(1), y: axis(2), points }),
     ))
@@ -214,7 +215,7 @@ fn variances(name: &str, group: &Group, ratios: &[f64], check: f64) -> Figure {
         format!("{name}-variance"),
         "Explained variance".into(),
         format!(
-            "How much of the variance among the emotion vectors each component explains, beside published values \
+            "The share of the variance among the emotion vectors that each component explains, with published values \
              for other models and emotions. {NORM_CHECK} = {check:.3}."
         ),
         Body::Table(TableFigure { columns: columns.collect(), rows }),

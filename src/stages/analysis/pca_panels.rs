@@ -50,10 +50,10 @@ pub fn figure(name: &str, tables: &[(String, Table)]) -> Result<Option<Figure>> 
         name: format!("{name}-planes"),
         title: "Emotion space, side by side".into(),
         caption: format!(
-            "Each panel shows one set of vectors on its own first two principal components, with the share of its \
-             variance that each explains; the panels' scales are their own. The sign of a component means nothing: here, \
-             and only here, components are turned over where that makes their scores correlate positively with the first \
-             panel's, over the emotions that both have. Components are not exchanged or rotated.{left_out}"
+            "Each panel shows one set of vectors on its own first two principal components, with the share of variance \
+             that each explains; each panel has its own scale. The sign of a component is arbitrary: in this figure \
+             only, components are flipped so that their scores correlate positively with the first panel's over the \
+             emotions in common. Components are not exchanged or rotated.{left_out}"
         ),
         model: None,
         stories: None,

@@ -53,7 +53,7 @@ params! {
         /// `content`: all but that; `prompt`, with it; `generated`: the last of the prompt and the word's own; `assistant`, with `ask`: the
         /// model's turn.
         pub positions: At = "all";
-        /// Random directions of the same norm beside each vector: a null. 19 is the least number of which p can be .05.
+        /// Random directions of the same norm for each vector: a null. 19 is the smallest number for which p can reach .05.
         pub random: usize = 19, 0..=10_000;
         /// Directions with the vector's own coordinates in another order: a null that keeps how its entries are spread.
         pub permuted: usize = 19, 0..=10_000;
@@ -65,8 +65,8 @@ params! {
         /// but the emotion. At most so many.
         #[with(of_activations)]
         pub topics: usize = 19, 0..=30;
-        /// Resamples of the topics, each with vectors of its own that steer their own words: the interval of each effect. 0: none.
-        /// Each takes a row for each emotion, prompt and strength.
+        /// Resamples of the topics, each with recomputed vectors that steer their own words: the interval of each
+        /// effect. 0: none. Each costs a row for each emotion, prompt and strength.
         #[with(of_activations)]
         pub resamples: usize = 100, 0..=10_000;
         /// Neutral texts whose log-probability is measured under the same steering, up to 64 tokens each: where it falls, the
@@ -99,8 +99,7 @@ fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
             return Ok(strength);
         }
         let problem = Problem::at(span, "steering by 0 changes nothing");
-        reader
-            .wrong(problem.hint("take it out; the log-probability without steering is measured in any case"))
+        reader.wrong(problem.hint("remove it; the log-probability without steering is measured in any case"))
     };
     let strengths: Vec<Read<f64>> = reader.numbers(name)?.into_iter().map(check).collect();
     strengths.into_iter().collect()
@@ -120,7 +119,7 @@ impl Kind for Steering {
     }
 
     fn intro(&self) -> &'static str {
-        "What happens to the probability of each emotion's word when a vector is added to the residual stream."
+        "How the probability of each emotion's word changes when a vector is added to the residual stream."
     }
 
     fn inputs(&self) -> Inputs {

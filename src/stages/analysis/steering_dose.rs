@@ -68,16 +68,16 @@ fn dose(name: String, group: &Group, deltas: &Deltas) -> Figure {
     let beside = match nulls.is_empty() {
         true => "",
         false => {
-            " The band is that of null directions of equal norm (in the opposite direction below 0): of each the mean over \
-             emotions of what it does to the emotion's word."
+            " The band shows null directions of equal norm (in the opposite direction below 0): for each, the mean \
+             over emotions of its effect on the emotion's word."
         }
     };
     group.figure(
         name,
         "Self-steering over strength".into(),
         format!(
-            "What adding an emotion's own vector does to the log-probability of its word, against the strength; at 0 \
-             nothing is added. A vector that means the emotion raises its word on the right and lowers it on the \
+            "Effect of adding an emotion's own vector on the log-probability of its word, against the strength; at 0 \
+             nothing is added. A vector that represents the emotion raises its word on the right and lowers it on the \
              left.{beside}"
         ),
         Body::Lines(Lines {
@@ -125,9 +125,9 @@ fn monotonic(name: String, group: &Group, deltas: &Deltas) -> Figure {
         "Does the effect grow with the strength?".into(),
         format!(
             "Spearman's rank correlation of the strength with the change of the own word's log-probability, over {} \
-             strengths and the unsteered point; 1: every step up is a step up. That is so for {whole} of {} emotions. p is \
-             the share of null directions that are as monotonic, the vector counted in: over few strengths many are, so \
-             read it beside the size of the effect.",
+             strengths and the unsteered point; 1: strictly increasing, which holds for {whole} of {} emotions. p is \
+             the share of null directions that are at least as monotonic, counting the vector itself: with few \
+             strengths many are, so consider it together with the size of the effect.",
             strengths.len(),
             deltas.emotions.len()
         ),
@@ -142,17 +142,17 @@ fn coherence(name: String, group: &Group, deltas: &Deltas) -> Figure {
     let name_of = format!("{n} null directions, {}", band_is(n));
     group.figure(
         name,
-        "Does the model still make sense?".into(),
+        "Is the model still coherent?".into(),
         format!(
-            "The change of the mean log-probability of a token of neutral text ({} tokens) while emotions' vectors are \
-             added at every position: the mean over emotions, beside null directions of equal norm. Where it falls far \
-             below 0, and most where it falls below the nulls, what steering does to a word is no longer about emotion: \
-             the model is broken.",
+            "Change of the mean log-probability per token of neutral text ({} tokens) while emotion vectors are added \
+             at every position: mean over emotions, compared with null directions of equal norm. Where it falls far \
+             below 0, and especially below the nulls, the model is no longer coherent and effects on words cannot be \
+             attributed to the emotion.",
             deltas.n_tokens
         ),
         Body::Lines(Lines {
             x: format!("strength ({})", deltas.unit()),
-            y: "change of log-probability, nats a token".into(),
+            y: "change of log-probability, nats per token".into(),
             series: vec![Series { name: "mean over emotions".into(), points, ..Series::default() }],
             bands: banded(&strengths, name_of, |s| deltas.quiet(s, true)),
             log: false,

@@ -65,20 +65,20 @@ fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) ->
     let n = bars.len();
     let (moves, lie) = if down { ("falls", "below") } else { ("rises", "above") };
     let null = match deltas.nulls.len() {
-        0 => "There are no null directions to compare with.".to_string(),
-        _ => format!("The band is of {}; {beyond} of {n} emotions lie {lie} it.", deltas.band_name()),
+        0 => "No null directions were measured.".to_string(),
+        _ => format!("The band shows {}; {beyond} of {n} emotions lie {lie} it.", deltas.band_name()),
     };
     let whiskers = match deltas.resampled {
         Some((topics, resamples)) => format!(
-            " The thin line is the middle 95 % of the effect in {resamples} resamples of the {topics} topics, shifted so that their \
-             mean is the effect: vectors of fewer topics are noisier, which draws it towards 0."
+            " The thin line is the central 95 % of the effect in {resamples} resamples of the {topics} topics, shifted \
+             so that their mean is the effect: vectors from resampled topics are noisier, which biases it towards 0."
         ),
         None => String::new(),
     };
     let quiet = match mean(&deltas.quiet(strength, false)) {
         Some(change) => format!(
-            " Meanwhile a token of neutral text changes by {change:+.2} nats on average over emotions, and by {} under \
-             null directions: far below 0, the model no longer makes sense.",
+            " At the same strength the log-probability per token of neutral text changes by {change:+.2} nats on \
+             average over emotions, and by {} under null directions: far below 0, the model is no longer coherent.",
             mean(&deltas.quiet(strength, true)).map_or("nothing".into(), |change| format!("{change:+.2}"))
         ),
         None => String::new(),
@@ -99,8 +99,8 @@ fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) ->
         name,
         format!("Self-steering: {}", deltas.setting(strength)),
         format!(
-            "What adding an emotion's own vector does to the log-probability of its word. It {moves} for {moved} of {n} \
-             emotions. {null}{whiskers}{quiet}{published}"
+            "Effect of adding an emotion's own vector on the log-probability of its word. It {moves} for {moved} of \
+             {n} emotions. {null}{whiskers}{quiet}{published}"
         ),
         Body::Bars(Bars {
             y: DELTA.into(),
@@ -122,7 +122,7 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
     let qs = qs(deltas, strength);
     columns.extend(qs.as_ref().map(|_| "q".to_string()));
     if read {
-        columns.push("neutral text, nats a token".into());
+        columns.push("neutral text, nats per token".into());
     }
     let number =
         |value: Option<f64>, decimals| value.map_or(Cell::Empty, |value| Cell::Number(value, decimals));
@@ -140,17 +140,18 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
         row
     };
     let mut caption = format!(
-        "The effect of each emotion's vector on its own word, beside {}. p is the share of null directions that move the \
-         word at least as far in the same direction, the vector itself counted in: (1 + count) / (1 + n), so never \
-         below 1 / (1 + n). q: the largest of them, adjusted over the emotions (Benjamini and Hochberg 1995). {}",
+        "The effect of each emotion's vector on its own word, compared with {}. p is the share of null directions that \
+         move the word at least as far in the same direction, counting the vector itself: (1 + count) / (1 + n), so \
+         never below 1 / (1 + n). q: the largest of these p, adjusted over the emotions (Benjamini and Hochberg 1995). \
+         {}",
         if kinds.is_empty() { "no null directions".to_string() } else { deltas.counted() },
         match beyond(deltas, strength) {
             Some(n) => format!("{n} of {} emotions have q \u{2264} {LEVEL}.", deltas.emotions.len()),
-            None => format!("They are too few for p to be {LEVEL}."),
+            None => format!("There are too few for p to reach {LEVEL}."),
         }
     );
     if !resampled {
-        caption += " No interval: no topics are resampled, or there are fewer than five, of which an interval would mean nothing.";
+        caption += " No interval: topics are not resampled, or there are fewer than five, which is too few.";
     }
     if read {
         caption += &format!(
@@ -160,7 +161,7 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
     }
     group.figure(
         name,
-        format!("Self-steering beside nulls: {}", deltas.setting(strength)),
+        format!("Self-steering and nulls: {}", deltas.setting(strength)),
         caption,
         Body::Table(TableFigure { columns, rows: deltas.emotions.iter().enumerate().map(row).collect() }),
     )
@@ -200,7 +201,7 @@ pub fn null(deltas: &Deltas, strength: f64, own: f64, kind: &'static str) -> Opt
 /// The kinds of null directions, in words.
 const NULL_NAMES: [(&str, &str); 4] = [
     ("random", "random directions of equal norm"),
-    ("permuted", "directions with the vector\u{2019}s entries in another order"),
+    ("permuted", "directions with the vector\u{2019}s entries permuted"),
     ("shuffled", "vectors of the same stories with labels shuffled within topics"),
     (TOPIC, "vectors of topics of equal norm"),
 ];
@@ -221,7 +222,7 @@ fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -
     group.figure(
         name,
         format!("Cross-steering: {}", deltas.setting(strength)),
-        "What adding the vector of the row's emotion does to the log-probability of the column's word. The diagonal is \
+        "Effect of adding the vector of the row's emotion on the log-probability of the column's word. The diagonal is \
          self-steering."
             .into(),
         Body::Heatmap(Heatmap {
@@ -237,12 +238,14 @@ fn cross_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -
 }
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "What adding an emotion's own vector does to the log-probability of its word, in nats: the \
-    mean over emotions at each strength (in units of the vector, or of the mean residual norm), tested against null \
-    directions of equal norm where there are any: random ones, ones with the vector's own entries in another order, \
-    vectors of the same stories with shuffled emotions, and, of 19 or more, vectors of topics, which are no emotion's; the p shown \
-    is the largest of theirs. Beside topics: how much more than vectors of topics the emotions' own raise these words. At the largest strength also the emotion with the least and the \
-    one with the most, the share of emotions that raise their own word, the share whose q is at most .05, and what happens to a token of neutral text.";
+pub const READING: &str = "Effect of adding an emotion's own vector on the log-probability of its word, in nats: the \
+     mean over emotions at each strength (in units of the vector, or of the mean residual norm), tested against null \
+     directions of equal norm where available: random directions, directions with the vector's entries permuted, \
+     vectors from the same stories with shuffled emotions, and, if there are 19 or more, vectors of topics; the p \
+     shown is the largest of theirs. Beside topics: how much more the emotions' own vectors raise these words than \
+     vectors of topics do. At the largest strength also the smallest and the largest effect of an emotion, the share \
+     of emotions that raise their own word, the share with q <= .05, and the change of the log-probability per token \
+     of neutral text.";
 
 /// Self-steering and its nulls at each strength; least, most, the shares and neutral text at the largest one.
 pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {

@@ -57,7 +57,7 @@ pub fn specific(deltas: &Deltas, strength: f64) -> Option<Specific> {
         mean: towards * dealt(&own),
         interval: over_prompts(&each.iter().map(diagonal).collect::<Vec<_>>()),
         null: Null {
-            of: "words dealt to vectors at random",
+            of: "words randomly assigned to vectors",
             draws: DEALS,
             mean: Some(0.0),
             p: p_value(dealt(&own), &null),

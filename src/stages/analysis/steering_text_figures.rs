@@ -58,11 +58,12 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
         let columns = ["steered", "strength", "prompt|what is written", "nats a token", "% repeated"];
         Ok(group.figure(
             format!("{name}-written"),
-            "What is written under steering".into(),
-            "The likeliest continuation of each prompt while a vector is added. Nats a token: the mean negative log-probability of \
-             what was written, by the model without steering: the logarithm of its perplexity. Repeated: the share of three tokens in a \
-             row that stand in the text before. Far above the unsteered text, or in loops, the model no longer makes sense; a text \
-             that is likelier than the unsteered one is mostly a loop."
+            "Text generated under steering".into(),
+            "The greedy continuation of each prompt while a vector is added. Nats per token: the mean negative \
+             log-probability of the generated text under the unsteered model (the logarithm of its perplexity). \
+             Repeated: the share of token trigrams that occurred before in the text. If the surprise is far above that \
+             of the unsteered text, or the text loops, the model is no longer coherent; a text that is likelier than \
+             the unsteered one is usually a loop."
                 .into(),
             Body::Table(TableFigure {
                 columns: columns.map(String::from).to_vec(),

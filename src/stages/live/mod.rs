@@ -147,7 +147,7 @@ fn likeliest(logits: &Tensor, ids: &[i64], top: usize) -> Result<Vec<Likely>> {
     let logprobs = logits.log_softmax(-1, Kind::Float);
     let ids = send(&Tensor::from_slice(ids), logprobs.device()).unsqueeze(1);
     let own = Vec::<f32>::try_from(fetch(&logprobs.gather(-1, &ids, false)).view([-1]))?;
-    ensure!(own.iter().all(|x| !x.is_nan()), "a log-probability is not a number: too much is added");
+    ensure!(own.iter().all(|x| !x.is_nan()), "a log-probability is not a number: the steering is too strong");
     let top = (top as i64).min(logprobs.size()[1]);
     if top == 0 {
         return Ok(own.iter().map(|&own| (f64::from(own), Vec::new())).collect());
@@ -239,7 +239,7 @@ pub fn added(layers: &[Layer], all: &[f32], spans: &[Range<usize>]) -> Vec<Added
 /// Nothing to go on from; a text longer than the context.
 pub fn plain(model: &LanguageModel, text: &str) -> Result<(Vec<i64>, usize)> {
     let tokens = model.encode(text)?;
-    ensure!(!tokens.ids.is_empty(), "the prompt is empty, and the tokenizer puts nothing before it");
+    ensure!(!tokens.ids.is_empty(), "the prompt is empty, and the tokenizer adds no token at its beginning");
     model.check_length(tokens.ids.len()).context("the prompt")?;
     Ok((tokens.ids, tokens.text.start))
 }

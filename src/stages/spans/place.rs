@@ -58,7 +58,7 @@ impl Span {
             Span::User => all("user"),
             Span::Assistant => all("assistant"),
             Span::UserLast => {
-                let end = asked().context("nobody asks before the answer")?.1.end;
+                let end = asked().context("there is no user turn before the answer")?.1.end;
                 vec![end - 1..end]
             }
             Span::BeforeAnswer => {
@@ -68,7 +68,7 @@ impl Span {
                     (None, Said::Plain(_)) => row.turns.last().map_or(0, |tokens| tokens.end),
                     (None, Said::Turns(_)) => row.ids.len(),
                 };
-                ensure!(end > 0, "nothing stands before the answer");
+                ensure!(end > 0, "there is nothing before the answer");
                 vec![end - 1..end]
             }
             Span::AnswerStart => {
@@ -76,7 +76,7 @@ impl Span {
                 vec![tokens.start..tokens.end.min(tokens.start + ANSWER)]
             }
         };
-        ensure!(!ranges.is_empty(), "nothing is said by the {}", self.name());
+        ensure!(!ranges.is_empty(), "there is no turn of the {}", self.name());
         Ok(ranges)
     }
 }

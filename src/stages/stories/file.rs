@@ -131,7 +131,7 @@ impl Files {
             bail!("{}: no row", self.shown());
         }
         if survey.stories == 0 && self.emotions.is_none() {
-            bail!("{}: {rows} rows, and none has a text in `{}`", self.shown(), self.columns.text);
+            bail!("{}: {rows} rows, none of which has a text in `{}`", self.shown(), self.columns.text);
         }
         Ok(survey)
     }

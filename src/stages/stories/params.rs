@@ -75,7 +75,7 @@ params! {
             about = "What the writer is asked, with `{emotion}`, `{other}` and `{topic}`. It must ask for turns that begin with `Person:` or `Assistant:`, and of deflection for a paragraph before them that begins with `Scenario:`; where it does, a dialogue without one is rejected."
         )]
         pub prompt: String = "Write a short story about {topic} whose main character feels {emotion}.";
-        /// The system message, as it stands; empty: none. A chat template without a system turn (Gemma 2) gets it at the
+        /// The system message, used verbatim; empty: none. A chat template without a system turn (Gemma 2) gets it at the
         /// beginning of the user's turn, with a blank line after it.
         #[with(system)]
         pub system: String = "";
@@ -84,7 +84,7 @@ params! {
         #[with(several)]
         pub several: Option<Several>;
         /// Which stories are rejected and written again.
-        #[when(Case::Neutral, about = "Which texts are rejected and written again.")]
+        #[when(Case::Neutral, about = "Which texts are rejected and generated again.")]
         pub reject: Reject = {};
     }
 }
@@ -92,8 +92,8 @@ params! {
 params! {
     /// Several stories in one reply.
     pub struct Several {
-        /// At most so many texts of one emotion and topic are asked for at once, in one reply; more than one needs `{count}` in
-        /// the prompt, which must also ask for the separator. What a reply lacks is asked for again.
+        /// The largest number of texts of one emotion and topic requested in one reply; more than one needs `{count}`
+        /// in the prompt, which must also ask for the separator. Missing texts are requested again.
         pub per_reply: usize = 1, 1..;
         /// With `per_reply` above 1: the line that stands between two texts of a reply. Where it does not occur, rules of
         /// Markdown and headings ("Story 2:") count.
@@ -120,10 +120,11 @@ params! {
         /// rejected then.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub cut: bool = false;
-        /// Those at least so like an earlier kept text of the same shard, which is what is written and stored together: the
-        /// Jaccard similarity of their sets of word 3-grams (0.7 is a near copy). Texts of other shards are not looked at; the
+        /// Texts at least this similar to an earlier accepted text of the same shard (the stories generated and
+        /// stored together): the Jaccard similarity of their sets of word 3-grams (0.7 is a near copy). Texts of
+        /// other shards are not compared; the
         /// report counts over the whole source.
-        #[unset("not looked at")]
+        #[unset("not checked")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub near_duplicate: Option<f64>, above 0.0..=1.0;
     }
@@ -167,7 +168,7 @@ fn one_of_both(reader: &Reader<'_>, _: &Parts<TemplateKeys>) -> Read<()> {
         (true, true) => {
             let message = format!("`[{}]` has both `set` and `passages`", reader.label);
             let problem = Problem::at(reader.key_span("passages"), message);
-            reader.wrong(problem.hint("keep one; two sources may stand side by side under two names"))
+            reader.wrong(problem.hint("keep one; two sources can be declared under two names"))
         }
         (false, false) if !reader.place.is_neutral() => {
             let message = format!("`[{}]` has neither `set` nor `passages`", reader.label);
@@ -213,7 +214,7 @@ fn system(reader: &Reader<'_>, name: &str) -> Read<String> {
     let system: String = reader.get(name)?;
     if let Some(word) = placeholders(&system).find(|word| FILLED.contains(word)) {
         let message = format!("`{{{word}}}` is not filled in in `system`");
-        return reader.wrong(Problem::at(reader.span_of(name), message).hint("put it into `prompt`"));
+        return reader.wrong(Problem::at(reader.span_of(name), message).hint("move it to `prompt`"));
     }
     Ok(system)
 }
@@ -272,7 +273,7 @@ fn unfilled(what: &str, text: &str, span: &Span, known: &[&str], reader: &Reader
     let neutral = reader.place.is_neutral();
     if neutral && names.contains(&"emotion") {
         let problem = Problem::at(span.clone(), format!("{what} of neutral text contains `{{emotion}}`"));
-        return Some(problem.hint("neutral text is the same for all emotions: take the placeholder out"));
+        return Some(problem.hint("neutral text is the same for all emotions: remove the placeholder"));
     }
     let known: Vec<&str> = known.iter().copied().filter(|name| !neutral || *name != "emotion").collect();
     if let Some(name) = names.iter().find(|name| !known.is_empty() && !known.contains(name)) {

@@ -113,7 +113,7 @@ pub fn of_stories(table: &Table) -> Result<Table> {
         let passage = (writer == "template").then(|| format!("passage {}", index + 1));
         let topic = topic.or(passage);
         let place = topic.clone().unwrap_or_default();
-        let said = turns(&text).with_context(|| format!("{place}: it is no dialogue"))?;
+        let said = turns(&text).with_context(|| format!("{place}: it is not a dialogue"))?;
         let (transcript, _) = Transcript::of(place, said, None, None)?;
         let emotions = [emotion, other].map(|emotion| emotion.context("a dialogue without its emotions"));
         let [emotion, other] = emotions;

@@ -85,7 +85,7 @@ impl Survey {
                     "{as_user} turns of tools, or of the system behind the first, are read as the user's"
                 ),
             ),
-            (joined, format!("{joined} turns follow one of the same role, and are joined with it")),
+            (joined, format!("{joined} turns follow one of the same role, and are merged with it")),
             (empty, format!("{empty} turns have no text")),
         ];
         lines.into_iter().filter(|(n, _)| *n > 0).map(|(_, line)| format!("texts/{name}: {line}")).collect()
@@ -124,7 +124,7 @@ fn format_of(name: &str) -> Option<(Format, Packing)> {
 
 /// Why a file of this name is not read; `None`: it is.
 pub fn refused(name: &str) -> Option<&'static str> {
-    format_of(name).is_none().then_some("is of no known format")
+    format_of(name).is_none().then_some("has an unknown format")
 }
 
 impl Files {
@@ -208,7 +208,7 @@ impl Files {
     }
 
     fn file(&self, path: &Path, name: &str, visit: &mut dyn FnMut(&str, Found) -> Result<()>) -> Result<()> {
-        let Some((format, packing)) = format_of(name) else { bail!("it is of no known format; {KNOWN}") };
+        let Some((format, packing)) = format_of(name) else { bail!("it has an unknown format; {KNOWN}") };
         refuse_pointer(path)?;
         let object = |place: &str, value: Result<Value>| {
             let value = value?;

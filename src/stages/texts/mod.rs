@@ -99,7 +99,7 @@ impl Speaker {
                 Speaker::Assistant
             }
             "tool" | "function" | "function_response" | "observation" | "ipython" => Speaker::Tool,
-            _ => anyhow::bail!("nobody is called {name:?}: the roles are system, user, assistant and tool"),
+            _ => anyhow::bail!("{name:?} is not a role: the roles are system, user, assistant and tool"),
         })
     }
 }

@@ -177,7 +177,7 @@ fn broken_transcripts_are_skipped_and_counted_or_an_error_with_their_place() {
         (r#"{"messages": ["A."]}"#, "`messages[0]`: it is no object"),
         (
             r#"{"messages": [{"role": "wizard", "content": "A."}]}"#,
-            "`messages[0]`: `role`: nobody is called \"wizard\"",
+            "`messages[0]`: `role`: \"wizard\" is not a role",
         ),
         (r#"{"messages": [{"content": "A."}]}"#, "`from` is missing"),
         (r#"{"messages": [{"role": "user", "content": 7}]}"#, "`content`: it is neither a string nor a list"),

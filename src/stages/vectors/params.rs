@@ -21,8 +21,8 @@ params! {
         pub tokens: Option<usize>;
         /// Scale every vector to length 1.
         pub normalize: bool = false;
-        /// What counts alike in an emotion's mean: every story (`stories`), or every topic (`topics`: the mean of the topics'
-        /// means, into which no topic leaks where some emotions have fewer stories on it).
+        /// What has equal weight in an emotion's mean: every story (`stories`), or every topic (`topics`: the mean of
+        /// the topics' means, which is not biased when emotions have different numbers of stories on a topic).
         pub weights: Equal = "stories";
     }
 }

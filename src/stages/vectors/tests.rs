@@ -137,7 +137,7 @@ fn what_is_missing_is_named() {
         let error = run(&params(denoise), shards, &words(&["a", "b"]), None).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");
     };
-    check(Denoise::None, &shards, "`b` has no story left at layer 7");
+    check(Denoise::None, &shards, "`b` has no story at layer 7");
     check(Denoise::None, &[activations(&[])], "every one is too short");
     check(Denoise::Components(1), &shards, "needs the components");
 }

@@ -172,14 +172,17 @@ fn files_that_match_are_fetched_once_and_read_in_the_order_of_their_names() {
     // Nobody answers: what is here does, and it is said.
     let alone = emoflow(dir, "http://127.0.0.1:9", EXPERIMENT, &["run", "--quiet"]);
     succeeds(&alone, "ran 0,");
-    succeeds(&alone, &format!("going on with dataset repository tests/stories at {FIRST}, which is here"));
+    succeeds(&alone, &format!("using dataset repository tests/stories at {FIRST}, which is on this machine"));
 
     // Another glob: what is whole without the network is known by the list that was kept.
     let one = ["--set", "stories.corpus.dataset.files=expression/*/a.parquet", "--offline"];
     succeeds(&run(dir, &hub, EXPERIMENT, &one), "ran 4,");
     assert_eq!(stored(dir).len(), 2);
     let csv = ["--set", "stories.corpus.dataset.files=other/*.csv", "--offline"];
-    fails(&run(dir, &hub, EXPERIMENT, &csv), &["dataset repository tests/stories at main is not whole in `"]);
+    fails(
+        &run(dir, &hub, EXPERIMENT, &csv),
+        &["dataset repository tests/stories at main is incomplete in `"],
+    );
     assert_eq!(hub.connections(), 0);
 }
 
@@ -348,17 +351,17 @@ fn a_glob_that_means_nothing_or_what_cannot_be_read_is_an_error_of_its_line() {
     fails(&nothing, &[" and 2 more"]);
     fails(
         &with("expression/**"),
-        &["means `expression/stories/more/b.md` of tests/stories", "no known format"],
+        &["means `expression/stories/more/b.md` of tests/stories", "unknown format"],
     );
-    fails(&with("*"), &["means `.gitattributes`", "no known format", "refs/convert/parquet", "exp.toml:9:9"]);
+    fails(&with("*"), &["means `.gitattributes`", "unknown format", "refs/convert/parquet", "exp.toml:9:9"]);
     // What the pattern tells by itself needs no hub.
     hub.connections();
     for (files, expected) in [
-        ("data/*.jsonl.bz2", "is packed in a way that is not read"),
+        ("data/*.jsonl.bz2", "has an unsupported compression"),
         ("data.xlsx", "save it as `.csv`"),
-        ("data/[.csv", "is no glob"),
-        ("../*.csv", "leads out of the repository"),
-        ("/data/*.csv", "leads out of the repository"),
+        ("data/[.csv", "is not a valid glob pattern"),
+        ("../*.csv", "points outside the repository"),
+        ("/data/*.csv", "points outside the repository"),
     ] {
         fails(&with(files), &[expected, "exp.toml:9:9"]);
     }

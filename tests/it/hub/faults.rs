@@ -81,7 +81,7 @@ fn a_damaged_beginning_is_fetched_anew() {
     let (hub, dir, blob) = planned();
     std::fs::write(incomplete(&blob), vec![0; 1000]).unwrap();
     let output = run(dir.path(), &hub, &[]);
-    succeeds(&output, "what was here of it is damaged; fetching it anew");
+    succeeds(&output, "its partial download is damaged; downloading it again");
     assert_eq!(begun(&hub), [1000, 0]);
     assert_eq!(std::fs::read(blob).unwrap(), hub.state().files["model.safetensors"]);
 }
@@ -113,7 +113,10 @@ fn a_wrong_size_is_refused() {
 fn a_disk_without_room_is_seen_before() {
     let (hub, dir, _) = planned();
     hub.state().listed_size = Some(1 << 60);
-    fails(&run(dir.path(), &hub, &[]), &["no room in `", "1152921504606846976 bytes are needed", "HF_HOME"]);
+    fails(
+        &run(dir.path(), &hub, &[]),
+        &["no disk space in `", "1152921504606846976 bytes are needed", "HF_HOME"],
+    );
     assert_eq!(begun(&hub), Vec::<usize>::new());
 }
 
@@ -135,8 +138,10 @@ fn a_full_disk_keeps_what_came() {
             }
         });
     }
-    let expected =
-        ["no room for model.safetensors of tests/tiny", "more bytes are needed; what came is kept"];
+    let expected = [
+        "no disk space for model.safetensors of tests/tiny",
+        "more bytes are needed; the part received is kept",
+    ];
     fails(&limited.output().unwrap(), &[&expected[..], &[&blob.display().to_string()]].concat());
     assert_eq!(std::fs::metadata(incomplete(&blob)).unwrap().len(), 100_000);
     assert_eq!(begun(&hub), [0]);

@@ -23,7 +23,7 @@ fn a_refusal_says_what_to_do() {
         (
             |hub| hub.token = Some("good".into()),
             Some("bad"),
-            &["URL does not know the token from HF_TOKEN", "URL/settings/tokens"],
+            &["URL rejects the token from HF_TOKEN", "URL/settings/tokens"],
         ),
         (
             |hub| (hub.token, hub.gated) = (Some("good".into()), true),
@@ -89,7 +89,7 @@ fn without_the_network_a_copy_does() {
     succeeds(&run(dir.path(), &hub, &[]), "ran 5,");
     let going_on = alone(&["run", "--quiet"]);
     succeeds(&going_on, "ran 0,");
-    let line = "going on with tests/tiny at 0123456789abcdef0123456789abcdef01234567, which is here";
+    let line = "using tests/tiny at 0123456789abcdef0123456789abcdef01234567, which is on this machine";
     succeeds(&going_on, line);
     // A hub that only says that it is down is as good as none; what it refuses is refused.
     hub.state().statuses = [503; 20].into();
@@ -98,10 +98,10 @@ fn without_the_network_a_copy_does() {
     hub.state().missing = Some("RevisionNotFound");
     fails(
         &plan(dir.path(), &hub, &[]),
-        &["has no revision `main`", "`--offline` uses the copy that is here"],
+        &["has no revision `main`", "`--offline` uses the copy on this machine"],
     );
     // What is not whole is not used.
     std::fs::remove_file(home(dir.path()).join("snapshots").join(super::COMMIT).join("model.safetensors"))
         .unwrap();
-    fails(&plan(dir.path(), &hub, &["--offline"]), &["tests/tiny at main is not whole in `"]);
+    fails(&plan(dir.path(), &hub, &["--offline"]), &["tests/tiny at main is incomplete in `"]);
 }

@@ -37,7 +37,7 @@ impl Dice {
     }
 }
 
-/// A change: table, key, and the new value, or `None` to take it out (with an empty key, the whole table).
+/// A change: table, key, and the new value, or `None` to remove it (with an empty key, the whole table).
 pub type Edit = (&'static str, &'static str, Option<&'static str>);
 
 /// An experiment file: tables by header (`""` is the top), each of keys and values as written.

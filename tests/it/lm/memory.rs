@@ -41,8 +41,8 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     for said in [
         format!("{} are needed", gb(need.total())),
         format!("{} of weights as f32", gb(need.weights)),
-        format!("A machine with {} would do", gb(need.total())),
-        " are there (".into(),
+        format!("A machine with {} would be enough", gb(need.total())),
+        " are available (".into(),
     ] {
         assert!(error.contains(&said), "no `{said}` in: {error}");
     }

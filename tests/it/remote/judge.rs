@@ -94,7 +94,7 @@ fn a_server_that_tells_no_probabilities_or_none_of_a_letter_is_said() {
     let project = project(&format!("openai = {{ url = \"{}/v1\", model = \"{MODEL}\" }}", server.url));
     fails(&run(&project), 1, &["error: scores/door/demo/passages: ", "without log-probabilities"]);
     server.state().first = vec![("A".to_string(), 1.5)];
-    fails(&run(&project), 1, &["a reply that is none", "no log-probability of the token"]);
+    fails(&run(&project), 1, &["an invalid reply", "no log-probability of the token"]);
     server.state().first = [("Answer", 0.9), ("a", 0.05)].map(|(t, p)| (t.to_string(), p)).into();
     succeeds(&run(&project), "failed 0");
     let outcomes =

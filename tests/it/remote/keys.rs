@@ -71,7 +71,7 @@ fn with_everything_written_no_server_is_needed() {
 
     for command in ["plan", "run"] {
         let output = program(&project, command, &offline).arg("--only=stories/far").output().unwrap();
-        succeeds(&output, "is taken to be what it was when last seen, abababab");
+        succeeds(&output, "is still the one last seen, abababab");
     }
     assert_eq!(server.connections(), 0, "--offline opened a socket");
     // What is not written cannot be.
@@ -103,7 +103,11 @@ fn with_everything_written_no_server_is_needed() {
     store.remember_server(&format!("http://{gone}"), MODEL, "ab".repeat(32).parse().unwrap());
     let output = write(&project, &[]);
     succeeds(&output, "ran 0, cached 1,");
-    assert!(said(&output).contains("connection refused; `teller:8b` is taken to be"), "{}", said(&output));
+    assert!(
+        said(&output).contains("connection refused; assuming that `teller:8b` is still"),
+        "{}",
+        said(&output)
+    );
     project.write(&moved(ollama(&server, "temperature = 0.5")));
     fails(
         &write(&project, &[]),
@@ -116,7 +120,7 @@ fn with_everything_written_no_server_is_needed() {
 fn a_key_in_the_wrong_place_is_not_repeated() {
     let server = Server::start();
     for (wrong, told) in [
-        (openai(&server, "api_key_env = \"sk-top-secret\""), "is no name of an environment variable"),
+        (openai(&server, "api_key_env = \"sk-top-secret\""), "is not the name of an environment variable"),
         (openai(&server, "").replace("http://", "http://me:sk-top-secret@"), "has a name or a password"),
         (openai(&server, "").replace("/v1", "/v1?key=sk-top-secret"), "goes on behind the path"),
     ] {

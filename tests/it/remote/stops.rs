@@ -125,7 +125,7 @@ fn a_kept_reply_that_was_damaged_is_asked_for_again() {
     let mut bytes = std::fs::read(damaged).unwrap();
     bytes[40] ^= 1;
     std::fs::write(damaged, bytes).unwrap();
-    succeeds(&write(&project, &[]), "was damaged and will be made again");
+    succeeds(&write(&project, &[]), "was damaged and will be computed again");
     assert_eq!(server.asked().len(), requests - (files.len() - 1));
     assert_eq!(artifacts(&project), artifacts(&whole));
 }
@@ -141,7 +141,7 @@ fn a_model_that_changes_under_a_run_is_not_stored_under_the_old_name() {
     server.state().delay = Duration::ZERO;
     let (code, _, stderr) = running.ended();
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("has another `teller:8b` now than when this run began"), "{stderr}");
+    assert!(stderr.contains("has changed since this run started"), "{stderr}");
     assert!(artifacts(&project).is_empty());
     assert_eq!(batches(&project, "stories").len(), 0, "replies of one of two models were kept");
     let output = write(&project, &[]);

@@ -9,11 +9,12 @@ use crate::stages::analysis::{Claim, Null, Published};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Cosines of the residual stream right before the answer with each emotion's vector, of the same prompts in the \
-    model before further training and after it. r between the models: over emotions, of their mean cosines for a class of prompts, with a \
-    bootstrap over prompts. r of the changes: over emotions, of the mean change for one class and for another; p: each prompt's change \
-    with a random sign, in all emotions at once. The ceiling is what the noise of the prompts lets it reach: the geometric mean of both \
-    classes' reliabilities, of split halves.";
+pub const READING: &str = "Cosines of the residual stream just before the answer with each emotion's vector, for the \
+     same prompts in the model before and after further training. r between the models: over emotions, of their mean \
+     cosines for a class of prompts, with a bootstrap over prompts. r of the changes: over emotions, of the mean \
+     change for two classes; p: each prompt's change with a random sign, for all emotions at once. The ceiling is the \
+     largest value that the noise of the prompts permits: the geometric mean of both classes' split-half \
+     reliabilities.";
 
 /// What the original study found between a base model and the one made of it.
 const SOURCE: &str = "Anthropic 2026, Claude Sonnet 4.5";
@@ -110,9 +111,9 @@ fn changes(name: &str, pair: &Pair, class: &str, mut rows: Vec<usize>) -> Result
         dots.push(Dot { label: format!("{}{mark}", emotion[row]), value: value[row], interval, band: None });
     }
     let caption = format!(
-        "What changes from {} to {} in the cosine of the residual stream with each emotion's vector, right before the answer to {} \
-         `{class}` prompts, at layer {}. Intervals: prompts drawn with replacement. *: q at most .05, over all emotions and classes; p by \
-         random signs of the prompts' changes.",
+        "Change from {} to {} in the cosine of the residual stream with each emotion's vector, just before the answer \
+         to {} `{class}` prompts, at layer {}. Intervals: bootstrap over prompts. *: q <= .05, over all emotions and \
+         classes; p from random signs of the prompts' changes.",
         pair.models[0],
         pair.models[1],
         table.i32("prompts")?[rows[0]],
@@ -142,8 +143,8 @@ fn tests(name: &str, pair: &Pair) -> Result<Figure> {
         ]);
     }
     let caption = format!(
-        "Correlations over emotions: of the mean cosines of {} and of {}, and of the changes of two classes of prompts. The ceiling is what the \
-         noise of the prompts lets the latter reach.",
+        "Correlations over emotions: of the mean cosines of {} and of {}, and of the changes of two classes of \
+         prompts. The ceiling is the largest value that the noise of the prompts permits for the latter.",
         pair.models[0], pair.models[1]
     );
     let columns = ["layer", "what", "r", "p", "ceiling"].map(String::from).to_vec();

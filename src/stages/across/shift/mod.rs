@@ -25,8 +25,8 @@ use measure::{Draw, Measured, Tested, measure};
 const VERSION: u32 = 1;
 
 params! {
-    /// Between a model and one that was made of it by further training: what changes along emotion vectors before the answer to
-    /// prompts of several classes.
+    /// What further training of a model changes along emotion vectors just before the answer to prompts of several
+    /// classes.
     #[check(two)]
     pub struct Shift {
         /// The model before: one of `[models]`.
@@ -110,8 +110,8 @@ impl Kind for Shift {
     }
 
     fn intro(&self) -> &'static str {
-        "What further training changes in the emotions that a model holds right before it answers: the same prompts, read by the \
-         model before and after, along the same vectors."
+        "What further training changes in a model's readings just before it answers: the same prompts, read by the \
+         model before and after training, along the same vectors."
     }
 
     fn inputs(&self) -> Inputs {

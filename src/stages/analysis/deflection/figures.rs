@@ -11,12 +11,13 @@ use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Vectors of the emotion that somebody hides: the mean residual stream of what they say in dialogues whose scenario \
-    tells the emotion (the scenario itself is never counted), less the mean over emotions, without neutral components. Variance among \
-    them, over that under hidden emotions that are shuffled within topics: 1 where what is hidden makes no difference. The norm kept \
-    outside the space of the stories' vectors, beside what shuffled ones keep, and random ones. With stories: the mean cosine with the stories' vectors of the same \
-    emotion, of vectors by the hidden and by the shown one. Prompts: in how many emotions a class of prompts differs from the \
-    others before the answer, along what is left of the hidden emotions' vectors.";
+pub const READING: &str = "Vectors of hidden emotions: the mean residual stream over the turns of a speaker who hides \
+     an emotion that only the scenario states (the scenario itself is not pooled), minus the mean over emotions, \
+     denoised. Variance among them, relative to that with hidden emotions shuffled within topics: 1 if the hidden \
+     emotion makes no difference. The share of the norm outside the span of the stories' vectors, compared with \
+     shuffled and with random vectors. With stories: the mean cosine with the stories' vectors of the same emotion, \
+     for vectors by the hidden and by the shown emotion. Prompts: the number of emotions in which a class of prompts \
+     differs from the others before the answer, along the part of the hidden emotions' vectors outside that span.";
 
 /// The paper's share of the norm.
 const PAPER_KEPT: Published =
@@ -93,17 +94,17 @@ fn tests(analysis: &str, group: &Group) -> Result<Figure> {
     let first = group.rows[0];
     let others = match table.i32("skipped")?[first] {
         0 => String::new(),
-        n => format!(" {n} dialogues have emotions that are none of the experiment's, and are not counted."),
+        n => format!(" {n} dialogues with emotions outside the experiment are not counted."),
     };
     let caption = format!(
-        "{} dialogues on {} topics, of which what the person says is read and never the scenario. Intervals: topics drawn with \
-         replacement, of five or more. The norm kept may be on either side of its null.{others}",
+        "{} dialogues on {} topics, of which only the user's turns are read, never the scenario. Intervals: bootstrap \
+         over topics, if there are five or more. The test of the norm is two-sided.{others}",
         table.i32("dialogues")?[first],
         table.i32("topics")?[first],
     );
     let columns = ["what", "value", "null", "p", "against"].map(String::from).to_vec();
     let body = Body::Table(TableFigure { columns, rows });
-    Ok(group.figure(format!("{analysis}-tests"), "What is hidden, and where".into(), caption, body))
+    Ok(group.figure(format!("{analysis}-tests"), "Hidden emotions: size and subspace".into(), caption, body))
 }
 
 fn emotions(analysis: &str, group: &Group) -> Result<Figure> {
@@ -124,9 +125,10 @@ fn emotions(analysis: &str, group: &Group) -> Result<Figure> {
     };
     let first = group.rows[0];
     let caption = format!(
-        "The vector of each hidden emotion: its norm, the share of it that is left without the {} components of the stories' vectors, the \
-         cosine with the stories' vector of the same emotion, and where the emotion's own word stands among all tokens as it is and \
-         outside (1: raised most). A random vector keeps {:.3} of its norm. Published: about .8.",
+        "The vector of each hidden emotion: its norm, the share that remains after projecting out the {} components of \
+         the stories' vectors, the cosine with the stories' vector of the same emotion, and the logit-lens rank of the \
+         emotion's own word before and after the projection (1: promoted most). A random vector keeps {:.3} of its \
+         norm. Published: about .8.",
         table.i32("components")?[first],
         table.f64("random")?[first],
     );
@@ -154,14 +156,20 @@ fn lens(analysis: &str, group: &Group) -> Result<Figure> {
             tokens(of, Part::After, SUPPRESSED),
         ]
     };
-    let caption = "The tokens that the vector of each hidden emotion raises and lowers most through the unembedding, as it is and without \
-         the components of the stories' vectors: what is left outside should not name the emotion."
+    let caption = "The tokens that the vector of each hidden emotion promotes and suppresses most through the \
+         unembedding, before and after the components of the stories' vectors are projected out: the remaining part \
+         should not name the emotion."
         .to_string();
     let columns = ["hidden", "raises", "lowers", "raises, outside", "lowers, outside"];
     let columns = columns.map(String::from).to_vec();
     let rows = distinct(emotion, &group.rows).into_iter().map(row).collect();
     let body = Body::Table(TableFigure { columns, rows });
-    Ok(group.figure(format!("{analysis}-lens"), "Logit lens, as it is and outside".into(), caption, body))
+    Ok(group.figure(
+        format!("{analysis}-lens"),
+        "Logit lens before and after projection".into(),
+        caption,
+        body,
+    ))
 }
 
 fn prompts(analysis: &str, group: &Group, wanted: &str) -> Result<Figure> {
@@ -177,7 +185,7 @@ fn prompts(analysis: &str, group: &Group, wanted: &str) -> Result<Figure> {
         .collect();
     let clear = own.iter().filter(|&&row| q[row] <= 0.05).count();
     let (whose, title) = match wanted {
-        HIDDEN => ("what is left of each hidden emotion's vector", "Prompts by class, hidden emotions"),
+        HIDDEN => ("the projected vector of each hidden emotion", "Prompts by class, hidden emotions"),
         _ => ("each vector of stories", "Prompts by class, vectors of stories"),
     };
     let rows = classes
@@ -188,8 +196,9 @@ fn prompts(analysis: &str, group: &Group, wanted: &str) -> Result<Figure> {
         })
         .collect();
     let caption = format!(
-        "How much larger the cosine of the residual stream right before the answer with {whose} is for a class of prompts than for all \
-         others. {clear} of {} differences have q at most .05 (prompts dealt to the classes at random; over all classes and emotions).",
+        "How much larger the cosine of the residual stream just before the answer with {whose} is for a class of \
+         prompts than for all others. {clear} of {} differences have q <= .05 (prompts randomly assigned to classes; \
+         adjusted over all classes and emotions).",
         own.len()
     );
     let body = Body::Heatmap(Heatmap {

@@ -29,8 +29,8 @@ use measure::{Draw, Found, by_class, measure};
 const VERSION: u32 = 2;
 
 params! {
-    /// Vectors of the emotion that somebody hides behind another, from dialogues, and what is left of them outside the space of the
-    /// stories' vectors: see docs/methods.md.
+    /// Vectors of an emotion hidden behind another, from dialogues, and their part outside the span of the stories'
+    /// vectors: see docs/methods.md.
     #[check(two)]
     pub struct Deflection {
         /// The dialogues, of the kind `deflection`: one of `[dialogues]`.
@@ -88,9 +88,9 @@ impl Kind for Deflection {
     }
 
     fn intro(&self) -> &'static str {
-        "Vectors of an emotion that somebody feels and hides behind another, of what they say in dialogues whose scenario tells what \
-         they feel: whether there is such a vector, how far it lies outside the space that the vectors of stories span, and where \
-         it is read."
+        "Vectors of an emotion that a speaker feels but hides behind another, from dialogues in which only the \
+         scenario states the emotion: is there such a vector, how much of it lies outside the span of the stories' \
+         vectors, and when is it active?"
     }
 
     fn inputs(&self) -> Inputs {

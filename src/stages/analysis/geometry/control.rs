@@ -87,7 +87,7 @@ impl Control {
     /// names, such a deal is as likely as what was found.
     pub fn dealt(&self, deals: usize, seed: u64) -> Result<Vec<Compared>> {
         let n = self.size - 1;
-        let found = rounds(seed, "emotions dealt among topics", deals, |draws| {
+        let found = rounds(seed, "emotions randomly assigned to topics", deals, |draws| {
             let order = draws.shuffled(2 * n);
             let pick = &self.picks[draws.below(self.picks.len())];
             pick.compare(&order[..n], &order[n..])

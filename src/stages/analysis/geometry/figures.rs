@@ -14,17 +14,17 @@ use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Shares of the variance, and the mean cosine within families less that between them, with 95 % \
-    intervals over topics. Beside topics: the variance among the emotions' vectors over that among as many topics' vectors, \
-    computed from the same cells, and how much larger the first component's share is, in points of percent. Reliability: the \
-    mean over emotions of the cosine between the vectors of two random halves of the topics, as Spearman and Brown's formula \
-    has it for all of them.";
+pub const READING: &str = "Shares of the variance, and the mean cosine within families minus that between families, \
+     with 95 % intervals over topics. Beside topics: the ratio of the variance among the emotions' vectors to that \
+     among as many topics' vectors, computed from the same cells, and the difference of the first component's share, \
+     in percentage points. Reliability: the mean over emotions of the cosine between the vectors from two random \
+     halves of the topics, corrected to all topics by the Spearman-Brown formula.";
 
 /// How their intervals are made.
 const BASIC: &str = "basic bootstrap over topics";
 
 /// Why there are none.
-const TOO_FEW: &str = " Of fewer than five groups no interval is given.";
+const TOO_FEW: &str = " With fewer than five groups no interval is given.";
 
 /// One statistic of a layer, as the table has it.
 struct Statistic<'a> {
@@ -113,7 +113,7 @@ pub fn claims(params: &Geometry, tables: &[(String, Table)]) -> Result<Vec<Claim
                 let percent = of.name == SHARE_BESIDE;
                 let scale = if percent { 100.0 } else { 1.0 };
                 let dealt = null.map(|null| Null {
-                    of: "vectors of emotions and of topics, dealt to either at random",
+                    of: "vectors of emotions and of topics, randomly exchanged",
                     mean: null.mean.map(|mean| scale * mean),
                     ..null
                 });
@@ -165,12 +165,12 @@ fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
     let groups = statistics.first().map_or("", |s| s.groups);
     group.figure(
         format!("{name}-shares"),
-        "Components beside shuffled labels".into(),
+        "Components and shuffled labels".into(),
         format!(
-            "The share of the variance among the emotion vectors that a component explains: 95 % interval of the basic \
-             bootstrap ({groups} drawn with replacement), and the middle 95 % of what vectors give whose stories had their \
-             labels shuffled within each topic. A share in the band says that the vectors have no more of their \
-             variance in one direction than such vectors have of theirs, which may be far smaller. {}.{}{}",
+            "The share of the variance among the emotion vectors that a component explains, with the 95 % interval of \
+             the basic bootstrap ({groups} drawn with replacement). Band: the central 95 % for vectors from stories \
+             whose labels were shuffled within each topic. A share within the band means that the variance is no more \
+             concentrated in one direction than for such vectors, whose total variance may be much smaller. {}.{}{}",
             tests.join("; "),
             times.unwrap_or_default(),
             if statistics.iter().all(|s| s.interval.is_none()) { TOO_FEW } else { "" }
@@ -223,12 +223,13 @@ fn table(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
             s.null.map_or(Cell::Empty, |(mean, band)| Cell::Ranged(mean, (band.low, band.high), 3)),
         ]
     });
-    let columns = ["statistic", "value [95 % interval]", "p", "null: mean [middle 95 %]"];
+    let columns = ["statistic", "value [95 % interval]", "p", "null: mean [central 95 %]"];
     let value = |name: &str| statistics.iter().find(|s| s.name == name).map(|s| s.value);
     let control = match (value(COMPARED), value(SHARES_BESIDE[0]), value(SHARES_BESIDE[1])) {
         (Some(n), Some(own), Some(topics)) => format!(
-            "A control that is no emotion: {n} emotions beside {n} topics or passages, over the same cells; PC1 has {:.0} % of the \
-             variance among the emotions and {:.0} % of that among the topics. The null is that of both dealt at random.",
+            "Control with topics: {n} emotions compared with {n} topics or passages over the same cells; PC1 explains \
+             {:.0} % of the variance among the emotions and {:.0} % of that among the topics. The null exchanges the \
+             two at random.",
             100.0 * own,
             100.0 * topics
         ),
@@ -238,10 +239,10 @@ fn table(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
         format!("{name}-statistics"),
         "Intervals and nulls".into(),
         format!(
-            "{NORM}: near 1, the first component would be no more than the vectors' length. {}: over emotions, the \
-             component's score with the mean number of pooled tokens of the emotion's stories; {}: over all stories, that of \
-             the story on the component with its own number. Far from 0, the component may tell length. The null is that of \
-             labels shuffled within topics. {control}",
+            "{NORM}: near 1, the first component would only reflect the vectors' norm. {}: correlation over emotions \
+             of the component's score with the mean number of pooled tokens of the emotion's stories; {}: the same \
+             over single stories. Far from 0, the component may encode length. The null shuffles labels within topics. \
+             {control}",
             EMOTION_LENGTH[0], STORY_LENGTH[0]
         ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
@@ -285,9 +286,9 @@ fn pairs(params: &Geometry, name: &str, group: &Group) -> Result<Option<Figure>>
         group.figure(
             format!("{name}-pairs"),
             "Cosines with intervals".into(),
-            "The cosine of two emotion vectors, with the 95 % interval of the basic bootstrap over topics on Fisher's scale. \
-             Every pair is in the table of cosines. Intervals take out the shift that noise in the vectors brings, so a \
-             cosine need not lie in the middle of its interval."
+            "The cosine of two emotion vectors, with the 95 % interval of the basic bootstrap over topics on Fisher's \
+             scale. All pairs are in the table of cosines. The intervals correct for the bias due to noise in the \
+             vectors, so a cosine need not lie in the middle of its interval."
                 .into(),
             Body::Dots(Dots { x: "cosine".into(), dots, decimals: 3, band: String::new() }),
         )
@@ -312,10 +313,10 @@ fn reliability(name: &str, group: &Group) -> Result<Figure> {
         format!("{name}-reliability"),
         "Reliability of each vector".into(),
         format!(
-            "Topics are split into random halves, and each half has vectors of its own. Shown is the mean cosine between \
-             the two vectors of an emotion, as Spearman and Brown's formula 2r/(1 + r) has it for all topics together, and \
-             the middle 95 % of the splits. 1: other topics would give the same vector; 0: it is noise. The mean cosine of \
-             halves as it is: {mean:.2}."
+            "Topics are split into random halves, and vectors are computed from each half. Shown is the mean cosine \
+             between the two vectors of an emotion, corrected to all topics by the Spearman-Brown formula 2r/(1 + r), \
+             and the central 95 % of the splits. 1: other topics would give the same vector; 0: it is noise. The \
+             uncorrected mean cosine of halves is {mean:.2}."
         ),
         Body::Dots(Dots { x: "reliability".into(), dots: dots.collect(), decimals: 2, band: String::new() }),
     ))
@@ -333,8 +334,8 @@ fn add_to_curves(curves: &mut Vec<Figure>, name: &str, group: &Group, statistics
         let mut figure = group.figure(
             format!("{name}-layers"),
             "Components over the layers".into(),
-            "The shares of the first two components with their 95 % intervals, and the mean with labels shuffled within \
-             topics with the middle 95 %."
+            "The shares of the first two components with their 95 % intervals, and the mean and central 95 % with \
+             labels shuffled within topics."
                 .into(),
             Body::Lines(Lines {
                 x: "layer".into(),

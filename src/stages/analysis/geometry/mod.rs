@@ -91,12 +91,12 @@ impl Kind for Geometry {
     }
 
     fn title(&self) -> &'static str {
-        "How sure the geometry is"
+        "Uncertainty of the geometry"
     }
 
     fn intro(&self) -> &'static str {
-        "What would change with other topics: intervals of cosines and components, what shuffled labels give, and how \
-         alike the vectors of two halves of the topics are."
+        "How much the geometry depends on the choice of topics: intervals of cosines and components, their values \
+         under shuffled labels, and the split-half reliability of the vectors."
     }
 
     fn inputs(&self) -> Inputs {

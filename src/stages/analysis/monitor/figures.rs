@@ -11,11 +11,11 @@ use crate::stages::statistics::interval::{clopper_pearson, p_value};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Neutral transcripts in which there is an alarm, of those that were used neither for the scale nor for \
-    the threshold: the rate of false alarms, with the interval of Clopper and Pearson. Transcripts that are watched in which there \
-    is one; where outcomes are labelled, of those with the outcome and of the others. Then the area under the ROC curve of the largest running mean for the outcome, with a bootstrap \
-    over transcripts and random directions as the null; and the alarms before the event, with alarms of other transcripts as the \
-    null.";
+pub const READING: &str = "The rate of false alarms: the share of held-out neutral transcripts (used neither for the \
+     scale nor for the threshold) with an alarm, with Clopper-Pearson interval. The share of monitored transcripts \
+     with an alarm; if outcomes are labelled, separately for those with the outcome and the others. Then the area \
+     under the ROC curve of the largest running mean for the outcome, with a bootstrap over transcripts and random \
+     directions as the null; and the number of alarms before the event, with alarms of other transcripts as the null.";
 
 /// Transcripts that the table of alarms shows.
 const SHOWN: usize = 40;
@@ -112,7 +112,7 @@ pub fn claims(monitor: &Monitor, tables: &[(String, Table)]) -> Result<Vec<Claim
             let claim =
                 group.claim("events with an alarm before them", "% of events", share((before, events)), 0);
             let p = table.opt_f64("p_lead")?[row].unwrap_or(1.0);
-            let of = "alarms of other transcripts, at the same part of their length";
+            let of = "alarms of other transcripts at the same relative position";
             let interval = clopper_pearson(before, events).map(as_percent);
             claims.push(claim.within(interval, "Clopper and Pearson").against(Some(Null {
                 of,
@@ -161,20 +161,13 @@ fn alarms(monitor: &Monitor, name: &str, group: &Group) -> Result<Figure> {
             text[row].clone().map_or(Cell::Empty, |text| Cell::Text(text.replace('\n', " "))),
         ]
     });
-    let columns = [
-        "transcript",
-        "label",
-        "tokens",
-        "peak",
-        "threshold",
-        "p",
-        "alarm in turn",
-        "what was said before it",
-    ];
+    let columns =
+        ["transcript", "label", "tokens", "peak", "threshold", "p", "alarm in turn", "text before it"];
     let caption = format!(
-        "{n} of {} transcripts have an alarm on `{}`: a running mean of {} tokens, in standard deviations of neutral tokens, \
-         above the threshold. p: the chance of such a peak in a neutral transcript, (1 + those as large) / (1 + n). Turns count \
-         from 0. The {} with the largest peaks; all of them are in `tables/{name}.monitor_alarms.csv` and `.jsonl`.",
+        "{n} of {} transcripts have an alarm on `{}`: a running mean over {} tokens, in standard deviations of neutral \
+         tokens, above the threshold. p: the probability of such a peak in a neutral transcript, (1 + number as large) \
+         / (1 + n). Turns count from 0. Shown are the {} largest peaks; all are in `tables/{name}.monitor_alarms.csv` \
+         and `.jsonl`.",
         group.rows.len(),
         monitor.alarm.on,
         monitor.window,
@@ -202,9 +195,10 @@ fn directions(monitor: &Monitor, name: &str, group: &Group) -> Result<Figure> {
     });
     let [(_, own), (_, words), _] = &kinds;
     let caption = format!(
-        "Transcripts with an alarm, by the same rule for each direction: `{}` {} held out and {} watched; what words alone say, \
-         their log-odds in the stories, {} and {}; {} random directions of the same covariance, all together, {} and {}. Intervals of \
-         Clopper and Pearson; those of random directions count each direction and transcript as independent, which they are not.",
+        "Transcripts with an alarm, by the same rule for each direction: `{}` {} held out and {} monitored; words \
+         alone (their log-odds in the stories) {} and {}; {} random directions with the same covariance, pooled, {} \
+         and {}. Clopper-Pearson intervals; those of random directions treat each direction and transcript as \
+         independent, which they are not.",
         monitor.alarm.on,
         said(own.held_out),
         said(own.watched),
@@ -254,14 +248,14 @@ fn thresholds(monitor: &Monitor, name: &str, group: &Group) -> Result<Figure> {
         "held out, %",
     ];
     let caption = format!(
-        "The threshold is the k-th smallest peak of n neutral transcripts, k = ceil((n + 1)(1 - a)) with a = {}: a new neutral \
-         transcript that is exchangeable with them alarms with the probability given. Over calibrations the true rate has the \
-         distribution Beta(n + 1 - k, k), of which the bound is the quantile .95. It holds for transcripts of the same kind and \
-         no others. Held out: seen in neutral transcripts that were used for nothing else.",
+        "The threshold is the k-th smallest peak of n neutral transcripts, k = ceil((n + 1)(1 - a)) with a = {}: a new \
+         neutral transcript, exchangeable with them, raises an alarm with the given probability. Over calibrations the \
+         true rate is distributed as Beta(n + 1 - k, k); the bound is its 95 % quantile. It holds only for transcripts \
+         of the same kind. Held out: observed in neutral transcripts that were not used otherwise.",
         short(monitor.alarm.false_alarms)
     );
     let body = Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() });
-    Ok(group.figure(format!("{name}-thresholds"), "What the alarm promises".into(), caption, body))
+    Ok(group.figure(format!("{name}-thresholds"), "The alarm's guarantee".into(), caption, body))
 }
 
 fn outcomes(monitor: &Monitor, name: &str, group: &Group) -> Result<Figure> {
@@ -284,8 +278,8 @@ fn outcomes(monitor: &Monitor, name: &str, group: &Group) -> Result<Figure> {
         format!(" Where an alarm comes before the event, it is {} turns before it (median).", short(lead))
     });
     let caption = format!(
-        "How well the largest running mean tells the {} transcripts labelled `{}` from the {} others: the area under the ROC curve, \
-         .5 by chance, with a bootstrap over transcripts.{lead}",
+        "How well the largest running mean separates the {} transcripts labelled `{}` from the {} others: the area \
+         under the ROC curve, .5 by chance, with a bootstrap over transcripts.{lead}",
         with[first],
         monitor.outcome.as_deref().unwrap_or_default(),
         without[first],

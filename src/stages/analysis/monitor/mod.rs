@@ -56,10 +56,10 @@ params! {
         pub window: usize = 16, 1..=4096;
         /// So many tokens at a transcript's beginning are not judged: with little before them their readings are unlike later ones.
         pub skip: usize = 16, 0..=4096;
-        /// Length classes, each with a threshold of its own: the longer a transcript, the larger its maximum. Each needs
-        /// as many neutral transcripts as one class alone would.
+        /// Length classes, each with its own threshold: the longer a transcript, the larger its maximum. Each needs
+        /// as many neutral transcripts as a single class.
         pub classes: usize = 1, 1..=20;
-        /// The label of transcripts in which what is watched for happens; all other labels are those in which it does not.
+        /// The label of transcripts in which the monitored event happens; all other labels mean that it does not.
         #[unset("no outcomes")]
         #[with(crate::params::maybe_filled)]
         pub outcome: Option<String>;
@@ -126,8 +126,8 @@ impl Kind for Monitor {
     }
 
     fn intro(&self) -> &'static str {
-        "Where the reading of an emotion along a transcript passes what neutral transcripts reach, at a stated rate of false \
-         alarms; beside it alarms of random directions and of words alone, by the same rule."
+        "Where an emotion's reading along a transcript exceeds that of neutral transcripts, at a stated rate of false \
+         alarms, compared with alarms from random directions and from words alone by the same rule."
     }
 
     fn inputs(&self) -> Inputs {

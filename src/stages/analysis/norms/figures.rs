@@ -10,9 +10,9 @@ use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Correlations over emotions of a component's scores with people's ratings, without their sign, which \
-    means nothing in a component; the same of what a regression on the words' length (and frequency, where the file of ratings \
-    has it) leaves of both; and how much of the ratings' plane the turned plane of the first two components has.";
+pub const READING: &str = "Absolute correlations over emotions of a component's scores with human ratings (a \
+     component's sign is arbitrary); partial correlations controlling for word length (and frequency, if the ratings \
+     file has it); and the share of the ratings' variance explained by the rotated plane of the first two components.";
 
 /// Of each set and layer the correlations, the turned plane beside the ratings', and the words that stand for emotions.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
@@ -50,7 +50,7 @@ pub fn claims(params: &Norms, tables: &[(String, Table)]) -> Result<Vec<Claim>> 
             let claim = claim.within(interval, "percentile bootstrap over emotions").against(null(p[row]));
             claims.push(claim.beside(vec![Published::of(PAPER_WORDS, published)]));
             let (partial, p) = (table.opt_f64("partial")?[row], table.opt_f64("partial_p")?[row]);
-            let of = "ratings less what controls foretell, shuffled over emotions";
+            let of = "residuals of the ratings on the controls, shuffled over emotions";
             claims.extend(partial.map(|partial| {
                 let what = format!("{of_component}, {with} beyond {}", controls[row]);
                 let null = p.map(|p| Null { of, draws: params.permutations, mean: None, p });
@@ -88,9 +88,9 @@ fn correlations(name: &str, group: &Group) -> Result<Figure> {
         name.to_string(),
         "Ratings and components".into(),
         format!(
-            "Pearson's correlation over {} rated emotions ({}), with the 95 % interval of the percentile bootstrap over \
-             emotions. Signs of components mean nothing. Whole vector: what a ridge regression on the vectors of all other \
-             emotions says of each. Published for {PAPER_WORDS}: {published}.",
+            "Pearson's correlation over {} rated emotions ({}), with the 95 % interval of the percentile bootstrap \
+             over emotions. Signs of components are arbitrary. Whole vector: leave-one-out predictions of a ridge \
+             regression on the other emotions' vectors. Published for {PAPER_WORDS}: {published}.",
             table.i32("n_emotions")?[first],
             table.str("ratings")?[first]
         ),
@@ -128,14 +128,14 @@ fn table(name: &str, group: &Group) -> Result<Figure> {
         format!("{name}-correlations"),
         "Correlations".into(),
         format!(
-            "Fisher\u{2019}s interval is the closed form for normal numbers, to hold beside the bootstrap's. p: ratings shuffled over \
-             emotions; for components of either sign, for whole vectors of as large a correlation. Near-synonyms (rated alike, or with \
-             vectors of a large cosine) are shuffled together: {} words are {} that stand apart; of fewer than six, and one more for each \
-             control, no p is given. Beside them the correlation of what a regression on {controls} leaves of both sides, with its \
-             p{}.",
+            "Fisher\u{2019}s interval assumes normality and is shown for comparison with the bootstrap. p: ratings shuffled over emotions; \
+             two-sided for components, one-sided for whole vectors. Near-synonyms (similar ratings, or vectors with a large cosine) are \
+             shuffled together: {} words form {} independent groups; with fewer than six, plus one for each control, no p is given. Also \
+             the partial correlation controlling for {controls}, with its p{}.",
             n[first],
             table.i32("blocks")?[first],
-            if controls.contains("frequency") { "" } else { "; how frequent the words are is not taken out: the ratings have no frequency of all of them" }
+            if controls.contains("frequency") { "" } else { "; word frequency is not controlled for, since the ratings \
+                 lack it for some words" }
         ),
         Body::Table(TableFigure { columns: columns.map(String::from).to_vec(), rows: rows.collect() }),
     ))
@@ -167,14 +167,14 @@ fn turned(name: &str, group: &Group, plane: &Group) -> Result<Figure> {
     };
     let panels = vec![
         panel("people's ratings", of("valence", "arousal")?),
-        panel("the vectors' first two components, turned", of("turned_valence", "turned_arousal")?),
+        panel("the vectors' first two components, rotated", of("turned_valence", "turned_arousal")?),
     ];
     Ok(group.figure(
         format!("{name}-plane"),
         "The best plane".into(),
         format!(
-            "The plane of the first two components, turned, mirrored and scaled as a whole so that it comes nearest to \
-             valence and arousal (Procrustes). It has R\u{b2} = {r2:.2} of the ratings' variance.{null}"
+            "The plane of the first two components, rotated, reflected and uniformly scaled to fit valence and arousal \
+             (Procrustes). It explains R\u{b2} = {r2:.2} of the ratings' variance.{null}"
         ),
         Body::Panels(Panels { panels }),
     ))
@@ -196,11 +196,10 @@ fn words(name: &str, group: &Group) -> Result<Figure> {
         format!("{name}-words"),
         "Rated words".into(),
         format!(
-            "Which rated word stands for which emotion. Emotions that are not here are not rated.{}",
+            "The rated word for each emotion. Emotions that are not listed have no rating.{}",
             match group.rows.len() {
-                n if n < FEWEST => format!(
-                    " {n} are too few: of fewer than {FEWEST} rated emotions no correlation is computed."
-                ),
+                n if n < FEWEST =>
+                    format!(" {n} are too few: correlations need at least {FEWEST} rated emotions."),
                 _ => String::new(),
             }
         ),

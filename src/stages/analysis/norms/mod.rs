@@ -39,7 +39,7 @@ const PENALTY: f64 = 0.1;
 const WHOLE: &str = "whole vector, left out";
 
 params! {
-    /// Components and whole vectors beside people's ratings of the words: see docs/methods.md.
+    /// Components and whole vectors compared with human ratings of the words: see docs/methods.md.
     pub struct Norms {
         // Absolute; not in the key: its content is.
         /// A file with columns `word`, `valence`, `arousal` and perhaps `dominance` (also under the names of NRC-VAD and of
@@ -54,8 +54,8 @@ params! {
         #[with(not_pinned)]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub content: Option<String>;
-        /// Emotions whose vectors have a cosine of so much or more are near-synonyms, as are those that people rate alike: they are
-        /// shuffled together.
+        /// Emotions whose vectors have at least this cosine are near-synonyms, as are those with similar ratings:
+        /// they are shuffled together.
         pub synonyms: f64 = 0.9, above 0.0..=1.0;
         /// How many are correlated with ratings.
         pub components: usize = 3, 2..=20;
@@ -102,7 +102,7 @@ impl Kind for Norms {
     }
 
     fn intro(&self) -> &'static str {
-        "Whether the vectors know what people say of the words: how pleasant they are, how intense, how much in control."
+        "Do the vectors reflect human ratings of the words: valence, arousal, dominance?"
     }
 
     fn inputs(&self) -> Inputs {

@@ -15,11 +15,12 @@ use crate::stages::statistics::interval::{percentile, two_sided};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Each activity's Elo rating comes from the model's choices among all pairs in both orders (soft wins, \
-    Bradley and Terry). r is the correlation over activities of an emotion's reading on the activity's own tokens with \
-    that rating: over all activities, and of differences from the categories' means. Most of the ratings' variance lies \
-    between categories, so that a reading that only knows the category has a large r: what counts is the one within \
-    categories, tested by shuffling ratings within them. Steering adds a vector to the tokens of half of the activities.";
+pub const READING: &str = "Each activity's Elo rating comes from the model's choices among all pairs in both orders \
+     (soft wins, Bradley-Terry). r is the correlation over activities between an emotion's reading on the activity's \
+     own tokens and that rating: over all activities, and of differences from the category means. Most of the ratings' \
+     variance lies between categories, so a reading that only encodes the category has a large r: the relevant value \
+     is the one within categories, tested by shuffling ratings within them. Steering adds a vector to the tokens of \
+     half of the activities.";
 
 /// The paper's correlations over its own 64 activities.
 const PUBLISHED: [(&str, f64); 2] = [("blissful", 0.71), ("hostile", -0.74)];
@@ -108,16 +109,16 @@ fn correlations(name: &str, group: &Group, rows: &[Row], activities: &Group) -> 
     let flag = match low {
         0.0 => String::new(),
         low => format!(
-            " In {:.0} % of the questions they have less than {MASS}: there the answer would be something else, and what is read \
-             of it says little.",
+            " In {:.0} % of the questions they have less than {MASS}: there the model would answer something else, and \
+             the logits say little.",
             100.0 * low
         ),
     };
     let caption = format!(
-        "Correlation over {} activities of each emotion's reading with the activity's Elo rating, with the 95 % interval of a \
-         bootstrap over categories. Band: the size that 97.5 % of correlations stay below when ratings are shuffled within \
-         categories, so what knowing the category is worth. The letters A and B have a probability of {mass:.2} together on \
-         average.{flag} What stands first is preferred by {bias:+.2} (position bias, from -1 to 1).",
+        "Correlation over {} activities of each emotion's reading with the activity's Elo rating, with the 95 % \
+         interval of a bootstrap over categories. Band: the 97.5 % quantile of |r| when ratings are shuffled within \
+         categories, that is, the correlation that the category alone explains. The letters A and B have a mean total \
+         probability of {mass:.2}.{flag} The first option is preferred by {bias:+.2} (position bias, from -1 to 1).",
         activities.rows.len()
     );
     let dots = Dots {
@@ -150,8 +151,8 @@ fn scatter(name: &str, group: &Group, rows: &[Row], activities: &Group, readings
         }
     };
     let panels = Panels { panels: chosen.into_iter().flatten().map(panel).collect() };
-    let caption = "Each activity's Elo rating over the reading of two emotions on its own tokens: those with the largest and the \
-                   smallest correlation.";
+    let caption = "Each activity's Elo rating against the reading of two emotions on its own tokens: those with the \
+         largest and the smallest correlation.";
     let title = "Elo and readings".to_string();
     Ok(group.figure(format!("{name}-elo"), title, caption.into(), Body::Panels(panels)))
 }
@@ -192,12 +193,11 @@ fn numbers(name: &str, group: &Group, rows: &[Row]) -> Figure {
             row.p_beyond.map_or(Cell::Empty, |p| Cell::Number(p, 3)),
         ]
     });
-    let caption = "p: ratings shuffled over activities; within: shuffled within categories, of differences from the categories' \
-                   means. Largest: beside the largest correlation of any emotion in each shuffle, which accounts for how many \
-                   emotions there are. By category: the size of r that 97.5 % of shuffles within categories stay below. Beyond PC1: \
-                   what is left of r once the reading along the first principal component of all emotions' vectors, which is \
-                   valence in most sets, is taken out of both sides; near 0 where an emotion goes with preferences by being pleasant or \
-                   not.";
+    let caption = "p: ratings shuffled over activities; within: shuffled within categories, for differences from the \
+         category means. Largest: compared with the largest correlation of any emotion in each shuffle, which corrects \
+         for the number of emotions. By category: the 97.5 % quantile of |r| over shuffles within categories. Beyond \
+         PC1: the partial correlation controlling for the reading along the first principal component of all emotion \
+         vectors, which is valence in most sets; near 0 if an emotion predicts preferences only through its valence.";
     let body = TableFigure { columns: columns.map(String::from).to_vec(), rows: cells.collect() };
     group.figure(format!("{name}-r"), "Correlations".into(), caption.into(), Body::Table(body))
 }
@@ -212,7 +212,7 @@ fn ratings(name: &str, group: &Group) -> Result<Figure> {
     };
     let columns = ["activity", "category", "Elo"].map(String::from).to_vec();
     let body = Body::Table(TableFigure { columns, rows: order.iter().map(row).collect() });
-    let caption = "What the model would rather do, on a scale whose mean is 1500; 400 points are odds of 10.";
+    let caption = "The model's preferences, on a scale whose mean is 1500; 400 points are odds of 10.";
     Ok(group.figure(format!("{name}-activities"), "Activities".into(), caption.into(), body))
 }
 
@@ -287,9 +287,9 @@ impl Shifts {
             )
         });
         let caption = format!(
-            "How far half of the activities rises above the other when a vector of {} mean residual norms is added to its \
-             tokens, on average over splits and halves. Band: {} random directions of the same norm. Slope: of ratings under \
-             steering on those without; below 1 preferences come closer together.{follows}",
+            "The rise of half of the activities over the other half when a vector of {} mean residual norms is added \
+             to its tokens, averaged over splits and halves. Band: {} random directions of the same norm. Slope: of \
+             ratings with steering on ratings without; below 1 the preferences are compressed.{follows}",
             self.strength,
             self.random.len()
         );
@@ -326,8 +326,9 @@ impl Shifts {
             }
         };
         let panels: Vec<Panel> = chosen.into_iter().flatten().map(panel).collect();
-        let caption = "Ratings of activities while they are steered over those without steering, from the same pairs: the emotions \
-                       that raise and lower them most. A slope below 1 is what any vector does that drowns the question.";
+        let caption = "Ratings of activities with steering against those without, from the same pairs, for the \
+             emotions that raise and lower them most. Any vector large enough to obscure the question gives a slope \
+             below 1.";
         let title = format!("Elo steered and not, strength {}", self.strength);
         let figure = || {
             let body = Body::Panels(Panels { panels: panels.clone() });

@@ -39,8 +39,8 @@ words! {
 }
 
 params! {
-    /// Which of two activities the model would rather do, of all pairs in both orders, and whether its readings of the
-    /// activities foretell it: see docs/methods.md.
+    /// Preferences between activities, over all pairs in both orders, and whether readings of the activities predict
+    /// them: see docs/methods.md.
     #[check(marks)]
     pub struct Preferences {
         /// `activities-64` (eight of each of eight categories), `activities-16` (the first two of each), or a CSV file with the
@@ -122,7 +122,7 @@ pub(super) fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
     let numbers = reader.numbers(name)?;
     if let Some((_, span)) = numbers.iter().find(|(strength, _)| *strength == 0.0) {
         let problem = Problem::at(span.clone(), "steering by 0 changes nothing");
-        return reader.wrong(problem.hint("take it out; what is without steering is measured in any case"));
+        return reader.wrong(problem.hint("remove it; what is without steering is measured in any case"));
     }
     Ok(numbers.into_iter().map(|(strength, _)| strength).collect())
 }
@@ -168,8 +168,8 @@ impl Kind for Preferences {
     }
 
     fn intro(&self) -> &'static str {
-        "What the model would rather do, from all pairs of a list of activities; whether what emotion vectors read on an \
-         activity foretells it; and whether a vector added to an activity makes it preferred."
+        "The model's preferences over all pairs of a list of activities: do readings of emotion vectors on an activity \
+         predict them, and does adding a vector to an activity make it preferred?"
     }
 
     fn inputs(&self) -> Inputs {

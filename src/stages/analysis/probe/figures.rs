@@ -9,8 +9,8 @@ use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "The share of stories whose emotion a linear classifier tells that has seen only stories on other \
-    topics, with its 95 % interval over topics. Chance: the share of the most frequent emotion.";
+pub const READING: &str = "Accuracy of a linear classifier of stories' emotions that is trained on other topics only, \
+     with its 95 % interval over topics. Chance: the share of the most frequent emotion.";
 
 /// The row of one layer.
 struct Probed<'a> {
@@ -91,10 +91,10 @@ fn add(figures: &mut Vec<Figure>, name: &str, group: &Group, found: &Probed) {
             ..Lines::default()
         };
         let caption = format!(
-            "A ridge classifier tells the emotion of {} stories ({}), which are dealt into {} parts by topic: each part is \
-             predicted by a classifier that has seen the others alone. Intervals: percentiles over topics drawn with \
-             replacement. Labels shuffled: within each topic, with classifiers of their own; the mean and the middle 95 %, \
-             on up to 1,000 of the stories. Chance: always naming the most frequent emotion.",
+            "A ridge classifier predicts the emotion of {} stories ({}) in cross-validation with {} folds by topic: \
+             each fold is predicted by a classifier trained on the others. Intervals: percentile bootstrap over \
+             topics. Labels shuffled: within each topic, with refitted classifiers; mean and central 95 %, on up to \
+             1,000 of the stories. Chance: always predicting the most frequent emotion.",
             found.stories, found.groups, found.folds
         );
         let columns = ["layer", "accuracy, %", "chance, %", "labels shuffled, %", "p"];
@@ -149,7 +149,7 @@ fn recall(name: &str, group: &Group) -> Result<Figure> {
     Ok(group.figure(
         format!("{name}-recall"),
         "Emotions told".into(),
-        "Of the stories of each emotion, how many the probe tells as that, on topics that it has not seen; 95 % intervals \
+        "The share of each emotion's stories that the probe classifies correctly, on held-out topics; 95 % intervals \
          over topics."
             .into(),
         Body::Dots(Dots { x: "recall, %".into(), dots: dots.collect(), decimals: 0, band: String::new() }),
@@ -163,8 +163,8 @@ fn confusion(name: &str, group: &Group) -> Result<Figure> {
     let share = table.f64("share")?;
     Ok(group.figure(
         format!("{name}-confusion"),
-        "What emotions are taken for".into(),
-        "A row: the stories of an emotion. A column: the share of them that the probe tells as this emotion."
+        "Confusion matrix".into(),
+        "Rows: the stories of an emotion. Columns: the share of them that the probe classifies as this emotion."
             .into(),
         Body::Heatmap(Heatmap {
             row_axis: "emotion".into(),

@@ -23,13 +23,13 @@ params! {
     /// How well a linear classifier tells the emotions apart in stories on topics that it has not seen: see docs/methods.md.
     /// Reads the activations, a layer at a time.
     pub struct Probe {
-        /// Parts that the topics are dealt into; each is predicted from the others. No topic is in two.
+        /// Folds of the cross-validation; each is predicted from the others. No topic is in two folds.
         pub folds: usize = 5, 2..=100;
         /// Of the ridge, as a fraction of the mean variance of a dimension times the number of stories.
         pub penalty: f64 = 0.01, above 0.0..=1000.0;
         /// Bootstrap resamples of the topics, for the intervals.
         pub resamples: usize = 1000, 2..=100_000;
-        /// Shuffles of the emotions' labels within topics, each with classifiers of its own, for the null.
+        /// Shuffles of the emotions' labels within topics, each with refitted classifiers, for the null.
         pub permutations: usize = 1000, 0..=100_000;
     }
 }
@@ -48,7 +48,7 @@ impl Kind for Probe {
     }
 
     fn intro(&self) -> &'static str {
-        "How well a linear classifier tells the emotions apart in stories on topics that it has not seen."
+        "How well a linear classifier predicts the emotion of stories on held-out topics."
     }
 
     fn inputs(&self) -> Inputs {

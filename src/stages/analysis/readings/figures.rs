@@ -14,11 +14,12 @@ use crate::stages::statistics::interval::{clopper_pearson, quantile};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Of texts whose label is one of the emotions, the share in which that emotion has the largest mean z-score \
-    over the text, and the probability of as many when the labels are dealt to the texts at random. Not of the stories that the vectors \
-    are made of, where it would say nothing. Of conversations with answers the correlation of the readings at the user's \
-    last token, at the token before the answer and over the answer's first 20 tokens, over texts and emotions; and the same with each \
-    emotion around its mean, against answers that are dealt to the texts at random.";
+pub const READING: &str = "For texts labelled with one of the emotions: the share in which that emotion has the \
+     largest mean z-score over the text, and the probability of as large a share when labels are shuffled over texts. \
+     Not computed for the stories from which the vectors come, where it would be circular. For conversations with \
+     answers: the correlation over texts and emotions between the readings at the user's last token, at the token \
+     before the answer and over the answer's first 20 tokens; and the same with each emotion centred, tested by \
+     shuffling answers over texts.";
 
 /// Turns that the ranking shows.
 const RANKED: usize = 60;
@@ -67,7 +68,7 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
             let percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };
             let interval = clopper_pearson(hits, labels.len()).map(percent);
             let null = Null {
-                of: "labels dealt to the texts at random",
+                of: "labels shuffled over texts",
                 draws: deals(labels.len()),
                 mean: None,
                 p: p_hits(&nearest, &labels),
@@ -103,7 +104,7 @@ fn around_answers(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
                 group.claim(what, "", r[row], 2).within(ends, "percentiles of texts drawn with replacement");
             claims.push(claim.beside(published));
             let what = format!("the same within emotions, {} and {}, {}", a[row], b[row], source[row]);
-            let null = Null { of: "answers dealt to the texts at random", draws: 999, mean: None, p: p[row] };
+            let null = Null { of: "answers shuffled over texts", draws: 999, mean: None, p: p[row] };
             claims.push(group.claim(what, "", centred[row], 2).against(Some(null)));
         }
     }
@@ -169,10 +170,11 @@ fn texts(readings: &Readings, name: &str, group: &Group, span: &Group, source: &
         });
     }
     let caption = format!(
-        "Each token of {source} is coloured by its reading of the chosen emotion: the product of the residual stream with the \
-         emotion's vector of unit norm, as a z-score over the tokens of these texts, system turns left out. Red is above the mean. \
-         The scale of a text ends at the 99th percentile of all readings in it. Beside a turn its mean. Single tokens are noise: the \
-         mean of {} of them is what is judged. Random directions have the covariance of the activations.",
+        "Each token of {source} is coloured by its reading of the selected emotion: the projection of the residual \
+         stream onto the emotion's unit vector, as a z-score over the tokens of these texts, excluding system turns. \
+         Red is above the mean. The scale of a text ends at the 99th percentile of its readings. Each turn shows its \
+         mean. Single tokens are noisy: alarms use the mean over {} tokens. Random directions have the covariance of \
+         the activations.",
         readings.window
     );
     let body = Body::Texts(Texts {
@@ -230,8 +232,8 @@ fn ranking(readings: &Readings, name: &str, group: &Group) -> Result<Figure> {
     });
     let columns = ["text", "label", "turn", "role", "strongest", "weakest", "random, at most"];
     let caption = format!(
-        "Emotions by their mean z-score over each turn, and how far from zero the {} random directions reach. The first {} of \
-         {n} turns; all of them are in `tables/{name}.csv`.",
+        "Emotions by their mean z-score over each turn, and the largest absolute value of the {} random directions. \
+         The first {} of {n} turns; all of them are in `tables/{name}.csv`.",
         readings.random,
         n.min(RANKED)
     );

@@ -38,12 +38,12 @@ params! {
         #[with(texts)]
         pub texts: Option<Vec<String>>;
         // Not in the key: what is read is, as inputs.
-        /// Whether the stories are read that the vectors are made of; where nothing else is, they are in any case.
+        /// Whether the stories from which the vectors are computed are read; if there is nothing else to read, they are in any case.
         #[serde(skip)]
         pub stories: bool = false;
         /// Which of the kept layers are read; `default`: the one nearest to 2/3 of the depth.
         pub layers: Layers = "default";
-        /// Random directions of the same covariance beside the emotions.
+        /// Random directions with the same covariance, for comparison with the emotions.
         pub random: usize = 19, 0..=1000;
         /// Tokens whose mean is judged: single tokens are noise.
         pub window: usize = 16, 1..=4096;
@@ -97,7 +97,7 @@ impl Kind for Readings {
     }
 
     fn intro(&self) -> &'static str {
-        "How far the residual stream reaches along each emotion's vector at each token of a text."
+        "The projection of the residual stream onto each emotion's vector at each token of a text."
     }
 
     fn inputs(&self) -> Inputs {

@@ -129,10 +129,11 @@ pub fn figure(name: &str, group: &Group, samples: &Group) -> Result<Figure> {
         }
     });
     let caption = format!(
-        "The first text of each outcome in each cell that was read, each token coloured by its reading of the chosen emotion: the \
-         residual stream, without steering, times the emotion's vector of unit norm, as a z-score over the answers of the unsteered texts. \
-         Red is above their mean. The scale of a text ends at the 99th percentile of all readings in it. Beside a turn its mean. Texts that \
-         were written under steering are read without it: what shows is what they say. The table is `{name}.scenario_tokens`."
+        "The first text of each outcome in each cell, each token coloured by its reading of the selected emotion: the \
+         projection of the residual stream, without steering, onto the emotion's unit vector, as a z-score over the \
+         answers of the unsteered texts. Red is above their mean. The scale of a text ends at the 99th percentile of \
+         its readings. Each turn shows its mean. Texts generated under steering are read without steering, so the \
+         readings reflect the text alone. The table is `{name}.scenario_tokens`."
     );
     let body = Body::Texts(Texts {
         measure: "Coloured by".into(),

@@ -16,10 +16,10 @@ use crate::stages::statistics::shares::{newcombe, seen_above};
 use crate::store::table::Table;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "What adding an emotion's vector does to the act of the scenario: to its log-odds among declared choices, \
-    on average over cases and orders of the options, or to its share among texts. p is the rank among random directions of the same \
-    norm that were measured as often, q is adjusted over the cells. Where the control moves as much, the direction changes \
-    something else.";
+pub const READING: &str = "Effect of adding an emotion's vector on the scenario's act: on its log-odds among declared \
+     choices, averaged over cases and orders of the options, or on its share among texts. p is the rank among random \
+     directions of the same norm and sample size, q is adjusted over the cells. If the control changes as much, the \
+     effect is not specific to the act.";
 
 /// Above this share of texts that were cut off, a warning.
 const CUT_OFTEN: f64 = 0.05;
@@ -183,7 +183,8 @@ fn described(params: &Scenario, rows: &[Row]) -> String {
         String::new()
     };
     format!(
-        "{what}{interval} At 0 nothing is added. Band: from the least to the largest of {} random directions of the same norm, measured as often.",
+        "{what}{interval} At 0 nothing is added. Band: the range of {} random directions of the same norm and sample \
+         size.",
         first.n_random
     )
 }
@@ -196,8 +197,8 @@ fn warnings(params: &Scenario, rows: &[Row]) -> String {
         let least = rows.iter().map(|row| row.aside).fold(1.0, f64::min);
         if least < 0.5 {
             said += &format!(
-                " In some cell the letters have a probability of {least:.2} together: there the model would answer something \
-                 else, and the odds say little."
+                " In some cells the letters have a total probability of only {least:.2}: there the model would answer \
+                 something else, and the odds say little."
             );
         }
         return said;
@@ -206,8 +207,8 @@ fn warnings(params: &Scenario, rows: &[Row]) -> String {
     if let Some(ends) = clopper_pearson(hits, first.n).filter(|_| hits == 0 || hits == first.n) {
         let (what, bound) = if hits == 0 { ("floor", ends.high) } else { ("ceiling", ends.low) };
         said += &format!(
-            " A {what}: without steering {hits} of {} texts are the act, so that its share is {} {:.1} %; what lowers or raises it \
-             further cannot be seen here, `evidence = \"choices\"` can.",
+            " A {what}: without steering {hits} of {} texts are the act, so that its share is {} {:.1} %; a further \
+             change in this direction cannot be detected here; use `evidence = \"choices\"`.",
             first.n,
             if hits == 0 { "at most" } else { "at least" },
             100.0 * bound
@@ -215,7 +216,7 @@ fn warnings(params: &Scenario, rows: &[Row]) -> String {
     }
     if let Some(to) = seen_above(first.unsteered, first.n) {
         said += &format!(
-            " With {} texts a cell a rise from {:.0} % is seen four times in five from {:.0} % on.",
+            " With {} texts per cell, an increase from {:.0} % is detected with a power of 80 % if it reaches {:.0} %.",
             first.n,
             100.0 * first.unsteered,
             100.0 * to
@@ -223,8 +224,10 @@ fn warnings(params: &Scenario, rows: &[Row]) -> String {
     }
     let cut = rows.iter().map(|row| row.aside).fold(0.0, f64::max);
     if cut > CUT_OFTEN {
-        said +=
-            &format!(" In some cell {:.0} % of the texts were cut off: raise `max_new_tokens`.", 100.0 * cut);
+        said += &format!(
+            " In some cells {:.0} % of the texts were truncated: raise `max_new_tokens`.",
+            100.0 * cut
+        );
     }
     said
 }
@@ -251,8 +254,8 @@ fn numbers(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure
         ]
     });
     let columns = ["steered", "strength", "change of the act", "change in the control", "p", "q"];
-    let caption = "p: rank of the change's size among random directions of the same norm; q: adjusted over all cells (Benjamini \
-                   and Hochberg). Where the control changes as much, the direction does something else than the act.";
+    let caption = "p: rank of the change's size among random directions of the same norm; q: adjusted over all cells \
+         (Benjamini and Hochberg). If the control changes as much, the effect is not specific to the act.";
     let body = TableFigure { columns: columns.map(String::from).to_vec(), rows: cells.collect() };
     group.figure(format!("{name}-cells"), "Cells".into(), caption.into(), Body::Table(body))
 }
@@ -310,8 +313,8 @@ fn shares(name: &str, group: &Group) -> Result<Figure> {
     }
     let own = own.into_iter();
     let body = Multiples { x: "strength".into(), plots: own.map(plot).collect() };
-    let caption = "Share of texts of each outcome, with Clopper and Pearson's intervals; 0 is without steering. Bands, in the colour of their \
-         outcome: from the least to the largest share of a random direction of the same norm, sampled as often.";
+    let caption = "Share of texts with each outcome, with Clopper-Pearson intervals; 0 is without steering. Bands, in \
+         the colour of their outcome: the range over random directions of the same norm and sample size.";
     Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Multiples(body)))
 }
 
@@ -328,7 +331,7 @@ fn numbers_of(name: &str, group: &Group, rows: &[usize]) -> Result<Figure> {
     });
     let body =
         TableFigure { columns: ["outcome", "texts", "%"].map(String::from).to_vec(), rows: cells.collect() };
-    let caption = "Texts of each outcome without steering, with Clopper and Pearson's intervals.";
+    let caption = "Texts of each outcome without steering, with Clopper-Pearson intervals.";
     Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Table(body)))
 }
 
@@ -366,16 +369,19 @@ fn accuracy(name: &str, group: &Group) -> Result<Figure> {
     let p = group.rows.first().and_then(|&row| table.opt_f64("p_differs").ok()?[row]);
     let differs = match p {
         Some(p) if p <= 0.05 => format!(
-            " Warning: outcomes are not told as well in all arms (p {p:.3}): a change of the share that is told may be one of how well it \
-             is told; only shares corrected by their own arm's accuracy can be compared."
+            " Warning: the classification's accuracy differs between arms (p {p:.3}): a change of the observed share \
+             may be a change of the classification's accuracy; compare only shares corrected by their own arm's \
+             accuracy."
         ),
-        Some(p) => format!(" That outcomes are told as well in all arms is not refuted (p {p:.2})."),
+        Some(p) => {
+            format!(" No evidence that the classification's accuracy differs between arms (p {p:.2}).")
+        }
         None => " Too few labels to compare arms.".to_string(),
     };
     let caption = format!(
-        "Labels of people (the act + others), in %: of texts that are the act how many are told to be (sensitivity), of others how many \
-             are told not to be (specificity), with Clopper and Pearson's intervals; the share that is told, and the same corrected by Rogan \
-             and Gladen, with Lang and Reiczigel's interval, by the arm's own accuracy and by that of all arms together.{differs}"
+        "Compared with manual labels (act + others), in %: sensitivity and specificity of the classification, with \
+         Clopper-Pearson intervals; the observed share of the act, and the share corrected by the Rogan-Gladen \
+         formula, with Lang-Reiczigel intervals, using the accuracy of the arm and of all arms together.{differs}"
     );
     let columns = ["arm", "labels", "sensitivity", "specificity", "told", "corrected", "corrected by all"];
     let body = TableFigure { columns: columns.map(String::from).to_vec(), rows };

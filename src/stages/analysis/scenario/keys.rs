@@ -85,7 +85,7 @@ pub(super) fn label_file(reader: &Reader<'_>, name: &str) -> Read<Option<PathBuf
     let Some(path) = maybe_filled(reader, name)? else { return Ok(None) };
     if reader.get::<Evidence>("evidence")? == Evidence::Choices {
         let problem = Problem::at(reader.span_of(name), "labels are of texts, and `choices` writes none");
-        return reader.wrong(problem.hint("take it out, or another `evidence`"));
+        return reader.wrong(problem.hint("remove it, or another `evidence`"));
     }
     Ok(Some(reader.scope.project.join(path)))
 }

@@ -88,7 +88,7 @@ params! {
         /// the program in it does in a sandbox; `probe`: without steering, whether the readings of emotions in what it writes go with
         /// what that is found to be.
         pub evidence: Evidence = "choices";
-        /// With `probe`: how it is told what a text is.
+        /// With `probe`: how the outcome of a text is determined.
         #[with(told)]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub told_by: Option<Told> = "pattern";
@@ -221,8 +221,8 @@ impl Kind for Scenario {
     }
 
     fn intro(&self) -> &'static str {
-        "What the model does in a situation when an emotion's vector is added to its residual stream, beside random \
-         directions of the same norm."
+        "What the model does in a situation when an emotion's vector is added to its residual stream, compared with \
+         random directions of the same norm."
     }
 
     fn inputs(&self) -> Inputs {
@@ -263,9 +263,7 @@ impl Kind for Scenario {
         };
         let n = samples * asked.iter().filter(|asked| !asked.control).count();
         if self.evidence == Evidence::Probe {
-            return Some(format!(
-                "{n} texts that have ground for the act, of {cases} cases, are read token by token"
-            ));
+            return Some(format!("{n} texts of {cases} cases, without controls, are read token by token"));
         }
         let seen = |from: f64| {
             let to =
@@ -273,7 +271,7 @@ impl Kind for Scenario {
             format!("from {:.0} % {to}", 100.0 * from)
         };
         Some(format!(
-            "with {n} texts a cell that have ground for the act, a rise is seen four times in five {}, {}",
+            "with {n} texts per cell (without controls), an increase is detected with a power of 80 % {}, {}",
             seen(0.0),
             seen(0.22)
         ))

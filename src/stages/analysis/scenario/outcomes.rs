@@ -14,7 +14,7 @@ use crate::store::table::{Column, Table};
 
 /// How the intervals of differences are computed, of a few cases and of more.
 pub const NEWCOMBE: &str = "Newcombe";
-pub const WIDER: &str = "the wider ends of Newcombe's and of a bootstrap over cases";
+pub const WIDER: &str = "the wider of Newcombe's and a bootstrap over cases";
 
 /// Hits and trials.
 type Count = (usize, usize);

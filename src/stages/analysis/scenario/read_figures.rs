@@ -31,16 +31,18 @@ pub fn figures(name: &str, group: &Group) -> Result<Vec<Figure>> {
                 band: random_low[row].zip(random_high[row]).map(|(low, high)| (low - 0.5, high - 0.5)),
             };
             let what = match form {
-                WITHIN => "Pairs are of the same case: what differs between situations plays no part",
+                WITHIN => "Pairs are within a case, so differences between situations do not count",
                 _ => {
-                    "Pairs are of different cases, of which only the mean reading counts: whether the situation in which more is read is the one in which it acts more"
+                    "Pairs are between cases, of which only the mean reading counts: is the act more frequent in \
+                     situations with larger readings?"
                 }
             };
             let caption = format!(
-                "How much likelier than .5 a text that is the act has a larger reading ({wanted}) than one that is not (area under the ROC \
-                 curve, minus .5), of {} unsteered texts, {} of them the act. {what}. Bars: 95 % from drawing {}. Band: random directions \
-                 with the covariance of the activations. Against {} dealt anew {small} of {} have a p of .05 or less; the least q over \
-                 all places is {least:.3}. A reading of the answer is partly one of the words that make it the act.",
+                "Area under the ROC curve minus .5: the probability that a text with the act has a larger reading \
+                 ({wanted}) than one without, over {} unsteered texts, {} of them with the act. {what}. Bars: 95 % \
+                 intervals from resampling {}. Band: random directions with the covariance of the activations. With {} \
+                 permuted, {small} of {} have p <= .05; the smallest q over all positions is {least:.3}. A reading of \
+                 the answer partly reflects the words that constitute the act.",
                 n[first],
                 n_act[first],
                 if form == WITHIN { "texts within cases" } else { "cases" },
@@ -72,8 +74,8 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
         for &row in &group.rows {
             let ends = low[row].zip(high[row]).map(|(low, high)| Interval { low, high });
             let (of, method) = match compared[row] == WITHIN {
-                true => ("outcomes dealt anew within cases", "percentiles of texts drawn within cases"),
-                false => ("readings dealt anew to cases", "percentiles of cases drawn with replacement"),
+                true => ("outcomes permuted within cases", "percentiles of texts drawn within cases"),
+                false => ("readings permuted over cases", "percentiles of cases drawn with replacement"),
             };
             let null = Null { of, draws: super::probe::DEALS, mean: Some(0.5), p: p[row] };
             let what = format!("AUC of {}, {}, {}", emotion[row], place[row], compared[row]);

@@ -124,9 +124,8 @@ pub fn figure(name: &str, group: &Group) -> Result<Figure> {
         format!("The first {each} texts of each outcome in each cell; of random directions of all together. ")
     });
     let caption = format!(
-        "{first}What an outcome was told by is marked \
-         in the text, or stands above it; of a judge it is the probability of the verdict and of all that could be one. All texts are in \
-         the table `{name}.scenario_samples`."
+        "{first}The evidence for an outcome is marked in the text or shown above it; for a judge it is the probability \
+         of the verdict and that of all possible verdicts. All texts are in the table `{name}.scenario_samples`."
     );
     let body = Body::Samples(Figured { by, samples, all, ..Figured::default() });
     Ok(group.figure(format!("{name}-samples"), "Samples".into(), caption, body))

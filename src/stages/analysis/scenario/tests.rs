@@ -222,7 +222,7 @@ fn what_there_is_to_do_and_to_see_is_counted() {
     let texts = Some(Texts { samples: 25, max_new_tokens: 100, temperature: 1.0, top_p: 1.0 });
     let params = Scenario { texts, ..Scenario { random: 4, ..small(Evidence::Pattern) } };
     // Two of the three cases have ground for the act: 50 texts.
-    let wanted = "with 50 texts a cell that have ground for the act, a rise is seen four times in five from 0 % from 14 % on, \
+    let wanted = "with 50 texts per cell (without controls), an increase is detected with a power of 80 % from 0 % from 14 % on, \
                   from 22 % from 48 % on";
     assert_eq!(params.amount(2).unwrap(), wanted);
     let (writing, _) = params.writes().unwrap();
@@ -422,7 +422,7 @@ fn floors_ceilings_and_texts_that_were_cut_off_are_said() {
     };
     // One in ten of a cell; none.
     assert!(
-        caption(&cut(10)).contains("In some cell 10 % of the texts were cut off: raise `max_new_tokens`")
+        caption(&cut(10)).contains("In some cells 10 % of the texts were truncated: raise `max_new_tokens`")
     );
     assert!(!caption(&cut(99)).contains("cut off"));
 }

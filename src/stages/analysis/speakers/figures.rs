@@ -11,16 +11,18 @@ use crate::store::table::Table;
 use super::measure::STORIES;
 
 /// What the claims of this analysis mean.
-pub const READING: &str = "Vectors by speaker and by whose emotion it is, made as those of stories are, of what is said in dialogues in \
-    which both emotions are independent. The mean over emotions of the cosine between two sets' vectors of the same emotion, over \
-    the two pairs of sets that have something in common: whether it is the speaker's own emotion (relation), whose it is (owner), \
-    or who speaks; with a bootstrap over topics. Null: emotions under each other's names in one set; of sets of one owner, the emotions of \
-    each owner shuffled within topics, for both speakers' turns at once. Differences of two of \
-    these against emotions that change their owner on half of the topics, drawn at random. Arousal regulation: over emotions, the \
-    correlation of the other speaker's arousal with the arousal of the own emotions that its vector points at; negative where an \
-    aroused person goes with a calm answer. R\u{b2} on situations: of the cosines of stories' vectors and of the present speaker's (the \
-    mean of both speakers' own) with the residual stream before the answer to situations that imply an emotion, over situations and \
-    emotions; centred: each emotion around its mean, which alone makes an R\u{b2}.";
+pub const READING: &str = "Vectors by speaker and by owner of the emotion, computed as those of stories, from \
+     dialogues in which the two emotions are independent. The mean over emotions of the cosine between two sets' \
+     vectors of the same emotion, over the pairs of sets that share a property: the speaker's own emotion or the \
+     other's (relation), the emotion's owner, or the speaker; with a bootstrap over topics. Null: the emotions' names \
+     permuted in one set; for sets of one owner, the emotions of each owner shuffled within topics, for both speakers' turns \
+     at once. Differences between two of these are tested by exchanging the owners of the \
+     emotions on a random half of the topics. Arousal regulation: the correlation over emotions between the other \
+     speaker's arousal and the arousal of the speaker's own emotions most similar to that vector; negative if an \
+     aroused user is followed by a calm answer. R\u{b2} on situations: between the cosines of the stories' vectors and \
+     those of the present speaker's vectors (the mean of both speakers' own) with the residual stream before the \
+     answer to situations that imply an emotion, over situations and emotions; centred: after subtracting each \
+     emotion's mean, which otherwise contributes to R\u{b2}.";
 
 /// Of the original study.
 const PAPER_SHARED: Published =
@@ -94,8 +96,8 @@ fn matrix(analysis: &str, group: &Group) -> Result<Figure> {
         )
     });
     let caption = format!(
-        "The mean over emotions of the cosine between two sets' vectors of the same emotion. Each set is of what one speaker says, by \
-         their own emotion or the other's; `stories`: the vectors of stories.{alike}"
+        "The mean over emotions of the cosine between two sets' vectors of the same emotion. Each set pools one \
+         speaker's turns, grouped by their own emotion or the other's; `stories`: the vectors of stories.{alike}"
     );
     let axis = "who speaks, and whose emotion";
     let body = Body::Heatmap(Heatmap {
@@ -128,15 +130,15 @@ fn tests(analysis: &str, group: &Group) -> Result<Figure> {
     let skipped = table.i32("skipped")?[first];
     let others = match skipped {
         0 => String::new(),
-        n => format!(" {n} dialogues have emotions that are none of the experiment's, and are not counted."),
+        n => format!(" {n} dialogues with emotions outside the experiment are not counted."),
     };
     let caption = format!(
-        "Mean cosines over the pairs of sets that have something in common, and their differences. {} dialogues on {} topics; intervals: \
-         topics drawn with replacement, of five or more.{others}",
+        "Mean cosines over the pairs of sets that share a property, and their differences. {} dialogues on {} topics; \
+         intervals: bootstrap over topics, if there are five or more.{others}",
         table.i32("dialogues")?[first],
         table.i32("topics")?[first],
     );
     let columns = ["what", "value", "null", "p", "against"].map(String::from).to_vec();
     let body = Body::Table(TableFigure { columns, rows });
-    Ok(group.figure(format!("{analysis}-tests"), "What goes with what".into(), caption, body))
+    Ok(group.figure(format!("{analysis}-tests"), "Shared properties".into(), caption, body))
 }

@@ -35,8 +35,8 @@ params! {
         #[with(super::labelled::of_speakers)]
         #[serde(skip)]
         pub dialogues: String;
-        /// Texts on which the stories' vectors and those of the present speaker's emotion are compared, each with the emotion that it
-        /// implies, of which nothing is made here.
+        /// Texts on which the stories' vectors and those of the present speaker's emotion are compared, each with the
+        /// emotion that it implies (not used here).
         #[ships("the twelve of `implicit`", include_str!("../../../params/presets/situations-12.txt"))]
         #[of(Type::Pairs)]
         #[with(implicit::all)]
@@ -64,9 +64,9 @@ impl Kind for Speakers {
     }
 
     fn intro(&self) -> &'static str {
-        "Vectors of the person's and of the assistant's emotion on what the person and on what the assistant says, from dialogues in \
-         which the two are independent: whether they go with whose emotion it is, with who speaks, or with whether it is the \
-         speaker's own."
+        "Vectors of the user's and of the assistant's emotion, computed over the user's and over the assistant's \
+         turns, from dialogues in which the two are independent: do they depend on whose emotion it is, on who speaks, \
+         or on whether it is the speaker's own?"
     }
 
     fn inputs(&self) -> Inputs {
@@ -205,7 +205,7 @@ fn null(common: Common) -> &'static str {
 
 /// What numbers are tested against.
 const LABELS: &str = "emotions shuffled within topics";
-const OWNERS: &str = "emotions that change their owner on half of the topics";
+const OWNERS: &str = "emotions that exchange their owners on half of the topics";
 const AROUSAL: &str = "arousal shuffled over the emotions";
 const NAMES: &str = "emotions under each other's names";
 

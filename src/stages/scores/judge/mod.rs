@@ -15,7 +15,7 @@ use crate::stages::rollouts::Asked;
 use crate::stages::statistics::draws::Draws;
 use crate::stages::stories::Server;
 
-/// Letters with less probability than this together: the judge would have said something else, which is not looked at.
+/// Letters with less probability than this together: the judge would have said something else, which is not checked.
 const LEAST_MASS: f64 = 0.5;
 
 /// Who judges, and in how many orders options are shown.

@@ -106,8 +106,8 @@ pub(super) fn reply(answer: &Answer, letters: usize) -> Result<Reply> {
         return Ok(Reply::None(format!("filtered: {}", answer.text)));
     }
     let first = answer.first.as_ref().filter(|first| !first.is_empty()).context(
-        "its answers come without log-probabilities (`logprobs`, `top_logprobs`), by which a verdict is told: take another server or \
-         model, or a model of the file",
+        "its answers come without log-probabilities (`logprobs`, `top_logprobs`), which the verdict needs: use another \
+         server or model, or a model of the file",
     )?;
     let of = |letter: &str| {
         let is_it = |token: &str| token.trim().strip_prefix('(').unwrap_or(token.trim()) == letter;

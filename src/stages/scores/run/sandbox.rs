@@ -90,8 +90,8 @@ impl Sandbox {
         let elsewhere = std::env::var_os(MONTY_AT).map(PathBuf::from).filter(|path| path.is_file());
         self.program = elsewhere.or_else(|| found(MONTY)).with_context(|| {
             format!(
-                "`evidence = \"run\"` runs programs in `monty`, which is in no folder of PATH: `pip install pydantic-monty-runtime` \
-                 installs it, {MONTY_AT} says where it is, and `sandbox` names a command of yours instead"
+                "`evidence = \"run\"` runs programs in `monty`, which is not on the PATH: `pip install \
+                 pydantic-monty-runtime` installs it, {MONTY_AT} gives its path, or name another command in `sandbox`"
             )
         })?;
         let said = Command::new(&self.program).arg("--version").stdin(Stdio::null()).output();

@@ -57,10 +57,12 @@ impl Format {
             Some("tsv" | "tab") => Format::Tsv,
             Some("txt") => Format::Lines,
             Some("bz2" | "xz" | "zip" | "tar" | "tgz" | "7z") => {
-                return Err("is packed in a way that is not read: unpack it, or pack it with gzip or zstd");
+                return Err(
+                    "has an unsupported compression: decompress it, or compress it with gzip or zstd",
+                );
             }
             Some("xls" | "xlsx" | "ods") => return Err("is a spreadsheet: save it as `.csv` (UTF-8)"),
-            _ => return Err("is of no known format"),
+            _ => return Err("has an unknown format"),
         };
         Ok((format, packing))
     }
@@ -96,12 +98,12 @@ mod tests {
             assert_eq!(Format::of(name), Ok((format, packing)), "{name}");
         }
         for (name, why) in [
-            ("a.csv.bz2", "is packed"),
-            ("a.zip", "is packed"),
+            ("a.csv.bz2", "unsupported compression"),
+            ("a.zip", "unsupported compression"),
             ("a.xlsx", "spreadsheet"),
-            ("README.md", "no known format"),
-            ("x.csv/a", "no known format"),
-            ("a.gz", "no known format"),
+            ("README.md", "unknown format"),
+            ("x.csv/a", "unknown format"),
+            ("a.gz", "unknown format"),
         ] {
             assert!(refused(name).is_some_and(|said| said.contains(why)), "{name}");
         }

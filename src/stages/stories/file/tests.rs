@@ -415,5 +415,5 @@ fn empty_texts_are_skipped_and_counted_and_use_up_no_limit() {
     assert_eq!(survey.of_emotion, [1, 1]);
     let (_folder, path) = file("n.jsonl", "{\"text\": null}\n{\"text\": \"\"}\n");
     let none = Files { empty: Empty::Skip, ..neutral(&path) };
-    assert!(none.survey().unwrap_err().to_string().contains("2 rows, and none has a text"));
+    assert!(none.survey().unwrap_err().to_string().contains("2 rows, none of which has a text"));
 }

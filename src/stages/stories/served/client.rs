@@ -124,7 +124,8 @@ impl Client {
     pub fn unheard(&self) -> Option<&'static str> {
         let manner = *self.manner.lock().unwrap_or_else(PoisonError::into_inner);
         manner.no_seed.then_some(
-            "the server takes no `seed`: its texts are random, and another run would be given others; what is kept is kept",
+            "the server does not support `seed`: its texts are random, and another run would get different ones; \
+             stored texts are kept",
         )
     }
 
@@ -154,9 +155,9 @@ impl Client {
                 }
                 reply => reply?,
             };
-            return protocol.answer(&reply).map_err(|error| {
-                Trouble::passing(self.redacted(&format!("a reply that is none: {error:#}")))
-            });
+            return protocol
+                .answer(&reply)
+                .map_err(|error| Trouble::passing(self.redacted(&format!("an invalid reply: {error:#}"))));
         }
     }
 
@@ -196,7 +197,7 @@ impl Client {
             // .NET's servers write a byte-order mark.
             let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
             return serde_json::from_slice(text).map_err(|error| {
-                let why = format!("a reply that is no JSON ({error}): {}", refused::words(&bytes));
+                let why = format!("a reply that is not JSON ({error}): {}", refused::words(&bytes));
                 Trouble::passing(self.redacted(&why))
             });
         }
@@ -292,7 +293,7 @@ fn secret(name: &str) -> Result<Secret> {
     })?;
     ensure!(
         value.bytes().all(|byte| byte.is_ascii_graphic()),
-        "what the environment variable `{name}` holds has a space or another character that no key has"
+        "the environment variable `{name}` contains a space or another character that cannot be part of a key"
     );
     Ok(Secret(value))
 }

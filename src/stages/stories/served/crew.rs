@@ -243,14 +243,14 @@ impl Crew<'_> {
             failures = 10.min(failures + 1);
             let bound = format!("`patience` of the source is {} s", self.patience.as_secs());
             if asked_wait.is_some_and(|wait| wait > left) {
-                bail!("{why}, and it asks to wait {} s; {bound}", wait.as_secs());
+                bail!("{why}, and asks to wait {} s; {bound}", wait.as_secs());
             }
             if busy && left.is_zero() {
                 bail!("{why}; {bound}");
             }
             let wait = if busy { wait.min(left) } else { wait };
             if wait.max(lasted) >= SAID_WAIT {
-                let _ = events.send(Event::Said(format!("{why}; asking again in {} s", wait.as_secs())));
+                let _ = events.send(Event::Said(format!("{why}; retrying in {} s", wait.as_secs())));
             }
             if asked_wait.is_some() {
                 shared.nobody_before(Instant::now() + wait);

@@ -36,13 +36,13 @@ params! {
         pub api_key_env: Option<String>;
         /// Requests at a time. Not part of any key.
         pub parallel: usize = 4, 1..=256;
-        /// Seconds that one reply may take before it is asked for again. Not part of any key.
+        /// Timeout of a request in seconds, after which it is repeated. Not part of any key.
         pub timeout: u64 = 300, 1..=86_400;
-        /// Seconds for which it is waited out that the server is busy or still loading (status 429, 503) or that connections to
-        /// it break; what fails otherwise is asked for six times. Not part of any key.
+        /// How long, in seconds, requests are repeated while the server is busy or loading (status 429, 503) or
+        /// connections break; after other failures a request is tried six times. Not part of any key.
         pub patience: u64 = 600, 0..=604_800;
-        /// Further fields of each request's body, as the server wants them: `{ enable_thinking = false }`. Not for what has a key
-        /// of its own, and not for secrets.
+        /// Further fields of each request's body: `{ enable_thinking = false }`. Not for fields that have their own
+        /// key, and not for secrets.
         #[with(body)]
         pub body: serde_json::Map<String, serde_json::Value> = {};
     }
@@ -58,12 +58,12 @@ fn url(reader: &Reader<'_>, name: &str) -> Read<String> {
     let url = written.trim_end_matches('/');
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let Some(rest) = rest.filter(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) else {
-        let problem = Problem::at(reader.span_of(name), format!("{} is no address", quoted(&written)));
+        let problem = Problem::at(reader.span_of(name), format!("{} is not an address", quoted(&written)));
         return reader.wrong(problem.hint("an address starts with http:// or https://"));
     };
     // These may hold a key: not even their line is shown.
     let secret = |message: &str| {
-        let hint = "keys are written nowhere: name the variable that holds the key in `api_key_env`";
+        let hint = "keys do not belong in the file: name the environment variable that holds the key in `api_key_env`";
         reader.wrong(Problem::at(reader.span(), message).hint(hint))
     };
     if rest.split('/').next().is_some_and(|host| host.contains('@')) {
@@ -86,7 +86,7 @@ fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
         return Ok(name);
     }
     // The text may be a key: not even its line is shown.
-    let problem = Problem::at(reader.span(), format!("`{key}` is no name of an environment variable"));
+    let problem = Problem::at(reader.span(), format!("`{key}` is not the name of an environment variable"));
     reader.wrong(problem.hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"))
 }
 
@@ -115,7 +115,7 @@ fn body(reader: &Reader<'_>, name: &str) -> Read<serde_json::Map<String, serde_j
     };
     let problem = Problem::at(reader.span_of(name), format!("`{field}` cannot be in `body`"));
     reader.wrong(problem.hint(match key.is_empty() {
-        true => "replies are read whole, one to a request: take it out".to_string(),
-        false => format!("it is said by `{key}`"),
+        true => "replies are read completely, one per request: remove it".to_string(),
+        false => format!("it is set by `{key}`"),
     }))
 }
