@@ -71,8 +71,22 @@ def dialogues(passages, second):
 
 
 class Dialogues(Reference):
+    """The demonstration model, read at one layer."""
+
+    layer = LAYER
+
     def ids(self, messages, answer=False):
         return self.tokenizer.apply_chat_template(messages, add_generation_prompt=answer, return_dict=False)
+
+    def own(self, pieces, role):
+        """The places of the tokens that a role says: those between its mark and the turn's end."""
+        own, speaks = [], None
+        for at, piece in enumerate(pieces):
+            if piece.startswith("<|"):
+                speaks = piece[2:-2]
+            elif piece not in ("<s>", "</s>") and speaks == role:
+                own.append(at)
+        return own
 
     def tune(self, folder):
         """Adds the products of a LoRA adapter to the weights."""
@@ -85,31 +99,25 @@ class Dialogues(Reference):
                 weight += product * config["lora_alpha"] / config["r"]
 
     def said(self, messages, role):
-        """The mean residual over what one role says: its tokens between its mark and the turn's end."""
+        """The mean residual over what one role says."""
         ids = self.ids(messages)
         self.forward(ids)
-        pieces = self.tokenizer.convert_ids_to_tokens(ids)
-        own, speaks = [], None
-        for at, piece in enumerate(pieces):
-            if piece.startswith("<|"):
-                speaks = piece[2:-2]
-            elif piece not in ("<s>", "</s>") and speaks == role:
-                own.append(at)
-        return self.resid_post[LAYER][own].mean(0).numpy().astype(np.float64)
+        own = self.own(self.tokenizer.convert_ids_to_tokens(ids), role)
+        return self.resid_post[self.layer][own].mean(0).numpy().astype(np.float64)
 
-    def before_answer(self, text, layer=LAYER):
+    def before_answer(self, text):
         self.forward(self.ids([{"role": "user", "content": text}], answer=True))
-        return self.resid_post[layer][-1].numpy().astype(np.float64)
+        return self.resid_post[self.layer][-1].numpy().astype(np.float64)
 
-    def story(self, text, layer=LAYER):
-        return self.pooled(text, [layer], 0)[0][layer].astype(np.float64)
+    def story(self, text):
+        return self.pooled(text, [self.layer], 0)[0][self.layer].astype(np.float64)
 
-    def vectors(self, layer=LAYER):
+    def vectors(self):
         """The emotions' vectors of the stories, and the neutral components that they are without."""
         fill = lambda text, e: text.replace("{emotion}", e)  # noqa: E731
-        stories = np.array([np.mean([self.story(fill(text, e), layer) for text in STORIES], axis=0) for e in EMOTIONS])
+        stories = np.array([np.mean([self.story(fill(text, e)) for text in STORIES], axis=0) for e in EMOTIONS])
         stories -= stories.mean(0)
-        removed = principal_components(np.array([self.story(text, layer) for text in NEUTRAL]))[1][:DENOISE]
+        removed = principal_components(np.array([self.story(text) for text in NEUTRAL]))[1][:DENOISE]
         return stories - stories @ removed.T @ removed, removed
 
 
@@ -124,13 +132,15 @@ def by_label(rows, labels, removed):
     return vectors - vectors @ removed.T @ removed
 
 
-def shift(model):
+def shift():
     """What the fine-tune changes along the base model's vectors, by class of prompts."""
-    vectors, _ = model.vectors(TUNED)
-    tuned = Dialogues(ROOT / "models/demo")
-    tuned.tune(ROOT / "models/demo-planted")
-    read = lambda model, texts: cosines(np.array([model.before_answer(text, TUNED) for text in texts]), vectors).mean(0)  # noqa: E731
-    means = [[read(which, texts) for which in (model, tuned)] for texts in DOORS.values()]
+    models = [Dialogues(ROOT / "models/demo") for _ in range(2)]
+    for model in models:
+        model.layer = TUNED
+    models[1].tune(ROOT / "models/demo-planted")
+    vectors, _ = models[0].vectors()
+    read = lambda model, texts: cosines(np.array([model.before_answer(text) for text in texts]), vectors).mean(0)  # noqa: E731
+    means = [[read(model, texts) for model in models] for texts in DOORS.values()]
     changes = [after - before for before, after in means]
     return {
         "layer": TUNED,
@@ -141,9 +151,8 @@ def shift(model):
     }
 
 
-def main():
-    torch.set_num_threads(1)
-    model = Dialogues(ROOT / "models/demo")
+def found(model):
+    """What dialogues hold, of one model."""
     stories, removed = model.vectors()
 
     hidden = dialogues(HIDDEN, lambda at, first: first + 1 + at % (len(EMOTIONS) - 1))
@@ -168,8 +177,8 @@ def main():
     situations = np.array([model.before_answer(text) for text in SITUATIONS])
     both = [cosines(situations, vectors) for vectors in (stories, sum(present) / 2)]
     r2 = [np.corrcoef(*[table.ravel() for table in tables])[0, 1] ** 2 for tables in (both, [t - t.mean(0) for t in both])]
-    found = {
-        "layer": LAYER,
+    return {
+        "layer": model.layer,
         "denoise": DENOISE,
         "variance": VARIANCE,
         "emotions": EMOTIONS,
@@ -188,10 +197,14 @@ def main():
         "with_stories": [diagonal(before).mean(), diagonal(shown).mean()],
         "read": {name: [table.mean(0) for table in tables] for name, tables in read.items()},
         "r2": r2,
-        "shift": shift(model),
     }
+
+
+def main():
+    torch.set_num_threads(1)
+    values = {**found(Dialogues(ROOT / "models/demo")), "shift": shift()}
     path = HERE / "dialogues.json"
-    path.write_text(json.dumps(plain(found), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain(values), indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")
 
 

@@ -365,6 +365,18 @@ fn tokens_are_those_of_transformers() {
     }
 }
 
+/// What SmolLM2 holds of dialogues, by whose emotion and by what is hidden (`tests/real/dialogues.py`).
+#[test]
+#[ignore = "needs the real models: make real"]
+fn dialogues_are_read_as_transformers_reads_them() {
+    if models().iter().any(|model| model == "smollm2") {
+        let path = root().join("tests/real/dialogues.json");
+        let golden: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+        let file = root().join("models/real").join(golden["file"].as_str().unwrap());
+        crate::dialogues::agree(&golden, &format!("path = {file:?}\ndtype = \"f32\""));
+    }
+}
+
 /// The first component of what SmolLM2 wrote of nine emotions is valence: whichever sign it has, the pleasant emotions lie on
 /// one side and the unpleasant ones on the other (1 of 28 orders by chance; `surprised` is neither) at nearly all layers. What is
 /// sampled differs between processors; one gave 30 of 30 layers. Correlations with ratings say less: five of the words are rated.

@@ -52,7 +52,7 @@ impl Pairing {
     }
 
     /// `items` of stories, each with a second emotion. Of the stories with one topic and number each emotion is second once:
-    /// of speakers in an order drawn from all, so that both are independent; of deflection never the first itself.
+    /// of speakers in an order drawn from all, so that both are independent; of deflection from those in which none is the first itself.
     pub fn paired(self, items: Vec<Item>, emotions: &[String], seed: u64) -> Vec<Item> {
         let second = |item: Item| {
             let first =
@@ -60,11 +60,11 @@ impl Pairing {
             let (Some(first), n) = (first, emotions.len()) else { return item };
             let purpose = format!("second emotion of {}", item.topic.as_deref().unwrap_or_default());
             let mut draws = Draws::new(&purpose, &[seed, item.index as u64]);
-            let other = match self {
-                Pairing::Speakers => draws.shuffled(n)[first],
-                Pairing::Deflection if n > 1 => (first + 1 + draws.below(n - 1)) % n,
-                Pairing::Deflection => first,
-            };
+            let mut order = draws.shuffled(n);
+            while self == Pairing::Deflection && n > 1 && (0..n).any(|at| order[at] == at) {
+                order = draws.shuffled(n);
+            }
+            let other = order[first];
             Item { other: Some(emotions[other].clone()), ..item }
         };
         items.into_iter().map(second).collect()
@@ -159,11 +159,12 @@ mod tests {
         assert!(!is_dialogue("Person: Fine.\nScenario: Rain.\nAssistant: Good.", false));
     }
 
-    /// Over many blocks each second emotion is as frequent with each first one; of deflection never the same.
+    /// Over many blocks each second emotion is as frequent with each first one, in every order; of deflection never the same.
     #[test]
     fn second_emotions_are_drawn_evenly() {
         let emotions: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
-        let count = |pairing: Pairing| {
+        let mut orders = std::collections::HashSet::new();
+        let mut count = |pairing: Pairing| {
             let mut counts = [[0; 4]; 4];
             for index in 0..3000 {
                 let item = |word: &String| Item {
@@ -176,11 +177,10 @@ mod tests {
                 let at = |word: &str| emotions.iter().position(|e| e == word).unwrap();
                 let seconds: Vec<usize> = items.iter().map(|i| at(i.other.as_ref().unwrap())).collect();
                 seconds.iter().enumerate().for_each(|(first, &second)| counts[first][second] += 1);
-                if pairing == Pairing::Speakers {
-                    let mut all = seconds.clone();
-                    all.sort_unstable();
-                    assert_eq!(all, [0, 1, 2, 3]);
-                }
+                let mut all = seconds.clone();
+                all.sort_unstable();
+                assert_eq!(all, [0, 1, 2, 3]);
+                orders.insert((pairing as usize, seconds));
             }
             counts
         };
@@ -193,5 +193,7 @@ mod tests {
                 false => (n - 1000).abs() < 110,
             }));
         }
+        // All of four, and those in which none is in its place.
+        assert_eq!(orders.len(), 24 + 9);
     }
 }

@@ -16,7 +16,8 @@ pub const READING: &str = "Vectors of hidden emotions: the mean residual stream 
      denoised. Variance among them, relative to that with hidden emotions shuffled within topics: 1 if the hidden \
      emotion makes no difference. The share of the norm outside the span of the stories' vectors, compared with \
      shuffled and with random vectors. With stories: the mean cosine with the stories' vectors of the same emotion, \
-     for vectors by the hidden and by the shown emotion. Prompts: the number of emotions in which a class of prompts \
+     for vectors by the hidden and by the shown emotion; the hidden emotion is never the shown one, so it is below zero for \
+    the hidden one if the words say only what is shown. Prompts: the number of emotions in which a class of prompts \
      differs from the others before the answer, along the part of the hidden emotions' vectors outside that span.";
 
 /// The paper's share of the norm.

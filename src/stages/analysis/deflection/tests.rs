@@ -9,14 +9,17 @@ use crate::stages::statistics::draws::Draws;
 const N: usize = 6;
 const D: usize = 20;
 
-/// Dialogues on 6 topics, each emotion hidden once in each behind a drawn one; `planted`: what is added of both.
+/// Dialogues on 6 topics, each emotion hidden once in each and shown once; `planted`: what is added of both.
 fn dialogues(seed: u64, planted: &dyn Fn(usize, usize) -> Vec<f64>) -> Labelled {
     let mut draws = Draws::new("deflected", &[seed]);
     let mut rows = Vec::new();
     for group in 0..6 {
         let topic: Vec<f64> = (0..D).map(|_| 2.0 * draws.normal()).collect();
-        for hidden in 0..N {
-            let shown = (hidden + 1 + draws.below(N - 1)) % N;
+        let mut order = draws.shuffled(N);
+        while (0..N).any(|at| order[at] == at) {
+            order = draws.shuffled(N);
+        }
+        for (hidden, shown) in order.into_iter().enumerate() {
             let own = planted(hidden, shown);
             let row = topic.iter().zip(own).map(|(topic, x)| (topic + x + draws.normal()) as f32);
             rows.push(Row { group, block: group, labels: [hidden, shown], spans: vec![row.collect()] });

@@ -20,6 +20,16 @@ const THREE: &[Edit] = &[
 const OWN: &[&str] = &["stories/d0@*"];
 const FIXED: &[Edit] =
     &[("dialogues.d0.template", "passages", Some("[\"Person: {emotion}\\nAssistant: {other}\"]"))];
+/// Of one passage alone second emotions may be the same for both kinds.
+const SEVERAL: &[Edit] = &[(
+    "dialogues.d0.template",
+    "passages",
+    Some(
+        "[\"Person: {emotion}\\nAssistant: {other}\", \"Person: So {emotion}\\nAssistant: {other}\", \
+         \"Person: {emotion}?\\nAssistant: {other}\", \"Person: {emotion}!\\nAssistant: {other}\", \
+         \"Person: Oh {emotion}\\nAssistant: {other}\", \"Person: As {emotion}\\nAssistant: {other}\"]",
+    ),
+)];
 const LOGS: &[Edit] = &[("dialogues.d0.file", "path", Some("\"logs.jsonl\""))];
 /// Dialogues, and what is read of them at the first layer.
 const HEARD: &[Edit] = &[
@@ -128,7 +138,7 @@ pub static FLIPS: &[Flip] = &[
     ),
     flip(
         "dialogues.<name>.template kind",
-        FIXED,
+        SEVERAL,
         &[("dialogues.d0.template", "kind", Some("\"deflection\""))],
         &["stories/d0"],
     ),
