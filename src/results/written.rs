@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use rayon::prelude::*;
 
 use super::{
     Analysed, Shown, append, json_lines, metadata, replace, stories, to_parquet, vectors_file, write_table,
@@ -19,28 +20,15 @@ pub(super) fn write(
     dir: &Path,
     wanted: &dyn Fn(&Node) -> bool,
 ) -> Result<()> {
-    for parts in analyses.chunk_by(|a, b| a.name == b.name) {
-        let name = &parts[0].name;
-        let is_of = |node: &&Node| matches!(&node.work, Work::Analysis { name: of, .. } if of == name);
-        let nodes = || shown.plan.nodes.iter().filter(is_of);
-        if !nodes().any(wanted) {
-            continue;
-        }
-        let mut tables = Vec::new();
-        for (table_name, table) in parts.iter().flat_map(|part| &part.tables) {
-            append(&mut tables, table_name, table.clone())?;
-        }
-        let metadata = metadata(shown.resolved, nodes());
-        for (index, (table_name, table)) in tables.iter().enumerate() {
-            let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
-            let stem = dir.join("tables").join(stem);
-            write_table(table, &stem, &metadata)?;
-            if table.schema.starts_with("monitor_alarms/") {
-                let lines = PathBuf::from(format!("{}.jsonl", stem.display()));
-                replace(&lines, &json_lines::lines(table)?)?;
-            }
-        }
-    }
+    let of_name = |parts: &'_ [Analysed]| -> Vec<&Node> {
+        let is_of =
+            |node: &&Node| matches!(&node.work, Work::Analysis { name, .. } if *name == parts[0].name);
+        shown.plan.nodes.iter().filter(is_of).collect()
+    };
+    let named = analyses.chunk_by(|a, b| a.name == b.name).map(|parts| (parts, of_name(parts)));
+    let named = named.filter(|(_, nodes)| nodes.iter().any(|node| wanted(node)));
+    let named: Vec<_> = named.map(|(parts, nodes)| (parts, metadata(shown.resolved, nodes))).collect();
+    named.par_iter().try_for_each(|(parts, metadata)| tables(parts, metadata, dir))?;
     for node in shown.plan.nodes.iter().filter(|node| wanted(node)) {
         let Work::Vectors { set, .. } = &node.work else { continue };
         if set.is_check {
@@ -51,6 +39,25 @@ pub(super) fn write(
         replace(&vectors_file(dir, set), &bytes)?;
     }
     stories::write(shown, dir, wanted)
+}
+
+/// Writes the tables of an analysis, which has `parts` for several sets of vectors.
+fn tables(parts: &[Analysed], metadata: &[(String, String)], dir: &Path) -> Result<()> {
+    let name = &parts[0].name;
+    let mut tables = Vec::new();
+    for (table_name, table) in parts.iter().flat_map(|part| &part.tables) {
+        append(&mut tables, table_name, table.clone())?;
+    }
+    for (index, (table_name, table)) in tables.iter().enumerate() {
+        let stem = if index == 0 { name.clone() } else { format!("{name}.{table_name}") };
+        let stem = dir.join("tables").join(stem);
+        write_table(table, &stem, metadata)?;
+        if table.schema.starts_with("monitor_alarms/") {
+            let lines = PathBuf::from(format!("{}.jsonl", stem.display()));
+            replace(&lines, &json_lines::lines(table)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes what was `selected`, without a report, after whoever writes there now; the rest of the folder stays as it is.
