@@ -1,10 +1,10 @@
-//! Sums of stories in cells, one a pair of group and label, and what resampling makes of them: weighted sums over groups,
-//! and sums under other labels. Knows nothing of what groups and labels are.
+//! Sums of stories in cells, one cell per pair of group and label, and their resampling: weighted sums over groups,
+//! and sums under shuffled labels. Independent of what groups and labels mean.
 //!
-//! Resamples of 171 emotions in 100 topics would each go through 35 million numbers. So cells are kept in pieces of [`WIDE`]
-//! dimensions: a piece of all cells, 1 MB, is read once for many resamples, weighted sums of it are one product of matrices,
-//! and sums under other labels stay in the caches. A piece is always the work of one thread: results do not depend on
-//! how many there are.
+//! A resample of 171 emotions in 100 topics would otherwise read 35 million numbers. So cells are stored in pieces of
+//! [`WIDE`] dimensions: a piece covers all cells (1 MB) and is read once for many resamples, its weighted sums are
+//! one matrix product, and its sums under shuffled labels stay in the CPU caches. A piece is always processed by one
+//! thread, so results do not depend on the number of threads.
 
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
@@ -12,10 +12,10 @@ use rayon::prelude::*;
 use super::design::{Shuffle, Weights};
 use super::wide::wide;
 
-/// Dimensions of a piece: one cache line in float32.
+/// Dimensions per piece: one cache line of float32.
 const WIDE: usize = 16;
 
-/// Groups whose cells are added to all sums before the next ones, so that they stay near.
+/// Number of groups whose cells are added to all sums in one pass, so that they stay in the cache.
 const TOGETHER: usize = 4;
 
 /// Sums of stories by group and label.
@@ -23,20 +23,21 @@ pub struct Cells {
     groups: usize,
     labels: usize,
     d: usize,
-    /// Each `[group, label, WIDE]`, in float32; the last is filled up with zeros.
+    /// One per piece, each `[group, label, WIDE]` in float32; the last piece is padded with zeros.
     pieces: Vec<Lines>,
 }
 
-/// Sums over groups, of several resamples. To be used again for others of as many.
+/// Sums over groups for several resamples.
 #[derive(Default)]
 pub struct Drawn {
     labels: usize,
     d: usize,
-    /// Each `[resample, label, WIDE]`.
+    /// One per piece, each `[resample, label, WIDE]`.
     pieces: Vec<Lines>,
 }
 
-/// Numbers of which each [`WIDE`] are a cache line: a register that is read from two takes twice as long.
+/// Numbers aligned so that each [`WIDE`] of them are one cache line: loading a register from two lines takes twice as
+/// long.
 struct Lines {
     values: Vec<f32>,
     first: usize,
@@ -46,7 +47,7 @@ impl Lines {
     fn zeros(n: usize) -> Lines {
         let values = vec![0.0; n + WIDE];
         let first = values.as_ptr().align_offset(WIDE * size_of::<f32>());
-        // Where it is not known, any place will do.
+        // The offset may be unknown; then any alignment is correct.
         Lines { values, first: if first < WIDE { first } else { 0 } }
     }
 
@@ -60,8 +61,8 @@ impl Lines {
 }
 
 impl Cells {
-    /// From the sums of each group, `[label, d]` in float64. What all stories have in common should be gone from them: what
-    /// is left is kept in float32.
+    /// From the sums of each group, `[label, d]` in float64. The component common to all stories should be subtracted
+    /// beforehand, because the remainder is stored in float32.
     pub(super) fn new(labels: usize, d: usize, sums: &[Vec<f64>]) -> Cells {
         let piece = |first: usize| {
             let wide = WIDE.min(d - first);
@@ -81,7 +82,7 @@ impl Cells {
         self.d
     }
 
-    /// For each of `weights` the sums over groups, each group so often.
+    /// For each of `weights`, the weighted sums over groups.
     pub fn weighted(&self, weights: &[Weights]) -> Drawn {
         let weights: Vec<f32> = weights.iter().flat_map(|weights| weights.iter().copied()).collect();
         let weights = DMatrixView::from_slice(&weights, self.groups, weights.len() / self.groups.max(1));
@@ -94,9 +95,10 @@ impl Cells {
         Drawn { labels: self.labels, d: self.d, pieces: pieces.collect() }
     }
 
-    /// For each of `shuffles` the sums over the groups that `of` lists, where labels get each other's cells.
+    /// For each of `shuffles`, the sums over the groups listed in `of`, with each label's cell taken from the label
+    /// it was shuffled with.
     pub fn shuffled(&self, shuffles: &[Shuffle], of: &[usize]) -> Drawn {
-        // Of some groups after the other `[order, label, group]`: the cell of which label.
+        // For consecutive groups, `[order, label, group]`: the label whose cell is taken.
         let labels = |of: &[usize]| -> Vec<u16> {
             let from = shuffles.par_iter().flat_map_iter(Shuffle::by_label);
             let short = |label: u32| u16::try_from(label).expect("at most 65,536 labels");
@@ -121,7 +123,7 @@ impl Cells {
 }
 
 impl Drawn {
-    /// `[label, d]`: those of one resample.
+    /// `[label, d]`: the sums of one resample.
     pub fn of(&self, resample: usize) -> Vec<f32> {
         let mut rows = vec![0.0; self.labels * self.d];
         for (number, piece) in self.pieces.iter().enumerate() {
@@ -131,8 +133,8 @@ impl Drawn {
         rows
     }
 
-    /// The means of one resample, whose sums are over so many `stories`, less the mean over labels, which it returns; `[label, d]` in the
-    /// place of `rows`.
+    /// Writes the means of one resample, whose label sums cover `stories` stories, into `rows` (`[label, d]`), with
+    /// the mean over labels subtracted. Returns that mean.
     pub fn centred(&self, resample: usize, stories: &[f64], rows: &mut Vec<f32>) -> Vec<f64> {
         rows.resize(self.labels * self.d, 0.0);
         let scales: Vec<f32> = stories.iter().map(|count| (1.0 / count) as f32).collect();
@@ -149,7 +151,7 @@ impl Drawn {
 }
 
 wide! {
-    /// Adds to each of `sums` a cell of each of some `groups`: of which labels.
+    /// Adds to each of `sums` one cell of each of `groups`; `labels` says which.
     fn gathered[const N: usize](groups: [&[[f32; WIDE]]; N], labels: &[[u16; N]], sums: &mut [[f32; WIDE]]) {
         for (labels, sum) in labels.iter().zip(sums) {
             let mut acc = *sum;
@@ -162,7 +164,7 @@ wide! {
 }
 
 wide! {
-    /// The mean over labels of `cells`, each so many times, in float64.
+    /// The mean over labels of `cells`, each multiplied by its scale, in float64.
     fn mean(cells: &[[f32; WIDE]], scales: &[f32]) -> [f64; WIDE] {
         let mut mean = [0.0; WIDE];
         for (cell, scale) in cells.iter().zip(scales) {
@@ -173,7 +175,8 @@ wide! {
 }
 
 wide! {
-    /// Puts `cells`, each so many times and less `mean`, into `rows` (`[label, d]`) from a dimension on; as many as there are.
+    /// Writes `cells`, each multiplied by its scale and with `mean` subtracted, into `rows` (`[label, d]`) starting
+    /// at dimension `from`; the last piece may be cut off at `d`.
     fn put(cells: &[[f32; WIDE]], scales: &[f32], mean: &[f32; WIDE], rows: &mut [f32], d: usize, from: usize) {
         for ((row, cell), scale) in rows.chunks_exact_mut(d).zip(cells).zip(scales) {
             let row = &mut row[from..];
@@ -186,11 +189,11 @@ wide! {
     }
 }
 
-/// `[n, n]`, symmetric: the products of each two of `rows` (`[n, d]`), in float32.
+/// `[n, n]`, symmetric: the Gram matrix of `rows` (`[n, d]`), in float32.
 pub fn gram(rows: &[f32], n: usize) -> DMatrix<f64> {
-    /// Columns of a block: of the blocks above the diagonal none is computed.
+    /// Columns per block: blocks above the diagonal are not computed.
     const BLOCK: usize = 64;
-    /// Up to so many rows or columns nalgebra takes another way, which cannot read matrices with strides.
+    /// Up to this many rows or columns nalgebra uses another code path, which cannot read strided matrices.
     const SMALL: usize = 5;
     let d = rows.len() / n.max(1);
     let mut gram = DMatrix::<f32>::zeros(n, n);
@@ -217,7 +220,7 @@ mod tests {
     use super::super::draws::Draws;
     use super::*;
 
-    /// Three groups of two labels in 19 dimensions, of whole numbers.
+    /// Three groups of two labels in 19 dimensions, with integer entries.
     fn cells() -> (Cells, Vec<Vec<f64>>) {
         let mut draws = Draws::new("cells", &[]);
         let group = |draws: &mut Draws| (0..2 * 19).map(|_| draws.below(9) as f64 - 4.0).collect::<Vec<_>>();
@@ -232,7 +235,7 @@ mod tests {
         let want: Vec<f32> = (0..38).map(|at| (sums[0][at] + 2.0 * sums[2][at]) as f32).collect();
         assert_eq!(got.of(0), want);
         assert_eq!(got.of(1), sums[1].iter().map(|x| 3.0 * *x as f32).collect::<Vec<_>>());
-        // Group 1 keeps its labels, groups 0 and 2 exchange them; then over groups 0 and 1 alone.
+        // Group 1 keeps its labels, groups 0 and 2 swap theirs; then the same over groups 0 and 1 only.
         let order = [shuffle(&[1, 0, 1, 0, 1, 0], 3)];
         let other = |label: usize, at: usize| sums[0][(1 - label) * 19 + at] + sums[1][label * 19 + at];
         let got = cells.shuffled(&order, &[0, 1, 2]).of(0);

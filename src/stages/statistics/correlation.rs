@@ -1,8 +1,8 @@
-//! Correlations and their closed forms. Knows nothing of what is correlated.
+//! Correlations and their closed forms. Independent of what is correlated.
 
 use super::Interval;
 
-/// Pearson's correlation; `None` where one side does not vary.
+/// Pearson's correlation; `None` where one side is constant.
 pub fn of(x: &[f64], y: &[f64]) -> Option<f64> {
     let n = x.len() as f64;
     let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
@@ -12,18 +12,18 @@ pub fn of(x: &[f64], y: &[f64]) -> Option<f64> {
         (xy, xx, yy) = (xy + dx * dy, xx + dx * dx, yy + dy * dy);
         squares = [squares[0] + x * x, squares[1] + y * y];
     }
-    // What differs by rounding alone does not vary.
+    // Differences from rounding alone count as constant.
     let varies = xx > 1e-18 * squares[0] && yy > 1e-18 * squares[1];
     varies.then(|| (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0))
 }
 
-/// Pearson's correlation; 0 where one side does not vary.
+/// Pearson's correlation; 0 where one side is constant.
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     of(x, y).unwrap_or(0.0)
 }
 
-/// What a regression with an intercept on `controls` leaves of `values`, by least squares. A control that the others have already is
-/// no other control.
+/// The residuals of a least-squares regression of `values` on `controls` with an intercept. A control that is
+/// linearly dependent on the earlier ones is skipped.
 pub fn residuals(values: &[f64], controls: &[Vec<f64>]) -> Vec<f64> {
     let centred = |of: &[f64]| {
         let mean = of.iter().sum::<f64>() / of.len() as f64;
@@ -31,7 +31,7 @@ pub fn residuals(values: &[f64], controls: &[Vec<f64>]) -> Vec<f64> {
     };
     let mut basis: Vec<Vec<f64>> = Vec::new();
     let take_out = |of: &mut [f64], basis: &[Vec<f64>]| {
-        // Twice, so that what is left is at right angles to the basis in spite of rounding.
+        // Twice, so that the residual is orthogonal to the basis despite rounding.
         for axis in basis.iter().chain(basis) {
             let along: f64 = axis.iter().zip(of.iter()).map(|(a, x)| a * x).sum();
             of.iter_mut().zip(axis).for_each(|(x, a)| *x -= along * a);
@@ -57,22 +57,23 @@ pub fn residuals(values: &[f64], controls: &[Vec<f64>]) -> Vec<f64> {
     left
 }
 
-/// The partial correlation: Pearson's of what regressions on `controls` leave of both sides. `None` where nothing is left of one.
+/// The partial correlation: Pearson's correlation of the residuals of both sides after regression on `controls`.
+/// `None` where one side has no residual variance.
 pub fn partial(x: &[f64], y: &[f64], controls: &[Vec<f64>]) -> Option<f64> {
     of(&residuals(x, controls), &residuals(y, controls))
 }
 
-/// Spearman's: Pearson's of the ranks, ties at their mean rank. `None` where one side does not vary.
+/// Spearman's correlation: Pearson's of the ranks, ties at their mean rank. `None` where one side is constant.
 pub fn of_ranks(x: &[f64], y: &[f64]) -> Option<f64> {
     of(&ranks(x), &ranks(y))
 }
 
-/// Spearman's; 0 where one side does not vary.
+/// Spearman's correlation; 0 where one side is constant.
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     of_ranks(x, y).unwrap_or(0.0)
 }
 
-/// Ranks from 1, ties at their mean.
+/// Ranks from 1, ties at their mean rank.
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -86,10 +87,10 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// The 95 % interval of a correlation of `n` pairs of normal numbers: `tanh(atanh(r) +- 1.96 / sqrt(n - 3))` (Fisher
-/// 1921). `None` of fewer than four.
+/// The 95 % confidence interval of a correlation of `n` pairs of normally distributed numbers:
+/// `tanh(atanh(r) +- 1.96 / sqrt(n - 3))` (Fisher 1921). `None` for fewer than four pairs.
 pub fn fisher(r: f64, n: usize) -> Option<Interval> {
-    /// Standard errors within which 95 % of a normal distribution lie.
+    /// Number of standard errors around the mean that contain 95 % of a normal distribution.
     const NINETY_FIVE: f64 = 1.959963984540054;
     let reach = NINETY_FIVE / (n.checked_sub(3).filter(|&n| n > 0)? as f64).sqrt();
     let z = r.clamp(-1.0 + 1e-15, 1.0 - 1e-15).atanh();
@@ -126,7 +127,7 @@ mod tests {
         assert!((of(&[]) - PEARSON).abs() < 1e-12);
         assert!((of(&[&LENGTH]) - 0.696302192391167).abs() < 1e-12, "{}", of(&[&LENGTH]));
         assert!((of(&[&LENGTH, &OTHER]) - 0.6242153026822151).abs() < 1e-12);
-        // The same once more is no other control, nor is one that does not vary.
+        // A repeated control and a constant one change nothing.
         assert!((of(&[&LENGTH, &[7.0; 8], &LENGTH]) - of(&[&LENGTH])).abs() < 1e-12);
         assert_eq!(partial(&X, &Y, &[X.to_vec()]), None);
     }

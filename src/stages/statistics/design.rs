@@ -1,5 +1,6 @@
-//! Who belongs to which cell, one a pair of group and label, and everything that is drawn from that: weights, halves,
-//! shuffles, folds, and parts that cannot be mixed up. Knows nothing of what groups and labels are, nor of what is measured.
+//! The assignment of stories to cells, one cell per pair of group and label, and everything drawn from it: weights,
+//! halves, shuffles, folds, and parts that the type system keeps apart. Independent of what groups and labels mean
+//! and of what is measured.
 
 use std::ops::Deref;
 
@@ -7,27 +8,27 @@ use anyhow::{Result, bail};
 
 use super::draws::Draws;
 
-/// How often a draw that is of no use is drawn again.
+/// How many times an unusable draw is repeated.
 pub(super) const TRIES: u64 = 1000;
 
-/// The fewest groups of which an interval is given. n groups have C(2n - 1, n) different resamples: 35 of four, of which the
-/// least likely tail of 2.5 % is less than one; 126 of five.
+/// The fewest groups for which an interval is computed. n groups have C(2n - 1, n) different resamples: 35 for four
+/// groups, so that a tail of 2.5 % is less than one resample; 126 for five.
 pub const FEWEST: usize = 5;
 
-/// How many stories each cell has. Every resample, half and shuffle of them is drawn here, from the seed, each by a
-/// stream of its own.
+/// The number of stories in each cell. Every resample, half and shuffle of the cells is drawn here from the seed,
+/// each from its own random stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Design {
     labels: usize,
-    /// `[group, label]`: stories.
+    /// `[group, label]`: number of stories.
     counts: Vec<f64>,
     grouped: String,
-    /// `[group]`: the topic or passage that it is, where it is one.
+    /// `[group]`: the name of the topic or passage, if the group is a single one.
     topics: Vec<Option<String>>,
     seed: u64,
 }
 
-/// `[group]`: how often each counts.
+/// `[group]`: the weight of each group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights(Vec<f32>);
 
@@ -39,35 +40,35 @@ impl Deref for Weights {
     }
 }
 
-/// Whole cells under other labels of their group.
+/// A permutation of whole cells among the labels of each group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shuffle {
     groups: usize,
-    /// `[label, group]`: which label's cell each label gets.
+    /// `[label, group]`: the label whose cell each label gets.
     from: Vec<u32>,
 }
 
 impl Shuffle {
-    /// Whose cell `label` gets in `group`.
+    /// The label whose cell `label` gets in `group`.
     pub fn from(&self, label: usize, group: usize) -> usize {
         self.from[label * self.groups + group] as usize
     }
 
-    /// `[group]` for each label: whose cells it gets.
+    /// For each label, `[group]`: the labels whose cells it gets.
     pub(super) fn by_label(&self) -> impl Iterator<Item = &[u32]> {
         self.from.chunks_exact(self.groups.max(1))
     }
 }
 
 impl Design {
-    /// `counts`: `[group, label]`, stories. `grouped`: what the groups are, in words.
+    /// `counts`: `[group, label]`, number of stories. `grouped`: a description of the groups.
     pub fn new(labels: usize, counts: Vec<f64>, grouped: String, seed: u64) -> Design {
         let topics = vec![None; counts.len() / labels.max(1)];
         Design { labels, counts, grouped, topics, seed }
     }
 
-    /// The same with the name of each group that is one topic or passage: stories that stand alone are none, and several
-    /// topics in one group are none either.
+    /// The same design with names for the groups that are a single topic or passage. Groups of stories without a
+    /// topic and groups of several merged topics have none.
     pub fn named(self, topics: Vec<Option<String>>) -> Design {
         Design { topics, ..self }
     }
@@ -80,28 +81,29 @@ impl Design {
         self.labels
     }
 
-    /// What the groups are: `8 topics`.
+    /// A description of the groups: `8 topics`.
     pub fn grouped(&self) -> &str {
         &self.grouped
     }
 
-    /// `[group, label]`: stories.
+    /// `[group, label]`: number of stories.
     pub fn counts(&self) -> &[f64] {
         &self.counts
     }
 
-    /// The stories of a cell.
+    /// The number of stories in a cell.
     pub fn count(&self, group: usize, label: usize) -> f64 {
         self.counts[group * self.labels + label]
     }
 
-    /// In which of `folds` parts a group is, none of which is split: the group's number modulo `folds`.
+    /// The fold of a group, out of `folds`: the group's number modulo `folds`. Groups are never split.
     pub fn fold(group: usize, folds: usize) -> usize {
         group % folds
     }
 
-    /// Up to `most` groups, in rising order, that are one topic or passage and have a story of every label, so that no label is
-    /// more in one than in the others; drawn of more. None where there are fewer than [`FEWEST`].
+    /// Up to `most` groups, in ascending order, that are a single topic or passage and have a story of every label,
+    /// so that all groups contain the same labels; a random selection where there are more. Empty where there are
+    /// fewer than [`FEWEST`].
     pub fn topics(&self, most: usize) -> Vec<usize> {
         let whole = |&group: &usize| (0..self.labels).all(|label| self.count(group, label) > 0.0);
         let named = (0..self.groups()).filter(|&group| self.topics.get(group).is_some_and(Option::is_some));
@@ -117,23 +119,23 @@ impl Design {
         topics
     }
 
-    /// What a group is called; empty of one that is not one topic.
+    /// The group's name; empty if it is not a single topic or passage.
     pub fn topic(&self, group: usize) -> &str {
         self.topics.get(group).and_then(Option::as_deref).unwrap_or_default()
     }
 
-    /// Every group once.
+    /// Weight 1 for every group.
     pub fn every(&self) -> Weights {
         Weights(vec![1.0; self.groups()])
     }
 
-    /// Every cell that has a story as one story: what means over groups' means are made with.
+    /// Counts every non-empty cell as one story: the design for means of the groups' means.
     pub fn evened(&self) -> Design {
         let counts = self.counts.iter().map(|&n| if n > 0.0 { 1.0 } else { 0.0 }).collect();
         Design { counts, ..self.clone() }
     }
 
-    /// `[label]`: stories of each, groups weighted.
+    /// `[label]`: number of stories of each label, with groups weighted.
     pub fn stories(&self, weights: &Weights) -> Vec<f64> {
         let mut stories = vec![0.0; self.labels];
         for (group, &weight) in self.counts.chunks_exact(self.labels).zip(weights.iter()) {
@@ -142,22 +144,22 @@ impl Design {
         stories
     }
 
-    /// `[label]`: stories of each under other labels, over the groups that `of` lists.
+    /// `[label]`: number of stories of each label after shuffling, over the groups listed in `of`.
     pub fn stories_shuffled(&self, shuffle: &Shuffle, of: &[usize]) -> Vec<f64> {
         let count = |from: &[u32]| of.iter().map(|&g| self.count(g, from[g] as usize)).sum();
         shuffle.by_label().map(count).collect()
     }
 
-    /// How many of `asked` resamples are drawn for an interval: none of fewer than [`FEWEST`] groups.
+    /// The number of resamples drawn for an interval out of `asked`: 0 for fewer than [`FEWEST`] groups.
     pub fn resamples(&self, asked: usize) -> usize {
         if self.groups() < FEWEST { 0 } else { asked }
     }
 
-    /// How often each of the groups is drawn when as many are drawn as there are, with replacement, all together
-    /// with all that is in them (the bootstrap over groups; Efron and Tibshirani 1993, chapter 8). A draw in which a label
-    /// has no story is drawn again.
+    /// How often each group is drawn when as many groups as there are get drawn with replacement, each with all its
+    /// stories (the bootstrap over groups; Efron and Tibshirani 1993, chapter 8). A draw in which a label has no
+    /// story is repeated.
     ///
-    /// An error if it is so a thousand times.
+    /// An error if a thousand draws fail.
     pub fn drawn(&self, number: usize) -> Result<Weights> {
         let groups = self.groups();
         for attempt in 0..TRIES {
@@ -171,8 +173,8 @@ impl Design {
         bail!("an emotion has stories in so few topics that resamples of the topics do not have it")
     }
 
-    /// A random half of the groups and the other half, of an odd number the first the smaller. `None` where either
-    /// half lacks a label, a thousand times.
+    /// A random half of the groups and the other half; with an odd number of groups the first half is the smaller
+    /// one. `None` where a thousand draws leave either half without some label.
     pub fn halves(&self, number: usize) -> Option<[Weights; 2]> {
         let groups = self.groups();
         (0..TRIES).find_map(|attempt| {
@@ -190,8 +192,8 @@ impl Design {
         (0..self.labels).all(has)
     }
 
-    /// Labels shuffled within groups, among the cells that have stories. A group keeps the labels that it has, so
-    /// that what belongs to the group stays the same for all labels.
+    /// Shuffles labels within groups, among the cells that have stories. A group keeps its set of labels, so that
+    /// effects of the group are the same for all labels.
     pub fn shuffle(&self, number: usize) -> Shuffle {
         let groups = self.groups();
         let mut draws = Draws::new("labels within groups", &[self.seed, number as u64]);
@@ -207,13 +209,13 @@ impl Design {
         shuffle
     }
 
-    /// Every label its own cells.
+    /// The identity: every label gets its own cells.
     pub fn unshuffled(&self) -> Shuffle {
         let groups = self.groups();
         Shuffle { groups, from: (0..self.labels * groups).map(|at| (at / groups) as u32).collect() }
     }
 
-    /// That of the experiment, from which everything is drawn.
+    /// The seed of the experiment, from which everything is drawn.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -237,7 +239,7 @@ pub mod tests {
 
     #[test]
     fn resamples_have_as_many_groups_and_every_label() {
-        // Label 1 is in the first group alone.
+        // Label 1 occurs only in the first group.
         let of = |seed| design(&[1.0, 1.0, 1.0, 0.0, 1.0, 0.0], 2, seed);
         for number in 0..50 {
             let weights = of(7).drawn(number).unwrap();
@@ -301,7 +303,7 @@ pub mod tests {
     fn stories_of_weighted_groups_and_of_other_labels_by_hand() {
         let design = design(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 0);
         assert_eq!(design.stories(&weights(&[1.0, 0.0, 2.0])), [11.0, 14.0]);
-        // Group 1 keeps its labels, groups 0 and 2 exchange them.
+        // Group 1 keeps its labels, groups 0 and 2 swap theirs.
         let order = shuffle(&[1, 0, 1, 0, 1, 0], 3);
         assert_eq!(design.stories_shuffled(&order, &[0, 1, 2]), [2.0 + 3.0 + 6.0, 1.0 + 4.0 + 5.0]);
     }

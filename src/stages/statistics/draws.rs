@@ -1,17 +1,17 @@
-//! Random numbers that are the same on every machine and in every thread: a stream of its own for each purpose and
-//! number. Knows nothing of what is drawn.
+//! Random numbers that are the same on every machine and in every thread: a separate stream for each purpose and
+//! number. Independent of what is drawn.
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::stages::principal::norm;
 
-/// One stream of random numbers: SplitMix64 (Steele, Lea and Flood 2014) from a state that SHA-256 makes of the purpose
-/// and the numbers.
+/// One stream of random numbers: SplitMix64 (Steele, Lea and Flood 2014), with an initial state derived by SHA-256
+/// from the purpose and the numbers.
 pub struct Draws(u64);
 
 impl Draws {
-    /// The stream of `purpose` and `parts`: the seed, the number of the resample, ...
+    /// The stream for `purpose` and `parts`: the seed, the number of the resample, ...
     pub fn new(purpose: &str, parts: &[u64]) -> Draws {
         let mut hasher = Sha256::new_with_prefix(purpose);
         parts.iter().for_each(|part| hasher.update(part.to_le_bytes()));
@@ -33,14 +33,14 @@ impl Draws {
         ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
-    /// Puts `items` into an order drawn from all with equal chances (Fisher and Yates).
+    /// Puts `items` into a uniformly random order (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
-    /// `n` of `0..n`, drawn with replacement.
+    /// `n` indices from `0..n`, drawn with replacement.
     pub fn resampled(&mut self, n: usize) -> Vec<usize> {
         (0..n).map(|_| self.below(n)).collect()
     }
@@ -67,8 +67,8 @@ impl Draws {
     }
 }
 
-/// `draw` of each of `rounds` rounds, each with the stream of `purpose`, `seed` and its number; on all cores, and the same on
-/// any number of them.
+/// Calls `draw` for each of `rounds` rounds with the stream of `purpose`, `seed` and the round's number. Runs on all
+/// cores; the results do not depend on their number.
 pub fn rounds<T: Send>(
     seed: u64,
     purpose: &str,
@@ -142,7 +142,7 @@ mod tests {
         for order in rounds(3, "test", 6000, |draws| draws.shuffled(3)) {
             *counts.entry(order).or_insert(0) += 1;
         }
-        // Each 1000 in the mean, with a standard deviation of 29.
+        // Each 1000 on average, with a standard deviation of 29.
         assert!(counts.len() == 6 && counts.values().all(|n: &i32| (n - 1000).abs() < 130), "{counts:?}");
         let drawn = rounds(3, "test", 2, |draws| draws.resampled(50));
         assert!(drawn[0] != drawn[1] && drawn[0].iter().all(|&at| at < 50));

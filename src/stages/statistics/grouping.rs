@@ -1,13 +1,13 @@
-//! Which stories belong together, so that they are resampled, shuffled and held out together: those of a topic, or of a
-//! passage. Knows nothing of what is computed from them.
+//! Assignment of stories to groups that are resampled, shuffled and held out together: the stories of a topic, or of
+//! a passage. Independent of what is computed from them.
 
 use std::collections::HashMap;
 
-/// More groups than this are merged: the group of number `n` is part of group `n % MOST`. Resampling a hundred is enough,
-/// and memory is bounded.
+/// More groups than this are merged: group number `n` becomes part of group `n % MOST`. Resampling a hundred groups
+/// is enough, and memory is bounded.
 pub const MOST: usize = 100;
 
-/// What a story has in common with others.
+/// What a story shares with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shared<'a> {
     Topic(&'a str),
@@ -16,26 +16,27 @@ pub enum Shared<'a> {
     Nothing,
 }
 
-/// Puts stories into groups, in the order in which they come.
+/// Assigns stories to groups, numbered in order of first appearance.
 #[derive(Debug, Default)]
 pub struct Grouping {
     groups: HashMap<Name, usize>,
     sizes: Sizes,
-    /// Stories that share nothing, of each label.
+    /// For each label, the number of stories that share nothing.
     rounds: Vec<usize>,
 }
 
-/// What makes a group.
+/// The identity of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Name {
     Topic(String),
     Passage(i32),
-    /// Stories that share nothing stand alone. The first of each label are one group, the second ones another, ...: as
-    /// they have nothing in common, that ties nothing together, and labels can be shuffled within groups.
+    /// Stories that share nothing are independent. The first story of each label forms one group, the second another,
+    /// and so on: as these stories have nothing in common, this introduces no dependence, and labels can be shuffled
+    /// within groups.
     Round(usize),
 }
 
-/// How many groups there are of each kind.
+/// Number of groups of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sizes {
     topics: usize,
@@ -44,7 +45,7 @@ struct Sizes {
 }
 
 impl Grouping {
-    /// The group, below [`MOST`], of the next story of `label`.
+    /// The group of the next story of `label`, below [`MOST`].
     pub fn place(&mut self, label: usize, shared: Shared) -> usize {
         let name = match shared {
             Shared::Topic(topic) => Name::Topic(topic.to_string()),
@@ -69,8 +70,8 @@ impl Grouping {
         group % MOST
     }
 
-    /// Of each group the topic or passage that it is: `rain`, `passage 3`. `None` of stories that stand alone, and of several
-    /// topics that were merged.
+    /// For each group the name of its topic or passage: `rain`, `passage 3`. `None` for stories that share nothing,
+    /// and for merged groups.
     pub fn topics(&self) -> Vec<Option<String>> {
         let mut topics: Vec<Option<String>> = vec![None; self.groups.len().min(MOST)];
         let mut names = vec![0; topics.len()];
@@ -87,7 +88,7 @@ impl Grouping {
         topics
     }
 
-    /// What the groups are, in words: `8 topics`.
+    /// A description of the groups: `8 topics`.
     pub fn words(&self) -> String {
         let Sizes { topics, passages, rounds } = self.sizes;
         let some = |n: usize, what: &str| (n > 0).then(|| format!("{n} {what}"));

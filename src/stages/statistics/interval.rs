@@ -1,28 +1,28 @@
-//! Intervals from resamples, p-values from permutations. Knows nothing of what was measured.
+//! Intervals from resamples, p-values from permutations. Independent of what was measured.
 
-/// Both ends of a 95 % interval.
+/// The bounds of a 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,
 }
 
-/// The tails that a 95 % interval leaves out.
+/// The quantiles at the bounds of a 95 % interval.
 const TAILS: [f64; 2] = [0.025, 0.975];
 
-/// On which scale resamples are compared with the estimate.
+/// The scale on which resamples are compared with the estimate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scale {
-    /// As it is.
+    /// Untransformed.
     Plain,
-    /// Between -1 and 1: Fisher's z, `atanh`.
+    /// For values between -1 and 1: Fisher's z, `atanh`.
     Correlation,
-    /// Between 0 and 1: the logit.
+    /// For values between 0 and 1: the logit.
     Share,
 }
 
 impl Scale {
-    /// Numbers this near to an end of the scale are put there: the transformed end is infinite.
+    /// Values are kept this far from the ends of the scale, where the transform is infinite.
     const EDGE: f64 = 1e-12;
 
     fn onto(self, x: f64) -> f64 {
@@ -45,23 +45,24 @@ impl Scale {
     }
 }
 
-/// The percentile interval: the 2.5th and 97.5th percentile of the resamples (Efron and Tibshirani 1993, section 13.3).
-/// `None` of fewer than two.
+/// The percentile interval: the 2.5th and 97.5th percentile of the resamples (Efron and Tibshirani 1993, section
+/// 13.3). `None` for fewer than two resamples.
 pub fn percentile(resamples: &[f64]) -> Option<Interval> {
     let [low, high] = quantiles(resamples)?;
     Some(Interval { low, high })
 }
 
-/// The basic interval on `scale`: the percentiles reflected at the estimate, `2 f(x) - f(q)` (Davison and Hinkley 1997,
-/// section 5.2.1). Where resampling shifts a statistic, as noise that is added to vectors lowers cosines and shares, the
-/// estimate is shifted as much from the truth: this takes the shift out, which the percentiles would double.
+/// The basic interval on `scale`: the percentiles reflected about the estimate, `2 f(x) - f(q)` (Davison and Hinkley
+/// 1997, section 5.2.1). Where resampling biases a statistic, as noise added to vectors lowers cosines and shares,
+/// the estimate is biased by the same amount: the basic interval corrects this bias, whereas the percentile interval
+/// would double it.
 pub fn basic(estimate: f64, resamples: &[f64], scale: Scale) -> Option<Interval> {
     let [low, high] = quantiles(resamples)?;
     let reflect = |end: f64| scale.back(2.0 * scale.onto(estimate) - scale.onto(end));
     Some(Interval { low: reflect(high), high: reflect(low) })
 }
 
-/// The 2.5th and 97.5th percentile, between neighbours in a straight line (NumPy's `quantile`).
+/// The 2.5th and 97.5th percentile, with linear interpolation (NumPy's `quantile`).
 pub fn quantiles(values: &[f64]) -> Option<[f64; 2]> {
     if values.len() < 2 {
         return None;
@@ -69,7 +70,7 @@ pub fn quantiles(values: &[f64]) -> Option<[f64; 2]> {
     Some(TAILS.map(|tail| quantile(values, tail)))
 }
 
-/// The quantile at `tail`, between neighbours in a straight line (NumPy's `quantile`); NaN of nothing.
+/// The quantile at `tail`, with linear interpolation (NumPy's `quantile`); NaN for an empty slice.
 pub fn quantile(values: &[f64], tail: f64) -> f64 {
     if values.is_empty() {
         return f64::NAN;
@@ -82,30 +83,31 @@ pub fn quantile(values: &[f64], tail: f64) -> f64 {
     if place.fract() > 0.0 { below + place.fract() * (next - below) } else { below }
 }
 
-/// The chance, by shuffling, of a value as large as `observed` or larger: `(1 + count) / (1 + shuffles)` (Phipson and Smyth 2010).
+/// The permutation p-value of a value at least as large as `observed`: `(1 + count) / (1 + shuffles)` (Phipson and
+/// Smyth 2010).
 pub fn p_value(observed: f64, null: &[f64]) -> f64 {
     (1 + as_large(observed, null)) as f64 / (1 + null.len()) as f64
 }
 
-/// How many of `null` are as large as `observed` or larger; what differs by rounding alone is the same value.
+/// How many of `null` are at least as large as `observed`; values that differ only by rounding count as equal.
 pub fn as_large(observed: f64, null: &[f64]) -> usize {
     let least = observed - 1e-9 * observed.abs();
     null.iter().filter(|&&value| value >= least).count()
 }
 
-/// The same for a value as far from zero or farther.
+/// The two-sided p-value: of a value at least as far from zero.
 pub fn two_sided(observed: f64, null: &[f64]) -> f64 {
     p_value(observed.abs(), &null.iter().map(|x| x.abs()).collect::<Vec<_>>())
 }
 
-/// The 97.5th percentile of Student's t: how many standard errors reach to either end of a 95 % interval. By bisection of
-/// the distribution's closed form (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4); infinite of no degree of freedom.
+/// The 97.5th percentile of Student's t: the half-width of a 95 % interval in standard errors. By bisection of the
+/// distribution's closed form (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4); infinite for zero degrees of freedom.
 pub fn t_95(degrees: usize) -> f64 {
     if degrees == 0 {
         return f64::INFINITY;
     }
     let n = degrees as f64;
-    // The chance of a smaller size than t.
+    // The probability of an absolute value below t.
     let within = |t: f64| {
         let angle = (t / n.sqrt()).atan();
         let square = angle.cos().powi(2);
@@ -130,10 +132,10 @@ pub fn t_95(degrees: usize) -> f64 {
     low
 }
 
-/// The 95 % interval of Clopper and Pearson (1934) of a share of which `hits` of `n` independent trials were seen: the
-/// shares at which as many hits or more, or as many or fewer, have a chance of .025. `None` of no trials.
+/// The 95 % interval of Clopper and Pearson (1934) for a share, given `hits` in `n` independent trials: the shares at
+/// which at least, or at most, as many hits have a probability of .025. `None` without trials.
 pub fn clopper_pearson(hits: usize, n: usize) -> Option<Interval> {
-    // The chance of more than `k` hits, which rises with the share.
+    // The probability of more than `k` hits, which increases with the share.
     let above = |k: usize, share: f64| {
         let mut log_choose = 0.0;
         let mut below = 0.0;
@@ -145,7 +147,7 @@ pub fn clopper_pearson(hits: usize, n: usize) -> Option<Interval> {
     };
     let solve = |k: usize, chance: f64| {
         let (mut low, mut high) = (0.0, 1.0);
-        // A bisection beyond the precision of f64.
+        // Enough bisections to exceed the precision of f64.
         for _ in 0..64 {
             let middle = 0.5 * (low + high);
             if above(k, middle) < chance { low = middle } else { high = middle }
@@ -158,7 +160,7 @@ pub fn clopper_pearson(hits: usize, n: usize) -> Option<Interval> {
     })
 }
 
-/// The arithmetic mean; 0 of nothing.
+/// The arithmetic mean; 0 for an empty slice.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
@@ -172,7 +174,7 @@ mod tests {
         // np.quantile([3, 1, 4, 1, 5, 9, 2, 6, 5, 3], [.025, .975])
         let got = quantiles(&[3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0, 5.0, 3.0]).unwrap();
         assert!((got[0] - 1.0).abs() < 1e-12 && (got[1] - 8.325).abs() < 1e-12, "{got:?}");
-        // np.quantile(np.arange(41.) ** 2, [.025, .975]): whole places.
+        // np.quantile(np.arange(41.) ** 2, [.025, .975]): integer positions.
         let squares: Vec<f64> = (0..41).rev().map(|x| f64::from(x * x)).collect();
         assert_eq!(quantiles(&squares).unwrap(), [1.0, 1521.0]);
         assert_eq!(quantiles(&[1.0]), None);

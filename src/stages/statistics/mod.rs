@@ -1,4 +1,4 @@
-//! What every claim needs beside its number: resampling, intervals, p-values. Knows no emotion and no model.
+//! The statistics behind every reported number: resampling, intervals, p-values. Independent of emotions and models.
 
 pub mod cells;
 pub mod correlation;

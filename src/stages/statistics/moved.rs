@@ -1,13 +1,13 @@
-//! Products of two matrices, entry by entry, of which one has its rows and columns in another order: what thousands of shuffles ask for.
-//! Knows nothing of what is shuffled.
+//! Sums of the entrywise product of two matrices, one of them with its rows and columns permuted, as thousands of
+//! shuffles need them. Independent of what is shuffled.
 
-/// Columns of which sums are kept apart, added up at the end.
+/// Columns with separate partial sums, which are added at the end.
 const LANES: usize = 16;
 
 /// The sum over all entries of `fixed[a, b] moved[rows[a], columns[b]]`; both are `[rows, columns]`.
 ///
 /// # Panics
-/// A row or column that there is not.
+/// If a row or column index is out of range, or the shapes differ.
 pub fn product(fixed: &[f32], moved: &[f32], rows: &[u32], columns: &[u32]) -> f64 {
     let width = columns.len();
     assert!(fixed.len() == rows.len() * width && moved.len() == fixed.len(), "matrices of one shape");
@@ -19,7 +19,7 @@ pub fn product(fixed: &[f32], moved: &[f32], rows: &[u32], columns: &[u32]) -> f
         let moved = &moved[row as usize * width..][..width];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has it; all columns are there.
+            // SAFETY: the processor supports it, and all column indices are in range.
             sum += f64::from(unsafe { avx512(fixed, moved, columns) });
             continue;
         }
@@ -28,7 +28,7 @@ pub fn product(fixed: &[f32], moved: &[f32], rows: &[u32], columns: &[u32]) -> f
     sum
 }
 
-/// Of one row.
+/// The sum for one row.
 fn plain(fixed: &[f32], moved: &[f32], columns: &[u32]) -> f32 {
     let mut sums = [0f32; LANES];
     for (fixed, columns) in fixed.chunks(LANES).zip(columns.chunks(LANES)) {
@@ -53,7 +53,7 @@ fn avx512(fixed: &[f32], moved: &[f32], columns: &[u32]) -> f32 {
     for from in (0..columns.len()).step_by(LANES) {
         let here = (1u32 << LANES.min(columns.len() - from)) - 1;
         let here = here as __mmask16;
-        // SAFETY: of masked lanes nothing is read.
+        // SAFETY: masked lanes are not read.
         unsafe {
             let at = _mm512_maskz_loadu_epi32(here, columns.as_ptr().add(from).cast());
             let x = _mm512_maskz_loadu_ps(here, fixed.as_ptr().add(from));
@@ -62,7 +62,7 @@ fn avx512(fixed: &[f32], moved: &[f32], columns: &[u32]) -> f32 {
         }
     }
     let mut all = [0f32; LANES];
-    // SAFETY: as many numbers.
+    // SAFETY: `all` has as many elements as the register.
     unsafe { _mm512_storeu_ps(all.as_mut_ptr(), sums) };
     total(all)
 }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn products_of_moved_entries_by_hand_and_with_any_registers() {
-        // 1 * 8 + 2 * 7 + 3 * 6 + 4 * 5: the rows and the columns change places.
+        // 1 * 8 + 2 * 7 + 3 * 6 + 4 * 5: rows and columns are swapped.
         assert_eq!(product(&[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0, 7.0, 8.0], &[1, 0], &[1, 0]), 60.0);
         let mut draws = Draws::new("moved", &[]);
         for (n, width) in [(1, 1), (3, 15), (5, 16), (7, 17), (4, 171)] {

@@ -1,8 +1,9 @@
-//! Disjoint parts of the groups, each of which serves one purpose: what is fitted on one cannot be judged on it. Knows
-//! nothing of what is fitted.
+//! Disjoint parts of the groups, each with one purpose, so that nothing can be evaluated on the groups that it was
+//! fitted on. Independent of what is fitted.
 //!
-//! A part carries its purpose and its rotation in its type. Only [`Rotations::each`] makes parts, and none outlives its
-//! rotation: what takes a part of each purpose, all of one rotation, is given three that share no group.
+//! A part carries its purpose and its rotation in its type. Only [`Rotations::each`] creates parts, and none outlives
+//! its rotation: a function that takes a part of each purpose from one rotation receives three parts that share no
+//! group.
 //!
 //! ```compile_fail
 //! use emoflow::stages::statistics::{Design, parts::{Part, Fit}};
@@ -25,22 +26,23 @@ use anyhow::{Result, bail};
 use super::design::{Design, TRIES};
 use super::draws::Draws;
 
-/// What a map is fitted on.
+/// The purpose of the groups that a map is fitted on.
 #[derive(Debug)]
 pub enum Fit {}
 
-/// What a fitted map is applied to.
+/// The purpose of the groups whose vectors the fitted map is applied to.
 #[derive(Debug)]
 pub enum Source {}
 
-/// What the outcome is compared with.
+/// The purpose of the groups that mapped vectors are compared with.
 #[derive(Debug)]
 pub enum Target {}
 
-/// Ties what is computed to a purpose and to a rotation. Invariant in `'r`: two rotations are never one.
+/// Ties a computed value to a purpose and a rotation. Invariant in `'r`, so that two rotations never have the same
+/// type.
 pub type Mark<'r, Purpose> = PhantomData<(fn(&'r ()) -> &'r (), Purpose)>;
 
-/// The groups that serve `Purpose` in the rotation `'r`.
+/// The groups with `Purpose` in the rotation `'r`.
 #[derive(Debug)]
 pub struct Part<'r, Purpose> {
     groups: Vec<bool>,
@@ -65,18 +67,19 @@ pub struct Rotation<'r> {
     pub target: Part<'r, Target>,
 }
 
-/// Groups dealt into parts, which take turns.
+/// A random assignment of groups to parts, which rotate through the purposes.
 pub struct Rotations {
     part_of: Vec<usize>,
     parts: usize,
 }
 
 impl Design {
-    /// Deals the groups into `parts` parts at random, into as many as there are groups if these are fewer. In each rotation
-    /// one part is the target, the next one the source, and all others are what is fitted on: cross-fitting, in which each
-    /// group serves every purpose once or more.
+    /// Assigns the groups at random to `parts` parts, or to one part per group if there are fewer groups. In each
+    /// rotation one part is the target, the next one the source, and all others are for fitting: cross-fitting, in
+    /// which each group serves every purpose at least once.
     ///
-    /// An error if there are fewer than three groups, or if a label has no story in a part, a thousand times.
+    /// An error if there are fewer than three groups, or if in a thousand draws some part lacks a story of some
+    /// label.
     pub fn rotations(&self, parts: usize) -> Result<Rotations> {
         let groups = self.groups();
         let parts = parts.min(groups);
@@ -106,12 +109,12 @@ impl Design {
 }
 
 impl Rotations {
-    /// How many there are.
+    /// The number of rotations.
     pub fn count(&self) -> usize {
         self.parts
     }
 
-    /// What `visit` makes of each rotation and its number.
+    /// Calls `visit` with each rotation and its number, and collects the results.
     pub fn each<T>(&self, mut visit: impl for<'r> FnMut(usize, Rotation<'r>) -> Result<T>) -> Result<Vec<T>> {
         let rotation = |number: usize| {
             let source = (number + 1) % self.parts;

@@ -1,8 +1,9 @@
-//! Shares of independent trials: differences of two, and how large one must be to be seen. Knows nothing of what was tried.
+//! Shares of independent trials: differences of two shares, and how large a difference must be to be detected.
+//! Independent of what the trials are.
 
 use super::Interval;
 
-/// The 97.5th percentile of a normal distribution, and the 80th.
+/// The 97.5th and the 80th percentile of a normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 const Z_POWER: f64 = 0.841_621_233_572_914;
 
@@ -14,8 +15,8 @@ fn wilson(hits: usize, n: usize) -> Interval {
     Interval { low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
 }
 
-/// Newcombe's 95 % interval of the difference of two shares, the first minus the second, each hits of how many (1998, method
-/// 10: both Wilson intervals, squared and added). `None` where one of them has no trials.
+/// Newcombe's 95 % interval of the difference of two shares, the first minus the second, each given as (hits, trials)
+/// (1998, method 10, from both Wilson intervals). `None` where one of them has no trials.
 pub fn newcombe((a, n_a): (usize, usize), (b, n_b): (usize, usize)) -> Option<Interval> {
     if n_a == 0 || n_b == 0 {
         return None;
@@ -28,8 +29,9 @@ pub fn newcombe((a, n_a): (usize, usize), (b, n_b): (usize, usize)) -> Option<In
     })
 }
 
-/// The least share above `from` that `n` trials on both sides tell from it four times in five, by the two-sided test of two
-/// shares at .05 (Fleiss, Levin and Paik 2003, equation 4.14, without correction). `None` where not even 1 is.
+/// The smallest share above `from` that is detected with a power of 80 % with `n` trials on each side, by the
+/// two-sided test of two shares at .05 (Fleiss, Levin and Paik 2003, equation 4.14, without correction). `None` where
+/// even 1 is not detected.
 pub fn seen_above(from: f64, n: usize) -> Option<f64> {
     let needed = |to: f64| {
         let mean = (from + to) / 2.0;
@@ -48,8 +50,9 @@ pub fn seen_above(from: f64, n: usize) -> Option<f64> {
     Some(high)
 }
 
-/// A share of which `told` were told, hits of how many, corrected for how well that is told (Rogan and Gladen 1978), within 0 and 1:
-/// (told + specificity - 1) / (sensitivity + specificity - 1). `None` where that is told no better than by chance, or nothing is known.
+/// The share `told` measured by a classifier, corrected for its sensitivity and specificity (Rogan and Gladen 1978),
+/// clamped to 0 to 1: (told + specificity - 1) / (sensitivity + specificity - 1). Each is given as (hits, trials).
+/// `None` where the classifier is no better than chance, or where there are no trials.
 pub fn corrected(
     told: (usize, usize),
     sensitivity: (usize, usize),
@@ -62,7 +65,7 @@ pub fn corrected(
     (youden > 0.0).then(|| ((told + specificity - 1.0) / youden).clamp(0.0, 1.0))
 }
 
-/// Its 95 % interval, where sensitivity and specificity are estimated too (Lang and Reiczigel 2014).
+/// The 95 % interval of [`corrected`], where sensitivity and specificity are estimates too (Lang and Reiczigel 2014).
 pub fn corrected_interval(
     told: (usize, usize),
     sensitivity: (usize, usize),
@@ -105,8 +108,8 @@ mod tests {
         assert_eq!(newcombe((0, 0), (1, 2)), None);
     }
 
-    /// Of 200 shares each the interval misses the true one no oftener than it says, and the correction is right on average, also where a
-    /// tenth of the act is told of what is not.
+    /// The interval misses the true share in 200 simulations no more often than stated, and the correction is right
+    /// on average, also where a tenth of the negatives are classified as positive.
     #[test]
     fn corrected_shares_are_the_true_ones() {
         for (at, (share, sensitivity, specificity)) in
@@ -125,7 +128,7 @@ mod tests {
             }
             // scipy.stats.binom.cdf(17, 200, .05) is .987.
             assert!(missed <= 17, "{missed} of 200 miss {share}");
-            // Shares are not below 0, so that those near it are too large on average.
+            // Corrected shares are clamped at 0, so those near 0 are too large on average.
             assert!((sum / 200.0 - share).abs() < if share < 0.1 { 0.05 } else { 0.02 }, "{}", sum / 200.0);
         }
         // By hand: (.4 + .9 - 1) / (.8 + .9 - 1).

@@ -1,5 +1,5 @@
-//! The two largest eigenvalues of a symmetric matrix, which resampling asks for thousands of times. Knows nothing of what
-//! the matrix is.
+//! The two largest eigenvalues of a symmetric matrix, which resampling needs thousands of times. Independent of what
+//! the matrix contains.
 
 use anyhow::{Context, Result, ensure};
 use nalgebra::{DMatrix, DMatrixView, DVector, SymmetricEigen};
@@ -13,17 +13,18 @@ const NOT_CONVERGED: &str = "the eigenvalues of a Gram matrix did not converge";
 /// Up to this size all eigenvalues are computed.
 const SMALL: usize = 40;
 
-/// An eigenvalue's residual may be this part of the largest eigenvalue: it is then as near to a true one.
+/// The largest accepted residual of an eigenvalue, relative to the largest eigenvalue: a true eigenvalue is at most
+/// this far away.
 const TOLERANCE: f64 = 1e-6;
 
-/// Steps between two looks at the residuals.
+/// Steps between two checks of the residuals.
 const STEPS: usize = 20;
 
-/// The largest two eigenvalues of `matrix`, which has no negative one, and their unit vectors. A matrix of one row has 0
-/// as its second.
+/// The two largest eigenvalues of `matrix`, which must be positive semidefinite, and their unit vectors. The second
+/// eigenvalue of a 1 x 1 matrix is 0.
 ///
-/// By Lanczos's method with full reorthogonalisation, twice (Golub and Van Loan, Matrix Computations, section 10.3), from
-/// a start that is always the same. An eigenvalue that occurs twice may be missed: with numbers from data none does.
+/// By Lanczos's method with full reorthogonalisation, twice (Golub and Van Loan, Matrix Computations, section 10.3),
+/// from a fixed start. A repeated eigenvalue may be missed; none occurs in real data.
 ///
 /// An error if a number is not finite.
 pub fn top_two(matrix: &DMatrix<f64>) -> Result<[(f64, DVector<f64>); 2]> {
@@ -56,8 +57,8 @@ pub fn top_two(matrix: &DMatrix<f64>) -> Result<[(f64, DVector<f64>); 2]> {
 }
 
 wide! {
-    /// The product of `matrix` (`[n, n]`, symmetric) with the last of `basis` (`[k, n]`), made orthogonal to all of them, twice; and how
-    /// much of the last one it had.
+    /// The product of `matrix` (`[n, n]`, symmetric) with the last vector of `basis` (`[k, n]`), orthogonalised twice
+    /// against the whole basis; and its component along that last vector.
     fn step(matrix: &[f64], basis: &[f64], n: usize) -> (f64, Vec<f64>) {
         let last = &basis[basis.len() - n..];
         let mut next = vec![0.0; n];
@@ -73,10 +74,10 @@ wide! {
     }
 }
 
-/// Rows that are multiplied or added in one go.
+/// Rows that are multiplied or added in one pass.
 const TOGETHER: usize = 4;
 
-/// The products of `x` with each of some `rows`.
+/// The dot products of `x` with each of up to [`TOGETHER`] `rows`.
 #[inline(always)]
 fn products(x: &[f64], rows: &[f64]) -> [f64; TOGETHER] {
     const LANES: usize = 8;
@@ -105,7 +106,7 @@ fn products_of<const N: usize, const LANES: usize>(x: &[f64], rows: [&[f64]; N])
     })
 }
 
-/// Adds to `x` each of `rows` so many times.
+/// Adds each of `rows`, multiplied by its entry of `times`, to `x`.
 #[inline(always)]
 fn add(x: &mut [f64], rows: &[f64], times: &[f64]) {
     let n = x.len();
@@ -124,8 +125,9 @@ fn add(x: &mut [f64], rows: &[f64], times: &[f64]) {
     }
 }
 
-/// The largest two eigenvalues of the symmetric matrix with the diagonal `a` and `b` beside it, and their unit vectors: values by
-/// bisection of how many are larger, vectors from where the eliminations from both ends meet (Dhillon and Parlett 2004).
+/// The two largest eigenvalues of the symmetric tridiagonal matrix with diagonal `a` and off-diagonal `b`, and their
+/// unit vectors: values by bisection on the count of larger eigenvalues, vectors from the meeting point of the
+/// eliminations from both ends (Dhillon and Parlett 2004).
 fn of_three_diagonals(a: &[f64], b: &[f64]) -> [(f64, Vec<f64>); 2] {
     let k = a.len();
     let beside = |i: usize| if i < k - 1 { b[i].abs() } else { 0.0 };
@@ -174,12 +176,12 @@ fn of_three_diagonals(a: &[f64], b: &[f64]) -> [(f64, Vec<f64>); 2] {
     }
     let next = value(1);
     let second = unit(vector(next));
-    let along = dot(&first, &second); // rounding, but of two values that are nearly one
+    let along = dot(&first, &second); // only rounding, except for two nearly equal eigenvalues
     let second = unit(second.iter().zip(&first).map(|(x, y)| x - along * y).collect());
     [(largest, first), (next, second)]
 }
 
-/// The largest two of all eigenvalues; `identity` gives a matrix of one row its second vector.
+/// The two largest eigenvalues by full decomposition; `identity` supplies the second vector of a 1 x 1 matrix.
 fn largest(matrix: DMatrix<f64>, identity: &DMatrix<f64>) -> Result<[(f64, DVector<f64>); 2]> {
     const MAX_STEPS: usize = 100_000;
     let n = matrix.nrows();
@@ -199,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_iteration_finds_what_the_whole_decomposition_finds() {
-        // Spectra that fall and flat ones; Gram matrices of n rows in d dimensions.
+        // Decaying and flat spectra; Gram matrices of n rows in d dimensions.
         for (n, d, power) in [(60, 200, 0.0), (171, 300, 0.0), (171, 300, 1.0), (90, 20, 0.5), (41, 2, 0.0)] {
             let mut draws = Draws::new("spectrum", &[n as u64, d as u64]);
             let rows = DMatrix::from_fn(n, d, |_, at| draws.normal() / (1.0 + at as f64).powf(power));

@@ -1,5 +1,5 @@
-//! Sums of stories by group and label in float64, and the means that are made of them. Knows nothing of what groups and
-//! labels are.
+//! Sums of stories by group and label in float64, and the means computed from them. Independent of what groups and
+//! labels mean.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -10,9 +10,9 @@ use super::design::{Design, Shuffle, Weights};
 /// Sums of rows by cell: 280 MB for 171 labels, 100 groups and a width of 2,048.
 pub struct Sums {
     labels: usize,
-    /// 0 as long as there is no row.
+    /// 0 until the first row is added.
     d: usize,
-    /// Of each group `[label, d]`.
+    /// For each group, `[label, d]`.
     groups: Vec<Vec<f64>>,
 }
 
@@ -26,7 +26,7 @@ impl Sums {
         self.d
     }
 
-    /// Adds a row of `d` numbers to a cell. An error if it is of another width than the first one.
+    /// Adds a row of `d` numbers to a cell. An error if its width differs from that of the first row.
     pub fn add(
         &mut self,
         group: usize,
@@ -44,7 +44,7 @@ impl Sums {
         Ok(())
     }
 
-    /// `[label, d]` of each group.
+    /// `[label, d]` for each group.
     pub fn groups(&self) -> &[Vec<f64>] {
         &self.groups
     }
@@ -54,7 +54,7 @@ impl Sums {
         &self.groups[group][label * self.d..][..self.d]
     }
 
-    /// `[label, d]`: the mean of each label's rows, groups weighted. `None` if a label has none left.
+    /// `[label, d]`: the mean of each label's rows, with groups weighted. `None` if a label has no rows.
     pub fn means(&self, design: &Design, weights: &Weights) -> Option<Vec<f64>> {
         let (n, d) = (self.labels, self.d.max(1));
         let mut means = vec![0.0; n * d];
@@ -73,7 +73,7 @@ impl Sums {
         whole.then_some(means)
     }
 
-    /// `[label, d]`: the means where cells have other labels of their group. Every label must have a row.
+    /// `[label, d]`: the means after shuffling. Every label must have a row.
     pub fn means_shuffled(&self, design: &Design, shuffle: &Shuffle) -> Vec<f64> {
         let (n, d) = (self.labels, self.d.max(1));
         let mut means = vec![0.0; n * d];
@@ -89,7 +89,7 @@ impl Sums {
         means
     }
 
-    /// Makes the mean of each cell's rows out of their sum, as [`Design::evened`] counts them.
+    /// Replaces the sum of each cell by its mean, matching the counts of [`Design::evened`].
     pub fn even(&mut self, design: &Design) {
         let (n, d) = (self.labels, self.d.max(1));
         self.groups.par_iter_mut().enumerate().for_each(|(group, rows)| {
@@ -110,7 +110,7 @@ impl Sums {
         mean
     }
 
-    /// Counts every row from `origin`, and changes what is left of each cell.
+    /// Subtracts `origin` from every row, and applies `change` to the remaining sum of each cell.
     pub fn shift(&mut self, design: &Design, origin: &[f64], change: impl Fn(&mut [f64]) + Sync) {
         let d = self.d.max(1);
         self.groups.par_iter_mut().enumerate().for_each(|(group, rows)| {
@@ -122,7 +122,8 @@ impl Sums {
         });
     }
 
-    /// Ready to be resampled many times; in float32, so that what all rows have in common should be gone from them.
+    /// Converts to [`Cells`] for repeated resampling; in float32, so the component common to all rows should be
+    /// subtracted first.
     pub fn cells(&self) -> Cells {
         Cells::new(self.labels, self.d, &self.groups)
     }

@@ -1,8 +1,8 @@
-//! Loops with the widest registers that the processor has. Numbers and the order in which they are added stay the same: only
-//! more of them are computed at a time. Knows nothing of what is computed.
+//! Loops compiled for the widest registers of the processor. The numbers and the order of additions stay the same:
+//! only more of them are computed at a time. Independent of what is computed.
 
-/// A function that is compiled for several widths of registers, of which the widest one that the processor has is called. What
-/// it calls should be `#[inline(always)]`.
+/// Defines a function that is compiled for several register widths and dispatches to the widest one that the
+/// processor supports. The functions it calls should be `#[inline(always)]`.
 macro_rules! wide {
     ($(#[$about:meta])* $seen:vis fn $name:ident $([$($of_which:tt)*])? ($($arg:ident: $of:ty),* $(,)?) $(-> $made:ty)? $body:block) => {
         $(#[$about])*
@@ -20,11 +20,11 @@ macro_rules! wide {
                     plain($($arg),*)
                 }
                 if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the processor has it.
+                    // SAFETY: the processor supports it.
                     return unsafe { avx512($($arg),*) };
                 }
                 if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the same.
+                    // SAFETY: the processor supports it.
                     return unsafe { avx2($($arg),*) };
                 }
             }
