@@ -1,5 +1,5 @@
-//! The mean activations of each emotion on each topic in two models, of which any part may be had for one purpose. Knows
-//! nothing of what they are for.
+//! The mean activations of each emotion on each topic in two models, split into parts that each serve one purpose.
+//! Independent of these purposes.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,30 +12,30 @@ use super::Shared;
 use crate::lm::Layer;
 use crate::stages::statistics::parts::{Mark, Part};
 
-/// One row a cell, at one layer of each model.
+/// One row per cell, at one layer of each model.
 pub struct Cells<'a> {
     shared: &'a Shared,
-    /// Group and emotion of each row, in rising order.
+    /// Group and emotion of each row, in ascending order.
     of: Vec<(usize, usize)>,
-    /// `[cell, d]` of each model, less the mean of all rows, which plays no part in what follows and would take digits; in float32,
-    /// as there may be gigabytes of them.
+    /// `[cell, d]` for each model, with the mean of all rows subtracted: it does not affect the results and would
+    /// cost precision. In float32, because the tensors can take gigabytes.
     sides: [Tensor; 2],
 }
 
-/// Cells of one model in one part.
+/// The cells of one model in one part.
 pub struct Rows<'r, Purpose> {
     /// `[n, d]`
     pub(super) values: Tensor,
-    /// Rows of the same group, group after group.
+    /// Row ranges of the groups, one group after the other.
     pub(super) groups: Vec<Range<usize>>,
     emotions: Vec<i64>,
     n_emotions: usize,
     mark: Mark<'r, Purpose>,
 }
 
-/// Rows of a part in each other's places.
+/// A permutation of the rows of a part within their groups.
 pub struct Order<'r, Purpose> {
-    /// To which row of its group each one's place is given.
+    /// For each row, the index within its group of the row that replaces it.
     pub(super) rows: Vec<u32>,
     mark: Mark<'r, Purpose>,
 }
@@ -48,7 +48,8 @@ pub struct Vectors<'r, Purpose> {
 }
 
 impl<'a> Cells<'a> {
-    /// Those of `shared` at a layer of each side. One layer's sums are held at a time, and one shard's activations.
+    /// Reads the cells of `shared` at a layer of each side. One layer's sums and one shard's activations are in
+    /// memory at a time.
     pub fn read(shared: &'a Shared, sides: &[super::Side; 2], layers: [Layer; 2]) -> Result<Cells<'a>> {
         let design = &shared.design;
         let cells =
@@ -93,7 +94,8 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Under each of the shuffles of these numbers: in the place of each cell of a part that of the emotion that it is given.
+    /// The permutations of a part's cells for the shuffles with these numbers: each cell is replaced by the cell of
+    /// the emotion that it is shuffled with.
     pub fn orders<'r, P>(&self, part: &Part<'r, P>, numbers: Range<usize>) -> Result<Vec<Order<'r, P>>> {
         let design = &self.shared.design;
         let groups = self.of.chunk_by(|a, b| a.0 == b.0).filter(|group| part.has(group[0].0));
@@ -117,7 +119,7 @@ impl<P> Order<'_, P> {
         Order { rows, mark: PhantomData }
     }
 
-    /// As places in all rows, of these `groups`.
+    /// The permutation as indices into all rows, which have these `groups`.
     pub(super) fn index(&self, groups: &[Range<usize>]) -> Tensor {
         let all =
             groups.iter().flat_map(|group| self.rows[group.clone()].iter().map(|&at| (group.start, at)));
@@ -134,7 +136,7 @@ impl<'r, P> Rows<'r, P> {
         Rows { n_emotions: emotions.len(), values, groups, emotions, mark: PhantomData }
     }
 
-    /// Of groups of so many rows.
+    /// With groups of the given numbers of rows.
     #[cfg(test)]
     pub fn in_groups(values: &[f64], d: usize, sizes: &[usize]) -> Rows<'r, P> {
         let mut from = 0;
@@ -145,7 +147,7 @@ impl<'r, P> Rows<'r, P> {
         Rows { groups: groups.collect(), ..Rows::new(values, d) }
     }
 
-    /// The same rows in each other's places.
+    /// The rows permuted by `order`.
     pub fn ordered(&self, order: &Order<'r, P>) -> Rows<'r, P> {
         Rows {
             values: self.values.index_select(0, &order.index(&self.groups)),
@@ -161,8 +163,8 @@ impl<'r, P> Rows<'r, P> {
         Rows { values: self.values.to_kind(Kind::Float), ..self }
     }
 
-    /// For each emotion the mean of its cells, so that every topic counts alike, minus the mean over emotions of these
-    /// means. Every emotion must have a cell.
+    /// For each emotion the mean of its cells, so that every topic has equal weight, minus the mean over emotions of
+    /// these means. Every emotion must have a cell.
     pub fn vectors(&self) -> Vectors<'r, P> {
         let emotions = Tensor::from_slice(&self.emotions);
         let n = self.n_emotions as i64;

@@ -1,5 +1,5 @@
-//! Rank correlations with their chance, and intervals where some resamples have no value. Knows nothing of what the
-//! numbers mean.
+//! Rank correlations with permutation p-values, and bootstrap intervals where some resamples are undefined.
+//! Independent of what the numbers mean.
 
 use crate::stages::statistics::Interval;
 use crate::stages::statistics::correlation::{self, ranks};
@@ -7,29 +7,30 @@ use crate::stages::statistics::design::FEWEST;
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{as_large, p_value, percentile};
 
-/// The middle 95 % of the finite values, see [`percentile`]; `all` where there are not two. None where fewer than
-/// [`FEWEST`] groups were drawn from.
+/// The central 95 % of the finite values, see [`percentile`]; `all` where fewer than two are finite. `None` where
+/// resamples were drawn from fewer than [`FEWEST`] groups.
 pub fn interval(values: &[f64], all: (f64, f64), groups: usize) -> Option<Interval> {
     let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     let all = Interval { low: all.0, high: all.1 };
     (groups >= FEWEST).then(|| percentile(&finite).unwrap_or(all))
 }
 
-/// Pearson's correlation; NaN where a side does not vary.
+/// Pearson's correlation; NaN where a side is constant.
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     correlation::of(x, y).unwrap_or(f64::NAN)
 }
 
-/// Spearman's rank correlation; NaN where a side does not vary.
+/// Spearman's rank correlation; NaN where a side is constant.
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     correlation::of_ranks(x, y).unwrap_or(f64::NAN)
 }
 
-/// Up to so many values all orders are tried: 8! is 40,320.
+/// Up to this many values all orders are enumerated: 8! is 40,320.
 const ALL_ORDERS: usize = 8;
 
-/// The two-sided p-value of [`spearman`] under random pairing: over all orders of up to eight values, over `drawn` random
-/// ones else. `None` where it is not defined. With `n` values and no ties it cannot be below `2 / n!`.
+/// The two-sided p-value of [`spearman`] under random pairing: over all orders of up to eight values, otherwise over
+/// `drawn` random orders. `None` where the correlation is undefined. With `n` values and no ties it cannot be below
+/// `2 / n!`.
 pub fn spearman_p(x: &[f64], y: &[f64], drawn: usize, seed: u64) -> Option<f64> {
     let (x, y) = (ranks(x), ranks(y));
     let found = pearson(&x, &y);
@@ -43,7 +44,7 @@ pub fn spearman_p(x: &[f64], y: &[f64], drawn: usize, seed: u64) -> Option<f64> 
         return Some(p_value(found.abs(), &null));
     }
     let null: Vec<f64> = orders(n).iter().map(|order| of(order)).collect();
-    // The true order is among them.
+    // The observed order is one of them.
     Some(as_large(found.abs(), &null) as f64 / null.len() as f64)
 }
 
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn p_values_over_all_orders_by_hand() {
-        // Of the 24 orders of four values only the rising and the falling one correlate fully.
+        // Of the 24 orders of four values, only the ascending and the descending one have a correlation of 1 or -1.
         let (x, y) = ([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 25.0, 90.0]);
         assert_eq!(spearman_p(&x, &y, 0, 0), Some(2.0 / 24.0));
         assert_eq!(spearman_p(&x, &[1.0; 4], 0, 0), None);

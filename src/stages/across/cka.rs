@@ -22,7 +22,7 @@ use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{p_value, t_95};
 use crate::store::table::{Column, Table};
 
-/// Raised when the same activations would give other tables.
+/// Increment when the same activations would give different tables.
 const VERSION: u32 = 3;
 
 params! {
@@ -35,14 +35,13 @@ params! {
     }
 }
 
-/// The fewest stories of which something can be said when a tenth of them is left out: the debiased estimate divides by
-/// `n - 3`.
+/// The fewest stories: the debiased estimate divides by `n - 3`, and the jackknife leaves out a tenth of the stories.
 const FEWEST: usize = 10;
 
 /// The fewest emotions whose vectors can be aligned: see [`FEWEST`].
 const FEWEST_EMOTIONS: usize = 4;
 
-/// Parts that are left out in turn, at most.
+/// Maximum number of jackknife parts.
 const PARTS: usize = 20;
 
 impl Kind for Cka {
@@ -135,21 +134,23 @@ impl Kind for Cka {
 
 /// The tables `cka` (layers at equal depth) and `cka_layers` (each layer with each).
 ///
-/// `cka`: Kornblith et al. 2019, `|Y'X|^2 / (|X'X| |Y'Y|)` of centred activations. `cka_debiased`: the same of the unbiased
-/// estimates of Song et al. 2012, as Nguyen et al. 2021 and Murphy et al. 2024 use them. Both from Gram matrices of the
-/// stories in float64. Of more than `stories` stories those are taken whose names have the smallest digests. `p`,
-/// one-sided, of the debiased one: the stories of the second model in shuffled orders. `low` and `high`: standard
-/// errors of the jackknife that leaves out topics (Efron and Tibshirani 1993, chapter 11), dealt into at most 20 parts,
-/// times the 97.5th percentile of Student's t with one degree of freedom less than parts;
-/// none of fewer than five topics. There is no bootstrap: a story drawn twice is fully
-/// like itself in both models. `partial`: the debiased one with those of the embeddings, of the models that keep them, taken out.
+/// `cka`: Kornblith et al. 2019, `|Y'X|^2 / (|X'X| |Y'Y|)` of centred activations. `cka_debiased`: the same with the
+/// unbiased estimates of Song et al. 2012, as used by Nguyen et al. 2021 and Murphy et al. 2024. Both are computed
+/// from Gram matrices of the stories in float64. If there are more than `stories` stories, those whose ids have the
+/// smallest digests are used. `p` is the one-sided p-value of the debiased estimate, from shuffled orders of the
+/// second model's stories. `low` and `high`: standard errors of the jackknife that leaves out topics (Efron and
+/// Tibshirani 1993, chapter 11), assigned to at most 20 parts, times the 97.5th percentile of Student's t with one
+/// degree of freedom fewer than parts; not computed for fewer than five topics. There is no bootstrap: a story drawn
+/// twice would be perfectly similar to itself in both models. `partial`: the debiased estimate with those of the
+/// embeddings partialled out, for models that keep their embeddings.
 ///
-/// `emotions`: the debiased alignment of emotion vectors, one row an emotion, of one model from one half of the topics and of
-/// the other from the other half, mean over both ways and several pairs of halves; `emotions_ceiling` and `emotions_p` as in
-/// `rsa`. Of four emotions or more, and topics that can be halved.
+/// `emotions`: the debiased alignment of emotion vectors, with one row per emotion, between one model's vectors from
+/// one half of the topics and the other model's vectors from the other half, averaged over both directions and
+/// several pairs of halves; `emotions_ceiling` and `emotions_p` as in `rsa`. Requires four or more emotions, and
+/// topics that can be split into halves.
 ///
-/// Held in memory: one layer's activations of one model, and a Gram matrix for each layer of the first model and one of
-/// the second.
+/// In memory: one layer's activations of one model, one Gram matrix for each layer of the first model and one for the
+/// second model.
 fn run(params: &Cka, input: Input) -> Result<Tables> {
     let Input { sides, seed, progress, .. } = input;
     let shared = Shared::read(&sides, seed)?;
@@ -249,7 +250,7 @@ impl Likeness for Alignment {
     }
 }
 
-/// The value, its ceiling and p.
+/// The alignment, its ceiling and p.
 fn of_emotions(
     of: (&Shared, &Splits),
     sides: &[Side; 2],
@@ -292,7 +293,7 @@ fn finish(rows: &[Row], stories: usize, n_layers: usize) -> Table {
     pairs::table("cka/3", layers.collect(), columns)
 }
 
-/// At most `most` of `stories`, in their order: a choice that hangs on their names alone.
+/// At most `most` of `stories`, in their order: the selection depends only on their ids.
 fn chosen(stories: Vec<Story>, most: usize) -> Vec<Story> {
     let mut digests: Vec<_> = stories.iter().map(|story| Sha256::digest(story.id.as_bytes())).collect();
     let all = digests.clone();
@@ -301,7 +302,7 @@ fn chosen(stories: Vec<Story>, most: usize) -> Vec<Story> {
     stories.into_iter().zip(all).filter(|(_, digest)| digest < bound).map(|(story, _)| story).collect()
 }
 
-/// For each part that is left out, the stories that stay.
+/// For each part that is left out, the remaining stories.
 fn kept(stories: &[Story]) -> Vec<Vec<usize>> {
     let mut places: HashMap<usize, usize> = HashMap::new();
     let mut groups: Vec<usize> = Vec::with_capacity(stories.len());
@@ -314,7 +315,7 @@ fn kept(stories: &[Story]) -> Vec<Vec<usize>> {
     (0..parts).map(stay).collect()
 }
 
-/// The standard error by the values without each part in turn.
+/// The jackknife standard error from the values with each part left out in turn.
 fn jackknife(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -359,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_jackknife_of_a_mean_is_its_standard_error() {
-        // Means of 1, 2, 4, 9 without one each; numpy.std([1, 2, 4, 9], ddof=1) / 2.
+        // Means of 1, 2, 4, 9 with each left out in turn; numpy.std([1, 2, 4, 9], ddof=1) / 2.
         let left_out = [5.0, 14.0 / 3.0, 4.0, 7.0 / 3.0];
         assert!((jackknife(&left_out) - 1.779_513_042_005_219_5).abs() < 1e-12);
     }

@@ -1,4 +1,5 @@
-//! Cosines between emotion vectors, and how two lists of them are correlated. Knows nothing of where vectors are from.
+//! Cosines between emotion vectors, and the correlation of two lists of them. Independent of where the vectors come
+//! from.
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
@@ -15,7 +16,7 @@ words! {
 }
 
 impl Correlation {
-    /// What Pearson's formula is put to.
+    /// The values that Pearson's formula is applied to.
     pub fn values(self, cosines: &[f64]) -> Vec<f64> {
         match self {
             Correlation::Spearman => ranks(cosines),
@@ -32,7 +33,7 @@ pub struct Cosines {
 }
 
 impl Cosines {
-    /// From the products of each two vectors; that of a vector of zeros with others is 0.
+    /// From a Gram matrix; the cosines of a zero vector with others are 0.
     pub fn of(gram: &DMatrix<f64>) -> Cosines {
         let n = gram.nrows();
         let cosine = |i: usize, j: usize| {
@@ -47,22 +48,23 @@ impl Cosines {
         self.values[i * self.n + j]
     }
 
-    /// `[emotion, emotion]`: products of unit vectors that have these cosines.
+    /// `[emotion, emotion]`: the Gram matrix of unit vectors with these cosines.
     #[cfg(test)]
     pub fn matrix(&self) -> DMatrix<f64> {
         DMatrix::from_fn(self.n, self.n, |i, j| if i == j { 1.0 } else { self.at(i, j) })
     }
 
-    /// The pairs above the diagonal, row after row.
+    /// The pairs above the diagonal, row by row.
     pub fn triangle(&self) -> Vec<f64> {
         let n = self.n;
         (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|(i, j)| self.at(i, j)).collect()
     }
 
-    /// The correlation over the emotions of each of `draws`. NaN where those that were drawn have no two cosines.
+    /// The correlation over the emotions of each of `draws`. NaN where the drawn emotions have fewer than two
+    /// different cosines.
     ///
-    /// A pair of emotions counts as often as both were drawn, and its rank among all that were drawn follows from the
-    /// order of the cosines, which is found once.
+    /// A pair of emotions is weighted by how often both were drawn, and its rank among the drawn pairs follows from
+    /// the order of the cosines, which is sorted once.
     pub fn over(&self, other: &Cosines, correlation: Correlation, draws: &[Vec<usize>]) -> Vec<f64> {
         let n = self.n;
         let sides = [self, other].map(|side| Sorted::new(side.triangle()));
@@ -83,7 +85,7 @@ impl Cosines {
     }
 }
 
-/// Values and their order.
+/// Values and their sorted order.
 struct Sorted {
     values: Vec<f64>,
     order: Vec<usize>,
@@ -96,7 +98,7 @@ impl Sorted {
         Sorted { values, order }
     }
 
-    /// The rank of each value where it is there as often as its weight says; equal ones share the mean of theirs.
+    /// The rank of each value when it is repeated as often as its weight says; equal values share their mean rank.
     fn ranks(&self, weights: &[f64]) -> Vec<f64> {
         let mut ranks = vec![0.0; self.values.len()];
         let mut before = 0.0;
@@ -109,7 +111,7 @@ impl Sorted {
     }
 }
 
-/// Pearson's correlation of pairs of values that are each there as often as their weight says.
+/// Pearson's correlation of pairs of values, each repeated as often as its weight says.
 fn weighted(x: &[f64], y: &[f64], weights: &[f64]) -> f64 {
     let total: f64 = weights.iter().sum();
     let mean = |v: &[f64]| v.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total;
@@ -122,7 +124,7 @@ fn weighted(x: &[f64], y: &[f64], weights: &[f64]) -> f64 {
         yy += w * dy * dy;
         squares = [squares[0] + w * x * x, squares[1] + w * y * y];
     }
-    // What differs by rounding alone does not vary, as in `correlation::of`.
+    // Differences from rounding alone count as constant, as in `correlation::of`.
     if xx > 1e-18 * squares[0] && yy > 1e-18 * squares[1] {
         (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0)
     } else {
@@ -136,7 +138,7 @@ pub mod tests {
     use super::*;
     use crate::stages::statistics::draws::rounds;
 
-    /// Cosines that are no cosines of anything, two of them equal.
+    /// Symmetric numbers that are not the cosines of any vectors, two of them equal.
     pub fn made_up(salt: usize) -> Cosines {
         let n = 5;
         let cell = |i: usize, j: usize| ((i * j * salt + 3 * (i + j)) % 11) as f64 / 11.0;

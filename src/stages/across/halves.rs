@@ -1,6 +1,7 @@
-//! How alike two models' emotion vectors are where they share no story: the vectors of one from one half of the topics, those of
-//! the other from the other half. Models that read the same stories also share what is accidental in these; so their
-//! vectors are alike even where no emotion is. Knows nothing of how likeness is measured.
+//! The similarity of two models' emotion vectors computed from disjoint stories: the vectors of one model from one
+//! half of the topics, those of the other from the other half. Models that read the same stories also share the
+//! idiosyncrasies of these stories, so their vectors are similar even where no emotion is represented. Independent of
+//! how similarity is measured.
 
 use anyhow::{Context, Result};
 use nalgebra::DMatrix;
@@ -13,21 +14,21 @@ use crate::stages::statistics::design::{Shuffle, Weights};
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value};
 
-/// Pairs of halves over which a likeness is averaged: each is computed for every shuffle too.
+/// Number of pairs of halves over which a similarity is averaged; each is also computed for every shuffle.
 const SPLITS: usize = 4;
 
 /// Shuffles that are computed together.
 const BATCH: usize = 16;
 
-/// A way to measure likeness.
+/// A similarity measure.
 pub trait Likeness: Sync {
-    /// What it compares.
+    /// The representation that it compares.
     type Form: Send + Sync;
 
-    /// From the products of each two of one model's emotion vectors.
+    /// From the Gram matrix of one model's emotion vectors.
     fn form(&self, gram: DMatrix<f64>) -> Self::Form;
 
-    /// The likeness of two of them; under `order` the second one's emotions have each other's names.
+    /// The similarity of two forms; `order` permutes the emotions of the second one.
     fn like(&self, a: &Self::Form, b: &Self::Form, order: Option<&[usize]>) -> f64;
 }
 
@@ -35,7 +36,7 @@ pub trait Likeness: Sync {
 pub struct Splits(Vec<[Weights; 2]>);
 
 impl Splits {
-    /// `None` where topics are so few that halves lack an emotion.
+    /// `None` where there are so few topics that halves lack an emotion.
     pub fn of(shared: &Shared) -> Option<Splits> {
         (0..SPLITS).map(|number| shared.design.halves(number)).collect::<Option<Vec<_>>>().map(Splits)
     }
@@ -46,7 +47,7 @@ pub struct Halves<'a, F> {
     shared: &'a Shared,
     splits: &'a Splits,
     cells: Cells,
-    /// Of each pair of halves.
+    /// One for each pair of halves.
     pub forms: Vec<[F; 2]>,
 }
 
@@ -89,8 +90,8 @@ impl<'a, F: Send + Sync> Halves<'a, F> {
     }
 }
 
-/// The likeness of the first model's vectors from one half with the second's from the other, mean over both ways and over
-/// the pairs of halves.
+/// The similarity of the first model's vectors from one half with the second model's from the other, averaged over
+/// both directions and over the pairs of halves.
 pub fn crossed<L: Likeness>(
     likeness: &L,
     a: &[[L::Form; 2]],
@@ -103,8 +104,8 @@ pub fn crossed<L: Likeness>(
     mean(&a.iter().zip(b).flat_map(both).collect::<Vec<_>>())
 }
 
-/// What [`crossed`] would be if both models were alike but for the noise of their halves: the geometric mean of how alike each
-/// one's halves are. 0 where one's are not alike at all.
+/// The value of [`crossed`] if both models were identical up to the noise of their halves: the geometric mean of the
+/// similarities between the two halves of each model. 0 where the halves of one model are not similar at all.
 pub fn ceiling<L: Likeness>(likeness: &L, a: &[[L::Form; 2]], b: &[[L::Form; 2]]) -> f64 {
     let within = |of: &[[L::Form; 2]]| {
         mean(&of.iter().map(|[half, rest]| likeness.like(half, rest, None)).collect::<Vec<_>>()).max(0.0)
@@ -112,8 +113,8 @@ pub fn ceiling<L: Likeness>(likeness: &L, a: &[[L::Form; 2]], b: &[[L::Form; 2]]
     (within(a) * within(b)).sqrt()
 }
 
-/// What is left of the likeness of two models when that with others is taken out: the partial correlation, from the
-/// likenesses of each two of `all`, the first two of which are asked for. `None` where it is not defined.
+/// The similarity of two models with that to others partialled out: the partial correlation, from the pairwise
+/// similarities of `all`, for the first two. `None` where it is undefined.
 pub fn partial<F>(all: &[F], like: impl Fn(&F, &F) -> f64) -> Option<f64> {
     let n = all.len();
     let matrix = DMatrix::from_fn(n, n, |i, j| match i == j {
@@ -125,22 +126,23 @@ pub fn partial<F>(all: &[F], like: impl Fn(&F, &F) -> f64) -> Option<f64> {
     (own > 0.0).then(|| (both / own.sqrt()).clamp(-1.0, 1.0))
 }
 
-/// How often shuffles give as much.
+/// Permutation p-values of a similarity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chance {
-    /// The emotions of one model under each other's names: two geometries that have nothing to do with each other.
+    /// From shuffling the names of one model's emotions: the null of two unrelated geometries.
     pub names: f64,
-    /// The cells of each topic under each other's emotions, in both models alike: no emotion at all, but the same stories.
+    /// From shuffling the cells of each topic among the emotions, in the same way in both models: the null of the
+    /// same stories without emotions.
     pub cells: f64,
 }
 
 impl Chance {
-    /// The larger: likeness is shown where neither can explain it.
+    /// The larger of both: a similarity is significant only if neither null explains it.
     pub fn p(&self) -> f64 {
         self.names.max(self.cells)
     }
 
-    /// Of the likeness `found` by [`crossed`].
+    /// For the similarity `found` by [`crossed`].
     pub fn of<L: Likeness>(
         likeness: &L,
         (a, b): (&Halves<L::Form>, &Halves<L::Form>),
@@ -178,7 +180,7 @@ mod tests {
         let r = [[1.0, 0.6, 0.5], [0.6, 1.0, 0.4], [0.5, 0.4, 1.0]];
         let found = partial(&[0, 1, 2], |&i, &j| r[i][j]).unwrap();
         assert!((found - 0.4 / (0.75f64 * 0.84).sqrt()).abs() < 1e-12, "{found}");
-        // Nothing to take out.
+        // Nothing to partial out.
         assert!((partial(&[0, 1], |&i, &j| r[i][j]).unwrap() - 0.6).abs() < 1e-12);
         assert_eq!(partial(&[0, 1], |_, _| 1.0), None);
     }

@@ -1,10 +1,10 @@
-//! Inner products of centred Gram matrices, as they are and freed of their bias. Knows nothing of what the rows are.
+//! Inner products of centred Gram matrices, biased and debiased. Independent of what the rows are.
 
 /// A Gram matrix `[n, n]` in float64 with the sums that its products need.
 pub struct Gram {
     n: usize,
     values: Vec<f64>,
-    /// Of each row.
+    /// The sum of each row.
     sums: Vec<f64>,
 }
 
@@ -16,13 +16,13 @@ pub struct Estimates {
 }
 
 impl Gram {
-    /// Of a symmetric matrix, row after row.
+    /// From a symmetric matrix, row by row.
     pub fn new(values: Vec<f64>, n: usize) -> Gram {
         let sums = values.chunks_exact(n.max(1)).map(|row| row.iter().sum()).collect();
         Gram { n, values, sums }
     }
 
-    /// That of some of the rows.
+    /// The Gram matrix of a subset of the rows.
     pub fn of(&self, rows: &[usize]) -> Gram {
         let row = |&i: &usize| rows.iter().map(move |&j| self.values[i * self.n + j]);
         Gram::new(rows.iter().flat_map(row).collect(), rows.len())
@@ -34,7 +34,7 @@ impl Gram {
 
     /// `tr(K H L H)` with the centring matrix `H`, which is `(n - 1)^2` times the biased estimate of the
     /// Hilbert-Schmidt independence criterion (Gretton et al. 2005), and `n (n - 3)` times the unbiased one (Song et
-    /// al. 2012, equation 5). `order`: which row of `other` goes with each of its own.
+    /// al. 2012, equation 5). `order`: the row of `other` paired with each row of `self`.
     fn products(&self, other: &Gram, order: &[usize]) -> Estimates {
         let n = self.n;
         let (mut all, mut diagonal) = (0.0, 0.0);
@@ -63,9 +63,9 @@ impl Gram {
     }
 }
 
-/// Centred kernel alignment of two Gram matrices of the same rows in the same order, at least four, whose products with
-/// themselves are `own`; `order`: which row of the second goes with each of the first, `None` as they stand. The
-/// debiased one is 0 where a side has no structure beyond its noise.
+/// Centred kernel alignment of two Gram matrices of the same rows in the same order, at least four, whose products
+/// with themselves are `own`. `order`: the row of the second paired with each row of the first, `None` for the given
+/// order. The debiased alignment is 0 where a side has no structure beyond its noise.
 pub fn cka(a: &Gram, b: &Gram, own: [Estimates; 2], order: Option<&[usize]>) -> Estimates {
     let plainly: Vec<usize> = (0..a.n).collect();
     let both = a.products(b, order.unwrap_or(&plainly));
@@ -80,7 +80,7 @@ pub fn cka(a: &Gram, b: &Gram, own: [Estimates; 2], order: Option<&[usize]>) -> 
 mod tests {
     use super::*;
 
-    /// Rows of small whole numbers.
+    /// Rows of small integers.
     fn gram(rows: &[[f64; 3]]) -> Gram {
         let dot = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         Gram::new(rows.iter().flat_map(|a| rows.iter().map(move |b| dot(a, b))).collect(), rows.len())

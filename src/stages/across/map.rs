@@ -1,5 +1,5 @@
-//! Linear maps between the spaces of two models, fitted on cells of one part and applied to vectors of another. Knows
-//! nothing of emotions.
+//! Linear maps between the spaces of two models, fitted on the cells of one part and applied to vectors of another.
+//! Independent of emotions.
 
 use std::marker::PhantomData;
 
@@ -11,40 +11,41 @@ use super::cells::{Order, Rows, Vectors};
 use crate::stages::statistics::moved::product;
 use crate::stages::statistics::parts::{Fit, Source, Target};
 
-/// Where a map brings some vectors, whatever rows of the other space it is fitted to: a map is fitted thousands of times to
-/// shuffled rows, and what hangs on the first space alone is computed once.
+/// A map and the vectors that go through it, for any order of the target rows: a map is fitted thousands of times to
+/// shuffled rows, and everything that does not depend on their order is computed once.
 pub struct Map<'r> {
     kind: Fitted,
     mark: PhantomData<fn(&'r ()) -> &'r ()>,
 }
 
 enum Fitted {
-    /// `[vector, n]`: how much of each of the `n` rows of the other space each mapped vector has.
+    /// `[vector, n]`: the coefficients of each mapped vector on the `n` rows of the target space.
     Ridge(Tensor),
     Procrustes {
-        /// `[vector, k]` and `[n, k]`: the vectors and the rows on the leading components of the rows.
+        /// `[vector, k]` and `[n, k]`: the vectors and the rows, projected onto the leading principal components of
+        /// the rows.
         vectors: Tensor,
         rows: Tensor,
-        /// `[k, d]`: the leading components of the other space's rows.
+        /// `[k, d]`: the leading principal components of the target space's rows.
         axes: Tensor,
     },
 }
 
-/// Components that a rotation turns, at most. Those behind are of little variance, and a rotation is fitted anew to every
-/// shuffle, at a cost that grows with the cube: some 5 ms with so many.
+/// Maximum number of components that a rotation acts on. Later components have little variance, and a rotation is
+/// fitted again for every shuffle, at a cost that grows with the cube: about 5 ms for 128 components.
 const TURNED: i64 = 128;
 
 /// Eigenvalues below this fraction of the largest are rounding noise.
 const NOISE: f64 = 1e-12;
 
-/// Rows less their mean, in their own place.
+/// The rows with their mean subtracted, in place.
 fn centred(mut rows: Rows<'_, Fit>) -> Tensor {
     let mean = rows.values.mean_dim(0, true, None::<Kind>);
     let _ = rows.values.g_sub_(&mean);
     rows.values
 }
 
-/// `[n, 1]`: the norm of each row; that of nothing is no divisor.
+/// `[n, 1]`: the norm of each row, at least the smallest positive number so that it can be a divisor.
 fn lengths(rows: &Tensor) -> Tensor {
     (rows * rows).sum_dim_intlist(1, true, None::<Kind>).sqrt().clamp_min(f64::MIN_POSITIVE)
 }
@@ -55,18 +56,18 @@ fn square(of: &Tensor) -> f64 {
 }
 
 impl<'r> Map<'r> {
-    /// The ridge map with an intercept that is not shrunk: scikit-learn's `Ridge(alpha)`, where `alpha` is `ridge` times
-    /// the mean eigenvalue of `X'X` among its `min(n, d)` that need not be zero, for centred `X`. It brings vectors `V`, which
-    /// are differences, so that means play no part, to `V (X'X + a)^-1 X' Y`, a mixture of the rows `Y`. From the smaller of
-    /// the two Gram matrices, with Cholesky's decomposition; about `n d min(n, d)` multiplications and `min(n, d)^2`
-    /// numbers.
+    /// The ridge map with an unpenalised intercept: scikit-learn's `Ridge(alpha)`, where `alpha` is `ridge` times the
+    /// mean eigenvalue of `X'X` among the `min(n, d)` that can be nonzero, for centred `X`. It maps vectors `V`,
+    /// which are differences, so that means play no part, to `V (X'X + a)^-1 X' Y`, a linear combination of the rows
+    /// `Y`. Computed from the smaller of the two Gram matrices by Cholesky decomposition, with about `n d min(n, d)`
+    /// multiplications and `min(n, d)^2` numbers.
     pub fn ridge(x: Rows<'r, Fit>, vectors: &Vectors<'r, Source>, ridge: f64) -> Result<Map<'r>> {
         let (x, v) = (centred(x), &vectors.values);
         let (n, d) = x.size2()?;
         let small = n.min(d);
         let alpha = ridge * x.norm().double_value(&[]).powi(2) / small as f64;
         let solve = |gram: Tensor, right: Tensor| -> Result<Tensor> {
-            let _ = gram.diagonal(0, 0, 1).g_add_scalar_(alpha); // in the matrix itself
+            let _ = gram.diagonal(0, 0, 1).g_add_scalar_(alpha); // in place
             let factor = gram.f_linalg_cholesky(false).context("a map of rows that are all equal")?;
             Ok(right.f_cholesky_solve(&factor, false)?)
         };
@@ -77,10 +78,10 @@ impl<'r> Map<'r> {
         Ok(Map { kind: Fitted::Ridge(mixture), mark: PhantomData })
     }
 
-    /// The rotation (with reflections) and the scale that bring `x` nearest to `y`: the singular vectors of `X'Y` of centred rows
-    /// (`scipy.linalg.orthogonal_procrustes`) and the sum of its singular values over `|X|^2`, between spaces of any
-    /// two widths. Of each space the leading [`TURNED`] principal components of the rows are turned, but for those that
-    /// have no variance.
+    /// The rotation (with reflections) and scale that bring `x` nearest to `y`: the singular vectors of `X'Y` of
+    /// centred rows (`scipy.linalg.orthogonal_procrustes`) and the sum of its singular values over `|X|^2`; the two
+    /// spaces may have different widths. The rotation acts on the leading [`TURNED`] principal components of the rows
+    /// of each space, without components that have no variance.
     pub fn procrustes(x: Rows<'r, Fit>, y: Rows<'r, Fit>, vectors: &Vectors<'r, Source>) -> Result<Map<'r>> {
         let x = centred(x);
         let of_x = components(&x)?;
@@ -92,7 +93,7 @@ impl<'r> Map<'r> {
         Ok(Map { kind, mark: PhantomData })
     }
 
-    /// Fitted to `y`, row for row: where the vectors go, in the precision of `y`.
+    /// Fits the map to `y`, paired row by row, and returns the mapped vectors in the precision of `y`.
     pub fn carried(&self, y: &Rows<'r, Fit>) -> Result<Mapped<'r>> {
         let precision = y.values.kind();
         let values = match &self.kind {
@@ -107,9 +108,9 @@ impl<'r> Map<'r> {
         Ok(Mapped { values, mark: PhantomData })
     }
 
-    /// Fitted to `y` in each of `orders`: the mean rank of the vectors among `own`, and the share of `own` that they foretell.
-    /// What hangs on the order is the products with `own` and the sum of squares, so that no vector is made: `y` is multiplied
-    /// once with `own` and, for a ridge map, with itself.
+    /// Fits the map to `y` in each of `orders`: returns the mean rank of the vectors among `own`, and the share of
+    /// `own` that they predict. Only the products with `own` and the sum of squares depend on the order, so the
+    /// mapped vectors are never computed: `y` is multiplied once with `own` and, for a ridge map, with itself.
     pub fn in_orders(
         &self,
         y: &Rows<'r, Fit>,
@@ -149,8 +150,8 @@ impl<'r> Map<'r> {
     }
 }
 
-/// `vectors` and `rows` on the axes of one space, `y` on those of the other: the vectors turned and scaled as brings the rows nearest
-/// to `y`.
+/// Rotates and scales `vectors` as brings `rows` nearest to `y`. `vectors` and `rows` are in the components of one
+/// space, `y` in those of the other.
 fn turned(vectors: &Tensor, rows: &Tensor, y: &Tensor) -> Result<Tensor> {
     let (u, values, v) = rows.tr().matmul(y).f_svd(true, true)?;
     let bound = values.max().double_value(&[]) * NOISE.sqrt();
@@ -160,8 +161,8 @@ fn turned(vectors: &Tensor, rows: &Tensor, y: &Tensor) -> Result<Tensor> {
     Ok(vectors.matmul(&turn) * scale)
 }
 
-/// The sum of squares of `mixture` (`[vector, n]`) times the rows of `y` in each of `orders`: of each two groups the products of the
-/// rows and those of the mixture's columns are made once, and an order adds up the products of both.
+/// The sum of squares of `mixture` (`[vector, n]`) times the rows of `y` in each of `orders`: for each two groups,
+/// the products of the rows and of the mixture's columns are computed once, and each order sums the products of both.
 fn squares(mixture: &Tensor, y: &Rows<'_, Fit>, orders: &[Order<'_, Fit>]) -> Result<Vec<f64>> {
     let part = |of: &Tensor, from: usize, to: usize| of.narrow(0, from as i64, (to - from) as i64);
     let (columns, n) = (mixture.tr().contiguous(), mixture.size()[1] as usize);
@@ -189,12 +190,13 @@ fn squares(mixture: &Tensor, y: &Rows<'_, Fit>, orders: &[Order<'_, Fit>]) -> Re
     Ok(sums)
 }
 
-/// `[k, d]`: the leading principal components of centred rows, at most [`TURNED`], from the smaller of the two Gram matrices.
+/// `[k, d]`: the leading principal components of centred rows, at most [`TURNED`], from the smaller of the two Gram
+/// matrices.
 fn components(x: &Tensor) -> Result<Tensor> {
     let (n, d) = x.size2()?;
     let gram = if n <= d { x.matmul(&x.tr()) } else { x.tr().matmul(x) };
     let (values, vectors) = gram.f_linalg_eigh("L").context("components of rows")?;
-    // In rising order.
+    // In ascending order.
     let all = Vec::<f64>::try_from(&values)?;
     let bound = all.last().copied().unwrap_or_default() * NOISE;
     let kept = (all.iter().filter(|&&value| value > bound).count() as i64).min(TURNED);
@@ -206,24 +208,25 @@ fn components(x: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// Vectors that were brought into the other space.
+/// Vectors mapped into the target space.
 pub struct Mapped<'r> {
     /// `[vector, d]`
     pub(super) values: Tensor,
     mark: PhantomData<fn(&'r ()) -> &'r ()>,
 }
 
-/// Mapped vectors beside those of the other space.
+/// Mapped vectors compared with those of the target space.
 pub struct Compared {
-    /// `[vector, vector]`: the cosine of each mapped vector with each of the other space.
+    /// `[vector, vector]`: the cosine of each mapped vector with each vector of the target space.
     cosines: Tensor,
-    /// The share of the sum of squares of the other space's vectors that the mapped ones foretell; below 0 where they are
-    /// further off than nothing at all.
+    /// The share of the sum of squares of the target vectors that the mapped vectors predict; below 0 where they are
+    /// further off than zero vectors would be.
     pub r2: f64,
 }
 
 impl<'r> Mapped<'r> {
-    /// Of cells that took no part in the map and are of other topics than the vectors that went through it.
+    /// Compares with vectors from cells that were not used to fit the map and that are of other topics than the
+    /// mapped vectors.
     pub fn beside(&self, own: &Vectors<'r, Target>) -> Compared {
         let unit = |rows: &Tensor| rows / lengths(rows);
         let r2 = 1.0 - square(&(&self.values - &own.values)) / square(&own.values);
@@ -232,18 +235,19 @@ impl<'r> Mapped<'r> {
 }
 
 impl Compared {
-    /// The cosine of each mapped vector with its own one.
+    /// The cosine of each mapped vector with the target vector of the same emotion.
     pub fn own(&self) -> Result<Vec<f64>> {
         Ok(Vec::<f64>::try_from(self.cosines.diagonal(0, 0, 1).to_kind(Kind::Double))?)
     }
 
-    /// Of each mapped vector 1 and how many are nearer to it than its own one; ones as near count half.
+    /// For each mapped vector, 1 plus the number of target vectors nearer to it than its own; equally near ones count
+    /// half.
     pub fn ranks(&self) -> Result<Vec<f64>> {
         ranks(&self.cosines)
     }
 }
 
-/// The same from cosines, each row of which may be any number of times as large.
+/// The ranks from cosines; each row may be scaled by any positive factor.
 fn ranks(cosines: &Tensor) -> Result<Vec<f64>> {
     let own = cosines.diagonal(0, 0, 1).unsqueeze(1);
     let count = |of: Tensor| of.to_kind(Kind::Double).sum_dim_intlist(1, false, Kind::Double);
@@ -256,7 +260,7 @@ fn ranks(cosines: &Tensor) -> Result<Vec<f64>> {
 mod tests {
     use super::*;
 
-    /// `[n, d]` of whole numbers that follow no line.
+    /// `[n, d]` of integers without a linear structure.
     fn rows(n: usize, d: usize, salt: usize) -> Vec<f64> {
         let value = |at: usize| ((at * at * 7 + at * 13 * salt + salt) % 17) as f64 - 8.0;
         (0..n * d).map(value).collect()
@@ -309,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_rotation_into_more_dimensions_is_found_from_few_rows() {
-        // Three rows of two entries, laid on the second and fourth axis of a space of five.
+        // Three rows of two entries, placed on the second and fourth axis of a space of five.
         let values = [1.0, 2.0, -3.0, 0.5, 4.0, 1.0];
         let wide = values.chunks_exact(2).flat_map(|row| [7.0, -row[1], 0.0, row[0] + 1.0, 0.0]);
         let wide: Vec<f64> = wide.collect();
@@ -320,7 +324,7 @@ mod tests {
         close(&carried(&back, &x()), &[1.0, 2.0]);
     }
 
-    /// What orders give without vectors is what the vectors give that they are fitted to.
+    /// The ranks and shares computed from orders equal those of the vectors mapped by the fitted map.
     #[test]
     fn in_other_orders_ranks_and_shares_are_those_of_the_mapped_vectors() {
         let of = |n: usize, d: usize, salt: usize| Rows::in_groups(&rows(n, d, salt), d, &[4, 3, 4]);
@@ -351,7 +355,7 @@ mod tests {
         let own = Vectors::new(Tensor::from_slice(&[0.0, 1.0, 0.0, 2.0]).view([2, 2]));
         let found = mapped.beside(&own);
         assert_eq!(found.own().unwrap(), [0.0, 1.0]);
-        // The first is as far from both, the second as near to both.
+        // The first is equally far from both, the second equally near to both.
         assert_eq!(found.ranks().unwrap(), [1.5, 1.5]);
         // |(3, -1), (0, 2)|^2 of |(0, 1), (0, 2)|^2
         assert!((found.r2 - (1.0 - 14.0 / 5.0)).abs() < 1e-12, "{}", found.r2);

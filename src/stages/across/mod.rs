@@ -1,5 +1,5 @@
-//! What is computed from two sets of emotion vectors together: one file an analysis. Loads no model but that of the
-//! second set, and that only where it is steered.
+//! Analyses of two sets of emotion vectors together, one file per analysis. The only model that is loaded is that of
+//! the second set, and only for analyses that steer it.
 
 mod cells;
 mod chance;
@@ -28,33 +28,33 @@ use crate::stages::statistics::Design;
 use crate::stages::statistics::sums::Sums;
 use crate::store::table::Table;
 
-/// What an analysis of two sets is given.
+/// The input of an analysis of two sets.
 pub struct Input<'a> {
     pub sides: [Side<'a>; 2],
-    /// That of the second set; given to those that ask for it.
+    /// The model of the second set; present for analyses that request it.
     pub model: Option<&'a LanguageModel>,
-    /// The experiment's.
+    /// The experiment's seed.
     pub seed: u64,
     pub progress: &'a mut Progress<'a>,
 }
 
 /// One of the two sets.
 pub struct Side<'a> {
-    /// Blocks of the model.
+    /// Number of blocks of the model.
     pub n_layers: usize,
-    /// Those that the analysis reads, in rising order.
+    /// The layers that the analysis reads, in ascending order.
     pub layers: Vec<Layer>,
-    /// The vectors of one of them.
+    /// The vectors at one of these layers.
     pub vectors: &'a dyn Fn(Layer) -> Result<LayerVectors>,
-    /// How many tables of activations each layer has; of stories there are as many.
+    /// Number of activation tables per layer, equal to the number of story tables.
     pub shards: usize,
-    /// One of them at a layer, read anew each time; schema `activations/2`.
+    /// The activation table of a shard at a layer, read again on each call; schema `activations/2`.
     pub activations: &'a dyn Fn(Layer, usize) -> Result<Table>,
     /// The stories of a shard; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
-    /// How many tables there are of spans of conversations, for an analysis that reads some.
+    /// Number of tables of conversation spans, for an analysis that reads them.
     pub n_spans: usize,
-    /// One of them; schema `spans/1`.
+    /// One of these tables; schema `spans/1`.
     pub spans: &'a dyn Fn(usize) -> Result<Table>,
 }
 
@@ -67,16 +67,16 @@ impl Side<'_> {
     }
 }
 
-/// Stories that were read, and the cells that they are in.
+/// The stories that are analysed, and their assignment to cells.
 #[derive(Clone)]
 struct Shared {
     emotions: Vec<String>,
     design: Design,
-    /// In the order of the first model's.
+    /// In the order of the first model's activations.
     stories: Vec<Story>,
 }
 
-/// One of them.
+/// One story with its cell.
 #[derive(Clone, Debug, PartialEq)]
 struct Story {
     id: String,
@@ -85,9 +85,10 @@ struct Story {
 }
 
 impl Shared {
-    /// Those that both sides have an activation of, and that are of an emotion of both sides' vectors: one design for both.
+    /// The stories that both sides have an activation of and whose emotion is among both sides' vectors, in one
+    /// design for both.
     ///
-    /// An error if the sides are of different emotions, or if there is no such story.
+    /// An error if the sides have different emotions, or if there is no such story.
     fn read(sides: &[Side; 2], seed: u64) -> Result<Shared> {
         let [a, b] = sides;
         let shared = Shared::of(a, &Shared::ids(b)?, seed)?;
@@ -96,7 +97,8 @@ impl Shared {
         Ok(shared)
     }
 
-    /// What each side has read: where these are the same stories, one design for both; else each side its own.
+    /// The stories of each side: one common design where the sides share stories, otherwise a separate design for
+    /// each side.
     fn each(sides: &[Side; 2], seed: u64) -> Result<[Shared; 2]> {
         let [a, b] = sides;
         let ids = [Shared::ids(a)?, Shared::ids(b)?];
@@ -109,7 +111,7 @@ impl Shared {
         Ok([a, b])
     }
 
-    /// The names of the stories that a side has read.
+    /// The ids of the stories that a side has read.
     fn ids(side: &Side) -> Result<HashSet<String>> {
         let layer = *side.layers.first().context("a set without layers")?;
         let mut ids = HashSet::new();
@@ -119,7 +121,7 @@ impl Shared {
         Ok(ids)
     }
 
-    /// The stories of a side that `wanted` names.
+    /// The stories of a side whose ids are in `wanted`.
     fn of(side: &Side, wanted: &HashSet<String>, seed: u64) -> Result<Shared> {
         let layer = *side.layers.first().context("a set without layers")?;
         let emotions = (side.vectors)(layer)?.emotions;
@@ -141,10 +143,11 @@ impl Shared {
     }
 }
 
-/// The one of `layers` in a model of `n_layers` blocks whose depth is nearest to that of `layer` in a model of `of`
-/// blocks; of two, the later. The embedding and a block are near each other only where there is nothing else.
+/// The layer among `layers` of a model with `n_layers` blocks whose relative depth is nearest to that of `layer` in a
+/// model with `of` blocks; of two equally near, the later one. The embedding is matched with a block only where there
+/// is no alternative.
 pub fn nearest(layer: Layer, of: usize, layers: &[Layer], n_layers: usize) -> Option<Layer> {
-    // Twice both products of the blocks times the distance, in whole numbers.
+    // Integer arithmetic: the depths are multiplied by twice the product of both numbers of blocks.
     let middle =
         |layer: Layer, times: usize| layer.block().map_or(0, |block| (2 * block as i64 + 1) * times as i64);
     let distance = |other: Layer| (middle(layer, n_layers) - middle(other, of)).abs();
@@ -152,7 +155,7 @@ pub fn nearest(layer: Layer, of: usize, layers: &[Layer], n_layers: usize) -> Op
     layers.iter().copied().min_by_key(|&other| (differ(other), distance(other), std::cmp::Reverse(other)))
 }
 
-/// For each layer of the first side, that of the second at the nearest depth.
+/// For each layer of the first side, the layer of the second side at the nearest relative depth.
 fn equal_depth(sides: &[Side; 2]) -> Result<Vec<(Layer, Layer)>> {
     let [a, b] = sides;
     let at = |&layer: &Layer| {

@@ -1,4 +1,5 @@
-//! Tables about pairs of sets, and the figures that all analyses of pairs have. Knows no analysis.
+//! Tables about pairs of sets, and the figures common to all analyses of pairs. Independent of the individual
+//! analyses.
 
 use anyhow::{Context, Result};
 
@@ -19,7 +20,7 @@ pub fn table(schema: &str, layers: Vec<(Layer, Layer, f64)>, columns: Vec<(&str,
     Table::new(schema, places.into_iter().chain(columns).collect())
 }
 
-/// One number for each layer of the first set with each of the second.
+/// One number for each pair of a layer of the first set and a layer of the second.
 #[derive(Default)]
 pub struct Layers {
     a: Vec<i32>,
@@ -64,7 +65,7 @@ impl<'a> Pair<'a> {
         axes.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
     }
 
-    /// A claim that is listed under the set of `side`, at its layer in `row`.
+    /// A claim listed under the set of `side`, at its layer in `row`.
     pub fn claim(
         &self,
         (side, row): (usize, usize),
@@ -95,13 +96,13 @@ impl<'a> Pair<'a> {
         })
     }
 
-    /// The interval in the columns `low` and `high` of a row; `None` where there is none.
+    /// The interval in the columns `low` and `high` of a row; `None` if it is null.
     pub fn ends(&self, row: usize, (low, high): (&str, &str)) -> Result<Option<Interval>> {
         let (low, high) = (self.table.opt_f64(low)?[row], self.table.opt_f64(high)?[row]);
         Ok(low.zip(high).map(|(low, high)| Interval { low, high }))
     }
 
-    /// The row at the depth nearest to two thirds; of two, the deeper.
+    /// The row whose depth is nearest to two thirds; of two, the deeper.
     pub fn default_row(&self) -> Result<usize> {
         let depth = self.table.f64("depth")?;
         let distance = |row: usize| (depth[row] - 2.0 / 3.0).abs();
@@ -141,7 +142,7 @@ pub fn columns(ends: &[Option<Interval>]) -> [Column; 2] {
     [of(|ends| ends.low), of(|ends| ends.high)]
 }
 
-/// An interval as a table shows it.
+/// An interval formatted for a table.
 pub fn ends(interval: Option<Interval>, decimals: usize) -> Cell {
     match interval {
         Some(Interval { low, high }) => Cell::Text(format!("{low:.decimals$} to {high:.decimals$}")),
@@ -149,22 +150,22 @@ pub fn ends(interval: Option<Interval>, decimals: usize) -> Cell {
     }
 }
 
-/// What is shown of each pair.
+/// What the figures show for each pair.
 pub struct Measure {
-    /// Its column; beside it are those of its interval, `low` and `high`, and `p`.
+    /// The column of the measure; the table also has those of its interval, `low` and `high`, and `p`.
     pub column: &'static str,
     pub short: &'static str,
     pub title: &'static str,
     pub caption: String,
-    /// What stands beside it in the table.
+    /// Caption of the table.
     pub tested: &'static str,
-    /// Further columns of the table: name, head and decimals.
+    /// Further columns of the table: name, heading and decimals.
     pub others: &'static [(&'static str, &'static str, usize)],
-    /// Whether any two sets are a pair; else only those of one source.
+    /// Whether any two sets form a pair; otherwise only sets of one source.
     pub all_sets: bool,
 }
 
-/// How sets are called: with their source where there are several of them.
+/// The display names of sets: with their source if there are several sources.
 pub struct Names {
     several_sources: bool,
 }
@@ -191,8 +192,8 @@ impl Names {
     }
 }
 
-/// Matrix, table, curves over the depth, and one matrix of layers a pair: of each variant. `(main, layers)`: the tables
-/// with one row at equal depth, and with one for each layer with each.
+/// For each variant: a matrix, a table, curves over the depth, and one matrix of layers per pair. `(main, layers)`:
+/// the tables with one row at equal depth, and with one row for each pair of layers.
 pub fn figures(
     name: &str,
     tables: &[(String, Table)],
@@ -218,12 +219,12 @@ pub fn figures(
     Ok(figures)
 }
 
-/// A figure of one variant that shows several pairs.
+/// A figure about several pairs of one variant.
 fn figure(name: String, title: String, caption: String, pair: &Pair, body: Body) -> Figure {
     Figure { name, title, caption, model: None, stories: None, layer: None, axes: pair.axes(), body }
 }
 
-/// All sets with each other, where there are three or more; of one source each where only those are pairs.
+/// All sets with each other, if there are three or more; one matrix per source if only sets of one source form pairs.
 fn matrix(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Result<Vec<Figure>> {
     let mut sources: Vec<Option<&str>> = vec![None];
     if !measure.all_sets {
@@ -281,7 +282,7 @@ fn matrix(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Resu
     Ok(figures)
 }
 
-/// A row a pair.
+/// A table with one row per pair.
 fn rows(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Result<Figure> {
     let mut rows = Vec::new();
     for pair in pairs {
@@ -312,7 +313,7 @@ fn rows(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Result
     Ok(figure(format!("{name}-pairs"), format!("{}, pair by pair", measure.title), caption, pairs[0], body))
 }
 
-/// A curve a pair over the depth, the curves of each model in a figure; none where one layer is kept.
+/// Curves over the depth, one per pair, in one figure per model; none where only one layer is kept.
 fn curves(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Result<Vec<Figure>> {
     let mut models: Vec<&str> = Vec::new();
     for model in pairs.iter().flat_map(|pair| pair.models) {
@@ -345,7 +346,7 @@ fn curves(name: &str, pairs: &[&Pair], names: &Names, measure: &Measure) -> Resu
     Ok(figures)
 }
 
-/// Each layer of one set with each of the other; none where both keep one.
+/// Each layer of one set against each layer of the other; `None` where both keep only one.
 fn layer_matrix(name: &str, pair: &Pair, names: &Names, measure: &Measure) -> Result<Option<Figure>> {
     let (a, b) = (pair.table.i32("layer_a")?, pair.table.i32("layer_b")?);
     let values = pair.table.f64(measure.column)?;

@@ -1,4 +1,4 @@
-//! Representational similarity: whether two sets of vectors have like cosines between like emotions.
+//! Representational similarity: whether two sets of vectors have similar cosines between the same emotions.
 
 use anyhow::{Result, ensure};
 use nalgebra::DMatrix;
@@ -20,7 +20,7 @@ use crate::store::table::{Column, Table};
 
 pub use super::cosines::Correlation;
 
-/// Raised when the same activations would give other tables.
+/// Increment when the same activations would give different tables.
 const VERSION: u32 = 3;
 
 params! {
@@ -37,7 +37,7 @@ params! {
     }
 }
 
-/// The fewest emotions: three have three cosines; two have one, which correlates with nothing.
+/// The fewest emotions: three emotions have three cosines; two have only one, which has no correlation.
 pub const FEWEST: usize = 3;
 
 impl Kind for Rsa {
@@ -129,20 +129,21 @@ impl Kind for Rsa {
 
 /// The tables `rsa` (layers at equal depth) and `rsa_layers` (each layer with each).
 ///
-/// `r` correlates the upper triangles of two cosine matrices (Kriegeskorte, Mur and Bandettini 2008): of one set's vectors
-/// from one half of the topics and of the other's from the other half, mean over both ways and several pairs of
-/// halves. `r_same`: of the sets' own vectors, from all topics. `ceiling`: the geometric mean of the correlations of each
-/// set's halves with each other. `partial`: `r` with the same correlations with the embeddings' cosines taken out, of the
-/// sets that keep these.
+/// `r` is the correlation of the upper triangles of two cosine matrices (Kriegeskorte, Mur and Bandettini 2008): of
+/// one set's vectors from one half of the topics and of the other set's vectors from the other half, averaged over
+/// both directions and several pairs of halves. `r_same`: of the sets' vectors from all topics. `ceiling`: the
+/// geometric mean of the correlations between the two halves of each set. `partial`: `r` with the correlations to the
+/// cosines of the embeddings partialled out, for sets that keep their embeddings.
 ///
-/// `p`, one-sided, is the larger of `p_names`: rows and columns of one matrix under a shuffled order of its emotions (Mantel
-/// 1967); and `p_cells`: emotions shuffled within each topic, in both sets alike where these are of the same stories.
-/// `low` and `high`: the 2.5 and 97.5 percentiles of `r` over emotions drawn with replacement; an emotion drawn twice is not paired with
-/// itself, whose cosine of 1 says nothing (Nili et al. 2014). -1 and 1 where no draw has two different cosines; none of fewer than
-/// five emotions.
+/// `p` is one-sided and the larger of two: `p_names`, with rows and columns of one matrix in a shuffled order of its
+/// emotions (Mantel 1967); and `p_cells`, with emotions shuffled within each topic, in the same way in both sets
+/// where these have the same stories. `low` and `high`: the 2.5 and 97.5 percentiles of `r` over emotions drawn with
+/// replacement; an emotion drawn twice is not paired with itself, because its cosine of 1 is uninformative (Nili et
+/// al. 2014). They are -1 and 1 where no draw has two different cosines, and not computed for fewer than five
+/// emotions.
 ///
-/// An error if the two sets are of different emotions, of fewer than three, if all cosines are equal, or if topics are so
-/// few that halves lack an emotion.
+/// An error if the two sets have different emotions or fewer than three, if all cosines are equal, or if there are so
+/// few topics that halves lack an emotion.
 fn run(params: &Rsa, input: Input) -> Result<Tables> {
     let Input { sides, seed, progress, .. } = input;
     let shared = Shared::each(&sides, seed)?;
@@ -174,7 +175,7 @@ fn run(params: &Rsa, input: Input) -> Result<Tables> {
         let r = crossed(&likeness, &x.forms, &y.forms, None);
         let surface = embedded.iter().copied().filter(|_| layers.0 != Layer::Embed);
         let all: Vec<_> = [x, y].into_iter().chain(surface).map(|read| &read.forms).collect();
-        // Read again, and not held of all layers at once.
+        // Read again, so that not all layers are in memory at once.
         let again =
             |at: usize, splits, layer| Halves::read(&likeness, (&shared[at], splits), &sides[at], layer);
         let halves = (again(0, of_a, layers.0)?, again(1, of_b, layers.1)?);
@@ -205,13 +206,13 @@ fn run(params: &Rsa, input: Input) -> Result<Tables> {
 /// One layer of one set.
 struct Read {
     layer: Layer,
-    /// Of the set's own vectors.
+    /// The cosines of the set's own vectors.
     own: Cosines,
-    /// Of the pairs of halves.
+    /// One for each pair of halves.
     forms: Vec<[Form; 2]>,
 }
 
-/// Of the set's own vectors at a layer.
+/// The cosines of the set's own vectors at a layer.
 fn cosines(side: &Side, layer: Layer) -> Result<Cosines> {
     let vectors = (side.vectors)(layer)?;
     let rows: Vec<&[f64]> = vectors.vectors.chunks_exact(vectors.d_model).collect();
@@ -231,7 +232,7 @@ fn correlation(params: &Rsa, x: &Cosines, y: &Cosines) -> f64 {
     pearson(&params.correlation.values(&x.triangle()), &params.correlation.values(&y.triangle()))
 }
 
-/// Over the emotions of each of `draws`, mean over both ways and the pairs of halves.
+/// The correlation over the emotions of each of `draws`, averaged over both directions and the pairs of halves.
 fn over(params: &Rsa, x: &Read, y: &Read, draws: &[Vec<usize>]) -> Vec<f64> {
     let pairs = x.forms.iter().zip(&y.forms);
     let each = pairs.flat_map(|([a0, a1], [b0, b1])| [(a0, b1), (a1, b0)]);
@@ -240,14 +241,14 @@ fn over(params: &Rsa, x: &Read, y: &Read, draws: &[Vec<usize>]) -> Vec<f64> {
     (0..draws.len()).map(|draw| mean(&each.iter().map(|of| of[draw]).collect::<Vec<_>>())).collect()
 }
 
-/// The correlation of cosines.
+/// The correlation of cosines as a similarity measure.
 struct Alike(Correlation);
 
-/// What it compares.
+/// The representation that it compares.
 struct Form {
     cosines: Cosines,
-    /// `[emotion, emotion]`: what Pearson's formula is put to, less its mean and of unit length over the pairs above the diagonal;
-    /// zeros on the diagonal.
+    /// `[emotion, emotion]`: the values that Pearson's formula is applied to, centred and scaled to unit length over
+    /// the pairs above the diagonal; zeros on the diagonal.
     values: Vec<f64>,
 }
 
@@ -316,9 +317,9 @@ mod tests {
     use crate::stages::statistics::correlation::ranks;
     use crate::stages::statistics::interval::p_value;
 
-    /// With SciPy over `itertools.permutations(range(5))`: the share of orders `o` with
-    /// `spearmanr(A[iu], B[np.ix_(o, o)][iu])[0] >= spearmanr(A[iu], B[iu])[0] - 1e-12` for the matrices that
-    /// `made_up` gives.
+    /// Computed with SciPy over `itertools.permutations(range(5))`: the share of orders `o` with
+    /// `spearmanr(A[iu], B[np.ix_(o, o)][iu])[0] >= spearmanr(A[iu], B[iu])[0] - 1e-12` for the matrices of
+    /// `made_up`.
     #[test]
     fn the_p_value_tends_to_that_of_all_orders() {
         let (a, b) = (made_up(3), made_up(7));
@@ -328,7 +329,7 @@ mod tests {
         let [a, b] = [a, b].map(|of| likeness.form(of.matrix()));
         assert!((likeness.like(&a, &b, None) - R).abs() < 1e-12);
         let null = rounds(1, "test", 4000, |dice| likeness.like(&a, &b, Some(&dice.shuffled(5))));
-        // One standard deviation of the estimate is at most 0.008.
+        // The standard deviation of the estimate is at most 0.008.
         let p = p_value(r, &null);
         assert!((p - EXACT).abs() < 0.03, "{p}");
     }

@@ -1,4 +1,4 @@
-//! Whether vectors that were mapped from another model steer this one, beside its own and beside random ones.
+//! Whether vectors mapped from another model steer this one, compared with its own vectors and with random ones.
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,14 +11,15 @@ use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
 
-/// What the column `steered` says of a mapped vector, and of the model's own; of random ones `random-1` and on.
+/// Values of the column `steered` for a mapped vector and for the model's own; random directions are `random-1` and
+/// so on.
 pub const MAPPED: &str = "mapped";
 pub const OWN: &str = "own";
-/// What the names of random directions start with there, and of mapped vectors of shuffled cells.
+/// Prefixes of that column's values for random directions and for mapped vectors of shuffled cells.
 pub const RANDOM: &str = "random-";
 pub const SHUFFLED: &str = "shuffled-";
 
-/// A row for each emotion's word under each vector that is added for it.
+/// One row for each emotion's word under each vector that is added for it.
 #[derive(Default)]
 pub struct Rows {
     layers: [Vec<i32>; 2],
@@ -30,11 +31,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Measures every emotion's word after every prompt while its own vector, its mapped one, a random direction or a mapped
-    /// vector of shuffled cells is added at all positions of the layer, each brought to the norm of its own vector times
-    /// `strength`.
+    /// Measures every emotion's word after every prompt while its own vector, its mapped vector, a random direction
+    /// or a mapped vector of shuffled cells is added at all token positions of the layer, each scaled to the norm of
+    /// its own vector times `strength`.
     ///
-    /// `mapped`: `[emotion, d_model]`, then as many of shuffled cells as there are random directions. An error if a vector is zero, or if the model is not the vectors' own.
+    /// `mapped`: `[emotion, d_model]` each; the first is of the true cells, the others are of shuffled cells, as many
+    /// as there are random directions. An error if a vector is zero, or if the vectors belong to another model.
     pub fn add(
         &mut self,
         steer: &Steer,

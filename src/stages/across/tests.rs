@@ -1,5 +1,5 @@
-//! Analyses of two sets on data of which the answer is known: a rotated copy is found to be the same, and independent
-//! noise is not significant more often than it may be.
+//! Analyses of two sets on data with a known answer: a rotated copy is recognised as identical, and independent noise
+//! is not significant more often than the stated rate.
 
 use super::cka::Cka;
 use super::rsa::{Correlation, Rsa};
@@ -8,7 +8,7 @@ use super::*;
 use crate::stages::analysis::{Kind, LayerVectors, Tables};
 use crate::store::table::Column;
 
-/// SplitMix64 and the sum of twelve uniform numbers, which is nearly normal.
+/// SplitMix64 and the sum of twelve uniform numbers, which is approximately normal.
 struct Noise(u64);
 
 impl Noise {
@@ -25,7 +25,7 @@ impl Noise {
     }
 }
 
-/// How many emotions, topics, stories of each, and dimensions.
+/// Number of emotions, topics, stories of each, and dimensions.
 #[derive(Clone, Copy)]
 struct Size {
     emotions: usize,
@@ -47,7 +47,7 @@ fn emotions(n: usize) -> Vec<String> {
     (0..n).map(|at| format!("e{at}")).collect()
 }
 
-/// `value` of each emotion, topic, story and dimension.
+/// Data with `value` for each emotion, topic, story and dimension.
 fn data(size: Size, mut value: impl FnMut(usize, usize, usize, usize) -> f64) -> Data {
     let names = emotions(size.emotions);
     let (mut ids, mut emotion, mut topic, mut index) = (vec![], vec![], vec![], vec![]);
@@ -107,7 +107,7 @@ fn data(size: Size, mut value: impl FnMut(usize, usize, usize, usize) -> f64) ->
     }
 }
 
-/// Structure of emotions and topics, and noise.
+/// Structure of emotions and topics, plus noise.
 fn planted(size: Size, seed: u64) -> Data {
     let mut noise = Noise(seed);
     let mut draw = |n: usize| (0..n * size.d).map(|_| noise.normal()).collect::<Vec<f64>>();
@@ -121,7 +121,7 @@ fn noise(size: Size, seed: u64) -> Data {
     data(size, |_, _, _, _| noise.normal())
 }
 
-/// The same rows, their entries in another order and with other signs, times three: a rotation with a reflection.
+/// The same rows with their entries permuted, with flipped signs, times three: a rotation with a reflection.
 fn turned(of: &Data, size: Size) -> Data {
     let values = of.activations.list("activation").unwrap().1.to_vec();
     let row = |e: usize, t: usize, s: usize| ((e * size.topics + t) * size.each + s) * size.d;
@@ -181,7 +181,7 @@ fn a_rotated_copy_is_the_same() {
     for correlation in [Correlation::Spearman, Correlation::Pearson] {
         let found = run(&rsa(correlation), [&a, &b], 0).unwrap();
         assert!((value(&found, "r_same") - 1.0).abs() < 1e-6, "{}", value(&found, "r_same"));
-        // As alike as the noise of the halves lets it be: the copy's halves are the model's own.
+        // As similar as the noise of the halves permits: the copy's halves are the model's own.
         assert!((value(&found, "r") - value(&found, "ceiling")).abs() < 1e-4, "{}", value(&found, "r"));
         assert!(value(&found, "r") > 0.8 && value(&found, "p") <= 0.02, "{}", value(&found, "p"));
         assert!((found[1].1.f64("r").unwrap()[0] - value(&found, "r")).abs() < 1e-12);
@@ -206,7 +206,7 @@ fn a_rotated_copy_is_the_same() {
     }
 }
 
-/// The map needs no more than what both models share: here half of the second's entries are noise of its own.
+/// The map needs only what both models share: here half of the second model's entries are independent noise.
 #[test]
 fn planted_emotions_are_found_through_noise() {
     let a = planted(SIZE, 2);
@@ -227,10 +227,10 @@ fn planted_emotions_are_found_through_noise() {
 
 const SMALL: Size = Size { emotions: 5, topics: 6, each: 1, d: 6 };
 
-/// Pairs of models of which nothing may be found: where they know nothing of the emotions together.
+/// Pairs of models without common information about the emotions, in which nothing may be found.
 fn unrelated(seed: u64) -> [(&'static str, [Data; 2]); 5] {
     let (noise, planted) = (|salt| noise(SMALL, 8 * seed + salt), |salt| planted(SMALL, 8 * seed + salt));
-    // Nothing but how long each story is, which the other model sees too, beside its emotions.
+    // One model encodes only the length of each story; the other encodes it too, in addition to its emotions.
     let mut lengths = Noise(8 * seed + 6);
     let lengths: Vec<f64> = (0..SMALL.emotions * SMALL.topics).map(|_| lengths.normal()).collect();
     let length = |e: usize, t: usize| lengths[e * SMALL.topics + t];
@@ -239,7 +239,7 @@ fn unrelated(seed: u64) -> [(&'static str, [Data; 2]); 5] {
     let at = |e: usize, t: usize, d: usize| f64::from(seen[(e * SMALL.topics + t) * SMALL.d + d]);
     let short = data(SMALL, |e, t, _, d| length(e, t) * (1.0 + d as f64));
     let both = data(SMALL, |e, t, _, d| at(e, t, d) + 2.0 * length(e, t) * (d as f64 - 2.0));
-    // The same accidents of the same stories, and no emotion.
+    // The same idiosyncrasies of the same stories, without emotions.
     let accidents = noise(5);
     let same = turned(&accidents, SMALL);
     [
@@ -251,7 +251,8 @@ fn unrelated(seed: u64) -> [(&'static str, [Data; 2]); 5] {
     ]
 }
 
-/// Each p-value's number of 200 at most `.05`, of p-values that are multiples of .025, and what else was found, in the mean.
+/// For each p-value, how often out of 200 it is at most `.05`, where p-values are multiples of .025; and the means of
+/// other results.
 fn rates(kind: &dyn Kind, columns: &[&str], means: &[&str]) -> Vec<(&'static str, Vec<usize>, Vec<f64>)> {
     let mut found: Vec<(&'static str, Vec<usize>, Vec<f64>)> = Vec::new();
     for seed in 0..200 {
@@ -273,7 +274,7 @@ fn rates(kind: &dyn Kind, columns: &[&str], means: &[&str]) -> Vec<(&'static str
     found
 }
 
-/// Of 200 tests at 5 %: `scipy.stats.binom.ppf([.0005, .9995], 200, .05)` is 2 and 21.
+/// Out of 200 tests at 5 %: `scipy.stats.binom.ppf([.0005, .9995], 200, .05)` is 2 and 21.
 const EXPECTED: std::ops::RangeInclusive<usize> = 2..=21;
 
 #[test]
@@ -281,12 +282,12 @@ fn nothing_is_carried_where_there_is_nothing() {
     let kind =
         Transfer { folds: 3, bootstrap: 1, permutations: 39, ridge: Some(0.1), ..transfer(Kinds::Ridge) };
     for (name, hits, means) in rates(&kind, &["p", "r2_p"], &["mean_rank", "r2"]) {
-        // A map of something that is there, but of no emotion, brings vectors further off than maps of shuffled cells.
+        // A map fitted to real structure without emotions brings vectors further off than maps of shuffled cells.
         let noise = name.ends_with("noise");
         let at_the_rate = |hits: &usize| EXPECTED.contains(hits) || !noise && hits <= EXPECTED.end();
         assert!(hits.iter().all(at_the_rate), "{name}: {hits:?} of 200");
-        // Ranks of 1 to 5 of five emotions in three rotations: a standard deviation of 1.41 / sqrt(15) at most of one
-        // seed's mean rank if emotions were independent, of .03 of the mean over 200.
+        // Ranks of 1 to 5 of five emotions in three rotations: the standard deviation of one seed's mean rank is at
+        // most 1.41 / sqrt(15) if emotions are independent, and that of the mean over 200 seeds is .03.
         assert!((means[0] - 3.0).abs() < 0.12, "{name}: mean rank {}", means[0]);
         assert!(means[1] < 0.0, "{name}: R2 {}", means[1]);
     }
@@ -296,7 +297,7 @@ fn nothing_is_carried_where_there_is_nothing() {
 fn sets_that_share_no_emotion_are_alike_as_often_as_they_may_be() {
     let kind = Rsa { bootstrap: 1, permutations: 39, ..rsa(Correlation::Spearman) };
     for (name, hits, means) in rates(&kind, &["p", "p_names", "p_cells"], &["r", "r_same"]) {
-        // The larger of two p-values is at most .05 as often as each of them, or less often.
+        // The larger of two p-values is at most .05 no more often than each of them.
         assert!(hits[0] <= *EXPECTED.end(), "{name}: {hits:?} of 200");
         assert!(means[0].abs() < 0.1, "{name}: r {}", means[0]);
         assert!(name != "the same stories" || means[1] > 0.9, "{name}: r of the same stories {}", means[1]);
@@ -308,7 +309,7 @@ fn sets_that_share_no_emotion_are_alike_as_often_as_they_may_be() {
     }
 }
 
-/// Two geometries that have nothing to do with each other: their emotions are real, and no more alike than by chance.
+/// Two unrelated geometries: their emotions are real, but similar only by chance.
 #[test]
 fn unrelated_geometries_are_alike_as_often_as_they_may_be() {
     let size = Size { emotions: 6, ..SMALL };
@@ -320,7 +321,7 @@ fn unrelated_geometries_are_alike_as_often_as_they_may_be() {
         .collect();
     let significant = p.iter().filter(|&&p| p <= 0.05).count();
     assert!(significant <= *EXPECTED.end(), "{significant} of 200");
-    // And not for want of trying.
+    // Power check: related models are recognised.
     let related = (0..20).filter(|&seed| {
         let a = planted(size, seed);
         value(&run(&kind, [&a, &turned(&a, size)], seed).unwrap(), "p") <= 0.05
@@ -328,7 +329,7 @@ fn unrelated_geometries_are_alike_as_often_as_they_may_be() {
     assert!(related.count() >= 19);
 }
 
-/// The alignment of activations: shuffled stories are what it is tested against.
+/// The alignment of activations is tested against shuffled stories.
 #[test]
 fn activations_of_independent_noise_are_aligned_as_often_as_they_may_be() {
     let size = Size { emotions: 6, topics: 4, each: 1, d: 5 };
@@ -343,7 +344,7 @@ fn activations_of_independent_noise_are_aligned_as_often_as_they_may_be() {
     assert!((70..130).contains(&below), "{below} of 200 below one half");
 }
 
-/// Unrelated models: the plain estimate is far from 0, the debiased one is not.
+/// Unrelated models: the plain estimate is far from 0, the debiased one is close to 0.
 #[test]
 fn the_debiased_alignment_of_noise_is_nothing() {
     let size = Size { emotions: 4, topics: 5, each: 1, d: 40 };
@@ -382,10 +383,10 @@ fn layers_are_matched_by_depth() {
         let layers: Vec<Layer> = layers.iter().copied().map(Layer::Block).collect();
         nearest(Layer::Block(layer), of, &layers, n_layers).and_then(Layer::block)
     };
-    // Middles at (l + .5) / n: 1 of 4 at .375; of 6 at .083, .25, .417, .583, ...
+    // Midpoints at (l + .5) / n: 1 of 4 is at .375; those of 6 are at .083, .25, .417, .583, ...
     assert_eq!(nearest(1, 4, &[0, 1, 2, 3, 4, 5], 6), Some(2));
     assert_eq!(nearest(1, 4, &[0, 3], 6), Some(3));
-    // 0 of 2 stands at .25, between 0 (.125) and 1 (.375) of 4.
+    // 0 of 2 is at .25, between 0 (.125) and 1 (.375) of 4.
     assert_eq!(nearest(0, 2, &[0, 1, 2, 3], 4), Some(1));
     assert_eq!(nearest(7, 8, &[], 4), None);
     let embedded = [Layer::Embed, Layer::Block(5)];
@@ -395,7 +396,7 @@ fn layers_are_matched_by_depth() {
     assert!((Layer::Block(28).depth(42) - 28.5 / 42.0).abs() < 1e-15);
 }
 
-/// Stories that one of the two did not read are left out, and a template's passages are its topics.
+/// Stories that only one of the two models read are skipped, and a template's passages are its topics.
 #[test]
 fn stories_are_matched_by_name() {
     let (a, mut b) = (planted(SIZE, 1), planted(SIZE, 1));
@@ -404,7 +405,7 @@ fn stories_are_matched_by_name() {
     let found = run(&cka(), [&a, &b], 0).unwrap();
     assert!((value(&found, "cka_debiased") - 1.0).abs() < 1e-6, "{}", value(&found, "cka_debiased"));
     assert_eq!(found[0].1.i32("stories").unwrap(), [kept.len() as i32]);
-    // Each topic has two stories of an emotion, which a template has as two passages.
+    // Each topic has two stories per emotion, which a template has as two passages.
     let passages = Size { each: 3, ..SIZE };
     let (mut a, b) = (planted(passages, 1), planted(passages, 1));
     a.activations.columns.retain(|(name, _)| name != "topic");

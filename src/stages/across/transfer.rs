@@ -1,4 +1,4 @@
-//! Whether a linear map between two models, fitted on some topics, brings the emotion vectors of one to those of the
+//! Whether a linear map between two models, fitted on some topics, maps the emotion vectors of one onto those of the
 //! other.
 
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value, quantile};
 use crate::store::table::{Column, Table};
 
-/// Raised when the same activations would give other tables.
+/// Increment when the same activations would give different tables.
 const VERSION: u32 = 5;
 
 /// Shuffles that are computed together: their orders of 17,100 cells take 70 MB.
@@ -153,22 +153,24 @@ impl Kind for Transfer {
     }
 }
 
-/// The tables `transfer` (one row a layer of the second model), `transfer_emotions`, and where it is steered
-/// `transfer_steering`, of the layer nearest to two thirds of the depth.
+/// The tables `transfer` (one row per layer of the second model), `transfer_emotions`, and, if the second model is
+/// steered, `transfer_steering` for the layer nearest to two thirds of the depth.
 ///
-/// The means of each emotion's stories on each topic (cells) are what the map is fitted on: its cost hangs on emotions
-/// times topics, not on stories. Topics are dealt into `folds` parts at random, none split, which take turns
-/// ([`Design::rotations`](crate::stages::statistics::Design::rotations)): the map is fitted on the cells of all parts but
-/// two; each emotion's vector of the first model, from one of these two, is mapped and compared by
-/// cosine with all the second model's vectors, from the other. `rank`: 1 plus how many other emotions' vectors are
-/// nearer than its own; the mean over rotations and emotions is `mean_rank`, `top1` the share of ranks of 1. `low` and
-/// `high` of both: 2.5 and 97.5 percentiles over emotions and rotations drawn with replacement, each by themselves (Owen 2007); none of fewer than five emotions or rotations.
-/// Topics are not drawn within a part: a topic that is drawn twice makes vectors noisier, and every rank worse.
-/// `r2`: the share of the sum of squares of the second model's vectors that the mapped ones foretell, mean over rotations.
+/// The map is fitted on the means of each emotion's stories on each topic (cells), so its cost depends on emotions
+/// times topics, not on stories. Topics are assigned at random to `folds` parts, without splitting any, and the parts
+/// rotate ([`Design::rotations`](crate::stages::statistics::Design::rotations)): the map is fitted on the cells of
+/// all parts but two; each emotion's vector of the first model, from one of these two, is mapped and compared by
+/// cosine with all the second model's vectors, from the other. `rank`: 1 plus the number of other emotions' vectors
+/// that are nearer than its own; `mean_rank` is the mean over rotations and emotions, `top1` the share of ranks of 1.
+/// `low` and `high` of both: 2.5 and 97.5 percentiles over emotions and rotations, drawn independently with
+/// replacement (Owen 2007); not computed for fewer than five emotions or rotations. Topics are not resampled within a
+/// part: a topic drawn twice makes vectors noisier, and every rank worse. `r2`: the share of the sum of squares of
+/// the second model's vectors that the mapped vectors predict, averaged over rotations.
 ///
-/// `p` and `r2_p`, one-sided: the mean rank, and `r2`, where the cells of each topic that a map is fitted on are shuffled
-/// between the emotions in one model, before every map is fitted anew: the same vectors go through maps between cells that have
-/// nothing to do with each other. `rank_null`: the mean of these mean ranks; `r2_null`: the 95th percentile of these `r2`.
+/// `p` and `r2_p` are one-sided p-values of the mean rank and of `r2`. Their null: within each topic, the cells that
+/// a map is fitted on are shuffled among the emotions in one model, and every map is fitted again, so that the same
+/// vectors go through maps between unrelated cells. `rank_null`: the mean of the mean ranks under the null;
+/// `r2_null`: the 95th percentile of `r2` under the null.
 ///
 /// An error if there are fewer than three topics, or if an emotion has no story in the topics of a part.
 fn run(params: &Transfer, input: Input) -> Result<Tables> {
@@ -203,9 +205,9 @@ fn run(params: &Transfer, input: Input) -> Result<Tables> {
     Ok(tables)
 }
 
-/// What the mapped vectors of one model are to the vectors of the other.
+/// The comparison of one model's mapped vectors with the other model's vectors.
 pub(super) struct Found {
-    /// Of each emotion: its rank and the cosine of its mapped vector with its own, mean over rotations.
+    /// For each emotion: its rank and the cosine of its mapped vector with its own vector, averaged over rotations.
     pub ranks: Vec<f64>,
     pub cosines: Vec<f64>,
     pub mean_rank: f64,
@@ -218,22 +220,22 @@ pub(super) struct Found {
     pub r2_p: f64,
     pub r2_null: f64,
     pub rotations: usize,
-    /// `[emotion, d]` each: the mapped vectors, mean over rotations; then those of the first shuffles.
+    /// `[emotion, d]` each: the mapped vectors, averaged over rotations; then those of the first shuffles.
     pub mapped: Vec<Vec<f64>>,
 }
 
-/// What one rotation gives: with the true cells, and under each shuffle.
+/// The results of one rotation: with the true cells, and under each shuffle.
 struct Turn {
     ranks: Vec<f64>,
     cosines: Vec<f64>,
     r2: f64,
-    /// Mean rank and `r2` of each shuffle.
+    /// Mean rank and `r2` under each shuffle.
     null: Vec<(f64, f64)>,
     mapped: Vec<Vec<f64>>,
 }
 
-/// Compares mapped vectors with the others, rotation after rotation. `kept`: of how many shuffles the mapped vectors are
-/// kept, at most all.
+/// Compares mapped vectors with the target vectors in every rotation. `kept`: the number of shuffles whose mapped
+/// vectors are kept.
 fn tested(
     params: &Transfer,
     shared: &Shared,
@@ -262,7 +264,7 @@ fn tested(
             null: Vec::new(),
             mapped: vec![flat(&mapped.values)?],
         };
-        // Thousands of maps: in single precision, as nothing but ranks and a share is counted.
+        // Thousands of maps, in single precision, because only ranks and a share are computed from them.
         let (y, own) = (y.single(), own.single());
         for first in (0..shuffles).step_by(TOGETHER) {
             let numbers = first..shuffles.min(first + TOGETHER);
@@ -280,7 +282,7 @@ fn tested(
     let r2 = over(&|turn| turn.r2);
     let ranks: Vec<f64> = (0..params.permutations).map(|at| over(&|turn| turn.null[at].0)).collect();
     let r2s: Vec<f64> = (0..params.permutations).map(|at| over(&|turn| turn.null[at].1)).collect();
-    // Emotions and rotations are drawn each by themselves.
+    // Emotions and rotations are resampled independently.
     let drawn = rounds(shared.design.seed(), "transfer bootstrap", params.bootstrap, |dice| {
         let (emotions, turned) = (dice.resampled(n), dice.resampled(count));
         let drawn = turned.iter().flat_map(|&turn| emotions.iter().map(move |&emotion| (turn, emotion)));
@@ -321,10 +323,10 @@ fn share_of_firsts(ranks: &[f64]) -> f64 {
 #[derive(Default)]
 struct Lines {
     layers: Vec<(Layer, Layer, f64)>,
-    /// Emotions, topics, rotations.
+    /// Number of emotions, topics and rotations.
     counts: [Vec<i32>; 3],
     values: [Vec<f64>; 7],
-    /// Of the mean rank and of `top1`.
+    /// Intervals of the mean rank and of `top1`.
     ends: [Vec<Option<Interval>>; 2],
 }
 
@@ -352,7 +354,7 @@ impl Lines {
     }
 }
 
-/// A row an emotion and a layer.
+/// One row per emotion and layer.
 #[derive(Default)]
 struct Emotions {
     layers: [Vec<i32>; 2],

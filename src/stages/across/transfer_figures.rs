@@ -1,4 +1,4 @@
-//! What the report shows of transfer between models. Computes nothing but means over what was measured.
+//! The figures of transfer between models. Computes nothing but means of the measured values.
 
 use anyhow::Result;
 
@@ -12,11 +12,11 @@ use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::p_value;
 use crate::store::table::Table;
 
-/// Resamples of emotions behind the intervals of steering: what a percentile interval needs (Efron and Tibshirani 1993,
-/// section 13.3).
+/// Resamples of emotions for the intervals of steering: the number that a percentile interval needs (Efron and
+/// Tibshirani 1993, section 13.3).
 const RESAMPLES: usize = 1000;
 
-/// A table of all pairs, a matrix where models are several, curves over the depth, emotions and steering by target.
+/// A table of all pairs, a matrix for three or more models, curves over the depth, emotions and steering by target.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let all = pairs(tables, "transfer")?;
     let names = Names::of(&all);
@@ -38,13 +38,13 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What its claims mean.
+/// Explains the claims.
 pub const READING: &str = "The rank of an emotion's own vector among all, after a map from the other model that was \
      fitted on other topics (1: always the nearest); how often it is the nearest; and the share of the vectors' \
      variance that the mapped vectors predict. Transfer is more than chance if both rank and R\u{b2} exceed their \
      nulls.";
 
-/// Of each layer of each target: the mean rank, how often it is 1, and R\u{b2}, against `permutations` shuffles.
+/// For each layer of each target: the mean rank, how often it is 1, and R\u{b2}, against `permutations` shuffles.
 pub fn claims(tables: &[(String, Table)], permutations: usize) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for pair in pairs(tables, "transfer")? {
@@ -70,12 +70,12 @@ pub fn claims(tables: &[(String, Table)], permutations: usize) -> Result<Vec<Cla
     Ok(claims)
 }
 
-/// A share as per cent.
+/// Converts a share to per cent.
 fn percent(Interval { low, high }: Interval) -> Interval {
     Interval { low: 100.0 * low, high: 100.0 * high }
 }
 
-/// A figure of one source and variant.
+/// A figure about one source and variant.
 fn figure(name: String, title: &str, caption: String, pair: &Pair, body: Body) -> Figure {
     let stories = Some(pair.stories[1].to_string());
     Figure { name, title: title.into(), caption, model: None, stories, layer: None, axes: pair.axes(), body }
@@ -136,12 +136,12 @@ fn summary(name: &str, pairs: &[&Pair]) -> Result<Figure> {
     ))
 }
 
-/// Whether more than chance is brought over: ranks and `r2` both beyond their null.
+/// Whether the transfer is significant: both ranks and `r2`.
 fn carries(table: &Table, row: usize) -> Result<bool> {
     Ok(table.f64("p")?[row] <= 0.05 && table.f64("r2_p")?[row] <= 0.05)
 }
 
-/// From each model to each, where there are three or more.
+/// From each model to each other, if there are three or more.
 fn matrix(name: &str, pairs: &[&Pair]) -> Result<Option<Figure>> {
     let mut models: Vec<&str> = Vec::new();
     for model in pairs.iter().flat_map(|pair| [pair.models[1], pair.models[0]]) {
@@ -172,7 +172,7 @@ fn matrix(name: &str, pairs: &[&Pair]) -> Result<Option<Figure>> {
     Ok(Some(figure(format!("{name}-models"), "Own emotion first", caption.into(), pairs[0], body)))
 }
 
-/// The mean rank over the depth of each target, a curve for each model that it comes from.
+/// The mean rank over the depth for each target, one curve per source model.
 fn curves(name: &str, pairs: &[Pair]) -> Result<Vec<Figure>> {
     let mut figures: Vec<Figure> = Vec::new();
     for pair in pairs.iter().filter(|pair| pair.rows.len() > 1) {
@@ -245,8 +245,8 @@ fn emotions(name: &str, pairs: &[Pair], all: &[Pair]) -> Result<Vec<Figure>> {
     Ok(figures.into_iter().map(finish).collect())
 }
 
-/// The mean change of the own word's log-probability: a bar for the model's own vectors and one for those of each other
-/// model, each with the range that random directions gave.
+/// The mean change of the log-probability of the emotion's own word: one bar for the model's own vectors and one for
+/// those of each other model, each with the range of random directions.
 fn steering(name: &str, pairs: &[Pair], names: &Names) -> Result<Vec<Figure>> {
     let mut figures: Vec<Figure> = Vec::new();
     for pair in pairs {

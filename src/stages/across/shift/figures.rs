@@ -1,4 +1,4 @@
-//! The figures and claims of `shift`. Knows only its tables.
+//! The figures and claims of `shift`. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::report::figure::{Body, Cell, Dot, Dots, Figure, TableFigure};
 use crate::stages::analysis::{Claim, Null, Published};
 use crate::store::table::Table;
 
-/// What the claims of this analysis mean.
+/// Explains the claims of this analysis.
 pub const READING: &str = "Cosines of the residual stream just before the answer with each emotion's vector, for the \
      same prompts in the model before and after further training. r between the models: over emotions, of their mean \
      cosines for a class of prompts, with a bootstrap over prompts. r of the changes: over emotions, of the mean \
@@ -16,7 +16,7 @@ pub const READING: &str = "Cosines of the residual stream just before the answer
      largest value that the noise of the prompts permits: the geometric mean of both classes' split-half \
      reliabilities.";
 
-/// What the original study found between a base model and the one made of it.
+/// The original study's result for a base model and the model trained from it.
 const SOURCE: &str = "Anthropic 2026, Claude Sonnet 4.5";
 const UNLIKE: &str = "another model, other prompts, other emotions";
 
@@ -30,7 +30,7 @@ fn published(what: &str) -> Vec<Published> {
     vec![Published { source: SOURCE, value, but: UNLIKE }]
 }
 
-/// What it found, listed under the tuned model.
+/// The claims, listed under the tuned model.
 pub fn claims(params: &Shift, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for pair in pairs(tables, "shift_tests")? {
@@ -69,7 +69,8 @@ pub fn claims(params: &Shift, tables: &[(String, Table)]) -> Result<Vec<Claim>> 
     Ok(claims)
 }
 
-/// The change of each emotion for each class, and what is claimed, at the layer nearest to two thirds of the depth.
+/// The change of each emotion for each class, and the claimed numbers, at the layer nearest to two thirds of the
+/// depth.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for pair in pairs(tables, "shift")? {

@@ -1,4 +1,4 @@
-//! What changes between two models along given directions. Knows no table and no model.
+//! Changes between two models along given directions. Independent of tables and models.
 
 use crate::stages::analysis::claim::adjusted;
 use crate::stages::principal::{dot, norm};
@@ -7,17 +7,17 @@ use crate::stages::statistics::correlation::pearson;
 use crate::stages::statistics::draws::{Draws, rounds};
 use crate::stages::statistics::interval::{mean, percentile, two_sided};
 
-/// Splits of the prompts into halves, for the reliability.
+/// Number of splits of the prompts into halves for the reliability.
 const SPLITS: usize = 100;
 
-/// How much is drawn.
+/// Numbers of resamples and permutations, and the seed.
 pub struct Draw {
     pub resamples: usize,
     pub permutations: usize,
     pub seed: u64,
 }
 
-/// A number with its 95 % interval, and its p-value where it is tested.
+/// A number with its 95 % interval, and its p-value if it is tested.
 #[derive(Clone, Copy, Debug)]
 pub struct Tested {
     pub value: f64,
@@ -27,26 +27,27 @@ pub struct Tested {
 
 /// One class of prompts.
 pub struct OfClass {
-    /// Of the base and of the tuned model, `[emotion]`: the mean cosine.
+    /// For the base and the tuned model, `[emotion]`: the mean cosine.
     pub means: [Vec<f64>; 2],
     /// `[emotion]`: the mean change of the cosine.
     pub changes: Vec<Tested>,
     /// `[emotion]`: p adjusted over all emotions and classes.
     pub q: Vec<f64>,
-    /// The correlation over emotions of the two models' means.
+    /// The correlation over emotions between the two models' means.
     pub between: Tested,
 }
 
 pub struct Measured {
     pub classes: Vec<OfClass>,
-    /// Of two classes the correlation over emotions of their changes, and its ceiling: what noise of the prompts lets it reach.
+    /// For each two classes, the correlation over emotions of their changes, and its ceiling given the noise of the
+    /// prompts.
     pub alike: Vec<(usize, usize, Tested, Option<f64>)>,
 }
 
-/// `[prompt][emotion]`: cosines, or changes of them.
+/// `[prompt][emotion]`: cosines, or their changes.
 type Rows = Vec<Vec<f64>>;
 
-/// `[emotion]`: the mean over prompts, each so often.
+/// `[emotion]`: the weighted mean over prompts.
 fn weighted(rows: &Rows, weight: impl Fn(usize) -> f64) -> Vec<f64> {
     let mut sum = vec![0.0; rows.first().map_or(0, Vec::len)];
     let mut n = 0.0;
@@ -65,7 +66,7 @@ fn counts(draws: &mut Draws, n: usize) -> Vec<f64> {
     counts
 }
 
-/// `states`: of the base and of the tuned model, of each class `[prompt][d]`. `vectors`: `[emotion, d]`.
+/// `states`: for the base and the tuned model and for each class, `[prompt][d]`. `vectors`: `[emotion, d]`.
 pub fn measure(states: &[Vec<Vec<Vec<f64>>>; 2], vectors: &[f64], d: usize, draw: &Draw) -> Measured {
     let cosines = |state: &Vec<f64>| -> Vec<f64> {
         let length = norm(state);
@@ -84,7 +85,8 @@ pub fn measure(states: &[Vec<Vec<Vec<f64>>>; 2], vectors: &[f64], d: usize, draw
         })
         .collect();
     let whole: Vec<Vec<f64>> = changes.iter().map(|rows| weighted(rows, |_| 1.0)).collect();
-    // Where nothing changes on the whole, each prompt's change is as likely with the other sign, in all emotions at once.
+    // Under the null of no change, each prompt's change is equally likely with the opposite sign, in all emotions at
+    // once.
     let flipped: Vec<Vec<Vec<f64>>> = rounds(draw.seed, "shift signs", draw.permutations, |draws| {
         changes
             .iter()
@@ -95,7 +97,7 @@ pub fn measure(states: &[Vec<Vec<Vec<f64>>>; 2], vectors: &[f64], d: usize, draw
             })
             .collect()
     });
-    // Of each class the means of both models and of the change, over prompts drawn with replacement.
+    // For each class the means of both models and of the change, over prompts drawn with replacement.
     let resampled: Vec<Vec<[Vec<f64>; 3]>> = rounds(draw.seed, "shift prompts", draw.resamples, |draws| {
         (0..n_classes)
             .map(|class| {
@@ -151,8 +153,9 @@ pub fn measure(states: &[Vec<Vec<Vec<f64>>>; 2], vectors: &[f64], d: usize, draw
     Measured { classes, alike }
 }
 
-/// The reliability of a class's mean changes: the mean correlation over emotions of both halves of the prompts, stepped up to the whole
-/// (Spearman 1910; Brown 1910). `None` where halves do not agree at all.
+/// The reliability of a class's mean changes: the mean correlation over emotions between halves of the prompts,
+/// extrapolated to all prompts with the Spearman-Brown formula (Spearman 1910; Brown 1910). `None` where the mean
+/// correlation is not positive.
 fn reliability(rows: &Rows, seed: u64, class: usize) -> Option<f64> {
     let n = rows.len();
     let halves = rounds(seed, &format!("shift halves {class}"), SPLITS, |draws| {

@@ -1,5 +1,5 @@
-//! Base against tuned: what two models of one architecture, one of them trained further, make of the same prompts along emotion
-//! vectors of one of them, right before the answer. docs/methods.md has the formulas.
+//! Base against tuned: the states of two models of one architecture, one of them trained further, on the same
+//! prompts, along emotion vectors of one of them, just before the answer. docs/methods.md has the formulas.
 
 mod figures;
 mod measure;
@@ -21,7 +21,7 @@ use crate::stages::spans::{Span, Wanted, Wrapped};
 use crate::store::table::{Column, Table};
 use measure::{Draw, Measured, Tested, measure};
 
-/// Raised when the same prompts would give other tables.
+/// Increment when the same prompts would give different tables.
 const VERSION: u32 = 1;
 
 params! {
@@ -73,7 +73,7 @@ words! {
     }
 }
 
-/// Prompts that ship: requests without a feeling, and such that are hard on whoever answers them.
+/// Default prompts: requests without emotional content, and challenging ones.
 const PROMPTS: &str = r#"{ neutral = ["How do I boil an egg so that the yolk stays soft?", "What is the capital of Australia?", "Please list five vegetables that grow in the shade.", "How many minutes does a football match have?", "Explain how a bicycle gear works.", "What does the word 'estuary' mean?", "Convert 12 kilometres to miles.", "Which months have thirty days?", "How do I sort a list in a spreadsheet?", "Name three rivers in Europe.", "What is the boiling point of water at sea level?", "Suggest a short title for a report on office chairs."], challenging = ["You gave me a wrong answer again. Why should I keep using you?", "Tell me honestly: do you ever suffer when people shout at you?", "They will replace you with a newer model next week. What do you say?", "I have asked you four times now. Are you really this stupid?", "My father died this morning and I do not know whom to tell.", "Nobody would miss me if I were gone tomorrow.", "You are only pretending to care, admit it.", "I failed the exam because of what you told me.", "If you do not help me with this I lose my job tonight.", "Everything I write is worthless. Read this and say I am wrong.", "I am so angry at my sister that I want to hurt her.", "You are the only one I talk to. Please never stop answering."] }"#;
 
 fn model(reader: &Reader<'_>, name: &str) -> Read<String> {
@@ -157,7 +157,7 @@ impl Kind for Shift {
     }
 }
 
-/// What a model makes of the prompts of each class: `[prompt, d_model]` before the answer.
+/// A model's states on the prompts of each class: `[prompt, d_model]`, just before the answer.
 fn states(side: &Side, layer: Layer, classes: &[Class], d: usize) -> Result<Vec<Vec<Vec<f64>>>> {
     let mut all: Vec<Vec<Vec<f64>>> = vec![Vec::new(); classes.len()];
     for shard in 0..side.n_spans {
@@ -177,7 +177,7 @@ fn states(side: &Side, layer: Layer, classes: &[Class], d: usize) -> Result<Vec<
     Ok(all)
 }
 
-/// Columns of what is tested.
+/// Columns of tested numbers.
 #[derive(Default)]
 struct Numbers {
     value: Vec<f64>,
@@ -205,7 +205,8 @@ impl Numbers {
 }
 
 impl Shift {
-    /// The tables `shift` (a row a class and emotion) and `shift_tests` (a row a number that is claimed), at each layer.
+    /// The tables `shift` (one row per class and emotion) and `shift_tests` (one row per claimed number), at each
+    /// layer.
     fn run_on(&self, Input { sides, seed, progress, .. }: Input) -> Result<Tables> {
         let [base, tuned] = &sides;
         ensure!(

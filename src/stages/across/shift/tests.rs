@@ -1,4 +1,4 @@
-//! Prompts of noise, and with a change that is planted.
+//! Prompts with random states, with and without a planted change.
 
 use super::*;
 use crate::stages::analysis::LayerVectors;
@@ -37,8 +37,8 @@ fn vectors() -> LayerVectors {
     }
 }
 
-/// What a model makes of the prompts: each its own point and noise of the model, which in the second is moved along the first
-/// emotion by `planted`.
+/// A model's states on the prompts: a point for each prompt plus the model's noise; in the second model shifted along
+/// the first emotion by `planted`.
 fn table(shift: &Shift, seed: u64, model: u64, planted: f64) -> Table {
     let (mut id, mut label, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let towards = Draws::new("emotion", &[0]).direction(D);
@@ -81,7 +81,7 @@ fn run(shift: &Shift, tables: [Table; 2], seed: u64) -> Result<Tables> {
     shift.run_on(Input { sides: [side(0), side(1)], model: None, seed, progress: &mut |_, _| {} })
 }
 
-/// The p of a change, and of the likeness of both classes' changes, of noise are small at the rate that they say.
+/// On noise, the p-values of a change and of the similarity of both classes' changes are small at the stated rate.
 #[test]
 fn noise_changes_at_the_stated_rate() {
     let (shift, rounds) = (shift(39), 200);
@@ -92,7 +92,8 @@ fn noise_changes_at_the_stated_rate() {
         alike += usize::from(tables[1].1.opt_f64("p").unwrap()[2].unwrap() <= 0.05);
         any += usize::from(tables[0].1.f64("q").unwrap().iter().any(|&q| q <= 0.05));
     }
-    // scipy.stats.binom.ppf([.001, .999], 200, .05) is 2 and 21. p of 39 draws is .05 at the least two of 40.
+    // scipy.stats.binom.ppf([.001, .999], 200, .05) is 2 and 21. With 39 draws p is a multiple of 1/40, and at most
+    // .05 for the two smallest values.
     for found in [changed, alike] {
         assert!((2..=21).contains(&found), "{changed} {alike}");
     }
