@@ -1,4 +1,5 @@
-//! What analyses of two sets of vectors left, with the names of the sets put back. Knows no analysis by name.
+//! Results of the analyses of two sets of vectors, with the names of the sets added. Independent of the individual
+//! analyses.
 
 use std::path::Path;
 
@@ -11,16 +12,16 @@ use crate::report::Section;
 use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 
-/// An analysis with one set of parameters, and its tables over all the pairs that are there.
+/// An analysis with one set of parameters, and its tables over all available pairs.
 pub struct Compared {
     pub name: String,
     pub across: Analysis,
     pub tables: Vec<(String, Table)>,
 }
 
-/// Every analysis of two sets, in the experiment's order. Variants that give it other parameters stand one after the
-/// other. `checks`: of the pairs by which the arithmetic is checked those in f32, or those that are not, under the names of the models that
-/// they check; `None`: of all others.
+/// Every analysis of two sets, in the experiment's order. Variants with different parameters follow one another.
+/// `checks`: `Some(true)` selects the pairs that check the arithmetic in f32, `Some(false)` the other checking pairs,
+/// both under the names of the models that they check; `None` selects all pairs that are not checks.
 pub fn compared(shown: &Shown, checks: Option<bool>) -> Result<Vec<Compared>> {
     let mut all: Vec<Compared> = Vec::new();
     for wanted in &shown.resolved.experiment.across {
@@ -52,14 +53,14 @@ pub fn compared(shown: &Shown, checks: Option<bool>) -> Result<Vec<Compared>> {
     Ok(all)
 }
 
-/// Every word of the experiment on analyses across models that is printed.
+/// Everything from the experiment's analyses across models that the report prints.
 pub fn printed(experiment: &Experiment) -> String {
     let across = experiment.across.iter().map(|a| (&a.name, &a.kind)).collect::<Vec<_>>();
     let scale = experiment.scale.iter().map(|s| (&s.name, &s.of, s.permutations, experiment.seed));
     format!("{across:?} {:?}", scale.collect::<Vec<_>>())
 }
 
-/// `table` with the names of both sets as its first columns.
+/// `table` with the names of both sets as first columns.
 fn named(mut table: Table, [a, b]: &[Set; 2]) -> Table {
     let column = |text: &str| Column::Str(vec![text.to_string(); table.rows()]);
     let names = [
@@ -73,7 +74,7 @@ fn named(mut table: Table, [a, b]: &[Set; 2]) -> Table {
     table
 }
 
-/// `tables/<name>.*` of each, further tables as `<name>.<table>`.
+/// Writes `tables/<name>.*` for each analysis, further tables as `<name>.<table>`.
 pub fn write(shown: &Shown, all: &[Compared], dir: &Path) -> Result<()> {
     for parts in all.chunk_by(|a, b| a.name == b.name) {
         let name = &parts[0].name;
@@ -91,7 +92,7 @@ pub fn write(shown: &Shown, all: &[Compared], dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A chapter each.
+/// One chapter per analysis.
 pub fn sections(all: &[Compared]) -> Result<Vec<Section>> {
     let mut sections: Vec<Section> = Vec::new();
     for Compared { name, across, tables } in all {

@@ -1,4 +1,4 @@
-//! How many stories each emotion has on each topic. Knows nothing of what is computed from them.
+//! Number of stories per emotion and topic. Independent of what is computed from them.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::page::table_figure;
 use crate::report::figure::{Body, Cell, Figure, Heatmap};
 use crate::store::table::Table;
 
-/// Up to so many cells are shown one by one; of more, a row a topic.
+/// Up to this many cells are shown individually; otherwise there is one row per topic.
 const CELLS: usize = 2000;
 
-/// The table of emotions by topics of a source's stories; `None` where no story has a topic, or where every emotion has as many
-/// stories on each.
+/// The table of emotions by topics for a source's stories; `None` where no story has a topic, or where every emotion
+/// has equally many stories on each topic.
 pub fn figure(stories: &Table, emotions: &[String]) -> Result<Option<Figure>> {
     let mut topics: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (emotion, topic) in stories.opt_str("emotion")?.iter().zip(stories.opt_str("topic")?) {
@@ -102,7 +102,7 @@ mod tests {
         );
         assert!(shown(&rows[..2], &["a", "b"]).is_none());
         assert!(shown(&[("a", None), ("b", None)], &["a", "b"]).is_none());
-        // Of many cells a row a topic.
+        // With many cells there is one row per topic.
         let topics: Vec<String> = (0..1001).map(|at| format!("t{at:04}")).collect();
         let mut rows: Vec<_> =
             topics.iter().flat_map(|t| [("a", Some(t.as_str())), ("b", Some(t.as_str()))]).collect();

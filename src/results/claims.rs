@@ -1,5 +1,5 @@
-//! Every claim of an experiment: which are reported, what each is worth among the others, and their table. Knows no
-//! analysis by name.
+//! Every claim of an experiment: which claims are reported, their significance adjusted for multiple tests, and their
+//! table. Independent of the individual analyses.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::stages::analysis::claim::adjusted;
 use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::store::table::{Column, Table};
 
-/// The name of their table.
+/// The name of the claims' table.
 pub const CLAIMS: &str = "claims";
 
 /// A claim with the analysis that makes it.
@@ -21,49 +21,50 @@ pub const CLAIMS: &str = "claims";
 pub struct Found {
     pub analysis: String,
     pub claim: Claim,
-    /// Its p adjusted over all tests of the same set of vectors at the same layer (Benjamini and Hochberg); of a claim on two
-    /// sets over all that are reported of the variant, as layers of different models are not the same.
+    /// The claim's p adjusted over all tests of the same set of vectors at the same layer (Benjamini and Hochberg);
+    /// for a claim on two sets, over all reported claims of the variant, because layers of different models do not
+    /// correspond.
     pub q: Option<f64>,
-    /// The same over the layers at which the same is claimed of the same set.
+    /// The p adjusted over the layers at which the same claim is made about the same set.
     pub q_layers: Option<f64>,
-    /// Whether it is at the one of these layers that is nearest to two thirds of the depth.
+    /// Whether the claim is at the layer, among these, that is nearest to two thirds of the depth.
     pub is_reported: bool,
-    /// How far the type of the arithmetic moves it, where that was checked: its interval is that much wider.
+    /// The effect of the floating-point type, if it was checked: the interval is widened by it.
     pub precision: Option<Precision>,
-    /// Why not, where it could not be.
+    /// Why the check was impossible, if it was.
     pub unchecked: Option<String>,
 }
 
-/// The same claim with a model's own arithmetic and in f32, on the same stories.
+/// The same claim in the model's own floating-point type and in f32, on the same stories.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Precision {
-    /// In f32 minus the model's own arithmetic, in the claim's unit.
+    /// The f32 estimate minus the estimate in the model's own type, in the claim's unit.
     pub difference: f64,
-    /// The chance under the null of the one and the other, where it is tested.
+    /// The p-values in the model's own type and in f32, if the claim is tested.
     pub p: Option<[f64; 2]>,
 }
 
 impl Precision {
-    /// Whether one of them is beyond its null at `level` and the other is not.
+    /// Whether only one of the two is significant at `level`.
     pub fn decides(&self, level: f64) -> bool {
         self.p.is_some_and(|p| (p[0] <= level) != (p[1] <= level))
     }
 }
 
 impl Found {
-    /// The set of vectors that it is about; of a claim on two `None`, and the variant alone.
+    /// The set of vectors that the claim is about, and the variant; for a claim on two sets the set is `None`.
     pub fn set(&self) -> Set<'_> {
         let Claim { model, stories, axes, other, .. } = &self.claim;
         (other.is_none().then_some((model, stories)), axes)
     }
 
-    /// The same, each two sets by themselves.
+    /// The set and the variant; for a claim on two sets both are identified.
     pub fn place(&self) -> Place<'_> {
         let Claim { model, stories, axes, other, .. } = &self.claim;
         (model, stories, axes, other.as_deref())
     }
 
-    /// `from_token=50, denoise=none`: the variant of a sweep; empty without one.
+    /// `from_token=50, denoise=none`: the variant of a sweep; empty without a sweep.
     pub fn variant(&self) -> String {
         let axes = self.claim.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
         axes.collect::<Vec<_>>().join(", ")
@@ -79,7 +80,7 @@ pub type Place<'a> = (&'a str, &'a str, &'a [(String, String)], Option<&'a str>)
 /// All claims of `analyses` and on `pairs`, at every layer.
 ///
 /// # Errors
-/// A table without the columns that it should have, or of a model that the experiment does not have.
+/// A table lacks a required column, or belongs to a model that the experiment does not have.
 pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     let checks = checks(shown)?;
@@ -108,7 +109,8 @@ pub fn all(shown: &Shown, analyses: &[Analysed], pairs: &[Compared]) -> Result<V
     Ok(found)
 }
 
-/// The claims on what checks the arithmetic: whether it is in f32, the analysis, and the claim, on the models that are checked.
+/// A claim computed to check the arithmetic: whether it is in f32, the analysis, and the claim with the name of the
+/// checked model.
 type Check = (bool, String, Claim);
 
 fn checks(shown: &Shown) -> Result<Vec<Check>> {
@@ -125,7 +127,8 @@ fn checks(shown: &Shown) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// Says of a claim how far the type of the arithmetic moves it, and widens its interval by that, where it was checked.
+/// Records the effect of the floating-point type on a claim, if it was checked, and widens the claim's interval by
+/// it.
 fn check(found: &mut Found, checks: &[Check]) {
     let Found { analysis, claim, .. } = &*found;
     let of = |of: &Claim| (of.model.clone(), of.stories.clone(), of.axes.clone(), of.other.clone());
@@ -137,7 +140,7 @@ fn check(found: &mut Found, checks: &[Check]) {
         checks.iter().find(is_same).map(|(.., claim)| claim)
     };
     let Some(in_f32) = same(true) else { return };
-    // Where the check read all stories, there is no need to do its own arithmetic again.
+    // Where the check read all stories, the computation in the model's own type is not repeated.
     let own = same(false).unwrap_or(claim);
     let difference = in_f32.estimate - own.estimate;
     let p = own.p().zip(in_f32.p()).map(|(own, in_f32)| [own, in_f32]);
@@ -150,14 +153,14 @@ fn check(found: &mut Found, checks: &[Check]) {
     }
 }
 
-/// Blocks of a model by its name.
+/// The number of blocks of the model with this name.
 pub fn blocks(shown: &Shown, model: &str) -> Result<usize> {
     let known = shown.resolved.models.iter().find(|m| m.name == model);
     let known = known.with_context(|| format!("a table of the unknown model `{model}`"))?;
     Ok(known.spec.n_layers())
 }
 
-/// Fills in what claims are worth among each other.
+/// Sets the adjusted p-values and which claims are reported.
 fn judge(found: &mut [Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<()> {
     let mut of_claim: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, Found { analysis, claim, .. }) in found.iter().enumerate() {
@@ -193,7 +196,7 @@ fn adjust(found: &mut [Found], family: &[usize], of: fn(&mut Found) -> &mut Opti
     }
 }
 
-/// The table `claims`: a claim a row, at every layer.
+/// The table `claims`: one row per claim and layer.
 ///
 /// # Errors
 /// A claim on a model that the experiment does not have.
@@ -203,7 +206,7 @@ pub fn table(found: &[Found], blocks: &dyn Fn(&str) -> Result<usize>) -> Result<
     let depths = found.iter().map(|f| Ok(f.claim.layer.depth(blocks(&f.claim.model)?)));
     let null = |f: &Found| f.claim.null.as_ref().map_or("", |null| null.of).to_string();
     let draws = |f: &Found| f.claim.null.as_ref().map(|null| null.draws as i64);
-    // Of several published values each is in its own column's place, in the same order.
+    // Several published values are joined in the same order in each column.
     let published = |f: &Found, of: &dyn Fn(&crate::stages::analysis::Published) -> String| {
         f.claim.published.iter().map(of).collect::<Vec<_>>().join("; ")
     };
@@ -246,7 +249,7 @@ pub mod tests {
     use crate::stages::analysis::Null;
     use crate::stages::statistics::Interval;
 
-    /// A claim on the set (model `m`, stories) at a layer with an estimate, and p where it is tested.
+    /// A claim on the set (model `m`, stories) at a layer with an estimate, and p if it is tested.
     pub fn found(
         analysis: &str,
         stories: &str,
@@ -293,11 +296,11 @@ pub mod tests {
             (all.precision, [ends.low, ends.high].map(|end| (end * 1e6).round() / 1e6))
         };
         assert_eq!(widened(&[]), (None, [0.3, 0.6]));
-        // All stories were read again: beside the claim itself.
+        // All stories were read again: compared with the claim itself.
         let (precision, ends) = widened(&[check(true, at(0.375, 0.01))]);
         assert_eq!((precision.unwrap().difference, ends), (-0.125, [0.175, 0.725]));
         assert!(precision.unwrap().decides(0.05), "within its null, but not in f32");
-        // A sample of them, with both arithmetics.
+        // A sample of the stories was read, in both types.
         let (precision, ends) = widened(&[check(false, at(0.25, 0.3)), check(true, at(0.375, 0.4))]);
         assert_eq!((precision.unwrap().difference, ends), (0.125, [0.175, 0.725]));
         assert!(!precision.unwrap().decides(0.05));
@@ -316,7 +319,7 @@ pub mod tests {
             found("b", "file", block(2), "x", 0.5, Some(0.03)),
         ];
         judge(&mut all, &|_| Ok(4)).unwrap();
-        // Of (.04, .01): .04 and .02. Of (.02, .04): both .04.
+        // (.04, .01) adjusts to .04 and .02; (.02, .04) to .04 and .04.
         assert_eq!(
             all.iter().map(|f| f.q).collect::<Vec<_>>(),
             [Some(0.02), Some(0.04), Some(0.02), None, Some(0.03)]
@@ -327,7 +330,7 @@ pub mod tests {
         );
         // Block 2 of 4 is nearest to two thirds.
         assert_eq!(all.iter().map(|f| f.is_reported).collect::<Vec<_>>(), [false, true, true, true, true]);
-        // Claims on two sets are one family, whatever their layers, of those that are reported; single ones are not in it.
+        // The reported claims on two sets form one family, whatever their layers; claims on one set are not in it.
         let mut pairs = [
             found("c", "own", block(2), "r", 0.5, Some(0.02)),
             found("c", "own", block(1), "r", 0.5, Some(0.04)),

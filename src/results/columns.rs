@@ -1,5 +1,5 @@
-//! What the columns of the tables in `results/` mean, with their units: docs/results.md is printed from this, and a table
-//! with a column that is not described is not written by a test.
+//! The meaning and units of the columns of the tables in `results/`. docs/results.md is generated from this, and
+//! debug builds do not write a table with an undescribed column.
 
 mod behaviour;
 mod others;
@@ -20,7 +20,7 @@ pub struct Described {
     pub columns: &'static [(&'static str, &'static str)],
 }
 
-/// Columns that mean the same in every table.
+/// Columns with the same meaning in every table.
 const EVERYWHERE: [(&str, &str); 10] = [
     ("model", "the model's name in the experiment file"),
     ("stories", "the source of the stories that it read"),
@@ -34,7 +34,7 @@ const EVERYWHERE: [(&str, &str); 10] = [
     ("emotion", "the emotion's name in the experiment file"),
 ];
 
-/// Of two layers that are compared.
+/// Columns of two compared layers.
 const LAYERS: [(&str, &str); 2] =
     [("layer_a", "the layer of the first set"), ("layer_b", "the layer of the second set")];
 
@@ -43,13 +43,13 @@ pub fn tables() -> impl Iterator<Item = &'static Described> {
     sets::TABLES.iter().chain(others::TABLES).chain(behaviour::TABLES).chain(readings::TABLES)
 }
 
-/// The meaning of a column of a table of this kind.
+/// The meaning of a column in a table of this kind.
 fn meaning(described: &Described, column: &str) -> Option<&'static str> {
     let of_two = described.columns.iter().chain(&LAYERS).chain(&EVERYWHERE);
     of_two.into_iter().find(|(name, _)| *name == column).map(|(_, meaning)| *meaning)
 }
 
-/// The columns of `table` that nothing describes, or the table itself.
+/// The columns of `table` without a description, or the table itself.
 pub fn undescribed(table: &Table) -> Vec<String> {
     let name = table.schema.split('/').next().unwrap_or_default();
     match tables().find(|described| described.name == name) {
@@ -69,7 +69,7 @@ pub fn document() -> String {
     };
     EVERYWHERE.iter().chain(&LAYERS).for_each(|column| line(&mut out, column));
     for Described { name, file, about, columns } in tables() {
-        // In a paragraph `<analysis>` would be a tag of HTML.
+        // In a paragraph `<analysis>` would be parsed as an HTML tag.
         let file = file.replace('<', "\\<");
         let _ = write!(out, "\n### {name}\n\n{about} In {file}.\n\n| column | meaning |\n|---|---|\n");
         columns.iter().for_each(|column| line(&mut out, column));

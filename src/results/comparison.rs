@@ -1,5 +1,5 @@
-//! All sets of vectors side by side: the claims of every analysis, and the figures that show several sets at
-//! once, each set at its model's default layer. Knows no analysis by name.
+//! A comparison of all sets of vectors: the claims of every analysis, and the figures about several sets at once,
+//! each set at its model's default layer. Independent of the individual analyses.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,7 +16,7 @@ use crate::stages::analysis::{Analysis, Claim, Published};
 use crate::stages::statistics::Interval;
 use crate::store::table::{Column, Table};
 
-/// The chapter's name, and that of its table.
+/// The name of the chapter and of its table.
 pub const COMPARISON: &str = "comparison";
 
 /// A model whose vectors are compared.
@@ -26,8 +26,8 @@ struct Model {
     n_params: u64,
 }
 
-/// An analysis with one set of parameters, and its tables over the sets of vectors that it was run on. Those of one name
-/// stand one after the other.
+/// An analysis with one set of parameters, and its tables over the sets of vectors that it was run on. Those with the
+/// same name follow one another.
 #[derive(Clone, Copy)]
 struct Compared<'a> {
     name: &'a str,
@@ -35,20 +35,20 @@ struct Compared<'a> {
     tables: &'a [(String, Table)],
 }
 
-/// An analysis of two sets, with what it claims at the layers that are reported.
+/// An analysis of two sets, with its claims at the reported layers.
 struct OfTwo<'a> {
     name: &'a str,
     analysis: &'a Analysis,
     claims: Vec<Claim>,
 }
 
-/// What is shown of it, and what is written for others to plot.
+/// The chapter of the comparison, and the table for plotting elsewhere.
 pub struct Comparison {
     pub section: Section,
     pub table: Table,
 }
 
-/// One set of vectors, or two: a row.
+/// The one or two sets of vectors of a row.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Row {
     model: String,
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// Whether the store has some analysis of more than one set of vectors, so that these are compared.
+/// Whether the store has an analysis of more than one set of vectors, so that there is something to compare.
 pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
     let mut analysed = HashSet::new();
     present.iter().filter(|(_, there)| !there.contains(&false)).any(|(node, _)| match &node.work {
@@ -82,11 +82,11 @@ pub fn several_sets(present: &[(&Node, Vec<bool>)]) -> bool {
     })
 }
 
-/// The comparison of all sets of which `shown` has `analyses`, and of all `pairs`: of each analysis that knows several, as
-/// tables and figures; of every one, as numbers. `found`: all that is claimed.
+/// The comparison of all sets with `analyses` in `shown`, and of all `pairs`: tables and figures of each analysis
+/// that supports several sets, and the numbers of every analysis. `found`: all claims.
 ///
 /// # Errors
-/// A table without the columns that it should have.
+/// A table lacks a required column.
 pub fn of(
     shown: &Shown,
     analyses: &[Analysed],
@@ -152,7 +152,7 @@ fn find<'a>(models: &'a [Model], name: &str) -> Result<&'a Model> {
     models.iter().find(|m| m.name == name).with_context(|| format!("a table of the unknown model `{name}`"))
 }
 
-/// The rows of each model, source and variant at the one of its layers that is nearest to two thirds of the depth.
+/// The rows of each model, source and variant at the layer nearest to two thirds of the depth.
 fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
     let (model, stories, layer) = (table.str("model")?, table.str("stories")?, table.i32("layer")?);
     let variant = table.str("variant")?;
@@ -171,15 +171,15 @@ fn at_default_layers(table: &Table, models: &[Model]) -> Result<Table> {
     Ok(table.select(&rows))
 }
 
-/// What published rows are.
+/// Explains the published rows.
 const PUBLISHED: &str = "Rows that begin with \u{201c}published\u{201d} are values from the literature, for other \
      emotions and texts.";
 
-/// Columns that a table of the page has room for.
+/// Maximum number of columns of a table in the page.
 const COLUMNS: usize = 9;
 
-/// The claims as one table or several: a set a row, a claim a column, published values that are like with like in rows
-/// below. None of a single set.
+/// The claims as one table or several: one row per set, one column per claim, with comparable published values in
+/// rows below. Empty for a single set.
 fn wide(name: &str, title: &str, reading: &str, claims: &[Claim], models: &[Model]) -> Result<Vec<Figure>> {
     let (mut rows, mut places): (Vec<Row>, HashMap<Row, usize>) = Default::default();
     let mut cells: HashMap<(usize, String), Cell> = HashMap::new();
@@ -207,7 +207,7 @@ fn wide(name: &str, title: &str, reading: &str, claims: &[Claim], models: &[Mode
             shown.push(set.iter().cloned().chain(names.iter().map(|name| shown_at(row, name))).collect());
         }
         let published = published(claims, names, heads.len());
-        // What the numbers mean is said once.
+        // The meaning of the numbers is stated only once.
         let caption = [(part == 0, reading), (!published.is_empty(), PUBLISHED)];
         let caption: Vec<&str> = caption.iter().filter(|(said, _)| *said).map(|(_, text)| *text).collect();
         shown.extend(published);
@@ -234,7 +234,7 @@ fn wide(name: &str, title: &str, reading: &str, claims: &[Claim], models: &[Mode
     Ok(figures)
 }
 
-/// The number, with its interval where there is one.
+/// The number, with its interval if there is one.
 pub(super) fn cell(claim: &Claim) -> Cell {
     let Claim { estimate, decimals, .. } = claim;
     match claim.ends() {
@@ -243,7 +243,8 @@ pub(super) fn cell(claim: &Claim) -> Cell {
     }
 }
 
-/// The columns that say which set a row is, and their cells: only those in which sets differ, but for model and layer.
+/// The columns that identify the set of a row, and their cells: model and layer, and otherwise only columns in which
+/// the sets differ.
 fn sets(rows: &[Row], models: &[Model]) -> Result<(Vec<String>, Vec<Vec<Cell>>)> {
     let sizes = rows.iter().map(|row| find(models, &row.model)).collect::<Result<Vec<_>>>()?;
     let several_sizes = distinct(sizes.iter().map(|m| m.n_params)).len() > 1;
@@ -273,14 +274,14 @@ fn sets(rows: &[Row], models: &[Model]) -> Result<(Vec<String>, Vec<Vec<Cell>>)>
     Ok((heads, cells.collect()))
 }
 
-/// The value of an axis: a number where it is written as one, so that it is sorted as one.
+/// The value of an axis: as a number if it is written as one, so that it is sorted numerically.
 fn value(text: &str) -> Cell {
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
     let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
     text.parse().ok().filter(|_| plain).map_or(Cell::Text(text.to_string()), |x| Cell::Number(x, decimals))
 }
 
-/// A row for each place where others published some of these numbers, after `before` columns that name it.
+/// One row per publication that has some of these numbers, after `before` columns that name it.
 fn published(claims: &[Claim], names: &[String], before: usize) -> Vec<Vec<Cell>> {
     let known = |name: &String| claims.iter().find(|claim| claim.name() == *name);
     let like = |claim: &Claim| -> Vec<Published> {
@@ -301,7 +302,7 @@ fn published(claims: &[Claim], names: &[String], before: usize) -> Vec<Vec<Cell>
     distinct(all.map(|published| published.source)).into_iter().map(row).collect()
 }
 
-/// Each value once, in order of appearance.
+/// The distinct values, in order of first appearance.
 pub fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut seen = Vec::new();
     for value in values {
@@ -312,22 +313,23 @@ pub fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     seen
 }
 
-/// The columns of the table `comparison`: a number a line, first the measured ones of an analysis, then the published.
+/// The columns of the table `comparison`: one row per number, for each analysis first the measured ones, then the
+/// published ones.
 #[derive(Default)]
 struct Long {
     model: Vec<String>,
     stories: Vec<String>,
     variant: Vec<String>,
-    /// Empty of a claim on one set.
+    /// Empty for a claim on one set.
     other: Vec<String>,
-    /// Null where it is published: the label, in the column `model`, says what was measured.
+    /// Null for published values: their label, in the column `model`, says what was measured.
     layer: Vec<Option<i64>>,
     n_layers: Vec<Option<i64>>,
     n_params: Vec<Option<i64>>,
     analysis: Vec<String>,
     name: Vec<String>,
     value: Vec<f64>,
-    /// Null where it is not known.
+    /// Null if unknown.
     low: Vec<Option<f64>>,
     high: Vec<Option<f64>>,
     p: Vec<Option<f64>>,

@@ -1,4 +1,4 @@
-//! Criteria against what was found, and when each was declared. Knows no analysis by name.
+//! Criteria compared with the results, and when each was declared. Independent of the individual analyses.
 
 use std::path::Path;
 
@@ -15,22 +15,23 @@ use crate::plan::key::{Digest, Key};
 use crate::report::figure::{Cell, Figure, Place, Target};
 use crate::report::short;
 
-/// The file in a results folder that says when criteria were declared: the first run there whose file had them.
+/// The file in a results folder that records when criteria were declared: at the first run there whose experiment
+/// file had them.
 const FILE: &str = "criteria.json";
 
-/// When the criteria of an experiment were declared, as its results folder remembers.
+/// When the criteria of an experiment were declared, as recorded in its results folder.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Declared {
-    /// When the first run began, in seconds since 1970; `None`: nothing was run.
+    /// Start of the first run, in seconds since 1970; `None` if there was no run.
     first_run: Option<u64>,
     criteria: Vec<(Key, u64)>,
 }
 
 impl Declared {
-    /// What `dir` remembers; nothing where there is no such file.
+    /// Reads the record in `dir`; empty if there is no such file.
     ///
     /// # Errors
-    /// A file that is none.
+    /// An invalid file.
     pub fn read(dir: &Path) -> Result<Declared> {
         let path = dir.join(FILE);
         match fs_err::read(&path) {
@@ -45,13 +46,13 @@ impl Declared {
         }
     }
 
-    /// Remembers those that are new in a run that starts in `dir` at `now`, in seconds since 1970.
+    /// Records the new criteria of a run that starts in `dir` at `now`, in seconds since 1970.
     ///
     /// # Errors
-    /// What the disk says, or a file that is none.
+    /// A disk error, or an invalid file.
     pub fn remember(dir: &Path, criteria: &[Criterion], now: u64) -> Result<()> {
         let mut declared = Declared::read(dir)?;
-        // Runs of a version that kept no such file.
+        // Earlier runs, from versions that did not write this file.
         let earlier = match declared.first_run {
             Some(first) => Some(first),
             None => runs::earliest(dir)?,
@@ -80,14 +81,14 @@ impl Declared {
     }
 }
 
-/// What tells a criterion from a changed one: all of it but its name.
+/// Identifies the content of a criterion: everything but its name.
 pub fn key(criterion: &Criterion) -> Key {
     let Criterion { name: _, analysis, claim, at_least, at_most, p, of, span: _ } = criterion;
     let text = serde_json::to_string(&(analysis, claim, at_least, at_most, p, of));
     Digest::of(text.expect("strings and numbers").as_bytes())
 }
 
-/// How a criterion stands.
+/// The outcome of a criterion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Pass,
@@ -104,7 +105,7 @@ impl Verdict {
         }
     }
 
-    /// Of one claim. An estimate that is no number, or a p that is asked for and not known, tests nothing.
+    /// The verdict on one claim: not tested if the estimate is NaN, or if p is required but unknown.
     fn of(criterion: &Criterion, found: &Found) -> Verdict {
         let estimate = found.claim.estimate;
         if estimate.is_nan() || (criterion.p.is_some() && found.claim.p().is_none()) {
@@ -116,7 +117,7 @@ impl Verdict {
         if least && most && chance { Verdict::Pass } else { Verdict::Fail }
     }
 
-    /// Of all the claims that a criterion is about.
+    /// The verdict over all claims of a criterion.
     fn over(of: &Of, each: &[Verdict]) -> Verdict {
         let any = |wanted| each.contains(&wanted);
         match of {
@@ -130,7 +131,7 @@ impl Verdict {
     }
 }
 
-/// Each criterion with what it asks, how it stands, and on which sets of vectors how. `None` without criteria.
+/// Each criterion with its conditions and its outcome, overall and on each set of vectors. `None` without criteria.
 pub fn figure(criteria: &[Criterion], found: &[Found], declared: &Declared) -> Option<Figure> {
     if criteria.is_empty() {
         return None;
@@ -203,7 +204,7 @@ fn asked(criterion: &Criterion) -> String {
     [least, most, p, Some(of)].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Why there is no claim that a criterion is about.
+/// Why a criterion has no matching claim.
 fn none(criterion: &Criterion, found: &[Found]) -> String {
     let of = found.iter().filter(|found| found.analysis == criterion.analysis);
     let known = distinct(of.map(|found| found.claim.what.as_str()));
@@ -233,7 +234,7 @@ mod tests {
         }
     }
 
-    /// The verdicts of one criterion: over all, then on each set.
+    /// The verdicts on one criterion: overall, then on each set.
     fn verdicts(criterion: Criterion, found: &[Found]) -> Vec<String> {
         let figure = figure(&[criterion], found, &Declared::default()).unwrap();
         let Body::Table(table) = &figure.body else { panic!("{figure:?}") };
@@ -285,7 +286,7 @@ mod tests {
         let declared = Declared::read(dir.path()).unwrap();
         assert!(declared.of(&one).ends_with(", 2026-11-29: before the first run"), "{}", declared.of(&one));
         assert!(declared.of(&two).ends_with(", 2026-11-30: after the first run"), "{}", declared.of(&two));
-        // Another name is the same criterion; another bound is not.
+        // A renamed criterion is the same; one with another bound is not.
         two.name = "renamed".into();
         assert!(declared.of(&two).contains("2026-11-30"));
         two.at_least = Some(0.3);

@@ -1,4 +1,4 @@
-//! The report's first page: every claim with its null, and which layer it is at. Knows no analysis by name.
+//! The report's first page: every claim with its null and its layer. Independent of the individual analyses.
 
 use super::claims::{self, CLAIMS, Found};
 use super::comparison::{cell, distinct};
@@ -12,10 +12,10 @@ use crate::stages::analysis::Claim;
 /// The chapter's name.
 const FINDINGS: &str = "findings";
 
-/// The rate of false discoveries that is accepted.
+/// The accepted false discovery rate.
 const LEVEL: f64 = 0.05;
 
-/// The criteria, and the claims on each set of vectors; `None` where there are none.
+/// The criteria, and the claims on each set of vectors; `None` if there are none.
 pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Option<Section> {
     let mut figures: Vec<Figure> = criteria::figure(asked, found, declared).into_iter().collect();
     for set in distinct(found.iter().map(Found::set)) {
@@ -36,7 +36,7 @@ pub fn section(found: &[Found], asked: &[Criterion], declared: &Declared) -> Opt
     })
 }
 
-/// A figure of one set of vectors at all layers, or of two.
+/// A figure about one set of vectors, or two, over all layers.
 fn figure(name: &str, title: &str, caption: String, of: &Found, body: TableFigure) -> Figure {
     let set = of.set().0;
     Figure {
@@ -51,13 +51,13 @@ fn figure(name: &str, title: &str, caption: String, of: &Found, body: TableFigur
     }
 }
 
-/// The claims on one set, or on all pairs of a variant, at the layers that are reported: a row each, those that are tested first.
+/// The reported claims on one set, or on all pairs of a variant: one row each, tested claims first.
 fn claims_of(here: &[&Found]) -> Figure {
     let mut reported: Vec<&&Found> = here.iter().filter(|found| found.is_reported).collect();
     reported.sort_by_key(|found| found.claim.null.is_none());
     let rows = reported.iter().map(|found| {
         let Found { analysis, claim, q, .. } = found;
-        // The smallest that 9,999 draws give is .0001.
+        // The smallest p that 9,999 draws give is .0001.
         let number =
             |x: Option<f64>| x.map_or(Cell::Empty, |x| Cell::Number(x, if x < 0.001 { 4 } else { 3 }));
         let published = claim.published.iter().filter(|p| p.but.is_empty());
@@ -111,7 +111,7 @@ fn claims_of(here: &[&Found]) -> Figure {
     }
 }
 
-/// Where the figures are that show what is claimed.
+/// The location of the figures that show a claim.
 fn place(analysis: &str, claim: &Claim) -> Place {
     Place {
         section: analysis.to_string(),
@@ -122,13 +122,13 @@ fn place(analysis: &str, claim: &Claim) -> Place {
     }
 }
 
-/// ` (demo on own, small)`: the sets of a claim on two; of others nothing.
+/// ` (demo on own, small)`: the sets of a claim on two sets; otherwise empty.
 fn sides(found: &Found) -> String {
     let Claim { model, stories, other, .. } = &found.claim;
     other.as_ref().map_or(String::new(), |other| format!(" ({model} on {stories}, {other})"))
 }
 
-/// `1.25 (labels shuffled within topics, 1000 draws)`; empty where it is not tested.
+/// `1.25 (labels shuffled within topics, 1000 draws)`; empty if the claim is not tested.
 fn null(found: &Found) -> String {
     let Some(null) = &found.claim.null else { return String::new() };
     let draws = match null.draws {
@@ -148,7 +148,7 @@ fn verdict(found: &Found) -> &'static str {
     }
 }
 
-/// A layer a row, and of each tested claim the estimate and its chance. `None` where none is tested at two layers.
+/// One row per layer with the estimate and p of each tested claim. `None` where no claim is tested at two layers.
 fn layers(here: &[&Found]) -> Option<Figure> {
     let tested: Vec<&&Found> = here.iter().filter(|found| found.claim.null.is_some()).collect();
     let all = |analysis: &str, what: &str| -> Vec<&Found> {

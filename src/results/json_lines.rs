@@ -1,4 +1,4 @@
-//! A table as lines of JSON, one object a row, for programs that follow alarms.
+//! A table as JSON lines, one object per row, for programs that follow alarms.
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};

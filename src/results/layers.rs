@@ -1,4 +1,4 @@
-//! Every claim over the layers: one figure a model. Knows no analysis by name.
+//! Every claim over the layers: one figure per model. Independent of the individual analyses.
 
 use super::claims::{CLAIMS, Found};
 use super::comparison::distinct;
@@ -8,7 +8,7 @@ use crate::report::figure::{Body, Figure, Multiples, Plot, Series, layer_axis};
 /// The chapter's name.
 pub const LAYERS: &str = "layers";
 
-/// The claims over the layers; `None` where nothing is claimed at two layers.
+/// The claims over the layers; `None` where no claim is made at two layers.
 pub fn section(found: &[Found]) -> Option<Section> {
     let figures = figures(found);
     (!figures.is_empty()).then(|| Section {
@@ -24,7 +24,7 @@ pub fn section(found: &[Found]) -> Option<Section> {
     })
 }
 
-/// One figure a model: a plot for each number that is known at two layers or more, a curve for each set of vectors.
+/// One figure per model: a plot for each number known at two or more layers, with one curve per set of vectors.
 fn figures(found: &[Found]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for model in distinct(found.iter().map(|found| found.claim.model.as_str())) {
@@ -82,7 +82,7 @@ fn curves(claims: &[&Found], name: String) -> [Series; 2] {
     ]
 }
 
-/// What tells the sets of vectors of one model apart.
+/// Distinguishes the sets of vectors of one model.
 fn set(found: &Found) -> String {
     let axes = found.claim.axes.iter().map(|(axis, value)| format!("{axis}={value}"));
     let other = found.claim.other.iter().map(|other| format!("beside {other}"));

@@ -1,4 +1,5 @@
-//! What was done, in a paragraph that can be pasted, with its bibliography. Knows no analysis by name.
+//! A description of the methods as a paragraph to paste, with its bibliography. Independent of the individual
+//! analyses.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +14,13 @@ use crate::record::{EMOFLOW, LIBTORCH};
 use crate::report::{Section, fixed, short};
 use crate::stages::vectors::{Center, Denoise};
 
-/// The chapter's name, and that of its files.
+/// The name of the chapter and of its files.
 pub const METHODS: &str = "methods";
 
-/// The bibliography: what the paragraph cites, by its keys.
+/// The bibliography of the paragraph, by citation key.
 pub const REFERENCES: &str = include_str!("references.bib");
 
-/// The chapter that holds the paragraph.
+/// The chapter with the paragraph.
 pub fn section(text: &str) -> Section {
     Section {
         id: METHODS.to_string(),
@@ -29,11 +30,11 @@ pub fn section(text: &str) -> Section {
     }
 }
 
-/// What was done on which models, and what was found at which layer, with the numbers filled in; citations as in Pandoc's
-/// Markdown. Of a sweep it tells the first variant.
+/// What was done on which models, and what was found at which layer, with the numbers filled in; citations as in
+/// Pandoc's Markdown. For a sweep it describes the first variant.
 ///
 /// # Errors
-/// What the store says.
+/// The store cannot be read.
 pub fn text(shown: &Shown, found: &[Found]) -> Result<String> {
     let experiment = &shown.resolved.experiment;
     let device = &shown.resolved.device;
@@ -144,7 +145,7 @@ fn told(found: &Found) -> String {
     )
 }
 
-/// Of each set of vectors of the first variant, `model, source`, how many stories they are of.
+/// For each set of vectors of the first variant, `model, source`, the number of its stories.
 fn stories(shown: &Shown) -> Result<Vec<(String, i64)>> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for node in shown.nodes() {

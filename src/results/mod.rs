@@ -1,5 +1,5 @@
-//! What a run leaves under `results/<name>/`: stories, tables, vectors, run.json and the report. Made from the store alone,
-//! never read back as cache.
+//! The results of a run under `results/<name>/`: stories, tables, vectors, run.json and the report. Generated from
+//! the store alone, never used as a cache.
 
 mod across;
 mod cells;
@@ -51,14 +51,14 @@ use crate::stages::analysis::Analysis;
 use crate::store::table::{Column, Table};
 use crate::store::{Entry, Lease, Leased, Lookup, Store, parquet};
 
-/// Folders of tables; the report's figures stand beside them.
+/// Folders of tables, next to the report's figures.
 const FOLDERS: [&str; 3] = ["stories", "tables", "vectors"];
 
-/// Raised when the same artifacts give another report.
+/// Increment when the same artifacts give a different report.
 const REPORT_VERSION: u32 = 13;
 
-/// The report's last node: written if it is not there or does not show what the store holds now. `present`: the units that are
-/// in the store, where that is known already.
+/// The report's node, which runs last: written if it is missing or does not match the store. `present`: the cached
+/// units, if known.
 pub fn bring_up_to_date(
     (resolved, plan, store): (&Resolved, &Plan, &Store),
     dir: &Path,
@@ -70,7 +70,7 @@ pub fn bring_up_to_date(
     let state = || report_state((resolved, plan, store), &execute::present(plan, store), dir);
     let known = present.map(|present| report_state((resolved, plan, store), present, dir));
     let (mut key, mut current) = known.unwrap_or_else(state);
-    // Another run of the same experiment may be writing the same files; it is looked at again after that.
+    // Another run of the same experiment may be writing these files; the state is checked again afterwards.
     let _alone = if current { None } else { alone(store, dir) };
     if !current {
         (key, current) = state();
@@ -106,7 +106,7 @@ pub fn bring_up_to_date(
     outcome.nodes.push(node);
 }
 
-/// The lease of a results folder, after whoever has it now. `None` in a cache that cannot be written.
+/// The lease of a results folder, after waiting for its holder. `None` if the cache is not writable.
 fn alone(store: &Store, dir: &Path) -> Option<Lease> {
     let dir = fs_err::canonicalize(dir).unwrap_or(dir.to_path_buf());
     let key = Digest::of(dir.as_os_str().as_encoded_bytes());
@@ -116,7 +116,7 @@ fn alone(store: &Store, dir: &Path) -> Option<Lease> {
                 let left = fs_err::read_dir(&dir).into_iter().flatten().flatten();
                 let is_left = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(atomic::UNFINISHED);
                 for folder in left.filter(|it| is_left(&it.file_name()) && it.path().is_dir()) {
-                    let _ = fs_err::remove_dir_all(folder.path()); // of a run that was killed
+                    let _ = fs_err::remove_dir_all(folder.path()); // left by a killed run
                 }
                 return Some(lease);
             }
@@ -126,11 +126,11 @@ fn alone(store: &Store, dir: &Path) -> Option<Lease> {
     }
 }
 
-/// Writes stories, tables, vectors, figures and the report from what the store holds, after whoever does so now; returns
-/// the report's path.
+/// Writes stories, tables, vectors, figures and the report from the store, after waiting for any other writer;
+/// returns the report's path.
 ///
 /// # Errors
-/// Nothing is in the store yet, or the disk refuses. What was there then still stands.
+/// Nothing is in the store yet, or writing fails. The existing results are then unchanged.
 pub fn write(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<PathBuf> {
     let _alone = alone(store, dir);
     write_alone(resolved, plan, store, dir)
@@ -147,7 +147,7 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
         );
     }
     fs_err::create_dir_all(dir)?;
-    // All of it beside what is there, which stands until the last table is written.
+    // Everything is written to a separate folder first; the existing results stay until the last table is written.
     let unfinished = atomic::folder_in(dir, atomic::UNFINISHED)?;
     let (place, dir) = (dir, unfinished.path());
     FOLDERS.iter().try_for_each(|folder| fs_err::create_dir(dir.join(folder)))?;
@@ -180,7 +180,7 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     let findings = findings::section(&claims, &resolved.experiment.criteria, &declared);
     let mut report = page::report(&shown, &analyses, (findings, summaries), (&pairs, trends), key)?;
     let methods = methods::text(&shown, &claims)?;
-    // Before the last chapter, on where everything comes from.
+    // Before the last chapter, on provenance.
     report.sections.insert(report.sections.len() - 1, methods::section(&methods));
     exchange(dir, &FOLDERS, place)?;
     replace(&place.join(methods::METHODS).with_extension("md"), format!("{methods}\n").as_bytes())?;
@@ -188,8 +188,8 @@ fn write_alone(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> R
     crate::report::write(&report, place)
 }
 
-/// Writes `run.json`: what was run, on what, and how it went; `past` is what it says now. While `outcome` has no node
-/// yet, the run has only started, and its plan goes to the others in `runs/` too.
+/// Writes `run.json`: what was run, on what, and with which outcome; `past` is its present content. If `outcome` has
+/// no node yet, the run has only started, and its plan is also saved in `runs/`.
 pub fn write_run(
     (resolved, plan, store): (&Resolved, &Plan, &Store),
     dir: &Path,
@@ -250,14 +250,14 @@ pub fn write_run(
     run.write(dir)
 }
 
-/// What results are made of.
+/// The sources of all results.
 struct Shown<'a> {
     resolved: &'a Resolved,
     plan: &'a Plan,
     store: &'a Store,
 }
 
-/// An analysis with one set of parameters, and its tables over all the sets of vectors that it was run on, by name.
+/// An analysis with one set of parameters, and its tables over all sets of vectors that it was run on, by name.
 struct Analysed {
     name: String,
     analysis: Analysis,
@@ -265,13 +265,13 @@ struct Analysed {
 }
 
 impl Shown<'_> {
-    /// Every analysis of the experiment, in its order, over all the sets of vectors that are there. Variants that give
-    /// it other parameters stand one after the other.
+    /// Every analysis of the experiment, in its order, over all available sets of vectors. Variants with different
+    /// parameters follow one another.
     fn analyses(&self) -> Result<Vec<Analysed>> {
         self.analyses_of(&|set| !set.is_check)
     }
 
-    /// The same over the sets by which a model's arithmetic is checked, in f32 or not, under the names of the models that they check.
+    /// The analyses of the sets that check the arithmetic, in f32 or not, under the names of the checked models.
     fn checks(&self, in_f32: bool) -> Result<Vec<Analysed>> {
         self.analyses_of(&|set| set.is_check && self.is_in_f32(set) == in_f32)
     }
@@ -280,7 +280,7 @@ impl Shown<'_> {
         self.model(set).is_some_and(|model| model.compute_dtype == Dtype::F32)
     }
 
-    /// The set that it is, or that it is a check of.
+    /// The set itself, or the set that it checks.
     fn proper(&self, set: Set) -> Set {
         let checked = self.model(&set).and_then(|model| model.checks);
         let name = checked.map(|checked| self.resolved.models[checked].name.clone());
@@ -301,7 +301,7 @@ impl Shown<'_> {
                     continue;
                 }
                 let entries = node.units.iter().map(|unit| self.entry(node, unit));
-                // All layers, or none: what is compared between layers is of the same layers everywhere.
+                // All layers or none, so that comparisons between layers always use the same layers.
                 let Some(entries) = entries.collect::<Result<Option<Vec<_>>>>()? else { continue };
                 let at = all[from..].iter().position(|a| a.analysis == **analysis).unwrap_or_else(|| {
                     let analysis = Analysis::clone(analysis);
@@ -329,12 +329,12 @@ impl Shown<'_> {
         self.plan.nodes.iter().filter(is_shown)
     }
 
-    /// The one table of all units of `node`, in their order; `None` if any is not there.
+    /// The concatenated tables of all units of `node`, in their order; `None` if any is missing.
     fn whole(&self, node: &Node) -> Result<Option<Table>> {
         self.whole_of(node, node.work.stage())
     }
 
-    /// Table `name` of all units of `node`; `None` if any is not there, or if the node makes no such table.
+    /// Table `name` of all units of `node`; `None` if any is missing, or if the node has no such table.
     fn whole_of(&self, node: &Node, name: &str) -> Result<Option<Table>> {
         let mut whole: Option<Table> = None;
         for unit in &node.units {
@@ -351,7 +351,7 @@ impl Shown<'_> {
         Ok(whole)
     }
 
-    /// Names of the nodes that are not whole in the store, but for activations, of which nothing is shown.
+    /// Names of the nodes that are not completely in the store, except activations, which are not shown.
     fn missing(&self) -> Vec<String> {
         let absent = |node: &&Node| {
             let stage = node.work.stage();
@@ -368,7 +368,7 @@ impl Shown<'_> {
     }
 }
 
-/// Adds the rows of `table` to the one called `name`.
+/// Appends the rows of `table` to the table called `name`.
 fn append(tables: &mut Vec<(String, Table)>, name: &str, table: Table) -> Result<()> {
     match tables.iter_mut().find(|(n, _)| n == name) {
         Some((_, all)) => all.append(table),
@@ -379,7 +379,7 @@ fn append(tables: &mut Vec<(String, Table)>, name: &str, table: Table) -> Result
     }
 }
 
-/// `table` with the set's names as its first columns.
+/// `table` with the set's names as first columns.
 fn named(mut table: Table, set: &Set) -> Table {
     let column = |text: &str| Column::Str(vec![text.to_string(); table.rows()]);
     let names = [("model", column(&set.model)), ("stories", column(&set.stories))];
@@ -388,7 +388,7 @@ fn named(mut table: Table, set: &Set) -> Table {
     table
 }
 
-/// Of each node that results are made of, which of its units are among those that are `present`.
+/// The nodes that results are generated from, and which of their units are `present`.
 fn shown_nodes<'a>(plan: &'a Plan, present: &HashSet<UnitId>) -> Vec<(&'a Node, Vec<bool>)> {
     let nodes = plan.nodes.iter().enumerate();
     let nodes = nodes.filter(|(_, node)| !matches!(node.work, Work::Activations { .. }));
@@ -396,7 +396,7 @@ fn shown_nodes<'a>(plan: &'a Plan, present: &HashSet<UnitId>) -> Vec<(&'a Node, 
     nodes.map(|(index, node)| (node, there(index, node.units.len()))).collect()
 }
 
-/// What the report shows: every artifact that is there, what is missing, and every word of the experiment that is printed.
+/// A key over what the report shows: all cached artifacts, what is missing, and all printed text of the experiment.
 fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) -> Key {
     let there = present.iter().flat_map(|(node, there)| {
         node.units.iter().zip(there).map(move |(u, there)| (node.name(), u.key, there))
@@ -420,8 +420,8 @@ fn report_key(resolved: &Resolved, plan: &Plan, present: &[(&Node, Vec<bool>)]) 
     Digest::of(shown.as_bytes())
 }
 
-/// The report's key, and whether `dir` has what was made for it: the page, and every table, set of vectors and source of
-/// stories. `present`: the units that are in the store.
+/// The report's key, and whether `dir` has everything that belongs to it: the page, and every table, set of vectors
+/// and story source. `present`: the cached units.
 pub fn report_state(
     (resolved, plan, store): (&Resolved, &Plan, &Store),
     present: &HashSet<UnitId>,
@@ -441,8 +441,7 @@ fn vectors_file(dir: &Path, set: &Set) -> PathBuf {
     dir.join("vectors").join(&set.model).join(format!("{}{variant}.parquet", set.stories))
 }
 
-/// Key-value metadata of a table made of what `nodes` left: their keys, and the models, repositories and dtypes that
-/// they read.
+/// Key-value metadata of a table generated from `nodes`: their keys, and the models, repositories and dtypes used.
 fn metadata<'a>(resolved: &Resolved, nodes: impl IntoIterator<Item = &'a Node>) -> Vec<(String, String)> {
     let mut metadata: Vec<(String, Vec<String>)> = vec![("emoflow.key".to_string(), Vec::new())];
     for node in nodes {
@@ -485,7 +484,7 @@ fn write_table(table: &Table, stem: &Path, metadata: &[(String, String)]) -> Res
     replace(&named("csv"), &csv)
 }
 
-/// Has the `folders` of `new` stand in the place of those of `dir`, which go.
+/// Replaces the `folders` of `dir` by those of `new`.
 fn exchange(new: &Path, folders: &[&str], dir: &Path) -> Result<()> {
     let gone = new.join("gone");
     fs_err::create_dir(&gone)?;

@@ -1,4 +1,4 @@
-//! How long residuals are, by layer: what strengths of steering are counted in.
+//! Norms of residuals by layer, the unit of steering strengths.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::report::Section;
 use crate::report::figure::Cell;
 use crate::store::table::Table;
 
-/// The norms of every set of vectors that is there; `None` where there is none.
+/// The norms of every available set of vectors; `None` if there is none.
 pub fn section(shown: &Shown) -> Result<Option<Section>> {
     let mut figures = Vec::new();
     for node in shown.nodes() {
@@ -42,7 +42,7 @@ pub fn section(shown: &Shown) -> Result<Option<Section>> {
     }))
 }
 
-/// A row a layer of a table of vectors, whose rows of one layer all have its norms.
+/// One row per layer of a table of vectors; all rows of a layer have the same norms.
 fn rows(table: &Table) -> Result<Vec<Vec<Cell>>> {
     let (layers, tokens) = (table.i32("layer")?, table.f32("resid_norm")?);
     let (rest, pooled) = (table.f32("rest_norm")?, table.f32("pooled_norm")?);
@@ -79,7 +79,7 @@ mod tests {
         );
         let number = |x: f64| Cell::Number(x, 2);
         let found = rows(&table).unwrap();
-        // Without the largest dimensions 36 of 100 are left; of the other layer all.
+        // Without the largest dimensions 36 of 100 remain at the first layer, everything at the second.
         let [first, second] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(first[1..], [number(10.0), number(8.0), number(6.0), Cell::Number(64.0, 1)]);
         assert_eq!(second[1..], [number(5.0), number(4.5), number(5.0), Cell::Number(0.0, 1)]);

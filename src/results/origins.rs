@@ -1,4 +1,5 @@
-//! Where each chapter of the report comes from: its tables, its nodes and their keys, and the command that makes them again.
+//! The origin of each chapter of the report: its tables, its nodes and their keys, and the command that computes them
+//! again.
 
 use super::across::Compared;
 use super::{Analysed, Shown};
@@ -6,7 +7,7 @@ use crate::plan::{Node, Work};
 use crate::report::{Origin, Section};
 use crate::slurm::quoted;
 
-/// Says of each chapter of an analysis where it comes from.
+/// Adds the origin to each chapter of an analysis.
 pub fn fill(shown: &Shown, analyses: &[Analysed], pairs: &[Compared], sections: &mut [Section]) {
     let single = analyses.iter().map(|of| (&of.name, &of.tables));
     let of_two = pairs.iter().map(|of| (&of.name, &of.tables));
@@ -46,7 +47,7 @@ fn of(shown: &Shown, node: &Node) -> Origin {
     }
 }
 
-/// The command that computes a node where the cache does not have it.
+/// The command that computes a node if it is not cached.
 fn command(shown: &Shown, node: &str) -> String {
     let experiment = &shown.resolved.experiment;
     let file = experiment.file.strip_prefix(&experiment.root).unwrap_or(&experiment.file);

@@ -1,4 +1,4 @@
-//! Whose results a folder holds: two experiment files of one name would replace each other's.
+//! The owner of a results folder: two experiment files with the same name would overwrite each other's results.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,15 @@ use serde::Deserialize;
 use crate::config::Experiment;
 use crate::record;
 
-/// Of `run.json` no more than the file that it was written for.
+/// The part of `run.json` that names its experiment file.
 #[derive(Deserialize)]
 struct Written {
     file: Option<PathBuf>,
 }
 
-/// The other experiment file whose results are in `dir`, as `run.json` says; `None` where they are those of
-/// `experiment`, of nobody, or of a file that is gone, has another name now or is itself a part of `dir`.
+/// The other experiment file whose results are in `dir`, according to `run.json`. `None` if the results belong to
+/// `experiment` or to no file, or if the other file no longer exists, has another experiment name now, or if one of
+/// both files is in `dir`.
 pub fn of_another(dir: &Path, experiment: &Experiment) -> Option<PathBuf> {
     let other = record::read_json::<Written>(&dir.join(record::FILE)).ok().flatten()?.file?;
     let own = fs_err::canonicalize(&experiment.file).ok()?;

@@ -1,4 +1,4 @@
-//! The report's content: what was run, the checks, and the figures that the analyses return.
+//! The report's content: what was run, the checks, and the figures of the analyses.
 
 use anyhow::Result;
 
@@ -14,8 +14,8 @@ use crate::report::figure::{Body, Cell, Figure, TableFigure};
 use crate::report::{Report, Section};
 use crate::stages::analysis::steering::nearest_two_thirds;
 
-/// The report on everything that `shown` has: what was found, `summaries` of all analyses, then each of `analyses`.
-/// `pairs` and `trends`: what was found across models.
+/// The report on everything in `shown`: the findings, `summaries` of all analyses, then each of `analyses`. `pairs`
+/// and `trends`: the results across models.
 pub fn report(
     shown: &Shown,
     analyses: &[Analysed],
@@ -45,7 +45,7 @@ pub fn report(
     }
     sections.extend(across::sections(pairs)?);
     sections.extend(trends.into_iter().map(|trend| trend.section));
-    // Several analyses of a kind are told apart by their names.
+    // Several analyses of one kind are distinguished by their names.
     let titles: Vec<String> = sections.iter().map(|section| section.title.clone()).collect();
     for section in &mut sections {
         if titles.iter().filter(|title| **title == section.title).count() > 1 {
@@ -69,7 +69,7 @@ pub fn report(
     })
 }
 
-/// What was run, on what.
+/// What was run, and on which models and data.
 fn facts(shown: &Shown, key: Key, seconds: f64) -> Result<Vec<(String, String)>> {
     let resolved = shown.resolved;
     let mut facts = Vec::new();
@@ -160,7 +160,7 @@ fn facts(shown: &Shown, key: Key, seconds: f64) -> Result<Vec<(String, String)>>
     Ok(facts)
 }
 
-/// Every axis of a sweep with its values: the other facts are those of the first variant.
+/// Every axis of a sweep with its values; the other facts are those of the first variant.
 fn sweep(variants: &[Variant]) -> String {
     let axes = variants[0].settings.iter().enumerate().map(|(axis, setting)| {
         let mut values: Vec<&str> = Vec::new();
@@ -179,7 +179,7 @@ fn listed(layers: &[Layer]) -> String {
     layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What was projected out of the vectors, by layer.
+/// The components projected out of the vectors, by layer.
 fn neutral(shown: &Shown) -> Result<Option<Section>> {
     let mut figures = Vec::new();
     for node in shown.nodes().filter(|n| matches!(n.work, Work::Neutral(_))) {

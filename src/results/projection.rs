@@ -1,4 +1,4 @@
-//! How far single stories reach along the emotions' vectors. Knows tables, and nothing of plans and pages.
+//! Projections of single stories onto the emotion vectors. Depends on tables only, not on plans or pages.
 
 use std::collections::HashMap;
 
@@ -6,29 +6,30 @@ use anyhow::Result;
 
 use crate::store::table::Table;
 
-/// The vectors of one layer, and what reaches along each of them whatever the emotion.
+/// The vectors of one layer, and the mean projection onto each of them.
 pub struct Directions {
     emotions: Vec<String>,
-    /// Of each emotion its unit vector, and how far the mean of the emotions' mean activations reaches along it.
+    /// For each emotion its unit vector, and the projection onto it of the mean over emotions of their mean
+    /// activations.
     all: Vec<(Vec<f32>, f64)>,
 }
 
-/// How far a story reaches.
+/// The projections of a story.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Projected {
-    /// Along the vector of its own emotion.
+    /// Onto the vector of its own emotion.
     pub own: f64,
-    /// How much farther along that of the nearest other one; or by how much a probe misclassifies it, in its scores. Above 0: it is
-    /// taken for another emotion.
+    /// The projection onto the nearest other emotion's vector minus `own`; or, with a probe, the margin by which the
+    /// probe misclassifies the story. Above 0 the story is classified as another emotion.
     pub beyond: f64,
     pub other: String,
 }
 
 impl Directions {
-    /// Of a table of vectors of one layer, and the activations of the same layer, shard after shard.
+    /// From a table of vectors of one layer, and the activations of the same layer, shard by shard.
     ///
     /// # Errors
-    /// Tables of other kinds, or that cannot be read.
+    /// A table has the wrong schema or cannot be read.
     pub fn of(vectors: &Table, shards: impl Iterator<Item = Result<Table>>) -> Result<Directions> {
         let emotions = vectors.str("emotion")?.to_vec();
         let (width, values) = vectors.list("vector")?;
@@ -56,10 +57,10 @@ impl Directions {
         Ok(Directions { emotions, all: values.chunks_exact(width).map(direction).collect() })
     }
 
-    /// The stories of a table of activations, by their names.
+    /// The projections of the stories in a table of activations, by story id.
     ///
     /// # Errors
-    /// A table of another kind.
+    /// The table has the wrong schema.
     pub fn project(&self, activations: &Table) -> Result<HashMap<String, Projected>> {
         let (width, values) = activations.list("activation")?;
         let named = activations.str("story_id")?.iter().zip(activations.opt_str("emotion")?);
@@ -82,7 +83,7 @@ impl Directions {
     }
 }
 
-/// `vector` with length 1; zeros stay zeros.
+/// `vector` scaled to length 1; a zero vector stays zero.
 fn unit(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     vector.iter().map(|x| if norm > 0.0 { (f64::from(*x) / norm) as f32 } else { 0.0 }).collect()
@@ -102,7 +103,8 @@ mod tests {
                 ("vector", Column::List { width: 2, values: vec![2.0, 0.0, 0.0, -3.0], half: false }),
             ],
         );
-        // The means of a and b are (4, 1) and (2, -1), whose mean is (3, 0), though a has twice as many stories.
+        // The means of a and b are (4, 1) and (2, -1), and their mean is (3, 0), although a has twice as many
+        // stories.
         let emotions = ["a", "b", "a", "x"].map(|emotion| Some(emotion.to_string()));
         let values = vec![5.0, 0.0, 2.0, -1.0, 3.0, 2.0, 9.0, 9.0];
         let activations = Table::new(

@@ -1,5 +1,5 @@
-//! The report's chapter on where everything comes from: the experiment file as it ran, what was chosen without being asked
-//! for, models and data by their content, and when and by what each node was computed.
+//! The report's chapter on provenance: the experiment file that was run, the automatic choices, models and data by
+//! their content, and when and by which versions each node was computed.
 
 use std::time::UNIX_EPOCH;
 
@@ -15,22 +15,22 @@ use crate::report::figure::{Body, Cell, Figure};
 /// The chapter's name.
 pub const PROVENANCE: &str = "provenance";
 
-/// When and by what the units of a node were computed.
+/// When and by which versions the units of a node were computed.
 pub struct Computed<'a> {
     node: &'a Node,
-    /// How many of them are there.
+    /// Number of cached units.
     units: usize,
-    /// The first and the last, in seconds since 1970.
+    /// The earliest and the latest, in seconds since 1970.
     between: Option<(u64, u64)>,
     pub seconds: f64,
-    /// Versions of programs, each once.
+    /// The distinct program versions.
     by: Vec<String>,
 }
 
-/// Of every node of the plan.
+/// For every node of the plan.
 ///
 /// # Errors
-/// What the store says.
+/// The store cannot be read.
 pub fn computed<'a>(shown: &Shown<'a>) -> Result<Vec<Computed<'a>>> {
     let mut all = Vec::new();
     for node in &shown.plan.nodes {
@@ -94,7 +94,7 @@ fn code(name: &str, title: &str, caption: String, text: String) -> Figure {
     figure
 }
 
-/// A node a row: when, by what, and whether that was before the file was last changed.
+/// One row per node: when and by which versions it was computed, and whether that was before the file's last change.
 fn nodes(computed: &[Computed], file: Option<u64>) -> Figure {
     let rows = computed.iter().map(|of| {
         let age = match of.between.zip(file) {
@@ -129,7 +129,7 @@ fn nodes(computed: &[Computed], file: Option<u64>) -> Figure {
     table_figure("provenance-nodes", "When each result was computed", caption, &columns, rows.collect())
 }
 
-/// What was chosen without being asked for, and why.
+/// The automatic choices, and their reasons.
 fn choices(shown: &Shown) -> Figure {
     let resolved = shown.resolved;
     let experiment = &resolved.experiment;
@@ -249,7 +249,7 @@ fn models(shown: &Shown) -> Option<Figure> {
 /// `2026-03-01 14:05`: seconds since 1970 as a date and a time in UTC.
 pub fn utc(seconds: u64) -> String {
     let (days, rest) = ((seconds / 86_400) as i64, seconds % 86_400);
-    // Years that begin in March, in eras of 400 of them, so that the leap day is the last day of a year.
+    // Years starting in March, in eras of 400 years, so that the leap day is the last day of a year.
     let shifted = days + 719_468;
     let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        // As Python's datetime has them.
+        // Values from Python's datetime.
         let cases = [
             (0, "1970-01-01 00:00"),
             (951_782_399, "2000-02-28 23:59"),

@@ -1,5 +1,6 @@
-//! The report's chapter of texts to read: stories, rejected replies, dialogues and transcripts, each with how far the model
-//! that read it reaches along its emotion. What is written under steering stands with the analysis that asked for it.
+//! The report's chapter of texts to read: stories, rejected replies, dialogues and transcripts, each with the
+//! projections onto its emotion's vector in the models that read it. Texts written under steering are in the chapter
+//! of their analysis.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,15 +18,16 @@ use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::stages::stories::REJECTED;
 use crate::store::table::Table;
 
-/// Texts that stand in the page, or a shard more of each source; all are in the files of stories/.
+/// Maximum number of texts in the page, exceeded by at most one shard per source; all texts are in the files of
+/// stories/.
 const TEXTS: usize = 3000;
-/// Bytes of them, likewise.
+/// Maximum size of these texts in bytes, in the same way.
 const BYTES: usize = 3 << 20;
 
-/// What can be chosen by.
+/// The filters of the chapter.
 const BY: [&str; 6] = ["source", "writer", "emotion", "second emotion", "topic", "outcome"];
 
-/// The chapter; `None` where there is no text.
+/// The chapter; `None` if there are no texts.
 pub fn section(shown: &Shown, analyses: &[Analysed]) -> Result<Option<Section>> {
     let nodes: Vec<&Node> = shown.nodes().filter(|node| has_texts(node)).collect();
     let share = |all: usize| all / nodes.len().max(1);
@@ -129,14 +131,14 @@ struct Texts<'a> {
     readers: Vec<Reader<'a>>,
     coloured: Coloured,
     samples: Vec<ShownSample>,
-    /// How many there are, those that are not shown too.
+    /// The number of texts, including those that are not shown.
     all: usize,
 }
 
-/// The tokens of texts, by the node and the name of the text.
+/// The tokens of texts, by node name and text id.
 type Coloured = HashMap<(String, String), ShownTokens>;
 
-/// The emotions whose readings token by token are there, and the tokens: of the first set of vectors and layer that has some.
+/// The emotions with token-level readings, and the tokens: of the first set of vectors and layer that has any.
 fn tokens(analyses: &[Analysed], emotions: &[String]) -> Result<(Vec<String>, Coloured)> {
     let mut all = Coloured::new();
     let tables = analyses.iter().flat_map(|of| &of.tables).map(|(_, table)| table);
@@ -162,16 +164,16 @@ fn tokens(analyses: &[Analysed], emotions: &[String]) -> Result<(Vec<String>, Co
         }
         of.values[measure].push(z[row] as f32);
     }
-    // Of what has not every value at every token nothing is shown.
+    // Texts that lack a value at some token are not shown.
     all.retain(|_, of| of.values.iter().all(|values| values.len() == of.pieces.len()));
     Ok((measures, all))
 }
 
-/// Of each model what it makes of some stories, by their names.
+/// For each model its projections of stories, by story id.
 type Read<'a> = Vec<(&'a str, HashMap<String, Projected>)>;
 
 impl<'a> Texts<'a> {
-    /// What the models make of a shard of a node's texts.
+    /// Each model's projections of a shard of a node's texts.
     fn read_with(&self, shown: &Shown, node: usize, shard: usize) -> Result<Read<'a>> {
         let of_model = |model: &'a str| {
             let mut all = HashMap::new();
@@ -183,7 +185,7 @@ impl<'a> Texts<'a> {
         models(&self.readers).into_iter().map(of_model).collect()
     }
 
-    /// Adds the texts of a table; how many they are, and their bytes.
+    /// Adds the texts of a table; returns their number and their bytes.
     fn add(&mut self, node: &Node, table: &Table, read: &Read) -> Result<(usize, usize)> {
         let mut added = match table.schema.split('/').next().unwrap_or_default() {
             "texts" => conversations(node, table)?,
@@ -200,7 +202,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// A story, or a rejected reply, a row.
+/// One row per story or rejected reply.
 fn stories(node: &Node, table: &Table, read: &Read) -> Result<Vec<(String, ShownSample)>> {
     let (emotion, topic) = (table.opt_str("emotion")?, table.opt_str("topic")?);
     let text = table.str("text")?;
@@ -237,7 +239,7 @@ fn stories(node: &Node, table: &Table, read: &Read) -> Result<Vec<(String, Shown
     Ok(rows.collect())
 }
 
-/// A conversation, whose turns are rows.
+/// One row per conversation, with its turns as text.
 fn conversations(node: &Node, table: &Table) -> Result<Vec<(String, ShownSample)>> {
     let (id, role) = (table.str("text_id")?, table.str("role")?);
     let (content, label) = (table.str("content")?, table.opt_str("label")?);
@@ -269,19 +271,20 @@ fn conversations(node: &Node, table: &Table) -> Result<Vec<(String, ShownSample)
 struct Reader<'a> {
     set: &'a Set,
     layer: Layer,
-    /// The node of the texts, the shard, and the unit of its activations at the layer.
+    /// By node of the texts and shard: the node and unit of its activations at the layer.
     shards: BTreeMap<(usize, usize), (&'a Node, usize)>,
     directions: Directions,
-    /// How a probe classifies each story, if there is one of this set at this layer: as which emotion, and by which margin.
+    /// The probe's classification of each story, if there is a probe of this set at this layer: the emotion and the
+    /// margin.
     told: Option<HashMap<String, (String, f64)>>,
 }
 
-/// The models that read, each once.
+/// The distinct models of the readers.
 fn models<'a>(readers: &[Reader<'a>]) -> Vec<&'a str> {
     distinct(readers.iter().map(|reader| reader.set.model.as_str()))
 }
 
-/// Every set of vectors that is there, of a sweep in its first variant.
+/// Every available set of vectors; for a sweep, in its first variant.
 fn readers<'a>(shown: &Shown<'a>, analyses: &[Analysed]) -> Result<Vec<Reader<'a>>> {
     let mut readers: Vec<Reader> = Vec::new();
     for node in &shown.plan.nodes {
@@ -303,7 +306,7 @@ fn readers<'a>(shown: &Shown<'a>, analyses: &[Analysed]) -> Result<Vec<Reader<'a
                 shards.insert((of.node, of.unit), (read, input.unit));
             }
         }
-        // Activations may be gone from the cache, where what was made of them is not.
+        // Activations may have been evicted from the cache while their results are still there.
         let is_there =
             |(read, at): &&(&Node, usize)| shown.store.contains(read.work.stage(), &read.units[*at].key);
         if shards.is_empty() || shards.values().filter(is_there).count() < shards.len() {
@@ -317,7 +320,7 @@ fn readers<'a>(shown: &Shown<'a>, analyses: &[Analysed]) -> Result<Vec<Reader<'a
     Ok(readers)
 }
 
-/// How the first probe of the set at the layer classifies its stories.
+/// The classification of the stories by the first probe of the set at the layer.
 fn told(analyses: &[Analysed], set: &Set, layer: Layer) -> Result<Option<HashMap<String, (String, f64)>>> {
     let tables = analyses.iter().flat_map(|of| &of.tables).map(|(_, table)| table);
     for table in tables.filter(|table| table.schema.starts_with("probe_stories/")) {
@@ -342,7 +345,7 @@ fn told(analyses: &[Analysed], set: &Set, layer: Layer) -> Result<Option<HashMap
 }
 
 impl Reader<'_> {
-    /// What a shard of texts reaches; nothing where it is not one that was read.
+    /// The projections of a shard of texts; empty for a shard that the model did not read.
     fn read(&self, shown: &Shown, node: usize, shard: usize) -> Result<HashMap<String, Projected>> {
         let Some(&(read, at)) = self.shards.get(&(node, shard)) else { return Ok(HashMap::new()) };
         let mut read = self.directions.project(&activations(shown, read, at)?)?;
@@ -360,5 +363,5 @@ fn activations(shown: &Shown, node: &Node, unit: usize) -> Result<Table> {
     entry.with_context(|| format!("{} is not in the cache any more", node.name()))?.read("activations")
 }
 
-/// Shards from which the mean of the emotions' means is taken: all of most experiments.
+/// Number of shards from which the mean of the emotions' means is computed: all shards in most experiments.
 const MEAN_SHARDS: usize = 32;

@@ -1,5 +1,5 @@
-//! What runs leave about themselves: which units each was about, when, and by which process. `run.json` tells of the
-//! last one, `runs/` of the plans before it. Opens no cache.
+//! Records of runs: the units of each run, when it started, and in which process. `run.json` describes the last run,
+//! `runs/` the plans of earlier ones. Does not open a cache.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::plan::key::{Digest, Key};
 use crate::record::{Run, read_json};
 
-/// Plans that are remembered of each experiment.
+/// Number of plans kept for each experiment.
 const KEPT: usize = 20;
 
 /// The frozen plan of one run.
@@ -30,7 +30,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Of a run of `plan`.
+    /// The record of a run of `plan`.
     pub fn of(plan: &Plan, started: u64) -> Record {
         let nodes = plan.nodes.iter();
         Record {
@@ -52,20 +52,20 @@ impl Record {
     }
 }
 
-/// What is known of the runs of one experiment.
+/// The known runs of one experiment.
 #[derive(Clone, Debug)]
 pub struct Past {
     /// The experiment's name.
     pub name: String,
     pub last: Record,
-    /// The different plans that were run, the last one too, the newest first.
+    /// The different plans that were run, including the last one, newest first.
     pub plans: Vec<Record>,
 }
 
-/// The runs of every experiment whose results are in a folder of `results`, by name.
+/// The runs of every experiment with a results folder in `results`, by name.
 ///
 /// # Errors
-/// A record that cannot be read: what it asks for is not known then.
+/// A record cannot be read, so the units that it needs are unknown.
 pub fn past(results: &Path) -> Result<Vec<Past>> {
     let mut all = Vec::new();
     for dir in children(results)? {
@@ -75,7 +75,7 @@ pub fn past(results: &Path) -> Result<Vec<Past>> {
         for path in records(&dir.join("runs"))? {
             plans.extend(read_json::<Record>(&path)?);
         }
-        // Two runs may have started in one second: the last one is known.
+        // Two runs may have started in the same second, so the last run's plan sorts first.
         plans.sort_by_key(|record| (record.plan != run.plan, std::cmp::Reverse(record.started)));
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         all.push(Past { name, last: Record { started, plan: run.plan, stages: run.stages }, plans });
@@ -83,10 +83,10 @@ pub fn past(results: &Path) -> Result<Vec<Past>> {
     Ok(all)
 }
 
-/// When the first run began of which `dir` knows, in seconds since 1970; `None`: there was none.
+/// The start of the first run recorded in `dir`, in seconds since 1970; `None` if there was none.
 ///
 /// # Errors
-/// A record that cannot be read.
+/// A record cannot be read.
 pub fn earliest(dir: &Path) -> Result<Option<u64>> {
     let mut earliest = Run::read(dir)?.and_then(|run| Some(run.run?.started));
     for path in records(&dir.join("runs"))? {
@@ -96,8 +96,8 @@ pub fn earliest(dir: &Path) -> Result<Option<u64>> {
     Ok(earliest)
 }
 
-/// Keeps the plan of a run that starts, beside those of the [`KEPT`] newest other ones. One file a plan: the same run
-/// again only makes it newer.
+/// Saves the plan of a starting run, and keeps the [`KEPT`] newest plans. There is one file per plan: running the
+/// same plan again only updates its time.
 pub fn remember(dir: &Path, record: &Record) -> Result<()> {
     let folder = dir.join("runs");
     let name = Digest::of(serde_json::to_string(&record.plan)?.as_bytes()).short();
@@ -113,14 +113,14 @@ pub fn remember(dir: &Path, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// The records in a folder of earlier runs; what a run that was killed left there is none.
+/// The records in a folder of earlier runs, without the temporary files of a killed run.
 fn records(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = children(folder)?;
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
     Ok(paths)
 }
 
-/// What is in a folder, sorted; nothing where there is none.
+/// The entries of a folder, sorted; empty if the folder does not exist.
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

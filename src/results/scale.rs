@@ -1,5 +1,5 @@
-//! `[analysis.<name>.scale]`: the claims on all models over their parameters and over the depth. Knows no
-//! analysis by name.
+//! `[analysis.<name>.scale]`: the claims on all models over the number of parameters and over the depth. Independent
+//! of the individual analyses.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::stages::analysis::Claim;
 use crate::stages::analysis::steering::nearest_two_thirds;
 use crate::store::table::{Column, Table};
 
-/// What is written and shown of one `scale`.
+/// The tables and figures of one `scale`.
 pub struct Trends {
     name: String,
     tables: [(&'static str, Table); 3],
@@ -34,12 +34,12 @@ struct Metric<'a> {
     model: &'a Model,
     stories: &'a str,
     axes: &'a [(String, String)],
-    /// In rising order.
+    /// In ascending order.
     layers: Vec<(Layer, f64)>,
 }
 
 impl Metric<'_> {
-    /// Its value at the layer nearest to two thirds of the depth.
+    /// The value at the layer nearest to two thirds of the depth.
     fn value(&self) -> f64 {
         let layers: Vec<Layer> = self.layers.iter().map(|(layer, _)| *layer).collect();
         let wanted = nearest_two_thirds(&layers, self.model.spec.n_layers());
@@ -51,7 +51,7 @@ impl Metric<'_> {
         self.layers.iter().map(|&(layer, value)| (layer.depth(n_layers), value)).collect()
     }
 
-    /// Its rank correlation with the depth; `None` of two layers or fewer, or where it does not vary.
+    /// The rank correlation with the depth; `None` for two or fewer layers, or if the value is constant.
     fn along(&self) -> Option<f64> {
         let (depths, values): (Vec<f64>, Vec<f64>) = self.depths().into_iter().unzip();
         Some(spearman(&depths, &values)).filter(|rho| depths.len() > 2 && rho.is_finite())
@@ -61,13 +61,13 @@ impl Metric<'_> {
         self.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// What models are compared in: metrics of the same place differ only in the model.
+    /// Identifies metrics that are compared between models: those with the same place differ only in the model.
     fn place(&self) -> (&str, &str, &str, &[(String, String)]) {
         (self.analysis, &self.name, self.stories, self.axes)
     }
 }
 
-/// Every `scale` of the experiment of which there are numbers.
+/// Every `scale` of the experiment that has numbers.
 pub fn trends(shown: &Shown, claims: &[Found]) -> Result<Vec<Trends>> {
     let models = &shown.resolved.models;
     let mut all = Vec::new();
@@ -150,7 +150,7 @@ fn one(scale: &Scale, metrics: &[Metric], seed: u64) -> Trends {
     }
 }
 
-/// A number a line, at every layer.
+/// One row per number and layer.
 fn points(metrics: &[Metric]) -> Table {
     let lines: Vec<(&Metric, Layer, f64)> =
         metrics.iter().flat_map(|m| m.layers.iter().map(move |&(layer, value)| (m, layer, value))).collect();
@@ -176,12 +176,12 @@ fn points(metrics: &[Metric]) -> Table {
     )
 }
 
-/// The smallest p-value that `n` models can give: of all orders, the rising and the falling one.
+/// The smallest p-value possible with `n` models: of all orders, the ascending and the descending one.
 fn least_p(n: usize) -> f64 {
     2.0 / (1..=n).map(|i| i as f64).product::<f64>().max(2.0)
 }
 
-/// Against the number of parameters, over models. None that is not defined.
+/// Correlations with the number of parameters, over models. Undefined ones are omitted.
 fn over_models(groups: &[Group]) -> Table {
     let groups: Vec<(&Group, f64)> = groups.iter().filter_map(|group| Some((group, group.p?))).collect();
     let metrics: Vec<&Metric> = groups.iter().map(|(group, _)| group.first()).collect();
@@ -196,7 +196,7 @@ fn over_models(groups: &[Group]) -> Table {
     Table::new("scale_parameters/1", named(&metrics).into_iter().chain(columns).collect())
 }
 
-/// Against the depth, over the layers of each model. None that is not defined.
+/// Correlations with the depth, over the layers of each model. Undefined ones are omitted.
 fn over_depth(metrics: &[Metric]) -> Table {
     let found: Vec<(&Metric, f64)> = metrics.iter().filter_map(|m| Some((m, m.along()?))).collect();
     let metrics: Vec<&Metric> = found.iter().map(|(metric, _)| *metric).collect();
@@ -208,7 +208,7 @@ fn over_depth(metrics: &[Metric]) -> Table {
     Table::new("scale_depth/1", named(&metrics).into_iter().chain(columns).collect())
 }
 
-/// The columns that say which number of which stories and variant a row is about.
+/// The columns that identify the number, stories and variant of a row.
 fn named(metrics: &[&Metric]) -> Vec<(&'static str, Column)> {
     let text = |of: &dyn Fn(&Metric) -> String| Column::Str(metrics.iter().map(|m| of(m)).collect());
     vec![
@@ -219,7 +219,7 @@ fn named(metrics: &[&Metric]) -> Vec<(&'static str, Column)> {
     ]
 }
 
-/// Of each source and variant: the points of all models, a table of correlations, and curves over the depth.
+/// For each source and variant: the points of all models, a table of correlations, and curves over the depth.
 fn figures(name: &str, groups: &[Group]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (stories, axes) in distinct(groups.iter().map(|group| (group.first().stories, group.first().axes))) {
@@ -322,7 +322,7 @@ fn table(groups: &[&Group]) -> Body {
     Body::Table(TableFigure { columns: heads.collect(), rows: groups.iter().map(row).collect() })
 }
 
-/// `tables/<name>.*`, and the correlations as `<name>.scale_parameters.*` and `<name>.scale_depth.*`.
+/// Writes `tables/<name>.*`, and the correlations as `<name>.scale_parameters.*` and `<name>.scale_depth.*`.
 pub fn write(shown: &Shown, all: &[Trends], dir: &Path) -> Result<()> {
     let nodes = shown.plan.nodes.iter().filter(|node| matches!(node.work, Work::Analysis { .. }));
     let metadata = metadata(shown.resolved, nodes);

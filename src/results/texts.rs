@@ -1,5 +1,5 @@
-//! The report's chapter on the texts: how many, how good, what was rejected, and samples to read. Knows the
-//! stories' tables and nothing of who wrote them.
+//! The report's chapter on the texts: their number and quality, the rejected ones, and samples to read. Depends on
+//! the stories' tables, not on who wrote them.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,18 @@ use crate::stages::stories::likeness::NEAR;
 use crate::stages::stories::quality::{OfEmotion, Quality};
 use crate::store::table::Table;
 
-/// Emotions of which one story of each source is printed; texts where there are no emotions.
+/// Number of emotions with one printed story per source; number of texts where there are no emotions.
 const SAMPLES: usize = 6;
-/// Rejected texts that are printed for each reason.
+/// Rejected texts printed for each reason.
 const REJECTED_SAMPLES: usize = 2;
-/// Emotions that are named as those with the fewest stories.
+/// Number of emotions listed as having the fewest stories.
 const FEWEST: usize = 3;
-/// More bars than this are cut to the longest and the shortest.
+/// More bars than this are reduced to the longest and the shortest.
 const BARS: usize = 40;
-/// Standard errors within which 95 % of the means of a normal distribution lie.
+/// Number of standard errors that contain 95 % of the means of a normal distribution.
 const NINETY_FIVE: f64 = 1.96;
 
-/// The texts of every source that is whole.
+/// The texts of every complete source.
 pub fn section(shown: &Shown) -> Result<Section> {
     let (mut counts, mut qualities) = (Vec::new(), Vec::new());
     let mut figures = Vec::new();
@@ -88,7 +88,8 @@ pub fn section(shown: &Shown) -> Result<Section> {
     })
 }
 
-/// The nodes of texts in the order of the experiment's sources, which the page's selectors take over; neutral text last.
+/// The nodes of texts in the order of the experiment's sources, which is also the order of the page's selectors;
+/// neutral text last.
 fn in_order<'a>(shown: &'a Shown) -> Vec<&'a Node> {
     let sources = &shown.resolved.experiment.stories;
     let mut nodes: Vec<_> = shown.plan.nodes.iter().filter(|node| node.work.stage() == STAGE).collect();
@@ -99,7 +100,8 @@ fn in_order<'a>(shown: &'a Shown) -> Vec<&'a Node> {
     nodes
 }
 
-/// A figure about the texts of `node`: the selectors choose it. Neutral text is no story source, so it stands by itself.
+/// A figure about the texts of `node`, shown according to the selectors. Neutral text is not a story source, so its
+/// figures are always shown.
 fn of_source(mut figure: Figure, node: &Node) -> Figure {
     let (source, own) = source_and_own(node);
     figure.model = own.map(String::from);
@@ -137,7 +139,7 @@ fn count_row(shown: &Shown, node: &Node, quality: &Quality) -> Result<Vec<Cell>>
     Ok(row)
 }
 
-/// How many stories the emotions have; those with the fewest by name where they differ.
+/// The number of stories per emotion; if it differs, with the names of the emotions that have the fewest.
 fn spread(emotions: &[OfEmotion]) -> Cell {
     let counts = || emotions.iter().map(|emotion| emotion.stories);
     let (Some(fewest), Some(most)) = (counts().min(), counts().max()) else { return Cell::Empty };
@@ -181,7 +183,7 @@ fn quality_row(node: &Node, quality: &Quality, rejected: Option<&Table>) -> Resu
     Ok(vec![name, naming, share(quality.copies.exact), share(quality.copies.near), length, rejected])
 }
 
-/// How long the stories of each emotion are; nothing where no two emotions have stories.
+/// The lengths of each emotion's stories; `None` where fewer than two emotions have stories.
 fn lengths(quality: &Quality) -> Option<Figure> {
     let (eta, chance) = quality.eta_squared.zip(quality.expected_eta_squared)?;
     let mut told: Vec<&OfEmotion> = quality.emotions.iter().filter(|emotion| emotion.stories > 0).collect();
@@ -224,7 +226,7 @@ fn lengths(quality: &Quality) -> Option<Figure> {
     })
 }
 
-/// One story of each of a few emotions, or a few texts.
+/// One story for each of a few emotions, or a few texts.
 fn samples(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Figure {
     let text = |text: &str| Cell::Text(text.to_string());
     let told = texts.iter().any(|(emotion, _)| emotion.is_some());
@@ -241,7 +243,7 @@ fn samples(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Figure {
     table_figure("samples", "Samples", caption, columns, rows)
 }
 
-/// The first few texts of each reason.
+/// The first few texts for each reason.
 fn rejected_samples(rejected: &Table) -> Result<Figure> {
     let (reasons, emotions) = (rejected.str("reason")?, rejected.opt_str("emotion")?);
     let (topics, texts) = (rejected.opt_str("topic")?, rejected.str("text")?);
@@ -269,7 +271,7 @@ fn rejected_samples(rejected: &Table) -> Result<Figure> {
     ))
 }
 
-/// Texts that a reader did not read whole.
+/// Texts that a model did not read in full.
 #[derive(Default)]
 struct Odd {
     short: usize,
@@ -277,7 +279,8 @@ struct Odd {
     cut: usize,
 }
 
-/// Who read the texts of `node`, and how many of them not whole: all shards, or nothing.
+/// The models that read the texts of `node`, and how many texts they did not read in full; only models for which all
+/// shards are cached.
 fn readers(shown: &Shown, node: &Node) -> Result<Vec<(String, Odd)>> {
     let mut readers = Vec::new();
     for reader in shown.nodes().filter(|reader| reader.work.stage() == "activations") {
@@ -286,7 +289,7 @@ fn readers(shown: &Shown, node: &Node) -> Result<Vec<(String, Odd)>> {
             continue;
         }
         let mut odd = Some(Odd::default());
-        // Each layer has the same exceptions.
+        // The exceptions are the same at each layer.
         for unit in reader.units.iter().filter(|unit| unit.layer == first.layer) {
             let (Some(sum), Some(entry)) = (&mut odd, shown.entry(reader, unit)?) else {
                 odd = None;

@@ -1,4 +1,5 @@
-//! Claims of which the arithmetic could not be checked, as of too few stories, and why. Knows no analysis by name.
+//! Claims whose arithmetic could not be checked, for example because of too few stories, and why. Independent of the
+//! individual analyses.
 
 use anyhow::Result;
 
@@ -7,18 +8,18 @@ use crate::execute::NOT_CHECKED;
 use crate::plan::{Set, Work};
 use crate::store::Lookup;
 
-/// A check that could not be made.
+/// A check that was impossible.
 pub struct Unchecked {
     analysis: String,
-    /// What it would have checked: a set of vectors, or two.
+    /// The set or the two sets of vectors that it would have checked.
     sets: Vec<Set>,
     pub why: String,
 }
 
-/// All of them.
+/// All impossible checks.
 ///
 /// # Errors
-/// What the store says.
+/// The store cannot be read.
 pub fn all(shown: &Shown) -> Result<Vec<Unchecked>> {
     let mut all = Vec::new();
     for node in &shown.plan.nodes {
@@ -42,7 +43,7 @@ pub fn all(shown: &Shown) -> Result<Vec<Unchecked>> {
 }
 
 impl Unchecked {
-    /// Whether it would have been a check of what was found.
+    /// Whether this check would have checked `found`.
     pub fn is_of(&self, found: &claims::Found) -> bool {
         let claim = &found.claim;
         let is = |set: &Set| {

@@ -1,4 +1,4 @@
-//! The files of single nodes in a results folder: written, and looked for.
+//! The files of single nodes in a results folder: writing them, and checking whether they exist.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::record::{Run, State};
 use crate::resolve::Resolved;
 use crate::store::Store;
 
-/// Writes stories, vectors and the tables of `analyses`, of the nodes that are `wanted` and whole.
+/// Writes stories, vectors and the tables of `analyses` for the nodes that are `wanted` and complete.
 pub(super) fn write(
     shown: &Shown,
     analyses: &[Analysed],
@@ -60,10 +60,11 @@ fn tables(parts: &[Analysed], metadata: &[(String, String)], dir: &Path) -> Resu
     Ok(())
 }
 
-/// Writes what was `selected`, without a report, after whoever writes there now; the rest of the folder stays as it is.
+/// Writes the `selected` nodes without a report, after waiting for any other writer of the folder; the other files
+/// are unchanged.
 ///
 /// # Errors
-/// What the store or the disk says.
+/// An error of the store or the disk.
 pub fn write_selected(
     resolved: &Resolved,
     plan: &Plan,
@@ -80,12 +81,12 @@ pub fn write_selected(
     write(&shown, &analyses, dir, &wanted)
 }
 
-/// Whether `tables/` has a table of this name.
+/// Whether `tables/` contains a table of this name.
 pub(super) fn in_tables(dir: &Path, name: &str) -> bool {
     ["parquet", "csv"].iter().all(|kind| dir.join("tables").join(format!("{name}.{kind}")).is_file())
 }
 
-/// Whether the folder has the files of a node.
+/// Whether the folder contains the files of a node.
 pub(super) fn is_there(node: &Node, store: &Store, dir: &Path) -> bool {
     match &node.work {
         Work::Vectors { set, .. } => set.is_check || vectors_file(dir, set).is_file(),
@@ -95,18 +96,18 @@ pub(super) fn is_there(node: &Node, store: &Store, dir: &Path) -> bool {
     }
 }
 
-/// What a report of the plan would be without.
+/// What a report of the plan would lack.
 pub struct Parts {
-    /// Nodes that are not whole in the cache.
+    /// Nodes that are not completely cached.
     pub missing: Vec<String>,
-    /// Those of them of which the results folder has files: a report without them would replace these by nothing.
+    /// Those of them whose files are in the results folder: a new report would remove these files.
     pub lost: Vec<String>,
 }
 
-/// What the cache lacks for the results in `dir`. Where the last run could not compute a node, `dir` has nothing of it.
+/// What the cache lacks for the results in `dir`. Nodes that the last run failed to compute are not counted as lost.
 ///
 /// # Errors
-/// A `run.json` that is none.
+/// An invalid `run.json`.
 pub fn parts(resolved: &Resolved, plan: &Plan, store: &Store, dir: &Path) -> Result<Parts> {
     let missing: Vec<String> = Shown { resolved, plan, store }.missing();
     let last = Run::read(dir)?.map(|run| run.nodes).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the columns of `preferences` and `scenario` mean.
+//! Descriptions of the columns of `preferences` and `scenario`.
 
 use super::Described;
 

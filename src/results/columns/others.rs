@@ -1,8 +1,8 @@
-//! What the columns mean of tables of situations, of two sets of vectors and of several models.
+//! Descriptions of the columns of tables about situations, two sets of vectors and several models.
 
 use super::Described;
 
-/// Their kinds.
+/// The tables.
 pub const TABLES: &[Described] = &[
     Described {
         name: "shift",

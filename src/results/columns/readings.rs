@@ -1,8 +1,8 @@
-//! What the columns of the tables of readings and monitors mean.
+//! Descriptions of the columns of the tables of readings and monitors.
 
 use super::Described;
 
-/// Their kinds.
+/// The tables.
 pub const TABLES: &[Described] = &[
     Described {
         name: "readings_spans",

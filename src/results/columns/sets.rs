@@ -1,8 +1,8 @@
-//! What the columns mean of tables of stories, vectors and claims, and of analyses of one set of vectors.
+//! Descriptions of the columns of tables about stories, vectors and claims, and of analyses of one set of vectors.
 
 use super::Described;
 
-/// Their kinds.
+/// The tables.
 pub const TABLES: &[Described] = &[
     Described {
         name: "stories",

@@ -1,4 +1,4 @@
-//! The comparison from small tables to cells and lines.
+//! The comparison on small tables: cells and rows.
 
 use super::*;
 use crate::stages::analysis::cosine::Cosine;
@@ -78,7 +78,7 @@ fn a_set_a_row_at_its_default_layer_and_published_rows_below() {
         table.rows[1],
         [text("large"), number(1236.0, 0), text("10 of 16"), number(37.5, 1), number(0.25, 2)]
     );
-    // The shares of 171 emotions and of nine are not like these.
+    // The published shares of 171 emotions and of nine are not comparable with these.
     assert_eq!(table.rows.len(), 3);
     assert_eq!(table.rows[2][0], text("published: Llama-3.2-1B-Instruct, layer 10"));
     assert_eq!(table.rows[2][1..], [text(""), text(""), number(36.2, 1), Cell::Empty]);
@@ -108,7 +108,8 @@ fn sets_are_told_apart_by_what_differs_in_them() {
 
 #[test]
 fn what_is_wide_is_several_tables() {
-    // The cosine of every one of 6 named pairs, and the separation: 7 claims beside 5 columns of sets, 4 a table.
+    // The cosines of all 6 named pairs, and the separation: 7 claims next to 5 columns that identify sets, 4 claims
+    // per table.
     let emotions = ["a", "b", "c", "d"];
     let pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")];
     let mut columns: [Vec<String>; 5] = Default::default();
