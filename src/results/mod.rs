@@ -106,7 +106,7 @@ pub fn bring_up_to_date(
     outcome.nodes.push(node);
 }
 
-/// The lease of a results folder, after waiting for its holder. `None` if the cache is not writable.
+/// The lease of a results folder, after waiting for its holder. `None` if the cache is not writable or on an interrupt.
 fn alone(store: &Store, dir: &Path) -> Option<Lease> {
     let dir = fs_err::canonicalize(dir).unwrap_or(dir.to_path_buf());
     let key = Digest::of(dir.as_os_str().as_encoded_bytes());

@@ -164,7 +164,7 @@ fn tokens(analyses: &[Analysed], emotions: &[String]) -> Result<(Vec<String>, Co
         }
         of.values[measure].push(z[row] as f32);
     }
-    // Texts that lack a value at some token are not shown.
+    // Token readings are shown only for texts that have every value at every token.
     all.retain(|_, of| of.values.iter().all(|values| values.len() == of.pieces.len()));
     Ok((measures, all))
 }

@@ -57,7 +57,7 @@ impl Gram {
         }
     }
 
-    /// The products with itself.
+    /// The products of the matrix with itself.
     pub fn own(&self) -> Estimates {
         self.products(self, &(0..self.n).collect::<Vec<_>>())
     }
