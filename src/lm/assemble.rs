@@ -1,4 +1,5 @@
-//! Blocks out of the tensors of a checkpoint. Knows what a `Spec` asks for and how checkpoints store it, not how it is computed.
+//! Builds blocks from the tensors of a checkpoint. Depends on a `Spec` and on how checkpoints store tensors, not on how
+//! blocks are computed.
 
 use super::attention::{self, Attention};
 use super::block::Block;
@@ -18,22 +19,22 @@ use super::spec::{
 use anyhow::{Context, Result, bail};
 use tch::Tensor;
 
-/// Makes a block out of its tensors, which `take` gives by their names within the block.
+/// Builds a block from its tensors, which `take` returns by their names within the block.
 pub struct BlockTensors<'a> {
     /// The model.
     pub spec: &'a Spec,
-    /// The block.
+    /// The block to build.
     pub of: &'a Layer,
-    /// Gives a tensor away.
+    /// Removes a tensor from the checkpoint and returns it.
     pub take: &'a mut dyn FnMut(&str) -> Result<Tensor>,
 }
 
 impl BlockTensors<'_> {
-    /// Block `layer`, whose heads the decoder's frequencies number `rotation` turn. What the checkpoint stores in another
-    /// layout than that of [`Linear`] is a view of it until the block is [`on`](Block::on) a device.
+    /// Builds block `layer`; `rotation` is the index of its frequencies in the decoder. Tensors that the checkpoint
+    /// stores in another layout than [`Linear`] remain views until the block is moved [`on`](Block::on) a device.
     ///
     /// # Errors
-    /// A tensor that is missing.
+    /// A missing tensor.
     pub fn block(&mut self, layer: usize, rotation: Option<usize>) -> Result<Block> {
         let (spec, names) = (self.spec, &self.spec.names);
         let mixer = match &self.of.mixer {
@@ -214,7 +215,7 @@ impl BlockTensors<'_> {
         Ok(Linear { weight, bias: bias.then(|| (self.take)(&format!("{name}.bias"))).transpose()? })
     }
 
-    /// Experts are stored `[out, in]` whatever the rest is.
+    /// Experts are always stored as `[out, in]`, whatever the layout of the other maps.
     fn expert_linear(&mut self, name: &str) -> Result<Linear> {
         Ok(Linear { weight: (self.take)(&format!("{name}.weight"))?, bias: None })
     }
@@ -227,16 +228,16 @@ impl BlockTensors<'_> {
         norm(self.spec, name, self.take)
     }
 
-    /// A norm by the root mean square alone.
+    /// A norm by the root mean square, without a gain.
     fn without_gain(&self) -> RmsNorm {
         RmsNorm { learned: None, gain: Gain::Times, eps: self.spec.norm_eps }
     }
 }
 
-/// The norm `name` of a model, whose tensors `take` gives.
+/// Builds the norm `name` of a model from the tensors that `take` returns.
 ///
 /// # Errors
-/// A tensor that is missing.
+/// A missing tensor.
 pub fn norm(spec: &Spec, name: &str, take: &mut dyn FnMut(&str) -> Result<Tensor>) -> Result<Norm> {
     let mut part = |part: &str| take(&format!("{name}.{part}"));
     Ok(match spec.norm {

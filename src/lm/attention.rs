@@ -1,5 +1,5 @@
-//! Causal self-attention with grouped key and value heads. Knows nothing of the residual stream
-//! around it, nor of batches: right padding never reaches a real token under the causal mask.
+//! Causal self-attention with grouped key and value heads. Independent of the residual stream around it and of batches:
+//! right padding never reaches a real token under the causal mask.
 
 use super::attention_mask::AttentionMask;
 use super::backend::Backend;
@@ -12,7 +12,8 @@ use tch::{Device, Tensor};
 
 /// The attention of one block.
 pub struct Attention {
-    /// Queries, `d_model -> n_heads * d_head`; with `kv`, keys and perhaps values, `d_model -> n_kv_heads * d_head` each.
+    /// Query projection, `d_model -> n_heads * d_head`; with `kv`, also keys and possibly values,
+    /// `d_model -> n_kv_heads * d_head` each.
     pub qkv: Linears,
     /// Norm of the queries.
     pub q_norm: Option<Norm>,
@@ -20,7 +21,7 @@ pub struct Attention {
     pub kv: Option<KeysValues>,
     /// `n_heads * d_head -> d_model`
     pub o: Linear,
-    /// What the norms of queries and keys run over.
+    /// Over which entries the norms of queries and keys run.
     pub qk_norm: QkNorm,
     /// Query heads.
     pub n_heads: i64,
@@ -32,11 +33,11 @@ pub struct Attention {
     pub scale: f64,
     /// Bounds the scaled products to `cap * tanh(product / cap)`.
     pub cap: Option<f64>,
-    /// Whether the last of the projections is the output's gate, `d_model -> n_heads * d_head`.
+    /// Whether the last projection is the output gate, `d_model -> n_heads * d_head`.
     pub gate: bool,
 }
 
-/// How a block makes keys and values of what it projects; without a projection of their own the values are that of the keys.
+/// Norms of a block's own keys and values; without a value projection, the values are the projected keys.
 pub struct KeysValues {
     /// Norm of the keys.
     pub k_norm: Option<Norm>,
@@ -44,19 +45,19 @@ pub struct KeysValues {
     pub v_norm: Option<RmsNorm>,
 }
 
-/// Of a block's input: queries, `[batch, n_heads, pos, d_head]`, and keys and values, `[batch, n_kv_heads, pos, d_head]`
-/// each, where the block has its own.
+/// Projections of a block's input: queries, `[batch, n_heads, pos, d_head]`, and keys and values,
+/// `[batch, n_kv_heads, pos, d_head]` each, if the block has its own.
 pub struct Projected {
     /// Queries.
     pub q: Tensor,
     /// Keys and values.
     pub kv: Option<(Tensor, Tensor)>,
-    /// What gates the output, `[batch, pos, n_heads * d_head]`.
+    /// Output gate, `[batch, pos, n_heads * d_head]`.
     pub gate: Option<Tensor>,
 }
 
 impl Attention {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> Attention {
         let norm = |norm: &Option<Norm>| norm.as_ref().map(|norm| norm.on(device));
         let kv = self.kv.as_ref().map(|kv| KeysValues {
@@ -67,13 +68,13 @@ impl Attention {
         Attention { qkv, q_norm, kv, o, ..*self }
     }
 
-    /// What is made of a normalised residual `[batch, pos, d_model]`.
+    /// Projects a normalised residual `[batch, pos, d_model]`.
     pub fn project(&self, x: &Tensor, rotation: Option<&Rotation>, backend: Backend) -> Projected {
         let (n, n_kv) = (self.n_heads, self.n_kv_heads);
         let no_norms =
             !self.gate && self.q_norm.is_none() && self.kv.as_ref().is_some_and(|kv| kv.k_norm.is_none());
         if let (Linears::Joined(all, counts), Some(rotation), true) = (&self.qkv, rotation, no_norms) {
-            // Queries and keys stand side by side and are rotated alike: at once.
+            // Queries and keys are adjacent and rotated in the same way, so they are rotated at once.
             let y = all.forward(x, backend);
             let (of_q, of_k) = (counts[0], counts[1]);
             let turned = rotation.apply(&self.heads(&y.narrow(-1, 0, of_q + of_k), n + n_kv), backend);
@@ -94,7 +95,7 @@ impl Attention {
         Projected { q, kv, gate }
     }
 
-    /// `attn_out`, `[batch, pos, d_model]`, of queries `[batch, n_heads, pos, d_head]`. `keys` and `values` are
+    /// `attn_out`, `[batch, pos, d_model]`, for queries `[batch, n_heads, pos, d_head]`. `keys` and `values` are
     /// `[batch, n_kv_heads, slots, d_head]`.
     pub fn forward(
         &self,
@@ -133,7 +134,7 @@ impl Attention {
     ) -> Tensor {
         let heads = match (norm, self.qk_norm) {
             (Some(norm), QkNorm::Whole) => self.heads(&norm.forward(y, backend), n),
-            // Of each head by itself, while its numbers stand side by side.
+            // Each head by itself, while its entries are contiguous.
             (Some(norm), _) => norm.forward(&self.apart(y, n), backend).transpose(1, 2),
             (None, _) => self.heads(y, n),
         };

@@ -1,27 +1,28 @@
-//! Which slots the queries of a pass see. Knows neither keys nor queries.
+//! Attention mask: which slots the queries of a pass see. Independent of keys and queries.
 
 use std::cell::RefCell;
 use tch::{Kind, Tensor};
 
-/// Each query sees the slot of its own position and those before it, as far as its layer's window goes.
+/// Each query sees the slot of its own position and earlier ones, within its layer's window.
 pub struct AttentionMask {
-    /// Of the pass's tokens, `[batch, pos]`; `[1, pos]` where they are the same for all rows.
+    /// Positions of the pass's tokens, `[batch, pos]`; `[1, pos]` if they are the same for all rows.
     positions: Tensor,
-    /// The first of them in each row.
+    /// First position of each row.
     starts: Vec<usize>,
     slots: i64,
-    /// By window and dtype, those that were asked for: masks, and what is added to products.
+    /// Masks and biases computed so far, by window and dtype.
     masks: RefCell<Vec<(Option<usize>, Tensor)>>,
 }
 
 impl AttentionMask {
-    /// That of tokens at `positions`, `[batch or 1, pos]` on the device, from `starts` on in each row, to whom `slots` are shown.
+    /// Mask for tokens at `positions`, `[batch or 1, pos]` on the device, starting at `starts` in each row, with
+    /// `slots` visible slots.
     pub fn new(positions: &Tensor, starts: &[usize], slots: i64) -> AttentionMask {
         let (positions, starts) = (positions.shallow_clone(), starts.to_vec());
         AttentionMask { positions, starts, slots, masks: RefCell::default() }
     }
 
-    /// The positions of the pass's tokens, `[batch, pos]`; `[1, pos]` where they are the same for all rows.
+    /// The positions of the pass's tokens, `[batch, pos]`; `[1, pos]` if they are the same for all rows.
     pub fn positions(&self) -> &Tensor {
         &self.positions
     }
@@ -31,7 +32,7 @@ impl AttentionMask {
         &self.starts
     }
 
-    /// Whether a query sees its own slot and all before it, and the slots are those of the pass.
+    /// Whether a query sees its own slot and all earlier ones, and the slots are exactly those of the pass.
     pub fn is_causal(&self, window: Option<usize>) -> bool {
         let all = window.is_none_or(|window| self.slots <= window as i64);
         all && self.slots == self.positions.size()[1]
@@ -42,9 +43,10 @@ impl AttentionMask {
         self.once(window, Kind::Bool, || self.seen(window, self.slots))
     }
 
-    /// What is added to a query's products, in `kind`: 0 where it sees a slot, else minus infinity. As [`allowed`](Self::allowed),
-    /// in the form that libtorch's kernels of attention take as it is: they would convert a mask anew in every layer, and
-    /// copy one whose rows do not begin at multiples of 16 numbers (`pad_bias` of its transformers/attention.cpp).
+    /// Additive mask in `kind`: 0 where a query sees a slot, otherwise minus infinity. Equivalent to
+    /// [`allowed`](Self::allowed), in a form that libtorch's attention kernels use directly: they would convert a
+    /// boolean mask again in every layer, and copy a mask whose rows do not start at multiples of 16 numbers
+    /// (`pad_bias` of its transformers/attention.cpp).
     pub fn bias(&self, window: Option<usize>, kind: Kind) -> Tensor {
         self.once(window, kind, || {
             let hidden = self.seen(window, (self.slots + 15) / 16 * 16).logical_not_();
@@ -53,7 +55,7 @@ impl AttentionMask {
         })
     }
 
-    /// What `made` makes for a window in `kind`, the first time.
+    /// The mask for a window in `kind`, computed by `made` the first time.
     fn once(&self, window: Option<usize>, kind: Kind, made: impl Fn() -> Tensor) -> Tensor {
         let mut masks = self.masks.borrow_mut();
         if let Some((_, mask)) = masks.iter().find(|(of, mask)| *of == window && mask.kind() == kind) {
@@ -64,7 +66,7 @@ impl AttentionMask {
         mask
     }
 
-    /// Which of the first `slots` slots are seen.
+    /// Which of the first `slots` slots are visible.
     fn seen(&self, window: Option<usize>, slots: i64) -> Tensor {
         let slot = Tensor::arange(slots, (Kind::Int64, self.positions.device()));
         let at = self.positions.unsqueeze(-1);
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!(seen(&first, None), [[yes, no, no], [yes, yes, no], [yes, yes, yes]]);
         assert_eq!(seen(&first, Some(2)), [[yes, no, no], [yes, yes, no], [no, yes, yes]]);
         assert_eq!(seen(&first, Some(1)), [[yes, no, no], [no, yes, no], [no, no, yes]]);
-        // One token of each of two rows, after one and three.
+        // One token in each of two rows, after one and three tokens.
         let step = AttentionMask::new(&Tensor::from_slice(&[1i64, 3]).unsqueeze(1), &[1, 3], 4);
         assert!(!step.is_causal(None));
         assert_eq!(seen(&step, None), [[yes, yes, no, no], [yes; 4]]);

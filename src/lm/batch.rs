@@ -1,4 +1,4 @@
-//! A right-padded batch of token rows. Knows nothing of what the rows say.
+//! A right-padded batch of token rows. Independent of their content.
 
 use anyhow::{Result, ensure};
 use tch::Tensor;
@@ -7,19 +7,19 @@ use tch::Tensor;
 pub struct Batch {
     /// `[batch, pos]` int64 on the CPU; padding is token 0.
     pub ids: Tensor,
-    /// Real tokens of each row in this pass, at least 1.
+    /// Number of real tokens of each row in this pass, at least 1.
     pub lengths: Vec<usize>,
-    /// Position of each row's first column in its sequence: 0, but in a cached step of generation.
+    /// Position of each row's first column in its sequence: 0, except in a cached step of generation.
     pub starts: Vec<usize>,
-    /// How many leading tokens of each row's sequence are its prompt; what follows is generated.
+    /// Number of leading tokens of each row's sequence that are its prompt; the rest is generated.
     pub prompts: Vec<usize>,
-    /// Which sequence each row is: its place among the rows or prompts first given. Differs from
-    /// the row's number only in generation, where finished sequences leave the batch.
+    /// Index of each row's sequence among the rows or prompts first given. Differs from the row index only in
+    /// generation, where finished sequences leave the batch.
     pub sequences: Vec<usize>,
 }
 
 impl Batch {
-    /// Rows that are prompts throughout.
+    /// A batch whose rows consist of prompts only.
     ///
     /// # Errors
     /// No rows, or a row without tokens.
@@ -28,7 +28,7 @@ impl Batch {
         Batch::with_prompts(rows, &lengths)
     }
 
-    /// Rows of which the first `prompts[row]` tokens are the prompt.
+    /// A batch in which the first `prompts[row]` tokens of a row are the prompt.
     ///
     /// # Errors
     /// No rows, a row without tokens, or a prompt longer than its row.
@@ -54,7 +54,7 @@ impl Batch {
         })
     }
 
-    /// Some of its rows, in this order, as often as they are named: sequences of their own, padded to the longest of them.
+    /// Selects rows in the given order, with repetitions, as sequences of their own, padded to the longest of them.
     pub fn select(&self, rows: &[usize]) -> Batch {
         let of = |each: &[usize]| -> Vec<usize> { rows.iter().map(|&row| each[row]).collect() };
         let lengths = of(&self.lengths);
@@ -79,7 +79,7 @@ impl Batch {
         self.ids.size()[1] as usize
     }
 
-    /// `[batch, pos]` bool on the CPU: true where `wanted(row, position in the row's sequence)`.
+    /// `[batch, pos]` bool on the CPU: `wanted(row, position in the row's sequence)` for each entry.
     pub fn mask(&self, wanted: impl Fn(usize, usize) -> bool) -> Tensor {
         let (rows, pos) = (self.rows(), self.pos());
         let flat: Vec<bool> = (0..rows)

@@ -1,5 +1,5 @@
-//! One block: a mixer and an MLP around the residual stream, with the norms and scales that a `Spec`
-//! asks for. Knows nothing of the other blocks but the keys and values that it takes from one.
+//! One block: a mixer and an MLP around the residual stream, with the norms and scales of a `Spec`. Independent of the
+//! other blocks, except for keys and values shared from an earlier one.
 
 use super::attention_mask::AttentionMask;
 use super::backend::Backend;
@@ -15,45 +15,44 @@ use tch::{Device, Tensor};
 
 /// One block of a decoder.
 pub struct Block {
-    /// Norm of what the mixer reads.
+    /// Norm of the mixer's input.
     pub attn_norm: Option<Norm>,
-    /// The first half.
+    /// First half of the block.
     pub mixer: Mixer,
-    /// Norm of what the mixer gives.
+    /// Norm of the mixer's output.
     pub attn_post_norm: Option<Norm>,
-    /// Norm of what the second half reads.
+    /// Norm of the input of the second half.
     pub mlp_norm: Option<Norm>,
-    /// The second half.
+    /// Second half of the block.
     pub mlp: FeedForward,
-    /// Norm of what the second half gives.
+    /// Norm of the output of the second half.
     pub mlp_post_norm: Option<Norm>,
-    /// How the halves add to the residual stream.
+    /// How the two halves are added to the residual stream.
     pub residual: Residual,
-    /// Multiplies what each half gives.
+    /// Multiplies the output of each half.
     pub residual_scale: f64,
-    /// Embeddings for each layer.
+    /// Per-layer embeddings.
     pub per_layer: Option<PerLayerBlock>,
-    /// Multiplies what the block gives, `[1]`.
+    /// Multiplies the output of the block, `[1]`.
     pub scalar: Option<Tensor>,
 }
 
-/// What is the same for all blocks in one pass.
+/// State shared by all blocks in one pass.
 pub struct Pass<'a> {
-    /// What computes it.
+    /// Backend that computes the pass.
     pub backend: Backend,
-    /// By the decoder's frequencies.
+    /// One for each of the decoder's frequencies.
     pub rotations: Vec<Rotation>,
-    /// What its tokens see.
+    /// Attention mask of the tokens.
     pub mask: AttentionMask,
-    /// How many tokens of each row are in it; what follows them is padding.
+    /// Number of tokens of each row in this pass; padding follows them.
     pub lengths: Vec<usize>,
-    /// Keys and values, or states, of earlier passes, and the place for those of this one.
+    /// Keys and values, or recurrent states, of earlier passes, with room for those of this one.
     pub cache: Option<&'a Cache>,
 }
 
 impl Block {
-    /// `resid_post` of `resid_pre`, `[batch, pos, d_model]`, and the keys and values if they are the
-    /// block's own.
+    /// `resid_post` for `resid_pre`, `[batch, pos, d_model]`, and the keys and values if the block computes its own.
     pub fn forward(
         &self,
         layer: usize,
@@ -89,7 +88,7 @@ impl Block {
         (resid, own)
     }
 
-    /// The same on `device`; there already, it shares its numbers with this one.
+    /// Copy on `device`; shares storage if it is already there.
     pub fn on(&self, device: Device) -> Block {
         let norm = |norm: &Option<Norm>| norm.as_ref().map(|norm| norm.on(device));
         Block {

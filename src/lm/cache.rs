@@ -1,5 +1,5 @@
-//! Keys and values of earlier tokens, or the states that they leave behind, allocated once for a whole generation. A row's
-//! token at position p stands in slot p, whatever the other rows' lengths. Knows nothing of sampling.
+//! Cache of keys and values of earlier tokens, or of recurrent states, allocated once for a whole generation. A row's
+//! token at position p is stored in slot p, regardless of the lengths of other rows. Independent of sampling.
 
 use super::backend::Backend;
 use super::device::send;
@@ -7,49 +7,50 @@ use super::gated_delta::State;
 use super::spec::{KeyValues, Layer, Mixer, Spec};
 use tch::{Device, Kind, Tensor};
 
-/// Keys and values of a batch of sequences of unequal length for every layer that has its own, and the states of those that
-/// have these.
+/// Keys and values of a batch of sequences of unequal length, for every layer that computes its own, and recurrent
+/// states for the layers that have them.
 pub struct Cache {
     layers: Vec<Kept>,
     lengths: Vec<i64>,
-    /// The rows of the first pass, where they are not all rows.
+    /// Number of rows in the first pass, if not all rows.
     first: Option<usize>,
     step: Option<Step>,
     device: Device,
     backend: Backend,
 }
 
-/// What is the same for every layer in a pass after the first: where the new tokens go, and which slots they see.
+/// Data shared by all layers in a pass after the first: where the new tokens are stored, and which slots they attend
+/// to.
 pub struct Step {
-    /// `[batch, pos]`, the positions of the new tokens; `[1, pos]` where they are the same for all rows.
+    /// `[batch, pos]`, the positions of the new tokens; `[1, pos]` if they are the same for all rows.
     pub positions: Tensor,
-    /// The first of them in each row.
+    /// First new position of each row.
     pub starts: Vec<usize>,
     place: Place,
-    /// How many slots they are shown.
+    /// Number of slots visible to the new tokens.
     pub slots: i64,
 }
 
-/// Where the keys and values of new tokens go.
+/// Where the keys and values of new tokens are stored.
 enum Place {
-    /// One token a row: its slot, `[batch]`.
+    /// One token per row: its slot, `[batch]`.
     Each(Tensor),
-    /// Several tokens, from this slot on in every row.
+    /// Several tokens, starting at this slot in every row.
     From(i64),
 }
 
-/// What is kept of one layer.
+/// Cached data of one layer.
 enum Kept {
-    /// Nothing: it uses another's keys and values.
+    /// Nothing: the layer uses another layer's keys and values.
     Nothing,
     /// `[batch, n_kv_heads, slots, d_head]` each.
     KeysValues(Tensor, Tensor),
-    /// After each row's last token.
+    /// State after each row's last token.
     State(State),
 }
 
 impl Kept {
-    /// All of it; the first axis is the batch.
+    /// All cached tensors; the first axis is the batch.
     fn tensors(&self) -> Vec<&Tensor> {
         match self {
             Kept::Nothing => Vec::new(),
@@ -58,7 +59,7 @@ impl Kept {
         }
     }
 
-    /// What is kept of a row after its first `tokens` tokens.
+    /// Cached data of a row after its first `tokens` tokens.
     fn of_row(&self, row: usize, tokens: usize) -> Vec<Tensor> {
         let own = self.tensors().into_iter().map(|held| held.get(row as i64));
         match self {
@@ -75,7 +76,7 @@ struct Slots {
 }
 
 impl Cache {
-    /// Room for `slots` tokens of each of the rows, whose prompts have `lengths` tokens.
+    /// Allocates `slots` tokens for each row; `lengths` are the prompt lengths.
     pub fn new(
         spec: &Spec,
         lengths: &[usize],
@@ -84,7 +85,7 @@ impl Cache {
         device: Device,
         backend: Backend,
     ) -> Cache {
-        // Zeros, not whatever memory holds: a masked slot must be finite to count for nothing.
+        // Zeros rather than uninitialised memory: a masked slot must be finite to have no effect.
         let room = |shape: &[usize], kind: Kind| {
             let shape: Vec<i64> = [&[lengths.len()], shape].concat().iter().map(|&n| n as i64).collect();
             Tensor::zeros(shape, (kind, device))
@@ -110,17 +111,17 @@ impl Cache {
         }
     }
 
-    /// Rows of the next pass.
+    /// Number of rows in the next pass.
     pub fn rows(&self) -> usize {
         self.first.unwrap_or(self.lengths.len())
     }
 
-    /// Makes the first pass one of the first `rows` rows alone: see [`spread`](Cache::spread).
+    /// Restricts the first pass to the first `rows` rows: see [`spread`](Cache::spread).
     pub fn begin(&mut self, rows: usize) {
         self.first = Some(rows);
     }
 
-    /// Gives each row the beginning that row `of[row]` of the first pass has, `tokens` long: no row that stands behind it.
+    /// Copies the first `tokens` tokens of row `of[row]` of the first pass to each row; `of[row]` is never after `row`.
     pub fn spread(&mut self, of: &[usize], tokens: usize) {
         self.first = None;
         for (row, &from) in of.iter().enumerate().rev().filter(|(row, from)| row != *from) {
@@ -132,7 +133,7 @@ impl Cache {
         }
     }
 
-    /// Makes the next pass one of a single token a row, after what the cache holds.
+    /// Prepares a pass with a single token per row, after the cached ones.
     pub fn advance(&mut self) {
         let slot = send(&Tensor::from_slice(&self.lengths), self.device).unsqueeze(1);
         let slots = self.lengths.iter().max().map_or(0, |n| n + 1);
@@ -142,7 +143,7 @@ impl Cache {
         self.lengths.iter_mut().for_each(|n| *n += 1);
     }
 
-    /// Makes the next pass one of `pos` tokens a row after the first `from`, which every row has.
+    /// Prepares a pass with `pos` tokens per row after the first `from`, which every row has.
     pub fn go_on(&mut self, from: usize, pos: usize) {
         let starts = vec![from; self.rows()];
         let (from, slots) = (from as i64, (from + pos) as i64);
@@ -150,7 +151,7 @@ impl Cache {
         self.step = Some(Step { positions, starts, place: Place::From(from), slots });
     }
 
-    /// Forgets a row; the last row takes its place.
+    /// Removes a row; the last row takes its place.
     pub fn swap_remove(&mut self, row: usize) {
         let last = self.lengths.len() - 1;
         if row != last {
@@ -161,14 +162,13 @@ impl Cache {
         self.lengths.swap_remove(row);
     }
 
-    /// The step that the next pass is, if it is one.
+    /// The step of the next pass; `None` for the first pass.
     pub fn step(&self) -> Option<&Step> {
         self.step.as_ref()
     }
 
-    /// Keeps what layer `layer` made in this pass, `[batch, n_kv_heads, pos, d_head]` each, and
-    /// returns the keys and values that its queries may see: in the first pass those of the prompts,
-    /// in a step all slots.
+    /// Stores the keys and values of layer `layer` in this pass, `[batch, n_kv_heads, pos, d_head]` each, and returns
+    /// those visible to its queries: in the first pass those of the prompts, in a step all slots.
     pub fn keep(&self, layer: usize, keys: Tensor, values: Tensor) -> (Tensor, Tensor) {
         let Kept::KeysValues(all_keys, all_values) = &self.layers[layer] else { return (keys, values) };
         let rows = self.rows() as i64;
@@ -182,7 +182,7 @@ impl Cache {
         }
     }
 
-    /// The states that layer `layer` goes on from in this pass; none in the first.
+    /// The state from which layer `layer` continues in this pass; `None` in the first pass.
     pub fn state(&self, layer: usize) -> Option<State> {
         let _ = self.step.as_ref()?;
         let Kept::State(State { recent, memory }) = &self.layers[layer] else { return None };
@@ -190,12 +190,12 @@ impl Cache {
         Some(State { recent: recent.narrow(0, 0, rows), memory: memory.narrow(0, 0, rows) })
     }
 
-    /// Keeps what this pass leaves behind in layer `layer`.
+    /// Stores the state of layer `layer` after this pass.
     pub fn keep_state(&self, layer: usize, of: &State) {
         let Kept::State(State { recent, memory }) = &self.layers[layer] else { return };
         let rows = self.rows() as i64;
         for (kept, new) in [(recent, &of.recent), (memory, &of.memory)] {
-            // On the CPU a memory is written where it stands.
+            // On the CPU a memory is updated in place.
             if kept.data_ptr() != new.data_ptr() {
                 kept.narrow(0, 0, rows).copy_(new);
             }
@@ -204,7 +204,7 @@ impl Cache {
 }
 
 impl Slots {
-    /// What padding leaves behind is masked until a real token overwrites it.
+    /// Keys and values of padding are masked until a real token overwrites them.
     fn fill(&self, keys: &Tensor, values: &Tensor) {
         let pos = keys.size()[2];
         self.keys.narrow(2, 0, pos).copy_(keys);

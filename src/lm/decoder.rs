@@ -1,5 +1,5 @@
-//! The forward pass, once for all families. Sees only a `Spec`; knows no tokenizer, no hook and no
-//! family's name. Nothing here turns gradients off or works in place, so it trains as it runs.
+//! The forward pass, shared by all model families. Depends only on a `Spec`; independent of tokenizers, hooks and
+//! family names. Nothing here disables gradients or works in place, so the same code can be trained.
 
 use super::assemble::{BlockTensors, norm};
 use super::attention_mask::AttentionMask;
@@ -19,64 +19,64 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
-/// Raised when the forward pass gives other numbers, be it in the last bits, for a checkpoint that it
-/// could run before. Part of the key of everything that a model computes.
+/// Increased when the forward pass gives different numbers, even in the last bits, for a checkpoint that it already
+/// supported. Part of the cache key of everything that a model computes.
 pub const VERSION: u32 = 6;
 
 /// A decoder-only transformer: embedding, blocks, final norm, unembedding.
 pub struct Decoder {
-    /// Where activations are.
+    /// Device of the activations.
     device: Device,
-    /// What computes there.
+    /// Backend that computes on it.
     backend: Backend,
-    /// Whether blocks are copied there when they are used; else all weights are there.
+    /// Whether blocks are copied to the device when they are used; otherwise all weights are on it.
     streamed: bool,
     /// The dtype of activations and arithmetic.
     kind: Kind,
     embed: Tensor,
     embed_scale: f64,
-    /// What is added to the embedding at each position, `[context, d_model]`.
+    /// Position embedding, added to the token embedding, `[context, d_model]`.
     positions: Option<Tensor>,
     per_layer: Option<PerLayer>,
     blocks: Vec<Block>,
-    /// Where the weights of each block lie that is streamed.
+    /// Memory ranges of the weights of each streamed block.
     pages: Vec<Pages>,
     final_norm: Norm,
     unembed: Tensor,
     logit_divisor: f64,
     logit_cap: Option<f64>,
-    /// The distinct rotations of the blocks.
+    /// The distinct rotary frequencies of the blocks.
     frequencies: Vec<Frequencies>,
-    /// Layers whose keys and values later ones use.
+    /// Layers whose keys and values are reused by later layers.
     sources: BTreeSet<usize>,
 }
 
 impl Decoder {
-    /// Takes every tensor of `spec.tensors()` out of `tensors`; they are used as they are (dtype,
-    /// device, `requires_grad`) and shared, not copied, but for those that the checkpoint stores in another layout.
-    /// Computes in the dtype of the embedding.
+    /// Takes every tensor of `spec.tensors()` out of `tensors`. They are used unchanged (dtype, device,
+    /// `requires_grad`) and shared, not copied, except those that the checkpoint stores in another layout. Computes in
+    /// the dtype of the embedding.
     ///
     /// # Errors
-    /// Tensors that are missing, left over or of the wrong shape, all of them by name.
+    /// Tensors that are missing, unexpected or of the wrong shape; the error names all of them.
     pub fn from_tensors(spec: &Spec, tensors: &mut HashMap<String, Tensor>) -> Result<Decoder> {
         let embed = tensors.get(&format!("{}.weight", spec.names.embed));
         Decoder::computing(spec, tensors, embed.map_or(Kind::Float, Tensor::kind))
     }
 
-    /// The same, with activations and arithmetic of dtype `kind` whatever that of the tensors is: each
-    /// is converted whenever it is used, and the numbers are those of converted tensors.
+    /// Like [`Decoder::from_tensors`], with activations and arithmetic in dtype `kind` regardless of the tensors'
+    /// dtype: each tensor is converted whenever it is used, with the same results as converting it beforehand.
     ///
     /// # Errors
-    /// As [`Decoder::from_tensors`].
+    /// See [`Decoder::from_tensors`].
     pub fn computing(spec: &Spec, tensors: &mut HashMap<String, Tensor>, kind: Kind) -> Result<Decoder> {
         Decoder::build(spec, tensors, kind, None)
     }
 
-    /// The same with its activations on `device`: each block is copied there whenever it is used, and dropped after
-    /// that. What is looked up (embeddings) stays where it is.
+    /// Like [`Decoder::computing`], with activations on `device`: each block is copied there whenever it is used, and
+    /// dropped afterwards. Lookup tables (embeddings) stay where they are.
     ///
     /// # Errors
-    /// As [`Decoder::from_tensors`].
+    /// See [`Decoder::from_tensors`].
     pub fn streaming(
         spec: &Spec,
         tensors: &mut HashMap<String, Tensor>,
@@ -86,7 +86,7 @@ impl Decoder {
         Decoder::build(spec, tensors, kind, Some(device))
     }
 
-    /// Streams its blocks to a device where one is given.
+    /// Streams the blocks to the device in `streamed`, if there is one.
     fn build(
         spec: &Spec,
         tensors: &mut HashMap<String, Tensor>,
@@ -161,22 +161,22 @@ impl Decoder {
         })
     }
 
-    /// The residual after the last block, `[batch, pos, d_model]`, of token ids `[batch, pos]`
-    /// (int64, on the decoder's device). Every row starts at position 0 and has no padding.
+    /// The residual stream after the last block, `[batch, pos, d_model]`, for token ids `[batch, pos]` (int64, on the
+    /// decoder's device). Every row starts at position 0 and has no padding.
     pub fn forward(&self, ids: &Tensor) -> Tensor {
         let lengths = vec![ids.size()[1] as usize; ids.size()[0] as usize];
         self.run(ids, &lengths, None, self.last(), &mut |_, resid| resid)
     }
 
-    /// The last block's output.
+    /// The output of the last block.
     pub fn last(&self) -> At {
         At::Block(self.blocks.len() - 1)
     }
 
-    /// All blocks up to `last` on token ids `[batch, pos]`, padded on the right; `lengths` are the
-    /// real tokens of each row's sequence so far. With a cache, the pass fills it or is one step after
-    /// it (see [`Cache`]). `resid_post` receives the residual stream at each layer on the way, the
-    /// embedding first, and returns what goes on.
+    /// Runs all blocks up to `last` on token ids `[batch, pos]`, padded on the right; `lengths` are the numbers of real
+    /// tokens in each row's sequence so far. With a cache, the pass either fills it or is one step after it (see
+    /// [`Cache`]). `resid_post` receives the residual stream at each layer, starting with the embedding, and returns
+    /// the residual stream to continue with.
     pub fn run(
         &self,
         ids: &Tensor,
@@ -192,8 +192,8 @@ impl Decoder {
         so_far.resid
     }
 
-    /// The lower part of a pass, kept at each of `layers`, for others to go on from there. What is kept of a decoder whose
-    /// blocks are streamed waits in the host's memory.
+    /// Computes the lower part of a pass and keeps it at each of `layers`, so that other passes can continue from
+    /// there. If blocks are streamed, the kept passes are held in host memory.
     pub fn keep(&self, ids: &Tensor, lengths: &[usize], layers: &[At]) -> Vec<PartialPass> {
         let pass = self.pass(ids, lengths, None);
         let mut so_far = self.begin(ids, lengths, &pass);
@@ -208,8 +208,8 @@ impl Decoder {
         kept.into_iter().map(|(_, kept)| kept).collect()
     }
 
-    /// The rest of a pass up to `last`, with the numbers that the whole pass would give. `resid_post` sees the residual stream
-    /// first where it was kept.
+    /// Continues a kept pass up to `last`, with the same numbers as the whole pass. `resid_post` first sees the
+    /// residual stream at the layer where the pass was kept.
     pub fn run_from(
         &self,
         kept: &PartialPass,
@@ -223,13 +223,13 @@ impl Decoder {
         so_far.resid
     }
 
-    /// Whether blocks come to the device one by one.
+    /// Whether blocks are copied to the device one by one.
     pub fn is_streamed(&self) -> bool {
         self.streamed
     }
 
-    /// All blocks up to `last` on several batches (see [`run`](Decoder::run)), each block on all of them before the next one,
-    /// so that a block that is streamed comes once. `resid_post` is told which batch it sees.
+    /// Runs all blocks up to `last` on several batches (see [`run`](Decoder::run)), each block on all batches before
+    /// the next block, so that a streamed block is copied once. `resid_post` receives the index of the batch.
     pub fn run_all(
         &self,
         batches: &[Waiting],
@@ -255,7 +255,8 @@ impl Decoder {
         }
     }
 
-    /// A block where it is computed, in a pass up to `last`. Of a streamed one the next is read from its file meanwhile.
+    /// A block on the device where it is computed, in a pass up to `last`. If blocks are streamed, the next one is read
+    /// from its file in the meantime.
     fn block(&self, layer: usize, last: At) -> Here<'_> {
         let next = self.pages.get(layer + 1).filter(|_| layer + 1 < last.blocks());
         next.into_iter().for_each(Pages::read_ahead);
@@ -277,7 +278,7 @@ impl Decoder {
         }
     }
 
-    /// The blocks from where it stands up to `last`.
+    /// Runs the blocks from the current layer up to `last`.
     fn go_on(
         &self,
         so_far: &mut PartialPass,
@@ -296,7 +297,7 @@ impl Decoder {
         let PartialPass { layer: at, ids, resid, embedded, shared, .. } = so_far;
         let input = self.per_layer.as_ref().zip(embedded.as_ref());
         let input = input.map(|(all, embedded)| all.input(layer, ids, embedded, self.backend));
-        let before = std::mem::replace(resid, Tensor::new()); // so that the block can give its memory back
+        let before = std::mem::replace(resid, Tensor::new()); // so that the block can free its memory
         let (out, keys_values) = block.forward(layer, before, input, pass, shared);
         if let Some(keys_values) = keys_values.filter(|_| self.sources.contains(&layer)) {
             shared.insert(layer, keys_values);
@@ -304,7 +305,7 @@ impl Decoder {
         (*resid, *at) = (out, At::Block(layer));
     }
 
-    /// Logits `[.., d_vocab]` of residuals `[.., d_model]`: final norm, then unembedding.
+    /// Logits `[.., d_vocab]` for residuals `[.., d_model]`: final norm, then unembedding.
     pub fn unembed(&self, resid: &Tensor) -> Tensor {
         let unembed = self.unembed.to_device(self.device);
         let logits = self.backend.linear(&self.final_norm.forward(resid, self.backend), &unembed, None);
@@ -325,17 +326,17 @@ impl Decoder {
         &self.unembed
     }
 
-    /// Where activations are.
+    /// Device of the activations.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// What computes there.
+    /// Backend that computes on it.
     pub fn backend(&self) -> Backend {
         self.backend
     }
 
-    /// Has `backend` compute, which must be one of [`Backend::all`] of the device.
+    /// Sets the backend, which must be one of [`Backend::all`] of the device.
     pub fn set_backend(&mut self, backend: Backend) {
         assert!(Backend::all(self.device).contains(&backend), "{backend:?} on {:?}", self.device);
         self.backend = backend;
@@ -346,12 +347,12 @@ impl Decoder {
         self.kind
     }
 
-    /// The number of tokens past which a sequence is computed anew from its start, if there is one.
+    /// The number of tokens beyond which a sequence is recomputed from its start, if the model has one.
     pub fn original_context(&self) -> Option<usize> {
         self.frequencies.iter().filter_map(Frequencies::original_context).min()
     }
 
-    /// What goes into the first block: the embeddings of `ids` and, where positions have some, of theirs.
+    /// Input of the first block: the token embeddings of `ids` plus the position embeddings, if the model has them.
     fn embed(&self, ids: &Tensor, positions: &Tensor) -> Tensor {
         let rows = |table: &Tensor, at: &Tensor| {
             let rows = Tensor::embedding(table, &at.to_device(table.device()), -1, false, false);
@@ -386,13 +387,13 @@ impl Decoder {
     }
 }
 
-/// A batch that goes through the blocks beside others.
+/// A batch in [`Decoder::run_all`], which waits while other batches go through a block.
 pub struct Waiting {
     /// Token ids, `[batch, pos]`, on the decoder's device.
     pub ids: Tensor,
     /// Real tokens of each row.
     pub lengths: Vec<usize>,
-    /// Where its residual stream is while other batches go through a block.
+    /// Device of its residual stream while other batches go through a block.
     pub place: Device,
 }
 
@@ -413,7 +414,7 @@ impl Deref for Here<'_> {
     }
 }
 
-/// `x` as a model of this dtype holds it.
+/// `x` rounded to the model's dtype.
 fn rounded(x: f64, kind: Kind) -> f64 {
     Tensor::from(x).to_kind(kind).double_value(&[])
 }

@@ -1,4 +1,4 @@
-//! Decoder-only language models on libtorch. Knows nothing of emotions, plans or caches of results.
+//! Decoder-only language models on libtorch. Independent of emotions, plans and result caches.
 
 pub mod adapter;
 pub mod assemble;

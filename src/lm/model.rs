@@ -1,5 +1,5 @@
-//! A language model: tokenizer, chat template and decoder of one checkpoint, run without gradients.
-//! Knows nothing of what is asked of it.
+//! A language model: tokenizer, chat template and decoder of one checkpoint, run without gradients. Independent of the
+//! task it is used for.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,62 +26,62 @@ use super::weights;
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
-/// What is done to a direction before it is read through the unembedding.
+/// How a direction is transformed before it is multiplied with the unembedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LensNorm {
     /// Nothing: `W_U v`.
     None,
-    /// The final norm's gain: `W_U (gain * v)`. A LayerNorm takes the mean off whatever it divides by, so that what it makes of
-    /// a direction is `W_U (gain * (v - mean v))`; its bias is the same with the direction and without.
+    /// The final norm's gain: `W_U (gain * v)`. A LayerNorm also subtracts the mean, whatever it divides by, so for it
+    /// this is `W_U (gain * (v - mean v))`; its bias is left out, since it does not depend on the direction.
     Gain,
     /// The final norm: `W_U norm(v)`.
     Full,
 }
 
-/// A model that is ready to run.
+/// A loaded model, ready to run.
 pub struct LanguageModel {
-    /// Its sizes and switches.
+    /// Sizes and architecture switches.
     pub spec: Spec,
     pub(super) decoder: Decoder,
     pub(super) ends: Vec<i64>,
     tokenizer: Arc<Tokenizer>,
-    /// What was said of the first shortage of memory.
+    /// The message about the first memory shortage.
     shortage: OnceLock<String>,
-    /// Whether that was told.
+    /// Whether that message has been reported.
     told: AtomicBool,
-    /// How its weights are held and computed.
+    /// Dtypes of weights and arithmetic, and whether blocks are streamed.
     policy: DtypePolicy,
-    /// What there was before it was loaded, where passes are kept.
+    /// Free memory before loading, on the device that holds kept passes.
     free: Option<FreeMemory>,
 }
 
-/// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread
-/// costs more than it brings (measured: 2 M parameters, 128 sequences a step; beside another busy program, 30 times).
+/// Models up to this size run on one CPU thread: their operations are so short that waiting for a second thread costs
+/// more than it saves (measured: 2 M parameters, 128 sequences per step; 30 times slower next to another busy program).
 const ONE_THREAD: u64 = 10_000_000;
 
-/// How many processes share the machine's cores for what models compute on them.
+/// Number of processes that share the machine's cores for model computation.
 static SHARING: AtomicUsize = AtomicUsize::new(1);
 
-/// Has models that are loaded from now on take one of `processes` equal parts of the cores, one thread at least.
+/// Models loaded from now on use one of `processes` equal shares of the cores, at least one thread.
 pub fn share_cores(processes: usize) {
     SHARING.store(processes.max(1), Ordering::Relaxed);
 }
 
-/// Threads of libtorch for a model of `n_params` parameters, and how many such models may run side by side on the CPU,
-/// where one process alone takes `all`.
+/// Number of libtorch threads for a model of `n_params` parameters, and how many such models may run concurrently on
+/// the CPU; a single process would use `all` threads.
 fn threads(n_params: u64, all: i32, processes: usize) -> (i32, i32) {
     let share = (all / i32::try_from(processes).unwrap_or(i32::MAX)).max(1);
     if n_params <= ONE_THREAD { (1, share) } else { (share, 1) }
 }
 
-/// The same on this machine, now.
+/// [`threads`] with the current settings of this machine.
 fn threads_here(n_params: u64) -> (i32, i32) {
     static ALL: OnceLock<i32> = OnceLock::new();
     threads(n_params, *ALL.get_or_init(tch::get_num_threads), SHARING.load(Ordering::Relaxed))
 }
 
-/// The tensors of `checkpoint`, as they are held on `device`.
+/// The tensors of `checkpoint`, in the form in which they are held on `device`.
 fn read_weights(
     checkpoint: &Checkpoint,
     spec: &Spec,
@@ -98,12 +98,12 @@ fn read_weights(
 }
 
 impl LanguageModel {
-    /// Loads a checkpoint on `device` to be held and computed as `policy` says: weights are mapped, and converted one
-    /// by one where they are stored as something else; those of blocks that are streamed stay mapped.
+    /// Loads a checkpoint on `device` with the dtypes of `policy`. Weights are memory-mapped and, where they are stored
+    /// in another dtype, converted one by one; those of streamed blocks stay mapped.
     ///
     /// # Errors
     /// A model that does not fit into memory (see [`memory::check`]); a device that computes wrong numbers (see
-    /// [`self_check`]); a file that cannot be read; tensors that do not fit `config.json` (see [`weights::check`]).
+    /// [`self_check`]); an unreadable file; tensors that do not match `config.json` (see [`weights::check`]).
     pub fn load(
         checkpoint: &Checkpoint,
         policy: impl Into<DtypePolicy>,
@@ -136,7 +136,7 @@ impl LanguageModel {
             };
             tch::set_num_threads(threads_here(spec.n_params()).0);
             let mut ends = checkpoint.end_tokens(&spec)?;
-            // Chat models whose config still has the base model's end say theirs in the tokenizer.
+            // Chat models whose config still has the base model's end token declare theirs in the tokenizer.
             ends.extend(tokenizer.end_token().filter(|end| !ends.contains(end)));
             Ok(LanguageModel {
                 ends,
@@ -152,7 +152,7 @@ impl LanguageModel {
         load().with_context(|| format!("load {}", checkpoint.path.display()))
     }
 
-    /// As [`load`](Self::load), to be computed by `backend`, which must be one of [`Backend::all`] of the device.
+    /// Like [`load`](Self::load), but computed by `backend`, which must be one of [`Backend::all`] of the device.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -172,11 +172,11 @@ impl LanguageModel {
         self.decoder.device()
     }
 
-    /// `work` on all of `rows` or, where the device has no memory for that, on parts of them, in their order: see
-    /// [`in_halves`](shortage::in_halves). [`shortage`](Self::shortage) then says so.
+    /// Runs `work` on all `rows` or, where the device runs out of memory, on parts of them in order: see
+    /// [`in_halves`](shortage::in_halves). [`shortage`](Self::shortage) then reports it.
     ///
     /// # Errors
-    /// Those of `work`; a [`Shortage`] with one row.
+    /// Errors of `work`; a [`Shortage`] with a single row.
     pub fn in_halves<R, T>(&self, rows: &[R], work: &mut dyn FnMut(&[R]) -> Result<T>) -> Result<Vec<T>> {
         shortage::in_halves(rows, work, &mut |rows, Shortage { said }| {
             let line = || {
@@ -186,18 +186,18 @@ impl LanguageModel {
         })
     }
 
-    /// For people: that memory ran out, the first time that this is asked after it did.
+    /// A message for people that memory ran out; returned only by the first call after it happened.
     pub fn shortage(&self) -> Option<&str> {
         let line = self.shortage.get()?;
         (!self.told.swap(true, Ordering::Relaxed)).then_some(line)
     }
 
-    /// Text to tokens and back; unlike the model it may be used by several threads at once.
+    /// Converts text to tokens and back; unlike the model it may be used by several threads at once.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 
-    /// The forward pass, for callers that want gradients.
+    /// The decoder, for callers that need gradients.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }
@@ -252,12 +252,12 @@ impl LanguageModel {
         self.tokenizer.decode_with(ids, keeps)
     }
 
-    /// One pass of a right-padded batch through all blocks up to `last` (`None`: all there are),
-    /// without unembedding. Hooks see the residual stream at each layer in the order given. Returns
-    /// that of `last`, `[batch, pos, d_model]`, on the model's device.
+    /// One pass of a right-padded batch through all blocks up to `last` (`None`: all blocks), without unembedding.
+    /// Hooks see the residual stream at each layer in the given order. Returns the residual stream at `last`,
+    /// `[batch, pos, d_model]`, on the model's device.
     ///
     /// # Errors
-    /// A layer or a token that the model does not have; a row longer than its context.
+    /// A layer or a token that the model does not have; a row longer than the model's context.
     pub fn forward(&self, batch: &Batch, hooks: &mut [&mut dyn Hook], last: Option<Layer>) -> Result<Tensor> {
         let last = last.unwrap_or(self.decoder.last());
         self.check_layer(last)?;
@@ -266,8 +266,8 @@ impl LanguageModel {
         Ok(self.run(batch, None, hooks, last))
     }
 
-    /// The lower part of a pass without hooks, kept at each of `layers`: one pass up to the highest of them. What is below a
-    /// steered layer is the same for every direction, and is computed once for all.
+    /// The lower part of a pass without hooks, kept at each of `layers`: one pass up to the highest of them. The part
+    /// below a steered layer is the same for every direction and is computed once for all.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -284,23 +284,24 @@ impl LanguageModel {
         Ok(passes.into_iter().map(|pass| Kept { batch: batch.select(&all), pass }).collect())
     }
 
-    /// What a token of a pass takes that is kept at `layer`, in bytes, padding counted.
+    /// Bytes per token of a pass kept at `layer`, padding included.
     pub fn kept_bytes_per_token(&self, layer: Layer) -> u64 {
         memory::kept_bytes_per_token(&self.spec, self.policy.compute, layer)
     }
 
-    /// Bytes that passes of at most `batch_tokens` padded tokens may keep: see [`memory::bytes_to_keep`]; at most 1 GiB.
+    /// Memory limit in bytes for kept passes, for batches of at most `batch_tokens` padded tokens: see
+    /// [`memory::bytes_to_keep`]; at most 1 GiB.
     pub fn bytes_to_keep(&self, batch_tokens: usize) -> u64 {
         let device = if self.policy.streamed { Device::Cpu } else { self.device() };
         memory::bytes_to_keep(&self.spec, self.policy, batch_tokens, device, self.free.as_ref()).min(1 << 30)
     }
 
-    /// The rest of a pass, on some `rows` of what was kept, in this order and as often as they are named: the batch that they
-    /// are, and the residual stream at `last` (`None`: the last layer). The numbers are those of [`forward`](Self::forward): to the
-    /// bit where a batch gives what each row gives by itself, else but for rounding (see [`Backend`]).
+    /// Continues a kept pass with some of its `rows`, in the given order, with repetitions. Returns their batch and the
+    /// residual stream at `last` (`None`: the last layer). The numbers are those of [`forward`](Self::forward): bitwise
+    /// equal where a row's numbers do not depend on its batch, otherwise up to rounding (see [`Backend`]).
     ///
     /// # Errors
-    /// A hook or `last` that is below the layer where it was kept.
+    /// A hook or `last` below the layer at which the pass was kept.
     pub fn forward_from(
         &self,
         kept: &Kept,
@@ -322,23 +323,24 @@ impl LanguageModel {
         Ok((batch, resid))
     }
 
-    /// How many threads may run this model at once, each on its own, as its operations are too short to be shared.
+    /// How many threads may run this model concurrently. Each runs whole operations, which are too short to be split.
     pub(super) fn side_by_side(&self) -> usize {
         let (_, models) = threads_here(self.spec.n_params());
         if self.decoder.backend().is_cpu() { models as usize } else { 1 }
     }
 
-    /// Whether the blocks come to the device one by one, so that [`forward_all`](Self::forward_all) is worth its memory.
+    /// Whether blocks are copied to the device one by one, so that [`forward_all`](Self::forward_all) is worth its
+    /// memory.
     pub fn is_streamed(&self) -> bool {
         self.decoder.is_streamed()
     }
 
-    /// All blocks up to `last` on several batches, each block on all of them before the next one: of a model whose blocks are
-    /// streamed, each comes once. `hooks[batch]` is the hook of that batch. Between two blocks the residual streams of as many
-    /// batches stay on the device as fit there beside the work; the others wait in the host's memory.
+    /// Runs all blocks up to `last` on several batches, each block on all batches before the next block, so that a
+    /// streamed block is copied once. `hooks[batch]` is the hook of that batch. Between two blocks, as many residual
+    /// streams stay on the device as fit there next to the working memory; the others wait in host memory.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), before anything is computed.
+    /// Like [`forward`](Self::forward), before anything is computed.
     pub fn forward_all<H: Hook>(&self, batches: &[Batch], hooks: &mut [H], last: Layer) -> Result<()> {
         self.check_layer(last)?;
         ensure!(hooks.len() == batches.len(), "{} hooks for {} batches", hooks.len(), batches.len());
@@ -367,12 +369,12 @@ impl LanguageModel {
         tch::no_grad(|| self.decoder.unembed(resid))
     }
 
-    /// For each row, the log-probability in nats of its tokens after the prompt, summed. `resid` is
-    /// what [`forward`](Self::forward) returned for `batch` through all blocks. Softmax in fp32, sum
-    /// in fp64; only the positions that count are unembedded.
+    /// For each row, the summed log-probability, in nats, of its tokens after the prompt. `resid` is the result of
+    /// [`forward`](Self::forward) for `batch` through all blocks. Softmax in fp32, sum in fp64; only the positions
+    /// needed are unembedded.
     ///
     /// # Errors
-    /// A row without prompt, whose first token nothing predicts.
+    /// A row without a prompt: nothing predicts its first token.
     pub fn continuation_logprobs(&self, resid: &Tensor, batch: &Batch) -> Result<Vec<f64>> {
         let mut tokens = Vec::with_capacity(batch.rows());
         let _no_grad = tch::no_grad_guard();
@@ -391,9 +393,8 @@ impl LanguageModel {
         Ok(rows.iter().map(|row| row.sum(Kind::Double).double_value(&[])).collect())
     }
 
-    /// What directions of the residual stream say in words: `[n, d_model]` in fp32 to
-    /// `[n, d_vocab]` in fp32 on the CPU. The product is in fp32 whatever the model's dtype; a
-    /// model's bound on its logits and their divisor have no part in it.
+    /// Projects directions of the residual stream onto the vocabulary: `[n, d_model]` in fp32 to `[n, d_vocab]` in fp32
+    /// on the CPU. The product is in fp32 whatever the model's dtype; the logit cap and divisor are not applied.
     pub fn unembed_direction(&self, directions: &Tensor, norm: LensNorm) -> Tensor {
         /// Rows of the unembedding held in fp32 at a time.
         const ROWS: i64 = 16_384;
@@ -425,14 +426,14 @@ impl LanguageModel {
         Ok(())
     }
 
-    /// An error if a text of so many tokens is longer than the model's context.
+    /// Returns an error if a text of this many tokens is longer than the model's context.
     pub fn check_length(&self, tokens: usize) -> Result<()> {
         let context = self.spec.context;
         ensure!(tokens <= context, "{tokens} tokens do not fit the model's context of {context}");
         Ok(())
     }
 
-    /// Refuses what would be read past the end of the embedding or of the context.
+    /// Rejects token ids outside the embedding and rows longer than the context.
     pub(super) fn check_batch(&self, batch: &Batch) -> Result<()> {
         self.check_length(batch.pos())?;
         let (low, high) = (batch.ids.min().int64_value(&[]), batch.ids.max().int64_value(&[]));
@@ -468,7 +469,7 @@ mod tests {
     fn processes_share_the_cores() {
         let large = |all, processes| threads(135_000_000, all, processes);
         assert_eq!([large(8, 1), large(8, 2), large(8, 3), large(2, 4)], [(8, 1), (4, 1), (2, 1), (1, 1)]);
-        // A small one takes a thread, and as many of them run side by side.
+        // A small model uses one thread, and one such model per core runs concurrently.
         assert_eq!([threads(2_000_000, 8, 1), threads(2_000_000, 8, 2)], [(1, 8), (1, 4)]);
     }
 }
