@@ -1,5 +1,5 @@
-//! A gated delta net: a mixer whose tokens see those before them through a memory of fixed size. Knows nothing of the residual
-//! stream around it.
+//! A gated delta net: a mixer whose tokens see earlier tokens through a memory of fixed size. Independent of the
+//! residual stream around it.
 
 use super::block::Pass;
 use super::gated_delta::{GatedDelta, Inputs};
@@ -8,21 +8,21 @@ use super::norm::RmsNorm;
 use super::spec::Activation;
 use tch::{Device, Kind, Tensor};
 
-/// The gated delta rule between projections.
+/// The gated delta rule with its input and output projections.
 pub struct DeltaNet {
-    /// Of `d_model`: queries, keys and values beside each other, what gates the output, what the decay is made of, and what
-    /// the rate of writing is made of.
+    /// Projections from `d_model`: concatenated queries, keys and values; the output gate; the input of the decay; the
+    /// input of the write rate.
     pub maps: Linears,
     /// The rule.
     pub delta: GatedDelta,
-    /// Norm of what a value head reads, `[d_v]`.
+    /// Norm of the output of a value head, `[d_v]`.
     pub norm: RmsNorm,
     /// `n_v_heads * d_v -> d_model`
     pub o: Linear,
 }
 
 impl DeltaNet {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> DeltaNet {
         DeltaNet {
             maps: self.maps.on(device),
@@ -32,8 +32,8 @@ impl DeltaNet {
         }
     }
 
-    /// What layer `layer` gives to the residual stream, of the normalised residual `[batch, pos, d_model]`. From the
-    /// convolution to the gate all is in fp32, and rounded once.
+    /// Output of layer `layer`, to be added to the residual stream, for the normalised residual
+    /// `[batch, pos, d_model]`. Everything from the convolution to the gate is in fp32 and rounded once.
     pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass) -> Tensor {
         let [qkv, z, a, b]: [Tensor; 4] = self.maps.forward(x, pass.backend).try_into().expect("four maps");
         let of = Inputs { qkv: &qkv, a: &a, b: &b };

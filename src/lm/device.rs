@@ -1,4 +1,4 @@
-//! Which device computes, and why. Knows nothing of models.
+//! Selection of the compute device, with the reason for it. Independent of models.
 
 use super::backend::Backend;
 use super::self_check::ensure_right;
@@ -6,26 +6,26 @@ use super::spec::Dtype;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
-/// A device with the reason for it.
+/// A device and why it was selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The device.
     pub device: Device,
-    /// What computes there.
+    /// Backend that computes on it.
     pub backend: Backend,
-    /// What the hardware calls itself, where it can be told.
+    /// Name of the hardware, if it is known.
     pub name: String,
-    /// Why this one.
+    /// Why this device was selected.
     pub reason: String,
 }
 
 impl Choice {
-    /// For people: the class, and the hardware's name where it is known.
+    /// For people: the class, and the hardware's name if it is known.
     pub fn shown(&self) -> String {
         if self.name.is_empty() { self.kind().to_string() } else { format!("{}, {}", self.kind(), self.name) }
     }
 
-    /// `cpu`, `cuda` or `mps`: the class that decides the numerics.
+    /// `cpu`, `cuda` or `mps`: the class that determines the numerics.
     pub fn kind(&self) -> &'static str {
         match self.device {
             Device::Cuda(_) => "cuda",
@@ -35,10 +35,11 @@ impl Choice {
     }
 }
 
-/// Chooses the devices of a list with commas, as in `cuda:0,cuda:1`, for a process each; one may be named several times.
+/// Selects the devices of a comma-separated list such as `cuda:0,cuda:1`, one process each; a device may be listed more
+/// than once.
 ///
 /// # Errors
-/// A device that is not there, or devices of several classes: what they compute differs in the last bits.
+/// An unavailable device, or devices of several classes: their results differ in the last bits.
 pub fn choose_all(wanted: &str) -> Result<Vec<Choice>> {
     let words: Vec<&str> = wanted.split(',').map(str::trim).collect();
     let class = |word: &str| CLASSES.into_iter().find(|class| word.split(':').next() == Some(class));
@@ -54,11 +55,11 @@ pub fn choose_all(wanted: &str) -> Result<Vec<Choice>> {
     words.into_iter().map(choose).collect()
 }
 
-/// The device that another machine is to compute on, whatever there is on this one: for plans, which hang on its class.
-/// `auto` is what this machine has.
+/// The device on which another machine is to compute, whether or not this machine has one. Used for plans, which depend
+/// on the device class. `auto` is resolved on this machine.
 ///
 /// # Errors
-/// As [`choose`], but for a device that is not there.
+/// See [`choose`], except for an unavailable device.
 pub fn elsewhere(wanted: &str) -> Result<Choice> {
     let device = match wanted {
         "cuda" => Device::Cuda(0),
@@ -69,15 +70,15 @@ pub fn elsewhere(wanted: &str) -> Result<Choice> {
     Ok(Choice { device, backend: Backend::chosen(device)?, name: String::new(), reason })
 }
 
-/// What a device's name begins with.
+/// Valid first parts of a device name.
 const CLASSES: [&str; 4] = ["auto", "cpu", "cuda", "mps"];
 
-/// Chooses a device: `auto` (CUDA, else MPS where that computes right, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
+/// Selects a device: `auto` (CUDA, else MPS if it computes correctly, else CPU), `cpu`, `cuda`, `cuda:N` or `mps`.
 ///
 /// # Errors
-/// Another word, or a device that is not there.
+/// Another word, or an unavailable device.
 pub fn choose(wanted: &str) -> Result<Choice> {
-    // The CPU is there without asking libtorch, which may not be loaded yet.
+    // The CPU is available without asking libtorch, which may not be loaded yet.
     let cuda = if wanted == "cpu" { Err(String::new()) } else { load_cuda() };
     let reason = match wanted {
         "auto" => None,
@@ -86,7 +87,7 @@ pub fn choose(wanted: &str) -> Result<Choice> {
     let because = |automatic: &str| reason.clone().unwrap_or_else(|| automatic.to_string());
     match wanted {
         "auto" => {
-            // The dtype of models is not known yet: the others are checked when a model is loaded in them.
+            // The dtype of the models is not known yet: other dtypes are checked when a model is loaded in them.
             let metal = has_mps().then_some(|| ensure_right(Device::Mps, Backend::Mps, Dtype::F32));
             let (device, reason) = automatic(cuda, metal);
             choice(device, reason)
@@ -122,7 +123,7 @@ pub fn choose(wanted: &str) -> Result<Choice> {
     }
 }
 
-/// What `auto` takes, and why: CUDA where it is there, Metal where it is there and `metal` finds nothing wrong with it.
+/// The device for `auto`, and why: CUDA if it is available, else Metal if it is available and passes the check `metal`.
 fn automatic(cuda: Result<(), String>, metal: Option<impl FnOnce() -> Result<()>>) -> (Device, String) {
     let Err(no_cuda) = cuda else { return (Device::Cuda(0), "a CUDA device is there".to_string()) };
     match metal.map(|check| check()) {
@@ -132,7 +133,7 @@ fn automatic(cuda: Result<(), String>, metal: Option<impl FnOnce() -> Result<()>
     }
 }
 
-/// Whether libtorch can use Metal: on no system but macOS.
+/// Whether libtorch can use Metal, which exists on macOS only.
 fn has_mps() -> bool {
     cfg!(target_os = "macos") && tch::utils::has_mps()
 }
@@ -141,8 +142,8 @@ fn choice(device: Device, reason: String) -> Result<Choice> {
     Ok(Choice { device, backend: Backend::chosen(device)?, name: hardware_name(device), reason })
 }
 
-/// Loads libtorch's CUDA half, which the linker leaves out because nothing refers to it by symbol,
-/// and asks whether a device answers. The error says why there is none.
+/// Loads libtorch's CUDA half, which the linker leaves out because nothing refers to it by symbol, and checks that a
+/// device responds. The error says why there is none.
 fn load_cuda() -> Result<(), String> {
     #[cfg(target_os = "linux")]
     {
@@ -165,16 +166,16 @@ fn load_cuda_library() -> Result<(), String> {
     if !path.is_file() {
         return Err("this libtorch is the one for CPUs".into());
     }
-    // SAFETY: the driver's library; it is let go again at once.
+    // SAFETY: this opens the driver's library and closes it at once.
     if unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW) }.is_err() {
         return Err("there is no NVIDIA driver (libcuda.so.1)".into());
     }
     super::libtorch::load();
-    // SAFETY: the library is part of the libtorch that the program is linked with; its constructors
-    // register kernels with the part that is loaded already.
+    // SAFETY: the library is part of the libtorch that the program is linked with; its constructors register kernels
+    // with the part that is already loaded.
     match unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) } {
         Ok(library) => {
-            // It must stay for as long as the program runs.
+            // The library must stay loaded for as long as the program runs.
             std::mem::forget(library);
             Ok(())
         }
@@ -185,15 +186,15 @@ fn load_cuda_library() -> Result<(), String> {
     }
 }
 
-/// `x` of the host on `device`. A copy to CUDA is queued behind what the device has to do: nothing waits for it, where
-/// a plain copy would wait until all of that is done.
+/// Copies the host tensor `x` to `device`. A copy to CUDA is queued behind the device's pending work without waiting,
+/// where a plain copy would wait until all of it is done.
 pub fn send(x: &Tensor, device: Device) -> Tensor {
-    // The runtime has taken what it needs of memory that is not pinned before the call returns.
+    // The runtime has copied everything it needs from unpinned memory before the call returns.
     let waits = !matches!(device, Device::Cuda(_));
     x.to_device_(device, x.kind(), !waits, false)
 }
 
-/// `x` in the host's memory, when it is computed. From CUDA into pinned memory, which needs no buffer of the driver's.
+/// Copies `x` to host memory once it is computed. From CUDA into pinned memory, which needs no buffer of the driver.
 pub fn fetch(x: &Tensor) -> Tensor {
     match x.device() {
         Device::Cuda(index) => {
@@ -205,7 +206,7 @@ pub fn fetch(x: &Tensor) -> Tensor {
     }
 }
 
-/// What Linux says of the hardware; empty elsewhere.
+/// The hardware name according to Linux; empty on other systems.
 pub(super) fn hardware_name(device: Device) -> String {
     let after = |text: &str, key: &str| -> Option<String> {
         let line = text.lines().find(|line| line.starts_with(key))?;

@@ -1,5 +1,5 @@
-//! A mixture of experts: MLPs of which each token goes through a few, chosen by a router. Knows
-//! nothing of the residual stream around it.
+//! A mixture of experts: a router sends each token through a few of the MLPs. Independent of the residual stream around
+//! it.
 
 use super::backend::Backend;
 use super::mlp::Mlp;
@@ -8,30 +8,30 @@ use tch::{Device, Kind, Tensor};
 
 /// The experts of one block.
 pub struct Experts {
-    /// Which experts a token goes through.
+    /// Selects the experts of a token.
     pub router: Router,
     /// The experts.
     pub each: Vec<Mlp>,
 }
 
-/// Chooses experts and weighs them.
+/// Selects experts and their weights.
 pub struct Router {
     /// `[experts, d_model]`
     pub weight: Tensor,
-    /// A norm of what it reads, without a gain.
+    /// Norm of the router's input, without a gain.
     pub norm: Option<RmsNorm>,
-    /// `[d_model]`, multiplies what it reads, divided by the root of the width.
+    /// `[d_model]`, multiplies the router's input, which is also divided by the root of the width.
     pub input_scale: Option<Tensor>,
-    /// `[experts]`, multiplies an expert's weight.
+    /// `[experts]`, multiplies the weight of an expert.
     pub expert_scale: Option<Tensor>,
-    /// Experts that a token goes through.
+    /// Number of experts per token.
     pub active: i64,
-    /// Whether their weights are made to sum to 1.
+    /// Whether the weights of the selected experts are normalised to sum to 1.
     pub normalized: bool,
 }
 
 impl Router {
-    /// Weights, fp32, and experts, int64, of `[tokens, d_model]`: `[tokens, active]` each.
+    /// Weights (fp32) and expert indices (int64) for `[tokens, d_model]`: `[tokens, active]` each.
     fn choose(&self, x: &Tensor, backend: Backend) -> (Tensor, Tensor) {
         let mut x = self.norm.as_ref().map_or_else(|| x.shallow_clone(), |norm| norm.forward(x, backend));
         if let Some(scale) = &self.input_scale {
@@ -51,7 +51,7 @@ impl Router {
 }
 
 impl Experts {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> Experts {
         let Router { weight, norm, input_scale, expert_scale, active, normalized } = &self.router;
         let moved = |x: &Option<Tensor>| x.as_ref().map(|x| x.to_device(device));
@@ -66,8 +66,8 @@ impl Experts {
         Experts { router, each: self.each.iter().map(|mlp| mlp.on(device)).collect() }
     }
 
-    /// The weighted sum of the experts' outputs on `x`, chosen by `seen`; all three are
-    /// `[batch, pos, d_model]`. Summed in fp32. The choice crosses to the host, once a block.
+    /// The weighted sum of the experts' outputs on `x`, selected by the router from `seen`; all three are
+    /// `[batch, pos, d_model]`. Summed in fp32. The selection is copied to the host once per block.
     pub fn forward(&self, x: &Tensor, seen: &Tensor, backend: Backend) -> Tensor {
         let (shape, d_model) = (x.size(), x.size()[2]);
         let (x, seen) = (x.reshape([-1, d_model]), seen.reshape([-1, d_model]));
@@ -79,7 +79,7 @@ impl Experts {
             let Some(places) = places else { continue };
             let tokens = places.divide_scalar_mode(self.router.active, "floor");
             let out = expert.forward(&x.index_select(0, &tokens), backend);
-            // A token meets an expert at most once, so that the order of the sum is that of the experts.
+            // Each expert occurs at most once per token, so the order of summation is that of the experts.
             let _ =
                 sum.index_add_(0, &tokens, &(out.to_kind(Kind::Float) * weights.index_select(0, &places)));
         }

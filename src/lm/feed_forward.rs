@@ -1,5 +1,5 @@
-//! What stands after attention in a block: an MLP, a mixture of experts, or both side by side. Knows
-//! nothing of the residual stream around it.
+//! The second half of a block, after attention: an MLP, a mixture of experts, or both in parallel. Independent of the
+//! residual stream around it.
 
 use super::backend::Backend;
 use super::experts::Experts;
@@ -11,28 +11,28 @@ use tch::{Device, Tensor};
 pub enum FeedForward {
     /// One MLP.
     Dense(Mlp),
-    /// A mixture of experts in its place.
+    /// A mixture of experts instead.
     Experts(Experts),
-    /// Both, each with a norm after it, and their sum.
+    /// Both in parallel, each followed by a norm, and summed.
     Both(Box<Both>),
 }
 
-/// An MLP and a mixture of experts side by side.
+/// An MLP and a mixture of experts in parallel.
 pub struct Both {
     /// The MLP.
     pub mlp: Mlp,
-    /// Norm of what it gives.
+    /// Norm of the MLP's output.
     pub mlp_post_norm: Norm,
-    /// The experts, whose router reads the residual stream as it is.
+    /// The experts, whose router reads the residual stream without a norm.
     pub experts: Experts,
     /// Norm before the experts.
     pub experts_norm: Norm,
-    /// Norm of what they give.
+    /// Norm of the experts' output.
     pub experts_post_norm: Norm,
 }
 
 impl FeedForward {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> FeedForward {
         match self {
             FeedForward::Dense(mlp) => FeedForward::Dense(mlp.on(device)),
@@ -47,8 +47,7 @@ impl FeedForward {
         }
     }
 
-    /// `mlp_out` of `resid_mid` and of the same after the block's norm, `normed`; all
-    /// `[batch, pos, d_model]`.
+    /// `mlp_out` for `resid_mid` and for the same after the block's norm, `normed`; all `[batch, pos, d_model]`.
     pub fn forward(&self, resid_mid: &Tensor, normed: &Tensor, backend: Backend) -> Tensor {
         match self {
             FeedForward::Dense(mlp) => mlp.forward(normed, backend),

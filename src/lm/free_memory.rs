@@ -1,23 +1,24 @@
-//! How much memory there is for a model on a device, as the system tells. Knows nothing of what it is for.
+//! Memory available on a device, as reported by the system. Independent of its use.
 
 use std::path::Path;
 use tch::Device;
 
-/// Memory that can be had.
+/// Available memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FreeMemory {
-    /// How much, in bytes.
+    /// Amount in bytes.
     pub bytes: u64,
-    /// Where that number is from, for people.
+    /// Source of that number, for people.
     pub from: String,
 }
 
 impl FreeMemory {
-    /// What `device` has now; `None` where the system does not tell. Asked before a model is loaded.
+    /// Memory currently available on `device`; `None` if the system does not report it. Queried before a model is
+    /// loaded.
     pub fn of(device: Device) -> Option<FreeMemory> {
         match device {
             Device::Cpu => host(),
-            // Memory that the processor shares with the GPU.
+            // The CPU and the GPU share this memory.
             Device::Mps => host(),
             Device::Cuda(index) => cuda(index),
             Device::Vulkan => None,
@@ -25,8 +26,8 @@ impl FreeMemory {
     }
 }
 
-/// What the machine has available, or what is left of a limit on this process's group (a container's, a batch
-/// system's), if that is less.
+/// The machine's available memory or, if less, the remainder of a limit on this process's cgroup (set by a container or
+/// a batch system).
 #[cfg(target_os = "linux")]
 fn host() -> Option<FreeMemory> {
     let meminfo = fs_err::read_to_string("/proc/meminfo").ok()?;
@@ -37,11 +38,11 @@ fn host() -> Option<FreeMemory> {
     limits.into_iter().chain([machine]).min_by_key(|free| free.bytes)
 }
 
-/// All of the machine's memory: the system does not say how much of it others could do without.
+/// All of the machine's memory: the system does not report how much of it could be reclaimed.
 #[cfg(target_os = "macos")]
 fn host() -> Option<FreeMemory> {
     let (mut bytes, mut len) = (0u64, size_of::<u64>());
-    // SAFETY: `hw.memsize` is a 64-bit number, and `len` says that there is room for one.
+    // SAFETY: `hw.memsize` is a 64-bit number, and `len` is the size of the buffer for it.
     let status = unsafe {
         let to = (&raw mut bytes).cast();
         libc::sysctlbyname(c"hw.memsize".as_ptr(), to, &raw mut len, std::ptr::null_mut(), 0)
@@ -54,9 +55,9 @@ fn host() -> Option<FreeMemory> {
     None
 }
 
-/// What is left of each limit on the groups of `groups` (the text of `/proc/self/cgroup`) and on those around them,
-/// below `root`. Pages of files that the group has read are not in the way: the system drops them where memory runs
-/// short, and among them are the mapped weights of an earlier run.
+/// The remainder of each limit on the cgroups of `groups` (the text of `/proc/self/cgroup`) and on their ancestors
+/// below `root`. Cached file pages do not count as used: the system drops them when memory runs short, and they include
+/// the mapped weights of an earlier run.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 fn limits(root: &Path, groups: &str) -> Vec<FreeMemory> {
     let mut all = Vec::new();
@@ -70,12 +71,12 @@ fn limits(root: &Path, groups: &str) -> Vec<FreeMemory> {
             }
             _ => continue,
         };
-        // Inside a container the path may be the one outside, which is not there: its ancestors are looked at
-        // too, since a limit holds for all groups below it.
+        // Inside a container the path may be that of the host, which does not exist here: its ancestors are checked
+        // too, since a limit applies to all groups below it.
         let folder = root.join(group.trim_start_matches('/'));
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(&root)) {
             let read = |name: &str| fs_err::read_to_string(folder.join(name)).ok();
-            let number = |name: &str| read(name)?.trim().parse::<u64>().ok(); // "max" is none
+            let number = |name: &str| read(name)?.trim().parse::<u64>().ok(); // "max" means no limit
             let (Some(limit_bytes), Some(used_bytes)) = (number(limit), number(used)) else { continue };
             let stat = read("memory.stat").unwrap_or_default();
             let files =
@@ -90,15 +91,15 @@ fn limits(root: &Path, groups: &str) -> Vec<FreeMemory> {
     all
 }
 
-/// The whole number after `key` at the start of a line.
+/// The integer after `key` at the start of a line.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 fn number_after(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
 }
 
-/// The free memory of a CUDA device, asked of the runtime that libtorch brought along; there is no call for it in
-/// `tch`. libtorch keeps what a freed model held for the next one and does not show it as free, so that the most that
-/// was ever seen is what there is.
+/// Free memory of a CUDA device, queried from the runtime that comes with libtorch, because `tch` has no call for it.
+/// libtorch keeps the memory of a freed model for the next one and does not report it as free, so the largest value
+/// seen so far is returned.
 #[cfg(target_os = "linux")]
 fn cuda(index: usize) -> Option<FreeMemory> {
     use libloading::os::unix::Library;
@@ -106,10 +107,10 @@ fn cuda(index: usize) -> Option<FreeMemory> {
     use std::ffi::c_int;
     use std::sync::Mutex;
     static MOST: Mutex<BTreeMap<usize, u64>> = Mutex::new(BTreeMap::new());
-    // libtorch_cuda and what it needs were loaded for everyone to see (`device.rs`).
+    // libtorch_cuda and its dependencies were loaded with global symbols (`device.rs`).
     let loaded = Library::this();
     let (mut before, mut free, mut total) = (0, 0, 0);
-    // SAFETY: the functions have these types in every version of the runtime; 0 says that they succeeded.
+    // SAFETY: the functions have these types in every version of the runtime; 0 means success.
     unsafe {
         let get = loaded.get::<unsafe extern "C" fn(*mut c_int) -> c_int>("cudaGetDevice").ok()?;
         let set = loaded.get::<unsafe extern "C" fn(c_int) -> c_int>("cudaSetDevice").ok()?;
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn old_groups_are_read_by_their_own_names() {
         let dir = tempfile::tempdir().unwrap();
-        // As in a container: the path is the one outside, the files are at the root.
+        // As in a container: the path is that of the host, the files are at the root.
         group(
             dir.path(),
             "memory",

@@ -1,16 +1,17 @@
-//! The gated delta rule (Yang, Kautz and Hatamizadeh 2024, "Gated Delta Networks"): a memory of fixed size in the place of
-//! keys and values. Knows nothing of the projections around it, nor of caches.
+//! The gated delta rule (Yang, Kautz and Hatamizadeh 2024, "Gated Delta Networks"): a memory of fixed size instead of
+//! keys and values. Independent of the projections around it and of caches.
 //!
-//! Each value head has a memory `S`, `[d_k, d_v]`, zero before the first token. A token with query `q`, key `k` and value
-//! `v`, after a short convolution along the sequence, and both `q` and `k` of length 1, does
+//! Each value head has a memory `S`, `[d_k, d_v]`, zero before the first token. For a token with query `q`, key `k` and
+//! value `v`, after a short convolution along the sequence and with `q` and `k` normalised to length 1, the rule is
 //!
 //! ```text
 //! S = decay S;    S = S + k (rate (v - S k));    its output: S q / sqrt(d_k)
 //! ```
 //!
-//! where `decay = exp(-exp(a_log) softplus(a + dt_bias))` and `rate = sigmoid(b)`, both of the token. All of it is in fp32. On
-//! the CPU it is computed token by token ([`Backend::delta`]); elsewhere in chunks of [`CHUNK`] tokens, as transformers does
-//! (`torch_chunk_gated_delta_rule`), by which most of it becomes products of matrices, and a single token by itself.
+//! where `decay = exp(-exp(a_log) softplus(a + dt_bias))` and `rate = sigmoid(b)`, both per token. Everything is in
+//! fp32. On the CPU it is computed token by token ([`Backend::delta`]); elsewhere in chunks of [`CHUNK`] tokens, as in
+//! transformers (`torch_chunk_gated_delta_rule`), which turns most of it into matrix products, and a single token by
+//! itself.
 
 use super::backend::Backend;
 use super::cpu::DeltaInputs;
@@ -18,44 +19,44 @@ use super::device::send;
 use super::spec::DeltaHeads;
 use tch::{Device, Kind, Tensor};
 
-/// Tokens of a chunk, as in transformers.
+/// Chunk size in tokens, as in transformers.
 const CHUNK: i64 = 64;
 
-/// Added to the squared length of a query or key (`l2norm` of transformers).
+/// Added to the squared length of a query or key (`l2norm` in transformers).
 const EPS: f64 = 1e-6;
 
-/// The rule with what is learned of it.
+/// The rule with its learned parameters.
 pub struct GatedDelta {
-    /// Weights of the convolution, `[kernel, channels]`; the last row is the token's own.
+    /// Convolution weights, `[kernel, channels]`; the last row applies to the token itself.
     pub conv: Tensor,
     /// Logarithm of the decay's scale, `[n_v_heads]`.
     pub a_log: Tensor,
-    /// Added to what the decay is made of, `[n_v_heads]`.
+    /// Added to the input of the decay, `[n_v_heads]`.
     pub dt_bias: Tensor,
-    /// Its sizes.
+    /// Head counts and sizes.
     pub heads: DeltaHeads,
 }
 
-/// What a sequence leaves behind for the tokens after it.
+/// State after a sequence, needed for the tokens after it.
 pub struct State {
-    /// What goes into the convolution for the last tokens, `[batch, kernel - 1, channels]`; zeros before the first one.
+    /// Inputs of the convolution for the last tokens, `[batch, kernel - 1, channels]`; zeros before the first token.
     pub recent: Tensor,
     /// The heads' memories, `[batch, n_v_heads, d_k, d_v]`, fp32.
     pub memory: Tensor,
 }
 
-/// What a block makes of its tokens for the rule.
+/// Inputs of the rule, projected from a block's tokens.
 pub struct Inputs<'a> {
-    /// Queries, keys and values beside each other, `[batch, pos, channels]`.
+    /// Concatenated queries, keys and values, `[batch, pos, channels]`.
     pub qkv: &'a Tensor,
-    /// What the decay is made of, `[batch, pos, n_v_heads]`.
+    /// Input of the decay, `[batch, pos, n_v_heads]`.
     pub a: &'a Tensor,
-    /// What the rate is made of, `[batch, pos, n_v_heads]`.
+    /// Input of the rate, `[batch, pos, n_v_heads]`.
     pub b: &'a Tensor,
 }
 
 impl GatedDelta {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> GatedDelta {
         let on = |x: &Tensor| x.to_device(device);
         GatedDelta {
@@ -66,14 +67,14 @@ impl GatedDelta {
         }
     }
 
-    /// What the value heads read, `[batch, pos, n_v_heads, d_v]` in fp32; what padding reads is finite and means nothing.
-    /// `lengths` are the tokens of each row, which begins here.
+    /// Output of the value heads, `[batch, pos, n_v_heads, d_v]` in fp32; for padding it is finite but meaningless.
+    /// `lengths` are the numbers of tokens in each row, which starts here.
     pub fn forward(&self, of: &Inputs, lengths: &[usize], backend: Backend) -> Tensor {
         self.read(of, lengths, (None, None), backend).0
     }
 
-    /// The same of rows that go on from a `state`, or begin without one, and what each row's last token leaves behind. The
-    /// state may be overwritten.
+    /// Like [`forward`](Self::forward) for rows that continue from a `state`, or start without one; also returns the
+    /// state after each row's last token. The given state may be overwritten.
     pub fn forward_and_keep(
         &self,
         of: &Inputs,
@@ -90,7 +91,7 @@ impl GatedDelta {
         (read, State { recent: self.recent(of.qkv, lengths, recent), memory })
     }
 
-    /// What is read, and the memory after it.
+    /// The output and the new memory.
     fn read(
         &self,
         of: &Inputs,
@@ -118,13 +119,13 @@ impl GatedDelta {
         Rule::new(&inputs, self.heads, lengths).read(&memory)
     }
 
-    /// Memories before the first token.
+    /// Memories before the first token (zeros).
     fn nothing(&self, rows: usize, device: Device) -> Tensor {
         let DeltaHeads { n_v_heads, d_k, d_v, .. } = self.heads;
         Tensor::zeros([rows, n_v_heads, d_k, d_v].map(|n| n as i64), (Kind::Float, device))
     }
 
-    /// `qkv` with the tokens before it, or zeros: `[batch, kernel - 1 + pos, channels]`.
+    /// `qkv` preceded by earlier tokens, or zeros: `[batch, kernel - 1 + pos, channels]`.
     fn after(&self, qkv: &Tensor, before: Option<&Tensor>) -> Tensor {
         let past = self.heads.kernel as i64 - 1;
         match before {
@@ -133,7 +134,7 @@ impl GatedDelta {
         }
     }
 
-    /// The last tokens of each row, as [`State::recent`].
+    /// The last tokens of each row, as in [`State::recent`].
     fn recent(&self, qkv: &Tensor, lengths: &[usize], before: Option<&Tensor>) -> Tensor {
         let (past, pos, channels) = (self.heads.kernel as i64 - 1, qkv.size()[1], qkv.size()[2]);
         let all = self.after(qkv, before);
@@ -146,7 +147,7 @@ impl GatedDelta {
     }
 }
 
-/// [`Backend::convolve`] of `[batch, kernel - 1 + pos, channels]`, by libtorch.
+/// [`Backend::convolve`] for `[batch, kernel - 1 + pos, channels]`, by libtorch.
 fn convolve(all: &Tensor, weight: &Tensor) -> Tensor {
     let kernel = weight.size()[0];
     let pos = all.size()[1] - kernel + 1;
@@ -158,12 +159,12 @@ fn convolve(all: &Tensor, weight: &Tensor) -> Tensor {
 
 /// The rule's inputs for each value head, `[batch, n_v_heads, pos, ..]`, for libtorch.
 struct Rule {
-    /// Divided by its length and by the root of `d_k`.
+    /// Normalised to length 1, then divided by the root of `d_k`.
     q: Tensor,
-    /// Divided by its length.
+    /// Normalised to length 1.
     k: Tensor,
     v: Tensor,
-    /// Logarithm of what is left of the memory, 0 in padding: `[batch, n_v_heads, pos]`.
+    /// Logarithm of the decay, 0 in padding: `[batch, n_v_heads, pos]`.
     decay: Tensor,
     /// 0 in padding; `[batch, n_v_heads, pos, 1]`.
     rate: Tensor,
@@ -184,7 +185,7 @@ impl Rule {
         let step = (of.a + of.dt_bias).softplus() * of.a_log.exp().neg();
         let (mut decay, mut rate) = (step, of.b.sigmoid());
         if lengths.iter().any(|&length| (length as i64) < pos) {
-            // Padding leaves the memory as it is.
+            // Padding leaves the memory unchanged.
             let lengths: Vec<i64> = lengths.iter().map(|&n| n as i64).collect();
             let lengths = send(&Tensor::from_slice(&lengths), of.qkv.device()).view([-1, 1, 1]);
             let at = Tensor::arange(pos, (Kind::Int64, of.qkv.device())).view([1, -1, 1]);
@@ -200,7 +201,7 @@ impl Rule {
         }
     }
 
-    /// What is read, `[batch, pos, n_v_heads, d_v]`, and the memory after it.
+    /// The output, `[batch, pos, n_v_heads, d_v]`, and the new memory.
     fn read(&self, memory: &Tensor) -> (Tensor, Tensor) {
         let (read, memory) = if self.q.size()[2] == 1 { self.one_token(memory) } else { self.chunks(memory) };
         (read.transpose(1, 2), memory)
@@ -213,8 +214,8 @@ impl Rule {
         (self.q.matmul(&memory), memory)
     }
 
-    /// Within a chunk, what each token writes hangs on what those before it wrote: a triangular system of equations for
-    /// all of them, whose solution is one part of what they bring and one of the memory that they find.
+    /// Within a chunk, each token's update depends on those of earlier tokens: a triangular system of equations for all
+    /// of them, whose solution has one part from the tokens' values and one from the memory before the chunk.
     fn chunks(&self, memory: &Tensor) -> (Tensor, Tensor) {
         let size = self.q.size();
         let (pos, d_v) = (size[2], self.v.size()[3]);
@@ -224,7 +225,7 @@ impl Rule {
         let cut = |x: &Tensor| x.constant_pad_nd([0, 0, 0, more]).unflatten(2, [-1, chunk]);
         let (q, k, v, rate) = (cut(&self.q), cut(&self.k), cut(&self.v), cut(&self.rate));
         let sum = cut(&self.decay.unsqueeze(-1)).cumsum(3, Kind::Float);
-        // What is left, at each token, of what an earlier one wrote; nothing of what later ones will write.
+        // Remaining share, at each token, of an earlier token's update; 0 for later tokens.
         let later = Tensor::ones([chunk, chunk], (Kind::Bool, q.device())).triu(1);
         let left = (&sum - sum.transpose(3, 4)).masked_fill(&later, f64::NEG_INFINITY).exp();
         let written = &k * &rate;
@@ -254,17 +255,18 @@ mod tests {
     use std::collections::HashMap;
     use std::path::Path;
 
-    /// Runs `test` with each kernel of ours and by libtorch alone; tells it whether bits are to be the same in any batch.
+    /// Runs `test` with each of our own kernels and with libtorch alone; the flag says whether results must be bitwise
+    /// equal in any batch.
     fn each_way(test: impl Fn(Backend, bool)) {
         for backend in Backend::all(Device::Cpu) {
             test(backend, backend != Backend::Cpu);
         }
     }
 
-    /// By libtorch the bound is that of the sums of decays in a chunk: their differences are the logarithms of what is left of
-    /// a memory, and in float32 each is off by up to a sum's last digit. Of 300 draws of the sizes below, sums up to 450, the
-    /// chunks were off by 6e-7 in the median and 5e-6 at most from a computation in float64, with sums in float64 by 5e-7 at
-    /// most, and the rule token by token by 3e-7.
+    /// With libtorch the bound comes from the cumulative sums of the log decays in a chunk: their differences are the
+    /// logarithms of the remaining share of a memory, and in float32 each is off by up to the last digit of a sum. In
+    /// 300 draws of the sizes below, with sums up to 450, the chunked results differed from a float64 computation by
+    /// 6e-7 in the median and 5e-6 at most; with sums in float64 by 5e-7 at most, and token by token by 3e-7.
     #[track_caller]
     fn same(got: &Tensor, want: &Tensor, to_the_bit: bool) {
         assert_eq!(got.size(), want.size());
@@ -272,7 +274,7 @@ mod tests {
         assert!(if to_the_bit { got.equal(want) } else { error < 1e-5 }, "{to_the_bit}: {error:.1e}");
     }
 
-    /// Normally distributed numbers, the same ones for a `seed`.
+    /// Normally distributed numbers, reproducible for a `seed`.
     fn random(shape: &[i64], seed: u64) -> Tensor {
         let mut state = seed << 32;
         let mut uniform = || {
@@ -287,7 +289,7 @@ mod tests {
         Tensor::from_slice(&numbers).view(shape)
     }
 
-    /// Random tokens of heads whose widths fill one, two and four registers, and some more.
+    /// Random tokens for heads that fill one, two and four registers, plus a remainder.
     struct Made {
         delta: GatedDelta,
         qkv: Tensor,
@@ -309,7 +311,7 @@ mod tests {
             }
         }
 
-        /// Some rows' tokens from `from` on, and what they leave behind.
+        /// Runs the rows' tokens from `from` on, and returns the output and the state after them.
         fn pass(
             &self,
             [row, rows]: [i64; 2],
@@ -364,7 +366,7 @@ mod tests {
         }
     }
 
-    /// Beside longer rows, whose padding it has, and however many threads there are.
+    /// In a batch with longer rows, which pads it, and for any number of threads.
     #[test]
     fn a_row_does_not_see_the_others() {
         let made = Made::new(20, 70, 3, 90);
@@ -385,11 +387,11 @@ mod tests {
         });
     }
 
-    /// A pass of one row, some tokens more of a batch of unequal length, then one by one.
+    /// A pass over one row, a pass over further tokens of all rows, then token by token.
     #[test]
     fn tokens_one_after_the_other_are_those_of_a_pass() {
         let made = Made::new(16, 40, 2, 80);
-        // All rows begin alike.
+        // All rows start with the same tokens.
         for x in [&made.qkv, &made.a, &made.b] {
             x.narrow(0, 1, 1).narrow(1, 0, 2).copy_(&x.narrow(0, 0, 1).narrow(1, 0, 2));
         }
@@ -410,7 +412,7 @@ mod tests {
         });
     }
 
-    /// For those who train: nothing is computed in place.
+    /// For training: nothing is computed in place.
     #[test]
     fn gradients_pass() {
         let made = Made::new(8, 8, 1, 5);

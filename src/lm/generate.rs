@@ -1,5 +1,4 @@
-//! Continuing prompts, many at once, with a cache of keys and values. Knows nothing of what the
-//! texts are for.
+//! Batched generation with a cache of keys and values. Independent of the purpose of the texts.
 
 use super::batch::Batch;
 use super::cache::Cache;
@@ -13,35 +12,37 @@ use tch::{Kind, Tensor};
 
 pub use super::sample::Sampling;
 
-/// Sequences that a thread has at least where several write side by side: with fewer, a step takes nearly as long.
+/// Minimum number of sequences per thread when several threads generate concurrently: with fewer, a step takes nearly
+/// as long.
 const PART: usize = 16;
 
-/// Tokens that sharing the beginning of the prompts must save, for it costs a pass of its own
+/// Minimum number of tokens that sharing a common prefix must save, since it costs an additional pass
 /// (`docs/design/performance.md`).
 const SAVED: usize = 64;
 
-/// What came of one step of [`generate_stepwise`](LanguageModel::generate_stepwise).
+/// Result of one step of [`generate_stepwise`](LanguageModel::generate_stepwise).
 pub struct Step<'a> {
-    /// Of each sequence that was still being written.
+    /// One entry for each unfinished sequence.
     pub drawn: &'a [Drawn],
-    /// `[drawn, d_vocab]` in fp32: the logits before they are divided by the temperature.
+    /// `[drawn, d_vocab]` in fp32: the logits before division by the temperature.
     pub logits: &'a Tensor,
 }
 
-/// What a sequence has drawn.
+/// The token drawn by a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drawn {
-    /// Its place among the prompts.
+    /// Index of the sequence among the prompts.
     pub sequence: usize,
-    /// What it has drawn.
+    /// The token.
     pub token: i64,
-    /// The token ends the text, and is no part of it.
+    /// Whether the token ends the text; it is then not part of it.
     pub ends: bool,
-    /// Whether nothing comes after it: the text has ended, or has as many tokens as are allowed or as fit.
+    /// Whether this is the last token: the text has ended, or has reached the allowed number of tokens or the context
+    /// length.
     pub is_last: bool,
 }
 
-/// One sequence that is still being written; its row is its place in the list.
+/// An unfinished sequence; its row is its index in the list.
 struct Row {
     sequence: usize,
     prompt: usize,
@@ -51,25 +52,24 @@ struct Row {
 /// Leading tokens that are computed once for several rows.
 struct Sharing {
     tokens: usize,
-    /// The rows that they are computed of.
+    /// The rows for which they are computed.
     firsts: Vec<usize>,
-    /// Of each row, the place among these of the one that stands for it.
+    /// For each row, the index in `firsts` of the row that represents it.
     of: Vec<usize>,
 }
 
 impl Sharing {
-    /// Tokens that need not be computed.
+    /// Number of tokens that need not be computed.
     fn saves(&self) -> usize {
         self.tokens * (self.of.len() - self.firsts.len())
     }
 }
 
 impl LanguageModel {
-    /// Continues each prompt until a token that ends a text (left out of the result), until
-    /// `sampling.max_new_tokens`, or until the model's context is full. Returns the new tokens of
-    /// each prompt. A sequence's text depends on its prompt and its seed, not on its neighbours (but
-    /// for the last bits of the arithmetic). `progress` is told how many sequences have ended, each
-    /// time that number grows.
+    /// Continues each prompt until an end token (not included in the result), until `sampling.max_new_tokens`, or until
+    /// the model's context is full. Returns the new tokens of each prompt. A sequence's text depends on its prompt and
+    /// its seed, not on the rest of the batch (except for the last bits of the arithmetic). `progress` receives the
+    /// number of finished sequences each time it grows.
     ///
     /// # Errors
     /// An empty or too long prompt; sampling settings out of range; logits that are not finite.
@@ -84,7 +84,7 @@ impl LanguageModel {
         if self.refuses(prompts, sampling, seeds)? {
             return Ok(vec![Vec::new(); prompts.len()]);
         }
-        // A hook is of one thread.
+        // Hooks are used by a single thread.
         let parts = if hooks.is_empty() { self.side_by_side().min(prompts.len() / PART) } else { 1 };
         match parts {
             ..2 => self.write(prompts, sampling, seeds, hooks, &mut counted(progress)),
@@ -92,11 +92,11 @@ impl LanguageModel {
         }
     }
 
-    /// The same text, on this thread, and `step` is told of each token when it is drawn. It returns the sequences that are to
-    /// end with what they have.
+    /// Generates the same texts on this thread and passes each drawn token to `step`, which returns the sequences to
+    /// stop early.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate).
+    /// See [`generate`](Self::generate).
     pub fn generate_stepwise(
         &self,
         prompts: &[Vec<i64>],
@@ -111,7 +111,7 @@ impl LanguageModel {
         }
     }
 
-    /// Whether there is nothing to write. An error of what cannot be written.
+    /// Whether there is nothing to generate. Invalid arguments are errors.
     fn refuses(&self, prompts: &[Vec<i64>], sampling: &Sampling, seeds: &[u64]) -> Result<bool> {
         ensure!(seeds.len() == prompts.len(), "{} seeds for {} prompts", seeds.len(), prompts.len());
         ensure!(
@@ -127,7 +127,7 @@ impl LanguageModel {
         Ok(false)
     }
 
-    /// The same, with the prompts cut into `parts` that are as large as each other, each written by a thread of its own.
+    /// Like [`generate`](Self::generate), with the prompts split into `parts` of equal size, each on its own thread.
     fn write_in_parts(
         &self,
         parts: usize,
@@ -143,9 +143,9 @@ impl LanguageModel {
                 let (tell, model) = (tell.clone(), Reader(self));
                 let (prompts, seeds) = (prompts.to_vec(), seeds.to_vec());
                 scope.spawn(move || {
-                    tch::set_num_threads(1); // a setting of each thread
+                    tch::set_num_threads(1); // this setting is per thread
                     let mut progress = |ended: usize| {
-                        let _ = tell.send((part, ended)); // who does not listen any more has an error to tell
+                        let _ = tell.send((part, ended)); // the receiver is gone only after an error
                     };
                     model.get().write(&prompts, sampling, &seeds, &mut [], &mut counted(&mut progress))
                 })
@@ -166,7 +166,7 @@ impl LanguageModel {
         })
     }
 
-    /// What [`generate_stepwise`](Self::generate_stepwise) does.
+    /// Implements [`generate_stepwise`](Self::generate_stepwise).
     fn write(
         &self,
         prompts: &[Vec<i64>],
@@ -208,7 +208,7 @@ impl LanguageModel {
                 self.decoder.original_context().is_some_and(|context| tokens == context + 1)
             };
             if rows.iter().any(outgrown) {
-                // Positions that are cached were turned by the frequencies of a shorter text.
+                // The cached positions were rotated with the frequencies for shorter texts.
                 (cache, resid) = self.start(&rows, prompts, &written, sampling.max_new_tokens, hooks)?;
                 continue;
             }
@@ -218,7 +218,7 @@ impl LanguageModel {
         }
     }
 
-    /// Reads all tokens of each row so far. Returns the cache, with room for the rest, and the
+    /// Processes all tokens of each row so far. Returns the cache, with room for the remaining tokens, and the
     /// residuals `[batch, d_model]` of each row's last token.
     fn start(
         &self,
@@ -266,9 +266,10 @@ impl LanguageModel {
         Ok((cache, resid))
     }
 
-    /// How many leading tokens of `texts`, which are `sequences`, are computed once for several of them: those that all share, but for
-    /// the last one of the shortest text, whose residual is needed. Once for all as far as hooks do the same to all, or once for
-    /// those to which they do the same on all of these tokens, whichever saves more; none where that does not pay.
+    /// How many leading tokens of `texts`, which belong to `sequences`, to compute once for several texts. Candidates
+    /// are the tokens that all texts share, except the last token of the shortest text, whose residual is needed. They
+    /// are computed once for all texts, as far as the hooks do the same to all, or once for each group of texts for
+    /// which the hooks do the same on all of these tokens, whichever saves more; no tokens if that is not worth a pass.
     fn worth_sharing(&self, texts: &[Vec<i64>], sequences: &[usize], hooks: &[&mut dyn Hook]) -> Sharing {
         let rows = texts.len();
         let shortest = texts.iter().map(Vec::len).min().unwrap_or(0);
@@ -289,12 +290,12 @@ impl LanguageModel {
         }
         let once = Sharing { tokens: all, firsts: vec![0], of: vec![0; rows] };
         let best = if groups.saves() > once.saves() { groups } else { once };
-        // Past its original context a text has other frequencies than a shorter one, from its first token on.
+        // A text longer than the original context has other frequencies than a shorter one, for all its tokens.
         let fits = self.decoder.original_context().is_none_or(|context| longest <= context);
         if fits && best.saves() >= SAVED { best } else { Sharing { tokens: 0, ..best } }
     }
 
-    /// Draws each row's next token from the residuals `[batch, d_model]` of its last one. Returns the logits.
+    /// Draws each row's next token from the residuals `[batch, d_model]` of its last token. Returns the logits.
     fn draw(
         &self,
         resid: &Tensor,
@@ -317,7 +318,7 @@ impl LanguageModel {
     }
 }
 
-/// A step that tells `progress` how many sequences have ended, and ends none.
+/// A step that reports the number of finished sequences to `progress` and stops none.
 fn counted(progress: &mut dyn FnMut(usize)) -> impl FnMut(&Step) -> Result<Vec<usize>> + '_ {
     let mut ended = 0;
     move |step| {
@@ -330,11 +331,11 @@ fn counted(progress: &mut dyn FnMut(usize)) -> impl FnMut(&Step) -> Result<Vec<u
     }
 }
 
-/// A model that several threads read.
+/// A model that is read by several threads.
 struct Reader<'a>(&'a LanguageModel);
 
-// SAFETY: `Tensor` is not `Sync` as its methods may write through a shared reference. Passes without gradients do not write
-// to a model's tensors, and libtorch lets several threads read one.
+// SAFETY: `Tensor` is not `Sync` because its methods may write through a shared reference. Passes without gradients do
+// not write to a model's tensors, and libtorch allows concurrent reads of a tensor.
 unsafe impl Send for Reader<'_> {}
 
 impl Reader<'_> {
@@ -388,7 +389,7 @@ mod tests {
         assert!(error.to_string().contains("no tokens"), "{error}");
     }
 
-    /// Sequences that a step ends keep what they have, and the others write on as if these were there.
+    /// Sequences stopped by a step keep their tokens, and the others continue as if the stopped ones were still there.
     #[test]
     fn steps_tell_every_token_and_may_end_a_sequence() {
         let model = load();
@@ -422,7 +423,7 @@ mod tests {
         let model = load();
         let text = |start: i64, end: &[i64]| [&(start..start + 40).collect::<Vec<i64>>(), end].concat();
         let three = [text(20, &[1, 2]), text(20, &[1]), text(20, &[1, 2, 3])];
-        // 40 tokens are saved twice; of two texts, once.
+        // For three texts, 40 tokens are saved twice; for two, once.
         let shared = |texts: &[Vec<i64>]| {
             let sequences: Vec<usize> = (0..texts.len()).collect();
             model.worth_sharing(texts, &sequences, &[]).tokens
@@ -430,7 +431,7 @@ mod tests {
         assert_eq!(shared(&three), 40);
         assert_eq!(shared(&three[..2]), 0);
         assert_eq!(shared(&[text(20, &[]), text(21, &[]), text(20, &[])]), 0);
-        // A text keeps its last token.
+        // The last token of a text is not shared.
         let same = vec![text(20, &[]); 4];
         assert_eq!(shared(&same), 39);
         assert_eq!(shared(&[vec![5], vec![5]]), 0);

@@ -1,18 +1,18 @@
-//! How the C library gives memory to libtorch on the CPU. Knows no tensor.
+//! How the C library allocates libtorch's memory on the CPU. Independent of tensors.
 
-/// Has what is freed stay with the process for the next tensor of its size.
+/// Keeps freed memory in the process for the next tensor of its size.
 ///
-/// glibc takes a large block from the system and gives it back when it is freed, so that every page of every temporary
-/// is faulted in and cleared anew: a fifth of a forward pass (`docs/design/performance.md`), and the tables that are
-/// made of what a GPU computed are as large. [`give_back`] returns what is kept. Nor are small blocks held back from their
-/// neighbours: glibc would look through all of them whenever a large one is freed, which is after every operation.
+/// By default glibc requests a large block from the system and returns it when it is freed, so that every page of every
+/// temporary is faulted in and cleared again: a fifth of a forward pass (`docs/design/performance.md`); the tables
+/// computed from a GPU's results are as large. [`give_back`] returns what is kept. Fast bins are disabled as well:
+/// glibc would consolidate all of them whenever a large block is freed, which is after every operation.
 pub fn keep() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// Bytes by which the heap grows at least.
+        /// Minimum number of bytes by which the heap grows.
         const STEP: i32 = 64 << 20;
         static ONCE: std::sync::Once = std::sync::Once::new();
-        // SAFETY: settings of the allocator, which it takes at any time.
+        // SAFETY: these are allocator settings, which may be changed at any time.
         ONCE.call_once(|| unsafe {
             libc::mallopt(libc::M_MMAP_MAX, 0);
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
@@ -22,10 +22,10 @@ pub fn keep() {
     }
 }
 
-/// Returns memory that nothing uses to the system: when a model goes, or before it is asked how much there is.
+/// Returns unused memory to the system: when a model is dropped, or before available memory is queried.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it only looks at what is free.
+    // SAFETY: it only affects free memory.
     unsafe {
         libc::malloc_trim(0);
     }

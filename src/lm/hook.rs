@@ -1,4 +1,4 @@
-//! Reading and editing the residual stream while it is computed. Knows nothing of why.
+//! Reading and editing the residual stream during a forward pass. Independent of the purpose.
 
 use super::backend::Backend;
 use super::batch::Batch;
@@ -8,59 +8,58 @@ use anyhow::{Context, Result, ensure};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Sees the residual stream before the first block and after each, and may change it.
+/// Receives the residual stream before the first block and after each block, and may change it.
 pub trait Hook {
-    /// `resid` is the residual stream at `layer`, `[batch, pos, d_model]`: after block `l`
-    /// `resid_post[l]`, before any later norm. What is returned goes on to the next block and to the
-    /// hooks after this one.
+    /// `resid` is the residual stream at `layer`, `[batch, pos, d_model]`: after block `l` it is `resid_post[l]`,
+    /// before any later norm. The returned tensor is passed to the following hooks and to the next block.
     fn resid_post(&mut self, layer: Layer, resid: Tensor, batch: &Batch) -> Tensor;
 
-    /// The first layer that it must see: a pass that goes on from a later one would be without it. `None`: it takes what it
-    /// is shown.
+    /// The first layer that the hook must see: a pass that continues from a later layer would miss it. `None`: no such
+    /// requirement.
     fn first(&self) -> Option<Layer> {
         None
     }
 
-    /// To how many leading tokens of two sequences it does the same, so that these may be computed once for both where they are
-    /// the same tokens. 0 of one that is to see each row.
+    /// For how many leading tokens the hook does the same to two sequences, so that these tokens, if equal, may be
+    /// computed once for both. 0 for a hook that must see each row.
     fn alike(&self, _a: usize, _b: usize) -> usize {
         0
     }
 }
 
-/// Keeps the mean of each row's residuals over a range of its tokens, for the layers wanted. Pooled
-/// at once and on the model's device: no layer's full residuals outlive their block.
+/// Collects the mean of each row's residuals over a range of its tokens, for the requested layers. Pooled immediately
+/// and on the model's device: no layer's full residuals outlive their block.
 pub struct Capture {
     layers: Vec<Layer>,
-    /// Of each row.
+    /// Ranges of each row.
     ranges: Vec<Vec<Range<usize>>>,
-    /// Whether norms stand behind each mean.
+    /// Whether norms follow each mean.
     norms: bool,
-    /// Made at the first layer wanted.
+    /// Created at the first requested layer.
     pool: Option<Pool>,
     means: Vec<Option<Tensor>>,
 }
 
 impl Capture {
-    /// `ranges[row]` are the token ranks to pool, counted from the row's first real token.
+    /// `ranges[row]` are the token indices to pool, counted from the row's first real token.
     pub fn new(layers: &[Layer], ranges: Vec<Range<usize>>) -> Capture {
         Capture::over(layers, ranges.into_iter().map(|range| vec![range]).collect())
     }
 
-    /// The same over several ranges of each row, which do not overlap: the mean of all their tokens.
+    /// Like [`Capture::new`] with several non-overlapping ranges per row: the mean over all their tokens.
     pub fn over(layers: &[Layer], ranges: Vec<Vec<Range<usize>>>) -> Capture {
         let means = layers.iter().map(|_| None).collect();
         Capture { layers: layers.to_vec(), ranges, norms: false, pool: None, means }
     }
 
-    /// The same with two entries more behind each mean: the mean norm of the range's tokens, and that norm without the
+    /// Adds two entries after each mean: the mean norm of the tokens in the range, and the same norm without the
     /// [`LARGEST`] dimensions in which the row's mean is largest.
     pub fn with_norms(self) -> Capture {
         Capture { norms: true, ..self }
     }
 
-    /// The means, `[layer, batch, d_model]` (two wider [`with_norms`](Capture::with_norms)) in fp32 on the CPU, layers in the
-    /// order asked for. One copy to the host.
+    /// The means, `[layer, batch, d_model]` (two entries wider [`with_norms`](Capture::with_norms)), in fp32 on the
+    /// CPU, with layers in the requested order. One copy to the host.
     ///
     /// # Errors
     /// A layer that the pass did not reach.
@@ -94,24 +93,24 @@ impl Hook for Capture {
     }
 }
 
-/// How many dimensions are called large: a few of them hold most of the norm in some models (Sun et al. 2024 found at most
-/// four in any).
+/// Number of dimensions excluded as large: in some models a few dimensions hold most of the norm (Sun et al. 2024 found
+/// at most four in any).
 pub const LARGEST: usize = 4;
 
-/// Ranges of a batch's rows, where its residuals are; which of both: [`Backend::pools_row_by_row`].
+/// Ranges of a batch's rows, on the device of its residuals; [`Backend::pools_row_by_row`] selects the variant.
 enum Pool {
     /// Row by row.
     Rows(Vec<Vec<Range<usize>>>),
     /// All rows at once.
     Mask {
-        /// `[batch, pos, 1]` bool: which are pooled.
+        /// `[batch, pos, 1]` bool: which tokens are pooled.
         pooled: Tensor,
-        /// Tokens of each row's ranges, `[batch, 1]` fp32.
+        /// Number of tokens in each row's ranges, `[batch, 1]` fp32.
         counts: Tensor,
     },
 }
 
-/// The residuals of a row in some ranges, `[pos, d_model]`.
+/// The residuals of a row in the given ranges, `[pos, d_model]`.
 fn tokens(resid: &Tensor, row: i64, ranges: &[Range<usize>]) -> Tensor {
     let part = |range: &Range<usize>| resid.get(row).narrow(0, range.start as i64, range.len() as i64);
     match ranges {
@@ -144,7 +143,7 @@ impl Pool {
         }
     }
 
-    /// The fp32 mean of each row over its range, `[batch, d_model]`. An infinity outside stays there.
+    /// The fp32 mean of each row over its ranges, `[batch, d_model]`. An infinity outside the ranges has no effect.
     fn mean(&self, resid: &Tensor) -> Tensor {
         match self {
             Pool::Rows(ranges) => {
@@ -154,15 +153,15 @@ impl Pool {
                 Tensor::stack(&(0..).zip(ranges).map(mean).collect::<Vec<_>>(), 0)
             }
             Pool::Mask { pooled, counts } => {
-                // Replaced by 0, not multiplied by it.
+                // Replaced by 0 rather than multiplied by it.
                 let kept = resid.where_scalarother(pooled, 0.0);
                 kept.sum_dim_intlist(1, false, Kind::Float) / counts
             }
         }
     }
 
-    /// Of each row the mean norm of its range's tokens, and the same without the [`LARGEST`] dimensions of its `mean`:
-    /// `[batch, 2]` fp32.
+    /// For each row the mean norm of its tokens in the ranges, and the same without the [`LARGEST`] dimensions of its
+    /// `mean`: `[batch, 2]` fp32.
     fn norms(&self, resid: &Tensor, mean: &Tensor) -> Tensor {
         let largest = mean.abs().topk((LARGEST as i64).min(mean.size()[1]), 1, true, false).1;
         let norm = |of: &Tensor| of.norm_scalaropt_dim_dtype(2.0, [-1i64].as_slice(), false, Kind::Float);
@@ -190,7 +189,7 @@ impl Pool {
 mod tests {
     use super::*;
 
-    /// Against sums in fp64, of what both ways make; an infinity in the padding is not seen.
+    /// Compares both variants with sums in fp64; an infinity in the padding has no effect.
     #[test]
     fn means_are_of_a_rows_own_tokens() {
         let resid = Tensor::randn([3, 300, 20], (Kind::Float, Device::Cpu));
@@ -212,8 +211,8 @@ mod tests {
         }
     }
 
-    /// Four of twenty dimensions are a hundred times as large as the others: the norm of each token is theirs, and without
-    /// them it is the others'. Both in fp64.
+    /// Four of twenty dimensions are a hundred times as large as the others: they determine the norm of each token, and
+    /// without them the others do. Compared with fp64.
     #[test]
     fn norms_are_of_tokens_and_of_tokens_without_their_large_dimensions() {
         let resid = Tensor::randn([2, 50, 20], (Kind::Float, Device::Cpu));

@@ -1,16 +1,16 @@
-//! The places in the residual stream that are read and steered. Knows no model.
+//! Positions in the residual stream that are read and steered. Independent of models.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Where in the residual stream: before the first block, or after one of them.
+/// A position in the residual stream: before the first block, or after one of the blocks.
 ///
-/// As text and in JSON it is `embed`, or the block's number; in tables a number, where `embed` is -1: so many blocks and
-/// one more have been run, and it is always Hugging Face's `hidden_states[number + 1]` (but for the last block).
+/// In text and JSON it is `embed` or the block's number; in tables it is a number, with -1 for `embed`. `number + 1`
+/// blocks have been run, and it is always Hugging Face's `hidden_states[number + 1]` (except for the last block).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
-    /// `resid_pre[0]`: the token's embedding, as it goes into the first block. It knows nothing of the tokens around it.
+    /// `resid_pre[0]`: the token's embedding, as input of the first block. It contains nothing about other tokens.
     Embed,
     /// `resid_post[l]` of block `l`, counted from 0.
     Block(usize),
@@ -20,7 +20,7 @@ pub enum Layer {
 pub const EMBED: &str = "embed";
 
 impl Layer {
-    /// The block after which it is; none of the embedding.
+    /// The block after which it is; `None` for the embedding.
     pub fn block(self) -> Option<usize> {
         match self {
             Layer::Embed => None,
@@ -28,12 +28,12 @@ impl Layer {
         }
     }
 
-    /// As in tables.
+    /// The number used in tables.
     pub fn number(self) -> i32 {
         self.block().map_or(-1, |block| block as i32)
     }
 
-    /// The layer that is `number` in a table; none below -1.
+    /// The layer with this number in a table; `None` below -1.
     pub fn of_number(number: i32) -> Option<Layer> {
         match number {
             -1 => Some(Layer::Embed),
@@ -41,12 +41,13 @@ impl Layer {
         }
     }
 
-    /// The blocks that are run up to it.
+    /// Number of blocks that are run up to this layer.
     pub fn blocks(self) -> usize {
         self.block().map_or(0, |block| block + 1)
     }
 
-    /// How deep it is in a model of `n_layers` blocks: 0 of the embedding, and of block `l` its middle, `(l + 0.5) / n_layers`.
+    /// Relative depth in a model of `n_layers` blocks: 0 for the embedding, and the middle of block `l`,
+    /// `(l + 0.5) / n_layers`.
     pub fn depth(self, n_layers: usize) -> f64 {
         self.block().map_or(0.0, |block| (block as f64 + 0.5) / n_layers as f64)
     }
