@@ -1,8 +1,9 @@
-//! The moment before the first call into libtorch. Knows nothing of how it is loaded: the program says that.
+//! Deferred loading of libtorch, before the first call into it. Independent of the loading mechanism, which the program
+//! supplies.
 //!
-//! The program starts without libtorch, as loading it takes longer than a run with nothing to do
-//! (docs/design/startup.md). Whoever is about to call it for the first time says so here: the choice of a device other
-//! than the CPU, and a run that has something to run.
+//! The program starts without libtorch, because loading it takes longer than a run with nothing to do
+//! (docs/design/startup.md). Code that is about to call it for the first time announces this here: the selection of a
+//! device other than the CPU, and a run that has something to run.
 
 mod places;
 
@@ -13,26 +14,26 @@ use std::sync::OnceLock;
 pub use places::{Found, WANTED, fetched, find};
 
 static LOADER: OnceLock<fn()> = OnceLock::new();
-/// Why the libtorch that is loaded was taken.
+/// Why the loaded libtorch was selected.
 static WHY: OnceLock<String> = OnceLock::new();
 
-/// Has [`load`] call `loader`. Only a program whose libtorch is not loaded yet asks for this.
+/// Registers `loader` for [`load`]. Used only by a program whose libtorch is not loaded yet.
 pub fn set_loader(loader: fn()) {
     let _ = LOADER.set(loader);
 }
 
-/// Whether it is loaded, so that the program does not start again.
+/// Whether libtorch is loaded, so that the program does not restart.
 pub fn is_loaded() -> bool {
     LOADER.get().is_none()
 }
 
-/// Loads libtorch if it is not loaded. That starts the program again, so this may not return: to be called before
-/// anything is printed or written.
+/// Loads libtorch if it is not loaded. This restarts the program, so it may not return: call it before anything is
+/// printed or written.
 pub fn load() {
     load_if(|| true);
 }
 
-/// Loads libtorch if it is not loaded and `needed` says that it will be called; `needed` is not asked otherwise.
+/// Loads libtorch if it is not loaded and `needed` returns true; `needed` is not called otherwise.
 pub fn load_if(needed: impl FnOnce() -> bool) {
     if let Some(loader) = LOADER.get()
         && needed()
@@ -41,15 +42,15 @@ pub fn load_if(needed: impl FnOnce() -> bool) {
     }
 }
 
-/// Remembers why the libtorch that is loaded was taken. Only the program knows that, which was started again.
+/// Records why the loaded libtorch was selected. Only the restarted program knows the reason.
 pub fn set_why(why: String) {
     let _ = WHY.set(why);
 }
 
-/// The libtorch that is loaded; where none is yet, the one that will be.
+/// The loaded libtorch or, if none is loaded yet, the one that will be loaded.
 ///
 /// # Errors
-/// There is none: as of [`find`].
+/// No libtorch was found: see [`find`].
 pub fn taken() -> Result<Found> {
     if !is_loaded() {
         return find();
@@ -59,17 +60,17 @@ pub fn taken() -> Result<Found> {
     Ok(Found { lib, why })
 }
 
-/// The folder of [`taken`]; where there is none, the one that the program was built with.
+/// The folder of [`taken`] or, if there is none, of the libtorch that the program was built with.
 pub fn folder() -> PathBuf {
     taken().map_or_else(|_| env!("EMOFLOW_LIBTORCH").into(), |found| found.lib)
 }
 
-/// Refuses a libtorch that was found elsewhere than where the program was built, say by `LD_LIBRARY_PATH`, and that is
-/// of another version: what is missing from it would end the program in the middle of its work, and what is different
-/// would give other numbers under the same keys.
+/// Rejects a libtorch of another version that was found elsewhere than at build time, for example through
+/// `LD_LIBRARY_PATH`: a missing symbol would end the program in the middle of its work, and different code would give
+/// other numbers under the same cache keys.
 ///
 /// # Errors
-/// The two versions, and where the other one is.
+/// The two versions, and the location of the other one.
 pub fn check(folder: &Path) -> Result<()> {
     let wanted = WANTED;
     if folder == Path::new(env!("EMOFLOW_LIBTORCH")) {
@@ -81,13 +82,13 @@ pub fn check(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version of the libtorch of [`folder`], with its local part such as `+cu128`.
+/// The version of the libtorch in [`folder`], including its local part such as `+cu128`.
 pub fn full_version() -> String {
     let folder = folder();
     stated(folder.parent().unwrap_or(&folder)).unwrap_or_else(|| env!("EMOFLOW_LIBTORCH_VERSION").to_string())
 }
 
-/// Which libtorch is used, where it is and why, in words; or that there is none.
+/// The libtorch in use, with its version, location and the reason, as text; or that there is none.
 pub fn shown() -> String {
     match taken() {
         Ok(found) => format!("{}, {} ({})", full_version(), found.lib.display(), found.why),
@@ -95,12 +96,12 @@ pub fn shown() -> String {
     }
 }
 
-/// The version in `root` without its local part, as `build.rs` reads it.
+/// The version in `root` without its local part, as read by `build.rs`.
 fn version(root: &Path) -> Option<String> {
     Some(stated(root)?.split('+').next()?.to_string())
 }
 
-/// The version that the torch wheel (`version.py`) or the plain archive (`build-version`) in `root` states.
+/// The version given by the torch wheel (`version.py`) or the plain archive (`build-version`) in `root`.
 fn stated(root: &Path) -> Option<String> {
     let wheel = || {
         let text = fs_err::read_to_string(root.join("version.py")).ok()?;
@@ -111,15 +112,15 @@ fn stated(root: &Path) -> Option<String> {
     Some(text.trim().to_string())
 }
 
-/// What libtorch said, where a panic's text is that of a failed `unwrap` of its error: written as Rust code, in quotes, with
-/// its line ends as `\n` and some fifty lines of its stack. Any other text as it is.
+/// Extracts libtorch's message from a panic text. A failed `unwrap` of a libtorch error shows it as a quoted Rust
+/// string, with line ends as `\n` and some fifty lines of stack trace. Any other text is returned unchanged.
 pub fn said(panic: &str) -> String {
     let Some((_, said)) = panic.split_once("Torch(\"") else { return panic.to_string() };
     let said = said.split("\\nException raised from").next().unwrap_or(said);
     said.trim_end_matches("\")").replace("\\n", "\n").replace("\\\"", "\"")
 }
 
-/// Where the linker found libtorch: the system's list of what is mapped says.
+/// The folder from which the linker loaded libtorch, according to the system's list of memory mappings.
 #[cfg(target_os = "linux")]
 fn loaded_from() -> Option<PathBuf> {
     let maps = fs_err::read_to_string("/proc/self/maps").ok()?;
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_libtorch_from_elsewhere_is_of_the_same_version() {
-        // The tests are linked with the one that they were built with, and a symlink is as good as what it points to.
+        // The tests are linked with the libtorch that they were built with; symlinks are resolved.
         let built = fs_err::canonicalize(env!("EMOFLOW_LIBTORCH")).unwrap();
         assert_eq!(fs_err::canonicalize(folder()).unwrap(), built);
         let root = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
-//! A linear map with or without bias. Knows nothing of where it stands.
+//! A linear map with an optional bias. Independent of its place in the model.
 
 use super::backend::Backend;
 use tch::{Device, Tensor};
 
 /// `x Wᵀ + b`.
 pub struct Linear {
-    /// `[out, in]`, row after row. Where a checkpoint stores it otherwise, it is a view of what is stored, whose first axes
-    /// make up `out`, until [`on`](Linear::on) copies it.
+    /// `[out, in]`, contiguous. If a checkpoint stores it in another layout, it is a view of the stored tensor, whose
+    /// first axes make up `out`, until [`on`](Linear::on) copies it.
     pub weight: Tensor,
     /// `[out]`
     pub bias: Option<Tensor>,
@@ -18,13 +18,13 @@ impl Linear {
         backend.linear(x, &self.weight, self.bias.as_ref())
     }
 
-    /// The same on `device`, row after row; where it is that already, it shares its numbers with this one.
+    /// Contiguous copy on `device`; shares storage if it is already contiguous and on the device.
     pub fn on(&self, device: Device) -> Linear {
         let there = |x: &Tensor, last: i64| x.to_device(device).contiguous().flatten(0, last);
         Linear { weight: there(&self.weight, -2), bias: self.bias.as_ref().map(|bias| there(bias, -1)) }
     }
 
-    /// Of a map whose outputs are `heads` times `count` parts one after the other, a map for each part of all heads.
+    /// Splits a map whose outputs are `heads` groups of `count` parts into one map per part, each for all heads.
     pub fn parts_of_heads(&self, heads: usize, count: usize) -> Vec<Linear> {
         let apart = |x: &Tensor| {
             let [heads, count] = [heads, count].map(|n| n as i64);
@@ -38,23 +38,23 @@ impl Linear {
         (0..count as i64).map(part).collect()
     }
 
-    /// The map to `count` of the outputs, from `start` on. Shares its numbers with this one.
+    /// The map to `count` of the outputs, starting at `start`. Shares its storage with this one.
     pub fn rows(&self, start: usize, count: usize) -> Linear {
         let part = |x: &Tensor| x.narrow(0, start as i64, count as i64);
         Linear { weight: part(&self.weight), bias: self.bias.as_ref().map(part) }
     }
 }
 
-/// Linear maps of one input, held as [`Backend::joins_maps`] says.
+/// Linear maps of the same input, stored as [`Backend::joins_maps`] requires.
 pub enum Linears {
-    /// Each by itself.
+    /// Each separately.
     Apart(Vec<Linear>),
-    /// In one, and how many outputs are whose.
+    /// Joined in one map, with the number of outputs of each.
     Joined(Linear, Vec<i64>),
 }
 
 impl Linears {
-    /// Those of `each`, which have a bias all or none.
+    /// Combines the maps in `each`, of which either all or none have a bias.
     pub fn new(each: Vec<Linear>) -> Linears {
         match each.first().map(|one| one.weight.device()) {
             Some(device) if Linears::are_joined(&each, device) => Linears::join(&each, device),
@@ -83,7 +83,7 @@ impl Linears {
         Linears::Joined(Linear { weight, bias: biases.map(stack) }, counts)
     }
 
-    /// The rows of `all`, of which `counts` belong to one map each.
+    /// Splits `all`, whose rows belong to consecutive maps with `counts` rows each.
     pub fn of_rows(all: Linear, counts: &[usize]) -> Linears {
         if Backend::joins_maps(all.weight.device()) {
             return Linears::Joined(all, counts.iter().map(|&count| count as i64).collect());
@@ -96,7 +96,7 @@ impl Linears {
         Linears::Apart(each.collect())
     }
 
-    /// `[.., in]` to one `[.., out]` for each map.
+    /// `[.., in]` to one `[.., out]` per map.
     pub fn forward(&self, x: &Tensor, backend: Backend) -> Vec<Tensor> {
         match self {
             Linears::Apart(each) => each.iter().map(|one| one.forward(x, backend)).collect(),
@@ -104,7 +104,7 @@ impl Linears {
         }
     }
 
-    /// The same on `device`; there already, they share their numbers with these.
+    /// Copy on `device`; shares storage if it is already there.
     pub fn on(&self, device: Device) -> Linears {
         match self {
             Linears::Apart(each) if Linears::are_joined(each, device) => Linears::join(each, device),

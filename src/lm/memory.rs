@@ -1,5 +1,5 @@
-//! Whether a model fits into memory, decided before it is loaded, and what would fit if it does not. Knows sizes, not
-//! how weights are read; the numbers are bounds made of a model's `Spec`, not measurements.
+//! Decides before a model is loaded whether it fits into memory, and what would fit if it does not. Depends on sizes,
+//! not on how weights are read; the numbers are bounds derived from a model's `Spec`, not measurements.
 
 use super::backend::{Backend, Heads};
 use super::device;
@@ -11,24 +11,25 @@ use std::collections::BTreeSet;
 use std::fmt;
 use tch::Device;
 
-/// What is done at once with a model, besides holding its weights.
+/// Work done at once with a model, in addition to holding its weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Nothing that takes much memory.
+    /// Nothing that takes significant memory.
     Little,
-    /// Passes of at most so many tokens, padding counted, without logits.
+    /// Passes of at most this many tokens, including padding, without logits.
     Passes {
-        /// Tokens in the largest batch.
+        /// Number of tokens in the largest batch.
         batch_tokens: usize,
-        /// Tokens in all batches, of which the residuals of those that are not at work wait, on a GPU as far as there is
-        /// memory beside this work, else in the host's; 0 where one batch is done after the other.
+        /// Number of tokens in all batches. The residuals of batches that are not being computed wait: on a GPU as far
+        /// as memory remains next to this work, otherwise in host memory. 0 if the batches are processed one after the
+        /// other.
         waiting: usize,
     },
-    /// Sequences that are continued side by side.
+    /// Sequences generated in parallel.
     Generation {
-        /// Sequences.
+        /// Number of sequences.
         rows: usize,
-        /// Most tokens added to each.
+        /// Maximum number of tokens added to each.
         max_new_tokens: usize,
     },
 }
@@ -36,18 +37,18 @@ pub enum Work {
 /// Memory for a model and its work, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The weights, once.
+    /// Size of the weights.
     pub weights: u64,
-    /// What is held beside the weights while they are loaded to a GPU: the largest tensor as it is stored, before it is
-    /// converted, or projections before they are joined. On the CPU tensors are converted from pages of the file, which
-    /// the system can drop.
+    /// Memory needed in addition to the weights while they are loaded to a GPU: the largest tensor as stored, before it
+    /// is converted, or projections before they are joined. On the CPU tensors are converted from file pages, which the
+    /// system can drop.
     pub tensor: u64,
-    /// Activations, keys and values, logits. Not at the same time as `tensor`.
+    /// Activations, keys and values, logits. Not needed at the same time as `tensor`.
     pub work: u64,
 }
 
 impl Need {
-    /// What `work` with a model takes that is held and computed as `policy` says on `device`.
+    /// Memory for a model and `work` with the dtypes of `policy` on `device`.
     pub fn new(spec: &Spec, policy: impl Into<DtypePolicy>, work: Work, device: Device) -> Need {
         let DtypePolicy { weights: dtype, compute, streamed } = policy.into();
         let work = match work {
@@ -64,7 +65,7 @@ impl Need {
         };
         let converted = device != Device::Cpu && (dtype != spec.dtype || spec.quantization.is_some());
         let mut largest = 0;
-        // A stranger's config.json may ask for more bytes than can be counted.
+        // An untrusted config.json may specify sizes that overflow.
         let mut need = Need { weights: 0, tensor: 0, work };
         for (_, shape) in spec.tensors() {
             let numbers = shape.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
@@ -74,8 +75,8 @@ impl Need {
                 need.tensor = need.tensor.max(numbers.saturating_mul(bytes(spec.dtype)));
             }
         }
-        // Of a block in another layout than that of the arithmetic both are there for a while; streamed, they are copied anew
-        // each time.
+        // While a block stored in another layout than that of the arithmetic is converted, both copies exist; when
+        // streaming, this happens each time.
         let relaid = (0..spec.n_layers()).map(|layer| spec.relaid_numbers(layer)).max().unwrap_or(0);
         need.tensor = need.tensor.max(relaid.saturating_mul(bytes(dtype)));
         if device != Device::Cpu {
@@ -92,14 +93,14 @@ impl Need {
             });
             let joined = joined.max().unwrap_or(0);
             largest = largest.max(joined);
-            // Streamed, they are copied to where they stand together.
+            // When streaming, they are copied directly into the joined matrix.
             if !streamed {
                 need.tensor = need.tensor.max(joined.saturating_mul(bytes(dtype)));
             }
         }
         if streamed {
             let widest = (0..spec.n_layers()).map(|layer| spec.block_numbers(layer)).max().unwrap_or(0);
-            // While one block computes, the next is read from its file; of those a GPU holds one.
+            // While one block is computed, the next is read from its file; a GPU holds only one of them.
             let at_once = if device == Device::Cpu { 2.min(spec.n_layers() as u64) } else { 1 };
             need.weights = widest.saturating_mul(at_once * bytes(dtype));
         }
@@ -107,26 +108,27 @@ impl Need {
             need.tensor = need.tensor.saturating_add(weights::DEQUANTIZED_AT_ONCE);
         }
         if dtype != compute {
-            // A weight as it is computed with, beside the activations.
+            // A weight converted to the compute dtype, in addition to the activations.
             need.work = need.work.saturating_add(largest.saturating_mul(bytes(compute)));
         }
         need
     }
 
-    /// The most that is held at a time.
+    /// Peak memory.
     pub fn total(&self) -> u64 {
         self.weights.saturating_add(self.tensor.max(self.work))
     }
 }
 
-/// Bound on what one token takes in a pass. At a time there are five copies of the residual stream (the embedding,
-/// before and after two norms), a block's keys and values, and either the gate of its MLP, its activation, the up
-/// projection and their product (of an MLP without a gate the up projection and its activation), or queries and keys with what
-/// rotating and gating them takes, or what the gated delta rule takes. All of it twice, because an allocator cannot fill every
-/// gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192 tokens on a CPU. Nothing grows with the square
-/// of the length (seen on the CPU, with heads shared or not), except where attention [`holds`](Backend::holds_scores) all scores.
+/// Upper bound on the memory of one token in a pass. At any time there are five copies of the residual stream (the
+/// embedding, before and after two norms), a block's keys and values, and one of: the MLP's gate, its activation, the
+/// up projection and their product (for an MLP without a gate the up projection and its activation); queries and keys
+/// with the memory for rotating and gating them; the memory of the gated delta rule. All of this is doubled, because an
+/// allocator cannot fill every gap: between 1.5 and 1.7 times was measured for the shape of SmolLM2-135M with 8192
+/// tokens on a CPU. Nothing grows with the square of the length (observed on the CPU, with and without shared heads),
+/// except where attention [`holds`](Backend::holds_scores) all scores.
 pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
-    /// Tokens that each token is compared with where that is not fused: stories have a few hundred.
+    /// Tokens that each token attends to when attention is not fused: stories have a few hundred.
     const SEEN: u64 = 512;
     let backend = Backend::likely(device);
     let heads = |of: &spec::Attention| {
@@ -144,7 +146,7 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
             Mixer::GatedDelta(of) => (0, delta_bytes_per_token(of, dtype, backend)),
         };
         let (wide, sum) = match layer.experts {
-            // Every token may go through one expert; the sum over experts and what is added to it are in fp32.
+            // Every token may go through one expert; the sum over experts and its summands are in fp32.
             Some(experts) => (experts.d_mlp, 6 * spec.d_model),
             None => (0, 0),
         };
@@ -154,7 +156,7 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     };
     let block = spec.layers.iter().map(block).max().unwrap_or(0);
     let fused = (5 * spec.d_model as u64 * bytes(dtype)).saturating_add(block).saturating_mul(2);
-    // Products, bounded products, weights and a temporary, in fp32.
+    // Products, capped products, weights and a temporary, in fp32.
     let products = 4 * spec.n_heads as u64 * SEEN * bytes(Dtype::F32);
     let plain =
         |of: &spec::Attention| backend.holds_scores(dtype.kind(), heads(of), spec.attention_cap.is_some());
@@ -162,10 +164,10 @@ pub fn pass_bytes_per_token(spec: &Spec, dtype: Dtype, device: Device) -> u64 {
     fused.saturating_add(if plain { products } else { 0 })
 }
 
-/// What one token takes in a gated delta net: what is projected, also in fp32; queries, keys and values after the convolution;
-/// what is read, its norm, and both with the gate. Where the rule is computed in chunks, queries and keys of each value head
-/// (as they are, in chunks, with the decay; what is written, and the solution for it), as much of the values, the products of a
-/// chunk, and of rows of 64 tokens the memory three times.
+/// Memory of one token in a gated delta net: the projections, also in fp32; queries, keys and values after the
+/// convolution; the output, its norm, and both with the gate. If the rule is computed in chunks, also queries and keys
+/// of each value head (plain, in chunks, with the decay; the updates, and the solution for them), the same amount for
+/// the values, the products of a chunk, and, for rows of 64 tokens, the memory three times.
 fn delta_bytes_per_token(of: &DeltaHeads, dtype: Dtype, backend: Backend) -> u64 {
     const CHUNK: u64 = 64;
     let [channels, values, heads, d_k] = [of.channels(), of.values(), of.n_v_heads, of.d_k].map(|n| n as u64);
@@ -179,7 +181,7 @@ fn delta_bytes_per_token(of: &DeltaHeads, dtype: Dtype, backend: Backend) -> u64
     projected.saturating_add(numbers.saturating_mul(bytes(Dtype::F32)))
 }
 
-/// What the states of a sequence take, all layers together, however long it is.
+/// Size of a sequence's recurrent states in all layers, independent of its length.
 pub fn state_bytes(spec: &Spec, dtype: Dtype) -> u64 {
     let one = |layer: &Layer| match &layer.mixer {
         Mixer::Attention(_) => 0,
@@ -192,15 +194,15 @@ pub fn state_bytes(spec: &Spec, dtype: Dtype) -> u64 {
     spec.layers.iter().map(one).fold(0, u64::saturating_add)
 }
 
-/// What the cache of keys and values takes for a token of a sequence, all layers together.
+/// Size of the key and value cache per token, in all layers.
 pub fn kv_bytes_per_token(spec: &Spec, dtype: Dtype) -> u64 {
     let own = spec.layers.iter().filter_map(Layer::attention).filter(|of| !matches!(of.kv, KeyValues::Of(_)));
     let numbers = own.map(|of| 2 * of.d_kv() as u64);
     numbers.fold(0, u64::saturating_add).saturating_mul(bytes(dtype))
 }
 
-/// What a pass takes for each token, padding counted, that is kept at `layer`: the residual stream, what went into the first
-/// block where later ones ask for it, and keys and values that later ones use.
+/// Size per token, padding included, of a pass kept at `layer`: the residual stream, the input of the first block if
+/// later blocks use it, and keys and values shared with later layers.
 pub fn kept_bytes_per_token(spec: &Spec, dtype: Dtype, layer: At) -> u64 {
     let sources = spec.layers.iter().filter_map(|of| match of.attention()?.kv {
         KeyValues::Of(source) => Some(source),
@@ -214,8 +216,8 @@ pub fn kept_bytes_per_token(spec: &Spec, dtype: Dtype, layer: At) -> u64 {
     numbers.saturating_mul(bytes(dtype))
 }
 
-/// Memory for what passes keep: half of what a device has left beside the model and a pass of `batch_tokens`. Where the device
-/// does not tell what it has, 256 MiB.
+/// Memory limit for kept passes: half of what a device has left after the model and a pass of `batch_tokens`. If the
+/// device does not report its memory, 256 MiB.
 pub fn bytes_to_keep(
     spec: &Spec,
     policy: impl Into<DtypePolicy>,
@@ -228,12 +230,13 @@ pub fn bytes_to_keep(
     free.bytes.saturating_sub(need.total()) / 2
 }
 
-/// What one sequence takes that is being continued: its cache and states, and either its prompt's pass or the choice of a token.
+/// Memory of one sequence during generation: its cache and states, and either the pass over its prompt or the selection
+/// of a token.
 fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64, device: Device) -> u64 {
     /// A request of a few sentences in a chat template; prompts are not known before the model is loaded.
     const PROMPT: u64 = 256;
-    /// For each entry of the vocabulary: logits, scaled, their probabilities, sums of these, and what is likelier than
-    /// a token (a flag, and its probability).
+    /// Per vocabulary entry: logits, scaled logits, their probabilities, cumulative sums, and the entries likelier than
+    /// a token (a flag, and the probability).
     const CHOICE: u64 = 24;
     let context = spec.context as u64;
     let slots = PROMPT.saturating_add(max_new_tokens).min(context);
@@ -244,28 +247,28 @@ fn row_bytes(spec: &Spec, dtype: Dtype, max_new_tokens: u64, device: Device) -> 
         .saturating_add(pass.max(CHOICE * spec.d_vocab as u64))
 }
 
-/// Bytes of one number.
+/// Size of one number in bytes.
 fn bytes(dtype: Dtype) -> u64 {
     dtype.kind().elt_size_in_bytes() as u64
 }
 
-/// Why a model is not loaded, and what could be done.
+/// Why a model is not loaded, and possible remedies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it needs.
+    /// Required memory.
     pub need: Need,
-    /// What there is.
+    /// Available memory.
     pub free: FreeMemory,
-    /// Changes each of which would be enough, for people.
+    /// Changes each of which would be sufficient, for people.
     pub remedies: Vec<String>,
     policy: DtypePolicy,
     work: Work,
 }
 
-/// Whether a model with its work fits into `free`, the memory of `device`.
+/// Checks whether a model with its work fits into `free`, the memory of `device`.
 ///
 /// # Errors
-/// It does not: the numbers, and every option that would make it fit.
+/// The model does not fit: the error contains the numbers and every option that would make it fit.
 pub fn fits(
     spec: &Spec,
     policy: impl Into<DtypePolicy>,
@@ -282,15 +285,16 @@ pub fn fits(
         Some(Need::new(spec, policy, work, device).total()).filter(|&total| total <= free.bytes)
     };
     let mut remedies = Vec::new();
-    // A half-width checkpoint is taken as it is; f16 cannot hold what an f32 one may have learned.
+    // A half-precision checkpoint keeps its dtype; f16 cannot represent all values that an f32 checkpoint may have
+    // learned.
     let half = if spec.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
     if policy.weights == Dtype::F32
         && let Some(total) = with(DtypePolicy { weights: half, compute: half, ..policy }, work)
     {
         remedies.push(format!("`dtype = \"{}\"` ({})", half.name(), gb(total)));
     }
-    // The largest power of two that fits; a batch holds at least one text, so that fewer tokens than a text has would
-    // change nothing.
+    // The largest power of two that fits; a batch holds at least one text, so fewer tokens than a text has would change
+    // nothing.
     let largest = |least: usize, now: usize, work: &dyn Fn(usize) -> Work| {
         let smaller = (0..usize::BITS).rev().map(|bit| 1 << bit).filter(|n| (least..now).contains(n));
         smaller.into_iter().find(|&n| with(policy, work(n)).is_some())
@@ -308,7 +312,7 @@ pub fn fits(
     };
     remedies.extend(less);
     let streamed = DtypePolicy { streamed: true, weights: spec.dtype, compute: policy.compute };
-    // Blocks are streamed as they are stored.
+    // Blocks are streamed in the stored format.
     if remedies.is_empty()
         && !policy.streamed
         && spec.quantization.is_none()
@@ -319,7 +323,7 @@ pub fn fits(
     Err(Box::new(Refusal { need, free: free.clone(), remedies, policy, work }))
 }
 
-/// Refuses a model that does not fit into `free`, the memory of `device`; where that is not known, nothing is refused.
+/// Rejects a model that does not fit into `free`, the memory of `device`; if `free` is unknown, nothing is rejected.
 ///
 /// # Errors
 /// A [`Refusal`].
@@ -372,7 +376,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Bytes for people, in units of 10^9.
+/// Size for people, in units of 10^9 bytes.
 fn gb(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

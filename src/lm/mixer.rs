@@ -1,4 +1,4 @@
-//! What lets the tokens of a block see those before them. Knows nothing of the residual stream around it.
+//! The mixer of a block, through which tokens see earlier tokens. Independent of the residual stream around it.
 
 use super::attention::{Attention, Projected};
 use super::block::Pass;
@@ -6,7 +6,7 @@ use super::delta_net::DeltaNet;
 use std::collections::HashMap;
 use tch::{Device, Tensor};
 
-/// The first half of a block.
+/// First half of a block.
 pub enum Mixer {
     /// Softmax attention.
     Attention(SelfAttention),
@@ -14,21 +14,22 @@ pub enum Mixer {
     GatedDelta(DeltaNet),
 }
 
-/// Softmax attention to a layer's own keys and values, or to an earlier one's.
+/// Softmax attention to a layer's own keys and values, or to those of an earlier layer.
 pub struct SelfAttention {
-    /// What is computed with them.
+    /// The attention itself.
     pub attention: Attention,
-    /// Which of the decoder's frequencies turn its heads.
+    /// Index of the decoder's frequencies that rotate its heads.
     pub rotation: Option<usize>,
-    /// Tokens that a token sees, itself included; `None`: all before it.
+    /// Number of tokens that a token sees, including itself; `None`: all earlier tokens.
     pub window: Option<usize>,
-    /// The layer whose keys and values it uses.
+    /// The layer whose keys and values are used.
     pub source: usize,
 }
 
 impl Mixer {
-    /// What it gives to the residual stream, of the normalised residual `[batch, pos, d_model]`, and the keys and values if
-    /// they are the block's own, `[batch, n_kv_heads, slots, d_head]` each. `shared` are those of earlier layers.
+    /// The output, to be added to the residual stream, for the normalised residual `[batch, pos, d_model]`, and the
+    /// keys and values if the block computes its own, `[batch, n_kv_heads, slots, d_head]` each. `shared` are those of
+    /// earlier layers.
     pub fn forward(
         &self,
         layer: usize,
@@ -42,7 +43,7 @@ impl Mixer {
         }
     }
 
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> Mixer {
         match self {
             Mixer::Attention(of) => {

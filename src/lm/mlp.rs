@@ -1,4 +1,4 @@
-//! The MLP of a block. Knows nothing of the residual stream around it.
+//! The MLP of a block. Independent of the residual stream around it.
 
 use super::backend::Backend;
 use super::linear::{Linear, Linears};
@@ -7,15 +7,15 @@ use tch::{Device, Tensor};
 
 /// `down(inner(x))`.
 pub struct Mlp {
-    /// What is inside.
+    /// Inner part.
     pub inner: Inner,
     /// `d_mlp -> d_model`.
     pub down: Linear,
-    /// What is done to each entry inside.
+    /// Elementwise activation of the inner part.
     pub activation: Activation,
 }
 
-/// The inside of an MLP.
+/// Inner part of an MLP.
 pub enum Inner {
     /// `activation(gate(x)) * up(x)`: gate and up, `d_model -> d_mlp` each.
     Gated(Linears),
@@ -24,7 +24,7 @@ pub enum Inner {
 }
 
 impl Mlp {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> Mlp {
         let inner = match &self.inner {
             Inner::Gated(gate_up) => Inner::Gated(gate_up.on(device)),
@@ -33,7 +33,7 @@ impl Mlp {
         Mlp { inner, down: self.down.on(device), activation: self.activation }
     }
 
-    /// `mlp_out` of a normalised residual: `[batch, pos, d_model]` to the same shape.
+    /// `mlp_out` for a normalised residual: `[batch, pos, d_model]` to the same shape.
     pub fn forward(&self, x: &Tensor, backend: Backend) -> Tensor {
         let inner = match &self.inner {
             Inner::Gated(gate_up) => {
@@ -47,7 +47,7 @@ impl Mlp {
 }
 
 impl Activation {
-    /// What it makes of `x`, entry by entry, by libtorch's kernels.
+    /// Applies the activation elementwise with libtorch's kernels.
     pub(super) fn by_libtorch(self, x: &Tensor) -> Tensor {
         match self {
             Activation::Silu => x.silu(),

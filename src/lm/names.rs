@@ -1,13 +1,13 @@
-//! What checkpoints call their tensors. Knows nothing of their shapes or of how they are computed with.
+//! Names of the tensors in checkpoints. Independent of their shapes and of the computation.
 
 /// Query, key and value projections as the checkpoint stores them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QkvNames {
     /// Three tensors: query, key, value.
     Split(&'static str, &'static str, &'static str),
-    /// One, with the three below each other.
+    /// One tensor, query, key and value stacked along the rows.
     Fused(&'static str),
-    /// One, with the heads below each other: the three of the first head, those of the second...
+    /// One tensor, grouped by head: query, key and value of the first head, then those of the second...
     FusedPerHead(&'static str),
 }
 
@@ -16,9 +16,9 @@ pub enum QkvNames {
 pub enum MlpNames {
     /// Two tensors: gate, up.
     Split(&'static str, &'static str),
-    /// One, with gate and up below each other.
+    /// One tensor, gate and up stacked along the rows.
     Fused(&'static str),
-    /// One, up: the MLP has no gate.
+    /// One tensor, up: the MLP has no gate.
     Plain(&'static str),
 }
 
@@ -31,50 +31,50 @@ pub enum Layout {
     InOut,
 }
 
-/// The maps of the experts as the checkpoint stores them.
+/// The linear maps of the experts as the checkpoint stores them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EachExpertNames {
-    /// Modules of each expert: gate, up, down; `{}` stands for the expert.
+    /// Modules of each expert: gate, up, down; `{}` is replaced by the expert's index.
     Split(&'static str, &'static str, &'static str),
-    /// Tensors of all experts: gate above up, `[experts, 2 * d_mlp, d_model]`, and down,
+    /// Tensors of all experts: gate stacked on up, `[experts, 2 * d_mlp, d_model]`, and down,
     /// `[experts, d_model, d_mlp]`.
     Stacked(&'static str, &'static str),
 }
 
-/// What a checkpoint calls the tensors of experts, relative to the block.
+/// Names of the tensors of experts in a checkpoint, relative to the block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ExpertNames {
-    /// Scores of the experts.
+    /// Router, which scores the experts.
     pub router: &'static str,
     /// The experts.
     pub each: EachExpertNames,
-    /// What experts beside an MLP have more.
+    /// Additional tensors of experts in parallel with an MLP.
     pub beside: Option<BesideNames>,
 }
 
-/// Norms of an MLP and of experts that stand beside it, and scales of their router.
+/// Norms of an MLP and of experts in parallel with it, and scales of their router.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BesideNames {
-    /// Norm of what the MLP gives.
+    /// Norm of the MLP's output.
     pub mlp_post_norm: &'static str,
     /// Norm before the experts.
     pub norm: &'static str,
-    /// Norm of what the experts give.
+    /// Norm of the experts' output.
     pub post_norm: &'static str,
-    /// Tensor that multiplies what the router reads, `[d_model]`.
+    /// Tensor that multiplies the router's input, `[d_model]`.
     pub router_scale: &'static str,
     /// Tensor that multiplies the experts' weights, `[experts]`.
     pub expert_scale: &'static str,
 }
 
-/// What a checkpoint calls its tensors: module names, to which `.weight` or `.bias` is added.
-/// `{}` in `block` stands for the layer; the names below it are relative to the block. A norm
-/// without a name is one that the model does not have.
+/// Names of the tensors in a checkpoint: module names, to which `.weight` or `.bias` is appended. `{}` in `block` is
+/// replaced by the layer number; the names inside a block are relative to it. `None` for a norm means that the model
+/// does not have it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Names {
     /// Token embedding.
     pub embed: &'static str,
-    /// Embedding of positions, `[context, d_model]`, which is added to that of tokens; `None`: there is none.
+    /// Position embedding, `[context, d_model]`, added to the token embedding; `None` if there is none.
     pub position_embed: Option<&'static str>,
     /// Norm before the unembedding.
     pub final_norm: &'static str,
@@ -82,17 +82,17 @@ pub struct Names {
     pub unembed: &'static str,
     /// Prefix of one block.
     pub block: &'static str,
-    /// How linear maps of blocks are stored, but for those of experts.
+    /// Layout of the blocks' linear maps, except those of experts.
     pub layout: Layout,
     /// Norm before attention.
     pub attn_norm: Option<&'static str>,
     /// Query, key and value projections.
     pub qkv: QkvNames,
-    /// Norms of queries and keys, where the model has them.
+    /// Norms of queries and keys, if the model has them.
     pub qk_norm: (&'static str, &'static str),
     /// Output projection of attention.
     pub o: &'static str,
-    /// Norm of what attention gives to the residual stream.
+    /// Norm of the output of attention.
     pub attn_post_norm: Option<&'static str>,
     /// Norm before the MLP.
     pub mlp_norm: Option<&'static str>,
@@ -100,54 +100,53 @@ pub struct Names {
     pub mlp: MlpNames,
     /// Down projection of the MLP.
     pub down: &'static str,
-    /// Norm of what the MLP gives to the residual stream.
+    /// Norm of the output of the MLP.
     pub mlp_post_norm: Option<&'static str>,
-    /// Experts, where the model has them.
+    /// Experts, if the model has them.
     pub experts: ExpertNames,
-    /// Prefixes that stand for another one: as found, and as the names above have it.
+    /// Alternative prefixes: as found in a checkpoint, and as used by the names above.
     pub aliases: &'static [(&'static str, &'static str)],
-    /// Prefixes of what is not the language model: towers for images and sound, layers that predict further tokens.
+    /// Prefixes of tensors outside the language model: towers for images and sound, layers that predict further tokens.
     pub towers: &'static [&'static str],
-    /// Endings of tensors that hold nothing learned (buffers of old checkpoints).
+    /// Suffixes of tensors without learned content (buffers of old checkpoints).
     pub buffers: &'static [&'static str],
 }
 
-/// Names of the tensors of [`PerLayerEmbed`] and of the layers' scalars, the same in every
-/// checkpoint that has them.
+/// Names of the tensors of [`PerLayerEmbed`] and of the layer scalars, the same in every checkpoint that has them.
 pub mod per_layer {
     /// The table, `[d_vocab, n_layers * width]`.
     pub const EMBED: &str = "model.embed_tokens_per_layer.weight";
-    /// From the residual stream at the start, `[n_layers * width, d_model]`.
+    /// Projection of the residual stream at the start, `[n_layers * width, d_model]`.
     pub const PROJECTION: &str = "model.per_layer_model_projection.weight";
     /// The norm of that projection, of `width` entries.
     pub const NORM: &str = "model.per_layer_projection_norm";
-    /// In a block: from the residual stream, `[width, d_model]`.
+    /// In a block: projection from the residual stream, `[width, d_model]`.
     pub const GATE: &str = "per_layer_input_gate.weight";
-    /// In a block: back to it, `[d_model, width]`.
+    /// In a block: projection back to it, `[d_model, width]`.
     pub const OUT: &str = "per_layer_projection.weight";
-    /// In a block: the norm of what goes back, of `d_model` entries.
+    /// In a block: the norm of that projection's output, of `d_model` entries.
     pub const POST_NORM: &str = "post_per_layer_input_norm";
     /// In a block: its scalar, `[1]`.
     pub const SCALAR: &str = "layer_scalar";
 }
 
-/// Names of the tensors of a gated delta net in its block, the same in every checkpoint that has them.
+/// Names of the tensors of a gated delta net within its block, the same in every checkpoint that has them.
 pub mod delta_net {
     /// Queries, keys and values: a linear map.
     pub const QKV: &str = "linear_attn.in_proj_qkv";
-    /// What gates the output: a linear map.
+    /// Output gate: a linear map.
     pub const GATE: &str = "linear_attn.in_proj_z";
-    /// What the decay is made of: a linear map.
+    /// Input of the decay: a linear map.
     pub const DECAY: &str = "linear_attn.in_proj_a";
-    /// What the rate of writing is made of: a linear map.
+    /// Input of the write rate: a linear map.
     pub const RATE: &str = "linear_attn.in_proj_b";
     /// Weights of the convolution, `[channels, 1, kernel]`.
     pub const CONV: &str = "linear_attn.conv1d.weight";
     /// Logarithm of the decay's scale, `[n_v_heads]`.
     pub const A_LOG: &str = "linear_attn.A_log";
-    /// Added to what the decay is made of, `[n_v_heads]`.
+    /// Added to the input of the decay, `[n_v_heads]`.
     pub const DT_BIAS: &str = "linear_attn.dt_bias";
-    /// Gain of the norm of what is read, `[d_v]`.
+    /// Gain of the output norm, `[d_v]`.
     pub const NORM: &str = "linear_attn.norm.weight";
     /// Output projection: a linear map.
     pub const O: &str = "linear_attn.out_proj";

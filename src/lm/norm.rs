@@ -1,4 +1,4 @@
-//! RMSNorm and LayerNorm. Knows nothing of where they stand.
+//! RMSNorm and LayerNorm. Independent of their place in the model.
 
 use super::backend::Backend;
 use super::spec::Gain;
@@ -14,9 +14,9 @@ pub enum Norm {
 
 /// Divides by the root mean square over the last axis, then multiplies by a learned gain.
 pub struct RmsNorm {
-    /// What was learned, `[width]`; `None`: a gain of 1.
+    /// Learned values, `[width]`; `None`: a gain of 1.
     pub learned: Option<Tensor>,
-    /// What `learned` means.
+    /// How `learned` is applied.
     pub gain: Gain,
     /// Added to the mean square.
     pub eps: f64,
@@ -34,7 +34,7 @@ pub struct LayerNorm {
 }
 
 impl Norm {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> Norm {
         match self {
             Norm::Rms(norm) => Norm::Rms(norm.on(device)),
@@ -50,8 +50,8 @@ impl Norm {
         }
     }
 
-    /// Of directions `v` in fp32, what the norm does whatever it divides by: the gain, after the mean is subtracted where the
-    /// norm subtracts it.
+    /// The effect of the norm on directions `v` in fp32, except for the division: the gain, applied after subtracting
+    /// the mean if the norm does so.
     pub fn of_direction(&self, v: &Tensor) -> Tensor {
         match self {
             Norm::Rms(norm) => norm.scale(v.shallow_clone()),
@@ -69,25 +69,25 @@ impl Norm {
 }
 
 impl RmsNorm {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> RmsNorm {
         let learned = self.learned.as_ref().map(|learned| learned.to_device(device));
         RmsNorm { learned, gain: self.gain, eps: self.eps }
     }
 
     /// See [`Norm::forward`].
-    /// (transformers rounds before the gain in some families; in fp32 that is the same.)
+    /// (transformers rounds before the gain in some families; in fp32 this makes no difference.)
     pub fn forward(&self, x: &Tensor, backend: Backend) -> Tensor {
         backend.rms_norm(x, self)
     }
 
-    /// What was learned of the gain, and what is added to it.
+    /// The learned part of the gain, and the constant added to it.
     pub fn gain(&self) -> Option<(&Tensor, f64)> {
         let more = if self.gain == Gain::OnePlus { 1.0 } else { 0.0 };
         self.learned.as_ref().map(|learned| (learned, more))
     }
 
-    /// By libtorch's kernels.
+    /// Computed by libtorch's kernels.
     pub(super) fn by_libtorch(&self, x: &Tensor) -> Tensor {
         match &self.learned {
             Some(learned) if self.gain == Gain::Times && learned.kind() == x.kind() => {
@@ -113,7 +113,7 @@ impl RmsNorm {
 }
 
 impl LayerNorm {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> LayerNorm {
         LayerNorm { gain: self.gain.to_device(device), bias: self.bias.to_device(device), eps: self.eps }
     }
@@ -123,7 +123,7 @@ impl LayerNorm {
         backend.layer_norm(x, self)
     }
 
-    /// By libtorch's kernels.
+    /// Computed by libtorch's kernels.
     pub(super) fn by_libtorch(&self, x: &Tensor) -> Tensor {
         let width = x.size().last().copied().unwrap_or(0);
         let norm = |x: &Tensor| {
@@ -134,7 +134,7 @@ impl LayerNorm {
     }
 }
 
-/// libtorch's own: computed in fp32 and rounded once, on a GPU in one kernel, which reads and writes `x` once.
+/// libtorch's kernel: computed in fp32 and rounded once; on a GPU a single kernel, which reads and writes `x` once.
 fn rms_norm(x: &Tensor, gain: Option<&Tensor>, eps: f64) -> Tensor {
     let width = x.size().last().copied().unwrap_or(0);
     x.rms_norm([width], gain, eps)

@@ -1,4 +1,4 @@
-//! Libraries that panic at what strangers give them, where an error is wanted. Knows nothing of what they do.
+//! Turns panics of libraries on untrusted input into errors. Independent of the libraries.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -8,10 +8,10 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` gives; what it panics with is the error.
+/// Runs `work` and turns a panic into an error.
 ///
 /// # Errors
-/// The words of the panic.
+/// The message of the panic.
 pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let before = CAUGHT.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -19,12 +19,12 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|panic| said(&*panic).unwrap_or("it panics").to_string())
 }
 
-/// Whether a panic of this thread becomes an error, so that the program prints nothing of it.
+/// Whether a panic of this thread becomes an error, so that the program does not print it.
 pub fn is_caught() -> bool {
     CAUGHT.get()
 }
 
-/// The words of a panic; `None` where it is no text.
+/// The message of a panic; `None` if its payload is not text.
 pub fn said(panic: &(dyn Any + Send)) -> Option<&str> {
     panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
 }

@@ -1,39 +1,41 @@
-//! A forward pass that stands between two blocks. Knows what later blocks need of earlier ones, not what any of them computes.
+//! A forward pass paused between two blocks. Depends on what later blocks need of earlier ones, not on their
+//! computation.
 
 use super::batch::Batch;
 use super::layer::Layer;
 use std::collections::HashMap;
 use tch::{Device, Tensor};
 
-/// A batch on its way through the blocks, with all that those to come need of those before.
+/// A batch between two blocks, with everything that the remaining blocks need of earlier ones.
 pub struct PartialPass {
-    /// Where it stands.
+    /// Current position in the residual stream.
     pub layer: Layer,
     /// Token ids, `[batch, pos]`.
     pub ids: Tensor,
-    /// Tokens of each row's sequence so far; what follows them is padding.
+    /// Number of tokens in each row's sequence so far; padding follows them.
     pub lengths: Vec<usize>,
     /// The residual stream at `layer`, `[batch, pos, d_model]`.
     pub resid: Tensor,
-    /// What went into the first block, where later ones ask for it.
+    /// Input of the first block, if later blocks use it.
     pub embedded: Option<Tensor>,
-    /// Keys and values that later layers use, by the layer that computed them, `[batch, n_kv_heads, pos, d_head]` each.
+    /// Keys and values shared with later layers, by the layer that computed them, `[batch, n_kv_heads, pos, d_head]`
+    /// each.
     pub shared: HashMap<usize, (Tensor, Tensor)>,
 }
 
 impl PartialPass {
-    /// `change` made to the residual stream, of which it is told the layer.
+    /// Applies `change` to the residual stream; it receives the layer.
     pub fn change(&mut self, change: &mut dyn FnMut(Layer, Tensor) -> Tensor) {
         let resid = std::mem::replace(&mut self.resid, Tensor::new());
         self.resid = change(self.layer, resid);
     }
 
-    /// The same on `device`; there already, it shares its numbers with this one.
+    /// Copy on `device`; shares storage if it is already there.
     pub fn on(&self, device: Device) -> PartialPass {
         self.each(&|x, _| x.to_device(device), self.lengths.clone())
     }
 
-    /// Some of its rows, in this order, as often as they are named; padded to the longest of them.
+    /// Selects rows in the given order, with repetitions, padded to the longest of them.
     pub fn select(&self, rows: &[usize]) -> PartialPass {
         let lengths: Vec<usize> = rows.iter().map(|&row| self.lengths[row]).collect();
         let pos = lengths.iter().copied().max().unwrap_or(0) as i64;
@@ -42,14 +44,14 @@ impl PartialPass {
         self.each(&|x, axis| x.narrow(axis, 0, pos).index_select(0, &rows), lengths)
     }
 
-    /// What it takes, in bytes; token ids are not counted.
+    /// Size in bytes, without token ids.
     pub fn bytes(&self) -> usize {
         let shared = self.shared.values().flat_map(|(keys, values)| [keys, values]);
         let all = shared.chain(&self.embedded).chain([&self.resid]);
         all.map(|x| x.numel() * x.kind().elt_size_in_bytes()).sum()
     }
 
-    /// `of` of every tensor, given the axis of its positions.
+    /// Applies `of` to every tensor; it receives the axis of the positions.
     fn each(&self, of: &dyn Fn(&Tensor, i64) -> Tensor, lengths: Vec<usize>) -> PartialPass {
         let shared = self.shared.iter();
         PartialPass {
@@ -63,7 +65,7 @@ impl PartialPass {
     }
 }
 
-/// The lower part of a pass through a model, from which several passes go on: see
+/// The lower part of a pass through a model, from which several passes continue: see
 /// [`keep`](super::LanguageModel::keep).
 pub struct Kept {
     pub(super) batch: Batch,
@@ -71,12 +73,12 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// The layer where it stands.
+    /// The layer at which the pass was kept.
     pub fn layer(&self) -> Layer {
         self.pass.layer
     }
 
-    /// What it takes, in bytes.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.pass.bytes()
     }

@@ -1,5 +1,4 @@
-//! Embeddings of every token for each layer: what a layer adds at its end. Knows nothing of the
-//! rest of the block.
+//! Per-layer token embeddings, which a layer adds at its end. Independent of the rest of the block.
 
 use super::backend::Backend;
 use super::linear::Linear;
@@ -7,7 +6,7 @@ use super::norm::Norm;
 use super::spec::Activation;
 use tch::{Device, Tensor};
 
-/// What all layers share.
+/// The part shared by all layers.
 pub struct PerLayer {
     /// `[d_vocab, n_layers * width]`
     pub table: Tensor,
@@ -17,25 +16,25 @@ pub struct PerLayer {
     pub norm: Norm,
     /// Multiplies the table's rows, rounded to the dtype of the arithmetic.
     pub scale: f64,
-    /// Entries for a token and layer.
+    /// Number of entries per token and layer.
     pub width: i64,
 }
 
-/// One layer's part.
+/// The part of one layer.
 pub struct PerLayerBlock {
-    /// `d_model -> width`, through the activation.
+    /// `d_model -> width`, followed by the activation.
     pub gate: Linear,
     /// `width -> d_model`
     pub out: Linear,
-    /// Norm of what goes back to the residual stream.
+    /// Norm of the output to the residual stream.
     pub post_norm: Norm,
-    /// What the gate passes through.
+    /// Activation of the gate.
     pub activation: Activation,
 }
 
 impl PerLayer {
-    /// What enters at `layer`, `[batch, pos, width]`, for token ids `[batch, pos]` whose embeddings
-    /// are `[batch, pos, d_model]`. A layer that is not run costs nothing.
+    /// Input at `layer`, `[batch, pos, width]`, for token ids `[batch, pos]` whose embeddings are
+    /// `[batch, pos, d_model]`. A layer that is not run costs nothing.
     pub fn input(&self, layer: usize, ids: &Tensor, embedded: &Tensor, backend: Backend) -> Tensor {
         let from = layer as i64 * self.width;
         let (device, kind) = (embedded.device(), embedded.kind());
@@ -50,7 +49,7 @@ impl PerLayer {
 }
 
 impl PerLayerBlock {
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> PerLayerBlock {
         PerLayerBlock {
             gate: self.gate.on(device),
@@ -60,7 +59,7 @@ impl PerLayerBlock {
         }
     }
 
-    /// What is added to the residual `[batch, pos, d_model]`, given the layer's input.
+    /// The term added to the residual `[batch, pos, d_model]`, given the layer's input.
     pub fn forward(&self, resid: &Tensor, input: &Tensor, backend: Backend) -> Tensor {
         let gated = backend.gate(self.activation, &self.gate.forward(resid, backend), input);
         self.post_norm.forward(&self.out.forward(&gated, backend), backend)

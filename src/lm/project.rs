@@ -1,4 +1,4 @@
-//! Products of the residual stream with given directions, token by token. Knows nothing of what they mean.
+//! Dot products of the residual stream with given directions, per token. Independent of the meaning of the directions.
 
 use super::backend::Backend;
 use super::batch::Batch;
@@ -8,8 +8,8 @@ use super::layer::Layer;
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
-/// Multiplies the residual stream with directions at each of some layers, on the model's device: nothing but the products
-/// comes back.
+/// Computes dot products of the residual stream with directions at several layers, on the model's device; only the
+/// products are copied back.
 pub struct Project {
     sites: Vec<Site>,
     backend: Backend,
@@ -24,7 +24,8 @@ struct Site {
 }
 
 impl Project {
-    /// `directions`: for each layer `[directions, d_model]`, row after row; as many directions at each.
+    /// `directions`: for each layer `[directions, d_model]`, flattened by rows; the same number of directions at each
+    /// layer.
     ///
     /// # Errors
     /// A device without a backend.
@@ -38,11 +39,11 @@ impl Project {
         Ok(Project { sites, backend: Backend::chosen(device)? })
     }
 
-    /// The products of the last pass, `[layer, batch, pos, directions]` in fp32 on the CPU; those of padding are of no meaning.
-    /// One copy to the host.
+    /// The products of the last pass, `[layer, batch, pos, directions]` in fp32 on the CPU; values for padding are
+    /// meaningless. One copy to the host.
     ///
     /// # Errors
-    /// No layer, or one that the pass did not reach.
+    /// No layers, or one that the pass did not reach.
     pub fn take(&mut self) -> Result<Tensor> {
         ensure!(!self.sites.is_empty(), "no layer was to be read");
         let mut all = Vec::new();

@@ -1,14 +1,14 @@
-//! How a checkpoint's weights are quantised. Knows no tensor's content, and not how `config.json` says it.
+//! How a checkpoint's weights are quantised. Independent of the tensors' content and of how `config.json` describes it.
 
 use serde::Serialize;
 use std::fmt;
 
-/// A method that stores the linear maps of a model in few bits, with what its reader needs to know besides the
-/// tensors. Which maps are stored so, the tensors themselves show.
+/// A quantisation method for the linear maps of a model, with the parameters that its reader needs in addition to the
+/// tensors. The tensors themselves show which maps are quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub enum Quantization {
-    /// 8-bit floats (e4m3), each matrix with scales beside it (`weight_scale_inv`).
+    /// 8-bit floats (e4m3), each matrix with a tensor of scales (`weight_scale_inv`).
     Fp8 {
         /// Rows and columns that share a scale; `None`: one scale for the matrix.
         block: Option<[usize; 2]>,
@@ -19,7 +19,7 @@ pub enum Quantization {
         bits: u8,
         /// Input entries that share a scale; `None`: all of them.
         group: Option<usize>,
-        /// Whether entries were quantised in the order of their activations, which `g_idx` holds.
+        /// Whether entries were quantised in order of their activations, which `g_idx` holds.
         by_activation: bool,
         /// How zero points are stored.
         zeros: GptqZeros,
@@ -33,7 +33,7 @@ pub enum Quantization {
     },
     /// bitsandbytes' LLM.int8(): 8-bit integers with a scale for each row (`SCB`).
     BnbInt8,
-    /// bitsandbytes' 4 bits: indices into a table of 16 values, with a scale for each block (`absmax`).
+    /// bitsandbytes' 4-bit formats: indices into a table of 16 values, with a scale for each block (`absmax`).
     Bnb4 {
         /// Which table.
         table: Bnb4Table,
@@ -46,13 +46,13 @@ pub enum Quantization {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GptqZeros {
-    /// Less one: the format `gptq`.
+    /// Minus one: the format `gptq`.
     LessOne,
-    /// As they are: the format `gptq_v2`.
+    /// Unchanged: the format `gptq_v2`.
     Plain,
 }
 
-/// The 16 values of bitsandbytes' 4 bits.
+/// The 16 values of bitsandbytes' 4-bit formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bnb4Table {
@@ -78,7 +78,7 @@ impl fmt::Display for Quantization {
     }
 }
 
-/// For people: how many input entries share a scale.
+/// For people: the number of input entries that share a scale.
 struct Groups(Option<usize>);
 
 impl fmt::Display for Groups {
