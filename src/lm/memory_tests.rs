@@ -1,4 +1,4 @@
-//! What models need, against hand calculations.
+//! Memory requirements of models, compared with hand calculations.
 
 use super::*;
 use crate::lm::quantization::Quantization;
@@ -22,8 +22,8 @@ const PASSES: Work = Work::Passes { batch_tokens: 8192, waiting: 0 };
 
 #[test]
 fn states_take_what_they_take_however_long_a_text_is() {
-    // Qwen3.5-0.8B: of 24 layers 18 with 16 memories of 128 x 128 in fp32, and 3 tokens before the convolution; 6 with
-    // 2 heads of 256, keys and values.
+    // Qwen3.5-0.8B: 18 of 24 layers have 16 memories of 128 x 128 in fp32 and 3 tokens before the convolution; 6 have 2
+    // heads of 256, keys and values.
     let spec = Spec::from_config(&json!({
         "architectures": ["Qwen3_5ForCausalLM"], "hidden_size": 1024, "intermediate_size": 3584,
         "num_attention_heads": 8, "num_hidden_layers": 24, "num_key_value_heads": 2, "linear_num_value_heads": 16,
@@ -34,7 +34,7 @@ fn states_take_what_they_take_however_long_a_text_is() {
     assert_eq!(kv_bytes_per_token(&spec, Dtype::Bf16), 6 * 2 * 2 * 256 * 2);
     let row = |tokens| row_bytes(&spec, Dtype::Bf16, tokens, Device::Cpu);
     assert_eq!(row(1100) - row(100), 1000 * 6 * 2 * 2 * 256 * 2);
-    // Inputs and what is projected in bf16; in fp32 6144 projected, then convolved, and 2048 read.
+    // Inputs and projections in bf16; in fp32 6144 projected, then convolved, and 2048 outputs.
     let delta = 2 * (6144 + 2048) + 4 * (2 * 6144 + 5 * 2048);
     assert_eq!(pass_bytes_per_token(&spec, Dtype::Bf16, Device::Cpu), 2 * (2 * 5 * 1024 + delta));
     assert!(pass_bytes_per_token(&spec, Dtype::Bf16, Device::Cuda(0)) > 2 * delta);
@@ -61,11 +61,11 @@ fn a_quantised_checkpoint_needs_what_it_is_dequantised_to() {
     for device in [cpu, gpu] {
         assert_eq!(need(&quantised, device).weights, need(&plain, device).weights);
     }
-    // A part of a matrix at a time, and on a GPU beside the matrix as it is stored.
+    // One part of a matrix at a time, and on a GPU in addition to the matrix as stored.
     let at_once = need(&quantised, cpu).tensor;
     assert!(at_once > 0 && at_once < 1 << 29, "{at_once}");
     assert!(need(&quantised, gpu).tensor > at_once);
-    // Its blocks cannot be streamed as they are stored.
+    // Quantised blocks cannot be streamed in their stored format.
     let refusal = fits(&quantised, Dtype::Bf16, Work::Little, cpu, &free(8.0)).unwrap_err();
     assert!(refusal.remedies.is_empty(), "{:?}", refusal.remedies);
 }
@@ -112,10 +112,10 @@ fn a_streamed_model_needs_two_blocks_and_the_residuals_that_wait() {
     assert_eq!(need.weights, 2 * 2 * block);
     let whole = Need::new(&spec, Dtype::Bf16, PASSES, Device::Cpu);
     assert_eq!(need.work, whole.work + 50_000 * 4096 * 2);
-    // 16.1 GB of weights do not fit into 8 GB, two blocks and their work do.
+    // 16.1 GB of weights do not fit into 8 GB; two blocks and their work do.
     let refusal = refusal(Dtype::Bf16, Work::Little, 8.0);
     assert_eq!(refusal.remedies, ["`offload = \"layers\"` (0.9 GB; slow)"]);
-    // On a GPU they wait where there is memory left, and the block that is read ahead is the host's.
+    // On a GPU they wait where memory remains, and the block that is read ahead is in host memory.
     let on_gpu = Need::new(&spec, streamed, work, Device::Cuda(0));
     assert_eq!((on_gpu.weights, on_gpu.work), (2 * block, whole.work));
 }
@@ -130,7 +130,7 @@ fn what_fits_is_not_refused() {
         let less = FreeMemory { bytes: total - 1, ..exact };
         assert!(fits(&spec, dtype, work, Device::Cpu, &less).is_err());
     }
-    // The machine that such a checkpoint must open on.
+    // The machine on which such a checkpoint must open.
     assert_eq!(fits(&spec, Dtype::Bf16, PASSES, Device::Cpu, &free(22.0)), Ok(()));
     assert_eq!(check(&spec, Dtype::F32, PASSES, Device::Cpu, None), Ok(()));
 }
@@ -175,7 +175,7 @@ fn a_refusal_says_its_numbers() {
 #[test]
 fn sizes_of_a_stranger_do_not_wrap_around() {
     let side = 1 << 28;
-    // Beyond what a config may say (`family/bounds.rs`): nothing here rests on that.
+    // Larger than a config may specify (`family/bounds.rs`): the calculation does not rely on that check.
     let mut spec = Spec::from_config(&json!({
         "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2,
         "num_hidden_layers": 1000, "vocab_size": 8, "torch_dtype": "float32"

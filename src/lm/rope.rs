@@ -1,4 +1,4 @@
-//! Rotary position embedding: frequencies, their scaling, and the rotation. Knows nothing of heads.
+//! Rotary position embedding: frequencies, their scaling, and the rotation. Independent of attention heads.
 
 use super::backend::Backend;
 use super::device::send;
@@ -6,32 +6,31 @@ use super::spec::{Rope, RopeScaling};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
-/// The rotation's frequencies, in radians a token.
+/// The frequencies of the rotation, in radians per token.
 pub struct Frequencies {
     /// `[dims / 2]`, fp32
     inverse: Tensor,
-    /// The same for sequences longer than the original context, and that context, where it makes a
-    /// difference.
+    /// Frequencies for sequences longer than the original context, and that context, if they differ.
     long: Option<(Tensor, i64)>,
     /// Multiplies cosines and sines.
     amplitude: f64,
 }
 
-/// Cosine and sine of each position's angles.
+/// Cosine and sine of the angles at each position.
 pub struct Rotation {
     cos: Tensor,
-    /// Negative in the first half, whose entries lose what those of the second half gain.
+    /// Negated in the first half: the rotation is `x cos + roll(x) sin`.
     sin: Tensor,
 }
 
 impl Frequencies {
-    /// The frequencies, computed in fp32 on the CPU as transformers does, then moved to `device`.
+    /// Computes the frequencies in fp32 on the CPU, as transformers does, then moves them to `device`.
     pub fn new(rope: &Rope, device: Device) -> Frequencies {
         let exponents =
             Tensor::arange_start_step(0, rope.dims as i64, 2, (Kind::Float, Device::Cpu)) / rope.dims as f64;
         let plain = Tensor::pow_scalar(rope.theta, &exponents);
         let wavelengths: Vec<f32> = (0..plain.size()[0]).map(|i| plain.double_value(&[i]) as f32).collect();
-        // A pair that stands still has frequency 0.
+        // Pairs that are not rotated have frequency 0.
         let row = |divisors: Option<&[f64]>| {
             let one = |(i, &w): (usize, &f32)| match divisors {
                 _ if i >= rope.pairs => 0.0,
@@ -50,21 +49,20 @@ impl Frequencies {
         Frequencies { inverse, long, amplitude: rope.amplitude }
     }
 
-    /// The number of tokens up to which a sequence has the frequencies that it starts with, if a
-    /// longer one has others.
+    /// The number of tokens up to which a sequence uses the short frequencies, if longer sequences use others.
     pub fn original_context(&self) -> Option<usize> {
         self.long.as_ref().map(|(_, context)| *context as usize)
     }
 
-    /// The same on `device`.
+    /// Copy on `device`.
     pub fn on(&self, device: Device) -> Frequencies {
         let long = self.long.as_ref().map(|(long, context)| (long.to_device(device), *context));
         Frequencies { inverse: self.inverse.to_device(device), long, ..*self }
     }
 
-    /// Cosine and sine for `positions`, `[1, pos]` or `[batch, pos]`, shaped to meet
-    /// `[batch, heads, pos, d_head]`, in fp32. `lengths` are the tokens of each sequence so far, by
-    /// which a sequence is long or not.
+    /// Cosine and sine for `positions`, `[1, pos]` or `[batch, pos]`, in fp32, shaped to broadcast with
+    /// `[batch, heads, pos, d_head]`. `lengths` are the numbers of tokens in each sequence so far, which determine
+    /// whether a sequence is long.
     pub fn at(&self, positions: &Tensor, lengths: &[usize]) -> Rotation {
         let positions = positions.unsqueeze(-1).to_kind(Kind::Float);
         let half = match &self.long {
@@ -83,17 +81,17 @@ impl Frequencies {
 }
 
 impl Rotation {
-    /// Rotates the leading entries of the heads of `[batch, heads, pos, d_head]`, in fp32 and
-    /// rounded once.
+    /// Rotates the leading entries of the heads in `[batch, heads, pos, d_head]`, in fp32 and rounded once.
     pub fn apply(&self, x: &Tensor, backend: Backend) -> Tensor {
         backend.rotate(x, &self.cos, &self.sin)
     }
 }
 
-/// The frequency of pair `pair` after scaling. `Yarn` is transformers' `_compute_yarn_parameters`, `Llama3` transformers' `_compute_llama3_parameters`.
+/// The frequency of pair `pair` after scaling. `Yarn` follows `_compute_yarn_parameters` of transformers, `Llama3` its
+/// `_compute_llama3_parameters`.
 fn scale(frequency: f32, pair: usize, scaling: &RopeScaling) -> f32 {
     match *scaling {
-        // A long rope's divisors are applied one by one before this is asked.
+        // For LongRope, `Frequencies::new` applies the divisors of each pair instead of calling this.
         RopeScaling::None | RopeScaling::LongRope { .. } => frequency,
         RopeScaling::Linear { factor } => frequency / factor as f32,
         RopeScaling::Yarn { factor, first, last } => {

@@ -1,5 +1,5 @@
-//! Choosing the next token from logits. Each sequence draws from its own counter-based random
-//! numbers, so that what it draws depends on its seed and on how far it is, and on nothing else.
+//! Selection of the next token from logits. Each sequence has its own counter-based random numbers, so a draw depends
+//! only on the sequence's seed and step.
 
 use super::backend::Backend;
 use super::device::send;
@@ -7,41 +7,41 @@ use anyhow::{Context, Result};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// How tokens are drawn.
+/// Sampling settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Most tokens to add to a prompt.
+    /// Maximum number of tokens added to a prompt.
     pub max_new_tokens: usize,
-    /// Divides the logits; 0 takes the likeliest token.
+    /// Divides the logits; 0 selects the likeliest token.
     pub temperature: f64,
-    /// Draw from this many likeliest tokens; 0 for all.
+    /// Draw from this many of the likeliest tokens; 0 for all.
     pub top_k: usize,
-    /// Draw from the fewest likeliest tokens that reach this probability; 1 for all.
+    /// Draw from the smallest set of likeliest tokens that reaches this probability; 1 for all.
     pub top_p: f64,
 }
 
 impl Sampling {
-    /// Always the likeliest token.
+    /// Always selects the likeliest token.
     pub fn greedy(max_new_tokens: usize) -> Sampling {
         Sampling { max_new_tokens, temperature: 0.0, top_k: 0, top_p: 1.0 }
     }
 }
 
-/// One token a row of logits `[batch, d_vocab]` in fp32; `None` where they are not all finite. `uniforms(row, try)` in
-/// `[0, 1)` are the row's random numbers for this step, of which it takes as many as it needs.
+/// Selects one token per row of logits `[batch, d_vocab]` in fp32; `None` for rows that are not all finite.
+/// `uniforms(row, try)` in `[0, 1)` are the row's random numbers for this step, of which as many are used as needed.
 ///
-/// As in transformers: temperature, then the `top_k` likeliest (and those as likely as the last of them), then those
-/// before which less than `top_p` of the probability lies when they are ordered by it. Nothing is ordered: a token is
-/// drawn from all and kept if the tokens likelier than it have less than `top_p` together, else drawn again. It is kept
-/// in `top_p` of the cases or more, so that this takes a few sums over the vocabulary in place of a sort, and draws from
-/// the same distribution.
+/// As in transformers: temperature, then the `top_k` likeliest tokens (including ties with the last one), then, in
+/// order of probability, the tokens preceded by less than `top_p` of the probability. Nothing is sorted: a token is
+/// drawn from all and accepted if the tokens likelier than it have a total probability below `top_p`; otherwise it is
+/// drawn again. At least `top_p` of the draws are accepted, so this takes a few sums over the vocabulary instead of a
+/// sort, and draws from the same distribution.
 pub fn choose(
     logits: &Tensor,
     sampling: &Sampling,
     backend: Backend,
     uniforms: &dyn Fn(usize, u64) -> f32,
 ) -> Result<Vec<Option<i64>>> {
-    // A sum is finite if its terms are; the other way round, unless they are near the largest number there is.
+    // A finite sum has finite terms; the converse holds unless they are near the largest number.
     let finite = logits.sum_dim_intlist(-1, false, Kind::Float).isfinite();
     if sampling.temperature == 0.0 {
         return tokens(&logits.argmax(-1, false).where_scalarother(&finite, NOT_FINITE));
@@ -78,11 +78,11 @@ pub fn choose(
     Ok(chosen.into_iter().map(|token| (token != NOT_FINITE).then_some(token)).collect())
 }
 
-/// In place of a token: the row's logits are not finite.
+/// Marks a row whose logits are not finite.
 const NOT_FINITE: i64 = -2;
-/// In place of a token: none of those drawn was kept.
+/// Marks a row without an accepted draw.
 const NONE_KEPT: i64 = -1;
-/// Draws of a row; then the tokens are sorted. With a `top_p` of a half that comes to pass once in 10^7 tokens.
+/// Draws per row before the tokens are sorted instead. With a `top_p` of 0.5 this happens once in 10^7 tokens.
 const TRIES: u64 = 24;
 
 fn tokens_or_none(drawn: &Tensor) -> Result<Vec<i64>> {
@@ -94,11 +94,11 @@ fn tokens(drawn: &Tensor) -> Result<Vec<Option<i64>>> {
     Ok(drawn.into_iter().map(|token| (token != NOT_FINITE).then_some(token)).collect())
 }
 
-/// What some rows draw from.
+/// The distribution from which some rows draw.
 struct Distribution {
     /// `[batch, d_vocab]`
     p: Tensor,
-    /// Its sums from the first token on.
+    /// Cumulative sums of each row.
     cumulative: Tensor,
     top_p: f64,
     backend: Backend,
@@ -109,7 +109,7 @@ impl Distribution {
         Distribution { cumulative: backend.cumulative(&p), p, top_p, backend }
     }
 
-    /// That of some of the rows.
+    /// Selects some of the rows.
     fn rows(&self, rows: &[usize]) -> Distribution {
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let rows = send(&Tensor::from_slice(&rows), self.p.device());
@@ -117,13 +117,13 @@ impl Distribution {
         Distribution { p: of(&self.p), cumulative: of(&self.cumulative), ..*self }
     }
 
-    /// How many draws are made before the host is asked whether one was kept: a divisor of [`TRIES`].
+    /// Number of draws before the host checks whether one was accepted: a divisor of [`TRIES`].
     fn tries(&self) -> u64 {
         if self.top_p >= 1.0 { 1 } else { self.backend.draws() }
     }
 
-    /// `[batch]` int64: for each row, which goes by the name in `rows`, the first of the draws `tries` that is kept, or
-    /// [`NONE_KEPT`].
+    /// `[batch]` int64: for each row, whose index for `uniforms` is in `rows`, the first accepted draw among `tries`,
+    /// or [`NONE_KEPT`].
     fn draw(&self, rows: &[usize], tries: Range<u64>, uniforms: &dyn Fn(usize, u64) -> f32) -> Tensor {
         let n = (tries.end - tries.start) as i64;
         let u = rows.iter().flat_map(|&row| tries.clone().map(move |attempt| uniforms(row, attempt)));
@@ -136,7 +136,7 @@ impl Distribution {
         let p = self.p.gather(-1, &drawn, false);
         let mut token = Tensor::full([rows.len() as i64], NONE_KEPT, (Kind::Int64, self.p.device()));
         for at in (0..n).rev() {
-            // As numbers, so that the sum of what is likelier is a product of two rows.
+            // As numbers, so that the probability of likelier tokens is a product of two rows.
             let likelier = self.p.gt_tensor_out(&self.p.empty_like(), &p.narrow(1, at, 1));
             let before = self.p.unsqueeze(1).bmm(&likelier.unsqueeze(2)).view(-1);
             token = drawn.select(1, at).where_self(&before.lt(self.top_p), &token);
@@ -144,11 +144,11 @@ impl Distribution {
         token
     }
 
-    /// The same by sorting, with the random number of one more try, which always brings a token.
+    /// Like [`draw`](Self::draw) by sorting, with the random number of one more try, which always yields a token.
     fn draw_sorted(&self, rows: &[usize], attempt: u64, uniforms: &dyn Fn(usize, u64) -> f32) -> Tensor {
         let (p, tokens) = self.p.sort_stable(true, -1, true);
         let before = p.cumsum(-1, Kind::Float) - &p;
-        // The likeliest token stays whatever rounding does to the sum before it.
+        // The likeliest token is kept regardless of rounding in the sum before it.
         let kept = before.lt(self.top_p).logical_or(&before.le(0.0));
         let cumulative = (p * kept).cumsum(-1, Kind::Float);
         let u: Vec<f32> = rows.iter().map(|&row| uniforms(row, attempt)).collect();
@@ -156,7 +156,7 @@ impl Distribution {
         tokens.gather(-1, &self.at(&cumulative, &u), false).squeeze_dim(1)
     }
 
-    /// The entry in which the share `u`, `[batch, n]`, of the whole of `cumulative` falls; it has a probability above 0.
+    /// The entry at the fraction `u`, `[batch, n]`, of the total of `cumulative`; its probability is above 0.
     fn at(&self, cumulative: &Tensor, u: &Tensor) -> Tensor {
         let last = cumulative.size()[1] - 1;
         let target = u * cumulative.narrow(1, last, 1);
@@ -164,7 +164,7 @@ impl Distribution {
     }
 }
 
-/// The random number of a try in a sequence's step, in `[0, 1)`: SplitMix64 (Steele, Lea and Flood 2014) of seed, step
+/// The random number of a try at a sequence's step, in `[0, 1)`: SplitMix64 (Steele, Lea and Flood 2014) of seed, step
 /// and try. 23 bits, so that its product with a total in fp32 stays below the total.
 pub fn uniform(seed: u64, step: u64, attempt: u64) -> f32 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -183,7 +183,7 @@ fn mix(mut z: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// How often each token of `probabilities` is drawn over 4000 steps of one seed.
+    /// Frequency of each token of `probabilities` over 4000 steps with one seed.
     fn frequencies(probabilities: &[f32], sampling: Sampling) -> Vec<f64> {
         let n = 4000;
         let logits = Tensor::from_slice(probabilities).log().unsqueeze(0).repeat([n, 1]);
@@ -216,17 +216,18 @@ mod tests {
         check(Sampling::greedy(1), &[0.0, 1.0, 0.0, 0.0]);
     }
 
-    /// The same token whether draws are made one by one, several at once, or by sorting where only one can be kept.
+    /// The same token results from single draws, several draws at once, and sorting if only one can be accepted.
     #[test]
     fn the_first_draw_that_is_kept_counts() {
         let logits = Tensor::from_slice(&[0.1f32, 0.4, 0.2, 0.3]).log().unsqueeze(0);
         let distribution = Distribution::new(logits.softmax(-1, Kind::Float), 0.5, Backend::Cpu);
-        // Sums .1 .5 .7 1: the draws are tokens 0, 2, 3, 1; of these 3 is the first with less than .5 likelier than it.
+        // Cumulative sums .1 .5 .7 1: the draws are tokens 0, 2, 3, 1; of these, 3 is the first with less than .5
+        // likelier than it.
         let uniforms = |_: usize, attempt: u64| [0.05, 0.6, 0.8, 0.3][attempt as usize];
         let drawn = |tries: Range<u64>| distribution.draw(&[0], tries, &uniforms).int64_value(&[0]);
         assert_eq!(drawn(0..4), 3);
         assert_eq!([drawn(0..1), drawn(1..2), drawn(2..3)], [NONE_KEPT, NONE_KEPT, 3]);
-        // Sorted: .4 .3 are kept, so .6 of .7 is the second.
+        // Sorted: .4 and .3 are kept, so .6 of .7 is the second.
         assert_eq!(distribution.draw_sorted(&[0], 1, &uniforms).int64_value(&[0]), 3);
         assert_eq!(distribution.draw_sorted(&[0], 3, &uniforms).int64_value(&[0]), 1);
     }

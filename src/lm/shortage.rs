@@ -1,4 +1,4 @@
-//! What is done where a device has no memory left. Knows libtorch's words for that, and nothing of what was computed.
+//! Handling of memory shortage on a device. Depends on libtorch's error messages, not on what was computed.
 
 use super::{heap, libtorch};
 use crate::lm::panics;
@@ -10,19 +10,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// Memory ran out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
-    /// The line in which libtorch says so.
+    /// The line of libtorch's message that reports it.
     pub said: String,
 }
 
 impl Shortage {
-    /// What a panic's text says of memory, if it is of that: libtorch's words on a GPU, on the CPU, and on Apple's.
+    /// Detects a memory shortage in a panic's text: libtorch's messages on CUDA, on the CPU and on Apple GPUs.
     pub fn told(text: &str) -> Option<Shortage> {
         let words = ["out of memory", "not enough memory", "can't allocate memory"];
         let tells = |line: &&str| words.iter().any(|words| line.to_lowercase().contains(words));
         Some(Shortage { said: libtorch::said(text).lines().find(tells)?.trim().to_string() })
     }
 
-    /// The same of a panic as it is caught.
+    /// Like [`Shortage::told`] for a caught panic.
     pub fn of(panic: &(dyn Any + Send)) -> Option<Shortage> {
         Shortage::told(panics::said(panic)?)
     }
@@ -41,12 +41,12 @@ impl fmt::Display for Shortage {
 
 impl std::error::Error for Shortage {}
 
-/// `work` on all of `rows` at once or, where memory runs out, on each half of them, and so on down to one row. Returns
-/// the parts' results in the order of the rows; `told` hears of each shortage that is got over, with the number of rows
-/// that were too many.
+/// Runs `work` on all `rows` at once or, if memory runs out, on each half, recursively down to one row. Returns the
+/// results of the parts in the order of the rows; `told` receives each shortage that was recovered from, with the
+/// number of rows that were too many.
 ///
 /// # Errors
-/// A [`Shortage`] with one row; any other error of `work`. Other panics go on.
+/// A [`Shortage`] with a single row; any other error of `work`. Other panics are resumed.
 pub fn in_halves<R, T>(
     rows: &[R],
     work: &mut dyn FnMut(&[R]) -> Result<T>,
@@ -59,7 +59,8 @@ pub fn in_halves<R, T>(
             None => resume_unwind(panic),
         },
     };
-    // What the pass had is free again by now. libtorch's allocator on a GPU has given back what it kept before it failed.
+    // The memory of the pass has been freed by now. On a GPU, libtorch's allocator releases its cached memory before it
+    // fails.
     heap::give_back();
     if rows.len() <= 1 {
         return Err(shortage.into());
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
     use anyhow::bail;
 
-    /// What libtorch 2.11 says where memory runs out.
+    /// Messages of libtorch 2.11 when memory runs out.
     const WORDS: [&str; 3] = [
         "c10::OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.\nException raised from malloc",
         "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
@@ -93,14 +94,14 @@ mod tests {
         }
         assert_eq!(Shortage::told("index out of bounds"), None);
         assert_eq!(Shortage::of(&7), None);
-        // The real words of the CPU, now: an exabyte.
+        // The actual message of the CPU: an allocation of an exabyte.
         let huge = || tch::Tensor::zeros([1 << 57], (tch::Kind::Float, tch::Device::Cpu));
         let panic = catch_unwind(AssertUnwindSafe(|| drop(huge()))).unwrap_err();
         let said = Shortage::of(&*panic).unwrap().said;
         assert!(said.starts_with('[') && said.contains("allocate") && !said.contains("frame"), "{said}");
     }
 
-    /// Work on rows that fails with more than `most`; gives the rows back and counts the tries.
+    /// Runs work that fails with more than `most` rows; returns the rows and counts the tries.
     fn tried(rows: usize, most: usize) -> (Vec<Vec<usize>>, usize, Vec<usize>) {
         let (mut tries, mut told) = (0, Vec::new());
         let mut work = |rows: &[usize]| {

@@ -1,4 +1,4 @@
-//! Adding vectors to the residual stream while it is computed. Knows nothing of what they stand for.
+//! Adding vectors to the residual stream during a forward pass. Independent of their meaning.
 
 use super::batch::Batch;
 use super::device::send;
@@ -7,25 +7,25 @@ use super::layer::Layer;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Which tokens are steered, of every sequence alike.
+/// Which tokens are steered, the same for all sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
     /// Every token.
     All,
-    /// The prompt's tokens alone.
+    /// Only the tokens of the prompt.
     Prompt,
-    /// The tokens after the prompt alone.
+    /// Only the tokens after the prompt.
     Generated,
 }
 
-/// Which tokens of each sequence are steered.
+/// The steered tokens of each sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spans {
-    /// The same in all.
+    /// The same positions in all sequences.
     At(Positions),
-    /// Of each sequence the tokens in any of its ranges, counted from its first token on. `n..usize::MAX` is from token `n`
-    /// on, what is generated with it.
+    /// For each sequence, the tokens in any of its ranges, counted from its first token. `n..usize::MAX` means all
+    /// tokens from `n` on, including generated ones.
     Each(Vec<Vec<Range<usize>>>),
 }
 
@@ -36,7 +36,7 @@ impl From<Positions> for Spans {
 }
 
 impl Spans {
-    /// Those of some sequences, in this order, as often as they are named.
+    /// Selects sequences in the given order, with repetitions.
     pub fn select(&self, sequences: &[usize]) -> Spans {
         match self {
             Spans::At(positions) => Spans::At(*positions),
@@ -45,13 +45,13 @@ impl Spans {
     }
 }
 
-/// Adds `strength * vector` to the residual stream at one layer. Several layers are several hooks.
+/// Adds `strength * vector` to the residual stream at one layer. Use one hook per layer.
 pub struct Steer {
-    /// Where.
+    /// Layer.
     pub layer: Layer,
-    /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own.
+    /// `[d_model]`, or `[sequence, d_model]` to steer each sequence of the batch by its own vector.
     pub vector: Tensor,
-    /// Multiplies the vector; below 0 it is the opposite direction.
+    /// Multiplies the vector; negative values steer in the opposite direction.
     pub strength: f64,
     /// Which tokens are steered.
     pub spans: Spans,
@@ -86,7 +86,7 @@ impl Hook for Steer {
     fn alike(&self, a: usize, b: usize) -> usize {
         let same = self.vector.dim() == 1 || self.row(a).equal(&self.row(b));
         match &self.spans {
-            // Prompts alone are shared.
+            // Only prompts are shared.
             Spans::At(Positions::Generated) => usize::MAX,
             Spans::At(Positions::All | Positions::Prompt) if same => usize::MAX,
             Spans::At(Positions::All | Positions::Prompt) => 0,
@@ -99,12 +99,12 @@ impl Hook for Steer {
 }
 
 impl Steer {
-    /// What one sequence is steered by.
+    /// The vector of one sequence.
     fn row(&self, sequence: usize) -> Tensor {
         self.vector.get(sequence as i64)
     }
 
-    /// `[batch, pos]` bool: which tokens are steered; `None`: all.
+    /// `[batch, pos]` bool: which tokens are steered; `None` for all.
     fn steered(&self, batch: &Batch) -> Option<Tensor> {
         match &self.spans {
             Spans::At(Positions::All) => None,

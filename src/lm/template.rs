@@ -1,5 +1,5 @@
-//! A checkpoint's chat template, rendered as Hugging Face renders it but with bounded work, time and memory. Knows no
-//! tokenizer.
+//! A checkpoint's chat template, rendered as in Hugging Face but with bounded work, time and memory. Independent of
+//! tokenizers.
 
 mod date;
 mod json;
@@ -16,27 +16,27 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-/// Longest template that is read, in bytes; the longest of popular checkpoints are near 20 kB.
+/// Maximum template size in bytes; the longest templates of popular checkpoints are near 20 kB.
 pub const LARGEST_TEMPLATE: usize = 256 << 10;
-/// Longest rendered conversation, in bytes.
+/// Maximum size of a rendered conversation in bytes.
 const LARGEST_OUTPUT: usize = 16 << 20;
-/// Instructions a rendering may take; a two-turn conversation takes a few hundred.
+/// Maximum number of instructions per rendering; a two-turn conversation takes a few hundred.
 const FUEL: u64 = 500_000;
-/// Depth of nested macro calls and loops, low enough for the stack of a thread.
+/// Maximum depth of nested macro calls and loops, low enough for a thread's stack.
 const RECURSION: usize = 120;
-/// What parsing or rendering may take: both are done in milliseconds and kilobytes.
+/// Limits for parsing or rendering, either of which normally takes milliseconds and kilobytes.
 const BOUNDS: Bounds = Bounds { seconds: 20, bytes: 256 << 20 };
-/// Templates have a stack of 1 GB: what nests by one level with each instruction is written and dropped by recursion, and
-/// so are 256 kB of operators parsed.
+/// Templates run on a stack of 1 GB: values that gain a nesting level with each instruction are written and dropped
+/// recursively, and 256 kB of operators are parsed recursively.
 static POOL: ThreadPool = ThreadPool::new(1 << 30);
 
-/// Who speaks.
+/// Speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions ahead of the conversation.
+    /// Instructions before the conversation.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -45,14 +45,14 @@ pub enum Role {
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
 impl Role {
-    /// As templates write it.
+    /// The name used in templates.
     pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -63,7 +63,7 @@ impl Role {
 }
 
 impl Message {
-    /// A turn.
+    /// Creates a turn.
     pub fn new(role: Role, content: impl Into<String>) -> Message {
         Message { role, content: content.into() }
     }
@@ -73,12 +73,13 @@ impl Message {
     }
 }
 
-/// What a template is told besides the conversation.
+/// Template variables in addition to the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Chat {
-    /// The day that `strftime_now` writes, so that results do not change with the clock.
+    /// The date for `strftime_now`, fixed so that results do not change with the clock.
     pub date: Date,
-    /// `enable_thinking` and `thinking`: the two names under which templates ask whether the model may think first.
+    /// Value of `enable_thinking` and `thinking`, the two variables by which templates decide whether the model may
+    /// think first.
     pub thinking: bool,
 }
 
@@ -88,7 +89,7 @@ impl Default for Chat {
     }
 }
 
-/// A template that has been parsed.
+/// A parsed template.
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     special_tokens: Arc<Vec<(String, String)>>,
@@ -97,10 +98,10 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Parses a template. `special_tokens` are its variables such as `bos_token`.
+    /// Parses a template. `special_tokens` are variables such as `bos_token`.
     ///
     /// # Errors
-    /// A template that is too long, takes too much to parse or is not Jinja.
+    /// A template that is too long, exceeds the limits for parsing or is not valid Jinja.
     pub fn new(source: &str, special_tokens: Vec<(String, String)>) -> Result<ChatTemplate> {
         ChatTemplate::within(BOUNDS, source, special_tokens)
     }
@@ -112,17 +113,17 @@ impl ChatTemplate {
             source.len()
         );
         let wary = Wary::default();
-        // As Jinja reads it, on every system.
+        // Line ends are normalised as in Jinja, on every system.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let parsed = wary.run(&POOL, bounds, move || parse(&source));
         let environment = Arc::new(parsed.context("the chat template cannot be parsed")?);
         Ok(ChatTemplate { environment, special_tokens: Arc::new(special_tokens), bounds, wary })
     }
 
-    /// The conversation as text. No tools, no documents.
+    /// Renders the conversation as text, without tools or documents.
     ///
     /// # Errors
-    /// What the template raises; a rendering that takes too much work, time or memory, or grows too long.
+    /// An error raised by the template; a rendering that takes too much work, time or memory, or grows too long.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool, chat: Chat) -> Result<String> {
         let (environment, tokens) = (Arc::clone(&self.environment), Arc::clone(&self.special_tokens));
         let messages = messages.to_vec();
@@ -189,8 +190,8 @@ impl Write for Bounded {
     }
 }
 
-/// Hugging Face's `{% generation %}` marks what a model is trained on. It writes nothing itself, but what is set in it
-/// does not hold outside.
+/// Rewrites Hugging Face's `{% generation %}`, which marks what a model is trained on. It writes nothing itself, but
+/// variables set inside it are not visible outside.
 fn without_generation_marks(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -214,7 +215,7 @@ fn without_generation_marks(source: &str) -> String {
     out
 }
 
-/// Where `close` stands outside of string literals (a comment has none).
+/// Position of `close` outside of string literals (a comment has none).
 fn tag_end(text: &str, close: &str) -> Option<usize> {
     let mut quote = None;
     let mut characters = text.char_indices();
@@ -235,7 +236,8 @@ fn tag_end(text: &str, close: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Less memory than a template may take, so that the test is done sooner, and more time, so that it never hangs on that.
+    /// Less memory than a template may use, so that the test finishes sooner, and more time, so that it never depends
+    /// on the time limit.
     const LITTLE: Bounds = Bounds { seconds: 600, bytes: 64 << 20 };
 
     fn render(source: &str) -> Result<String> {
@@ -253,7 +255,7 @@ mod tests {
         assert!(error.contains(with), "{error}");
     }
 
-    /// `step` sixty times over, each on what the one before made of `x`.
+    /// Repeats `step` sixty times, each on the value of `x` left by the previous one.
     fn repeated(start: &str, step: &str, end: &str) -> String {
         format!("{{% set ns = namespace(x={start}) %}}{{% for i in range(60) %}}{step}{{% endfor %}}{end}")
     }
@@ -303,7 +305,7 @@ mod tests {
         let same = repeated("[1]", pairs, "{% set a = ns.x %}") + &repeated("[1]", pairs, "{{ a == ns.x }}");
         let error = render_within(soon, &same).unwrap_err();
         assert!(format!("{error:#}").contains("more than 3 seconds"), "{error:#}");
-        // As deep as the fuel reaches: sixty levels with each step.
+        // As deep as the fuel allows: sixty levels with each step.
         let deep = format!("{}ns.x{}", "[".repeat(60), "]".repeat(60));
         let deepest = |end: &str| {
             let step = format!("{{% set ns.x = {deep} %}}");
@@ -312,10 +314,10 @@ mod tests {
         };
         assert_eq!(render(&deepest("")).unwrap(), "");
         fails(&deepest("{{ ns.x | tojson }}"), "levels");
-        // What follows is an error or a text, but an end.
+        // The following ends in an error or a text, but it ends.
         let _ = render_within(soon, &deepest("{{ ns.x }}"));
         let _ = render_within(soon, &deepest("{{ ns.x == [ns.x] }}"));
-        // Operators that the parser reads in a loop.
+        // Operators that the parser handles in a loop.
         let names =
             |operator: &str| format!("{{{{ x{} }}}}", operator.repeat(LARGEST_TEMPLATE / operator.len() - 5));
         for operator in ["~x", ".x", "|trim", "+1", " and x", "[0]", " if x else x", "**x"] {

@@ -1,5 +1,5 @@
-//! Text to token ids and back, as the checkpoint's tokenizer and chat template have it, keeping
-//! track of which tokens are the text's own. Knows no weights.
+//! Conversion between text and token ids with the checkpoint's tokenizer and chat template, keeping track of which
+//! tokens come from the text. Independent of weights.
 
 pub mod gguf;
 mod opened;
@@ -21,27 +21,27 @@ use tokenizers::{Encoding, Tokenizer as Fast};
 
 pub use opened::Opened;
 
-/// Token ids, and which of them are the text's own.
+/// Token ids, and the range that comes from the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// All of them: what the model reads.
+    /// All token ids: the model's input.
     pub ids: Vec<i64>,
-    /// Those that the text itself became. A token that the tokenizer or the template adds (BOS, a
-    /// turn's header) is not among them; a token that joins the two is, but for a special one that has only taken
-    /// the white space beside it.
+    /// Range of the tokens that come from the text. A token added by the tokenizer or the template (BOS, a turn's
+    /// header) is not included; a token that joins the two is, except for a special token that only absorbed adjacent
+    /// white space.
     pub text: Range<usize>,
 }
 
-/// What stands around a text.
+/// Context around a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wrap {
-    /// Nothing but the tokenizer's own BOS.
+    /// Only the tokenizer's own BOS.
     Raw,
-    /// The chat template, as the user's turn.
+    /// The chat template, with the text as the user's turn.
     User,
-    /// The chat template, as the model's turn after an empty one of the user, since many templates
-    /// refuse a conversation that the model opens.
+    /// The chat template, with the text as the model's turn after an empty user turn, since many templates reject a
+    /// conversation that starts with the model.
     Assistant,
 }
 
@@ -49,39 +49,39 @@ pub enum Wrap {
 pub struct Tokenizer {
     fast: Arc<Fast>,
     wary: Wary,
-    /// Where it is from, for people.
+    /// Source of the tokenizer, for people.
     place: String,
     said: Option<String>,
-    /// Ids of the tokens that stand beside the vocabulary: special ones, and others with a name of their own.
+    /// Ids of the tokens outside the base vocabulary: special tokens, and other added tokens.
     added: HashSet<u32>,
     template: Option<ChatTemplate>,
-    /// What `tokenizer_config.json` calls the end of a text.
+    /// The end token named in `tokenizer_config.json`.
     end: Option<u32>,
 }
 
-/// What reading `tokenizer.json` may take; that of Gemma takes 2 seconds and 500 MB.
+/// Limits for reading `tokenizer.json`; Gemma's takes 2 seconds and 500 MB.
 const READING: Bounds = Bounds { seconds: 600, bytes: 4 << 30 };
-/// Regular expressions are parsed by recursion.
+/// Regular expressions are parsed recursively, which needs a large stack.
 static POOL: ThreadPool = ThreadPool::new(64 << 20);
 
-/// Stands for the text while its place in the template is looked for; no template writes it.
+/// Placeholder used to locate the text in a rendered template; no template writes it.
 const PLACE: &str = "\u{e000}\u{e001}\u{e000}";
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template. Whether a BOS is added is for
-    /// `tokenizer.json` to say; `add_bos_token` beside it counts for nothing, and a template sees the `bos_token` of
-    /// `tokenizer_config.json` alone, whatever id `config.json` gives: both as in transformers 5. Where transformers 5
-    /// builds parts of a tokenizer from its class instead of the file (`LlamaTokenizer`, `GPT2Tokenizer`), the file
-    /// is followed, with which the model was trained.
+    /// Reads `tokenizer.json`, `tokenizer_config.json` and the chat template. Whether a BOS is added is determined by
+    /// `tokenizer.json`; `add_bos_token` next to it is ignored, and a template sees only the `bos_token` of
+    /// `tokenizer_config.json`, whatever id `config.json` specifies: both as in transformers 5. Where transformers 5
+    /// builds parts of a tokenizer from its class instead of the file (`LlamaTokenizer`, `GPT2Tokenizer`), the file is
+    /// used, because the model was trained with it.
     ///
     /// # Errors
-    /// A file that cannot be read or parsed, or takes too much to be.
+    /// A file that cannot be read or parsed, or exceeds the limits for reading.
     pub fn load(checkpoint: &Checkpoint) -> Result<Tokenizer> {
         let (wary, place) = (Wary::default(), checkpoint.tokenizer_path().display().to_string());
         let own = checkpoint.clone();
         let read = wary.run(&POOL, READING, move || {
             let (bytes, config) = own.read_tokenizer()?;
-            // What it says of the model is checked with the model.
+            // `config.json` is validated when the model is loaded, so errors are ignored here.
             let model = own.read_config().unwrap_or_default();
             let (fast, said) = read::read(&bytes, &config, &model)?;
             Ok((fast, said, config))
@@ -95,10 +95,10 @@ impl Tokenizer {
         Ok(Tokenizer { fast: Arc::new(fast), wary, place, said, added, template, end })
     }
 
-    /// Whether a checkpoint has a chat template: known without reading its vocabulary's rules.
+    /// Whether a checkpoint has a chat template; determined without building the tokenizer.
     ///
     /// # Errors
-    /// Those of the files that would say it.
+    /// Errors of reading the files that would contain it.
     pub fn is_chat_tokenizer(checkpoint: &Checkpoint) -> Result<bool> {
         if checkpoint.read_chat_template()?.is_some() {
             return Ok(true);
@@ -106,19 +106,19 @@ impl Tokenizer {
         Ok(settings::chat_template(&checkpoint.read_tokenizer()?.1).is_some())
     }
 
-    /// For people: what is odd about the tokenizer of `checkpoint`. Most are not read for that.
+    /// For people: a peculiarity of the tokenizer of `checkpoint`. Most tokenizers are not read for this.
     pub fn oddity(checkpoint: &Checkpoint) -> Option<String> {
-        // One that is rebuilt from a GGUF file has no `tokenizer.json` that could be odd.
+        // A tokenizer rebuilt from a GGUF file has no `tokenizer.json` that could be peculiar.
         if checkpoint.tokenizer_is_rebuilt() {
             return None;
         }
-        // What cannot be read is an error where it is needed.
+        // An unreadable file is reported where it is needed.
         let model = checkpoint.read_config().ok()?;
         let tokenizer = tekken::is_concerned(&model).then(|| Tokenizer::load(checkpoint).ok())??;
         tokenizer.said
     }
 
-    /// The token that ends a text by the tokenizer's own settings, which `config.json` may not name.
+    /// The end token in the tokenizer's own settings, which `config.json` may not name.
     pub fn end_token(&self) -> Option<i64> {
         self.end.map(i64::from)
     }
@@ -128,15 +128,15 @@ impl Tokenizer {
         self.template.is_some()
     }
 
-    /// The text as it stands, after the BOS that the tokenizer adds, if it adds one. One BOS: a text
-    /// that begins with it does not get another.
+    /// Encodes the plain text after the tokenizer's BOS, if it adds one. A text that already begins with the BOS does
+    /// not get another.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
         let encoding = self.encoding(text, true)?;
         let mut ids = ids(&encoding);
         let special = encoding.get_special_tokens_mask();
         let start = special.iter().position(|&s| s == 0).unwrap_or(ids.len());
         let mut text = start..special.iter().rposition(|&s| s == 0).map_or(start, |last| last + 1);
-        // An EOS after the text would tell the model that it has ended.
+        // An EOS after the text would tell the model that the text has ended.
         ids.truncate(text.end);
         if text.start == 1 && ids.first() == ids.get(1) {
             ids.remove(0);
@@ -145,11 +145,11 @@ impl Tokenizer {
         Ok(Tokens { ids, text })
     }
 
-    /// The text inside the chat template.
+    /// Encodes the text inside the chat template.
     ///
     /// # Errors
-    /// No chat template; a template that refuses the conversation, leaves the text out, writes it twice or changes it
-    /// beyond the white space at its ends.
+    /// No chat template; a template that rejects the conversation, omits the text, writes it twice or changes it beyond
+    /// the white space at its ends.
     pub fn encode_wrapped(&self, text: &str, wrap: Wrap, chat: Chat) -> Result<Tokens> {
         let conversation = |content: &str| match wrap {
             Wrap::Assistant => {
@@ -174,28 +174,28 @@ impl Tokenizer {
         Ok(Tokens { ids: ids(&encoding), text })
     }
 
-    /// A conversation as the chat template writes it; `open`: with the model's turn opened.
+    /// Renders a conversation with the chat template; `open` adds the start of the model's turn.
     ///
     /// # Errors
-    /// No chat template, or one that refuses the conversation.
+    /// No chat template, or one that rejects the conversation.
     pub fn render_chat(&self, messages: &[Message], open: bool, chat: Chat) -> Result<String> {
         self.template()?.render(messages, open, chat)
     }
 
-    /// A conversation with the model's turn opened. Special tokens are the template's.
+    /// Encodes a conversation with the start of the model's turn. Special tokens are those of the template.
     ///
     /// # Errors
-    /// Those of [`render_chat`](Self::render_chat).
+    /// See [`render_chat`](Self::render_chat).
     pub fn encode_chat(&self, messages: &[Message], chat: Chat) -> Result<Vec<i64>> {
         Ok(ids(&self.encoding(&self.render_chat(messages, true, chat)?, false)?))
     }
 
-    /// A request of the user's under instructions (none if empty), with the model's turn opened. A template that
-    /// refuses a system turn (Gemma 2) or passes over it gets the instructions in the user's turn: first they, then a
-    /// blank line, then the request.
+    /// Encodes a user request with optional instructions (none if empty), with the start of the model's turn. If a
+    /// template rejects a system turn (Gemma 2) or ignores it, the user's turn contains the instructions, a blank line,
+    /// and the request.
     ///
     /// # Errors
-    /// Those of [`render_chat`](Self::render_chat); a template that leaves out what a user says in plain text.
+    /// See [`render_chat`](Self::render_chat); also a template that omits the user's plain text.
     pub fn encode_request(&self, instructions: &str, request: &str, chat: Chat) -> Result<Vec<i64>> {
         let turns = |instructions: &str| {
             [Message::new(Role::System, instructions), Message::new(Role::User, request)]
@@ -214,10 +214,10 @@ impl Tokenizer {
         }
     }
 
-    /// The prompt's ids, and those of a space and `word` as the tokenizer splits them after it.
+    /// The ids of the prompt, and those of a space and `word` as tokenized after it.
     ///
     /// # Errors
-    /// A tokenizer that joins the prompt's end with the word.
+    /// A tokenizer that merges the end of the prompt with the word.
     pub fn encode_continuation(&self, prompt: &str, word: &str) -> Result<(Vec<i64>, Vec<i64>)> {
         let prompt_ids = self.encode(prompt)?.ids;
         let mut all = self.encode(&format!("{prompt} {word}"))?.ids;
@@ -229,7 +229,7 @@ impl Tokenizer {
         Ok((prompt_ids, word_ids))
     }
 
-    /// One token for people: its text with its leading space, or its name where it is no whole text.
+    /// One token for people: its text with leading space, or its name if it is not a complete text.
     pub fn token(&self, id: u32) -> String {
         let Some(name) = self.fast.id_to_token(id) else { return format!("[{id}]") };
         if name.contains('\u{2581}') {
@@ -241,7 +241,7 @@ impl Tokenizer {
         }
     }
 
-    /// Text of token ids, special tokens left out.
+    /// Decodes token ids, without special tokens.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         self.decoded(ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect(), true)
     }
@@ -252,7 +252,7 @@ impl Tokenizer {
         self.wary.run(&POOL, bounds, work).with_context(|| format!("decode tokens by {}", self.place))
     }
 
-    /// The same with those special tokens that `keeps` wants.
+    /// Like [`decode`](Self::decode), but keeps the special tokens for which `keeps` returns true.
     pub fn decode_with(&self, ids: &[i64], keeps: &dyn Fn(&str) -> bool) -> Result<String> {
         let added = self.fast.get_added_vocabulary();
         let shown = |id: &u32| {
@@ -265,8 +265,8 @@ impl Tokenizer {
         self.decoded(ids, false)
     }
 
-    /// The tokens that hold at least one byte of `bytes`. An added token that reaches out of them has only taken the
-    /// white space beside it, and is none of them.
+    /// The tokens that contain at least one byte of `bytes`. An added token that extends beyond this range has only
+    /// absorbed adjacent white space and is not included.
     fn tokens_within(&self, encoding: &Encoding, bytes: &Range<usize>) -> Range<usize> {
         let holds = |(&(from, to), id): (&(usize, usize), &u32)| {
             let reaches_out = from < bytes.start || to > bytes.end;
@@ -292,8 +292,8 @@ impl Tokenizer {
     }
 }
 
-/// What it may take to tokenize a text of so many bytes, or to write one of so many tokens: a kilobyte each is several
-/// times what published tokenizers take.
+/// Limits for tokenizing a text of this many bytes, or decoding this many tokens: a kilobyte each is several times what
+/// published tokenizers need.
 fn for_text(length: usize) -> Bounds {
     Bounds { seconds: 60, bytes: length.saturating_mul(1 << 10).saturating_add(256 << 20) }
 }
@@ -302,7 +302,7 @@ fn ids(encoding: &Encoding) -> Vec<i64> {
     encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
 }
 
-/// The text without white space at its ends, as templates trim it.
+/// The text without white space at its ends, as trimmed by templates.
 fn ends_trimmed(text: &str) -> &str {
     text.trim_matches(is_space)
 }

@@ -1,5 +1,5 @@
-//! The product of the residual stream with a direction at each token of texts while they are written. Knows nothing of what it
-//! means.
+//! Dot product of the residual stream with a direction at each token during generation. Independent of the direction's
+//! meaning.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,22 +10,22 @@ use super::hook::Hook;
 use super::layer::Layer;
 use tch::{Device, Kind, Tensor};
 
-/// A token's product.
+/// The dot product at one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Traced {
-    /// The place of its text among the prompts.
+    /// Index of the text among the prompts.
     pub sequence: usize,
-    /// Which of the text's tokens, from its first on.
+    /// Index of the token in the text.
     pub token: usize,
-    /// The product.
+    /// The dot product.
     pub value: f32,
 }
 
-/// Where products of the last passes are.
+/// Shared buffer for the products of recent passes.
 pub type Products = Rc<RefCell<Vec<Traced>>>;
 
-/// Multiplies the residual stream at a layer with a direction, as it is when the hook's turn comes: of several hooks, those
-/// before it have changed it already.
+/// Computes the dot product of the residual stream with a direction at one layer, in the state in which the hook
+/// receives it: earlier hooks have already changed it.
 pub struct Trace {
     layer: Layer,
     /// `[d_model]` fp32 on the device.
@@ -34,7 +34,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// With where its products come: whoever takes them out has those of the passes since the last time.
+    /// Creates the hook and the buffer for its products. Taking the buffer's content yields the products since it was
+    /// last taken.
     pub fn new(layer: Layer, direction: &[f32], device: Device) -> (Trace, Products) {
         let products = Products::default();
         let direction = send(&Tensor::from_slice(direction), device);

@@ -1,46 +1,46 @@
-//! Which kernel computes attention. Knows neither projections nor caches.
+//! Selection of the attention kernel. Independent of projections and caches.
 
 use super::Backend;
 use crate::lm::attention_mask::AttentionMask;
 use crate::lm::cpu::{self, Products, Registers};
 use tch::{Kind, Tensor};
 
-/// The sizes of one layer's heads.
+/// Head sizes of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub n_heads: i64,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub n_kv_heads: i64,
     /// Width of a head.
     pub d_head: i64,
 }
 
-/// What computes attention.
+/// An attention kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttentionKernel {
-    /// Kernels of our own: no scores are held.
+    /// Our own kernels, which do not store scores.
     Own(Registers),
-    /// A fused kernel of libtorch's, which holds no scores, and takes key heads that several query heads share as they are.
+    /// A fused kernel of libtorch, which does not store scores, and supports key heads shared by several query heads.
     Fused,
-    /// The same after keys and values were copied for each query head that shares them: with those shared libtorch would take
-    /// plain products, and hold all scores in fp32.
+    /// The same after copying keys and values for each query head that shares them: with shared heads libtorch would
+    /// use plain products and store all scores in fp32.
     FusedExpanded,
-    /// One query a row: the query heads that share a key head stand side by side as if they were positions, so that no key is
-    /// copied, and a fused kernel takes them.
+    /// One query per row: the query heads that share a key head are treated as positions, so no key is copied and a
+    /// fused kernel can be used.
     OneToken,
-    /// Plain products with all scores in fp32: bounded scores, which no fused kernel offers.
+    /// Plain products with all scores in fp32: needed for capped scores, which no fused kernel supports.
     Products,
 }
 
-/// What decides about a kernel beside the heads.
+/// Properties, besides the heads, that determine the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Whether there is one query a row.
+    /// Whether there is one query per row.
     pub one_token: bool,
-    /// Whether scores are bounded.
+    /// Whether scores are capped.
     pub capped: bool,
-    /// Whether more is hidden from a query than the slots after its own.
+    /// Whether more than the slots after its own is hidden from a query.
     pub masked: bool,
 }
 
@@ -52,8 +52,8 @@ impl Heads {
 }
 
 impl Backend {
-    /// The table of docs/design/devices.md. On CUDA libtorch's flash kernel takes half precision, heads of up to 256 and no mask,
-    /// and knows shared key heads; its memory-efficient one takes the rest (`sdp_utils.cpp`).
+    /// Implements the table in docs/design/devices.md. On CUDA, libtorch's flash kernel supports half precision, heads
+    /// of up to 256, no mask, and shared key heads; its memory-efficient kernel handles the rest (`sdp_utils.cpp`).
     pub fn attention_kernel(self, kind: Kind, heads: Heads, asked: Asked) -> AttentionKernel {
         let flash = kind != Kind::Float && heads.d_head <= 256 && !asked.masked;
         match (self, asked) {
@@ -65,14 +65,15 @@ impl Backend {
         }
     }
 
-    /// Whether a pass over texts copies keys and values for each query head that shares them, with a mask or without.
+    /// Whether a pass over texts, with or without a mask, copies keys and values for each query head that shares them.
     pub fn copies_shared_heads(self, kind: Kind, heads: Heads) -> bool {
         let kernel = |masked| self.attention_kernel(kind, heads, Asked { masked, ..Asked::default() });
         [false, true].map(kernel).contains(&AttentionKernel::FusedExpanded)
     }
 
-    /// Whether a pass over texts holds the scores of all heads in fp32, so that its memory grows with the square of their
-    /// length. libtorch's fused kernels of CUDA take heads of whole 16 bytes; Metal's attention is plain products.
+    /// Whether a pass over texts stores the scores of all heads in fp32, so that its memory grows with the square of
+    /// their length. libtorch's fused CUDA kernels require heads whose size is a multiple of 16 bytes; Metal's
+    /// attention uses plain products.
     pub fn holds_scores(self, kind: Kind, heads: Heads, capped: bool) -> bool {
         let bytes = heads.d_head * kind.elt_size_in_bytes() as i64;
         match self.attention_kernel(kind, heads, Asked { capped, masked: true, one_token: false }) {
@@ -87,8 +88,8 @@ impl Backend {
         }
     }
 
-    /// What the heads `q`, `[batch, n_heads, pos, d_head]`, see of keys and values, `[batch, n_kv_heads, slots, d_head]` each:
-    /// `[batch, pos, n_heads * d_head]`.
+    /// Attention of the queries `q`, `[batch, n_heads, pos, d_head]`, to keys and values,
+    /// `[batch, n_kv_heads, slots, d_head]` each: `[batch, pos, n_heads * d_head]`.
     pub fn attend(
         self,
         q: &Tensor,
@@ -133,7 +134,7 @@ impl Backend {
     }
 }
 
-/// By a kernel that libtorch chooses; without a `bias` each query sees the slots up to its own.
+/// Attention with a kernel selected by libtorch; without a `bias` each query sees the slots up to its own.
 fn fused(
     q: &Tensor,
     (keys, values): (&Tensor, &Tensor),
@@ -144,7 +145,7 @@ fn fused(
     Tensor::scaled_dot_product_attention(q, keys, values, bias, 0.0, bias.is_none(), Some(scale), grouped)
 }
 
-/// By plain products, whose scores are bounded where that is asked.
+/// Attention with plain products, with optional capping of scores.
 fn by_products(
     q: &Tensor,
     (k, v): (&Tensor, &Tensor),
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// Attention by its definition, in fp64.
+    /// Attention by definition, in fp64.
     fn by_hand(
         q: &Tensor,
         keys: &Tensor,
@@ -184,8 +185,8 @@ mod tests {
         z.transpose(1, 2).reshape([size[0], size[2], size[1] * size[3]])
     }
 
-    /// By every backend, also as on a GPU: passes, with a window and without, some tokens after those of a cache, and steps of
-    /// rows of unequal length; heads as wide as those of real models.
+    /// Compares every backend, including the GPU variants, on passes with and without a window, tokens after a filled
+    /// cache, and steps of rows of unequal length; head widths are those of real models.
     #[test]
     fn every_kernel_gives_attention() {
         for (d_head, n_heads, n_kv_heads) in [(64, 6, 2), (128, 4, 4), (256, 4, 1), (512, 2, 1)] {
@@ -209,7 +210,7 @@ mod tests {
                         let products = Products { scale: 0.1, cap: None };
                         let got = backend.attend(&q, (&keys, &values), &mask, window, products);
                         let error = (got.to_kind(Kind::Double) - &want).abs().max() / want.abs().max();
-                        // bf16 has 8 bits: weights and what is read are rounded.
+                        // bf16 has 8 bits: weights and outputs are rounded.
                         let bound = if kind == Kind::Float { 1e-5 } else { 1e-2 };
                         assert!(
                             error.double_value(&[]) < bound,
@@ -225,7 +226,7 @@ mod tests {
     fn memory_is_counted_for_the_kernel_that_computes() {
         let heads = |n_kv_heads, d_head| Heads { n_heads: 8, n_kv_heads, d_head };
         let (half, single) = (Kind::BFloat16, Kind::Float);
-        // Shared heads are copied on CUDA where a mask may come, nowhere else.
+        // Shared heads are copied only on CUDA, where a mask may be needed.
         assert!(Backend::Cuda.copies_shared_heads(half, heads(2, 64)));
         assert!(!Backend::Cuda.copies_shared_heads(half, heads(8, 64)));
         assert!(!Backend::Mps.copies_shared_heads(half, heads(2, 64)));
@@ -239,7 +240,7 @@ mod tests {
                 !backend.copies_shared_heads(half, heads(2, 64))
                     && !backend.holds_scores(half, heads(2, 60), false)
             );
-            // Kernels of our own bound scores as they go.
+            // Our own kernels cap scores as they are computed.
             assert!(backend.holds_scores(half, heads(2, 64), true));
             let own = matches!(backend, Backend::Own(..));
             assert_eq!(backend.holds_scores(single, heads(2, 64), true), !own);

@@ -1,5 +1,5 @@
-//! What computes a model's passes: chosen once, when the model is loaded, by the device and the processor. Everything in which
-//! devices, processors and dtypes differ is decided here. Knows neither blocks nor models.
+//! The backend that computes a model's passes, selected when the model is loaded according to device and processor. All
+//! differences between devices, processors and dtypes are decided here. Independent of blocks and models.
 
 mod attention;
 
@@ -12,17 +12,17 @@ use tch::{Device, Kind, Tensor};
 
 pub use attention::{Asked, AttentionKernel, Heads};
 
-/// What computes. Its [`name`](Backend::name) is in the key of everything that a model computes.
+/// A compute backend. Its [`name`](Backend::name) is part of the cache key of everything that a model computes.
 ///
-/// | | computes | a row's numbers, whatever stands beside it in a batch |
+/// | | computes | a row's numbers in any batch |
 /// |---|---|---|
-/// | `Own` | on the CPU: what is in fp32 by kernels of our own, but for products of many rows with several threads ([`Many`]); the rest by libtorch | the same to the bit in fp32, where all products are our own: see [`linear`](Backend::linear); else but for rounding |
-/// | `Cpu` | on the CPU by libtorch alone | the same but for rounding |
-/// | `Cuda` | on an NVIDIA GPU by libtorch | the same but for rounding |
-/// | `Mps` | on Apple's GPU by libtorch | the same but for rounding |
+/// | `Own` | on the CPU: fp32 by our own kernels, except for products of many rows with several threads ([`Many`]); the rest by libtorch | bitwise equal in fp32 if all products are our own: see [`linear`](Backend::linear); otherwise equal up to rounding |
+/// | `Cpu` | on the CPU by libtorch alone | equal up to rounding |
+/// | `Cuda` | on an NVIDIA GPU by libtorch | equal up to rounding |
+/// | `Mps` | on Apple's GPU by libtorch | equal up to rounding |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The CPU, with kernels of our own for fp32.
+    /// The CPU, with our own kernels for fp32.
     Own(Registers, Many),
     /// The CPU, by libtorch alone.
     Cpu,
@@ -32,23 +32,23 @@ pub enum Backend {
     Mps,
 }
 
-/// Whose products of many rows a CPU takes, in fp32 with several threads. Both come with libtorch.
+/// Library for fp32 products with many rows on a CPU with several threads. Both come with libtorch.
 ///
-/// MKL does without AVX-512 on processors that are not Intel's: 190 GFLOP/s on two cores of a Zen 5, where oneDNN reaches 430. On two
-/// cores of an Intel Xeon MKL reaches 430 and oneDNN 400, and extraction by MKL takes 5 to 8 % less time
-/// (`docs/design/performance.md`).
+/// MKL does not use AVX-512 on processors of other vendors than Intel: 190 GFLOP/s on two cores of a Zen 5, where
+/// oneDNN reaches 430. On two cores of an Intel Xeon MKL reaches 430 and oneDNN 400, and extraction with MKL takes 5 to
+/// 8 % less time (`docs/design/performance.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Many {
-    /// What libtorch takes for a linear map.
+    /// The library that libtorch uses for a linear map.
     Mkl,
-    /// oneDNN, which knows no vendors, but takes only convolutions in fp32.
+    /// oneDNN, which treats all vendors alike, but which in fp32 is available only for convolutions.
     OneDnn,
 }
 
 impl Many {
-    /// The faster one on this processor first.
+    /// Both libraries, the faster one on this processor first.
     fn here() -> [Many; 2] {
-        // Not asked of libtorch, which may not be loaded yet.
+        // Determined without libtorch, which may not be loaded yet.
         match cpu::is_intel() {
             true => [Many::Mkl, Many::OneDnn],
             false => [Many::OneDnn, Many::Mkl],
@@ -56,11 +56,11 @@ impl Many {
     }
 }
 
-/// The variable that names a backend of the CPU in place of the best one.
+/// Environment variable that selects a CPU backend instead of the best one.
 pub const VARIABLE: &str = "EMOFLOW_BACKEND";
 
 impl Backend {
-    /// All that there are for `device` on this machine, the best first.
+    /// All backends for `device` on this machine, the best first.
     pub fn all(device: Device) -> Vec<Backend> {
         match device {
             Device::Cuda(_) => vec![Backend::Cuda],
@@ -72,10 +72,10 @@ impl Backend {
         }
     }
 
-    /// The one for `device`: that of [`VARIABLE`] on the CPU, else the best.
+    /// The backend for `device`: on the CPU the one named in [`VARIABLE`], otherwise the best.
     ///
     /// # Errors
-    /// A variable that names none of this machine's.
+    /// A variable that names no backend of this machine.
     pub fn chosen(device: Device) -> Result<Backend> {
         let all = Backend::all(device);
         let wanted = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
@@ -87,12 +87,13 @@ impl Backend {
         Ok(all[at])
     }
 
-    /// The same where a wrong variable was said before: then the best.
+    /// Like [`chosen`](Self::chosen), for use where an invalid variable has already been reported: then the best
+    /// backend.
     pub fn likely(device: Device) -> Backend {
         Backend::chosen(device).unwrap_or_else(|_| Backend::all(device)[0])
     }
 
-    /// As in keys: what gives other low bits has another name.
+    /// Name used in cache keys: backends that differ in the low bits have different names.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Own(registers, Many::OneDnn) => registers.name(),
@@ -105,12 +106,12 @@ impl Backend {
         }
     }
 
-    /// Whether it computes in the host's memory.
+    /// Whether it computes in host memory.
     pub fn is_cpu(self) -> bool {
         matches!(self, Backend::Own(..) | Backend::Cpu)
     }
 
-    /// The registers in which kernels of our own compute what is made of `x`; `None`: libtorch computes it.
+    /// The registers with which our own kernels compute on `x`; `None` if libtorch computes.
     fn own(self, x: &Tensor) -> Option<Registers> {
         match self {
             Backend::Own(registers, _) if x.kind() == Kind::Float => Some(registers),
@@ -118,10 +119,10 @@ impl Backend {
         }
     }
 
-    /// `x Wᵀ + b` in the dtype of `x`: weights held in another are converted for this one use.
+    /// `x Wᵀ + b` in the dtype of `x`: weights of another dtype are converted for this use.
     ///
-    /// On the CPU in fp32 libtorch's libraries are slow with few rows, by themselves (MKL) or because they bring the weights into an
-    /// order of their own first (oneDNN): those are computed by our own kernel.
+    /// On the CPU in fp32, libtorch's libraries are slow with few rows, either inherently (MKL) or because they reorder
+    /// the weights first (oneDNN): our own kernel computes those products.
     pub fn linear(self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let kernel = self.product_kernel(x);
         if let ProductKernel::Own(registers) = kernel {
@@ -135,12 +136,12 @@ impl Backend {
         }
     }
 
-    /// What multiplies `x`, `[.., in]`, with a matrix.
+    /// The kernel that multiplies `x`, `[.., in]`, with a matrix.
     fn product_kernel(self, x: &Tensor) -> ProductKernel {
-        /// With so many rows and several threads libraries are faster than our own.
+        /// From this many rows on, with several threads, libraries are faster than our own kernel.
         const MANY: usize = 128;
-        /// Up to so many numbers libtorch computes a convolution itself, and with one thread any (`ConvParams::use_mkldnn` of
-        /// its Convolution.cpp).
+        /// Up to this many numbers libtorch computes a convolution itself, and with one thread any convolution
+        /// (`ConvParams::use_mkldnn` of its Convolution.cpp).
         const SMALL: usize = 20_480;
         let Some(registers) = self.own(x) else { return ProductKernel::Libtorch };
         let width = x.size().last().copied().unwrap_or(1).max(1) as usize;
@@ -152,15 +153,16 @@ impl Backend {
         }
     }
 
-    /// Whether linear maps of one input are held as one matrix, so that one product makes all outputs. On a GPU with few rows,
-    /// as in generation, queueing a product takes longer than computing it, and with many a wide product is nearer to what the
-    /// GPU can do than a narrow one. On the CPU, where weights may be a mapped file's, they stay as they are.
+    /// Whether linear maps of the same input are stored as one matrix, so that one product computes all outputs. On a
+    /// GPU with few rows, as in generation, queueing a product takes longer than computing it, and with many rows a
+    /// wide product uses the GPU better than a narrow one. On the CPU, where weights may be memory-mapped, they are not
+    /// joined.
     pub fn joins_maps(device: Device) -> bool {
         device != Device::Cpu
     }
 
-    /// Whether means over tokens are computed row by row, so that a row's mean does not hang on how far others go. On a GPU a
-    /// launch for each row would take longer than the sum over all.
+    /// Whether means over tokens are computed row by row, so that a row's mean does not depend on the lengths of other
+    /// rows. On a GPU a launch for each row would take longer than the sum over all rows.
     pub fn pools_row_by_row(device: Device) -> bool {
         device == Device::Cpu
     }
@@ -186,9 +188,9 @@ impl Backend {
         }
     }
 
-    /// Rotates the leading entries of the heads `x`, `[batch, heads, pos, d_head]`, in fp32, rounded once. `cos` and `sin` are
-    /// `[batch or 1, 1, pos, entries]`, and `sin` is negative in the first half, whose entries lose what those of the second
-    /// half gain.
+    /// Rotates the leading entries of the heads `x`, `[batch, heads, pos, d_head]`, in fp32, rounded once. `cos` and
+    /// `sin` are `[batch or 1, 1, pos, entries]`, and `sin` is negated in the first half: the result is
+    /// `x cos + roll(x) sin`.
     pub fn rotate(self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
         if let Some(registers) = self.own(x) {
             return cpu::rotate(registers, x, cos, sin);
@@ -203,7 +205,7 @@ impl Backend {
         Tensor::cat(&[rotated, x.narrow(-1, entries, d_head - entries)], -1)
     }
 
-    /// What `activation` makes of `x`, entry by entry.
+    /// Applies `activation` to `x` elementwise.
     pub fn activate(self, activation: Activation, x: &Tensor) -> Tensor {
         match self.own(x) {
             Some(registers) => cpu::activated(registers, activation, x),
@@ -211,7 +213,7 @@ impl Backend {
         }
     }
 
-    /// What `activation` makes of `x`, times `by`, entry by entry.
+    /// Applies `activation` to `x` and multiplies by `by`, elementwise.
     pub fn gate(self, activation: Activation, x: &Tensor, by: &Tensor) -> Tensor {
         match self.own(x) {
             Some(registers) => cpu::gated(registers, activation, x, by),
@@ -219,12 +221,14 @@ impl Backend {
         }
     }
 
-    /// Puts the keys or values of one token a row, `[batch, n_kv_heads, 1, d_head]`, into their slots of what is kept, `[batch,
-    /// n_kv_heads, slots, d_head]`. The slots are given twice: on the host, and as `[batch]` on the device.
+    /// Stores the keys or values of one token per row, `[batch, n_kv_heads, 1, d_head]`, in their slots of the cache
+    /// `kept`, `[batch, n_kv_heads, slots, d_head]`. The slots are given twice: on the host, and as `[batch]` on the
+    /// device.
     pub fn put_kv(self, kept: &mut Tensor, token: &Tensor, (slots, on_device): (&[usize], &Tensor)) {
         match self {
             Backend::Own(..) if kept.kind() == Kind::Float => cpu::put(kept, token, slots),
-            // libtorch's `scatter` takes ten times as long on the CPU, its `index_put` has more to do before a GPU begins.
+            // libtorch's `scatter` takes ten times as long on the CPU; its `index_put` has more overhead before a GPU
+            // starts.
             Backend::Own(..) | Backend::Cpu => {
                 let rows = Tensor::arange(slots.len() as i64, (Kind::Int64, kept.device()));
                 let _ = kept.index_put_(&[Some(&rows), None, Some(on_device)], &token.squeeze_dim(2), false);
@@ -235,19 +239,19 @@ impl Backend {
         }
     }
 
-    /// The sums of each row of `p`, `[batch, width]` in fp32, from its first number on.
+    /// Cumulative sums of each row of `p`, `[batch, width]` in fp32.
     pub fn cumulative(self, p: &Tensor) -> Tensor {
         if self.is_cpu() { cpu::cumulative(p) } else { p.cumsum(-1, Kind::Float) }
     }
 
-    /// How many draws of a token are made before the host is asked whether one was kept: that of a GPU waits longer for an
-    /// answer than another draw takes.
+    /// Number of draws of a token before the host checks whether one was accepted: with a GPU, waiting for the answer
+    /// takes longer than another draw.
     pub fn draws(self) -> u64 {
         if self.is_cpu() { 1 } else { 3 }
     }
 
-    /// The experts of tokens: for each expert, its places among all choices `chosen`, int64 `[tokens, active]`, each on the
-    /// device.
+    /// Groups tokens by expert: for each expert, the flat indices at which it occurs in `chosen`, int64
+    /// `[tokens, active]`, each on the device.
     pub fn choose(self, chosen: &Tensor, experts: usize) -> Vec<Option<Tensor>> {
         let device = chosen.device();
         let chosen: Vec<i64> = Vec::try_from(chosen.to_device(Device::Cpu).view(-1)).unwrap_or_default();
@@ -260,14 +264,15 @@ impl Backend {
         places.into_iter().map(sent).collect()
     }
 
-    /// The short convolution along the sequence before the gated delta rule, in fp32: `x`, `[batch, pos, channels]`, after
-    /// `before`, `[batch, kernel - 1, channels]`, or zeros, with `weight`, `[kernel, channels]`. `None`: by libtorch.
+    /// The short convolution along the sequence before the gated delta rule, in fp32: `x`, `[batch, pos, channels]`,
+    /// preceded by `before`, `[batch, kernel - 1, channels]`, or zeros, with `weight`, `[kernel, channels]`. `None`:
+    /// libtorch computes it.
     pub fn convolve(self, x: &Tensor, before: Option<&Tensor>, weight: &Tensor) -> Option<Tensor> {
         self.own(x).map(|registers| cpu::convolve(registers, x, before, weight))
     }
 
-    /// What value heads read by the gated delta rule, token by token, of their `memory`, which becomes that after each row's
-    /// last token. `None`: by libtorch, in chunks.
+    /// Output of the value heads by the gated delta rule, token by token; `memory` is updated to the state after each
+    /// row's last token. `None`: libtorch computes it, in chunks.
     pub fn delta(
         self,
         of: &DeltaInputs,
@@ -279,18 +284,19 @@ impl Backend {
     }
 }
 
-/// What multiplies rows with a matrix.
+/// Kernel for the product of rows with a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProductKernel {
-    /// Kernels of our own.
+    /// Our own kernels.
     Own(Registers),
-    /// oneDNN's, as a convolution.
+    /// oneDNN, as a convolution.
     Convolution,
-    /// What libtorch takes for a linear map.
+    /// The library that libtorch uses for a linear map.
     Libtorch,
 }
 
-/// `x Wᵀ + b` by one pixel, of a picture of as many pixels as there are rows: its layout is that of `x`, so nothing is copied.
+/// `x Wᵀ + b` as a convolution with one pixel, on a picture with one pixel per row: its layout is that of `x`, so
+/// nothing is copied.
 fn convolution(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     let [out, width] = [weight.size()[0], weight.size()[1]];
     let picture = x.reshape([1, 1, -1, width]).permute([0, 3, 1, 2]);
@@ -317,11 +323,12 @@ mod tests {
         assert_eq!(Backend::chosen(Device::Cuda(0)).unwrap(), Backend::Cuda);
     }
 
-    /// Against a product in fp64, by every backend of the CPU.
+    /// Compares every CPU backend with a product in fp64.
     #[test]
     fn every_kernel_gives_the_product() {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-        // Rows, in, out: one row, few rows, few rows of much, many rows; then a batch with a bias and shared weights.
+        // Rows, in, out: one row, few rows, few rows of larger matrices, many rows; each as a batch, with and without a
+        // bias.
         let few = [(1, 64, 96), (9, 64, 96), (9, 600, 700), (9, 600, 704), (40, 600, 704)];
         let many = [(500, 64, 96), (40, 600, 700), (100, 600, 704)];
         for (rows, inner, out) in few.into_iter().chain(many) {
@@ -335,7 +342,7 @@ mod tests {
                     let got = backend.linear(&x, &weight, bias.as_ref());
                     assert_eq!(got.size(), [2, rows, out]);
                     let error = (wide(&got) - &want).abs().max() / want.abs().max();
-                    // Rounding of sums of 700 products: their root times 6e-8.
+                    // Rounding of sums of 700 products: the square root of 700 times 6e-8.
                     assert!(error.double_value(&[]) < 3e-6, "{backend:?} {rows} {inner} {out}: {error:?}");
                 }
             }
@@ -365,7 +372,7 @@ mod tests {
             for (row, slot) in slots.into_iter().enumerate() {
                 want.get(row as i64).narrow(1, slot as i64, 1).copy_(&token.get(row as i64));
             }
-            // A GPU's way runs on the CPU too.
+            // The GPU variant runs on the CPU too.
             for backend in Backend::all(Device::Cpu).into_iter().chain([Backend::Cuda]) {
                 let mut kept = Tensor::zeros([3, 2, 9, 6], (kind, Device::Cpu));
                 backend.put_kv(&mut kept, &token, (&slots, &on_device));
