@@ -14,7 +14,7 @@ pub use attention::{Asked, AttentionKernel, Heads};
 
 /// A compute backend. Its [`name`](Backend::name) is part of the cache key of everything that a model computes.
 ///
-/// | | computes | a row's numbers in any batch |
+/// | | computes | a row's numbers in different batches |
 /// |---|---|---|
 /// | `Own` | on the CPU: fp32 by our own kernels, except for products of many rows with several threads ([`Many`]); the rest by libtorch | bitwise equal in fp32 if all products are our own: see [`linear`](Backend::linear); otherwise equal up to rounding |
 /// | `Cpu` | on the CPU by libtorch alone | equal up to rounding |
