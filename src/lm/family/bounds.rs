@@ -1,18 +1,18 @@
-//! Bounds on a model's sizes taken together: a stranger's `config.json` must neither overflow nor fill the memory with lists
-//! before a tensor is read.
+//! Bounds on the total size of a model: an untrusted `config.json` must neither cause an overflow nor allocate huge
+//! lists before any tensor is read.
 
 use crate::lm::spec::Spec;
 use anyhow::{Result, ensure};
 
-/// Experts of all layers together; the largest published models have some 25,000.
+/// Experts summed over all layers; the largest published models have about 25,000.
 const MOST_EXPERTS: usize = 1 << 17;
-/// Entries of all query heads together; the largest published models have some 32,000.
+/// Total width of all query heads in one layer; the largest published models have about 32,000.
 const WIDEST: usize = 1 << 22;
-/// Learned numbers; the largest published models have some 2^40.
+/// Parameters; the largest published models have about 2^40.
 const MOST_NUMBERS: u64 = 1 << 44;
 
 /// # Errors
-/// Sizes that together are beyond any model there is.
+/// Total sizes larger than those of any existing model.
 pub fn check(spec: &Spec) -> Result<()> {
     let experts: usize = spec.layers.iter().filter_map(|layer| layer.experts).map(|of| of.count).sum();
     ensure!(experts <= MOST_EXPERTS, "config.json: {experts} experts in all layers together");

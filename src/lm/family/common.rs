@@ -1,5 +1,5 @@
-//! What nearly all families share: sizes, rotary settings, the names that Hugging Face gives to the
-//! tensors of a plain decoder. A family starts from it and changes what is its own.
+//! What most families share: sizes, rotary settings, and Hugging Face's tensor names for a plain decoder. Each family
+//! starts from these and overrides what differs.
 
 use super::config::Fields;
 use super::rotation::rope;
@@ -10,7 +10,7 @@ use crate::lm::spec::{
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// The names of a plain decoder's tensors.
+/// Tensor names of a plain decoder.
 pub const NAMES: Names = Names {
     embed: "model.embed_tokens",
     position_embed: None,
@@ -41,40 +41,40 @@ pub const NAMES: Names = Names {
     buffers: &["rotary_emb.inv_freq"],
 };
 
-/// No model comes near so many layers, or experts in a layer: a stranger's config must not make lists
-/// that fill the memory.
+/// Upper bound on layers, and on experts per layer, far above any real model: an untrusted config must not allocate
+/// lists that fill the memory.
 pub const MOST: usize = 1000;
 
-/// What stands for a field that a `config.json` leaves out: transformers' defaults for the family.
+/// Values for fields absent from a `config.json`: transformers' defaults for the family.
 pub struct Defaults {
     pub d_vocab: Option<usize>,
     pub n_heads: Option<usize>,
-    /// `None`: as many as query heads.
+    /// `None`: same as the number of query heads.
     pub n_kv_heads: Option<usize>,
-    /// `None`: the residual stream's width, divided among the query heads.
+    /// `None`: the width of the residual stream divided by the number of query heads.
     pub d_head: Option<usize>,
     pub norm_eps: f64,
     pub theta: f64,
     pub context: usize,
     pub tied: bool,
-    /// `None`: what `hidden_act` says. `Some`: the family looks at that field itself.
+    /// `None`: read from `hidden_act`. `Some`: the family reads that field itself.
     pub activation: Option<Activation>,
-    /// What turns.
+    /// Which rotary settings are read.
     pub turns: Turns,
 }
 
-/// Which settings of rotation a family reads.
+/// Which rotary settings a family reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Turns {
-    /// One table for all layers; all of a head turns.
+    /// One table for all layers; the whole head is rotated.
     Whole,
-    /// One table for all layers, with the part of a head that turns (`partial_rotary_factor`).
+    /// One table for all layers; the rotated fraction of a head is `partial_rotary_factor`.
     Part,
-    /// The family reads a table for each kind of layer itself.
+    /// The family itself reads one table per kind of layer.
     ByKind,
 }
 
-/// The commonest ones; a family says which of its own differ.
+/// The most common defaults; each family overrides those that differ.
 pub const DEFAULTS: Defaults = Defaults {
     d_vocab: None,
     n_heads: None,
@@ -88,8 +88,8 @@ pub const DEFAULTS: Defaults = Defaults {
     turns: Turns::Whole,
 };
 
-/// A decoder with plain blocks: norms before attention and MLP, every token sees all before it, one
-/// rotation for all layers, no biases, SiLU.
+/// A decoder with plain blocks: norms before attention and MLP, causal attention without a window, the same rotation
+/// in all layers, no biases, SiLU.
 pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
     everywhere(f)?;
     let d_model = f.size("hidden_size", None)?;
@@ -159,8 +159,8 @@ pub fn plain(f: &Fields, defaults: &Defaults) -> Result<Spec> {
     })
 }
 
-/// What changes the computation of every architecture, by code that all of them share in transformers (or did in an
-/// earlier version), and is not computed here.
+/// Refuses fields that change the computation of every architecture, through code that all of them share in
+/// transformers (or shared in an earlier version), and that are not implemented here.
 pub fn everywhere(f: &Fields) -> Result<()> {
     causal(f, "is_causal", |value| value != &Value::Bool(false))?;
     for key in [
@@ -176,7 +176,7 @@ pub fn everywhere(f: &Fields) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a model whose tokens see what comes after them: `key` must be absent or `causal`.
+/// Refuses a model with bidirectional attention: `key` must be absent or `causal`.
 pub fn causal(f: &Fields, key: &str, causal: impl Fn(&Value) -> bool) -> Result<()> {
     match f.get(key) {
         Some(value) if !causal(value) => Err(f.refused(
@@ -188,8 +188,9 @@ pub fn causal(f: &Fields, key: &str, causal: impl Fn(&Value) -> bool) -> Result<
     }
 }
 
-/// Refuses what would give layers different sizes (`per_layer_config`), or windows to some of them (`layer_types`), in a
-/// family whose layers are all of one kind. The reference keeps keys and values by these.
+/// For a family whose layers are all of one kind: refuses fields that would give layers different sizes
+/// (`per_layer_config`), or windows to only some of them (`layer_types`). The reference allocates its key/value cache
+/// by these fields.
 pub fn one_kind(f: &Fields, spec: &Spec) -> Result<()> {
     f.off("per_layer_config")?;
     let windows = spec.layers.iter().any(|layer| layer.attention().is_some_and(|of| of.window.is_some()));
@@ -202,8 +203,8 @@ pub fn one_kind(f: &Fields, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a window in a family that has none, unless it is switched off or no text outgrows it: the reference would
-/// drop keys and values by it while it writes.
+/// For a family without windows: refuses a window unless it is switched off or at least as long as the context. The
+/// reference would drop keys and values outside it during generation.
 pub fn no_window(f: &Fields, spec: &Spec) -> Result<()> {
     let switched_off = !f.switch("use_sliding_window", true)?;
     let window = f.count("sliding_window")?;
@@ -214,7 +215,7 @@ pub fn no_window(f: &Fields, spec: &Spec) -> Result<()> {
 }
 
 /// # Errors
-/// Key and value heads that the query heads cannot share evenly.
+/// The number of query heads is not a multiple of the number of key/value heads.
 pub fn share_evenly(n_heads: usize, n_kv_heads: usize) -> Result<()> {
     ensure!(
         n_heads.is_multiple_of(n_kv_heads),
@@ -223,10 +224,10 @@ pub fn share_evenly(n_heads: usize, n_kv_heads: usize) -> Result<()> {
     Ok(())
 }
 
-/// A mixture of `count` experts of which each token goes through `active`.
+/// A mixture of `count` experts, of which `active` are used per token.
 ///
 /// # Errors
-/// Sizes that are 0, or more active experts than there are.
+/// Sizes that are 0, or more active experts than `count`.
 pub fn mixture(count: usize, active: usize, d_mlp: usize, normalized: bool) -> Result<Experts> {
     ensure!(
         d_mlp > 0 && (1..=count).contains(&active) && count <= MOST,
@@ -239,10 +240,10 @@ fn activation(f: &Fields) -> Result<Activation> {
     named_activation(f, "hidden_act", "silu")
 }
 
-/// The activation that `key` names, as transformers' `ACT2FN` has it, or `default` where it is absent.
+/// The activation that `key` names, as in transformers' `ACT2FN`, or `default` where it is absent.
 ///
 /// # Errors
-/// One that is not supported.
+/// An unsupported activation.
 pub fn named_activation(f: &Fields, key: &str, default: &str) -> Result<Activation> {
     Ok(match f.word(key)?.unwrap_or(default) {
         "silu" | "swish" => Activation::Silu,
@@ -259,20 +260,20 @@ pub fn named_activation(f: &Fields, key: &str, default: &str) -> Result<Activati
     })
 }
 
-/// Biases of attention as `attention_bias` switches them.
+/// Biases of attention, controlled by `attention_bias`.
 pub fn attention_biases(f: &Fields, spec: &mut Spec) -> Result<()> {
     spec.qkv_bias = f.switch("attention_bias", false)?;
     spec.o_bias = spec.qkv_bias;
     Ok(())
 }
 
-/// Biases as `attention_bias` and `mlp_bias` switch them.
+/// Biases controlled by `attention_bias` and `mlp_bias`.
 pub fn biases(f: &Fields, spec: &mut Spec) -> Result<()> {
     spec.mlp_bias = f.switch("mlp_bias", false)?;
     attention_biases(f, spec)
 }
 
-/// Gives the layers of `sliding` a window of `sliding_window` tokens.
+/// Gives the layers marked in `sliding` a window of `sliding_window` tokens.
 pub fn windows(f: &Fields, spec: &mut Spec, sliding: &[bool], default: Option<usize>) -> Result<()> {
     let window = match f.get("sliding_window") {
         None if default.is_none() => None,
@@ -284,8 +285,8 @@ pub fn windows(f: &Fields, spec: &mut Spec, sliding: &[bool], default: Option<us
     Ok(())
 }
 
-/// Windows of Qwen and SmolLM: only with `use_sliding_window`, in the layers of `layer_types` or, where
-/// there are none, in those that `default` says.
+/// Windows of Qwen and SmolLM: only with `use_sliding_window`, in the sliding layers of `layer_types`, or, without
+/// that field, in the layers selected by `default`.
 pub fn optional_windows(f: &Fields, spec: &mut Spec, default: impl Fn(usize) -> bool) -> Result<()> {
     let used = f.switch("use_sliding_window", false)? && f.get("sliding_window").is_some();
     let sliding = f.sliding(spec.n_layers(), |layer| used && default(layer))?;
@@ -297,15 +298,15 @@ pub fn optional_windows(f: &Fields, spec: &mut Spec, default: impl Fn(usize) -> 
     windows(f, spec, &sliding, None)
 }
 
-/// The text part of a checkpoint with towers for images or sound, and what stands beside it.
+/// The text part of a checkpoint with image or audio towers.
 ///
 /// # Errors
-/// No `text_config`.
+/// `text_config` is missing.
 pub fn text_config<'a>(f: &Fields<'a>) -> Result<Fields<'a>> {
     f.table("text_config")?.context("config.json: `text_config` is missing")
 }
 
-/// What a wrapper says for its text part: its dtype, its end tokens, whether embeddings are tied.
+/// Settings of the wrapping config that apply to its text part: dtype, end tokens, tied embeddings.
 pub fn from_wrapper(f: &Fields, text: &Fields, spec: &mut Spec) -> Result<()> {
     if let Some(dtype) = f.dtype()?.or(text.dtype()?) {
         spec.dtype = dtype;

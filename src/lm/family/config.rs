@@ -1,5 +1,5 @@
-//! Reading fields of a `config.json` that a stranger wrote: types, ranges, fields that must have a value that is
-//! understood, and what was asked for. Knows no family.
+//! Typed access to the fields of an untrusted `config.json`: types, ranges, fields whose value must be understood, and
+//! a record of which fields were read. Independent of any family.
 
 use crate::lm::spec::Dtype;
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
@@ -8,35 +8,34 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// No size in a real checkpoint comes near this; products of four sizes still fit in 128 bits and
-/// those of two in 64.
+/// Far above any size in a real checkpoint; products of four sizes fit in 128 bits, and products of two in 64.
 const LARGEST: u64 = 1 << 28;
 
-/// One table of a `config.json`. All tables of a config remember together what was asked of them: a field that nobody
-/// asked for has no part in what the model computes.
+/// One table of a `config.json`. All tables of a config share one log of the fields that were read: a field that was
+/// never read does not affect what the model computes.
 pub struct Fields<'a> {
-    /// What stands before a field's name: empty, or `text_config.`
+    /// Prefix of field names: empty, or `text_config.`
     prefix: String,
     table: &'a Map<String, Value>,
     log: Rc<Log<'a>>,
 }
 
-/// What was asked of a config, by the names of fields with those of their tables.
+/// Which fields of a config were read, by full name (with the table's prefix).
 struct Log<'a> {
-    /// Fields that are read as if they were not there.
+    /// Fields treated as absent.
     ignore: &'a [String],
     asked: RefCell<BTreeSet<String>>,
-    /// Tables of which single fields are asked.
+    /// Tables whose fields were read one by one.
     opened: RefCell<BTreeSet<String>>,
-    /// Those of `ignore` that were there and asked for.
+    /// Fields of `ignore` that were present and read.
     ignored: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Fields<'a> {
-    /// A whole `config.json`, without the fields that `ignore` names (`field`, or `table.field`).
+    /// A whole `config.json`, without the fields named in `ignore` (`field`, or `table.field`).
     ///
     /// # Errors
-    /// What is no table.
+    /// The value is not a table.
     pub fn new(config: &'a Value, ignore: &'a [String]) -> Result<Fields<'a>> {
         let table =
             config.as_object().with_context(|| format!("config.json is {config}; a table is needed"))?;
@@ -49,7 +48,7 @@ impl<'a> Fields<'a> {
         Ok(Fields { prefix: String::new(), table, log: Rc::new(log) })
     }
 
-    /// The field `key` where it is not ignored, be it null.
+    /// The field `key` unless it is ignored; may be null.
     fn entry(&self, key: &str) -> Option<&'a Value> {
         let name = format!("{}{key}", self.prefix);
         let value = self.table.get(key);
@@ -61,12 +60,12 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// The field `key`, if it is there and not null.
+    /// The field `key`, if it is present and not null.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.entry(key).filter(|v| !v.is_null())
     }
 
-    /// Whether the field is there, be it null.
+    /// Whether the field is present, possibly null.
     pub fn has(&self, key: &str) -> bool {
         self.entry(key).is_some()
     }
@@ -76,7 +75,7 @@ impl<'a> Fields<'a> {
         self.table.keys().map(String::as_str)
     }
 
-    /// The table under `key`, if there is one.
+    /// The table under `key`, if present.
     pub fn table(&self, key: &str) -> Result<Option<Fields<'a>>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let table = value.as_object();
@@ -85,7 +84,7 @@ impl<'a> Fields<'a> {
         Ok(Some(Fields { prefix: format!("{}{key}.", self.prefix), table, log: self.log.clone() }))
     }
 
-    /// Names of fields of this table and of those in it that nobody asked for, sorted.
+    /// Names of fields of this table and its subtables that were never read, sorted.
     pub fn unread(&self) -> Vec<String> {
         let (asked, opened) = (self.log.asked.borrow(), self.log.opened.borrow());
         let mut unread = Vec::new();
@@ -104,18 +103,18 @@ impl<'a> Fields<'a> {
         unread
     }
 
-    /// Names of fields that were there and asked for, but ignored.
+    /// Names of ignored fields that were present and would have been read.
     pub fn ignored(&self) -> Vec<String> {
         self.log.ignored.borrow().iter().cloned().collect()
     }
 
-    /// Names of all fields that were asked for.
+    /// Names of all fields that were read.
     #[cfg(test)]
     pub fn asked(&self) -> BTreeSet<String> {
         self.log.asked.borrow().clone()
     }
 
-    /// An error for the value of `key`, which is not computed here, with `why`.
+    /// An error for an unsupported value of `key`; `why` is the reason.
     pub fn refused(&self, key: &str, why: &str) -> Error {
         let value = self.table.get(key).map(shortened).unwrap_or_default();
         anyhow!(
@@ -126,7 +125,7 @@ impl<'a> Fields<'a> {
         )
     }
 
-    /// A field's name for people.
+    /// A field's name for error messages.
     pub fn name(&self, key: &str) -> String {
         format!("config.json: `{}{key}`", self.prefix)
     }
@@ -168,7 +167,7 @@ impl<'a> Fields<'a> {
         if self.has(key) { self.positive(key) } else { Ok(Some(default)) }
     }
 
-    /// A positive finite number, if it is there.
+    /// A positive finite number, if present.
     pub fn positive(&self, key: &str) -> Result<Option<f64>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
@@ -177,7 +176,7 @@ impl<'a> Fields<'a> {
         number.map(Some)
     }
 
-    /// A finite number, if it is there.
+    /// A finite number, if present.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = value.as_f64().filter(|x| x.is_finite());
@@ -189,12 +188,12 @@ impl<'a> Fields<'a> {
         Ok(self.positive(key)?.unwrap_or(default))
     }
 
-    /// A positive finite number that must be there.
+    /// A positive finite number that must be present.
     pub fn needed(&self, key: &str) -> Result<f64> {
         self.positive(key)?.with_context(|| format!("{} is missing", self.name(key)))
     }
 
-    /// Positive finite numbers, `count` of them.
+    /// A list of `count` positive finite numbers.
     pub fn numbers(&self, key: &str, count: usize) -> Result<Vec<f64>> {
         let value = self.get(key).with_context(|| format!("{} is missing", self.name(key)))?;
         let one = |v: &Value| v.as_f64().filter(|x| x.is_finite() && *x > 0.0);
@@ -204,13 +203,13 @@ impl<'a> Fields<'a> {
             .with_context(|| format!("{}: {count} positive numbers are needed", self.name(key)))
     }
 
-    /// A switch, or `default` where it is absent.
+    /// A boolean, or `default` where it is absent.
     pub fn switch(&self, key: &str, default: bool) -> Result<bool> {
         let Some(value) = self.get(key) else { return Ok(default) };
         value.as_bool().with_context(|| format!("{} is {value}; true or false is needed", self.name(key)))
     }
 
-    /// A word, if it is there.
+    /// A string, if present.
     pub fn word(&self, key: &str) -> Result<Option<&'a str>> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value.as_str().map(Some).with_context(|| format!("{} is {value}; a text is needed", self.name(key)))
@@ -239,7 +238,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Token ids written as a number or as a list of numbers; none where absent.
+    /// Token ids, written as a number or as a list of numbers; empty where absent.
     pub fn token_ids(&self, key: &str) -> Result<Vec<i64>> {
         let one = |v: &Value| {
             v.as_i64()
@@ -265,7 +264,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// For each layer whether `layer_types` makes it a sliding one, or `default` where there is none.
+    /// For each layer whether `layer_types` marks it as sliding, or `default` where that field is absent.
     pub fn sliding(&self, n_layers: usize, default: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
         let Some(value) = self.get("layer_types") else { return Ok((0..n_layers).map(default).collect()) };
         let kinds = value.as_array().with_context(|| format!("{} is no list", self.name("layer_types")))?;

@@ -21,7 +21,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     attention_biases(f, &mut spec)?;
     spec.norm = Norm::Rms { gain: Gain::OnePlus };
     spec.embed_scale = (spec.d_model as f64).sqrt();
-    // The first checkpoints say `gelu` and mean the approximation, as transformers reads it.
+    // The first checkpoints state `gelu` but mean the tanh approximation; transformers reads it so too.
     f.only("hidden_act", &["gelu".into(), "gelu_pytorch_tanh".into()])?;
     causal(f, "use_bidirectional_attention", |value| *value == false)?;
     no_window(f, &spec)?;

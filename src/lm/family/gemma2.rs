@@ -1,12 +1,12 @@
-//! Gemma 2: norms after attention and MLP too, bounded attention products and logits, a window in every
-//! other layer. What Gemma 3 shares with it stands here.
+//! Gemma 2: norms also after attention and MLP, soft-capped attention scores and logits, a window in every other
+//! layer. Also holds what Gemma 3 shares with it.
 
 use super::common::{DEFAULTS, Defaults, NAMES, attention_biases, causal, plain, windows};
 use super::config::Fields;
 use crate::lm::spec::{Activation, Gain, Names, Norm, Spec};
 use anyhow::Result;
 
-/// The names that all Gemma checkpoints have from the second generation on.
+/// Tensor names of all Gemma checkpoints from the second generation on.
 pub const GEMMA_NAMES: Names = Names {
     attn_post_norm: Some("post_attention_layernorm"),
     mlp_norm: Some("pre_feedforward_layernorm"),
@@ -48,7 +48,7 @@ pub fn gemma(f: &Fields, spec: &mut Spec) -> Result<()> {
     causal(f, "use_bidirectional_attention", |value| *value == false)
 }
 
-/// The activation is the field `hidden_activation`.
+/// Checks that `hidden_activation`, Gemma's field for the activation, is absent or tanh GELU.
 pub fn only_gelu(f: &Fields) -> Result<()> {
     f.only("hidden_activation", &["gelu_pytorch_tanh".into()])
 }

@@ -1,5 +1,5 @@
-//! Gemma 3, alone or as the text part of a checkpoint that sees images: norms of queries and keys, most
-//! layers with a window and with a rotation of their own.
+//! Gemma 3, text-only or as the text part of a multimodal checkpoint: query and key norms; most layers have a window
+//! and a rotation of their own.
 
 use super::common::{DEFAULTS, Defaults, Turns, from_wrapper, plain, text_config, windows};
 use super::config::Fields;
@@ -8,8 +8,8 @@ use super::rotation::two_ropes;
 use crate::lm::spec::{Activation, Names, QkNorm, Spec};
 use anyhow::Result;
 
-/// How the text part is called in checkpoints with a tower: those of the hub, and those that
-/// transformers 5 writes.
+/// Tensor names of the text part in checkpoints with a vision tower: those on the hub, and those written by
+/// transformers 5.
 const WRAPPED: Names = Names {
     aliases: &[
         ("language_model.model.", "model."),
@@ -36,7 +36,7 @@ pub fn wrapped(f: &Fields) -> Result<Spec> {
     Ok(spec)
 }
 
-/// Defaults are those of transformers' `Gemma3TextConfig`: the hub's configs leave most fields out.
+/// Defaults are those of transformers' `Gemma3TextConfig`: configs on the hub omit most fields.
 fn text(f: &Fields) -> Result<Spec> {
     let defaults = Defaults {
         n_heads: Some(8),

@@ -1,5 +1,5 @@
-//! Gemma 4, alone or as the text part of a checkpoint that sees and hears: global layers with heads of
-//! their own size, keys and values shared between layers or used as both, embeddings for each layer.
+//! Gemma 4, text-only or as the text part of a multimodal checkpoint: global layers with a head size of their own,
+//! keys and values shared between layers or used as both, per-layer embeddings.
 
 use super::common::{
     DEFAULTS, Defaults, Turns, attention_biases, causal, from_wrapper, mixture, plain, share_evenly,
@@ -32,7 +32,7 @@ const NAMES_4: Names = Names {
 const WRAPPED: Names = Names {
     aliases: &[
         ("model.language_model.", "model."),
-        // As MLX writes them.
+        // As written by MLX.
         ("language_model.model.", "model."),
         ("language_model.lm_head.", "lm_head."),
         ("vision_tower.", "model.vision_tower."),
@@ -66,7 +66,7 @@ pub fn unified_text(f: &Fields) -> Result<Spec> {
     text(f, &DEFAULTS_UNIFIED)
 }
 
-/// Reads the `config.json` of the 12B, whose images and sound enter without towers of their own.
+/// Reads the `config.json` of the 12B, which takes images and audio without separate towers.
 pub fn unified(f: &Fields) -> Result<Spec> {
     with_towers(f, &DEFAULTS_UNIFIED)
 }
@@ -83,7 +83,7 @@ fn with_towers(f: &Fields, defaults: &Gemma4Defaults) -> Result<Spec> {
 struct Gemma4Defaults {
     context: usize,
     window: usize,
-    /// Width of the embeddings for each layer; `None`: the model has neither those nor experts.
+    /// Width of the per-layer embeddings; `None`: the model has neither those nor experts.
     per_layer_width: Option<usize>,
 }
 
@@ -114,11 +114,11 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     spec.v_norm = true;
     spec.layer_scalars = true;
     spec.logit_cap = f.positive("final_logit_softcapping")?;
-    // Only tokens of images see ahead under "vision".
+    // With "vision", only image tokens attend to later positions.
     causal(f, "use_bidirectional_attention", |value| *value == false || value == "vision")?;
     let n_layers = spec.n_layers();
     let mut sliding = f.sliding(n_layers, |layer| (layer + 1) % 6 != 0)?;
-    // As transformers forces it.
+    // transformers forces the last layer to be global.
     sliding[n_layers - 1] = false;
     windows(f, &mut spec, &sliding, Some(of.window))?;
     heads(f, &mut spec, &sliding)?;
@@ -135,7 +135,7 @@ fn text(f: &Fields, of: &Gemma4Defaults) -> Result<Spec> {
     Ok(spec)
 }
 
-/// Experts beside every layer's MLP, with `enable_moe_block`.
+/// With `enable_moe_block`: experts in every layer, in parallel with its MLP.
 fn experts(f: &Fields, spec: &mut Spec) -> Result<()> {
     let count = f.count("num_experts")?;
     let (active, d_mlp) = (f.count("top_k_experts")?, f.count("moe_intermediate_size")?);
@@ -147,8 +147,8 @@ fn experts(f: &Fields, spec: &mut Spec) -> Result<()> {
     Ok(())
 }
 
-/// Sizes of the global layers' heads: `per_layer_config` (transformers 5), or `global_head_dim` and
-/// `num_global_key_value_heads` (the hub), of which the latter counts only with `attention_k_eq_v`.
+/// Head sizes of the global layers: `per_layer_config` (transformers 5), or `global_head_dim` and
+/// `num_global_key_value_heads` (the hub); the latter counts only with `attention_k_eq_v`.
 fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     let keys_as_values = f.switch("attention_k_eq_v", false)?;
     let d_head = f.size("global_head_dim", 512)?;
@@ -176,7 +176,7 @@ fn heads(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     Ok(())
 }
 
-/// Both kinds of layer have their own rotation; the global one turns a quarter of the pairs.
+/// Each kind of layer has its own rotation; the global one rotates a quarter of the pairs.
 fn ropes(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     let parameters = f.table("rope_parameters")?;
     let (global, local) = match &parameters {
@@ -206,8 +206,8 @@ fn ropes(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     Ok(())
 }
 
-/// The last `num_kv_shared_layers` layers use the keys and values of the last layer of their kind before
-/// them; their MLP may be twice as wide.
+/// The last `num_kv_shared_layers` layers reuse the keys and values of the last earlier layer of the same kind; their
+/// MLP may be twice as wide.
 fn shared_keys_values(f: &Fields, spec: &mut Spec, sliding: &[bool]) -> Result<()> {
     let shared = f.count("num_kv_shared_layers")?;
     let wide = f.switch("use_double_wide_mlp", false)?;

@@ -1,4 +1,5 @@
-//! What the first families have in common: LayerNorm, biases everywhere, an MLP without a gate, as many key as query heads.
+//! What the early families share: LayerNorm, biases everywhere, an MLP without a gate, as many key heads as query
+//! heads.
 
 use super::common::{MOST, everywhere, no_window, one_kind};
 use super::config::Fields;
@@ -7,7 +8,7 @@ use crate::lm::spec::{
 };
 use anyhow::{Result, ensure};
 
-/// What each of them reads under a name of its own.
+/// Settings that each family reads under different field names.
 pub struct Parts {
     pub d_model: usize,
     pub d_vocab: usize,
@@ -19,20 +20,20 @@ pub struct Parts {
     pub activation: Activation,
     pub rope: Option<Rope>,
     pub tied: bool,
-    /// The tokens that begin and end a text where the config does not name them; null is none.
+    /// Ids of the tokens that begin and end a text, for configs without these fields; a null field means none.
     pub ends: (i64, i64),
     pub names: Names,
 }
 
-/// The tokens that `key` names, or where it is not there `default`.
+/// The token ids in the field `key`, or `default` where it is absent.
 fn token_ids(f: &Fields, key: &str, default: i64) -> Result<Vec<i64>> {
     if f.has(key) { f.token_ids(key) } else { Ok(vec![default]) }
 }
 
-/// The width of a head where the heads divide that of the residual stream among them.
+/// The width of a head: the width of the residual stream divided by the number of heads.
 ///
 /// # Errors
-/// A width that they cannot share evenly.
+/// The width is not a multiple of the number of heads.
 pub fn d_head(d_model: usize, n_heads: usize) -> Result<usize> {
     ensure!(
         d_model.is_multiple_of(n_heads),
@@ -41,11 +42,11 @@ pub fn d_head(d_model: usize, n_heads: usize) -> Result<usize> {
     Ok(d_model / n_heads)
 }
 
-/// The decoder that they make up.
+/// The decoder described by `of`.
 ///
 /// # Errors
-/// More layers than any model has; heads that do not divide the width; what is not understood of the fields that all
-/// families share.
+/// More layers than any real model has; a width that is not a multiple of the number of heads; an unsupported value of
+/// a field that all families share.
 pub fn decoder(f: &Fields, of: Parts) -> Result<Spec> {
     everywhere(f)?;
     ensure!(of.n_layers <= MOST, "config.json: {} layers", of.n_layers);

@@ -1,4 +1,4 @@
-//! GPT-2: learned positions, linear maps stored `[in, out]`, fields with names of their own.
+//! GPT-2: learned position embeddings, weights stored as `[in, out]`, config fields with different names.
 
 use super::common::{NAMES, named_activation};
 use super::config::Fields;
@@ -18,20 +18,20 @@ const GPT2_NAMES: Names = Names {
     mlp_norm: Some("ln_2"),
     mlp: MlpNames::Plain("mlp.c_fc"),
     down: "mlp.c_proj",
-    // The first checkpoints are of the model without its head.
+    // The first checkpoints hold the model without its head.
     aliases: &[
         ("wte.", "transformer.wte."),
         ("wpe.", "transformer.wpe."),
         ("h.", "transformer.h."),
         ("ln_f.", "transformer.ln_f."),
     ],
-    // With the dot before them: `c_attn.bias` was learned.
+    // With the leading dot: `c_attn.bias` is a learned tensor.
     buffers: &[".attn.bias", ".attn.masked_bias"],
     ..NAMES
 };
 
-/// Reads the `config.json` of a GPT-2 checkpoint. Defaults are those of transformers' `GPT2Config`, which takes the sizes
-/// under the names of other families too.
+/// Reads the `config.json` of a GPT-2 checkpoint. Defaults are those of transformers' `GPT2Config`, which also accepts
+/// the sizes under the field names of other families.
 pub fn spec(f: &Fields) -> Result<Spec> {
     let size = |own: &str, other: &str, default: usize| f.size(own, f.size(other, default)?);
     let d_model = size("n_embd", "hidden_size", 768)?;

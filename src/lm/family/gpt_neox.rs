@@ -1,5 +1,5 @@
-//! GPT-NeoX and Pythia: attention and MLP side by side, a part of each head turns, queries, keys and values of a head stored
-//! together.
+//! GPT-NeoX and Pythia: attention and MLP in parallel, a fraction of each head is rotated, queries, keys and values
+//! stored interleaved by head.
 
 use super::common::{NAMES, named_activation};
 use super::config::Fields;
@@ -17,7 +17,7 @@ const NEOX_NAMES: Names = Names {
     o: "attention.dense",
     mlp: MlpNames::Plain("mlp.dense_h_to_4h"),
     down: "mlp.dense_4h_to_h",
-    // As transformers 5 calls it.
+    // The name in transformers 5.
     aliases: &[("lm_head.", "embed_out.")],
     buffers: &[".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"],
     ..NAMES

@@ -1,4 +1,4 @@
-//! Mistral 7B and its successors of the same architecture: a Llama whose layers all may have a window.
+//! Mistral 7B and its successors of the same architecture: a Llama with an optional window in all layers.
 
 use super::common::{DEFAULTS, Defaults, one_kind, plain, windows};
 use super::config::Fields;
@@ -6,7 +6,7 @@ use crate::lm::spec::Spec;
 use anyhow::Result;
 
 /// Reads the `config.json` of a Mistral checkpoint. Defaults are those of transformers' `MistralConfig`;
-/// `sliding_window` may be null, which is no window.
+/// `sliding_window` may be null, which means no window.
 pub fn spec(f: &Fields) -> Result<Spec> {
     let defaults = Defaults { n_kv_heads: Some(8), context: 131_072, ..DEFAULTS };
     let mut spec = plain(f, &defaults)?;

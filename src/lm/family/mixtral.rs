@@ -1,4 +1,4 @@
-//! Mixtral: a Mistral with eight experts in the place of each MLP.
+//! Mixtral: a Mistral with eight experts in place of each MLP.
 
 use super::common::{DEFAULTS, Defaults, NAMES, mixture, one_kind, plain, windows};
 use super::config::Fields;

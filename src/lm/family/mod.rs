@@ -1,4 +1,4 @@
-//! Model families: `config.json` to `Spec`. The one place where an architecture's name is looked at.
+//! Model families: `config.json` to `Spec`. The only module that looks at an architecture's name.
 
 mod bounds;
 mod common;
@@ -35,16 +35,16 @@ use super::spec::Spec;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-/// How one architecture is read.
+/// A supported architecture and its reader.
 struct Family {
-    /// As `architectures` in `config.json` names it.
+    /// The name in `architectures` of `config.json`.
     architecture: &'static str,
-    /// As `model_type` does, which decides where there is no `architectures`.
+    /// The `model_type`, which decides where `architectures` is absent.
     model_type: &'static str,
     spec: fn(&Fields) -> Result<Spec>,
 }
 
-/// Every architecture that can be read.
+/// All supported architectures.
 const FAMILIES: [Family; 23] = [
     family("LlamaForCausalLM", "llama", llama::spec),
     family("MistralForCausalLM", "mistral", mistral::spec),
@@ -79,43 +79,43 @@ const fn family(
     Family { architecture, model_type, spec }
 }
 
-/// Architectures that can be read, as `config.json` names them.
+/// Supported architectures, by their names in `config.json`.
 pub fn supported() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.architecture)
 }
 
-/// The `model_type` of an architecture, as `config.json` would have it.
+/// The `model_type` of an architecture, as in `config.json`.
 pub fn model_type(architecture: &str) -> Option<&'static str> {
     FAMILIES.iter().find(|family| family.architecture == architecture).map(|family| family.model_type)
 }
 
-/// Token ids that a file of settings holds under `key`; see [`Fields::token_ids`].
+/// Token ids in the field `key` of a settings file; see [`Fields::token_ids`].
 ///
 /// # Errors
-/// What is no table, or holds what is no token id.
+/// The file is not a table, or the field holds something other than token ids.
 pub fn token_ids(settings: &Value, key: &str) -> Result<Vec<i64>> {
     Fields::new(settings, &[])?.token_ids(key)
 }
 
-/// What a `config.json` says.
+/// The result of reading a `config.json`.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The model's sizes and switches.
     pub spec: Spec,
-    /// Fields that have no part in what the model computes, as `field` or `table.field`.
+    /// Fields that do not affect what the model computes, as `field` or `table.field`.
     pub unread: Vec<String>,
-    /// Those of the fields to be ignored without which the model would be another one, or refused.
+    /// Ignored fields that, if read, would change the model or be refused.
     pub ignored: Vec<String>,
 }
 
-/// Reads a parsed `config.json` as if the fields that `ignore` names (`field` or `table.field`) were not there.
+/// Reads a parsed `config.json`, treating the fields named in `ignore` (`field` or `table.field`) as absent.
 ///
-/// A field counts where transformers reads it for the same architecture: it is an error where what it says is not computed
-/// here. What transformers does not read cannot change the computation.
+/// A field counts if transformers reads it for the same architecture: an unsupported value is then an error. Fields
+/// that transformers does not read cannot change the computation.
 ///
 /// # Errors
-/// An architecture that is not supported; a field that is missing, out of range, or whose value changes the computation in
-/// a way not known here; [`Refused`] for weights that are quantised.
+/// An unsupported architecture; a field that is missing, out of range, or whose value changes the computation in an
+/// unsupported way; [`Refused`] for weights with an unsupported quantisation.
 pub fn read(config: &Value, ignore: &[String]) -> Result<Reading> {
     let f = Fields::new(config, ignore)?;
     let architecture = f.get("architectures").and_then(|all| all[0].as_str());
@@ -154,8 +154,7 @@ mod tests {
     use crate::lm::spec::Spec;
     use serde_json::{Value, json};
 
-    /// A config as the hub has it; the sizes of published models and the number of their parameters on the
-    /// hub's model cards.
+    /// Configs as on the hub, with the sizes of published models and the parameter counts of their model cards.
     fn published() -> Vec<(Value, u64)> {
         let model = |architecture: &str, sizes: [u64; 6], more: Value| {
             let [d_model, d_mlp, n_layers, heads, kv, vocab] = sizes;
@@ -218,8 +217,8 @@ mod tests {
             (model("Qwen2ForCausalLM", [3584, 18944, 28, 28, 4, 152_064], sliding), 7_615_616_512),
             (model("Qwen3ForCausalLM", [4096, 12288, 36, 32, 8, 151_936], qwen3), 8_190_735_360),
             (model("Qwen3MoeForCausalLM", [2048, 6144, 48, 32, 4, 151_936], experts), 30_532_122_624),
-            // Qwen3.5-27B and -0.8B: their cards say 27B and 0.8B; the numbers are those of transformers' `Qwen3_5ForCausalLM`
-            // of their configs, without the towers.
+            // Qwen3.5-27B and -0.8B: the model cards give 27B and 0.8B; these numbers are those of transformers'
+            // `Qwen3_5ForCausalLM` with their configs, without the towers.
             (qwen3_5([5120, 17408, 64, 24, 4, 248_320], 48, false), 26_895_998_464),
             (qwen3_5([1024, 3584, 24, 8, 2, 248_320], 16, true), 752_393_024),
             // gemma-2b, gemma-2-2b, gemma-3-1b-it
@@ -330,7 +329,7 @@ mod tests {
         })
     }
 
-    /// pythia-70m to pythia-12b, deduped or not.
+    /// pythia-70m to pythia-12b; the deduped versions have the same sizes.
     fn pythias() -> impl Iterator<Item = (Value, u64)> {
         let sizes = [
             (512, 6, 8, 50_304, 70_426_624),

@@ -1,4 +1,4 @@
-//! OLMo 2: norms only after attention and MLP, norms of queries and keys over all heads together.
+//! OLMo 2: norms only after attention and MLP; query and key norms span all heads together.
 
 use super::common::{DEFAULTS, Defaults, NAMES, attention_biases, no_window, one_kind, plain};
 use super::config::Fields;

@@ -1,4 +1,4 @@
-//! OLMo 3: an OLMo 2 with a window in three of four layers, and rotary scaling in the others alone.
+//! OLMo 3: an OLMo 2 with a window in three of four layers, and rotary scaling only in the others.
 
 use super::common::{DEFAULTS, Defaults, Turns, windows};
 use super::config::Fields;
@@ -7,7 +7,7 @@ use super::rotation::two_ropes;
 use crate::lm::spec::Spec;
 use anyhow::Result;
 
-/// The base of every published checkpoint.
+/// Rotary base of all published checkpoints.
 const THETA: f64 = 500_000.0;
 
 /// Reads the `config.json` of an OLMo 3 checkpoint. Defaults are those of transformers' `Olmo3Config`.
@@ -17,7 +17,7 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let sliding = f.sliding(spec.n_layers(), |layer| (layer + 1) % 4 != 0)?;
     windows(f, &mut spec, &sliding, Some(4096))?;
     let theta = f.positive_or("rope_theta", THETA)?;
-    // `rope_theta` is the base of the layers without a window alone, as in transformers.
+    // As in transformers, `rope_theta` applies only to the layers without a window.
     two_ropes(f, &mut spec, &sliding, theta, THETA)?;
     Ok(spec)
 }

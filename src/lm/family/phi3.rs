@@ -1,5 +1,5 @@
-//! Phi-3, Phi-3.5, Phi-4 and Phi-4-mini: fused projections, a head of which only a part may turn, two
-//! sets of frequencies by the length of the text.
+//! Phi-3, Phi-3.5, Phi-4 and Phi-4-mini: fused projections, optional partial rotation, two sets of rotary frequencies
+//! chosen by sequence length.
 
 use super::common::{DEFAULTS, Defaults, NAMES, Turns, one_kind, plain, windows};
 use super::config::Fields;

@@ -1,11 +1,12 @@
-//! Configs of published checkpoints: `tests/fixtures/published_fields.tsv`, and what single ones were once refused for.
+//! Tests on configs of published checkpoints: `tests/fixtures/published_fields.tsv`, and regressions for configs that
+//! were wrongly refused.
 
 use super::read;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fields with the values seen, by `model_type`.
+/// Fields with their observed values, by `model_type`.
 fn published() -> BTreeMap<String, Vec<(String, Vec<Value>)>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/published_fields.tsv");
     let text = fs_err::read_to_string(path).unwrap();
@@ -18,7 +19,7 @@ fn published() -> BTreeMap<String, Vec<(String, Vec<Value>)>> {
     all
 }
 
-/// Sets `field`, which may be one of an inner table.
+/// Sets `field`, which may be in an inner table.
 fn set(config: &mut Value, field: &str, value: &Value) {
     let mut table = config;
     let mut parts = field.split('.').peekable();
@@ -33,7 +34,7 @@ fn set(config: &mut Value, field: &str, value: &Value) {
     }
 }
 
-/// A config with the most frequent value of every field, and `value` for one, whose sizes fit together.
+/// A config with the most frequent value of every field, except `value` for `field`; its sizes are consistent.
 fn config(fields: &[(String, Vec<Value>)], field: &str, value: &Value) -> Value {
     let mut config = json!({});
     for (name, values) in fields {
@@ -133,9 +134,9 @@ fn what_transformers_passes_over_is_no_reason_to_refuse() {
     }
 }
 
-/// As transformers 5.24 makes the two rotations of OLMo 3 (`Olmo3Config(...).rope_parameters`): one table without kinds of
-/// layers, which its first versions wrote, counts for nothing by now; in the hub's spelling, `rope_theta` and
-/// `rope_scaling` are those of the layers that see all.
+/// The two rotations of OLMo 3 as transformers 5.24 builds them (`Olmo3Config(...).rope_parameters`): a single table
+/// for all layers, which its first versions wrote, is ignored; in the hub's spelling, `rope_theta` and `rope_scaling`
+/// apply to the layers without a window.
 #[test]
 fn rotations_of_olmo_3_are_those_of_transformers() {
     let yarn = json!({

@@ -1,28 +1,28 @@
-//! `quantization_config` and `quantization` of a `config.json` to a [`Quantization`], and the refusal of methods that
-//! are not read.
+//! Reads `quantization_config` and `quantization` of a `config.json` as a [`Quantization`], and refuses unsupported
+//! methods.
 
 use super::config::Fields;
 use crate::lm::quantization::{Bnb4Table, GptqZeros, Quantization};
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-/// A quantised checkpoint that is not read, and what to take in its place.
+/// A checkpoint with an unsupported quantisation, and which one to use instead.
 #[derive(Debug)]
 pub struct Refused {
-    /// The method, as people call it.
+    /// The method's common name.
     method: String,
-    /// The unquantised repository, as far as names tell.
+    /// Likely name of the unquantised repository, guessed from names.
     likely: Option<String>,
 }
 
 impl Refused {
-    /// Of a checkpoint that is quantised with `method`.
+    /// For a checkpoint quantised with `method`.
     pub fn new(method: impl Into<String>) -> Refused {
         Refused { method: method.into(), likely: None }
     }
 
-    /// With the likely name of the unquantised repository, from `origin` (the repository or folder of this one) and
-    /// `source` (what its `config.json` says it was made of).
+    /// Adds the likely name of the unquantised repository, from `origin` (the repository or folder of this one) and
+    /// `source` (the base model named in its `config.json`).
     pub fn at(self, origin: Option<&str>, source: Option<&str>) -> Refused {
         Refused { likely: unquantised(origin, source), ..self }
     }
@@ -48,13 +48,13 @@ impl std::fmt::Display for Refused {
 /// How the weights are quantised; `None`: they are not.
 ///
 /// # Errors
-/// [`Refused`] for a method that is not read; a field that is missing or out of range.
+/// [`Refused`] for an unsupported method; a field that is missing or out of range.
 pub fn quantization(f: &Fields) -> Result<Option<Quantization>> {
-    // MLX writes both, the second one for transformers.
+    // MLX writes both fields, the second one for transformers.
     if f.get("quantization").is_some() {
         return Err(Refused::new("MLX").into());
     }
-    // transformers looks into the text part where the whole says nothing.
+    // transformers looks into the text part if the outer config has no such field.
     let whole = f.table("quantization_config")?;
     let inner = || match f.get("text_config").is_some_and(Value::is_object) {
         true => f.table("text_config")?.map_or(Ok(None), |text| text.table("quantization_config")),
@@ -96,7 +96,7 @@ fn bitsandbytes(q: &Fields, bnb4: bool, bnb8: bool) -> Result<Quantization> {
     Ok(Quantization::Bnb4 { table, double: q.switch("bnb_4bit_use_double_quant", false)? })
 }
 
-/// Blocks of 128 by 128 where the config says nothing; one scale a matrix where it says null.
+/// Block size: 128 by 128 where the config has no such field; one scale per matrix where it is null.
 fn fp8(q: &Fields) -> Result<Quantization> {
     if let Some(scales) = q.word("scale_fmt")?.filter(|scales| *scales != "float") {
         bail!(Refused::new(format!("FP8 with {scales} scales")));
@@ -116,7 +116,7 @@ fn fp8(q: &Fields) -> Result<Quantization> {
 }
 
 fn gptq(q: &Fields) -> Result<Quantization> {
-    // The format is the newer name; `is_marlin_format` is the oldest one for another layout.
+    // `checkpoint_format` is the newer name; `is_marlin_format` is the oldest one, for another layout.
     let format = q.word("checkpoint_format")?.or(q.word("format")?).unwrap_or("gptq").to_lowercase();
     let zeros = match format.as_str() {
         "gptq" if !q.switch("is_marlin_format", false)? => GptqZeros::LessOne,
@@ -124,14 +124,14 @@ fn gptq(q: &Fields) -> Result<Quantization> {
         "gptq" => bail!(Refused::new("GPTQ in the layout marlin")),
         other => bail!(Refused::new(format!("GPTQ in the layout {other}"))),
     };
-    // Rules of GPTQModel for some modules: those that begin with `-:` name modules that are not quantised.
+    // Per-module rules of GPTQModel: those that begin with `-:` name modules that are not quantised.
     if let Some(rules) = q.table("dynamic")?
         && rules.keys().any(|rule| !rule.starts_with("-:"))
     {
         bail!(Refused::new("GPTQ with settings of their own for some modules (`dynamic`)"));
     }
     let bits = bits(q, None, &[2, 3, 4, 8])?;
-    // AutoGPTQ subtracts 1 from each zero point; GPTQModel from whole words, and of 3 bits at other places.
+    // AutoGPTQ subtracts 1 from each zero point; GPTQModel subtracts it from whole words, which differs for 3 bits.
     if (bits, zeros) == (3, GptqZeros::LessOne) {
         bail!(Refused::new("GPTQ of 3 bits in the layout gptq, whose writers disagree (gptq_v2 is read)"));
     }
@@ -152,14 +152,14 @@ fn awq(q: &Fields) -> Result<Quantization> {
 }
 
 fn bits(q: &Fields, default: Option<usize>, read: &[usize]) -> Result<u8> {
-    // AutoAWQ's own file calls it `w_bit`.
+    // AutoAWQ's own file names it `w_bit`.
     let key = if q.has("w_bit") { "w_bit" } else { "bits" };
     let bits = q.size(key, default)?;
     ensure!(read.contains(&bits), "{} is {bits}; one of {read:?} is needed", q.name(key));
     Ok(u8::try_from(bits)?)
 }
 
-/// 128 where the config says nothing, as in transformers; -1 is the whole row.
+/// Group size: 128 where the config has no such field, as in transformers; -1 means the whole row.
 fn group(q: &Fields) -> Result<Option<usize>> {
     let key = if q.has("q_group_size") { "q_group_size" } else { "group_size" };
     match q.get(key).and_then(Value::as_i64) {
@@ -168,7 +168,7 @@ fn group(q: &Fields) -> Result<Option<usize>> {
     }
 }
 
-/// A method by the name that people know; `algorithm` is what NVIDIA's ModelOpt says besides.
+/// A method's common name; `algorithm` is the additional field of NVIDIA's ModelOpt.
 fn called(method: &str, algorithm: Option<&str>) -> String {
     let known = match method.to_lowercase().as_str() {
         "nvfp4" => "NVFP4",
@@ -197,8 +197,8 @@ fn called(method: &str, algorithm: Option<&str>) -> String {
     known.to_string()
 }
 
-/// What a checkpoint without any word in its `config.json` shows by the names of its tensors: NVIDIA's ModelOpt leaves
-/// the config as it was, and so do others.
+/// Detects a quantised checkpoint by its tensor names if its `config.json` does not mention it: NVIDIA's ModelOpt,
+/// among others, leaves the config unchanged.
 pub fn shown_by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<Refused> {
     let shows = |name: &str| match name.rsplit_once('.').map_or(name, |(_, last)| last) {
         "weight_scale_2" => Some("NVFP4 by NVIDIA ModelOpt"),
@@ -212,12 +212,12 @@ pub fn shown_by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<Refu
         "biases" => Some("MLX"),
         _ => None,
     };
-    // The most telling name first: FP4 checkpoints have the names of FP8 too.
+    // The most specific name first: FP4 checkpoints also have the tensor names of FP8.
     let shown: Vec<&str> = names.filter_map(shows).collect();
     shown.iter().find(|method| method.contains("NVFP4")).or(shown.first()).map(|method| Refused::new(*method))
 }
 
-/// Parts of a repository's name that only a quantised copy has.
+/// Parts of a repository's name that only quantised copies have.
 const PARTS: &[&str] = &[
     "fp8",
     "fp4",
@@ -273,7 +273,7 @@ const PARTS: &[&str] = &[
     "quant",
 ];
 
-/// Who publishes quantised copies of others' models, in lower case: the model is not theirs.
+/// Accounts, in lower case, that publish quantised copies of other organisations' models.
 const COPIERS: &[&str] = &[
     "mlx-community",
     "lmstudio-community",
@@ -301,7 +301,7 @@ const COPIERS: &[&str] = &[
     "axera-tech",
 ];
 
-/// Whose models begin with these letters, in lower case.
+/// Organisations, by the first letters of their models' names, in lower case.
 const MAKERS: &[(&str, &str)] = &[
     ("qwen", "Qwen"),
     ("gemma", "google"),
@@ -321,7 +321,7 @@ const MAKERS: &[(&str, &str)] = &[
 
 /// The likely name of the unquantised repository of `origin` (`owner/name`, or a folder's name).
 fn unquantised(origin: Option<&str>, source: Option<&str>) -> Option<String> {
-    // A path on somebody's machine says nothing.
+    // A path on someone's machine is not a repository.
     let source =
         source.filter(|s| s.split('/').count() == 2 && !s.starts_with(['/', '.', '~']) && plain(s).is_none());
     let Some((owner, name)) = origin.and_then(|origin| {
@@ -342,7 +342,7 @@ fn unquantised(origin: Option<&str>, source: Option<&str>) -> Option<String> {
     })
 }
 
-/// `name` without the parts that a quantised copy has at its end; `None` where it has none.
+/// `name` without the suffixes of a quantised copy; `None` if it has none.
 fn plain(name: &str) -> Option<String> {
     let mut rest = name;
     while let Some((before, part)) = rest.rsplit_once(['-', '.', '_'])
@@ -362,7 +362,7 @@ mod tests {
         quantization(&Fields::new(config, &[])?)
     }
 
-    /// As published checkpoints of each method say it (Qwen3-8B-FP8, Ministral-3-FP8, Qwen3-4B-GPTQ-Int4,
+    /// Spelled as in published checkpoints of each method (Qwen3-8B-FP8, Ministral-3-FP8, Qwen3-4B-GPTQ-Int4,
     /// Llama-3.1-8B-GPTQ, Qwen2.5-7B-AWQ, unsloth's bnb-4bit).
     #[test]
     fn methods_that_have_a_reader_are_told_apart() {

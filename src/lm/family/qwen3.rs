@@ -1,4 +1,4 @@
-//! Qwen3, dense: norms of queries and keys over each head.
+//! Qwen3, dense: query and key norms over each head.
 
 use super::common::{DEFAULTS, Defaults, attention_biases, optional_windows, plain};
 use super::config::Fields;

@@ -1,5 +1,5 @@
-//! Qwen3.5, dense, alone or as the text part of a checkpoint that sees images: gated delta nets, and among them layers of
-//! attention whose output has a gate.
+//! Qwen3.5, dense, text-only or as the text part of a multimodal checkpoint: gated delta nets, interleaved with
+//! attention layers whose output is gated.
 
 use super::common::{
     DEFAULTS, Defaults, NAMES, Turns, attention_biases, from_wrapper, no_window, plain, text_config,
@@ -9,14 +9,15 @@ use super::rotation::{RopeSettings, chosen, optional_size};
 use crate::lm::spec::{Activation, DeltaHeads, Gain, Mixer, Names, Norm, QkNorm, Rope, Spec};
 use anyhow::{Context, Result, bail, ensure};
 
-/// How checkpoints with a tower call the text part, and what they have besides: layers that predict several tokens at once.
+/// Tensor names of the text part in checkpoints with a tower, and prefixes to skip: the tower and the multi-token
+/// prediction layers.
 const WRAPPED: Names = Names {
     aliases: &[("model.language_model.", "model."), ("model.visual.", "visual.")],
     towers: &["visual.", "mtp."],
     ..NAMES
 };
 
-/// Reads the `config.json` of a text-only checkpoint, whose tensors may have the names of one with a tower.
+/// Reads the `config.json` of a text-only checkpoint, whose tensors may be named as in one with a tower.
 pub fn spec(f: &Fields) -> Result<Spec> {
     text(f)
 }
@@ -58,7 +59,7 @@ fn text(f: &Fields) -> Result<Spec> {
     for (layer, _) in spec.layers.iter_mut().zip(linear).filter(|(_, linear)| *linear) {
         layer.mixer = Mixer::GatedDelta(delta);
     }
-    // transformers sends the convolution's output through the MLP's activation, whichever it is.
+    // transformers applies the MLP's activation, whichever it is, to the convolution's output.
     ensure!(
         spec.activation == Activation::Silu,
         "{}: gated delta nets are supported with silu alone",
@@ -67,7 +68,7 @@ fn text(f: &Fields) -> Result<Spec> {
     Ok(spec)
 }
 
-/// Positions have three axes, of which `mrope_section` says which pairs follow which; those of a text are the same on all.
+/// Positions have three axes, and `mrope_section` assigns pairs to axes; for text all three are equal.
 fn rope(f: &Fields, spec: &Spec) -> Result<Rope> {
     let settings = RopeSettings {
         d_head: f.size("head_dim", 256)?,
@@ -101,7 +102,7 @@ fn delta_heads(f: &Fields) -> Result<DeltaHeads> {
     Ok(heads)
 }
 
-/// For each layer whether it has a gated delta net: `layer_types`, or all but every fourth.
+/// For each layer whether it is a gated delta net: by `layer_types`, or all but every fourth.
 fn linear_layers(f: &Fields, n_layers: usize) -> Result<Vec<bool>> {
     let every = f.size("full_attention_interval", 4)?;
     let Some(kinds) = f.get("layer_types") else {

@@ -1,4 +1,4 @@
-//! Qwen3 with experts: a Qwen3 in which most layers have many small experts in the place of the MLP.
+//! Qwen3 MoE: a Qwen3 in which most layers have many small experts in place of the MLP.
 
 use super::common::{DEFAULTS, Defaults, attention_biases, mixture, optional_windows, plain};
 use super::config::Fields;
@@ -11,9 +11,9 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     let mut spec = plain(f, &Defaults { n_kv_heads: Some(4), context: 32_768, ..DEFAULTS })?;
     attention_biases(f, &mut spec)?;
     spec.qk_norm = QkNorm::Head;
-    // A window, where it is used, is every layer's.
+    // If there is a window, it applies to every layer.
     optional_windows(f, &mut spec, |_| true)?;
-    // The hub says `num_experts`, transformers 5 `num_local_experts`.
+    // The hub names it `num_experts`, transformers 5 `num_local_experts`.
     let count = f.size("num_local_experts", f.size("num_experts", 128)?)?;
     let of = mixture(
         count,

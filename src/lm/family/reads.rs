@@ -1,5 +1,5 @@
-//! Holds what the families read of a `config.json` against what transformers reads, as
-//! `tests/fixtures/config_fields.py` lists it.
+//! Compares the fields of `config.json` that the families read with those that transformers reads, as listed by
+//! `tests/fixtures/config_fields.py`.
 
 use super::config::Fields;
 use super::{FAMILIES, has_field, read};
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What the script wrote.
+/// Output of the script.
 #[derive(Deserialize)]
 struct Reference {
     shared: BTreeSet<String>,
     rope: BTreeMap<String, BTreeSet<String>>,
-    /// By architecture and by the prefix of a table.
+    /// By architecture and table prefix.
     architectures: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
 
@@ -40,14 +40,14 @@ fn configs() -> BTreeMap<String, Vec<Value>> {
             configs.entry(architecture).or_default().push(config);
         }
     }
-    // A text-only checkpoint of Gemma 4 12B: the text part of the one with images.
+    // A text-only checkpoint of Gemma 4 12B: the text part of the multimodal one.
     let mut config = configs["Gemma4UnifiedForConditionalGeneration"][0]["text_config"].clone();
     config["architectures"] = json!(["Gemma4UnifiedForCausalLM"]);
     configs.insert("Gemma4UnifiedForCausalLM".into(), vec![config]);
     configs
 }
 
-/// Fields that transformers reads and that change nothing in what a forward pass over text computes.
+/// Fields that transformers reads but that do not affect a forward pass over text.
 const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ("kinds of layers that none of ours has", &["first_k_dense_replace", "number_of_conv_states"]),
     (
@@ -136,15 +136,16 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Of single architectures, likewise.
+/// The same, for single architectures.
 fn without_effect(architecture: &str) -> &'static [&'static str] {
     match architecture {
-        // The cap is kept by the attention layer and not used; each kind of layer has a rotation, which turns whole heads.
+        // The attention layer stores the cap but does not use it; each kind of layer has its own rotation, of whole
+        // heads.
         "Gemma3ForCausalLM" | "Gemma3ForConditionalGeneration" => {
             &["attn_logit_softcapping", "original_max_position_embeddings", "partial_rotary_factor"]
         }
         "Olmo3ForCausalLM" => &["original_max_position_embeddings", "partial_rotary_factor"],
-        // Only the tables in `rope_parameters` count; the clipped maps are those of its towers.
+        // Only the tables in `rope_parameters` count; clipped linear layers exist only in the towers.
         name if name.starts_with("Gemma4") => &[
             "original_max_position_embeddings",
             "partial_rotary_factor",
@@ -152,7 +153,7 @@ fn without_effect(architecture: &str) -> &'static [&'static str] {
             "rope_theta",
             "use_clipped_linears",
         ],
-        // No head turns; every query head has keys and values of its own.
+        // No rotation; every query head has its own keys and values.
         "GPT2LMHeadModel" => &[
             "head_dim",
             "num_key_value_heads",
@@ -162,17 +163,17 @@ fn without_effect(architecture: &str) -> &'static [&'static str] {
             "rope_scaling",
             "rope_theta",
         ],
-        // Rotation has names of its own (`rotary_pct`, `rotary_emb_base`); a decoder is what it is anyway.
+        // Rotary fields have other names (`rotary_pct`, `rotary_emb_base`); the model is a decoder regardless.
         "GPTNeoXForCausalLM" => &["is_decoder", "num_key_value_heads", "partial_rotary_factor", "rope_theta"],
-        // A part of each head turns.
+        // A fraction of each head is rotated.
         "Phi3ForCausalLM" | "Qwen3_5ForCausalLM" | "Qwen3_5ForConditionalGeneration" => &[],
-        // Whole heads turn.
+        // Whole heads are rotated.
         _ => &["partial_rotary_factor"],
     }
 }
 
-/// Fields that are read here for every architecture, though transformers by now has no code for them: they say what its
-/// earlier versions did, or that the weights are quantised.
+/// Fields that are read here for every architecture although transformers no longer has code for them: they affect
+/// what its earlier versions computed, or indicate quantised weights.
 const OURS: &[&str] = &[
     "add_cross_attention",
     "architectures",
@@ -185,7 +186,7 @@ const OURS: &[&str] = &[
     "use_sliding_window",
 ];
 
-/// What a family asks for in the configs of its fixtures, by the prefix of the table.
+/// Fields that a family reads from the configs of its fixtures, by table prefix.
 fn asked(architecture: &str, configs: &[Value]) -> BTreeMap<&'static str, BTreeSet<String>> {
     let family = FAMILIES.iter().find(|family| family.architecture == architecture).unwrap();
     let mut all: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();

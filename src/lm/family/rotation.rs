@@ -1,13 +1,13 @@
-//! Rotary settings of a `config.json`, in all their spellings, to a [`Rope`].
+//! Reads the rotary settings of a `config.json`, in all their spellings, as a [`Rope`].
 
 use super::config::Fields;
 use crate::lm::spec::{Rope, RopeScaling, Spec};
 use anyhow::{Result, bail, ensure};
 use std::f64::consts::PI;
 
-/// Rotary settings of all layers, from `rope_parameters` (transformers 5) or from `rope_theta` and `rope_scaling` (hub
-/// checkpoints before it; where there are both, the old one counts). `context` stands in for a missing original context;
-/// `in_part`: `partial_rotary_factor` counts.
+/// Rotary settings of all layers, from `rope_parameters` (transformers 5) or from `rope_theta` and `rope_scaling`
+/// (earlier checkpoints on the hub; if both are present, `rope_scaling` counts). `context` replaces a missing original
+/// context; `in_part`: `partial_rotary_factor` counts.
 pub fn rope(f: &Fields, d_head: usize, theta: f64, context: usize, in_part: bool) -> Result<Rope> {
     let settings = RopeSettings {
         d_head,
@@ -30,7 +30,7 @@ pub fn rope(f: &Fields, d_head: usize, theta: f64, context: usize, in_part: bool
     settings.rope(p.as_ref())
 }
 
-/// The table of rotary settings that counts: the old one, unless it is empty.
+/// The table of rotary settings to use: `rope_scaling`, unless it is empty.
 pub fn chosen<'a>(f: &Fields<'a>) -> Result<Option<Fields<'a>>> {
     match f.table("rope_scaling")?.filter(|p| p.keys().next().is_some()) {
         Some(old) => Ok(Some(old)),
@@ -38,14 +38,14 @@ pub fn chosen<'a>(f: &Fields<'a>) -> Result<Option<Fields<'a>>> {
     }
 }
 
-/// A size, if it is there.
+/// A size, if present.
 pub fn optional_size(f: &Fields, key: &str) -> Result<Option<usize>> {
     f.get(key).map(|_| f.size(key, None)).transpose()
 }
 
-/// Gives layers of `sliding` one rotation, on `local_theta`, and the others another, on `theta`, unless the tables in
-/// `rope_parameters` say otherwise. What stands beside those tables counts for nothing, as in transformers. In the hub's
-/// configs `rope_scaling` is that of the layers without a window.
+/// Gives the layers of `sliding` one rotation, with base `local_theta`, and the others another, with base `theta`,
+/// unless the tables in `rope_parameters` override these. Fields next to those tables are ignored, as in transformers.
+/// In the hub's configs `rope_scaling` applies to the layers without a window.
 pub fn two_ropes(f: &Fields, spec: &mut Spec, sliding: &[bool], theta: f64, local_theta: f64) -> Result<()> {
     let context = spec.context;
     let d_head = spec.attentions().next().map_or(0, |(_, of)| of.d_head);
@@ -64,27 +64,27 @@ pub fn two_ropes(f: &Fields, spec: &mut Spec, sliding: &[bool], theta: f64, loca
     Ok(())
 }
 
-/// What rotary settings start from where a table of them says nothing else.
+/// Rotary settings before a table overrides them.
 pub struct RopeSettings {
     /// Width of a head.
     pub d_head: usize,
     /// Base of the wavelengths.
     pub theta: f64,
-    /// Share of the head that turns.
+    /// Fraction of the head that is rotated.
     pub fraction: f64,
-    /// Whether the table may say another share.
+    /// Whether the table may override the fraction.
     pub in_part: bool,
     /// Longest sequence, in tokens.
     pub context: usize,
-    /// Context of the first training.
+    /// Context length of the original training.
     pub original: Option<usize>,
 }
 
 impl RopeSettings {
-    /// The rotation with what the table `p` says. Only the settings of its kind are read.
+    /// The rotation, with the settings of the table `p`. Only the settings of its type are read.
     ///
     /// # Errors
-    /// A kind that is not supported; a field that is missing, out of range or not understood.
+    /// An unsupported type; a field that is missing, out of range or not understood.
     pub fn rope(&self, p: Option<&Fields>) -> Result<Rope> {
         let Some(p) = p else { return self.plain(self.theta, self.fraction) };
         let theta = p.positive_or("rope_theta", self.theta)?;
@@ -97,9 +97,9 @@ impl RopeSettings {
         if !self.in_part && kind != "proportional" && fraction != self.fraction {
             bail!(p.refused("partial_rotary_factor", "heads turn as a whole in this architecture"));
         }
-        // All of a head is paired where only some of the pairs turn.
+        // With "proportional", the pairs span the whole head, although only some of them are rotated.
         let mut rope = self.plain(theta, if kind == "proportional" { 1.0 } else { fraction })?;
-        // A field beside the table goes before the one in it, as in transformers.
+        // A field next to the table takes precedence over the same field in it, as in transformers.
         let original = || -> Result<Option<usize>> {
             let inner = optional_size(p, "original_max_position_embeddings")?;
             Ok(self.original.or(inner))
@@ -128,7 +128,7 @@ impl RopeSettings {
                     original_context: original()?.unwrap_or(self.context) as f64,
                 };
             }
-            // What Phi-3 was first published with; transformers reads both as longrope.
+            // `su` and `yarn` are the names in the first published Phi-3 configs; transformers reads both as longrope.
             "longrope" | "su" | "yarn" if p.get("long_factor").is_some() => {
                 let original_context = original()?.unwrap_or(self.context);
                 let factor = p.positive("factor")?;
@@ -147,7 +147,7 @@ impl RopeSettings {
             "yarn" => {
                 let original = original()?.unwrap_or(self.context) as f64;
                 let factor = p.positive_or("factor", self.context as f64 / original)?;
-                // The pair that makes so many turns within the original context.
+                // The pair that completes `turns` rotations within the original context.
                 let pair =
                     |turns: f64| rope.dims as f64 * (original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
                 let (first, last) =
@@ -196,7 +196,8 @@ mod tests {
     use crate::lm::spec::RopeScaling;
     use serde_json::{Value, json};
 
-    /// Scales of cosines and sines, and factors, as `ROPE_INIT_FUNCTIONS["yarn"]` of transformers 5.24 has them.
+    /// Amplitudes of cosines and sines, and factors, as computed by `ROPE_INIT_FUNCTIONS["yarn"]` of transformers
+    /// 5.24.
     #[test]
     fn yarn_takes_its_scale_from_mscale_or_from_the_factor() {
         for (settings, amplitude, factor) in [

@@ -1,4 +1,4 @@
-//! SmolLM3: a Llama in which some layers do not rotate.
+//! SmolLM3: a Llama without rotation in some layers.
 
 use super::common::{DEFAULTS, Defaults, biases, optional_windows, plain};
 use super::config::Fields;
@@ -19,8 +19,8 @@ pub fn spec(f: &Fields) -> Result<Spec> {
     Ok(spec)
 }
 
-/// `no_rope_layers` holds a 1 for every layer that does rotate; without it every
-/// `no_rope_layer_interval`-th does not.
+/// `no_rope_layers` holds a 1 for every layer with rotation; without it, every `no_rope_layer_interval`-th layer has
+/// none.
 fn rotating(f: &Fields, n_layers: usize) -> Result<Vec<bool>> {
     let every = f.size("no_rope_layer_interval", 4)?;
     let Some(marks) = f.get("no_rope_layers") else {
