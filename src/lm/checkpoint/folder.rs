@@ -1,4 +1,4 @@
-//! A folder in Hugging Face's format: `config.json` and safetensors files. It may come from a stranger: no name leads out
+//! A folder in Hugging Face's format: `config.json` and safetensors files. It is untrusted: no file name may lead out
 //! of it.
 
 use super::{LARGEST_TOKENIZER, read_json};
@@ -7,7 +7,7 @@ use fs_err as fs;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The files of a folder, but for the tokenizer's.
+/// The files of a folder, except the tokenizer's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     /// The single safetensors file, or the shards in the order of their names.
@@ -29,7 +29,7 @@ pub struct TokenizerFiles {
     pub chat_template: Option<PathBuf>,
 }
 
-/// What a folder has, or will have before weights are read.
+/// Files that a folder has, or will have before weights are read.
 struct Contents<'a> {
     dir: &'a Path,
     promised: &'a [&'a str],
@@ -46,7 +46,7 @@ impl Contents<'_> {
 }
 
 impl Folder {
-    /// Finds the files in `dir`, which will have those called `promised`, too.
+    /// Finds the files in `dir`; files named in `promised` count as present.
     ///
     /// # Errors
     /// See [`Checkpoint::open`](super::Checkpoint::open).
@@ -68,10 +68,10 @@ impl Folder {
 }
 
 impl TokenizerFiles {
-    /// Finds the tokenizer's files in `dir`, which will have those called `promised`, too.
+    /// Finds the tokenizer's files in `dir`; files named in `promised` count as present.
     ///
     /// # Errors
-    /// There is no `tokenizer.json`.
+    /// `tokenizer.json` is missing.
     pub fn open(dir: &Path, promised: &[&str]) -> Result<TokenizerFiles> {
         let of = Contents { dir, promised };
         let tokenizer = of.needed("tokenizer.json").context(
@@ -85,8 +85,8 @@ impl TokenizerFiles {
     }
 }
 
-/// The shards that an index names, each of which must be a plain file name in the same folder. The
-/// file itself may be a link, as in the hub's own cache.
+/// The shards listed in an index; each must be a plain file name in the same folder. The file itself may be a symbolic
+/// link, as in the hub's own cache.
 fn shards(of: &Contents, index: &Path) -> Result<Vec<PathBuf>> {
     let json = read_json(index, LARGEST_TOKENIZER)?;
     let map = json["weight_map"].as_object().context("the shard index has no `weight_map`")?;
@@ -107,7 +107,7 @@ fn shards(of: &Contents, index: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| of.dir.join(name)).collect())
 }
 
-/// Every name in the folder, there or promised.
+/// All file names in the folder, present or promised.
 fn names(of: &Contents) -> Vec<String> {
     let entries = fs::read_dir(of.dir).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -118,7 +118,7 @@ fn names(of: &Contents) -> Vec<String> {
     names
 }
 
-/// Why a folder without `config.json` is none that is read.
+/// The error for a folder without `config.json`.
 fn no_config(of: &Contents) -> anyhow::Error {
     const SHOWN: usize = 12;
     let names = names(of);
@@ -137,7 +137,7 @@ fn no_config(of: &Contents) -> anyhow::Error {
     anyhow::anyhow!("there is no `config.json`")
 }
 
-/// Whether there are files in the formats of Meta's or Mistral's own programs.
+/// Whether there are files in Meta's or Mistral's own formats.
 fn of_its_makers(names: &[String]) -> bool {
     names.iter().any(|name| name.starts_with("consolidated.") || name == "params.json" || name == "original")
 }

@@ -1,5 +1,5 @@
-//! One checkpoint, whatever its form, found and pinned. Reads no weights itself. It may come from a stranger: every JSON
-//! file is bounded.
+//! One checkpoint, in any supported form, located and pinned. Does not read weights itself. It is untrusted: the size
+//! of every JSON file is bounded.
 
 mod folder;
 
@@ -19,23 +19,23 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bound on `config.json`, `generation_config.json` and `tokenizer_config.json`, in bytes; the
-/// largest of popular checkpoints (added tokens of Gemma and Llama 3) take about 1.2 MB.
+/// Limit on `config.json`, `generation_config.json` and `tokenizer_config.json`, in bytes; the largest of popular
+/// checkpoints (added tokens of Gemma and Llama 3) take about 1.2 MB.
 const LARGEST_CONFIG: u64 = 16 << 20;
-/// Bound on `tokenizer.json` and the shard index, in bytes; Gemma's tokenizer takes 33 MB.
+/// Limit on `tokenizer.json` and the shard index, in bytes; Gemma's tokenizer takes 33 MB.
 const LARGEST_TOKENIZER: u64 = 256 << 20;
 
-/// One model on disk: what it is computed with, and what turns text into its tokens.
+/// One model on disk: its weights and config, and its tokenizer.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     /// The folder, or the file.
     pub path: PathBuf,
     form: Form,
     weights: Vec<PathBuf>,
-    /// The tokenizer's files; `None`: it is in the weights' file.
+    /// The tokenizer's files; `None`: the tokenizer is in the weights file.
     tokenizer: Option<TokenizerFiles>,
     adapter: Option<AdapterFiles>,
-    /// Fields of `config.json` that are read as if they were not there.
+    /// Fields of `config.json` that are treated as absent.
     ignore: Vec<String>,
 }
 
@@ -44,30 +44,30 @@ pub struct Checkpoint {
 enum Form {
     /// A folder in Hugging Face's format.
     Folder(Folder),
-    /// A GGUF file, or several that are one.
+    /// A GGUF file, possibly split into several.
     Gguf(Arc<Gguf>),
 }
 
-/// What belongs to a checkpoint without being in it.
+/// Parts of a checkpoint that are stored elsewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Beside<'a> {
     /// Names of files that its folder will have before weights are read.
     pub promised: &'a [&'a str],
-    /// The tokenizer that is to be used in the place of its own.
+    /// The tokenizer to use instead of the checkpoint's own.
     pub tokenizer: Option<TokenizerFiles>,
 }
 
 impl Checkpoint {
-    /// Finds the files of the checkpoint at `path`: a folder, or a GGUF file, whatever its name.
+    /// Finds the files of the checkpoint at `path`: a folder, or a GGUF file of any name.
     ///
     /// # Errors
-    /// A file that is missing; a checkpoint that is stored as pickle only; a shard index that names
-    /// anything but plain file names; see also [`Gguf::open`].
+    /// A file that is missing; a checkpoint that is stored only as pickle; a shard index with anything but plain file
+    /// names; see also [`Gguf::open`].
     pub fn open(path: &Path) -> Result<Checkpoint> {
         Checkpoint::open_with(path, Beside::default())
     }
 
-    /// Like [`Checkpoint::open`], with what is not in it.
+    /// Like [`Checkpoint::open`], with the parts that are stored elsewhere.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`].
@@ -90,22 +90,22 @@ impl Checkpoint {
         open().with_context(|| format!("checkpoint {}", path.display()))
     }
 
-    /// The same with an adapter, which is merged when the weights are read.
+    /// The same checkpoint with an adapter, which is merged when the weights are read.
     pub fn with_adapter(self, adapter: AdapterFiles) -> Checkpoint {
         Checkpoint { adapter: Some(adapter), ..self }
     }
 
-    /// The adapter that is merged into the weights.
+    /// The adapter to merge into the weights.
     pub fn adapter(&self) -> Option<&AdapterFiles> {
         self.adapter.as_ref()
     }
 
-    /// The files that hold the weights, in the order of their names.
+    /// The files that hold the weights, sorted by name.
     pub fn weights(&self) -> &[PathBuf] {
         &self.weights
     }
 
-    /// How the weights are stored, where they are computed from that: for people.
+    /// Description of the storage format, if the weights are dequantised from it.
     pub fn dequantised_from(&self, spec: &Spec) -> Option<String> {
         match &self.form {
             Form::Folder(_) => spec.quantization.map(|method| method.to_string()),
@@ -113,8 +113,8 @@ impl Checkpoint {
         }
     }
 
-    /// Every file that decides what the model computes, with its role, in a fixed order: weights,
-    /// config, tokenizer, template, adapter.
+    /// Every file that affects what the model computes, with its role, in a fixed order: weights, config, tokenizer,
+    /// template, adapter.
     pub fn files(&self) -> Vec<(String, PathBuf)> {
         let one = |role: &str, path: &PathBuf| (role.to_string(), path.clone());
         let mut files: Vec<(String, PathBuf)> =
@@ -132,7 +132,7 @@ impl Checkpoint {
         files
     }
 
-    /// What `config.json` says, or would.
+    /// The parsed `config.json`, or its equivalent reconstructed from a GGUF file.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -143,7 +143,7 @@ impl Checkpoint {
         }
     }
 
-    /// The same checkpoint, whose `config.json` is read as if it had not the `fields`.
+    /// The same checkpoint, with `fields` of its `config.json` treated as absent.
     pub fn ignoring(self, fields: &[String]) -> Checkpoint {
         Checkpoint { ignore: fields.to_vec(), ..self }
     }
@@ -156,7 +156,7 @@ impl Checkpoint {
         Ok(self.reading()?.spec)
     }
 
-    /// All that `config.json` says of the model, and what of it had no part in that.
+    /// Everything that `config.json` states about the model, and which of its fields were unread or ignored.
     ///
     /// # Errors
     /// Those of [`family::read`].
@@ -170,7 +170,7 @@ impl Checkpoint {
             .with_context(|| format!("checkpoint {}", self.path.display()))
     }
 
-    /// An error where NVIDIA's ModelOpt says in a file of its own, not in `config.json`, that it quantised the weights.
+    /// An error if NVIDIA's ModelOpt declares the weights quantised in a file of its own and not in `config.json`.
     fn refuse_modelopt(&self, config: &Value) -> Result<()> {
         let Form::Folder(_) = &self.form else { return Ok(()) };
         let path = self.path.join("hf_quant_config.json");
@@ -183,8 +183,7 @@ impl Checkpoint {
         }
     }
 
-    /// `error`, which says in the place of a refused method of quantisation what the unquantised repository is likely
-    /// called.
+    /// `error`; if it refuses a quantisation method, the likely name of the unquantised repository is added.
     pub(super) fn advised(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast::<Refused>() {
             Ok(refused) => {
@@ -195,18 +194,18 @@ impl Checkpoint {
         }
     }
 
-    /// The repository, where the folder is one of the hub's cache (`models--owner--name/snapshots/...`), or the
-    /// folder's name.
+    /// The repository, if the folder is in the hub's cache (`models--owner--name/snapshots/...`), or the folder's
+    /// name.
     fn origin(&self) -> Option<String> {
         let mut parts = self.path.iter().filter_map(|part| part.to_str());
         let repo = parts.find_map(|part| Some(part.strip_prefix("models--")?.replacen("--", "/", 1)));
         repo.or_else(|| Some(self.path.file_name()?.to_str()?.to_string()))
     }
 
-    /// The weights, of which only headers are read here.
+    /// Opens the weights; reads only headers.
     ///
     /// # Errors
-    /// A file that cannot be read or is not what its name says.
+    /// A file that cannot be read or is not in the format of its name.
     pub fn open_weights(&self) -> Result<Box<dyn TensorSource>> {
         let spec = self.spec()?;
         let own: Box<dyn TensorSource> = match (&self.form, spec.quantization) {
@@ -222,21 +221,21 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the weights are those of `spec`, as far as headers say: every tensor is there with its shape, nothing else
-    /// is, and no file is cut short.
+    /// Checks the weights against `spec` by their headers alone: every tensor is present with its shape, there are no
+    /// others, and no file is truncated.
     ///
     /// # Errors
-    /// What is wrong; a file that cannot be read.
+    /// Every mismatch; a file that cannot be read.
     pub fn check_weights(&self, spec: &Spec) -> Result<()> {
         let check = || weights::check_source(spec, &*self.open_weights()?);
         check().with_context(|| format!("checkpoint {}", self.path.display()))
     }
 
-    /// The tokens that end a text: those of `config.json` and of `generation_config.json`. What a family has by default
-    /// counts only where neither names any, as in transformers' `generate`.
+    /// The tokens that end a text: those of `config.json` and of `generation_config.json`. A family's default applies
+    /// only if neither names any, as in transformers' `generate`.
     ///
     /// # Errors
-    /// A file that cannot be read, or an id that is none.
+    /// A file that cannot be read, or an invalid token id.
     pub fn end_tokens(&self, spec: &Spec) -> Result<Vec<i64>> {
         let mut ids: BTreeSet<i64> = spec.eos.iter().copied().collect();
         if let Form::Folder(Folder { generation_config: Some(path), .. }) = &self.form {
@@ -249,17 +248,17 @@ impl Checkpoint {
         Ok(ids.into_iter().collect())
     }
 
-    /// Where the tokenizer is from, for people.
+    /// Where the tokenizer comes from, for messages.
     pub(super) fn tokenizer_path(&self) -> &Path {
         self.tokenizer.as_ref().map_or(&self.path, |files| &files.tokenizer)
     }
 
-    /// Whether the tokenizer is none of files of its own, but of what a GGUF file says of it.
+    /// Whether the tokenizer is rebuilt from the metadata of a GGUF file instead of files of its own.
     pub(super) fn tokenizer_is_rebuilt(&self) -> bool {
         self.tokenizer.is_none() && matches!(self.form, Form::Gguf(_))
     }
 
-    /// `tokenizer.json`, and `tokenizer_config.json` or null: as they stand, or as the weights' file determines them.
+    /// `tokenizer.json`, and `tokenizer_config.json` or null: from their files, or as rebuilt from the weights file.
     pub(super) fn read_tokenizer(&self) -> Result<(Vec<u8>, Value)> {
         match (&self.tokenizer, &self.form) {
             (Some(files), _) => {
@@ -274,7 +273,7 @@ impl Checkpoint {
         }
     }
 
-    /// The text of `chat_template.jinja`.
+    /// The contents of `chat_template.jinja`.
     pub(super) fn read_chat_template(&self) -> Result<Option<String>> {
         let path = self.tokenizer.as_ref().and_then(|files| files.chat_template.as_ref());
         let Some(path) = path else { return Ok(None) };
@@ -297,7 +296,7 @@ pub(super) fn read_json(path: &Path, largest: u64) -> Result<Value> {
     serde_json::from_slice(&read(path, largest)?).with_context(|| format!("{} is not JSON", path.display()))
 }
 
-/// An error where the file at `path`, which begins with `bytes`, is what git leaves in the place of a large file.
+/// An error if the file at `path`, which begins with `bytes`, is a Git LFS pointer.
 pub(super) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.starts_with(b"version https://git-lfs") {
         bail!(

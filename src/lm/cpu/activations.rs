@@ -1,5 +1,5 @@
-//! What is done to each entry inside an MLP, in one pass over memory where libtorch takes several. Knows nothing of the maps
-//! around it.
+//! Element-wise activations of an MLP, in one pass over memory where libtorch takes several. Independent of the linear
+//! maps around them.
 
 use super::assert_plain;
 use super::lanes::{Lanes, Registers, exp};
@@ -13,7 +13,7 @@ pub fn activated(on: Registers, activation: Activation, x: &Tensor) -> Tensor {
     compute(on, activation, x, None)
 }
 
-/// `activation` of `x`, times `up`, which has the shape of `x`.
+/// `activation` of `x`, times `up`, which has the same shape.
 pub fn gated(on: Registers, activation: Activation, x: &Tensor, up: &Tensor) -> Tensor {
     assert_eq!(x.size(), up.size());
     compute(on, activation, x, Some(&up.contiguous()))
@@ -52,7 +52,7 @@ impl Rows for Inner {
                         by_sigmoid(x, cube.mul_add(L::splat(0.044_715), x).mul(L::splat(double)))
                     }
                     Activation::GeluSigmoid => by_sigmoid(x, x.mul(L::splat(1.702))),
-                    // What is not a number stays so.
+                    // NaN stays NaN.
                     Activation::Relu => L::splat(0.0).max(x),
                     Activation::Sigmoid => by_sigmoid(L::splat(1.0), x),
                 };
@@ -68,16 +68,16 @@ impl Rows for Inner {
 /// `x` times the sigmoid of `of`.
 #[inline(always)]
 unsafe fn by_sigmoid<L: Lanes>(x: L, of: L) -> L {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe { x.div(L::splat(1.0).add(exp(of.mul(L::splat(-1.0))))) }
 }
 
-/// `max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2`, which is `x (1 + erf(x / sqrt(2))) / 2` without its loss of digits below 0. The
-/// complement of the error function is formula 7.1.26 of Abramowitz and Stegun's Handbook of Mathematical Functions, right to
-/// 1.5e-7.
+/// `max(x, 0) - |x| erfc(|x| / sqrt(2)) / 2`, which equals `x (1 + erf(x / sqrt(2))) / 2` without its loss of digits
+/// below 0. The complementary error function is formula 7.1.26 of Abramowitz and Stegun's Handbook of Mathematical
+/// Functions, accurate to 1.5e-7.
 #[inline(always)]
 unsafe fn gelu<L: Lanes>(x: L) -> L {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
         let negative = x.mul(L::splat(-1.0));
         let size = x.max(negative);
@@ -105,12 +105,12 @@ mod tests {
         assert!(error.double_value(&[]) < 1e-6, "{error:?}");
     }
 
-    /// Against their definitions in fp64.
+    /// Compared with their definitions in fp64.
     #[test]
     fn activations_are_right() {
         for on in Registers::here() {
             let ends = Tensor::from_slice(&[-300f32, -90.0, -13.0, 0.0, 90.0, 300.0]).expand([7, 6], false);
-            // Large entries have a share of the error by themselves; the rest is compared without them.
+            // Large entries contribute their own relative error; the rest is compared without them.
             for x in [random(&[7, 90]), Tensor::cat(&[random(&[7, 90]) * 4.0, ends], 1)] {
                 let up = random(&x.size());
                 let wide = x.to_kind(Kind::Double);

@@ -1,7 +1,7 @@
-//! Causal attention, query by query. Knows neither blocks nor caches.
+//! Causal attention, query by query. Independent of blocks and caches.
 //!
-//! No product of all queries and keys is ever there: a few queries that share a key head go through all the keys that they
-//! see, and their weights through all values.
+//! The full matrix of query-key products is never stored: a few queries that share a key head go through all keys that
+//! they see, and their weights through all values.
 
 use super::lanes::{COLUMNS, Kernel, Lanes, Registers, WIDEST, exp, tanh};
 use super::pool::{self, Place, Source};
@@ -10,12 +10,13 @@ use super::{Products, assert_plain};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Positions that a thread takes at a time.
+/// Positions that a thread processes at a time.
 const TOGETHER: usize = 64;
 
-/// What each head of the queries `q`, `[batch, n_heads, pos, d_head]`, sees of `keys` and `values`, `[batch, n_kv_heads, slots,
-/// d_head]`: `[batch, pos, n_heads * d_head]`. Heads that share a key head stand side by side. The queries of a row stand at
-/// `starts[row]` and after it, and see the slot of their own position and those before it, at most `window` in all.
+/// Attention of the queries `q`, `[batch, n_heads, pos, d_head]`, over `keys` and `values`, `[batch, n_kv_heads,
+/// slots, d_head]`; returns `[batch, pos, n_heads * d_head]`. Query heads that share a key head are adjacent. The
+/// queries of a row have positions from `starts[row]` on; each sees the slot of its own position and those before it,
+/// at most `window` in total.
 pub fn attend(
     on: Registers,
     q: &Tensor,
@@ -58,14 +59,14 @@ pub fn attend(
     z
 }
 
-/// `x` with the numbers of its last axis one after the other.
+/// `x` with a contiguous last axis.
 fn row_by_row(x: &Tensor) -> Tensor {
     assert_plain(x);
     if x.stride()[3] == 1 { x.shallow_clone() } else { x.contiguous() }
 }
 
-/// Puts the heads of one token a row, `[batch, n_kv_heads, 1, d_head]`, into the slots `places` of what is kept, `[batch, n_kv_heads,
-/// slots, d_head]`, whose last axis lies in memory one number after the other.
+/// Copies the heads of one token per row, `[batch, n_kv_heads, 1, d_head]`, into the slots `places` of the cache,
+/// `[batch, n_kv_heads, slots, d_head]`, whose last axis is contiguous.
 pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) {
     assert_plain(kept);
     assert_eq!(kept.stride()[3], 1);
@@ -75,7 +76,7 @@ pub fn put(kept: &Tensor, token: &Tensor, places: &[usize]) {
     assert!(places.len() == batch && places.iter().all(|&place| place < slots), "a slot for each row");
     for (row, &place) in places.iter().enumerate() {
         for head in 0..heads {
-            // SAFETY: both are there, and nobody else reads or writes what is kept.
+            // SAFETY: both places exist, and nobody else reads or writes the cache.
             unsafe {
                 let (from, to) = (from.at(row, head, 0), to.at(row, head, place).cast_mut());
                 std::ptr::copy_nonoverlapping(from, to, d_head);
@@ -88,10 +89,10 @@ fn sizes(x: &Tensor) -> [usize; 4] {
     x.size().try_into().map(|sizes: [i64; 4]| sizes.map(|n| n as usize)).expect("four axes")
 }
 
-/// The rows of a `[batch, heads, pos, d_head]`.
+/// The rows of a tensor `[batch, heads, pos, d_head]`.
 struct Rows {
     first: Source<f32>,
-    /// To the next of each axis but the last.
+    /// Strides of all axes but the last.
     strides: [usize; 3],
 }
 
@@ -117,14 +118,14 @@ struct Attention<'a> {
     /// `[batch, pos, n_heads, d_head]`
     z: Place,
     n_heads: usize,
-    /// Query heads of a key head.
+    /// Query heads per key head.
     group: usize,
     pos: usize,
     d_head: usize,
     products: Products,
 }
 
-/// The queries of one key head of one row at some positions.
+/// The queries of one key head of one row at a range of positions.
 struct Group<'a> {
     of: &'a Attention<'a>,
     row: usize,
@@ -137,11 +138,11 @@ impl Kernel for Group<'_> {
     unsafe fn run<L: Lanes>(&self) {
         let heads = self.of.group;
         let mut room = Vec::new();
-        // Head after head of a position, position after position.
+        // Ordered by position, then by head.
         let (mut query, end) = (self.positions.start * heads, self.positions.end * heads);
         while query < end {
             let n = L::ROWS.min(end - query);
-            // SAFETY: there are so many queries, and the caller has the instructions.
+            // SAFETY: there are that many queries, and the caller guarantees the instructions.
             unsafe {
                 match n {
                     1 => self.queries::<L, 1>(query, &mut room),
@@ -156,7 +157,7 @@ impl Kernel for Group<'_> {
 }
 
 impl Group<'_> {
-    /// `R` queries from number `query` on.
+    /// `R` queries, starting with number `query`.
     #[inline(always)]
     unsafe fn queries<L: Lanes, const R: usize>(&self, query: usize, room: &mut Vec<f32>) {
         let all = self.of;
@@ -167,28 +168,28 @@ impl Group<'_> {
             let last = all.starts[self.row] + pos + 1;
             last.saturating_sub(all.window)..last
         });
-        // From where a register would begin, so that a slot's place in one does not hang on what other queries see.
+        // Starts at a register boundary, so that a slot's lane does not depend on what other queries see.
         let (first, last) = (seen[0].start / L::N * L::N, seen[R - 1].end);
         let width = (last - first).next_multiple_of(L::N.max(COLUMNS));
         room.resize(room.len().max(R * width), 0.0);
         let q: [*const f32; R] = place.map(|(pos, head)| all.q.at(self.row, head, pos));
         for slot in (first..last).step_by(COLUMNS) {
             let key = |at: usize| all.keys.at(self.row, self.kv_head, (slot + at).min(last - 1));
-            // SAFETY: they lead to heads.
+            // SAFETY: the pointers lead to heads.
             let products = unsafe { sums::<L, f32, R>(q, std::array::from_fn(key), all.d_head) };
             for (weights, products) in room.chunks_exact_mut(width).zip(products) {
                 weights[slot - first..slot - first + COLUMNS].copy_from_slice(&products);
             }
         }
         for (weights, seen) in room.chunks_exact_mut(width).zip(seen) {
-            // SAFETY: the caller's.
+            // SAFETY: the caller's guarantees.
             unsafe { softmax::<L>(weights, seen.start - first..seen.end - first, all.products) }
         }
         let weights: [&[f32]; R] = std::array::from_fn(|at| &room[at * width..(at + 1) * width]);
         let mut from = 0;
         while from < all.d_head {
             let part = Values { of: self, place, weights, slots: first..last, from };
-            // SAFETY: values have so many numbers, and so has the place of what becomes of them, which is this group's alone.
+            // SAFETY: values have that many entries, and so has the output, which belongs to this group alone.
             from += unsafe {
                 match (all.d_head - from) / L::N {
                     0 | 1 => part.sum::<L, 1>(),
@@ -200,24 +201,24 @@ impl Group<'_> {
     }
 }
 
-/// What some queries take of the values, from number `from` of a head on.
+/// Weighted sum of values for `R` queries, from entry `from` of a head on.
 struct Values<'a, const R: usize> {
     of: &'a Group<'a>,
-    /// Position and head of each.
+    /// Position and head of each query.
     place: [(usize, usize); R],
-    /// How much of each slot.
+    /// Weight of each slot.
     weights: [&'a [f32]; R],
     slots: Range<usize>,
     from: usize,
 }
 
 impl<const R: usize> Values<'_, R> {
-    /// The sums of `C` registers, and how many numbers these are.
+    /// The sums of `C` registers; returns the number of entries they cover.
     #[inline(always)]
     unsafe fn sum<L: Lanes, const C: usize>(&self) -> usize {
         let Group { of: all, row, kv_head, .. } = *self.of;
         let left = all.d_head - self.from;
-        // SAFETY: the caller's.
+        // SAFETY: the caller's guarantees.
         unsafe {
             let mut sums = [[L::splat(0.0); C]; R];
             for (at, slot) in self.slots.clone().enumerate() {
@@ -243,15 +244,15 @@ impl<const R: usize> Values<'_, R> {
     }
 }
 
-/// Softmax of the products that are `seen`; the others become 0.
+/// Softmax of the products in the range `seen`; all others become 0.
 ///
 /// # Safety
-/// As [`Lanes`]; there are whole registers of numbers.
+/// As [`Lanes`]; the length of `numbers` is a multiple of a register's.
 #[inline(always)]
 unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, products: Products) {
     let mut scale = products.scale as f32;
     if let Some(cap) = products.cap {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's guarantees.
         unsafe {
             let (to, from) = (L::splat(cap as f32), L::splat(scale / cap as f32));
             for chunk in numbers.chunks_exact_mut(L::N) {
@@ -265,7 +266,7 @@ unsafe fn softmax<L: Lanes>(numbers: &mut [f32], seen: Range<usize>, products: P
         numbers[seen.end..].fill(with);
     };
     hide(numbers, f32::NEG_INFINITY);
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
         let mut largest = L::splat(f32::NEG_INFINITY);
         for chunk in numbers.chunks_exact(L::N) {
@@ -297,8 +298,8 @@ mod tests {
 
     const UNBOUNDED: Products = Products { scale: 0.2, cap: None };
 
-    /// Against its definition in fp64: with heads one after the other as they come out of a product, and slots of a cache that
-    /// has room for more; rows that begin at different positions; a window.
+    /// Compared with its definition in fp64: with heads strided as a projection returns them, and slots of a cache
+    /// with spare room; rows that begin at different positions; a window.
     #[test]
     fn attention_is_right() {
         for on in Registers::here() {
@@ -339,7 +340,8 @@ mod tests {
                     let begin = starts.map(|start| start as usize);
                     let got = attend(on, &q, (&keys, &values), &begin, window.map(|n| n as usize), products);
                     let error = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
-                    // Products of heads of 256 are some 10 in size, and their exponentials off by some 1e-6 of theirs.
+                    // Products of heads of width 256 are about 10 in size, and their exponentials have a relative
+                    // error of about 1e-6.
                     assert!(
                         error < 1e-5,
                         "{n_heads} {n_kv_heads} {d_head} {pos} {starts:?} {window:?}: {error}"
@@ -349,7 +351,7 @@ mod tests {
         }
     }
 
-    /// A row has the same bits alone, and beside rows that are longer, and however many threads there are.
+    /// A row has the same bits alone, next to longer rows, and for any number of threads.
     #[test]
     fn a_row_does_not_see_the_others() {
         for on in Registers::here() {
@@ -361,7 +363,7 @@ mod tests {
             let alone = attend(on, &short(&q), (&short(&keys), &short(&keys)), &[0], None, UNBOUNDED);
             tch::set_num_threads(threads);
             assert_eq!(alone, all.narrow(0, 2, 1).narrow(1, 0, 70));
-            // The last token by itself, as in a step of generation.
+            // The last token alone, as in a step of generation.
             let last = attend(
                 on,
                 &short(&q).narrow(2, 69, 1),

@@ -1,7 +1,7 @@
-//! The gated delta rule token by token, and the short convolution before it. Knows neither layers nor caches.
+//! The gated delta rule, token by token, and the short convolution before it. Independent of layers and caches.
 //!
-//! A head's memory is no larger than the nearer caches, so going over it twice a token costs less than the chunks do by which
-//! the rule becomes products of large matrices; and a token that is written step by step has the bits of a pass.
+//! The state of a head fits in the inner caches, so two passes over it per token cost less than the chunks that turn
+//! the rule into products of large matrices; and step-by-step generation has the same bits as a full pass.
 
 use super::lanes::{Kernel, Lanes, Registers, exp};
 use super::pool::{self, Place, Source};
@@ -10,9 +10,10 @@ use super::{DeltaInputs, assert_plain};
 use crate::lm::spec::DeltaHeads;
 use tch::{Device, Kind, Tensor};
 
-/// Each number of `x`, `[batch, pos, channels]`, becomes the sum of itself and those of the same channel before it, times
-/// `weight`, `[kernel, channels]`, whose last row is the token's own; then `x sigmoid(x)` of it. Before the first token stand
-/// those of `before`, `[batch, kernel - 1, channels]`, or zeros.
+/// Causal convolution: each entry of `x`, `[batch, pos, channels]`, becomes the sum of itself and the preceding
+/// entries of the same channel, weighted by `weight`, `[kernel, channels]`, whose last row is for the token itself;
+/// then `x sigmoid(x)` of the sum. The tokens before the first are those of `before`, `[batch, kernel - 1, channels]`,
+/// or zeros.
 pub fn convolve(on: Registers, x: &Tensor, before: Option<&Tensor>, weight: &Tensor) -> Tensor {
     let [batch, pos, channels] = sizes(x);
     let kernel = weight.size()[0] as usize;
@@ -51,7 +52,7 @@ impl Rows for Convolve {
         let (batch, pos, past) = (row / self.pos, row % self.pos, self.kernel - 1);
         for at in (0..self.channels).step_by(L::N) {
             let left = self.channels - at;
-            // SAFETY: the caller's.
+            // SAFETY: the caller's guarantees.
             unsafe {
                 let mut sum = L::splat(0.0);
                 for tap in 0..self.kernel {
@@ -70,9 +71,10 @@ impl Rows for Convolve {
     }
 }
 
-/// What each value head reads, `[batch, pos, n_v_heads, d_v]`, of its `memory`, `[batch, n_v_heads, d_k, d_v]`, which becomes
-/// that after each row's last token: a row ends after its `lengths`, and reads zeros there. Without a `memory` it begins with
-/// zeros and is forgotten. See [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
+/// What each value head reads, `[batch, pos, n_v_heads, d_v]`, from its state `memory`, `[batch, n_v_heads, d_k,
+/// d_v]`, which is updated in place to the state after each row's last token: a row ends after its `lengths`, and its
+/// outputs are zero from there on. Without a `memory` the state begins with zeros and is discarded. See
+/// [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
 pub fn delta_rule(
     on: Registers,
     of: &DeltaInputs,
@@ -84,7 +86,7 @@ pub fn delta_rule(
     let all = [of.qkv, of.a, of.b, of.a_log, of.dt_bias].into_iter().chain(memory);
     all.for_each(|x| {
         assert_plain(x);
-        // A memory is written where it stands.
+        // The state is updated in place.
         assert!(x.is_contiguous(), "numbers one after the other");
     });
     let [batch, pos, channels] = sizes(of.qkv);
@@ -140,22 +142,22 @@ struct Head<'a> {
     head: usize,
 }
 
-/// Tokens that go through a part of the memory before the next part is taken.
+/// Tokens that are processed with one part of the state before the next part.
 const TOGETHER: usize = 32;
 
-/// Of some tokens, what all parts of the memory need.
+/// Values of a block of tokens that all parts of the state need.
 struct Tokens {
-    /// Normalised and scaled, `[tokens, d_k]`.
+    /// Normalised and scaled queries, `[tokens, d_k]`.
     q: Vec<f32>,
-    /// Normalised, `[tokens, d_k]`.
+    /// Normalised keys, `[tokens, d_k]`.
     k: Vec<f32>,
-    /// One a token.
+    /// One per token.
     each: Vec<Token>,
 }
 
-/// Some columns of a head's memory, and the tokens that go through them.
+/// A range of columns of a head's state, and the tokens to process with them.
 struct Part {
-    /// From the first of the columns on.
+    /// Pointer to the first of the columns.
     memory: *mut f32,
     column: usize,
     from: usize,
@@ -164,11 +166,11 @@ struct Part {
 
 #[derive(Clone, Copy, Default)]
 struct Token {
-    /// What is left of the memory.
+    /// Factor by which the state decays.
     decay: f32,
-    /// How much of what is to be written is.
+    /// Fraction of the update that is written.
     rate: f32,
-    /// Product of its query and key.
+    /// Product of the token's query and key.
     qk: f32,
 }
 
@@ -181,7 +183,7 @@ impl Kernel for Head<'_> {
         let mut room = Vec::new();
         let mut forgotten = Vec::new();
         let memory = match self.of.memory {
-            // SAFETY: there is one for each head.
+            // SAFETY: there is a state for each head.
             Some(Place(all)) => unsafe {
                 all.add((self.row * self.of.heads.n_v_heads + self.head) * d_k * d_v)
             },
@@ -193,7 +195,7 @@ impl Kernel for Head<'_> {
         let length = self.of.lengths[self.row];
         for from in (0..length).step_by(TOGETHER) {
             let to = length.min(from + TOGETHER);
-            // SAFETY: there are so many tokens, and columns, and the caller has the instructions.
+            // SAFETY: there are that many tokens and columns, and the caller guarantees the instructions.
             unsafe {
                 self.prepare::<L>(from, to, &mut tokens);
                 let mut column = 0;
@@ -211,7 +213,7 @@ impl Kernel for Head<'_> {
 }
 
 impl Head<'_> {
-    /// Where the channels of a token begin.
+    /// Pointer to the channels of a token.
     unsafe fn token(&self, at: usize) -> *const f32 {
         unsafe { self.of.qkv.0.add((self.row * self.of.pos + at) * self.of.heads.channels()) }
     }
@@ -221,7 +223,7 @@ impl Head<'_> {
         let Rule { heads, eps, .. } = *self.of;
         let (d_k, of_k) = (heads.d_k, heads.n_k_heads * heads.d_k);
         let key_head = self.head / (heads.n_v_heads / heads.n_k_heads) * d_k;
-        // SAFETY: the caller's.
+        // SAFETY: the caller's guarantees.
         unsafe {
             let bias = f64::from(*self.of.dt_bias.0.add(self.head));
             let scale = f64::from(*self.of.a_log.0.add(self.head)).exp();
@@ -243,7 +245,7 @@ impl Head<'_> {
         }
     }
 
-    /// Takes tokens through `C` registers of the memory's columns; how many columns these are.
+    /// Processes tokens with `C` registers of the state's columns; returns the number of columns.
     #[inline(always)]
     unsafe fn columns<L: Lanes, const C: usize>(
         &self,
@@ -256,9 +258,9 @@ impl Head<'_> {
         let left = d_v - column;
         room.resize(room.len().max(d_k * C * L::N), 0.0);
         let part = room.as_mut_ptr();
-        // SAFETY: the caller's.
+        // SAFETY: the caller's guarantees.
         unsafe {
-            // Side by side, so that they fit the nearest cache whatever lies between the rows.
+            // Contiguous, so that they fit the L1 cache whatever the stride between the rows.
             for row in 0..d_k {
                 for c in 0..C {
                     let kept = L::load_some(memory.add(row * d_v + c * L::N), left - c * L::N);
@@ -308,10 +310,10 @@ impl Head<'_> {
     }
 }
 
-/// `from`, as many as `to`, divided by their length, and times `scale`.
+/// `from`, with the length of `to`, normalised and multiplied by `scale`.
 #[inline(always)]
 unsafe fn normalize<L: Lanes>(from: *const f32, to: &mut [f32], eps: f32, scale: f32) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
         let mut squares = L::splat(0.0);
         for at in (0..to.len()).step_by(L::N) {
@@ -328,7 +330,7 @@ unsafe fn normalize<L: Lanes>(from: *const f32, to: &mut [f32], eps: f32, scale:
 
 #[inline(always)]
 unsafe fn dot<L: Lanes>(a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
         let mut sum = L::splat(0.0);
         for at in (0..a.len()).step_by(L::N) {

@@ -1,15 +1,15 @@
-//! On processors for which there are no kernels of our own: no [`Registers`], so nothing here is ever called.
+//! Stub for processors without kernels of our own: there are no [`Registers`], so nothing here is ever called.
 
 use super::{DeltaInputs, Products};
 use crate::lm::spec::{Activation, DeltaHeads};
 use tch::Tensor;
 
-/// There are none.
+/// An empty type: there are none on this processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registers {}
 
 impl Registers {
-    /// The kinds of register of this processor, the widest first.
+    /// The kinds of registers of this processor, the widest first: none.
     pub fn here() -> Vec<Registers> {
         Vec::new()
     }
@@ -19,13 +19,13 @@ impl Registers {
         match self {}
     }
 
-    /// The same, where MKL computes products of many rows.
+    /// Their name if MKL computes products of many rows.
     pub fn name_with_mkl(self) -> &'static str {
         match self {}
     }
 }
 
-/// It is not.
+/// Always false.
 pub fn is_intel() -> bool {
     false
 }

@@ -1,22 +1,23 @@
-//! The numbers that one instruction of a processor computes side by side. Knows nothing of what they are for.
+//! SIMD registers: the numbers that one instruction processes at once. Independent of what is computed with them.
 
 use std::arch::x86_64::*;
 
-/// A register of numbers in fp32.
+/// A register of fp32 numbers.
 ///
-/// Safety of all functions: the processor has the instructions (see [`Registers::run`]), and pointers lead to [`Lanes::N`] numbers.
+/// Safety of all functions: the processor has the instructions (see [`Registers::run`]), and pointers lead to
+/// [`Lanes::N`] numbers.
 pub trait Lanes: Copy {
     /// Numbers in a register.
     const N: usize;
-    /// Rows of a tile of products of rows and [`COLUMNS`], so that its sums stay in registers.
+    /// Rows of a tile of products, next to its [`COLUMNS`] columns, so that its sums stay in registers.
     const ROWS: usize;
-    /// `x` everywhere.
+    /// `x` in all lanes.
     unsafe fn splat(x: f32) -> Self;
-    /// From memory.
+    /// Loads from memory.
     unsafe fn load(from: *const f32) -> Self;
-    /// From memory, where the numbers are in bf16.
+    /// Loads bf16 numbers from memory.
     unsafe fn load_bf16(from: *const u16) -> Self;
-    /// To memory.
+    /// Stores to memory.
     unsafe fn store(self, to: *mut f32);
     /// `self * by + to`, rounded once.
     unsafe fn mul_add(self, by: Self, to: Self) -> Self;
@@ -26,31 +27,31 @@ pub trait Lanes: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// `self / other`
     unsafe fn div(self, other: Self) -> Self;
-    /// The larger of two; `other` where one of them is not a number.
+    /// The larger of two; `other` if one of them is NaN.
     unsafe fn max(self, other: Self) -> Self;
-    /// The smaller of two; `other` where one of them is not a number.
+    /// The smaller of two; `other` if one of them is NaN.
     unsafe fn min(self, other: Self) -> Self;
-    /// The nearest whole number.
+    /// The nearest integer.
     unsafe fn round(self) -> Self;
-    /// 2 to the power of whole numbers from -126 to 127.
+    /// 2 to the power of integers from -126 to 127.
     unsafe fn power_of_two(self) -> Self;
-    /// The sum of each of four, in an order that is the same for all.
+    /// The sum over the lanes of each of four registers, in an order that is the same for all.
     unsafe fn sums(of: [Self; COLUMNS]) -> [f32; COLUMNS];
 
-    /// Its sum.
+    /// The sum over its lanes.
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
         let nothing = unsafe { Self::splat(0.0) };
         unsafe { Self::sums([self, nothing, nothing, nothing])[0] }
     }
 
-    /// From memory the first `n` numbers, or as many as there is room for; then zeros.
+    /// Loads the first `n` numbers, at most a register's; the other lanes are zero.
     #[inline(always)]
     unsafe fn load_some(from: *const f32, n: usize) -> Self {
         unsafe { if n >= Self::N { Self::load(from) } else { Self::load(some(from, n, 0.0).as_ptr()) } }
     }
 
-    /// To memory the first `n` numbers, or as many as there are.
+    /// Stores the first `n` numbers, at most a register's.
     #[inline(always)]
     unsafe fn store_some(self, to: *mut f32, n: usize) {
         unsafe {
@@ -64,10 +65,10 @@ pub trait Lanes: Copy {
     }
 }
 
-/// `n` numbers, fewer than [`WIDEST`], and `zero` after them.
+/// `n` numbers, fewer than [`WIDEST`], padded with `zero`.
 ///
 /// # Safety
-/// They are there.
+/// `from` points to `n` numbers.
 #[inline(always)]
 pub unsafe fn some<T: Copy>(from: *const T, n: usize, zero: T) -> [T; WIDEST] {
     let mut out = [zero; WIDEST];
@@ -78,19 +79,19 @@ pub unsafe fn some<T: Copy>(from: *const T, n: usize, zero: T) -> [T; WIDEST] {
 /// Columns of a tile of products.
 pub const COLUMNS: usize = 4;
 
-/// The most that [`Lanes::N`] is.
+/// The largest value of [`Lanes::N`].
 pub const WIDEST: usize = 16;
 
-/// What is computed with one kind of register or another. To be `#[inline(always)]`.
+/// A computation that is compiled for each kind of register. `run` must be `#[inline(always)]`.
 pub trait Kernel {
-    /// Computes it.
+    /// Runs it.
     ///
     /// # Safety
     /// The processor has the instructions of `L`.
     unsafe fn run<L: Lanes>(&self);
 }
 
-/// Registers of a processor that kernels are compiled for.
+/// Kinds of registers that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registers {
     /// 16 numbers each (AVX-512F).
@@ -100,7 +101,7 @@ pub enum Registers {
 }
 
 impl Registers {
-    /// Those of this processor, the widest first; none on one that is older.
+    /// The kinds that this processor has, the widest first; empty on older processors.
     pub fn here() -> Vec<Registers> {
         let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         let avx512 = avx2 && is_x86_feature_detected!("avx512f");
@@ -115,7 +116,7 @@ impl Registers {
         }
     }
 
-    /// The same, where MKL computes products of many rows.
+    /// Their name if MKL computes products of many rows.
     pub fn name_with_mkl(self) -> &'static str {
         match self {
             Registers::Avx512 => "avx512-mkl",
@@ -123,11 +124,11 @@ impl Registers {
         }
     }
 
-    /// Computes `kernel` in them, which this processor must have.
+    /// Runs `kernel` with these registers, which this processor must have.
     pub fn run(self, kernel: &impl Kernel) {
         #[target_feature(enable = "avx512f")]
         fn wide(kernel: &impl Kernel) {
-            // SAFETY: it is compiled for a processor that has them.
+            // SAFETY: this function is compiled for a processor that has them.
             unsafe { kernel.run::<__m512>() }
         }
         #[target_feature(enable = "avx2,fma")]
@@ -137,7 +138,7 @@ impl Registers {
         }
         let narrow_here = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         match self {
-            // SAFETY: the processor has been asked.
+            // SAFETY: the processor's features have been checked.
             Registers::Avx512 if is_x86_feature_detected!("avx512f") => unsafe { wide(kernel) },
             // SAFETY: the same.
             Registers::Avx2 if narrow_here => unsafe { narrow(kernel) },
@@ -146,19 +147,19 @@ impl Registers {
     }
 }
 
-/// Whether Intel made this processor.
+/// Whether this is an Intel processor.
 pub fn is_intel() -> bool {
     let vendor = __cpuid(0);
     [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"GenuineIntel"
 }
 
-/// `e` to the power of `x`, of which what is beyond 87 on either side is cut off, to a relative error of 2e-7.
+/// `e` to the power of `x`, clamped to -87 to 87, to a relative error of 2e-7.
 ///
 /// # Safety
 /// As [`Lanes`].
 #[inline(always)]
 pub unsafe fn exp<L: Lanes>(x: L) -> L {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
         let (power, more) = exp_parts(x);
         more.add(L::splat(1.0)).mul(power)
@@ -171,24 +172,25 @@ pub unsafe fn exp<L: Lanes>(x: L) -> L {
 /// As [`Lanes`].
 #[inline(always)]
 pub unsafe fn tanh<L: Lanes>(x: L) -> L {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
         let (power, more) = exp_parts(x.add(x));
-        // e^2x - 1, where nothing is lost for small x.
+        // e^2x - 1, without cancellation for small x.
         let less = more.mul_add(power, power.add(L::splat(-1.0)));
         less.div(less.add(L::splat(2.0)))
     }
 }
 
-/// `e^x` as `2^n` and `e^f - 1` with whole `n` and `|f| <= ln(2) / 2`, the second by the polynomial of Cephes' `expf`.
+/// `e^x` as `2^n` and `e^f - 1` with an integer `n` and `|f| <= ln(2) / 2`, the latter by the polynomial of Cephes'
+/// `expf`.
 #[inline(always)]
 unsafe fn exp_parts<L: Lanes>(x: L) -> (L, L) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's guarantees.
     unsafe {
-        // What is not a number stays so.
+        // NaN stays NaN.
         let x = L::splat(87.0).min(L::splat(-87.0).max(x));
         let n = x.mul(L::splat(std::f32::consts::LOG2_E)).round();
-        // ln(2) in two parts, of which the first has so few digits that its product with n is exact.
+        // ln(2) in two parts; the first has so few digits that its product with n is exact.
         let f = n.mul_add(L::splat(-0.693_359_4), x);
         let f = n.mul_add(L::splat(2.121_944_4e-4), f);
         let mut p = L::splat(1.987_569_1e-4);

@@ -1,10 +1,10 @@
-//! What a forward pass on the CPU computes without libtorch, in fp32: products, attention, norms, rotations and activations. There
-//! libtorch's calls take longer than their work, or its kernels are far from what the processor can do
-//! (docs/design/performance.md). Knows neither blocks nor models.
+//! What a forward pass on the CPU computes without libtorch, in fp32: products, attention, norms, rotations and
+//! activations. Here libtorch's calls take longer than their work, or its kernels are far from what the processor can
+//! do (docs/design/performance.md). Independent of blocks and models.
 //!
-//! Each number is computed in one order, whatever stands beside it in the batch and however many threads there are. What is to
-//! be computed here is decided in [`Backend`](super::backend::Backend): all functions take [`Registers`] of this processor, and
-//! tensors in fp32 on the CPU without gradients; what lies in memory in an order that they do not know is copied.
+//! Every number is computed in a fixed order, whatever else is in the batch and for any number of threads.
+//! [`Backend`](super::backend::Backend) decides what is computed here: all functions take [`Registers`] of this
+//! processor, and tensors in fp32 on the CPU without gradients; tensors with an unsupported memory layout are copied.
 
 #[cfg(target_arch = "x86_64")]
 mod activations;
@@ -44,40 +44,40 @@ pub use elsewhere::{
 
 use tch::{Device, Kind, Tensor};
 
-/// What becomes of the products of queries and keys before the softmax.
+/// What is applied to query-key products before the softmax.
 #[derive(Clone, Copy, Debug)]
 pub struct Products {
     /// Multiplies them.
     pub scale: f64,
-    /// Then bounds them to `cap * tanh(product / cap)`.
+    /// Then soft-caps them to `cap * tanh(product / cap)`.
     pub cap: Option<f64>,
 }
 
-/// What goes into the gated delta rule, all of it in fp32.
+/// Inputs of the gated delta rule, all in fp32.
 pub struct DeltaInputs<'a> {
-    /// Queries, keys and values beside each other, `[batch, pos, channels]`.
+    /// Concatenated queries, keys and values, `[batch, pos, channels]`.
     pub qkv: &'a Tensor,
-    /// What the decay is made of, `[batch, pos, n_v_heads]`.
+    /// Input of the decay, `[batch, pos, n_v_heads]`.
     pub a: &'a Tensor,
-    /// What the rate is made of, `[batch, pos, n_v_heads]`.
+    /// Input of the rate, `[batch, pos, n_v_heads]`.
     pub b: &'a Tensor,
     /// Logarithm of the decay's scale, `[n_v_heads]`.
     pub a_log: &'a Tensor,
     /// Added to `a`, `[n_v_heads]`.
     pub dt_bias: &'a Tensor,
-    /// Added to the squared length of a query or key.
+    /// Added to the squared norm of a query or key.
     pub eps: f64,
 }
 
-/// Asserts that this is fp32 in the host's memory, of which nobody wants gradients.
+/// Asserts that `x` is an fp32 tensor on the CPU that requires no gradients.
 #[cfg(target_arch = "x86_64")]
 fn assert_plain(x: &Tensor) {
     let plain = x.device() == Device::Cpu && x.kind() == Kind::Float && !x.requires_grad();
     assert!(plain, "kernels of our own take fp32 on the CPU, without gradients");
 }
 
-/// The sums of each row of `x`, `[batch, width]` in fp32 on the CPU, from its first number on, added in fp64. One row's sums
-/// wait for one another, so several rows are added side by side.
+/// Cumulative sums along each row of `x`, `[batch, width]` in fp32 on the CPU, accumulated in fp64. The additions of
+/// one row depend on one another, so several rows are processed at once.
 pub fn cumulative(x: &Tensor) -> Tensor {
     const ROWS: usize = 8;
     assert!(x.device() == Device::Cpu && x.kind() == Kind::Float && x.dim() == 2, "rows in fp32");
@@ -87,7 +87,7 @@ pub fn cumulative(x: &Tensor) -> Tensor {
     let x = x.contiguous();
     let (rows, width) = (x.size()[0] as usize, x.size()[1] as usize);
     let y = x.empty_like();
-    // SAFETY: both have so many numbers, one after the other; nobody else has `y`.
+    // SAFETY: both have that many numbers, contiguous; nobody else has `y`.
     let (from, to) = unsafe {
         let n = rows * width;
         (
@@ -113,7 +113,7 @@ mod tests {
     use crate::lm::sample::uniform;
     use std::cell::Cell;
 
-    /// Numbers of mean 0 and variance 1, others on each call; the same in every run of a test.
+    /// Numbers of mean 0 and variance 1, different on each call; the same in every run of a test.
     pub fn random(shape: &[i64]) -> Tensor {
         thread_local! { static CALLS: Cell<u64> = const { Cell::new(0) } }
         CALLS.set(CALLS.get() + 1);

@@ -1,4 +1,4 @@
-//! The thread pool that libtorch computes with, shared by what is computed here. Knows nothing of what that is.
+//! Access to libtorch's thread pool, so that our own kernels share it. Independent of what is computed.
 
 use std::any::Any;
 use std::ffi::{c_uint, c_void};
@@ -6,11 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// What starts a team of OpenMP's threads, as the compiler has it called for `#pragma omp parallel` (libgomp's manual,
-/// "Implementing PARALLEL construct").
+/// The function that starts a team of OpenMP threads; the compiler calls it for `#pragma omp parallel` (libgomp's
+/// manual, "Implementing PARALLEL construct").
 type Parallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
 
-/// libtorch's OpenMP. Threads of another pool would wait for a core on which one of its threads waits for work.
+/// libtorch's OpenMP. Threads of a separate pool would compete for cores that libtorch's threads occupy while they
+/// wait for work.
 fn openmp() -> Option<Parallel> {
     static FOUND: OnceLock<Option<Parallel>> = OnceLock::new();
     // SAFETY: asks the dynamic linker for a function, which has that type under this name.
@@ -20,25 +21,25 @@ fn openmp() -> Option<Parallel> {
     })
 }
 
-/// How many threads [`run`] runs on.
+/// Number of threads that [`run`] uses.
 pub fn threads() -> usize {
     tch::get_num_threads().max(1) as usize
 }
 
-/// Work of fewer operations is not shared: OpenMP's threads take some microseconds to begin.
+/// Work with fewer operations runs on one thread: OpenMP's threads take some microseconds to start.
 const SHARED: usize = 2_000_000;
 
-/// Parts of some work, which the threads of a pool take one by one.
+/// Work divided into parts, which the threads of a pool take one by one.
 struct Job<'a> {
     next: AtomicUsize,
     parts: usize,
     work: &'a (dyn Fn(usize) + Sync),
-    /// Of the first part that panicked.
+    /// The payload of the first part that panicked.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Job<'_> {
-    /// What one thread does: parts until none is left. A panic must not pass through OpenMP.
+    /// Loop of one thread: takes parts until none remain. A panic must not unwind through OpenMP.
     fn take(&self) {
         let parts = AssertUnwindSafe(|| {
             loop {
@@ -55,14 +56,14 @@ impl Job<'_> {
     }
 }
 
-/// Calls `work` for each of `parts`, which take so many `operations` together: on as many threads as libtorch has, in any
-/// order, if that is worth it. Where libtorch brings another OpenMP than GNU's, on threads of our own.
+/// Calls `work` for each of `parts`, which take `operations` in total: in any order, on as many threads as libtorch
+/// has if the work is large enough. If libtorch uses an OpenMP other than GNU's, on threads of our own.
 ///
 /// # Panics
-/// As `work`, when all threads have stopped.
+/// If `work` panics, after all threads have stopped.
 pub fn run(operations: usize, parts: usize, work: &(dyn Fn(usize) + Sync)) {
     extern "C" fn take(job: *mut c_void) {
-        // SAFETY: it is the one below, which outlives the threads' work.
+        // SAFETY: it points to the job below, which outlives the threads' work.
         unsafe { &*job.cast_const().cast::<Job>() }.take();
     }
     let threads = if operations < SHARED { 1 } else { threads().min(parts) };
@@ -71,7 +72,7 @@ pub fn run(operations: usize, parts: usize, work: &(dyn Fn(usize) + Sync)) {
     }
     let job = Job { next: AtomicUsize::new(0), parts, work, panic: Mutex::new(None) };
     match openmp() {
-        // SAFETY: it returns when all threads are done.
+        // SAFETY: the call returns only when all threads are done.
         Some(parallel) => unsafe {
             parallel(take, (&raw const job).cast_mut().cast(), threads as c_uint, 0);
         },
@@ -87,18 +88,19 @@ pub fn run(operations: usize, parts: usize, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// A place in memory that several threads write to, each to numbers of its own.
+/// A pointer to memory that several threads write to, each to its own elements.
 #[derive(Clone, Copy)]
 pub struct Place(pub *mut f32);
 
-// SAFETY: whoever makes one sees to it. It is shared with the threads, never sent.
+// SAFETY: the code that creates one guarantees this. It is shared with the threads, never sent.
 unsafe impl Sync for Place {}
 
-/// A place in memory that several threads read.
+/// A pointer to memory that several threads read.
 #[derive(Clone, Copy)]
 pub struct Source<T>(pub *const T);
 
-// SAFETY: whoever makes one sees to it that nobody writes meanwhile. It is shared with the threads, never sent.
+// SAFETY: the code that creates one guarantees that nobody writes meanwhile. It is shared with the threads, never
+// sent.
 unsafe impl<T> Sync for Source<T> {}
 
 #[cfg(test)]
@@ -118,7 +120,7 @@ mod tests {
         }
     }
 
-    /// It would end the program if it passed through OpenMP.
+    /// A panic that unwound through OpenMP would end the program.
     #[test]
     fn a_panic_in_a_part_is_one_of_the_caller() {
         for operations in [0, SHARED] {

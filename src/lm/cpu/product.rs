@@ -1,27 +1,28 @@
-//! Products of rows with the rows of a matrix, `x Wᵀ`. Knows nothing of what is multiplied.
+//! Products of rows with the rows of a matrix, `x Wᵀ`. Independent of what is multiplied.
 //!
-//! The rows of both lie one number after the other, so nothing is copied: a tile of some rows of `x` and four of `W` is
-//! multiplied a register at a time, and its sums are added up at the end.
+//! The rows of both are contiguous, so nothing is copied: a tile of a few rows of `x` and four of `W` is multiplied
+//! one register at a time, and its sums are reduced at the end.
 
 use super::assert_plain;
 use super::lanes::{COLUMNS, Kernel, Lanes, Registers, some};
 use super::pool::{self, Place, Source};
 use tch::{Device, Kind, Tensor};
 
-/// Numbers of a row that are multiplied before the next row's, so that those of several rows stay in the cache.
+/// Entries of a row that are multiplied before moving to the next row, so that the entries of several rows stay in the
+/// cache.
 const DEPTH: usize = 2048;
 
-/// Rows of `x` that go with the same rows of `W` while those are in the second cache.
+/// Rows of `x` that are multiplied with the same rows of `W` while those are in the L2 cache.
 const BLOCK: usize = 64;
 
-/// The most rows of `W` that a thread takes at a time.
+/// The most rows of `W` that a thread processes at a time.
 const TOGETHER: usize = 256;
 
-/// Larger matrices do not stay in the cache until their next use, and are asked for ahead of it.
+/// Larger matrices do not stay in the cache until their next use, and are prefetched.
 const AHEAD: usize = 4 << 20;
 
-/// `x Wᵀ + b` of `x`, `[.., in]`, `weight`, `[out, in]`, which is converted to fp32 but where it is in bf16, and `bias`, `[out]`;
-/// `[.., out]` in fp32.
+/// `x Wᵀ + b` of `x`, `[.., in]`, `weight`, `[out, in]`, which is converted to fp32 unless it is in bf16, and `bias`,
+/// `[out]`; returns `[.., out]` in fp32.
 pub fn product(on: Registers, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
     assert_plain(x);
     assert!(weight.device() == Device::Cpu && !weight.requires_grad(), "a matrix on the CPU");
@@ -54,9 +55,9 @@ pub fn product(on: Registers, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>
     y
 }
 
-/// A number of a matrix.
+/// An element of a matrix.
 pub trait Weight: Copy {
-    /// A register of them.
+    /// Loads a register of them.
     unsafe fn load<L: Lanes>(from: *const Self) -> L;
     const ZERO: Self;
 }
@@ -69,7 +70,7 @@ impl Weight for f32 {
     }
 }
 
-/// The upper half of a number in fp32.
+/// A bf16 number: the upper half of one in fp32.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Bf16(u16);
@@ -87,7 +88,7 @@ struct Product {
     x: Source<f32>,
     rows: usize,
     depth: usize,
-    /// From one row of the matrix to the next.
+    /// Elements from one row of the matrix to the next.
     stride: usize,
     out: usize,
     bias: Option<Source<f32>>,
@@ -97,7 +98,7 @@ struct Product {
 
 impl Product {
     fn compute<W: Weight>(&self, on: Registers, weight: Source<W>) {
-        // Some parts a thread, in case one of them is held up, of rows that begin a tile.
+        // Several parts per thread, in case one of them is held up; each begins at the start of a tile.
         let size = self.out.div_ceil(4 * pool::threads()).next_multiple_of(4 * COLUMNS).min(TOGETHER);
         let part = |at: usize| {
             on.run(&Part { of: self, weight, from: at * size, to: self.out.min((at + 1) * size) });
@@ -106,7 +107,7 @@ impl Product {
     }
 }
 
-/// Some rows of the matrix, with all of `x`.
+/// A range of rows of the matrix, with all of `x`.
 struct Part<'a, W> {
     of: &'a Product,
     weight: Source<W>,
@@ -125,20 +126,20 @@ impl<W: Weight> Kernel for Part<'_, W> {
                 let last = rows.min(first + BLOCK);
                 for column in (self.from..self.to).step_by(COLUMNS) {
                     let valid = COLUMNS.min(self.to - column);
-                    // Where fewer are left, the last one is computed several times.
+                    // If fewer remain, the last one is computed several times.
                     let weights: [*const W; COLUMNS] = std::array::from_fn(|at| {
                         self.weight.0.wrapping_add((column + at.min(valid - 1)) * stride + begin)
                     });
                     if large && first == 0 {
                         for weights in weights {
-                            // SAFETY: nothing is read.
+                            // SAFETY: a prefetch reads nothing.
                             unsafe { ahead(weights.wrapping_add(COLUMNS * stride), depth) }
                         }
                     }
                     let tile = Tile { product: self.of, weights, column, valid, begin, depth };
                     let mut row = first;
                     while row + L::ROWS <= last {
-                        // SAFETY: the rows and columns are there, and the caller has the instructions.
+                        // SAFETY: the rows and columns exist, and the caller guarantees the instructions.
                         unsafe {
                             if L::ROWS == 4 { tile.compute::<L, 4>(row) } else { tile.compute::<L, 2>(row) }
                         }
@@ -159,7 +160,7 @@ impl<W: Weight> Kernel for Part<'_, W> {
     }
 }
 
-/// Asks for `depth` numbers that will be read soon.
+/// Prefetches `depth` elements.
 #[inline(always)]
 unsafe fn ahead<W>(from: *const W, depth: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -168,28 +169,28 @@ unsafe fn ahead<W>(from: *const W, depth: usize) {
     }
 }
 
-/// Four rows of the matrix, or fewer, and what belongs to their products.
+/// Up to four rows of the matrix, and the parameters of their products.
 struct Tile<'a, W> {
     product: &'a Product,
     weights: [*const W; COLUMNS],
     column: usize,
     valid: usize,
-    /// The first number of a row that is multiplied, and how many.
+    /// The first entry of a row that is multiplied, and the number of entries.
     begin: usize,
     depth: usize,
 }
 
 impl<W: Weight> Tile<'_, W> {
-    /// The products with `R` rows from `row` on, added to what the numbers before `begin` gave.
+    /// The products with `R` rows from `row` on, added to the results for the entries before `begin`.
     #[inline(always)]
     unsafe fn compute<L: Lanes, const R: usize>(&self, row: usize) {
         let product = self.product;
         let x: [*const f32; R] =
             std::array::from_fn(|at| product.x.0.wrapping_add((row + at) * product.depth + self.begin));
-        // SAFETY: the caller's.
+        // SAFETY: the caller's guarantees.
         let sums = unsafe { sums::<L, W, R>(x, self.weights, self.depth) };
         for (at, mut sums) in sums.into_iter().enumerate() {
-            // SAFETY: they are y's, and of this tile alone; the bias has as many numbers as y has columns.
+            // SAFETY: they point into y and belong to this tile alone; the bias has as many entries as y has columns.
             unsafe {
                 let y = product.y.0.add((row + at) * product.out + self.column);
                 if self.begin > 0 {
@@ -206,7 +207,7 @@ impl<W: Weight> Tile<'_, W> {
         }
     }
 
-    /// Adds as many numbers as there are columns.
+    /// Adds one number per valid column.
     #[inline(always)]
     unsafe fn add(&self, sums: &mut [f32; COLUMNS], more: *const f32) {
         for (at, sum) in sums.iter_mut().enumerate().take(self.valid) {
@@ -218,7 +219,7 @@ impl<W: Weight> Tile<'_, W> {
 /// The products of each of `x` with each of `weights`.
 ///
 /// # Safety
-/// All lead to `depth` numbers; the processor has the instructions of `L`.
+/// All point to `depth` elements; the processor has the instructions of `L`.
 #[inline(always)]
 pub unsafe fn sums<L: Lanes, W: Weight, const R: usize>(
     x: [*const f32; R],
@@ -269,7 +270,7 @@ mod tests {
     use super::super::tests::random;
     use super::*;
 
-    /// Against a product in fp64.
+    /// Compared with a product in fp64.
     #[test]
     fn products_are_right() {
         for on in Registers::here() {
@@ -277,7 +278,7 @@ mod tests {
                 for (depth, out) in [(1, 1), (15, 3), (16, 4), (40, 6), (64, 97), (2048 + 33, 5), (600, 700)]
                 {
                     for (kind, bias) in [(Kind::Float, None), (Kind::BFloat16, Some(random(&[out])))] {
-                        // Weights may be rows of a larger matrix.
+                        // Weights may be a slice of a larger matrix.
                         let weight = random(&[out + 3, depth]).to_kind(kind).narrow(0, 2, out);
                         let x = random(&[rows, 1, depth]);
                         let wide = |x: &Tensor| x.to_kind(Kind::Double);
@@ -285,7 +286,8 @@ mod tests {
                         let got = product(on, &x, &weight, bias.as_ref());
                         assert_eq!(got.size(), [rows, 1, out]);
                         let error = (wide(&got) - &want).abs().max().double_value(&[]);
-                        // Rounding of sums of `depth` products, whose size is its root: some hundred steps of 6e-8, at worst.
+                        // Rounding error of sums of `depth` products, whose size is its square root: at worst about a
+                        // hundred steps of 6e-8.
                         assert!(error < 3e-6 * (depth as f64).sqrt(), "{rows} {depth} {out}: {error}");
                     }
                 }
@@ -293,7 +295,7 @@ mod tests {
         }
     }
 
-    /// A row has the same bits whatever stands beside it and however many threads there are.
+    /// A row has the same bits whatever the other rows are, and for any number of threads.
     #[test]
     fn a_row_does_not_see_the_others() {
         for on in Registers::here() {

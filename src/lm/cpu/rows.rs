@@ -1,12 +1,13 @@
-//! What is computed row by row, in one pass over memory where libtorch takes several: norms and rotations. Knows nothing of
-//! where they stand.
+//! Row-wise operations, in one pass over memory where libtorch takes several: norms and rotations. Independent of
+//! where they are used.
 
 use super::assert_plain;
 use super::lanes::{Kernel, Lanes, Registers, some};
 use super::pool::{self, Place, Source};
 use tch::{Kind, Tensor};
 
-/// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, where there is one.
+/// `x`, `[.., width]`, divided by its root mean square over the last axis, and times `gain + more`, `[width]`, if
+/// there is a gain.
 pub fn rms_norm(on: Registers, x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f64) -> Tensor {
     let (x, y, width) = in_and_out(x);
     let gain = gain.map(|(gain, more)| (learned(gain, width), more));
@@ -15,8 +16,8 @@ pub fn rms_norm(on: Registers, x: &Tensor, gain: Option<(&Tensor, f64)>, eps: f6
     y
 }
 
-/// `x`, `[.., width]`, less its mean over the last axis, divided by its standard deviation, times `gain` and plus `bias`,
-/// `[width]` each. Mean and deviation are of two passes, so that nothing cancels.
+/// LayerNorm: `x`, `[.., width]`, minus its mean over the last axis, divided by its standard deviation, times `gain`
+/// and plus `bias`, `[width]` each. Mean and deviation are computed in two passes, to avoid cancellation.
 pub fn layer_norm(on: Registers, x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Tensor {
     let (x, y, width) = in_and_out(x);
     let learned = [gain, bias].map(|numbers| learned(numbers, width));
@@ -25,9 +26,9 @@ pub fn layer_norm(on: Registers, x: &Tensor, gain: &Tensor, bias: &Tensor, eps: 
     y
 }
 
-/// The heads of `x`, `[batch, heads, pos, d_head]`, of which the leading entries are rotated: entry `i` becomes
-/// `x[i] cos[i] + x[j] sin[i]`, where `j` is a half of the entries further on, or back. `cos` and `sin` are
-/// `[batch or 1, 1, pos, entries]`.
+/// Rotates the leading entries of the heads of `x`, `[batch, heads, pos, d_head]`: entry `i` becomes `x[i] cos[i] +
+/// x[j] sin[i]`, where `j` is half of the rotated entries further on, or back. `cos` and `sin` are `[batch or 1, 1,
+/// pos, entries]`.
 pub fn rotate(on: Registers, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     let (x, y, d_head) = in_and_out(x);
     let (size, strides, angles) = (x.size(), x.stride(), cos.size());
@@ -50,8 +51,7 @@ pub fn rotate(on: Registers, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     y
 }
 
-/// Whether the numbers of `x` lie in memory without gaps, each in a place of its own, those of its last axis one after the
-/// other.
+/// Whether the elements of `x` fill their memory without gaps or overlaps, with a contiguous last axis.
 pub(super) fn is_dense(x: &Tensor) -> bool {
     let mut axes: Vec<(i64, i64)> = x.stride().into_iter().zip(x.size()).filter(|(_, n)| *n != 1).collect();
     let last = x.size().last() == Some(&1) || axes.last().is_some_and(|(stride, _)| *stride == 1);
@@ -65,7 +65,7 @@ pub(super) fn is_dense(x: &Tensor) -> bool {
     last && in_order
 }
 
-/// `x`, `[.., width]`, dense, room for what is made of it in the same layout, and the width.
+/// `x`, `[.., width]`, made dense, an output tensor in the same layout, and the width.
 pub(super) fn in_and_out(x: &Tensor) -> (Tensor, Tensor, usize) {
     assert_plain(x);
     let x = if is_dense(x) { x.shallow_clone() } else { x.contiguous() };
@@ -74,7 +74,7 @@ pub(super) fn in_and_out(x: &Tensor) -> (Tensor, Tensor, usize) {
     (x, y, width as usize)
 }
 
-/// Learned numbers, `[width]`, in fp32.
+/// Learned parameters, `[width]`, in fp32.
 fn learned(numbers: &Tensor, width: usize) -> Tensor {
     let numbers = numbers.to_kind(Kind::Float).contiguous();
     assert_plain(&numbers);
@@ -90,18 +90,18 @@ pub(super) fn place(x: &Tensor) -> Place {
     Place(x.data_ptr().cast())
 }
 
-/// Computes some rows.
+/// A computation on each row.
 pub(super) trait Rows: Sync {
-    /// The row that lies at place `row` in memory.
+    /// Computes the row at index `row` in memory.
     ///
     /// # Safety
-    /// As [`Lanes`]; it is there.
+    /// As [`Lanes`]; the row exists.
     unsafe fn row<L: Lanes>(&self, row: usize);
 }
 
-/// Has each row of `x` computed.
+/// Computes each row of `x` with `of`.
 pub(super) fn each(on: Registers, x: &Tensor, width: usize, of: &impl Rows) {
-    /// Operations that a number takes, about.
+    /// Approximate number of operations per element.
     const WORK: usize = 16;
     let rows = x.numel() / width.max(1);
     if rows == 0 {
@@ -122,7 +122,7 @@ impl<R: Rows> Kernel for Part<'_, R> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(&self) {
         for row in self.from..self.to {
-            // SAFETY: the caller's.
+            // SAFETY: the caller's guarantees.
             unsafe { self.of.row::<L>(row) }
         }
     }
@@ -180,7 +180,7 @@ impl Rows for Centred {
             }
             let mean = sum.sum() / self.width as f32;
             let less = L::splat(-mean);
-            // Past the row's end stands its mean, which is no deviation.
+            // Lanes past the row's end hold the mean, so that their deviation is 0.
             let centred = |at: usize, left: usize| {
                 let x = match left >= L::N {
                     true => L::load(x.add(at)),
@@ -212,7 +212,7 @@ struct Rotate {
     d_head: usize,
     cos: Source<f32>,
     sin: Source<f32>,
-    /// Whether there is one position for all rows of the batch.
+    /// Whether all rows of the batch have the same positions.
     for_all: bool,
     entries: usize,
     y: Place,
@@ -222,7 +222,8 @@ impl Rows for Rotate {
     #[inline(always)]
     unsafe fn row<L: Lanes>(&self, row: usize) {
         let begin = row * self.d_head;
-        // Where nothing lies between rows, what is left of a place after the larger strides is that of the smaller ones.
+        // Without gaps between rows, the remainder of an offset after the larger strides is the offset along the
+        // smaller ones.
         let [batch, _, pos] = self.axes.map(|(n, stride)| if n == 1 { 0 } else { begin / stride % n });
         let angle = if self.for_all { pos } else { batch * self.axes[2].0 + pos } * self.entries;
         let half = self.entries / 2;
@@ -258,7 +259,7 @@ mod tests {
         assert!(error.double_value(&[]) < 1e-6, "{error:?}");
     }
 
-    /// Against their definitions in fp64.
+    /// Compared with their definitions in fp64.
     #[test]
     fn norms_are_right() {
         for on in Registers::here() {
@@ -313,7 +314,7 @@ mod tests {
         }
     }
 
-    /// Such as heads side by side, but no two numbers in one place, and none between them.
+    /// Dense includes heads next to each other, but no overlapping elements and no gaps.
     #[test]
     fn only_what_fills_its_memory_is_dense() {
         let x = random(&[24]);
@@ -329,7 +330,7 @@ mod tests {
         for (size, stride) in [
             (vec![4, 3], vec![1, 4]),
             (vec![2, 4], vec![5, 1]),
-            // Spans 12 numbers with 12, but leaves some out and has others twice.
+            // Spans 12 elements with 12, but skips some and repeats others.
             (vec![3, 2, 2], vec![5, 0, 1]),
             (vec![2, 4], vec![0, 1]),
         ] {
