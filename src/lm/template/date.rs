@@ -1,4 +1,5 @@
-//! A day of the calendar, and how C's `strftime` writes it. Knows no clock, no time zone and no language but English.
+//! A calendar date, formatted like C's `strftime`. Does not depend on a clock, a time zone or any language but
+//! English.
 
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -20,7 +21,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// A day of the Gregorian calendar, in the years 1000 to 9999.
+/// A date of the Gregorian calendar, in the years 1000 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Date {
     year: i64,
@@ -31,14 +32,14 @@ pub struct Date {
 }
 
 impl Date {
-    /// 26 July 2024: what Llama 3.2's template falls back to where there is no clock.
+    /// 26 July 2024: the fallback of Llama 3.2's template without a clock.
     pub const DEFAULT: Date = Date { year: 2024, month: 7, day: 26 };
 
-    /// The day at midnight as Python's `datetime.strftime` writes it in the C locale on Linux, with glibc's flags `-`,
-    /// `_`, `0` and `^`.
+    /// The date at midnight, formatted as by Python's `datetime.strftime` in the C locale on Linux, with glibc's flags
+    /// `-`, `_`, `0` and `^`.
     ///
     /// # Errors
-    /// A directive that is none, or that needs more than a day.
+    /// A directive that is invalid, or that needs more than a date.
     pub fn strftime(&self, format: &str) -> Result<String, String> {
         let mut out = String::new();
         let mut chars = format.chars();
@@ -100,7 +101,7 @@ impl Date {
             'W' => number((day_of_year + 6 - weekday) / 7, 2),
             'y' => number(self.year % 100, 2),
             'Y' => number(self.year, 4),
-            // A day of its own has no zone.
+            // A date without a time zone.
             'z' | 'Z' => text(""),
             '%' => text("%"),
             other => return Err(format!("strftime_now: %{other} is not supported")),
@@ -119,7 +120,7 @@ impl Date {
         (before * 365 + before / 4 - before / 100 + before / 400 + self.day_of_year() - 1) % 7
     }
 
-    /// The year and the week of ISO 8601: the first week of a year is that of its first Thursday.
+    /// The year and week of ISO 8601: the first week of a year is the one with its first Thursday.
     fn iso_week(&self) -> (i64, i64) {
         let week = (self.day_of_year() - (self.weekday() + 1) + 10) / 7;
         if week < 1 {
@@ -132,7 +133,7 @@ impl Date {
     }
 }
 
-/// What a directive stands for.
+/// The value of a directive.
 enum Field {
     Number { value: i64, width: usize, pad: char },
     Text(String),
@@ -169,7 +170,7 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// A year has 53 weeks if it ends on a Thursday, or the one before it on a Wednesday.
+/// A year has 53 weeks if it ends on a Thursday, or if the previous year ends on a Wednesday.
 fn iso_weeks(year: i64) -> i64 {
     let last_day = |year: i64| (year + year / 4 - year / 100 + year / 400) % 7;
     if last_day(year) == 4 || last_day(year - 1) == 3 { 53 } else { 52 }
@@ -178,7 +179,7 @@ fn iso_weeks(year: i64) -> i64 {
 impl FromStr for Date {
     type Err = ();
 
-    /// `2024-07-26`, and no other way of writing it.
+    /// Accepts `2024-07-26` and no other format.
     fn from_str(text: &str) -> Result<Date, ()> {
         let digits = |range: std::ops::Range<usize>| -> Result<i64, ()> {
             let part = text.get(range).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));

@@ -1,18 +1,18 @@
-//! Python's `json.dumps`, which is what Hugging Face gives templates as `tojson`. Knows no other format.
+//! Python's `json.dumps`, which Hugging Face provides to templates as `tojson`. Independent of any other format.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-/// Deepest nesting that is written: a value may not use up the stack.
+/// Deepest nesting that is written: a value must not exhaust the stack.
 const DEEPEST: usize = 100;
-/// Widest indent of one level, in characters, and longest text, in bytes: a list may hold one value many times over.
+/// Widest indent per level, in characters, and longest output, in bytes: a list may contain the same value many times.
 const WIDEST: usize = 64;
 const LONGEST: usize = super::LARGEST_OUTPUT;
 
 /// The filter: `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 ///
 /// # Errors
-/// A value that JSON has not, an argument that is none.
+/// A value that JSON cannot represent; an invalid argument.
 pub fn to_json(value: &Value, positional: Option<bool>, options: Kwargs) -> Result<String, Error> {
     let ascii: Option<bool> = options.get("ensure_ascii")?;
     let indent: Option<Value> = options.get("indent")?;
@@ -92,7 +92,7 @@ impl Layout {
         Ok(())
     }
 
-    /// `n` items between brackets, each on a line of its own where there is an indent.
+    /// `n` items between brackets, each on its own line if there is an indent.
     fn wrap(
         &self,
         (open, close): (char, char),
@@ -120,7 +120,7 @@ impl Layout {
         Ok(())
     }
 
-    /// A key as the string that Python makes of it.
+    /// A key as a string, converted as in Python.
     fn name(&self, key: &Value) -> Result<String, Error> {
         Ok(match key.kind() {
             ValueKind::String => key.as_str().unwrap_or_default().to_string(),
@@ -154,8 +154,8 @@ impl Layout {
     }
 }
 
-/// A number as Python's `repr` writes it: the shortest digits that read back as the same, with an exponent where it
-/// is below -4 or above 15.
+/// A number as Python's `repr` writes it: the shortest digits that parse to the same number, with an exponent if it is
+/// below -4 or above 15.
 fn number(value: &Value) -> String {
     let text = value.to_string();
     let Some(float) = f64::try_from(value.clone()).ok().filter(|_| text.contains(['.', 'e', 'E', 'n', 'N']))

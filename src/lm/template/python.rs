@@ -1,11 +1,11 @@
-//! Where minijinja differs from Jinja on Python in what chat templates use: filters, tests and methods. What is not
-//! here and not in minijinja is an error that names it. Knows no chat.
+//! Features of Jinja on Python that chat templates use and minijinja implements differently: filters, tests and
+//! methods. A feature that is neither here nor in minijinja is an error that names it. Independent of chats.
 
 use minijinja::value::{Kwargs, StringInput, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-/// Adds all of it to an environment.
+/// Adds all of them to an environment.
 pub fn add_to(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", super::json::to_json);
@@ -27,12 +27,12 @@ pub fn add_to(environment: &mut Environment<'static>) {
     });
 }
 
-/// What Python takes for white space: Unicode's, and four separators of ASCII.
+/// White space in Python: Unicode's, and four separators of ASCII.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `text` without `characters` (white space where there are none) at the ends asked for.
+/// `text` without leading (`start`) and trailing (`end`) `characters`, by default white space.
 fn trim<'t>(text: &'t str, characters: Option<&str>, start: bool, end: bool) -> &'t str {
     let goes = |c: char| characters.map_or_else(|| is_space(c), |characters| characters.contains(c));
     let text = if start { text.trim_start_matches(goes) } else { text };
@@ -60,7 +60,7 @@ fn default(
     Ok(if falls_back { other.or(named).unwrap_or_else(|| Value::from("")) } else { value })
 }
 
-/// What is not defined has length 0.
+/// An undefined value has length 0.
 fn length(value: Value) -> Result<usize, Error> {
     if value.is_undefined() {
         return Ok(0);
@@ -69,7 +69,7 @@ fn length(value: Value) -> Result<usize, Error> {
     value.len().ok_or_else(none)
 }
 
-/// Python's methods: those of minijinja-contrib, and what is missing or different there.
+/// Python's methods: those of minijinja-contrib, and those missing or different there.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
         return unknown_method_callback(state, value, name, args);
@@ -126,7 +126,7 @@ fn split(text: &str, separator: Option<&str>, most: Option<usize>, from_right: b
         let Some((before, after)) = cut else { break };
         let (part, left) = if from_right { (after, before) } else { (before, after) };
         parts.push(part);
-        // A run of white space separates once.
+        // A run of white space counts as one separator.
         rest = if separator.is_none() { trim(left, None, !from_right, from_right) } else { left };
     }
     if separator.is_some() || !rest.is_empty() {

@@ -1,28 +1,29 @@
-//! A question whose answer has been begun: its tokens, which of them are of which parts of the question, and those of what may
-//! follow. Knows nothing of what is asked.
+//! A question with a partial answer: its tokens, which of them belong to given parts of the question, and the tokens
+//! of possible continuations. Independent of the question's content.
 
 use super::{PLACE, Tokenizer, ids};
 use crate::lm::template::{Chat, Message, Role};
 use anyhow::{Context, Result, ensure};
 use std::ops::Range;
 
-/// A question with its answer begun.
+/// A question with a partial answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// What the model reads.
+    /// The input of the model.
     pub ids: Vec<i64>,
-    /// The tokens of each part that was asked for: those that hold a byte of it.
+    /// The tokens of each requested part: those that hold at least one of its bytes.
     pub spans: Vec<Range<usize>>,
     /// The tokens of each continuation, after `ids`: see [`Tokenizer::behind`].
     pub continuations: Vec<Vec<i64>>,
 }
 
 impl Tokenizer {
-    /// `question` as the user's turn with the model's opened (`chat`: what the template is told; `None`: no template, the question
-    /// as it stands), then `answer`, which is what the model has said so far. `parts` are ranges of bytes of the question.
+    /// `question` as the user's turn, followed by the model's opened turn (`chat`: settings for the template; `None`:
+    /// no template, the question as is), then `answer`, the beginning of the model's answer. `parts` are byte ranges
+    /// of the question.
     ///
     /// # Errors
-    /// No chat template, or one that refuses the question or changes it; a continuation without a token.
+    /// No chat template, or one that refuses or changes the question; a continuation without tokens.
     pub fn encode_opened(
         &self,
         question: &str,
@@ -61,11 +62,11 @@ impl Tokenizer {
         })
     }
 
-    /// The tokens of `more` behind a text of the tokens `before`: those that `joined`, the tokens of both together, has behind them;
-    /// where the tokenizer joins the two, those that `more` has standing alone.
+    /// The tokens of `more` after a text with the tokens `before`: the rest of `joined`, the tokens of both texts
+    /// together; or, if the tokenizer merges across the boundary, the tokens of `more` alone.
     ///
     /// # Errors
-    /// Nothing is behind it.
+    /// There are no such tokens.
     pub fn behind(&self, before: &[i64], more: &str, joined: &[i64]) -> Result<Vec<i64>> {
         let found = match joined.strip_prefix(before) {
             Some(rest) => rest.to_vec(),

@@ -1,4 +1,4 @@
-//! A stranger's `tokenizer.json` as a tokenizer, within bounds. Knows no text.
+//! Reads an untrusted `tokenizer.json` as a tokenizer, within bounds. Independent of the text.
 
 use super::{settings, tekken};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -8,27 +8,27 @@ use std::sync::Once;
 use tokenizers::Tokenizer as Fast;
 use tokenizers::models::ModelWrapper;
 
-/// Longest regular expressions of one tokenizer taken together, in bytes; those of published ones have a few hundred.
+/// Largest total length of one tokenizer's regular expressions, in bytes; published ones have a few hundred.
 const LONGEST_REGEXES: usize = 32 << 10;
-/// The largest product of all counted repetitions of one tokenizer's regular expressions, which are compiled by writing out
-/// what they repeat. Published ones have a few `{1,3}`.
+/// The largest product of all counted repetitions in one tokenizer's regular expressions, which are compiled by
+/// expanding what they repeat. Published ones have a few `{1,3}`.
 const MOST_REPEATED: u64 = 10_000;
-/// Steps back in one search for a match, over all places where it may begin: about a second. Of published expressions
-/// the worst takes one for each character.
+/// Backtracking steps in one search for a match, over all start positions: about a second. Of published expressions
+/// the worst takes one step per character.
 const STEPS_BACK: u64 = 100_000_000;
-/// Places to go back to in one match: 100 MB of them.
+/// Backtracking positions stored in one match: 100 MB of them.
 const PLACES_BACK: u32 = 2_000_000;
 
-/// The tokenizer in the bytes of `tokenizer.json` with what `tokenizer_config.json` and `config.json` add to it; and what
-/// is to be said of it.
+/// The tokenizer in the bytes of `tokenizer.json`, with the additions of `tokenizer_config.json` and `config.json`;
+/// and a warning, if any.
 ///
 /// # Errors
-/// What is no tokenizer; regular expressions longer than any tokenizer has; one whose ids are drawn at random.
+/// An invalid tokenizer; regular expressions longer than those of any real tokenizer; a tokenizer with randomised ids.
 pub fn read(bytes: &[u8], config: &Value, model: &Value) -> Result<(Fast, Option<String>)> {
     bound_searches();
     check(bytes)?;
     let mut fast = Fast::from_bytes(bytes).map_err(|e| anyhow!("{e}"))?;
-    // Some files carry the settings of their last training run.
+    // Some files contain the settings of their last training run.
     fast.with_truncation(None).map_err(|e| anyhow!("{e}"))?;
     fast.with_padding(None);
     if let Some(processor) = fast.get_post_processor() {
@@ -85,7 +85,7 @@ fn check(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The product of the counted repetitions in `regex`, wherever they stand: `{n}`, `{n,}`, `{,m}` and `{n,m}` by the larger
+/// The product of all counted repetitions in `regex`: `{n}`, `{n,}`, `{,m}` and `{n,m}`, the last by its larger
 /// number.
 fn repeated(regex: &str) -> u64 {
     let counts = regex.split('{').skip(1).filter_map(|after| {
@@ -101,11 +101,11 @@ fn repeated(regex: &str) -> u64 {
     counts.fold(1, u64::saturating_mul)
 }
 
-/// Bounds every search of a regular expression that goes back and tries again. What goes beyond is an error of the
-/// search, which the `onig` crate makes a panic, and [`Wary`](crate::lm::bounded::Wary) an error.
+/// Bounds the backtracking of every regular expression search. Exceeding the bound is an error of the search, which
+/// the `onig` crate turns into a panic, and [`Wary`](crate::lm::bounded::Wary) into an error.
 fn bound_searches() {
     static ONCE: Once = Once::new();
-    // SAFETY: numbers that Oniguruma reads when a search begins; no tokenizer has been read yet.
+    // SAFETY: sets numbers that Oniguruma reads when a search begins; no tokenizer has been read yet.
     ONCE.call_once(|| unsafe {
         onig_sys::onig_set_retry_limit_in_search(STEPS_BACK as _);
         onig_sys::onig_set_match_stack_limit_size(PLACES_BACK as _);

@@ -1,10 +1,10 @@
-//! What `tokenizer_config.json` says of a tokenizer beside what `tokenizer.json` holds. Knows no text.
+//! Settings in `tokenizer_config.json` that `tokenizer.json` does not contain. Independent of the text.
 
 use anyhow::Result;
 use serde_json::Value;
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as Fast};
 
-/// The post-processor with offsets that do not leave out the spaces of a token, so that each byte has its token.
+/// The post-processor with offsets that include the spaces of a token, so that each byte belongs to a token.
 pub fn with_whole_offsets(processor: &PostProcessorWrapper) -> Result<PostProcessorWrapper> {
     fn keep_spaces(json: &mut Value) {
         match json {
@@ -26,7 +26,7 @@ pub fn with_whole_offsets(processor: &PostProcessorWrapper) -> Result<PostProces
     Ok(serde_json::from_value(json)?)
 }
 
-/// The template in `tokenizer_config.json`: a string, or a list of named ones, of which `default`.
+/// The template in `tokenizer_config.json`: a string, or a list of named templates, of which `default` is used.
 pub fn chat_template(config: &Value) -> Option<String> {
     match &config["chat_template"] {
         Value::String(source) => Some(source.clone()),
@@ -38,7 +38,8 @@ pub fn chat_template(config: &Value) -> Option<String> {
     }
 }
 
-/// `bos_token` and its like under their names: whatever ends in `_token`, and the named ones of `extra_special_tokens`.
+/// `bos_token` and similar tokens by name: fields that end in `_token`, and the named tokens of
+/// `extra_special_tokens`.
 pub fn special_tokens(config: &Value) -> Vec<(String, String)> {
     let ours = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
     let extra = config["extra_special_tokens"].as_object().into_iter().flatten();
@@ -46,8 +47,8 @@ pub fn special_tokens(config: &Value) -> Vec<(String, String)> {
     ours.chain(extra).filter_map(named).collect()
 }
 
-/// Adds the tokens that `tokenizer_config.json` names and `tokenizer.json` has not, or has with other flags: those of
-/// the former hold, as in transformers 5.
+/// Adds the tokens of `tokenizer_config.json` that `tokenizer.json` lacks or has with other flags: the flags of the
+/// former take precedence, as in transformers 5.
 pub fn add_tokens(fast: &mut Fast, config: &Value) {
     let known = fast.get_added_tokens_decoder();
     let mut new: Vec<(u32, AddedToken)> = Vec::new();
@@ -75,7 +76,7 @@ pub fn end_token(config: &Value) -> Option<String> {
     content(&config["eos_token"]).map(str::to_string)
 }
 
-/// A token that is written as a string or as a table.
+/// The text of a token that is written as a string or as a table.
 fn content(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())
 }

@@ -1,21 +1,22 @@
-//! Mistral's `tokenizer.json` of the Tekken kind, of which many were published with a regular expression that is not the
-//! one of the training. Treated as transformers does (`_patch_mistral_regex`), but for the hub's tags, which it asks.
+//! Mistral's `tokenizer.json` of the Tekken kind, many of which were published with a regular expression that differs
+//! from the one used in training. Handled as in transformers (`_patch_mistral_regex`), except that the hub's tags,
+//! which it queries, are not used.
 
 use super::gguf::{TEKKEN, split};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer as Fast;
 
-/// `model_type` of the models whose tokenizers may be of that kind.
+/// `model_type` of the models whose tokenizers may be of the Tekken kind.
 const MODELS: [&str; 5] = ["mistral", "mistral3", "voxtral", "ministral", "pixtral"];
-/// Vocabularies of that kind are larger than this.
+/// Tekken vocabularies are larger than this.
 const SMALLEST: usize = 100_000;
 
-/// Puts the right expression in where `tokenizer_config.json` asks for it (`fix_mistral_regex`). Returns what is to be
-/// said where the wrong one stays, as it does in transformers by default.
+/// Replaces the regular expression with the correct one if `tokenizer_config.json` requests it (`fix_mistral_regex`).
+/// Returns a warning if the wrong one is kept, as in transformers by default.
 ///
 /// # Errors
-/// Parts of the tokenizer that cannot be written and read back.
+/// Parts of the tokenizer that cannot be serialised and parsed again.
 pub fn correct(fast: &mut Fast, config: &Value, model: &Value) -> Result<Option<String>> {
     let Some(splitting) = fast.get_pre_tokenizer().filter(|_| is_concerned(model)) else { return Ok(None) };
     if fast.get_vocab_size(true) <= SMALLEST {
@@ -49,7 +50,7 @@ pub fn correct(fast: &mut Fast, config: &Value, model: &Value) -> Result<Option<
     Ok(None)
 }
 
-/// Whether `config.json` is that of a Mistral model, saved before transformers 5 corrected such files.
+/// Whether `config.json` belongs to a Mistral model saved before transformers 5 corrected such files.
 pub fn is_concerned(model: &Value) -> bool {
     let is_old = model["transformers_version"].as_str().is_none_or(|version| {
         let major = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);

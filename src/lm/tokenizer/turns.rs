@@ -1,4 +1,4 @@
-//! A conversation of several turns as token ids, with the tokens of what each turn says. Knows nothing of who speaks.
+//! A conversation of several turns as token ids, with the tokens of each turn's content. Independent of who speaks.
 
 use std::ops::Range;
 
@@ -11,37 +11,39 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Turns {
     /// All of its tokens.
     pub ids: Vec<i64>,
-    /// For each turn the tokens of its content: as [`Tokens::text`](super::Tokens::text), without any that the template adds.
-    /// Empty where the content is nothing but white space that the template drops. A prefill is one more turn.
+    /// For each turn the tokens of its content: as [`Tokens::text`](super::Tokens::text), without those added by the
+    /// template. Empty if the content is only white space that the template drops. A prefill counts as one more turn.
     pub spans: Vec<Range<usize>>,
 }
 
 /// How a conversation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending<'t> {
-    /// After the last turn, as the template closes it.
+    /// After the last turn, as closed by the template.
     Closed,
     /// With the model's turn opened.
     Open,
-    /// With the model's turn opened, and the beginning of its answer as it stands. Where the template has no mark that opens a
-    /// turn, what it writes between the last turn and an answer comes first, as `continue_final_message` of transformers has it.
+    /// With the model's turn opened, followed by the beginning of its answer, unchanged. If the template has no marker
+    /// that opens a turn, the text that it writes between the last turn and an answer comes first, as with
+    /// `continue_final_message` of transformers.
     Prefill(&'t str),
 }
 
-/// A text of the template with the turns' contents in their places.
+/// A rendered template with the contents of the turns located in it.
 struct Written {
     text: String,
-    /// Bytes of each turn's content.
+    /// Byte range of each turn's content.
     contents: Vec<Range<usize>>,
 }
 
 impl Tokenizer {
-    /// A conversation in the chat template. Instructions (a first turn of the system's) that the template refuses or passes over
-    /// stand in the first user turn, with a blank line after them, as in [`encode_request`](Self::encode_request).
+    /// A conversation in the chat template. Instructions (a first turn with the system role) that the template refuses
+    /// or omits are put into the first user turn, followed by a blank line, as in
+    /// [`encode_request`](Self::encode_request).
     ///
     /// # Errors
-    /// No turns; no chat template; a template that refuses the conversation, or leaves a turn out, writes it twice or changes it
-    /// beyond the white space at its ends (thoughts that it drops from earlier turns, for example).
+    /// No turns; no chat template; a template that refuses the conversation, or omits a turn, writes it twice or
+    /// changes it beyond white space at its ends (for example, thoughts that it drops from earlier turns).
     pub fn encode_turns(&self, turns: &[Message], ending: Ending, chat: Chat) -> Result<Turns> {
         ensure!(!turns.is_empty(), "a conversation without turns");
         let folded = match turns {
@@ -56,7 +58,7 @@ impl Tokenizer {
         Ok(Turns { ids: ids(&encoding), spans })
     }
 
-    /// Whether the template writes the first turn as it does any.
+    /// Whether the template renders the first turn.
     fn takes_instructions(&self, turns: &[Message], chat: Chat) -> bool {
         let marked = conversation(turns, false, &mark);
         self.render_chat(&marked, false, chat).is_ok_and(|text| text.contains(&mark(0)))
@@ -90,12 +92,12 @@ impl Tokenizer {
     }
 }
 
-/// Stands for a turn's content while its place in the template is looked for; no template writes it.
+/// Placeholder for a turn's content while its place in the template is located; no template writes it.
 fn mark(turn: usize) -> String {
     format!("\u{e000}{turn}\u{e001}")
 }
 
-/// The turns with what is `said` in each; `folded`: those of the system and the user, which are the first two, in one.
+/// The turns with the contents given by `said`; `folded`: the first two turns, system and user, are merged into one.
 fn conversation(turns: &[Message], folded: bool, said: &dyn Fn(usize) -> String) -> Vec<Message> {
     let mut messages: Vec<Message> =
         turns.iter().enumerate().map(|(turn, message)| Message::new(message.role, said(turn))).collect();
@@ -106,8 +108,8 @@ fn conversation(turns: &[Message], folded: bool, said: &dyn Fn(usize) -> String)
     messages
 }
 
-/// Where in `text` each of `n` turns' contents stands: `text` must be what `marked` is with the contents in place of the marks,
-/// but for white space at their ends. The turns may stand in any order.
+/// Byte range in `text` of the content of each of `n` turns: `text` must equal `marked` with the contents in place of
+/// the marks, apart from white space at their ends. The turns may appear in any order.
 fn places(marked: &str, text: &str, n: usize, said: &dyn Fn(usize) -> String) -> Result<Vec<Range<usize>>> {
     let mut order = Vec::with_capacity(n);
     for turn in 0..n {
@@ -137,8 +139,8 @@ fn places(marked: &str, text: &str, n: usize, said: &dyn Fn(usize) -> String) ->
     Ok(contents)
 }
 
-/// Which bytes at the beginning of `text` are `content`, with as much of the white space at its ends as is there, when `after`
-/// stands right behind it.
+/// The byte range at the beginning of `text` that holds `content`, with as much of the white space at its ends as is
+/// present, if it is directly followed by `after`.
 fn written(text: &str, content: &str, after: &str) -> Option<Range<usize>> {
     let core = content.trim_matches(is_space);
     let leading = content.len() - content.trim_start_matches(is_space).len();

@@ -1,5 +1,5 @@
-//! The tensors of a checkpoint, by name: read from whatever form of file holds them, and their names and shapes checked
-//! against a `Spec`. Knows nothing of what the tensors are for.
+//! The tensors of a checkpoint, by name: read from any supported file format, with names and shapes checked against a
+//! `Spec`. Independent of what the tensors are used for.
 
 mod dequantized;
 mod save;
@@ -15,26 +15,26 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeSet, HashMap};
 use tch::{Device, Kind, Tensor};
 
-/// Tensors that can be read one at a time: files of some form, or another source with something computed on top of it.
+/// Tensors that can be read one at a time: files of some format, or another source with a computation on top.
 pub trait TensorSource {
-    /// Name and shape of every tensor, from headers alone. Names are as Hugging Face's checkpoints have them, in any of the
-    /// spellings that [`Spec::canonical`] knows; each is there once.
+    /// Name and shape of every tensor, from headers alone. Names are those of Hugging Face's checkpoints, in any
+    /// spelling that [`Spec::canonical`] knows; each occurs once.
     fn tensors(&self) -> Vec<(String, Vec<i64>)>;
 
     /// The tensor `name` of [`tensors`](Self::tensors) as `kind` on `device`.
     ///
     /// # Errors
-    /// A name that is not there; data that cannot be read or is of a type that is not understood.
+    /// An unknown name; data that cannot be read or has an unsupported type.
     fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor>;
 
-    /// Whether tensors that are wanted on the CPU as they are stored stay in the mapped file and take no memory.
+    /// Whether tensors requested on the CPU in their stored type stay in the mapped file and take no memory.
     fn is_mapped(&self) -> bool {
         false
     }
 }
 
-/// Reads every tensor of `source` that belongs to the model, one by one, as `dtype` on `device`. Names and shapes are checked
-/// against `spec` from the headers, before any data is read.
+/// Reads every tensor of `source` that belongs to the model, one by one, as `dtype` on `device`. Names and shapes are
+/// checked against `spec` from the headers before any data is read.
 ///
 /// # Errors
 /// Those of [`check_source`] and [`TensorSource::read`].
@@ -56,12 +56,12 @@ pub fn load(
 /// Compares the tensors of `source` with those that the model needs. Reads no data.
 ///
 /// # Errors
-/// Two tensors of one name; those of [`check`].
+/// Two tensors with the same name; those of [`check`].
 pub fn check_source(spec: &Spec, source: &dyn TensorSource) -> Result<()> {
     names(spec, source).map(drop)
 }
 
-/// The tensors of `source` that belong to the model, checked: each by its canonical name and the one that it has there.
+/// The checked tensors of `source` that belong to the model: pairs of canonical and stored name.
 fn names(spec: &Spec, source: &dyn TensorSource) -> Result<Vec<(String, String)>> {
     let mut names = BTreeSet::new();
     let mut found = Vec::new();
@@ -78,10 +78,10 @@ fn names(spec: &Spec, source: &dyn TensorSource) -> Result<Vec<(String, String)>
     Ok(found.into_iter().map(|(name, stored, _)| (name, stored)).collect())
 }
 
-/// Compares tensors that were found, by name and shape, with those that the model needs.
+/// Compares the names and shapes of the tensors found with those that the model needs.
 ///
 /// # Errors
-/// All tensors that are missing, that nobody takes, and those of a wrong shape.
+/// Lists all tensors that are missing, unused, or of a wrong shape.
 pub fn check<'a>(spec: &Spec, found: impl Iterator<Item = (&'a str, Vec<i64>)>) -> Result<()> {
     let found: HashMap<&str, Vec<i64>> = found.collect();
     let wanted = spec.tensors();
@@ -114,8 +114,8 @@ pub fn check<'a>(spec: &Spec, found: impl Iterator<Item = (&'a str, Vec<i64>)>) 
     bail!("the checkpoint's tensors are not those of its config.json:\n  {}", problems.join("\n  "))
 }
 
-/// Removes what is no part of the model (see [`Spec::spare`]), and a copy of the embedding stored as
-/// the unembedding of a tied model.
+/// Removes tensors that are not part of the model (see [`Spec::spare`]), and a copy of the embedding stored as the
+/// unembedding of a tied model.
 ///
 /// # Errors
 /// A tied model whose stored unembedding differs from its embedding.

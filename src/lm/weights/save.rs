@@ -1,4 +1,4 @@
-//! Tensors to a safetensors file. Knows nothing of what the tensors are for.
+//! Writes tensors to a safetensors file. Independent of what the tensors are used for.
 
 use anyhow::{Context, Result, anyhow, bail};
 use safetensors::{Dtype as FileDtype, View};
@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Writes tensors as one safetensors file with the metadata that transformers asks for. Replaces
-/// the file only when it is written in full.
+/// Writes tensors as one safetensors file with the metadata that transformers requires. Replaces an existing file only
+/// once the new one is complete.
 ///
 /// # Errors
 /// A dtype other than f32, bf16 and f16; a file that cannot be written.
@@ -24,7 +24,7 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         .map_err(|e| anyhow!("write {}: {e}", path.display()))
 }
 
-/// A tensor's bytes, as safetensors writes them.
+/// A tensor's bytes, in the form that safetensors writes.
 struct Bytes {
     dtype: FileDtype,
     shape: Vec<usize>,

@@ -1,4 +1,5 @@
-//! safetensors files, one or the shards of one checkpoint. A tensor is read by its name, whichever file has it.
+//! safetensors files: one, or the shards of one checkpoint. A tensor is read by name, regardless of which file holds
+//! it.
 
 use super::TensorSource;
 use crate::lm::checkpoint::refuse_pointer;
@@ -14,13 +15,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
-/// The largest header that is read, the limit of the safetensors format itself.
+/// The largest header that is accepted: the limit of the safetensors format itself.
 const LARGEST_HEADER: u64 = 100_000_000;
 
 /// The tensors of safetensors files.
 pub struct Shards {
     files: Vec<File>,
-    /// Which file has a tensor.
+    /// Index of the file that holds each tensor.
     places: HashMap<String, usize>,
 }
 
@@ -28,7 +29,7 @@ impl Shards {
     /// Maps the files at `paths` and reads their headers.
     ///
     /// # Errors
-    /// A file that is no safetensors file; a tensor in two files.
+    /// An invalid safetensors file; a tensor that is in two files.
     pub fn open(paths: &[PathBuf]) -> Result<Shards> {
         let files = paths.iter().map(|path| File::open(path)).collect::<Result<Vec<File>>>()?;
         let mut places = HashMap::new();
@@ -41,18 +42,18 @@ impl Shards {
         Ok(Shards { files, places })
     }
 
-    /// A tensor as it is stored: its type, its shape and its bytes in the mapped file.
+    /// A stored tensor: its type, its shape and its bytes in the mapped file.
     ///
     /// # Errors
-    /// A name that is not there.
+    /// An unknown name.
     pub fn view(&self, name: &str) -> Result<TensorView<'_>> {
         self.file(name)?.view(name)
     }
 
-    /// A tensor in the type in which it is stored, also one of integers or 8-bit floats (e4m3), on `device`.
+    /// A tensor on `device` in its stored type, including integers and 8-bit floats (e4m3).
     ///
     /// # Errors
-    /// A name that is not there; a type that is none of these.
+    /// An unknown name; an unsupported type.
     pub fn stored(&self, name: &str, device: Device) -> Result<Tensor> {
         let view = self.view(name)?;
         let kind = match view.dtype() {
@@ -96,9 +97,9 @@ struct File {
     path: PathBuf,
     map: Mmap,
     header: Metadata,
-    /// Where the data begins.
+    /// Offset of the data.
     start: usize,
-    /// The file's bytes as a tensor of which others on the CPU may be parts, where libtorch can map it.
+    /// The file's bytes as a tensor that CPU tensors can be views of, if libtorch can map the file.
     whole: OnceCell<Option<Tensor>>,
 }
 
@@ -114,7 +115,7 @@ impl File {
             ),
             other => anyhow!("{}: {other}", path.display()),
         })?;
-        // The header's length takes eight bytes itself.
+        // The header is preceded by its length, in eight bytes.
         Ok(File { path: path.to_path_buf(), map, header, start: length + 8, whole: OnceCell::new() })
     }
 
@@ -126,7 +127,7 @@ impl File {
         TensorView::new(info.dtype, info.shape.clone(), bytes).map_err(|e| anyhow!("{e}"))
     }
 
-    /// The whole file as libtorch maps it.
+    /// The whole file, mapped by libtorch.
     fn whole(&self) -> Option<&Tensor> {
         let map = || {
             let bytes = Some(self.map.len() as i64);
@@ -135,22 +136,21 @@ impl File {
         self.whole.get_or_init(map).as_ref()
     }
 
-    /// A tensor of the file. On the CPU, one that is stored as `kind` stays where it is: the result is
-    /// a part of a mapping of the file (private, and kept by libtorch for as long as a tensor needs
-    /// it), so that nothing is copied, processes share the pages, and the system may drop and read
-    /// them again instead of running out. Any other is converted or moved straight from the file's
-    /// pages, which are given back, so that no more than this one tensor is there twice.
+    /// A tensor of the file. On the CPU, a tensor stored as `kind` is not copied: the result is a view of a mapping of
+    /// the file (private, and kept by libtorch as long as a tensor needs it), so that processes share the pages, and
+    /// the system may drop and reread them when memory is short. Any other tensor is converted or moved directly from
+    /// the file's pages, which are then released, so that only this one tensor exists twice at a time.
     ///
-    /// A file cut short while the program runs ends it with a bus error, and one that is overwritten in
-    /// place changes the model; those who write checkpoints (also [`save`](super::save)) put a new file in the old
-    /// one's place, which does neither.
+    /// A file truncated while the program runs ends it with a bus error, and one overwritten in place changes the
+    /// model; programs that write checkpoints (including [`save`](super::save)) replace the old file with a new one,
+    /// which causes neither.
     fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor> {
         let view = self.view(name)?;
         let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
         let stored = file_kind(view.dtype())?;
         let (start, len) = (view.data().as_ptr() as usize - self.map.as_ptr() as usize, view.data().len());
         if start % stored.elt_size_in_bytes() != 0 {
-            // A stranger's file, since writers align their headers; libtorch does not read from odd places.
+            // An unusual file, since writers align their headers; libtorch cannot read from unaligned addresses.
             let tensor = Tensor::f_from_data_size(view.data(), &shape, stored)?;
             return Ok(tensor.to_device(device).to_kind(kind));
         }
@@ -158,8 +158,8 @@ impl File {
             let bytes = whole.narrow(0, start as i64, len as i64);
             return Ok(bytes.f_view_dtype(kind)?.f_view(shape.as_slice())?);
         }
-        // SAFETY: the bytes are as many as `shape` needs, or safetensors had refused the file, and stay until the
-        // end of this function, where nothing refers to them any more; libtorch only reads them.
+        // SAFETY: there are as many bytes as `shape` needs, or safetensors would have refused the file, and they stay
+        // until the end of this function, after which nothing refers to them; libtorch only reads them.
         let mapped = unsafe {
             Tensor::f_from_blob(view.data().as_ptr(), &shape, &strides(&shape), stored, Device::Cpu)?
         };
@@ -167,7 +167,7 @@ impl File {
             (Device::Cpu, true) => mapped.copy(),
             _ => mapped.to_device(device).to_kind(kind),
         };
-        // SAFETY: the mapping is read-only and of a file: a page that is touched again is read again.
+        // SAFETY: the mapping is read-only and backed by a file: a page that is accessed again is read again.
         #[cfg(unix)]
         unsafe {
             self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)?;
@@ -176,18 +176,18 @@ impl File {
     }
 }
 
-/// Steps of a row-major tensor along each axis.
+/// Strides of a row-major tensor.
 fn strides(shape: &[i64]) -> Vec<i64> {
     (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
 }
 
-/// Maps a file after a look at the length of its header.
+/// Maps a file after checking the length of its header.
 fn map(path: &Path) -> Result<Mmap> {
     let file = fs::File::open(path)?;
     let size = file.metadata()?.len();
     ensure!(size >= 8, "{}: not a safetensors file: {size} bytes", path.display());
-    // SAFETY: the mapping is read-only and lives only while tensors are copied out of it. A file
-    // cut short by another process meanwhile ends the program with a bus error, as any mapped file.
+    // SAFETY: the mapping is read-only and lives only while tensors are copied out of it. If another process truncates
+    // the file meanwhile, the program ends with a bus error, as with any mapped file.
     let map = unsafe { Mmap::map(file.file()) }.with_context(|| format!("map {}", path.display()))?;
     refuse_pointer(path, &map)?;
     let header = u64::from_le_bytes(map[..8].try_into()?);

@@ -1,6 +1,6 @@
-//! The tokenizer of a GGUF file, rebuilt from what its metadata says as the `tokenizer.json` and
-//! `tokenizer_config.json` that the model was published with. A kind that the metadata does not determine is refused.
-//! Knows no container and no text.
+//! Rebuilds the tokenizer of a GGUF file from its metadata, as the `tokenizer.json` and `tokenizer_config.json` that
+//! the model was published with. A kind that the metadata does not determine is refused. Independent of the container
+//! format and of the text.
 
 mod byte_level;
 mod sentencepiece;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 
-/// What a GGUF file says of its tokenizer, each field named after its key.
+/// The tokenizer metadata of a GGUF file, each field named after its key.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
 #[serde(default)]
 pub struct Vocabulary {
@@ -19,13 +19,13 @@ pub struct Vocabulary {
     pub architecture: String,
     /// `tokenizer.ggml.model`: `gpt2` (byte-level BPE), `llama` (sentencepiece), `gemma4`.
     pub model: String,
-    /// `tokenizer.ggml.pre`: how a text is split ahead of byte-level BPE.
+    /// `tokenizer.ggml.pre`: how a text is split before byte-level BPE.
     pub pre: Option<String>,
     /// `tokenizer.ggml.tokens`, in the order of their ids.
     pub tokens: Vec<String>,
     /// `tokenizer.ggml.scores`
     pub scores: Vec<f32>,
-    /// `tokenizer.ggml.token_type`: 3 are special tokens, 4 added ones that are not special.
+    /// `tokenizer.ggml.token_type`: 3 for special tokens, 4 for added ones that are not special.
     pub token_types: Vec<i32>,
     /// `tokenizer.ggml.merges`: two tokens with a space between them.
     pub merges: Vec<String>,
@@ -54,7 +54,7 @@ pub struct Rebuilt {
     pub config: Value,
 }
 
-/// Kinds of tokens that stand beside the text, as llama.cpp numbers them in `token_type`.
+/// Kinds of added tokens, as numbered by llama.cpp in `token_type`.
 mod kind {
     /// Special tokens.
     pub const CONTROL: i32 = 3;
@@ -62,14 +62,14 @@ mod kind {
     pub const USER_DEFINED: i32 = 4;
 }
 
-/// How a kind of tokenizer treats text; the parts of `tokenizer.json` that metadata only names.
+/// How a kind of tokenizer treats text: the parts of `tokenizer.json` that the metadata only names.
 struct Parts {
     normalizer: Value,
     pre_tokenizer: Value,
     decoder: Value,
     /// `model`, with its vocabulary and merges.
     model: Value,
-    /// Whether a BOS is added ahead of a text; `None`: the file should say so, and does not.
+    /// Whether a BOS is added before a text; `None`: unknown, since the file does not specify it.
     adds_bos: Option<bool>,
 }
 
@@ -77,12 +77,12 @@ impl Vocabulary {
     /// The tokenizer's files.
     ///
     /// # Errors
-    /// A kind of tokenizer, or a way of splitting text, that the metadata does not determine; metadata that is
-    /// missing or contradicts itself.
+    /// A kind of tokenizer, or a splitting rule, that the metadata does not determine; metadata that is missing or
+    /// inconsistent.
     pub fn rebuild(&self) -> Result<Rebuilt> {
         self.check()?;
         let parts = match self.model.as_str() {
-            // Some of its special tokens take the white space after them, and no key says which.
+            // Some of its special tokens absorb the white space after them, and no key specifies which.
             _ if self.architecture == "phi3" => {
                 Err(anyhow!("what special tokens of Phi do to spaces is not in it"))
             }
@@ -136,7 +136,7 @@ impl Vocabulary {
         Ok(())
     }
 
-    /// The named tokens that there are.
+    /// The named tokens that the file specifies.
     fn named_ids(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let named = [
             ("bos_token", self.bos),
@@ -147,8 +147,8 @@ impl Vocabulary {
         named.into_iter().filter_map(|(name, id)| Some((name, id?)))
     }
 
-    /// The tokens that are found in a text ahead of everything else: special ones, and those that the model's makers
-    /// added. One that the vocabulary spells otherwise is none.
+    /// The added tokens, which are matched in a text before everything else: special ones, and those added by the
+    /// model's authors. A token that is spelled differently in the vocabulary is not included.
     fn added(&self, known: &Map<String, Value>) -> Vec<Value> {
         let types = self.token_types.iter().zip(0u32..);
         let of = |kind: i32| types.clone().filter(move |&(&t, _)| t == kind).map(|(_, id)| id);
@@ -165,7 +165,7 @@ impl Vocabulary {
         added.collect()
     }
 
-    /// A BOS before the text. An EOS after it never is: see [`encode`](super::Tokenizer::encode).
+    /// Adds a BOS before the text. An EOS is never added after it: see [`encode`](super::Tokenizer::encode).
     fn begins_with_bos(&self) -> Result<Value> {
         let id = self.bos.context("a BOS is to be added, but the GGUF file names none")?;
         let bos = &self.tokens[id as usize];
@@ -192,7 +192,7 @@ impl Vocabulary {
         Value::Object(config)
     }
 
-    /// The merges that the file lists.
+    /// The merges listed in the file.
     fn listed_merges(&self) -> Result<Vec<(&str, &str)>> {
         ensure!(!self.merges.is_empty(), "`tokenizer.ggml.merges` is missing");
         let merges = self.merges.iter().map(|merge| {
@@ -205,7 +205,7 @@ impl Vocabulary {
     }
 }
 
-/// A `model` of `tokenizer.json` that merges pairs.
+/// A BPE `model` of `tokenizer.json`.
 fn bpe<'t>(
     tokens: impl Iterator<Item = String>,
     merges: impl IntoIterator<Item = (&'t str, &'t str)>,

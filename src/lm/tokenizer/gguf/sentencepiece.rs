@@ -1,6 +1,6 @@
-//! Sentencepiece of the BPE kind: merges follow from the vocabulary, spaces are marks, what is unknown becomes bytes.
-//! Merges and parts as transformers has them (`integrations/gguf`, `LlamaTokenizer`, `GemmaTokenizer`), but for the
-//! space before a text.
+//! Sentencepiece BPE: merges follow from the vocabulary, spaces are replaced by marks, unknown characters become
+//! bytes. Merges and parts are as in transformers (`integrations/gguf`, `LlamaTokenizer`, `GemmaTokenizer`), except
+//! for the space before a text.
 
 use super::{Parts, Vocabulary, bpe};
 use anyhow::{Result, ensure};
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
 
-/// Stands for a space.
+/// Represents a space.
 const MARK: &str = "\u{2581}";
 
-/// A vocabulary with scores.
+/// The parts for a vocabulary with scores.
 pub fn parts(vocabulary: &Vocabulary) -> Result<Parts> {
     match vocabulary.architecture.as_str() {
-        // Runs of spaces are stored as such. The scores do not follow the order of merges, the ids do.
+        // Runs of spaces are stored as spaces. Scores do not follow the order of merges; the ids do.
         "gemma" | "gemma2" | "gemma3" => {
             let spelled = vocabulary.tokens.iter().map(|token| match token.trim_matches(' ') {
                 "" => MARK.repeat(token.len()),
@@ -30,8 +30,8 @@ pub fn parts(vocabulary: &Vocabulary) -> Result<Parts> {
             let merges = merges(&vocabulary.tokens, |id| f64::from(scores[id as usize]));
             let model = model(vocabulary, vocabulary.tokens.iter().cloned(), merges);
             let adds_space = vocabulary.add_space_prefix.unwrap_or(true);
-            // Mistral's third tokenizer is the only one with turns as special tokens, and adds the space to the text
-            // alone; in the others it follows every special token, as it does in sentencepiece and llama.cpp.
+            // Mistral's third tokenizer is the only one with turn markers as special tokens, and adds the space only
+            // before the text; in the others it follows every special token, as in sentencepiece and llama.cpp.
             let only_first = vocabulary.tokens.iter().zip(&vocabulary.token_types);
             let mut only_first =
                 only_first.filter(|&(token, &t)| token == "[INST]" && t == super::kind::CONTROL);
@@ -55,13 +55,14 @@ pub fn parts(vocabulary: &Vocabulary) -> Result<Parts> {
     }
 }
 
-/// Gemma 4: merges are listed. Its own tokenizer adds no BOS, whatever `add_bos_token` says: the chat template does.
+/// Gemma 4: the merges are listed. Its own tokenizer adds no BOS, regardless of `add_bos_token`: the chat template
+/// does.
 pub fn with_merges(vocabulary: &Vocabulary) -> Result<Parts> {
     let merges = vocabulary.listed_merges()?;
     Ok(Parts { adds_bos: Some(false), ..gemma(vocabulary, vocabulary.tokens.iter().cloned(), merges) })
 }
 
-/// Files from before there was a key for it have a BOS added.
+/// Older files without this key get a BOS.
 fn adds_bos(vocabulary: &Vocabulary) -> Option<bool> {
     Some(vocabulary.add_bos.unwrap_or(true))
 }
@@ -95,7 +96,7 @@ fn metaspace() -> Value {
     json!({ "type": "Metaspace", "replacement": MARK, "prepend_scheme": "first", "split": false })
 }
 
-/// Back to text; without the space before it, where one was added.
+/// Decodes tokens to text, without the space that was added before it.
 fn decoder(adds_space: bool) -> Value {
     let mut steps = vec![
         json!({ "type": "Replace", "pattern": { "String": MARK }, "content": " " }),
@@ -108,8 +109,8 @@ fn decoder(adds_space: bool) -> Value {
     json!({ "type": "Sequence", "decoders": steps })
 }
 
-/// Every way to put a token together out of two others, best first: by the token's score, then by the longer left
-/// part, then by the longer right one, then in the order of ids.
+/// Every way to form a token from two others, best first: by the token's score, then by the longer left part, then by
+/// the longer right part, then by id.
 fn merges(tokens: &[String], score: impl Fn(u32) -> f64) -> Vec<(&str, &str)> {
     let ids: HashMap<&str, u32> = tokens.iter().map(String::as_str).zip(0..).collect();
     let mut merges = Vec::new();

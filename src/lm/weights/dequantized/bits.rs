@@ -1,15 +1,16 @@
-//! Integers of a few bits out of 32-bit words. Knows no format.
+//! Unpacks integers of a few bits from 32-bit words. Independent of any format.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// Words as non-negative 64-bit integers.
+/// 32-bit words as non-negative 64-bit integers.
 pub fn words(stored: &Tensor) -> Result<Tensor> {
     Ok(stored.f_to_kind(Kind::Int64)?.f_bitwise_and(0xffff_ffff_i64)?)
 }
 
-/// Integers of `bits` bits (a divisor of 32, or 3) that stand in a row in the words along axis `axis`, the first in the
-/// lowest bits; those of 3 bits run across the borders of each three words. The axis grows by `32 / bits`.
+/// Unpacks integers of `bits` bits (a divisor of 32, or 3), stored consecutively in the words along axis `axis`, the
+/// first in the lowest bits; those of 3 bits continue across the borders within each run of three words. The axis
+/// grows by a factor of `32 / bits`.
 pub fn unpack(words: &Tensor, bits: i64, axis: i64) -> Result<Tensor> {
     let count = words.size()[axis as usize];
     let per_run = if bits == 3 { 32 } else { 32 / bits };
@@ -26,7 +27,8 @@ pub fn unpack(words: &Tensor, bits: i64, axis: i64) -> Result<Tensor> {
     if 32 % bits == 0 {
         return Ok(low.f_bitwise_and(mask)?);
     }
-    // What of an integer is in the next word; where nothing is, the shift leaves zeros in the bits that count.
+    // The bits of an integer that are in the next word; if there are none, the shift leaves zeros in the relevant
+    // bits.
     let next = (word + 1).f_clamp_max(count - 1)?;
     let high = words.f_index_select(axis, &next)?.f_bitwise_left_shift(&(32 - offset))?;
     Ok(low.f_bitwise_or_tensor(&high)?.f_bitwise_and(mask)?)
@@ -36,7 +38,7 @@ pub fn unpack(words: &Tensor, bits: i64, axis: i64) -> Result<Tensor> {
 mod tests {
     use super::*;
 
-    /// Packed by hand here, bit by bit.
+    /// The integers are packed bit by bit here.
     #[test]
     fn integers_come_out_as_they_went_in() {
         for bits in [2_i64, 3, 4, 8] {

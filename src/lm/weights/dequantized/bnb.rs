@@ -1,5 +1,5 @@
-//! bitsandbytes: 8-bit integers with a scale for each row, or indices of 4 bits into a table with a scale for each block,
-//! which may be quantised itself.
+//! bitsandbytes: 8-bit integers with a scale per row, or 4-bit indices into a table with a scale per block; these
+//! scales may be quantised too.
 
 use super::{Map, Part, Parts, Rows, parts};
 use crate::lm::quantization::Bnb4Table;
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
-/// 1/127 as bitsandbytes writes it: it multiplies an integer times its row's scale.
+/// 1/127 as written in bitsandbytes: multiplies an integer times its row's scale.
 const BY_127: f64 = 7.874015718698502e-3;
 
-/// Every module with an `SCB`, the scales of its rows.
+/// Finds every module with an `SCB`, the scales of its rows.
 pub fn eight_bits(of: &mut Parts) -> Result<HashMap<String, Box<dyn Map>>> {
     let mut maps: HashMap<String, Box<dyn Map>> = HashMap::new();
     for module in of.before(".SCB") {
@@ -22,7 +22,7 @@ pub fn eight_bits(of: &mut Parts) -> Result<HashMap<String, Box<dyn Map>>> {
         let weight = of.need(&name, &module)?;
         ensure!(weight.shape.len() == 2, "tensor `{name}` has shape {:?}, not two axes", weight.shape);
         let weight = weight.clone().is(&[FileDtype::I8], &weight.shape)?;
-        // Rows as they are is the only layout that is still written.
+        // The plain row layout is the only one that is still written.
         if let Some(layout) = of.take(&format!("{module}.weight_format")) {
             let code = of.stored.view(&layout.name)?;
             ensure!(code.data().iter().all(|&byte| byte == 0), "`{}` is not that of plain rows", layout.name);
@@ -64,7 +64,7 @@ impl Rows for BroughtEight {
     }
 }
 
-/// What bitsandbytes writes as JSON into a tensor beside a weight.
+/// The JSON that bitsandbytes stores in a tensor next to a weight.
 #[derive(Deserialize)]
 struct State {
     quant_type: String,
@@ -74,7 +74,7 @@ struct State {
     nested_offset: Option<f64>,
 }
 
-/// Every tensor with an `absmax`, the scales of its blocks.
+/// Finds every tensor with an `absmax`, the scales of its blocks.
 pub fn four_bits(of: &mut Parts, table: Bnb4Table, double: bool) -> Result<HashMap<String, Box<dyn Map>>> {
     let kind = match table {
         Bnb4Table::Nf4 => "nf4",
@@ -94,22 +94,22 @@ struct Four {
     scales: Part,
     /// The 16 values.
     table: Part,
-    /// Numbers that share a scale.
+    /// Elements that share a scale.
     block: i64,
     nested: Option<Nested>,
 }
 
-/// How scales are quantised: indices into a table of 256 values, times a scale for each block of them, plus an offset.
+/// How scales are quantised: indices into a table of 256 values, times a scale per block of them, plus an offset.
 struct Nested {
     scales: Part,
     table: Part,
-    /// Scales that share a scale.
+    /// Number of scales that share a scale.
     block: i64,
     offset: f64,
 }
 
 impl Four {
-    /// Takes the parts of the weight `name`, which is quantised with the table `kind`.
+    /// Takes the tensors of the weight `name`, which is quantised with the table `kind`.
     fn take(of: &mut Parts, name: &str, kind: &str, double: bool) -> Result<Four> {
         let state = of.need(&format!("{name}.quant_state.bitsandbytes__{kind}"), name)?;
         let state: State = serde_json::from_slice(of.stored.view(&state.name)?.data())
@@ -167,7 +167,7 @@ impl Map for Four {
 }
 
 struct BroughtFour {
-    /// Two indices each, the first in the higher bits.
+    /// Two indices per byte, the first in the higher bits.
     bytes: Tensor,
     table: Tensor,
     scales: Tensor,
@@ -178,7 +178,7 @@ struct BroughtFour {
 impl Rows for BroughtFour {
     fn rows(&self, from: i64, n: i64) -> Result<Tensor> {
         let (first, numbers) = (from * self.width, n * self.width);
-        // `first` is even, as `from` is.
+        // `first` is even because `from` is.
         let bytes = self.bytes.f_narrow(0, first / 2, parts(numbers, 2))?.f_to_kind(Kind::Int64)?;
         let high = bytes.f_divide_scalar_mode(16, "floor")?;
         let low = bytes.f_bitwise_and(15)?;
@@ -189,7 +189,7 @@ impl Rows for BroughtFour {
     }
 }
 
-/// The block of each of the numbers `from..from + n`.
+/// The block index of each of the elements `from..from + n`.
 fn blocks(from: i64, n: i64, block: i64, device: Device) -> Result<Tensor> {
     let numbers = Tensor::f_arange_start(from, from + n, (Kind::Int64, device))?;
     Ok(numbers.f_divide_scalar_mode(block, "floor")?)

@@ -1,5 +1,5 @@
-//! FP8 (e4m3) with scales beside it: one for each block of a matrix, or one for the matrix. A number is what is stored
-//! times its scale.
+//! FP8 (e4m3) with separate scales: one per block of a matrix, or one per matrix. A weight is the stored number times
+//! its scale.
 
 use super::{Map, Part, Parts, Rows, parts};
 use crate::lm::weights::{Shards, TensorSource};
@@ -8,8 +8,7 @@ use safetensors::Dtype as FileDtype;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
-/// Every tensor of the type e4m3, with its scales. Scales of activations are of no use here: activations are not
-/// quantised.
+/// Finds every tensor of type e4m3, with its scales. Activation scales are not used: activations are not quantised.
 pub fn maps(of: &mut Parts, block: Option<[usize; 2]>) -> Result<HashMap<String, Box<dyn Map>>> {
     let mut maps: HashMap<String, Box<dyn Map>> = HashMap::new();
     let names: Vec<String> = of.left.keys().cloned().collect();
@@ -29,7 +28,7 @@ pub fn maps(of: &mut Parts, block: Option<[usize; 2]>) -> Result<HashMap<String,
 struct Scaled {
     weight: Part,
     scale: Part,
-    /// Rows and columns that share a scale.
+    /// Rows and columns of a block that shares a scale.
     block: [i64; 2],
 }
 
@@ -43,7 +42,7 @@ impl Scaled {
         let grid = [parts(matrix[0], block[0]), parts(matrix[1], block[1])];
         let wanted = [ahead, &grid].concat();
         let of = [FileDtype::F32, FileDtype::BF16, FileDtype::F16];
-        // One for a matrix is stored without some or all of the axes.
+        // A single scale for a matrix is stored without some or all of the axes.
         let numbers: i64 = wanted.iter().product();
         let shape = if grid == [1, 1] && scale.numbers() == numbers { scale.shape.clone() } else { wanted };
         let scale = scale.is(&of, &shape).with_context(|| format!("scales of `{}`", weight.name))?;
@@ -61,7 +60,7 @@ impl Map for Scaled {
         let weight = stored.stored(&self.weight.name, device)?.f_view([-1, columns])?;
         let scale = stored.read(&self.scale.name, Kind::Float, device)?;
         let scale = scale.f_view([-1, parts(rows, self.block[0]), parts(columns, self.block[1])])?;
-        // One row of scales for each row of each matrix.
+        // Expands the scales to one row per row of each matrix.
         let scale = scale.f_repeat_interleave_self_int(self.block[0], 1, None)?.f_narrow(1, 0, rows)?;
         let scale = scale.f_reshape([-1, parts(columns, self.block[1])])?;
         Ok(Box::new(Brought { weight, scale, columns: self.block[1] }))
@@ -73,7 +72,7 @@ struct Brought {
     weight: Tensor,
     /// `[rows, blocks of columns]`
     scale: Tensor,
-    /// Columns that share a scale.
+    /// Number of columns that share a scale.
     columns: i64,
 }
 

@@ -1,9 +1,9 @@
-//! Tensors of a quantised checkpoint: each quantised map is computed, when it is read, from what is stored of it. The
-//! arithmetic is in fp32 and rounded once, to the type that is asked for. Everything else is read as it is stored.
+//! Tensors of a quantised checkpoint: each quantised linear map is dequantised when it is read. The arithmetic is in
+//! fp32 and rounded once, to the requested type. All other tensors are read as stored.
 //!
-//! Written with tensor operations, so that it runs where the weights go. The crate `anamnesis`, which does the same on
-//! the CPU, knows no GPTQ of 2 and 3 bits, no zero points of `gptq_v2`, and blocks of 128 by 128 only; what it gives of
-//! GPTQ and AWQ would have to be transposed in a second copy.
+//! Implemented with tensor operations, so that it runs on the device of the weights. The crate `anamnesis`, which does
+//! the same on the CPU, does not support GPTQ with 2 and 3 bits or zero points of `gptq_v2`, and supports blocks of
+//! 128 by 128 only; its output for GPTQ and AWQ would have to be transposed, in a second copy.
 
 mod bits;
 mod bnb;
@@ -18,45 +18,46 @@ use safetensors::Dtype as FileDtype;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tch::{Device, Kind, Tensor};
 
-/// Numbers that are computed at a time.
+/// Number of elements that are computed at a time.
 const AT_ONCE: i64 = 1 << 22;
 
-/// Bytes that they take besides what is stored and the result, at most: four copies as 64-bit integers and two in fp32
-/// while packed ones are taken apart.
+/// Upper bound on the bytes that they take besides the stored data and the result: four copies as 64-bit integers and
+/// two in fp32 while packed integers are unpacked.
 pub const BYTES_AT_ONCE: u64 = 40 * AT_ONCE as u64;
 
-/// A multiple of the rows that are computed at a time: packed zero points begin anew at each.
+/// The number of rows computed at a time is a multiple of this: packed zero points start a new word at each.
 const ROWS: i64 = 32;
 
 /// The tensors of a quantised checkpoint.
 pub struct Dequantized {
     stored: Shards,
     maps: HashMap<String, Box<dyn Map>>,
-    /// Those that are not quantised, and the maps.
+    /// The unquantised tensors and the dequantised maps.
     tensors: Vec<(String, Vec<i64>)>,
 }
 
-/// What is stored of one quantised map.
+/// The stored tensors of one quantised map.
 trait Map {
-    /// Its shape when it is dequantised; the last axis is the input.
+    /// Its dequantised shape; the last axis is the input.
     fn shape(&self) -> Vec<i64>;
 
-    /// Brings what is stored to `device`.
+    /// Loads the stored tensors to `device`.
     fn bring(&self, stored: &Shards, device: Device) -> Result<Box<dyn Rows>>;
 }
 
-/// A map on the device where it is computed.
+/// A map loaded to the device where it is computed.
 trait Rows {
-    /// Rows `from..from + n` of all axes but the last as one, `[n, input]` in fp32; `from` is a multiple of [`ROWS`].
+    /// Rows `from..from + n` of the map, with all axes but the last flattened, `[n, input]` in fp32; `from` is a
+    /// multiple of [`ROWS`].
     fn rows(&self, from: i64, n: i64) -> Result<Tensor>;
 }
 
 impl Dequantized {
-    /// Finds what belongs together in the files of a checkpoint that is quantised with `method`; reads headers, and of
-    /// bitsandbytes' 4 bits the few bytes that hold the shapes.
+    /// Groups the tensors of a checkpoint that is quantised with `method`; reads headers, and for 4-bit bitsandbytes
+    /// also the few bytes that hold the shapes.
     ///
     /// # Errors
-    /// A map of which a part is missing, or of which the parts do not fit; a part that belongs to no map.
+    /// A map with missing or inconsistent tensors; a tensor that belongs to no map.
     pub fn open(stored: Shards, method: Quantization, spec: &Spec) -> Result<Dequantized> {
         ensure!(
             spec.names.layout == Layout::OutIn,
@@ -103,9 +104,9 @@ impl TensorSource for Dequantized {
 }
 
 impl Dequantized {
-    /// A map as `kind` on `device`, about `at_once` numbers at a time.
+    /// Dequantises a map as `kind` on `device`, about `at_once` elements at a time.
     fn compute(&self, map: &dyn Map, kind: Kind, device: Device, at_once: i64) -> Result<Tensor> {
-        // MPS lacks some of the types.
+        // MPS does not support some of the types.
         let there = if device == Device::Mps { Device::Cpu } else { device };
         let shape = map.shape();
         let width = *shape.last().context("a map of no axes")?;
@@ -122,7 +123,7 @@ impl Dequantized {
     }
 }
 
-/// Whether a tensor, by its name, is a part of a quantised map of some method, and never stands alone.
+/// Whether a tensor's name shows that it is part of a quantised map of some method and never stands alone.
 fn is_part(name: &str) -> bool {
     const ENDINGS: [&str; 13] = [
         "_scale_inv",
@@ -142,13 +143,13 @@ fn is_part(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending)) || name.contains(".quant_state.")
 }
 
-/// The tensors of a checkpoint that no map has taken yet.
+/// The tensors of a checkpoint that are not yet assigned to a map.
 struct Parts<'a> {
     left: BTreeMap<String, Vec<i64>>,
     stored: &'a Shards,
 }
 
-/// One tensor of the files.
+/// One stored tensor.
 #[derive(Clone)]
 struct Part {
     name: String,
@@ -161,7 +162,7 @@ impl Part {
         self.shape.iter().product()
     }
 
-    /// An error unless it is of one of the types `of` and of `shape`.
+    /// An error unless its type is one of `of` and its shape is `shape`.
     fn is(self, of: &[FileDtype], shape: &[i64]) -> Result<Part> {
         let Part { name, dtype, .. } = &self;
         ensure!(of.contains(dtype), "tensor `{name}` is of type {dtype:?}, not {of:?}");
@@ -187,12 +188,12 @@ impl Parts<'_> {
         self.take(name).with_context(|| format!("`{of}` is quantised, but its `{name}` is missing"))
     }
 
-    /// What is before `ending` in the names that have it.
+    /// The prefixes of all names that end in `ending`.
     fn before(&self, ending: &str) -> Vec<String> {
         self.left.keys().filter_map(|name| name.strip_suffix(ending)).map(String::from).collect()
     }
 
-    /// Some writers of GPTQ give every map a bias, of zeros where the model has none.
+    /// Some writers of GPTQ give every map a bias, which is zero where the model has none; removes these.
     fn drop_empty_biases(&mut self, spec: &Spec) -> Result<()> {
         let wanted: BTreeSet<String> = spec.tensors().into_iter().map(|(name, _)| name).collect();
         for module in self.before(".qweight") {
@@ -268,7 +269,7 @@ mod tests {
         numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
     }
 
-    /// 3 by 5 in blocks of 2 by 2, the last ones not full: 1 and -2 in e4m3 are 0x38 and 0xC0.
+    /// 3 by 5 in blocks of 2 by 2, the last ones partial: 1 and -2 in e4m3 are 0x38 and 0xC0.
     #[test]
     fn blocks_at_the_borders_of_a_matrix_need_not_be_full() {
         let bytes: Vec<u8> = (0..15).map(|at| if at % 2 == 0 { 0x38 } else { 0xC0 }).collect();
@@ -314,7 +315,7 @@ mod tests {
         );
     }
 
-    /// An index into the groups of scales that is none, in a file of a stranger.
+    /// An out-of-range index into the groups of scales, in an untrusted file.
     #[test]
     fn a_group_that_is_not_there_is_refused() {
         let words = |n: usize| vec![0x11; 4 * n];

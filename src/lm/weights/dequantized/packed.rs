@@ -1,5 +1,5 @@
-//! GPTQ and AWQ: integers packed into 32-bit words, a scale and a zero point for each group of input entries. A number
-//! is (integer - zero point) * scale, which fp32 holds exactly where scales are of 16 bits.
+//! GPTQ and AWQ: integers packed into 32-bit words, with a scale and a zero point per group of input entries. A weight
+//! is (integer - zero point) * scale, which fp32 holds exactly if the scales have 16 bits.
 
 use super::bits::{unpack, words};
 use super::{Map, Part, Parts, Rows, parts};
@@ -13,15 +13,16 @@ use tch::{Device, Kind, Tensor};
 const FLOATS: [FileDtype; 3] = [FileDtype::F16, FileDtype::BF16, FileDtype::F32];
 const WORDS: [FileDtype; 2] = [FileDtype::I32, FileDtype::U32];
 
-/// Which of the eight integers of a word each column of AWQ is, in the layout of its GEMM kernel.
+/// Index of the integer in a word for each column of AWQ, in the layout of its GEMM kernel.
 const AWQ_ORDER: [i64; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
-/// How the integers lie in the words.
+/// How the integers are packed into words.
 #[derive(Clone, Copy)]
 enum Layout {
-    /// Along the input; `one` is what is added to the words of the zero points so that each grows by one.
+    /// Along the input; `one` is added to the words of the zero points, which adds 1 to each zero point (0 if nothing
+    /// is to be added).
     Gptq { bits: i64, one: i64 },
-    /// Along the output, interleaved; of 4 bits.
+    /// Along the output, interleaved; 4 bits.
     Awq,
 }
 
@@ -30,15 +31,15 @@ struct Packed {
     qweight: Part,
     qzeros: Part,
     scales: Part,
-    /// The group of each input entry; `None`: in their order.
+    /// The group of each input entry; `None`: consecutive entries form a group.
     groups: Option<Part>,
-    /// Input entries in a group.
+    /// Input entries per group.
     group: i64,
     output: i64,
     input: i64,
 }
 
-/// Every module with a `qweight` that is packed by GPTQ.
+/// Finds every module with a `qweight` packed by GPTQ.
 pub fn gptq(
     of: &mut Parts,
     bits: u8,
@@ -48,13 +49,13 @@ pub fn gptq(
     let bits = i64::from(bits);
     let one = match zeros {
         GptqZeros::Plain => 0,
-        // As GPTQModel adds it: to whole words, so that what was borrowed when it was subtracted is given back.
+        // As in GPTQModel: added to whole words, which also restores the borrows of the subtraction.
         GptqZeros::LessOne => (0..32 / bits).fold(0, |word, at| word | 1 << (at * bits)),
     };
     maps(of, Layout::Gptq { bits, one }, group)
 }
 
-/// Every module with a `qweight` that is packed by AWQ.
+/// Finds every module with a `qweight` packed by AWQ.
 pub fn awq(of: &mut Parts, group: Option<usize>) -> Result<HashMap<String, Box<dyn Map>>> {
     maps(of, Layout::Awq, group)
 }
@@ -68,7 +69,7 @@ fn maps(of: &mut Parts, layout: Layout, group: Option<usize>) -> Result<HashMap<
 }
 
 impl Packed {
-    /// Takes the parts of `module`.
+    /// Takes the tensors of `module` out of `of`.
     fn take(of: &mut Parts, module: &str, layout: Layout, group: Option<usize>) -> Result<Packed> {
         let qweight = of.need(&format!("{module}.qweight"), module)?;
         let [first, second] = qweight.shape[..] else {
@@ -76,7 +77,7 @@ impl Packed {
         };
         let (output, input, zeros, groups) = match layout {
             Layout::Gptq { bits, .. } => {
-                // Only whole runs of words hold whole integers: three words of 3 bits, else one.
+                // Integers fill only whole runs of words: three words for 3 bits, otherwise one.
                 let run = if bits == 3 { 3 } else { 1 };
                 ensure!(
                     first % run == 0 && second * bits % (32 * run) == 0,
