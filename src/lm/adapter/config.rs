@@ -1,27 +1,27 @@
-//! `adapter_config.json` as PEFT writes it. Which modules have an adapter, the tensors show.
+//! `adapter_config.json` as written by PEFT. Which modules have an adapter follows from the tensors.
 
 use anyhow::{Context, Result, bail, ensure};
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
-/// What decides how a LoRA adapter is merged.
+/// The settings that affect how a LoRA adapter is merged.
 #[derive(Debug)]
 pub struct AdapterConfig {
-    /// The model that it was trained on, as its maker called it: a repository, or a folder of theirs.
+    /// The model that it was trained on, as named by its author: a repository, or a local folder of theirs.
     pub base: Option<String>,
     rank: u64,
     alpha: f64,
-    /// Whether the scale is alpha over the root of the rank (rank-stabilised), not over the rank.
+    /// Whether the scale is alpha divided by the square root of the rank (rank-stabilised) instead of the rank.
     stabilized: bool,
-    /// Ranks and alphas of modules whose names match.
+    /// Ranks and alphas for modules whose names match.
     ranks: Vec<(Regex, u64)>,
     alphas: Vec<(Regex, f64)>,
-    /// Whether a learned magnitude for each output takes the place of the weight's own (DoRA).
+    /// Whether a learned magnitude per output replaces that of the weight (DoRA).
     pub magnitudes: bool,
 }
 
-/// Fields that have no part in what a merged adapter computes: how it was found, trained and initialised, and where. Which
-/// modules it is on shows in its tensors.
+/// Fields that do not affect what a merged adapter computes: how and where it was trained and initialised. The modules
+/// that it applies to follow from its tensors.
 const HARMLESS: &[&str] = &[
     "auto_mapping",
     "corda_config",
@@ -50,8 +50,8 @@ impl AdapterConfig {
     /// Reads a parsed `adapter_config.json`.
     ///
     /// # Errors
-    /// A kind of adapter that is not supported; a field that changes what is computed in a way not known here; one that
-    /// is missing or out of range.
+    /// An unsupported kind of adapter; a field that changes the computation in an unsupported way; a field that is
+    /// missing or out of range.
     pub fn read(json: &Value) -> Result<AdapterConfig> {
         let fields = json.as_object().context("adapter_config.json is no table")?;
         let text = |key: &str| fields.get(key).and_then(Value::as_str);
@@ -101,7 +101,7 @@ impl AdapterConfig {
         })
     }
 
-    /// The rank of the adapter of `module` (`model.layers.0.mlp.up_proj`), and what its product is multiplied by.
+    /// The rank of the adapter of `module` (`model.layers.0.mlp.up_proj`), and the factor of its product.
     pub fn rank_and_scale(&self, module: &str) -> (u64, f64) {
         let rank = first(&self.ranks, module).unwrap_or(self.rank);
         let alpha = first(&self.alphas, module).unwrap_or(self.alpha);
@@ -115,7 +115,7 @@ fn first<T: Copy>(patterns: &[(Regex, T)], module: &str) -> Option<T> {
     patterns.iter().find(|(pattern, _)| pattern.is_match(module)).map(|(_, value)| *value)
 }
 
-/// A table of patterns, each of which stands for the end of a module's name, from a dot or the beginning on.
+/// A table of patterns; each matches the end of a module's name, starting at a dot or at the beginning.
 fn patterns<T>(
     fields: &Map<String, Value>,
     key: &str,
@@ -132,8 +132,8 @@ fn patterns<T>(
     read.collect()
 }
 
-/// Refuses initialisations that change the model's own weights: what such an adapter is added to is not what the model's
-/// files hold.
+/// Refuses initialisations that change the model's own weights: such an adapter would have to be added to weights
+/// other than those in the model's files.
 fn initialized_plainly(how: Option<&Value>) -> Result<()> {
     match how {
         None | Some(Value::Bool(_) | Value::Null) => Ok(()),
@@ -149,7 +149,7 @@ fn initialized_plainly(how: Option<&Value>) -> Result<()> {
     }
 }
 
-/// Whether a field asks for nothing.
+/// Whether a field is switched off.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -189,7 +189,7 @@ mod tests {
             "alpha_pattern": {"^model.layers.1.*": 1, r"model\.layers\.1\..*": 32}
         }))
         .unwrap();
-        // A pattern stands for whole parts of a name: `p_proj` is none of them.
+        // A pattern matches whole components of a name: `p_proj` is not one.
         assert_eq!(by_name.rank_and_scale(up), (4, 4.0));
         assert_eq!(by_name.rank_and_scale("model.layers.1.mlp.up_proj"), (2, 0.5));
     }

@@ -1,5 +1,4 @@
-//! The tensors of a model with an adapter merged into them: W + scale B A in fp32, rounded once to the type that is
-//! asked for.
+//! The tensors of a model with an adapter merged into them: W + scale B A in fp32, rounded once to the requested type.
 
 use super::AdapterFiles;
 use crate::lm::spec::{Layout, Spec};
@@ -8,45 +7,45 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
 
-/// Another source, of which some tensors are changed by an adapter.
+/// Another source, with some tensors changed by an adapter.
 pub struct Merged {
     base: Box<dyn TensorSource>,
     adapter: Shards,
-    /// By the names of `base`.
+    /// By tensor names in `base`.
     changes: HashMap<String, Change>,
 }
 
-/// What becomes of a tensor; names are those of the adapter's file.
+/// The change to a tensor; names are those in the adapter's file.
 #[derive(Default)]
 struct Change {
-    /// What stands in its place.
+    /// The tensor that replaces it.
     whole: Option<String>,
     product: Option<Product>,
 }
 
-/// The product of two narrow matrices, `[rank, in]` and `[out, rank]`.
+/// The low-rank product of two matrices, `[rank, in]` and `[out, rank]`.
 struct Product {
     a: String,
     b: String,
     scale: f64,
     /// Whether the tensor is stored `[in, out]`.
     transposed: bool,
-    /// Learned norms of the rows of `[out, in]`.
+    /// Learned magnitudes of the rows of `[out, in]`.
     magnitude: Option<String>,
 }
 
-/// What an adapter's file has of one module.
+/// The tensors of one module in an adapter's file.
 #[derive(Default)]
 struct Found {
-    /// Its tensors by what is after the module's name.
+    /// By the part of the name after the module's name.
     parts: BTreeMap<String, (String, Vec<i64>)>,
 }
 
 impl Merged {
-    /// `base`, the weights of the model `spec`, with the adapter merged. Reads headers only.
+    /// `base`, the weights of the model `spec`, with the adapter merged. Reads only headers.
     ///
     /// # Errors
-    /// A tensor of the adapter that belongs to nothing in the model, does not fit it, or lacks its other half.
+    /// A tensor of the adapter that matches nothing in the model, does not fit it, or lacks its counterpart.
     pub fn open(base: Box<dyn TensorSource>, files: &AdapterFiles, spec: &Spec) -> Result<Merged> {
         let open = || -> Result<Merged> {
             let config = files.read_config()?;
@@ -90,7 +89,7 @@ impl Merged {
                     let Some((stored, there)) = of_base.get(&name) else {
                         bail!("`{module}` ({}) is not a module of the model", parts.join(", "));
                     };
-                    // Linear maps of blocks may be stored the other way; a square one does not show it.
+                    // Linear maps of blocks may be stored transposed, which the shape of a square one does not show.
                     let in_out = spec.names.layout == Layout::InOut
                         && spec.names.block.split("{}").next().is_some_and(|start| name.starts_with(start));
                     let mut shape = shape;
@@ -112,7 +111,8 @@ impl Merged {
     }
 }
 
-/// A tensor's name in an adapter's file as the module's name in the model, and what it is of that module.
+/// Splits a tensor's name in an adapter's file into the module's name in the model and the tensor's role in that
+/// module.
 fn split(name: &str) -> Result<(String, &str)> {
     const PARTS: [&str; 8] = [
         "lora_A.weight",
@@ -134,7 +134,8 @@ fn split(name: &str) -> Result<(String, &str)> {
 }
 
 impl Found {
-    /// What becomes of the module's weight, and the shape of that, as a map `[out, in]` or a table `[tokens, d_model]`.
+    /// The change to the module's weight, and the shape of that weight, as a map `[out, in]` or a table `[tokens,
+    /// d_model]`.
     fn change(&mut self, rank: u64, scale: f64, magnitudes: bool) -> Result<Option<(Change, Vec<i64>)>> {
         let mut take = |part: &str| self.parts.remove(part);
         let (whole, below) = (take("weight"), take("base_layer.weight"));
@@ -184,7 +185,7 @@ impl TensorSource for Merged {
         self.base.tensors()
     }
 
-    /// Changed tensors are computed on the CPU, where fp32 takes no memory of the device.
+    /// Changed tensors are computed on the CPU, where fp32 takes no device memory.
     fn read(&self, name: &str, kind: Kind, device: Device) -> Result<Tensor> {
         let Some(Change { whole, product }) = self.changes.get(name) else {
             return self.base.read(name, kind, device);

@@ -1,4 +1,4 @@
-//! A LoRA adapter in PEFT's format, merged into a model's weights when they are read. Knows no family.
+//! A LoRA adapter in PEFT's format, merged into a model's weights when they are read. Independent of any family.
 
 mod config;
 mod merged;
@@ -10,13 +10,13 @@ use super::checkpoint::read_json;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
-/// Bound on `adapter_config.json`, in bytes; with patterns for every module it takes some hundred kB.
+/// Limit on `adapter_config.json`, in bytes; with patterns for every module it takes a few hundred kB.
 const LARGEST_CONFIG: u64 = 4 << 20;
 
 /// The files of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterFiles {
-    /// The folder, for people.
+    /// The folder, for messages.
     pub path: PathBuf,
     /// `adapter_config.json`
     pub config: PathBuf,
@@ -25,10 +25,10 @@ pub struct AdapterFiles {
 }
 
 impl AdapterFiles {
-    /// Finds the files in `dir`, which will have those called `promised`, too.
+    /// Finds the files in `dir`; files named in `promised` count as present.
     ///
     /// # Errors
-    /// A file that is missing; an adapter that is stored as a pickle only.
+    /// A file that is missing; an adapter that is stored only as a pickle.
     pub fn open(dir: &Path, promised: &[&str]) -> Result<AdapterFiles> {
         let open = || {
             ensure!(dir.is_dir() || !promised.is_empty(), "there is no such folder");
@@ -55,10 +55,10 @@ impl AdapterFiles {
         open().with_context(|| format!("adapter {}", dir.display()))
     }
 
-    /// What `adapter_config.json` says.
+    /// Reads `adapter_config.json`.
     ///
     /// # Errors
-    /// A file that cannot be read; a kind of adapter that is not supported, by its name.
+    /// A file that cannot be read; an unsupported kind of adapter, by its name.
     pub fn read_config(&self) -> Result<AdapterConfig> {
         read_json(&self.config, LARGEST_CONFIG)
             .and_then(|json| AdapterConfig::read(&json))

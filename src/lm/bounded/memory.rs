@@ -1,46 +1,46 @@
-//! The program's allocator: the system's, which counts what a bounded piece of work takes. Knows no work.
+//! The program's allocator: the system's, with accounting of what bounded work allocates. Independent of the work.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ptr::null;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// [`Fate`] of a piece of work that goes on.
+/// [`Fate`] of work that may continue.
 const GOES_ON: u8 = 0;
-/// It has taken more memory than it may, and waits.
+/// It has exceeded its memory limit, and waits.
 const OVER: u8 = 1;
-/// Nobody waits for it any more: it is to take no further memory.
+/// It was abandoned: it must not allocate any more.
 const GIVEN_UP: u8 = 2;
 
-/// What becomes of a piece of work; shared by the thread that does it and the one that waits for it.
+/// State of a piece of work, shared by the thread that runs it and the one that waits for it.
 #[derive(Default)]
 pub struct Fate(AtomicU8);
 
 impl Fate {
-    /// Whether the work has asked for more memory than it may have. It then goes no further.
+    /// Whether the work has exceeded its memory limit. It then does not continue.
     pub fn is_over(&self) -> bool {
         self.0.load(Ordering::Acquire) == OVER
     }
 
-    /// Has the work stop where it asks for memory next.
+    /// Makes the work stop at its next allocation.
     pub fn give_up(&self) {
         self.0.store(GIVEN_UP, Ordering::Release);
     }
 }
 
 thread_local! {
-    /// Bytes that this thread may still take, while its work is bounded.
+    /// Bytes that this thread may still allocate, while its work is bounded.
     static LEFT: Cell<isize> = const { Cell::new(0) };
-    /// The fate of its work; null where that is not bounded.
+    /// State of its work; null if that is not bounded.
     static FATE: Cell<*const Fate> = const { Cell::new(null()) };
 }
 
-/// Whether this thread does bounded work.
+/// Whether this thread runs bounded work.
 pub fn is_bounded() -> bool {
     FATE.try_with(|fate| !fate.get().is_null()).unwrap_or(false)
 }
 
-/// Does `work` on this thread, which then stops for good when the work holds more than `bytes` more than it began with.
+/// Runs `work` on this thread, which blocks forever once the work holds more than `bytes` beyond what it started with.
 pub fn counted<T>(fate: &Fate, bytes: usize, work: impl FnOnce() -> T) -> T {
     struct Uncounted;
     impl Drop for Uncounted {
@@ -54,11 +54,11 @@ pub fn counted<T>(fate: &Fate, bytes: usize, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The system's allocator, which counts on threads whose work is bounded.
+/// The system's allocator, with accounting on threads whose work is bounded.
 pub struct Counting;
 
-/// Takes `bytes` off what this thread may still have. Where that is used up, the thread waits for good: it cannot go on
-/// without memory, and an allocator must not unwind. What it holds stays, within its bound.
+/// Deducts `bytes` from this thread's allowance. Once that is exhausted, the thread blocks forever: it cannot continue
+/// without memory, and an allocator must not unwind. The memory it holds remains allocated, within its limit.
 #[inline]
 fn take(bytes: usize) {
     let fate = FATE.try_with(Cell::get).unwrap_or(null());
@@ -70,11 +70,11 @@ fn take(bytes: usize) {
 #[cold]
 fn take_counted(fate: *const Fate, bytes: usize) {
     if std::thread::panicking() {
-        return; // what writes a panic down holds a lock that every other panic waits for
+        return; // printing a panic holds a lock that every other panic waits for
     }
     let left = LEFT.get().saturating_sub_unsigned(bytes);
     LEFT.set(left);
-    // SAFETY: `counted` borrows it until it has set the pointer back to null.
+    // SAFETY: `counted` borrows it until it has reset the pointer to null.
     let fate = unsafe { &(*fate).0 };
     if left < 0 {
         let _ = fate.compare_exchange(GOES_ON, OVER, Ordering::AcqRel, Ordering::Acquire);
@@ -91,7 +91,7 @@ fn give(bytes: usize) {
     }
 }
 
-// SAFETY: every call is the system allocator's with the same arguments; counting neither unwinds nor allocates.
+// SAFETY: every call is the system allocator's with the same arguments; the accounting neither unwinds nor allocates.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         take(layout.size());

@@ -1,8 +1,8 @@
-//! Work of which a stranger decides how much it is (a chat template, the regular expressions of a tokenizer), within
-//! bounds of time, memory and stack. Knows neither templates nor tokenizers.
+//! Runs work whose amount is determined by untrusted input (a chat template, the regular expressions of a tokenizer),
+//! within limits on time, memory and stack. Independent of templates and tokenizers.
 //!
-//! It is done on a thread beside the caller's, which is given up where it goes beyond its bounds: a thread cannot be ended
-//! from outside, but it is stopped where it next asks for memory. `docs/design/strangers.md` says why so.
+//! It runs on a separate thread, which is abandoned if it exceeds its limits: a thread cannot be terminated from
+//! outside, but it is stopped at its next allocation. `docs/design/strangers.md` gives the reasons.
 
 mod memory;
 
@@ -17,39 +17,39 @@ use std::time::Duration;
 
 use crate::lm::panics;
 
-/// Waiting is counted in pieces of this length, so that a process that was suspended meanwhile has not used its time up.
+/// Waiting is counted in steps of this length, so that time during which the process was suspended does not count.
 const PIECE: Duration = Duration::from_millis(20);
 
-/// What a piece of work may take.
+/// Limits on a piece of work.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Time, while this process runs.
+    /// Time in seconds, excluding periods in which the process is suspended.
     pub seconds: u32,
-    /// Memory at any one time, in bytes.
+    /// Memory held at any one time, in bytes.
     pub bytes: usize,
 }
 
 /// Threads with stacks of one size that wait for work of one kind.
 pub struct ThreadPool {
-    /// Of each thread, in bytes. They are only mapped until they are used.
+    /// Stack size of each thread, in bytes. Stacks are only mapped until they are used.
     stack: usize,
     idle: Mutex<Vec<Sender<Job>>>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Work for one thing of a stranger's: what has gone beyond its bounds once is not tried again, since each try may leave
-/// a thread with what it holds.
+/// Runs work on one untrusted object: after one run exceeds its limits, no further run is tried, since each may leave
+/// behind a thread with the memory that it holds.
 #[derive(Default)]
 pub struct Wary {
     beyond: OnceLock<String>,
 }
 
 impl Wary {
-    /// Does `work` on a thread of `pool`.
+    /// Runs `work` on a thread of `pool`.
     ///
     /// # Errors
-    /// Those of `work`; work that takes more than `bounds` allow, or panics.
+    /// Those of `work`; work that exceeds `bounds`, or panics.
     pub fn run<T: Send + 'static>(
         &self,
         pool: &'static ThreadPool,
@@ -67,12 +67,12 @@ impl Wary {
 }
 
 impl ThreadPool {
-    /// Nobody yet.
+    /// A pool without threads.
     pub const fn new(stack: usize) -> ThreadPool {
         ThreadPool { stack, idle: Mutex::new(Vec::new()) }
     }
 
-    /// What `work` gives, or how it goes beyond its bounds.
+    /// The result of `work`, or how it exceeded its limits.
     fn run<T: Send + 'static>(
         &'static self,
         bounds: Bounds,
@@ -83,7 +83,7 @@ impl ThreadPool {
         let of_work = Arc::clone(&fate);
         self.give(Box::new(move || {
             let result = counted(&of_work, bounds.bytes, || catch_unwind(AssertUnwindSafe(work)));
-            let _ = done.send(result); // nobody waits where it was given up
+            let _ = done.send(result); // fails if the work was abandoned
         }))?;
         let pieces = u128::from(bounds.seconds) * 1000 / PIECE.as_millis();
         for _ in 0..pieces {
@@ -103,7 +103,7 @@ impl ThreadPool {
         Err(format!("it takes more than {} seconds", bounds.seconds))
     }
 
-    /// Has an idle thread do `job`, or a new one.
+    /// Runs `job` on an idle thread, or on a new one.
     fn give(&'static self, job: Job) -> Result<(), String> {
         let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let worker = match idle {
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn work_within_its_bounds_gives_what_it_gives() {
         assert_eq!(run(|| Ok(vec![7u8; 9 << 20].len())).unwrap(), 9 << 20);
-        // What is freed counts no more.
+        // Freed memory no longer counts.
         assert_eq!(run(|| Ok((0..99).map(|i| vec![i; 1 << 20].len()).sum::<usize>())).unwrap(), 99 << 20);
         assert!(
             run(|| -> Result<()> { bail!("its own error") }).unwrap_err().to_string().contains("own error")
@@ -164,7 +164,7 @@ mod tests {
         assert!(error(doubled).contains("more than 10 MB"));
         let again = error(|| panic!("it was tried again"));
         assert!(again.contains("10 MB") && again.contains("not tried again"), "{again}");
-        // A loop that asks for memory, and one that does not for longer than it is waited for.
+        // A loop that allocates, and one that does not allocate for longer than the time limit.
         for work in [
             || loop {
                 drop(vec![1; 100])

@@ -179,7 +179,7 @@ impl Checkpoint {
         }
         match read_json(&path, LARGEST_CONFIG)?["quantization"]["quant_algo"].as_str() {
             Some(algorithm) => bail!(Refused::new(format!("{algorithm} by NVIDIA ModelOpt"))),
-            None => Ok(()), // of keys and values at most, which is for servers
+            None => Ok(()), // at most the key/value cache is quantised, which concerns only servers
         }
     }
 

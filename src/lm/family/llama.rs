@@ -25,7 +25,7 @@ mod tests {
         Ok(read(config, &[])?.spec)
     }
 
-    /// The published config.json of Llama-3.2-1B, as the hub has it.
+    /// The `config.json` of Llama-3.2-1B as published on the hub.
     fn llama_32_1b() -> Value {
         json!({
             "architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,

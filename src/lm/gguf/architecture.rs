@@ -1,19 +1,20 @@
-//! The architectures that are read from GGUF files: what their converter changed, and where their config is put together.
+//! The architectures that can be read from GGUF files: what their converter changed, and the function that builds
+//! their config.
 
 use super::config::{self, Config, Keys};
 use anyhow::{Context, Result};
 
 /// One `general.architecture`.
 pub struct Architecture {
-    /// As the file names it.
+    /// Its name in the file.
     pub name: &'static str,
-    /// Its `config.json`, but for what all of them share.
+    /// Builds the part of its `config.json` that is not shared by all architectures.
     pub config: fn(&Keys) -> Result<Config>,
-    /// Whether rows of queries and keys are stored as the pairs that rotate together.
+    /// Whether rows of queries and keys are stored as the pairs that are rotated together.
     pub interleaved: bool,
-    /// Whether gains of norms are stored with the one added that the model adds to them.
+    /// Whether norm gains are stored with the 1 already added that the model adds to them.
     pub gains_plus_one: bool,
-    /// Whether blocks beyond those of the model predict several tokens at once, and are no part of it.
+    /// Whether there are additional blocks for multi-token prediction, which are not part of the model.
     pub predicts_more: bool,
 }
 
@@ -25,7 +26,7 @@ const PLAIN: Architecture = Architecture {
     predicts_more: false,
 };
 
-/// Every architecture. What each converter does: llama.cpp's `conversion/`.
+/// All supported architectures. For each converter's changes see llama.cpp's `conversion/`.
 pub const ARCHITECTURES: &[Architecture] = &[
     Architecture { name: "llama", config: config::llama, interleaved: true, ..PLAIN },
     Architecture { name: "qwen2", config: config::qwen2, ..PLAIN },
@@ -53,7 +54,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
 /// The architecture called `name`.
 ///
 /// # Errors
-/// One that is not known.
+/// An unknown architecture.
 pub fn find(name: &str) -> Result<&'static Architecture> {
     ARCHITECTURES.iter().find(|known| known.name == name).with_context(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|known| known.name).collect();

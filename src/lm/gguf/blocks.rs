@@ -1,4 +1,5 @@
-//! Numbers of a GGUF file into those of a tensor. Knows types and rows, not what they are for.
+//! Converts the stored blocks of a GGUF file to the elements of a tensor. Knows types and rows; independent of their
+//! use.
 
 use super::{Gguf, Stored};
 use anamnesis::{Bf16Out, F16Out, F32Out, GgufType, OutputElement, dequantize_gguf_blocks};
@@ -9,20 +10,20 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use tch::{Device, Kind, Tensor};
 
-/// Bytes that are read and converted at a time, by one thread.
+/// Bytes that one thread reads and converts at a time.
 const CHUNK: usize = 1 << 18;
 
-/// Which rows of a stored tensor are wanted, seen as a matrix of its fastest axis, and in which order.
+/// The requested rows of a stored tensor, viewed as a matrix along its fastest axis, and their order.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    /// The wanted ones.
+    /// The requested rows.
     pub range: Range<usize>,
-    /// Parts of the range of equal size within which rows 0, 1, 2, ... are stored as the pairs that rotate together:
-    /// row `i` of the first half of a part stands before row `i` of its second half.
+    /// Number of equal parts of the range within which rows 0, 1, 2, ... are stored as the pairs that are rotated
+    /// together: row `i` of the first half of a part is stored before row `i` of its second half.
     pub interleaved: Option<usize>,
 }
 
-/// An error unless numbers of `kind` are those that gguf-py reads; the other types never reach files, or are too new.
+/// An error unless gguf-py can read `kind`; the other types never occur in files, or are too new.
 pub fn ensure_known(kind: GgufType) -> Result<()> {
     use GgufType::*;
     match kind {
@@ -37,7 +38,7 @@ impl Gguf {
     /// Reads `rows` of `tensor` as `kind`, `[rows, columns]`.
     ///
     /// # Errors
-    /// A file that cannot be read or has become shorter; sizes that are not whole blocks.
+    /// A file that cannot be read or has been truncated; sizes that are not whole blocks.
     pub fn read(&self, tensor: &Stored, rows: &Rows, kind: Kind) -> Result<Tensor> {
         self.read_rows(tensor, rows, kind).with_context(|| {
             format!("tensor `{}` of {}", tensor.name, self.files[tensor.part].path.display())
@@ -63,7 +64,8 @@ impl Gguf {
             }
         };
         let file = self.files[tensor.part].file.file();
-        // SAFETY: the tensor is new, contiguous, of `count * row` bytes, and no one else has it before it is returned.
+        // SAFETY: the tensor is new, contiguous, of `count * row` bytes, and nothing else has it before it is
+        // returned.
         let bytes = unsafe { std::slice::from_raw_parts_mut(out.data_ptr().cast::<u8>(), count * row) };
         bytes.par_chunks_mut(group * row).enumerate().try_for_each(|(at, out)| -> Result<()> {
             let mut stored = vec![0; out.len() / row * stored_row];
@@ -83,7 +85,7 @@ impl Gguf {
         Ok(out)
     }
 
-    /// All numbers of a small tensor, such as factors of rotary frequencies.
+    /// All elements of a small tensor, such as factors of rotary frequencies.
     pub fn numbers(&self, tensor: &Stored) -> Result<Vec<f32>> {
         let all = Rows { range: 0..tensor.rows(), interleaved: None };
         Ok(self.read(tensor, &all, Kind::Float)?.reshape(-1).try_into()?)
@@ -91,12 +93,12 @@ impl Gguf {
 }
 
 impl Stored {
-    /// Rows of the matrix of its fastest axis; a vector is one row.
+    /// Rows of the matrix along its fastest axis; a vector is one row.
     pub fn rows(&self) -> usize {
         self.shape[..self.shape.len().saturating_sub(1)].iter().product::<i64>() as usize
     }
 
-    /// Columns of that matrix; of a vector whose entries are wanted in another order, one.
+    /// Columns of that matrix; 1 for a vector whose entries are to be reordered.
     fn columns(&self, rows: &Rows) -> usize {
         let last = self.shape.last().map_or(1, |&n| n as usize);
         if self.shape.len() <= 1 && rows.interleaved.is_some() { 1 } else { last }
@@ -108,8 +110,7 @@ impl Stored {
     }
 }
 
-/// Stored numbers of type `from` as those of type `to`. Values are float32 in between and rounded once, to the nearest,
-/// ties to even.
+/// Converts stored numbers of type `from` to type `to`, through float32, with one rounding to nearest, ties to even.
 fn convert(from: GgufType, to: Kind, stored: &[u8], out: &mut [u8]) -> Result<()> {
     match (from, to) {
         (GgufType::F32, Kind::Float) | (GgufType::F16, Kind::Half) | (GgufType::BF16, Kind::BFloat16) => {
@@ -127,7 +128,7 @@ fn convert(from: GgufType, to: Kind, stored: &[u8], out: &mut [u8]) -> Result<()
     }
 }
 
-/// Plain numbers of `N` bytes each.
+/// Converts unquantised numbers of `N` bytes each.
 fn each<const N: usize>(
     stored: &[u8],
     out: &mut [u8],
@@ -148,7 +149,7 @@ fn fill<const N: usize>(out: &mut [u8], numbers: impl Iterator<Item = [u8; N]>) 
     out.as_chunks_mut::<N>().0.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
 }
 
-/// Quantised numbers, block by block.
+/// Dequantises block by block.
 fn blocks<E: OutputElement>(from: GgufType, stored: &[u8], out: &mut [u8]) -> Result<()> {
     let (count, mut rest) = (out.len() / E::BYTES, out);
     let written = dequantize_gguf_blocks::<E, _>(stored, from, count, |block| {

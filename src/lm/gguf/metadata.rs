@@ -1,4 +1,4 @@
-//! The metadata of a GGUF file: values by key, each read as the type that is wanted. Knows no key.
+//! The metadata of a GGUF file: values by key, each read as the requested type. Independent of specific keys.
 
 use anamnesis::{GgufMetadataArray as Array, GgufMetadataValue as Stored};
 use anyhow::{Context, Result, bail};
@@ -8,36 +8,36 @@ use std::collections::HashMap;
 pub struct Metadata(HashMap<String, Stored>);
 
 impl Metadata {
-    /// What the container's reader found.
+    /// The values found by the container's parser.
     pub(super) fn new(values: HashMap<String, Stored>) -> Metadata {
         Metadata(values)
     }
 
-    /// Every key, in no order.
+    /// All keys, in arbitrary order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Whether there is a value.
+    /// Whether the key is present.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// A text, if it is there.
+    /// A string, if present.
     ///
     /// # Errors
-    /// A value of another type; so in all the others.
+    /// A value of another type; this holds for all methods below.
     pub fn word(&self, key: &str) -> Result<Option<&str>> {
         self.read(key, "a text", |value| value.as_string())
     }
 
-    /// A whole number that is not negative, in whatever width it is stored.
+    /// A non-negative integer, stored in any width.
     pub fn whole(&self, key: &str) -> Result<Option<u64>> {
         self.read(key, "a whole number", whole)
     }
 
-    /// A number. One that is stored in 32 bits is read as the shortest decimal that names it, which is what was
-    /// written: 1e-5, not 9.999999747378752e-6.
+    /// A number. A 32-bit number is read as the shortest decimal that identifies it, which is what was written: 1e-5,
+    /// not 9.999999747378752e-6.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         self.read(key, "a number", |value| match value {
             Stored::F32(number) => Some(decimal(*number)),
@@ -46,22 +46,22 @@ impl Metadata {
         })
     }
 
-    /// A switch.
+    /// A boolean.
     pub fn switch(&self, key: &str) -> Result<Option<bool>> {
         self.read(key, "true or false", |value| value.as_bool())
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub fn words(&self, key: &str) -> Result<Option<&[String]>> {
         self.read(key, "a list of texts", |value| value.as_array()?.as_string_slice())
     }
 
-    /// A list of numbers in 32 bits.
+    /// A list of 32-bit floats.
     pub fn numbers(&self, key: &str) -> Result<Option<&[f32]>> {
         self.read(key, "a list of numbers", |value| value.as_array()?.as_f32_slice())
     }
 
-    /// A list of whole numbers that fit 64 bits with a sign.
+    /// A list of integers that fit `i64`.
     pub fn wholes(&self, key: &str) -> Result<Option<Vec<i64>>> {
         self.read(key, "a list of whole numbers", |value| match value.as_array()? {
             Array::U8(all) => Some(all.iter().map(|&n| n.into()).collect()),
@@ -76,7 +76,7 @@ impl Metadata {
         })
     }
 
-    /// A list of switches.
+    /// A list of booleans.
     pub fn switches(&self, key: &str) -> Result<Option<&[bool]>> {
         self.read(key, "a list of true and false", |value| value.as_array()?.as_bool_slice())
     }
@@ -109,7 +109,7 @@ fn whole(value: &Stored) -> Option<u64> {
     }
 }
 
-/// The number whose shortest decimal names `number`.
+/// The number with the shortest decimal that identifies `number`.
 pub(super) fn decimal(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::NAN)
 }
@@ -125,7 +125,7 @@ fn shown(value: &Stored) -> String {
     }
 }
 
-/// What is in `value`, or that `key` is missing.
+/// The value, or an error that `key` is missing.
 pub(super) fn needed<T>(key: &str, value: Option<T>) -> Result<T> {
     value.with_context(|| format!("`{key}` is missing"))
 }

@@ -1,8 +1,8 @@
-//! GGUF files: what is in them, found and pinned, and tensors read out of them. What a block of quantised numbers
-//! stands for is computed as gguf-py computes it, in float32, and rounded once to the type that is wanted.
+//! GGUF files: their contents, located and pinned, and reading of their tensors. Quantised blocks are decoded as in
+//! gguf-py, in float32, and rounded once to the requested type.
 //!
-//! A file may come from a stranger: sizes in its header are bounded, and numbers are read with `read`, not mapped, so
-//! that a file that is cut short is an error.
+//! A file is untrusted: sizes in its header are bounded, and data is read with `read`, not mapped, so that a truncated
+//! file is an error.
 
 mod architecture;
 mod blocks;
@@ -25,8 +25,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Bounds on what a header may make the reader hold: bytes in all and tensors or keys. The largest of popular models
-/// (a vocabulary of 262,144 tokens with merges) takes about 60 MB; mixtures of experts have some thousand tensors.
+/// Limits on what a header may make the reader allocate: total bytes, and tensors or keys. The largest of popular
+/// models (a vocabulary of 262,144 tokens with merges) takes about 60 MB; mixtures of experts have about a thousand
+/// tensors.
 const LARGEST_HEADER: u64 = 1 << 30;
 const MOST_ITEMS: u64 = 200_000;
 
@@ -48,7 +49,7 @@ impl fmt::Debug for Gguf {
     }
 }
 
-/// A tensor as it is stored.
+/// A stored tensor.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// Its name in the file.
@@ -56,23 +57,24 @@ pub struct Stored {
     /// Its shape, the slowest axis first.
     pub shape: Vec<i64>,
     kind: GgufType,
-    /// Which of the files has it, and where in it.
+    /// Index of the file that holds it, and offset in that file.
     part: usize,
     offset: u64,
 }
 
 impl Stored {
-    /// The type of its numbers or blocks, as GGUF calls it.
+    /// The type of its numbers or blocks, by its GGUF name.
     pub fn kind(&self) -> String {
         self.kind.to_string()
     }
 }
 
 impl Gguf {
-    /// Opens the file at `path` and, if it is the first part of a split one, the others beside it. Reads headers only.
+    /// Opens the file at `path` and, if it is the first part of a split file, the other parts next to it. Reads only
+    /// headers.
     ///
     /// # Errors
-    /// What is no GGUF file of a language model; a part that is missing; a type of blocks that is not known.
+    /// A file that is not the GGUF file of a language model; a missing part; an unknown block type.
     pub fn open(path: &Path) -> Result<Gguf> {
         let (first, metadata, mut tensors) = header(path, 0)?;
         let kind = metadata.word("general.type")?.unwrap_or("model");
@@ -112,10 +114,10 @@ impl Gguf {
         Ok(Gguf { files, metadata, tensors })
     }
 
-    /// What it says of its model as a `config.json` says it.
+    /// The metadata as a `config.json`.
     ///
     /// # Errors
-    /// An architecture that is not known; a key that is missing, of another type, or not understood.
+    /// An unknown architecture; a key that is missing, of another type, or not understood.
     pub fn config(&self) -> Result<Value> {
         config::read(self)
     }
@@ -125,12 +127,12 @@ impl Gguf {
         self.files.iter().map(|part| part.path.clone()).collect()
     }
 
-    /// What it says of itself.
+    /// The file's metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Its tensors, as they are stored.
+    /// All stored tensors.
     pub fn tensors(&self) -> &[Stored] {
         &self.tensors
     }
@@ -140,7 +142,7 @@ impl Gguf {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// How many tensors there are of each type, the commonest first: `Q4_1 (210 tensors), F32 (61), Q8_0 (1)`.
+    /// The number of tensors of each type, the most frequent first: `Q4_1 (210 tensors), F32 (61), Q8_0 (1)`.
     pub fn kinds(&self) -> String {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for tensor in &self.tensors {
@@ -154,7 +156,7 @@ impl Gguf {
     }
 }
 
-/// The file at `path` with its metadata and its tensors, as part `at`.
+/// The file at `path` with its metadata and its tensors; `at` is its part number.
 fn header(path: &Path, at: usize) -> Result<(Part, Metadata, Vec<Stored>)> {
     let file = fs::File::open(path)?;
     let limits = ParseLimits::default().with_max_total_bytes(LARGEST_HEADER).with_max_item_count(MOST_ITEMS);
@@ -177,7 +179,7 @@ fn header(path: &Path, at: usize) -> Result<(Part, Metadata, Vec<Stored>)> {
     Ok((Part { path: path.to_path_buf(), file }, Metadata::new(front.metadata), tensors))
 }
 
-/// The second to the last of `count` parts, of which `path` is the first.
+/// Paths of the second to the last of `count` parts; `path` is the first part.
 fn others(path: &Path, count: u64) -> Result<Vec<PathBuf>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let first = format!("-00001-of-{count:05}.gguf");

@@ -1,5 +1,5 @@
-//! Which tensors of a GGUF file those of a model are, and what undoes its converter's changes. Knows no family: a
-//! `Spec` says what the model's tensors are called.
+//! Maps the tensors of a GGUF file to those of a model, with the steps that undo the converter's changes. Independent
+//! of families: the names of the model's tensors come from a `Spec`.
 
 use super::architecture::Architecture;
 use super::blocks::Rows;
@@ -10,28 +10,28 @@ use crate::lm::spec::{
 };
 use anyhow::{Result, bail, ensure};
 
-/// One tensor of the model, out of one that is stored.
+/// How to build one tensor of the model from a stored one.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// Its place in [`Gguf::tensors`].
+    /// Index in [`Gguf::tensors`].
     pub stored: usize,
     pub rows: Rows,
     pub shape: Vec<i64>,
-    /// What the converter did, undone in this order.
+    /// Steps that undo the converter's changes, in this order.
     pub undo: Vec<Undo>,
 }
 
-/// Beginnings of what is no part of the language model: towers for images and sound, and how they enter.
+/// Name prefixes of tensors outside the language model: vision and audio towers, and their projections.
 const TOWERS: [&str; 3] = ["v.", "a.", "mm."];
-/// Factors of rotary frequencies, which the config has taken.
+/// Factors of rotary frequencies, which the config already contains.
 const ROTATIONS: [&str; 4] =
     ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight", "attn_rot_embd.weight"];
 
-/// Every tensor of the model, by the name that `spec` has for it. One that is not known keeps its name, so that whoever
-/// compares them with the model's finds it.
+/// Every tensor of the model, by its name in `spec`. An unknown tensor keeps its stored name, so that the comparison
+/// with the model's tensors reports it.
 ///
 /// # Errors
-/// Experts that are not as many as `spec` has.
+/// The number of experts differs from that in `spec`.
 pub fn recipes(file: &Gguf, spec: &Spec, of: &Architecture) -> Result<Vec<(String, Recipe)>> {
     let mut recipes = Vec::new();
     for (at, stored) in file.tensors().iter().enumerate() {
@@ -49,7 +49,7 @@ pub fn recipes(file: &Gguf, spec: &Spec, of: &Architecture) -> Result<Vec<(Strin
     Ok(recipes)
 }
 
-/// All of a stored tensor.
+/// A stored tensor as a whole.
 fn whole(at: usize, stored: &Stored, spec: &Spec, of: &Architecture) -> Recipe {
     let block = in_block(&stored.name);
     let pairs = of.interleaved.then_some(block).flatten().and_then(|(layer, stem, _)| {
@@ -73,7 +73,7 @@ fn whole(at: usize, stored: &Stored, spec: &Spec, of: &Architecture) -> Recipe {
     Recipe { stored: at, rows: Rows { range: 0..rows, interleaved: pairs }, shape, undo }
 }
 
-/// What undoes the converter's changes to the stored tensor `name`, but for pairs.
+/// The steps that undo the converter's changes to the stored tensor `name`, except the order of pairs.
 fn undo(name: &str, spec: &Spec, of: &Architecture) -> Vec<Undo> {
     let mut undo = Vec::new();
     if of.gains_plus_one && name.ends_with("norm.weight") && !name.ends_with("ssm_norm.weight") {
@@ -90,15 +90,15 @@ fn undo(name: &str, spec: &Spec, of: &Architecture) -> Vec<Undo> {
     if spec.names.layout == Layout::InOut && linear && end == "weight" {
         undo.push(Undo::Transpose);
     }
-    // Queries of all heads, keys of all, values of all.
+    // Stored order: queries of all heads, then keys of all heads, then values of all heads.
     if let (QkvNames::FusedPerHead(_), "attn_qkv") = (spec.names.qkv, stem) {
         undo.push(Undo::Reorder(Reorder { axis: 0, from: 0, outer: 3, inner: spec.n_heads as i64 }));
     }
     undo
 }
 
-/// How the tensor `stem` of a gated delta net has its value heads: the first of each key head, then the second of each.
-/// They are wanted key head by key head.
+/// The order of value heads in the tensor `stem` of a gated delta net: stored as the first one of each key head, then
+/// the second one of each; needed key head by key head.
 fn of_delta_net(stem: &str, heads: DeltaHeads) -> Option<Reorder> {
     let DeltaHeads { n_k_heads, n_v_heads, d_k, .. } = heads;
     let (axis, from) = match stem {
@@ -111,7 +111,8 @@ fn of_delta_net(stem: &str, heads: DeltaHeads) -> Option<Reorder> {
     Some(Reorder { axis, from: from as i64, outer, inner }).filter(|_| outer > 1)
 }
 
-/// Each expert of a stored tensor of all of them, which `pattern` names with `{}` in the expert's place.
+/// The individual experts of a stored tensor that stacks all of them; `pattern` is their name with `{}` in place of
+/// the expert's index.
 fn split(at: usize, stored: &Stored, pattern: &str) -> Result<Vec<(String, Recipe)>> {
     let [count, out, columns] = stored.shape[..] else {
         bail!(
@@ -129,7 +130,7 @@ fn split(at: usize, stored: &Stored, pattern: &str) -> Result<Vec<(String, Recip
     Ok((0..count).map(one).collect())
 }
 
-/// The pattern of the experts' names, where `stored` holds experts that the model has one by one.
+/// The name pattern of the experts, if `stored` stacks experts that the model has as separate tensors.
 fn experts(spec: &Spec, stored: &Stored) -> Option<String> {
     let (layer, stem, "weight") = in_block(&stored.name)? else { return None };
     let EachExpertNames::Split(gate, up, down) = spec.names.experts.each else { return None };
@@ -142,7 +143,7 @@ fn experts(spec: &Spec, stored: &Stored) -> Option<String> {
     Some(format!("{}{name}.weight", spec.block(layer)))
 }
 
-/// The model's name for the stored tensor `stored`.
+/// The model's name of the stored tensor `stored`.
 fn name(spec: &Spec, stored: &str) -> String {
     known(spec, stored).unwrap_or_else(|| stored.to_string())
 }
@@ -212,7 +213,7 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
         ("attn_q_norm", ..) => n.qk_norm.0,
         ("attn_k_norm", ..) => n.qk_norm.1,
         ("attn_output", ..) => n.o,
-        // The norm after attention, or what follows attention where it has none.
+        // The norm after attention, or, in models without one, the norm before the MLP.
         ("post_attention_norm", ..) => n.attn_post_norm.or(n.mlp_norm)?,
         ("ffn_norm", ..) => n.mlp_norm?,
         ("ffn_gate", _, MlpNames::Split(gate, _)) => gate,
@@ -230,7 +231,7 @@ fn block(n: &Names, stem: &str, end: &str) -> Option<String> {
     Some(format!("{module}.{end}"))
 }
 
-/// Of `blk.7.attn_q.weight` the layer, `attn_q` and `weight`; of `blk.7.ssm_a` the end is empty.
+/// For `blk.7.attn_q.weight`: the layer, `attn_q` and `weight`; for `blk.7.ssm_a` the last part is empty.
 fn in_block(stored: &str) -> Option<(usize, &str, &str)> {
     let (layer, rest) = stored.strip_prefix("blk.")?.split_once('.')?;
     let (stem, end) = rest.rsplit_once('.').unwrap_or((rest, ""));

@@ -1,4 +1,4 @@
-//! The tensors of a model out of a GGUF file, by the names that a safetensors checkpoint has for them.
+//! The tensors of a model in a GGUF file, by the names of a safetensors checkpoint.
 
 use super::names::{Recipe, recipes};
 use super::undo::Undo;
@@ -14,15 +14,15 @@ use tch::{Device, Kind, Tensor};
 pub struct Source {
     file: Arc<Gguf>,
     recipes: Vec<(String, Recipe)>,
-    /// Where in `recipes` a tensor is.
+    /// Index in `recipes` by tensor name.
     places: HashMap<String, usize>,
 }
 
 impl Source {
-    /// Those of the model that `spec` describes, as the file's own config does.
+    /// The tensors of the model that `spec` describes; `spec` must match the file's own config.
     ///
     /// # Errors
-    /// An architecture that is not known; experts that are stored in a form that is not understood.
+    /// An unknown architecture; experts stored in an unsupported form.
     pub fn new(file: Arc<Gguf>, spec: &Spec) -> Result<Source> {
         let name = file.metadata().word("general.architecture")?.unwrap_or_default();
         let recipes = recipes(&file, spec, architecture::find(name)?)?;

@@ -1,41 +1,41 @@
-//! Steps that undo what a converter did to the numbers of a tensor. Knows no architecture.
+//! Steps that undo a converter's changes to the elements of a tensor. Independent of any architecture.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// One step.
+/// One step that undoes a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undo {
-    /// One was added to every number.
+    /// 1 was added to every element.
     MinusOne,
-    /// Minus the exponential of every number was taken.
+    /// Every element x was replaced by -exp(x).
     LogOfMinus,
     /// A matrix was transposed.
     Transpose,
-    /// Runs of an axis were put into another order.
+    /// Runs along an axis were reordered.
     Reorder(Reorder),
 }
 
-/// What stands along an axis from a place on, stored as `[outer, inner, run]` and wanted as `[inner, outer, run]`.
+/// The elements along an axis from an index on, stored as `[outer, inner, run]` and needed as `[inner, outer, run]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reorder {
     pub axis: i64,
-    /// The first place that is not where it was.
+    /// The first index that was moved.
     pub from: i64,
     pub outer: i64,
     pub inner: i64,
 }
 
 impl Undo {
-    /// Whether numbers change, not only their places.
+    /// Whether values change, not only their positions.
     pub fn computes(&self) -> bool {
         matches!(self, Undo::MinusOne | Undo::LogOfMinus)
     }
 
-    /// `x` as it was before.
+    /// `x` with the step undone.
     ///
     /// # Errors
-    /// A shape for which there is no such step.
+    /// A shape that does not fit the step.
     pub fn of(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Undo::MinusOne => x - 1.0,
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn runs_go_back_to_where_they_were() {
         let order = Reorder { axis: 0, from: 2, outer: 3, inner: 2 };
-        // Two that stay; then runs of two: heads a and b, three parts each, stored part by part.
+        // Two elements that stay; then runs of two: heads a and b, three parts each, stored part by part.
         let stored = Tensor::from_slice(&[0i64, 1, 10, 11, 20, 21, 12, 13, 22, 23, 14, 15, 24, 25]);
         let want = Tensor::from_slice(&[0i64, 1, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25]);
         assert_eq!(Undo::Reorder(order).of(&stored).unwrap(), want);

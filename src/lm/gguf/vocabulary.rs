@@ -1,11 +1,11 @@
-//! What a GGUF file says of its tokenizer.
+//! The tokenizer metadata of a GGUF file.
 
 use super::Gguf;
 use crate::lm::tokenizer::gguf::Vocabulary;
 use anyhow::{Context, Result};
 
 impl Gguf {
-    /// The keys of the tokenizer, as far as they are there.
+    /// The tokenizer keys that are present.
     ///
     /// # Errors
     /// A value of another type.

@@ -1,57 +1,58 @@
-//! Where libtorch is looked for, in which order, and what is there. Loads nothing.
+//! Where libtorch is searched for, in which order, and what was found. Loads nothing.
 //!
 //! 1. the environment that the program is installed in (`pip install emoflow`, `uv tool install emoflow`);
-//! 2. `VIRTUAL_ENV`; 3. `CONDA_PREFIX`;
-//! 4. what `emoflow setup` fetched;
+//! 2. `VIRTUAL_ENV`;
+//! 3. `CONDA_PREFIX`;
+//! 4. the libtorch downloaded by `emoflow setup`;
 //! 5. the folder that the program was built with.
 //!
-//! A folder of `LD_LIBRARY_PATH` goes before all of them, as it does for the dynamic linker. A torch of another version is
-//! passed over, but for one in `LD_LIBRARY_PATH`, which is asked for.
+//! A folder in `LD_LIBRARY_PATH` takes precedence over all of them, as for the dynamic linker. A torch of another
+//! version is skipped, except one in `LD_LIBRARY_PATH`, which is an explicit request.
 
 use super::{stated, version};
 use anyhow::{Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The version that this program can use.
+/// The libtorch version that this program requires.
 pub const WANTED: &str = env!("EMOFLOW_LIBTORCH_VERSION");
 
-/// The library by which a libtorch is known.
+/// The library file that identifies a libtorch.
 const LIBRARY: &str = if cfg!(target_os = "macos") { "libtorch_cpu.dylib" } else { "libtorch_cpu.so" };
 
-/// A libtorch that can be used.
+/// A usable libtorch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The folder of its libraries.
     pub lib: PathBuf,
-    /// Why it was taken, in words.
+    /// Why it was chosen, in words.
     pub why: String,
 }
 
-/// What decides where libtorch is looked for.
+/// The environment of the search.
 pub struct Around<'a> {
-    /// This program's file.
+    /// Path of this program's executable.
     pub program: Option<PathBuf>,
     /// The environment's variables.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-/// One place, with the folders of libraries that are there.
+/// One search location, with the library folders found there.
 struct Place {
     what: String,
     libs: Vec<PathBuf>,
 }
 
-/// Looks around in this process.
+/// Searches the environment of this process.
 ///
 /// # Errors
-/// There is none of the right version: where it was looked for, what is there, and what to do.
+/// None of the right version was found: the message lists where it was searched for, what was found, and what to do.
 pub fn find() -> Result<Found> {
     let program = std::env::current_exe().ok();
     Around { program, variable: &|name| std::env::var_os(name) }.find()
 }
 
-/// Where `emoflow setup` puts a libtorch; `None`: the user has no home.
+/// Where `emoflow setup` puts a libtorch; `None`: the user has no home folder.
 pub fn fetched(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
@@ -62,7 +63,7 @@ impl Around<'_> {
     /// The first libtorch of the right version.
     ///
     /// # Errors
-    /// As of [`find`].
+    /// As for [`find`].
     pub fn find(&self) -> Result<Found> {
         if let Some(lib) = self.in_library_path() {
             super::check(&lib)?;
@@ -96,7 +97,7 @@ impl Around<'_> {
         )
     }
 
-    /// In the order of the module's head.
+    /// In the order given at the top of this module.
     fn places(&self) -> Vec<Place> {
         let mut places = Vec::new();
         if let Some(prefix) = self.environment() {
@@ -116,7 +117,7 @@ impl Around<'_> {
             places.push(Place { what, libs: real(folder.join("torch").join("lib")) });
         }
         let built = PathBuf::from(env!("EMOFLOW_LIBTORCH"));
-        // Of a program that was built elsewhere there is nothing to say.
+        // For a program built on another machine this folder does not exist.
         if built.is_dir() {
             let what = format!("the folder that the program was built with, {}", built.display());
             places.push(Place { what, libs: real(built) });
@@ -124,7 +125,7 @@ impl Around<'_> {
         places
     }
 
-    /// The environment that the program is installed in: it is its `bin/emoflow`.
+    /// The environment that the program is installed in, if the program is its `bin/emoflow`.
     fn environment(&self) -> Option<PathBuf> {
         let program = self.program.as_ref()?;
         let program = fs_err::canonicalize(program).unwrap_or_else(|_| program.clone());
@@ -137,7 +138,7 @@ impl Around<'_> {
         std::env::split_paths(&path).find(|folder| folder.is_absolute() && folder.join(LIBRARY).is_file())
     }
 
-    /// The command that gets it.
+    /// The command that installs it.
     fn remedy(&self) -> String {
         let python = self.environment().map(|prefix| prefix.join("bin").join("python"));
         match python.filter(|python| python.is_file()) {
@@ -149,7 +150,7 @@ impl Around<'_> {
     }
 }
 
-/// The folders of torch's libraries in an environment of Python's.
+/// The folders of torch's libraries in a Python environment.
 fn in_environment(prefix: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for lib in ["lib", "lib64"] {
@@ -168,7 +169,7 @@ fn in_environment(prefix: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The folder, if libtorch is in it.
+/// The folder, if it contains libtorch.
 fn real(lib: PathBuf) -> Vec<PathBuf> {
     if lib.join(LIBRARY).is_file() { vec![lib] } else { Vec::new() }
 }
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    /// Puts a torch of `version` into `root/torch`.
+    /// Creates a fake torch of `version` in `root/torch`.
     fn torch(root: &Path, version: &str) -> PathBuf {
         let lib = root.join("torch").join("lib");
         fs_err::create_dir_all(&lib).unwrap();
@@ -204,7 +205,7 @@ mod tests {
             let variable = |name: &str| variables.get(name).map(|path| path.clone().into_os_string());
             Around { program: Some(env("own/bin/emoflow")), variable: &variable }.find()
         };
-        // From the last place to the first: each new one goes before those that are there.
+        // From the last location to the first: each new one takes precedence over the previous ones.
         let built = find(&variables).unwrap();
         assert_eq!(built.lib, Path::new(env!("EMOFLOW_LIBTORCH")));
         assert!(built.why.starts_with("the folder that the program was built with"), "{}", built.why);
@@ -224,7 +225,7 @@ mod tests {
         let found = find(&variables).unwrap();
         assert_eq!(found.lib, packages("venv").join("torch/lib"));
         assert!(found.why.contains("skipped: torch 2.10.0+cu128 in the environment"), "{}", found.why);
-        // One that is asked for is not passed over.
+        // An explicitly requested one is not skipped.
         variables.insert("LD_LIBRARY_PATH", packages("own").join("torch/lib"));
         assert!(find(&variables).unwrap_err().to_string().contains("is 2.10.0; this program needs"));
         variables.insert("LD_LIBRARY_PATH", packages("venv").join("torch/lib"));

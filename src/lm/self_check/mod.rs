@@ -1,6 +1,6 @@
-//! Whether a device computes what it should: a small model is run on it, and what comes out is compared with what the model
-//! computes by definition. Of devices other than the CPU this is asked before a model is loaded there, once for each machine,
-//! driver, libtorch and dtype. Knows nothing of what the device is for.
+//! Checks whether a device computes correctly: a small model is run on it, and the results are compared with those
+//! computed by definition. Devices other than the CPU are checked before a model is loaded on them, once per machine,
+//! driver, libtorch and dtype. Independent of what the device is used for.
 
 mod model;
 mod remembered;
@@ -23,23 +23,23 @@ use tch::{Device, Kind, Tensor};
 
 pub use remembered::{known, run_and_remember};
 
-/// Raised when the check asks more, so that what passed before is checked anew.
+/// Incremented when the check becomes stricter, so that earlier results are not reused.
 const VERSION: u32 = 1;
 
-/// What came out.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// The largest difference of a token's residual stream or logits from what they are by definition, over their size, where
-    /// it is largest beside what is allowed there. Not a number or infinity: the largest there is.
+    /// The largest relative difference of a token's residual stream or logits from their values by definition, at the
+    /// place where it is largest relative to the allowed one. For NaN or infinity: the largest finite number.
     pub error: f64,
-    /// What rounding explains there.
+    /// The relative difference that rounding explains at that place.
     pub allowed: f64,
-    /// Where that is, for people.
+    /// Description of the place.
     pub place: String,
 }
 
 impl Found {
-    /// Whether the device computes what it should.
+    /// Whether the device computes correctly.
     pub fn is_right(&self) -> bool {
         self.error <= self.allowed
     }
@@ -57,11 +57,11 @@ impl std::fmt::Display for Found {
     }
 }
 
-/// Refuses a device that does not compute what it should in `dtype`. The CPU is not asked. What was found on this machine
-/// before, with this libtorch and driver, is believed.
+/// Refuses a device that does not compute correctly in `dtype`. The CPU is not checked. A previous result of this
+/// machine, with this libtorch and driver, is reused.
 ///
 /// # Errors
-/// What is wrong, with the numbers; a check that could not be run.
+/// The difference found, with the numbers; a check that could not be run.
 pub fn ensure_right(device: Device, backend: Backend, dtype: Dtype) -> Result<()> {
     if backend.is_cpu() {
         return Ok(());
@@ -84,12 +84,12 @@ pub fn ensure_right(device: Device, backend: Backend, dtype: Dtype) -> Result<()
 /// Runs the check.
 ///
 /// # Errors
-/// libtorch's, where it cannot compute this at all; too little memory.
+/// Errors of libtorch, if it cannot compute this at all; too little memory.
 pub fn run(device: Device, backend: Backend, dtype: Dtype) -> Result<Found> {
     let check = || -> Result<Found> {
         let _no_grad = tch::no_grad_guard();
         let mut worst = None;
-        // Gemma 2 bounds its scores by 50; here they are smaller.
+        // Gemma 2 caps its scores at 50; here the scores are smaller.
         for cap in [None, Some(4.0)] {
             compare(&SmallModel::new(&LAYERS, cap)?, device, backend, dtype, &mut worst)?;
         }
@@ -109,14 +109,14 @@ pub fn run(device: Device, backend: Backend, dtype: Dtype) -> Result<Found> {
     })
 }
 
-/// What the roundings of `layers` blocks explain, over the size of what they are in.
+/// The relative difference that rounding in `layers` blocks explains.
 ///
-/// A rounding changes a number by at most `u` of its size, the dtype's unit roundoff, and n roundings that know nothing of each
-/// other by about √n u (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). In half precision
-/// a block rounds 16 numbers on the way of each: norm, query, key and both rotated, value, weight of attention, what is read, its
-/// projection, sum; norm, gate, its activation, up, product, down and sum. In fp32 the terms of products count as well, of which
-/// the longest has 2048. All of it SCORES times, because a weight of attention changes by what its score is off, which is so
-/// much of the score, and scores are up to some 4.
+/// A rounding changes a number by at most `u` of its size, the dtype's unit roundoff, and n independent roundings by
+/// about √n u (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). In half precision a
+/// block rounds 16 numbers on each path: norm, query, key and both rotated, value, attention weight, attention output,
+/// its projection, sum; norm, gate, its activation, up, product, down and sum. In fp32 the terms of products count as
+/// well; the longest product has 2048. The total is multiplied by SCORES, because the relative error of an attention
+/// weight is the absolute error of its score, which is proportional to the score, and scores are up to about 4.
 fn allowed(dtype: Dtype, layers: usize) -> f64 {
     const SCORES: f64 = 4.0;
     let (bits, roundings) = match dtype {
@@ -127,7 +127,7 @@ fn allowed(dtype: Dtype, layers: usize) -> f64 {
     SCORES * ((roundings * layers) as f64).sqrt() * f64::from(-bits).exp2()
 }
 
-/// Threads that wait for one another would take longer than these products.
+/// Synchronising threads would take longer than these products.
 fn on_one_thread<T>(work: impl FnOnce() -> T) -> T {
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
@@ -136,7 +136,7 @@ fn on_one_thread<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Tokens of text `which`. The first [`SHARED`] are the same in all.
+/// Tokens of text number `which`. The first [`SHARED`] are the same in all texts.
 fn text(which: u64, length: usize) -> Vec<i64> {
     let token = |at: usize| {
         let seed = if at < SHARED { 0 } else { which + 1 };
@@ -145,13 +145,13 @@ fn text(which: u64, length: usize) -> Vec<i64> {
     (0..length).map(token).collect()
 }
 
-/// Tokens with which all texts begin.
+/// Number of tokens shared at the beginning of all texts.
 const SHARED: usize = 30;
-/// Tokens that are added one by one.
+/// Number of tokens that are added one by one.
 const STEPS: usize = 3;
 
-/// Runs `small` in every way in which texts are read and written: of unequal lengths at once, after a beginning that is computed
-/// once for all, and token by token.
+/// Runs `small` in every way in which texts are processed: as a batch of unequal lengths, after a shared prefix that
+/// is computed once, and token by token.
 fn compare(
     small: &SmallModel,
     device: Device,
@@ -218,7 +218,7 @@ fn compare(
     Ok(())
 }
 
-/// What is compared.
+/// The place of a comparison.
 struct Place<'a> {
     layer: usize,
     row: usize,
@@ -228,7 +228,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Makes `worst` the worst token of `got` if that is worse; both `[pos, width]` in float64.
+    /// Replaces `worst` if the worst token of `got` is worse; both are `[pos, width]` in float64.
     fn compare(&self, got: &Tensor, want: &Tensor, dtype: Dtype, worst: &mut Option<Found>) {
         let size = |x: &Tensor| (x * x).sum_dim_intlist([-1i64].as_slice(), false, Kind::Double).sqrt();
         let errors = size(&(got - want)) / size(want);
@@ -263,7 +263,7 @@ impl Place<'_> {
 mod tests {
     use super::*;
 
-    /// In every dtype, by every backend of the CPU.
+    /// In every dtype, with every CPU backend.
     #[test]
     fn every_backend_computes_what_it_should() {
         for backend in Backend::all(Device::Cpu) {

@@ -1,5 +1,5 @@
-//! The small model of the self-check: its sizes, its weights from a fixed seed, and what it computes by definition, in
-//! float64. Knows neither devices nor backends.
+//! The small model of the self-check: its sizes, its weights from a fixed seed, and its results by definition, in
+//! float64. Independent of devices and backends.
 
 use crate::lm::sample::uniform;
 use crate::lm::spec::{Attention, Spec};
@@ -13,14 +13,13 @@ use tch::{Device, Kind, Tensor};
 pub struct Heads {
     /// Width of a head.
     pub d_head: usize,
-    /// Query heads are four; so many key heads do they share.
+    /// Key/value heads, shared by the four query heads.
     pub n_kv_heads: usize,
-    /// Tokens that a token sees, itself included; `None`: all before it.
+    /// Tokens that a token attends to, including itself; `None`: all before it.
     pub window: Option<usize>,
 }
 
-/// All widths of heads that real models have, keys and values shared by two, by four and not shared, with windows and
-/// without.
+/// All head widths of real models, key/value heads shared by two, by four and not shared, with and without windows.
 pub const LAYERS: [Heads; 5] = [
     Heads { d_head: 64, n_kv_heads: 2, window: None },
     Heads { d_head: 128, n_kv_heads: 1, window: Some(24) },
@@ -29,19 +28,19 @@ pub const LAYERS: [Heads; 5] = [
     Heads { d_head: 64, n_kv_heads: 4, window: Some(24) },
 ];
 
-/// A model of Llama's form whose layers have heads of their own.
+/// A model of Llama's form whose layers have different heads.
 pub struct SmallModel {
     /// Its sizes.
     pub spec: Spec,
-    /// By their names, fp32 on the CPU; numbers that bf16 and f16 hold as they are.
+    /// By name, fp32 on the CPU; values are exactly representable in bf16 and f16.
     pub weights: HashMap<String, Tensor>,
 }
 
 impl SmallModel {
-    /// With such `layers`, and with scores of attention bounded by `cap`.
+    /// With these `layers`, and with attention scores soft-capped to `cap`.
     ///
     /// # Errors
-    /// Sizes that fit no model.
+    /// Sizes that are not a valid model.
     pub fn new(layers: &[Heads], cap: Option<f64>) -> Result<SmallModel> {
         let mut spec = Spec::from_config(&json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "intermediate_size": 96,
@@ -65,8 +64,8 @@ impl SmallModel {
         Ok(SmallModel { weights: weights.collect(), spec })
     }
 
-    /// The residual stream after each layer, `[pos, d_model]`, and the logits, `[pos, d_vocab]`, of one text: as the papers
-    /// define them, head by head, in float64, with nothing that the engine computes with.
+    /// The residual stream after each layer, `[pos, d_model]`, and the logits, `[pos, d_vocab]`, of one text: as
+    /// defined in the papers, head by head, in float64, without any of the engine's code.
     pub fn by_definition(&self, ids: &[i64]) -> Vec<Tensor> {
         let Spec { n_heads, attention_cap, ref layers, .. } = self.spec;
         let all = |name: &str| self.weights[&format!("{name}.weight")].to_kind(Kind::Double);
@@ -93,7 +92,7 @@ impl SmallModel {
                 weights.matmul(&v[shared])
             });
             let read = Tensor::cat(&read.collect::<Vec<_>>(), -1);
-            // New tensors: what was seen shares the old ones.
+            // New tensors: those in `seen` share storage with the old ones.
             resid = &resid + read.matmul(&own("self_attn.o_proj").tr());
             let x = norm(&resid, own("post_attention_layernorm"));
             let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|name| x.matmul(&own(name).tr()));
@@ -105,14 +104,14 @@ impl SmallModel {
     }
 }
 
-/// What a token does not see: those after it, and those before its window. `[pos, pos]`
+/// Positions hidden from each token: those after it, and those before its window. `[pos, pos]`
 fn hidden(pos: usize, window: Option<usize>) -> Tensor {
     let hidden = |(at, of): (usize, usize)| of > at || window.is_some_and(|window| of + window <= at);
     let all: Vec<bool> = (0..pos * pos).map(|place| hidden((place / pos, place % pos))).collect();
     Tensor::from_slice(&all).view([pos as i64, pos as i64])
 }
 
-/// One head, `[pos, d_head]`, whose entries `i` and `i + d_head / 2` turn by the angle `pos theta^(-2i / d_head)`.
+/// One head, `[pos, d_head]`, with entries `i` and `i + d_head / 2` rotated by the angle `pos theta^(-2i / d_head)`.
 fn rotated(x: &Tensor, of: &Attention) -> Tensor {
     let Some(rope) = &of.rope else { return x.shallow_clone() };
     let (half, pos) = (of.d_head / 2, x.size()[0]);
@@ -126,8 +125,9 @@ fn rotated(x: &Tensor, of: &Attention) -> Tensor {
     Tensor::cat(&[&first * &cos - &second * &sin, second * cos + first * sin], -1)
 }
 
-/// The weights of the tensor `name`: multiples of a power of two with seven bits. Maps keep the size of what they read, so that
-/// scores are as large as those of real models and attention is far from a mean; gains are 0.5 to 1.5.
+/// The weights of the tensor `name`: multiples of a power of two with seven bits. Linear maps preserve the size of
+/// their input, so that scores are as large as those of real models and attention is far from uniform; gains are 0.5
+/// to 1.5.
 fn weights(name: &str, shape: &[i64]) -> Tensor {
     // FNV-1a (Fowler, Noll and Vo).
     let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
@@ -150,7 +150,7 @@ fn weights(name: &str, shape: &[i64]) -> Tensor {
 mod tests {
     use super::*;
 
-    /// `tests/fixtures/make_heads.py` has transformers compute each layer as a model of its own.
+    /// `tests/fixtures/make_heads.py` computes each layer with transformers, as a model of its own.
     #[test]
     fn the_definition_is_that_of_transformers() {
         let fixture =
@@ -164,7 +164,7 @@ mod tests {
                 let want = &want[&format!("{name}/{layer}")];
                 let got = got.slice(0, 3, None, 4);
                 let error = (&got - want).abs().max().double_value(&[]) / want.abs().max().double_value(&[]);
-                // Its norms and rotations are in fp32.
+                // transformers computes its norms and rotations in fp32.
                 assert!(error < 2e-6, "{name} of layer {layer}: {error:.1e}");
             }
         }

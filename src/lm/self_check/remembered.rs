@@ -1,9 +1,9 @@
-//! What checks of this machine's devices found, in a file of the user's: one line a check, of which the last one of a setting
-//! counts. Knows not what is checked.
+//! Stored results of the checks of this machine's devices, in a file in the user's cache folder: one line per check;
+//! the last line for a setting counts. Independent of what is checked.
 //!
-//! The file is only appended to, in one call a line, so that several processes may do so at once; at worst two of them run the
-//! same check. A line that is damaged, torn or mixed with another is no JSON, and is passed over. Where the file cannot be
-//! written, each process checks anew.
+//! The file is only appended to, with one call per line, so that several processes may write at once; at worst two of
+//! them run the same check. A line that is damaged, torn or mixed with another is not valid JSON, and is skipped. If
+//! the file cannot be written, each process checks again.
 
 use super::{Found, VERSION};
 use crate::lm::backend::Backend;
@@ -17,19 +17,20 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// All that decides what a check finds.
+/// Everything that affects the result of a check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Setting {
     check: u32,
     host: String,
     device: String,
     hardware: String,
-    /// Of NVIDIA's driver, as it says itself; elsewhere the system's version, which Apple's GPUs get theirs with.
+    /// Version of NVIDIA's driver, as reported by the driver; elsewhere the version of the system, with which Apple's
+    /// GPU drivers are delivered.
     driver: String,
     libtorch: String,
     backend: String,
     dtype: Dtype,
-    /// Variables that change what a GPU computes, or which one it is.
+    /// Environment variables that change what a GPU computes, or which one is used.
     variables: Vec<(String, String)>,
 }
 
@@ -66,7 +67,7 @@ impl Setting {
     }
 }
 
-/// What the system calls itself.
+/// The system's names, as reported by `uname`.
 struct System {
     host: String,
     release: String,
@@ -74,7 +75,8 @@ struct System {
 
 impl System {
     fn here() -> System {
-        // SAFETY: zeros are a value of it, and the call fills it with texts that end in a zero, or leaves it as it is.
+        // SAFETY: all zeros are a valid value of it, and the call fills it with zero-terminated strings or leaves it
+        // unchanged.
         let of = unsafe {
             let mut of: libc::utsname = std::mem::zeroed();
             libc::uname(&mut of);
@@ -87,7 +89,7 @@ impl System {
     }
 }
 
-/// A device as `--device` names it.
+/// A device's name, as in `--device`.
 fn label(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
@@ -96,20 +98,20 @@ fn label(device: Device) -> String {
     }
 }
 
-/// The same with what the hardware calls itself.
+/// The same with the name of the hardware.
 pub(super) fn shown(device: Device) -> String {
     let hardware = hardware_name(device);
     if hardware.is_empty() { label(device) } else { format!("{} ({hardware})", label(device)) }
 }
 
-/// `emoflow/devices.jsonl` in the user's folder for caches, as XDG has it on every system.
+/// `emoflow/devices.jsonl` in the user's cache folder, at XDG's location on every system.
 fn file() -> Option<PathBuf> {
     let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
     Some(caches.join("emoflow").join("devices.jsonl"))
 }
 
-/// What was found of `device` in `dtype` on this machine, with this libtorch and driver, if it was checked.
+/// The stored result for `device` in `dtype` on this machine, with this libtorch and driver, if there is one.
 pub fn known(device: Device, backend: Backend, dtype: Dtype) -> Option<Found> {
     last(&fs::read_to_string(file()?).ok()?, &Setting::of(device, backend, dtype))
 }
@@ -119,10 +121,10 @@ fn last(text: &str, wanted: &Setting) -> Option<Found> {
     lines.into_iter().find(|line| line.setting == *wanted).map(|line| line.found)
 }
 
-/// Checks now, and remembers what is found where that can be written.
+/// Runs the check now, and stores the result if the file can be written.
 ///
 /// # Errors
-/// As [`run`](super::run).
+/// As for [`run`](super::run).
 pub fn run_and_remember(device: Device, backend: Backend, dtype: Dtype) -> Result<Found> {
     let found = super::run(device, backend, dtype)?;
     let _ = file().map(|file| append(&file, Setting::of(device, backend, dtype), &found));
@@ -132,7 +134,7 @@ pub fn run_and_remember(device: Device, backend: Backend, dtype: Dtype) -> Resul
 fn append(file: &Path, setting: Setting, found: &Found) -> Result<()> {
     fs::create_dir_all(file.parent().context("a file in a folder")?)?;
     let line = serde_json::to_string(&Line { setting, found: found.clone() })?;
-    // The line feed in front ends a line that a crash tore.
+    // The leading line feed ends a line that was torn by a crash.
     fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -159,12 +161,12 @@ mod tests {
         assert_eq!(known(&setting(Dtype::Bf16)), Some(found(f64::MAX)));
         assert_eq!(known(&setting(Dtype::F16)), None);
         let text = fs::read_to_string(&file).unwrap();
-        // A crash tears the last line: the one before counts, and the next is whole.
+        // A crash tears the last line: the previous one counts, and the next one is complete.
         fs::write(&file, &text[..text.len() - 9]).unwrap();
         assert_eq!(known(&setting(Dtype::F32)), Some(found(0.5)));
         append(&file, setting(Dtype::F32), &found(0.0625)).unwrap();
         assert_eq!(known(&setting(Dtype::F32)), Some(found(0.0625)));
-        // Another driver, libtorch or check knows nothing.
+        // A result does not apply to another driver, libtorch or check.
         for change in [
             |setting: &mut Setting| setting.driver.push('1'),
             |setting: &mut Setting| setting.libtorch.push('1'),

@@ -1,48 +1,48 @@
-//! The kinds of sub-layers in which models differ. Knows neither their tensors nor how they are computed.
+//! The kinds of sub-layers in which models differ. Independent of their tensors and of how they are computed.
 
 use serde::Serialize;
 
-/// How rotary frequencies are stretched for contexts longer than the one trained on first.
+/// How rotary frequencies are scaled for contexts longer than in the original training.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RopeScaling {
-    /// The frequencies as they are.
+    /// Unchanged frequencies.
     None,
     /// Every frequency divided by `factor`.
     Linear {
-        /// The stretch.
+        /// Scaling factor.
         factor: f64,
     },
-    /// Llama 3.1: only wavelengths long against the original context are stretched, with a smooth
-    /// passage between.
+    /// Llama 3.1: only wavelengths that are long relative to the original context are scaled, with a smooth
+    /// transition.
     Llama3 {
-        /// The stretch of long wavelengths.
+        /// Scaling factor of long wavelengths.
         factor: f64,
-        /// Wavelengths above `original_context / low_freq_factor` are stretched in full.
+        /// Wavelengths above `original_context / low_freq_factor` are fully scaled.
         low_freq_factor: f64,
-        /// Wavelengths below `original_context / high_freq_factor` are left alone.
+        /// Wavelengths below `original_context / high_freq_factor` are unchanged.
         high_freq_factor: f64,
-        /// Context length of the first training, in tokens.
+        /// Context length of the original training, in tokens.
         original_context: f64,
     },
-    /// Each frequency divided by a factor of its own, of which there are two sets: a sequence
-    /// longer than the original context takes `long`, all of it.
+    /// Each frequency is divided by its own factor, from one of two sets: all positions of a sequence longer than the
+    /// original context use `long`.
     LongRope {
-        /// One divisor a frequency, for sequences within the original context.
+        /// One divisor per frequency, for sequences within the original context.
         short: Vec<f64>,
-        /// One divisor a frequency, for longer ones.
+        /// One divisor per frequency, for longer sequences.
         long: Vec<f64>,
-        /// Context length of the first training, in tokens.
+        /// Context length of the original training, in tokens.
         original_context: usize,
     },
-    /// YaRN: pairs that turn often within the original context are left alone, those that turn
-    /// little are stretched, with a straight passage between.
+    /// YaRN: pairs with many rotations within the original context are unchanged, pairs with few are scaled, with a
+    /// linear transition.
     Yarn {
-        /// The stretch of pairs that turn little.
+        /// Scaling factor of pairs with few rotations.
         factor: f64,
-        /// Pairs before this one are left alone.
+        /// Pairs before this one are unchanged.
         first: f64,
-        /// Pairs from this one on are stretched in full.
+        /// Pairs from this one on are fully scaled.
         last: f64,
     },
 }
@@ -50,49 +50,49 @@ pub enum RopeScaling {
 /// Rotary position embedding of one layer's heads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rope {
-    /// Base of the geometric row of wavelengths.
+    /// Base of the geometric sequence of wavelengths.
     pub theta: f64,
-    /// Leading entries of a head that form the pairs to rotate: entry `i` with `i + dims / 2`.
+    /// Leading entries of a head that form the rotated pairs: entry `i` with `i + dims / 2`.
     pub dims: usize,
-    /// Pairs that turn, at most `dims / 2`: those after them stand still.
+    /// Number of pairs that are rotated, at most `dims / 2`; the others are unchanged.
     pub pairs: usize,
     /// Multiplies cosines and sines.
     pub amplitude: f64,
-    /// Stretching for long contexts.
+    /// Scaling for long contexts.
     pub scaling: RopeScaling,
 }
 
-/// What the norms of a model do.
+/// The kind of norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Norm {
-    /// RMSNorm: divides by the root mean square, then multiplies.
+    /// RMSNorm: divides by the root mean square, then multiplies by the gain.
     Rms {
-        /// By what.
+        /// How the gain is applied.
         gain: Gain,
     },
-    /// LayerNorm: subtracts the mean, divides by the standard deviation, then multiplies by learned numbers and adds
-    /// others.
+    /// LayerNorm: subtracts the mean, divides by the standard deviation, then multiplies by a learned gain and adds a
+    /// learned bias.
     Layer,
 }
 
-/// How an RMSNorm uses its learned numbers.
+/// How an RMSNorm applies its learned parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gain {
     /// Multiplies by them.
     Times,
-    /// Multiplies by one more than they say.
+    /// Multiplies by them plus 1.
     OnePlus,
 }
 
-/// What an MLP does to each of its inner entries, or to those of its gate where it has one.
+/// The activation of an MLP, applied to its gate if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x sigmoid(x)`
     Silu,
-    /// The Gaussian error unit: `x` times the share of a normal distribution below it.
+    /// Gaussian error linear unit: `x` times the standard normal distribution function of `x`.
     Gelu,
     /// The same, approximated by a hyperbolic tangent.
     GeluTanh,
@@ -104,23 +104,23 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// How a block's two halves add to the residual stream.
+/// How a block's mixer and MLP add to the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Residual {
-    /// The MLP reads what the mixer has added to.
+    /// The MLP reads the residual stream after the mixer's addition.
     Sequential,
-    /// Both read the block's input, each through its own norm.
+    /// Both mixer and MLP read the block's input, each through its own norm.
     Parallel,
 }
 
-/// Norm of queries and keys before they are rotated.
+/// Norm of queries and keys before rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QkNorm {
     /// None.
     None,
-    /// Over each head by itself, one gain for all heads.
+    /// Over each head separately, with one gain for all heads.
     Head,
     /// Over all heads together.
     Whole,
@@ -130,35 +130,35 @@ pub enum QkNorm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyValues {
-    /// Projections of their own.
+    /// The layer's own projections.
     Own,
     /// The key projection gives both: the values are the keys before norm and rotation.
     KeysAsValues,
-    /// An earlier layer's, as they are there.
+    /// Those of an earlier layer, reused unchanged.
     Of(usize),
 }
 
-/// An embedding of every token for each layer, which enters at the layer's end.
+/// Per-layer token embeddings, added at the end of each layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PerLayerEmbed {
-    /// Entries for a token and layer.
+    /// Entries per token and layer.
     pub width: usize,
-    /// Rows of its table.
+    /// Rows of the embedding table.
     pub d_vocab: usize,
 }
 
-/// What may differ from layer to layer.
+/// Settings that may differ from layer to layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Layer {
-    /// What lets its tokens see those before them.
+    /// The sub-layer that mixes information across tokens.
     pub mixer: Mixer,
-    /// Width inside the MLP; `None`: there is none.
+    /// Hidden width of the MLP; `None`: there is none.
     pub d_mlp: Option<usize>,
-    /// Experts, in the place of the MLP or beside it.
+    /// Experts, in place of the MLP or in parallel with it.
     pub experts: Option<Experts>,
 }
 
-/// The first half of a block.
+/// The first sub-layer of a block.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Mixer {
@@ -175,27 +175,27 @@ pub struct Attention {
     pub d_head: usize,
     /// Key and value heads; a divisor of the query heads.
     pub n_kv_heads: usize,
-    /// Tokens that a token sees, itself included; `None`: all before it.
+    /// Tokens that a token attends to, including itself; `None`: all before it.
     pub window: Option<usize>,
-    /// Rotary position embedding; `None`: nothing is rotated.
+    /// Rotary position embedding; `None`: no rotation.
     pub rope: Option<Rope>,
     /// Where keys and values come from.
     pub kv: KeyValues,
     /// Multiplies query-key products.
     pub scale: f64,
-    /// Whether what the query heads read is multiplied by the sigmoid of a projection of its own.
+    /// Whether the attention output is multiplied by the sigmoid of a separate projection.
     pub gate: bool,
 }
 
 impl Attention {
-    /// Numbers in a token's key or value.
+    /// Width of a token's key or value, over all heads.
     pub fn d_kv(&self) -> usize {
         self.n_kv_heads * self.d_head
     }
 }
 
 impl Layer {
-    /// Its attention, where that is its mixer.
+    /// Its attention, if that is its mixer.
     pub fn attention(&self) -> Option<&Attention> {
         match &self.mixer {
             Mixer::Attention(attention) => Some(attention),
@@ -203,7 +203,7 @@ impl Layer {
         }
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub fn attention_mut(&mut self) -> Option<&mut Attention> {
         match &mut self.mixer {
             Mixer::Attention(attention) => Some(attention),
@@ -212,29 +212,29 @@ impl Layer {
     }
 }
 
-/// The heads of a layer that follows the gated delta rule, whose queries, keys and values go through a convolution along
-/// the sequence.
+/// The heads of a layer with the gated delta rule, whose queries, keys and values pass through a convolution along the
+/// sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DeltaHeads {
-    /// Query and key heads, as many of each; a divisor of the value heads.
+    /// Query heads, and the same number of key heads; a divisor of the value heads.
     pub n_k_heads: usize,
-    /// Value heads, each with a memory of `d_k * d_v`.
+    /// Value heads, each with a state of `d_k * d_v`.
     pub n_v_heads: usize,
     /// Width of a query or key head.
     pub d_k: usize,
     /// Width of a value head.
     pub d_v: usize,
-    /// Tokens that the convolution spans, the token itself included.
+    /// Tokens that the convolution spans, including the token itself.
     pub kernel: usize,
 }
 
 impl DeltaHeads {
-    /// Numbers in the queries, keys and values of a token.
+    /// Total width of a token's queries, keys and values.
     pub fn channels(&self) -> usize {
         2 * self.n_k_heads * self.d_k + self.values()
     }
 
-    /// Numbers in the values of a token.
+    /// Total width of a token's values.
     pub fn values(&self) -> usize {
         self.n_v_heads * self.d_v
     }
@@ -243,12 +243,12 @@ impl DeltaHeads {
 /// A mixture of experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Experts {
-    /// How many there are.
+    /// Number of experts.
     pub count: usize,
-    /// How many each token goes through.
+    /// Number of experts used per token.
     pub active: usize,
-    /// Width inside one.
+    /// Hidden width of one expert.
     pub d_mlp: usize,
-    /// Whether the weights of the active ones are made to sum to 1.
+    /// Whether the weights of the active experts are normalised to sum to 1.
     pub normalized: bool,
 }

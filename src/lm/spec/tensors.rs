@@ -1,10 +1,10 @@
-//! The tensors that follow from a [`Spec`]: their names and shapes, as a checkpoint stores them.
+//! The tensors implied by a [`Spec`]: their names and shapes, as stored in a checkpoint.
 
 use super::*;
 
 impl Spec {
-    /// Every tensor of the model with its shape, in the order of the forward pass. A linear map is
-    /// `[out, in]`, unless the names say that blocks have the other layout.
+    /// Every tensor of the model with its shape, in the order of the forward pass. A linear map is `[out, in]`, unless
+    /// the names specify the other layout for blocks.
     pub fn tensors(&self) -> Vec<(String, Vec<i64>)> {
         let n = &self.names;
         let d_model = self.d_model as i64;
@@ -30,7 +30,7 @@ impl Spec {
         all
     }
 
-    /// Numbers in the tensors of block `layer`.
+    /// Number of parameters in block `layer`.
     pub fn block_numbers(&self, layer: usize) -> u64 {
         let tensors = self.block_tensors(&self.layers[layer]);
         let numbers = tensors
@@ -39,8 +39,8 @@ impl Spec {
         numbers.fold(0, u64::saturating_add)
     }
 
-    /// Numbers in all tensors of the model, where sizes of a stranger may be beyond all bounds: the largest there is
-    /// then, and no list of names.
+    /// Number of parameters of the model. Safe for untrusted sizes: saturates at the largest number, and builds no
+    /// list of names.
     pub fn numbers(&self) -> u64 {
         let product = |sides: &[usize]| sides.iter().fold(1u64, |n, &side| n.saturating_mul(side as u64));
         let rows = if self.tied { self.d_vocab } else { self.d_vocab.saturating_mul(2) };
@@ -55,7 +55,7 @@ impl Spec {
         (0..self.n_layers()).fold(numbers, |sum, layer| sum.saturating_add(self.block_numbers(layer)))
     }
 
-    /// Numbers in the tensors of block `layer` that are stored in another layout than they are computed with.
+    /// Number of parameters in block `layer` whose stored layout differs from the one used for computation.
     pub fn relaid_numbers(&self, layer: usize) -> u64 {
         if self.names.layout == Layout::InOut {
             return self.block_numbers(layer);
@@ -106,7 +106,7 @@ impl Spec {
     fn attention_tensors(&self, of: &Attention) -> Vec<(String, Vec<usize>)> {
         let n = &self.names;
         let (d_model, q, kv) = (self.d_model, self.n_heads * of.d_head, of.d_kv());
-        // Each head's gate stands below its query.
+        // Each head's gate follows its query.
         let q_rows = if of.gate { 2 * q } else { q };
         let projections = match (n.qkv, of.kv) {
             (QkvNames::Fused(name) | QkvNames::FusedPerHead(name), _) => vec![(name, q_rows + 2 * kv)],
@@ -157,7 +157,7 @@ impl Spec {
         all
     }
 
-    /// Those of a linear map of a block.
+    /// The tensors of a linear map in a block.
     fn linear_tensors(&self, name: &str, out: usize, inp: usize, bias: bool) -> Vec<(String, Vec<usize>)> {
         let shape = match self.names.layout {
             Layout::OutIn => vec![out, inp],
@@ -167,7 +167,7 @@ impl Spec {
         [(format!("{name}.weight"), shape)].into_iter().chain(bias).collect()
     }
 
-    /// Those of a norm of `width` entries.
+    /// The tensors of a norm of `width` entries.
     fn norm_tensors<N: Copy>(&self, name: &str, width: N) -> Vec<(String, Vec<N>)> {
         let parts: &[&str] = match self.norm {
             Norm::Rms { .. } => &["weight"],

@@ -6,7 +6,7 @@ use super::{Tokenizer, ids};
 use crate::lm::template::{Chat, Message, Role, is_space};
 use anyhow::{Context, Result, bail, ensure};
 
-/// A conversation as the model reads it.
+/// A conversation as the input of the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turns {
     /// All of its tokens.

@@ -1,11 +1,11 @@
-//! Configs of the Llama kind and its relatives: what of each architecture is its own.
+//! Configs of Llama and its relatives: what is specific to each architecture.
 
 use super::rope::whole_heads;
 use super::{Config, Keys, plain};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// Llama, Mistral and Mixtral, which are one architecture there. A window, which Mistral 7B v0.1 has, is not stored.
+/// Llama, Mistral and Mixtral, which are one architecture in GGUF. A window, as in Mistral 7B v0.1, is not stored.
 pub fn llama(k: &Keys) -> Result<Config> {
     let experts = k.whole("expert_count")?.unwrap_or(0);
     let mut config = plain(k, if experts > 0 { "MixtralForCausalLM" } else { "LlamaForCausalLM" })?;
@@ -20,7 +20,7 @@ pub fn llama(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Qwen2 and Qwen2.5; the windows that their configs can switch on are not stored.
+/// Qwen2 and Qwen2.5; the optional windows of their configs are not stored.
 pub fn qwen2(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "Qwen2ForCausalLM")?;
     whole_heads(k, &mut config)?;
@@ -34,7 +34,7 @@ pub fn qwen3(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Qwen3 with experts. That the weights of the active ones sum to 1 is not stored: llama.cpp has it so.
+/// Qwen3 MoE. That the weights of the active experts sum to 1 is not stored; it is fixed in llama.cpp.
 pub fn qwen3_moe(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "Qwen3MoeForCausalLM")?;
     whole_heads(k, &mut config)?;
@@ -52,13 +52,13 @@ pub fn qwen3_moe(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Phi-3 and Phi-4: part of a head rotates, with one of two sets of divisors of its frequencies.
+/// Phi-3 and Phi-4: a fraction of each head is rotated, with one of two sets of frequency divisors.
 pub fn phi3(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "Phi3ForCausalLM")?;
     let d_head = config["head_dim"].as_u64().context("`head_dim`")?;
     let dims = k.whole("rope.dimension_count")?.unwrap_or(d_head);
     config.insert("partial_rotary_factor".into(), (dims as f64 / d_head as f64).into());
-    // Phi-4 writes 0: it has none.
+    // Phi-4 writes 0, which means no window.
     let window = k.whole("attention.sliding_window")?.filter(|window| *window > 0);
     config.insert("sliding_window".into(), window.map_or(Value::Null, Value::from));
     let original = k.whole("rope.scaling.original_context_length")?;
@@ -73,7 +73,7 @@ pub fn phi3(k: &Keys) -> Result<Config> {
             let original = original.context("`phi3.rope.scaling.original_context_length` is missing")?;
             config.insert("original_max_position_embeddings".into(), original.into());
             let mut scaling = json!({"type": "longrope", "short_factor": short, "long_factor": long});
-            // What follows from the two contexts anyway is stored with fewer digits.
+            // A value that follows from the two context lengths is stored with fewer digits.
             let ratio = k.size("context_length")? as f64 / original as f64;
             let follows = (1.0 + ratio.max(1.0).ln() / (original as f64).ln()).sqrt();
             if let Some(amplitude) = amplitude.filter(|amplitude| (amplitude - follows).abs() > 1e-6) {
@@ -102,7 +102,7 @@ pub fn olmo(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// SmolLM3. That every fourth layer does not rotate is not stored: llama.cpp has it so.
+/// SmolLM3. That every fourth layer has no rotation is not stored; it is fixed in llama.cpp.
 pub fn smollm3(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "SmolLM3ForCausalLM")?;
     whole_heads(k, &mut config)?;
@@ -121,7 +121,7 @@ pub fn granite(k: &Keys) -> Result<Config> {
         ("logits_scaling", "logit_scale"),
     ];
     for (field, key) in scales {
-        // A scale of 0 is one that the converter did not find.
+        // A scale of 0 means that the converter did not find it.
         if let Some(scale) = k.number(key)?.filter(|scale| *scale != 0.0) {
             config.insert(field.into(), scale.into());
         }
@@ -131,13 +131,13 @@ pub fn granite(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// `layer_types` of layers that have a window or not.
+/// `layer_types` for layers with and without a window.
 pub fn layer_types(sliding: &[bool]) -> Value {
     let kind = |sliding: &bool| if *sliding { "sliding_attention" } else { "full_attention" };
     sliding.iter().map(kind).collect::<Vec<_>>().into()
 }
 
-/// Experts are chosen by the softmax of their scores, which is written as 1.
+/// Checks that experts are chosen by the softmax of their scores, which is stored as 1.
 pub fn only_softmax(k: &Keys) -> Result<()> {
     k.only("expert_gating_func", 1)
 }

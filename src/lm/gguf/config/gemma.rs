@@ -1,4 +1,4 @@
-//! Configs of the Gemma kind: windows, bounds, two rotations, and scales that follow from a model's size.
+//! Configs of the Gemma family: windows, soft caps, two rotations, and scales that follow from a model's size.
 
 use super::families::{layer_types, only_softmax};
 use super::rope::whole_heads;
@@ -32,14 +32,14 @@ pub fn gemma2(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Gemma 3; the file of a model that sees holds the language model alone, or what sees beside it.
+/// Gemma 3; the file of a multimodal model holds the language model alone, or the vision tower as well.
 pub fn gemma3(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "Gemma3ForCausalLM")?;
     whole_heads(k, &mut config)?;
     config.insert("hidden_activation".into(), GELU.into());
     config.insert("query_pre_attn_scalar".into(), query_scale(&config, 62));
     config.insert("final_logit_softcapping".into(), cap(k.number("final_logit_softcapping")?));
-    // Ollama's converter has names of its own for the two bases.
+    // Ollama's converter uses different names for the two bases.
     let (global, local) = (k.number("rope.global.freq_base")?, k.number("rope.local.freq_base")?);
     if let (None, Some(theta)) = (k.number("rope.freq_base")?, global) {
         config.insert("rope_theta".into(), theta.into());
@@ -54,7 +54,7 @@ pub fn gemma3(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Gemma 4: heads of global layers have their own size; keys and values may be shared, or one.
+/// Gemma 4: global layers have their own head size; keys and values may be shared between layers, or identical.
 pub fn gemma4(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "Gemma4ForCausalLM")?;
     config.insert("hidden_activation".into(), GELU.into());
@@ -105,7 +105,7 @@ pub fn gemma4(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// Widths of the MLP: layers that share keys and values may have it twice as wide; and experts beside it.
+/// Widths of the MLP: layers that share keys and values may have one twice as wide; also experts in parallel with it.
 fn mlp(k: &Keys, config: &mut Config, own_keys: usize) -> Result<()> {
     if let Ok(Some(widths)) = k.wholes("feed_forward_length") {
         let first = *widths.first().context("`gemma4.feed_forward_length` is empty")?;
@@ -134,7 +134,8 @@ fn mlp(k: &Keys, config: &mut Config, own_keys: usize) -> Result<()> {
     Ok(())
 }
 
-/// Which pairs of a global head stand still is stored as their frequencies' divisors: 1 for those that turn, 1e30 else.
+/// Which pairs of a global head are rotated is stored as divisors of their frequencies: 1 for those that rotate, 1e30
+/// for the others.
 fn rotations(k: &Keys, config: &mut Config, d_global: u64) -> Result<()> {
     let divisors = k.numbers("rope_freqs.weight")?.context("there is no tensor `rope_freqs.weight`")?;
     let turning = divisors.iter().take_while(|divisor| **divisor == 1.0).count();
@@ -154,7 +155,7 @@ fn rotations(k: &Keys, config: &mut Config, d_global: u64) -> Result<()> {
     Ok(())
 }
 
-/// Layers with windows, where the file says which: a list, or that all but every n-th have one.
+/// Layers with windows, if the file specifies them: as a list, or as a period n (all but every n-th layer).
 fn sliding(k: &Keys, config: &mut Config) -> Result<()> {
     let key = "attention.sliding_window_pattern";
     let n_layers = k.size("block_count")? as usize;
@@ -166,8 +167,9 @@ fn sliding(k: &Keys, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// What products of queries and keys are divided by the root of: the width of a head, but in the models of 27 billion
-/// parameters, which llama.cpp knows by their number of layers, that of the residual stream by heads.
+/// Query-key products are divided by the root of this number: the width of a head, except in the 27B models, which
+/// llama.cpp recognises by their number of layers; there it is the width of the residual stream divided by the number
+/// of heads.
 fn query_scale(config: &Config, layers_of_27b: u64) -> Value {
     let size = |field: &str| config[field].as_u64().unwrap_or_default();
     match size("num_hidden_layers") == layers_of_27b {
@@ -176,7 +178,7 @@ fn query_scale(config: &Config, layers_of_27b: u64) -> Value {
     }
 }
 
-/// A bound, of which 0 is none.
+/// A soft cap; 0 means none.
 fn cap(bound: Option<f64>) -> Value {
     bound.filter(|bound| *bound > 0.0).map_or(Value::Null, Value::from)
 }

@@ -1,4 +1,4 @@
-//! Configs of GPT-2 and GPT-NeoX, whose fields have names of their own.
+//! Configs of GPT-2 and GPT-NeoX, which use different field names.
 
 use super::rope::parts_of_heads;
 use super::{Config, Keys, plain};
@@ -6,7 +6,7 @@ use crate::lm::gguf::metadata::needed;
 use anyhow::Result;
 use serde_json::json;
 
-/// GPT-2. That its activation is GELU by tanh is not stored: llama.cpp has it so.
+/// GPT-2. Its activation (tanh GELU) is not stored; it is fixed in llama.cpp.
 pub fn gpt2(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "GPT2LMHeadModel")?;
     for (own, field) in [
@@ -26,8 +26,8 @@ pub fn gpt2(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// GPT-NeoX. The base of its rotation, 10,000 in llama.cpp, is not stored; nor is its activation, which is that of Pythia and
-/// of transformers' default but in the one model of 44 layers, GPT-NeoX-20B.
+/// GPT-NeoX. The base of its rotation, 10,000 in llama.cpp, is not stored; neither is its activation, which is that of
+/// Pythia and transformers' default, except in the one model of 44 layers, GPT-NeoX-20B.
 pub fn gpt_neox(k: &Keys) -> Result<Config> {
     let mut config = plain(k, "GPTNeoXForCausalLM")?;
     parts_of_heads(k, &mut config, "rotary_pct")?;
@@ -43,7 +43,8 @@ pub fn gpt_neox(k: &Keys) -> Result<Config> {
     Ok(config)
 }
 
-/// They have as many key as query heads, of one width that the others give, and MLPs with biases.
+/// Removes fields that follow from the others: they have as many key heads as query heads, of one width, and MLPs with
+/// biases.
 fn without_grouped_heads(k: &Keys, config: &mut Config) -> Result<()> {
     let heads = json!(k.size("attention.head_count")?);
     let there = config.remove("num_key_value_heads");

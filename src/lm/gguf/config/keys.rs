@@ -1,26 +1,26 @@
-//! Reading the keys of one architecture, remembering which were read. Knows no architecture.
+//! Reads the metadata keys of one architecture and records which were read. Independent of any architecture.
 
 use super::super::{Gguf, metadata::needed};
 use anyhow::{Context, Result, ensure};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-/// Keys that change nothing in what a text-only forward pass computes: what tensors say anyway, training, other towers.
+/// Keys that do not affect a text-only forward pass: values that follow from tensors, training settings, other towers.
 const HARMLESS: &[&str] =
     &["vocab_size", "tokens_per_image", "pooling_type", "rope.dimension_sections", "tensor_data_layout"];
-/// The same, by their beginnings.
+/// The same, as prefixes.
 const OTHER_TOWERS: &[&str] = &["vision.", "audio.", "mm."];
 
 /// The keys of an architecture: `llama.block_count` is `block_count` here.
 pub struct Keys<'a> {
-    /// Their file.
+    /// The GGUF file.
     pub file: &'a Gguf,
     prefix: String,
     read: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Keys<'a> {
-    /// Those of `architecture`.
+    /// The keys of `architecture`.
     pub fn new(file: &'a Gguf, architecture: &str) -> Keys<'a> {
         Keys { file, prefix: format!("{architecture}."), read: RefCell::default() }
     }
@@ -30,29 +30,29 @@ impl<'a> Keys<'a> {
         format!("{}{name}", self.prefix)
     }
 
-    /// A whole number, if it is there.
+    /// A non-negative integer, if present.
     pub fn whole(&self, name: &str) -> Result<Option<u64>> {
         self.file.metadata().whole(&self.key(name))
     }
 
-    /// A whole number that must be there.
+    /// A positive integer that must be present.
     pub fn size(&self, name: &str) -> Result<u64> {
         let size = needed(&self.key(name), self.whole(name)?)?;
         ensure!(size > 0, "`{}` is 0", self.key(name));
         Ok(size)
     }
 
-    /// A number, if it is there.
+    /// A number, if present.
     pub fn number(&self, name: &str) -> Result<Option<f64>> {
         self.file.metadata().number(&self.key(name))
     }
 
-    /// A text, if it is there.
+    /// A string, if present.
     pub fn word(&self, name: &str) -> Result<Option<&'a str>> {
         self.file.metadata().word(&self.key(name))
     }
 
-    /// A switch, if it is there.
+    /// A boolean, if present.
     pub fn switch(&self, name: &str) -> Result<Option<bool>> {
         self.file.metadata().switch(&self.key(name))
     }
@@ -62,12 +62,12 @@ impl<'a> Keys<'a> {
         self.wholes(name).is_ok_and(|list| list.is_some())
     }
 
-    /// Whole numbers, if they are there.
+    /// A list of integers, if present.
     pub fn wholes(&self, name: &str) -> Result<Option<Vec<i64>>> {
         self.file.metadata().wholes(&self.key(name))
     }
 
-    /// Switches, one for each of `count` layers, if they are there.
+    /// Booleans, one per layer (`count` layers), if present.
     pub fn switches(&self, name: &str, count: usize) -> Result<Option<&'a [bool]>> {
         let list = self.file.metadata().switches(&self.key(name))?;
         if let Some(list) = list {
@@ -81,14 +81,14 @@ impl<'a> Keys<'a> {
         Ok(list)
     }
 
-    /// Refuses a whole number other than `value`.
+    /// Refuses an integer other than `value`.
     pub fn only(&self, name: &str, value: u64) -> Result<()> {
         let there = self.whole(name)?;
         ensure!(there.is_none_or(|there| there == value), "`{}` is {there:?}, not {value}", self.key(name));
         Ok(())
     }
 
-    /// Refuses keys of the architecture that nobody asked for and that may change the computation.
+    /// Refuses keys of the architecture that were not read and may change the computation.
     pub fn finish(&self) -> Result<()> {
         let read = self.read.borrow();
         let known = |name: &str| {
@@ -104,9 +104,9 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    /// The numbers of a small tensor, if it is there.
+    /// The elements of a small tensor, if present.
     pub fn numbers(&self, tensor: &str) -> Result<Option<Vec<f64>>> {
-        /// Pairs of a head; no model comes near so many.
+        /// Upper bound on the pairs of a head, far above any real model.
         const MOST: i64 = 1 << 16;
         let Some(stored) = self.file.tensor(tensor) else { return Ok(None) };
         ensure!(

@@ -1,5 +1,5 @@
-//! What the metadata of a GGUF file says of a model, as the `config.json` that it was converted from says it, so that the
-//! same readers take both. What a converter left out is what llama.cpp takes for it.
+//! Converts the metadata of a GGUF file to the `config.json` that it was converted from, so that the same readers
+//! handle both. Fields omitted by the converter get the values that llama.cpp assumes.
 
 mod families;
 mod gemma;
@@ -24,7 +24,7 @@ pub type Config = Map<String, Value>;
 /// The whole `config.json`.
 ///
 /// # Errors
-/// An architecture that is not known; a key that is missing, of another type, or not understood.
+/// An unknown architecture; a key that is missing, of another type, or not understood.
 pub fn read(file: &Gguf) -> Result<Value> {
     let name = file.metadata().word("general.architecture")?;
     let of = architecture::find(name.context("`general.architecture` is missing")?)?;
@@ -34,7 +34,7 @@ pub fn read(file: &Gguf) -> Result<Value> {
     Ok(Value::Object(config))
 }
 
-/// What nearly all architectures share.
+/// Fields that most architectures share.
 fn plain(k: &Keys, architecture: &str) -> Result<Config> {
     let (d_model, n_heads) = (k.size("embedding_length")?, k.size("attention.head_count")?);
     let embed = k.file.tensor("token_embd.weight").context("there is no tensor `token_embd.weight`")?;
@@ -52,7 +52,7 @@ fn plain(k: &Keys, architecture: &str) -> Result<Config> {
     for (field, key) in
         [("intermediate_size", "feed_forward_length"), ("num_key_value_heads", "attention.head_count_kv")]
     {
-        // Lists, one entry a layer, are for the architecture to read.
+        // Lists, with one entry per layer, are read by the architecture.
         if k.is_list(key) {
             continue;
         }
@@ -64,7 +64,7 @@ fn plain(k: &Keys, architecture: &str) -> Result<Config> {
     if let Some(epsilon) = k.number("attention.layer_norm_rms_epsilon")? {
         config.insert("rms_norm_eps".into(), epsilon.into());
     }
-    // Qwen2's biases, which the output projection has none of, need no switch.
+    // Qwen2's biases, which its output projection lacks, need no switch.
     for (field, tensor) in [("attention_bias", "blk.0.attn_output.bias"), ("mlp_bias", "blk.0.ffn_down.bias")]
     {
         if k.file.tensor(tensor).is_some() {
@@ -97,7 +97,8 @@ fn plain(k: &Keys, architecture: &str) -> Result<Config> {
     Ok(config)
 }
 
-/// The type that holds what most numbers of the file say exactly: that of plain numbers, float32 for quantised ones.
+/// The dtype that represents most parameters of the file exactly: that of unquantised numbers, float32 for quantised
+/// ones.
 fn dtype(file: &Gguf) -> &'static str {
     let numbers = |kind: &str| -> i64 {
         let of_kind = file.tensors().iter().filter(|tensor| tensor.kind() == kind);

@@ -4,8 +4,8 @@ use super::rope::parts_of_heads;
 use super::{Config, Keys, plain};
 use anyhow::{Result, ensure};
 
-/// Qwen3.5 as llama.cpp's converter writes it. Which layers have attention follows from their tensors. Ollama's own
-/// converter, which lists the key heads of every layer, is another.
+/// Qwen3.5 in the format of llama.cpp's converter. Which layers have attention follows from their tensors. The format
+/// of Ollama's own converter, which lists the key heads of every layer, is not supported.
 pub fn qwen3_5(k: &Keys) -> Result<Config> {
     ensure!(
         !k.is_list("attention.head_count_kv"),
@@ -22,7 +22,7 @@ pub fn qwen3_5(k: &Keys) -> Result<Config> {
     let is_linear = |layer: &u64| k.file.tensor(&format!("blk.{layer}.ssm_a")).is_some();
     let kinds = (0..n_layers).map(|l| if is_linear(&l) { "linear_attention" } else { "full_attention" });
     config.insert("layer_types".into(), kinds.collect::<Vec<_>>().into());
-    let _ = k.whole("full_attention_interval")?; // from which llama.cpp has the same kinds
+    let _ = k.whole("full_attention_interval")?; // llama.cpp derives the same kinds from it
     let full = (0..n_layers).find(|layer| !is_linear(layer)).unwrap_or(0);
     let biased = k.file.tensor(&format!("blk.{full}.attn_output.bias")).is_some();
     config.insert("attention_bias".into(), biased.into());

@@ -1,19 +1,19 @@
-//! Rotary settings of a GGUF file as `rope_scaling` of a `config.json`. Knows no architecture.
+//! Rotary settings of a GGUF file as `rope_scaling` of a `config.json`. Independent of any architecture.
 
 use super::{Config, Keys};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::f64::consts::PI;
 
-/// Adds `rope_scaling` to `config`, where there is scaling, and sees that all of a head rotates.
+/// Adds `rope_scaling` to `config`, if there is scaling, and checks that whole heads are rotated.
 pub fn whole_heads(k: &Keys, config: &mut Config) -> Result<()> {
     let d_head = config["head_dim"].as_u64().context("`head_dim`")?;
     k.only("rope.dimension_count", d_head)?;
     scaled(k, config)
 }
 
-/// Adds `rope_scaling` to `config`, where there is scaling, and which part of a head rotates as `fraction`; what the file
-/// does not say is all of it.
+/// Adds `rope_scaling` to `config`, if there is scaling, and the rotated fraction of a head as `fraction`; by default
+/// the whole head is rotated.
 pub fn parts_of_heads(k: &Keys, config: &mut Config, fraction: &str) -> Result<()> {
     let d_head = config["head_dim"].as_u64().context("`head_dim`")?;
     let dims = k.whole("rope.dimension_count")?.unwrap_or(d_head);
@@ -74,8 +74,8 @@ fn scaling(k: &Keys, config: &Config) -> Result<Option<Value>> {
     })
 }
 
-/// Frequencies that are divided by numbers of their own, which is how Llama 3.1's scaling is stored: as the settings
-/// that all of the published models have, where these give the same numbers, else as the numbers themselves.
+/// Frequencies with individual divisors, which is how Llama 3.1's scaling is stored: expressed as the settings of all
+/// published models if these give the same numbers, otherwise as the numbers themselves.
 fn by_divisors(divisors: &[f64], config: &Config) -> Result<Value> {
     const LOW: f64 = 1.0;
     const HIGH: f64 = 4.0;

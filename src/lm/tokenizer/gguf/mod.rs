@@ -112,7 +112,7 @@ impl Vocabulary {
             "post_processor": post_processor,
             "decoder": parts.decoder,
         });
-        tokenizer["model"] = parts.model; // moved, it is large
+        tokenizer["model"] = parts.model; // moved, not cloned: it is large
         Ok(Rebuilt { tokenizer, config: self.config() })
     }
 
