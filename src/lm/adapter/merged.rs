@@ -134,8 +134,8 @@ fn split(name: &str) -> Result<(String, &str)> {
 }
 
 impl Found {
-    /// The change to the module's weight, and the shape of that weight, as a map `[out, in]` or a table `[tokens,
-    /// d_model]`.
+    /// The change to the module's weight, and the shape of that weight: `[out, in]` for a map, `[tokens, d_model]` for
+    /// a table.
     fn change(&mut self, rank: u64, scale: f64, magnitudes: bool) -> Result<Option<(Change, Vec<i64>)>> {
         let mut take = |part: &str| self.parts.remove(part);
         let (whole, below) = (take("weight"), take("base_layer.weight"));

@@ -13,10 +13,10 @@ use tch::{Device, Kind, Tensor};
 /// Positions that a thread processes at a time.
 const TOGETHER: usize = 64;
 
-/// Attention of the queries `q`, `[batch, n_heads, pos, d_head]`, over `keys` and `values`, `[batch, n_kv_heads,
-/// slots, d_head]`; returns `[batch, pos, n_heads * d_head]`. Query heads that share a key head are adjacent. The
-/// queries of a row have positions from `starts[row]` on; each sees the slot of its own position and those before it,
-/// at most `window` in total.
+/// Attention of the queries `q`, `[batch, n_heads, pos, d_head]`, over `keys` and `values`, both of shape
+/// `[batch, n_kv_heads, slots, d_head]`; returns `[batch, pos, n_heads * d_head]`. Query heads that share a key head
+/// are adjacent. The queries of a row have positions from `starts[row]` on; each sees the slot of its own position and
+/// those before it, at most `window` in total.
 pub fn attend(
     on: Registers,
     q: &Tensor,

@@ -71,10 +71,10 @@ impl Rows for Convolve {
     }
 }
 
-/// What each value head reads, `[batch, pos, n_v_heads, d_v]`, from its state `memory`, `[batch, n_v_heads, d_k,
-/// d_v]`, which is updated in place to the state after each row's last token: a row ends after its `lengths`, and its
-/// outputs are zero from there on. Without a `memory` the state begins with zeros and is discarded. See
-/// [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
+/// What each value head reads, `[batch, pos, n_v_heads, d_v]`, from its state `memory`,
+/// `[batch, n_v_heads, d_k, d_v]`, which is updated in place to the state after each row's last token: a row ends
+/// after its `lengths`, and its outputs are zero from there on. Without a `memory` the state begins with zeros and is
+/// discarded. See [`GatedDelta`](crate::lm::gated_delta::GatedDelta) for the rule.
 pub fn delta_rule(
     on: Registers,
     of: &DeltaInputs,

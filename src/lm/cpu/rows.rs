@@ -26,9 +26,9 @@ pub fn layer_norm(on: Registers, x: &Tensor, gain: &Tensor, bias: &Tensor, eps: 
     y
 }
 
-/// Rotates the leading entries of the heads of `x`, `[batch, heads, pos, d_head]`: entry `i` becomes `x[i] cos[i] +
-/// x[j] sin[i]`, where `j` is half of the rotated entries further on, or back. `cos` and `sin` are `[batch or 1, 1,
-/// pos, entries]`.
+/// Rotates the leading entries of the heads of `x`, `[batch, heads, pos, d_head]`: entry `i` becomes
+/// `x[i] cos[i] + x[j] sin[i]`, where `j` is half of the rotated entries further on, or back. `cos` and `sin` are
+/// `[batch or 1, 1, pos, entries]`.
 pub fn rotate(on: Registers, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
     let (x, y, d_head) = in_and_out(x);
     let (size, strides, angles) = (x.size(), x.stride(), cos.size());
