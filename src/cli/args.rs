@@ -1,4 +1,4 @@
-//! Arguments that several commands have: the experiment file, what part of it, on which machine, what is said.
+//! Arguments shared by several commands: the experiment file, its scope, the machine, the output.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::config::problem::Problems;
 use crate::config::{self, Experiment};
 use crate::progress::{self, Progress, Style};
 
-/// The file that is meant where none is named: the one that `emoflow init` writes.
+/// The default experiment file: the one that `emoflow init` writes.
 pub const DEFAULT: &str = "experiment.toml";
 
 /// The experiment file, and what is laid over it.
@@ -28,7 +28,7 @@ pub struct ExperimentArgs {
 }
 
 impl ExperimentArgs {
-    /// Reads and checks it; `outside`: what is wrong with what it asks for.
+    /// Reads and checks the file; `outside` finds problems in what it refers to.
     pub fn read(&self, outside: &config::Outside) -> Result<Experiment, Problems> {
         match &self.project {
             Some(root) => Experiment::read_in(&self.file, root, &self.set, outside),
@@ -74,7 +74,7 @@ pub struct Voice {
 }
 
 impl Voice {
-    /// Begins to show progress.
+    /// Starts the progress display.
     pub fn start(&self) -> Box<dyn Progress> {
         progress::start(if self.quiet { Style::None } else { self.progress })
     }
@@ -101,7 +101,7 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The folder of the cache.
+    /// The cache folder.
     pub fn cache(&self, experiment: &Experiment) -> PathBuf {
         self.cache.clone().unwrap_or_else(|| experiment.root.join("cache"))
     }

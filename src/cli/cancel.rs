@@ -1,4 +1,4 @@
-//! `emoflow cancel`: takes back the jobs of an experiment that are in Slurm's queue.
+//! `emoflow cancel`: cancels an experiment's jobs in Slurm's queue.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,10 +8,10 @@ use anyhow::Result;
 use super::submit::Submitted;
 use crate::slurm;
 
-/// Cancels what was submitted and has not ended.
+/// Cancels the submitted jobs that have not ended.
 ///
 /// # Errors
-/// Slurm cannot be asked, or refuses.
+/// Slurm is not available, or rejects the request.
 pub fn run(results: &Path, out: &mut dyn Write) -> Result<u8> {
     let jobs = Submitted::read(results).jobs;
     if jobs.is_empty() {

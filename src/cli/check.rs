@@ -1,4 +1,4 @@
-//! `emoflow check`: what is wrong with experiment files, for people and for programs.
+//! `emoflow check`: the problems of experiment files, as text or JSON.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -11,17 +11,17 @@ use super::ExperimentArgs;
 use crate::config::problem::Problems;
 use crate::resolve;
 
-/// What is said of a file.
+/// The result for one file.
 #[derive(Serialize)]
 struct Checked {
     file: PathBuf,
     ok: bool,
-    /// What is to be known of what is right.
+    /// Notes about parts that are valid.
     notes: Vec<String>,
     problems: Vec<Told>,
 }
 
-/// A problem, with its place from 1; none of the whole file, and of a `--set`.
+/// A problem with its position, counted from 1; no position for the whole file or for a `--set`.
 #[derive(Serialize)]
 struct Told {
     line: Option<usize>,
@@ -30,7 +30,7 @@ struct Told {
     help: Option<String>,
 }
 
-/// Checks every file; 2 if anything is wrong.
+/// Checks every file; returns 2 if any has a problem.
 pub fn run(files: &[PathBuf], set: &[String], json: bool, out: &mut dyn Write) -> Result<u8> {
     let mut all = Vec::new();
     for file in files {

@@ -1,5 +1,5 @@
-//! `emoflow completions`: what a shell completes. The script asks this program for what fits, so that names of nodes, which hang
-//! on the experiment, are completed too.
+//! `emoflow completions`: shell completion. The generated script calls this program for the candidates, so that node
+//! names, which depend on the experiment, are completed too.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -15,16 +15,16 @@ use super::args::DEFAULT;
 use super::{Access, Cli, show};
 use crate::progress::{self, Style};
 
-/// The shells that are known.
+/// The supported shells.
 pub const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
-/// By this variable a script asks for what fits.
+/// The environment variable by which a script requests candidates.
 const VARIABLE: &str = "EMOFLOW_COMPLETE";
 
-/// Writes the script for a shell.
+/// Writes the completion script for a shell.
 ///
 /// # Errors
-/// The other end of the pipe.
+/// The output cannot be written.
 pub fn script(shell: &str, out: &mut dyn Write) -> Result<u8> {
     let completer = Shells::builtins();
     let completer = completer.completer(shell).with_context(|| format!("the shell {shell}"))?;
@@ -32,7 +32,7 @@ pub fn script(shell: &str, out: &mut dyn Write) -> Result<u8> {
     Ok(0)
 }
 
-/// Whether a script asks for what fits. It is told.
+/// Whether a completion script is asking for candidates; if so, prints them.
 pub fn asked(args: &[OsString]) -> bool {
     if std::env::var_os(VARIABLE).is_none() {
         return false;
@@ -41,7 +41,7 @@ pub fn asked(args: &[OsString]) -> bool {
     CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(args, here.as_deref()).unwrap_or(true)
 }
 
-/// Names of the nodes of the experiment that the command line names.
+/// Completes the names of the nodes of the experiment named on the command line.
 pub fn nodes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let words: Vec<OsString> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
@@ -54,7 +54,7 @@ pub fn nodes() -> ArgValueCandidates {
     })
 }
 
-/// The names of the nodes of an experiment, without asking anybody for anything.
+/// The names of an experiment's nodes, without any network access.
 fn names(file: &Path) -> Option<Vec<String>> {
     let args: [&std::ffi::OsStr; 5] = [
         "emoflow".as_ref(),

@@ -1,4 +1,4 @@
-//! `emoflow diff`: what differs between two runs: parameters, inputs, and what was found.
+//! `emoflow diff`: the differences between two runs in parameters, inputs and claims.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,20 +13,20 @@ use super::show::{self, number};
 use crate::explain::{Difference, differences};
 use crate::record::{self, Run};
 
-/// What of `run.json` is compared: all that can make results differ.
+/// The parts of `run.json` that are compared: everything that can change results.
 const COMPARED: [&str; 6] = ["experiment", "models", "datasets", "served", "device", "versions"];
-/// What of the experiment says only where it is.
+/// Keys of the experiment that only give its location.
 const PLACES: [&str; 3] = ["file", "root", "sets"];
 
-/// A run, as its folder tells.
+/// One run, as read from its folder.
 struct Side {
     run: Value,
-    /// Of each claim, by what it is about, its estimate, the ends of its interval, and its p.
+    /// The estimate, the two ends of the interval and the p-value of each claim, by a description of the claim.
     claims: BTreeMap<String, [String; 4]>,
 }
 
 impl Side {
-    /// `path`: a folder of results, or the `run.json` in it.
+    /// `path`: a results folder, or the `run.json` in it.
     fn read(path: &Path) -> Result<Side> {
         let file = if path.is_dir() { path.join(record::FILE) } else { path.to_path_buf() };
         let Some(run) = Run::read_file(&file)? else {
@@ -50,19 +50,19 @@ impl Side {
     }
 }
 
-/// A claim that is not the same in both runs.
+/// A claim that differs between the runs.
 #[derive(Serialize)]
 struct Changed {
     claim: String,
-    /// Estimate, low, high and p; `None`: not claimed.
+    /// Estimate, low, high and p; `None`: no such claim.
     before: Option<[String; 4]>,
     after: Option<[String; 4]>,
 }
 
-/// Prints what differs; 1 if anything does.
+/// Prints the differences; returns 1 if there are any.
 ///
 /// # Errors
-/// A path without a run.
+/// A path contains no run.
 pub fn run(paths: [&PathBuf; 2], as_json: bool, out: &mut dyn Write) -> Result<u8> {
     let [before, after] = [Side::read(paths[0])?, Side::read(paths[1])?];
     let fields: Vec<Difference> =

@@ -1,4 +1,4 @@
-//! `emoflow doctor`: what there is on this machine, and whether the cache's folder does what is relied on.
+//! `emoflow doctor`: describes this machine and tests whether the cache's file system behaves as required.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use crate::resolve::hub;
 use crate::slurm;
 use crate::store::{Probe, Store, Verdict, free};
 
-/// One line of what there is: `device`, and what is known of it.
+/// One line about the machine, such as `device`.
 #[derive(Serialize)]
 struct Fact {
     what: &'static str,
     found: String,
 }
 
-/// Whether the device computes what it should in one dtype.
+/// Whether the device computes correct numbers in one dtype.
 #[derive(Serialize)]
 struct Check {
     backend: &'static str,
@@ -32,7 +32,7 @@ struct Check {
     found: String,
 }
 
-/// What was found.
+/// All results.
 #[derive(Serialize)]
 struct Report {
     facts: Vec<Fact>,
@@ -41,25 +41,25 @@ struct Report {
     probes: Vec<Probe>,
 }
 
-/// What is asked.
+/// The options of the command.
 pub struct Asked {
-    /// What leads to another machine that shares the cache.
+    /// The command that leads to another machine sharing the cache.
     pub through: Option<String>,
-    /// Which device.
+    /// The device to test.
     pub device: String,
-    /// No socket is opened.
+    /// Never open a socket.
     pub offline: bool,
-    /// The device is checked now, whatever was found before.
+    /// Check the device now, even if it was checked before.
     pub check: bool,
-    /// The output is JSON.
+    /// Print JSON.
     pub json: bool,
 }
 
-/// Prints what there is and what was tried. The exit code: 1 if the cache cannot be used, or the device computes wrong
-/// numbers.
+/// Prints the facts and the results of the tests. The exit code is 1 if the cache cannot be used or the device
+/// computes wrong numbers.
 ///
 /// # Errors
-/// What the output says.
+/// The cache cannot be opened, or the output cannot be written.
 pub fn run(cache: &CacheArgs, asked: &Asked, out: &mut dyn Write) -> Result<u8> {
     // First, because both may start the program again.
     if asked.check {
@@ -104,7 +104,7 @@ pub fn run(cache: &CacheArgs, asked: &Asked, out: &mut dyn Write) -> Result<u8> 
     Ok(code)
 }
 
-/// What is known of the device in every dtype or, `now`, what a check finds.
+/// The known results of the device in every dtype or, with `now`, those of a new check.
 fn checks(device: &Choice, now: bool) -> Vec<Check> {
     let Choice { device, backend, .. } = *device;
     let check = |dtype| {
@@ -123,7 +123,7 @@ fn checks(device: &Choice, now: bool) -> Vec<Check> {
     Dtype::ALL.map(check).into()
 }
 
-/// Of a device that no run has used in a dtype.
+/// For a device that no run has used in a dtype.
 const UNCHECKED: &str = "not checked on this machine yet; `emoflow doctor --check` does that now";
 
 fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
@@ -158,7 +158,7 @@ fn facts(store: &Store, device: Result<Choice>, offline: bool) -> Vec<Fact> {
     ]
 }
 
-/// Another process is this program's, on the machine that the words of `through` lead to.
+/// Probes the store from another process of this program, on the machine that the command `through` leads to.
 fn probe(store: &Store, through: Option<&str>) -> Vec<Probe> {
     store.probe(&|path| {
         let program = std::env::current_exe().context("find this program")?;
@@ -178,7 +178,7 @@ fn probe(store: &Store, through: Option<&str>) -> Vec<Probe> {
     })
 }
 
-/// What [`probe`]'s other process does.
+/// What the other process of [`probe`] runs.
 pub fn see(path: &Path, out: &mut dyn Write) -> Result<u8> {
     out.write_all(&fs_err::read(path)?)?;
     Ok(0)
@@ -188,8 +188,8 @@ fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
 
-/// The kind of the file system of `path`, as the kernel calls it: that of the longest place of `/proc/self/mountinfo`
-/// above it.
+/// The type of the file system of `path`, in the kernel's terms: that of the longest mount point in
+/// `/proc/self/mountinfo` that contains it.
 fn file_system(path: &Path) -> Option<String> {
     let mounts = fs_err::read_to_string("/proc/self/mountinfo").ok()?;
     let path = path.ancestors().find_map(|above| above.canonicalize().ok())?;
@@ -198,12 +198,12 @@ fn file_system(path: &Path) -> Option<String> {
 
 fn kind_of(mounts: &str, path: &Path) -> Option<String> {
     let mount = |line: &str| {
-        // number, parent, device, root, place, options ..., "-", kind, ...
+        // number, parent, device, root, mount point, options ..., "-", type, ...
         let place = line.split(' ').nth(4)?.replace("\\040", " ");
         let kind = line.split(" - ").nth(1)?.split(' ').next()?;
         path.starts_with(&place).then(|| (place.len(), kind.to_string()))
     };
-    // Of several at one place the last one hides the others.
+    // Of several mounts at one point, the last one hides the others.
     mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
 }
 

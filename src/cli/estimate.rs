@@ -1,4 +1,4 @@
-//! What missing units would cost, by what earlier ones of their kind did. Reads manifests only.
+//! Estimates the cost of missing units from the cost of cached units of the same kind. Reads manifests only.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,16 +9,16 @@ use serde::Deserialize;
 use crate::plan::{Node, Unit};
 use crate::store::{Manifest, Store};
 
-/// Rates of the stages, read when they are first asked for.
+/// Rates of the stages, each read on first use.
 pub struct Estimator<'a> {
     store: &'a Store,
     rates: RefCell<HashMap<&'static str, Rc<Rates>>>,
 }
 
-/// By kind of unit.
+/// Rates by kind of unit.
 type Rates = HashMap<Kind, Rate>;
 
-/// Units of one kind cost alike: the stage with its variant, the model, the device.
+/// Units of the same kind have the same cost: the stage with its variant, the model, the device.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 struct Kind {
     stage: String,
@@ -32,7 +32,7 @@ struct Numerics {
     dtype: String,
 }
 
-/// What the stored units of a kind took together.
+/// The total cost of the cached units of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Rate {
     seconds: f64,
@@ -47,7 +47,8 @@ impl Rate {
         self.rows += manifest.files.iter().map(|file| file.rows as f64).sum::<f64>();
     }
 
-    /// A unit of `stories` costs by the story, one that is about no story of its own costs as much as any other.
+    /// The cost of a unit with `stories` is proportional to their number; a unit without stories costs the mean of its
+    /// kind.
     fn seconds(&self, stories: usize) -> Option<f64> {
         let (share, of) = if stories > 0 { (stories as f64, self.rows) } else { (1.0, self.units) };
         (of > 0.0).then(|| share * self.seconds / of)
@@ -55,12 +56,12 @@ impl Rate {
 }
 
 impl<'a> Estimator<'a> {
-    /// Estimates by what is in `store`.
+    /// Estimates from the entries in `store`.
     pub fn new(store: &'a Store) -> Estimator<'a> {
         Estimator { store, rates: RefCell::default() }
     }
 
-    /// Seconds that `unit` of `node` would take; `None` where nothing of its kind was made yet.
+    /// The expected seconds of `unit` of `node`; `None` if no unit of its kind has been computed yet.
     pub fn seconds(&self, node: &Node, unit: &Unit) -> Option<f64> {
         let kind: Kind = serde_json::from_str(&unit.preimage).ok()?;
         self.rates(node.work.stage()).get(&kind)?.seconds(unit.stories.len())
@@ -82,7 +83,7 @@ impl<'a> Estimator<'a> {
     }
 }
 
-/// Seconds in the two units that matter: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+/// A duration in at most two units: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn shown(seconds: f64) -> String {
     if seconds < 9.95 {
         return format!("{seconds:.1} s");

@@ -1,4 +1,4 @@
-//! `emoflow explain`: why a node runs or is cached. Runs nothing.
+//! `emoflow explain`: why a node runs or is cached. Computes nothing.
 
 use std::io::Write;
 
@@ -18,7 +18,7 @@ use crate::store::Condition;
 struct Explained {
     name: String,
     state: &'static str,
-    /// As `run` prints it.
+    /// As printed by `run`.
     reason: String,
     units: Vec<ExplainedUnit>,
 }
@@ -26,10 +26,10 @@ struct Explained {
 #[derive(Serialize)]
 struct ExplainedUnit {
     key: Key,
-    /// Its shard and layer, for people.
+    /// Its shard and layer, in readable form.
     place: String,
     state: &'static str,
-    /// Of those that are not there.
+    /// For missing units only.
     reason: Option<Reason>,
     said: String,
 }
@@ -37,7 +37,7 @@ struct ExplainedUnit {
 /// Prints why the nodes that match `pattern` run or are cached.
 ///
 /// # Errors
-/// There is none ([`Nothing`](crate::plan::Nothing)); what `out` says.
+/// No node matches ([`Nothing`](crate::plan::Nothing)); `out` cannot be written.
 pub fn print(prepared: &Prepared, pattern: &str, json: bool, out: &mut dyn Write) -> Result<()> {
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let past = Past::read(results);
@@ -102,7 +102,7 @@ fn node_explained(prepared: &Prepared, survey: &Survey, explainer: &Explainer, i
     Explained { name: node.name(), state: standing.name(), reason, units }
 }
 
-/// The report is no artifact: it is written when it does not show what the store holds.
+/// The report is not an artifact: it is written again if it does not show the current contents of the store.
 fn report(prepared: &Prepared, survey: &Survey, key: Key, current: bool) -> Explained {
     let Prepared { plan, results, .. } = prepared;
     let runs = (0..plan.nodes.len()).filter(|&node| survey.node(plan, node).1 > 0);
@@ -124,7 +124,7 @@ fn report(prepared: &Prepared, survey: &Survey, key: Key, current: bool) -> Expl
     Explained { name: "report".to_string(), state, reason: said, units: vec![unit] }
 }
 
-/// A node for people: units that stand alike together, each chain of causes as a ladder.
+/// A node as text: units with the same state are grouped, and each chain of causes is indented.
 fn show(node: &Explained, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "{}: {}: {}", node.name, node.state, node.reason)?;
     let mut alike: Vec<(&ExplainedUnit, Vec<&str>)> = Vec::new();
@@ -150,7 +150,7 @@ fn show(node: &Explained, out: &mut dyn Write) -> Result<()> {
 }
 
 fn ladder(causes: &[Cause], depth: usize, out: &mut dyn Write) -> Result<()> {
-    /// Causes of one thing that are shown; `--json` has all.
+    /// The most causes shown for one unit; `--json` has all.
     const SHOWN: usize = 8;
     let indent = "  ".repeat(depth);
     for cause in causes.iter().take(SHOWN) {

@@ -1,4 +1,4 @@
-//! `emoflow export`: vectors that are cached, as files of other tools. Runs nothing.
+//! `emoflow export`: writes cached vectors in the formats of other tools. Computes nothing.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub fn run(args: &ExportArgs, out: &mut dyn Write) -> Result<u8> {
     Ok(0)
 }
 
-/// A node of vectors with its set.
+/// The node and its set, if it is a node of vectors.
 fn vectors(node: &Node) -> Option<(&Node, &Set)> {
     match &node.work {
         Work::Vectors { set, .. } => Some((node, set)),
@@ -96,7 +96,7 @@ fn vectors(node: &Node) -> Option<(&Node, &Set)> {
     }
 }
 
-/// The sets that are asked for.
+/// The selected sets.
 fn chosen<'a>(args: &ExportArgs, sets: &[(&'a Node, &'a Set)]) -> Result<Vec<(&'a Node, &'a Set)>> {
     known("model", &args.model, sets.iter().map(|(_, set)| set.model.as_str()))?;
     known("source of stories", &args.source, sets.iter().map(|(_, set)| set.stories.as_str()))?;
@@ -118,7 +118,7 @@ fn chosen<'a>(args: &ExportArgs, sets: &[(&'a Node, &'a Set)]) -> Result<Vec<(&'
     }
 }
 
-/// An error if one of the names that are asked for is not there.
+/// An error if one of the requested names does not exist.
 fn known<'a>(what: &str, asked: &[String], there: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut there: Vec<&str> = there.collect();
     there.dedup();
@@ -134,7 +134,7 @@ fn known<'a>(what: &str, asked: &[String], there: impl Iterator<Item = &'a str>)
     }
 }
 
-/// The layers of a set that are asked for.
+/// The selected layers of a set.
 fn wanted(args: &ExportArgs, node: &Node) -> Result<Vec<Layer>> {
     let kept: Vec<Layer> = node.units.iter().filter_map(|unit| unit.layer).collect();
     let shown = |layers: &[Layer]| layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", ");
@@ -182,7 +182,7 @@ fn listed(text: &str) -> Result<Vec<Layer>> {
             _ if part == Layer::Embed.to_string() => layers.push(Layer::Embed),
             Some((first, last)) => {
                 let (first, last) = (block(first)?, block(last)?);
-                // No model has more blocks; a range that is larger is a slip.
+                // No model has more blocks; a larger range is a typing error.
                 if first > last || last > 10_000 {
                     return Err(wrong(part).into());
                 }
@@ -196,7 +196,7 @@ fn listed(text: &str) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-/// The vectors of a set at `layers`, which are in the store.
+/// The vectors of a set at `layers`, all of which are in the store.
 fn directions(
     args: &ExportArgs,
     resolved: &Resolved,
@@ -237,7 +237,7 @@ fn directions(
         ("emoflow.version", env!("CARGO_PKG_VERSION").to_string()),
     ];
     let said = said.map(|(key, value)| (key.to_string(), value));
-    // A GGUF file has none.
+    // A GGUF file has no `config.json`.
     let config = model.checkpoint.read_config()?;
     let model_type = config["model_type"].as_str().or(family::model_type(&model.spec.architecture));
     Ok(Directions {
@@ -254,7 +254,7 @@ fn directions(
     })
 }
 
-/// What a strength of 1 adds, in words.
+/// What a strength of 1 adds, as text.
 fn strength(unit: Unit) -> &'static str {
     match unit {
         Unit::Vector => {

@@ -1,5 +1,5 @@
-//! `emoflow finish`: what is left to do when workers have ended: units that need no model, the report, and the list of what
-//! is missing.
+//! `emoflow finish`: what remains once the workers have ended: units that need no model, the report, and the list of
+//! what is missing.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::progress::{self, Style};
 use crate::record::{NodeOutcome, State};
 use crate::results;
 
-/// The exit code where something is missing: no failure of this command, and not done.
+/// The exit code if something is missing: the command has not failed, but the run is incomplete.
 pub const MISSING: u8 = 5;
 
 #[derive(Args)]
@@ -51,7 +51,7 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
     let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let past = Past::read(&results);
-    // By node: also of one that does not end here, as others make the rest of it.
+    // By node, including nodes that are not completed here because other workers compute the rest.
     let made = RefCell::new(BTreeMap::<usize, usize>::new());
     let told = |more: &Made| *made.borrow_mut().entry(more.node).or_default() += more.units.len();
     let options = Options {
@@ -63,7 +63,7 @@ pub fn run(args: FinishArgs, out: &mut dyn Write) -> Result<u8> {
         ..Options::default()
     };
     let mut outcome = execute::run(&resolved, &plan, &store, &past, &selected, options, progress.as_ref());
-    // Also of one that was stopped: the logs of all jobs together say what was computed.
+    // Also for a run that was stopped: the logs of all jobs together list what was computed.
     let made = made.into_inner();
     writeln!(out, "made {} units", made.values().sum::<usize>())?;
     ensure!(!outcome.interrupted, Interrupted);

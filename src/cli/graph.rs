@@ -1,39 +1,39 @@
-//! The plan as a graph for other programs, one box a stage: Mermaid and Graphviz's DOT. Knows nothing of the store.
+//! The plan as a graph with one box per stage, in Mermaid or Graphviz's DOT. Independent of the store.
 
 use std::fmt::Write as _;
 
 use crate::plan::Plan;
 
-/// The languages that graphs are written in.
+/// The graph languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Language {
     Mermaid,
     Dot,
 }
 
-/// A stage, or an analysis by its name.
+/// A stage, or a single analysis by name.
 #[derive(Clone, Debug, PartialEq)]
 struct Group {
     name: String,
     nodes: usize,
     units: usize,
-    /// Units that are stored.
+    /// Number of cached units.
     there: usize,
-    /// Units that a run would make.
+    /// Number of units that a run would compute.
     missing: usize,
 }
 
-/// Boxes in the plan's order, and which need which.
+/// Boxes in the plan's order, with their dependencies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     groups: Vec<Group>,
-    /// From what is needed to what needs it, sorted.
+    /// From the input to its user, sorted.
     edges: Vec<(usize, usize)>,
 }
 
 impl Graph {
-    /// The graph of `plan`. `counts`: of a node, the units that are there and those that a run would make; `report`:
-    /// whether the report is up to date.
+    /// The graph of `plan`. `counts`: the cached units of a node and those that a run would compute; `report`: whether
+    /// the report is up to date.
     pub fn new(plan: &Plan, counts: impl Fn(usize) -> (usize, usize), report: bool) -> Graph {
         let mut graph = Graph::default();
         let mut of_node = Vec::new();
@@ -60,7 +60,7 @@ impl Graph {
             missing: (!report).into(),
             ..graph.groups[last].clone()
         };
-        // It shows everything but activations and neutral text.
+        // The report shows everything except activations and neutral text.
         let shown = |group: &Group| !["activations", "neutral", "report"].contains(&group.name.as_str());
         let shown: Vec<usize> = (0..graph.groups.len()).filter(|&g| shown(&graph.groups[g])).collect();
         graph.edges.extend(shown.into_iter().map(|group| (group, last)));
@@ -113,7 +113,7 @@ impl Graph {
     }
 }
 
-/// Idle: not there, and nothing asks for it.
+/// Idle: not cached and not requested.
 const COLOURS: [(&str, &str); 4] =
     [("cached", "#d5e8d4"), ("partial", "#fff2cc"), ("missing", "#f8cecc"), ("idle", "#eeeeee")];
 
@@ -127,7 +127,7 @@ impl Group {
         }
     }
 
-    /// What stands in the box. Names are letters, digits, `.`, `_` and `-`, so nothing has to be escaped.
+    /// The text of the box. Names consist of letters, digits, `.`, `_` and `-`, so nothing has to be escaped.
     fn lines(&self) -> Vec<String> {
         let Group { name, nodes, units, there, .. } = self;
         let of = match nodes {

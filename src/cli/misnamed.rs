@@ -1,8 +1,8 @@
-//! Commands that people try and that are called otherwise here.
+//! Suggestions for command names from other programs.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// What is tried, and the command that does it.
+/// Names that people try, with the command that does it here.
 const MEANT: [(&[&str], &str); 16] = [
     (
         &["gc", "clean", "prune", "clear"],
@@ -50,7 +50,7 @@ const MEANT: [(&[&str], &str); 16] = [
     (&["sbatch", "slurm"], "`emoflow submit EXP.toml` runs it on a Slurm cluster"),
 ];
 
-/// Where the command line names a command that there is not: the one that does what is probably meant.
+/// If the command line names an unknown command: the command that was probably meant.
 pub fn meant(error: &clap::Error) -> Option<&'static str> {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;

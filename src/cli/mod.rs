@@ -1,4 +1,4 @@
-//! The subcommands: reads the command line, calls the phases in their order, prints what they say.
+//! The subcommands: parses the command line, runs the phases in order and prints their output.
 
 mod args;
 mod cache;
@@ -245,19 +245,19 @@ enum Command {
     },
 }
 
-/// What the phases before execution produce.
+/// The result of the phases before execution.
 struct Prepared {
     resolved: Resolved,
     plan: Plan,
     store: Store,
     /// `results/<name>/`
     results: PathBuf,
-    /// Stories of each emotion.
+    /// Number of stories per emotion.
     limit: Option<usize>,
 }
 
 impl Prepared {
-    /// Says what the plan was made without, and what the limit does not do to the letter.
+    /// Reports what is absent from the plan, and where the limit is not followed exactly.
     fn say(&self, progress: &dyn Progress) {
         for absent in &self.resolved.absent {
             progress.note(&format!("error: model `{}`: {}", absent.name, absent.why));
@@ -282,7 +282,7 @@ pub fn finishes(args: &[OsString]) -> bool {
 pub fn parses(args: &[String]) -> Result<(), String> {
     match Cli::try_parse_from(args) {
         Err(error) if error.use_stderr() => Err(error.to_string()),
-        _ => Ok(()), // or it asks for help
+        _ => Ok(()), // success, or a request for help
     }
 }
 
@@ -322,12 +322,12 @@ pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mu
     }
 }
 
-/// `args` as a line for a shell.
+/// `args` as a shell command line.
 fn shell(args: &[OsString]) -> String {
     args.iter().map(|arg| quoted(&arg.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// A command line that asks for what cannot be.
+/// An invalid command line.
 #[derive(Debug)]
 pub struct Usage(pub String);
 
@@ -413,7 +413,7 @@ enum Access {
     Write,
 }
 
-/// The plan of a command that only looks.
+/// The plan for a read-only command.
 fn looked(experiment: &ExperimentArgs, machine: &MachineArgs, limit: &Limit) -> Result<Prepared> {
     let progress = progress::start(Style::Auto);
     let prepared = prepare(experiment, machine, limit, Access::Look, &*progress)?;
@@ -432,7 +432,7 @@ fn prepare(
     prepare_for(&first, experiment, machine, limit, access, progress)
 }
 
-/// The same with a device that is chosen otherwise: it may be another machine's.
+/// Like [`prepare`], with a device chosen by `choose`: it may belong to another machine.
 fn prepare_for(
     choose: &dyn Fn(&str) -> Result<Choice>,
     experiment: &ExperimentArgs,
@@ -443,7 +443,7 @@ fn prepare_for(
 ) -> Result<Prepared> {
     let checked = experiment.read(&resolve::check_file)?;
     if access == Access::Write && asks_hub(&checked) {
-        libtorch::load(); // so that the hub is asked once
+        libtorch::load(); // before the hub is queried, so that it is queried only once
     }
     let device = choose(&machine.device).map_err(|e| Usage(format!("{e:#}")))?;
     let mut store = Store::open(machine.cache(&checked))?;
@@ -469,7 +469,7 @@ fn prepare_for(
     Ok(Prepared { resolved, plan, store, results, limit })
 }
 
-/// Whether any part of the experiment is on the hub.
+/// Whether any part of the experiment comes from the hub.
 fn asks_hub(experiment: &Experiment) -> bool {
     let mut sources = experiment.stories.iter().map(|source| &source.kind).chain(&experiment.neutral);
     let spoken = |dialogues: &config::Dialogues| matches!(dialogues.source, DialogueSource::Dataset(_));

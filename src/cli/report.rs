@@ -1,4 +1,4 @@
-//! `emoflow report`: renders the report again from what is cached. Replaces nothing by nothing.
+//! `emoflow report`: renders the report again from the cache. Never replaces existing results by an empty report.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,13 +8,13 @@ use anyhow::{Result, bail};
 use super::Prepared;
 use crate::results::{self, Parts};
 
-/// Nodes that are named, of many.
+/// The most nodes that are listed by name.
 const NAMED: usize = 6;
 
-/// Renders the report of what is cached, and opens it if asked to; 1 if parts are missing, which are said.
+/// Renders the report from the cache and opens it on request; returns 1 if parts are missing, and lists them.
 ///
 /// # Errors
-/// The results folder has files of what is not in the cache: it stays as it is.
+/// The results folder has files of results that are not in the cache: it stays unchanged.
 pub fn render(prepared: &Prepared, open: bool, out: &mut dyn Write) -> Result<u8> {
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let Parts { missing, lost } = results::parts(resolved, plan, store, results)?;
@@ -46,7 +46,7 @@ fn named(nodes: &[String]) -> String {
     }
 }
 
-/// Opens a file or an address.
+/// Opens a file or URL.
 pub fn open_in_browser(report: &Path) -> Result<()> {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     std::process::Command::new(opener).arg(report).spawn()?;

@@ -1,4 +1,4 @@
-//! `emoflow rm`: forgets what the cache holds of a node, so that the next run computes it again.
+//! `emoflow rm`: removes a node's results from the cache, so that the next run computes them again.
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -8,7 +8,7 @@ use super::cache::shown_bytes;
 use super::{Prepared, Usage};
 use crate::plan::key::Key;
 
-/// Asks whoever sits at the terminal; where there is none, the answer is no.
+/// Asks at the terminal; without a terminal, the answer is no.
 fn asked(question: &str) -> Result<bool> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Ok(false);
@@ -19,10 +19,10 @@ fn asked(question: &str) -> Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Says what of the nodes that match would go, and removes it with `yes`.
+/// Lists what would be removed of the matching nodes, and removes it with `yes`.
 ///
 /// # Errors
-/// Nothing matches; a run is at work on some of it; the disk refuses.
+/// Nothing matches; a run is computing some of it; the files cannot be removed.
 pub fn run(prepared: &Prepared, pattern: &str, yes: bool, out: &mut dyn Write) -> Result<u8> {
     let Prepared { plan, store, .. } = prepared;
     if pattern == "report" {

@@ -1,4 +1,4 @@
-//! Whether the disk can hold what a run would write. Reads no data.
+//! Whether the disk has room for what a run would write. Reads no data.
 
 use std::path::Path;
 
@@ -9,10 +9,11 @@ use crate::resolve::Resolved;
 use crate::stages::activations::StoreDtype;
 use crate::store;
 
-/// What of an activation's row is no vector: names, counts, norms.
+/// Bytes of an activation's row besides the vectors: names, counts, norms.
 const BESIDE: u64 = 64;
 
-/// Bytes of a unit of activations, which are nearly all that a run writes; `None` of any other. zstd saves little of them.
+/// Bytes of a unit of activations, which are nearly everything that a run writes; `None` for other units. zstd hardly
+/// compresses them.
 pub fn of_activations(resolved: &Resolved, node: &Node, unit: &Unit) -> Option<u64> {
     let Work::Activations { params, .. } = &node.work else { return None };
     let width = match params.store_dtype {
@@ -30,14 +31,14 @@ pub fn needed<'a>(prepared: &Prepared, units: impl IntoIterator<Item = &'a UnitI
     units.into_iter().filter_map(bytes).sum()
 }
 
-/// Bytes that may still be written where a folder is, or will be.
+/// Free bytes on the file system of a folder, which need not exist yet.
 pub fn free(folder: &Path) -> Option<u64> {
     let absolute = std::path::absolute(folder).ok()?;
     let there = absolute.ancestors().find(|folder| folder.is_dir())?;
     store::free(there)
 }
 
-/// Why a run that writes so many bytes is not begun where so many are free; `None`: it is.
+/// Why a run that writes `bytes` is not started; `None`: there is enough room, or the free space is unknown.
 pub fn lacking(bytes: u64, free: Option<u64>, folder: &Path) -> Option<String> {
     let free = free.filter(|free| *free < bytes)?;
     Some(format!(

@@ -1,4 +1,4 @@
-//! `emoflow run`: brings the results up to date, on one device or on several.
+//! `emoflow run`: brings the results up to date, on one device or several.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -53,7 +53,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         show_plan::print(&prepared, &selected, show, out)?;
         return Ok(0);
     }
-    // Before anything else is said or written: this may start the program again.
+    // Before any output: this may restart the program.
     let present = execute::ready(&prepared.plan, &prepared.store, &selected, progress.as_ref());
     prepared.say(progress.as_ref());
     if let Some(why) = lacking(&prepared, &selected, &present) {
@@ -92,7 +92,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
             progress.note(&format!("{}: {said}", node.name));
         });
     }
-    // Not where another run made meanwhile what was missing: that is cached now, and was not among what was found.
+    // Not if another run has computed the missing units in the meantime: they are cached now, but not in `present`.
     let unchanged = execute::needed(&plan, &selected, &present).is_empty();
     if selected.report && !outcome.interrupted {
         let known = unchanged.then_some(&present);
@@ -118,14 +118,14 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
     Ok(u8::from(outcome.summary().failed > 0))
 }
 
-/// Why the disk cannot hold what would be written. `present`: what is in the cache.
+/// Why the disk cannot hold the output. `present`: the cached units.
 fn lacking(prepared: &Prepared, selected: &Selection, present: &HashSet<UnitId>) -> Option<String> {
     let needed = execute::needed(&prepared.plan, selected, present);
     let cache = prepared.store.root();
     room::lacking(room::needed(prepared, &needed), room::free(cache), cache)
 }
 
-/// The workers beside this process: one for each device but the first.
+/// The additional workers: one for each device after the first.
 fn recruits(args: &RunArgs) -> Vec<Recruit> {
     let devices: Vec<&str> = args.machine.device.split(',').map(str::trim).collect();
     let recruit = |at: usize| {

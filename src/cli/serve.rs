@@ -1,4 +1,4 @@
-//! `emoflow serve`: an experiment's results, run and models from a local server. Runs nothing of the experiment.
+//! `emoflow serve`: serves an experiment's results, progress and models locally. Runs no part of the experiment.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -29,12 +29,12 @@ pub struct ServeArgs {
     limit: Limit,
 }
 
-/// Prints the address, and answers until the program is ended.
+/// Prints the address and serves requests until the program is ended.
 ///
 /// # Errors
-/// A file that is no experiment; a port that is taken.
+/// The file is not an experiment; the port is in use.
 pub fn run(args: &ServeArgs, out: &mut dyn Write) -> Result<u8> {
-    libtorch::load(); // where that starts the program anew, nobody has been told an address yet
+    libtorch::load(); // first: this may restart the program, and the address is printed only once
     let progress = progress::start(Style::Auto);
     let checked = args.experiment.read(&|_| Vec::new())?;
     let results = args.machine.results(&checked);

@@ -1,4 +1,4 @@
-//! `emoflow setup`: fetches the libtorch that this program needs, with the tools of Python that are there.
+//! `emoflow setup`: downloads the libtorch that this program needs, with uv or pip.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,17 +11,17 @@ use fs_err as fs;
 use super::Usage;
 use crate::lm::libtorch::{self, WANTED};
 
-/// Which of the two wheels, as it is written beside them.
+/// The file beside the wheel that records which of the two it is.
 const VARIANT: &str = "variant";
 
-/// What tells that there is an NVIDIA GPU.
+/// Present if there is an NVIDIA GPU.
 const NVIDIA: &str = "/proc/driver/nvidia/version";
 
-/// Fetches the wheel for the CPU (with the two CUDA libraries that it links with all the same), or with all of CUDA; `None`: as
-/// the machine has an NVIDIA GPU or not. Prints the folder.
+/// Downloads the CPU wheel (with the two CUDA libraries that it links nevertheless), or the one with all of CUDA;
+/// `None`: depending on whether the machine has an NVIDIA GPU. Prints the folder.
 ///
 /// # Errors
-/// There is neither uv nor pip; what they say.
+/// Neither uv nor pip is found, or they fail.
 pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
     let variable = |name: &str| std::env::var_os(name);
     let target = libtorch::fetched(&variable).ok_or_else(|| {
@@ -37,7 +37,7 @@ pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
     }
     let beside = target.parent().context("a folder of the user's")?;
     fs::create_dir_all(beside)?;
-    // On the same disk, so that it appears whole or not at all.
+    // On the same disk, so that it can be moved into place atomically.
     let new = tempfile::tempdir_in(beside)?;
     let mut packages = vec![format!("torch=={WANTED}")];
     if !cuda {
@@ -47,7 +47,7 @@ pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
         packages.extend(["nvidia-cuda-runtime==13.*", "nvidia-cuda-cupti==13.*"].map(String::from));
     }
     let mut installer = installer()?;
-    // Only the libraries are used, so any Python's wheel will do.
+    // Only the libraries are used, so the wheel for any Python version works.
     installer.args(["--python-version", "3.12", "--only-binary", ":all:", "--target"]);
     installer.arg(new.path()).args(packages);
     let said = format!("{:?}", installer.get_program());
@@ -64,7 +64,7 @@ pub fn run(cuda: Option<bool>, out: &mut dyn Write) -> Result<u8> {
     Ok(0)
 }
 
-/// uv, or else pip of a Python 3, about to install.
+/// An install command of uv or, failing that, of a Python 3's pip.
 fn installer() -> Result<Command> {
     let runs = |program: &OsString, args: &[&str]| {
         Command::new(program).args(args).output().is_ok_and(|output| output.status.success())

@@ -1,4 +1,4 @@
-//! `emoflow show`: a table of a node on the terminal, or what an experiment claims. Runs nothing.
+//! `emoflow show`: prints a node's tables or an experiment's claims. Computes nothing.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,16 +10,16 @@ use crate::plan::Nothing;
 use crate::store::table::Table;
 use crate::store::{Entry, Lookup};
 
-/// A cell with more characters is cut.
+/// Longer cells are cut, in characters.
 const WIDEST: usize = 40;
 
-/// The word in a node's place for what was found.
+/// The argument that selects the claims instead of a node.
 pub const CLAIMS: &str = "claims";
 
-/// Prints the first `rows` rows of every table of the nodes that match, or (`path`) where the files are.
+/// Prints the first `rows` rows of every table of the matching nodes, or (`path`) the paths of the files.
 ///
 /// # Errors
-/// Nothing matches, or nothing of it is in the cache.
+/// Nothing matches, or nothing of it is cached.
 pub fn node(
     prepared: &Prepared,
     pattern: &str,
@@ -86,10 +86,10 @@ pub fn node(
     Ok(0)
 }
 
-/// Prints the claims of an experiment at the layers that the report is about, each under the name that criteria know it by.
+/// Prints the claims of an experiment at the report's layers, each under the name used in criteria.
 ///
 /// # Errors
-/// There is no table of them.
+/// There is no table of claims.
 pub fn claims(results: &Path, path: bool, out: &mut dyn Write) -> Result<u8> {
     let file = results.join("tables").join("claims.csv");
     if !file.is_file() {
@@ -119,7 +119,7 @@ pub fn claims(results: &Path, path: bool, out: &mut dyn Write) -> Result<u8> {
             number(&row["p"]),
         ]
     });
-    // Criteria need whole names.
+    // Criteria need the full names.
     aligned(heads.map(String::from).to_vec(), cells.collect(), usize::MAX, out)?;
     Ok(0)
 }
@@ -127,19 +127,19 @@ pub fn claims(results: &Path, path: bool, out: &mut dyn Write) -> Result<u8> {
 /// A row of the table of claims, by column.
 pub type Claim = std::collections::BTreeMap<String, String>;
 
-/// Every row of a table of claims.
+/// Reads every row of a table of claims.
 pub fn read_claims(file: &Path) -> Result<Vec<Claim>> {
     let reader = csv::Reader::from_path(file).with_context(|| format!("read {}", file.display()))?;
     let rows = reader.into_deserialize().collect::<Result<Vec<Claim>, _>>();
     rows.with_context(|| format!("{} is not a table of claims", file.display()))
 }
 
-/// With three decimals.
+/// Formats with three decimals.
 pub fn number(text: &str) -> String {
     text.parse::<f64>().map_or_else(|_| text.to_string(), |x| format!("{x:.3}"))
 }
 
-/// A table in columns, with the names on top. A cell of more than `widest` characters is cut.
+/// Prints a table in aligned columns with a header. Cells of more than `widest` characters are cut.
 fn aligned(heads: Vec<String>, rows: Vec<Vec<String>>, widest: usize, out: &mut dyn Write) -> Result<()> {
     let cut = |cell: &String| {
         let line = cell.replace(['\n', '\r', '\t'], " ");

@@ -1,4 +1,4 @@
-//! `emoflow plan`: what would run, what is cached, what it would cost. Runs nothing.
+//! `emoflow plan`: what would run, what is cached, and the estimated cost. Computes nothing.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -23,32 +23,32 @@ struct PlannedNode {
     name: String,
     state: &'static str,
     units: usize,
-    /// Units that would run.
+    /// Number of units that would run.
     missing: usize,
-    /// Why they would; why they cannot; of texts that are there, how many are skipped or lacking.
+    /// Why they would run or cannot; for cached texts, how many are skipped or missing.
     reason: String,
-    /// What they would take; `None`: nothing of the kind was made yet.
+    /// Estimated time; `None`: no unit of the kind has been computed yet.
     seconds: Option<f64>,
-    /// What they would take on the disk, of activations.
+    /// Estimated size on disk, for activations.
     bytes: u64,
     /// Finished batches of units that are not done.
     batches: usize,
-    /// Who is making units of it now.
+    /// The processes that are computing units of it now.
     leased_by: Vec<String>,
     keys: Vec<Key>,
 }
 
-/// The state of what the plan was made without.
+/// The state of parts that could not be planned.
 pub const ABSENT: &str = "absent";
 
-/// How `plan` shows it.
+/// The output format of `plan`.
 pub enum Show {
     Lines,
     Json,
     Graph(Language),
 }
 
-/// Prints what a run of what is `selected` would run, and what is cached. Returns whether there is anything to run.
+/// Prints what a run of `selected` would compute and what is cached. Returns whether there is anything to compute.
 pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dyn Write) -> Result<bool> {
     let Prepared { resolved, plan, store, results, .. } = prepared;
     let survey = Survey::new(prepared, selected);
@@ -62,7 +62,7 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
         write!(out, "{}", graph.render(language))?;
         return Ok(runs);
     }
-    // Reasons are of what would run.
+    // Reasons are only needed for units that would run.
     let past = if survey.needed.is_empty() { Past::default() } else { Past::read(results) };
     let (explainer, estimator) = (Explainer::new(plan, store, &past), Estimator::new(store));
     let nodes = plan.nodes.iter().enumerate();
@@ -96,7 +96,7 @@ pub fn print(prepared: &Prepared, selected: &Selection, show: Show, out: &mut dy
     Ok(runs)
 }
 
-/// What the plan was made without.
+/// The entry for a part that could not be planned.
 fn missing(absent: &Absent) -> PlannedNode {
     PlannedNode {
         name: absent.subject.to_string(),
@@ -126,7 +126,7 @@ fn planned(
     let needed: Vec<usize> = needed.collect();
     let reasons: Vec<_> = needed.iter().map(|&unit| explainer.reason(UnitId { node: index, unit })).collect();
     let reason = match standing {
-        // Of what can be read; what cannot is told by those who need it.
+        // Unreadable entries are ignored here; the nodes that need them report the error.
         Standing::Cached => execute::texts::said(plan, &prepared.store, index).unwrap_or_default(),
         Standing::Blocked => survey.obstacle(plan, index).unwrap_or_default().to_string(),
         _ => summary(&reasons, node.units.len()),
@@ -162,7 +162,7 @@ fn planned(
     }
 }
 
-/// One node on one line: name, state, how many units, what they would take, why.
+/// One line per node: name, state, number of units, time, reason.
 fn line(node: &PlannedNode) -> String {
     let of = match (node.units, node.missing) {
         (_, 0) => String::new(),

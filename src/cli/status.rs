@@ -1,5 +1,5 @@
-//! `emoflow status`: how far a run is, from the plan that it froze and from what the cache holds. Takes no lock, writes
-//! nothing, asks no model; so it works beside a run, on the same or another machine, and after a crash.
+//! `emoflow status`: the progress of a run, from its frozen plan and the cache. Takes no lock, writes nothing and
+//! loads no model; so it works during a run, on the same or another machine, and after a crash.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -38,10 +38,10 @@ pub struct StatusArgs {
     watch: Option<f64>,
 }
 
-/// Says how far a run is, or all of them are, once or until nothing runs.
+/// Prints the progress of one run or of all, once or until nothing runs.
 ///
 /// # Errors
-/// The experiment file is wrong; a `run.json` that is none.
+/// The experiment file has problems; a `run.json` cannot be read.
 pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8> {
     let Some(seconds) = args.watch else {
         args.say(out)?;
@@ -53,7 +53,7 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8> {
         let mut page = Vec::new();
         let goes_on = args.say(&mut page)?;
         if std::io::stdout().is_terminal() {
-            write!(out, "\x1b[H\x1b[J")?; // from the top of an empty screen
+            write!(out, "\x1b[H\x1b[J")?; // clear the screen
         }
         out.write_all(&page)?;
         out.flush()?;
@@ -65,7 +65,7 @@ pub fn run(args: &StatusArgs, out: &mut dyn Write) -> Result<u8> {
 }
 
 impl StatusArgs {
-    /// Says it once. Whether anything runs.
+    /// Prints the status once. Returns whether anything is running.
     fn say(&self, out: &mut dyn Write) -> Result<bool> {
         let Some(file) = &self.file else { return self.say_all(out) };
         let experiment = ExperimentArgs { file: file.clone(), set: self.set.clone(), project: None };
@@ -80,7 +80,7 @@ impl StatusArgs {
         })
     }
 
-    /// A line for each experiment of the project that has results.
+    /// Prints one line for each experiment of the project that has results.
     fn say_all(&self, out: &mut dyn Write) -> Result<bool> {
         let root = project_root(Path::new("experiment.toml"));
         let place = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| root.join(name));
@@ -119,10 +119,10 @@ struct Status<'a> {
     state: RunState,
     #[serde(flatten)]
     run: Option<&'a Header>,
-    /// Units that are stored, and units of the plan that are needed.
+    /// Cached units, and required units of the plan.
     done: usize,
     units: usize,
-    /// Jobs that were submitted to Slurm and have not ended.
+    /// Jobs submitted to Slurm that have not ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     jobs: Vec<Job>,
     nodes: Vec<NodeStatus<'a>>,
@@ -133,7 +133,7 @@ struct Status<'a> {
 struct Job {
     name: String,
     id: String,
-    /// How many of its tasks are in which of Slurm's states.
+    /// Number of its tasks by Slurm state.
     tasks: BTreeMap<String, usize>,
 }
 
@@ -141,18 +141,18 @@ struct Job {
 #[serde(rename_all = "snake_case")]
 enum RunState {
     NeverRun,
-    /// As far as can be told: of another machine's process one cannot know.
+    /// As far as is known: a process on another machine cannot be observed.
     Running,
-    /// Its workers are in Slurm's queue, or were there.
+    /// Its workers are or were in Slurm's queue.
     Submitted,
-    /// It ended without saying how it went, or a signal stopped it.
+    /// It ended without recording an outcome, or was stopped by a signal.
     Interrupted,
     Failed,
     Finished,
 }
 
 impl RunState {
-    /// Whether anybody is at work on it.
+    /// Whether any process or job works on it.
     fn goes_on(self) -> bool {
         matches!(self, RunState::Running | RunState::Submitted)
     }
@@ -174,17 +174,17 @@ struct NodeStatus<'a> {
     name: &'a str,
     stage: &'a str,
     state: NodeState,
-    /// Units that are stored.
+    /// Cached units.
     done: usize,
     units: usize,
     /// Finished batches of units that are not done.
     batches: usize,
-    /// Who makes units of it now.
+    /// The processes that are computing units of it now.
     by: Vec<Process>,
-    /// What the run said of it.
+    /// The reason that the run recorded.
     #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'a str,
-    /// How long the run took for it, once it has ended.
+    /// The time the run took for it, once it has ended.
     seconds: Option<f64>,
 }
 
@@ -194,26 +194,26 @@ enum NodeState {
     Done,
     Running,
     ToDo,
-    /// All is made that it is for.
+    /// Everything that uses it is computed.
     NotNeeded,
     Failed,
     Blocked,
-    /// It was made, and is not in the cache any more.
+    /// It was computed, but is no longer in the cache.
     Gone,
 }
 
-/// How far the last run of the experiment `name` is, whose results are in `results`, as JSON.
+/// The progress of the last run of experiment `name` with results in `results`, as JSON.
 ///
 /// # Errors
-/// A `run.json` that is none.
+/// The `run.json` cannot be read.
 pub fn value(name: &str, results: &Path, store: &Store) -> Result<Value> {
     with(name, results, store, |status| Ok(serde_json::to_value(status)?))
 }
 
-/// Hands on how far the last run of the experiment `name` is, whose results are in `results`.
+/// Passes the progress of the last run of experiment `name` with results in `results` to `say`.
 ///
 /// # Errors
-/// A `run.json` that is none.
+/// The `run.json` cannot be read.
 fn with<T>(name: &str, results: &Path, store: &Store, say: impl FnOnce(&Status) -> Result<T>) -> Result<T> {
     let run = Run::read(results)?;
     let nodes = run.as_ref().map_or_else(Vec::new, |run| nodes(run, store));
@@ -229,7 +229,7 @@ fn with<T>(name: &str, results: &Path, store: &Store, say: impl FnOnce(&Status) 
                     Some(Job { tasks: queue.get(&job.id)?.clone(), name: job.name, id: job.id })
                 });
                 jobs.extend(queued);
-                // Where none is left, nobody works on it.
+                // If no job remains in the queue, nothing works on it.
                 if state == RunState::Interrupted && !jobs.is_empty() {
                     state = RunState::Submitted;
                 }
@@ -288,7 +288,7 @@ fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
     for node in nodes.iter_mut().filter(|node| is_made && node.state == NodeState::ToDo) {
         node.state = NodeState::NotNeeded;
     }
-    // What the plan was made without: a model that is missing.
+    // Absent from the plan: parts whose model is missing.
     let planned = |name: &str| name == "report" || run.plan.iter().any(|(planned, _)| planned == name);
     let missing = run.nodes.iter().filter(|ended| !planned(&ended.name)).map(|ended| NodeStatus {
         name: &ended.name,
@@ -304,7 +304,7 @@ fn nodes<'a>(run: &'a Run, store: &Store) -> Vec<NodeStatus<'a>> {
     missing.chain(nodes).collect()
 }
 
-/// `ended`: what the run said of the node at its end.
+/// `ended`: the outcome that the run recorded for the node.
 fn node_state(is_whole: bool, is_leased: bool, ended: Option<&NodeOutcome>) -> NodeState {
     match ended.map(|ended| ended.state) {
         _ if is_whole => NodeState::Done,

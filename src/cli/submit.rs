@@ -1,4 +1,5 @@
-//! `emoflow submit`: freezes the plan and has Slurm start workers for what is missing, and then one job that writes the report.
+//! `emoflow submit`: freezes the plan and submits Slurm jobs: workers for what is missing, then one job that writes
+//! the report.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
@@ -52,7 +53,7 @@ pub struct SubmitArgs {
     options: Vec<String>,
 }
 
-/// What was submitted: `results/<name>/slurm/jobs.json`.
+/// The submitted jobs: `results/<name>/slurm/jobs.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Submitted {
     pub jobs: Vec<SubmittedJob>,
@@ -61,14 +62,14 @@ pub struct Submitted {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SubmittedJob {
     pub name: String,
-    /// Slurm's number.
+    /// Slurm's job id.
     pub id: String,
     /// Seconds since 1970.
     pub at: u64,
 }
 
 impl Submitted {
-    /// What was submitted of the experiment whose results are in `dir`; nothing where that is not told.
+    /// The jobs submitted for the experiment with results in `dir`; empty if there is no record.
     pub fn read(dir: &Path) -> Submitted {
         let text = fs::read(Submitted::file(dir)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
@@ -111,7 +112,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         ensure!(set, Usage(format!("`secrets` of the profile names {name}, which is not set here")));
     }
     if class == "cpu" {
-        // Jobs on other processors would have keys of their own.
+        // Jobs on another type of device would have other keys.
         let name = prepared.resolved.device.backend.name().to_string();
         profile.environment.insert(backend::VARIABLE.to_string(), name);
     }
@@ -145,7 +146,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         }
         return Ok(0);
     }
-    // Whatever Slurm says: who asked for the plan is told what it was.
+    // Written even if Slurm fails, so that the plan is on record.
     results::write_run(
         (resolved, plan, store),
         results,
@@ -177,7 +178,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         })?;
         writeln!(out, "{}: job {id}", script.name)?;
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        // Each at once: whatever becomes of the next one, this one is queued.
+        // Recorded immediately: even if a later submission fails, this job is queued.
         submitted.jobs.push(SubmittedJob { name: script.name.clone(), id: id.clone(), at });
         ids.insert(&script.name, id);
         submitted.write(results)?;
@@ -188,13 +189,13 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
     Ok(0)
 }
 
-/// The experiment and its plan as they are now, in files that nobody edits, and what a worker is told of them.
+/// The experiment and its plan, frozen in files that nobody edits, and the arguments that point workers to them.
 struct Frozen {
     /// `results/<name>/slurm/`
     folder: PathBuf,
     toml: PathBuf,
     plan: PathBuf,
-    /// Arguments behind the name of a command.
+    /// The arguments after the subcommand.
     args: Vec<String>,
 }
 
@@ -212,7 +213,7 @@ impl Frozen {
         let mut said = vec![text(&toml), "--project".into(), absolute(&experiment.root)?];
         let mut add = |name: &str, value: String| said.extend([name.to_string(), value]);
         experiment.sets.iter().for_each(|set| add("--set", set.clone()));
-        // The copy has another file name, which would be the experiment's where it gives none.
+        // Otherwise the name would default to the copy's file name.
         add("--set", format!("name=\"{}\"", experiment.name));
         add("--plan", text(&plan));
         add("--cache", absolute(store.root())?);
@@ -234,8 +235,8 @@ impl Frozen {
     }
 }
 
-/// One script for each model of which something is missing, a second one where that waits for what other models write, one
-/// for what needs no model, and one for the end.
+/// One script for each model with missing units, a second one if some wait for the texts of other models, one for
+/// units that need no model, and a final one.
 fn scripts(
     prepared: &Prepared,
     needed: &HashSet<UnitId>,
@@ -263,7 +264,7 @@ fn scripts(
         let loads = &resolved.models[resolved.models[model].checks.unwrap_or(model)].name;
         let units: Vec<&UnitId> =
             needed.iter().filter(runs).filter(|id| belongs[id.node] == Some(model)).collect();
-        // Shards, which can be worked on side by side.
+        // Shards, which can be computed in parallel.
         let stages: BTreeSet<&str> = units.iter().map(|id| plan.nodes[id.node].work.stage()).collect();
         let shards = |stage: &str| {
             let of_stage = units.iter().filter(|id| plan.nodes[id.node].work.stage() == stage);
@@ -296,7 +297,7 @@ fn scripts(
             scripts.push(script(format!("after-{name}"), after));
         }
     }
-    // Those that wait come last, as Slurm must know whom they wait for.
+    // Jobs that wait come last, as Slurm needs the ids of the jobs they wait for.
     scripts.sort_by_key(|script| !script.after.is_empty());
     if needed.iter().any(|id| {
         plan.nodes[id.node].model.is_none() && belongs[id.node].is_none_or(|of| !models.contains(&of))

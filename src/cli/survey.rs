@@ -1,4 +1,4 @@
-//! What a run would do, found by looking: for the commands that run nothing. Writes nothing, takes no lock.
+//! What a run would do, for the commands that run nothing. Writes nothing, takes no lock.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,31 +11,31 @@ use crate::resolve::Resolved;
 use crate::stages::rollouts;
 use crate::stages::stories::generate;
 
-/// How the units of a plan stand.
+/// The state of all units of a plan.
 pub struct Survey {
-    /// Whole in the store.
+    /// Complete in the store.
     pub present: HashSet<UnitId>,
-    /// What a run would make.
+    /// What a run would compute.
     pub needed: HashSet<UnitId>,
-    /// Of these, what cannot be made, and why.
+    /// Those of `needed` that cannot be computed, with the reason.
     pub blocked: HashMap<UnitId, String>,
 }
 
-/// How a node stands.
+/// The state of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Cached,
-    /// Some of its units are there.
+    /// Some of its units are cached.
     Partial,
     ToRun,
-    /// It cannot be made, or not all of it.
+    /// At least part of it cannot be computed.
     Blocked,
-    /// It is not there, and nothing asks for it.
+    /// It is not cached and not requested.
     NotNeeded,
 }
 
 impl Standing {
-    /// As it is printed.
+    /// The printed name.
     pub fn name(self) -> &'static str {
         match self {
             Standing::Cached => "cached",
@@ -48,12 +48,12 @@ impl Standing {
 }
 
 impl Survey {
-    /// Looks every unit up; a run would make what is `selected`.
+    /// Looks up every unit; `selected`: what a run would compute.
     pub fn new(prepared: &Prepared, selected: &Selection) -> Survey {
         Survey::within(prepared, selected, OnceFreeMemory::default())
     }
 
-    /// The same for a device elsewhere that has so much memory; where that is not known, nothing is blocked for it.
+    /// The same for a device elsewhere with free memory `room`; if that is unknown, no unit is blocked by it.
     pub fn elsewhere(prepared: &Prepared, selected: &Selection, room: Option<FreeMemory>) -> Survey {
         Survey::within(prepared, selected, OnceFreeMemory(room.into()))
     }
@@ -66,7 +66,7 @@ impl Survey {
         Survey { present, needed, blocked }
     }
 
-    /// How `node` of `plan` stands, and how many of its units a run would make.
+    /// The state of `node` of `plan`, and the number of its units that a run would compute.
     pub fn node(&self, plan: &Plan, node: usize) -> (Standing, usize) {
         let ids = || (0..plan.nodes[node].units.len()).map(|unit| UnitId { node, unit });
         let missing = ids().filter(|id| self.needed.contains(id)).count();
@@ -87,7 +87,7 @@ impl Survey {
     }
 }
 
-/// Those of the `needed` units that cannot be made: their model does not fit into memory, or an input cannot be made.
+/// The `needed` units that cannot be computed: their model does not fit into memory, or an input cannot be computed.
 fn blocked(
     resolved: &Resolved,
     plan: &Plan,
@@ -115,11 +115,11 @@ fn blocked(
     blocked
 }
 
-/// The room of the device, asked once.
+/// The free memory of the device, queried once.
 #[derive(Default)]
 struct OnceFreeMemory(std::cell::OnceCell<Option<FreeMemory>>);
 
-/// What stands in the way of a node itself.
+/// What prevents a node itself from being computed.
 fn obstacle(resolved: &Resolved, node: &Node, room: &OnceFreeMemory) -> Option<String> {
     if let (Work::Served { .. }, true) = (&node.work, resolved.offline) {
         return Some(execute::NOT_OFFLINE.to_string());
@@ -137,12 +137,12 @@ fn obstacle(resolved: &Resolved, node: &Node, room: &OnceFreeMemory) -> Option<S
             rows: node.units.iter().map(|unit| unit.stories.len()).max()?.min(generate::BATCH),
             max_new_tokens: source.max_new_tokens,
         },
-        // The lengths of stories are not known before they are read.
+        // The lengths of stories are unknown until they are read.
         _ => Memory::Little,
     };
     let device = resolved.device.device;
     let room = room.0.get_or_init(|| FreeMemory::of(device));
-    // Where the system does not tell, nothing is refused.
+    // If the system does not report free memory, nothing is refused.
     let refused = memory::fits(&model.spec, model.dtype_policy(), work, device, room.as_ref()?).err()?;
     Some(format!("load {}: {refused}", model.shown()))
 }

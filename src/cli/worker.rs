@@ -1,5 +1,5 @@
-//! `emoflow worker`: takes units of a run whose plan is frozen, beside whoever else does, and writes no results. `run` starts
-//! one for each further device; people start them on other machines that see the same folders.
+//! `emoflow worker`: computes units of a run with a frozen plan, in parallel with other workers, and writes no
+//! results. `run` starts one for each further device; users start them on other machines that see the same folders.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -60,7 +60,7 @@ pub struct WorkerArgs {
     member: Option<(usize, usize)>,
 }
 
-/// The arguments of a worker on `device` beside a run, the `place.0`-th of `place.1`; of `flags` those that are set.
+/// The arguments of a worker on `device` of a run, the `place.0`-th of `place.1`; from `flags`, those that are set.
 pub fn args<const N: usize>(
     experiment: &ExperimentArgs,
     machine: &MachineArgs,
@@ -86,13 +86,13 @@ pub fn args<const N: usize>(
     args
 }
 
-/// Has this process take one of `processes` equal parts of the machine's cores.
+/// Limits this process to one of `processes` equal shares of the machine's cores.
 pub fn share_machine(processes: usize) {
     if processes > 1 {
         lm::share_cores(processes);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores / processes).max(1);
-        // It fails where the pool is there already, and keeps its size then.
+        // Fails if the pool already exists, which then keeps its size.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     }
 }
@@ -104,7 +104,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
         !args.machine.device.contains(','),
         Usage("a worker works on one device: start one for each, or `emoflow run` on several".to_string())
     );
-    // Not in a program that starts again, and has to hear it then.
+    // Only after the restart that loads libtorch: the restarted program has to read stdin itself.
     if args.member.is_some() && libtorch::is_loaded() {
         interrupt::hang_on_stdin();
     }
@@ -142,7 +142,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
         if args.member.is_some() {
             let line = serde_json::to_string(made).expect("numbers");
             let mut said = said.borrow_mut();
-            // Where nobody hears it, the end of stdin ends this process.
+            // If nobody reads it, the end of stdin ends this process.
             let _ = writeln!(said, "{line}").and_then(|()| said.flush());
         }
     };
@@ -159,7 +159,7 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
     };
     let past = Past::read(&results);
     let outcome = execute::run(&resolved, &plan, &cache, &past, &selected, options, progress.as_ref());
-    // What the plan was made without is not the worker's to make.
+    // Parts that could not be planned do not count for the worker.
     let nodes = outcome.nodes.iter().filter(|node| node.key.is_some());
     let failed = nodes.filter(|node| matches!(node.state, State::Failed | State::Blocked)).count();
     let summary = Summary { made: units.into_inner(), left: outcome.left, failed };
@@ -177,11 +177,11 @@ pub fn run(args: WorkerArgs, out: &mut dyn Write) -> Result<u8> {
 /// The last line.
 #[derive(Serialize)]
 struct Summary {
-    /// Units that it made.
+    /// Number of units it computed.
     made: usize,
-    /// Units that it left: what they are made of is not there, or it was asked to stop before.
+    /// Number of units it skipped: an input is missing, or it was asked to stop first.
     left: usize,
-    /// Nodes that failed, or that something failed for.
+    /// Nodes that failed, or that depend on one that failed.
     failed: usize,
 }
 
@@ -198,7 +198,7 @@ impl Summary {
     }
 }
 
-/// What the worker makes units of.
+/// The part of the plan whose units the worker computes.
 fn part(args: &WorkerArgs, resolved: &Resolved) -> Result<Part> {
     let Some(name) = &args.model else {
         return Ok(if args.no_model { Part::NoModel } else { Part::All });
@@ -209,9 +209,9 @@ fn part(args: &WorkerArgs, resolved: &Resolved) -> Result<Part> {
     Ok(Part::Model(found.ok_or_else(unknown)?))
 }
 
-/// Has Slurm queue a job again whose time was over; what came of that, for its log. Who was told to go is not queued
-/// again: where it was preempted Slurm does it, and where it was cancelled nobody wants it. Neither is what finished no
-/// batch: it would not the next time.
+/// Requeues a Slurm job whose time limit was reached; returns a message for its log. A job that was told to stop is
+/// not requeued: after a preemption Slurm does it, and a cancelled job should not return. A job that finished no batch
+/// is not requeued either: it would not the next time.
 fn queue_again(job: &Job, progress_made: bool, restarts: u32) -> String {
     let Job { id, restarts: so_far } = job;
     match () {
@@ -234,7 +234,7 @@ fn queue_again(job: &Job, progress_made: bool, restarts: u32) -> String {
     }
 }
 
-/// An error unless the last run of the experiment, or the one of which the file `record` tells, froze the same plan.
+/// An error unless the last run of the experiment, or the run recorded in the file `record`, froze the same plan.
 pub fn ensure_frozen(prepared: &Prepared, record: Option<&Path>) -> Result<()> {
     let Prepared { plan, resolved, results, .. } = prepared;
     let record = record.map_or_else(|| results.join("run.json"), Path::to_path_buf);
@@ -267,10 +267,10 @@ pub fn ensure_frozen(prepared: &Prepared, record: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// When a worker's time is over.
+/// When a worker has to stop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Until {
-    /// From its start.
+    /// Counted from its start.
     After(Duration),
     /// Seconds since 1970.
     At(u64),
@@ -294,10 +294,11 @@ impl std::str::FromStr for Until {
             return Ok(Until::After(span));
         }
         let c_text = std::ffi::CString::new(text).map_err(|e| e.to_string())?;
-        // SAFETY: zeroes are a `tm`; both texts end with a zero, and the end that is returned lies in the first.
+        // SAFETY: an all-zero `tm` is valid; both texts are zero-terminated, and the returned end pointer lies within
+        // the first.
         let seconds = unsafe {
             let mut time: libc::tm = std::mem::zeroed();
-            time.tm_isdst = -1; // whether it is summer then, the system knows
+            time.tm_isdst = -1; // let the system determine daylight saving time
             let end = libc::strptime(c_text.as_ptr(), c"%Y-%m-%dT%H:%M:%S".as_ptr(), &mut time);
             if end.is_null() || *end != 0 { -1 } else { libc::mktime(&mut time) }
         };
@@ -306,7 +307,7 @@ impl std::str::FromStr for Until {
     }
 }
 
-/// Reads `I/N`.
+/// Parses `I/N`.
 fn place(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     parts.filter(|(i, n)| i < n).ok_or_else(|| "expected I/N, as in 1/2".to_string())

@@ -1,5 +1,5 @@
-//! `emoflow cache gc`: what no run needs any more goes, if the person says so. Says first what would go, and what it
-//! would cost to make again.
+//! `emoflow cache gc`: removes what no run needs any more, after confirmation. First lists what would be removed and
+//! the cost of computing it again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
@@ -13,12 +13,12 @@ use crate::plan::key::Key;
 use crate::results::runs::{Past, Record};
 use crate::store::{Doomed, Marks, Store, Sweep, Why};
 
-/// What is asked for.
+/// The options of the command.
 pub struct Options {
     pub yes: bool,
-    /// Plans of each experiment that count, the last one included.
+    /// Number of plans of each experiment that are kept, including the last one.
     pub keep_runs: usize,
-    /// Bytes.
+    /// In bytes.
     pub max_size: Option<u64>,
     pub json: bool,
 }
@@ -26,17 +26,17 @@ pub struct Options {
 #[derive(Serialize)]
 struct Shown<'a> {
     removed: bool,
-    /// Bytes of all that can go, and seconds to make its entries again.
+    /// Bytes of everything removable, and the seconds to compute its entries again.
     bytes: u64,
     seconds: f64,
     #[serde(flatten)]
     sweep: &'a Sweep,
 }
 
-/// Says what can go; with `yes`, removes it.
+/// Lists what can be removed; removes it with `yes`.
 ///
 /// # Errors
-/// No run is recorded, so that everything would go; what the disk says.
+/// No run is recorded, so that everything would be removed; the disk fails.
 pub fn run(store: &Store, past: &[Past], options: &Options, out: &mut dyn Write) -> Result<u8> {
     let present: HashSet<Key> = store.contents()?.entries.into_iter().map(|place| place.key).collect();
     if past.is_empty() && !present.is_empty() {
@@ -59,8 +59,8 @@ pub fn run(store: &Store, past: &[Past], options: &Options, out: &mut dyn Write)
     Ok(0)
 }
 
-/// What the runs ask for. Where a plan is made but for its activations, it does not need them: nothing asks for them
-/// then.
+/// What the runs still use. A plan whose units are all cached except for activations no longer needs its activations,
+/// so they are not marked as needed.
 fn marks(past: &[Past], keep_runs: usize, present: &HashSet<Key>) -> Marks {
     let mut marks = Marks::default();
     for experiment in past {

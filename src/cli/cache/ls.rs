@@ -1,4 +1,4 @@
-//! `emoflow cache ls`: what is stored, what it cost, and whose it is. Writes nothing.
+//! `emoflow cache ls`: the cached entries, their cost and the experiments that use them. Writes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -24,16 +24,16 @@ struct Listing {
 struct Listed {
     stage: String,
     key: Key,
-    /// Of all its tables.
+    /// Of all its tables together.
     rows: u64,
     bytes: u64,
     /// Seconds since 1970.
     created: u64,
-    /// What it took to make it.
+    /// The time it took to compute.
     seconds: f64,
-    /// From its pre-image, for people.
+    /// Taken from its pre-image, in readable form.
     what: String,
-    /// Experiments whose last run was about it.
+    /// Experiments whose last run used it.
     used_by: Vec<String>,
     damaged: bool,
 }
@@ -129,7 +129,7 @@ fn print(listing: &Listing, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// What an entry is, in a few words, from its pre-image.
+/// A short description of an entry, from its pre-image.
 fn what(preimage: &str) -> String {
     let Ok(preimage) = serde_json::from_str::<Value>(preimage) else { return String::new() };
     let params = &preimage["params"];

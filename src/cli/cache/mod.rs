@@ -1,4 +1,4 @@
-//! `emoflow cache`: what is stored, and whether it is intact. Only `gc` writes.
+//! `emoflow cache`: the cached entries and their integrity. Only `gc` writes.
 
 mod gc;
 mod ls;
@@ -109,10 +109,10 @@ impl CacheArgs {
     }
 }
 
-/// Runs the command; its exit code.
+/// Runs the command; returns its exit code.
 ///
 /// # Errors
-/// What the disk says.
+/// The disk fails.
 pub fn run(command: Command, out: &mut dyn Write) -> Result<u8> {
     match command {
         Command::Ls { cache, results, stage, json } => {
@@ -128,11 +128,11 @@ pub fn run(command: Command, out: &mut dyn Write) -> Result<u8> {
     }
 }
 
-/// The runs in the folders that are registered in the cache, but for those that are `named` or to be forgotten; these are
-/// struck off with `yes`.
+/// The runs in the folders registered in the cache, except folders that are `named` or in `forget`; the latter are
+/// removed from the register with `yes`.
 ///
 /// # Errors
-/// A folder in which no run can be found: it may be on a disk that is not mounted here.
+/// A registered folder contains no run: it may be on a disk that is not mounted here.
 fn others(store: &Store, named: &[PathBuf], forget: &[PathBuf], yes: bool) -> Result<Vec<Past>> {
     let is_in = |folders: &[PathBuf], root: &Root| {
         let same = |folder: &PathBuf| fs_err::canonicalize(folder).is_ok_and(|path| path == root.path);
@@ -192,7 +192,7 @@ fn verify(found: &Verified, json: bool, out: &mut dyn Write) -> Result<u8> {
     Ok(code)
 }
 
-/// The folder given, or the one called `name` of the project that the current folder is in.
+/// The given folder, or the folder `name` of the project that contains the current folder.
 fn or_of_project(given: &Option<PathBuf>, name: &str) -> PathBuf {
     given.clone().unwrap_or_else(|| project_root(Path::new(name)).join(name))
 }
@@ -210,7 +210,7 @@ pub fn shown_bytes(bytes: u64) -> String {
     format!("{value:.1} TB")
 }
 
-/// `34 min`: two digits or so.
+/// A duration with about two digits: `34 min`.
 pub fn shown_seconds(seconds: f64) -> String {
     let (value, unit) = match seconds {
         s if s < 99.5 => (s, "s"),
@@ -222,7 +222,7 @@ pub fn shown_seconds(seconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// Bytes in a text such as `10GB` (powers of 1000) or `10GiB` (of 1024).
+/// Parses a size in bytes, such as `10GB` (powers of 1000) or `10GiB` (of 1024).
 pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size: write it as in 500MB, 10GB or 8GiB");
     let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

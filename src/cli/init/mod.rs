@@ -1,4 +1,4 @@
-//! `emoflow init`: a commented experiment file to begin with.
+//! `emoflow init`: writes a commented experiment file to start from.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use crate::atomic;
 use crate::config::problem::suggestion;
 use crate::config::project_root;
 
-/// The file without `--from`: one model, passages (stories of its own behind a `#`), four analyses of one set.
+/// The file without `--from`: one model, passages (generated stories commented out), four analyses of one set.
 const FIRST: &str = include_str!("first.toml");
 
-/// Where `FIRST` has its model.
+/// The line of `FIRST` that names the model.
 const MODEL: &str = "repo = \"HuggingFaceTB/SmolLM2-135M-Instruct\"";
-/// The model that ships with the source, where it is.
+/// The model that ships with the source, relative to the project.
 const DEMO: &str = "models/demo";
 
 macro_rules! shipped {
     ($($name:literal),+ $(,)?) => {
-        /// Experiments that ship, by name.
+        /// The experiments that ship, by name.
         const SHIPPED: &[(&str, &str)] =
             &[$(($name, include_str!(concat!("../../../experiments/", $name, ".toml")))),+];
     };
@@ -49,10 +49,10 @@ shipped!(
     "cross-writers",
 );
 
-/// Writes `<name>.toml`, which is `from` an experiment that ships, and says what to do with it.
+/// Writes `<name>.toml`, a copy of the included experiment `from` if given, and prints the next steps.
 ///
 /// # Errors
-/// No such experiment; the file is there.
+/// There is no such experiment; the file already exists.
 pub fn run(name: &str, from: Option<&str>, out: &mut dyn Write) -> Result<u8> {
     let file = match name.ends_with(".toml") {
         true => PathBuf::from(name),
@@ -78,7 +78,7 @@ pub fn run(name: &str, from: Option<&str>, out: &mut dyn Write) -> Result<u8> {
     Ok(0)
 }
 
-/// The first experiment, on the demonstration model where the project has it.
+/// The first experiment, with the demonstration model if the project has it.
 fn first(file: &Path) -> String {
     match project_root(file).join(DEMO).join("config.json").is_file() {
         true => FIRST.replace(MODEL, &format!("path = \"{DEMO}\"")),
