@@ -1,4 +1,4 @@
-//! `[analysis]`, across models: what must hold between them and the rest of the file.
+//! `[analysis]`, across models: rules between these analyses and the rest of the file.
 
 use super::analyses::Analyses;
 use super::{Across, Model, Scale, Source};
@@ -7,7 +7,8 @@ use crate::params::problem::{Problem, quoted, suggestion};
 use crate::stages::across::rsa;
 use crate::stages::analysis::Analysis as Kind;
 
-/// Notes what no analysis across models can be made of: one model, one set, stories that no two models read.
+/// Reports analyses across models that cannot be computed: a single model, a single set, stories that no two models
+/// read.
 pub(super) fn validate(
     models: &[Model],
     stories: &[Source],

@@ -1,4 +1,4 @@
-//! `[analysis]`: which kinds of analyses there are. Computes nothing.
+//! `[analysis]`: the kinds of analyses. Computes nothing.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::stages::analysis::{
     preferences, probe, readings, scenario, speakers, steering,
 };
 
-/// Names that nodes of other stages begin with, and those of the tables over all analyses.
+/// First parts of the names of other stages' nodes, and the names of the tables over all analyses.
 const TAKEN: [&str; 14] = [
     "stories",
     "neutral",
@@ -33,21 +33,21 @@ struct Row {
     kind: &'static str,
     table: &'static Table,
     read: fn(&Reader<'_>) -> Read<Found>,
-    /// The key whose value is its place in messages about what it asks for; `None`: the table.
+    /// The key whose value is used as the location in messages about what the analysis refers to; `None`: the table.
     place: Option<&'static str>,
 }
 
-/// What an analysis' table says.
+/// The parsed form of an analysis table.
 enum Found {
-    /// Of one set of vectors.
+    /// Reads one set of vectors.
     One(One),
-    /// Of two.
+    /// Reads two sets.
     Two(One),
-    /// Of other analyses' numbers, over models.
+    /// Reads the metrics of other analyses, over models.
     Scale(ScaleKeys),
 }
 
-/// One row: the kind, its parameters, and what they become.
+/// One row: the kind, its parameters, and their parsed form.
 macro_rules! row {
     ($kind:literal, $T:ty, $found:expr) => {
         row!($kind, $T, $found, None)
@@ -62,7 +62,7 @@ macro_rules! row {
     };
 }
 
-/// Every kind of analysis.
+/// All kinds of analyses.
 static ANALYSES: &[Row] = &[
     row!("pca", pca::Pca, |a| Found::One(One::Pca(a))),
     row!("cosine", cosine::Cosine, |a| Found::One(One::Cosine(a))),
@@ -111,7 +111,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     ANALYSES.iter().map(|row| Kind { name: row.kind, table: row.table, texts: Texts::Stories }).collect()
 }
 
-/// Every analysis that is right in itself, in the order of the file.
+/// Every valid analysis, in the order of the file.
 pub(super) fn analyses(root: &Reader<'_>, name: &str) -> Read<Analyses> {
     let mut analyses = Analyses::default();
     for Chosen { name, kind, span, reader } in root.named_kinds(name)? {

@@ -1,4 +1,4 @@
-//! `[criteria]`: what a study says before it is run that it will take for a finding. Computes nothing.
+//! `[criteria]`: what a study declares in advance to count as a finding. Computes nothing.
 
 use std::rc::Rc;
 
@@ -14,19 +14,19 @@ use crate::params::{
 pub struct Criterion {
     pub name: String,
     pub analysis: String,
-    /// One of its claims.
+    /// A claim of that analysis.
     pub claim: String,
-    /// The least and the largest estimate that meets it.
+    /// The smallest and the largest estimate that meet it.
     pub at_least: Option<f64>,
     pub at_most: Option<f64>,
-    /// The largest p that meets it; `None`: it may be untested.
+    /// The largest p that meets it; `None`: no test is required.
     pub p: Option<f64>,
     pub of: Of,
     #[serde(skip)]
     pub span: Span,
 }
 
-/// On which models it is to be met.
+/// The models on which it has to be met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Of {
@@ -62,13 +62,13 @@ params! {
     }
 }
 
-/// Every criterion that is right in itself, in the order of the file.
+/// Every valid criterion, in the order of the file.
 pub(super) fn criteria(root: &Reader<'_>, key: &str) -> Read<Vec<Criterion>> {
     if !root.has(key) {
         return Ok(Vec::new());
     }
     let read = root.named(key)?.into_iter().map(|(entry, reader)| criterion(entry.key, &reader));
-    // All problems, before any stops.
+    // Collected first, so that every problem is reported.
     read.collect::<Vec<_>>().into_iter().collect()
 }
 
@@ -98,7 +98,7 @@ fn says_something(reader: &Reader<'_>, parts: &Parts<CriterionKeys>) -> Read<()>
     Ok(())
 }
 
-/// An analysis of the file and a claim, as in `rated/PC1, valence`.
+/// The name of an analysis of the file and of a claim, as in `rated/PC1, valence`.
 fn named(reader: &Reader<'_>, key: &str) -> Read<(String, String)> {
     let text = filled(reader, key)?;
     let span = reader.span_of(key);
@@ -114,7 +114,7 @@ fn named(reader: &Reader<'_>, key: &str) -> Read<(String, String)> {
     Ok((analysis.to_string(), claim.to_string()))
 }
 
-/// The least and the largest estimate.
+/// The smallest and the largest estimate.
 fn between(reader: &Reader<'_>, key: &str) -> Read<Option<(f64, f64)>> {
     if !reader.has(key) {
         return Ok(None);

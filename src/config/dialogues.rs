@@ -1,5 +1,5 @@
-//! `[dialogues]`: conversations in which both speakers' emotions are known, written or from files. Opens no file and asks no
-//! model.
+//! `[dialogues]`: conversations in which both speakers' emotions are known, generated or read from files. Opens no
+//! file and calls no model.
 
 use std::path::PathBuf;
 
@@ -121,23 +121,23 @@ pub struct Dialogues {
     pub name: String,
     pub pairing: Pairing,
     pub source: DialogueSource,
-    /// The table's header; of files, their `path` or `repo`.
+    /// The table's header; for files, their `path` or `repo`.
     #[serde(skip)]
     pub span: Span,
 }
 
-/// Where they are from.
+/// Where dialogues come from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DialogueSource {
-    /// As stories, whose texts are dialogues.
+    /// Generated like stories, but the texts are dialogues.
     Written(SourceKind),
     Files(Files),
     Dataset(Dataset),
 }
 
 impl Dialogues {
-    /// How they are written; `None`: they are from files.
+    /// How they are generated; `None`: they come from files.
     pub fn written(&self) -> Option<&SourceKind> {
         match &self.source {
             DialogueSource::Written(kind) => Some(kind),
@@ -146,7 +146,7 @@ impl Dialogues {
     }
 }
 
-/// The kinds of sources that dialogues have.
+/// The kinds of sources of dialogues.
 pub(super) fn kinds() -> Vec<Kind> {
     let kind = |name, table: &'static Table| Kind { name, table, texts: Texts::Dialogues };
     vec![
@@ -159,7 +159,7 @@ pub(super) fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// Every source of dialogues that is right in itself, in the order of the file.
+/// Every valid source of dialogues, in the order of the file.
 pub(super) fn dialogues(root: &Reader<'_>, name: &str) -> Read<Vec<Dialogues>> {
     let mut all = Vec::new();
     for Chosen { name, kind, span, reader } in root.named_kinds(name)? {
@@ -210,7 +210,7 @@ fn source(kind: &str, reader: &Reader<'_>) -> Read<(Pairing, DialogueSource)> {
     }
 }
 
-/// With the prompt of the kind of dialogues, where none is written.
+/// Fills in the default prompt of the kind of dialogues if none is given.
 fn asked(params: Generate, pairing: Pairing) -> Generate {
     match params.prompt.is_empty() {
         true => Generate { prompt: pairing.prompt().to_string(), ..params },

@@ -1,4 +1,4 @@
-//! `[vectors]`: how vectors are made, and beside that `[vectors.<name>]`, those of others from files. Opens none.
+//! `[vectors]`: how vectors are computed, and `[vectors.<name>]`: vectors imported from files. Opens no file.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -56,19 +56,19 @@ pub struct Import {
     pub path: PathBuf,
     pub model: Option<String>,
     pub layers: Option<Vec<Layer>>,
-    /// Where `path` was written.
+    /// The location of `path`.
     #[serde(skip)]
     pub span: Span,
 }
 
 impl Import {
-    /// The files, which are `paths`.
+    /// The source of the vectors, with `paths` as its files.
     pub fn files(&self, paths: Vec<PathBuf>) -> Files {
         Files { paths, layers: self.layers.clone() }
     }
 }
 
-/// Layers of rows.
+/// The layers of the rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rows(pub Vec<Layer>);
 
@@ -83,7 +83,7 @@ impl Value for Rows {
     }
 }
 
-/// Every table that is right in itself, in the order of the file.
+/// Every valid table, in the order of the file.
 fn imports(reader: &Reader<'_>, _: &str) -> Read<Vec<Import>> {
     let models: Vec<&str> = reader.scope.names("models").collect();
     let taken: Vec<&str> = ["stories", "dialogues", "transcripts"]
@@ -113,7 +113,7 @@ fn imports(reader: &Reader<'_>, _: &str) -> Read<Vec<Import>> {
 fn path(reader: &Reader<'_>, name: &str) -> Read<PathBuf> {
     let written = reader.filled(name)?;
     let last = written.rsplit('/').next().unwrap_or_default();
-    // A glob may leave the ending open.
+    // A glob may leave the extension open.
     match refused(last).filter(|_| !last.ends_with(['*', '}', ']'])) {
         None => Ok(reader.scope.project.join(&written)),
         Some(why) => {

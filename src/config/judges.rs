@@ -1,4 +1,4 @@
-//! `[judges]`: who says what a text is. Asks nobody.
+//! `[judges]`: the models that classify texts. Sends no request.
 
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ pub struct Judge {
     pub span: Span,
 }
 
-/// Every judge that is right in itself, in the order of the file.
+/// Every valid judge, in the order of the file.
 pub(super) fn judges(root: &Reader<'_>, name: &str) -> Read<Vec<Judge>> {
     if !root.has(name) {
         return Ok(Vec::new());
@@ -56,7 +56,7 @@ pub(super) fn judges(root: &Reader<'_>, name: &str) -> Read<Vec<Judge>> {
         };
         Ok(Judge { name: entry.key, who: Who { by, orders }, span: reader.span() })
     });
-    // All problems, before any stops.
+    // Collected first, so that every problem is reported.
     read.collect::<Vec<_>>().into_iter().collect()
 }
 

@@ -1,4 +1,4 @@
-//! Every table of an experiment file, as the structs of its parts declare them.
+//! All tables of an experiment file, as declared by the structs of its parts.
 
 use super::root::Root;
 use crate::params::{self, Params as _, Placed};
@@ -13,7 +13,7 @@ pub fn schema() -> serde_json::Value {
     params::schema(&top(), "An experiment of emoflow")
 }
 
-/// Every table there is, each once, in the order of the file.
+/// Every table, each once, in the order of the file.
 pub fn tables() -> Vec<Placed> {
     top().all()
 }

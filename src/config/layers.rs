@@ -1,4 +1,5 @@
-//! Which layers are kept: the key's forms, and which blocks they mean in a model of so many. Knows no model.
+//! Which layers are kept: the forms of the key, and the blocks they select in a model of a given depth. Independent of
+//! models.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -7,7 +8,7 @@ use super::{Blocks, Layers};
 use crate::lm::Layer;
 use crate::params::{Form, Key, Node, Params as _, Problem, Read, Reader, Type, Value, params};
 
-/// So much more than a fraction of the depth still counts as it: 2/3 of 42 is block 28, whatever the rounding.
+/// Tolerance when a fraction of the depth is rounded down: 2/3 of 42 is block 28 despite rounding errors.
 const ROUNDING: f64 = 1e-9;
 
 impl Layers {
@@ -34,7 +35,7 @@ impl Layers {
         Ok(embed.into_iter().chain(blocks.into_iter().map(Layer::Block)).collect())
     }
 
-    /// The layers of a list; `None` if it says in other words which they are.
+    /// The layers of an explicit list; `None` for the other forms.
     pub fn listed(&self) -> Option<Vec<Layer>> {
         let Blocks::List(blocks) = &self.blocks else { return None };
         let embed = self.embed.then_some(Layer::Embed);

@@ -1,4 +1,4 @@
-//! The experiment file as written and checked. Knows nothing of what is outside it: no network, no weights.
+//! The experiment file, parsed and checked. Independent of everything outside the file: no network, no weights.
 
 mod across;
 mod analyses;
@@ -42,19 +42,20 @@ pub struct Experiment {
     pub file: PathBuf,
     /// The project folder that relative paths start from.
     pub root: PathBuf,
-    /// The file's text, so that later phases can point at its lines too.
+    /// The file's text, so that later phases can report locations in it.
     #[serde(skip)]
     pub text: String,
-    /// The `--set` texts laid over it.
+    /// The `--set` arguments applied to it.
     pub sets: Vec<String>,
     pub name: String,
     pub description: String,
     pub seed: u64,
-    /// Stories in a shard: the unit in which they are written, read and stored.
+    /// Number of stories per shard: the unit in which they are generated, read and stored.
     pub shard: usize,
-    /// Stories of each source of which claims are computed in f32 too, where arithmetic is not; 0: none.
+    /// Number of stories of each source for which claims are also computed in f32, if the arithmetic is not f32; 0:
+    /// none.
     pub check_precision: usize,
-    /// The day that chat templates see.
+    /// The date passed to chat templates.
     pub date: crate::lm::Date,
     pub layers: Layers,
     pub models: Vec<Model>,
@@ -62,53 +63,53 @@ pub struct Experiment {
     pub stories: Vec<Source>,
     /// Emotionless text for denoising.
     pub neutral: Option<SourceKind>,
-    /// Where that was written; `0..0`: nowhere.
+    /// The location of `neutral`; `0..0`: not in the file.
     #[serde(skip)]
     pub neutral_span: Span,
-    /// Conversations of others, which analyses read token by token.
+    /// Existing conversations, which analyses read token by token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transcripts: Vec<Transcripts>,
     /// Conversations in which both speakers' emotions are known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dialogues: Vec<Dialogues>,
-    /// Who says what texts of scenarios are.
+    /// What classifies the texts of scenarios.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judges: Vec<Judge>,
     pub activations: activations::Params,
     pub vectors: vectors::Params,
-    /// Vectors of others.
+    /// Vectors imported from files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub imports: Vec<Import>,
-    /// Of one set of vectors each.
+    /// Analyses of one set of vectors each.
     pub analysis: Vec<Analysis>,
-    /// Of two sets.
+    /// Analyses of two sets.
     pub across: Vec<Across>,
     /// Metrics of analyses over models.
     pub scale: Vec<Scale>,
-    /// What counts as a finding.
+    /// The declared findings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub criteria: Vec<Criterion>,
-    /// The variants of `[sweep]`; the first of them is this experiment. None: no sweep.
+    /// The variants of `[sweep]`; the first of them is this experiment. Empty without a sweep.
     pub sweep: Vec<Variant>,
 }
 
 /// Which layers are kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Layers {
-    /// Whether the token embeddings are, too.
+    /// Whether the token embeddings are kept too.
     pub embed: bool,
     pub blocks: Blocks,
 }
 
-/// After which blocks the residual stream is kept.
+/// The blocks after which the residual stream is kept.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blocks {
     All,
-    /// In rising order.
+    /// In ascending order.
     List(Vec<usize>),
     Every(usize),
-    /// The one block in which this fraction of the depth falls.
+    /// The one block at this fraction of the depth.
     Depth(f64),
     /// All blocks between two fractions of the depth, both ends included.
     Range {
@@ -123,7 +124,7 @@ pub struct Model {
     pub name: String,
     pub source: ModelSource,
     pub adapter: Option<Adapter>,
-    /// `None`: its own.
+    /// `None`: the checkpoint's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<OtherTokenizer>,
     /// `None`: the checkpoint's own.
@@ -131,25 +132,25 @@ pub struct Model {
     /// `None`: the type of the weights.
     pub compute_dtype: Option<crate::lm::Dtype>,
     pub offload: Offload,
-    /// Fields of `config.json` that are read as if they were not there.
+    /// Fields of `config.json` that are ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignore_config: Vec<String>,
     /// `None`: the experiment's.
     pub layers: Option<Layers>,
-    /// Whether chat templates are told that the model may think first.
+    /// Whether chat templates are told that the model may reason before it answers.
     pub thinking: bool,
     #[serde(skip)]
     pub span: Span,
-    /// Where `path`, `ollama` or `repo` was written.
+    /// The location of `path`, `ollama` or `repo`.
     #[serde(skip)]
     pub source_span: Span,
-    /// Where `layers` (the model's or the experiment's) was written.
+    /// The location of `layers` (the model's or the experiment's).
     #[serde(skip)]
     pub layers_span: Span,
-    /// Where each of `ignore_config` was written.
+    /// The location of each of `ignore_config`.
     #[serde(skip)]
     pub ignore_spans: Vec<Span>,
-    /// Where `thinking` was written.
+    /// The location of `thinking`.
     #[serde(skip)]
     pub thinking_span: Span,
 }
@@ -167,7 +168,7 @@ words! {
 /// A LoRA adapter of a model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Adapter {
-    /// As it is written: a folder, or else a repository of the hub.
+    /// As written in the file: a folder or, if there is none, a hub repository.
     pub written: String,
     /// The folder, absolute (joined with the project root).
     #[serde(skip)]
@@ -186,14 +187,14 @@ pub enum ModelSource {
     Path(PathBuf),
     /// A hub repository at a revision not yet resolved.
     Repo { repo: String, revision: String },
-    /// A model in Ollama's store, by its name and tag.
+    /// A model in Ollama's store, by name and tag.
     Ollama(String),
 }
 
-/// The tokenizer that a model is to be read with in the place of its own.
+/// A tokenizer that replaces the model's own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OtherTokenizer {
-    /// As it is written: a folder, or else a repository of the hub.
+    /// As written in the file: a folder or, if there is none, a hub repository.
     pub written: String,
     /// The folder, absolute (joined with the project root).
     #[serde(skip)]
@@ -207,19 +208,19 @@ pub struct OtherTokenizer {
 pub struct Source {
     pub name: String,
     pub kind: SourceKind,
-    /// The table's header; of a file, its `path`; of a dataset, its `repo`.
+    /// The table's header; for a file, its `path`; for a dataset, its `repo`.
     #[serde(skip)]
     pub span: Span,
 }
 
 impl Source {
-    /// Whether all models read the same stories of it.
+    /// Whether all models read the same stories from it.
     pub fn is_shared(&self) -> bool {
         !matches!(self.kind, SourceKind::Generate { writer: Writer::Own, .. })
     }
 }
 
-/// How the texts of a source come to be.
+/// Where the texts of a source come from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
@@ -228,7 +229,7 @@ pub enum SourceKind {
         writer: Writer,
         params: stories::Generate,
     },
-    /// Written by a model at a server.
+    /// Generated by a model at a server.
     Served {
         server: stories::Server,
         params: stories::Generate,
@@ -285,7 +286,7 @@ params! {
 }
 
 impl SourceKind {
-    /// How the model called `name` writes the texts, if it does.
+    /// How the model `name` generates the texts, if it does.
     pub fn written_by(&self, name: &str) -> Option<&stories::Generate> {
         match self {
             SourceKind::Generate { writer: Writer::Own, params } => Some(params),
@@ -295,13 +296,13 @@ impl SourceKind {
     }
 }
 
-/// Which model writes generated stories.
+/// The model that generates stories.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Writer {
-    /// Each model writes its own.
+    /// Each model generates its own.
     Own,
-    /// One of `[models]` writes for all.
+    /// One of `[models]` generates for all.
     Model(String),
 }
 
@@ -318,9 +319,9 @@ pub struct Across {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Scale {
     pub name: String,
-    /// Names of analyses; `None`: all of single models.
+    /// Names of analyses; `None`: all analyses of single models.
     pub of: Option<Vec<String>>,
-    /// Where each was written.
+    /// The location of each.
     #[serde(skip)]
     pub of_spans: Vec<Span>,
     pub permutations: usize,
@@ -329,7 +330,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Whether it shows metrics of the analysis called `name`.
+    /// Whether it shows metrics of the analysis `name`.
     pub fn shows(&self, name: &str) -> bool {
         self.of.as_ref().is_none_or(|of| of.iter().any(|wanted| wanted == name))
     }

@@ -1,4 +1,4 @@
-//! `[models]` and `[emotions]`. Knows no checkpoint: a folder or repository is looked at later.
+//! `[models]` and `[emotions]`. Independent of checkpoints: folders and repositories are opened later.
 
 use std::collections::HashSet;
 
@@ -144,7 +144,7 @@ fn model(root: &Reader<'_>, reader: &Reader<'_>, name: String, keys: ModelKeys) 
     }
 }
 
-/// One place that a model is from, and revisions only of repositories.
+/// Requires exactly one source of the checkpoint, and revisions only for repositories.
 fn one_checkpoint(reader: &Reader<'_>, _: &Parts<ModelKeys>) -> Read<()> {
     if reader.has("adapter_revision") && !reader.has("adapter") {
         let problem = Problem::at(reader.key_span("adapter_revision"), "there is no `adapter`");
@@ -171,7 +171,7 @@ fn one_checkpoint(reader: &Reader<'_>, _: &Parts<ModelKeys>) -> Read<()> {
     }
 }
 
-/// Whether a text is `owner/name`, as repositories of the hub are called.
+/// Whether a text has the form `owner/name` of hub repositories.
 pub fn is_repo(text: &str) -> bool {
     let part = |part: &str| {
         let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
@@ -194,12 +194,12 @@ pub(super) fn repo(reader: &Reader<'_>, name: &str) -> Read<String> {
     )
 }
 
-/// The same, where one is written.
+/// The same for an optional key.
 fn maybe_repo(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
     if reader.has(name) { repo(reader, name).map(Some) } else { Ok(None) }
 }
 
-/// A revision, where one is written.
+/// An optional revision.
 fn maybe_revision(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
     if reader.has(name) { revision(reader, name).map(Some) } else { Ok(None) }
 }
@@ -228,7 +228,7 @@ params! {
     }
 }
 
-/// The preset's words and the file's own, each once.
+/// The preset's words followed by the file's own, without duplicates.
 pub(super) fn emotions(root: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     let reader = root.inner(name)?;
     let EmotionKeys { preset, words } = EmotionKeys::read(&reader)?;
@@ -262,7 +262,7 @@ pub(super) fn emotions(root: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     if wrong {
         return Err(Reported);
     }
-    // Read once; what stands further down in the file names them.
+    // Stored for the tables further down that refer to emotions.
     Ok(root.scope.emotions.get_or_init(|| emotions).clone())
 }
 

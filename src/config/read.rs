@@ -1,4 +1,4 @@
-//! From a file's bytes to a checked experiment, or to all of its problems. Reads that one file and nothing else.
+//! Parses a file into a checked experiment or the list of all its problems. Reads that one file and nothing else.
 
 use std::cell::{OnceCell, RefCell};
 use std::io::Read as _;
@@ -19,24 +19,24 @@ use crate::params::{Params as _, Reader, Scope};
 use crate::secrets;
 use crate::stages::analysis;
 
-/// A larger file is no experiment.
+/// Larger files are rejected.
 const LARGEST: u64 = 1_000_000;
 
 impl Experiment {
     /// Reads and checks an experiment file.
     ///
-    /// Errors: every problem of the file at once.
+    /// Errors: all problems of the file at once.
     pub fn read(path: &Path) -> Result<Experiment, Problems> {
         Experiment::read_with(path, &[], &|_| Vec::new())
     }
 
-    /// The same with `--set` texts (`key.path=value`) laid over the file before it is checked, and with the problems
-    /// that `outside` finds in what the file asks for, so that they are shown together.
+    /// Like [`Experiment::read`], with `--set` texts (`key.path=value`) applied to the file before it is checked, and
+    /// with the problems that `outside` finds in what the file refers to, so that all are shown together.
     pub fn read_with(path: &Path, sets: &[String], outside: &Outside) -> Result<Experiment, Problems> {
         Experiment::read_in(path, &project_root(path), sets, outside)
     }
 
-    /// The same of a file whose relative paths start at `root`, wherever it is.
+    /// The same for a file whose relative paths start at `root`, wherever the file is.
     pub fn read_in(
         path: &Path,
         root: &Path,
@@ -46,7 +46,7 @@ impl Experiment {
         parse(path, root, &text(path)?, sets, outside)
     }
 
-    /// Checks a text. `file` is shown in problems and gives the default name; `root` is where relative paths start.
+    /// Checks a text. `file` is shown in problems and gives the default name; relative paths start at `root`.
     pub fn parse(file: &Path, root: &Path, text: &str) -> Result<Experiment, Problems> {
         Experiment::parse_with(file, root, text, &[])
     }
@@ -56,7 +56,7 @@ impl Experiment {
         parse(file, root, text, sets, &|_| Vec::new())
     }
 
-    /// What it asks for outside itself.
+    /// What it refers to outside the file.
     pub fn asked(&self) -> Asked<'_> {
         Asked {
             root: &self.root,
@@ -74,7 +74,7 @@ impl Experiment {
         }
     }
 
-    /// Itself, or its variants where it has any, each with its settings.
+    /// Its variants, each with its settings, or the experiment itself if it has no sweep.
     pub fn variants(&self) -> Vec<(&[Setting], &Experiment)> {
         match self.sweep.as_slice() {
             [] => vec![(&[], self)],
@@ -82,16 +82,16 @@ impl Experiment {
         }
     }
 
-    /// Problems that a later phase found in this experiment, ready to be shown.
+    /// Problems that a later phase found in this experiment, with its text for display.
     pub fn problems(&self, list: Vec<Problem>) -> Problems {
         Problems::new(self.file.clone(), self.text.clone(), self.sets.clone(), list)
     }
 }
 
-/// Finds problems in what the parts of a file ask for: checkpoints and story files.
+/// Finds problems in what a file refers to: checkpoints and story files.
 pub type Outside<'a> = dyn Fn(&Asked) -> Vec<Problem> + 'a;
 
-/// The parts of an experiment that ask for something outside it, as far as they could be read.
+/// The parts of an experiment that refer to something outside it, as far as they could be read.
 pub struct Asked<'a> {
     /// The project folder.
     pub root: &'a Path,
@@ -105,7 +105,7 @@ pub struct Asked<'a> {
     pub judges: &'a [Judge],
     pub imports: &'a [Import],
     pub analysis: &'a [Analysis],
-    /// How stories are put to the model.
+    /// How stories are presented to the model.
     pub wrap: Option<Wrap>,
 }
 
@@ -123,7 +123,7 @@ fn parse(
             sets_at.filter_map(|(set, base)| tree::set(&mut tree, set, base, &sink)).collect();
         let combinations = sweep::combinations(tree, &fixed, &sink);
         let swept = !combinations[0].settings.is_empty();
-        // What variants ask for alike is looked at once.
+        // What several variants have in common is checked once.
         let seen = RefCell::new(Vec::new());
         let outside = |asked: &Asked| {
             let neutral = asked.neutral.map(|(kind, _)| kind.clone());
@@ -150,7 +150,7 @@ fn parse(
             sink.borrow_mut().extend(scope.problems.into_inner());
             Some(Variant { settings: combination.settings, experiment: experiment? })
         });
-        let variants: Vec<Option<Variant>> = checked.collect(); // the problems of all
+        let variants: Vec<Option<Variant>> = checked.collect(); // collected, so that the problems of all are reported
         let variants = variants.into_iter().collect::<Option<Vec<Variant>>>()?;
         let first = variants.first()?.experiment.clone();
         Some(Experiment { sweep: if swept { variants } else { Vec::new() }, ..first })
@@ -162,7 +162,7 @@ fn parse(
     }
 }
 
-/// Every part is read, whatever was wrong with those before it.
+/// Reads every part, even after problems in earlier ones.
 fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outside) -> Option<Experiment> {
     let (tree, project) = (&scope.file, scope.project.as_path());
     let root = Reader::top(tree.clone(), scope);
@@ -248,9 +248,9 @@ fn check(scope: &Scope, file: &Path, text: &str, sets: &[String], outside: &Outs
     })
 }
 
-/// Values that look like secrets: what is in the file ends up in `run.json`, in keys and in the cache.
+/// Reports values that look like secrets: the file's content ends up in `run.json`, in keys and in the cache.
 fn note_secrets(node: &Node, root: &Reader<'_>) {
-    /// What these hold is looked at where they are read, and not shown there either.
+    /// These are checked where they are read, and their values are never shown.
     const ELSEWHERE: [&str; 2] = ["url", "api_key_env"];
     for entry in node.entries() {
         let texts: Vec<&str> = match &entry.node.value {
@@ -269,7 +269,7 @@ fn note_secrets(node: &Node, root: &Reader<'_>) {
     }
 }
 
-/// The file's text, bounded in size.
+/// The file's text, limited in size.
 fn text(path: &Path) -> Result<String, Problems> {
     let unreadable = |problem| Problems::unreadable(path.into(), problem);
     let io = |error: std::io::Error| match error.kind() {
@@ -304,7 +304,7 @@ fn text(path: &Path) -> Result<String, Problems> {
     })
 }
 
-/// The nearest folder upwards from a file that marks a project; else the file's own.
+/// The nearest ancestor folder of a file that marks a project; otherwise the file's own folder.
 pub fn project_root(file: &Path) -> PathBuf {
     let own = match file.parent() {
         Some(parent) if parent != Path::new("") => parent.to_path_buf(),

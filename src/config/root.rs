@@ -1,4 +1,4 @@
-//! The top of the file: its own keys, and the tables below it, in the order in which they are read.
+//! The top level of the file: its own keys, and the tables below it, in the order in which they are read.
 
 use super::analyses::{self, Analyses};
 use super::criteria::{self, Criterion, CriterionKeys};
@@ -95,7 +95,7 @@ fn name(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
     name.map(|name| reader.check_name(&name, &reader.span_of(key)).map(|()| name)).transpose()
 }
 
-/// A day that there is.
+/// A valid calendar date.
 fn date(reader: &Reader<'_>, key: &str) -> Read<Date> {
     let text: String = reader.get(key)?;
     text.parse().or_else(|()| {
@@ -104,20 +104,20 @@ fn date(reader: &Reader<'_>, key: &str) -> Read<Date> {
     })
 }
 
-/// Lists them for what names layers further down, where all models keep the same.
+/// Stores the layers, if all models keep the same ones, for tables further down that refer to layers.
 fn kept(reader: &Reader<'_>, key: &str) -> Read<Layers> {
     let layers: Layers = reader.get(key)?;
     let models = reader.scope.file.find(&["models"]).map(Node::entries).unwrap_or_default();
     if models.iter().all(|model| model.node.find(&["layers"]).is_none())
         && let Some(kept) = layers.listed()
     {
-        // Read once.
+        // Set only once.
         let _ = reader.scope.kept.set(kept);
     }
     Ok(layers)
 }
 
-/// A sweep is taken out of the file before it is read.
+/// A sweep is removed from the file before it is read.
 fn laid_out(_: &Reader<'_>, _: &str) -> Read<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `[stories]` and `[neutral]`: where texts come from. Opens no file and asks no model.
+//! `[stories]` and `[neutral]`: the sources of texts. Opens no file and calls no model.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -17,11 +17,11 @@ struct Row {
     kind: &'static str,
     table: &'static Table,
     read: fn(&Reader<'_>) -> Read<SourceKind>,
-    /// The key whose value is the source's place in messages about what it asks for; `None`: the table.
+    /// The key whose value is used as the location in messages about what the source refers to; `None`: the table.
     place: Option<&'static str>,
 }
 
-/// Every kind of source.
+/// All kinds of sources.
 static SOURCES: &[Row] = &[
     Row { kind: "template", table: TemplateKeys::TABLE, read: template, place: None },
     Row { kind: "generate", table: Written::TABLE, read: written, place: None },
@@ -31,7 +31,7 @@ static SOURCES: &[Row] = &[
     Row { kind: "dataset", table: Dataset::TABLE, read: dataset, place: Some("repo") },
 ];
 
-/// Their tables, for stories.
+/// The tables of the kinds, for stories.
 pub(super) fn kinds() -> Vec<Kind> {
     kinds_of(Texts::Stories)
 }
@@ -108,7 +108,7 @@ fn dataset(reader: &Reader<'_>) -> Read<SourceKind> {
     Dataset::read(reader).map(SourceKind::Dataset)
 }
 
-/// Every story source that is right in itself, in the order of the file.
+/// Every valid story source, in the order of the file.
 pub(super) fn stories(root: &Reader<'_>, name: &str) -> Read<Vec<Source>> {
     let mut sources = Vec::new();
     for chosen in root.named_kinds(name)? {
@@ -121,7 +121,7 @@ pub(super) fn stories(root: &Reader<'_>, name: &str) -> Read<Vec<Source>> {
     Ok(sources)
 }
 
-/// The neutral text, where there is any.
+/// The source of neutral text, if there is one.
 pub(super) fn neutral(root: &Reader<'_>, name: &str) -> Read<Option<Source>> {
     root.kinds(name)?.map(source).transpose()
 }
@@ -133,7 +133,7 @@ fn source(chosen: Chosen<'_>) -> Read<Source> {
     Ok(Source { name, kind, span: row.place.map_or(span, |key| reader.span_of(key)) })
 }
 
-/// Models that are wrong themselves are named too, so that one mistake is one problem.
+/// Models with problems of their own are accepted as names too, so that one mistake is reported once.
 impl Value for Writer {
     const OF: Type = Type::Text;
 
@@ -163,12 +163,12 @@ fn path(reader: &Reader<'_>, name: &str) -> Read<PathBuf> {
     }
 }
 
-/// Where `files` stands.
+/// The location of `files`.
 pub(super) fn files_span(reader: &Reader<'_>, _: &str) -> Read<Span> {
     Ok(reader.span_of("files"))
 }
 
-/// A glob of files of a repository, if it is one and does not ask for what cannot be read.
+/// A glob of files in a repository; an error if it is invalid or selects files of an unsupported format.
 pub(super) fn glob(reader: &Reader<'_>, name: &str) -> Read<String> {
     let files = reader.filled(name)?;
     let at = |message: String| Problem::at(reader.span_of(name), message);
@@ -188,18 +188,18 @@ pub(super) fn glob(reader: &Reader<'_>, name: &str) -> Read<String> {
     }
 }
 
-/// Whether the end of a glob says by itself which format the files have that it means.
+/// Whether the extension at the end of a glob alone determines the format of the files.
 fn is_plain(files: &str) -> bool {
     let ending = files.rsplit(['/', '.']).next().unwrap_or_default();
     files.rsplit('/').next().is_some_and(|name| name.contains('.'))
         && ending.chars().all(|character| character.is_ascii_alphanumeric())
 }
 
-/// What to do about files of a dataset that cannot be read.
+/// The hint for dataset files of an unsupported format.
 pub const CONVERTED: &str = "name .parquet, .jsonl, .json, .csv, .tsv or .txt files; of many datasets the hub itself keeps a Parquet copy: \
                              `revision = \"refs/convert/parquet\"`";
 
-/// Whether a glob means a file, by the names of both: `*` and `?` stay within a folder, `**` does not.
+/// A matcher of file names within a repository: `*` and `?` do not match `/`, `**` does.
 pub fn matcher(files: &str) -> Result<GlobMatcher, globset::Error> {
     Ok(GlobBuilder::new(files).literal_separator(true).build()?.compile_matcher())
 }

@@ -1,5 +1,5 @@
-//! `[sweep]`: keys with several values each. Every combination of them is a variant of the experiment, laid over the
-//! file before it is checked. Knows no key's meaning.
+//! `[sweep]`: keys with several values each. Every combination is a variant of the experiment, applied to the file
+//! before it is checked. Independent of the meaning of keys.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::params::tree::{self, Node, Path, Sink, Value};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Variant {
     pub settings: Vec<Setting>,
-    /// The experiment with these values; without a sweep of its own.
+    /// The experiment with these values, without a sweep of its own.
     #[serde(skip)]
     pub experiment: Experiment,
 }
@@ -24,17 +24,17 @@ pub struct Variant {
 pub struct Setting {
     /// The key in the file: `activations.from_token`.
     pub key: String,
-    /// Its last part, or as many as tell it from the other keys: `from_token`.
+    /// The last part of the key, or as many parts as distinguish it from the other keys: `from_token`.
     pub axis: String,
-    /// The value as it stands in names: `50`, `none`, `components-3`.
+    /// The value as it appears in names: `50`, `none`, `components-3`.
     pub value: String,
 }
 
-/// More variants than this are a mistake.
+/// More variants than this are rejected.
 const MOST: usize = 1000;
-/// A value's characters in a name.
+/// The most characters of a value in a name.
 const LONGEST: usize = 40;
-/// What a variant may change.
+/// The keys and tables that a variant may change.
 const GROUPS: [&str; 9] = [
     "seed",
     "emotions",
@@ -53,14 +53,14 @@ struct Axis {
     values: Vec<Rc<Node>>,
 }
 
-/// A tree with one combination of values laid over it.
+/// A tree with one combination of values applied to it.
 pub(super) struct Combination {
     pub settings: Vec<Setting>,
     pub tree: Node,
 }
 
-/// Every combination of the values under `[sweep]`, the first key's values changing slowest; the tree itself, without
-/// settings, where there is no sweep. `fixed`: keys that the command line sets, which are no axes then.
+/// Every combination of the values under `[sweep]`, with the first key's values changing slowest; without a sweep, the
+/// tree itself without settings. `fixed`: keys set on the command line, which are then not axes.
 pub(super) fn combinations(mut tree: Node, fixed: &[Path], sink: &Sink) -> Vec<Combination> {
     let Some(sweep) = tree.take("sweep") else { return vec![Combination { settings: Vec::new(), tree }] };
     let mut axes = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn combinations(mut tree: Node, fixed: &[Path], sink: &Sink) -> Vec<C
     combinations
 }
 
-/// The axes below `node`: tables lead on, lists are values.
+/// Collects the axes below `node`: tables are descended into, lists are values.
 fn collect(node: &Node, path: &mut Path, axes: &mut Vec<Axis>, sink: &Sink) {
     let wrong = |span: &Span, message: String, hint: &str| {
         sink.borrow_mut().push(Problem::at(span.clone(), message).hint(hint));
@@ -146,7 +146,7 @@ fn collect(node: &Node, path: &mut Path, axes: &mut Vec<Axis>, sink: &Sink) {
     }
 }
 
-/// Whether setting `path` settles the axis: one is the beginning of the other.
+/// Whether setting `path` fixes the axis: one is a prefix of the other.
 fn is_about(path: &Path, axis: &Path) -> bool {
     path.iter().zip(axis).all(|((a, _), (b, _))| a == b)
 }
@@ -155,7 +155,7 @@ fn dotted(path: &Path) -> String {
     path.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".")
 }
 
-/// For each axis the last parts of its path that tell it from all others.
+/// For each axis, the shortest tail of its path that distinguishes it from all others.
 fn names(axes: &[Axis]) -> Vec<String> {
     let tail = |axis: &Axis, parts: usize| {
         let keys: Vec<&str> = axis.path.iter().map(|(key, _)| key.as_str()).collect();
@@ -172,7 +172,7 @@ fn names(axes: &[Axis]) -> Vec<String> {
     axes.iter().map(name).collect()
 }
 
-/// The values as they stand in names, each another.
+/// The values as they appear in names, all distinct.
 fn labels(values: &[Rc<Node>]) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let label = |node: &Rc<Node>| {
@@ -211,7 +211,7 @@ fn text(node: &Node) -> String {
 mod tests {
     use super::*;
 
-    /// Axes and values of every combination, as they stand in names.
+    /// Axes and values of every combination, as they appear in names.
     fn swept(sweep: &str, fixed: &[&str]) -> Vec<String> {
         let sink = Sink::default();
         let text = format!("[stories.own.generate]\n[stories.other.generate]\n[vectors]\n{sweep}");

@@ -1,4 +1,4 @@
-//! `[transcripts]`: conversations of others, from files. Opens none.
+//! `[transcripts]`: existing conversations, from files. Opens no file.
 
 use std::path::PathBuf;
 
@@ -40,17 +40,17 @@ params! {
 pub struct Transcripts {
     pub name: String,
     pub keys: FileKeys,
-    /// Where `path` was written.
+    /// The location of `path`.
     #[serde(skip)]
     pub span: Span,
 }
 
-/// The kinds of sources that transcripts have.
+/// The kinds of sources of transcripts.
 pub(super) fn kinds() -> Vec<Kind> {
     vec![Kind { name: "file", table: FileKeys::TABLE, texts: Texts::Stories }]
 }
 
-/// Every source of transcripts that is right in itself, in the order of the file.
+/// Every valid source of transcripts, in the order of the file.
 pub(super) fn transcripts(root: &Reader<'_>, name: &str) -> Read<Vec<Transcripts>> {
     let mut all = Vec::new();
     for Chosen { name, reader, .. } in root.named_kinds(name)? {
@@ -64,7 +64,7 @@ pub(super) fn transcripts(root: &Reader<'_>, name: &str) -> Read<Vec<Transcripts
 pub(super) fn path(reader: &Reader<'_>, name: &str) -> Read<PathBuf> {
     let written = reader.filled(name)?;
     let last = written.rsplit('/').next().unwrap_or_default();
-    // A glob may leave the ending open.
+    // A glob may leave the extension open.
     let ending = last.rsplit('.').next().unwrap_or_default();
     let is_plain = last.contains('.') && ending.chars().all(|character| character.is_ascii_alphanumeric());
     match refused(last).filter(|_| is_plain) {

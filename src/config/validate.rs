@@ -1,4 +1,4 @@
-//! What must hold between parts of an experiment that are each right in themselves.
+//! Rules between parts of an experiment that are each valid on their own.
 
 use super::root::Root;
 use super::{Source, SourceKind, Span, across};
@@ -6,7 +6,7 @@ use crate::params::{Parts, Problem, Reader};
 use crate::stages::activations::{self, Short};
 use crate::stages::vectors::{Center, Denoise};
 
-/// Notes every contradiction between the parts that could be read.
+/// Reports every contradiction between the parts that could be read.
 pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
     let written = |path: &[&str]| root.scope.file.find(path).map(|node| node.span.clone());
     let models = parts.models.as_deref().unwrap_or_default();
@@ -69,8 +69,8 @@ pub(super) fn validate(parts: &Parts<Root>, root: &Reader<'_>) {
     }
 }
 
-/// Several stories in a reply that could never be asked for, since a shard, in which stories are asked for together, has
-/// too few of each emotion.
+/// Several stories per reply that could never be requested, because a shard, in which stories are requested together,
+/// has too few of each emotion.
 fn too_few_in_a_shard(shard: usize, emotions: usize, source: &Source) -> Option<Problem> {
     let (SourceKind::Generate { params, .. } | SourceKind::Served { params, .. }) = &source.kind else {
         return None;
@@ -89,7 +89,7 @@ fn too_few_in_a_shard(shard: usize, emotions: usize, source: &Source) -> Option<
     Some(Problem::at(source.span.clone(), message).hint(hint))
 }
 
-/// Pooling that would start behind every text of a source.
+/// Pooling that would start after the end of every text of a source.
 fn beyond(
     activations: &activations::Params,
     emotions: &[String],
@@ -104,10 +104,10 @@ fn beyond(
                 let places = passage.matches("{emotion}").count();
                 passage.len() - places * "{emotion}".len() + places * word
             };
-            // A token is at least one byte of the text.
+            // A token covers at least one byte of the text.
             (template.passages.iter().map(filled).max().unwrap_or(0), "the longest passage's bytes")
         }
-        // A server's tokens are not those of who reads.
+        // The tokens of a server differ from those of the reading model.
         SourceKind::File { .. } | SourceKind::Dataset(_) | SourceKind::Served { .. } => return None,
     };
     let from_token = activations.from_token;

@@ -1,4 +1,4 @@
-//! Tables and types in words: Markdown for `docs/experiment.md`, and what messages say is expected.
+//! Describes tables and types in words: Markdown for `docs/experiment.md`, and the expected values in messages.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::presets::Preset;
 use super::table::{Default, Placed, Type};
 
 impl Placed {
-    /// In Markdown: what it is for, and its keys.
+    /// As Markdown: its purpose and its keys.
     pub fn markdown(&self) -> String {
         let header = if self.path.is_empty() { String::new() } else { format!("`[{}]`: ", self.path) };
         let mut text =

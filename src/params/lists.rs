@@ -1,4 +1,4 @@
-//! Values with an inner structure: words of a list, presets, lists, values of several forms.
+//! Values with an inner structure: choices of words, presets, lists, values of several forms.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
@@ -11,11 +11,11 @@ use super::table::{Key, Type};
 use super::tree::{Entry, Node, Value};
 use crate::lm::layer::{EMBED, Layer};
 
-/// A name with its place, and strings with theirs.
+/// A name with its location, and strings with theirs.
 pub type NamedTexts = (String, Span, Vec<(String, Span)>);
 
 impl<'s> Reader<'s> {
-    /// What stands at a key, or its default; `None` where it has neither or is none here.
+    /// The value of a key, or its default; `None` if it has neither or does not exist in this case.
     pub(super) fn written(&self, name: &str) -> Read<Option<Rc<Node>>> {
         self.declared(name).map_or(Ok(None), |key| self.value(&key))
     }
@@ -40,7 +40,7 @@ impl<'s> Reader<'s> {
         )
     }
 
-    /// The strings that are listed, or a preset's, where the key has presets.
+    /// The listed strings, or those of a preset if the key has presets.
     pub(super) fn as_entries(&self, key: &Key, node: &Node) -> Read<Vec<String>> {
         match (key.of, &node.value) {
             (Type::Preset(presets), _) => {
@@ -53,12 +53,12 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Strings, each with its place: at least one, none empty, none twice.
+    /// Strings, each with its location: at least one, none empty, no duplicates.
     pub fn texts(&self, name: &str) -> Read<Option<Vec<(String, Span)>>> {
         self.written(name)?.map(|node| self.strings(name, name, &node)).transpose()
     }
 
-    /// `name` in messages; `key`: the key that says what they are.
+    /// `name`: used in messages; `key`: the key that describes the values.
     fn strings(&self, name: &str, key: &str, node: &Node) -> Read<Vec<(String, Span)>> {
         let items = self.as_list(key, node, "strings")?;
         if items.is_empty() {
@@ -82,7 +82,7 @@ impl<'s> Reader<'s> {
         if texts.len() == items.len() { Ok(texts) } else { Err(Reported) }
     }
 
-    /// Finite numbers, each with its place: at least one, none twice.
+    /// Finite numbers, each with its location: at least one, no duplicates.
     pub fn numbers(&self, name: &str) -> Read<Vec<(f64, Span)>> {
         let Some(node) = self.written(name)? else { return Err(Reported) };
         let items = self.as_list(name, &node, "numbers")?;
@@ -104,7 +104,7 @@ impl<'s> Reader<'s> {
         if numbers.len() == items.len() { Ok(numbers) } else { Err(Reported) }
     }
 
-    /// Pairs of strings, each string with its place.
+    /// Pairs of strings, each string with its location.
     pub fn pairs(&self, name: &str) -> Read<Vec<[(String, Span); 2]>> {
         let Some(node) = self.written(name)? else { return Err(Reported) };
         let mut pairs = Vec::new();
@@ -127,7 +127,7 @@ impl<'s> Reader<'s> {
         if pairs.len() == items.len() { Ok(pairs) } else { Err(Reported) }
     }
 
-    /// Lists of strings under names, in the order of the file, each name and string with its place. None is empty.
+    /// Lists of strings by name, in the order of the file, each name and string with its location. None is empty.
     pub fn named_texts(&self, name: &str) -> Read<Vec<NamedTexts>> {
         let Some(node) = self.written(name)? else { return Err(Reported) };
         let Value::Table(entries) = &node.value else {
@@ -160,7 +160,7 @@ impl<'s> Reader<'s> {
         })
     }
 
-    /// Strings under names. None is empty.
+    /// Strings by name. None is empty.
     pub(super) fn as_text_by_name(&self, key: &Key, node: &Node) -> Read<BTreeMap<String, String>> {
         let name = key.name;
         let Value::Table(entries) = &node.value else {
@@ -180,7 +180,7 @@ impl<'s> Reader<'s> {
         if read.len() == entries.len() { Ok(read) } else { Err(Reported) }
     }
 
-    /// The same, by its key's name; `None` where neither a value nor a default is.
+    /// The same by the key's name; `None` if there is neither a value nor a default.
     pub fn forms(&self, name: &str) -> Read<Option<Form<'s>>> {
         let Some(key) = self.declared(name) else { return Ok(None) };
         self.value(&key)?.map(|node| self.form(&key, &node)).transpose()
@@ -213,7 +213,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Numbers of blocks, and the word for the embedding: at least one, none twice; sorted.
+    /// Block numbers, and the word for the embedding: at least one, no duplicates; sorted.
     fn layers(&self, name: &str, node: &Node, items: &[Rc<Node>]) -> Read<Vec<Layer>> {
         if items.is_empty() {
             let problem = Problem::at(node.span.clone(), format!("`{name}` is an empty list"));

@@ -1,8 +1,9 @@
-//! `params!` and `words!`: a struct or an enum that is all there is to say about a table or a value of the file.
+//! `params!` and `words!`: declare a struct or an enum that is the single definition of a table or a value of the
+//! file.
 
-/// Declares the struct that a table of the experiment file becomes. Everything else follows from it: how the table is
-/// read, with every problem at once; its tables in `docs/experiment.md`; its JSON Schema; and, as the struct is what keys
-/// are digests of, its part of the pre-image, in the order of the fields.
+/// Declares the struct that a table of the experiment file is parsed into. Everything else is derived from it: how the
+/// table is read, reporting all problems at once; its tables in `docs/experiment.md`; its JSON Schema; and, because
+/// keys are digests of the struct, its part of the pre-image, in the order of the fields.
 ///
 /// ```text
 /// params! {
@@ -23,11 +24,11 @@
 /// }
 /// ```
 ///
-/// Further: `#[ships("in words", "in TOML")]`, a long default; `#[of(Type::...)]`, another type than the field's own;
-/// `#[only(Case::...)]`, a key that is not there otherwise; `#[when(Case::..., default = 1, about = "...")]`, another default
-/// or meaning there (of the struct: another meaning). `#[of(Type::Inline(T::TABLE))]` with `#[with(inline)]`: the keys of
-/// another struct, in this table. `#[of(Type::NONE)]`: a field that is no key. A field that is in no pre-image has
-/// `#[serde(skip)]`.
+/// Further: `#[ships("in words", "in TOML")]`, a long default; `#[of(Type::...)]`, a type other than the field's own;
+/// `#[only(Case::...)]`, a key that exists only in this case; `#[when(Case::..., default = 1, about = "...")]`,
+/// another default or meaning in this case (on the struct: another meaning). `#[of(Type::Inline(T::TABLE))]` with
+/// `#[with(inline)]`: the keys of another struct, in this table. `#[of(Type::NONE)]`: a field that is not a key. A
+/// field that is excluded from pre-images has `#[serde(skip)]`.
 macro_rules! params {
     (
         $(#[doc = $about:literal])*
@@ -134,7 +135,7 @@ macro_rules! params {
     };
 }
 
-/// The first, if it is there; else the second.
+/// The first argument if given; otherwise the second.
 macro_rules! or {
     ([$given:expr] $otherwise:expr) => {
         $given
@@ -144,7 +145,7 @@ macro_rules! or {
     };
 }
 
-/// What holds where a key is not written.
+/// The default of a key.
 macro_rules! default {
     ([] [] []) => {
         $crate::params::Default::Required
@@ -160,8 +161,8 @@ macro_rules! default {
     };
 }
 
-/// Declares an enum whose values are words in the file, in keys and in `run.json`; or, of an enum that is declared
-/// elsewhere, which words they are.
+/// Declares an enum whose values are written as words in the file, in keys and in `run.json`; or, for an enum declared
+/// elsewhere, those words.
 macro_rules! words {
     (
         $(#[doc = $about:literal])*

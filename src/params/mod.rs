@@ -1,5 +1,6 @@
-//! From tables of the experiment file to the structs that stages and the experiment are made of: one struct a table, which
-//! is all there is to say about its keys. Knows no key, no stage and nothing outside the file.
+//! Parses tables of the experiment file into the structs used by the stages and the experiment: one struct per table,
+//! which is the single definition of its keys. Independent of particular keys, of stages, and of everything outside
+//! the file.
 
 mod document;
 mod lists;
@@ -23,5 +24,5 @@ pub use table::{Case, Default, Key, Kind, Place, Placed, Table, Texts, Type, Whe
 pub use tree::{Entry, Node};
 pub use value::{Params, Parts, TextOrFields, Value, filled, inline, maybe_filled};
 
-/// Bytes of the experiment file, or of a `--set` behind it (see [`Problems`]), that something was read from.
+/// A byte range of the experiment file, or of a `--set` after it (see [`Problems`]).
 pub type Span = Range<usize>;

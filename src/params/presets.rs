@@ -1,6 +1,6 @@
-//! Word lists and texts that ship with the program, as plain text files beside this one.
+//! Word lists and texts that ship with the program, as plain text files in `presets/`.
 
-/// One list under its name.
+/// A list with its name.
 #[derive(Debug)]
 pub struct Preset {
     pub name: &'static str,
@@ -67,7 +67,7 @@ pub static COHERENCE: &[Preset] = &[
 pub static EVERY: &[Preset] = &[Preset { name: "all", about: "every emotion of the experiment", text: "" }];
 
 impl Preset {
-    /// Its entries: paragraphs, or where there are no empty lines, lines. Lines that start with `#` are comments.
+    /// Its entries: paragraphs or, if there are no empty lines, lines. Lines that start with `#` are comments.
     pub fn entries(&self) -> Vec<String> {
         let lines = self.text.lines().filter(|line| !line.starts_with('#'));
         let text = lines.collect::<Vec<_>>().join("\n");

@@ -1,42 +1,42 @@
-//! One thing that is wrong in an experiment file, and how it is shown. Knows no key of the file.
+//! A problem in an experiment file, and how it is displayed. Independent of the file's keys.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::Span;
 
-/// Something wrong, where, and what to do about it.
+/// A problem, its location, and how to fix it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// Bytes of the experiment's text, or of a `--set` behind it (see [`Problems`]); `0..0`: the file as a whole.
+    /// Bytes of the experiment's text, or of a `--set` after it (see [`Problems`]); `0..0`: the file as a whole.
     pub span: Span,
     pub message: String,
-    /// The remedy, as a sentence.
+    /// How to fix it, as a sentence.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem at a place.
+    /// A problem at a location.
     pub fn at(span: Span, message: impl Into<String>) -> Problem {
         Problem { span, message: message.into(), hint: None }
     }
 
-    /// A problem of the whole file: no line is shown.
+    /// A problem of the whole file, displayed without a line.
     pub fn whole(message: impl Into<String>) -> Problem {
         Problem::at(0..0, message)
     }
 
-    /// With the remedy.
+    /// Adds a hint on how to fix it.
     pub fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
     }
 }
 
-/// Every problem of one file, in the order of its lines.
+/// All problems of one file, in the order of its lines.
 ///
-/// Spans count on from the file's text into the `--set` texts: the first of those starts one byte after the
-/// text's end, each further one a byte after the end of the one before.
+/// Spans continue from the file's text into the `--set` texts: the first of those starts one byte after the end of the
+/// text, each further one a byte after the end of the previous one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problems {
     pub file: PathBuf,
@@ -45,26 +45,26 @@ pub struct Problems {
     pub list: Vec<Problem>,
 }
 
-/// More problems than this are counted, not shown.
+/// Problems beyond this number are counted, not displayed.
 const SHOWN: usize = 100;
-/// Columns of a line that are shown; a longer line is cut around the place.
+/// The most columns of a line that are displayed; longer lines are cut around the span.
 const WIDTH: usize = 100;
 
 impl Problems {
-    /// The problems sorted by place.
+    /// The problems, sorted by location.
     pub fn new(file: PathBuf, text: String, sets: Vec<String>, mut list: Vec<Problem>) -> Problems {
         list.sort_by_key(|problem| (problem.span.start, problem.span.end));
         list.dedup();
         Problems { file, text, sets, list }
     }
 
-    /// A file that could not be read at all.
+    /// The problem of a file that could not be read.
     pub fn unreadable(file: PathBuf, problem: Problem) -> Problems {
         Problems::new(file, String::new(), Vec::new(), vec![problem])
     }
 }
 
-/// Where the `--set` texts start in the numbering of spans.
+/// Where the `--set` texts start in the byte numbering of spans.
 pub(crate) fn set_bases(text: &str, sets: &[String]) -> Vec<usize> {
     let mut next = text.len() + 1;
     let base = |set: &String| {
@@ -77,7 +77,7 @@ pub(crate) fn set_bases(text: &str, sets: &[String]) -> Vec<usize> {
 
 impl std::error::Error for Problems {}
 
-/// In rustc's manner, with a last line that counts.
+/// In the style of rustc, with a count in the last line.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bases = set_bases(&self.text, &self.sets);
@@ -141,7 +141,7 @@ fn boundary(text: &str, byte: usize) -> usize {
     (0..=byte.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// A character that cannot move the cursor or colour the terminal.
+/// Replaces characters that could move the cursor or colour the terminal.
 fn printable(character: char) -> char {
     if character == '\t' {
         ' '
@@ -152,7 +152,7 @@ fn printable(character: char) -> char {
     }
 }
 
-/// At most so many characters, without control characters.
+/// At most `most` characters, without control characters.
 pub(crate) fn shorten(text: &str, most: usize) -> String {
     let mut short: String = text.chars().take(most).map(printable).collect();
     if text.chars().nth(most).is_some() {
@@ -161,16 +161,16 @@ pub(crate) fn shorten(text: &str, most: usize) -> String {
     short
 }
 
-/// What the user wrote, in backquotes, fit for a message.
+/// User input in backquotes, safe to print in a message.
 pub(crate) fn quoted(text: &str) -> String {
     format!("`{}`", shorten(text, 60))
 }
 
 /// The candidate that was probably meant.
 pub(crate) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Longer words are no misspelling of ours.
+    /// Longer words are not misspellings of keys.
     const LONGEST: usize = 64;
-    /// Of a longer list only so many are compared.
+    /// Longer lists are compared only up to this number.
     const MANY: usize = 1000;
     if written.is_empty() || written.len() > LONGEST {
         return None;
@@ -190,7 +190,7 @@ pub(crate) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'
     near.min_by_key(|(edits, _)| *edits).map(|(_, candidate)| candidate)
 }
 
-/// "did you mean `x`?", or else what there is.
+/// "did you mean `x`?" or, without a close candidate, the list of candidates.
 pub(crate) fn suggestion<'a>(
     written: &str,
     what: &str,

@@ -1,5 +1,5 @@
-//! Takes values out of a TOML table as its keys are declared, and notes whatever is wrong.
-//! Knows types and defaults, but no key's meaning.
+//! Reads values from a TOML table according to the declaration of its keys, and reports all problems. Independent of
+//! the meaning of keys.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -12,39 +12,39 @@ use super::tree::{Entry, Node, Sink, Value as Written, literal};
 use super::value::Value;
 use crate::lm::Layer;
 
-/// Unknown keys of one table beyond so many are passed over: such a file is no experiment.
+/// Unknown keys of one table beyond this number are not reported individually.
 const MANY: usize = 200;
 
-/// The problem is noted already.
+/// The problem has already been reported.
 #[derive(Clone, Copy, Debug)]
 pub struct Reported;
 
-/// A value, or a problem that is noted already.
+/// A value, or a problem that has already been reported.
 pub type Read<T> = Result<T, Reported>;
 
-/// What is the same for all tables of a file.
+/// What all tables of a file share.
 pub struct Scope {
-    /// What is wrong so far.
+    /// The problems so far.
     pub problems: Sink,
-    /// The top of the file, from which every table can be reached.
+    /// The top level of the file, from which every table can be reached.
     pub top: Placed,
-    /// Where relative paths start.
+    /// The folder that relative paths start from.
     pub project: PathBuf,
     /// The whole file.
     pub file: Rc<Node>,
-    /// The experiment's emotions, once they are read and right.
+    /// The experiment's emotions, set once they have been read without problems.
     pub emotions: OnceCell<Vec<String>>,
-    /// Layers that are kept, once they are read, where they are listed.
+    /// The kept layers, set once they have been read, if they are listed explicitly.
     pub kept: OnceCell<Vec<Layer>>,
 }
 
 impl Scope {
-    /// Whether the file has a table or key of this name at its top.
+    /// Whether the file has a top-level table or key with this name.
     pub fn has(&self, name: &str) -> bool {
         self.file.find(&[name]).is_some()
     }
 
-    /// The names in a table at the top of the file, also of those that are wrong.
+    /// The names in a top-level table, including tables with problems.
     pub fn names(&self, table: &str) -> impl Iterator<Item = &str> {
         let entries = self.file.find(&[table]).map(Node::entries).unwrap_or_default();
         entries.iter().map(|entry| entry.key.as_str())
@@ -54,7 +54,7 @@ impl Scope {
 /// One table of the file.
 pub struct Reader<'s> {
     pub(super) node: Rc<Node>,
-    /// Its header, as in `[stories.own.generate]`; of the top, empty.
+    /// Its header, as in `[stories.own.generate]`; empty for the top level.
     pub label: String,
     pub place: Place,
     table: &'static Table,
@@ -65,12 +65,12 @@ pub struct Reader<'s> {
 /// A value of [`Type::Forms`].
 pub enum Form<'s> {
     Word(&'static str),
-    /// In rising order.
+    /// In ascending order.
     Layers(Vec<Layer>),
     Table(Reader<'s>),
 }
 
-/// A table under a name of the user's, and which kind of table it is.
+/// A table with a user-defined name, and its kind.
 pub struct Chosen<'s> {
     pub name: String,
     pub kind: Kind,
@@ -79,7 +79,7 @@ pub struct Chosen<'s> {
 }
 
 impl<'s> Reader<'s> {
-    /// Opens the file and notes the keys it must not have.
+    /// Opens the file's top level and reports unknown keys.
     pub fn top(node: Rc<Node>, scope: &'s Scope) -> Reader<'s> {
         let reader = Reader::new(node, String::new(), scope.top.table, Place::TOP, scope);
         reader.note_unknown_keys();
@@ -107,7 +107,7 @@ impl<'s> Reader<'s> {
         self.keys.iter().any(|key| key.name == name && !key.is_others())
     }
 
-    /// Whether an entry is one of [`Type::Others`]: a table with a key that such a table has.
+    /// Whether an entry belongs to [`Type::Others`]: a table with at least one key of such a table.
     pub(super) fn is_other(&self, entry: &Entry) -> bool {
         let table = self.keys.iter().find_map(|key| match key.of {
             Type::Others(table) => Some(table),
@@ -140,31 +140,31 @@ impl<'s> Reader<'s> {
         self.note(Problem::at(entry.key_span.clone(), message).hint(hint));
     }
 
-    /// Notes a problem.
+    /// Reports a problem.
     pub fn note(&self, problem: Problem) {
         self.scope.problems.borrow_mut().push(problem);
     }
 
-    /// Notes a problem in place of a value.
+    /// Reports a problem instead of returning a value.
     pub fn wrong<T>(&self, problem: Problem) -> Read<T> {
         self.note(problem);
         Err(Reported)
     }
 
-    /// The table itself.
+    /// The location of the table itself.
     pub fn span(&self) -> Span {
         self.node.span.clone()
     }
 
-    /// A key as it is here; `None`: it is one in other cases.
+    /// The declaration of a key in this case; `None` if it only exists in other cases.
     pub(super) fn declared(&self, name: &str) -> Option<Key> {
         let key = self.keys.iter().find(|key| key.name == name);
-        // A key that is read and not declared is a mistake in the program.
+        // Reading an undeclared key is a bug.
         assert!(key.is_some() || self.table.knows(name), "`{name}` is not declared in `{}`", self.label);
         key.copied()
     }
 
-    /// What a key is for, as a part of a sentence.
+    /// The key's description, as part of a sentence.
     pub(super) fn meaning(&self, name: &str) -> String {
         self.declared(name).map_or_else(String::new, |key| lower(key.about))
     }
@@ -177,17 +177,17 @@ impl<'s> Reader<'s> {
         self.entry(name).is_some()
     }
 
-    /// Where a key's value stands; if it is not written, the table.
+    /// The location of a key's value, or of the table if the key is absent.
     pub fn span_of(&self, name: &str) -> Span {
         self.entry(name).map_or(self.span(), |entry| entry.node.span.clone())
     }
 
-    /// Where a value of a table in this one stands; if it is not written, this table.
+    /// The location of a value in a nested table, or of this table if it is absent.
     pub fn place_of(&self, path: &[&str]) -> Span {
         self.node.find(path).map_or(self.span(), |node| node.span.clone())
     }
 
-    /// Where the values of a list stand.
+    /// The locations of a list's items.
     pub fn spans_in(&self, name: &str) -> Vec<Span> {
         match self.entry(name).map(|entry| &entry.node.value) {
             Some(Written::List(items)) => items.iter().map(|item| item.span.clone()).collect(),
@@ -195,7 +195,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Where a key stands; if it is not written, the table.
+    /// The location of a key, or of the table if the key is absent.
     pub fn key_span(&self, name: &str) -> Span {
         self.entry(name).map_or(self.span(), |entry| entry.key_span.clone())
     }
@@ -204,7 +204,7 @@ impl<'s> Reader<'s> {
         if self.label.is_empty() { name.to_string() } else { format!("{}.{name}", self.label) }
     }
 
-    /// A key's value, from what is written or from its default.
+    /// A key's value or default.
     pub fn get<T: Value>(&self, name: &str) -> Read<T> {
         let written = self.declared(name).map(|key| Ok((key, self.value(&key)?))).transpose()?;
         match written {
@@ -215,7 +215,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// A key's value or default as it stands; `None` where it has neither.
+    /// A key's value or default as a TOML node; `None` if it has neither.
     pub(super) fn value(&self, key: &Key) -> Read<Option<Rc<Node>>> {
         let name = key.name;
         if let Some(entry) = self.entry(name) {
@@ -250,7 +250,7 @@ impl<'s> Reader<'s> {
         self.wrong(Problem::at(node.span.clone(), message).hint(hint))
     }
 
-    /// A hint that says what the key may be, or how the written text becomes that.
+    /// A hint with the allowed values of the key, or with a correction of the text.
     pub(super) fn expected(&self, name: &str) -> String {
         self.declared(name).map_or_else(String::new, |key| format!("`{name}` is: {}", key.of))
     }
@@ -344,7 +344,7 @@ impl<'s> Reader<'s> {
         Ok(number)
     }
 
-    /// A string with something in it.
+    /// A non-empty string.
     pub fn filled(&self, name: &str) -> Read<String> {
         let text: String = self.get(name)?;
         self.with_something_in_it(name, text)
@@ -359,7 +359,7 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// A sentence as a part of another: first letter small (unless a name follows), no full stop.
+/// A sentence as part of another: first letter in lower case (unless it starts a name), no full stop.
 pub(super) fn lower(sentence: &str) -> String {
     let sentence = sentence.trim_end_matches('.');
     let mut characters = sentence.chars();

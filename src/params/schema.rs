@@ -1,4 +1,4 @@
-//! The tables of a file as JSON Schema (2020-12), for editors. What must hold between keys, `emoflow check` says.
+//! The tables of a file as JSON Schema (2020-12), for editors. Rules across keys are only checked by `emoflow check`.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::presets::Preset;
 use super::table::{Default, Key, Kind, Place, Placed, Table, Type};
 
-/// What [`super::Reader::check_name`] takes, but for `.` and `..`.
+/// What [`super::Reader::check_name`] accepts, except for `.` and `..`.
 const NAME: &str = "^[A-Za-z0-9._-]{1,100}$";
 
 /// The schema of a whole file.
@@ -44,14 +44,14 @@ fn table(placed: &Placed) -> Value {
     table
 }
 
-/// A key's values, with what it means and what holds without it.
+/// The schema of a key's values, with its description and default.
 fn described(placed: &Placed, key: &Key) -> Value {
     let mut schema = values(placed, key);
     let mut about = key.about.to_string();
     match key.default {
         Default::Is(text) => {
             let read = toml::de::ValueDeserializer::parse(text).map(Value::deserialize);
-            // A default is read like what is written: the tests read each.
+            // Defaults are read like values from the file; the tests read each of them.
             let default = read.ok().and_then(Result::ok).unwrap_or_default();
             merge(&mut schema, json!({ "default": default }));
         }
@@ -115,12 +115,12 @@ fn values(placed: &Placed, key: &Key) -> Value {
     }
 }
 
-/// At least one of `items`, none twice.
+/// At least one of `items`, no duplicates.
 fn list(items: Value) -> Value {
     json!({ "type": "array", "items": items, "minItems": 1, "uniqueItems": true })
 }
 
-/// Tables under names of the user's.
+/// Tables with user-defined names.
 fn named(table: Value, required: bool) -> Value {
     let least = usize::from(required);
     json!({

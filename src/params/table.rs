@@ -1,12 +1,12 @@
-//! What a table of the file may hold, as structs declare it with `params!`: keys, types, defaults, meanings. Document,
-//! schema and tests are loops over it. Knows nothing of how it is read.
+//! The contents of a table of the file as declared with `params!`: keys, types, defaults, descriptions. Documentation,
+//! schema and tests iterate over it. Independent of how tables are read.
 
 use super::presets::Preset;
 
-/// A table and all the keys it may have.
+/// A table and all its keys.
 pub struct Table {
     pub about: &'static str,
-    /// What it is about in some cases.
+    /// Other descriptions in some cases.
     pub abouts: &'static [(Case, &'static str)],
     pub keys: &'static [Key],
 }
@@ -18,12 +18,12 @@ pub struct Key {
     pub of: Type,
     pub default: Default,
     pub about: &'static str,
-    /// Where it is a key at all; `None`: everywhere.
+    /// The case in which the key exists; `None`: always.
     pub only: Option<Case>,
     pub when: &'static [When],
 }
 
-/// What is another in some tables.
+/// What differs in one case.
 pub struct When {
     pub case: Case,
     pub default: Option<Default>,
@@ -31,7 +31,7 @@ pub struct When {
     pub about: Option<&'static str>,
 }
 
-/// A circumstance in which a table is read.
+/// A case that can change a table's keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Case {
     /// In `[stories]` and `[dialogues]`.
@@ -40,11 +40,11 @@ pub enum Case {
     Neutral,
     /// In `[dialogues]`.
     Dialogues,
-    /// Below a kind of this name.
+    /// Below a kind with this name.
     Kind(&'static str),
 }
 
-/// Which texts a table is about; of one that is about none, stories.
+/// The texts that a table is about; tables that are not about texts count as stories.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Texts {
     Stories,
@@ -52,11 +52,11 @@ pub enum Texts {
     Dialogues,
 }
 
-/// The circumstances in which a table is read.
+/// The context in which a table is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub texts: Texts,
-    /// The kind that was chosen; empty: none yet.
+    /// The selected kind; empty if none is selected yet.
     pub kind: &'static str,
 }
 
@@ -81,7 +81,7 @@ impl Place {
     }
 }
 
-/// What a value may be.
+/// The type of a value.
 #[derive(Clone, Copy)]
 pub enum Type {
     Text,
@@ -99,7 +99,7 @@ pub enum Type {
         above: bool,
         to: f64,
     },
-    /// One of a few words.
+    /// One of a fixed set of words.
     Choice(fn() -> Vec<&'static str>),
     /// The name of a preset.
     Preset(&'static [Preset]),
@@ -109,50 +109,50 @@ pub enum Type {
     Numbers,
     /// A list of lists of two strings.
     Pairs,
-    /// Lists of strings under names of the user's.
+    /// Lists of strings by user-defined names.
     NamedTexts,
-    /// Strings under names of the user's.
+    /// Strings by user-defined names.
     TextByName,
-    /// Any values under names of the user's.
+    /// Any values by user-defined names.
     Fields,
-    /// A string, or any values under names of the user's.
+    /// A string, or any values by user-defined names.
     TextOrFields,
-    /// One of a few words, or (where `layers`) a list of layers, or a table of these keys.
+    /// One of a fixed set of words, or (if `layers`) a list of layers, or a table with these keys.
     Forms {
         words: &'static [&'static str],
         layers: bool,
         table: Option<&'static Table>,
     },
     Table(&'static Table),
-    /// The keys of this table, in the place of this one.
+    /// The keys of this table, in place of this one.
     Inline(&'static Table),
-    /// Tables under names of the user's.
+    /// Tables with user-defined names.
     Named(&'static Table),
-    /// The same in this table itself, beside its keys: the key's own name is none.
+    /// Such tables directly in this table, next to its keys: the key's own name is not used.
     Others(&'static Table),
     /// The table of a kind.
     Kind(Kind),
     /// Exactly one of these tables.
     Kinds(fn() -> Vec<Kind>),
-    /// Under names of the user's, exactly one of these tables each.
+    /// Exactly one of these tables for each user-defined name.
     NamedKinds(fn() -> Vec<Kind>),
     /// Lists of values under the keys of the file: `activations.from_token = [0, 50]`.
     Sweep,
 }
 
-/// What holds when a key is not written.
+/// The default of a key that is absent.
 #[derive(Clone, Copy)]
 pub enum Default {
     Required,
     /// This value, in TOML.
     Is(&'static str),
-    /// Nothing, or what depends on other things: said in words.
+    /// No value, or one that depends on other things, described in words.
     Said(&'static str),
-    /// What ships with the program: said in words, and in TOML.
+    /// A default that ships with the program: described in words, and in TOML.
     Ships(&'static str, &'static str),
 }
 
-/// A table that is chosen by its name.
+/// A table that is selected by its name.
 #[derive(Clone, Copy)]
 pub struct Kind {
     pub name: &'static str,
@@ -165,7 +165,7 @@ pub trait Words: Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// A field's name as the key is called: a word of Rust's own has `r#` before it.
+/// The key's name for a field: the `r#` of a Rust keyword is removed.
 pub const fn bare(field: &'static str) -> &'static str {
     match field.as_bytes() {
         [b'r', b'#', ..] => field.split_at(2).1,
@@ -179,10 +179,10 @@ pub fn words<T: Words>() -> Vec<&'static str> {
 }
 
 impl Type {
-    /// Of a field that is no key of the file.
+    /// The type of a field that is not a key of the file.
     pub const NONE: Type = Type::Inline(&Table { about: "", abouts: &[], keys: &[] });
 
-    /// With a least value.
+    /// Sets the inclusive lower bound.
     pub const fn at_least(self, least: f64) -> Type {
         match self {
             Type::Integer { max, .. } => Type::Integer { min: least as i64, max },
@@ -191,7 +191,7 @@ impl Type {
         }
     }
 
-    /// With a value that is too small by nothing.
+    /// Sets the exclusive lower bound.
     pub const fn above(self, bound: f64) -> Type {
         match self {
             Type::Number { to, .. } => Type::Number { from: bound, above: true, to },
@@ -199,7 +199,7 @@ impl Type {
         }
     }
 
-    /// With a largest value.
+    /// Sets the upper bound.
     pub const fn at_most(self, largest: f64) -> Type {
         match self {
             Type::Integer { min, .. } => Type::Integer { min, max: largest as i64 },
@@ -210,12 +210,12 @@ impl Type {
 }
 
 impl Key {
-    /// Whether it stands for tables beside the keys.
+    /// Whether it stands for tables next to the keys.
     pub fn is_others(&self) -> bool {
         matches!(self.of, Type::Others(_))
     }
 
-    /// Itself as it is at a place; `None`: it is no key there.
+    /// The key at a place; `None` if it does not exist there.
     fn at(mut self, place: Place) -> Option<Key> {
         if self.only.is_some_and(|case| !place.is(case)) {
             return None;
@@ -230,7 +230,7 @@ impl Key {
 }
 
 impl Table {
-    /// The keys that it has at a place.
+    /// The keys of the table at a place.
     pub fn keys(&self, place: Place) -> Vec<Key> {
         let here = |key: &Key| match key.of {
             Type::Inline(table) => table.keys(place),
@@ -239,7 +239,7 @@ impl Table {
         self.keys.iter().flat_map(here).collect()
     }
 
-    /// Whether it has a key of this name, in whatever case.
+    /// Whether it has a key with this name, in any case.
     pub fn knows(&self, name: &str) -> bool {
         self.keys.iter().any(|key| match key.of {
             Type::Inline(table) => table.knows(name),
@@ -247,24 +247,24 @@ impl Table {
         })
     }
 
-    /// What it is about at a place.
+    /// Its description at a place.
     pub fn about(&self, place: Place) -> &'static str {
         let other = self.abouts.iter().find(|(case, _)| place.is(*case)).map(|(_, about)| *about);
         other.unwrap_or(self.about).trim_start()
     }
 }
 
-/// A table where it stands in the file.
+/// A table and its place in the file.
 #[derive(Clone)]
 pub struct Placed {
-    /// As in a header, with `<...>` for what the user names: `stories.<name>.generate`.
+    /// As in a header, with `<...>` for user-defined names: `stories.<name>.generate`.
     pub path: String,
     pub table: &'static Table,
     pub place: Place,
 }
 
 impl Placed {
-    /// The top of a file.
+    /// The top level of a file.
     pub fn top(table: &'static Table) -> Placed {
         Placed { path: String::new(), table, place: Place::TOP }
     }
@@ -277,12 +277,12 @@ impl Placed {
         self.table.about(self.place)
     }
 
-    /// Whether it has a key of this name.
+    /// Whether it has a key with this name.
     pub fn has(&self, name: &str) -> bool {
         self.keys().iter().any(|key| key.name == name && !key.is_others())
     }
 
-    /// Itself and every table below it, each once, in the order of the file.
+    /// This table and every table below it, each once, in the order of the file.
     pub fn all(self) -> Vec<Placed> {
         let mut all: Vec<Placed> = Vec::new();
         self.add(&mut all);
@@ -290,7 +290,7 @@ impl Placed {
     }
 
     fn add(self, all: &mut Vec<Placed>) {
-        // Below one kind a table is as below another; the table of the kind itself may not be.
+        // A table is the same below every kind, except the table of a kind itself.
         let same = |other: &Placed| {
             std::ptr::eq(other.table, self.table)
                 && other.place.texts == self.place.texts
@@ -303,7 +303,7 @@ impl Placed {
         }
     }
 
-    /// The tables right below one of its keys.
+    /// The tables directly below one of its keys.
     pub fn below(&self, key: &Key) -> Vec<Placed> {
         let path =
             if self.path.is_empty() { key.name.to_string() } else { format!("{}.{}", self.path, key.name) };

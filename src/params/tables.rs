@@ -1,4 +1,4 @@
-//! Tables: of fixed keys, under names of the user's, of one kind out of several.
+//! Nested tables: with fixed keys, with user-defined names, or of one of several kinds.
 
 use std::rc::Rc;
 
@@ -8,11 +8,11 @@ use super::reader::{Chosen, Read, Reader, Reported};
 use super::table::{Default, Kind, Place, Table, Type};
 use super::tree::{Entry, Node, Value};
 
-/// A table of names of the user's.
+/// The table for user-defined names.
 static UNKNOWN: Table = Table { about: "", abouts: &[], keys: &[] };
 
 impl<'s> Reader<'s> {
-    /// The table at a key, or under a name.
+    /// The table at a key or name.
     pub fn table(&self, name: &str, node: Rc<Node>, table: &'static Table) -> Read<Reader<'s>> {
         self.table_at(name, node, table, self.place)
     }
@@ -26,7 +26,7 @@ impl<'s> Reader<'s> {
         self.table(name, node, table)
     }
 
-    /// The table of a kind at a key, where it is written.
+    /// The table of a kind at a key, if present.
     pub fn of_kind(&self, name: &str) -> Read<Option<Reader<'s>>> {
         let Some(Type::Kind(kind)) = self.declared(name).map(|key| key.of) else {
             panic!("`{name}` is of no kind")
@@ -52,7 +52,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// The entries of a table of names; names that are none are noted.
+    /// The entries of a table of user-defined names; invalid names are reported.
     fn named_entries(&self, name: &str) -> Read<(Vec<Entry>, Reader<'s>)> {
         let Some(node) = self.written(name)? else { return Err(Reported) };
         let Value::Table(entries) = &node.value else {
@@ -62,17 +62,17 @@ impl<'s> Reader<'s> {
         };
         let entries = entries.clone();
         for entry in &entries {
-            let _ = self.check_name(&entry.key, &entry.key_span); // noted
+            let _ = self.check_name(&entry.key, &entry.key_span); // already reported
         }
         Ok((entries, self.group(self.path(name), node)))
     }
 
-    /// A table of which no key is known beforehand.
+    /// A table without known keys.
     fn group(&self, label: String, node: Rc<Node>) -> Reader<'s> {
         Reader::new(node, label, &UNKNOWN, self.place, self.scope)
     }
 
-    /// Notes a name that is none.
+    /// Reports an invalid name.
     pub fn check_name(&self, name: &str, span: &Span) -> Read<()> {
         let fits = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
         if name.is_empty() || name == "." || name == ".." || name.len() > 100 || !name.chars().all(fits) {
@@ -99,7 +99,7 @@ impl<'s> Reader<'s> {
         if tables.len() == count { Ok(tables) } else { Err(Reported) }
     }
 
-    /// The tables beside the keys of this one, in the order of the file. Those with problems of their own are left out.
+    /// The tables next to the keys of this one, in the order of the file. Tables with problems are skipped.
     pub fn others(&self, table: &'static Table) -> Read<Vec<(Entry, Reader<'s>)>> {
         let entries = self.node.entries().iter().filter(|entry| self.is_other(entry)).cloned();
         let named = entries.filter(|entry| self.check_name(&entry.key, &entry.key_span).is_ok());
@@ -108,7 +108,7 @@ impl<'s> Reader<'s> {
             .collect())
     }
 
-    /// Tables by name, each of one kind, in the order of the file. Those with problems of their own are left out.
+    /// Tables by name, each of one kind, in the order of the file. Tables with problems are skipped.
     pub fn named_kinds(&self, name: &str) -> Read<Vec<Chosen<'s>>> {
         let declared = self.declared(name);
         let Some((Type::NamedKinds(kinds), default)) = declared.map(|key| (key.of, key.default)) else {
@@ -124,7 +124,7 @@ impl<'s> Reader<'s> {
         Ok(entries.iter().filter_map(choose).collect())
     }
 
-    /// One table of one kind, where there is one.
+    /// The one table of one kind, if present.
     pub fn kinds(&self, name: &str) -> Read<Option<Chosen<'s>>> {
         let Some(Type::Kinds(kinds)) = self.declared(name).map(|key| key.of) else {
             panic!("`{name}` has no kinds")

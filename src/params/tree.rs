@@ -1,4 +1,4 @@
-//! The TOML tree with the place of everything in it, and `--set` laid over it. Knows no key.
+//! The TOML tree with the location of each value, and `--set` arguments applied to it. Independent of particular keys.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,22 +12,22 @@ use super::problem::{Problem, quoted};
 /// Where problems are collected.
 pub type Sink = RefCell<Vec<Problem>>;
 
-/// Keys that lead to a value, each with its place.
+/// The keys that lead to a value, each with its location.
 pub type Path = Vec<(String, Span)>;
 
-/// One value and where it was written.
+/// A value and its location.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The value; of a `[table]`, its header.
+    /// The value; for a `[table]`, its header.
     pub span: Span,
     pub value: Value,
 }
 
-/// Equal where they say the same, wherever they stand.
+/// Values are equal if their contents are, regardless of location.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Text(String),
-    /// `None`: does not fit 64 bits.
+    /// `None`: does not fit into 64 bits.
     Integer(Option<i64>),
     Number(f64),
     Bool(bool),
@@ -58,7 +58,7 @@ impl PartialEq for Entry {
 }
 
 impl Value {
-    /// The type's name in a sentence.
+    /// The type's name, as used in a sentence.
     pub fn kind(&self) -> &'static str {
         match self {
             Value::Text(_) => "a string",
@@ -73,7 +73,7 @@ impl Value {
 }
 
 impl Node {
-    /// The entries of a table; none of anything else.
+    /// The entries of a table; empty for other values.
     pub fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Table(entries) => entries,
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// The text that it is.
+    /// The string, if the value is one.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -89,7 +89,7 @@ impl Node {
         }
     }
 
-    /// Takes a key out of a table.
+    /// Removes a key from a table.
     pub fn take(&mut self, key: &str) -> Option<Rc<Node>> {
         let Value::Table(entries) = &mut self.value else { return None };
         let at = entries.iter().position(|entry| entry.key == key)?;
@@ -103,7 +103,7 @@ impl Node {
     }
 }
 
-/// Reads a document. `None`: it is no TOML, and nothing more can be said about it.
+/// Parses a document. `None`: not TOML, so that nothing further can be checked.
 pub fn parse(text: &str, sink: &Sink) -> Option<Node> {
     let table = match DeTable::parse(text) {
         Ok(table) => table,
@@ -124,7 +124,7 @@ pub fn parse(text: &str, sink: &Sink) -> Option<Node> {
     Some(Node { span: 0..0, value: Value::Table(entries(table.get_ref(), 0)) })
 }
 
-/// A value written in the program itself, such as a default.
+/// Parses a value written in the program itself, such as a default.
 pub fn literal(text: &str, span: &Span) -> Node {
     let value = DeValue::parse(text.trim()).unwrap_or_else(|error| panic!("default {text}: {error}"));
     let mut node = node(&value, 0);
@@ -132,7 +132,7 @@ pub fn literal(text: &str, span: &Span) -> Node {
     node
 }
 
-/// Puts a whole tree at one place.
+/// Assigns one location to a whole tree.
 fn place(node: &mut Node, span: &Span) {
     node.span = span.clone();
     match &mut node.value {
@@ -174,28 +174,28 @@ fn entries(table: &DeTable<'_>, base: usize) -> Vec<Entry> {
     entries
 }
 
-/// The parser's word for a key or table that stands twice.
+/// Whether the parser reports a key or table that occurs twice.
 fn is_duplicate(error: &toml::de::Error) -> bool {
     error.message().starts_with("duplicate key")
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    // The end of the text is a place too, and an empty file's is byte 0, which means "the whole file".
+    // The end of the text is a valid location too; in an empty file it is byte 0, which means "the whole file".
     let span = error.span().unwrap_or(text.len()..text.len());
     Problem::at(span, format!("not valid TOML: {}", error.message()))
         .hint("strings need double quotes, and every line is `[table]` or `key = value`")
 }
 
-/// The start of a line, and the line.
+/// The start of a line, and the line itself.
 fn line_at(text: &str, at: usize) -> (usize, &str) {
     let start = text[..at].rfind('\n').map_or(0, |at| at + 1);
     (start, text[start..].lines().next().unwrap_or_default().trim())
 }
 
-/// Duplicates beyond so many are passed over: such a file is no experiment.
+/// Duplicates beyond this number are not reported.
 const MANY: usize = 200;
 
-/// One problem for each key and header that stands twice; not for the keys below such a header.
+/// One problem for each duplicate key and header, but not for the keys below such a header.
 fn duplicates(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
     let mut below = 0..0;
     let mut problems = Vec::new();
@@ -234,10 +234,10 @@ fn duplicate_header(text: &str, span: Span, line: &str) -> Problem {
     Problem::at(span, format!("{} stands twice{first}", quoted(&format!("[{inner}]")))).hint(hint)
 }
 
-/// Lays one `key.path=value` over the tree, and returns the path. `base`: where its text starts in the numbering of
-/// spans.
+/// Applies one `key.path=value` to the tree, and returns the path. `base`: where its text starts in the byte numbering
+/// of spans.
 ///
-/// The value is read as TOML (`0.5`, `[1, 2]`, `"text"`), and if it is none, taken as a string.
+/// The value is parsed as TOML (`0.5`, `[1, 2]`, `"text"`) and, if that fails, taken as a string.
 pub fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) -> Option<Path> {
     let whole = base..base + text.len();
     let wrong = |message: String| Problem::at(whole.clone(), message).hint("write `--set key.path=value`");
@@ -264,7 +264,7 @@ pub fn set(root: &mut Node, text: &str, base: usize, sink: &Sink) -> Option<Path
     Some(path)
 }
 
-/// The keys of `a.b.c=0`, each with its place.
+/// The keys of `a.b.c=0`, each with its location.
 fn key_path(table: &DeTable<'_>, base: usize) -> Option<Path> {
     let entries = entries(table, base);
     let [entry] = entries.as_slice() else { return None };
@@ -278,10 +278,10 @@ fn key_path(table: &DeTable<'_>, base: usize) -> Option<Path> {
     Some(path)
 }
 
-/// Tables whose keys are names of the user's: a misspelt one would silently add work.
+/// Tables with user-defined names: here a misspelt name would silently add work.
 const NAMED: [&str; 4] = ["models", "stories", "dialogues", "analysis"];
 
-/// Puts `value` at `path`, which starts `depth` keys below the top.
+/// Sets `value` at `path`, which starts `depth` keys below the top level.
 pub fn lay(node: &mut Node, path: &[(String, Span)], value: Node, depth: usize) -> Result<(), Problem> {
     let Some(((key, key_span), rest)) = path.split_first() else {
         *node = value;

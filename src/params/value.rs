@@ -1,4 +1,4 @@
-//! Which types can stand as a value in the file, and how each is read.
+//! The types that can be values in the file, and how each is read.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,24 +9,24 @@ use super::table::{self, Key, Table, Type, Words};
 use super::tree::{Node, Value as Written};
 use crate::lm::{Dtype, LensNorm, Positions, Wrap};
 
-/// What a table of the file becomes. Implemented by `params!`.
+/// A struct that a table of the file is parsed into. Implemented by `params!`.
 pub trait Params: Sized {
-    /// Its values as far as they could be read.
+    /// Its values, as far as they could be read.
     type Parts;
     const TABLE: &'static Table;
 
-    /// Every value, whatever is wrong with those before it.
+    /// Reads every value, even after problems in earlier ones.
     fn parts(reader: &Reader<'_>) -> Self::Parts;
 
-    /// Notes what is wrong with values that are each right in themselves.
+    /// Reports problems across values that are each valid on their own.
     fn check(_reader: &Reader<'_>, _parts: &Self::Parts) -> Read<()> {
         Ok(())
     }
 
-    /// Itself, if nothing was wrong.
+    /// The struct, if there were no problems.
     fn whole(parts: Self::Parts) -> Read<Self>;
 
-    /// Reads it, and notes every problem.
+    /// Reads the table and reports every problem.
     fn read(reader: &Reader<'_>) -> Read<Self> {
         let parts = Self::parts(reader);
         let checked = Self::check(reader, &parts);
@@ -35,17 +35,17 @@ pub trait Params: Sized {
     }
 }
 
-/// The values of a table as far as they could be read.
+/// The values of a table, as far as they could be read.
 pub type Parts<T> = <T as Params>::Parts;
 
-/// Something that is the value of a key.
+/// A type that can be the value of a key.
 pub trait Value: Sized {
     const OF: Type;
 
-    /// From what is written, or from the default.
+    /// Parses a value from the file, or the default.
     fn parse(reader: &Reader<'_>, key: &Key, node: &Rc<Node>) -> Read<Self>;
 
-    /// Where nothing is written and there is no default, or where there is no such key.
+    /// The value if nothing is written and there is no default, or if there is no such key.
     fn absent(_reader: &Reader<'_>) -> Option<Self> {
         None
     }
@@ -125,7 +125,7 @@ impl Value for String {
     }
 }
 
-/// Strings: at least one, none empty, none twice; or a preset's, where the key says so.
+/// Strings: at least one, none empty, no duplicates; or those of a preset, if the key has presets.
 impl Value for Vec<String> {
     const OF: Type = Type::Texts;
 
@@ -138,7 +138,7 @@ impl Value for Vec<String> {
     }
 }
 
-/// Strings under names. None is empty.
+/// Strings by name. None is empty.
 impl Value for BTreeMap<String, String> {
     const OF: Type = Type::TextByName;
 
@@ -151,7 +151,7 @@ impl Value for BTreeMap<String, String> {
     }
 }
 
-/// A table of any values.
+/// A table of arbitrary values.
 impl Value for serde_json::Map<String, serde_json::Value> {
     const OF: Type = Type::Fields;
 
@@ -163,7 +163,7 @@ impl Value for serde_json::Map<String, serde_json::Value> {
     }
 }
 
-/// A string, or a table of any values.
+/// A string, or a table of arbitrary values.
 pub enum TextOrFields {
     Text(String),
     Fields(serde_json::Value),
@@ -181,17 +181,17 @@ impl Value for TextOrFields {
     }
 }
 
-/// The keys of a table that stand in another one's.
+/// Reads the keys of a struct that are part of another table.
 pub fn inline<T: Params>(reader: &Reader<'_>, _name: &str) -> Read<T> {
     T::read(reader)
 }
 
-/// A string with something in it.
+/// A non-empty string.
 pub fn filled(reader: &Reader<'_>, name: &str) -> Read<String> {
     reader.filled(name)
 }
 
-/// The same, where one is written or a default.
+/// The same for an optional key or one with a default.
 pub fn maybe_filled(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
     reader.get::<Option<String>>(name)?.map(|text| reader.with_something_in_it(name, text)).transpose()
 }
@@ -205,7 +205,7 @@ words!(Positions { All = "all", Prompt = "prompt", Generated = "generated" });
 mod tests {
     use super::*;
 
-    /// The words of an enum of `lm`, which says itself how it stands in keys.
+    /// Checks the words of an enum of `lm`, which serialises itself in keys.
     fn check<T: Words + serde::Serialize>() {
         for (word, value) in T::WORDS {
             assert_eq!(serde_json::to_value(value).unwrap(), **word);
