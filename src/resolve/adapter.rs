@@ -1,4 +1,4 @@
-//! The adapter of a model: a folder, or a repository of the hub. Knows nothing of what it changes.
+//! The adapter of a model: a folder, or a hub repository. Independent of the model that it changes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use crate::config::problem::Problem;
 use crate::config::{self, is_repo};
 use crate::lm::adapter::AdapterFiles;
 
-/// An adapter whose content is known; its weights may still be on the hub.
+/// An adapter with known content; its weights may still be on the hub.
 #[derive(Clone, Debug, Serialize)]
 pub struct Adapter {
-    /// The repository, or the folder as the experiment file has it.
+    /// The repository, or the folder as written in the experiment file.
     pub name: String,
     /// The hub's commit; `None` for a folder.
     pub commit: Option<String>,
-    /// The model that it was trained on, as its own file says.
+    /// The model that it was trained on, according to its own configuration.
     pub made_for: Option<String>,
-    /// Where the rest of it is; `None` for a folder.
+    /// Where its remaining files are; `None` for a folder.
     #[serde(skip)]
     pub(super) snapshot: Option<Snapshot>,
 }
 
 impl Adapter {
-    /// For people: where it is from, and what it was trained on if that is called otherwise than `model`.
+    /// Display text: its origin, and the model that it was trained on if that has another name than `model`.
     pub fn shown(&self, model: &str) -> String {
         let commit = self.commit.as_ref().map(|commit| format!(" at {}", &commit[..commit.len().min(7)]));
         let made_for = self.made_for_another(model).map(|other| format!(", which was made for `{other}`"));
         format!("{}{}{}", self.name, commit.unwrap_or_default(), made_for.unwrap_or_default())
     }
 
-    /// The model that it was trained on, where that is called otherwise than `model`: folders and owners may differ.
+    /// The model that it was trained on, if that has another name than `model`: folders and owners may differ.
     pub fn made_for_another(&self, model: &str) -> Option<&str> {
         let last = |name: &str| name.trim_end_matches('/').rsplit('/').next().map(str::to_lowercase);
         self.made_for.as_deref().filter(|made_for| last(made_for) != last(model))

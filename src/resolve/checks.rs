@@ -1,12 +1,12 @@
-//! Models that are read again with other arithmetic, to see how far that moves what is claimed. Opens no file.
+//! Models that are run a second time in another precision, to see how far that moves the claims. Opens no file.
 
 use super::Model;
 use crate::config::Experiment;
 use crate::lm::Dtype;
 use crate::stages::analysis::steering::nearest_two_thirds;
 
-/// Of each model whose arithmetic is not in f32 one whose is, and itself, to be given the same stories. Of the others, where they
-/// are compared with such a model, itself.
+/// For each model that does not compute in f32: an f32 copy, and an unchanged copy that gets the same stories. For f32
+/// models: an unchanged copy if they are compared with such a model.
 pub(super) fn of(experiment: &Experiment, models: &[Model]) -> Vec<Model> {
     let is_rounded = |model: &Model| model.compute_dtype != Dtype::F32;
     if experiment.check_precision == 0 || !models.iter().any(is_rounded) {

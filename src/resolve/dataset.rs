@@ -1,4 +1,5 @@
-//! Files of a dataset repository on the hub, by a glob: which there are, and on this machine. Knows nothing of what they hold.
+//! Files of a hub dataset repository selected by a glob: which exist, and their paths on this machine. Independent of
+//! their content.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,23 +17,23 @@ use crate::progress::Progress;
 pub struct Pinned {
     pub repo: String,
     pub commit: String,
-    /// Names in the repository, in order.
+    /// Names in the repository, sorted.
     pub files: Vec<String>,
 }
 
-/// What is asked for.
+/// A request for files of a dataset.
 pub struct OnHub<'a> {
     pub repo: &'a str,
     pub revision: &'a str,
     /// A glob.
     pub files: &'a str,
-    /// Where the glob was written.
+    /// The location of the glob.
     pub span: &'a config::Span,
-    /// Why a file of a name is not read, and what to do then.
+    /// Why a file with a given name cannot be read, and the hint for that case.
     pub readable: (fn(&str) -> Option<&'static str>, &'static str),
 }
 
-/// Files that are not there or that lack something: a problem of its own line.
+/// Files that do not exist or lack something: reported as a problem with a location.
 #[derive(Debug)]
 pub struct NoFiles(pub Problem);
 
@@ -44,14 +45,14 @@ impl std::fmt::Display for NoFiles {
 
 impl std::error::Error for NoFiles {}
 
-/// How many of the files that there are a problem names.
+/// The most existing files that a problem lists.
 const NEAREST: usize = 3;
 
 impl OnHub<'_> {
-    /// The files, on this machine.
+    /// Fetches the files; returns their paths on this machine.
     ///
     /// # Errors
-    /// [`NoFiles`]; what the hub says.
+    /// [`NoFiles`]; failures of the hub.
     pub fn fetched(&self, hub: &Arc<Hub>, progress: &dyn Progress) -> Result<(Vec<PathBuf>, Option<Pinned>)> {
         let snapshot = hub.dataset(self.repo, self.revision, progress)?;
         let names = self.matching(&snapshot).map_err(NoFiles)?;
@@ -61,7 +62,7 @@ impl OnHub<'_> {
         Ok((paths, Some(pinned)))
     }
 
-    /// The files of `snapshot` that it means, in the order of their names.
+    /// The files of `snapshot` that match, sorted by name.
     pub fn matching<'s>(&self, snapshot: &'s Snapshot) -> Result<Vec<&'s str>, Problem> {
         let OnHub { repo, files, readable: (refused, known), .. } = *self;
         let at = |message: String| Problem::at(self.span.clone(), message);

@@ -1,4 +1,4 @@
-//! A file as it was when the run began, and whether it still is. Knows nothing of what is in it.
+//! A file's state when the run began, and whether it has changed since. Independent of its content.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use fs_err as fs;
 use crate::plan::key::Digest;
 use crate::store::Store;
 
-/// A file whose content is in a key.
+/// A file whose content is part of a key.
 #[derive(Clone, Debug)]
 pub struct Digested {
     pub path: PathBuf,
@@ -17,7 +17,8 @@ pub struct Digested {
     state: State,
 }
 
-/// What changes with the content. That of an inode is not in it: who links or permits a file changes nothing.
+/// What changes with the content. The inode's change time (ctime) is not included: links and permissions do not
+/// matter.
 #[derive(Clone, Debug, PartialEq)]
 struct State {
     inode: u64,
@@ -32,7 +33,7 @@ impl State {
     }
 }
 
-/// A file was changed while a run used it: nothing that the run computed from it can be kept.
+/// A file was changed while a run used it: nothing computed from it can be kept.
 #[derive(Debug)]
 pub struct Changed(PathBuf);
 
@@ -45,7 +46,7 @@ impl std::fmt::Display for Changed {
 impl std::error::Error for Changed {}
 
 impl Digested {
-    /// The file as it is now; its digest is remembered, or it is read.
+    /// The file's current state; the digest comes from the store's record or from reading the file.
     ///
     /// # Errors
     /// It cannot be read.
@@ -54,10 +55,11 @@ impl Digested {
         Ok(Digested { path: path.to_path_buf(), digest: store.digest_file(path)?, state })
     }
 
-    /// Costs one `stat` or two where it was not changed.
+    /// Checks that the file is unchanged. Costs one or two `stat` calls if so.
     ///
     /// # Errors
-    /// [`Changed`], also of a file that was changed and put back, whose other content may have been read in between.
+    /// [`Changed`], also for a file that was changed and restored, since the other content may have been read in
+    /// between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
         let changed = || Changed(self.path.clone());
         ensure!(State::of(&self.path).with_context(changed)? == self.state, changed());

@@ -1,5 +1,4 @@
-//! What people should know of the rows of their story files: what was skipped, which labels mean no emotion, which emotion
-//! has no story.
+//! Notes about the rows of story files: skipped rows, labels that match no emotion, emotions without stories.
 
 use std::cmp::Reverse;
 
@@ -7,10 +6,10 @@ use crate::config::problem::closest;
 use crate::stages::stories::file::{Files, Survey};
 use crate::stages::stories::words::folded;
 
-/// Labels and emotions that are named, of many.
+/// The most labels and emotions that are listed by name.
 const NAMED: usize = 8;
 
-/// Where an emotion has no story: what is wrong, and what to do.
+/// The problem and a hint if an emotion has no story.
 pub fn lacking(files: &Files, survey: &Survey) -> Option<(String, String)> {
     let emotions = files.emotions.as_ref()?;
     let lacking = emotions.iter().zip(&survey.of_emotion).filter(|(_, stories)| **stories == 0);
@@ -51,7 +50,7 @@ pub fn lacking(files: &Files, survey: &Survey) -> Option<(String, String)> {
     Some((format!("{}: {which}; {have}", files.shown()), hint))
 }
 
-/// What was skipped, and why; nothing where all is as it should be. `name`: the source's.
+/// Notes on what was skipped, and why; empty if there is nothing to report. `name`: the source's.
 pub fn notes(name: &str, files: &Files, survey: &Survey) -> Vec<String> {
     let mut notes = Vec::new();
     if survey.empty > 0 {
@@ -100,13 +99,13 @@ fn rows(count: usize) -> String {
 fn nearest<'a>(label: &str, emotions: &[&'a str]) -> Option<&'a str> {
     let spelled: Vec<String> = emotions.iter().map(|emotion| folded(emotion)).collect();
     let label = folded(label);
-    // Of short words every other is near.
+    // Short words are all close to each other.
     let near =
         (label.chars().count() >= 4).then(|| closest(&label, spelled.iter().map(String::as_str)))??;
     spelled.iter().position(|emotion| emotion == near).map(|at| emotions[at])
 }
 
-/// The first of a list, and how many more there are.
+/// The first items of a list, and the number of further ones.
 fn some(names: impl ExactSizeIterator<Item = String>) -> String {
     let more = names.len().saturating_sub(NAMED);
     let shown = names.take(NAMED).collect::<Vec<_>>().join(", ");

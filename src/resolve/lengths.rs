@@ -1,11 +1,12 @@
-//! What an experiment file asks of a model that no text within its context has. Knows sizes, and no tokenizer.
+//! Checks lengths in an experiment file against a model's context. Needs sizes, but no tokenizer.
 
 use crate::config::problem::Problem;
 use crate::config::{Asked, Model};
 use crate::lm::Spec;
 
-/// A source that `model` writes with more new tokens than its context has beside a request of at least one token. What the
-/// requests take is known when they are tokens: see [`crate::stages::stories::generate::run`].
+/// The problem if `model` generates a source with so many new tokens that its context has no room for a prompt of even
+/// one token. The actual length of prompts is only known once they are tokenized: see
+/// [`crate::stages::stories::generate::run`].
 pub fn check(asked: &Asked, model: &Model, spec: &Spec) -> Option<Problem> {
     let told = asked.stories.iter().map(|source| (&source.kind, &source.span));
     let spoken = asked.dialogues.iter().filter_map(|dialogues| Some((dialogues.written()?, &dialogues.span)));

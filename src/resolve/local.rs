@@ -1,4 +1,4 @@
-//! Story files on this machine: one, or those that a glob means. Reads none.
+//! Story files on this machine: a single file, or those that match a glob. Reads none of them.
 
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
@@ -6,20 +6,21 @@ use std::path::{Component, Path, PathBuf};
 use crate::config;
 use crate::stages::stories::file;
 
-/// Files and folders beyond so many are not checked.
+/// Files and folders beyond this number are not checked.
 const MANY: usize = 100_000;
 
-/// Which files can be read: why one of a name cannot, and the formats that can.
+/// Which files can be read: why one with a given name cannot, and the supported formats.
 pub type Formats = (fn(&str) -> Option<&'static str>, &'static str);
 
-/// The files of stories that `path` means, which may be a glob, in the order of their names. `root`: where relative paths start.
+/// The story files that `path`, possibly a glob, refers to, sorted by name. `root`: the folder that relative paths
+/// start from.
 ///
-/// An error says what is wrong, and what to do.
+/// An error has the problem and a hint.
 pub fn found(path: &Path, root: &Path) -> Result<Vec<PathBuf>, (String, String)> {
     found_of(path, root, (file::refused, file::KNOWN))
 }
 
-/// The same of files of other formats.
+/// The same for files of other formats.
 pub fn found_of(
     path: &Path,
     root: &Path,
@@ -46,7 +47,7 @@ pub fn found_of(
     }
     let is_glob = |part: &Component| part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']);
     let below = path.strip_prefix(root).ok();
-    // Signs of globs in the project's own path are none.
+    // Glob characters in the project's own path are taken literally.
     let (mut base, parts) = match below {
         Some(below) => (root.to_path_buf(), below.components().collect::<Vec<_>>()),
         None => (PathBuf::new(), path.components().collect()),
@@ -83,7 +84,7 @@ pub fn found_of(
     Ok(names.iter().map(|name| base.join(name)).collect())
 }
 
-/// The names of the files below `base` and `within` it, `depth` folders deep, or any number of them.
+/// The names of the files below `base` and `within` it, `depth` folders deep, or at any depth.
 fn walk(
     base: &Path,
     within: &Path,
@@ -93,13 +94,13 @@ fn walk(
     names: &mut Vec<PathBuf>,
 ) {
     let folder = base.join(within);
-    // A link may lead back up.
+    // A symbolic link may lead back to a parent folder.
     if !fs_err::canonicalize(&folder).is_ok_and(|real| seen.insert(real)) || names.len() > MANY {
         return;
     }
     for path in files_of(&folder) {
         let Some(name) = path.file_name() else { continue };
-        // A hidden file is none that anybody means.
+        // Hidden files are skipped.
         if name.to_string_lossy().starts_with('.') {
             continue;
         }

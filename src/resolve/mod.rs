@@ -1,5 +1,5 @@
-//! Pins what is outside the experiment file: checkpoints, story files, the device. The only part that may
-//! touch the network before a run; knows nothing of the plan.
+//! Pins everything outside the experiment file: checkpoints, story files, the device. The only part that may use the
+//! network before a run. Independent of the plan.
 
 mod activities;
 mod adapter;
@@ -55,17 +55,18 @@ pub use vectors::VectorFiles;
 #[derive(Debug)]
 pub struct Resolved {
     pub experiment: Experiment,
-    /// Those that could be pinned.
+    /// The models that could be pinned.
     pub models: Vec<Model>,
-    /// Those that could not; none of an experiment with a single model.
+    /// The models that could not; empty for an experiment with a single model.
     pub absent: Vec<Absent>,
-    /// Of each variant of the experiment its story files, by the source's name.
+    /// For each variant of the experiment, its story files by source name.
     pub files: Vec<BTreeMap<String, StoryFiles>>,
-    /// Of each variant its files of transcripts, by the source's name.
+    /// For each variant, its files of transcripts by source name.
     pub transcripts: Vec<BTreeMap<String, TranscriptFiles>>,
-    /// Of each variant its files of others' vectors, by the set's name.
+    /// For each variant, its files of imported vectors by set name.
     pub vectors: Vec<BTreeMap<String, VectorFiles>>,
-    /// Of each variant what stands for the model of a source at a server, by the source's name, and of a judge, by [`judged_by`].
+    /// For each variant, the digest that identifies the model of each served source, by source name, and of each
+    /// judge, by [`judged_by`].
     pub served: Vec<BTreeMap<String, Digest>>,
     pub device: Choice,
     /// No socket may be opened.
@@ -73,12 +74,12 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// The models of the experiment, without the checks of their arithmetic.
+    /// The models of the experiment, without the copies that check precision.
     pub fn readers(&self) -> impl Iterator<Item = &Model> {
         self.models.iter().filter(|model| model.checks.is_none())
     }
 
-    /// The story files of all variants by the source's name, the same ones once.
+    /// The story files of all variants by source name, without duplicates.
     pub fn story_files(&self) -> Vec<(&str, &StoryFiles)> {
         let mut all: Vec<(&str, &StoryFiles)> = Vec::new();
         for (name, files) in self.files.iter().flatten() {
@@ -89,7 +90,7 @@ impl Resolved {
         all
     }
 
-    /// The files of transcripts and dialogues of all variants by the source's name, the same ones once.
+    /// The files of transcripts and dialogues of all variants by source name, without duplicates.
     pub fn transcript_files(&self) -> Vec<(&str, &TranscriptFiles)> {
         let mut all: Vec<(&str, &TranscriptFiles)> = Vec::new();
         for (name, files) in self.transcripts.iter().flatten() {
@@ -101,7 +102,7 @@ impl Resolved {
     }
 }
 
-/// A model that the experiment goes on without.
+/// A model that the experiment continues without.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Absent {
     pub name: String,
@@ -121,10 +122,10 @@ struct Found {
     layers: Vec<Layer>,
 }
 
-/// What is wrong with what a file asks for, without the network and without reading weights. What is on the hub and not
-/// on this machine yet is not a problem.
+/// Problems with what a file refers to, found without the network and without reading weights. A repository that is
+/// not on this machine yet is not a problem.
 ///
-/// `notes` gets what is to be known of what is right.
+/// `notes` receives remarks about valid parts.
 pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     let hub = Hub::open(true);
     let mut problems: Vec<Problem> = faults(asked, &hub).map(|(model, fault)| fault.problem(model)).collect();
@@ -136,7 +137,7 @@ pub fn check(asked: &Asked, notes: &mut Vec<String>) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with the file itself: of [`check`], all but what a run goes on without, or will find itself.
+/// Problems of the file itself: those of [`check`], except what a run can continue without or will find itself.
 pub fn check_file(asked: &Asked) -> Vec<Problem> {
     let hub = Hub::open(true);
     let alone = asked.models.len() == 1;
@@ -150,17 +151,18 @@ pub fn check_file(asked: &Asked) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with the models, as far as it shows on this machine.
+/// Problems with the models, as far as they can be detected on this machine.
 fn faults<'a>(asked: &'a Asked, hub: &'a Arc<Hub>) -> impl Iterator<Item = (&'a config::Model, Fault)> {
     asked.models.iter().filter_map(|model| Some((model, find(asked, model, hub, Reach::Here).err()?)))
 }
 
-/// Pins every model, file and the device of `experiment`. Fetches story files and what else is small; weights stay on
-/// the hub until [`Model::fetch`]. `offline` opens no socket. Of several models, one that cannot be pinned is left out.
+/// Pins every model and file and the device of `experiment`. Fetches story files and other small files; weights stay
+/// on the hub until [`Model::fetch`]. `offline` opens no socket. If there are several models, those that cannot be
+/// pinned are skipped.
 ///
 /// # Errors
-/// Problems where the experiment file asks for what is not there, and where no model can be pinned; else what the
-/// disk said, or that the run was asked to stop.
+/// Problems if the experiment file refers to something that does not exist, or if no model can be pinned; otherwise
+/// errors of the disk, or that the run was interrupted.
 pub fn resolve(
     mut experiment: Experiment,
     store: &Store,
@@ -223,7 +225,7 @@ pub fn resolve(
     Ok(Resolved { experiment, models, absent, files, transcripts, vectors, served, device, offline })
 }
 
-/// A server that does not say which model it has, and was never seen.
+/// The problem of a server that cannot be asked for its model and has no earlier record.
 fn unserved(server: &Server, span: &config::Span, error: &anyhow::Error) -> Problem {
     Problem::at(span.clone(), format!("{error:#}")).hint(format!(
         "start the server (`ollama serve`) and have it fetch the model: `ollama pull {}`",
@@ -231,11 +233,11 @@ fn unserved(server: &Server, span: &config::Span, error: &anyhow::Error) -> Prob
     ))
 }
 
-/// Why there is no model.
+/// Why a model cannot be found.
 enum Fault {
-    /// What the file asks for cannot be.
+    /// The experiment file asks for something impossible.
     Written(Problem),
-    /// The checkpoint, the hub, the network or the disk is to blame: it may be another time.
+    /// A failure of the checkpoint, the hub, the network or the disk; it may be temporary.
     Found(anyhow::Error),
 }
 
@@ -248,12 +250,12 @@ impl Fault {
     }
 }
 
-/// How far to look for a model.
+/// Where to look for a model.
 #[derive(Clone, Copy)]
 enum Reach<'a> {
-    /// What is on this machine; what is not is left out.
+    /// Only on this machine; what is not here is skipped.
     Here,
-    /// What the hub has; what it has not is an error.
+    /// On the hub too; what the hub does not have is an error.
     Hub(&'a dyn Progress),
 }
 
@@ -341,7 +343,7 @@ fn find(
         }
     }
     let Reading { spec, unread, ignored } = checkpoint.reading().map_err(Fault::Found)?;
-    // Those of the hub come later.
+    // Weights on the hub are checked later.
     let mut weights = checkpoint.weights().iter().chain(checkpoint.adapter().map(|files| &files.weights));
     if weights.all(|file| file.is_file()) {
         checkpoint.check_weights(&spec).map_err(Fault::Found)?;

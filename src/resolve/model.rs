@@ -1,4 +1,4 @@
-//! A model of an experiment, pinned: what it is, where it is from, and how it is held. Reads no configuration.
+//! A pinned model of an experiment: its identity, origin and precision. Reads no configuration.
 
 use anyhow::Result;
 
@@ -12,58 +12,59 @@ use crate::plan::key::Digest;
 use crate::progress::Progress;
 use crate::store::Store;
 
-/// A model whose content is known; its weights may still be on the hub.
+/// A model with known content; its weights may still be on the hub.
 #[derive(Clone, Debug)]
 pub struct Model {
     pub name: String,
-    /// Of which of [`Resolved::models`] it is a check: the same, with other arithmetic, at one layer. `None`: it is one of
-    /// the experiment's.
+    /// The index in [`Resolved::models`] of the model that this one checks: the same model in another precision, at
+    /// one layer. `None`: one of the experiment's own models.
     pub checks: Option<usize>,
-    /// The repository, or the folder as the experiment file has it.
+    /// The repository, or the folder as written in the experiment file.
     pub origin: String,
     /// The hub's commit; `None` for a folder.
     pub commit: Option<String>,
     /// Its weights are on this machine after [`Model::fetch`].
     pub checkpoint: Checkpoint,
-    /// Where the rest of it is; `None` for a folder.
+    /// Where its remaining files are; `None` for a folder.
     pub(super) snapshot: Option<Snapshot>,
-    /// What is merged into its weights when they are read.
+    /// Merged into its weights when they are read.
     pub adapter: Option<Adapter>,
-    /// Where its tokenizer is from, if that is not its own.
+    /// The origin of its tokenizer, if that is not its own.
     pub tokenizer: Option<OtherTokenizer>,
-    /// For people: what is odd about its tokenizer.
+    /// Display text: what is unusual about its tokenizer.
     pub tokenizer_note: Option<String>,
     pub spec: Spec,
-    /// Fields of its config that have no part in what it computes.
+    /// Fields of its config that do not affect what it computes.
     pub unread: Vec<String>,
-    /// Fields of its config that would have a part, but are ignored because the experiment file says so.
+    /// Fields of its config that would affect it, but are ignored because the experiment file says so.
     pub ignored: Vec<String>,
     pub dtype: Dtype,
     /// The type of activations and arithmetic.
     pub compute_dtype: Dtype,
     pub offload: Offload,
-    /// Why that dtype.
+    /// Why this dtype was chosen.
     pub dtype_reason: &'static str,
-    /// Whether its chat template is told that it may think first.
+    /// Whether its chat template is told that it may reason before it answers.
     pub thinking: bool,
     /// The kept layers, ascending.
     pub layers: Vec<Layer>,
-    /// Digest of the digests of every file that makes the model what it is, and of what of its config is ignored.
+    /// Digest of the digests of all files that define the model, and of its ignored config fields.
     pub identity: Digest,
-    /// The files that were digested here, not by the hub.
+    /// The files that were digested on this machine, not by the hub.
     pub(super) files: Vec<Digested>,
 }
 
 impl Model {
-    /// An error ([`Changed`]) if a file of it is not what it was when the run began, or was changed in between.
+    /// An error ([`Changed`]) if one of its files is no longer as it was when the run began, or was changed in
+    /// between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
         self.files.iter().try_for_each(|file| file.ensure_unchanged(store))
     }
 
-    /// Has the weights be on this machine: what is missing of them is fetched.
+    /// Makes the weights available on this machine: fetches what is missing.
     ///
     /// # Errors
-    /// What the hub, the network or the disk says, with what to do.
+    /// Failures of the hub, the network or the disk, with a hint.
     pub fn fetch(&self, progress: &dyn Progress) -> Result<()> {
         if let Some(snapshot) = &self.snapshot {
             snapshot.fetch_weights(self.checkpoint.weights(), progress)?;
@@ -75,18 +76,18 @@ impl Model {
         Ok(())
     }
 
-    /// How it is held and computed.
+    /// Its precision and offloading.
     pub fn dtype_policy(&self) -> DtypePolicy {
         let streamed = self.offload == Offload::Layers;
         DtypePolicy { weights: self.dtype, compute: self.compute_dtype, streamed }
     }
 
-    /// For people: how its weights are stored, where they are computed from that.
+    /// Display text: the storage format of its weights, if they are dequantised from it.
     pub fn dequantised_from(&self) -> Option<String> {
         self.checkpoint.dequantised_from(&self.spec)
     }
 
-    /// For people: where it is from, and at which commit.
+    /// Display text: its origin and commit.
     pub fn shown(&self) -> String {
         match &self.commit {
             Some(commit) => format!("{} at {}", self.origin, &commit[..commit.len().min(7)]),

@@ -1,4 +1,4 @@
-//! Files of people's ratings: read once to see whether they are right, and pinned by content. Knows no model.
+//! Files of human ratings: read once for validation, and pinned by content. Independent of models.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::stages::analysis::Analysis;
 use crate::stages::analysis::norms::Norms;
 use crate::store::Store;
 
-/// What is wrong with the files that an experiment asks for.
+/// Problems with the files that an experiment refers to.
 pub(super) fn check(asked: &Asked) -> Vec<Problem> {
     let problem = |analysis: &config::Analysis| {
         let Analysis::Norms(norms) = &analysis.kind else { return None };
@@ -17,7 +17,7 @@ pub(super) fn check(asked: &Asked) -> Vec<Problem> {
     asked.analysis.iter().filter_map(problem).collect()
 }
 
-/// Puts the digest of each file where its content is told from others. What is wrong goes to `problems`.
+/// Stores the digest of each file with its analysis, where it becomes part of keys. Failures go to `problems`.
 ///
 /// # Errors
 /// A file cannot be digested.

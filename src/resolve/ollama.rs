@@ -1,5 +1,5 @@
-//! Models that Ollama has fetched: a name and a tag to the file of weights in its store. Knows nothing of what is in it;
-//! the template beside it is of another language than those of tokenizers, and is not used.
+//! Models that Ollama has downloaded: resolves a name and tag to the weights file in its store. Independent of the
+//! file's content; the template beside it is in another language than tokenizers' templates, and is not used.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,21 +8,22 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde_json::Value;
 
-/// Bound on a manifest, in bytes; real ones have some hundred.
+/// Bound on a manifest, in bytes; real ones have several hundred.
 const LARGEST: u64 = 1 << 20;
 /// The layer of a manifest that holds the weights.
 const WEIGHTS: &str = "application/vnd.ollama.image.model";
 
-/// The GGUF file of the model `name`: `gemma3:4b`, `owner/model:tag` or `hf.co/owner/repository:tag`, without a tag that
-/// called `latest`.
+/// The GGUF file of the model `name`: `gemma3:4b`, `owner/model:tag` or `hf.co/owner/repository:tag`; without a tag,
+/// `latest` is used.
 ///
 /// # Errors
-/// A name that is none; a model that is not in the store.
+/// The name is invalid; the model is not in the store.
 pub fn find(name: &str) -> Result<PathBuf> {
     find_in(&stores(), name)
 }
 
-/// Where Ollama keeps models: where `OLLAMA_MODELS` says, else in the home folder and where its service does.
+/// The folders in which Ollama keeps models: `OLLAMA_MODELS`, or else the one in the home folder and that of its
+/// service.
 fn stores() -> Vec<PathBuf> {
     if let Some(told) = std::env::var_os("OLLAMA_MODELS").filter(|told| !told.is_empty()) {
         return vec![told.into()];
@@ -49,7 +50,7 @@ fn find_in(stores: &[PathBuf], name: &str) -> Result<PathBuf> {
     blob(store, &path).with_context(|| format!("Ollama's `{name}`, {}", path.display()))
 }
 
-/// The manifest's place among manifests: registry, owner, name, tag.
+/// The manifest's path below the manifests folder: registry, owner, name, tag.
 fn manifest(name: &str) -> Result<PathBuf> {
     let (model, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
     let parts: Vec<&str> = model.split('/').chain([tag]).collect();
@@ -68,7 +69,7 @@ fn manifest(name: &str) -> Result<PathBuf> {
     Ok(before.iter().chain(&parts).collect())
 }
 
-/// The file of weights that the manifest at `path` names.
+/// The weights file that the manifest at `path` refers to.
 fn blob(store: &Path, path: &Path) -> Result<PathBuf> {
     let mut text = Vec::new();
     fs::File::open(path)?.take(LARGEST).read_to_end(&mut text)?;

@@ -1,4 +1,5 @@
-//! Which model a server has under a name: what stands for it in keys. Asks servers, but never for a story.
+//! Which model a server provides under a name, and how it is identified in keys. Queries servers, but never requests a
+//! text.
 
 use std::fmt;
 
@@ -15,17 +16,17 @@ use crate::stages::stories::served::{Client, Trouble};
 use crate::stages::stories::{Protocol, Server};
 use crate::store::Store;
 
-/// Seconds in which a server tells what models it has.
+/// Timeout in seconds for a server to list its models.
 const PATIENCE: u64 = 20;
 
-/// What a server says of a model.
+/// A server's answer about a model.
 enum Found {
     Model(Digest),
-    /// Nobody could be asked, and why.
+    /// The server could not be asked, with the reason.
     Silent(String),
 }
 
-/// A server has not the model any more that its name stood for when the run began.
+/// The server no longer has the model that its name referred to when the run began.
 #[derive(Debug)]
 pub struct AnotherModel {
     url: String,
@@ -41,7 +42,7 @@ impl fmt::Display for AnotherModel {
 
 impl std::error::Error for AnotherModel {}
 
-/// Every source and every judge at a server, with where its model is named.
+/// Every source and judge at a server, with the location of its model's name.
 pub(super) fn servers(asked: Asked<'_>) -> Vec<(String, &Server, &Span)> {
     let told = asked.stories.iter().map(|source| (source.name.as_str(), &source.kind, &source.span));
     let neutral = asked.neutral.map(|(kind, span)| (NEUTRAL, kind, span));
@@ -59,18 +60,19 @@ pub(super) fn servers(asked: Asked<'_>) -> Vec<(String, &Server, &Span)> {
     servers.chain(judges).collect()
 }
 
-/// Under which name [`Resolved::served`](super::Resolved::served) has a judge; no source is called so.
+/// The key of a judge in [`Resolved::served`](super::Resolved::served); no source has such a name.
 pub fn judged_by(judge: &str) -> String {
     format!("judges/{judge}")
 }
 
-/// What stands for the model in keys.
+/// The digest that identifies the model in keys.
 ///
-/// An endpoint of OpenAI's protocol tells no digest; `identity`, or the address and the model's name, stands for it. Of
-/// Ollama it is the digest that it lists, or, where it cannot be asked, the one that it listed last, with a note.
+/// An endpoint of OpenAI's protocol reports no digest; `identity`, or else the address and the model's name, is used.
+/// For Ollama it is the digest that the server lists or, if it cannot be asked, the one that it listed last, with a
+/// note.
 ///
 /// # Errors
-/// A server without that model; one that cannot be asked and was never seen.
+/// The server does not have the model; it cannot be asked and has no earlier record.
 pub fn identity(
     source: &str,
     server: &Server,
@@ -94,7 +96,7 @@ pub fn identity(
             Ok(digest)
         }
         (Found::Silent(why), Some(seen)) => {
-            // A judge is called by its node already.
+            // A judge already has the name of its node.
             let source = if source.contains('/') { source.to_string() } else { format!("stories/{source}") };
             progress.note(&format!(
                 "{source}: {url}: {why}; assuming that `{model}` is still the one last seen, {}",
@@ -109,8 +111,8 @@ pub fn identity(
     }
 }
 
-/// An error if the server has another model under that name than when the run began, or cannot be asked: what it
-/// writes would be stored under the key of something else.
+/// An error if the server now has another model under that name than when the run began, or cannot be asked: its texts
+/// would be stored under the wrong key.
 pub fn ensure_same(server: &Server, known: Digest) -> Result<()> {
     if server.protocol == Protocol::OpenAi {
         return Ok(());
@@ -125,7 +127,7 @@ pub fn ensure_same(server: &Server, known: Digest) -> Result<()> {
     }
 }
 
-/// What stands for a model of which nobody tells a digest.
+/// The identity of a model for which no digest is reported.
 fn declared(server: &Server) -> Digest {
     #[derive(Serialize)]
     #[serde(rename_all = "snake_case")]
@@ -162,7 +164,7 @@ fn ask(server: &Server) -> Result<Found> {
     })
 }
 
-/// The digest of `name`, or of `name:latest`, which is the same to Ollama.
+/// The digest of `name`, or of `name:latest`, which Ollama treats as the same.
 fn digest(models: &[Value], name: &str) -> Option<Digest> {
     let latest = format!("{name}:latest");
     let called = |name: &str| {
@@ -170,7 +172,7 @@ fn digest(models: &[Value], name: &str) -> Option<Digest> {
     };
     let listed = called(name).or_else(|| called(&latest))?["digest"].as_str()?;
     let digits = listed.strip_prefix("sha256:").unwrap_or(listed);
-    // A server that only plays Ollama may list something else.
+    // A server that only imitates Ollama may list something other than a digest.
     Some(digits.parse().unwrap_or_else(|_| Digest::of(listed.as_bytes())))
 }
 

@@ -1,4 +1,4 @@
-//! Story files, on this machine or of a dataset repository on the hub: found, counted and digested. Knows no model.
+//! Story files, on this machine or in a hub dataset repository: found, counted and digested. Independent of models.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,31 +19,31 @@ use crate::progress::Progress;
 use crate::stages::stories::file::{self, Files, Survey};
 use crate::store::Store;
 
-/// The files of a source as they are now.
+/// The files of a source in their current state.
 #[derive(Debug)]
 pub struct StoryFiles {
     pub files: Files,
-    /// Of each file, in the same order.
+    /// For each file, in the same order.
     pub digests: Vec<Digest>,
     as_they_were: Vec<Digested>,
     pub survey: Survey,
-    /// `None`: they are in a folder.
+    /// `None`: local files.
     pub dataset: Option<Pinned>,
 }
 
 impl StoryFiles {
-    /// What is to be known of them, under the name of their source.
+    /// Notes about the files, with the name of their source.
     pub fn notes(&self, name: &str) -> Vec<String> {
         labels::notes(name, &self.files, &self.survey)
     }
 
-    /// An error if a file is not what it was when the run began, or was changed in between.
+    /// An error if a file is no longer as it was when the run began, or was changed in between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
         self.as_they_were.iter().try_for_each(|file| file.ensure_unchanged(store))
     }
 }
 
-/// A source that is files.
+/// A source that reads files.
 struct Wanted<'a> {
     name: &'a str,
     place: Place<'a>,
@@ -51,7 +51,7 @@ struct Wanted<'a> {
     /// `None`: neutral text.
     emotions: Option<&'a [String]>,
     limit_per_emotion: Option<usize>,
-    /// Where the file or the repository was written.
+    /// The location of the path or repository.
     span: &'a config::Span,
 }
 
@@ -76,7 +76,7 @@ impl Wanted<'_> {
         Problem::at(self.span.clone(), format!("{error:#}"))
     }
 
-    /// What `files` hold; an error if an emotion has no story there.
+    /// A survey of the content of `files`; an error if an emotion has no story there.
     fn survey(&self, files: &Files) -> Result<Survey, Problem> {
         let survey = files.survey().map_err(|error| self.problem(&error))?;
         match labels::lacking(files, &survey) {
@@ -86,7 +86,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Every source that is files and whose emotions are known.
+/// Every source that reads files and whose emotions are known.
 fn wanted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Wanted<'a>> {
     let emotions = asked.emotions;
     let told = asked.stories.iter().filter(move |_| emotions.is_some());
@@ -102,10 +102,10 @@ fn wanted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Wanted<'a>> {
     })
 }
 
-/// What is wrong with the files that an experiment asks for; `None`: datasets are not checked. One that is not on this
-/// machine yet is no problem.
+/// Problems with the files that an experiment refers to; `None`: datasets are not checked. A dataset that is not on
+/// this machine yet is not a problem.
 ///
-/// `notes` gets what is to be known of those that can be read.
+/// `notes` receives remarks about files that can be read.
 pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<String>) -> Vec<Problem> {
     let mut check = |source: Wanted| {
         let paths = match source.place {
@@ -133,10 +133,10 @@ pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<Strin
     wanted(asked).filter_map(&mut check).collect()
 }
 
-/// The files of every source, by its name; what is on the hub is fetched. What is wrong goes to `problems`.
+/// The files of every source, by name; files on the hub are fetched. Failures go to `problems`.
 ///
 /// # Errors
-/// The run was asked to stop, or a file cannot be digested.
+/// The run was interrupted, or a file cannot be digested.
 pub(super) fn pin(
     asked: &Asked,
     hub: &Arc<Hub>,
@@ -157,7 +157,7 @@ pub(super) fn pin(
         };
         let counted = found.and_then(|(paths, dataset)| {
             let files = source.files(paths);
-            // Before they are counted: what is changed meanwhile is found.
+            // Recorded before counting, so that changes during counting are detected.
             let as_they_were = files.paths.iter().map(|path| Digested::of(path, store));
             let as_they_were = as_they_were.collect::<Result<Vec<_>>>()?;
             Ok((source.survey(&files).map_err(NoFiles)?, files, dataset, as_they_were))

@@ -1,4 +1,4 @@
-//! A tokenizer that is not the checkpoint's own: a folder, or a repository of the hub. Reads none.
+//! A tokenizer that replaces the checkpoint's own: a folder, or a hub repository. Does not read it.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use crate::config::problem::Problem;
 use crate::config::{self, Asked};
 use crate::lm::checkpoint::TokenizerFiles;
 
-/// A tokenizer in the place of a checkpoint's own.
+/// A tokenizer that replaces a checkpoint's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OtherTokenizer {
-    /// The repository, or the folder as the experiment file has it.
+    /// The repository, or the folder as written in the experiment file.
     pub name: String,
     /// The hub's commit; `None` for a folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
 }
 
-/// The files of a tokenizer that is not the checkpoint's own; `None`: it is not on this machine.
+/// The files of a replacement tokenizer; `None`: it is not on this machine.
 pub fn find(
     named: &config::OtherTokenizer,
     asked: &Asked,

@@ -1,4 +1,5 @@
-//! Files of transcripts, on this machine or of a dataset repository on the hub: found, counted and digested. Knows no model.
+//! Files of transcripts, on this machine or in a hub dataset repository: found, counted and digested. Independent of
+//! models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,26 +20,26 @@ use crate::stages::texts::file::{KNOWN, LabelFields, refused};
 use crate::stages::texts::{Files, Survey};
 use crate::store::Store;
 
-/// The files of a source as they are now.
+/// The files of a source in their current state.
 #[derive(Debug)]
 pub struct TranscriptFiles {
     pub files: Files,
-    /// Of each file, in the same order.
+    /// For each file, in the same order.
     pub digests: Vec<Digest>,
     as_they_were: Vec<Digested>,
     pub survey: Survey,
-    /// `None`: they are in a folder.
+    /// `None`: local files.
     pub dataset: Option<Pinned>,
 }
 
 impl TranscriptFiles {
-    /// An error if a file is not what it was when the run began, or was changed in between.
+    /// An error if a file is no longer as it was when the run began, or was changed in between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
         self.as_they_were.iter().try_for_each(|file| file.ensure_unchanged(store))
     }
 }
 
-/// A source that is files.
+/// A source that reads files.
 struct Source<'a> {
     name: &'a str,
     span: &'a Span,
@@ -46,13 +47,13 @@ struct Source<'a> {
     files: Files,
 }
 
-/// Where they are.
+/// Where the files are.
 enum Place<'a> {
     Here(&'a Path),
     Hub(OnHub<'a>),
 }
 
-/// Every source that is files, with none of them found yet.
+/// Every source that reads files; no file has been looked up yet.
 fn sources<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Source<'a>> {
     let told = asked.transcripts.iter().map(|source| {
         let keys = &source.keys;
@@ -78,11 +79,11 @@ fn sources<'a>(asked: &Asked<'a>) -> impl Iterator<Item = Source<'a>> {
     told.chain(spoken)
 }
 
-/// Where the files of a dataset are on this machine, and at which commit.
+/// Returns the paths of a dataset's files on this machine, and the commit.
 type Fetched<'a> = &'a dyn Fn(&OnHub) -> Result<(Vec<PathBuf>, Option<Pinned>)>;
 
 impl Source<'_> {
-    /// The files that it means, on this machine; of a dataset `fetched` says where.
+    /// The files of the source on this machine; for a dataset, `fetched` returns them.
     fn found(&self, asked: &Asked, fetched: Fetched) -> Result<(Files, Option<Pinned>)> {
         let (paths, pinned) = match &self.place {
             Place::Here(path) => {
@@ -95,7 +96,7 @@ impl Source<'_> {
         Ok((Files { paths, ..self.files.clone() }, pinned))
     }
 
-    /// What was wrong, at its place.
+    /// The error as a problem with a location.
     fn problem(&self, error: anyhow::Error) -> Problem {
         match error.downcast::<NoFiles>() {
             Ok(NoFiles(problem)) => problem,
@@ -104,8 +105,8 @@ impl Source<'_> {
     }
 }
 
-/// What is wrong with the files that an experiment asks for; `None`: datasets are not checked. One that is not on this machine
-/// yet is no problem. `notes` gets what is to be known of those that can be read.
+/// Problems with the files that an experiment refers to; `None`: datasets are not checked. A dataset that is not on
+/// this machine yet is not a problem. `notes` receives remarks about files that can be read.
 pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for source in sources(asked) {
@@ -123,7 +124,7 @@ pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<Strin
             Ok((snapshot.paths(&names).unwrap_or_default(), None))
         });
         match found {
-            // Some of them are not here yet.
+            // Some of them are not on this machine yet.
             Ok((files, _)) if files.paths.is_empty() => {}
             Ok((files, _)) => match files.survey() {
                 Ok(survey) => notes.extend(survey.notes(source.name)),
@@ -135,10 +136,10 @@ pub(super) fn check(asked: &Asked, hub: Option<&Arc<Hub>>, notes: &mut Vec<Strin
     problems
 }
 
-/// The files of every source, by its name; what is on the hub is fetched. What is wrong goes to `problems`.
+/// The files of every source, by name; files on the hub are fetched. Failures go to `problems`.
 ///
 /// # Errors
-/// The run was asked to stop, or a file cannot be digested.
+/// The run was interrupted, or a file cannot be digested.
 pub(super) fn pin(
     asked: &Asked,
     hub: &Arc<Hub>,
@@ -156,7 +157,7 @@ pub(super) fn pin(
                 continue;
             }
         };
-        // Before they are counted: what is changed meanwhile is found.
+        // Recorded before counting, so that changes during counting are detected.
         let as_they_were = files.paths.iter().map(|path| Digested::of(path, store));
         let as_they_were = as_they_were.collect::<Result<Vec<_>>>()?;
         match files.survey() {

@@ -1,10 +1,12 @@
-//! What an experiment file asks of a model that has no turns: texts or questions within its chat template.
+//! Checks what an experiment file requires of a model without a chat template: texts or questions in conversation
+//! turns.
 
 use crate::config::problem::Problem;
 use crate::config::{Asked, Model};
 use crate::lm::{Checkpoint, Tokenizer, Wrap};
 
-/// What needs a chat template, where `model` has none. A tokenizer that cannot be read is told by those who need it.
+/// The problem if something needs a chat template and `model` has none. An unreadable tokenizer is reported by the
+/// parts that need it.
 pub fn check(asked: &Asked, model: &Model, checkpoint: &Checkpoint) -> Option<Problem> {
     let wrap = match asked.wrap {
         Some(Wrap::User) => Some("`wrap = \"user\"` in `[activations]`".to_string()),

@@ -1,4 +1,4 @@
-//! Files of others' vectors: found, read once and digested. Which model has which of them.
+//! Files of imported vectors: found, read once, digested, and matched to models.
 
 use std::collections::BTreeMap;
 
@@ -14,29 +14,29 @@ use crate::plan::key::Digest;
 use crate::stages::vectors::imported;
 use crate::store::Store;
 
-/// The files of a set as they are now.
+/// The files of a set in their current state.
 #[derive(Debug)]
 pub struct VectorFiles {
     pub files: Files,
-    /// Of each file its digest, and its name where that names an emotion.
+    /// The digest of each file, and its name if that names an emotion.
     pub contents: Vec<(Digest, Option<String>)>,
-    /// Emotions of the experiment that they have.
+    /// Emotions of the experiment that the files contain.
     pub emotions: Vec<String>,
     pub d_model: usize,
-    /// Layers that all of these have, each with whether the file says how long residuals are there.
+    /// Layers for which all of these have vectors, each with whether the file gives the residual norm there.
     pub layers: Vec<(Layer, bool)>,
-    /// The only model; `None`: every one of that width.
+    /// The only model they apply to; `None`: every model of that width.
     model: Option<String>,
     as_they_were: Vec<Digested>,
 }
 
 impl VectorFiles {
-    /// An error if a file is not what it was when the run began, or was changed in between.
+    /// An error if a file is no longer as it was when the run began, or was changed in between.
     pub fn ensure_unchanged(&self, store: &Store) -> Result<()> {
         self.as_they_were.iter().try_for_each(|file| file.ensure_unchanged(store))
     }
 
-    /// Whether they are vectors of a model.
+    /// Whether the vectors apply to a model.
     pub fn are_of(&self, model: &Model) -> bool {
         model.checks.is_none()
             && self.model.as_ref().is_none_or(|name| *name == model.name)
@@ -50,7 +50,7 @@ fn found(import: &Import, asked: &Asked) -> Result<Files, Problem> {
     Ok(import.files(paths))
 }
 
-/// What they hold of the experiment's emotions.
+/// The vectors for the experiment's emotions.
 fn read(import: &Import, files: &Files, asked: &Asked) -> Result<Theirs, Problem> {
     let wrong = |message: String| Problem::at(import.span.clone(), message);
     let theirs = files.read().map_err(|error| wrong(format!("{error:#}")))?;
@@ -69,13 +69,13 @@ fn read(import: &Import, files: &Files, asked: &Asked) -> Result<Theirs, Problem
     Ok(known)
 }
 
-/// What is wrong with the files that an experiment asks for.
+/// Problems with the files that an experiment refers to.
 pub(super) fn check(asked: &Asked) -> Vec<Problem> {
     let wrong = |import: &Import| found(import, asked).and_then(|files| read(import, &files, asked)).err();
     asked.imports.iter().filter_map(wrong).collect()
 }
 
-/// The files of every set, by its name, for the models that could be pinned. What is wrong goes to `problems`.
+/// The files of every set, by name, for the models that could be pinned. Failures go to `problems`.
 ///
 /// # Errors
 /// A file cannot be digested.
@@ -94,7 +94,7 @@ pub(super) fn pin(
                 continue;
             }
         };
-        // Before they are read: what is changed meanwhile is found.
+        // Recorded before reading, so that changes during reading are detected.
         let as_they_were = files.paths.iter().map(|path| Digested::of(path, store));
         let as_they_were = as_they_were.collect::<Result<Vec<_>>>()?;
         let theirs = match read(import, &files, asked) {
@@ -120,14 +120,14 @@ pub(super) fn pin(
     Ok(all)
 }
 
-/// Why vectors are of no model, or at no layer that it keeps.
+/// The problem of vectors that fit no model, or none of the layers that it keeps.
 fn unfit(import: &Import, pinned: &VectorFiles, models: &[Model]) -> Option<Problem> {
     let wrong = |message: String| Problem::at(import.span.clone(), message);
     let named = models.iter().filter(|model| import.model.as_ref().is_none_or(|name| *name == model.name));
     let widths =
         named.clone().map(|model| format!("{} of `{}`", model.spec.d_model, model.name)).collect::<Vec<_>>();
     if !models.iter().any(|model| pinned.are_of(model)) {
-        // One that cannot be had is said elsewhere.
+        // Unavailable models are reported elsewhere.
         let message =
             format!("the vectors have {} numbers, and `d_model` is {}", pinned.d_model, widths.join(", "));
         return (!widths.is_empty())
