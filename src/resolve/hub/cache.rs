@@ -1,5 +1,5 @@
-//! Where a repository's files are on this machine: the layout of Hugging Face's own tools, so that each finds what the
-//! other fetched. Opens no socket.
+//! Where a repository's files are on this machine: the cache layout of Hugging Face's own tools, so that downloads are
+//! shared with them. Opens no socket.
 //!
 //! ```text
 //! hub/
@@ -27,7 +27,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of `repo` in the cache folder `cache`; need not exist.
+    /// The folder of `repo` in the cache folder `cache`; need not exist.
     pub fn new(cache: &Path, repo: &Repo) -> Place {
         let folder = repo.folder();
         Place { home: cache.join(&folder), locks: cache.join(".locks").join(folder) }
@@ -50,14 +50,14 @@ impl Place {
         self.locks.join(format!("{blob}.lock"))
     }
 
-    /// The commit that `revision` was when it was last noted; a revision that was not is taken for a commit.
+    /// The commit last recorded for `revision`; without a record, the revision itself is taken as a commit.
     pub fn commit(&self, revision: &str) -> String {
         let noted = fs::read_to_string(self.home.join("refs").join(revision)).ok();
         let noted = noted.map(|text| text.trim().to_string());
         noted.filter(|commit| !commit.contains(['/', '.'])).unwrap_or_else(|| revision.to_string())
     }
 
-    /// Notes the commit that `revision` is now.
+    /// Records the commit that `revision` currently refers to.
     pub fn note(&self, revision: &str, commit: &str) -> Result<()> {
         if revision == commit || self.commit(revision) == commit {
             return Ok(());
@@ -66,7 +66,7 @@ impl Place {
         atomic::replace(&path, commit.as_bytes())
     }
 
-    /// Has `file` of the snapshot be `blob`.
+    /// Links `file` of the snapshot to `blob`.
     pub fn link(&self, commit: &str, file: &str, blob: &str) -> Result<()> {
         let (folders, name) = file.rsplit_once('/').unwrap_or(("", file));
         let folder = self.snapshot(commit).join(folders);
@@ -74,10 +74,10 @@ impl Place {
         let new = folder.join(format!(".{name}.{}", std::process::id()));
         let up = "../".repeat(file.matches('/').count());
         let target = Path::new(&up).join("../../blobs").join(blob);
-        let _ = fs::remove_file(&new); // of a process that had the same number, and crashed
+        let _ = fs::remove_file(&new); // left by a crashed process with the same id
         match fs::os::unix::fs::symlink(target, &new) {
             Ok(()) => Ok(fs::rename(new, folder.join(name))?),
-            // A disk without links: the file itself goes there, as with Hugging Face's tools.
+            // A file system without symbolic links: the blob itself is moved there, as Hugging Face's tools do.
             Err(_) => Ok(fs::rename(self.blob(blob), folder.join(name))?),
         }
     }

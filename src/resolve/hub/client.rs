@@ -1,4 +1,5 @@
-//! Requests to the hub: redirects, refusals, and waiting for what may pass. Knows no cache and no checkpoint.
+//! Requests to the hub: redirects, refusals, and retries of temporary failures. Independent of the cache and of
+//! checkpoints.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -13,23 +14,23 @@ use crate::network::{self, Agents, asked_wait, origin};
 use crate::progress::Progress;
 
 const CONNECT: Duration = Duration::from_secs(15);
-/// In a row, without a byte between. With [`FIRST_WAIT`] this bears some 15 seconds.
+/// Attempts in a row without receiving a byte. With [`FIRST_WAIT`] this tolerates outages of about 15 seconds.
 const ATTEMPTS: u32 = 6;
-/// After the first failure; doubled after each further one.
+/// The wait after the first failure; doubled after each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The hub counts requests over five minutes, so a longer wait is not for a rate limit.
+/// The hub counts requests over five minutes, so longer waits are not due to a rate limit.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// Shorter waits are not worth a line.
+/// Shorter waits are not reported.
 const SAID_WAIT: Duration = Duration::from_secs(5);
-/// As many as browsers follow.
+/// The same limit as in browsers.
 const REDIRECTS: usize = 20;
-/// Bound on an answer that is kept in memory, in bytes; repositories with 100 000 files stay below.
+/// Bound on a reply that is kept in memory, in bytes; repositories with 100 000 files stay below.
 const LARGEST_ANSWER: u64 = 64 << 20;
 
-/// Why there is no answer to use.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The hub answered, and would say the same again.
+    /// The hub replied, and would give the same reply again.
     Refused {
         status: u16,
         /// `X-Error-Code`, as in `RepoNotFound`; may be empty.
@@ -37,9 +38,9 @@ pub enum Trouble {
         /// `X-Error-Message`; may be empty.
         message: String,
     },
-    /// Nobody could be asked.
+    /// The hub could not be reached.
     Unreachable(String),
-    /// It may go better later.
+    /// A temporary failure.
     Passing { why: String, wait: Option<Duration> },
 }
 
@@ -64,39 +65,39 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
-/// Asks one hub, in the name of one token.
+/// Sends requests to one hub with one token.
 #[derive(Debug)]
 pub struct Client {
-    /// For what is said of repositories and files, and for files.
+    /// For metadata of repositories and files, and for file contents.
     metadata: Agents,
     files: Agents,
     endpoint: String,
     token: Option<Token>,
 }
 
-/// What came back, from its first byte to read on.
+/// The reply to a download request, ready to be read.
 pub struct Answer {
-    /// Where the body begins in the file.
+    /// The offset of the body within the file.
     pub start: u64,
-    /// The file's size, where it is said.
+    /// The file's size, if known.
     pub total: Option<u64>,
     pub body: BodyReader<'static>,
 }
 
-/// What a file's headers say of it.
+/// A file's metadata from the headers.
 pub struct Head {
     pub content: Option<Content>,
     pub size: Option<u64>,
 }
 
 impl Client {
-    /// Connects to nothing yet.
+    /// Opens no connection yet.
     pub fn new(settings: &Settings) -> Client {
         let agents = |silence: Duration| {
             Agents::new(move || {
                 Agent::config_builder()
                     .http_status_as_error(false)
-                    .max_redirects(0) // followed here, so that the token goes to the hub alone
+                    .max_redirects(0) // followed here, so that the token is sent to the hub only
                     .timeout_connect(Some(CONNECT))
                     .timeout_recv_response(Some(silence))
                     .timeout_per_read(Some(silence))
@@ -112,7 +113,7 @@ impl Client {
         }
     }
 
-    /// The whole body at `path` of the hub.
+    /// Reads the whole body at `path` of the hub.
     pub fn read(&self, path: &str, progress: &dyn Progress) -> Result<Vec<u8>, Trouble> {
         let mut patience = Patience::new(progress);
         loop {
@@ -130,7 +131,7 @@ impl Client {
         }
     }
 
-    /// What the hub says of the file at `path`, without its content.
+    /// The metadata of the file at `path`, without its content.
     pub fn head(&self, path: &str, progress: &dyn Progress) -> Result<Head, Trouble> {
         let mut patience = Patience::new(progress);
         let headers = loop {
@@ -139,16 +140,16 @@ impl Client {
                 Err(trouble) => patience.wait(trouble)?,
             }
         };
-        // Of a large file the redirect names the tag and the size; the storage's own tag is another.
+        // For a large file the redirect has its ETag and size; the ETag of the storage server is a different one.
         let either = |linked: &str, own: &str| text(&headers, linked).or_else(|| text(&headers, own));
         let size = either("x-linked-size", "content-length").and_then(|digits| digits.parse().ok());
-        // Mirrors say the SHA-256 beside a tag that is another digest.
+        // Mirrors send the SHA-256 separately from an ETag with another digest.
         let checksum = text(&headers, "x-checksum-sha256").and_then(|digits| Content::named(digits.trim()));
         let tag = || Content::tagged(&either("x-linked-etag", "etag")?);
         Ok(Head { content: checksum.or_else(tag), size })
     }
 
-    /// Begins to read `url` at byte `from`.
+    /// Starts reading `url` from byte `from`.
     pub fn get(&self, url: &str, from: u64) -> Result<Answer, Trouble> {
         self.ask(&self.files, url, from)
     }
@@ -170,12 +171,12 @@ impl Client {
         Ok(Answer { start, total, body: body.into_reader() })
     }
 
-    /// `path` on the hub.
+    /// The URL of `path` on the hub.
     pub fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.endpoint)
     }
 
-    /// One request and the redirects that follow from it.
+    /// Sends one request and follows its redirects.
     fn request(&self, agents: &Agents, url: &str, ask: Ask) -> Result<(u16, HeaderMap, Body), Trouble> {
         let mut url = url.to_string();
         for _ in 0..REDIRECTS {
@@ -208,7 +209,7 @@ impl Client {
                         wait: asked_wait(&headers),
                     });
                 }
-                // Storage's addresses are valid for a while only; the hub gives a new one.
+                // URLs of the storage expire after a while; the hub issues a new one.
                 status if !at_hub => {
                     return Err(Trouble::passing(format!("status {status} from {}", origin(&url))));
                 }
@@ -226,11 +227,11 @@ impl Client {
 #[derive(Clone, Copy)]
 enum Ask {
     Head,
-    /// The content, from this byte on.
+    /// The content, starting at this byte.
     From(u64),
 }
 
-/// Bears what may pass.
+/// Retries temporary failures.
 pub struct Patience<'a> {
     progress: &'a dyn Progress,
     failures: u32,
@@ -241,15 +242,15 @@ impl<'a> Patience<'a> {
         Patience { progress, failures: 0 }
     }
 
-    /// Something came through.
+    /// Resets the count of failures after data was received.
     pub fn renew(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits as long as the hub asks, or longer after each failure.
+    /// Waits as long as the hub asks for, or longer after each failure.
     ///
     /// # Errors
-    /// `trouble`, if it will not pass or has not passed.
+    /// `trouble`, if it is permanent, or after too many attempts.
     pub fn wait(&mut self, trouble: Trouble) -> Result<(), Trouble> {
         self.failures += 1;
         let asked = match &trouble {
@@ -273,8 +274,8 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// A connection that broke may hold the next time. One that was never made (no such host, a certificate that does not
-/// fit) is left to who asked.
+/// Broken connections count as temporary failures. Connections that could not be established (unknown host, invalid
+/// certificate) are handled by the caller.
 fn failed(error: &ureq::Error, via: &str) -> Trouble {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, Interrupted, UnexpectedEof};
     let said = network::untrusted(error).unwrap_or_else(|| error.to_string());
@@ -295,13 +296,13 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_string())
 }
 
-/// The first byte and the whole size of `bytes 5-9/10`.
+/// The first byte and the total size in `bytes 5-9/10`.
 fn place(range: &str) -> Option<(u64, u64)> {
     let (part, total) = range.trim().strip_prefix("bytes")?.trim().split_once('/')?;
     Some((part.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
 }
 
-/// Where `location`, found at `url`, leads.
+/// The URL that the redirect `location`, received from `url`, leads to.
 fn join(url: &str, location: &str) -> String {
     if location.contains("://") {
         return location.to_string();

@@ -1,4 +1,4 @@
-//! Files of a dataset repository: pinned to a commit, fetched only where they are asked for. Knows no format.
+//! Files of a dataset repository: pinned to a commit, and fetched only when requested. Independent of file formats.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use super::{FETCH, Hub, Snapshot, tree};
 use crate::progress::Progress;
 
 impl Hub {
-    /// Pins `revision` of the dataset repository `repo` to a commit; fetches no file. Offline, or when nobody answers,
-    /// the copy on this machine does, whole or not: see [`Snapshot::fetch_files`].
+    /// Pins `revision` of the dataset repository `repo` to a commit; fetches no file. Offline, or if the hub cannot be
+    /// reached, the copy on this machine is used, complete or not: see [`Snapshot::fetch_files`].
     ///
     /// # Errors
-    /// No such repository or revision; one without access; no answer and no copy.
+    /// The repository or revision does not exist or is not accessible; the hub cannot be reached and there is no copy.
     pub fn dataset(self: &Arc<Hub>, repo: &str, revision: &str, progress: &dyn Progress) -> Result<Snapshot> {
         let repo = Repo::dataset(repo);
         let here = || self.cached_dataset(&repo.name, revision);
@@ -37,11 +37,11 @@ impl Hub {
         Ok(snapshot)
     }
 
-    /// The copy of a dataset repository on this machine, with the list of its files that was kept; else of those that
-    /// are here. Opens no socket.
+    /// The copy of a dataset repository on this machine, with the stored list of its files or, without one, the files
+    /// that are present. Opens no socket.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no copy.
     pub fn cached_dataset(self: &Arc<Hub>, repo: &str, revision: &str) -> Result<Snapshot> {
         let (repo, cache) = (Repo::dataset(repo), &self.settings.cache);
         let place = Place::new(cache, &repo);
@@ -58,12 +58,12 @@ impl Hub {
     }
 }
 
-/// The files in `folder` and below, each with `before` before its name.
+/// Lists the files in `folder` and below, with `before` as a prefix of each name.
 fn walk(folder: &Path, before: &str, files: &mut Vec<File>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
         let (path, name) = (entry.path(), format!("{before}{name}"));
-        // A link to a folder is none of this cache's.
+        // This cache creates no links to folders.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, &format!("{name}/"), files);
         } else if path.is_file() {
@@ -73,12 +73,12 @@ fn walk(folder: &Path, before: &str, files: &mut Vec<File>) {
 }
 
 impl Snapshot {
-    /// Names of its files.
+    /// The names of its files.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.name.as_str())
     }
 
-    /// Where `names`, which are among its files, are on this machine; `None` if one is not.
+    /// The paths of `names`, which are among its files, on this machine; `None` if one is missing.
     pub fn paths(&self, names: &[&str]) -> Option<Vec<PathBuf>> {
         let path = |name: &&str| {
             let path = self.dir().join(name);
@@ -87,11 +87,11 @@ impl Snapshot {
         names.iter().map(path).collect()
     }
 
-    /// Fetches those of `names`, which are among its files, that are not here; where they are then. The revision and
-    /// its list of files are noted for runs without the network.
+    /// Fetches the missing ones of `names`, which are among its files, and returns the paths of all. The revision and
+    /// its list of files are recorded for offline runs.
     ///
     /// # Errors
-    /// What the hub, the network or the disk says, with what to do; offline, a file that is not here.
+    /// Failures of the hub, the network or the disk, with a hint; offline, a missing file.
     pub fn fetch_files(&self, names: &[&str], progress: &dyn Progress) -> Result<Vec<PathBuf>> {
         let paths: Vec<PathBuf> = names.iter().map(|name| self.dir().join(name)).collect();
         self.fetch(&paths, progress)?;
@@ -101,7 +101,7 @@ impl Snapshot {
         };
         let tree = self.place.tree(&self.commit);
         if !tree.exists() {
-            // Without it a run without the network only knows less; the cache may be one that cannot be written.
+            // Optional: offline runs then merely know less; the cache may be read-only.
             let _ = tree::write(&tree, &self.files);
         }
         self.place.note(&self.revision, &self.commit)?;

@@ -1,5 +1,5 @@
-//! One file, from the hub into the cache's `blobs/`: locked, resumed, checked, and under its name only when whole.
-//! Knows no repository.
+//! Downloads one file from the hub into the cache's `blobs/`: locked, resumable, verified, and renamed only when
+//! complete. Independent of repositories.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,32 +15,32 @@ use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::store;
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 1 << 18;
 
 /// A file to fetch.
 pub struct Download<'a> {
     pub url: String,
-    /// For people.
+    /// Display name.
     pub name: String,
     pub size: u64,
     pub content: Content,
-    /// Where it goes when it is whole. What there is of it until then has `.incomplete` after its name.
+    /// The final path. A partial download has `.incomplete` after its name.
     pub blob: PathBuf,
-    /// Hugging Face's tools lock the same file while they fetch the same blob.
+    /// The lock file that Hugging Face's tools use for the same blob too.
     pub lock: PathBuf,
     pub progress: &'a dyn Progress,
 }
 
 impl Download<'_> {
-    /// Fetches what is missing. `at` is told how many bytes are here.
+    /// Downloads what is missing. `at` is called with the number of bytes present.
     ///
     /// # Errors
-    /// A [`Trouble`] of the hub; content that is not what the hub listed; a disk that is full.
+    /// A [`Trouble`] of the hub; content with another digest than the hub listed; a full disk.
     pub fn run(&self, client: &Client, at: &mut dyn FnMut(u64)) -> Result<()> {
         let lock = self.lock()?;
         if is_whole(&self.blob, self.size) {
-            return Ok(()); // another program was faster
+            return Ok(()); // another program has finished it
         }
         let mut partial = Partial::open(self, lock.is_some())?;
         let mut began = partial.len;
@@ -64,7 +64,7 @@ impl Download<'_> {
                     found.blob()
                 );
             }
-            // It was begun by an earlier run or by another program, which may have left anything.
+            // The partial file came from an earlier run or another program, and may contain anything.
             self.progress
                 .note(&format!("{}: its partial download is damaged; downloading it again", self.name));
             partial.restart()?;
@@ -72,7 +72,7 @@ impl Download<'_> {
         }
     }
 
-    /// Reads on where `partial` ends.
+    /// Resumes at the end of `partial`.
     fn receive(
         &self,
         client: &Client,
@@ -85,7 +85,7 @@ impl Download<'_> {
         }
         let mut answer = client.get(&self.url, partial.len)?;
         if answer.start == 0 && partial.len > 0 {
-            partial.restart()?; // a server that knows no ranges
+            partial.restart()?; // a server without range requests
         } else if answer.start != partial.len {
             return Err(Trouble::passing("received another part than the requested one").into());
         }
@@ -112,13 +112,13 @@ impl Download<'_> {
         }
     }
 
-    /// Waits until nobody else fetches the blob; `None` on a file system without locks.
+    /// Waits until no other process downloads the blob; `None` on a file system without locks.
     fn lock(&self) -> Result<Option<fs::File>> {
         let folder = |path: &Path| fs::create_dir_all(path.parent().unwrap_or(Path::new(".")));
         folder(&self.blob)?;
         folder(&self.lock)?;
         loop {
-            // Its mode is that of Hugging Face's tools, for a cache that a group shares.
+            // The mode that Hugging Face's tools use, for caches shared by a group.
             let file = fs::OpenOptions::new().create(true).append(true).mode(0o664).open(&self.lock)?;
             if let Err(error) = file.try_lock() {
                 if io::Error::from(error).kind() != io::ErrorKind::WouldBlock {
@@ -127,7 +127,7 @@ impl Download<'_> {
                 self.progress.note(&format!("{}: another program is downloading it; waiting", self.name));
                 file.lock()?;
             }
-            // Whoever had the lock may have removed the file.
+            // The previous holder of the lock may have removed the file.
             let there =
                 fs::metadata(&self.lock).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() == m.ino()));
             if there {
@@ -142,7 +142,7 @@ pub fn is_whole(path: &Path, size: u64) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
 }
 
-/// Bytes of `blob` that an earlier run left.
+/// Bytes of `blob` downloaded by an earlier run.
 pub fn begun(blob: &Path) -> u64 {
     fs::metadata(incomplete(blob, None)).map_or(0, |metadata| metadata.len())
 }
@@ -152,7 +152,7 @@ fn incomplete(blob: &Path, owner: Option<u32>) -> PathBuf {
     PathBuf::from(format!("{}{owner}.incomplete", blob.display()))
 }
 
-/// What there is of a file.
+/// The partial download of a file.
 struct Partial<'a> {
     of: &'a Download<'a>,
     path: PathBuf,
@@ -162,7 +162,7 @@ struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// Opens and digests what is there. One that is not `shared` is this process's own.
+    /// Opens and digests the partial file. If it is not `shared`, it belongs to this process alone.
     fn open(of: &'a Download<'a>, shared: bool) -> Result<Partial<'a>> {
         let path = incomplete(&of.blob, (!shared).then(std::process::id));
         let mut file = fs::OpenOptions::new().create(true).read(true).append(true).open(&path)?;
@@ -212,7 +212,7 @@ impl<'a> Partial<'a> {
     }
 }
 
-/// What is wrong with the disk on which `left` bytes of `name` were still to be written.
+/// The error of a disk on which `left` bytes of `name` still had to be written.
 fn not_written(error: io::Error, name: &str, left: u64) -> anyhow::Error {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error.kind() {
@@ -224,10 +224,10 @@ fn not_written(error: io::Error, name: &str, left: u64) -> anyhow::Error {
     }
 }
 
-/// Refuses to begin where `folder` has no room for `bytes`. A file system that does not say is not asked.
+/// Fails if `folder` has no room for `bytes`. Does nothing if the file system does not report its free space.
 ///
 /// # Errors
-/// There is less room; the message says where else to.
+/// There is less room; the message suggests other folders.
 pub fn ensure_room(folder: &Path, bytes: u64) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.is_dir()).context("a folder on a disk")?;
     let Some(free) = store::free(there).filter(|&free| free < bytes) else { return Ok(()) };

@@ -1,10 +1,10 @@
-//! What a hub's refusal means, and what to do about it. Asks nothing.
+//! Explains failures of the hub, and what to do about them. Sends no request.
 
 use super::client::Trouble;
 use super::repo::Repo;
 use super::settings::Settings;
 
-/// `trouble` with `repo` at `revision`, or with its `file`, in one sentence.
+/// Describes `trouble` with `repo` at `revision`, or with its `file`, in one sentence.
 pub fn trouble(trouble: &Trouble, at: &Settings, repo: &Repo, revision: &str, file: Option<&str>) -> String {
     let endpoint = &at.endpoint;
     let page = format!("{endpoint}/{}", repo.page());

@@ -1,4 +1,5 @@
-//! What the hub says of a repository: its commit, and each file's size and digest. Knows no folder.
+//! The hub's description of a repository: its commit, and each file's size and digest. Independent of the cache's
+//! folders.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
@@ -17,31 +18,31 @@ pub struct Listing {
 /// A file of a repository.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// Parts with `/` between them, relative to the repository.
+    /// Path relative to the repository, with `/` as separator.
     pub name: String,
     /// In bytes.
     pub size: Option<u64>,
     pub content: Option<Content>,
-    /// Git's name of it; of a large file, of the pointer to it.
+    /// Git's blob id; for a large file, that of the pointer file.
     pub blob_id: Option<String>,
 }
 
-/// What a file's content is known by, which is also what it is called in the cache.
+/// The digest of a file's content, which is also its name in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A large file (git LFS).
     Sha256(Digest),
-    /// A file in git itself: the SHA-1 that git gives it, in 40 hexadecimal digits.
+    /// A file stored in git itself: git's SHA-1 of it, in 40 hexadecimal digits.
     Git(String),
-    /// A SHA-1 that a mirror names: of the file alone, or git's. In 40 hexadecimal digits.
+    /// A SHA-1 reported by a mirror: either of the plain content or git's. In 40 hexadecimal digits.
     Sha1(String),
 }
 
 impl Listing {
-    /// Reads the answer of `/api/models/<repo>/revision/<revision>?blobs=true`, or that of `/api/datasets/...`.
+    /// Parses the reply to `/api/models/<repo>/revision/<revision>?blobs=true` or `/api/datasets/...`.
     ///
     /// # Errors
-    /// Another answer; a commit that is none; a file that would lead out of the repository.
+    /// Not such a reply; an invalid commit; a file name that would lead out of the repository.
     pub fn parse(json: &[u8]) -> Result<Listing> {
         #[derive(Deserialize)]
         struct Answer {
@@ -69,7 +70,7 @@ impl Listing {
             bail!("the hub lists {:?}, which is no name of a file in a repository", outside.rfilename);
         }
         let files = answer.siblings.into_iter().map(|sibling| match sibling.lfs {
-            // `blobId` is then that of a pointer to the file.
+            // `blobId` is then that of the pointer file.
             Some(lfs) => File {
                 name: sibling.rfilename,
                 size: lfs.size.or(sibling.size),
@@ -88,7 +89,7 @@ impl Listing {
 }
 
 impl Content {
-    /// From a digest's digits; `None` if it is neither kind of digest.
+    /// Parses the digits of a digest; `None` if they are neither kind.
     pub fn named(digits: &str) -> Option<Content> {
         match digits.len() {
             40 if is_hex(digits, 40) => Some(Content::Git(digits.to_string())),
@@ -97,7 +98,8 @@ impl Content {
         }
     }
 
-    /// From an ETag: the hub's, or a mirror's, which names the content's SHA-1 (Artifactory) or `{SHA1{...}}` (Nexus).
+    /// Parses an ETag: the hub's, or a mirror's, which contains the content's SHA-1 (Artifactory) or `{SHA1{...}}`
+    /// (Nexus).
     pub fn tagged(tag: &str) -> Option<Content> {
         let tag = tag.trim().trim_start_matches("W/").trim_matches('"');
         let digits = tag.strip_prefix("{SHA1{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or(tag);
@@ -127,7 +129,7 @@ impl Content {
     }
 }
 
-/// Digests what it is fed.
+/// A digest in progress.
 pub enum Hasher {
     Sha256(Sha256),
     Git(Sha1),
@@ -158,7 +160,7 @@ impl Hasher {
     }
 }
 
-/// Whether a file of this name is in the repository's own folder, or in one below it.
+/// Whether a file name stays within the repository's folder.
 pub fn is_inside(name: &str) -> bool {
     !name.contains('\0') && name.split('/').all(|part| !["", ".", ".."].contains(&part))
 }
@@ -171,7 +173,7 @@ fn is_hex(text: &str, digits: usize) -> bool {
 mod tests {
     use super::*;
 
-    /// In the form in which the hub answers for gpt2.
+    /// The format of the hub's reply for gpt2.
     const ANSWER: &str = r#"{"id": "a/b", "sha": "607a30d783dfa663caf39e06633721c8d4cfcd7e", "siblings": [
         {"rfilename": "config.json", "blobId": "10c66461e4c109db5a2196bff4bb59be30396ed8", "size": 665},
         {"rfilename": "model.safetensors", "blobId": "f7a3cdf5b3e3b8b2e3b0a4a3b4f0a9b3f6a1a6b6", "size": 548105171,
@@ -215,7 +217,8 @@ mod tests {
         }
     }
 
-    /// Against `printf 'hello\n' | git hash-object --stdin` and `sha256sum`.
+    /// Compared with `printf 'hello
+    /// ' | git hash-object --stdin` and `sha256sum`.
     #[test]
     fn digests_are_those_of_git_and_lfs() {
         for digits in [
@@ -228,7 +231,7 @@ mod tests {
             hasher.update(b"lo\n");
             assert_eq!(hasher.finish(), content);
         }
-        // A mirror's may be git's, or `sha1sum`'s.
+        // A mirror's SHA-1 may be git's, or that of `sha1sum`.
         for digits in ["ce013625030ba8dba906f756967f9e9ca394464a", "f572d396fae9206628714fb2ce00f72e94f2258f"]
         {
             let content = Content::tagged(digits).unwrap();

@@ -1,7 +1,7 @@
-//! Checkpoints and data from the Hugging Face hub, in the cache that its own tools use. Knows nothing of experiments.
+//! Checkpoints and data from the Hugging Face hub, in the cache of its own tools. Independent of experiments.
 //!
-//! A revision is pinned to a commit, and a checkpoint's small files are fetched, when an experiment is resolved. Its
-//! weights are fetched when a model is to be loaded: until then the SHA-256 that the hub lists stands for them.
+//! When an experiment is resolved, a revision is pinned to a commit, and a checkpoint's small files are fetched. Its
+//! weights are fetched when the model is to be loaded: until then the SHA-256 listed by the hub identifies them.
 
 mod cache;
 mod client;
@@ -30,7 +30,7 @@ use listing::{Content, File, Listing};
 use repo::Repo;
 use settings::Settings;
 
-/// What a checkpoint or an adapter has beside its weights. Everything else of a repository stays on the hub.
+/// The files of a checkpoint or adapter besides its weights. All other files of a repository stay on the hub.
 const SMALL: [&str; 8] = [
     "config.json",
     "adapter_config.json",
@@ -42,40 +42,41 @@ const SMALL: [&str; 8] = [
     "model.safetensors.index.json",
 ];
 
-/// What helps where something is not in the cache.
+/// The hint if something is not in the cache.
 const FETCH: &str = "run once with the network; after that `--offline` works";
 
-/// What a repository is wanted for.
+/// What a repository is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// A checkpoint.
+    /// As a checkpoint.
     Model,
-    /// An adapter of one.
+    /// As an adapter.
     Adapter,
 }
 
-/// A hub, and the cache of what came from it.
+/// A hub, and the cache of its files.
 #[derive(Debug)]
 pub struct Hub {
     settings: Settings,
-    /// `None`: offline. There is then nothing that could open a socket.
+    /// `None`: offline. Then nothing can open a socket.
     client: Option<Client>,
 }
 
-/// A repository at a commit: what of it is on this machine, and what the hub can give.
+/// A repository at a commit: the files on this machine, and those that the hub can provide.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub commit: String,
     hub: Arc<Hub>,
     repo: Repo,
-    /// What was asked for: a branch, a tag or a commit.
+    /// The requested branch, tag or commit.
     revision: String,
-    /// As the hub lists them: a model's in the top folder, none if it was not asked; all of a dataset.
+    /// As listed by the hub: for a model, files in the top folder (empty if the hub was not asked); for a dataset, all
+    /// files.
     files: Vec<File>,
     place: Place,
 }
 
-/// Whether the hub of the environment answers, in a line for people, and what it says to the token.
+/// One line of text on whether the configured hub replies, and whether it accepts the token.
 pub fn reach(offline: bool) -> String {
     let settings = Settings::from_env();
     if offline || settings.offline {
@@ -101,7 +102,7 @@ pub fn reach(offline: bool) -> String {
     }
 }
 
-/// The hub could not be asked, and what is asked for is not here: nothing is wrong with the experiment.
+/// The hub could not be asked, and the requested files are not on this machine: the experiment itself may be valid.
 #[derive(Debug)]
 pub struct Outage(String);
 
@@ -114,7 +115,7 @@ impl std::fmt::Display for Outage {
 impl std::error::Error for Outage {}
 
 impl Hub {
-    /// The hub of the environment; offline if that says so, or `offline` does.
+    /// The hub configured by the environment; offline if the environment or `offline` says so.
     pub fn open(offline: bool) -> Arc<Hub> {
         let settings = Settings::from_env();
         let client = (!offline && !settings.offline).then(|| Client::new(&settings));
@@ -122,10 +123,11 @@ impl Hub {
     }
 
     /// Pins `revision` (a branch, a tag or a commit) of `repo`, which are plain names, to a commit, and fetches the
-    /// files of its checkpoint but for the weights. Offline, or when nobody answers, a whole copy on this machine does.
+    /// files of its checkpoint except for the weights. Offline, or if the hub cannot be reached, a complete copy on
+    /// this machine is used.
     ///
     /// # Errors
-    /// No such repository or revision; one without access; no answer and no copy.
+    /// The repository or revision does not exist or is not accessible; the hub cannot be reached and there is no copy.
     pub fn pin(
         self: &Arc<Hub>,
         repo: &str,
@@ -149,7 +151,7 @@ impl Hub {
         self.instead(&trouble, &repo, revision, self.cached(&repo.name, revision, wanted), progress)
     }
 
-    /// What the hub lists of `repo` at `revision`; the inner error is the hub's.
+    /// The hub's listing of `repo` at `revision`; the inner error is the hub's.
     fn ask(
         &self,
         client: &Client,
@@ -167,7 +169,7 @@ impl Hub {
         }
     }
 
-    /// The copy that is `here`, where nobody could be asked; it is said which commit that is.
+    /// Falls back to the local copy `here` if the hub could not be reached, and reports which commit that is.
     fn instead(
         &self,
         trouble: &Trouble,
@@ -192,7 +194,7 @@ impl Hub {
         }
     }
 
-    /// The snapshot of `repo` at `revision` that is on this machine, whole. Opens no socket.
+    /// The complete snapshot of `repo` at `revision` on this machine. Opens no socket.
     ///
     /// # Errors
     /// There is none.
@@ -213,10 +215,10 @@ impl Hub {
         Ok(snapshot)
     }
 
-    /// The tokenizer of `repo` as it is now; without `progress` the hub is not asked and what is here is taken.
+    /// The current tokenizer of `repo`; without `progress` the hub is not asked and the local copy is used.
     ///
     /// # Errors
-    /// Those of [`Hub::pin`]; there is no `tokenizer.json`.
+    /// Those of [`Hub::pin`]; the repository has no `tokenizer.json`.
     pub fn tokenizer(
         self: &Arc<Hub>,
         repo: &str,
@@ -249,7 +251,7 @@ impl Hub {
 }
 
 impl Snapshot {
-    /// The checkpoint, with another tokenizer than its own if there is one; its weights may still be on the hub.
+    /// The checkpoint, with a replacement tokenizer if given; its weights may still be on the hub.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`].
@@ -276,8 +278,8 @@ impl Snapshot {
         }
     }
 
-    /// Has those of `weights` be here that need no network, because another commit has the same, and those whose digest
-    /// the hub does not list. When all are here, the revision is noted for runs without the network.
+    /// Provides those of `weights` that need no network, because another commit has the same content, and those for
+    /// which the hub lists no digest. Once all are present, the revision is recorded for offline runs.
     ///
     /// # Errors
     /// Those of [`Snapshot::fetch_weights`].
@@ -296,10 +298,10 @@ impl Snapshot {
         self.settle(weights)
     }
 
-    /// Fetches those of `weights` that are not here.
+    /// Fetches those of `weights` that are missing.
     ///
     /// # Errors
-    /// What the hub, the network or the disk says, with what to do.
+    /// Failures of the hub, the network or the disk, with a hint.
     pub fn fetch_weights(&self, weights: &[PathBuf], progress: &dyn Progress) -> Result<()> {
         self.fetch(weights, progress)?;
         self.settle(weights)
@@ -353,7 +355,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// How to fetch `file`; asks the hub for its size and digest if they were not listed.
+    /// Prepares the download of `file`; asks the hub for its size and digest if they were not listed.
     fn download<'a>(&self, client: &Client, file: &File, progress: &'a dyn Progress) -> Result<Download<'a>> {
         let path = self.repo.file(&self.commit, &file.name);
         let (mut content, mut size) = (file.content.clone(), file.size);
@@ -403,7 +405,7 @@ impl Snapshot {
         self.place.snapshot(&self.commit)
     }
 
-    /// What the hub lists of the file at `path`.
+    /// The hub's listing of the file at `path`.
     fn listed(&self, path: &Path) -> Option<&File> {
         let inside = path.strip_prefix(self.dir()).ok()?;
         self.files.iter().find(|file| inside == Path::new(&file.name))
@@ -415,7 +417,7 @@ impl Snapshot {
     }
 }
 
-/// Megabytes, counted from one.
+/// Megabytes, rounded up.
 fn megabytes(bytes: u64) -> usize {
     bytes.div_ceil(1_000_000) as usize
 }

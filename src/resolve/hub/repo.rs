@@ -1,15 +1,15 @@
-//! A repository of the hub: its kind and its name, and where that leads. Asks nothing.
+//! A hub repository: its kind and name, and the URLs and folders derived from them. Sends no request.
 
 use std::fmt;
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Model,
     Dataset,
 }
 
-/// A repository by its name, `owner/name`.
+/// A repository, named `owner/name`.
 #[derive(Clone, Debug)]
 pub struct Repo {
     kind: Kind,
@@ -25,7 +25,7 @@ impl Repo {
         Repo { kind: Kind::Dataset, name: name.to_string() }
     }
 
-    /// For people: "repository" or "dataset repository".
+    /// Display text: "repository" or "dataset repository".
     pub fn noun(&self) -> &'static str {
         match self.kind {
             Kind::Model => "repository",
@@ -33,7 +33,7 @@ impl Repo {
         }
     }
 
-    /// The listing at `revision`, on the hub.
+    /// The URL path of the listing at `revision`.
     pub fn listing(&self, revision: &str) -> String {
         let kind = match self.kind {
             Kind::Model => "models",
@@ -42,13 +42,13 @@ impl Repo {
         format!("api/{kind}/{}/revision/{}?blobs=true", self.name, escaped(revision))
     }
 
-    /// `file` at `commit`, on the hub.
+    /// The URL path of `file` at `commit`.
     pub fn file(&self, commit: &str, file: &str) -> String {
         let file: Vec<String> = file.split('/').map(escaped).collect();
         format!("{}/resolve/{commit}/{}", self.page(), file.join("/"))
     }
 
-    /// Its page, on the hub.
+    /// The URL path of its web page.
     pub fn page(&self) -> String {
         match self.kind {
             Kind::Model => self.name.clone(),
@@ -66,7 +66,7 @@ impl Repo {
     }
 }
 
-/// For people: a model's name, or what kind of repository has the name.
+/// Display text: a model's name, or the kind of repository with its name.
 impl fmt::Display for Repo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
@@ -76,7 +76,7 @@ impl fmt::Display for Repo {
     }
 }
 
-/// `text` as one part of a URL's path.
+/// `text`, escaped as one segment of a URL's path.
 fn escaped(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()

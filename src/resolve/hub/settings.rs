@@ -1,4 +1,4 @@
-//! Where the hub is, who asks, and where its files are kept: the environment variables of Hugging Face's own tools.
+//! The hub's address, the token, and the cache folder, from the environment variables of Hugging Face's own tools.
 //! Opens no socket.
 
 use std::fmt;
@@ -9,30 +9,30 @@ use anyhow::{Result, bail, ensure};
 
 use crate::network::plain_http;
 
-/// Longer than the hub's own tools wait (10 s): a mirror may fetch what it is asked for first.
+/// Longer than the timeout of the hub's own tools (10 s): a mirror may have to fetch the file first.
 const SILENCE: u64 = 60;
 
-/// What the environment says of the hub.
+/// The settings of the hub in the environment.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `HF_ENDPOINT`, without a slash at its end.
+    /// `HF_ENDPOINT`, without a trailing slash.
     pub endpoint: String,
     /// The folder that holds `models--owner--name`.
     pub cache: PathBuf,
     pub token: Option<Token>,
     /// `HF_HUB_OFFLINE`
     pub offline: bool,
-    /// A hub that says nothing for so long has gone: `HF_HUB_DOWNLOAD_TIMEOUT`.
+    /// Timeout of a download without data: `HF_HUB_DOWNLOAD_TIMEOUT`.
     pub silence: Duration,
-    /// The same of what it says about repositories, after which a copy that is here does: `HF_HUB_ETAG_TIMEOUT`.
+    /// Timeout of requests for metadata, after which a local copy is used: `HF_HUB_ETAG_TIMEOUT`.
     pub patience: Duration,
 }
 
-/// A secret that opens gated and private repositories.
+/// A secret that gives access to gated and private repositories.
 #[derive(Clone)]
 pub struct Token {
     pub secret: String,
-    /// The variable or the file that it came from.
+    /// The variable or file that it was read from.
     pub origin: String,
 }
 
@@ -48,10 +48,10 @@ impl Settings {
         Settings::read(&|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
     }
 
-    /// Refuses what no request can be made with.
+    /// Rejects settings with which no request can be sent.
     ///
     /// # Errors
-    /// An endpoint that is no URL; a token that does not fit into a request.
+    /// An endpoint that is not a URL; a token that cannot be part of a request.
     pub fn check(&self) -> Result<()> {
         ensure!(
             ["https://", "http://"].iter().any(|scheme| self.endpoint.starts_with(scheme)),
@@ -93,7 +93,7 @@ impl Settings {
         let seconds = |name: &str| variable(name)?.trim().parse().ok().filter(|seconds| *seconds > 0);
         let time = |name: &str| Duration::from_secs(seconds(name).unwrap_or(SILENCE));
         let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
-        // An empty one counts as none, as there.
+        // An empty variable counts as unset in huggingface_hub too.
         let offline = variable("HF_HUB_OFFLINE").map_or("TRANSFORMERS_OFFLINE", |_| "HF_HUB_OFFLINE");
         Settings {
             endpoint: endpoint.trim().trim_end_matches('/').to_string(),
@@ -111,8 +111,8 @@ fn token(origin: &str, text: Option<String>) -> Option<Token> {
     (!secret.is_empty()).then(|| Token { secret, origin: origin.to_string() })
 }
 
-/// `path` with `~` and variables (`$NAME`, `${NAME}`) replaced, as the hub's tools do for what a shell has not replaced. A
-/// variable that is not set stays as it is written.
+/// `path` with `~` and variables (`$NAME`, `${NAME}`) expanded, as the hub's tools do for paths that no shell has
+/// expanded. Unset variables are kept as written.
 fn expanded(path: &str, user: &Path, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     let mut text = String::new();
     let mut rest = path;
@@ -145,7 +145,7 @@ mod tests {
         Settings::read(&|name| value(name).filter(|value| !value.is_empty()))
     }
 
-    /// What huggingface_hub 2.4 says of the same variables.
+    /// The results of huggingface_hub 2.4 for the same variables.
     #[test]
     fn folders_are_where_the_hubs_tools_have_them() {
         let cache = |variables: &[(&str, &str)]| settings(variables).cache.display().to_string();
@@ -194,7 +194,7 @@ mod tests {
         assert!(said.starts_with("the token from HF_TOKEN") && !said.contains("abc"), "{said}");
     }
 
-    /// The variables of docs/hub.md: each that is heard changes something, and no other does.
+    /// The variables in docs/hub.md: each supported one has an effect, and no other does.
     #[test]
     fn the_variables_of_the_documents_are_those_that_are_heard() {
         let dir = tempfile::tempdir().unwrap();
@@ -217,7 +217,7 @@ mod tests {
         for name in &heard {
             let (value, before): (&str, &[(&str, &str)]) = match *name {
                 "HF_TOKEN" => ("other", &[]),
-                // The first of several counts.
+                // The first of several takes precedence.
                 "HUGGING_FACE_HUB_TOKEN" => ("other", &[("HF_TOKEN", "")]),
                 "HF_TOKEN_PATH" => (&other, &[("HF_TOKEN", "")]),
                 "HF_ENDPOINT" => ("https://mirror", &[]),
@@ -230,7 +230,7 @@ mod tests {
         for name in &others {
             assert_eq!(said(&[(name, "1")]), said(&[]), "{name}");
         }
-        // Of huggingface_hub 2.4's constants.py and utils/_auth.py, all that a download could hear.
+        // All variables in huggingface_hub 2.4's constants.py and utils/_auth.py that could affect a download.
         for name in [
             "HF_HOME",
             "HF_HUB_CACHE",

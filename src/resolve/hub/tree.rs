@@ -1,5 +1,5 @@
-//! The list of a commit's files, as Hugging Face's tools keep it in their cache: a commit's files never change, so
-//! without the network it says which there are. Knows no hub.
+//! The list of a commit's files, in the format in which Hugging Face's tools keep it in their cache: it never changes,
+//! so offline it shows which files exist. Independent of the hub.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::listing::{Content, File, is_inside};
 use crate::atomic;
 
-/// The one version that there is (huggingface_hub 2.4).
+/// The only version so far (huggingface_hub 2.4).
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -23,7 +23,7 @@ struct Tree {
 #[derive(Serialize, Deserialize)]
 struct Entry {
     size: u64,
-    /// Git's name of the file; of a large file, of the pointer to it.
+    /// Git's blob id of the file; for a large file, that of the pointer file.
     blob_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lfs_sha256: Option<String>,
@@ -31,7 +31,7 @@ struct Entry {
     lfs_size: Option<u64>,
 }
 
-/// The files of the list at `path`; `None` if there is none, or none that can be read.
+/// The files in the list at `path`; `None` if it does not exist or cannot be read.
 pub fn read(path: &Path) -> Option<Vec<File>> {
     let tree: Tree = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let fits = tree.format_version == VERSION && tree.files.keys().all(|name| is_inside(name));
@@ -44,10 +44,10 @@ pub fn read(path: &Path) -> Option<Vec<File>> {
     fits.then(|| tree.files.into_iter().map(file).collect())
 }
 
-/// Keeps the list of `files` at `path`, unless the hub left something out.
+/// Stores the list of `files` at `path`, unless the hub omitted some information.
 ///
 /// # Errors
-/// The disk refuses.
+/// The file cannot be written.
 pub fn write(path: &Path, files: &[File]) -> Result<()> {
     let entry = |file: &File| {
         let (size, blob_id) = (file.size?, file.blob_id.clone()?);
@@ -66,7 +66,7 @@ pub fn write(path: &Path, files: &[File]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// In the form of huggingface_hub's `_tree_cache.py`.
+    /// The format of huggingface_hub's `_tree_cache.py`.
     const THEIRS: &str = r#"{
  "format_version": 1,
  "files": {
@@ -89,7 +89,7 @@ mod tests {
         assert!(matches!(files[1].content, Some(Content::Sha256(_))));
         write(&path, &files).unwrap();
         let mut expected: serde_json::Value = serde_json::from_str(THEIRS).unwrap();
-        // The address in another storage is not ours to know; it may be left out.
+        // The hash in the Xet storage is unknown here; it is optional.
         expected["files"]["a/b.parquet"].as_object_mut().unwrap().remove("xet_hash");
         let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(written, expected);
