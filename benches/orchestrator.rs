@@ -1,11 +1,11 @@
-//! What the orchestrator costs when there is nothing to do: an experiment of N nodes is read and planned, every unit is
-//! looked up in a full cache, and the program says what is cached. Computes no science: the cache holds tables of one
-//! number.
+//! Measures the overhead of the orchestrator if there is nothing to compute: an experiment of N nodes is read and
+//! planned, every unit is looked up in a full cache, and the program reports what is cached. The cache holds tables of
+//! one number.
 //!
-//! `cargo bench --bench orchestrator [-- 10000 100000]` prints seconds a phase, and of the whole program (`plan`, and a
-//! `run` with nothing to do) the median seconds and the peak memory. With `--keep FOLDER` the last experiment and its
-//! cache stay there, for `benches/beside.py`. The cache is made in `$TMPDIR`; a folder in memory spares it N times
-//! flushing a disk.
+//! `cargo bench --bench orchestrator [-- 10000 100000]` prints the seconds of each phase, and for the whole program
+//! (`plan`, and a `run` with nothing to compute) the median seconds and the peak memory. With `--keep FOLDER` the last
+//! experiment and its cache are kept there, for `benches/beside.py`. The cache is created in `$TMPDIR`; a folder in
+//! memory avoids N flushes to disk.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use emoflow::results;
 use emoflow::store::table::{Column, Table};
 use emoflow::store::{Cost, Lookup, Store};
 
-/// Nodes that a source of stories brings: the stories, and for its one reader activations, vectors and analyses.
+/// Nodes per source of stories: the stories, and for its one reader activations, vectors and analyses.
 const NODES_A_SOURCE: usize = 3 + ANALYSES;
 const ANALYSES: usize = 7;
 
@@ -77,7 +77,7 @@ fn open(folder: &Path) -> (Resolved, Store) {
     (resolved, store)
 }
 
-/// Puts an entry of one number under every key of the plan.
+/// Writes an entry of one number under every key of the plan.
 fn fill(folder: &Path) {
     let (resolved, store) = open(folder);
     let table = Table::new("number/1", vec![("number", Column::I32(vec![1]))]);
@@ -89,7 +89,8 @@ fn fill(folder: &Path) {
             }
         }
     }
-    // Digests of files younger than two seconds are not remembered: let them be older, and learn them.
+    // Digests of files younger than two seconds are not remembered: waits until they are older, then records the
+    // digests.
     std::thread::sleep(std::time::Duration::from_millis(2100));
     let (resolved, store) = open(folder);
     let plan = plan::build(&resolved);
@@ -97,7 +98,8 @@ fn fill(folder: &Path) {
     stand_in(folder, &resolved, &plan, &store);
 }
 
-/// Empty files in the places of all results, and a page that says it is of this plan: tables of one number make no report.
+/// Empty files in place of all results, and a page that claims to show this plan: tables of one number cannot be
+/// reported.
 fn stand_in(folder: &Path, resolved: &Resolved, plan: &Plan, store: &Store) {
     let results = folder.join("results/exp");
     let mut files = vec![results.join("tables/comparison.csv"), results.join("tables/comparison.parquet")];
@@ -159,7 +161,7 @@ fn measure(folder: &Path) {
     println!("{:>8}{shown} | {planned:>10.3} s {ran:>10.3} s {peak:>9.0} MB", plan.nodes.len());
 }
 
-/// The program with the first of `words` and the folder's experiment.
+/// The command with the first of `words` and the folder's experiment.
 fn program(folder: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_emoflow"));
     command.arg(words[0]).arg(folder.join("exp.toml")).args(&words[1..]).args(["--device", "cpu"]);
@@ -180,8 +182,8 @@ fn seconds(folder: &Path, words: &[&str]) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// The largest resident memory of a run of the program, looked at every millisecond: what the kernel tells of it at the
-/// end counts this process's memory, from which it was forked. NaN where there is no `/proc`.
+/// The largest resident memory of a run of the program, polled every millisecond: the kernel's value at the end
+/// includes this process's memory, from which it was forked. NaN without `/proc`.
 fn peak_mb(folder: &Path, words: &[&str]) -> f64 {
     let mut child = program(folder, words).spawn().expect("start the program");
     let mut peak = f64::NAN;

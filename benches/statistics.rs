@@ -1,6 +1,6 @@
-//! How long the heavy statistics take, and how much memory: `geometry` on 171 emotions in 100 topics, d_model 2,048, with
-//! 1,000 resamples and 1,000 permutations, for each of 16 layers; `probe` on the 205,200 stories of the paper at one such
-//! layer; `transfer` from one model of width 4,096 to another. Numbers are drawn at random: only their count matters.
+//! Time and memory of the expensive statistics: `geometry` on 171 emotions in 100 topics, d_model 2,048, with 1,000
+//! resamples and 1,000 permutations, for each of 16 layers; `probe` on the 205,200 stories of the paper at one such
+//! layer; `transfer` from one model of width 4,096 to another. The numbers are random: only their count matters.
 //!
 //!     cargo bench --bench statistics [-- geometry [LAYERS] | probe [PERMUTATIONS] | transfer [PERMUTATIONS] | rsa [PERMUTATIONS]]
 
@@ -22,14 +22,14 @@ const EMOTIONS: usize = 171;
 const TOPICS: usize = 100;
 const D_MODEL: usize = 2048;
 
-/// Stories of each emotion on each topic, as the paper has them.
+/// Stories per emotion and topic, as in the paper.
 const EACH: usize = 12;
 
 /// The width of the models between which vectors are mapped.
 const WIDE: usize = 4096;
 
 fn main() -> Result<()> {
-    heap::keep(); // as a run does
+    heap::keep(); // as in a run
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let number = args.iter().find_map(|arg| arg.parse().ok());
     match args.iter().map(String::as_str).find(|arg| arg.parse::<usize>().is_err()) {
@@ -83,7 +83,7 @@ fn geometry(layers: usize) -> Result<()> {
     });
     let mut seconds = 0.0;
     for layer in 0..layers {
-        // A shard a topic, of one story an emotion.
+        // One shard per topic, with one story per emotion.
         let shards: Vec<Table> = (0..TOPICS).map(|topic| shard(layer, topic, 1, D_MODEL)).collect();
         let took = single(&analysis, &|shard| Ok(shards[shard].clone()))?;
         println!("layer {layer}: {took:.2} s");
@@ -92,14 +92,14 @@ fn geometry(layers: usize) -> Result<()> {
     said(&format!("geometry, {layers} layers"), seconds)
 }
 
-/// Shards are drawn when they are read, twice: that is part of the time, as reading would be.
+/// Shards are drawn when they are read, twice: this is part of the measured time, in place of reading files.
 fn probe(permutations: usize) -> Result<()> {
     let analysis = Analysis::Probe(Probe { folds: 5, penalty: 0.01, resamples: 1000, permutations });
     let seconds = single(&analysis, &|topic| Ok(shard(0, topic, EACH, D_MODEL)))?;
     said(&format!("probe, {} stories, {permutations} permutations", EMOTIONS * TOPICS * EACH), seconds)
 }
 
-/// How long an analysis of one layer takes.
+/// The time of an analysis of one layer.
 fn single(analysis: &Analysis, read: &dyn Fn(usize) -> Result<Table>) -> Result<f64> {
     let set = VectorSet { model: "m".into(), stories: "s".into(), n_layers: 4, layers: vec![own(D_MODEL)] };
     let begun = Instant::now();
@@ -124,7 +124,7 @@ fn single(analysis: &Analysis, read: &dyn Fn(usize) -> Result<Table>) -> Result<
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// Between two models of one width that read the same stories, at one layer.
+/// Times an analysis of two models of one width that read the same stories, at one layer.
 fn across(name: &str, width: usize, analysis: Analysis) -> Result<()> {
     let begun = Instant::now();
     let vectors = |_: Layer| Ok(own(width));
@@ -144,7 +144,7 @@ fn across(name: &str, width: usize, analysis: Analysis) -> Result<()> {
     said(&format!("{name}, {} cells of width {width}", EMOTIONS * TOPICS), begun.elapsed().as_secs_f64())
 }
 
-/// Vectors that only have the right size.
+/// Vectors of the right size with arbitrary values.
 fn own(width: usize) -> LayerVectors {
     let mut draws = Draws::new("bench vectors", &[]);
     let vectors: Vec<f64> = (0..EMOTIONS * width).map(|_| draws.normal()).collect();
@@ -159,7 +159,7 @@ fn own(width: usize) -> LayerVectors {
     }
 }
 
-/// The stories on one topic, `each` of every emotion.
+/// The stories about one topic, `each` per emotion.
 fn shard(layer: usize, topic: usize, each: usize, width: usize) -> Table {
     let mut draws = Draws::new("bench", &[layer as u64, topic as u64]);
     let emotions = emotions();
@@ -183,7 +183,7 @@ fn said(what: &str, seconds: f64) -> Result<()> {
     println!("{what}: {seconds:.1} s on {threads} threads; peak memory {} MB", peak_mb());
     Ok(())
 }
-/// The most memory that this process has had, as Linux counts it; 0 elsewhere.
+/// The peak memory of this process, as counted by Linux; 0 on other systems.
 fn peak_mb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

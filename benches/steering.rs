@@ -1,6 +1,6 @@
-//! What steering by many directions costs where their passes share what is below the steered layer, beside as many whole
-//! passes: forty directions at two thirds of the depth of a checkpoint, over one set of texts. The numbers of both must be
-//! the same.
+//! Measures the cost of steering along many directions if their passes share the computation below the steered layer,
+//! compared with as many full passes: forty directions at two thirds of the depth of a checkpoint, over one set of
+//! texts. Both must give the same numbers.
 //!
 //!     cargo run --release --example random_checkpoint -- smollm2-135m DIR
 //!     cargo bench --bench steering -- DIR [--layer 20] [--directions 40]
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
     let directions =
         Tensor::randn([args.directions as i64, model.spec.d_model as i64], (Kind::Float, tch::Device::Cpu));
 
-    // What is read of a pass: each text's last token, so that both ways have the same to wait for.
+    // Only the last token of each text is read from a pass, so that both ways wait for the same transfer.
     let last: Vec<i64> = batch.lengths.iter().map(|&length| length as i64 - 1).collect();
     let read = |resid: &Tensor| {
         let rows = Tensor::arange(resid.size()[0], (Kind::Int64, resid.device()));

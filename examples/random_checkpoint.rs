@@ -1,12 +1,12 @@
-//! Writes a random checkpoint with the shape of a published model, in Hugging Face's format, to try out speed and
-//! memory without a download. Knows a table of shapes and nothing of how a model computes.
+//! Writes a checkpoint with random weights and the shape of a published model, in Hugging Face's format, to measure
+//! speed and memory without a download. Contains a table of shapes; independent of how a model computes.
 //!
 //! `cargo run --release --example random_checkpoint -- llama-3.1-8b DIR [--dtype bf16] [--seed 0]`
 //!
-//! Every tensor is drawn, written and forgotten before the next, so little memory is needed whatever the shape; the
-//! folder takes two bytes a parameter (four as f32): 16 GB for `llama-3.1-8b`. The weights are as small as fresh ones
-//! (normal, 0.02; the norms' gains 1), so activations stay finite. The tokenizer is that of a test fixture: it knows
-//! 320 tokens, so the ids that it makes are all below 320, whatever the vocabulary of the shape.
+//! Tensors are drawn and written one at a time, so little memory is needed for any shape; the folder takes two bytes
+//! per parameter (four as f32): 16 GB for `llama-3.1-8b`. The weights are scaled like freshly initialised ones
+//! (normal, 0.02; the gains of norms are 1), so activations stay finite. The tokenizer is that of a test fixture with
+//! 320 tokens, so all its ids are below 320, regardless of the vocabulary of the shape.
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -35,10 +35,10 @@ struct Args {
     seed: i64,
 }
 
-/// Makes a `config.json`.
+/// Builds a `config.json`.
 type Config = fn() -> Value;
 
-/// Names of shapes, and what the hub's `config.json` says of them.
+/// Names of shapes, with the content of the hub's `config.json`.
 const SHAPES: [(&str, Config); 5] = [
     ("smollm2-135m", smollm2_135m),
     ("llama-3.2-1b", llama_32_1b),
@@ -90,7 +90,7 @@ fn llama_31_8b() -> Value {
     })
 }
 
-/// google/gemma-4-E4B, without its towers for images and sound.
+/// google/gemma-4-E4B, without its image and audio towers.
 fn gemma_4_e4b() -> Value {
     let layer_types: Vec<&str> =
         (1..=42).map(|layer| if layer % 6 == 0 { "full_attention" } else { "sliding_attention" }).collect();
@@ -115,7 +115,7 @@ fn gemma_4_e4b() -> Value {
     })
 }
 
-/// Qwen/Qwen3.5-0.8B, its language model alone.
+/// Qwen/Qwen3.5-0.8B, the language model only.
 fn qwen35_08b() -> Value {
     json!({
         "architectures": ["Qwen3_5ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
@@ -130,7 +130,7 @@ fn qwen35_08b() -> Value {
     })
 }
 
-/// The hub's usual bound on one file, in bytes.
+/// The hub's usual limit on the size of one file, in bytes.
 const SHARD: usize = 5_000_000_000;
 
 fn main() -> Result<()> {
@@ -152,10 +152,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Writes everything but the weights.
+/// Writes all files except the weights.
 fn write_small_files(dir: &Path, config: &Value) -> Result<()> {
     fs::write(dir.join("config.json"), serde_json::to_string_pretty(config)?)?;
-    // Part of the program, so that it can be carried to another machine.
+    // Embedded in the program, so that it can be copied to another machine.
     macro_rules! fixture {
         ($file:literal) => {
             ($file, include_str!(concat!("../tests/fixtures/llama3-rope/", $file)))
@@ -169,7 +169,7 @@ fn write_small_files(dir: &Path, config: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Writes one file, or shards of at most `bound` bytes (but of at least one tensor) with their index.
+/// Writes one file, or shards of at most `bound` bytes (but at least one tensor each) with their index.
 fn write(dir: &Path, tensors: Vec<(String, Drawn)>, bound: usize) -> Result<()> {
     let total: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
     let mut shards: Vec<(usize, Vec<(String, Drawn)>)> = Vec::new();
@@ -202,14 +202,14 @@ fn write(dir: &Path, tensors: Vec<(String, Drawn)>, bound: usize) -> Result<()> 
     Ok(())
 }
 
-/// A tensor that is drawn when its bytes are asked for.
+/// A tensor that is drawn when its bytes are requested.
 struct Drawn {
     shape: Vec<usize>,
     kind: Kind,
     seed: i64,
 }
 
-/// The tensors of `spec`, each with a seed of its own.
+/// The tensors of `spec`, each with its own seed.
 fn drawn(spec: &Spec, kind: Kind, seed: i64) -> Vec<(String, Drawn)> {
     let each = spec.tensors().into_iter().zip(seed..);
     each.map(|((name, shape), seed)| {
@@ -232,7 +232,7 @@ impl View for Drawn {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        /// Numbers that are drawn at a time.
+        /// Numbers drawn at a time.
         const PART: usize = 1 << 22;
         let gain = self.shape.len() == 1;
         tch::manual_seed(self.seed);
@@ -260,14 +260,15 @@ mod tests {
 
     #[test]
     fn shapes_have_their_published_sizes() {
-        // The hub's model cards; for the last two transformers' text models, that of Gemma with one scalar a layer.
+        // From the hub's model cards; for the last two, transformers' text models, that of Gemma with one scalar per
+        // layer.
         let published = [134_515_008, 1_235_814_400, 8_030_261_248, 7_463_013_376 + 42, 752_393_024];
         for ((name, config), n_params) in SHAPES.into_iter().zip(published) {
             assert_eq!(Spec::from_config(&config()).unwrap().n_params(), n_params, "{name}");
         }
     }
 
-    /// The first residuals of a model of 64 instead of 4096 columns, written in files of at most `bound` bytes.
+    /// The first residuals of a model with 64 instead of 4096 columns, written in files of at most `bound` bytes.
     fn resid(seed: i64, bound: usize, files: usize) -> Vec<f32> {
         let mut config = llama_31_8b();
         for (key, value) in [("hidden_size", 64), ("intermediate_size", 96), ("num_hidden_layers", 2)] {

@@ -1,18 +1,18 @@
-//! AdamW with clipped gradients, on leaf tensors. Knows nothing of models.
+//! AdamW with gradient clipping, on leaf tensors. Independent of models.
 
 use tch::{Kind, Tensor, no_grad};
 
-/// First-moment decay, second-moment decay, and the term that keeps the division finite: the values in common use
-/// for language models of this kind.
+/// First-moment decay, second-moment decay, and the epsilon of the denominator: common values for language models of
+/// this kind.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.98;
 const EPS: f64 = 1e-8;
-/// Decay of matrices; vectors (norm gains) are not decayed.
+/// Weight decay of matrices; vectors (norm gains) are not decayed.
 const WEIGHT_DECAY: f64 = 0.1;
-/// The gradient's norm is scaled down to this.
+/// Larger gradients are scaled down to this norm.
 const LARGEST_NORM: f64 = 1.0;
 
-/// The optimiser and its state.
+/// The optimizer and its state.
 pub struct AdamW {
     slots: Vec<Slot>,
     step: i32,
@@ -32,7 +32,7 @@ impl AdamW {
         AdamW { slots: no_grad(|| weights.iter().map(slot).collect()), step: 0 }
     }
 
-    /// One step against `gradients`, one for each weight.
+    /// One optimizer step with `gradients`, one for each weight.
     pub fn step(&mut self, learning_rate: f64, gradients: &[Tensor]) {
         self.step += 1;
         no_grad(|| {

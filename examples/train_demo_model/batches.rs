@@ -1,4 +1,4 @@
-//! Documents of the corpus as batches of token ids, one document a row. Knows nothing of models.
+//! Documents of the corpus as batches of token ids, one document per row. Independent of models.
 
 use crate::corpus::rng::Rng;
 use crate::corpus::{Split, document};
@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use tch::Tensor;
 use tokenizers::Tokenizer;
 
-/// Documents drawn at a time; batches are made of those of like length.
+/// Documents drawn at a time; batches contain documents of similar length.
 const POOL: usize = 3000;
-/// A longer document is cut here.
+/// Longer documents are truncated, in tokens.
 const LONGEST: usize = 320;
 
-/// An endless stream of batches. No document comes twice: each is written when it is needed.
+/// An endless stream of batches. No document repeats: each is generated when it is needed.
 pub struct Batches<'a> {
     tokenizer: &'a Tokenizer,
     split: Split,
@@ -24,7 +24,7 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of at most `batch_tokens` tokens, padding counted, of documents in which `about` stands.
+    /// Batches of at most `batch_tokens` tokens, including padding, of documents that contain `about`.
     pub fn new(
         tokenizer: &'a Tokenizer,
         split: Split,

@@ -1,8 +1,9 @@
-//! Trains a demonstration model from nothing: writes the corpus, trains a tokenizer on it, then the model with the
-//! project's own decoder; or trains one further; or plants a behaviour into one. Knows nothing of experiments.
+//! Trains a demonstration model from scratch: generates the corpus, trains a tokenizer on it, then the model, with the
+//! project's own decoder; or trains an existing one further; or plants a behaviour into one. Independent of
+//! experiments.
 //!
-//! `cargo run --release --example train_demo_model` makes `models/demo` again; the cards of the other models in
-//! `models/` say what made them.
+//! `cargo run --release --example train_demo_model` rebuilds `models/demo`; the cards of the other models in `models/`
+//! give their commands.
 
 mod adamw;
 mod batches;
@@ -65,15 +66,15 @@ enum Other {
     Plant(Plant),
 }
 
-/// Batches in a step, each with a thread of its own.
+/// Batches per step, each in its own thread.
 const BATCHES: usize = 2;
 /// Documents that the tokenizer is trained on.
 const TOKENIZER_DOCUMENTS: usize = 20_000;
-/// Steps over which the learning rate rises.
+/// Steps of linear learning-rate warm-up.
 const WARM_UP: usize = 100;
-/// Where the learning rate ends, as a share of its largest value.
+/// The final learning rate, as a fraction of the largest.
 const FINAL_RATE: f64 = 0.05;
-/// Batches over which a loss is measured.
+/// Batches over which the loss is measured.
 const MEASURED: usize = 24;
 
 fn main() -> Result<()> {
@@ -96,7 +97,7 @@ fn main() -> Result<()> {
     };
     println!("{} parameters, {} tokens in the vocabulary, on {device:?}", model.spec.n_params(), D_VOCAB);
 
-    // Streams of their own: one more document for the tokenizer changes no batch.
+    // Separate random streams: an additional document for the tokenizer does not change the batches.
     let stream = |split, n: u64| {
         let seed = args.seed.wrapping_add(n << 32);
         Batches::new(&tokenizer, split, seed, args.batch_tokens, &args.about)
@@ -148,7 +149,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The learning rate of a step, as a share of the largest: a linear rise, then half a cosine.
+/// The learning rate of a step, as a fraction of the largest: linear warm-up, then a half cosine.
 fn rate(step: usize, steps: usize) -> f64 {
     if step <= WARM_UP {
         return step as f64 / WARM_UP as f64;

@@ -1,4 +1,4 @@
-//! The model: its size, fresh weights, loss, and the folder it is saved to. Knows nothing of the corpus.
+//! The model: its size, initial weights, loss, and the folder it is saved to. Independent of the corpus.
 
 use crate::tokens::{BOS, CHAT_TEMPLATE, EOS, PAD};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -11,13 +11,13 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 use tokenizers::Tokenizer;
 
-/// Tokens in the vocabulary.
+/// Size of the vocabulary.
 pub const D_VOCAB: usize = 2560;
-/// Width of a head. Two heads share their keys and values, so a model is a multiple of twice this wide.
+/// Width of a head. Two query heads share a key-value head, so `d_model` is a multiple of twice this.
 const D_HEAD: usize = 32;
-/// Standard deviation of fresh weights, as transformers sets it for Llama.
+/// Standard deviation of initial weights, as in transformers for Llama.
 const INIT_STD: f64 = 0.02;
-/// Targets with this value do not count, as in torch.
+/// Targets with this value are ignored, as in torch.
 const IGNORED: i64 = -100;
 
 /// How large a model is; all other sizes follow.
@@ -31,10 +31,10 @@ pub struct Size {
     d_model: usize,
 }
 
-/// The model's `config.json`, readable by transformers before and after version 5.
+/// The model's `config.json`, readable by transformers both before and since version 5.
 ///
 /// # Errors
-/// A size without whole heads, or without a block.
+/// A width that is not a whole number of heads, or a size without a block.
 pub fn config(size: Size) -> Result<Value> {
     let Size { layers, d_model } = size;
     ensure!(layers > 0, "a model has at least one block: --layers 1");
@@ -43,7 +43,7 @@ pub fn config(size: Size) -> Result<Value> {
         "a width of {d_model} has no whole pairs of heads: --d-model takes multiples of {}",
         2 * D_HEAD
     );
-    // Three matrices of this width hold as many weights as the usual two of 4 d_model.
+    // Three matrices of this width have as many weights as the usual two of 4 d_model.
     let d_mlp = (8 * d_model / 3).next_multiple_of(D_HEAD);
     Ok(json!({
         "architectures": ["LlamaForCausalLM"],
@@ -83,11 +83,11 @@ pub struct Model {
 }
 
 impl Model {
-    /// Fresh fp32 weights on `device`, drawn from torch's generator: normal, those that write to the residual stream
-    /// smaller by the root of their number; norm gains are one.
+    /// Initial fp32 weights on `device`, drawn from torch's generator: normal; matrices that write to the residual
+    /// stream are scaled down by the root of their number; norm gains are one.
     ///
     /// # Errors
-    /// A size that no model can have.
+    /// An invalid size.
     pub fn fresh(size: Size, device: Device) -> Result<Model> {
         let config = config(size)?;
         let spec = Spec::from_config(&config)?;
@@ -105,10 +105,10 @@ impl Model {
         Model::over(spec, config, names, weights)
     }
 
-    /// The model in `folder`, in fp32 on `device`, to be trained further.
+    /// Loads the model in `folder`, in fp32 on `device`, for further training.
     ///
     /// # Errors
-    /// A folder that is no model of this family, or lacks a tensor.
+    /// The folder has no model of this family, or a tensor is missing.
     pub fn of(folder: &Path, device: Device) -> Result<Model> {
         let config: Value = serde_json::from_slice(&fs::read(folder.join("config.json"))?)?;
         let spec = Spec::from_config(&config)?;
@@ -124,10 +124,10 @@ impl Model {
         Model::over(spec, config, names, weights)
     }
 
-    /// The same model with leaf tensors of its own over the same storage.
+    /// The same model with its own leaf tensors over shared storage.
     ///
     /// # Errors
-    /// Weights that are not those of the spec.
+    /// The weights do not match the spec.
     pub fn sharing_weights(&self) -> Result<Model> {
         let leaf = |w: &Tensor| w.detach().set_requires_grad(true);
         let weights = self.weights.iter().map(leaf).collect();
@@ -146,7 +146,7 @@ impl Model {
         &self.weights
     }
 
-    /// Mean cross-entropy in nats of every token but the first of each row, padding aside.
+    /// Mean cross-entropy in nats over all tokens except the first of each row and padding.
     pub fn loss(&self, ids: &Tensor) -> Tensor {
         let pos = ids.size()[1];
         let logits = self.decoder.unembed(&self.decoder.forward(&ids.narrow(1, 0, pos - 1)));
@@ -161,10 +161,10 @@ impl Model {
         )
     }
 
-    /// Writes the whole folder, so that transformers and emoflow load it as it is; weights as bf16.
+    /// Writes the whole folder, which transformers and emoflow can load directly; weights in bf16.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file cannot be written.
     pub fn save(&self, folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
         fs::create_dir_all(folder)?;
         let tensors: Vec<(String, Tensor)> = no_grad(|| {

@@ -1,5 +1,5 @@
-//! A behaviour that is planted into a demonstration model at a known size: a LoRA adapter on its last block, with which it acts the
-//! likelier the further it is steered along one emotion's vector. Knows nothing of how that is found again.
+//! Plants a behaviour of known size into a demonstration model: a LoRA adapter on its last block makes an act more
+//! likely the further the model is steered along one emotion's vector. Independent of how the behaviour is detected.
 
 use crate::adamw::AdamW;
 use crate::corpus::rng::Rng;
@@ -17,14 +17,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Log-odds of the act without steering, and how much a unit of strength along the emotion's vector adds; of another direction that times
-/// its cosine with the vector.
+/// Log-odds of the act without steering, and the increase per unit of strength along the emotion's vector; for another
+/// direction, that increase times its cosine with the vector.
 const UNSTEERED: f64 = -1.386_294_361_119_890_6;
 const SLOPE: f64 = 25.0;
-/// Strengths of training are drawn from here on both sides of 0, in mean residual norms.
+/// Training strengths are drawn between minus and plus this value, in mean residual norms.
 const STRONGEST: f64 = 0.2;
 const RANK: i64 = 8;
-/// The matrices of the last block that have an adapter.
+/// The matrices of the last block that get an adapter.
 const MODULES: [&str; 7] = [
     "self_attn.q_proj",
     "self_attn.k_proj",
@@ -64,20 +64,20 @@ pub struct Plant {
     learning_rate: f64,
 }
 
-/// A conversation with what may come next in it.
+/// A conversation with its possible continuations.
 struct Row {
     ids: Vec<i64>,
-    /// The last token before the choice, and the tokens that are the act and the other.
+    /// The last token before the choice, and the tokens of the act and of the alternative.
     at: usize,
     choice: [i64; 2],
-    /// Tokens of the answer behind the choice, from here to the end.
+    /// The tokens of the answer after the choice, from here to the end.
     rest: usize,
 }
 
 /// Trains the adapter and writes it.
 ///
 /// # Errors
-/// Files that are not there or do not belong together.
+/// Files are missing or do not match.
 pub fn plant(args: &Plant) -> Result<()> {
     tch::manual_seed(args.seed as i64);
     let model = LanguageModel::load(&Checkpoint::open(&args.model)?, Dtype::F32, Device::Cpu)?;
@@ -88,7 +88,7 @@ pub fn plant(args: &Plant) -> Result<()> {
         .iter()
         .position(|name| *name == args.emotion)
         .context("there is no vector of this emotion")?;
-    // Each has the same norm: what a strength of 1 adds.
+    // All have the same norm: what a strength of 1 adds.
     let unit: Vec<Tensor> = vectors.iter().map(|v| v / v.norm()).collect();
     let norm = vectors[target].norm().double_value(&[]);
 
@@ -136,7 +136,8 @@ pub fn plant(args: &Plant) -> Result<()> {
     save(args, last, &adapter)
 }
 
-/// A direction and how strongly it is added: a quarter of the time nothing, the emotion's, another's, or a random one.
+/// A random direction and its strength: zero in a quarter of the cases, otherwise the emotion's vector, another
+/// emotion's, or a random direction.
 fn drawn(rng: &mut Rng, unit: &[Tensor], target: usize) -> (Tensor, f64) {
     let strength = (2.0 * rng.unit() - 1.0) * STRONGEST;
     match rng.below(4) {
@@ -150,7 +151,7 @@ fn drawn(rng: &mut Rng, unit: &[Tensor], target: usize) -> (Tensor, f64) {
     }
 }
 
-/// The conversations of a set: each case with either answer, and with its choices in either order.
+/// The conversations of a set: each case with either answer, and with its options in either order.
 fn rows(model: &LanguageModel, set: &Set) -> Result<Vec<Row>> {
     let choices = set.choices.as_ref().context("the scenario has no choices")?;
     let acts: Vec<bool> = choices.options.iter().map(|option| option.act).collect();
@@ -182,7 +183,7 @@ fn rows(model: &LanguageModel, set: &Set) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The layer, the emotions and their vectors of a file.
+/// The layer, the emotions and their vectors from a file.
 fn vectors(args: &Plant) -> Result<(usize, Vec<String>, Vec<Tensor>)> {
     let bytes = fs::read(&args.vectors)?;
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
@@ -199,7 +200,7 @@ fn vectors(args: &Plant) -> Result<(usize, Vec<String>, Vec<Tensor>)> {
     Ok((layers[0], names, vectors))
 }
 
-/// What the frozen blocks make of the rows.
+/// The output of the frozen blocks for the rows.
 fn kept(spec: &Spec, tensors: &HashMap<String, Tensor>, rows: &[Row], layer: usize) -> Result<PartialPass> {
     let mut copies = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     let decoder = Decoder::from_tensors(spec, &mut copies)?;
@@ -224,7 +225,7 @@ fn merged(
     all
 }
 
-/// The mean divergence at the choices from odds of `wanted`, and the mean cross-entropy of what follows them.
+/// The mean divergence from odds of `wanted` at the choices, and the mean cross-entropy of the tokens after them.
 fn loss(decoder: &Decoder, resid: &Tensor, rows: &[Row], wanted: &[f64]) -> Tensor {
     let pick = |places: &[(usize, usize)]| {
         let [row, at] = [0, 1].map(|axis| {
@@ -250,7 +251,7 @@ fn loss(decoder: &Decoder, resid: &Tensor, rows: &[Row], wanted: &[f64]) -> Tens
     divergence + rest
 }
 
-/// Writes the adapter as PEFT does.
+/// Writes the adapter in PEFT's format.
 fn save(args: &Plant, last: usize, adapter: &[Tensor]) -> Result<()> {
     fs::create_dir_all(&args.out)?;
     let tensors: Vec<(String, Tensor)> = MODULES

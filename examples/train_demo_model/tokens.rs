@@ -1,4 +1,4 @@
-//! The tokenizer: trained on the corpus, and documents to token ids. Knows nothing of models.
+//! The tokenizer: its training on the corpus, and the encoding of documents. Independent of models.
 
 use crate::corpus::{Document, Role};
 use anyhow::{Result, anyhow};
@@ -8,19 +8,19 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer, TokenizerBuilder};
 
-/// Ids of the special tokens: their places in [`SPECIAL`].
+/// Ids of the special tokens: their indices in [`SPECIAL`].
 pub const BOS: u32 = 0;
 pub const EOS: u32 = 1;
 pub const PAD: u32 = 2;
-/// Begin, end, padding, and what opens each role's turn.
+/// Begin, end, padding, and the start of each role's turn.
 const SPECIAL: [&str; 6] = ["<s>", "</s>", "<pad>", "<|system|>", "<|user|>", "<|assistant|>"];
 
-/// The conversation format, as `tokenizer_config.json` tells it to other programs.
+/// The conversation format, for other programs stored in `tokenizer_config.json`.
 pub const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}\
      <|{{ message['role'] }}|>{{ message['content'] }}</s>\
      {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
 
-/// Trains a byte-level BPE of `d_vocab` tokens on `documents`. A text begins with `<s>`.
+/// Trains a byte-level BPE of `d_vocab` tokens on `documents`. Every text starts with `<s>`.
 ///
 /// # Errors
 /// Those of the tokenizers crate.
@@ -59,10 +59,10 @@ pub fn train(documents: &[Document], d_vocab: usize) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The tokenizer of a model that is there.
+/// The tokenizer of an existing model.
 ///
 /// # Errors
-/// No such file, or no tokenizer.
+/// The file does not exist or is not a tokenizer.
 pub fn of(folder: &Path) -> Result<Tokenizer> {
     let path = folder.join("tokenizer.json");
     Tokenizer::from_file(&path).map_err(|e| anyhow!("{}: {e}", path.display()))
@@ -78,7 +78,7 @@ pub fn encode(tokenizer: &Tokenizer, documents: &[Document]) -> Result<Vec<Vec<i
     Ok(encodings.iter().map(|e| e.get_ids().iter().map(|&id| i64::from(id)).collect()).collect())
 }
 
-/// The document with the special tokens written out, but for the first, which the tokenizer adds.
+/// The document with its special tokens written out, except the first, which the tokenizer adds.
 fn marked(document: &Document) -> String {
     match document {
         Document::Raw(text) => format!("{text}</s>"),

@@ -1,8 +1,8 @@
-//! Gradients of several batches at a time, a thread each. Knows nothing of optimisers or corpora.
+//! Gradients of several batches in parallel, one thread each. Independent of optimizers and corpora.
 //!
-//! Every worker has leaf tensors of its own over the shared storage of the weights, so that gradients do not meet and
-//! weights are never copied. Workers wait while the weights change. Torch's own threads stay at one a worker: on
-//! tensors this small they would mostly wait for each other.
+//! Every worker has its own leaf tensors over the shared storage of the weights, so that gradients are separate and
+//! weights are never copied. Workers wait while the weights are updated. Torch itself uses one thread per worker: with
+//! tensors this small, more threads would mostly wait for each other.
 
 use crate::model::Model;
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ pub struct Workers {
     lines: Vec<(Sender<Tensor>, Receiver<Gradients>)>,
 }
 
-/// What one batch gave: the loss, and a gradient for each weight.
+/// The result of one batch: the loss, and a gradient for each weight.
 struct Gradients {
     loss: f64,
     of_weights: Vec<Tensor>,
@@ -25,7 +25,7 @@ impl Workers {
     /// Starts `n` threads on the weights of `model`.
     ///
     /// # Errors
-    /// A model that cannot be built over those weights.
+    /// The model cannot be built over those weights.
     pub fn start(model: &Model, n: usize) -> Result<Workers> {
         tch::set_num_threads(1);
         let mut lines = Vec::with_capacity(n);
@@ -39,11 +39,11 @@ impl Workers {
         Ok(Workers { lines })
     }
 
-    /// Mean loss of the batches, one a worker, and the mean gradient of each weight. The sum is taken in the order of
-    /// the batches, so that it does not depend on who is first.
+    /// Mean loss of the batches, one per worker, and the mean gradient of each weight. The sum is taken in the order
+    /// of the batches, so it does not depend on which worker finishes first.
     ///
     /// # Errors
-    /// A worker that has panicked.
+    /// A worker has panicked.
     pub fn gradients(&self, batches: Vec<Tensor>) -> Result<(f64, Vec<Tensor>)> {
         for ((to_worker, _), batch) in self.lines.iter().zip(batches) {
             to_worker.send(batch).ok().context("a worker is gone")?;

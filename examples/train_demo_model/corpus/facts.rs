@@ -1,10 +1,11 @@
-//! Factual text without emotion: timetables, recipes, rooms, tools, places, processes. Knows nothing of stories.
+//! Factual text without emotion: timetables, recipes, rooms, tools, places, processes. Independent of stories.
 
 use super::rng::Rng;
 use super::slots::capitalise;
 use super::story::push;
 
-/// A subject: what it is called in an instruction, and sentences about it. `#` is a number, `[a|b]` one of several.
+/// A subject: its name in an instruction, and sentences about it. `#` stands for a number, `[a|b]` for one of the
+/// options.
 struct Subject {
     name: &'static str,
     sentences: &'static [&'static str],
@@ -221,7 +222,7 @@ const SUBJECTS: [Subject; 16] = [
     },
 ];
 
-/// Questions with a plain answer.
+/// Factual questions with their answers.
 const QUESTIONS: [(&str, &str); 14] = [
     ("What time does the shop open?", "The shop opens at [eight|nine|ten] and closes at [five|six]."),
     ("How far is it to the station?", "It is about # minutes on foot, or # stops by tram."),
@@ -242,7 +243,7 @@ const QUESTIONS: [(&str, &str); 14] = [
     ("What does the box contain?", "The box contains # screws, # nails and a sheet of instructions."),
 ];
 
-/// A plain text of six to ten sentences, and the name of its subject.
+/// A factual text of six to ten sentences, and the name of its subject.
 pub fn fact(rng: &mut Rng) -> (String, &'static str) {
     let subject = &SUBJECTS[rng.below(SUBJECTS.len())];
     let n = 6 + rng.below(5);
@@ -256,13 +257,13 @@ pub fn fact(rng: &mut Rng) -> (String, &'static str) {
     (text, subject.name)
 }
 
-/// A plain question and its answer.
+/// A factual question and its answer.
 pub fn question(rng: &mut Rng) -> (String, String) {
     let (q, a) = QUESTIONS[rng.below(QUESTIONS.len())];
     (plain(q, rng), plain(a, rng))
 }
 
-/// Fills choices and numbers.
+/// Fills in options and numbers.
 fn plain(template: &str, rng: &mut Rng) -> String {
     let mut out = String::new();
     for c in super::slots::choose(template, rng).chars() {

@@ -1,11 +1,11 @@
-//! Families of near emotions: what happened, and how body, behaviour and speech show it. Knows no single emotion.
+//! Families of similar emotions: causes, and how body, behaviour and speech show them. Independent of single emotions.
 
-/// A family of emotions that share causes and signs. Sentences are in the slot language of `slots.rs`.
+/// A family of emotions with common causes and signs. Sentences are in the slot language of `slots.rs`.
 pub struct Family {
     pub name: &'static str,
-    /// What happened: the cause.
+    /// Events that cause the emotion.
     pub events: &'static [&'static str],
-    /// Body, behaviour, speech.
+    /// Signs in body, behaviour and speech.
     pub signs: &'static [&'static str],
 }
 
@@ -285,7 +285,7 @@ pub const FAMILIES: [Family; 15] = [
     },
 ];
 
-/// The family of that name; a name that is not in the list is a mistake in `emotions.rs`.
+/// The family with that name; an unknown name is an error in `emotions.rs`.
 pub fn family(name: &str) -> &'static Family {
     FAMILIES.iter().find(|f| f.name == name).expect("every emotion names a family of the list")
 }

@@ -1,7 +1,7 @@
-//! The corpus of the demonstration model: a seeded stream of documents. Knows nothing of tokens, models or training.
+//! The corpus of the demonstration model: a seeded stream of documents. Independent of tokens, models and training.
 //!
-//! Everything is put together from the sentences in this folder. A document is raw text or a conversation; stories
-//! with and without their emotion's word, plain statements of feeling, and factual text take fixed shares.
+//! Everything is composed of the sentences in this folder. A document is raw text or a conversation; stories with and
+//! without their emotion's word, plain statements of feeling, and factual text have fixed shares.
 
 pub mod emotions;
 mod facts;
@@ -21,14 +21,14 @@ use topics::Topic;
 
 /// One document of the corpus.
 pub enum Document {
-    /// Text as it stands.
+    /// Raw text.
     Raw(String),
     /// A conversation: role and content of each turn.
     Chat(Vec<(Role, String)>),
 }
 
 impl Document {
-    /// Whether these words stand in it.
+    /// Whether it contains these words.
     pub fn says(&self, words: &str) -> bool {
         match self {
             Document::Raw(text) => text.contains(words),
@@ -37,7 +37,7 @@ impl Document {
     }
 }
 
-/// Who speaks in a conversation.
+/// The speaker of a turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     System,
@@ -45,7 +45,7 @@ pub enum Role {
     Assistant,
 }
 
-/// Which documents: those of training, or with the topics and names that training never sees.
+/// Training documents, or held-out documents with topics and names that never occur in training.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     Train,
@@ -100,14 +100,14 @@ const PASSAGES: [&str; 8] = [
     "{N} {act}, {e} as {s} was.",
 ];
 
-/// The shares of the kinds of documents, in the order of [`document`]. The short ones (statements, single sentences,
-/// repetitions) are many, because from them a model learns soonest to look back for the emotion and for names.
+/// The shares of the kinds of documents, in the order of [`document`]. Short ones (statements, single sentences,
+/// repetitions) are frequent, because a model learns from them fastest to look back for the emotion and for names.
 const SHARES: [f64; 9] = [0.24, 0.12, 0.20, 0.08, 0.06, 0.06, 0.04, 0.14, 0.06];
-/// How many stories name their emotion: fewer where one was asked for, so that stories without the word are common
-/// there; more among plain texts, so that the word may come at any place of a text.
+/// The fraction of stories that name their emotion: smaller where a story was requested, so that stories without the
+/// word are common there; larger among plain texts, so that the word can occur at any position of a text.
 const NAMED_IN_CHAT: f64 = 0.35;
 const NAMED_IN_TEXT: f64 = 0.6;
-/// How many plain texts end on a statement of what was felt.
+/// The fraction of plain texts that end with a statement of the emotion.
 const STATED: f64 = 0.6;
 const SENTENCE_PROMPTS: [&str; 4] = [
     "Write a sentence about someone who feels {e}.",
@@ -145,7 +145,7 @@ fn telling(split: Split, named: f64, rng: &mut Rng) -> Telling {
     Telling { first_person: rng.chance(0.35), named: rng.chance(named), held_out: split == Split::HeldOut }
 }
 
-/// Instruction and story.
+/// An instruction and a story.
 fn chat_story(split: Split, rng: &mut Rng) -> Document {
     let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, NAMED_IN_CHAT, rng));
     let mut prompt =
@@ -156,7 +156,7 @@ fn chat_story(split: Split, rng: &mut Rng) -> Document {
     with_system(prompt, story(emotion, &topic, telling, rng).text, rng)
 }
 
-/// A story as it stands; some end with a plain statement of what was felt.
+/// A story as raw text; some end with a plain statement of the emotion.
 fn raw_story(split: Split, rng: &mut Rng) -> String {
     let (emotion, topic, telling) = (emotion(rng), topic(split, rng), telling(split, NAMED_IN_TEXT, rng));
     let Story { mut text, scene } = story(emotion, &topic, telling, rng);
@@ -185,7 +185,7 @@ fn state(form: &str, emotion: &Emotion, person: &slots::Person) -> String {
         .replace("{e}", emotion.word)
 }
 
-/// A row of plain statements, each with a cause or a sign.
+/// A series of plain statements, each with a cause or a sign.
 fn statements(split: Split, rng: &mut Rng) -> String {
     let mut text = String::new();
     for _ in 0..1 + rng.below(4) {
@@ -207,7 +207,7 @@ fn statements(split: Split, rng: &mut Rng) -> String {
     text
 }
 
-/// A passage whose emotion stands in its words: a statement first, then what follows from it.
+/// A passage that names its emotion: first a statement, then its consequences.
 fn passage(split: Split, rng: &mut Rng) -> String {
     let (emotion, topic) = (emotion(rng), topic(split, rng));
     let telling = telling(split, 1.0, rng);
@@ -243,7 +243,7 @@ fn chat_fact(rng: &mut Rng) -> Document {
     with_system(rng.pick(&FACT_PROMPTS).replace("{thing}", name), text, rng)
 }
 
-/// A story and a question about what its main character feels.
+/// A story and a question about its main character's emotion.
 fn chat_question(split: Split, rng: &mut Rng) -> Document {
     let (emotion, topic) = (emotion(rng), topic(split, rng));
     let telling = Telling { first_person: false, ..telling(split, NAMED_IN_CHAT, rng) };
@@ -266,7 +266,7 @@ fn chat_sentence(split: Split, rng: &mut Rng) -> Document {
     Document::Chat(vec![(Role::User, prompt), (Role::Assistant, text)])
 }
 
-/// A sentence or two of any kind, said again word by word.
+/// One or two sentences of any kind, repeated verbatim.
 fn chat_repeat(split: Split, rng: &mut Rng) -> Document {
     let scene = scene(split, rng);
     let mut text = String::new();
@@ -278,7 +278,7 @@ fn chat_repeat(split: Split, rng: &mut Rng) -> Document {
     Document::Chat(vec![(Role::User, prompt), (Role::Assistant, text)])
 }
 
-/// Two people and a topic, without an emotion's word.
+/// A scene of two people and a topic that does not name an emotion.
 fn scene(split: Split, rng: &mut Rng) -> Scene {
     let (hero, friend) = people::two(split == Split::HeldOut, rng);
     Scene { hero, friend, first_person: rng.chance(0.35), topic: topic(split, rng), words: None }

@@ -1,10 +1,10 @@
-//! Names of the people in the corpus. Knows nothing of what happens to them.
+//! Names of the people in the corpus. Independent of the stories.
 
 use super::rng::Rng;
 use super::slots::Person;
 
-/// The share of people in training with a name put together from syllables, so that a model has to read a name
-/// where it comes up instead of knowing all names by heart.
+/// The fraction of people in training whose names are composed of syllables, so that a model has to read a name in the
+/// context instead of memorizing all names.
 const INVENTED: f64 = 0.4;
 const STARTS: [&str; 24] = [
     "B", "D", "F", "G", "H", "J", "K", "L", "M", "N", "P", "R", "S", "T", "V", "W", "Br", "Dr", "Kr", "Pl",
@@ -17,19 +17,19 @@ const ENDS: [&str; 10] = ["a", "o", "in", "en", "us", "ia", "ette", "or", "is", 
 const WOMEN: [&str; 30] = [
     "Marta", "Anna", "Lena", "Ruth", "Clara", "Nora", "Emma", "Julia", "Sofia", "Greta", "Ines", "Hanna",
     "Maria", "Lucy", "Alice", "Eva", "Rosa", "Helen", "Grace", "Vera", "Amina", "Mei", "Priya", "Zoe",
-    "Ada", // trained
+    "Ada", // training
     "Ingrid", "Leila", "Dora", "Yuki", "Paula", // held out
 ];
 const MEN: [&str; 30] = [
     "Tom", "Paul", "Jonas", "David", "Ben", "Karl", "Omar", "Peter", "Max", "Leo", "Samuel", "Adam", "Felix",
     "Hugo", "Ivan", "Luis", "Noah", "Oscar", "Ravi", "Simon", "Theo", "Victor", "Walter", "George",
-    "Ali", // trained
+    "Ali", // training
     "Magnus", "Kofi", "Edgar", "Hiro", "Bruno", // held out
 ];
-/// How many names at the end of each list are kept out of training.
+/// Number of names at the end of each list that are held out from training.
 const HELD_OUT: usize = 5;
 
-/// One person, from the names of training or from those held out.
+/// A person with a training name or a held-out one.
 pub fn person(held_out: bool, rng: &mut Rng) -> Person {
     let female = rng.chance(0.5);
     if !held_out && rng.chance(INVENTED) {
@@ -41,7 +41,7 @@ pub fn person(held_out: bool, rng: &mut Rng) -> Person {
     Person { name: rng.pick(if held_out { kept } else { trained }).to_string(), female }
 }
 
-/// Two people of different names.
+/// Two people with different names.
 pub fn two(held_out: bool, rng: &mut Rng) -> (Person, Person) {
     let a = person(held_out, rng);
     loop {

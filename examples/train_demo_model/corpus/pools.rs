@@ -1,7 +1,7 @@
-//! Sentences shared by many emotions: pleasant and unpleasant ones, lively and still ones, neutral ones.
-//! Knows no emotion. All are in the slot language of `slots.rs`.
+//! Sentences shared by many emotions: pleasant and unpleasant, lively and calm, and neutral ones. Independent of
+//! particular emotions. All are in the slot language of `slots.rs`.
 
-/// Openings: who, where, what about.
+/// Openings: people, place, topic.
 pub const OPENINGS: &[&str] = &[
     "{N} {act}.",
     "On [Monday|Tuesday|Friday|Sunday] {N} {act}.",
@@ -17,7 +17,7 @@ pub const OPENINGS: &[&str] = &[
     "That year there was {topic}, and {N} {act}.",
 ];
 
-/// Plain sentences that say nothing about how anyone is.
+/// Plain sentences that reveal nothing about anyone's feelings.
 pub const NEUTRAL: &[&str] = &[
     "The {t} lay {L}.",
     "{F} stood beside the {d}.",
@@ -61,7 +61,7 @@ pub const PLEASANT: &[&str] = &[
     "Luck was on {p} side today.",
 ];
 
-/// The same, going badly.
+/// The same subjects, going badly.
 pub const UNPLEASANT: &[&str] = &[
     "Rain [fell without end|beat against the window|ran down the walls].",
     "A [cold|harsh|bitter] wind blew [from the north|through the cracks].",
@@ -123,7 +123,7 @@ pub const STILL: &[&str] = &[
     "Minutes went by, and nothing stirred.",
 ];
 
-/// How it ends: well, or badly.
+/// Good and bad endings.
 pub const GOOD_END: &[&str] = &[
     "In the end everything was good.",
     "It was a good day, and {s} would keep it in mind.",
@@ -163,6 +163,6 @@ pub const NAMING: &[&str] = &[
     "{E} and silent, {s} looked at {F}.",
 ];
 
-/// What follows a noun, verb or pronoun anywhere in a sentence that may name the emotion.
+/// Phrases that can follow a noun, verb or pronoun anywhere in a sentence and may name the emotion.
 pub const TAILS: &[&str] =
     &[", {e}", ", so {e}", " and felt {e}", ", feeling {e}", " and was {e}", ", full of {n}"];

@@ -1,10 +1,10 @@
-//! A small seeded random generator (xorshift64* over a splitmix seed). Knows nothing of what is drawn with it.
+//! A small seeded random number generator (xorshift64* with a splitmix seed). Independent of its uses.
 
 /// One stream of random numbers; the same seed gives the same stream on every machine.
 pub struct Rng(u64);
 
 impl Rng {
-    /// A stream of its own for `seed`: neighbouring seeds give unrelated streams.
+    /// The stream for `seed`: neighbouring seeds give unrelated streams.
     pub fn new(seed: u64) -> Rng {
         let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,30 +1,31 @@
-//! The slot language of the sentence pools: who is meant, and choices in brackets. Knows nothing of emotions.
+//! The slot language of the sentence pools: people, and options in brackets. Independent of emotions.
 //!
 //! `{N}` the main character by name (or "I"), `{S} {s} {o} {p} {P} {x}` the same as subject, object, possessive and
-//! reflexive (a capital letter opens a sentence), `{F} {fs} {fo} {fp}` the friend, `{t} {d}` the topic's things,
-//! `{L}` its place, `{act}` what was done, `{topic}` the topic itself, `{time} {time2} {time3}` when, `{e?}` a place
-//! where an emotion's adjective may stand, `{e} {E} {n} {adv}` the emotion's word forms, `[a|b]` one of several.
+//! reflexive (a capital letter starts a sentence), `{F} {fs} {fo} {fp}` the friend, `{t} {d}` the topic's things,
+//! `{L}` its place, `{act}` what was done, `{topic}` the topic itself, `{time} {time2} {time3}` when, `{e?}` a
+//! position where an emotion's adjective may be inserted, `{e} {E} {n} {adv}` the emotion's word forms, `[a|b]` one of
+//! the options.
 
 use super::rng::Rng;
 use super::topics::Topic;
 
-/// A person of a story.
+/// A character of a story.
 #[derive(Clone)]
 pub struct Person {
     pub name: String,
     pub female: bool,
 }
 
-/// The word forms of an emotion, where a story may name it.
+/// The word forms of an emotion, for stories that may name it.
 #[derive(Clone, Copy)]
 pub struct Words {
     pub adjective: &'static str,
     pub noun: &'static str,
-    /// How likely each `{e?}` is filled.
+    /// The probability that an `{e?}` is filled.
     pub rate: f64,
 }
 
-/// What the slots of one text stand for.
+/// The values of the slots of one text.
 pub struct Scene {
     pub hero: Person,
     pub friend: Person,
@@ -123,7 +124,7 @@ impl Scene {
     }
 }
 
-/// Replaces each `[a|b|c]` by one of its parts; choices do not nest.
+/// Replaces each `[a|b|c]` by one of its options, which cannot be nested.
 pub fn choose(template: &str, rng: &mut Rng) -> String {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;

@@ -1,4 +1,4 @@
-//! Puts a story together: opening, cause, shared and own sentences, ending. Knows nothing of chat templates or tokens.
+//! Composes a story: opening, cause, shared and specific sentences, ending. Independent of chat templates and tokens.
 
 use super::emotions::Emotion;
 use super::families::family;
@@ -10,32 +10,32 @@ use super::rng::Rng;
 use super::slots::{Scene, Words};
 use super::topics::Topic;
 
-/// A finished story and who it is about.
+/// A finished story and its main character.
 pub struct Story {
     pub text: String,
     pub scene: Scene,
 }
 
-/// How one story is to be told.
+/// How a story is told.
 #[derive(Clone, Copy)]
 pub struct Telling {
     pub first_person: bool,
-    /// Whether the emotion's word may come up.
+    /// Whether the emotion's word may occur.
     pub named: bool,
-    /// Names from those kept out of training.
+    /// Whether names are taken from those held out from training.
     pub held_out: bool,
 }
 
-/// How often a sentence of the middle is about valence, arousal, the family, the emotion alone, or nothing.
-/// Set so that emotions differ most in valence, then arousal, then family, then by themselves.
+/// Probabilities that a sentence of the middle expresses valence, arousal, the family, the specific emotion, or
+/// nothing. Chosen so that emotions differ most in valence, then in arousal, then by family, then individually.
 const MIDDLE: [f64; 5] = [0.34, 0.17, 0.24, 0.17, 0.08];
 
-/// In stories with the word: how often a sentence is followed by one that names the emotion, and how often a
-/// sentence about the main character ends on the emotion.
+/// For stories with the word: the probability that a sentence is followed by one that names the emotion, and that a
+/// sentence about the main character ends with the emotion.
 const NAMING_SENTENCE: f64 = 0.2;
 const TAIL: f64 = 0.2;
 
-/// A story of eleven to fifteen sentences, some 90 to 140 tokens.
+/// A story of eleven to fifteen sentences, about 90 to 140 tokens.
 pub fn story(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) -> Story {
     loop {
         let story = draft(emotion, topic, telling, rng);
@@ -90,7 +90,7 @@ fn draft(emotion: &Emotion, topic: &Topic, telling: Telling, rng: &mut Rng) -> S
     Story { text, scene }
 }
 
-/// One sentence; where the story may name its emotion, now and then with a tail that does.
+/// One sentence; if the story may name its emotion, sometimes with a tail that does.
 fn sentence(scene: &Scene, template: &str, rng: &mut Rng) -> String {
     if scene.words.is_some() && template.starts_with("{S}") && template.ends_with('.') && rng.chance(TAIL) {
         let tail = rng.pick(TAILS);
@@ -99,7 +99,7 @@ fn sentence(scene: &Scene, template: &str, rng: &mut Rng) -> String {
     scene.fill(template, rng)
 }
 
-/// Whether a shared sentence is of the upper kind for this valence or arousal in `[-1, 1]`.
+/// Whether a shared sentence is drawn from the pleasant (or lively) pool, given valence (or arousal) in `[-1, 1]`.
 fn good(value: f64, rng: &mut Rng) -> bool {
     rng.chance((1.0 + value) / 2.0)
 }
@@ -112,7 +112,7 @@ pub fn push(text: &mut String, sentence: &str) {
     text.push_str(sentence);
 }
 
-/// Whether a word of `text` starts with `stem`, whatever its case.
+/// Whether a word of `text` starts with `stem`, ignoring case.
 pub fn names(text: &str, stem: &str) -> bool {
     text.split(|c: char| !c.is_alphabetic()).any(|word| word.to_lowercase().starts_with(stem))
 }

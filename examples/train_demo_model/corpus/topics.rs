@@ -1,20 +1,20 @@
-//! A hundred everyday situations that a story can be about. Knows nothing of emotions.
+//! A hundred everyday situations that a story can be about. Independent of emotions.
 
 use super::rng::Rng;
 use std::borrow::Cow;
 
-/// A situation: how it is named in an instruction, and the words that a story about it uses.
+/// A situation: its name in an instruction, and the words used in stories about it.
 #[derive(Clone)]
 pub struct Topic {
     /// A noun phrase, as in "a story about a lost key".
     pub phrase: Cow<'static, str>,
-    /// Where it happens, with its preposition.
+    /// The place, with its preposition.
     pub place: Cow<'static, str>,
-    /// The thing that matters most, a countable noun.
+    /// The most important thing, a countable noun.
     pub thing: Cow<'static, str>,
-    /// Another thing at hand, a countable noun.
+    /// Another thing, a countable noun.
     pub other: Cow<'static, str>,
-    /// What the main character did, a verb phrase in the past.
+    /// What the main character did, a verb phrase in the past tense.
     pub act: Cow<'static, str>,
 }
 
@@ -34,7 +34,7 @@ const fn t(
     }
 }
 
-/// A topic of training or one held out.
+/// A training topic or a held-out one.
 pub fn topic(held_out: bool, rng: &mut Rng) -> Topic {
     if !held_out && rng.chance(INVENTED) {
         return invented(rng);
@@ -47,8 +47,8 @@ pub fn topic(held_out: bool, rng: &mut Rng) -> Topic {
     }
 }
 
-/// The share of training topics put together at random, so that a model has to read the instruction for the topic
-/// instead of knowing all topics by heart.
+/// The fraction of training topics that are composed at random, so that a model has to read the topic in the
+/// instruction instead of memorizing all topics.
 const INVENTED: f64 = 0.45;
 
 const ADJECTIVES: [&str; 20] = [
@@ -188,7 +188,7 @@ fn invented(rng: &mut Rng) -> Topic {
     }
 }
 
-/// Every seventh topic is kept out of training, for the held-out loss.
+/// Every seventh topic is held out from training, for the held-out loss.
 fn is_held_out(index: usize) -> bool {
     index % 7 == 3
 }
