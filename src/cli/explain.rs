@@ -150,7 +150,7 @@ fn show(node: &Explained, out: &mut dyn Write) -> Result<()> {
 }
 
 fn ladder(causes: &[Cause], depth: usize, out: &mut dyn Write) -> Result<()> {
-    /// The most causes shown for one unit; `--json` has all.
+    /// The most causes shown at each level; `--json` has all.
     const SHOWN: usize = 8;
     let indent = "  ".repeat(depth);
     for cause in causes.iter().take(SHOWN) {

@@ -1,4 +1,4 @@
-//! Suggestions for command names from other programs.
+//! Suggestions for unknown command names.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 

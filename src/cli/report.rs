@@ -1,4 +1,4 @@
-//! `emoflow report`: renders the report again from the cache. Never replaces existing results by an empty report.
+//! `emoflow report`: renders the report again from the cache. Changes nothing if results on disk are no longer cached.
 
 use std::io::Write;
 use std::path::Path;

@@ -73,7 +73,7 @@ pub fn run(args: RunArgs, out: &mut dyn Write) -> Result<u8> {
         }
     }
     let past = Past::read(&results);
-    // The plan as it is now: editing the experiment file meanwhile mixes nothing.
+    // Freezes the plan: later edits of the experiment file do not affect this run.
     results::write_run((&resolved, &plan, &store), &results, &past, &Outcome::default(), begun.elapsed())?;
     worker::share_machine(1 + beside.len());
     let options = Options {

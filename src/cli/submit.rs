@@ -112,7 +112,7 @@ pub fn run(args: SubmitArgs, out: &mut dyn Write) -> Result<u8> {
         ensure!(set, Usage(format!("`secrets` of the profile names {name}, which is not set here")));
     }
     if class == "cpu" {
-        // Jobs on another type of device would have other keys.
+        // Otherwise jobs on other processors could use another backend, and so other keys.
         let name = prepared.resolved.device.backend.name().to_string();
         profile.environment.insert(backend::VARIABLE.to_string(), name);
     }

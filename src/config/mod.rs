@@ -72,7 +72,7 @@ pub struct Experiment {
     /// Conversations in which both speakers' emotions are known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dialogues: Vec<Dialogues>,
-    /// What classifies the texts of scenarios.
+    /// The models that classify the texts of scenarios.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judges: Vec<Judge>,
     pub activations: activations::Params,

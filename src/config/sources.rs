@@ -168,7 +168,8 @@ pub(super) fn files_span(reader: &Reader<'_>, _: &str) -> Read<Span> {
     Ok(reader.span_of("files"))
 }
 
-/// A glob of files in a repository; an error if it is invalid or selects files of an unsupported format.
+/// A glob of files in a repository; an error if it is invalid, points outside the repository, or selects files of an
+/// unsupported format.
 pub(super) fn glob(reader: &Reader<'_>, name: &str) -> Read<String> {
     let files = reader.filled(name)?;
     let at = |message: String| Problem::at(reader.span_of(name), message);

@@ -107,7 +107,7 @@ impl<'s> Reader<'s> {
         self.keys.iter().any(|key| key.name == name && !key.is_others())
     }
 
-    /// Whether an entry belongs to [`Type::Others`]: a table with at least one key of such a table.
+    /// Whether an entry belongs to [`Type::Others`]: a table that is empty or has a key of such a table.
     pub(super) fn is_other(&self, entry: &Entry) -> bool {
         let table = self.keys.iter().find_map(|key| match key.of {
             Type::Others(table) => Some(table),
@@ -250,7 +250,7 @@ impl<'s> Reader<'s> {
         self.wrong(Problem::at(node.span.clone(), message).hint(hint))
     }
 
-    /// A hint with the allowed values of the key, or with a correction of the text.
+    /// A hint with the allowed values of the key.
     pub(super) fn expected(&self, name: &str) -> String {
         self.declared(name).map_or_else(String::new, |key| format!("`{name}` is: {}", key.of))
     }

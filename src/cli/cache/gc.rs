@@ -1,5 +1,4 @@
-//! `emoflow cache gc`: removes what no run needs any more, after confirmation. First lists what would be removed and
-//! the cost of computing it again.
+//! `emoflow cache gc`: lists what no run needs any more and the cost of computing it again; with `--yes`, removes it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
