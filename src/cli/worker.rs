@@ -211,7 +211,7 @@ fn part(args: &WorkerArgs, resolved: &Resolved) -> Result<Part> {
 
 /// Requeues a Slurm job whose time limit was reached; returns a message for its log. A job that was told to stop is
 /// not requeued: after a preemption Slurm does it, and a cancelled job should not return. A job that finished no batch
-/// is not requeued either: it would not the next time.
+/// is not requeued either, since it would not finish one the next time.
 fn queue_again(job: &Job, progress_made: bool, restarts: u32) -> String {
     let Job { id, restarts: so_far } = job;
     match () {
