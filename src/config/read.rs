@@ -150,7 +150,7 @@ fn parse(
             sink.borrow_mut().extend(scope.problems.into_inner());
             Some(Variant { settings: combination.settings, experiment: experiment? })
         });
-        let variants: Vec<Option<Variant>> = checked.collect(); // collected, so that the problems of all are reported
+        let variants: Vec<Option<Variant>> = checked.collect(); // reports the problems of all
         let variants = variants.into_iter().collect::<Option<Vec<Variant>>>()?;
         let first = variants.first()?.experiment.clone();
         Some(Experiment { sweep: if swept { variants } else { Vec::new() }, ..first })
