@@ -71,9 +71,9 @@ impl<'a> Lane<'a> {
         Lane { resolved, told, loaded: None, client: None, ahead: None }
     }
 
-    /// Does `group`, units of `node` that belong together, and has `writer` commit each, for which it keeps `leases` until
-    /// then. `next` is the unit that is likely to come after them. [`Interrupted`] when it is stopped between two batches;
-    /// those before are kept.
+    /// Does `group`, units of `node` that belong together, and has `writer` commit each, for which it keeps `leases`
+    /// until then. `next` is the unit that is likely to come after them. [`Interrupted`] when it is stopped between two
+    /// batches; those before are kept.
     ///
     /// [`Interrupted`]: crate::interrupt::Interrupted
     #[allow(clippy::too_many_arguments)]

@@ -36,8 +36,8 @@ pub struct Kept<'s, 'w, 'a> {
 }
 
 impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
-    /// Batches whose writing nothing waits for if `behind` says so, and those that would wait long are not kept; else each
-    /// is on disk before the next one begins. None is kept where `unchanged` is an error.
+    /// Batches whose writing nothing waits for if `behind` says so, and those that would wait long are not kept; else
+    /// each is on disk before the next one begins. None is kept where `unchanged` is an error.
     pub fn new(
         partial: Partial<'s>,
         around: Around<'a>,

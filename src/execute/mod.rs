@@ -28,8 +28,8 @@ pub use dispatch::{NOT_CHECKED, NOT_JUDGED_OFFLINE, NOT_OFFLINE, provenance};
 pub use order::models;
 use work::{Job, Run};
 
-/// How long a run that can only wait for another one sleeps before it looks again: a tenth of the time that it has waited,
-/// within these bounds.
+/// How long a run that can only wait for another one sleeps before it looks again: a tenth of the time that it has
+/// waited, within these bounds.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
 
 /// How often in a row nobody may be seen at work on what a worker waits for before it takes that for over: for longer
@@ -228,8 +228,8 @@ enum End {
     Interrupted,
 }
 
-/// Gives each node its turn, section after section, until all have ended; more than one where other processes are making
-/// some of the units.
+/// Gives each node its turn, section after section, until all have ended; more than one where other processes are
+/// making some of the units.
 fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]) -> End {
     let mut said = None;
     let mut since = Instant::now();
@@ -284,7 +284,8 @@ pub fn missing(plan: &Plan, store: &Store, selected: &Selection) -> HashSet<Unit
     needed(plan, selected, &present(plan, store))
 }
 
-/// Loads libtorch where a run of the `selected` nodes has anything to compute, and returns the units that are in the store.
+/// Loads libtorch where a run of the `selected` nodes has anything to compute, and returns the units that are in the
+/// store.
 ///
 /// Says what it finds odd before that: the program may start again.
 pub fn ready(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Progress) -> HashSet<UnitId> {

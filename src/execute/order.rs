@@ -1,5 +1,5 @@
-//! In which order nodes get their turn: model by model, first the models that no other process is at work on. Knows nothing
-//! of what can be made.
+//! In which order nodes get their turn: model by model, first the models that no other process is at work on. Knows
+//! nothing of what can be made.
 
 use std::collections::HashSet;
 use std::ops::Range;

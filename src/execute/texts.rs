@@ -1,5 +1,5 @@
-//! What became of the texts that a model reads: how many of each emotion there are, how many were rejected, and how many
-//! are too short or too long. Read from what is stored; computes nothing.
+//! What became of the texts that a model reads: how many of each emotion there are, how many were rejected, and how
+//! many are too short or too long. Read from what is stored; computes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,8 +103,8 @@ fn table(store: &Store, stage: &str, unit: &Unit, name: &str) -> Result<Option<T
     }
 }
 
-/// What is to be known of the texts of a node of stories or of activations: which are lacking, and why; empty where nothing
-/// is, or where it is not known yet.
+/// What is to be known of the texts of a node of stories or of activations: which are lacking, and why; empty where
+/// nothing is, or where it is not known yet.
 ///
 /// # Errors
 /// A table that cannot be read.
@@ -129,8 +129,8 @@ pub fn said(plan: &Plan, store: &Store, node: usize) -> Result<String> {
     Ok(said.unwrap_or_default())
 }
 
-/// Whether `reader` is known to have skipped or cut a text. Manifests tell: of a thousand readers they are read in a tenth of
-/// the time that their tables take.
+/// Whether `reader` is known to have skipped or cut a text. Manifests tell: of a thousand readers they are read in a
+/// tenth of the time that their tables take.
 fn skips(store: &Store, reader: &Node) -> bool {
     let rows =
         |unit: &Unit| store.manifest("activations", &unit.key)?.file(EXCEPTIONS).ok().map(|file| file.rows);
@@ -188,8 +188,8 @@ fn rejections(reasons: &BTreeMap<String, usize>) -> String {
     format!("{total} rejected: {}", each.join(", "))
 }
 
-/// Why the vectors of `unit` cannot be computed: the first of `emotions` that has nothing to be averaged, and what to do;
-/// `None` if each has something.
+/// Why the vectors of `unit` cannot be computed: the first of `emotions` that has nothing to be averaged, and what to
+/// do; `None` if each has something.
 ///
 /// # Errors
 /// A table that cannot be read.

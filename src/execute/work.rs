@@ -1,5 +1,5 @@
-//! One node's turn in a run: which of its units can be made now, whose lease each is, what came of it. Knows the store's
-//! leases; not the order of nodes, nor what a stage does.
+//! One node's turn in a run: which of its units can be made now, whose lease each is, what came of it. Knows the
+//! store's leases; not the order of nodes, nor what a stage does.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;

@@ -1,4 +1,5 @@
-//! The thread that brings to disk what a lane has made, while the lane makes the next. Knows nothing of what is written.
+//! The thread that brings to disk what a lane has made, while the lane makes the next. Knows nothing of what is
+//! written.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,8 +12,8 @@ use anyhow::{Result, anyhow};
 use crate::lm::libtorch;
 use crate::lm::panics;
 
-/// Things to write that wait while another is being written. With what is being made there are then three in memory, and
-/// a device waits only for a disk that is slower than itself.
+/// Things to write that wait while another is being written. With what is being made there are then three in memory,
+/// and a device waits only for a disk that is slower than itself.
 const WAITING: usize = 1;
 
 /// A thing to write. Returns what is stored now, if that is more than a batch.
@@ -26,8 +27,8 @@ pub struct Stored {
     pub seconds: f64,
 }
 
-/// Writes what it is given, one after the other and in that order, on a thread of its own. After the first that fails it
-/// writes no more.
+/// Writes what it is given, one after the other and in that order, on a thread of its own. After the first that fails
+/// it writes no more.
 pub struct Writer<'scope> {
     queue: SyncSender<Job<'scope>>,
     thread: ScopedJoinHandle<'scope, ()>,

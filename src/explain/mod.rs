@@ -51,8 +51,8 @@ impl<'a> Explainer<'a> {
 
     /// Why the unit at `id`, which is not whole in the store, has to be made.
     ///
-    /// It is compared with what stood in its place when its node was last whole in *this* experiment: what others left in
-    /// the same cache says nothing of it.
+    /// It is compared with what stood in its place when its node was last whole in *this* experiment: what others left
+    /// in the same cache says nothing of it.
     pub fn reason(&self, id: UnitId) -> Reason {
         let (node, unit) = (&self.plan.nodes[id.node], self.plan.unit(id));
         let stage = node.work.stage();
@@ -113,8 +113,8 @@ impl<'a> Explainer<'a> {
         preimage
     }
 
-    /// What differs between the unit at `id` and the artifact `against`, which stood in its place; as far as can be told
-    /// where that is no longer stored.
+    /// What differs between the unit at `id` and the artifact `against`, which stood in its place; as far as can be
+    /// told where that is no longer stored.
     fn compare(&self, id: UnitId, against: &Key) -> Causes {
         if let Some(known) = self.compared.borrow().get(&(id, *against)) {
             return known.clone();

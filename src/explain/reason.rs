@@ -112,8 +112,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The first of the causes on one line, and how many there are besides. An input that changed for nothing but what is said
-/// of the unit itself is not said again.
+/// The first of the causes on one line, and how many there are besides. An input that changed for nothing but what is
+/// said of the unit itself is not said again.
 fn line(causes: &[Cause]) -> String {
     let is_told = |cause: &&Cause| {
         let mut roots = Vec::new();

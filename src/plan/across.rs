@@ -115,8 +115,8 @@ impl Builder<'_> {
         self.push(variant, subject, work, target.filter(|_| across.kind.inputs().model), units);
     }
 
-    /// A pair as it is compared. Where neither set is the target the one with fewer layers comes first, of two alike the one
-    /// with the smaller keys: the order of the file and names do not matter.
+    /// A pair as it is compared. Where neither set is the target the one with fewer layers comes first, of two alike
+    /// the one with the smaller keys: the order of the file and names do not matter.
     pub(super) fn in_order<'a>(
         &self,
         variant: usize,

@@ -300,7 +300,8 @@ impl<'a> Builder<'a> {
         self.push(variant, Subject::vectors(&reader.name, source), work, None, units)
     }
 
-    /// The analyses of a set of vectors: those that another model judges, `judge`; or all others, and the texts of those.
+    /// The analyses of a set of vectors: those that another model judges, `judge`; or all others, and the texts of
+    /// those.
     pub(super) fn analyses(
         &mut self,
         variant: usize,

@@ -1,4 +1,5 @@
-//! What is computed again with other arithmetic, to see how far that moves what is claimed: which stories, and which pairs of sets.
+//! What is computed again with other arithmetic, to see how far that moves what is claimed: which stories, and which
+//! pairs of sets.
 
 use super::Unit;
 use super::across::Place;
@@ -22,7 +23,8 @@ impl Builder<'_> {
         (0..n).map(|at| (at + 1) * wanted / n > at * wanted / n).collect()
     }
 
-    /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and stories.
+    /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and
+    /// stories.
     pub(super) fn is_itself(&self, variant: usize, model: usize, source: &str) -> bool {
         let models = &self.resolved.models;
         let of = |checked: usize| models[checked].compute_dtype == models[model].compute_dtype;
@@ -30,7 +32,8 @@ impl Builder<'_> {
         models[model].checks.is_some_and(of) && self.are_read(model, shards()).into_iter().all(|read| read)
     }
 
-    /// `pairs` again, on what checks of the arithmetic read, each model's own and f32. Those of which both are in f32 anyway need none.
+    /// `pairs` again, on what checks of the arithmetic read, each model's own and f32. Those of which both are in f32
+    /// anyway need none.
     pub(super) fn checked<'a>(
         &self,
         variant: usize,
@@ -68,7 +71,8 @@ impl Builder<'_> {
         met == Some(checked_layer(to))
     }
 
-    /// What reads the stories of checks with a model's own arithmetic or in f32: a check, or the model itself where that would be the same.
+    /// What reads the stories of checks with a model's own arithmetic or in f32: a check, or the model itself where
+    /// that would be the same.
     fn stand_in<'a>(&self, variant: usize, (model, source): Place<'a>, in_f32: bool) -> Option<Place<'a>> {
         let models = &self.resolved.models;
         let dtype = if in_f32 { Dtype::F32 } else { models[model].compute_dtype };

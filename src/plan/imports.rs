@@ -79,8 +79,8 @@ impl Builder<'_> {
     }
 }
 
-/// An analysis as it is run on vectors of which there are no stories: without what is made of their stories. `None`: there is
-/// nothing left of it.
+/// An analysis as it is run on vectors of which there are no stories: without what is made of their stories. `None`:
+/// there is nothing left of it.
 pub(super) fn without_stories(analysis: &config::Analysis) -> Option<Cow<'static, config::Analysis>> {
     let mut fitted = analysis.clone();
     match &mut fitted.kind {

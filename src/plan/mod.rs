@@ -87,8 +87,8 @@ pub struct UnitId {
     pub unit: usize,
 }
 
-/// What a node does: its kind and its parameters. A plan may have ten thousand of them: what is large is elsewhere, and that of an
-/// analysis there once for all the sets of vectors that it is run on.
+/// What a node does: its kind and its parameters. A plan may have ten thousand of them: what is large is elsewhere, and
+/// that of an analysis there once for all the sets of vectors that it is run on.
 #[derive(Clone, Debug)]
 pub enum Work {
     Template {

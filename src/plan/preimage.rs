@@ -246,7 +246,8 @@ impl<'a> RolloutParams<'a> {
         chat: Chat,
     ) -> RolloutParams<'a> {
         let Writing { cases: _, steering, texts } = writing;
-        // What it is counted among, and what else could be chosen, is no part of what is written. Seeds hang on the name.
+        // What it is counted among, and what else could be chosen, is no part of what is written. Seeds hang on the
+        // name.
         let Asked { name, control: _, system, turns, replies, answer, shown: _, hidden: _, options: _ } =
             case;
         RolloutParams { case: name, system, turns, replies, answer, layers, steering, texts, seed, chat }

@@ -78,8 +78,8 @@ impl Builder<'_> {
         })
     }
 
-    /// What an analysis reads of conversations by the vectors at `layers`, which are among the units of the node `vectors`: these, the
-    /// components of neutral text, and spans of the conversations.
+    /// What an analysis reads of conversations by the vectors at `layers`, which are among the units of the node
+    /// `vectors`: these, the components of neutral text, and spans of the conversations.
     pub(super) fn read_spans(
         &mut self,
         variant: usize,
@@ -97,7 +97,8 @@ impl Builder<'_> {
         of.into_iter().chain(neutral).chain(pooled).collect()
     }
 
-    /// Spans of the conversations that the analysis `name` reads with `model`, pooled at `layers`: a unit a shard of them.
+    /// Spans of the conversations that the analysis `name` reads with `model`, pooled at `layers`: a unit a shard of
+    /// them.
     pub(super) fn pooled(
         &mut self,
         variant: usize,
@@ -132,8 +133,9 @@ impl Builder<'_> {
         (0..count).map(|unit| UnitId { node, unit }).collect()
     }
 
-    /// What `model` makes of the texts that an analysis reads by the vectors at `layers`, which are among the units of the node
-    /// `vectors`: the vectors, then the readings, text after text; then the stories, where they are wanted too.
+    /// What `model` makes of the texts that an analysis reads by the vectors at `layers`, which are among the units of
+    /// the node `vectors`: the vectors, then the readings, text after text; then the stories, where they are wanted
+    /// too.
     pub(super) fn read_tokens(
         &mut self,
         variant: usize,

@@ -12,8 +12,9 @@ use crate::stages::scores::judge::{self, By, Judge};
 use crate::stages::scores::{self, Scorer};
 
 impl Builder<'_> {
-    /// What `model` writes for an analysis, steered at `layers` with vectors that are among the units of the node `vectors`: the
-    /// vectors, then the texts of each case, then the scores of each. Without a scorer only the texts are planned.
+    /// What `model` writes for an analysis, steered at `layers` with vectors that are among the units of the node
+    /// `vectors`: the vectors, then the texts of each case, then the scores of each. Without a scorer only the texts
+    /// are planned.
     pub(super) fn rollouts(
         &mut self,
         variant: usize,
@@ -77,7 +78,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The model of the experiment that scores what `model` writes, and what stands for one at a server; neither of patterns.
+    /// The model of the experiment that scores what `model` writes, and what stands for one at a server; neither of
+    /// patterns.
     fn scored_by(
         &self,
         variant: usize,

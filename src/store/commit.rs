@@ -1,4 +1,4 @@
-//! Writes an entry, whole or not at all. The steps and why each may be cut short: `docs/design/caching.md`.
+//! Writes an entry atomically. `docs/design/caching.md` lists the steps and why an interruption at each is safe.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::{Lookup, Store, parquet, stat_cache};
 use crate::atomic;
 use crate::plan::key::{Digest, Key};
 
-/// An entry that is not there: the only means to write it.
+/// A missing entry. Entries can only be written through this type.
 pub struct Miss<'s> {
     pub(super) store: &'s Store,
     pub(super) stage: String,
@@ -24,15 +24,16 @@ pub struct Miss<'s> {
 }
 
 impl Miss<'_> {
-    /// Why the entry has to be made: `new`, or what was set aside.
+    /// Why the entry has to be computed: `new`, or what was damaged.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// Stores `tables` (name, table) as the entry. `preimage_json` is the text whose SHA-256 is the key; `metadata`
-    /// goes into every file. When this returns, the entry is on disk and was read back. If another process stored
-    /// the same key meanwhile, its entry is kept and returned, with a warning if the data differ. Errors: a NaN or
-    /// an infinity (with its place), a disk that is full or read-only, a pre-image that is not the key's.
+    /// Stores `tables` (name, table) as the entry. `preimage_json` is the text whose SHA-256 is the key; `metadata` is
+    /// added to every file. When this returns, the entry is on disk and has been read back. If another process stored
+    /// the same key in the meantime, its entry is kept and returned, with a warning if the data differ. Fails on a NaN
+    /// or an infinity (giving its position), on a full or read-only disk, and if the pre-image does not have the key as
+    /// digest.
     pub fn commit(
         self,
         preimage_json: &str,
@@ -49,7 +50,7 @@ impl Miss<'_> {
         commit().context(subject)
     }
 
-    /// A new folder under `cache/tmp/`, which goes when it is dropped, or becomes the entry's.
+    /// A new folder under `cache/tmp/`. It is deleted when dropped, unless it is renamed to the entry's folder.
     fn temporary_folder(&self) -> Result<TempDir> {
         let parent = self.store.root.join("tmp");
         fs::create_dir_all(&parent)?;
@@ -57,7 +58,7 @@ impl Miss<'_> {
         atomic::folder_in(&parent, &prefix).with_context(|| format!("make a folder in {}", parent.display()))
     }
 
-    /// Everything but the rename: tables first, each read back, the manifest last.
+    /// All steps before the rename: writes the tables, reads each back, and writes the manifest last.
     fn write(
         &self,
         dir: &Path,
@@ -89,7 +90,7 @@ impl Miss<'_> {
         Ok(manifest)
     }
 
-    /// Writes a table's file, flushes it to disk, opens it again and compares it with what was to be written.
+    /// Writes a table's file, flushes it to disk, reads it again and compares it with the table.
     fn write_table(
         &self,
         dir: &Path,
@@ -119,12 +120,12 @@ impl Miss<'_> {
         })
     }
 
-    /// One rename moves the folder to its place. It does not replace: renaming a folder onto one that is not
-    /// empty fails, and an entry never is.
+    /// Moves the folder to the entry's path in one rename. This never replaces an entry: renaming a folder onto a
+    /// non-empty one fails, and entries are never empty.
     fn place(&self, dir: TempDir, manifest: Manifest) -> Result<Entry> {
         let place = self.store.entry_dir(&self.stage, &self.key)?;
         let parent = make_parent(&self.store.root, &place)?;
-        // Each turn but the first follows another process's removal of what stood there.
+        // A retry happens only if another process removed the entry found there.
         for _ in 0..10 {
             match fs::rename(dir.path(), &place) {
                 Ok(()) => {
@@ -153,7 +154,7 @@ impl Miss<'_> {
     }
 }
 
-/// How the data of two entries of one key differ: the first table that does.
+/// The first table that differs between two entries of one key.
 fn difference(kept: &Manifest, dropped: &Manifest) -> Option<String> {
     let digest = |manifest: &Manifest, name: &str| {
         manifest.file(name).map_or("absent".to_string(), |file| format!("sha256 {}", file.sha256.short()))
@@ -165,7 +166,7 @@ fn difference(kept: &Manifest, dropped: &Manifest) -> Option<String> {
         .map(|(name, kept, dropped)| format!("table `{name}`: {kept}, then {dropped}"))
 }
 
-/// Makes the folders between the store's root and an entry, and flushes each folder that got a new one.
+/// Creates the folders between the store's root and an entry, and flushes each folder that gained a new one.
 fn make_parent(root: &Path, entry: &Path) -> Result<PathBuf> {
     let mut path = root.to_path_buf();
     let below = entry.parent().and_then(|parent| parent.strip_prefix(root).ok());
@@ -181,7 +182,7 @@ fn make_parent(root: &Path, entry: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Passes bytes on, counts them and takes their digest.
+/// A writer that also counts the bytes and computes their digest.
 struct Hashing<W> {
     inner: W,
     hasher: Sha256,

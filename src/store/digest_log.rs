@@ -1,5 +1,5 @@
-//! The log of remembered digests as a file: which lines are whole, and of which files it speaks. For those who look
-//! after a cache; `stat_cache.rs` has what a run asks of it.
+//! Maintenance of the log of known digests: finds damaged lines and lists the files that the log describes.
+//! `stat_cache.rs` contains what runs use.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,18 +11,18 @@ use super::stat_cache::{Identity, hash};
 use crate::atomic;
 use crate::plan::key::Digest;
 
-/// The log as it lies on disk.
+/// The contents of the log file.
 #[derive(Default)]
 pub struct Log {
-    /// Its length; `None`: there is no log.
+    /// Length of the log; `None` if there is no log.
     pub bytes: Option<u64>,
-    /// Numbers of the lines that do not agree with their checksums.
+    /// Numbers of the lines whose checksums do not match.
     pub damaged: Vec<usize>,
-    /// What it remembers of files that are where they were, and are as they were then as far as `stat` says.
+    /// Files outside the cache that still exist and are unchanged according to `stat`.
     pub outside: Vec<Known>,
 }
 
-/// A file whose digest is remembered.
+/// A file with a digest in the log.
 pub struct Known {
     pub path: PathBuf,
     identity: Identity,
@@ -30,7 +30,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Reads the file; says what is wrong if its content is another although nothing wrote to it.
+    /// Reads the file. Returns a description of the problem if its content changed although nothing wrote to it.
     pub fn reread(&self) -> Option<String> {
         match hash(&self.path) {
             Ok((identity, digest)) if identity == self.identity && digest != self.digest => Some(format!(
@@ -43,7 +43,7 @@ impl Known {
     }
 }
 
-/// Reads the log line by line. Of files below `cache` nothing is told: their entries say what they should be.
+/// Reads the log line by line. Files below `cache` are left out: their digests are in the manifests of their entries.
 pub fn read(path: &Path, cache: &Path) -> io::Result<Log> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -61,7 +61,7 @@ pub fn read(path: &Path, cache: &Path) -> io::Result<Log> {
             None => log.damaged.push(number + 1),
         }
     }
-    // Every line is written with its end, and no log without a line.
+    // Every line is written with a line feed, and a log has at least one line.
     let ends = bytes.split(|&byte| byte == b'\n').count();
     if !bytes.ends_with(b"\n") && log.damaged.last() != Some(&ends) {
         log.damaged.push(ends);
@@ -78,8 +78,8 @@ pub fn read(path: &Path, cache: &Path) -> io::Result<Log> {
     Ok(log)
 }
 
-/// Writes the log again without damaged lines and without what was known of a file before it changed. A line that
-/// another process adds meanwhile may be lost: that file is hashed once more.
+/// Rewrites the log without damaged lines and without outdated digests of files that changed since. A line that another
+/// process appends in the meantime may be lost; that file is then hashed once more.
 pub fn tidy(path: &Path) -> io::Result<()> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

@@ -1,16 +1,16 @@
-//! How much room a disk has, and whether what it says of a name is old. Knows no artifact.
+//! Free disk space, and stale lookups on network file systems. Independent of artifacts.
 
 use std::path::Path;
 
 use anyhow::Result;
 use fs_err as fs;
 
-/// Bytes that this user may still write on the disk of `folder`.
+/// Bytes available to this user on the disk of `folder`.
 pub fn free(folder: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
     let mut stat = std::mem::MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: `path` ends in a zero byte, and `stat` is as large as what is written there.
+    // SAFETY: `path` is NUL-terminated, and `stat` has the size of the structure that is written to it.
     let stat = unsafe {
         if libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
             return None;
@@ -20,15 +20,15 @@ pub fn free(folder: &Path) -> Option<u64> {
     // The field types differ between systems.
     #[allow(clippy::unnecessary_cast)]
     let free = (stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64);
-    // Some network and overlay file systems say zero blocks in all.
+    // Some network and overlay file systems report a total of zero blocks.
     (stat.f_blocks > 0).then_some(free)
 }
 
-/// What `look` finds at `path`; where that is nothing though the folder lists it, what it finds once more. A client of a network
-/// file system remembers for a while that a name was not there; to read the folder is to ask the server.
+/// Returns what `look` finds at `path`. If it finds nothing although the folder lists the name, calls `look` once more.
+/// Clients of network file systems cache for a while that a name did not exist; reading the folder asks the server.
 ///
 /// # Errors
-/// Those of `look`.
+/// The errors of `look`.
 pub fn look_again<T>(path: &Path, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     match look()? {
         None if is_listed(path) => look(),
@@ -49,7 +49,7 @@ fn is_listed(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// As of a client that remembers the first answer.
+    /// Simulates a client that cached a negative answer.
     #[test]
     fn an_old_miss_is_looked_at_again_through_the_folder() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
-//! An entry that is whole: its manifest and its tables. Knows nothing of where entries come from.
+//! A complete entry: its manifest and its tables. Independent of how entries are computed.
 //!
-//! The manifest is one JSON file whose last line holds the SHA-256 of all bytes before it, so that a flipped bit
-//! anywhere in it is found, and whose pre-image stands on one line as it was hashed:
+//! The manifest is a JSON file. Its last line holds the SHA-256 of all bytes before it, so that any flipped bit is
+//! detected. The pre-image is on one line, exactly as it was hashed:
 //!
 //! ```text
 //! {
@@ -24,37 +24,37 @@ use super::stat_cache::StatCache;
 use super::table::Table;
 use crate::plan::key::{Digest, Key};
 
-/// The manifest's file name in an entry's folder.
+/// File name of the manifest in an entry's folder.
 pub(super) const MANIFEST: &str = "manifest.json";
-/// The layout of the manifest that this program writes and reads.
+/// Version of the manifest layout that this program writes and reads.
 const VERSION: u32 = 1;
 
 const HEAD: &str = "{\n  \"preimage\": ";
 const SEAL: &str = "  \"sha256\": \"";
 const TAIL: &str = "\"\n}\n";
 
-/// What an entry holds and how it came to be.
+/// The contents of an entry and how they were computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The manifest's layout.
+    /// Version of the manifest layout.
     pub version: u32,
     pub stage: String,
     pub key: Key,
     /// The JSON text whose SHA-256 is the key, verbatim.
     #[serde(skip)]
     pub preimage: String,
-    /// When it was stored, in seconds since 1970.
+    /// Time of storing, in seconds since 1970.
     pub created: u64,
     pub cost: Cost,
-    /// Programs and libraries that made it, such as `emoflow` and `libtorch`.
+    /// Versions of the programs and libraries that computed it, such as `emoflow` and `libtorch`.
     pub versions: BTreeMap<String, String>,
     pub files: Vec<FileRecord>,
 }
 
-/// What it took to make an entry, and would take to make it again.
+/// What it cost to compute an entry, and would cost to compute it again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Wall time of the work.
+    /// Wall time.
     pub seconds: f64,
 }
 
@@ -64,7 +64,7 @@ pub struct FileRecord {
     pub name: String,
     /// The table's schema name and version.
     pub schema: String,
-    /// Of the file's bytes.
+    /// SHA-256 of the file's bytes.
     pub sha256: Digest,
     pub bytes: u64,
     pub rows: u64,
@@ -80,9 +80,9 @@ impl FileRecord {
 /// Why a manifest cannot be used.
 #[derive(Debug)]
 pub(super) enum Unusable {
-    /// It is not what was written.
+    /// It differs from what was written.
     Damaged(String),
-    /// It is whole, but of another layout: not this program's to judge.
+    /// It is intact but has another layout, which this program cannot check.
     OtherVersion(u32),
 }
 
@@ -100,7 +100,7 @@ impl Manifest {
         }
     }
 
-    /// The text of `manifest.json`. An error if the pre-image is not the key's, not JSON, or not on one line.
+    /// The text of `manifest.json`. Fails if the pre-image's digest is not the key, or if it is not JSON on one line.
     pub(super) fn render(&self) -> Result<String> {
         let Manifest { key, preimage, .. } = self;
         let found = Digest::of(preimage.as_bytes());
@@ -115,7 +115,7 @@ impl Manifest {
         Ok(format!("{body}{SEAL}{digest}{TAIL}"))
     }
 
-    /// Reads and checks the text of the manifest of `stage` and `key`.
+    /// Parses and checks the manifest of `stage` and `key`.
     pub(super) fn parse(bytes: &[u8], stage: &str, key: &Key) -> Result<Manifest, Unusable> {
         let damaged = |what: &str| Unusable::Damaged(format!("{MANIFEST} {what}"));
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("is not UTF-8"))?;
@@ -155,14 +155,14 @@ impl Manifest {
     }
 }
 
-/// The text before the last line, if that line states its digest.
+/// The text before the last line, if the last line holds its digest.
 fn unseal(text: &str) -> Option<&str> {
     let sealed = text.strip_suffix(TAIL)?;
     let (body, digest) = sealed.rsplit_once(SEAL)?;
     (Digest::of(body.as_bytes()).to_string() == digest).then_some(body)
 }
 
-/// Names of stages and tables become file names: letters, digits, `.`, `_` and `-`, the first one no `.` or `-`.
+/// Names of stages and tables become file names: ASCII letters, digits, `.`, `_` and `-`, not starting with `.` or `-`.
 pub(super) fn check_name(name: &str) -> Result<()> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
@@ -172,7 +172,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// An entry of the store that was found whole.
+/// A complete entry of the store.
 pub struct Entry {
     pub manifest: Manifest,
     pub(super) dir: PathBuf,
@@ -180,8 +180,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Reads a table. The file is hashed first unless its digest is known from `stat`, so a file that changed since
-    /// the entry was found is an error.
+    /// Reads a table. The file is hashed first unless its digest is known by its `stat` data, so a file that changed
+    /// since the lookup is an error.
     pub fn read(&self, table: &str) -> Result<Table> {
         let path = self.path(table)?;
         let read = || {
@@ -196,7 +196,7 @@ impl Entry {
         read().with_context(|| format!("read {}", path.display()))
     }
 
-    /// The file of a table, for those who copy it. Not to be changed.
+    /// The path of a table's file, for copying. The file must not be changed.
     pub fn path(&self, table: &str) -> Result<PathBuf> {
         Ok(self.dir.join(self.manifest.file(table)?.file_name()))
     }

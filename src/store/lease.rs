@@ -1,10 +1,10 @@
-//! Who is making a unit: a file in `leases/`, so that two processes on one cache do not do the same work. Nothing is
-//! correct because of a lease; whoever has lost one without noticing does work twice and harms nothing.
+//! Leases: a file in `leases/` names the process that computes a unit, so that two processes on one cache do not
+//! duplicate work. Correctness does not depend on leases: a process that loses one unnoticed only duplicates work.
 //!
-//! A lease is *renewed* by setting its file's time of change, through the handle that made the file: who was stopped
-//! and lost the lease meanwhile does not touch the file of who has it now. An owner on this machine that is dead loses
-//! its lease at once. Any other loses it when no renewal was seen for twice its life, by the clock of the process that
-//! looks; clocks of two machines are never compared.
+//! A lease is *renewed* by setting the modification time of its file through the handle that created the file. A
+//! process that was suspended and lost its lease therefore cannot touch the file of the new owner. If the owner is a
+//! dead process on this machine, its lease ends at once. Any other lease ends when no renewal was observed for twice
+//! its lifetime, by the clock of the observing process; clocks of two machines are never compared.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -22,20 +22,20 @@ use super::process::Process;
 use crate::atomic;
 use crate::plan::key::{Digest, Key};
 
-/// How long a lease holds without a renewal; what another machine waits is twice that. A run on a machine that
-/// vanished is continued after a minute.
+/// Lifetime of a lease without renewal. Other machines wait twice as long, so the work of a machine that vanished is
+/// continued after a minute.
 pub const LIFE: Duration = Duration::from_secs(30);
-/// Renewals in a life: one may come late.
+/// Renewals per lifetime, so that one may be late.
 const RENEWALS: u32 = 3;
 
-/// What a lease's file says.
+/// The contents of a lease file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Owner {
     #[serde(flatten)]
     pub process: Process,
-    /// Seconds for which the lease holds without a renewal.
+    /// Lifetime without renewal, in seconds.
     pub life: f64,
-    /// Tells two leases of one process apart.
+    /// Distinguishes two leases of one process.
     token: String,
 }
 
@@ -50,37 +50,37 @@ pub(super) struct Leases {
 #[derive(Default)]
 struct State {
     held: HashMap<PathBuf, Arc<fs::File>>,
-    /// What was seen of leases of others, and since when it is unchanged.
+    /// Leases of other processes: their last observed state, and since when it is unchanged.
     seen: HashMap<PathBuf, (Sight, Instant)>,
     renewing: bool,
     taken: u64,
 }
 
-/// What tells a renewed lease from one that was not: its text and its time of change.
+/// The observed state of a lease: its text and its modification time. A renewal changes it.
 type Sight = (Vec<u8>, Option<SystemTime>);
 
-/// A unit that this process makes; given back when it is dropped.
+/// The lease of a unit that this process computes; released when dropped.
 pub struct Lease {
     leases: Arc<Leases>,
     path: PathBuf,
     text: Vec<u8>,
 }
 
-/// The answer to who asks for a lease.
+/// The result of asking for a lease.
 pub enum Leased {
     Mine(Lease),
-    /// By a process that may be at work; `None`: by one that does not say who it is.
+    /// Held by a process that may be running; `None` if its owner is unknown.
     Other(Option<Owner>),
 }
 
 impl Store {
-    /// The same cache with another life for the leases that are taken from now on.
+    /// Sets the lifetime of the leases that are taken from now on.
     pub fn lease_life(mut self, life: Duration) -> Store {
         self.leases = Leases::new(&self.root, life);
         self
     }
 
-    /// Takes the lease of a unit, unless another process has it. Errors: a disk that is full or read-only.
+    /// Takes the lease of a unit, unless another process holds it. Fails on a full or read-only disk.
     pub fn lease(&self, stage: &str, key: &Key) -> Result<Leased> {
         check_name(stage)?;
         self.leases.take(&Store::lease_name(stage, key)).with_context(|| {
@@ -88,18 +88,18 @@ impl Store {
         })
     }
 
-    /// Who has the lease of a unit, if anyone who may be at work does. Only looks.
+    /// The owner of a unit's lease, unless that process is dead. Changes nothing.
     pub fn leased(&self, stage: &str, key: &Key) -> Option<Owner> {
         let bytes = fs::read(self.leases.dir.join(Store::lease_name(stage, key))).ok()?;
         Owner::parse(&bytes).filter(|owner| !owner.process.is_dead())
     }
 
-    /// The name of a unit's lease.
+    /// File name of a unit's lease.
     pub fn lease_name(stage: &str, key: &Key) -> String {
         format!("{stage}-{key}")
     }
 
-    /// Names of all leases that there are, also of processes that are dead.
+    /// File names of all leases, including those of dead processes.
     pub fn being_made(&self) -> HashSet<String> {
         let leases = fs::read_dir(&self.leases.dir).into_iter().flatten().flatten();
         leases.map(|lease| lease.file_name().to_string_lossy().into_owned()).collect()
@@ -127,7 +127,7 @@ impl Leases {
     fn take(self: &Arc<Leases>, name: &str) -> Result<Leased> {
         let path = self.dir.join(name);
         let mut text = None;
-        // Who is not first in the end of a dead one's lease comes again.
+        // Retry if another process was faster to replace an expired lease.
         for _ in 0..3 {
             if let Some(other) = self.other(&path)? {
                 return Ok(Leased::Other(other));
@@ -151,7 +151,7 @@ impl Leases {
         Ok(Leased::Other(None))
     }
 
-    /// The text of a new lease.
+    /// The contents of a new lease.
     fn owner(&self) -> Vec<u8> {
         let mut state = self.state();
         state.taken += 1;
@@ -162,7 +162,7 @@ impl Leases {
         serde_json::to_vec(&owner).expect("texts and numbers")
     }
 
-    /// Who has the lease at `path`; `None` if nobody has it any more.
+    /// The owner of the lease at `path`; `None` if the lease is free. Ends an expired lease.
     fn other(&self, path: &Path) -> Result<Option<Option<Owner>>> {
         let Some(sight) = sight(path)? else { return Ok(None) };
         let owner = Owner::parse(&sight.0);
@@ -184,10 +184,10 @@ impl Leases {
         Ok(None)
     }
 
-    /// Removes the lease at `path` if its text is still `text`: moved away first, and looked at then, as another may
-    /// have ended it and taken its own.
+    /// Removes the lease at `path` if its text is still `text`. The file is moved away before its text is compared, as
+    /// another process may have ended the lease and taken a new one.
     fn end(&self, path: &Path, text: &[u8]) -> Result<()> {
-        // A name alone: if a sweep takes the file that has it, there is room all the same.
+        // Only the name is needed: it does not matter if a sweep removes the file.
         let away = atomic::file_in(&self.tmp, "lease-")?.into_temp_path();
         match fs::rename(path, &away) {
             Ok(()) => {}
@@ -200,7 +200,7 @@ impl Leases {
         Ok(())
     }
 
-    /// Renews the lease until it is given back.
+    /// Registers the lease for renewal until it is released.
     fn hold(self: &Arc<Leases>, path: &Path, file: Arc<fs::File>) {
         let mut state = self.state();
         state.held.insert(path.to_path_buf(), file);
@@ -217,14 +217,14 @@ impl Leases {
     }
 }
 
-/// Renews every lease that is held, as long as its process uses the cache.
+/// Renews all held leases for as long as the process uses the cache.
 fn renew(leases: &Weak<Leases>, pause: Duration) {
     loop {
         std::thread::sleep(pause);
         let Some(leases) = leases.upgrade() else { return };
         let held: Vec<Arc<fs::File>> = leases.state().held.values().cloned().collect();
         for file in held {
-            // Where this fails, others will take the lease for one that has ended.
+            // If this fails, other processes will treat the lease as expired.
             let _ = file.set_modified(SystemTime::now());
         }
     }
@@ -237,7 +237,7 @@ impl Drop for Lease {
     }
 }
 
-/// A lease's text. One that this user may not read is somebody else's, who does not say who that is.
+/// The text of a lease; empty if this user may not read it (its owner is then unknown).
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
@@ -245,7 +245,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A lease's text and time of change; `None` if it is gone.
+/// The text and modification time of a lease; `None` if it no longer exists.
 fn sight(path: &Path) -> Result<Option<Sight>> {
     let look = || -> io::Result<Sight> { Ok((read(path)?, fs::metadata(path)?.modified().ok())) };
     match look() {

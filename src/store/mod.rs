@@ -1,22 +1,21 @@
-//! Artifacts on disk: whole or absent, found by key. Knows nothing of what stages compute.
+//! Artifacts on disk: an entry is complete or absent, and is found by its key. Independent of what stages compute.
 //!
 //! ```text
 //! cache/
 //!   <stage>/<first 2 digits>/<key>/     one entry
-//!     manifest.json                     the only sign that it is done: pre-image, digests, rows, cost, versions
+//!     manifest.json                     marks the entry as complete: pre-image, digests, rows, cost, versions
 //!     <table>.parquet
-//!   partial/<stage>-<key>/<n>.batch     finished batches of a unit that is not finished
-//!   leases/<stage>-<key>                who is making a unit; nothing is correct because of it
-//!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; left-overs of a crash do no harm
-//!   stat/digests.txt                    digests of files hashed before, by device, inode, size and times
-//!   stat/servers.txt                    digests of models at servers, as they were last seen
-//!   roots/<digest>.json                 which folders of results use it
-//!   quarantine/<stage>-<key>-<n>/       entries that were damaged
+//!   partial/<stage>-<key>/<n>.batch     finished batches of an unfinished unit
+//!   leases/<stage>-<key>                the process that computes a unit; correctness never depends on it
+//!   tmp/<stage>-<key>-<pid>-<random>/   entries being written; leftovers of a crash are harmless
+//!   stat/digests.txt                    digests of files hashed earlier, by device, inode, size and times
+//!   stat/servers.txt                    last seen digests of models on servers
+//!   roots/<digest>.json                 result folders that use this cache
+//!   quarantine/<stage>-<key>-<n>/       damaged entries
 //! ```
 //!
-//! No lock is held anywhere, and a lease only saves work; several threads and processes on one cache are correct.
-//! Nothing is changed in place.
-//! `docs/design/caching.md` has the reasons.
+//! The store holds no locks, and a lease only avoids duplicate work; several threads and processes may safely share
+//! one cache. Files are never changed in place. `docs/design/caching.md` gives the reasons.
 
 mod commit;
 mod digest_log;
@@ -62,7 +61,7 @@ use entry::{MANIFEST, Unusable, check_name};
 use lease::Leases;
 use stat_cache::{Identity, StatCache};
 
-/// Folders of the cache that no stage can be called after.
+/// Folder names of the cache, which no stage may have.
 const RESERVED: [&str; 6] = ["tmp", "stat", "quarantine", "leases", "partial", "roots"];
 
 /// A cache folder.
@@ -74,13 +73,13 @@ pub struct Store {
     leases: Arc<Leases>,
 }
 
-/// What is stored under a key.
+/// The result of looking up a key.
 pub enum Lookup<'s> {
     Hit(Entry),
     Miss(Miss<'s>),
 }
 
-/// Things that a person should hear of and that stop nothing.
+/// Warnings for the user that do not stop the run.
 #[derive(Default)]
 pub(crate) struct Warnings(Mutex<Vec<String>>);
 
@@ -94,24 +93,24 @@ impl Warnings {
     }
 }
 
-/// What stands in an entry's place.
+/// What was found at an entry's path.
 enum Found {
     Nothing,
     Whole(Manifest),
     Damaged(String),
 }
 
-/// How far an entry's files are looked at.
+/// How thoroughly an entry's files are checked.
 #[derive(Clone, Copy, PartialEq)]
 enum Depth {
-    /// Sizes, and digests that are known.
+    /// Sizes, and the digests that are already known.
     Stat,
-    /// Digests, by reading the files whose digest is not known.
+    /// All digests; reads the files whose digest is not known yet.
     Digest,
 }
 
 impl Store {
-    /// The cache in folder `root`, which need not exist: nothing is made until something is written.
+    /// Opens the cache in folder `root`, which need not exist: folders are created on the first write.
     pub fn open(root: impl AsRef<Path>) -> Result<Store> {
         let root = root.as_ref().to_path_buf();
         match fs::metadata(&root) {
@@ -126,25 +125,26 @@ impl Store {
         Ok(Store { root, stats, warnings, versions, leases })
     }
 
-    /// Has every manifest say that this version of `name` (say `libtorch`) was used too.
+    /// Records the version of a dependency (such as `libtorch`) in every manifest that is written.
     pub fn record_version(mut self, name: &str, version: &str) -> Store {
         self.versions.insert(name.to_string(), version.to_string());
         self
     }
 
-    /// Keeps [`Store::digest_file`] and [`Store::remember_server`] from remembering, so that a command that only looks writes nothing.
+    /// Stops [`Store::digest_file`] and [`Store::remember_server`] from writing to the cache, for read-only commands.
     pub fn read_only(self) -> Store {
         self.stats.read_only();
         self
     }
 
-    /// The folder it was opened with.
+    /// The cache folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The entry of a key, or the means to write it. A damaged entry is moved to `quarantine/`, with a warning, and
-    /// is a miss. An error when the disk cannot be read, or holds an entry that a newer program wrote.
+    /// Returns the entry of a key, or a [`Miss`] with which to write it. A damaged entry is moved to `quarantine/` with
+    /// a warning and counts as a miss. Fails if the disk cannot be read or if another version of the program wrote the
+    /// entry.
     pub fn lookup(&self, stage: &str, key: &Key) -> Result<Lookup<'_>> {
         let dir = self.entry_dir(stage, key)?;
         let miss =
@@ -155,7 +155,7 @@ impl Store {
         });
         let mut found = found?.unwrap_or(Found::Nothing);
         if let Found::Damaged(_) = found {
-            // Look again: another process may have put a sound entry in its place meanwhile.
+            // Check again: another process may have replaced it with a valid entry in the meantime.
             found = self.look(stage, key, &dir, Depth::Digest)?;
         }
         match found {
@@ -174,15 +174,15 @@ impl Store {
         }
     }
 
-    /// Whether the key's entry is there, by its manifest, the files' sizes and what digests are known. Reads no
-    /// data, writes nothing, takes no lock: for `plan`.
+    /// Whether the key's entry exists, judged by its manifest, the file sizes and the digests already known. Reads no
+    /// table data, writes nothing and takes no lock; used by `plan`.
     pub fn contains(&self, stage: &str, key: &Key) -> bool {
         let look = || self.look(stage, key, &self.entry_dir(stage, key)?, Depth::Stat);
         matches!(look(), Ok(Found::Whole(_)))
     }
 
-    /// The SHA-256 of any file, such as a model's weights: read at most once as long as it does not change. A file
-    /// of the Hugging Face cache that is named by its digest is not read at all.
+    /// The SHA-256 of any file, such as a model's weights. The file is read at most once as long as it does not change.
+    /// A file of the Hugging Face cache whose name is its digest is not read at all.
     pub fn digest_file(&self, path: &Path) -> Result<Digest> {
         if let Some(digest) = stat_cache::hub_blob(path) {
             return Ok(digest);
@@ -250,12 +250,12 @@ impl Store {
         Ok(Found::Whole(manifest))
     }
 
-    /// Moves an entry to `quarantine/` and says where; `None` if another process did.
+    /// Moves an entry to `quarantine/` and returns its new path; `None` if another process already moved it.
     fn set_aside(&self, stage: &str, key: &Key, dir: &Path) -> Result<Option<PathBuf>> {
         self.quarantine(&format!("{stage}-{key}"), dir)
     }
 
-    /// The same for any file or folder, under a `name` to which a number is added.
+    /// Moves any file or folder to `quarantine/`, under `name` followed by a number.
     fn quarantine(&self, name: &str, from: &Path) -> Result<Option<PathBuf>> {
         let quarantine = self.root.join("quarantine");
         fs::create_dir_all(&quarantine)?;

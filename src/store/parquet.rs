@@ -85,7 +85,8 @@ pub fn opened<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchRea
     Ok(builder)
 }
 
-/// The batches of a file, until one cannot be read. At some of what no writer writes the library panics: that is an error too.
+/// The batches of a file, until one cannot be read. At some of what no writer writes the library panics: that is an
+/// error too.
 pub fn batches(mut reader: ParquetRecordBatchReader) -> impl Iterator<Item = Result<RecordBatch>> {
     let mut ended = false;
     std::iter::from_fn(move || {

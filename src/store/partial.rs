@@ -1,8 +1,8 @@
-//! Finished batches of a unit that is not finished. Knows nothing of what a batch is; only of its number.
+//! Finished batches of an unfinished unit. Independent of what a batch contains: batches are only numbered.
 //!
-//! `partial/<stage>-<key>/<number>.batch` is a Parquet file and, behind it, the SHA-256 of the file's place and bytes.
-//! It is written under `tmp/`, flushed, and renamed to its place. It replaces what stands there: whoever else made
-//! that batch of that unit made the same.
+//! `partial/<stage>-<key>/<number>.batch` is a Parquet file followed by the SHA-256 of its path and bytes. It is
+//! written under `tmp/`, flushed and renamed to its path. It may replace an existing file: another process that
+//! computed the same batch of the same unit obtained the same data.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use super::{Store, parquet};
 use crate::atomic;
 use crate::plan::key::Key;
 
-/// Bytes of the digest at a file's end.
+/// Bytes of the digest at the end of a file.
 const SEAL: usize = 32;
-/// Metadata pair that holds the seconds that a batch took.
+/// Metadata key for the seconds that a batch took.
 const SECONDS: &str = "emoflow.seconds";
 
 /// The finished batches of one unit.
@@ -34,7 +34,7 @@ pub struct Partial<'s> {
 }
 
 impl Store {
-    /// The finished batches of a unit; nothing is made until one is kept.
+    /// The finished batches of a unit; the folder is created when the first batch is stored.
     pub fn partial(&self, stage: &str, key: &Key) -> Result<Partial<'_>> {
         check_name(stage)?;
         let name = format!("{stage}-{key}");
@@ -42,23 +42,23 @@ impl Store {
         Ok(Partial { store: self, name, dir })
     }
 
-    /// How many finished batches of a unit that is not done are kept, whole or not.
+    /// Number of stored batches of an unfinished unit, including damaged ones.
     pub fn kept_batches(&self, stage: &str, key: &Key) -> usize {
         self.partial(stage, key).map_or(0, |partial| partial.count())
     }
 }
 
-/// Batches that this process has kept.
+/// Number of batches that this process has stored.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
-/// How many batches this process has kept, of whatever units.
+/// Number of batches that this process has stored, over all units.
 pub fn kept_here() -> usize {
     KEPT.load(Ordering::Relaxed)
 }
 
 impl Partial<'_> {
-    /// Keeps what batch `number` gave and the seconds that it took. Errors: a NaN or an infinity, a disk that is full
-    /// or read-only.
+    /// Stores the result of batch `number` and the seconds that it took. Fails on a NaN or an infinity and on a full or
+    /// read-only disk.
     pub fn keep(&self, number: usize, table: &Table, seconds: f64) -> Result<()> {
         let keep = || {
             let mut bytes = Vec::new();
@@ -77,15 +77,15 @@ impl Partial<'_> {
         keep.with_context(|| format!("keep batch {number} of {} in {}", self.name, self.store.root.display()))
     }
 
-    /// Moves a batch to its place. Whoever else made the unit meanwhile may have removed the folder.
+    /// Moves a batch to its path. Another process that completed the unit may remove the folder at any time.
     fn place(&self, number: usize, mut file: tempfile::NamedTempFile) -> Result<()> {
-        /// Folders that are removed right after they were made, one after the other, are no other run's doing.
+        /// More removals than this, each directly after the folder was created, cannot come from another run.
         const TRIES: usize = 10;
         use io::ErrorKind::{AlreadyExists, NotFound};
         for _ in 1..TRIES {
             let is_new = !self.dir.exists();
             match fs::create_dir_all(&self.dir) {
-                // It, or a folder above, went between two steps.
+                // The folder, or a parent, was removed between two steps.
                 Err(gone) if [NotFound, AlreadyExists].contains(&gone.kind()) => continue,
                 made => made?,
             }
@@ -102,7 +102,7 @@ impl Partial<'_> {
         self.flush(true)
     }
 
-    /// Has a batch that is in its place stay there after a power cut; its folder too, where that is new.
+    /// Makes a stored batch durable against power loss, and its folder too if that is new.
     fn flush(&self, is_new: bool) -> Result<()> {
         let above = self.dir.parent().filter(|_| is_new);
         for folder in [Some(self.dir.as_path()), above].into_iter().flatten() {
@@ -115,8 +115,8 @@ impl Partial<'_> {
         Ok(())
     }
 
-    /// What batch `number` gave, a table of `schema`, and the seconds that it took; `None` if it is not there. One
-    /// that is damaged is set aside, with a warning; one that this user may not read is somebody else's.
+    /// The result of batch `number`, a table of `schema`, and the seconds that it took; `None` if it is not stored or
+    /// not readable by this user. A damaged batch is moved to `quarantine/` with a warning.
     pub fn kept(&self, number: usize, schema: &str) -> Result<Option<(Table, f64)>> {
         let path = self.file(number);
         let absent = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
@@ -146,7 +146,7 @@ impl Partial<'_> {
         files.filter(|file| file.path().extension().is_some_and(|e| e == "batch")).count()
     }
 
-    /// Removes all of them: the unit is stored. One that cannot be removed is left to the next clean-up.
+    /// Removes all batches, once the unit is stored. Any that cannot be removed are left to the next sweep.
     pub fn clear(&self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
@@ -176,7 +176,7 @@ fn seal(place: &str, bytes: &[u8]) -> [u8; SEAL] {
     hasher.finalize().into()
 }
 
-/// Whether the file at `path`, somewhere below a `partial/`, is a batch as it was written.
+/// Whether the file at `path`, below a `partial/` folder, is an undamaged batch.
 pub fn is_whole(path: &Path, bytes: &[u8]) -> bool {
     let name = |path: Option<&Path>| Some(path?.file_name()?.to_str()?.to_string());
     let (Some(unit), Some(number)) = (name(path.parent()), path.file_stem().and_then(|n| n.to_str())) else {
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!((bits(&found), seconds), (bits(&table()), 0.25));
         assert_eq!(partial.count(), 1);
         assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
-        // Others of a group may read what any file of this user lets them.
+        // Batches and leases have the same permissions as any other new file of this user.
         use std::os::unix::fs::PermissionsExt as _;
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         fs::write(root.path().join("file"), "").unwrap();
@@ -259,7 +259,7 @@ mod tests {
         for length in 0..whole.len() {
             assert!(partial.parse(0, whole[..length].to_vec(), "x.batch/1").is_err(), "{length} bytes");
         }
-        // A batch in another's place.
+        // A batch under the number of another one.
         fs::copy(&path, partial.file(1)).unwrap();
         assert!(partial.kept(1, "x.batch/1").unwrap().is_none());
         let said = store.take_warnings();

@@ -1,4 +1,5 @@
-//! Whether a file system does what the cache relies on, tried out in its folder. Knows no artifact.
+//! Tests in the cache folder whether the file system has the properties that the cache relies on. Independent of
+//! artifacts.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -10,35 +11,35 @@ use serde::Serialize;
 
 use super::Store;
 
-/// One thing that was tried.
+/// The result of one test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Probe {
     pub what: &'static str,
     pub verdict: Verdict,
-    /// What was found; of what is not well, also what follows from it.
+    /// What was observed, and its consequences if the test did not pass.
     pub found: String,
 }
 
-/// How it went.
+/// The outcome of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Well,
-    /// The cache works, but for what is said.
+    /// The cache works with the stated limitation.
     Warning,
     /// The cache cannot be used here.
     Failed,
 }
 
-/// How far a file system's clock may be from this machine's: files younger than that are not trusted to be unchanged
-/// (see [`super::stat_cache`]).
+/// Allowed difference between the file system's clock and this machine's: digests of files younger than this are not
+/// remembered (see [`super::stat_cache`]).
 const CLOCK: Duration = Duration::from_secs(2);
 
-/// A file as another process sees it: its bytes, or why it sees none.
+/// Reads a file in another process.
 pub type Seen<'a> = dyn Fn(&Path) -> Result<Vec<u8>> + 'a;
 
 impl Store {
-    /// Tries out, in a folder of its own below `tmp/`, what commits and leases do. `seen` has another process look.
+    /// Tests the operations of commits and leases in a new folder below `tmp/`. `seen` reads a file in another process.
     pub fn probe(&self, seen: &Seen) -> Vec<Probe> {
         let tmp = self.root.join("tmp");
         let folder = fs::create_dir_all(&tmp).map_err(anyhow::Error::from).and_then(|()| {
@@ -73,7 +74,7 @@ fn failed(what: &'static str, error: &anyhow::Error) -> Probe {
     Probe { what, verdict: Verdict::Failed, found: format!("{error:#}") }
 }
 
-/// As a commit flushes its files and its folder.
+/// Flushes a file and a folder as a commit does.
 fn flushing(folder: &Path) -> Result<String> {
     fs::create_dir(folder)?;
     let mut file = fs::File::create(folder.join("file"))?;
@@ -88,7 +89,7 @@ fn flushing(folder: &Path) -> Result<String> {
     }
 }
 
-/// As a commit moves a folder to its place, where another may stand.
+/// Renames a folder as a commit does, also onto an existing one.
 fn rename(from: &Path, to: &Path) -> Result<String> {
     let make = |folder: &Path, text: &str| -> Result<()> {
         fs::create_dir(folder)?;
@@ -106,7 +107,7 @@ fn rename(from: &Path, to: &Path) -> Result<String> {
     Ok("a folder is moved by one rename, and does not replace another".to_string())
 }
 
-/// As a lease is taken.
+/// Creates a file exclusively, as for a lease.
 fn exclusive(path: &Path) -> Result<String> {
     let create = || fs::OpenOptions::new().write(true).create_new(true).open(path);
     create().context("make a file")?;
@@ -121,9 +122,9 @@ fn exclusive(path: &Path) -> Result<String> {
     }
 }
 
-/// Whether another process sees at once what is written, and what it becomes.
+/// Whether another process sees writes and overwrites at once.
 fn another_process(path: &Path, seen: &Seen) -> Result<String> {
-    // Its machine may remember that the file was not there.
+    // Let its machine cache that the file does not exist yet.
     let _ = seen(path);
     for text in ["one", "another, longer"] {
         fs::write(path, text)?;
@@ -137,7 +138,7 @@ fn another_process(path: &Path, seen: &Seen) -> Result<String> {
     Ok("sees at once what is written".to_string())
 }
 
-/// As a lease is put back that was ended by mistake.
+/// Creates a hard link, as when a lease that was ended by mistake is restored.
 fn hard_link(one: &Path, other: &PathBuf) -> Probe {
     let linked = fs::write(one, "one").and_then(|()| fs::hard_link(one, other));
     let (verdict, found) = match linked {
@@ -152,7 +153,7 @@ fn hard_link(one: &Path, other: &PathBuf) -> Probe {
     Probe { what: "hard links", verdict, found }
 }
 
-/// The clock that dates files against that of this machine.
+/// Compares the file system's clock with this machine's.
 fn clock(path: &Path, now: impl Fn() -> SystemTime) -> Probe {
     let dated = || -> io::Result<Duration> {
         let before = now();

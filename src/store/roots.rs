@@ -1,5 +1,5 @@
-//! Which folders of results need what is in a cache: `roots/<digest of the path>.json`, written by runs, so that a sweep asks
-//! all of them. Knows nothing of what is in such a folder.
+//! Which folders of results need what is in a cache: `roots/<digest of the path>.json`, written by runs, so that a
+//! sweep asks all of them. Knows nothing of what is in such a folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +21,8 @@ pub struct Root {
 }
 
 impl Store {
-    /// Notes that the runs whose results are below `folder` need what is here. A cache that cannot be written is none that
-    /// a run adds to.
+    /// Notes that the runs whose results are below `folder` need what is here. A cache that cannot be written is none
+    /// that a run adds to.
     ///
     /// # Errors
     /// What the disk says.

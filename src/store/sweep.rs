@@ -15,7 +15,8 @@ use super::{Cost, Place, Process, Store, digest_log};
 use crate::plan::key::Key;
 
 /// Younger things may belong to a run that is at work, whatever the records say. An entry is in `tmp/` only while it is
-/// written and read back, and a run writes down its plan before it looks anything up: an hour is far more than either takes.
+/// written and read back, and a run writes down its plan before it looks anything up: an hour is far more than either
+/// takes.
 pub const LIVE: Duration = Duration::from_secs(3600);
 
 /// What runs ask for.

@@ -35,8 +35,9 @@ pub struct Finding {
 
 impl Store {
     /// Reads every entry: the manifest's own digest, each table's size, digest, footer, schema and number of rows. In
-    /// the log of digests each line; finished batches of units that are not done, by their digests. `deep` also decodes every table and looks for NaN and infinities, and
-    /// hashes again what the log remembers of files outside the cache, such as weights.
+    /// the log of digests each line; finished batches of units that are not done, by their digests. `deep` also decodes
+    /// every table and looks for NaN and infinities, and hashes again what the log remembers of files outside the
+    /// cache, such as weights.
     ///
     /// # Errors
     /// A folder that cannot be listed. A file that cannot be read is damage.

@@ -1,5 +1,5 @@
-//! Checks of the arithmetic of which nothing can be computed, as from too few stories: what is stored of one says why, so that no run
-//! fails for it. Knows nothing of what is computed.
+//! Checks of the arithmetic of which nothing can be computed, as from too few stories: what is stored of one says why,
+//! so that no run fails for it. Knows nothing of what is computed.
 
 use std::fmt;
 
@@ -25,8 +25,8 @@ impl fmt::Display for Passing {
     }
 }
 
-/// Whether a unit is there only to check the arithmetic of another one. The key of its vectors says so, and by them that of all that is
-/// made of them.
+/// Whether a unit is there only to check the arithmetic of another one. The key of its vectors says so, and by them
+/// that of all that is made of them.
 fn is_check(node: &Node, unit: &Unit) -> bool {
     match &node.work {
         Work::Vectors { set, .. } | Work::Analysis { set, .. } => set.is_check,
