@@ -1,4 +1,4 @@
-//! Tests of `commit.rs`: what is left when it is cut short at each step.
+//! Tests of `commit.rs`: what remains when it is interrupted at each step.
 
 use super::*;
 use crate::store::table::Column;
@@ -36,7 +36,7 @@ fn crashed(steps: impl FnOnce(&Miss<'_>, TempDir)) -> TempDir {
     root
 }
 
-/// The key is still to be made, nothing is reported, and making it works beside what was left.
+/// The key is still missing, nothing is reported, and computing it works despite the leftovers.
 fn makes_it_anew(root: &TempDir) {
     let store = Store::open(root.path()).unwrap();
     assert!(!store.contains("pca", &key()));

@@ -1,4 +1,5 @@
-//! Tables <-> Arrow <-> Parquet. Knows column types and file metadata, not which tables there are.
+//! Conversion of tables to Arrow and Parquet and back. Handles column types and file metadata, and is independent of
+//! which tables exist.
 //!
 //! | column | Arrow type |
 //! |---|---|
@@ -9,7 +10,7 @@
 //! | `F32`, `F64`, `Bool` | Float32, Float64, Boolean, not null |
 //! | `List` | FixedSizeList of Float32 (or Float16) of that width; neither the list nor its items are null |
 //!
-//! The same table with the same metadata gives the same bytes: nothing of the clock or the machine is written.
+//! The same table with the same metadata gives the same bytes: no time stamps and nothing about the machine is written.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
@@ -35,18 +36,18 @@ use parquet::schema::types::ColumnPath;
 use super::table::{Column, Table};
 use crate::lm::panics::caught;
 
-/// Metadata pair that holds the schema's name and version, such as `pca/1`.
+/// Metadata key for the schema's name and version, such as `pca/1`.
 pub const SCHEMA: &str = "emoflow.schema";
-/// Metadata pair that holds the key of the unit that the table belongs to.
+/// Metadata key for the key of the unit that the table belongs to.
 pub const KEY: &str = "emoflow.key";
 
-/// Values (not rows) in a row group: bounds what writing and reading hold in memory, at 64 MiB of float32.
+/// Values (not rows) per row group; limits the memory for writing and reading to 64 MiB of float32.
 const GROUP_VALUES: usize = 1 << 24;
-/// Values in a batch while reading.
+/// Values per batch when reading.
 const BATCH_VALUES: usize = 1 << 22;
 
-/// Writes `table` as one Parquet file: zstd, `emoflow.schema` and then `metadata` as key-value metadata.
-/// NaN and infinities are errors that name their place.
+/// Writes `table` as one Parquet file: zstd, with `emoflow.schema` and then `metadata` as key-value metadata. NaN and
+/// infinities are errors that name their position.
 pub fn write(table: &Table, metadata: &[(String, String)], writer: impl Write + Send) -> Result<()> {
     let batch = to_batch(table)?;
     write_batch(&batch, &table.schema, metadata, writer)
@@ -70,10 +71,10 @@ pub fn read(file: impl ChunkReader + 'static, schema: &str) -> Result<Table> {
     Ok(Table { schema: schema.to_string(), columns })
 }
 
-/// A file whose footer was read.
+/// Opens a file and reads its footer.
 ///
 /// # Errors
-/// No Parquet file; a footer with places before the file's beginning, at which the reader would panic.
+/// Not a Parquet file, or a footer with negative offsets, on which the reader would panic.
 pub fn opened<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchReaderBuilder<R>> {
     let builder = caught(|| ParquetRecordBatchReaderBuilder::try_new(file)).map_err(damaged)??;
     let columns = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
@@ -85,8 +86,8 @@ pub fn opened<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchRea
     Ok(builder)
 }
 
-/// The batches of a file, until one cannot be read. At some of what no writer writes the library panics: that is an
-/// error too.
+/// The batches of a file, up to the first that cannot be read. On some malformed files the library panics; that is
+/// returned as an error too.
 pub fn batches(mut reader: ParquetRecordBatchReader) -> impl Iterator<Item = Result<RecordBatch>> {
     let mut ended = false;
     std::iter::from_fn(move || {
@@ -112,14 +113,14 @@ pub fn metadata(file: impl ChunkReader + 'static) -> Result<BTreeMap<String, Str
     Ok(pairs(&builder))
 }
 
-/// The number of rows that the footer states, of a file whose `emoflow.schema` must be `schema`. Reads no data.
+/// The number of rows according to the footer of a file whose `emoflow.schema` must be `schema`. Reads no data.
 pub fn rows(file: impl ChunkReader + 'static, schema: &str) -> Result<u64> {
     let builder = opened(file).context("read the Parquet footer")?;
     check_schema(&builder, schema)?;
     Ok(u64::try_from(builder.metadata().file_metadata().num_rows())?)
 }
 
-/// The table as one Arrow batch. NaN and infinities are errors that name their place.
+/// Converts the table to one Arrow batch. NaN and infinities are errors that name their position.
 pub(super) fn to_batch(table: &Table) -> Result<RecordBatch> {
     table.check_finite()?;
     let mut fields = Vec::with_capacity(table.columns.len());
@@ -147,7 +148,7 @@ pub(super) fn write_batch(
     for pair in &pairs {
         ensure!(seen.insert(&pair.key), "metadata `{}` is given twice for table `{schema}`", pair.key);
     }
-    // Once more in the Arrow schema: readers that find one there (pyarrow) look no further.
+    // Repeated in the Arrow schema, because readers that find metadata there (pyarrow) look no further.
     let shown: HashMap<String, String> =
         pairs.iter().map(|p| (p.key.clone(), p.value.clone().unwrap_or_default())).collect();
     let described = batch.schema().as_ref().clone().with_metadata(shown);
@@ -160,7 +161,7 @@ pub(super) fn write_batch(
     Ok(())
 }
 
-/// Checks that a file just written holds `batch`: footer, schema, metadata, number of rows, every value.
+/// Checks that a newly written file holds `batch`: footer, schema, metadata, number of rows and every value.
 pub(super) fn check(file: impl ChunkReader + 'static, schema: &str, batch: &RecordBatch) -> Result<()> {
     let reader = open(file, schema)?;
     ensure!(reader.schema().fields() == batch.schema().fields(), "the columns' types read back differently");
@@ -201,7 +202,7 @@ fn pairs<T>(builder: &parquet::arrow::arrow_reader::ArrowReaderBuilder<T>) -> BT
     pairs.map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default())).collect()
 }
 
-/// Values in one row: lists count with their width.
+/// Values in one row; a list counts as its width.
 fn row_values(schema: &Schema) -> usize {
     let width = |field: &Arc<Field>| match field.data_type() {
         DataType::FixedSizeList(_, width) => usize::try_from(*width).unwrap_or(0),
@@ -210,7 +211,7 @@ fn row_values(schema: &Schema) -> usize {
     schema.fields().iter().map(width).sum::<usize>().max(1)
 }
 
-/// Floats are not worth a dictionary, and minima over the items of a vector say nothing.
+/// Writer settings: no dictionaries for floats, and no statistics for list items, where they are of no use.
 fn properties(batch: &RecordBatch, pairs: Vec<KeyValue>) -> Result<WriterProperties> {
     let schema = batch.schema();
     let rows = (GROUP_VALUES / row_values(&schema)).clamp(1, 1 << 20);
@@ -265,7 +266,7 @@ fn to_array(column: &Column) -> Result<ArrayRef> {
     })
 }
 
-/// Arrow's Utf8 columns address their text with 32 bits.
+/// Checks that the text fits the 32-bit offsets of Arrow's Utf8 columns.
 fn check_text(lengths: impl Iterator<Item = usize>) -> Result<()> {
     let total: usize = lengths.sum();
     ensure!(i32::try_from(total).is_ok(), "{total} bytes of text do not fit one column: split the table");
@@ -298,7 +299,7 @@ fn empty_column(field: &Field) -> Result<Column> {
     })
 }
 
-/// Appends an array of the type that `empty_column` saw in the schema.
+/// Appends an array, whose type must be the one that `empty_column` got from the schema.
 fn append(column: &mut Column, array: &ArrayRef) {
     match column {
         Column::Str(v) => v.extend(array.as_string::<i32>().iter().flatten().map(str::to_string)),

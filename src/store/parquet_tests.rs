@@ -1,4 +1,4 @@
-//! Tests of `parquet.rs`: round trips, bytes that do not change, and a file that pyarrow wrote.
+//! Tests of `parquet.rs`: round trips, deterministic bytes, and a file that pyarrow wrote.
 
 use bytes::Bytes;
 

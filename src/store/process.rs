@@ -1,22 +1,23 @@
-//! Which process on which machine: what a lease says of its owner, and whether that owner is dead. Knows no leases.
+//! Identifies a process and its machine, for the owner of a lease, and detects whether the process is dead. Independent
+//! of leases.
 
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-/// A process, told apart from every other that has had or will have its number.
+/// A process, distinguished from every earlier or later process with the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// The machine's name, for people.
+    /// The machine's name, for display.
     pub host: String,
-    /// What the machine is known by when it starts again: systemd's machine id, or its name.
+    /// Identifies the machine across reboots: systemd's machine id, or the host name.
     machine: String,
-    /// The machine's present life; empty where the system does not say.
+    /// Identifies the current boot; empty if the system does not report it.
     boot: String,
-    /// In which numbering of processes `pid` is one: containers have their own.
+    /// The PID namespace of `pid`: containers have their own.
     namespace: String,
     pub pid: u32,
-    /// When it started, in ticks since the machine did; 0 where the system does not say.
+    /// Start time in ticks since boot; 0 if the system does not report it.
     start: u64,
 }
 
@@ -43,7 +44,8 @@ impl Process {
         }
     }
 
-    /// Whether it is known to have ended: never of a process on another machine, or in another container.
+    /// Whether the process is known to have ended. Always false for a process on another machine or in another
+    /// container.
     pub fn is_dead(&self) -> bool {
         let this = Process::this();
         if (&self.host, &self.machine) != (&this.host, &this.machine) {
@@ -57,9 +59,9 @@ impl Process {
         }
         match started(self.pid) {
             Some(start) => start != self.start,
-            // SAFETY: signal 0 only asks whether the process is there.
+            // SAFETY: signal 0 only tests whether the process exists.
             None if unsafe { libc::kill(self.pid as libc::pid_t, 0) } == 0 => cfg!(target_os = "linux"), // a zombie
-            // Another user's may be hidden.
+            // A process of another user may be hidden.
             None => std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH),
         }
     }
@@ -67,16 +69,16 @@ impl Process {
 
 fn host() -> String {
     let mut name = [0u8; 256];
-    // SAFETY: the buffer is as long as is said, and its last byte stays 0.
+    // SAFETY: the buffer is longer than the length passed, and its last byte stays 0.
     unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
     let end = name.iter().position(|&byte| byte == 0).unwrap_or(0);
     String::from_utf8_lossy(&name[..end]).into_owned()
 }
 
-/// When a process that is not a zombie started, in ticks since the machine did; Linux only.
+/// Start time of a process that is not a zombie, in ticks since boot; Linux only.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name stands in brackets and may hold anything, brackets too.
+    // The program's name is in parentheses and may itself contain parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     // proc(5): the state is field 3, the start time field 22.
@@ -97,7 +99,7 @@ mod tests {
         let other = Process { pid: child.id(), start: started(child.id()).unwrap(), ..this.clone() };
         assert!(!other.is_dead());
         child.kill().unwrap();
-        // A zombie until it is waited for.
+        // It stays a zombie until it is waited for.
         while started(child.id()).is_some() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }

@@ -1,5 +1,5 @@
-//! Which folders of results need what is in a cache: `roots/<digest of the path>.json`, written by runs, so that a
-//! sweep asks all of them. Knows nothing of what is in such a folder.
+//! Folders of results that need entries of a cache: `roots/<digest of the path>.json`, written by runs so that a sweep
+//! considers all of them. Independent of the contents of such a folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::plan::key::Digest;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Root {
     pub path: PathBuf,
-    /// The machine that said so.
+    /// The machine that registered it.
     pub host: String,
 }
 
 impl Store {
-    /// Notes that the runs whose results are below `folder` need what is here. A cache that cannot be written is none
-    /// that a run adds to.
+    /// Registers that the runs whose results are below `folder` need entries of this cache. Does nothing if the cache
+    /// is not writable, as no run adds to it then.
     ///
     /// # Errors
     /// What the disk says.
@@ -46,10 +46,10 @@ impl Store {
         }
     }
 
-    /// Every folder that runs have noted, by path.
+    /// All registered folders, sorted by path.
     ///
     /// # Errors
-    /// A note that cannot be read: what it asks for is not known then.
+    /// A registration that cannot be read, as it is then unknown what it needs.
     pub fn roots(&self) -> Result<Vec<Root>> {
         let entries = match fs::read_dir(self.root.join("roots")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -67,7 +67,7 @@ impl Store {
         Ok(roots)
     }
 
-    /// Removes the note about a folder.
+    /// Removes the registration of a folder.
     ///
     /// # Errors
     /// What the disk says.

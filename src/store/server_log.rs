@@ -1,8 +1,8 @@
-//! Digests of models at servers as they were last seen, so that keys are known while a server is off. Knows nothing of
-//! how servers are asked.
+//! Last seen digests of models on servers, so that keys can be computed while a server is unavailable. Independent of
+//! how servers are queried.
 //!
-//! `stat/servers.txt` is only appended to, one line a change: digest, `["url","model"]`, checksum of both. The last
-//! line of a model counts; a line that is damaged or torn is ignored.
+//! `stat/servers.txt` is append-only, with one line per change: digest, `["url","model"]`, checksum of both. The last
+//! line of a model counts; damaged or torn lines are ignored.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use super::stat_cache::checksum;
 use crate::plan::key::Digest;
 
 impl Store {
-    /// The digest that the server at `url` last listed for `model`, if it was ever asked.
+    /// The digest that the server at `url` last listed for `model`, if it is known.
     pub fn seen_at_server(&self, url: &str, model: &str) -> Option<Digest> {
-        // Unreadable or absent: nothing is remembered.
+        // An unreadable or absent log counts as empty.
         let log = fs::read_to_string(self.server_log()).unwrap_or_default();
         let wanted = name(url, model);
         log.lines().rev().filter_map(parse).find(|(_, name)| *name == wanted).map(|(digest, _)| digest)
     }
 
-    /// Remembers that the server at `url` lists `digest` for `model`; not where the cache is only looked at.
+    /// Remembers that the server at `url` lists `digest` for `model`, unless the cache is opened read-only.
     pub fn remember_server(&self, url: &str, model: &str, digest: Digest) {
         if self.stats.is_read_only() {
             return;
@@ -42,12 +42,12 @@ impl Store {
 fn append(log: &Path, line: &str) -> Result<()> {
     fs::create_dir_all(log.parent().context("a file in a folder")?)?;
     let mut file = fs::OpenOptions::new().create(true).append(true).open(log)?;
-    // One call, so that lines of several processes do not mix; the line feed in front ends a torn line.
+    // A single call, so that lines of several processes do not mix; the leading line feed ends a torn line.
     file.write_all(format!("\n{line} {}\n", checksum(line)).as_bytes())?;
     Ok(())
 }
 
-/// Both names in one word of a line.
+/// Both names as one field of a line.
 fn name(url: &str, model: &str) -> String {
     serde_json::json!([url, model]).to_string()
 }
@@ -77,7 +77,7 @@ mod tests {
 
         let log = dir.path().join("stat/servers.txt");
         let text = fs::read_to_string(&log).unwrap();
-        // The last line loses its end: the one before counts, and the next is whole.
+        // The last line is truncated: the one before counts, and the next line written is intact.
         fs::write(&log, &text[..text.len() - 4]).unwrap();
         assert_eq!(seen("http://a", "m n"), Some(one));
         store.remember_server("http://a", "m n", two);

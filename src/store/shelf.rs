@@ -1,4 +1,4 @@
-//! What the store holds, for those who only look: writes nothing, moves nothing, takes no lock.
+//! Read-only inspection of the store: writes nothing, moves nothing, takes no lock.
 
 use fs_err as fs;
 
@@ -6,19 +6,19 @@ use super::entry::{MANIFEST, Manifest};
 use super::{Depth, Found, Store};
 use crate::plan::key::Key;
 
-/// How an entry is, as far as can be told without reading its data.
+/// The condition of an entry, as far as it is known without reading table data.
 #[derive(Debug)]
 pub enum Condition {
     Whole(Box<Manifest>),
     Absent,
-    /// Something is there that a run would set aside; why.
+    /// Damaged, with the reason; a run would move it to `quarantine/`.
     Damaged(String),
-    /// The disk cannot be read, or a newer program wrote it.
+    /// The disk cannot be read, or another version of the program wrote the entry.
     Unreadable(String),
 }
 
 impl Store {
-    /// How the key's entry is: manifest, sizes and the digests that are known.
+    /// The condition of the key's entry, judged by its manifest, the file sizes and the digests already known.
     pub fn condition(&self, stage: &str, key: &Key) -> Condition {
         let look = || self.look(stage, key, &self.entry_dir(stage, key)?, Depth::Stat);
         match look() {
@@ -29,13 +29,13 @@ impl Store {
         }
     }
 
-    /// The key's manifest, if that is sound; its tables may be damaged.
+    /// The key's manifest, if it is valid; the tables may still be damaged.
     pub fn manifest(&self, stage: &str, key: &Key) -> Option<Manifest> {
         let bytes = fs::read(self.entry_dir(stage, key).ok()?.join(MANIFEST)).ok()?;
         Manifest::parse(&bytes, stage, key).ok()
     }
 
-    /// Every sound manifest of a stage, by key.
+    /// All valid manifests of a stage, sorted by key.
     pub fn manifests(&self, stage: &str) -> Vec<Manifest> {
         let names = |folder| {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -48,7 +48,7 @@ impl Store {
         keys.iter().filter_map(|key| self.manifest(stage, key)).collect()
     }
 
-    /// Names of what was set aside, in `quarantine/`.
+    /// Names of the items in `quarantine/`.
     pub fn quarantined(&self) -> Vec<String> {
         let entries = fs::read_dir(self.root().join("quarantine")).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();

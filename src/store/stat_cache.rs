@@ -1,13 +1,13 @@
-//! Digests of files that were hashed before, found by what `stat` says of a file. Knows nothing of entries or keys.
+//! Digests of files hashed earlier, looked up by their `stat` data. Independent of entries and keys.
 //!
-//! Hashing 16 GB of weights on each run is not acceptable, so a digest is remembered under the file's identity:
-//! device, inode, size, and the times of the last change of its content and of its inode, in nanoseconds.
+//! Hashing 16 GB of weights on each run is not acceptable, so a digest is stored under the file's identity: device,
+//! inode, size, and the times of the last change of its content and of its inode, in nanoseconds.
 //!
-//! - A file younger than two seconds is not remembered: two writes within one tick of the file system's clock
+//! - Digests of files younger than two seconds are not stored: two writes within one tick of the file system's clock
 //!   leave the same times (git calls such files racy). Two seconds is the coarsest tick in use (FAT).
-//! - The log is only appended to, one line a digest, each with a checksum of its own. A line that is damaged, torn
-//!   by a crash or mixed with that of another process is ignored; the worst that follows is hashing once more.
-//! - What is not seen: a disk that changes bytes on its own, without a write.
+//! - The log is append-only, with one digest per line and a checksum per line. A line that is damaged, torn by a crash
+//!   or mixed with that of another process is ignored; at worst the file is hashed once more.
+//! - Not detected: a disk that changes bytes on its own, without a write.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -23,14 +23,14 @@ use sha2::{Digest as _, Sha256};
 use super::Warnings;
 use crate::plan::key::Digest;
 
-/// Younger files are hashed each time.
+/// Files younger than this are hashed each time.
 const DISTRUST: Duration = Duration::from_secs(2);
 /// Bytes read at once while hashing.
 const CHUNK: usize = 1 << 20;
 /// Hexadecimal digits of a line's checksum: 64 bits.
 const CHECK: usize = 16;
 
-/// What `stat` says of a file's content without reading it.
+/// The identity of a file's content according to `stat`, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     device: u64,
@@ -52,18 +52,18 @@ impl Identity {
         }
     }
 
-    /// The file, whatever its content.
+    /// Device and inode: identifies the file regardless of its content.
     pub(super) fn inode(&self) -> (u64, u64) {
         (self.device, self.inode)
     }
 
-    /// Whether both times were at least two seconds ago at `now`. A time in the future is not.
+    /// Whether both times were at least two seconds before `now`; false for times in the future.
     fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
         self.mtime_ns.max(self.ctime_ns) + DISTRUST.as_nanos() as i128 <= now
     }
 
-    /// A line of the log. The path is for those who look after the file; a digest is never found by it.
+    /// A line of the log. The path is only for maintenance; digests are never looked up by path.
     fn line(&self, digest: &Digest, path: &str) -> String {
         let Identity { device, inode, size, mtime_ns, ctime_ns } = self;
         let line = format!("{digest} {device} {inode} {size} {mtime_ns} {ctime_ns} {path}");
@@ -74,7 +74,7 @@ impl Identity {
         Identity::parse_all(line).map(|(identity, digest, _)| (identity, digest))
     }
 
-    /// The same, with the path that the line was written for.
+    /// Like [`Identity::parse`], with the path in the line.
     pub(super) fn parse_all(line: &[u8]) -> Option<(Identity, Digest, &str)> {
         let line = std::str::from_utf8(line).ok()?;
         let (content, check) = line.rsplit_once(' ')?;
@@ -95,7 +95,7 @@ impl Identity {
     }
 }
 
-/// The absolute path, for a line of the log; empty if it would not come back from there.
+/// The absolute path, for a line of the log; empty if it could not be read back from the log.
 fn shown(path: &Path) -> String {
     let path = fs::canonicalize(path).unwrap_or_default();
     path.to_str().filter(|text| !text.contains(['\n', '\r'])).unwrap_or_default().to_string()
@@ -105,7 +105,7 @@ pub(super) fn checksum(line: &str) -> String {
     Digest::of(line.as_bytes()).to_string()[..CHECK].to_string()
 }
 
-/// The remembered digests of this process and, from the log, of those before it.
+/// The digests known to this process and, through the log, to earlier ones.
 pub(super) struct StatCache {
     log: PathBuf,
     warnings: Arc<Warnings>,
@@ -114,7 +114,7 @@ pub(super) struct StatCache {
 
 #[derive(Default)]
 struct State {
-    /// `None`: the log was not read yet.
+    /// `None` if the log has not been read yet.
     digests: Option<HashMap<Identity, Digest>>,
     appender: Option<fs::File>,
     append_failed: bool,
@@ -122,32 +122,32 @@ struct State {
 }
 
 impl StatCache {
-    /// Reads nothing until the first question.
+    /// The log is not read before the first lookup.
     pub(super) fn new(log: PathBuf, warnings: Arc<Warnings>) -> StatCache {
         StatCache { log, warnings, state: Mutex::default() }
     }
 
-    /// Remembers nothing beyond this process from now on.
+    /// From now on, does not write to the log.
     pub(super) fn read_only(&self) {
         self.lock().read_only = true;
     }
 
-    /// Whether nothing is to be remembered beyond this process.
+    /// Whether the log must not be written to.
     pub(super) fn is_read_only(&self) -> bool {
         self.lock().read_only
     }
 
-    /// The remembered digest of a file with this identity.
+    /// The known digest of a file with this identity.
     pub(super) fn known(&self, identity: &Identity) -> Option<Digest> {
         self.digests(&mut self.lock()).get(identity).copied()
     }
 
-    /// Remembers, in this process only, the digest of a file that this process wrote.
+    /// Stores, for this process only, the digest of a file that this process wrote.
     pub(super) fn trust(&self, identity: Identity, digest: Digest) {
         self.digests(&mut self.lock()).insert(identity, digest);
     }
 
-    /// The file's digest: remembered, or by reading it all.
+    /// The file's digest: a known one, or by reading the whole file.
     pub(super) fn digest(&self, path: &Path) -> io::Result<Digest> {
         let now = SystemTime::now();
         let identity = Identity::of(&fs::metadata(path)?);
@@ -173,8 +173,8 @@ impl StatCache {
         }
     }
 
-    /// One `write` call on a file opened for appending, so lines of several processes do not mix on a local disk.
-    /// The line feed in front ends a line that a crash tore.
+    /// Uses one `write` call on a file opened for appending, so lines of several processes do not mix on a local disk.
+    /// The leading line feed ends a line that was torn by a crash.
     fn append(&self, state: &mut State, line: &str) -> io::Result<()> {
         if state.appender.is_none() {
             fs::create_dir_all(self.log.parent().unwrap_or(Path::new(".")))?;
@@ -188,7 +188,7 @@ impl StatCache {
 
     fn digests<'a>(&self, state: &'a mut State) -> &'a mut HashMap<Identity, Digest> {
         state.digests.get_or_insert_with(|| {
-            // Unreadable or absent: nothing is remembered.
+            // An unreadable or absent log counts as empty.
             let log = fs::read(&self.log).unwrap_or_default();
             log.split(|&byte| byte == b'\n').filter_map(Identity::parse).collect()
         })
@@ -199,7 +199,7 @@ impl StatCache {
     }
 }
 
-/// The identity and the digest of a file, read from its first byte to its last; an error if it changed meanwhile.
+/// The identity and the digest of a file, read from start to end; an error if the file changes while it is read.
 pub(super) fn hash(path: &Path) -> io::Result<(Identity, Digest)> {
     let mut file = fs::File::open(path)?;
     let before = Identity::of(&file.metadata()?);
@@ -217,8 +217,8 @@ pub(super) fn hash(path: &Path) -> io::Result<(Identity, Digest)> {
     Ok((before, Digest::from_hasher(hasher)))
 }
 
-/// The digest of a file of the Hugging Face cache that is named by it: `<hub>/models--x--y/blobs/<64 digits>`, given
-/// itself or through the link in `snapshots/`. The hub checks large files against that name when it fetches them.
+/// The digest of a file of the Hugging Face cache that is named by its digest: `<hub>/models--x--y/blobs/<64 digits>`,
+/// given directly or through the link in `snapshots/`. Large files are checked against it on download.
 pub(super) fn hub_blob(path: &Path) -> Option<Digest> {
     let blob = fs::canonicalize(path).ok()?;
     let repository = blob.parent().filter(|p| p.ends_with("blobs"))?.parent()?.file_name()?.to_str()?;
@@ -239,7 +239,7 @@ mod tests {
         Identity { device: 1, inode: i, size: 10 * i, mtime_ns: -5, ctime_ns: i128::from(i) << 60 }
     }
 
-    /// A file as old as the two seconds ask.
+    /// Writes a file and waits until it is older than two seconds.
     fn settled(path: &Path, content: &[u8]) {
         fs::write(path, content).unwrap();
         std::thread::sleep(DISTRUST + Duration::from_millis(100));
@@ -303,7 +303,7 @@ mod tests {
             assert!(found.len() >= 4, "byte {at}: {} left", found.len());
             assert!(found.iter().all(|(id, digest)| original.get(id) == Some(digest)), "byte {at}");
         }
-        // A crash tears the last line; the next line is whole.
+        // A crash tore the last line; the next line written is intact.
         fs::write(&log, &whole[..whole.len() - 20]).unwrap();
         cache(dir.path()).remember(identity(77), Digest::of(b"77"), dir.path());
         assert_eq!(cache(dir.path()).known(&identity(77)), Some(Digest::of(b"77")));

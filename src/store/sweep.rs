@@ -1,5 +1,5 @@
-//! Mark and sweep: what in a cache can go, given what the last runs were about. Knows nothing of runs or plans; it is
-//! told which keys are needed.
+//! Mark and sweep: determines what can be removed from a cache, given the keys that recent runs need. Independent of
+//! runs and plans: the caller passes the marks.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -14,12 +14,12 @@ use super::entry::MANIFEST;
 use super::{Cost, Place, Process, Store, digest_log};
 use crate::plan::key::Key;
 
-/// Younger things may belong to a run that is at work, whatever the records say. An entry is in `tmp/` only while it is
-/// written and read back, and a run writes down its plan before it looks anything up: an hour is far more than either
+/// Items younger than this may belong to a running process, whatever the records say. An entry is in `tmp/` only while
+/// it is written and read back, and a run records its plan before it looks anything up: an hour is far more than either
 /// takes.
 pub const LIVE: Duration = Duration::from_secs(3600);
 
-/// What runs ask for.
+/// Keys that runs use.
 #[derive(Debug, Default)]
 pub struct Marks {
     /// Never removed.
@@ -30,16 +30,16 @@ pub struct Marks {
     pub used: HashMap<Key, u64>,
 }
 
-/// Something that can go.
+/// An item that can be removed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Doomed {
-    /// From the cache's root.
+    /// Path relative to the cache's root.
     pub place: String,
     pub why: Why,
     pub bytes: u64,
-    /// To make it again; none for what is no entry.
+    /// The cost of computing it again; `None` if it is not an entry.
     pub cost: Option<Cost>,
-    /// The entry that it is.
+    /// The entry, if it is one.
     pub entry: Option<Place>,
     #[serde(skip)]
     path: PathBuf,
@@ -47,34 +47,36 @@ pub struct Doomed {
     used: u64,
 }
 
-/// Why something can go.
+/// Why an item can be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// No recorded run asks for it.
+    /// No recorded run needs it.
     Unused,
-    /// Runs before the last ask for it, or it is an activation of which all is made; there has to be room.
+    /// Only needed by runs before the last, or activations whose results have all been computed; removed to reduce the
+    /// cache's size.
     ForRoom,
-    /// It was damaged and set aside.
+    /// A damaged item in `quarantine/`.
     Quarantine,
-    /// In `tmp/` or `leases/`, from a run that was stopped.
+    /// In `tmp/` or `leases/`, left by a process that was stopped.
     LeftOver,
-    /// Batches of a unit that is done, or that no recorded run asks for.
+    /// Batches of a unit that is complete or that no recorded run needs.
     Partial,
 }
 
-/// What can go, and what stays.
+/// Items to remove, and a summary of those that stay.
 #[derive(Debug, Default, Serialize)]
 pub struct Sweep {
     pub doomed: Vec<Doomed>,
-    /// Entries that stay, and their bytes.
+    /// Number of entries that stay; `kept_bytes` is their total size.
     pub kept: usize,
     pub kept_bytes: u64,
 }
 
 impl Store {
-    /// What can go. With `max_size`, in bytes of entries, also what is only wanted, until the rest is no larger:
-    /// activations first, vectors and stories last, and of each the least recently used first.
+    /// Determines what can be removed. With `max_size`, in bytes of entries, also selects entries that are only wanted
+    /// until the rest is no larger: activations first, vectors and stories last, and within each the least recently
+    /// used first.
     ///
     /// # Errors
     /// A folder that cannot be read.
@@ -129,7 +131,7 @@ impl Store {
         Ok(sweep)
     }
 
-    /// The entries of these stages and keys, and their finished batches, as what can go.
+    /// The entries and finished batches of these stages and keys, as items to remove.
     ///
     /// # Errors
     /// A folder that cannot be read.
@@ -144,11 +146,12 @@ impl Store {
         Ok(sweep)
     }
 
-    /// Removes what `sweep` says, each whole: an entry is moved into `tmp/` by one rename before its files go, so that
-    /// others find it whole or not at all. What is gone already is no error. The log of digests loses its dead lines.
+    /// Removes the items of `sweep`, each atomically: an entry is moved into `tmp/` by one rename before its files are
+    /// deleted, so that other processes find it complete or not at all. Items that no longer exist are skipped. Also
+    /// removes outdated lines from the log of digests.
     ///
     /// # Errors
-    /// What cannot be removed; the rest stays.
+    /// The first item that cannot be removed; later items are kept.
     pub fn sweep(&self, sweep: &Sweep) -> Result<()> {
         digest_log::tidy(&self.root.join("stat").join("digests.txt"))?;
         if sweep.doomed.is_empty() {
@@ -169,7 +172,7 @@ impl Store {
         Ok(bin.close()?)
     }
 
-    /// An entry as something that can go; `None` if it is gone already.
+    /// An entry as an item to remove; `None` if it no longer exists.
     fn doom_entry(&self, place: &Place, marks: &Marks) -> Result<Option<Doomed>> {
         let manifest = self.manifest(&place.stage, &place.key);
         if manifest.is_none() && !place.dir.exists() {
@@ -190,7 +193,7 @@ impl Store {
     }
 }
 
-/// What goes first when there has to be room.
+/// Order of removal when the size is limited.
 fn rank(place: &Place) -> u8 {
     match place.stage.as_str() {
         "activations" => 0,
@@ -200,14 +203,14 @@ fn rank(place: &Place) -> u8 {
     }
 }
 
-/// The key that a name ends with, before any extension.
+/// The key at the end of a file name, before any extension.
 fn key_in(path: &Path) -> Option<Key> {
     let name = path.file_name()?.to_str()?;
     let name = name.split('.').next()?;
     name.get(name.len().checked_sub(64)?..)?.parse().ok()
 }
 
-/// Whether a lease is that of a process that is known to have ended.
+/// Whether the owner of a lease is known to have ended.
 fn is_of_dead(lease: &Path) -> bool {
     let process = fs::read(lease).ok().and_then(|text| serde_json::from_slice::<Process>(&text).ok());
     process.is_some_and(|process| process.is_dead())
@@ -223,7 +226,7 @@ fn is_young(path: &Path, now: SystemTime) -> bool {
     young(path) || below.into_iter().any(|entry| is_young(&entry.path(), now))
 }
 
-/// Bytes of all files at or below `path`; what goes meanwhile does not count.
+/// Total size of all files at or below `path`; files that disappear in the meantime are not counted.
 fn bytes_below(path: &Path) -> Result<u64> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,

@@ -1,12 +1,12 @@
-//! Tables in memory: named columns of one length, and their CSV form. Knows nothing of files or of what the
-//! columns mean; `parquet.rs` brings tables to disk.
+//! Tables in memory: named columns of equal length, and their CSV form. Independent of files and of the meaning of the
+//! columns; `parquet.rs` stores tables on disk.
 
 use std::io::Write;
 
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 
-/// One column's name and values; every column of a table has the same number of rows.
+/// The values of one column; all columns of a table have the same number of rows.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Column {
     Str(Vec<String>),
@@ -17,7 +17,7 @@ pub enum Column {
     F64(Vec<f64>),
     OptF64(Vec<Option<f64>>),
     Bool(Vec<bool>),
-    /// Rows of `width` values each, one after another; `half`: stored as float16.
+    /// Rows of `width` values each, stored consecutively; `half`: stored as float16.
     List {
         width: usize,
         values: Vec<f32>,
@@ -34,7 +34,7 @@ pub struct Table {
 
 macro_rules! typed {
     ($($name:ident, $variant:ident, $type:ty);+ $(;)?) => {$(
-        /// The values of a column of this type; an error if it is not there or is of another type.
+        /// The values of a column of this type; an error if the column is missing or has another type.
         pub fn $name(&self, name: &str) -> Result<&[$type]> {
             match self.column(name)? {
                 Column::$variant(values) => Ok(values),
@@ -45,7 +45,7 @@ macro_rules! typed {
 }
 
 impl Table {
-    /// A table of these columns. Panics if their lengths differ: a bug of the caller.
+    /// A table of these columns. Panics if their lengths differ, which is a bug of the caller.
     pub fn new(schema: &str, columns: Vec<(&str, Column)>) -> Table {
         let columns: Vec<_> = columns.into_iter().map(|(name, column)| (name.to_string(), column)).collect();
         let table = Table { schema: schema.to_string(), columns };
@@ -60,10 +60,10 @@ impl Table {
         self.columns.first().map_or(0, |(_, column)| column.len())
     }
 
-    /// The rows of `other` after this table's own.
+    /// Appends the rows of `other`.
     ///
     /// # Errors
-    /// The two have not the same schema and columns.
+    /// The schemas or the columns differ.
     pub fn append(&mut self, other: Table) -> Result<()> {
         let same = self.columns.len() == other.columns.len()
             && self.columns.iter().zip(&other.columns).all(|((a, _), (b, _))| a == b);
@@ -78,13 +78,13 @@ impl Table {
         Ok(())
     }
 
-    /// A table of these rows, in this order.
+    /// A table of the given rows, in the given order.
     pub fn select(&self, rows: &[usize]) -> Table {
         let columns = self.columns.iter().map(|(name, column)| (name.clone(), column.select(rows)));
         Table { schema: self.schema.clone(), columns: columns.collect() }
     }
 
-    /// A cell for people: a list as how many numbers it has, and the first of them.
+    /// A cell for display; of a list, its length and the first values.
     pub fn cell(&self, column: usize, row: usize) -> String {
         let column = &self.columns[column].1;
         match column {
@@ -113,7 +113,7 @@ impl Table {
         bool, Bool, bool;
     }
 
-    /// The width and the values, row after row, of a column of lists.
+    /// The width and the row-major values of a column of lists.
     pub fn list(&self, name: &str) -> Result<(usize, &[f32])> {
         match self.column(name)? {
             Column::List { width, values, .. } => Ok((*width, values)),
@@ -121,9 +121,9 @@ impl Table {
         }
     }
 
-    /// Writes the table as CSV (RFC 4180, `\n` line ends): a header line, then one line a row. Floats are the
-    /// shortest text that reads back as the same value (`1.0`, `-0.321`, `1e-7`); a null is an empty field.
-    /// An error for a column of lists, which has no CSV form, and for NaN and infinities.
+    /// Writes the table as CSV (RFC 4180, `\n` line ends): a header line, then one line per row. Floats are the
+    /// shortest text that reads back as the same value (`1.0`, `-0.321`, `1e-7`); a null is an empty field. Fails for
+    /// columns of lists, which have no CSV form, and for NaN and infinities.
     pub fn write_csv(&self, writer: impl Write) -> Result<()> {
         self.check_finite()?;
         let subject = || format!("write table `{}` as CSV", self.schema);
@@ -141,8 +141,8 @@ impl Table {
         csv.flush().with_context(subject)
     }
 
-    /// An error that names the table, column and row of the first NaN or infinity, also of one that only the
-    /// rounding to float16 makes (magnitudes of 65520 and more).
+    /// Fails on the first NaN or infinity, naming its table, column and row. Also fails on values that become infinite
+    /// when rounded to float16 (magnitudes of 65520 and more).
     pub fn check_finite(&self) -> Result<()> {
         for (name, column) in &self.columns {
             let Some((at, value, half)) = column.first_non_finite() else { continue };
@@ -165,7 +165,7 @@ impl Table {
 }
 
 impl Column {
-    /// Adds the values of `more`; `false` if they are of another type.
+    /// Appends the values of `more`; returns `false` if they have another type.
     fn append(&mut self, more: Column) -> bool {
         match (self, more) {
             (Column::Str(a), Column::Str(b)) => a.extend(b),
@@ -205,7 +205,7 @@ impl Column {
         }
     }
 
-    /// Place among the column's values, value, and whether it is to be stored as float16.
+    /// Position among the column's values, the value, and whether it is to be stored as float16.
     fn first_non_finite(&self) -> Option<(usize, f64, bool)> {
         let (at, value) = match self {
             Column::F64(v) => v.iter().enumerate().find(|(_, x)| !x.is_finite()).map(|(i, &x)| (i, x)),

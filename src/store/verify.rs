@@ -1,5 +1,5 @@
-//! `cache verify`: reads the whole cache and says what is damaged. Changes nothing, believes no remembered digest, and
-//! knows nothing of what the tables mean.
+//! `cache verify`: reads the whole cache and reports damage. Changes nothing and does not rely on remembered digests.
+//! Independent of the meaning of the tables.
 
 use std::io;
 use std::path::Path;
@@ -13,40 +13,40 @@ use super::entry::{FileRecord, MANIFEST, Manifest, Unusable};
 use super::walk::Place;
 use super::{Store, digest_log, parquet, stat_cache};
 
-/// What a look at the whole cache found.
+/// The result of verifying a cache.
 #[derive(Debug, Default, Serialize)]
 pub struct Verified {
     pub entries: usize,
     pub files: usize,
     pub bytes: u64,
-    /// One for each file that is not what was written.
+    /// One per damaged file.
     pub damaged: Vec<Finding>,
-    /// Harmless things, such as what a stopped run left in `tmp/`.
+    /// Harmless findings, such as leftovers of an interrupted run in `tmp/`.
     pub notes: Vec<Finding>,
 }
 
-/// Something that was found, and where.
+/// A finding and its location.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// From the cache's root.
+    /// Path relative to the cache's root.
     pub place: String,
     pub what: String,
 }
 
 impl Store {
-    /// Reads every entry: the manifest's own digest, each table's size, digest, footer, schema and number of rows. In
-    /// the log of digests each line; finished batches of units that are not done, by their digests. `deep` also decodes
-    /// every table and looks for NaN and infinities, and hashes again what the log remembers of files outside the
-    /// cache, such as weights.
+    /// Reads every entry: the manifest's own digest, and each table's size, digest, footer, schema and number of rows.
+    /// Also checks each line of the log of digests, and the digests of finished batches of unfinished units. `deep`
+    /// also decodes every table, checks for NaN and infinities, and hashes again the files outside the cache that the
+    /// log knows, such as weights.
     ///
     /// # Errors
-    /// A folder that cannot be listed. A file that cannot be read is damage.
+    /// A folder that cannot be listed. A file that cannot be read counts as damage.
     pub fn verify(&self, deep: bool) -> Result<Verified> {
         let contents = self.contents()?;
         let one = |place: &Place| {
             let mut found = self.verify_entry(place, deep);
             if !found.damaged.is_empty() {
-                // Another process may just have moved it away and made it again.
+                // Another process may just have moved it away and computed it again.
                 found = self.verify_entry(place, deep);
             }
             found.is_there.then_some(found)
@@ -73,7 +73,7 @@ impl Store {
         Ok(all)
     }
 
-    /// One entry. Gone meanwhile: `is_there` is false.
+    /// Checks one entry. If it disappears in the meantime, `is_there` is false.
     fn verify_entry(&self, place: &Place, deep: bool) -> Looked {
         let mut looked = Looked { is_there: true, files: 1, ..Looked::default() };
         let path = place.dir.join(MANIFEST);
@@ -116,7 +116,7 @@ impl Store {
         looked
     }
 
-    /// The finished batches of a unit that is not done.
+    /// Checks the finished batches of an unfinished unit.
     fn verify_partial(&self, unit: &Path, all: &mut Verified) {
         for file in fs::read_dir(unit).into_iter().flatten().flatten() {
             let path = file.path();
@@ -134,12 +134,12 @@ impl Store {
         }
     }
 
-    /// The log of digests: every line has its checksum, and the last one its end.
+    /// Checks the log of digests: every line has a valid checksum, and the last line is terminated.
     fn verify_log(&self, deep: bool, all: &mut Verified) -> Result<()> {
         let path = self.root.join("stat").join("digests.txt");
         let mut log = digest_log::read(&path, &self.root)?;
         if !log.damaged.is_empty() {
-            // A line may have been half written: look again.
+            // A line may have been partially written: read again.
             log = digest_log::read(&path, &self.root)?;
         }
         let Some(bytes) = log.bytes else { return Ok(()) };
@@ -166,7 +166,7 @@ impl Store {
     }
 }
 
-/// What was found of one entry.
+/// The findings for one entry.
 #[derive(Default)]
 struct Looked {
     is_there: bool,
@@ -176,7 +176,7 @@ struct Looked {
     notes: Vec<Finding>,
 }
 
-/// Reads a table's file all through.
+/// Reads and checks a table's whole file.
 fn verify_table(path: &Path, manifest: &Manifest, record: &FileRecord, deep: bool) -> Result<()> {
     let size = fs::metadata(path)?.len();
     ensure!(size == record.bytes, "{size} bytes, the manifest says {}", record.bytes);

@@ -1,5 +1,5 @@
-//! What lies in a cache folder, found by looking: for the commands that are about the cache as a whole. Reads names
-//! only, and knows nothing of what is in the files.
+//! Lists the contents of a cache folder, for commands that act on the cache as a whole. Reads names only, and is
+//! independent of the contents of files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{RESERVED, Store, check_name};
 use crate::plan::key::Key;
 
-/// Where an entry stands; whether it is whole is another question.
+/// The location of an entry, which may be damaged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Place {
     pub stage: String,
@@ -24,20 +24,20 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Contents {
     pub entries: Vec<Place>,
-    /// Entries being written, or left so by a crash.
+    /// Entries being written, or leftovers of a crash.
     pub tmp: Vec<PathBuf>,
-    /// Finished batches of units that are not done.
+    /// Finished batches of unfinished units.
     pub partial: Vec<PathBuf>,
-    /// Entries that were damaged and set aside.
+    /// Damaged items.
     pub quarantine: Vec<PathBuf>,
-    /// Who is at work.
+    /// Leases of units that are being computed.
     pub leases: Vec<PathBuf>,
-    /// What stands where entries do and is none.
+    /// Items in the folders of entries that are not entries.
     pub strays: Vec<PathBuf>,
 }
 
 impl Store {
-    /// Looks through the folder. What comes or goes meanwhile may be in the lists or not.
+    /// Lists the cache folder. Items that are created or removed in the meantime may or may not be included.
     ///
     /// # Errors
     /// A folder that cannot be read.
@@ -73,7 +73,7 @@ impl Store {
     }
 }
 
-/// What is in a folder, sorted; nothing where there is no folder.
+/// The contents of a folder, sorted; empty if the folder does not exist.
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
