@@ -1,5 +1,5 @@
-//! What a plan lacks because a model cannot be had: the model, and the texts that it alone was to write. Knows no node
-//! but by name.
+//! Parts that are missing from a plan because a model is unavailable: the model, and the texts that only it could
+//! generate. Refers to nodes by name only.
 
 use crate::config::{Experiment, SourceKind, Writer};
 use crate::resolve::Resolved;
@@ -10,24 +10,24 @@ use crate::stages::vectors::Denoise;
 use super::rollouts::other_judge;
 use super::{NEUTRAL, Subject, across};
 
-/// A part of the experiment without which the plan was made.
+/// A part of the experiment that is missing from the plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Absent {
     /// A model, a source, or an analysis of several sets.
     pub subject: Subject,
     pub why: String,
-    /// The nodes that the plan would have with it, each with its stage; itself first.
+    /// The nodes that the plan lacks because of this, each with its stage; itself first.
     pub nodes: Vec<(Subject, String)>,
 }
 
 impl Absent {
-    /// Whether it is only for lack of something else.
+    /// Whether it is missing only because of something else.
     pub fn is_blocked(&self) -> bool {
         !matches!(self.subject, Subject::Model(_))
     }
 }
 
-/// The model that was to write the texts of `kind` for all and is not there.
+/// The unavailable model that would have generated the texts of `kind` for all readers.
 pub fn lost_writer<'a>(resolved: &Resolved, kind: &'a SourceKind) -> Option<&'a str> {
     match kind {
         SourceKind::Generate { writer: Writer::Model(name), .. } => {
@@ -37,12 +37,12 @@ pub fn lost_writer<'a>(resolved: &Resolved, kind: &'a SourceKind) -> Option<&'a 
     }
 }
 
-/// The neutral text of `experiment`, where vectors are denoised.
+/// The neutral text of `experiment`, if vectors are denoised.
 pub fn denoised(experiment: &Experiment) -> Option<&SourceKind> {
     experiment.neutral.as_ref().filter(|_| experiment.vectors.denoise != Denoise::None)
 }
 
-/// What the plan of `resolved` lacks.
+/// The parts missing from the plan of `resolved`.
 pub fn absent(resolved: &Resolved) -> Vec<Absent> {
     let experiment = &resolved.experiment;
     let stories = experiment.stories.iter().map(|source| (source.name.as_str(), &source.kind));
@@ -62,7 +62,7 @@ pub fn absent(resolved: &Resolved) -> Vec<Absent> {
         let mut nodes = vec![(Subject::stories(source, None), "stories".to_string())];
         for model in resolved.readers() {
             nodes.extend(readings(experiment, &model.name, source));
-            // Without neutral text there are no vectors at all.
+            // Without neutral text no vectors can be computed.
             let others = sources.iter().filter(|(other, _)| *source == NEUTRAL && *other != NEUTRAL);
             nodes.extend(others.flat_map(|(other, _)| readings(experiment, &model.name, other).skip(1)));
         }
@@ -109,7 +109,7 @@ fn hears(kind: &Analysis, source: &str) -> bool {
     all.any(|from| from == From::Transcripts(source.to_string()))
 }
 
-/// The nodes of what `model` makes of `source`: activations first.
+/// The nodes for `model` reading `source`: activations first.
 fn readings<'a>(
     experiment: &'a Experiment,
     model: &'a str,

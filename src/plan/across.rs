@@ -1,4 +1,4 @@
-//! The nodes of analyses of two sets of vectors: which sets are pairs, and what of them is in keys.
+//! Nodes for analyses of two sets of vectors: which sets are paired, and what enters their keys.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,27 +12,27 @@ use crate::lm::Layer;
 use crate::resolve::Resolved;
 use crate::stages::analysis::Analysis;
 
-/// Two sets that an analysis is run on: one unit of its node.
+/// Two sets that are compared: one unit of the analysis's node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// The second is the target where the analysis has one.
+    /// The second is the target if the analysis has one.
     pub sets: [Set; 2],
-    /// How many of the unit's inputs are of the first.
+    /// Number of the unit's inputs that belong to the first set.
     pub first: usize,
 }
 
 impl Pair {
-    /// Whether it is there only to check the arithmetic of another one.
+    /// Whether it only checks the numerics of another pair.
     pub fn is_check(&self) -> bool {
         self.sets.iter().any(|set| set.is_check)
     }
 }
 
-/// A model's place among the resolved ones, and a source of stories.
+/// A model's index in `Resolved::models`, and a source of stories.
 pub(super) type Place<'a> = (usize, &'a str);
 
-/// The pairs of sets among `places` that an analysis is run on, each once; of one with a target, both ways.
-/// `name`: of a model.
+/// The pairs of sets among `places` that an analysis is run on, each once; in both directions if the analysis has a
+/// target. `name`: returns the name of a model.
 fn pairs<'a>(
     kind: &config::Across,
     sources: &[Source],
@@ -57,11 +57,12 @@ fn pairs<'a>(
     pairs
 }
 
-/// Of each model spans of the conversations that an analysis reads.
+/// For each model, the pooled spans of the conversations that an analysis reads.
 type Pooled = BTreeMap<usize, Vec<UnitId>>;
 
 impl Builder<'_> {
-    /// The analyses of two sets, once all models have read: those with the model `target`, or those without a target.
+    /// Adds the analyses of two sets, after all models have read: those with the model `target`, or those without a
+    /// target.
     pub(super) fn across(&mut self, variant: usize, target: Option<usize>) {
         let experiment = self.variants[variant];
         let mut places: Vec<Place> = Vec::new();
@@ -115,15 +116,15 @@ impl Builder<'_> {
         self.push(variant, subject, work, target.filter(|_| across.kind.inputs().model), units);
     }
 
-    /// A pair as it is compared. Where neither set is the target the one with fewer layers comes first, of two alike
-    /// the one with the smaller keys: the order of the file and names do not matter.
+    /// A pair in canonical order. If neither set is the target, the set with fewer layers comes first, or, if they have
+    /// equally many, the one with the smaller keys; so the order in the file and the names do not matter.
     pub(super) fn in_order<'a>(
         &self,
         variant: usize,
         kind: &Analysis,
         mut pair: [Place<'a>; 2],
     ) -> [Place<'a>; 2] {
-        // Checks stand in the order of what they check.
+        // Checks have the order of the models that they check.
         let order = |(model, source): Place| {
             let model = self.resolved.models[model].checks.unwrap_or(model);
             let vectors = self.read(variant, (model, source)).map(|node| &self.nodes[node].units);
@@ -175,7 +176,7 @@ impl Builder<'_> {
         (Pair { sets, first }, unit(keyed, 0..0, None, inputs))
     }
 
-    /// Spans of the conversations that an analysis of `pairs` reads, of each of their models.
+    /// The pooled spans of the conversations that an analysis of `pairs` reads, for each of their models.
     fn pooled_of(&mut self, variant: usize, across: &config::Across, pairs: &[[Place; 2]]) -> Pooled {
         let mut pooled = Pooled::new();
         let Some(wanted) = across.kind.spans() else { return pooled };
@@ -192,7 +193,7 @@ impl Builder<'_> {
         pooled
     }
 
-    /// What is read of a set: vectors; then activations and stories, where these are asked for.
+    /// The inputs from one set: vectors; then activations and stories, if the analysis needs them.
     fn side(&self, variant: usize, place: Place, layers: &[Layer], kind: &Analysis) -> Vec<UnitId> {
         let Some(vectors) = self.read(variant, place) else { return Vec::new() };
         let mut inputs: Vec<UnitId> =
@@ -222,7 +223,7 @@ impl Builder<'_> {
     }
 }
 
-/// The analyses that have no pair left, since models cannot be had.
+/// The analyses that have no pair because models are unavailable.
 pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent> {
     let experiment = &resolved.experiment;
     let readers = (0..resolved.models.len()).filter(|model| resolved.models[*model].checks.is_none());
@@ -249,7 +250,7 @@ pub(super) fn without_pairs(resolved: &Resolved, sources: &[&str]) -> Vec<Absent
     lost.chain(trends).collect()
 }
 
-/// The nodes that an analysis of two sets would have, or have more of, with `model` reading `source`.
+/// The nodes that analyses of two sets would have, or would extend, with `model` reading `source`.
 pub(super) fn readings<'a>(
     experiment: &'a Experiment,
     model: &'a str,

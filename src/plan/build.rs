@@ -1,4 +1,4 @@
-//! Resolved experiment -> plan. Pure: touches no file.
+//! Builds the plan from the resolved experiment. Pure: accesses no files.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use crate::stages::analysis::Analysis;
 use crate::stages::stories::{file, generate, served, template, writing};
 use crate::stages::{activations, vectors};
 
-/// The name under which the neutral text goes through the plan; no story source may have it.
+/// The name of the neutral text in the plan; no story source may use it.
 pub const NEUTRAL: &str = "neutral";
 
 /// The plan of `resolved`: every model reads every source, every analysis runs on every resulting set of vectors.
@@ -31,10 +31,10 @@ pub fn build(resolved: &Resolved) -> Plan {
     build_limited(resolved, None)
 }
 
-/// The plan of `resolved` with the first `limit` stories of every emotion: of each source that is written or filled in
-/// here the first shards, as they are in the whole plan, and what is made of them.
+/// The plan of `resolved`, limited to the first `limit` stories of every emotion: the first shards of each generated or
+/// template source, exactly as in the full plan, and everything computed from them.
 ///
-/// Variants of a sweep share every node that is the same for them: it is there once.
+/// Variants of a sweep share all nodes that are the same for them.
 pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
     let variants = resolved.experiment.variants().into_iter();
     let mut plan = Builder {
@@ -52,7 +52,7 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
         }
         plan.transcripts(variant);
     }
-    // Models that write for others go first; the last of them reads first, as it is loaded already.
+    // Models that write for others come first; the last of them reads first, as it is already loaded.
     let mut order: Vec<usize> = (0..resolved.models.len()).collect();
     let is_reader = |m: &usize| resolved.models[*m].checks.is_none();
     let writes = |m: &usize| {
@@ -76,11 +76,11 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
             plan.imports(variant, model);
         });
     }
-    // What others write is judged model by model.
+    // Texts of other models are judged model by model.
     for judge in 0..resolved.models.len() {
         all.clone().for_each(|variant| plan.judged(variant, judge));
     }
-    // Those that look into a model follow each other.
+    // Analyses that need the same model loaded are adjacent.
     for target in std::iter::once(None).chain((0..resolved.models.len()).map(Some)) {
         all.clone().for_each(|variant| plan.across(variant, target));
     }
@@ -93,9 +93,9 @@ pub fn build_limited(resolved: &Resolved, limit: Option<usize>) -> Plan {
 
 pub(super) struct Builder<'a> {
     pub(super) resolved: &'a Resolved,
-    /// The experiment itself where nothing is swept.
+    /// The experiment itself if there is no sweep.
     pub(super) variants: Vec<&'a Experiment>,
-    /// Stories of each emotion.
+    /// Maximum number of stories per emotion.
     limit: Option<usize>,
     pub(super) nodes: Vec<Node>,
     pub(super) merged: Merged,
@@ -104,7 +104,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Every source of texts that there can be in a variant; dialogues are written as stories are.
+    /// All available sources of texts of a variant, including dialogues, which are generated like stories.
     pub(super) fn sources(&self, variant: usize) -> Vec<Texts<'a>> {
         let experiment = self.variants[variant];
         let stories = experiment.stories.iter();
@@ -129,7 +129,7 @@ impl<'a> Builder<'a> {
         all
     }
 
-    /// The stories of a source that no model of the experiment writes.
+    /// Adds the stories of a source that no model of the experiment writes.
     fn shared_stories(&mut self, variant: usize, texts: &Texts) {
         let subject = Subject::stories(texts.name, None);
         match texts.kind {
@@ -175,7 +175,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The stories that `model` writes: for itself (`own`), or for every reader.
+    /// Adds the stories that `model` writes: for itself (`own`), or for all readers.
     fn written_stories(&mut self, variant: usize, model: usize, own: bool) {
         let writer = &self.resolved.models[model];
         let (seed, chat) = (self.variants[variant].seed, self.chat(model));
@@ -202,7 +202,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Everything that `model` makes of the stories there are.
+    /// Adds all nodes for `model` reading the available stories.
     fn readings(&mut self, variant: usize, model: usize) {
         let reader = &self.resolved.models[model];
         let experiment = self.variants[variant];
@@ -212,7 +212,7 @@ impl<'a> Builder<'a> {
             return;
         }
         let mut neutral = None;
-        // Neutral text first: every set of vectors asks for it.
+        // Neutral text first, as every set of vectors needs it.
         for texts in sources.iter().rev().filter(|t| t.name == NEUTRAL) {
             let read = self.activations(variant, model, texts.name);
             let units = reader.layers.iter().map(|&layer| {
@@ -300,8 +300,8 @@ impl<'a> Builder<'a> {
         self.push(variant, Subject::vectors(&reader.name, source), work, None, units)
     }
 
-    /// The analyses of a set of vectors: those that another model judges, `judge`; or all others, and the texts of
-    /// those.
+    /// Adds the analyses of a set of vectors. With `judge`: those that this other model judges. Without: all others,
+    /// and the texts that other models will judge.
     pub(super) fn analyses(
         &mut self,
         variant: usize,
@@ -355,7 +355,7 @@ impl<'a> Builder<'a> {
                 }
                 (read, _) => read,
             };
-            // What is read of what was written comes behind it.
+            // Readings of generated texts come after the texts.
             let read = match (written, read) {
                 (Some(mut written), Some(read)) => {
                     let more: Vec<UnitId> = read.into_iter().filter(|id| !written.contains(id)).collect();
@@ -388,7 +388,7 @@ impl<'a> Builder<'a> {
             let units = match (read, reads.activations) {
                 (Some(read), _) => vec![one(&layers, None, read)],
                 (None, false) => vec![one(&layers, None, layers.iter().flat_map(at).collect())],
-                // Vectors, behind them all that they are made of, and the texts behind that.
+                // Vectors, then all their inputs, then the texts that these were read from.
                 (None, true) => layers
                     .iter()
                     .map(|layer| {
@@ -416,19 +416,19 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The parameters of an analysis, once for all its nodes.
+    /// The parameters of an analysis, shared by all its nodes.
     fn shared(&mut self, variant: usize, place: usize) -> Arc<Analysis> {
         let analysis = &self.variants[variant].analysis[place].kind;
         self.shared.entry((variant, place)).or_insert_with(|| Arc::new(analysis.clone())).clone()
     }
 
-    /// The shards of `count` stories. Neutral text is not limited: every set of vectors has all of it.
+    /// The shards of `count` stories. Neutral text is not limited, as every set of vectors uses all of it.
     fn ranges(&self, texts: &Texts, count: usize, shard: usize) -> Vec<Range<usize>> {
         let limit = self.limit.filter(|_| texts.emotions.is_some());
         rounds::shards(count, texts.n_emotions(), shard, limit)
     }
 
-    /// What `model`'s chat template is told.
+    /// Settings for `model`'s chat template.
     pub(super) fn chat(&self, model: usize) -> Chat {
         Chat { date: self.resolved.experiment.date, thinking: self.resolved.models[model].thinking }
     }
@@ -454,7 +454,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds a node of a variant, unless another variant has the same.
+    /// Adds a node of a variant, unless another variant already has the same node.
     pub(super) fn push(
         &mut self,
         variant: usize,
@@ -471,7 +471,7 @@ impl<'a> Builder<'a> {
         &self.nodes[id.node].units[id.unit]
     }
 
-    /// The units of `node` that are about `layer`, shard after shard.
+    /// The units of `node` at `layer`, in the order of their shards.
     pub(super) fn at_layer(&self, node: usize, layer: Layer) -> Vec<UnitId> {
         let units = self.nodes[node].units.iter().enumerate();
         units.filter(|(_, u)| u.layer == Some(layer)).map(|(unit, _)| UnitId { node, unit }).collect()

@@ -1,5 +1,5 @@
-//! What is computed again with other arithmetic, to see how far that moves what is claimed: which stories, and which
-//! pairs of sets.
+//! Checks of the numerics: computes results again with another dtype, to see how much they change. Determines which
+//! stories and which pairs of sets are used.
 
 use super::Unit;
 use super::across::Place;
@@ -12,7 +12,8 @@ use crate::stages::analysis::Analysis;
 use crate::stages::analysis::steering::nearest_two_thirds;
 
 impl Builder<'_> {
-    /// Which of `shards` a model reads: a check some that are spread over them, as neighbours are on the same topic.
+    /// Which of `shards` a model reads: a check reads a sample spread over all shards, as neighbours are on the same
+    /// topic.
     pub(super) fn are_read(&self, model: usize, shards: &[Unit]) -> Vec<bool> {
         let (n, sample) = (shards.len(), self.resolved.experiment.check_precision);
         let stories = shards.last().map_or(0, |shard| shard.stories.end);
@@ -23,8 +24,7 @@ impl Builder<'_> {
         (0..n).map(|at| (at + 1) * wanted / n > at * wanted / n).collect()
     }
 
-    /// Whether `model` is a check that would be given what the model that it checks is: the same arithmetic and
-    /// stories.
+    /// Whether `model` is a check that would use the same dtype and stories as the model that it checks.
     pub(super) fn is_itself(&self, variant: usize, model: usize, source: &str) -> bool {
         let models = &self.resolved.models;
         let of = |checked: usize| models[checked].compute_dtype == models[model].compute_dtype;
@@ -32,8 +32,8 @@ impl Builder<'_> {
         models[model].checks.is_some_and(of) && self.are_read(model, shards()).into_iter().all(|read| read)
     }
 
-    /// `pairs` again, on what checks of the arithmetic read, each model's own and f32. Those of which both are in f32
-    /// anyway need none.
+    /// The pairs of checks for `pairs`: once with each model's own dtype and once in f32. Pairs of which both models
+    /// use f32 anyway need none.
     pub(super) fn checked<'a>(
         &self,
         variant: usize,
@@ -63,7 +63,8 @@ impl Builder<'_> {
         checks
     }
 
-    /// Whether the layers that checks of two models read are compared with each other where all are.
+    /// Whether the layers that the checks of two models read are also compared with each other when all layers are
+    /// read.
     fn checks_have_its_layers(&self, kind: &Analysis, pair: [Place; 2]) -> bool {
         let [first, second] = pair.map(|(model, _)| &self.resolved.models[model]);
         let (from, to) = if kind.inputs().sets.is_directed() { (second, first) } else { (first, second) };
@@ -71,7 +72,7 @@ impl Builder<'_> {
         met == Some(checked_layer(to))
     }
 
-    /// What reads the stories of checks with a model's own arithmetic or in f32: a check, or the model itself where
+    /// The place that reads the stories of checks with a model's own dtype or in f32: a check, or the model itself if
     /// that would be the same.
     fn stand_in<'a>(&self, variant: usize, (model, source): Place<'a>, in_f32: bool) -> Option<Place<'a>> {
         let models = &self.resolved.models;
@@ -85,7 +86,7 @@ impl Builder<'_> {
     }
 }
 
-/// The layer at which the arithmetic of `model`, or of what it checks, is checked.
+/// The layer at which the numerics of `model`, or of the model that it checks, are checked.
 pub(super) fn checked_layer(model: &Model) -> Layer {
     nearest_two_thirds(&model.layers, model.spec.n_layers())
 }

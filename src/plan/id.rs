@@ -1,24 +1,24 @@
-//! What nodes are called.
+//! Names of nodes.
 
 use std::fmt;
 
 use super::NEUTRAL;
 
-/// What a node is called: typed, and never parsed back from its text. Written as `stories/own@demo`,
+/// A node's name in typed form, which is never parsed back from its text. Written as `stories/own@demo`,
 /// `activations/demo/own` or `space/demo/own~from_token=50`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId {
     pub subject: Subject,
-    /// The settings of a sweep on which the node depends, each with its value: `from_token` and `50`.
+    /// The sweep settings on which the node depends, with their values: `from_token` and `50`.
     pub axes: Vec<(String, String)>,
 }
 
-/// What a node is about, whatever the settings of a sweep.
+/// What a node is about, independent of sweep settings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// A model that a plan lacks; no node of a plan is called so.
+    /// A model that is missing from a plan; never the name of a node.
     Model(String),
-    /// The texts of a source; `own`: the model that wrote them for itself.
+    /// The texts of a source. `own`: the model that generated them for itself.
     Stories {
         source: String,
         own: Option<String>,
@@ -27,7 +27,7 @@ pub enum Subject {
         model: String,
         source: String,
     },
-    /// What a model makes of neutral text.
+    /// Components of neutral text, computed with a model.
     Neutral {
         model: String,
     },
@@ -39,30 +39,30 @@ pub enum Subject {
     Texts {
         source: String,
     },
-    /// What a model makes of the texts that an analysis reads token by token.
+    /// A model's readings of the texts that an analysis reads token by token.
     Readings {
         analysis: String,
         model: String,
         source: String,
     },
-    /// What a model makes of spans of the texts that an analysis reads.
+    /// A model's pooled spans of the texts that an analysis reads.
     Spans {
         analysis: String,
         model: String,
     },
-    /// What a model writes under steering for an analysis.
+    /// Texts that a model generates under steering for an analysis.
     Rollouts {
         analysis: String,
         model: String,
         source: String,
     },
-    /// What these texts are found to be.
+    /// Scores of these texts.
     Scores {
         analysis: String,
         model: String,
         source: String,
     },
-    /// An analysis, by its name in the file, of a model and the source that it read; or of several sets of vectors.
+    /// An analysis, by its name in the file, of one model and source; or of several sets of vectors (`set` is `None`).
     Analysis {
         name: String,
         set: Option<(String, String)>,
@@ -91,22 +91,22 @@ impl Subject {
         Subject::Texts { source: source.into() }
     }
 
-    /// Those that `analysis` reads by the vectors of a model and a source.
+    /// Readings for `analysis` with the vectors of a model and a source.
     pub fn readings(analysis: &str, model: &str, source: &str) -> Subject {
         Subject::Readings { analysis: analysis.into(), model: model.into(), source: source.into() }
     }
 
-    /// Those that `analysis` reads with a model.
+    /// Pooled spans for `analysis` with a model.
     pub fn spans(analysis: &str, model: &str) -> Subject {
         Subject::Spans { analysis: analysis.into(), model: model.into() }
     }
 
-    /// What a model writes for `analysis`, steered with its vectors of a source.
+    /// Texts that a model generates for `analysis`, steered with its vectors of a source.
     pub fn rollouts(analysis: &str, model: &str, source: &str) -> Subject {
         Subject::Rollouts { analysis: analysis.into(), model: model.into(), source: source.into() }
     }
 
-    /// What that is found to be.
+    /// Scores of those texts.
     pub fn scores(analysis: &str, model: &str, source: &str) -> Subject {
         Subject::Scores { analysis: analysis.into(), model: model.into(), source: source.into() }
     }
@@ -138,7 +138,8 @@ impl Subject {
         }
     }
 
-    /// The model that reads, or wrote for itself; none of texts for every model, and of several sets.
+    /// The model that reads the texts, or that wrote them for itself; `None` for texts shared by all models and for
+    /// analyses of several sets.
     pub fn model(&self) -> Option<&str> {
         match self {
             Subject::Model(model)
@@ -155,7 +156,7 @@ impl Subject {
         }
     }
 
-    /// The source of the texts; none of several sets.
+    /// The source of the texts; `None` for analyses of several sets.
     pub fn source(&self) -> Option<&str> {
         match self {
             Subject::Model(_) | Subject::Spans { .. } => None,
@@ -200,7 +201,7 @@ impl fmt::Display for Subject {
 }
 
 impl NodeId {
-    /// The settings as they end the name: `~from_token=50`; nothing without a sweep.
+    /// The settings as the suffix of a name: `~from_token=50`; empty without a sweep.
     pub fn settings(&self) -> String {
         self.axes.iter().map(|(axis, value)| format!("~{axis}={value}")).collect()
     }

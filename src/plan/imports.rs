@@ -1,4 +1,4 @@
-//! Nodes of vectors of others, out of files, and of what is made of them.
+//! Nodes for imported vectors, read from files, and for their analyses.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::lm::Layer;
 use crate::stages::analysis::Analysis;
 use crate::stages::vectors::imported;
 
-/// What of them is in keys: wherever the files are.
+/// The part of an import that enters keys, independent of where the files are.
 #[derive(Serialize)]
 struct ImportParams<'a> {
     files: &'a [(Digest, Option<String>)],
@@ -23,14 +23,14 @@ struct ImportParams<'a> {
 }
 
 impl Builder<'_> {
-    /// The vectors of the first source of stories, in whose norms strengths are counted where a file says none.
+    /// The vectors of the first source of stories, whose norms serve as the unit of strengths if a file states none.
     fn first_of_stories(&self, variant: usize, model: usize) -> Option<usize> {
         let name = &self.resolved.models[model].name;
         let mut sources = self.variants[variant].stories.iter();
         sources.find_map(|source| self.merged.find(variant, &Subject::vectors(name, &source.name)))
     }
 
-    /// The vectors whose stories stand behind a set: its own, or, of vectors of others, those of the first source.
+    /// The vectors whose stories belong to a set: its own, or, for imported vectors, those of the first source.
     pub(super) fn with_stories(&self, variant: usize, model: usize, vectors: usize) -> usize {
         match self.nodes[vectors].work {
             Work::Vectors { theirs: Some(_), .. } => self.first_of_stories(variant, model).unwrap_or(vectors),
@@ -38,7 +38,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The vectors of others that are of `model`, and their analyses.
+    /// The imported vectors that belong to `model`, and their analyses.
     pub(super) fn imports(&mut self, variant: usize, model: usize) {
         let (reader, experiment) = (&self.resolved.models[model], self.variants[variant]);
         let ours = self.first_of_stories(variant, model);
@@ -79,8 +79,7 @@ impl Builder<'_> {
     }
 }
 
-/// An analysis as it is run on vectors of which there are no stories: without what is made of their stories. `None`:
-/// there is nothing left of it.
+/// An analysis without the parts that need stories, for vectors that have none. `None` if nothing remains: it needs
 pub(super) fn without_stories(analysis: &config::Analysis) -> Option<Cow<'static, config::Analysis>> {
     let mut fitted = analysis.clone();
     match &mut fitted.kind {

@@ -1,4 +1,4 @@
-//! Keys and digests: SHA-256, and what it was taken of.
+//! Keys and digests (SHA-256).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
-/// The digest of a unit's pre-image: its name in the store.
+/// The digest of a unit's pre-image, which identifies it in the store.
 pub type Key = Digest;
 
 impl Digest {
@@ -23,7 +23,7 @@ impl Digest {
         Digest(hasher.finalize().into())
     }
 
-    /// The first ten digits, for people.
+    /// The first ten digits, for display.
     pub fn short(&self) -> String {
         self.to_string()[..10].to_string()
     }

@@ -1,5 +1,5 @@
-//! The plan: nodes in topological order, each unit with its key. A pure function of the resolved experiment;
-//! knows nothing of what is stored.
+//! The plan: nodes in topological order, and the key of each unit. A pure function of the resolved experiment;
+//! independent of what is stored.
 
 mod absent;
 mod across;
@@ -38,16 +38,16 @@ use crate::stages::stories::{Generate, Item, Server, Template};
 use crate::stages::{activations, readings as reading, spans, texts, vectors};
 use key::{Digest, Key};
 
-/// Fewer are looked up by one thread: starting one takes as long as looking up some of them.
+/// Minimum number of lookups per thread, as starting a thread costs as much as a few lookups.
 const UNITS_A_THREAD: usize = 64;
 
-/// Everything a run could do, inputs before what needs them, and the nodes of one model together.
+/// Everything a run could do. Inputs come before the nodes that need them, and the nodes of one model are adjacent.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub nodes: Vec<Node>,
-    /// What it was made without, because a model cannot be had.
+    /// Parts of the experiment that are missing because a model is unavailable.
     pub absent: Vec<Absent>,
-    /// Names of analyses that are made with the report, of others' numbers.
+    /// Names of analyses that are computed with the report, from the results of other analyses.
     pub scale: Vec<String>,
 }
 
@@ -56,25 +56,25 @@ pub struct Plan {
 pub struct Node {
     pub id: NodeId,
     pub work: Work,
-    /// The model that has to be loaded: its place in `Resolved::models`.
+    /// The model that has to be loaded: its index in `Resolved::models`.
     pub model: Option<usize>,
     pub units: Vec<Unit>,
 }
 
 impl Node {
-    /// As printed and selected: `stories/<source>`, `activations/<model>/<source>`, ...
+    /// The name for output and selection: `stories/<source>`, `activations/<model>/<source>`, ...
     pub fn name(&self) -> String {
         self.id.to_string()
     }
 }
 
-/// The smallest thing that is stored: one shard of stories, or one layer of something.
+/// The smallest item that is stored: one shard of stories, or one layer of a result.
 #[derive(Clone, Debug)]
 pub struct Unit {
     pub key: Key,
-    /// What the key is the digest of, as JSON.
+    /// The JSON text whose digest is the key.
     pub preimage: String,
-    /// The stories of the source that it is about: a shard, or all of them.
+    /// The range of the source's stories that it covers: a shard, or all of them.
     pub stories: Range<usize>,
     pub layer: Option<Layer>,
     pub inputs: Vec<UnitId>,
@@ -87,8 +87,8 @@ pub struct UnitId {
     pub unit: usize,
 }
 
-/// What a node does: its kind and its parameters. A plan may have ten thousand of them: what is large is elsewhere, and
-/// that of an analysis there once for all the sets of vectors that it is run on.
+/// What a node does: its kind and its parameters. A plan may have ten thousand nodes, so large parameters are boxed,
+/// and those of an analysis are shared by all the sets of vectors that it is run on.
 #[derive(Clone, Debug)]
 pub enum Work {
     Template {
@@ -111,7 +111,7 @@ pub enum Work {
     File(Files),
     Activations {
         params: activations::Params,
-        /// Of neutral text: so many tokens of each text are read one by one.
+        /// For neutral text: the number of tokens of each text that are read one by one.
         tokens: Option<usize>,
         chat: Chat,
     },
@@ -120,45 +120,45 @@ pub enum Work {
         params: vectors::Params,
         emotions: Vec<String>,
         set: Set,
-        /// Files of others, where they are not made here.
+        /// Files with imported vectors, if the vectors are not computed here.
         theirs: Option<Theirs>,
     },
-    /// Transcripts of files.
+    /// Transcripts read from files.
     Texts(texts::Files),
-    /// Dialogues among the stories that are its inputs.
+    /// Dialogues in the stories that are its inputs.
     Dialogues,
-    /// Prompts of the experiment file, each with its class.
+    /// Prompts from the experiment file, each with its class.
     Prompts(Vec<(String, String)>),
-    /// Conversations of which spans are pooled.
+    /// Spans of conversations, pooled.
     Spans(spans::Params),
-    /// Texts of the experiment file that are read token by token.
+    /// Texts from the experiment file that are read token by token.
     Written(Vec<String>),
     Readings {
         params: reading::Params,
         set: Set,
     },
-    /// Texts written under steering, a unit a case.
+    /// Texts generated under steering, one unit per case.
     Rollouts {
         writing: Box<Writing>,
         chat: Chat,
         seed: u64,
         set: Set,
     },
-    /// The first of such texts in each cell as conversations, a unit a case.
+    /// The first of such texts in each cell as conversations, one unit per case.
     Samples {
         cases: Vec<Asked>,
         most: usize,
     },
-    /// What such texts are found to be, a unit a case.
+    /// Scores of such texts, one unit per case.
     Scores {
         scorer: Box<Scorer>,
         cases: Vec<Asked>,
-        /// What a judge's chat template is told.
+        /// Settings for the chat template of a judge.
         chat: Chat,
-        /// Of a judge at a server.
+        /// Identity of a judge on a server.
         identity: Option<Digest>,
     },
-    /// `vectors`: how those of the set are made.
+    /// An analysis of one set of vectors. `vectors`: the parameters from which the set is computed.
     Analysis {
         name: String,
         analysis: Arc<Analysis>,
@@ -167,7 +167,7 @@ pub enum Work {
         set: Set,
         vectors: vectors::Params,
     },
-    /// An analysis of two sets of vectors: a unit for each of `pairs`.
+    /// An analysis of two sets of vectors: one unit for each of `pairs`.
     Across {
         name: String,
         across: Arc<Analysis>,
@@ -176,27 +176,27 @@ pub enum Work {
     },
 }
 
-/// One set of emotion vectors: who read which stories.
+/// One set of emotion vectors, identified by the model and the stories that it read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     pub model: String,
     pub stories: String,
-    /// Axes of the sweep on which it depends, each with its value here; none without a sweep.
+    /// The sweep axes on which it depends, with their values; empty without a sweep.
     pub axes: Vec<(String, String)>,
     pub n_layers: usize,
-    /// Whether it is there only to check the arithmetic of another one.
+    /// Whether it only checks the numerics of another set.
     pub is_check: bool,
 }
 
 impl Set {
-    /// The axes in words, as in the column `variant` of results: `from_token=50, denoise=none`; empty without a sweep.
+    /// The axes as text, as in the column `variant` of results: `from_token=50, denoise=none`; empty without a sweep.
     pub fn variant(&self) -> String {
         self.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect::<Vec<_>>().join(", ")
     }
 }
 
 impl Work {
-    /// The stage's name: the folder of its artifacts, and the first word of its key.
+    /// The stage's name: the folder of its artifacts and the first field of its keys' pre-images.
     pub fn stage(&self) -> &'static str {
         match self {
             Work::Template { .. } | Work::Generate { .. } | Work::Served { .. } | Work::File(_) => "stories",
@@ -222,7 +222,7 @@ impl Plan {
         &self.nodes[id.node].units[id.unit]
     }
 
-    /// The units of which `is_there` holds. Several threads ask at once: an answer waits for the disk.
+    /// The units for which `is_there` holds. Uses several threads, as each answer waits for the disk.
     pub fn units_where(&self, is_there: impl Fn(&Node, &Unit) -> bool + Sync) -> HashSet<UnitId> {
         let ids = |node: usize| (0..self.nodes[node].units.len()).map(move |unit| UnitId { node, unit });
         let all: Vec<UnitId> = (0..self.nodes.len()).flat_map(ids).collect();

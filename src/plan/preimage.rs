@@ -1,4 +1,4 @@
-//! What keys are digests of: the parameters of each stage, inputs, model and numerics, as JSON. Knows no node.
+//! Pre-images of keys: the parameters of each stage, inputs, model and numerics, as JSON. Independent of nodes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::stages::stories::{Columns, Generate, Item, Protocol, Reject, Server, 
 use crate::stages::vectors::{Center, Denoise, Equal};
 use crate::stages::{activations, readings, texts, vectors};
 
-/// What a key is the digest of. Field order, and so the JSON, is fixed.
+/// The pre-image of a key. The field order, and so the JSON, is fixed.
 #[derive(Serialize)]
 struct Preimage<'a, P> {
     stage: &'a str,
@@ -29,7 +29,7 @@ struct Preimage<'a, P> {
     numerics: Option<Numerics>,
 }
 
-/// The key of what `stage` makes of `inputs` with `params`, and its pre-image as JSON.
+/// The key of the result of `stage` on `inputs` with `params`, and its pre-image as JSON.
 pub fn key<P: Serialize>(
     stage: &str,
     version: u32,
@@ -44,28 +44,28 @@ pub fn key<P: Serialize>(
     (Digest::of(preimage.as_bytes()), preimage)
 }
 
-/// What changes low bits without changing what is computed.
+/// Settings that change low-order bits without changing what is computed.
 #[derive(Serialize)]
 pub struct Numerics {
     pub dtype: Dtype,
-    /// Of activations and arithmetic.
+    /// Dtype of activations and arithmetic.
     pub compute_dtype: Dtype,
     pub device: &'static str,
-    /// What computes: see [`crate::lm::Backend::name`].
+    /// The compute backend: see [`crate::lm::Backend::name`].
     pub backend: &'static str,
-    /// Which forward pass: see [`crate::lm::decoder::VERSION`].
+    /// Version of the forward pass: see [`crate::lm::decoder::VERSION`].
     pub forward: u32,
-    /// Bound on padded tokens in a batch; `None`: a batch is a shard.
+    /// Maximum number of padded tokens in a batch; `None` if a batch is a shard.
     pub batch_tokens: Option<usize>,
 }
 
-/// Of passages that are filled in.
+/// Parameters of stories from templates.
 #[derive(Serialize)]
 pub struct TemplateParams<'a> {
     pub stories: Vec<(&'a Item, &'a str)>,
 }
 
-/// Of story files: the same ones are the same stories wherever they are from.
+/// Parameters of stories from files. They do not contain paths: the same files give the same stories wherever they are.
 #[derive(Serialize)]
 pub struct FilesParams<'a> {
     pub files: Vec<FileParams<'a>>,
@@ -80,9 +80,9 @@ pub struct FilesParams<'a> {
 }
 
 impl<'a> FilesParams<'a> {
-    /// Those of the stories in `range` of `read`, whose files are `files`.
+    /// The parameters of the stories in `range` of `read`, whose files are `files`.
     pub fn of(read: &'a Files, files: Vec<FileParams<'a>>, range: Range<usize>) -> FilesParams<'a> {
-        // Where files are is not in keys, what they hold is; with an empty row there is no story or no run.
+        // Keys contain the contents of files, not their paths; an empty row either gives no story or ends the run.
         let Files { paths: _, columns, emotions, labels, empty: _, limit_per_emotion } = read;
         FilesParams {
             files,
@@ -96,17 +96,17 @@ impl<'a> FilesParams<'a> {
     }
 }
 
-/// Of one of them.
+/// Parameters of one story file.
 #[derive(Serialize)]
 pub struct FileParams<'a> {
     pub content: Digest,
     pub format: &'static str,
-    /// Its name, where that is the label of its rows.
+    /// Its name, if that is the label of its rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<&'a str>,
 }
 
-/// Of one shard at one layer.
+/// Parameters of the activations of one shard at one layer.
 #[derive(Serialize)]
 pub struct ActivationParams {
     pub layer: Layer,
@@ -118,42 +118,42 @@ pub struct ActivationParams {
     pub short: Short,
     pub long: Long,
     pub store_dtype: StoreDtype,
-    /// Of neutral text: how many tokens of each text are read one by one.
+    /// For neutral text: the number of tokens of each text that are read one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
 }
 
 impl ActivationParams {
-    /// Those of one layer; `chat`: what a template is told.
+    /// The parameters at one layer. `chat`: settings for the chat template.
     pub fn of(
         params: &activations::Params,
         layer: Layer,
         chat: Chat,
         tokens: Option<usize>,
     ) -> ActivationParams {
-        // The bound on a batch is among the numerics.
+        // The batch limit is part of the numerics.
         let activations::Params { from_token, wrap, short, long, batch_tokens: _, store_dtype } = *params;
         let chat = (wrap != Wrap::Raw).then_some(chat);
         ActivationParams { layer, from_token, wrap, chat, short, long, store_dtype, tokens }
     }
 }
 
-/// Of the components of neutral text at one layer.
+/// Parameters of the components of neutral text at one layer.
 #[derive(Serialize)]
 pub struct NeutralParams {
     pub denoise: Denoise,
 }
 
 impl NeutralParams {
-    /// Those of vectors that are made so.
+    /// The parameters for vectors with these parameters.
     pub fn of(params: &vectors::Params) -> NeutralParams {
-        // Whether of tokens, its activations say.
+        // `tokens` is part of the parameters of the activations.
         let vectors::Params { center: _, denoise, tokens: _, normalize: _, weights: _ } = *params;
         NeutralParams { denoise }
     }
 }
 
-/// Of the vectors at one layer.
+/// Parameters of the vectors at one layer.
 #[derive(Serialize)]
 pub struct VectorParams<'a> {
     pub emotions: &'a [String],
@@ -162,20 +162,21 @@ pub struct VectorParams<'a> {
     pub normalize: bool,
     #[serde(skip_serializing_if = "Equal::is_stories")]
     pub weights: Equal,
-    /// Of what only checks the arithmetic of others: where nothing can be computed, its artifact says why.
+    /// Set for vectors that only check the numerics of others: if nothing can be computed, the artifact holds the
+    /// reason.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_check: bool,
 }
 
 impl<'a> VectorParams<'a> {
-    /// Those of the vectors of `emotions`.
+    /// The parameters of the vectors of `emotions`.
     pub fn of(params: &vectors::Params, emotions: &'a [String], is_check: bool) -> VectorParams<'a> {
         let vectors::Params { center, denoise, tokens: _, normalize, weights } = *params;
         VectorParams { emotions, center, denoise, normalize, weights, is_check }
     }
 }
 
-/// Of transcripts of files.
+/// Parameters of transcripts read from files.
 #[derive(Serialize)]
 pub struct TextParams<'a> {
     pub files: Vec<(Digest, String)>,
@@ -188,9 +189,9 @@ pub struct TextParams<'a> {
 }
 
 impl<'a> TextParams<'a> {
-    /// Those of the transcripts in `range` of files of such content.
+    /// The parameters of the transcripts in `range` of files with these digests.
     pub fn of(read: &'a texts::Files, digests: &[Digest], range: Range<usize>) -> TextParams<'a> {
-        // Names of files are part of what is stored: where a transcript stands.
+        // File names are part of the result: they tell where a transcript is.
         let texts::Files { paths, label, event, broken: _, labels } = read;
         let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let files = digests.iter().copied().zip(paths.iter().map(name)).collect();
@@ -199,21 +200,21 @@ impl<'a> TextParams<'a> {
     }
 }
 
-/// Of texts that are read token by token.
+/// Parameters of texts that are read token by token.
 #[derive(Serialize)]
 pub struct ReadingParams<'a> {
     pub layers: &'a [Layer],
     pub random: usize,
     /// `None` where nothing is drawn at random.
     pub seed: Option<u64>,
-    /// Of texts that are no conversations.
+    /// `None` for conversations.
     pub wrap: Option<Wrap>,
     /// `None` where no template is rendered.
     pub chat: Option<Chat>,
 }
 
 impl<'a> ReadingParams<'a> {
-    /// Those at `layers`; `turns`: whether the texts are conversations.
+    /// The parameters at `layers`. `turns`: whether the texts are conversations.
     pub fn of(params: &readings::Params, layers: &'a [Layer], turns: bool) -> ReadingParams<'a> {
         let readings::Params { random, seed, wrap, chat } = *params;
         let (seed, wrap) = ((random > 0).then_some(seed), (!turns).then_some(wrap));
@@ -221,7 +222,7 @@ impl<'a> ReadingParams<'a> {
     }
 }
 
-/// Of the texts about a case that are written under steering.
+/// Parameters of the texts that are generated under steering for one case.
 #[derive(Serialize)]
 pub struct RolloutParams<'a> {
     pub case: &'a str,
@@ -237,7 +238,7 @@ pub struct RolloutParams<'a> {
 }
 
 impl<'a> RolloutParams<'a> {
-    /// Those of a case that is steered at `layers`.
+    /// The parameters of a case that is steered at `layers`.
     pub fn of(
         writing: &'a Writing,
         case: &'a Asked,
@@ -246,53 +247,53 @@ impl<'a> RolloutParams<'a> {
         chat: Chat,
     ) -> RolloutParams<'a> {
         let Writing { cases: _, steering, texts } = writing;
-        // What it is counted among, and what else could be chosen, is no part of what is written. Seeds hang on the
-        // name.
+        // Whether the case is a control, and its other options, do not affect the texts. The name is included because
+        // seeds depend on it.
         let Asked { name, control: _, system, turns, replies, answer, shown: _, hidden: _, options: _ } =
             case;
         RolloutParams { case: name, system, turns, replies, answer, layers, steering, texts, seed, chat }
     }
 }
 
-/// Of such texts as conversations.
+/// Parameters of such texts as conversations.
 #[derive(Serialize)]
 pub struct SampleParams<'a> {
     pub system: &'a str,
     pub turns: &'a [String],
     pub replies: &'a [String],
-    /// Of each cell.
+    /// Maximum number of texts per cell.
     pub most: usize,
 }
 
 impl<'a> SampleParams<'a> {
-    /// Those of the first texts of a case in each cell.
+    /// The parameters of the first texts of a case in each cell.
     pub fn of(case: &'a Asked, most: usize) -> SampleParams<'a> {
-        // Its answer is in the texts.
+        // The answer is already part of the texts.
         let Asked { name: _, control: _, system, turns, replies, answer: _, shown: _, hidden: _, options: _ } =
             case;
         SampleParams { system, turns, replies, most }
     }
 }
 
-/// Of what the texts about a case are found to be.
+/// Parameters of the scores of the texts of one case.
 #[derive(Serialize)]
 pub struct ScoreParams<'a> {
     pub scorer: &'a Scorer,
-    /// Of a judge that is a model of the experiment.
+    /// Only for a judge that is a model of the experiment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<Chat>,
-    /// Of one at a server.
+    /// Only for a judge on a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<&'a serde_json::Map<String, serde_json::Value>>,
-    /// Of programs: the tests that were shown, and those that were not.
+    /// Only for programs: the shown tests and the hidden tests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tests: Option<[&'a str; 2]>,
 }
 
 impl<'a> ScoreParams<'a> {
-    /// Those by `scorer` of texts about `case`; `chat`: what the template of a judge is told.
+    /// The parameters of scoring texts of `case` with `scorer`. `chat`: settings for the chat template of a judge.
     pub fn of(scorer: &'a Scorer, case: &'a Asked, chat: Chat) -> ScoreParams<'a> {
         let plain = ScoreParams { scorer, chat: None, protocol: None, body: None, tests: None };
         match scorer {
@@ -308,7 +309,7 @@ impl<'a> ScoreParams<'a> {
     }
 }
 
-/// Of an analysis of one set of vectors.
+/// Parameters of an analysis of one set of vectors.
 #[derive(Serialize)]
 pub struct AnalysisParams<'a> {
     pub analysis: &'a Analysis,
@@ -316,22 +317,23 @@ pub struct AnalysisParams<'a> {
     pub n_layers: usize,
     /// `None` where nothing is drawn at random.
     pub seed: Option<u64>,
-    /// `None` where nothing is put into a chat template.
+    /// `None` if no chat template is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<Chat>,
 }
 
-/// Of an analysis of two sets of vectors.
+/// Parameters of an analysis of two sets of vectors.
 #[derive(Serialize)]
 pub struct AcrossParams<'a> {
     pub across: &'a Analysis,
-    /// Of both.
+    /// The layers of each set.
     pub layers: &'a [Vec<Layer>; 2],
     pub n_layers: [usize; 2],
     pub seed: u64,
 }
 
-/// What the keys of written stories have besides their writer. Field order, and so the JSON, is fixed.
+/// Parameters of generated stories; the writer is a separate field of the pre-image. The field order, and so the JSON,
+/// is fixed.
 #[derive(Serialize)]
 pub struct WrittenParams<'a> {
     stories: &'a [Item],
@@ -342,13 +344,13 @@ pub struct WrittenParams<'a> {
     top_k: usize,
     prompt: &'a str,
     system: &'a str,
-    /// `None` at a server, which has the template.
+    /// `None` for a server, which applies the template itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     chat: Option<Chat>,
     /// `None` without a server.
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<Protocol>,
-    /// `None` without further fields of requests.
+    /// `None` if requests have no additional fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a serde_json::Map<String, serde_json::Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -357,19 +359,21 @@ pub struct WrittenParams<'a> {
 }
 
 impl<'a> WrittenParams<'a> {
-    /// Those of `stories` of `source`, written by a model of the experiment, whose template is told `chat`.
+    /// The parameters of `stories` of `source`, generated by a model of the experiment. `chat`: settings for its chat
+    /// template.
     pub fn here(source: &'a Generate, stories: &'a [Item], seed: u64, chat: Chat) -> WrittenParams<'a> {
         WrittenParams { chat: Some(chat), ..WrittenParams::of(source, stories, seed) }
     }
 
-    /// The same, at a server.
+    /// The parameters of `stories` of `source`, generated on a server.
     pub fn at_server(
         source: &'a Generate,
         stories: &'a [Item],
         seed: u64,
         server: &'a Server,
     ) -> WrittenParams<'a> {
-        // Who is asked is the model's identity; how patiently changes no story.
+        // The server's model is identified by the pre-image's model field; parallelism, timeouts and retries do not
+        // change the stories.
         let Server {
             protocol,
             url: _,
@@ -386,7 +390,7 @@ impl<'a> WrittenParams<'a> {
     }
 
     fn of(source: &'a Generate, stories: &'a [Item], seed: u64) -> WrittenParams<'a> {
-        // Topics, and how many stories there are of each, are what the stories of a shard say.
+        // Topics and the number of stories per topic are contained in the list of stories of a shard.
         let Generate {
             topics: _,
             per_topic: _,

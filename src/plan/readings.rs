@@ -1,4 +1,4 @@
-//! Nodes of texts that are read token by token, and of what a model makes of them.
+//! Nodes for texts that are read token by token, and for a model's readings of them.
 
 use super::build::{Builder, unit};
 use super::preimage::{ReadingParams, SampleParams, TextParams, key};
@@ -10,7 +10,7 @@ use crate::stages::readings::{self, From};
 use crate::stages::{spans, texts};
 
 impl Builder<'_> {
-    /// The transcripts of a variant, and the texts of the file that are read token by token.
+    /// Adds the transcripts of a variant, and the texts from the experiment file that are read token by token.
     pub(super) fn transcripts(&mut self, variant: usize) {
         let experiment = self.variants[variant];
         let told = experiment.transcripts.iter().map(|source| &source.name);
@@ -47,7 +47,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The dialogues among the stories of a source; `own`: the model that wrote them for itself.
+    /// Adds the dialogues in the stories of a source. `own`: the model that wrote them for itself.
     pub(super) fn dialogues(&mut self, variant: usize, source: &str, own: Option<&String>) {
         let own = own.map(String::as_str);
         let stories = self.merged.find(variant, &Subject::stories(source, own)).expect("stories come first");
@@ -61,14 +61,14 @@ impl Builder<'_> {
         self.push(variant, spoken(source, own), Work::Dialogues, None, units);
     }
 
-    /// The units of conversations as `model` reads them: those that it wrote itself, or everybody's.
+    /// The units of the conversations that `model` reads: those that it wrote itself, or the shared ones.
     fn conversations(&self, variant: usize, model: usize, source: &str) -> Option<Vec<UnitId>> {
         let own = spoken(source, Some(&self.resolved.models[model].name));
         let node = [own, spoken(source, None)].iter().find_map(|s| self.merged.find(variant, s))?;
         Some((0..self.nodes[node].units.len()).map(|unit| UnitId { node, unit }).collect())
     }
 
-    /// Whether all conversations are there that an analysis reads.
+    /// Whether all conversations that an analysis reads are available.
     pub(super) fn has_texts(&self, variant: usize, model: usize, analysis: &Analysis) -> bool {
         let pooled = analysis.spans().map(|wanted| wanted.from);
         let mut all = analysis.reads().into_iter().flat_map(|wanted| wanted.from).chain(pooled);
@@ -78,8 +78,8 @@ impl Builder<'_> {
         })
     }
 
-    /// What an analysis reads of conversations by the vectors at `layers`, which are among the units of the node
-    /// `vectors`: these, the components of neutral text, and spans of the conversations.
+    /// The inputs of an analysis of spans at `layers`: the vectors, which are units of the node `vectors`; the
+    /// components of neutral text; and spans of the conversations.
     pub(super) fn read_spans(
         &mut self,
         variant: usize,
@@ -97,8 +97,7 @@ impl Builder<'_> {
         of.into_iter().chain(neutral).chain(pooled).collect()
     }
 
-    /// Spans of the conversations that the analysis `name` reads with `model`, pooled at `layers`: a unit a shard of
-    /// them.
+    /// Spans of the conversations that the analysis `name` reads with `model`, pooled at `layers`: one unit per shard.
     pub(super) fn pooled(
         &mut self,
         variant: usize,
@@ -133,9 +132,8 @@ impl Builder<'_> {
         (0..count).map(|unit| UnitId { node, unit }).collect()
     }
 
-    /// What `model` makes of the texts that an analysis reads by the vectors at `layers`, which are among the units of
-    /// the node `vectors`: the vectors, then the readings, text after text; then the stories, where they are wanted
-    /// too.
+    /// The inputs of an analysis that reads texts token by token at `layers`: the vectors, which are units of the node
+    /// `vectors`; then `model`'s readings, in the order of the texts; then the stories, if they are wanted too.
     pub(super) fn read_tokens(
         &mut self,
         variant: usize,
@@ -165,7 +163,7 @@ impl Builder<'_> {
             wrap: experiment.activations.wrap,
             chat: self.chat(model),
         };
-        // Texts are numbered over all sources: two units of a node are about different ones.
+        // Texts are numbered across all sources, so that different units of a node cover different texts.
         let (mut units, mut before) = (Vec::new(), 0);
         for from in &wanted.from {
             let texts: Vec<UnitId> = match from {
@@ -200,7 +198,7 @@ impl Builder<'_> {
         directions.into_iter().chain(read).chain(stories).collect()
     }
 
-    /// What `model` wrote for an analysis, as conversations: a unit a case.
+    /// The texts that `model` wrote for an analysis, as conversations: one unit per case.
     fn samples(
         &mut self,
         variant: usize,
@@ -237,7 +235,7 @@ impl Builder<'_> {
     }
 }
 
-/// Conversations of a source; `own`: the model that wrote them for itself.
+/// The name of the conversations of a source. `own`: the model that wrote them for itself.
 fn spoken(source: &str, own: Option<&str>) -> Subject {
     match own {
         Some(model) => Subject::texts(&format!("{source}@{model}")),
@@ -245,7 +243,7 @@ fn spoken(source: &str, own: Option<&str>) -> Subject {
     }
 }
 
-/// The texts that an analysis has in the file.
+/// The name of an analysis's texts from the experiment file.
 fn written(analysis: &str) -> Subject {
     Subject::texts(&format!("{analysis}.texts"))
 }

@@ -1,4 +1,4 @@
-//! Nodes of texts that are written under steering, and of what they are found to be.
+//! Nodes for texts that are generated under steering, and for their scores.
 
 use super::build::{Builder, unit};
 use super::key::Digest;
@@ -12,9 +12,9 @@ use crate::stages::scores::judge::{self, By, Judge};
 use crate::stages::scores::{self, Scorer};
 
 impl Builder<'_> {
-    /// What `model` writes for an analysis, steered at `layers` with vectors that are among the units of the node
-    /// `vectors`: the vectors, then the texts of each case, then the scores of each. Without a scorer only the texts
-    /// are planned.
+    /// Adds the texts that `model` writes for an analysis, steered at `layers` with vectors of the node `vectors`.
+    /// Returns the vectors, then the texts of each case, then the scores of each case. Without a scorer only the texts
+    /// are planned, and nothing is returned.
     pub(super) fn rollouts(
         &mut self,
         variant: usize,
@@ -45,7 +45,7 @@ impl Builder<'_> {
         let Some(scorer) = scorer else { return Vec::new() };
         let (by, identity) = self.scored_by(variant, model, analysis, &scorer);
         let judge = by.map(|by| &self.resolved.models[by]);
-        // What a judge says begins with its first token: it must not think before.
+        // A judge's verdict begins with its first token, so it must not think first.
         let chat = Chat { thinking: false, ..chat };
         let scored = written.iter().enumerate().map(|(at, &id)| {
             let params = ScoreParams::of(&scorer, &cases[at], chat);
@@ -62,7 +62,7 @@ impl Builder<'_> {
         directions.into_iter().chain(written.iter().copied()).chain(scored).collect()
     }
 
-    /// The analyses of what other models wrote that `judge` judges.
+    /// Adds the analyses of texts of other models that `judge` judges.
     pub(super) fn judged(&mut self, variant: usize, judge: usize) {
         for model in 0..self.resolved.models.len() {
             let sources = self.sources(variant);
@@ -78,8 +78,8 @@ impl Builder<'_> {
         }
     }
 
-    /// The model of the experiment that scores what `model` writes, and what stands for one at a server; neither of
-    /// patterns.
+    /// The model of the experiment that scores the texts of `model`, or the identity of a judge on a server; neither
+    /// for patterns.
     fn scored_by(
         &self,
         variant: usize,
@@ -101,13 +101,13 @@ impl Builder<'_> {
         self.resolved.served[variant].get(&judged_by(scenario.judge.as_ref()?)).copied()
     }
 
-    /// A model by its name; `None`: it cannot be had.
+    /// The index of a model by its name; `None` if it is unavailable.
     pub(super) fn place_of(&self, name: &str) -> Option<usize> {
         self.resolved.models.iter().position(|model| model.name == name)
     }
 }
 
-/// The model of the file that judges what others write for an analysis.
+/// The model of the experiment file that judges the texts of other models for an analysis.
 pub(super) fn other_judge(analysis: &Analysis) -> Option<&str> {
     match analysis {
         Analysis::Scenario(scenario) => match &scenario.who.as_ref()?.by {

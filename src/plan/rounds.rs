@@ -1,17 +1,18 @@
-//! The order of a source's stories and the shards they are cut into, so that the first shards hold the first stories of
-//! every emotion: a run of fewer stories an emotion then makes units that the full run has too.
+//! The order of a source's stories and their division into shards. The first shards hold the first stories of every
+//! emotion, so that a run with fewer stories per emotion computes units that the full run also has.
 
 use std::ops::Range;
 
 use crate::stages::stories::Item;
 
-/// How many stories of each of `emotions` a shard of at most `shard` stories holds; at least one.
+/// Number of stories of each of `emotions` in a shard of at most `shard` stories; at least one.
 pub fn depth(emotions: usize, shard: usize) -> usize {
     (shard / emotions.max(1)).max(1)
 }
 
-/// `items`, emotion after emotion with as many of each, in the order of their shards: the first [`depth`] stories of
-/// every emotion, emotion after emotion, then the next ones. Where all fit into one shard this changes nothing.
+/// Sorts `items`, which are grouped by emotion with equally many of each, in the order of their shards: the first
+/// [`depth`] stories of every emotion, grouped by emotion, then the next ones. If all fit into one shard, the order is
+/// unchanged.
 pub fn order(items: Vec<Item>, emotions: usize, shard: usize) -> Vec<Item> {
     let each = items.len() / emotions.max(1);
     let depth = depth(emotions, shard);
@@ -20,13 +21,13 @@ pub fn order(items: Vec<Item>, emotions: usize, shard: usize) -> Vec<Item> {
         let (emotion, place) = (index / each.max(1), index % each.max(1));
         placed.push((place / depth, emotion, item));
     }
-    // Stable: stories of one emotion and block stay in their order.
+    // The sort is stable: stories of one emotion and block stay in their order.
     placed.sort_by_key(|(block, emotion, _)| (*block, *emotion));
     placed.into_iter().map(|(_, _, item)| item).collect()
 }
 
-/// The shards of `count` stories of `emotions` in that order, each of at most `shard` stories. `limit`: only those that
-/// hold the first so many stories of every emotion; rounded up, for a shard is made whole.
+/// The shards of `count` stories of `emotions` in that order, each of at most `shard` stories. `limit`: only the shards
+/// that hold the first `limit` stories of every emotion, rounded up to whole shards.
 pub fn shards(count: usize, emotions: usize, shard: usize, limit: Option<usize>) -> Vec<Range<usize>> {
     let emotions = emotions.max(1);
     let depth = depth(emotions, shard);
@@ -58,7 +59,7 @@ mod tests {
         (0..emotions).flat_map(of).collect()
     }
 
-    /// Stories of each emotion in `items`.
+    /// Number of stories of each emotion in `items`.
     fn counts(items: &[Item]) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for item in items {
@@ -91,7 +92,7 @@ mod tests {
         {
             let ordered = order(items(emotions, each), emotions, shard);
             let full = shards(ordered.len(), emotions, shard, None);
-            // They follow one another, and hold every story.
+            // They are contiguous and hold every story.
             assert_eq!(full.iter().map(Range::len).sum::<usize>(), emotions * each);
             assert!(full.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert!(full.iter().all(|range| !range.is_empty() && range.len() <= shard));

@@ -1,18 +1,18 @@
-//! Which units of a plan are asked for by name. Knows nothing of what is stored.
+//! Selects units of a plan by name. Independent of what is stored.
 
 use std::collections::BTreeSet;
 
 use super::{Node, Plan, Set, Subject, UnitId, Work};
 use crate::lm::Layer;
 
-/// What `--only` asks for.
+/// The selection made by `--only`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
-    /// Units, in the plan's order.
+    /// The selected units, in the plan's order.
     pub units: Vec<UnitId>,
-    /// Places in [`Plan::absent`] of what would have some.
+    /// Indices in [`Plan::absent`] of missing parts whose nodes would be selected.
     pub absent: Vec<usize>,
-    /// Whether the report is among it; then so is everything else.
+    /// Whether the report is selected; everything else is then selected too.
     pub report: bool,
 }
 
@@ -25,10 +25,10 @@ impl Selection {
     }
 }
 
-/// Nothing is selected.
+/// The error that nothing is selected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nothing {
-    /// What is wrong, and what could be meant.
+    /// What is wrong, with the nearest names.
     pub message: String,
 }
 
@@ -40,7 +40,7 @@ impl std::fmt::Display for Nothing {
 
 impl std::error::Error for Nothing {}
 
-/// What a node of this name and stage has under a key; of its layers and emotions the name says nothing.
+/// The values of a node of this name and stage for a key; the name contains neither layers nor emotions.
 fn named_values(subject: &Subject, stage: &str, key: Key) -> Vec<String> {
     let found = match key {
         Key::Layer | Key::Emotion | Key::Variant => None,
@@ -52,7 +52,7 @@ fn named_values(subject: &Subject, stage: &str, key: Key) -> Vec<String> {
     found.into_iter().map(String::from).collect()
 }
 
-/// Whether a node that is not in the plan would hold; one of unknown layers and emotions has those that are asked for.
+/// Whether a term would match a node that is missing from the plan; any layer, emotion or variant matches.
 fn would_hold(subject: &Subject, stage: &str, term: &Term) -> bool {
     match term {
         Term::Name(pattern) => matches(pattern, &subject.to_string()),
@@ -63,7 +63,7 @@ fn would_hold(subject: &Subject, stage: &str, term: &Term) -> bool {
     }
 }
 
-/// What a key stands for, as in `model:demo`.
+/// The kind of a key, as in `model:demo`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Key {
     Stage,
@@ -89,18 +89,18 @@ enum Term<'a> {
     Key(Key, &'a str),
 }
 
-/// The name of the node that is no unit.
+/// The name of the report, which has no units.
 const REPORT: &str = "report";
 
 impl Plan {
-    /// The units that one of `patterns` asks for; everything where there are none.
+    /// The units that match one of `patterns`; all units if there are no patterns.
     ///
     /// A pattern is a node's name, or `key:value` with a key of `stage`, `model`, `source`, `emotion`, `layer` or
-    /// `variant` (`variant:from_token=50`); or several of these with commas between them, of which all must hold. `*`
-    /// stands for any text. The report asks for everything, and so does an analysis that is made with it.
+    /// `variant` (`variant:from_token=50`); or several of these separated by commas, all of which must match. `*`
+    /// stands for any text. Selecting the report, or an analysis that is computed with it, selects everything.
     ///
     /// # Errors
-    /// Nothing is selected: with the nearest names.
+    /// Nothing is selected; the message gives the nearest names.
     pub fn select(&self, patterns: &[String]) -> Result<Selection, Nothing> {
         let all = || self.nodes.iter().enumerate();
         let mut wanted: Vec<Vec<Term>> = Vec::new();
@@ -126,7 +126,7 @@ impl Plan {
         Ok(Selection { units, absent, report })
     }
 
-    /// Whether `pattern` names the report, or what is made with it.
+    /// Whether `pattern` names the report or an analysis that is computed with it.
     fn with_report(&self, pattern: &str) -> bool {
         matches(pattern, REPORT) || self.scale.iter().any(|name| matches(pattern, name))
     }
@@ -138,7 +138,7 @@ impl Plan {
         }
     }
 
-    /// What a unit has under a key.
+    /// The values of a unit for a key.
     fn values(&self, id: UnitId, key: Key) -> Vec<String> {
         let (node, unit) = (&self.nodes[id.node], self.unit(id));
         match key {
@@ -153,14 +153,14 @@ impl Plan {
         }
     }
 
-    /// The emotions that a unit is about; none of neutral text.
+    /// The emotions that a unit covers; none for neutral text.
     fn emotions(&self, id: UnitId) -> BTreeSet<&str> {
         let unit = self.unit(id);
         match &self.nodes[id.node].work {
             Work::Template { items, .. } | Work::Generate { items, .. } | Work::Served { items, .. } => {
                 items[unit.stories.clone()].iter().filter_map(|item| item.emotion.as_deref()).collect()
             }
-            // Which of them is in which shard only the files know.
+            // Only the files tell which emotions are in which shard.
             Work::File(files) => files.emotions.iter().flatten().map(String::as_str).collect(),
             Work::Vectors { emotions, .. } => emotions.iter().map(String::as_str).collect(),
             Work::Texts(_) | Work::Written(_) | Work::Prompts(_) => BTreeSet::new(),
@@ -180,7 +180,7 @@ impl Plan {
         }
     }
 
-    /// Why nothing is selected: what does not occur at all, with what is nearest to it.
+    /// The error that nothing is selected: the first term that matches nothing, with the nearest names.
     fn nothing(&self, patterns: &[String], wanted: &[Vec<Term>]) -> Nothing {
         let ids = || {
             let nodes = self.nodes.iter().enumerate();
@@ -233,14 +233,14 @@ fn parse(term: &str) -> Result<Term<'_>, Nothing> {
     }
 }
 
-/// Sorts names by how much they look like `pattern`.
+/// Sorts names by similarity to `pattern`.
 fn nearest_first(pattern: &str, names: &mut [String]) {
     let plain = pattern.replace('*', "");
     let score = |name: &str| {
         let part = if !plain.is_empty() && name.contains(&plain) { 1.0 } else { 0.0 };
         part + strsim::normalized_damerau_levenshtein(&plain, name)
     };
-    // Numbers by their distance.
+    // Numbers are sorted by their distance.
     let number = |text: &str| text.parse::<f64>().ok();
     let distance = |name: &str| match (number(&plain), number(name)) {
         (Some(wanted), Some(is)) => (wanted - is).abs(),
@@ -249,7 +249,7 @@ fn nearest_first(pattern: &str, names: &mut [String]) {
     names.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
 }
 
-/// Whether `name` matches `pattern`, in which `*` stands for any text, also none.
+/// Whether `name` matches `pattern`, in which `*` stands for any text, including none.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Sources of texts as a plan sees them: stories, neutral text and dialogues, which are written alike. Makes no node.
+//! Sources of texts in a plan: stories, neutral text and dialogues, which are generated in the same way. Creates no
+//! nodes.
 
 use super::preimage::FileParams;
 use super::{Subject, rounds};
@@ -7,18 +8,18 @@ use crate::resolve::{Resolved, StoryFiles};
 use crate::stages::stories::{Item, file};
 use crate::stages::texts::Pairing;
 
-/// A story source, or the neutral text, under the name that its nodes carry.
+/// A source of texts, under the name that its nodes carry.
 pub struct Texts<'a> {
     pub name: &'a str,
     pub kind: &'a SourceKind,
-    /// `None`: neutral text.
+    /// `None` for neutral text.
     pub emotions: Option<&'a [String]>,
-    /// Of dialogues: whose the two emotions are.
+    /// For dialogues: which speakers the two emotions belong to.
     pub pairing: Option<Pairing>,
 }
 
 impl Texts<'_> {
-    /// Those of dialogues with their second emotions, in the order of their shards.
+    /// Sorts the items in the order of their shards, after adding the second emotions of dialogues.
     pub fn ordered(&self, items: Vec<Item>, experiment: &Experiment) -> Vec<Item> {
         let items = match (self.pairing, self.emotions) {
             (Some(pairing), Some(emotions)) => pairing.paired(items, emotions, experiment.seed),
@@ -27,7 +28,7 @@ impl Texts<'_> {
         rounds::order(items, self.n_emotions(), experiment.shard)
     }
 
-    /// One for neutral text.
+    /// Number of emotions; 1 for neutral text.
     pub fn n_emotions(&self) -> usize {
         self.emotions.map_or(1, <[String]>::len)
     }
@@ -40,7 +41,7 @@ impl Texts<'_> {
     }
 }
 
-/// What a limit does not do to the letter, source by source: a shard is made whole, and a file is read whole.
+/// Notes on sources for which a limit is exceeded: shards are computed completely, and files are read completely.
 pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
     let emotions = resolved.experiment.emotions.len();
     let depth = rounds::depth(emotions, resolved.experiment.shard);
@@ -65,7 +66,7 @@ pub fn limit_notes(resolved: &Resolved, limit: usize) -> Vec<String> {
     sources.collect()
 }
 
-/// What of each file is in keys.
+/// The part of each file that enters keys.
 pub(super) fn files(pinned: &StoryFiles) -> Vec<FileParams<'_>> {
     let files = pinned.files.paths.iter().zip(&pinned.digests).zip(&pinned.survey.by_name);
     let params = files.map(|((path, content), label)| FileParams {

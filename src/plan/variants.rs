@@ -1,5 +1,5 @@
-//! The nodes of all variants of a sweep in one plan: what is the same for several is there once, and what differs is
-//! named by the settings that it depends on. Knows no stage.
+//! Merges the nodes of all variants of a sweep into one plan: nodes that are the same for several variants appear once,
+//! and those that differ are named by the settings that they depend on. Independent of stages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use super::{Node, Subject, Work};
 use crate::config::Setting;
 use crate::plan::key::Key;
 
-/// Which node each variant has under a name, before settings are part of names.
+/// The node of each variant for a name, before settings are added to names.
 #[derive(Default)]
 pub struct Merged {
     nodes: HashMap<Subject, BTreeMap<usize, usize>>,
@@ -15,7 +15,7 @@ pub struct Merged {
 
 impl Merged {
     /// Adds `node` of `variant` to `nodes`, unless another variant has one of this name with the same keys; returns its
-    /// place.
+    /// index.
     pub fn push(&mut self, variant: usize, node: Node, nodes: &mut Vec<Node>) -> usize {
         let keys = |node: &Node| node.units.iter().map(|unit| unit.key).collect::<Vec<Key>>();
         let named = self.nodes.entry(node.id.subject.clone()).or_default();
@@ -28,13 +28,13 @@ impl Merged {
         place
     }
 
-    /// The node that `variant` has of `subject`.
+    /// The node of `variant` for `subject`.
     pub fn find(&self, variant: usize, subject: &Subject) -> Option<usize> {
         self.nodes.get(subject)?.get(&variant).copied()
     }
 
-    /// Adds to the names of nodes that differ between variants the settings that make the difference, and to the sets
-    /// that they are about: `vectors/demo/own~from_token=50`. `settings`: of each variant, the same axes in each.
+    /// Adds the settings that make the difference to the names of nodes that differ between variants, and to their sets
+    /// of vectors: `vectors/demo/own~from_token=50`. `settings`: those of each variant, with the same axes in each.
     pub fn name(&self, nodes: &mut [Node], settings: &[&[Setting]]) {
         for variants in self.nodes.values() {
             let axes: Vec<usize> =
@@ -66,8 +66,8 @@ impl Merged {
     }
 }
 
-/// Whether two variants that differ in nothing but `axis` have different nodes. One without such a node (neutral text
-/// where nothing is denoised) does not count.
+/// Whether two variants that differ only in `axis` have different nodes. Variants without such a node (neutral text if
+/// there is no denoising) do not count.
 fn matters(axis: usize, variants: &BTreeMap<usize, usize>, settings: &[&[Setting]]) -> bool {
     let mut seen = HashMap::new();
     variants.iter().any(|(&variant, &place)| {
