@@ -1,4 +1,4 @@
-//! An analysis of two sets of vectors: what of the store it reads, handed over one layer and one shard at a time.
+//! An analysis of two sets of vectors: reads its inputs from the store one layer and one shard at a time.
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use crate::stages::analysis::{Analysis, LayerVectors, Progress, VectorSet};
 use crate::store::Store;
 use crate::store::table::Table;
 
-/// The tables of a unit that compares `pair`. `model`: that of the second set, for an analysis that asks for it.
+/// Computes the tables of a unit that compares `pair`. `model`: the model of the second set, if the analysis needs it.
 pub fn run<'a>(
     (plan, store): (&'a Plan, &'a Store),
     unit: &'a Unit,
@@ -39,7 +39,7 @@ pub fn run<'a>(
     across.run_two(Input { sides: [side(0), side(1)], model, seed, progress })
 }
 
-/// One of the two sets.
+/// Reads the inputs of one of the two sets.
 struct Read<'a> {
     plan: &'a Plan,
     store: &'a Store,
@@ -49,7 +49,7 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
-    /// Places among the unit's inputs of those of a stage, at a layer where one is given.
+    /// Indices of the unit's inputs of a stage, at `layer` if one is given.
     fn of(&self, stage: &str, layer: Option<Layer>) -> Vec<usize> {
         let (first, all) = (self.pair.first, self.unit.inputs.len());
         let mine = if self.side == 0 { 0..first } else { first..all };

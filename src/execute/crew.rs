@@ -1,9 +1,10 @@
-//! Workers beside this process: children that make units of the same plan, one for each further device of the machine.
-//! Knows what they say; not what they do.
+//! Additional workers: child processes that compute units of the same plan, one for each further device of the machine.
+//! Handles only their messages; independent of what they compute.
 //!
-//! A child hangs on its stdin: a byte asks it to stop after its batch, the end of the pipe ends it at once, so it never
-//! outlives this process however that dies. On stdout it says what it has made, one [`Made`] a line; its stderr is
-//! passed on. Nothing is correct because of what it says: the store alone knows what is there.
+//! A child reads its stdin: a byte asks it to stop after its batch, and the end of the pipe ends it at once, so it
+//! never outlives this process, however that dies. On stdout it reports the units that it has computed, one [`Made`]
+//! per line; its stderr is passed on. Correctness does not depend on these reports: only the store tells which units
+//! exist.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,21 +21,21 @@ use crate::interrupt;
 use crate::plan::UnitId;
 use crate::progress::Progress;
 
-/// How often it is looked whether the workers are to stop.
+/// Interval for checking whether the workers should stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A worker that is to be started: this program with other arguments.
+/// A worker to start: this program with other arguments.
 #[derive(Clone, Debug)]
 pub struct Recruit {
-    /// What people know it by: its device.
+    /// Name for display: its device.
     pub name: String,
     pub args: Vec<OsString>,
 }
 
-/// What a worker says of the units of a node that it has made together.
+/// A worker's report of units of a node that it computed together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Made {
-    /// The node's place in the plan.
+    /// The node's index in the plan.
     pub node: usize,
     pub units: Vec<usize>,
     pub seconds: f64,
@@ -43,16 +44,16 @@ pub struct Made {
 /// The workers of one run.
 #[derive(Default)]
 pub struct Crew {
-    /// What they have made; of a group, each unit with its share of the seconds.
+    /// The units that they computed, each with its share of the seconds of its group.
     made: Mutex<HashMap<UnitId, f64>>,
-    /// By the number of the process.
+    /// Names of workers by process id.
     names: Mutex<HashMap<u32, String>>,
     pipes: Mutex<Vec<ChildStdin>>,
     at_work: AtomicUsize,
 }
 
 impl Crew {
-    /// Starts the `recruits`. The threads of `scope` that hear of them end when they have.
+    /// Starts the `recruits`. The threads of `scope` that read their output end when the workers have ended.
     pub fn start<'s, 'e: 's>(
         &'e self,
         recruits: &'e [Recruit],
@@ -96,31 +97,31 @@ impl Crew {
         }
     }
 
-    /// Asks all to stop when their batches are done.
+    /// Asks all workers to stop after their current batches.
     pub fn stop(&self) {
         for pipe in &mut *locked(&self.pipes) {
             let _ = pipe.write_all(b"\n"); // it may have ended
         }
     }
 
-    /// Whether a worker said that it made the unit.
+    /// Whether a worker reported that it computed the unit.
     pub fn made(&self, unit: UnitId) -> bool {
         locked(&self.made).contains_key(&unit)
     }
 
-    /// How many units of a node the workers made, and in how many seconds together.
+    /// The number of units of a node that the workers computed, and their total seconds.
     pub fn share(&self, node: usize) -> (usize, f64) {
         let made = locked(&self.made);
         let of_node = made.iter().filter(|(id, _)| id.node == node);
         of_node.fold((0, 0.0), |(units, seconds), (_, more)| (units + 1, seconds + more))
     }
 
-    /// What people know the worker by whose process this is.
+    /// The display name of the worker with this process id.
     pub fn name(&self, pid: u32) -> Option<String> {
         locked(&self.names).get(&pid).cloned()
     }
 
-    /// Notes what a worker says until it ends.
+    /// Records a worker's reports until it ends.
     fn hear(&self, stdout: impl Read) {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             let Ok(said) = serde_json::from_str::<Made>(&line) else { continue };
@@ -131,7 +132,7 @@ impl Crew {
     }
 }
 
-/// Says each line of a worker's stderr with its name.
+/// Prints each line of a worker's stderr with the worker's name.
 fn pass_on(name: &str, stderr: impl Read, progress: &dyn Progress) {
     for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
@@ -141,10 +142,10 @@ fn pass_on(name: &str, stderr: impl Read, progress: &dyn Progress) {
     }
 }
 
-/// Waits for the end of a worker and says so if it is not one that was meant.
+/// Waits for a worker to end and warns if the exit status is unexpected.
 fn ended(name: &str, child: &mut Child, progress: &dyn Progress) {
     let how = match child.wait() {
-        // Of what failed in it, it has spoken; it is tried here too.
+        // It has reported its own failures; what failed is tried in this process too.
         Ok(status) if matches!(status.code(), Some(0 | 1 | 75)) => return,
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),

@@ -1,5 +1,5 @@
-//! One node's work: reads its inputs from the store, calls the stage, commits what it returns. Knows every kind of
-//! work by name and nothing of order or need.
+//! Executes one node: reads its inputs from the store, calls the stage and commits the results. Handles every kind of
+//! work; independent of the order of nodes and of which are needed.
 
 mod ahead;
 mod checks;
@@ -40,40 +40,40 @@ use crate::stages::{activations, readings, rollouts, spans, texts as transcripts
 use crate::store::table::Table;
 use crate::store::{Cost, Lease, Lookup, Store};
 
-/// The device's thread of work: at most one model is loaded at a time.
+/// The sequence of work on a device, with at most one model loaded at a time.
 pub struct Lane<'a> {
     resolved: &'a Resolved,
-    /// Is told what is loaded.
+    /// Receives a message for each model that is loaded.
     told: Option<&'a dyn Progress>,
     loaded: Option<Loaded>,
-    /// Who asked a server last.
+    /// The client of the server that was queried last.
     client: Option<Client>,
     ahead: Option<Ahead>,
 }
 
-/// A model of the resolved experiment, by its place there.
+/// A loaded model of the resolved experiment, with its index.
 struct Loaded {
     index: usize,
     model: LanguageModel,
-    /// What there was before it was loaded.
+    /// Free memory before it was loaded.
     free: Option<FreeMemory>,
 }
 
-/// Why nothing is written at a server.
+/// Why a server generates no texts in offline mode.
 pub const NOT_OFFLINE: &str = "it is written at a server, and --offline opens no socket";
 
-/// Tables of one unit, by name.
+/// Tables of one unit, with their names.
 pub type Tables = Vec<(String, Table)>;
 
 impl<'a> Lane<'a> {
-    /// A lane on the resolved device, with no model loaded. `told` is told of each that is.
+    /// A lane on the resolved device, with no model loaded. `told` receives a message for each model that is loaded.
     pub fn new(resolved: &'a Resolved, told: Option<&'a dyn Progress>) -> Lane<'a> {
         Lane { resolved, told, loaded: None, client: None, ahead: None }
     }
 
-    /// Does `group`, units of `node` that belong together, and has `writer` commit each, for which it keeps `leases`
-    /// until then. `next` is the unit that is likely to come after them. [`Interrupted`] when it is stopped between two
-    /// batches; those before are kept.
+    /// Computes `group`, units of `node` that belong together, and queues their commit with `writer`, holding `leases`
+    /// until then. `next` is the unit that is likely to follow. Returns [`Interrupted`] if it is stopped between two
+    /// batches; the batches before are kept.
     ///
     /// [`Interrupted`]: crate::interrupt::Interrupted
     #[allow(clippy::too_many_arguments)]
@@ -92,7 +92,7 @@ impl<'a> Lane<'a> {
         let units: Vec<&Unit> = group.iter().map(|&u| &node.units[u]).collect();
         let stage = node.work.stage();
         let last = units.last().context("a group of units")?;
-        // On the CPU, which writes as well as it computes, nothing is won by being behind.
+        // On the CPU, which does both the writing and the computing, writing in the background gains nothing.
         let on_gpu = self.resolved.device.kind() != "cpu";
         let behind = on_gpu && matches!(node.work, Work::Activations { .. });
         let resolved = self.resolved;
@@ -108,7 +108,8 @@ impl<'a> Lane<'a> {
             },
             _ => Ok(()),
         });
-        // Whatever came of it: an interrupted or failed unit leaves batches too, and some may be of something else.
+        // Checked regardless of the result: an interrupted or failed unit also leaves batches, which may be based on
+        // other inputs.
         let produced = match same {
             Ok(()) => produced?,
             Err(error) => {
@@ -142,7 +143,7 @@ impl<'a> Lane<'a> {
         })
     }
 
-    /// The tables of each of `units`.
+    /// Computes the tables of each of `units`.
     fn produce(
         &mut self,
         plan: &Plan,
@@ -295,7 +296,7 @@ impl<'a> Lane<'a> {
                 let asks = unit.inputs.iter().any(|id| plan.nodes[id.node].work.stage() == "neutral");
                 let shards = unit.inputs.len() - usize::from(asks);
                 let neutral = asks.then(|| input(plan, store, unit, shards)).transpose()?;
-                // One shard after the other: all stories need no more memory than one of them.
+                // One shard at a time, so that all stories need no more memory than one shard.
                 let read = (0..shards).map(|shard| input(plan, store, unit, shard));
                 let table = vectors::run(params, read, emotions, neutral.as_ref())
                     .or_else(|error| match texts::lacking(plan, store, unit, emotions)? {
@@ -350,7 +351,7 @@ impl<'a> Lane<'a> {
                 let of_case = |case: usize| Ok((read(&texts_at[case])?, read(&scores_at[case])?));
                 let rollouts = Rollouts { count: texts_at.len(), read: &of_case };
                 let rollouts = (!texts_at.is_empty()).then_some(rollouts);
-                // What analyses do at once with a model is bounded to a few thousand tokens.
+                // Analyses process at most a few thousand tokens at once with a model.
                 let model = if node.model.is_some() { Some(self.model(node, Memory::Little)?) } else { None };
                 let asked = analysis.inputs();
                 let activations = asked.activations.then_some(activations);
@@ -388,8 +389,8 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// The node's model, loaded. Refused before that if it does not fit into memory with the node's work; other nodes
-    /// of the same model may fit.
+    /// Returns the node's model, loading it if necessary. Fails before loading if the model does not fit into memory
+    /// with the node's work; other nodes of the same model may fit.
     fn model(&mut self, node: &Node, work: Memory) -> Result<&LanguageModel> {
         let Some(index) = node.model else { bail!("{} needs a model", node.name()) };
         let model = &self.resolved.models[index];
@@ -413,7 +414,7 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Stores each unit, on all cores; then its batches go.
+/// Stores the units, using all cores, and then removes their batches.
 fn commit(
     store: &Store,
     stage: &str,
@@ -427,7 +428,7 @@ fn commit(
             Lookup::Miss(miss) => miss.commit(&unit.preimage, tables, metadata, cost).map(drop),
         }
     };
-    // The batches are with the last one: while any is missing, they are to be found.
+    // The batches belong to the last unit, so that they can be found while any unit is missing.
     if let Some((last, before)) = made.split_last() {
         before.par_iter().try_for_each(one)?;
         one(last)?;
@@ -435,7 +436,7 @@ fn commit(
     made.iter().try_for_each(|(unit, _)| store.partial(stage, &unit.key).map(|partial| partial.clear()))
 }
 
-/// Key-value metadata of whatever a model made.
+/// Key-value metadata of a model's results.
 pub fn provenance(model: &Model) -> Vec<(String, String)> {
     [
         ("emoflow.model", model.origin.clone()),
@@ -447,13 +448,13 @@ pub fn provenance(model: &Model) -> Vec<(String, String)> {
     .to_vec()
 }
 
-/// Pieces of work in a group, for progress.
+/// Number of work items in a group, for progress.
 pub fn pieces(node: &Node, group: &[usize]) -> usize {
     let shards = if matches!(node.work, Work::File(_) | Work::Texts(_)) { group } else { &group[..1] };
     shards.iter().map(|&unit| node.units[unit].stories.len()).sum::<usize>().max(1)
 }
 
-/// What a piece is.
+/// The name of a work item.
 pub fn piece(node: &Node) -> &'static str {
     match node.work.stage() {
         "stories" | "activations" => "stories",
@@ -463,12 +464,13 @@ pub fn piece(node: &Node) -> &'static str {
     }
 }
 
-/// The tables of a unit of written stories.
+/// The tables of a unit of generated stories.
 fn written_tables(written: writing::Written) -> Tables {
     vec![("stories".to_string(), written.stories), (REJECTED.to_string(), written.rejected)]
 }
 
-/// Names of models and sources are not in keys, so they are not in artifacts either: results put them back.
+/// Removes the names of models and sources: they are not in keys, so they must not be in artifacts. Results add them
+/// again.
 fn nameless(mut table: Table) -> Table {
     table.columns.retain(|(name, _)| name != "model" && name != "stories");
     table

@@ -1,5 +1,5 @@
-//! What stands around the batches of one group of units: progress, the wish to stop, and the store's partial batches.
-//! Knows nothing of what a batch is.
+//! The environment of the batches of one group of units: progress, interruption, and the store's partial batches.
+//! Independent of what a batch contains.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::stages::batches::{Batches, Tally};
 use crate::store::Partial;
 use crate::store::table::Table;
 
-/// Those who hear of the work, and who may end it.
+/// Callbacks for progress and messages, and for stopping.
 pub struct Around<'a> {
     pub stopped: &'a dyn Fn() -> bool,
     pub at: &'a mut dyn FnMut(usize, usize),
@@ -18,26 +18,28 @@ pub struct Around<'a> {
     pub tally: &'a mut Tally,
 }
 
-/// Batches that are kept in the store until their units are.
+/// Batches that are stored until their units are.
 pub struct Kept<'s, 'w, 'a> {
-    /// With the last unit of the group: it is stored last, so as long as any is missing, that one is.
+    /// The partial batches of the last unit of the group. It is stored last, so as long as any unit is missing, that
+    /// one is.
     partial: Partial<'s>,
     pub around: Around<'a>,
     writer: &'w Writer<'s>,
-    /// Whether batches are written while the next ones are worked on, and those are not that are made faster than
-    /// written: making them again takes less time.
+    /// Whether batches are written in the background while the next ones are computed. Batches that are computed faster
+    /// than written are then skipped: computing them again takes less time.
     behind: bool,
-    /// Whether what the batches are computed from is still what the unit's key says.
+    /// Checks that the inputs of the batches still match the unit's key.
     unchanged: &'w dyn Fn() -> Result<()>,
-    /// When the batch that is worked on began; of those that are made side by side, when the one before was kept.
+    /// Start of the current batch; for batches that are computed concurrently, the time when the previous one was
+    /// stored.
     since: Instant,
-    /// What the batches took that were found.
+    /// Seconds that the batches found in the store took.
     before: f64,
 }
 
 impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
-    /// Batches whose writing nothing waits for if `behind` says so, and those that would wait long are not kept; else
-    /// each is on disk before the next one begins. None is kept where `unchanged` is an error.
+    /// With `behind`, batches are written in the background, and skipped if they would have to wait long; otherwise
+    /// each is on disk before the next one begins. No batch is stored if `unchanged` returns an error.
     pub fn new(
         partial: Partial<'s>,
         around: Around<'a>,
@@ -48,7 +50,7 @@ impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
         Kept { partial, around, writer, behind, unchanged, since: Instant::now(), before: 0.0 }
     }
 
-    /// Removes all of them, also those that are not written yet.
+    /// Removes all batches, including those not written yet.
     pub fn clear(&self) -> Result<()> {
         let partial = self.partial.clone();
         self.writer.write(move || {
@@ -57,7 +59,7 @@ impl<'s, 'w, 'a> Kept<'s, 'w, 'a> {
         })
     }
 
-    /// The seconds that the batches found here took when they were made.
+    /// The seconds that the batches found in the store took to compute.
     pub fn seconds_before(&self) -> f64 {
         self.before
     }
@@ -127,7 +129,7 @@ mod tests {
                 writer.end().1.unwrap();
                 assert_eq!(partial.kept(0, "x.batch/1").unwrap().unwrap().0.i32("n").unwrap(), [0]);
             });
-            // The first finds the writer idle.
+            // The writer is idle for the first batch.
             assert!((if behind { 1..=5 } else { 5..=5 }).contains(&partial.count()));
             std::thread::scope(|scope| {
                 let writer = Writer::start(scope);

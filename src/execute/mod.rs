@@ -1,5 +1,5 @@
-//! The loop: finds out which units are missing and needed, and runs them in the plan's order. Knows the plan and
-//! the store, not what a stage does.
+//! The main loop: determines which units are missing and needed, and computes them in the plan's order. Depends on the
+//! plan and the store; independent of what stages do.
 
 mod across;
 mod crew;
@@ -28,34 +28,34 @@ pub use dispatch::{NOT_CHECKED, NOT_JUDGED_OFFLINE, NOT_OFFLINE, provenance};
 pub use order::models;
 use work::{Job, Run};
 
-/// How long a run that can only wait for another one sleeps before it looks again: a tenth of the time that it has
-/// waited, within these bounds.
+/// How long a run that can only wait for another one sleeps before it checks again: a tenth of the time waited so far,
+/// within these bounds.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(2)];
 
-/// How often in a row nobody may be seen at work on what a worker waits for before it takes that for over: for longer
-/// than passes between two units of a process.
+/// Number of consecutive checks without any process computing the awaited units after which a worker stops waiting;
+/// long enough to cover the gap between two units of a process.
 const LOOKS: usize = 15;
 
-/// What the command line asks of a run.
+/// Options of a run.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// Stop at the first node that fails.
     pub fail_fast: bool,
-    /// Also say what is cached, and when a model is loaded.
+    /// Also report cached nodes and the loading of models.
     pub verbose: bool,
-    /// Whether the run is to end when the batch that it is at is done.
+    /// Whether the run should stop after the current batch.
     pub stopped: &'a dyn Fn() -> bool,
-    /// Of which nodes it makes units.
+    /// The part of the plan whose units are computed here.
     pub part: Part,
-    /// Wait for what other processes are making, where something is left that is made of it.
+    /// Wait for units that other processes are computing, if something that depends on them remains to be computed.
     pub wait: bool,
-    /// Which of how many workers of one run this is, so that they begin at several models.
+    /// Index of this worker and number of workers of the run, so that workers start with different models.
     pub place: (usize, usize),
-    /// Is told of each group of units that was made.
+    /// Called for each group of units that was computed.
     pub told: Option<&'a dyn Fn(&Made)>,
-    /// Who is to be started beside it.
+    /// Workers to start in addition to this process.
     pub beside: &'a [Recruit],
-    /// The units that are in the store, where that was just asked ([`ready`]).
+    /// The units that are in the store, if already determined by [`ready`].
     pub present: Option<&'a HashSet<UnitId>>,
 }
 
@@ -75,19 +75,19 @@ impl Default for Options<'_> {
     }
 }
 
-/// A part of the plan that one worker makes; the rest is for others.
+/// The part of the plan that one worker computes; the rest is left to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     All,
-    /// What runs on this model or is made of that, and what they need that belongs to no model: its place in
+    /// Nodes that run on this model or depend on it, and their inputs that belong to no model. The model's index in
     /// `Resolved::models`.
     Model(usize),
-    /// What runs on no model.
+    /// Nodes that run without a model.
     NoModel,
 }
 
 impl Part {
-    /// Whether a node is of this part; `belongs` is the model that it belongs to.
+    /// Whether a node is in this part. `belongs`: the model that the node belongs to.
     fn has(self, node: &Node, belongs: Option<usize>) -> bool {
         match self {
             Part::All => true,
@@ -97,13 +97,14 @@ impl Part {
     }
 }
 
-/// How a run went, node by node.
+/// The result of a run, node by node.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub nodes: Vec<NodeOutcome>,
-    /// It was asked to stop before all was done.
+    /// Whether it was asked to stop before it was complete.
     pub interrupted: bool,
-    /// Units that were left: it was asked to stop, or what they are made of is not there and nobody is making it.
+    /// Number of units that were not computed: the run was asked to stop, or their inputs are missing and no process is
+    /// computing them.
     pub left: usize,
 }
 
@@ -119,7 +120,7 @@ impl Outcome {
     }
 }
 
-/// Brings the `selected` nodes of `plan` up to date, with whatever they need.
+/// Brings the `selected` nodes of `plan` up to date, including everything they need.
 pub fn run(
     resolved: &Resolved,
     plan: &Plan,
@@ -167,7 +168,7 @@ pub fn run(
         heap::keep();
         libtorch::load(); // where something was lost since it was asked whether there is anything to run
     }
-    // All of them before anything is stored, so that no unit is compared with one of this run.
+    // Determined before anything is stored, so that no unit is compared with one of this run.
     let explainer = Explainer::new(plan, store, past);
     let reasons: HashMap<UnitId, Reason> = needed.iter().map(|&id| (id, explainer.reason(id))).collect();
     let chosen: HashSet<usize> = wanted.nodes().into_iter().collect();
@@ -203,7 +204,7 @@ pub fn run(
     Outcome { nodes, interrupted, left }
 }
 
-/// The end of what the plan was made without.
+/// The outcome of a part that is missing from the plan.
 fn left_out(absent: &Absent) -> NodeOutcome {
     NodeOutcome {
         name: absent.subject.to_string(),
@@ -220,16 +221,16 @@ fn left_out(absent: &Absent) -> NodeOutcome {
 /// How the rounds ended.
 #[derive(PartialEq)]
 enum End {
-    /// Whatever could be made is.
+    /// Everything that could be computed has been.
     Done,
-    /// A node failed, after which nothing else was to be begun.
+    /// A node failed and no further work may start.
     Failed,
-    /// It was asked to stop before that.
+    /// The run was asked to stop.
     Interrupted,
 }
 
-/// Gives each node its turn, section after section, until all have ended; more than one where other processes are
-/// making some of the units.
+/// Processes all nodes, section by section, until all have ended; in several rounds if other processes are computing
+/// some of the units.
 fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]) -> End {
     let mut said = None;
     let mut since = Instant::now();
@@ -279,15 +280,15 @@ fn rounds<'a>(run: &mut Run<'a>, jobs: &mut [Job<'a>], sections: &[Range<usize>]
     }
 }
 
-/// The units that a run of the `selected` nodes would make.
+/// The units that a run of the `selected` nodes would compute.
 pub fn missing(plan: &Plan, store: &Store, selected: &Selection) -> HashSet<UnitId> {
     needed(plan, selected, &present(plan, store))
 }
 
-/// Loads libtorch where a run of the `selected` nodes has anything to compute, and returns the units that are in the
+/// Loads libtorch if a run of the `selected` nodes has anything to compute, and returns the units that are in the
 /// store.
 ///
-/// Says what it finds odd before that: the program may start again.
+/// Warnings are printed before libtorch is loaded, as that may restart the program.
 pub fn ready(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Progress) -> HashSet<UnitId> {
     let present = present(plan, store);
     warn(store, progress);
@@ -295,20 +296,20 @@ pub fn ready(plan: &Plan, store: &Store, selected: &Selection, progress: &dyn Pr
     present
 }
 
-/// Says what the store set aside or found odd since it was last asked.
+/// Prints the store's new warnings.
 fn warn(store: &Store, progress: &dyn Progress) {
     for warning in store.take_warnings() {
         progress.note(&format!("warning: {warning}"));
     }
 }
 
-/// The units that are in the store, whole.
+/// The units that are complete in the store.
 pub fn present(plan: &Plan, store: &Store) -> HashSet<UnitId> {
     plan.units_where(|node, unit| matches!(store.lookup(node.work.stage(), &unit.key), Ok(Lookup::Hit(_))))
 }
 
-/// The missing units that the selected nodes ask for, directly or through others. Activations are asked for only
-/// by what is made of them: where the vectors are there, they need not be.
+/// The missing units that the selected nodes need, directly or indirectly. Activations are needed only by what is
+/// computed from them: if the vectors exist, the activations need not.
 pub fn needed(plan: &Plan, selected: &Selection, present: &HashSet<UnitId>) -> HashSet<UnitId> {
     let wanted = |id: &UnitId| !(selected.report && plan.nodes[id.node].work.stage() == "activations");
     let mut open: Vec<UnitId> = selected.units.iter().copied().filter(wanted).collect();

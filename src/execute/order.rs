@@ -1,5 +1,5 @@
-//! In which order nodes get their turn: model by model, first the models that no other process is at work on. Knows
-//! nothing of what can be made.
+//! The order in which nodes are processed: model by model, starting with models that no other process is working on.
+//! Independent of which units can be computed.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use super::work::Job;
 use crate::plan::Plan;
 use crate::store::Store;
 
-/// To which model each node of `plan` belongs: the one that it runs on, or what it is made of was run on; `None` of
+/// The model that each node of `plan` belongs to: the one that it runs on, or that its inputs were run on; `None` for
 /// stories that no model of the plan writes.
 pub fn models(plan: &Plan) -> Vec<Option<usize>> {
     let mut models: Vec<Option<usize>> = Vec::new();
@@ -19,8 +19,8 @@ pub fn models(plan: &Plan) -> Vec<Option<usize>> {
     models
 }
 
-/// Ranges of `jobs` that belong to one model each, in the plan's order. The worker at place `which` of `of` begins at
-/// another model than the others; what belongs to none always comes first.
+/// Ranges of `jobs` that belong to one model each, in the plan's order. Worker `which` of `of` starts with another
+/// model than the other workers; jobs that belong to no model always come first.
 pub fn sections(jobs: &[Job], models: &[Option<usize>], (which, of): (usize, usize)) -> Vec<Range<usize>> {
     let mut sections: Vec<Range<usize>> = Vec::new();
     for chunk in jobs.chunk_by(|a, b| models[a.index] == models[b.index]) {
@@ -33,8 +33,8 @@ pub fn sections(jobs: &[Job], models: &[Option<usize>], (which, of): (usize, usi
     sections
 }
 
-/// Takes out of `left` the first section of which no other process is making a unit, else the first: so that each
-/// process loads few models.
+/// Removes and returns the first section of `left` of which no other process is computing a unit, or else the first
+/// section, so that each process loads few models.
 pub fn next(left: &mut Vec<Range<usize>>, jobs: &[Job], store: &Store) -> Option<Range<usize>> {
     let taken = if left.len() > 1 { store.being_made() } else { HashSet::new() };
     let is_free = |job: &Job| {

@@ -1,5 +1,5 @@
-//! What became of the texts that a model reads: how many of each emotion there are, how many were rejected, and how
-//! many are too short or too long. Read from what is stored; computes nothing.
+//! Statistics of the texts that a model reads: how many there are of each emotion, how many were rejected, and how many
+//! are too short or too long. Reads stored tables; computes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,36 +11,36 @@ use crate::stages::stories::REJECTED;
 use crate::store::table::Table;
 use crate::store::{Lookup, Store};
 
-/// Emotions that are named, of many.
+/// Maximum number of emotions named in a message.
 const NAMED: usize = 6;
 
 /// The texts of one emotion.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Texts {
-    /// Those that were accepted.
+    /// Number of accepted texts.
     pub stories: usize,
-    /// Those that were written and rejected, by reason.
+    /// Number of rejected texts, by reason.
     pub rejected: BTreeMap<String, usize>,
-    /// Skipped by the reader: no token at `from_token`.
+    /// Number skipped by the reader because they have no token at `from_token`.
     pub short: usize,
-    /// Skipped by the reader: more tokens than its context.
+    /// Number skipped by the reader because they have more tokens than its context.
     pub long: usize,
-    /// Read up to the end of the context.
+    /// Number truncated to the context.
     pub cut: usize,
-    /// Tokens of the longest of those that are too short, with what is put around the text.
+    /// Tokens of the longest text that is too short, including the template around it.
     pub longest_short: usize,
 }
 
-/// Texts by their emotion; neutral text under the empty word.
+/// Texts by their emotion; neutral text is under the empty string.
 pub type ByEmotion = BTreeMap<String, Texts>;
 
-/// The texts that `reader` reads, a node of activations; `None` while some of them are not stored.
+/// The texts that `reader`, a node of activations, reads; `None` while some of them are not stored.
 ///
 /// # Errors
 /// A table that cannot be read.
 pub fn read_by(plan: &Plan, store: &Store, reader: &Node) -> Result<Option<ByEmotion>> {
     let Some(first) = reader.units.first() else { return Ok(None) };
-    // Each layer skips the same.
+    // All layers skip the same texts.
     let units = reader.units.iter().filter(|unit| unit.layer == first.layer);
     gather(plan, store, units.map(|unit| (unit.inputs[0], Some(unit))))
 }
@@ -54,7 +54,7 @@ pub fn written(plan: &Plan, store: &Store, node: usize) -> Result<Option<ByEmoti
     gather(plan, store, units)
 }
 
-/// Counts the texts of units of stories and, where a unit of activations stands beside one, what that skipped.
+/// Counts the texts of units of stories and, for those paired with a unit of activations, the texts that it skipped.
 fn gather<'a>(
     plan: &Plan,
     store: &Store,
@@ -95,7 +95,7 @@ fn of<'a>(all: &'a mut ByEmotion, emotion: &Option<String>) -> &'a mut Texts {
     all.entry(emotion.clone().unwrap_or_default()).or_default()
 }
 
-/// A table of what is stored of a unit; `None` if it is not there, or has no such table.
+/// A stored table of a unit; `None` if the unit is not stored or has no such table.
 fn table(store: &Store, stage: &str, unit: &Unit, name: &str) -> Result<Option<Table>> {
     match store.lookup(stage, &unit.key)? {
         Lookup::Hit(entry) if entry.manifest.file(name).is_ok() => Ok(Some(entry.read(name)?)),
@@ -103,8 +103,8 @@ fn table(store: &Store, stage: &str, unit: &Unit, name: &str) -> Result<Option<T
     }
 }
 
-/// What is to be known of the texts of a node of stories or of activations: which are lacking, and why; empty where
-/// nothing is, or where it is not known yet.
+/// A message about the texts of a node of stories or of activations: which are missing, and why. Empty if none are
+/// missing or if this is not known yet.
 ///
 /// # Errors
 /// A table that cannot be read.
@@ -129,21 +129,21 @@ pub fn said(plan: &Plan, store: &Store, node: usize) -> Result<String> {
     Ok(said.unwrap_or_default())
 }
 
-/// Whether `reader` is known to have skipped or cut a text. Manifests tell: of a thousand readers they are read in a
-/// tenth of the time that their tables take.
+/// Whether `reader` is known to have skipped or truncated a text. Uses the manifests: for a thousand readers this takes
+/// a tenth of the time of reading their tables.
 fn skips(store: &Store, reader: &Node) -> bool {
     let rows =
         |unit: &Unit| store.manifest("activations", &unit.key)?.file(EXCEPTIONS).ok().map(|file| file.rows);
     reader.units.iter().filter_map(rows).any(|rows| rows > 0)
 }
 
-/// How many of the stories are `what`, and of which emotions.
+/// A message with the number of stories that are `what`, and their emotions.
 fn count(all: &ByEmotion, what: &str, of: impl Fn(&Texts) -> usize) -> Option<String> {
     let sum: usize = all.values().map(&of).sum();
     let stories: usize = all.values().map(|texts| texts.stories).sum();
     let mut named: Vec<_> =
         all.iter().filter(|(emotion, texts)| !emotion.is_empty() && of(texts) > 0).collect();
-    // Those of which least is read come first.
+    // Emotions with the fewest remaining texts come first.
     named.sort_by_key(|(_, texts)| texts.stories - of(texts).min(texts.stories));
     let more = named.len().saturating_sub(NAMED);
     let named: Vec<String> = named
@@ -159,7 +159,7 @@ fn count(all: &ByEmotion, what: &str, of: impl Fn(&Texts) -> usize) -> Option<St
     (sum > 0).then(|| format!("{sum} of {stories} texts {what}{named}"))
 }
 
-/// Which emotions were to be written about and have no story.
+/// A message with the emotions for which no story was accepted.
 fn unwritten<'a>(asked: impl Iterator<Item = &'a Option<String>>, all: &ByEmotion) -> String {
     let asked: BTreeSet<&str> = asked.map(|emotion| emotion.as_deref().unwrap_or_default()).collect();
     let mut empty: Vec<String> = Vec::new();
@@ -188,8 +188,8 @@ fn rejections(reasons: &BTreeMap<String, usize>) -> String {
     format!("{total} rejected: {}", each.join(", "))
 }
 
-/// Why the vectors of `unit` cannot be computed: the first of `emotions` that has nothing to be averaged, and what to
-/// do; `None` if each has something.
+/// Why the vectors of `unit` cannot be computed: the first of `emotions` without usable texts, and what to do about it;
+/// `None` if every emotion has some.
 ///
 /// # Errors
 /// A table that cannot be read.

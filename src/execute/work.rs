@@ -1,5 +1,5 @@
-//! One node's turn in a run: which of its units can be made now, whose lease each is, what came of it. Knows the
-//! store's leases; not the order of nodes, nor what a stage does.
+//! Processes one node in a run: determines which units can be computed now, takes their leases and records the outcome.
+//! Handles the store's leases; independent of the order of nodes and of what stages do.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -22,33 +22,33 @@ use crate::secrets::masked;
 use crate::stages::batches::Tally;
 use crate::store::{Lease, Leased, Lookup, Owner, Store};
 
-/// A node of the run and how far it has come.
+/// A node of the run and its progress.
 pub struct Job<'a> {
     pub index: usize,
     pub node: &'a Node,
-    /// Whether this run makes units of it, rather than waiting for them.
+    /// Whether this run computes its units, rather than waiting for them.
     pub ours: bool,
-    /// Units that are asked for and not there.
+    /// Units that are needed and missing.
     pub missing: Vec<usize>,
-    /// Why they are not.
+    /// Why they are missing.
     pub why: String,
-    /// How many units this run made.
+    /// Number of units that this run computed.
     pub made: usize,
     pub seconds: f64,
-    /// What servers were asked for.
+    /// Requests to servers.
     pub tally: Tally,
-    /// `None`: it is not at its end.
+    /// `None` until it has ended.
     pub end: Option<(State, String)>,
 }
 
 impl<'a> Job<'a> {
-    /// One that has not begun.
+    /// A job that has not started.
     pub fn new(index: usize, node: &'a Node, ours: bool, missing: Vec<usize>, why: String) -> Job<'a> {
         let tally = Tally::default();
         Job { index, node, ours, missing, why, made: 0, seconds: 0.0, tally, end: None }
     }
 
-    /// How it went, once it has ended.
+    /// The outcome, once it has ended.
     pub fn outcome(self, present: &HashSet<UnitId>) -> Option<NodeOutcome> {
         let absent = (0..self.node.units.len()).filter(|&unit| !present.contains(&self.id(unit))).collect();
         let (state, reason) = self.end?;
@@ -69,26 +69,27 @@ impl<'a> Job<'a> {
     }
 }
 
-/// What all nodes of a run share.
+/// State shared by all nodes of a run.
 pub struct Run<'a> {
     pub resolved: &'a Resolved,
     pub plan: &'a Plan,
     pub store: &'a Store,
     pub progress: &'a dyn Progress,
     pub lane: Lane<'a>,
-    /// Who makes units of the same plan beside it.
+    /// Other workers on the same plan.
     pub crew: &'a Crew,
     /// Units that are in the store.
     pub present: HashSet<UnitId>,
-    /// Units that failed, or that something failed for.
+    /// Units that failed, or whose inputs failed.
     pub broken: HashSet<UnitId>,
-    /// The last node that was left to another run, and whose that is.
+    /// The last node that was left to another run, with the owner of its lease.
     pub waits_for: Option<(String, Option<Owner>)>,
     pub options: Options<'a>,
 }
 
 impl<'a> Run<'a> {
-    /// Makes what can be made of a node now. What another run is making is left for a later turn.
+    /// Computes the units of a node that can be computed now. Units that another run is computing are left for a later
+    /// turn.
     pub fn turn(&mut self, job: &mut Job<'a>) {
         let node = job.node;
         if !job.ours {
@@ -140,7 +141,7 @@ impl<'a> Run<'a> {
             Err(error) => {
                 self.broken.extend(job.missing.iter().map(|&unit| job.id(unit)));
                 self.progress.note(&format!("error: {}: {error:#}", node.name()));
-                // What a server says may repeat the key that it was sent, and this goes into run.json.
+                // A server's message may contain the API key that it was sent, and this is written to run.json.
                 job.end = Some((State::Failed, masked(&format!("{error:#}")).into_owned()));
                 "FAILED".to_string()
             }
@@ -150,7 +151,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Looks which units of a node that is for others to make are there now.
+    /// Checks which units of a node that others compute are available now.
     fn look(&mut self, job: &mut Job) {
         let stage = job.node.work.stage();
         let is_there = |unit: &usize| self.store.contains(stage, &job.node.units[*unit].key);
@@ -164,7 +165,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Adds to a job what the workers beside this process made of it; what failed here may be there then.
+    /// Adds to a job the units that the other workers computed; units that failed here may be available then.
     pub fn settle(&mut self, job: &mut Job) {
         let (made, seconds) = self.crew.share(job.index);
         if made == 0 {
@@ -181,8 +182,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Makes the missing units whose inputs are there and that no other run is making. `shown` becomes true when there
-    /// is one. What was made before it ends, however it does, is stored when this returns.
+    /// Computes the missing units whose inputs are available and that no other run is computing. `shown` becomes true
+    /// if there is one. All units that were computed are stored when this returns, even on errors.
     fn units(&mut self, job: &mut Job<'a>, shown: &mut bool) -> Result<()> {
         ensure!(!(self.options.stopped)(), Interrupted);
         std::thread::scope(|scope| {
@@ -217,7 +218,7 @@ impl<'a> Run<'a> {
                     self.progress.at(before as f64);
                 }
                 let (progress, crew, index) = (self.progress, self.crew, job.index);
-                // What the workers beside this one made of the groups that are still to come.
+                // Progress of the other workers on the groups that are still to come.
                 let beside = || -> usize {
                     let made = |group: &&Vec<usize>| crew.made(UnitId { node: index, unit: group[0] });
                     groups[place + 1..].iter().filter(made).map(|group| dispatch::pieces(node, group)).sum()
@@ -230,7 +231,7 @@ impl<'a> Run<'a> {
                 let around =
                     Around { stopped: self.options.stopped, at: &mut at, note: &note, tally: &mut job.tally };
                 let next = groups.get(place + 1).map(|group| &node.units[group[0]]);
-                // A panic of libtorch (out of memory, or a bug) fails this node and what depends on it, nothing else.
+                // A panic of libtorch (out of memory, or a bug) fails only this node and those that depend on it.
                 let ran = std::panic::catch_unwind(AssertUnwindSafe(|| {
                     self.lane.run(self.plan, self.store, node, mine, next, leases, around, writer)
                 }));
@@ -255,8 +256,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Takes the leases of `units`. Returns those that are for this run to make: neither another's, nor there since
-    /// the run began.
+    /// Takes the leases of `units`. Returns the units that this run is to compute, without those that another process
+    /// is computing or that have been stored since the run began.
     fn take(&mut self, job: &mut Job, units: &[usize]) -> Result<(Vec<usize>, Vec<Lease>)> {
         let (mut mine, mut leases, mut there) = (Vec::new(), Vec::new(), Vec::new());
         for &unit in units {
@@ -265,14 +266,14 @@ impl<'a> Run<'a> {
                 Leased::Mine(lease) => lease,
                 Leased::Other(owner) => {
                     self.waits_for = Some((job.node.name(), owner));
-                    // Who makes the first of a group makes the others with it.
+                    // The process that computes the first unit of a group also computes the others.
                     if mine.is_empty() {
                         break;
                     }
                     continue;
                 }
             };
-            // Looked up under the lease: whoever had it before may have made the unit.
+            // Looked up while holding the lease: its previous owner may have computed the unit.
             match self.store.lookup(stage, key)? {
                 Lookup::Hit(_) => there.push(unit),
                 Lookup::Miss(_) => {
@@ -291,10 +292,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Shards of a file that one reading of it gives: each reading begins at the file's first row.
+/// Number of shards per reading of a file, as each reading begins at the file's first row.
 const SHARDS_READ: usize = 64;
 
-/// Units that are done together: the layers of one shard come from one pass, shards of a file from one reading.
+/// Groups units that are computed together: the layers of one shard come from one forward pass, and shards of a file
+/// from one reading.
 fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for &unit in missing {
@@ -318,7 +320,7 @@ fn groups(node: &Node, missing: &[usize]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Why a node failed, of a panic.
+/// The reason for a node's failure by a panic.
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     Shortage::of(panic).map_or_else(|| writer::said(panic), |shortage| shortage.to_string())
 }

@@ -1,5 +1,4 @@
-//! The thread that brings to disk what a lane has made, while the lane makes the next. Knows nothing of what is
-//! written.
+//! The thread that writes results to disk while the lane computes the next ones. Independent of what is written.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,40 +11,39 @@ use anyhow::{Result, anyhow};
 use crate::lm::libtorch;
 use crate::lm::panics;
 
-/// Things to write that wait while another is being written. With what is being made there are then three in memory,
-/// and a device waits only for a disk that is slower than itself.
+/// Number of jobs that may wait while another is being written. With the one being computed, three results are then in
+/// memory, and a device waits only for a disk that is slower than itself.
 const WAITING: usize = 1;
 
-/// A thing to write. Returns what is stored now, if that is more than a batch.
+/// A write job. Returns the units that are stored now, if it stored more than a batch.
 type Job<'scope> = Box<dyn FnOnce() -> Result<Option<Stored>> + Send + 'scope>;
 
 /// Units of a node that are in the store.
 #[derive(Debug, PartialEq)]
 pub struct Stored {
     pub units: Vec<usize>,
-    /// What it took to make them.
+    /// Time to compute them.
     pub seconds: f64,
 }
 
-/// Writes what it is given, one after the other and in that order, on a thread of its own. After the first that fails
-/// it writes no more.
+/// Runs write jobs one after the other, in order, on its own thread. After the first failure it writes nothing more.
 pub struct Writer<'scope> {
     queue: SyncSender<Job<'scope>>,
     thread: ScopedJoinHandle<'scope, ()>,
     told: Arc<Mutex<Told>>,
 }
 
-/// What the thread has to say.
+/// Results reported by the thread.
 #[derive(Default)]
 struct Told {
     stored: Vec<Stored>,
     failed: bool,
-    /// Until it is handed on.
+    /// The error, until it is passed on.
     error: Option<anyhow::Error>,
 }
 
 impl<'scope> Writer<'scope> {
-    /// A writer whose thread ends with `scope`, at the latest.
+    /// Starts a writer whose thread ends with `scope` at the latest.
     pub fn start(scope: &'scope Scope<'scope, '_>) -> Writer<'scope> {
         let (queue, jobs) = sync_channel(WAITING);
         let told = Arc::new(Mutex::new(Told::default()));
@@ -53,16 +51,16 @@ impl<'scope> Writer<'scope> {
         Writer { queue, thread: scope.spawn(move || work(&jobs, &tell)), told }
     }
 
-    /// Has `job` done; waits where enough is waiting.
+    /// Queues `job`; blocks while the queue is full.
     ///
     /// # Errors
-    /// One that an earlier job ended in. This one is then dropped, and so are all to come.
+    /// The error of an earlier job. This job and all later ones are then dropped.
     pub fn write(&self, job: impl FnOnce() -> Result<Option<Stored>> + Send + 'scope) -> Result<()> {
         self.queue.send(Box::new(job)).map_err(|_| anyhow!("the thread that writes has ended"))?;
         lock(&self.told).error.take().map_or(Ok(()), Err)
     }
 
-    /// The same, but for what is not worth waiting for: where enough is waiting, `job` is dropped.
+    /// Queues `job` without blocking: if the queue is full, `job` is dropped.
     ///
     /// # Errors
     /// As [`write`](Writer::write).
@@ -71,12 +69,12 @@ impl<'scope> Writer<'scope> {
         lock(&self.told).error.take().map_or(Ok(()), Err)
     }
 
-    /// What was stored since this was asked last.
+    /// The units stored since the last call.
     pub fn stored(&self) -> Vec<Stored> {
         std::mem::take(&mut lock(&self.told).stored)
     }
 
-    /// Waits until all is written. Returns what [`stored`](Writer::stored) would, and how it went.
+    /// Waits until all jobs are done. Returns what [`stored`](Writer::stored) would, and the result.
     pub fn end(self) -> (Vec<Stored>, Result<()>) {
         drop(self.queue);
         let _ = self.thread.join(); // it catches what panics
@@ -104,7 +102,7 @@ fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn said(panic: &(dyn Any + Send)) -> String {
     panics::said(panic).map_or_else(|| "a stage panicked".to_string(), libtorch::said)
 }
@@ -144,7 +142,7 @@ mod tests {
         numbers.lock().unwrap()
     }
 
-    /// However fast they come, no more than one waits beside the one that is being written.
+    /// However fast jobs arrive, at most one waits in addition to the one that is being written.
     #[test]
     fn what_waits_is_bounded() {
         let (begun, given) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -155,7 +153,7 @@ mod tests {
                 let write = move || {
                     let before = begun.fetch_add(1, SeqCst);
                     std::thread::sleep(std::time::Duration::from_millis(1));
-                    // Those given so far: the ones before, this one, the one that waits, and one that is on its way.
+                    // Jobs queued so far: the earlier ones, this one, the one that waits, and one that is being sent.
                     assert!(given.load(SeqCst) <= before + 3);
                     Ok(None)
                 };
@@ -198,7 +196,7 @@ mod tests {
             let writer = Writer::start(scope);
             writer.write(waits).unwrap();
             begun.wait();
-            // While that is at work one has room to wait, and no other.
+            // While that job runs, there is room for one more in the queue.
             (1..4).for_each(|n| writer.offer(move || stored(n)).unwrap());
             go.wait();
             let (written, ended) = writer.end();
@@ -213,7 +211,7 @@ mod tests {
             let writer = Writer::start(scope);
             let told = writer.write(|| panic!("a bug"));
             let ended = writer.end().1;
-            // By whichever came after it.
+            // Reported by whichever call came after it.
             assert_eq!(told.and(ended).unwrap_err().to_string(), "a bug");
         });
         assert_eq!(said(&7), "a stage panicked");

@@ -1,28 +1,28 @@
-//! What differs between two JSON values, field by field, and how that is said. Knows nothing of plans or stores.
+//! Field-by-field differences between two JSON values, and their text form. Independent of plans and stores.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// Characters of a value that are shown.
+/// Maximum number of characters shown of a value.
 const SHOWN: usize = 40;
 
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// Where: `params.reject.attempts`, `params.stories[3].topic`; `params.emotions[]` for an element that only one
-    /// of two lists has.
+    /// Path of the field: `params.reject.attempts`, `params.stories[3].topic`; `params.emotions[]` for an element that
+    /// only one of two lists has.
     pub path: String,
-    /// `None`: not there.
+    /// `None` if absent.
     pub before: Option<Value>,
-    /// `None`: not there any more.
+    /// `None` if removed.
     pub after: Option<Value>,
 }
 
-/// The fields that differ between `before` and `after`, which stand at `path`, in their order.
+/// The fields that differ between `before` and `after`, both at `path`, in order.
 ///
-/// Lists of one length are compared place by place; of others it is said which elements came and which went.
+/// Lists of equal length are compared element by element; for other lists, added and removed elements are reported.
 pub fn differences(path: &str, before: &Value, after: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     compare(path, before, after, &mut found);
@@ -74,12 +74,12 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Difference
     }
 }
 
-/// Whether two lists hold the same, in whatever order.
+/// Whether two lists hold the same elements in any order.
 fn same_elements(a: &[Value], b: &[Value]) -> bool {
     a.len() == b.len() && only_in(a, b).is_empty()
 }
 
-/// Elements of `list` that `other` does not have, each as often as it has it more often.
+/// Elements of `list` that `other` lacks, counting repetitions.
 fn only_in(list: &[Value], other: &[Value]) -> Vec<Value> {
     let mut left = std::collections::HashMap::<String, usize>::new();
     for value in other {
@@ -121,7 +121,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A value in few characters. A digest by its first digits, a word as it is.
+/// A value, abbreviated: a digest by its first digits, a single word in full.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => one_text(text, 0),
@@ -129,7 +129,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Two texts in few characters, from a little before the place where they part.
+/// Two texts, abbreviated to start a little before their first difference.
 fn texts(before: &str, after: &str) -> (String, String) {
     let same = before.chars().zip(after.chars()).take_while(|(a, b)| a == b).count();
     let long = before.chars().count().max(after.chars().count()) > SHOWN;
@@ -145,7 +145,7 @@ fn one_text(text: &str, from: usize) -> String {
     if !text.is_empty() && text.len() <= SHOWN && text.chars().all(plain) {
         return text.to_string();
     }
-    // As JSON writes it, so that a line break stays on the line.
+    // As a JSON string, so that line breaks are escaped.
     let cut = cut(text, from);
     serde_json::to_string(&cut).unwrap_or(cut)
 }
@@ -197,7 +197,7 @@ mod tests {
             said(list(&["a", "b", "c"]), list(&["c", "a", "b"])),
             ["params.emotions: in another order"]
         );
-        // Elements count: the same one twice is one more.
+        // Repetitions count: the same element twice is one more.
         assert_eq!(said(list(&["a"]), list(&["a", "a"])), ["params.emotions: a is new"]);
     }
 

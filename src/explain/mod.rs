@@ -1,5 +1,5 @@
-//! Why a unit has to be made: what differs between its pre-image and that of the artifact it takes the place of, back
-//! to the root along its inputs. Only looks: writes nothing, moves nothing, takes no lock.
+//! Explains why a unit has to be computed: the differences between its pre-image and that of the artifact it replaces,
+//! followed back through its inputs to the root cause. Read-only: writes nothing, moves nothing, takes no lock.
 
 mod diff;
 mod past;
@@ -22,7 +22,7 @@ use crate::store::{Condition, Store};
 
 type Causes = Rc<Vec<Cause>>;
 
-/// Finds reasons. What the store holds is looked at once, when it is first asked for.
+/// Finds reasons. The store is read once, on first use.
 pub struct Explainer<'a> {
     plan: &'a Plan,
     store: &'a Store,
@@ -31,12 +31,12 @@ pub struct Explainer<'a> {
     /// Keys of an earlier run, by node and unit of this plan.
     earlier: RefCell<HashMap<usize, Rc<Vec<Option<Key>>>>>,
     preimages: RefCell<HashMap<Key, Option<Rc<Value>>>>,
-    /// What differs between a unit and an artifact: many units share their inputs.
+    /// Cached differences between units and artifacts, as many units share their inputs.
     compared: RefCell<HashMap<(UnitId, Key), Causes>>,
 }
 
 impl<'a> Explainer<'a> {
-    /// Reasons for the units of `plan`, given what is in `store` and what was made before.
+    /// An explainer for the units of `plan`, given what is in `store` and what was computed in the past.
     pub fn new(plan: &'a Plan, store: &'a Store, past: &'a Past) -> Explainer<'a> {
         Explainer {
             plan,
@@ -49,10 +49,10 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// Why the unit at `id`, which is not whole in the store, has to be made.
+    /// Why the unit at `id`, which is not complete in the store, has to be computed.
     ///
-    /// It is compared with what stood in its place when its node was last whole in *this* experiment: what others left
-    /// in the same cache says nothing of it.
+    /// It is compared with the unit that was at its position when its node was last complete in *this* experiment;
+    /// artifacts that other experiments left in the same cache are not considered.
     pub fn reason(&self, id: UnitId) -> Reason {
         let (node, unit) = (&self.plan.nodes[id.node], self.plan.unit(id));
         let stage = node.work.stage();
@@ -63,7 +63,7 @@ impl<'a> Explainer<'a> {
         }
         let name = format!("{stage}-{}-", unit.key);
         let quarantine = self.quarantine.get_or_init(|| self.store.quarantined());
-        // The last: they are numbered.
+        // The last one, as they are numbered.
         if let Some(place) = quarantine.iter().rfind(|place| place.starts_with(&name)) {
             return Reason::Damaged { why: format!("set aside as quarantine/{place}") };
         }
@@ -80,7 +80,7 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// The key that stood in the place of the unit at `id` (the same shard and layer) when its node was last whole.
+    /// The key at the position of the unit at `id` (the same shard and layer) when its node was last complete.
     fn earlier(&self, id: UnitId) -> Option<Key> {
         let known = self.earlier.borrow().get(&id.node).cloned();
         let keys = known.unwrap_or_else(|| {
@@ -113,8 +113,8 @@ impl<'a> Explainer<'a> {
         preimage
     }
 
-    /// What differs between the unit at `id` and the artifact `against`, which stood in its place; as far as can be
-    /// told where that is no longer stored.
+    /// The differences between the unit at `id` and the artifact `against`, its predecessor; as far as they can be
+    /// determined if that is no longer stored.
     fn compare(&self, id: UnitId, against: &Key) -> Causes {
         if let Some(known) = self.compared.borrow().get(&(id, *against)) {
             return known.clone();
@@ -147,7 +147,7 @@ impl<'a> Explainer<'a> {
         causes
     }
 
-    /// Which inputs are not what stood in their places.
+    /// The inputs that differ from their predecessors.
     fn compare_places(&self, id: UnitId) -> Vec<Cause> {
         let mut causes = Vec::new();
         for &input in &self.plan.unit(id).inputs {
@@ -161,7 +161,7 @@ impl<'a> Explainer<'a> {
         causes
     }
 
-    /// Pairs the inputs that only one side has, and follows each pair.
+    /// Pairs the inputs that only one side has, and compares each pair.
     fn compare_inputs(&self, id: UnitId, before: &Value, causes: &mut Vec<Cause>) {
         let inputs = &self.plan.unit(id).inputs;
         let mine: HashSet<Key> = inputs.iter().map(|input| self.plan.unit(*input).key).collect();
@@ -173,7 +173,7 @@ impl<'a> Explainer<'a> {
         let role = |input: &UnitId| self.plan.nodes[input.node].work.stage();
 
         let mut pairs: Vec<(UnitId, Key)> = Vec::new();
-        // What stood in an input's place when its node was last whole.
+        // First, each input with its predecessor from when its node was last complete.
         let mut left: HashSet<Key> = old.iter().map(|(_, key)| *key).collect();
         new.retain(|input| match self.earlier(*input).filter(|key| left.remove(key)) {
             Some(key) => {
@@ -183,7 +183,7 @@ impl<'a> Explainer<'a> {
             None => true,
         });
         old.retain(|(_, key)| left.contains(key));
-        // The others in their order, where there are as many of a kind on both sides.
+        // Then the others in order, if both sides have equally many of a stage.
         let roles: HashSet<&str> = new.iter().map(role).collect();
         for role_of in roles {
             let mine: Vec<UnitId> = new.iter().copied().filter(|input| role(input) == role_of).collect();

@@ -1,4 +1,4 @@
-//! What the last runs of an experiment made: node by node, from `run.json`. Opens no cache.
+//! What the last runs of an experiment computed, node by node, from `run.json`. Does not access the cache.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,22 +8,22 @@ use crate::plan::key::Key;
 use crate::plan::{Node, Plan};
 use crate::record::{Made, NodeOutcome, Run, State};
 
-/// The units that each node had when they were last made.
+/// The units of each node when they were last computed.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     made: HashMap<String, Vec<Made>>,
 }
 
 impl Past {
-    /// The past of the experiment whose results are in `dir`; an empty one where there is none, or none that can be
-    /// read: it only makes reasons better.
+    /// Reads the past of the experiment whose results are in `dir`. Empty if there is none or if it cannot be read, as
+    /// it is only used to improve reasons.
     pub fn read(dir: &Path) -> Past {
         Run::read(dir).ok().flatten().map_or_else(Past::default, Past::of)
     }
 
     fn of(run: Run) -> Past {
         let ended = run.nodes.iter();
-        // A failed node whose units are all there cannot be: it is from before they were counted.
+        // A failed node with no absent units is impossible: the record is from a version that did not count them.
         let whole = |node: &&NodeOutcome| matches!(node.state, State::Ran | State::Cached);
         let ended = ended.filter(|node| whole(node) || !node.absent.is_empty());
         let ended: HashMap<&str, &[usize]> =
@@ -34,7 +34,7 @@ impl Past {
         for ((name, keys), layers) in run.plan.into_iter().zip(layers) {
             let earlier = before.remove(&name);
             let planned = places(&keys, &layers);
-            // What the run did not make is as it was before.
+            // Units that the run did not compute keep their earlier state.
             let units = match (earlier, ended.get(name.as_str())) {
                 (_, Some([])) => planned,
                 (Some(None), _) => planned,
@@ -58,13 +58,13 @@ impl Past {
         Past { made }
     }
 
-    /// The units that the node called `name` had when they were last made.
+    /// The units of the node `name` when they were last computed.
     pub fn node(&self, name: &str) -> Option<&[Made]> {
         self.made.get(name).map(Vec::as_slice)
     }
 
-    /// For `run.json`: the nodes that are as they were before a run of `plan` made those of `ended`; `None` where that
-    /// is also as the plan has them.
+    /// For `run.json`: the earlier units of all nodes except those of `ended`, which a run of `plan` completed; `None`
+    /// if they are the same as in the plan.
     pub fn before(&self, plan: &Plan, ended: &HashSet<String>) -> Vec<(String, Option<Vec<Made>>)> {
         let planned: HashMap<String, usize> =
             plan.nodes.iter().enumerate().map(|(index, node)| (node.name(), index)).collect();
@@ -81,7 +81,7 @@ impl Past {
     }
 }
 
-/// The units of a node with their places. A unit's shard is the number of units of its layer before it.
+/// The units of a node with their positions. A unit's shard is the number of earlier units at the same layer.
 pub fn places(keys: &[Key], layers: &[Option<Layer>]) -> Vec<Made> {
     let layers = layers.iter().copied().chain(std::iter::repeat(None));
     let mut before: HashMap<Option<Layer>, usize> = HashMap::new();
@@ -93,7 +93,7 @@ pub fn places(keys: &[Key], layers: &[Option<Layer>]) -> Vec<Made> {
     keys.iter().zip(layers).map(place).collect()
 }
 
-/// Of each node of `plan` its units' layers, for `run.json`.
+/// The layers of the units of each node of `plan`, for `run.json`.
 pub fn layers(plan: &Plan) -> Vec<Vec<Option<Layer>>> {
     let of = |node: &Node| match node.units.iter().any(|unit| unit.layer.is_some()) {
         true => node.units.iter().map(|unit| unit.layer).collect(),
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(past.node("space/m/s").unwrap()[0].key, key(7), "as the plan has it");
         assert_eq!(past.node("gone/m/s").unwrap()[0].key, key(9));
         assert!(past.node("activations/m/s").is_none(), "never made");
-        // Written again and read again, it is the same.
+        // It is unchanged by a round trip.
         let written = json!(past.before(
             &Plan { nodes: Vec::new(), absent: Vec::new(), scale: Vec::new() },
             &HashSet::from(["stories/s".to_string()])

@@ -1,4 +1,4 @@
-//! Reasons, and the words for them: the same in `run`, `explain` and `run.json`.
+//! Reasons and their text form: the same in `run`, `explain` and `run.json`.
 
 use std::fmt;
 
@@ -8,41 +8,41 @@ use super::diff::Difference;
 use crate::plan::key::Key;
 use crate::plan::{Node, Work};
 
-/// Causes that one line names.
+/// Maximum number of causes on one line.
 const SHOWN: usize = 3;
 
-/// Why a unit has to be made.
+/// Why a unit has to be computed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
-    /// Nothing like it was made before. `what`: the part of its node that is new.
+    /// It is new. `what`: the part of its node that is new.
     New { what: Option<String> },
-    /// It was made, and is no longer stored.
+    /// It was computed earlier and is no longer stored.
     Missing,
-    /// What was stored is not what was written.
+    /// The stored data differ from what was written.
     Damaged { why: String },
-    /// Whether it is stored cannot be told.
+    /// It cannot be determined whether it is stored.
     Unreadable { why: String },
-    /// Its key is another than that of the artifact `against`.
+    /// Its key differs from that of the artifact `against`.
     Changed { against: Key, causes: Vec<Cause> },
 }
 
-/// What makes two keys differ.
+/// Why two keys differ.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
     Field(Difference),
-    /// An input differs, and why; no causes where what it was is no longer stored.
+    /// An input differs; `causes` is empty if its predecessor is no longer stored.
     Input {
         node: String,
         causes: Vec<Cause>,
     },
-    /// An input that there was not.
+    /// A new input.
     Added {
         node: String,
         place: String,
     },
-    /// An input that there no longer is.
+    /// A removed input.
     Gone {
         stage: String,
         key: Key,
@@ -50,7 +50,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Adds to `causes` that the input `node` changed; units of one node that changed for one reason count once.
+    /// Adds the changed input `node` to `causes`; units of one node that changed for the same reason count once.
     pub(super) fn add_input(causes: &mut Vec<Cause>, node: &str, why: Vec<Cause>) {
         let known = causes.iter_mut().find_map(|cause| match cause {
             Cause::Input { node: other, causes } if other == node => Some(causes),
@@ -68,7 +68,7 @@ impl Cause {
         }
     }
 
-    /// The causes that have no cause themselves: the roots.
+    /// Collects the root causes: those that have no causes themselves.
     pub fn roots<'a>(&'a self, found: &mut Vec<&'a Cause>) {
         match self {
             Cause::Input { causes, .. } if !causes.is_empty() => {
@@ -112,8 +112,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The first of the causes on one line, and how many there are besides. An input that changed for nothing but what is
-/// said of the unit itself is not said again.
+/// The first causes on one line, and the number of others. An input is omitted if it changed only for causes that are
+/// listed for the unit itself.
 fn line(causes: &[Cause]) -> String {
     let is_told = |cause: &&Cause| {
         let mut roots = Vec::new();
@@ -130,7 +130,8 @@ fn line(causes: &[Cause]) -> String {
     said.join("; ")
 }
 
-/// The reasons of those units of a node that have to be made, on one line. `units`: how many it has in all.
+/// A one-line summary of the reasons for those units of a node that have to be computed. `units`: the node's total
+/// number of units.
 pub fn summary(reasons: &[Reason], units: usize) -> String {
     let mut counted: Vec<(String, usize)> = Vec::new();
     for reason in reasons {
@@ -156,7 +157,7 @@ pub fn summary(reasons: &[Reason], units: usize) -> String {
     }
 }
 
-/// Where a unit stands in its node, for people; empty where it is the only one.
+/// A unit's position in its node, for display; empty if it is the only one.
 pub fn place(node: &Node, unit: usize) -> String {
     let it = &node.units[unit];
     let stories = (!it.stories.is_empty() && it.stories.len() < total(node))

@@ -79,7 +79,8 @@ impl Builder<'_> {
     }
 }
 
-/// An analysis without the parts that need stories, for vectors that have none. `None` if nothing remains: it needs
+/// An analysis without the parts that need stories, for vectors that have none. `None` if nothing of it remains, since
+/// it needs activations or spans.
 pub(super) fn without_stories(analysis: &config::Analysis) -> Option<Cow<'static, config::Analysis>> {
     let mut fitted = analysis.clone();
     match &mut fitted.kind {

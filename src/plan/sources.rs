@@ -14,7 +14,7 @@ pub struct Texts<'a> {
     pub kind: &'a SourceKind,
     /// `None` for neutral text.
     pub emotions: Option<&'a [String]>,
-    /// For dialogues: which speakers the two emotions belong to.
+    /// For dialogues: what the two emotions refer to.
     pub pairing: Option<Pairing>,
 }
 

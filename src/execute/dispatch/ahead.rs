@@ -1,4 +1,4 @@
-//! The stories that are likely to be read next, read while a device computes. Knows no order of nodes.
+//! Prefetches the stories that are likely to be read next while a device computes. Independent of the order of nodes.
 
 use std::thread::JoinHandle;
 
@@ -10,16 +10,17 @@ use crate::stages::activations;
 use crate::store::table::Table;
 use crate::store::{Lookup, Store};
 
-/// The stories of the shard that is likely to be next, read and made tokens on other threads while a device computes.
+/// The stories of the shard that is likely to be next, being read and tokenized on another thread while a device
+/// computes.
 pub(super) struct Ahead {
-    /// The node that is to read them, which says how, by name.
+    /// Name of the node that will read them, which determines how.
     node: String,
     shard: (&'static str, Key),
     thread: JoinHandle<Result<(Table, activations::Read)>>,
 }
 
 impl Ahead {
-    /// Begins `reading` the shard, if it is there.
+    /// Starts `reading` the shard, if it is stored.
     pub(super) fn start(
         store: &Store,
         node: &Node,
@@ -27,7 +28,7 @@ impl Ahead {
         reading: impl FnOnce(&Table) -> Result<activations::Read> + Send + 'static,
     ) -> Option<Ahead> {
         let (stage, key) = (shard.0, &shard.1);
-        // What is wrong with it is told when its turn has come.
+        // Errors are reported when the shard is actually read.
         let Ok(Lookup::Hit(entry)) = store.lookup(stage, key) else { return None };
         let thread = std::thread::spawn(move || {
             let stories = entry.read(stage)?;

@@ -1,5 +1,5 @@
-//! Checks of the arithmetic of which nothing can be computed, as from too few stories: what is stored of one says why,
-//! so that no run fails for it. Knows nothing of what is computed.
+//! Numerics checks that cannot be computed, for example because of too few stories: the reason is stored as their
+//! result, so that no run fails because of them. Independent of what is computed.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::plan::{Node, Plan, Unit, Work};
 use crate::store::table::{Column, Table};
 use crate::store::{Lookup, Store};
 
-/// The table of a check that could not be made: one row, with the reason.
+/// The table of a check that could not be computed: one row, with the reason.
 pub const NOT_CHECKED: &str = "not_checked";
 
-/// What was at hand when an error came that lies in no data: of a disk, of memory. Another run may not have it.
+/// Context of an error that does not come from the data but from the disk or memory; another run may not have it.
 #[derive(Debug)]
 pub struct Passing(pub String);
 
@@ -25,8 +25,8 @@ impl fmt::Display for Passing {
     }
 }
 
-/// Whether a unit is there only to check the arithmetic of another one. The key of its vectors says so, and by them
-/// that of all that is made of them.
+/// Whether a unit only checks the numerics of another one. This is part of the key of its vectors, and through them of
+/// everything computed from them.
 fn is_check(node: &Node, unit: &Unit) -> bool {
     match &node.work {
         Work::Vectors { set, .. } | Work::Analysis { set, .. } => set.is_check,
@@ -38,7 +38,8 @@ fn is_check(node: &Node, unit: &Unit) -> bool {
     }
 }
 
-/// What `make` makes of a unit; where it is a check, and nothing can be computed of what it reads, why.
+/// Returns the result of `make`. If the unit is a check that cannot be computed from its inputs, returns the reason
+/// instead.
 pub fn or_why(
     (plan, store): (&Plan, &Store),
     node: &Node,
@@ -66,7 +67,7 @@ pub fn or_why(
     })
 }
 
-/// The reason, where that is all there is.
+/// The reason, if `produced` holds only that.
 pub fn why(produced: &[Tables]) -> Option<&str> {
     let (name, table) = produced.first()?.first()?;
     table.str("reason").ok().filter(|_| name == NOT_CHECKED)?.first().map(String::as_str)

@@ -1,4 +1,4 @@
-//! What of the store a unit is made of.
+//! Reads the inputs of units from the store.
 
 use anyhow::{Context, Result, bail};
 
@@ -8,13 +8,13 @@ use crate::plan::{Plan, Unit, UnitId};
 use crate::store::table::Table;
 use crate::store::{Lookup, Store};
 
-/// Which inputs of a unit are of a stage.
+/// Indices of a unit's inputs of a stage.
 pub fn of_stage(plan: &Plan, unit: &Unit, stage: &str) -> Vec<usize> {
     let inputs = unit.inputs.iter().enumerate();
     inputs.filter(|(_, id)| plan.nodes[id.node].work.stage() == stage).map(|(at, _)| at).collect()
 }
 
-/// The last input of a unit; of readings the texts.
+/// The last input of a unit; for readings, the texts.
 pub fn last_input(plan: &Plan, id: UnitId) -> UnitId {
     *plan.unit(id).inputs.last().expect("readings are of texts")
 }

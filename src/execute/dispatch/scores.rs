@@ -1,4 +1,4 @@
-//! The work of nodes of scores: by patterns, by programs in a sandbox, by a model of the experiment, by a server.
+//! Executes nodes of scores: by patterns, by programs in a sandbox, by a model of the experiment, or by a server.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -13,11 +13,11 @@ use crate::stages::scores::{self, Scorer};
 use crate::stages::stories::Server;
 use crate::store::table::Table;
 
-/// Why no judge at a server is asked.
+/// Why a judge on a server is not queried in offline mode.
 pub const NOT_JUDGED_OFFLINE: &str = "its judge is at a server, and --offline opens no socket";
 
 impl Lane<'_> {
-    /// What each text of `written` is.
+    /// Scores each text of `written`.
     pub(super) fn score(
         &mut self,
         node: &Node,
@@ -48,13 +48,13 @@ impl Lane<'_> {
     }
 }
 
-/// The case that a unit is about, of a node with a unit for each of `cases`.
+/// The case of a unit, in a node with one unit for each of `cases`.
 pub fn case_of<'a>(node: &Node, unit: &Unit, cases: &'a [Asked]) -> Result<&'a Asked> {
     let place = node.units.iter().position(|other| other.key == unit.key);
     Ok(&cases[place.context("a unit of the node")?])
 }
 
-/// The server that is asked for a node, and what stands for its model.
+/// The server that a node uses, and the identity of its model.
 pub fn server_of(work: &Work) -> Option<(&Server, Digest)> {
     match work {
         Work::Served { server, identity, .. } => Some((server, *identity)),

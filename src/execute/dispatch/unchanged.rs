@@ -1,4 +1,4 @@
-//! Whether the files that a node reads are what its keys say.
+//! Checks that the files that a node reads still match its keys.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::plan::{Node, Work};
 use crate::resolve::Resolved;
 use crate::store::Store;
 
-/// An error if a file that the node reads, its model's too, is not what its keys say.
+/// Fails if a file that the node reads, including its model's files, does not match its keys.
 pub fn ensure_unchanged(resolved: &Resolved, store: &Store, node: &Node) -> Result<()> {
     if let Work::File(read) = &node.work {
         let pinned = resolved.files.iter().flat_map(|files| files.values());
