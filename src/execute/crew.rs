@@ -100,7 +100,7 @@ impl Crew {
     /// Asks all workers to stop after their current batches.
     pub fn stop(&self) {
         for pipe in &mut *locked(&self.pipes) {
-            let _ = pipe.write_all(b"\n"); // it may have ended
+            let _ = pipe.write_all(b"\n"); // the worker may have ended
         }
     }
 

@@ -397,7 +397,7 @@ impl<'a> Lane<'a> {
         let device = self.resolved.device.device;
         let load = || Passing(format!("load {}", model.shown()));
         if self.loaded.as_ref().is_some_and(|loaded| loaded.index != index) {
-            self.loaded = None; // frees the memory first
+            self.loaded = None; // frees its memory before the next model is loaded
             heap::give_back();
         }
         let free = self.loaded.as_ref().map_or_else(|| FreeMemory::of(device), |loaded| loaded.free.clone());

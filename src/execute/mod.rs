@@ -103,8 +103,8 @@ pub struct Outcome {
     pub nodes: Vec<NodeOutcome>,
     /// Whether it was asked to stop before it was complete.
     pub interrupted: bool,
-    /// Number of units that were not computed: the run was asked to stop, or their inputs are missing and no process is
-    /// computing them.
+    /// Number of units that were not computed because the run was asked to stop, or because their inputs are missing
+    /// and no process is computing them.
     pub left: usize,
 }
 
@@ -166,7 +166,7 @@ pub fn run(
     let needed = needed(plan, &wanted, &run.present);
     if !needed.is_empty() {
         heap::keep();
-        libtorch::load(); // where something was lost since it was asked whether there is anything to run
+        libtorch::load(); // units may have been lost since `ready` checked
     }
     // Determined before anything is stored, so that no unit is compared with one of this run.
     let explainer = Explainer::new(plan, store, past);

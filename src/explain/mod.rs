@@ -138,7 +138,7 @@ impl<'a> Explainer<'a> {
                 causes.extend(found.into_iter().map(Cause::Field));
             }
             if field == "stage" && !causes.is_empty() {
-                break; // of another kind: nothing else can be compared
+                break; // another stage: the other fields are not comparable
             }
         }
         if before["stage"] == after["stage"] {

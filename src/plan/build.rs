@@ -229,7 +229,7 @@ impl<'a> Builder<'a> {
         for texts in sources.iter().filter(|t| t.name != NEUTRAL && t.pairing.is_none()) {
             let read = self.activations(variant, model, texts.name);
             if neutral.is_none() && denoised(experiment).is_some() {
-                continue; // the model that was to write it is not there
+                continue; // its writer is unavailable
             }
             let vectors = self.vectors(variant, model, texts.name, read, neutral);
             self.analyses(variant, model, texts.name, vectors, None);
@@ -325,14 +325,14 @@ impl<'a> Builder<'a> {
                 analysis.reads().is_some() || analysis.spans().is_some() || analysis.writes().is_some();
             let checks_nothing = reader.checks.is_some_and(|of| models[of].compute_dtype == Dtype::F32);
             if reader.checks.is_some() && (of_texts || inputs.batches || checks_nothing) {
-                continue; // of texts token by token, of conversations, or that are written; or there to be compared with
+                continue; // checks use no such texts; a check of an f32 model is only there for comparisons
             }
             if !self.has_texts(variant, model, analysis) {
-                continue; // the model that was to write them is not there
+                continue; // their writer is unavailable
             }
             let layers = analysis.layers(&kept, reader.spec.n_layers());
             if imported && layers.is_empty() {
-                continue; // they are at others
+                continue; // the file has none of its layers
             }
             let other = other_judge(analysis).filter(|name| *name != reader.name);
             let later = other.is_some() && judge.is_none();

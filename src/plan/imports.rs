@@ -53,7 +53,7 @@ impl Builder<'_> {
                 let inputs = match (says_norm, ours) {
                     (true, _) => Vec::new(),
                     (false, Some(ours)) => self.at_layer(ours, layer),
-                    (false, None) => continue, // the stories are not there
+                    (false, None) => continue, // no stories are available
                 };
                 let params = ImportParams {
                     files: &pinned.contents,

@@ -18,7 +18,7 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// From a finished hasher.
+    /// The digest of a finished hasher.
     pub fn from_hasher(hasher: Sha256) -> Digest {
         Digest(hasher.finalize().into())
     }

@@ -80,7 +80,7 @@ pub struct Unit {
     pub inputs: Vec<UnitId>,
 }
 
-/// A unit's place in the plan.
+/// A unit's position in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UnitId {
     pub node: usize,
@@ -196,7 +196,7 @@ impl Set {
 }
 
 impl Work {
-    /// The stage's name: the folder of its artifacts and the first field of its keys' pre-images.
+    /// The stage's name: the folder of its artifacts, and the first word of `stage` in the pre-images of its keys.
     pub fn stage(&self) -> &'static str {
         match self {
             Work::Template { .. } | Work::Generate { .. } | Work::Served { .. } | Work::File(_) => "stories",

@@ -40,7 +40,7 @@ pub fn key<P: Serialize>(
 ) -> (Key, String) {
     let preimage = Preimage { stage, version, params, inputs, model, numerics };
     let mut preimage = serde_json::to_string(&preimage).expect("structs of strings and numbers");
-    preimage.shrink_to_fit(); // a plan keeps ten thousand of them
+    preimage.shrink_to_fit(); // a plan may hold ten thousand of them
     (Digest::of(preimage.as_bytes()), preimage)
 }
 
@@ -112,7 +112,7 @@ pub struct ActivationParams {
     pub layer: Layer,
     pub from_token: usize,
     pub wrap: Wrap,
-    /// `None` where no template is rendered.
+    /// `None` if no chat template is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<Chat>,
     pub short: Short,
@@ -205,11 +205,11 @@ impl<'a> TextParams<'a> {
 pub struct ReadingParams<'a> {
     pub layers: &'a [Layer],
     pub random: usize,
-    /// `None` where nothing is drawn at random.
+    /// `None` if nothing is random.
     pub seed: Option<u64>,
     /// `None` for conversations.
     pub wrap: Option<Wrap>,
-    /// `None` where no template is rendered.
+    /// `None` if no chat template is used.
     pub chat: Option<Chat>,
 }
 
@@ -315,7 +315,7 @@ pub struct AnalysisParams<'a> {
     pub analysis: &'a Analysis,
     pub layers: &'a [Layer],
     pub n_layers: usize,
-    /// `None` where nothing is drawn at random.
+    /// `None` if nothing is random.
     pub seed: Option<u64>,
     /// `None` if no chat template is used.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -44,7 +44,7 @@ impl std::error::Error for Nothing {}
 fn named_values(subject: &Subject, stage: &str, key: Key) -> Vec<String> {
     let found = match key {
         Key::Layer | Key::Emotion | Key::Variant => None,
-        // An analysis by its kind and by its name.
+        // An analysis matches by its kind and by its name.
         Key::Stage => return vec![stage.to_string(), subject.head().to_string()],
         Key::Source => subject.source(),
         Key::Model => subject.model(),

@@ -42,7 +42,7 @@ impl Merged {
             let mut named = HashSet::new();
             for (&variant, &place) in variants {
                 if !named.insert(place) {
-                    continue; // by its first variant
+                    continue; // already named by its first variant
                 }
                 let of = |&axis: &usize| {
                     (settings[variant][axis].axis.clone(), settings[variant][axis].value.clone())

@@ -195,7 +195,7 @@ impl Leases {
             Err(error) => return Err(error.into()),
         }
         if read(&away)? != text {
-            let _ = fs::hard_link(&away, path); // back, unless there is a newer one
+            let _ = fs::hard_link(&away, path); // restore it, unless there is a newer one
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Partial<'_> {
         let above = self.dir.parent().filter(|_| is_new);
         for folder in [Some(self.dir.as_path()), above].into_iter().flatten() {
             match atomic::flush_folder(folder) {
-                // Another run has stored the unit.
+                // The folder is gone: another run has stored the unit.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 flushed => flushed?,
             }
@@ -140,7 +140,7 @@ impl Partial<'_> {
         }
     }
 
-    /// How many batches are there, whole or not.
+    /// Number of stored batches, including damaged ones.
     pub fn count(&self) -> usize {
         let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         files.filter(|file| file.path().extension().is_some_and(|e| e == "batch")).count()

@@ -25,7 +25,7 @@ impl Store {
     /// is not writable, as no run adds to it then.
     ///
     /// # Errors
-    /// What the disk says.
+    /// An I/O error.
     pub fn register_root(&self, folder: &Path) -> Result<()> {
         let path = fs::canonicalize(folder)?;
         let file = self.root_file(&path);
@@ -70,7 +70,7 @@ impl Store {
     /// Removes the registration of a folder.
     ///
     /// # Errors
-    /// What the disk says.
+    /// An I/O error.
     pub fn forget_root(&self, root: &Root) -> Result<()> {
         Ok(fs::remove_file(self.root_file(&root.path))?)
     }

@@ -24,7 +24,7 @@ pub const LIVE: Duration = Duration::from_secs(3600);
 pub struct Marks {
     /// Never removed.
     pub needed: HashSet<Key>,
-    /// Removed only to make room.
+    /// Removed only to reduce the size.
     pub wanted: HashSet<Key>,
     /// When a key was last in a run's plan, in seconds since 1970.
     pub used: HashMap<Key, u64>,
@@ -53,8 +53,8 @@ pub struct Doomed {
 pub enum Why {
     /// No recorded run needs it.
     Unused,
-    /// Only needed by runs before the last, or activations whose results have all been computed; removed to reduce the
-    /// cache's size.
+    /// Needed only by runs before the last, or an activation from which everything has been computed; removed to reduce
+    /// the cache's size.
     ForRoom,
     /// A damaged item in `quarantine/`.
     Quarantine,

@@ -35,7 +35,7 @@ pub fn input(plan: &Plan, store: &Store, unit: &Unit, index: usize) -> Result<Ta
     read().with_context(|| Passing(format!("read {}", name())))
 }
 
-/// Where an input of a unit is stored.
+/// The stage and key of an input of a unit.
 pub fn stored(plan: &Plan, unit: &Unit, index: usize) -> (&'static str, Key) {
     let id = unit.inputs[index];
     (plan.nodes[id.node].work.stage(), plan.unit(id).key)
