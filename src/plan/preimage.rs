@@ -145,7 +145,7 @@ pub struct NeutralParams {
 }
 
 impl NeutralParams {
-    /// The parameters for vectors with these parameters.
+    /// The vector parameters that affect the components.
     pub fn of(params: &vectors::Params) -> NeutralParams {
         // `tokens` is part of the parameters of the activations.
         let vectors::Params { center: _, denoise, tokens: _, normalize: _, weights: _ } = *params;
