@@ -1,5 +1,5 @@
-//! How a stage that works for long does so in pieces: what is told, asked and kept between two batches. Knows nothing
-//! of where batches are kept or of who wants it to stop.
+//! Batches of a long-running stage: progress, interruption, and what is kept between two batches. Independent of
+//! where batches are stored and of what asks the stage to stop.
 
 use std::fmt;
 
@@ -8,42 +8,42 @@ use anyhow::{Result, bail};
 use crate::interrupt::Interrupted;
 use crate::store::table::Table;
 
-/// What stands around a stage's batches. A stage numbers them from 0, in an order that is a function of its input
-/// alone, so that a number means the same batch when the work is done again.
+/// The surroundings of a stage's batches. A stage numbers its batches from 0, in an order that is a function of
+/// its input alone, so that a number refers to the same batch when the work is repeated.
 pub trait Batches {
-    /// So many stories are done, of so many.
+    /// Reports progress: `done` of `of` stories.
     fn at(&mut self, done: usize, of: usize);
 
-    /// Whether the work is to end before the next batch. What was kept is not lost.
+    /// Whether the work should stop before the next batch. Kept batches are not lost.
     fn stopped(&self) -> bool;
 
-    /// What batch `number` gave, a table of `schema`, if it was kept.
+    /// The result of batch `number`, a table of `schema`, if it was kept.
     fn kept(&mut self, number: usize, schema: &str) -> Result<Option<Table>>;
 
-    /// Keeps what batch `number` gave, until the whole is stored.
+    /// Keeps the result of batch `number` until the whole result is stored.
     fn keep(&mut self, number: usize, table: &Table) -> Result<()>;
 
-    /// A line for people.
+    /// A message for people.
     fn note(&mut self, _: &str) {}
 
-    /// What asking a server came to.
+    /// Reports what the requests to a server amounted to.
     fn tally(&mut self, _: Tally) {}
 }
 
-/// What asking a server came to.
+/// Totals of the requests to a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Those that were kept.
+    /// Accepted stories.
     pub stories: usize,
-    /// As far as the server says how many it wrote.
+    /// Generated tokens, as far as the server reports them.
     pub tokens: usize,
-    /// Requests that were made again.
+    /// Repeated requests.
     pub retries: usize,
     pub seconds: f64,
 }
 
 impl Tally {
-    /// Both together, one after the other.
+    /// The sum of two tallies, one after the other in time.
     pub fn add(&mut self, other: Tally) {
         self.stories += other.stories;
         self.tokens += other.tokens;
@@ -63,7 +63,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Nothing is kept, and nothing stops the work; only progress is told.
+/// Nothing is kept and nothing stops the work; only progress is reported.
 impl<F: FnMut(usize, usize)> Batches for F {
     fn at(&mut self, done: usize, of: usize) {
         self(done, of);
@@ -82,8 +82,8 @@ impl<F: FnMut(usize, usize)> Batches for F {
     }
 }
 
-/// What batch `number` gave, a table of `schema`: as it was kept if that is `whole`, or as `work` makes it now.
-/// [`Interrupted`] if there is no time for that.
+/// The result of batch `number`, a table of `schema`: the kept one if it is `whole`, or else computed now by
+/// `work`. [`Interrupted`] if the work should stop first.
 pub(super) fn batch(
     batches: &mut dyn Batches,
     number: usize,

@@ -1,4 +1,4 @@
-//! What each kind of node does. Knows neither the plan, nor the cache, nor the command line.
+//! The computation of each kind of node. Independent of the plan, the cache and the command line.
 
 pub mod across;
 pub mod activations;

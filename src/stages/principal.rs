@@ -1,26 +1,27 @@
-//! Principal components in float64, with one answer: sorted, signs fixed. Knows nothing of what the rows are.
+//! Principal components in float64, deterministic: sorted, with fixed signs. Independent of what the rows
+//! represent.
 
 use anyhow::{Result, bail};
 use nalgebra::{DMatrix, DMatrixView, SymmetricEigen};
 
-/// The principal components of some rows.
+/// The principal components of a matrix of rows.
 pub struct Components {
-    /// `[d]`: the mean of the rows.
+    /// `[d]`: the mean row.
     pub mean: Vec<f64>,
-    /// `[k]`: the fraction of the total variance that each explains, falling.
+    /// `[k]`: the fraction of the total variance that each component explains, descending.
     pub ratios: Vec<f64>,
-    /// `[k, d]`: unit directions; in each the entry of largest magnitude is positive.
+    /// `[k, d]`: unit directions; the entry of largest magnitude in each is positive.
     pub directions: Vec<f64>,
 }
 
-/// Variances below this fraction of the largest are rounding noise, and their directions mean nothing.
+/// Variances below this fraction of the largest are rounding noise; their directions are meaningless.
 const NOISE: f64 = 1e-12;
 
-/// Steps of the eigenvalue iteration after which it is given up; it needs about two a row.
+/// Iteration limit of the eigenvalue solver; it needs about two iterations per row.
 const MAX_STEPS: usize = 100_000;
 
-/// All principal components of `rows` (`[n, d]`, row after row) that are not rounding noise: at most
-/// `min(n - 1, d)`. Rows are centred on their mean; components come from the smaller of the two Gram matrices.
+/// All principal components of `rows` (`[n, d]`, row-major) above rounding noise: at most `min(n - 1, d)`. Rows
+/// are centred on their mean; the components are computed from the smaller of the two Gram matrices.
 ///
 /// An error if there are fewer than two rows, if an entry is not finite, or if all rows are equal.
 pub fn components(rows: &[f64], d: usize) -> Result<Components> {
@@ -31,7 +32,7 @@ pub fn components(rows: &[f64], d: usize) -> Result<Components> {
     if rows.iter().any(|x| !x.is_finite()) {
         bail!("principal components of rows with NaN or Inf");
     }
-    // A column of this matrix is a row of ours.
+    // A column of this (column-major) matrix is one of our rows.
     let mut centred: DMatrix<f64> = DMatrixView::from_slice(rows, d, n).into_owned();
     let mean = centred.column_mean();
     centred.column_iter_mut().for_each(|mut column| column -= &mean);
@@ -72,7 +73,7 @@ pub fn norm(v: &[f64]) -> f64 {
     dot(v, v).sqrt()
 }
 
-/// The cosine of two vectors; 0 where one has no length.
+/// The cosine of two vectors; 0 if either is zero.
 pub fn cosine(a: &[f64], b: &[f64]) -> f64 {
     let lengths = norm(a) * norm(b);
     if lengths > 0.0 { dot(a, b) / lengths } else { 0.0 }
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn both_gram_matrices_agree() {
-        // The same two points in three dimensions (n < d) and thrice over (n > d).
+        // The same two points in three dimensions (n < d), and three times over (n > d).
         let (a, b) = ([1.0, 0.0, 2.0], [3.0, 0.0, -2.0]);
         let few = components(&[a, b].concat(), 3).unwrap();
         let many = components(&[a, b, a, b, a, b].concat(), 3).unwrap();

@@ -1,5 +1,5 @@
-//! The activations of one layer, story by story, with the cell that each story belongs to. Knows nothing of what is
-//! computed from them.
+//! Reads the activations of one layer story by story, each with its cell (emotion and group). Independent of
+//! what is computed from them.
 
 use std::collections::HashMap;
 
@@ -10,43 +10,44 @@ use super::statistics::grouping::{Grouping, Shared};
 use super::statistics::sums::Sums;
 use crate::store::table::Table;
 
-/// The tables of one layer, and those of the texts that they were read from.
+/// The activation tables of one layer and the tables of the texts they were computed from.
 #[derive(Clone, Copy)]
 pub struct Shards<'a> {
-    /// How many there are of each.
+    /// The number of tables of each kind.
     pub count: usize,
-    /// One of them, read anew each time; schema `activations/2`.
+    /// Reads one activation table, anew on each call; schema `activations/2`.
     pub activations: &'a dyn Fn(usize) -> Result<Table>,
-    /// The texts of such a table, some of which may have been too short; schema `stories/1`.
+    /// The texts of that table, some of which may have been too short; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
 }
 
 /// One story at one layer.
 pub struct Row<'a> {
     pub id: &'a str,
-    /// The emotion's place in the list.
+    /// The emotion's index in the list.
     pub emotion: usize,
     /// Below [`MOST`](super::statistics::grouping::MOST).
     pub group: usize,
-    /// Over how many of its tokens was pooled.
+    /// The number of tokens that were pooled.
     pub tokens: f64,
     /// `[d_model]`
     pub values: &'a [f32],
 }
 
 impl Row<'_> {
-    /// `[d_model]`, in float64.
+    /// The values in float64.
     pub fn wide(&self) -> impl Iterator<Item = f64> {
         self.values.iter().map(|&x| f64::from(x))
     }
 }
 
-/// Calls `visit` with every story of `emotions` that `wanted` names, shard after shard, and returns what cells there are.
+/// Calls `visit` with every story of `emotions` that `wanted` accepts, shard after shard, and returns the cells
+/// that occur.
 ///
-/// Stories on one topic are a group; of a template, those of one passage; stories without either stand alone: see
-/// [`Grouping`].
+/// Stories on one topic form a group; so do stories from one passage of a template. Stories with neither form
+/// groups of their own: see [`Grouping`].
 ///
-/// An error if a story's text is not among those of its shard, or that of a table that cannot be read.
+/// An error if a story's text is missing from its shard's texts, or if a table cannot be read.
 pub fn each(
     shards: Shards,
     emotions: &[String],
@@ -90,7 +91,7 @@ pub fn each(
     Ok(Design::new(emotions.len(), counts, grouping.words(), seed).named(grouping.topics()))
 }
 
-/// The sums of the stories of `emotions` in each cell.
+/// The sums over the stories of `emotions` in each cell.
 pub fn sums(shards: Shards, emotions: &[String], seed: u64) -> Result<(Design, Sums)> {
     let mut sums = Sums::new(emotions.len());
     let add = &mut |row: Row| sums.add(row.group, row.emotion, row.values.len(), row.wide());
@@ -98,8 +99,8 @@ pub fn sums(shards: Shards, emotions: &[String], seed: u64) -> Result<(Design, S
     Ok((design, sums))
 }
 
-/// The sums of stories whose cell, group and label, is known by their names, as in a layer or a model that another one's
-/// design is for. An error if the layer lacks one of them.
+/// The sums over stories whose cell (group, label) is given by story name, as when the design comes from another
+/// layer or model. An error if one of these stories is missing from the layer.
 pub fn sums_of(shards: Shards, cells: &HashMap<&str, (usize, usize)>, labels: usize) -> Result<Sums> {
     let mut sums = Sums::new(labels);
     let mut found = 0;
@@ -119,7 +120,7 @@ pub fn sums_of(shards: Shards, cells: &HashMap<&str, (usize, usize)>, labels: us
     Ok(sums)
 }
 
-/// Of each story without a topic its passage, where it is of a template.
+/// The passage of each story without a topic, if it is from a template.
 fn passages(stories: &Table) -> Result<HashMap<String, Option<i32>>> {
     let (ids, writers, index) = (stories.str("story_id")?, stories.str("writer")?, stories.i32("index")?);
     let passage = |row: usize| (writers[row] == "template").then_some(index[row]);

@@ -1,4 +1,4 @@
-//! Activations -> neutral components -> emotion vectors.
+//! From activations to neutral components and emotion vectors.
 
 pub mod imported;
 mod params;
@@ -12,20 +12,21 @@ pub use params::{Center, Denoise, Equal, Params};
 use super::principal::{self, dot, norm};
 use crate::store::table::{Column, Table};
 
-/// Raised when the same activations would give other vectors.
+/// Increased when the same activations would give different vectors.
 pub const VERSION: u32 = 2;
 
-/// Raised when the same activations of neutral text would give other components.
+/// Increased when the same activations of neutral text would give different components.
 pub const NEUTRAL_VERSION: u32 = 1;
 
-/// Components kept in the table although they are not removed: enough for a scree plot.
+/// The number of components that are stored even if they are not removed: enough for a scree plot.
 const SHOWN: usize = 64;
 
-/// The principal components of the mean-centred activations of neutral text (schema `neutral/1`), one row a
+/// The principal components of the mean-centred activations of neutral text (schema `neutral/1`), one row per
 /// component, and which of them are removed.
 ///
-/// `activations`: the tables of one layer, one row a text, or a token of one (`denoise`). The leading components are kept, at least those that are
-/// removed. An error if there are fewer than two texts, or more components asked for than the texts have.
+/// `activations`: the tables of one layer, with one row per text, or per token of a text (`denoise`). The leading
+/// components are stored, including all that are removed. An error if there are fewer than two texts, or if more
+/// components are requested than the texts have.
 pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
     let pooled = Pooled::gather(activations)?.context(NO_ROW)?;
     let rows: Vec<f64> =
@@ -60,7 +61,7 @@ pub fn neutral(params: &Params, activations: &[Table]) -> Result<Table> {
     ))
 }
 
-/// How many of the leading `ratios` reach the fraction `wanted`; all if rounding keeps them from it.
+/// The number of leading `ratios` whose sum reaches the fraction `wanted`; all of them if rounding prevents it.
 pub(super) fn fewest(ratios: &[f64], wanted: f64) -> usize {
     let mut sum = 0.0;
     let reach = |ratio: &f64| {
@@ -70,18 +71,18 @@ pub(super) fn fewest(ratios: &[f64], wanted: f64) -> usize {
     if wanted <= 0.0 { 0 } else { ratios.iter().position(reach).map_or(ratios.len(), |at| at + 1) }
 }
 
-/// One vector an emotion at one layer (schema `vectors/2`), in the order of `emotions`.
+/// One vector per emotion at one layer (schema `vectors/2`), in the order of `emotions`.
 ///
-/// `activations`: the tables of one layer, shard after shard, of which one is held at a time; rows of other emotions are
-/// not checked. `neutral`: the table of [`neutral()`] for that layer. In float64: the mean over an emotion's stories (or
-/// over its topics' means, where a story without a topic is one by itself: `weights`),
-/// minus the mean over emotions of those means (`center`), is `raw`; `v - U U^T v` with the removed components is
-/// `vector`, of unit length if `normalize` says so. `resid_norm` is the mean norm
-/// of the tokens' residuals of these emotions' stories, of each story the mean over the tokens that are pooled; `rest_norm` the
-/// same without each story's largest dimensions; `pooled_norm` the mean norm of the pooled residuals, which is smaller.
+/// `activations`: the tables of one layer, shard after shard, only one of which is held in memory at a time; rows of
+/// other emotions are not checked. `neutral`: the table of [`neutral()`] for that layer. In float64: `raw` is the mean
+/// over an emotion's stories (or over its topics' means, where a story without a topic counts as a topic of its own:
+/// `weights`), minus the mean over emotions of those means (`center`); `vector` is `v - U U^T v` with the removed
+/// components `U`, scaled to unit length if `normalize` is set. `resid_norm` is the mean norm of the residuals of the
+/// pooled tokens, averaged within each story and then over the stories of these emotions; `rest_norm` is the same
+/// without each story's largest dimensions; `pooled_norm` is the mean norm of the pooled residuals, which is smaller.
 ///
-/// An error if an emotion has no story left, or if `denoise` asks for components and `neutral` is absent; that of a
-/// table that could not be read.
+/// An error if an emotion has no story left, if `denoise` requires components and `neutral` is absent, or if a table
+/// cannot be read.
 pub fn run(
     params: &Params,
     activations: impl IntoIterator<Item = Result<Table>>,
@@ -122,10 +123,10 @@ pub fn run(
     ))
 }
 
-/// The vectors (`[emotion, d_model]`) of the emotions' means, which are centred in place: `removed` is projected out,
-/// and they are scaled to unit length if `params` says so.
+/// The vectors (`[emotion, d_model]`) from the emotions' means, which are centred in place: the directions `removed`
+/// are projected out, and the vectors are scaled to unit length if `params` requires it.
 ///
-/// An error if a vector is zero and should be of unit length.
+/// An error if a vector that is to be normalised is zero.
 pub fn of_means(
     params: &Params,
     removed: &[Vec<f64>],
@@ -148,15 +149,15 @@ pub fn of_means(
     Ok(vectors)
 }
 
-/// Centres means on their mean and takes `removed` out of each, in place: `[label, d]`.
+/// Centres the means on their mean and projects `removed` out of each, in place: `[label, d]`.
 pub fn without(means: &mut [f64], removed: &[Vec<f64>], d: usize) {
     centre(means, d);
     means.chunks_exact_mut(d).for_each(|vector| project_out(vector, removed));
 }
 
-/// The directions that `params` removes from vectors at a layer. `neutral`: the table of [`neutral()`] for it.
+/// The directions that `params` removes from vectors at a layer. `neutral`: the table of [`neutral()`] for that layer.
 ///
-/// An error if some are to be removed and there is no table, or one of another model or layer.
+/// An error if components are to be removed and the table is absent or belongs to another model or layer.
 pub fn removed(
     params: &Params,
     neutral: Option<&Table>,
@@ -177,28 +178,28 @@ pub fn removed(
     Ok(rows.map(|(row, _)| row.iter().map(|&x| f64::from(x)).collect()).collect())
 }
 
-/// What is summed over the activations of one layer, row by row in their order.
+/// Running sums over the activations of one layer, in row order.
 struct Sums<'a> {
     emotions: &'a [String],
-    /// Layer and `d_model`, once there is a row.
+    /// Layer and `d_model`, set by the first row.
     at: (i32, usize),
-    /// Rows of each emotion.
+    /// The number of rows of each emotion.
     counts: Vec<usize>,
     /// `[emotion, d_model]`
     raw: Vec<f64>,
-    /// Of tokens, of tokens without their largest dimensions, and of pooled residuals.
+    /// Sums of norms: of tokens, of tokens without their largest dimensions, and of pooled residuals.
     norms: [f64; 3],
     weights: Equal,
-    /// Of each emotion, where every topic counts alike.
+    /// For each emotion, its topics; used only if every topic has equal weight.
     means: Vec<Topics>,
 }
 
 /// The stories of one emotion by topic.
 #[derive(Clone, Default)]
 struct Topics {
-    /// Of each topic how many stories there are, and their sum.
+    /// For each topic, the number of stories and their sum.
     sums: BTreeMap<String, (f64, Vec<f64>)>,
-    /// Those without a topic, each of which is one.
+    /// Stories without a topic, each of which counts as a topic of its own.
     alone: (f64, Vec<f64>),
 }
 
@@ -256,7 +257,7 @@ impl Sums<'_> {
         Ok(())
     }
 
-    /// Itself; an error if there was no row.
+    /// Returns `self`; an error if there was no row.
     fn whole(self) -> Result<Self> {
         ensure!(!self.raw.is_empty(), NO_ROW);
         Ok(self)
@@ -271,7 +272,7 @@ fn centre(rows: &mut [f64], d: usize) {
     rows.chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&mean).for_each(|(x, m)| *x -= m));
 }
 
-/// `v - U U^T v`, the coefficients all taken before anything is subtracted.
+/// `v - U U^T v`; all coefficients are computed before anything is subtracted.
 pub(super) fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
     let coefficients: Vec<f64> = directions.iter().map(|u| dot(u, vector)).collect();
     for (u, c) in directions.iter().zip(coefficients) {
@@ -279,7 +280,7 @@ pub(super) fn project_out(vector: &mut [f64], directions: &[Vec<f64>]) {
     }
 }
 
-/// The rows of the activations tables of one layer.
+/// The rows of one layer's activation tables.
 struct Pooled<'a> {
     layer: i32,
     d_model: usize,
@@ -292,12 +293,12 @@ struct PooledRow<'a> {
     emotion: Option<&'a String>,
     topic: Option<&'a String>,
     values: &'a [f32],
-    /// Of its tokens, with their largest dimensions and without.
+    /// Mean token norms, with the largest dimensions and without.
     norms: [f64; 2],
 }
 
 impl Pooled<'_> {
-    /// `None`: there is no row.
+    /// `None` if there are no rows.
     fn gather<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Result<Option<Pooled<'a>>> {
         let mut found: Option<Pooled> = None;
         for table in tables.into_iter().filter(|table| table.rows() > 0) {

@@ -1,4 +1,4 @@
-//! Stories -> pooled residual-stream activations.
+//! From stories to pooled residual-stream activations.
 
 mod tokens;
 
@@ -21,10 +21,11 @@ use tokens::name;
 pub use crate::lm::Wrap;
 pub use tokens::{EXCEPTIONS, Exception, Read, Row, largest_batch, most_tokens, read};
 
-/// Raised when the same stories would give other activations.
+/// Increased when the same stories would give different activations.
 pub const VERSION: u32 = 4;
 
-/// The table of a batch: `layer`, and `activation` in fp32, with the two norms of a [`Capture::with_norms`] behind each.
+/// The schema of a batch's table: `layer`, and `activation` in fp32, each followed by the two norms of a
+/// [`Capture::with_norms`].
 const KEPT: &str = "activations.batch/3";
 
 params! {
@@ -79,21 +80,22 @@ words! {
 }
 
 impl Params {
-    /// Bound on padded tokens in a batch on `device`: as asked for, else 2048 on the CPU, where the temporaries of a batch
-    /// then stay in its caches, and 8192 elsewhere, which keeps a GPU busy (`docs/design/performance.md`).
+    /// The limit on padded tokens per batch on `device`: the configured one, or else 2048 on the CPU, where the
+    /// temporaries of a batch then fit in its caches, and 8192 elsewhere, which keeps a GPU busy
+    /// (`docs/design/performance.md`).
     pub fn batch_tokens(&self, device: Device) -> usize {
         self.batch_tokens.unwrap_or(if device == Device::Cpu { 2048 } else { 8192 })
     }
 }
 
-/// One activations table (schema `activations/2`) for each of `layers`, in their order; rows in that of `rows`, the stories
-/// (see [`read`]).
+/// One activations table (schema `activations/2`) for each of `layers`, in their order; its rows are in the order of
+/// `rows`, the stories (see [`read`]).
 ///
 /// An activation is the mean, in fp32, of `resid_post` at a layer over the story's own tokens from `from_token` on.
-/// `token_norm`: the mean norm of these tokens' residuals, which is larger than that of their mean; `token_norm_rest`: the
-/// same without the [`LARGEST`](crate::lm::LARGEST) dimensions in which that mean is largest.
-/// All layers come from one pass, which ends at the last of them.
-/// `batches` is told how many stories are done, and keeps the fp32 activations of each batch at all layers.
+/// `token_norm`: the mean norm of these tokens' residuals, which is larger than the norm of their mean;
+/// `token_norm_rest`: the same without the [`LARGEST`](crate::lm::LARGEST) dimensions in which that mean is largest.
+/// All layers come from one forward pass, which ends at the last of them. `batches` receives the number of finished
+/// stories and keeps the fp32 activations of each batch at all layers.
 ///
 /// An error names the story whose activation is NaN or infinite.
 pub fn run(
@@ -110,8 +112,8 @@ pub fn run(
         .into_iter()
         .map(|batch| batch.into_iter().map(|place| firsts[place]).collect())
         .collect();
-    // What was kept may be of more layers, or of fewer: another run may have asked for others. And stories that were lost
-    // may have been written anew, with other texts.
+    // A kept batch may have more or fewer layers, since another run may have asked for others. And lost stories may
+    // have been written again with different texts.
     let whole = |batch: &[usize], table: &Table| layers.iter().all(|&l| is_of(table, l, rows, batch));
     let mut tables: Vec<Option<Table>> = vec![None; order.len()];
     if model.is_streamed() {
@@ -142,11 +144,11 @@ pub fn run(
     let d_model = model.spec.d_model;
     let made = layers.par_iter().zip(pooled);
     let made = made.map(|(&layer, values)| table(params, layer, d_model, rows, &values));
-    // All of them before the first error is looked for: it is the first layer's.
+    // Collect all results before looking for an error, so that the first layer's error is the one reported.
     made.collect::<Vec<_>>().into_iter().collect()
 }
 
-/// The batches of `order` that are not kept, in one pass from block to block.
+/// The batches of `order` that are not kept, block by block in one pass.
 fn all_at_once(
     rows: &[Row],
     order: &[Vec<usize>],
@@ -183,8 +185,8 @@ fn all_at_once(
     Ok(())
 }
 
-/// What a forward pass over the rows of `batch` gives: layer after layer, each in the batch's order. Where the device has
-/// no memory for all of them, of each half.
+/// The result of a forward pass over the rows of `batch`: layer after layer, each in the batch's order. If the device
+/// runs out of memory, the batch is split in half.
 fn pass(rows: &[Row], batch: &[usize], layers: &[Layer], model: &LanguageModel) -> Result<Table> {
     let last = *layers.iter().max().context("no layer is kept")?;
     let mut means = |batch: &[usize]| -> Result<Tensor> {
@@ -205,7 +207,7 @@ fn capture(rows: &[Row], batch: &[usize], layers: &[Layer]) -> Capture {
     Capture::new(layers, batch.iter().map(|&row| rows[row].pooled.clone()).collect()).with_norms()
 }
 
-/// What was captured, `[layer, batch, d_model + 2]`, as a batch's table.
+/// The captured values, `[layer, batch, d_model + 2]`, as a batch's table.
 fn pooled_table(
     rows: &[Row],
     batch: &[usize],
@@ -227,14 +229,14 @@ fn pooled_table(
     Ok(Table::new(KEPT, columns))
 }
 
-/// Whether a batch's table holds the activations of all rows of `batch` at a layer, in their order.
+/// Whether a batch's table holds the activations of exactly the rows of `batch` at a layer, in their order.
 fn is_of(table: &Table, layer: Layer, rows: &[Row], batch: &[usize]) -> bool {
     let (Ok(of), Ok(layers)) = (table.opt_i64("of"), table.i32("layer")) else { return false };
     let found = of.iter().zip(layers).filter(|(_, of)| **of == layer.number()).map(|(of, _)| *of);
     found.eq(batch.iter().map(|&row| Some(fingerprint(&rows[row]))))
 }
 
-/// What is read of a row, as a number: the first 64 bits of the SHA-256 of its tokens and of which are pooled.
+/// A number that identifies a row's input: the first 64 bits of the SHA-256 of its tokens and its pooled range.
 fn fingerprint(row: &Row) -> i64 {
     let read = format!("{:?} {:?}", row.pooled, row.ids);
     i64::from_le_bytes(Sha256::digest(read)[..8].try_into().expect("a digest has eight bytes"))
@@ -249,7 +251,7 @@ fn of_layer(table: &Table, layer: Layer) -> Vec<&[f32]> {
     rows.filter(|(_, of)| **of == layer.number()).map(|(row, _)| row).collect()
 }
 
-/// An error that says where the first NaN or infinity arose, if any of a story's `values` at `layer` is one.
+/// An error that says where the first NaN or infinity arose, if one of a story's `values` at `layer` is not finite.
 fn check_finite(row: &Row, layer: Layer, values: &[f32], model: &LanguageModel) -> Result<()> {
     if values.iter().all(|value| value.is_finite()) {
         return Ok(());
@@ -264,8 +266,8 @@ fn check_finite(row: &Row, layer: Layer, values: &[f32], model: &LanguageModel) 
     bail!("{}: its activation at layer {layer} is NaN or infinite{place}", name(&row.story));
 }
 
-/// The first token at which a residual up to `last` is not finite, and the first layer where it is not. Found by reading
-/// ever shorter beginnings of the text: within one pass a NaN spreads to the tokens before it, as 0 times NaN is NaN.
+/// The first token at which a residual up to layer `last` is not finite, and the first such layer. Found by reading
+/// ever shorter prefixes of the text: within one pass a NaN spreads to earlier tokens, as 0 times NaN is NaN.
 fn first_wrong(ids: &[i64], last: Layer, model: &LanguageModel) -> Option<(Layer, usize)> {
     let wrong_layer = |length: usize| {
         let mut first = FirstWrong::default();
@@ -301,8 +303,8 @@ impl Hook for FirstWrong {
     }
 }
 
-/// The rows that are computed, in their order, and for each row the one among them that has its tokens and pools the same
-/// of them: itself, if it is the first such. Sources and emotions may share texts.
+/// The rows to compute, in their order, and for each row the one among them with the same tokens and the same pooled
+/// range: the row itself if it is the first such. Sources and emotions may share texts.
 fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
     let mut seen = HashMap::new();
     let mut first =
@@ -312,8 +314,8 @@ fn alike(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
     (firsts.collect(), first_of)
 }
 
-/// Rows cut into batches of at most `batch_tokens` padded tokens, but of at least one row: longest first, so that a
-/// batch too large for the device shows at once; equal lengths in their order. Depends on nothing else.
+/// Splits rows into batches of at most `batch_tokens` padded tokens, but of at least one row: longest first, so that a
+/// batch too large for the device fails at once; equal lengths in their order. Depends on nothing else.
 fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&row| (std::cmp::Reverse(lengths[row]), row));
@@ -327,7 +329,8 @@ fn batches(lengths: &[usize], batch_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The table of one layer; behind the `width` entries of each of `values` are its norms. An error if a value is not finite in float16 where that is stored.
+/// The table of one layer; in `values`, the norms of each row follow its `width` entries. An error if a value is not
+/// finite in float16 and float16 is the stored type.
 fn table(params: &Params, layer: Layer, width: usize, rows: &[Row], values: &[Vec<f32>]) -> Result<Table> {
     let half = params.store_dtype == StoreDtype::F16;
     let mut flat = Vec::with_capacity(rows.len() * width);

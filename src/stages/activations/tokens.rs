@@ -1,5 +1,5 @@
-//! Stories as tokens, and which of them are pooled. Knows no model but its tokenizer, so that a shard can be read while a
-//! device computes another.
+//! Stories as tokens, and which tokens are pooled. Depends on the model's tokenizer only, so that a shard can be read
+//! while a device computes another.
 
 use std::ops::Range;
 
@@ -12,31 +12,31 @@ use crate::lm::{Chat, Tokenizer, Tokens};
 use crate::stages::stories::{self, Story};
 use crate::store::table::{Column, Table};
 
-/// The table of the stories that are not read whole; schema `exceptions/1`.
+/// The table of the stories that are skipped or cut; schema `exceptions/1`.
 pub const EXCEPTIONS: &str = "exceptions";
 
-/// A shard of stories as tokens.
+/// A tokenized shard of stories.
 pub struct Read {
-    /// Those that are read, in the stories' order.
+    /// The stories that the model reads, in the shard's order.
     pub rows: Vec<Row>,
-    /// [`EXCEPTIONS`]: `story_id`, `n_tokens` (what the model would have read, all of it) and `what`, one of
+    /// [`EXCEPTIONS`]: `story_id`, `n_tokens` (the number of tokens of the full input) and `what`, one of
     /// [`Exception::word`].
     pub exceptions: Table,
 }
 
-/// What happened to a story that is not read whole.
+/// What happens to a story that is skipped or cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
-    /// Skipped: no token at `from_token`.
+    /// Skipped: it has no token at `from_token`.
     Short,
-    /// Skipped: more tokens than the context.
+    /// Skipped: it has more tokens than the context.
     Long,
-    /// Read up to the end of the context.
+    /// Cut at the end of the context.
     Cut,
 }
 
 impl Exception {
-    /// As the table has it.
+    /// The spelling in the table.
     pub fn word(self) -> &'static str {
         match self {
             Exception::Short => "short",
@@ -47,8 +47,8 @@ impl Exception {
 }
 
 impl Read {
-    /// Up to `most` tokens of each story, evenly spaced among those that would be pooled, each a row by itself: of a text up to
-    /// that token, since none that follows changes its residuals.
+    /// Up to `most` tokens of each story, evenly spaced among those that would be pooled, each as a row of its own:
+    /// the text up to that token, since no later token changes its residuals.
     pub fn one_by_one(self, most: usize) -> Read {
         let tokens = |Row { story, ids, pooled }: Row| {
             let n = most.min(pooled.len());
@@ -61,7 +61,7 @@ impl Read {
         Read { rows: self.rows.into_iter().flat_map(tokens).collect(), ..self }
     }
 
-    /// For people: what was done with texts that are longer than `context`, if any is.
+    /// A message about texts longer than `context` and what happened to them; `None` if there are none.
     pub fn said(&self, context: usize) -> Option<String> {
         let whats = self.exceptions.str("what").unwrap_or_default();
         let said = |what: Exception, done: &str| {
@@ -72,16 +72,17 @@ impl Read {
     }
 }
 
-/// A story's tokens.
+/// The tokens of a story.
 pub struct Row {
     pub(super) story: Story,
     pub(super) ids: Vec<i64>,
-    /// Which of them are pooled.
+    /// The range of pooled tokens.
     pub(super) pooled: Range<usize>,
 }
 
-/// The stories as tokens, those that are too short or too long treated as `params` says; on all cores. `chat` is what the
-/// chat template is told where `params.wrap` asks for it, `context` the most tokens that the model reads.
+/// Tokenizes the stories on all cores and treats those that are too short or too long as `params` says. `chat` holds
+/// the options of the chat template where `params.wrap` uses one; `context` is the largest number of tokens that the
+/// model reads.
 ///
 /// An error names the story: one that is too short or too long where that is an error, or one that cannot be wrapped.
 pub fn read(
@@ -97,7 +98,7 @@ pub fn read(
         Ok((tokens, placed))
     };
     let stories = stories::rows(stories)?;
-    // All of them before the first error is looked for: it is the first in the stories' order.
+    // Collect all results before looking for an error, so that the first story's error is the one reported.
     let placed: Vec<_> = stories.par_iter().map(|story| place(story).with_context(|| name(story))).collect();
     let (mut rows, mut ids, mut lengths, mut whats) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (story, placed) in stories.into_iter().zip(placed) {
@@ -120,8 +121,8 @@ pub fn read(
     Ok(Read { rows, exceptions: Table::new("exceptions/1", columns) })
 }
 
-/// Bound on the padded tokens of a batch of these stories, known before there is a tokenizer. `tokens`: of each story so many are
-/// rows of their own.
+/// A bound on the padded tokens of a batch of these stories that needs no tokenizer. `tokens`: the number of tokens
+/// per story that are rows of their own.
 pub fn largest_batch(
     params: &Params,
     tokens: Option<usize>,
@@ -129,30 +130,30 @@ pub fn largest_batch(
     device: Device,
 ) -> Result<usize> {
     let stories = stories::rows(stories)?;
-    // No token is shorter than a byte.
+    // Every token has at least one byte.
     let longest = stories.iter().map(|story| story.text.len()).max().unwrap_or(0) + TEMPLATE;
     Ok(params.batch_tokens(device).min(stories.len() * tokens.unwrap_or(1) * longest))
 }
 
-/// Bound on the tokens of these stories with what is wrapped around them, known before there is a tokenizer.
+/// A bound on the total tokens of these stories including the chat template; needs no tokenizer.
 pub fn most_tokens(tokens: Option<usize>, stories: &Table) -> Result<usize> {
-    // No token is shorter than a byte.
+    // Every token has at least one byte.
     let all: usize = stories::rows(stories)?.iter().map(|story| story.text.len() + TEMPLATE).sum();
     Ok(all * tokens.unwrap_or(1))
 }
 
-/// What a chat template puts around a text, in tokens.
+/// An upper bound on the tokens that a chat template adds to a text.
 const TEMPLATE: usize = 64;
 
-/// What becomes of a story.
+/// How a story is treated.
 #[derive(Debug, PartialEq)]
 struct Placed {
-    /// Which of its tokens are pooled; `None`: it is skipped.
+    /// The range of pooled tokens; `None` if the story is skipped.
     pooled: Option<Range<usize>>,
     exception: Option<Exception>,
 }
 
-/// What becomes of a text of these `tokens`. Of one that is cut, `short` counts the tokens that are read.
+/// How a text with these `tokens` is treated. If it is cut, `short` considers only the tokens that are read.
 fn placed(params: &Params, tokens: &Tokens, context: usize) -> Result<Placed> {
     let all = tokens.ids.len();
     let (text, cut) = match params.long {
@@ -179,7 +180,7 @@ fn placed(params: &Params, tokens: &Tokens, context: usize) -> Result<Placed> {
     }
 }
 
-/// A story for people: its name, its place and how it begins.
+/// A description of a story for people: its name, its place and how it begins.
 pub(super) fn name(story: &Story) -> String {
     let emotion = story.emotion.as_deref().unwrap_or("neutral");
     let start: String = story.text.chars().take(40).collect();
@@ -196,7 +197,7 @@ mod tests {
         Params { from_token: 3, wrap: Wrap::Raw, short, long, batch_tokens: None, store_dtype }
     }
 
-    /// A text of the tokens `text` with `after` more behind it.
+    /// A text with the token range `text`, followed by `after` more tokens.
     fn tokens(text: Range<usize>, after: usize) -> Tokens {
         Tokens { ids: vec![7; text.end + after], text }
     }
@@ -237,7 +238,7 @@ mod tests {
         assert!(told.contains("`long = \"skip\"`") && told.contains("`long = \"cut\"`"), "{told}");
         assert_eq!(placed(Short::Skip, Long::Skip, &beyond), (None, Some(Exception::Long)));
         assert_eq!(placed(Short::Skip, Long::Cut, &beyond), (Some(4..10), Some(Exception::Cut)));
-        // Only the end of the template is beyond: no token of the text is lost.
+        // Only the end of the template is beyond the context: no token of the text is lost.
         assert_eq!(placed(Short::Skip, Long::Cut, &tokens(4..9, 2)), (Some(7..9), None));
     }
 

@@ -1,4 +1,4 @@
-//! Vectors of others, in the table that those of stories have.
+//! Published vectors, in the same table as vectors computed from stories.
 
 use anyhow::{Context, Result, ensure};
 
@@ -8,10 +8,11 @@ use crate::lm::Layer;
 use crate::stages::stories::words::folded;
 use crate::store::table::{Column, Table};
 
-/// Raised when the same files would give other tables.
+/// Increased when the same files would give different tables.
 pub const VERSION: u32 = 1;
 
-/// What is there of `emotions`, in their order and spelling; case, spaces, hyphens and underscores do not matter.
+/// The vectors available for `emotions`, in their order and spelling; case, spaces, hyphens and underscores do not
+/// matter.
 pub fn known(theirs: Theirs, emotions: &[String]) -> Theirs {
     let Theirs { d_model, emotions: mut all, resid_norm } = theirs;
     let mut kept = Vec::new();
@@ -23,10 +24,11 @@ pub fn known(theirs: Theirs, emotions: &[String]) -> Theirs {
     Theirs { d_model, emotions: kept, resid_norm }
 }
 
-/// The vectors at a layer, as they are. `ours`: those of stories, in whose norms strengths are counted where the file says none.
+/// The vectors at a layer, unchanged. `ours`: the vectors from stories, whose residual norms are the unit of strength
+/// where the file states no norms.
 ///
 /// # Errors
-/// An emotion has no vector there; nothing says how long residuals are.
+/// An emotion has no vector in the file; no residual norm is known.
 pub fn run(theirs: &Theirs, layer: Layer, ours: Option<&Table>) -> Result<Table> {
     let n = theirs.emotions.len();
     let mut values = Vec::new();

@@ -83,7 +83,7 @@ fn tokens(reader: &Reader<'_>, _: &str) -> Read<Option<usize>> {
     reader.get::<Tokens>("denoise").map(|tokens| tokens.0)
 }
 
-/// What `denoise` says of tokens.
+/// The key `tokens` of `denoise`.
 struct Tokens(Option<usize>);
 
 impl Value for Tokens {
@@ -122,7 +122,7 @@ impl Value for Denoise {
         Ok(denoise)
     }
 
-    /// Three components: what the open replication on Gemma removed.
+    /// Three components: the number that the open replication on Gemma removed.
     fn absent(reader: &Reader<'_>) -> Option<Denoise> {
         Some(if reader.scope.has("neutral") { Denoise::Components(3) } else { Denoise::None })
     }

@@ -43,13 +43,13 @@ fn means_minus_the_mean_of_means_by_hand() {
     assert_eq!(table.i32("n_stories").unwrap(), [1, 2]);
     assert_eq!(table.i32("layer").unwrap(), [7, 7]);
     assert_eq!(table.f32("pooled_norm").unwrap(), [13.0f32 / 3.0; 2]);
-    // Of the tokens of the first story of each emotion 10 and 11, of that in the last shard 10.
+    // Pooled tokens: 10 and 11 of the first story of each emotion, 10 of the story in the last shard.
     assert_eq!(table.f32("resid_norm").unwrap(), [31.0f32 / 3.0; 2]);
     assert_eq!(table.f32("rest_norm").unwrap(), [4.0f32 / 3.0; 2]);
 }
 
-/// Emotions that do nothing, on two topics that are far apart, of one of which most stories of `a` were rejected and of the
-/// other most of `b`.
+/// Emotions without any effect, on two distant topics; on one topic most stories of `a` were rejected, on the other
+/// most of `b`.
 #[test]
 fn topics_do_not_leak_where_every_topic_counts_alike() {
     let rows = [("a", "rain", 1), ("a", "snow", 9), ("b", "rain", 9), ("b", "snow", 1)];
@@ -71,7 +71,7 @@ fn topics_do_not_leak_where_every_topic_counts_alike() {
     // Means over stories are (1, 1, 0) and (1, 9, 0); those over topics (1, 5, 0) both.
     assert_eq!(vectors(Equal::Stories), [0.0, -4.0, 0.0, 0.0, 4.0, 0.0]);
     assert_eq!(vectors(Equal::Topics), [0.0; 6]);
-    // Stories without a topic stand alone, beside those that have one.
+    // Stories without a topic count alone, next to those that have one.
     let topics: Vec<_> = rows.iter().map(|(_, t)| (*t == "snow").then(|| t.to_string())).collect();
     table
         .columns
@@ -80,7 +80,7 @@ fn topics_do_not_leak_where_every_topic_counts_alike() {
         .for_each(|(_, c)| *c = Column::OptStr(topics.clone()));
     let params = Params { weights: Equal::Topics, center: Center::None, ..params(Denoise::None) };
     let table = run(&params, std::slice::from_ref(&table), &words(&["a", "b"]), None).unwrap();
-    // One story of 10 and one topic of 0; nine of 10 and one topic of 0.
+    // One story of 10 and one topic with mean 0; nine stories of 10 and one topic with mean 0.
     assert_eq!(table.list("vector").unwrap().1, [1.0, 5.0, 0.0, 1.0, 9.0, 0.0]);
 }
 
@@ -107,7 +107,7 @@ fn neutral_components_are_projected_out() {
         }
         assert_eq!(table.list("raw").unwrap().1[..3], [1.0, 5.0, 5.0]);
     };
-    // a is (1, 5, 5) after centring; its part along (0, .6, .8) is 7 of it.
+    // a is (1, 5, 5) after centring; its component along (0, .6, .8) is 7.
     check(Denoise::Components(1), &[true, false], [1.0, 0.8, -0.6]);
     check(Denoise::Components(2), &[true, true], [0.0, 0.8, -0.6]);
     check(Denoise::Variance(0.5), &[true, false], [1.0, 0.8, -0.6]);
