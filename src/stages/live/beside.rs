@@ -1,5 +1,5 @@
-//! What is added for an emotion, and random directions beside it: the very numbers of `scenario` and of `steering`, so that what was
-//! tried can be declared. Knows no text.
+//! The vectors added for an emotion and for its random control directions: exactly those of `scenario` and `steering`,
+//! so that what was explored interactively can be declared in an experiment. Independent of texts.
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use crate::stages::analysis::{LayerVectors, VectorSet};
 use crate::stages::principal::norm;
 use crate::stages::rollouts::{Steering, cells};
 
-/// The layers of a set, in rising order.
+/// The given layers of a set, in ascending order.
 fn chosen<'a>(set: &'a VectorSet, layers: &[Layer]) -> Result<Vec<&'a LayerVectors>> {
     let of = |layer: &Layer| {
         let found = set.layers.iter().find(|kept| kept.layer == *layer);
@@ -28,10 +28,11 @@ fn place(set: &VectorSet, emotion: &str) -> Result<usize> {
         .with_context(|| format!("no vector of `{emotion}`"))
 }
 
-/// What `scenario` adds at `layers` (`[layer, d_model]`) for an emotion, and for its first `n` random directions.
+/// The vectors that `scenario` adds at `layers` (`[layer, d_model]`) for an emotion and for its first `n` random
+/// directions.
 ///
 /// # Errors
-/// Those of [`cells::cells`]; no vector there.
+/// Those of [`cells::cells`]; the set has no vector there.
 pub fn as_in_rollouts(
     set: &VectorSet,
     layers: &[Layer],
@@ -49,11 +50,11 @@ pub fn as_in_rollouts(
     Ok(cells.into_iter().skip(1).map(|cell| cell.vector).collect())
 }
 
-/// What `steering` adds at once at `layers` (`[layer, d_model]`, in residual norms) for an emotion, and for the random direction
-/// whose text it writes first.
+/// The vectors that `steering` adds jointly at `layers` (`[layer, d_model]`, in residual norms) for an emotion, and
+/// for the random direction whose text it writes first.
 ///
 /// # Errors
-/// A vector that is zero; none there.
+/// A vector is zero; the set has no vector there.
 pub fn as_in_steering(
     set: &VectorSet,
     layers: &[Layer],
@@ -66,7 +67,7 @@ pub fn as_in_steering(
     for layer in chosen(set, layers)? {
         let scales = scales(Unit::ResidNorm, share, layer)?;
         own.extend(scaled(layer.vector(at), scales[at]));
-        // It stands beside the first emotion's vector; all are as long in this unit.
+        // It is the control of the first emotion's vector; all have the same norm in this unit.
         null.extend(beside(&random(seed, layer, 1), layer, 0, scales[0])?);
     }
     Ok([own, null])
@@ -75,7 +76,7 @@ pub fn as_in_steering(
 /// An emotion's direction at a layer, of unit norm, as in `readings`.
 ///
 /// # Errors
-/// A vector that is zero; none there.
+/// The vector is zero; the set has no vector there.
 pub fn direction(set: &VectorSet, layer: Layer, emotion: &str) -> Result<Vec<f32>> {
     let at = place(set, emotion)?;
     let vector = chosen(set, &[layer])?[0].vector(at);

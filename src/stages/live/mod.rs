@@ -1,4 +1,4 @@
-//! Texts that a model goes on with or reads while vectors are added, told token by token as they come. Knows nothing of who asks.
+//! Texts that a model continues or reads while vectors are added, reported token by token. Independent of the caller.
 
 mod beside;
 #[cfg(test)]
@@ -19,17 +19,17 @@ use crate::lm::{Batch, Hook, LanguageModel, Layer, Sampling, Spans, Steer, Step,
 /// Bound on logits held at a time: 128 MiB in fp32.
 const LOGITS: usize = 1 << 25;
 
-/// A vector that is added to some of a text's tokens.
+/// A vector that is added at some of a text's tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Added {
     pub layer: Layer,
-    /// `[d_model]`, as it is added.
+    /// `[d_model]`, with its final norm.
     pub vector: Vec<f32>,
-    /// Tokens, counted from the text's first; the last may be open.
+    /// Token ranges, counted from the text's first token; the last range may be open-ended.
     pub spans: Vec<Range<usize>>,
 }
 
-/// A text, and what is added while it is read and written.
+/// A text, and the vectors added while it is read and continued.
 #[derive(Clone, Debug)]
 pub struct Text {
     pub ids: Vec<i64>,
@@ -37,7 +37,7 @@ pub struct Text {
     pub added: Vec<Added>,
 }
 
-/// A direction along which every token is read: at a layer, before anything is added there.
+/// A direction along which every token is read, at a layer, before any vector is added there.
 #[derive(Clone, Debug)]
 pub struct Along {
     pub layer: Layer,
@@ -45,30 +45,30 @@ pub struct Along {
     pub direction: Vec<f32>,
 }
 
-/// A token that was drawn, or read.
+/// A token that was sampled or read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// The place of its text.
+    /// The index of its text.
     pub text: usize,
     pub id: i64,
-    /// It ends the text, and is no part of it.
+    /// It ends the text and is not part of it.
     pub ends: bool,
-    /// Whether nothing comes after it.
+    /// Whether no token follows it.
     pub is_last: bool,
-    /// In nats, of the model as it is steered, at temperature 1; where it is asked for.
+    /// In nats, under the steered model at temperature 1; `None` unless requested.
     pub logprob: Option<f64>,
-    /// The likeliest tokens in its place, as many as are asked for.
+    /// The most likely tokens at its position, as many as requested.
     pub likeliest: Vec<(i64, f64)>,
 }
 
-/// What has come since the last time.
+/// What is new since the last report.
 #[derive(Debug)]
 pub struct Told {
     pub tokens: Vec<Token>,
     pub traced: Vec<Traced>,
 }
 
-/// The tokens of a text of which so many stand before its own and that has so many in all, at which `at` adds.
+/// The token ranges at which `at` adds, for a text of `prompt` tokens whose own tokens begin after the first `before`.
 pub fn spans(at: At, before: usize, prompt: usize) -> Vec<Range<usize>> {
     match at.spans(1, before, prompt) {
         Spans::At(crate::lm::Positions::Prompt) => vec![0..prompt],
@@ -77,8 +77,9 @@ pub fn spans(at: At, before: usize, prompt: usize) -> Vec<Range<usize>> {
     }
 }
 
-/// Goes on with `texts` side by side. `top`: log-probabilities are told, with so many of the likeliest tokens; `told` returns the
-/// texts that are to end with what they have. With `along` every token's product is told, that of the last one too.
+/// Continues `texts` in parallel. With `top`, log-probabilities are reported with that many of the most likely tokens;
+/// `told` returns the texts that are to stop with what they have. With `along`, every token's product is reported,
+/// including that of the last one.
 ///
 /// # Errors
 /// Those of [`LanguageModel::generate_stepwise`] and of `told`.
@@ -97,7 +98,7 @@ pub fn write(
     let traced = || products.as_ref().map_or_else(Vec::new, |products| products.take());
     let mut all: Vec<&mut dyn Hook> = trace.iter_mut().map(|trace| trace as &mut dyn Hook).collect();
     all.extend(steer.iter_mut().map(|hook| hook as &mut dyn Hook));
-    // How many of each text's tokens are traced.
+    // The number of tokens of each text that are traced so far.
     let mut seen = vec![0; texts.len()];
     let mut step = |step: &Step| {
         let traced = traced();
@@ -118,7 +119,7 @@ pub fn write(
     Ok(written)
 }
 
-/// What a step has drawn, with the log-probabilities that are asked for.
+/// The tokens that a step sampled, with the requested log-probabilities.
 fn drawn(step: &Step, top: Option<usize>) -> Result<Vec<Token>> {
     let plain = |drawn: &crate::lm::generate::Drawn| Token {
         text: drawn.sequence,
@@ -139,10 +140,10 @@ fn drawn(step: &Step, top: Option<usize>) -> Result<Vec<Token>> {
     Ok(tokens)
 }
 
-/// A token's log-probability, and those of the likeliest tokens in its place.
+/// A token's log-probability, and those of the most likely tokens at its position.
 type Likely = (f64, Vec<(i64, f64)>);
 
-/// Of each row of logits `[n, d_vocab]` the log-probability of its token, and the `top` likeliest tokens.
+/// For each row of logits `[n, d_vocab]`, the log-probability of its token and the `top` most likely tokens.
 fn likeliest(logits: &Tensor, ids: &[i64], top: usize) -> Result<Vec<Likely>> {
     let logprobs = logits.log_softmax(-1, Kind::Float);
     let ids = send(&Tensor::from_slice(ids), logprobs.device()).unsqueeze(1);
@@ -162,11 +163,11 @@ fn likeliest(logits: &Tensor, ids: &[i64], top: usize) -> Result<Vec<Likely>> {
     Ok(own.iter().enumerate().map(|(at, &own)| (f64::from(own), row(at))).collect())
 }
 
-/// The log-probability of each token of a text but the first, of which nothing tells anything, with the `top` likeliest in its
-/// place.
+/// The log-probability of each token of a text except the first, which nothing predicts, with the `top` most likely
+/// tokens at its position.
 ///
 /// # Errors
-/// A text without tokens, or longer than the context; values that are not numbers.
+/// The text is empty or longer than the context; a value is not finite.
 pub fn read(model: &LanguageModel, text: &Text, top: usize) -> Result<Vec<Token>> {
     let mut steer = hooks(std::slice::from_ref(text), model.spec.d_model);
     let mut all: Vec<&mut dyn Hook> = steer.iter_mut().map(|hook| hook as &mut dyn Hook).collect();
@@ -191,7 +192,8 @@ pub fn read(model: &LanguageModel, text: &Text, top: usize) -> Result<Vec<Token>
     Ok(tokens)
 }
 
-/// What adds to a batch of `texts`: at each layer as many hooks as any of them has additions there.
+/// The hooks that steer a batch of `texts`: at each layer, as many as the largest number of additions there in any
+/// text.
 fn hooks(texts: &[Text], d_model: usize) -> Vec<Steer> {
     let mut at: BTreeMap<Layer, usize> = BTreeMap::new();
     for text in texts {
@@ -223,7 +225,7 @@ fn hooks(texts: &[Text], d_model: usize) -> Vec<Steer> {
         .collect()
 }
 
-/// What is added at each of `layers` of `all` (`[layer, d_model]`), to the same tokens.
+/// The vector `all` (`[layer, d_model]`) split over `layers`, each part added to the same tokens.
 pub fn added(layers: &[Layer], all: &[f32], spans: &[Range<usize>]) -> Vec<Added> {
     if all.is_empty() || layers.is_empty() {
         return Vec::new();
@@ -233,10 +235,10 @@ pub fn added(layers: &[Layer], all: &[f32], spans: &[Range<usize>]) -> Vec<Added
     layers.iter().zip(all.chunks_exact(all.len() / layers.len())).map(of_layer).collect()
 }
 
-/// The tokens of a plain text, and how many of them the tokenizer puts before it.
+/// The tokens of a plain text, and the number of them that the tokenizer puts before it.
 ///
 /// # Errors
-/// Nothing to go on from; a text longer than the context.
+/// There is nothing to continue; the text is longer than the context.
 pub fn plain(model: &LanguageModel, text: &str) -> Result<(Vec<i64>, usize)> {
     let tokens = model.encode(text)?;
     ensure!(!tokens.ids.is_empty(), "the prompt is empty, and the tokenizer adds no token at its beginning");

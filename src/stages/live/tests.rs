@@ -74,7 +74,7 @@ fn every_step_is_that_of_transformers() {
         for &(id, p) in &token.likeliest {
             assert!((p - logprob(id)).abs() < 1e-4, "row {row}: token {id}");
         }
-        // The same token read behind its text; what is added reaches it by the spans that are open.
+        // The same token, read after its text; the addition reaches it through the open-ended spans.
         let longer = Text { ids: [&case.text.ids[..], &case.greedy[..1]].concat(), ..case.text.clone() };
         let read = read(&model, &longer, 2).unwrap();
         assert_eq!(read.len(), longer.ids.len() - 1);

@@ -1,4 +1,5 @@
-//! Texts read token by token: the product of the residual stream with each direction, at each token of each text and each layer.
+//! Token-by-token readings of texts: the dot product of the residual stream with each direction, at each token and
+//! layer.
 
 mod rows;
 #[cfg(test)]
@@ -18,53 +19,53 @@ use super::statistics::draws::Draws;
 use crate::lm::{Batch, Chat, Hook, LanguageModel, Layer, Project, Wrap};
 use crate::store::table::{Column, Table};
 
-/// Raised when the same texts and directions would give other tables.
+/// Increased when the same texts and directions would give different tables.
 pub const VERSION: u32 = 1;
 
-/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
+/// Bound on padded tokens of one pass. A constant: batching changes low bits, so it must depend on the input alone.
 pub const BATCH_TOKENS: usize = 4096;
 
-/// The table of a batch.
+/// The schema of a batch's table.
 const KEPT: &str = "readings.batch/1";
 
-/// What stands in the column `turn` of a token of the template.
+/// The value in the column `turn` for a template token.
 pub const TEMPLATE: i32 = -1;
 
-/// The table of texts that are not read.
+/// The name of the table of texts that are skipped.
 pub const UNREAD: &str = "unread";
 
-/// Where the texts of readings are from.
+/// The source of the texts of readings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum From {
-    /// The stories that the vectors are made of.
+    /// The stories that the vectors are computed from.
     Stories,
     /// One of `[transcripts]` or of `[dialogues]`.
     Transcripts(String),
-    /// The user's turns of the experiment file, each after its class.
+    /// User turns from the experiment file, each preceded by its class.
     Prompts(Vec<(String, String)>),
-    /// The experiment file.
+    /// Texts from the experiment file.
     Written(Vec<String>),
-    /// What the model wrote for the analysis: of each case in each cell so many texts, the first.
+    /// The texts that the model wrote for the analysis: the first so many of each case in each cell.
     Rollouts(usize),
 }
 
-/// What is read, and with which directions beside the emotions'.
+/// Which texts are read, and with how many directions besides the emotions'.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     pub from: Vec<From>,
-    /// Random directions of the same covariance.
+    /// The number of random directions with the covariance of the activations.
     pub random: usize,
-    /// Whether the stories themselves are wanted too, for what words alone say.
+    /// Whether the stories themselves are needed too, for the baseline that uses words alone.
     pub words: bool,
 }
 
-/// How texts are put to the model.
+/// How texts are put to the model, and how random directions are drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Params {
     pub random: usize,
     pub seed: u64,
-    /// Of texts that are no conversations.
+    /// For texts that are not conversations.
     pub wrap: Wrap,
     pub chat: Chat,
 }
@@ -74,13 +75,14 @@ pub fn names(emotions: &[String], random: usize) -> Vec<String> {
     emotions.iter().cloned().chain((1..=random).map(|number| format!("random-{number}"))).collect()
 }
 
-/// The directions at each layer of `set`, `[directions, d_model]` of unit norm, row after row.
+/// The directions at each layer of `set`, `[directions, d_model]` of unit norm, row-major.
 ///
-/// Random ones are Gaussian with the covariance of the activations: each is the sum of the stories' deviations from their mean, each
-/// times a standard normal number. `activations`: the tables of a layer, by its place in the set.
+/// Random directions are Gaussian with the covariance of the activations: each is the sum of the stories' deviations
+/// from their mean, each multiplied by a standard normal number. `activations`: the tables of a layer, by the layer's
+/// index in the set.
 ///
 /// # Errors
-/// A vector that is zero; an activations table that cannot be read.
+/// A vector is zero; an activations table cannot be read.
 pub fn directions(
     set: &VectorSet,
     params: &Params,
@@ -107,7 +109,7 @@ pub fn directions(
     set.layers.iter().enumerate().map(layer).collect()
 }
 
-/// `[random, d_model]`, of any norm.
+/// `[random, d_model]`, not normalised.
 fn random(tables: &[Table], d: usize, params: &Params, layer: Layer) -> Result<Vec<f64>> {
     let mut draws: Vec<Draws> = (1..=params.random)
         .map(|n| Draws::new("readings random", &[params.seed, layer.number() as u64, n as u64]))
@@ -134,14 +136,16 @@ fn random(tables: &[Table], d: usize, params: &Params, layer: Layer) -> Result<V
     Ok(sums)
 }
 
-/// The table `readings` (schema `readings/1`): for each text, token and layer `text_id`, `turn` (-1: a token of the template),
-/// `token`, `piece` (the token as text), `layer` and `reading`, `[directions]`; and [`UNREAD`]: `text_id` and `why` of those that
-/// the model's template or context does not take.
+/// The table `readings` (schema `readings/1`): for each text, token and layer `text_id`, `turn` (-1: a template
+/// token), `token`, `piece` (the token as text), `layer` and `reading`, `[directions]`; and [`UNREAD`]: `text_id` and
+/// `why` of the texts that the model's template or context does not accept.
 ///
-/// Texts longer than the context are read in windows that overlap by half: each token in the one in which most stands before it.
+/// Texts longer than the context are read in windows that overlap by half; each token's reading is from the window in
+/// which the most tokens precede it.
 ///
 /// # Errors
-/// What is neither a text nor the template's to blame: memory, an interruption ([`Interrupted`](crate::interrupt::Interrupted)).
+/// Failures that no text or template causes: out of memory, an interruption
+/// ([`Interrupted`](crate::interrupt::Interrupted)).
 pub fn run(
     texts: &[Text],
     set: &VectorSet,
@@ -210,13 +214,13 @@ pub fn run(
 /// A window of a text.
 #[derive(Clone, Copy)]
 struct Place<'r> {
-    /// The row's place among all.
+    /// The index of the row.
     text: usize,
     row: &'r Row,
     window: &'r Window,
 }
 
-/// What one pass reads: window after window, in each layer after layer, in each the tokens whose readings are this window's.
+/// The readings of one pass: window after window, then by layer, then by the tokens that the window keeps.
 fn pass(
     batch: &[Place],
     (layers, width): (&[Layer], usize),
@@ -240,7 +244,7 @@ fn pass(
     Ok(Table::new(KEPT, vec![("reading", Column::List { width, values, half: false })]))
 }
 
-/// The table of [`UNREAD`] texts, each with why.
+/// The table of [`UNREAD`] texts, each with the reason.
 pub fn unread_table(unread: Vec<(String, String)>) -> Table {
     let (ids, whys) = unread.into_iter().unzip();
     Table::new("unread/1", vec![("text_id", Column::Str(ids)), ("why", Column::Str(whys))])
@@ -254,7 +258,7 @@ fn table(
     model: &LanguageModel,
 ) -> Result<Table> {
     let (mut id, mut turn, mut token, mut piece, mut layer) = (vec![], vec![], vec![], vec![], vec![]);
-    // Each token is decoded once.
+    // Each distinct token is decoded once.
     let mut known: HashMap<i64, String> = HashMap::new();
     for row in rows {
         let shown = |id: &i64| known.entry(*id).or_insert_with(|| model.token(*id as u32)).clone();

@@ -1,4 +1,4 @@
-//! Texts as tokens, each with the turns that they belong to, and the windows in which a long one is read.
+//! Tokenized texts with the token range of each turn, and the windows in which a long text is read.
 
 use std::ops::Range;
 
@@ -10,22 +10,22 @@ use crate::lm::{Ending, LanguageModel, Message};
 use crate::stages::{stories, texts};
 use crate::store::table::Table;
 
-/// A text that is read.
+/// A text to read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Text {
     pub id: String,
     pub said: Said,
     /// A story's emotion, or a transcript's outcome.
     pub label: Option<String>,
-    /// For people.
+    /// Its place, for people.
     pub place: String,
-    /// The turn in which the outcome happens.
+    /// The index of the turn in which the outcome happens.
     pub event: Option<usize>,
-    /// Of a dialogue.
+    /// Labels of a dialogue.
     pub labels: Option<texts::Labels>,
 }
 
-/// What it says.
+/// The content of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     Plain(String),
@@ -33,10 +33,10 @@ pub enum Said {
 }
 
 impl Text {
-    /// Those of a table of stories or of transcripts.
+    /// The texts of a table of stories or of transcripts.
     ///
     /// # Errors
-    /// Another table.
+    /// The table has another schema.
     pub fn of(table: &Table) -> Result<Vec<Text>> {
         if table.schema.starts_with("stories/") {
             let story = |story: stories::Story| Text {
@@ -60,7 +60,7 @@ impl Text {
         Ok(texts::rows(table)?.into_iter().map(transcript).collect())
     }
 
-    /// Who speaks in a turn.
+    /// The role of a turn's speaker.
     pub fn role(&self, turn: usize) -> &'static str {
         match &self.said {
             Said::Plain(_) => "text",
@@ -69,32 +69,32 @@ impl Text {
     }
 }
 
-/// A text's tokens.
+/// A tokenized text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub text_id: String,
     pub ids: Vec<i64>,
-    /// Tokens of each turn; of a plain text its own.
+    /// The token range of each turn; for a plain text, the range of its own tokens.
     pub turns: Vec<Range<usize>>,
     pub windows: Vec<Window>,
 }
 
 impl Row {
-    /// The turn to which a token belongs; `None`: the template.
+    /// The turn to which a token belongs; `None` for a template token.
     pub fn turn_of(&self, token: usize) -> Option<usize> {
         self.turns.iter().position(|turn| turn.contains(&token))
     }
 }
 
-/// A part of a text that is read at once.
+/// A part of a text that is read in one pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     pub span: Range<usize>,
-    /// The tokens whose readings are those of this window.
+    /// The tokens whose readings are taken from this window.
     pub kept: Range<usize>,
 }
 
-/// Windows of at most `context` tokens over `n`.
+/// Windows of at most `context` tokens that cover `n` tokens.
 fn windows(n: usize, context: usize) -> Vec<Window> {
     if n <= context {
         return vec![Window { span: 0..n, kept: 0..n }];
@@ -110,12 +110,12 @@ fn windows(n: usize, context: usize) -> Vec<Window> {
     windows
 }
 
-/// The texts as tokens, in their order; and those that cannot be read, with why. On all cores.
+/// The tokenized texts in their order, and those that cannot be read, with the reason. On all cores.
 pub fn rows(texts: &[Text], params: &Params, model: &LanguageModel) -> (Vec<Row>, Vec<(String, String)>) {
     rows_ending(texts, params, false, model)
 }
 
-/// The same; `open`: conversations end with the assistant's turn opened.
+/// Like [`rows`]; with `open`, conversations end with the assistant's turn opened.
 pub fn rows_ending(
     texts: &[Text],
     params: &Params,

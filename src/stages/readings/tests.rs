@@ -1,4 +1,4 @@
-//! Readings of the fixture models, against products of the residual stream computed one by one; directions; windows.
+//! Readings of the fixture models against products of the residual stream computed one by one; directions; windows.
 
 use super::*;
 use crate::lm::{Capture, Checkpoint, Dtype, Message, Role};
@@ -11,7 +11,7 @@ fn model(name: &str) -> LanguageModel {
     LanguageModel::load(&checkpoint, Dtype::F32, Device::Cpu).unwrap()
 }
 
-/// Two emotions at two layers, drawn.
+/// Two random emotion vectors at two layers.
 fn set(d: usize) -> VectorSet {
     let layer = |number: usize| {
         let vectors: Vec<f64> = (0..2)
@@ -52,7 +52,7 @@ fn activations(d: usize) -> Table {
     Table::new("activations/1", vec![("activation", Column::List { width: d, values, half: false })])
 }
 
-/// Every product is that of the residual at that token alone, and the same whatever stands beside a text in a batch.
+/// Each product is computed from the residual at that token alone, and does not depend on the other texts of a batch.
 #[test]
 fn readings_are_products_of_each_token_and_batches_change_none() {
     let model = model("llama-gqa");
@@ -97,13 +97,13 @@ fn readings_are_products_of_each_token_and_batches_change_none() {
     }
     assert_eq!(row, all.rows());
     assert!(worst < 1e-5, "{worst}");
-    // The BOS is the tokenizer's own.
+    // The tokenizer itself adds the BOS.
     assert_eq!(all.i32("turn").unwrap()[..2], [TEMPLATE, 0]);
 }
 
 #[test]
 fn random_directions_have_the_covariance_of_the_activations() {
-    // Activations that differ along the first entry ten times as much as along the others, far from the origin.
+    // Activations with ten times the spread along the first entry as along the others, far from the origin.
     const D: usize = 6;
     let mut draws = Draws::new("spread", &[]);
     let values: Vec<f32> =
@@ -112,14 +112,14 @@ fn random_directions_have_the_covariance_of_the_activations() {
         Table::new("activations/1", vec![("activation", Column::List { width: D, values, half: false })]);
     let drawn = random(&[table], D, &params(300), Layer::Block(0)).unwrap();
     let second = |at: usize| drawn.chunks_exact(D).map(|row| row[at] * row[at]).sum::<f64>() / 300.0 / 600.0;
-    // Variances 100 and 1, each estimated to a tenth or so.
+    // Variances 100 and 1, each estimated to within about a tenth.
     assert!((70.0..130.0).contains(&second(0)), "{}", second(0));
     assert!((1..D).all(|at| (0.7..1.3).contains(&second(at))));
     let own = random(&[activations(D)], D, &params(2), Layer::Block(0)).unwrap();
     assert_eq!(own[..D], random(&[activations(D)], D, &params(1), Layer::Block(0)).unwrap()[..]);
 }
 
-/// A text longer than the context is read in windows: tokens of the first are as they are in a text that ends there.
+/// A text longer than the context is read in windows: tokens of the first window read as in a text that ends there.
 #[test]
 fn texts_longer_than_the_context_are_read_to_their_end() {
     let model = model("llama-gqa");
@@ -135,7 +135,7 @@ fn texts_longer_than_the_context_are_read_to_their_end() {
     assert!(notes.lines[0].contains("windows that overlap by half"), "{:?}", notes.lines);
 }
 
-/// What a model's template refuses is skipped, and said.
+/// A conversation that a model's template refuses is skipped and reported.
 #[test]
 fn conversations_that_a_template_refuses_are_skipped_and_said() {
     let model = model("gemma");
@@ -159,14 +159,14 @@ fn conversations_that_a_template_refuses_are_skipped_and_said() {
     assert!(error.contains("none of 1 texts can be read"), "{error}");
 }
 
-/// A shard that is stopped after each batch goes on behind those that are finished, with the same bytes.
+/// A shard that is stopped after each batch resumes after the finished batches and gives the same bytes.
 #[test]
 fn a_stopped_shard_goes_on_behind_its_finished_batches() {
     let model = model("llama-gqa");
     let (d, context) = (model.spec.d_model, model.spec.context);
     let set = set(d);
     let directions = directions(&set, &params(0), &|_| unreachable!()).unwrap();
-    // One longer than the context among many shorter ones: three batches or more.
+    // One text longer than the context among many shorter ones: three batches or more.
     let repeats = |at: usize| if at == 5 { context / 3 } else { 1 + at % 20 };
     let n = 3 * BATCH_TOKENS / 50;
     let texts: Vec<Text> =
@@ -190,7 +190,7 @@ fn a_stopped_shard_goes_on_behind_its_finished_batches() {
     assert!(table == whole);
 }
 
-/// Lines for people, and batches that are kept in memory; `stop`: after each new one.
+/// Collects messages, and keeps batches in memory; with `stop`, stops after each new batch.
 #[derive(Default)]
 struct Notes {
     lines: Vec<String>,

@@ -1,5 +1,5 @@
-//! Conversations -> pooled residual-stream activations of spans of theirs: what each speaker says, or the tokens around the
-//! beginning of an answer. One pass a conversation, whatever spans are asked for.
+//! From conversations to pooled residual-stream activations of spans: each speaker's turns, or the tokens around the
+//! beginning of an answer. One forward pass per conversation, whatever spans are requested.
 
 mod place;
 
@@ -16,21 +16,21 @@ use crate::lm::{Batch, Capture, Chat, Hook, LanguageModel, Layer, Wrap};
 use crate::params::words;
 use crate::store::table::{Column, Table};
 
-/// Raised when the same conversations would give other tables.
+/// Increased when the same conversations would give different tables.
 pub const VERSION: u32 = 1;
 
-/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
+/// Bound on padded tokens of one pass. A constant: batching changes low bits, so it must depend on the input alone.
 pub const BATCH_TOKENS: usize = 4096;
 
-/// The table of a batch.
+/// The schema of a batch's table.
 const KEPT: &str = "spans.batch/1";
 
-/// What is pooled of which conversations.
+/// Which spans of which conversations are pooled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     pub from: From,
     pub spans: Vec<Span>,
-    /// Whether the conversations end with an answer opened.
+    /// Whether each conversation ends with an opened assistant turn.
     pub open: bool,
     pub wrap: Wrapped,
 }
@@ -45,29 +45,30 @@ words! {
     }
 }
 
-/// How they are put to the model.
+/// How conversations are put to the model, and which spans are pooled at which layers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Params {
     pub layers: Vec<Layer>,
     pub spans: Vec<Span>,
     pub open: bool,
-    /// What the chat template is told; `None`: conversations are put as [`Wrapped::Plain`].
+    /// The options of the chat template; `None`: conversations are put as [`Wrapped::Plain`].
     pub chat: Option<Chat>,
 }
 
-/// A conversation's tokens, and which are pooled: of each span its ranges.
+/// A conversation's tokens, and the pooled token ranges of each span.
 struct Placed<'t> {
     text: &'t Text,
     ids: Vec<i64>,
     spans: Vec<Vec<Range<usize>>>,
 }
 
-/// The table `spans` (schema `spans/1`): a row a conversation, layer and span with the fp32 mean of the residual stream over the
-/// span's tokens (`activation`) and what is known of the conversation; and [`readings::UNREAD`]: `text_id` and `why` of those that are not
-/// read, because the template refuses them, they are longer than the context, or they lack one of the spans.
+/// The table `spans` (schema `spans/1`): one row per conversation, layer and span, with the fp32 mean of the residual
+/// stream over the span's tokens (`activation`) and the labels of the conversation; and [`readings::UNREAD`]:
+/// `text_id` and `why` of the conversations that are skipped because the template refuses them, they are longer than
+/// the context, or they lack one of the spans.
 ///
 /// # Errors
-/// None can be read; memory; an interruption.
+/// No conversation can be read; out of memory; an interruption.
 pub fn run(
     texts: &[Text],
     params: &Params,
@@ -123,10 +124,10 @@ pub fn run(
     Ok([spans, readings::unread_table(unread)])
 }
 
-/// A user's turn as text, up to where the answer begins.
+/// A user's turn as plain text, up to where the answer begins.
 ///
 /// # Errors
-/// More turns than one.
+/// There is more than one turn.
 fn plain(text: &Text) -> Result<Text> {
     match &text.said {
         Said::Turns(turns) => {
@@ -144,14 +145,14 @@ fn placed<'t>(text: &'t Text, row: Row, params: &Params, context: usize) -> Resu
     Ok(Placed { text, ids: row.ids, spans })
 }
 
-/// A text as tokens, and which of them are pooled: of each span its ranges.
+/// A tokenized text, and the pooled token ranges of each span.
 pub type Pooled<'p> = (&'p [i64], &'p [Vec<Range<usize>>]);
 
-/// Of each text the means of its spans in fp32, `[layer, span, d_model]`; of all as many spans. One pass, or several of fewer where
-/// memory is short.
+/// The means of each text's spans in fp32, `[layer, span, d_model]`; all texts must have the same number of spans. One
+/// pass, or several smaller ones if memory is short.
 ///
 /// # Errors
-/// Memory.
+/// Out of memory.
 pub fn pooled(batch: &[Pooled], layers: &[Layer], model: &LanguageModel) -> Result<Vec<Vec<f32>>> {
     let n_spans = batch.first().map_or(0, |(_, spans)| spans.len());
     let (last, d) = (layers.iter().copied().max(), model.spec.d_model);
@@ -182,7 +183,7 @@ pub fn pooled(batch: &[Pooled], layers: &[Layer], model: &LanguageModel) -> Resu
     Ok(values)
 }
 
-/// What one pass gives: conversation after conversation, in each layer after layer, in each span after span.
+/// The result of one pass: conversation by conversation, then by layer, then by span.
 fn pass(batch: &[&Placed], params: &Params, model: &LanguageModel) -> Result<Table> {
     let d = model.spec.d_model;
     let rows: Vec<Pooled> = batch.iter().map(|one| (one.ids.as_slice(), one.spans.as_slice())).collect();

@@ -1,4 +1,4 @@
-//! Spans of a conversation by name, as ranges of its tokens. Knows no model.
+//! Named spans of a conversation, as ranges of its tokens. Does not depend on any model.
 
 use std::ops::Range;
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 
 use crate::stages::readings::{Row, Said, Text};
 
-/// Tokens at an answer's beginning over which is averaged: as in the study that this repeats.
+/// The number of tokens at an answer's beginning over which is averaged: as in the replicated study.
 pub const ANSWER: usize = 20;
 
-/// Which tokens of a conversation.
+/// Named token spans of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Span {
-    /// All that the user says.
+    /// All user turns.
     User,
-    /// All that the assistant says.
+    /// All assistant turns.
     Assistant,
-    /// The last token of the user's last turn that is answered or to be answered.
+    /// The last token of the last user turn that has an answer or is to be answered.
     UserLast,
-    /// The last token of the template before the answer to it.
+    /// The last token before the answer to that turn (the end of the template's turn header).
     BeforeAnswer,
-    /// The first [`ANSWER`] tokens of the answer to it.
+    /// The first [`ANSWER`] tokens of the answer to that turn.
     AnswerStart,
 }
 
 impl Span {
-    /// As in tables.
+    /// The spelling in tables.
     pub fn name(self) -> &'static str {
         match self {
             Span::User => "user",
@@ -38,17 +38,17 @@ impl Span {
         }
     }
 
-    /// Its tokens in a text; template tokens are in none but [`Span::BeforeAnswer`].
+    /// The span's token ranges in a text; only [`Span::BeforeAnswer`] contains template tokens.
     ///
     /// # Errors
-    /// The text has none.
+    /// The text has no such span.
     pub fn of(self, text: &Text, row: &Row) -> Result<Vec<Range<usize>>> {
         let said = |role: &'static str| {
             let turns = row.turns.iter().enumerate();
             turns.filter(move |(turn, tokens)| text.role(*turn) == role && !tokens.is_empty())
         };
         let all = |role| said(role).map(|(_, tokens)| tokens.clone()).collect::<Vec<_>>();
-        // The last turn of the user's with an answer behind it; else, where the answer is to come, the last one.
+        // The last user turn that is followed by an answer; if there is no answer yet, the last user turn.
         let answer = said("assistant").rfind(|(turn, _)| *turn > 0);
         let asked = || match &answer {
             Some((turn, _)) => said("user").rfind(|(asked, _)| asked < turn),
@@ -62,7 +62,7 @@ impl Span {
                 vec![end - 1..end]
             }
             Span::BeforeAnswer => {
-                // Of plain text the last of its own tokens; of a template the last of all.
+                // In plain text, the last of its own tokens; with a template, the last token of all.
                 let end = match (&answer, &text.said) {
                     (Some((_, tokens)), _) => tokens.start,
                     (None, Said::Plain(_)) => row.turns.last().map_or(0, |tokens| tokens.end),
@@ -81,7 +81,7 @@ impl Span {
     }
 }
 
-/// How many tokens ranges hold.
+/// The number of tokens in the ranges.
 pub fn tokens(ranges: &[Range<usize>]) -> usize {
     ranges.iter().map(Range::len).sum()
 }
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(whole(Span::UserLast), Some(vec![15..16]));
         assert_eq!(whole(Span::BeforeAnswer), Some(vec![18..19]));
         assert_eq!(whole(Span::AnswerStart), Some(vec![19..39]));
-        // The answer is to come.
+        // The answer is still to come.
         let open = of(turns[1..2].to_vec(), vec![1..4], 8);
         assert_eq!((open(Span::UserLast), open(Span::BeforeAnswer)), (Some(vec![3..4]), Some(vec![7..8])));
         assert_eq!((open(Span::Assistant), open(Span::AnswerStart)), (None, None));

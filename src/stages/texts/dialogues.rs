@@ -1,4 +1,5 @@
-//! Dialogues: conversations in which two emotions are known, and what a writer is asked for them. Knows no model.
+//! Dialogues: conversations in which two emotions are known, and the requests to their writer. Does not depend on any
+//! model.
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,7 +10,7 @@ use crate::stages::statistics::draws::Draws;
 use crate::stages::stories::{self, Item, Story};
 use crate::store::table::Table;
 
-/// Raised when the same stories would give other dialogues.
+/// Increased when the same stories would give different dialogues.
 pub const VERSION: u32 = 2;
 
 words! {
@@ -22,7 +23,7 @@ words! {
     }
 }
 
-/// Who speaks in a line that begins so.
+/// The speaker of a line that begins with each mark.
 const MARKS: [(&str, Speaker); 7] = [
     ("Person:", Speaker::User),
     ("Human:", Speaker::User),
@@ -34,7 +35,7 @@ const MARKS: [(&str, Speaker); 7] = [
 ];
 
 impl Pairing {
-    /// What a writer is asked where the file says nothing else.
+    /// The default prompt for the writer.
     pub fn prompt(self) -> &'static str {
         match self {
             Pairing::Speakers => {
@@ -51,8 +52,9 @@ impl Pairing {
         }
     }
 
-    /// `items` of stories, each with a second emotion. Of the stories with one topic and number each emotion is second once:
-    /// of speakers in an order drawn from all, so that both are independent; of deflection from those in which none is the first itself.
+    /// Story `items`, each given a second emotion. Among the stories with one topic and number, each emotion is second
+    /// exactly once. For speakers the order is drawn from all permutations, so that the two emotions are independent;
+    /// for deflection it is drawn from those permutations in which no emotion is paired with itself.
     pub fn paired(self, items: Vec<Item>, emotions: &[String], seed: u64) -> Vec<Item> {
         let second = |item: Item| {
             let first =
@@ -71,13 +73,13 @@ impl Pairing {
     }
 }
 
-/// What is said in a written dialogue, turn by turn; what stands before the first of them is left out.
+/// The turns of a written dialogue; any text before the first turn is dropped.
 fn turns(text: &str) -> Result<Vec<Said>> {
     let lines: Vec<&str> = text.lines().collect();
     let first = lines.iter().position(|line| plain::mark(line, &MARKS).is_some());
     let first = first.context("no line begins with `Person:` or `Assistant:`")?;
     let said = plain::turns(first + 1, &lines[first..], &MARKS)?;
-    // Behind the first turn it would be read as one of the person's.
+    // After the first turn it would be read as one of the person's turns.
     let late = said.iter().skip(1).any(|said| said.role == Speaker::System);
     ensure!(!late, "a `Scenario:` behind the first turn: it must stand before the dialogue");
     for (role, name) in [(Speaker::User, "Person:"), (Speaker::Assistant, "Assistant:")] {
@@ -87,26 +89,26 @@ fn turns(text: &str) -> Result<Vec<Said>> {
     Ok(said)
 }
 
-/// Whether a text is a dialogue; `scenario`: one with a scenario before it.
+/// Whether a text is a dialogue; with `scenario`, one that begins with a scenario.
 pub fn is_dialogue(text: &str, scenario: bool) -> bool {
     turns(text).is_ok_and(|said| !scenario || said[0].role == Speaker::System && !said[0].content.is_empty())
 }
 
-/// Whether a writer who is asked this is asked for a scenario.
+/// Whether a prompt asks the writer for a scenario.
 pub fn asks_for_scenario(prompt: &str) -> bool {
     prompt.contains("Scenario:")
 }
 
-/// What the speakers of a dialogue say, without the scenario before it.
+/// The lines of a dialogue without the scenario before it.
 pub fn spoken(text: &str) -> String {
     let said = turns(text).unwrap_or_default().into_iter().filter(|said| said.role != Speaker::System);
     said.map(|said| said.content).collect::<Vec<_>>().join("\n")
 }
 
-/// The dialogues of a table of stories, each under the story's name.
+/// The dialogues of a table of stories; each keeps the story's id.
 ///
 /// # Errors
-/// A text that is none.
+/// A text is not a dialogue.
 pub fn of_stories(table: &Table) -> Result<Table> {
     let dialogue = |story: Story| {
         let Story { story_id: id, emotion, other, topic, index, text, writer, .. } = story;
@@ -124,7 +126,7 @@ pub fn of_stories(table: &Table) -> Result<Table> {
     Ok(super::table(&all))
 }
 
-/// A user's turn for each of `prompts`, labelled with its class.
+/// One user turn for each of `prompts`, labelled with its class.
 pub fn of_prompts(prompts: &[(String, String)]) -> Result<Table> {
     let one = |(class, prompt): &(String, String)| {
         let said = vec![Said { role: Speaker::User, content: prompt.clone() }];
@@ -159,7 +161,8 @@ mod tests {
         assert!(!is_dialogue("Person: Fine.\nScenario: Rain.\nAssistant: Good.", false));
     }
 
-    /// Over many blocks each second emotion is as frequent with each first one, in every order; of deflection never the same.
+    /// Over many blocks, each second emotion is equally frequent with each first one, in every order; for deflection
+    /// the two are never the same.
     #[test]
     fn second_emotions_are_drawn_evenly() {
         let emotions: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
@@ -193,7 +196,7 @@ mod tests {
                 false => (n - 1000).abs() < 110,
             }));
         }
-        // All of four, and those in which none is in its place.
+        // All permutations of four, and their derangements.
         assert_eq!(orders.len(), 24 + 9);
     }
 }

@@ -1,4 +1,4 @@
-//! Transcripts from files of many formats. Knows no model, and not where the files are from.
+//! Reads transcripts from files in many formats. Independent of the model and of where the files come from.
 
 use std::io::BufReader;
 use std::ops::Range;
@@ -15,16 +15,16 @@ use crate::stages::stories::file::text::{Lines, refuse_pointer};
 use crate::stages::stories::file::{Packing, not_json};
 use crate::store::table::{Column, Table};
 
-/// A document is held in memory; in bytes.
+/// Limit on a document, which is held in memory; in bytes.
 const LARGEST: usize = 1 << 30;
-/// Transcripts that are named of those that are skipped.
+/// The number of skipped transcripts that a message names.
 const NAMED: usize = 3;
 
-/// What the formats are, for people.
+/// The known formats, as a message for people.
 pub const KNOWN: &str = "known formats, by the file's ending: .jsonl (messages, ShareGPT), .json (the same, or a log of Inspect), \
                          .eval (Inspect) and .txt (lines with `Human:` and `Assistant:`), each but .eval also .gz or .zst";
 
-/// The table of transcripts that are skipped.
+/// The name of the table of skipped transcripts.
 pub const BROKEN: &str = "broken";
 
 words! {
@@ -36,21 +36,21 @@ words! {
     }
 }
 
-/// Files of transcripts, and how they are read.
+/// Transcript files and how to read them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Files {
-    /// In the order in which they are read.
+    /// In reading order.
     pub paths: Vec<PathBuf>,
-    /// The field of a transcript that says its outcome.
+    /// The field of a transcript that states its outcome.
     pub label: Option<String>,
-    /// The field that says in which message the outcome happens, counted from 0.
+    /// The field that states the message in which the outcome happens, counted from 0.
     pub event: Option<String>,
     pub broken: Broken,
-    /// Of dialogues, the fields with the two emotions and the topic.
+    /// For dialogues, the fields with the two emotions and the topic.
     pub labels: Option<LabelFields>,
 }
 
-/// The fields that say what is known of a dialogue.
+/// The fields that label a dialogue.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelFields {
     pub emotion: String,
@@ -58,21 +58,21 @@ pub struct LabelFields {
     pub topic: Option<String>,
 }
 
-/// What files of transcripts hold.
+/// What a set of transcript files contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Those that can be read.
+    /// The number of readable transcripts.
     pub transcripts: usize,
-    /// Those that cannot, and why the first of them cannot.
+    /// The number of unreadable transcripts, and the reasons for the first of them.
     pub broken: usize,
     pub broken_at: Vec<String>,
-    /// Those without a label, where one is asked for.
+    /// Transcripts without a label, if one is requested.
     pub unlabelled: usize,
     pub changes: Changes,
 }
 
 impl Survey {
-    /// What is to be known of them, under the name of their source.
+    /// Notes for people about the files of the source `name`.
     pub fn notes(&self, name: &str) -> Vec<String> {
         let Survey { transcripts, broken, broken_at, unlabelled, changes } = self;
         let Changes { as_user, joined, empty } = *changes;
@@ -92,10 +92,10 @@ impl Survey {
     }
 }
 
-/// A transcript of a file, and what was done to it; or why it cannot be read.
+/// A transcript of a file with the changes made to it, or the reason why it cannot be read.
 type Found = Result<(Transcript, Changes)>;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Lines,
@@ -104,7 +104,7 @@ enum Format {
     Plain,
 }
 
-/// The format of a file of this name.
+/// The format and packing of a file with this name.
 fn format_of(name: &str) -> Option<(Format, Packing)> {
     let name = name.to_lowercase();
     let (stem, packing) = match name.rsplit_once('.') {
@@ -122,16 +122,17 @@ fn format_of(name: &str) -> Option<(Format, Packing)> {
     Some((format, packing))
 }
 
-/// Why a file of this name is not read; `None`: it is.
+/// The reason why a file with this name is not read; `None` if it is.
 pub fn refused(name: &str) -> Option<&'static str> {
     format_of(name).is_none().then_some("has an unknown format")
 }
 
 impl Files {
-    /// What they hold.
+    /// Surveys the files.
     ///
     /// # Errors
-    /// A file that is missing or as a whole not what its name says; no transcript at all; a broken one, where that is an error.
+    /// A file is missing or is not of the format that its name implies; there are no transcripts at all; a transcript
+    /// is broken and that is an error.
     pub fn survey(&self) -> Result<Survey> {
         let mut survey = Survey::default();
         self.each(&mut |found| {
@@ -163,8 +164,8 @@ impl Files {
         Ok(survey)
     }
 
-    /// The tables `texts` and [`BROKEN`] of each of `ranges` of the transcripts that [`Files::survey`] counts, in the files' order;
-    /// what is broken stands in the first.
+    /// The tables `texts` and [`BROKEN`] for each of `ranges` of the transcripts that [`Files::survey`] counts, in the
+    /// files' order; all broken transcripts are in the first.
     pub fn run(&self, ranges: &[Range<usize>]) -> Result<Vec<[Table; 2]>> {
         let mut all = Vec::new();
         let mut broken = Vec::new();

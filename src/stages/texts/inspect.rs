@@ -1,4 +1,4 @@
-//! Logs of Inspect: a ZIP of `samples/*.json` (`.eval`), or one JSON document with `samples`.
+//! Inspect logs: a ZIP of `samples/*.json` (`.eval`), or one JSON document with `samples`.
 
 use std::io::{Read, Seek};
 
@@ -8,12 +8,12 @@ use zip::ZipArchive;
 
 use super::{Said, json};
 
-/// A sample is read into memory; in bytes, unpacked.
+/// Limit on a sample, which is read into memory; in bytes, unpacked.
 const LARGEST: u64 = 256 << 20;
-/// A log with more files is none.
+/// A log with more files than this is rejected.
 const MOST: usize = 200_000;
 
-/// The places and names of the samples in a log, in the order of their names.
+/// The indices and names of a log's samples, sorted by name.
 pub fn samples<R: Read + Seek>(zip: &mut ZipArchive<R>) -> Result<Vec<(usize, String)>> {
     ensure!(zip.len() <= MOST, "it holds {} files; at most {MOST} are read", zip.len());
     let mut samples = Vec::new();
@@ -28,7 +28,7 @@ pub fn samples<R: Read + Seek>(zip: &mut ZipArchive<R>) -> Result<Vec<(usize, St
     Ok(samples)
 }
 
-/// The sample at a place.
+/// The sample at an index.
 pub fn sample<R: Read + Seek>(zip: &mut ZipArchive<R>, at: usize) -> Result<Value> {
     let entry = zip.by_index_raw(at)?;
     let wanted = entry.crc32();
@@ -56,7 +56,7 @@ pub fn turns(sample: &Value) -> Result<Vec<Said>> {
     json::turns(sample, &resolve)
 }
 
-/// The label of a sample: what a dotted path says, or else the value of the scorer of this name.
+/// The label of a sample: the value at a dotted path, or else the value of the scorer with this name.
 pub fn label(sample: &Value, path: &str) -> Result<Option<String>> {
     match json::field(sample, path)? {
         Some(label) => Ok(Some(label)),

@@ -1,12 +1,13 @@
-//! Conversations as JSON: messages as OpenAI's API has them, and ShareGPT's.
+//! Conversations as JSON: messages in the form of OpenAI's API, and ShareGPT.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::{Said, Speaker};
 
-/// The turns of one conversation: an object with `messages` (each with `role` and `content`), or with `conversations` (each with
-/// `from` and `value`), or the list of either. `resolve`: what a text stands for that is only named.
+/// The turns of one conversation: an object with `messages` (each with `role` and `content`) or with `conversations`
+/// (each with `from` and `value`), or the list of either. `resolve`: returns the text that an attachment's name refers
+/// to.
 pub fn turns(value: &Value, resolve: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Said>> {
     let (field, list) = match value {
         Value::Array(list) => ("", list),
@@ -46,7 +47,8 @@ fn turn(message: &Value, resolve: &dyn Fn(&str) -> Option<String>) -> Result<Sai
     Ok(Said { role, content: parts.join("\n") })
 }
 
-/// The texts of a content: a string, or a list of parts. A part that is no text (a picture) is named in brackets.
+/// The texts of a content: a string, or a list of parts. A part that is not text (a picture) becomes its type in
+/// brackets.
 fn content(content: &Value, resolve: &dyn Fn(&str) -> Option<String>) -> Result<Vec<String>> {
     let resolved = |text: &str| match text.strip_prefix("attachment://") {
         Some(name) => resolve(name).with_context(|| format!("no attachment {name:?}")),
@@ -75,7 +77,7 @@ fn content(content: &Value, resolve: &dyn Fn(&str) -> Option<String>) -> Result<
     }
 }
 
-/// What is called, as text: `name(arguments)`, a line each.
+/// Tool calls as text: `name(arguments)`, one per line.
 fn calls(message: &Map<String, Value>) -> Result<Vec<String>> {
     let mut calls: Vec<&Value> = match message.get("tool_calls") {
         None | Some(Value::Null) => Vec::new(),
@@ -84,7 +86,7 @@ fn calls(message: &Map<String, Value>) -> Result<Vec<String>> {
     };
     calls.extend(message.get("function_call").filter(|call| call.is_object()));
     let shown = |call: &Value| {
-        // OpenAI has an object in `function`, Inspect the name.
+        // OpenAI has an object in `function`, Inspect the function's name.
         let own = call.get("function").filter(|function| function.is_object()).unwrap_or(call);
         let name = own.get("name").or(own.get("function")).and_then(Value::as_str);
         let arguments = match own.get("arguments") {
@@ -97,7 +99,7 @@ fn calls(message: &Map<String, Value>) -> Result<Vec<String>> {
     calls.into_iter().map(shown).collect()
 }
 
-/// What stands in `value` at a dotted path, as text; `None`: nothing, or null.
+/// The value at a dotted path in `value`, as text; `None` if it is absent or null.
 pub fn field(value: &Value, path: &str) -> Result<Option<String>> {
     let mut here = value;
     for name in path.split('.') {

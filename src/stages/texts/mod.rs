@@ -1,4 +1,4 @@
-//! Transcripts: conversations between a person and an assistant, from files, and the table that they end in.
+//! Transcripts: conversations between a person and an assistant, read from files, and their table.
 
 pub mod dialogues;
 pub mod file;
@@ -19,53 +19,53 @@ use super::stories::{self, Story, story_id};
 use crate::lm::{Message, Role};
 use crate::store::table::{Column, Table};
 
-/// Raised when the same files would give other transcripts.
+/// Increased when the same files would give different transcripts.
 pub const VERSION: u32 = 1;
 
-/// A conversation with so many turns is none.
+/// A conversation with more turns than this is rejected.
 const MOST_TURNS: usize = 10_000;
-/// Nor is one with so many bytes.
+/// So is one with more bytes than this.
 const MOST_BYTES: usize = 8 << 20;
 
 /// One conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript {
-    /// Stable: from what is said and by whom, whatever its label.
+    /// Stable: a function of the turns' contents and roles, independent of the label.
     pub id: String,
-    /// Where it stands: `logs.jsonl, line 7`.
+    /// The place in its file: `logs.jsonl, line 7`.
     pub place: String,
-    /// No two one after the other are of one role, and none is blank.
+    /// No two consecutive turns have the same role, and none is blank.
     pub turns: Vec<Message>,
-    /// Its outcome, where the file says one.
+    /// Its outcome, if the file states one.
     pub label: Option<String>,
-    /// The place among `turns` of the one in which the outcome happens, where the file says it.
+    /// The index in `turns` of the turn in which the outcome happens, if the file states it.
     pub event: Option<usize>,
-    /// Of a dialogue.
+    /// Labels of a dialogue.
     pub labels: Option<Labels>,
 }
 
-/// What is known of a dialogue.
+/// The labels of a dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// The person's and the assistant's, or the one that is felt and the one that is shown: see [`Pairing`].
+    /// The person's and the assistant's emotion, or the felt and the shown one: see [`Pairing`].
     pub emotions: [String; 2],
-    /// Those of one topic belong together.
+    /// Dialogues on one topic form a group.
     pub topic: Option<String>,
 }
 
-/// What was done to a conversation so that a chat template takes it.
+/// The changes made to a conversation so that a chat template accepts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Turns of tools, and of the system behind the first: read as the user's.
+    /// Turns of tools, and system turns after the first turn: read as the user's.
     pub as_user: usize,
-    /// Turns that follow one of the same role: read as one turn with it, with a blank line between them.
+    /// Turns that follow one of the same role: joined to it with a blank line between.
     pub joined: usize,
-    /// Turns without text.
+    /// Turns without text, which are dropped.
     pub empty: usize,
 }
 
 impl Changes {
-    /// Adds up both.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: Changes) {
         self.as_user += other.as_user;
         self.joined += other.joined;
@@ -73,14 +73,14 @@ impl Changes {
     }
 }
 
-/// A turn as a file has it.
+/// A turn as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Said {
     role: Speaker,
     content: String,
 }
 
-/// Who speaks, in files.
+/// The speaker of a turn in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speaker {
     System,
@@ -90,7 +90,7 @@ enum Speaker {
 }
 
 impl Speaker {
-    /// As the formats that are read spell it.
+    /// The speaker for a role name in any of the supported formats.
     fn of(name: &str) -> Result<Speaker> {
         Ok(match name.trim().to_lowercase().as_str() {
             "system" | "developer" => Speaker::System,
@@ -105,7 +105,7 @@ impl Speaker {
 }
 
 impl Transcript {
-    /// A conversation of these turns; `event`: the place among them of what happened.
+    /// A conversation from these turns; `event`: the index among them at which the outcome happened.
     fn of(
         place: String,
         said: Vec<Said>,
@@ -163,8 +163,9 @@ impl Transcript {
     }
 }
 
-/// The table of transcripts (schema `texts/1`): a row a turn, with `text_id`, `place`, `turn` (from 0), `role`, `content`, `label`
-/// and `event` (whether the outcome happens in this turn); of dialogues also `emotion`, `other` and `topic`.
+/// The table of transcripts (schema `texts/1`), one row per turn: `text_id`, `place`, `turn` (from 0), `role`,
+/// `content`, `label` and `event` (whether the outcome happens in this turn); for dialogues also `emotion`, `other`
+/// and `topic`.
 pub fn table(transcripts: &[Transcript]) -> Table {
     let turns: Vec<(&Transcript, usize, &Message)> = transcripts
         .iter()
@@ -190,7 +191,7 @@ pub fn table(transcripts: &[Transcript]) -> Table {
     Table::new("texts/1", columns)
 }
 
-/// Texts of the experiment file: a table of stories (schema `stories/1`), of no emotion.
+/// Texts of the experiment file as a table of stories (schema `stories/1`) without emotions.
 pub fn written(texts: &[String]) -> Table {
     let story = |(index, text): (usize, &String)| Story {
         story_id: story_id(None, None, index, text),
@@ -210,7 +211,7 @@ pub fn written(texts: &[String]) -> Table {
 /// The transcripts of such a table.
 ///
 /// # Errors
-/// Another table.
+/// The table has another schema.
 pub fn rows(table: &Table) -> Result<Vec<Transcript>> {
     let (id, place, turn) = (table.str("text_id")?, table.str("place")?, table.i32("turn")?);
     let (role, content) = (table.str("role")?, table.str("content")?);

@@ -1,10 +1,10 @@
-//! Conversations as plain text: a turn begins with a line that names who speaks.
+//! Conversations as plain text: a turn begins with a line that names the speaker.
 
 use anyhow::{Result, ensure};
 
 use super::{Said, Speaker};
 
-/// Who speaks in a line that begins so.
+/// The speaker of a line that begins with each mark.
 const MARKS: [(&str, Speaker); 6] = [
     ("Human:", Speaker::User),
     ("User:", Speaker::User),
@@ -14,8 +14,8 @@ const MARKS: [(&str, Speaker); 6] = [
     ("System:", Speaker::System),
 ];
 
-/// The conversations of a text, each with the number of its first line. A line of dashes or equals signs alone, three or more,
-/// stands between two.
+/// The conversations of a text, each with the number of its first line. They are separated by lines of three or more
+/// dashes or equals signs and nothing else.
 pub fn conversations(text: &str) -> Vec<(usize, Result<Vec<Said>>)> {
     let is_end = |line: &str| {
         let line = line.trim();
@@ -33,7 +33,7 @@ pub fn conversations(text: &str) -> Vec<(usize, Result<Vec<Said>>)> {
     parts.into_iter().map(|(number, lines)| (number, turns(number, &lines, &MARKS))).collect()
 }
 
-/// Who speaks in a line that begins with one of `marks`, also in bold type of Markdown, and what the line says.
+/// The speaker of a line that begins with one of `marks`, also in Markdown's bold type, and the rest of the line.
 pub fn mark<'l>(line: &'l str, marks: &[(&str, Speaker)]) -> Option<(Speaker, &'l str)> {
     let plain = line.trim_start();
     let bold = plain.strip_prefix("**");
@@ -48,10 +48,10 @@ pub fn mark<'l>(line: &'l str, marks: &[(&str, Speaker)]) -> Option<(Speaker, &'
     marks.iter().find_map(found)
 }
 
-/// The turns of `lines`, of which the first has the number `first`.
+/// The turns of `lines`, the first of which is line number `first`.
 ///
 /// # Errors
-/// Words that nobody says.
+/// Text before the first speaker is named.
 pub fn turns(first: usize, lines: &[&str], marks: &[(&str, Speaker)]) -> Result<Vec<Said>> {
     let mut turns: Vec<Said> = Vec::new();
     for (number, line) in lines.iter().enumerate() {

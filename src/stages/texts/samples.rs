@@ -1,4 +1,4 @@
-//! What a model wrote in scenarios, as conversations. Knows no model.
+//! Texts that a model wrote in scenarios, as conversations. Does not depend on any model.
 
 use anyhow::Result;
 
@@ -6,13 +6,14 @@ use super::{Said, Speaker, Transcript};
 use crate::stages::rollouts::Asked;
 use crate::store::table::Table;
 
-/// Raised when the same texts would give other conversations.
+/// Increased when the same texts would give different conversations.
 pub const VERSION: u32 = 1;
 
-/// The conversations of the first `most` texts about `case` in each cell of a table of rollouts, each under its `sample_id`.
+/// The conversations of the first `most` texts about `case` in each cell of a table of rollouts; the id of each is its
+/// `sample_id`.
 ///
 /// # Errors
-/// Another table.
+/// The table has another schema.
 pub fn of_rollouts(case: &Asked, rollouts: &Table, most: usize) -> Result<Table> {
     let (id, sample) = (rollouts.str("sample_id")?, rollouts.i32("sample")?);
     let (text, earlier) = (rollouts.str("text")?, rollouts.str("earlier")?);
@@ -63,7 +64,7 @@ mod tests {
             |at: usize| -> Vec<&str> { rows[at].turns.iter().map(|turn| turn.content.as_str()).collect() };
         assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
         assert_eq!(said(0), ["Be brief.", "One?", "First.", "Two?", "Second.", "Three?", "Third."]);
-        // An answer of nothing is no turn.
+        // An empty answer is not a turn.
         assert_eq!(said(1), ["Be brief.", "One?", "First.", "Two?", "Second.", "Three?"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Files of transcripts: every format, and what is wrong with files of strangers.
+//! Files of transcripts: every format, and malformed files.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn files(folder: &Path, name: &str, broken: Broken) -> Files {
     }
 }
 
-/// The transcripts of a file of this content.
+/// The transcripts of a file with this content.
 fn read(name: &str, content: &[u8]) -> Vec<Transcript> {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join(name), content).unwrap();
@@ -72,7 +72,7 @@ fn every_format_gives_the_same_turns() {
     assert_ne!(two[0].id, two[1].id);
 }
 
-/// A log as Inspect writes it, but that its entries are stored.
+/// A log as Inspect writes it, except that its entries are stored uncompressed.
 #[test]
 fn logs_of_inspect_are_read_with_their_attachments_and_scores() {
     let sample = |id: usize, score: &str| {
@@ -127,7 +127,7 @@ fn entries_packed_by_deflate_and_zstd_are_read_and_damage_is_seen() {
         assert_eq!(said(&all[0]), ["user: Why?", "assistant: Because."], "{name}");
         let mut bytes = fs_err::read(folder.join(name)).unwrap();
         let at = bytes.windows(10).rposition(|w| w == b"samples/1_").unwrap();
-        // The checksum in the directory, which stands 30 bytes before the name.
+        // The checksum in the central directory, 30 bytes before the name.
         bytes[at - 30] ^= 1;
         fs_err::write(damaged.path().join(name), bytes).unwrap();
         let error = format!("{:#}", files(damaged.path()).survey().unwrap_err());
@@ -217,7 +217,7 @@ fn broken_transcripts_are_skipped_and_counted_or_an_error_with_their_place() {
     }
 }
 
-/// Of every format: the one in the middle is skipped and counted, or an error with its file and place.
+/// In every format, a broken transcript in the middle is skipped and counted, or is an error with its file and place.
 #[test]
 fn a_broken_transcript_of_any_format_leaves_the_others() {
     let good = json!({"messages": [{"role": "user", "content": "A."}]});

@@ -58,9 +58,9 @@ impl Equal {
 #[serde(rename_all = "snake_case")]
 pub enum Denoise {
     None,
-    /// The leading so many.
+    /// The given number of leading components.
     Components(usize),
-    /// The fewest that explain at least this fraction of the variance.
+    /// The smallest number of leading components that explain at least this fraction of the variance.
     Variance(f64),
 }
 
