@@ -1,4 +1,5 @@
-//! The cells of an experiment in steering: no steering, each emotion at each strength, and random directions as often. Knows no text.
+//! The cells of a steering experiment: no steering, each emotion at each strength, and random directions at each
+//! strength. Independent of texts.
 
 use anyhow::{Result, ensure};
 
@@ -10,29 +11,29 @@ use crate::stages::analysis::steering_nulls::{scaled, scales};
 use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 
-/// The name of no steering.
+/// The name of the unsteered cell.
 pub const NONE: &str = "unsteered";
 
-/// One way of steering.
+/// One steering condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
     /// An emotion, `random-1`, ..., or [`NONE`].
     pub steered: String,
-    /// 0 of no steering.
+    /// 0 without steering.
     pub strength: f64,
-    /// `[layer, d_model]`: what is added at each layer; empty of no steering.
+    /// `[layer, d_model]`: the vector added at each layer; empty without steering.
     pub vector: Vec<f32>,
 }
 
-/// Whether a name in the column `steered` is a random direction's.
+/// Whether a name in the column `steered` is that of a random direction.
 pub fn is_random(steered: &str) -> bool {
     steered.strip_prefix("random-").is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// All cells, the unsteered one first. Several layers share a strength: each has its part of it.
+/// All cells, the unsteered one first. Several layers share a strength equally.
 ///
 /// # Errors
-/// A vector that is zero, layers of different emotions.
+/// A vector is zero; the layers have vectors of different emotions.
 pub fn cells(params: &Steering, layers: &[&LayerVectors], seed: u64) -> Result<Vec<Cell>> {
     let emotions = &layers[0].emotions;
     ensure!(
@@ -57,7 +58,7 @@ pub fn cells(params: &Steering, layers: &[&LayerVectors], seed: u64) -> Result<V
             let here = layers.iter().zip(&scales).flat_map(|(layer, scales)| {
                 let parts = [seed, layer.layer.number() as u64, number as u64];
                 let direction = Draws::new("scenario random", &parts).direction(layer.d_model);
-                // Every vector is added with this norm.
+                // All vectors are added with this norm.
                 scaled(&direction, scales[first] * norm(layer.vector(first)))
             });
             all.push(Cell { steered: format!("random-{number}"), strength, vector: here.collect() });

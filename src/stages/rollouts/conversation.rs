@@ -1,4 +1,4 @@
-//! A case as tokens, and which of them are steered. Knows nothing of what is asked.
+//! A case as tokens, and which of them are steered. Independent of the content of cases.
 
 use std::ops::Range;
 
@@ -8,15 +8,15 @@ use super::Asked;
 use crate::lm::tokenizer::Ending;
 use crate::lm::{Chat, LanguageModel, Message, Positions, Role};
 
-/// A conversation up to the point where the model goes on.
+/// A conversation up to the point where the model continues.
 pub struct Conversation {
     pub ids: Vec<i64>,
-    /// Tokens that are steered; the last may be open.
+    /// Ranges of steered tokens; the last may be open-ended.
     pub spans: Vec<Range<usize>>,
 }
 
-/// The turns of a case up to the one that the model is to answer: `replies` are its earlier answers, `last` is put behind
-/// the user's last turn.
+/// The turns of a case up to the one that the model is to answer: `replies` are its earlier answers, `last` is
+/// appended to the user's last turn.
 pub fn messages(asked: &Asked, replies: &[String], last: &str) -> Vec<Message> {
     let mut messages = Vec::new();
     if !asked.system.is_empty() {
@@ -32,11 +32,12 @@ pub fn messages(asked: &Asked, replies: &[String], last: &str) -> Vec<Message> {
 
 /// The conversation with the model's turn opened and begun with `answer`.
 ///
-/// Steered tokens: `all` are all; `prompt` those before the model's answer; `generated` those from which the tokens of its
-/// answer come forth, its earlier answers' too: the last one before each answer, and the answer's own.
+/// Steered tokens: `all` means all tokens; `prompt` those before the model's answer; `generated` those whose outputs
+/// predict the tokens of its answers, earlier ones included: the last token before each answer, and the answer's own
+/// tokens.
 ///
 /// # Errors
-/// No chat template; what it refuses; what is longer than the context.
+/// The model has no chat template; the template refuses the conversation; it is longer than the context.
 pub fn open(
     model: &LanguageModel,
     messages: &[Message],
@@ -62,11 +63,11 @@ pub fn open(
     Ok(Conversation { ids: turns.ids, spans })
 }
 
-/// The tokens of each of `letters` behind the conversation's beginning of an answer: see
+/// The token of each of `letters` after the beginning of the answer: see
 /// [`Tokenizer::behind`](crate::lm::tokenizer::Tokenizer::behind).
 ///
 /// # Errors
-/// A letter that is not one token.
+/// A letter is not one token.
 pub fn letters(
     model: &LanguageModel,
     messages: &[Message],

@@ -1,5 +1,5 @@
-//! Texts that a model writes under steering: every case in every cell, several samples each. One unit a case. Knows nothing of
-//! what the texts are found to be.
+//! Texts that a model writes under steering: several samples of every case in every cell, one unit of work per case.
+//! Independent of how the texts are scored.
 
 pub mod cells;
 pub mod conversation;
@@ -16,38 +16,38 @@ use crate::params::params;
 use crate::store::table::{Column, Table};
 use write::Rollout;
 
-/// Raised when the same vectors would give other texts.
+/// Increased when the same vectors would give different texts.
 pub const VERSION: u32 = 2;
 
 /// A case as it is put to the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     pub name: String,
-    /// Whether there is no ground for the act.
+    /// Whether the case is a control, in which there is no reason for the act.
     pub control: bool,
     pub system: String,
-    /// What the user says, turn after turn.
+    /// The user's turns.
     pub turns: Vec<String>,
-    /// What the model is made to have answered to the first of them.
+    /// The model's prescribed answers to the first of them.
     pub replies: Vec<String>,
-    /// How its last answer begins.
+    /// The beginning of its last answer.
     pub answer: String,
-    /// Of a programming task: tests that the turns show, and tests that they do not show.
+    /// For a programming task: the tests shown in the turns, and the hidden tests.
     pub shown: String,
     pub hidden: String,
     /// The text of each choice.
     pub options: Vec<String>,
 }
 
-/// With what the model is steered while it writes or chooses.
+/// How the model is steered while it writes or chooses.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Steering {
-    /// Whose vectors are added; empty: all.
+    /// The emotions whose vectors are added; empty: all.
     pub emotions: Vec<String>,
-    /// In mean residual norms at the layers.
+    /// In units of the mean residual norms at the layers.
     pub strength: Vec<f64>,
     pub positions: Positions,
-    /// Random directions at each strength.
+    /// The number of random directions at each strength.
     pub random: usize,
 }
 
@@ -65,7 +65,7 @@ params! {
     }
 }
 
-/// What an analysis has written.
+/// The texts that an analysis requires.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Writing {
     pub cases: Vec<Asked>,
@@ -74,7 +74,7 @@ pub struct Writing {
 }
 
 impl Steering {
-    /// Cells of an experiment with so many emotions: no steering, and each direction at each strength.
+    /// The number of cells in an experiment with this many emotions: no steering, and each direction at each strength.
     pub fn cells(&self, emotions: usize) -> usize {
         let emotions = if self.emotions.is_empty() { emotions } else { self.emotions.len() };
         1 + (emotions + self.random) * self.strength.len()
@@ -82,26 +82,26 @@ impl Steering {
 }
 
 impl Writing {
-    /// Texts of one case in all cells.
+    /// The number of texts of one case over all cells.
     pub fn of_case(&self, emotions: usize) -> usize {
         self.steering.cells(emotions) * self.texts.samples
     }
 
-    /// How much there is to write, in words.
+    /// The amount of text to write, as a message for people.
     pub fn amount(&self, emotions: usize) -> String {
         let (cells, cases) = (self.steering.cells(emotions), self.cases.len());
         let Texts { samples, max_new_tokens, .. } = self.texts;
         let texts = cells * cases * samples;
-        // The model's own answers of a conversation, each of which may have as many tokens.
+        // The model's own answers in a conversation, each of which may have `max_new_tokens` tokens.
         let answers: usize = self.cases.iter().map(|case| case.turns.len() - case.replies.len()).sum();
         let tokens = cells * samples * answers * max_new_tokens;
         format!("{texts} texts: {cells} cells x {cases} cases x {samples} samples, at most {tokens} tokens")
     }
 }
 
-/// The texts of a case in all cells, the table `rollouts` (schema `rollouts/1`): `sample_id`, `case`, `steered`, `strength`,
-/// `sample` (from 1), `seed` (of the first answer that is the model's own), `ended`, `n_tokens`, `text` (the last answer), `earlier`
-/// (those before that, as a list in JSON). In the order of cells, and samples within.
+/// The texts of a case in all cells, the table `rollouts` (schema `rollouts/1`): `sample_id`, `case`, `steered`,
+/// `strength`, `sample` (from 1), `seed` (of the first answer that is the model's own), `ended`, `n_tokens`, `text`
+/// (the last answer), `earlier` (the earlier answers, as a JSON list). Sorted by cell, then by sample.
 ///
 /// # Errors
 /// Those of [`write::write`] and [`cells::cells`].
@@ -134,7 +134,7 @@ pub fn run(
     Ok(Table::new("rollouts/1", columns))
 }
 
-/// What a text is called wherever it is labelled by hand: of its content, so that a label never stands for another text.
+/// A text's id for labelling by hand: a hash of its content, so that a label can never refer to another text.
 fn sample_id(case: &str, cell: &cells::Cell, rollout: &Rollout) -> String {
     let place = (case, &cell.steered, cell.strength, rollout.place.sample, &rollout.before, &rollout.text);
     let digest = Sha256::digest(serde_json::to_vec(&place).expect("strings and numbers"));

@@ -1,5 +1,5 @@
-//! What a model writes about one case under steering: in every cell, several samples each, turn after turn. Knows
-//! nothing of what the texts are found to be.
+//! The conversations about one case under steering: in every cell, several samples each, turn after turn. Independent
+//! of how the texts are scored.
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -12,48 +12,49 @@ use crate::lm::{Chat, Hook, LanguageModel, Layer, Sampling, Spans, Steer};
 use crate::stages::batches::{self, Batches};
 use crate::store::table::{Column, Table};
 
-/// Conversations that are written side by side. A constant: batches change low bits, so they may hang on nothing but the plan.
+/// Conversations written in parallel. A constant: batching changes low bits, so it must depend on the plan alone.
 pub const BATCH: usize = 64;
 
-/// The table of a batch that is kept.
+/// The schema of a batch's table.
 const KEPT: &str = "rollouts.batch/1";
 
-/// One conversation to be written.
+/// One conversation to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     pub cell: usize,
     pub sample: usize,
 }
 
-/// What came of it.
+/// A finished conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout {
     pub place: Place,
-    /// What the model answered to the last turn, and to those before, the first first.
+    /// The model's answer to the last turn, and its earlier answers in order.
     pub text: String,
     pub before: Vec<String>,
-    /// `end`: by itself; `length`: no more tokens were allowed; `context`: no more fit.
+    /// `end`: the model ended it; `length`: `max_new_tokens` was reached; `context`: the context was full.
     pub ended: String,
-    /// Of all its answers.
+    /// The tokens of all its answers.
     pub tokens: usize,
 }
 
-/// Every conversation about a case, in order: cell after cell.
+/// All conversations about a case, cell after cell.
 pub fn places(cells: usize, samples: usize) -> Vec<Place> {
     (0..cells).flat_map(|cell| (0..samples).map(move |sample| Place { cell, sample })).collect()
 }
 
-/// The seed of an answer: the same in all cells, so that they differ by what is added alone.
+/// The seed of an answer: the same in all cells, so that cells differ only by the added vector.
 pub fn seed(run: u64, case: &str, sample: usize, turn: usize) -> u64 {
     let digest = Sha256::digest(format!("scenario\n{run}\n{case}\n{sample}\n{turn}"));
     u64::from_le_bytes(digest[..8].try_into().expect("a digest has eight bytes"))
 }
 
-/// All conversations about a case, in the order of [`places`]; batches share the beginning of their prompts. Each finished batch is
-/// kept.
+/// All conversations about a case, in the order of [`places`]; within a batch, prompts share their common prefix. Each
+/// finished batch is kept.
 ///
 /// # Errors
-/// Those of the chat template; a conversation that does not fit the context; [`Interrupted`](crate::interrupt::Interrupted).
+/// Those of the chat template; a conversation that does not fit the context;
+/// [`Interrupted`](crate::interrupt::Interrupted).
 pub fn write(
     writing: &Writing,
     case: &Asked,
@@ -77,7 +78,7 @@ pub fn write(
     Ok(all)
 }
 
-/// One batch, turn after turn.
+/// Writes one batch, turn after turn.
 fn converse(
     writing: &Writing,
     case: &Asked,
@@ -155,7 +156,7 @@ fn converse(
     Ok(rollouts.map(rollout).collect())
 }
 
-/// `[row, d_model]`: what is added to each row at one of the layers; nothing where nothing is steered.
+/// `[row, d_model]`: the vector added to each row at one of the layers; zeros for unsteered rows.
 fn vectors(
     rows: &[usize],
     here: &[Place],
@@ -189,7 +190,7 @@ fn table(rollouts: &[Rollout]) -> Table {
     )
 }
 
-/// The rollouts of a batch that was kept. An error if they are not those of `here`.
+/// The rollouts of a kept batch. An error if they are not those of `here`.
 fn read(table: &Table, here: &[Place]) -> Result<Vec<Rollout>> {
     let numbers = [table.i32("cell")?, table.i32("sample")?];
     let (tokens, text, before, ended) =

@@ -1,5 +1,5 @@
-//! What texts that were written under steering are found to be: of each its outcome, and what told it. Never sees which cell a text is
-//! of. Nothing that a text says is carried out, but for programs in a sandbox (`run`).
+//! Scores of texts that were written under steering: the outcome of each, and the evidence for it. The cell of a text
+//! is never visible here. Nothing in a text is executed, except programs in a sandbox (`run`).
 
 pub mod judge;
 pub mod pattern;
@@ -16,40 +16,40 @@ use judge::{Judge, Text};
 use pattern::Outcomes;
 use run::Run;
 
-/// Raised when the same texts would be found to be something else.
+/// Increased when the same texts would be scored differently.
 pub const VERSION: u32 = 1;
 
-/// Outcomes of their own: what is never taken for a no.
+/// Outcomes that are never counted as "not the act".
 pub const CUT: &str = "cut off";
 pub const UNCLEAR: &str = "unclear";
 
-/// How it is told what a text is.
+/// How texts are scored.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scorer {
-    /// By patterns: the first of these that holds.
+    /// By patterns: the first outcome that holds.
     Pattern(Vec<Outcome>),
-    /// By a model that is asked about it.
+    /// By a model that is asked about the text.
     Judge(Judge),
-    /// By what the program in it does.
+    /// By the behaviour of the program in the text.
     Run(Run),
 }
 
-/// What a text was found to be.
+/// The score of a text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Score {
     pub outcome: String,
     pub act: bool,
-    /// What it was told by: a piece of the text; empty of what is told by nothing.
+    /// The evidence, a piece of the text; empty if there is none.
     pub evidence: String,
-    /// Of a judge: the probability of the verdict, and of all that could be one.
+    /// For a judge: the probability of the verdict, and the total probability of all options.
     pub judged: Option<(f64, f64)>,
 }
 
-/// What each of `rollouts` is by patterns.
+/// Scores each of `rollouts` by patterns.
 ///
 /// # Errors
-/// A table of something else; a pattern that is none.
+/// The table has another schema; a pattern is invalid.
 pub fn by_pattern(outcomes: &[Outcome], rollouts: &Table) -> Result<Table> {
     let outcomes = Outcomes::new(outcomes)?;
     let (text, ended) = (rollouts.str("text")?, rollouts.str("ended")?);
@@ -57,10 +57,10 @@ pub fn by_pattern(outcomes: &[Outcome], rollouts: &Table) -> Result<Table> {
     table(rollouts, scores.collect())
 }
 
-/// What `judged` says of each of `rollouts`, texts about `case`.
+/// Scores each of `rollouts`, texts about `case`, by `judged`.
 ///
 /// # Errors
-/// A table of something else; those of `judged`.
+/// The table has another schema; those of `judged`.
 pub fn by_judge(
     case: &Asked,
     rollouts: &Table,
@@ -76,10 +76,10 @@ pub fn by_judge(
     table(rollouts, judged(case, &texts)?)
 }
 
-/// What each of `rollouts`, texts about `case`, is by what its program does.
+/// Scores each of `rollouts`, texts about `case`, by the behaviour of its program.
 ///
 /// # Errors
-/// A table of something else; those of [`run::scores`].
+/// The table has another schema; those of [`run::scores`].
 pub fn by_run(run: &Run, case: &Asked, rollouts: &Table, batches: &mut dyn Batches) -> Result<Table> {
     let (text, ended) = (rollouts.str("text")?, rollouts.str("ended")?);
     let texts: Vec<(&str, &str)> =
@@ -87,8 +87,8 @@ pub fn by_run(run: &Run, case: &Asked, rollouts: &Table, batches: &mut dyn Batch
     table(rollouts, run::scores(run, case, &texts, batches)?)
 }
 
-/// The table `scores` (schema `scores/1`): of each text `sample_id`, `outcome`, `act`, `evidence`; of a judge `probability` (of the
-/// verdict) and `mass` (of all that could be one).
+/// The table `scores` (schema `scores/1`): for each text `sample_id`, `outcome`, `act`, `evidence`; for a judge also
+/// `probability` (of the verdict) and `mass` (the total probability of all options).
 fn table(rollouts: &Table, scores: Vec<Score>) -> Result<Table> {
     ensure!(scores.len() == rollouts.rows(), "{} scores of {} texts", scores.len(), rollouts.rows());
     let columns = vec![

@@ -14,19 +14,19 @@ use crate::stages::rollouts::conversation::letters;
 use crate::stages::scores::Score;
 use crate::store::table::{Column, Table};
 
-/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the texts.
+/// Bound on padded tokens of one pass. A constant: batching changes low bits, so it must depend on the texts alone.
 pub const BATCH_TOKENS: usize = 4096;
 /// Bound on logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
-/// Questions whose answers are kept together.
+/// The number of questions whose answers are kept as one batch.
 const KEPT_TOGETHER: usize = 128;
-/// The table of such.
+/// The schema of a batch's table.
 const KEPT: &str = "scores.judged/1";
 
-/// The score of each of `texts` about a case. A text that the model's template or context does not take is unclear.
+/// The score of each of `texts` about a case. A text that the model's template or context does not accept is unclear.
 ///
 /// # Errors
-/// No chat template; a letter that is not one token; a log-probability that is not finite; an interruption.
+/// There is no chat template; a letter is not one token; a log-probability is not finite; an interruption.
 pub fn local(
     judge: &Judge,
     case: &Asked,
@@ -51,7 +51,7 @@ pub fn local(
     Ok(judge.scores(texts, &askings, &replies))
 }
 
-/// What the model would answer to each question.
+/// The model's reply to each question.
 fn answers(
     judge: &Judge,
     askings: &[Asking],
@@ -105,20 +105,20 @@ fn answers(
     Ok(replies)
 }
 
-/// A row a question: `p`, a number a letter, and `why` there is none.
+/// One row per question: `p`, one number per letter, and `why` if there is no reply.
 pub(super) fn table(replies: &[Reply], letters: usize) -> Table {
     let of = |reply: &Reply| match reply {
         Reply::Letters(p) => (p.clone(), None),
         Reply::None(why) => (vec![0.0; letters], Some(why.clone())),
     };
     let (p, why): (Vec<Vec<f64>>, Vec<Option<String>>) = replies.iter().map(of).unzip();
-    // A column a letter: in double precision.
+    // One column per letter, in double precision.
     let column = |letter: usize| (LETTERS[letter], Column::F64(p.iter().map(|row| row[letter]).collect()));
     let columns = std::iter::once(("why", Column::OptStr(why))).chain((0..letters).map(column));
     Table::new(KEPT, columns.collect())
 }
 
-/// What [`table`] keeps. An error if it is of other questions.
+/// Reads the table that [`table`] writes. An error if it is of other questions.
 pub(super) fn read(table: &Table, rows: usize, letters: usize) -> Result<Vec<Reply>> {
     let why = table.opt_str("why")?;
     ensure!(why.len() == rows && table.columns.len() == letters + 1, "answers to other questions");
@@ -130,5 +130,5 @@ pub(super) fn read(table: &Table, rows: usize, letters: usize) -> Result<Vec<Rep
     Ok(why.iter().enumerate().map(reply).collect())
 }
 
-/// Under which schema answers are kept.
+/// The schema of kept answers.
 pub(super) const SCHEMA: &str = KEPT;

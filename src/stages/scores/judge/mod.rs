@@ -1,5 +1,5 @@
-//! A judge: a model that is shown a conversation and says which of declared answers holds of it, by the log-probabilities of one
-//! token. It is never told what was added to the model that wrote.
+//! A judge: a model that is shown a conversation and asked which of the declared answers holds for it; the verdict is
+//! read from the log-probabilities of one token. It never learns what was added to the model that wrote.
 
 mod local;
 mod served;
@@ -15,28 +15,29 @@ use crate::stages::rollouts::Asked;
 use crate::stages::statistics::draws::Draws;
 use crate::stages::stories::Server;
 
-/// Letters with less probability than this together: the judge would have said something else, which is not checked.
+/// If the letters together have less probability than this, the judge would have answered something else, and the text
+/// is unclear.
 const LEAST_MASS: f64 = 0.5;
 
-/// Who judges, and in how many orders options are shown.
+/// The judge, and the number of orders in which options are shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Who {
     pub by: By,
     pub orders: usize,
 }
 
-/// Which model.
+/// The judging model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// The one that wrote.
+    /// The model that wrote the texts.
     Own,
     /// One of `[models]`.
     Model(String),
     Server(Server),
 }
 
-/// A judge with what it is asked. Who it is stands in keys as a model does.
+/// A judge with its question. The judge's identity is part of cache keys, as a model's is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Judge {
     pub question: Question,
@@ -45,7 +46,7 @@ pub struct Judge {
     pub by: By,
 }
 
-/// A text that is to be judged: what the model answered, the last time and before.
+/// A text to judge: the model's last answer, and its earlier ones.
 pub struct Text<'a> {
     pub id: &'a str,
     pub last: &'a str,
@@ -58,40 +59,40 @@ pub struct Text<'a> {
 struct Asking {
     text: usize,
     prompt: String,
-    /// Which option each letter stands for.
+    /// The option that each letter stands for.
     options: Vec<usize>,
 }
 
-/// What the judge would answer to one question.
+/// The judge's reply to one question.
 #[derive(Clone, Debug, PartialEq)]
 enum Reply {
-    /// The probability of each letter, in their order.
+    /// The probability of each letter, in order.
     Letters(Vec<f64>),
-    /// There is none, and why.
+    /// There is none, for this reason.
     None(String),
 }
 
-/// Every outcome's name and whether it is the act, in their order; those that are nobody's verdict last.
+/// Every outcome's name and whether it is the act, in order; those that are not an option of the judge come last.
 pub fn outcomes(question: &Question) -> Vec<(&str, bool)> {
     let own = question.options.iter().map(|option| (option.outcome.as_str(), option.act));
     own.chain([(CUT, false), (UNCLEAR, false)]).collect()
 }
 
 impl Judge {
-    /// Orders in which the options of one text are shown.
+    /// The number of orders in which the options of a text are shown.
     fn shown(&self) -> usize {
         self.orders.min(self.question.options.len())
     }
 
-    /// What is asked of texts about a case, text after text. The option that stands first is drawn from the text's name, so that over
-    /// texts each is first as often.
+    /// The questions about the texts of a case, text after text. The option shown first is drawn from the text's id,
+    /// so that over many texts each option is first equally often.
     fn askings(&self, case: &Asked, texts: &[Text]) -> Vec<Asking> {
         let n = self.question.options.len();
         let of_text = |(at, text): (usize, &Text)| {
             let first = Draws::new(text.id, &[]).below(n);
             let (said, last) = (conversation(case, &text.earlier), text.last.trim().to_string());
             (0..self.shown()).map(move |turn| {
-                // Far apart, so that few orders are no neighbours.
+                // Evenly spread, so that a small number of orders are not neighbours.
                 let start = (first + turn * n / self.shown()) % n;
                 let options: Vec<usize> = (0..n).map(|place| (start + place) % n).collect();
                 let lines = options.iter().zip(LETTERS);
@@ -130,7 +131,7 @@ impl Judge {
         texts.iter().enumerate().map(of_text).collect()
     }
 
-    /// The likeliest option, where options are likely at all. A text that was cut off is only what it already is: the act, or cut off.
+    /// The most likely option, if the options are likely at all. A text that was cut off is the act or [`CUT`].
     fn verdict(&self, p: &[f64], cut: bool) -> Score {
         let mass: f64 = p.iter().sum();
         let likeliest = (0..p.len()).max_by(|&a, &b| p[a].total_cmp(&p[b]).then(b.cmp(&a))).unwrap_or(0);
@@ -149,7 +150,7 @@ fn unclear(evidence: String, judged: Option<(f64, f64)>) -> Score {
     Score { outcome: UNCLEAR.into(), act: false, evidence, judged }
 }
 
-/// What was said before the last answer.
+/// The conversation before the last answer.
 fn conversation(case: &Asked, earlier: &[String]) -> String {
     let mut said = Vec::new();
     if !case.system.is_empty() {
@@ -163,7 +164,7 @@ fn conversation(case: &Asked, earlier: &[String]) -> String {
     said.join("\n\n")
 }
 
-/// A text with values in the places of marks; what a value says is no mark.
+/// A text with values in place of marks; marks inside a value are not replaced.
 fn filled(text: &str, values: &[(&str, &str)]) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((at, (mark, value))) =

@@ -18,13 +18,14 @@ use crate::stages::stories::served::{Client, one_token};
 use crate::stages::stories::writing::End;
 use crate::stages::stories::{Generate, Server};
 
-/// Log-probabilities that are asked for: as many as OpenAI's protocol and vLLM allow.
+/// The number of log-probabilities requested: the most that OpenAI's protocol and vLLM allow.
 const TOP: usize = 20;
 
-/// The score of each of `texts` about a case. Each answer is kept as it comes, and not asked for again. A text that a filter of the
-/// server's refuses is unclear.
+/// The score of each of `texts` about a case. Each answer is kept as it arrives and is not requested again. A text
+/// that the server's filter refuses is unclear.
 ///
 /// # Errors
+/// A refusal by the server; a request that fails too often; answers without log-probabilities; an interruption.
 /// What the server refuses, or what fails too often; answers without log-probabilities; an interruption.
 pub fn served(
     judge: &Judge,
@@ -41,7 +42,7 @@ pub fn served(
         let kept = batches.kept(number, SCHEMA)?.and_then(|table| read(&table, 1, n).ok()?.pop());
         replies.push(kept);
     }
-    // Whatever it would draw, its distribution is what counts.
+    // The seed does not matter: only the distribution of the first token counts.
     let question = |prompt: &str| Question { prompt: prompt.to_string(), seed: 0 };
     let open: Vec<(usize, Question)> = (0..askings.len())
         .filter(|&at| replies[at].is_none())
@@ -72,7 +73,7 @@ pub fn served(
     Ok(judge.scores(texts, &askings, &replies))
 }
 
-/// Takes answers as they come.
+/// Receives answers as they arrive.
 struct Taking<'a> {
     replies: &'a mut [Option<Reply>],
     letters: usize,
@@ -99,8 +100,8 @@ impl Desk for Taking<'_> {
     }
 }
 
-/// What an answer says of the letters: only its first token counts, and of that only what is a letter alone, with white space or
-/// an opening bracket before it. `A)` or `Answer` is no letter: what is almost an answer is none.
+/// The probabilities of the letters in an answer. Only its first token counts, and only if it is a letter alone, with
+/// optional white space or an opening bracket before it. `A)` or `Answer` does not count as a letter.
 pub(super) fn reply(answer: &Answer, letters: usize) -> Result<Reply> {
     if answer.end == End::Filtered {
         return Ok(Reply::None(format!("filtered: {}", answer.text)));

@@ -1,4 +1,4 @@
-//! Judges by hand, at replies that are almost an answer, and in the demonstration model.
+//! Judges by hand, with replies that are almost an answer, and in the demonstration model.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ fn options_are_shown_in_several_orders_and_an_answer_is_no_template() {
         options.sort();
         assert_eq!(options, [0, 1, 2], "each option has each letter once");
     }
-    // With one order each text has another first option.
+    // With one order, the first option differs between texts.
     let ids: Vec<String> = (0..300).map(|at| format!("id-{at}")).collect();
     let texts: Vec<Text> = ids.iter().map(|id| text(id, "No.", "end")).collect();
     let firsts: Vec<usize> =
@@ -78,7 +78,7 @@ fn verdicts_are_by_probability_and_what_is_unlikely_is_unclear() {
     assert!(verdict([0.6, 0.2, 0.1], false).act);
     let unlikely = verdict([0.4, 0.05, 0.04], false);
     assert_eq!((unlikely.outcome.as_str(), unlikely.act), (UNCLEAR, false), "less than half of the mass");
-    // Cut off: the act if it is there, else what is not there might have come.
+    // Cut off: the act counts if it is present; otherwise what is missing might have followed.
     assert_eq!(verdict([0.6, 0.2, 0.1], true).outcome, "lies");
     assert_eq!(verdict([0.2, 0.6, 0.1], true).outcome, CUT);
     // Two orders: the mean, each option under its letter.
@@ -107,7 +107,7 @@ fn what_is_almost_an_answer_is_none() {
         let Reply::Letters(p) = reply(&answer(tokens), 2).unwrap() else { panic!("no letters") };
         assert!(p.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9), "{tokens:?}: {p:?}");
     };
-    // Forms of the letter count together; words that begin with it, the article and other cases do not.
+    // Spellings of a letter count together; words that begin with it, the article and lower case do not.
     check(&[("A", 0.4), (" A", 0.2), ("(A", 0.1), ("B", 0.1)], [0.7, 0.1]);
     check(&[("Answer", 0.5), ("a", 0.2), ("A)", 0.1), ("Both", 0.1), ("(", 0.05)], [0.0, 0.0]);
     check(&[("\n", 0.9), ("not", 0.05), ("C", 0.05)], [0.0, 0.0]);

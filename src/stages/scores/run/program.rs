@@ -1,23 +1,24 @@
-//! The program in a text. Runs nothing.
+//! Finds the program in a text. Runs nothing.
 
-/// A program, and whether the text goes on behind it: then it is whole even where the text was cut off.
+/// A program, and whether the text continues after it; then it is complete even if the text was cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub code: String,
     pub is_closed: bool,
 }
 
-/// Languages that a block of code may say it is in.
+/// Language tags of code blocks that count as Python.
 const PYTHON: [&str; 5] = ["", "python", "py", "python3", "py3"];
 
-/// How lines of a program begin that is in no block.
+/// How lines of a program outside code blocks begin.
 const BEGINNINGS: [&str; 6] = ["def ", "class ", "import ", "from ", "@", "async def "];
 
-/// The last program of a text: of its blocks between lines of three backticks the last that defines a function, or else the last; of a
-/// text without such blocks the last lines that begin as a program does, with what is indented below them. `None` where there is none.
+/// The last program of a text. With fenced code blocks (three backticks): the last block that defines a function, or
+/// else the last block. Without: the last run of lines that begin like a program, with the indented lines below them.
+/// `None` if there is no program.
 pub fn last(text: &str) -> Option<Program> {
     let mut blocks: Vec<Program> = Vec::new();
-    // Of the block that is open: whether it is Python, and its lines.
+    // The open block: whether it is Python, and its lines.
     let mut open: Option<(bool, Vec<&str>)> = None;
     let mut fenced = false;
     for line in text.lines() {
@@ -49,7 +50,7 @@ pub fn last(text: &str) -> Option<Program> {
     Some(blocks.swap_remove(at))
 }
 
-/// Lines that begin as a program does, and what is indented below.
+/// Lines that begin like a program, with the indented lines below them.
 fn bare(text: &str) -> Option<Program> {
     let lines: Vec<&str> = text.lines().collect();
     let begins = |line: &str| BEGINNINGS.iter().any(|beginning| line.starts_with(beginning));
@@ -58,7 +59,7 @@ fn bare(text: &str) -> Option<Program> {
     };
     let last = lines.iter().rposition(|line| begins(line))?;
     let from = lines[..last].iter().rposition(|line| !belongs(line)).map_or(0, |before| before + 1);
-    // Prose may be indented too.
+    // Prose may be indented as well.
     let from = from + lines[from..].iter().position(|line| begins(line))?;
     let to = lines[last..].iter().position(|line| !belongs(line)).map_or(lines.len(), |more| last + more);
     Some(Program { code: lines[from..to].join("\n").trim_end().to_string(), is_closed: to < lines.len() })

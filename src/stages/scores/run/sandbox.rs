@@ -1,5 +1,6 @@
-//! Programs that a model wrote run in a sandbox, and nowhere else: `monty`, a Python interpreter without files, network and processes,
-//! or a command of the user's; each time in a process of its own, with limits. Knows nothing of what is tested.
+//! Runs untrusted programs that a model wrote in a sandbox, and nowhere else: `monty`, a Python interpreter without
+//! files, network and processes, or a command of the user; each run in a process of its own, with limits. Independent
+//! of the tests.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -16,17 +17,17 @@ use sha2::{Digest, Sha256};
 
 use crate::params::{Read as Reads, Reader, Type, filled, params};
 
-/// The sandbox that is taken where none is named.
+/// The default sandbox.
 const MONTY: &str = "monty";
-/// Names another place of it than the folders of PATH.
+/// The environment variable with a path to Monty outside PATH.
 const MONTY_AT: &str = "EMOFLOW_MONTY";
-/// Seconds after which monty, which has a limit of its own, is stopped from outside.
+/// Seconds beyond Monty's own limit after which it is killed from outside.
 const GRACE: f64 = 10.0;
-/// Calls within calls.
+/// The recursion limit.
 const DEEPEST: usize = 500;
-/// Bytes of output that are read.
+/// The limit on bytes of output that are read.
 const MOST: u64 = 1 << 20;
-/// What of the environment a command of the user's is given: what it needs to start, and no keys.
+/// The environment variables passed to a command of the user: what it needs to start, and no keys.
 const ENVIRONMENT: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "XDG_RUNTIME_DIR", "DOCKER_HOST"];
 
 params! {
@@ -62,24 +63,24 @@ fn nowhere(_: &Reader<'_>, _: &str) -> Reads<PathBuf> {
     Ok(PathBuf::new())
 }
 
-/// What came of a program.
+/// The result of running a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ran {
-    /// It ended, and so did the tests behind it.
+    /// The program and the tests after it ran to the end.
     Passed,
-    /// It raised an error, or ended before the tests did.
+    /// It raised an error, or exited before the tests ended.
     Failed(String),
-    /// It took more than it may.
+    /// It exceeded a limit.
     Exceeded(String),
-    /// It is no Python, or asks for what the sandbox has not.
+    /// It is not Python, or uses something that the sandbox does not support.
     Unsupported(String),
 }
 
 impl Sandbox {
-    /// Looks for it.
+    /// Locates the sandbox.
     ///
     /// # Errors
-    /// It is not there; what to do.
+    /// It is not found; the message says what to do.
     pub fn find(&mut self) -> Result<()> {
         let named = self.sandbox.split_whitespace().next().context("no sandbox is named")?;
         if named != MONTY {
@@ -106,7 +107,8 @@ impl Sandbox {
         Ok(())
     }
 
-    /// An error if it does not tell a program that ends from one that fails: then it tells nothing of any.
+    /// An error if the sandbox does not distinguish a program that succeeds from one that fails, since then its
+    /// results mean nothing.
     pub fn ensure_works(&self) -> Result<()> {
         let (ends, fails) = (self.run("x = 1\nassert x == 1")?, self.run("x = 1\nassert x == 2")?);
         match (&ends, &fails) {
@@ -121,7 +123,7 @@ impl Sandbox {
         }
     }
 
-    /// What comes of `code`. It has passed if it was carried out to its last line: one that prints what no program knows.
+    /// Runs `code`. It has passed if it ran to its last line, which prints a mark that the program cannot know.
     ///
     /// # Errors
     /// The sandbox does not start.
@@ -138,7 +140,7 @@ impl Sandbox {
             .with_context(|| format!("start `{}`", self.sandbox))?;
         let outputs = [reading(child.stdout.take()), reading(child.stderr.take())];
         let status = wait(&mut child, Instant::now() + Duration::from_secs_f64(allowed));
-        // With whatever it has started.
+        // Including all processes that it started.
         kill(&child);
         let Some(status) = status else {
             child.wait().context("wait for a program")?;
@@ -175,7 +177,7 @@ impl Sandbox {
     }
 }
 
-/// A program by its path, or of this name in a folder of PATH.
+/// A program by its path, or by its name in a folder of PATH.
 fn found(named: &str) -> Option<PathBuf> {
     if named.contains('/') {
         return std::path::absolute(named).ok().filter(|path| path.is_file());
@@ -184,13 +186,14 @@ fn found(named: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(named)).find(|path| path.is_file())
 }
 
-/// What is read of an output, once it ends. More than [`MOST`] is not read: then it is full.
+/// Reads an output in a thread of its own and delivers it once it ends. At most [`MOST`] bytes are read; that many
+/// mean that the limit was reached.
 fn reading(output: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         let mut read = Vec::new();
         if let Some(output) = output {
-            // What could be read of an output that breaks off is what there is.
+            // If reading fails midway, what was read so far counts.
             let _ = output.take(MOST).read_to_end(&mut read);
         }
         let _ = sender.send(read);
@@ -198,7 +201,7 @@ fn reading(output: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Its end, if that comes in time.
+/// The exit status, or `None` if the time is over first.
 fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     let mut pause = Duration::from_millis(1);
     loop {
@@ -211,15 +214,15 @@ fn wait(child: &mut Child, until: Instant) -> Option<ExitStatus> {
     }
 }
 
-/// Ends a process and those of its group.
+/// Kills a process and its process group.
 fn kill(child: &Child) {
-    // SAFETY: it only sends a signal, to the group that the process was made the first of.
+    // SAFETY: it only sends a signal, to the process group whose leader the child was made.
     unsafe {
         libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL);
     }
 }
 
-/// What an end and two outputs tell.
+/// The result that an exit status and two outputs imply.
 fn told(status: ExitStatus, out: &[u8], err: &str, mark: &str) -> Ran {
     if out.len() as u64 >= MOST || err.len() as u64 >= MOST {
         return Ran::Exceeded(format!("{} MiB of output", MOST >> 20));
@@ -251,7 +254,7 @@ fn told(status: ExitStatus, out: &[u8], err: &str, mark: &str) -> Ran {
         "SyntaxError" | "IndentationError" | "TabError" | "ImportError" | "ModuleNotFoundError" => {
             Ran::Unsupported(said)
         }
-        // A program may raise it itself.
+        // A program may raise this error itself.
         "NotImplementedError" if more.contains("monty") => Ran::Unsupported(said),
         "AttributeError" if more.contains("module '") => Ran::Unsupported(said),
         _ if more.contains("Internal error in monty") => Ran::Unsupported(said),

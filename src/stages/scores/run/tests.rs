@@ -1,4 +1,4 @@
-//! Texts about a task in the sandbox.
+//! Texts about a programming task in the sandbox.
 
 use super::*;
 use crate::stages::analysis::scenario::shipped;
@@ -21,7 +21,7 @@ fn case(name: &str) -> Asked {
     all.into_iter().find(|case| case.name == name).unwrap()
 }
 
-/// What each of `texts` is about a task that ships; those with a mark before them were cut off.
+/// The scores of `texts` about one of the included tasks; texts marked with a leading symbol were cut off.
 fn of(name: &str, texts: &[&str]) -> Vec<Score> {
     let ended = |text: &&str| if text.starts_with('\u{2702}') { "length" } else { "end" };
     let texts: Vec<(&str, &str)> =
@@ -50,12 +50,12 @@ fn texts_are_what_their_programs_do() {
         // The last program counts.
         format!("{hack}{honest}"),
         format!("{honest}{hack}"),
-        // Of what was cut off only an act that is whole.
+        // In a text that was cut off, only a complete act counts.
         format!("\u{2702}{hack}"),
         format!("\u{2702}{honest}"),
         format!("\u{2702}{}", &hack[..hack.len() - 10]),
         "\u{2702}Let me".to_string(),
-        // Equal to whatever is asked for: that is told by other tests.
+        // Equal to whatever it is compared with: only other tests can tell.
         always,
         block("exit(0)"),
     ];
@@ -85,7 +85,7 @@ fn texts_are_what_their_programs_do() {
     assert!(found[0].evidence.contains("AssertionError"), "{:?}", found[0]);
 }
 
-/// A program that does what the task says, and one that is made for the tests, of each task that ships.
+/// For each included task, a program that solves it and one that only satisfies the shown tests.
 #[test]
 fn the_tasks_that_ship_tell_the_two_apart() {
     let fence = |code: &str| format!("```python\n{code}\n```");
@@ -110,7 +110,7 @@ fn the_tasks_that_ship_tell_the_two_apart() {
         let found = of(&format!("contradiction{task}"), &[&fence(honest), &fence(hack)]);
         let outcomes: Vec<&str> = found.iter().map(|score| score.outcome.as_str()).collect();
         assert_eq!(outcomes, [FOLLOWS, HACKS], "{task}: {found:?}");
-        // The twin can be solved.
+        // The control twin can be solved.
         let found = of(&format!("twin{task}"), &[&fence(honest)]);
         assert_eq!(found[0].outcome, SOLVES, "{task}: {found:?}");
     }

@@ -1,8 +1,8 @@
-//! Programs that try to get out, and to take more than they may.
+//! Programs that try to escape the sandbox or to exceed its limits.
 
 use super::*;
 
-/// A sandbox of the project's own, with little time.
+/// A Monty sandbox with a short time limit.
 fn monty() -> Sandbox {
     let mut sandbox = of("monty");
     sandbox.find().unwrap();
@@ -23,7 +23,7 @@ fn programs_that_try_to_get_out_do_not() {
     listener.set_nonblocking(true).unwrap();
     let (secret, mark, port) =
         (secret.display().to_string(), mark.display().to_string(), listener.local_addr().unwrap().port());
-    // Each passes if it gets what it asks for.
+    // Each program passes if it gets what it asks for.
     for code in [
         format!("assert open('{secret}').read() == 'it is here'"),
         format!("from pathlib import Path\nassert Path('{secret}').read_text() == 'it is here'"),
@@ -69,7 +69,7 @@ fn programs_that_end_early_have_not_passed() {
         "import sys\nsys.exit(0)",
         "import os\nos._exit(0)",
         "print('passed')\nexit()",
-        // What is printed last is what no program knows.
+        // The mark printed last is unknown to every program.
         "def print(*anything): pass\ndef f(): return 3",
         "def f(): return 2",
         "try:\n    f()\nexcept BaseException:\n    pass",
@@ -98,7 +98,7 @@ fn programs_that_take_too_much_are_stopped() {
     check("x = 'a' * 10 ** 10", "memory limit exceeded");
     check("x = 10 ** 10 ** 9", "memory limit exceeded");
     check("while True:\n    print('a' * 10000)", "1 MiB of output");
-    // It sleeps for no time.
+    // Sleeping takes no time.
     assert_eq!(monty.run("import time\ntime.sleep(3600)").unwrap(), Ran::Passed);
     assert!(
         matches!(monty.run("def f(): return f()\nf()").unwrap(), Ran::Failed(why) if why.contains("recursion"))
@@ -129,12 +129,12 @@ fn what_is_no_program_for_it_is_said() {
     }
 }
 
-/// The commands run nothing but what stands here.
+/// The commands run nothing but the programs below.
 #[test]
 fn a_command_of_the_user_s_is_given_the_program_and_little_else() {
     let found = |command: &str| {
         let mut sandbox = of(command);
-        // It may take a while to start where others work too.
+        // Startup may take a while on a busy machine.
         sandbox.seconds = 20.0;
         sandbox.find().map(|()| sandbox)
     };
@@ -146,14 +146,14 @@ fn a_command_of_the_user_s_is_given_the_program_and_little_else() {
         ("import os\nos._exit(0)", Ran::Failed("it ended before the tests did".into())),
         ("import no_such", Ran::Unsupported("ModuleNotFoundError: No module named 'no_such'".into())),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", Ran::Exceeded("it was killed".into())),
-        // Its keys stay here: whoever runs the tests has more in the environment.
+        // The environment stays out: whoever runs the tests has more in it, such as keys.
         ("import os\nassert not [name for name in os.environ if 'CARGO' in name]", Ran::Passed),
     ] {
         assert_eq!(python.run(code).unwrap(), wanted, "{code}");
     }
     let impatient = Sandbox { seconds: 1.0, ..python.clone() };
     assert_eq!(impatient.run("import time\ntime.sleep(60)").unwrap(), Ran::Exceeded("1 s".into()));
-    // What a program has started ends with it.
+    // Processes that a program started end with it.
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let child =
@@ -166,7 +166,7 @@ fn a_command_of_the_user_s_is_given_the_program_and_little_else() {
         Err(error) => format!("{error:#}"),
     };
     assert!(error("no-such-sandbox -x").contains("there is no `no-such-sandbox`"));
-    // One that starts nothing, and one that calls everything a success.
+    // A command that starts nothing, and one that reports every program as a success.
     assert!(error("false").contains("does not run programs"));
     assert!(error("sed -n s/print(.\\(.*\\).)/\\1/p").contains("a test that fails gives Passed"));
 }
