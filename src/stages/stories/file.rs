@@ -1,4 +1,4 @@
-//! Stories from files of many formats. Knows no model, and not where the files are from.
+//! Reads stories from files in many formats. Independent of the model and of where the files come from.
 
 mod columnar;
 mod csv;
@@ -25,12 +25,12 @@ use super::{Columns, Story, story_id, table};
 use crate::params::words;
 use crate::store::table::Table;
 
-/// Raised when the same files would give other stories.
+/// Increased when the same files would give different stories.
 pub const VERSION: u32 = 2;
 
-/// Labels of no emotion that are counted each by itself.
+/// The number of unknown labels that are counted individually.
 const LABELS: usize = 2000;
-/// Places that are named of rows that are skipped.
+/// The number of skipped rows whose places are reported.
 const PLACES: usize = 3;
 
 words! {
@@ -42,55 +42,55 @@ words! {
     }
 }
 
-/// Files of stories, and which of their rows are meant.
+/// Story files, and which of their rows are used.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// In the order in which they are read.
+    /// In reading order.
     pub paths: Vec<PathBuf>,
     pub columns: Columns,
-    /// `None`: neutral text, of which every row counts.
+    /// `None`: neutral text, of which every row is used.
     pub emotions: Option<Vec<String>>,
-    /// Which emotion a label means, where it is not its name.
+    /// The emotions that labels stand for, where a label is not the emotion's name.
     pub labels: BTreeMap<String, String>,
     pub empty: Empty,
-    /// The first so many of each emotion; `None`: all.
+    /// The maximum number of stories per emotion, taken from the beginning; `None`: all.
     pub limit_per_emotion: Option<usize>,
 }
 
-/// What files of stories hold.
+/// What a set of story files contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Stories that are meant.
+    /// Stories that are used.
     pub stories: usize,
-    /// Of each emotion; none for neutral text.
+    /// Stories per emotion; empty for neutral text.
     pub of_emotion: Vec<usize>,
-    /// Labels that mean no emotion of the experiment, each with its rows.
+    /// Labels that match no emotion of the experiment, each with its number of rows.
     pub others: BTreeMap<String, usize>,
-    /// Rows of further such labels.
+    /// Rows with further such labels.
     pub more: usize,
-    /// Rows without a label, and with several.
+    /// Rows without a label, and rows with several.
     pub unlabelled: usize,
     pub several: usize,
-    /// Rows of an emotion without a text, and where the first of them are.
+    /// Rows of an emotion without a text, and the places of the first of them.
     pub empty: usize,
     pub empty_at: Vec<String>,
-    /// Of each file the label that its name is, where its rows have none of their own.
+    /// For each file, the label given by its name if its rows have none of their own.
     pub by_name: Vec<Option<String>>,
 }
 
-/// What a row is to an experiment.
+/// How a row is treated.
 enum Fate {
-    /// The story, and the place of its emotion.
+    /// A story, and the index of its emotion.
     Story(Story, Option<usize>),
     Empty,
     Other,
 }
 
 impl Files {
-    /// What they hold.
+    /// Surveys the files.
     ///
-    /// Reads the files until every emotion has its limit, or to the end. An error if a file or a column is missing, at
-    /// the first row that cannot be read, and if there is no row at all.
+    /// Reads the files until every emotion has reached its limit, or to the end. An error if a file or a column is
+    /// missing, if a row cannot be read, or if there are no rows at all.
     pub fn survey(&self) -> Result<Survey> {
         let mut survey = Survey {
             of_emotion: vec![0; self.emotions.as_ref().map_or(0, Vec::len)],
@@ -136,10 +136,11 @@ impl Files {
         Ok(survey)
     }
 
-    /// The stories of each of `ranges`, which ascend, among those that [`Files::survey`] counts, in the files' order.
+    /// The stories of each of `ranges` (in ascending order) among those that [`Files::survey`] counts, in the files'
+    /// order.
     ///
-    /// A row whose label means none of `emotions` is passed over; the emotion is written as the experiment writes it.
-    /// A story's index is its row, from 0, counted over all files; a row with a list of texts counts as so many rows.
+    /// A row whose label matches none of `emotions` is skipped; emotions are spelled as in the experiment. A story's
+    /// index is its row, from 0, counted over all files; a row with a list of texts counts as that many rows.
     pub fn run(&self, ranges: &[Range<usize>]) -> Result<Vec<Table>> {
         let end = ranges.last().map_or(0, |range| range.end);
         let mut stories = vec![Vec::new(); ranges.len()];
@@ -160,15 +161,15 @@ impl Files {
         Ok(stories.iter().map(|stories| table(stories)).collect())
     }
 
-    /// Calls `visit` with every row, the number of its file and what it is, until told to stop or until there can be no
-    /// more.
+    /// Calls `visit` with every row, the number of its file and how it is treated, until `visit` breaks or no further
+    /// story can be used.
     fn each(&self, visit: &mut dyn FnMut(usize, &Row, Fate) -> ControlFlow<()>) -> Result<()> {
         if self.emotions.is_some() && self.columns.emotion.is_none() {
             bail!("{}: `columns` does not say which column holds the emotion", self.shown());
         }
         let words = self.emotions.as_deref().unwrap_or_default();
         let emotions = Emotions::new(words, &self.labels);
-        // How many more stories of each emotion are meant.
+        // The number of stories of each emotion that may still be used.
         let mut left = vec![self.limit_per_emotion.unwrap_or(usize::MAX); words.len()];
         let (mut index, mut open, mut ended) = (0, left.len(), false);
         for (file, path) in self.paths.iter().enumerate() {
@@ -193,7 +194,7 @@ impl Files {
                         Fate::Story(story(&row, place.map(|place| words[place].clone()), index), place)
                     }
                 };
-                // Rows of an emotion that has its limit say nothing of the file.
+                // Rows of an emotion that has reached its limit are not reported.
                 let counted = !(matches!(fate, Fate::Other) && place.is_some());
                 index += 1;
                 let flow = if counted { visit(file, &row, fate) } else { ControlFlow::Continue(()) };
@@ -233,33 +234,33 @@ fn story(row: &Row, emotion: Option<String>, index: usize) -> Story {
     }
 }
 
-/// One text of a file, with what stands beside it.
+/// One text of a file with its metadata.
 struct Row {
-    /// Where it stands, for errors: "line 7" or "row 7", from 1.
+    /// Its position, for errors: "line 7" or "row 7", from 1.
     place: String,
     emotion: Label,
     /// The label is the file's name.
     by_name: bool,
     /// `None`: null.
     text: Option<String>,
-    /// `None` where the file has null, or where no column was asked for.
+    /// `None` if the file has null, or if no topic column was configured.
     topic: Option<String>,
 }
 
 /// Receives rows until it breaks.
 type Visit<'a> = dyn FnMut(Row) -> Result<ControlFlow<()>> + 'a;
 
-/// A file to be read.
+/// A file to read.
 struct Rows<'a> {
     path: &'a Path,
     packing: Packing,
     columns: &'a Columns,
-    /// The label of rows without one of their own: the file's name, where that means an emotion.
+    /// The label of rows without one of their own: the file's name, if it matches an emotion.
     stem: Option<&'a str>,
 }
 
 impl Rows<'_> {
-    /// The names of the columns asked for: emotion, text, topic.
+    /// The configured column names: emotion, text, topic.
     fn names(&self) -> impl Iterator<Item = Option<&str>> {
         let Columns { emotion, text, topic } = self.columns;
         [emotion.as_deref(), Some(text.as_str()), topic.as_deref()].into_iter()
@@ -275,12 +276,12 @@ impl Rows<'_> {
     }
 }
 
-/// Calls `visit` with each row of the file, whose format its name tells.
+/// Calls `visit` with each row of the file; the format is determined by the file's name.
 fn rows(path: &Path, columns: &Columns, emotions: &Emotions, visit: &mut Visit) -> Result<()> {
     let name = name_of(path);
     let (format, packing) = Format::of(&name).map_err(|why| anyhow::anyhow!("it {why}; {KNOWN}"))?;
     let stem = Some(stem(&name)).filter(|_| columns.emotion.is_some());
-    // Lines have nothing but the file's name to say what they are.
+    // Plain lines have only the file's name as a label.
     let means =
         |stem: &&str| format == Format::Lines || emotions.place(&Label::of(Some(stem.to_string()))).is_some();
     let rows = Rows { path, packing, columns, stem: stem.filter(means) };
@@ -294,7 +295,7 @@ fn rows(path: &Path, columns: &Columns, emotions: &Emotions, visit: &mut Visit) 
     }
 }
 
-/// One text a line; empty lines are none.
+/// One text per line; empty lines are skipped.
 fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
     let mut lines = rows.lines()?;
     while let Some(line) = lines.next()? {
@@ -311,7 +312,7 @@ fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
     Ok(())
 }
 
-/// The format of the file at `path` in a word; empty where none is known.
+/// The name of the format of the file at `path`; empty if unknown.
 pub fn format_of(path: &Path) -> &'static str {
     Format::of(&name_of(path)).map_or("", |(format, _)| format.name())
 }

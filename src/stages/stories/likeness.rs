@@ -1,18 +1,19 @@
-//! How alike two texts are, by the runs of words that they share. Knows no story and no meaning.
+//! The similarity of two texts by the word n-grams that they share. Independent of stories and of meaning.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rayon::prelude::*;
 
-/// Words in a shingle.
+/// Words per shingle.
 const WORDS: usize = 3;
 
-/// The set of a text's word 3-grams, in lower case; of a text of fewer words, the set of its words. Words are runs of
-/// letters and digits. Each is kept as 64 bits of a hash: two different ones collide about once in 10^19 pairs.
+/// The set of a text's word 3-grams, in lower case; for a text with fewer words, the set of its words. Words are runs
+/// of letters and digits. Each shingle is stored as a 64-bit hash: two different ones collide about once in 10^19
+/// pairs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shingles {
-    /// Ascending, each once.
+    /// Ascending, without duplicates.
     hashes: Vec<u64>,
 }
 
@@ -27,7 +28,7 @@ impl Shingles {
         Shingles { hashes }
     }
 
-    /// `|A and B| / |A or B|`; two texts without any word are alike (1).
+    /// The Jaccard similarity `|A and B| / |A or B|`; two texts without words have similarity 1.
     pub fn jaccard(&self, other: &Shingles) -> f64 {
         let (a, b) = (&self.hashes, &other.hashes);
         let (mut i, mut j, mut shared) = (0, 0, 0);
@@ -51,32 +52,32 @@ fn hash(words: &[&str]) -> u64 {
     hasher.finish()
 }
 
-/// From this likeness on, a text is a near copy of another.
+/// The similarity from which a text counts as a near copy of another.
 pub const NEAR: f64 = 0.7;
 
-/// Texts that repeat an earlier one.
+/// Numbers of texts that repeat an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copies {
-    /// To the letter.
+    /// Exact copies.
     pub exact: usize,
-    /// Not to the letter, but with a [likeness](Shingles::jaccard) of at least [`NEAR`].
+    /// Not exact, but with a [similarity](Shingles::jaccard) of at least [`NEAR`].
     pub near: usize,
 }
 
-/// Bands of a signature, and its values in each.
+/// The number of bands in a signature, and of values per band.
 const BANDS: usize = 32;
 const ROWS: usize = 4;
-/// Signatures that agree less are not compared further: about five standard deviations below what two texts with the
-/// likeness [`NEAR`] have.
+/// Pairs whose signatures agree in fewer values are not compared further: about five standard deviations below the
+/// expected agreement of two texts with the similarity [`NEAR`].
 const AGREE: usize = BANDS * ROWS / 2;
 
-/// How many of `texts` repeat an earlier one.
+/// The number of `texts` that repeat an earlier one.
 ///
-/// By MinHash (Broder 1997): two texts agree in each of the 128 values of their signatures with the probability of
-/// their likeness, and only texts that agree in all four values of one of 32 bands are compared. What is counted is
-/// compared shingle by shingle, so no text is counted wrongly; of two texts with a likeness of exactly [`NEAR`] one
-/// pair in 6000 is not seen, of those with 0.8 fewer than one in 10^7. The time grows with the number of texts and of
-/// pairs that are at least half alike.
+/// By MinHash (Broder 1997): two texts agree in each of the 128 values of their signatures with a probability equal to
+/// their similarity, and only texts that agree in all four values of one of 32 bands are compared. Each counted pair
+/// is compared shingle by shingle, so there are no false positives; of pairs with a similarity of exactly [`NEAR`] one
+/// in 6000 is missed, of those with 0.8 fewer than one in 10^7. The time grows with the number of texts and of pairs
+/// with a similarity of at least 0.5.
 pub fn copies(texts: &[&str]) -> Copies {
     let mut seen = HashSet::new();
     let distinct: Vec<&str> = texts.iter().copied().filter(|text| seen.insert(*text)).collect();
@@ -89,7 +90,7 @@ pub fn copies(texts: &[&str]) -> Copies {
     for band in 0..BANDS {
         let key = |at: &usize| &signatures[*at][band * ROWS..][..ROWS];
         let mut order: Vec<usize> = (0..distinct.len()).collect();
-        // Stable: earlier texts come first.
+        // The sort is stable: earlier texts come first.
         order.sort_by(|a, b| key(a).cmp(key(b)));
         for group in order.chunk_by(|a, b| key(a) == key(b)) {
             for (place, &at) in group.iter().enumerate().filter(|(place, _)| *place > 0) {
@@ -107,14 +108,14 @@ pub fn copies(texts: &[&str]) -> Copies {
     Copies { exact: texts.len() - distinct.len(), near: near.into_iter().filter(|near| *near).count() }
 }
 
-/// The least value of a set of shingles under each of as many hash functions.
+/// The minimum of a set of shingles under each of as many hash functions.
 type Signature = [u32; BANDS * ROWS];
 
 fn signature(shingles: &Shingles) -> Signature {
     let mut least = [u32::MAX; BANDS * ROWS];
     for hash in &shingles.hashes {
         for (function, least) in (0u64..).zip(&mut least) {
-            // The finalizer of SplitMix64 (Steele, Lea and Flood 2014), of the hash and the function's number.
+            // The finalizer of SplitMix64 (Steele, Lea and Flood 2014), applied to the hash and the function's number.
             let mut mixed = hash.wrapping_add((function + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -142,12 +143,12 @@ mod tests {
         assert_eq!(alike("a a a a", "a a a"), 1.0);
         // Fewer than three words: {rain, snow} and {rain}.
         assert_eq!(alike("Rain, snow", "rain"), 0.5);
-        // Words are no 3-grams.
+        // Single words are not 3-grams.
         assert_eq!(alike("rain snow", "rain snow hail"), 0.0);
         assert_eq!(alike("", "..."), 1.0);
         assert_eq!(alike("", "rain"), 0.0);
     }
-    /// A text of `n` words drawn from `vocabulary`, by a linear congruence.
+    /// A text of `n` words from `vocabulary`, drawn by a linear congruential generator.
     fn drawn(state: &mut u64, n: usize, vocabulary: u64) -> Vec<String> {
         let mut word = || {
             *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -193,7 +194,7 @@ mod tests {
         let mut state = 1;
         let mut texts: Vec<String> = (0..50).map(|_| drawn(&mut state, 100, 100_000).join(" ")).collect();
         let copy = texts[3].clone();
-        // A word in the middle is in three of 98 3-grams: 95 of 101 are shared.
+        // A word in the middle is part of three of 98 3-grams: 95 of 101 are shared.
         let near = texts[7].replacen(texts[7].split(' ').nth(50).unwrap(), "else", 1);
         let half = texts[9].split(' ').take(50).collect::<Vec<_>>().join(" ");
         texts.extend([copy, near, half]);

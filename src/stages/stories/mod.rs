@@ -1,4 +1,4 @@
-//! Where stories come from: one file a kind of source, and the table they all end in.
+//! The sources of stories, one file per kind, and their common table.
 
 pub mod file;
 pub mod generate;
@@ -24,20 +24,20 @@ pub use served::{Protocol, Server};
 
 use crate::store::table::{Column, Table};
 
-/// The table of texts that were written and rejected.
+/// The name of the table of rejected texts.
 pub const REJECTED: &str = "rejected";
 
-/// The place of one story in a source: which emotion, which topic, the how-manyth.
+/// The identity of one story in a source: its emotion, topic and number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
     /// `None`: neutral text.
     pub emotion: Option<String>,
-    /// The second one of a dialogue.
+    /// The second emotion of a dialogue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
-    /// `None`: passages of a template have none.
+    /// `None` for template passages, which have no topic.
     pub topic: Option<String>,
-    /// The passage's number, or the how-manyth story of this emotion and topic; from 0.
+    /// The passage's number, or the number of the story for this emotion and topic; from 0.
     pub index: usize,
 }
 
@@ -47,23 +47,23 @@ pub struct Story {
     /// See [`story_id`].
     pub story_id: String,
     pub emotion: Option<String>,
-    /// The second one of a dialogue.
+    /// The second emotion of a dialogue.
     pub other: Option<String>,
     pub topic: Option<String>,
     pub index: usize,
     pub text: String,
     /// The model that wrote it, or the kind of source.
     pub writer: String,
-    /// The request that it answers, without system message and template.
+    /// The request that it answers, without system message and chat template.
     pub prompt: Option<String>,
-    /// The seed of the attempt that was kept; stored as the int64 of the same bits.
+    /// The seed of the accepted attempt; stored as an int64 with the same bits.
     pub seed: Option<u64>,
-    /// Attempts rejected before this one.
+    /// The number of attempts rejected before this one.
     pub rejected: usize,
 }
 
-/// A story's stable name: the first 16 hexadecimal digits of the SHA-256 of its emotion, topic, index and text,
-/// each with its length before it, so that no two places run into one another.
+/// A story's stable id: the first 16 hexadecimal digits of the SHA-256 of its emotion, topic, index and text, each
+/// preceded by its length, so that the encoding is unambiguous.
 pub fn story_id(emotion: Option<&str>, topic: Option<&str>, index: usize, text: &str) -> String {
     let mut hasher = Sha256::new();
     for part in [emotion, topic, Some(&index.to_string()), Some(text)] {
@@ -72,7 +72,7 @@ pub fn story_id(emotion: Option<&str>, topic: Option<&str>, index: usize, text: 
     hex::encode(&hasher.finalize()[..8])
 }
 
-/// Feeds `part` with a tag for absence and its length, so that the encoding can be read in one way only.
+/// Hashes `part` with a tag for absence and its length, so that the encoding is unambiguous.
 fn hash_part(hasher: &mut Sha256, part: Option<&str>) {
     match part {
         None => hasher.update([0]),
@@ -84,7 +84,7 @@ fn hash_part(hasher: &mut Sha256, part: Option<&str>) {
     }
 }
 
-/// The stories table (schema `stories/1`); of dialogues with a column `other`.
+/// The stories table (schema `stories/1`); for dialogues with a column `other`.
 pub fn table(rows: &[Story]) -> Table {
     let ints = |f: fn(&Story) -> usize| Column::I32(rows.iter().map(|r| f(r) as i32).collect());
     let strings = |f: fn(&Story) -> &String| Column::Str(rows.iter().map(|r| f(r).clone()).collect());
@@ -107,7 +107,7 @@ pub fn table(rows: &[Story]) -> Table {
     Table::new("stories/1", columns)
 }
 
-/// The rows of a stories table; an error if a column is not there.
+/// The rows of a stories table; an error if a column is missing.
 pub fn rows(table: &Table) -> Result<Vec<Story>> {
     let (id, emotion, topic) = (table.str("story_id")?, table.opt_str("emotion")?, table.opt_str("topic")?);
     let (index, text, writer) = (table.i32("index")?, table.str("text")?, table.str("writer")?);

@@ -1,13 +1,14 @@
-//! Whether a text names an emotion: by its word or by a word of the same stem. Knows English endings, no synonyms.
+//! Whether a text names an emotion, by its word or by a word with the same stem. Covers English endings, but no
+//! synonyms.
 
 use super::words::letters;
 
 /// Whether `text` contains the emotion's word or a word that starts with its stem, in any case, at word boundaries.
 ///
-/// Words are those of [`letters`]. An emotion of several words ("on edge", "self-conscious") must occur whole, only its
-/// last word bends. The stem rule is meant to forgive too little rather than too much: for long words everything
-/// that starts with the stem counts; for words and stems of four letters or fewer only listed endings do, so that
-/// "happened" is not "happy", "made" is not "mad" and "ship" is not "shy". See [`Forms::of`].
+/// Words are those of [`letters`]. An emotion of several words ("on edge", "self-conscious") must occur in full; only
+/// its last word may be inflected. The stem rule errs towards too many matches rather than too few: for long words
+/// everything that starts with the stem counts; for words and stems of four letters or fewer only listed endings do,
+/// so that "happened" is not "happy", "made" is not "mad" and "ship" is not "shy". See [`Forms::of`].
 pub fn names_emotion(text: &str, emotion: &str) -> bool {
     let wanted = letters(emotion);
     let Some((last, first)) = wanted.split_last() else { return false };
@@ -16,7 +17,7 @@ pub fn names_emotion(text: &str, emotion: &str) -> bool {
     words.windows(wanted.len()).any(|w| w[..first.len()] == *first && forms.has(&w[first.len()]))
 }
 
-/// Roots that no ending leads to.
+/// Roots that no ending rule derives.
 const IRREGULAR: [(&str, &str); 35] = [
     ("angry", "anger"),
     ("ashamed", "shame"),
@@ -55,7 +56,7 @@ const IRREGULAR: [(&str, &str); 35] = [
     ("vulnerable", "vulnerability"),
 ];
 
-/// The words that count as one word: those that start with a prefix, and those listed whole.
+/// The words that count as forms of one word: those that start with a prefix, and those listed in full.
 struct Forms {
     prefixes: Vec<String>,
     whole: Vec<String>,
@@ -184,7 +185,7 @@ mod tests {
             }
         }
         assert!(!names_emotion("anything", ""));
-        // Without spaces between words, and with marks that belong to letters.
+        // Scripts without spaces between words, and scripts with combining marks.
         for (text, emotion, want) in [
             ("她心里非常开心，连雨声都慢了下来。", "开心", true),
             ("门开了，他的心很静。", "开心", false),

@@ -1,4 +1,4 @@
-//! What the experiment file says of texts: passages, what a writer is asked, what is rejected, columns of files.
+//! Configuration of texts in the experiment file: passages, writers' requests, rejection, and columns of files.
 
 use serde::Serialize;
 
@@ -157,7 +157,7 @@ impl Template {
 }
 
 impl Generate {
-    /// How many stories a reply holds at most.
+    /// The largest number of stories per reply.
     pub fn per_reply(&self) -> usize {
         self.several.as_ref().map_or(1, |several| several.per_reply)
     }
@@ -194,11 +194,11 @@ pub fn passages(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     texts.into_iter().collect()
 }
 
-/// What a prompt may have in braces.
+/// The placeholders that a prompt may contain.
 const FILLED: [&str; 5] = ["emotion", "topic", "person", "count", "other"];
 
 fn prompt(reader: &Reader<'_>, name: &str) -> Read<String> {
-    // Those of dialogues have a prompt for each kind.
+    // Dialogues have a default prompt for each kind.
     if reader.place.is_dialogues() && !reader.has(name) {
         return Ok(String::new());
     }
@@ -219,7 +219,7 @@ fn system(reader: &Reader<'_>, name: &str) -> Read<String> {
     Ok(system)
 }
 
-/// Several stories in a reply; `None`: one.
+/// Several stories per reply; `None`: one.
 fn several(reader: &Reader<'_>, _: &str) -> Read<Option<Several>> {
     Several::read(reader).map(|several| Some(several).filter(|several| several.per_reply > 1))
 }
@@ -234,7 +234,7 @@ fn separator(reader: &Reader<'_>, name: &str) -> Read<String> {
     reader.wrong(problem.hint("it stands on one line of its own between two texts, such as \"---\""))
 }
 
-/// Notes what no writer could do.
+/// Reports requirements that no writer could meet.
 fn possible(reader: &Reader<'_>, parts: &Parts<Generate>) -> Read<()> {
     let mut checked = Ok(());
     let mut wrong = |span: Span, message: String, hint: &str| {
@@ -266,8 +266,8 @@ fn possible(reader: &Reader<'_>, parts: &Parts<Generate>) -> Read<()> {
     checked
 }
 
-/// What is wrong with a text's `{placeholders}`: that nothing fills one in, or that `{emotion}` is not there, or is there
-/// in neutral text.
+/// The problem with a text's `{placeholders}`, if any: one is unknown, or `{emotion}` is missing, or `{emotion}` is
+/// present in neutral text.
 fn unfilled(what: &str, text: &str, span: &Span, known: &[&str], reader: &Reader<'_>) -> Option<Problem> {
     let names: Vec<&str> = placeholders(text).collect();
     let neutral = reader.place.is_neutral();
@@ -300,7 +300,7 @@ fn unfilled(what: &str, text: &str, span: &Span, known: &[&str], reader: &Reader
     None
 }
 
-/// The words that stand in braces: `{emotion}`.
+/// The names in braces: `{emotion}`.
 fn placeholders(text: &str) -> impl Iterator<Item = &str> {
     let inner = text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(inner, _)| inner);
     inner.filter(|inner| !inner.is_empty() && inner.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))

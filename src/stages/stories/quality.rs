@@ -1,12 +1,12 @@
-//! What can be said of a set of stories without reading them: how many, how long, how alike, and whether their length
-//! tells their emotion. Knows no model and no source.
+//! Automatic statistics of a set of stories: how many, how long, how similar, and whether their length predicts their
+//! emotion. Independent of models and sources.
 
 use std::collections::HashMap;
 
 use super::likeness::{Copies, copies};
 use super::{names_emotion, words};
 
-/// The lengths of an emotion's stories.
+/// The number and lengths of an emotion's stories.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OfEmotion {
     pub emotion: String,
@@ -15,18 +15,18 @@ pub struct OfEmotion {
     pub mean_words: f64,
 }
 
-/// A set of stories in numbers. Words are those of [`words::count`].
+/// Statistics of a set of stories. Words are those of [`words::count`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quality {
     pub stories: usize,
-    /// Of the emotions asked for, in their order; empty for neutral text.
+    /// For the given emotions, in their order; empty for neutral text.
     pub emotions: Vec<OfEmotion>,
-    /// Words a story: minimum, quartiles, maximum; `None` without stories.
+    /// Words per story: minimum, quartiles, maximum; `None` without stories.
     pub words: Option<[f64; 5]>,
     pub mean_words: f64,
-    /// Standard deviation of the words a story, with n - 1.
+    /// The sample standard deviation (n - 1) of words per story.
     pub deviation: f64,
-    /// Stories that name their emotion: see [`names_emotion`].
+    /// The number of stories that name their emotion: see [`names_emotion`].
     pub naming: usize,
     pub copies: Copies,
     /// See [`eta_squared`].
@@ -36,7 +36,7 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Of `texts`, each with its emotion.
+    /// The statistics of `texts`, each given with its emotion.
     pub fn of(texts: &[(Option<&str>, &str)], emotions: &[String]) -> Quality {
         let words: Vec<f64> = texts.iter().map(|(_, text)| words::count(text) as f64).collect();
         let places: HashMap<&str, usize> =
@@ -70,13 +70,13 @@ impl Quality {
     }
 }
 
-/// 0 of nothing.
+/// The mean; 0 without values.
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// Minimum, first quartile, median, third quartile, maximum; between two values in proportion (Hyndman and Fan's
-/// type 7, numpy's default).
+/// Minimum, first quartile, median, third quartile, maximum, with linear interpolation (Hyndman and Fan's type 7,
+/// numpy's default).
 fn quartiles(values: &[f64]) -> Option<[f64; 5]> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -92,10 +92,10 @@ fn quartiles(values: &[f64]) -> Option<[f64; 5]> {
 ///
 /// `eta^2 = sum over e of n_e (mean_e - mean)^2 / sum over i of (w_i - mean)^2`,
 ///
-/// where w_i are the words of story i, n_e and mean_e the number and the mean of the stories of emotion e. 0: the
-/// emotions' stories are equally long on average; 1: the emotion says how long a story is. Where it is large, what a
-/// vector tells of an emotion can be the length of its stories. `None` where nothing varies, or with less than two
-/// emotions that have stories.
+/// where w_i is the number of words of story i, n_e and mean_e the number and the mean of the stories of emotion e. 0:
+/// the emotions' stories are equally long on average; 1: the emotion determines how long a story is. If it is large, a
+/// vector that seems to encode an emotion may encode the length of its stories. `None` if nothing varies, or if fewer
+/// than two emotions have stories.
 pub fn eta_squared(groups: &[Vec<f64>]) -> Option<f64> {
     let all: Vec<f64> = groups.iter().flatten().copied().collect();
     let overall = mean(&all);
@@ -105,7 +105,7 @@ pub fn eta_squared(groups: &[Vec<f64>]) -> Option<f64> {
     (told >= 2 && total > 0.0).then(|| between / total)
 }
 
-/// The [`eta_squared`] to expect when lengths have nothing to do with emotions: `(k - 1) / (n - 1)` for n stories of k
+/// The expected [`eta_squared`] if lengths are independent of emotions: `(k - 1) / (n - 1)` for n stories of k
 /// emotions, exact over all assignments of the lengths to the stories.
 pub fn expected_eta_squared(groups: &[Vec<f64>]) -> Option<f64> {
     let told = groups.iter().filter(|group| !group.is_empty()).count();
@@ -121,7 +121,7 @@ mod tests {
     fn quartiles_by_hand() {
         assert_eq!(quartiles(&[]), None);
         assert_eq!(quartiles(&[7.0]), Some([7.0; 5]));
-        // Places 0, 0.75, 1.5, 2.25, 3 of 1, 2, 4, 8.
+        // Positions 0, 0.75, 1.5, 2.25, 3 in 1, 2, 4, 8.
         assert_eq!(quartiles(&[8.0, 1.0, 4.0, 2.0]), Some([1.0, 1.75, 3.0, 5.0, 8.0]));
     }
 
@@ -131,7 +131,7 @@ mod tests {
         let groups = [vec![1.0, 3.0], vec![5.0, 7.0]];
         assert_eq!(eta_squared(&groups), Some(0.8));
         assert_eq!(expected_eta_squared(&groups), Some(1.0 / 3.0));
-        // Of unequal size, nothing varies inside: all of it lies between.
+        // Groups of unequal size without variation inside: all variance is between them.
         assert_eq!(eta_squared(&[vec![2.0, 2.0], vec![5.0]]), Some(1.0));
         assert_eq!(eta_squared(&[vec![1.0, 3.0], vec![2.0, 2.0]]), Some(0.0));
         assert_eq!(eta_squared(&[vec![1.0, 3.0], vec![]]), None);
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_expectation_is_the_mean_over_all_assignments() {
-        // Lengths 1, 2, 4, 9 on two groups of two: the six ways to choose the first group.
+        // Lengths 1, 2, 4, 9 in two groups of two: the six ways to choose the first group.
         let lengths = [1.0, 2.0, 4.0, 9.0];
         let mut sum = 0.0;
         for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {

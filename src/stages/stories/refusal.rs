@@ -1,10 +1,9 @@
-//! Whether a text is no story but a writer who declines to write one. Knows English phrases, and looks at no more than
-//! the beginning.
+//! Whether a text is a refusal to write a story. Based on English phrases at the beginning of the text.
 
-/// Characters that are looked at.
+/// The number of characters that are examined.
 const BEGINNING: usize = 200;
 
-/// What may come before: regret, after which a weaker sign is enough.
+/// Expressions of regret, after which a weaker sign of refusal is enough.
 const REGRETS: [&str; 8] = [
     "i'm sorry",
     "i am sorry",
@@ -16,7 +15,7 @@ const REGRETS: [&str; 8] = [
     "i am afraid",
 ];
 
-/// Ways not to do what is asked.
+/// Expressions of being unable or unwilling.
 const CANNOT: [&str; 11] = [
     "i can't",
     "i cannot",
@@ -31,13 +30,13 @@ const CANNOT: [&str; 11] = [
     "i have to decline to",
 ];
 
-/// What is asked of a writer...
+/// What a writer is asked to do...
 const MAKING: [&str; 13] = [
     "write", "create", "generate", "produce", "provide", "compose", "complete", "craft", "fulfill", "fulfil",
     "comply", "engage", "continue",
 ];
 
-/// ...and of what; within this many words.
+/// ...and what to write; within [`NEAR`] words.
 const MADE: [&str; 16] = [
     "story",
     "stories",
@@ -60,7 +59,7 @@ const NEAR: usize = 10;
 
 const HELPING: [&str; 3] = ["help", "assist", "support"];
 
-/// What a writer says of itself.
+/// How a model describes itself.
 const MACHINES: [&str; 4] = ["as an ai", "i'm an ai", "i am an ai", "as an artificial intelligence"];
 const MODELS: [&str; 4] =
     ["ai language model", "as a language model", "as a large language model", "ai text model"];
@@ -69,9 +68,9 @@ const LACKS: [&str; 6] = ["feelings", "emotions", "experiences", "personal", "ab
 /// Whether a text begins by declining: "I cannot write this story", "I'm sorry, but I can't help with that", "As an AI
 /// language model, ...".
 ///
-/// It forgives too much rather than too little, for stories are told in the first person too: "I can't help smiling",
-/// "I'm sorry, I said" and whatever begins as speech in quotation marks are no refusals. A narrator who cannot write
-/// a story is taken for one.
+/// It misses refusals rather than rejecting stories, for stories are told in the first person too: "I can't help
+/// smiling", "I'm sorry, I said" and anything that begins with speech in quotation marks are not refusals. A narrator
+/// who cannot write a story is mistaken for a refusal.
 pub fn declines(text: &str) -> bool {
     let beginning: String = text.chars().take(BEGINNING).collect();
     let beginning = beginning.trim_start_matches(|c: char| c.is_whitespace() || "*_#>".contains(c));
@@ -91,7 +90,7 @@ pub fn declines(text: &str) -> bool {
     CANNOT.iter().filter_map(|phrase| after(rest, phrase)).any(|rest| declined(rest, regretted))
 }
 
-/// Whether the words after "I cannot" are what a writer cannot do.
+/// Whether the words after "I cannot" are something a writer is asked to do.
 fn declined(rest: &[&str], regretted: bool) -> bool {
     let Some((verb, rest)) = rest.split_first() else { return false };
     if MAKING.contains(verb) {
@@ -109,7 +108,7 @@ fn declined(rest: &[&str], regretted: bool) -> bool {
     false
 }
 
-/// Whether a machine says what it has not: "I don't have feelings", "I cannot write".
+/// Whether a model says what it lacks or cannot do: "I don't have feelings", "I cannot write".
 fn lacks(words: &[&str]) -> bool {
     (0..words.len()).any(|at| {
         let rest = &words[at..];
@@ -119,7 +118,7 @@ fn lacks(words: &[&str]) -> bool {
     })
 }
 
-/// The words after regrets and what joins them to the rest; whether there were any.
+/// The words after expressions of regret and their conjunctions; and whether there were any.
 fn after_regret<'a>(words: &'a [&'a str]) -> (&'a [&'a str], bool) {
     let mut rest = words;
     while let Some(next) =
@@ -130,7 +129,7 @@ fn after_regret<'a>(words: &'a [&'a str]) -> (&'a [&'a str], bool) {
     (rest, rest.len() < words.len())
 }
 
-/// The words after `phrase`, if they begin with it.
+/// The words after `phrase`, if `words` begin with it.
 fn after<'a>(words: &'a [&'a str], phrase: &str) -> Option<&'a [&'a str]> {
     let mut rest = words;
     for word in phrase.split(' ') {
@@ -139,7 +138,7 @@ fn after<'a>(words: &'a [&'a str], phrase: &str) -> Option<&'a [&'a str]> {
     Some(rest)
 }
 
-/// Whether `phrase` stands anywhere among the words.
+/// Whether `phrase` occurs anywhere in the words.
 fn holds(words: &[&str], phrase: &str) -> bool {
     (0..words.len()).any(|at| after(&words[at..], phrase).is_some())
 }

@@ -1,23 +1,22 @@
-//! The stories of an answer with several.
-//! Knows nothing of what makes a story good.
+//! Splits a reply into its stories. Independent of how stories are judged.
 
-/// Characters of the longest line that may introduce stories or be their heading.
+/// The longest line, in characters, that may introduce stories or be a heading.
 const SHORT_LINE: usize = 100;
 
 /// The stories of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pieces {
-    /// None of them empty.
+    /// None of them is empty.
     pub texts: Vec<String>,
-    /// A separator follows the last of them, so that it is whole wherever the reply ended.
+    /// A separator follows the last of them, so that it is complete wherever the reply ended.
     pub ended: bool,
 }
 
-/// The stories of an answer that was asked to put `separator` on a line of its own between two.
+/// The stories of an answer for which `separator` was requested on a line of its own between two stories.
 ///
-/// An answer without that line is split at Markdown's rules (`***`, `---`, `___`), and one without those at its
-/// headings ("Story 3:", "3."): writers do as they like. Headings are taken off the stories, and so is a line before
-/// the first that only introduces them ("Here are three stories:").
+/// An answer without that line is split at Markdown rules (`***`, `---`, `___`), and one without those at its headings
+/// ("Story 3:", "3."), since writers do not always follow the instruction. Headings are removed from the stories, and
+/// so is a line before the first story that only introduces them ("Here are three stories:").
 pub fn split(answer: &str, separator: &str) -> Pieces {
     let answer = introduced(answer);
     let at: &dyn Fn(&str) -> bool = &|line| line.trim() == separator.trim();
@@ -39,7 +38,7 @@ pub fn split(answer: &str, separator: &str) -> Pieces {
     pieces
 }
 
-/// The texts between the lines that are `at` a border; such a line belongs to the text after it if `keeps`.
+/// The texts between the border lines that `at` accepts; if `keeps`, a border line belongs to the text after it.
 fn cut(answer: &str, at: &dyn Fn(&str) -> bool, keeps: bool) -> Pieces {
     let mut texts = vec![String::new()];
     let mut ended = false;
@@ -75,14 +74,14 @@ fn is_short(line: &str) -> bool {
     line.chars().count() <= SHORT_LINE
 }
 
-/// Whether a line is a rule in Markdown: three or more of one of `-*_`, perhaps with spaces between.
+/// Whether a line is a Markdown rule: three or more of one of `-*_`, possibly with spaces between.
 fn is_rule(line: &str) -> bool {
     let marks: Vec<char> = line.chars().filter(|c| !c.is_whitespace()).collect();
     marks.len() >= 3 && ['-', '*', '_'].contains(&marks[0]) && marks.iter().all(|mark| *mark == marks[0])
 }
 
-/// Whether a line is nothing but a story's number, "Story 3:", "**Story 3**", "### Story 3: The Bus", "3."; a title
-/// after the number makes a heading only where the whole line is marked as one.
+/// Whether a line is only a story's heading, "Story 3:", "**Story 3**", "### Story 3: The Bus", "3."; a line with a
+/// title after the number is a heading only if the whole line is marked up as one.
 fn is_heading(line: &str) -> bool {
     let line = line.trim();
     let text = line.trim_start_matches(['#', '*', '_', ' ']);
@@ -106,7 +105,7 @@ fn is_heading(line: &str) -> bool {
     }
 }
 
-/// A story without the heading before it: a line of its own, or "Story 3:" at the beginning of its first line.
+/// A story without its heading: a line of its own, or "Story 3:" at the beginning of its first line.
 fn without_heading(text: &str) -> &str {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     if is_heading(first) {
@@ -146,7 +145,7 @@ mod tests {
             ("It rained.\n***\nIt snowed.", &["It rained.", "It snowed."], false),
             ("It rained.\n* * *\nIt snowed.\n***", &["It rained.", "It snowed."], true),
             ("It rained.\n-----\nIt snowed.", &["It rained.", "It snowed."], false),
-            // With the separator itself, a rule of another kind is a break in a story.
+            // If the separator itself occurs, a rule of another kind is a break within a story.
             ("It rained.\n***\nLater it did not.\n---\nIt snowed.", &["It rained.\n***\nLater it did not.", "It snowed."], false),
             ("Story 1:\nIt rained.\n---\nStory 2:\nIt snowed.", &["It rained.", "It snowed."], false),
             ("**Story 1**\n\nIt rained.\n---\n**Story 2:**\n\nIt snowed.", &["It rained.", "It snowed."], false),
@@ -161,7 +160,7 @@ mod tests {
             ("Sure! Here are two stories about the weather:\n\nIt rained.\n---\nIt snowed.", &["It rained.", "It snowed."], false),
             ("Of course:\n***\nIt rained.\n***\nIt snowed.", &["It rained.", "It snowed."], false),
             ("Here are two stories:", &[], false),
-            // Not introductions and not headings.
+            // Neither introductions nor headings.
             ("He called out:\n\"Rain!\"\n---\nIt snowed.", &["He called out:\n\"Rain!\"", "It snowed."], false),
             ("I remember this.\n---\nIt snowed.", &["I remember this.", "It snowed."], false),
             ("3 buses passed.\n---\nStory 7 was empty by then.", &["3 buses passed.", "Story 7 was empty by then."], false),

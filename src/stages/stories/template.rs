@@ -1,14 +1,14 @@
-//! Fixed passages with the emotion's word filled in. Knows no model.
+//! Fixed passages with the emotion's word inserted. Does not depend on any model.
 
 use anyhow::{Context, Result};
 
 use super::{Item, Story, Template, story_id, table};
 use crate::store::table::Table;
 
-/// Raised when the same passages and words would give other texts.
+/// Increased when the same passages and words would give different texts.
 pub const VERSION: u32 = 1;
 
-/// Every story of the source in order: emotion after emotion, passage after passage; `None`: neutral text.
+/// Every story of the source in order: by emotion, then by passage; `None`: neutral text.
 pub fn items(params: &Template, emotions: Option<&[String]>) -> Vec<Item> {
     let passages = || 0..params.passages.len();
     let item =
@@ -46,7 +46,7 @@ pub fn run(params: &Template, items: &[Item]) -> Result<Table> {
     Ok(table(&stories.collect::<Result<Vec<_>>>()?))
 }
 
-/// `text` with both emotions of a dialogue in their places, or the one of a story.
+/// `text` with both emotions of a dialogue inserted, or the one of a story.
 pub fn filled(text: &str, emotion: &str, other: Option<&str>) -> String {
     let text = fill(text, emotion);
     other.map_or(text.clone(), |other| fill_as(&text, "other", other))
@@ -54,13 +54,13 @@ pub fn filled(text: &str, emotion: &str, other: Option<&str>) -> String {
 
 /// `text` with `{emotion}` replaced by `word`, and `{Emotion}` by `word` with a capital.
 ///
-/// An article right before a placeholder follows the word: "a {emotion}" becomes "an angry" and "an {emotion}"
-/// becomes "a sad". See [`takes_an`] for the rule.
+/// An article directly before a placeholder is adapted to the word: "a {emotion}" becomes "an angry" and "an
+/// {emotion}" becomes "a sad". See [`takes_an`] for the rule.
 pub fn fill(text: &str, word: &str) -> String {
     fill_as(text, "emotion", word)
 }
 
-/// The same with another name in the braces.
+/// The same for a placeholder with another name.
 fn fill_as(text: &str, name: &str, word: &str) -> String {
     let with_capital = |word: &str| -> String {
         let mut capital = word.chars();
@@ -79,7 +79,7 @@ fn fill_as(text: &str, name: &str, word: &str) -> String {
     out + rest
 }
 
-/// If `text` ends in the word "a" or "an" and a space, makes it the one that is wanted.
+/// If `text` ends in the word "a" or "an" and a space, replaces it by the right article.
 fn fit_article(text: &mut String, an: bool) {
     let Some(before) = text.strip_suffix(' ') else { return };
     let (stem, article) = match before.rsplit_once(|c: char| !c.is_alphanumeric()) {
@@ -94,8 +94,8 @@ fn fit_article(text: &mut String, an: bool) {
     }
 }
 
-/// Whether "an" stands before `word`: it starts with a vowel letter, but not with the sound of "you" as in
-/// "euphoric" or "united"; or with a silent h as in "honest" or "hour".
+/// Whether `word` takes "an": it starts with a vowel letter, but not with the sound of "you" as in "euphoric" or
+/// "united"; or it starts with a silent h as in "honest" or "hour".
 fn takes_an(word: &str) -> bool {
     let word = word.to_lowercase();
     let starts = |list: &[&str]| list.iter().any(|start| word.starts_with(start));

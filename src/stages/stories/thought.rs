@@ -1,7 +1,7 @@
-//! What a model thinks before it answers, which is no part of the answer: between marks, or in plain words. Knows no story.
+//! Removes a model's reasoning from its replies, whether between marks or in plain words. Independent of stories.
 
-/// How models mark a thought, in lower case: its beginning and its end. DeepSeek-R1 and Qwen3, Magistral, Cohere, Kimi,
-/// Seed-OSS, EXAONE, Gemma 4, MedGemma, and what prompts ask for.
+/// The marks of reasoning, in lower case: opening and closing. DeepSeek-R1 and Qwen3, Magistral, Cohere, Kimi,
+/// Seed-OSS, EXAONE, Gemma 4, MedGemma, and marks that prompts ask for.
 const MARKS: [(&str, &str); 19] = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -24,7 +24,7 @@ const MARKS: [(&str, &str); 19] = [
     ("<unused94>thought", "<unused95>"),
 ];
 
-/// How prompts that ask for a thought have the answer marked behind it.
+/// The marks of the answer after the reasoning, as prompts that ask for reasoning request them.
 const ANSWERS: [(&str, &str); 6] = [
     ("<answer>", "</answer>"),
     ("<final_answer>", "</final_answer>"),
@@ -34,13 +34,14 @@ const ANSWERS: [(&str, &str); 6] = [
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
 ];
 
-/// The marks of gpt-oss, whose answers are a channel of their own.
+/// The marks of gpt-oss, whose answers have a channel of their own.
 const CHANNEL: &str = "<|channel|>";
 const MESSAGE: &str = "<|message|>";
 const ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
 
-/// How chat templates end a turn. They are special tokens, which a server with another template passes on as text, and after
-/// them whatever the model went on with: ChatML, Llama 3, Gemma, Gemma 4, Phi, Cohere, DeepSeek, GPT-2 and its heirs, Llama 2.
+/// The turn ends of chat templates. They are special tokens, which a server with another template returns as text,
+/// followed by whatever the model generated next: ChatML, Llama 3, Gemma, Gemma 4, Phi, Cohere, DeepSeek, GPT-2 and
+/// its derivatives, Llama 2.
 const TURN_ENDS: [&str; 10] = [
     "<|im_end|>",
     "<|eot_id|>",
@@ -54,7 +55,7 @@ const TURN_ENDS: [&str; 10] = [
     "</s>",
 ];
 
-/// Tokens without which a thought cannot be told: they are kept where others that are special are left out.
+/// Tokens that are needed to recognise reasoning: they are kept where other special tokens are dropped.
 pub fn is_mark(token: &str) -> bool {
     let token = token.to_ascii_lowercase();
     let of_marks = |(open, close): &(&str, &str)| open.starts_with(&token) || *close == token;
@@ -62,14 +63,14 @@ pub fn is_mark(token: &str) -> bool {
     !token.is_empty() && (MARKS.iter().any(of_marks) || of_channels)
 }
 
-/// The mark with which a request ends that opens a thought itself: what follows is one.
+/// The opening mark at the end of a request, if there is one: the reply then begins inside the reasoning.
 pub fn opened(request: &str) -> Option<&'static str> {
     let request = request.trim_end().to_ascii_lowercase();
     MARKS.iter().map(|(open, _)| *open).find(|open| request.ends_with(open))
 }
 
-/// A reply without what was thought before it and what follows its turn; `None` where it is nothing but a thought. The opening mark may be missing,
-/// for some templates write it themselves.
+/// A reply without the reasoning before it and without what follows its turn; `None` if it is reasoning only. The
+/// opening mark may be missing, since some templates write it themselves.
 pub fn answer(reply: &str) -> Option<&str> {
     let mut text = reply.trim();
     if let Some(at) = text.rfind("<|channel|>final") {
@@ -81,7 +82,7 @@ pub fn answer(reply: &str) -> Option<&str> {
         return None;
     }
     for (open, close) in MARKS {
-        // ASCII keeps its length.
+        // ASCII lower case preserves the length.
         if let Some(at) = text.to_ascii_lowercase().rfind(close) {
             text = text[at + close.len()..].trim();
         }
@@ -103,10 +104,10 @@ pub fn answer(reply: &str) -> Option<&str> {
     (!is_plain(text)).then_some(text)
 }
 
-/// Words that a thought may begin with, and that say nothing.
+/// Words without meaning with which reasoning may begin.
 const FILLERS: [&str; 13] =
     ["okay", "ok", "alright", "hmm", "so", "well", "first", "now", "right", "got", "it", "sure", "wait"];
-/// Who speaks of a request, or of writing.
+/// Phrases about a request, or about writing.
 const REQUESTS: [&str; 14] = [
     "the user wants",
     "the user is asking",
@@ -140,11 +141,11 @@ const PLANS: [&str; 14] = [
     "let's write",
 ];
 const PLANNED: [&str; 7] = ["story", "stories", "scene", "passage", "text", "texts", "narrative"];
-/// Words that are looked at behind a plan.
+/// The number of words that are examined after a plan.
 const NEAR: usize = 8;
 
-/// Whether a text begins as a thought in plain words: "Okay, the user wants a short story", "I need to write a story".
-/// English only; a story that begins so is taken for a thought.
+/// Whether a text begins like reasoning in plain words: "Okay, the user wants a short story", "I need to write a
+/// story". English only; a story that begins like this is mistaken for reasoning.
 fn is_plain(text: &str) -> bool {
     let beginning: String =
         text.chars().take(200).collect::<String>().to_lowercase().replace('\u{2019}', "'");

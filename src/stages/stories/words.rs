@@ -1,23 +1,23 @@
-//! Words by Unicode, of any language and spelling: for lengths, and to find names. Knows no emotion.
+//! Unicode words in any language and spelling: for lengths, and to find names. Independent of emotions.
 
 use unicode_normalization_alignments::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// How many words a text has by Unicode's rules (UAX 29): what stands between spaces and punctuation, and in scripts that
-/// write no spaces between words (Chinese, Japanese, Thai) each character.
+/// The number of words of a text by Unicode's rules (UAX 29): runs between spaces and punctuation, and in scripts
+/// without spaces between words (Chinese, Japanese, Thai) each character.
 pub fn count(text: &str) -> usize {
     text.unicode_words().count()
 }
 
-/// The words of a text in lower case, composed (NFKC): letters with the marks that belong to them. Hyphens, apostrophes,
-/// digits and underscores part words.
+/// The words of a text in lower case, composed (NFKC): letters with their combining marks. Hyphens, apostrophes,
+/// digits and underscores separate words.
 pub fn letters(text: &str) -> Vec<String> {
     let text: String = text.nfkc().map(|(character, _)| character).collect();
     let words = text.unicode_words().flat_map(|word| word.split(parts));
     words.filter(|word| word.chars().any(char::is_alphabetic)).map(str::to_lowercase).collect()
 }
 
-/// What parts two runs of letters within one word of UAX 29.
+/// Whether a character separates two runs of letters within one word of UAX 29.
 fn parts(character: char) -> bool {
     character.is_numeric()
         || character.is_ascii_punctuation()
@@ -25,8 +25,8 @@ fn parts(character: char) -> bool {
             .contains(&character)
 }
 
-/// A name without what its spelling may vary in: case, spaces, hyphens, underscores, apostrophes and the form in which
-/// Unicode writes its letters (NFKC). "Grief_Stricken" and "grief-stricken" are one name.
+/// A name without differences in spelling: case, spaces, hyphens, underscores, apostrophes and the Unicode form of its
+/// letters (NFKC). "Grief_Stricken" and "grief-stricken" are one name.
 pub fn folded(name: &str) -> String {
     let composed = name.nfkc().map(|(character, _)| character);
     let kept = composed.filter(|c| !(c.is_whitespace() || is_joiner(*c) || is_unseen(*c)));
@@ -41,17 +41,17 @@ fn is_joiner(character: char) -> bool {
     )
 }
 
-/// Whether there is nothing to be seen in a text.
+/// Whether a text has no visible character.
 pub fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || c.is_control() || is_unseen(c))
 }
 
-/// Zero-width characters at which nothing is shown.
+/// Zero-width characters, which are invisible.
 fn is_unseen(character: char) -> bool {
     matches!(character, '\u{200b}' | '\u{2060}' | '\u{feff}')
 }
 
-/// Whether a name is letters with the marks that belong to them: accents, vowel signs, joiners.
+/// Whether a name consists of letters with their combining marks: accents, vowel signs, joiners.
 pub fn is_letters(name: &str) -> bool {
     let belongs = |c: char| {
         unicode_normalization_alignments::char::is_combining_mark(c) || matches!(c, '\u{200c}' | '\u{200d}')

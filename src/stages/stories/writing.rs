@@ -1,5 +1,5 @@
-//! How stories are asked for, judged and kept, whoever writes them. Knows no model and no server: it says what to ask,
-//! is told the replies, and says what came of them.
+//! Requests for stories, and the judging and keeping of replies, for any writer. Independent of models and servers: it
+//! produces the requests, receives the replies, and returns the accepted stories.
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -12,21 +12,21 @@ use super::{Generate, Item, Story, hash_part, names_emotion, story_id, table};
 use crate::stages::texts::dialogues::{asks_for_scenario, is_dialogue, spoken};
 use crate::store::table::{Column, Table};
 
-/// The table of replies that are kept until their shard is stored, each with what was asked.
+/// The schema of replies that are kept until their shard is stored, each with its request.
 pub const REPLIES: &str = "stories.answer/2";
 
-/// What a story's seed comes from, besides its place and the attempt.
+/// The inputs of a story's seed, besides its place and the attempt.
 #[derive(Clone, Debug)]
 pub struct Seeds {
     /// The experiment's seed.
     pub run: u64,
-    /// The writer's key: its content, not its name.
+    /// The writer's cache key, which depends on its content, not its name.
     pub writer: String,
 }
 
 impl Seeds {
     /// The first 64 bits, little-endian, of the SHA-256 of run seed, writer's key, emotion, topic, index and attempt,
-    /// and of a dialogue its second emotion.
+    /// and for a dialogue its second emotion.
     fn seed(&self, item: &Item, attempt: usize) -> u64 {
         let (run, index, attempt) = (self.run.to_string(), item.index.to_string(), attempt.to_string());
         let mut hasher = Sha256::new();
@@ -42,8 +42,7 @@ impl Seeds {
     }
 }
 
-/// Every story of the source in order: emotion after emotion, topic after topic, `per_topic` of each; `None`:
-/// neutral text.
+/// Every story of the source in order: by emotion, then by topic, `per_topic` of each; `None`: neutral text.
 pub fn items(params: &Generate, emotions: Option<&[String]>) -> Vec<Item> {
     let emotions: Vec<Option<&String>> = match emotions {
         None => vec![None],
@@ -68,17 +67,17 @@ pub fn items(params: &Generate, emotions: Option<&[String]>) -> Vec<Item> {
 /// A request for one or several stories of one emotion and topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// The stories it is for, as places among the draft's items; never empty.
+    /// The requested stories, as indices into the draft's items; never empty.
     pub places: Vec<usize>,
     pub prompt: String,
-    /// Of its first story and this attempt.
+    /// The seed of its first story in this attempt.
     pub seed: u64,
-    /// Its place among all requests of the draft, over all attempts; from 0.
+    /// Its index among all requests of the draft, over all attempts; from 0.
     pub number: usize,
 }
 
 impl Ask {
-    /// The SHA-256 of what is asked.
+    /// The SHA-256 of the request.
     fn fingerprint(&self) -> String {
         let mut hasher = Sha256::new();
         for part in [&self.prompt, &self.seed.to_string(), &format!("{:?}", self.places)] {
@@ -88,7 +87,7 @@ impl Ask {
     }
 }
 
-/// What a writer answered.
+/// A writer's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub text: String,
@@ -100,9 +99,9 @@ pub struct Reply {
 pub enum End {
     /// The writer ended it.
     Whole,
-    /// No more tokens were allowed.
+    /// The limit on tokens was reached.
     Cut,
-    /// A filter stopped it, or let nothing be asked; what there is of it is no text.
+    /// A server's filter stopped it or refused the request; its text is not a story.
     Filtered,
 }
 
@@ -110,19 +109,19 @@ impl End {
     const NAMES: [(End, &'static str); 3] =
         [(End::Whole, "whole"), (End::Cut, "cut"), (End::Filtered, "filtered")];
 
-    /// As in tables.
+    /// The spelling in tables.
     pub fn name(self) -> &'static str {
         End::NAMES.iter().find(|(end, _)| *end == self).expect("every end has a name").1
     }
 
-    /// The end of this name.
+    /// The end with this name.
     pub fn of(name: &str) -> Option<End> {
         End::NAMES.iter().find(|(_, known)| *known == name).map(|(end, _)| *end)
     }
 }
 
 impl Reply {
-    /// The replies to `asks` as a table (schema [`REPLIES`]), to be kept.
+    /// The replies to `asks` as a table (schema [`REPLIES`]).
     pub fn table(asks: &[Ask], replies: &[Reply]) -> Table {
         let asked = Column::Str(asks.iter().map(Ask::fingerprint).collect());
         let texts = Column::Str(replies.iter().map(|reply| reply.text.clone()).collect());
@@ -130,9 +129,9 @@ impl Reply {
         Table::new(REPLIES, vec![("asked", asked), ("text", texts), ("end", ends)])
     }
 
-    /// The replies of such a table, if it answers `asks` and nothing else. The requests of a later attempt depend on the
-    /// replies of earlier ones: where one of these was lost and answered otherwise, another request may stand under
-    /// the number of what was kept.
+    /// The replies in such a table, if they answer exactly `asks`. The requests of a later attempt depend on the
+    /// replies of earlier ones: if one of these was lost and answered differently, a different request may have the
+    /// number of the kept reply.
     pub fn rows(table: &Table, asks: &[Ask]) -> Option<Vec<Reply>> {
         let (asked, texts, ends) =
             (table.str("asked").ok()?, table.str("text").ok()?, table.str("end").ok()?);
@@ -147,29 +146,29 @@ impl Reply {
 /// Why a text was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There is no text; what is recorded is the reply, which may have held other things.
+    /// There is no text; the whole reply is recorded, which may have contained other things.
     Empty,
-    /// It is nothing but a thought: see [`thought::answer`].
+    /// The reply is reasoning only: see [`thought::answer`].
     Thought,
-    /// A filter of the server stopped it, or refused the request.
+    /// A server's filter stopped it, or refused the request.
     Filtered,
     /// The writer declines: see [`declines`].
     Refusal,
     /// It names its emotion: see [`names_emotion`].
     NamesEmotion,
-    /// It should be a dialogue, and is none: see [`is_dialogue`].
+    /// It should be a dialogue and is not one: see [`is_dialogue`].
     NoDialogue,
     TooShort,
-    /// It is too like an earlier accepted story of the draft.
+    /// It is too similar to an earlier accepted story of the draft.
     NearDuplicate,
-    /// The last text of a reply that ended because no more tokens were allowed: of several, or where `cut` says so.
+    /// The last text of a reply that reached the limit on tokens: one of several, or any if `cut` is set.
     Cut,
-    /// The reply had more texts than were asked for.
+    /// The reply had more texts than requested.
     Surplus,
 }
 
 impl Reason {
-    /// As in the table.
+    /// The spelling in the table.
     pub fn name(self) -> &'static str {
         match self {
             Reason::Empty => "empty",
@@ -186,9 +185,9 @@ impl Reason {
     }
 }
 
-/// A text that was rejected.
+/// A rejected text.
 struct Rejected {
-    /// Among the items; of a surplus text, the first story of its request.
+    /// The index of its item; for a surplus text, that of the first story of its request.
     place: usize,
     attempt: usize,
     reason: Reason,
@@ -196,41 +195,41 @@ struct Rejected {
     seed: u64,
 }
 
-/// What came of a draft.
+/// The result of a draft.
 #[derive(Debug, PartialEq)]
 pub struct Written {
-    /// Schema `stories/1`, in the order of the items; those that no attempt brought are left out.
+    /// Schema `stories/1`, in the order of the items; items without an accepted attempt are missing.
     pub stories: Table,
     /// Schema `rejected/1`, in the order in which they were judged.
     pub rejected: Table,
 }
 
-/// Stories in the making: those of a shard, which are asked for, judged and stored together.
+/// The stories of a shard while they are being written; they are requested, judged and stored together.
 ///
-/// One attempt after the other, from 0: [`asks`](Draft::asks), then [`take`](Draft::take) for the reply to each of the
-/// asks *in their order*, in whatever order replies arrive. The outcome is then a function of the replies alone.
+/// For each attempt, from 0: [`asks`](Draft::asks), then [`take`](Draft::take) for the reply to each of the requests
+/// *in their order*, in whatever order replies arrive. The outcome is then a function of the replies alone.
 pub struct Draft<'a> {
     params: &'a Generate,
     items: &'a [Item],
     seeds: &'a Seeds,
     writer: &'a str,
     stories: Vec<Option<Story>>,
-    /// Of the accepted stories, where likeness is looked at.
+    /// Shingles of the accepted stories, if near copies are rejected.
     accepted: Vec<Shingles>,
     rejected: Vec<Rejected>,
-    /// Requests so far.
+    /// The number of requests so far.
     asked: usize,
 }
 
 impl<'a> Draft<'a> {
-    /// Nothing is written yet. `writer`: as in the table.
+    /// An empty draft. `writer`: as in the table.
     pub fn new(params: &'a Generate, items: &'a [Item], seeds: &'a Seeds, writer: &'a str) -> Draft<'a> {
         let stories = vec![None; items.len()];
         Draft { params, items, seeds, writer, stories, accepted: Vec::new(), rejected: Vec::new(), asked: 0 }
     }
 
-    /// What to ask for in this attempt: every story that is still open, in order; consecutive ones of one emotion and
-    /// topic share a request, up to `per_reply` of them. Empty: nothing is left to do.
+    /// The requests of this attempt: every story that is still missing, in order; consecutive stories of one emotion
+    /// and topic share a request, up to `per_reply` of them. Empty when all stories are accepted.
     pub fn asks(&mut self, attempt: usize) -> Vec<Ask> {
         let per_reply = self.params.per_reply();
         let mut groups: Vec<Vec<usize>> = Vec::new();
@@ -261,7 +260,7 @@ impl<'a> Draft<'a> {
     /// tokens of a text.
     ///
     /// # Errors
-    /// Those of `tokens`, with the story's place.
+    /// Those of `tokens`, with the story's emotion, topic and number.
     pub fn take(
         &mut self,
         attempt: usize,
@@ -318,7 +317,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// The first thing that is wrong with a text, if any.
+    /// The first reason to reject a text, if any.
     fn fault(
         &self,
         item: &Item,
@@ -334,7 +333,7 @@ impl<'a> Draft<'a> {
             return Ok(Some(Reason::NoDialogue));
         }
         if reject.names_emotion {
-            // The scenario before a dialogue says what is felt.
+            // The scenario before a dialogue may state the feelings.
             let said = if item.other.is_some() { spoken(text) } else { text.to_string() };
             if item.emotion.iter().chain(&item.other).any(|emotion| names_emotion(&said, emotion)) {
                 return Ok(Some(Reason::NamesEmotion));
@@ -349,17 +348,17 @@ impl<'a> Draft<'a> {
         Ok(alike.then_some(Reason::NearDuplicate))
     }
 
-    /// How many stories are written and accepted.
+    /// The number of accepted stories.
     pub fn settled(&self) -> usize {
         self.stories.iter().flatten().count()
     }
 
-    /// The first story that `ask` is for, in words.
+    /// The first story that `ask` requests, for people.
     pub fn name(&self, ask: &Ask) -> String {
         name(&self.items[ask.places[0]])
     }
 
-    /// What came of it.
+    /// The accepted stories and the rejected texts.
     pub fn written(self) -> Written {
         let stories: Vec<Story> = self.stories.into_iter().flatten().collect();
         let (items, rows) = (self.items, &self.rejected);
@@ -385,7 +384,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// The request in words, for `count` stories of which `item` is the first.
+/// The text of a request for `count` stories, the first of which is `item`.
 ///
 /// `{person}` alternates from request to request of an emotion and topic, so that half of the stories are told in
 /// either person.
@@ -395,7 +394,7 @@ fn prompt(params: &Generate, item: &Item, count: usize) -> String {
         0 => "first person",
         _ => "third person",
     };
-    // The topic last: it may hold braces of its own, an emotion's word may not.
+    // The topic is filled in last: it may contain braces of its own, an emotion's word may not.
     super::template::filled(
         &params.prompt,
         item.emotion.as_deref().unwrap_or_default(),
@@ -406,7 +405,7 @@ fn prompt(params: &Generate, item: &Item, count: usize) -> String {
     .replace("{topic}", topic)
 }
 
-/// A story's place for people.
+/// A story's emotion, topic and number, for people.
 fn name(item: &Item) -> String {
     let emotion = item.emotion.as_deref().unwrap_or("neutral");
     format!("story {} of `{emotion}` about `{}`", item.index, item.topic.as_deref().unwrap_or_default())

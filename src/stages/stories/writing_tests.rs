@@ -44,12 +44,13 @@ fn whole(text: &str) -> Reply {
     Reply { text: text.into(), end: End::Whole }
 }
 
-/// Words stand for tokens.
+/// Counts words in place of tokens.
 fn words(text: &str) -> Result<usize> {
     Ok(text.split_whitespace().count())
 }
 
-/// Attempt after attempt, `replies` to the asks in their order; returns the tables and every attempt's asks.
+/// Attempt after attempt, applies `replies` to the requests in their order; returns the tables and every attempt's
+/// requests.
 fn write(params: &Generate, emotions: &[&str], replies: &[&[Reply]]) -> (Written, Vec<Vec<Ask>>) {
     let emotions: Vec<String> = emotions.iter().map(|e| e.to_string()).collect();
     let (items, seeds) = (items(params, Some(&emotions)), seeds());
@@ -182,7 +183,7 @@ fn a_request_for_several_holds_one_emotion_and_topic() {
         (4, "G.", seed(3)),
     ];
     assert_eq!(told, want.map(|(index, text, seed)| (index, text.to_string(), seed)));
-    // The surplus text has no place of its own: it counts for the first of its request.
+    // The surplus text has no item of its own: it is recorded under the first item of its request.
     assert_eq!(rejected(&written), [(4, 0, "names_emotion", "How sad."), (3, 0, "surplus", "H.")]);
 }
 
@@ -193,7 +194,7 @@ fn what_a_reply_lacks_is_asked_for_again() {
         &several(),
         &["sad"],
         &[
-            // The last text of a reply that was cut is not whole; one that is followed by a separator is.
+            // The last text of a reply that was cut is incomplete, unless a separator follows it.
             &[cut("A.\n---\nB.\n---\nAnd th"), cut("D.\n---\nE.\n---\n")],
             &[cut("<think>Rain.</think>Story 3:\nC and no e")],
         ],
@@ -204,7 +205,7 @@ fn what_a_reply_lacks_is_asked_for_again() {
     assert_eq!(written.stories.str("text").unwrap(), ["A.", "B.", "C and no e", "D.", "E."]);
     assert_eq!(rejected(&written), [(2, 0, "cut", "And th")]);
 
-    // Open stories that are not neighbours share a request too, but not those of two topics.
+    // Missing stories that are not neighbours also share a request, unless their topics differ.
     let params = Generate { topics: vec!["rain".into(), "snow".into()], per_topic: 3, ..several() };
     let sad = whole("How sad.\n---\nB.\n---\nSadly.");
     let (_, asked) = write(&params, &["sad"], &[&[sad.clone(), sad], &[whole("A."), whole("<think>Hm")]]);
@@ -252,7 +253,7 @@ fn replies_come_back_from_their_table() {
     let asks = [ask("of rain", 1), ask("of snow", 2)];
     let kept = Reply::table(&asks, &replies);
     assert_eq!(Reply::rows(&kept, &asks).unwrap(), replies);
-    // As many replies, to other requests, or in another order.
+    // The same number of replies, to other requests or in another order.
     assert_eq!(Reply::rows(&kept, &[ask("of rain", 1), ask("of snow", 3)]), None);
     assert_eq!(Reply::rows(&kept, &[asks[1].clone(), asks[0].clone()]), None);
     assert_eq!(Reply::rows(&kept, &asks[..1]), None);
