@@ -1,5 +1,5 @@
-//! Steered texts, step by step, against transformers with forward hooks in float64 (`tests/fixtures/make_steering.py`); readings
-//! against products in float64.
+//! Steered texts, step by step, against transformers with forward hooks in float64
+//! (`tests/fixtures/make_steering.py`); readings against products in float64.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Rows of a Parquet file, with the names that Hugging Face's `datasets` keeps for labels that are numbers.
+//! Rows of a Parquet file, with the label names that Hugging Face's `datasets` stores for numeric labels.
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -15,9 +15,9 @@ use super::format::Packing;
 use super::{Label, Row, Rows, Visit, missing, text};
 use crate::store::parquet;
 
-/// A packed file is held in memory; in bytes.
+/// Limit on a compressed file, which is held in memory; in bytes.
 const LARGEST: u64 = 2 << 30;
-/// Rows decoded at a time.
+/// The number of rows decoded at a time.
 const BATCH_ROWS: usize = 1024;
 
 /// Calls `visit` with each row.
@@ -82,7 +82,7 @@ fn read(rows: &Rows, file: impl ChunkReader + 'static, visit: &mut Visit) -> Res
     Ok(())
 }
 
-/// What a column must hold.
+/// The type that a column must have.
 #[derive(Clone, Copy, PartialEq)]
 enum Holds {
     /// Text, numbers, or lists of either.
@@ -93,7 +93,7 @@ enum Holds {
     Topic,
 }
 
-/// The number of the column of this name; an error if it is not there or holds something else.
+/// The index of the column with this name; an error if it is missing or has another type.
 fn column(schema: &Schema, name: &str, holds: Holds) -> Result<usize> {
     let found = schema.column_with_name(name);
     let (index, field) =
@@ -111,12 +111,12 @@ fn column(schema: &Schema, name: &str, holds: Holds) -> Result<usize> {
     }
 }
 
-/// Whole numbers and floating-point ones.
+/// Integers and floating-point numbers.
 fn is_number(plain: &DataType) -> bool {
     plain.is_integer() || plain.is_floating()
 }
 
-/// What the lists of a column hold.
+/// The element type of a list column.
 fn listed(data_type: &DataType) -> Option<&DataType> {
     match data_type {
         DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
@@ -126,7 +126,7 @@ fn listed(data_type: &DataType) -> Option<&DataType> {
     }
 }
 
-/// A column as text, whatever its encoding.
+/// A column as text, in any encoding.
 enum Cells {
     Plain(Vec<Option<String>>),
     Lists(Vec<Option<Vec<Option<String>>>>),
@@ -147,7 +147,7 @@ impl Cells {
         })
     }
 
-    /// What stands in a row; no cell where it is an empty list.
+    /// The values of a row; a missing list is one missing value, an empty list gives none.
     fn at(&self, row: usize) -> Vec<Option<String>> {
         match self {
             Cells::Plain(values) => vec![values[row].clone()],
@@ -156,7 +156,7 @@ impl Cells {
     }
 }
 
-/// Every value as text; numbers as they are written in Rust, `1` or `1.0`.
+/// Every value as text; numbers as Rust formats them, `1` or `1.0`.
 fn texts(column: &dyn Array) -> Result<Vec<Option<String>>> {
     fn owned<T: ToString>(value: Option<T>) -> Option<String> {
         value.map(|value| value.to_string())
@@ -182,7 +182,7 @@ fn texts(column: &dyn Array) -> Result<Vec<Option<String>>> {
     ))
 }
 
-/// The names of the labels of a column, in the order of their numbers, as `datasets` writes them into the metadata: the
+/// The names of a column's labels, in the order of their numbers, as `datasets` writes them into the metadata: the
 /// column is a `ClassLabel`, or a list of them.
 fn class_names(features: &Value, column: &str) -> Option<Vec<String>> {
     let mut feature = &features["info"]["features"][column];

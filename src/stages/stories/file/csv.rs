@@ -1,5 +1,5 @@
-//! Rows of a CSV file (RFC 4180), read strictly: a quote that does not close swallows no row. Lines are counted by us, as
-//! the crate `csv` counts them one too low at CRLF and does not tell an open quote.
+//! Rows of a CSV file (RFC 4180), read strictly: an unclosed quote does not swallow rows. Lines are counted here, as
+//! the crate `csv` counts them one too low at CRLF and does not report an open quote.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use super::format::Format;
 use super::text::LONGEST;
 use super::{Label, Row, Rows, Visit, missing};
 
-/// What may stand between fields; the first that makes the columns of the header is taken.
+/// Possible delimiters; the first with which the header has the requested columns is used.
 const DELIMITERS: [char; 4] = [',', ';', '\t', '|'];
 
 /// Calls `visit` with each row.
@@ -22,7 +22,7 @@ pub fn rows(rows: &Rows, format: Format, visit: &mut Visit) -> Result<()> {
     if format == Format::Tsv {
         delimiters.sort_by_key(|delimiter| *delimiter != '\t');
     }
-    // As Excel writes it.
+    // A line that Excel writes.
     if let Some(said) = first.strip_prefix("sep=").and_then(|rest| rest.chars().next()) {
         delimiters = vec![said];
         first = lines.next()?.unwrap_or_default().to_string();
@@ -61,7 +61,7 @@ pub fn rows(rows: &Rows, format: Format, visit: &mut Visit) -> Result<()> {
             Ok(next.map(|next| (*line = next, lines.number).1))
         };
         let fields = record(line, number, *delimiter, &mut more)?;
-        // Spreadsheets fill rows up with empty fields.
+        // Spreadsheets pad rows with empty fields.
         let used = fields.len() - fields.iter().rev().take_while(|field| field.trim().is_empty()).count();
         if fields.len() < header.len() || used > header.len() {
             bail!(
@@ -90,10 +90,11 @@ fn at(header: &[String], name: &str) -> Option<usize> {
     header.iter().position(|h| h.trim() == name)
 }
 
-/// The fields of the record that begins with `line`, the `number`th. `more` puts the next line in its place and gives its
-/// number.
+/// The fields of the record that begins with `line`, whose number is `number`. `more` replaces the line by the next
+/// one and returns its number.
 ///
-/// An error names the line in which a quote opens that does not close, or not before a delimiter.
+/// An error names the line with an opening quote that is never closed, or whose closing quote is not followed by a
+/// delimiter.
 fn record(
     mut line: String,
     mut number: usize,

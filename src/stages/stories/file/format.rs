@@ -1,22 +1,22 @@
-//! The formats of story files, each by the ending of a file's name.
+//! The formats of story files, determined by the ending of a file's name.
 
-/// How the rows of a file are written.
+/// The format of a file's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Parquet,
-    /// One JSON object a line.
+    /// One JSON object per line.
     JsonLines,
     /// One JSON document.
     Json,
-    /// Fields with commas, semicolons or tabs between them, below a header line.
+    /// Fields separated by commas, semicolons or tabs, below a header line.
     Csv,
-    /// The same, tabs first.
+    /// The same, with tabs preferred.
     Tsv,
-    /// One text a line.
+    /// One text per line.
     Lines,
 }
 
-/// How a file is packed.
+/// The compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     None,
@@ -24,12 +24,12 @@ pub enum Packing {
     Zstd,
 }
 
-/// What the formats are, for people.
+/// The known formats, as a message for people.
 pub const KNOWN: &str =
     "known formats, by the file's ending: .parquet, .jsonl, .json, .csv, .tsv, .txt, each also .gz or .zst";
 
 impl Format {
-    /// As in keys.
+    /// The spelling in cache keys.
     pub fn name(self) -> &'static str {
         match self {
             Format::Parquet => "parquet",
@@ -41,7 +41,7 @@ impl Format {
         }
     }
 
-    /// The format and packing of a file of this name, or why it is not read.
+    /// The format and packing of a file with this name, or the reason why it is not read.
     pub fn of(name: &str) -> Result<(Format, Packing), &'static str> {
         let name = name.rsplit('/').next().unwrap_or_default().to_lowercase();
         let (stem, packing) = match name.rsplit_once('.') {
@@ -68,14 +68,14 @@ impl Format {
     }
 }
 
-/// A file's name without the endings that say its format.
+/// A file's name without its format's endings.
 pub fn stem(name: &str) -> &str {
     let name = name.rsplit('/').next().unwrap_or_default();
     let unpacked = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
     unpacked.rsplit_once('.').map_or(unpacked, |(stem, _)| stem)
 }
 
-/// Why a file of this name is not read; `None`: it is.
+/// The reason why a file with this name is not read; `None` if it is.
 pub fn refused(name: &str) -> Option<&'static str> {
     Format::of(name).err()
 }

@@ -1,4 +1,4 @@
-//! Rows of JSON: one object a line, or one document in any of the layouts in which people keep texts.
+//! Rows of JSON files: one object per line, or one document in any of the common layouts for texts.
 
 use std::ops::ControlFlow;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::{Label, Row, Rows, Visit, missing};
 
-/// A document is held in memory; in bytes.
+/// Limit on a document, which is held in memory; in bytes.
 const LARGEST: usize = 2 << 30;
 
-/// Calls `visit` with each row of a file of one object a line. One that begins with a bracket is a document.
+/// Calls `visit` with each row of a file with one object per line. A file that begins with a bracket is a document.
 pub fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
     let mut lines = rows.lines()?;
     let mut first = true;
@@ -32,7 +32,7 @@ pub fn lines(rows: &Rows, visit: &mut Visit) -> Result<()> {
     Ok(())
 }
 
-/// What to say of a text that is not JSON: what other programs write in its place.
+/// The message for a text that is not JSON: it names what other programs write in its place.
 pub fn not_json(text: &str) -> &'static str {
     let text = text.trim();
     if text.starts_with("{'") || text.starts_with("[{'") {
@@ -48,10 +48,10 @@ pub fn not_json(text: &str) -> &'static str {
 
 /// Calls `visit` with each row of a document:
 ///
-/// - an array of objects, or of texts; objects one after the other;
+/// - an array of objects, or of texts; or objects one after the other;
 /// - an object that holds such an array under one of its keys;
-/// - an object with an array for each emotion, or for each emotion an object with one for each topic;
-/// - an object of columns, `{"text": [...], "emotion": [...]}`, as pandas writes it too.
+/// - an object with an array for each emotion, or for each emotion an object with an array for each topic;
+/// - an object of columns, `{"text": [...], "emotion": [...]}`, including the form that pandas writes.
 pub fn document(rows: &Rows, visit: &mut Visit) -> Result<()> {
     let text = rows.lines()?.rest(LARGEST)?;
     let mut values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
@@ -64,7 +64,7 @@ pub fn document(rows: &Rows, visit: &mut Visit) -> Result<()> {
     }
 }
 
-/// What holds for a row unless it says otherwise.
+/// Values that apply to a row unless it has its own.
 #[derive(Clone, Default)]
 struct Own {
     emotion: Option<String>,
@@ -95,7 +95,7 @@ fn whole(rows: &Rows, value: Value, visit: &mut Visit) -> Result<ControlFlow<()>
     if let [(key, list)] = lists.iter().filter(|(_, list)| has_rows(list)).collect::<Vec<_>>()[..] {
         return items(rows, key, list, &Own::default(), visit);
     }
-    // An array an emotion, or one an emotion and topic.
+    // One array per emotion, or one per emotion and topic.
     let is_list = |value: &Value| value.is_array();
     let by_topic =
         |value: &Value| value.as_object().is_some_and(|o| !o.is_empty() && o.values().all(is_list));
@@ -126,7 +126,7 @@ fn whole(rows: &Rows, value: Value, visit: &mut Visit) -> Result<ControlFlow<()>
     )
 }
 
-/// Columns side by side: arrays, or objects with one entry a row.
+/// Parallel columns: arrays, or objects with one entry per row.
 fn columns(rows: &Rows, object: &Map<String, Value>, visit: &mut Visit) -> Result<ControlFlow<()>> {
     let cells = |value: &Value| match value {
         Value::Array(list) => list.clone(),
@@ -152,7 +152,7 @@ fn columns(rows: &Rows, object: &Map<String, Value>, visit: &mut Visit) -> Resul
     Ok(ControlFlow::Continue(()))
 }
 
-/// An array's items, objects or texts. `key`: where it stands; empty: at the top.
+/// An array's items, objects or texts. `key`: the key of the array; empty at the top level.
 fn items(rows: &Rows, key: &str, list: &[Value], own: &Own, visit: &mut Visit) -> Result<ControlFlow<()>> {
     for (at, value) in list.iter().enumerate() {
         let place = match key {
@@ -177,7 +177,7 @@ fn object(rows: &Rows, place: &str, value: &Value, own: &Own, visit: &mut Visit)
                 .with_context(|| format!("{place}: {}", missing("key", name, object.keys())))?;
             (object, text)
         }
-        // A bare text in a list of them.
+        // A bare text in a list of texts.
         Value::String(_) | Value::Null
             if own.emotion.is_some() || rows.columns.emotion.is_none() || rows.stem.is_some() =>
         {

@@ -1,22 +1,22 @@
-//! Which emotion a label of a file means. Knows no file.
+//! Resolves the labels of a file to emotions. Independent of files.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::stages::stories::words::folded;
 
-/// What a file says of a row's emotion.
+/// The label of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Label {
-    /// Nothing.
+    /// No label.
     Missing,
-    /// As it is written, and the name that the file gives to that number.
+    /// The label as written, and the name that the file gives to it if it is a number.
     One { written: String, name: Option<String> },
-    /// More than one: it is the story of none alone.
+    /// More than one label: the story belongs to none of them alone.
     Several,
 }
 
 impl Label {
-    /// The label of one cell. A number is written without a fraction of nothing.
+    /// The label of one cell. A number is written without a zero fraction.
     pub fn of(cell: Option<String>) -> Label {
         let written = cell.map(|cell| cell.trim().to_string()).filter(|cell| !cell.is_empty());
         let Some(written) = written else { return Label::Missing };
@@ -25,7 +25,7 @@ impl Label {
         Label::One { written, name: None }
     }
 
-    /// With the name that `names` has for its number.
+    /// The same label with the name that `names` has for its number.
     pub fn named(self, names: Option<&[String]>) -> Label {
         match self {
             Label::One { written, .. } => {
@@ -37,7 +37,7 @@ impl Label {
         }
     }
 
-    /// For people: its name, or as it is written.
+    /// For people: the name, or the label as written.
     pub fn shown(&self) -> Option<&str> {
         match self {
             Label::One { written, name } => Some(name.as_deref().unwrap_or(written)),
@@ -49,7 +49,7 @@ impl Label {
 /// The emotions of an experiment by every spelling.
 pub struct Emotions<'a> {
     places: HashMap<String, usize>,
-    /// What the experiment says that labels mean.
+    /// The emotions that the experiment assigns to labels.
     labels: &'a BTreeMap<String, String>,
 }
 
@@ -58,8 +58,8 @@ impl<'a> Emotions<'a> {
         Emotions { places: words.iter().enumerate().map(|(at, word)| (folded(word), at)).collect(), labels }
     }
 
-    /// The place of the emotion that a label means: by what `labels` says of it as it is written or by its name, else by
-    /// its name, whatever the spelling.
+    /// The index of the emotion that a label stands for: by the entry of `labels` for the label as written or for its
+    /// name, or else by its name in any spelling.
     pub fn place(&self, label: &Label) -> Option<usize> {
         let Label::One { written, name } = label else { return None };
         let said = |label: &String| self.labels.get(label);

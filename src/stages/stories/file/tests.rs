@@ -1,4 +1,4 @@
-//! Files of stories that the tests write, in every layout, and what must be read of them.
+//! Story files that the tests write, in every layout, and the rows expected from them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn files(paths: &[&Path], limit_per_emotion: Option<usize>) -> Files {
     }
 }
 
-/// Of one file, with a column `text` alone.
+/// One file of neutral text, with only a column `text`.
 fn neutral(path: &Path) -> Files {
     let columns = Columns { emotion: None, text: "text".into(), topic: None };
     Files {
@@ -39,7 +39,7 @@ fn neutral(path: &Path) -> Files {
     }
 }
 
-/// A file of this name and content in a folder that lives as long as the first value.
+/// A file with this name and content, in a folder that lives as long as the first value.
 fn file(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -51,7 +51,7 @@ fn one(files: &Files, range: Range<usize>) -> Result<Table> {
     Ok(files.run(&[range])?.remove(0))
 }
 
-/// Reads all; the error's whole chain.
+/// Reads everything; an error is returned with its whole chain.
 fn read_all(path: &Path) -> Result<Table, String> {
     let files = files(&[path], None);
     let count = files.survey().map_err(|e| format!("{e:#}"))?.stories;
@@ -184,18 +184,18 @@ fn several_files_are_read_in_their_order_up_to_a_limit() {
     assert_eq!(told([&first, &second], 1), (owned(&["one", "three"]), vec![0, 2]));
     assert_eq!(told([&first, &second], 2), (owned(&["one", "three", "four", "five"]), vec![0, 2, 3, 4]));
     assert_eq!(told([&second, &first], 1), (owned(&["five", "six"]), vec![0, 1]));
-    // The row after the last that is meant has no text; nobody asks for it.
+    // The row after the last requested one has no text, but is never read.
     let (all, rows) = told([&first, &second], 3);
     assert_eq!((all.last().unwrap().as_str(), rows), ("seven", vec![0, 2, 3, 4, 5, 6]));
     let error = format!("{:#}", files(&[&first, &second], Some(4)).survey().unwrap_err());
     assert!(error.contains("b.jsonl") && error.contains("line 4: `story` is null"), "{error}");
-    // Ranges within, with something between them.
+    // Ranges within the file, with a gap between them.
     let parts = files(&[&first, &second], Some(3)).run(&[1..3, 4..6]).unwrap();
     assert_eq!(parts[0].str("text").unwrap(), ["three", "four"]);
     assert_eq!(parts[1].str("text").unwrap(), ["six", "seven"]);
 }
 
-/// As published files are: nested columns beside, several row groups, topics that are null.
+/// Like published files: additional nested columns, several row groups, topics that are null.
 #[test]
 fn columns_that_nobody_asked_for_are_not_looked_at() {
     use arrow_array::{ListArray, StructArray};
@@ -245,7 +245,7 @@ fn told(files: &Files) -> (Vec<(String, String)>, Survey) {
     (emotions.zip(table.str("text").unwrap().iter().cloned()).collect(), survey)
 }
 
-/// What every layout below holds.
+/// The content of every layout below.
 fn four() -> Vec<(String, String)> {
     let four = [("sad", "Rain."), ("sad", "Fog."), ("happy", "Sun."), ("happy", "Wind.")];
     four.map(|(emotion, text)| (emotion.to_string(), text.to_string())).to_vec()
@@ -322,10 +322,10 @@ fn a_file_s_name_is_the_emotion_where_its_rows_have_none() {
     assert_eq!(stories, four());
     assert_eq!(survey.by_name, ["Sad", "happy", "bored"].map(|name| Some(name.to_string())));
     assert_eq!(survey.others, [("bored".to_string(), 1)].into());
-    // A name that is no emotion says nothing of rows.
+    // A file name that is not an emotion is not a label.
     let other = path("other.jsonl", "{\"story\": \"Sun.\"}\n");
     assert!(read_all(&other).unwrap_err().contains("no key `feeling`"));
-    // Of neutral text it is no label.
+    // For neutral text, a file name is not a label.
     let files = Files { columns: Columns { text: "story".into(), ..neutral(&sad).columns }, ..neutral(&sad) };
     assert_eq!((told(&files).0.len(), files.survey().unwrap().by_name), (2, vec![None]));
 }
@@ -370,7 +370,7 @@ fn numbers_are_labels_by_the_file_s_names_or_the_experiment_s() {
     let (_b, path) = written(Arc::new(lists), Some(&info(&listed)));
     let (stories, survey) = told(&of(&path, &[]));
     assert_eq!((stories, survey.several), (want.clone(), 1));
-    // Without names, in any format, the experiment says what they mean; nothing else does.
+    // Without names, in any format, only the experiment can say what the numbers mean.
     let (_c, bare) = written(numbers(), None);
     let csv = "story,feeling\nRain.,0\nSun.,1\nFog.,0\nDust.,2\nWind.,1\n";
     let jsonl: String = [("Rain.", "0"), ("Sun.", "1"), ("Fog.", "0.0"), ("Dust.", "2"), ("Wind.", "[1]")]

@@ -1,4 +1,4 @@
-//! The lines of a text file, unpacked and as UTF-8, with their numbers. Knows no format.
+//! The lines of a text file, decompressed and decoded to UTF-8, with their numbers. Independent of the format.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::format::Packing;
 
-/// A longer line, or row of several lines, is no story; in bytes.
+/// Limit on a line, or on a row of several lines; in bytes.
 pub const LONGEST: usize = 64 << 20;
 
-/// The content of a file, unpacked.
+/// The decompressed content of a file.
 pub fn unpacked(path: &Path, packing: Packing) -> Result<Box<dyn Read>> {
     let mut file = BufReader::new(fs_err::File::open(path)?);
     let is = of_bytes(file.fill_buf()?);
@@ -34,7 +34,7 @@ pub fn unpacked(path: &Path, packing: Packing) -> Result<Box<dyn Read>> {
     })
 }
 
-/// What is wrong with a packed file that is not whole.
+/// The error for a compressed file that is truncated or damaged.
 fn whole(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => anyhow!("the packed file ends too early: fetch or pack it again"),
@@ -45,7 +45,7 @@ fn whole(error: io::Error) -> anyhow::Error {
 const GZIP: &str = "packed with gzip";
 const ZSTD: &str = "packed with zstd";
 
-/// What a file is that begins with these bytes, where it is no text.
+/// The kind of a binary file that begins with these bytes; `None` if it may be text.
 fn of_bytes(first: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 6] = [
         (&[0x1f, 0x8b], GZIP),
@@ -58,7 +58,7 @@ fn of_bytes(first: &[u8]) -> Option<&'static str> {
     KINDS.into_iter().find(|(begin, _)| first.starts_with(begin)).map(|(_, kind)| kind)
 }
 
-/// An error where the file is what git leaves in the place of a large one.
+/// An error if the file is the pointer that Git LFS leaves in place of a large file.
 pub fn refuse_pointer(path: &Path) -> Result<()> {
     const POINTER: &[u8] = b"version https://git-lfs";
     let mut first = Vec::new();
@@ -70,19 +70,19 @@ pub fn refuse_pointer(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The lines of a file, whatever ends them: LF, CRLF or CR.
+/// The lines of a file, ended by LF, CRLF or CR.
 pub struct Lines {
     reader: Box<dyn BufRead>,
-    /// Of the last line that was given, from 1.
+    /// The number of the last line that was returned, from 1.
     pub number: usize,
-    /// What was read up to a LF, and how much of it was given.
+    /// The bytes read up to an LF, and how many of them were returned.
     bytes: Vec<u8>,
     given: usize,
     path: PathBuf,
 }
 
 impl Lines {
-    /// Those of the file. UTF-8, or UTF-16 with a byte-order mark.
+    /// Opens the file. UTF-8, or UTF-16 with a byte-order mark.
     pub fn open(path: &Path, packing: Packing) -> Result<Lines> {
         let mut reader = unpacked(path, packing)?;
         let mut first = Vec::new();
@@ -102,9 +102,9 @@ impl Lines {
         Ok(Lines { reader, number: 0, bytes: Vec::new(), given: 0, path: path.to_path_buf() })
     }
 
-    /// The next line without its end.
+    /// The next line without its line ending.
     ///
-    /// An error names the line, and what to do where it is not UTF-8.
+    /// An error names the line, and says what to do if it is not UTF-8.
     pub fn next(&mut self) -> Result<Option<&str>> {
         let at = self.number + 1;
         if self.given >= self.bytes.len() {
@@ -134,7 +134,7 @@ impl Lines {
         }
     }
 
-    /// All of it from here on, of at most `most` bytes.
+    /// The rest of the file, at most `most` bytes.
     pub fn rest(&mut self, most: usize) -> Result<String> {
         let mut all = String::new();
         while let Some(line) = self.next()? {
@@ -146,7 +146,7 @@ impl Lines {
     }
 }
 
-/// What is wrong with a line, and the command that rights the file.
+/// The problem with a line, and the command that fixes the file.
 fn not_utf8(path: &Path, line: &[u8], error: &std::str::Utf8Error) -> String {
     let byte = line[error.valid_up_to()];
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -156,17 +156,17 @@ fn not_utf8(path: &Path, line: &[u8], error: &std::str::Utf8Error) -> String {
     )
 }
 
-/// UTF-16 as UTF-8.
+/// Decodes UTF-16 to UTF-8.
 struct Utf16<R> {
     reader: R,
     big: bool,
-    /// The first half of a pair.
+    /// The first half of a surrogate pair.
     high: Option<u16>,
     out: Vec<u8>,
 }
 
 impl<R: Read> Utf16<R> {
-    /// Decodes the next units into `out`, which stays empty at the end.
+    /// Decodes the next units into `out`, which stays empty at the end of the file.
     fn fill(&mut self) -> io::Result<()> {
         let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("UTF-16 with {what}"));
         let mut bytes = Vec::with_capacity(1 << 13);
@@ -248,7 +248,7 @@ mod tests {
         assert!(lines(b"", Packing::None).unwrap().is_empty());
     }
 
-    /// Long enough that a pair falls on the border of what is decoded at once.
+    /// Long enough that a surrogate pair falls on the border between two decoded blocks.
     #[test]
     fn utf_16_is_read_as_what_it_says() {
         for lead in ["", "a"] {

@@ -1,4 +1,5 @@
-//! One request to a server: its key, its time, and which failures may pass. Knows nothing of stories or of who else asks.
+//! One request to a server: its key, its timeouts, and which failures are temporary. Independent of stories and of
+//! other requests.
 
 use std::fmt;
 use std::io;
@@ -17,24 +18,24 @@ use crate::network::{self, Agents, plain_http};
 use crate::stages::stories::Generate;
 use crate::stages::stories::writing::End;
 
-/// A server that cannot be connected to for so long is not there.
+/// A server that cannot be connected to within this time is unavailable.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Servers close what was idle for five seconds (uvicorn) or more; one that was closed would be a failure.
+/// Servers close idle connections after five seconds (uvicorn) or more; using a closed one would fail.
 const IDLE: Duration = Duration::from_secs(3);
-/// Bound on a reply, in bytes; stories are a thousandth of it.
+/// Limit on a reply, in bytes; stories are a thousandth of it.
 const LARGEST_REPLY: u64 = 16 << 20;
 
-/// Why there is no reply to use.
+/// The reason why there is no usable reply.
 #[derive(Debug, PartialEq)]
 pub enum Trouble {
-    /// The server would say the same again.
+    /// Permanent: the server would refuse again.
     Refused(String),
-    /// It refuses what was asked, in words that do not tell whether it would refuse others too.
+    /// The request was refused, in words that do not tell whether others would be refused too.
     Unclear(String),
-    /// A filter does not let this one be asked; others may be.
+    /// A filter refuses this request; others may pass.
     Filtered(String),
-    /// It may go better later; `wait`: as long as the server asks for. `busy`: it is away, or has too much to do, which
-    /// says nothing of what was asked.
+    /// Temporary; `wait`: the delay that the server asks for. `busy`: the server is unavailable or overloaded, which
+    /// does not depend on the request.
     Passing { why: String, wait: Option<Duration>, busy: bool },
 }
 
@@ -47,7 +48,7 @@ impl Trouble {
         Trouble::Passing { why: why.into(), wait: None, busy: true }
     }
 
-    /// With the way on which it happened; what a filter says is the server's alone.
+    /// Adds the proxy or route on which it happened; a filter's words come from the server alone and stay unchanged.
     fn on_its_way(mut self, via: &str) -> Trouble {
         match &mut self {
             Trouble::Refused(why) | Trouble::Unclear(why) | Trouble::Passing { why, .. } => why.push_str(via),
@@ -70,30 +71,30 @@ impl fmt::Display for Trouble {
 
 impl std::error::Error for Trouble {}
 
-/// What lets a client ask. Shown nowhere.
+/// The API key. Never shown.
 struct Secret(String);
 
 impl Secret {
-    /// `text` without the secret.
+    /// `text` with the key redacted.
     fn out_of(&self, text: &str) -> String {
         text.replace(&self.0, "[key]")
     }
 }
 
-/// Asks one server.
+/// A client of one server.
 pub struct Client {
     agents: Agents,
     server: Server,
     secret: Option<Secret>,
-    /// How the server wants to be asked, as far as it has said.
+    /// The server's special requirements on requests, as far as it has stated them.
     manner: Mutex<Manner>,
 }
 
 impl Client {
-    /// Connects to nothing yet. Reads the key from the environment.
+    /// Does not connect yet. Reads the key from the environment.
     ///
     /// # Errors
-    /// The variable that is to hold the key is not set, or what it holds is no key; the key would be sent in the clear.
+    /// The environment variable for the key is not set, or its value is not a key; the key would be sent unencrypted.
     pub fn new(server: &Server) -> Result<Client> {
         if let (Some(name), Some(why)) = (&server.api_key_env, plain_http::refused(&server.url)) {
             bail!("{why} (the key is that of `api_key_env`, {name})");
@@ -115,12 +116,12 @@ impl Client {
         Ok(Client { agents, server: server.clone(), secret, manner: Mutex::default() })
     }
 
-    /// Whether it asks that server.
+    /// Whether this is a client of that server.
     pub fn is_of(&self, server: &Server) -> bool {
         self.server == *server
     }
 
-    /// What the server has not taken that makes its texts others than were asked for.
+    /// A message about a parameter that the server does not support and that changes its texts.
     pub fn unheard(&self) -> Option<&'static str> {
         let manner = *self.manner.lock().unwrap_or_else(PoisonError::into_inner);
         manner.no_seed.then_some(
@@ -149,7 +150,7 @@ impl Client {
                         None => return Err(trouble),
                     }
                 }
-                // It is the answer to this question.
+                // The refusal is the answer to this question.
                 Err(Trouble::Filtered(why)) => {
                     return Ok(Answer { text: why, end: End::Filtered, tokens: None, first: None });
                 }
@@ -161,12 +162,12 @@ impl Client {
         }
     }
 
-    /// A refusal of every request, with the key of the experiment file that it is about.
+    /// A message that every request is refused, with the key of the experiment file that it concerns.
     pub fn hinted(&self, why: &str) -> String {
         format!("{why}{}", self.server.protocol.hint(why))
     }
 
-    /// What the server says at `path`.
+    /// The server's reply at `path`.
     pub fn get(&self, path: &str) -> Result<Value, Trouble> {
         self.exchange(path, None)
     }
@@ -194,7 +195,7 @@ impl Client {
         let read = body.with_config().limit(LARGEST_REPLY).read_to_vec();
         if parts.status.is_success() {
             let bytes = read.map_err(|error| self.failed(&error))?;
-            // .NET's servers write a byte-order mark.
+            // .NET servers write a byte-order mark.
             let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
             return serde_json::from_slice(text).map_err(|error| {
                 let why = format!("a reply that is not JSON ({error}): {}", refused::words(&bytes));
@@ -218,11 +219,11 @@ impl Client {
                     format!("status {code}: it redirects{to}, which is not followed: name that address");
                 Trouble::Refused(self.redacted(&why))
             }
-            // It is not too much at a time: what was paid for is used up.
+            // Not a rate limit: the paid quota is used up.
             429 if refused::is_spent(body) => Trouble::Refused(self.redacted(&said)),
             408 | 429 | 500.. => {
                 let wait = network::asked_wait(headers);
-                // 529: overloaded, as Anthropic says it.
+                // 529: Anthropic's status for overload.
                 Trouble::Passing {
                     why: self.redacted(&said),
                     wait,
@@ -248,7 +249,7 @@ impl Client {
         }
     }
 
-    /// A connection that broke or was not taken may hold the next time.
+    /// A broken or refused connection may succeed the next time.
     fn failed(&self, error: &ureq::Error) -> Trouble {
         use ureq::Error::{ConnectProxyFailed, HostNotFound, Io, Protocol, Timeout as OutOfTime};
         if let Some(why) = network::untrusted(error) {
@@ -271,13 +272,13 @@ impl Client {
         }
     }
 
-    /// A server may say what it was sent.
+    /// A server may repeat the key that it was sent.
     fn redacted(&self, text: &str) -> String {
         self.secret.as_ref().map_or_else(|| text.to_string(), |secret| secret.out_of(text))
     }
 }
 
-/// Whether a name was looked up and there is none; what is said of one that could not be looked up now is another thing.
+/// Whether a host name does not exist; a failed lookup is a different error.
 fn is_unknown(error: &io::Error) -> bool {
     let said = error.to_string();
     said.contains("failed to lookup address") && !said.contains("emporary failure")

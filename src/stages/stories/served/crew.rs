@@ -1,4 +1,4 @@
-//! Many requests to one server, some at a time: waiting, asking again, and when to give up. Knows nothing of stories.
+//! Parallel requests to one server: waiting, retrying, and giving up. Independent of stories.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,82 +14,86 @@ use crate::interrupt::Interrupted;
 use crate::stages::stories::Generate;
 use crate::stages::stories::writing::End;
 
-/// Failures of one request that it is given up after, where the server is not merely busy or away.
+/// The number of failures after which a request is given up, not counting those in which the server is busy or
+/// unavailable.
 const ATTEMPTS: u32 = 6;
-/// After the first failure; doubled after each further one. No draw is in it, so that runs are alike.
+/// The wait after the first failure; doubled after each further one. Without random jitter, so that runs are alike.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait that is our own choice.
+/// The longest wait unless the server asks for more.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// So many more requests than are made at a time may be refused in unclear words before any has an answer.
+/// The number of requests, in addition to those in parallel, that may be refused for unclear reasons before any is
+/// answered.
 const DOUBTED: usize = 2;
-/// Another first wait, in milliseconds: for tests.
+/// The environment variable with another first wait, in milliseconds: for tests.
 const FIRST_WAIT_VARIABLE: &str = "EMOFLOW_SERVER_WAIT_MS";
-/// Shorter waits are not worth a line, unless there have been many.
+/// The same message of all workers is reported once in this period.
 const SAID_WAIT: Duration = Duration::from_secs(5);
 /// What all of them run into is said once in so long.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
-/// How often someone who waits looks whether to stop.
+/// How often a waiting worker checks whether to stop.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Those who ask `client`.
+/// Workers that send requests through `client`.
 pub struct Crew<'a> {
     pub client: &'a Client,
     pub params: &'a Generate,
-    /// Requests at a time.
+    /// The number of parallel requests.
     pub parallel: usize,
-    /// For how long it is borne that the server is busy or away.
+    /// How long the server may be busy or unavailable before a request is given up.
     pub patience: Duration,
-    /// What it answered before, if anything.
+    /// A question that the server has answered before, if any.
     pub known: Option<Question>,
 }
 
-/// What a worker tells.
+/// An event that a worker reports.
 enum Event {
-    /// The last is dropped when the answer is taken.
+    /// The sender is dropped when the answer has been processed.
     Answered(usize, Answer, Sender<()>),
-    /// It was refused, and nothing has an answer yet that would tell whether everything is.
+    /// The request was refused, and no request has been answered yet that would show whether every one is refused.
     Doubted(usize, String),
-    /// A line for people.
+    /// A message for people.
     Said(String),
     Failed(String),
 }
 
-/// What all workers know.
+/// The state shared by all workers.
 struct Shared<'a> {
     open: Mutex<VecDeque<(usize, &'a Question)>>,
-    /// What the server answered.
+    /// A question that the server has answered.
     known: Mutex<Option<Question>>,
-    /// Something was refused in unclear words, and nothing has an answer yet.
+    /// A request was refused for unclear reasons, and none has been answered yet.
     doubt: AtomicBool,
-    /// Nobody asks before, as the server wants.
+    /// No request may be sent before this time, at the server's request.
     not_before: Mutex<Option<Instant>>,
-    /// No request is made any more.
+    /// No further requests are to be made.
     stop: AtomicBool,
     retries: AtomicUsize,
     first_wait: Duration,
 }
 
-/// What is told of requests on the way. All on the thread of who asked for them.
+/// Receives what happens to requests. All calls are on the thread of the caller of [`Crew::ask`].
 pub trait Desk {
-    /// The question at this place has its answer.
+    /// The question with this index has been answered.
     fn answered(&mut self, place: usize, answer: Answer) -> Result<()>;
-    /// A line for people.
+    /// A message for people.
     fn said(&mut self, line: &str);
-    /// Whether to make no more requests.
+    /// Whether no further requests are to be made.
     fn stopped(&self) -> bool;
 }
 
 impl Crew<'_> {
-    /// Has each of `questions` answered; `desk` gets the answers in the order in which they come. Returns how many
-    /// requests were made again.
+    /// Asks all `questions`; `desk` receives the answers in the order of arrival. Returns the number of repeated
+    /// requests.
     ///
-    /// Whatever ends it early, requests that are on their way are waited for, and their answers reach `desk`.
+    /// If it ends early for any reason, requests in progress are awaited, and their answers still reach `desk`.
     ///
-    /// A request that is refused in words which do not tell whether that concerns it alone is taken for filtered where the
-    /// server still answers what it answered before; where it answers nothing, that ends it.
+    /// If a request is refused in words that do not tell whether others would be refused too, a question that was
+    /// answered before is asked again. If the server still answers it, the request counts as filtered; if not, that is
+    /// an error.
     ///
     /// # Errors
-    /// [`Interrupted`]; what the server refused; the last failure of a request that failed too often; what `desk` says.
+    /// [`Interrupted`]; a refusal by the server; the last failure of a request that failed too often; an error of
+    /// `desk`.
     pub fn ask(&self, questions: &[(usize, Question)], desk: &mut dyn Desk) -> Result<usize> {
         let shared = Shared {
             open: Mutex::new(questions.iter().map(|(place, question)| (*place, question)).collect()),
@@ -159,7 +163,7 @@ impl Crew<'_> {
         }
     }
 
-    /// Asks question after question until none is left or it is to stop.
+    /// Asks questions until none is left or it is to stop.
     fn work(&self, shared: &Shared, events: &Sender<Event>) {
         while !shared.stop.load(Ordering::SeqCst) {
             let Some((place, question)) = shared.next() else { return };
@@ -178,7 +182,7 @@ impl Crew<'_> {
                         continue;
                     }
                     Some(known) => {
-                        // Does it refuse everything now, or this one?
+                        // Does the server refuse everything now, or only this question?
                         let again = self.insist(&known, shared, events);
                         again.map(|answer| answer.map(|_| refusal(why)))
                     }
@@ -187,10 +191,10 @@ impl Crew<'_> {
                 Err(Err(error)) => Err(error),
                 Ok(answer) => Ok(answer),
             };
-            // Whoever listens does so until all workers are gone.
+            // The receiver listens until all workers have ended.
             match answered {
                 Ok(Some(answer)) => {
-                    // No next question before: else more than one answer a worker could be lost.
+                    // Wait before the next question: otherwise more than one answer per worker could be lost.
                     let (taken, wait) = mpsc::channel();
                     let _ = events.send(Event::Answered(place, answer, taken));
                     let _ = wait.recv();
@@ -201,7 +205,7 @@ impl Crew<'_> {
                         Some(Trouble::Unclear(why)) => self.client.hinted(why),
                         _ => format!("{error:#}"),
                     };
-                    // Before anybody listens: no further request is made, by this worker or another.
+                    // Set before the event is received, so that no worker makes another request.
                     shared.stop.store(true, Ordering::SeqCst);
                     let _ = events.send(Event::Failed(said));
                 }
@@ -209,12 +213,12 @@ impl Crew<'_> {
         }
     }
 
-    /// That every request is refused.
+    /// The error that every request is refused.
     fn refused(&self, why: &str) -> anyhow::Error {
         anyhow::Error::msg(self.client.hinted(why))
     }
 
-    /// The answer to `question`, asked for as often as that may help; `None` where it is to stop before.
+    /// The answer to `question`, with as many retries as are useful; `None` if it is to stop first.
     fn insist(&self, question: &Question, shared: &Shared, events: &Sender<Event>) -> Result<Option<Answer>> {
         let (mut failures, mut tries, mut was_empty) = (0, 0, false);
         let mut failing: Option<Instant> = None;
@@ -223,7 +227,7 @@ impl Crew<'_> {
                 return Ok(None);
             }
             let (why, asked_wait, busy) = match self.client.chat(self.params, question) {
-                // Once may be an accident; twice is what the model has to say.
+                // An empty answer may be an accident once; the second time it counts.
                 Ok(answer) if answer.text.trim().is_empty() && answer.end == End::Whole && !was_empty => {
                     was_empty = true;
                     shared.retries.fetch_add(1, Ordering::SeqCst);
@@ -261,13 +265,13 @@ impl Crew<'_> {
     }
 }
 
-/// A request that is refused for what it asks has that for its answer.
+/// A request refused for its content has the refusal as its answer.
 fn refusal(why: String) -> Answer {
     Answer { text: why, end: End::Filtered, tokens: None, first: None }
 }
 
 impl<'a> Shared<'a> {
-    /// The next question; in doubt the last one, which is likely to be about something else.
+    /// The next question; in doubt the last one, which is likely to be on a different subject.
     fn next(&self) -> Option<(usize, &'a Question)> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if self.doubt.load(Ordering::SeqCst) && !self.answers() { open.pop_back() } else { open.pop_front() }
@@ -277,7 +281,7 @@ impl<'a> Shared<'a> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the server is known to answer anything.
+    /// Whether the server is known to answer any request.
     fn answers(&self) -> bool {
         self.known().is_some()
     }
@@ -286,10 +290,10 @@ impl<'a> Shared<'a> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| question.clone());
     }
 
-    /// Waits while the server wants to be left alone. Whether a request may be made after that.
+    /// Waits as long as the server has asked for. Returns whether a request may be made then.
     fn may_ask(&self) -> bool {
         let not_before = || *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another's reply may move it meanwhile.
+        // Another worker's reply may postpone it meanwhile.
         while let Some(time) = not_before().filter(|time| *time > Instant::now()) {
             self.wait_until(time);
             if self.stop.load(Ordering::SeqCst) {
@@ -304,7 +308,7 @@ impl<'a> Shared<'a> {
         *not_before = not_before.max(Some(time));
     }
 
-    /// Waits until `time`, or until it is to stop.
+    /// Waits until `time`, or until requests are to stop.
     fn wait_until(&self, time: Instant) {
         while let Some(left) = time.checked_duration_since(Instant::now())
             && !left.is_zero()

@@ -1,7 +1,7 @@
-//! What is sent to a server and what comes back, in the words of the two protocols. Opens no socket.
+//! Request and reply bodies of the two protocols. Does no networking.
 //!
 //! - Ollama: `POST /api/chat` (`ollama/ollama`, `docs/api.md`, `server/routes.go`).
-//! - OpenAI: `POST /chat/completions`, as OpenAI, vLLM and the llama.cpp server have it.
+//! - OpenAI: `POST /chat/completions`, as in OpenAI, vLLM and the llama.cpp server.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
@@ -19,27 +19,27 @@ pub enum Protocol {
     OpenAi,
 }
 
-/// Seeds are sent with their low 31 bits: llama.cpp has 32, of which all ones mean a random seed, and some servers
+/// Seeds are sent with their low 31 bits: llama.cpp has 32 bits, where all ones mean a random seed, and some servers
 /// read a signed number.
 pub const SEED_BITS: u64 = (1 << 31) - 1;
 
-/// How a server wants to be asked otherwise than others, as its refusals say.
+/// A server's special requirements on requests, as its refusals state them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
-    /// The bound on tokens is called `max_completion_tokens`, as OpenAI's newer models ask for.
+    /// The limit on tokens is called `max_completion_tokens`, as OpenAI's newer models require.
     completion_tokens: bool,
-    /// These are not sent: the server does not take them, not even where they change nothing.
+    /// These parameters are omitted: the server rejects them even with values that have no effect.
     no_temperature: bool,
     no_top_p: bool,
     pub no_seed: bool,
 }
 
 impl Manner {
-    /// What a refusal in these words asks for; `None` if nothing that can be done without asking for other texts.
+    /// The requirements after a refusal in these words; `None` if nothing can be changed without changing the texts.
     pub fn after(self, words: &str, params: &Generate) -> Option<Manner> {
         let mut manner = self;
         manner.completion_tokens |= words.contains("max_completion_tokens");
-        // 1 is what holds where nothing is sent; a seed is a wish everywhere.
+        // 1 is the default of both parameters; a seed is only best effort at any server.
         manner.no_temperature |= names(words, "temperature") && params.temperature == 1.0;
         manner.no_top_p |= names(words, "top_p") && params.top_p == 1.0;
         manner.no_seed |= names(words, "seed");
@@ -60,14 +60,15 @@ pub struct Question {
 pub struct Answer {
     pub text: String,
     pub end: End,
-    /// Tokens of the text, where the server says it.
+    /// The number of tokens of the text, if the server reports it.
     pub tokens: Option<usize>,
-    /// The likeliest first tokens, each with its log-probability, where the server was asked for them and says so.
+    /// The most likely first tokens, each with its log-probability, if they were requested and the server returns
+    /// them.
     pub first: Option<Vec<(String, f64)>>,
 }
 
 impl Protocol {
-    /// Where requests go, behind the source's `url`.
+    /// The path of requests, relative to the source's `url`.
     pub fn path(self) -> &'static str {
         match self {
             Protocol::Ollama => "/api/chat",
@@ -83,8 +84,8 @@ impl Protocol {
         }
         messages.push(json!({ "role": "user", "content": question.prompt }));
         match self {
-            // Ollama has models that can think do so unless told not to, and takes `false` from any model. A `top_k`
-            // of 0 is no bound there, and must be said: its own default is 40.
+            // Ollama lets reasoning models reason unless told not to, and accepts `false` for any model. A `top_k` of
+            // 0 means no limit there, and must be sent: its default is 40.
             Protocol::Ollama => json!({
                 "model": model,
                 "messages": messages,
@@ -98,7 +99,7 @@ impl Protocol {
                     "seed": question.seed,
                 },
             }),
-            // OpenAI refuses what it does not know, and knows no `top_k`.
+            // OpenAI rejects unknown parameters, and `top_k` is unknown to it.
             Protocol::OpenAi => {
                 let bound = if manner.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
                 let mut body = json!({ "model": model, "messages": messages });
@@ -109,7 +110,7 @@ impl Protocol {
                 if !manner.no_temperature {
                     body["temperature"] = params.temperature.into();
                 }
-                // 1 bounds nothing, and some servers take one of the two only.
+                // 1 has no effect, and some servers accept only one of the two parameters.
                 if !manner.no_top_p && params.top_p != 1.0 {
                     body["top_p"] = params.top_p.into();
                 }
@@ -121,7 +122,7 @@ impl Protocol {
         }
     }
 
-    /// Which key of the experiment file a refusal in these words is about; empty where none can be told.
+    /// The key of the experiment file that a refusal in these words concerns; empty if unknown.
     pub fn hint(self, words: &str) -> String {
         let keys =
             ["temperature", "top_p", "top_k", "max_tokens"].into_iter().filter(|key| names(words, key));
@@ -134,10 +135,10 @@ impl Protocol {
         }
     }
 
-    /// What a reply of status 200 says.
+    /// The answer in a reply with status 200.
     ///
     /// # Errors
-    /// It is no reply of this protocol, or no whole one.
+    /// It is not a reply of this protocol, or not a complete one.
     pub fn answer(self, reply: &Value) -> Result<Answer> {
         if let Some(said) = error_of(reply) {
             bail!("it says `{}`", shortened(said));
@@ -155,7 +156,7 @@ impl Protocol {
             }
             Protocol::OpenAi => {
                 let choice = reply["choices"].get(0).context("no `choices`")?;
-                // A router tells of its provider's failure within a reply of status 200.
+                // A router reports its provider's failure within a reply with status 200.
                 if let Some(said) = error_of(choice) {
                     bail!("it says `{}`", shortened(said));
                 }
@@ -175,8 +176,8 @@ impl Protocol {
     }
 }
 
-/// The likeliest first tokens, of what stands for one in a list of log-probabilities; the token that was drawn where no others are
-/// listed. `None` where there is none.
+/// The most likely first tokens, from the first entry in a list of log-probabilities; the sampled token if no others
+/// are listed. `None` if there is no such entry.
 fn first_token(token: &Value) -> Result<Option<Vec<(String, f64)>>> {
     if !token.is_object() {
         return Ok(None);
@@ -192,16 +193,16 @@ fn first_token(token: &Value) -> Result<Option<Vec<(String, f64)>>> {
     }
 }
 
-/// What a model thought that got no further, as a reply that is nothing but a thought: vLLM, DeepSeek and llama.cpp name it
-/// `reasoning_content`, routers and newer vLLM `reasoning`, Ollama `thinking`.
+/// The reasoning of a model that produced nothing else, as a reply that is only reasoning: vLLM, DeepSeek and
+/// llama.cpp name it `reasoning_content`, routers and newer vLLM `reasoning`, Ollama `thinking`.
 fn thought(message: &Value) -> Option<String> {
     let thought =
         ["reasoning_content", "reasoning", "thinking"].into_iter().find_map(|name| message[name].as_str())?;
     (!thought.trim().is_empty()).then(|| format!("<think>{thought}"))
 }
 
-/// The text of a message: a string; a list of parts, of which those that are text count, not those that are thought;
-/// nothing where the model refused or only thought.
+/// The text of a message: a string; the text parts of a list of parts, without reasoning; empty if the model refused
+/// or only reasoned.
 fn content(content: &Value) -> Option<String> {
     match content {
         Value::Null => Some(String::new()),
@@ -220,14 +221,14 @@ fn content(content: &Value) -> Option<String> {
     }
 }
 
-/// How a reply ended, in the words of OpenAI, Anthropic, Google, vLLM, Ollama and routers before them; an error where it
-/// ended before its end.
+/// How a reply ended, in the terms of OpenAI, Anthropic, Google, vLLM, Ollama and routers before them; an error if it
+/// ended prematurely.
 fn ended(reason: Option<&str>) -> Result<End> {
     let Some(reason) = reason else { return Ok(End::Whole) };
     match reason.to_ascii_lowercase().as_str() {
         "" | "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "complete" | "completed"
         | "finish_reason_stop" => Ok(End::Whole),
-        // It called a tool that nobody offered: there is no text to judge, or what there is.
+        // It called a tool that was not offered: any text that is there is judged as it is.
         "tool_calls" | "function_call" | "tool_use" => Ok(End::Whole),
         "length" | "max_tokens" | "max_output_tokens" | "model_length" | "model_context_window_exceeded" => {
             Ok(End::Cut)
@@ -278,7 +279,7 @@ mod tests {
         }
     }
 
-    /// By hand, after the documents of the two protocols.
+    /// Written by hand from the documentation of the two protocols.
     #[test]
     fn bodies_are_what_the_protocols_say() {
         let mut params = params();
@@ -305,7 +306,7 @@ mod tests {
         assert!(body.get("max_tokens").is_none() && body.get("n").is_none());
     }
 
-    /// The words are OpenAI's.
+    /// The messages are OpenAI's.
     #[test]
     fn refusals_say_how_to_ask() {
         let mut params = params();
@@ -324,14 +325,14 @@ mod tests {
             none.after(top_p, &params).and_then(|manner| manner.after(temperature, &params)).unwrap();
         let body = Protocol::OpenAi.body("m", &params, &question(), manner);
         assert!(body.get("temperature").is_none() && body.get("top_p").is_none() && body["max_tokens"] == 8);
-        // Anthropic's words, in backquotes.
+        // Anthropic's message, in backquotes.
         let both = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
         params.top_p = 0.9;
         let body = Protocol::OpenAi.body("m", &params, &question(), none.after(both, &params).unwrap());
         assert!(body.get("temperature").is_none() && body["top_p"] == 0.9);
         params.temperature = 0.5;
         assert_eq!(none.after(both, &params), None, "both are asked for");
-        // OpenAI's words, FastAPI's, and those of others.
+        // Messages of OpenAI, of FastAPI and of others.
         for seed in [
             "Unrecognized request argument supplied: seed",
             r#"{"detail":[{"type":"extra_forbidden","loc":["body","seed"],"msg":"Extra inputs are not permitted"}]}"#,

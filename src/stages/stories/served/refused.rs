@@ -1,12 +1,13 @@
-//! What a server's refusal says: of which parameter it speaks, whether it is a filter's, and its words. Opens no socket.
+//! Interprets a server's refusal: the parameter it concerns, whether it is a filter's, and its message. Does no
+//! networking.
 
 use serde_json::Value;
 
-/// Longest piece of a server's words in a message, in characters.
+/// The longest part of a server's message that is shown, in characters.
 const WORDS: usize = 300;
 
-/// Whether a refusal speaks of a parameter: in quotation marks of any kind, or as a word of its own where it says that it
-/// is not known.
+/// Whether a refusal names a parameter: in quotation marks of any kind, or as a word in a message about unknown
+/// parameters.
 pub fn names(words: &str, parameter: &str) -> bool {
     let quoted = ["'", "`", "\""].iter().any(|quote| words.contains(&format!("{quote}{parameter}{quote}")));
     let words = words.to_lowercase();
@@ -29,7 +30,7 @@ pub fn names(words: &str, parameter: &str) -> bool {
     quoted || (unknown.iter().any(|sign| words.contains(sign)) && words.split_whitespace().any(is_it))
 }
 
-/// Codes and words with which a filter refuses one request for what it asks.
+/// Codes and phrases with which a filter refuses one request for its content.
 const FILTERS: [&str; 12] = [
     "content_filter",
     "content_policy_violation",
@@ -45,13 +46,13 @@ const FILTERS: [&str; 12] = [
     "flagged",
 ];
 
-/// Whether a refusal is that of a filter: it concerns this request, not every one.
+/// Whether a refusal comes from a filter: it concerns this request, not every one.
 pub fn is_filter(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body).to_lowercase();
     FILTERS.iter().any(|sign| text.contains(sign))
 }
 
-/// Whether a refusal is for want of money, which no waiting mends; in OpenAI's codes.
+/// Whether a refusal is due to an exhausted quota, which no waiting resolves; by OpenAI's codes.
 pub fn is_spent(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
     ["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]
@@ -59,16 +60,16 @@ pub fn is_spent(body: &[u8]) -> bool {
         .any(|code| text.contains(code))
 }
 
-/// What a body says of an error: `{"error": {"message": ...}}` (OpenAI, vLLM, llama.cpp), `{"error": ...}` (Ollama),
+/// The error message in a body: `{"error": {"message": ...}}` (OpenAI, vLLM, llama.cpp), `{"error": ...}` (Ollama),
 /// `{"message": ...}` (older vLLM), `{"detail": ...}` (FastAPI).
 pub fn error_of(body: &Value) -> Option<&str> {
-    // Google's compatible endpoint wraps it into a list.
+    // Google's compatible endpoint wraps the body into a list.
     let body = body.get(0).unwrap_or(body);
     let error = &body["error"];
     error["message"].as_str().or(error.as_str()).filter(|said| !said.is_empty())
 }
 
-/// A server's own words about an error, on one line, shortened; empty where it says nothing.
+/// A server's own error message, on one line, shortened; empty if there is none.
 pub fn words(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     if text.trim_start().starts_with('<') {
@@ -81,7 +82,7 @@ pub fn words(body: &[u8]) -> String {
     shortened(said.unwrap_or(&text))
 }
 
-/// What a page of a proxy or a web server says: its title, else its text without tags.
+/// The message of a proxy's or a web server's page: its title, or else its text without tags.
 fn page(html: &str) -> String {
     let lower = html.to_ascii_lowercase();
     let title =

@@ -1,4 +1,4 @@
-//! What the experiment file says of a server: where it is, how it is asked.
+//! The configuration of a server: where it is and how requests are sent.
 
 use crate::params::problem::quoted;
 use crate::params::{Case, Problem, Read, Reader, Type, filled, maybe_filled, params};
@@ -52,7 +52,7 @@ fn protocol(reader: &Reader<'_>, _: &str) -> Read<Protocol> {
     Ok(if reader.place.kind == "ollama" { Protocol::Ollama } else { Protocol::OpenAi })
 }
 
-/// The address of a server, without a slash at its end.
+/// The address of a server, without a trailing slash.
 fn url(reader: &Reader<'_>, name: &str) -> Read<String> {
     let written = reader.filled(name)?;
     let url = written.trim_end_matches('/');
@@ -61,7 +61,7 @@ fn url(reader: &Reader<'_>, name: &str) -> Read<String> {
         let problem = Problem::at(reader.span_of(name), format!("{} is not an address", quoted(&written)));
         return reader.wrong(problem.hint("an address starts with http:// or https://"));
     };
-    // These may hold a key: not even their line is shown.
+    // The address may contain a key: not even its line is shown.
     let secret = |message: &str| {
         let hint = "keys do not belong in the file: name the environment variable that holds the key in `api_key_env`";
         reader.wrong(Problem::at(reader.span(), message).hint(hint))
@@ -90,7 +90,7 @@ fn variable(reader: &Reader<'_>, key: &str) -> Read<Option<String>> {
     reader.wrong(problem.hint("give the variable's name, such as \"OPENAI_API_KEY\", never the key itself"))
 }
 
-/// Fields of requests that have a key of their own, or that are ours to say.
+/// Request fields that have a key of their own, or that emoflow sets itself.
 const OURS: [(&str, &str); 13] = [
     ("model", "model"),
     ("messages", "prompt` and `system"),
@@ -107,7 +107,7 @@ const OURS: [(&str, &str); 13] = [
     ("stop", ""),
 ];
 
-/// Further fields of requests.
+/// Additional request fields.
 fn body(reader: &Reader<'_>, name: &str) -> Read<serde_json::Map<String, serde_json::Value>> {
     let body: serde_json::Map<_, _> = reader.get(name)?;
     let Some((field, key)) = OURS.iter().find(|(field, _)| body.contains_key(*field)) else {
