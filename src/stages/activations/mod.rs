@@ -148,7 +148,8 @@ pub fn run(
     made.collect::<Vec<_>>().into_iter().collect()
 }
 
-/// The batches of `order` that are not kept, block by block in one pass.
+/// Computes the batches of `order` that are not kept in one pass over the model, block by block with all batches in
+/// each block.
 fn all_at_once(
     rows: &[Row],
     order: &[Vec<usize>],

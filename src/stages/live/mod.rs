@@ -167,7 +167,7 @@ fn likeliest(logits: &Tensor, ids: &[i64], top: usize) -> Result<Vec<Likely>> {
 /// tokens at its position.
 ///
 /// # Errors
-/// The text is empty or longer than the context; a value is not finite.
+/// The text is empty or longer than the context; a log-probability is NaN.
 pub fn read(model: &LanguageModel, text: &Text, top: usize) -> Result<Vec<Token>> {
     let mut steer = hooks(std::slice::from_ref(text), model.spec.d_model);
     let mut all: Vec<&mut dyn Hook> = steer.iter_mut().map(|hook| hook as &mut dyn Hook).collect();

@@ -20,7 +20,7 @@ pub enum Span {
     Assistant,
     /// The last token of the last user turn that has an answer or is to be answered.
     UserLast,
-    /// The last token before the answer to that turn (the end of the template's turn header).
+    /// The last token before the answer to that turn, which belongs to the chat template if there is one.
     BeforeAnswer,
     /// The first [`ANSWER`] tokens of the answer to that turn.
     AnswerStart,

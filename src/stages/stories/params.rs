@@ -147,7 +147,7 @@ params! {
 }
 
 impl Template {
-    /// From its table.
+    /// Reads it from its table.
     pub fn read(reader: &Reader<'_>) -> Read<Template> {
         let TemplateKeys { set, passages } = TemplateKeys::read(reader)?;
         let ships = || presets::NEUTRAL[0].entries();

@@ -68,7 +68,7 @@ const LACKS: [&str; 6] = ["feelings", "emotions", "experiences", "personal", "ab
 /// Whether a text begins by declining: "I cannot write this story", "I'm sorry, but I can't help with that", "As an AI
 /// language model, ...".
 ///
-/// It misses refusals rather than rejecting stories, for stories are told in the first person too: "I can't help
+/// It would rather miss a refusal than reject a story, for stories are told in the first person too: "I can't help
 /// smiling", "I'm sorry, I said" and anything that begins with speech in quotation marks are not refusals. A narrator
 /// who cannot write a story is mistaken for a refusal.
 pub fn declines(text: &str) -> bool {

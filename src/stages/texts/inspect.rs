@@ -32,7 +32,7 @@ pub fn samples<R: Read + Seek>(zip: &mut ZipArchive<R>) -> Result<Vec<(usize, St
 pub fn sample<R: Read + Seek>(zip: &mut ZipArchive<R>, at: usize) -> Result<Value> {
     let entry = zip.by_index_raw(at)?;
     let wanted = entry.crc32();
-    #[allow(deprecated)] // the number of the method, which the container alone need not know
+    #[allow(deprecated)] // the number of any method, also of those that the crate cannot unpack itself
     let method = entry.compression().to_u16();
     let unpacked: Box<dyn Read> = match method {
         0 => Box::new(entry),

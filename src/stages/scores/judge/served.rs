@@ -26,7 +26,6 @@ const TOP: usize = 20;
 ///
 /// # Errors
 /// A refusal by the server; a request that fails too often; answers without log-probabilities; an interruption.
-/// What the server refuses, or what fails too often; answers without log-probabilities; an interruption.
 pub fn served(
     judge: &Judge,
     server: &Server,

@@ -21,14 +21,14 @@ const ATTEMPTS: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait unless the server asks for more.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The number of requests, in addition to those in parallel, that may be refused for unclear reasons before any is
-/// answered.
+/// The number of requests, in addition to those in parallel, that may be refused in unclear words
+/// ([`Trouble::Unclear`]) before any is answered.
 const DOUBTED: usize = 2;
 /// The environment variable with another first wait, in milliseconds: for tests.
 const FIRST_WAIT_VARIABLE: &str = "EMOFLOW_SERVER_WAIT_MS";
-/// The same message of all workers is reported once in this period.
+/// Shorter waits are not reported, unless requests have been failing for this long.
 const SAID_WAIT: Duration = Duration::from_secs(5);
-/// What all of them run into is said once in so long.
+/// A message that several workers report is shown once in this period.
 const SAID_AGAIN: Duration = Duration::from_secs(60);
 /// How often a waiting worker checks whether to stop.
 const LOOK: Duration = Duration::from_millis(20);
@@ -61,7 +61,7 @@ struct Shared<'a> {
     open: Mutex<VecDeque<(usize, &'a Question)>>,
     /// A question that the server has answered.
     known: Mutex<Option<Question>>,
-    /// A request was refused for unclear reasons, and none has been answered yet.
+    /// A request was refused in unclear words, and none has been answered yet.
     doubt: AtomicBool,
     /// No request may be sent before this time, at the server's request.
     not_before: Mutex<Option<Instant>>,
