@@ -1,67 +1,68 @@
-//! Claims: what an analysis found on one set of vectors, so short that it can stand beside its null, other sets and what
-//! others published. Knows nothing of how they are shown.
+//! Claims: the findings of an analysis on one set of vectors, short enough to be listed next to their null
+//! distribution, other sets and published values. Independent of how they are displayed.
 
 use super::Group;
 use crate::lm::Layer;
 use crate::stages::statistics::Interval;
 
-/// One number about one set of vectors, or two, at one layer, with what is known of its chance.
+/// One number about one set of vectors, or two, at one layer, with its uncertainty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     pub model: String,
     pub stories: String,
-    /// Axes of the sweep, each with the set's value.
+    /// Axes of the sweep, each with this set's value.
     pub axes: Vec<(String, String)>,
     pub layer: Layer,
-    /// The other set of a claim on two; `model`, `stories` and `layer` are then those of the set that it is listed under.
+    /// For a claim on two sets: the other set; `model`, `stories` and `layer` are then those of the set that it is
+    /// listed under.
     pub other: Option<String>,
-    /// What is claimed: the same for all sets, and only once in an analysis. Criteria name it.
+    /// What is claimed: identical for all sets and unique within an analysis. Criteria refer to it by this name.
     pub what: String,
-    /// Of the estimate: `%`, `nats`, ...; empty for a pure number.
+    /// The unit of the estimate: `%`, `nats`, ...; empty for a pure number.
     pub unit: &'static str,
     pub estimate: f64,
-    /// With how many it is shown.
+    /// The number of decimals shown.
     pub decimals: usize,
-    /// In which 95 % lie, and by which method, where that is known.
+    /// The 95 % interval and the method that gave it, if known.
     pub interval: Option<(Interval, &'static str)>,
-    /// What it was tested against; `None`: it is not tested.
+    /// The null that it was tested against; `None`: not tested.
     pub null: Option<Null>,
-    /// What others measured: the same for all sets.
+    /// Published values: the same for all sets.
     pub published: Vec<Published>,
 }
 
-/// What an estimate would be where there is nothing.
+/// The distribution of an estimate under the null hypothesis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Null {
     /// What was drawn, in words.
     pub of: &'static str,
-    /// How many were drawn; 0: the distribution is exact.
+    /// The number of draws; 0: the distribution is exact.
     pub draws: usize,
-    /// Their mean, where that is known.
+    /// The mean of the null distribution, if known.
     pub mean: Option<f64>,
-    /// The chance of such an estimate under it.
+    /// The p-value of the estimate.
     pub p: f64,
 }
 
-/// What others measured of the same.
+/// A published value of the same quantity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
-    /// Who, and on what.
+    /// The authors, and what they measured it on.
     pub source: &'static str,
     pub value: f64,
-    /// Why it is not like with like; empty where it is.
+    /// Why the value is not directly comparable; empty if it is.
     pub but: &'static str,
 }
 
 impl Published {
-    /// Like with like.
+    /// A directly comparable value.
     pub fn of(source: &'static str, value: f64) -> Published {
         Published { source, value, but: "" }
     }
 }
 
 impl Group<'_> {
-    /// A claim on this group of which nothing more is known.
+    /// A claim on this group, without interval, null or published values.
     pub(super) fn claim(
         &self,
         what: impl Into<String>,
@@ -87,12 +88,12 @@ impl Group<'_> {
 }
 
 impl Claim {
-    /// What is claimed, with the unit: the head of a column.
+    /// What is claimed, with its unit: a column heading.
     pub fn name(&self) -> String {
         if self.unit.is_empty() { self.what.clone() } else { format!("{}, {}", self.what, self.unit) }
     }
 
-    /// The chance of such an estimate where there is nothing.
+    /// The p-value under the null.
     pub fn p(&self) -> Option<f64> {
         self.null.as_ref().map(|null| null.p)
     }
@@ -102,23 +103,23 @@ impl Claim {
         self.interval.map(|(ends, _)| ends)
     }
 
-    /// The same with its interval, where there is one.
+    /// Adds the interval, if there is one.
     pub(in crate::stages) fn within(self, interval: Option<Interval>, method: &'static str) -> Claim {
         Claim { interval: interval.map(|ends| (ends, method)), ..self }
     }
 
-    /// The same with what it was tested against, where it was.
+    /// Adds the null, if it was tested.
     pub(in crate::stages) fn against(self, null: Option<Null>) -> Claim {
         Claim { null, ..self }
     }
 
-    /// The same with what others published.
+    /// Adds published values.
     pub(super) fn beside(self, published: Vec<Published>) -> Claim {
         Claim { published, ..self }
     }
 }
 
-/// Benjamini and Hochberg's adjusted p-values of a family (1995): `q[i] = min over ranks k of p[i] or larger of
+/// The adjusted p-values of Benjamini and Hochberg (1995) for a family: `q[i] = min over ranks k of p[i] or larger of
 /// p_(k) m / k`, at most 1.
 pub fn adjusted(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!(adjusted(&[0.7]), [0.7]);
     }
 
-    /// Of `m` tests of noise, some q is at most .05 in one family of twenty, and no oftener (Simes).
+    /// With `m` tests of pure noise, the smallest q is at most .05 in one family of twenty, and no more often (Simes).
     #[test]
     fn a_family_of_noise_has_a_small_q_one_time_in_twenty() {
         let any = |seed: u64| {

@@ -1,9 +1,9 @@
-//! The order of a heat map's rows: average-linkage clustering, one answer. Knows nothing of what the rows are.
+//! The order of a heat map's rows by average-linkage clustering, deterministic. Independent of what the rows are.
 
-/// The leaves of an average-linkage clustering (`distances`: symmetric, `[n, n]`) from left to right.
+/// The leaves of an average-linkage clustering from left to right; `distances`: symmetric, `[n, n]`.
 ///
-/// The closest two clusters are joined first, ties go to the earlier rows. Where two are joined, each is turned so
-/// that the nearest of their ends meet; ties leave them as they are.
+/// The two closest clusters are joined first; ties go to the earlier rows. When two clusters are joined, each is
+/// flipped so that their nearest ends are adjacent; on a tie they are not flipped.
 pub fn order(distances: &[f64], n: usize) -> Vec<usize> {
     let at = |a: usize, b: usize| distances[a * n + b];
     let mut clusters: Vec<Vec<usize>> = (0..n).map(|leaf| vec![leaf]).collect();
@@ -34,7 +34,7 @@ pub fn order(distances: &[f64], n: usize) -> Vec<usize> {
     clusters.pop().unwrap_or_default()
 }
 
-/// `left` and then `right`, each forwards or backwards, so that the ends that meet are nearest.
+/// `left` followed by `right`, each forwards or reversed so that the adjacent ends are nearest.
 fn join(left: &[usize], right: Vec<usize>, at: impl Fn(usize, usize) -> f64) -> Vec<usize> {
     let turned = |row: &[usize], turn: bool| match turn {
         false => row.to_vec(),
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn linkage_is_the_average() {
-        // {0, 1} at distance 1. To 2: 2 and 6, mean 4; 2 to 3: 3.5. Single linkage would join 2 to {0, 1} first,
-        // average linkage joins 2 and 3.
+        // {0, 1} at distance 1. Distances to 2 are 2 and 6, mean 4; 2 to 3: 3.5. Single linkage would join 2 to {0, 1}
+        // first, average linkage joins 2 and 3.
         #[rustfmt::skip]
         let distances = [
             0.0, 1.0, 2.0, 9.0,

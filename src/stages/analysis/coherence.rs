@@ -1,5 +1,5 @@
-//! Log-probability of whole texts with vectors added on the way: whether the model still makes sense. Knows nothing of
-//! emotions.
+//! Log-probability of whole texts with vectors added to the residual stream: whether the model still makes sense.
+//! Independent of emotions.
 
 use anyhow::{Context, Result, ensure};
 
@@ -7,14 +7,14 @@ use super::Progress;
 use super::shared::{At, BATCH_TOKENS, Row, Shared, Sites};
 use crate::lm::{LanguageModel, Layer};
 
-/// Texts are read up to so many tokens: what is broken is broken by then.
+/// Maximum tokens read per text: a broken model shows by then.
 const LONGEST: usize = 64;
 
-/// Texts, as tokens.
+/// Tokenized texts.
 pub struct Texts(Shared);
 
 impl Texts {
-    /// Vectors are added to all tokens, or where `at` says so to the texts' own.
+    /// Vectors are added to all tokens or, depending on `at`, to the texts' own tokens only.
     ///
     /// An error if a text has fewer than two tokens, so that nothing predicts one of them.
     pub fn new(
@@ -23,7 +23,7 @@ impl Texts {
         at: At,
         (layers, room): (&[Layer], u64),
     ) -> Result<Texts> {
-        // What the tokenizer puts before a text is the same of all texts.
+        // The tokenizer's prefix is the same for all texts.
         let mut before = 0;
         let mut read = |text: &String| {
             let tokens = model.encode(text)?;
@@ -34,28 +34,29 @@ impl Texts {
             Ok(ids)
         };
         let texts = texts.iter().map(&mut read).collect::<Result<Vec<Vec<i64>>>>()?;
-        // Nothing follows a prompt here.
+        // There is no prompt here.
         let at = if at == At::Content { at } else { At::All };
         let sites = Sites { layers: layers.to_vec(), spans: at.spans(texts.len(), before, 1), room };
         let prompts = vec![1; texts.len()];
         Ok(Texts(Shared::new(texts, prompts, sites)))
     }
 
-    /// How many rows each vector takes.
+    /// The number of rows that each vector takes.
     pub fn rows(&self) -> usize {
         self.0.texts().len()
     }
 
-    /// Tokens that are predicted: all but the first of each text.
+    /// The number of predicted tokens: all but the first of each text.
     pub fn tokens(&self) -> usize {
         self.0.texts().iter().map(|text| text.len() - 1).sum()
     }
 
-    /// For each vector (`[layer, d_model]`) the mean log-probability, in nats, of a token of the texts, with the vector added
-    /// at the sites' positions after each of `layers`; none: nowhere, the vectors may be empty.
+    /// For each vector (`[layer, d_model]`), the mean log-probability in nats per token of the texts, with the vector
+    /// added at the sites' positions after each of `layers`. With no layers nothing is added, and the vectors may be
+    /// empty.
     ///
-    /// Softmax in fp32, sums in float64. `progress` is told how many rows are done of how many. An error if a value is
-    /// not finite.
+    /// Softmax in fp32, sums in float64. `progress` receives the rows done and the total. An error if a value is not
+    /// finite.
     pub fn log_probabilities(
         &mut self,
         model: &LanguageModel,

@@ -1,4 +1,4 @@
-//! Cosines between emotion vectors. Knows no model.
+//! Cosines between emotion vectors. Does not depend on a model.
 
 use anyhow::{Result, ensure};
 
@@ -11,7 +11,7 @@ use crate::report::figure::{Body, Cell, Figure, Heatmap, TableFigure};
 use crate::stages::principal::{dot, norm};
 use crate::store::table::{Column, Table};
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 1;
 
 params! {
@@ -60,7 +60,7 @@ impl Kind for Cosine {
     }
 }
 
-/// The table `cosine`: every ordered pair of emotions at every layer, a vector with itself included.
+/// The table `cosine`: every ordered pair of emotions at every layer, including a vector with itself.
 ///
 /// An error if a vector is zero.
 fn run(set: &VectorSet) -> Result<Tables> {
@@ -110,7 +110,7 @@ const READING: &str = "Separation: the mean distance of an emotion from the most
      other one is orthogonal. (The mean over all pairs is not informative: vectors centred on their mean cannot all be \
      similar.) Then the cosines of selected pairs.";
 
-/// The separation of the emotions, and the cosine of each pair of the report.
+/// The separation of the emotions, and the cosine of each pair in the report.
 fn claims(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for group in groups(tables, "cosine")? {
@@ -130,7 +130,8 @@ fn claims(params: &Cosine, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// The mean over `n` emotions e of `1 - max over f != e of cos(e, f)`; `None` of a single one. `cosines`: `[n, n]`.
+/// The mean over `n` emotions e of `1 - max over f != e of cos(e, f)`; `None` for a single emotion. `cosines`: `[n,
+/// n]`.
 fn separation(cosines: &[f64], n: usize) -> Option<f64> {
     let nearest =
         |e: usize| (0..n).filter(|&f| f != e).map(|f| cosines[e * n + f]).fold(f64::NEG_INFINITY, f64::max);
@@ -155,10 +156,10 @@ fn square<'a>(group: &'a Group) -> Result<(Vec<&'a str>, Vec<f64>)> {
 /// A pair of emotions and their cosine.
 type Pair = (&'static str, &'static str, f64);
 
-/// Cosines that others published, by where.
+/// Published cosines, by source.
 const PUBLISHED: [(&str, &[Pair]); 2] = [(LLAMA, &LLAMA_COSINES), (GEMMA, &GEMMA_COSINES)];
 
-/// The pairs that the experiment names, then those for which there are published values.
+/// The pairs named in the experiment, then those with published values.
 fn shown_pairs(params: &Cosine) -> Vec<(&str, &str)> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     let named = params.pairs.iter().map(|(a, b)| (a.as_str(), b.as_str()));
@@ -194,7 +195,7 @@ fn heatmap(name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Fig
     )
 }
 
-/// A table of single pairs; `None` if none of their emotions is here.
+/// A table of single pairs; `None` if no pair has both emotions present.
 fn pairs(params: &Cosine, name: &str, group: &Group, emotions: &[&str], cosines: &[f64]) -> Option<Figure> {
     let at = |emotion: &str| emotions.iter().position(|e| *e == emotion);
     let mut rows = Vec::new();
@@ -249,7 +250,7 @@ mod tests {
             assert!((claim.estimate - want).abs() < 1e-12, "{claim:?}");
         }
         assert_eq!(claims[1].published, []);
-        // Of three emotions, where the published one is of thirty: cosines of centred vectors hang on all of them.
+        // Three emotions here, thirty in the published set: cosines of centred vectors depend on all of them.
         let published = &claims[2].published;
         assert_eq!((published.len(), published[0].source, published[0].value), (1, LLAMA, 0.923));
         assert!(!published[0].but.is_empty());

@@ -1,4 +1,4 @@
-//! What is computed from emotion vectors: one file an analysis.
+//! Analyses of emotion vectors, one file per analysis.
 
 pub mod claim;
 mod cluster;
@@ -65,7 +65,7 @@ use crate::stages::scores::Scorer;
 use crate::stages::{spans, vectors};
 use crate::store::table::Table;
 
-/// Every analysis there is.
+/// All analyses.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Analysis {
@@ -118,148 +118,151 @@ impl Deref for Analysis {
     }
 }
 
-/// Tables by name, as an analysis makes them: `pca`, `pca_variance`, `cosine`, ...
+/// Tables by name, as returned by an analysis: `pca`, `pca_variance`, `cosine`, ...
 pub type Tables = Vec<(String, Table)>;
 
-/// Told how much is done of how much.
+/// Progress callback: units done, units in total.
 pub type Progress<'a> = dyn FnMut(usize, usize) + 'a;
 
-/// What there is to know of an analysis with its parameters.
+/// An analysis with its parameters.
 pub trait Kind {
-    /// The kind, as the experiment file spells it.
+    /// The kind, as spelled in the experiment file.
     fn kind(&self) -> &'static str;
 
-    /// Raised when the same input would give other tables.
+    /// Must be increased when the same input would give different tables.
     fn version(&self) -> u32;
 
-    /// Its chapter's title in the report.
+    /// The title of its chapter in the report.
     fn title(&self) -> &'static str;
 
     /// What the chapter shows, for a reader who has not seen the experiment file.
     fn intro(&self) -> &'static str;
 
-    /// What it reads.
+    /// What the analysis reads.
     fn inputs(&self) -> Inputs {
         Inputs::VECTORS
     }
 
-    /// The texts that it reads token by token; `None`: none.
+    /// The texts that are read token by token, if any.
     fn reads(&self) -> Option<Wanted> {
         None
     }
 
-    /// The conversations of which it reads spans, pooled; `None`: none.
+    /// The conversations from which pooled spans are read, if any.
     fn spans(&self) -> Option<spans::Wanted> {
         None
     }
 
-    /// The two models that it compares, the second of which is the target, of an analysis of two sets; `None`: any two.
+    /// For an analysis of two sets: the two models that it compares, the second being the target; `None`: any two.
     fn pair(&self) -> Option<[&str; 2]> {
         None
     }
 
-    /// The texts that it has a model write under steering, and how it is told what they are; `None`: none.
+    /// The texts to be generated under steering, and how they are scored; `None`: no texts are generated.
     fn writes(&self) -> Option<(Writing, Scorer)> {
         None
     }
 
-    /// How much there is to compute and what that can show, in words, where it takes long. `emotions`: how many the experiment has.
+    /// For long computations: how much there is to compute and what that can show, in words. `emotions`: the number of
+    /// emotions in the experiment.
     fn amount(&self, _emotions: usize) -> Option<String> {
         None
     }
 
-    /// Which of the kept layers of a model of `n_layers` blocks it reads.
+    /// The subset of the kept layers that is read, for a model of `n_layers` blocks.
     fn layers(&self, kept: &[Layer], _n_layers: usize) -> Vec<Layer> {
         kept.to_vec()
     }
 
-    /// Which of the kept layers of two models it reads, of an analysis of two sets.
+    /// For an analysis of two sets: the subset of each model's kept layers that is read.
     fn layers_of_two(&self, kept: [&[Layer]; 2], _n_layers: [usize; 2]) -> [Vec<Layer>; 2] {
         kept.map(<[Layer]>::to_vec)
     }
 
-    /// The tables of one set of vectors, of an analysis that reads [`Sets::One`].
+    /// Tables for one set of vectors, for an analysis that reads [`Sets::One`].
     fn run(&self, _input: Input) -> Result<Tables> {
         bail!("`{}` is an analysis of two sets", self.kind())
     }
 
-    /// The same of one that works in batches ([`Inputs::batches`]): `batches` is told how far it is, and keeps each finished
-    /// batch, so that what was interrupted goes on with the same bytes. `input.progress` is told nothing.
+    /// Like [`Kind::run`], for an analysis that works in batches ([`Inputs::batches`]). Progress is reported to
+    /// `batches`, which also caches each finished batch, so that an interrupted run resumes and produces the same
+    /// bytes. `input.progress` is not called.
     fn run_in_batches(&self, _input: Input, _batches: &mut dyn Batches) -> Result<Tables> {
         bail!("`{}` does not work in batches", self.kind())
     }
 
-    /// The tables of one pair of sets, of all others. They name no model and no source: `a` and `b` are the first and the
-    /// second set.
+    /// Tables for one pair of sets, for all other analyses. They contain no model or source names: `a` and `b` are the
+    /// first and the second set.
     fn run_two(&self, _input: TwoSets) -> Result<Tables> {
         bail!("`{}` is an analysis of one set", self.kind())
     }
 
-    /// The figures of the analysis `name`, from the tables of one or of several sets of vectors, or of all pairs; those with the
-    /// columns `model_a`, `stories_a`, `model_b`, `stories_b` and `variant` in front.
+    /// The figures of the analysis `name`, from the tables of one or several sets of vectors, or of all pairs; tables
+    /// of pairs start with the columns `model_a`, `stories_a`, `model_b`, `stories_b` and `variant`.
     fn figures(&self, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>>;
 
-    /// What it found on each set of vectors, or on each pair of sets, at each layer.
+    /// The findings for each set of vectors, or each pair of sets, at each layer.
     fn claims(&self, _tables: &[(String, Table)]) -> Result<Vec<Claim>> {
         Ok(Vec::new())
     }
 
-    /// What its claims mean, and how they are computed.
+    /// What the claims mean, and how they are computed.
     fn reading(&self) -> &'static str {
         ""
     }
 
-    /// Figures that show several sets of vectors side by side, from tables that hold one layer of each.
+    /// Figures that show several sets of vectors side by side, from tables that hold one layer of each set.
     fn side_by_side(&self, _name: &str, _tables: &[(String, Table)]) -> Result<Vec<Figure>> {
         Ok(Vec::new())
     }
 }
 
-/// What an analysis is given.
+/// The input of an analysis.
 pub struct Input<'a> {
-    /// The layers of [`Kind::layers`]; one of them where activations are read.
+    /// The layers of [`Kind::layers`]; a single one if activations are read.
     pub set: &'a VectorSet,
-    /// Given to those that ask for it.
+    /// Present if requested.
     pub activations: Option<Activations<'a>>,
-    /// Given to those that read texts token by token.
+    /// Present for analyses that read texts token by token.
     pub reads: Option<Reads<'a>>,
-    /// Given to those that read spans of conversations.
+    /// Present for analyses that read spans of conversations.
     pub spans: Option<Spans<'a>>,
-    /// Given to those that have texts written.
+    /// Present for analyses that have texts generated.
     pub rollouts: Option<Rollouts<'a>>,
-    /// Given to those that ask for it.
+    /// Present if requested.
     pub model: Option<&'a LanguageModel>,
-    /// What the chat template is told.
+    /// Options of the chat template.
     pub chat: Chat,
-    /// The experiment's.
+    /// The seed of the experiment.
     pub seed: u64,
     pub progress: &'a mut Progress<'a>,
 }
 
-/// Spans of conversations, pooled.
+/// Pooled spans of conversations.
 #[derive(Clone, Copy)]
 pub struct Spans<'a> {
-    /// How many tables there are.
+    /// The number of tables.
     pub count: usize,
-    /// One of them, read anew each time; schema `spans/1`.
+    /// Reads one table, from disk each time; schema `spans/1`.
     pub read: &'a dyn Fn(usize) -> Result<Table>,
-    /// How the vectors of stories are made.
+    /// How the vectors are computed from stories.
     pub params: &'a vectors::Params,
-    /// The components of neutral text at a layer, where some are removed.
+    /// The components of neutral text at a layer, if any are removed.
     pub neutral: &'a dyn Fn(Layer) -> Result<Option<Table>>,
 }
 
-/// Texts that were written under steering, with what they were found to be.
+/// Texts generated under steering, with their scores.
 #[derive(Clone, Copy)]
 pub struct Rollouts<'a> {
-    /// Units: one a case.
+    /// The number of units, one per case.
     pub count: usize,
-    /// The texts of a case (schema `rollouts/1`) and their scores (`scores/1`), row by row; read anew each time.
+    /// The texts of a case (schema `rollouts/1`) and their scores (`scores/1`), with matching rows; read from disk
+    /// each time.
     pub read: &'a dyn Fn(usize) -> Result<(Table, Table)>,
 }
 
 impl<'a> Input<'a> {
-    /// The model; an error if it was not given.
+    /// The model; an error if it is not present.
     fn model(&self) -> Result<&'a LanguageModel> {
         self.model.context("this analysis needs the model")
     }
@@ -270,9 +273,9 @@ impl<'a> Input<'a> {
 pub struct VectorSet {
     pub model: String,
     pub stories: String,
-    /// Blocks of the model.
+    /// The number of blocks of the model.
     pub n_layers: usize,
-    /// In rising order.
+    /// In ascending order.
     pub layers: Vec<LayerVectors>,
 }
 
@@ -282,17 +285,17 @@ pub struct LayerVectors {
     pub layer: Layer,
     pub emotions: Vec<String>,
     pub d_model: usize,
-    /// `[emotion, d_model]`, row after row.
+    /// `[emotion, d_model]`, row-major.
     pub vectors: Vec<f64>,
-    /// The same before denoising.
+    /// `vectors` before denoising.
     pub raw: Vec<f64>,
     pub n_stories: Vec<usize>,
-    /// The mean norm of the residuals of the stories' tokens.
+    /// The mean norm of the residual stream over the stories' tokens.
     pub resid_norm: f64,
 }
 
 impl VectorSet {
-    /// From vectors tables, each of one layer or of several. An error if there is no vector.
+    /// Builds a set from vectors tables, each of one or several layers. An error if there are no vectors.
     pub fn from_tables(model: &str, stories: &str, n_layers: usize, tables: &[Table]) -> Result<VectorSet> {
         let mut layers: Vec<LayerVectors> = Vec::new();
         for table in tables {
@@ -351,12 +354,12 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// What tells it from other groups of tables of the same kind.
+    /// The key that distinguishes it from other groups of the same kind of table.
     fn place(&self) -> (&str, &str, &str, Layer) {
         (self.model, self.stories, self.variant, self.layer)
     }
 
-    /// The axes of the variant and their values.
+    /// The axes of the variant with their values.
     fn axes(&self) -> Vec<(String, String)> {
         let axes = self.variant.split(", ").filter_map(|axis| axis.split_once('='));
         axes.map(|(axis, value)| (axis.to_string(), value.to_string())).collect()
@@ -377,8 +380,8 @@ impl Group<'_> {
     }
 }
 
-/// The tables called `name`, their rows grouped by model, stories, variant and layer in order of appearance. Tables as
-/// an analysis makes them have no column `variant`; results put it there.
+/// The tables called `name`, with their rows grouped by model, stories, variant and layer in order of appearance.
+/// Tables returned by an analysis have no column `variant`; it is added when results are collected.
 fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>>> {
     let mut groups: Vec<Group> = Vec::new();
     for (_, table) in tables.iter().filter(|(n, _)| n == name) {
@@ -408,7 +411,7 @@ fn groups<'a>(tables: &'a [(String, Table)], name: &str) -> Result<Vec<Group<'a>
     Ok(groups)
 }
 
-/// The different values of `column` in `rows`, in order of appearance.
+/// The distinct values of `column` in `rows`, in order of appearance.
 fn distinct<'a>(column: &'a [String], rows: &[usize]) -> Vec<&'a str> {
     let mut seen = std::collections::HashSet::new();
     rows.iter().map(|&row| column[row].as_str()).filter(|&value| seen.insert(value)).collect()
@@ -419,7 +422,7 @@ pub(in crate::stages) mod tests {
     use super::*;
     use crate::store::table::Column;
 
-    /// A set of one layer whose vectors are given row by row.
+    /// A set of one layer with the given vectors.
     pub fn set(emotions: &[&str], rows: &[&[f64]]) -> VectorSet {
         let layer = LayerVectors {
             layer: Layer::Block(3),

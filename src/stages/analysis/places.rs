@@ -1,10 +1,10 @@
-//! The columns with which every table of an analysis begins. Knows no analysis.
+//! The leading columns of every analysis table. Independent of the analyses.
 
 use super::VectorSet;
 use crate::lm::Layer;
 use crate::store::table::{Column, Table};
 
-/// The columns with which every analysis table starts: `model`, `stories`, `layer`, one entry a row.
+/// The columns with which every analysis table starts: `model`, `stories`, `layer`, one entry per row.
 #[derive(Default)]
 pub(in crate::stages) struct Places {
     model: Vec<String>,

@@ -1,8 +1,8 @@
-//! Prompts by class, as the experiment file has them. Puts them to no model.
+//! Prompts by class, as given in the experiment file. Does not run them through a model.
 
 use crate::params::{Problem, Read, Reader, Reported};
 
-/// The fewest prompts of a class: two halves of which one is more than a single prompt.
+/// The minimum number of prompts per class: two halves, one of which has more than a single prompt.
 pub const FEWEST: usize = 3;
 
 /// Prompts of one class.
@@ -12,7 +12,7 @@ pub struct Class {
     pub prompts: Vec<String>,
 }
 
-/// The classes under `name`, each of enough prompts.
+/// The classes under `name`, each with enough prompts.
 pub fn classes(reader: &Reader<'_>, name: &str) -> Read<Vec<Class>> {
     let mut all = Vec::new();
     let mut wrong = false;

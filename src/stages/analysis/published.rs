@@ -1,6 +1,6 @@
-//! Numbers that others published for the same measurements, to stand beside ours. Knows nothing of any run.
+//! Published values of the same measurements, for comparison with ours. Independent of any run.
 
-/// A column of published numbers: what was measured, and on what.
+/// A column of published values: what was measured, and on what.
 pub const PAPER: &str = "paper (171 emotions)";
 /// The open replication on Llama-3.2-1B-Instruct: 30 emotions in 10 template passages, float32, layer 10 of 16.
 pub const LLAMA: &str = "Llama-3.2-1B-Instruct, layer 10";
@@ -12,18 +12,18 @@ pub const GEMMA: &str = "Gemma-4-E4B-it, layer 28";
 pub const EXPLAINED_VARIANCE: [(&str, [f64; 2]); 3] =
     [(PAPER, [26.0, 15.0]), (LLAMA, [36.2, 12.7]), (GEMMA, [42.2, 18.3])];
 
-/// Of the paper alone.
+/// Values of the paper alone.
 pub const PAPER_SHARES: [(&str, f64); 2] =
     [(PAPER, EXPLAINED_VARIANCE[0].1[0]), (PAPER, EXPLAINED_VARIANCE[0].1[1])];
 
 /// What the paper's correlations with human ratings were measured on.
 pub const PAPER_WORDS: &str = "paper (45 words)";
 
-/// Of how many emotions each of them is.
+/// The number of emotions in each source.
 const EMOTIONS: [(&str, usize); 3] = [(PAPER, 171), (LLAMA, 30), (GEMMA, 9)];
 
-/// Why what `source` published on its emotions' vectors together (shares of their variance, cosines of vectors centred on
-/// their mean) is not like the same on `emotions` of them; empty where it is.
+/// Why values that `source` published on all its emotion vectors together (shares of their variance, cosines of
+/// vectors centred on their mean) are not comparable with the same on `emotions` of them; empty if they are.
 pub fn unlike(source: &str, emotions: usize) -> &'static str {
     match EMOTIONS.iter().any(|(of, n)| *of == source && *n != emotions) {
         true => "of another number of emotions",
@@ -31,7 +31,7 @@ pub fn unlike(source: &str, emotions: usize) -> &'static str {
     }
 }
 
-/// Correlations of the paper's first component with ratings of valence, and of its second with those of arousal.
+/// Correlations of the paper's first component with ratings of valence, and of its second with ratings of arousal.
 pub const PAPER_NORMS: [(&str, &str, f64); 2] = [("PC1", "valence", 0.81), ("PC2", "arousal", 0.66)];
 
 /// Cosines between emotion vectors in the replication on Llama-3.2-1B-Instruct.
@@ -57,20 +57,20 @@ pub const GEMMA_COSINES: [(&str, &str, f64); 10] = [
     ("afraid", "angry", 0.17),
 ];
 
-/// What adding an emotion's vector once does to the log-probability of its own word after "He feels", in the
-/// replication on Llama-3.2-1B-Instruct: the least and the most that it told.
+/// The effect of adding an emotion's vector once on the log-probability of its own word after "He feels", in the
+/// replication on Llama-3.2-1B-Instruct: the smallest and the largest that it reported.
 pub const LLAMA_SELF_STEERING: [(&str, f64); 2] = [("sad", 1.2), ("loving", 3.2)];
 
-/// Where the paper's numbers on such situations are from.
+/// Where the paper's numbers on such situations come from.
 pub const IMPLICIT_READ_OFF: &str = "read off a figure of the paper, which does not print them";
-/// Situations that imply an emotion without naming it, in the paper, in words.
+/// The paper's result on situations that imply an emotion without naming it, in words.
 pub const IMPLICIT: &str = "The paper, on situations of its own: 6 of 12 with mean rank 1.83, and 10 of 12 centred, as \
     they can be read off its figure; it does not print them.";
-/// The same as the share of right ones, in per cent, and the mean rank.
+/// The same result as the share of correct situations, in per cent, and the mean rank.
 pub const IMPLICIT_RAW: [Option<f64>; 2] = [Some(50.0), Some(1.83)];
-/// The same with each probe centred over the situations; its mean rank was not told.
+/// The same with each probe centred over the situations; its mean rank was not reported.
 pub const IMPLICIT_CENTRED: [Option<f64>; 2] = [Some(100.0 * 10.0 / 12.0), None];
-/// Pairs whose cosine both replications, or either, published: those near together, and those far apart.
+/// Pairs whose cosine was published by at least one of the replications: similar ones, and opposite ones.
 pub const PAIRS: [(&str, &str); 6] = [
     ("happy", "joyful"),
     ("angry", "furious"),

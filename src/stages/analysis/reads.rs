@@ -1,4 +1,4 @@
-//! Readings as an analysis gets them: text by text, token by token. Knows nothing of what is computed from them.
+//! Access of analyses to readings, text by text and token by token. Independent of what is computed from them.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use super::VectorSet;
 use crate::stages::readings::{TEMPLATE, Text};
 use crate::store::table::Table;
 
-/// The readings of some texts.
+/// The readings of a set of texts.
 #[derive(Clone, Copy)]
 pub struct Reads<'a> {
-    /// For each shard the node that its texts are from: `texts/logs`, `stories/own`.
+    /// For each shard, the node that produced its texts: `texts/logs`, `stories/own`.
     pub sources: &'a [String],
-    /// The readings of a shard (schema `readings/1`) and its texts, read anew each time.
+    /// The readings of a shard (schema `readings/1`) and its texts, read from disk each time.
     pub read: &'a dyn Fn(usize) -> Result<(Table, Table)>,
-    /// A shard of the stories that the vectors are made of, where they are asked for; schema `stories/1`.
+    /// A shard of the stories that the vectors are computed from, if requested; schema `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
     pub n_stories: usize,
 }
@@ -24,19 +24,19 @@ pub struct Reads<'a> {
 pub struct TextRead<'a> {
     pub source: &'a str,
     pub text: &'a Text,
-    /// Its place in the set.
+    /// The index of the layer in the set.
     pub layer: usize,
-    /// Of each token its text, and its turn; `None`: the template's.
+    /// The text of each token, and its turn; `None`: the token belongs to the template.
     pub pieces: &'a [String],
     pub turns: Vec<Option<usize>>,
-    /// `[token, direction]`, row after row.
+    /// `[token, direction]`, row-major.
     pub values: &'a [f32],
-    /// Directions.
+    /// The number of directions.
     pub width: usize,
 }
 
 impl TextRead<'_> {
-    /// The readings of a direction at the tokens that `wanted` names by their turn, each with its token.
+    /// The readings of a direction at the tokens whose turn is accepted by `wanted`, each with its token.
     pub fn of(&self, direction: usize, wanted: impl Fn(usize) -> bool) -> Vec<(usize, f64)> {
         let own = self.turns.iter().enumerate().filter(|(_, turn)| turn.is_some_and(&wanted));
         own.map(|(token, _)| (token, f64::from(self.values[token * self.width + direction]))).collect()
@@ -44,10 +44,10 @@ impl TextRead<'_> {
 }
 
 impl Reads<'_> {
-    /// Calls `visit` with every text at every layer of `set`, shard after shard.
+    /// Calls `visit` with every text at every layer of `set`, shard by shard.
     ///
     /// # Errors
-    /// Those of `visit`, and of tables that cannot be read.
+    /// Errors of `visit`, and of tables that cannot be read.
     pub fn each(&self, set: &VectorSet, visit: &mut dyn FnMut(&TextRead) -> Result<()>) -> Result<()> {
         for (shard, source) in self.sources.iter().enumerate() {
             let (table, texts) = (self.read)(shard)?;
@@ -58,7 +58,7 @@ impl Reads<'_> {
             let (width, values) = table.list("reading")?;
             let mut from = 0;
             while from < id.len() {
-                // A text's tokens count from 0, at each layer.
+                // The tokens of a text are numbered from 0, at each layer.
                 let more = token[from + 1..].iter().position(|&token| token == 0);
                 let to = more.map_or(id.len(), |more| from + 1 + more);
                 let here = set.layers.iter().position(|l| l.layer.number() == layer[from]);
@@ -79,8 +79,9 @@ impl Reads<'_> {
     }
 }
 
-/// Running means of `window` values: at each place those that end there. Where fewer end, minus infinity: single tokens are noise,
-/// and the first of a text above all. Of fewer values altogether the mean of all stands at the last.
+/// Running means over `window` values, each stored at the position where its window ends; minus infinity where the
+/// window is incomplete: single tokens are noise, above all the first of a text. If there are fewer than `window`
+/// values in total, their mean is stored at the last position.
 pub fn running(values: &[f64], window: usize) -> Vec<f64> {
     let mut sum = 0.0;
     let first = window.min(values.len()).saturating_sub(1);
@@ -94,7 +95,7 @@ pub fn running(values: &[f64], window: usize) -> Vec<f64> {
     (0..values.len()).map(mean).collect()
 }
 
-/// The mean and standard deviation of numbers that come one by one.
+/// The mean and standard deviation of a stream of numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moments {
     pub n: f64,
@@ -103,7 +104,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// One more.
+    /// Adds a value.
     pub fn add(&mut self, x: f64) {
         self.n += 1.0;
         self.sum += x;
@@ -114,12 +115,12 @@ impl Moments {
         self.sum / self.n
     }
 
-    /// Of the sample, n - 1 in the denominator.
+    /// The sample standard deviation, with n - 1 in the denominator.
     pub fn sd(&self) -> f64 {
         ((self.squares - self.sum * self.sum / self.n) / (self.n - 1.0)).max(0.0).sqrt()
     }
 
-    /// `x` as a z-score; 0 where all were alike.
+    /// `x` as a z-score; 0 if all values were equal.
     pub fn z(&self, x: f64) -> f64 {
         let sd = self.sd();
         if sd > 0.0 { (x - self.mean()) / sd } else { 0.0 }

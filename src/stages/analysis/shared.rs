@@ -1,5 +1,5 @@
-//! Texts that are read under many vectors, each added at a layer: what is below that layer is the same for all of them, and is
-//! computed once. Knows nothing of what is read.
+//! Passes of the same texts under many vectors, each added at a layer: everything below that layer is the same for all
+//! of them, and is computed once. Independent of what is read from the passes.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,8 @@ use super::Progress;
 use crate::lm::{Batch, Hook, Kept, LanguageModel, Layer, Positions, Spans, Steer};
 use crate::params::words;
 
-/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
+/// Upper bound on the padded tokens of one pass. A constant: batching changes low-order bits, so batches may depend on
+/// nothing but the input.
 pub const BATCH_TOKENS: usize = 4096;
 
 words! {
@@ -30,15 +31,15 @@ words! {
 }
 
 impl At {
-    /// The same in so many texts, each of which has `before` tokens before its own (before the model's turn, of
-    /// [`At::Assistant`]), and `prompt` tokens in all to the end of its prompt.
+    /// These positions in `texts` texts, each of which has `before` tokens before its own (for [`At::Assistant`]:
+    /// before the model's turn), and `prompt` tokens in all to the end of its prompt.
     pub fn spans(self, texts: usize, before: usize, prompt: usize) -> Spans {
         let from = |token: usize| Spans::Each(vec![std::iter::once(token..usize::MAX).collect(); texts]);
         match self {
             At::All => Positions::All.into(),
             At::Content | At::Assistant => from(before),
             At::Prompt => Positions::Prompt.into(),
-            // What follows the prompt is predicted from its last token on.
+            // The continuation is predicted from the last token of the prompt on.
             At::Generated => from(prompt - 1),
         }
     }
@@ -48,9 +49,9 @@ impl At {
 #[derive(Clone)]
 pub struct Sites {
     pub layers: Vec<Layer>,
-    /// Of each text, where they are not the same in all.
+    /// The positions for each text, if they differ between texts.
     pub spans: Spans,
-    /// Bytes that may be kept of passes on these texts, from one call to the next.
+    /// Bytes available for caching passes on these texts from one call to the next.
     pub room: u64,
 }
 
@@ -61,35 +62,35 @@ pub struct Row {
     pub text: usize,
 }
 
-/// Reads a batch of rows: the rows, the batch, and its residual stream, `[batch, pos, d_model]`.
+/// Reads a batch: its rows, the batch, and its residual stream, `[batch, pos, d_model]`.
 pub type Read<'a> = dyn FnMut(&[Row], &Batch, &Tensor) -> Result<()> + 'a;
 
-/// Texts, and what is kept of passes on them.
+/// Texts, and the cached parts of passes on them.
 pub struct Shared {
     texts: Vec<Vec<i64>>,
-    /// Tokens of each text's prompt.
+    /// The number of prompt tokens of each text.
     prompts: Vec<usize>,
     sites: Sites,
-    /// Of one pass each, short texts first.
+    /// Texts that share one pass, short texts first.
     groups: Vec<Group>,
 }
 
 struct Group {
     texts: Vec<usize>,
-    /// Where they are kept from one call to the next.
+    /// Parts cached from one call to the next.
     parts: Option<Vec<Part>>,
 }
 
-/// What one pass has kept.
+/// The cached part of one pass.
 struct Part {
-    /// The row of each of its texts.
+    /// The row of each text.
     rows: HashMap<usize, usize>,
-    /// At each layer.
+    /// The cached state at each layer.
     kept: Vec<Kept>,
 }
 
 impl Shared {
-    /// `prompts`: how many of each text's tokens are its prompt.
+    /// `prompts`: the number of prompt tokens of each text.
     pub fn new(texts: Vec<Vec<i64>>, prompts: Vec<usize>, sites: Sites) -> Shared {
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&text| texts[text].len());
@@ -105,17 +106,18 @@ impl Shared {
         Shared { texts, prompts, sites, groups }
     }
 
-    /// Tokens of each text.
+    /// The tokens of each text.
     pub fn texts(&self) -> &[Vec<i64>] {
         &self.texts
     }
 
-    /// Passes the text of each of `rows` through `model` with its vector added: `[layer, d_model]`, at each of `layers` its own;
-    /// without layers, nowhere. In batches of as many rows as `fits` says of those that are left, short texts first. `read` is given the rows of each batch,
-    /// the batch, and the residual stream at the last layer. `progress` is told how many rows are done of how many.
+    /// Passes the text of each of `rows` through `model` with its vector (`[layer, d_model]`) added, a separate part
+    /// at each of `layers`; with no layers nothing is added. Rows are batched, short texts first; `fits` gives the
+    /// size of the next batch from the remaining rows. `read` receives the rows of each batch, the batch, and the
+    /// residual stream at the last layer. `progress` receives the rows done and the total.
     ///
     /// # Errors
-    /// A layer that is not among the sites'; those of `read`.
+    /// A layer that is not among those of the sites; errors of `read`.
     pub fn pass(
         &mut self,
         model: &LanguageModel,
@@ -124,7 +126,7 @@ impl Shared {
         progress: &mut Progress,
         read: &mut Read<'_>,
     ) -> Result<()> {
-        // A pass to which nothing is added also keeps what all others go on from.
+        // A pass without steering also caches the state from which all others continue.
         let highest = self.sites.layers.iter().copied().max().unwrap_or(Layer::Embed);
         let from = layers.iter().copied().min().unwrap_or(highest);
         let mut done = 0;
@@ -156,7 +158,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Has a group's pass kept at every layer if there is room for that; else it is kept at `layer`, for this call.
+    /// Caches a group's pass at every layer if there is room for that; otherwise only at `layer`, for this call.
     fn keep(&mut self, model: &LanguageModel, group: usize, layer: Layer) -> Result<Option<Vec<Part>>> {
         let Group { texts, parts } = &self.groups[group];
         if parts.is_some() {
@@ -183,7 +185,7 @@ impl Shared {
     }
 }
 
-/// At each layer, each row steered by its own vector.
+/// Steering at each layer, each row by its own vector.
 fn steer(layers: &[Layer], spans: &Spans, rows: &[Row], vectors: &[&[f32]]) -> Vec<Steer> {
     let texts: Vec<usize> = rows.iter().map(|row| row.text).collect();
     let of_layer = |(at, &layer): (usize, &Layer)| {
@@ -204,9 +206,10 @@ mod tests {
     use crate::lm::{Checkpoint, Dtype};
     use tch::{Device, Kind};
 
-    /// The residual stream's mean after each row's last token, by what is kept in `room`, twice; and how much room is left.
+    /// The mean of the residual stream after each row's last token, computed twice with `room` bytes of cache; and how
+    /// much room remains.
     fn read(model: &LanguageModel, room: u64, layers: &[Layer], at: Option<Layer>) -> (Vec<Vec<f64>>, u64) {
-        // Some four thousand tokens, in two groups.
+        // About four thousand tokens, in two groups.
         let texts: Vec<Vec<i64>> = (0..100).map(|text| vec![1 + text % 40; 5 + text as usize % 50]).collect();
         let sites = Sites { layers: layers.to_vec(), spans: Positions::All.into(), room };
         let mut shared = Shared::new(texts.clone(), vec![1; texts.len()], sites);

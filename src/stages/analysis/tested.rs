@@ -1,5 +1,5 @@
-//! A number that is claimed, with its interval and what it is where there is nothing, and the columns in which such stand. Knows
-//! nothing of what was measured.
+//! An estimate with its interval and its null distribution, and the table columns for such estimates. Independent of
+//! what was measured.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::stages::statistics::Interval;
 use crate::stages::statistics::interval::{mean, two_sided};
 use crate::store::table::{Column, Table};
 
-/// A number, its 95 % interval, and what it is where there is nothing.
+/// An estimate, its 95 % interval, and its null distribution.
 #[derive(Clone, Copy, Debug)]
 pub struct Tested {
     pub value: f64,
@@ -18,8 +18,8 @@ pub struct Tested {
 }
 
 impl Tested {
-    /// A number that may be on either side of its null: p is the share of draws as far from the middle of all, the number itself
-    /// counted among them, so that where there is nothing each is as likely to be the farthest.
+    /// A two-sided test: p is the share of draws that are as far from the middle of all as `value`, which is itself
+    /// counted among them, so that under the null each is equally likely to be the farthest.
     pub fn on_either_side(value: f64, null: &[f64], interval: Option<Interval>) -> Tested {
         let all: Vec<f64> = null.iter().copied().chain([value]).collect();
         let middle = mean(&all);
@@ -28,7 +28,7 @@ impl Tested {
     }
 }
 
-/// Columns of what is tested.
+/// Table columns for tested estimates.
 #[derive(Default)]
 pub struct Numbers {
     value: Vec<f64>,
@@ -58,13 +58,13 @@ impl Numbers {
     }
 }
 
-/// The interval of a row of such columns.
+/// The interval in a row of such columns.
 pub fn interval(table: &Table, row: usize) -> Result<Option<Interval>> {
     let (low, high) = (table.opt_f64("low")?[row], table.opt_f64("high")?[row]);
     Ok(low.zip(high).map(|(low, high)| Interval { low, high }))
 }
 
-/// The number of a row with its interval behind it, where there is one.
+/// The estimate in a row, followed by its interval if there is one.
 pub fn cell(table: &Table, row: usize, decimals: usize) -> Result<Cell> {
     let value = table.f64("value")?[row];
     Ok(match interval(table, row)? {

@@ -1,5 +1,5 @@
-//! What the model holds of a text: the residual stream where it would answer, at the text's last token, or on the mean over its
-//! tokens. Knows nothing of emotions.
+//! The model's representation of a text: the residual stream where it would answer, at the text's last token, or
+//! averaged over its tokens. Independent of emotions.
 
 use anyhow::{Context, Result, ensure};
 
@@ -8,7 +8,8 @@ use crate::lm::{Chat, LanguageModel, Layer, Message, Role, Tokens};
 use crate::params::words;
 use crate::stages::spans::{Pooled, pooled};
 
-/// Bound on padded tokens of one pass. A constant: batches change low bits, so they may hang on nothing but the input.
+/// Upper bound on the padded tokens of one pass. A constant: batching changes low-order bits, so batches may depend on
+/// nothing but the input.
 const BATCH_TOKENS: usize = 4096;
 
 words! {
@@ -25,7 +26,7 @@ words! {
 }
 
 impl ReadAt {
-    /// In words, for captions.
+    /// A description for captions.
     pub fn place(self) -> &'static str {
         match self {
             ReadAt::User => "at the last position of the chat template with the model's turn opened",
@@ -35,13 +36,14 @@ impl ReadAt {
     }
 }
 
-/// `[layer][text]`: `resid_post` (`[d_model]`) of each text where it is read. All layers come from one pass.
+/// `[layer][text]`: `resid_post` (`[d_model]`) of each text at the position that is read. All layers come from one
+/// pass.
 ///
-/// At [`Layer::Embed`] it is the mean embedding of the text's own tokens, wherever it is read: what the last position holds is the
-/// embedding of one token, of the template's where there is one, and the same for all texts. What a text's words say by
-/// themselves is what a model's layers are compared with.
+/// At [`Layer::Embed`] it is the mean embedding of the text's own tokens, whatever the position: the last position
+/// holds the embedding of a single token (with a template, a token of the template), the same for all texts. The words
+/// of a text by themselves are the baseline for the model's layers.
 ///
-/// An error if the model has no chat template where one is asked for, and if a text does not fit its context.
+/// An error if a chat template is required and the model has none, or if a text does not fit the context.
 pub fn read(
     model: &LanguageModel,
     texts: &[String],
@@ -98,14 +100,14 @@ pub fn read(
     Ok(found)
 }
 
-/// A text as it stands, which has a token of its own.
+/// A text without template, with at least one token of its own.
 fn own(model: &LanguageModel, text: &str) -> Result<Tokens> {
     let tokens = model.encode(text)?;
     ensure!(!tokens.text.is_empty(), "the text {text:?} has no token of its own");
     Ok(tokens)
 }
 
-/// `[d_model]`: the mean embedding of a text's own tokens.
+/// `[d_model]`: the mean embedding of the text's own tokens.
 fn surface(model: &LanguageModel, text: &str) -> Result<Vec<f64>> {
     let tokens = own(model, text)?;
     let spans = [vec![tokens.text]];

@@ -1,4 +1,4 @@
-//! Log-probabilities of words after a prompt, with vectors added on the way. Knows nothing of emotions.
+//! Log-probabilities of words after a prompt, with vectors added to the residual stream. Independent of emotions.
 
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
@@ -9,24 +9,25 @@ use crate::lm::device::send;
 use crate::lm::tokenizer::Ending;
 use crate::lm::{Chat, LanguageModel, Layer, Message, Role, Spans};
 
-/// Bound on logits held at a time: 128 MiB in fp32.
+/// Upper bound on the logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
 
-/// What words follow.
+/// What the words follow.
 #[derive(Clone, Copy)]
 pub struct Prompt<'a> {
     pub text: &'a str,
-    /// What the user says before, in the chat template: the text then begins the model's answer. `None`: it stands alone.
+    /// The user's turn in the chat template; the text then begins the model's answer. `None`: no template.
     pub ask: Option<(&'a str, Chat)>,
 }
 
 impl<'a> Prompt<'a> {
-    /// As it stands.
+    /// Without template.
     pub fn plain(text: &'a str) -> Prompt<'a> {
         Prompt { text, ask: None }
     }
 
-    /// Its tokens, and how many of them stand before the text's own; `at`: of the whole conversation, or of the model's turn.
+    /// The prompt's tokens, and how many of them precede the text's own; `at`: counted for the whole conversation, or
+    /// for the model's turn.
     fn begin(self, model: &LanguageModel, at: At) -> Result<(Vec<i64>, usize)> {
         let Some((ask, chat)) = self.ask else {
             let tokens = model.encode(self.text)?;
@@ -41,7 +42,7 @@ impl<'a> Prompt<'a> {
         Ok((turns.ids, first))
     }
 
-    /// The tokens of the prompt, and those of a word behind it.
+    /// The tokens of the prompt, and those of a word that follows it.
     fn and(self, model: &LanguageModel, word: &str) -> Result<(Vec<i64>, Vec<i64>)> {
         let Some((ask, chat)) = self.ask else { return model.encode_continuation(self.text, word) };
         let (before, _) = self.begin(model, At::All)?;
@@ -56,20 +57,20 @@ impl<'a> Prompt<'a> {
 pub struct Words {
     /// The prompt's tokens, and where vectors are added to a text that begins with them.
     begun: (Vec<i64>, Spans),
-    /// Tokens of the prompt, with what the tokenizer puts before it.
+    /// The number of tokens of the prompt, including the tokenizer's prefix.
     prompt: usize,
-    /// The different texts that the words need: the prompt and all of a word's tokens but the last.
+    /// The distinct texts that the words need: the prompt and all tokens of a word but the last.
     inputs: Shared,
     words: Vec<Word>,
 }
 
 struct Word {
-    /// Which of the inputs predicts it.
+    /// The index of the input that predicts it.
     input: usize,
     ids: Vec<i64>,
 }
 
-/// A vector that is added, and the words that are measured under it.
+/// A vector to be added, and the words measured under it.
 pub struct Addition {
     /// `[layer, d_model]`
     pub vector: Vec<f32>,
@@ -77,9 +78,9 @@ pub struct Addition {
 }
 
 impl Words {
-    /// `layers`: where vectors will be added, in passes of which `room` bytes may be kept; `at`: to which tokens.
+    /// `layers`: where vectors will be added, in passes that may use `room` bytes of cache; `at`: to which tokens.
     ///
-    /// An error if a word cannot be told from the prompt's own tokens, or does not fit the model's context with them.
+    /// An error if a word's tokens cannot be separated from the prompt's, or do not fit the model's context with them.
     pub fn new(
         model: &LanguageModel,
         asked: Prompt,
@@ -122,15 +123,16 @@ impl Words {
         (&self.begun.0, &self.begun.1)
     }
 
-    /// How many rows a vector takes under which all words are measured.
+    /// The number of rows for a vector under which all words are measured.
     pub fn rows(&self) -> usize {
         self.inputs.texts().len()
     }
 
-    /// For each addition the log-probability, in nats, of each of its words: the sum over the word's tokens.
+    /// For each addition, the log-probability in nats of each of its words: the sum over the word's tokens.
     ///
-    /// `layers`: where the vectors (`[layer, d_model]`) are added; none: nowhere, they may be empty. Softmax in fp32, sums in float64.
-    /// `progress` is told how many rows are done of how many. An error if a value is not finite.
+    /// `layers`: where the vectors (`[layer, d_model]`) are added; with no layers nothing is added and they may be
+    /// empty. Softmax in fp32, sums in float64. `progress` receives the rows done and the total. An error if a value
+    /// is not finite.
     pub fn log_probabilities(
         &mut self,
         model: &LanguageModel,
@@ -155,7 +157,7 @@ impl Words {
         Ok(sums)
     }
 
-    /// Every input that every addition needs.
+    /// All inputs needed by the additions.
     fn rows_under(&self, additions: &[Addition]) -> Vec<Row> {
         let mut rows = Vec::new();
         for (vector, Addition { words, .. }) in additions.iter().enumerate() {
@@ -168,7 +170,7 @@ impl Words {
     }
 }
 
-/// How many of `rows`, whose texts of `lengths` tokens grow, fit one pass; at least one.
+/// The number of `rows`, with texts of ascending `lengths` in tokens, that fit one pass; at least one.
 fn batch_len(rows: &[Row], lengths: &[usize], prompt: usize, d_vocab: usize) -> usize {
     let mut read = 0;
     let fits = rows.iter().enumerate().take_while(|(before, row)| {
@@ -179,7 +181,7 @@ fn batch_len(rows: &[Row], lengths: &[usize], prompt: usize, d_vocab: usize) -> 
     fits.count()
 }
 
-/// Adds what one pass tells of words to `sums`. `resid` is the residual stream after the last block.
+/// Adds the contribution of one pass to `sums`. `resid` is the residual stream after the last block.
 fn add_up(
     (prompt, lengths, words): (usize, &[usize], &[Word]),
     model: &LanguageModel,
@@ -188,7 +190,7 @@ fn add_up(
     sums: &mut [Vec<f64>],
 ) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
-    // The positions that predict, row after row, and which token of which word each is asked for.
+    // The predicting positions, row by row, and for each the token of the word that is looked up.
     let (mut at_row, mut at_position) = (Vec::new(), Vec::new());
     let (mut asked, mut ids, mut places) = (Vec::new(), Vec::new(), Vec::new());
     for (row, Row { vector, text }) in rows.iter().enumerate() {
