@@ -1,4 +1,4 @@
-//! What adding an emotion vector does to the log-probability of every emotion's word, and to that of neutral text.
+//! The effect of adding an emotion vector on the log-probability of every emotion's word, and on that of neutral text.
 
 use std::rc::Rc;
 
@@ -26,7 +26,7 @@ use crate::store::table::Table;
 pub use super::shared::At;
 pub use crate::lm::Layer;
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 6;
 
 params! {
@@ -195,7 +195,7 @@ impl Value for Layers {
 }
 
 impl Layers {
-    /// The kept layers that are steered.
+    /// The subset of the kept layers that is steered.
     pub fn of(&self, kept: &[Layer], n_layers: usize) -> Vec<Layer> {
         match self {
             Layers::All => kept.to_vec(),
@@ -205,33 +205,34 @@ impl Layers {
     }
 }
 
-/// The kept layer nearest to 2/3 of the depth: block `l` spans the depths from `l` to `l + 1`, so the one that
-/// minimises `|l + 0.5 - 2/3 n_layers|`; of two, the later. 28 of 42 and 10 of 16, as in both published replications.
-/// Of no layer at all, it is block `floor(2/3 n_layers)`; the embedding only where nothing else is kept.
+/// The kept layer nearest to 2/3 of the depth: block `l` spans the depths from `l` to `l + 1`, so this is the one that
+/// minimises `|l + 0.5 - 2/3 n_layers|`, on a tie the later one. For 42 and 16 layers that is 28 and 10, as in both
+/// published replications. If no layer is kept, it is block `floor(2/3 n_layers)`; the embedding only if it is the
+/// only layer kept.
 pub fn nearest_two_thirds(kept: &[Layer], n_layers: usize) -> Layer {
-    // Six times the distance, in whole numbers.
+    // Six times the distance, an integer.
     let distance =
         |layer: Layer| layer.block().map_or(usize::MAX, |block| (6 * block + 3).abs_diff(4 * n_layers));
     let nearest = kept.iter().copied().min_by_key(|layer| (distance(*layer), std::cmp::Reverse(*layer)));
     nearest.unwrap_or(Layer::Block(2 * n_layers / 3))
 }
 
-/// The table `steering`: for every steered layer, strength and prompt what each emotion's vector does to the
-/// log-probability, in nats, of every emotion's word, and what the null directions do to it.
+/// The table `steering`: for every steered layer, strength and prompt, the effect of each emotion's vector and of the
+/// null directions on the log-probability, in nats, of every emotion's word.
 ///
-/// A word's log-probability is the sum over its tokens, as the tokenizer splits `" " + word` after the prompt. Null
-/// directions are drawn from `seed`, layer and number; beside the word of an emotion each has the norm of what was added
-/// for that emotion. Positions: [`At`]; nothing is generated,
-/// so `generated` are those from which the word's tokens are predicted.
+/// The log-probability of a word is the sum over its tokens, as the tokenizer splits `" " + word` after the prompt.
+/// Null directions are drawn from `seed`, layer and index; for an emotion's word each is scaled to the norm of what
+/// was added for that emotion. Positions: [`At`]; nothing is generated, so `generated` means the positions from which
+/// the word's tokens are predicted.
 ///
-/// `steering_interval`: in what range the effect on each own word lies (mean over prompts) when the vectors are made of
-/// resampled topics: the middle 95 %, shifted so that their mean is the effect itself, as vectors of
-/// fewer topics are noisier and move a word less. Only where there are two topics or more. `steering_coherence`: the mean
-/// log-probability of a token of the neutral texts with a vector added at every position (`content`: at their own).
-/// `steering_text`: what is written under the same additions, and without any.
+/// `steering_interval`: the interval of the effect on each own word (mean over prompts) when the vectors are
+/// recomputed from resampled topics: the middle 95 %, shifted so that the mean of the resamples is the effect itself,
+/// because vectors of fewer topics are noisier and change a word less. Requires at least two topics.
+/// `steering_coherence`: the mean log-probability per token of the neutral texts with a vector added at every position
+/// (`content`: at their own tokens). `steering_text`: the texts generated under the same additions, and without any.
 ///
-/// An error if a vector is zero where its direction alone is wanted, if the model is not the vectors' own, or if a
-/// log-probability is not finite.
+/// An error if a vector is zero and only its direction is used, if the model is not the one that the vectors were read
+/// from, or if a log-probability is not finite.
 fn run(params: &Steering, input: Input) -> Result<Tables> {
     let model = input.model()?;
     let Input { set, seed, progress, activations, chat, .. } = input;
@@ -258,7 +259,7 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
         .map(|text| Words::new(model, Prompt { text, ask }, &first.emotions, params.positions, sites));
     let words = words.collect::<Result<Vec<_>>>()?;
     let texts = Texts::new(model, &params.coherence, params.positions, sites)?;
-    // One layer at a time where activations are read.
+    // A single layer at a time if activations are read.
     let remade = match params.resamples + params.shuffled + params.topics {
         0 => None,
         _ => Some(given(activations.as_ref())?.remade(&first.emotions, first.layer.number(), seed)?),
@@ -319,7 +320,7 @@ fn run(params: &Steering, input: Input) -> Result<Tables> {
 
 #[cfg(test)]
 impl Steering {
-    /// Without anything beside the vectors.
+    /// The plain vectors, without nulls or intervals.
     pub fn plain() -> Steering {
         Steering {
             prompts: vec!["He feels".into()],
@@ -358,7 +359,7 @@ mod tests {
         assert_eq!(of(&Layers::All, &[2, 5], 6), [2, 5]);
         let list = Layers::List(vec![Layer::Block(5), Layer::Block(4)]);
         assert_eq!(of(&list, &[2, 4, 5], 6), [4, 5]);
-        // The embedding only where nothing else is kept.
+        // The embedding only if nothing else is kept.
         let kept = [Layer::Embed, Layer::Block(0)];
         assert_eq!(Layers::Default.of(&kept, 9), [Layer::Block(0)]);
         assert_eq!(Layers::Default.of(&kept[..1], 9), [Layer::Embed]);

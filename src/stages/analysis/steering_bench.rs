@@ -1,4 +1,4 @@
-//! What steering is measured on: words after prompts and neutral text, under what is added.
+//! The measurements of steering: words after prompts, and neutral text, under each addition.
 
 use anyhow::Result;
 
@@ -13,14 +13,14 @@ use super::{LayerVectors, Progress, VectorSet, steering_written};
 use crate::lm::{LanguageModel, Layer};
 use crate::stages::statistics::design::Weights;
 
-/// What is written without steering, in the column `steered`.
+/// The value of the column `steered` for texts generated without steering.
 pub const UNSTEERED: &str = "unsteered";
 
-/// Layers at which vectors are added at once.
+/// The layers at which vectors are added simultaneously.
 pub struct Site<'a> {
     pub layers: Vec<&'a LayerVectors>,
     pub at: Vec<Layer>,
-    /// Under which it stands in tables: of several the one nearest to two thirds of the depth.
+    /// The layer reported in tables: if there are several, the one nearest to two thirds of the depth.
     pub shown: Layer,
 }
 
@@ -29,28 +29,28 @@ impl Site<'_> {
         &self.layers[0].emotions
     }
 
-    /// `20`, or `19 + 20` of two at once.
+    /// `20`, or `19 + 20` for two simultaneous layers.
     pub fn name(&self) -> String {
         self.at.iter().map(Layer::to_string).collect::<Vec<_>>().join(" + ")
     }
 }
 
-/// Vectors of resamples that are held at a time: many short texts make a batch.
+/// Vectors of resamples held at a time: many short texts make up a batch.
 const RESAMPLED: usize = 1024;
 
-/// What is measured on, and how far it is.
+/// The material of the measurements, and their progress.
 pub struct Bench<'a> {
     pub params: &'a Steering,
     pub set: &'a VectorSet,
     pub model: &'a LanguageModel,
-    /// Of each prompt.
+    /// One entry per prompt.
     pub words: Vec<Words>,
     pub texts: Texts,
-    /// Of each prompt the log-probability of each word without steering.
+    /// For each prompt, the log-probability of each word without steering.
     pub before: Vec<Vec<f64>>,
-    /// That of a token of neutral text.
+    /// The mean log-probability per token of neutral text without steering.
     pub calm: f64,
-    /// Rows of `total`.
+    /// Rows done, out of `total`.
     pub done: usize,
     pub total: usize,
     pub progress: &'a mut Progress<'a>,
@@ -81,7 +81,7 @@ impl Bench<'_> {
         found
     }
 
-    /// The log-probability of a token of neutral text under each vector.
+    /// The mean log-probability per token of neutral text under each vector.
     fn read(&mut self, layers: &[Layer], vectors: &[&[f32]]) -> Result<Vec<f64>> {
         let (before, total, mut rows) = (self.done, self.total, 0);
         let found = self.texts.log_probabilities(self.model, layers, vectors, &mut |done, of| {
@@ -92,7 +92,7 @@ impl Bench<'_> {
         found
     }
 
-    /// The effect of each emotion's vector on its own word, mean over prompts.
+    /// The effect of each emotion's vector on its own word, averaged over prompts.
     pub fn words(
         &mut self,
         site: &Site,
@@ -124,7 +124,7 @@ impl Bench<'_> {
         Ok(own)
     }
 
-    /// `own`: the effects on the own words; `resamples`: how often each topic counts.
+    /// `own`: the effects on the own words; `resamples`: the weight of each topic in each resample.
     pub fn intervals(
         &mut self,
         (layer, strength): (&LayerVectors, f64),
@@ -134,7 +134,7 @@ impl Bench<'_> {
         intervals: &mut Intervals,
     ) -> Result<()> {
         let (n, prompts) = (layer.emotions.len(), self.words.len());
-        // The mean over prompts, of each emotion in each resample.
+        // The mean over prompts for each emotion in each resample.
         let mut deltas = vec![Vec::with_capacity(resamples.len()); n];
         for resamples in resamples.chunks((RESAMPLED / n).max(1)) {
             let mut additions = Vec::with_capacity(resamples.len() * n);
@@ -169,12 +169,12 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What is written after each prompt without steering.
+    /// Generates text after each prompt without steering.
     pub fn write_unsteered(&mut self, site: &Site, written: &mut Written) -> Result<()> {
         self.written((site, 0.0), &[UNSTEERED.to_string()], (&[], &[&[]]), written)
     }
 
-    /// What is written after each prompt under the additions under which neutral text is read.
+    /// Generates text after each prompt, under the same additions as neutral text is read under.
     pub fn write(
         &mut self,
         (site, strength): (&Site, f64),

@@ -1,4 +1,4 @@
-//! The tables of steering as figures and claims read them: averaged over prompts, null directions told from
+//! The tables of steering as read by figures and claims: averaged over prompts, null directions separated from
 //! emotions.
 
 use std::collections::HashMap;
@@ -10,38 +10,38 @@ use super::steering_nulls::{NULLS, TOPIC, kind};
 use super::{Group, groups};
 use crate::store::table::Table;
 
-/// The least number of directions of which p can be .05.
+/// The smallest number of directions for which p can reach .05.
 const TOPICS_FOR_P: usize = 19;
 
-/// By strength (its bits) and name.
+/// Strength (as bits) and name.
 type At = (u64, String);
 
-/// What was measured at one place.
+/// The measurements of one group.
 pub struct Deltas {
     pub unit: String,
-    /// Where the vectors are added, all at once: `20`, `19 + 20`.
+    /// The layers at which the vectors are added simultaneously: `20`, `19 + 20`.
     layers: String,
     pub n_prompts: usize,
-    /// In the order of the table.
+    /// In table order.
     pub strengths: Vec<f64>,
     pub emotions: Vec<String>,
     /// Names of the null directions.
     pub nulls: Vec<String>,
-    /// By strength (its bits), steered and measured.
+    /// By strength (as bits), steered name and measured word.
     deltas: HashMap<(u64, String, String), f64>,
-    /// The same of each prompt by itself: emotions' vectors on emotions' words.
+    /// The same for each prompt separately: emotions' vectors on emotions' words.
     by_prompt: Vec<HashMap<(u64, String, String), f64>>,
     intervals: HashMap<At, (f64, f64)>,
-    /// Of the intervals: topics, resamples.
+    /// For the intervals: topics, resamples.
     pub resampled: Option<(i32, i32)>,
-    /// What each addition does to a token of neutral text.
+    /// The effect of each addition per token of neutral text.
     quiet: Vec<(At, f64)>,
-    /// Tokens of neutral text.
+    /// The number of tokens of neutral text.
     pub n_tokens: i32,
 }
 
 impl Deltas {
-    /// Each place of the table `steering` with all that was measured there.
+    /// Each group of the table `steering` with all its measurements.
     pub fn read(tables: &[(String, Table)]) -> Result<Vec<(Group<'_>, Deltas)>> {
         let (intervals, quiet) =
             (groups(tables, "steering_interval")?, groups(tables, "steering_coherence")?);
@@ -119,17 +119,17 @@ impl Deltas {
         Ok(())
     }
 
-    /// The mean over prompts of what a vector does to a word.
+    /// The effect of a vector on a word, averaged over prompts.
     pub fn delta(&self, strength: f64, steered: &str, measured: &str) -> Option<f64> {
         self.deltas.get(&(strength.to_bits(), steered.to_string(), measured.to_string())).copied()
     }
 
-    /// What each emotion's vector does to its own word.
+    /// The effect of each emotion's vector on its own word.
     pub fn own(&self, strength: f64) -> Vec<f64> {
         self.emotions.iter().filter_map(|emotion| self.delta(strength, emotion, emotion)).collect()
     }
 
-    /// The mean over emotions of that, after each prompt.
+    /// The mean of these effects over emotions, for each prompt.
     pub fn own_by_prompt(&self, strength: f64) -> Vec<f64> {
         let matrices = self.matrices(strength);
         let n = self.emotions.len();
@@ -137,7 +137,8 @@ impl Deltas {
         matrices.iter().filter_map(own).collect()
     }
 
-    /// `[emotion, word]` after each prompt: what each emotion's vector does to each emotion's word. None that are not whole.
+    /// For each prompt `[emotion, word]`: the effect of each emotion's vector on each emotion's word. Incomplete
+    /// matrices are skipped.
     pub fn matrices(&self, strength: f64) -> Vec<Vec<f64>> {
         let of = |deltas: &HashMap<(u64, String, String), f64>| {
             let rows = self
@@ -152,18 +153,18 @@ impl Deltas {
         self.by_prompt.iter().filter_map(of).collect()
     }
 
-    /// Where resamples of topics put that.
+    /// The interval of that effect over resamples of topics.
     pub fn interval(&self, strength: f64, emotion: &str) -> Option<(f64, f64)> {
         self.intervals.get(&(strength.to_bits(), emotion.to_string())).copied()
     }
 
-    /// What the null directions of a kind do to a word; `None`: all kinds.
+    /// The effects of the null directions of a kind on a word; `None`: all kinds.
     pub fn null(&self, strength: f64, measured: &str, of: Option<&str>) -> Vec<f64> {
         let nulls = self.nulls.iter().filter(|name| of.is_none() || kind(name) == of);
         nulls.filter_map(|null| self.delta(strength, null, measured)).collect()
     }
 
-    /// The mean over emotions of what each null direction of a kind does to the emotion's word.
+    /// For each null direction of a kind, the mean over emotions of its effect on the emotion's word.
     pub fn null_means(&self, strength: f64, of: Option<&str>) -> Vec<f64> {
         let mean_of = |null: &String| {
             let all = self.emotions.iter().filter_map(|emotion| self.delta(strength, null, emotion));
@@ -172,27 +173,29 @@ impl Deltas {
         self.nulls.iter().filter(|name| of.is_none() || kind(name) == of).filter_map(mean_of).collect()
     }
 
-    /// The kinds of null directions that there are.
+    /// The kinds of null directions that are present.
     pub fn kinds(&self) -> Vec<&'static str> {
         NULLS.into_iter().filter(|null| self.nulls.iter().any(|name| kind(name) == Some(null))).collect()
     }
 
-    /// Those against which an effect must stand. Vectors of topics only where there are so many of them that a p of .05 can be:
-    /// how many there are is up to the stories, and of few the least p would stand for the effect.
+    /// The kinds against which an effect must be significant. Vectors of topics count only if there are enough of them
+    /// for a p of .05: their number is limited by the stories, and with few of them the minimum p would decide instead
+    /// of the effect.
     pub fn severe(&self) -> Vec<&'static str> {
         let few = |kind: &str| kind == TOPIC && self.number(kind) < TOPICS_FOR_P;
         self.kinds().into_iter().filter(|kind| !few(kind)).collect()
     }
 
-    /// The share of null directions of a kind that move an emotion's word as far in the direction in which a vector of
-    /// this strength should, the vector itself counted in.
+    /// The share of null directions of a kind that change an emotion's word at least as much in the direction expected
+    /// for this sign of the strength, with the emotion's vector itself counted in.
     pub fn p(&self, strength: f64, emotion: &str, of: Option<&str>) -> Option<f64> {
         let towards = |delta: f64| delta * strength.signum();
         let null: Vec<f64> = self.null(strength, emotion, of).into_iter().map(towards).collect();
         p_at_least(towards(self.delta(strength, emotion, emotion)?), &null)
     }
 
-    /// What emotions' vectors (`None`) or null directions (of any kind: `Some(true)`) do to a token of neutral text.
+    /// The effects per token of neutral text: of the emotions' vectors or, with `nulls`, of the null directions of all
+    /// kinds.
     pub fn quiet(&self, strength: f64, nulls: bool) -> Vec<f64> {
         let here = self
             .quiet
@@ -201,13 +204,13 @@ impl Deltas {
         here.map(|(_, delta)| *delta).collect()
     }
 
-    /// What one emotion's vector does to it.
+    /// The effect of one emotion's vector per token of neutral text.
     pub fn quiet_of(&self, strength: f64, emotion: &str) -> Option<f64> {
         let here = |((at, name), _): &&(At, f64)| *at == strength.to_bits() && name == emotion;
         self.quiet.iter().find(here).map(|(_, delta)| *delta)
     }
 
-    /// Strengths in rising order.
+    /// Strengths in ascending order.
     pub fn rising(&self) -> Vec<f64> {
         let mut strengths = self.strengths.clone();
         strengths.sort_by(f64::total_cmp);
@@ -233,7 +236,7 @@ impl Deltas {
         format!("strength {strength} ({}){layers}{prompts}", self.unit())
     }
 
-    /// The range of `null`, as [`band`] has it.
+    /// The band of the null, see [`band`].
     pub fn band(&self, strength: f64, measured: &str) -> Option<(f64, f64)> {
         band(&self.null(strength, measured, None))
     }
@@ -250,7 +253,7 @@ impl Deltas {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// How many null directions of a kind there are.
+    /// The number of null directions of a kind.
     pub fn number(&self, of: &str) -> usize {
         self.nulls.iter().filter(|name| kind(name) == Some(of)).count()
     }

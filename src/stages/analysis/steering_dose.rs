@@ -1,4 +1,4 @@
-//! Dose and response: how the effect of steering, and what it does to neutral text, go with the strength.
+//! Dose and response: how the effect of steering, and its side effect on neutral text, depend on the strength.
 
 use anyhow::Result;
 
@@ -10,8 +10,8 @@ use crate::report::figure::{Band, Body, Cell, Figure, Lines, Series, TableFigure
 use crate::stages::statistics::correlation::of_ranks;
 use crate::store::table::Table;
 
-/// Of several strengths: the curve of the mean effect beside that of the nulls, how monotonic each emotion's is, and
-/// what happens to neutral text.
+/// For several strengths: the curve of the mean effect together with that of the nulls, how monotonic each emotion's
+/// curve is, and the change of neutral text.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (group, deltas) in Deltas::read(tables)?.iter().filter(|(_, deltas)| deltas.strengths.len() > 1) {
@@ -24,10 +24,10 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Emotions up to so many have curves of their own.
+/// Up to this number of emotions each has its own curve.
 const CURVES: usize = 7;
 
-/// Values at rising strengths, with nothing at strength 0: without steering nothing changes.
+/// Values at ascending strengths, with 0 at strength 0, where by definition nothing changes.
 fn with_zero(strengths: &[f64], of: impl Fn(f64) -> Option<f64>) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = strengths.iter().filter_map(|&s| Some((s, of(s)?))).collect();
     points.push((0.0, 0.0));
@@ -35,7 +35,7 @@ fn with_zero(strengths: &[f64], of: impl Fn(f64) -> Option<f64>) -> Vec<(f64, f6
     points
 }
 
-/// The band of some values at each strength.
+/// The band of a set of values at each strength.
 fn banded(strengths: &[f64], name: String, of: impl Fn(f64) -> Vec<f64>) -> Vec<Band> {
     let mut points: Vec<(f64, f64, f64)> =
         strengths.iter().filter_map(|&s| band(&of(s)).map(|(low, high)| (s, low, high))).collect();
@@ -90,7 +90,7 @@ fn dose(name: String, group: &Group, deltas: &Deltas) -> Figure {
     )
 }
 
-/// Spearman's correlation of an effect with the strength, the unsteered point counted in.
+/// Spearman's correlation of an effect with the strength, including the unsteered point.
 fn rise(deltas: &Deltas, steered: &str, measured: &str) -> Option<f64> {
     let points = with_zero(&deltas.strengths, |s| deltas.delta(s, steered, measured));
     let (strengths, effects): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
@@ -113,7 +113,7 @@ fn monotonic(name: String, group: &Group, deltas: &Deltas) -> Figure {
         let mut row = vec![Cell::Text(emotion.clone()), number(own, 2)];
         if !deltas.nulls.is_empty() {
             let null: Vec<f64> = deltas.nulls.iter().filter_map(|null| rise(deltas, null, emotion)).collect();
-            // Sums of ranks in another order differ in their last bits.
+            // Sums of ranks in a different order differ in their last bits.
             row.push(number(own.and_then(|own| p_at_least(own - 1e-12, &null)), 3));
         }
         row.extend(strengths.iter().map(|&s| number(deltas.delta(s, emotion, emotion), 2)));
@@ -194,7 +194,7 @@ mod tests {
         // scipy.stats.spearmanr([-1, 0, 2], [-1, 0, 4])[0], and of [0, 0, 2]
         assert!((spearman(0) - 1.0).abs() < 1e-12);
         assert!((spearman(1) - 0.8660254037844387).abs() < 1e-12);
-        // Of random-1 (0, 1) and shuffled-1 (0, -.5) on `a` the first is as monotonic.
+        // Of random-1 (0, 1) and shuffled-1 (0, -.5) on `a`, only the first is as monotonic.
         assert_eq!(rows.rows[0][2], Cell::Number(2.0 / 3.0, 3));
     }
 }

@@ -1,4 +1,5 @@
-//! The figures and claims of steering: each emotion on its own word beside null directions, and every one on every other.
+//! The figures and claims of steering: the effect of each vector on its own word compared with null directions, and on
+//! every other word.
 
 use anyhow::Result;
 
@@ -13,7 +14,7 @@ use super::{Claim, Group, Null, Published, published, steering_topics};
 use crate::report::figure::{Bar, Bars, Body, Cell, Figure, Heatmap, TableFigure};
 use crate::store::table::Table;
 
-/// For each set, layer and strength the bars of self-steering, what they are beside nulls, and the heat map of
+/// For each set, layer and strength: the bars of self-steering, their comparison with nulls, and the heat map of
 /// cross-steering.
 pub fn figures(params: &Steering, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
@@ -52,7 +53,7 @@ const LEVEL: f64 = 0.05;
 pub const DELTA: &str = "change of log-probability, nats";
 
 fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
-    // Below 0 a word should fall.
+    // Below 0 the word's probability should fall.
     let down = strength < 0.0;
     let (mut bars, mut moved, mut beyond) = (Vec::new(), 0, 0);
     for emotion in &deltas.emotions {
@@ -110,7 +111,7 @@ fn self_steering(name: String, group: &Group, deltas: &Deltas, strength: f64) ->
     )
 }
 
-/// A row an emotion: the effect, its interval, p against each kind of null, and what neutral text says.
+/// One row per emotion: the effect, its interval, p against each kind of null, and the effect on neutral text.
 fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figure {
     let kinds = deltas.kinds();
     let (resampled, read) = (deltas.resampled.is_some(), deltas.n_tokens > 0);
@@ -167,7 +168,8 @@ fn evidence(name: String, group: &Group, deltas: &Deltas, strength: f64) -> Figu
     )
 }
 
-/// Of each emotion the largest of its p against each kind of null, adjusted over the emotions. `None` without nulls.
+/// For each emotion, the largest of its p-values over the kinds of null, adjusted over the emotions. `None` without
+/// nulls.
 fn qs(deltas: &Deltas, strength: f64) -> Option<Vec<f64>> {
     let worst = |emotion: &String| {
         let each = deltas.severe().into_iter().map(|kind| deltas.p(strength, emotion, Some(kind)));
@@ -176,20 +178,20 @@ fn qs(deltas: &Deltas, strength: f64) -> Option<Vec<f64>> {
     Some(adjusted(&deltas.emotions.iter().map(worst).collect::<Option<Vec<f64>>>()?))
 }
 
-/// How many emotions have a small q. `None` where a kind of null has too few directions for that.
+/// The number of emotions with a small q. `None` if a kind of null has too few directions for that.
 fn beyond(deltas: &Deltas, strength: f64) -> Option<usize> {
     let enough = |kind: &str| 1.0 / (1 + deltas.number(kind)) as f64 <= LEVEL;
     let told = deltas.severe().into_iter().all(enough);
     qs(deltas, strength).filter(|_| told).map(|qs| qs.into_iter().filter(|&q| q <= LEVEL).count())
 }
 
-/// The mean effect on the own words against that kind of null directions which reaches it most often.
+/// The mean effect on the own words, tested against the kind of null with the largest p.
 fn hardest(deltas: &Deltas, strength: f64, own: f64) -> Option<Null> {
     let each = deltas.severe().into_iter().filter_map(|kind| null(deltas, strength, own, kind));
     each.max_by(|a, b| a.p.total_cmp(&b.p))
 }
 
-/// The mean effect on the own words against the means of one kind of null directions.
+/// The mean effect on the own words, tested against the means of one kind of null directions.
 pub fn null(deltas: &Deltas, strength: f64, own: f64, kind: &'static str) -> Option<Null> {
     let towards = |delta: f64| delta * strength.signum();
     let means = deltas.null_means(strength, Some(kind));
@@ -206,7 +208,7 @@ const NULL_NAMES: [(&str, &str); 4] = [
     (TOPIC, "vectors of topics of equal norm"),
 ];
 
-/// Whether the published self-steering is of this setting: the vector as it is, added once.
+/// Whether the published self-steering used this setting: the unscaled vector, added once.
 fn is_published(deltas: &Deltas, strength: f64) -> bool {
     deltas.unit == "vector" && strength == 1.0
 }
@@ -247,7 +249,8 @@ pub const READING: &str = "Effect of adding an emotion's own vector on the log-p
      of emotions that raise their own word, the share with q <= .05, and the change of the log-probability per token \
      of neutral text.";
 
-/// Self-steering and its nulls at each strength; least, most, the shares and neutral text at the largest one.
+/// Self-steering and its nulls at each strength; minimum, maximum, the shares and neutral text at the largest
+/// strength.
 pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for (group, deltas) in Deltas::read(tables)? {
@@ -267,7 +270,7 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
                 claims.extend(found.share.map(|share| group.claim(name, "% of emotions", 100.0 * share, 0)));
             }
             if at + 1 == strengths.len() {
-                // The published ones are of the vector as it is, added once.
+                // The published values are for the unscaled vector, added once.
                 claims.extend(extremes(&group, &deltas, strength));
                 if let Some(n) = beyond(&deltas, strength) {
                     let share = 100.0 * n as f64 / deltas.emotions.len() as f64;
@@ -282,7 +285,7 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// The least and the largest effect on an own word, and the share of emotions whose own word rises.
+/// The smallest and the largest effect on an own word, and the share of emotions whose own word becomes more likely.
 fn extremes(group: &Group, deltas: &Deltas, strength: f64) -> Vec<Claim> {
     let own = deltas.own(strength);
     let least = own.iter().copied().fold(f64::INFINITY, f64::min);
@@ -360,9 +363,9 @@ pub mod tests {
         assert!(figures[0].caption.contains("1 of 2 emotions lie above"), "{}", figures[0].caption);
         let Body::Table(table) = &figures[1].body else { panic!() };
         assert_eq!(table.columns, ["emotion", "change, nats", "p, random", "q"]);
-        // Of two random directions none, or one, moves the word as far.
+        // Of two random directions, none or one changes the word as much.
         let number = |value, decimals| Cell::Number(value, decimals);
-        // Adjusted over two: 2 / 3 and 1.
+        // Adjusted over two emotions: 2 / 3 and 1.
         assert_eq!(
             table.rows[0],
             [Cell::Text("a".into()), number(1.5, 2), number(1.0 / 3.0, 3), number(2.0 / 3.0, 3)]
@@ -394,11 +397,11 @@ pub mod tests {
             ("own word rises", 50.0),
         ];
         assert_eq!(got, wanted);
-        // Of two random directions the one that there is reaches it no more than the vectors do: p = 1 / 2.
+        // The one random direction present reaches no more than the vectors' effect: p = 1 / 2.
         let null = claims[1].null.clone().unwrap();
         assert_eq!((null.draws, null.mean, null.p), (1, Some(-0.25), 0.5));
         assert_eq!((claims[2].published[0].source, claims[2].published[0].value), (published::LLAMA, 1.2));
-        // At another strength than the published one there is nothing to compare with.
+        // At a strength other than the published one there is no published value to compare with.
         let other = super::claims(&table(&[("p", 2.0, "a", "a", 2.0)])).unwrap();
         assert!(other.iter().all(|c| c.published.is_empty()));
     }
@@ -420,7 +423,7 @@ pub mod tests {
         );
         let tables = table(&rows);
         let (_, deltas) = &Deltas::read(&tables).unwrap()[0];
-        // One of 19 falls as far: that of -2 itself.
+        // Of 19 directions one falls as far as -2, so that with the vector itself p = 2 / 20.
         assert_eq!(deltas.p(-1.0, "a", Some("permuted")), Some(0.1));
         assert_eq!(deltas.p(-1.0, "a", Some("random")), None);
         assert_eq!(deltas.counted(), "19 permuted");

@@ -1,4 +1,5 @@
-//! What steering adds: each emotion's vector, and directions of equal norm that have nothing to do with the emotion.
+//! The directions added in steering: each emotion's vector, and null directions of equal norm that are unrelated to
+//! the emotion.
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,10 +13,10 @@ use crate::stages::statistics::draws::Draws;
 /// The kinds of null directions. Their names in the column `steered` are `random-1`, `random-2`, ..., `permuted-1`, ...
 pub const NULLS: [&str; 4] = ["random", "permuted", "shuffled", TOPIC];
 
-/// Vectors of topics, of which there are no more than the stories have.
+/// Vectors of topics; their number is limited by the topics of the stories.
 pub const TOPIC: &str = "topic";
 
-/// The kind of a null direction's name; `None` of an emotion's.
+/// The kind of a null direction, from its name; `None` for an emotion.
 pub fn kind(name: &str) -> Option<&'static str> {
     let (kind, number) = name.rsplit_once('-')?;
     NULLS.into_iter().find(|null| *null == kind && number.bytes().all(|b| b.is_ascii_digit()))
@@ -25,7 +26,7 @@ pub fn kind(name: &str) -> Option<&'static str> {
 pub struct Nulls {
     /// Gaussian, `[d_model]` each.
     random: Vec<Vec<f64>>,
-    /// Orders of the coordinates.
+    /// Permutations of the coordinates.
     orders: Vec<Vec<usize>>,
     /// Vectors from shuffled labels, `[emotion, d_model]` each.
     shuffled: Vec<Vec<f64>>,
@@ -34,7 +35,7 @@ pub struct Nulls {
 }
 
 impl Nulls {
-    /// Draws them. `remade` is used only where labels are shuffled or topics have vectors, and must be there then.
+    /// Draws them. `remade` is used only if labels are shuffled or topics have vectors, and is then required.
     pub fn draw(
         params: &Steering,
         layer: &LayerVectors,
@@ -72,7 +73,7 @@ impl Nulls {
         self.random.len() + self.orders.len() + self.shuffled.len() + self.topics.len()
     }
 
-    /// The direction of the null at `index` beside the vector of an emotion, of any norm.
+    /// The null direction at `index` for an emotion's vector, of arbitrary norm.
     fn direction(&self, index: usize, layer: &LayerVectors, emotion: usize) -> Vec<f64> {
         let (random, permuted, shuffled) = (self.random.len(), self.orders.len(), self.shuffled.len());
         match index {
@@ -89,14 +90,14 @@ impl Nulls {
     }
 }
 
-/// The names of what [`additions`] gives, of so many topics.
+/// The names of the directions returned by [`additions`], with this number of topics.
 pub fn names(params: &Steering, topics: usize, emotions: &[String]) -> Vec<String> {
     let nulls = NULLS.into_iter().zip([params.random, params.permuted, params.shuffled, topics]);
     let nulls = nulls.flat_map(|(kind, n)| (1..=n).map(move |number| format!("{kind}-{number}")));
     emotions.iter().cloned().chain(nulls.flat_map(|name| vec![name; emotions.len()])).collect()
 }
 
-/// By how much each emotion's vector is multiplied. An error if a vector is zero where its direction alone is wanted.
+/// The factor of each emotion's vector. An error if a vector is zero and only its direction is used.
 pub fn scales(unit: Unit, strength: f64, layer: &LayerVectors) -> Result<Vec<f64>> {
     let scale = |(index, emotion): (usize, &String)| match unit {
         Unit::Vector => Ok(strength),
@@ -109,8 +110,8 @@ pub fn scales(unit: Unit, strength: f64, layer: &LayerVectors) -> Result<Vec<f64
     layer.emotions.iter().enumerate().map(scale).collect()
 }
 
-/// What is added at a layer: each emotion's vector, measured on all words; then the null directions,
-/// each in the place of each emotion's vector, with its norm and the strength's sign, and measured on that one's word.
+/// The vectors added at a layer: each emotion's vector, measured on all words; then the null directions, each in place
+/// of each emotion's vector, with its norm and the sign of the strength, and measured on that emotion's word only.
 pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<Vec<Addition>> {
     let n = layer.emotions.len();
     let mut additions = Vec::new();
@@ -126,13 +127,13 @@ pub fn additions(layer: &LayerVectors, scales: &[f64], nulls: &Nulls) -> Result<
     Ok(additions)
 }
 
-/// The random direction of this number at a layer, of unit norm.
+/// The random direction with this number at a layer, of unit norm.
 pub fn random(seed: u64, layer: &LayerVectors, number: usize) -> Vec<f64> {
     let parts = [seed, layer.layer.number() as u64, number as u64];
     Draws::new("steering null", &parts).direction(layer.d_model)
 }
 
-/// A null direction in the place of an emotion's vector that is multiplied by `scale`: as long as that.
+/// A null direction in place of an emotion's vector scaled by `scale`: with the same norm.
 pub fn beside(direction: &[f64], layer: &LayerVectors, emotion: usize, scale: f64) -> Result<Vec<f32>> {
     let (wanted, length) = (norm(layer.vector(emotion)), norm(direction));
     ensure!(
@@ -145,8 +146,8 @@ pub fn beside(direction: &[f64], layer: &LayerVectors, emotion: usize, scale: f6
     Ok(scaled(direction, scale))
 }
 
-/// The same at several layers at once, each with an equal part of the strength: `[layer, d_model]`. Null directions are each
-/// layer's own, of the norm of what is added there.
+/// The same for several layers simultaneously, each with an equal part of the strength: `[layer, d_model]`. Each layer
+/// has its own null directions, with the norm of what is added there.
 pub fn at_once(
     unit: Unit,
     strength: f64,
@@ -164,11 +165,11 @@ pub fn at_once(
     Ok(all)
 }
 
-/// Null directions of each kind under which neutral text is read: it has many more tokens than a prompt.
+/// The number of null directions of each kind under which neutral text is read: it has many more tokens than a prompt.
 pub const READ: usize = 5;
 
-/// Those of `names`, which are all of [`names()`], under which neutral text is read: every emotion's vector; and of the
-/// first [`READ`] directions of each kind, the k-th in the place of the k-th emotion (and round again).
+/// The subset of `names` (all of [`names()`]) under which neutral text is read: every emotion's vector, and the first
+/// [`READ`] directions of each kind, the k-th in place of the k-th emotion (cyclically).
 pub fn read_under(names: &[String], emotions: usize) -> Vec<usize> {
     let (mut chosen, mut of_kind) = ((0..emotions).collect::<Vec<_>>(), 0);
     let firsts: Vec<usize> = (emotions..names.len()).step_by(emotions.max(1)).collect();
@@ -221,7 +222,7 @@ mod tests {
         };
         let (own, random, norms) = lengths(Unit::Vector, 2.0);
         assert_eq!((own, norms), (vec![6.0, 8.0], vec![10, 4, 10, 4, 10, 4]));
-        // In the other direction the nulls turn too.
+        // With a negative strength the nulls are reversed too.
         let (own, turned, norms) = lengths(Unit::Vector, -1.0);
         assert_eq!((own, norms), (vec![-3.0, -4.0], vec![5, 2, 5, 2, 5, 2]));
         assert!(random.iter().zip(&turned).all(|(a, b)| (a + 2.0 * b).abs() < 1e-5));
@@ -267,8 +268,8 @@ mod tests {
 
     #[test]
     fn shuffled_directions_are_vectors_of_shuffled_labels() {
-        // Two topics of two emotions: with both exchanged a vector is turned, with one of the two it is along the topics'
-        // own difference; unshuffled it is itself.
+        // Two topics with two emotions: if the labels of both topics are exchanged, the vector is reversed; with one
+        // of the two it points along the difference of the topics; unshuffled it is unchanged.
         let rows = [
             ("a", Some("t"), vec![2.0, 1.0]),
             ("b", Some("t"), vec![0.0, 1.0]),

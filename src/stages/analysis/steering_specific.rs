@@ -1,5 +1,5 @@
-//! Whether a vector moves its own word more than others: what is common to all vectors, or to all words, is taken out. Knows no
-//! model.
+//! Whether a vector changes its own word more than other words, with effects common to all vectors or to all words
+//! removed. Does not depend on a model.
 
 use super::Null;
 use super::claim::adjusted;
@@ -9,28 +9,29 @@ use crate::stages::statistics::design::FEWEST;
 use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::{mean, p_value, t_95};
 
-/// Words dealt to vectors at random, behind a p-value.
+/// The number of random assignments of words to vectors behind a p-value.
 const DEALS: usize = 9_999;
 
-/// How [`over_prompts`] finds its intervals.
+/// The method of the intervals of [`over_prompts`].
 pub const METHOD: &str = "Student\u{2019}s t over prompts";
 
-/// What vectors do to their own words beyond what they do to others.
+/// The effects of vectors on their own words beyond their effects on other words.
 pub struct Specific {
     /// The mean over emotions, in nats.
     pub mean: f64,
     pub interval: Option<Interval>,
     pub null: Null,
-    /// The share of emotions whose q is at most .05. `None` of so few that none could be.
+    /// The share of emotions whose q is at most .05. `None` if there are too few for any q to be.
     pub share: Option<f64>,
 }
 
-/// Over strengths below 0 a word should fall, and more than others. `None` of fewer than three emotions, or where not every
-/// vector is measured on every word.
+/// At strengths below 0 the own word should fall, and more than others. `None` for fewer than three emotions, or if a
+/// vector is not measured on every word.
 ///
-/// The matrix of effects (mean over prompts) less the means of its rows and columns, plus its mean; p: of its diagonal's mean
-/// among those under words dealt to vectors in other orders. Of one emotion p is the share of words that its vector moves at
-/// least as far, its own counted in; q adjusts these (Benjamini and Hochberg 1995).
+/// The matrix of effects (mean over prompts), double-centred: minus the means of its rows and columns, plus its
+/// overall mean. p: the rank of the mean of its diagonal among those with words assigned to vectors at random. For a
+/// single emotion, p is the share of words that its vector changes at least as much, its own counted in; q are these p
+/// adjusted (Benjamini and Hochberg 1995).
 pub fn specific(deltas: &Deltas, strength: f64) -> Option<Specific> {
     let n = deltas.emotions.len();
     let each: Vec<Vec<f64>> = deltas.matrices(strength).iter().map(|matrix| centred(matrix, n)).collect();
@@ -69,7 +70,7 @@ pub fn specific(deltas: &Deltas, strength: f64) -> Option<Specific> {
 /// The level at which a q counts as small.
 const LEVEL: f64 = 0.05;
 
-/// `[n, n]` less the means of rows and columns, plus the mean of all.
+/// `[n, n]` minus the means of rows and columns, plus the overall mean.
 fn centred(matrix: &[f64], n: usize) -> Vec<f64> {
     let row = |i: usize| mean(&matrix[i * n..][..n]);
     let column = |j: usize| mean(&(0..n).map(|i| matrix[i * n + j]).collect::<Vec<_>>());
@@ -78,7 +79,7 @@ fn centred(matrix: &[f64], n: usize) -> Vec<f64> {
     (0..n * n).map(|at| matrix[at] - rows[at / n] - columns[at % n] + all).collect()
 }
 
-/// The mean of one value a prompt with its standard error times Student's t. `None` of fewer than five prompts.
+/// The mean over prompts, with its interval: the standard error times Student's t. `None` for fewer than five prompts.
 pub fn over_prompts(values: &[f64]) -> Option<Interval> {
     let n = values.len();
     if n < FEWEST {
@@ -96,8 +97,8 @@ mod tests {
     use super::*;
     use crate::stages::statistics::draws::Draws;
 
-    /// Effects of six vectors on six words after two prompts: noise, what each vector does to all words, what happens to each
-    /// word under all vectors, and `planted` on the own word.
+    /// Effects of six vectors on six words after two prompts: noise, plus an effect of each vector on all words, an
+    /// effect of all vectors on each word, and `planted` on the own word.
     fn found(seed: u64, planted: f64) -> Specific {
         found_of(&["a", "b", "c", "d", "e", "f"], seed, planted)
     }
@@ -127,7 +128,7 @@ mod tests {
         assert!((3..=18).contains(&significant), "{significant} of 200");
         for seed in 0..20 {
             let found = found(seed, 3.0);
-            // Of a planted 3 five sixths are left when rows and columns are centred.
+            // Of a planted 3, five sixths remain after double-centring.
             assert!(
                 found.null.p <= 0.01 && (found.mean - 2.5).abs() < 1.0,
                 "{}: {}",
@@ -137,7 +138,8 @@ mod tests {
         }
     }
 
-    /// Of twenty emotions a p of one by itself can be .05: of noise hardly any has a small q, of planted effects all have.
+    /// With twenty emotions the p of a single one can be .05: with noise hardly any has a small q, with planted
+    /// effects all have.
     #[test]
     fn the_share_of_specific_emotions_is_of_false_discoveries_at_most_one_in_twenty() {
         let names: Vec<String> = (0..20).map(|at| format!("e{at}")).collect();

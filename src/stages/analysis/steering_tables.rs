@@ -4,7 +4,7 @@ use super::Places;
 use super::steering::Unit;
 use crate::store::table::{Column, Table};
 
-/// `steering`: an effect on a word a row.
+/// `steering`: one row per effect on a word.
 #[derive(Default)]
 pub struct Rows {
     pub places: Places,
@@ -17,7 +17,7 @@ pub struct Rows {
     pub after: Vec<f64>,
 }
 
-/// `steering_interval`: the interval of an emotion's effect on its own word a row.
+/// `steering_interval`: one row per interval of an emotion's effect on its own word.
 #[derive(Default)]
 pub struct Intervals {
     pub places: Places,
@@ -29,7 +29,7 @@ pub struct Intervals {
     pub high: Vec<f64>,
 }
 
-/// `steering_coherence`: what one addition does to neutral text a row; log-probabilities of a token, in nats.
+/// `steering_coherence`: one row per addition, with its effect on neutral text; log-probabilities per token, in nats.
 #[derive(Default)]
 pub struct Coherence {
     pub places: Places,
@@ -40,7 +40,7 @@ pub struct Coherence {
     pub after: Vec<f64>,
 }
 
-/// `steering_text`: what is written under one addition a row.
+/// `steering_text`: one row per text generated under an addition.
 #[derive(Default)]
 pub struct Written {
     pub places: Places,

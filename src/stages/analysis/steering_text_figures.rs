@@ -1,4 +1,4 @@
-//! What is written under steering, as figures and claims show it. Knows only its table.
+//! Figures and claims about the texts generated under steering. Depends only on their table.
 
 use anyhow::Result;
 
@@ -15,7 +15,7 @@ struct Text<'a> {
     strength: f64,
     steered: &'a str,
     surprise: Option<f64>,
-    /// The same of what is written after that prompt without steering.
+    /// The same value for the text generated after that prompt without steering.
     plain: Option<f64>,
     repeated: Option<f64>,
     text: &'a str,
@@ -42,7 +42,7 @@ fn read<'a>(group: &Group<'a>) -> Result<Vec<Text<'a>>> {
     Ok(group.rows.iter().map(of).collect())
 }
 
-/// The texts of each place, with how likely they are to the unsteered model and how much of them is said again.
+/// The texts of each group, with their likelihood under the unsteered model and their share of repetitions.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let figure = |group: &Group| {
         let row = |text: &Text| {
@@ -74,8 +74,8 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     groups(tables, "steering_text")?.iter().map(figure).collect()
 }
 
-/// At the largest strength the mean over emotions and prompts of how much less likely the text is to the unsteered model than what
-/// it would have written itself, and of how much is repeated.
+/// At the largest strength, the mean over emotions and prompts of how much less likely the text is under the unsteered
+/// model than the text that it generates itself, and of the share that is repeated.
 pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for group in groups(tables, "steering_text")? {

@@ -1,12 +1,13 @@
-//! Steering beside vectors of topics, a control that is no emotion. Knows no model.
+//! Steering compared with vectors of topics, a control that is not an emotion. Does not depend on a model.
 
 use super::steering_deltas::Deltas;
 use super::steering_figures::null;
 use super::steering_nulls::TOPIC;
 use super::{Claim, Group, Null};
 
-/// What emotions' vectors do to their own words (`own`: the mean over emotions) more than vectors of topics of the same norm do
-/// to these words; p: the share of topics whose vector, in the place of every emotion's, does as much. `None` without these.
+/// The effect of the emotions' vectors on their own words (`own`: the mean over emotions) minus that of vectors of
+/// topics with the same norm on these words; p: the share of topics whose vector, in place of every emotion's, has at
+/// least the same effect. `None` if there are no vectors of topics.
 pub fn claim(group: &Group, deltas: &Deltas, strength: f64, own: f64) -> Option<Claim> {
     let null = null(deltas, strength, own, TOPIC)?;
     let setting = format!("{strength} \u{d7} {}", deltas.unit());
@@ -21,8 +22,9 @@ mod tests {
     use super::*;
     use crate::stages::statistics::draws::Draws;
 
-    /// Effects of five emotions' and 19 topics' vectors, drawn alike, on words that are directions of their own; each emotion's
-    /// goes `planted` along its word's. In 40 dimensions, less the means over emotions and over topics, of equal norm.
+    /// Effects of five emotions' and 19 topics' vectors, drawn from the same distribution, on words that are
+    /// directions of their own; each emotion's vector has `planted` along its word's direction. 40 dimensions, centred
+    /// over emotions and over topics, of equal norm.
     fn found(seed: u64, planted: f64) -> Claim {
         const D: usize = 40;
         let mut draws = Draws::new("topics", &[seed]);

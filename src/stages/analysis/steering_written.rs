@@ -1,4 +1,4 @@
-//! What a model writes while vectors are added: whether that is still sensible text. Knows nothing of emotions.
+//! Text generated while vectors are added: whether it is still sensible. Independent of emotions.
 
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
@@ -6,26 +6,27 @@ use tch::Tensor;
 use super::words::Words;
 use crate::lm::{Batch, Hook, LanguageModel, Layer, Sampling, Spans, Steer};
 
-/// Texts that are written side by side. A constant: batches change low bits, so they may hang on nothing but the input.
+/// The number of texts generated per batch. A constant: batching changes low-order bits, so batches may depend on
+/// nothing but the input.
 const BATCH: usize = 64;
 
-/// A text of the likeliest tokens.
+/// A text generated greedily.
 #[derive(Debug)]
 pub struct Text {
     pub tokens: usize,
-    /// The mean of a token's negative log-probability, in nats, by the model without steering: the logarithm of its perplexity.
-    /// `None` of no token.
+    /// The mean negative log-probability per token, in nats, under the model without steering: the logarithm of the
+    /// perplexity. `None` if there are no tokens.
     pub surprise: Option<f64>,
     /// [`repeated`]
     pub repeated: Option<f64>,
     pub text: String,
 }
 
-/// Continues the prompt of `words` under each of `vectors` (`[layer, d_model]`, added at each of `layers`; without layers,
-/// nowhere), always by the likeliest token, up to `most` tokens or until the model ends the text.
+/// Continues the prompt of `words` under each of `vectors` (`[layer, d_model]`, added at each of `layers`; with no
+/// layers nothing is added) by greedy decoding, up to `most` tokens or until the model ends the text.
 ///
 /// # Errors
-/// What does not fit the model's context; values that are not finite.
+/// A text that does not fit the model's context; values that are not finite.
 pub fn write(
     model: &LanguageModel,
     words: &Words,
@@ -66,7 +67,7 @@ pub fn write(
     Ok(texts)
 }
 
-/// Of each text behind `prompt` the mean negative log-probability of a token without steering.
+/// For each text after `prompt`, the mean negative log-probability per token without steering.
 fn surprises(model: &LanguageModel, prompt: &[i64], written: &[Vec<i64>]) -> Result<Vec<Option<f64>>> {
     let there: Vec<usize> = (0..written.len()).filter(|&row| !written[row].is_empty()).collect();
     let mut found = vec![None; written.len()];
@@ -82,11 +83,11 @@ fn surprises(model: &LanguageModel, prompt: &[i64], written: &[Vec<i64>]) -> Res
     Ok(found)
 }
 
-/// Tokens in a row of which it is told whether they were written before.
+/// The n of the n-grams that are checked for repetition.
 const IN_A_ROW: usize = 3;
 
-/// The share of a text's three tokens in a row that stand in it before (Holtzman et al. 2020 tell degenerate text by such loops);
-/// `None` of fewer than three tokens.
+/// The share of a text's 3-grams that occurred earlier in it (Holtzman et al. 2020 identify degenerate text by such
+/// loops); `None` for fewer than three tokens.
 pub fn repeated(ids: &[i64]) -> Option<f64> {
     let mut seen = std::collections::HashSet::new();
     let again = ids.windows(IN_A_ROW).filter(|three| !seen.insert(three.to_vec())).count();
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn loops_are_told() {
         assert_eq!(repeated(&[1, 2, 3, 4, 5]), Some(0.0));
-        // 1 1 1 four times, of which three stand before.
+        // 1 1 1 occurs four times, three of them after the first.
         assert_eq!(repeated(&[1; 6]), Some(0.75));
         assert_eq!(repeated(&[1, 2, 3, 1, 2, 3]), Some(0.25));
         assert_eq!(repeated(&[1, 2]), None);

@@ -1,10 +1,10 @@
-//! Readings by hand.
+//! Readings computed by hand.
 
 use super::super::tests::set;
 use super::*;
 use crate::lm::Layer;
 
-/// Four situations (the last two imply the same) of three emotions, one of which none implies.
+/// Four situations (the last two imply the same emotion) with three emotions, one of which is not implied by any.
 fn tables() -> Vec<(String, Table)> {
     let set = set(&["a"], &[&[1.0]]);
     let mut places = Places::default();
@@ -46,18 +46,19 @@ fn scores_by_hand() {
     let read = Readings::of(&groups[0]).unwrap();
     assert_eq!(read.probes, ["a", "b", "c"]);
     assert_eq!(read.of_all, [2, 3, 2, 2]);
-    // Raw, everything is nearest to a; the fourth is as near to c, and the first of equals is taken.
+    // With raw cosines all are nearest to a; the fourth is as near to c, and ties go to the first.
     let raw = read.score(&read.raw);
     assert_eq!((raw.nearest, raw.ranks, raw.hits, raw.mean_rank), (vec![0; 4], vec![1, 3, 2, 1], 1, 1.75));
-    // One a is dealt to four places that all chose a: always one hit.
+    // One label a is assigned among four places that all chose a: always exactly one hit.
     assert!((raw.p - 1.0).abs() < 1e-12);
     // Means: a .575, b .125, c .35. Centred: (-.075, -.025, -.15), (.025, -.025, -.05), (.125, .075, .05),
     // (-.075, -.025, .15).
     let centred = read.score(&read.centred);
     assert_eq!((centred.nearest, centred.ranks), (vec![1, 0, 0, 2], vec![2, 2, 3, 1]));
     assert_eq!((centred.hits, centred.mean_rank), (1, 2.0));
-    // Labels a, b, c, c on places that chose b, a, a, c. Of the twelve deals three have none right: a is first or last.
-    // First: b, c, c on a, a, c with c not last: c c b (1). Last: b, c, c on b, a, a with b not first: c b c, c c b (2).
+    // Labels a, b, c, c at places that chose b, a, a, c. Of the twelve assignments three have no hit: a is first or
+    // last. First: b, c, c on a, a, c with c not last: c c b (1). Last: b, c, c on b, a, a with b not first: c b c, c
+    // c b (2).
     assert!((centred.p - 9.0 / 12.0).abs() < 1e-12, "{}", centred.p);
 }
 
@@ -87,6 +88,6 @@ fn claims_by_hand() {
     let ends = claims[0].ends().unwrap();
     assert!((ends.low - 0.6309463).abs() < 1e-6 && (ends.high - 80.5879550).abs() < 1e-6, "{ends:?}");
     assert_eq!(claims[2].p(), Some(9.0 / 12.0));
-    // Four situations are not the paper's twelve.
+    // Four situations, where the paper has twelve.
     assert!(claims.iter().all(|c| c.published.iter().all(|p| !p.but.is_empty())));
 }

@@ -1,12 +1,12 @@
-//! Phrasings of one thing that a number makes more or less of, as the experiment file gives them.
+//! Phrasings that contain a number, which makes something more or less intense, as given in the experiment file.
 
 use crate::params::problem::quoted;
 use crate::params::{Params as _, Parts, Problem, Read, Reader, Span, Type, params};
 
-/// What stands for the number in a text.
+/// The placeholder of the number in a text.
 pub const NUMBER: &str = "{number}";
 
-/// Of three numbers all six orders are a sixth of all each: no p below .05 can come of them.
+/// With three numbers each of the six orders has a share of a sixth, so that p cannot be below .05.
 const FEWEST: usize = 4;
 
 params! {
@@ -33,7 +33,7 @@ params! {
     }
 }
 
-/// Every template of a table.
+/// All templates of a table.
 pub fn all(reader: &Reader<'_>, name: &str) -> Read<Vec<Template>> {
     let read = |table: &Reader<'_>, name| Template::read(table).map(|template| Template { name, ..template });
     let templates: Vec<Read<Template>> =

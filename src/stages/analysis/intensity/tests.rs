@@ -1,4 +1,4 @@
-//! Trends against SciPy, on noise and on planted ones.
+//! Trends compared with SciPy, on noise and on planted trends.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn a_planted_trend_is_found_and_noise_is_significant_one_time_in_twenty() {
     }
 }
 
-/// An emotion that goes along with any number, whatever it counts, shows nothing; one that goes with the dose does.
+/// An emotion that follows any number, whatever it counts, is not significant; one that follows the dose is.
 #[test]
 fn what_any_number_does_is_no_trend() {
     let numbers = [2.0, 5.0, 10.0, 20.0, 40.0, 80.0];
@@ -74,7 +74,7 @@ fn what_any_number_does_is_no_trend() {
         found.beside(&numbers, &together(&mean_of(70_001 + 2 * seed, 0.3)), 1.0, &labels);
         (found.p_order, found.p_label)
     };
-    // The orders of the numbers alone say that all of them are significant.
+    // By the order of the numbers alone, all of them are significant.
     let all: Vec<(f64, f64)> = (0..200).map(|seed| p(seed, 0.3)).collect();
     assert!(all.iter().filter(|(order, _)| *order <= 0.05).count() > 190);
     // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.
