@@ -1,15 +1,15 @@
-//! Statistics of a few numbers in float64: percentiles, empirical p-values, rank correlation, matches. Knows nothing of
-//! what was measured. `docs/methods.md` has their formulas.
+//! Statistics of small samples in float64: percentiles, empirical p-values, rank correlation, matches. Independent of
+//! what was measured. The formulas are in `docs/methods.md`.
 
 use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval;
 
-/// The mean; `None` of no values.
+/// The mean; `None` for no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The middle 95 %, see [`interval::quantiles`]; of one value itself. `None` of no values.
+/// The middle 95 %, see [`interval::quantiles`]; for a single value, the value itself. `None` for no values.
 pub fn middle(values: &[f64]) -> Option<(f64, f64)> {
     match values {
         [value] => Some((*value, *value)),
@@ -17,16 +17,16 @@ pub fn middle(values: &[f64]) -> Option<(f64, f64)> {
     }
 }
 
-/// The same shifted so that the mean of the values is `estimate`, which is then between both ends.
+/// The middle 95 %, shifted so that the mean of the values is `estimate`, which then lies between both ends.
 pub fn around(estimate: f64, values: &[f64]) -> Option<(f64, f64)> {
     let shift = estimate - mean(values)?;
     middle(values).map(|(low, high)| (low + shift, high + shift))
 }
 
-/// So many values are the least of which the middle 95 % is less than all: each end leaves out one in forty.
+/// The smallest number of values whose middle 95 % is narrower than their range: each end excludes one in forty.
 pub const ENOUGH: usize = 40;
 
-/// The band of a null: the middle 95 % of [`ENOUGH`] values, else their range. `None` of no values.
+/// The band of a null: the middle 95 % of at least [`ENOUGH`] values, otherwise their range. `None` for no values.
 pub fn band(values: &[f64]) -> Option<(f64, f64)> {
     if values.len() >= ENOUGH {
         return middle(values);
@@ -34,31 +34,31 @@ pub fn band(values: &[f64]) -> Option<(f64, f64)> {
     values.iter().copied().reduce(f64::min).zip(values.iter().copied().reduce(f64::max))
 }
 
-/// What [`band`] is, of `n` values.
+/// A description of [`band`] for `n` values.
 pub fn band_is(n: usize) -> &'static str {
     if n >= ENOUGH { "2.5th to 97.5th percentile" } else { "range" }
 }
 
-/// The chance of a value as large as this or larger under the null, see [`interval::p_value`]. `None` of no null.
+/// The probability of a value at least this large under the null, see [`interval::p_value`]. `None` for an empty null.
 pub fn p_at_least(value: f64, null: &[f64]) -> Option<f64> {
     (!null.is_empty()).then(|| interval::p_value(value, null))
 }
 
-/// Places up to which matches are counted exactly: the terms of the sum alternate and grow like `C(n, n / 2)`, of whose
-/// digits this leaves nine.
+/// The largest number of places for which matches are counted exactly: the terms of the sum alternate and grow like
+/// `C(n, n / 2)`, which at this size leaves nine correct digits.
 const EXACT: usize = 24;
 
-/// How often labels are dealt where that is not exact.
+/// The number of random assignments of labels beyond that.
 const DEALS: usize = 9_999;
 
-/// How often [`p_hits`] deals the labels of so many places; 0: it is exact.
+/// The number of random assignments that [`p_hits`] uses for this number of places; 0: it is exact.
 pub fn deals(places: usize) -> usize {
     if places > EXACT { DEALS } else { 0 }
 }
 
-/// The probability of at least as many places with `chosen[place] == labels[place]` when the labels are dealt to the
-/// places at random, without putting back. Exact up to [`EXACT`] places; of more the share of [`DEALS`] deals, always
-/// the same, with the true one counted in.
+/// The probability of at least as many places with `chosen[place] == labels[place]` when the labels are assigned to
+/// the places at random, without replacement. Exact up to [`EXACT`] places; beyond that, the share of [`DEALS`] random
+/// assignments, always the same ones, with the true one counted in.
 pub fn p_hits(chosen: &[usize], labels: &[usize]) -> f64 {
     let hits = |labels: &[usize]| chosen.iter().zip(labels).filter(|(a, b)| a == b).count();
     let found = hits(labels);
@@ -79,12 +79,13 @@ pub fn p_hits(chosen: &[usize], labels: &[usize]) -> f64 {
     p_matches(found, labels.len(), &pairs)
 }
 
-/// The probability of at least `hits` matches when labels are dealt to places at random, without putting back.
+/// The probability of at least `hits` matches when labels are assigned to places at random, without replacement.
 ///
-/// `pairs`: for each label how many places chose it and how many times it is dealt; places that chose a label which is
-/// not dealt are in none. `n`: places, and labels dealt. Exact: labels on chosen places are rooks on a board of
-/// rectangles, so that the k-th factorial moment of the matches is `k! r_k (n - k)! / n!` with the rook numbers `r_k`,
-/// and inclusion and exclusion gives the distribution (Riordan, An Introduction to Combinatorial Analysis, 1958, chapter 7).
+/// `pairs`: for each label, how many places chose it and how often it is assigned; places that chose a label which is
+/// never assigned are not included. `n`: the number of places, and of labels assigned. Exact: labels on chosen places
+/// are rooks on a board of rectangles, so that the k-th factorial moment of the matches is `k! r_k (n - k)! / n!` with
+/// the rook numbers `r_k`, and inclusion-exclusion gives the distribution (Riordan, An Introduction to Combinatorial
+/// Analysis, 1958, chapter 7).
 fn p_matches(hits: usize, n: usize, pairs: &[(usize, usize)]) -> f64 {
     // moments[k] = r_k (n - k)! / n!: the expected number of ways to choose k of the matches.
     let mut rooks = vec![1.0];
@@ -163,7 +164,7 @@ mod tests {
         assert!((3..=18).contains(&n), "{n} of 200");
     }
 
-    /// The same by trying every order of the labels.
+    /// The same by enumerating all orders of the labels.
     fn tried(hits: usize, chosen: &[usize], labels: &[usize]) -> f64 {
         fn orders(rest: &mut Vec<usize>, chosen: &[usize], found: usize, counts: &mut Vec<f64>) {
             let Some((first, others)) = chosen.split_first() else {
@@ -204,10 +205,10 @@ mod tests {
 
     #[test]
     fn hits_of_two_labels_are_hypergeometric() {
-        // Of n places half chose each label: as many hits with one label as with the other.
+        // Half of n places chose each label: there are as many hits with one label as with the other.
         let p = |n: usize, hits: usize| {
             let chosen: Vec<usize> = (0..n).map(|at| usize::from(at < n / 2)).collect();
-            // Labels with hits / 2 right ones of each kind.
+            // Labels with hits / 2 correct ones of each kind.
             let labels: Vec<usize> =
                 (0..n).map(|at| if at % (n / 2) < hits / 2 { chosen[at] } else { 1 - chosen[at] }).collect();
             p_hits(&chosen, &labels)
@@ -225,7 +226,7 @@ mod tests {
         let none = 1.0 - p_matches(1, 12, &[(1, 1); 12]);
         assert!((none - (-1f64).exp()).abs() < 1e-9, "{none}");
         assert_eq!(p_matches(0, 12, &[(1, 1); 12]), 1.0);
-        // All twelve right: one order of 12!.
+        // All twelve correct: one order of 12!.
         assert!((p_matches(12, 12, &[(1, 1); 12]) * 479_001_600.0 - 1.0).abs() < 1e-6);
     }
 }

@@ -1,5 +1,5 @@
-//! Everyday situations that imply an emotion without naming it: which vector is nearest at the point where the model
-//! would answer.
+//! Everyday situations that imply an emotion without naming it: which vector is nearest at the position where the
+//! model would answer.
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::stages::statistics::Interval;
 use crate::stages::statistics::interval::clopper_pearson;
 use crate::store::table::{Column, Table};
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 2;
 
 params! {
@@ -34,7 +34,7 @@ params! {
     }
 }
 
-/// Texts, each with the emotion that it implies, whatever emotions the experiment has.
+/// Texts, each with the emotion that it implies, which need not be one of the experiment's.
 pub(super) fn all(reader: &Reader<'_>, name: &str) -> Read<Vec<Situation>> {
     let pairs = reader.pairs(name)?;
     for [(text, span), _] in &pairs {
@@ -142,10 +142,10 @@ const READING: &str = "For situations that imply an emotion without naming it: t
      emotions; the mean rank of the implied emotion; and the probability of as large a share when emotions are \
      randomly assigned to situations. Raw, and with each vector's cosines centred over the situations.";
 
-/// The table `implicit`: the cosine of every situation with every emotion's vector at each layer, and the same minus the
-/// vector's mean over the situations. Situations whose emotion has no vector are left out.
+/// The table `implicit`: the cosine of every situation with every emotion's vector at each layer, and the same minus
+/// the vector's mean over the situations. Situations whose emotion has no vector are skipped.
 ///
-/// An error if none is left, or if a vector is zero.
+/// An error if no situation remains, or if a vector is zero.
 fn run(params: &Implicit, input: Input) -> Result<Tables> {
     let model = input.model()?;
     let Input { set, chat, progress, .. } = input;
@@ -188,7 +188,7 @@ fn run(params: &Implicit, input: Input) -> Result<Tables> {
 }
 
 impl super::LayerVectors {
-    /// The cosine of each emotion's vector with `resid`. An error if one is zero.
+    /// The cosine of each emotion's vector with `resid`. An error if a vector is zero.
     pub(super) fn cosines(&self, resid: &[f64]) -> Result<Vec<f64>> {
         let length = norm(resid);
         let cosine = |(at, emotion): (usize, &String)| {
@@ -203,34 +203,34 @@ impl super::LayerVectors {
     }
 }
 
-/// What was read at one place, of the emotions that some situation implies.
+/// The readings of one group, for the emotions that some situation implies.
 struct Readings {
-    /// Numbers of the situations, from 1, with the emotion of each.
+    /// The numbers of the situations, from 1, with the emotion of each.
     numbers: Vec<usize>,
     implied: Vec<String>,
-    /// The different ones of these, in order of appearance.
+    /// The distinct emotions among these, in order of appearance.
     probes: Vec<String>,
     /// `[situation, probe]`
     raw: Vec<Vec<f64>>,
     centred: Vec<Vec<f64>>,
-    /// `[situation]`: the rank of the implied emotion among all of the experiment.
+    /// `[situation]`: the rank of the implied emotion among all emotions of the experiment.
     of_all: Vec<usize>,
     emotions: usize,
 }
 
-/// How well the implied emotions are found.
+/// How well the implied emotions are identified.
 struct Score {
-    /// Each situation's nearest probe.
+    /// The nearest probe of each situation.
     nearest: Vec<usize>,
     /// The rank of its implied emotion.
     ranks: Vec<usize>,
     hits: usize,
     mean_rank: f64,
-    /// The probability of as many hits by chance.
+    /// The probability of at least as many hits by chance.
     p: f64,
 }
 
-/// The place of `values[at]` among all, the largest first; equal ones share the better place.
+/// The rank of `values[at]` among all values, the largest first; equal values share the better rank.
 fn rank(values: &[f64], at: usize) -> usize {
     1 + values.iter().filter(|&&value| value > values[at]).count()
 }
@@ -252,7 +252,7 @@ impl Readings {
             of_all: Vec::new(),
             emotions: emotions.len(),
         };
-        // Each situation's rows are one after another, an emotion each.
+        // The rows of a situation are consecutive, one per emotion.
         for rows in group.rows.chunks(emotions.len()) {
             let values = |of: &[f64], names: &[&str]| -> Vec<f64> {
                 let at = |name: &&str| rows.iter().find(|&&row| emotion[row] == *name);

@@ -1,38 +1,39 @@
-//! What an analysis declares that it reads: its place in the plan, what it is handed and what is in its key follow from
-//! that.
+//! Declares what an analysis reads, which determines its place in the plan, the data it receives and the contents of
+//! its cache key.
 
-/// What an analysis reads beside the vectors of its sets.
+/// The inputs of an analysis besides the vectors of its sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inputs {
     pub sets: Sets,
-    /// The activations that the vectors are made of, and the stories behind these. Of one set each layer is then a unit by
-    /// itself, so that no more than one layer of activations is looked at at once.
+    /// The activations that the vectors are computed from, and their stories. For analyses of one set each layer is
+    /// then a separate unit, so that no more than one layer of activations is in memory at once.
     pub activations: bool,
-    /// The model that the vectors were read from; of two sets the second's.
+    /// The model that the vectors were read from; for two sets, the model of the second.
     pub model: bool,
-    /// The experiment's seed, for what is drawn at random.
+    /// The seed of the experiment, for random draws.
     pub seed: bool,
-    /// The model's chat template, into which texts are put: what that is told is in the key.
+    /// The model's chat template, which formats the texts: its options are part of the key.
     pub chat: bool,
-    /// It works for long, and so in batches, which are kept: see [`Kind::run_in_batches`](super::Kind::run_in_batches).
+    /// It runs for long, and therefore in batches that are cached: see
+    /// [`Kind::run_in_batches`](super::Kind::run_in_batches).
     pub batches: bool,
 }
 
-/// Which sets of vectors an analysis is run on.
+/// The sets of vectors that an analysis is run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sets {
-    /// Each by itself.
+    /// Each set by itself.
     One,
     /// Any two: of two models, or of two sources.
     Two,
-    /// Those of two models that read the stories of one source.
+    /// Sets of two models that read the stories of one source.
     Readers,
-    /// The same, the second of which is the target: both ways, each under the target's name.
+    /// The same, where the second is the target: in both directions, each listed under the target's name.
     Target,
 }
 
 impl Inputs {
-    /// The vectors of one set, and nothing else.
+    /// The vectors of one set only.
     pub const VECTORS: Inputs = Inputs {
         sets: Sets::One,
         activations: false,
@@ -42,7 +43,7 @@ impl Inputs {
         batches: false,
     };
 
-    /// Activations of two sets, with what is drawn at random.
+    /// Activations of two sets, and the seed.
     pub const fn of_two(sets: Sets) -> Inputs {
         Inputs { sets, activations: true, seed: true, ..Inputs::VECTORS }
     }

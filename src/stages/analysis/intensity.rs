@@ -1,4 +1,4 @@
-//! Texts in which a number grows: whether the vectors of the emotions that should rise or fall with it do.
+//! Texts that contain a growing number: whether the vectors of the emotions that should rise or fall with it do so.
 
 mod template;
 
@@ -19,16 +19,16 @@ use crate::stages::statistics::correlation::ranks;
 use crate::stages::statistics::draws::Draws;
 use crate::store::table::{Column, Table};
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 2;
 
-/// Orders of the numbers that are tried, random directions and shuffles of the labels: p is at least 1 in 2,000, and 1 in
-/// 200.
+/// The numbers of orders of the numbers, of random directions and of shuffles of the labels: p is at least 1 in 2,000,
+/// and 1 in 200.
 const ORDERS: usize = 1_999;
 const DIRECTIONS: usize = 199;
 const SHUFFLES: usize = 199;
 
-/// Phrasings in which a number means nothing, whatever it is: a name.
+/// Phrasings in which the number is only a name, without meaning whatever its value.
 const CONTROL: [&str; 4] = [
     "The locker has the number {number} on its door.",
     "Take bus line {number} to the museum.",
@@ -59,7 +59,7 @@ impl Template {
         all.filter(|(e, _)| emotions.contains(e)).map(|(e, sign)| (e.as_str(), sign)).collect()
     }
 
-    /// A phrasing with a number in it: whole numbers without decimals.
+    /// Inserts a number into a phrasing; integers without decimals.
     fn fill(text: &str, number: f64) -> String {
         text.replace(NUMBER, &number.to_string())
     }
@@ -127,8 +127,8 @@ fn claims(group: &Group) -> Result<Vec<Claim>> {
 /// The tables `intensity`: the cosine of each template's emotions with every phrasing and number at each layer; and
 /// `intensity_trend`: for each template and emotion the rank correlation with the number (see [`Trend`]).
 ///
-/// Emotions that the experiment has not, and templates without any other, are left out. An error if none is left, or if
-/// a vector is zero.
+/// Emotions that are not in the experiment, and templates with no other emotions, are skipped. An error if nothing
+/// remains, or if a vector is zero.
 fn run(params: &Intensity, input: Input) -> Result<Tables> {
     let model = input.model()?;
     let Input { set, chat, seed, progress, activations, .. } = input;
@@ -139,7 +139,7 @@ fn run(params: &Intensity, input: Input) -> Result<Tables> {
     if there.is_empty() {
         bail!("none of the templates names an emotion of this experiment");
     }
-    // The template's own phrasings, then those in which its numbers mean nothing.
+    // The template's own phrasings, then the control phrasings, in which its numbers have no meaning.
     let all = |template: &&Template| {
         let own = template.texts.iter().map(String::as_str).chain(CONTROL);
         let of = |text: &str| template.numbers.iter().map(|&x| Template::fill(text, x)).collect::<Vec<_>>();
@@ -201,7 +201,7 @@ fn run(params: &Intensity, input: Input) -> Result<Tables> {
     Ok(vec![("intensity".into(), curves.finish()), ("intensity_trend".into(), trends.finish())])
 }
 
-/// `[phrasing][number]`: the cosines of an emotion's vector. An error if it is zero.
+/// `[phrasing][number]`: the cosines of an emotion's vector. An error if the vector is zero.
 fn cosines(layer: &LayerVectors, emotion: &str, phrasings: &[&[Vec<f64>]]) -> Result<Vec<Vec<f64>>> {
     let vector = layer.emotions.iter().position(|e| e == emotion).map(|at| layer.vector(at));
     match vector {
@@ -216,25 +216,28 @@ fn projections(along: &[f64], phrasings: &[&[Vec<f64>]]) -> Vec<Vec<f64>> {
     phrasings.iter().map(|resids| resids.iter().map(cosine).collect()).collect()
 }
 
-/// How an emotion goes with the number.
+/// The trend of an emotion with the number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trend {
-    /// The mean over phrasings of Spearman's correlation of the number with the cosine, and the least and the most.
+    /// The mean over phrasings of Spearman's correlation of the number with the cosine, then the minimum and the
+    /// maximum.
     pub spearman: f64,
     pub least: f64,
     pub most: f64,
-    /// The share of orders of the numbers, the same for all phrasings, that give as much in the expected direction.
+    /// The share of orders of the numbers, the same for all phrasings, with at least this trend in the expected
+    /// direction.
     pub p_order: f64,
-    /// The share of random directions that give as much.
+    /// The share of random directions with at least this trend.
     pub p_direction: f64,
-    /// The mean over phrasings of the correlation where the number means nothing.
+    /// The mean over phrasings of the correlation in the control, where the number has no meaning.
     pub control: f64,
-    /// The share of the emotion's vectors under shuffled labels whose correlation, less that where the number means
-    /// nothing, is as large.
+    /// The share of the emotion's vectors under shuffled labels whose correlation, minus that in the control, is at
+    /// least as large.
     pub p_label: f64,
 }
 
-/// Ranks, centred and of unit length, so that a product of two is Spearman's correlation; zeros where nothing varies.
+/// Ranks, centred and of unit length, so that the product of two is Spearman's correlation; zeros if all values are
+/// equal.
 fn standard(values: &[f64]) -> Vec<f64> {
     let ranks = ranks(values);
     let centre = (values.len() as f64 + 1.0) / 2.0;
@@ -243,16 +246,16 @@ fn standard(values: &[f64]) -> Vec<f64> {
     ranks.iter().map(|rank| if length > 0.0 { rank / length } else { 0.0 }).collect()
 }
 
-/// The mean over phrasings of the standardised ranks: its product with those of the numbers is the mean of the
-/// correlations.
+/// The mean over phrasings of the standardised ranks: its product with those of the numbers is the mean correlation.
 fn together(cosines: &[Vec<f64>]) -> Vec<f64> {
     let each: Vec<Vec<f64>> = cosines.iter().map(|values| standard(values)).collect();
     (0..each[0].len()).map(|at| each.iter().map(|of| of[at]).sum::<f64>() / each.len() as f64).collect()
 }
 
 impl Trend {
-    /// `cosines`: `[phrasing][number]`; `sign`: 1 if they should rise, -1 if they should fall; `orders` draws orders of
-    /// the numbers; `null`: of each random direction the mean over phrasings of the standardised ranks of its cosines.
+    /// `cosines`: `[phrasing][number]`; `sign`: 1 if they should rise, -1 if they should fall; `orders` draws orders
+    /// of the numbers; `null`: for each random direction, the mean over phrasings of the standardised ranks of its
+    /// cosines.
     pub fn of(
         numbers: &[f64],
         cosines: &[Vec<f64>],
@@ -272,7 +275,7 @@ impl Trend {
             })
             .collect();
         let directions: Vec<f64> = null.iter().map(|together| sign * dot(&numbers, together)).collect();
-        // Sums in another order differ in their last bits.
+        // Sums in a different order differ in their last bits.
         let p = |null: &[f64]| p_at_least(sign * spearman - 1e-12, null).unwrap_or(1.0);
         Trend {
             spearman,
@@ -285,8 +288,8 @@ impl Trend {
         }
     }
 
-    /// Compares it with what the emotion does where the number means nothing, and with vectors of shuffled labels: of each the mean
-    /// standardised ranks in the template and where the number means nothing.
+    /// Compares the trend with that of the same emotion in the control phrasings, and with vectors of shuffled labels:
+    /// for each, the mean standardised ranks in the template and in the control.
     fn beside(&mut self, numbers: &[f64], control: &[f64], sign: f64, labels: &[[Vec<f64>; 2]]) {
         let numbers = standard(numbers);
         self.control = dot(&numbers, control);
@@ -294,7 +297,7 @@ impl Trend {
             .iter()
             .map(|[own, control]| sign * (dot(&numbers, own) - dot(&numbers, control)))
             .collect();
-        // Sums in another order differ in their last bits.
+        // Sums in a different order differ in their last bits.
         self.p_label = p_at_least(sign * (self.spearman - self.control) - 1e-12, &null).unwrap_or(1.0);
     }
 }

@@ -1,4 +1,4 @@
-//! The figures of growing numbers: curves of the named emotions, and how monotonic they are.
+//! The figures for growing numbers: curves of the named emotions, and how monotonic they are.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::{Group, groups};
 use crate::report::figure::{Body, Cell, Figure, Lines, Series, TableFigure};
 use crate::store::table::Table;
 
-/// For each set and layer the curves of each template, and a table of all trends.
+/// For each set and layer, the curves of each template and a table of all trends.
 pub fn figures(params: &Intensity, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let trends = groups(tables, "intensity_trend")?;
@@ -24,10 +24,10 @@ pub fn figures(params: &Intensity, name: &str, tables: &[(String, Table)]) -> Re
     Ok(figures)
 }
 
-/// Numbers that span so many decades stand on a logarithmic axis.
+/// Numbers that span at least this many decades get a logarithmic axis.
 const DECADES: f64 = 1.5;
 
-/// `None`: the template was left out.
+/// `None`: the template was skipped.
 fn curves(name: &str, group: &Group, template: &Template) -> Result<Option<Figure>> {
     let table = group.table;
     let (of, emotions) = (table.str("template")?, table.str("emotion")?);

@@ -1,5 +1,5 @@
-//! Pooled spans of conversations at one layer with what is known of each conversation: vectors of any span by any label. Knows
-//! nothing of what spans and labels mean.
+//! Pooled spans of conversations at one layer, with the labels of each conversation: vectors of any span by any label.
+//! Independent of what spans and labels mean.
 
 use std::collections::HashMap;
 
@@ -15,12 +15,12 @@ use crate::stages::statistics::interval::mean;
 use crate::stages::texts::Pairing;
 use crate::stages::vectors;
 
-/// One of `[dialogues]`, of the kind `speakers`.
+/// A table of `[dialogues]` of the kind `speakers`.
 pub fn of_speakers(reader: &Reader<'_>, name: &str) -> Read<String> {
     dialogues(reader, name, Pairing::Speakers)
 }
 
-/// One of the kind `deflection`.
+/// A table of the kind `deflection`.
 pub fn of_deflection(reader: &Reader<'_>, name: &str) -> Read<String> {
     dialogues(reader, name, Pairing::Deflection)
 }
@@ -36,7 +36,7 @@ fn dialogues(reader: &Reader<'_>, name: &str, wanted: Pairing) -> Read<String> {
         let problem = Problem::at(reader.span_of(name), format!("there are no dialogues `{written}`"));
         return reader.wrong(problem.hint(hint));
     };
-    // What is wrong with the table itself is told there.
+    // Errors in the table itself are reported there.
     let kind = source.entries().first().and_then(|entry| entry.node.find(&["kind"])?.text());
     let kind = kind.unwrap_or("speakers");
     let wanted = match wanted {
@@ -51,7 +51,7 @@ fn dialogues(reader: &Reader<'_>, name: &str, wanted: Pairing) -> Read<String> {
     reader.wrong(problem.hint(format!("this analysis reads such with `kind = \"{wanted}\"`")))
 }
 
-/// The mean over labels of the cosine between two sets' vectors of the same one, each `[label, d]`.
+/// The mean over labels of the cosine between the vectors of the same label in two sets, each `[label, d]`.
 pub fn likeness(a: &[f64], b: &[f64], d: usize) -> f64 {
     let cosines: Vec<f64> = a.chunks_exact(d).zip(b.chunks_exact(d)).map(|(a, b)| cosine(a, b)).collect();
     mean(&cosines)
@@ -62,31 +62,32 @@ pub struct Labelled {
     pub d: usize,
     pub emotions: Vec<String>,
     pub rows: Vec<Row>,
-    /// What is resampled: topics, and each conversation without one.
+    /// The number of resampling units: topics, and each conversation without a topic.
     pub groups: usize,
-    /// Conversations with an emotion that is none of the experiment's: left out.
+    /// The number of conversations skipped because an emotion is not in the experiment.
     pub skipped: usize,
 }
 
-/// One of them.
+/// One conversation.
 pub struct Row {
     pub group: usize,
-    /// Conversations of one topic, among which labels are shuffled; those without a topic are together.
+    /// The block of conversations within which labels are shuffled: those of one topic; those without a topic form one
+    /// block.
     pub block: usize,
-    /// The places of its two emotions.
+    /// The indices of its two emotions.
     pub labels: [usize; 2],
-    /// `[d]` of each span that was asked for.
+    /// `[d]` for each requested span.
     pub spans: Vec<Vec<f32>>,
 }
 
-/// Steps of a shuffle for each conversation, three of which exchange their labels in each.
+/// Steps of a shuffle per conversation; in each step three conversations exchange their labels.
 const STEPS: usize = 30;
 
 impl Labelled {
-    /// Those of `spans` at a layer that have emotions of the experiment.
+    /// Collects the conversations of `spans` at a layer whose emotions are in the experiment.
     ///
     /// # Errors
-    /// None is there; a conversation that lacks one of `names`, as tables never do.
+    /// No such conversation; a conversation without one of the spans `names`, which valid tables never have.
     pub fn gather(spans: &Spans, layer: Layer, emotions: &[String], names: &[&str]) -> Result<Labelled> {
         let places: HashMap<&str, usize> =
             emotions.iter().enumerate().map(|(at, e)| (e.as_str(), at)).collect();
@@ -130,13 +131,13 @@ impl Labelled {
         Ok(found)
     }
 
-    /// Of each conversation the emotion at `which` of its labels.
+    /// For each conversation, the emotion at index `which` of its labels.
     pub fn labels(&self, which: usize) -> Vec<usize> {
         self.rows.iter().map(|row| row.labels[which]).collect()
     }
 
-    /// `[label, d]`: of a span the mean over the conversations of each label minus the mean over labels, without the directions
-    /// `removed`; `weights`: how often each group counts. `None` where a label has no conversation.
+    /// `[label, d]`: for a span, the mean over the conversations of each label minus the mean over labels, without the
+    /// directions `removed`; `weights`: the weight of each group. `None` if a label has no conversation.
     pub fn vectors(
         &self,
         span: usize,
@@ -159,8 +160,9 @@ impl Labelled {
         counts.iter().all(|&count| count > 0.0).then_some(means)
     }
 
-    /// The labels at `which` shuffled among the conversations of each block. `apart`: where no conversation has the same two, it
-    /// does not get the same two either, as whoever hides an emotion does not show it; each such order is as likely as any other.
+    /// The labels at index `which`, shuffled among the conversations of each block. `apart`: if no conversation has
+    /// two equal labels, none gets them by the shuffle either, since whoever hides an emotion does not show it; all
+    /// such orders are equally likely.
     pub fn shuffled(&self, which: usize, apart: bool, draws: &mut Draws) -> Vec<usize> {
         let mut labels = self.labels(which);
         let apart = apart && self.rows.iter().all(|row| row.labels[0] != row.labels[1]);
@@ -180,14 +182,14 @@ impl Labelled {
         labels
     }
 
-    /// How often each group is drawn when as many are drawn as there are, with replacement.
+    /// How often each group is drawn in a bootstrap sample of the groups.
     pub fn resampled(&self, draws: &mut Draws) -> Vec<f64> {
         let mut weights = vec![0.0; self.groups];
         draws.resampled(self.groups).into_iter().for_each(|group| weights[group] += 1.0);
         weights
     }
 
-    /// How many of `asked` resamples are drawn for an interval: none of few groups.
+    /// The number of resamples, out of `asked`, that are drawn for an interval: none if there are few groups.
     pub fn resamples(&self, asked: usize) -> usize {
         if self.groups < FEWEST { 0 } else { asked }
     }
@@ -204,7 +206,7 @@ mod tests {
         Labelled { d: 1, emotions, rows: labels.iter().map(row).collect(), groups: 2, skipped: 0 }
     }
 
-    /// How often each order comes in 6,000 shuffles.
+    /// The frequency of each order in 6,000 shuffles.
     fn orders(read: &Labelled, apart: bool) -> HashMap<Vec<usize>, usize> {
         let mut orders = HashMap::new();
         for seed in 0..6000 {
@@ -216,14 +218,14 @@ mod tests {
     #[test]
     fn labels_are_shuffled_within_blocks_and_stay_apart() {
         let rows = [(0, [0, 1]), (1, [2, 0]), (0, [1, 2]), (0, [2, 0])];
-        // The six orders of the first block, 1,000 each with a standard deviation of 29; the other block has one.
+        // The first block has six orders, 1,000 each with a standard deviation of 29; the other block has one.
         let any = orders(&read(&rows), false);
         assert!(any.len() == 6 && any.values().all(|n| n.abs_diff(1000) < 130), "{any:?}");
         assert!(any.keys().all(|labels| labels[1] == 2));
         // By hand: 0, 1, 2 and 2, 0, 1 are not 1, 2, 0 anywhere. 3,000 each, with a standard deviation of 39.
         let apart = orders(&read(&rows), true);
         assert!(apart.len() == 2 && apart.values().all(|n| n.abs_diff(3000) < 170), "{apart:?}");
-        // Where they are not apart as they are, they need not be.
+        // If the labels are not apart in the data, they need not be after a shuffle.
         assert_eq!(orders(&read(&[(0, [0, 0]), (0, [1, 2]), (0, [2, 1])]), true).len(), 6);
     }
 }

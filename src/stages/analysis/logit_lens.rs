@@ -16,7 +16,7 @@ use control::{DEALS, Ranks, TOPICS};
 
 pub use crate::lm::LensNorm;
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 3;
 
 params! {
@@ -72,17 +72,17 @@ impl Kind for LogitLens {
     }
 }
 
-/// The two sides, as the table spells them.
+/// The two sides, as spelled in the table.
 pub(super) const PROMOTED: &str = "promoted";
 pub(super) const SUPPRESSED: &str = "suppressed";
 
-/// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest
-/// values of the vector under the unembedding. And `own_word`: for each layer and emotion where the first token of its
-/// word stands among all tokens of the vocabulary, the largest value first, and how many tokens the word has. Ties go
-/// to the smaller token id.
+/// The table `logit_lens`: for each layer and emotion the `top` tokens with the largest and with the smallest values
+/// of the vector under the unembedding. And `own_word`: for each layer and emotion the rank of the first token of its
+/// word among all tokens of the vocabulary, the largest value first, and the number of tokens of the word. Ties go to
+/// the smaller token id.
 ///
-/// A word's tokens are those into which the tokenizer splits `" " + word` after another word. And `lens_topics`, where there are
-/// topics: how the words stand under the topics' vectors.
+/// A word's tokens are those into which the tokenizer splits `" " + word` after another word. And `lens_topics`, if
+/// there are topics: the ranks of the words under the topics' vectors.
 fn run(params: &LogitLens, input: Input) -> Result<Tables> {
     let model = input.model()?;
     let Input { set, seed, progress, activations, .. } = input;
@@ -155,12 +155,12 @@ fn run(params: &LogitLens, input: Input) -> Result<Tables> {
 
 const OWN_WORD: &str = "own_word";
 
-/// Any word: what stands before the emotion's when that is split into tokens.
+/// An arbitrary word that precedes the emotion's word for tokenization.
 const BEFORE: &str = "feels";
 
 /// An emotion's word as tokens.
 pub(super) struct Word {
-    /// The first of them.
+    /// Its first token.
     pub(super) first: usize,
     tokens: usize,
 }
@@ -223,16 +223,16 @@ impl OwnWords {
     }
 }
 
-/// The place of `values[id]` among all values, from 1, the largest first, ties to the smaller index.
+/// The rank of `values[id]` among all values, from 1, the largest first, ties to the smaller index.
 pub(super) fn rank(values: &[f32], id: usize) -> usize {
     let before = |(at, value): (usize, &f32)| *value > values[id] || (*value == values[id] && at < id);
     1 + values.iter().enumerate().filter(|&entry| before(entry)).count()
 }
 
-/// Vectors read through the unembedding at a time: it is converted to fp32 anew for each such group.
+/// The number of vectors multiplied by the unembedding at a time: it is converted to fp32 for each such chunk.
 const CHUNK: usize = 32;
 
-/// Of each vector (`vectors`: `[n, d_model]`) its `[d_vocab]` values under the unembedding, in fp32.
+/// For each vector (`vectors`: `[n, d_model]`) its `[d_vocab]` values under the unembedding, in fp32.
 pub(super) fn lens(
     model: &LanguageModel,
     vectors: &[f64],
@@ -264,7 +264,7 @@ const READING: &str = "The rank of the first token of an emotion's own word when
      word in the top ten. Ahead of topics: the share of pairs of an emotion and a topic in which the emotion's own \
      vector ranks its word higher than the topic's vector does; vectors unrelated to emotion give 50 %.";
 
-/// The rank of emotions' own words: the median, and the share in the first ten; and beside topics.
+/// The rank of emotions' own words: the median, and the share in the top ten; and the comparison with topics.
 fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for group in groups(tables, OWN_WORD)? {
@@ -290,7 +290,7 @@ fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// A table for each set and layer: an emotion a row, its tokens on both sides, and the rank of its own word.
+/// A table for each set and layer: one row per emotion, its tokens on both sides, and the rank of its own word.
 fn figures(params: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let (own, topics) = (groups(tables, OWN_WORD)?, groups(tables, TOPICS)?);
     let groups = groups(tables, "logit_lens")?;
@@ -306,7 +306,7 @@ fn figures(params: &LogitLens, name: &str, tables: &[(String, Table)]) -> Result
     groups.iter().map(figure).collect()
 }
 
-/// How the words stand under topics' vectors, in words.
+/// The comparison with the topics' vectors, in words.
 fn beside(group: &Group) -> Result<String> {
     let (row, table) = (group.rows[0], group.table);
     Ok(format!(
@@ -366,17 +366,17 @@ fn own_ranks<'a>(group: &Group<'a>) -> Result<Vec<(&'a str, f64)>> {
     Ok(group.rows.iter().map(|&row| (emotions[row].as_str(), f64::from(ranks[row]))).collect())
 }
 
-/// Tokens as one cell; space around them, which tokenizers write in several ways, is dropped.
+/// Tokens joined into one cell; surrounding space, which tokenizers write in several ways, is dropped.
 pub(super) fn joined(tokens: &[&str]) -> String {
     tokens.iter().map(|token| bare(token)).collect::<Vec<_>>().join(", ")
 }
 
-/// A token without the signs with which tokenizers write a space.
+/// A token without the characters with which tokenizers mark a space.
 pub(super) fn bare(token: &str) -> &str {
     token.trim_matches(|c: char| c.is_whitespace() || c == '\u{120}' || c == '\u{2581}')
 }
 
-/// Whether a token is the emotion's word, a form of it, or (three letters or more) its beginning.
+/// Whether a token is the emotion's word, an inflection of it, or (three letters or more) a prefix of it.
 fn is_own(token: &str, emotion: &str) -> bool {
     let token = bare(token).to_lowercase();
     names_emotion(&token, emotion)

@@ -1,5 +1,5 @@
-//! What the vectors of one layer are made of, and other vectors made of the same in the same way: of some of the topics, or
-//! of shuffled labels. Knows no model.
+//! The activations behind the vectors of one layer, and alternative vectors computed from them by the same procedure:
+//! from a subset of the topics, or with shuffled labels. Does not depend on a model.
 
 use anyhow::{Context, Result};
 
@@ -10,27 +10,28 @@ use crate::stages::statistics::sums::Sums;
 use crate::stages::vectors;
 use crate::store::table::Table;
 
-/// The activations that the vectors of one layer are made of, and how they are.
+/// The activations that the vectors of one layer are computed from, and the parameters of that computation.
 #[derive(Clone, Copy)]
 pub struct Activations<'a> {
-    /// How many tables there are.
+    /// The number of tables.
     pub shards: usize,
-    /// One of them, read anew each time; schema `activations/2`.
+    /// Reads one table, from disk each time; schema `activations/2`.
     pub read: &'a dyn Fn(usize) -> Result<Table>,
-    /// The texts that such a table was read from, some of which may have been too short; schema `stories/1`.
+    /// The texts that such a table was read from, some of which may have been skipped as too short; schema
+    /// `stories/1`.
     pub stories: &'a dyn Fn(usize) -> Result<Table>,
     pub params: &'a vectors::Params,
-    /// The components of neutral text at that layer, where some are removed; schema `neutral/1`.
+    /// The components of neutral text at that layer, if any are removed; schema `neutral/1`.
     pub neutral: Option<&'a Table>,
 }
 
 impl<'a> Activations<'a> {
-    /// The tables.
+    /// The tables of activations and stories.
     pub fn shards(&self) -> Shards<'a> {
         Shards { count: self.shards, activations: self.read, stories: self.stories }
     }
 
-    /// The sums of the stories of `emotions` at `layer`, ready for vectors to be made of them.
+    /// The sums over the stories of `emotions` at `layer`, from which vectors can be recomputed.
     pub fn remade(&self, emotions: &'a [String], layer: i32, seed: u64) -> Result<Remade<'a>> {
         let (mut design, mut sums) = read::sums(self.shards(), emotions, seed)?;
         if self.params.weights == vectors::Equal::Topics {
@@ -42,12 +43,12 @@ impl<'a> Activations<'a> {
     }
 }
 
-/// The activations; an error if they were not given.
+/// The activations; an error if they are not present.
 pub fn given<'a, 'b>(activations: Option<&'b Activations<'a>>) -> Result<&'b Activations<'a>> {
     activations.context("this analysis needs the activations")
 }
 
-/// Stories by cell, of which vectors are made as the experiment's own are.
+/// Sums of stories by cell, from which vectors are recomputed in the same way as the experiment's own.
 pub struct Remade<'a> {
     pub design: Design,
     sums: Sums,
@@ -57,12 +58,12 @@ pub struct Remade<'a> {
 }
 
 impl Remade<'_> {
-    /// `[emotion, d_model]`: the vectors where each group counts so often. An error if an emotion has no story then.
+    /// `[emotion, d_model]`: the vectors with these weights of the groups. An error if an emotion has no story left.
     pub fn weighted(&self, weights: &Weights) -> Result<Vec<f64>> {
         self.of(self.sums.means(&self.design, weights).context("a resample without one of the emotions")?)
     }
 
-    /// The vectors of shuffled labels: what has nothing to do with emotion.
+    /// The vectors under shuffled labels, which have nothing to do with emotion.
     pub fn shuffled(&self, shuffle: &Shuffle) -> Result<Vec<f64>> {
         self.of(self.sums.means_shuffled(&self.design, shuffle))
     }
@@ -71,10 +72,11 @@ impl Remade<'_> {
         vectors::of_means(self.params, &self.removed, self.emotions, &mut means, self.sums.d())
     }
 
-    /// The vectors of up to `most` topics or passages ([`Design::topics`]), which are no emotion's: made as those of emotions are
-    /// with the two in each other's place. The mean over emotions of the emotion's mean on a topic, minus the mean over topics.
+    /// The vectors of up to `most` topics or passages ([`Design::topics`]), which are not emotions: computed like
+    /// those of emotions with the roles of topics and emotions exchanged. The mean over emotions of the emotion's mean
+    /// on a topic, minus the mean over topics.
     ///
-    /// An error if a vector is zero and should be of unit length.
+    /// An error if a vector is zero and is to be normalised to unit length.
     pub fn topics(&self, most: usize) -> Result<Topics> {
         let (d, labels) = (self.sums.d(), self.design.labels());
         let groups = self.design.topics(most);
@@ -94,10 +96,10 @@ impl Remade<'_> {
     }
 }
 
-/// Topics in a control at most: more tell little more.
+/// The maximum number of topics in a control: more add little.
 pub const MOST_TOPICS: usize = 30;
 
-/// Why there is no control of topics' vectors.
+/// The explanation if there is no control with topics' vectors.
 pub const NO_TOPICS: &str = "No control with vectors of topics: fewer than five topics or passages have a story of \
      every emotion and form groups of their own (beyond 100 some are merged, beyond 199 all).";
 
@@ -161,7 +163,7 @@ pub mod tests {
         assert_eq!(own.list("vector").unwrap().1, made);
     }
 
-    /// The vectors of topics are those of emotions where the two change places.
+    /// The vectors of topics equal those of emotions with the roles exchanged.
     #[test]
     fn topics_have_the_vectors_that_they_would_have_as_emotions() {
         let (mut noise, names) = (Draws::new("topics", &[]), ["1", "2", "3", "4", "5"]);
@@ -179,7 +181,7 @@ pub mod tests {
         assert_eq!(got.names, names);
         let got: Vec<f32> = got.vectors.iter().map(|&x| x as f32).collect();
         assert!(got.iter().zip(want.list("vector").unwrap().1).all(|(a, b)| (a - b).abs() < 1e-6));
-        // On topic 1 emotion c has no story: four are whole, and too few.
+        // On topic 1 emotion c has no story: four complete topics remain, which are too few.
         let four = with(&[own.select(&[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])], |made| {
             made.remade(&emotions, 3, 0).unwrap().topics(9).unwrap()
         });
@@ -188,7 +190,7 @@ pub mod tests {
 
     #[test]
     fn shuffled_vectors_are_of_all_stories() {
-        // Two topics: the labels of each change places or stay, so that each emotion's mean is one of four.
+        // Two topics: the labels of each are exchanged or not, so that each emotion's mean is one of four.
         let rows = [
             ("a", Some("t"), vec![1.0]),
             ("a", Some("u"), vec![10.0]),
@@ -207,8 +209,8 @@ pub mod tests {
         assert_eq!(seen, [-2.75, -2.25, 2.25, 2.75]);
     }
 
-    /// Stories of one cell stay together: of twelve that resemble each other, the shuffled vectors of single stories would be
-    /// far too near to each other, and whatever the cells share would look like the emotion.
+    /// Stories of one cell stay together: if each of twelve similar stories were shuffled separately, the shuffled
+    /// vectors would be far too close to each other, and whatever the cells share would look like the emotion.
     #[test]
     fn cells_that_vary_without_an_emotion_are_significant_as_often_as_they_should_be() {
         const D: usize = 8;
@@ -240,9 +242,9 @@ pub mod tests {
         assert!((3..=18).contains(&significant), "{significant} of 200");
     }
 
-    /// Six emotions on eight topics with Gaussian activations of 16 entries, to which `planted` of the emotion's own
-    /// direction and twice of the topic's is added; and how far along its direction the vector of the first emotion
-    /// reaches, among 19 of shuffled labels: p.
+    /// Six emotions on eight topics with Gaussian activations of 16 dimensions, to which `planted` times the emotion's
+    /// own direction and twice the topic's direction are added. Returns p: the rank of the first emotion's vector,
+    /// projected on its direction, among 19 with shuffled labels.
     fn p_of(planted: f64, seed: u64) -> f64 {
         const D: usize = 16;
         let names = ["a", "b", "c", "d", "e", "f"];
@@ -275,7 +277,7 @@ pub mod tests {
 
     #[test]
     fn a_planted_emotion_is_beyond_shuffled_labels_and_noise_is_so_one_time_in_twenty() {
-        // A shuffle that leaves the emotion most of its own cells reaches as far.
+        // A shuffle that leaves the emotion most of its own cells has as large a projection.
         let found: Vec<f64> = (0..20).map(|seed| p_of(1.0, seed)).collect();
         assert!(found.iter().filter(|&&p| p == 0.05).count() >= 18, "{found:?}");
         // scipy.stats.binom.cdf(18, 200, .05) is .994, and cdf(2, 200, .05) .002.

@@ -1,4 +1,4 @@
-//! Emotions that an analysis' table names: each must be one of the experiment's.
+//! Emotions named in an analysis' table: each must be one of the experiment's.
 
 use crate::params::problem::{quoted, suggestion};
 use crate::params::{Problem, Read, Reader, Reported, Span};
@@ -21,7 +21,8 @@ pub fn pairs(reader: &Reader<'_>, name: &str) -> Read<Vec<(String, String)>> {
     if wrong { Err(Reported) } else { Ok(pairs.into_iter().map(|[(a, _), (b, _)]| (a, b)).collect()) }
 }
 
-/// Notes a word that is no emotion of the experiment; where those are wrong themselves, none is.
+/// Reports a word that is not an emotion of the experiment; if the experiment's emotions are themselves invalid,
+/// reports nothing.
 pub fn unknown(reader: &Reader<'_>, word: &str, span: &Span) -> bool {
     let Some(emotions) = reader.scope.emotions.get() else { return false };
     if emotions.iter().any(|emotion| emotion == word) {
@@ -36,7 +37,7 @@ pub fn unknown(reader: &Reader<'_>, word: &str, span: &Span) -> bool {
     true
 }
 
-/// Beginnings, each of which an emotion's word is put behind.
+/// Text prefixes, each of which is followed by an emotion's word.
 pub fn prompts(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     let check = |(prompt, span): (String, Span)| {
         if !prompt.ends_with(char::is_whitespace) {

@@ -1,4 +1,4 @@
-//! Principal components of the emotion vectors. Knows no model.
+//! Principal components of the emotion vectors. Does not depend on a model.
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use crate::stages::principal::{self, dot, norm};
 use crate::stages::statistics::correlation::pearson;
 use crate::store::table::{Column, Table};
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 1;
 
 params! {
@@ -61,9 +61,9 @@ impl Kind for Pca {
 
 /// The tables `pca` (scores), `pca_variance` and `pca_checks`, for every layer of the set.
 ///
-/// Components of the vectors centred on their mean, in float64, the sign of each direction fixed. There are at most
-/// one fewer than emotions. `pca_checks` holds `|r(PC1, norm)|`, the correlation over emotions of the first score
-/// with the vector's norm: near 1, PC1 is the length of the vectors and no direction of meaning.
+/// Components of the vectors centred on their mean, in float64, with a fixed sign of each direction. There is at most
+/// one fewer than emotions. `pca_checks` holds `|r(PC1, norm)|`, the correlation over emotions of the first score with
+/// the vector's norm: near 1, PC1 is only the length of the vectors, not a direction of meaning.
 pub(super) fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
     let (mut scores, mut variance, mut checks) = (Places::default(), Places::default(), Places::default());
     let (mut emotions, mut components, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -112,7 +112,7 @@ pub(super) fn run(params: &Pca, set: &VectorSet) -> Result<Tables> {
 
 const NORM_CHECK: &str = "|r(PC1, norm)|";
 
-/// A scatter of the first two components and a table of variances for each set and layer.
+/// A scatter plot of the first two components and a table of variances for each set and layer.
 fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let (scores, checks) = (groups(tables, "pca")?, groups(tables, "pca_checks")?);
     let mut figures = Vec::new();

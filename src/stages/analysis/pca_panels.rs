@@ -1,4 +1,4 @@
-//! The planes of the first two components of several sets of vectors, side by side. Knows no model.
+//! The planes of the first two components of several sets of vectors, side by side. Does not depend on a model.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,14 @@ use crate::report::figure::{Body, Figure, Panel, Panels, Point, Scatter};
 use crate::stages::statistics::correlation::pearson;
 use crate::store::table::Table;
 
-/// More panels than this help no one.
+/// The maximum number of panels that is still readable.
 const MOST: usize = 24;
 
-/// One panel a set, the first [`MOST`], from tables that hold one layer of each; `None` where fewer than two sets have two components.
+/// One panel per set, for the first [`MOST`] sets, from tables that hold one layer of each; `None` if fewer than two
+/// sets have two components.
 ///
-/// Signs of components mean nothing, so planes of different sets may be mirrored: each is turned over, component by
-/// component, where that brings its scores nearer to those of the first panel.
+/// Signs of components are arbitrary, so planes of different sets may be mirrored: each component is negated if that
+/// brings its scores closer to those of the first panel.
 pub fn figure(name: &str, tables: &[(String, Table)]) -> Result<Option<Figure>> {
     let variances = groups(tables, "pca_variance")?;
     let groups = groups(tables, "pca")?;
@@ -102,12 +103,12 @@ mod tests {
             turn_over(&mut got, &first);
             assert_eq!(got, points(wanted));
         };
-        // x falls where the first panel's rises; y falls as there.
+        // x falls where the first panel's rises; y falls in both.
         check(
             &[("a", 3.0, 3.0), ("b", 2.0, 2.0), ("c", 1.0, 1.0)],
             &[("a", -3.0, 3.0), ("b", -2.0, 2.0), ("c", -1.0, 1.0)],
         );
-        // `d` would turn the correlation of x round, but the first panel has it not.
+        // `d` would reverse the correlation of x, but is not in the first panel.
         check(
             &[("c", 3.0, 1.0), ("a", 1.0, 0.0), ("d", -99.0, 7.0)],
             &[("c", 3.0, -1.0), ("a", 1.0, -0.0), ("d", -99.0, -7.0)],
@@ -130,7 +131,7 @@ mod tests {
             figure("space", &all).unwrap()
         };
         let one = set(&["a", "b", "c", "d"], &[&[4.0, 1.0], &[-2.0, 1.0], &[1.0, 2.0], &[1.0, 0.0]]);
-        // Mirrored at the first axis: the same plane, once its signs are as the first one's.
+        // Mirrored along the first axis: the same plane once its signs are aligned with the first one.
         let mut two = set(&["a", "b", "c", "d"], &[&[-4.0, 1.0], &[2.0, 1.0], &[-1.0, 2.0], &[-1.0, 0.0]]);
         two.model = "n".into();
         // Two emotions have one component.

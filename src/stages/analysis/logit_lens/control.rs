@@ -1,4 +1,4 @@
-//! A control that is no emotion: how far topics' vectors raise emotions' words. Knows no model.
+//! A control that is not an emotion: how far topics' vectors raise emotions' words. Does not depend on a model.
 
 use super::super::{Places, VectorSet};
 use crate::lm::Layer;
@@ -6,7 +6,7 @@ use crate::stages::statistics::draws::rounds;
 use crate::stages::statistics::interval::p_value;
 use crate::store::table::{Column, Table};
 
-/// Deals of the words to the vectors of emotions and topics.
+/// The number of random assignments of the words to the vectors of emotions and topics.
 pub const DEALS: usize = 999;
 
 /// The table of the control.
@@ -19,14 +19,14 @@ pub struct Ranks {
     ranks: Vec<Vec<usize>>,
 }
 
-/// How emotions' words stand under their own vectors and under those of topics.
+/// The ranks of emotions' words under their own vectors and under those of topics.
 #[derive(Debug)]
 pub struct Ahead {
     /// The share of pairs of an emotion and a topic in which the emotion's own vector ranks its word higher; ties count half.
     pub share: f64,
     /// The median rank of emotions' words under topics' vectors.
     pub median: f64,
-    /// The chance of such a share where words are dealt to the vectors of emotions and topics at random.
+    /// The probability of at least this share if words are assigned to the vectors of emotions and topics at random.
     pub p: f64,
 }
 
@@ -35,13 +35,13 @@ impl Ranks {
         Ranks { words, ranks: Vec::new() }
     }
 
-    /// One vector's values over the vocabulary: of each word, given by its first token, 1 plus the number of tokens that are
-    /// raised more.
+    /// Adds one vector's values over the vocabulary: the rank of each word, given by its first token, is 1 plus the
+    /// number of tokens with larger values.
     pub fn push(&mut self, logits: &[f32], ids: &[usize]) {
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by(|&a, &b| logits[ids[a]].total_cmp(&logits[ids[b]]));
         let sorted: Vec<f32> = order.iter().map(|&word| logits[ids[word]]).collect();
-        // Of tokens with exactly so many words below them.
+        // The number of tokens with exactly this many words below them.
         let mut above = vec![0; ids.len() + 1];
         logits.iter().for_each(|logit| above[sorted.partition_point(|value| value < logit)] += 1);
         let mut ranks = vec![0; ids.len()];
@@ -53,8 +53,8 @@ impl Ranks {
         self.ranks.push(ranks);
     }
 
-    /// The share of pairs in which a word ranks higher under the vector that it is dealt to than under a topic's. `order`: of
-    /// each word the vector; then those that count as topics'.
+    /// The share of pairs in which a word ranks higher under the vector that it is assigned to than under a topic's.
+    /// `order`: the vector of each word; then those that count as topics'.
     fn share(&self, order: &[usize]) -> f64 {
         let (own, topics) = order.split_at(self.words);
         let mut ahead = 0.0;
@@ -84,7 +84,7 @@ impl Ranks {
     }
 }
 
-/// The columns of the table: a row a layer.
+/// The columns of the table: one row per layer.
 #[derive(Default)]
 pub struct Rows {
     places: Places,
@@ -127,7 +127,7 @@ mod tests {
         ranks.push(&[5.0, 2.0, 7.0, 2.0, 7.0], &[0, 2]);
         ranks.push(&[1.0, 2.0, -1.0, 2.0, 0.0], &[0, 2]);
         assert_eq!(ranks.ranks, [[3, 5], [2, 4], [3, 1], [3, 5]]);
-        // Word 0 has 3 under its own vector and 3 under both topics: half each. Word 1 has 4 beside 1 and 5.
+        // Word 0 has rank 3 under its own vector and 3 under both topics: half each. Word 1 has 4, against 1 and 5.
         let found = ranks.ahead(1).unwrap();
         assert_eq!((found.share, found.median), ((0.5 + 0.5 + 0.0 + 1.0) / 4.0, 3.0));
         let mut none = Ranks::new(1);
@@ -135,7 +135,8 @@ mod tests {
         assert!(none.ahead(1).is_none());
     }
 
-    /// Random vectors through a random unembedding; `planted` is how far an emotion's vector goes along its own word.
+    /// Random vectors through a random unembedding; `planted` is the component of an emotion's vector along its own
+    /// word.
     fn found(seed: u64, planted: f64) -> Ahead {
         const D: usize = 6;
         let mut draws = Draws::new("lens", &[seed]);
@@ -148,7 +149,7 @@ mod tests {
         }
         let mut ranks = Ranks::new(6);
         for vectors in both {
-            // Less their mean, as emotions' and topics' vectors are.
+            // Minus their mean, as emotions' and topics' vectors are.
             let n = vectors.len() as f64;
             let mean = |at: usize| vectors.iter().map(|v| v[at]).sum::<f64>() / n;
             let mean: Vec<f64> = (0..D).map(mean).collect();
