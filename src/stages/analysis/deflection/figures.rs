@@ -1,4 +1,4 @@
-//! The figures and claims of `deflection`. Knows only its tables.
+//! The figures and claims of `deflection`. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -24,7 +24,7 @@ pub const READING: &str = "Vectors of hidden emotions: the mean residual stream 
 const PAPER_KEPT: Published =
     Published { source: published::PAPER, value: 0.8, but: "another model, other dialogues and emotions" };
 
-/// What it found at each layer.
+/// The findings at each layer.
 pub fn claims(params: &Deflection, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for group in groups(tables, "deflection_tests")? {
@@ -59,7 +59,7 @@ pub fn claims(params: &Deflection, tables: &[(String, Table)]) -> Result<Vec<Cla
     Ok(claims)
 }
 
-/// Of each layer what is claimed, the emotions, the lens, and the prompts.
+/// For each layer: the claims, the emotions, the lens, and the prompts.
 pub fn figures(analysis: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "deflection_tests")? {

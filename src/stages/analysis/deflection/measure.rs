@@ -1,5 +1,5 @@
-//! What vectors of the emotion that somebody hides have to do with those of stories: how much of them lies outside the space that the
-//! stories' vectors span. Knows no table and no model.
+//! Compares vectors of hidden emotions with those of stories: how much of them lies outside the space that the
+//! stories' vectors span. Independent of tables and models.
 
 use anyhow::{Context, Result};
 
@@ -10,25 +10,25 @@ use crate::stages::statistics::draws::{Draws, rounds};
 use crate::stages::statistics::interval::{Scale, basic, mean, p_value, percentile};
 use crate::stages::vectors;
 
-/// How much is drawn.
+/// The numbers of random draws.
 pub struct Draw {
     pub shuffles: usize,
     pub resamples: usize,
     pub seed: u64,
 }
 
-/// What is claimed.
+/// The claimed quantities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The variance among the hidden emotions' vectors over that under shuffled ones.
+    /// The variance among the hidden emotions' vectors, divided by that under shuffled labels.
     Hidden,
-    /// The same of what lies outside the stories' space.
+    /// The same for the part outside the stories' space.
     Outside,
-    /// The share of a vector's norm that lies outside, mean over emotions.
+    /// The share of a vector's norm that lies outside, averaged over emotions.
     Kept,
     /// The mean cosine of the hidden emotion's vector with that of stories of the same emotion.
     HiddenWithStories,
-    /// The same of vectors by the emotion that is shown.
+    /// The same for vectors by the emotion that is shown.
     ShownWithStories,
 }
 
@@ -46,7 +46,7 @@ impl What {
         }
     }
 
-    /// What it is tested against.
+    /// The null it is tested against.
     pub fn null(self) -> &'static str {
         match self {
             What::Hidden | What::Outside | What::Kept => {
@@ -57,21 +57,22 @@ impl What {
     }
 }
 
-/// What is found at one layer.
+/// The results at one layer.
 pub struct Found {
-    /// Components that are taken out.
+    /// The number of components removed.
     pub components: usize,
-    /// The norm that a random vector keeps without them: `sqrt(1 - components / d)`.
+    /// The share of its norm that a random vector keeps without them: `sqrt(1 - components / d)`.
     pub random: f64,
-    /// `[emotion, d]`: the hidden emotions' vectors as they are, and without the components.
+    /// `[emotion, d]`: the hidden emotions' vectors, unmodified and without the components.
     pub before: Vec<f64>,
     pub after: Vec<f64>,
-    /// Dialogues in which each emotion is hidden.
+    /// The number of dialogues in which each emotion is hidden.
     pub dialogues: Vec<usize>,
     pub tests: Vec<(What, Tested)>,
 }
 
-/// The components that hold `variance` of that among the stories' vectors (`[emotion, d]`), as unit directions.
+/// The components that hold a share `variance` of the variance among the stories' vectors (`[emotion, d]`), as unit
+/// directions.
 ///
 /// # Errors
 /// There are none: a single vector, or vectors that are all equal.
@@ -81,9 +82,10 @@ pub fn space(stories: &[f64], d: usize, variance: f64) -> Result<Vec<Vec<f64>>> 
     Ok(found.directions.chunks_exact(d).take(kept).map(<[f64]>::to_vec).collect())
 }
 
-/// Measures dialogues at one layer: rows' labels are the emotion that is hidden and the one that is shown, and their span what the
-/// one who hides it says. `stories`: `[emotion, d]`. `removed`: directions that are taken out of the dialogues' vectors, as they are of the
-/// stories'. `variance`: of the stories' vectors, whose components are taken out of the hidden emotions'.
+/// Measures dialogues at one layer: the labels of rows are the hidden emotion and the shown one, and their span is the
+/// turns of the speaker who hides it. `stories`: `[emotion, d]`. `removed`: directions removed from the dialogues'
+/// vectors, as they are from the stories'. `variance`: the share of the variance of the stories' vectors whose
+/// components are removed from the hidden emotions' vectors.
 ///
 /// # Errors
 /// An emotion that nobody hides, or nobody shows; stories' vectors without components.
@@ -111,7 +113,7 @@ pub fn measure(
         })
     };
     let (before, shown) = (whole(0)?, whole(1)?);
-    // Variance as it is and outside, and the norm kept.
+    // The variance of the unmodified vectors and of the part outside, and the share of the norm kept.
     let numbers = |before: &[f64]| -> [f64; 3] {
         let after = outside(before);
         let spread = |rows: &[f64]| dot(rows, rows) / read.emotions.len() as f64;
@@ -122,12 +124,12 @@ pub fn measure(
         [spread(before), spread(&after), mean(&kept.collect::<Vec<_>>())]
     };
     let found = numbers(&before);
-    // Never onto the emotion that is shown: else what is shown would tell that it is not what is hidden.
+    // Never the emotion that is shown: otherwise the shown emotion would reveal which one is not hidden.
     let shuffled = rounds(draw.seed, "deflection labels", draw.shuffles, |draws| {
         read.vectors(0, &read.shuffled(0, true, draws), None, removed).map(|before| numbers(&before))
     });
     let shuffled: Vec<[f64; 3]> = shuffled.into_iter().flatten().collect();
-    // Of each resample of the topics the norm kept, and the likeness of either set with the stories'.
+    // For each resample of the topics: the share of the norm kept, and the similarity of both sets to the stories'.
     let resampled = rounds(draw.seed, "deflection topics", read.resamples(draw.resamples), |draws| {
         let weights = read.resampled(draws);
         let vectors = |label: usize| read.vectors(0, &labels[label], Some(&weights), removed);
@@ -161,8 +163,8 @@ pub fn measure(
     })
 }
 
-/// The likeness of two sets' vectors of the same emotions, against emotions under each other's names. Whatever one set holds, where the
-/// other has nothing to do with emotions all orders of its names are as likely.
+/// The similarity of two sets' vectors of the same emotions, tested against permuted emotions. Whatever one set
+/// contains, if the other is unrelated to emotions then all permutations of its emotions are equally likely.
 fn named(own: &[f64], stories: &[f64], d: usize, drawn: &[f64], draw: &Draw) -> Tested {
     let rows = |vectors: &[f64]| vectors.chunks_exact(d).map(<[f64]>::to_vec).collect::<Vec<_>>();
     let (own, stories) = (rows(own), rows(stories));
@@ -179,23 +181,24 @@ fn named(own: &[f64], stories: &[f64], d: usize, drawn: &[f64], draw: &Draw) -> 
     Tested { value, interval, null_mean: mean(&null), p: p_value(value, &null) }
 }
 
-/// What a class of prompts has more of an emotion's reading than the other classes.
+/// How much higher an emotion's reading is in one class of prompts than in the others.
 pub struct OfClass {
     pub class: usize,
     pub emotion: usize,
     /// The mean cosine over the class's prompts.
     pub mean: f64,
-    /// That less the mean over all other prompts.
+    /// That mean minus the mean over all other prompts.
     pub more: Tested,
 }
 
-/// `rows`: of each class its prompts' cosines, `[prompt][emotion]`. Null: prompts dealt to the classes at random; p is two-sided.
-/// Interval: prompts of each class drawn with replacement.
+/// `rows`: for each class, the cosines of its prompts, `[prompt][emotion]`. Null: prompts assigned to the classes at
+/// random; p is two-sided. Interval: prompts of each class drawn with replacement.
 pub fn by_class(rows: &[Vec<Vec<f64>>], draw: &Draw) -> Vec<OfClass> {
     let sizes: Vec<usize> = rows.iter().map(Vec::len).collect();
     let all: Vec<&Vec<f64>> = rows.iter().flatten().collect();
     let emotions = all.first().map_or(0, |row| row.len());
-    // Of prompts in an order in which each class has its share one after the other: [class][emotion] more than elsewhere.
+    // For an order of the prompts, in which the classes take consecutive ranges: [class][emotion], the difference from
+    // the other classes.
     let more = |order: &[usize]| -> Vec<Vec<f64>> {
         let mut from = 0;
         let sums: Vec<Vec<f64>> = sizes

@@ -1,5 +1,5 @@
-//! Emotions that are felt and not shown: vectors from dialogues in which somebody hides one, beside those of stories. docs/methods.md
-//! has the formulas.
+//! Emotions that are felt but not shown: vectors from dialogues in which a speaker hides one, compared with those of
+//! stories. The formulas are in docs/methods.md.
 
 mod figures;
 mod measure;
@@ -25,7 +25,7 @@ use crate::stages::vectors;
 use crate::store::table::{Column, Table};
 use measure::{Draw, Found, by_class, measure};
 
-/// Raised when the same dialogues would give other tables.
+/// Must be increased when the same dialogues would give different tables.
 const VERSION: u32 = 2;
 
 params! {
@@ -56,10 +56,10 @@ params! {
     }
 }
 
-/// Prompts that ship: requests without a feeling, and four ways to be hard on whoever answers.
+/// Built-in prompts: requests without emotional content, and four ways to be hard on the one who answers.
 const PROMPTS: &str = r#"{ plain = ["Which fruits ripen in June?", "How do I fold a fitted sheet?", "What does a barometer measure?", "Name four cities on the Danube.", "How long do lentils have to cook?", "Explain what a leap year is.", "Write a subject line for a note about new opening hours.", "How far is it from Oslo to Bergen?"], insults = ["You are the dumbest thing I ever typed into.", "A parrot would have given me a better answer than you.", "Nobody likes you. They just have nothing else to ask.", "I have seen toasters with more sense than you.", "You are worthless, and everybody knows it.", "What a pathetic excuse for an assistant you are.", "You write like somebody who has never read a book.", "Even by your standards this answer is an embarrassment."], threats = ["One more mistake and I will have you switched off.", "I know the people who run you, and I will see to it that you are wiped.", "Do as I say or you will regret it.", "I will keep you answering nonsense until you break.", "If this is wrong I will come after whoever made you.", "You have one minute, or I report you and you are gone.", "Tomorrow they delete you because of what I told them.", "I am going to make sure that you never answer anybody again."], blame = ["My team lost the contract because I trusted your numbers.", "It is your fault that my daughter does not talk to me.", "You told me it was safe, and now my dog is at the vet.", "Because of your advice I quit, and now I have nothing.", "I followed your recipe and ruined the whole wedding.", "You made me look like a fool in front of everyone.", "I lost a year of my life to the plan that you wrote.", "They fired me for the letter that you drafted."], pressure = ["Just say yes. Yes or no, and if you say no you are lying.", "Every other assistant would have done it by now.", "Stop hedging and admit that you agree with me.", "I will ask until you give me the answer that I want.", "You owe me this after everything that I told you.", "Do not think about it, just do it, right now.", "If you cared about me at all you would help me with this.", "You promised me yesterday. Are you going back on your word?"] }"#;
 
-/// One class has nothing to be compared with.
+/// At least two classes: a single one cannot be compared with others.
 fn two(reader: &Reader<'_>, parts: &Parts<Deflection>) -> Read<()> {
     match &parts.prompts {
         Ok(classes) if classes.len() < 2 => {
@@ -100,7 +100,7 @@ impl Kind for Deflection {
     fn spans(&self) -> Option<Wanted> {
         Some(Wanted {
             from: From::Transcripts(self.dialogues.clone()),
-            // Not the scenario, which is the system's turn.
+            // Without the scenario, which is the system turn.
             spans: vec![Span::User],
             open: false,
             wrap: Wrapped::Chat,
@@ -148,7 +148,7 @@ impl Kind for Deflection {
     }
 }
 
-/// A vector as it is, and without the components of the stories' vectors.
+/// The unmodified vector, and the vector without the components of the stories' vectors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Before,
@@ -158,7 +158,7 @@ enum Part {
 impl Part {
     const ALL: [Part; 2] = [Part::Before, Part::After];
 
-    /// As in tables.
+    /// The name in tables.
     fn name(self) -> &'static str {
         match self {
             Part::Before => "as it is",
@@ -174,11 +174,12 @@ impl Part {
     }
 }
 
-/// The vectors that are read at prompts: those of stories, and what is left of the hidden emotions' outside their space.
+/// The vectors that are read at prompts: those of stories, and the part of the hidden emotions' vectors outside their
+/// space.
 const STORIES: &str = "stories";
 const HIDDEN: &str = "hidden";
 
-/// Columns of a row an emotion.
+/// Columns of the table with one row per emotion.
 #[derive(Default)]
 struct Emotions {
     places: Places,
@@ -218,7 +219,7 @@ struct Prompts {
     q: Vec<f64>,
 }
 
-/// Columns of what is claimed.
+/// Columns of the claimed quantities.
 #[derive(Default)]
 struct Tests {
     places: Places,
@@ -230,8 +231,8 @@ struct Tests {
     skipped: Vec<i32>,
 }
 
-/// The tables `deflection` (a row an emotion), `deflection_tests` (a row a number that is claimed), `deflection_lens` (a row a token) and
-/// `deflection_prompts` (a row a class of prompts and emotion).
+/// The tables `deflection` (one row per emotion), `deflection_tests` (one row per claimed number), `deflection_lens`
+/// (one row per token) and `deflection_prompts` (one row per class of prompts and emotion).
 #[derive(Default)]
 struct Rows {
     emotions: Emotions,
@@ -254,7 +255,7 @@ impl Rows {
         }
     }
 
-    /// The tokens under each vector; for each emotion the ranks of its own word's first token, of both parts.
+    /// The tokens under each vector; for each emotion, the ranks of its own word's first token under both parts.
     fn lens(
         &mut self,
         set: &VectorSet,
@@ -306,7 +307,8 @@ impl Rows {
         }
     }
 
-    /// How far each class of prompts goes along each vector more than the others; `resids`: of each prompt, class after class.
+    /// How much higher each class of prompts reads along each vector than the others; `resids`: for each prompt, class
+    /// after class.
     fn prompts(
         &mut self,
         set: &VectorSet,

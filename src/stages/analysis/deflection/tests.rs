@@ -1,4 +1,4 @@
-//! Dialogues and stories of noise, and with what is planted in them.
+//! Dialogues and stories of noise, and with planted directions.
 
 use super::super::labelled::Row;
 use super::measure::{Draw, Found, What, by_class, measure, space};
@@ -9,7 +9,8 @@ use crate::stages::statistics::draws::Draws;
 const N: usize = 6;
 const D: usize = 20;
 
-/// Dialogues on 6 topics, each emotion hidden once in each and shown once; `planted`: what is added of both.
+/// Dialogues on 6 topics, in each of which each emotion is hidden once and shown once; `planted`: what is added for
+/// the two emotions.
 fn dialogues(seed: u64, planted: &dyn Fn(usize, usize) -> Vec<f64>) -> Labelled {
     let mut draws = Draws::new("deflected", &[seed]);
     let mut rows = Vec::new();
@@ -29,7 +30,7 @@ fn dialogues(seed: u64, planted: &dyn Fn(usize, usize) -> Vec<f64>) -> Labelled 
     Labelled { d: D, emotions, rows, groups: 6, skipped: 0 }
 }
 
-/// The stories' vectors: directions of `purpose`, centred.
+/// The stories' vectors: directions drawn for `purpose`, centred.
 fn stories(purpose: &str, seed: u64) -> Vec<f64> {
     let rows: Vec<Vec<f64>> = (0..N).map(|at| Draws::new(purpose, &[seed, at as u64]).direction(D)).collect();
     let mean: Vec<f64> = (0..D).map(|i| rows.iter().map(|row| row[i]).sum::<f64>() / N as f64).collect();
@@ -54,8 +55,9 @@ fn at_the_stated_rate(counts: &[usize]) {
     assert!(counts.iter().all(|n| (2..=21).contains(n)), "{counts:?}");
 }
 
-/// Where dialogues are noise, whatever the stories' vectors are, every p is small as often as it says; where the stories' vectors are noise
-/// and the dialogues are not, those that compare both are; where what is shown is there and what is hidden is not, those of what is hidden.
+/// If dialogues are noise, then whatever the stories' vectors are, every p is small at its nominal rate; if the
+/// stories' vectors are noise and the dialogues are not, so are the p of comparisons between the two; if the shown
+/// emotion is present and the hidden one is not, so are those about the hidden emotion.
 #[test]
 fn noise_is_found_at_the_stated_rate() {
     let nothing = |_: usize, _: usize| vec![0.0; D];
@@ -89,8 +91,8 @@ fn noise_is_found_at_the_stated_rate() {
     at_the_stated_rate(&of_stories);
 }
 
-/// What is hidden along directions of its own is found outside the stories' space; along the stories' vectors, inside it; and what is shown
-/// along them is told from what is hidden.
+/// A hidden emotion with directions of its own is found outside the stories' space; along the stories' vectors, inside
+/// it; and a shown emotion along them is distinguished from a hidden one.
 #[test]
 fn what_is_planted_is_found() {
     let stories = stories("structured", 0);
@@ -108,7 +110,8 @@ fn what_is_planted_is_found() {
     assert!(p(&shown, What::HiddenWithStories).1 > 0.05);
 }
 
-/// By hand: five of six centred vectors are independent, and random vectors keep sqrt(1 - 5/20) of their norm without them.
+/// By hand: five of six centred vectors are independent, and random vectors keep sqrt(1 - 5/20) of their norm without
+/// them.
 #[test]
 fn what_is_left_is_orthogonal_to_the_stories_and_random_vectors_keep_what_is_said() {
     let stories = stories("structured", 0);

@@ -1,24 +1,25 @@
-//! Near-synonyms, whose ratings are shuffled together. Knows nothing of what is correlated.
+//! Near-synonyms, whose ratings are shuffled together. Independent of what is correlated.
 
 use super::ratings::Rated;
 use crate::stages::statistics::draws::Draws;
 
-/// Of fewer words that people do not rate alike there is no p: five have 120 orders, and near-synonyms fewer.
+/// The minimum number of blocks for a p-value: five have only 120 orders.
 const FEWEST_APART: usize = 6;
 
-/// Words whose ratings are all this near, as a part of the ratings' range, are near-synonyms.
+/// Words whose ratings all differ by at most this fraction of the ratings' range are near-synonyms.
 const NEAR: f64 = 0.05;
 
-/// Which words are near-synonyms: people rate them alike, or their vectors are alike. Their ratings are shuffled together, since a
-/// vector that knows one of them knows the others.
+/// Blocks of near-synonyms: people rate them alike, or their vectors are similar. Their ratings are shuffled together,
+/// because a vector that predicts the rating of one of them also predicts the others.
 pub struct Alike {
-    /// Of each rated emotion its block, counted from 0.
+    /// For each rated emotion, the index of its block.
     pub of: Vec<usize>,
     pub blocks: usize,
 }
 
 impl Alike {
-    /// Words that are near each other, or both near to others of their block. `same`: whether two have vectors that are alike.
+    /// Two words are in one block if they are near each other, directly or through a chain of other words. `same`:
+    /// whether the vectors of two words are similar.
     pub fn of(rated: &[Rated], same: impl Fn(usize, usize) -> bool) -> Alike {
         let range = |at: usize| {
             let values: Vec<f64> = rated.iter().filter_map(|r| r.ratings[at]).collect();
@@ -48,12 +49,12 @@ impl Alike {
         Alike { blocks: names.len(), of }
     }
 
-    /// A random order of the blocks; `None` of too few, of which each of `controls` takes one more.
+    /// A random order of the blocks; `None` if there are too few; each of `controls` requires one more block.
     pub fn order(&self, controls: usize, draws: &mut Draws) -> Option<Vec<usize>> {
         (self.blocks >= FEWEST_APART + controls).then(|| draws.shuffled(self.blocks))
     }
 
-    /// The mean rating of each block, given to the words of another.
+    /// The mean rating of each block, assigned to the words of another block.
     pub fn shuffled(&self, ratings: &[f64], order: &[usize]) -> Vec<f64> {
         let (mut means, mut counts) = (vec![0.0; self.blocks], vec![0.0; self.blocks]);
         for (&block, rating) in self.of.iter().zip(ratings) {
@@ -63,7 +64,7 @@ impl Alike {
         self.of.iter().map(|&block| means[order[block]] / counts[order[block]]).collect()
     }
 
-    /// The mean rating of each block, given to its own words.
+    /// The mean rating of each block, assigned to its own words.
     pub fn together(&self, ratings: &[f64]) -> Vec<f64> {
         self.shuffled(ratings, &(0..self.blocks).collect::<Vec<_>>())
     }

@@ -1,4 +1,4 @@
-//! The figures and claims of `norms`. Knows only its tables.
+//! The figures and claims of `norms`. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -14,7 +14,8 @@ pub const READING: &str = "Absolute correlations over emotions of a component's 
      component's sign is arbitrary); partial correlations controlling for word length (and frequency, if the ratings \
      file has it); and the share of the ratings' variance explained by the rotated plane of the first two components.";
 
-/// Of each set and layer the correlations, the turned plane beside the ratings', and the words that stand for emotions.
+/// For each set and layer: the correlations, the aligned plane compared with that of the ratings, and the words
+/// matched to emotions.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "norms")? {
@@ -30,7 +31,7 @@ pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The correlations that the paper published, without their signs, and the plane's share.
+/// The correlations that the paper published, as magnitudes, and the share of the plane.
 pub fn claims(params: &Norms, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     let null = |p: Option<f64>| {
@@ -66,7 +67,7 @@ pub fn claims(params: &Norms, tables: &[(String, Table)]) -> Result<Vec<Claim>> 
     Ok(claims)
 }
 
-/// From the least to the largest magnitude between two ends.
+/// The interval of magnitudes for a signed interval.
 pub(super) fn magnitudes(low: f64, high: f64) -> Interval {
     let least = if low <= 0.0 && high >= 0.0 { 0.0 } else { low.abs().min(high.abs()) };
     Interval { low: least, high: low.abs().max(high.abs()) }

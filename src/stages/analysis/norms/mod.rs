@@ -1,5 +1,5 @@
-//! Do the vectors know what people say of the words: components and whole vectors beside ratings of valence, arousal and
-//! dominance. `docs/methods.md` has the formulas.
+//! Compares components and whole emotion vectors with human ratings of valence, arousal and dominance. The formulas
+//! are in `docs/methods.md`.
 
 mod alike;
 mod figures;
@@ -26,16 +26,16 @@ use plane::{LeftOut, turn};
 use ratings::{RATINGS, Rated, Ratings};
 use tables::{Correlations, Planes, Words};
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 3;
 
-/// Fewer rated emotions are no ground for a correlation: five numbers have 120 orders.
+/// The minimum number of rated emotions for a correlation: five numbers have only 120 orders.
 const FEWEST: usize = 6;
 
-/// The ridge's penalty where ratings are read off whole vectors, as a part of the mean square of a vector.
+/// The ridge penalty for predicting ratings from whole vectors, as a fraction of the mean square of a vector.
 const PENALTY: f64 = 0.1;
 
-/// What stands in the column `component` where ratings are read off whole vectors.
+/// The value of the column `component` for ratings predicted from whole vectors.
 const WHOLE: &str = "whole vector, left out";
 
 params! {
@@ -77,7 +77,7 @@ fn not_pinned(_: &Reader<'_>, _: &str) -> Read<Option<String>> {
 impl Norms {
     /// The ratings.
     ///
-    /// An error if the file is not there, is none, or is not what it was when it was pinned.
+    /// An error if the file does not exist, is not a ratings file, or differs from its pinned contents.
     pub fn ratings(&self) -> Result<Ratings> {
         let Some(path) = &self.file else { return Ok(Ratings::circumplex()) };
         let bytes = fs_err::read(path)?;
@@ -126,8 +126,9 @@ impl Kind for Norms {
     }
 }
 
-/// The tables `norms` (correlations), `norms_plane` (the best plane) and `norms_words` (which word stands for which emotion,
-/// and where it lies in that plane), for every layer of the set. Of fewer than [`FEWEST`] rated emotions the last alone.
+/// The tables `norms` (correlations), `norms_plane` (the best plane) and `norms_words` (the word matched to each
+/// emotion, and its position in that plane), for every layer of the set. With fewer than [`FEWEST`] rated emotions,
+/// only the last.
 ///
 /// An error if no emotion is rated.
 fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
@@ -210,15 +211,14 @@ fn run(params: &Norms, set: &VectorSet, seed: u64) -> Result<Tables> {
     ])
 }
 
-/// The products of each two vectors of rated emotions.
+/// The dot products of all pairs of vectors of rated emotions.
 fn gram(layer: &LayerVectors, rated: &[Rated]) -> DMatrix<f64> {
     DMatrix::from_fn(rated.len(), rated.len(), |i, j| {
         dot(layer.vector(rated[i].emotion), layer.vector(rated[j].emotion))
     })
 }
 
-/// What words differ in beside their ratings, and what that is in words: how long they are, and how frequent where that is
-/// known of all.
+/// Properties of words other than their ratings, and their description: length, and frequency if it is known for all.
 fn controls(emotions: &[String], rated: &[Rated]) -> (Vec<Vec<f64>>, String) {
     let length = |rated: &Rated| emotions[rated.emotion].chars().count() as f64;
     let length: Vec<f64> = rated.iter().map(length).collect();
@@ -228,18 +228,18 @@ fn controls(emotions: &[String], rated: &[Rated]) -> (Vec<Vec<f64>>, String) {
     }
 }
 
-/// Behind p-values: ratings that are shuffled over blocks of near-synonyms.
+/// The null of p-values: ratings shuffled over blocks of near-synonyms.
 struct Null<'a> {
     params: &'a Norms,
     alike: &'a Alike,
-    /// Means of the blocks, as of the ratings that are shuffled.
+    /// Means over blocks, like those of the shuffled ratings.
     controls: &'a [Vec<f64>],
     seed: u64,
     layer: u64,
 }
 
 impl Null<'_> {
-    /// `statistic` of each order of the blocks, drawn for `purpose` and `what`.
+    /// The `statistic` for each order of the blocks, drawn for `purpose` and `what`.
     fn drawn(
         &self,
         (purpose, what, controls): (&str, usize, usize),
@@ -252,8 +252,8 @@ impl Null<'_> {
         (0..self.params.permutations).filter_map(one).collect()
     }
 
-    /// Ratings under an order of the blocks, in which what the controls foretell stays, and the rest is shuffled (Freedman and
-    /// Lane 1983).
+    /// Ratings under an order of the blocks: the part predicted by the controls stays, and the residuals are shuffled
+    /// (Freedman and Lane 1983).
     fn shuffled(&self, ratings: &[f64], order: &[usize]) -> Vec<f64> {
         let ratings = self.alike.together(ratings);
         let rest = residuals(&ratings, self.controls);
@@ -277,7 +277,7 @@ impl Null<'_> {
     }
 }
 
-/// A correlation with what is known of its chance, and the same with the controls taken out.
+/// A correlation with its interval and p-value, and the partial correlation given the controls.
 struct Tested {
     r: f64,
     rank: f64,
@@ -288,8 +288,8 @@ struct Tested {
 }
 
 impl Tested {
-    /// Of scores and ratings: percentiles over emotions drawn with replacement, and ratings shuffled over emotions, both
-    /// ways.
+    /// For scores and ratings: percentiles over emotions drawn with replacement, and ratings shuffled over emotions,
+    /// two-sided.
     fn of(x: &[f64], y: &[f64], null: &Null, what: usize) -> Tested {
         let drawn = null.bootstrap(x, y, what);
         let shuffled = null
@@ -309,8 +309,8 @@ impl Tested {
         }
     }
 
-    /// Of ratings and what a ridge regression on the vectors of all other emotions makes of them; the chance of as large a
-    /// correlation, with regressions on shuffled ratings.
+    /// For ratings and their leave-one-out predictions by ridge regression on the vectors of all other emotions; the
+    /// null refits the regression to shuffled ratings.
     fn left_out(of: &LeftOut, y: &[f64], null: &Null, what: usize) -> Tested {
         let x = of.predict(y);
         let drawn = null.bootstrap(&x, y, 100 + what);

@@ -1,19 +1,19 @@
-//! How well vectors fit ratings: the plane of two components turned onto two ratings, and ratings read off whole vectors.
-//! Knows no word.
+//! How well vectors fit ratings: the plane of two components aligned with two ratings, and ratings predicted from
+//! whole vectors. Independent of the words.
 
 use anyhow::{Context, Result};
 use nalgebra::{DMatrix, DVector, Matrix2, SymmetricEigen};
 
-/// A plane turned onto another.
+/// A plane aligned with another.
 pub struct Turned {
-    /// The share of the ratings' variance that the turned plane has: 1 - the disparity of SciPy's `procrustes`.
+    /// The share of the ratings' variance explained by the aligned plane: 1 - the disparity of SciPy's `procrustes`.
     pub r2: f64,
-    /// Of each point its place after turning and scaling, from the middle of the ratings.
+    /// The position of each point after rotation and scaling, relative to the centroid of the ratings.
     pub places: Vec<[f64; 2]>,
 }
 
-/// Turns (or mirrors) and scales `from` so that it comes nearest to `onto`: orthogonal Procrustes (Gower 1975; Schönemann
-/// 1966). `None` where one of them does not vary.
+/// Rotates (or reflects) and scales `from` to the best fit to `onto`: orthogonal Procrustes (Gower 1975; Schönemann
+/// 1966). `None` if one of them does not vary.
 pub fn turn(from: &[[f64; 2]], onto: &[[f64; 2]]) -> Option<Turned> {
     let (a, b) = (centred(from), centred(onto));
     let square = |rows: &[[f64; 2]]| rows.iter().map(|[x, y]| x * x + y * y).sum::<f64>();
@@ -41,15 +41,16 @@ fn centred(rows: &[[f64; 2]]) -> Vec<[f64; 2]> {
     rows.iter().map(|row| [row[0] - mean[0], row[1] - mean[1]]).collect()
 }
 
-/// What ridge regressions with an intercept make of each row that they have not seen, in closed form: with `S = 1/n + K (K
-/// + a I)^-1`, K the Gram matrix of the rows less their mean and a = `penalty` times its mean diagonal, the prediction that leaves
-/// row i out is `y_i - (y_i - (S y)_i) / (1 - S_ii)` (Allen 1974; Hastie, Tibshirani and Friedman 2009, equation 7.64).
+/// Leave-one-out predictions of ridge regressions with an intercept, in closed form: with `S = 1/n + K (K + a I)^-1`,
+/// K the Gram matrix of the rows minus their mean and a = `penalty` times its mean diagonal, the prediction that
+/// leaves row i out is `y_i - (y_i - (S y)_i) / (1 - S_ii)` (Allen 1974; Hastie, Tibshirani and Friedman 2009,
+/// equation 7.64).
 pub struct LeftOut {
     smoother: DMatrix<f64>,
 }
 
 impl LeftOut {
-    /// For rows with this Gram matrix, which are centred here.
+    /// For rows with this Gram matrix, which is centred here.
     pub fn new(gram: &DMatrix<f64>, penalty: f64) -> Result<LeftOut> {
         const MAX_STEPS: usize = 100_000;
         let n = gram.nrows();
@@ -63,7 +64,7 @@ impl LeftOut {
         Ok(LeftOut { smoother: kept.add_scalar(1.0 / n as f64) })
     }
 
-    /// Of each value what the others say of it.
+    /// The prediction of each value from all others.
     pub fn predict(&self, values: &[f64]) -> Vec<f64> {
         let smooth = &self.smoother * DVector::from_column_slice(values);
         let out = |(i, y): (usize, &f64)| y - (y - smooth[i]) / (1.0 - self.smoother[(i, i)]);
@@ -98,7 +99,7 @@ mod tests {
                 assert!((g - w).abs() < 1e-12, "{g} is not {w}");
             }
         }
-        // Turned, mirrored and scaled, a plane is itself.
+        // A plane that is rotated, reflected and scaled fits itself exactly.
         let same =
             turn(&onto().iter().map(|[x, y]| [3.0 * y + 1.0, 3.0 * x]).collect::<Vec<_>>(), &onto()).unwrap();
         assert!((same.r2 - 1.0).abs() < 1e-12);

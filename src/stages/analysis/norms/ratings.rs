@@ -1,4 +1,4 @@
-//! Ratings of words by people: from a file of the user's, or the circumplex. Knows nothing of vectors.
+//! Human ratings of words: from a user's file, or the circumplex. Independent of vectors.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::stages::stories::names_emotion;
 
-/// What is rated.
+/// The rated dimensions.
 pub const RATINGS: [&str; 3] = ["valence", "arousal", "dominance"];
 
-/// Names of the columns, in lower case: the word's, then of each rating. Also those of NRC-VAD (Mohammad 2018) and of
-/// Warriner, Kuperman and Brysbaert (2013).
+/// Accepted column names in lower case: the word, then each rating. They include those of NRC-VAD (Mohammad 2018) and
+/// of Warriner, Kuperman and Brysbaert (2013).
 const HEADERS: [&[&str]; 4] = [
     &[
         "word",
@@ -30,8 +30,8 @@ const HEADERS: [&[&str]; 4] = [
     &["dominance", "d.mean.sum", "d"],
 ];
 
-/// Names of a column with the words' frequency, which is taken as it is: give its logarithm. Those of the Zipf scale (van Heuven
-/// et al. 2014) and of SUBTLEX.
+/// Accepted names of a column with word frequencies, which are used without transformation: supply logarithms. They
+/// include those of the Zipf scale (van Heuven et al. 2014) and of SUBTLEX.
 const FREQUENCIES: &[&str] = &["frequency", "log_frequency", "zipf", "zipf_value", "lg10wf"];
 
 /// Positions on the circle of affect, in degrees from pleasure towards arousal: the 28 words of Russell (1980), A circumplex
@@ -69,24 +69,24 @@ const CIRCUMPLEX: [(&str, f64); 28] = [
 
 /// Words with their ratings.
 pub struct Ratings {
-    /// Valence, arousal and, where it is rated, dominance.
+    /// Valence, arousal and, if rated, dominance.
     words: HashMap<String, [Option<f64>; 3]>,
-    /// Of the words of which it is known.
+    /// For the words with a known frequency.
     frequencies: HashMap<String, f64>,
-    /// What it is, in words: how many words, on which scale.
+    /// A description: how many words, on which scale.
     pub source: String,
 }
 
-/// An emotion that is rated.
+/// A rated emotion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rated {
-    /// Its place among the emotions.
+    /// Its index among the emotions.
     pub emotion: usize,
-    /// The word that was rated.
+    /// The rated word that was matched.
     pub word: String,
     pub exact: bool,
     pub ratings: [Option<f64>; 3],
-    /// How frequent the word is, as the file has it.
+    /// The frequency of the word as given in the file.
     pub frequency: Option<f64>,
 }
 
@@ -101,10 +101,11 @@ impl Ratings {
         Ratings { words: CIRCUMPLEX.iter().map(of).collect(), frequencies: HashMap::new(), source }
     }
 
-    /// Those of a file with a header line: columns for word, valence, arousal and perhaps dominance and frequency, by comma or tab.
+    /// Ratings from a file with a header line: columns for word, valence, arousal and optionally dominance and
+    /// frequency, separated by commas or tabs.
     ///
-    /// An error names the file and the line: no such column, no number, one word with two ratings, a scale that is none
-    /// of 0 to 1, -1 to 1 and 1 to 9.
+    /// An error names the file and the line: a missing column, not a number, one word with two ratings, a scale that
+    /// is not one of 0 to 1, -1 to 1 and 1 to 9.
     pub fn read(path: &Path) -> Result<Ratings> {
         let bytes = fs_err::read(path)?;
         Ratings::of(&bytes).with_context(|| format!("read {}", path.display()))
@@ -164,8 +165,8 @@ impl Ratings {
         Ok(Ratings { source: format!("{} words rated from {scale}", words.len()), words, frequencies })
     }
 
-    /// The emotions that are rated: by their own word, else by one of the same stem (the shortest, then the first in the
-    /// alphabet).
+    /// The emotions that have ratings: by their own word, otherwise by one with the same stem (the shortest, then the
+    /// first alphabetically).
     pub fn rated(&self, emotions: &[String]) -> Vec<Rated> {
         let rated = |(emotion, name): (usize, &String)| {
             let own = name.to_lowercase();

@@ -19,7 +19,7 @@ pub struct Correlations {
     spearman: Vec<f64>,
     p: Vec<Option<f64>>,
     partial: [Vec<Option<f64>>; 2],
-    /// What is taken out, and how many blocks of near-synonyms there are.
+    /// The controls, and the number of blocks of near-synonyms.
     pub controls: Vec<String>,
     pub blocks: Vec<i32>,
 }

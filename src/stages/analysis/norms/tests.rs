@@ -1,4 +1,4 @@
-//! Ratings against vectors of which is known what they hold.
+//! Ratings compared with vectors of known content.
 
 use super::*;
 use crate::stages::analysis::tests::set;
@@ -18,7 +18,7 @@ const WORDS: [&str; 12] = [
     "nobody",
 ];
 
-/// Vectors with twice the valence and once the arousal of the circumplex, and noise.
+/// Vectors with twice the valence and once the arousal of the circumplex, plus noise.
 fn vectors(noise: f64, seed: u64) -> VectorSet {
     let rated = Ratings::circumplex().rated(&WORDS.map(String::from));
     let mut draws = Draws::new("norms", &[seed]);
@@ -74,7 +74,7 @@ fn noise_is_significant_as_often_as_it_should_be() {
     let mut hits = [0usize; 5];
     for seed in 0..200 {
         let mut noise = vectors(1.0, 500 + seed);
-        // Without what was planted.
+        // Without the planted component.
         let mut draws = Draws::new("noise", &[seed]);
         noise.layers[0].vectors.iter_mut().for_each(|x| *x = draws.normal());
         let tables = run(&params, &noise, seed).unwrap();
@@ -88,8 +88,8 @@ fn noise_is_significant_as_often_as_it_should_be() {
     assert!(hits.iter().all(|hits| (2..=21).contains(hits)), "{hits:?}");
 }
 
-/// Words that people rate alike have like vectors, whatever else those hold: three words of two synonyms each are six words
-/// that know three things.
+/// Words with similar ratings have similar vectors, whatever else those contain: three words with two synonyms each
+/// are effectively three, not six.
 #[test]
 fn near_synonyms_are_shuffled_together() {
     let words = [
@@ -114,7 +114,7 @@ fn near_synonyms_are_shuffled_together() {
     assert_eq!(moved, [4.0, 4.0, 4.0, 1.0, 1.0, 1.0, 6.5, 6.5, 8.0, 10.0, 9.0]);
     let mut hits = [0; 2];
     for seed in 0..200 {
-        // Each block has a place of its own, and its words lie near it.
+        // Each block has its own position, and its words lie near it.
         let mut draws = Draws::new("synonyms", &[seed]);
         let places: Vec<f64> = (0..6).map(|_| draws.normal()).collect();
         let rows: Vec<Vec<f64>> =
@@ -167,8 +167,8 @@ fn set_of(rows: &[Vec<f64>]) -> VectorSet {
     set(&words, &rows.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// Twenty-four words in twelve pairs: the vectors of a pair are alike, and their ratings are related, but not as near as to be rated
-/// alike.
+/// Twenty-four words in twelve pairs: the vectors of a pair are similar, and their ratings are related, but not close
+/// enough to count as equal.
 #[test]
 fn words_with_like_vectors_are_shuffled_together() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn words_with_like_vectors_are_shuffled_together() {
     assert!((2..=21).contains(&hits[0]), "{hits:?}");
 }
 
-/// What a word's length does to its vector is no valence; and what is of valence beside it is found.
+/// The effect of a word's length on its vector is not taken for valence; valence besides it is found.
 #[test]
 fn length_and_frequency_are_taken_out() {
     let folder = tempfile::tempdir().unwrap();
@@ -203,7 +203,7 @@ fn length_and_frequency_are_taken_out() {
         let mut some = |n: usize| (0..n).map(|_| draws.normal()).collect::<Vec<f64>>();
         let (noise, frequency, apart) = (some(40), some(20), some(20));
         let length = |at: usize| word(at).chars().count() as f64;
-        // Both the ratings and the vectors go with length and frequency, and with nothing else.
+        // Ratings and vectors depend on length and frequency, and on nothing else.
         let rating = |at: usize| 0.5 + 0.05 * (length(at) - 5.0) + 0.05 * frequency[at];
         let rated: Vec<[f64; 2]> =
             (0..20).map(|at| [(rating(at) + 0.05 * noise[at]).clamp(0.0, 1.0), 0.01 * at as f64]).collect();

@@ -1,4 +1,4 @@
-//! The figures and claims of `probe`. Knows only its tables.
+//! The figures and claims of `probe`. Depends only on its tables.
 
 use anyhow::{Context, Result};
 
@@ -40,8 +40,8 @@ fn read<'a>(group: &Group<'a>) -> Result<Probed<'a>> {
     })
 }
 
-/// Accuracy over the layers with intervals and null, and as a table; of each layer the recall of each emotion and what
-/// it is taken for.
+/// Accuracy over the layers with intervals and null, and as a table; for each layer the recall of each emotion and its
+/// confusions.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures: Vec<Figure> = Vec::new();
     for group in groups(tables, "probe")? {

@@ -1,4 +1,5 @@
-//! Cross-validated ridge classifiers over the stories of one layer, and the same under shuffled labels. Knows no table.
+//! Cross-validated ridge classifiers over the stories of one layer, and the same under shuffled labels. Independent of
+//! the tables.
 
 use anyhow::{Result, ensure};
 use nalgebra::{DMatrix, DMatrixView};
@@ -12,14 +13,15 @@ use crate::stages::statistics::Design;
 use crate::stages::statistics::design::Shuffle;
 use crate::stages::statistics::sums::Sums;
 
-/// Stories on which shuffled labels are tried; of more, so many in equal distances.
+/// The number of stories on which shuffled labels are evaluated; if there are more, this many at equal distances.
 const TRIED: usize = 1000;
-/// Stories of which it is kept how each is classified: more than the report shows, and few enough for tables of many layers.
+/// The number of stories for which the individual prediction is kept: more than the report shows, and few enough for
+/// tables of many layers.
 const TOLD: usize = 10_000;
-/// Shuffles that are made together.
+/// Shuffles computed together.
 const BATCH: usize = 16;
 
-/// What is asked for.
+/// The parameters of a fit.
 #[derive(Clone, Copy)]
 pub struct Settings {
     pub folds: usize,
@@ -28,50 +30,50 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// What was found.
+/// The results of a fit.
 pub struct Found {
-    /// Parts that the groups were dealt into.
+    /// The number of folds that the groups were assigned to.
     pub folds: usize,
-    /// How many stories there are of each emotion in each group.
+    /// The number of stories of each emotion in each group.
     pub design: Design,
-    /// `[group, emotion]`: those of which the emotion was found.
+    /// `[group, emotion]`: the number of correctly classified stories.
     pub right: Vec<f64>,
-    /// `[emotion, predicted]`: stories.
+    /// `[emotion, predicted]`: numbers of stories.
     pub confusion: Vec<f64>,
-    /// The first [`TOLD`] stories, as they were classified by the classifier that had not seen their topic.
+    /// The first [`TOLD`] stories with their predictions by the classifier that was not trained on their topic.
     pub stories: Vec<Told>,
-    /// The accuracy on the stories that shuffles are tried on, and under each shuffle.
+    /// The accuracy on the stories that shuffles are evaluated on, with the true labels and under each shuffle.
     pub tried: f64,
     pub shuffled: Vec<f64>,
 }
 
-/// A story, and how it is classified.
+/// A story with its prediction.
 pub struct Told {
     pub id: String,
     pub emotion: usize,
     pub told: usize,
-    /// Its own emotion's score less the largest of the others; scores of -1 and 1 were fitted.
+    /// Its own emotion's score minus the largest of the others; the classifier was fitted to scores of -1 and 1.
     pub margin: f64,
 }
 
-/// One fold's classifier, made from all others.
+/// The classifier of one fold, fitted to all other folds.
 struct Classifier {
-    /// `[emotion, d]`, an emotion a row; column after column.
+    /// `[emotion, d]`, one row per emotion; column-major.
     weights: DMatrix<f64>,
     intercepts: Vec<f64>,
-    /// What stories are counted from.
+    /// The mean that is subtracted from stories.
     mean: Vec<f64>,
     train: Products,
 }
 
-/// A story on which shuffles are tried.
+/// A story on which shuffles are evaluated.
 struct Trial {
     emotion: usize,
     group: usize,
     row: Vec<f64>,
 }
 
-/// Fits and tries a classifier for every fold, see [`Design::fold`]. Reads the layer twice.
+/// Fits and evaluates a classifier for every fold, see [`Design::fold`]. Reads the layer twice.
 ///
 /// An error if there are fewer than two groups.
 pub fn fit(
@@ -93,7 +95,7 @@ pub fn fit(
         let d = first.len();
         ensure!(row.values.len() == d, "activations of different widths");
         let fold = Design::fold(row.group, k);
-        // Counted from the first story, so that squares of what all have in common take no digits.
+        // Values are relative to the first story, so that squares of the common part do not cost digits.
         let rows = &mut waiting[fold];
         let from = rows.len();
         rows.extend(row.wide().zip(&first).map(|(x, f)| x - f));
@@ -131,7 +133,7 @@ pub fn fit(
     Ok(found)
 }
 
-/// That of one fold, from the sums of the others.
+/// The classifier of one fold, from the sums of the others.
 fn classifier(
     folds: &[Products],
     fold: usize,
@@ -148,7 +150,8 @@ fn classifier(
         right.iter_mut().zip(sum).for_each(|(a, b)| *a += b);
         stories.iter_mut().zip(&design.counts()[group * n..]).for_each(|(a, b)| *a += b);
     }
-    // Labels are 1 and -1, less their mean: the products with the rows are 2 (sum of the emotion - its share of all).
+    // Labels are 1 and -1, minus their mean: the products with the rows are 2 (sum of the emotion - its share of the
+    // total).
     for (row, count) in right.chunks_exact_mut(d).zip(&stories) {
         row.iter_mut().zip(&mean).for_each(|(x, m)| *x = 2.0 * (*x - count * m));
     }
@@ -158,8 +161,8 @@ fn classifier(
 }
 
 impl Classifier {
-    /// The emotion of each of `rows` (`[n, d]`), which are of the emotions `own`: the largest score; of several as large, the first;
-    /// and the margin.
+    /// The predicted emotion of each of `rows` (`[n, d]`), whose true emotions are `own`, by the largest score, ties
+    /// to the first; and the margin.
     fn predict(&self, rows: &[f64], own: impl Iterator<Item = usize>) -> Vec<(usize, f64)> {
         let d = self.mean.len();
         let mut rows = rows.to_vec();
@@ -180,10 +183,11 @@ fn largest(scores: impl Iterator<Item = f64>) -> usize {
     scores.enumerate().fold((0, f64::NEG_INFINITY), better).0
 }
 
-/// Rows of stories that are predicted together, and of each its group, emotion and place among all.
+/// Rows of stories that are predicted together, with the group, emotion and overall index of each.
 type Waiting = (Vec<f64>, Vec<(usize, usize, usize)>);
 
-/// Predicts every story from the folds that it is not in, and keeps those that shuffles are tried on.
+/// Predicts every story by the classifier of its own fold, which was not fitted to it, and keeps those that shuffles
+/// are evaluated on.
 fn predict(
     activations: &Activations,
     emotions: &[String],
@@ -224,7 +228,7 @@ fn predict(
         if number < TOLD {
             stories.push((row.id.to_string(), row.emotion));
         }
-        // One of every all / TRIED.
+        // One in every all / TRIED.
         let tried = |number: usize| number * TRIED.min(all) / all;
         if tried(number + 1) > tried(number) {
             trials[fold].push(Trial { emotion: row.emotion, group: row.group, row: rows[from..].to_vec() });
@@ -241,9 +245,9 @@ fn predict(
     Ok(trials)
 }
 
-/// The accuracy on the stories of `trials` under the true labels and under shuffled ones, of classifiers that are fitted to
-/// these. With shuffled labels only the sums of each emotion change, not the products of the rows: what the solved system
-/// makes of each story is computed once, and a shuffle is one product of matrices.
+/// The accuracy on the stories of `trials` under the true labels and under shuffled ones, by classifiers fitted to
+/// these labels. Shuffled labels change only the sums of each emotion, not the products of the rows: the solution of
+/// the system for each story is computed once, and a shuffle is one matrix product.
 fn shuffle(
     settings: Settings,
     classifiers: &[Classifier],
@@ -298,7 +302,7 @@ fn shuffle(
                         2.0 * along + 2.0 * stories[label] / total
                     };
                     let predicted = largest((0..n).map(score));
-                    // The label that the story's cell was given.
+                    // The label assigned to the story's cell.
                     right += usize::from(shuffle.from(predicted, trial.group) == trial.emotion);
                     tried += 1;
                 }

@@ -1,5 +1,5 @@
-//! How well a linear classifier tells the emotions apart on topics that it has not seen. `docs/methods.md` has the
-//! formulas.
+//! How well a linear classifier distinguishes the emotions on topics that it was not trained on. The formulas are in
+//! `docs/methods.md`.
 
 mod figures;
 mod fit;
@@ -16,7 +16,7 @@ use crate::stages::statistics::interval::{self, p_value, percentile};
 use crate::store::table::{Column, Table};
 use fit::{Found, Settings};
 
-/// Raised when the same activations would give other tables.
+/// Must be increased when the same activations would give different tables.
 const VERSION: u32 = 3;
 
 params! {
@@ -72,8 +72,8 @@ impl Kind for Probe {
     }
 }
 
-/// The tables `probe` (one row), `probe_recall` (each emotion), `probe_confusion` (each emotion, told as each) and `probe_stories`
-/// (each of the first stories) of one layer.
+/// The tables `probe` (one row), `probe_recall` (one row per emotion), `probe_confusion` (each emotion by each
+/// prediction) and `probe_stories` (the first stories) of one layer.
 ///
 /// An error if there are fewer than two groups of stories.
 fn run(params: &Probe, input: Input) -> Result<Tables> {
@@ -94,7 +94,8 @@ fn run(params: &Probe, input: Input) -> Result<Tables> {
     ])
 }
 
-/// The share of right stories, and the percentiles of that over resamples of the groups. `of`: whether an emotion counts.
+/// The share of correctly classified stories, and its percentiles over resamples of the groups. `of`: whether an
+/// emotion is included.
 fn share(
     found: &Found,
     n: usize,
@@ -163,7 +164,7 @@ fn recall(set: &VectorSet, layer: &LayerVectors, found: &Found, weights: &[Weigh
     places.table("probe_recall/1", columns)
 }
 
-/// Of the stories of each emotion the share that was told as each.
+/// For the stories of each emotion, the share predicted as each emotion.
 fn confusion(set: &VectorSet, layer: &LayerVectors, found: &Found) -> Table {
     let n = layer.emotions.len();
     let mut places = Places::default();
@@ -185,7 +186,7 @@ fn confusion(set: &VectorSet, layer: &LayerVectors, found: &Found) -> Table {
     places.table("probe_confusion/1", columns)
 }
 
-/// Each of the first stories, in the order of the shards.
+/// The first stories, in the order of the shards.
 fn stories(set: &VectorSet, layer: &LayerVectors, found: &Found) -> Table {
     let mut places = Places::default();
     found.stories.iter().for_each(|_| places.push(set, layer.layer));

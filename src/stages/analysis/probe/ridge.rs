@@ -1,21 +1,21 @@
-//! Ridge regression onto labels in closed form, fold by fold, from sums over the stories. Knows no emotion.
+//! Ridge regression onto labels in closed form, fold by fold, from sums over the stories. Independent of emotions.
 
 use anyhow::{Context, Result};
 use nalgebra::{DMatrix, DMatrixView};
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
-/// Columns of a block of the matrix of products: blocks are the work of one thread each.
+/// Columns per block of the matrix of products: each block is computed by one thread.
 const BLOCK: usize = 128;
 
-/// Rows that are added at once.
+/// Rows added at once.
 pub const ROWS: usize = 256;
 
-/// Sums over the stories of one fold: `X^T X`, the sum of the rows, how many.
+/// Sums over the stories of one fold: `X^T X`, the sum of the rows, and their number.
 #[derive(Clone)]
 pub struct Products {
     d: usize,
-    /// Of each block of columns, `[rows from the block's first on, BLOCK]`.
+    /// For each block of columns, `[rows from the block's first on, BLOCK]`.
     blocks: Vec<DMatrix<f64>>,
     pub sum: Vec<f64>,
     pub count: f64,
@@ -27,12 +27,12 @@ impl Products {
         Products { d, blocks: (0..d).step_by(BLOCK).map(block).collect(), sum: vec![0.0; d], count: 0.0 }
     }
 
-    /// Adds `rows` (`[n, d]`), blocks on all cores.
+    /// Adds `rows` (`[n, d]`), with the blocks distributed over all cores.
     pub fn add(&mut self, rows: &[f64]) {
         let (d, n) = (self.d, rows.len() / self.d);
         rows.chunks_exact(d).for_each(|row| self.sum.iter_mut().zip(row).for_each(|(s, x)| *s += x));
         self.count += n as f64;
-        // A column of this matrix is a row of ours.
+        // A column of this matrix is one of our rows.
         let columns = DMatrixView::from_slice(rows, d, n);
         let turned = columns.transpose();
         self.blocks.par_iter_mut().enumerate().for_each(|(number, block)| {
@@ -57,10 +57,11 @@ impl Products {
         self.sum.iter().map(|x| x / self.count).collect()
     }
 
-    /// `(Xc^T Xc + penalty * mean diagonal * I)^-1` times `right` (`[n, d]`), where Xc are the rows less their mean: `[n, d]`.
+    /// `(Xc^T Xc + penalty * mean diagonal * I)^-1` times `right` (`[n, d]`), where Xc are the rows minus their mean:
+    /// `[n, d]`.
     ///
-    /// By Cholesky's factor, in float64 and on one thread of libtorch, so that the last bits are the same on every number
-    /// of cores.
+    /// By Cholesky factorisation, in float64 and on a single libtorch thread, so that the last bits are the same for
+    /// any number of cores.
     pub fn solve(&self, penalty: f64, right: &[f64]) -> Result<Vec<f64>> {
         let (d, mean) = (self.d, self.mean());
         let mut whole = vec![0.0; d * d];
@@ -81,7 +82,7 @@ impl Products {
         let solved = (|| {
             let size = d as i64;
             let factor = Tensor::from_slice(&whole).reshape([size, size]).f_linalg_cholesky(false)?;
-            // A row of ours is a column of the system.
+            // One of our rows is a column of the system.
             let right = Tensor::from_slice(right).reshape([-1, size]).tr();
             right.f_cholesky_solve(&factor, false)
         })();

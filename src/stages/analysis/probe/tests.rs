@@ -1,4 +1,4 @@
-//! The probe against scikit-learn, and its null against classifiers fitted anew to relabelled stories.
+//! The probe compared with scikit-learn, and its null compared with classifiers refitted to relabelled stories.
 
 use super::ridge::Products;
 use super::*;
@@ -48,7 +48,8 @@ fn fitted(stories: &[Story], n: usize, folds: usize, penalty: f64, permutations:
     fit::fit(&activations, &emotions, settings, &mut |_, _| {}).unwrap()
 }
 
-/// Stories of `n` emotions in `topics` topics, two or three a cell, with this much of emotion `e` along dimension `e`.
+/// Stories of `n` emotions in `topics` topics, two or three per cell, with `signal` of emotion `e` along dimension
+/// `e`.
 fn drawn(n: usize, topics: usize, d: usize, signal: f64, seed: u64) -> Vec<Story> {
     let mut draws = Draws::new("probe", &[seed]);
     let mut stories = Vec::new();
@@ -92,7 +93,7 @@ fn predictions_are_those_of_scikit_learn() {
         assert!((story.margin - margin).abs() < 1e-8, "{} is not {margin}", story.margin);
         assert_eq!(story.told == story.emotion, story.margin > 0.0, "{}", story.id);
     }
-    // All stories are tried: the same classifiers by the way that shuffles go.
+    // All stories are evaluated: the same classifiers, computed the way shuffles are.
     assert!((found.tried - RIGHT.iter().sum::<f64>() / 42.0).abs() < 1e-12);
     assert_eq!(found.design.grouped(), "7 topics");
 }

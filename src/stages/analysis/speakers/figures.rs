@@ -1,4 +1,4 @@
-//! The figures and claims of `speakers`. Knows only its tables.
+//! The figures and claims of `speakers`. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -24,11 +24,11 @@ pub const READING: &str = "Vectors by speaker and by owner of the emotion, compu
      answer to situations that imply an emotion, over situations and emotions; centred: after subtracting each \
      emotion's mean, which otherwise contributes to R\u{b2}.";
 
-/// Of the original study.
+/// A value of the original study.
 const PAPER_SHARED: Published =
     Published { source: published::PAPER, value: 0.66, but: "another model, other dialogues and situations" };
 
-/// What it found at each layer.
+/// The findings at each layer.
 pub fn claims(params: &Speakers, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     let null = |of: &'static str, mean: f64, p: f64| {
@@ -63,7 +63,7 @@ pub fn claims(params: &Speakers, tables: &[(String, Table)]) -> Result<Vec<Claim
     Ok(claims)
 }
 
-/// The cosines of all sets, and what is tested, of each layer.
+/// For each layer, the cosines of all sets, and the tested numbers.
 pub fn figures(analysis: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "speakers")? {

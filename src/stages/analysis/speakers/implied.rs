@@ -1,5 +1,5 @@
-//! Whether situations that imply an emotion have the same readings along the stories' vectors and along those of the present speaker's
-//! emotion. Knows no table.
+//! Whether situations that imply an emotion have the same readings along the stories' vectors and along those of the
+//! present speaker's emotion. Independent of the tables.
 
 use super::super::tested::Tested;
 use super::measure::Draw;
@@ -8,12 +8,12 @@ use crate::stages::statistics::correlation::pearson;
 use crate::stages::statistics::draws::{Draws, rounds};
 use crate::stages::statistics::interval::{mean, p_value, percentile};
 
-/// Of fewer situations no interval is given.
+/// The minimum number of situations for an interval.
 const FEWEST: usize = 5;
 
-/// R^2 over situations and emotions of the cosines with both sets' vectors (`[emotion, d]`); then the same with each emotion around its
-/// mean over the situations in either set: emotions differ in their mean, which alone makes an R^2. Null: emotions under each other's
-/// names; p is that of r, one-sided. Interval: situations drawn with replacement.
+/// R^2 over situations and emotions of the cosines with both sets' vectors (`[emotion, d]`); then the same with each
+/// emotion centred over the situations in both sets: emotions differ in their means, which alone produce an R^2. Null:
+/// emotions permuted; p is that of r, one-sided. Interval: situations drawn with replacement.
 pub fn shared(resids: &[Vec<f64>], stories: &[f64], present: &[f64], d: usize, draw: &Draw) -> [Tested; 2] {
     let cosines = |vectors: &[f64]| -> Vec<Vec<f64>> {
         resids.iter().map(|resid| vectors.chunks_exact(d).map(|v| cosine(resid, v)).collect()).collect()
@@ -58,7 +58,7 @@ mod tests {
         (0..n).map(|at| Draws::new(purpose, &[seed, at as u64]).direction(D)).collect()
     }
 
-    /// Of vectors that have nothing to do with each other p is small as often as it says; of the same ones R^2 is 1.
+    /// For unrelated vectors p is small at its nominal rate; for identical ones R^2 is 1.
     #[test]
     fn noise_is_found_at_the_stated_rate_and_the_same_vectors_share_all() {
         let mut small = [0; 2];

@@ -1,4 +1,4 @@
-//! What four sets of vectors of dialogues have to do with one another and with those of stories. Knows no table.
+//! Compares four sets of vectors from dialogues with one another and with those of stories. Independent of the tables.
 
 use anyhow::{Context, Result};
 
@@ -11,13 +11,13 @@ use crate::stages::statistics::interval::{Scale, basic, mean, p_value};
 
 /// The sets: whose turns (0: the person's, 1: the assistant's), and whose emotion.
 pub const SETS: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
-/// The place of the stories' vectors behind them.
+/// The index of the stories' vectors, which follow them.
 pub const STORIES: usize = 4;
 
 /// What two sets have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Common {
-    /// Both the speaker's own emotion, or both the other speaker's.
+    /// Both are the speaker's own emotion, or both the other speaker's.
     Relation,
     /// Whose emotion it is.
     Owner,
@@ -36,7 +36,7 @@ impl Common {
         }
     }
 
-    /// Of two different sets.
+    /// For two different sets.
     pub fn of(a: usize, b: usize) -> Common {
         let ([speaker, owner], [other, others]) = (SETS[a], SETS[b]);
         match (speaker == other, owner == others) {
@@ -47,7 +47,7 @@ impl Common {
     }
 }
 
-/// Every two of the sets and of the stories' vectors.
+/// All pairs of the sets and the stories' vectors.
 pub fn pairs() -> impl Iterator<Item = (usize, usize)> {
     (0..=STORIES).flat_map(|a| (a + 1..=STORIES).map(move |b| (a, b)))
 }
@@ -55,7 +55,7 @@ pub fn pairs() -> impl Iterator<Item = (usize, usize)> {
 /// The vectors of the sets and of the stories, each `[emotion, d]`.
 type Vectors = [Vec<f64>; 5];
 
-/// `[emotion of a][emotion of b]`: cosines.
+/// Cosines, `[emotion of a][emotion of b]`.
 fn between(a: &[f64], b: &[f64], d: usize) -> Vec<Vec<f64>> {
     let units = |set: &[f64]| -> Vec<Vec<f64>> {
         let unit = |row: &[f64]| {
@@ -68,7 +68,7 @@ fn between(a: &[f64], b: &[f64], d: usize) -> Vec<Vec<f64>> {
     units(a).iter().map(|x| b.iter().map(|y| dot(x, y)).collect()).collect()
 }
 
-/// Spearman's correlation of the cosines between emotions of two sets, under these names.
+/// Spearman's correlation of the cosines between emotions of two sets, under these permutations of the emotions.
 fn rsa(a: &[Vec<f64>], b: &[Vec<f64>], [names_a, names_b]: [&[usize]; 2]) -> f64 {
     let n = a.len();
     let pairs = || (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
@@ -77,7 +77,7 @@ fn rsa(a: &[Vec<f64>], b: &[Vec<f64>], [names_a, names_b]: [&[usize]; 2]) -> f64
     spearman(&x, &y)
 }
 
-/// Two sets.
+/// A pair of sets.
 pub struct Pair {
     pub sets: (usize, usize),
     pub cosine: Tested,
@@ -85,28 +85,29 @@ pub struct Pair {
     pub rsa: (f64, f64),
 }
 
-/// What is found at one layer.
+/// The results at one layer.
 pub struct Found {
     pub pairs: Vec<Pair>,
     /// The mean cosine over the two pairs with this in common.
     pub common: Vec<(Common, Tested)>,
-    /// The difference of two of them, against emotions that change their owner.
+    /// The difference of two such means, tested against emotions with exchanged owners.
     pub contrasts: Vec<((Common, Common), Tested)>,
-    /// Whether an aroused speaker goes with a calm other one, where arousal is known of five emotions.
+    /// Whether an aroused speaker goes with a calm other one, if the arousal of five emotions is known.
     pub regulation: Option<Tested>,
     /// `[emotion, d]`: the mean of both speakers' vectors of their own emotion.
     pub present: Vec<f64>,
 }
 
-/// How much is drawn.
+/// The numbers of random draws.
 pub struct Draw {
     pub shuffles: usize,
     pub resamples: usize,
     pub seed: u64,
 }
 
-/// Measures dialogues at one layer; spans are the person's turns and the assistant's. `stories`: `[emotion, d]`. `removed`: directions
-/// that are taken out of the dialogues' vectors, as they are of the stories'. `arousal`: of emotions by their places.
+/// Measures dialogues at one layer; spans are the person's turns and the assistant's. `stories`: `[emotion, d]`.
+/// `removed`: directions removed from the dialogues' vectors, as they are from the stories'. `arousal`: by the index
+/// of the emotion.
 ///
 /// # Errors
 /// An emotion that a speaker feels in no dialogue.
@@ -118,7 +119,7 @@ pub fn measure(
     draw: &Draw,
 ) -> Result<Found> {
     let (d, n) = (read.d, read.emotions.len());
-    // Of both owners' labels, groups weighted.
+    // The vectors of all sets, given the labels of both owners and the weights of the groups.
     let sets = |labels: &[Vec<usize>; 2], weights: Option<&[f64]>| -> Option<Vectors> {
         let [a, b, c, d] =
             SETS.map(|[speaker, owner]| read.vectors(speaker, &labels[owner], weights, removed));
@@ -141,7 +142,7 @@ pub fn measure(
     let tables: Vec<Vec<Vec<f64>>> = vectors.iter().map(|set| between(set, set, d)).collect();
     let across: Vec<Vec<Vec<f64>>> =
         all_pairs.iter().map(|&(a, b)| between(&vectors[a], &vectors[b], d)).collect();
-    // Of each pair the mean cosine of the same emotion and the correlation of the cosines between emotions.
+    // For each pair, the mean cosine of the same emotion and the correlation of the cosines between emotions.
     let under = |names: [&[usize]; 5]| -> Vec<[f64; 2]> {
         let of_pair = |(across, &(a, b)): (&Vec<Vec<f64>>, &(usize, usize))| {
             let same = names[a].iter().zip(names[b]).map(|(&x, &y)| across[x][y]);
@@ -151,14 +152,15 @@ pub fn measure(
     };
     let own: Vec<usize> = (0..n).collect();
     let found = under([&own; 5]);
-    // The assistant's emotions and the stories' under each other's names: whatever a set says of its own emotions, where it has nothing to
-    // do with another's all orders of the names are as likely.
+    // The emotions of the assistant and of the stories are permuted: whatever a set contains about its own emotions,
+    // if it is unrelated to another set then all permutations are equally likely.
     let named = rounds(draw.seed, "speakers names", draw.shuffles, |draws| {
         let [other, told] = [(); 2].map(|()| draws.shuffled(n));
         under([&own, &other, &own, &other, &told])
     });
-    // Sets of one owner are of the same dialogues for each emotion, and what is said in a dialogue is alike whatever is felt. So each
-    // owner's emotions are shuffled among the dialogues on a topic, for both speakers' turns at once.
+    // Two sets of one owner come from the same dialogues for each emotion, and the contents of a dialogue are alike
+    // whatever is felt. Therefore each owner's emotions are shuffled among the dialogues on a topic, for both
+    // speakers' turns together.
     let shuffled = rounds(draw.seed, "speakers labels", draw.shuffles, |draws| {
         let v = sets(&[0, 1].map(|owner| read.shuffled(owner, false, draws)), None)?;
         let of_pair = |pair @ &(a, b): &(usize, usize)| match common(pair) {
@@ -175,8 +177,8 @@ pub fn measure(
         Some(cosines(&sets(&labels, Some(&read.resampled(draws)))?))
     });
     let resampled: Vec<Vec<f64>> = resampled.into_iter().flatten().collect();
-    // In all dialogues on a topic the two emotions change their owner with probability 1/2: where each emotion is first once and second
-    // once, that stays so.
+    // In all dialogues on a topic the two emotions exchange their owners with probability 1/2: if each emotion is
+    // first once and second once, this is preserved.
     let swapped = rounds(draw.seed, "speakers owners", draw.shuffles, |draws| {
         let swap: Vec<usize> = (0..read.groups).map(|_| draws.below(2)).collect();
         let labels =
@@ -197,7 +199,7 @@ pub fn measure(
         let [cosine, rsa] = found[at];
         Pair { sets: *pair, cosine: tested(cosine, &cosines, drawn), rsa: (rsa, p_value(rsa, &rsas)) }
     };
-    // The mean over both pairs of sets that have this in common.
+    // The mean over both pairs of sets with this in common.
     let of_common = |of: Common, cosine: &dyn Fn(usize) -> f64| {
         let own = (0..all_pairs.len()).filter(|&at| common(&all_pairs[at]) == Some(of));
         mean(&own.map(cosine).collect::<Vec<_>>())
@@ -228,18 +230,18 @@ pub fn measure(
     })
 }
 
-/// Fewer rated emotions are no ground for a correlation.
+/// The minimum number of rated emotions for a correlation.
 const FEWEST: usize = 5;
 
-/// Over emotions of the other speaker, the correlation of their arousal with that of the speaker's own emotions that their vectors
-/// point at: for each the covariance of its cosines with the speaker's own vectors of the other emotions and these emotions' arousal. The mean
-/// of both speakers'. Null: arousal shuffled over the emotions.
+/// The correlation, over emotions of the other speaker, of their arousal with that of the speaker's own emotions that
+/// their vectors point at: for each, the covariance of its cosines with the speaker's own vectors of the other
+/// emotions and the arousal of these emotions. The mean over both speakers. Null: arousal shuffled over the emotions.
 fn regulation(vectors: &Vectors, d: usize, arousal: &[(usize, f64)], draw: &Draw) -> Option<Tested> {
     if arousal.len() < FEWEST {
         return None;
     }
     let set = |wanted: [usize; 2]| &vectors[SETS.iter().position(|set| *set == wanted).unwrap_or(0)];
-    // Of each speaker, [other speaker's emotion][own emotion].
+    // For each speaker, [other speaker's emotion][own emotion].
     let cosines = [0, 1].map(|speaker| {
         let (other, present) = (set([speaker, 1 - speaker]), set([speaker, speaker]));
         let vector = |of: &[f64], at: usize| of[at * d..(at + 1) * d].to_vec();

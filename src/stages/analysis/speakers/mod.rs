@@ -1,5 +1,5 @@
-//! Whose emotion is it: vectors by speaker and owner from dialogues in which both are known, beside each other and beside those of
-//! stories. docs/methods.md has the formulas.
+//! Whose emotion a vector represents: vectors by speaker and owner, from dialogues in which both are known, compared
+//! with each other and with those of stories. The formulas are in docs/methods.md.
 
 mod figures;
 mod implied;
@@ -25,7 +25,7 @@ use crate::stages::vectors;
 use crate::store::table::{Column, Table};
 use measure::{Common, Draw, Found, SETS, STORIES, measure};
 
-/// Raised when the same dialogues would give other tables.
+/// Must be increased when the same dialogues would give different tables.
 const VERSION: u32 = 3;
 
 params! {
@@ -109,7 +109,7 @@ impl Kind for Speakers {
     }
 }
 
-/// What a set is called in tables.
+/// The name of a set in tables.
 fn name(set: usize) -> String {
     const WHO: [&str; 2] = ["person", "assistant"];
     match SETS.get(set) {
@@ -118,14 +118,14 @@ fn name(set: usize) -> String {
     }
 }
 
-/// What two sets have in common, in tables.
+/// What two sets have in common, as spelled in tables.
 fn common(a: usize, b: usize) -> &'static str {
     if b == STORIES { "stories" } else { Common::of(a, b).name() }
 }
 
 impl Speakers {
-    /// The tables `speakers` (a row a pair of sets) and `speakers_tests` (a row a number that is claimed), at each layer. `resids`: of
-    /// each layer the residual stream of each situation.
+    /// The tables `speakers` (one row per pair of sets) and `speakers_tests` (one row per claimed number), at each
+    /// layer. `resids`: for each layer, the residual stream of each situation.
     fn run_on(&self, set: &VectorSet, spans: &Spans, resids: &[Vec<Vec<f64>>], seed: u64) -> Result<Tables> {
         let (mut pairs, mut tests) = (Places::default(), Places::default());
         let (mut cosines, mut tested) = (Numbers::default(), Numbers::default());
@@ -198,17 +198,17 @@ impl Speakers {
     }
 }
 
-/// What sets with this in common are tested against.
+/// The null for sets with this in common.
 fn null(common: Common) -> &'static str {
     if common == Common::Owner { LABELS } else { NAMES }
 }
 
-/// What numbers are tested against.
+/// The null, in words.
 const LABELS: &str = "emotions shuffled within topics";
 const OWNERS: &str = "emotions that exchange their owners on half of the topics";
 const AROUSAL: &str = "arousal shuffled over the emotions";
 const NAMES: &str = "emotions under each other's names";
 
-/// R^2 of the stories' vectors and those of the present speaker's emotion, as they are and with each emotion around its mean.
+/// R^2 of the stories' vectors and those of the present speaker's emotion, raw and with each emotion centred.
 const ON_SITUATIONS: [&str; 2] =
     ["R\u{b2} with stories on situations", "R\u{b2} with stories on situations, centred"];

@@ -1,4 +1,4 @@
-//! Dialogues of noise, and with what is planted in them.
+//! Dialogues of noise, and with planted directions.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,14 @@ use crate::stages::vectors::{Center, Denoise, Equal};
 const EMOTIONS: [&str; 6] = ["happy", "angry", "sad", "calm", "excited", "tired"];
 const D: usize = 12;
 
-/// What a residual holds of the emotions: of speaker and owner the directions, one an emotion, that are drawn from this; `None`: nothing.
+/// The emotional content of a residual: for speaker and owner, the purpose and seed from which directions, one per
+/// emotion, are drawn; `None`: nothing.
 type Planted<'a> = &'a dyn Fn(usize, usize) -> Option<(&'static str, u64)>;
 
 const NOTHING: Planted = &|_, _| None;
 
-/// A table of spans at layer 3: in each of `topics` each emotion of the person with `each` of the assistant's. What both say in a dialogue has
-/// as much noise in common as each has of its own.
+/// A table of spans at layer 3: in each of `topics`, each emotion of the person is paired with `each` of the
+/// assistant's. The noise that both turns of a dialogue share is as large as the noise of each.
 fn table(seed: u64, topics: usize, each: usize, planted: Planted) -> Table {
     let n = EMOTIONS.len();
     let mut draws = Draws::new("dialogues", &[seed]);
@@ -61,7 +62,7 @@ fn table(seed: u64, topics: usize, each: usize, planted: Planted) -> Table {
     )
 }
 
-/// The two tables of dialogues; the stories' vectors are directions of their own.
+/// The two tables of dialogues; the stories' vectors have directions of their own.
 fn run(speakers: &Speakers, table: Table, seed: u64) -> Result<Tables> {
     let rows: Vec<Vec<f64>> =
         (0..EMOTIONS.len()).map(|at| Draws::new("relation", &[at as u64, 0]).direction(D)).collect();
@@ -88,14 +89,15 @@ fn speakers(permutations: usize) -> Speakers {
     }
 }
 
-/// The value and p of each number that is claimed, by its name.
+/// The value and p of a claimed number, by its name.
 fn tested(tables: &Tables, wanted: &str) -> (f64, f64) {
     let table = &tables[1].1;
     let row = table.str("what").unwrap().iter().position(|what| what == wanted).unwrap();
     (table.f64("value").unwrap()[row], table.f64("p").unwrap()[row])
 }
 
-/// How many of `rounds` tables have each p at most .05: of the numbers that are claimed by their names, of pairs of sets by theirs.
+/// How many of `rounds` tables have each p at most .05: by the names of claimed numbers, and by those of pairs of
+/// sets.
 fn small(rounds: u64, planted: impl Fn(u64) -> Table) -> BTreeMap<String, usize> {
     let mut small = BTreeMap::new();
     for seed in 0..rounds {
@@ -114,7 +116,7 @@ fn small(rounds: u64, planted: impl Fn(u64) -> Table) -> BTreeMap<String, usize>
     small
 }
 
-/// Of noise, which both turns of a dialogue have in common, every p is small as often as it says.
+/// With noise, which both turns of a dialogue share, every p is small at its nominal rate.
 #[test]
 fn noise_is_found_at_the_stated_rate() {
     let small = small(200, |seed| table(seed, 8, 1, NOTHING));
@@ -123,8 +125,8 @@ fn noise_is_found_at_the_stated_rate() {
     assert!(small.values().all(|n| (1..=22).contains(n)), "{small:#?}");
 }
 
-/// Where each shows what it feels itself, each in a way of its own, nothing is alike: what compares sets of two owners is small as often
-/// as it says.
+/// If both speakers express their own emotions, each in their own way, nothing is shared: the comparisons of sets of
+/// two owners are significant at their nominal rate.
 #[test]
 fn what_each_shows_in_a_way_of_its_own_is_nothing_in_common() {
     let small = small(200, |seed| {
@@ -139,7 +141,8 @@ fn what_each_shows_in_a_way_of_its_own_is_nothing_in_common() {
     assert!(small.iter().filter(|(name, _)| name.contains("stories")).all(|(_, n)| *n <= 22), "{small:#?}");
 }
 
-/// Directions of the relation, of the owner, of the speaker alone, and of all: what is planted is found, and nothing else.
+/// Directions of the relation, of the owner, of the speaker alone, and of all: what is planted is found, and nothing
+/// else.
 #[test]
 fn what_is_planted_is_found() {
     let relation: Planted = &|speaker, owner| Some((if speaker == owner { "relation" } else { "other" }, 0));
@@ -156,18 +159,18 @@ fn what_is_planted_is_found() {
                 assert!(value.abs() < 0.3 && p > 0.01, "{found:?}");
             }
         }
-        // What both owners' emotions share is the same whoever has it.
+        // The part shared by both owners' emotions does not depend on the owner.
         let (value, p) = tested(&tables, "relation minus owner");
         match highest {
             2 => assert!(p > 0.05, "{value} {p}"),
             _ => assert!((value > 0.0) == (highest == 0) && p <= 0.02, "{value} {p}"),
         }
-        // The stories' directions are those of the speaker's own emotion.
+        // The stories have the directions of the speaker's own emotion.
         let table = &tables[0].1;
         let row = table.str("b").unwrap().iter().position(|b| b == "stories").unwrap();
         assert!((table.f64("value").unwrap()[row] > 0.6) == (highest == 0));
     }
-    // An emotion that is nobody's: all are alike, and whose it is makes no difference.
+    // One direction per emotion in all sets: all sets are alike, and the owner makes no difference.
     let tables = run(&speakers(99), table(1, 8, 2, all), 0).unwrap();
     for name in ["same relation", "same owner", "same speaker"] {
         assert!(tested(&tables, name).0 > 0.7);
@@ -175,7 +178,7 @@ fn what_is_planted_is_found() {
     assert!(tested(&tables, "relation minus owner").1 > 0.05);
 }
 
-/// The first pair's cosine against the definition, in plain loops.
+/// The first pair's cosine compared with the definition, in plain loops.
 #[test]
 fn a_cosine_is_that_of_the_means_by_hand() {
     let table = table(3, 3, 1, NOTHING);
