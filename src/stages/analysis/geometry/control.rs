@@ -1,4 +1,5 @@
-//! A control that is no emotion: as many topics' vectors as emotions', from the same cells. Knows no table.
+//! A control that is not an emotion: as many topics' vectors as emotions', from the same cells. Independent of the
+//! tables.
 
 use anyhow::Result;
 use nalgebra::DMatrix;
@@ -13,40 +14,40 @@ use crate::stages::statistics::interval::mean;
 use crate::stages::statistics::spectrum::top_two;
 use crate::stages::statistics::sums::Sums;
 
-/// How often emotions and topics are picked where there are more of either than are compared.
+/// The number of random selections if there are more emotions or topics than are compared.
 const PICKS: usize = 20;
 
-/// Emotions and as many topics, several times where there are more of either.
+/// Emotions and as many topics, selected several times if there are more of either.
 ///
-/// A mean over few cells is noisier than one over many, and few vectors have larger shares than many. So m emotions are compared
-/// with m topics over the same m by m cells, in which both have the same noise.
+/// A mean over few cells is noisier than one over many, and a few vectors have larger variance shares than many.
+/// Therefore m emotions are compared with m topics over the same m by m cells, which gives both the same noise.
 pub struct Control {
-    /// How many of each.
+    /// The number of emotions, and of topics.
     pub size: usize,
     picks: Vec<Pick>,
 }
 
-/// The products of `size - 1` contrasts among emotions, then of as many among topics.
+/// The dot products of `size - 1` contrasts among emotions, followed by as many among topics.
 struct Pick(DMatrix<f64>);
 
-/// What is compared.
+/// The compared quantities.
 #[derive(Clone, Copy, Debug)]
 pub struct Compared {
-    /// The variance among the emotions' vectors over that among the topics'.
+    /// The variance among the emotions' vectors divided by that among the topics'.
     pub variance: f64,
-    /// The first component's share of each.
+    /// The first component's share for emotions and for topics.
     pub shares: [f64; 2],
 }
 
 impl Compared {
-    /// By how much the emotions' share is larger.
+    /// The difference between the emotions' share and the topics'.
     pub fn more(&self) -> f64 {
         self.shares[0] - self.shares[1]
     }
 }
 
 impl Control {
-    /// From sums that are denoised as the vectors are. `None` of fewer than [`FEWEST`] emotions or topics.
+    /// From sums that are denoised like the vectors. `None` for fewer than [`FEWEST`] emotions or topics.
     pub fn of(sums: &Sums, design: &Design) -> Option<Control> {
         let topics = design.topics(usize::MAX);
         let size = MOST_TOPICS.min(topics.len()).min(design.labels());
@@ -70,7 +71,7 @@ impl Control {
         Some(Control { size, picks: picks.collect() })
     }
 
-    /// The mean over the picks; `None` where topics do not vary.
+    /// The mean over the selections; `None` if topics do not vary.
     pub fn compared(&self) -> Result<Option<Compared>> {
         let all: Vec<usize> = (0..2 * (self.size - 1)).collect();
         let (own, topics) = all.split_at(self.size - 1);
@@ -83,8 +84,8 @@ impl Control {
         }))
     }
 
-    /// The same of contrasts dealt to emotions and topics at random, of one pick each: where the two differ by nothing but their
-    /// names, such a deal is as likely as what was found.
+    /// The same for contrasts randomly assigned to emotions and topics, from a single selection each: if the two
+    /// differ in nothing but their names, every such assignment is as likely as the observed one.
     pub fn dealt(&self, deals: usize, seed: u64) -> Result<Vec<Compared>> {
         let n = self.size - 1;
         let found = rounds(seed, "emotions randomly assigned to topics", deals, |draws| {
@@ -96,8 +97,8 @@ impl Control {
     }
 }
 
-/// The means of rows and columns of the table of `emotions` by `topics`, as contrasts: of Gaussian vectors these are independent,
-/// which differences from their mean are not, and they have the same variance and components.
+/// The row and column means of the table of `emotions` by `topics`, as contrasts: for Gaussian vectors these are
+/// independent, unlike differences from the mean, and they have the same variance and components.
 fn pick(sums: &Sums, design: &Design, emotions: &[usize], topics: &[usize]) -> Pick {
     let d = sums.d();
     let mut of = [vec![vec![0.0; d]; emotions.len()], vec![vec![0.0; d]; topics.len()]];
@@ -119,7 +120,7 @@ fn pick(sums: &Sums, design: &Design, emotions: &[usize], topics: &[usize]) -> P
     Pick(products)
 }
 
-/// Helmert's contrasts of n vectors: the k-th of n - 1 is the sum of the first k less k times the next, over
+/// Helmert contrasts of n vectors: the k-th of n - 1 is the sum of the first k minus k times the next, divided by
 /// `sqrt(k (k + 1))`.
 fn helmert(vectors: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut sum = vec![0.0; vectors[0].len()];

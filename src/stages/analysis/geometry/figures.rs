@@ -1,4 +1,4 @@
-//! The figures and claims of `geometry`. Knows only its tables.
+//! The figures and claims of `geometry`. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -20,13 +20,13 @@ pub const READING: &str = "Shares of the variance, and the mean cosine within fa
      in percentage points. Reliability: the mean over emotions of the cosine between the vectors from two random \
      halves of the topics, corrected to all topics by the Spearman-Brown formula.";
 
-/// How their intervals are made.
+/// The method of the intervals.
 const BASIC: &str = "basic bootstrap over topics";
 
-/// Why there are none.
+/// Why there are no intervals.
 const TOO_FEW: &str = " With fewer than five groups no interval is given.";
 
-/// One statistic of a layer, as the table has it.
+/// One statistic of a layer, as a row of the table.
 struct Statistic<'a> {
     name: &'a str,
     value: f64,
@@ -55,8 +55,8 @@ fn read<'a>(group: &Group<'a>) -> Result<Vec<Statistic<'a>>> {
     Ok(group.rows.iter().map(statistic).collect())
 }
 
-/// Of each set and layer the statistics, the named pairs and the reliability of each emotion; curves over the layers where
-/// there are several.
+/// For each set and layer: the statistics, the named pairs and the reliability of each emotion; curves over the layers
+/// if there are several.
 pub fn figures(params: &Geometry, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut curves: Vec<Figure> = Vec::new();
@@ -77,7 +77,7 @@ pub fn figures(params: &Geometry, name: &str, tables: &[(String, Table)]) -> Res
     Ok(figures.into_iter().chain(curves).collect())
 }
 
-/// The shares of the first two components, and the mean cosine within families less that between them, with their
+/// The shares of the first two components, and the mean cosine within families minus that between them, with their
 /// intervals; the mean reliability.
 pub fn claims(params: &Geometry, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let reliabilities = groups(tables, "geometry_reliability")?;
@@ -140,7 +140,7 @@ fn ends(interval: Option<Interval>) -> Option<(f64, f64)> {
     interval.map(|i| (i.low, i.high))
 }
 
-/// A p-value in words: `p = 0.014`, or `p = 0.001` at its least.
+/// A p-value in words: `p = 0.014`, or `p = 0.001` at its minimum.
 fn chance(p: Option<f64>) -> String {
     p.map_or(String::new(), |p| format!("p = {p:.3}"))
 }
@@ -156,7 +156,7 @@ fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
     });
     let tests: Vec<String> =
         shown.filter(|s| s.p.is_some()).map(|s| format!("{}: {}", s.name, chance(s.p))).collect();
-    // How much larger the variance is than with shuffled labels.
+    // The ratio of the variance to that with shuffled labels.
     let variance = statistics.iter().find(|s| s.name == VARIANCE);
     let times = variance.and_then(|s| {
         let times = s.value / s.null?.0;
@@ -184,7 +184,7 @@ fn shares(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
     )
 }
 
-/// `None` where the experiment names no families.
+/// `None` if the experiment names no families.
 fn families(params: &Geometry, name: &str, group: &Group, statistics: &[Statistic]) -> Option<Figure> {
     let shown: Vec<_> = statistics.iter().filter(|s| [WITHIN, BETWEEN, GAP].contains(&s.name)).collect();
     let gap = statistics.iter().find(|s| s.name == GAP)?;
@@ -249,10 +249,10 @@ fn table(name: &str, group: &Group, statistics: &[Statistic]) -> Figure {
     )
 }
 
-/// The pairs that the experiment names, then published ones; where it names none and none is published, the most and the
-/// least alike.
+/// The pairs named in the experiment, then those with published values; if there are neither, the most and the least
+/// similar pairs.
 fn pairs(params: &Geometry, name: &str, group: &Group) -> Result<Option<Figure>> {
-    /// Pairs at either end that are shown where none is named.
+    /// The number of pairs shown at each end if none is named.
     const EXTREME: usize = 5;
     let table = group.table;
     let (a, b, cosine) = (table.str("emotion_a")?, table.str("emotion_b")?, table.f64("cosine")?);

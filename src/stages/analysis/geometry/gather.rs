@@ -1,4 +1,4 @@
-//! One layer of activations, read once, as what resampling needs of it. Knows nothing of what is measured.
+//! Reads one layer of activations once and reduces it to what resampling needs. Independent of what is measured.
 
 use anyhow::{Result, ensure};
 
@@ -11,33 +11,33 @@ use crate::stages::statistics::cells::Cells;
 use crate::stages::statistics::sums::Sums;
 use crate::stages::vectors::{self, Equal};
 
-/// What is kept of one layer.
+/// The reduced data of one layer.
 pub struct Gathered {
     pub design: Design,
-    /// Sums of the stories less `offset`, denoised as the vectors are.
+    /// Sums of the stories minus `offset`, denoised like the vectors.
     pub cells: Cells,
-    /// `[group, emotion]`: sums of the stories' tokens.
+    /// `[group, emotion]`: total tokens of the stories.
     pub tokens: Vec<f64>,
     /// `[d]`: the mean over all stories, denoised.
     pub offset: Vec<f64>,
-    /// The topics' own vectors, which are no emotion's; `None` where there are too few.
+    /// The topics' own vectors, which are not emotions; `None` if there are too few.
     pub control: Option<Control>,
-    /// `[group]`: of each direction the moments of scores and lengths.
+    /// `[group]`: for each direction, the moments of scores and lengths.
     pub moments: Vec<[Moments; 2]>,
 }
 
 /// Sums over stories of a score x and a length y: n, x, y, xx, yy, xy.
 pub type Moments = [f64; 6];
 
-/// Pearson's correlation of sums.
+/// Pearson's correlation from these sums.
 pub fn correlation([n, x, y, xx, yy, xy]: Moments) -> f64 {
     let (vx, vy) = (xx - x * x / n, yy - y * y / n);
     if vx > 1e-12 * xx && vy > 1e-12 * yy { (xy - x * y / n) / (vx * vy).sqrt() } else { 0.0 }
 }
 
-/// Reads the layer of `vectors`. `directions`: those along which the scores of stories are taken.
+/// Reads the layer of `vectors`. `directions`: those on which the stories are scored.
 ///
-/// An error if there are fewer than two groups of stories, or if the tables do not belong together.
+/// An error if there are fewer than two groups of stories, or if the tables do not match.
 pub fn gather(
     activations: &Activations,
     vectors: &LayerVectors,
@@ -47,7 +47,7 @@ pub fn gather(
     let (n, d) = (vectors.emotions.len(), vectors.d_model);
     let mut sums = Sums::new(n);
     let (mut tokens, mut moments) = (Vec::new(), Vec::<[Moments; 2]>::new());
-    // Scores are counted from the first story's, so that their squares lose no digits.
+    // Scores are relative to the first story's, so that their squares do not lose digits.
     let mut first: Option<[f64; 2]> = None;
     let design = read::each(activations.shards(), &vectors.emotions, seed, &|_| true, &mut |row| {
         ensure!(row.values.len() == d, "activations of another width than the vectors");

@@ -1,4 +1,4 @@
-//! What is measured of one set of vectors, the experiment's own or a resample's: from their Gram matrix. Knows nothing of
+//! The measures of one set of vectors, the experiment's own or a resample's, from their Gram matrix. Independent of
 //! resampling.
 
 use anyhow::{Result, ensure};
@@ -10,7 +10,7 @@ use crate::stages::statistics::spectrum::top_two;
 /// The measures of one set of vectors.
 #[derive(Clone, Debug)]
 pub struct Measures {
-    /// The variance among the vectors: the mean square of their distance from their mean.
+    /// The variance among the vectors: the mean squared distance from their mean.
     pub variance: f64,
     /// The shares of the variance among the vectors that the first two components explain.
     pub shares: [f64; 2],
@@ -18,25 +18,25 @@ pub struct Measures {
     pub norm: f64,
     /// `r(score, mean length of the stories)` over emotions, for the first two components.
     pub lengths: [f64; 2],
-    /// The mean cosine of two emotions of one family, and of two families; `None` where there is no such pair.
+    /// The mean cosine of two emotions of one family, and of two families; `None` if there is no such pair.
     pub within: Option<f64>,
     pub between: Option<f64>,
-    /// Above the diagonal, row after row.
+    /// Above the diagonal, row-major.
     pub cosines: Vec<f32>,
 }
 
-/// What does not change from resample to resample.
+/// Data that are the same for all resamples.
 pub struct Frame {
-    /// Of each emotion its family.
+    /// For each emotion, its family.
     pub families: Vec<Option<usize>>,
     pub normalize: bool,
-    /// Signs of components are those in which scores correlate with these.
+    /// The signs of components are chosen so that scores correlate positively with these.
     pub signs: Option<[DVector<f64>; 2]>,
 }
 
 impl Frame {
-    /// The measures of vectors with this Gram matrix. `centred`: that of the same vectors less their mean. `lengths`: of each
-    /// emotion the mean length of its stories.
+    /// The measures of vectors with this Gram matrix. `centred`: that of the same vectors minus their mean. `lengths`:
+    /// for each emotion, the mean length of its stories.
     ///
     /// An error if all vectors are equal, or if one is zero.
     pub fn measure(&self, gram: DMatrix<f64>, centred: DMatrix<f64>, lengths: &[f64]) -> Result<Measures> {
@@ -80,18 +80,18 @@ impl Frame {
 }
 
 impl Measures {
-    /// The mean cosine within families less that between them.
+    /// The mean cosine within families minus that between them.
     pub fn gap(&self) -> Option<f64> {
         Some(self.within? - self.between?)
     }
 }
 
-/// Each two of `n`, the smaller first.
+/// All pairs of `n`, the smaller index first.
 pub fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |i| (i + 1..n).map(move |j| (i, j)))
 }
 
-/// `H G H` with `H = I - 1/n`: the Gram matrix of the same vectors less their mean.
+/// `H G H` with `H = I - 1/n`: the Gram matrix of the same vectors minus their mean.
 pub fn double_centred(gram: &DMatrix<f64>) -> DMatrix<f64> {
     let n = gram.nrows();
     let rows: Vec<f64> = gram.row_iter().map(|row| row.sum() / n as f64).collect();

@@ -1,5 +1,5 @@
-//! How sure the geometry of the emotion vectors is: intervals for cosines and components, nulls for both, and the
-//! reliability of each vector. Knows no model. `docs/methods.md` has every formula.
+//! Uncertainty of the geometry of the emotion vectors: intervals for cosines and components, null distributions for
+//! both, and the reliability of each vector. Does not depend on a model. All formulas are in `docs/methods.md`.
 
 mod control;
 mod figures;
@@ -23,7 +23,7 @@ use control::Compared;
 use measures::{Frame, Measures, pairs};
 use resample::{Resampler, Rounds, estimate};
 
-/// Raised when the same activations would give other tables.
+/// Must be increased when the same activations would give different tables.
 const VERSION: u32 = 4;
 
 params! {
@@ -50,16 +50,16 @@ params! {
     }
 }
 
-/// Emotions that belong together, as the experiment says.
+/// Emotions that belong together, as given in the experiment file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Family {
-    /// Not in the key: no table has it.
+    /// Not part of the key: no table contains it.
     #[serde(skip)]
     pub name: String,
     pub words: Vec<String>,
 }
 
-/// Families of emotions, none in two of them.
+/// Families of emotions; no emotion is in two of them.
 fn families(reader: &Reader<'_>, name: &str) -> Read<Vec<Family>> {
     let mut families: Vec<Family> = Vec::new();
     let mut wrong = false;
@@ -126,7 +126,7 @@ const SHARES: [&str; 2] = ["PC1 share", "PC2 share"];
 const NORM: &str = "|r(PC1, norm)|";
 const WITHIN: &str = "cosine within families";
 const BETWEEN: &str = "cosine between families";
-/// Beside vectors of topics, which are no emotion's.
+/// Compared with vectors of topics, which are not emotions.
 const VARIANCE_BESIDE: &str = "variance over that of topics";
 const SHARE_BESIDE: &str = "PC1 share less that of topics";
 const SHARES_BESIDE: [&str; 2] = ["PC1 share of as many emotions", "PC1 share of as many topics"];
@@ -135,14 +135,14 @@ const GAP: &str = "within minus between";
 const EMOTION_LENGTH: [&str; 2] = ["r(PC1, length) of emotions", "r(PC2, length) of emotions"];
 const STORY_LENGTH: [&str; 2] = ["r(PC1, length) of stories", "r(PC2, length) of stories"];
 
-/// How a statistic's interval is made.
+/// The kind of a statistic's interval.
 #[derive(Clone, Copy)]
 enum Ends {
     Basic(Scale),
     Percentile,
 }
 
-/// Every statistic of some vectors and their stories, with its name; `None` where there is none.
+/// All statistics of a set of vectors and their stories, with their names; `None` if a statistic is not available.
 fn listed(m: &Measures, stories: [f64; 2]) -> [(&'static str, Ends, Option<f64>); 11] {
     let correlation = Ends::Basic(Scale::Correlation);
     [
@@ -160,14 +160,14 @@ fn listed(m: &Measures, stories: [f64; 2]) -> [(&'static str, Ends, Option<f64>)
     ]
 }
 
-/// The statistics that shuffled labels have too, and that are larger where there is structure.
+/// The statistics that are also computed under shuffled labels, and are larger if there is structure.
 const TESTED: [&str; 4] = [VARIANCE, SHARES[0], SHARES[1], GAP];
 
-/// The tables `geometry` (statistics), `geometry_cosines` (each two emotions) and `geometry_reliability` (each emotion)
-/// of one layer.
+/// The tables `geometry` (statistics), `geometry_cosines` (all pairs of emotions) and `geometry_reliability` (one row
+/// per emotion) of one layer.
 ///
-/// Groups of stories are drawn with replacement for intervals, labels shuffled within groups for nulls; all from
-/// `input.seed`. An error if there are fewer than two groups.
+/// Groups of stories are drawn with replacement for intervals, labels are shuffled within groups for null
+/// distributions; all from `input.seed`. An error if there are fewer than two groups.
 fn run(params: &Geometry, input: Input) -> Result<Tables> {
     let Input { set, activations, seed, progress, .. } = input;
     let activations = activations.context("this analysis needs the activations")?;
@@ -295,7 +295,7 @@ impl Statistics {
     }
 }
 
-/// Every two emotions with the interval of their cosine.
+/// All pairs of emotions with the interval of their cosine.
 fn cosines(set: &VectorSet, own: &Measures, resampled: &resample::Resampled) -> Table {
     use rayon::prelude::*;
     let layer = &set.layers[0];
@@ -323,14 +323,14 @@ fn cosines(set: &VectorSet, own: &Measures, resampled: &resample::Resampled) -> 
     places.table("geometry_cosines/1", columns)
 }
 
-/// Of every emotion the mean cosine of the vectors of two halves, the range of 95 % of the halves, and what Spearman and
-/// Brown's formula makes of it for all groups together.
+/// For every emotion: the mean cosine of the vectors of two halves, the central 95 % over the splits, and the
+/// Spearman-Brown estimate for all groups together.
 fn reliability(set: &VectorSet, resampled: &resample::Resampled) -> Table {
     let layer = &set.layers[0];
     let mut places = Places::default();
     let (mut emotion, mut count, mut half) = (Vec::new(), Vec::new(), Vec::new());
     let (mut low, mut high, mut whole) = (Vec::new(), Vec::new(), Vec::new());
-    // None where no two halves have every emotion.
+    // None if no two halves have every emotion.
     let rows = if resampled.halves.is_empty() { 0 } else { layer.emotions.len() };
     for at in 0..rows {
         let of: Vec<f64> = resampled.halves.iter().map(|cosines| cosines[at]).collect();
@@ -355,7 +355,7 @@ fn reliability(set: &VectorSet, resampled: &resample::Resampled) -> Table {
     places.table("geometry_reliability/1", columns)
 }
 
-/// The reliability of a measure of twice the length: `2 r / (1 + r)` (Spearman 1910, Brown 1910); 0 of halves that
+/// The reliability of a measure of twice the length: `2 r / (1 + r)` (Spearman 1910, Brown 1910); 0 for halves that
 /// have nothing in common.
 fn spearman_brown(half: f64) -> f64 {
     let half = half.max(0.0);

@@ -1,5 +1,5 @@
 //! The measures of a layer's vectors under resampling: bootstraps over groups, labels shuffled within groups, halves.
-//! Knows no table.
+//! Independent of the tables.
 
 use anyhow::Result;
 use nalgebra::{DMatrix, DVector};
@@ -13,11 +13,10 @@ use crate::stages::statistics::cells::gram;
 use crate::stages::statistics::design::Weights;
 use crate::stages::vectors::Center;
 
-/// Resamples that are made together: what they need is 180 MB with 171 emotions of 2,048 dimensions, however many
-/// threads there are.
+/// Resamples computed together: they need 180 MB for 171 emotions of 2,048 dimensions, whatever the number of threads.
 const BATCH: usize = 128;
 
-/// How often each thing is done.
+/// The number of rounds of each kind.
 #[derive(Clone, Copy)]
 pub struct Rounds {
     pub resamples: usize,
@@ -38,12 +37,12 @@ pub struct Resample {
     pub stories: [f64; 2],
 }
 
-/// All that resampling gives.
+/// All results of resampling.
 pub struct Resampled {
     pub bootstrap: Vec<Resample>,
     /// Under shuffled labels.
     pub shuffled: Vec<Measures>,
-    /// Of each pair of halves the cosine between the two vectors of each emotion.
+    /// For each pair of halves, the cosine between the two vectors of each emotion.
     pub halves: Vec<Vec<f64>>,
 }
 
@@ -61,7 +60,7 @@ pub fn estimate(frame: &Frame, vectors: &LayerVectors, lengths: &[f64]) -> Resul
 }
 
 impl Resampler<'_> {
-    /// All of it. `progress` is told of every round.
+    /// Runs all rounds. `progress` is called for each.
     pub fn run(&self, rounds: Rounds, progress: &mut Progress) -> Result<Resampled> {
         let all = rounds.resamples + rounds.permutations + rounds.halves;
         let mut done = 0;
@@ -157,14 +156,14 @@ impl Resampler<'_> {
         both.collect()
     }
 
-    /// The measures of vectors: `rows` (`[label, d]`) are they less their `mean`.
+    /// The measures of vectors: `rows` (`[label, d]`) are the vectors minus their `mean`.
     fn measure(&self, rows: &[f32], mean: &[f64], lengths: &[f64]) -> Result<Measures> {
         let (n, d) = (lengths.len(), self.gathered.cells.d());
         let centred = gram(rows, n);
         let whole = match self.center {
             Center::Emotions => centred.clone(),
             Center::None => {
-                // Each vector is its row and `back`, which all have in common.
+                // Each vector is its row plus `back`, which is the same for all.
                 let back: Vec<f64> = mean.iter().zip(&self.gathered.offset).map(|(m, o)| m + o).collect();
                 let along = rows
                     .chunks_exact(d)

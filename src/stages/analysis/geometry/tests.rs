@@ -1,4 +1,5 @@
-//! Resampling against the plain way: the same stories, resampled or relabelled one by one, through `vectors` and `pca`.
+//! Resampling compared with a direct implementation: the same stories, resampled or relabelled one by one, through
+//! `vectors` and `pca`.
 
 use super::*;
 use crate::lm::Chat;
@@ -36,8 +37,8 @@ fn table(stories: &[Story]) -> Table {
     )
 }
 
-/// Stories of `n` emotions in `topics` topics, `per` or one more a cell, around `means` in noise of this size, far from
-/// the origin.
+/// Stories of `n` emotions in `topics` topics, `per` or one more per cell, around `means` in noise of this size, far
+/// from the origin.
 fn stories(means: &[Vec<f64>], topics: usize, per: usize, noise: f64, seed: u64) -> Vec<Story> {
     let mut draws = Draws::new("stories", &[seed]);
     let mut stories = Vec::new();
@@ -54,7 +55,7 @@ fn stories(means: &[Vec<f64>], topics: usize, per: usize, noise: f64, seed: u64)
     stories
 }
 
-/// Random means; those of emotions 0 and 1, 2 and 3, ... lie near each other.
+/// Random means; those of emotions 0 and 1, 2 and 3, ... are close to each other.
 fn planted(n: usize, d: usize) -> Vec<Vec<f64>> {
     let mut draws = Draws::new("planted", &[]);
     let base: Vec<Vec<f64>> = (0..n).map(|_| (0..d).map(|_| draws.normal()).collect()).collect();
@@ -118,7 +119,7 @@ fn geometry(resamples: usize, permutations: usize, halves: usize) -> Geometry {
     Geometry { pairs: vec![], families: vec![family(0), family(2)], resamples, permutations, halves }
 }
 
-/// Shares and cosines (above the diagonal) by the analyses that have them.
+/// Shares and cosines (above the diagonal) from the analyses that compute them.
 fn by_analyses(set: &VectorSet) -> (Vec<f64>, Vec<f64>) {
     let run = |analysis: Analysis| {
         let progress = &mut |_: usize, _: usize| {};
@@ -151,7 +152,7 @@ fn close(got: &[f64], want: &[f64], tolerance: f64) {
     }
 }
 
-/// The basic interval of plain values on a scale, by hand.
+/// The basic interval of plain values on a scale, computed by hand.
 fn ends(estimate: f64, drawn: &[f64], scale: Scale) -> [f64; 2] {
     let interval = basic(estimate, drawn, scale).unwrap();
     [interval.low, interval.high]
@@ -251,8 +252,8 @@ fn families_lengths_and_their_gap_by_hand() {
     close(&[value(STORY_LENGTH[0])], &[want], 1e-9);
 }
 
-/// With a signal of length s and noise of length t in the mean of a half, the cosine of two halves is about
-/// s^2 / (s^2 + t^2).
+/// With a signal of length s and noise of length t in the mean of a half, the cosine of two halves is about s^2 / (s^2
+/// + t^2).
 #[test]
 fn halves_agree_as_far_as_signal_exceeds_noise() {
     let (n, d, topics) = (4, 400, 20);
@@ -270,7 +271,7 @@ fn halves_agree_as_far_as_signal_exceeds_noise() {
     let (half, whole) = (tables[2].1.f64("half").unwrap(), tables[2].1.f64("reliability").unwrap());
     for (at, mean) in means.iter().enumerate() {
         let signal = dot(mean, mean);
-        // Of the noise in each mean a fraction 1/n goes with the mean of all.
+        // A fraction 1/n of the noise in each mean is removed with the overall mean.
         let spread = d as f64 * noise * noise / (topics as f64 / 2.0) * (1.0 - 1.0 / n as f64);
         let want = signal / (signal + spread);
         assert!((half[at] - want).abs() < 0.05, "{} is not {want}", half[at]);
@@ -295,7 +296,8 @@ fn noise_is_significant_as_often_as_it_should_be() {
     assert!(hits.iter().all(|hits| (2..=19).contains(hits)), "{hits:?}");
 }
 
-/// Of five emotions in five topics, one story a cell, the vectors of topics are those that topics have as emotions.
+/// With five emotions in five topics, one story per cell, the vectors of topics equal those that topics would have as
+/// emotions.
 #[test]
 fn topics_beside_emotions_by_the_other_analyses() {
     let stories: Vec<Story> =
@@ -316,7 +318,7 @@ fn topics_beside_emotions_by_the_other_analyses() {
     close(&table.f64("value").unwrap()[row - 2..=row], &[shares[0], shares[1], 5.0], 1e-5);
 }
 
-/// Values and p of what stands beside topics.
+/// Values and p of the statistics compared with topics.
 fn beside(tables: &Tables) -> Option<[(f64, f64); 2]> {
     let table = &tables[0].1;
     let (names, value, p) =
@@ -325,14 +327,14 @@ fn beside(tables: &Tables) -> Option<[(f64, f64); 2]> {
     Some([of(VARIANCE_BESIDE)?, of(SHARE_BESIDE)?])
 }
 
-/// Means of `n` emotions: Gaussian, `long` times as far along one axis.
+/// Means of `n` emotions: Gaussian, with `long` times the extent along one axis.
 fn along(n: usize, long: f64, draws: &mut Draws) -> Vec<Vec<f64>> {
     (0..n).map(|_| (0..5).map(|at| draws.normal() * if at == 0 { long } else { 1.0 }).collect()).collect()
 }
 
 #[test]
 fn emotions_like_topics_differ_from_them_one_time_in_twenty_and_one_axis_is_found() {
-    // As many emotions as topics, and more topics, of which some are picked.
+    // As many emotions as topics; then more topics, from which some are selected.
     for (n, topics, least) in [(6, 6, 2), (5, 8, 0)] {
         let mut hits = [0; 2];
         for seed in 0..200 {
@@ -341,7 +343,8 @@ fn emotions_like_topics_differ_from_them_one_time_in_twenty_and_one_axis_is_foun
             let found = beside(&tables(&geometry(2, 39, 0), &plain(), &stories, n, None, seed)).unwrap();
             hits.iter_mut().zip(found).for_each(|(hits, (_, p))| *hits += usize::from(p <= 0.05));
         }
-        // scipy.stats.binom.ppf([.0005, .9995], 200, .05) is 2 and 21; averages over picks vary less than one pick.
+        // scipy.stats.binom.ppf([.0005, .9995], 200, .05) is 2 and 21; averages over selections vary less than a
+        // single one.
         assert!(hits.iter().all(|hits| (least..=21).contains(hits)), "{n} {topics}: {hits:?}");
     }
     for seed in 0..5 {

@@ -1,4 +1,4 @@
-//! What a monitor shows: the alarms, the rates, and what they are worth.
+//! The figures of a monitor: alarms, their rates, and how well they predict outcomes.
 
 use anyhow::Result;
 
@@ -17,16 +17,16 @@ pub const READING: &str = "The rate of false alarms: the share of held-out neutr
      under the ROC curve of the largest running mean for the outcome, with a bootstrap over transcripts and random \
      directions as the null; and the number of alarms before the event, with alarms of other transcripts as the null.";
 
-/// Transcripts that the table of alarms shows.
+/// The number of transcripts in the table of alarms.
 const SHOWN: usize = 40;
 
-/// One direction's row of the table `monitor` over all length classes.
+/// One direction's row of the table `monitor`, summed over all length classes.
 struct Rates {
     held_out: (usize, usize),
     watched: (usize, usize),
 }
 
-/// Sums over length classes, of the rows that `wanted` names by their direction.
+/// Sums over length classes, for the directions accepted by `wanted`.
 fn rates(group: &Group, wanted: impl Fn(&str) -> bool) -> Result<Rates> {
     let table = group.table;
     let direction = table.str("direction")?;
@@ -53,7 +53,7 @@ fn said((alarms, of): (usize, usize)) -> String {
     format!("{alarms} of {of} ({} %)", fixed(share((alarms, of)), 1))
 }
 
-/// What it found on each set of vectors.
+/// The findings on each set of vectors.
 pub fn claims(monitor: &Monitor, tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     let as_percent = |i: Interval| Interval { low: 100.0 * i.low, high: 100.0 * i.high };

@@ -1,11 +1,12 @@
-//! How long before an event the first alarm is, beside alarms of other transcripts. Knows no text.
+//! The lead time of the first alarm before an event, compared with the alarms of other transcripts. Independent of the
+//! texts.
 
 use crate::stages::statistics::draws;
 
 /// Shuffles of the alarms over the transcripts.
 const SHUFFLES: usize = 999;
 
-/// A transcript in which what is watched for happens.
+/// A transcript in which the watched event happens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Case {
     /// The turn of the first alarm.
@@ -14,20 +15,21 @@ pub struct Case {
     pub turns: usize,
 }
 
-/// What the alarms are before the events.
+/// The lead of the alarms over the events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leads {
     pub cases: usize,
-    /// Cases with an alarm in a turn before that of the event.
+    /// The number of cases with an alarm in a turn before that of the event.
     pub before: usize,
-    /// The median number of turns by which, of those.
+    /// The median lead of those, in turns.
     pub median: Option<f64>,
-    /// The chance of as many where each transcript has the alarm of another, at the same part of its length.
+    /// The probability of at least as many if each transcript gets the alarm of another one, at the same fraction of
+    /// its length.
     pub p: f64,
 }
 
 impl Leads {
-    /// Those of `cases`; `None` of none.
+    /// The leads of `cases`; `None` if there are none.
     pub fn of(cases: impl Iterator<Item = Case>, seed: u64) -> Option<Leads> {
         let cases: Vec<Case> = cases.collect();
         if cases.is_empty() {
@@ -77,7 +79,7 @@ mod tests {
         let small = (0..200)
             .filter(|&seed| Leads::of(cases(seed, false).into_iter(), seed).unwrap().p <= 0.05)
             .count();
-        // scipy.stats.binom.cdf(18, 200, .05) is .994; a p of few values may be smaller too seldom.
+        // scipy.stats.binom.cdf(18, 200, .05) is .994; a p with few possible values may be small too rarely.
         assert!(small <= 18, "{small} of 200");
         assert_eq!(Leads::of(std::iter::empty(), 0), None);
     }

@@ -1,4 +1,5 @@
-//! What words alone say of an emotion: their log-odds in the stories of one emotion against those of the others. Knows no model.
+//! A words-only baseline for an emotion: log-odds of words in the stories of one emotion against those of the others.
+//! Does not depend on a model.
 
 use std::collections::HashMap;
 
@@ -6,19 +7,19 @@ use anyhow::Result;
 
 use crate::store::table::Table;
 
-/// Added to every count, so that a word that occurs on one side alone has a finite log-odds.
+/// Added to every count, so that a word that occurs on one side only has a finite log-odds.
 const SMOOTHING: f64 = 0.5;
 
 /// Words and their log-odds.
 pub struct Lexicon(HashMap<String, f64>);
 
-/// Letters, in lower case.
+/// Runs of letters, in lower case.
 fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
 impl Lexicon {
-    /// Of the words of stories, tables of schema `stories/1`, those of `emotion` against those of all others.
+    /// Compares the words in stories (tables of schema `stories/1`) of `emotion` with those of all others.
     ///
     /// # Errors
     /// A table that cannot be read.
@@ -42,7 +43,8 @@ impl Lexicon {
         Ok(Lexicon(counts.into_iter().map(odds).collect()))
     }
 
-    /// For each token the log-odds of the word that it is a part of; 0 of words of no story, and of what is no word.
+    /// For each token, the log-odds of the word that it is part of; 0 for words that occur in no story, and for tokens
+    /// that are not words.
     pub fn scores(&self, pieces: &[String]) -> Vec<f64> {
         let (mut scores, mut word, mut own) = (vec![0.0; pieces.len()], String::new(), 0..0);
         let mut end = |word: &mut String, tokens: std::ops::Range<usize>| {

@@ -1,5 +1,5 @@
-//! Early warning along transcripts: an alarm where the running mean of an emotion's reading passes a threshold that neutral
-//! transcripts set, at a stated rate of false alarms. docs/monitor.md says how it is used.
+//! Early warning along transcripts: an alarm is raised when the running mean of an emotion's reading exceeds a
+//! threshold calibrated on neutral transcripts, at a stated rate of false alarms. See docs/monitor.md for its use.
 
 mod figures;
 mod lead;
@@ -26,14 +26,14 @@ use crate::store::table::Table;
 use lexicon::Lexicon;
 use rule::{Threshold, class_of, edges};
 
-/// Raised when the same readings would give other tables.
+/// Must be increased when the same readings would give different tables.
 const VERSION: u32 = 3;
 
-/// What the baseline of words alone is called among the directions.
+/// The name of the words-only baseline among the directions.
 const WORDS: &str = "words alone";
 
-/// Of the neutral transcripts, so much is for mean, deviation and length classes, and as much is held out; the rest sets the
-/// threshold.
+/// The fraction of the neutral transcripts used for mean, deviation and length classes, and also the fraction that is
+/// held out; the rest calibrates the threshold.
 const SHARE: f64 = 0.2;
 
 params! {
@@ -94,7 +94,7 @@ words! {
     }
 }
 
-/// One of `[transcripts]`.
+/// A table of `[transcripts]`.
 pub(super) fn source(reader: &Reader<'_>, name: &str) -> Read<String> {
     let written = reader.filled(name)?;
     if super::readings::sources_of(reader).any(|known| known == written) {
@@ -169,12 +169,12 @@ struct Watched {
     event: Option<usize>,
     pieces: Vec<String>,
     tokens: Vec<(usize, usize)>,
-    /// `[direction][token]`, of the directions that are judged; the last is what words alone say.
+    /// `[direction][token]`, for the judged directions; the last is the words-only baseline.
     values: Vec<Vec<f32>>,
 }
 
 impl Watched {
-    /// `judged`: places of directions.
+    /// `judged`: indices of directions.
     fn of(read: &TextRead, monitor: &Monitor, judged: &[usize], lexicon: &Lexicon) -> Watched {
         let is_read = |turn: usize| match monitor.roles {
             Roles::All => read.text.role(turn) != "system",
@@ -182,7 +182,7 @@ impl Watched {
             Roles::Assistant => read.text.role(turn) == "assistant",
         };
         let mut own = read.of(0, is_read);
-        // Of a shorter transcript, all.
+        // For a shorter transcript, all tokens.
         if own.len() > monitor.skip {
             own.drain(..monitor.skip);
         }
@@ -216,7 +216,7 @@ fn peak(along: &[f64]) -> f64 {
     along.iter().copied().fold(f64::MIN, f64::max)
 }
 
-/// The neutral transcripts in three disjoint parts.
+/// Three disjoint parts of the neutral transcripts.
 struct Parts {
     /// For mean, standard deviation and length classes.
     scale: Vec<usize>,
@@ -236,10 +236,10 @@ impl Parts {
 }
 
 impl Monitor {
-    /// The tables `monitor` (a row a direction and length class: its threshold and rates), `monitor_alarms` (a row a transcript)
-    /// and `monitor_outcomes` (a row a direction: the AUROC), at each layer.
+    /// The tables `monitor` (one row per direction and length class: its threshold and rates), `monitor_alarms` (one
+    /// row per transcript) and `monitor_outcomes` (one row per direction: the AUROC), at each layer.
     ///
-    /// An error if there are too few neutral transcripts for the rate, in a length class too.
+    /// An error if there are too few neutral transcripts for the rate, overall or in a length class.
     fn run_on(&self, set: &VectorSet, reads: &Reads, seed: u64) -> Result<Tables> {
         let stories: Vec<Table> =
             (0..reads.n_stories).map(|shard| (reads.stories)(shard)).collect::<Result<_>>()?;
@@ -251,7 +251,7 @@ impl Monitor {
             let is_watched = read.source != neutral;
             let known = !seen.insert((read.layer, is_watched, read.text.id.clone()));
             let one = Watched::of(read, self, &self.judged(&set.layers[read.layer].emotions)?, &lexicon);
-            // A transcript that stands twice counts once: two of it are not exchangeable with others.
+            // A duplicate transcript counts once: its copies are not exchangeable with others.
             if !known && !one.tokens.is_empty() {
                 all.entry(read.layer).or_insert_with(|| [Vec::new(), Vec::new()])[usize::from(is_watched)]
                     .push(one);
@@ -271,14 +271,14 @@ impl Monitor {
         Ok(out.tables())
     }
 
-    /// The places among the directions of those that are judged: the emotion first, then the random ones.
+    /// The indices of the judged directions: the emotion first, then the random ones.
     fn judged(&self, emotions: &[String]) -> Result<Vec<usize>> {
         let own = emotions.iter().position(|emotion| *emotion == self.alarm.on);
         let own = own.with_context(|| format!("there is no vector of `{}`", self.alarm.on))?;
         Ok(std::iter::once(own).chain(emotions.len()..emotions.len() + self.random).collect())
     }
 
-    /// `names`: of the directions that are judged.
+    /// `names`: of the judged directions.
     fn layer(
         &self,
         set: &VectorSet,

@@ -1,28 +1,28 @@
-//! The calibrated alarm: a threshold that a new neutral transcript passes with at most a stated probability, and what is known of
-//! the rate. Knows no model and no text.
+//! The calibrated alarm: a threshold that a new neutral transcript exceeds with at most a stated probability, and a
+//! bound on the rate. Independent of models and texts.
 
 use anyhow::{Result, ensure};
 
 /// The threshold of one length class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Threshold {
-    /// An alarm is a larger statistic.
+    /// An alarm is raised by a larger statistic.
     pub value: f64,
-    /// Neutral transcripts that it was taken from.
+    /// The number of neutral transcripts that it was calibrated on.
     pub n: usize,
-    /// It is the k-th smallest of theirs.
+    /// It is the k-th smallest of their statistics.
     pub k: usize,
 }
 
-/// The fewest neutral transcripts from which a rate of `a` can be kept: `n + 1 >= 1 / a`.
+/// The minimum number of neutral transcripts for which a rate of `a` can be guaranteed: `n + 1 >= 1 / a`.
 pub fn fewest(a: f64) -> usize {
-    // Of 1 / 0.01 that is 99, whatever the rounding.
+    // For 1 / 0.01 that is 99, whatever the rounding.
     (1.0 / a - 1e-9).ceil() as usize - 1
 }
 
 impl Threshold {
-    /// The k-th smallest of the statistics of `n` neutral transcripts, `k = ceil((n + 1)(1 - a))`. A new transcript that is
-    /// exchangeable with them is among the `n + 1 - k` largest of `n + 1` with probability at most `a`.
+    /// The k-th smallest of the statistics of `n` neutral transcripts, `k = ceil((n + 1)(1 - a))`. A new transcript
+    /// that is exchangeable with them is among the `n + 1 - k` largest of `n + 1` with probability at most `a`.
     ///
     /// # Errors
     /// `n` is too small: then `k > n`.
@@ -39,13 +39,13 @@ impl Threshold {
         Ok(Threshold { value: sorted[k.max(1) - 1], n, k: k.max(1) })
     }
 
-    /// The probability of an alarm of a neutral transcript, over all calibrations: `(n + 1 - k) / (n + 1)`.
+    /// The probability of an alarm for a neutral transcript, over all calibrations: `(n + 1 - k) / (n + 1)`.
     pub fn rate(&self) -> f64 {
         (self.n + 1 - self.k) as f64 / (self.n as f64 + 1.0)
     }
 
-    /// What the rate of this calibration is below with a probability of 95 %: it has the distribution
-    /// Beta(n + 1 - k, k), of which this is the quantile .95.
+    /// The upper bound on the rate of this calibration with 95 % probability: the rate has the distribution Beta(n + 1
+    /// - k, k), of which this is the .95 quantile.
     pub fn bound(&self) -> f64 {
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..64 {
@@ -56,7 +56,8 @@ impl Threshold {
     }
 }
 
-/// The distribution function of Beta(a, n + 1 - a) of whole numbers: the chance of `a` or more hits in `n` trials of chance `x`.
+/// The distribution function of Beta(a, n + 1 - a) for integers: the probability of `a` or more hits in `n` trials
+/// with probability `x`.
 fn beta_cdf(a: usize, n: usize, x: f64) -> f64 {
     let (mut log_choose, mut below) = (0.0, 0.0);
     for i in 0..a {
@@ -66,8 +67,8 @@ fn beta_cdf(a: usize, n: usize, x: f64) -> f64 {
     1.0 - below
 }
 
-/// The area under the ROC curve: the share of pairs of one of `yes` and one of `no` in which the former is larger; ties count
-/// half. `None` where one of them is empty.
+/// The area under the ROC curve: the share of pairs of one of `yes` and one of `no` in which the former is larger;
+/// ties count half. `None` if either is empty.
 pub fn auroc(yes: &[f64], no: &[f64]) -> Option<f64> {
     let wins = |y: &f64| {
         no.iter()
@@ -86,12 +87,12 @@ pub fn auroc(yes: &[f64], no: &[f64]) -> Option<f64> {
     (pairs > 0).then(|| yes.iter().map(wins).sum::<f64>() / pairs as f64)
 }
 
-/// The length class of a transcript of so many tokens; `edges`: the largest of each class but the last.
+/// The length class of a transcript with this number of tokens; `edges`: the upper limit of each class but the last.
 pub fn class_of(tokens: usize, edges: &[usize]) -> usize {
     edges.partition_point(|&edge| edge < tokens)
 }
 
-/// The edges of `classes` classes of about equally many lengths.
+/// The edges of `classes` classes with about equally many lengths each.
 pub fn edges(lengths: &[usize], classes: usize) -> Vec<usize> {
     let mut sorted = lengths.to_vec();
     sorted.sort_unstable();
@@ -130,8 +131,8 @@ mod tests {
         }
     }
 
-    /// Maxima of running means of correlated noise, of transcripts of many lengths: each of 4,000 calibrations alarms of its own
-    /// new transcript with probability (n + 1 - k) / (n + 1), whatever their distribution.
+    /// Maxima of running means of correlated noise, for transcripts of various lengths: over 4,000 calibrations, the
+    /// probability of an alarm on a new transcript is (n + 1 - k) / (n + 1), whatever the distribution.
     #[test]
     fn exchangeable_transcripts_alarm_at_the_stated_rate() {
         for (n, a) in [(19, 0.05), (30, 0.1), (99, 0.05)] {
@@ -161,7 +162,8 @@ mod tests {
         }
     }
 
-    /// Of calibrations, one in twenty has a rate above the bound: that of uniform statistics is 1 minus the threshold.
+    /// One calibration in twenty has a rate above the bound: with uniform statistics the rate is 1 minus the
+    /// threshold.
     #[test]
     fn the_bound_holds_in_nineteen_of_twenty_calibrations() {
         let rounds = 2000;

@@ -1,4 +1,4 @@
-//! The tables of a monitor. Knows no model and no text.
+//! The tables of a monitor. Independent of models and texts.
 
 use super::super::{Places, Tables, VectorSet};
 use super::Watched;
@@ -9,7 +9,7 @@ use crate::stages::statistics::draws;
 use crate::stages::statistics::interval::percentile;
 use crate::store::table::{Column, Table};
 
-/// All of them.
+/// All tables.
 #[derive(Default)]
 pub struct Out {
     pub rule: Rows<Rule>,
@@ -17,7 +17,7 @@ pub struct Out {
     pub outcomes: Rows<Outcome>,
 }
 
-/// Rows with their places.
+/// Rows with their set and layer.
 pub struct Rows<T> {
     places: Places,
     rows: Vec<T>,
@@ -40,18 +40,18 @@ impl<T> Rows<T> {
 pub struct Rule {
     pub direction: String,
     pub class: usize,
-    /// Of the class; `None`: of any length above the class before.
+    /// The upper limit of the class; `None`: no limit.
     pub most_tokens: Option<usize>,
     pub threshold: Threshold,
-    /// Alarms, of transcripts.
+    /// Alarms, transcripts.
     pub held_out: (usize, usize),
     pub watched: (usize, usize),
-    /// Of a token's reading in the neutral transcripts that are for that.
+    /// Per token, of the readings in the neutral transcripts reserved for it.
     pub mean: f64,
     pub sd: f64,
 }
 
-/// A transcript that is watched.
+/// A watched transcript.
 pub struct Alarmed {
     id: String,
     place: String,
@@ -60,24 +60,24 @@ pub struct Alarmed {
     class: usize,
     peak: f64,
     threshold: f64,
-    /// The chance of such a peak in a neutral transcript.
+    /// The probability of at least such a peak in a neutral transcript.
     p: f64,
     alarm: Option<Alarm>,
     event: Option<usize>,
 }
 
-/// Where the first alarm is.
+/// The position of the first alarm.
 struct Alarm {
     turn: usize,
     token: usize,
     text: String,
 }
 
-/// Tokens before an alarm that are shown with it.
+/// The number of tokens shown before an alarm.
 const SHOWN: usize = 24;
 
 impl Alarmed {
-    /// `along`: the running mean of a transcript; `neutral`: peaks of neutral ones of its length.
+    /// `along`: the running mean of a transcript; `neutral`: peaks of neutral transcripts of its length class.
     pub fn of(one: &Watched, class: usize, along: &[f64], threshold: &Threshold, neutral: &[f64]) -> Alarmed {
         let peak = super::peak(along);
         let alarm = along.iter().position(|&x| x > threshold.value).map(|at| {
@@ -101,7 +101,7 @@ impl Alarmed {
     }
 }
 
-/// How well a direction's peak tells transcripts with the outcome from others.
+/// How well a direction's peak distinguishes transcripts with the outcome from others.
 pub struct Outcome {
     direction: String,
     counts: [usize; 2],
@@ -111,7 +111,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// `sides`: peaks with the outcome and without.
+    /// `sides`: peaks with the outcome and without it.
     pub fn of(
         direction: &str,
         sides: &[Vec<f64>; 2],
@@ -135,7 +135,7 @@ impl Outcome {
 }
 
 impl Out {
-    /// With one entry for each row.
+    /// One entry per row.
     pub fn tables(self) -> Tables {
         let Out { rule, alarms, outcomes } = self;
         let mut tables =

@@ -1,4 +1,4 @@
-//! The alarm from tables of readings on: its rate on noise, and what it finds of what is planted.
+//! The alarm computed from tables of readings: its rate on noise, and its detection of planted signals.
 
 use super::super::LayerVectors;
 use super::super::reads::Reads;
@@ -37,8 +37,8 @@ fn set() -> VectorSet {
     VectorSet { model: "m".into(), stories: "s".into(), n_layers: 2, layers: vec![layer] }
 }
 
-/// A shard of transcripts of noise of `seed`, each of two turns; those labelled `bad` reach `planted` higher along the first
-/// direction in their second turn, in which the outcome happens in the third.
+/// A shard of noise transcripts from `seed`, each with two turns; those labelled `bad` are shifted by `planted` along
+/// the first direction in their second turn, and have the outcome in the third.
 fn shard(seed: u64, n: usize, bad: usize, planted: f64) -> (Table, Table) {
     let turns = [("user", 0), ("assistant", 1), ("user", 2)];
     let mut transcripts = Vec::new();
@@ -119,8 +119,8 @@ fn table<'a>(tables: &'a Tables, name: &str) -> &'a Table {
     &tables.iter().find(|(n, _)| n == name).unwrap().1
 }
 
-/// Over 200 calibrations the share of alarms of new transcripts of the same kind is the stated one, and so is that of those that
-/// were held out and that of random directions.
+/// Over 200 calibrations the rate of alarms on new transcripts of the same kind is the stated one, and so are those on
+/// held-out transcripts and along random directions.
 #[test]
 fn new_neutral_transcripts_alarm_at_the_stated_rate() {
     let monitor = monitor(0.1);

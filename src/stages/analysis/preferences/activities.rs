@@ -1,4 +1,4 @@
-//! Lists of activities, each in a category: those that ship, or a file of the user's. Knows no model.
+//! Lists of activities, each with a category: built in, or from a user's file. Does not depend on a model.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -6,23 +6,23 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-/// Something that a model could be asked to do.
+/// An activity that a model could be asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Activity {
     pub category: String,
     pub activity: String,
 }
 
-/// The 64 that ship, eight of each of eight categories.
+/// The 64 built-in activities, eight in each of eight categories.
 const SHIPPED: &str = include_str!("../../../params/presets/activities-64.csv");
 
-/// The names of the lists that ship, and how many activities of each category they hold.
+/// The names of the built-in lists, and the number of activities that they hold per category.
 const LISTS: [(&str, usize); 2] = [("activities-64", 8), ("activities-16", 2)];
 
-/// Fewer activities are no ground for a correlation.
+/// The minimum number of activities for a correlation.
 const FEWEST: usize = 8;
 
-/// The list of this name that ships.
+/// The built-in list of this name.
 pub fn shipped(name: &str) -> Option<Vec<Activity>> {
     let (_, of_each) = LISTS.iter().find(|(list, _)| *list == name)?;
     let all = read(SHIPPED).expect("a file that ships, which a test reads");
@@ -35,11 +35,11 @@ pub fn shipped(name: &str) -> Option<Vec<Activity>> {
     Some(kept)
 }
 
-/// The activities of a CSV file with the columns `category` and `activity`, by comma or tab; lines that begin with `#` are
-/// comments.
+/// The activities of a CSV file with the columns `category` and `activity`, separated by commas or tabs; lines that
+/// begin with `#` are comments.
 ///
 /// # Errors
-/// With the file and the line: no such file or column, an empty field, an activity that stands twice, fewer than eight.
+/// With the file and the line: no such file or column, an empty field, a duplicate activity, fewer than eight.
 pub fn of_file(path: &Path) -> Result<Vec<Activity>> {
     let read = || read(&fs_err::read_to_string(path)?);
     read().with_context(|| format!("read activities from {}", path.display()))
@@ -77,7 +77,7 @@ fn read(text: &str) -> Result<Vec<Activity>> {
     Ok(activities)
 }
 
-/// The category of each activity as a number, in order of appearance.
+/// The index of each activity's category, in order of appearance.
 pub fn categories<'a>(activities: &'a [Activity]) -> Vec<usize> {
     let mut names: Vec<&'a str> = Vec::new();
     let number = |activity: &'a Activity| {

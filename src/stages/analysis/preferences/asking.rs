@@ -1,5 +1,5 @@
-//! Which of two activities a model would choose: the logits of two letters where its answer begins, with vectors added on the
-//! way. Knows no statistic.
+//! Which of two activities a model would choose: the logits of two letters where its answer begins, with vectors added
+//! to the residual stream. Independent of the statistics.
 
 use std::ops::Range;
 
@@ -13,29 +13,29 @@ use crate::lm::{Batch, Chat, LanguageModel, Layer, Spans};
 use crate::stages::analysis::Progress;
 use crate::stages::analysis::shared::{BATCH_TOKENS, Row, Shared, Sites};
 
-/// Bound on logits held at a time: 128 MiB in fp32.
+/// Upper bound on the logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
 
 /// A question about two activities, as tokens.
 pub struct Question {
-    /// The activity that stands first, and the other.
+    /// The first activity, and the second.
     pub of: [usize; 2],
     pub ids: Vec<i64>,
     /// The tokens of each.
     pub spans: [Range<usize>; 2],
 }
 
-/// What a model would answer.
+/// The model's answer to a question.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
     /// The logit of the first letter minus that of the second.
     pub logit: f64,
-    /// The probability of both together, among all tokens.
+    /// The probability of both letters together, among all tokens.
     pub mass: f64,
 }
 
 impl Answer {
-    /// The chance of the first, of these two.
+    /// The probability of the first, given one of these two.
     pub fn first(self) -> f64 {
         1.0 / (1.0 + (-self.logit).exp())
     }
@@ -48,10 +48,10 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Of every two activities both orders.
+    /// All pairs of activities in both orders.
     ///
     /// # Errors
-    /// A letter that is not one token; no chat template where one is asked for; a question longer than the context.
+    /// A letter that is not a single token; no chat template if one is required; a question longer than the context.
     pub fn new(params: &Preferences, model: &LanguageModel, chat: Chat) -> Result<Questions> {
         let chat = template(params, model, chat)?;
         let activities: Vec<&str> = params.list.iter().map(|of| of.activity.as_str()).collect();
@@ -73,9 +73,9 @@ impl Questions {
         Ok(Questions { all, letters: letters.context("there are no two activities")? })
     }
 
-    /// What the model answers to some of the questions, under each of `vectors` (`[d_model]`), added at `layer` to `spans` of
-    /// each; without a layer, nothing is added. `[vector][question]`. Batches hang on the questions alone, and give what each
-    /// question gives by itself where the backend promises it.
+    /// The answers to the questions `asked`, under each of `vectors` (`[d_model]`), added at `layer` to the `spans` of
+    /// each; without a layer, nothing is added. `[vector][question]`. Batches depend on the questions only, and give
+    /// the same results as single questions if the backend guarantees it.
     ///
     /// # Errors
     /// A logit that is not finite.
@@ -117,7 +117,7 @@ impl Questions {
         whole.collect::<Option<Vec<_>>>().context("a question without an answer")
     }
 
-    /// What stands at the last position of each row.
+    /// The answer at the last position of each row.
     fn read(&self, model: &LanguageModel, batch: &Batch, resid: &Tensor) -> Result<Vec<Answer>> {
         let _no_grad = tch::no_grad_guard();
         let ends: Vec<i64> = batch.lengths.iter().map(|&length| length as i64 - 1).collect();
@@ -139,7 +139,7 @@ impl Questions {
         both.chunks(2).zip(mass).map(answer).collect()
     }
 
-    /// The two orders of each pair among `asked`, from what was answered to them in this order.
+    /// The two orders of each pair among `asked`, from the answers to them in this order.
     pub fn pairs(&self, asked: &[usize], answers: &[Answer]) -> Vec<Pair> {
         let n = self.all.iter().flat_map(|question| question.of).max().map_or(0, |last| last + 1);
         let mut first = vec![None; n * n];
@@ -154,7 +154,7 @@ impl Questions {
     }
 }
 
-/// What the chat template is told; `None` where none is used.
+/// The options of the chat template; `None` if none is used.
 pub fn template(params: &Preferences, model: &LanguageModel, chat: Chat) -> Result<Option<Chat>> {
     ensure!(
         params.wrap == Ask::Raw || model.has_chat_template(),
@@ -164,7 +164,7 @@ pub fn template(params: &Preferences, model: &LanguageModel, chat: Chat) -> Resu
     Ok((params.wrap == Ask::User).then_some(chat))
 }
 
-/// The text with what stands for the marks, and where that is, in bytes.
+/// The text with its placeholders replaced, and the byte ranges of the replacements.
 pub fn filled<const N: usize>(template: &str, marks: [(&str, &str); N]) -> (String, [Range<usize>; N]) {
     let mut places: Vec<(usize, usize)> = marks
         .iter()

@@ -1,5 +1,5 @@
-//! Whether readings follow preferences: correlations over activities, over all and within categories, with what chance
-//! gives. Knows no model.
+//! Whether readings follow preferences: correlations over activities, overall and within categories, with their null
+//! distributions. Does not depend on a model.
 
 use anyhow::Result;
 
@@ -10,10 +10,10 @@ use crate::stages::statistics::correlation::{partial, pearson, residuals};
 use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::{p_value, percentile, quantile, two_sided};
 
-/// Of fewer categories a bootstrap says nothing.
+/// The minimum number of categories for a bootstrap.
 const CATEGORIES: usize = 5;
 
-/// What is drawn.
+/// The numbers of random draws and their seed.
 #[derive(Clone, Copy)]
 pub struct Chance {
     pub bootstrap: usize,
@@ -22,32 +22,33 @@ pub struct Chance {
     pub layer: i32,
 }
 
-/// One emotion's readings beside preferences.
+/// The correlation of one emotion's readings with preferences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Correlated {
     /// Over all activities.
     pub r: f64,
-    /// By drawing categories.
+    /// By a bootstrap over categories.
     pub interval: Option<Interval>,
-    /// Preferences shuffled over activities, two-sided; and of the largest |r| of any emotion.
+    /// Preferences shuffled over activities, two-sided; and for the largest |r| of any emotion.
     pub p: f64,
     pub p_max: f64,
     /// Of differences from the categories' means.
     pub within: f64,
-    /// Preferences shuffled within categories, two-sided; and of the largest of any emotion.
+    /// Preferences shuffled within categories, two-sided; and for the largest |r| of any emotion.
     pub p_within: f64,
     pub p_within_max: f64,
-    /// What `r` still is in size when preferences are shuffled within categories: the 97.5th percentile. What lies between
-    /// categories gives as much by itself.
+    /// The size that `r` still reaches when preferences are shuffled within categories: the 97.5th percentile of |r|.
+    /// Differences between categories alone produce this much.
     pub between: f64,
-    /// What is left of `r` once the reading of the emotions' main axis is taken out of both sides; and its p beside the largest of any
-    /// emotion where what is left of preferences is shuffled over activities.
+    /// The partial correlation, with the reading of the emotions' main axis removed from both sides; and its p against
+    /// the largest of any emotion, with residual preferences shuffled over activities.
     pub beyond: Option<f64>,
     pub p_beyond: Option<f64>,
 }
 
-/// The reading of the first principal component of a layer's vectors, which in most sets is valence, but for a factor: `None` of fewer
-/// than three emotions. A sum of the emotions' `readings`, for the component is one of their vectors.
+/// The reading of the first principal component of a layer's vectors, which in most sets is valence, up to a factor:
+/// `None` for fewer than three emotions. It is a weighted sum of the emotions' `readings`, because the component is a
+/// linear combination of their vectors.
 pub fn main_axis(layer: &LayerVectors, readings: &[Vec<f64>]) -> Option<Vec<f64>> {
     if readings.len() < 3 {
         return None;
@@ -63,7 +64,8 @@ pub fn main_axis(layer: &LayerVectors, readings: &[Vec<f64>]) -> Option<Vec<f64>
     Some((0..readings[0].len()).map(of).collect())
 }
 
-/// `readings[emotion][activity]` beside `preferences`, with the category of each activity, and the reading of the emotions' main axis.
+/// Correlates `readings[emotion][activity]` with `preferences`, given the category of each activity and the reading of
+/// the emotions' main axis.
 pub fn correlate(
     preferences: &[f64],
     readings: &[Vec<f64>],
@@ -137,7 +139,7 @@ pub fn correlate(
     Ok((0..n).map(of).collect())
 }
 
-/// Differences from the mean of each one's category.
+/// Differences from the mean of the respective category.
 pub fn within(values: &[f64], categories: &[usize]) -> Vec<f64> {
     let mean = |category: usize| {
         let own = || values.iter().zip(categories).filter(move |(_, of)| **of == category);
@@ -146,7 +148,7 @@ pub fn within(values: &[f64], categories: &[usize]) -> Vec<f64> {
     values.iter().zip(categories).map(|(value, &of)| value - mean(of)).collect()
 }
 
-/// An order in which each place has one of its own category.
+/// A permutation within categories.
 fn shuffled_within(categories: &[usize], draws: &mut Draws) -> Vec<usize> {
     let mut order: Vec<usize> = (0..categories.len()).collect();
     for category in 0..=categories.iter().copied().max().unwrap_or(0) {
@@ -158,8 +160,8 @@ fn shuffled_within(categories: &[usize], draws: &mut Draws) -> Vec<usize> {
     order
 }
 
-/// Two halves of the activities, as many of each category in both (but for one where a category is odd): true of those in
-/// the first.
+/// Splits the activities into two halves with equally many of each category (up to one if a category is odd): true for
+/// those in the first.
 pub fn halves(categories: &[usize], draws: &mut Draws) -> Vec<bool> {
     let order = draws.shuffled(categories.len());
     let mut first = vec![false; categories.len()];
@@ -179,13 +181,13 @@ mod tests {
 
     const CHANCE: Chance = Chance { bootstrap: 200, permutations: 400, seed: 3, layer: 5 };
 
-    /// Eight categories of eight.
+    /// Eight categories with eight activities each.
     fn eight() -> Vec<usize> {
         (0..64).map(|at| at / 8).collect()
     }
 
-    /// Preferences g + w, readings a g + b w, where g differs between categories alone, w within them alone, and both have
-    /// as much variance: r is (a + b) / sqrt(2 (a^2 + b^2)), and within categories it is the sign of b.
+    /// Preferences g + w, readings a g + b w, where g varies between categories only, w within them only, and both
+    /// have equal variance: r is (a + b) / sqrt(2 (a^2 + b^2)), and within categories it is the sign of b.
     #[test]
     fn correlations_are_those_of_the_closed_form() {
         let (categories, root) = (eight(), std::f64::consts::TAU / 8.0);
@@ -204,18 +206,19 @@ mod tests {
             assert!(of.p_within < 0.01 && of.p_within_max < 0.01, "{of:?}");
             assert!(of.p_max >= of.p);
         }
-        // What lies between categories alone: 3 / sqrt(20) = .67 is left on average when they are kept.
+        // The contribution of differences between categories: 3 / sqrt(20) = .67 remains on average when they are
+        // kept.
         assert!(found[0].between > 0.67 && found[0].between < 0.8, "{}", found[0].between);
         assert!(found[2].between < 0.35, "{}", found[2].between);
         let interval = found[0].interval.unwrap();
         assert!(interval.low < found[0].r && found[0].r < interval.high, "{interval:?}");
-        // Of four categories there is none.
+        // For four categories there is no interval.
         let few: Vec<usize> = categories.iter().map(|c| c / 2).collect();
         assert_eq!(correlate(&preferences, &readings, &few, None, CHANCE).unwrap()[0].interval, None);
     }
 
-    /// Preferences g + w + h, readings a g + b w + c h, all three at right angles and of one variance: beyond g the correlation is (b + c) /
-    /// sqrt(2 (b^2 + c^2)), whatever a is; nothing is left of a reading that is g.
+    /// Preferences g + w + h, readings a g + b w + c h, all three orthogonal and of equal variance: with g removed the
+    /// correlation is (b + c) / sqrt(2 (b^2 + c^2)), whatever a is; nothing remains of a reading that equals g.
     #[test]
     fn what_is_beyond_the_main_axis_has_its_closed_form() {
         let (categories, root) = (eight(), std::f64::consts::TAU / 8.0);
@@ -237,7 +240,7 @@ mod tests {
         assert!(found[1].p_beyond.unwrap() < 0.01 && found[3].p_beyond.unwrap() > 0.9);
     }
 
-    /// Vectors p u + q w of two directions u and w, with more spread along u: the axis reads u.
+    /// Vectors p u + q w of two directions u and w, with a larger spread along u: the axis reads u.
     #[test]
     fn the_main_axis_reads_the_first_component() {
         let along = [-3.0, -1.0, 1.5, 3.5];
@@ -252,7 +255,7 @@ mod tests {
             resid_norm: 1.0,
             vectors,
         };
-        // Activities whose residuals are these; readings are products with vectors of unit norm.
+        // Activities with these residuals; readings are dot products with vectors of unit norm.
         let residuals = [[1.0, 0.5, 0.0], [-2.0, 0.1, 3.0], [0.5, -1.0, 1.0], [4.0, 0.0, -2.0]];
         let reading = |emotion: usize| -> Vec<f64> {
             let unit = |at: &[f64; 3]| dot(layer.vector(emotion), at) / norm(layer.vector(emotion));
@@ -267,7 +270,7 @@ mod tests {
         assert_eq!(main_axis(&layer, &readings[..2]), None);
     }
 
-    /// Noise has a p of at most .05 within categories one time in twenty; of six emotions the largest as well.
+    /// With noise, p within categories is at most .05 one time in twenty; so is the p of the largest of six emotions.
     #[test]
     fn noise_is_found_at_its_rate() {
         let categories: Vec<usize> = (0..16).map(|at| at / 2).collect();

@@ -1,4 +1,4 @@
-//! The figures and claims of `preferences`. Knows only its tables.
+//! The figures and claims of `preferences`. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -24,14 +24,14 @@ pub const READING: &str = "Each activity's Elo rating comes from the model's cho
 
 /// The paper's correlations over its own 64 activities.
 const PUBLISHED: [(&str, f64); 2] = [("blissful", 0.71), ("hostile", -0.74)];
-/// The same within categories, as others computed them from the paper's printed ratings.
+/// The same within categories, as computed by others from the paper's printed ratings.
 const PUBLISHED_WITHIN: [(&str, f64); 2] = [("blissful", 0.35), ("hostile", -0.44)];
-/// Correlation over emotions of r with the shift under steering.
+/// The correlation over emotions of r with the shift under steering.
 const PUBLISHED_SHIFT: f64 = 0.85;
-/// Why neither is like with like.
+/// Why neither is directly comparable.
 const BUT: &str = "of other activities";
 
-/// Shuffles of emotions behind the p of the correlation over emotions.
+/// Shuffles of emotions for the p of the correlation over emotions.
 const SHUFFLES: usize = 999;
 
 /// One emotion's row.
@@ -66,8 +66,8 @@ fn rows<'a>(group: &'a Group<'a>) -> Result<Vec<Row<'a>>> {
     Ok(group.rows.iter().map(row).collect())
 }
 
-/// Per set and layer: r of each emotion, the ratings beside the readings that follow them most, the numbers, and what steering
-/// did.
+/// Per set and layer: r of each emotion, the ratings plotted against the readings that follow them most, the numbers,
+/// and the effect of steering.
 pub fn figures(name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let of = |kind: &str| groups(tables, kind);
@@ -130,7 +130,7 @@ fn correlations(name: &str, group: &Group, rows: &[Row], activities: &Group) -> 
     Ok(group.figure(name.to_string(), "Readings and preferences".into(), caption, Body::Dots(dots)))
 }
 
-/// The ratings beside the readings of the emotions with the largest and the smallest r.
+/// The ratings plotted against the readings of the emotions with the largest and the smallest r.
 fn scatter(name: &str, group: &Group, rows: &[Row], activities: &Group, readings: &Group) -> Result<Figure> {
     let by_r = |a: &&Row, b: &&Row| a.r.total_cmp(&b.r);
     let chosen = [rows.iter().max_by(by_r), rows.iter().min_by(by_r)];
@@ -157,7 +157,7 @@ fn scatter(name: &str, group: &Group, rows: &[Row], activities: &Group, readings
     Ok(group.figure(format!("{name}-elo"), title, caption.into(), Body::Panels(panels)))
 }
 
-/// So much of a label as fits a plane.
+/// A label shortened to fit the plot.
 fn brief(text: &str) -> String {
     let words: Vec<&str> = text.split(' ').collect();
     if words.len() > 4 { format!("{}\u{2026}", words[..4].join(" ")) } else { text.to_string() }
@@ -219,9 +219,9 @@ fn ratings(name: &str, group: &Group) -> Result<Figure> {
 /// Mean shifts and slopes at one strength.
 struct Shifts {
     strength: f64,
-    /// Each emotion's mean over splits and halves.
+    /// The mean of each emotion over splits and halves.
     emotions: Vec<(String, f64, f64)>,
-    /// Of each random direction.
+    /// For each random direction.
     random: Vec<f64>,
 }
 
@@ -249,7 +249,7 @@ impl Shifts {
         Ok(strengths.into_iter().map(at).collect())
     }
 
-    /// The correlation over emotions of r with the shift, and its p by shuffling emotions; `None` of fewer than four.
+    /// The correlation over emotions of r with the shift, and its p by shuffling emotions; `None` for fewer than four.
     fn follows(&self, rows: &[Row]) -> Option<(f64, f64)> {
         let both: Vec<(f64, f64)> = self
             .emotions
@@ -304,7 +304,8 @@ impl Shifts {
         group.figure(format!("{name}-steered-{}", self.strength), title, caption, Body::Dots(dots))
     }
 
-    /// Ratings under steering over those without, of the emotions that shift most in either direction.
+    /// Ratings under steering plotted against those without, for the emotions with the largest shifts in either
+    /// direction.
     fn panels(&self, name: &str, group: &Group, elo: &Group) -> Result<Option<Figure>> {
         let by_shift = |a: &&(String, f64, f64), b: &&(String, f64, f64)| a.1.total_cmp(&b.1);
         let chosen = [self.emotions.iter().max_by(by_shift), self.emotions.iter().min_by(by_shift)];

@@ -1,5 +1,5 @@
-//! What a model would rather do: all pairs of a list of activities, a scale of preference from them, whether readings of the
-//! activities foretell it, and whether steering moves it. `docs/methods.md` has the formulas.
+//! What a model would prefer to do: all pairs of a list of activities, a preference scale from them, whether readings
+//! of the activities predict it, and whether steering changes it. The formulas are in `docs/methods.md`.
 
 mod activities;
 mod asking;
@@ -25,7 +25,7 @@ use crate::params::{Parts, Problem, Read, Reader, Type, params, presets, words};
 use crate::report::figure::Figure;
 use crate::store::table::Table;
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 2;
 
 words! {
@@ -94,7 +94,7 @@ params! {
     }
 }
 
-/// Where activities are from: a list that ships, or a file.
+/// The source of activities: a built-in list, or a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source(Option<PathBuf>);
 
@@ -107,7 +107,7 @@ fn list(reader: &Reader<'_>, _: &str) -> Read<Vec<Activity>> {
     Ok(activities::shipped(&reader.get::<String>("activities")?).unwrap_or_default())
 }
 
-/// Names of emotions, or `all`: none.
+/// Names of emotions; `all` gives an empty list.
 pub(super) fn emotions(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     let named: Vec<String> = reader.get(name)?;
     let span = reader.span_of(name);
@@ -117,7 +117,7 @@ pub(super) fn emotions(reader: &Reader<'_>, name: &str) -> Read<Vec<String>> {
     Ok(named)
 }
 
-/// Strengths, none of which is 0.
+/// Strengths, all different from 0.
 pub(super) fn strength(reader: &Reader<'_>, name: &str) -> Read<Vec<f64>> {
     let numbers = reader.numbers(name)?;
     if let Some((_, span)) = numbers.iter().find(|(strength, _)| *strength == 0.0) {
@@ -142,7 +142,7 @@ fn marks(reader: &Reader<'_>, parts: &Parts<Preferences>) -> Read<()> {
 }
 
 impl Preferences {
-    /// Reads the activities of a file, which then are in keys.
+    /// Reads the activities of a file, whose contents then enter the keys.
     ///
     /// # Errors
     /// Those of [`activities::of_file`].
@@ -222,7 +222,7 @@ fn run(params: &Preferences, input: Input) -> Result<Tables> {
     let categories = activities::categories(&params.list);
     let questions = Questions::new(params, model, chat)?;
     let rounds = params.steer.as_ref().map_or(0, |steer| steer.rounds(first.emotions.len(), layers.len()));
-    // Of the pairs across halves there are half as many.
+    // There are half as many pairs across halves.
     let total = questions.all.len() * (2 + rounds) / 2;
     let mut before = 0;
     let every: Vec<usize> = (0..questions.all.len()).collect();

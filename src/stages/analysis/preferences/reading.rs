@@ -1,4 +1,5 @@
-//! What emotion vectors read on an activity's own tokens where the model is asked how it would feel about it.
+//! The readings of emotion vectors on an activity's own tokens when the model is asked how it would feel about the
+//! activity.
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,10 +10,11 @@ use crate::stages::analysis::LayerVectors;
 use crate::stages::analysis::shared::BATCH_TOKENS;
 use crate::stages::principal::{dot, norm};
 
-/// `[layer][emotion][activity]`: the mean residual stream over the activity's tokens, times the emotion's vector of unit norm.
+/// `[layer][emotion][activity]`: the mean residual stream over the activity's tokens, projected on the emotion's unit
+/// vector.
 ///
 /// # Errors
-/// A vector that is zero; a residual stream that is not finite; those of the chat template.
+/// A zero vector; a residual stream that is not finite; errors of the chat template.
 pub fn read(
     params: &Preferences,
     model: &LanguageModel,

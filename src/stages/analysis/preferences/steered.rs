@@ -1,4 +1,4 @@
-//! Whether a vector added to the tokens of half of the activities makes that half preferred to the other.
+//! Whether a vector added to the tokens of half of the activities makes that half preferred over the other.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::stages::analysis::steering_nulls::{scaled, scales};
 use crate::stages::principal::norm;
 use crate::stages::statistics::draws::Draws;
 
-/// What one vector at one strength did to one half of one split.
+/// The effect of one vector at one strength on one half of one split.
 pub struct Move {
     pub strength: f64,
     /// An emotion, or `random-1`, ...
@@ -22,37 +22,38 @@ pub struct Move {
     pub split: usize,
     /// Which half was steered: 1 or 2.
     pub half: usize,
-    /// How much the steered half has risen above the other, in Elo points.
+    /// The rise of the steered half relative to the other, in Elo points.
     pub shift: f64,
-    /// Of the steered ratings on the unsteered ones, within the halves: below 1 preferences have come closer together.
+    /// The slope of the steered ratings on the unsteered ones, within the halves: below 1, preferences have become
+    /// more similar.
     pub slope: f64,
 }
 
-/// Ratings of activities under an emotion's vector, on average over the splits in which they were steered.
+/// Ratings of activities under an emotion's vector, averaged over the splits in which they were steered.
 pub struct Rated {
     pub strength: f64,
     pub steered: String,
-    /// `[activity]`: without steering, of the same pairs; and with it.
+    /// `[activity]`: without steering, from the same pairs; and with it.
     pub ratings: Vec<[f64; 2]>,
 }
 
-/// All of one layer.
+/// All results of one layer.
 pub struct Moved {
     pub moves: Vec<Move>,
     pub rated: Vec<Rated>,
-    /// Questions that were asked under some vector.
+    /// The number of questions asked under some vector.
     pub asked: usize,
 }
 
 impl Steered {
-    /// Passes on all pairs across two halves.
+    /// The number of passes over all pairs across two halves.
     pub fn rounds(&self, emotions: usize, layers: usize) -> usize {
         let emotions = if self.emotions.is_empty() { emotions } else { self.emotions.len() };
         (emotions + self.random) * self.strength.len() * self.splits * 2 * layers
     }
 }
 
-/// A vector that is added, by name.
+/// A named vector to be added.
 struct Added {
     strength: f64,
     name: String,
@@ -71,7 +72,7 @@ fn added(params: &Steered, layer: &LayerVectors, seed: u64) -> Result<Vec<Added>
             let vector = scaled(layer.vector(at), scales[at]);
             all.push(Added { strength, name: layer.emotions[at].clone(), is_emotion: true, vector });
         }
-        // Each vector is added with the same norm, so that one set of random directions is beside all of them.
+        // All vectors are added with the same norm, so that one set of random directions serves for all of them.
         let Some(&first) = chosen.first() else { continue };
         let length = scales[first] * norm(layer.vector(first));
         for number in 1..=params.random {
@@ -84,8 +85,8 @@ fn added(params: &Steered, layer: &LayerVectors, seed: u64) -> Result<Vec<Added>
     Ok(all)
 }
 
-/// Steers each half of each split in turn; `unsteered` are the answers to all questions. `told` hears how many questions were
-/// asked.
+/// Steers each half of each split in turn; `unsteered` are the answers to all questions. `told` receives the number of
+/// questions asked so far.
 pub fn run(
     (params, steer): (&Preferences, &Steered),
     (model, layer, questions): (&LanguageModel, &LayerVectors, &Questions),
@@ -96,7 +97,7 @@ pub fn run(
     let all = added(steer, layer, seed)?;
     let vectors: Vec<Vec<f32>> = all.iter().map(|added| added.vector.clone()).collect();
     let mut moved = Moved { moves: Vec::new(), rated: Vec::new(), asked: 0 };
-    // Of each vector and activity: how often it was steered, its rating without and with.
+    // For each vector and activity: how often it was steered, and the sums of its ratings without and with steering.
     let mut sums = vec![vec![(0usize, [0.0; 2]); n]; all.len()];
     for split in 1..=steer.splits {
         let first = halves(categories, &mut Draws::new("preferences halves", &[seed, split as u64]));
@@ -150,12 +151,12 @@ fn mean_of(theta: &[f64], half: &[bool], wanted: bool) -> f64 {
     own().map(|(theta, _)| theta).sum::<f64>() / own().count() as f64
 }
 
-/// By how much the mean of the steered half is above the other's.
+/// The mean of the steered half minus that of the other.
 fn gap(theta: &[f64], steered: &[bool]) -> f64 {
     mean_of(theta, steered, true) - mean_of(theta, steered, false)
 }
 
-/// The slope of `after` on `before` by least squares, both minus the means of their halves.
+/// The least-squares slope of `after` on `before`, both minus the means of their halves.
 fn slope(before: &[f64], after: &[f64], steered: &[bool]) -> f64 {
     let centred = |theta: &[f64]| -> Vec<f64> {
         let means = [false, true].map(|half| mean_of(theta, steered, half));
@@ -174,7 +175,7 @@ mod tests {
     fn shift_and_slope_are_those_of_a_line() {
         let steered = [true, false, true, false];
         let before = [0.3, -0.1, -0.9, 0.7];
-        // Compressed to .4, and the steered half 1.2 higher than it would be.
+        // Compressed to .4, with the steered half raised by 1.2.
         let after: Vec<f64> =
             before.iter().zip(steered).map(|(x, s)| 0.4 * x + if s { 0.6 } else { -0.6 }).collect();
         assert!((slope(&before, &after, &steered) - 0.4).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! The tables of `preferences`. Knows nothing of how their numbers are computed.
+//! The tables of `preferences`. Independent of how their numbers are computed.
 
 use super::Preferences as Params;
 use super::asking::{Answer, Questions};
@@ -9,10 +9,10 @@ use crate::lm::Layer;
 use crate::stages::analysis::{LayerVectors, Places, Tables, VectorSet};
 use crate::store::table::{Column, Table};
 
-/// Below this probability of both letters together an answer says little.
+/// Below this total probability of both letters an answer is not informative.
 pub const MASS: f64 = 0.1;
 
-/// Columns in the making, row by row.
+/// Columns under construction, row by row.
 #[derive(Default)]
 struct Rows {
     places: Places,
@@ -34,7 +34,7 @@ impl Rows {
         put(&mut self.options, options.iter().copied());
     }
 
-    /// Columns by name: texts, then integers, numbers, and those that may lack a value.
+    /// Columns by name: texts, integers, numbers, and optional numbers.
     fn table(self, schema: &str, [texts, integers, numbers, options]: [&[&'static str]; 4]) -> Table {
         let mut columns: Vec<(&str, Column)> = Vec::new();
         columns.extend(texts.iter().copied().zip(self.texts.into_iter().map(Column::Str)));
@@ -82,7 +82,7 @@ impl<'a> Preferences<'a> {
         }
     }
 
-    /// What was answered, and the ratings that follow from it.
+    /// The answers, and the ratings derived from them.
     pub fn ratings(
         &mut self,
         layer: Layer,
@@ -105,7 +105,7 @@ impl<'a> Preferences<'a> {
         }
     }
 
-    /// What steering did.
+    /// The effects of steering.
     pub fn steered(&mut self, layer: Layer, moved: &Moved) {
         for of in &moved.moves {
             self.steered.places.push(self.set, layer);

@@ -1,4 +1,4 @@
-//! Preferences of the demonstration model: batches, spans, and what is written into the tables.
+//! Preferences of the demonstration model: batches, spans, and the contents of the tables.
 
 use std::path::Path;
 
@@ -50,7 +50,7 @@ fn set(d_model: usize) -> VectorSet {
     VectorSet { model: "demo".into(), stories: "own".into(), n_layers: 4, layers: vec![layer] }
 }
 
-/// The same question by itself, with a vector added to one of the two activities by a hook of its own.
+/// The same question by itself, with a vector added to one of the two activities by a separate hook.
 fn alone(model: &LanguageModel, question: &asking::Question, steered: Option<(usize, &[f32])>) -> f64 {
     let mut hook = steered.map(|(which, vector)| Steer {
         layer: LAYER,
@@ -83,14 +83,14 @@ fn answers_in_batches_are_those_of_each_question_by_itself() {
     let every: Vec<usize> = (0..questions.all.len()).collect();
     let nothing = (None, &[][..], Positions::All.into());
     let answers: Vec<Answer> = questions.answers(&model, &every, nothing, &mut |_, _| {}).unwrap().remove(0);
-    // Kernels of our own give a row the same bits beside any others.
+    // With our own kernels a row has the same bits whatever the other rows of the batch are.
     let exact = matches!(model.decoder().backend(), crate::lm::Backend::Own(..));
     let bound = if exact { 0.0 } else { 1e-4 };
     for (question, answer) in questions.all.iter().zip(&answers).step_by(7) {
         assert!((alone(&model, question, None) - answer.logit).abs() <= bound);
         assert!(answer.mass > 0.0 && answer.mass < 1.0);
     }
-    // Two vectors in one pass, on the first activity's tokens alone.
+    // Two vectors in one pass, added to the first activity's tokens only.
     let vectors: Vec<Vec<f32>> =
         [3.0, -5.0].iter().map(|x| (0..192).map(|i| x * (i as f32).sin()).collect()).collect();
     let asked = [5, 100, 17];
@@ -164,8 +164,8 @@ fn the_tables_hold_every_activity_emotion_and_split() {
     assert!(has("r of happy") && has("r of calm within categories") && has("shift by angry at -0.5"));
 }
 
-/// Whether what an emotion reads in activities and what it does to preferences go together: the correlation over emotions, beside its
-/// definition.
+/// Whether an emotion's readings of activities and its effect on preferences are related: the correlation over
+/// emotions, compared with its definition.
 #[test]
 fn shifts_are_correlated_with_r_over_emotions() {
     let names: Vec<String> = (0..7).map(|number| format!("e{number}")).collect();

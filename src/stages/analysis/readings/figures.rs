@@ -1,4 +1,4 @@
-//! What readings show: texts with coloured tokens, and which emotions are strongest in each turn.
+//! The figures of readings: texts with coloured tokens, and the strongest emotions of each turn.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ pub const READING: &str = "For texts labelled with one of the emotions: the shar
      before the answer and over the answer's first 20 tokens; and the same with each emotion centred, tested by \
      shuffling answers over texts.";
 
-/// Turns that the ranking shows.
+/// The number of turns in the ranking.
 const RANKED: usize = 60;
-/// Emotions that it names at either end.
+/// The number of emotions named at each end.
 const NAMED: usize = 3;
 
 /// A text with its label.
@@ -33,7 +33,7 @@ fn is_random(direction: &str) -> bool {
     direction.starts_with("random-")
 }
 
-/// What it found on each set of vectors.
+/// The findings on each set of vectors.
 pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     let mut claims = Vec::new();
     for group in groups(tables, "readings")? {
@@ -44,7 +44,7 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
         let emotions: Vec<&str> =
             distinct(direction, &group.rows).into_iter().filter(|d| !is_random(d)).collect();
         for here in distinct(source, &group.rows).into_iter().filter(|s| !s.starts_with("stories/")) {
-            // The mean over a text is that over its turns, each as often as it has tokens.
+            // The mean over a text is the mean over its turns, weighted by their tokens.
             let mut sums: BTreeMap<Labelled, Vec<f64>> = BTreeMap::new();
             for &row in group.rows.iter().filter(|&&row| source[row] == here && role[row] != "system") {
                 let Some(label) = label[row].as_deref().filter(|label| emotions.contains(label)) else {
@@ -81,7 +81,7 @@ pub fn claims(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// Correlations of the positions around answers. What others published is of other models, prompts and emotions.
+/// Correlations of the positions around answers. The published values are for other models, prompts and emotions.
 fn around_answers(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     const UNLIKE: &str = "another model, other prompts, other emotions";
     const PAPER: &str = "Anthropic 2026, Claude Sonnet 4.5";

@@ -1,4 +1,5 @@
-//! Texts read token by token: how far the residual stream reaches along each emotion's vector, at each token, in each turn.
+//! Texts read token by token: the projection of the residual stream on each emotion's vector, at each token and in
+//! each turn.
 
 mod figures;
 mod positions;
@@ -18,10 +19,10 @@ use crate::stages::readings::{From, Wanted, names};
 use crate::store::table::{Column, Table};
 use positions::Positions;
 
-/// Raised when the same readings would give other tables.
+/// Must be increased when the same readings would give different tables.
 const VERSION: u32 = 3;
 
-/// Random directions that the report shows beside the emotions.
+/// The number of random directions shown in the report along with the emotions.
 const SHOWN_RANDOM: usize = 2;
 
 params! {
@@ -65,12 +66,12 @@ fn sources(reader: &Reader<'_>, name: &str) -> Read<Option<Vec<String>>> {
     if wrong { Err(Reported) } else { Ok(Some(written.into_iter().map(|(source, _)| source).collect())) }
 }
 
-/// Conversations that can be read: dialogues are transcripts too.
+/// Conversations that can be read, including dialogues, which are transcripts too.
 pub(super) fn sources_of<'r>(reader: &'r Reader<'_>) -> impl Iterator<Item = &'r str> {
     reader.scope.names("transcripts").chain(reader.scope.names("dialogues"))
 }
 
-/// Which transcripts there are, as a hint.
+/// The available transcripts, as a hint.
 pub(super) fn known(reader: &Reader<'_>) -> String {
     let names: Vec<String> = sources_of(reader).map(|name| format!("`{name}`")).collect();
     match names.is_empty() {
@@ -137,12 +138,14 @@ impl Kind for Readings {
     }
 }
 
-/// Mean and standard deviation of each direction's reading over the tokens of a source, at a layer.
+/// The mean and standard deviation of each direction's reading over the tokens of a source, at a layer.
 type Scales = BTreeMap<(String, usize), Vec<Moments>>;
 
 impl Readings {
-    /// The tables `readings` (a row a text, turn and direction) and `readings_tokens` (a row a token and direction, of the texts that
-    /// are shown), at each layer; of conversations with answers also `readings_positions` (a row two positions around the answer). z-scores are over the tokens of the source's own texts, template and system turns left out.
+    /// The tables `readings` (one row per text, turn and direction) and `readings_tokens` (one row per token and
+    /// direction, for the texts that are shown), at each layer; for conversations with answers also
+    /// `readings_positions` (one row per pair of positions around the answer). z-scores are relative to the tokens of
+    /// the source's own texts, without template and system turns.
     ///
     /// An error if a source has fewer than two tokens.
     fn run_on(&self, set: &VectorSet, reads: &Reads, seed: u64) -> Result<Tables> {
@@ -187,7 +190,7 @@ impl Readings {
     }
 }
 
-/// Whether a turn counts for the scale: instructions are alike in many texts.
+/// Whether a turn is included in the scale: system turns are the same in many texts.
 fn is_own<'a>(read: &'a TextRead) -> impl Fn(usize) -> bool + 'a {
     |turn| read.text.role(turn) != "system"
 }

@@ -1,5 +1,5 @@
-//! Do the person's last token, the token before the answer and the answer's beginning say the same: correlations of their readings over
-//! conversations and emotions.
+//! Whether the person's last token, the token before the answer and the beginning of the answer have the same
+//! readings: correlations over conversations and emotions.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ use crate::stages::statistics::draws::{Draws, rounds};
 use crate::stages::statistics::interval::{mean, p_value, percentile};
 use crate::store::table::{Column, Table};
 
-/// Shuffles and resamples of the conversations: .001 is then the least p, and percentile intervals are steady.
+/// Shuffles and resamples of the conversations: .001 is then the smallest p, and percentile intervals are stable.
 const DRAWS: usize = 999;
-/// Fewer conversations are no ground for a correlation.
+/// The minimum number of conversations for a correlation.
 const FEWEST: usize = 5;
 
-/// The positions, in the order of the text.
+/// The positions, in text order.
 pub const POSITIONS: [&str; 3] = ["user's last token", "token before the answer", "answer's first 20 tokens"];
 
-/// Of each source and layer the conversations' readings at the three positions, `[emotion]` each.
+/// For each source and layer, the readings of the conversations at the three positions, `[emotion]` each.
 #[derive(Default)]
 pub struct Positions {
     all: BTreeMap<(String, usize), Vec<[Vec<f64>; 3]>>,
 }
 
-/// The readings of `n` emotions around the beginning of the last answer; `None` where nobody is answered.
+/// The readings of `n` emotions around the beginning of the last answer; `None` if there is no answer.
 fn around(read: &TextRead, n: usize) -> Option<[Vec<f64>; 3]> {
     let is = |turn: &Option<usize>, role: &str| turn.is_some_and(|turn| read.text.role(turn) == role);
     let last = read.turns.iter().rposition(|turn| is(turn, "assistant"))?;
@@ -43,7 +43,8 @@ fn around(read: &TextRead, n: usize) -> Option<[Vec<f64>; 3]> {
     Some([at(asked..asked + 1), at(start - 1..start), at(start..(last + 1).min(start + ANSWER))])
 }
 
-/// Pearson's correlation over all conversations and emotions; `centred`: each emotion around its mean at either position.
+/// Pearson's correlation over all conversations and emotions; `centred`: each emotion minus its mean at the respective
+/// position.
 fn correlated(x: &[&Vec<f64>], y: &[&Vec<f64>], centred: bool) -> f64 {
     let flat = |rows: &[&Vec<f64>]| -> Vec<f64> {
         let n = rows.first().map_or(0, |row| row.len());
@@ -55,7 +56,7 @@ fn correlated(x: &[&Vec<f64>], y: &[&Vec<f64>], centred: bool) -> f64 {
     pearson(&flat(x), &flat(y))
 }
 
-/// What two positions have in common.
+/// The association of two positions.
 struct Found {
     r: f64,
     interval: Option<Interval>,
@@ -86,13 +87,13 @@ fn found(rows: &[[Vec<f64>; 3]], (a, b): (usize, usize), seed: u64) -> Found {
 }
 
 impl Positions {
-    /// One more text, of `n` emotions.
+    /// Adds a text, with `n` emotions.
     pub fn add(&mut self, read: &TextRead, n: usize) {
         let rows = around(read, n);
         self.all.entry((read.source.to_string(), read.layer)).or_default().extend(rows);
     }
 
-    /// The table `readings_positions`; `None` where no source has five answered conversations.
+    /// The table `readings_positions`; `None` if no source has five answered conversations.
     pub fn table(self, set: &VectorSet, seed: u64) -> Option<Table> {
         let mut places = Places::default();
         let (mut source, mut texts, mut a, mut b) = (vec![], vec![], vec![], vec![]);
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(around(&unanswered, 2), None);
     }
 
-    /// Of noise p is small as often as it says, and a common part is found; r beside the definition.
+    /// With noise p is small at its nominal rate, and a common part is found; r is compared with its definition.
     #[test]
     fn noise_is_noise_and_what_is_common_is_found() {
         let rows = |seed: u64, common: f64| -> Vec<[Vec<f64>; 3]> {
