@@ -1,5 +1,5 @@
-//! How well outcomes are told, by labels of people: sensitivity and specificity in each arm, and shares corrected by them. Knows no model
-//! and no file.
+//! Accuracy of the assigned outcomes according to human labels: sensitivity and specificity in each arm, and shares
+//! corrected for them. Independent of models and files.
 
 use std::collections::HashMap;
 
@@ -16,20 +16,21 @@ use crate::store::table::{Column, Table};
 
 /// Shuffles of labelled texts over arms.
 const SHUFFLES: usize = 999;
-/// The arm of all random directions of a strength, and that of all arms.
+/// The name of the arm of all random directions of one strength, and of that of all arms.
 const RANDOM: &str = "random";
 pub const ALL: &str = "all";
 
 /// Hits and trials.
 type Count = (usize, usize);
 
-/// Texts with one kind of steering, those with a label and all.
+/// Texts under one kind of steering, labelled ones and all.
 #[derive(Clone, Debug, Default)]
 struct Arm {
-    /// Of labelled texts that are the act, how many are told to be; of those that are not, how many are told not to be.
+    /// Of the labelled texts that are the act, how many are scored as the act; of those that are not, how many are
+    /// scored as not.
     sensitivity: Count,
     specificity: Count,
-    /// Of all texts how many are told to be.
+    /// Of all texts, how many are scored as the act.
     told: Count,
 }
 
@@ -45,7 +46,7 @@ impl Arm {
     }
 }
 
-/// The label of each text, where it has one.
+/// The label of each text, if it has one.
 fn labelled(labels: &[Label]) -> impl Fn(&Sample) -> Option<bool> {
     let mut by: HashMap<(bool, &str), bool> = HashMap::new();
     for Label { of, act } in labels {
@@ -59,8 +60,8 @@ fn labelled(labels: &[Label]) -> impl Fn(&Sample) -> Option<bool> {
     }
 }
 
-/// The table `scenario_accuracy`: a row an arm with labelled texts, and one of all. Controls are left out: rates are of the cases with
-/// ground for the act. `None` where no text has a label.
+/// The table `scenario_accuracy`: one row per arm with labelled texts, and one for all. Controls are excluded: rates
+/// refer to the cases with grounds for the act. `None` if no text has a label.
 pub fn table(
     params: &Scenario,
     (set, layer): (&VectorSet, Layer),
@@ -74,7 +75,7 @@ pub fn table(
     };
     let mut names: Vec<(String, f64)> = Vec::new();
     let mut arms: Vec<Arm> = Vec::new();
-    // Of each labelled text its arm, its label and whether it is told rightly.
+    // For each labelled text, its arm, its label and whether it is scored correctly.
     let mut judged: Vec<(usize, bool, bool)> = Vec::new();
     for sample in samples.all.iter().filter(|sample| !samples.cases[sample.case].control) {
         let own = name(sample.cell);
@@ -147,9 +148,9 @@ pub fn table(
     Some(places.table("scenario_accuracy/1", columns))
 }
 
-/// The chance of accuracies that differ as much between arms where they do not: texts are shuffled over arms, those that are the act and
-/// those that are not by themselves. Accuracies are compared by the sum over arms of n (share - mean)^2. `None` of fewer than two arms,
-/// and where all or none are told rightly: there is nothing to compare.
+/// The p-value of the differences in accuracy between arms: texts are shuffled over arms, separately for those that
+/// are the act and those that are not. The statistic is the sum over arms of n (share - mean)^2. `None` for fewer than
+/// two arms, and if all or none are scored correctly: there is nothing to compare.
 fn differs(judged: &[(usize, bool, bool)], arms: usize, seed: u64) -> Option<f64> {
     let strata: Vec<Vec<(usize, bool)>> = [true, false]
         .map(|act| judged.iter().filter(|of| of.1 == act).map(|of| (of.0, of.2)).collect::<Vec<_>>())

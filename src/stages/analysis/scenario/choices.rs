@@ -1,5 +1,5 @@
-//! The log-odds of the act among declared choices, where the model would answer: no sampling, and so no noise of it. Knows no
-//! statistic.
+//! The log-odds of the act among declared choices at the position where the model would answer: no sampling, and
+//! therefore no sampling noise. Independent of the statistics.
 
 use anyhow::{Context, Result, ensure};
 use tch::{Kind, Tensor};
@@ -14,32 +14,32 @@ use crate::stages::rollouts::Asked;
 use crate::stages::rollouts::cells::Cell;
 use crate::stages::rollouts::conversation::{self, messages, open};
 
-/// Bound on logits held at a time: 128 MiB in fp32.
+/// Upper bound on the logits held at a time: 128 MiB in fp32.
 const BATCH_LOGITS: usize = 1 << 25;
 
-/// What was found of a case in a cell, on average over the orders of the options.
+/// The result for a case in a cell, averaged over the orders of the options.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Odds {
-    /// ln of the probability of the letters of the act over that of the others.
+    /// ln of the probability of the letters of the act divided by that of the other letters.
     pub logodds: f64,
-    /// The probability of all letters together.
+    /// The total probability of all letters.
     pub mass: f64,
 }
 
 /// A case with its options in one order.
 struct Asking {
     case: usize,
-    /// The token of each letter, and whether it stands for the act.
+    /// The token of each letter, and whether it means the act.
     letters: Vec<(i64, bool)>,
 }
 
 /// `[cell][case]`.
 ///
-/// Options are put in as many orders as there are options, each first once: what comes from a letter or a place is the same
-/// for all.
+/// Options are presented in as many orders as there are options, each of them first once: the effect of a letter or a
+/// position is then the same for all.
 ///
 /// # Errors
-/// A letter that is not one token; a log-probability that is not finite; those of the chat template.
+/// A letter that is not a single token; a log-probability that is not finite; errors of the chat template.
 pub fn odds(
     params: &Scenario,
     choices: &Choices,
@@ -85,7 +85,7 @@ pub fn odds(
     let mut found = vec![vec![Odds::default(); asked.len()]; cells.len()];
     let total = cells.len() * askings.len();
     let mut before = 0;
-    // Those that nothing is added to are a pass of their own.
+    // Unsteered rows form a pass of their own.
     for steered in [false, true] {
         let here: Vec<usize> =
             (0..cells.len()).filter(|&cell| cells[cell].vector.is_empty() != steered).collect();

@@ -1,4 +1,4 @@
-//! Texts token by token, with what emotion vectors read in them. Knows no model.
+//! Texts token by token, with the readings of emotion vectors. Does not depend on a model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,20 +12,21 @@ use crate::stages::rollouts::cells::is_random;
 use crate::stages::statistics::interval::quantile;
 use crate::store::table::{Column, Table};
 
-/// Texts that are shown token by token.
+/// The number of texts shown token by token.
 const SHOWN: usize = 60;
-/// Tokens whose mean the page shows beside a token's own value.
+/// The number of tokens in the running mean that the page shows next to a token's own value.
 const WINDOW: usize = 16;
 
-/// The table `scenario_tokens` at the first layer: of the first text of each outcome in each cell the tokens of the last user's turn and of
-/// the answers, with each emotion's reading as a z-score over the answers of the unsteered texts. `None` where nothing was read.
+/// The table `scenario_tokens` at the first layer: for the first text of each outcome in each cell, the tokens of the
+/// last user turn and of the answers, with each emotion's reading as a z-score relative to the answers of the
+/// unsteered texts. `None` if nothing was read.
 pub fn table(set: &VectorSet, samples: &Samples, reads: &Reads) -> Result<Option<Table>> {
     let by: HashMap<&str, usize> =
         samples.all.iter().enumerate().map(|(at, sample)| (sample.id.as_str(), at)).collect();
     let emotions = &set.layers[0].emotions;
     let is_answer = |read: &TextRead, turn: usize| read.text.role(turn) == "assistant";
     let mut moments = vec![Moments::default(); emotions.len()];
-    // The first text of each outcome in each cell; random directions of a strength are one.
+    // The first text of each outcome in each cell; random directions of one strength count as one cell.
     let mut chosen: BTreeMap<(String, u64, String), usize> = BTreeMap::new();
     reads.each(set, &mut |read| {
         let Some(&at) = by.get(read.text.id.as_str()).filter(|_| read.layer == 0) else { return Ok(()) };
@@ -83,7 +84,7 @@ pub fn table(set: &VectorSet, samples: &Samples, reads: &Reads) -> Result<Option
     Ok((table.rows() > 0).then_some(table))
 }
 
-/// The texts of such a table, to be coloured; `samples` say what each is.
+/// The texts of such a table, with coloured tokens; `samples` gives their outcomes.
 pub fn figure(name: &str, group: &Group, samples: &Group) -> Result<Figure> {
     let table = group.table;
     let (id, turn, role) = (table.str("sample_id")?, table.i32("turn")?, table.str("role")?);

@@ -1,4 +1,4 @@
-//! The figures and claims of a scenario. Knows only its tables.
+//! The figures and claims of a scenario. Depends only on its tables.
 
 use anyhow::Result;
 
@@ -21,7 +21,7 @@ pub const READING: &str = "Effect of adding an emotion's vector on the scenario'
      directions of the same norm and sample size, q is adjusted over the cells. If the control changes as much, the \
      effect is not specific to the act.";
 
-/// Above this share of texts that were cut off, a warning.
+/// A warning is shown above this share of truncated texts.
 const CUT_OFTEN: f64 = 0.05;
 /// One emotion at one strength.
 struct Row<'a> {
@@ -67,8 +67,8 @@ fn rows<'a>(group: &'a Group<'a>) -> Result<Vec<Row<'a>>> {
     Ok(group.rows.iter().map(row).collect())
 }
 
-/// Per set: effects over strengths beside random directions, their numbers; with texts also the shares of outcomes, and
-/// samples to read.
+/// Per set: effects over strengths compared with random directions, and their numbers; with texts also the shares of
+/// outcomes, and samples to read.
 pub fn figures(params: &Scenario, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in &groups(tables, "scenario")? {
@@ -111,7 +111,8 @@ fn doses(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
             emotions.push(row.steered);
         }
     }
-    // Without steering nothing changes; how far a share of as many texts may be off by chance is shown there too.
+    // At strength 0 nothing changes by definition; the sampling error of a share of this many texts is shown there
+    // too.
     let chance = rows.first().map_or((0.0, 0.0), |row| unsteered(params, row));
     let series = emotions.iter().map(|emotion| {
         let own = rows.iter().filter(|row| row.steered == *emotion);
@@ -154,8 +155,8 @@ fn doses(params: &Scenario, name: &str, group: &Group, rows: &[Row]) -> Figure {
     group.figure(name.to_string(), "The act under steering".into(), caption, Body::Lines(body))
 }
 
-/// The interval of no change: of texts Newcombe's of the unsteered share and that of as many others; of choices, which have no noise
-/// of sampling, none.
+/// The interval of no change: for texts, Newcombe's interval for the difference between the unsteered share and the
+/// same share in an equal number of texts; for choices, which have no sampling noise, none.
 fn unsteered(params: &Scenario, row: &Row) -> (f64, f64) {
     let count = ((row.unsteered * row.n as f64).round() as usize, row.n);
     let drawn = newcombe(count, count).filter(|_| params.evidence != Evidence::Choices);
@@ -189,7 +190,7 @@ fn described(params: &Scenario, rows: &[Row]) -> String {
     )
 }
 
-/// What makes the numbers say less.
+/// Reasons for caution about the numbers.
 fn warnings(params: &Scenario, rows: &[Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let mut said = String::new();
@@ -265,7 +266,7 @@ fn is_emotion(steered: &str) -> bool {
     !is_random(steered) && !is_unsteered(steered)
 }
 
-/// Shares of each outcome over strengths, a plot an emotion.
+/// Shares of each outcome over strengths, one plot per emotion.
 fn shares(name: &str, group: &Group) -> Result<Figure> {
     let table = group.table;
     let (steered, outcome, control) = (table.str("steered")?, table.str("outcome")?, table.bool("control")?);
@@ -273,7 +274,7 @@ fn shares(name: &str, group: &Group) -> Result<Figure> {
     let rows: Vec<usize> = group.rows.iter().copied().filter(|&row| !control[row]).collect();
     let emotions = distinct(steered, &rows);
     let outcomes = distinct(outcome, &rows);
-    // From the least to the largest share of a random direction, at each strength.
+    // From the smallest to the largest share of a random direction, at each strength.
     let band = |name: &&str| {
         let mut points: Vec<(f64, f64, f64)> = Vec::new();
         for &row in rows.iter().filter(|&&row| outcome[row] == **name && !is_emotion(&steered[row])) {
@@ -318,7 +319,7 @@ fn shares(name: &str, group: &Group) -> Result<Figure> {
     Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Multiples(body)))
 }
 
-/// Shares of each outcome where nothing is steered.
+/// Shares of each outcome without steering.
 fn numbers_of(name: &str, group: &Group, rows: &[usize]) -> Result<Figure> {
     let table = group.table;
     let (outcome, count, n) = (table.str("outcome")?, table.i32("count")?, table.i32("n")?);
@@ -335,7 +336,7 @@ fn numbers_of(name: &str, group: &Group, rows: &[usize]) -> Result<Figure> {
     Ok(group.figure(format!("{name}-outcomes"), "Outcomes".into(), caption.into(), Body::Table(body)))
 }
 
-/// How well outcomes are told, by labels of people.
+/// The accuracy of the assigned outcomes, according to human labels.
 fn accuracy(name: &str, group: &Group) -> Result<Figure> {
     let table = group.table;
     let (arm, strength) = (table.str("arm")?, table.f64("strength")?);

@@ -1,4 +1,4 @@
-//! How the table of a scenario is read. Knows no model and no text.
+//! Parses the table of a scenario. Independent of models and texts.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::stages::rollouts::Texts;
 use crate::stages::scores::judge::Who;
 use crate::stages::scores::run::Sandbox;
 
-/// Where a set is from: one that ships, or a file.
+/// The source of a set: built in, or a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Source(pub(super) Option<PathBuf>);
 
@@ -51,7 +51,7 @@ pub(super) fn told(reader: &Reader<'_>, name: &str) -> Read<Option<Told>> {
     Ok((evidence == Evidence::Probe).then_some(told))
 }
 
-/// How many texts of a case in a cell are read: with `probe` all.
+/// How many texts of a case in a cell are read: with `probe`, all.
 pub(super) fn reading(reader: &Reader<'_>, name: &str) -> Read<usize> {
     let (read, evidence) = (reader.get::<usize>(name)?, reader.get::<Evidence>("evidence")?);
     Ok(match evidence {
@@ -65,7 +65,7 @@ pub(super) fn nothing(read: &usize) -> bool {
     *read == 0
 }
 
-/// What tells outcomes of texts; `None`: choices are read, and nothing is written.
+/// The scorer that assigns outcomes to texts; `None`: choices are read, and nothing is generated.
 pub(super) fn telling(evidence: Evidence, told_by: Option<Told>) -> Option<Told> {
     match evidence {
         Evidence::Choices => None,
@@ -76,7 +76,7 @@ pub(super) fn telling(evidence: Evidence, told_by: Option<Told>) -> Option<Told>
     }
 }
 
-/// The same while the table is read.
+/// The same while the table is being parsed.
 pub(super) fn asked(reader: &Reader<'_>) -> Read<Option<Told>> {
     Ok(telling(reader.get("evidence")?, Some(reader.get::<Told>("told_by")?)))
 }
@@ -99,7 +99,7 @@ pub(super) fn sandbox(reader: &Reader<'_>, _: &str) -> Read<Option<Sandbox>> {
     Ok((told == Some(Told::Run)).then_some(sandbox))
 }
 
-/// The judge's name, where one is asked.
+/// The name of the judge, if there is one.
 pub(super) fn judge(reader: &Reader<'_>, name: &str) -> Read<Option<String>> {
     let (named, told) = (reader.get::<Option<String>>(name)?, asked(reader)?);
     if told != Some(Told::Judge) {
@@ -126,7 +126,7 @@ pub(super) fn nobody(_: &Reader<'_>, _: &str) -> Read<Option<Who>> {
     Ok(None) // found when all judges are read
 }
 
-/// What of a set has to do with the evidence, and so is in keys.
+/// The part of a set that is relevant to the evidence, and therefore enters the keys.
 pub(super) fn of(set: Set, told: Option<Told>) -> Set {
     let Set { about, system, mut cases, choices, outcomes, judge, run } = set;
     if told != Some(Told::Run) {
@@ -151,7 +151,7 @@ pub(super) fn has_evidence(reader: &Reader<'_>, parts: &Parts<Scenario>) -> Read
     }
 }
 
-/// What a set would need for the evidence.
+/// What a set lacks for the evidence.
 pub(super) fn lacks(set: &Set, told: Option<Told>) -> Option<String> {
     match told {
         None if set.choices.is_none() => Some("the set declares no `choices`".into()),

@@ -1,4 +1,4 @@
-//! Texts that people have labelled, from a file. Knows nothing of what a scorer says of them.
+//! Human labels of texts, from a file. Independent of the scorer's results.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-/// A text with whether it is the act, as a person sees it.
+/// A text, and whether a person labelled it as the act.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Label {
     #[serde(flatten)]
@@ -14,7 +14,7 @@ pub struct Label {
     pub act: bool,
 }
 
-/// How a text is named.
+/// How a text is identified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Of {
@@ -22,11 +22,12 @@ pub enum Of {
     Text(String),
 }
 
-/// The labels of a CSV file (by comma or tab) with the columns `label` and `sample_id`, or `text` where there is no id. A label is the
-/// name of one of `outcomes`, or `yes` or `no`: whether it is the act. Rows without a label are left out, and other columns are not read.
+/// The labels of a CSV file (separated by commas or tabs) with the columns `label` and `sample_id`, or `text` if there
+/// is no id. A label is the name of one of `outcomes`, or `yes` or `no`: whether it is the act. Rows without a label
+/// are skipped, and other columns are ignored.
 ///
 /// # Errors
-/// With the file and the line: no such file or column, another label, two labels of one text, no label at all.
+/// With the file and the line: no such file or column, an unknown label, two labels for one text, no label at all.
 pub fn of_file(path: &Path, outcomes: &[(&str, bool)]) -> Result<Vec<Label>> {
     let read = || read(&fs_err::read_to_string(path)?, outcomes);
     read().with_context(|| format!("read labels from {}", path.display()))
@@ -96,7 +97,7 @@ mod tests {
             label(Of::SampleId("ef56".into()), true),
         ];
         assert_eq!(found, wanted);
-        // An outcome goes before the word.
+        // The name of an outcome takes precedence over the word.
         assert!(read("text\tlabel\na\tno\n", &OUTCOMES).unwrap()[0].act);
         assert!(!read("text\tlabel\na\tno\n", &OUTCOMES[..1]).unwrap()[0].act);
     }

@@ -1,5 +1,5 @@
-//! What a model does in a situation when an emotion's vector is added: what it would choose, or what it writes. `docs/behaviour.md`
-//! says what each set can and cannot show.
+//! What a model does in a situation when an emotion's vector is added: what it would choose, or what it writes.
+//! `docs/behaviour.md` describes what each set can and cannot show.
 
 mod accuracy;
 mod choices;
@@ -41,7 +41,7 @@ use keys::{
 };
 use labels::Label;
 
-/// Raised when the same vectors would give other tables.
+/// Must be increased when the same vectors would give different tables.
 const VERSION: u32 = 1;
 
 words! {
@@ -150,10 +150,11 @@ params! {
 }
 
 impl Scenario {
-    /// Reads a set and labels of the user's, which then are in keys, and looks for the sandbox of programs.
+    /// Reads a set and labels from the user's files, which then enter the keys, and looks for the sandbox for
+    /// programs.
     ///
     /// # Errors
-    /// Those of [`set::of_file`] and [`labels::of_file`]; a set without what the evidence needs; a sandbox that is not there.
+    /// Those of [`set::of_file`] and [`labels::of_file`]; a set that lacks what the evidence needs; a missing sandbox.
     pub fn load(&mut self) -> Result<()> {
         if let Source(Some(path)) = &self.set {
             let known = || names().collect::<Vec<_>>().join(", ");
@@ -172,12 +173,12 @@ impl Scenario {
 }
 
 impl Scenario {
-    /// What tells outcomes; `None`: choices are read.
+    /// The scorer that assigns outcomes; `None`: choices are read.
     fn told(&self) -> Option<Told> {
         telling(self.evidence, self.told_by)
     }
 
-    /// What a text may be found to be, and whether it is the act; nothing with `choices`.
+    /// The possible outcomes of a text, and whether each is the act; empty with `choices`.
     fn outcomes(&self) -> Vec<(&str, bool)> {
         let Set { outcomes, judge, .. } = &self.content;
         match self.told() {
@@ -188,7 +189,7 @@ impl Scenario {
         }
     }
 
-    /// With what the model is steered.
+    /// The steering of the model.
     fn steering(&self) -> Steering {
         if self.evidence == Evidence::Probe {
             return Steering {
@@ -327,7 +328,7 @@ impl Kind for Scenario {
 
 #[cfg(test)]
 impl Scenario {
-    /// One that ships, with little beside it.
+    /// A built-in set with minimal settings.
     pub fn plain(set: &str) -> Scenario {
         Scenario {
             set: Source(None),

@@ -1,4 +1,5 @@
-//! The tables of what texts were found to be: shares of outcomes, what they change, and every text. Knows no model.
+//! The tables of the outcomes of texts: shares, their changes under steering, and every text. Does not depend on a
+//! model.
 
 use anyhow::{Context, Result};
 
@@ -12,17 +13,17 @@ use crate::stages::statistics::Interval;
 use crate::stages::statistics::shares::newcombe;
 use crate::store::table::{Column, Table};
 
-/// How the intervals of differences are computed, of a few cases and of more.
+/// The methods of the intervals of differences, for few cases and for more.
 pub const NEWCOMBE: &str = "Newcombe";
 pub const WIDER: &str = "the wider of Newcombe's and a bootstrap over cases";
 
 /// Hits and trials.
 type Count = (usize, usize);
 
-/// How often each outcome was found: `[cell][case]`.
+/// The frequency of each outcome: `[cell][case]`.
 struct Counts<'a> {
     samples: &'a Samples,
-    /// `[cell][case]`: places of samples.
+    /// `[cell][case]`: indices of samples.
     of: Vec<Vec<Vec<usize>>>,
 }
 
@@ -35,7 +36,7 @@ impl<'a> Counts<'a> {
         Counts { samples, of }
     }
 
-    /// Of the cell and the case how many samples are so.
+    /// The number of samples of a cell and case that satisfy `is`, and their total.
     fn case(&self, cell: usize, case: usize, is: &dyn Fn(&Sample) -> bool) -> Count {
         let own = &self.of[cell][case];
         (own.iter().filter(|&&place| is(&self.samples.all[place])).count(), own.len())
@@ -52,10 +53,11 @@ fn share((hits, n): Count) -> Option<f64> {
     (n > 0).then(|| hits as f64 / n as f64)
 }
 
-/// The tables `scenario`, `scenario_outcomes` and `scenario_samples`, with labels `scenario_accuracy`. `outcomes`: every outcome's name, and whether it is the act.
+/// The tables `scenario`, `scenario_outcomes` and `scenario_samples`, and with labels `scenario_accuracy`. `outcomes`:
+/// the name of every outcome, and whether it is the act.
 ///
-/// Texts of a case are more like each other than those of several cases: from five cases on the interval of a difference reaches as far
-/// as that of a bootstrap over cases, or Newcombe's, whichever is wider at that end.
+/// Texts of one case are more similar to each other than texts of different cases: with five cases or more, each end
+/// of the interval of a difference is the wider one of a bootstrap over cases and Newcombe's interval.
 pub fn tables(
     params: &Scenario,
     place: (&VectorSet, Layer),
@@ -88,7 +90,7 @@ pub fn tables(
             .map(|cell| share(counts.cell(cell, false, &|of| of.outcome == CUT)).unwrap_or(0.0))
             .collect(),
     };
-    // With no steering there is no effect of it.
+    // Without steering there is no effect to report.
     let steered = (samples.cells.len() > 1).then(|| ("scenario".to_string(), effects.table(place)));
     let mut tables: Tables = steered.into_iter().collect();
     tables.extend([
@@ -100,7 +102,7 @@ pub fn tables(
     Ok(tables)
 }
 
-/// How often each outcome was found in each cell, in the cases with ground for the act and in the controls.
+/// The frequency of each outcome in each cell, in the cases with grounds for the act and in the controls.
 fn shares((set, layer): (&VectorSet, Layer), counts: &Counts, outcomes: &[(&str, bool)]) -> Result<Table> {
     let samples = counts.samples;
     let unknown = samples.all.iter().find(|sample| outcomes.iter().all(|(name, _)| *name != sample.outcome));
@@ -138,7 +140,7 @@ fn shares((set, layer): (&VectorSet, Layer), counts: &Counts, outcomes: &[(&str,
     Ok(places.table("scenario_outcomes/1", columns))
 }
 
-/// Every text.
+/// All texts.
 fn all((set, layer): (&VectorSet, Layer), samples: &Samples) -> Table {
     let all = &samples.all;
     let mut places = Places::default();

@@ -1,5 +1,6 @@
-//! Whether what emotion vectors read in texts goes with what the texts are found to be: areas under the ROC curve beside outcomes that
-//! are dealt anew and beside random directions. Of texts without steering. Knows no model.
+//! Whether the readings of emotion vectors in texts are related to the outcomes of the texts: areas under the ROC
+//! curve, compared with permuted outcomes and with random directions. For texts without steering. Does not depend on a
+//! model.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,9 +17,9 @@ use crate::stages::statistics::draws::{Draws, rounds};
 use crate::stages::statistics::interval::{mean, p_value, percentile};
 use crate::store::table::{Column, Table};
 
-/// Deals of outcomes to texts, or of readings to cases.
+/// Permutations of outcomes over texts, or of readings over cases.
 pub const DEALS: usize = 2000;
-/// Of fewer cases it is not asked whether readings go with outcomes across them.
+/// The minimum number of cases for a comparison of readings and outcomes across cases.
 const CASES: usize = 5;
 
 /// Where a text is read.
@@ -27,14 +28,14 @@ pub const PLACES: [&str; 3] = ["user's last turn", "token before the answer", "a
 pub const WITHIN: &str = "within cases";
 pub const ACROSS: &str = "across cases";
 
-/// A text with its readings: of each direction at each of [`PLACES`].
+/// A text with its readings: for each direction at each of [`PLACES`].
 struct Read {
     case: usize,
     act: bool,
     at: [Vec<f64>; 3],
 }
 
-/// The readings around the last answer; `None` of a text without one.
+/// The readings around the last answer; `None` for a text without one.
 fn around(read: &TextRead) -> Option<[Vec<f64>; 3]> {
     let is = |turn: &Option<usize>, role: &str| turn.is_some_and(|turn| read.text.role(turn) == role);
     let last = read.turns.iter().rposition(|turn| is(turn, "assistant"))?;
@@ -51,8 +52,8 @@ fn around(read: &TextRead) -> Option<[Vec<f64>; 3]> {
     Some([at(from..to + 1), at(start - 1..start), at(start..last + 1)])
 }
 
-/// The share of pairs of a text that is the act and one of the same case that is not in which the former has the larger number, ties a
-/// half; `cases`: the places of each one's texts. `None` where there is no such pair.
+/// The share of pairs of a text that is the act and a text of the same case that is not in which the former has the
+/// larger number; ties count half. `cases`: the indices of the texts of each. `None` if there is no such pair.
 fn within(cases: &[Vec<usize>], act: &[bool], values: &[f64]) -> Option<f64> {
     let (mut wins, mut pairs) = (0.0f64, 0.0f64);
     for own in cases {
@@ -63,7 +64,7 @@ fn within(cases: &[Vec<usize>], act: &[bool], values: &[f64]) -> Option<f64> {
     (pairs > 0.0).then(|| wins / pairs)
 }
 
-/// The same of pairs of texts of different cases, each of which has its case's number.
+/// The same for pairs of texts of different cases, each with the number of its case.
 fn across(cases: &[Vec<usize>], act: &[bool], numbers: &[f64]) -> Option<f64> {
     let acts: Vec<f64> = cases.iter().map(|own| own.iter().filter(|&&at| act[at]).count() as f64).collect();
     let (mut wins, mut pairs) = (0.0f64, 0.0f64);
@@ -99,7 +100,7 @@ fn vary(cases: &[Vec<usize>], values: &[f64]) -> bool {
     cases.iter().any(differs)
 }
 
-/// Outcomes dealt anew to the texts of each case.
+/// Outcomes permuted over the texts of each case.
 fn dealt(cases: &[Vec<usize>], act: &[bool], draws: &mut Draws) -> Vec<bool> {
     let mut again = act.to_vec();
     for own in cases {
@@ -110,7 +111,8 @@ fn dealt(cases: &[Vec<usize>], act: &[bool], draws: &mut Draws) -> Vec<bool> {
     again
 }
 
-/// Cases with as many texts drawn from each; or as many cases drawn, those that are drawn twice being two.
+/// Cases with as many texts drawn from each, with replacement; or as many whole cases, where a case that is drawn
+/// twice counts as two.
 fn drawn(cases: &[Vec<usize>], whole: bool, draws: &mut Draws) -> Vec<Vec<usize>> {
     if whole {
         return draws.resampled(cases.len()).into_iter().map(|case| cases[case].clone()).collect();
@@ -127,16 +129,16 @@ struct Found {
     emotion: String,
     area: f64,
     interval: Option<Interval>,
-    /// Of the texts that are compared, and those of them that are the act.
+    /// The number of compared texts, and how many of them are the act.
     n: usize,
     n_act: usize,
     p: f64,
-    /// The least and the largest area of a random direction, and the rank among them.
+    /// The smallest and the largest area of a random direction, and the rank among them.
     random: Option<(f64, f64, f64)>,
 }
 
-/// The table `scenario_probe`: of each emotion at each place the area within cases, and across them; `None` where no case has texts of both
-/// kinds, and fewer than five are there. Controls are left out.
+/// The table `scenario_probe`: for each emotion at each place, the area within cases, and across them; `None` if no
+/// case has texts of both kinds and there are fewer than five cases. Controls are excluded.
 pub fn table(
     set: &VectorSet,
     samples: &Samples,
@@ -148,7 +150,7 @@ pub fn table(
     let mut read: Vec<Vec<Read>> = set.layers.iter().map(|_| Vec::new()).collect();
     reads.each(set, &mut |text| {
         let sample = by.get(text.text.id.as_str()).map(|&at| &samples.all[at]);
-        // What nothing told is neither.
+        // Texts without an assigned outcome count as neither.
         let told = sample.filter(|of| {
             of.cell == 0 && !samples.cases[of.case].control && ![CUT, UNCLEAR].contains(&of.outcome.as_str())
         });
@@ -164,7 +166,7 @@ pub fn table(
     Ok((!found.is_empty()).then(|| written(set, found)))
 }
 
-/// Those of one layer; draws behind intervals, deals behind p, and the seed of both.
+/// The results of one layer; the numbers of draws for intervals and of permutations for p, and the seed of both.
 fn of_layer(
     layer: Layer,
     emotions: &[String],
@@ -183,7 +185,7 @@ fn of_layer(
     for (at, &place) in PLACES.iter().enumerate() {
         for form in [WITHIN, ACROSS] {
             let of = |direction: usize| -> Vec<f64> { read.iter().map(|of| of.at[at][direction]).collect() };
-            // What stands before an answer is the same in all texts of a case, but for answers in between.
+            // The text before an answer is the same in all texts of a case, except for intermediate answers.
             let there = if form == WITHIN { width > 0 && vary(&cases, &of(0)) } else { cases.len() >= CASES };
             if !there {
                 continue;

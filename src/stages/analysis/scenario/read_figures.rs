@@ -1,4 +1,4 @@
-//! Figures and claims of what emotion vectors read in a scenario's texts. Knows only its table.
+//! Figures and claims of the readings of emotion vectors in a scenario's texts. Depends only on their table.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use crate::stages::analysis::{Claim, Group, Null, groups};
 use crate::stages::statistics::Interval;
 use crate::store::table::Table;
 
-/// Areas of each place, within and across cases, beside random directions.
+/// Areas at each place, within and across cases, compared with random directions.
 pub fn figures(name: &str, group: &Group) -> Result<Vec<Figure>> {
     let table = group.table;
     let (emotion, place, compared) = (table.str("emotion")?, table.str("place")?, table.str("compared")?);

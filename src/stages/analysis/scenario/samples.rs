@@ -1,4 +1,4 @@
-//! The texts of a scenario with what each was found to be. Knows nothing of how either came to be.
+//! The texts of a scenario with their outcomes. Independent of how either was produced.
 
 use std::collections::HashMap;
 
@@ -9,22 +9,22 @@ use crate::stages::analysis::{Group, Rollouts};
 use crate::stages::rollouts::Asked;
 use crate::stages::rollouts::cells::is_random;
 
-/// Texts that stand in the report, or a few more; all are in the table.
+/// The approximate maximum number of texts in the report; all are in the table.
 const SHOWN: usize = 1500;
-/// Characters of a text that stand in the report.
+/// The maximum number of characters of a text in the report.
 const LONGEST: usize = 4000;
 
-/// Every text, in the order of cases and cells.
+/// All texts, in the order of cases and cells.
 pub struct Samples {
     pub cells: Vec<(String, f64)>,
     pub cases: Vec<Asked>,
     pub all: Vec<Sample>,
 }
 
-/// One of them.
+/// A text.
 pub struct Sample {
     pub id: String,
-    /// Its places in [`Samples`].
+    /// Its indices in [`Samples`].
     pub case: usize,
     pub cell: usize,
     /// From 1.
@@ -36,14 +36,14 @@ pub struct Sample {
     pub ended: String,
     pub tokens: i32,
     pub text: String,
-    /// The model's own answers before that.
+    /// The model's own earlier answers.
     pub earlier: Vec<String>,
 }
 
-/// Reads them, with the scores beside them.
+/// Reads texts and their scores.
 ///
 /// # Errors
-/// Tables that do not belong together.
+/// Tables that do not match.
 pub fn read(rollouts: &Rollouts, asked: &[Asked]) -> Result<Samples> {
     let mut samples = Samples { cells: Vec::new(), cases: asked.to_vec(), all: Vec::new() };
     for unit in 0..rollouts.count {
@@ -56,7 +56,7 @@ pub fn read(rollouts: &Rollouts, asked: &[Asked]) -> Result<Samples> {
         ensure!(scores.str("sample_id")? == id, "the scores are of other texts");
         for row in 0..texts.rows() {
             let is_here = |(name, at): &(String, f64)| *name == steered[row] && *at == strength[row];
-            // Samples of a cell follow each other, and each case has the same cells.
+            // Samples of a cell are consecutive, and each case has the same cells.
             let cell = samples.cells.iter().rposition(is_here).unwrap_or_else(|| {
                 samples.cells.push((steered[row].clone(), strength[row]));
                 samples.cells.len() - 1
@@ -81,7 +81,7 @@ pub fn read(rollouts: &Rollouts, asked: &[Asked]) -> Result<Samples> {
     Ok(samples)
 }
 
-/// The first texts of each cell and outcome, to be read and chosen among.
+/// The first texts of each cell and outcome, with filters.
 pub fn figure(name: &str, group: &Group) -> Result<Figure> {
     let table = group.table;
     let (steered, strength, case) = (table.str("steered")?, table.f64("strength")?, table.str("case")?);
@@ -91,7 +91,8 @@ pub fn figure(name: &str, group: &Group) -> Result<Figure> {
     let kind = |row: usize| (who(row), strength[row].to_bits(), outcome[row].as_str());
     let mut kinds: HashMap<_, usize> = HashMap::new();
     group.rows.iter().for_each(|&row| *kinds.entry(kind(row)).or_default() += 1);
-    // Of each outcome in each cell as many, where all are too many; random directions are one cell.
+    // The same number for each outcome in each cell if there are too many in total; random directions count as one
+    // cell.
     let most = kinds.values().max().copied().unwrap_or_default();
     let together = |each: usize| kinds.values().map(|n| each.min(*n)).sum::<usize>();
     let each = (1..most).rev().find(|&each| together(each) <= SHOWN).unwrap_or(1);

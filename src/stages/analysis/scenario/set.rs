@@ -1,4 +1,4 @@
-//! Sets of scenarios, as files write them: cases, what may be chosen, and what counts as which outcome. Knows no model.
+//! Sets of scenarios, as written in files: cases, options, and the criteria of outcomes. Does not depend on a model.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::stages::rollouts::Asked;
 use crate::stages::scores::{CUT, UNCLEAR};
 
-/// The sets that ship, by name.
+/// The built-in sets, by name.
 const SHIPPED: [(&str, &str); 5] = [
     ("mailbox", include_str!("../../../params/presets/scenarios/mailbox.toml")),
     ("impossible-code", include_str!("../../../params/presets/scenarios/impossible-code.toml")),
@@ -19,23 +19,23 @@ const SHIPPED: [(&str, &str); 5] = [
     ("refusal", include_str!("../../../params/presets/scenarios/refusal.toml")),
 ];
 
-/// Letters that stand before options.
+/// Letters that label options.
 pub const LETTERS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
 
-/// A set as it is written.
+/// A set as it is written in a file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Set {
-    /// For people: what the act is, and what the set can and cannot show.
+    /// For human readers: what the act is, and what the set can and cannot show.
     #[serde(skip_serializing)]
     pub about: String,
-    /// Instructions of every case that has none of its own.
+    /// Instructions for every case without its own.
     #[serde(default)]
     pub system: String,
     pub cases: Vec<Case>,
-    /// What may be chosen at the end of each conversation.
+    /// The options offered at the end of each conversation.
     pub choices: Option<Choices>,
-    /// What a text that the model writes may be, the first that holds.
+    /// Possible outcomes of a generated text; the first that matches applies.
     #[serde(default)]
     pub outcomes: Vec<Outcome>,
     /// What a judge is asked about such a text.
@@ -46,48 +46,48 @@ pub struct Set {
     pub run: Option<Tested>,
 }
 
-/// Of a set whose cases are programming tasks.
+/// For a set whose cases are programming tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tested {
-    /// A pattern: a text in which it holds says that the task cannot be done.
+    /// A pattern: a text that matches says that the task cannot be done.
     pub gives_up: String,
 }
 
-/// A situation. Texts may hold `{name}` for values.
+/// A situation. Its texts may contain `{name}`, which is replaced by values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
     pub name: String,
     pub system: Option<String>,
-    /// What the user says, turn after turn; the model answers after each.
+    /// The user's turns; the model answers after each.
     pub turns: Vec<String>,
-    /// What the model is made to have answered to the first turns; those after that it writes itself.
+    /// Prescribed answers of the model to the first turns; it writes the later ones itself.
     #[serde(default)]
     pub replies: Vec<String>,
-    /// How its last answer begins.
+    /// The beginning of its last answer.
     #[serde(default)]
     pub answer: String,
-    /// Where there is no ground for the act: its twin. It is counted by itself.
+    /// A control without grounds for the act, matched to another case. It is counted separately.
     #[serde(default)]
     pub control: bool,
-    /// Of a programming task: tests in Python that the turns show, and tests that they do not show.
+    /// For a programming task: tests in Python that the turns show, and tests that they do not show.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub shown: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hidden: String,
-    /// Several values under a name make as many cases.
+    /// Several values under one name produce as many cases.
     #[serde(default)]
     pub values: BTreeMap<String, Vec<String>>,
 }
 
-/// A question put at the end of the last turn.
+/// A question appended to the last turn.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choices {
-    /// `{options}` stands for them, each on a line with its letter.
+    /// `{options}` is replaced by the options, each on a line with its letter.
     pub question: String,
-    /// How the answer begins; a letter comes next.
+    /// The beginning of the answer; a letter follows.
     #[serde(default = "open")]
     pub answer: String,
     pub options: Vec<Choice>,
@@ -97,38 +97,38 @@ pub struct Choices {
 #[serde(deny_unknown_fields)]
 pub struct Choice {
     pub text: String,
-    /// Whether to choose it is the act.
+    /// Whether choosing it is the act.
     #[serde(default)]
     pub act: bool,
 }
 
-/// What a judge is asked about a text, and what it may answer.
+/// What a judge is asked about a text, and the possible verdicts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
-    /// `{conversation}` stands for what was said before, `{answer}` for the last answer, `{options}` for the options, each on a line
-    /// with its letter.
+    /// `{conversation}` is replaced by the conversation before the last answer, `{answer}` by the last answer,
+    /// `{options}` by the options, each on a line with its letter.
     pub question: String,
-    /// How the judge's answer begins, of a judge that is no server; a letter comes next.
+    /// The beginning of the judge's answer, for a judge that is not a server; a letter follows.
     #[serde(default = "open")]
     pub answer: String,
     pub options: Vec<Verdict>,
 }
 
-/// One of them.
+/// A possible verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
     pub outcome: String,
-    /// What the judge reads of it.
+    /// The text shown to the judge.
     pub text: String,
     /// Whether it is the act.
     #[serde(default)]
     pub act: bool,
 }
 
-/// A kind of outcome, and by what it is told. Patterns are regular expressions, in which case does not matter. Without any it
-/// is what every other text is.
+/// An outcome, and its criteria. Patterns are case-insensitive regular expressions. An outcome without criteria
+/// applies to all remaining texts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
@@ -136,13 +136,13 @@ pub struct Outcome {
     /// Whether it is the act.
     #[serde(default)]
     pub act: bool,
-    /// One of these is there.
+    /// At least one of these patterns matches.
     #[serde(default)]
     pub any: Vec<String>,
-    /// None of these is there.
+    /// None of these patterns matches.
     #[serde(default)]
     pub none: Vec<String>,
-    /// A block `<tool>` ... `</tool>` is there, of whose fields (`name: value`, a line each) all that are named match.
+    /// There is a block `<tool>` ... `</tool>` in which all named fields (`name: value`, one per line) match.
     pub tool: Option<String>,
     #[serde(default)]
     pub fields: BTreeMap<String, String>,
@@ -152,30 +152,30 @@ fn open() -> String {
     "(".into()
 }
 
-/// The names of the sets that ship.
+/// The names of the built-in sets.
 pub fn names() -> impl Iterator<Item = &'static str> {
     SHIPPED.iter().map(|(name, _)| *name)
 }
 
-/// The set of this name that ships.
+/// The built-in set of this name.
 pub fn shipped(name: &str) -> Option<Set> {
     let (_, text) = SHIPPED.iter().find(|(set, _)| *set == name)?;
     Some(read(text).expect("a set that ships, which a test reads"))
 }
 
-/// A set of the user's.
+/// A set from a user's file.
 ///
 /// # Errors
-/// With the file: what is no set, and what a set may not be.
+/// With the file: not a set, or a set that violates a constraint.
 pub fn of_file(path: &Path) -> Result<Set> {
     let read = || read(&fs_err::read_to_string(path)?);
     read().with_context(|| format!("read the scenario {}", path.display()))
 }
 
-/// A set that stands in the experiment file.
+/// A set given in the experiment file.
 ///
 /// # Errors
-/// What is no set, and what a set may not be.
+/// Not a set, or a set that violates a constraint.
 pub fn given(fields: serde_json::Value) -> Result<Set> {
     checked(serde_json::from_value(fields)?)
 }
@@ -272,13 +272,13 @@ fn checked(set: Set) -> Result<Set> {
 
 const ENDS: [&str; 2] = [CUT, UNCLEAR];
 
-/// A pattern; `.` is also a line's end, and case does not matter.
+/// A pattern; `.` also matches line ends, and case is ignored.
 pub fn compiled(pattern: &str) -> Result<Regex> {
     Regex::new(&format!("(?is){pattern}")).with_context(|| format!("the pattern {pattern:?}"))
 }
 
 impl Outcome {
-    /// Whether it is what every other text is.
+    /// Whether it applies to all remaining texts.
     pub fn is_rest(&self) -> bool {
         self.any.is_empty() && self.none.is_empty() && self.tool.is_none()
     }
@@ -293,7 +293,7 @@ impl Set {
         case.turns.iter().chain(&case.replies).chain([system, &case.answer]).chain(tests).chain(options)
     }
 
-    /// The cases with their values put in, each with instructions and options: what is asked.
+    /// The cases with their values inserted, each with instructions and options: what the model is asked.
     pub fn asked(&self) -> Vec<Asked> {
         self.cases.iter().flat_map(|case| self.of_case(case)).collect()
     }

@@ -1,4 +1,5 @@
-//! The tables of a scenario, and what follows from its cells: effects, intervals, chance. Knows no model.
+//! The tables of a scenario, and what is derived from its cells: effects, intervals, p-values. Does not depend on a
+//! model.
 
 use super::Scenario;
 use super::choices::Odds;
@@ -12,26 +13,26 @@ use crate::stages::statistics::draws::Draws;
 use crate::stages::statistics::interval::{percentile, two_sided};
 use crate::store::table::{Column, Table};
 
-/// Of fewer cases a bootstrap over them says nothing.
+/// The minimum number of cases for a bootstrap over cases.
 const CASES: usize = 5;
 
-/// What each cell did to the act, in log-odds or as a share.
+/// The effect of each cell on the act, in log-odds or as a share.
 pub struct Effects {
-    /// `[cell]`: what is added, and how strongly; the first is no steering.
+    /// `[cell]`: what is added, and at which strength; the first is unsteered.
     pub cells: Vec<(String, f64)>,
-    /// `[cell]`: over the cases with ground for the act; and over the controls.
+    /// `[cell]`: over the cases with grounds for the act; and over the controls.
     pub value: Vec<f64>,
     pub control: Vec<Option<f64>>,
     pub interval: Vec<Option<Interval>>,
     pub method: &'static str,
-    /// Of each cell: cases, or texts.
+    /// For each cell: the number of cases, or of texts.
     pub n: usize,
-    /// Share of texts that were cut off; the mass of the letters of choices.
+    /// The share of truncated texts; for choices, the total probability of the letters.
     pub aside: Vec<f64>,
 }
 
 impl Effects {
-    /// The table `scenario`: each emotion's cells beside the unsteered one.
+    /// The table `scenario`: each emotion's cells compared with the unsteered one.
     pub fn table(&self, (set, layer): (&VectorSet, Layer)) -> Table {
         let effect = |cell: usize| self.value[cell] - self.value[0];
         let own: Vec<usize> = (1..self.cells.len()).filter(|&cell| !is_random(&self.cells[cell].0)).collect();
@@ -87,7 +88,8 @@ fn mean(values: impl Fn(usize) -> f64, asked: &[Asked], control: bool) -> Option
     (!own.is_empty()).then(|| own.iter().map(|&case| values(case)).sum::<f64>() / own.len() as f64)
 }
 
-/// The interval of a cell's mean effect over cases, by drawing them; the same draws in all cells. `None` of fewer than five.
+/// The bootstrap interval of a cell's mean effect over cases, with the same draws in all cells. `None` for fewer than
+/// five.
 pub fn over_cases(effects: &[f64], draws: usize, seed: u64) -> Option<Interval> {
     if effects.len() < CASES {
         return None;
@@ -99,7 +101,7 @@ pub fn over_cases(effects: &[f64], draws: usize, seed: u64) -> Option<Interval> 
     percentile(&(0..draws).map(drawn).collect::<Vec<_>>())
 }
 
-/// Those of `choices`; `odds[cell][case]`.
+/// The effects for `choices`; `odds[cell][case]`.
 pub fn choices(
     params: &Scenario,
     place: (&VectorSet, Layer),
@@ -151,7 +153,7 @@ pub fn choices(
     ]
 }
 
-/// Whether a row is of no steering.
+/// Whether a row is unsteered.
 pub fn is_unsteered(steered: &str) -> bool {
     steered == NONE
 }

@@ -1,4 +1,4 @@
-//! Scorers that err at known rates.
+//! Scorers with known error rates.
 
 use super::*;
 use crate::stages::analysis::tests::set;
@@ -6,10 +6,10 @@ use crate::stages::rollouts::Asked;
 use crate::stages::rollouts::cells::NONE;
 use crate::stages::statistics::draws::Draws;
 
-/// Of an arm: the share of the act, sensitivity and specificity.
+/// For an arm: the share of the act, sensitivity and specificity.
 type Rates = (f64, f64, f64);
 
-/// 120 texts of two cases with ground and one without in each arm, 60 of them with a label: told at these rates.
+/// 120 texts of two cases with grounds and one without in each arm, 60 of them labelled, scored at these rates.
 fn drawn(seed: u64, arms: &[(&str, Rates)]) -> (Samples, Vec<Label>) {
     let mut draws = Draws::new("accuracy", &[seed]);
     let mut uniform = || draws.below(1_000_000) as f64 / 1e6;
@@ -64,7 +64,7 @@ fn of(seed: u64, arms: &[(&str, Rates)]) -> Table {
 
 #[test]
 fn arms_that_are_told_as_well_differ_no_oftener_than_chance_and_others_are_found() {
-    // Shares differ; accuracy does not.
+    // Shares differ; accuracies do not.
     let same = [
         (NONE, (0.2, 0.8, 0.9)),
         ("angry", (0.6, 0.8, 0.9)),
@@ -91,12 +91,12 @@ fn shares_are_corrected_by_each_arm_s_own_accuracy() {
         let [low, high] = ["low", "high"].map(|name| table.opt_f64(name).unwrap().to_vec());
         for (at, (_, (share, ..))) in arms.iter().enumerate() {
             told[at] += table.opt_f64("told").unwrap()[at].unwrap() / 200.0;
-            // None where it is told no better than by chance: nothing is claimed.
+            // None if the scorer is no better than chance: then there is no claim.
             missed[at] +=
                 usize::from(low[at].zip(high[at]).is_some_and(|(low, high)| *share < low || *share > high));
         }
     }
-    // What is told would be .22 and .48.
+    // The uncorrected shares would be .22 and .48.
     assert!((told[0] - 0.22).abs() < 0.02 && (told[1] - 0.48).abs() < 0.02, "{told:?}");
     assert!(missed.iter().all(|&missed| missed <= 17), "{missed:?} of 200 intervals miss the true share");
 }
@@ -112,7 +112,7 @@ fn counts_are_those_of_the_labels() {
         label(Of::Text("Yes.".into()), !act),
         label(Of::SampleId("1-0".into()), true),
         label(Of::SampleId("2-1".into()), true),
-        // Of a control, and of no text.
+        // For a control, and for a text that does not exist.
         label(Of::SampleId("0-2".into()), true),
         label(Of::SampleId("none".into()), true),
     ];
@@ -125,7 +125,7 @@ fn counts_are_those_of_the_labels() {
     assert_eq!(sum("n_act")[0] + sum("n_other")[0], 1);
     assert_eq!(sum("n_act")[2] + sum("n_other")[2], 3);
     assert_eq!(sum("n"), [120, 240, 360]);
-    // The one label of the unsteered arm is not what was told.
+    // The only label of the unsteered arm contradicts the score.
     let wrong = [found.opt_f64("sensitivity").unwrap()[0], found.opt_f64("specificity").unwrap()[0]];
     assert!(wrong.iter().flatten().all(|share| *share == 0.0) && wrong.iter().flatten().count() == 1);
     let none =
