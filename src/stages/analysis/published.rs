@@ -7,8 +7,8 @@ pub const LLAMA: &str = "Llama-3.2-1B-Instruct, layer 10";
 /// The open replication on Gemma-4-E4B-it: 9 emotions in 1,002 stories of its own, bfloat16, layer 28 of 42.
 pub const GEMMA: &str = "Gemma-4-E4B-it, layer 28";
 
-/// The share of the variance, in per cent, that the leading components explain: "Emotion Concepts and their Function in a Large Language
-/// Model" (2 April 2026), then the two replications.
+/// The share of the variance, in per cent, that the leading components explain: "Emotion Concepts and their Function
+/// in a Large Language Model" (2 April 2026), then the two replications.
 pub const EXPLAINED_VARIANCE: [(&str, [f64; 2]); 3] =
     [(PAPER, [26.0, 15.0]), (LLAMA, [36.2, 12.7]), (GEMMA, [42.2, 18.3])];
 

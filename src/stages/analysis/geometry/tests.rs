@@ -252,8 +252,8 @@ fn families_lengths_and_their_gap_by_hand() {
     close(&[value(STORY_LENGTH[0])], &[want], 1e-9);
 }
 
-/// With a signal of length s and noise of length t in the mean of a half, the cosine of two halves is about s^2 / (s^2
-/// + t^2).
+/// With a signal of length s and noise of length t in the mean of a half, the cosine of the two halves is
+/// approximately s^2 / (s^2 + t^2).
 #[test]
 fn halves_agree_as_far_as_signal_exceeds_noise() {
     let (n, d, topics) = (4, 400, 20);

@@ -22,7 +22,8 @@ pub struct Ranks {
 /// The ranks of emotions' words under their own vectors and under those of topics.
 #[derive(Debug)]
 pub struct Ahead {
-    /// The share of pairs of an emotion and a topic in which the emotion's own vector ranks its word higher; ties count half.
+    /// The share of pairs of an emotion and a topic in which the emotion's own vector ranks its word higher; ties
+    /// count half.
     pub share: f64,
     /// The median rank of emotions' words under topics' vectors.
     pub median: f64,

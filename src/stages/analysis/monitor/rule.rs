@@ -44,8 +44,8 @@ impl Threshold {
         (self.n + 1 - self.k) as f64 / (self.n as f64 + 1.0)
     }
 
-    /// The upper bound on the rate of this calibration with 95 % probability: the rate has the distribution Beta(n + 1
-    /// - k, k), of which this is the .95 quantile.
+    /// The upper bound on the rate of this calibration with 95 % probability: the .95 quantile of the distribution
+    /// of the rate, Beta(n + 1 - k, k).
     pub fn bound(&self) -> f64 {
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..64 {

@@ -34,8 +34,8 @@ const HEADERS: [&[&str]; 4] = [
 /// include those of the Zipf scale (van Heuven et al. 2014) and of SUBTLEX.
 const FREQUENCIES: &[&str] = &["frequency", "log_frequency", "zipf", "zipf_value", "lg10wf"];
 
-/// Positions on the circle of affect, in degrees from pleasure towards arousal: the 28 words of Russell (1980), A circumplex
-/// model of affect, J. Pers. Soc. Psychol. 39, 1161-1178, figure 2.
+/// Positions on the circle of affect, in degrees from pleasure towards arousal: the 28 words of Russell (1980), A
+/// circumplex model of affect, J. Pers. Soc. Psychol. 39, 1161-1178, figure 2.
 const CIRCUMPLEX: [(&str, f64); 28] = [
     ("happy", 7.8),
     ("delighted", 24.9),
