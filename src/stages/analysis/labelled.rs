@@ -222,7 +222,8 @@ mod tests {
         let any = orders(&read(&rows), false);
         assert!(any.len() == 6 && any.values().all(|n| n.abs_diff(1000) < 130), "{any:?}");
         assert!(any.keys().all(|labels| labels[1] == 2));
-        // By hand: 0, 1, 2 and 2, 0, 1 are not 1, 2, 0 anywhere. 3,000 each, with a standard deviation of 39.
+        // By hand: 0, 1, 2 and 2, 0, 1 differ from 1, 2, 0 at every place. 3,000 each, with a standard deviation of
+        // 39.
         let apart = orders(&read(&rows), true);
         assert!(apart.len() == 2 && apart.values().all(|n| n.abs_diff(3000) < 170), "{apart:?}");
         // If the labels are not apart in the data, they need not be after a shuffle.

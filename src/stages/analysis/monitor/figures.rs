@@ -125,7 +125,7 @@ pub fn claims(monitor: &Monitor, tables: &[(String, Table)]) -> Result<Vec<Claim
     Ok(claims)
 }
 
-/// The figures of one or several sets of vectors.
+/// The figures for one or several sets of vectors.
 pub fn figures(monitor: &Monitor, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for group in groups(tables, "monitor_alarms")? {

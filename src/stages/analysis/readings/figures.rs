@@ -111,7 +111,7 @@ fn around_answers(tables: &[(String, Table)]) -> Result<Vec<Claim>> {
     Ok(claims)
 }
 
-/// The figures of one or several sets of vectors.
+/// The figures for one or several sets of vectors.
 pub fn figures(readings: &Readings, name: &str, tables: &[(String, Table)]) -> Result<Vec<Figure>> {
     let spans = groups(tables, "readings")?;
     let mut figures = Vec::new();

@@ -68,7 +68,7 @@ pub struct Case {
     /// The beginning of its last answer.
     #[serde(default)]
     pub answer: String,
-    /// A control without grounds for the act, matched to another case. It is counted separately.
+    /// A control: the twin of a case, without grounds for the act. It is counted separately.
     #[serde(default)]
     pub control: bool,
     /// For a programming task: tests in Python that the turns show, and tests that they do not show.

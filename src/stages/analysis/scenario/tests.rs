@@ -420,7 +420,7 @@ fn floors_ceilings_and_texts_that_were_cut_off_are_said() {
             }
         }
     };
-    // One in ten of a cell; none.
+    // One text in ten of a cell is truncated; none is.
     assert!(
         caption(&cut(10)).contains("In some cells 10 % of the texts were truncated: raise `max_new_tokens`")
     );
