@@ -424,5 +424,5 @@ fn floors_ceilings_and_texts_that_were_cut_off_are_said() {
     assert!(
         caption(&cut(10)).contains("In some cells 10 % of the texts were truncated: raise `max_new_tokens`")
     );
-    assert!(!caption(&cut(99)).contains("cut off"));
+    assert!(!caption(&cut(99)).contains("truncated"));
 }
