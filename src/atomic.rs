@@ -1,5 +1,5 @@
-//! Files that appear whole or not at all, with the permissions that the umask gives: caches and results are shared in
-//! groups. Knows nothing of what is in them.
+//! Atomic writes: a file appears whole or not at all. Permissions follow the umask, since caches and results are shared
+//! within groups. Independent of the content of the files.
 
 use std::fs::Permissions;
 use std::io::{self, BufWriter, Write};
@@ -11,41 +11,43 @@ use fs_err as fs;
 use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
 
-/// How the names of files begin that are not whole yet.
+/// Prefix of the names of files that are still being written.
 pub const UNFINISHED: &str = ".unfinished-";
 
-/// A new file in `folder`, which goes when it is dropped.
+/// A new temporary file in `folder`, deleted on drop.
 pub fn file_in(folder: &Path, prefix: &str) -> io::Result<NamedTempFile> {
     let readable = Permissions::from_mode(0o666);
     tempfile::Builder::new().prefix(prefix).permissions(readable).tempfile_in(folder)
 }
 
-/// A new folder in `parent`, which goes when it is dropped.
+/// A new temporary folder in `parent`, deleted on drop.
 pub fn folder_in(parent: &Path, prefix: &str) -> io::Result<TempDir> {
     let readable = Permissions::from_mode(0o777);
     tempfile::Builder::new().prefix(prefix).permissions(readable).tempdir_in(parent)
 }
 
-/// Has the file at `path` be `bytes`; the folders above it are made. A power cut may bring the earlier one back.
+/// Replaces the file at `path` by `bytes` and creates missing parent folders. After a power cut the earlier file may
+/// reappear.
 ///
 /// # Errors
-/// What the disk says, with the path.
+/// I/O errors, with the path.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, &|file| file.write_all(bytes), false)
 }
 
-/// The same, and it stays so after a power cut.
+/// Same as [`replace`], and durable: the new file survives a power cut.
 ///
 /// # Errors
-/// What the disk says, with the path.
+/// I/O errors, with the path.
 pub fn replace_flushed(path: &Path, bytes: &[u8]) -> Result<()> {
     write(path, &|file| file.write_all(bytes), true)
 }
 
-/// The same with `value` as JSON for people, which is written as it is made: the record of a large run is long.
+/// Same as [`replace_flushed`], with `value` as indented JSON. It is streamed to the file, since the record of a large
+/// run is long.
 ///
 /// # Errors
-/// What the disk says, with the path.
+/// I/O errors, with the path.
 pub fn replace_with_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let fill = |file: &mut dyn Write| {
         let mut file = BufWriter::new(file);
@@ -73,7 +75,7 @@ fn write(path: &Path, fill: &dyn Fn(&mut dyn Write) -> io::Result<()>, flush: bo
     write().with_context(|| format!("write {}", path.display()))
 }
 
-/// Flushes a folder's list of names to disk, on file systems that can.
+/// Flushes a folder's entries to disk, on file systems that support it.
 pub fn flush_folder(path: &Path) -> io::Result<()> {
     match fs::File::open(path)?.sync_all() {
         Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {

@@ -1,27 +1,27 @@
-//! SIGINT, SIGTERM, SIGUSR1 and SIGHUP (a terminal that is closed): the first one asks the run to stop when its batch is done,
-//! the second one ends the program. For a worker that another process started, a byte on stdin is the first, its end the
-//! second. Knows nothing of runs.
+//! Handling of SIGINT, SIGTERM, SIGUSR1 and SIGHUP (terminal closed): the first signal asks the run to stop after the
+//! current batch, the second one ends the program. For a worker started by another process, a byte on stdin counts as
+//! the first signal and the end of stdin as the second. Independent of runs.
 
 use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The exit code of a run that was asked to stop: `EX_TEMPFAIL` of sysexits.h, "try again", which job queues know.
+/// The exit code of a run that was asked to stop: `EX_TEMPFAIL` of sysexits.h ("try again"), which job queues know.
 pub const EXIT_CODE: u8 = 75;
 
 const SIGNALS: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1, libc::SIGHUP];
 
-/// Set by the first signal and never cleared: a signal that comes before anyone looks is not lost.
+/// Set by the first signal and never cleared, so that a signal before the first check is not lost.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Who started the program says it.
+/// No message is printed here: the process that started this one prints it.
 static SILENT: AtomicBool = AtomicBool::new(false);
 
-/// One signal or many: the program ends after its batch.
+/// Further signals are ignored: the program ends after the current batch, however many arrive.
 static PATIENT: AtomicBool = AtomicBool::new(false);
-/// SIGTERM came.
+/// SIGTERM was received.
 static TERMINATED: AtomicBool = AtomicBool::new(false);
 
-/// The error of work that ended because it was asked to.
+/// The error returned by work that stopped on request.
 #[derive(Debug)]
 pub struct Interrupted;
 
@@ -38,25 +38,25 @@ pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-/// Whether SIGTERM was among the signals: someone wants the program gone, rather than only its time is over.
+/// Whether SIGTERM was among the signals: the program was asked to terminate, not only warned of its time limit.
 pub fn terminated() -> bool {
     TERMINATED.load(Ordering::SeqCst)
 }
 
-/// Has further signals after the first change nothing: a job queue sends several, in any order, and kills in the end.
+/// Ignores all signals after the first: a job queue sends several, in any order, and finally kills the process.
 pub fn be_patient() {
     PATIENT.store(true, Ordering::SeqCst);
 }
 
-/// Latches the signals from now on, for as long as the program runs; one that the program was started to ignore (`nohup`)
-/// stays ignored.
+/// Installs the signal handlers for the rest of the program's life. A SIGHUP that was ignored at start (`nohup`) stays
+/// ignored.
 ///
 /// # Errors
-/// The system refuses a handler.
+/// A handler cannot be installed.
 pub fn listen() -> io::Result<()> {
     for signal in SIGNALS {
-        // SAFETY: zeroes are a `sigaction` without flags but the one set here, and the handler does only what a
-        // handler may: it sets an atomic, writes and leaves. System calls that it interrupts are started again.
+        // SAFETY: an all-zero `sigaction` is valid, with no flags but the one set here. The handler is
+        // async-signal-safe: it sets atomics, writes and exits. Interrupted system calls are restarted.
         let refused = unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
             libc::sigaction(signal, std::ptr::null(), &mut before);
@@ -76,8 +76,8 @@ pub fn listen() -> io::Result<()> {
     Ok(())
 }
 
-/// Asks the program to stop when a byte comes on stdin, and ends it where stdin does: with the process that has the
-/// other end of the pipe.
+/// Asks the program to stop when a byte arrives on stdin, and ends it at the end of stdin, that is when the process at
+/// the other end of the pipe is gone.
 pub fn hang_on_stdin() {
     if SILENT.swap(true, Ordering::SeqCst) {
         return; // it does
@@ -87,7 +87,7 @@ pub fn hang_on_stdin() {
         while matches!(stdin.read(&mut [0]), Ok(1)) {
             ASKED.store(true, Ordering::SeqCst);
         }
-        // SAFETY: as at a second signal.
+        // SAFETY: as for a second signal in `on_signal`.
         unsafe { libc::_exit(EXIT_CODE.into()) }
     });
 }
@@ -101,13 +101,13 @@ extern "C" fn on_signal(signal: libc::c_int) {
         return;
     }
     if again {
-        // SAFETY: ends the program without its destructors, which is what is wanted: nothing on disk needs them.
+        // SAFETY: exits without running destructors, as intended: nothing on disk depends on them.
         unsafe { libc::_exit(EXIT_CODE.into()) }
     }
     if SILENT.load(Ordering::SeqCst) {
         return;
     }
     const SAID: &[u8] = b"\nstopping when this batch is done; a second signal stops at once\n";
-    // SAFETY: `write` may be called in a handler. Whether anyone reads stderr does not matter.
+    // SAFETY: `write` is async-signal-safe. Whether stderr is read does not matter.
     unsafe { libc::write(libc::STDERR_FILENO, SAID.as_ptr().cast(), SAID.len()) };
 }

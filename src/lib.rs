@@ -1,4 +1,4 @@
-//! emoflow: emotion vectors inside language models, declared in TOML and run by a content-hashed DAG.
+//! emoflow: emotion vectors of language models. Experiments are declared in TOML and run as a content-hashed DAG.
 
 #[macro_use]
 mod say;
@@ -30,24 +30,24 @@ use std::io::Write;
 
 pub use say::Unread;
 
-/// What strangers' templates and tokenizers take is counted.
+/// Counts the memory that untrusted chat templates and tokenizers allocate.
 #[global_allocator]
 static MEMORY: lm::bounded::Counting = lm::bounded::Counting;
 
-/// Whether the command line `args` finishes what it is at when it is asked to stop: see [`interrupt`].
+/// Whether the command of `args` finishes its current batch when it is asked to stop: see [`interrupt`].
 pub fn finishes(args: &[OsString]) -> bool {
     cli::finishes(args)
 }
 
-/// Whether `args` are a command line of this program; what is wrong with them otherwise. Runs nothing.
+/// Checks that `args` are a valid command line of this program, without running it; `Err`: what is wrong.
 pub fn parses(args: &[String]) -> Result<(), String> {
     cli::parses(args)
 }
 
 /// Runs the command line `args` (the program's name first); data goes to `out`, everything else to stderr.
 ///
-/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is wrong; 4 nothing is selected;
-/// 75 interrupted, the same command continues.
+/// Exit codes: 0 done; 1 some nodes failed; 2 the experiment or the command line is invalid; 4 nothing is selected;
+/// 75 interrupted (running the same command again continues).
 pub fn run(args: impl IntoIterator<Item = impl Into<OsString> + Clone>, out: &mut dyn Write) -> u8 {
     cli::run(args, out)
 }

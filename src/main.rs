@@ -1,4 +1,4 @@
-//! The program: calls [`emoflow::run`] and leaves with its exit code; starts again with libtorch where that is needed.
+//! The binary: calls [`emoflow::run`] and exits with its code; re-executes itself with libtorch when it needs it.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -7,27 +7,27 @@ use emoflow::lm::bounded::is_bounded;
 use emoflow::lm::panics::is_caught;
 use emoflow::lm::shortage::Shortage;
 
-/// What libtorch's CUDA half asks when it first chooses a kernel of attention (`check_prefer_cudnn_attention` of its
-/// sdp_utils.cpp). Without it cuDNN's goes first on an H100, H200 or B200, which plans anew for every shape.
+/// Read by libtorch's CUDA code when it first chooses an attention kernel (`check_prefer_cudnn_attention` in
+/// sdp_utils.cpp). Without it cuDNN's kernel is preferred on an H100, H200 or B200, which plans anew for every shape.
 const CUDNN_ATTENTION_LAST: &str = "TORCH_CUDNN_SDPA_DEPRIORITIZED";
 
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
-    // SAFETY: nothing runs beside this yet.
+    // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var(CUDNN_ATTENTION_LAST, "1") }
     #[cfg(target_os = "linux")]
     let here = libtorch::prepare();
     #[cfg(not(target_os = "linux"))]
     let here = true;
-    // A run that starts again with libtorch has done nothing yet: a signal may end it as it likes.
+    // A process that will re-execute itself with libtorch has done no work yet, so a signal may simply end it.
     if here
         && emoflow::finishes(&args)
         && let Err(error) = emoflow::interrupt::listen()
     {
         eprintln!("warning: a signal will end this run in the middle of a batch: {error}");
     }
-    // Where memory runs out, a pass is tried in parts, or the node fails and says so: one line, not libtorch's fifty. What
-    // panics in bounded work, or where that is caught, is an error of its caller's.
+    // When memory runs out, the forward pass is retried in parts or the node fails with an error of its own: one line
+    // in place of libtorch's fifty. A panic in bounded work, or one that is caught, is reported by the caller.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if Shortage::of(panic.payload()).is_none() && !is_bounded() && !is_caught() {
@@ -38,12 +38,11 @@ fn main() {
     let code = emoflow::run(args, &mut out);
     let flushed = out.flush();
     let code = if flushed.is_err() && code == 0 { 1 } else { code };
-    // SAFETY: everything is written. Without this libtorch's static destructors run, which takes longer than a small
-    // command does.
+    // SAFETY: all output is flushed. This skips libtorch's static destructors, which take longer than a small command.
     unsafe { libc::_exit(code.into()) }
 }
 
-/// The program starts without libtorch: with stand-ins, or (as it is shipped) with nothing in its place (docs/design/startup.md).
+/// Start without libtorch: with stand-ins, or (as shipped) with nothing in its place (docs/design/startup.md).
 #[cfg(target_os = "linux")]
 mod libtorch {
     use std::ffi::{OsStr, OsString};
@@ -54,32 +53,33 @@ mod libtorch {
 
     const PATH: &str = "LD_LIBRARY_PATH";
     const PRELOAD: &str = "LD_PRELOAD";
-    /// What is loaded where the program does not ask for it itself. It brings the rest.
+    /// The library to preload when the program is not linked to it. It loads the others.
     const LIBRARY: &str = "libtorch_cpu.so";
-    /// By these the second start knows what the first one put before the paths above, and why.
+    /// These tell the second start what the first one prepended to the paths above, and why.
     const FOLDER: &str = "EMOFLOW_STARTED_WITH";
     const WHY: &str = "EMOFLOW_STARTED_BECAUSE";
-    /// What libraries read when they are loaded. What is set already is heard, and a policy of waiting in place of the last one.
+    /// Variables that libraries read on loading. Those that the user has set are kept; a set `OMP_WAIT_POLICY` replaces
+    /// the last one.
     const SETTINGS: [(&str, &str); 3] = [
-        // How many products' plans libtorch's oneDNN keeps, each with its room to work in, and oneDNN their code: by default
-        // 1024 shapes each, and every batch has shapes of its own. A pass needs some ten.
+        // How many matrix-product plans libtorch's oneDNN caches, each with its workspace, and how many oneDNN
+        // caches as code: by default 1024 shapes each, and every batch has its own shapes. A pass needs about ten.
         ("LRU_CACHE_CAPACITY", "32"),
         ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"),
-        // How often a thread of OpenMP looks for work before it sleeps: by default 300,000 times, which take an Intel processor
-        // 14 ms. Where another program has one of the cores, threads would wait for one another through whole slices of time
-        // (docs/design/performance.md).
+        // How often an OpenMP thread polls for work before it sleeps: by default 300,000 times, which takes 14 ms on an
+        // Intel processor. If another program occupies a core, threads would spin for whole time slices, waiting for
+        // one another (docs/design/performance.md).
         ("GOMP_SPINCOUNT", "10000"),
     ];
 
-    /// Undoes what [`start_again`] did to the environment. Where libtorch is not loaded, has the program start again before its
-    /// first call into libtorch. Returns whether libtorch is here already.
+    /// Restores the environment that [`start_again`] changed. If libtorch is not loaded, arranges for the program to
+    /// re-execute itself before its first call into libtorch. Returns whether libtorch is already loaded.
     pub fn prepare() -> bool {
         let again = std::env::var_os(FOLDER);
         if let Some(folder) = &again {
             take_away(PATH, folder);
             take_away(PRELOAD, OsStr::new(LIBRARY));
             let why = std::env::var(WHY).unwrap_or_default();
-            // SAFETY: nothing runs beside this yet.
+            // SAFETY: no other thread runs yet.
             unsafe {
                 std::env::remove_var(FOLDER);
                 std::env::remove_var(WHY);
@@ -95,7 +95,7 @@ mod libtorch {
         here
     }
 
-    /// It started again for nothing.
+    /// Fails: libtorch is still not loaded after the second start.
     fn not_found() {
         let lib = find().unwrap_or_else(|error| fail(&format!("{error:#}"))).lib;
         fail(&format!(
@@ -104,7 +104,7 @@ mod libtorch {
         ))
     }
 
-    /// What is in the place of libtorch.
+    /// What is loaded in place of libtorch.
     #[derive(PartialEq)]
     enum Loaded {
         Nothing,
@@ -114,7 +114,7 @@ mod libtorch {
 
     impl Loaded {
         fn here() -> Loaded {
-            // SAFETY: asks the dynamic linker for an address, and looks at nothing but whether there is one.
+            // SAFETY: only looks up a symbol's address and checks it for null; never dereferences it.
             let has = |symbol: &std::ffi::CStr| unsafe {
                 !libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()).is_null()
             };
@@ -126,11 +126,11 @@ mod libtorch {
         }
     }
 
-    /// Takes what was put before a variable's value away: what this program starts gets what it was given itself.
+    /// Removes the prefix `first` from a variable, so that child processes inherit the original environment.
     fn take_away(variable: &str, first: &OsStr) {
         let Some(value) = std::env::var_os(variable) else { return };
         let Some(rest) = value.as_bytes().strip_prefix(first.as_bytes()) else { return };
-        // SAFETY: nothing runs beside this yet.
+        // SAFETY: no other thread runs yet.
         match rest.strip_prefix(b":") {
             Some(before) => unsafe { std::env::set_var(variable, OsStr::from_bytes(before)) },
             None if rest.is_empty() => unsafe { std::env::remove_var(variable) },
@@ -138,7 +138,7 @@ mod libtorch {
         }
     }
 
-    /// A variable's value with another part before it.
+    /// A variable's value with `first` prepended, separated by a colon.
     fn put_before(variable: &str, first: &OsStr) -> OsString {
         let mut value = first.to_os_string();
         // An empty part would mean the current folder.
@@ -149,7 +149,7 @@ mod libtorch {
         value
     }
 
-    /// Replaces this process by one of the same program with the real libtorch.
+    /// Replaces this process by the same program with the real libtorch (`exec`).
     fn start_again() {
         let Found { lib, why } = find().unwrap_or_else(|error| fail(&format!("{error:#}")));
         let program = std::env::current_exe()

@@ -1,5 +1,5 @@
-//! `run.json`: the record of the last run, which is written and read by these types alone. Knows nothing of how a run is
-//! done.
+//! `run.json`: the record of the last run, written and read only through these types. Independent of how a run is
+//! executed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ pub const FILE: &str = "run.json";
 
 /// The version of this program.
 pub const EMOFLOW: &str = env!("CARGO_PKG_VERSION");
-/// The version of libtorch that it is built for.
+/// The version of libtorch that this program is built for.
 pub const LIBTORCH: &str = env!("EMOFLOW_LIBTORCH_VERSION");
 
-/// A struct, and of each of its fields what its comment says, as `FIELDS`.
+/// Defines a struct, and `FIELDS` with the name and doc comment of each field.
 macro_rules! described {
     (
         $(#[$outer:meta])*
@@ -206,7 +206,7 @@ described! {
 }
 
 impl Versions {
-    /// Of this program.
+    /// The versions of this program.
     pub fn here() -> Versions {
         Versions { emoflow: EMOFLOW.into(), libtorch: LIBTORCH.into() }
     }
@@ -249,18 +249,18 @@ described! {
     }
 }
 
-/// What became of a node.
+/// The outcome of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Ran,
     Cached,
-    /// Not in the cache, and nothing that was wanted asked for it.
+    /// Not in the cache, and not required by any requested node.
     NotNeeded,
     Failed,
-    /// Something that it needs failed.
+    /// One of its inputs failed.
     Blocked,
-    /// The run was asked to stop; what was finished of it is kept.
+    /// The run was asked to stop; finished units are kept.
     Interrupted,
 }
 
@@ -287,7 +287,7 @@ described! {
 }
 
 impl Header {
-    /// Of a run in this process that has taken so long, and has `ended` or not.
+    /// The header of a run in this process that started `took` ago; `ended`: it ends now.
     pub fn of_this(took: Duration, ended: bool) -> Header {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = SystemTime::now();
@@ -296,32 +296,32 @@ impl Header {
 }
 
 impl Run {
-    /// The last run whose results are in `dir`; `None` if there was none.
+    /// The last run with results in `dir`; `None` if there was none.
     ///
     /// # Errors
-    /// A `run.json` that is none.
+    /// `run.json` cannot be read or is no valid record.
     pub fn read(dir: &Path) -> Result<Option<Run>> {
         Run::read_file(&dir.join(FILE))
     }
 
-    /// The run of which a file tells; `None` if there is none.
+    /// The run recorded in a file; `None` if the file does not exist.
     ///
     /// # Errors
-    /// A file that is no record of a run.
+    /// The file cannot be read or is no valid record of a run.
     pub fn read_file(path: &Path) -> Result<Option<Run>> {
         read_json(path)
     }
 
-    /// Writes it as the last run of the results in `dir`.
+    /// Writes this record as the last run of the results in `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         atomic::replace_with_json(&dir.join(FILE), self)
     }
 }
 
-/// What a file about runs says; `None` if there is none.
+/// Parses a JSON file about runs; `None` if the file does not exist.
 ///
 /// # Errors
-/// It says something else.
+/// The file cannot be read, or has another content.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let file = match fs_err::File::open(path) {
         Ok(file) => file,
@@ -332,14 +332,14 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T
         }
         Err(error) => return Err(error.into()),
     };
-    // As it is read: that of ten thousand nodes has 4 MB.
+    // Parsed while reading: the record of ten thousand nodes has 4 MB.
     let parsed = serde_json::from_reader(std::io::BufReader::new(file));
     parsed.map(Some).with_context(|| {
         format!("{} is no record of a run: `emoflow run` the experiment again, or remove it", path.display())
     })
 }
 
-/// The fields of `run.json`, as a chapter of docs/results.md.
+/// The fields of `run.json`, formatted as a chapter of docs/results.md.
 pub fn document() -> String {
     let tables = [
         ("run.json", Run::FIELDS),

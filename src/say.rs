@@ -1,4 +1,4 @@
-//! Lines on stderr that nobody has to read: where the other end of a pipe is gone, the work goes on.
+//! Output that tolerates a closed pipe: when the reader is gone, the work goes on.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
@@ -6,18 +6,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::secrets::masked;
 
-/// As `eprintln!`, which panics where stderr is a pipe that was closed.
+/// Like `eprintln!`, but without its panic when stderr is a closed pipe.
 macro_rules! say {
     ($($words:tt)*) => { $crate::say::line(format_args!($($words)*)) };
 }
 
-/// Writes a line, without what looks like a secret. `eprintln!` rather than a writer of our own, for tests catch only what it writes.
+/// Writes a line to stderr with secrets masked. Uses `eprintln!`, since the test harness captures only its output.
 pub fn line(words: Arguments) {
     let words = words.to_string();
     let _ = catch_unwind(AssertUnwindSafe(|| eprintln!("{}", masked(&words))));
 }
 
-/// Where data goes: once its reader is gone, as of `emoflow plan | head`, nowhere.
+/// A writer that discards its data once the reader is gone, as with `emoflow plan | head`.
 pub struct Unread<W>(pub W);
 
 impl<W: Write> Unread<W> {

@@ -1,12 +1,12 @@
-//! What looks like a key or a password, and must be written nowhere.
+//! Detection and masking of keys and passwords, which must never be written anywhere.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-/// By how it looks: keys of OpenAI and alike (`sk-`), of Hugging Face, of GitHub, of AWS; what stands behind `Bearer`; the
-/// name and password of an address.
+/// Secrets by their form: keys of OpenAI and similar services (`sk-`), Hugging Face, GitHub and AWS; the value after
+/// `Bearer`; name and password in a URL.
 static FORMS: LazyLock<Regex> = LazyLock::new(|| {
     let forms = [
         r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{12,}",
@@ -18,7 +18,7 @@ static FORMS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&forms.join("|")).expect("a pattern")
 });
 
-/// By what it is the value of: in TOML, JSON, a header or a query.
+/// Secrets by the name of their field, in TOML, JSON, a header or a query string.
 static VALUES: LazyLock<Regex> = LazyLock::new(|| {
     let names = "api[_-]?key|access[_-]?token|auth[_-]?token|token|password|passwd|secret|authorization";
     let pattern = format!(
@@ -27,7 +27,7 @@ static VALUES: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&pattern).expect("a pattern")
 });
 
-/// The names of [`VALUES`] as the whole name of a field.
+/// The names of [`VALUES`], matched against the full name of a field.
 static NAMES: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r"^(?i-u:api[_-]?key|access[_-]?token|auth[_-]?token|token|password|passwd|secret|authorization)$",
@@ -35,7 +35,7 @@ static NAMES: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a pattern")
 });
 
-/// The text with each such thing replaced by as many `*`.
+/// The text with each secret replaced by `*`, one per character.
 pub fn masked(text: &str) -> Cow<'_, str> {
     let stars = |found: &Captures<'_>, groups: &[&str]| {
         let all = found.get(0).expect("what was found");
@@ -52,18 +52,18 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a field of a request, or of the experiment file, holds such a thing.
+/// Whether a field of a request or of the experiment file holds a secret.
 pub fn is_secret(field: &str, value: &str) -> bool {
     FORMS.is_match(value) || (NAMES.is_match(field) && !value.trim().is_empty())
 }
 
-/// Whether a variable of the environment holds such a thing: by how it looks, or by a word of its name. A path to a file,
-/// as in `HF_TOKEN_PATH`, is none.
+/// Whether an environment variable holds a secret: by the form of the value, or by a word in the name. A path to a
+/// file, as in `HF_TOKEN_PATH`, does not count.
 pub fn is_secret_variable(name: &str, value: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let has = |words: &[&str]| name.split('_').any(|word| words.contains(&word));
     let is_named = has(&["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"]);
-    // However short, unlike in a text.
+    // Of any length, unlike in running text.
     let begins = ["hf_", "sk-", "ghp_", "xoxb-", "AKIA"].iter().any(|start| value.starts_with(start));
     begins || FORMS.is_match(value) || (is_named && !has(&["PATH", "FILE"]) && !value.is_empty())
 }

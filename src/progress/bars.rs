@@ -1,4 +1,4 @@
-//! Progress on a terminal: one bar a node, with its pace.
+//! Progress on a terminal: one bar per node, with its rate.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Progress;
 use super::pace::Pace;
 
-/// Into so many parts a piece is divided.
+/// Steps of the bar per piece of work.
 const PARTS: u64 = 1000;
 
-/// One bar a node.
+/// One progress bar per node.
 #[derive(Default)]
 pub struct Bars {
-    /// The one at work.
+    /// The running node.
     node: Mutex<Option<Node>>,
 }
 
@@ -27,7 +27,7 @@ struct Node {
 }
 
 impl Bars {
-    /// Nothing is shown before the first node begins.
+    /// Shows nothing until the first node begins.
     pub fn new() -> Bars {
         Bars::default()
     }

@@ -1,4 +1,4 @@
-//! What a run says while it works: to stderr, never to stdout. Knows nothing of plans.
+//! Progress output of a run, to stderr and never to stdout. Independent of plans.
 
 mod bars;
 mod pace;
@@ -9,11 +9,11 @@ use std::io::IsTerminal as _;
 pub use bars::Bars;
 pub use plain::{Ends, Plain, Silent};
 
-/// Receives what happens during a run; one node at a time. Notes may come from several threads.
+/// Receives the events of a run, one node at a time. Notes may come from several threads.
 pub trait Progress: Sync {
     /// `node` begins: `total` pieces of work, each one a `piece` ("stories", "layers").
     fn begin(&self, node: &str, total: usize, piece: &str);
-    /// So many pieces of the node are done, counted from its beginning; a fraction where it is in the middle of one.
+    /// `done` pieces of the node are finished, counted from its beginning; fractional within a piece.
     fn at(&self, done: f64);
     /// The node has ended; `outcome` is a few words.
     fn end(&self, outcome: &str);
@@ -33,7 +33,7 @@ pub enum Style {
     None,
 }
 
-/// The progress that `style` asks for.
+/// The progress display for `style`.
 pub fn start(style: Style) -> Box<dyn Progress> {
     match style {
         Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars::new()),

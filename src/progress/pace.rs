@@ -1,19 +1,20 @@
-//! How fast a node goes, and how long the rest takes: only where something was done to judge it by.
+//! Rate of a node and its estimated remaining time, once some work has been done to estimate them from.
 
 use std::time::{Duration, Instant};
 
-/// Where a node was when it was first heard of, and when. What it had at once was done before: by an earlier run, or another.
+/// Progress and time at the start of a node. Pieces that are complete right away were computed before, by an earlier or
+/// a concurrent run.
 #[derive(Default)]
 pub struct Pace {
     origin: Option<(f64, Instant)>,
     begun: Option<Instant>,
 }
 
-/// What is done within this time of the beginning is read from the cache, not computed.
+/// Pieces finished within this time of the start are counted as read from the cache, not computed.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 impl Pace {
-    /// So much is done now.
+    /// Records that `done` pieces are finished at `now`.
     pub fn at(&mut self, done: f64, now: Instant) {
         let begun = *self.begun.get_or_insert(now);
         if self.origin.is_none() || now - begun < AT_ONCE {
@@ -21,7 +22,7 @@ impl Pace {
         }
     }
 
-    /// In words: `12 of 40 stories, 8.0/min, 210 s left`; of less than ten pieces, in hundredths.
+    /// As text: `12 of 40 stories, 8.0/min, 210 s left`; with fewer than ten pieces, in percent.
     pub fn shown(&self, done: f64, total: usize, piece: &str, now: Instant) -> String {
         let place = match total {
             ..10 => format!("{:.0} % of {total} {piece}", 100.0 * done / total.max(1) as f64),
@@ -42,7 +43,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Of a node that was told of `steps` (seconds, done), what is said at the last.
+    /// The text after the last of the updates `steps` (seconds, done).
     fn said(steps: &[(u64, f64)], total: usize, piece: &str) -> String {
         let begun = Instant::now();
         let mut pace = Pace::default();
@@ -61,11 +62,11 @@ mod tests {
         assert_eq!(said(&[(0, 30.0), (20, 30.0)], 40, "stories"), "30 of 40 stories, 20 s so far");
     }
 
-    /// By hand: 20 of 40 in 100 s are 12 a minute, and the other 20 take as long.
+    /// By hand: 20 of 40 in 100 s are 12 per minute, and the other 20 take as long.
     #[test]
     fn the_rest_is_estimated_by_what_this_run_did() {
         assert_eq!(said(&[(0, 0.0), (100, 20.0)], 40, "stories"), "20 of 40 stories, 12.0/min, 100 s left");
-        // 30 were here before.
+        // 30 were in the cache.
         assert_eq!(
             said(&[(0, 0.0), (0, 30.0), (50, 35.0)], 40, "stories"),
             "35 of 40 stories, 6.0/min, 50 s left"

@@ -1,4 +1,4 @@
-//! Progress as plain lines, for logs; and less than that.
+//! Progress as plain lines, for logs, and two quieter styles.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Progress;
 use super::pace::Pace;
 
-/// How often a node that takes long says where it is.
+/// Interval between progress lines of a node.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// A line when a node begins and ends, and one now and then between.
+/// A line when a node begins and ends, and one every ten seconds in between.
 #[derive(Default)]
 pub struct Plain {
     node: Mutex<Option<Node>>,
@@ -24,7 +24,7 @@ struct Node {
 }
 
 impl Plain {
-    /// Nothing is said before the first node begins.
+    /// Prints nothing until the first node begins.
     pub fn new() -> Plain {
         Plain::default()
     }
@@ -65,12 +65,12 @@ impl Progress for Plain {
     }
 }
 
-/// A line when a node ends, as of a process beside which others work on the same nodes.
+/// One line when a node ends, for a process that shares its nodes with other workers.
 #[derive(Default)]
 pub struct Ends(Mutex<String>);
 
 impl Ends {
-    /// Nothing is said before the first node ends.
+    /// Prints nothing until the first node ends.
     pub fn new() -> Ends {
         Ends::default()
     }
@@ -96,7 +96,7 @@ impl Progress for Ends {
     }
 }
 
-/// Says nothing but notes, which are warnings.
+/// Prints only notes, which are warnings.
 pub struct Silent;
 
 impl Progress for Silent {
