@@ -1,5 +1,5 @@
-//! Requests over plain http through an http proxy: the proxy is sent the whole URL (RFC 9112, 3.2.2), for most let nobody
-//! connect through them to any port but 443, which is all that `ureq` does.
+//! Plain http requests through an http proxy: the request line holds the full URL (RFC 9112, 3.2.2). `ureq` itself only
+//! supports CONNECT, which most proxies allow for port 443 alone.
 
 use std::fmt;
 use std::io;
@@ -14,13 +14,13 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error, Proxy, ProxyProtocol};
 
-/// Whether `url` is asked for in this way.
+/// Whether `url` is requested this way.
 pub fn is_for(url: &str, proxy: &Proxy) -> bool {
     let plain = url.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://"));
     plain && proxy.protocol() == ProxyProtocol::Http
 }
 
-/// An agent that asks `proxy` for what is at `origin` (scheme, host and port).
+/// An agent that sends its requests for `origin` (scheme, host and port) to `proxy`.
 pub fn agent(config: Config, proxy: &Proxy, origin: &str) -> Agent {
     let authorization = proxy.username().map(|name| {
         let word = format!("{name}:{}", proxy.password().unwrap_or_default());
@@ -31,7 +31,7 @@ pub fn agent(config: Config, proxy: &Proxy, origin: &str) -> Agent {
     Agent::with_parts(config, connector, AtProxy(proxy.uri().clone()))
 }
 
-/// Finds the proxy, whatever is asked for.
+/// Resolves every URL to the proxy's address.
 #[derive(Debug)]
 struct AtProxy(Uri);
 
@@ -44,7 +44,7 @@ impl Resolver for AtProxy {
 #[derive(Clone)]
 struct Forward {
     origin: String,
-    /// A header's line; may be empty.
+    /// A complete header line; may be empty.
     authorization: String,
 }
 
@@ -62,12 +62,12 @@ impl<In: Transport> Connector<In> for Forward {
     }
 }
 
-/// A connection to the proxy, on which requests name whole URLs.
+/// A connection to the proxy that rewrites requests to name full URLs.
 #[derive(Debug)]
 struct Whole<In> {
     inner: In,
     forward: Forward,
-    /// What is sent next is the beginning of a request.
+    /// The next bytes sent are the beginning of a request.
     at_head: bool,
 }
 
@@ -99,7 +99,7 @@ impl<In: Transport> Transport for Whole<In> {
     }
 }
 
-/// A request's beginning with the whole URL in its first line, and who asks the proxy in the second.
+/// The head of a request with the full URL in the request line, followed by the proxy authorization header.
 fn whole(head: &[u8], forward: &Forward) -> Option<Vec<u8>> {
     let path = head.iter().position(|byte| *byte == b' ')? + 1;
     let headers = head.windows(2).position(|pair| pair == b"\r\n")? + 2;

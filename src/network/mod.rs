@@ -1,5 +1,5 @@
-//! How other machines are reached: through which proxy, and whose certificates are trusted. The environment is heard as curl
-//! and the hub's own tools hear it (docs/hub.md).
+//! Connections to other machines: proxies and trusted certificates. Environment variables are interpreted as curl and
+//! the hub's own tools do (docs/hub.md).
 
 mod forward;
 pub mod plain_http;
@@ -18,16 +18,16 @@ use ureq::typestate::AgentScope;
 
 pub use wait::asked_wait;
 
-/// What is the same for every agent: its times and how it follows redirects.
+/// Configuration shared by all agents of a client: timeouts and handling of redirects.
 type Usual = Box<dyn Fn() -> ConfigBuilder<AgentScope> + Send + Sync>;
 
-/// Agents of one client, one for each server.
+/// The agents of a client, one per server.
 pub struct Agents {
     usual: Usual,
     of: Mutex<HashMap<String, Way>>,
 }
 
-/// How one server is reached.
+/// How a server is reached.
 #[derive(Clone)]
 pub struct Way {
     pub agent: Agent,
@@ -41,15 +41,15 @@ impl fmt::Debug for Agents {
 }
 
 impl Agents {
-    /// Connects to nothing and reads nothing yet.
+    /// Creates the collection without connecting or reading the environment.
     pub fn new(usual: impl Fn() -> ConfigBuilder<AgentScope> + Send + Sync + 'static) -> Agents {
         Agents { usual: Box::new(usual), of: Mutex::default() }
     }
 
-    /// The way to the server of `url`.
+    /// The agent for the server of `url`.
     ///
     /// # Errors
-    /// A variable names a proxy or certificates that are none.
+    /// An environment variable names an invalid proxy or invalid certificates.
     pub fn to(&self, url: &str) -> Result<Way, String> {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(way) = of.get(origin(url)) {
@@ -81,13 +81,13 @@ impl Agents {
 }
 
 impl Way {
-    /// What is added to what went wrong on this way.
+    /// Suffix for error messages that names the proxy, if there is one.
     pub fn via(&self) -> String {
         self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" (through {proxy})"))
     }
 }
 
-/// Why a certificate is not trusted, and what to do; `None`: that is not what went wrong.
+/// Why a certificate is not trusted, with a remedy; `None` for other errors.
 pub fn untrusted(error: &ureq::Error) -> Option<String> {
     let said = error.to_string();
     let why = said.split_once("invalid peer certificate: ")?.1;
@@ -105,7 +105,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// Scheme, host and port, as written.
+/// Scheme, host and port of a URL, as written.
 pub fn origin(url: &str) -> &str {
     let host = url.find("://").map_or(0, |at| at + 3);
     let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);

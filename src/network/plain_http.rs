@@ -1,11 +1,12 @@
-//! To which servers keys may be sent: by https, to this machine, or to hosts that the user names. Sends nothing.
+//! Decides to which servers keys may be sent: over https, to this machine, or to hosts that the user names. Does no I/O
+//! over the network.
 
 use std::net::IpAddr;
 
-/// The environment variable that names hosts, with commas between.
+/// The environment variable with a comma-separated list of allowed hosts.
 const ALLOWED: &str = "EMOFLOW_PLAIN_HTTP";
 
-/// Why a key must not go to `url`, and what to do; `None` where it may.
+/// Why a key must not be sent to `url`, with a remedy; `None` if it may be sent.
 pub fn refused(url: &str) -> Option<String> {
     refused_unless(url, &std::env::var(ALLOWED).unwrap_or_default())
 }
@@ -22,13 +23,13 @@ fn refused_unless(url: &str, allowed: &str) -> Option<String> {
     })
 }
 
-/// Whether `url` leads to this machine.
+/// Whether `url` refers to this machine.
 pub fn is_local(url: &str) -> bool {
     let host = host(url);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The host in a URL, without name, password, port and brackets.
+/// The host of a URL, without user name, password, port and brackets.
 pub fn host(url: &str) -> &str {
     let authority =
         url.split("://").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();

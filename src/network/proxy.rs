@@ -1,4 +1,4 @@
-//! Which proxy leads to a server: the variables as curl hears them. Opens no socket.
+//! Selects the proxy for a server from environment variables, with curl's rules. Opens no socket.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use ureq::Proxy;
 
 use super::plain_http::{host, is_local};
 
-/// A proxy, and the variable that names it.
+/// A proxy and the environment variable that names it.
 #[derive(Debug)]
 pub struct Named {
     pub proxy: Proxy,
@@ -16,17 +16,17 @@ pub struct Named {
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without its name and password.
+        // Without user name and password.
         write!(f, "the proxy {}:{} of {}", self.proxy.host(), self.proxy.port(), self.variable)
     }
 }
 
-/// The proxy for `url`; `None`: it is reached without one, as every server on this machine.
+/// The proxy for `url`; `None`: a direct connection, as for every server on this machine.
 ///
 /// # Errors
-/// A variable holds no address of a proxy.
+/// A variable holds no valid proxy address.
 pub fn of(url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Named>, String> {
-    // `HTTP_PROXY` is not heard: a web server sets it from a header of its client's.
+    // `HTTP_PROXY` is ignored: in a CGI program it would hold a header that the client sent.
     let names: &[&str] = match url.split("://").next().unwrap_or_default().to_ascii_lowercase().as_str() {
         "http" => &["http_proxy", "all_proxy", "ALL_PROXY"],
         _ => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
@@ -46,7 +46,7 @@ pub fn of(url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option
     Ok(Some(Named { proxy, variable: name }))
 }
 
-/// The port in a URL, or its scheme's.
+/// The port of a URL, or the default port of its scheme.
 fn port(url: &str) -> Option<u16> {
     let rest = super::origin(url).split("://").nth(1)?.rsplit('@').next()?;
     let written = rest.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
@@ -57,8 +57,8 @@ fn port(url: &str) -> Option<u16> {
     }
 }
 
-/// Whether `list` (names and addresses with commas or blanks between) has `host`: by its own name, that of a domain that it
-/// is in, its address, or a range of addresses; each perhaps with a port.
+/// Whether `list` (names and addresses, separated by commas or white space) contains `host`: by its name, a parent
+/// domain, its address or an address range, each with an optional port.
 fn is_excluded(host: &str, port: Option<u16>, list: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
@@ -83,7 +83,7 @@ fn is_excluded(host: &str, port: Option<u16>, list: &str) -> bool {
     })
 }
 
-/// An entry without its port, and that.
+/// An entry without its port, and the port.
 fn with_port(entry: &str) -> (&str, Option<u16>) {
     match entry.rsplit_once(':') {
         Some((name, port)) if !name.contains(':') || name.ends_with(']') => match port.parse() {
@@ -94,7 +94,7 @@ fn with_port(entry: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Whether `range` (`10.0.0.0/8`, or an address alone) has `address`.
+/// Whether `range` (`10.0.0.0/8`, or a single address) contains `address`.
 fn in_range(address: IpAddr, range: &str) -> bool {
     let (first, bits) = match range.split_once('/') {
         Some((first, bits)) => (first, bits.parse::<u32>().ok()),
@@ -121,7 +121,7 @@ mod tests {
         found.map(|named| named.to_string())
     }
 
-    /// As curl 8 chooses.
+    /// The expected choices are those of curl 8.
     #[test]
     fn the_scheme_of_the_url_chooses_the_variable() {
         let all = [

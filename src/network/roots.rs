@@ -1,4 +1,5 @@
-//! The authorities whose certificates are trusted: those that variables name; else the system's; without a store, Mozilla's.
+//! Trusted root certificates: those named by environment variables; else the system's; without a system store,
+//! Mozilla's.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,21 +9,21 @@ use ureq::tls::{Certificate, RootCerts};
 
 use super::variable;
 
-/// Of OpenSSL, and of `requests` and curl: files or folders. All that are set count.
+/// Variables of OpenSSL, `requests` and curl: files or folders. All that are set are used.
 const VARIABLES: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"];
 
-/// Authorities.
+/// A set of root certificates.
 #[derive(Debug)]
 pub struct Roots {
     pub certificates: RootCerts,
-    /// Where they are from, for people.
+    /// Where they come from, for messages.
     pub named: String,
 }
 
-/// Those of the environment, read once.
+/// The root certificates according to the environment, read once.
 ///
 /// # Errors
-/// A variable names a file that is not there, or that holds no certificate.
+/// A variable names a file that is missing or holds no certificate.
 pub fn roots() -> Result<&'static Roots, String> {
     static ROOTS: OnceLock<Result<Roots, String>> = OnceLock::new();
     ROOTS.get_or_init(|| read(&variable)).as_ref().map_err(Clone::clone)
@@ -33,13 +34,13 @@ fn read(variable: &dyn Fn(&str) -> Option<String>) -> Result<Roots, String> {
     let mut named = Vec::new();
     for name in VARIABLES {
         let Some(value) = variable(name) else { continue };
-        // Only this one may name several.
+        // Only `SSL_CERT_DIR` may name several paths.
         let paths: Vec<PathBuf> = match name {
             "SSL_CERT_DIR" => std::env::split_paths(&value).collect(),
             _ => vec![PathBuf::from(value.trim())],
         };
         for path in paths {
-            // Systems name folders that need not be there.
+            // Systems set it to folders that may not exist.
             if name == "SSL_CERT_DIR" && !path.is_dir() {
                 continue;
             }
@@ -90,7 +91,7 @@ mod tests {
             let said = read(&|asked| (asked == name).then(|| value.to_string())).unwrap_err();
             assert!(said.contains(name) && said.contains(value), "{said}");
         }
-        // A folder that is not there, as systems name it: nothing is known then but what there is.
+        // A missing folder, as some systems name it, is skipped.
         let none = read(&|asked| (asked == "SSL_CERT_DIR").then(|| "/no/such".to_string())).unwrap();
         assert!(!none.named.contains("/no/such"), "{none:?}");
     }

@@ -1,16 +1,16 @@
-//! How long a server asks to wait. Waits for nothing.
+//! Parses how long a server asks its client to wait. Does not wait itself.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::HeaderMap;
 
-/// `Retry-After`, in seconds or as a date, or the hub's own `RateLimit: "api";r=0;t=5`.
+/// The wait requested by `Retry-After` (seconds or a date) or by the hub's `RateLimit: "api";r=0;t=5`.
 pub fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
     let after = |text: &str| match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => {
-            // By the server's own clock, where it shows it.
+            // Relative to the server's clock, if it sends a date.
             let now = text_date(headers).unwrap_or_else(now);
             Some(Duration::from_secs(date(text)?.checked_sub(now)?))
         }
@@ -28,7 +28,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Seconds since 1970 of `Fri, 31 Dec 1999 23:59:59 GMT` (RFC 9110, 5.6.7; servers may send no other form).
+/// Seconds since 1970 of a date such as `Fri, 31 Dec 1999 23:59:59 GMT` (RFC 9110, 5.6.7: the only form that servers
+/// may send).
 fn date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -40,7 +41,7 @@ fn date(text: &str) -> Option<u64> {
     let year: u64 = parts.next()?.parse().ok().filter(|year| (1970..=9999).contains(year))?;
     let mut clock = parts.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    // Days since 1 March of the year 0, whose leap day is its last.
+    // Days since 1 March of year 0, so that a leap day is the last day of its year.
     let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     Some((days.checked_sub(719_468)?) * 86_400 + 3600 * hour + 60 * minute + second)
@@ -50,7 +51,7 @@ fn date(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Against `date -u -d '...' +%s`.
+    /// Reference: `date -u -d '...' +%s`.
     #[test]
     fn dates_are_seconds() {
         for (text, want) in [

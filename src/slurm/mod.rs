@@ -1,5 +1,5 @@
-//! Slurm, as a user meets it: batch scripts, submitting them, and what a job asks from inside. Knows nothing of plans, and
-//! nothing is correct because of what Slurm remembers.
+//! Slurm through its user commands: batch scripts, submission, and queries from inside a job. Independent of plans;
+//! correctness never depends on state that Slurm keeps.
 
 pub mod profile;
 pub mod queue;
@@ -15,15 +15,16 @@ pub use profile::Profile;
 pub use queue::queue;
 pub use script::{Script, quoted};
 
-/// Whether this process is in a job.
+/// Whether this process runs inside a Slurm job.
 pub fn in_a_job() -> bool {
     std::env::var_os("SLURM_JOB_ID").is_some()
 }
 
-/// Submits a batch script after the jobs `after`, with further `options` of sbatch; returns the job's number.
+/// Submits a batch script that starts after the jobs `after` have ended, with additional sbatch `options`; returns the
+/// job's number.
 ///
 /// # Errors
-/// No sbatch on the PATH, and Slurm's own words where it refuses.
+/// No sbatch on the PATH; Slurm's own message if it refuses.
 pub fn submit(script: &Path, after: &[String], options: &[String]) -> Result<String> {
     let mut command = Command::new("sbatch");
     command.arg("--parsable");
@@ -34,15 +35,15 @@ pub fn submit(script: &Path, after: &[String], options: &[String]) -> Result<Str
     number(&said).with_context(|| format!("sbatch does not say which number the job has: {said}"))
 }
 
-/// The job's number in what sbatch says: on a line of its own, with a semicolon and the cluster behind it where there are
-/// several. Plug-ins of a site may print lines around it.
+/// The job's number in the output of sbatch: on a line of its own, followed by a semicolon and the cluster's name if
+/// there are several clusters. A site's plug-ins may print lines around it.
 fn number(said: &str) -> Option<String> {
     let mut numbers = said.lines().map(|line| line.split(';').next().unwrap_or_default().trim());
     let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     numbers.rfind(is_number).map(str::to_string)
 }
 
-/// Asks whether a batch script would be taken: Slurm's words.
+/// Asks Slurm whether it would accept a batch script; returns its message.
 ///
 /// # Errors
 /// As [`submit`].
@@ -50,7 +51,7 @@ pub fn test(script: &Path, options: &[String]) -> Result<String> {
     said(Command::new("sbatch").arg("--test-only").args(options).arg(script))
 }
 
-/// Takes jobs back.
+/// Cancels jobs.
 ///
 /// # Errors
 /// As [`submit`].
@@ -58,25 +59,25 @@ pub fn cancel(jobs: &[String]) -> Result<()> {
     said(Command::new("scancel").args(jobs)).map(|_| ())
 }
 
-/// The version of Slurm here, in its own words.
+/// The version of Slurm on this machine, as sbatch prints it.
 ///
 /// # Errors
-/// There is none, or it does not say.
+/// There is no sbatch on the PATH, or it fails.
 pub fn version() -> Result<String> {
     said(Command::new("sbatch").arg("--version"))
 }
 
-/// The job, or task of an array, that this process is in.
+/// The job or array task in which this process runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// As Slurm's commands take it: `17`, or `17_3` of an array.
+    /// As Slurm's commands expect it: `17`, or `17_3` for a task of an array.
     pub id: String,
-    /// How often it was queued again.
+    /// How often it was requeued.
     pub restarts: u32,
 }
 
 impl Job {
-    /// `None` outside of a job.
+    /// The current job; `None` outside of a job.
     pub fn this() -> Option<Job> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let alone = variable("SLURM_JOB_ID")?;
@@ -86,15 +87,15 @@ impl Job {
         Some(Job { id, restarts })
     }
 
-    /// When Slurm ends it, as a local time (`2026-01-31T18:00:00`); `None` where it does not say, or has no limit.
-    /// `SLURM_JOB_END_TIME` is missing in older versions, and empty in some.
+    /// When Slurm will end the job, in local time (`2026-01-31T18:00:00`); `None` if Slurm does not say or there is no
+    /// limit. squeue is asked because `SLURM_JOB_END_TIME` is missing in older versions and empty in some.
     pub fn end(&self) -> Option<String> {
         let asked = said(Command::new("squeue").args(["--noheader", "--format=%e", "--jobs", &self.id]));
         let line = asked.ok()?.lines().next()?.trim().to_string();
         (!["", "N/A", "NONE", "Unknown"].contains(&line.as_str())).then_some(line)
     }
 
-    /// Has Slurm queue it again; this process is ended by that.
+    /// Requeues the job, which ends this process.
     ///
     /// # Errors
     /// As [`submit`].
@@ -103,7 +104,7 @@ impl Job {
     }
 }
 
-/// What a command of Slurm says: its stdout, and stderr where that is empty.
+/// Runs a Slurm command and returns its stdout, or stderr if stdout is empty.
 fn said(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let Output { status, stdout, stderr } = match command.output() {

@@ -1,4 +1,4 @@
-//! What is different at each site: a profile, which people write once for a cluster. Guesses nothing.
+//! Site-specific settings: a profile, written once for a cluster. Nothing is guessed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,49 +9,49 @@ use serde::Deserialize;
 
 use crate::secrets;
 
-/// The file's name, beside the experiment file or in the user's configuration folder for emoflow.
+/// The file's name, next to the experiment file or in the user's configuration folder for emoflow.
 pub const NAME: &str = "slurm.toml";
 
-/// How jobs are asked for at a site. What it does not say is left to Slurm.
+/// How jobs are requested at a site. Settings that are not given are left to Slurm's defaults.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Profile {
     /// Jobs that run models.
     pub model: Resources,
-    /// What is different for jobs of one model of the experiment, by its name.
+    /// Overrides for the jobs of one model of the experiment, by the model's name.
     pub models: BTreeMap<String, Resources>,
-    /// Jobs that run none.
+    /// Jobs that run no model.
     pub cpu: Resources,
-    /// How many seconds before its end a job is told to stop: longer than a batch takes.
+    /// How many seconds before its time limit a job is signalled to stop: must be longer than a batch takes.
     pub signal: u64,
-    /// How often at most a job whose time was over is queued again.
+    /// How often a job that reached its time limit is requeued at most.
     pub restarts: u32,
-    /// Modules that are loaded first.
+    /// Environment modules loaded first (`module load`).
     pub modules: Vec<String>,
-    /// What goes before the program, as in `apptainer exec --nv image.sif`.
+    /// Command prefix of the program, such as `apptainer exec --nv image.sif`.
     pub container: String,
-    /// Variables, with their values: scripts show them.
+    /// Environment variables with their values, which are written into the scripts.
     pub environment: BTreeMap<String, String>,
-    /// Names of variables that jobs take from who submits, through Slurm: no script holds what they are.
+    /// Names of variables that Slurm passes on from the submitting environment; their values are in no script.
     pub secrets: Vec<String>,
-    /// Where the program is on the nodes; the one that submits, if it does not say.
+    /// Path of the program on the compute nodes; by default that of the submitting program.
     pub program: Option<PathBuf>,
-    /// What a GPU of the jobs has, as in `80GB`: models that do not fit are refused before anything is submitted.
+    /// Memory of the jobs' GPUs, such as `80GB`: models that do not fit are rejected before submission.
     pub gpu_memory: Option<String>,
 }
 
-/// What a kind of job asks for.
+/// Resources requested by a kind of job.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     pub partition: Option<String>,
     pub account: Option<String>,
-    /// How a device is called here: `gpu:1`, if a job that computes on GPUs does not say; empty: it is not asked for.
+    /// The site's name of a device: by default `gpu:1` for jobs that compute on GPUs; empty: none is requested.
     pub gres: Option<String>,
     pub time: Option<String>,
     pub memory: Option<String>,
     pub cpus: Option<u32>,
-    /// Further options of sbatch, one each.
+    /// Additional sbatch options, one per entry.
     pub options: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// What jobs of a model ask for; of `None`, jobs that run none.
+    /// Resources for the jobs of a model; `None`: jobs that run no model.
     pub fn resources(&self, model: Option<&str>) -> Resources {
         let Some(model) = model else { return self.cpu.clone() };
         let base = self.model.clone();
@@ -87,16 +87,16 @@ impl Profile {
             time: own.time.or(base.time),
             memory: own.memory.or(base.memory),
             cpus: own.cpus.or(base.cpus),
-            // The later of two that contradict each other is heard.
+            // Of two contradicting options, sbatch uses the later one.
             options: [base.options, own.options].concat(),
         }
     }
 
-    /// The profile in `named`; else in the folder of the `experiment` file; else in the user's configuration folder; else
-    /// one that says nothing. With it, where it is from.
+    /// The profile in `named`; else in the folder of the `experiment` file; else in the user's configuration folder;
+    /// else the default profile. Also returns the path that it was read from.
     ///
     /// # Errors
-    /// A file that is not there though it was named, and what is wrong in one, with its place.
+    /// A file cannot be read, such as a missing `named` one, or is invalid (with the position in the file).
     pub fn find(named: Option<&Path>, experiment: &Path) -> Result<(Profile, Option<PathBuf>)> {
         let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
         let user = user.or_else(|| Some(std::env::home_dir()?.join(".config")));
@@ -111,7 +111,7 @@ impl Profile {
         Ok((profile.with_context(|| format!("the profile {}", path.display()))?, Some(path)))
     }
 
-    /// An error where a script would hold a secret, or a job would lack one.
+    /// Rejects a profile that would write a secret into a script, or whose `secrets` are not names of variables.
     fn checked(self) -> Result<Profile> {
         for (name, value) in &self.environment {
             ensure!(

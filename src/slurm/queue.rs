@@ -1,5 +1,5 @@
-//! What Slurm says of a user's jobs: for display alone. Asked once in half a minute at most, however often people look, as the
-//! controller of a busy cluster has better things to do.
+//! Slurm's view of a user's jobs, for display only. Slurm is queried at most once in half a minute, however often the
+//! status is shown, to spare the controller of a busy cluster.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use fs_err as fs;
 use super::said;
 use crate::atomic;
 
-/// How long an answer is shown again.
+/// How long a reply is cached.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// Of each job that is queued or runs, how many of its tasks are in which of Slurm's states. Jobs that have ended are not
-/// told of.
+/// For each queued or running job, the number of its tasks in each of Slurm's states. Jobs that have ended are not
+/// listed.
 pub type Queue = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// The user's jobs. Remembered in the user's own folder for caches: names in one that is shared can be taken by others.
+/// The user's jobs. Cached in the user's own cache folder, since file names in a shared one can be taken by others.
 ///
 /// # Errors
-/// Slurm cannot be asked here.
+/// Slurm cannot be queried on this machine.
 pub fn queue() -> Result<Queue> {
     let remembered = remembered();
     let fresh = remembered.as_ref().filter(|file| {
@@ -40,7 +40,7 @@ pub fn queue() -> Result<Queue> {
     Ok(parse(&text))
 }
 
-/// Where the last answer of this cluster to this user is.
+/// Path of the cached reply of this cluster for this user.
 fn remembered() -> Option<PathBuf> {
     let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
     let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
@@ -49,7 +49,7 @@ fn remembered() -> Option<PathBuf> {
     Some(caches.join("emoflow").join(format!("squeue-{cluster}")))
 }
 
-/// Reads lines of a job's number and a task's state.
+/// Parses lines of a job number and a task state.
 fn parse(text: &str) -> Queue {
     let mut queue = Queue::new();
     for (job, state) in text.lines().filter_map(|line| line.trim().split_once(' ')) {

@@ -1,28 +1,28 @@
-//! Batch scripts: what sbatch reads, as text. Knows nothing of plans.
+//! Generates the text of batch scripts for sbatch. Independent of plans.
 
 use std::path::Path;
 
 use super::profile::{Profile, Resources};
 
-/// A script that is to be written.
+/// Description of a batch script.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
-    /// Its file's stem, and the end of the job's name.
+    /// Stem of the file's name and suffix of the job's name.
     pub name: String,
-    /// What it does, for who reads it.
+    /// What the script does, for its readers.
     pub about: String,
-    /// The model that it runs.
+    /// The model that the job runs.
     pub model: Option<String>,
-    /// How many tasks of an array; `None`: no array.
+    /// Number of array tasks; `None`: not an array.
     pub tasks: Option<usize>,
-    /// Names of the scripts after whose jobs it comes, however these end.
+    /// Names of the scripts whose jobs must have ended first, successfully or not.
     pub after: Vec<String>,
-    /// Arguments of the program.
+    /// Command-line arguments of the program.
     pub args: Vec<String>,
 }
 
 impl Script {
-    /// Its text. Logs go to `folder`; `experiment` begins the job's name; `gpu`: models run on one.
+    /// The script's text. Logs go to `folder`; `experiment` is part of the job's name; `gpu`: models run on a GPU.
     pub fn text(
         &self,
         profile: &Profile,
@@ -49,7 +49,7 @@ impl Script {
         if self.model.is_some() {
             option("--requeue".to_string());
         }
-        // To the worker alone, which stands in the place of the batch shell.
+        // Signals only the batch shell, which `exec` replaces by the worker.
         option(format!("--signal=B:USR1@{}", profile.signal));
         let asked = profile.resources(self.model.as_deref());
         let Resources { partition, account, gres, time, memory, cpus, options } = asked;
@@ -82,7 +82,7 @@ impl Script {
     }
 }
 
-/// A word for a shell.
+/// A word quoted for the shell.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
     match word {
