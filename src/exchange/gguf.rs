@@ -1,4 +1,4 @@
-//! Control vectors of llama.cpp and repeng: GGUF version 3 with a tensor `direction.N` for block N, from 1.
+//! Control vectors of llama.cpp and repeng: GGUF version 3 with one tensor `direction.N` per block N, from 1.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -10,10 +10,10 @@ use super::read::{Theirs, numbers};
 use super::{CONVENTION, Directions, Emotion};
 use crate::lm::Layer;
 
-/// Where tensors begin, and the data of each.
+/// Alignment of the tensor section and of each tensor's data, in bytes.
 const ALIGNMENT: usize = 32;
 
-/// Numbers that stand for types of values and of tensors in the format.
+/// Codes of the format for value and tensor types.
 mod kind {
     pub const U32: u32 = 4;
     pub const I32: u32 = 5;
@@ -23,11 +23,11 @@ mod kind {
     pub const F32_TENSOR: u32 = 0;
 }
 
-/// The control vector of one emotion. `direction.N` is added to the residual stream after block N, counted from 0, at
-/// every position.
+/// The control vector of one emotion as a file. `direction.N` is added to the residual stream after block N (0-based)
+/// at every token position.
 ///
 /// # Errors
-/// A layer that the format has not: the embedding, and block 0.
+/// A layer that the format cannot hold: the embedding, or block 0.
 pub fn bytes(directions: &Directions, emotion: &Emotion) -> Result<Vec<u8>> {
     let blocks = directions.layers.iter().map(|layer| {
         let block = layer.block().filter(|&block| block > 0);
@@ -72,15 +72,15 @@ pub fn bytes(directions: &Directions, emotion: &Emotion) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Bounds on what a header may make the reader hold: no control vector has more.
+/// Limits on the size of a header, which is untrusted input: no control vector has more.
 const LARGEST_HEADER: u64 = 16 << 20;
 const MOST_ITEMS: u64 = 10_000;
 
-/// The vectors that a control vector holds, of llama.cpp, repeng or ours: `direction.N` is that after block N. `name`: what the
-/// emotion is called where the file does not say. `bytes`: all that `file` reads.
+/// Reads a control vector of llama.cpp, repeng or emoflow: `direction.N` is the vector after block N. `name`: the
+/// emotion's name if the file has none. `bytes`: the complete content of `file`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The file is no valid control vector.
 pub fn read(file: impl Read + Seek, bytes: &[u8], name: &str) -> Result<Theirs> {
     let limits = ParseLimits::default().with_max_total_bytes(LARGEST_HEADER).with_max_item_count(MOST_ITEMS);
     let front =
@@ -109,7 +109,7 @@ pub fn read(file: impl Read + Seek, bytes: &[u8], name: &str) -> Result<Theirs> 
     }
     let listed = |key: &str| front.metadata.get(key).and_then(|value| value.as_array());
     let norms = listed("emoflow.resid_norm").and_then(|norms| norms.as_f32_slice());
-    // Ours has them in the order of its tensors.
+    // Files of emoflow list the norms in the order of the tensors.
     let norms = norms.filter(|norms| norms.len() == rows.len()).into_iter().flatten().copied();
     let norms = front.tensor_infos.iter().zip(norms).filter_map(|(info, norm)| {
         Some((Layer::Block(info.name.strip_prefix("direction.")?.parse().ok()?), norm))
@@ -118,7 +118,7 @@ pub fn read(file: impl Read + Seek, bytes: &[u8], name: &str) -> Result<Theirs> 
     Theirs::single(word("emoflow.emotion").unwrap_or_else(|| name.to_string()), rows, norms)
 }
 
-/// Keys and values, as they stand in the file.
+/// Encoded key-value pairs of the header.
 #[derive(Default)]
 struct Values {
     count: u64,

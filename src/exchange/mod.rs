@@ -1,4 +1,4 @@
-//! Emotion vectors as files of other tools: written for them, and read from them. Knows no plan and no cache.
+//! Export and import of emotion vectors in file formats of other tools. Independent of plans and the cache.
 
 mod gguf;
 mod npz;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::atomic::replace;
 use crate::lm::Layer;
 
-/// What every file says of its layers.
+/// The layer convention, stated in every file.
 const CONVENTION: &str = "resid_post, 0-based block";
 
 /// A format of files.
@@ -28,18 +28,18 @@ pub enum Format {
     Npz,
 }
 
-/// The vectors of one model and source of stories.
+/// The vectors of one model and one source of stories.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Directions {
-    /// In rising order.
+    /// In ascending order.
     pub layers: Vec<Layer>,
     pub d_model: usize,
-    /// The mean norm of the residuals of the stories' tokens at each layer: `resid_norm` of the vectors table.
+    /// Mean norm of the residual stream over the stories' tokens, per layer: `resid_norm` of the vectors table.
     pub resid_norm: Vec<f32>,
     pub emotions: Vec<Emotion>,
-    /// The kind of model, as its config calls it: `llama`.
+    /// The model type in the model's config, such as `llama`.
     pub model_type: String,
-    /// Where the vectors are from, by key: `emoflow.model`, `emoflow.revision`, ...
+    /// Provenance of the vectors, by key: `emoflow.model`, `emoflow.revision`, ...
     pub provenance: Vec<(String, String)>,
 }
 
@@ -47,7 +47,7 @@ pub struct Directions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Emotion {
     pub name: String,
-    /// `[layers, d_model]`, row after row.
+    /// `[layers, d_model]`, row-major.
     pub values: Vec<f32>,
 }
 
@@ -61,10 +61,10 @@ pub enum Unit {
 }
 
 impl Directions {
-    /// Itself, so scaled that a strength of 1 adds what `unit` says.
+    /// The vectors, scaled such that a strength of 1 adds what `unit` says.
     ///
     /// # Errors
-    /// A vector is zero, and has no direction.
+    /// A vector is zero and therefore has no direction.
     pub fn scaled(mut self, unit: Unit) -> Result<Directions> {
         if unit == Unit::Vector {
             return Ok(self);
@@ -80,13 +80,13 @@ impl Directions {
         Ok(self)
     }
 
-    /// What a strength of 1 adds at each layer, in mean norms of tokens' residuals there.
+    /// Norm of what a strength of 1 adds at each layer, relative to the mean norm of the residual stream there.
     fn strength_1(&self, emotion: &Emotion) -> Vec<f32> {
         let rows = emotion.values.chunks_exact(self.d_model).zip(&self.resid_norm);
         rows.map(|(row, &resid)| (norm(row) / f64::from(resid)) as f32).collect()
     }
 
-    /// All that is said of the vectors, as JSON: what formats without a place for it hold.
+    /// All metadata of the vectors as JSON, for the formats that have no typed metadata.
     fn said(&self) -> Map<String, Value> {
         let mut said = Map::new();
         said.insert("emoflow.layers".into(), json!(self.layers));
@@ -101,11 +101,11 @@ impl Directions {
         said
     }
 
-    /// Writes the files of a format: `stem` with an ending, or (GGUF) a folder `stem` with a file an emotion. Returns their
-    /// paths.
+    /// Writes the files of a format: `stem` with a file extension, or (GGUF) a folder `stem` with one file per emotion.
+    /// Returns their paths.
     ///
     /// # Errors
-    /// What the disk says; for GGUF layers that its format has not ([`Directions::for_gguf`] leaves them out).
+    /// I/O errors; for GGUF, layers that the format cannot hold ([`Directions::not_for_gguf`] lists them).
     pub fn write(&self, format: Format, stem: &Path) -> Result<Vec<PathBuf>> {
         let whole = |ending: &str| PathBuf::from(format!("{}.{ending}", stem.display()));
         let files = match format {
@@ -124,14 +124,14 @@ impl Directions {
         Ok(files.into_iter().map(|(path, _)| path).collect())
     }
 
-    /// The layers that a GGUF control vector cannot hold: llama.cpp adds nothing before block 1, and refuses a file with
+    /// The layers that a GGUF control vector cannot hold: llama.cpp adds nothing before block 1 and rejects a file with
     /// `direction.0`.
     pub fn not_for_gguf(layers: &[Layer]) -> Vec<Layer> {
         layers.iter().copied().filter(|layer| layer.block().is_none_or(|block| block == 0)).collect()
     }
 }
 
-/// Names of files for emotions, each once.
+/// Unique file names for the emotions.
 fn file_names(emotions: &[Emotion]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for emotion in emotions {

@@ -1,4 +1,4 @@
-//! One array `<emotion>` of `[layers, d_model]` in a file of NumPy's: a ZIP of NPY files.
+//! NumPy's npz format, a ZIP of NPY files: one array `<emotion>` of shape `[layers, d_model]` per emotion.
 
 use std::io::{Cursor, Read, Write};
 
@@ -11,15 +11,15 @@ use super::Directions;
 use super::read::{About, Array, numbers};
 use crate::lm::Layer;
 
-/// All that is said of the vectors, as JSON in one text.
+/// Name of the array with all metadata, a JSON string.
 const SAID: &str = "emoflow";
 
-/// The file, uncompressed as `numpy.savez` writes it. Beside the emotions it has the arrays `emoflow.layers` (integers, -1 is
-/// the embedding), `emoflow.resid_norm`, and `emoflow`, a text.
+/// The file, uncompressed as `numpy.savez` writes it. In addition to the emotions it holds the arrays `emoflow.layers`
+/// (integers; -1 is the embedding), `emoflow.resid_norm`, and `emoflow`, a string.
 pub fn bytes(directions: &Directions) -> Result<Vec<u8>> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let mut add = |name: &str, kind: &str, shape: &[usize], data: Vec<u8>| -> Result<()> {
-        // The time in it is always the same, so that the same vectors are the same bytes.
+        // The time stamp is constant, so that the same vectors give the same bytes.
         let options = FileOptions::default().compression_method(CompressionMethod::Stored);
         zip.start_file(format!("{name}.npy"), options).with_context(|| format!("array `{name}`"))?;
         zip.write_all(&header(kind, shape))?;
@@ -32,22 +32,22 @@ pub fn bytes(directions: &Directions) -> Result<Vec<u8>> {
     let layers = directions.layers.iter().flat_map(|layer| i64::from(layer.number()).to_le_bytes());
     add("emoflow.layers", "<i8", &[n], layers.collect())?;
     add("emoflow.resid_norm", "<f4", &[n], floats(&directions.resid_norm))?;
-    // NumPy's texts are UTF-32, of a fixed length.
+    // NumPy's strings are UTF-32 of fixed length.
     let said = Value::Object(directions.said()).to_string();
     let characters: Vec<u8> = said.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
     add(SAID, &format!("<U{}", characters.len() / 4), &[], characters)?;
     Ok(zip.finish()?.into_inner())
 }
 
-/// A file with more arrays is none of vectors.
+/// Limit on the number of arrays in a file.
 const MOST: usize = 10_000;
-/// Floats are hardly made smaller by packing: what unpacks to so many times the file is something else.
+/// Limit on the ratio of unpacked size to file size: floats hardly compress, so a larger ratio is no file of vectors.
 const MOST_PACKED: u64 = 16;
 
-/// The arrays of a file but for `emoflow.*`, and what these say. As `numpy.savez` and `numpy.savez_compressed` write them.
+/// Reads a file of `numpy.savez` or `numpy.savez_compressed`: the metadata in `emoflow.*`, and all other arrays.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The file is invalid or too large.
 pub fn read(bytes: &[u8]) -> Result<(About, Vec<Array>)> {
     let mut zip = ZipArchive::new(Cursor::new(bytes)).context("it is no npz file, which is a ZIP")?;
     ensure!(zip.len() <= MOST, "it holds {} files; at most {MOST} are read", zip.len());
@@ -93,7 +93,7 @@ pub fn read(bytes: &[u8]) -> Result<(About, Vec<Array>)> {
     Ok((about, arrays))
 }
 
-/// The type, the shape and the data of an NPY file.
+/// The dtype, shape and data of an NPY file.
 fn array(file: &[u8]) -> Result<(String, Vec<usize>, &[u8])> {
     let cut = "it is cut short";
     ensure!(file.starts_with(b"\x93NUMPY"), "it is no NPY file");
@@ -120,11 +120,11 @@ fn array(file: &[u8]) -> Result<(String, Vec<usize>, &[u8])> {
     Ok((kind.to_string(), shape, data))
 }
 
-/// The head of an NPY file, version 1.0: `kind` as in NumPy's `dtype.str`, the last axis running fastest.
+/// The header of an NPY file, version 1.0: `kind` as in NumPy's `dtype.str`, in C order (last axis fastest).
 fn header(kind: &str, shape: &[usize]) -> Vec<u8> {
     let axes: String = shape.iter().map(|n| format!("{n}, ")).collect();
     let said = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", axes.trim_end());
-    // Data begin at a multiple of 64 bytes.
+    // The data are aligned to 64 bytes.
     let (before, end) = (10, 1);
     let padded = (before + said.len() + end).next_multiple_of(64) - before - end;
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();

@@ -1,4 +1,4 @@
-//! Vectors of others, out of GGUF control vectors, safetensors and npz files. The files are strangers'.
+//! Reads vectors computed elsewhere from GGUF control vectors, safetensors and npz files, which are untrusted input.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -10,35 +10,35 @@ use serde::Serialize;
 use super::{gguf, npz, safetensors};
 use crate::lm::Layer;
 
-/// A larger file is none of vectors.
+/// Limit on the size of a file.
 const LARGEST: u64 = 4 << 30;
 
-/// Which files can be read.
+/// Readable file formats, for messages.
 pub const KNOWN: &str = "vectors are read from .gguf (control vectors), .safetensors and .npz files";
 
-/// Why a file of this name cannot be read; `None`: it can.
+/// Why a file of this name cannot be read; `None` if it can.
 pub fn refused(name: &str) -> Option<&'static str> {
     let known = [".gguf", ".safetensors", ".npz"].iter().any(|ending| name.to_lowercase().ends_with(ending));
     (!known).then_some("is in no format of vectors that is known")
 }
 
-/// Files of vectors, and what they do not say themselves.
+/// Files of vectors, with the layers if the files do not state them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Files {
-    /// Where they are is in no key.
+    /// Not part of any cache key.
     #[serde(skip)]
     pub paths: Vec<PathBuf>,
-    /// Which layers the rows of each emotion are, in this order.
+    /// Layers of the rows of each emotion, in order.
     pub layers: Option<Vec<Layer>>,
 }
 
-/// Vectors of others.
+/// Vectors computed elsewhere.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Theirs {
     pub d_model: usize,
     /// In the order of the files.
     pub emotions: Vec<Named>,
-    /// The mean norm of tokens' residuals at layers, where a file says it.
+    /// Mean norm of the residual stream per layer, where a file states it.
     pub resid_norm: BTreeMap<Layer, f32>,
 }
 
@@ -49,14 +49,14 @@ pub struct Named {
     pub rows: BTreeMap<Layer, Vec<f32>>,
 }
 
-/// A table of numbers as a file has it, the slowest axis first.
+/// An array of numbers as stored in a file, in C order (slowest axis first).
 pub struct Array {
     pub name: String,
     pub shape: Vec<usize>,
     pub values: Vec<f32>,
 }
 
-/// What a file says of its rows.
+/// Metadata of a file about its rows.
 #[derive(Default)]
 pub struct About {
     pub layers: Option<Vec<Layer>>,
@@ -64,10 +64,10 @@ pub struct About {
 }
 
 impl Files {
-    /// All that they hold.
+    /// Reads all files and merges their vectors.
     ///
     /// # Errors
-    /// What is wrong with which of them.
+    /// A file is invalid (named in the error), or the files contradict each other.
     pub fn read(&self) -> Result<Theirs> {
         let mut all = Theirs::default();
         for path in &self.paths {
@@ -84,10 +84,10 @@ impl Files {
     }
 }
 
-/// What the bytes of a file hold. `layers`: what its rows are, where it does not say.
+/// Parses the content of a file. `layers`: the layers of its rows, if the file does not state them.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The content is invalid, or contradicts `layers`.
 pub fn of_bytes(path: &Path, bytes: &[u8], layers: Option<&[Layer]>) -> Result<Theirs> {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     if ending.as_deref() == Some("gguf") {
@@ -135,7 +135,7 @@ pub fn of_bytes(path: &Path, bytes: &[u8], layers: Option<&[Layer]>) -> Result<T
 }
 
 impl Theirs {
-    /// The layers that each of `emotions` has.
+    /// The layers that all of `emotions` have.
     pub fn layers(&self, emotions: &[String]) -> Vec<Layer> {
         let mut named = self.emotions.iter().filter(|one| emotions.contains(&one.name));
         let Some(first) = named.next() else { return Vec::new() };
@@ -149,7 +149,7 @@ impl Theirs {
         self.emotions.iter().find(|one| one.name == emotion)
     }
 
-    /// Takes in what another file holds.
+    /// Merges the vectors of another file.
     fn add(&mut self, other: Theirs) -> Result<()> {
         ensure!(
             self.emotions.is_empty() || self.d_model == other.d_model,
@@ -172,7 +172,7 @@ impl Theirs {
         Ok(())
     }
 
-    /// An error where a number is none.
+    /// Rejects values that are not finite, and norms that are not positive.
     fn check(&self) -> Result<()> {
         for Named { name, rows } in &self.emotions {
             for (layer, row) in rows {
@@ -184,7 +184,7 @@ impl Theirs {
         Ok(())
     }
 
-    /// One emotion of a file that has no other, whose layers it names itself.
+    /// The vectors of a file with a single emotion that states its own layers.
     pub(super) fn single(
         name: String,
         rows: BTreeMap<Layer, Vec<f32>>,
@@ -199,7 +199,7 @@ impl Theirs {
     }
 }
 
-/// Numbers of two to eight bytes, of the type that a file names, in the form that NumPy gives it: `<f4`.
+/// Decodes floats of two to eight bytes; `kind` is NumPy's dtype string, such as `<f4`, or `bf16`.
 pub(super) fn numbers(kind: &str, bytes: &[u8]) -> Result<Vec<f32>> {
     fn of<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         bytes.chunks_exact(N).map(|chunk| read(chunk.try_into().expect("a chunk of N bytes"))).collect()

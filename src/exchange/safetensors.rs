@@ -1,4 +1,4 @@
-//! One tensor `<emotion>` of `[layers, d_model]` in a safetensors file.
+//! The safetensors format: one tensor `<emotion>` of shape `[layers, d_model]` per emotion.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use super::Directions;
 use super::read::{About, Array, numbers};
 use crate::lm::Layer;
 
-/// The file. Its metadata are texts: lists are JSON.
+/// The file's bytes. Metadata values are strings; lists are encoded as JSON.
 pub fn bytes(directions: &Directions) -> Result<Vec<u8>> {
     let shape = [directions.layers.len(), directions.d_model];
     let tensors = directions.emotions.iter().map(|e| (&e.name, Rows { values: &e.values, shape }));
@@ -24,10 +24,10 @@ pub fn bytes(directions: &Directions) -> Result<Vec<u8>> {
     Ok(safetensors::serialize(tensors, Some(said))?)
 }
 
-/// The tensors of a file, in the order of their names, and what its metadata say.
+/// Reads a file: its metadata, and its tensors in the order of their names.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The file is invalid.
 pub fn read(bytes: &[u8]) -> Result<(About, Vec<Array>)> {
     let wrong = "it is no safetensors file";
     let (_, metadata) = SafeTensors::read_metadata(bytes).context(wrong)?;

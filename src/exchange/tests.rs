@@ -1,4 +1,4 @@
-//! What is written is read back by readers that are not ours.
+//! Round trips: exported files are read back with independent readers.
 
 use anamnesis::{GgufMetadataValue, ParseLimits, parse_gguf_front_matter_from_reader_with_limits};
 
