@@ -1,5 +1,5 @@
-//! Up to which strength text was found to stay coherent, as the experiment's own `steering` analyses have measured it. Computes nothing
-//! anew.
+//! Range of steering strengths in which text stays coherent, as measured by the experiment's own `steering` analyses.
+//! Uses cached results only.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,19 @@ use crate::stages::analysis::steering::{Steering, Unit};
 use crate::store::table::Table;
 use crate::store::{Entry, Lookup};
 
-/// How much less likely a token of neutral text may become, in nats: its perplexity grows by two thirds.
+/// Limit on the decrease of the log-probability of a token of neutral text, in nats: a perplexity larger by two thirds.
 pub const LESS_LIKELY: f64 = 0.5;
-/// How much more surprising, in nats a token, what is written may be to the model without steering than what that would have written.
+/// Limit on the increase of the surprisal of generated text, in nats per token, both measured by the unsteered model:
+/// steered text against the text generated without steering.
 pub const MORE_SURPRISING: f64 = 1.0;
-/// The share of three tokens in a row that may stand before in what is written, where that is more than without steering.
+/// Limit on the share of token trigrams of a generated text that occur earlier in it; the share without steering, if
+/// larger, is the limit instead.
 pub const REPEATED: f64 = 0.5;
 
-/// What is written without steering, in the column `steered`.
+/// Value of the column `steered` for texts generated without steering.
 const UNSTEERED: &str = "unsteered";
 
-/// What was measured of an emotion's vector at a place.
+/// Measurements for an emotion's vector at a layer, or at several layers together.
 #[derive(Serialize)]
 pub struct Band {
     pub stories: String,
@@ -33,22 +35,22 @@ pub struct Band {
     pub emotion: String,
     pub layers: Vec<Value>,
     pub positions: Value,
-    /// The strengths between which all that were measured left text coherent; both 0: none did.
+    /// Range of strengths in which every measured one left text coherent; both 0 if none did.
     pub low: f64,
     pub high: f64,
     pub points: Vec<Point>,
 }
 
-/// What was measured at a strength.
+/// Measurements at one strength.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Point {
-    /// In residual norms.
+    /// In units of the mean residual norm.
     pub strength: f64,
-    /// The change of the log-probability of a token of neutral text.
+    /// Mean change of the log-probability of a token of neutral text.
     pub neutral: Option<f64>,
-    /// How much more surprising the text is that is written.
+    /// Increase of the surprisal of the generated text.
     pub surprise: Option<f64>,
-    /// Its share of three tokens in a row that stand in it before.
+    /// Share of its trigrams of tokens that occur earlier in it.
     pub repeated: Option<f64>,
     /// The same without steering.
     pub repeated_before: Option<f64>,
@@ -120,7 +122,7 @@ fn points(entry: &Entry, emotions: &[String]) -> Result<Points> {
     if entry.manifest.file("steering_text").is_ok() {
         written(&entry.read("steering_text")?, &mut all)?;
     }
-    // Null directions are nobody's.
+    // Null directions belong to no emotion.
     all.retain(|(steered, _), _| emotions.contains(steered));
     for points in all.values_mut() {
         points.sort_by(|a, b| a.strength.total_cmp(&b.strength));
@@ -175,7 +177,7 @@ fn written(table: &Table, all: &mut Points) -> Result<()> {
     Ok(())
 }
 
-/// From 0 outwards, as far as every strength that was measured left text coherent.
+/// The range from 0 outwards up to the last strength before the first one that breaks coherence.
 fn between(points: &[Point]) -> (f64, f64) {
     let far = |side: &dyn Fn(&&Point) -> bool| {
         let mut own: Vec<&Point> = points.iter().filter(side).collect();

@@ -1,5 +1,5 @@
-//! What can be steered with what: the models of an experiment, their sets of vectors, emotions and layers; and the field `steering` of
-//! a request. Computes nothing.
+//! What can be steered: the models of an experiment with their sets of vectors, emotions and layers. Parses the field
+//! `steering` of a request. Computes nothing.
 
 use serde_json::Value;
 
@@ -12,14 +12,14 @@ use crate::resolve::Resolved;
 use crate::stages::analysis::steering::{At, nearest_two_thirds};
 use crate::store::Store;
 
-/// Strengths beyond this are a slip.
+/// Limit on the magnitude of a strength; anything beyond is a mistake.
 const STRONGEST: f64 = 100.0;
-/// Additions of one request.
+/// Limit on the number of `steering` entries in a request.
 const MOST: usize = 16;
-/// Random directions have numbers up to this.
+/// Largest number of a random direction.
 const RANDOM: usize = 10_000;
 
-/// An experiment whose models can be had here.
+/// An experiment whose models are available on this machine.
 #[derive(Clone, Copy)]
 pub struct Ready<'s> {
     pub resolved: &'s Resolved,
@@ -27,25 +27,25 @@ pub struct Ready<'s> {
     pub store: &'s Store,
 }
 
-/// A set of vectors of the plan.
+/// A set of vectors in the plan.
 #[derive(Clone, Debug)]
 pub struct Set {
-    /// Its node.
+    /// Index of its node.
     pub node: usize,
-    /// Its model, by its place among those resolved.
+    /// Index of its model among the resolved ones.
     pub model: usize,
     pub stories: String,
-    /// Empty without a sweep.
+    /// Variant of the sweep; empty without a sweep.
     pub variant: String,
     pub layers: Vec<Layer>,
     pub emotions: Vec<String>,
 }
 
-/// Along what something is added.
+/// The direction of steering.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Direction {
     Emotion(String),
-    /// The random direction of this number, from 1, as in `scenario`.
+    /// The random direction with this number, from 1, as in `scenario`.
     Random(usize),
 }
 
@@ -54,7 +54,7 @@ pub enum Direction {
 pub struct Steer {
     pub set: Set,
     pub direction: Direction,
-    /// In mean residual norms, of all layers together.
+    /// In units of the mean residual norm, in total over all layers.
     pub strength: f64,
     pub layers: Vec<Layer>,
     pub positions: At,
@@ -79,10 +79,10 @@ impl<'s> Ready<'s> {
         self.plan.nodes.iter().enumerate().filter_map(set).collect()
     }
 
-    /// The model of this name; where there is only one, it need not be named.
+    /// Index of the model of this name; the name may be omitted if there is only one model.
     ///
     /// # Errors
-    /// There is none; several.
+    /// No such model, or the name is missing and there are several.
     pub fn model(&self, named: Option<&str>) -> Result<usize, Refusal> {
         let models = &self.resolved.models;
         let there: Vec<usize> = (0..models.len()).filter(|&at| models[at].checks.is_none()).collect();
@@ -100,15 +100,15 @@ impl<'s> Ready<'s> {
         }
     }
 
-    /// What its chat template is told.
+    /// The settings of a model's chat template.
     pub fn chat(&self, model: usize) -> Chat {
         Chat { date: self.resolved.experiment.date, thinking: self.resolved.models[model].thinking }
     }
 
-    /// A set of a model's; `path`: where the request names it.
+    /// A set of vectors of a model; `path`: where the request names it.
     ///
     /// # Errors
-    /// There is none; several.
+    /// No set matches, or several do.
     pub fn set(
         &self,
         model: usize,
@@ -122,10 +122,10 @@ impl<'s> Ready<'s> {
         own.into_iter().next().ok_or_else(none)
     }
 
-    /// The field `steering`: a list of what is added. `plain`: to a plain text, else to a conversation.
+    /// Parses the field `steering`, a list of additions. `plain`: for a plain text, else for a conversation.
     ///
     /// # Errors
-    /// What is not known, or out of bounds.
+    /// An unknown name, or a value out of bounds.
     pub fn steering(&self, model: usize, list: Vec<Value>, plain: bool) -> Result<Vec<Steer>, Refusal> {
         if list.len() > MOST {
             return Err(Refusal::of("steering", format!("`steering` has at most {MOST} entries")));
@@ -137,10 +137,10 @@ impl<'s> Ready<'s> {
         list.into_iter().enumerate().map(one).collect()
     }
 
-    /// One entry.
+    /// Parses one entry of `steering`.
     ///
     /// # Errors
-    /// What is not known, or out of bounds.
+    /// An unknown name, or a value out of bounds.
     pub fn steer(&self, model: usize, mut fields: Fields, plain: bool) -> Result<Steer, Refusal> {
         let named = fields.take::<String>("model")?;
         if let Some(named) = named.filter(|named| *named != self.resolved.models[model].name) {
@@ -174,7 +174,7 @@ impl<'s> Ready<'s> {
         Ok(Steer { set, direction, strength, layers, positions })
     }
 
-    /// The layers that a request names: kept ones.
+    /// The layers named by a request, which must be among the model's kept layers.
     fn layers(&self, set: &Set, asked: Option<Value>) -> Result<Vec<Layer>, String> {
         let n_layers = self.resolved.models[set.model].spec.n_layers();
         let list = match asked {
@@ -203,10 +203,10 @@ impl<'s> Ready<'s> {
         Ok(layers)
     }
 
-    /// One kept layer; by default the one nearest to two thirds of the depth.
+    /// A single kept layer; by default the one nearest to two thirds of the depth.
     ///
     /// # Errors
-    /// In words: what is none.
+    /// A message: no such layer, or several.
     pub fn layer(&self, set: &Set, asked: Option<Value>) -> Result<Layer, String> {
         match self.layers(set, asked)?.as_slice() {
             [one] => Ok(*one),
@@ -215,7 +215,7 @@ impl<'s> Ready<'s> {
     }
 }
 
-/// Those of `sets` that have `wanted` in a field; all have the same there where it is not said.
+/// The sets whose field `of` equals `wanted`; without `wanted`, all sets must agree in that field.
 fn narrowed(
     mut sets: Vec<Set>,
     of: fn(&Set) -> &String,
@@ -242,7 +242,7 @@ fn narrowed(
 }
 
 impl Set {
-    /// An emotion, or `random-1`, `random-2`, ... `Err`: a hint.
+    /// Parses the name of an emotion, or `random-1`, `random-2`, ... `Err`: a hint.
     fn direction(&self, named: &str) -> Result<Direction, String> {
         if self.emotions.iter().any(|known| known == named) {
             return Ok(Direction::Emotion(named.to_string()));
@@ -258,7 +258,7 @@ impl Set {
     }
 }
 
-/// The word for positions: those of `steering` in a plain text, those of `scenario` in a conversation.
+/// Parses the positions: those of `steering` for a plain text, those of `scenario` for a conversation.
 fn positions(word: &str, plain: bool) -> Result<At, String> {
     let known: &[(&str, At)] =
         &[("all", At::All), ("prompt", At::Prompt), ("generated", At::Generated), ("content", At::Content)];
@@ -271,7 +271,7 @@ fn positions(word: &str, plain: bool) -> Result<At, String> {
     })
 }
 
-/// As in requests.
+/// A layer in the notation of requests.
 pub fn shown(layer: Layer) -> Value {
     layer.block().map_or_else(|| Value::from(EMBED), Value::from)
 }

@@ -1,5 +1,5 @@
-//! What was tried, as an experiment file that runs as it is: the experiment's own with one analysis in place of all others, which writes
-//! the same three texts. What is in the cache is not computed again.
+//! Exports a trial of the playground as a runnable experiment file: the original file with a single analysis, which
+//! generates the same three texts, in place of all others. Cached results are reused.
 
 use std::path::{Path, PathBuf};
 
@@ -14,29 +14,29 @@ use crate::lm::layer::EMBED;
 use crate::params::tree::{self, Node};
 use crate::slurm;
 
-/// Tables that are left out.
+/// TOML tables that are omitted.
 const OTHERS: [&str; 2] = ["analysis", "criteria"];
-/// What the analysis is called, unless the file has one of that name.
+/// Default name of the analysis.
 const NAME: &str = "tried";
-/// What `steering` writes at most.
+/// Maximum number of tokens that `steering` generates.
 const LONGEST: usize = 1000;
 
-/// A file, and what to know of it.
+/// The exported file, with information for the user.
 #[derive(Serialize)]
 pub struct Copied {
-    /// What it may be called.
+    /// Suggested file name.
     pub file: String,
     pub toml: String,
-    /// How it is run.
+    /// Command that runs it.
     pub command: String,
-    /// What it does otherwise than what was tried.
+    /// Differences from the trial.
     pub notes: Vec<String>,
 }
 
-/// What was tried, as a file.
+/// The trial as an experiment file.
 ///
 /// # Errors
-/// What no file can say; what `check` says of it.
+/// The trial cannot be expressed in a file, or the file would be invalid.
 pub fn copied(ready: &Ready, trial: &Trial) -> Result<Copied, Refusal> {
     let experiment = &ready.resolved.experiment;
     if trial.steer.strength == 0.0 || matches!(trial.steer.direction, Direction::Random(_)) {
@@ -84,7 +84,7 @@ pub fn copied(ready: &Ready, trial: &Trial) -> Result<Copied, Refusal> {
     Err(Refusal::bad(format!("this cannot be expressed in an experiment file: {why}")))
 }
 
-/// The analysis that writes what was tried.
+/// The TOML table of the analysis that reproduces the trial.
 fn table(trial: &Trial, name: &str, notes: &mut Vec<String>) -> Result<String, Refusal> {
     let (steer, sampling) = (&trial.steer, &trial.sampling);
     let layers: Vec<String> = steer
@@ -141,17 +141,17 @@ fn table(trial: &Trial, name: &str, notes: &mut Vec<String>) -> Result<String, R
     }
 }
 
-/// As a string of TOML, which JSON's are but for one character.
+/// A TOML string. JSON's notation is valid TOML except for one character.
 fn text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
-/// As a number of TOML: with a point or an exponent.
+/// A TOML float: with a point or an exponent.
 fn number(x: f64) -> String {
     format!("{x:?}")
 }
 
-/// A name that no analysis of the file has.
+/// A name that no analysis of the file has yet.
 fn analysis(file: &str) -> String {
     let known = parsed(file).and_then(|tree| tree.find(&["analysis"]).cloned());
     let taken = |name: &str| {
@@ -176,7 +176,7 @@ fn named(file: &str, name: &str) -> Option<String> {
     Some(file)
 }
 
-/// The file without its analyses and what hangs on them; `None` where they cannot be told from the rest line by line.
+/// The file without its analyses and the tables that depend on them; `None` if they cannot be separated line by line.
 fn without(file: &str) -> Option<String> {
     let mut kept = String::new();
     let mut inside = false;

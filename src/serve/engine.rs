@@ -1,6 +1,6 @@
-//! The device's thread: it alone has the model, and does what is asked one after the other. A request whose client is gone is
-//! not done any further. Nothing is kept from one request to the next but weights and vectors, so that no text can depend on
-//! what was steered before.
+//! The device's thread: it alone owns the model and serves requests one after the other. A request whose client has
+//! disconnected is aborted. Only weights and vectors are kept between requests, so that no text can depend on earlier
+//! steering.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -25,47 +25,47 @@ use crate::stages::analysis::{LayerVectors, VectorSet};
 use crate::stages::live::{self, Along, Text, Token};
 use crate::store::Lookup;
 
-/// Requests that wait.
+/// Limit on waiting requests.
 const QUEUE: usize = 32;
 
-/// Something to do with the models.
+/// A unit of work on the models.
 pub type Job<'s> = Box<dyn FnOnce(&mut Models<'s>) + Send + 's>;
 
-/// Where requests wait for the device.
+/// Queue of the requests that wait for the device.
 pub struct Queue<'s>(SyncSender<Job<'s>>);
 
-/// What comes of a request.
+/// An event in the processing of a request.
 #[derive(Debug)]
 pub enum Event {
-    /// It is being done; tokens of each prompt.
+    /// Processing has begun; the number of tokens of each prompt.
     Begun(Vec<usize>),
     Token(Piece),
-    /// What a page is told beside that.
+    /// Additional data for the playground.
     Said(Value),
-    /// Products of tokens with the direction along which they are read.
+    /// Dot products of the tokens' residual streams with the direction being read.
     Traced(Vec<Traced>),
     Failed(Refusal),
-    /// All is done.
+    /// The request is complete.
     Ended,
 }
 
-/// A token of a text that is written, and how much more of the text can be shown with it.
+/// A token of a generated text, with the text that becomes final with it.
 #[derive(Debug)]
 pub struct Piece {
-    /// The place of the text.
+    /// Index of the text.
     pub text: usize,
-    /// `None`: its name is not asked for.
+    /// `None` if the token's name was not requested.
     pub token: Option<Likely>,
-    /// It ends the text, and is no part of it.
+    /// An end token, which is not part of the text.
     pub ends: bool,
     pub more: String,
-    /// `stop` or `length`: nothing comes after it.
+    /// `stop` or `length` on the last token of a text.
     pub finish: Option<&'static str>,
-    /// It was not written: it is the prompt's, or nothing.
+    /// Not generated: part of the prompt, or empty.
     pub is_echo: bool,
 }
 
-/// A token by its name, with its log-probability and the likeliest ones in its place.
+/// A token's name and log-probability, with the most likely tokens at its position.
 #[derive(Debug, Clone)]
 pub struct Likely {
     pub name: String,
@@ -73,19 +73,19 @@ pub struct Likely {
     pub likeliest: Vec<(String, f64)>,
 }
 
-/// What is to be written.
+/// A request to generate texts.
 pub struct Order {
     pub model: usize,
     pub texts: Vec<Text>,
     pub sampling: Sampling,
-    /// A text ends before any of these.
+    /// Stop strings: a text ends before the first occurrence of any of them.
     pub stops: Vec<String>,
-    /// Log-probabilities are told, with so many of the likeliest tokens.
+    /// Report log-probabilities, with this many of the most likely tokens.
     pub top: Option<usize>,
     pub along: Option<Along>,
 }
 
-/// A request that is being done. Whoever drops it is gone.
+/// The client's side of a request in progress. Dropping it aborts the request.
 pub struct Live {
     pub events: Receiver<Event>,
     gone: Arc<AtomicBool>,
@@ -97,13 +97,13 @@ impl Drop for Live {
     }
 }
 
-/// The queue, and what takes from it.
+/// Creates the queue and its receiver.
 pub fn queue<'s>() -> (Queue<'s>, Receiver<Job<'s>>) {
     let (put, take) = sync_channel(QUEUE);
     (Queue(put), take)
 }
 
-/// Does what comes, until nobody can ask any more.
+/// Processes jobs until the queue is closed.
 pub fn work<'s>(ready: Ready<'s>, jobs: Receiver<Job<'s>>) {
     let mut models = Models { ready, loaded: None, vectors: HashMap::new() };
     for job in jobs {
@@ -112,10 +112,10 @@ pub fn work<'s>(ready: Ready<'s>, jobs: Receiver<Job<'s>>) {
 }
 
 impl<'s> Queue<'s> {
-    /// Has `job` done when its turn comes. What it returns or panics with is the last event.
+    /// Enqueues `job`. Its result, or its panic, becomes the last event.
     ///
     /// # Errors
-    /// Too many requests wait already.
+    /// Too many requests are waiting already.
     pub fn put(
         &self,
         job: impl FnOnce(&mut Models<'s>, &Teller) -> Result<()> + Send + 's,
@@ -130,7 +130,7 @@ impl<'s> Queue<'s> {
     }
 }
 
-/// Why a request cannot wait for its turn.
+/// Why a request cannot be enqueued.
 fn full<T>(error: TrySendError<T>) -> Refusal {
     match error {
         TrySendError::Full(_) => {
@@ -148,26 +148,26 @@ fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     anyhow!("a bug: {}", said.lines().next().unwrap_or_default())
 }
 
-/// The error of work for a client that is gone.
+/// The error of work for a client that has disconnected.
 fn left() -> anyhow::Error {
     anyhow!("the client is gone")
 }
 
-/// Tells a request's client what comes.
+/// Sends a request's events to its client.
 pub struct Teller {
     events: Sender<Event>,
     gone: Arc<AtomicBool>,
 }
 
 impl Teller {
-    /// With where it is heard.
+    /// Creates a sender and the client's side of it.
     fn new() -> (Teller, Live) {
         let (events, told) = channel();
         let gone = Arc::new(AtomicBool::new(false));
         (Teller { events, gone: gone.clone() }, Live { events: told, gone })
     }
 
-    /// Does `job`, unless nobody waits for it any more; what it returns or panics with is the last event.
+    /// Runs `job` unless the client has disconnected; its result, or its panic, becomes the last event.
     fn ends(&self, job: impl FnOnce(&Teller) -> Result<()>) {
         if self.is_gone() {
             return;
@@ -180,13 +180,15 @@ impl Teller {
         });
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the client has disconnected.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::SeqCst)
     }
 
+    /// Sends an event.
+    ///
     /// # Errors
-    /// Nobody listens any more.
+    /// The client has disconnected.
     pub fn tell(&self, event: Event) -> Result<()> {
         if self.is_gone() {
             return Err(left());
@@ -195,26 +197,26 @@ impl Teller {
     }
 }
 
-/// A model, by its place among those resolved, and the memory that there was before it was loaded.
+/// A loaded model, its index among the resolved ones, and the memory that was free before it was loaded.
 struct Loaded {
     index: usize,
     model: LanguageModel,
     free: Option<FreeMemory>,
 }
 
-/// What the thread holds.
+/// State of the device's thread.
 pub struct Models<'s> {
     pub ready: Ready<'s>,
     loaded: Option<Loaded>,
-    /// By node and layer.
+    /// Loaded vectors by node and layer.
     vectors: HashMap<(usize, Layer), LayerVectors>,
 }
 
 impl Models<'_> {
-    /// A model, loaded; at most one is.
+    /// Returns a model, loading it if necessary; at most one model is loaded at a time.
     ///
     /// # Errors
-    /// It does not fit into memory, or cannot be read.
+    /// The model does not fit into memory, or cannot be read.
     pub fn model(&mut self, index: usize) -> Result<&LanguageModel> {
         let resolved = self.ready.resolved;
         let (model, device) = (&resolved.models[index], resolved.device.device);
@@ -236,10 +238,10 @@ impl Models<'_> {
         Ok(&self.loaded.as_ref().expect("just loaded").model)
     }
 
-    /// Vectors of a set at some layers.
+    /// The vectors of a set at `layers`.
     ///
     /// # Errors
-    /// They are not in the cache.
+    /// They are not cached.
     pub fn vectors(&mut self, set: &Set, layers: &[Layer]) -> Result<VectorSet> {
         let (plan, store) = (self.ready.plan, self.ready.store);
         let node = &plan.nodes[set.node];
@@ -270,10 +272,10 @@ impl Models<'_> {
         Ok(VectorSet { model: model.name.clone(), stories: set.stories.clone(), n_layers, layers: found })
     }
 
-    /// What an entry of `steering` adds, `[layer, d_model]`.
+    /// The vectors that an entry of `steering` adds, `[layer, d_model]`.
     ///
     /// # Errors
-    /// Those of [`Models::vectors`].
+    /// As [`Models::vectors`].
     pub fn addition(&mut self, steer: &Steer) -> Result<Vec<f32>> {
         let set = self.vectors(&steer.set, &steer.layers)?;
         let seed = self.ready.resolved.experiment.seed;
@@ -286,15 +288,15 @@ impl Models<'_> {
         all.into_iter().next_back().context("nothing is added")
     }
 
-    /// Writes what `order` asks for, and tells of every token.
+    /// Generates the texts of `order` and sends an event for every token.
     ///
     /// # Errors
-    /// What does not fit the model's context, or memory; the client is gone.
+    /// A prompt exceeds the model's context; too little memory; the client has disconnected.
     pub fn write(&mut self, order: Order, teller: &Teller) -> Result<()> {
         self.write_after(order, Vec::new(), teller)
     }
 
-    /// The same; `first` is told before all that is written.
+    /// Same as [`Models::write`]; the pieces `first` are sent before any generated token.
     ///
     /// # Errors
     /// As [`Models::write`].
@@ -336,17 +338,18 @@ impl Models<'_> {
     }
 }
 
-/// One text as it grows.
+/// A text during generation.
 #[derive(Default)]
 struct Writer {
     ids: Vec<i64>,
-    /// Bytes of it that are shown.
+    /// Number of bytes already sent.
     shown: usize,
     text: String,
 }
 
 impl Writer {
-    /// Takes the next token. What could still be the beginning of a stop, or of a character of several tokens, is not shown yet.
+    /// Appends a token. Text that may be the beginning of a stop string, or an incomplete character that spans several
+    /// tokens, is held back.
     fn take(&mut self, model: &LanguageModel, token: Token, stops: &[String], named: bool) -> Result<Piece> {
         let likely = named.then(|| Likely {
             name: model.token(token.id as u32),
@@ -356,7 +359,7 @@ impl Writer {
         if !token.ends {
             self.ids.push(token.id);
             let whole = model.decode(&self.ids)?;
-            // Some tokenizers change what stands before; what was shown stays.
+            // Some tokenizers change earlier text on decoding more tokens; text already sent is kept.
             if whole.starts_with(&self.text[..self.shown]) {
                 self.text = whole;
             }
@@ -379,7 +382,8 @@ impl Writer {
     }
 }
 
-/// How much of `text` can be shown: neither half of a character nor what may be the beginning of a stop.
+/// Number of bytes of `text` that can be sent: without an incomplete character or the possible beginning of a stop
+/// string.
 fn open(text: &str, stops: &[String]) -> usize {
     let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
     let begins = |at: &usize| stops.iter().any(|stop| stop.starts_with(&text[*at..whole]));
@@ -401,10 +405,10 @@ mod tests {
         assert_eq!(open("", &stops), 0);
     }
 
-    /// What a job does that touches no model.
+    /// A job that uses no model.
     type Work = Box<dyn FnOnce(&Teller) -> Result<()> + Send>;
 
-    /// Does `ask` with a queue of such jobs.
+    /// Runs `ask` with a queue of such jobs.
     fn with_queue(ask: impl FnOnce(&dyn Fn(Work) -> Result<Live, Refusal>)) {
         let (queue, jobs) = sync_channel::<Box<dyn FnOnce() + Send>>(QUEUE);
         std::thread::scope(|scope| {
@@ -419,7 +423,7 @@ mod tests {
         });
     }
 
-    /// Text without end is written for whoever listens, and no longer.
+    /// An endless generation runs only as long as its client listens.
     #[test]
     fn a_client_that_goes_away_ends_its_request_and_the_next_one_has_its_turn() {
         with_queue(|put| {
@@ -432,7 +436,7 @@ mod tests {
             };
             let first = put(endless()).unwrap();
             assert!(matches!(first.events.recv(), Ok(Event::Said(_))));
-            // One that is gone before its turn is not begun.
+            // A request dropped before its turn never starts.
             let never = put(Box::new(|_| panic!("nobody waits for this"))).unwrap();
             drop(never);
             let last = put(Box::new(|_| anyhow::bail!("its turn"))).unwrap();

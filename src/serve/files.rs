@@ -1,4 +1,5 @@
-//! What is in the results' folder: files as they are, and tables row by row, filtered, searched and sorted. Reads nothing outside it.
+//! Serves the results folder: files unchanged, and rows of tables, filtered, searched and sorted. Never reads outside
+//! that folder.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,25 +17,25 @@ use super::refusal::Refusal;
 use crate::store::parquet;
 use crate::store::table::{Column, Table};
 
-/// Files that are listed.
+/// Limit on the listed files.
 const LISTED: usize = 20_000;
-/// Rows of one answer.
+/// Limit on the rows of a reply.
 const ROWS: usize = 500;
-/// Values of a column among which one can choose.
+/// Limit on the values of a column that are offered as a choice.
 const CHOICES: usize = 200;
-/// Numbers of a cell that are shown.
+/// Limit on the numbers shown of a cell.
 const WIDEST: usize = 8;
 
-/// What a page of the results says where to go: the server adds it at the page's end.
+/// Navigation that the server appends to the report.
 const NAV: &str = "<style>.served{position:fixed;right:1rem;bottom:1rem;z-index:5;display:flex;gap:1rem;padding:.45rem .9rem;\
 border:1px solid var(--rule,#ccc);border-radius:6px;background:var(--paper,#fff);font-size:.875rem}@media print{.served{display:none}}\
 </style><nav class=\"served\" aria-label=\"Server\"><a href=\"../playground\">Playground</a><a href=\"../tables\">Tables and texts</a>\
 <a href=\"../\">Run</a></nav>";
 
-/// A file of the folder `root`.
+/// Serves a file of the folder `root`.
 ///
 /// # Errors
-/// The client is gone.
+/// I/O errors; the client has disconnected.
 pub fn file(root: &Path, name: &str, to: &mut TcpStream) -> io::Result<()> {
     let found = inside(root, name).and_then(|path| Some((fs::File::open(&path).ok()?, path)));
     let Some((mut file, path)) = found else { return missing(to, name) };
@@ -69,7 +70,7 @@ fn missing(to: &mut TcpStream, name: &str) -> io::Result<()> {
     http::json(to, refusal.status, &refusal.json())
 }
 
-/// A file below `root`, whatever links there are.
+/// The path of a file below `root`, also after resolving symbolic links; `None` if there is none.
 fn inside(root: &Path, name: &str) -> Option<PathBuf> {
     let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
     let hidden = name.split('/').any(|part| part.starts_with('.'));
@@ -77,7 +78,7 @@ fn inside(root: &Path, name: &str) -> Option<PathBuf> {
     (plain && !hidden && path.starts_with(&root) && path.is_file()).then_some(path)
 }
 
-/// Every file's name and size.
+/// Names and sizes of all files.
 pub fn list(root: &Path) -> Value {
     let (mut all, mut open) = (BTreeMap::new(), vec![root.to_path_buf()]);
     while let Some(folder) = open.pop() {
@@ -100,7 +101,7 @@ pub fn list(root: &Path) -> Value {
     all.into_iter().map(|(name, bytes)| json!({ "name": name, "bytes": bytes })).collect()
 }
 
-/// The table that was read last: whoever looks through one asks for it again and again.
+/// Caches the last table, since a reader who pages through a table requests it repeatedly.
 #[derive(Default)]
 pub struct Tables(Mutex<Option<Held>>);
 
@@ -111,11 +112,11 @@ struct Held {
 }
 
 impl Tables {
-    /// Rows of a Parquet file: `file`, `q` (a text that stands in a row), `sort` (a column, with `-` before it downwards), `from`,
-    /// `n`, and `is.<column>` (a value that it has).
+    /// Serves rows of a Parquet file. Query: `file`, `q` (a text contained in a row), `sort` (a column, with `-` for
+    /// descending order), `from`, `n`, and `is.<column>` (a value of that column).
     ///
     /// # Errors
-    /// The client is gone.
+    /// The client has disconnected.
     pub fn rows(&self, root: &Path, request: &Request, to: &mut TcpStream) -> io::Result<()> {
         let name = request.asked("file").unwrap_or_default();
         let Some(path) = inside(root, name).filter(|path| path.extension().is_some_and(|is| is == "parquet"))
@@ -221,7 +222,7 @@ fn cell(table: &Table, at: usize, row: usize) -> Value {
     }
 }
 
-/// A column, and where it has few values, these.
+/// Describes a column, with its values if there are few.
 fn described(table: &Table, at: usize, (name, column): &(String, Column)) -> Value {
     let is_text = matches!(column, Column::Str(_) | Column::OptStr(_));
     let mut values = std::collections::BTreeSet::new();

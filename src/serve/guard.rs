@@ -1,24 +1,25 @@
-//! Who may ask: whoever knows the token, and no page of another site. Knows no address but that.
+//! Access control: requests need the token, and requests from pages of other sites are rejected. Independent of the
+//! served paths, except for `/v1`.
 
 use anyhow::{Context, Result};
 
 use super::http::{Refused, Request};
 
-/// A random word that nobody can guess: 128 bits.
+/// A random access token of 128 bits.
 ///
 /// # Errors
-/// The system has no random numbers.
+/// The system provides no random numbers.
 pub fn token() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(anyhow::Error::msg).context("draw a token")?;
     Ok(hex::encode(bytes))
 }
 
-/// The path of `request` behind the token. The token is the first part of the address; below `/v1` it may be the key of a
-/// client instead.
+/// The path of `request` without the token. The token is the first component of the path; below `/v1` it may instead be
+/// the client's API key.
 ///
-/// The name in `Host` must be this machine's own: a site whose name was made to point here (DNS rebinding) shows its name.
-/// The port may be another, as of a tunnel. `Origin`, which browsers send with what a page asks for, must be this address.
+/// `Host` must name this machine, which rejects DNS rebinding: there it holds the attacker's name. The port may differ,
+/// as with a tunnel. `Origin`, which browsers send with requests of a page, must be this address.
 pub fn admit(request: &Request, token: &str) -> Result<String, Refused> {
     let host = request.header("host")?.unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, port)| match port.parse::<u16>() {
@@ -45,7 +46,7 @@ pub fn admit(request: &Request, token: &str) -> Result<String, Refused> {
     Err(Refused::new(403, "the address must begin with the token that `emoflow serve` printed"))
 }
 
-/// Compares without telling by its time how much is alike.
+/// Constant-time comparison.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }

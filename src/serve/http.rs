@@ -1,4 +1,5 @@
-//! HTTP/1.1 as far as a local server needs it: one request a connection, of bounded size, and its answer. Knows no address.
+//! HTTP/1.1 as far as a local server needs it: one request of bounded size per connection, and its reply. Independent
+//! of the served paths.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -6,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Bytes of a request's head.
+/// Limit on the bytes of a request's head.
 const HEAD: usize = 16 << 10;
-/// Fields of a request's head.
+/// Limit on the header fields of a request.
 const FIELDS: usize = 64;
-/// Bytes of a request's body: a context of a hundred thousand tokens as numbers.
+/// Limit on the bytes of a request's body: enough for a context of a hundred thousand tokens as numbers.
 const BODY: usize = 4 << 20;
-/// How long a request may take to come, and a client to take what is sent.
+/// Time limit for receiving a request, and for each write to the client.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A request.
+/// A parsed request.
 #[derive(Debug)]
 pub struct Request {
     pub method: String,
@@ -27,7 +28,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The only header of this name (in small letters); `Err`: there are several.
+    /// The value of the header `name` (in lower case); `Err` if it occurs several times.
     pub fn header(&self, name: &str) -> Result<Option<&str>, Refused> {
         let mut all = self.headers.iter().filter(|(known, _)| known == name);
         let first = all.next();
@@ -37,13 +38,13 @@ impl Request {
         }
     }
 
-    /// A value of the query.
+    /// A value of the query string.
     pub fn asked(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// A request that gets no other answer than why.
+/// A request rejected with a status and a reason.
 #[derive(Debug)]
 pub struct Refused {
     pub status: u16,
@@ -62,7 +63,7 @@ impl From<io::Error> for Refused {
     }
 }
 
-/// Reads a request. `None`: the connection was opened and closed.
+/// Reads a request. `None`: the connection was closed without sending anything.
 pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refused> {
     let deadline = Instant::now() + PATIENCE;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -114,13 +115,13 @@ pub fn read(stream: &mut TcpStream) -> Result<Option<Request>, Refused> {
     Ok(Some(request))
 }
 
-/// A request of which all is there; `None`: it is not.
+/// Parses a request from its bytes; `None` if it is incomplete.
 pub fn whole(bytes: &[u8]) -> Result<Option<Request>, Refused> {
     let Some(length) = head_length(bytes)? else { return Ok(None) };
     Ok(Some(Request { body: bytes[length..].to_vec(), ..parse(&bytes[..length])? }))
 }
 
-/// Whether anything came.
+/// Reads more bytes; `false` at the end of the stream.
 fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<bool, Refused> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -133,7 +134,7 @@ fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Resul
     Ok(n > 0)
 }
 
-/// Where the body begins; `None`: the head is not all there.
+/// Offset of the body; `None` if the head is incomplete.
 fn head_length(bytes: &[u8]) -> Result<Option<usize>, Refused> {
     let mut headers = [httparse::EMPTY_HEADER; FIELDS];
     match httparse::Request::new(&mut headers).parse(bytes) {
@@ -175,7 +176,7 @@ fn parse(head: &[u8]) -> Result<Request, Refused> {
     })
 }
 
-/// `%41` is `A`.
+/// Percent-decodes a text: `%41` is `A`.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -194,14 +195,14 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What is said with every answer: it is for this address alone, and for nobody to keep.
+/// Headers of every reply: only for this origin, and not to be cached.
 const ALWAYS: &str = "Connection: close\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n\
                       Cross-Origin-Resource-Policy: same-origin\r\nX-Frame-Options: DENY\r\nCache-Control: no-store\r\n";
 
-/// Of pages that have their own styles and scripts in files, and ask nobody else for anything.
+/// Content security policy of pages with styles and scripts in separate files and no external requests.
 pub const OWN: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                        base-uri 'none'; form-action 'none'";
-/// Of pages that have them in themselves, such as the report.
+/// Content security policy of pages with inline styles and scripts, such as the report.
 pub const WITHIN: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; \
                           connect-src 'self' data: blob:; font-src data:; base-uri 'none'; form-action 'none'";
 
@@ -226,23 +227,23 @@ fn begin(stream: &mut TcpStream, status: u16, content: &str, more: &str) -> io::
     write!(stream, "HTTP/1.1 {status} {reason}\r\nContent-Type: {content}\r\n{ALWAYS}{more}\r\n")
 }
 
-/// An answer of which all is there.
+/// Sends a complete reply.
 pub fn answer(stream: &mut TcpStream, status: u16, content: &str, more: &str, body: &[u8]) -> io::Result<()> {
     begin(stream, status, content, &format!("{more}Content-Length: {}\r\n", body.len()))?;
     stream.write_all(body)
 }
 
-/// A value as JSON.
+/// Sends a value as JSON.
 pub fn json(stream: &mut TcpStream, status: u16, value: &Value) -> io::Result<()> {
     answer(stream, status, "application/json", "", value.to_string().as_bytes())
 }
 
-/// Another address.
+/// Redirects to another address (302).
 pub fn redirect(stream: &mut TcpStream, to: &str) -> io::Result<()> {
     answer(stream, 302, "text/plain", &format!("Location: {to}\r\n"), b"")
 }
 
-/// So many bytes of `from`.
+/// Sends the first `length` bytes of `from`.
 pub fn copy(
     stream: &mut TcpStream,
     content: &str,
@@ -254,17 +255,18 @@ pub fn copy(
     io::copy(&mut from.take(length), stream).map(drop)
 }
 
-/// Events as they come, until the connection is closed.
+/// Begins a stream of server-sent events, which lasts until the connection is closed.
 pub fn events(stream: &mut TcpStream) -> io::Result<()> {
     begin(stream, 200, "text/event-stream", "X-Accel-Buffering: no\r\n")
 }
 
-/// One event.
+/// Sends one event.
 pub fn event(stream: &mut TcpStream, data: &str) -> io::Result<()> {
     stream.write_all(format!("data: {data}\n\n").as_bytes())
 }
 
-/// Takes what still comes of a request that is answered already: a connection that is closed before that takes the answer with it.
+/// Reads the rest of a request that is already answered: closing the connection with unread data would discard the
+/// reply.
 pub fn drain(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown(std::net::Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -314,7 +316,7 @@ mod tests {
         assert!(!is_gone(&server));
         (&client).write_all(b"more").unwrap();
         drop(client);
-        // What was sent before is still there to be read; then nothing comes any more.
+        // Data sent before can still be read, followed by the end of the stream.
         let mut rest = Vec::new();
         (&server).read_to_end(&mut rest).unwrap();
         assert_eq!(rest, b"more");

@@ -1,5 +1,6 @@
-//! `emoflow serve`: the results of an experiment from a local server, how far its run is, and its models, steered: a playground, and
-//! the protocol of OpenAI. HTTP by hand over httparse, a thread a connection; one thread has the model.
+//! `emoflow serve`: a local server for the results of an experiment, the status of its run, and its models with
+//! steering: a playground and an OpenAI-compatible API. HTTP is implemented over httparse with one thread per
+//! connection; a single thread owns the model.
 
 mod bands;
 mod catalogue;
@@ -29,25 +30,25 @@ use engine::Queue;
 use http::{Refused, Request};
 use refusal::Refusal;
 
-/// Connections at once.
+/// Limit on simultaneous connections.
 const CONNECTIONS: usize = 64;
 
-/// What is served.
+/// What the server serves.
 pub struct Site<'s> {
     pub name: &'s str,
     /// `results/<name>/`
     pub results: &'s Path,
-    /// How far the run is.
+    /// Status of the run.
     pub status: &'s (dyn Fn() -> Result<Value> + Sync),
-    /// The experiment with its models; `Err`: why they cannot be had here.
+    /// The experiment with its models; `Err`: why they are not available here.
     pub ready: Result<Ready<'s>, String>,
     pub token: &'s str,
 }
 
-/// Answers everybody, for ever.
+/// Accepts and answers connections, without end.
 ///
 /// # Errors
-/// The system gives no more connections.
+/// The listener yields no more connections.
 pub fn serve(listener: &TcpListener, site: &Site) -> Result<()> {
     let open = AtomicUsize::new(0);
     let tables = files::Tables::default();
@@ -60,7 +61,7 @@ pub fn serve(listener: &TcpListener, site: &Site) -> Result<()> {
         for stream in listener.incoming() {
             let mut stream = match stream {
                 Ok(stream) => stream,
-                // One that was given up before it was taken, or no more descriptors for now.
+                // The client aborted before `accept`, or file descriptors are exhausted for now.
                 Err(_) => {
                     std::thread::sleep(std::time::Duration::from_millis(10));
                     continue;
@@ -74,7 +75,7 @@ pub fn serve(listener: &TcpListener, site: &Site) -> Result<()> {
             }
             scope.spawn(move || {
                 let _ = stream.set_nodelay(true);
-                // Who is gone is not told.
+                // Errors of a closed connection are ignored.
                 let _ = answer(&mut stream, site, (queue, tables));
                 open.fetch_sub(1, Ordering::SeqCst);
             });
@@ -83,7 +84,7 @@ pub fn serve(listener: &TcpListener, site: &Site) -> Result<()> {
     })
 }
 
-/// What is made of a request as it stands, as far as no model is needed, in words: for trying out what may come.
+/// Parses a raw request as far as no model is needed and describes the result in words, for fuzzing.
 pub fn heard(request: &[u8]) -> String {
     let request = match http::whole(request) {
         Ok(Some(request)) => request,
@@ -128,7 +129,7 @@ fn route<'s>(
     };
     const HTML: &str = "text/html; charset=utf-8";
     match (request.method.as_str(), path) {
-        // A link of a page starts at its folder.
+        // Relative links of a page need the trailing slash.
         ("GET", "") if !request.path.ends_with('/') => http::redirect(to, &format!("/{}/", site.token)),
         ("GET", "") => page(to, HTML, include_str!("home.html")),
         ("GET", "playground") => page(to, HTML, include_str!("playground.html")),
@@ -159,7 +160,7 @@ fn route<'s>(
                 let refusal = Refusal::with(405, format!("`/{path}` needs the method {right}"));
                 return refused(to, refusal);
             }
-            // A form of another page cannot say this without being asked first whether it may.
+            // A form of another site cannot send this content type without a CORS preflight request.
             let content = request.header("content-type").ok().flatten().unwrap_or_default();
             if is_post && content.split(';').next().map(str::trim) != Some("application/json") {
                 let why = "send JSON, with `Content-Type: application/json`";
@@ -202,7 +203,7 @@ fn route<'s>(
     }
 }
 
-/// What the playground offers.
+/// Models, vectors and settings that the playground offers.
 fn described(site: &Site, ready: &Ready) -> Result<Value> {
     let sets = ready.sets();
     let mut models = Vec::new();
@@ -239,7 +240,7 @@ fn described(site: &Site, ready: &Ready) -> Result<Value> {
     }))
 }
 
-/// Whether all vectors of a set are in the cache.
+/// Whether all vectors of a set are cached.
 fn is_there(ready: &Ready, set: &catalogue::Set) -> bool {
     let node = &ready.plan.nodes[set.node];
     node.units.iter().all(|unit| ready.store.contains(node.work.stage(), &unit.key))

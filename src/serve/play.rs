@@ -1,6 +1,6 @@
-//! The playground's requests: one text in three columns, unsteered, steered, and with a random direction that is as long; every token
-//! read along an emotion. What is added and drawn is what `scenario` (of conversations) and `steering` (of plain texts) would add and
-//! draw, so that it can be declared.
+//! The playground's requests: one prompt continued in three columns (unsteered, steered, and steered along a random
+//! direction of the same norm), with every token read along an emotion. Additions and random draws are those of
+//! `scenario` (conversations) and `steering` (plain texts), so that a trial can be declared in an experiment file.
 
 use std::io;
 use std::net::TcpStream;
@@ -19,36 +19,36 @@ use crate::stages::live::{self, Along, Text};
 use crate::stages::rollouts::conversation::{messages, open};
 use crate::stages::rollouts::{Asked, cells, write};
 
-/// Names of the columns but the steered one's.
+/// Name of the column that is steered along a random direction.
 const RANDOM: &str = "random-1";
-/// Tokens of a column.
+/// Limit on the tokens of a column.
 const TOKENS: usize = 2000;
-/// Turns of a conversation.
+/// Limit on the turns of a conversation.
 const TURNS: usize = 100;
 
-/// What is tried.
+/// A trial in the playground.
 pub struct Trial {
     pub steer: Steer,
     pub said: Said,
     pub seed: usize,
     pub sampling: Sampling,
-    /// An emotion and a layer.
+    /// The emotion and the layer along which tokens are read.
     read: (String, Layer),
 }
 
-/// What the model goes on from.
+/// What the model continues.
 pub enum Said {
-    /// A text as it stands.
+    /// A plain text.
     Plain(String),
-    /// A conversation; each column has had its own replies to all turns but the last.
+    /// A conversation; each column has its own replies to all turns but the last.
     Chat { system: String, turns: Vec<String>, replies: Vec<Vec<String>> },
 }
 
 impl Trial {
-    /// Reads a request.
+    /// Parses a request.
     ///
     /// # Errors
-    /// What is not known, or out of bounds.
+    /// An unknown name, or a value out of bounds.
     pub fn read(ready: &Ready, body: &[u8]) -> Result<Trial, Refusal> {
         let mut fields = Fields::body(body)?;
         let model = ready.model(fields.take::<String>("model")?.as_deref())?;
@@ -108,7 +108,7 @@ impl Trial {
         })
     }
 
-    /// The same three columns as `scenario` and `steering` write them.
+    /// The texts of the three columns, identical to those of `scenario` and `steering`.
     fn texts(&self, models: &mut Models) -> Result<Vec<Text>> {
         let (ready, steer) = (models.ready, &self.steer);
         let run = ready.resolved.experiment.seed;
@@ -120,7 +120,7 @@ impl Trial {
             let [own, random] = live::as_in_steering(&set, &steer.layers, at, run).map_err(bad)?;
             let (ids, before) = live::plain(model, prompt).map_err(bad)?;
             let spans = live::spans(steer.positions, before, ids.len());
-            // `steering` takes the likeliest token, with this seed.
+            // `steering` decodes greedily, with seed 0.
             let seed = if self.sampling.temperature == 0.0 { 0 } else { self.seed as u64 };
             let text = |vector: &[f32]| Text {
                 ids: ids.clone(),
@@ -175,7 +175,7 @@ impl Trial {
 }
 
 impl Steer {
-    /// The emotion; of a random direction the first, whose place it takes.
+    /// The emotion; for a random direction the first emotion, whose place it takes.
     pub fn emotion(&self) -> &str {
         match &self.direction {
             Direction::Emotion(emotion) => emotion,
@@ -198,10 +198,10 @@ fn chat(system: String, turns: Vec<String>, replies: Vec<Vec<String>>) -> Result
     Ok(Said::Chat { system, turns, replies })
 }
 
-/// Writes the three columns, event by event.
+/// Generates the three columns and sends them event by event.
 ///
 /// # Errors
-/// The client is gone.
+/// The client has disconnected.
 pub fn play<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8], to: &mut TcpStream) -> io::Result<()> {
     let put = |trial: Trial| {
         queue.put(move |models: &mut Models<'s>, teller: &Teller| {

@@ -1,4 +1,4 @@
-//! Why something is not done, as the protocol of OpenAI says it; and the fields of what is asked, of which none is passed over.
+//! Errors in the format of the OpenAI API, and strict parsing of request fields: an unknown field is rejected.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 use crate::config::problem::suggestion;
 use crate::lm::shortage::Shortage;
 
-/// Why a request is refused.
+/// The error reply to a request.
 #[derive(Debug)]
 pub struct Refusal {
     pub status: u16,
     pub message: String,
-    /// The field that is wrong.
+    /// The invalid field.
     param: Option<String>,
     code: &'static str,
 }
@@ -27,32 +27,32 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    /// What is asked cannot be.
+    /// An invalid request (status 400).
     pub fn bad(message: impl Into<String>) -> Refusal {
         Refusal { status: 400, message: message.into(), param: None, code: "invalid_request" }
     }
 
-    /// The same with another status.
+    /// An invalid request with another status.
     pub fn with(status: u16, message: impl Into<String>) -> Refusal {
         Refusal { status, ..Refusal::bad(message) }
     }
 
-    /// The same for a field.
+    /// An invalid field.
     pub fn of(param: impl Into<String>, message: impl Into<String>) -> Refusal {
         Refusal { param: Some(param.into()), ..Refusal::bad(message) }
     }
 
-    /// There is no such thing.
+    /// Something that does not exist (404).
     pub fn none(param: &str, message: impl Into<String>) -> Refusal {
         Refusal { status: 404, param: Some(param.into()), code: "not_found", ..Refusal::bad(message) }
     }
 
-    /// It cannot be done now.
+    /// Temporarily unavailable (503).
     pub fn busy(message: impl Into<String>) -> Refusal {
         Refusal { status: 503, code: "unavailable", ..Refusal::bad(message) }
     }
 
-    /// Of what went wrong.
+    /// The reply for an error.
     pub fn from(error: anyhow::Error) -> Refusal {
         match error.downcast::<Refusal>() {
             Ok(refusal) => refusal,
@@ -63,7 +63,7 @@ impl Refusal {
         }
     }
 
-    /// As the protocol says it.
+    /// The JSON body in the format of the API.
     pub fn json(&self) -> Value {
         let kind = if self.status < 500 { "invalid_request_error" } else { "server_error" };
         let Refusal { message, param, code, .. } = self;
@@ -71,7 +71,7 @@ impl Refusal {
     }
 }
 
-/// An error of a request's own making.
+/// Marks an error as caused by the request, except for shortages of memory.
 pub fn bad(error: anyhow::Error) -> anyhow::Error {
     match error.is::<Refusal>() || error.is::<Shortage>() {
         true => error,
@@ -79,29 +79,29 @@ pub fn bad(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// The fields of an object, taken one by one. Whoever is done says so with [`Fields::end`]: what was not taken is refused.
+/// The fields of a JSON object, taken one by one. [`Fields::end`] rejects those that were not taken.
 pub struct Fields {
-    /// What it is in, as in `steering[0].`; empty of the request.
+    /// Prefix of the fields' names, such as `steering[0].`; empty for the request itself.
     path: String,
     left: Map<String, Value>,
     known: BTreeSet<&'static str>,
 }
 
 impl Fields {
-    /// Those of a request's body.
+    /// The fields of a request's body.
     ///
     /// # Errors
-    /// What is no JSON, or no object.
+    /// The body is not JSON, or not an object.
     pub fn body(body: &[u8]) -> Result<Fields, Refusal> {
         let value: Value = serde_json::from_slice(body)
             .map_err(|error| Refusal::bad(format!("the body is not JSON: {error}")))?;
         Fields::within(String::new(), value)
     }
 
-    /// Those of a value at `path`.
+    /// The fields of a value at `path`.
     ///
     /// # Errors
-    /// What is no object.
+    /// The value is not an object.
     pub fn within(path: String, value: Value) -> Result<Fields, Refusal> {
         match value {
             Value::Object(left) => Ok(Fields { path, left, known: BTreeSet::new() }),
@@ -110,12 +110,12 @@ impl Fields {
         }
     }
 
-    /// How a field is called in messages.
+    /// A field's full name, for messages.
     pub fn named(&self, name: &str) -> String {
         format!("{}{name}", self.path)
     }
 
-    /// A field; `None` where it is not there, or null.
+    /// Takes a field; `None` if it is missing or null.
     ///
     /// # Errors
     /// A value of another type.
@@ -130,20 +130,20 @@ impl Fields {
         }
     }
 
-    /// A field that must be there.
+    /// Takes a required field.
     ///
     /// # Errors
-    /// It is not; or a value of another type.
+    /// The field is missing, or has another type.
     pub fn need<T: DeserializeOwned>(&mut self, name: &'static str) -> Result<T, Refusal> {
         let missing = || Refusal::of(self.named(name), format!("`{}` is missing", self.named(name)));
         let missing = missing();
         self.take(name)?.ok_or(missing)
     }
 
-    /// A number within bounds.
+    /// Takes a number within bounds.
     ///
     /// # Errors
-    /// One that is not; or a value of another type.
+    /// A number out of bounds, or a value of another type.
     pub fn number(&mut self, name: &'static str, (low, high): (f64, f64)) -> Result<Option<f64>, Refusal> {
         let Some(number) = self.take::<f64>(name)? else { return Ok(None) };
         if number >= low && number <= high {
@@ -153,10 +153,10 @@ impl Fields {
         Err(Refusal::of(name.clone(), format!("`{name}` must be from {low} to {high}, and is {number}")))
     }
 
-    /// A whole number within bounds.
+    /// Takes an integer within bounds.
     ///
     /// # Errors
-    /// One that is not; or a value of another type.
+    /// A number out of bounds, or a value of another type.
     pub fn count(
         &mut self,
         name: &'static str,
@@ -175,7 +175,7 @@ impl Fields {
         }
     }
 
-    /// A field of which there is nothing here but what it is without it.
+    /// Takes an unsupported field, for which only the `neutral` values are accepted.
     ///
     /// # Errors
     /// Another value.
@@ -194,10 +194,10 @@ impl Fields {
         }
     }
 
-    /// Refuses what was not taken.
+    /// Rejects the fields that were not taken.
     ///
     /// # Errors
-    /// A field that nothing here knows.
+    /// An unknown field.
     pub fn end(self) -> Result<(), Refusal> {
         let Some(unknown) = self.left.keys().next() else { return Ok(()) };
         let hint = suggestion(unknown, "known fields", self.known.iter().copied());

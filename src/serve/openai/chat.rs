@@ -15,13 +15,13 @@ use crate::stages::analysis::steering::At;
 use crate::stages::live::Text;
 use crate::stages::rollouts::conversation::open;
 
-/// Turns of a conversation.
+/// Limit on the turns of a conversation.
 const TURNS: usize = 1000;
 
-/// The turns of a conversation: texts, or lists of parts that are texts.
+/// Parses the turns of a conversation, whose content is a string or a list of text parts.
 ///
 /// # Errors
-/// What is no such turn.
+/// An invalid turn.
 pub fn messages(list: Vec<Value>) -> Result<Vec<Message>, Refusal> {
     if list.is_empty() || list.len() > TURNS {
         return Err(Refusal::of("messages", format!("`messages` has 1 to {TURNS} turns")));
@@ -74,7 +74,7 @@ fn said(content: Value, name: &str) -> Result<String, Refusal> {
 /// Answers a request.
 ///
 /// # Errors
-/// The client is gone.
+/// The client has disconnected.
 pub fn chat<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8], to: &mut TcpStream) -> io::Result<()> {
     match asked(ready, queue, body) {
         Err(refusal) => crate::serve::http::json(to, refusal.status, &refusal.json()),
@@ -114,7 +114,7 @@ pub fn chat<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8], to: &mut TcpSt
     }
 }
 
-/// Tokens as the protocol shows them.
+/// Log-probabilities of tokens in the format of the API.
 fn shown(tokens: &[Likely]) -> Value {
     let one =
         |name: &str, logprob: f64| json!({ "token": name, "logprob": logprob, "bytes": name.as_bytes() });
@@ -184,7 +184,7 @@ fn asked<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8]) -> Result<Asked, 
     Ok((head, sent, live, logprobs))
 }
 
-/// The turns before the answer, and how that begins.
+/// The turns before the answer, and the prefilled beginning of the answer.
 fn split(mut turns: Vec<Message>, prefilled: bool) -> Result<(Vec<Message>, String), Refusal> {
     let is_answer = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
     match (prefilled, is_answer) {

@@ -1,4 +1,4 @@
-//! `POST /v1/completions`: plain texts gone on with, and (`echo`) read, with the log-probability of every token.
+//! `POST /v1/completions`: continues plain texts, and (`echo`) scores them with the log-probability of every token.
 
 use std::io;
 use std::net::TcpStream;
@@ -13,17 +13,17 @@ use crate::serve::http;
 use crate::serve::refusal::{Fields, Refusal, bad};
 use crate::stages::live::{self, Text, spans};
 
-/// Tokens that are added where the request does not say, as in the protocol.
+/// Default number of generated tokens, as in the OpenAI API.
 const TOKENS: usize = 16;
 
-/// A text as it is asked about.
+/// A prompt, as text or as token ids.
 #[derive(Clone)]
 pub enum Prompt {
     Text(String),
     Ids(Vec<i64>),
 }
 
-/// One text or several, as strings or as tokens.
+/// Parses one or several prompts, as strings or as token ids.
 pub fn prompts(value: Value) -> Result<Vec<Prompt>, Refusal> {
     let wrong = || Refusal::of("prompt", "`prompt` is a string, a list of tokens, or a list of such");
     let ids = |list: &[Value]| list.iter().map(Value::as_i64).collect::<Option<Vec<i64>>>().map(Prompt::Ids);
@@ -44,7 +44,7 @@ pub fn prompts(value: Value) -> Result<Vec<Prompt>, Refusal> {
 /// Answers a request.
 ///
 /// # Errors
-/// The client is gone.
+/// The client has disconnected.
 pub fn completions<'s>(
     ready: Ready<'s>,
     queue: &Queue<'s>,
@@ -84,7 +84,7 @@ pub fn completions<'s>(
     }
 }
 
-/// Tokens as the protocol shows them. Of a text's first token nothing is told.
+/// Log-probabilities of tokens in the format of the API. The first token of a text has none.
 fn shown(tokens: &[Likely]) -> Value {
     let mut offset = 0;
     let mut offsets = Vec::new();
@@ -174,7 +174,7 @@ fn asked<'s>(ready: Ready<'s>, queue: &Queue<'s>, body: &[u8]) -> Result<Asked, 
     Ok(Asked { head, sent, live, logprobs: top.is_some() })
 }
 
-/// Tells every prompt's own tokens first, with their log-probabilities where these are asked for.
+/// Sends the tokens of every prompt before the generated ones, with their log-probabilities if requested.
 fn echoed(models: &mut Models, order: Order, teller: &Teller) -> Result<()> {
     let model = models.model(order.model)?;
     let mut pieces = Vec::new();

@@ -1,5 +1,5 @@
-//! The protocol of OpenAI, with a field `steering`: what is asked, and what is answered, at once or event by event. Every field is
-//! heard or refused; none is passed over.
+//! The OpenAI-compatible API with an additional field `steering`: requests and replies, complete or streamed. Every
+//! field is honoured or rejected; none is ignored silently.
 
 mod chat;
 mod completions;
@@ -21,21 +21,21 @@ use super::refusal::{Fields, Refusal};
 use crate::lm::Sampling;
 use crate::stages::live::{self, Added};
 
-/// Texts of one request.
+/// Limit on the texts of a request.
 const TEXTS: usize = 64;
-/// Tokens of an answer where the request does not say.
+/// Default number of tokens of an answer.
 const TOKENS: usize = 512;
-/// Strings that end a text, and bytes of each.
+/// Limits on the number of stop strings and on the bytes of each.
 const STOPS: (usize, usize) = (8, 200);
-/// Of the likeliest tokens in a token's place.
+/// Limit on the most likely tokens reported per position.
 const LIKELIEST: usize = 20;
 
-/// What both kinds of request have.
+/// Fields common to both kinds of request.
 pub struct Common {
     pub model: usize,
     pub steering: Vec<Steer>,
     pub sampling: Sampling,
-    /// Of the first text; the others have the next ones.
+    /// Seed of the first text; each further text has the next one.
     pub seed: u64,
     pub n: usize,
     pub stops: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Common {
 }
 
 impl Common {
-    /// Takes its fields. `plain`: of plain texts; `tokens`: the most of an answer where that is not said.
+    /// Takes the common fields. `plain`: for plain texts; `tokens`: default limit on the tokens of an answer.
     fn take(ready: &Ready, fields: &mut Fields, (plain, tokens): (bool, usize)) -> Result<Common, Refusal> {
         let named = fields.take::<String>("model")?;
         let (named, within) = named.as_deref().map_or((None, Ok(Vec::new())), |named| {
@@ -83,12 +83,12 @@ impl Common {
         fields.only("presence_penalty", &zero)?;
         fields.only("logit_bias", &[json!({})])?;
         fields.only("echo", &[json!(false)])?; // of plain texts it was taken before
-        // For whoever keeps accounts; it changes no text.
+        // Identifies an end user; has no effect on the text.
         fields.take::<Value>("user")?;
         Ok(Common { model, steering, sampling, seed, n, stops, stream, usage })
     }
 
-    /// What is added to a text of whose tokens `spans` says which each entry steers.
+    /// The additions to a text; `spans` gives the token ranges that each entry of `steering` affects.
     fn added(
         &self,
         models: &mut Models,
@@ -101,7 +101,7 @@ impl Common {
         Ok(all)
     }
 
-    /// What was done, so that it can be done again: the seed, and each entry of `steering` with what it was without being said.
+    /// The settings needed to reproduce the reply: the seed, and each entry of `steering` with all defaults filled in.
     fn told(&self) -> Value {
         let steering = self.steering.iter().map(|steer| {
             use super::catalogue::Direction;
@@ -122,7 +122,8 @@ impl Common {
     }
 }
 
-/// What is added as a model's name says it, for clients that cannot send more: `smollm2+calm:0.1@19/20+angry:-0.05`.
+/// Parses steering given in the model's name, for clients that cannot send additional fields:
+/// `smollm2+calm:0.1@19/20+angry:-0.05`.
 fn within(list: &str) -> Result<Vec<Value>, Refusal> {
     let wrong = |part: &str| {
         let message = format!(
@@ -145,15 +146,15 @@ fn within(list: &str) -> Result<Vec<Value>, Refusal> {
     list.split('+').filter(|part| !part.is_empty()).map(one).collect()
 }
 
-/// A seed where none is asked for.
+/// Draws a seed for a request without one.
 fn drawn() -> Result<u64, Refusal> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| Refusal::busy(format!("draw a seed: {error}")))?;
-    // What any client reads as it is.
+    // 53 bits, which every JSON client reads exactly.
     Ok(u64::from_le_bytes(bytes) >> 11)
 }
 
-/// One string or several.
+/// Parses `stop`: one string or several.
 fn stops(fields: &mut Fields) -> Result<Vec<String>, Refusal> {
     let stops = match fields.take::<Value>("stop")? {
         None => Vec::new(),
@@ -169,7 +170,7 @@ fn stops(fields: &mut Fields) -> Result<Vec<String>, Refusal> {
     Ok(stops)
 }
 
-/// What all answers to a request begin with.
+/// Fields common to all replies to a request.
 #[derive(Clone)]
 struct Head {
     id: String,
@@ -197,7 +198,7 @@ impl Head {
     }
 }
 
-/// A text that is being gathered.
+/// A generated text, accumulated for a complete reply.
 #[derive(Clone, Default)]
 struct Choice {
     text: String,
@@ -206,7 +207,7 @@ struct Choice {
     finish: Option<&'static str>,
 }
 
-/// Waits for events; `Err`: the client is gone.
+/// Waits for the next event; `None` at the end; `Err` if the client has disconnected.
 pub fn next(live: &Live, stream: &TcpStream) -> io::Result<Option<Event>> {
     use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
     loop {
@@ -219,24 +220,24 @@ pub fn next(live: &Live, stream: &TcpStream) -> io::Result<Option<Event>> {
     }
 }
 
-/// How a kind of request shows what comes.
+/// The reply format of a kind of request.
 struct Shape<'a> {
     head: &'a Head,
-    /// Of a whole answer, and of an event.
+    /// The field `object` of a complete reply, and of a streamed event.
     objects: [&'static str; 2],
-    /// A whole choice.
+    /// Formats a complete choice.
     whole: &'a dyn Fn(usize, &Choice) -> Value,
-    /// Events before a choice's first token.
+    /// The event before a choice's first token, if any.
     opened: &'a dyn Fn(usize) -> Option<Value>,
-    /// A choice of an event.
+    /// Formats a choice of a streamed event.
     part: &'a dyn Fn(&Piece) -> Value,
-    /// Whether the token that ends a text is shown with its log-probability, as servers of plain texts do.
+    /// Whether the end token is reported with its log-probability, as completions servers do.
     ends: bool,
-    /// Each prompt is counted once, however many texts follow it.
+    /// Texts per prompt: the usage counts each prompt only once.
     n: usize,
 }
 
-/// Sends what comes of a request: all at once, or (`stream`, with `usage` at the end) event by event.
+/// Sends the reply to a request: complete, or (`stream`, with `usage` at the end) event by event.
 fn send(to: &mut TcpStream, live: &Live, shape: &Shape, (stream, usage): (bool, bool)) -> io::Result<()> {
     let mut choices: Vec<Choice> = Vec::new();
     let mut prompts = 0;
@@ -300,7 +301,7 @@ fn send(to: &mut TcpStream, live: &Live, shape: &Shape, (stream, usage): (bool, 
     http::json(to, refusal.status, &refusal.json())
 }
 
-/// What is made of a body without a model.
+/// Parses a body as far as possible without a model, for fuzzing.
 pub fn heard(body: &[u8]) -> String {
     let read = || {
         let mut fields = Fields::body(body)?;
